@@ -1,0 +1,87 @@
+//! `cargo xtask bench`: starts a PostgreSQL that is as durable as in production, and runs the release
+//! build of the bench crate, which holds the measurements themselves. Rivals that it is compared with are
+//! brought on demand and may be missing.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use crate::postgres::{Cluster, Durability};
+use crate::services::{self, INSTALL};
+use crate::{Error, cargo, phase, usage};
+
+const PACKAGE: &str = "tenantry-bench";
+
+/// Exit code when there is nothing to run.
+const NO_BENCH: u8 = 2;
+
+/// Entry point of the command; the arguments go to the bench program.
+pub fn run(arguments: &[String]) -> Result<ExitCode, Error> {
+    if arguments.iter().any(|argument| argument.starts_with('-') && argument != "--full") {
+        return Err(usage("bench takes the name of a bench and --full"));
+    }
+    if !Path::new("crates/bench/Cargo.toml").is_file() {
+        println!("no bench yet");
+        return Ok(ExitCode::from(NO_BENCH));
+    }
+    let built = phase::run("build", || {
+        phase::succeeds(&mut cargo::command(&["build", "--release", "--quiet", "-p", PACKAGE]))
+    });
+    if !built {
+        return Ok(ExitCode::FAILURE);
+    }
+    let mut command = cargo::command(&["run", "--release", "--quiet", "-p", PACKAGE, "--"]);
+    command.args(arguments);
+    let names: Vec<&String> = arguments.iter().filter(|argument| *argument != "--full").collect();
+    if names.is_empty() || names.iter().any(|name| *name == "onboard") {
+        match dbos() {
+            Ok(python) => drop(command.env("TENANTRY_BENCH_DBOS_PYTHON", python)),
+            Err(reason) => println!("    skipped dbos: {reason}"),
+        }
+    }
+    let cluster = match services::find_postgres() {
+        Ok(found) => {
+            let cluster = Cluster::start(&found, Durability::Full)?;
+            println!("    PostgreSQL {} at {}", found.version, cluster.url());
+            command.env("TENANTRY_BENCH_POSTGRES", cluster.url());
+            Some(cluster)
+        }
+        Err(reason) => {
+            println!("    skipped PostgreSQL: {reason}; get it by `{INSTALL}`");
+            None
+        }
+    };
+    let passed = phase::run("bench", || phase::succeeds(&mut command));
+    drop(cluster);
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A Python that has dbos, installed once into a folder of the build; the error says why there is none.
+fn dbos() -> Result<PathBuf, String> {
+    let system = services::find_python().ok_or("there is no python3")?;
+    let folder = cargo::target_directory().join("bench-venv");
+    let python = folder.join("bin/python3");
+    let python =
+        std::path::absolute(&python).map_err(|error| format!("cannot name {}: {error}", python.display()))?;
+    if works(&python) {
+        return Ok(python);
+    }
+    println!("\n==> install dbos, once");
+    let mut create = Command::new(system);
+    create.args(["-m", "venv"]).arg(&folder);
+    let mut fill = Command::new(&python);
+    fill.args(["-m", "pip", "install", "--quiet", "dbos", "psycopg[binary]"]);
+    for mut step in [create, fill] {
+        if !phase::succeeds(&mut step)? {
+            return Err(format!("this failed: {step:?}"));
+        }
+    }
+    if works(&python) { Ok(python) } else { Err("dbos installed, and cannot be imported".to_owned()) }
+}
+
+fn works(python: &Path) -> bool {
+    python.is_file()
+        && Command::new(python)
+            .args(["-c", "import dbos, psycopg"])
+            .output()
+            .is_ok_and(|output| output.status.success())
+}

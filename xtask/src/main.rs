@@ -1,0 +1,80 @@
+//! `cargo xtask COMMAND`: the chores of this repository, on the standard library alone, so that they
+//! build in a second on a fresh machine. One file per command. It decides nothing about the product;
+//! it only finds servers, runs the checks and the tests, and adds up what they said.
+
+mod bench;
+mod cargo;
+mod libtest;
+mod phase;
+mod postgres;
+mod services;
+mod test;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  services [--print]                  show which servers the tests can use
+  services install [--with-lint-tools]
+                                      install what is missing (apt, as root or by passwordless sudo)
+  test [--full] [--filter X] [-- ARG...]
+                                      format, tidy, clippy, deny, then every test; --filter runs only the
+                                      tests whose name contains X and no checks; ARGs go to the test binaries
+  bench [NAME] [--full]               measure the release build against its limits, e.g. `bench onboard`
+  tidy                                the rules of this repository that no compiler checks
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("--help", &[][..]),
+    };
+    if matches!(command, "--help" | "-h" | "help") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let outcome = enter_root().and_then(|()| match command {
+        "services" => services::run(rest),
+        "test" => test::run(rest),
+        "bench" => bench::run(rest),
+        "tidy" => tidy::run(rest),
+        unknown => Err(usage(&format!("there is no command `{unknown}`"))),
+    });
+    outcome.unwrap_or_else(|error| {
+        eprintln!("xtask: {}", error.message);
+        ExitCode::from(error.code)
+    })
+}
+
+/// Why a command could not do its work at all; a check or test that fails is not an `Error`.
+#[derive(Debug)]
+struct Error {
+    message: String,
+    /// 1 for a failure, 2 for wrong usage.
+    code: u8,
+}
+
+impl From<String> for Error {
+    fn from(message: String) -> Self {
+        Self { message, code: 1 }
+    }
+}
+
+/// An error about how xtask was called.
+fn usage(message: &str) -> Error {
+    Error { message: format!("{message}\n\n{HELP}"), code: 2 }
+}
+
+/// Every command works on paths relative to the root of the repository, wherever it is called from.
+fn enter_root() -> Result<(), Error> {
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let root = manifest.parent().unwrap_or(&manifest);
+    std::env::set_current_dir(root)
+        .map_err(|error| format!("cannot enter {}: {error}", root.display()).into())
+}
