@@ -1,0 +1,135 @@
+//! A ledger in memory: for tests of the engine, and the plainest statement of what a ledger must do.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tenantry_model::id::OperationId;
+
+use crate::ledger::{Commit, CommitError, Ledger, Waiting};
+use crate::operation::{Run, Step, StepState};
+use crate::signal::Signal;
+
+/// Remembers as long as it lives. Effects are kept in the order of their commits.
+#[derive(Debug)]
+pub struct MemoryLedger<E> {
+    state: Mutex<State<E>>,
+}
+
+#[derive(Debug)]
+struct State<E> {
+    epoch: i64,
+    runs: BTreeMap<OperationId, Run>,
+    signals: BTreeMap<OperationId, Vec<Signal>>,
+    effects: Vec<E>,
+}
+
+impl<E> Default for MemoryLedger<E> {
+    fn default() -> Self {
+        let state = State { epoch: 0, runs: BTreeMap::new(), signals: BTreeMap::new(), effects: Vec::new() };
+        Self { state: Mutex::new(state) }
+    }
+}
+
+impl<E: Clone> MemoryLedger<E> {
+    /// Every effect committed so far.
+    pub fn effects(&self) -> Vec<E> {
+        self.state.lock().effects.clone()
+    }
+    /// Every run, by id.
+    pub fn runs(&self) -> Vec<Run> {
+        self.state.lock().runs.values().cloned().collect()
+    }
+}
+
+#[async_trait]
+impl<E: Clone + Send + Sync + 'static> Ledger<E> for MemoryLedger<E> {
+    async fn begin_epoch(&self) -> Result<i64, CommitError> {
+        let mut state = self.state.lock();
+        state.epoch += 1;
+        Ok(state.epoch)
+    }
+
+    async fn load(&self, id: OperationId) -> Result<Option<(Run, Vec<Signal>)>, CommitError> {
+        let state = self.state.lock();
+        let signals = state.signals.get(&id).cloned().unwrap_or_default();
+        Ok(state.runs.get(&id).map(|run| (run.clone(), signals)))
+    }
+
+    async fn commit(&self, commit: Commit<E>) -> Result<(), CommitError> {
+        let mut state = self.state.lock();
+        let operation = &commit.run.operation;
+        if operation.epoch < state.epoch {
+            return Err(CommitError::Stale);
+        }
+        match state.runs.get(&operation.id) {
+            None if operation.version == 1 => {
+                let busy = state.runs.values().any(|other| {
+                    let other = &other.operation;
+                    other.subject == operation.subject && other.parent.is_none() && !other.state.is_final()
+                });
+                if busy && operation.parent.is_none() {
+                    return Err(CommitError::Conflict { table: "operations".to_owned() });
+                }
+            }
+            Some(old)
+                if old.operation.version + 1 == operation.version && old.operation.epoch == commit.expected_epoch => {}
+            _ => return Err(CommitError::Stale),
+        }
+        let id = operation.id;
+        // Like a real ledger, only what is said to have changed is written.
+        match state.runs.get_mut(&id) {
+            Some(old) => {
+                old.operation = operation.clone();
+                for new in commit.run.steps.iter().filter(|s| commit.changed_steps.contains(&s.key)) {
+                    if let Some(step) = old.step_mut(&new.key) {
+                        *step = new.clone();
+                    }
+                }
+            }
+            None => {
+                state.runs.insert(id, Run::clone(&commit.run));
+            }
+        }
+        if let Some(waiting) = state.signals.get_mut(&id) {
+            waiting.retain(|s| !commit.applied.contains(&s.id));
+        }
+        for child in commit.children {
+            state.runs.insert(child.operation.id, child);
+        }
+        for (to, signal) in commit.signals {
+            state.signals.entry(to).or_default().push(signal);
+        }
+        state.effects.extend(commit.effects);
+        Ok(())
+    }
+
+    async fn unfinished(&self) -> Result<Vec<Waiting>, CommitError> {
+        let state = self.state.lock();
+        let waiting = state.runs.values().map(|run| {
+            let operation = &run.operation;
+            let signalled = state.signals.get(&operation.id).is_some_and(|s| !s.is_empty());
+            let (id, idle, wake_at) = (operation.id, operation.idle, operation.wake_at);
+            (operation.state.is_final(), Waiting { id, idle, wake_at, signalled })
+        });
+        Ok(waiting.filter(|(ended, w)| !ended || w.signalled).map(|(_, w)| w).collect())
+    }
+
+    async fn signal(&self, id: OperationId, signal: Signal, effects: Vec<E>) -> Result<bool, CommitError> {
+        let mut state = self.state.lock();
+        if !state.runs.contains_key(&id) {
+            return Ok(false);
+        }
+        state.signals.entry(id).or_default().push(signal);
+        state.effects.extend(effects);
+        Ok(true)
+    }
+
+    async fn note(&self, id: OperationId, epoch: i64, step: &Step) -> Result<(), CommitError> {
+        let mut state = self.state.lock();
+        let run = state.runs.get_mut(&id).filter(|run| run.operation.epoch == epoch).ok_or(CommitError::Stale)?;
+        let held = run.step_mut(&step.key).filter(|s| matches!(s.state, StepState::Running | StepState::Undoing));
+        held.ok_or(CommitError::Stale)?.note = step.note.clone();
+        Ok(())
+    }
+}

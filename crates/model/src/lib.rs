@@ -1,0 +1,20 @@
+//! The words of Tenantry as types: ids, slugs, the tenant lifecycle, plans and quotas, failure classes, time.
+//!
+//! Pure: no I/O, no clock of its own, no other crate of ours. Everything else depends on this one.
+
+pub mod failure;
+pub mod id;
+pub mod lifecycle;
+pub mod plan;
+pub mod quota;
+pub mod slug;
+pub mod timestamp;
+pub mod write;
+
+pub use failure::{Failure, FailureClass};
+pub use id::{Id, IdError, IdKind, TenantId};
+pub use lifecycle::{Event, IllegalTransition, TenantStatus};
+pub use plan::{Catalogue, Plan};
+pub use slug::{Slug, SlugError};
+pub use timestamp::Timestamp;
+pub use write::Write;
