@@ -83,6 +83,11 @@ impl Write {
         let (key, expect, set) = (columns(key), columns(expect), columns(set));
         Self { table, change: Change::Update { key, expect, set, bump: true } }
     }
+    /// Columns of a row without a `version`, if it is as expected.
+    pub fn update_if(table: &'static str, key: Value, expect: Value, set: Value) -> Self {
+        let (key, expect, set) = (columns(key), columns(expect), columns(set));
+        Self { table, change: Change::Update { key, expect, set, bump: false } }
+    }
     /// No row.
     pub fn delete(table: &'static str, key: Value) -> Self {
         Self { table, change: Change::Delete { key: columns(key) } }
