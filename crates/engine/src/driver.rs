@@ -279,7 +279,7 @@ impl<S: Steps> Driver<S> {
         next.operation.updated_at = now;
         for (key, verb) in begun {
             if let Some(step) = next.step(key) {
-                round.effects.extend(self.shared.steps.intend(&next.operation, step, *verb, now));
+                round.effects.extend(self.shared.steps.intend(&next, step, *verb, now));
             }
         }
         let before = self.committed.as_ref().map(|run| &run.operation);

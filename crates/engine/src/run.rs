@@ -62,7 +62,7 @@ pub trait Steps: Send + Sync + 'static {
     fn transactional(&self, step: &Step) -> bool;
 
     /// Effects committed with the step's start: what is intended, before it is tried.
-    fn intend(&self, operation: &Operation, step: &Step, verb: Verb, now: Timestamp) -> Vec<Self::Effect>;
+    fn intend(&self, run: &Run, step: &Step, verb: Verb, now: Timestamp) -> Vec<Self::Effect>;
 
     /// One attempt.
     async fn attempt(&self, attempt: Attempt) -> Result<Done<Self::Effect>, Failure>;
