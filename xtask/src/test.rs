@@ -55,8 +55,9 @@ pub fn run(arguments: &[String]) -> Result<ExitCode, Error> {
         check_all(&mut sum, &mut skips, &mut failures);
     }
     let mut tally = Tally::default();
-    let built =
-        phase::run("build", || phase::succeeds(&mut cargo::command(&["build", "--workspace", "--quiet"])));
+    // All targets, so that programs that tests run and the tests themselves share one build of what they use.
+    let build = ["build", "--workspace", "--all-targets", "--quiet"];
+    let built = phase::run("build", || phase::succeeds(&mut cargo::command(&build)));
     if built {
         let postgres = start_postgres();
         if let Err(error) = &postgres {
