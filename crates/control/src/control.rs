@@ -1,0 +1,194 @@
+//! `Control`: the use cases over store, keyring, providers and executor. Each use case is an `impl Control` in the
+//! file of its subject; here is only what they share, and how it is put together.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tenantry_engine::{Clock, Executor, ExecutorConfig, Ledger, SystemClock};
+use tenantry_model::{Catalogue, Timestamp, Write};
+use tenantry_providers::data::Data;
+use tenantry_providers::{Registry, Rows, Sealer};
+
+use crate::error::{Error, FieldError, Result};
+use crate::eta::Pace;
+use crate::keyring::{Keyring, MasterKey};
+use crate::smoke::Front;
+use crate::steps::ProviderSteps;
+use crate::store::{AUDIT_KEY, AuditReport, Sealing, Store, StoreConfig};
+use crate::template::Library;
+use crate::token::Tokens;
+
+/// What a process of Tenantry is told.
+#[derive(Clone, Debug)]
+pub struct ControlConfig {
+    /// The registry.
+    pub store: StoreConfig,
+    /// The keyring's database (`sqlite://…`, `postgres://…`), outside the registry and its backups.
+    pub keyring_url: String,
+    /// Templates of the user's, over the shipped ones.
+    pub templates: Option<PathBuf>,
+    /// The plan catalogue as YAML; the shipped one without it.
+    pub catalogue: Option<String>,
+    /// Region of a tenant whose request names none.
+    pub region: String,
+    /// Language of a tenant whose request names none.
+    pub locale: String,
+    /// Issuer of tokens, and base of links in mails.
+    pub public_url: String,
+    /// The executor's limits.
+    pub executor: ExecutorConfig,
+}
+
+/// What the process brings along.
+pub struct Parts {
+    /// What every key in the keyring is wrapped by.
+    pub master: MasterKey,
+    /// Who makes resources.
+    pub providers: Registry,
+    /// Who keeps tenants' rows behind the embedded data endpoint, if anybody does.
+    pub data: Option<Arc<dyn Data>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Wraps the ledger, for tests that interpose one.
+    pub ledger: Option<WrapLedger>,
+}
+
+/// Puts something between the executor and the store.
+pub type WrapLedger = Box<dyn FnOnce(Arc<dyn Ledger<Write>>) -> Arc<dyn Ledger<Write>> + Send>;
+
+impl Parts {
+    /// Providers and the machine's clock.
+    pub fn new(master: MasterKey, providers: Registry) -> Self {
+        Self { master, providers, data: None, clock: Arc::new(SystemClock), ledger: None }
+    }
+}
+
+/// The use cases. Cheap to clone.
+#[derive(Clone)]
+pub struct Control {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub config: ControlConfig,
+    pub store: Store,
+    pub keyring: Arc<Keyring>,
+    pub providers: Registry,
+    pub data: Option<Arc<dyn Data>>,
+    pub catalogue: Catalogue,
+    pub templates: Library,
+    pub steps: Arc<ProviderSteps>,
+    pub executor: Executor<ProviderSteps>,
+    pub sealing: Sealing,
+    pub tokens: Tokens,
+    pub pace: Pace,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The shipped catalogue.
+const CATALOGUE: &str = include_str!("../../../templates/plans.yaml");
+
+impl Control {
+    /// Opens registry and keyring, reads templates and plans, takes over what an earlier process left, and goes on.
+    /// `front` serves the smoke test; it may call back into the control plane only once this has returned.
+    pub async fn start(config: ControlConfig, parts: Parts) -> Result<Self> {
+        let templates = Library::open(config.templates.as_deref(), &parts.providers)?;
+        let catalogue = read_catalogue(config.catalogue.as_deref().unwrap_or(CATALOGUE), &templates)?;
+        // Opening replays the erasures: a restored backup is erased again before anything reads it (design §5).
+        let keyring = Arc::new(Keyring::open(&config.keyring_url, parts.master).await.map_err(Error::unavailable)?);
+        let store = Store::open(&config.store).await.map_err(Error::unavailable)?;
+        let rows: Arc<dyn Rows> = Arc::new(store.clone());
+        let steps = Arc::new(ProviderSteps::new(parts.providers.clone(), keyring.clone(), rows));
+        let sealing = Sealing::start(store.clone(), &keyring).await.map_err(Error::unavailable)?;
+        let tokens = Tokens::load(&keyring, &config.public_url).await?;
+        let ledger: Arc<dyn Ledger<Write>> = Arc::new(store.clone());
+        let ledger = match parts.ledger {
+            Some(wrap) => wrap(ledger),
+            None => ledger,
+        };
+        let executor = Executor::start_with_clock(ledger, steps.clone(), config.executor, parts.clock.clone())
+            .await
+            .map_err(Error::unavailable)?;
+        let shared = Shared {
+            store,
+            keyring,
+            providers: parts.providers,
+            data: parts.data,
+            catalogue,
+            templates,
+            steps,
+            executor,
+            sealing,
+            tokens,
+            pace: Pace::default(),
+            clock: parts.clock,
+            config,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Gives the smoke test its endpoints.
+    pub fn set_front(&self, front: Arc<dyn Front>) {
+        self.shared.steps.set_front(front);
+    }
+
+    /// Begins nothing new, lets running attempts end, writes what waits, and closes.
+    pub async fn stop(&self) {
+        self.shared.executor.stop().await;
+        self.shared.sealing.stop().await;
+        self.shared.store.close().await;
+        self.shared.keyring.close().await;
+    }
+
+    /// Whether requests can be served: the registry answers.
+    pub async fn ready(&self) -> Result<()> {
+        self.shared.store.ping().await.map_err(Error::unavailable)
+    }
+
+    /// The plans on offer.
+    pub fn plans(&self) -> &Catalogue {
+        &self.shared.catalogue
+    }
+
+    /// The templates, every version.
+    pub fn templates(&self) -> &Library {
+        &self.shared.templates
+    }
+
+    /// The providers of this process.
+    pub fn providers(&self) -> &Registry {
+        &self.shared.providers
+    }
+
+    /// Walks the audit chain and says what of it is proven.
+    pub async fn verify_audit(&self) -> Result<AuditReport> {
+        let key = self.shared.keyring.signing_key(AUDIT_KEY).await.map_err(Error::unavailable)?;
+        self.shared.store.audit_verify(key.public()).await.map_err(Error::unavailable)
+    }
+
+    /// Operations with a task at this moment, and timers that are set.
+    pub fn executor_load(&self) -> (usize, usize) {
+        self.shared.executor.load()
+    }
+
+    /// The keyed digest by which a text is found again without being stored.
+    pub(crate) fn mac(&self, purpose: &str, text: &str) -> String {
+        Sealer::mac(&*self.shared.keyring, purpose, text)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+}
+
+fn read_catalogue(text: &str, templates: &Library) -> Result<Catalogue> {
+    let fault = |why: String| Error::invalid("catalogue_invalid", vec![FieldError::new("plans", why)]);
+    let catalogue: Catalogue = yaml_serde::from_str(text).map_err(|why| fault(why.to_string()))?;
+    if let Some(name) = catalogue.duplicates().first() {
+        return Err(fault(format!("the name or alias `{name}` is given twice")));
+    }
+    match catalogue.plans.iter().find(|plan| templates.latest(&plan.template).is_none()) {
+        Some(plan) => Err(fault(format!("plan `{}`: there is no template `{}`", plan.name, plan.template))),
+        None => Ok(catalogue),
+    }
+}

@@ -1,0 +1,105 @@
+//! The master key: 32 bytes in a file that only its owner may read. It wraps every other key and never leaves memory.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::cipher::SecretBytes;
+
+const LENGTH: usize = 32;
+
+/// The key that wraps all others.
+pub struct MasterKey(pub(super) SecretBytes);
+
+/// Why there is no master key.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterKeyError {
+    /// The file cannot be read or made.
+    #[error("the master key {0} cannot be read: {1}")]
+    File(PathBuf, std::io::Error),
+    /// Others than its owner may read or change it.
+    #[error("the master key {0} may be read by others; make it private: chmod 600 {0}")]
+    Open(PathBuf),
+    /// It has not 32 bytes.
+    #[error("the master key {0} must have exactly 32 bytes, such as: head -c 32 /dev/urandom > {0}")]
+    Length(PathBuf),
+}
+
+impl MasterKey {
+    /// The key in this file.
+    pub fn read(path: &Path) -> Result<Self, MasterKeyError> {
+        let failed = |error| MasterKeyError::File(path.to_owned(), error);
+        let file = File::open(path).map_err(failed)?;
+        if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
+            return Err(MasterKeyError::Open(path.to_owned()));
+        }
+        let mut bytes = Zeroizing::new(Vec::with_capacity(LENGTH + 1));
+        file.take(LENGTH as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() == LENGTH { Ok(Self(bytes)) } else { Err(MasterKeyError::Length(path.to_owned())) }
+    }
+
+    /// The key in this file, made if there is none: for development, where losing the folder loses everything anyway.
+    pub fn read_or_create(path: &Path) -> Result<Self, MasterKeyError> {
+        match Self::read(path) {
+            Err(MasterKeyError::File(_, error)) if error.kind() == ErrorKind::NotFound => {
+                Self::create(path).map_err(|error| MasterKeyError::File(path.to_owned(), error))?;
+                Self::read(path)
+            }
+            result => result,
+        }
+    }
+
+    /// Writes a fresh key aside and moves it into place, so that a half-written one is never found. A key that another
+    /// process has put there meanwhile stays.
+    fn create(path: &Path) -> std::io::Result<()> {
+        let aside = path.with_extension(format!("{}.tmp", std::process::id()));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        file.write_all(&super::random(LENGTH))?;
+        file.sync_all()?;
+        let linked = std::fs::hard_link(&aside, path);
+        std::fs::remove_file(&aside)?;
+        match linked {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        // The name must be durable before anything is wrapped by the key.
+        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn made_once_and_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        assert!(matches!(MasterKey::read(&path), Err(MasterKeyError::File(..))));
+        let key = MasterKey::read_or_create(&path).unwrap();
+        assert_eq!(*key.0, *MasterKey::read_or_create(&path).unwrap().0);
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn refused_when_others_may_read_it_or_it_is_no_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        for length in [0, 31, 33] {
+            std::fs::write(&path, vec![1; length]).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            assert!(matches!(MasterKey::read_or_create(&path), Err(MasterKeyError::Length(_))), "{length}");
+        }
+        for mode in [0o640, 0o604, 0o620] {
+            std::fs::write(&path, [1; 32]).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert!(matches!(MasterKey::read(&path), Err(MasterKeyError::Open(_))), "{mode:o}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The use cases of the control plane: templates and planner, onboarding, operations, members, events, audit; the
+//! store with all its SQL, and the keyring. No transport: the server maps these words to HTTP.
+
+pub mod access;
+pub mod control;
+pub mod error;
+mod eta;
+pub mod events;
+pub mod idempotency;
+pub mod keyring;
+pub mod keys;
+pub mod onboard;
+pub mod operations;
+pub mod page;
+pub mod planner;
+mod record;
+pub mod request;
+mod secret;
+pub mod session;
+mod shape;
+pub mod smoke;
+pub mod steps;
+pub mod store;
+pub mod template;
+pub mod tenants;
+mod token;
+pub mod view;
+
+pub use access::{Caller, Permission, Scope};
+pub use control::{Control, ControlConfig, Parts};
+pub use error::{Error, ErrorKind, FieldError, Result};
+pub use idempotency::IdempotencyKey;
+pub use onboard::Created;
+pub use operations::OperationQuery;
+pub use page::PageQuery;
+pub use session::{TenantSession, TokenView};
+pub use smoke::Front;
+pub use tenants::TenantQuery;

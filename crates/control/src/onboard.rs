@@ -1,0 +1,330 @@
+//! Onboarding: from a request to a tenant that is being made. Tenant, operation, steps, owner and key are written in
+//! one transaction, or nothing is.
+
+use serde_json::{Value, json};
+use tenantry_engine::{CommitError, Operation, OperationState, Run};
+use tenantry_model::id::OperationId;
+use tenantry_model::lifecycle::{Event, next};
+use tenantry_model::{Plan, Slug, TenantId, TenantStatus, Timestamp, Write};
+use tenantry_providers::Sealer;
+
+use crate::access::{Caller, Permission};
+use crate::control::Control;
+use crate::error::{Error, FieldError, Result};
+use crate::idempotency::{IdempotencyKey, Once};
+use crate::planner::{self, Subject};
+use crate::record::{Deed, Fact, audit, event};
+use crate::request::CreateTenant;
+use crate::steps::{ONBOARD, OperationInput, Personal};
+use crate::store::entity;
+use crate::template::Template;
+use crate::view::{OperationView, PlannedStepView, PlannedView, TenantView};
+
+/// Numbers tried behind a slug that was made from the name and is taken.
+const SLUG_TRIES: u32 = 50;
+
+/// What a sign-up made, or had made before.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// The onboarding.
+    pub operation: OperationView,
+    /// The tenant.
+    pub tenant: TenantView,
+    /// Whether the same key had made it before.
+    pub replayed: bool,
+}
+
+/// A checked request with everything that follows from it.
+struct Prepared<'a> {
+    request: CreateTenant,
+    plan: &'a Plan,
+    template: &'a Template,
+    slug: Slug,
+    region: String,
+    locale: String,
+}
+
+impl Control {
+    /// Begins to make a tenant. Fails with every faulty field, and then nothing was written.
+    pub async fn create_tenant(&self, caller: &Caller, document: &Value, key: Option<IdempotencyKey>) -> Result<Created> {
+        caller.require(Permission::CreateTenant)?;
+        let once = key.map(|key| Once::new(caller, &key, "create_tenant", document));
+        if let Some(once) = &once
+            && let Some(answer) = self.made_before(once).await?
+        {
+            return self.created_before(&answer).await;
+        }
+        let mut prepared = self.prepare(document)?;
+        let given = prepared.request.slug.is_some();
+        let first = prepared.slug.clone();
+        for n in 2..SLUG_TRIES + 2 {
+            match self.try_create(caller, &prepared, once.as_ref()).await {
+                Err(CommitError::Conflict { .. }) => {
+                    if let Some(once) = &once
+                        && let Some(answer) = self.made_before(once).await?
+                    {
+                        return self.created_before(&answer).await;
+                    }
+                    self.refuse_taken_name(&prepared.request.tenant_name).await?;
+                    if given {
+                        return Err(self.slug_taken(&first).await?);
+                    }
+                    prepared.slug = first.numbered(n);
+                }
+                Err(why) => return Err(Error::unavailable(why)),
+                Ok((run, row)) => {
+                    let operation = self.operation_view(&run).await?;
+                    return Ok(Created { operation, tenant: TenantView::try_from(row)?, replayed: false });
+                }
+            }
+        }
+        Err(self.slug_taken(&first).await?)
+    }
+
+    /// What creating this tenant would do. Writes nothing.
+    pub async fn plan_tenant(&self, caller: &Caller, document: &Value) -> Result<PlannedView> {
+        caller.require(Permission::CreateTenant)?;
+        let prepared = self.prepare(document)?;
+        self.refuse_taken_name(&prepared.request.tenant_name).await?;
+        if self.is_taken(&prepared.slug).await? {
+            return Err(self.slug_taken(&prepared.slug).await?);
+        }
+        let subject =
+            Subject { tenant: TenantId::new(), slug: prepared.slug.as_str(), region: &prepared.region, generation: 1 };
+        let steps =
+            planner::onboard(prepared.template, prepared.plan, &prepared.request, &subject, &self.shared.providers)?;
+        let expected = self.expected_length(prepared.template, &steps).await?;
+        let steps = steps.iter().map(|step| {
+            let text = |field: &str| step.input.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+            PlannedStepView {
+                key: step.key.clone(),
+                kind: step.kind.clone(),
+                provider: step.provider.clone(),
+                needs: step.needs.clone(),
+                mode: step.policy.mode,
+                name: text("name"),
+                settings: step.input.get("settings").cloned().unwrap_or_default(),
+            }
+        });
+        Ok(PlannedView {
+            plan: prepared.plan.name.clone(),
+            template: prepared.template.template.clone(),
+            template_version: prepared.template.version,
+            slug: prepared.slug.to_string(),
+            region: prepared.region.clone(),
+            expected_ms: expected.and_then(|length| u64::try_from(length.as_millis()).ok()),
+            steps: steps.collect(),
+        })
+    }
+
+    /// Begins to make a tenant again whose onboarding was rolled back.
+    pub async fn provision_again(&self, caller: &Caller, id_or_slug: &str) -> Result<OperationView> {
+        caller.require(Permission::CreateTenant)?;
+        let row = self.tenant_row(caller, id_or_slug).await?;
+        let tenant = id_of(&row)?;
+        let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
+        let provisioning =
+            next(status, Event::Provision).map_err(|why| Error::conflict("illegal_transition", why))?;
+        self.shared.keyring.load(tenant).await.map_err(Error::unavailable)?;
+        let sealed = row.admin_sealed.as_deref().ok_or_else(|| Error::not_found("tenant"))?;
+        let request = self.shared.keyring.open(tenant, sealed).map_err(Error::internal)?;
+        let request: Value = serde_json::from_str(&request).map_err(|_| Error::internal("the sealed request does not fit"))?;
+        let mut prepared = self.prepare(&request)?;
+        let slug = row.slug.clone().unwrap_or_default();
+        prepared.slug = Slug::parse(&slug).map_err(Error::internal)?;
+        let generation = 1 + self.shared.store.operation_count(&row.id).await.map_err(Error::unavailable)?;
+        let now = self.now();
+        let run = self.onboarding(tenant, &prepared, generation, now)?;
+        let id = tenant.to_string();
+        let deed = Deed {
+            actor: &caller.principal,
+            action: "tenant.provision",
+            target: &id,
+            tenant: Some(tenant),
+            data: json!({ "operation_id": run.operation.id }),
+        };
+        let again = Write::compare_and_set(
+            "tenants",
+            json!({ "id": tenant }),
+            json!({ "status": status }),
+            json!({ "status": provisioning, "template_version": prepared.template.version }),
+        );
+        match self.shared.executor.submit(run, vec![again, audit(deed, now)]).await {
+            Ok(run) => self.operation_view(&run).await,
+            Err(CommitError::Conflict { .. } | CommitError::Stale) => {
+                Err(Error::conflict("tenant_busy", "another operation changes this tenant; wait until it has ended"))
+            }
+            Err(why) => Err(Error::unavailable(why)),
+        }
+    }
+
+    fn prepare(&self, document: &Value) -> Result<Prepared<'_>> {
+        let request = CreateTenant::read(document)?;
+        let (plan, mut faults) = request.check(&self.shared.catalogue);
+        let slug = match request.slug.as_deref() {
+            Some(slug) => Slug::parse(slug).ok(),
+            None => Slug::from_name(&request.tenant_name),
+        };
+        if slug.is_none() && request.slug.is_none() {
+            faults.push(FieldError::new("slug", "is required: the name has no letters or digits that a DNS label can hold"));
+        }
+        let (Some(plan), Some(slug), true) = (plan, slug, faults.is_empty()) else {
+            return Err(Error::invalid("request_invalid", faults));
+        };
+        let template = self.shared.templates.latest(&plan.template);
+        let template = template.ok_or_else(|| Error::internal(format!("plan {} has no template", plan.name)))?;
+        let region = request.region().unwrap_or(&self.shared.config.region).to_owned();
+        let locale = request.locale.clone().unwrap_or_else(|| self.shared.config.locale.clone());
+        Ok(Prepared { request, plan, template, slug, region, locale })
+    }
+
+    async fn try_create(
+        &self,
+        caller: &Caller,
+        prepared: &Prepared<'_>,
+        once: Option<&Once>,
+    ) -> std::result::Result<(std::sync::Arc<Run>, entity::tenant::Model), CommitError> {
+        let unavailable = |why: &dyn std::fmt::Display| CommitError::Unavailable(why.to_string());
+        let tenant = TenantId::new();
+        let now = self.now();
+        // The key before anything that it encrypts.
+        self.shared.keyring.create(tenant).await.map_err(|why| unavailable(&why))?;
+        let run = self.onboarding(tenant, prepared, 1, now).map_err(|why| unavailable(&why))?;
+        let request = serde_json::to_string(&prepared.request).map_err(|why| unavailable(&why))?;
+        let sealed = self.shared.keyring.seal(tenant, &request).map_err(|why| unavailable(&why))?;
+        let provisioning = next(TenantStatus::Pending, Event::Provision).map_err(|why| unavailable(&why))?;
+        let row = entity::tenant::Model {
+            id: tenant.to_string(),
+            slug: Some(prepared.slug.to_string()),
+            slug_mac: self.mac("slug", prepared.slug.as_str()),
+            name: Some(prepared.request.tenant_name.clone()),
+            name_mac: self.mac("name", &folded(&prepared.request.tenant_name)),
+            plan: prepared.plan.name.clone(),
+            template: prepared.template.template.clone(),
+            template_version: i32::try_from(prepared.template.version).unwrap_or(i32::MAX),
+            status: provisioning.to_string(),
+            region: prepared.region.clone(),
+            locale: prepared.locale.clone(),
+            version: 1,
+            labels: json!(prepared.request.labels),
+            admin_sealed: Some(sealed),
+            last_error: None,
+            created_at: now.into(),
+            activated_at: None,
+            suspended_at: None,
+            deprovisioned_at: None,
+        };
+        let mut effects = vec![Write::insert_unique("tenants", json!(row))];
+        let operation = run.operation.id;
+        effects.extend(once.map(|once| {
+            once.guard(&json!({ "operation_id": operation, "tenant_id": tenant }), Some(tenant), now)
+        }));
+        let data = json!({ "plan": row.plan, "region": row.region, "operation_id": operation });
+        let deed =
+            Deed { actor: &caller.principal, action: "tenant.create", target: &row.id, tenant: Some(tenant), data };
+        let fact = Fact {
+            kind: "tenant.created",
+            tenant,
+            operation: Some(operation),
+            data: json!({ "plan": row.plan, "region": row.region }),
+            sealed: None,
+        };
+        effects.extend([audit(deed, now), event(fact, now)]);
+        let run = self.shared.executor.submit(run, effects).await?;
+        Ok((run, row))
+    }
+
+    /// The operation, not yet in the ledger.
+    fn onboarding(&self, tenant: TenantId, prepared: &Prepared<'_>, generation: i64, now: Timestamp) -> Result<Run> {
+        let personal = Personal {
+            slug: prepared.slug.to_string(),
+            name: prepared.request.tenant_name.clone(),
+            admin: prepared.request.admin(),
+        };
+        let personal = serde_json::to_string(&personal).map_err(Error::internal)?;
+        let input = OperationInput {
+            plan: prepared.plan.name.clone(),
+            template: prepared.template.template.clone(),
+            template_version: prepared.template.version,
+            region: prepared.region.clone(),
+            locale: prepared.locale.clone(),
+            generation,
+            sealed: self.shared.keyring.seal(tenant, &personal).map_err(Error::unavailable)?,
+        };
+        let subject = Subject { tenant, slug: prepared.slug.as_str(), region: &prepared.region, generation };
+        let steps =
+            planner::onboard(prepared.template, prepared.plan, &prepared.request, &subject, &self.shared.providers)?;
+        let operation = Operation {
+            id: OperationId::new(),
+            subject: tenant.to_string(),
+            kind: ONBOARD.to_owned(),
+            parent: None,
+            state: OperationState::Running,
+            version: 0,
+            epoch: 0,
+            input: serde_json::to_value(input).map_err(Error::internal)?,
+            error: None,
+            error_step: None,
+            cancelled: false,
+            created_at: now,
+            updated_at: now,
+            finished_at: None,
+            expected_by: Some(now + prepared.template.expected.duration()),
+            stuck: false,
+            wake_at: None,
+            idle: false,
+        };
+        Ok(Run { operation, steps })
+    }
+
+    async fn created_before(&self, answer: &Value) -> Result<Created> {
+        let text = |field: &str| answer.get(field).and_then(Value::as_str).unwrap_or_default();
+        let (operation, tenant) = (text("operation_id"), text("tenant_id"));
+        let run = self.run(operation.parse().map_err(Error::internal)?).await?;
+        let row = self.shared.store.tenant(tenant).await.map_err(Error::unavailable)?;
+        let row = row.ok_or_else(|| Error::internal("an idempotency key names a tenant that is not there"))?;
+        Ok(Created { operation: self.operation_view(&run).await?, tenant: TenantView::try_from(row)?, replayed: true })
+    }
+
+    async fn refuse_taken_name(&self, name: &str) -> Result<()> {
+        let mac = self.mac("name", &folded(name));
+        if !self.shared.store.is_name_taken(&mac).await.map_err(Error::unavailable)? {
+            return Ok(());
+        }
+        // S4.48's words.
+        let message = format!("Tenant name {name} already exists");
+        let errors = vec![FieldError::new("tenant_name", &message)];
+        Err(Error { errors, ..Error::conflict("tenant_name_taken", message) })
+    }
+
+    async fn is_taken(&self, slug: &Slug) -> Result<bool> {
+        let mac = self.mac("slug", slug.as_str());
+        self.shared.store.is_slug_taken(&mac).await.map_err(Error::unavailable)
+    }
+
+    /// The refusal, with some that are free.
+    async fn slug_taken(&self, slug: &Slug) -> Result<Error> {
+        let mut free = Vec::new();
+        for candidate in (2..SLUG_TRIES).map(|n| slug.numbered(n)) {
+            if !self.is_taken(&candidate).await? {
+                free.push(candidate.to_string());
+            }
+            if free.len() == 3 {
+                break;
+            }
+        }
+        let message = format!("the slug {slug} is taken; free are {}", free.join(", "));
+        let errors = vec![FieldError::new("slug", format!("is taken; free are {}", free.join(", ")))];
+        Ok(Error { errors, ..Error::conflict("slug_taken", message) })
+    }
+}
+
+/// Names are compared without regard to case and to space around and between words (S4.48).
+pub(crate) fn folded(name: &str) -> String {
+    name.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
+}
+
+/// The id in a tenant's row.
+pub(crate) fn id_of(row: &entity::tenant::Model) -> Result<TenantId> {
+    row.id.parse().map_err(Error::internal)
+}

@@ -1,0 +1,239 @@
+//! Operations as people see and steer them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tenantry_engine::decide::refuse;
+use tenantry_engine::{OperationState, Run, Signal, SignalKind, Step, StepState};
+use tenantry_model::id::{OperationId, SignalId};
+use tenantry_providers::Sealer;
+use tokio::sync::broadcast;
+
+use crate::access::{Caller, Permission};
+use crate::control::Control;
+use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::page::PageQuery;
+use crate::record::{Deed, audit};
+use crate::steps::{OperationInput, tenant_id};
+use crate::view::{CredentialView, ErrorView, OperationView, Page, ResourceView, ResponseView, StepView};
+
+/// How long an answer to a signal waits for the signal to take effect.
+const SIGNAL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which operations.
+#[derive(Clone, Debug, Default)]
+pub struct OperationQuery {
+    /// Of this tenant, by id or slug.
+    pub tenant: Option<String>,
+    /// In this state.
+    pub state: Option<OperationState>,
+}
+
+impl Control {
+    /// An operation.
+    pub async fn operation(&self, caller: &Caller, id: OperationId) -> Result<OperationView> {
+        caller.require(Permission::ReadOperations)?;
+        let run = self.visible_run(caller, id).await?;
+        self.operation_view(&run).await
+    }
+
+    /// Operations, newest first.
+    pub async fn operations(
+        &self,
+        caller: &Caller,
+        query: &OperationQuery,
+        page: &PageQuery,
+    ) -> Result<Page<OperationView>> {
+        caller.require(Permission::ReadOperations)?;
+        let tenant = match (&query.tenant, caller.tenant) {
+            (Some(tenant), _) => Some(self.tenant_row(caller, tenant).await?.id),
+            (None, own) => own.map(|own| own.to_string()),
+        };
+        let store = &self.shared.store;
+        let runs = store.operations(tenant.as_deref(), query.state, page.cursor(), page.probe()).await;
+        let runs = runs.map_err(Error::unavailable)?;
+        let mut views = Vec::with_capacity(runs.len());
+        for run in &runs {
+            views.push(self.operation_view(run).await?);
+        }
+        page.cut(views, |view| view.id.to_string(), Ok)
+    }
+
+    /// Asks something of an operation; answers with what it has become. Fails if it cannot be asked now.
+    pub async fn signal(&self, caller: &Caller, id: OperationId, kind: SignalKind) -> Result<OperationView> {
+        caller.require(Permission::SignalOperations)?;
+        if let SignalKind::Skip { reason, .. } | SignalKind::Reject { reason, .. } = &kind
+            && (reason.trim().is_empty() || reason.chars().count() > 500 || reason.chars().any(char::is_control))
+        {
+            let message = "is required: 1 to 500 characters, no control characters";
+            return Err(Error::invalid("request_invalid", vec![FieldError::new("reason", message)]));
+        }
+        let run = self.visible_run(caller, id).await?;
+        if let SignalKind::Skip { step, .. } | SignalKind::Approve { step } | SignalKind::Reject { step, .. } = &kind
+            && run.step(step).is_none()
+        {
+            let keys: Vec<_> = run.steps.iter().map(|s| s.key.as_str()).collect();
+            let message = format!("there is no such step; the steps are {}", keys.join(", "));
+            return Err(Error::invalid("request_invalid", vec![FieldError::new("step", message)]));
+        }
+        refuse(&run, &kind).map_err(|why| Error::conflict("signal_refused", why))?;
+        let mut changes = self.shared.executor.changes();
+        let now = self.now();
+        let tenant = tenant_id(&run.operation).map_err(Error::internal)?;
+        let target = id.to_string();
+        let data = json!(&kind);
+        let deed = Deed { actor: &caller.principal, action: "operation.signal", target: &target, tenant: Some(tenant), data };
+        let signal = Signal { id: SignalId::new(), kind, by: caller.principal.clone(), at: now };
+        let found = self.shared.executor.signal(id, signal, vec![audit(deed, now)]).await.map_err(Error::unavailable)?;
+        if !found {
+            return Err(Error::not_found("operation"));
+        }
+        let changed = async {
+            loop {
+                match changes.recv().await {
+                    Ok(new) if new.operation.id == id && new.operation.version > run.operation.version => return Some(new),
+                    Ok(_) => {}
+                    Err(_) => return None,
+                }
+            }
+        };
+        match tokio::time::timeout(SIGNAL_PATIENCE, changed).await {
+            Ok(Some(run)) => self.operation_view(&run).await,
+            _ => self.operation_view(&*self.run(id).await?).await,
+        }
+    }
+
+    /// The operation once it is done, or as it is when the time is over.
+    pub async fn wait(&self, caller: &Caller, id: OperationId, timeout: Duration) -> Result<OperationView> {
+        caller.require(Permission::ReadOperations)?;
+        let mut changes = self.shared.executor.changes();
+        let run = self.visible_run(caller, id).await?;
+        let done = async {
+            let mut run = run.clone();
+            while !run.operation.state.is_final() {
+                match changes.recv().await {
+                    Ok(new) if new.operation.id == id => run = new,
+                    Ok(_) => {}
+                    // Some changes were missed, perhaps the one that counts.
+                    Err(broadcast::error::RecvError::Lagged(_)) => run = self.run(id).await?,
+                    Err(broadcast::error::RecvError::Closed) => break,
+                }
+            }
+            Ok::<_, Error>(run)
+        };
+        match tokio::time::timeout(timeout, done).await {
+            Ok(run) => self.operation_view(&*run?).await,
+            Err(_) => self.operation_view(&*self.run(id).await?).await,
+        }
+    }
+
+    /// Every committed change of any operation from now on.
+    pub fn watch(&self) -> broadcast::Receiver<Arc<Run>> {
+        self.shared.executor.changes()
+    }
+
+    /// Hands out the secrets that an operation made, once.
+    pub async fn claim_credentials(&self, caller: &Caller, id: OperationId) -> Result<Vec<CredentialView>> {
+        caller.require(Permission::ClaimCredentials)?;
+        let run = self.visible_run(caller, id).await?;
+        if !run.operation.state.is_final() {
+            return Err(Error::conflict("operation_running", "the secrets are handed out once the operation is done"));
+        }
+        let tenant = tenant_id(&run.operation).map_err(Error::internal)?;
+        let now = self.now();
+        let target = id.to_string();
+        let deed = Deed {
+            actor: &caller.principal,
+            action: "credentials.claim",
+            target: &target,
+            tenant: Some(tenant),
+            data: Value::Null,
+        };
+        let store = &self.shared.store;
+        let sealed = store.claim_credentials(&target, now, audit(deed, now)).await.map_err(Error::unavailable)?;
+        if sealed.is_empty() {
+            let message = "there are no secrets to hand out: the operation made none, or they were handed out before";
+            return Err(Error::new(ErrorKind::Gone, "credentials_gone", message));
+        }
+        self.shared.keyring.load(tenant).await.map_err(Error::unavailable)?;
+        let open = |(name, sealed): (String, String)| {
+            let value = self.shared.keyring.open(tenant, &sealed).map_err(Error::internal)?;
+            Ok(CredentialView { name, value })
+        };
+        sealed.into_iter().map(open).collect()
+    }
+
+    pub(crate) async fn run(&self, id: OperationId) -> Result<Arc<Run>> {
+        let run = self.shared.store.run(id).await.map_err(Error::unavailable)?;
+        run.map(Arc::new).ok_or_else(|| Error::not_found("operation"))
+    }
+
+    async fn visible_run(&self, caller: &Caller, id: OperationId) -> Result<Arc<Run>> {
+        let run = self.run(id).await?;
+        let seen = caller.may_see(tenant_id(&run.operation).map_err(Error::internal)?);
+        seen.map_err(|_| Error::not_found("operation"))?;
+        Ok(run)
+    }
+
+    pub(crate) async fn operation_view(&self, run: &Run) -> Result<OperationView> {
+        let operation = &run.operation;
+        let start: OperationInput = serde_json::from_value(operation.input.clone()).map_err(Error::internal)?;
+        let over = run.steps.iter().filter(|s| s.state.is_over() || s.state == StepState::Undone).count();
+        let done = operation.state.is_final();
+        let eta = if done { None } else { self.eta(&start, run).await? };
+        let error = operation.error.as_ref().map(|e| ErrorView::of(e, operation.error_step.as_deref()));
+        Ok(OperationView {
+            id: operation.id,
+            tenant_id: tenant_id(operation).map_err(Error::internal)?,
+            kind: operation.kind.clone(),
+            parent_id: operation.parent,
+            state: operation.state,
+            done,
+            progress: if run.steps.is_empty() { 1.0 } else { over as f64 / run.steps.len() as f64 },
+            eta,
+            template: start.template,
+            template_version: start.template_version,
+            version: operation.version,
+            created_at: operation.created_at,
+            updated_at: operation.updated_at,
+            finished_at: operation.finished_at,
+            stuck: operation.stuck,
+            steps: run.steps.iter().map(step_view).collect(),
+            response: (operation.state == OperationState::Succeeded).then(|| response(run)).transpose()?,
+            error,
+        })
+    }
+}
+
+fn step_view(step: &Step) -> StepView {
+    StepView {
+        key: step.key.clone(),
+        kind: step.kind.clone(),
+        provider: step.provider.clone(),
+        needs: step.needs.clone(),
+        mode: step.policy.mode,
+        state: step.state,
+        attempts: step.attempts,
+        due_at: step.due_at,
+        started_at: step.started_at,
+        finished_at: step.finished_at,
+        error: step.error.as_ref().map(|e| ErrorView::of(e, None)),
+        operation_id: step.child,
+    }
+}
+
+fn response(run: &Run) -> Result<ResponseView> {
+    let resources = run.steps.iter().filter(|s| s.state == StepState::Done && s.input.get("resource").is_some());
+    let resources: BTreeMap<String, ResourceView> = resources
+        .map(|step| {
+            let name = step.input.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let (kind, provider) = (step.kind.clone(), step.provider.clone());
+            (step.key.clone(), ResourceView { kind, provider, name, outputs: step.output.clone() })
+        })
+        .collect();
+    let credentials_waiting = resources.values().any(|r| r.outputs.get("first_admin").is_some());
+    let tenant_id = tenant_id(&run.operation).map_err(Error::internal)?;
+    Ok(ResponseView { tenant_id, status: "success".to_owned(), resources, credentials_waiting })
+}

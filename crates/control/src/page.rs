@@ -1,0 +1,55 @@
+//! Pages of lists: by cursor, newest first. The cursor is the last id of the page before.
+
+use crate::error::{Error, FieldError, Result};
+use crate::view::Page;
+
+/// Which page.
+#[derive(Clone, Debug)]
+pub struct PageQuery {
+    limit: usize,
+    cursor: Option<String>,
+}
+
+impl PageQuery {
+    /// `limit` from 1 to 100, 50 without it; `cursor` as a page gave it.
+    pub fn new(limit: Option<u64>, cursor: Option<String>) -> Result<Self> {
+        let limit = limit.unwrap_or(50);
+        let faulty = |path: &str, message: &str| Error::invalid("query_invalid", vec![FieldError::new(path, message)]);
+        if !(1..=100).contains(&limit) {
+            return Err(faulty("limit", "must be from 1 to 100"));
+        }
+        // An id of any kind: a prefix, an underscore, base 32.
+        let id = |text: &str| text.len() <= 64 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if cursor.as_deref().is_some_and(|c| c.is_empty() || !id(c)) {
+            return Err(faulty("cursor", "must be a `next_cursor` that a page gave"));
+        }
+        Ok(Self { limit: usize::try_from(limit).unwrap_or(100), cursor })
+    }
+
+    pub(crate) fn cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
+    }
+
+    /// One row more than the page holds: it tells whether there is another page.
+    pub(crate) fn probe(&self) -> u64 {
+        self.limit as u64 + 1
+    }
+
+    pub(crate) fn cut<R, T>(
+        &self,
+        mut rows: Vec<R>,
+        id: impl Fn(&R) -> String,
+        view: impl Fn(R) -> Result<T>,
+    ) -> Result<Page<T>> {
+        let has_more = rows.len() > self.limit;
+        rows.truncate(self.limit);
+        let next_cursor = rows.last().filter(|_| has_more).map(&id);
+        Ok(Page { data: rows.into_iter().map(view).collect::<Result<_>>()?, has_more, next_cursor })
+    }
+}
+
+impl Default for PageQuery {
+    fn default() -> Self {
+        Self { limit: 50, cursor: None }
+    }
+}

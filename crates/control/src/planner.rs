@@ -1,0 +1,266 @@
+//! From a template and a request to the steps of an operation. Pure: the same input gives the same plan, so a dry run
+//! shows what will be done, and what is done is what was planned.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tenantry_engine::{Mode, OnFailure, Policy, Step, StepState, Wait};
+use tenantry_model::id::ResourceId;
+use tenantry_model::{Plan, TenantId};
+use tenantry_providers::{Kind, Registry};
+
+use crate::error::{Error, FieldError, Result};
+use crate::request::{BillingCycle, CreateTenant};
+use crate::template::{Span, StepSpec, Template};
+
+/// Longest identifier that every server of every kind takes: PostgreSQL's limit, below DNS' and Kubernetes' (T2).
+const MAX_NAME: usize = 63;
+
+/// What a step needs to know, frozen in the ledger. Its fields are API: old ledgers must load.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepInput {
+    /// The resource that it makes; none for a built-in action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<ResourceId>,
+    /// Raised when a tenant is provisioned again.
+    #[serde(default)]
+    pub generation: i64,
+    /// The external name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// The owner mark.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub claim: String,
+    /// The provider's settings, customised.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub settings: Value,
+}
+
+/// What a plan is made for.
+#[derive(Clone, Debug)]
+pub struct Subject<'a> {
+    /// The tenant's id.
+    pub tenant: TenantId,
+    /// Its slug.
+    pub slug: &'a str,
+    /// Its region.
+    pub region: &'a str,
+    /// How often it was provisioned before, plus one.
+    pub generation: i64,
+}
+
+/// The steps of an onboarding.
+pub fn onboard(
+    template: &Template,
+    plan: &Plan,
+    request: &CreateTenant,
+    subject: &Subject<'_>,
+    providers: &Registry,
+) -> Result<Vec<Step>> {
+    let faults = refused_customizations(request);
+    if !faults.is_empty() {
+        return Err(Error::invalid("customization_not_allowed", faults));
+    }
+    let steps = template.steps.iter().enumerate();
+    steps.map(|(i, (key, spec))| step(template, plan, request, subject, providers, i, key, spec)).collect()
+}
+
+/// S4.75: what the template does not allow is refused by name.
+fn refused_customizations(request: &CreateTenant) -> Vec<FieldError> {
+    let configuration = request.configuration.clone().unwrap_or_default();
+    let compliance = request.compliance.clone().unwrap_or_default();
+    let asked = [
+        ("configuration", "custom_domain", configuration.custom_domain.is_some()),
+        ("configuration", "branding", configuration.branding.is_some()),
+        ("configuration", "integrations", configuration.integrations.is_some()),
+        ("compliance", "encryption_level", compliance.encryption_level == Some(crate::request::EncryptionLevel::Enhanced)),
+    ];
+    let refused = asked.into_iter().filter(|(_, _, asked)| *asked);
+    refused
+        .map(|(at, key, _)| FieldError::new(format!("{at}.{key}"), format!("Customization {key} not allowed for this template")))
+        .collect()
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call, from the line above; a struct would only rename them")]
+fn step(
+    template: &Template,
+    plan: &Plan,
+    request: &CreateTenant,
+    subject: &Subject<'_>,
+    providers: &Registry,
+    position: usize,
+    key: &str,
+    spec: &StepSpec,
+) -> Result<Step> {
+    let (kind, provider, input, in_flight_ms) = match spec.kind {
+        None => {
+            let kind = if spec.wait.is_some() { "wait" } else { key };
+            let settings = Value::Object(spec.settings.clone());
+            let input = StepInput { resource: None, generation: 0, name: String::new(), claim: String::new(), settings };
+            (kind.to_owned(), "tenantry".to_owned(), input, 0)
+        }
+        Some(kind) => {
+            let provider = match &spec.provider {
+                Some(name) => providers.get(name),
+                None => providers.default_for(kind),
+            };
+            let provider =
+                provider.ok_or_else(|| Error::internal(format!("template {} was not checked", template.template)))?;
+            let resource = resource_id(subject, key);
+            let pattern = template.names.get(&kind).map_or("tenant_{id}_{step}", String::as_str);
+            let input = StepInput {
+                resource: Some(resource),
+                generation: subject.generation,
+                name: external_name(pattern, subject, key),
+                claim: format!("tenantry:{}:{}", subject.tenant, resource),
+                settings: customised(kind, spec, plan, request),
+            };
+            let in_flight = u64::try_from(provider.in_flight().as_millis()).unwrap_or(u64::MAX);
+            (kind.as_str().to_owned(), provider.name().to_owned(), input, in_flight)
+        }
+    };
+    let input = serde_json::to_value(input).map_err(Error::internal)?;
+    Ok(Step {
+        key: key.to_owned(),
+        position: i32::try_from(position).unwrap_or(i32::MAX),
+        kind,
+        provider,
+        needs: spec.needs.clone(),
+        policy: policy(template, spec, in_flight_ms)?,
+        input,
+        state: StepState::Pending,
+        attempts: 0,
+        interruptions: 0,
+        due_at: None,
+        started_at: None,
+        finished_at: None,
+        output: Value::Null,
+        error: None,
+        uncertain: false,
+        note: None,
+        child: None,
+    })
+}
+
+fn policy(template: &Template, spec: &StepSpec, in_flight_ms: u64) -> Result<Policy> {
+    let default = Policy::default();
+    let mode = spec.mode.unwrap_or(Mode::Inline);
+    // A detached step must not undo a tenant that works: without a word to the contrary it asks for a person.
+    let on_failure = spec.on_failure.unwrap_or(match mode {
+        Mode::Inline => template.on_failure,
+        Mode::Detached => OnFailure::Park,
+    });
+    let wait = match spec.wait.as_deref() {
+        None => None,
+        Some("approval") => Some(Wait::Approval),
+        Some(text) => Some(Wait::Timer(Span::parse(text).map_err(Error::internal)?.duration().as_secs())),
+    };
+    Ok(Policy {
+        timeout_ms: spec.timeout.map_or(default.timeout_ms, Span::millis),
+        max_retries: spec.retries.unwrap_or(default.max_retries),
+        backoff_ms: spec.backoff.map_or(default.backoff_ms, Span::millis),
+        backoff_cap_ms: default.backoff_cap_ms,
+        on_failure,
+        mode,
+        wait,
+        in_flight_ms,
+    })
+}
+
+/// The template's settings with what plan and request say of this kind.
+fn customised(kind: Kind, spec: &StepSpec, plan: &Plan, request: &CreateTenant) -> Value {
+    let mut settings = spec.settings.clone();
+    match kind {
+        Kind::Billing => {
+            let cycle = request.subscription.billing_cycle;
+            let amount = match cycle {
+                BillingCycle::Monthly => plan.price_per_month,
+                BillingCycle::Yearly => plan.price_per_year,
+            };
+            settings.insert("billing_cycle".to_owned(), json!(cycle));
+            settings.insert("amount".to_owned(), json!(amount));
+            settings.insert("currency".to_owned(), json!(plan.currency));
+        }
+        Kind::Config => {
+            let features = request.subscription.features.as_ref().unwrap_or(&plan.features);
+            let flags: Map<String, Value> =
+                plan.features.iter().map(|f| (f.clone(), Value::Bool(features.contains(f)))).collect();
+            merge(&mut settings, "flags", flags);
+            let wishes = request.configuration.as_ref().and_then(|c| c.settings.clone());
+            merge(&mut settings, "settings", wishes.unwrap_or_default());
+            let quotas = json!(plan.quotas);
+            settings.insert("quotas".to_owned(), quotas);
+        }
+        Kind::Database | Kind::Identity | Kind::Mail | Kind::Custom => {}
+    }
+    Value::Object(settings)
+}
+
+/// Lays `over` on the object under `key`; what stands in `over` wins.
+fn merge(settings: &mut Map<String, Value>, key: &str, over: Map<String, Value>) {
+    let under = settings.entry(key.to_owned()).or_insert_with(|| json!({}));
+    if let Some(under) = under.as_object_mut() {
+        under.extend(over);
+    }
+}
+
+/// The id of a step's resource: the same whenever the plan is made.
+fn resource_id(subject: &Subject<'_>, key: &str) -> ResourceId {
+    let mut hash = Sha256::new();
+    hash.update(subject.tenant.uuid());
+    hash.update(subject.generation.to_be_bytes());
+    hash.update(key);
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut low = [0u8; 8];
+    low.copy_from_slice(&digest[..8]);
+    // The time of the tenant and 62 bits of the hash: still a UUIDv7.
+    ResourceId::from_uuid(uuid::Uuid::from_u128(subject.tenant.uuid().as_u128() ^ u128::from(u64::from_be_bytes(low) >> 2)))
+}
+
+/// Fills in the pattern. A name that would be too long is cut and gets a hash of the whole, so that no two differ
+/// only in what was cut off (T2).
+fn external_name(pattern: &str, subject: &Subject<'_>, key: &str) -> String {
+    let values = BTreeMap::from([
+        ("{id}", subject.tenant.suffix()),
+        ("{slug}", subject.slug.to_owned()),
+        ("{region}", subject.region.to_owned()),
+        ("{step}", key.to_owned()),
+    ]);
+    let full = values.iter().fold(pattern.to_owned(), |name, (placeholder, value)| name.replace(placeholder, value));
+    if full.len() <= MAX_NAME {
+        return full;
+    }
+    let digest = Sha256::digest(full.as_bytes());
+    let hash: String = digest.iter().take(6).map(|b| format!("{b:02x}")).collect();
+    let cut = full.char_indices().map(|(i, _)| i).take_while(|i| *i <= MAX_NAME - hash.len() - 1).last().unwrap_or(0);
+    let separator = if pattern.contains('_') { '_' } else { '-' };
+    format!("{}{separator}{hash}", &full[..cut])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(slug: &str) -> Subject<'_> {
+        Subject { tenant: TenantId::from_uuid(uuid::Uuid::nil()), slug, region: "eu-1", generation: 1 }
+    }
+
+    #[test]
+    fn long_names_never_meet() {
+        let (a, b) = ("a".repeat(63), format!("{}b", "a".repeat(62)));
+        let (a, b) = (external_name("tenant-{slug}", &subject(&a), "x"), external_name("tenant-{slug}", &subject(&b), "x"));
+        assert_eq!(a.len(), 63);
+        assert_ne!(a, b, "T2");
+        assert_eq!(external_name("tenant-{id}-{region}", &subject("x"), "s"), "tenant-00000000000000000000000000-eu-1");
+    }
+
+    #[test]
+    fn resources_differ_by_step_and_generation() {
+        let one = resource_id(&subject("x"), "database");
+        assert_eq!(one, resource_id(&subject("y"), "database"));
+        assert_ne!(one, resource_id(&subject("x"), "config"));
+        assert_ne!(one, resource_id(&Subject { generation: 2, ..subject("x") }, "database"));
+    }
+}

@@ -1,0 +1,365 @@
+//! The code behind the steps: from a step of the engine to a verb of a provider and back, and what the registry says
+//! about it in the same transaction.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tenantry_engine::{
+    Attempt, Done, Mode, OnFailure, Operation, OperationState, Policy, Run, Step, StepState, Steps, Verb,
+};
+use tenantry_model::lifecycle::{Event, next};
+use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp, Write};
+use tenantry_providers::{Context, Observed, Person, Provider, Registry, Rows, Sealer, Spec, Tenant};
+
+use crate::keyring::Keyring;
+use crate::planner::StepInput;
+use crate::record::{Deed, Fact, audit, event};
+use crate::secret;
+use crate::smoke::{self, Canary, Front, SmokeSettings};
+use crate::view::ErrorView;
+
+/// The kind of an operation that makes a tenant.
+pub const ONBOARD: &str = "onboard";
+
+/// What an operation remembers of its beginning. Its fields are API: old ledgers must load.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperationInput {
+    /// The plan's name.
+    pub plan: String,
+    /// The template's name.
+    pub template: String,
+    /// Its version: the operation keeps it whatever is published meanwhile.
+    pub template_version: u32,
+    /// Where the resources are.
+    pub region: String,
+    /// Language of seeds and mails.
+    pub locale: String,
+    /// How often the tenant was provisioned, this time included.
+    pub generation: i64,
+    /// `Personal`, sealed under the tenant's key.
+    pub sealed: String,
+}
+
+/// What may identify people; stands in the ledger only sealed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Personal {
+    /// The slug.
+    pub slug: String,
+    /// The tenant's name.
+    pub name: String,
+    /// The first administrator.
+    pub admin: Person,
+}
+
+/// How long the smoke test's one-time code is good for, in seconds.
+const SMOKE_CODE_SECONDS: u64 = 300;
+
+/// Carries steps to providers.
+pub struct ProviderSteps {
+    providers: Registry,
+    keyring: Arc<Keyring>,
+    rows: Arc<dyn Rows>,
+    front: OnceLock<Arc<dyn Front>>,
+}
+
+impl ProviderSteps {
+    /// Steps over these providers.
+    pub fn new(providers: Registry, keyring: Arc<Keyring>, rows: Arc<dyn Rows>) -> Self {
+        Self { providers, keyring, rows, front: OnceLock::new() }
+    }
+
+    /// Gives the smoke test its endpoints. Only the first call counts.
+    pub fn set_front(&self, front: Arc<dyn Front>) {
+        let _ = self.front.set(front);
+    }
+
+    fn provider(&self, step: &Step) -> Option<&Arc<dyn Provider>> {
+        self.providers.get(&step.provider)
+    }
+
+    /// The smoke test's one-time code: known to nobody but this process, without being stored.
+    fn smoke_code(&self, operation: &Operation, step: &Step) -> String {
+        Sealer::mac(&*self.keyring, "smoke_test", &format!("{}:{}:{}", operation.id, step.key, step.attempts))
+    }
+
+    async fn spec(&self, attempt: &Attempt, input: &StepInput) -> Result<(Context, Spec), Failure> {
+        let operation = &attempt.operation;
+        let start: OperationInput = read(&operation.input)?;
+        let tenant = tenant_id(operation)?;
+        self.keyring.load(tenant).await?;
+        let personal: Personal = read_text(&self.keyring.open(tenant, &start.sealed)?)?;
+        let resource = input.resource.ok_or_else(|| Failure::fatal("bad_plan", "the step names no resource"))?;
+        let spec = Spec {
+            resource,
+            operation: operation.parent.unwrap_or(operation.id),
+            generation: input.generation,
+            tenant: Tenant {
+                id: tenant,
+                slug: personal.slug,
+                name: personal.name,
+                plan: start.plan,
+                region: start.region,
+                locale: start.locale,
+                admin: personal.admin,
+            },
+            name: input.name.clone(),
+            claim: input.claim.clone(),
+            settings: input.settings.clone(),
+            inputs: attempt
+                .step
+                .needs
+                .iter()
+                .filter_map(|need| Some((need.clone(), attempt.outputs.get(need)?.clone())))
+                .collect::<BTreeMap<_, _>>(),
+            note: attempt.step.note.clone(),
+        };
+        let context = Context {
+            now: attempt.now,
+            sealer: self.keyring.clone(),
+            // An operation that is not yet in the ledger is for a tenant that is new: there is nothing to read.
+            rows: if operation.version == 0 { Arc::new(NoRows) } else { self.rows.clone() },
+            notes: Arc::new(ProviderNotes(attempt.notes.clone())),
+        };
+        Ok((context, spec))
+    }
+
+    async fn ensure(&self, attempt: &Attempt, provider: &dyn Provider) -> Result<Done<Write>, Failure> {
+        let input: StepInput = read(&attempt.step.input)?;
+        let (context, spec) = self.spec(attempt, &input).await?;
+        let ensured = provider.ensure(&context, &spec).await?;
+        let mut effects = ensured.writes;
+        let row = resource_row(&attempt.operation, &attempt.step, &input, "present", &ensured.outputs, attempt.now);
+        effects.extend(row.map(|row| Write::upsert("resources", row)));
+        Ok(Done { output: ensured.outputs, effects })
+    }
+
+    async fn remove(&self, attempt: &Attempt, provider: &dyn Provider) -> Result<Done<Write>, Failure> {
+        let input: StepInput = read(&attempt.step.input)?;
+        let (context, spec) = self.spec(attempt, &input).await?;
+        let removed = provider.remove(&context, &spec).await?;
+        if !provider.transactional() && matches!(provider.observe(&context, &spec).await?, Observed::Present { .. }) {
+            return Err(Failure::retryable("still_there", "the resource is still there after its removal"));
+        }
+        let mut effects = removed.writes;
+        let row = resource_row(&attempt.operation, &attempt.step, &input, "absent", &removed.receipt, attempt.now);
+        effects.extend(row.map(|row| Write::upsert("resources", row)));
+        // The forward output stays: it tells what was made; the receipt stands with the resource.
+        Ok(Done { output: attempt.step.output.clone(), effects })
+    }
+
+    async fn smoke_test(&self, attempt: &Attempt) -> Result<Done<Write>, Failure> {
+        let front = self.front.get().ok_or_else(|| Failure::retryable("not_ready", "the server is still starting"))?;
+        let input: StepInput = read(&attempt.step.input)?;
+        let settings: SmokeSettings = read(&input.settings)?;
+        let canary: Option<Canary> =
+            attempt.outputs.values().find_map(|output| serde_json::from_value(output.get("canary")?.clone()).ok());
+        let code = self.smoke_code(&attempt.operation, &attempt.step);
+        let tenant = tenant_id(&attempt.operation)?;
+        let output = smoke::run(&**front, tenant, &code, &settings, canary.as_ref()).await?;
+        Ok(Done { output, effects: Vec::new() })
+    }
+
+    /// Activation is the point of no return: the template's check lets nothing inline come after it.
+    fn activate(&self, attempt: &Attempt) -> Result<Done<Write>, Failure> {
+        let operation = &attempt.operation;
+        let tenant = tenant_id(operation)?;
+        let start: OperationInput = read(&operation.input)?;
+        let active = next(TenantStatus::Provisioning, Event::Activate).map_err(|why| Failure::fatal("illegal", why))?;
+        let fact = Fact {
+            kind: "tenant.provisioned",
+            tenant,
+            operation: Some(operation.id),
+            data: json!({ "plan": start.plan, "region": start.region }),
+            sealed: Some(start.sealed),
+        };
+        let id = tenant.to_string();
+        let deed = Deed {
+            actor: "system",
+            action: "tenant.activate",
+            target: &id,
+            tenant: Some(tenant),
+            data: json!({ "operation_id": operation.id }),
+        };
+        let effects = vec![
+            Write::compare_and_set(
+                "tenants",
+                json!({ "id": tenant }),
+                json!({ "status": TenantStatus::Provisioning }),
+                json!({ "status": active, "activated_at": attempt.now, "last_error": null }),
+            ),
+            event(fact, attempt.now),
+            audit(deed, attempt.now),
+        ];
+        Ok(Done { output: Value::Null, effects })
+    }
+}
+
+#[async_trait]
+impl Steps for ProviderSteps {
+    type Effect = Write;
+
+    fn transactional(&self, step: &Step) -> bool {
+        step.kind == "activate" || self.provider(step).is_some_and(|provider| provider.transactional())
+    }
+
+    fn intend(&self, run: &Run, step: &Step, verb: Verb, now: Timestamp) -> Vec<Write> {
+        let Ok(input) = read::<StepInput>(&step.input) else { return Vec::new() };
+        if step.kind == "smoke_test" && verb == Verb::Do {
+            let member = run.steps.iter().find_map(|s| s.output.get("member_id"));
+            return vec![Write::upsert(
+                "sign_in_codes",
+                json!({
+                    "hash": secret::fingerprint(&self.smoke_code(&run.operation, step)), "tenant_id": run.operation.subject,
+                    "member_id": member, "purpose": "smoke_test",
+                    "expires_at": now + std::time::Duration::from_secs(SMOKE_CODE_SECONDS), "used_at": null,
+                }),
+            )];
+        }
+        let state = if verb == Verb::Do { "creating" } else { "removing" };
+        let row = resource_row(&run.operation, step, &input, state, &step.output, now);
+        row.map(|row| Write::upsert("resources", row)).into_iter().collect()
+    }
+
+    async fn attempt(&self, attempt: Attempt) -> Result<Done<Write>, Failure> {
+        let nothing = Ok(Done { output: attempt.step.output.clone(), effects: Vec::new() });
+        match (attempt.step.kind.as_str(), attempt.verb) {
+            ("smoke_test", Verb::Do) => self.smoke_test(&attempt).await,
+            ("activate", Verb::Do) => self.activate(&attempt),
+            ("smoke_test" | "wait", Verb::Undo) => nothing,
+            _ => {
+                let provider = self.provider(&attempt.step).ok_or_else(|| {
+                    Failure::fatal("no_provider", format!("provider `{}` is not configured here", attempt.step.provider))
+                })?;
+                match attempt.verb {
+                    Verb::Do => self.ensure(&attempt, &**provider).await,
+                    Verb::Undo => self.remove(&attempt, &**provider).await,
+                }
+            }
+        }
+    }
+
+    fn detach(&self, operation: &Operation, step: &Step) -> Run {
+        let child = Operation {
+            id: step.child.unwrap_or_default(),
+            subject: operation.subject.clone(),
+            kind: step.key.clone(),
+            parent: Some(operation.id),
+            state: OperationState::Running,
+            version: 1,
+            epoch: operation.epoch,
+            input: operation.input.clone(),
+            error: None,
+            error_step: None,
+            cancelled: false,
+            created_at: operation.updated_at,
+            updated_at: operation.updated_at,
+            finished_at: None,
+            expected_by: None,
+            stuck: false,
+            wake_at: None,
+            idle: false,
+        };
+        // A failure of its own never undoes what works: it asks for a person.
+        let policy = Policy { mode: Mode::Inline, on_failure: OnFailure::Park, ..step.policy.clone() };
+        let step = Step {
+            needs: Vec::new(),
+            policy,
+            state: StepState::Pending,
+            attempts: 0,
+            started_at: None,
+            finished_at: None,
+            child: None,
+            position: 0,
+            ..step.clone()
+        };
+        Run { operation: child, steps: vec![step] }
+    }
+
+    fn changed(&self, before: Option<&Operation>, after: &Run, now: Timestamp) -> Vec<Write> {
+        let operation = &after.operation;
+        let mut effects = Vec::new();
+        let Ok(tenant) = tenant_id(operation) else { return effects };
+        let entered = |state| operation.state == state && before.is_none_or(|b| b.state != state);
+        let error = operation.error.as_ref().map(|e| ErrorView::of(e, operation.error_step.as_deref()));
+        let alert = |kind, data| {
+            let fact = Fact { kind, tenant, operation: Some(operation.id), data, sealed: None };
+            tracing::error!(tenant = %tenant, operation = %operation.id, step = operation.error_step, "{kind}");
+            event(fact, now)
+        };
+        let undone = entered(OperationState::RolledBack) || entered(OperationState::Cancelled);
+        if undone && operation.kind == ONBOARD && operation.parent.is_none() {
+            if let Ok(status) = next(TenantStatus::Provisioning, Event::RollBack) {
+                effects.push(Write::compare_and_set(
+                    "tenants",
+                    json!({ "id": tenant }),
+                    json!({ "status": TenantStatus::Provisioning }),
+                    json!({ "status": status, "last_error": error }),
+                ));
+            }
+            let data = json!({ "error": error, "cancelled": operation.cancelled });
+            effects.push(alert("tenant.provisioning_failed", data));
+        }
+        if entered(OperationState::NeedsAttention) {
+            effects.push(alert("operation.needs_attention", json!({ "kind": operation.kind, "error": error })));
+        }
+        if operation.stuck && before.is_some_and(|b| !b.stuck) {
+            let running: Vec<&str> =
+                after.steps.iter().filter(|s| !s.state.is_over()).map(|s| s.key.as_str()).collect();
+            effects.push(alert("operation.stuck", json!({ "kind": operation.kind, "steps": running })));
+        }
+        effects
+    }
+}
+
+/// The tenant that an operation changes.
+pub fn tenant_id(operation: &Operation) -> Result<TenantId, Failure> {
+    operation.subject.parse().map_err(|why| Failure::fatal("bad_ledger", format!("the operation's tenant {why}")))
+}
+
+fn resource_row(
+    operation: &Operation,
+    step: &Step,
+    input: &StepInput,
+    state: &str,
+    outputs: &Value,
+    now: Timestamp,
+) -> Option<Value> {
+    let created_at = step.started_at.unwrap_or(now);
+    Some(json!({
+        "id": input.resource?, "tenant_id": operation.subject, "kind": step.kind, "provider": step.provider,
+        "step_key": step.key, "name": input.name, "claim": input.claim, "generation": input.generation,
+        "state": state, "outputs": outputs, "operation_id": operation.id, "created_at": created_at, "updated_at": now,
+    }))
+}
+
+fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Failure> {
+    T::deserialize(value).map_err(|why| Failure::fatal("bad_ledger", format!("the ledger's record does not fit: {why}")))
+}
+
+fn read_text<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Failure> {
+    // The text holds personal data: its error may quote it, so it is not passed on.
+    serde_json::from_str(text).map_err(|_| Failure::fatal("bad_ledger", "the ledger's sealed record does not fit"))
+}
+
+/// The rows of a tenant that is not yet written.
+struct NoRows;
+
+#[async_trait]
+impl Rows for NoRows {
+    async fn find(&self, _: &'static str, _: &[(&'static str, Value)]) -> Result<Vec<Value>, Failure> {
+        Ok(Vec::new())
+    }
+}
+
+/// Passes a provider's note on to the ledger.
+struct ProviderNotes(Arc<dyn tenantry_engine::run::Notes>);
+
+#[async_trait]
+impl tenantry_providers::Notes for ProviderNotes {
+    async fn note(&self, note: Value) -> Result<(), Failure> {
+        self.0.note(note).await
+    }
+}

@@ -1,0 +1,16 @@
+//! The registry's migrations, in order. A migration that has been released never changes: a later one corrects it.
+//!
+//! Migrations describe tables as they were on their day and so never use the entities, which describe them today.
+
+mod m0001_registry;
+
+use sea_orm_migration::prelude::*;
+
+/// Brings a registry up to date.
+pub struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_registry::Migration)]
+    }
+}

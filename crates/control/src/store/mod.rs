@@ -1,0 +1,147 @@
+//! The store: all SQL of the registry, on SQLite and PostgreSQL alike.
+//!
+//! Writes are units through one group-committing writer (`unit`, `writer`); reads go through the entities, one file
+//! per aggregate. Nothing above it sees a connection, a transaction or a statement.
+
+mod audit;
+mod batch;
+mod chain;
+mod connection;
+pub(crate) mod database;
+pub mod entity;
+mod events;
+mod keys;
+mod ledger;
+mod members;
+mod migration;
+mod operations;
+mod page;
+mod providers;
+mod resources;
+mod rows;
+mod sealing;
+mod sql;
+mod stamp;
+pub(crate) mod table;
+mod tenants;
+mod unit;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use sea_orm::{DatabaseConnection, DbErr};
+use tokio::sync::Notify;
+
+pub use audit::{AuditReport, Broken, Fault};
+pub use database::OpenError;
+pub use keys::ClaimError;
+pub use migration::Migrator;
+pub use sealing::{AUDIT_KEY, Sealing};
+pub use stamp::Stamp;
+pub use unit::{Rejected, Unit};
+
+use database::Database;
+use table::{Schema, Table};
+
+/// Every table of the registry.
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+    Schema(vec![
+        Table::of::<entity::tenant::Entity>(),
+        Table::of::<entity::operation::Entity>(),
+        Table::of::<entity::step::Entity>(),
+        Table::of::<entity::signal::Entity>(),
+        Table::of::<entity::resource::Entity>(),
+        Table::of::<entity::event::Entity>(),
+        Table::of::<entity::audit::Entity>(),
+        Table::of::<entity::audit_head::Entity>(),
+        Table::of::<entity::idempotency_key::Entity>(),
+        Table::of::<entity::api_key::Entity>(),
+        Table::of::<entity::credential::Entity>(),
+        Table::of::<entity::runner::Entity>(),
+        Table::of::<entity::member::Entity>(),
+        Table::of::<entity::invitation::Entity>(),
+        Table::of::<entity::sign_in_code::Entity>(),
+        Table::of::<entity::config::Entity>(),
+        Table::of::<entity::customer::Entity>(),
+        Table::of::<entity::subscription::Entity>(),
+        Table::of::<entity::invoice::Entity>(),
+    ])
+});
+
+/// The tables by name, each with its columns and whether they may be null.
+pub fn tables() -> BTreeMap<&'static str, BTreeMap<&'static str, bool>> {
+    let columns = |table: &Table| table.columns.iter().map(|column| (column.name, column.nullable)).collect();
+    SCHEMA.0.iter().map(|table| (table.name, columns(table))).collect()
+}
+
+/// Where the registry is and how it is opened.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// `sqlite:///path/to/file` or `postgres://…`.
+    pub url: String,
+    /// Connections of the read pool.
+    pub readers: u32,
+}
+
+/// A read failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the registry cannot be read: {0}")]
+pub struct ReadError(String);
+
+impl ReadError {
+    /// A column that is not there, or cannot be compared with such a value.
+    fn column(name: &str) -> Self {
+        Self(format!("column {name} cannot be asked for like this"))
+    }
+}
+
+impl From<DbErr> for ReadError {
+    fn from(error: DbErr) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<serde_json::Error> for ReadError {
+    fn from(error: serde_json::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// The registry. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    database: Arc<Database>,
+}
+
+impl Store {
+    /// Opens the registry and brings its tables up to date.
+    pub async fn open(config: &StoreConfig) -> Result<Self, OpenError> {
+        let database = Database::open::<Migrator>(&config.url, config.readers, &SCHEMA).await?;
+        Ok(Self { database: Arc::new(database) })
+    }
+
+    /// Writes a unit; returns once it is durable or rejected. Dropping the future does not take the unit back.
+    pub async fn commit(&self, unit: Unit) -> Result<(), Rejected> {
+        self.database.commit(unit).await
+    }
+
+    /// Fails unless the registry answers now.
+    pub async fn ping(&self) -> Result<(), ReadError> {
+        Ok(self.reads().ping().await?)
+    }
+
+    /// Writes what waits and closes all connections. Later calls fail as unavailable.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+
+    /// Woken after commits with new events or audit records.
+    fn facts(&self) -> Arc<Notify> {
+        self.database.writer().facts()
+    }
+
+    fn reads(&self) -> &DatabaseConnection {
+        &self.database.reads
+    }
+}

@@ -1,0 +1,129 @@
+//! The engine's types as rows and back. A row that does not read back is a damaged registry, and said to be so.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tenantry_engine::{Operation, Signal, Step};
+use tenantry_model::IdError;
+use tenantry_model::id::OperationId;
+
+use super::ReadError;
+use super::entity::{operation, signal, step};
+
+/// An operation's row.
+pub(super) fn operation_model(o: &Operation) -> Result<operation::Model, ReadError> {
+        Ok(operation::Model {
+            id: o.id.to_string(),
+            tenant_id: o.subject.clone(),
+            kind: o.kind.clone(),
+            parent_id: o.parent.map(|id| id.to_string()),
+            state: o.state.as_str().to_owned(),
+            version: o.version,
+            epoch: o.epoch,
+            input: o.input.clone(),
+            error: o.error.as_ref().map(serde_json::to_value).transpose()?,
+            error_step: o.error_step.clone(),
+            cancelled: o.cancelled,
+            created_at: o.created_at.into(),
+            updated_at: o.updated_at.into(),
+            finished_at: o.finished_at.map(Into::into),
+            expected_by: o.expected_by.map(Into::into),
+            stuck: o.stuck,
+            wake_at: o.wake_at.map(Into::into),
+            idle: o.idle,
+        })
+}
+
+impl TryFrom<operation::Model> for Operation {
+    type Error = ReadError;
+    fn try_from(row: operation::Model) -> Result<Self, ReadError> {
+        Ok(Self {
+            id: parse(&row.id)?,
+            subject: row.tenant_id,
+            kind: row.kind,
+            parent: row.parent_id.as_deref().map(parse).transpose()?,
+            state: word(row.state)?,
+            version: row.version,
+            epoch: row.epoch,
+            input: row.input,
+            error: row.error.map(serde_json::from_value).transpose()?,
+            error_step: row.error_step,
+            cancelled: row.cancelled,
+            created_at: row.created_at.into(),
+            updated_at: row.updated_at.into(),
+            finished_at: row.finished_at.map(Into::into),
+            expected_by: row.expected_by.map(Into::into),
+            stuck: row.stuck,
+            wake_at: row.wake_at.map(Into::into),
+            idle: row.idle,
+        })
+    }
+}
+
+/// A step's row.
+pub(super) fn step_model(operation: OperationId, s: &Step) -> Result<step::Model, ReadError> {
+    Ok(step::Model {
+        operation_id: operation.to_string(),
+        key: s.key.clone(),
+        position: s.position,
+        kind: s.kind.clone(),
+        provider: s.provider.clone(),
+        needs: serde_json::to_value(&s.needs)?,
+        policy: serde_json::to_value(&s.policy)?,
+        input: s.input.clone(),
+        state: s.state.as_str().to_owned(),
+        attempts: s.attempts,
+        interruptions: s.interruptions,
+        due_at: s.due_at.map(Into::into),
+        started_at: s.started_at.map(Into::into),
+        finished_at: s.finished_at.map(Into::into),
+        output: s.output.clone(),
+        error: s.error.as_ref().map(serde_json::to_value).transpose()?,
+        uncertain: s.uncertain,
+        note: s.note.clone(),
+        child_id: s.child.map(|id| id.to_string()),
+    })
+}
+
+impl TryFrom<step::Model> for Step {
+    type Error = ReadError;
+    fn try_from(row: step::Model) -> Result<Self, ReadError> {
+        Ok(Self {
+            key: row.key,
+            position: row.position,
+            kind: row.kind,
+            provider: row.provider,
+            needs: serde_json::from_value(row.needs)?,
+            policy: serde_json::from_value(row.policy)?,
+            input: row.input,
+            state: word(row.state)?,
+            attempts: row.attempts,
+            interruptions: row.interruptions,
+            due_at: row.due_at.map(Into::into),
+            started_at: row.started_at.map(Into::into),
+            finished_at: row.finished_at.map(Into::into),
+            output: row.output,
+            error: row.error.map(serde_json::from_value).transpose()?,
+            uncertain: row.uncertain,
+            note: row.note,
+            child: row.child_id.as_deref().map(parse).transpose()?,
+        })
+    }
+}
+
+impl TryFrom<signal::Model> for Signal {
+    type Error = ReadError;
+    fn try_from(row: signal::Model) -> Result<Self, ReadError> {
+        let kind = serde_json::from_value(row.signal)?;
+        Ok(Self { id: parse(&row.id)?, kind, by: row.by, at: row.at.into() })
+    }
+}
+
+/// A state from its word.
+fn word<T: DeserializeOwned>(text: String) -> Result<T, ReadError> {
+    Ok(serde_json::from_value(Value::String(text))?)
+}
+
+/// An id from its text.
+pub(super) fn parse<T: std::str::FromStr<Err = IdError>>(text: &str) -> Result<T, ReadError> {
+    text.parse().map_err(|error| ReadError(format!("{text}: {error}")))
+}

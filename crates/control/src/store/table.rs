@@ -1,0 +1,139 @@
+//! What the writer and generic reads must know of a table: names, types, nullability, key. All of it is derived from
+//! the entities; nothing is written twice.
+
+use futures::future::BoxFuture;
+use sea_orm::{
+    ColumnTrait, ColumnType, DatabaseConnection, EntityTrait, IdenStatic, Iterable, Order,
+    PrimaryKeyToColumn, QueryFilter, QueryOrder,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::ReadError;
+
+/// How a column's values travel and are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Text.
+    Text,
+    /// 32-bit integer.
+    Int,
+    /// 64-bit integer.
+    BigInt,
+    /// Boolean.
+    Bool,
+    /// JSON of any shape.
+    Json,
+    /// An instant.
+    Time,
+}
+
+/// A column.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Whether it may be null.
+    pub nullable: bool,
+}
+
+/// Rows of a table with these column values, in key order.
+type Find = for<'a> fn(
+    &'a DatabaseConnection,
+    &'a [(&'static str, Value)],
+) -> BoxFuture<'a, Result<Vec<Value>, ReadError>>;
+
+/// A table. At most 32 columns: sets of columns are bits of a `u32`.
+#[derive(Debug)]
+pub struct Table {
+    /// Its name.
+    pub name: &'static str,
+    /// Its columns.
+    pub columns: Vec<Column>,
+    /// The primary key, as indices of columns, in key order.
+    pub key: Vec<usize>,
+    /// Reads rows by equality.
+    pub find: Find,
+}
+
+impl Table {
+    /// The table of an entity.
+    pub fn of<E>() -> Self
+    where
+        E: EntityTrait,
+        E::Model: Serialize + Sync,
+    {
+        let columns: Vec<Column> = E::Column::iter()
+            .map(|column| {
+                let def = column.def();
+                Column { name: column.as_str(), kind: kind(def.get_column_type()), nullable: def.is_null() }
+            })
+            .collect();
+        let key = E::PrimaryKey::iter()
+            .filter_map(|key| columns.iter().position(|c| c.name == key.into_column().as_str()))
+            .collect();
+        Self { name: E::default().table_name(), columns, key, find: find::<E> }
+    }
+
+    /// The index of a column.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c.name == name)
+    }
+}
+
+fn kind(column: &ColumnType) -> Kind {
+    match column {
+        ColumnType::Integer => Kind::Int,
+        ColumnType::BigInteger => Kind::BigInt,
+        ColumnType::Boolean => Kind::Bool,
+        ColumnType::Json | ColumnType::JsonBinary => Kind::Json,
+        ColumnType::TimestampWithTimeZone => Kind::Time,
+        _ => Kind::Text,
+    }
+}
+
+fn find<'a, E>(
+    db: &'a DatabaseConnection,
+    equal: &'a [(&'static str, Value)],
+) -> BoxFuture<'a, Result<Vec<Value>, ReadError>>
+where
+    E: EntityTrait,
+    E::Model: Serialize + Sync,
+{
+    Box::pin(async move {
+        let mut query = E::find();
+        for (name, value) in equal {
+            let column = name.parse::<E::Column>().map_err(|_| ReadError::column(name))?;
+            query = query.filter(match value {
+                Value::Null => column.is_null(),
+                Value::Bool(value) => column.eq(*value),
+                Value::String(value) => column.eq(value.as_str()),
+                Value::Number(value) => column.eq(value.as_i64().ok_or_else(|| ReadError::column(name))?),
+                Value::Array(_) | Value::Object(_) => return Err(ReadError::column(name)),
+            });
+        }
+        for key in E::PrimaryKey::iter() {
+            query = query.order_by(key.into_column(), Order::Asc);
+        }
+        let rows = query.all(db).await?;
+        rows.iter().map(|row| serde_json::to_value(row).map_err(ReadError::from)).collect()
+    })
+}
+
+/// The tables of one database.
+#[derive(Debug)]
+pub struct Schema(pub Vec<Table>);
+
+impl Schema {
+    /// The table of this name and its number.
+    pub fn table(&self, name: &str) -> Option<(u8, &Table)> {
+        (0u8..).zip(&self.0).find(|(_, table)| table.name == name)
+    }
+
+    /// The table of this number.
+    pub fn at(&self, number: u8) -> &Table {
+        &self.0[usize::from(number)]
+    }
+}

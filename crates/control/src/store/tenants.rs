@@ -1,0 +1,58 @@
+//! Reads of tenants.
+
+use std::collections::BTreeMap;
+
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QuerySelect as _, QueryTrait as _};
+use tenantry_model::TenantStatus;
+
+use super::entity::tenant::{Column, Entity, Model};
+use super::page::newest;
+use super::{ReadError, Store};
+
+impl Store {
+    /// A tenant, living or gone.
+    pub async fn tenant(&self, id: &str) -> Result<Option<Model>, ReadError> {
+        Ok(Entity::find_by_id(id).one(self.reads()).await?)
+    }
+
+    /// The tenant that has or had the slug of this MAC.
+    pub async fn tenant_by_slug(&self, slug_mac: &str) -> Result<Option<Model>, ReadError> {
+        Ok(Entity::find().filter(Column::SlugMac.eq(slug_mac)).one(self.reads()).await?)
+    }
+
+    /// Whether some tenant has or had the slug of this MAC.
+    pub async fn is_slug_taken(&self, slug_mac: &str) -> Result<bool, ReadError> {
+        Ok(self.tenant_by_slug(slug_mac).await?.is_some())
+    }
+
+    /// Whether a living tenant has the name of this MAC (S4.48).
+    pub async fn is_name_taken(&self, name_mac: &str) -> Result<bool, ReadError> {
+        // The second condition is the index's own, so that it is used.
+        let living = Entity::find().filter(Column::NameMac.eq(name_mac)).filter(Expr::cust("status <> 'deprovisioned'"));
+        Ok(living.one(self.reads()).await?.is_some())
+    }
+
+    /// Tenants, newest first, from the one after this id on: of one id, one status, one plan.
+    pub async fn tenants(
+        &self,
+        only: Option<&str>,
+        status: Option<TenantStatus>,
+        plan: Option<&str>,
+        after: Option<&str>,
+        limit: u64,
+    ) -> Result<Vec<Model>, ReadError> {
+        let query = Entity::find()
+            .apply_if(only, |query, id| query.filter(Column::Id.eq(id)))
+            .apply_if(status, |query, status| query.filter(Column::Status.eq(status.as_str())))
+            .apply_if(plan, |query, plan| query.filter(Column::Plan.eq(plan)));
+        Ok(newest(query, Column::Id, after, limit).all(self.reads()).await?)
+    }
+
+    /// How many tenants there are of each status.
+    pub async fn tenant_counts(&self) -> Result<BTreeMap<String, i64>, ReadError> {
+        let query = Entity::find().select_only().column(Column::Status).column_as(Column::Id.count(), "tenants");
+        let counts: Vec<(String, i64)> = query.group_by(Column::Status).into_tuple().all(self.reads()).await?;
+        Ok(counts.into_iter().collect())
+    }
+}

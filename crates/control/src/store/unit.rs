@@ -1,0 +1,199 @@
+//! A unit of work: rows that are written together or not at all, and how it is made ready for the writer.
+//!
+//! Preparing (names to numbers, values to JSON text, conflicts inside the unit) happens in the caller's task, so that
+//! the writer itself only joins texts. Names that no entity has are refused here.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde_json::Value;
+use tenantry_model::write::{Change, Columns};
+use tenantry_model::Write;
+
+use super::sql::{KEY_SEPARATOR, Role, Shape, Verb};
+use super::table::{Schema, Table};
+
+/// Writes that become true together, or not at all.
+///
+/// Guards (`Write::is_guard`) see the rows as they were before this unit's effects, except where both name the same
+/// row: then the order of the writes holds.
+#[derive(Debug, Default)]
+pub struct Unit {
+    /// What to write.
+    pub writes: Vec<Write>,
+    /// The executor generation that asks; refused as stale when the registry has a newer one.
+    pub epoch: Option<i64>,
+}
+
+impl Unit {
+    /// A unit of these writes, from nobody's executor.
+    pub fn new(writes: Vec<Write>) -> Self {
+        Self { writes, epoch: None }
+    }
+}
+
+/// Why a unit was not written. Nothing of it was, unless this says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// A unique value is taken.
+    #[error("conflict in {table}")]
+    Conflict {
+        /// Where.
+        table: &'static str,
+    },
+    /// A row is not as expected, or a newer executor has taken over (table `runner`).
+    #[error("{table} {key} is not as expected any more")]
+    Stale {
+        /// Where.
+        table: &'static str,
+        /// Which row.
+        key: String,
+    },
+    /// The database refuses the values: a defect of the caller.
+    #[error("rows of {table} are refused: {message}")]
+    Invalid {
+        /// Where.
+        table: &'static str,
+        /// The database's reason. May quote values; not for logs.
+        message: String,
+    },
+    /// The database does not answer, or cannot write (disk full …). The unit may or may not have been written.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// One row's change, ready to be joined with others of its shape.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub shape: Shape,
+    /// Comes after every item of the unit with a smaller wave: they touch the same row.
+    pub wave: u16,
+    /// The row in the statement's parameter.
+    pub json: Vec<u8>,
+    /// Hash of table and key. Two that are equal by accident only make a unit wait.
+    pub row: u64,
+    /// The key as the statement returns it; empty where it returns none.
+    pub key: String,
+    /// Whether the key names one row, and not all rows that begin with it.
+    pub one_row: bool,
+}
+
+/// A unit, ready.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub items: Vec<Item>,
+    pub epoch: Option<i64>,
+    pub bytes: usize,
+    /// Must be alone in its batch: it touches rows that it does not name.
+    pub alone: bool,
+    /// Whether it adds rows that the sealer numbers.
+    pub facts: bool,
+}
+
+impl Prepared {
+    /// Checks the names and renders the values.
+    pub fn new(schema: &'static Schema, unit: Unit) -> Result<Self, Rejected> {
+        let items = Vec::with_capacity(unit.writes.len());
+        let mut prepared = Self { items, epoch: unit.epoch, bytes: 0, alone: false, facts: false };
+        for write in unit.writes {
+            prepared.push(schema, write)?;
+        }
+        Ok(prepared)
+    }
+
+    fn push(&mut self, schema: &'static Schema, write: Write) -> Result<(), Rejected> {
+        let unknown = Rejected::Invalid { table: write.table, message: "no such table".to_owned() };
+        let (number, table) = schema.table(write.table).ok_or(unknown)?;
+        let mut json = Json::new(table);
+        let shape = |verb, key, expect, set, bump| Shape { table: number, verb, key, expect, set, bump };
+        let (shape, key) = match write.change {
+            Change::Insert { row, unique } => {
+                let verb = if unique { Verb::InsertGuard } else { Verb::Insert };
+                (shape(verb, 0, 0, json.add(Role::Set, &row)?, false), row)
+            }
+            Change::InsertAbsent { row } => {
+                (shape(Verb::InsertAbsent, 0, 0, json.add(Role::Set, &row)?, false), row)
+            }
+            Change::Upsert { row } => (shape(Verb::Upsert, 0, 0, json.add(Role::Set, &row)?, false), row),
+            Change::Update { key, expect, set, bump } => {
+                let columns = (json.add(Role::Key, &key)?, json.add(Role::Expect, &expect)?, json.add(Role::Set, &set)?);
+                let verb = if columns.2 == 0 && !bump { Verb::Check } else { Verb::Update };
+                (shape(verb, columns.0, columns.1, columns.2, bump), key)
+            }
+            Change::Delete { key } => (shape(Verb::Delete, json.add(Role::Key, &key)?, 0, 0, false), key),
+        };
+        let one_row = table.key.iter().all(|i| key.contains_key(table.columns[*i].name));
+        if !one_row && shape.verb != Verb::Delete || key.is_empty() {
+            return Err(Rejected::Invalid { table: table.name, message: "the key is incomplete".to_owned() });
+        }
+        let key = key_text(table, &key);
+        let row = row_hash(number, &key);
+        let wave = self.wave(number, row, one_row);
+        self.alone |= !one_row;
+        self.facts |= shape.verb == Verb::Insert && table.column("seq").is_some();
+        let json = json.finish();
+        self.bytes += json.len();
+        let key = if shape.returns_keys() { key } else { String::new() };
+        self.items.push(Item { shape, wave, json, row, key, one_row });
+        Ok(())
+    }
+
+    /// The first wave after all items that may touch the same row.
+    fn wave(&self, table: u8, row: u64, one_row: bool) -> u16 {
+        let before = self.items.iter().filter(|item| {
+            item.row == row || item.shape.table == table && !(one_row && item.one_row)
+        });
+        before.map(|item| item.wave.saturating_add(1)).max().unwrap_or(0)
+    }
+}
+
+fn row_hash(table: u8, key: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (table, key).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn key_text(table: &Table, row: &Columns) -> String {
+    let mut text = String::new();
+    for (n, i) in table.key.iter().enumerate() {
+        if n > 0 {
+            text.push(KEY_SEPARATOR);
+        }
+        match row.get(table.columns[*i].name) {
+            Some(Value::String(value)) => text.push_str(value),
+            Some(value) => text.push_str(&value.to_string()),
+            None => {}
+        }
+    }
+    text
+}
+
+/// Builds a row of a statement's parameter.
+struct Json {
+    table: &'static Table,
+    text: Vec<u8>,
+}
+
+impl Json {
+    fn new(table: &'static Table) -> Self {
+        Self { table, text: Vec::with_capacity(256) }
+    }
+
+    /// Adds values and returns their columns as bits.
+    fn add(&mut self, role: Role, row: &Columns) -> Result<u32, Rejected> {
+        let mut set = 0;
+        for (name, value) in row {
+            let invalid = |message| Rejected::Invalid { table: self.table.name, message };
+            let i = self.table.column(name).ok_or_else(|| invalid(format!("no column {name}")))?;
+            set |= 1 << i;
+            self.text.push(if self.text.is_empty() { b'{' } else { b',' });
+            self.text.extend_from_slice(format!("\"{}{i}\":", role.letter()).as_bytes());
+            serde_json::to_writer(&mut self.text, value).map_err(|e| invalid(e.to_string()))?;
+        }
+        Ok(set)
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.text.push(b'}');
+        self.text
+    }
+}

@@ -1,0 +1,253 @@
+//! The writer: every change of a database goes through one task, which writes the units that wait together in one
+//! transaction (group commit), each wholly or not at all, and answers each by itself.
+//!
+//! Order: units that touch the same row are written in the order of their arrival, never in one batch. A caller that
+//! goes away changes nothing: a unit that has been handed over is written.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::batch::{Attempt, attempt};
+use super::connection::{Address, Cause, Connection, Failed};
+use super::sql::{Shape, statement};
+use super::table::Schema;
+use super::unit::{Prepared, Rejected, Unit};
+
+/// Most units in one transaction.
+const MAX_UNITS: usize = 512;
+/// Most bytes of rows in one transaction (one unit may have more).
+const MAX_BYTES: usize = 4 << 20;
+/// Most units that wait; further callers wait to hand theirs over.
+const QUEUE: usize = 4096;
+/// How long units wait for a lost connection to come back before they are refused.
+const RECONNECT: Duration = Duration::from_secs(5);
+
+type Answer = oneshot::Sender<Result<(), Rejected>>;
+
+struct Job {
+    unit: Prepared,
+    answer: Answer,
+}
+
+/// A handle to the writer of one database.
+pub struct Writer {
+    schema: &'static Schema,
+    queue: parking_lot::Mutex<Option<mpsc::Sender<Job>>>,
+    task: parking_lot::Mutex<Option<JoinHandle<()>>>,
+    facts: Arc<Notify>,
+}
+
+impl Writer {
+    /// Starts the writer on an open connection.
+    pub fn start(schema: &'static Schema, address: Address, connection: Connection) -> Self {
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let facts = Arc::new(Notify::new());
+        let worker = Worker {
+            statements: Statements { schema, address, texts: HashMap::new() },
+            connection: Some(connection),
+            jobs,
+            waiting: VecDeque::new(),
+            facts: Arc::clone(&facts),
+        };
+        let task = tokio::spawn(worker.run());
+        Self { schema, queue: Some(queue).into(), task: Some(task).into(), facts }
+    }
+
+    /// Writes a unit; returns once it is durable or rejected.
+    pub async fn commit(&self, unit: Unit) -> Result<(), Rejected> {
+        let unit = Prepared::new(self.schema, unit)?;
+        if unit.items.is_empty() {
+            return Ok(());
+        }
+        let closed = || Rejected::Unavailable("the store is closed".to_owned());
+        let queue = self.queue.lock().clone().ok_or_else(closed)?;
+        let (answer, answered) = oneshot::channel();
+        queue.send(Job { unit, answer }).await.map_err(|_| closed())?;
+        drop(queue);
+        answered.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Woken after commits with rows that are to be numbered; several at once wake it once.
+    pub fn facts(&self) -> Arc<Notify> {
+        Arc::clone(&self.facts)
+    }
+
+    /// Takes no more units, writes those that wait, and closes the connection.
+    pub async fn close(&self) {
+        self.queue.lock().take();
+        let task = self.task.lock().take();
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the writer ended abnormally");
+        }
+    }
+}
+
+/// The statements of one database, each made once.
+pub(super) struct Statements {
+    pub schema: &'static Schema,
+    address: Address,
+    texts: HashMap<Shape, Arc<str>>,
+}
+
+impl Statements {
+    pub fn text(&mut self, shape: Shape) -> Arc<str> {
+        let make = || statement(self.schema, shape, self.address.dialect()).into();
+        Arc::clone(self.texts.entry(shape).or_insert_with(make))
+    }
+}
+
+struct Worker {
+    statements: Statements,
+    connection: Option<Connection>,
+    jobs: mpsc::Receiver<Job>,
+    /// Handed over and not yet written, oldest first.
+    waiting: VecDeque<Job>,
+    facts: Arc<Notify>,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        loop {
+            if self.waiting.is_empty() {
+                match self.jobs.recv().await {
+                    Some(job) => self.waiting.push_back(job),
+                    None => break,
+                }
+            }
+            while self.waiting.len() < 2 * MAX_UNITS
+                && let Ok(job) = self.jobs.try_recv()
+            {
+                self.waiting.push_back(job);
+            }
+            let connected = self.connect().await;
+            match connected {
+                Ok(connection) => {
+                    let batch = self.take_batch();
+                    self.connection = self.write(connection, batch).await;
+                }
+                Err(failed) => {
+                    let error = Rejected::Unavailable(failed.message);
+                    for job in self.waiting.drain(..) {
+                        // A caller that has gone away needs no answer.
+                        let _ = job.answer.send(Err(error.clone()));
+                    }
+                }
+            }
+        }
+        if let Some(connection) = self.connection {
+            connection.close().await;
+        }
+    }
+
+    /// The connection, opened again if it was lost.
+    async fn connect(&mut self) -> Result<Connection, Failed> {
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
+        }
+        let give_up = tokio::time::Instant::now() + RECONNECT;
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let opened = tokio::time::timeout_at(give_up, Connection::open(&self.statements.address)).await;
+            match opened {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(failed)) if tokio::time::Instant::now() + pause >= give_up => return Err(failed),
+                Ok(Err(_)) => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+                Err(_) => {
+                    let message = "no connection in time".to_owned();
+                    return Err(Failed { cause: Cause::Lost, message });
+                }
+            }
+        }
+    }
+
+    /// The oldest units that may be in one transaction: no two touch the same row, and none overtakes another that
+    /// touches one of its rows.
+    fn take_batch(&mut self) -> Vec<Job> {
+        let mut batch = Vec::new();
+        let mut later = VecDeque::new();
+        let (mut rows, mut bytes, mut full) = (HashSet::new(), 0, false);
+        for job in self.waiting.drain(..) {
+            let free = job.unit.items.iter().all(|item| !rows.contains(&item.row));
+            let fits = batch.is_empty()
+                || batch.len() < MAX_UNITS && bytes + job.unit.bytes <= MAX_BYTES && !job.unit.alone;
+            full |= !fits;
+            if free && !full {
+                bytes += job.unit.bytes;
+                full |= job.unit.alone;
+                rows.extend(job.unit.items.iter().map(|item| item.row));
+                batch.push(job);
+            } else {
+                rows.extend(job.unit.items.iter().map(|item| item.row));
+                later.push_back(job);
+            }
+        }
+        self.waiting = later;
+        batch
+    }
+
+    /// Writes a batch and answers each of its units. Returns the connection unless it was lost.
+    async fn write(&mut self, mut connection: Connection, batch: Vec<Job>) -> Option<Connection> {
+        // What is still to be written, as groups that go into one transaction each; the next one last.
+        let mut groups = vec![batch];
+        while let Some(mut group) = groups.pop() {
+            let units: Vec<&Prepared> = group.iter().map(|job| &job.unit).collect();
+            match attempt(&mut connection, &mut self.statements, &units).await {
+                Ok(Attempt::Committed(rejections)) => {
+                    if group.iter().any(|job| job.unit.facts) {
+                        self.facts.notify_one();
+                    }
+                    answer(group, rejections);
+                }
+                Ok(Attempt::Rejected(rejections)) => answer(group, rejections),
+                // Some were rejected after they had written something: the others again without them, and they alone.
+                Ok(Attempt::Mixed(rejections)) => {
+                    let (failed, passed): (Vec<_>, Vec<_>) =
+                        group.into_iter().zip(rejections).partition(|(_, rejection)| rejection.is_some());
+                    groups.extend(failed.into_iter().rev().map(|(job, _)| vec![job]));
+                    if !passed.is_empty() {
+                        groups.push(passed.into_iter().map(|(job, _)| job).collect());
+                    }
+                }
+                Err((failed, table)) => {
+                    let rolled_back = connection.rollback().await.is_ok();
+                    let lost = failed.cause == Cause::Lost || !rolled_back;
+                    if lost || failed.cause == Cause::Unavailable {
+                        tracing::warn!(error = failed.message, "the database is unavailable");
+                        let error = Rejected::Unavailable(failed.message);
+                        for job in group.into_iter().chain(groups.into_iter().flatten()) {
+                            let _ = job.answer.send(Err(error.clone()));
+                        }
+                        return if lost { None } else { Some(connection) };
+                    }
+                    if group.len() > 1 {
+                        // One of them is at fault: halve until it is alone.
+                        let second = group.split_off(group.len() / 2);
+                        groups.extend([second, group]);
+                        continue;
+                    }
+                    let error = match failed.cause {
+                        Cause::Conflict => Rejected::Conflict { table },
+                        _ => Rejected::Invalid { table, message: failed.message },
+                    };
+                    answer(group, vec![Some(error)]);
+                }
+            }
+        }
+        Some(connection)
+    }
+}
+
+fn answer(group: Vec<Job>, rejections: Vec<Option<Rejected>>) {
+    for (job, rejection) in group.into_iter().zip(rejections) {
+        let _ = job.answer.send(rejection.map_or(Ok(()), Err));
+    }
+}

@@ -1,0 +1,132 @@
+//! What a schema cannot say about a template: that its steps fit together.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tenantry_engine::Mode;
+use tenantry_providers::{Provider, Registry};
+
+use super::{Span, StepSpec, Template};
+use crate::error::FieldError;
+
+/// Steps that Tenantry does itself.
+pub const BUILT_IN: [&str; 2] = ["smoke_test", "activate"];
+const PLACEHOLDERS: [&str; 4] = ["id", "slug", "region", "step"];
+
+/// The provider that serves the step, if it is a resource of a known one.
+pub fn provider<'a>(step: &StepSpec, providers: &'a Registry) -> Option<&'a Arc<dyn Provider>> {
+    let kind = step.kind?;
+    match &step.provider {
+        Some(name) => providers.get(name).filter(|p| p.kind() == kind),
+        None => providers.default_for(kind),
+    }
+}
+
+/// Everything that does not fit.
+pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
+    let mut faults = Vec::new();
+    let mut fault = |path: String, message: String| faults.push(FieldError::new(path, message));
+    for (key, step) in &template.steps {
+        let at = |field: &str| format!("steps.{key}.{field}");
+        if !is_key(key) {
+            fault(format!("steps.{key}"), "must be named with a-z, 0-9 and _, beginning with a letter".to_owned());
+        }
+        for need in &step.needs {
+            if need == key {
+                fault(at("needs"), format!("`{key}` cannot need itself"));
+            } else if !template.steps.contains_key(need) {
+                fault(at("needs"), format!("there is no step `{need}`"));
+            }
+        }
+        match (step.kind, &step.wait) {
+            (Some(_), Some(_)) => fault(at("wait"), "a step either makes a resource or waits; split it in two".to_owned()),
+            (Some(kind), None) if provider(step, providers).is_none() => {
+                let known: Vec<_> = providers.iter().filter(|p| p.kind() == kind).map(|p| p.name()).collect();
+                fault(at("provider"), format!("no such provider of {}; known: {}", kind.as_str(), known.join(", ")));
+            }
+            (None, None) if !BUILT_IN.contains(&key.as_str()) => {
+                fault(format!("steps.{key}"), format!("needs a `kind` or a `wait`, or one of the names {}", BUILT_IN.join(", ")));
+            }
+            (None, Some(wait)) if wait != "approval" => {
+                if let Err(why) = Span::parse(wait) {
+                    fault(at("wait"), format!("must be `approval` or a length of time; {why}"));
+                }
+            }
+            _ => {}
+        }
+        if step.mode == Some(Mode::Detached) && step.kind.is_none() {
+            fault(at("mode"), "only a step that makes a resource can be detached".to_owned());
+        }
+    }
+    for key in in_cycles(template) {
+        fault(format!("steps.{key}.needs"), "the steps need each other in a circle".to_owned());
+    }
+    for name in BUILT_IN {
+        if !template.steps.contains_key(name) {
+            fault("steps".to_owned(), format!("has no step `{name}`: a tenant is tested before it becomes active (S0.37)"));
+        }
+    }
+    if !ancestors(template, "activate").contains("smoke_test") && template.steps.contains_key("smoke_test") {
+        fault("steps.activate.needs".to_owned(), "must include `smoke_test`, directly or through other steps".to_owned());
+    }
+    let before = ancestors(template, "activate");
+    for (key, step) in &template.steps {
+        let detached = step.mode == Some(Mode::Detached);
+        if !detached && key != "activate" && template.steps.contains_key("activate") && !before.contains(key.as_str()) {
+            let message = "must be needed by `activate`, directly or through other steps, or be detached: nothing may \
+                           fail once the customer is in";
+            fault(format!("steps.{key}"), message.to_owned());
+        }
+        if !detached && before.contains(key.as_str()) {
+            for need in step.needs.iter().filter(|n| is_detached(template, n)) {
+                fault(format!("steps.{key}.needs"), format!("`{need}` is detached; nobody can wait for it"));
+            }
+        }
+    }
+    for (kind, pattern) in &template.names {
+        for name in placeholders(pattern) {
+            if !PLACEHOLDERS.contains(&name) {
+                let known = PLACEHOLDERS.map(|p| format!("{{{p}}}")).join(", ");
+                fault(format!("names.{}", kind.as_str()), format!("`{{{name}}}` is not known; use {known}"));
+            }
+        }
+        if !pattern.contains("{id}") && !pattern.contains("{slug}") {
+            let message = "must hold {id} or {slug}: two tenants may never share a name".to_owned();
+            fault(format!("names.{}", kind.as_str()), message);
+        }
+    }
+    faults
+}
+
+fn is_detached(template: &Template, key: &str) -> bool {
+    template.steps.get(key).is_some_and(|step| step.mode == Some(Mode::Detached))
+}
+
+fn is_key(key: &str) -> bool {
+    key.len() <= 63
+        && key.starts_with(|c: char| c.is_ascii_lowercase())
+        && key.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+}
+
+/// The texts between braces.
+fn placeholders(pattern: &str) -> impl Iterator<Item = &str> {
+    pattern.split('{').skip(1).map(|rest| rest.split('}').next().unwrap_or(rest))
+}
+
+/// All that a step needs, directly or not.
+fn ancestors<'a>(template: &'a Template, key: &'a str) -> BTreeSet<&'a str> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![key];
+    while let Some(key) = open.pop() {
+        for need in template.steps.get(key).into_iter().flat_map(|s| &s.needs) {
+            if found.insert(need.as_str()) {
+                open.push(need);
+            }
+        }
+    }
+    found
+}
+
+fn in_cycles(template: &Template) -> Vec<&str> {
+    template.steps.keys().map(String::as_str).filter(|key| ancestors(template, key).contains(key)).collect()
+}

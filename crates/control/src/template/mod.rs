@@ -1,0 +1,105 @@
+//! Templates: the business process of a plan as versioned data. This file is the format; `load.rs` reads and checks
+//! it, `library.rs` keeps the versions side by side.
+
+mod check;
+mod duration;
+mod library;
+mod load;
+
+pub use duration::Span;
+pub use library::Library;
+pub use load::{Loaded, load, schema};
+
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tenantry_engine::{Mode, OnFailure};
+use tenantry_model::quota::Quotas;
+use tenantry_providers::Kind;
+
+/// A template as it stands in its file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    /// Its name; plans refer to it.
+    #[schemars(regex(pattern = r"^[a-z][a-z0-9_]{0,62}$"))]
+    pub template: String,
+    /// Raised with every change: an operation keeps the version that it began with.
+    #[schemars(range(min = 1))]
+    pub version: u32,
+    /// How tenants are kept apart.
+    pub isolation: Isolation,
+    /// Quotas of its tenants; the plan's win.
+    #[serde(default)]
+    pub quotas: Quotas,
+    /// External names by kind, with `{id}`, `{slug}`, `{region}` and `{step}` to be filled in (conflict C4).
+    #[serde(default)]
+    pub names: BTreeMap<Kind, String>,
+    /// An onboarding that takes longer counts as stuck, and an alert is raised (S0.15).
+    #[serde(default = "ten_minutes")]
+    pub expected: Span,
+    /// What happens when a step has failed for good, unless the step says otherwise (conflict C3).
+    #[serde(default = "rollback")]
+    pub on_failure: OnFailure,
+    /// The steps by key, in the order in which people read them.
+    #[schemars(with = "BTreeMap<String, StepSpec>")]
+    pub steps: IndexMap<String, StepSpec>,
+}
+
+/// How tenants are kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// Rows in shared tables.
+    Pool,
+    /// A schema of its own.
+    Schema,
+    /// A database of its own.
+    Database,
+}
+
+/// One step. Without `kind` and `wait`, the key names a built-in action: `smoke_test` or `activate`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct StepSpec {
+    /// The kind of resource to make.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Which provider; the kind's default without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// Steps that must be over before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
+    /// `approval`, or a time such as `30d`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<String>,
+    /// Longest time of one attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// Attempts after the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    /// Upper bound of the first delay; doubles with each retry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Span>,
+    /// What happens when the retries are used up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<OnFailure>,
+    /// `detached`: a child operation of its own that never holds ACTIVE back (S0.24-26).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Settings of the provider.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub settings: Map<String, Value>,
+}
+
+fn ten_minutes() -> Span {
+    Span::from_secs(600)
+}
+
+fn rollback() -> OnFailure {
+    OnFailure::Rollback
+}

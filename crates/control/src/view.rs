@@ -1,0 +1,272 @@
+//! What use cases answer: the words and fields of the API (design §8), without any transport in them. Neither
+//! secrets nor sealed text ever stand in these types.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tenantry_engine::{Mode, OperationState, StepState};
+use tenantry_model::id::{EventId, KeyId, OperationId};
+use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp};
+
+use crate::access::Scope;
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TenantView {
+    /// Its id.
+    pub id: TenantId,
+    /// Its DNS label; null once it is erased.
+    pub slug: Option<String>,
+    /// Its name; null once it is erased.
+    pub name: Option<String>,
+    /// What it bought.
+    pub plan: String,
+    /// Where it is in its life.
+    pub status: TenantStatus,
+    /// Where its resources are.
+    pub region: String,
+    /// Raised by every change; the ETag.
+    pub version: i64,
+    /// Registration.
+    pub created_at: Timestamp,
+    /// First activation.
+    pub activated_at: Option<Timestamp>,
+    /// Start of the present suspension.
+    pub suspended_at: Option<Timestamp>,
+    /// End.
+    pub deprovisioned_at: Option<Timestamp>,
+    /// The client's own labels.
+    pub labels: BTreeMap<String, String>,
+    /// Why the last operation failed, if it did.
+    pub last_error: Option<ErrorView>,
+}
+
+/// Why something failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorView {
+    /// A stable word.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// The step where it happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+}
+
+impl ErrorView {
+    /// The public part of a failure.
+    pub fn of(failure: &Failure, step: Option<&str>) -> Self {
+        Self { code: failure.code.clone(), message: failure.message.clone(), step: step.map(str::to_owned) }
+    }
+}
+
+/// A long-running change of one tenant (AIP-151).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OperationView {
+    /// Its id.
+    pub id: OperationId,
+    /// Whom it changes.
+    pub tenant_id: TenantId,
+    /// Which use case: `onboard` …, or the step that it was detached for.
+    pub kind: String,
+    /// The operation that started it, for a detached step.
+    pub parent_id: Option<OperationId>,
+    /// Where it is.
+    #[schemars(with = "String")]
+    pub state: OperationState,
+    /// Whether nothing will change any more.
+    pub done: bool,
+    /// Share of the steps that are over, from 0 to 1.
+    pub progress: f64,
+    /// When it is expected to end, learned from past runs (S4.77).
+    pub eta: Option<Timestamp>,
+    /// Template and version that it began with and keeps.
+    pub template: String,
+    /// The version.
+    pub template_version: u32,
+    /// Raised by every change; the id of its progress messages.
+    pub version: i64,
+    /// Start.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+    /// End.
+    pub finished_at: Option<Timestamp>,
+    /// True once it has taken longer than expected (S0.15).
+    pub stuck: bool,
+    /// Its steps, in plan order.
+    pub steps: Vec<StepView>,
+    /// What came of it, once it has succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<ResponseView>,
+    /// What stopped it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorView>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StepView {
+    /// Its name in the template.
+    pub key: String,
+    /// What it makes.
+    pub kind: String,
+    /// Who makes it.
+    pub provider: String,
+    /// Steps that must be over before.
+    pub needs: Vec<String>,
+    /// Whether the operation waits for it.
+    #[schemars(with = "String")]
+    pub mode: Mode,
+    /// Where it is.
+    #[schemars(with = "String")]
+    pub state: StepState,
+    /// Attempts in the present direction.
+    pub attempts: i32,
+    /// Next attempt, or the end of its wait.
+    pub due_at: Option<Timestamp>,
+    /// First start.
+    pub started_at: Option<Timestamp>,
+    /// End.
+    pub finished_at: Option<Timestamp>,
+    /// Its latest failure.
+    pub error: Option<ErrorView>,
+    /// The operation that does it, for a detached step.
+    pub operation_id: Option<OperationId>,
+}
+
+/// What an onboarding gave (S4.14-20).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ResponseView {
+    /// The tenant.
+    pub tenant_id: TenantId,
+    /// `success`.
+    pub status: String,
+    /// What was made, by step key: kind, provider, external name and public outputs.
+    pub resources: BTreeMap<String, ResourceView>,
+    /// Whether secrets wait to be taken, once, at `POST /v1/operations/{id}/credentials`.
+    pub credentials_waiting: bool,
+}
+
+/// A resource.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ResourceView {
+    /// What it is.
+    pub kind: String,
+    /// Who serves it.
+    pub provider: String,
+    /// Its external name.
+    pub name: String,
+    /// What others may know of it.
+    pub outputs: Value,
+}
+
+/// What a dry run shows: what would be executed, step by step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedView {
+    /// The plan.
+    pub plan: String,
+    /// The template.
+    pub template: String,
+    /// Its version.
+    pub template_version: u32,
+    /// The slug that the tenant would get.
+    pub slug: String,
+    /// The region.
+    pub region: String,
+    /// Expected length in milliseconds, learned from past runs; null when there were none.
+    pub expected_ms: Option<u64>,
+    /// The steps.
+    pub steps: Vec<PlannedStepView>,
+}
+
+/// One step of a dry run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedStepView {
+    /// Its name.
+    pub key: String,
+    /// What it makes.
+    pub kind: String,
+    /// Who would make it.
+    pub provider: String,
+    /// Steps before it.
+    pub needs: Vec<String>,
+    /// Whether the operation waits for it.
+    #[schemars(with = "String")]
+    pub mode: Mode,
+    /// The external name; empty for a built-in action.
+    pub name: String,
+    /// The provider's settings.
+    pub settings: Value,
+}
+
+/// A secret that is handed out once.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct CredentialView {
+    /// `invitation_token`, `one_time_password` …
+    pub name: String,
+    /// The secret.
+    pub value: String,
+}
+
+/// A fact that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EventView {
+    /// Its id.
+    pub id: EventId,
+    /// Its place in the order of all events; the id of the stream's messages.
+    pub seq: i64,
+    /// `tenant.provisioned` …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whom it is about.
+    pub tenant_id: Option<TenantId>,
+    /// Which operation brought it about.
+    pub operation_id: Option<OperationId>,
+    /// When.
+    pub at: Timestamp,
+    /// Its particulars; personal ones only as long as the tenant's key lives.
+    pub data: Value,
+}
+
+/// An API key, without its secret.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyView {
+    /// Its id.
+    pub id: KeyId,
+    /// What people call it.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// The one tenant that it sees.
+    pub tenant_id: Option<TenantId>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A new API key with its secret, shown this once.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct NewKeyView {
+    /// The key.
+    #[serde(flatten)]
+    pub key: KeyView,
+    /// The bearer token.
+    pub secret: String,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Page<T> {
+    /// The entries.
+    pub data: Vec<T>,
+    /// Whether there are more.
+    pub has_more: bool,
+    /// Give this as `cursor` to get them.
+    pub next_cursor: Option<String>,
+}

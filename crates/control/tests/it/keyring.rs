@@ -1,0 +1,165 @@
+//! The keyring on both databases: keys for ever or destroyed for ever, and nothing in the clear.
+
+use std::sync::Arc;
+
+use sea_orm::{ConnectionTrait, Database};
+use tenantry_control::keyring::{Keyring, KeyringError, MasterKey, verify};
+use tenantry_model::TenantId;
+use tenantry_providers::Sealer;
+use tenantry_testkit::TestDatabase;
+
+/// A keyring that can be opened again.
+struct Fixture {
+    database: TestDatabase,
+    folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new(database: TestDatabase) -> Self {
+        Self { database, folder: tempfile::tempdir().unwrap() }
+    }
+    async fn open(&self) -> Keyring {
+        self.try_open("master.key").await.unwrap()
+    }
+    async fn try_open(&self, master: &str) -> Result<Keyring, KeyringError> {
+        let master = MasterKey::read_or_create(&self.folder.path().join(master)).unwrap();
+        Keyring::open(self.database.url(), master).await
+    }
+    async fn sql(&self, sql: &str) {
+        let db = Database::connect(self.database.url()).await.unwrap();
+        db.execute_unprepared(sql).await.unwrap();
+        db.close().await.unwrap();
+    }
+}
+
+macro_rules! on_both_databases {
+    ($(async fn $name:ident($fixture:ident) $body:block)*) => {$(
+        mod $name {
+            use super::*;
+            async fn check($fixture: Fixture) $body
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                check(Fixture::new(TestDatabase::sqlite())).await;
+            }
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                if let Some(database) = TestDatabase::postgres().await {
+                    check(Fixture::new(database)).await;
+                }
+            }
+        }
+    )*};
+}
+
+fn code<T: std::fmt::Debug>(result: Result<T, tenantry_model::Failure>) -> String {
+    result.unwrap_err().code
+}
+
+on_both_databases! {
+    async fn a_key_outlives_the_process(fixture) {
+        let (tenant, other) = (TenantId::new(), TenantId::new());
+        let keyring = fixture.open().await;
+        assert_eq!(code(keyring.seal(tenant, "x")), "key_not_loaded");
+        assert!(matches!(keyring.load(tenant).await, Err(KeyringError::Missing(_))));
+        keyring.create(tenant).await.unwrap();
+        keyring.create(other).await.unwrap();
+        let sealed = keyring.seal(tenant, "Zoë").unwrap();
+        assert_eq!(keyring.open(tenant, &sealed).unwrap(), "Zoë");
+        assert_eq!(code(keyring.open(other, &sealed)), "not_ours");
+        keyring.create(tenant).await.unwrap();
+        assert_eq!(keyring.open(tenant, &sealed).unwrap(), "Zoë", "making it again keeps it");
+        keyring.close().await;
+
+        let keyring = fixture.open().await;
+        keyring.load(tenant).await.unwrap();
+        assert_eq!(keyring.open(tenant, &sealed).unwrap(), "Zoë");
+        assert_eq!(code(keyring.seal(other, "x")), "key_not_loaded");
+        keyring.load_all(&[tenant, other, TenantId::new()]).await.unwrap();
+        keyring.seal(other, "x").unwrap();
+    }
+
+    async fn many_at_once(fixture) {
+        let keyring = Arc::new(fixture.open().await);
+        let shared = TenantId::new();
+        let tasks = (0..64).map(|n| {
+            let keyring = keyring.clone();
+            tokio::spawn(async move {
+                // Half of them want the same one: all of those must get the same key.
+                let tenant = if n % 2 == 0 { shared } else { TenantId::new() };
+                keyring.create(tenant).await.unwrap();
+                (tenant, keyring.seal(tenant, "text").unwrap())
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            let (tenant, sealed) = task.await.unwrap();
+            assert_eq!(keyring.open(tenant, &sealed).unwrap(), "text");
+        }
+    }
+
+    async fn destroyed_for_good(fixture) {
+        let (tenant, other) = (TenantId::new(), TenantId::new());
+        let keyring = fixture.open().await;
+        keyring.create(tenant).await.unwrap();
+        keyring.create(other).await.unwrap();
+        let sealed = keyring.seal(tenant, "Zoë").unwrap();
+        fixture.sql("CREATE TABLE backup AS SELECT * FROM tenant_keys").await;
+        keyring.destroy(tenant, "key_1", "the customer asked").await.unwrap();
+        keyring.destroy(tenant, "key_2", "again").await.unwrap();
+        assert_eq!(code(keyring.open(tenant, &sealed)), "key_not_loaded");
+        assert!(matches!(keyring.load(tenant).await, Err(KeyringError::Destroyed(_))));
+        assert!(matches!(keyring.create(tenant).await, Err(KeyringError::Destroyed(_))));
+        keyring.seal(other, "still there").unwrap();
+        keyring.close().await;
+
+        // A backup brings the key back; the journal destroys it again.
+        fixture.sql("DELETE FROM tenant_keys").await;
+        fixture.sql("INSERT INTO tenant_keys SELECT * FROM backup").await;
+        let keyring = fixture.open().await;
+        assert!(matches!(keyring.load(tenant).await, Err(KeyringError::Destroyed(_))));
+        keyring.load(other).await.unwrap();
+        keyring.close().await;
+
+        // A backup from before the key: it cannot be made anew either.
+        fixture.sql("DELETE FROM tenant_keys").await;
+        let keyring = fixture.open().await;
+        assert!(matches!(keyring.create(tenant).await, Err(KeyringError::Destroyed(_))));
+        assert!(matches!(keyring.load(other).await, Err(KeyringError::Missing(_))));
+    }
+
+    async fn one_who_never_had_a_key_gets_none_after_erasure(fixture) {
+        let tenant = TenantId::new();
+        let keyring = fixture.open().await;
+        keyring.destroy(tenant, "key_1", "the customer asked").await.unwrap();
+        assert!(matches!(keyring.create(tenant).await, Err(KeyringError::Destroyed(_))));
+    }
+
+    async fn another_master_key_opens_nothing(fixture) {
+        let keyring = fixture.open().await;
+        keyring.create(TenantId::new()).await.unwrap();
+        keyring.close().await;
+        assert!(matches!(fixture.try_open("another.key").await.err(), Some(KeyringError::NotOurs(_))));
+    }
+
+    async fn macs_need_the_pepper_and_keep_purposes_apart(fixture) {
+        let keyring = fixture.open().await;
+        let mac = keyring.mac("slug", "acme");
+        assert_eq!(mac.len(), 64);
+        assert_ne!(mac, keyring.mac("name", "acme"));
+        assert_ne!(keyring.mac("ab", "c"), keyring.mac("a", "bc"));
+        keyring.close().await;
+        assert_eq!(fixture.open().await.mac("slug", "acme"), mac, "the pepper stays");
+    }
+
+    async fn signing_keys_by_name(fixture) {
+        let keyring = fixture.open().await;
+        let key = keyring.signing_key("token_signing").await.unwrap();
+        let signature = key.sign(b"message");
+        assert!(verify(key.public(), b"message", &signature));
+        assert!(!verify(key.public(), b"another", &signature));
+        assert_ne!(key.public(), keyring.signing_key("audit_signing").await.unwrap().public());
+        keyring.close().await;
+        let again = fixture.open().await.signing_key("token_signing").await.unwrap();
+        assert_eq!((again.public(), again.pkcs8(), again.id()), (key.public(), key.pkcs8(), key.id()));
+        assert_eq!(again.x().len(), 43);
+    }
+}

@@ -1,0 +1,214 @@
+//! Reads: pages, filters, counts, estimates and the one-time hand-out of credentials.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tenantry_control::store::{Store, Unit};
+use tenantry_model::id::{AuditId, KeyId, OperationId};
+use tenantry_model::{TenantId, TenantStatus, Timestamp, Write};
+use tenantry_providers::Rows;
+use tenantry_testkit::{TestStore, on_both_stores};
+
+use crate::store_writer::tenant_row;
+
+async fn write(store: &Store, writes: Vec<Write>) {
+    store.commit(Unit::new(writes)).await.unwrap();
+}
+
+fn operation_row(id: OperationId, tenant: TenantId, parent: Option<OperationId>, state: &str) -> Write {
+    let now = Timestamp::now();
+    let row = json!({
+        "id": id, "tenant_id": tenant, "kind": "onboard", "parent_id": parent, "state": state, "version": 1, "epoch": 0,
+        "input": {}, "error": null, "error_step": null, "cancelled": false, "created_at": now, "updated_at": now,
+        "finished_at": null, "expected_by": null, "stuck": false, "wake_at": null, "idle": true,
+    });
+    Write::insert("operations", row)
+}
+
+fn step_row(operation: OperationId, key: &str, position: i32, state: &str, took: Option<Duration>) -> Write {
+    let start = Timestamp::from_micros(1_000);
+    let row = json!({
+        "operation_id": operation, "key": key, "position": position, "kind": "k", "provider": "p", "needs": [],
+        "policy": { "timeout_ms": 1, "max_retries": 1, "backoff_ms": 1, "backoff_cap_ms": 1, "on_failure": "park", "mode": "inline",
+            "in_flight_ms": 0 },
+        "input": null, "state": state, "attempts": 1, "interruptions": 0, "due_at": null, "started_at": took.map(|_| start),
+        "finished_at": took.map(|took| start + took), "output": null, "error": null, "uncertain": false, "note": null,
+        "child_id": null,
+    });
+    Write::insert("steps", row)
+}
+
+on_both_stores! {
+    async fn tenants_by_page_and_filter(store: TestStore) {
+        let mut ids: Vec<String> = Vec::new();
+        for n in 0..10 {
+            let id = TenantId::new();
+            let mut row = tenant_row(id, &format!("t{n}"));
+            row["status"] = json!(if n % 3 == 0 { "active" } else { "pending" });
+            row["plan"] = json!(if n < 5 { "starter" } else { "growth" });
+            write(&store, vec![Write::insert("tenants", row)]).await;
+            ids.push(id.to_string());
+        }
+        ids.sort_unstable();
+        ids.reverse();
+        let (mut seen, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let rows = store.tenants(None, None, None, after.as_deref(), 3).await.unwrap();
+            let Some(last) = rows.last() else { break };
+            after = Some(last.id.clone());
+            seen.extend(rows.into_iter().map(|row| row.id));
+        }
+        assert_eq!(seen, ids, "newest first, each once");
+        let count = |status, plan| {
+            let store = (*store).clone();
+            async move { store.tenants(None, status, plan, None, 100).await.unwrap().len() }
+        };
+        assert_eq!(count(Some(TenantStatus::Active), None).await, 4);
+        assert_eq!(count(None, Some("growth")).await, 5);
+        assert_eq!(count(Some(TenantStatus::Active), Some("growth")).await, 2);
+        assert_eq!(store.tenants(Some(&ids[4]), None, None, None, 100).await.unwrap()[0].id, ids[4]);
+        let counts = store.tenant_counts().await.unwrap();
+        assert_eq!(counts.into_iter().collect::<Vec<_>>(), [("active".to_owned(), 4), ("pending".to_owned(), 6)]);
+    }
+
+    async fn slugs_for_ever_names_while_living(store: TestStore) {
+        let id = TenantId::new();
+        write(&store, vec![Write::insert("tenants", tenant_row(id, "acme"))]).await;
+        assert!(store.is_slug_taken("acme").await.unwrap() && store.is_name_taken("acme").await.unwrap());
+        assert!(!store.is_slug_taken("other").await.unwrap() && !store.is_name_taken("other").await.unwrap());
+        assert_eq!(store.tenant_by_slug("acme").await.unwrap().unwrap().id, id.to_string());
+        let gone = json!({ "status": "deprovisioned", "slug": null, "name": null });
+        write(&store, vec![Write::update("tenants", json!({ "id": id }), gone)]).await;
+        assert!(store.is_slug_taken("acme").await.unwrap());
+        assert!(!store.is_name_taken("acme").await.unwrap());
+        let mut again = tenant_row(TenantId::new(), "other");
+        again["name_mac"] = json!("acme");
+        write(&store, vec![Write::insert_unique("tenants", again)]).await;
+    }
+
+    async fn operations_with_their_steps(store: TestStore) {
+        let (one, two) = (TenantId::new(), TenantId::new());
+        let mut ids = Vec::new();
+        for n in 0..6 {
+            let id = OperationId::new();
+            let tenant = if n % 2 == 0 { one } else { two };
+            let state = if n < 4 { "succeeded" } else { "running" };
+            let steps = ["b", "a", "c"].into_iter().zip(0..).map(|(key, n)| step_row(id, key, n, "pending", None));
+            write(&store, [operation_row(id, tenant, None, state)].into_iter().chain(steps).collect()).await;
+            ids.push(id);
+        }
+        let child = OperationId::new();
+        write(&store, vec![operation_row(child, one, Some(ids[4]), "running")]).await;
+        ids.sort_unstable();
+        ids.reverse();
+        let all = store.operations(None, None, None, 100).await.unwrap();
+        assert_eq!(all.iter().map(|run| run.operation.id).collect::<Vec<_>>(), ids);
+        assert!(all.iter().all(|run| run.steps.iter().map(|s| s.key.as_str()).eq(["b", "a", "c"])), "in plan order");
+        let own = store.operations(Some(&one.to_string()), None, None, 100).await.unwrap();
+        assert!(own.len() == 3 && own.iter().all(|run| run.operation.subject == one.to_string()));
+        let running = store.operations(None, Some(tenantry_engine::OperationState::Running), None, 100).await.unwrap();
+        assert_eq!(running.len(), 2);
+        let page = store.operations(None, None, Some(&ids[1].to_string()), 2).await.unwrap();
+        assert_eq!(page.iter().map(|run| run.operation.id).collect::<Vec<_>>(), ids[2..4]);
+        assert_eq!(store.operation_count(&one.to_string()).await.unwrap(), 3);
+        let children = store.children(ids.iter().copied().find(|id| *id == all[1].operation.id).unwrap()).await.unwrap();
+        assert_eq!(children.len(), 1, "of the fifth one");
+    }
+
+    async fn step_lengths_are_medians_of_the_template(store: TestStore) {
+        let took = |n: u64| Some(Duration::from_millis(n));
+        for (n, length) in [10, 30, 5_000].into_iter().enumerate() {
+            let (tenant, id) = (TenantId::new(), OperationId::new());
+            write(&store, vec![
+                Write::insert("tenants", tenant_row(tenant, &format!("{n}"))),
+                operation_row(id, tenant, None, "succeeded"),
+                step_row(id, "database", 0, "done", took(length)),
+                step_row(id, "failed", 1, "failed", took(7)),
+                step_row(id, "waits", 2, "pending", None),
+            ]).await;
+        }
+        let (tenant, id) = (TenantId::new(), OperationId::new());
+        let mut other = tenant_row(tenant, "other");
+        other["template"] = json!("enterprise");
+        write(&store, vec![
+            Write::insert("tenants", other),
+            operation_row(id, tenant, None, "succeeded"),
+            step_row(id, "database", 0, "done", took(1)),
+        ]).await;
+        let lengths = store.step_lengths("starter").await.unwrap();
+        assert_eq!(lengths.into_iter().collect::<Vec<_>>(), [("database".to_owned(), Duration::from_millis(30))]);
+        assert_eq!(store.step_lengths("enterprise").await.unwrap()["database"], Duration::from_millis(1));
+        assert!(store.step_lengths("none").await.unwrap().is_empty());
+    }
+
+    async fn credentials_are_handed_out_once(store: TestStore) {
+        let operation = OperationId::new().to_string();
+        let deed = |n: i32| Write::insert("audit", json!({
+            "id": AuditId::new(), "actor": "key_1", "action": "credentials.claim", "target": format!("{n}"), "data": {},
+            "at": Timestamp::now(),
+        }));
+        let now = Timestamp::now();
+        assert!(store.claim_credentials(&operation, now, deed(0)).await.unwrap().is_empty());
+        for name in ["password", "invitation"] {
+            let row = json!({
+                "operation_id": operation, "name": name, "tenant_id": "t", "sealed": format!("v1.{name}"), "created_at": now,
+                "claimed_at": null,
+            });
+            write(&store, vec![Write::insert("credentials", row)]).await;
+        }
+        let claims = (1..=8).map(|n| {
+            let (store, operation, deed) = ((*store).clone(), operation.clone(), deed(n));
+            tokio::spawn(async move { store.claim_credentials(&operation, now, deed).await.unwrap() })
+        });
+        let mut taken = Vec::new();
+        for claim in claims.collect::<Vec<_>>() {
+            let claim = claim.await.unwrap();
+            if !claim.is_empty() {
+                taken.push(claim);
+            }
+        }
+        let both = [("invitation", "v1.invitation"), ("password", "v1.password")];
+        assert_eq!(taken, [both.map(|(name, sealed)| (name.to_owned(), sealed.to_owned()))]);
+        let rows = store.find("credentials", &[]).await.unwrap();
+        assert!(rows.iter().all(|row| row["sealed"].is_null() && row["claimed_at"] == json!(now)));
+        assert_eq!(store.find("audit", &[]).await.unwrap().len(), 1, "one audit record");
+        assert!(store.claim_credentials(&operation, now, deed(9)).await.unwrap().is_empty());
+    }
+
+    async fn keys_by_hash_and_page(store: TestStore) {
+        let mut ids = Vec::new();
+        for n in 0..3 {
+            let id = KeyId::new();
+            let row = json!({
+                "id": id, "hash": format!("h{n}"), "name": "n", "scopes": ["admin"], "tenant_id": null,
+                "created_at": Timestamp::now(), "expires_at": null, "revoked_at": null,
+            });
+            write(&store, vec![Write::insert_unique("api_keys", row)]).await;
+            ids.push(id.to_string());
+        }
+        assert_eq!(store.key_by_hash("h1").await.unwrap().unwrap().id, ids[1]);
+        assert!(store.key_by_hash("h9").await.unwrap().is_none());
+        ids.sort_unstable();
+        ids.reverse();
+        let page = store.keys(Some(&ids[0]), 10).await.unwrap();
+        assert_eq!(page.iter().map(|row| row.id.clone()).collect::<Vec<_>>(), ids[1..]);
+        assert_eq!(store.key(&ids[0]).await.unwrap().unwrap().scopes, json!(["admin"]));
+    }
+
+    async fn rows_by_equality(store: TestStore) {
+        for n in 0..3 {
+            let row = tenant_row(TenantId::new(), &format!("t{n}"));
+            write(&store, vec![Write::insert("tenants", row)]).await;
+        }
+        let found = store.find("tenants", &[("slug", json!("t1")), ("template_version", json!(1)), ("last_error", json!(null))]);
+        assert_eq!(found.await.unwrap().len(), 1);
+        assert!(store.find("tenants", &[("slug", json!("t1")), ("version", json!(2))]).await.unwrap().is_empty());
+        let all = store.find("tenants", &[]).await.unwrap();
+        assert!(all.is_sorted_by_key(|row| row["id"].as_str().unwrap().to_owned()) && all.len() == 3);
+        assert_eq!(store.find("no_table", &[]).await.unwrap_err().code, "no_such_table");
+        for (column, value) in [("no_column", json!(1)), ("slug", json!({})), ("created_at", json!(1.5))] {
+            assert!(store.find("tenants", &[(column, value)]).await.is_err(), "{column}");
+        }
+        store.ping().await.unwrap();
+    }
+}

@@ -1,0 +1,418 @@
+//! The writer: each unit wholly or not at all, whoever is in the batch beside it; order per row; every kind of value.
+
+use serde_json::{Value, json};
+use tenantry_control::store::{Rejected, Store, Unit};
+use tenantry_model::id::{AuditId, EventId, OperationId, ResourceId};
+use tenantry_model::{TenantId, Timestamp, Write};
+use tenantry_providers::Rows;
+use tenantry_testkit::{TestStore, on_both_stores};
+
+/// A tenant whose slug and name have these MACs.
+pub fn tenant_row(id: TenantId, unique: &str) -> Value {
+    json!({
+        "id": id, "slug": unique, "slug_mac": unique, "name": unique, "name_mac": unique, "plan": "starter",
+        "template": "starter", "template_version": 1, "status": "pending", "region": "eu", "locale": "en", "version": 1,
+        "labels": {}, "admin_sealed": null, "last_error": null, "created_at": Timestamp::now(), "activated_at": null,
+        "suspended_at": null, "deprovisioned_at": null,
+    })
+}
+
+fn event_row(tenant: TenantId, kind: &str) -> Value {
+    json!({ "id": EventId::new(), "tenant_id": tenant, "type": kind, "data": {}, "at": Timestamp::now() })
+}
+
+fn event(tenant: TenantId, kind: &str) -> Write {
+    Write::insert("events", event_row(tenant, kind))
+}
+
+async fn events(store: &Store, tenant: TenantId) -> Vec<String> {
+    let rows = store.find("events", &[("tenant_id", json!(tenant))]).await.unwrap();
+    rows.iter().map(|row| row["type"].as_str().unwrap().to_owned()).collect()
+}
+
+fn new_tenant(id: TenantId, unique: &str) -> Unit {
+    Unit::new(vec![Write::insert_unique("tenants", tenant_row(id, unique)), event(id, "created")])
+}
+
+async fn at_once<T: Send + 'static>(
+    store: &Store,
+    units: Vec<(T, Unit)>,
+) -> Vec<(T, Result<(), Rejected>)> {
+    let tasks = units.into_iter().map(|(name, unit)| {
+        let store = store.clone();
+        tokio::spawn(async move { (name, store.commit(unit).await) })
+    });
+    let mut results = Vec::new();
+    for task in tasks.collect::<Vec<_>>() {
+        results.push(task.await.unwrap());
+    }
+    results
+}
+
+on_both_stores! {
+    async fn every_kind_of_value_comes_back(store: TestStore) {
+        let (tenant, operation) = (TenantId::new(), OperationId::new());
+        let texts = ["", "null", "true", "0", "Zoë \u{1F980} \"'\\ \u{1}\n", "{\"a\":1}", " x "];
+        let values = [
+            json!({}), json!([]), json!("text"), json!("null"), json!(""), json!(true), json!(0), json!(-1.5), json!(null),
+            json!({ "ü": [1, null, { "": "\u{7f}\\u0000 is only text" }], "big": i64::MAX, "s0": 1, "value": 2 }),
+        ];
+        for (n, text) in texts.iter().enumerate() {
+            let json = &values[n];
+            let key = format!("{n}");
+            let row = json!({
+                "principal": key, "key_hash": text, "body_hash": text, "status": i32::MIN, "answer": json,
+                "location": if n % 2 == 0 { json!(null) } else { json!(text) }, "tenant_id": tenant,
+                "created_at": Timestamp::from_micros(n as i64),
+            });
+            store.commit(Unit::new(vec![Write::insert("idempotency_keys", row.clone())])).await.unwrap();
+            let found = store.find("idempotency_keys", &[("principal", json!(key)), ("key_hash", json!(text))]).await;
+            assert_eq!(found.unwrap(), [row]);
+        }
+        for value in values {
+            let row = json!({
+                "operation_id": operation, "key": value.to_string(), "position": 1, "kind": "k", "provider": "p",
+                "needs": value, "policy": value, "input": value, "state": "pending", "attempts": 0, "interruptions": 0,
+                "due_at": null, "started_at": Timestamp::from_micros(-1), "finished_at": Timestamp::now(), "output": value,
+                "error": value, "uncertain": true, "note": null, "child_id": null,
+            });
+            let key = json!({ "operation_id": operation, "key": value.to_string() });
+            store.commit(Unit::new(vec![Write::insert("steps", row.clone())])).await.unwrap();
+            let found = store.find("steps", &[("operation_id", json!(operation)), ("key", json!(value.to_string()))]);
+            assert_eq!(found.await.unwrap(), std::slice::from_ref(&row), "inserted");
+
+            let set = json!({ "note": value, "error": null, "uncertain": false, "attempts": -7, "child_id": "", "started_at": null });
+            store.commit(Unit::new(vec![Write::update("steps", key, set.clone())])).await.unwrap();
+            let mut expected = row.as_object().unwrap().clone();
+            expected.extend(set.as_object().unwrap().clone());
+            let found = store.find("steps", &[("operation_id", json!(operation)), ("key", json!(value.to_string()))]);
+            assert_eq!(found.await.unwrap(), [Value::Object(expected)], "updated");
+        }
+    }
+
+    async fn conditions_compare_every_kind(store: TestStore) {
+        let id = ResourceId::new();
+        let row = json!({
+            "id": id, "tenant_id": "t", "kind": "database", "provider": "p", "step_key": "s", "name": "n", "claim": "c",
+            "generation": 3, "state": "creating", "outputs": {}, "operation_id": "o", "created_at": Timestamp::from_micros(5),
+            "updated_at": Timestamp::from_micros(5),
+        });
+        store.commit(Unit::new(vec![Write::insert("resources", row)])).await.unwrap();
+        let event = EventId::new();
+        let row = json!({ "id": event, "type": "t", "data": {}, "at": Timestamp::from_micros(5) });
+        store.commit(Unit::new(vec![Write::insert("events", row)])).await.unwrap();
+        let expect = |table, id: String, expect: Value| {
+            let store = store.clone();
+            async move {
+                let write = Write::update_if(table, json!({ "id": id }), expect, json!({}));
+                match store.commit(Unit::new(vec![write])).await {
+                    Ok(()) => true,
+                    Err(Rejected::Stale { table: at, key }) => {
+                        assert_eq!((at, key), (table, id));
+                        false
+                    }
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        };
+        for (condition, holds) in [
+            (json!({ "generation": 3 }), true),
+            (json!({ "generation": 4 }), false),
+            (json!({ "state": "creating", "generation": 3 }), true),
+            (json!({ "state": "present", "generation": 3 }), false),
+            (json!({ "created_at": Timestamp::from_micros(5) }), true),
+            (json!({ "created_at": Timestamp::from_micros(6) }), false),
+        ] {
+            assert_eq!(expect("resources", id.to_string(), condition.clone()).await, holds, "{condition}");
+        }
+        for (condition, holds) in [
+            (json!({ "seq": null }), true),
+            (json!({ "seq": 1 }), false),
+            (json!({ "tenant_id": null, "sealed": null }), true),
+            (json!({ "tenant_id": "" }), false),
+        ] {
+            assert_eq!(expect("events", event.to_string(), condition.clone()).await, holds, "{condition}");
+        }
+        assert!(!expect("events", EventId::new().to_string(), json!({ "seq": null })).await, "no such row");
+    }
+
+    async fn a_rejected_unit_leaves_nothing(store: TestStore) {
+        let (first, second) = (TenantId::new(), TenantId::new());
+        store.commit(new_tenant(first, "acme")).await.unwrap();
+        let refused = store.commit(new_tenant(second, "acme")).await;
+        assert_eq!(refused, Err(Rejected::Conflict { table: "tenants" }));
+        assert!(events(&store, second).await.is_empty());
+
+        // The first guard holds and has written when the second one fails.
+        let mut unit = new_tenant(second, "other");
+        unit.writes.push(Write::compare_and_set("tenants", json!({ "id": first }), json!({ "version": 9 }), json!({ "plan": "x" })));
+        unit.writes.push(Write::update("tenants", json!({ "id": first }), json!({ "plan": "x" })));
+        let refused = store.commit(unit).await;
+        assert_eq!(refused, Err(Rejected::Stale { table: "tenants", key: first.to_string() }));
+        assert!(store.tenant(&second.to_string()).await.unwrap().is_none());
+        assert_eq!(store.tenant(&first.to_string()).await.unwrap().unwrap().plan, "starter");
+        store.commit(new_tenant(second, "other")).await.unwrap();
+    }
+
+    async fn of_many_at_once_for_one_name_one_wins(store: TestStore) {
+        for round in 0..5 {
+            let units = (0..32).map(|n| (TenantId::new(), format!("{round}-{}", n % 4)));
+            let units = units.map(|(id, unique)| ((id, unique.clone()), new_tenant(id, &unique))).collect();
+            let mut winners = std::collections::BTreeMap::<String, usize>::new();
+            for ((id, unique), result) in at_once(&store, units).await {
+                let there = store.tenant(&id.to_string()).await.unwrap().is_some();
+                match result {
+                    Ok(()) => *winners.entry(unique).or_default() += 1,
+                    Err(rejected) => assert_eq!(rejected, Rejected::Conflict { table: "tenants" }),
+                }
+                assert_eq!(there, result_events(&store, id).await == 1);
+            }
+            assert!(winners.len() == 4 && winners.values().all(|n| *n == 1), "{winners:?}");
+        }
+    }
+
+    async fn the_same_key_at_once_writes_one(store: TestStore) {
+        let units = (0..16).map(|n| {
+            let row = json!({
+                "principal": "p", "key_hash": "k", "body_hash": format!("{n}"), "status": 0, "answer": {}, "location": null,
+                "tenant_id": null, "created_at": Timestamp::now(),
+            });
+            (n, Unit::new(vec![Write::insert_unique("idempotency_keys", row)]))
+        });
+        let results = at_once(&store, units.collect()).await;
+        let won: Vec<_> = results.iter().filter(|(_, result)| result.is_ok()).map(|(n, _)| n.to_string()).collect();
+        assert_eq!(won.len(), 1);
+        assert_eq!(store.idempotency_key("p", "k").await.unwrap().unwrap().body_hash, won[0]);
+    }
+
+    async fn a_faulty_unit_fails_alone(store: TestStore) {
+        let there = TenantId::new();
+        store.commit(new_tenant(there, "there")).await.unwrap();
+        let good: Vec<TenantId> = (0..40).map(|_| TenantId::new()).collect();
+        let mut units: Vec<(Option<TenantId>, Unit)> = Vec::new();
+        for (n, id) in good.iter().enumerate() {
+            units.push((Some(*id), new_tenant(*id, &format!("good {n}"))));
+            if n % 10 == 0 {
+                let bad = match n / 10 {
+                    // Not a guard, and yet taken.
+                    0 => Write::insert("tenants", tenant_row(TenantId::new(), "there")),
+                    1 => Write::update("tenants", json!({ "id": there }), json!({ "status": "nonsense" })),
+                    2 => Write::insert("audit", json!({ "id": AuditId::new(), "actor": null })),
+                    _ => Write::insert("events", json!({ "id": EventId::new(), "type": "t", "data": {}, "at": null })),
+                };
+                units.push((None, Unit::new(vec![event(there, "never"), bad])));
+            }
+        }
+        for (id, result) in at_once(&store, units).await {
+            match id {
+                Some(id) => {
+                    assert_eq!(result, Ok(()));
+                    assert_eq!(events(&store, id).await, ["created"]);
+                }
+                None => assert!(matches!(result, Err(Rejected::Conflict { table: "tenants" } | Rejected::Invalid { .. })), "{result:?}"),
+            }
+        }
+        assert_eq!(events(&store, there).await, ["created"]);
+        assert_eq!(store.tenant(&there.to_string()).await.unwrap().unwrap().status, "pending");
+    }
+
+    async fn rejected_units_that_had_written_do_not_harm_others(store: TestStore) {
+        // Each odd unit takes the name that the next even one wants, and is then refused itself.
+        let there = TenantId::new();
+        store.commit(new_tenant(there, "there")).await.unwrap();
+        let units = (0..30).map(|n| {
+            let id = TenantId::new();
+            let mut unit = new_tenant(id, &format!("name {}", n / 2));
+            if n % 2 == 0 {
+                let row = json!({
+                    "id": format!("{n}"), "tenant_id": there, "email_mac": "taken", "resource_id": "r", "sealed": "s", "role": "owner",
+                    "state": "active", "must_change_password": false, "created_at": Timestamp::now(),
+                });
+                unit.writes.push(Write::insert_unique("members", row.clone()));
+                unit.writes.push(Write::insert_unique("members", Value::Object({
+                    let mut row = row.as_object().unwrap().clone();
+                    row.insert("id".to_owned(), json!(format!("{n} again")));
+                    row
+                })));
+            }
+            ((n, id), unit)
+        });
+        for ((n, id), result) in at_once(&store, units.collect()).await {
+            assert_eq!(result.is_ok(), n % 2 == 1, "{n}: {result:?}");
+            assert_eq!(store.tenant(&id.to_string()).await.unwrap().is_some(), n % 2 == 1);
+        }
+        assert!(store.find("members", &[]).await.unwrap().is_empty());
+    }
+
+    async fn one_row_is_written_in_order_of_arrival(store: TestStore) {
+        let tenant = TenantId::new();
+        store.commit(new_tenant(tenant, "acme")).await.unwrap();
+        let mut waiting = Vec::new();
+        for n in 1..=50_i64 {
+            let step = Write::compare_and_set(
+                "tenants",
+                json!({ "id": tenant }),
+                json!({ "version": n }),
+                json!({ "labels": { "n": n.to_string() } }),
+            );
+            let store = store.clone();
+            let mut commit = Box::pin(async move { store.commit(Unit::new(vec![step])).await });
+            // Handed over, in this order, and not yet answered.
+            let handed_over = futures::poll!(&mut commit);
+            assert!(handed_over.is_pending());
+            waiting.push(commit);
+        }
+        for result in futures::future::join_all(waiting).await {
+            assert_eq!(result, Ok(()));
+        }
+        let row = store.tenant(&tenant.to_string()).await.unwrap().unwrap();
+        assert_eq!((row.version, row.labels), (51, json!({ "n": "50" })));
+    }
+
+    async fn of_many_changes_of_one_version_one_wins(store: TestStore) {
+        let tenant = TenantId::new();
+        store.commit(new_tenant(tenant, "acme")).await.unwrap();
+        let units = (0..32).map(|n| {
+            let key = json!({ "id": tenant });
+            (n, Unit::new(vec![
+                Write::compare_and_set("tenants", key, json!({ "version": 1 }), json!({ "plan": format!("{n}") })),
+                event(tenant, &format!("{n}")),
+            ]))
+        });
+        let results = at_once(&store, units.collect()).await;
+        let won: Vec<_> = results.iter().filter(|(_, result)| result.is_ok()).map(|(n, _)| n.to_string()).collect();
+        assert_eq!(won.len(), 1, "{results:?}");
+        let row = store.tenant(&tenant.to_string()).await.unwrap().unwrap();
+        assert_eq!((row.version, &row.plan), (2, &won[0]));
+        assert_eq!(events(&store, tenant).await, ["created".to_owned(), won[0].clone()]);
+    }
+
+    async fn the_order_inside_a_unit_holds(store: TestStore) {
+        let tenant = TenantId::new();
+        let key = json!({ "id": tenant });
+        let unit = Unit::new(vec![
+            Write::insert_unique("tenants", tenant_row(tenant, "acme")),
+            Write::update("tenants", key.clone(), json!({ "plan": "a", "region": "x" })),
+            Write::compare_and_set("tenants", key.clone(), json!({ "version": 1, "plan": "a" }), json!({ "plan": "b" })),
+            Write::compare_and_set("tenants", key.clone(), json!({ "version": 2 }), json!({ "status": "active" })),
+            Write::update("tenants", key.clone(), json!({ "locale": "de" })),
+        ]);
+        store.commit(unit).await.unwrap();
+        let row = store.tenant(&tenant.to_string()).await.unwrap().unwrap();
+        let is = (row.version, row.plan.as_str(), row.region.as_str(), row.locale.as_str(), row.status.as_str());
+        assert_eq!(is, (3, "b", "x", "de", "active"));
+
+        let unit = Unit::new(vec![
+            Write::update("tenants", key.clone(), json!({ "plan": "c" })),
+            Write::compare_and_set("tenants", key, json!({ "version": 9 }), json!({})),
+        ]);
+        assert!(matches!(store.commit(unit).await, Err(Rejected::Stale { .. })));
+        assert_eq!(store.tenant(&tenant.to_string()).await.unwrap().unwrap().plan, "b", "what came before the guard is undone");
+    }
+
+    async fn absent_upsert_delete(store: TestStore) {
+        let config = |flag: bool| json!({
+            "tenant_id": "t", "namespace": "tenant.t", "resource_id": "r", "flags": { "beta": flag }, "settings": {},
+            "updated_at": Timestamp::from_micros(1),
+        });
+        let flags = || async {
+            let rows = store.find("configs", &[("tenant_id", json!("t"))]).await.unwrap();
+            rows.first().map(|row| row["flags"]["beta"].clone())
+        };
+        let write = |write| store.commit(Unit::new(vec![write]));
+        write(Write::insert_absent("configs", config(true))).await.unwrap();
+        write(Write::insert_absent("configs", config(false))).await.unwrap();
+        assert_eq!(flags().await, Some(json!(true)), "kept");
+        write(Write::upsert("configs", config(false))).await.unwrap();
+        assert_eq!(flags().await, Some(json!(false)), "replaced");
+        write(Write::delete("configs", json!({ "tenant_id": "t" }))).await.unwrap();
+        write(Write::delete("configs", json!({ "tenant_id": "t" }))).await.unwrap();
+        assert_eq!(flags().await, None);
+        write(Write::upsert("configs", config(true))).await.unwrap();
+        assert_eq!(flags().await, Some(json!(true)), "made");
+    }
+
+    async fn deleting_by_the_leading_key_keeps_its_place(store: TestStore) {
+        let secret = |operation: &str, name: &str| json!({
+            "operation_id": operation, "name": name, "tenant_id": "t", "sealed": "s", "created_at": Timestamp::now(),
+        });
+        let unit = Unit::new(vec![
+            Write::insert("credentials", secret("a", "1")),
+            Write::insert("credentials", secret("b", "1")),
+            Write::delete("credentials", json!({ "operation_id": "a" })),
+            Write::insert("credentials", secret("a", "2")),
+        ]);
+        store.commit(unit).await.unwrap();
+        let rows = store.find("credentials", &[]).await.unwrap();
+        let names: Vec<_> = rows.iter().map(|row| (row["operation_id"].as_str().unwrap(), row["name"].as_str().unwrap())).collect();
+        assert_eq!(names, [("a", "2"), ("b", "1")]);
+    }
+
+    async fn names_that_do_not_exist_are_refused(store: TestStore) {
+        for write in [
+            Write::insert("no_table", json!({ "id": 1 })),
+            Write::insert("events", json!({ "id": "evt", "no_column": 1 })),
+            Write::insert("events", json!({ "type": "t" })),
+            Write::update("steps", json!({ "operation_id": "o" }), json!({ "attempts": 1 })),
+            Write::delete("steps", json!({})),
+        ] {
+            let refused = store.commit(Unit::new(vec![write.clone()])).await;
+            assert!(matches!(refused, Err(Rejected::Invalid { .. })), "{write:?}: {refused:?}");
+        }
+        assert_eq!(store.commit(Unit::default()).await, Ok(()), "nothing to do");
+    }
+
+    async fn an_old_epoch_is_refused_also_beside_others(store: TestStore) {
+        use tenantry_engine::Ledger;
+        let old = store.begin_epoch().await.unwrap();
+        let new = store.begin_epoch().await.unwrap();
+        let units = (0..30).map(|n| {
+            let id = TenantId::new();
+            let epoch = [None, Some(old), Some(new)][n % 3];
+            ((n, id), Unit { epoch, ..new_tenant(id, &format!("{n}")) })
+        });
+        for ((n, id), result) in at_once(&store, units.collect()).await {
+            assert_eq!(result.is_err(), n % 3 == 1, "{n}: {result:?}");
+            assert_eq!(store.tenant(&id.to_string()).await.unwrap().is_some(), n % 3 != 1);
+        }
+    }
+
+    async fn a_caller_that_goes_away_changes_nothing(store: TestStore) {
+        let ids: Vec<TenantId> = (0..64).map(|_| TenantId::new()).collect();
+        for (n, id) in ids.iter().enumerate() {
+            let mut commit = Box::pin(store.commit(new_tenant(*id, &format!("{n}"))));
+            let handed_over = futures::poll!(&mut commit);
+            assert!(handed_over.is_pending());
+        }
+        // Units are written in order, so when this one is, they are.
+        store.commit(new_tenant(TenantId::new(), "last")).await.unwrap();
+        for id in ids {
+            assert_eq!(events(&store, id).await, ["created"]);
+        }
+    }
+
+    async fn closing_writes_what_waits(store: TestStore) {
+        let ids: Vec<TenantId> = (0..64).map(|_| TenantId::new()).collect();
+        let mut waiting = Vec::new();
+        for (n, id) in ids.iter().enumerate() {
+            let mut commit = Box::pin(store.commit(new_tenant(*id, &format!("{n}"))));
+            assert!(futures::poll!(&mut commit).is_pending());
+            waiting.push(commit);
+        }
+        store.close().await;
+        for result in futures::future::join_all(waiting).await {
+            assert_eq!(result, Ok(()));
+        }
+        let late = store.commit(new_tenant(TenantId::new(), "late")).await;
+        assert!(matches!(late, Err(Rejected::Unavailable(_))));
+        let again = store.open_again().await;
+        for id in ids {
+            assert!(again.tenant(&id.to_string()).await.unwrap().is_some());
+        }
+        again.close().await;
+    }
+}
+
+async fn result_events(store: &Store, id: TenantId) -> usize {
+    events(store, id).await.len()
+}
