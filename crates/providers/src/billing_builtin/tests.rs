@@ -1,0 +1,35 @@
+//! Periods, numbers and settings. The provider's contract is tested in `tests/it`.
+
+use super::*;
+
+fn end(start: &str, cycle: Cycle) -> String {
+    period_end(start.parse().unwrap(), cycle).to_string()
+}
+
+#[test]
+fn periods_go_by_the_calendar() {
+    for (start, cycle, expected) in [
+        ("2026-01-31T10:00:00Z", Cycle::Monthly, "2026-02-28T10:00:00.000000Z"),
+        ("2028-01-31T00:00:00Z", Cycle::Monthly, "2028-02-29T00:00:00.000000Z"),
+        ("2026-12-15T23:59:59Z", Cycle::Monthly, "2027-01-15T23:59:59.000000Z"),
+        ("2028-02-29T12:00:00Z", Cycle::Yearly, "2029-02-28T12:00:00.000000Z"),
+    ] {
+        assert_eq!(end(start, cycle), expected, "{start}");
+    }
+}
+
+#[test]
+fn numbers_follow_from_the_id() {
+    let id: InvoiceId = "in_01h455vb4pex5vsknk084sn02q".parse().unwrap();
+    assert_eq!(invoice_number(id), "INV-SKNK08-4SN02Q");
+    assert_ne!(invoice_number(InvoiceId::new()), invoice_number(InvoiceId::new()));
+}
+
+#[test]
+fn settings_that_make_no_sense() {
+    let paths =
+        |settings: Value| BillingBuiltin.check(&settings).into_iter().map(|f| f.path).collect::<Vec<_>>();
+    assert!(paths(json!({ "billing_cycle": "yearly", "amount": 9000, "currency": "EUR" })).is_empty());
+    assert_eq!(paths(json!({ "amount": -1, "currency": "euro" })), ["amount", "currency"]);
+    assert_eq!(paths(json!({ "billing_cycle": "weekly" })).len(), 1);
+}

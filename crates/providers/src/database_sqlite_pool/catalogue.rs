@@ -1,0 +1,231 @@
+//! What is really in the pool: tables, columns, keys. Refuses a schema in which one tenant could reach another's rows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest, Sha256};
+use sqlx::{Row, SqliteConnection};
+use tenantry_model::Failure;
+
+use super::client::failure;
+use crate::migrations::hex;
+
+/// The column that says whose a row is.
+pub const OWNER: &str = "tenant_id";
+
+/// The tenants' tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    /// By name. Ours, which begin with an underscore, are not among them.
+    pub tables: BTreeMap<String, Table>,
+    /// The same names so that a row's table comes before those that it refers to.
+    pub deletion_order: Vec<String>,
+    /// SHA-256 over the whole schema.
+    pub fingerprint: String,
+}
+
+/// A table of tenants' rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// In the order of their definition, without `tenant_id`.
+    pub columns: Vec<Column>,
+}
+
+/// A column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// The declared type, in upper case.
+    pub kind: String,
+    /// Computed from others: cannot be given.
+    pub generated: bool,
+}
+
+impl Table {
+    /// The column of this name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The expression that makes a JSON object of a row, without `tenant_id`.
+    pub fn as_json(&self) -> String {
+        let pairs: Vec<String> = self
+            .columns
+            .iter()
+            .map(|column| {
+                let (text, name) = (literal(&column.name), quoted(&column.name));
+                // JSON holds no bytes.
+                if column.kind == "BLOB" { format!("{text}, hex({name})") } else { format!("{text}, {name}") }
+            })
+            .collect();
+        format!("json_object({})", pairs.join(", "))
+    }
+}
+
+/// An identifier as SQL.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text as SQL.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Reads the schema and checks that it keeps tenants apart. The failure names the table and what to write instead.
+pub async fn read(connection: &mut SqliteConnection) -> Result<Catalogue, Failure> {
+    let mut faults = Vec::new();
+    let mut tables = columns(connection, &mut faults).await?;
+    let parents = references(connection, &mut faults).await?;
+    unique_indexes(connection, &mut faults).await?;
+    if let Some(fault) = faults.into_iter().next() {
+        return Err(Failure::fatal("bad_schema", fault));
+    }
+    let deletion_order = order(&tables, parents)?;
+    tables.retain(|name, _| !name.starts_with('_'));
+    Ok(Catalogue { tables, deletion_order, fingerprint: fingerprint(connection).await? })
+}
+
+/// SHA-256 over the text of every definition in the schema.
+pub async fn fingerprint(connection: &mut SqliteConnection) -> Result<String, Failure> {
+    let rows = sqlx::query_scalar::<_, String>(
+        "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY type, name",
+    );
+    let mut hash = Sha256::new();
+    for sql in rows.fetch_all(connection).await.map_err(failure)? {
+        hash.update(sql.as_bytes());
+        hash.update([0]);
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+async fn columns(
+    connection: &mut SqliteConnection,
+    faults: &mut Vec<String>,
+) -> Result<BTreeMap<String, Table>, Failure> {
+    let rows = sqlx::query(
+        "SELECT t.name AS tbl, t.sql AS sql, c.name AS col, upper(c.type) AS kind, c.\"notnull\" AS filled, c.pk AS pk, c.hidden AS hidden
+         FROM sqlite_schema t JOIN pragma_table_xinfo(t.name) c
+         WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY t.name, c.cid",
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(failure)?;
+    let mut tables: BTreeMap<String, Table> = BTreeMap::new();
+    let mut owned = BTreeSet::new();
+    for row in rows {
+        let name: String = row.get("tbl");
+        let sql: String = row.get("sql");
+        if sql.get(..14).is_some_and(|start| start.eq_ignore_ascii_case("CREATE VIRTUAL")) {
+            faults.push(format!("table `{name}` is virtual: its rows cannot be told apart by tenant"));
+        }
+        let column: String = row.get("col");
+        let table = tables.entry(name.clone()).or_default();
+        if column == OWNER {
+            if row.get::<i64, _>("filled") == 1 && row.get::<i64, _>("pk") > 0 {
+                owned.insert(name);
+            }
+        } else {
+            table.columns.push(Column {
+                name: column,
+                kind: row.get("kind"),
+                generated: row.get::<i64, _>("hidden") > 1,
+            });
+        }
+    }
+    for name in tables.keys().filter(|name| !is_ours(name)) {
+        if name.starts_with('_') {
+            faults.push(format!("table `{name}`: names that begin with an underscore are the pool's own"));
+        } else if !owned.contains(name) {
+            faults.push(format!(
+                "table `{name}` cannot be shared by tenants: it needs a column `{OWNER} TEXT NOT NULL` that is part of its primary key"
+            ));
+        }
+    }
+    Ok(tables)
+}
+
+fn is_ours(table: &str) -> bool {
+    matches!(table, "_migrations" | "_tenants")
+}
+
+/// Which tables each table refers to. A reference that does not carry `tenant_id` could point at another tenant's row.
+async fn references(
+    connection: &mut SqliteConnection,
+    faults: &mut Vec<String>,
+) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
+    let rows = sqlx::query(
+        "SELECT t.name AS tbl, f.\"table\" AS parent, max(f.\"from\" = 'tenant_id' AND coalesce(f.\"to\", 'tenant_id') = 'tenant_id') AS kept
+         FROM sqlite_schema t JOIN pragma_foreign_key_list(t.name) f
+         WHERE t.type = 'table' GROUP BY t.name, f.id",
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(failure)?;
+    let mut parents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for row in rows {
+        let (table, parent): (String, String) = (row.get("tbl"), row.get("parent"));
+        if row.get::<i64, _>("kept") == 0 {
+            faults.push(format!(
+                "table `{table}`: its foreign key to `{parent}` must carry `{OWNER}`, or a row could refer to another tenant's"
+            ));
+        }
+        if table != parent {
+            parents.entry(table).or_default().insert(parent);
+        }
+    }
+    Ok(parents)
+}
+
+/// A unique index without `tenant_id` would tell one tenant what another one has.
+async fn unique_indexes(connection: &mut SqliteConnection, faults: &mut Vec<String>) -> Result<(), Failure> {
+    let rows = sqlx::query(
+        "SELECT t.name AS tbl, i.name AS idx FROM sqlite_schema t JOIN pragma_index_list(t.name) i
+         WHERE t.type = 'table' AND substr(t.name, 1, 1) <> '_' AND i.\"unique\" = 1
+           AND NOT EXISTS (SELECT 1 FROM pragma_index_info(i.name) c WHERE c.name = 'tenant_id')",
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(failure)?;
+    for row in rows {
+        let table: String = row.get("tbl");
+        faults.push(format!(
+            "table `{table}`: every unique index must have `{OWNER}` among its columns, or one tenant could find out what another one has"
+        ));
+    }
+    Ok(())
+}
+
+/// Children before parents.
+fn order(
+    tables: &BTreeMap<String, Table>,
+    mut parents: BTreeMap<String, BTreeSet<String>>,
+) -> Result<Vec<String>, Failure> {
+    let mut left: BTreeSet<&String> = tables.keys().filter(|name| !name.starts_with('_')).collect();
+    let mut ordered = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        let free: Vec<&String> = left
+            .iter()
+            .filter(|name| {
+                !parents.values().any(|set| set.iter().any(|parent| parent.eq_ignore_ascii_case(name)))
+            })
+            .copied()
+            .collect();
+        if free.is_empty() {
+            let names: Vec<&str> = left.iter().map(|name| name.as_str()).collect();
+            return Err(Failure::fatal(
+                "bad_schema",
+                format!(
+                    "tables refer to each other in a circle, so no tenant could be removed: {}",
+                    names.join(", ")
+                ),
+            ));
+        }
+        for name in free {
+            left.remove(name);
+            parents.remove(name);
+            ordered.push(name.clone());
+        }
+    }
+    Ok(ordered)
+}

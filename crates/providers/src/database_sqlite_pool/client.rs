@@ -1,0 +1,237 @@
+//! The pool file: opening it, bringing its schema up to date, and what SQLite's errors mean. Knows no tenants.
+
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row, SqliteConnection};
+use tenantry_model::{Failure, FailureClass, Timestamp};
+
+use super::catalogue::{self, Catalogue};
+use super::config::Config;
+use crate::migrations::Migration;
+
+/// How long a statement waits for another process that writes.
+const BUSY: Duration = Duration::from_secs(10);
+/// SQLite's default page size in bytes.
+const PAGE: u64 = 4096;
+
+/// Our own two tables. `completed` is the evidence that a tenant's rows were all written: they come in one transaction
+/// with it.
+const OWN_TABLES: &str = "
+CREATE TABLE IF NOT EXISTS _migrations (
+    position   INTEGER PRIMARY KEY,
+    key        TEXT NOT NULL UNIQUE,
+    version    TEXT NOT NULL,
+    file       TEXT NOT NULL,
+    checksum   TEXT NOT NULL,
+    applied_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS _tenants (
+    tenant_id   TEXT NOT NULL PRIMARY KEY,
+    name        TEXT NOT NULL UNIQUE,
+    claim       TEXT NOT NULL,
+    resource_id TEXT NOT NULL,
+    seed        TEXT,
+    completed   TEXT
+) STRICT, WITHOUT ROWID;";
+
+/// How every connection to the file is opened.
+pub fn options(config: &Config) -> SqliteConnectOptions {
+    let options = durable(SqliteConnectOptions::new().filename(&config.file))
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full);
+    match config.max_bytes {
+        Some(bytes) => options.pragma("max_page_count", (bytes / PAGE).max(1).to_string()),
+        None => options,
+    }
+}
+
+fn durable(options: SqliteConnectOptions) -> SqliteConnectOptions {
+    options
+        .busy_timeout(BUSY)
+        .foreign_keys(true)
+        .statement_cache_capacity(512)
+        // A removed tenant's rows are overwritten, not only forgotten.
+        .pragma("secure_delete", "ON")
+        .disable_statement_logging()
+}
+
+/// Makes the file, readable by nobody else, if it is missing; then opens it and brings its schema up to date.
+pub async fn open(config: &Config, migrations: &[Migration]) -> Result<Catalogue, Failure> {
+    create(&config.file).map_err(|error| {
+        Failure::retryable(
+            "cannot_open",
+            format!("cannot open the pool file {}: {error}", config.file.display()),
+        )
+    })?;
+    // Migrations that rebuild a table need foreign keys off until they are done; `migrate` checks them instead.
+    let mut connection = options(config).foreign_keys(false).connect().await.map_err(failure)?;
+    let catalogue = migrate(&mut connection, migrations).await?;
+    connection.close().await.map_err(failure)?;
+    Ok(catalogue)
+}
+
+fn create(file: &Path) -> std::io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let fresh = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    match fresh {
+        Ok(_) => fs::File::open(folder)?.sync_all(),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            fs::OpenOptions::new().append(true).open(file).map(drop)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Applies the migrations to an empty database in memory: what they make is known, and their faults are found, before
+/// the file is touched.
+pub async fn rehearse(migrations: &[Migration]) -> Result<Catalogue, Failure> {
+    let options = durable(SqliteConnectOptions::new().in_memory(true)).foreign_keys(false);
+    let mut connection = options.connect().await.map_err(failure)?;
+    migrate(&mut connection, migrations).await
+}
+
+/// Applies what is missing, each file in one transaction with its own row. The transaction takes the write lock before
+/// it looks, so that two runners cannot apply the same file (T7).
+async fn migrate(connection: &mut SqliteConnection, migrations: &[Migration]) -> Result<Catalogue, Failure> {
+    loop {
+        connection.execute("BEGIN IMMEDIATE").await.map_err(failure)?;
+        let next = apply_next(connection, migrations).await;
+        let end = if next.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = connection.execute(end).await.map_err(failure);
+        match next {
+            Ok(more) => {
+                ended?;
+                if !more {
+                    return catalogue::read(connection).await;
+                }
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// Applies the first file that is not applied yet. False: there is none.
+async fn apply_next(connection: &mut SqliteConnection, migrations: &[Migration]) -> Result<bool, Failure> {
+    sqlx::raw_sql(OWN_TABLES).execute(&mut *connection).await.map_err(failure)?;
+    let applied = sqlx::query("SELECT key, file, checksum FROM _migrations ORDER BY position")
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failure)?;
+    for (index, row) in applied.iter().enumerate() {
+        let (key, file, checksum): (String, String, String) =
+            (row.get("key"), row.get("file"), row.get("checksum"));
+        let fault = |why: String| Err(Failure::fatal("migration_changed", why));
+        match migrations.get(index) {
+            Some(expected) if expected.key() == key && expected.checksum == checksum => {}
+            Some(expected) if expected.key() == key => {
+                return fault(format!(
+                    "{} was changed after it was applied: restore its old text, and put the change into a new file",
+                    expected.file
+                ));
+            }
+            Some(expected) if !migrations.iter().any(|m| m.key() == key) => {
+                return fault(format!(
+                    "{file} is applied but missing in the folder, where {} stands in its place",
+                    expected.file
+                ));
+            }
+            Some(expected) => {
+                return fault(format!(
+                    "{} comes before {file}, which is already applied: give it a higher number",
+                    expected.file
+                ));
+            }
+            None => {
+                return fault(format!(
+                    "{file} is applied but missing in the folder: it belongs to a newer release"
+                ));
+            }
+        }
+    }
+    let Some(migration) = migrations.get(applied.len()) else { return Ok(false) };
+    let bad = |failure: Failure| match failure.class {
+        FailureClass::Retryable | FailureClass::Unknown => failure,
+        FailureClass::Invalid | FailureClass::Fatal => {
+            Failure::fatal("bad_migration", format!("{}: {}", migration.file, failure.message))
+        }
+    };
+    sqlx::raw_sql(AssertSqlSafe(migration.sql.as_str()))
+        .execute(&mut *connection)
+        .await
+        .map_err(|error| bad(failure(error)))?;
+    catalogue::read(connection).await.map_err(bad)?;
+    let broken =
+        sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut *connection).await.map_err(failure)?;
+    if let Some(row) = broken.first() {
+        let table: String = row.get(0);
+        return Err(bad(Failure::fatal("", format!("rows of `{table}` refer to rows that are not there"))));
+    }
+    sqlx::query("INSERT INTO _migrations (key, version, file, checksum, applied_at) VALUES (?, ?, ?, ?, ?)")
+        .bind(migration.key())
+        .bind(&migration.version)
+        .bind(&migration.file)
+        .bind(&migration.checksum)
+        .bind(Timestamp::now().to_string())
+        .execute(connection)
+        .await
+        .map_err(failure)?;
+    tracing::info!(file = migration.file, "migration applied");
+    Ok(true)
+}
+
+/// What an error of SQLite means. Messages name tables and columns, never values.
+pub fn failure(error: sqlx::Error) -> Failure {
+    let sqlx::Error::Database(database) = &error else {
+        return match error {
+            sqlx::Error::PoolTimedOut => {
+                Failure::retryable("busy", "all connections to the pool file are in use")
+            }
+            sqlx::Error::WorkerCrashed | sqlx::Error::Io(_) | sqlx::Error::PoolClosed => {
+                Failure::unknown("io_error", format!("the connection to the pool file broke: {error}"))
+            }
+            // Others can quote values.
+            _ => Failure::fatal("database", "the pool gave an answer of an unexpected form"),
+        };
+    };
+    let code: i32 = database.code().and_then(|code| code.parse().ok()).unwrap_or(0);
+    let text = database.message();
+    // The low byte is the primary code: https://www.sqlite.org/rescode.html
+    match code & 0xff {
+        5 | 6 => Failure::retryable("busy", "the pool file is locked by another process"),
+        8 => Failure::retryable(
+            "read_only",
+            "the pool file cannot be written: it, or its folder, is read-only",
+        ),
+        10 => Failure::retryable(
+            "io_error",
+            "the pool file cannot be read or written: check the disk and its space",
+        ),
+        13 => Failure::retryable(
+            "disk_full",
+            "the pool file cannot grow: the disk, or the limit set for it, is full",
+        ),
+        14 => Failure::retryable(
+            "cannot_open",
+            "the pool file cannot be opened: check that its folder is there and writable",
+        ),
+        11 | 26 => Failure::fatal(
+            "corrupt",
+            "the pool file is damaged or not a SQLite database: restore it from a backup",
+        ),
+        19 => Failure::invalid("constraint", constraint(text)),
+        18 => Failure::invalid("too_big", "a value is too long"),
+        // Errors in SQL. The text quotes the statement's words only.
+        1 => Failure::fatal("database", text),
+        _ => Failure::fatal("database", format!("SQLite answered with code {code}")),
+    }
+}
+
+/// The constraint's text, in our words where it is about the owner column.
+fn constraint(text: &str) -> String {
+    text.replace(".tenant_id, ", ".").replace("tenant_id, ", "")
+}

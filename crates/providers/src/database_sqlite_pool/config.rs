@@ -1,0 +1,49 @@
+//! Configuration of the SQLite pool, and what a template's step may say to it.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Where the pool is and what it is made of.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The database file. Its folder is made if it is missing.
+    pub file: PathBuf,
+    /// The set of migrations: a folder inside `migrations`.
+    #[serde(default = "app")]
+    pub set: String,
+    /// Folder with sets of migrations; without it, the sets that came with the program.
+    #[serde(default)]
+    pub migrations: Option<PathBuf>,
+    /// Folder with seeds; without it, the seeds that came with the program.
+    #[serde(default)]
+    pub seeds: Option<PathBuf>,
+    /// The file never grows past this many bytes. Its write-ahead log beside it takes a few megabytes more.
+    #[serde(default)]
+    pub max_bytes: Option<u64>,
+}
+
+impl Config {
+    /// A pool in this file, with everything else as shipped.
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        Self { file: file.into(), set: app(), migrations: None, seeds: None, max_bytes: None }
+    }
+}
+
+/// What a step may say.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The set of migrations that the tenant's tables come from.
+    #[serde(default = "app")]
+    pub migrations: String,
+    /// The seed whose rows the tenant begins with; none: empty tables.
+    #[serde(default)]
+    pub seed: Option<String>,
+}
+
+fn app() -> String {
+    "app".to_owned()
+}

@@ -1,0 +1,146 @@
+//! Tokens, roles and secrets. The provider's contract is tested in `tests/it`.
+
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use secrecy::ExposeSecret;
+use tenantry_model::{TenantId, Timestamp};
+
+use super::tokens::{Claims, LIFETIME, Subject, TokenError, Tokens, generate_key};
+use super::*;
+
+fn subject() -> Subject {
+    Subject { member: "usr_x".into(), tenant: TenantId::new(), role: "owner".into(), purpose: None }
+}
+
+const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
+
+#[test]
+fn a_token_says_what_was_put_into_it() {
+    let tokens = Tokens::new("https://us", "app", &[generate_key().unwrap()]).unwrap();
+    let subject = subject();
+    let token = tokens.mint(&subject, NOW).unwrap();
+    let claims = tokens.verify(&token, NOW).unwrap();
+    assert_eq!(
+        (claims.tenant_id, claims.role.as_str(), claims.sub.as_str()),
+        (subject.tenant, "owner", "usr_x")
+    );
+    assert_eq!((claims.exp - claims.iat, claims.iat), (300, NOW.seconds()));
+    assert_ne!(token, tokens.mint(&subject, NOW).unwrap(), "each has an id of its own");
+}
+
+#[test]
+fn time_is_the_callers() {
+    let tokens = Tokens::new("i", "a", &[generate_key().unwrap()]).unwrap();
+    let token = tokens.mint(&subject(), NOW).unwrap();
+    let second = Duration::from_secs(1);
+    assert!(tokens.verify(&token, NOW + (LIFETIME - second)).is_ok());
+    assert_eq!(tokens.verify(&token, NOW + LIFETIME), Err(TokenError::Expired));
+    let earlier = Timestamp::from_micros(NOW.micros() - 60_000_000);
+    assert_eq!(tokens.verify(&token, earlier), Err(TokenError::Invalid), "from the future");
+}
+
+#[test]
+fn keys_rotate() {
+    let (old, new) = (generate_key().unwrap(), generate_key().unwrap());
+    let before = Tokens::new("i", "a", std::slice::from_ref(&old)).unwrap();
+    let after = Tokens::new("i", "a", &[new.clone(), old]).unwrap();
+    let token = before.mint(&subject(), NOW).unwrap();
+    assert!(after.verify(&token, NOW).is_ok());
+    assert_eq!(before.verify(&after.mint(&subject(), NOW).unwrap(), NOW), Err(TokenError::Invalid));
+    let keys = after.jwks()["keys"].as_array().unwrap();
+    assert_eq!(keys.len(), 2);
+    for key in keys {
+        assert_eq!(
+            (&key["kty"], &key["crv"], &key["use"]),
+            (&json!("OKP"), &json!("Ed25519"), &json!("sig"))
+        );
+        assert!(key.get("d").is_none(), "the private part stays private");
+    }
+    assert!(!after.jwks().to_string().contains(new.expose_secret()));
+}
+
+fn forged(header: Value, claims: &Claims, signature: &str) -> String {
+    let part = |value: String| URL_SAFE_NO_PAD.encode(value);
+    format!("{}.{}.{signature}", part(header.to_string()), part(serde_json::to_string(claims).unwrap()))
+}
+
+#[test]
+fn what_is_not_ours_is_refused() {
+    let key = generate_key().unwrap();
+    let tokens = Tokens::new("i", "a", std::slice::from_ref(&key)).unwrap();
+    let good = tokens.mint(&subject(), NOW).unwrap();
+    let claims = tokens.verify(&good, NOW).unwrap();
+    let kid = jsonwebtoken::decode_header(&good).unwrap().kid.unwrap();
+    let signature = good.rsplit_once('.').unwrap().1;
+
+    let mut other = claims.clone();
+    other.tenant_id = TenantId::new();
+    let bad = [
+        forged(json!({ "alg": "none", "kid": kid }), &claims, ""),
+        forged(json!({ "alg": "EdDSA", "kid": kid }), &claims, ""),
+        forged(json!({ "alg": "EdDSA", "kid": kid, "typ": "JWT" }), &other, signature),
+        forged(json!({ "alg": "EdDSA" }), &claims, signature),
+        String::new(),
+        "a.b.c".to_owned(),
+        "\u{0}".to_owned(),
+    ];
+    for token in &bad {
+        assert_eq!(tokens.verify(token, NOW), Err(TokenError::Invalid), "{token}");
+    }
+    // The public key used as the secret of a symmetric algorithm.
+    let public = tokens.jwks()["keys"][0]["x"].as_str().unwrap();
+    for secret in [public.as_bytes().to_vec(), URL_SAFE_NO_PAD.decode(public).unwrap()] {
+        let header = Header { kid: Some(kid.clone()), ..Header::new(Algorithm::HS256) };
+        let token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(&secret)).unwrap();
+        assert_eq!(tokens.verify(&token, NOW), Err(TokenError::Invalid));
+    }
+    for (issuer, audience) in [("x", "a"), ("i", "x")] {
+        let elsewhere = Tokens::new(issuer, audience, std::slice::from_ref(&key)).unwrap();
+        assert_eq!(tokens.verify(&elsewhere.mint(&subject(), NOW).unwrap(), NOW), Err(TokenError::Invalid));
+    }
+    // Signed by us, but for longer than we ever sign.
+    let private = EncodingKey::from_ed_der(
+        &base64::engine::general_purpose::STANDARD.decode(key.expose_secret()).unwrap(),
+    );
+    let header = Header { kid: Some(kid), ..Header::new(Algorithm::EdDSA) };
+    let long = Claims { exp: claims.exp + 1, ..claims };
+    let token = jsonwebtoken::encode(&header, &long, &private).unwrap();
+    assert_eq!(tokens.verify(&token, NOW), Err(TokenError::Invalid));
+}
+
+#[test]
+fn bad_keys_are_refused() {
+    for key in ["", "no base64!", "AAAA"] {
+        assert_eq!(Tokens::new("i", "a", &[key.to_owned().into()]).err().unwrap().code, "bad_key");
+    }
+    assert_eq!(Tokens::new("i", "a", &[]).err().unwrap().code, "bad_key");
+}
+
+#[test]
+fn roles_are_ordered_and_the_owner_may_all() {
+    let owner = roles::find("owner").unwrap();
+    for role in roles::ROLES {
+        assert!(
+            role.permissions.windows(2).all(|pair| pair[0] < pair[1]),
+            "{}: binary search needs order",
+            role.name
+        );
+        assert!(role.permissions.iter().all(|p| owner.permissions.contains(p)), "{}", role.name);
+    }
+    assert!(roles::allows("admin", "users:write"));
+    assert!(!roles::allows("member", "users:write"));
+    assert!(!roles::allows("admin", "tenant:delete"));
+    assert!(!roles::allows("nobody", "data:read"));
+}
+
+#[test]
+fn secrets_are_long_and_never_the_same() {
+    assert_eq!((token().len(), password().len()), (43, 24));
+    assert_ne!(token(), token());
+    assert_ne!(password(), password());
+}
+
+#[test]
+fn one_address_is_one_person() {
+    assert_eq!(normal_email(" Ada@Example.COM "), normal_email("ada@example.com"));
+}

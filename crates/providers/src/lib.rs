@@ -1,0 +1,28 @@
+//! Providers: who makes a tenant's resources. A few idempotent verbs, one folder per provider with the same file
+//! names, one registration list. A provider neither retries nor schedules: the engine does.
+
+pub mod answer;
+pub mod billing_builtin;
+pub mod config_builtin;
+pub mod data;
+pub mod database_sqlite_pool;
+pub mod derived;
+pub mod exec;
+pub mod files;
+pub mod http;
+pub mod identity_builtin;
+pub mod lanes;
+pub mod mail_outbox;
+pub mod migrations;
+pub mod redact;
+pub mod registry;
+pub mod seeds;
+pub mod settings;
+pub mod ssrf;
+pub mod verbs;
+
+pub use data::{Canary, Data, Page, TenantRows};
+pub use registry::Registry;
+pub use verbs::{
+    Context, Ensured, Fault, Kind, Notes, Observed, Person, Provider, Removed, Rows, Sealer, Spec, Tenant,
+};

@@ -1,0 +1,109 @@
+//! The outbox as files: one message, one file, there completely or not at all. Knows nothing of tenants but the owner
+//! mark in the message. All of it blocks; the caller runs it where that is allowed.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::Builder;
+use tenantry_model::Failure;
+
+/// The header that carries the owner mark's digest.
+pub const OWNER: &str = "X-Tenantry-Owner";
+/// The mark stands within this many bytes.
+const HEAD: u64 = 16 * 1024;
+
+/// What is there under a name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// A message with this mark.
+    Ours,
+    /// Anything else.
+    Foreign,
+}
+
+/// A message's place in the folder.
+#[derive(Clone, Debug)]
+pub struct Place {
+    folder: PathBuf,
+    name: String,
+}
+
+impl Place {
+    /// The file `{name}.eml`; `name` comes from an id.
+    pub fn new(folder: &Path, name: &str) -> Self {
+        Self { folder: folder.to_owned(), name: name.to_owned() }
+    }
+
+    /// The message's file.
+    pub fn file(&self) -> PathBuf {
+        self.folder.join(format!("{}.eml", self.name))
+    }
+
+    /// What is there, by the owner mark.
+    pub fn look(&self, mark: &str) -> Result<Found, Failure> {
+        let mut head = Vec::new();
+        match File::open(self.file()) {
+            Ok(file) => file.take(HEAD).read_to_end(&mut head).map_err(|error| self.failure(&error))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Err(self.failure(&error)),
+        };
+        let line = format!("{OWNER}: {mark}");
+        // An empty line ends the header: a mark in the text counts for nothing.
+        let mut lines =
+            head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let ours = lines.by_ref().take_while(|line| !line.is_empty()).any(|found| found == line.as_bytes());
+        Ok(if ours { Found::Ours } else { Found::Foreign })
+    }
+
+    /// The whole message.
+    pub fn read(&self) -> Result<Vec<u8>, Failure> {
+        fs::read(self.file()).map_err(|error| self.failure(&error))
+    }
+
+    /// Puts the message there if nothing is, and returns when it is on the disk. False: something is there.
+    pub fn put(&self, message: &[u8]) -> Result<bool, Failure> {
+        self.try_put(message).map_err(|error| self.failure(&error))
+    }
+
+    fn try_put(&self, message: &[u8]) -> std::io::Result<bool> {
+        fs::create_dir_all(&self.folder)?;
+        self.sweep()?;
+        let mut draft = Builder::new().prefix(&self.draft()).rand_bytes(0).tempfile_in(&self.folder)?;
+        draft.write_all(message)?;
+        draft.as_file().sync_all()?;
+        match draft.persist_noclobber(self.file()) {
+            Ok(_) => File::open(&self.folder)?.sync_all().map(|()| true),
+            Err(refused) if refused.error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(refused) => Err(refused.error),
+        }
+    }
+
+    /// Removes the message.
+    pub fn remove(&self) -> Result<(), Failure> {
+        let removed = match fs::remove_file(self.file()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other.and_then(|()| File::open(&self.folder)?.sync_all()),
+        };
+        removed.map_err(|error| self.failure(&error))
+    }
+
+    /// Removes what an attempt that was cut off has left.
+    pub fn sweep(&self) -> std::io::Result<()> {
+        match fs::remove_file(self.folder.join(self.draft())) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn draft(&self) -> String {
+        format!(".{}.draft", self.name)
+    }
+
+    /// The disk and the folder can come back: all of it is worth another attempt.
+    pub fn failure(&self, error: &std::io::Error) -> Failure {
+        Failure::retryable("outbox", format!("the outbox {} cannot be used: {error}", self.folder.display()))
+    }
+}

@@ -1,0 +1,59 @@
+//! Configuration of the outbox, and what a template's step may say to it.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Where messages go and what stands in them.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The folder. It is made if it is missing.
+    pub folder: PathBuf,
+    /// The sender, such as `Example <hello@example.com>`.
+    #[serde(default = "sender")]
+    pub from: String,
+    /// What the product is called.
+    #[serde(default = "product")]
+    pub product: String,
+    /// Where an invitation leads, as a template over `token`, `tenant.slug` and `tenant.id`.
+    #[serde(default = "link")]
+    pub link: String,
+    /// Folder with mail templates by language; without it, the ones that came with the program.
+    #[serde(default)]
+    pub templates: Option<PathBuf>,
+}
+
+impl Config {
+    /// An outbox in this folder, with everything else as shipped.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), from: sender(), product: product(), link: link(), templates: None }
+    }
+}
+
+/// What a step may say.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The mail template.
+    #[serde(default = "welcome")]
+    pub template: String,
+}
+
+fn sender() -> String {
+    "Tenantry <no-reply@example.com>".to_owned()
+}
+
+fn product() -> String {
+    "Tenantry".to_owned()
+}
+
+/// The token stands behind `#`, which browsers do not send: it is in no server's log.
+fn link() -> String {
+    "https://{{ tenant.slug }}.app.example.com/join#{{ token }}".to_owned()
+}
+
+fn welcome() -> String {
+    "welcome".to_owned()
+}

@@ -1,0 +1,304 @@
+//! Migrations as files: which there are, in which order, and what is in them. Understands the names of sqlx, dbmate,
+//! golang-migrate and Flyway. Applying them is the provider's work; so that a file can be applied in one transaction,
+//! what would end or leave that transaction is refused here.
+
+use std::cmp::Ordering;
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+use tenantry_model::Failure;
+
+use crate::files::Files;
+
+/// One file to be applied once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// Its number, part by part (`1.2` is `[1, 2]`): what orders it.
+    pub number: Vec<u64>,
+    /// The number as the file name has it.
+    pub version: String,
+    /// The file's name.
+    pub file: String,
+    /// What is executed.
+    pub sql: String,
+    /// SHA-256 of the file with line ends as `\n`, in hexadecimal.
+    pub checksum: String,
+}
+
+impl Migration {
+    /// The number without leading zeros: the same file renamed from `1_x.sql` to `0001_x.sql` stays the same.
+    pub fn key(&self) -> String {
+        let mut key = String::new();
+        for part in &self.number {
+            if !key.is_empty() {
+                key.push('.');
+            }
+            let _ = write!(key, "{part}");
+        }
+        key
+    }
+}
+
+/// All migrations of a set, in the order in which they are applied. Files that are not SQL, and the down files of
+/// the other tools, are left alone; anything else that cannot be understood is a failure that names the file.
+pub fn load(files: &Files, set: &str) -> Result<Vec<Migration>, Failure> {
+    let mut found: Vec<Migration> = Vec::new();
+    for file in files.list(set)? {
+        let Some((version, number)) = parse_name(&file)? else { continue };
+        let text =
+            files.read(&format!("{set}/{file}"))?.ok_or_else(|| fault(&file, "has just disappeared"))?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n");
+        let checksum = hex(&Sha256::digest(text.as_bytes()));
+        let sql = up_part(&text).to_owned();
+        if let Some(word) = forbidden(&sql) {
+            return Err(fault(
+                &file,
+                format!(
+                    "contains {word}: each file runs in one transaction of its own, which it must not end or leave"
+                ),
+            ));
+        }
+        found.push(Migration { number, version, file, sql, checksum });
+    }
+    found.sort_by(|a, b| order(&a.number, &b.number).then_with(|| a.file.cmp(&b.file)));
+    if let Some(pair) =
+        found.windows(2).find(|pair| order(&pair[0].number, &pair[1].number) == Ordering::Equal)
+    {
+        return Err(fault(&pair[1].file, format!("has the number of {}; give it another", pair[0].file)));
+    }
+    if found.is_empty() {
+        return Err(Failure::fatal("bad_migration", format!("the set `{set}` has no migration")));
+    }
+    Ok(found)
+}
+
+fn fault(file: &str, why: impl std::fmt::Display) -> Failure {
+    Failure::fatal("bad_migration", format!("{file} {why}"))
+}
+
+/// Compares numbers part by part; a missing part is zero, so `1` and `1.0` are the same.
+fn order(a: &[u64], b: &[u64]) -> Ordering {
+    let parts = a.len().max(b.len());
+    (0..parts)
+        .map(|i| a.get(i).unwrap_or(&0).cmp(b.get(i).unwrap_or(&0)))
+        .find(|o| o.is_ne())
+        .unwrap_or(Ordering::Equal)
+}
+
+/// Version text and number of a file name; none if the file is not for us.
+fn parse_name(file: &str) -> Result<Option<(String, Vec<u64>)>, Failure> {
+    let Some(stem) = file.strip_suffix(".sql") else { return Ok(None) };
+    if stem.ends_with(".down") {
+        return Ok(None);
+    }
+    let stem = stem.strip_suffix(".up").unwrap_or(stem);
+    let numbered = stem.strip_prefix('V').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let (version, flyway) = match (numbered, stem.split_once("__")) {
+        (Some(rest), _) => (rest.split_once("__").map_or(rest, |(version, _)| version), true),
+        (None, Some((prefix, _))) if prefix.starts_with('U') => return Ok(None),
+        (None, Some(("R", _))) => {
+            return Err(fault(file, "is repeatable, which is not supported: write a numbered migration"));
+        }
+        _ => (stem.split_once('_').map_or(stem, |(version, _)| version), false),
+    };
+    let number: Option<Vec<u64>> = if flyway {
+        version.split(['.', '_']).map(|part| part.parse().ok()).collect()
+    } else {
+        version.parse().ok().map(|n| vec![n])
+    };
+    match number {
+        Some(number) => Ok(Some((version.replace('_', "."), number))),
+        None => Err(fault(file, "has no number that orders it: name it like `0001_init.sql`")),
+    }
+}
+
+/// dbmate keeps both directions in one file; the other tools have no such marks.
+fn up_part(text: &str) -> &str {
+    let mark = |line: &str, word: &str| {
+        line.trim_start().strip_prefix("--").is_some_and(|rest| rest.trim_start().starts_with(word))
+    };
+    let (mut start, mut end, mut at) = (0, text.len(), 0);
+    for line in text.split_inclusive('\n') {
+        if mark(line, "migrate:up") {
+            start = at + line.len();
+        } else if mark(line, "migrate:down") {
+            end = at;
+            break;
+        }
+        at += line.len();
+    }
+    text.get(start..end).unwrap_or(text)
+}
+
+/// The first statement that must not be in a migration: one that ends the transaction, or reaches beyond the database.
+fn forbidden(sql: &str) -> Option<&'static str> {
+    const WORDS: [&str; 10] = [
+        "BEGIN",
+        "COMMIT",
+        "END",
+        "ROLLBACK",
+        "SAVEPOINT",
+        "RELEASE",
+        "ATTACH",
+        "DETACH",
+        "VACUUM",
+        "PRAGMA",
+    ];
+    let mut in_trigger = false;
+    for words in openings(sql) {
+        if in_trigger {
+            in_trigger = words.first().is_none_or(|word| word != "END");
+        } else if words.first().is_some_and(|word| word == "CREATE")
+            && words.iter().any(|word| word == "TRIGGER")
+        {
+            in_trigger = true;
+        } else if let Some(found) = words.first().and_then(|first| WORDS.iter().find(|word| *word == first)) {
+            return Some(found);
+        }
+    }
+    None
+}
+
+/// The first words of each statement, in upper case. Statements end at semicolons outside of texts and comments.
+fn openings(sql: &str) -> Vec<Vec<String>> {
+    const OPENING: usize = 4;
+    let (mut all, mut words, mut word) = (Vec::new(), Vec::new(), String::new());
+    let mut chars = sql.chars().peekable();
+    let finish = |words: &mut Vec<String>, word: &mut String| {
+        if !word.is_empty() && words.len() < OPENING {
+            words.push(word.to_ascii_uppercase());
+        }
+        word.clear();
+    };
+    while let Some(c) = chars.next() {
+        match c {
+            '\'' | '"' | '`' | '[' => {
+                finish(&mut words, &mut word);
+                let close = if c == '[' { ']' } else { c };
+                // A doubled quote closes and opens again, which comes to the same.
+                let _ = chars.by_ref().find(|c| *c == close);
+                if words.len() < OPENING {
+                    words.push(String::new());
+                }
+            }
+            '-' if chars.peek() == Some(&'-') => {
+                finish(&mut words, &mut word);
+                let _ = chars.by_ref().find(|c| *c == '\n');
+            }
+            '/' if chars.peek() == Some(&'*') => {
+                finish(&mut words, &mut word);
+                chars.next();
+                while let Some(c) = chars.next() {
+                    if c == '*' && chars.next_if_eq(&'/').is_some() {
+                        break;
+                    }
+                }
+            }
+            ';' => {
+                finish(&mut words, &mut word);
+                if !words.is_empty() {
+                    all.push(std::mem::take(&mut words));
+                }
+            }
+            c if c.is_alphanumeric() || c == '_' => word.push(c),
+            _ => finish(&mut words, &mut word),
+        }
+    }
+    finish(&mut words, &mut word);
+    if !words.is_empty() {
+        all.push(words);
+    }
+    all
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, Files) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("app")).unwrap();
+        for (name, text) in files {
+            std::fs::write(dir.path().join("app").join(name), text).unwrap();
+        }
+        let files = Files::Folder(dir.path().to_owned());
+        (dir, files)
+    }
+
+    fn versions(names: &[&str]) -> Result<Vec<String>, String> {
+        let files: Vec<_> = names.iter().map(|name| (*name, "SELECT 1;")).collect();
+        let (_dir, files) = folder(&files);
+        load(&files, "app").map(|all| all.into_iter().map(|m| m.version).collect()).map_err(|f| f.message)
+    }
+
+    #[test]
+    fn names_of_the_four_tools() {
+        assert_eq!(versions(&["0002_b.sql", "0001_a.sql", "README.md"]).unwrap(), ["0001", "0002"]);
+        assert_eq!(
+            versions(&["1_a.up.sql", "1_a.down.sql", "10_c.up.sql", "2_b.up.sql"]).unwrap(),
+            ["1", "2", "10"]
+        );
+        assert_eq!(versions(&["20260101120000_a.sql"]).unwrap(), ["20260101120000"]);
+        assert_eq!(
+            versions(&["V1.10__c.sql", "V1_9__b.sql", "V1__a.sql", "U1__a.sql"]).unwrap(),
+            ["1", "1.9", "1.10"]
+        );
+    }
+
+    #[test]
+    fn names_that_cannot_be_ordered() {
+        assert!(versions(&["init.sql"]).unwrap_err().contains("init.sql"));
+        assert!(versions(&["R__views.sql"]).unwrap_err().contains("repeatable"));
+        assert!(versions(&["1_a.sql", "0001_b.sql"]).unwrap_err().contains("has the number of"));
+        assert!(versions(&["V1__a.sql", "V1.0__b.sql"]).unwrap_err().contains("has the number of"));
+        assert!(versions(&[]).unwrap_err().contains("no migration"));
+    }
+
+    #[test]
+    fn checksum_is_of_the_text_not_of_its_line_ends() {
+        let (_a, unix) = folder(&[("1_a.sql", "SELECT 1;\nSELECT 2;\n")]);
+        let (_b, windows) = folder(&[("1_a.sql", "\u{feff}SELECT 1;\r\nSELECT 2;\r\n")]);
+        let (_c, other) = folder(&[("1_a.sql", "SELECT 1;\nSELECT 3;\n")]);
+        let sum = |files| load(files, "app").unwrap()[0].checksum.clone();
+        assert_eq!(sum(&unix), sum(&windows));
+        assert_ne!(sum(&unix), sum(&other));
+    }
+
+    #[test]
+    fn dbmate_down_part_is_left_out() {
+        let text = "-- migrate:up\nCREATE TABLE a (x);\n-- migrate:down\nDROP TABLE a;\n";
+        assert_eq!(up_part(text), "CREATE TABLE a (x);\n");
+        assert_eq!(up_part("CREATE TABLE a (x);"), "CREATE TABLE a (x);");
+    }
+
+    #[test]
+    fn what_would_leave_the_transaction() {
+        for (sql, word) in [
+            ("CREATE TABLE a (x); commit; CREATE TABLE b (x);", "COMMIT"),
+            ("/* x */ BEGIN IMMEDIATE;", "BEGIN"),
+            ("SELECT 1;;\n-- note\n  End;", "END"),
+            ("PRAGMA foreign_keys = 0", "PRAGMA"),
+            ("ATTACH 'x' AS y;", "ATTACH"),
+            ("CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; END; ROLLBACK;", "ROLLBACK"),
+            ("SELECT 'it''s'; SAVEPOINT s;", "SAVEPOINT"),
+        ] {
+            assert_eq!(forbidden(sql), Some(word), "{sql}");
+        }
+        for sql in [
+            "INSERT INTO a VALUES ('x; COMMIT;'); -- COMMIT;\n/* ; COMMIT; */ SELECT \";COMMIT\";",
+            "CREATE TEMP TRIGGER t AFTER INSERT ON a BEGIN UPDATE a SET x = CASE WHEN 1 THEN 2 END; SELECT 1; END;",
+            "CREATE TABLE \"commit\" (\"end\" TEXT); SELECT 1;",
+            "",
+        ] {
+            assert_eq!(forbidden(sql), None, "{sql}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The verbs, and what they take and give (design §1). The contract suite in `tests/it/contract.rs` holds every
+//! provider to the words written here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tenantry_model::id::{OperationId, ResourceId};
+use tenantry_model::{Failure, TenantId, Timestamp, Write};
+
+use crate::data::Data;
+
+/// What a resource is.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Where the tenant's rows live.
+    Database,
+    /// Who may sign in.
+    Identity,
+    /// Flags and settings.
+    Config,
+    /// What the tenant pays.
+    Billing,
+    /// A message to a person.
+    Mail,
+    /// Anything else, through a command or a signed call.
+    Custom,
+}
+
+impl Kind {
+    /// The word used in templates, the API and the tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Database => "database",
+            Self::Identity => "identity",
+            Self::Config => "config",
+            Self::Billing => "billing",
+            Self::Mail => "mail",
+            Self::Custom => "custom",
+        }
+    }
+}
+
+/// The tenant a resource belongs to. Built by the control plane from its own rows, never from a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// Its DNS label.
+    pub slug: String,
+    /// Its name, as people write it. Personal data: for the thing itself, never for logs, outputs or messages.
+    pub name: String,
+    /// The plan's name.
+    pub plan: String,
+    /// Where its resources are.
+    pub region: String,
+    /// BCP 47 language of seeds and mails; the provider falls back to `en`.
+    pub locale: String,
+    /// Its first administrator. Personal data.
+    pub admin: Person,
+}
+
+/// A person. Personal data throughout.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Person {
+    /// Where mail reaches them; they sign in with it.
+    pub email: String,
+    /// Given name.
+    pub first_name: Option<String>,
+    /// Family name.
+    pub last_name: Option<String>,
+    /// Role in the tenant: `owner`, `admin`, `member` …
+    pub role: String,
+}
+
+/// One resource as it shall be. Everything but `tenant`'s personal fields was committed to the ledger before the call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The resource.
+    pub resource: ResourceId,
+    /// The operation that works on it.
+    pub operation: OperationId,
+    /// Raised whenever the resource is made anew; older generations must not act any more.
+    pub generation: i64,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// The external name, planned and committed before the call.
+    pub name: String,
+    /// The owner mark that the thing carries from its creation (T1, T11). A thing with this name and another mark
+    /// belongs to somebody else: a fatal failure `name_taken`, and never touched.
+    pub claim: String,
+    /// The provider's own settings from the template, checked against its schema at plan time.
+    pub settings: Value,
+    /// Outputs of the steps that this one needs, by step key.
+    pub inputs: BTreeMap<String, Value>,
+    /// What the attempt before this one noted of itself, if a crash cut it off.
+    pub note: Option<Value>,
+}
+
+/// What a provider may use while it works.
+#[derive(Clone)]
+pub struct Context {
+    /// The instant of the attempt.
+    pub now: Timestamp,
+    /// Encrypts for the tenant.
+    pub sealer: Arc<dyn Sealer>,
+    /// Reads the registry's rows of this tenant.
+    pub rows: Arc<dyn Rows>,
+    /// Commits a note of the running attempt (a process group …), so that the next attempt finds it after a crash.
+    pub notes: Arc<dyn Notes>,
+}
+
+/// Encrypts under the tenant's key, which dies with the tenant.
+pub trait Sealer: Send + Sync {
+    /// Ciphertext as text. Fails when the tenant's key is not at hand.
+    fn seal(&self, tenant: TenantId, clear: &str) -> Result<String, Failure>;
+    /// The clear text again; fails when the key is destroyed or the text is not ours.
+    fn open(&self, tenant: TenantId, sealed: &str) -> Result<String, Failure>;
+    /// A keyed digest of a text (HMAC-SHA-256 with the pepper, over the purpose and the text), in hexadecimal: by it a
+    /// text can be found again without being stored. Other purposes give other digests.
+    fn mac(&self, purpose: &str, text: &str) -> String;
+}
+
+/// Reads the rows that a built-in provider keeps in the registry.
+#[async_trait]
+pub trait Rows: Send + Sync {
+    /// Rows of `table` whose columns have these values, as JSON objects, in key order. `table` and the column names
+    /// are constants of the code.
+    async fn find(&self, table: &'static str, equal: &[(&'static str, Value)])
+    -> Result<Vec<Value>, Failure>;
+}
+
+/// Leaves a durable note of the running attempt.
+#[async_trait]
+pub trait Notes: Send + Sync {
+    /// Returns once the note is committed.
+    async fn note(&self, note: Value) -> Result<(), Failure>;
+}
+
+/// A resource that stands.
+#[derive(Clone, Debug, Default)]
+pub struct Ensured {
+    /// What other steps and people may know of it. Neither secrets nor personal data.
+    pub outputs: Value,
+    /// Rows of the registry, written in the transaction that records the step's end.
+    pub writes: Vec<Write>,
+}
+
+/// What is really there.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observed {
+    /// Nothing of this name.
+    Absent,
+    /// A thing of this name with our owner mark.
+    Present {
+        /// Whether it is complete and works.
+        healthy: bool,
+        /// Version of what it holds, such as the last migration.
+        version: Option<String>,
+        /// Changes when the thing is changed behind our back.
+        fingerprint: String,
+    },
+    /// A thing of this name that belongs to somebody else.
+    Foreign,
+}
+
+/// A resource that is gone.
+#[derive(Clone, Debug, Default)]
+pub struct Removed {
+    /// What was removed, counted: the receipt. Neither secrets nor personal data.
+    pub receipt: Value,
+    /// Rows of the registry, written in the transaction that records the step's end.
+    pub writes: Vec<Write>,
+}
+
+/// A fault in a step's settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Path from the step, such as `seed`.
+    pub path: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+/// Who makes resources of one kind.
+#[async_trait]
+pub trait Provider: Send + Sync + 'static {
+    /// The name in templates and configuration.
+    fn name(&self) -> &'static str;
+
+    /// The kind it serves.
+    fn kind(&self) -> Kind;
+
+    /// True if it touches nothing but registry rows, which it returns as writes. Its steps then share one
+    /// transaction with their own records.
+    fn transactional(&self) -> bool {
+        false
+    }
+
+    /// How long after a lost answer the other side may still act.
+    fn in_flight(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// JSON Schema (2020-12) of the settings that a template's step may give.
+    fn settings_schema(&self) -> Value;
+
+    /// What the schema cannot say about the settings. Called at plan time.
+    fn check(&self, _settings: &Value) -> Vec<Fault> {
+        Vec::new()
+    }
+
+    /// Make it so. Safe to call again after any failure, at any point inside itself, and while another call with the
+    /// same spec runs. Existence is not completion: a thing that is half there is finished.
+    async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure>;
+
+    /// What is there. Changes nothing.
+    async fn observe(&self, context: &Context, spec: &Spec) -> Result<Observed, Failure>;
+
+    /// Make it not so. Absent is success. Touches only what carries this spec's owner mark.
+    async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure>;
+
+    /// Is the provider itself reachable, and are its credentials sufficient?
+    async fn probe(&self) -> Result<(), Failure>;
+
+    /// Access to the tenants' rows, if the provider keeps any.
+    fn data(&self) -> Option<&dyn Data> {
+        None
+    }
+}
