@@ -5,7 +5,7 @@
 
 use tenantry_model::{Failure, Timestamp, id::OperationId};
 
-use crate::operation::{Mode, OnFailure, OperationState as Op, Run, Step, StepState as S, Wait};
+use crate::operation::{Mode, OnFailure, Operation, OperationState as Op, Run, Step, StepState as S, Wait};
 use crate::retry::{MAX_INTERRUPTIONS, next_delay};
 use crate::run::Verb;
 use crate::signal::{Signal, SignalKind};
@@ -27,7 +27,6 @@ pub fn decide(run: &mut Run, signals: &[Signal], now: Timestamp) -> Decision {
     for signal in signals {
         apply(run, signal, &mut decision);
     }
-    end_waits(run, now);
     if run.operation.state == Op::Running && run.steps.iter().any(|s| s.state == S::Failed) {
         fail(run);
     }
@@ -109,7 +108,8 @@ pub fn recover(run: &mut Run, epoch: i64, now: Timestamp) {
         step.attempts = step.attempts.saturating_sub(1);
         step.uncertain = true;
         if step.interruptions > MAX_INTERRUPTIONS {
-            let message = format!("the process ended {MAX_INTERRUPTIONS} times while this step ran; not tried again");
+            let message =
+                format!("the process ended {MAX_INTERRUPTIONS} times while this step ran; not tried again");
             step.error = Some(Failure::fatal("interrupted", message));
             step.state = if forward { S::Failed } else { S::UndoFailed };
         } else {
@@ -138,12 +138,16 @@ pub fn refuse(run: &Run, kind: &SignalKind) -> Result<(), String> {
         SignalKind::Pause if matches!(state, Op::Running | Op::RollingBack) => Ok(()),
         SignalKind::Resume if state == Op::Paused => Ok(()),
         SignalKind::Cancel if state != Op::RollingBack => Ok(()),
-        SignalKind::Retry if state == Op::NeedsAttention => Ok(()),
-        SignalKind::Retry if run.steps.iter().any(|s| s.state == S::Retrying) => Ok(()),
+        SignalKind::Retry if run.steps.iter().any(|s| s.state == S::Retrying || has_failed(s)) => Ok(()),
         SignalKind::Skip { step, .. } => {
             step_in(step, &[S::Pending, S::Retrying, S::Waiting, S::Failed, S::UndoFailed])
         }
-        SignalKind::Approve { step } | SignalKind::Reject { step, .. } => step_in(step, &[S::Waiting]),
+        SignalKind::Approve { step: key } | SignalKind::Reject { step: key, .. } => match run.step(key) {
+            Some(step) if matches!(step.policy.wait, Some(Wait::Timer(_))) => {
+                Err(format!("step `{key}` waits for its time, not for an approval"))
+            }
+            _ => step_in(key, &[S::Waiting]),
+        },
         SignalKind::ChildFinished => Ok(()),
         SignalKind::Pause | SignalKind::Resume | SignalKind::Cancel | SignalKind::Retry => {
             Err(format!("the operation is {word}"))
@@ -152,19 +156,11 @@ pub fn refuse(run: &Run, kind: &SignalKind) -> Result<(), String> {
 }
 
 fn apply(run: &mut Run, signal: &Signal, decision: &mut Decision) {
-    let operation = &mut run.operation;
-    // A child that has ended well can still be called back by its parent (design §4, detached steps).
-    let called_back = operation.parent.is_some() && signal.kind == SignalKind::Cancel && operation.state.is_final();
-    if called_back {
-        match (operation.state, operation.parent) {
-            (Op::Succeeded, _) => {
-                operation.cancelled = true;
-                operation.finished_at = None;
-                operation.state = Op::RollingBack;
-            }
-            (_, Some(parent)) => decision.signals.push((parent, SignalKind::ChildFinished)),
-            (_, None) => {}
-        }
+    if let Some(parent) = run.operation.parent
+        && signal.kind == SignalKind::Cancel
+        && signal.by == parent.to_string()
+        && called_back(run, parent, decision)
+    {
         return;
     }
     if refuse(run, &signal.kind).is_err() {
@@ -172,10 +168,12 @@ fn apply(run: &mut Run, signal: &Signal, decision: &mut Decision) {
     }
     match &signal.kind {
         SignalKind::Pause => run.operation.state = Op::Paused,
-        SignalKind::Resume => run.operation.state = if is_undoing(run) { Op::RollingBack } else { Op::Running },
+        SignalKind::Resume => {
+            run.operation.state = if is_undoing(run) { Op::RollingBack } else { Op::Running }
+        }
         SignalKind::Cancel => {
             run.operation.cancelled = true;
-            run.operation.state = Op::RollingBack;
+            turn_back(run);
             for step in run.steps.iter_mut().filter(|s| s.state == S::UndoFailed) {
                 begin_again(step, S::UndoPending);
             }
@@ -198,11 +196,7 @@ fn apply(run: &mut Run, signal: &Signal, decision: &mut Decision) {
                 step.due_at = None;
                 step.note = Some(serde_json::json!({ "skipped": reason, "by": signal.by }));
             }
-            if run.operation.state == Op::NeedsAttention
-                && !run.steps.iter().any(|s| matches!(s.state, S::Failed | S::UndoFailed))
-            {
-                go_on(run);
-            }
+            go_on(run);
         }
         SignalKind::Approve { step } => {
             if let Some(step) = run.step_mut(step) {
@@ -212,21 +206,40 @@ fn apply(run: &mut Run, signal: &Signal, decision: &mut Decision) {
             }
         }
         SignalKind::Reject { step: key, reason } => {
-            let failure = Failure::invalid("rejected", format!("approval of step `{key}` was refused: {reason}"));
+            let failure =
+                Failure::invalid("rejected", format!("approval of step `{key}` was refused: {reason}"));
             if let Some(step) = run.step_mut(key) {
-                step.state = S::Failed;
                 step.finished_at = Some(signal.at);
-                step.policy.on_failure = OnFailure::Rollback;
-                step.error = Some(failure);
+                step.error = Some(failure.clone());
             }
+            blame(&mut run.operation, key.clone(), Some(failure));
+            turn_back(run);
         }
         SignalKind::ChildFinished => {
-            for step in run.steps.iter_mut().filter(|s| s.state == S::Undoing && s.child.is_some()) {
+            let sent = |s: &&mut Step| s.child.is_some_and(|child| child.to_string() == signal.by);
+            for step in run.steps.iter_mut().filter(|s| s.state == S::Undoing).filter(sent) {
                 step.state = S::Undone;
                 step.finished_at = Some(signal.at);
             }
         }
     }
+}
+
+/// A detached step's operation is called back by its parent, which waits for the answer in whatever state the child
+/// is (design §4). False: it is an ordinary cancellation.
+fn called_back(run: &mut Run, parent: OperationId, decision: &mut Decision) -> bool {
+    let operation = &mut run.operation;
+    match operation.state {
+        Op::Succeeded => {
+            operation.cancelled = true;
+            operation.finished_at = None;
+            turn_back(run);
+        }
+        Op::RollingBack => operation.cancelled = true,
+        Op::RolledBack | Op::Cancelled => decision.signals.push((parent, SignalKind::ChildFinished)),
+        Op::Running | Op::Paused | Op::NeedsAttention => return false,
+    }
+    true
 }
 
 fn begin_again(step: &mut Step, state: S) {
@@ -237,51 +250,54 @@ fn begin_again(step: &mut Step, state: S) {
     step.finished_at = None;
 }
 
-/// Leaves `needs_attention` in the direction in which it was entered.
+/// Leaves `needs_attention`, in the direction in which it was entered, when nothing asks for a person any more.
 fn go_on(run: &mut Run) {
-    if run.operation.state == Op::NeedsAttention {
+    if run.operation.state != Op::NeedsAttention {
+        return;
+    }
+    if let Some(step) = run.steps.iter().find(|s| has_failed(s)) {
+        blame(&mut run.operation, step.key.clone(), step.error.clone());
+    } else {
         run.operation.state = if is_undoing(run) { Op::RollingBack } else { Op::Running };
         run.operation.error = None;
         run.operation.error_step = None;
     }
 }
 
-fn end_waits(run: &mut Run, now: Timestamp) {
-    for step in run.steps.iter_mut().filter(|s| s.state == S::Waiting) {
-        if step.due_at.is_some_and(|due| due <= now) {
-            step.state = S::Done;
-            step.due_at = None;
-            step.finished_at = Some(now);
-        }
-    }
+/// Whether a step can only go on with a person's help.
+fn has_failed(step: &Step) -> bool {
+    matches!(step.state, S::Failed | S::UndoFailed)
+}
+
+fn blame(operation: &mut Operation, step: String, error: Option<Failure>) {
+    operation.error = error;
+    operation.error_step = Some(step);
 }
 
 /// A step has failed for good: its policy decides, rollback before park.
 fn fail(run: &mut Run) {
     let failed = |on| move |s: &&Step| s.state == S::Failed && s.policy.on_failure == on;
-    let rollback = run.steps.iter().find(failed(OnFailure::Rollback));
-    let (step, state) = match rollback {
-        Some(step) => (step, Op::RollingBack),
-        None => match run.steps.iter().find(failed(OnFailure::Park)) {
-            Some(step) => (step, Op::NeedsAttention),
-            None => return,
-        },
-    };
-    run.operation.error = step.error.clone();
-    run.operation.error_step = Some(step.key.clone());
-    run.operation.state = state;
+    if let Some(step) = run.steps.iter().find(failed(OnFailure::Rollback)) {
+        blame(&mut run.operation, step.key.clone(), step.error.clone());
+        turn_back(run);
+    } else if let Some(step) = run.steps.iter().find(failed(OnFailure::Park)) {
+        blame(&mut run.operation, step.key.clone(), step.error.clone());
+        run.operation.state = Op::NeedsAttention;
+    }
 }
 
 fn go_forward(run: &mut Run, now: Timestamp, decision: &mut Decision) {
-    // Waits and detached steps are over at once, which may free others: repeat until nothing moves.
+    // Waits and detached steps may be over at once, which may free others: repeat until nothing moves.
     loop {
-        let over: Vec<String> = run.steps.iter().filter(|s| s.state.is_over()).map(|s| s.key.clone()).collect();
+        let over: Vec<String> =
+            run.steps.iter().filter(|s| s.state.is_over()).map(|s| s.key.clone()).collect();
         let operation = run.operation.id;
         let mut moved = false;
         for step in &mut run.steps {
             let ready = match step.state {
                 S::Pending => step.needs.iter().all(|need| over.contains(need)),
                 S::Retrying => step.due_at.is_none_or(|due| due <= now),
+                S::Waiting => step.due_at.is_some_and(|due| due <= now),
                 _ => false,
             };
             if !ready {
@@ -289,12 +305,19 @@ fn go_forward(run: &mut Run, now: Timestamp, decision: &mut Decision) {
             }
             step.started_at.get_or_insert(now);
             match (step.policy.wait, step.policy.mode) {
+                (Some(_), _) if step.state == S::Waiting => {
+                    step.state = S::Done;
+                    step.due_at = None;
+                    step.finished_at = Some(now);
+                    moved = true;
+                }
                 (Some(wait), _) => {
                     step.state = S::Waiting;
                     step.due_at = match wait {
                         Wait::Approval => None,
                         Wait::Timer(seconds) => Some(now + std::time::Duration::from_secs(seconds)),
                     };
+                    moved = true;
                 }
                 (None, Mode::Detached) => {
                     step.state = S::Done;
@@ -325,31 +348,31 @@ fn begin(step: &mut Step, state: S) {
     step.finished_at = None;
 }
 
-/// Undoes in the reverse of the plan's order, side branches side by side: a step waits for those that needed it.
-fn go_back(run: &mut Run, now: Timestamp, decision: &mut Decision) {
+/// Turns the run round: from here on, all that was begun is to be undone.
+fn turn_back(run: &mut Run) {
+    run.operation.state = Op::RollingBack;
     for step in &mut run.steps {
-        let touched = step.attempts > 0 || step.interruptions > 0 || step.child.is_some();
+        let begun = step.started_at.is_some() && step.policy.wait.is_none();
         match step.state {
-            // Whatever still runs is cut off by the executor, so nobody knows how far it came.
-            S::Running => {
-                step.uncertain = true;
+            S::UndoPending | S::Undoing | S::Undone | S::UndoFailed => {}
+            state if begun => {
+                // Whatever still runs is cut off by the executor, so nobody knows how far it came.
+                step.uncertain |= state == S::Running;
                 begin_again(step, S::UndoPending);
             }
-            S::Done | S::Retrying | S::Failed | S::Skipped if touched => begin_again(step, S::UndoPending),
-            S::Pending | S::Waiting | S::Done | S::Retrying | S::Failed | S::Skipped => {
+            _ => {
                 step.state = S::Undone;
                 step.due_at = None;
             }
-            S::UndoPending | S::Undoing | S::Undone | S::UndoFailed => {}
         }
     }
+}
+
+/// Undoes in the reverse of the plan's order, side branches side by side: a step waits for those that needed it.
+fn go_back(run: &mut Run, now: Timestamp, decision: &mut Decision) {
     loop {
-        let standing: Vec<String> = run
-            .steps
-            .iter()
-            .filter(|s| s.state != S::Undone)
-            .flat_map(|s| s.needs.iter().cloned())
-            .collect();
+        let standing: Vec<String> =
+            run.steps.iter().filter(|s| s.state != S::Undone).flat_map(|s| s.needs.iter().cloned()).collect();
         let mut moved = false;
         for step in &mut run.steps {
             let due = step.due_at.is_none_or(|due| due <= now);
@@ -374,8 +397,7 @@ fn go_back(run: &mut Run, now: Timestamp, decision: &mut Decision) {
         && !run.steps.iter().any(|s| s.state == S::UndoPending && s.due_at.is_some())
     {
         // Everything that can be undone without a person is; what is left must be seen by one (S4.100).
-        run.operation.error = failed.error.clone();
-        run.operation.error_step = Some(failed.key.clone());
+        blame(&mut run.operation, failed.key.clone(), failed.error.clone());
         run.operation.state = Op::NeedsAttention;
     }
 }
@@ -386,7 +408,8 @@ fn look_ahead(run: &mut Run, now: Timestamp) {
     let timed = |s: &Step| matches!(s.state, S::Retrying | S::Waiting | S::UndoPending);
     let operation = &mut run.operation;
     let moving = matches!(operation.state, Op::Running | Op::RollingBack);
-    let busy = moving && run.steps.iter().any(|s| active(s) || matches!(s.state, S::Retrying | S::UndoPending));
+    let busy =
+        moving && run.steps.iter().any(|s| active(s) || matches!(s.state, S::Retrying | S::UndoPending));
     operation.idle = !run.steps.iter().any(|s| active(s) && s.child.is_none());
     if busy && !operation.stuck && operation.expected_by.is_some_and(|by| by <= now) {
         operation.stuck = true;
@@ -398,8 +421,10 @@ fn look_ahead(run: &mut Run, now: Timestamp) {
 
 /// The id of the child of a detached step: the same whenever it is asked for, with the parent's time.
 fn child_id(parent: OperationId, key: &str) -> OperationId {
-    // FNV-1a: only to tell the steps of one parent apart.
-    let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    // FNV-1a: only to tell the steps of one parent apart, and a child's from the parent's own.
+    let bytes = parent.uuid().into_bytes().into_iter().chain(key.bytes());
+    let hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     // The low 62 bits of a UUIDv7 are random; version and variant lie above them.
     OperationId::from_uuid(uuid::Uuid::from_u128(parent.uuid().as_u128() ^ u128::from(hash >> 2)))
 }

@@ -82,11 +82,14 @@ impl<S: Steps> Driver<S> {
         id: OperationId,
     ) -> Result<Option<(Self, Vec<Signal>)>, CommitError> {
         let epoch = shared.epoch.load(Ordering::SeqCst);
-        let Some((run, signals)) = shared.ledger.load(id).await?.filter(|(run, _)| run.operation.epoch <= epoch) else {
+        let Some((run, signals)) =
+            shared.ledger.load(id).await?.filter(|(run, _)| run.operation.epoch <= epoch)
+        else {
             return Ok(None);
         };
         let committed = Some(Arc::new(run.clone()));
-        let mut driver = Self { shared: shared.clone(), committed, run, in_flight: Vec::new(), woken: Vec::new() };
+        let mut driver =
+            Self { shared: shared.clone(), committed, run, in_flight: Vec::new(), woken: Vec::new() };
         // Nothing of it runs in this process, so whatever the ledger calls running was cut off.
         recover(&mut driver.run, epoch, shared.clock.now());
         Ok(Some((driver, signals)))
@@ -128,7 +131,10 @@ impl<S: Steps> Driver<S> {
             let operation = &self.run.operation;
             let stopping = self.shared.stopping.load(Ordering::SeqCst);
             let hinted = slot.hinted.load(Ordering::SeqCst) && !stopping;
-            if self.in_flight.is_empty() && !hinted && (operation.idle || operation.state.is_final() || stopping) {
+            if self.in_flight.is_empty()
+                && !hinted
+                && (operation.idle || operation.state.is_final() || stopping)
+            {
                 if let Some(at) = operation.wake_at.filter(|_| !operation.state.is_final()) {
                     self.shared.set_timer(at, operation.id);
                 }
@@ -176,12 +182,18 @@ impl<S: Steps> Driver<S> {
         match self.advance(signals, Round::with(effects), None).await {
             Err(CommitError::Conflict { table }) => {
                 // What the steps wanted to write does not hold (any more): they have failed, and may be tried again.
-                let conflict = Failure::retryable("conflict", format!("the registry has changed meanwhile ({table})"));
+                let conflict =
+                    Failure::retryable("conflict", format!("the registry has changed meanwhile ({table})"));
                 if let Some(committed) = &self.committed {
                     self.run = Run::clone(committed);
                 }
                 for (key, verb, failure) in settled {
-                    self.record(&key, verb, Err(failure.unwrap_or_else(|| conflict.clone())), &mut Vec::new());
+                    self.record(
+                        &key,
+                        verb,
+                        Err(failure.unwrap_or_else(|| conflict.clone())),
+                        &mut Vec::new(),
+                    );
                 }
                 self.advance(signals, Round::with(Vec::new()), Some(&conflict)).await
             }
@@ -319,7 +331,8 @@ impl<S: Steps> Driver<S> {
         for (key, verb) in begun {
             let Some(attempt) = self.prepare(&key, verb) else { continue };
             let (shared, busy) = (self.shared.clone(), self.shared.clock.busy());
-            let work = Box::pin(async move { Ended { result: try_once(&shared, attempt).await, _busy: busy } });
+            let work =
+                Box::pin(async move { Ended { result: try_once(&shared, attempt).await, _busy: busy } });
             self.in_flight.push(InFlight { key, verb, work });
         }
     }
@@ -329,8 +342,11 @@ impl<S: Steps> Driver<S> {
         let done = self.run.steps.iter().filter(|s| s.state == StepState::Done);
         let outputs = Arc::new(done.map(|s| (s.key.clone(), s.output.clone())).collect());
         let operation = Arc::new(self.run.operation.clone());
-        let notes =
-            Arc::new(LedgerNotes { shared: self.shared.clone(), operation: operation.clone(), step: step.clone() });
+        let notes = Arc::new(LedgerNotes {
+            shared: self.shared.clone(),
+            operation: operation.clone(),
+            step: step.clone(),
+        });
         Some(Attempt { operation, step, outputs, verb, now: self.shared.clock.now(), notes })
     }
 }

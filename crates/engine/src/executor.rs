@@ -202,7 +202,9 @@ impl<S: Steps> Executor<S> {
             }
         };
         if tokio::time::timeout(self.shared.grace, emptied).await.is_err() {
-            tracing::warn!("attempts still run after the grace period; they are cut off and begun again at the next start");
+            tracing::warn!(
+                "attempts still run after the grace period; they are cut off and begun again at the next start"
+            );
         }
         let mut tasks = std::mem::take(&mut *self.tasks.0.lock());
         tasks.shutdown().await;

@@ -73,7 +73,8 @@ impl<E: Clone + Send + Sync + 'static> Ledger<E> for MemoryLedger<E> {
                 }
             }
             Some(old)
-                if old.operation.version + 1 == operation.version && old.operation.epoch == commit.expected_epoch => {}
+                if old.operation.version + 1 == operation.version
+                    && old.operation.epoch == commit.expected_epoch => {}
             _ => return Err(CommitError::Stale),
         }
         let id = operation.id;
@@ -127,8 +128,10 @@ impl<E: Clone + Send + Sync + 'static> Ledger<E> for MemoryLedger<E> {
 
     async fn note(&self, id: OperationId, epoch: i64, step: &Step) -> Result<(), CommitError> {
         let mut state = self.state.lock();
-        let run = state.runs.get_mut(&id).filter(|run| run.operation.epoch == epoch).ok_or(CommitError::Stale)?;
-        let held = run.step_mut(&step.key).filter(|s| matches!(s.state, StepState::Running | StepState::Undoing));
+        let run =
+            state.runs.get_mut(&id).filter(|run| run.operation.epoch == epoch).ok_or(CommitError::Stale)?;
+        let held =
+            run.step_mut(&step.key).filter(|s| matches!(s.state, StepState::Running | StepState::Undoing));
         held.ok_or(CommitError::Stale)?.note = step.note.clone();
         Ok(())
     }
