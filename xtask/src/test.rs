@@ -132,7 +132,7 @@ fn check_all(sum: &mut Sum, skips: &mut Vec<Skip>, failures: &mut Vec<String>) {
     });
     if services::deny_installed() {
         // Advisories need a database from the network, so the scheduled workflow checks them.
-        let deny = ["deny", "--offline", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"];
+        let deny = ["deny", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"];
         check("deny", &|| phase::succeeds(&mut cargo::command(&deny)));
     } else {
         skips.push(Skip {
