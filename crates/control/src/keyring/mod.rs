@@ -190,22 +190,23 @@ impl Keyring {
         Ok(())
     }
 
-    /// Destroys the keys of journalled tenants that are there again. Returns how many there were.
-    pub async fn replay(&self) -> Result<usize, KeyringError> {
+    /// Makes sure that no journalled tenant has a key or can get one. Returns how many keys had come back.
+    async fn replay(&self) -> Result<usize, KeyringError> {
         let journal = erasure::Entity::find().all(&self.database.reads).await?;
         let mut again = 0;
         // Small pieces: a query has a bounded number of parameters.
         for erasures in journal.chunks(500) {
-            let back: Vec<tenant_key::Model> = tenant_key::Entity::find()
+            let rows: Vec<tenant_key::Model> = tenant_key::Entity::find()
                 .filter(tenant_key::Column::TenantId.is_in(erasures.iter().map(|e| e.tenant_id.as_str())))
-                .filter(tenant_key::Column::Wrapped.is_not_null())
                 .all(&self.database.reads)
                 .await?;
+            let destroyed: HashSet<&str> =
+                rows.iter().filter(|row| row.wrapped.is_none()).map(|row| row.tenant_id.as_str()).collect();
             let at = Timestamp::now();
-            let writes = back.iter().flat_map(|row| destruction(&row.tenant_id, at)).collect();
+            let alive = erasures.iter().filter(|erasure| !destroyed.contains(erasure.tenant_id.as_str()));
+            let writes = alive.flat_map(|erasure| destruction(&erasure.tenant_id, at)).collect();
             self.database.commit(Unit::new(writes)).await?;
-            again += back.len();
-            back.iter().filter_map(|row| row.tenant_id.parse().ok()).for_each(|tenant: TenantId| self.cache.invalidate(&tenant));
+            again += rows.len() - destroyed.len();
         }
         Ok(again)
     }

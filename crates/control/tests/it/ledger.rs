@@ -55,7 +55,7 @@ fn commit(run: &Run, effects: Vec<Write>) -> Commit<Write> {
     Commit {
         expected_epoch: run.operation.epoch,
         changed_steps: vec![],
-        run: run.clone(),
+        run: run.clone().into(),
         applied: vec![],
         children: vec![],
         signals: vec![],

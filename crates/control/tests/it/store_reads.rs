@@ -111,8 +111,6 @@ on_both_stores! {
         let page = store.operations(None, None, Some(&ids[1].to_string()), 2).await.unwrap();
         assert_eq!(page.iter().map(|run| run.operation.id).collect::<Vec<_>>(), ids[2..4]);
         assert_eq!(store.operation_count(&one.to_string()).await.unwrap(), 3);
-        let children = store.children(ids.iter().copied().find(|id| *id == all[1].operation.id).unwrap()).await.unwrap();
-        assert_eq!(children.len(), 1, "of the fifth one");
     }
 
     async fn step_lengths_are_medians_of_the_template(store: TestStore) {
@@ -200,8 +198,8 @@ on_both_stores! {
             let row = tenant_row(TenantId::new(), &format!("t{n}"));
             write(&store, vec![Write::insert("tenants", row)]).await;
         }
-        let found = store.find("tenants", &[("slug", json!("t1")), ("template_version", json!(1)), ("last_error", json!(null))]);
-        assert_eq!(found.await.unwrap().len(), 1);
+        let equal = [("slug", json!("t1")), ("template_version", json!(1)), ("last_error", json!(null))];
+        assert_eq!(store.find("tenants", &equal).await.unwrap().len(), 1);
         assert!(store.find("tenants", &[("slug", json!("t1")), ("version", json!(2))]).await.unwrap().is_empty());
         let all = store.find("tenants", &[]).await.unwrap();
         assert!(all.is_sorted_by_key(|row| row["id"].as_str().unwrap().to_owned()) && all.len() == 3);

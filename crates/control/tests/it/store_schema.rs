@@ -25,9 +25,11 @@ async fn tables_of(url: &str) -> Tables {
     let mut tables = Tables::new();
     for row in db.query_all_raw(Statement::from_string(backend, query)).await.unwrap() {
         let text = |column: &str| row.try_get::<String>("", column).unwrap();
-        let kind = match text("type").as_str() {
+        let kind = match text("type").to_lowercase().as_str() {
             "timestamp_with_timezone_text" | "timestamp with time zone" => "instant".to_owned(),
             "jsonb_text" | "jsonb" => "json".to_owned(),
+            // SQLite's integers have 64 bits whatever they are called.
+            "bigint" | "integer" => "integer".to_owned(),
             other => other.to_owned(),
         };
         let nullable = row.try_get::<bool>("", "nullable").unwrap();

@@ -123,8 +123,8 @@ on_both_stores! {
             ("edited ciphertext", "UPDATE audit SET sealed = 'v1.y' WHERE seq = 20", "UPDATE audit SET sealed = 'v1.x' WHERE seq = 20", (20, Fault::Changed)),
             ("deleted", "UPDATE audit SET seq = 1000 + seq WHERE seq = 9", "UPDATE audit SET seq = 9 WHERE seq = 1009", (9, Fault::Missing)),
             ("first deleted", "UPDATE audit SET seq = 1000 + seq WHERE seq = 1", "UPDATE audit SET seq = 1 WHERE seq = 1001", (1, Fault::Missing)),
-            ("tail deleted", "UPDATE audit SET seq = NULL WHERE seq > 17", "UPDATE audit SET seq = 17 + (SELECT count(*) FROM audit AS a WHERE a.seq IS NULL AND a.id <= audit.id) WHERE seq IS NULL", (18, Fault::Missing)),
-            ("reordered", "UPDATE audit SET seq = CASE seq WHEN 3 THEN -1 ELSE -2 END WHERE seq IN (3, 4)", "UPDATE audit SET seq = 2 - seq WHERE seq < 0", (3, Fault::Missing)),
+            ("tail deleted", "UPDATE audit SET seq = -seq WHERE seq > 17", "UPDATE audit SET seq = -seq WHERE seq < 0", (18, Fault::Missing)),
+            ("moved to the end", "UPDATE audit SET seq = 21 WHERE seq = 3", "UPDATE audit SET seq = 3 WHERE seq = 21", (3, Fault::Missing)),
             ("head deleted", "UPDATE audit_heads SET seq = -20 WHERE seq = 20", "UPDATE audit_heads SET seq = 20 WHERE seq = -20", (16, Fault::Unsigned)),
             ("head forged", "UPDATE audit_heads SET signature = 'AAAA' WHERE seq = 10", "", (10, Fault::Forged)),
         ] {

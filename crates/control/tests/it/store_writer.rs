@@ -78,15 +78,14 @@ on_both_stores! {
             });
             let key = json!({ "operation_id": operation, "key": value.to_string() });
             store.commit(Unit::new(vec![Write::insert("steps", row.clone())])).await.unwrap();
-            let found = store.find("steps", &[("operation_id", json!(operation)), ("key", json!(value.to_string()))]);
-            assert_eq!(found.await.unwrap(), std::slice::from_ref(&row), "inserted");
+            let this = [("operation_id", json!(operation)), ("key", json!(value.to_string()))];
+            assert_eq!(store.find("steps", &this).await.unwrap(), std::slice::from_ref(&row), "inserted");
 
             let set = json!({ "note": value, "error": null, "uncertain": false, "attempts": -7, "child_id": "", "started_at": null });
             store.commit(Unit::new(vec![Write::update("steps", key, set.clone())])).await.unwrap();
             let mut expected = row.as_object().unwrap().clone();
             expected.extend(set.as_object().unwrap().clone());
-            let found = store.find("steps", &[("operation_id", json!(operation)), ("key", json!(value.to_string()))]);
-            assert_eq!(found.await.unwrap(), [Value::Object(expected)], "updated");
+            assert_eq!(store.find("steps", &this).await.unwrap(), [Value::Object(expected)], "updated");
         }
     }
 

@@ -1,0 +1,14 @@
+//! What tests share: throw-away databases on both stores, and suites that every implementation of a trait must pass.
+//!
+//! A test whose server is missing says so through [`skip`] and returns; it never passes silently.
+
+pub mod crash_ledger;
+pub mod ledger_contract;
+pub mod report;
+pub mod skip;
+#[cfg(feature = "store")]
+pub mod store;
+pub mod virtual_clock;
+
+#[cfg(feature = "store")]
+pub use store::{TestDatabase, TestStore};
