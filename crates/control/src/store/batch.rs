@@ -26,14 +26,14 @@ struct Group {
     members: Vec<(usize, usize)>,
 }
 
-/// Writes the units in one transaction. On an error the caller must roll back; the error names the table.
+/// Writes the units in the transaction that was begun, and ends it. On an error, which names the table, the caller must
+/// roll back.
 pub(super) async fn attempt(
     connection: &mut Connection,
     statements: &mut Statements,
     units: &[&Prepared],
 ) -> Result<Attempt, (Failed, &'static str)> {
     let mut rejected: Vec<Option<Rejected>> = vec![None; units.len()];
-    connection.begin().await.map_err(|e| (e, "transaction"))?;
     if units.iter().any(|unit| unit.epoch.is_some()) {
         let current = connection.epoch().await.map_err(|e| (e, "runner"))?;
         for (unit, rejection) in units.iter().zip(&mut rejected) {

@@ -49,11 +49,11 @@ pub enum Rejected {
         key: String,
     },
     /// The database refuses the values: a defect of the caller.
-    #[error("rows of {table} are refused: {message}")]
+    #[error("rows of {table} are refused")]
     Invalid {
         /// Where.
         table: &'static str,
-        /// The database's reason. May quote values; not for logs.
+        /// The database's reason. It may quote values and so is no part of the text.
         message: String,
     },
     /// The database does not answer, or cannot write (disk full …). The unit may or may not have been written.

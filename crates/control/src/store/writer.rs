@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::batch::{Attempt, attempt};
 use super::connection::{Address, Cause, Connection, Failed};
@@ -125,47 +126,40 @@ impl Worker {
             {
                 self.waiting.push_back(job);
             }
-            let connected = self.connect().await;
-            match connected {
-                Ok(connection) => {
-                    let batch = self.take_batch();
-                    self.connection = self.write(connection, batch).await;
-                }
-                Err(failed) => {
-                    let error = Rejected::Unavailable(failed.message);
-                    for job in self.waiting.drain(..) {
-                        // A caller that has gone away needs no answer.
-                        let _ = job.answer.send(Err(error.clone()));
-                    }
-                }
-            }
+            let batch = self.take_batch();
+            self.write(batch).await;
         }
         if let Some(connection) = self.connection {
             connection.close().await;
         }
     }
 
-    /// The connection, opened again if it was lost.
-    async fn connect(&mut self) -> Result<Connection, Failed> {
-        if let Some(connection) = self.connection.take() {
-            return Ok(connection);
-        }
-        let give_up = tokio::time::Instant::now() + RECONNECT;
-        let mut pause = Duration::from_millis(20);
-        loop {
-            let opened = tokio::time::timeout_at(give_up, Connection::open(&self.statements.address)).await;
-            match opened {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(failed)) if tokio::time::Instant::now() + pause >= give_up => return Err(failed),
-                Ok(Err(_)) => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(1));
-                }
-                Err(_) => {
-                    let message = "no connection in time".to_owned();
-                    return Err(Failed { cause: Cause::Lost, message });
+    /// A connection that has begun a transaction. One that was lost before that is opened again: nothing is in doubt.
+    async fn begin(&mut self) -> Result<Connection, Failed> {
+        if let Some(mut connection) = self.connection.take() {
+            match connection.begin().await {
+                Ok(()) => return Ok(connection),
+                Err(failed) if failed.cause == Cause::Lost => {}
+                Err(failed) => {
+                    self.connection = Some(connection);
+                    return Err(failed);
                 }
             }
+        }
+        let give_up = Instant::now() + RECONNECT;
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let opened = tokio::time::timeout_at(give_up, async {
+                let mut connection = Connection::open(&self.statements.address).await?;
+                connection.begin().await.map(|()| connection)
+            });
+            match opened.await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(failed)) if Instant::now() + pause >= give_up => return Err(failed),
+                Ok(Err(_)) => tokio::time::sleep(pause).await,
+                Err(_) => return Err(Failed { cause: Cause::Lost, message: "no connection in time".to_owned() }),
+            }
+            pause = (pause * 2).min(Duration::from_secs(1));
         }
     }
 
@@ -194,11 +188,20 @@ impl Worker {
         batch
     }
 
-    /// Writes a batch and answers each of its units. Returns the connection unless it was lost.
-    async fn write(&mut self, mut connection: Connection, batch: Vec<Job>) -> Option<Connection> {
+    /// Writes a batch and answers each of its units.
+    async fn write(&mut self, batch: Vec<Job>) {
         // What is still to be written, as groups that go into one transaction each; the next one last.
         let mut groups = vec![batch];
         while let Some(mut group) = groups.pop() {
+            let mut connection = match self.begin().await {
+                Ok(connection) => connection,
+                Err(failed) => {
+                    groups.push(group);
+                    let waiting = self.waiting.drain(..).collect();
+                    groups.push(waiting);
+                    return unavailable(groups, failed);
+                }
+            };
             let units: Vec<&Prepared> = group.iter().map(|job| &job.unit).collect();
             match attempt(&mut connection, &mut self.statements, &units).await {
                 Ok(Attempt::Committed(rejections)) => {
@@ -218,31 +221,36 @@ impl Worker {
                     }
                 }
                 Err((failed, table)) => {
-                    let rolled_back = connection.rollback().await.is_ok();
-                    let lost = failed.cause == Cause::Lost || !rolled_back;
+                    let lost = failed.cause == Cause::Lost || connection.rollback().await.is_err();
                     if lost || failed.cause == Cause::Unavailable {
-                        tracing::warn!(error = failed.message, "the database is unavailable");
-                        let error = Rejected::Unavailable(failed.message);
-                        for job in group.into_iter().chain(groups.into_iter().flatten()) {
-                            let _ = job.answer.send(Err(error.clone()));
-                        }
-                        return if lost { None } else { Some(connection) };
+                        self.connection = Some(connection).filter(|_| !lost);
+                        groups.push(group);
+                        return unavailable(groups, failed);
                     }
                     if group.len() > 1 {
                         // One of them is at fault: halve until it is alone.
                         let second = group.split_off(group.len() / 2);
                         groups.extend([second, group]);
-                        continue;
+                    } else {
+                        let error = match failed.cause {
+                            Cause::Conflict => Rejected::Conflict { table },
+                            _ => Rejected::Invalid { table, message: failed.message },
+                        };
+                        answer(group, vec![Some(error)]);
                     }
-                    let error = match failed.cause {
-                        Cause::Conflict => Rejected::Conflict { table },
-                        _ => Rejected::Invalid { table, message: failed.message },
-                    };
-                    answer(group, vec![Some(error)]);
                 }
             }
+            self.connection = Some(connection);
         }
-        Some(connection)
+    }
+}
+
+fn unavailable(groups: Vec<Vec<Job>>, failed: Failed) {
+    tracing::warn!(error = failed.message, "the database is unavailable");
+    let error = Rejected::Unavailable(failed.message);
+    for job in groups.into_iter().flatten() {
+        // A caller that has gone away needs no answer.
+        let _ = job.answer.send(Err(error.clone()));
     }
 }
 

@@ -1,0 +1,117 @@
+//! The store when the database fails: connections cut, no space. Whatever was confirmed is there, whatever was refused
+//! for good is not, and work goes on by itself.
+
+use std::process::Command;
+
+use sea_orm::{ConnectionTrait, Database};
+use serde_json::json;
+use tenantry_control::store::{Rejected, Store, StoreConfig, Unit};
+use tenantry_model::{TenantId, Write};
+use tenantry_testkit::{TestDatabase, TestStore};
+
+use crate::store_writer::tenant_row;
+
+fn new_tenant(id: TenantId, filler: usize) -> Unit {
+    let mut row = tenant_row(id, &id.to_string());
+    row["labels"] = json!({ "filler": "x".repeat(filler) });
+    Unit::new(vec![Write::insert_unique("tenants", row)])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_cut_by_the_server() {
+    let Some(store) = TestStore::postgres().await else { return };
+    let admin = Database::connect(store.database().url()).await.unwrap();
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    // Cut while nothing happens: nobody notices.
+    admin.execute_unprepared(cut).await.unwrap();
+    store.commit(new_tenant(TenantId::new(), 1)).await.unwrap();
+
+    // Cut again and again under load.
+    let writers = (0..8).map(|_| {
+        let store = (*store).clone();
+        tokio::spawn(async move {
+            let mut confirmed = Vec::new();
+            let mut refused = 0;
+            for _ in 0..100 {
+                let id = TenantId::new();
+                match store.commit(new_tenant(id, 1)).await {
+                    Ok(()) => confirmed.push(id),
+                    Err(Rejected::Unavailable(_)) => refused += 1,
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+            (confirmed, refused)
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    while !writers.iter().all(|writer| writer.is_finished()) {
+        admin.execute_unprepared(cut).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let mut answers = 0;
+    for writer in writers {
+        let (confirmed, refused) = writer.await.unwrap();
+        answers += confirmed.len() + refused;
+        for id in confirmed {
+            assert!(store.tenant(&id.to_string()).await.unwrap().is_some(), "confirmed and lost");
+        }
+    }
+    assert_eq!(answers, 800, "every call is answered");
+    store.commit(new_tenant(TenantId::new(), 1)).await.unwrap();
+    admin.close().await.unwrap();
+}
+
+/// Runs the test below in a process whose files may not grow beyond 2 MiB.
+#[test]
+fn no_space_left() {
+    let database = TestDatabase::sqlite();
+    let script = "trap '' XFSZ; ulimit -S -f 4096; exec \"$0\" --exact --ignored store_faults::with_no_space --nocapture";
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .env("TENANTRY_TEST_FULL_URL", database.url())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by no_space_left, in a process of its own"]
+async fn with_no_space() {
+    let url = std::env::var("TENANTRY_TEST_FULL_URL").unwrap();
+    let store = Store::open(&StoreConfig { url: url.clone(), readers: 2 }).await.unwrap();
+    let mut confirmed = Vec::new();
+    let refused = loop {
+        let id = TenantId::new();
+        match store.commit(new_tenant(id, 20_000)).await {
+            Ok(()) => confirmed.push(id),
+            Err(rejected) => break (id, rejected),
+        }
+        assert!(confirmed.len() < 10_000, "there is no limit");
+    };
+    assert!(matches!(refused.1, Rejected::Unavailable(_)), "{refused:?}");
+    assert!(!confirmed.is_empty());
+    // Reading goes on, and a second try is refused again, not stuck.
+    for id in &confirmed {
+        assert!(store.tenant(&id.to_string()).await.unwrap().is_some());
+    }
+    let again = store.commit(new_tenant(TenantId::new(), 20_000)).await;
+    assert!(matches!(again, Err(Rejected::Unavailable(_))), "{again:?}");
+
+    let freed = Command::new("prlimit")
+        .args(["--pid", &std::process::id().to_string(), "--fsize=unlimited:"])
+        .status()
+        .unwrap();
+    assert!(freed.success());
+    for _ in 0..200 {
+        store.commit(new_tenant(TenantId::new(), 20_000)).await.expect("space is back");
+    }
+    store.close().await;
+    let store = Store::open(&StoreConfig { url, readers: 2 }).await.unwrap();
+    for id in confirmed {
+        assert!(store.tenant(&id.to_string()).await.unwrap().is_some());
+    }
+    store.close().await;
+}
