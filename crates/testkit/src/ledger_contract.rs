@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use tenantry_engine::{
-    Commit, CommitError, Ledger, Mode, OnFailure, Operation, OperationState, Policy, Run, Signal, SignalKind, Step,
-    StepState, Wait,
+    Commit, CommitError, Ledger, Mode, OnFailure, Operation, OperationState, Policy, Run, Signal, SignalKind,
+    Step, StepState, Wait,
 };
 use tenantry_model::id::{EventId, OperationId, SignalId};
 use tenantry_model::{Failure, TenantId, Timestamp, Write};
@@ -46,7 +46,12 @@ async fn every_field_comes_back(subject: &impl Subject) {
     assert_eq!(load(ledger, &bare).await, bare, "a run with every optional field empty");
 
     let mut changed = bare;
-    changed.operation = Operation { id: changed.operation.id, subject: changed.operation.subject, version: 2, ..full.operation };
+    changed.operation = Operation {
+        id: changed.operation.id,
+        subject: changed.operation.subject,
+        version: 2,
+        ..full.operation
+    };
     changed.operation.kind = "onboard".to_owned();
     changed.operation.parent = None;
     changed.operation.input = json!(null);
@@ -117,7 +122,10 @@ async fn a_stale_epoch_is_refused(subject: &impl Subject) {
     stale(note, "a note by an executor that was replaced");
 
     run.operation.epoch = epoch;
-    stale(ledger.commit(Commit { expected_epoch: epoch, ..change(run.clone(), &[]) }).await, "a claim that read another epoch");
+    stale(
+        ledger.commit(Commit { expected_epoch: epoch, ..change(run.clone(), &[]) }).await,
+        "a claim that read another epoch",
+    );
     ledger.commit(Commit { expected_epoch: old, ..change(run.clone(), &[]) }).await.expect("a claim");
     assert_eq!(load(ledger, &run).await.operation.epoch, epoch);
 }
@@ -130,7 +138,10 @@ async fn one_unfinished_operation_per_subject(subject: &impl Subject) {
     let mut second = bare_run(epoch);
     second.operation.subject.clone_from(&first.operation.subject);
     conflict(ledger.commit(new(second.clone())).await, "operations");
-    assert!(ledger.load(second.operation.id).await.expect("an answer").is_none(), "the refused one left nothing");
+    assert!(
+        ledger.load(second.operation.id).await.expect("an answer").is_none(),
+        "the refused one left nothing"
+    );
     let mut child = second.clone();
     child.operation.id = OperationId::new();
     child.operation.parent = Some(first.operation.id);
@@ -169,7 +180,10 @@ async fn everything_of_a_commit_or_nothing(subject: &impl Subject) {
     let (held, signals) = ledger.load(run.operation.id).await.expect("an answer").expect("the run");
     assert_eq!(held.steps[0].state, StepState::Pending, "a refused commit changed a step");
     assert_eq!(signals, [signal.clone()], "a refused commit applied a signal");
-    assert!(ledger.load(child.operation.id).await.expect("an answer").is_none(), "a refused commit made a child");
+    assert!(
+        ledger.load(child.operation.id).await.expect("an answer").is_none(),
+        "a refused commit made a child"
+    );
     assert!(subject.events(&tenant).await.is_empty(), "a refused commit wrote its effects");
 
     ledger.commit(whole(&run)).await.expect("the change");
@@ -191,7 +205,8 @@ async fn one_of_two_at_once_wins(subject: &impl Subject) {
         ledger.commit(new(run.clone())).await.expect("a new run");
         run.operation.version = 2;
         let effects = [event(&tenant), event(&tenant)];
-        let [a, b] = effects.clone().map(|(_, effect)| Commit { effects: vec![effect], ..change(run.clone(), &[]) });
+        let [a, b] =
+            effects.clone().map(|(_, effect)| Commit { effects: vec![effect], ..change(run.clone(), &[]) });
         let (a, b) = tokio::join!(ledger.commit(a), ledger.commit(b));
         let winner = if a.is_ok() { 0 } else { 1 };
         assert_ne!(a.is_ok(), b.is_ok(), "two commits of one version: {a:?}, {b:?}");
@@ -209,7 +224,9 @@ async fn signals_come_in_order_and_once(subject: &impl Subject) {
     ledger.commit(new(run.clone())).await.expect("a new run");
     let kinds = [
         SignalKind::Pause,
-        SignalKind::Skip { step: "plain".to_owned(), reason: "it is broken “für immer” 🦀".to_owned() },
+        SignalKind::Skip {
+            step: "plain".to_owned(), reason: "it is broken “für immer” 🦀".to_owned()
+        },
         SignalKind::Resume,
         SignalKind::Approve { step: "plain".to_owned() },
         SignalKind::Reject { step: "plain".to_owned(), reason: "too large".to_owned() },
@@ -264,7 +281,11 @@ async fn unfinished_are_listed(subject: &impl Subject) {
     assert!(listed.is_sorted_by_key(|waiting| waiting.id), "by id");
     let listed: Vec<_> = listed.into_iter().filter(|waiting| ids.contains(&waiting.id)).collect();
     let expected = [0, 1, 2, 3, 5];
-    assert_eq!(listed.iter().map(|w| w.id).collect::<Vec<_>>(), expected.map(|n: usize| ids[n]), "unfinished or signalled");
+    assert_eq!(
+        listed.iter().map(|w| w.id).collect::<Vec<_>>(),
+        expected.map(|n: usize| ids[n]),
+        "unfinished or signalled"
+    );
     for (waiting, n) in listed.iter().zip(expected) {
         assert_eq!(waiting.idle, n % 2 == 0);
         assert_eq!(waiting.wake_at, (n % 2 == 0).then(|| at(n as i64)));
@@ -399,7 +420,10 @@ fn full_run(epoch: i64) -> Run {
         "null": null,
         "no": false,
     });
-    let failure = Failure { retry_after_ms: Some(1_500), ..Failure::unknown("timeout", "nobody answered: „später“") };
+    let failure = Failure {
+        retry_after_ms: Some(1_500),
+        ..Failure::unknown("timeout", "nobody answered: „später“")
+    };
     let mut run = bare_run(epoch);
     let operation = &mut run.operation;
     operation.kind = "change plan".to_owned();

@@ -9,8 +9,11 @@ pub fn skip(suite: &str, reason: &str, command: &str) {
     let Some(path) = std::env::var_os("TENANTRY_SKIP_FILE") else { return };
     let line = format!("{suite}\t{reason}\t{command}\n");
     // One write of one line: tests of several processes append to the same file.
-    let written =
-        OpenOptions::new().create(true).append(true).open(&path).and_then(|mut file| file.write_all(line.as_bytes()));
+    let written = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(line.as_bytes()));
     if let Err(error) = written {
         eprintln!("the skip file {} cannot be written: {error}", path.display());
     }

@@ -50,7 +50,9 @@ impl TestDatabase {
     async fn create(admin: &str, template: &str) -> Self {
         let name = format!("tenantry_{}", TenantId::new().suffix());
         let connection = connect(admin).await;
-        execute(&connection, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await.expect("a database");
+        execute(&connection, &format!("CREATE DATABASE {name} TEMPLATE {template}"))
+            .await
+            .expect("a database");
         connection.close().await.expect("closes");
         Self { url: on_server(admin, &name), folder: None, server: Some((admin.to_owned(), name)) }
     }
@@ -62,11 +64,12 @@ impl Drop for TestDatabase {
         // The test's runtime may be ending, so this needs one of its own.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let connection = connect(&admin).await;
-                execute(&connection, &format!("DROP DATABASE {name} WITH (FORCE)")).await
-            })
-            .map_err(std::io::Error::other)
+            runtime
+                .block_on(async {
+                    let connection = connect(&admin).await;
+                    execute(&connection, &format!("DROP DATABASE {name} WITH (FORCE)")).await
+                })
+                .map_err(std::io::Error::other)
         });
         if !matches!(dropped.join(), Ok(Ok(()))) {
             eprintln!("a test's database was left behind");
@@ -137,7 +140,9 @@ async fn make_template(admin: &str) {
     let query = format!("SELECT 1 FROM pg_database WHERE datname = '{TEMPLATE}'");
     let there = connection.query_one_raw(Statement::from_string(DbBackend::Postgres, query)).await;
     if there.expect("the list of databases").is_none() {
-        execute(&connection, &format!("CREATE DATABASE {TEMPLATE} TEMPLATE template0")).await.expect("the template");
+        execute(&connection, &format!("CREATE DATABASE {TEMPLATE} TEMPLATE template0"))
+            .await
+            .expect("the template");
     }
     let url = on_server(admin, TEMPLATE);
     open(&url).await.close().await;
@@ -157,7 +162,10 @@ async fn execute(connection: &DatabaseConnection, sql: &str) -> Result<(), DbErr
 /// The URL of another database on the same server.
 fn on_server(admin: &str, database: &str) -> String {
     let (address, query) = admin.split_once('?').map_or((admin, None), |(a, q)| (a, Some(q)));
-    let server = address.rfind('/').filter(|i| *i > address.find("//").map_or(0, |j| j + 1)).map_or(address, |i| &address[..i]);
+    let server = address
+        .rfind('/')
+        .filter(|i| *i > address.find("//").map_or(0, |j| j + 1))
+        .map_or(address, |i| &address[..i]);
     let query = query.map(|q| format!("?{q}")).unwrap_or_default();
     format!("{server}/{database}{query}")
 }

@@ -73,7 +73,9 @@ pub enum KeyringError {
 impl From<KeyringError> for Failure {
     fn from(error: KeyringError) -> Self {
         match &error {
-            KeyringError::Open(_) | KeyringError::Unavailable(_) => Failure::retryable("keyring_unavailable", error),
+            KeyringError::Open(_) | KeyringError::Unavailable(_) => {
+                Failure::retryable("keyring_unavailable", error)
+            }
             KeyringError::Missing(_) => Failure::fatal("key_missing", error),
             KeyringError::Destroyed(_) => Failure::fatal("key_destroyed", error),
             KeyringError::NotOurs(_) => Failure::fatal("key_not_ours", error),
@@ -148,7 +150,8 @@ impl Keyring {
 
     /// Brings many keys into memory with one query. Tenants without a key are left out.
     pub async fn load_all(&self, tenants: &[TenantId]) -> Result<(), KeyringError> {
-        let missing = tenants.iter().filter(|tenant| !self.cache.contains_key(*tenant)).map(TenantId::to_string);
+        let missing =
+            tenants.iter().filter(|tenant| !self.cache.contains_key(*tenant)).map(TenantId::to_string);
         let missing: Vec<String> = missing.collect();
         if missing.is_empty() {
             return Ok(());
@@ -179,9 +182,15 @@ impl Keyring {
 
     /// Destroys a tenant's key and writes the journal, in one transaction. What the key sealed cannot be read again,
     /// from no backup. Doing it twice is no error; the first entry stays.
-    pub async fn destroy(&self, tenant: TenantId, requested_by: &str, reason: &str) -> Result<(), KeyringError> {
+    pub async fn destroy(
+        &self,
+        tenant: TenantId,
+        requested_by: &str,
+        reason: &str,
+    ) -> Result<(), KeyringError> {
         let at = Timestamp::now();
-        let journal = json!({ "tenant_id": tenant, "requested_by": requested_by, "reason": reason, "at": at });
+        let journal =
+            json!({ "tenant_id": tenant, "requested_by": requested_by, "reason": reason, "at": at });
         let mut writes = destruction(&tenant.to_string(), at);
         writes.push(Write::insert_absent("erasures", journal));
         self.erased.lock().insert(tenant);
@@ -246,7 +255,9 @@ impl Sealer for Keyring {
     fn open(&self, tenant: TenantId, sealed: &str) -> Result<String, Failure> {
         let clear = open(&self.at_hand(tenant)?, &tenant.to_string(), sealed);
         let clear = clear.and_then(|bytes| std::str::from_utf8(&bytes).map(str::to_owned).ok());
-        clear.ok_or_else(|| Failure::fatal("not_ours", format!("this was not sealed for {tenant}, or was changed")))
+        clear.ok_or_else(|| {
+            Failure::fatal("not_ours", format!("this was not sealed for {tenant}, or was changed"))
+        })
     }
     fn mac(&self, purpose: &str, text: &str) -> String {
         self.digest(purpose, text)
@@ -255,7 +266,8 @@ impl Sealer for Keyring {
 
 impl Keyring {
     fn at_hand(&self, tenant: TenantId) -> Result<Arc<SecretBytes>, Failure> {
-        let missing = || Failure::retryable("key_not_loaded", format!("the key of {tenant} is not in memory"));
+        let missing =
+            || Failure::retryable("key_not_loaded", format!("the key of {tenant} is not in memory"));
         self.cache.get(&tenant).ok_or_else(missing)
     }
 }
@@ -264,7 +276,10 @@ impl Keyring {
 fn destruction(tenant: &str, at: Timestamp) -> Vec<Write> {
     let key = json!({ "tenant_id": tenant });
     vec![
-        Write::insert_absent("tenant_keys", json!({ "tenant_id": tenant, "wrapped": null, "created_at": at, "destroyed_at": at })),
+        Write::insert_absent(
+            "tenant_keys",
+            json!({ "tenant_id": tenant, "wrapped": null, "created_at": at, "destroyed_at": at }),
+        ),
         Write::update("tenant_keys", key, json!({ "wrapped": null, "destroyed_at": at })),
     ]
 }
@@ -286,15 +301,18 @@ impl Secrets<'_> {
         match self.database.commit(Unit::new(vec![Write::insert_unique("secrets", row)])).await {
             Ok(()) => Ok(secret),
             // Another process was first; its secret counts.
-            Err(Rejected::Conflict { .. }) => {
-                self.find(name).await?.ok_or_else(|| KeyringError::Unavailable(format!("the secret {name} is gone")))
-            }
+            Err(Rejected::Conflict { .. }) => self
+                .find(name)
+                .await?
+                .ok_or_else(|| KeyringError::Unavailable(format!("the secret {name} is gone"))),
             Err(rejected) => Err(rejected.into()),
         }
     }
 
     async fn find(&self, name: &str) -> Result<Option<SecretBytes>, KeyringError> {
-        let Some(row) = secret::Entity::find_by_id(name).one(&self.database.reads).await? else { return Ok(None) };
+        let Some(row) = secret::Entity::find_by_id(name).one(&self.database.reads).await? else {
+            return Ok(None);
+        };
         self.master.unwrap(name, &row.wrapped).map(Some)
     }
 }

@@ -5,8 +5,8 @@
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait as _, EntityTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
-    QueryTrait as _,
+    ColumnTrait as _, EntityTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _, QueryTrait as _,
 };
 use serde::Serialize;
 
@@ -103,7 +103,8 @@ impl Store {
     /// What is wrong after the last record.
     async fn tail_fault(&self, walk: &Walk<'_>) -> Result<Option<Broken>, ReadError> {
         let seq = walk.link.seq + 1;
-        let beyond = audit_head::Entity::find().filter(audit_head::Column::Seq.gte(seq)).one(self.reads()).await?;
+        let beyond =
+            audit_head::Entity::find().filter(audit_head::Column::Seq.gte(seq)).one(self.reads()).await?;
         // Sealing may go on while this walks: only a head that is still beyond the last record counts.
         if beyond.is_some() && self.last_link().await?.seq < seq {
             return Ok(Some(Broken { seq, id: None, fault: Fault::Missing }));

@@ -43,7 +43,8 @@ impl FromStr for Address {
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             // The parser's own error may quote the password.
-            let options = url.parse::<PgConnectOptions>().map_err(|_| "the postgres URL is malformed".to_owned())?;
+            let options =
+                url.parse::<PgConnectOptions>().map_err(|_| "the postgres URL is malformed".to_owned())?;
             return Ok(Self::Postgres(Box::new(options)));
         }
         Err("a database URL begins with sqlite: or postgres:".to_owned())
@@ -145,7 +146,9 @@ impl From<sqlx::Error> for Failed {
                 Some(database) => postgres_cause(database.code()),
                 None => sqlite_cause(database.code().as_deref()),
             },
-            sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => Cause::Refused,
+            sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => {
+                Cause::Refused
+            }
             _ => Cause::Lost,
         };
         Self { cause, message: error.to_string() }

@@ -26,8 +26,10 @@ impl Ledger<Write> for Store {
     async fn begin_epoch(&self) -> Result<i64, CommitError> {
         loop {
             let row = runner::Entity::find_by_id(1).one(self.reads()).await.map_err(ReadError::from)?;
-            let epoch = row.ok_or_else(|| CommitError::Unavailable("the runner row is missing".to_owned()))?.epoch;
-            let (key, old, new) = (json!({ "id": 1 }), json!({ "epoch": epoch }), json!({ "epoch": epoch + 1 }));
+            let epoch =
+                row.ok_or_else(|| CommitError::Unavailable("the runner row is missing".to_owned()))?.epoch;
+            let (key, old, new) =
+                (json!({ "id": 1 }), json!({ "epoch": epoch }), json!({ "epoch": epoch + 1 }));
             let write = Write::update_if("runner", key, old, new);
             match Store::commit(self, Unit::new(vec![write])).await {
                 Ok(()) => return Ok(epoch + 1),
@@ -96,9 +98,15 @@ impl Ledger<Write> for Store {
         Ok(waiting.into_values().collect())
     }
 
-    async fn signal(&self, id: OperationId, signal: Signal, effects: Vec<Write>) -> Result<bool, CommitError> {
+    async fn signal(
+        &self,
+        id: OperationId,
+        signal: Signal,
+        effects: Vec<Write>,
+    ) -> Result<bool, CommitError> {
         // Operations are never deleted, so what is there now is there when the signal is written.
-        let found = operation::Entity::find_by_id(id.to_string()).one(self.reads()).await.map_err(ReadError::from)?;
+        let found =
+            operation::Entity::find_by_id(id.to_string()).one(self.reads()).await.map_err(ReadError::from)?;
         if found.is_none() {
             return Ok(false);
         }
@@ -136,7 +144,12 @@ fn unit(commit: Commit<Write>) -> Result<Unit, CommitError> {
         new_run(&commit.run, &mut writes)?;
     } else {
         let as_read = json!({ "version": operation.version - 1, "epoch": commit.expected_epoch });
-        writes.push(Write::update_if("operations", json!({ "id": operation.id }), as_read, operation_state(operation)));
+        writes.push(Write::update_if(
+            "operations",
+            json!({ "id": operation.id }),
+            as_read,
+            operation_state(operation),
+        ));
         for step in commit.run.steps.iter().filter(|step| commit.changed_steps.contains(&step.key)) {
             let key = json!({ "operation_id": operation.id, "key": step.key });
             writes.push(Write::update("steps", key, step_state(step)));
@@ -208,7 +221,9 @@ fn step_state(step: &Step) -> Value {
 
 fn commit_error(rejected: Rejected) -> CommitError {
     match rejected {
-        Rejected::Conflict { table } | Rejected::Stale { table, .. } => CommitError::Conflict { table: table.to_owned() },
+        Rejected::Conflict { table } | Rejected::Stale { table, .. } => {
+            CommitError::Conflict { table: table.to_owned() }
+        }
         Rejected::Invalid { table, .. } => {
             tracing::error!(table, "the database refuses rows: a defect");
             CommitError::Conflict { table: table.to_owned() }

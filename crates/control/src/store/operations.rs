@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use sea_orm::{
-    ColumnTrait as _, EntityTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
-    QueryTrait as _,
+    ColumnTrait as _, EntityTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _, QueryTrait as _,
 };
 use tenantry_engine::{Operation, OperationState, Run, Step, StepState};
 use tenantry_model::id::OperationId;
@@ -94,7 +94,8 @@ impl Store {
             .all(self.reads())
             .await?;
         let tenants: HashSet<String> = tenants.into_iter().collect();
-        let operations = latest.iter().filter(|(_, tenant)| tenants.contains(tenant)).map(|(id, _)| id.as_str());
+        let operations =
+            latest.iter().filter(|(_, tenant)| tenants.contains(tenant)).map(|(id, _)| id.as_str());
         let steps: Vec<(String, Option<Stamp>, Option<Stamp>)> = step::Entity::find()
             .select_only()
             .columns([step::Column::Key, step::Column::StartedAt, step::Column::FinishedAt])

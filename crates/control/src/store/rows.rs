@@ -11,26 +11,26 @@ use super::entity::{operation, signal, step};
 
 /// An operation's row.
 pub(super) fn operation_model(o: &Operation) -> Result<operation::Model, ReadError> {
-        Ok(operation::Model {
-            id: o.id.to_string(),
-            tenant_id: o.subject.clone(),
-            kind: o.kind.clone(),
-            parent_id: o.parent.map(|id| id.to_string()),
-            state: o.state.as_str().to_owned(),
-            version: o.version,
-            epoch: o.epoch,
-            input: o.input.clone(),
-            error: o.error.as_ref().map(serde_json::to_value).transpose()?,
-            error_step: o.error_step.clone(),
-            cancelled: o.cancelled,
-            created_at: o.created_at.into(),
-            updated_at: o.updated_at.into(),
-            finished_at: o.finished_at.map(Into::into),
-            expected_by: o.expected_by.map(Into::into),
-            stuck: o.stuck,
-            wake_at: o.wake_at.map(Into::into),
-            idle: o.idle,
-        })
+    Ok(operation::Model {
+        id: o.id.to_string(),
+        tenant_id: o.subject.clone(),
+        kind: o.kind.clone(),
+        parent_id: o.parent.map(|id| id.to_string()),
+        state: o.state.as_str().to_owned(),
+        version: o.version,
+        epoch: o.epoch,
+        input: o.input.clone(),
+        error: o.error.as_ref().map(serde_json::to_value).transpose()?,
+        error_step: o.error_step.clone(),
+        cancelled: o.cancelled,
+        created_at: o.created_at.into(),
+        updated_at: o.updated_at.into(),
+        finished_at: o.finished_at.map(Into::into),
+        expected_by: o.expected_by.map(Into::into),
+        stuck: o.stuck,
+        wake_at: o.wake_at.map(Into::into),
+        idle: o.idle,
+    })
 }
 
 impl TryFrom<operation::Model> for Operation {

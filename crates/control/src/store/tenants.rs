@@ -29,7 +29,9 @@ impl Store {
     /// Whether a living tenant has the name of this MAC (S4.48).
     pub async fn is_name_taken(&self, name_mac: &str) -> Result<bool, ReadError> {
         // The second condition is the index's own, so that it is used.
-        let living = Entity::find().filter(Column::NameMac.eq(name_mac)).filter(Expr::cust("status <> 'deprovisioned'"));
+        let living = Entity::find()
+            .filter(Column::NameMac.eq(name_mac))
+            .filter(Expr::cust("status <> 'deprovisioned'"));
         Ok(living.one(self.reads()).await?.is_some())
     }
 
@@ -51,8 +53,10 @@ impl Store {
 
     /// How many tenants there are of each status.
     pub async fn tenant_counts(&self) -> Result<BTreeMap<String, i64>, ReadError> {
-        let query = Entity::find().select_only().column(Column::Status).column_as(Column::Id.count(), "tenants");
-        let counts: Vec<(String, i64)> = query.group_by(Column::Status).into_tuple().all(self.reads()).await?;
+        let query =
+            Entity::find().select_only().column(Column::Status).column_as(Column::Id.count(), "tenants");
+        let counts: Vec<(String, i64)> =
+            query.group_by(Column::Status).into_tuple().all(self.reads()).await?;
         Ok(counts.into_iter().collect())
     }
 }

@@ -6,8 +6,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::Value;
-use tenantry_model::write::{Change, Columns};
 use tenantry_model::Write;
+use tenantry_model::write::{Change, Columns};
 
 use super::sql::{KEY_SEPARATOR, Role, Shape, Verb};
 use super::table::{Schema, Table};
@@ -115,7 +115,11 @@ impl Prepared {
             }
             Change::Upsert { row } => (shape(Verb::Upsert, 0, 0, json.add(Role::Set, &row)?, false), row),
             Change::Update { key, expect, set, bump } => {
-                let columns = (json.add(Role::Key, &key)?, json.add(Role::Expect, &expect)?, json.add(Role::Set, &set)?);
+                let columns = (
+                    json.add(Role::Key, &key)?,
+                    json.add(Role::Expect, &expect)?,
+                    json.add(Role::Set, &set)?,
+                );
                 let verb = if columns.2 == 0 && !bump { Verb::Check } else { Verb::Update };
                 (shape(verb, columns.0, columns.1, columns.2, bump), key)
             }
@@ -139,9 +143,10 @@ impl Prepared {
 
     /// The first wave after all items that may touch the same row.
     fn wave(&self, table: u8, row: u64, one_row: bool) -> u16 {
-        let before = self.items.iter().filter(|item| {
-            item.row == row || item.shape.table == table && !(one_row && item.one_row)
-        });
+        let before = self
+            .items
+            .iter()
+            .filter(|item| item.row == row || item.shape.table == table && !(one_row && item.one_row));
         before.map(|item| item.wave.saturating_add(1)).max().unwrap_or(0)
     }
 }

@@ -157,7 +157,9 @@ impl Worker {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(failed)) if Instant::now() + pause >= give_up => return Err(failed),
                 Ok(Err(_)) => tokio::time::sleep(pause).await,
-                Err(_) => return Err(Failed { cause: Cause::Lost, message: "no connection in time".to_owned() }),
+                Err(_) => {
+                    return Err(Failed { cause: Cause::Lost, message: "no connection in time".to_owned() });
+                }
             }
             pause = (pause * 2).min(Duration::from_secs(1));
         }

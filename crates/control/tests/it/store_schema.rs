@@ -115,7 +115,11 @@ async fn what_cannot_be_opened_says_why() {
         (&missing, "unable to open"),
         (&is_folder, "unable to open"),
     ] {
-        let error = Store::open(&StoreConfig { url: url.to_owned(), readers: 1 }).await.err().expect("refused").to_string();
+        let error = Store::open(&StoreConfig { url: url.to_owned(), readers: 1 })
+            .await
+            .err()
+            .expect("refused")
+            .to_string();
         assert!(error.contains(word), "{url}: {error}");
         assert!(!error.contains("secret"), "{error}");
     }

@@ -34,7 +34,10 @@ fn deed(n: usize) -> Write {
 }
 
 fn event(n: usize) -> Write {
-    Write::insert("events", json!({ "id": EventId::new(), "type": format!("t{n}"), "data": {}, "at": Timestamp::now() }))
+    Write::insert(
+        "events",
+        json!({ "id": EventId::new(), "type": format!("t{n}"), "data": {}, "at": Timestamp::now() }),
+    )
 }
 
 /// Writes in several batches, each sealed with a head of its own.

@@ -34,10 +34,7 @@ fn new_tenant(id: TenantId, unique: &str) -> Unit {
     Unit::new(vec![Write::insert_unique("tenants", tenant_row(id, unique)), event(id, "created")])
 }
 
-async fn at_once<T: Send + 'static>(
-    store: &Store,
-    units: Vec<(T, Unit)>,
-) -> Vec<(T, Result<(), Rejected>)> {
+async fn at_once<T: Send + 'static>(store: &Store, units: Vec<(T, Unit)>) -> Vec<(T, Result<(), Rejected>)> {
     let tasks = units.into_iter().map(|(name, unit)| {
         let store = store.clone();
         tokio::spawn(async move { (name, store.commit(unit).await) })

@@ -1,0 +1,190 @@
+//! The ledger contract passes the ledger in memory, and fails each of these ledgers that break one of its words.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use tenantry_engine::memory::MemoryLedger;
+use tenantry_engine::{Commit, CommitError, Ledger, Run, Signal, Step, Waiting};
+use tenantry_model::id::OperationId;
+use tenantry_model::{Write, write::Change};
+use tenantry_testkit::ledger_contract::{Subject, check};
+
+/// What a broken ledger does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    None,
+    ForgetsEffects,
+    ForgetsChildren,
+    ForgetsSignals,
+    KeepsAppliedSignals,
+    ReversesSignals,
+    SignalsNobody,
+    WritesEveryStep,
+    WritesNoStep,
+    TruncatesTimes,
+    IgnoresTheVersion,
+    IgnoresTheEpoch,
+    KeepsTheEpoch,
+    RefusesWithAnotherError,
+    LeavesEffectsOfRefused,
+    ListsEverything,
+    ListsWithoutSignals,
+    NotesAnything,
+    ForgetsNotes,
+}
+
+struct Faulty(MemoryLedger<Write>, Fault);
+
+impl Faulty {
+    fn is(&self, fault: Fault) -> bool {
+        self.1 == fault
+    }
+    async fn held(&self, id: OperationId) -> Option<Run> {
+        self.0.load(id).await.ok().flatten().map(|(run, _)| run)
+    }
+}
+
+#[async_trait]
+impl Ledger<Write> for Faulty {
+    async fn begin_epoch(&self) -> Result<i64, CommitError> {
+        let epoch = self.0.begin_epoch().await?;
+        Ok(if self.is(Fault::KeepsTheEpoch) { 1 } else { epoch })
+    }
+    async fn load(&self, id: OperationId) -> Result<Option<(Run, Vec<Signal>)>, CommitError> {
+        let mut found = self.0.load(id).await?;
+        if let Some((run, signals)) = &mut found {
+            if self.is(Fault::ReversesSignals) {
+                signals.reverse();
+            }
+            if self.is(Fault::TruncatesTimes) {
+                let micros = run.operation.created_at.micros();
+                run.operation.created_at = tenantry_model::Timestamp::from_micros(micros / 1_000 * 1_000);
+            }
+        }
+        Ok(found)
+    }
+    async fn commit(&self, mut commit: Commit<Write>) -> Result<(), CommitError> {
+        let mut run = Run::clone(&commit.run);
+        let held = self.held(run.operation.id).await;
+        match (self.1, &held) {
+            (Fault::ForgetsEffects, _) => commit.effects.clear(),
+            (Fault::ForgetsChildren, _) => commit.children.clear(),
+            (Fault::ForgetsSignals, _) => commit.signals.clear(),
+            (Fault::KeepsAppliedSignals, _) => commit.applied.clear(),
+            (Fault::WritesEveryStep, _) => {
+                commit.changed_steps = run.steps.iter().map(|s| s.key.clone()).collect()
+            }
+            (Fault::WritesNoStep, Some(_)) => commit.changed_steps.clear(),
+            (Fault::IgnoresTheVersion, Some(held)) => run.operation.version = held.operation.version + 1,
+            (Fault::IgnoresTheEpoch, Some(held)) => {
+                commit.expected_epoch = held.operation.epoch;
+                run.operation.epoch = i64::MAX;
+            }
+            _ => {}
+        }
+        commit.run = run.into();
+        let effects = commit.effects.clone();
+        let result = self.0.commit(commit).await;
+        if result.is_err() && self.is(Fault::LeavesEffectsOfRefused) {
+            if let Some(held) = held {
+                let mut run = held;
+                let expected_epoch = run.operation.epoch;
+                run.operation.version += 1;
+                let (run, none) = (run.into(), Vec::new());
+                let again = Commit {
+                    run,
+                    expected_epoch,
+                    changed_steps: none,
+                    applied: vec![],
+                    children: vec![],
+                    signals: vec![],
+                    effects,
+                };
+                self.0.commit(again).await?;
+            }
+        }
+        result.map_err(|error| {
+            if self.is(Fault::RefusesWithAnotherError) {
+                CommitError::Unavailable(error.to_string())
+            } else {
+                error
+            }
+        })
+    }
+    async fn unfinished(&self) -> Result<Vec<Waiting>, CommitError> {
+        let mut list = self.0.unfinished().await?;
+        if self.is(Fault::ListsEverything) {
+            let all = self.0.runs().into_iter().map(|run| Waiting {
+                id: run.operation.id,
+                idle: run.operation.idle,
+                wake_at: run.operation.wake_at,
+                signalled: false,
+            });
+            list = all.collect();
+        }
+        if self.is(Fault::ListsWithoutSignals) {
+            list.iter_mut().for_each(|waiting| waiting.signalled = false);
+        }
+        Ok(list)
+    }
+    async fn signal(
+        &self,
+        id: OperationId,
+        signal: Signal,
+        effects: Vec<Write>,
+    ) -> Result<bool, CommitError> {
+        Ok(self.0.signal(id, signal, effects).await? || self.is(Fault::SignalsNobody))
+    }
+    async fn note(&self, id: OperationId, epoch: i64, step: &Step) -> Result<(), CommitError> {
+        match self.1 {
+            Fault::ForgetsNotes => self.0.note(id, epoch, &Step { note: None, ..step.clone() }).await,
+            Fault::NotesAnything => self.0.note(id, epoch, step).await.or(Ok(())),
+            _ => self.0.note(id, epoch, step).await,
+        }
+    }
+}
+
+impl Subject for Faulty {
+    fn ledger(&self) -> &dyn Ledger<Write> {
+        self
+    }
+    async fn events(&self, tenant: &str) -> BTreeSet<String> {
+        let rows = self.0.effects().into_iter().filter_map(|write| match write.change {
+            Change::Insert { row, .. } if row["tenant_id"] == tenant => Some(row["id"].as_str()?.to_owned()),
+            _ => None,
+        });
+        rows.collect()
+    }
+}
+
+#[tokio::test]
+async fn the_ledger_in_memory_passes() {
+    check(&Faulty(MemoryLedger::default(), Fault::None)).await;
+}
+
+#[tokio::test]
+async fn every_fault_is_found() {
+    for fault in [
+        Fault::ForgetsEffects,
+        Fault::ForgetsChildren,
+        Fault::ForgetsSignals,
+        Fault::KeepsAppliedSignals,
+        Fault::ReversesSignals,
+        Fault::SignalsNobody,
+        Fault::WritesEveryStep,
+        Fault::WritesNoStep,
+        Fault::TruncatesTimes,
+        Fault::IgnoresTheVersion,
+        Fault::IgnoresTheEpoch,
+        Fault::KeepsTheEpoch,
+        Fault::RefusesWithAnotherError,
+        Fault::LeavesEffectsOfRefused,
+        Fault::ListsEverything,
+        Fault::ListsWithoutSignals,
+        Fault::NotesAnything,
+        Fault::ForgetsNotes,
+    ] {
+        let suite = tokio::spawn(async move { check(&Faulty(MemoryLedger::default(), fault)).await });
+        assert!(suite.await.is_err(), "a ledger that {fault:?} passes");
+    }
+}
