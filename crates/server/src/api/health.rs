@@ -1,0 +1,64 @@
+//! What machines ask of the server itself: is it alive, is it ready, how does it do, what can it do. No authority
+//! needed, so no names and no ids in the answers.
+
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::call::{Call, answer};
+use super::metrics::OPEN_METRICS;
+use super::problem::{Problem, Result};
+use super::route::{JSON, Route, public};
+
+/// How it is.
+#[derive(Serialize, JsonSchema)]
+struct Health {
+    /// `ok`.
+    status: &'static str,
+}
+
+/// The lines of the table.
+pub fn routes() -> Vec<Route> {
+    vec![
+        Route::new(Method::GET, "/livez", "get_liveness", "Is the process alive?", public(live))
+            .gives::<Health>(StatusCode::OK, "Yes."),
+        Route::new(Method::GET, "/readyz", "get_readiness", "Can it serve?", public(ready)).gives::<Health>(
+            StatusCode::OK,
+            "Yes. Otherwise 503: the registry does not answer, or the process is ending.",
+        ),
+        Route::new(Method::GET, "/metrics", "get_metrics", "Read metrics for Prometheus", public(metrics))
+            .gives_as::<String>(StatusCode::OK, Some(OPEN_METRICS), "OpenMetrics text.")
+            .gives_as::<String>(StatusCode::OK, Some("text/plain"), ""),
+        Route::new(Method::GET, "/openapi.json", "get_openapi", "Read this description", public(describe))
+            .gives::<Value>(StatusCode::OK, "OpenAPI 3.1."),
+    ]
+}
+
+async fn live(_: Call) -> Result {
+    answer(StatusCode::OK, &Health { status: "ok" })
+}
+
+async fn ready(call: Call) -> Result {
+    if call.app.draining.is_cancelled() {
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "the process is ending"));
+    }
+    call.control().ready().await?;
+    answer(StatusCode::OK, &Health { status: "ok" })
+}
+
+async fn metrics(call: Call) -> Result {
+    let text = call.app.metrics.read(call.control())?;
+    Ok(typed(text.into_response(), "application/openmetrics-text; version=1.0.0; charset=utf-8"))
+}
+
+async fn describe(call: Call) -> Result {
+    Ok(typed(call.app.description.clone().into_response(), JSON))
+}
+
+fn typed(mut response: Response, media: &'static str) -> Response {
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    response
+}

@@ -1,0 +1,148 @@
+//! Reads JSON from strangers: strict (a name twice in one object is an error, because two readers of such a document
+//! can understand two things), limited in depth by the parser, and silent about what it read: an error says where.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// Where and why a text is not JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// Counted from 1.
+    pub line: usize,
+    /// Counted from 1.
+    pub column: usize,
+    /// In words, without quoting.
+    pub reason: String,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the body is not valid JSON: {}, at line {}, column {}",
+            self.reason, self.line, self.column
+        )
+    }
+}
+
+/// The value that stands in the text.
+pub fn parse(bytes: &[u8]) -> Result<Value, Malformed> {
+    let text =
+        std::str::from_utf8(bytes).map_err(|error| at(bytes, error.valid_up_to(), "it is not UTF-8"))?;
+    serde_json::from_str::<Strict>(text).map(|strict| strict.0).map_err(|error| {
+        let words = error.to_string();
+        let reason = words.split(" at line ").next().unwrap_or("a syntax error").to_owned();
+        Malformed { line: error.line(), column: error.column(), reason }
+    })
+}
+
+fn at(bytes: &[u8], position: usize, reason: &str) -> Malformed {
+    let before = &bytes[..position.min(bytes.len())];
+    let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |newline| newline + 1);
+    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+    Malformed { line, column: before.len() - line_start + 1, reason: reason.to_owned() }
+}
+
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Self)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Strict(value)) = seq.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if object.contains_key(&name) {
+                return Err(de::Error::custom("a name stands twice in one object"));
+            }
+            let Strict(value) = map.next_value()?;
+            object.insert(name, value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn reads_what_serde_json_reads() {
+        let text = r#"{"a":[1,-2,3.5,true,null,"ü\u0041"],"b":{"c":{}}}"#;
+        assert_eq!(parse(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(parse(b" 7 ").unwrap(), json!(7));
+    }
+
+    #[test]
+    fn says_where_and_never_what() {
+        let cases: [(&[u8], usize, usize); 8] = [
+            (b"", 1, 0),
+            (b"{\"hunter2\": }", 1, 13),
+            (b"{\n \"a\": 1,\n \"a\": 2}", 3, 4),
+            (b"{\"a\": \"hunter2", 1, 14),
+            (b"[1] hunter2", 1, 5),
+            (b"{\"a\": 1e999}", 1, 11),
+            (b"\"\xff\"", 1, 2),
+            (b"{\n\"a\": \"\xc3\x28\"}", 2, 7),
+        ];
+        for (bytes, line, column) in cases {
+            let error = parse(bytes).unwrap_err();
+            assert_eq!(
+                (error.line, error.column),
+                (line, column),
+                "{:?}: {error}",
+                String::from_utf8_lossy(bytes)
+            );
+            assert!(!error.to_string().contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn depth_is_limited() {
+        let deep = |n| [vec![b'['; n], vec![b']'; n]].concat();
+        assert!(parse(&deep(127)).is_ok());
+        assert!(parse(&deep(200)).unwrap_err().reason.contains("recursion"));
+        assert!(parse(&deep(500_000)).is_err());
+    }
+}

@@ -1,0 +1,173 @@
+//! Problems: every answer of 400 and above (RFC 9457), and the one mapping from a use case's failure to a status.
+//! A problem names what is wrong and the fix; it never quotes the request's body, and never holds a cause.
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
+use serde::Serialize;
+use tenantry_control::error::{Error, ErrorKind, FieldError};
+
+/// The media type of problems.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// An answer that says why something was not done.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Problem {
+    /// Always `about:blank`: `code` says which problem it is.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// One sentence for people: what is wrong, and the fix.
+    pub detail: String,
+    /// A stable word for programs, such as `slug_taken`.
+    pub code: String,
+    /// Every faulty field of the request.
+    pub errors: Vec<FieldError>,
+    /// The request's id, also in the header `x-request-id` and in the log.
+    pub request_id: String,
+    /// Headers that the status asks for.
+    #[serde(skip)]
+    #[schemars(skip)]
+    headers: HeaderMap,
+    /// For the log only.
+    #[serde(skip)]
+    #[schemars(skip)]
+    cause: Option<String>,
+}
+
+/// What handlers return.
+pub type Result<T = Response> = std::result::Result<T, Problem>;
+
+impl Problem {
+    /// A problem of this status.
+    pub fn new(status: StatusCode, code: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            code: code.into(),
+            errors: Vec::new(),
+            request_id: String::new(),
+            headers: HeaderMap::new(),
+            cause: None,
+        }
+    }
+
+    /// With these faulty fields.
+    pub fn naming(self, errors: Vec<FieldError>) -> Self {
+        Self { errors, ..self }
+    }
+
+    /// With one more header.
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// What the log should know and the client should not.
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
+    }
+
+    /// The answer, once the request's id is known.
+    pub fn finish(mut self, request_id: &str) -> Response {
+        request_id.clone_into(&mut self.request_id);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response.headers_mut().extend(self.headers);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        response
+    }
+}
+
+/// The status of each sort of failure.
+pub const fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::Invalid | ErrorKind::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Conflict => StatusCode::CONFLICT,
+        ErrorKind::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+        ErrorKind::Gone => StatusCode::GONE,
+        ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let problem = Self {
+            errors: error.errors,
+            cause: error.cause,
+            ..Self::new(status(error.kind), error.code, error.message)
+        };
+        match error.kind {
+            ErrorKind::Unauthenticated => {
+                problem.with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tenantry\""))
+            }
+            ErrorKind::Unavailable => problem.with(RETRY_AFTER, HeaderValue::from_static("1")),
+            _ => problem,
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    /// Carries the problem to the outermost layer, which knows the request's id and writes the body.
+    fn into_response(self) -> Response {
+        let mut response =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_sort_has_its_status() {
+        let all = [
+            (ErrorKind::Invalid, 422),
+            (ErrorKind::Unauthenticated, 401),
+            (ErrorKind::Forbidden, 403),
+            (ErrorKind::NotFound, 404),
+            (ErrorKind::Conflict, 409),
+            (ErrorKind::PreconditionFailed, 412),
+            (ErrorKind::Gone, 410),
+            (ErrorKind::KeyReused, 422),
+            (ErrorKind::Unavailable, 503),
+            (ErrorKind::Internal, 500),
+        ];
+        for (kind, expected) in all {
+            assert_eq!(status(kind).as_u16(), expected, "{kind:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_cause_stays_inside() {
+        let problem = Problem::from(Error::internal("password=hunter2"));
+        assert_eq!(problem.cause(), Some("password=hunter2"));
+        let response = problem.finish("req_1");
+        assert_eq!(response.headers()[CONTENT_TYPE], PROBLEM_JSON);
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        assert!(text.contains("\"request_id\":\"req_1\"") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn a_client_learns_how_to_go_on() {
+        let unknown = Error::new(ErrorKind::Unauthenticated, "unauthenticated", "give a key");
+        assert!(Problem::from(unknown).finish("r").headers().contains_key(WWW_AUTHENTICATE));
+        assert_eq!(Problem::from(Error::unavailable("x")).finish("r").headers()[RETRY_AFTER], "1");
+    }
+}

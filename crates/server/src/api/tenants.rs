@@ -1,0 +1,217 @@
+//! `/v1/tenants`: sign-up, reading, labels, and a new try after a rollback.
+
+use std::collections::BTreeMap;
+
+use axum::http::header::{ETAG, LOCATION};
+use axum::http::{HeaderName, Method, StatusCode};
+use schemars::JsonSchema;
+use serde_json::json;
+use tenantry_control::access::{Caller, Permission};
+use tenantry_control::request::CreateTenant;
+use tenantry_control::view::{OperationView, Page, PlannedView, TenantView};
+use tenantry_control::{Created, TenantQuery};
+use tenantry_engine::OperationState;
+use tenantry_model::TenantStatus;
+
+use super::call::{Call, answer, with_header};
+use super::problem::{Problem, Result};
+use super::route::{CURSOR, IDEMPOTENCY_KEY, JSON, LIMIT, MERGE_PATCH, Param, Route, key};
+
+const DRY_RUN: Param = Param {
+    name: "dry_run",
+    about: "`true`: answer what would be done, and do nothing.",
+    schema: || json!({ "type": "boolean", "default": false }),
+    check: |text| match text {
+        "true" | "false" => Ok(()),
+        _ => Err("must be true or false".to_owned()),
+    },
+    required: false,
+};
+const STATUS: Param = Param {
+    name: "status",
+    about: "Only tenants in this status.",
+    schema: || json!({ "type": "string", "enum": TenantStatus::ALL }),
+    check: |text| match text.parse::<TenantStatus>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!("must be one of {}", TenantStatus::ALL.map(|s| s.to_string()).join(", "))),
+    },
+    required: false,
+};
+const PLAN: Param = Param::text("plan", "Only tenants on this plan.");
+const PREFER: Param = Param::text(
+    "Prefer",
+    "`wait=N`: answer once the tenant is active, at the latest after N seconds (at most 60).",
+);
+const IF_MATCH: Param =
+    Param::text("If-Match", "the ETag of the tenant as you read it, so that nobody's change is overwritten")
+        .needed();
+const CREATED: &[(&str, &str)] = &[
+    ("Location", "Where to look next."),
+    ("Preference-Applied", "How long this was waited for."),
+    ("Idempotent-Replayed", "`true` when the same key had made it before."),
+];
+const TAGGED: &[(&str, &str)] = &[("ETag", "The tenant's version, for If-Match.")];
+
+/// What may be changed directly.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct TenantPatch {
+    /// Labels to set; null removes one.
+    #[schemars(extend("maxProperties" = 64))]
+    #[expect(dead_code, reason = "describes what the use case reads as a patch")]
+    labels: Option<BTreeMap<String, Option<String>>>,
+}
+
+/// The lines of the table.
+pub fn routes() -> Vec<Route> {
+    use Permission as P;
+    vec![
+        Route::new(
+            Method::POST,
+            "/v1/tenants",
+            "create_tenant",
+            "Create a tenant",
+            key(P::CreateTenant, create),
+        )
+        .query(&[DRY_RUN])
+        .header(&[IDEMPOTENCY_KEY, PREFER])
+        .reads::<CreateTenant>(JSON)
+        .gives::<OperationView>(StatusCode::ACCEPTED, "The tenant is being made; follow the operation.")
+        .having(CREATED)
+        .gives::<TenantView>(StatusCode::CREATED, "The tenant is active: it was done within `Prefer: wait`.")
+        .having(CREATED)
+        .gives::<PlannedView>(StatusCode::OK, "With `dry_run`: what would be done.")
+        .fails(&[409]),
+        Route::new(
+            Method::GET,
+            "/v1/tenants",
+            "list_tenants",
+            "List tenants, newest first",
+            key(P::ReadTenants, list),
+        )
+        .query(&[LIMIT, CURSOR, STATUS, PLAN])
+        .gives::<Page<TenantView>>(StatusCode::OK, "A page."),
+        Route::new(
+            Method::GET,
+            "/v1/tenants/{id}",
+            "get_tenant",
+            "Read a tenant by id or slug",
+            key(P::ReadTenants, get),
+        )
+        .gives::<TenantView>(StatusCode::OK, "The tenant.")
+        .having(TAGGED)
+        .fails(&[404]),
+        Route::new(
+            Method::PATCH,
+            "/v1/tenants/{id}",
+            "update_tenant",
+            "Change a tenant's labels",
+            key(P::WriteTenants, update),
+        )
+        .header(&[IF_MATCH])
+        .reads::<TenantPatch>(MERGE_PATCH)
+        .gives::<TenantView>(StatusCode::OK, "The tenant as it is now.")
+        .having(TAGGED)
+        .fails(&[404, 412, 428]),
+        Route::new(
+            Method::POST,
+            "/v1/tenants/{id}/provision",
+            "provision_tenant",
+            "Make a tenant again whose onboarding was rolled back",
+            key(P::CreateTenant, provision),
+        )
+        .gives::<OperationView>(StatusCode::ACCEPTED, "The tenant is being made; follow the operation.")
+        .having(&[("Location", "The operation.")])
+        .fails(&[404, 409]),
+    ]
+}
+
+async fn create(call: Call, caller: Caller) -> Result {
+    if call.param("dry_run") == Some("true") {
+        return answer(StatusCode::OK, &call.control().plan_tenant(&caller, &call.body).await?);
+    }
+    let mut created = call.control().create_tenant(&caller, &call.body, call.idempotency_key()?).await?;
+    if let Some(patience) = call.patience()
+        && !created.operation.done
+    {
+        created.operation = call.control().wait(&caller, created.operation.id, patience).await?;
+    }
+    let response = match created.operation.state {
+        OperationState::Succeeded if call.patience().is_some() => active(&call, &created).await?,
+        _ => accepted(&created.operation)?,
+    };
+    let response = match call.patience() {
+        Some(patience) => {
+            let applied = format!("wait={}", patience.as_secs());
+            with_header(response, HeaderName::from_static("preference-applied"), &applied)?
+        }
+        None => response,
+    };
+    if created.replayed {
+        with_header(response, HeaderName::from_static("idempotent-replayed"), "true")
+    } else {
+        Ok(response)
+    }
+}
+
+/// 201 with the tenant as it is by now. Whoever may create may see what they created.
+async fn active(call: &Call, created: &Created) -> Result {
+    let tenant = call.control().tenant(&Caller::system(), &created.tenant.id.to_string()).await?;
+    let response = tagged(StatusCode::CREATED, &tenant)?;
+    with_header(response, LOCATION, &format!("/v1/tenants/{}", tenant.id))
+}
+
+/// 202 with the operation that goes on.
+fn accepted(operation: &OperationView) -> Result {
+    with_header(
+        answer(StatusCode::ACCEPTED, operation)?,
+        LOCATION,
+        &format!("/v1/operations/{}", operation.id),
+    )
+}
+
+async fn list(call: Call, caller: Caller) -> Result {
+    let query = TenantQuery { status: call.value("status"), plan: call.param("plan").map(str::to_owned) };
+    answer(StatusCode::OK, &call.control().tenants(&caller, &query, &call.page()?).await?)
+}
+
+async fn get(call: Call, caller: Caller) -> Result {
+    tagged(StatusCode::OK, &call.control().tenant(&caller, call.segment("id")).await?)
+}
+
+async fn update(call: Call, caller: Caller) -> Result {
+    let tenant = call.control().tenant(&caller, call.segment("id")).await?;
+    if !is_match(call.header("if-match")?.unwrap_or_default(), tenant.version) {
+        let detail = format!("the tenant has version {} by now; read it again", tenant.version);
+        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", detail));
+    }
+    let id = tenant.id.to_string();
+    tagged(StatusCode::OK, &call.control().update_tenant(&caller, &id, &call.body, tenant.version).await?)
+}
+
+async fn provision(call: Call, caller: Caller) -> Result {
+    accepted(&call.control().provision_again(&caller, call.segment("id")).await?)
+}
+
+fn tagged(status: StatusCode, tenant: &TenantView) -> Result {
+    with_header(answer(status, tenant)?, ETAG, &format!("\"{}\"", tenant.version))
+}
+
+/// Strong comparison (RFC 9110 §8.8.3.2) of If-Match's tags with a version.
+fn is_match(header: &str, version: i64) -> bool {
+    let tag = format!("\"{version}\"");
+    header.split(',').map(str::trim).any(|given| given == "*" || given == tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_match;
+
+    #[test]
+    fn tags_are_compared_strongly() {
+        assert!(is_match("\"3\"", 3) && is_match("\"1\", \"3\"", 3) && is_match("*", 3));
+        for no in ["", "3", "\"4\"", "W/\"3\"", "\"33\""] {
+            assert!(!is_match(no, 3), "{no}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Data on stdout: a table for people, JSON or YAML for programs. JSON and YAML are what the API answered, unchanged.
+
+use std::io::Write;
+
+use anyhow::Result;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::Value;
+
+/// How data is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Columns for people
+    Table,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+}
+
+/// Writes data.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// How.
+    pub format: Format,
+}
+
+/// A column: its heading, and where its value stands in an entry.
+pub type Column = (&'static str, &'static str);
+
+impl Output {
+    /// In this format.
+    pub fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    /// Entries of one kind.
+    pub fn list(&self, entries: &[Value], columns: &[Column]) -> Result<()> {
+        if self.format != Format::Table {
+            return self.value(&Value::from(entries.to_vec()));
+        }
+        let mut table = plain_table();
+        table.set_header(columns.iter().map(|(heading, _)| *heading));
+        for entry in entries {
+            table.add_row(columns.iter().map(|(_, at)| cell(entry.pointer(at).unwrap_or(&Value::Null))));
+        }
+        self.text(&trimmed(&table))
+    }
+
+    /// One thing, field by field.
+    pub fn one(&self, value: &Value) -> Result<()> {
+        if self.format != Format::Table {
+            return self.value(value);
+        }
+        let mut table = plain_table();
+        for (key, value) in value.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+            table.add_row([key.clone(), cell(value)]);
+        }
+        self.text(&trimmed(&table))
+    }
+
+    /// Anything, as it is: JSON, or YAML for people and for those who asked for it.
+    pub fn value(&self, value: &Value) -> Result<()> {
+        match self.format {
+            Format::Json => self.text(&serde_json::to_string_pretty(value)?),
+            Format::Table | Format::Yaml => self.text(yaml_serde::to_string(value)?.trim_end()),
+        }
+    }
+
+    /// A line or more. A reader that has gone away is no failure.
+    pub fn text(&self, text: &str) -> Result<()> {
+        let mut stdout = std::io::stdout().lock();
+        match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+            Err(why) if why.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            result => Ok(result?),
+        }
+    }
+}
+
+fn plain_table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+}
+
+/// Without the spaces that fill the last column.
+fn trimmed(table: &Table) -> String {
+    table
+        .lines()
+        .map(|line| {
+            line.trim_end().strip_prefix(' ').map(str::to_owned).unwrap_or(line.trim_end().to_owned())
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Array(entries) => entries.iter().map(cell).collect::<Vec<_>>().join(","),
+        Value::Object(fields) => {
+            fields.iter().map(|(key, value)| format!("{key}={}", cell(value))).collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn cells_are_short() {
+        assert_eq!(cell(&json!(null)), "-");
+        assert_eq!(cell(&json!(["a", "b"])), "a,b");
+        assert_eq!(cell(&json!({ "a": 1, "b": [true] })), "a=1 b=true");
+    }
+}

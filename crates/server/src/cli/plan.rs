@@ -1,0 +1,38 @@
+//! `tenantry plan`: what is sold.
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use super::Session;
+use super::output::Column;
+use crate::client::part;
+
+const COLUMNS: [Column; 6] = [
+    ("NAME", "/name"),
+    ("TITLE", "/title"),
+    ("TEMPLATE", "/template"),
+    ("MONTH", "/price_per_month"),
+    ("YEAR", "/price_per_year"),
+    ("CURRENCY", "/currency"),
+];
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the plans on offer; prices are in the currency's smallest unit
+    List,
+    /// Show a plan
+    Get {
+        /// Its name or alias
+        plan: String,
+    },
+}
+
+pub async fn run(command: Command, session: &Session) -> Result<()> {
+    let client = session.client()?;
+    match command {
+        Command::List => session.output.list(&client.list("/v1/plans", usize::MAX).await?, &COLUMNS),
+        Command::Get { plan } => {
+            session.output.one(&client.get(&format!("/v1/plans/{}", part(&plan))).await?)
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! `tenantry tenant`: create from files, list, get, provision.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+use futures::{StreamExt, stream};
+use serde_json::Value;
+use tenantry_control::FieldError;
+use tenantry_control::view::OperationView;
+use tenantry_engine::OperationState;
+
+use super::output::Column;
+use super::progress::{Board, length};
+use super::{Entry, Exit, Session, operation, read_entries};
+use crate::client::{Client, ClientError, part};
+
+const COLUMNS: [Column; 6] = [
+    ("ID", "/id"),
+    ("SLUG", "/slug"),
+    ("NAME", "/name"),
+    ("PLAN", "/plan"),
+    ("STATUS", "/status"),
+    ("CREATED", "/created_at"),
+];
+const PLANNED: [Column; 5] = [
+    ("SLUG", "/slug"),
+    ("PLAN", "/plan"),
+    ("TEMPLATE", "/template"),
+    ("VERSION", "/template_version"),
+    ("REGION", "/region"),
+];
+const PLANNED_STEPS: [Column; 6] = [
+    ("STEP", "/key"),
+    ("KIND", "/kind"),
+    ("PROVIDER", "/provider"),
+    ("NEEDS", "/needs"),
+    ("MODE", "/mode"),
+    ("NAME", "/name"),
+];
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create tenants from a file of requests; giving the same file again makes nothing twice
+    Create {
+        /// YAML (documents or a list), JSON (an object or an array) or JSON lines; `-` is stdin
+        #[arg(short, long, value_name = "FILE")]
+        file: PathBuf,
+        /// Wait until every tenant is active, and show the progress
+        #[arg(long)]
+        wait: bool,
+        /// Show what would be done, and do nothing
+        #[arg(long, conflicts_with = "wait")]
+        dry_run: bool,
+        /// Requests under way at the same time
+        #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+        concurrency: u16,
+    },
+    /// List tenants, newest first
+    List {
+        /// Only those in this status
+        #[arg(long)]
+        status: Option<String>,
+        /// Only those on this plan
+        #[arg(long)]
+        plan: Option<String>,
+        /// At most this many
+        #[arg(long, default_value_t = 1000, value_name = "N")]
+        limit: usize,
+    },
+    /// Show a tenant
+    Get {
+        /// Its id or slug
+        tenant: String,
+    },
+    /// Make a tenant again whose onboarding was rolled back
+    Provision {
+        /// Its id or slug
+        tenant: String,
+        /// Wait until it is active, and show the progress
+        #[arg(long)]
+        wait: bool,
+    },
+}
+
+pub async fn run(command: Command, session: &Session) -> Result<()> {
+    match command {
+        Command::Create { file, wait, dry_run, concurrency } => {
+            let (name, entries) = read(&file)?;
+            let batch =
+                Batch { name, client: session.client()?, board: Board::new(entries.len()), wait, dry_run };
+            batch.run(session, entries, concurrency.into()).await
+        }
+        Command::List { status, plan, limit } => {
+            let filters = [("status", status), ("plan", plan)]
+                .into_iter()
+                .filter_map(|(name, value)| Some(format!("{name}={}", part(&value?))));
+            let path = format!("/v1/tenants?{}", filters.collect::<Vec<_>>().join("&"));
+            let path = path.trim_end_matches(['?', '&']);
+            session.output.list(&session.client()?.list(path, limit).await?, &COLUMNS)
+        }
+        Command::Get { tenant } => {
+            session.output.one(&session.client()?.get(&format!("/v1/tenants/{}", part(&tenant))).await?)
+        }
+        Command::Provision { tenant, wait } => {
+            let client = session.client()?;
+            let operation = client.post(&format!("/v1/tenants/{}/provision", part(&tenant)), None).await?;
+            match operation.get("id").and_then(Value::as_str).filter(|_| wait) {
+                Some(id) => operation::watch(session, &client, id).await,
+                None => session.output.one(&operation),
+            }
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<(String, Vec<Entry>)> {
+    let name = if file == Path::new("-") { "stdin".to_owned() } else { file.display().to_string() };
+    let mut bytes = Vec::new();
+    match name.as_str() {
+        "stdin" => std::io::stdin().read_to_end(&mut bytes).context("cannot read stdin")?,
+        _ => std::fs::File::open(file)
+            .and_then(|mut file| file.read_to_end(&mut bytes))
+            .with_context(|| format!("cannot read {name}"))?,
+    };
+    let text =
+        String::from_utf8(bytes).map_err(|why| Exit::Failure.with(format!("{name} is not UTF-8: {why}")))?;
+    let entries = read_entries(&name, &text).map_err(|why| Exit::Failure.with(format!("{name}: {why}")))?;
+    Ok((name, entries))
+}
+
+/// Requests that are sent together.
+struct Batch {
+    name: String,
+    client: Client,
+    board: Board,
+    wait: bool,
+    dry_run: bool,
+}
+
+/// What came of one request: what to show, and whether it is a failure.
+struct Outcome {
+    shown: Value,
+    failed: Option<Exit>,
+}
+
+impl Batch {
+    async fn run(&self, session: &Session, entries: Vec<Entry>, concurrency: usize) -> Result<()> {
+        let count = entries.len();
+        let outcomes: Vec<Outcome> =
+            stream::iter(entries).map(|entry| self.one(entry)).buffered(concurrency).collect().await;
+        self.board.clear();
+        let failures: Vec<Exit> = outcomes.iter().filter_map(|outcome| outcome.failed).collect();
+        let shown: Vec<Value> =
+            outcomes.into_iter().map(|outcome| outcome.shown).filter(|shown| !shown.is_null()).collect();
+        self.print(session, &shown)?;
+        match failures.as_slice() {
+            [] => Ok(()),
+            // One reason for all of them is the exit code; of several, none is.
+            [first, rest @ ..] => {
+                let exit = if rest.iter().all(|exit| exit == first) { *first } else { Exit::Failure };
+                Err(exit.with(format!("{} of {count} requests failed", failures.len())))
+            }
+        }
+    }
+
+    fn print(&self, session: &Session, shown: &[Value]) -> Result<()> {
+        match (self.dry_run, self.wait) {
+            (true, _) if session.output.format == super::Format::Table => {
+                for planned in shown {
+                    session.output.list(std::slice::from_ref(planned), &PLANNED)?;
+                    let steps = planned.get("steps").and_then(Value::as_array).map(Vec::as_slice);
+                    session.output.list(steps.unwrap_or_default(), &PLANNED_STEPS)?;
+                }
+                Ok(())
+            }
+            (true, _) => session.output.value(&Value::from(shown.to_vec())),
+            (false, true) => session.output.list(shown, &COLUMNS),
+            (false, false) => session.output.list(shown, &operation::COLUMNS),
+        }
+    }
+
+    async fn one(&self, entry: Entry) -> Outcome {
+        let label = format!(
+            "{} (entry {})",
+            entry.name().chars().take(40).collect::<String>().escape_debug(),
+            entry.place
+        );
+        match self.send(&entry, &label).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                self.board.line(&format!("{}, entry {}: {}", self.name, entry.place, explain(&error)));
+                self.board.count();
+                Outcome { shown: Value::Null, failed: Some(Exit::of(&error.into())) }
+            }
+        }
+    }
+
+    async fn send(&self, entry: &Entry, label: &str) -> Result<Outcome, ClientError> {
+        if self.dry_run {
+            let shown = self.client.post("/v1/tenants?dry_run=true", Some(&entry.document)).await?;
+            return Ok(Outcome { shown, failed: None });
+        }
+        let (_, operation) = self.client.post_once("/v1/tenants", &entry.document, &entry.key()).await?;
+        if !self.wait {
+            self.board.count();
+            return Ok(Outcome { shown: operation, failed: None });
+        }
+        let view: OperationView = read_view(operation)?;
+        let mut place = self.board.place(label);
+        let view = self.client.follow(&view.id.to_string(), |view| place.show(view)).await?;
+        place.end(&format!("{label}: {}", ended(&view)));
+        if view.state != OperationState::Succeeded {
+            let exit = if view.done { Exit::OperationFailed } else { Exit::Conflict };
+            return Ok(Outcome { shown: Value::Null, failed: Some(exit) });
+        }
+        let shown = self.client.get(&format!("/v1/tenants/{}", view.tenant_id)).await?;
+        Ok(Outcome { shown, failed: None })
+    }
+}
+
+fn read_view(operation: Value) -> Result<OperationView, ClientError> {
+    serde_json::from_value(operation).map_err(|why| ClientError::Foreign(why.to_string()))
+}
+
+/// A refusal with the name of every faulty field.
+fn explain(error: &ClientError) -> String {
+    match error {
+        ClientError::Refused { errors, .. } if errors.len() == 1 && !errors[0].path.is_empty() => {
+            let FieldError { path, message } = &errors[0];
+            format!("{path}: {message}")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// How an operation ended, in one line.
+pub fn ended(view: &OperationView) -> String {
+    let took = view.finished_at.map(|end| end.since(view.created_at));
+    let took = took.map(|took: Duration| format!(" in {}", length(took))).unwrap_or_default();
+    match (view.state, &view.error) {
+        (OperationState::Succeeded, _) => format!("active{took}"),
+        (state, Some(error)) => {
+            let step = error.step.as_deref().map(|step| format!(" at {step}")).unwrap_or_default();
+            format!("{}{step}{took}: {}", state.as_str().replace('_', " "), error.message)
+        }
+        (state, None) => format!("{}{took}", state.as_str().replace('_', " ")),
+    }
+}

@@ -1,0 +1,324 @@
+//! What a process is told: the embedded defaults, then a file, then the environment. Checked as a whole before anything
+//! starts, with every fault named at once; unknown keys are faults.
+
+mod overlay;
+mod providers;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tenantry_control::FieldError;
+use tenantry_control::shape;
+
+pub use providers::{Providers, build};
+
+/// The defaults, which are also the documentation.
+pub const DEFAULTS: &str = include_str!("../tenantry.default.toml");
+
+/// Everything that can be set. `tenantry.default.toml` says what each key means.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "described where people read it, in tenantry.default.toml")]
+pub struct Config {
+    pub listen: String,
+    pub public_url: Option<String>,
+    pub data_dir: PathBuf,
+    pub admin_key_file: Option<PathBuf>,
+    pub region: String,
+    pub locale: String,
+    pub store: Store,
+    pub keyring: Keyring,
+    #[serde(default)]
+    pub files: Files,
+    pub executor: Executor,
+    pub shutdown: Shutdown,
+    pub log: Log,
+    #[serde(default)]
+    pub providers: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Store {
+    #[schemars(extend("x-secret" = true))]
+    pub url: Option<String>,
+    #[schemars(range(min = 1, max = 256))]
+    pub readers: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Keyring {
+    #[schemars(extend("x-secret" = true))]
+    pub url: Option<String>,
+    pub master_key_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Files {
+    pub templates: Option<PathBuf>,
+    pub catalogue: Option<PathBuf>,
+    pub migrations: Option<PathBuf>,
+    pub seeds: Option<PathBuf>,
+    pub mail: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Executor {
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_active: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Shutdown {
+    #[schemars(range(max = 5000))]
+    pub delay_ms: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Log {
+    pub format: LogFormat,
+    pub filter: String,
+}
+
+/// How records of the log look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Every fault of a configuration.
+#[derive(Debug)]
+pub struct Faults(pub Vec<FieldError>);
+
+impl std::fmt::Display for Faults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the configuration is not valid:")?;
+        for FieldError { path, message } in &self.0 {
+            let colon = if path.is_empty() { "" } else { ": " };
+            write!(f, "\n  {path}{colon}{message}")?;
+        }
+        Ok(())
+    }
+}
+impl std::error::Error for Faults {}
+
+impl Config {
+    /// Defaults, then this file, then the environment.
+    pub fn load(file: Option<&Path>) -> Result<Self, Faults> {
+        let text = match file {
+            None => None,
+            Some(file) => Some(std::fs::read_to_string(file).map_err(|why| {
+                Faults(vec![FieldError::new("", format!("cannot read {}: {why}", file.display()))])
+            })?),
+        };
+        Self::read(
+            text.as_deref().unwrap_or_default(),
+            std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))),
+        )
+    }
+
+    /// The configuration of `tenantry dev`: defaults in one folder, and the environment.
+    pub fn dev(folder: &Path, listen: SocketAddr) -> Result<Self, Faults> {
+        let mut config = Self::load(None)?;
+        config.listen = listen.to_string();
+        folder.clone_into(&mut config.data_dir);
+        config.log.format = LogFormat::Text;
+        Ok(config)
+    }
+
+    /// From a file's text and environment variables.
+    pub fn read(text: &str, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Faults> {
+        let schema = schema();
+        let mut faults = Vec::new();
+        let mut value = parse(DEFAULTS)?;
+        overlay::merge(&mut value, parse(text)?);
+        faults.extend(overlay::environment(&mut value, &schema, environment));
+        faults.extend(shape::faults(&schema, &value));
+        faults.extend(meaning(&value));
+        if !faults.is_empty() {
+            return Err(Faults(faults));
+        }
+        serde_json::from_value(value).map_err(|why| Faults(vec![FieldError::new("", why)]))
+    }
+
+    /// What holds in the end, with passwords hidden.
+    pub fn shown(&self) -> Value {
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        for pointer in ["/store/url", "/keyring/url"] {
+            if let Some(Value::String(url)) = value.pointer_mut(pointer) {
+                *url = overlay::without_password(url);
+            }
+        }
+        value
+    }
+
+    /// Where clients reach the server that listens on `address`.
+    pub fn url(&self, address: SocketAddr) -> String {
+        self.public_url.clone().unwrap_or_else(|| format!("http://{address}"))
+    }
+
+    /// The registry's database.
+    pub fn store_url(&self) -> String {
+        self.store.url.clone().unwrap_or_else(|| self.sqlite("registry.db"))
+    }
+
+    /// The keyring's database.
+    pub fn keyring_url(&self) -> String {
+        self.keyring.url.clone().unwrap_or_else(|| self.sqlite("keyring.db"))
+    }
+
+    /// The file of the key that wraps all others, and whether it may be made.
+    pub fn master_key(&self) -> (PathBuf, bool) {
+        match &self.keyring.master_key_file {
+            Some(file) => (file.clone(), false),
+            None => (self.data_dir.join("master.key"), true),
+        }
+    }
+
+    /// The file of the first admin key.
+    pub fn admin_key(&self) -> PathBuf {
+        self.admin_key_file.clone().unwrap_or_else(|| self.data_dir.join("admin.key"))
+    }
+
+    fn sqlite(&self, file: &str) -> String {
+        format!("sqlite://{}", self.data_dir.join(file).display())
+    }
+}
+
+/// The shape of a configuration.
+pub fn schema() -> Value {
+    let inline = |settings: &mut SchemaSettings| settings.inline_subschemas = true;
+    SchemaSettings::draft2020_12().with(inline).into_generator().into_root_schema_for::<Config>().to_value()
+}
+
+fn parse(text: &str) -> Result<Value, Faults> {
+    let fault = |why: String| Faults(vec![FieldError::new("", why)]);
+    let table: toml::Table = toml::from_str(text).map_err(|why| fault(why.to_string()))?;
+    serde_json::to_value(table).map_err(|why| fault(why.to_string()))
+}
+
+/// What the schema cannot say. Looks at the merged document, so that it finds its faults beside those of shape.
+fn meaning(value: &Value) -> Vec<FieldError> {
+    let mut faults = Vec::new();
+    let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
+    let mut check = |path: &str, fault: Option<String>| {
+        faults.extend(fault.map(|message| FieldError::new(path, message)));
+    };
+    let listen = text("/listen").filter(|listen| listen.parse::<SocketAddr>().is_err());
+    check("listen", listen.map(|_| "must be an IP address and a port, such as 127.0.0.1:7780".to_owned()));
+    let is_web = |url: &str| url.starts_with("http://") || url.starts_with("https://");
+    let public = text("/public_url").filter(|url| !is_web(url) || url.ends_with('/'));
+    check(
+        "public_url",
+        public.map(|_| "must begin with http:// or https:// and have no slash at its end".to_owned()),
+    );
+    for path in ["store.url", "keyring.url"] {
+        let url = text(&format!("/{}", path.replace('.', "/")));
+        let wrong =
+            url.filter(|url| !["sqlite:", "postgres://", "postgresql://"].iter().any(|s| url.starts_with(s)));
+        check(path, wrong.map(|_| "must begin with sqlite: or postgres://".to_owned()));
+    }
+    if let (Some(store), Some(keyring)) = (text("/store/url"), text("/keyring/url"))
+        && store == keyring
+    {
+        let message =
+            "must not be the registry's database: a backup of one must not hold the other".to_owned();
+        check("keyring.url", Some(message));
+    }
+    let filter =
+        text("/log/filter").map(|filter| filter.parse::<tracing_subscriber::EnvFilter>().map(|_| ()));
+    check("log.filter", filter.and_then(Result::err).map(|why| format!("cannot be understood: {why}")));
+    for (path, is_file) in [
+        ("keyring.master_key_file", true),
+        ("files.catalogue", true),
+        ("files.templates", false),
+        ("files.migrations", false),
+        ("files.seeds", false),
+        ("files.mail", false),
+    ] {
+        let Some(found) = text(&format!("/{}", path.replace('.', "/"))).map(Path::new) else { continue };
+        let message = match (is_file, found.is_file(), found.is_dir()) {
+            (true, true, _) | (false, _, true) => continue,
+            (true, ..) => format!("there is no file {}", found.display()),
+            (false, ..) => format!("there is no folder {}", found.display()),
+        };
+        check(path, Some(message));
+    }
+    faults.extend(providers::faults(value));
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(text: &str, environment: &[(&str, &str)]) -> Vec<String> {
+        let environment = environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        let faults = Config::read(text, environment).err().map(|faults| faults.0).unwrap_or_default();
+        faults.into_iter().map(|fault| fault.path).collect()
+    }
+
+    #[test]
+    fn the_defaults_hold() {
+        let config = Config::read("", []).unwrap();
+        assert_eq!(config.store_url(), "sqlite://tenantry-data/registry.db");
+        assert_eq!(config.master_key(), (PathBuf::from("tenantry-data/master.key"), true));
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        let text = "listen = 'here'\ncolour = 'red'\n[store]\nurl = 'mysql://x'\nreaders = 0\n[log]\nformat = 'xml'\n\
+                    [files]\nseeds = '/nowhere/at/all'\n[providers.carrier_pigeon]\n[providers.outbox]\nform = 'x'\n";
+        let mut found = paths(text, &[("TENANTRY_EXECUTOR_MAX_ACTIVE", "many")]);
+        found.sort();
+        assert_eq!(
+            found,
+            [
+                "colour",
+                "executor.max_active",
+                "files.seeds",
+                "listen",
+                "log.format",
+                "providers.carrier_pigeon",
+                "providers.outbox.form",
+                "store.readers",
+                "store.url"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_environment_wins() {
+        let environment = [
+            ("TENANTRY_LISTEN".to_owned(), "0.0.0.0:1".to_owned()),
+            ("TENANTRY_STORE_READERS".to_owned(), "7".to_owned()),
+        ];
+        let config = Config::read("listen = '127.0.0.1:2'", environment).unwrap();
+        assert_eq!((config.listen.as_str(), config.store.readers), ("0.0.0.0:1", 7));
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let config = Config::read("[store]\nurl = 'postgres://me:hunter2@db/x'", []).unwrap();
+        assert_eq!(config.shown()["store"]["url"], "postgres://me:***@db/x");
+    }
+}

@@ -1,0 +1,128 @@
+//! The providers of this process: the registration list, and each one's table of the configuration. Paths that a table
+//! leaves out lie in the data folder.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use tenantry_control::{FieldError, shape};
+use tenantry_model::Failure;
+use tenantry_providers::billing_builtin::{self, BillingBuiltin};
+use tenantry_providers::config_builtin::{self, ConfigBuiltin};
+use tenantry_providers::database_sqlite_pool::{self, DatabaseSqlitePool};
+use tenantry_providers::exec::{self, Exec};
+use tenantry_providers::http::{self, Http};
+use tenantry_providers::identity_builtin::{self, IdentityBuiltin};
+use tenantry_providers::mail_outbox::{self, MailOutbox};
+use tenantry_providers::{Data, Registry};
+
+use super::Config;
+
+const DATABASE: &str = "sqlite_pool";
+const IDENTITY: &str = "builtin_identity";
+const CONFIG: &str = "builtin_config";
+const BILLING: &str = "builtin_billing";
+const MAIL: &str = "outbox";
+const EXEC: &str = "exec";
+const HTTP: &str = "http";
+
+/// Who makes resources, and who keeps tenants' rows.
+pub struct Providers {
+    /// All of them.
+    pub registry: Registry,
+    /// The one behind the embedded data endpoint.
+    pub data: Arc<dyn Data>,
+}
+
+/// A table of the configuration over the paths that the data folder gives.
+struct Table<'a> {
+    name: &'static str,
+    schema: fn() -> Value,
+    defaults: Value,
+    given: Option<&'a Value>,
+}
+
+impl Table<'_> {
+    fn value(&self) -> Value {
+        let mut value = self.defaults.clone();
+        super::overlay::merge(&mut value, self.given.cloned().unwrap_or_else(|| json!({})));
+        value
+    }
+
+    fn faults(&self) -> Vec<FieldError> {
+        let at =
+            |path: &str| format!("providers.{}{}{path}", self.name, if path.is_empty() { "" } else { "." });
+        let found = shape::faults(&(self.schema)(), &self.value());
+        found.into_iter().map(|fault| FieldError::new(at(&fault.path), fault.message)).collect()
+    }
+
+    fn read<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_value(self.value())
+            .with_context(|| format!("the table providers.{} does not fit", self.name))
+    }
+}
+
+fn schema<T: JsonSchema>() -> Value {
+    schemars::schema_for!(T).to_value()
+}
+
+/// Every table, whether it is given or not.
+fn tables<'a>(data_dir: &Path, files: &Map<String, Value>, given: &'a Map<String, Value>) -> [Table<'a>; 7] {
+    let table =
+        |name: &'static str, schema, defaults| Table { name, schema, defaults, given: given.get(name) };
+    let file = |key: &str| files.get(key).cloned().unwrap_or(Value::Null);
+    let database = json!({ "file": data_dir.join("tenants.db"), "migrations": file("migrations"), "seeds": file("seeds") });
+    let mail = json!({ "folder": data_dir.join("outbox"), "templates": file("mail") });
+    [
+        table(DATABASE, schema::<database_sqlite_pool::Config>, database),
+        table(IDENTITY, schema::<identity_builtin::Config>, json!({})),
+        table(CONFIG, schema::<config_builtin::Config>, json!({})),
+        table(BILLING, schema::<billing_builtin::Config>, json!({})),
+        table(MAIL, schema::<mail_outbox::Config>, mail),
+        table(EXEC, schema::<exec::Config>, json!({})),
+        table(HTTP, schema::<http::Config>, json!({})),
+    ]
+}
+
+/// What is wrong with the tables of a whole configuration that may itself be faulty.
+pub fn faults(config: &Value) -> Vec<FieldError> {
+    let none = Map::new();
+    let object = |key: &str| config.get(key).and_then(Value::as_object).unwrap_or(&none);
+    let given = object("providers");
+    let tables = tables(Path::new("."), object("files"), given);
+    let unknown = given.keys().filter(|name| !tables.iter().any(|table| table.name == **name));
+    let unknown = unknown.map(|name| {
+        let known = tables.each_ref().map(|table| table.name).join(", ");
+        FieldError::new(format!("providers.{name}"), format!("there is no such provider; there are {known}"))
+    });
+    let faulty =
+        tables.iter().filter(|table| table.name != HTTP || table.given.is_some()).flat_map(Table::faults);
+    unknown.chain(faulty).collect()
+}
+
+/// The providers that the configuration asks for. The first of a kind is what a step gets that names none.
+pub async fn build(config: &Config) -> Result<Providers> {
+    let failed = |failure: Failure| anyhow::anyhow!(failure.message);
+    let files = serde_json::to_value(&config.files)?;
+    let none = Map::new();
+    let [database, identity, settings, billing, mail, exec, http] =
+        tables(&config.data_dir, files.as_object().unwrap_or(&none), &config.providers);
+    let pool = DatabaseSqlitePool::new(database.read()?)
+        .await
+        .map_err(failed)
+        .context("the provider sqlite_pool")?;
+    let mut registry = Registry::default()
+        .add(pool.clone())
+        .add(IdentityBuiltin::new(identity.read()?))
+        .add(ConfigBuiltin::new(settings.read()?))
+        .add(BillingBuiltin::new(billing.read()?))
+        .add(MailOutbox::new(mail.read()?).map_err(failed).context("the provider outbox")?)
+        .add(Exec::new(exec.read()?));
+    if http.given.is_some() {
+        registry = registry.add(Http::new(http.read()?).map_err(failed).context("the provider http")?);
+    }
+    Ok(Providers { registry, data: Arc::new(pool) })
+}
