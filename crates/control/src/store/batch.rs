@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use super::connection::{Connection, Failed};
 use super::sql::{Shape, Verb};
-use super::unit::{Prepared, Rejected};
+use super::unit::{Cell, Prepared, Rejected};
 use super::writer::Statements;
 
 /// How a transaction ended, with one answer per unit (none: passed).
@@ -48,17 +48,16 @@ pub(super) async fn attempt(
         for group in groups(units, wave) {
             let table = statements.schema.at(group.shape.table).name;
             let members = || group.members.iter().filter(|(unit, _)| rejected[*unit].is_none());
-            if members().next().is_none() {
+            let rows: Vec<&[Cell]> =
+                members().map(|(unit, item)| units[*unit].items[*item].cells.as_slice()).collect();
+            if rows.is_empty() {
                 continue;
             }
-            let rows = array(members().map(|(unit, item)| units[*unit].items[*item].json.as_slice()));
-            let text = statements.text(group.shape);
+            let keys = connection.run(statements, group.shape, &rows).await.map_err(|e| (e, table))?;
             if !group.shape.returns_keys() {
                 members().for_each(|(unit, _)| wrote[*unit] = true);
-                connection.run(text, rows).await.map_err(|e| (e, table))?;
                 continue;
             }
-            let keys = connection.keys(text, rows).await.map_err(|e| (e, table))?;
             let passed: HashSet<&str> = keys.iter().map(String::as_str).collect();
             for (unit, item) in &group.members {
                 let key = &units[*unit].items[*item].key;
@@ -107,17 +106,4 @@ fn groups(units: &[&Prepared], wave: u16) -> Vec<Group> {
         Verb::Upsert | Verb::Insert | Verb::InsertAbsent => 5,
     });
     groups
-}
-
-fn array<'a>(rows: impl Iterator<Item = &'a [u8]>) -> String {
-    let mut text = vec![b'['];
-    for (n, row) in rows.enumerate() {
-        if n > 0 {
-            text.push(b',');
-        }
-        text.extend_from_slice(row);
-    }
-    text.push(b']');
-    // Each row was rendered by serde_json, so this is UTF-8.
-    String::from_utf8(text).unwrap_or_default()
 }

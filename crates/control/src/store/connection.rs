@@ -8,13 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions};
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
+    SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor as _};
+use sqlx::{Arguments as _, AssertSqlSafe, ConnectOptions, Connection as _, Executor as _};
 
-use super::sql::Dialect;
+use super::sql::{Dialect, Shape};
+use super::table::{Kind, Table};
+use super::unit::Cell;
+use super::writer::Statements;
 
 /// How long a statement may wait for a lock, or run, before it is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -99,7 +103,7 @@ fn sqlite(path: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(PATIENCE)
-        .statement_cache_capacity(256)
+        .statement_cache_capacity(1024)
         .pragma("secure_delete", "on")
         // Fewer, larger checkpoints: each one writes the same hot pages again.
         .pragma("wal_autocheckpoint", "4000")
@@ -231,23 +235,41 @@ impl Connection {
         .map_err(Failed::from)
     }
 
-    /// Runs a statement on these rows.
-    pub async fn run(&mut self, sql: Arc<str>, rows: String) -> Result<(), Failed> {
+    /// Runs the statement of a shape on these rows, and returns the keys that it returns.
+    pub(super) async fn run(
+        &mut self,
+        statements: &mut Statements,
+        shape: Shape,
+        rows: &[&[Cell]],
+    ) -> Result<Vec<String>, Failed> {
         match self {
-            Self::Sqlite(c) => sqlx::query(AssertSqlSafe(sql)).bind(rows).execute(&mut **c).await.map(drop),
-            Self::Postgres(c) => sqlx::query(AssertSqlSafe(sql)).bind(rows).execute(&mut **c).await.map(drop),
+            Self::Sqlite(c) => {
+                let mut keys = Vec::new();
+                let mut rest = rows;
+                while !rest.is_empty() {
+                    let (now, later) = rest.split_at(sqlite_rows(rest.len(), rest[0].len()));
+                    let text = AssertSqlSafe(statements.text(shape, now.len()));
+                    let arguments = sqlite_arguments(now)?;
+                    if shape.returns_keys() {
+                        keys.extend(sqlx::query_scalar_with(text, arguments).fetch_all(&mut **c).await?);
+                    } else {
+                        sqlx::query_with(text, arguments).execute(&mut **c).await?;
+                    }
+                    rest = later;
+                }
+                Ok(keys)
+            }
+            Self::Postgres(c) => {
+                let text = AssertSqlSafe(statements.text(shape, 0));
+                let arguments = postgres_arguments(statements.schema.at(shape.table), shape, rows)?;
+                if shape.returns_keys() {
+                    Ok(sqlx::query_scalar_with(text, arguments).fetch_all(&mut **c).await?)
+                } else {
+                    sqlx::query_with(text, arguments).execute(&mut **c).await?;
+                    Ok(Vec::new())
+                }
+            }
         }
-        .map_err(Failed::from)
-    }
-
-    /// Runs a statement on these rows and returns the keys that it returns.
-    pub async fn keys(&mut self, sql: Arc<str>, rows: String) -> Result<Vec<String>, Failed> {
-        let sql = AssertSqlSafe(sql);
-        match self {
-            Self::Sqlite(c) => sqlx::query_scalar(sql).bind(rows).fetch_all(&mut **c).await,
-            Self::Postgres(c) => sqlx::query_scalar(sql).bind(rows).fetch_all(&mut **c).await,
-        }
-        .map_err(Failed::from)
     }
 
     /// The registry's epoch, held against change until the transaction ends.
@@ -271,4 +293,44 @@ impl Connection {
             tracing::debug!(%error, "the writer's connection did not close in order");
         }
     }
+}
+
+/// How many of `rows` rows with `columns` values each go into one SQLite statement: a power of two, so that there are
+/// few texts, and within SQLite's number of parameters.
+fn sqlite_rows(rows: usize, columns: usize) -> usize {
+    const MOST_ROWS: usize = 64;
+    const MOST_PARAMETERS: usize = 32_766;
+    let most = rows.min(MOST_ROWS).min(MOST_PARAMETERS / columns.max(1)).max(1);
+    1 << most.ilog2()
+}
+
+fn sqlite_arguments(rows: &[&[Cell]]) -> Result<SqliteArguments, Failed> {
+    let mut arguments = SqliteArguments::default();
+    for cell in rows.iter().copied().flatten() {
+        let added = match cell {
+            Cell::Null => arguments.add(None::<i64>),
+            Cell::Int(value) => arguments.add(*value),
+            Cell::Bool(value) => arguments.add(*value),
+            Cell::Text(value) => arguments.add(Arc::clone(value)),
+        };
+        added.map_err(sqlx::Error::Encode)?;
+    }
+    Ok(arguments)
+}
+
+/// One array per column.
+fn postgres_arguments(table: &Table, shape: Shape, rows: &[&[Cell]]) -> Result<PgArguments, Failed> {
+    let mut arguments = PgArguments::default();
+    for (n, i) in shape.columns().enumerate() {
+        let column = rows.iter().map(|row| &row[n]);
+        let added = match table.columns[i].kind {
+            Kind::Int | Kind::BigInt => arguments.add(column.map(Cell::int).collect::<Vec<Option<i64>>>()),
+            Kind::Bool => arguments.add(column.map(Cell::bool).collect::<Vec<Option<bool>>>()),
+            Kind::Text | Kind::Json | Kind::Time => {
+                arguments.add(column.map(Cell::text).collect::<Vec<Option<&str>>>())
+            }
+        };
+        added.map_err(sqlx::Error::Encode)?;
+    }
+    Ok(arguments)
 }

@@ -1,5 +1,6 @@
-//! The text of the writer's statements. One statement changes any number of rows of one table: the rows are its only
-//! parameter, a JSON array, so its text depends on the shape of the change alone and stays prepared.
+//! The text of the writer's statements. One statement changes many rows of one table, and stays prepared: on
+//! PostgreSQL the rows come as one array per column, so the text depends on the shape of the change alone; on SQLite
+//! they come one by one as parameters of a VALUES list, so it also depends on how many there are.
 //!
 //! Names come from the entities, never from input; they are quoted all the same.
 
@@ -53,26 +54,28 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// The columns of a row's parameters, in order.
+    pub fn columns(&self) -> impl Iterator<Item = usize> {
+        bits(self.key).chain(bits(self.expect)).chain(bits(self.set))
+    }
+
     /// Whether the statement returns the keys of the rows that passed.
     pub fn returns_keys(&self) -> bool {
         matches!(self.verb, Verb::InsertGuard | Verb::Check) || self.verb == Verb::Update && self.expect != 0
     }
 }
 
-/// Where a value stands in a row of the parameter.
+/// Where a value stands among a row's parameters: it chooses the row, is compared, or is written.
 #[derive(Clone, Copy)]
-pub enum Role {
-    /// Chooses the row.
+enum Role {
     Key,
-    /// Is compared.
     Expect,
-    /// Is written.
     Set,
 }
 
 impl Role {
-    /// The letter before the column's number in the parameter.
-    pub const fn letter(self) -> char {
+    /// The letter before the column's number.
+    const fn letter(self) -> char {
         match self {
             Self::Key => 'k',
             Self::Expect => 'e',
@@ -84,10 +87,10 @@ impl Role {
 /// Separates the columns of a composite key where it travels as one text.
 pub const KEY_SEPARATOR: char = '\u{1f}';
 
-/// The statement for a shape.
-pub fn statement(schema: &Schema, shape: Shape, dialect: Dialect) -> String {
+/// The statement for a shape; on SQLite, for this many rows.
+pub fn statement(schema: &Schema, shape: Shape, dialect: Dialect, rows: usize) -> String {
     let text = Text { table: schema.at(shape.table), shape, dialect };
-    match shape.verb {
+    let statement = match shape.verb {
         Verb::Insert => text.insert(""),
         Verb::InsertGuard => text.insert(&format!(" ON CONFLICT DO NOTHING RETURNING {}", text.key_text(""))),
         Verb::InsertAbsent => text.insert(&format!(" ON CONFLICT ({}) DO NOTHING", text.key_columns())),
@@ -95,6 +98,10 @@ pub fn statement(schema: &Schema, shape: Shape, dialect: Dialect) -> String {
         Verb::Update => text.update(),
         Verb::Check => text.check(),
         Verb::Delete => text.delete(),
+    };
+    match dialect {
+        Dialect::Sqlite => format!("{}{statement}", text.values(rows)),
+        Dialect::Postgres => statement,
     }
 }
 
@@ -147,7 +154,7 @@ impl Text<'_> {
         // The lock keeps the condition true until the transaction ends; SQLite has one writer anyway.
         let lock = if self.dialect == Dialect::Postgres { " FOR SHARE OF t" } else { "" };
         format!(
-            "SELECT {} FROM {} JOIN \"{}\" AS t ON {}{lock}",
+            "SELECT {} FROM {} CROSS JOIN \"{}\" AS t WHERE {}{lock}",
             self.key_text("t."),
             self.rows(),
             self.table.name,
@@ -165,33 +172,42 @@ impl Text<'_> {
         )
     }
 
-    /// The rows of the parameter as a table `r`.
+    /// The rows as a table `r`.
     fn rows(&self) -> String {
         match self.dialect {
-            Dialect::Sqlite => "json_each(?1) AS r".to_owned(),
+            Dialect::Sqlite => "r".to_owned(),
             Dialect::Postgres => {
-                let columns = [
-                    (Role::Key, self.shape.key),
-                    (Role::Expect, self.shape.expect),
-                    (Role::Set, self.shape.set),
-                ];
-                let columns = columns.into_iter().flat_map(|(role, set)| {
-                    bits(set).map(move |i| format!("{}{i} {}", role.letter(), self.postgres_type(i)))
+                let arrays = self.shape.columns().zip(1..).map(|(i, n)| match self.table.columns[i].kind {
+                    Kind::Int | Kind::BigInt => format!("${n}::bigint[]"),
+                    Kind::Bool => format!("${n}::boolean[]"),
+                    Kind::Text | Kind::Json | Kind::Time => format!("${n}::text[]"),
                 });
-                format!("json_to_recordset($1::json) AS r({})", join(columns))
+                format!("unnest({}) AS r({})", join(arrays), self.names())
             }
         }
     }
 
+    /// SQLite's table `r`.
+    fn values(&self, rows: usize) -> String {
+        let row = format!("({})", join(self.shape.columns().map(|_| "?".to_owned())));
+        format!("WITH r({}) AS (VALUES {}) ", self.names(), join((0..rows).map(|_| row.clone())))
+    }
+
+    /// The names of `r`'s columns.
+    fn names(&self) -> String {
+        let Shape { key, expect, set, .. } = self.shape;
+        let roles = [(Role::Key, key), (Role::Expect, expect), (Role::Set, set)];
+        join(
+            roles.into_iter().flat_map(|(role, set)| bits(set).map(move |i| format!("{}{i}", role.letter()))),
+        )
+    }
+
     fn value(&self, role: Role, i: usize) -> String {
-        let (letter, column) = (role.letter(), &self.table.columns[i]);
-        // JSON null in a column that may be null is NULL; in one that may not, it is the JSON value null.
-        match (self.dialect, column.kind, column.nullable) {
-            (Dialect::Sqlite, Kind::Json, true) => format!("nullif(r.value->'{letter}{i}', 'null')"),
-            (Dialect::Sqlite, Kind::Json, false) => format!("r.value->'{letter}{i}'"),
-            (Dialect::Sqlite, ..) => format!("r.value->>'{letter}{i}'"),
-            (Dialect::Postgres, Kind::Json, false) => format!("coalesce(r.{letter}{i}, 'null'::jsonb)"),
-            (Dialect::Postgres, ..) => format!("r.{letter}{i}"),
+        let letter = role.letter();
+        match (self.dialect, self.table.columns[i].kind) {
+            (Dialect::Postgres, Kind::Json) => format!("r.{letter}{i}::jsonb"),
+            (Dialect::Postgres, Kind::Time) => format!("r.{letter}{i}::timestamptz"),
+            _ => format!("r.{letter}{i}"),
         }
     }
 
@@ -204,7 +220,7 @@ impl Text<'_> {
                 (true, Dialect::Sqlite) => "IS",
                 (true, Dialect::Postgres) => "IS NOT DISTINCT FROM",
             };
-            format!("t.{} {same} ({})", self.name(i), self.value(Role::Expect, i))
+            format!("t.{} {same} {}", self.name(i), self.value(Role::Expect, i))
         });
         key.chain(expect).collect::<Vec<_>>().join(" AND ")
     }
@@ -228,17 +244,6 @@ impl Text<'_> {
 
     fn name(&self, i: usize) -> String {
         format!("\"{}\"", self.table.columns[i].name)
-    }
-
-    fn postgres_type(&self, i: usize) -> &'static str {
-        match self.table.columns[i].kind {
-            Kind::Text => "text",
-            Kind::Int => "integer",
-            Kind::BigInt => "bigint",
-            Kind::Bool => "boolean",
-            Kind::Json => "jsonb",
-            Kind::Time => "timestamptz",
-        }
     }
 }
 

@@ -1,16 +1,17 @@
 //! A unit of work: rows that are written together or not at all, and how it is made ready for the writer.
 //!
-//! Preparing (names to numbers, values to JSON text, conflicts inside the unit) happens in the caller's task, so that
-//! the writer itself only joins texts. Names that no entity has are refused here.
+//! Preparing (names to numbers, values to parameters, conflicts inside the unit) happens in the caller's task, so that
+//! the writer itself only passes them on. Names that no entity has and values of another type are refused here.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use serde_json::Value;
 use tenantry_model::Write;
 use tenantry_model::write::{Change, Columns};
 
-use super::sql::{KEY_SEPARATOR, Role, Shape, Verb};
-use super::table::{Schema, Table};
+use super::sql::{KEY_SEPARATOR, Shape, Verb};
+use super::table::{Column, Kind, Schema, Table};
 
 /// Writes that become true together, or not at all.
 ///
@@ -61,14 +62,36 @@ pub enum Rejected {
     Unavailable(String),
 }
 
-/// One row's change, ready to be joined with others of its shape.
+/// A value as a parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Cell {
+    Null,
+    Int(i64),
+    Bool(bool),
+    /// Text, an instant, or JSON as text.
+    Text(Arc<str>),
+}
+
+impl Cell {
+    pub fn int(&self) -> Option<i64> {
+        if let Self::Int(value) = self { Some(*value) } else { None }
+    }
+    pub fn bool(&self) -> Option<bool> {
+        if let Self::Bool(value) = self { Some(*value) } else { None }
+    }
+    pub fn text(&self) -> Option<&str> {
+        if let Self::Text(value) = self { Some(value) } else { None }
+    }
+}
+
+/// One row's change, ready to be written with others of its shape.
 #[derive(Debug)]
 pub(super) struct Item {
     pub shape: Shape,
     /// Comes after every item of the unit with a smaller wave: they touch the same row.
     pub wave: u16,
-    /// The row in the statement's parameter.
-    pub json: Vec<u8>,
+    /// The statement's values for this row: the key's columns, the compared ones, the written ones, each by number.
+    pub cells: Vec<Cell>,
     /// Hash of table and key. Two that are equal by accident only make a unit wait.
     pub row: u64,
     /// The key as the statement returns it; empty where it returns none.
@@ -90,7 +113,7 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Checks the names and renders the values.
+    /// Checks names and types and renders the values.
     pub fn new(schema: &'static Schema, unit: Unit) -> Result<Self, Rejected> {
         let items = Vec::with_capacity(unit.writes.len());
         let mut prepared = Self { items, epoch: unit.epoch, bytes: 0, alone: false, facts: false };
@@ -103,27 +126,21 @@ impl Prepared {
     fn push(&mut self, schema: &'static Schema, write: Write) -> Result<(), Rejected> {
         let unknown = Rejected::Invalid { table: write.table, message: "no such table".to_owned() };
         let (number, table) = schema.table(write.table).ok_or(unknown)?;
-        let mut json = Json::new(table);
+        let mut cells = Cells { table, cells: Vec::new(), bytes: 0 };
         let shape = |verb, key, expect, set, bump| Shape { table: number, verb, key, expect, set, bump };
         let (shape, key) = match write.change {
             Change::Insert { row, unique } => {
                 let verb = if unique { Verb::InsertGuard } else { Verb::Insert };
-                (shape(verb, 0, 0, json.add(Role::Set, &row)?, false), row)
+                (shape(verb, 0, 0, cells.add(&row)?, false), row)
             }
-            Change::InsertAbsent { row } => {
-                (shape(Verb::InsertAbsent, 0, 0, json.add(Role::Set, &row)?, false), row)
-            }
-            Change::Upsert { row } => (shape(Verb::Upsert, 0, 0, json.add(Role::Set, &row)?, false), row),
+            Change::InsertAbsent { row } => (shape(Verb::InsertAbsent, 0, 0, cells.add(&row)?, false), row),
+            Change::Upsert { row } => (shape(Verb::Upsert, 0, 0, cells.add(&row)?, false), row),
             Change::Update { key, expect, set, bump } => {
-                let columns = (
-                    json.add(Role::Key, &key)?,
-                    json.add(Role::Expect, &expect)?,
-                    json.add(Role::Set, &set)?,
-                );
+                let columns = (cells.add(&key)?, cells.add(&expect)?, cells.add(&set)?);
                 let verb = if columns.2 == 0 && !bump { Verb::Check } else { Verb::Update };
                 (shape(verb, columns.0, columns.1, columns.2, bump), key)
             }
-            Change::Delete { key } => (shape(Verb::Delete, json.add(Role::Key, &key)?, 0, 0, false), key),
+            Change::Delete { key } => (shape(Verb::Delete, cells.add(&key)?, 0, 0, false), key),
         };
         let one_row = table.key.iter().all(|i| key.contains_key(table.columns[*i].name));
         if !one_row && shape.verb != Verb::Delete || key.is_empty() {
@@ -134,10 +151,9 @@ impl Prepared {
         let wave = self.wave(number, row, one_row);
         self.alone |= !one_row;
         self.facts |= shape.verb == Verb::Insert && table.column("seq").is_some();
-        let json = json.finish();
-        self.bytes += json.len();
+        self.bytes += cells.bytes;
         let key = if shape.returns_keys() { key } else { String::new() };
-        self.items.push(Item { shape, wave, json, row, key, one_row });
+        self.items.push(Item { shape, wave, cells: cells.cells, row, key, one_row });
         Ok(())
     }
 
@@ -172,33 +188,47 @@ fn key_text(table: &Table, row: &Columns) -> String {
     text
 }
 
-/// Builds a row of a statement's parameter.
-struct Json {
+/// Collects the values of a row.
+struct Cells {
     table: &'static Table,
-    text: Vec<u8>,
+    cells: Vec<Cell>,
+    bytes: usize,
 }
 
-impl Json {
-    fn new(table: &'static Table) -> Self {
-        Self { table, text: Vec::with_capacity(256) }
-    }
-
+impl Cells {
     /// Adds values and returns their columns as bits.
-    fn add(&mut self, role: Role, row: &Columns) -> Result<u32, Rejected> {
+    fn add(&mut self, row: &Columns) -> Result<u32, Rejected> {
         let mut set = 0;
+        let mut found = Vec::with_capacity(row.len());
         for (name, value) in row {
             let invalid = |message| Rejected::Invalid { table: self.table.name, message };
             let i = self.table.column(name).ok_or_else(|| invalid(format!("no column {name}")))?;
+            let cell = cell(&self.table.columns[i], value)
+                .ok_or_else(|| invalid(format!("{name} cannot be {value}")))?;
             set |= 1 << i;
-            self.text.push(if self.text.is_empty() { b'{' } else { b',' });
-            self.text.extend_from_slice(format!("\"{}{i}\":", role.letter()).as_bytes());
-            serde_json::to_writer(&mut self.text, value).map_err(|e| invalid(e.to_string()))?;
+            self.bytes += if let Cell::Text(text) = &cell { text.len() } else { 8 };
+            found.push((i, cell));
         }
+        found.sort_unstable_by_key(|(i, _)| *i);
+        self.cells.extend(found.into_iter().map(|(_, cell)| cell));
         Ok(set)
     }
+}
 
-    fn finish(mut self) -> Vec<u8> {
-        self.text.push(b'}');
-        self.text
-    }
+/// A value as its column takes it; none if it is of another type.
+fn cell(column: &Column, value: &Value) -> Option<Cell> {
+    Some(match (column.kind, value) {
+        // In a column that may not be NULL, JSON null is the JSON value null.
+        (Kind::Json, Value::Null) if !column.nullable => Cell::Text("null".into()),
+        (_, Value::Null) => Cell::Null,
+        (Kind::Json, value) => Cell::Text(value.to_string().into()),
+        (Kind::Text, Value::String(text)) => Cell::Text(text.as_str().into()),
+        // The one form whose text order is time order.
+        (Kind::Time, Value::String(text)) if text.len() == 27 && text.ends_with('Z') => {
+            Cell::Text(text.as_str().into())
+        }
+        (Kind::Int | Kind::BigInt, Value::Number(number)) => Cell::Int(number.as_i64()?),
+        (Kind::Bool, Value::Bool(value)) => Cell::Bool(*value),
+        _ => return None,
+    })
 }

@@ -93,13 +93,14 @@ impl Writer {
 pub(super) struct Statements {
     pub schema: &'static Schema,
     address: Address,
-    texts: HashMap<Shape, Arc<str>>,
+    texts: HashMap<(Shape, usize), Arc<str>>,
 }
 
 impl Statements {
-    pub fn text(&mut self, shape: Shape) -> Arc<str> {
-        let make = || statement(self.schema, shape, self.address.dialect()).into();
-        Arc::clone(self.texts.entry(shape).or_insert_with(make))
+    /// The statement of a shape; on SQLite, for this many rows.
+    pub fn text(&mut self, shape: Shape, rows: usize) -> Arc<str> {
+        let make = || statement(self.schema, shape, self.address.dialect(), rows).into();
+        Arc::clone(self.texts.entry((shape, rows)).or_insert_with(make))
     }
 }
 
