@@ -23,9 +23,8 @@ pub fn run(arguments: &[String]) -> Result<ExitCode, Error> {
         println!("no bench yet");
         return Ok(ExitCode::from(NO_BENCH));
     }
-    let built = phase::run("build", || {
-        phase::succeeds(&mut cargo::command(&["build", "--release", "--quiet", "-p", PACKAGE]))
-    });
+    let built =
+        phase::run("build", || phase::succeeds(&mut cargo::command(&["build", "--release", "-p", PACKAGE])));
     if !built {
         return Ok(ExitCode::FAILURE);
     }

@@ -56,7 +56,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     }
     let mut tally = Tally::default();
     // All targets, so that programs that tests run and the tests themselves share one build of what they use.
-    let build = ["build", "--workspace", "--all-targets", "--quiet"];
+    let build = ["build", "--workspace", "--all-targets"];
     let built = phase::run("build", || phase::succeeds(&mut cargo::command(&build)));
     if built {
         let postgres = start_postgres();
@@ -127,7 +127,7 @@ fn check_all(sum: &mut Sum, skips: &mut Vec<Skip>, failures: &mut Vec<String>) {
     check("fmt", &|| phase::succeeds(&mut cargo::command(&["fmt", "--all", "--check"])));
     check("tidy", &tidy::check);
     check("clippy", &|| {
-        let clippy = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+        let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         phase::succeeds(&mut cargo::command(&clippy))
     });
     if services::deny_installed() {
