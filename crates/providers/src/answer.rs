@@ -2,6 +2,7 @@
 //! or a fault over there; what the call did is then not known.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tenantry_model::Failure;
 
@@ -71,10 +72,11 @@ struct Gone {
     receipt: Map<String, Value>,
 }
 
-fn parse<'a, T: Deserialize<'a>>(answer: &'a [u8], shape: &str) -> Result<T, Failure> {
-    // The parser's own words could quote the answer.
-    serde_json::from_slice(answer)
-        .map_err(|_| Failure::unknown("bad_answer", format!("the answer is not {shape}")))
+fn parse<T: DeserializeOwned>(answer: &[u8], shape: &str) -> Result<T, Failure> {
+    // By way of a map, because a struct would also be read from a list. The parser's own words could quote the answer.
+    let map: Result<Map<String, Value>, _> = serde_json::from_slice(answer);
+    let bad = |_| Failure::unknown("bad_answer", format!("the answer is not {shape}"));
+    map.and_then(|map| T::deserialize(Value::Object(map))).map_err(bad)
 }
 
 /// An answer to `ensure`; nothing at all stands for no outputs.

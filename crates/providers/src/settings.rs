@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tenantry_model::Failure;
 
 use crate::verbs::{Fault, Spec};
@@ -24,6 +24,11 @@ pub fn check<T: DeserializeOwned>(settings: &Value) -> Result<T, Vec<Fault>> {
 }
 
 fn read<T: DeserializeOwned>(settings: &Value) -> Result<T, String> {
-    let settings = if settings.is_null() { Value::Object(Default::default()) } else { settings.clone() };
-    serde_json::from_value(settings).map_err(|error| error.to_string())
+    match settings {
+        Value::Null => serde_json::from_value(Value::Object(Map::new())),
+        Value::Object(_) => serde_json::from_value(settings.clone()),
+        // A struct would also be read from a list.
+        _ => return Err("must be a map of settings".to_owned()),
+    }
+    .map_err(|error| error.to_string())
 }

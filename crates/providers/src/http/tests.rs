@@ -1,1 +1,89 @@
-//! Tests of this folder.
+//! Where calls may go, and the identity of messages. Calls themselves are in `tests/it/http.rs`.
+
+use serde_json::json;
+use tenantry_model::id::{OperationId, ResourceId};
+
+use super::*;
+
+fn http(change: impl FnOnce(&mut Config)) -> Http {
+    let mut config = Config::new("/nowhere/secret");
+    change(&mut config);
+    Http::new(config).unwrap()
+}
+
+fn refused(http: &Http, url: &str) -> bool {
+    !http.check(&json!({ "url": url })).is_empty()
+}
+
+#[test]
+fn urls() {
+    let strict = http(|_| {});
+    for good in ["https://example.com/hook", "https://8.8.8.8:8443/x", "https://[2606:4700::1111]/"] {
+        assert!(!refused(&strict, good), "{good}");
+    }
+    for bad in [
+        "http://example.com/",
+        "ftp://example.com/",
+        "https://user:pass@example.com/",
+        "https://127.0.0.1/",
+        "https://2130706433/",
+        "https://0x7f.1/",
+        "https://[::1]/",
+        "https://[::ffff:10.0.0.1]/",
+        "https://169.254.169.254/latest/meta-data",
+        "https://",
+        "file:///etc/passwd",
+        "not a url",
+    ] {
+        assert!(refused(&strict, bad), "{bad}");
+    }
+    let own = http(|config| config.allow_hosts.extend(["127.0.0.1".to_owned()]));
+    assert!(!refused(&own, "http://127.0.0.1:8080/"));
+    assert!(refused(&own, "http://127.0.0.2:8080/"));
+    let free = http(|config| config.allow_private = true);
+    assert!(!refused(&free, "http://10.0.0.1/"));
+}
+
+#[test]
+fn a_repeat_has_the_same_id_and_a_look_never_has() {
+    let mut spec: Spec = serde_json::from_value(json!({
+        "resource": ResourceId::new(), "operation": OperationId::new(), "generation": 1, "name": "n", "claim": "c",
+        "settings": {}, "inputs": {}, "note": null,
+        "tenant": {
+            "id": tenantry_model::TenantId::new(), "slug": "s", "name": "n", "plan": "p", "region": "r", "locale": "en",
+            "admin": { "email": "e", "first_name": null, "last_name": null, "role": "owner" },
+        },
+    }))
+    .unwrap();
+    let ensure = message_id(Asked::Ensure, &spec);
+    assert_eq!(ensure, message_id(Asked::Ensure, &spec));
+    assert_ne!(ensure, message_id(Asked::Remove, &spec));
+    assert_ne!(message_id(Asked::Observe, &spec), message_id(Asked::Observe, &spec));
+    spec.operation = OperationId::new();
+    assert_ne!(ensure, message_id(Asked::Ensure, &spec), "a repair is not a repeat");
+}
+
+#[tokio::test]
+async fn the_secret_must_be_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("secret");
+    let provider = http(|config| config.secret_file = file.clone());
+    assert!(provider.probe().await.unwrap_err().may_retry(), "no file yet");
+    for bad in [
+        "",
+        "whsec_",
+        "whsec_short",
+        "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "whsec_!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!",
+    ] {
+        std::fs::write(&file, bad).unwrap();
+        let failure = provider.probe().await.unwrap_err();
+        assert_eq!(failure.code, "no_secret", "{bad}");
+        assert!(
+            bad.is_empty() || !failure.message.contains(&bad[6.min(bad.len())..]) || bad.len() <= 6,
+            "{failure}"
+        );
+    }
+    std::fs::write(&file, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+    provider.probe().await.unwrap();
+}

@@ -1,1 +1,12 @@
-//! Integration tests of the providers: the contract, and what only real processes and files can show.
+//! Integration tests of the providers: the contract that all of them keep, the proof that the contract notices who does
+//! not, and what only real files, processes and sockets can show.
+
+mod broken;
+mod children;
+mod conform;
+mod contract;
+mod exec;
+mod http;
+mod pool;
+mod service;
+mod world;
