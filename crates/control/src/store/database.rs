@@ -38,6 +38,7 @@ pub struct Database {
     /// For reads. Writing through it fails.
     pub reads: DatabaseConnection,
     writer: Writer,
+    address: Address,
 }
 
 impl Database {
@@ -52,7 +53,7 @@ impl Database {
         let unavailable = |failed: Failed| OpenError::Unavailable(failed.message);
         let connection = Connection::open(&address).await.map_err(unavailable)?;
         let reads = address.open_for_reading(readers).await?;
-        Ok(Self { reads, writer: Writer::start(schema, address, connection) })
+        Ok(Self { reads, writer: Writer::start(schema, address.clone(), connection), address })
     }
 
     /// Writes a unit: see [`Writer::commit`].
@@ -63,6 +64,18 @@ impl Database {
     /// The writer.
     pub fn writer(&self) -> &Writer {
         &self.writer
+    }
+
+    /// Removes from SQLite's files what changed and deleted rows have left there: pages are wiped as they are written
+    /// (`secure_delete`), and this folds the log, which holds older copies, into them. PostgreSQL does that in its own
+    /// time (vacuum, log recycling).
+    pub async fn scrub(&self) -> Result<(), Failed> {
+        if matches!(self.address, Address::Sqlite(_)) {
+            let mut connection = Connection::open(&self.address).await?;
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").await?;
+            connection.close().await;
+        }
+        Ok(())
     }
 
     /// Writes what waits and closes all connections.

@@ -215,12 +215,14 @@ impl Text<'_> {
         let key =
             bits(self.shape.key).map(|i| format!("t.{} = ({})", self.name(i), self.value(Role::Key, i)));
         let expect = bits(self.shape.expect).map(|i| {
-            let same = match (self.table.columns[i].nullable, self.dialect) {
-                (false, _) => "=",
-                (true, Dialect::Sqlite) => "IS",
-                (true, Dialect::Postgres) => "IS NOT DISTINCT FROM",
-            };
-            format!("t.{} {same} {}", self.name(i), self.value(Role::Expect, i))
+            let (name, value) = (self.name(i), self.value(Role::Expect, i));
+            match (self.dialect, self.table.columns[i].nullable) {
+                // The plus keeps SQLite from searching by this column instead of the key.
+                (Dialect::Sqlite, false) => format!("+t.{name} = {value}"),
+                (Dialect::Sqlite, true) => format!("+t.{name} IS {value}"),
+                (Dialect::Postgres, false) => format!("t.{name} = {value}"),
+                (Dialect::Postgres, true) => format!("t.{name} IS NOT DISTINCT FROM {value}"),
+            }
         });
         key.chain(expect).collect::<Vec<_>>().join(" AND ")
     }

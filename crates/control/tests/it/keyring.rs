@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, Database};
+use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
 use tenantry_control::keyring::{Keyring, KeyringError, MasterKey, verify};
 use tenantry_model::TenantId;
 use tenantry_providers::Sealer;
@@ -162,4 +162,36 @@ on_both_databases! {
         assert_eq!((again.public(), again.pkcs8(), again.id()), (key.public(), key.pkcs8(), key.id()));
         assert_eq!(again.x().len(), 43);
     }
+}
+
+#[tokio::test]
+async fn a_destroyed_key_is_in_no_file() {
+    let fixture = Fixture::new(TestDatabase::sqlite());
+    let keyring = fixture.open().await;
+    let (tenant, other) = (TenantId::new(), TenantId::new());
+    keyring.create(tenant).await.unwrap();
+    keyring.create(other).await.unwrap();
+    let wrapped = |of: TenantId| {
+        let url = fixture.database.url().to_owned();
+        async move {
+            let db = Database::connect(url).await.unwrap();
+            let query = format!("SELECT wrapped FROM tenant_keys WHERE tenant_id = '{of}'");
+            let row =
+                db.query_one_raw(Statement::from_string(DbBackend::Sqlite, query)).await.unwrap().unwrap();
+            let wrapped = row.try_get::<String>("", "wrapped").unwrap();
+            db.close().await.unwrap();
+            wrapped
+        }
+    };
+    let in_files = |text: &str| {
+        let files = std::fs::read_dir(fixture.database.folder().unwrap()).unwrap();
+        files
+            .map(|file| std::fs::read(file.unwrap().path()).unwrap())
+            .any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+    };
+    let (destroyed, kept) = (wrapped(tenant).await, wrapped(other).await);
+    assert!(in_files(&destroyed) && in_files(&kept));
+    keyring.destroy(tenant, "key_1", "the customer asked").await.unwrap();
+    assert!(!in_files(&destroyed));
+    assert!(in_files(&kept));
 }
