@@ -4,12 +4,15 @@
 //! start is committed before the attempt, an end before anything that follows from it.
 
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use serde_json::Value;
 use tenantry_model::id::{OperationId, SignalId};
 use tenantry_model::{Failure, Timestamp};
@@ -51,11 +54,8 @@ struct Round<E> {
     begun: Vec<(String, Verb)>,
 }
 
-impl<E> Round<E> {
-    fn with(effects: Vec<E>) -> Self {
-        Self { effects, children: Vec::new(), signals: Vec::new(), begun: Vec::new() }
-    }
-}
+/// How soon, at the earliest, a step is tried again that what others wrote stood against.
+const CONFLICT_DELAY: Duration = Duration::from_millis(100);
 
 pub(crate) struct Driver<S: Steps> {
     shared: Arc<Shared<S>>,
@@ -63,6 +63,8 @@ pub(crate) struct Driver<S: Steps> {
     committed: Option<Arc<Run>>,
     /// As it shall be committed next.
     run: Run,
+    /// Whether `run` is the committed one as recovered, rather than as it is.
+    recovered: bool,
     in_flight: Vec<InFlight<S::Effect>>,
     woken: Vec<OperationId>,
 }
@@ -72,7 +74,7 @@ impl<S: Steps> Driver<S> {
     pub fn new(shared: Arc<Shared<S>>, mut run: Run) -> Self {
         run.operation.version = 0;
         run.operation.epoch = shared.epoch.load(Ordering::SeqCst);
-        Self { shared, committed: None, run, in_flight: Vec::new(), woken: Vec::new() }
+        Self { shared, committed: None, run, recovered: false, in_flight: Vec::new(), woken: Vec::new() }
     }
 
     /// Takes over an operation from the ledger, with the signals that wait for it. None: there is none, or a newer
@@ -88,16 +90,31 @@ impl<S: Steps> Driver<S> {
             return Ok(None);
         };
         let committed = Some(Arc::new(run.clone()));
-        let mut driver =
-            Self { shared: shared.clone(), committed, run, in_flight: Vec::new(), woken: Vec::new() };
-        // Nothing of it runs in this process, so whatever the ledger calls running was cut off.
-        recover(&mut driver.run, epoch, shared.clock.now());
+        let (shared, in_flight, woken) = (shared.clone(), Vec::new(), Vec::new());
+        let mut driver = Self { shared, committed, run, recovered: true, in_flight, woken };
+        driver.reset();
         Ok(Some((driver, signals)))
+    }
+
+    /// Forgets what is not committed.
+    fn reset(&mut self) {
+        let Some(committed) = &self.committed else { return };
+        self.run = Run::clone(committed);
+        if self.recovered {
+            // Nothing of it runs in this process, so whatever the ledger calls running was cut off.
+            recover(&mut self.run, self.shared.epoch.load(Ordering::SeqCst), self.shared.clock.now());
+        }
     }
 
     /// The run as committed last.
     pub fn snapshot(&self) -> Arc<Run> {
         self.committed.clone().unwrap_or_else(|| Arc::new(self.run.clone()))
+    }
+
+    /// Parent and children shall be woken: a commit that got no answer may have left signals for them.
+    pub fn wake_relatives(&mut self) {
+        let run = &self.run;
+        self.woken.extend(run.operation.parent.into_iter().chain(run.steps.iter().filter_map(|s| s.child)));
     }
 
     /// Other operations that the last commits have made or signalled.
@@ -107,7 +124,7 @@ impl<S: Steps> Driver<S> {
 
     /// The first commit of a new operation.
     pub async fn submit(&mut self, effects: Vec<S::Effect>) -> Result<(), CommitError> {
-        self.advance(&[], Round::with(effects), None).await
+        self.advance(&[], effects, None).await
     }
 
     /// Goes on with an operation just loaded.
@@ -118,7 +135,7 @@ impl<S: Steps> Driver<S> {
         busy: Busy,
         wake: impl Fn(OperationId),
     ) -> Next {
-        match self.advance(signals, Round::with(Vec::new()), None).await {
+        match self.settle_and_advance(Vec::new(), signals).await {
             Ok(()) => self.drive(slot, busy, wake).await,
             Err(why) => Next::Reload(why),
         }
@@ -140,11 +157,13 @@ impl<S: Steps> Driver<S> {
                 }
                 return Next::Rest;
             }
-            let wake_at = operation.wake_at;
+            // An executor that stops decides nothing more, so its timers are the next one's.
+            let wake_at = operation.wake_at.filter(|_| !stopping);
             let mut ended = Vec::new();
             if !hinted {
                 drop(busy.take());
                 tokio::select! {
+                    biased;
                     first = next_ended(&mut self.in_flight) => ended.push(first),
                     () = slot.wake.notified() => {}
                     () = sleep_until(&self.shared, wake_at) => {}
@@ -165,39 +184,37 @@ impl<S: Steps> Driver<S> {
         }
     }
 
+    /// Records how attempts ended and goes on from there, in one commit. If that conflicts, what was to begin is not
+    /// begun; if it still conflicts, it is the results that do not hold: a step that conflicts has failed, and may be
+    /// tried again.
     async fn settle_and_advance(
         &mut self,
         ended: Vec<(String, Verb, Ended<S::Effect>)>,
         signals: &[Signal],
     ) -> Result<(), CommitError> {
-        let mut effects = Vec::new();
-        let mut settled = Vec::new();
-        let mut busy = Vec::new();
-        for (key, verb, Ended { result, _busy }) in ended {
-            busy.push(_busy);
-            let failure = result.as_ref().err().cloned();
-            self.record(&key, verb, result, &mut effects);
-            settled.push((key, verb, failure));
-        }
-        match self.advance(signals, Round::with(effects), None).await {
-            Err(CommitError::Conflict { table }) => {
-                // What the steps wanted to write does not hold (any more): they have failed, and may be tried again.
-                let conflict =
-                    Failure::retryable("conflict", format!("the registry has changed meanwhile ({table})"));
-                if let Some(committed) = &self.committed {
-                    self.run = Run::clone(committed);
-                }
-                for (key, verb, failure) in settled {
-                    self.record(
-                        &key,
-                        verb,
-                        Err(failure.unwrap_or_else(|| conflict.clone())),
-                        &mut Vec::new(),
-                    );
-                }
-                self.advance(signals, Round::with(Vec::new()), Some(&conflict)).await
+        let mut refused: Option<Failure> = None;
+        let mut results_hold = true;
+        loop {
+            let mut effects = Vec::new();
+            for (key, verb, Ended { result, .. }) in &ended {
+                let result = match (result, &refused) {
+                    (Ok(done), Some(conflict)) if !results_hold && !done.effects.is_empty() => {
+                        Err(conflict.clone())
+                    }
+                    (result, _) => result.clone(),
+                };
+                self.record(key, *verb, result, &mut effects);
             }
-            result => result,
+            let suspects = results_hold && !effects.is_empty();
+            match self.advance(signals, effects, refused.as_ref()).await {
+                Err(CommitError::Conflict { table }) if refused.is_none() || suspects => {
+                    results_hold = refused.is_none();
+                    let what = format!("the registry does not allow it, or has changed meanwhile ({table})");
+                    refused = Some(Failure::retryable("conflict", what).after(CONFLICT_DELAY));
+                    self.reset();
+                }
+                result => return result,
+            }
         }
     }
 
@@ -216,14 +233,15 @@ impl<S: Steps> Driver<S> {
         settle(&mut self.run, key, verb, result, self.shared.clock.now(), rand::random());
     }
 
-    /// Decides, runs the transactional steps in place, commits, and begins the attempts that are left.
-    /// With `refused`, the transactional steps are not run but recorded as failed that way.
+    /// Decides, runs the transactional steps in place, commits, and begins the attempts that are left. With
+    /// `refused`, nothing begins: whatever was to begin has failed that way.
     async fn advance(
         &mut self,
         signals: &[Signal],
-        mut round: Round<S::Effect>,
+        effects: Vec<S::Effect>,
         refused: Option<&Failure>,
     ) -> Result<(), CommitError> {
+        let mut round = Round { effects, children: Vec::new(), signals: Vec::new(), begun: Vec::new() };
         let mut waiting = signals;
         // An executor that stops only records how its attempts ended.
         while !self.shared.stopping.load(Ordering::SeqCst) || self.committed.is_none() {
@@ -231,14 +249,18 @@ impl<S: Steps> Driver<S> {
             round.signals.extend(decision.signals);
             for key in &decision.detached {
                 if let Some(step) = self.run.step(key) {
-                    let child = self.shared.steps.detach(&self.run.operation, step);
-                    round.children.push(child);
+                    let Operation { id: parent, epoch, .. } = self.run.operation;
+                    let Run { operation, steps } = self.shared.steps.detach(&self.run.operation, step);
+                    let id = step.child.unwrap_or(operation.id);
+                    let parent = Some(parent);
+                    let operation = Operation { id, parent, version: 1, epoch, idle: false, ..operation };
+                    round.children.push(Run { operation, steps });
                 }
             }
-            let (inside, outside): (Vec<_>, Vec<_>) = decision
-                .start
-                .into_iter()
-                .partition(|(key, _)| self.run.step(key).is_some_and(|s| self.shared.steps.transactional(s)));
+            let in_place =
+                |key: &String| self.run.step(key).is_some_and(|s| self.shared.steps.transactional(s));
+            let (inside, outside): (Vec<_>, Vec<_>) =
+                decision.start.into_iter().partition(|(key, _)| refused.is_some() || in_place(key));
             round.begun.extend(outside);
             if inside.is_empty() {
                 break;
@@ -252,17 +274,16 @@ impl<S: Steps> Driver<S> {
                 self.record(&key, verb, result, &mut round.effects);
             }
         }
+        // What a later decision of this round has overtaken does not begin at all.
+        let mut begun = std::mem::take(&mut round.begun);
+        begun.retain(|(key, verb)| runs(&self.run, key, *verb));
+        // Signals that were not decided upon, because the executor stops, stay in the ledger.
+        let applied = if waiting.is_empty() { signals } else { &[] };
+        self.commit(applied.iter().map(|s| s.id).collect(), round, &begun).await?;
+        self.recovered = false;
         // What the decision has overtaken is cut off before anything that undoes it can begin.
         let run = &self.run;
-        self.in_flight.retain(|attempt| {
-            let state = run.step(&attempt.key).map(|s| s.state);
-            match attempt.verb {
-                Verb::Do => state == Some(StepState::Running),
-                Verb::Undo => state == Some(StepState::Undoing),
-            }
-        });
-        let begun = std::mem::take(&mut round.begun);
-        self.commit(signals.iter().map(|s| s.id).collect(), round, &begun).await?;
+        self.in_flight.retain(|attempt| runs(run, &attempt.key, attempt.verb));
         self.begin(begun);
         Ok(())
     }
@@ -296,10 +317,6 @@ impl<S: Steps> Driver<S> {
         }
         let before = self.committed.as_ref().map(|run| &run.operation);
         round.effects.extend(self.shared.steps.changed(before, &next, now));
-        for child in &mut round.children {
-            child.operation.version = 1;
-            child.operation.epoch = next.operation.epoch;
-        }
         let signal = |kind| Signal { id: SignalId::new(), kind, by: next.operation.id.to_string(), at: now };
         let signals: Vec<_> = round.signals.into_iter().map(|(to, kind)| (to, signal(kind))).collect();
         let woken = round.children.iter().map(|c| c.operation.id).chain(signals.iter().map(|(to, _)| *to));
@@ -326,13 +343,16 @@ impl<S: Steps> Driver<S> {
         Ok(())
     }
 
-    /// Begins attempts whose start is committed.
+    /// Begins attempts whose start is committed. They count as busy, and their time runs, from their first poll on:
+    /// a new operation may still have to wait for its turn.
     fn begin(&mut self, begun: Vec<(String, Verb)>) {
         for (key, verb) in begun {
             let Some(attempt) = self.prepare(&key, verb) else { continue };
-            let (shared, busy) = (self.shared.clone(), self.shared.clock.busy());
-            let work =
-                Box::pin(async move { Ended { result: try_once(&shared, attempt).await, _busy: busy } });
+            let shared = self.shared.clone();
+            let work = Box::pin(async move {
+                let busy = shared.clock.busy();
+                Ended { result: try_once(&shared, attempt).await, _busy: busy }
+            });
             self.in_flight.push(InFlight { key, verb, work });
         }
     }
@@ -349,6 +369,15 @@ impl<S: Steps> Driver<S> {
         });
         Some(Attempt { operation, step, outputs, verb, now: self.shared.clock.now(), notes })
     }
+}
+
+/// Whether an attempt at this step, in this direction, is what the run says.
+fn runs(run: &Run, key: &str, verb: Verb) -> bool {
+    let state = match verb {
+        Verb::Do => StepState::Running,
+        Verb::Undo => StepState::Undoing,
+    };
+    run.step(key).is_some_and(|step| step.state == state)
 }
 
 /// The first attempt to end. Never, if there is none.
@@ -372,13 +401,15 @@ async fn sleep_until<S: Steps>(shared: &Shared<S>, at: Option<Timestamp>) {
     }
 }
 
-/// One attempt within its time. A time-out is `unknown`: the call may have arrived.
+/// One attempt within its time. A time-out is `unknown`: the call may have arrived. So is a panic.
 async fn try_once<S: Steps>(shared: &Shared<S>, attempt: Attempt) -> Result<Done<S::Effect>, Failure> {
     let timeout = attempt.step.policy.timeout();
-    let deadline = shared.clock.sleep_until(attempt.now + timeout);
+    let deadline = shared.clock.sleep_until(shared.clock.now() + timeout);
     tokio::select! {
         biased;
-        result = shared.steps.attempt(attempt) => result,
+        result = AssertUnwindSafe(shared.steps.attempt(attempt)).catch_unwind() => result.unwrap_or_else(|_| {
+            Err(Failure::unknown("panic", "the step's code has a defect: it panicked; its log has the details"))
+        }),
         () = deadline => Err(Failure::unknown("timeout", format!("no answer within {timeout:?}"))),
     }
 }

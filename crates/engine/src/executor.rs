@@ -1,18 +1,17 @@
 //! The local executor: carries out what `decide` says, in this process, with one task per operation that is doing
-//! something. An operation that only waits has no task: a row in the ledger and an entry in the timer heap.
+//! something. An operation that only waits has no task: a row in the ledger and an entry among the timers.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tenantry_model::{Timestamp, id::OperationId};
-use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast, oneshot};
 use tokio::task::JoinSet;
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Busy, Clock, SystemClock};
 use crate::driver::{Driver, Next};
 use crate::ledger::{CommitError, Ledger};
 use crate::operation::Run;
@@ -57,7 +56,9 @@ pub(crate) struct Shared<S: Steps> {
     pub stopping: AtomicBool,
     slots: Mutex<HashMap<OperationId, Arc<Slot>>>,
     emptied: Notify,
-    timers: Mutex<BinaryHeap<Reverse<(Timestamp, OperationId)>>>,
+    timers: Mutex<BTreeSet<(Timestamp, OperationId)>>,
+    /// Held for timers that `watch_timers` has not seen yet, so that no virtual time passes them by.
+    unseen: Mutex<Vec<Busy>>,
     timer_set: Notify,
     turns: Semaphore,
     grace: Duration,
@@ -111,8 +112,9 @@ impl<S: Steps> Executor<S> {
             slots: Mutex::default(),
             emptied: Notify::new(),
             timers: Mutex::default(),
+            unseen: Mutex::default(),
             timer_set: Notify::new(),
-            turns: Semaphore::new(config.max_active),
+            turns: Semaphore::new(config.max_active.max(1)),
             grace: config.grace,
             clock,
         });
@@ -133,47 +135,44 @@ impl<S: Steps> Executor<S> {
 
     /// Begins a new operation: decides, runs the transactional steps, and commits all of it with `effects` in one
     /// transaction. When this returns, the operation cannot be lost. `Unavailable` leaves open whether it was begun.
+    /// A caller that is dropped meanwhile takes nothing back.
     pub async fn submit(&self, run: Run, effects: Vec<S::Effect>) -> Result<Arc<Run>, CommitError> {
-        let _busy = self.shared.clock.busy();
         let id = run.operation.id;
-        let mut driver = Driver::new(self.shared.clone(), run);
-        match driver.submit(effects).await {
-            Ok(()) => {}
-            Err(CommitError::Unavailable(why)) => {
-                // It may stand in the ledger all the same: whoever looks finds it there and goes on.
-                self.hint(id);
-                return Err(CommitError::Unavailable(why));
-            }
-            Err(refused) => return Err(refused),
+        let (answer, answered) = oneshot::channel();
+        let driver = Driver::new(self.shared.clone(), run);
+        if !spawn(&self.shared, &self.tasks, id, Start::New(driver, effects, answer)) {
+            return Err(CommitError::Unavailable("it stops, or has been asked the same already".to_owned()));
         }
-        let run = driver.snapshot();
-        for woken in driver.take_woken() {
-            self.hint(woken);
-        }
-        if !run.operation.state.is_final() {
-            self.spawn(id, Some(driver));
-        }
-        Ok(run)
+        answered.await.unwrap_or_else(|_| Err(cut_off()))
     }
 
-    /// Commits a signal with `effects` and wakes its operation. False: there is no such operation.
+    /// Commits a signal with `effects` and wakes its operation. False: there is no such operation. A caller that is
+    /// dropped meanwhile takes nothing back.
     pub async fn signal(
         &self,
         id: OperationId,
         signal: Signal,
         effects: Vec<S::Effect>,
     ) -> Result<bool, CommitError> {
-        let _busy = self.shared.clock.busy();
-        let found = self.shared.ledger.signal(id, signal, effects).await?;
-        if found {
-            self.hint(id);
-        }
-        Ok(found)
+        let (answer, answered) = oneshot::channel();
+        let (shared, weak, busy) =
+            (self.shared.clone(), Arc::downgrade(&self.tasks), self.shared.clock.busy());
+        self.tasks.spawn(async move {
+            let found = shared.ledger.signal(id, signal, effects).await;
+            // Without an answer it may stand in the ledger all the same.
+            if let (true, Some(tasks)) = (!matches!(found, Ok(false)), weak.upgrade()) {
+                spawn(&shared, &tasks, id, Start::Known);
+            }
+            // Nobody waiting is fine.
+            let _ = answer.send(found);
+            drop(busy);
+        });
+        answered.await.unwrap_or_else(|_| Err(cut_off()))
     }
 
     /// Says that there may be something to do for an operation. Harmless when there is not.
     pub fn hint(&self, id: OperationId) {
-        self.spawn(id, None);
+        spawn(&self.shared, &self.tasks, id, Start::Known);
     }
 
     /// Every committed change of an operation from now on. A slow reader loses the oldest.
@@ -201,91 +200,154 @@ impl<S: Steps> Executor<S> {
                 changed.await;
             }
         };
-        if tokio::time::timeout(self.shared.grace, emptied).await.is_err() {
-            tracing::warn!(
+        let clock = &self.shared.clock;
+        tokio::select! {
+            biased;
+            () = emptied => {}
+            () = clock.sleep_until(clock.now() + self.shared.grace) => tracing::warn!(
                 "attempts still run after the grace period; they are cut off and begun again at the next start"
-            );
+            ),
         }
         let mut tasks = std::mem::take(&mut *self.tasks.0.lock());
         tasks.shutdown().await;
     }
+}
 
-    fn spawn(&self, id: OperationId, driver: Option<Driver<S>>) {
-        spawn(&self.shared, &self.tasks, id, driver);
+fn cut_off() -> CommitError {
+    CommitError::Unavailable("the executor has stopped".to_owned())
+}
+
+/// What a task begins with.
+enum Start<S: Steps> {
+    /// An operation that stands in the ledger, or may.
+    Known,
+    /// A new one, to be committed first, with these effects; the answer is for whoever submitted it.
+    New(Driver<S>, Vec<S::Effect>, oneshot::Sender<Result<Arc<Run>, CommitError>>),
+}
+
+/// The slot that a task holds. However the task ends, the slot is free again.
+struct Place<S: Steps> {
+    shared: Arc<Shared<S>>,
+    id: OperationId,
+    slot: Arc<Slot>,
+}
+
+impl<S: Steps> Place<S> {
+    /// Gives the slot back, unless a hint has come meanwhile: both happen under the same lock.
+    fn leave(&self) -> bool {
+        let mut slots = self.shared.slots.lock();
+        let wanted = self.slot.hinted.load(Ordering::SeqCst) && !self.shared.stopping.load(Ordering::SeqCst);
+        if !wanted {
+            slots.remove(&self.id);
+        }
+        !wanted
     }
 }
 
-/// Gives the operation a task, or tells the one it has.
-fn spawn<S: Steps>(shared: &Arc<Shared<S>>, tasks: &Arc<Tasks>, id: OperationId, driver: Option<Driver<S>>) {
-    let slot = {
+impl<S: Steps> Drop for Place<S> {
+    fn drop(&mut self) {
+        let mut slots = self.shared.slots.lock();
+        if slots.get(&self.id).is_some_and(|slot| Arc::ptr_eq(slot, &self.slot)) {
+            slots.remove(&self.id);
+        }
+        drop(slots);
+        self.shared.emptied.notify_waiters();
+    }
+}
+
+/// Gives the operation a task, or tells the one it has. False: a new operation was not taken, because there is a task
+/// for it already, or the executor stops.
+fn spawn<S: Steps>(shared: &Arc<Shared<S>>, tasks: &Arc<Tasks>, id: OperationId, start: Start<S>) -> bool {
+    let place = {
         let mut slots = shared.slots.lock();
+        if shared.stopping.load(Ordering::SeqCst) {
+            return false;
+        }
         if let Some(slot) = slots.get(&id) {
             slot.hinted.store(true, Ordering::SeqCst);
             slot.wake.notify_one();
-            return;
+            return false;
         }
         let slot = Arc::new(Slot::default());
-        // A task without a run of its own must load one; one with a run may still find signals.
-        slot.hinted.store(driver.is_none(), Ordering::SeqCst);
         slots.insert(id, slot.clone());
-        slot
+        Place { shared: shared.clone(), id, slot }
     };
-    let busy = shared.clock.busy();
-    let (shared, weak) = (shared.clone(), Arc::downgrade(tasks));
-    tasks.spawn(async move {
-        let Ok(_turn) = shared.turns.acquire().await else { return };
-        let spawn_woken = |woken| {
-            if let Some(tasks) = weak.upgrade() {
-                spawn(&shared, &tasks, woken, None);
-            }
-        };
-        let mut driver = driver;
-        let mut busy = busy;
-        let mut patience = Patience::default();
-        loop {
-            let next = match &mut driver {
-                Some(driver) => driver.drive(&slot, busy.take(), spawn_woken).await,
-                None => {
-                    slot.hinted.store(false, Ordering::SeqCst);
-                    match Driver::load(&shared, id).await {
-                        Ok(Some((mut loaded, signals))) => {
-                            let next = loaded.resume(&slot, &signals, busy.take(), spawn_woken).await;
-                            driver = Some(loaded);
-                            next
-                        }
-                        // Unknown, or owned by a newer executor: not ours to touch.
-                        Ok(None) => Next::Rest,
-                        Err(why) => Next::Reload(why),
-                    }
-                }
-            };
-            busy = shared.clock.busy();
-            match next {
-                Next::Rest => {
-                    patience = Patience::default();
-                    // The slot goes only if no hint came meanwhile: both happen under the same lock.
-                    let mut slots = shared.slots.lock();
-                    if !slot.hinted.load(Ordering::SeqCst) || shared.stopping.load(Ordering::SeqCst) {
-                        slots.remove(&id);
-                        break;
-                    }
-                }
-                Next::Reload(why) => {
-                    driver = None;
-                    tracing::warn!(operation = %id, "the ledger is read again: {why}");
-                    if matches!(why, CommitError::Unavailable(_)) {
-                        drop(busy.take());
-                        patience.wait(&*shared.clock).await;
-                    }
-                }
-            }
-        }
-        shared.emptied.notify_waiters();
-        drop(busy);
-    });
+    tasks.spawn(work(place, Arc::downgrade(tasks), start, shared.clock.busy()));
+    true
 }
 
-/// Delays before a ledger that does not answer is asked again: doubling, to a limit.
+/// The life of a task: one operation from here until it only waits.
+async fn work<S: Steps>(place: Place<S>, tasks: Weak<Tasks>, start: Start<S>, mut busy: Busy) {
+    let Place { shared, id, slot } = &place;
+    let wake = |woken| {
+        if let Some(tasks) = tasks.upgrade() {
+            spawn(shared, &tasks, woken, Start::Known);
+        }
+    };
+    // Whether the last commit got no answer.
+    let mut in_doubt = false;
+    let mut driver = match start {
+        Start::Known => None,
+        Start::New(mut new, effects, answer) => {
+            let submitted = new.submit(effects).await.map(|()| new.snapshot());
+            in_doubt = matches!(submitted, Err(CommitError::Unavailable(_)));
+            let may_stand = submitted.is_ok() || in_doubt;
+            new.take_woken().into_iter().for_each(wake);
+            let driver = submitted.is_ok().then_some(new);
+            // Nobody waiting is fine.
+            let _ = answer.send(submitted);
+            if !may_stand && place.leave() {
+                return;
+            }
+            driver
+        }
+    };
+    let _turn = match shared.turns.try_acquire() {
+        Ok(turn) => turn,
+        Err(_) => {
+            drop(busy.take());
+            let Ok(turn) = shared.turns.acquire().await else { return };
+            busy = shared.clock.busy();
+            turn
+        }
+    };
+    let mut patience = Patience::default();
+    loop {
+        let next = match &mut driver {
+            Some(driver) => driver.drive(slot, busy.take(), wake).await,
+            None if shared.stopping.load(Ordering::SeqCst) => Next::Rest,
+            None => {
+                slot.hinted.store(false, Ordering::SeqCst);
+                match Driver::load(shared, *id).await {
+                    Ok(Some((mut loaded, signals))) => {
+                        if std::mem::take(&mut in_doubt) {
+                            loaded.wake_relatives();
+                        }
+                        driver.insert(loaded).resume(slot, &signals, busy.take(), wake).await
+                    }
+                    // Unknown, or owned by a newer executor: not ours to touch.
+                    Ok(None) => Next::Rest,
+                    Err(why) => Next::Reload(why),
+                }
+            }
+        };
+        busy = shared.clock.busy();
+        match next {
+            Next::Rest if place.leave() => return,
+            Next::Rest => patience = Patience::default(),
+            Next::Reload(why) => {
+                driver = None;
+                in_doubt |= matches!(why, CommitError::Unavailable(_));
+                tracing::warn!(operation = %id, "the ledger is read again: {why}");
+                drop(busy.take());
+                patience.wait(&*shared.clock).await;
+                busy = shared.clock.busy();
+            }
+        }
+    }
+}
+
+/// Delays before a ledger that refused or did not answer is asked again: doubling, to a limit.
 struct Patience(Duration);
 
 impl Default for Patience {
@@ -304,35 +366,38 @@ impl Patience {
 impl<S: Steps> Shared<S> {
     /// Wakes the operation at that instant.
     pub fn set_timer(&self, at: Timestamp, id: OperationId) {
-        self.timers.lock().push(Reverse((at, id)));
+        self.unseen.lock().push(self.clock.busy());
+        self.timers.lock().insert((at, id));
         self.timer_set.notify_one();
     }
 }
 
-async fn watch_timers<S: Steps>(shared: Arc<Shared<S>>, tasks: std::sync::Weak<Tasks>) {
+async fn watch_timers<S: Steps>(shared: Arc<Shared<S>>, tasks: Weak<Tasks>) {
     loop {
-        let next = shared.timers.lock().peek().map(|Reverse((at, _))| *at);
-        match next {
-            None => shared.timer_set.notified().await,
-            Some(at) => {
-                tokio::select! {
-                    () = shared.clock.sleep_until(at) => {}
-                    () = shared.timer_set.notified() => continue,
-                }
-                let _busy = shared.clock.busy();
-                let now = shared.clock.now();
-                loop {
-                    let due = {
-                        let mut timers = shared.timers.lock();
-                        match timers.peek() {
-                            Some(Reverse((at, _))) if *at <= now => timers.pop(),
-                            _ => None,
-                        }
-                    };
-                    let (Some(Reverse((_, id))), Some(tasks)) = (due, tasks.upgrade()) else { break };
-                    spawn(&shared, &tasks, id, None);
-                }
+        let unseen = std::mem::take(&mut *shared.unseen.lock());
+        let next = shared.timers.lock().first().map(|(at, _)| *at);
+        let Some(at) = next else {
+            drop(unseen);
+            shared.timer_set.notified().await;
+            continue;
+        };
+        let mut sleep = shared.clock.sleep_until(at);
+        if futures::poll!(&mut sleep).is_pending() {
+            drop(unseen);
+            tokio::select! {
+                () = sleep => {}
+                () = shared.timer_set.notified() => continue,
             }
+        }
+        let _busy = shared.clock.busy();
+        let now = shared.clock.now();
+        loop {
+            let due = {
+                let mut timers = shared.timers.lock();
+                timers.first().is_some_and(|(at, _)| *at <= now).then(|| timers.pop_first()).flatten()
+            };
+            let (Some((_, id)), Some(tasks)) = (due, tasks.upgrade()) else { break };
+            spawn(&shared, &tasks, id, Start::Known);
         }
     }
 }

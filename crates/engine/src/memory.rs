@@ -52,7 +52,8 @@ impl<E: Clone + Send + Sync + 'static> Ledger<E> for MemoryLedger<E> {
 
     async fn load(&self, id: OperationId) -> Result<Option<(Run, Vec<Signal>)>, CommitError> {
         let state = self.state.lock();
-        let signals = state.signals.get(&id).cloned().unwrap_or_default();
+        let mut signals = state.signals.get(&id).cloned().unwrap_or_default();
+        signals.sort_by_key(|signal| signal.id);
         Ok(state.runs.get(&id).map(|run| (run.clone(), signals)))
     }
 
@@ -128,6 +129,9 @@ impl<E: Clone + Send + Sync + 'static> Ledger<E> for MemoryLedger<E> {
 
     async fn note(&self, id: OperationId, epoch: i64, step: &Step) -> Result<(), CommitError> {
         let mut state = self.state.lock();
+        if epoch < state.epoch {
+            return Err(CommitError::Stale);
+        }
         let run =
             state.runs.get_mut(&id).filter(|run| run.operation.epoch == epoch).ok_or(CommitError::Stale)?;
         let held =

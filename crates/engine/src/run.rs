@@ -55,7 +55,7 @@ pub struct Done<E> {
 #[async_trait]
 pub trait Steps: Send + Sync + 'static {
     /// What the ledger writes beside its own rows.
-    type Effect: Send + Sync + 'static;
+    type Effect: Clone + Send + Sync + 'static;
 
     /// Whether an attempt at this step only computes effects and touches nothing outside the ledger. Such a step's
     /// start, end and effects go into one transaction, also into the one that creates the operation.
@@ -67,7 +67,8 @@ pub trait Steps: Send + Sync + 'static {
     /// One attempt.
     async fn attempt(&self, attempt: Attempt) -> Result<Done<Self::Effect>, Failure>;
 
-    /// The child operation that a detached step stands for. Pure: the same step gives the same plan.
+    /// The child operation that a detached step stands for. Pure: the same step gives the same plan. Id, parent,
+    /// version and epoch are the engine's to set.
     fn detach(&self, operation: &Operation, step: &Step) -> Run;
 
     /// Effects of a change of the operation as a whole (it finished, it parked, it is stuck), committed with it.

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tenantry_engine::{Clock, Commit, CommitError, Executor, ExecutorConfig, Ledger, Run, Signal, Step, Steps, Waiting};
+use tenantry_engine::{
+    Clock, Commit, CommitError, Executor, ExecutorConfig, Ledger, Run, Signal, Step, Steps, Waiting,
+};
 use tenantry_model::{Timestamp, id::OperationId};
 use tokio::sync::watch;
 

@@ -86,14 +86,14 @@ impl VirtualClock {
         let shared = &self.0.shared;
         loop {
             let changed = shared.changed.notified();
-            let (late, still) = {
+            let (late, still, generation) = {
                 let state = shared.state.lock();
-                (state.now > limit, state.busy == 0 && state.sleepers.is_empty())
+                (state.now > limit, state.busy == 0 && state.sleepers.is_empty(), state.generation)
             };
             if late {
                 return false;
             }
-            if still && shared.stands_still().await {
+            if still && shared.stands_still(generation).await {
                 return true;
             }
             if !still {
@@ -126,9 +126,8 @@ impl Shared {
         result
     }
 
-    /// Lets everything that is ready run; true if nothing of it concerned this clock.
-    async fn stands_still(&self) -> bool {
-        let before = self.state.lock().generation;
+    /// Lets everything that is ready run; true if nothing has concerned this clock since that generation.
+    async fn stands_still(&self, before: u64) -> bool {
         for _ in 0..LOOKS {
             tokio::task::yield_now().await;
             if self.state.lock().generation != before {
@@ -143,13 +142,13 @@ impl Shared {
 async fn tick(shared: Arc<Shared>) {
     loop {
         let changed = shared.changed.notified();
-        let idle = {
+        let (idle, generation) = {
             let state = shared.state.lock();
-            state.busy == 0 && !state.sleepers.is_empty()
+            (state.busy == 0 && !state.sleepers.is_empty(), state.generation)
         };
         if !idle {
             changed.await;
-        } else if shared.stands_still().await {
+        } else if shared.stands_still(generation).await {
             shared.change(|state| {
                 let Some((next, _)) = state.sleepers.first_key_value() else { return };
                 state.now = state.now.max(next.0);

@@ -1,0 +1,407 @@
+//! The executor when nothing dies: order and overlap, commits, retries and time, turns, panics, stopping.
+
+use std::sync::Arc;
+
+use tenantry_engine::{Clock, CommitError, ExecutorConfig, SignalKind, Verb};
+
+use crate::plan::{Shape, approve, at, busy, run, signal, step, stranger};
+use crate::scene::{Scene, active, seconds};
+use crate::world::{Act, Effect};
+use tenantry_testkit::crash_ledger::{Fault, Faults};
+
+#[tokio::test]
+async fn steps_run_in_the_order_of_their_needs() {
+    let scene = Scene::new().await;
+    let id = scene
+        .submit([
+            step("a").registry(),
+            step("b").needs(&["a"]),
+            step("c").needs(&["b"]).registry(),
+            step("d").needs(&["c"]),
+        ])
+        .await;
+    scene.quiet().await;
+    assert_eq!(scene.line(id), "succeeded: a=done b=done c=done d=done");
+    assert_eq!(scene.world.log(), ["do a at 0", "do b at 0", "do c at 0", "do d at 0"]);
+    assert_eq!(scene.run(id).step("d").unwrap().output, serde_json::json!({ "made": "d", "saw": ["c"] }));
+    assert_eq!(scene.executor.load(), (0, 0));
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn independent_steps_overlap() {
+    let scene = Scene::new().await;
+    for key in ["a", "b", "c"] {
+        scene.world.script(key, Verb::Do, [Act::Take(seconds(10))]);
+    }
+    scene.submit([step("a"), step("b"), step("c"), step("d").needs(&["a", "b", "c"])]).await;
+    scene.quiet().await;
+    assert_eq!((scene.world.peak(), scene.seconds()), (3, 10));
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn a_plan_in_the_registry_is_one_commit() {
+    let scene = Scene::new().await;
+    let mut steps = vec![step("s0").registry()];
+    for i in 1..20 {
+        steps.push(step(&format!("s{i}")).registry().needs(&[&format!("s{}", i - 1)]));
+    }
+    let id = scene.submit(steps).await;
+    assert!(scene.line(id).starts_with("succeeded"), "already when submit returns");
+    scene.quiet().await;
+    assert_eq!((scene.ledger.commits(), scene.run(id).operation.version), (1, 1));
+    assert_eq!(scene.world.registry().len(), 20);
+}
+
+#[tokio::test]
+async fn a_step_outside_costs_one_commit_more() {
+    let scene = Scene::new().await;
+    let chain = [
+        step("r").registry(),
+        step("a").needs(&["r"]),
+        step("s").needs(&["a"]).registry(),
+        step("b").needs(&["s"]),
+    ];
+    scene.submit(chain).await;
+    scene.quiet().await;
+    // The beginning with a's start, a's end with s and b's start, b's end.
+    assert_eq!(scene.ledger.commits(), 3);
+}
+
+#[tokio::test]
+async fn effects_are_committed_with_their_cause() {
+    let scene = Scene::new().await;
+    let id = scene.submit([step("a")]).await;
+    let begun = [Effect::Intended(id, "a".into(), Verb::Do), Effect::Changed(id, "running", false)];
+    assert_eq!(scene.world.ledger.effects(), begun);
+    scene.quiet().await;
+    let ended = [Effect::Made(id, "a".into()), Effect::Changed(id, "succeeded", false)];
+    assert_eq!(scene.world.ledger.effects()[2..], ended);
+}
+
+#[tokio::test]
+async fn every_change_is_announced() {
+    let scene = Scene::new().await;
+    let mut changes = scene.executor.changes();
+    let id = scene.submit([step("a")]).await;
+    scene.quiet().await;
+    let mut seen = Vec::new();
+    while let Ok(run) = changes.try_recv() {
+        assert_eq!(run.operation.id, id);
+        seen.push((run.operation.version, run.step("a").unwrap().state.as_str()));
+    }
+    assert_eq!(seen, [(1, "running"), (2, "done")]);
+}
+
+#[tokio::test]
+async fn retries_wait_as_told() {
+    let scene = Scene::new().await;
+    scene.world.script(
+        "a",
+        Verb::Do,
+        [Act::Fail(busy().after(seconds(7))), Act::Fail(busy().after(seconds(60)))],
+    );
+    let id = scene.submit([step("a")]).await;
+    scene.until(1).await;
+    assert_eq!(scene.executor.load(), (0, 1), "a delay costs no task");
+    scene.quiet().await;
+    assert_eq!(scene.world.log(), ["do a at 0", "do a at 7", "do a at 67"]);
+    assert_eq!(scene.run(id).step("a").unwrap().attempts, 3);
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn backoff_stays_below_its_ceiling() {
+    let scene = Scene::new().await;
+    scene.world.script("a", Verb::Do, [Act::Fail(busy()), Act::Fail(busy()), Act::Fail(busy())]);
+    scene.submit([step("a").backoff(10_000)]).await;
+    scene.quiet().await;
+    assert_eq!(scene.world.log().len(), 4);
+    assert!(scene.seconds() <= 10 + 20 + 40, "{}", scene.seconds());
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn a_hang_is_timed_out_and_tried_again() {
+    for act in [Act::Hang, Act::HangAfter] {
+        let scene = Scene::new().await;
+        scene.world.script("a", Verb::Do, [act]);
+        let id = scene.submit([step("a").timeout(30)]).await;
+        scene.quiet().await;
+        assert_eq!(scene.world.log(), ["do a at 0", "do a at 30"]);
+        let step = scene.run(id).step("a").unwrap().clone();
+        assert_eq!((step.error.unwrap().code.as_str(), step.uncertain), ("timeout", true));
+        scene.world.check().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_hang_in_undo_is_timed_out() {
+    let scene = Scene::new().await;
+    scene.world.script("b", Verb::Do, [Act::Fail(crate::plan::never())]);
+    scene.world.script("a", Verb::Undo, [Act::Hang, Act::HangAfter]);
+    let id = scene.submit([step("a").timeout(30), step("b").needs(&["a"])]).await;
+    scene.quiet().await;
+    assert_eq!(scene.line(id), "rolled_back: a=undone b=undone");
+    assert_eq!(scene.world.log()[2..], ["undo b at 0", "undo a at 0", "undo a at 30", "undo a at 60"]);
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn what_arrives_late_is_found_by_the_second_look() {
+    let scene = Scene::new().await;
+    scene.world.script("a", Verb::Do, [Act::Late(seconds(20))]);
+    let id = scene.submit([step("a").retries(0).in_flight(30)]).await;
+    scene.quiet().await;
+    assert_eq!(scene.line(id), "rolled_back: a=undone");
+    assert_eq!(scene.world.log(), ["do a at 0", "undo a at 0", "undo a at 30"]);
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn somebody_elses_thing_stays() {
+    let scene = Scene::new().await;
+    scene.world.occupy("shared");
+    let id = scene.submit([step("a").input(serde_json::json!({ "name": "shared" }))]).await;
+    scene.quiet().await;
+    // The undo refuses as well; a person must look.
+    assert_eq!(scene.line(id), "needs_attention: a=undo_failed");
+    assert_eq!(scene.world.things(), ["shared"]);
+}
+
+#[tokio::test]
+async fn a_panic_is_a_failed_attempt() {
+    let scene = Scene::new().await;
+    scene.world.script("a", Verb::Do, [Act::Panic]);
+    scene.world.script("r", Verb::Do, [Act::Panic]);
+    let id = scene.submit([step("a"), step("r").registry()]).await;
+    scene.quiet().await;
+    assert_eq!(scene.line(id), "succeeded: a=done r=done");
+    assert_eq!(scene.run(id).step("a").unwrap().error.as_ref().unwrap().code, "panic");
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn operations_wait_their_turn_and_time_goes_on() {
+    let scene = Scene::with(active(1), Faults::new()).await;
+    for key in ["a", "b", "c"] {
+        scene.world.script(key, Verb::Do, [Act::Take(seconds(60))]);
+    }
+    // b's time begins when b begins: it is no time-out that it had to wait.
+    for key in ["a", "b", "c"] {
+        scene.submit([step(key).timeout(61)]).await;
+    }
+    scene.quiet().await;
+    assert_eq!((scene.world.peak(), scene.seconds(), scene.world.log().len()), (1, 180, 3));
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn who_waits_takes_no_turn() {
+    let scene = Scene::with(active(1), Faults::new()).await;
+    scene.submit([step("hold").timer(1000)]).await;
+    scene.submit([step("ask").approval()]).await;
+    scene.world.script("slow", Verb::Do, [Act::Fail(busy().after(seconds(500)))]);
+    scene.submit([step("slow")]).await;
+    let id = scene.submit([step("a")]).await;
+    scene.until(1).await;
+    assert_eq!(scene.line(id), "succeeded: a=done");
+}
+
+#[tokio::test]
+async fn stop_lets_attempts_end_and_begins_nothing() {
+    let scene = Scene::new().await;
+    scene.world.script("a", Verb::Do, [Act::Take(seconds(5))]);
+    scene.world.script("c", Verb::Do, [Act::Fail(busy().after(seconds(1)))]);
+    let id = scene.submit([step("a"), step("b").needs(&["a"]), step("c")]).await;
+    scene.settle().await;
+    scene.executor.stop().await;
+    assert_eq!((scene.line(id).as_str(), scene.seconds()), ("running: a=done b=pending c=retrying", 5));
+    let refused = scene.executor.submit(run([step("x")]), vec![]).await;
+    assert!(matches!(refused, Err(CommitError::Unavailable(_))));
+    // Signals are kept for the next process.
+    assert!(scene.executor.signal(id, signal(SignalKind::Pause), vec![]).await.unwrap());
+    scene.quiet().await;
+    assert_eq!(scene.world.log(), ["do a at 0", "do c at 0"]);
+    let next = scene.next().await;
+    next.quiet().await;
+    assert_eq!(next.line(id), "paused: a=done b=pending c=retrying");
+    next.tell(id, SignalKind::Resume).await;
+    next.quiet().await;
+    next.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn stop_waits_no_longer_than_its_grace() {
+    let scene =
+        Scene::with(ExecutorConfig { grace: seconds(8), ..ExecutorConfig::default() }, Faults::new()).await;
+    scene.world.script("a", Verb::Do, [Act::Hang]);
+    let id = scene.submit([step("a")]).await;
+    scene.settle().await;
+    scene.executor.stop().await;
+    assert_eq!((scene.line(id).as_str(), scene.seconds()), ("running: a=running", 8));
+    let next = scene.next().await;
+    next.quiet().await;
+    assert_eq!(next.line(id), "succeeded: a=done");
+    next.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn stop_does_not_wait_for_a_ledger_that_is_gone() {
+    let down = (3..2000).map(|call| (call, Fault::FailBefore)).collect();
+    let scene = Scene::with(ExecutorConfig::default(), down).await;
+    let refused = scene.executor.submit(run([step("a")]), vec![]).await;
+    assert!(matches!(refused, Err(CommitError::Unavailable(_))));
+    scene.settle().await;
+    scene.executor.stop().await;
+    assert!(scene.seconds() < 10, "{}", scene.seconds());
+}
+
+#[tokio::test]
+async fn a_dropped_executor_does_nothing_more() {
+    let scene = Scene::new().await;
+    scene.world.script("a", Verb::Do, [Act::Take(seconds(5))]);
+    let id = scene.submit([step("a"), step("hold").timer(3)]).await;
+    scene.settle().await;
+    let Scene { clock, world, executor, .. } = scene;
+    drop(executor.clone());
+    drop(executor);
+    assert!(clock.quiet(at(100)).await);
+    assert_eq!(clock.now(), at(0), "no timer is left");
+    let run = world.ledger.runs().into_iter().find(|run| run.operation.id == id).unwrap();
+    assert_eq!(run.operation.version, 1);
+}
+
+/// A client may go away while it waits for the answer; what it asked is done or not, and is never left half-way.
+#[tokio::test]
+async fn a_caller_that_goes_away_loses_nothing() {
+    for polls in 0.. {
+        let scene = Scene::new().await;
+        let id;
+        {
+            let run = run([step("ask").approval(), step("a")]);
+            id = run.operation.id;
+            let mut submit = Box::pin(scene.executor.submit(run, vec![]));
+            if poll_times(&mut submit, polls).await {
+                assert!(polls > 0);
+                break;
+            }
+        }
+        scene.quiet().await;
+        let Some(run) = scene.world.ledger.runs().pop() else { continue };
+        assert_eq!(
+            (run.operation.id, scene.line(id).as_str()),
+            (id, "running: ask=waiting a=done"),
+            "{polls} polls"
+        );
+        for polls in 0.. {
+            let mut ask = Box::pin(scene.executor.signal(id, signal(approve("ask")), vec![]));
+            let answered = poll_times(&mut ask, polls).await;
+            drop(ask);
+            scene.quiet().await;
+            let waiting =
+                scene.world.ledger.runs()[0].operation.state == tenantry_engine::OperationState::Running;
+            let kept = scene.waiting_signals(id).await;
+            assert_eq!(kept, 0, "a signal was kept and not applied after {polls} polls");
+            if answered || !waiting {
+                break;
+            }
+        }
+    }
+}
+
+/// Polls a future so often, with all else that is ready in between. True: it has ended.
+async fn poll_times<F: Future + Unpin>(future: &mut F, times: usize) -> bool {
+    for _ in 0..times {
+        let ended = std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_ready())
+        });
+        if ended.await {
+            return true;
+        }
+        tokio::task::yield_now().await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn an_id_is_submitted_once() {
+    let scene = Scene::new().await;
+    let plan = run([step("a")]);
+    let [first, second] = [plan.clone(), plan].map(|plan| scene.executor.submit(plan, vec![]));
+    let (first, second) = tokio::join!(first, second);
+    assert!(first.is_ok() && second.is_err());
+    scene.quiet().await;
+    assert_eq!(scene.world.log(), ["do a at 0"]);
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn one_unfinished_operation_per_subject() {
+    let scene = Scene::new().await;
+    let mut plan = run([step("ask").approval()]);
+    plan.operation.subject = "ten_1".into();
+    let first = Arc::new(plan);
+    scene.executor.submit((*first).clone(), vec![]).await.unwrap();
+    let mut second = run([step("a")]);
+    second.operation.subject = "ten_1".into();
+    let refused = scene.executor.submit(second.clone(), vec![]).await;
+    assert!(matches!(refused, Err(CommitError::Conflict { .. })), "{refused:?}");
+    scene.tell(first.operation.id, approve("ask")).await;
+    scene.executor.submit(second, vec![]).await.unwrap();
+    scene.quiet().await;
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn signals_to_nobody() {
+    let scene = Scene::new().await;
+    assert!(!scene.executor.signal(stranger(), signal(SignalKind::Pause), vec![]).await.unwrap());
+    scene.executor.hint(stranger());
+    scene.quiet().await;
+    assert_eq!(scene.executor.load(), (0, 0));
+}
+
+#[tokio::test]
+async fn what_takes_too_long_raises_one_alarm() {
+    let scene = Scene::new().await;
+    scene.world.script("a", Verb::Do, [Act::Take(seconds(50)), Act::Take(seconds(50))]);
+    let mut plan = run([step("a"), step("b").needs(&["a"])]);
+    plan.operation.expected_by = Some(at(20));
+    let id = plan.operation.id;
+    scene.executor.submit(plan, vec![]).await.unwrap();
+    scene.until(19).await;
+    assert!(!scene.run(id).operation.stuck);
+    scene.until(20).await;
+    assert!(scene.run(id).operation.stuck);
+    scene.quiet().await;
+    let alarms =
+        scene.world.ledger.effects().iter().filter(|e| **e == Effect::Changed(id, "running", true)).count();
+    assert_eq!(alarms, 1);
+}
+
+#[tokio::test]
+async fn ten_thousand_waiting_operations_cost_no_task_and_no_start() {
+    let scene = Scene::new().await;
+    for i in 0..10_000u64 {
+        let wait = match i % 3 {
+            0 => step("w").approval(),
+            1 => step("w").timer(1_000_000),
+            _ => step("w").detached(&[]),
+        };
+        // A child without steps is over at once; its parent waits for approval.
+        let steps =
+            if i % 3 == 2 { vec![wait, step("ask").approval()] } else { vec![wait, step("a").needs(&["w"])] };
+        scene.submit(steps).await;
+    }
+    scene.settle().await;
+    assert_eq!(scene.executor.load(), (0, 3_333));
+    let next = scene.next().await;
+    next.settle().await;
+    assert_eq!((next.ledger.loads(), next.ledger.commits(), next.ledger.calls()), (0, 0, 2));
+    assert_eq!(next.executor.load(), (0, 3_333));
+    next.until(1_000_000).await;
+    next.quiet().await;
+    assert_eq!(next.world.log().len(), 3_333);
+}

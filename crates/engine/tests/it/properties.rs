@@ -1,0 +1,339 @@
+//! What must hold for every plan, whatever happens: random plans under random results, signals, crashes and jumps of
+//! time, with the invariants of the engine checked after every decision.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::json;
+use tenantry_engine::decide::{Decision, decide, recover, refuse, settle};
+use tenantry_engine::retry::MAX_INTERRUPTIONS;
+use tenantry_engine::{OperationState as Op, Run, Signal, SignalKind, Step, StepState as S, Verb};
+use tenantry_model::{Failure, Timestamp};
+
+use crate::plan::{Shape, approve, at, busy, lost, never, reject, run, signal, signal_from, skip, step};
+
+/// Something that happens to an operation. Numbers choose among what is there, modulo.
+#[derive(Clone, Debug)]
+enum Event {
+    Ends(usize, Option<Failure>),
+    Signals(Vec<Told>),
+    Crash,
+    Later(u64),
+    NextTimer,
+    ChildEnds(usize),
+}
+
+#[derive(Clone, Debug)]
+enum Told {
+    Pause,
+    Resume,
+    Cancel,
+    Retry,
+    Skip(usize),
+    Approve(usize),
+    Reject(usize),
+}
+
+fn failures() -> impl Strategy<Value = Failure> {
+    prop_oneof![
+        4 => Just(busy()),
+        2 => Just(busy().after(Duration::from_secs(20))),
+        4 => Just(lost()),
+        1 => Just(never()),
+        1 => Just(Failure::invalid("wrong", "will stay wrong")),
+    ]
+}
+
+fn told() -> impl Strategy<Value = Told> {
+    prop_oneof![
+        3 => Just(Told::Pause),
+        4 => Just(Told::Resume),
+        1 => Just(Told::Cancel),
+        3 => Just(Told::Retry),
+        1 => any::<usize>().prop_map(Told::Skip),
+        3 => any::<usize>().prop_map(Told::Approve),
+        1 => any::<usize>().prop_map(Told::Reject),
+    ]
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => (any::<usize>(), proptest::option::weighted(0.4, failures())).prop_map(|(i, f)| Event::Ends(i, f)),
+        3 => proptest::collection::vec(told(), 1..4).prop_map(Event::Signals),
+        1 => Just(Event::Crash),
+        2 => (0u64..40).prop_map(Event::Later),
+        2 => Just(Event::NextTimer),
+        1 => any::<usize>().prop_map(Event::ChildEnds),
+    ]
+}
+
+/// Plans: each step may need some of those before it.
+fn plans() -> impl Strategy<Value = Vec<Step>> {
+    let one = (any::<u8>(), 0u32..3, 0u64..2, 0u64..2, 0u8..12, any::<bool>());
+    proptest::collection::vec(one, 1..8).prop_map(|shapes| {
+        let key = |i: usize| format!("s{i}");
+        let steps = shapes.iter().enumerate().map(|(i, (needs, retries, delay, in_flight, kind, park))| {
+            let needs: Vec<String> = (0..i).filter(|j| needs >> j & 1 == 1).map(key).collect();
+            let needs: Vec<&str> = needs.iter().map(String::as_str).collect();
+            let plain = step(&key(i))
+                .needs(&needs)
+                .retries(*retries)
+                .backoff(delay * 5_000)
+                .in_flight(in_flight * 15);
+            let shaped = match kind {
+                0 => plain.approval(),
+                1 => plain.timer(30),
+                2 => plain.timer(0),
+                3 | 4 => plain.detached(&[]),
+                _ => plain,
+            };
+            if *park { shaped.park() } else { shaped }
+        });
+        steps.collect()
+    })
+}
+
+/// The operation, what runs, and what has happened so far.
+struct World {
+    run: Run,
+    now: Timestamp,
+    in_flight: BTreeSet<(String, bool)>,
+    /// Steps for which something may stand outside.
+    standing: BTreeSet<String>,
+    /// Children that run, by their step.
+    children: BTreeMap<String, tenantry_model::id::OperationId>,
+    done: BTreeSet<String>,
+}
+
+impl World {
+    fn new(steps: Vec<Step>) -> Self {
+        let (in_flight, standing, children, done) = Default::default();
+        let mut world = Self { run: run(steps), now: at(0), in_flight, standing, children, done };
+        world.run.operation.expected_by = Some(at(100));
+        world.decide(&[]);
+        world
+    }
+
+    fn decide(&mut self, signals: &[Signal]) {
+        let before = self.run.clone();
+        let decision = decide(&mut self.run, signals, self.now);
+        self.check(&before, &decision, signals);
+        // What is overtaken is cut off, then what is decided begins.
+        let run = &self.run;
+        self.in_flight.retain(|(key, forward)| {
+            let wanted = if *forward { S::Running } else { S::Undoing };
+            run.step(key).is_some_and(|s| s.state == wanted)
+        });
+        for (key, verb) in &decision.start {
+            let began = self.in_flight.insert((key.clone(), *verb == Verb::Do));
+            assert!(began, "{key} is started twice at once");
+            if *verb == Verb::Do {
+                self.standing.insert(key.clone());
+            }
+        }
+        for key in &decision.detached {
+            let child = self.run.step(key).unwrap().child.unwrap();
+            assert!(self.children.insert(key.clone(), child).is_none(), "{key} has two children");
+        }
+        for step in &self.run.steps {
+            if step.state == S::Done {
+                self.done.insert(step.key.clone());
+            }
+        }
+        self.check_after();
+        let mut again = self.run.clone();
+        let decided = decide(&mut again, &[], self.now);
+        assert_eq!((decided, &again), (Decision::default(), &self.run), "deciding again changes something");
+    }
+
+    /// What one decision may do.
+    fn check(&self, before: &Run, decision: &Decision, signals: &[Signal]) {
+        for (key, verb) in &decision.start {
+            let step = self.run.step(key).unwrap();
+            let over = |need: &String| self.run.step(need).unwrap().state.is_over();
+            match verb {
+                Verb::Do => {
+                    assert!(step.needs.iter().all(over), "{key} starts before its needs are over");
+                    assert!(!self.done.contains(key), "{key} was done and starts again");
+                    assert!(step.policy.wait.is_none() && step.child.is_none());
+                    assert_eq!(self.run.operation.state, Op::Running);
+                }
+                Verb::Undo => {
+                    let standing = |s: &&Step| s.needs.contains(key) && s.state != S::Undone;
+                    let dependant = self.run.steps.iter().find(standing).map(|s| &s.key);
+                    assert_eq!(dependant, None, "stands on {key}, which is undone");
+                }
+            }
+        }
+        if before.operation.state.is_final() && signals.is_empty() {
+            assert_eq!(&self.run, before, "a final operation has changed");
+        }
+        for (old, new) in before.steps.iter().zip(&self.run.steps) {
+            assert_eq!(
+                (&old.policy, &old.needs, &old.input),
+                (&new.policy, &new.needs, &new.input),
+                "the plan changed"
+            );
+        }
+    }
+
+    /// What must be true after every decision.
+    fn check_after(&self) {
+        let operation = &self.run.operation;
+        for step in &self.run.steps {
+            let most = i32::try_from(step.policy.max_retries).unwrap() + 1;
+            assert!(step.attempts <= most, "{} has had {} attempts", step.key, step.attempts);
+            assert!(step.interruptions <= MAX_INTERRUPTIONS + 1);
+            if matches!(step.state, S::Running | S::Undoing) && step.child.is_none() {
+                let running = (step.key.clone(), step.state == S::Running);
+                assert!(self.in_flight.contains(&running), "{} is said to run", step.key);
+            }
+        }
+        let active = !self.in_flight.is_empty();
+        assert_eq!(operation.idle, !active, "idle");
+        assert_eq!(operation.finished_at.is_some(), operation.state.is_final());
+        match operation.state {
+            Op::Succeeded => assert!(self.run.steps.iter().all(|s| s.state.is_over())),
+            Op::RolledBack | Op::Cancelled => {
+                assert!(self.run.steps.iter().all(|s| s.state == S::Undone));
+                assert_eq!(self.standing, BTreeSet::new(), "something is left");
+                assert_eq!(self.children, BTreeMap::new(), "a child is left");
+                assert_eq!(operation.state == Op::Cancelled, operation.cancelled);
+            }
+            _ => assert!(self.hope(), "lost: {:?}", self.run),
+        }
+        if operation.state.is_final() {
+            assert_eq!((active, operation.wake_at), (false, None));
+        }
+        if let Some(wake) = operation.wake_at {
+            assert!(wake > self.now, "wakes at once, for ever");
+        }
+    }
+
+    /// Whether something will go on, or a person can make it.
+    fn hope(&self) -> bool {
+        let operation = &self.run.operation;
+        let asks = |s: &Step| s.state == S::Waiting && s.due_at.is_none();
+        let child = |s: &Step| s.state == S::Undoing && self.children.contains_key(&s.key);
+        !self.in_flight.is_empty()
+            || operation.wake_at.is_some()
+            || operation.state == Op::Paused
+            || operation.state == Op::NeedsAttention && refuse(&self.run, &SignalKind::Retry).is_ok()
+            || self.run.steps.iter().any(|s| asks(s) || child(s))
+    }
+
+    fn ends(&mut self, which: usize, failure: Option<Failure>) {
+        let Some((key, forward)) = self.in_flight.iter().nth(which % self.in_flight.len().max(1)).cloned()
+        else {
+            return;
+        };
+        self.in_flight.remove(&(key.clone(), forward));
+        let looked_at_once =
+            self.run.step(&key).unwrap().uncertain && self.run.step(&key).unwrap().policy.in_flight_ms > 0;
+        if !forward && failure.is_none() && !looked_at_once {
+            self.standing.remove(&key);
+        }
+        let verb = if forward { Verb::Do } else { Verb::Undo };
+        let result = failure.map_or_else(|| Ok(json!({ "made": key })), Err);
+        settle(&mut self.run, &key, verb, result, self.now, 1.0);
+        self.decide(&[]);
+    }
+
+    fn tell(&mut self, told: &[Told]) {
+        let key = |i: &usize| format!("s{}", i % self.run.steps.len());
+        let signals: Vec<Signal> = told
+            .iter()
+            .map(|told| match told {
+                Told::Pause => SignalKind::Pause,
+                Told::Resume => SignalKind::Resume,
+                Told::Cancel => SignalKind::Cancel,
+                Told::Retry => SignalKind::Retry,
+                Told::Skip(i) => skip(&key(i)),
+                Told::Approve(i) => approve(&key(i)),
+                Told::Reject(i) => reject(&key(i)),
+            })
+            .map(signal)
+            .collect();
+        // Whoever skips a failed undo says that nothing is left.
+        for told in told {
+            if let Told::Skip(i) = told
+                && self.run.step(&key(i)).is_some_and(|s| s.state == S::UndoFailed)
+            {
+                let key = key(i);
+                self.standing.remove(&key);
+            }
+        }
+        self.decide(&signals);
+    }
+
+    fn child_ends(&mut self, which: usize) {
+        let called: Vec<String> = self
+            .children
+            .keys()
+            .filter(|key| self.run.step(key).is_some_and(|s| s.state == S::Undoing))
+            .cloned()
+            .collect();
+        if let Some(key) = called.get(which % called.len().max(1)) {
+            let child = self.children.remove(key).unwrap();
+            self.decide(&[signal_from(child, SignalKind::ChildFinished)]);
+        }
+    }
+
+    fn crash(&mut self) {
+        self.in_flight.clear();
+        let epoch = self.run.operation.epoch + 1;
+        recover(&mut self.run, epoch, self.now);
+        let once = self.run.clone();
+        recover(&mut self.run, epoch, self.now);
+        assert_eq!(self.run, once, "recovering again changes something");
+        self.decide(&[]);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Ends(which, failure) => self.ends(which, failure),
+            Event::Signals(told) => self.tell(&told),
+            Event::Crash => self.crash(),
+            Event::Later(seconds) => {
+                self.now = self.now + Duration::from_secs(seconds);
+                self.decide(&[]);
+            }
+            Event::NextTimer => {
+                self.now = self.run.operation.wake_at.unwrap_or(self.now);
+                self.decide(&[]);
+            }
+            Event::ChildEnds(which) => self.child_ends(which),
+        }
+    }
+
+    /// From here on everything succeeds and every person is helpful.
+    fn end_well(&mut self) {
+        for _ in 0..1000 {
+            let waiting = self.run.steps.iter().position(|s| s.state == S::Waiting && s.due_at.is_none());
+            match self.run.operation.state {
+                state if state.is_final() => return,
+                _ if !self.in_flight.is_empty() => self.ends(0, None),
+                Op::Paused => self.tell(&[Told::Resume]),
+                Op::NeedsAttention => self.tell(&[Told::Retry]),
+                _ if waiting.is_some() => self.tell(&[Told::Approve(waiting.unwrap_or(0))]),
+                _ if self.run.operation.wake_at.is_some() => self.happen(Event::NextTimer),
+                _ => self.child_ends(0),
+            }
+        }
+        panic!("never ends: {:?}", self.run);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens(steps in plans(), events in proptest::collection::vec(events(), 0..60)) {
+        let mut world = World::new(steps);
+        for event in events {
+            world.happen(event);
+        }
+        world.end_well();
+    }
+}

@@ -1,0 +1,239 @@
+//! Signals to an operation that runs, and child operations beside it.
+
+use tenantry_engine::{SignalKind, Verb};
+
+use crate::plan::{Shape, approve, busy, lost, never, reject, skip, step};
+use crate::scene::{Scene, seconds};
+use crate::world::Act;
+
+#[tokio::test]
+async fn pause_lets_the_attempt_end_and_resume_goes_on() {
+    let scene = Scene::new().await;
+    scene.world.script("a", Verb::Do, [Act::Take(seconds(10))]);
+    let id = scene.submit([step("a"), step("b").needs(&["a"])]).await;
+    scene.tell(id, SignalKind::Pause).await;
+    assert_eq!(scene.line(id), "paused: a=running b=pending");
+    scene.quiet().await;
+    assert_eq!(scene.line(id), "paused: a=done b=pending");
+    assert_eq!(scene.executor.load(), (0, 0));
+    scene.tell(id, SignalKind::Resume).await;
+    scene.quiet().await;
+    assert_eq!(scene.world.log(), ["do a at 0", "do b at 10"]);
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn cancel_cuts_attempts_off_before_they_are_undone() {
+    let scene = Scene::new().await;
+    scene.world.script("a", Verb::Do, [Act::HangAfter]);
+    scene.world.script("b", Verb::Do, [Act::Take(seconds(10))]);
+    let id = scene.submit([step("a"), step("b"), step("c").needs(&["a", "b"])]).await;
+    scene.until(3).await;
+    scene.tell(id, SignalKind::Cancel).await;
+    scene.quiet().await;
+    assert_eq!(scene.line(id), "cancelled: a=undone b=undone c=undone");
+    assert_eq!((scene.seconds(), scene.world.peak()), (3, 2));
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn retry_does_not_wait_for_the_delay() {
+    let scene = Scene::new().await;
+    scene.world.script("a", Verb::Do, [Act::Fail(busy().after(seconds(1000)))]);
+    let id = scene.submit([step("a")]).await;
+    scene.until(5).await;
+    scene.tell(id, SignalKind::Retry).await;
+    assert_eq!(scene.line(id), "succeeded: a=done");
+    scene.quiet().await;
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn a_parked_operation_waits_for_a_person() {
+    for (kind, end) in [
+        (SignalKind::Retry, "succeeded: a=done b=done"),
+        (skip("a"), "succeeded: a=skipped b=done"),
+        (SignalKind::Cancel, "cancelled: a=undone b=undone"),
+    ] {
+        let scene = Scene::new().await;
+        scene.world.script("a", Verb::Do, [Act::Fail(never())]);
+        let id = scene.submit([step("a").park(), step("b").needs(&["a"])]).await;
+        scene.quiet().await;
+        assert_eq!(scene.line(id), "needs_attention: a=failed b=pending");
+        assert_eq!(scene.executor.load(), (0, 0));
+        scene.tell(id, kind).await;
+        scene.quiet().await;
+        assert_eq!(scene.line(id), end);
+        scene.world.check().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn approval_and_rejection() {
+    for (kind, end) in [
+        (approve("ask"), "succeeded: a=done ask=done b=done"),
+        (reject("ask"), "rolled_back: a=undone ask=undone b=undone"),
+        (skip("ask"), "succeeded: a=done ask=skipped b=done"),
+    ] {
+        let scene = Scene::new().await;
+        let id =
+            scene.submit([step("a"), step("ask").approval().needs(&["a"]), step("b").needs(&["ask"])]).await;
+        scene.quiet().await;
+        assert_eq!(scene.line(id), "running: a=done ask=waiting b=pending");
+        scene.tell(id, kind).await;
+        scene.quiet().await;
+        assert_eq!(scene.line(id), end);
+        scene.world.check().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn skipping_a_failed_undo_is_a_persons_word_that_nothing_is_left() {
+    let scene = Scene::new().await;
+    scene.world.script("b", Verb::Do, [Act::Fail(never())]);
+    scene.world.script("a", Verb::Undo, [Act::FailAfter(never())]);
+    let id = scene.submit([step("a"), step("b").needs(&["a"])]).await;
+    scene.quiet().await;
+    assert_eq!(scene.line(id), "needs_attention: a=undo_failed b=undone");
+    scene.tell(id, skip("a")).await;
+    scene.quiet().await;
+    assert_eq!(scene.line(id), "rolled_back: a=undone b=undone");
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn signals_that_come_together_are_applied_in_order() {
+    let scene = Scene::new().await;
+    scene.world.script("a", Verb::Do, [Act::Take(seconds(10))]);
+    let id = scene.submit([step("a")]).await;
+    let [pause, resume] = [SignalKind::Pause, SignalKind::Resume].map(crate::plan::signal);
+    let (first, second) =
+        tokio::join!(scene.executor.signal(id, pause, vec![]), scene.executor.signal(id, resume, vec![]));
+    assert!(first.unwrap() && second.unwrap());
+    scene.quiet().await;
+    assert_eq!(scene.line(id), "succeeded: a=done");
+    assert_eq!(scene.waiting_signals(id).await, 0);
+}
+
+#[tokio::test]
+async fn a_signal_to_what_has_ended_is_taken_note_of() {
+    let scene = Scene::new().await;
+    let id = scene.submit([step("a")]).await;
+    scene.quiet().await;
+    scene.tell(id, SignalKind::Cancel).await;
+    assert_eq!((scene.line(id).as_str(), scene.waiting_signals(id).await), ("succeeded: a=done", 0));
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn a_note_of_an_attempt_is_there_for_the_next_process() {
+    let scene = Scene::new().await;
+    scene.world.script("a", Verb::Do, [Act::NoteThenHang]);
+    let id = scene.submit([step("a").timeout(1000)]).await;
+    scene.settle().await;
+    assert_eq!(scene.run(id).step("a").unwrap().note, Some(serde_json::json!({ "group": 42 })));
+    let next = scene.next().await;
+    next.quiet().await;
+    assert_eq!(next.run(id).step("a").unwrap().note, None, "cleared when the attempt ends");
+}
+
+#[tokio::test]
+async fn a_child_succeeds_beside_its_parent() {
+    let scene = Scene::new().await;
+    scene.world.script("charge", Verb::Do, [Act::Fail(busy().after(seconds(600)))]);
+    let id = scene.submit([step("bill").detached(&["charge"]), step("a").needs(&["bill"])]).await;
+    scene.until(1).await;
+    assert_eq!(scene.line(id), "succeeded: bill=done a=done");
+    let child = scene.child(id, "bill");
+    assert_eq!(scene.line(child), "running: charge=retrying");
+    scene.quiet().await;
+    assert_eq!(scene.line(child), "succeeded: charge=done");
+    assert_eq!(scene.run(child).operation.parent, Some(id));
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn a_child_that_fails_or_parks_does_not_harm_its_parent() {
+    for (park, end) in [(false, "rolled_back: charge=undone"), (true, "needs_attention: charge=failed")] {
+        let scene = Scene::new().await;
+        scene.world.script("charge", Verb::Do, [Act::Fail(never())]);
+        let bill = step("bill").detached(&["charge"]);
+        let id = scene.submit([if park { bill.park() } else { bill }, step("a").needs(&["bill"])]).await;
+        scene.quiet().await;
+        assert_eq!(scene.line(id), "succeeded: bill=done a=done");
+        assert_eq!(scene.line(scene.child(id, "bill")), end);
+    }
+}
+
+/// The states in which a child can be when its parent, which fails after a while, calls it back.
+#[tokio::test]
+async fn a_child_is_called_back_in_every_state() {
+    let delay = || Act::Fail(busy().after(seconds(3600)));
+    let cases: [(&str, Vec<Act>, Vec<Act>, bool); 7] = [
+        ("succeeded", vec![], vec![], false),
+        ("running", vec![Act::Take(seconds(3600))], vec![], false),
+        ("retrying", vec![delay()], vec![], false),
+        ("parked", vec![Act::FailAfter(never())], vec![], true),
+        ("rolled back", vec![Act::Fail(never())], vec![], false),
+        ("undoing by itself", vec![Act::FailAfter(never())], vec![Act::Take(seconds(50))], false),
+        ("undo to be tried again", vec![Act::FailAfter(never())], vec![delay()], false),
+    ];
+    for (name, forward, back, park) in cases {
+        let scene = Scene::new().await;
+        scene.world.script("charge", Verb::Do, forward);
+        scene.world.script("charge", Verb::Undo, back);
+        scene.world.script("a", Verb::Do, [Act::Take(seconds(10)), Act::Fail(never())]);
+        let bill = step("bill").detached(&["charge"]);
+        let bill = if park { bill.park() } else { bill };
+        let id = scene.submit([bill, step("a").timeout(5).retries(0).needs(&["bill"])]).await;
+        scene.quiet().await;
+        assert_eq!(scene.line(id), "rolled_back: bill=undone a=undone", "{name}");
+        assert!(scene.run(scene.child(id, "bill")).operation.state.is_final(), "{name}");
+        scene.world.check().unwrap_or_else(|why| panic!("{name}: {why}"));
+    }
+}
+
+#[tokio::test]
+async fn a_parent_waits_for_the_child_that_cannot_be_undone() {
+    let scene = Scene::new().await;
+    scene.world.script("charge", Verb::Undo, [Act::Fail(never())]);
+    let id = scene.submit([step("bill").detached(&["charge"]), step("ask").approval()]).await;
+    scene.quiet().await;
+    scene.tell(id, SignalKind::Cancel).await;
+    scene.quiet().await;
+    let child = scene.child(id, "bill");
+    assert_eq!(scene.line(child), "needs_attention: charge=undo_failed");
+    assert_eq!(scene.line(id), "rolling_back: bill=undoing ask=undone");
+    assert_eq!(scene.executor.load(), (0, 0));
+    scene.tell(child, SignalKind::Retry).await;
+    scene.quiet().await;
+    assert_eq!(scene.line(id), "cancelled: bill=undone ask=undone");
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn children_of_one_parent_end_each_in_their_time() {
+    let scene = Scene::new().await;
+    scene.world.script("x", Verb::Undo, [Act::Take(seconds(10))]);
+    scene.world.script("y", Verb::Undo, [Act::Take(seconds(50))]);
+    let id =
+        scene.submit([step("a").detached(&["x"]), step("b").detached(&["y"]), step("ask").approval()]).await;
+    scene.settle().await;
+    scene.tell(id, SignalKind::Cancel).await;
+    scene.until(20).await;
+    assert_eq!(scene.line(id), "rolling_back: a=undone b=undoing ask=undone");
+    scene.quiet().await;
+    assert_eq!((scene.line(id).as_str(), scene.seconds()), ("cancelled: a=undone b=undone ask=undone", 50));
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_lost_on_the_way_is_undone_with_the_rest() {
+    let scene = Scene::new().await;
+    scene.world.script("a", Verb::Do, [Act::FailAfter(lost())]);
+    scene.world.script("b", Verb::Do, [Act::Fail(never())]);
+    let id = scene.submit([step("a").in_flight(10).retries(0), step("b")]).await;
+    scene.quiet().await;
+    assert_eq!((scene.line(id).as_str(), scene.seconds()), ("rolled_back: a=undone b=undone", 10));
+    scene.world.check().unwrap();
+}

@@ -1,0 +1,325 @@
+//! What the scripted steps act upon: things with owner marks outside the ledger, and rows inside it. It survives every
+//! process, and keeps account of what must never happen.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use serde_json::json;
+use tenantry_engine::memory::MemoryLedger;
+use tenantry_engine::{Attempt, Clock, Done, Ledger, Mode, Operation, Run, Step, StepState, Steps, Verb};
+use tenantry_model::id::OperationId;
+use tenantry_model::{Failure, Timestamp};
+use tenantry_testkit::virtual_clock::VirtualClock;
+
+use crate::plan::{self, step};
+
+/// What the ledger writes beside its own rows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// A step's start was announced.
+    Intended(OperationId, String, Verb),
+    /// A step has ended well.
+    Made(OperationId, String),
+    /// A step has been undone.
+    Unmade(OperationId, String),
+    /// The operation as a whole has changed: its state, and whether it is stuck.
+    Changed(OperationId, &'static str, bool),
+    /// A name in the registry that only one operation may hold; see `guarded`.
+    Claim(String),
+}
+
+/// How one attempt goes.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Nothing was done.
+    Fail(Failure),
+    /// The thing stands (or is gone), but the answer is a failure.
+    FailAfter(Failure),
+    /// No answer ever, nothing done.
+    Hang,
+    /// No answer ever; done.
+    HangAfter,
+    /// Done after a while.
+    Take(Duration),
+    /// No answer; what was asked arrives at the other side only after a while.
+    Late(Duration),
+    /// The code panics.
+    Panic,
+    /// Done, with this effect besides.
+    Claim(String),
+    /// Leaves a note, then no answer.
+    NoteThenHang,
+    /// Says that it is done, and is not.
+    Lie,
+}
+
+/// The other side.
+pub struct World {
+    pub clock: VirtualClock,
+    pub ledger: Arc<MemoryLedger<Effect>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    script: BTreeMap<(String, &'static str), VecDeque<Act>>,
+    /// Each thing with its owner.
+    things: BTreeMap<String, OperationId>,
+    /// What is still under way: made for this owner, or removed.
+    late: Vec<(Timestamp, String, Option<OperationId>)>,
+    active: BTreeSet<(OperationId, String)>,
+    /// Most attempts at the same time.
+    peak: usize,
+    log: Vec<String>,
+    broken: Vec<String>,
+}
+
+fn word(verb: Verb) -> &'static str {
+    if verb == Verb::Do { "do" } else { "undo" }
+}
+
+impl World {
+    pub fn new(clock: VirtualClock) -> Arc<Self> {
+        Arc::new(Self { clock, ledger: Arc::default(), state: Mutex::default() })
+    }
+
+    /// How the next attempts at a step go, in order; after that they succeed.
+    pub fn script(&self, key: &str, verb: Verb, acts: impl IntoIterator<Item = Act>) {
+        self.state.lock().script.entry((key.to_owned(), word(verb))).or_default().extend(acts);
+    }
+
+    /// `do a at 0`, in order: one line for each attempt that began.
+    pub fn log(&self) -> Vec<String> {
+        self.state.lock().log.clone()
+    }
+
+    /// Most attempts that ran at the same time.
+    pub fn peak(&self) -> usize {
+        self.state.lock().peak
+    }
+
+    /// The names of the things that stand.
+    pub fn things(&self) -> Vec<String> {
+        let mut state = self.state.lock();
+        arrive(&mut state, self.clock.now());
+        state.things.keys().cloned().collect()
+    }
+
+    /// Rules that were broken: two attempts at one step at once, an attempt that the ledger does not know of.
+    pub fn broken(&self) -> Vec<String> {
+        self.state.lock().broken.clone()
+    }
+
+    /// Puts somebody else's thing there.
+    pub fn occupy(&self, name: &str) {
+        self.state.lock().things.insert(name.to_owned(), OperationId::new());
+    }
+
+    /// Steps of all operations whose effects say that they are made and not unmade.
+    pub fn registry(&self) -> Vec<String> {
+        let mut made = BTreeMap::<_, i32>::new();
+        for effect in self.ledger.effects() {
+            match effect {
+                Effect::Made(id, key) => *made.entry((id, key)).or_default() += 1,
+                Effect::Unmade(id, key) => *made.entry((id, key)).or_default() -= 1,
+                _ => {}
+            }
+        }
+        made.into_iter().filter(|(_, n)| *n > 0).map(|((_, key), _)| key).collect()
+    }
+
+    /// What must hold when every operation is final: each is as if it had happened once, or not at all.
+    pub fn check(&self) -> Result<(), String> {
+        if let Some(broken) = self.broken().first() {
+            return Err(broken.clone());
+        }
+        let mut expected = Vec::new();
+        for run in self.ledger.runs() {
+            let operation = &run.operation;
+            for step in &run.steps {
+                let done =
+                    step.state == StepState::Done && step.policy.wait.is_none() && step.child.is_none();
+                if done && step.kind == "thing" {
+                    expected.push(name(operation, step));
+                }
+                let made = |effect: &&Effect| **effect == Effect::Made(operation.id, step.key.clone());
+                let times = self.ledger.effects().iter().filter(made).count();
+                if done && times != 1 {
+                    return Err(format!("step {} has ended well {times} times", step.key));
+                }
+            }
+            if !operation.state.is_final() {
+                return Err(format!("not final: {run:?}"));
+            }
+            if operation.wake_at.is_some() || !operation.idle {
+                return Err(format!("final, and still waited for: {operation:?}"));
+            }
+        }
+        expected.sort();
+        let things = self.things();
+        if things != expected {
+            return Err(format!("there are {things:?} instead of {expected:?}"));
+        }
+        Ok(())
+    }
+}
+
+/// The name of the thing that a step makes.
+fn name(operation: &Operation, step: &Step) -> String {
+    match step.input.get("name") {
+        Some(name) => name.as_str().unwrap_or_default().to_owned(),
+        None => format!("{} of {}", step.key, operation.id),
+    }
+}
+
+/// Calls that were long under way take effect.
+fn arrive(state: &mut State, now: Timestamp) {
+    let (due, later) = std::mem::take(&mut state.late).into_iter().partition(|(at, ..)| *at <= now);
+    state.late = later;
+    for (_, name, owner) in due {
+        match owner {
+            Some(owner) => _ = state.things.entry(name).or_insert(owner),
+            None => _ = state.things.remove(&name),
+        }
+    }
+}
+
+/// The steps as one process has them.
+pub struct Scripted(pub Arc<World>);
+
+/// Marks an attempt as running for as long as it lives.
+struct Active<'a>(&'a World, (OperationId, String));
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().active.remove(&self.1);
+    }
+}
+
+impl Scripted {
+    fn act(&self, attempt: &Attempt) -> Result<(), Failure> {
+        let world = &self.0;
+        let mut state = world.state.lock();
+        arrive(&mut state, world.clock.now());
+        let name = name(&attempt.operation, &attempt.step);
+        let owner = attempt.operation.id;
+        match state.things.get(&name) {
+            Some(other) if *other != owner => return Err(Failure::fatal("name_taken", "somebody else's")),
+            _ => {}
+        }
+        match attempt.verb {
+            Verb::Do => state.things.insert(name, owner),
+            Verb::Undo => state.things.remove(&name),
+        };
+        Ok(())
+    }
+
+    async fn begin(&self, attempt: &Attempt) -> (Option<Act>, Active<'_>) {
+        let world = &self.0;
+        let (id, key) = (attempt.operation.id, attempt.step.key.clone());
+        let wanted = match attempt.verb {
+            Verb::Do => StepState::Running,
+            Verb::Undo => StepState::Undoing,
+        };
+        let held = world.ledger.load(id).await.ok().flatten();
+        let held = held.as_ref().and_then(|(run, _)| run.step(&key)).map(|step| step.state);
+        let mut state = world.state.lock();
+        // What only computes may do so as often as it likes; its effects are counted at the end.
+        if !self.transactional(&attempt.step) && held != Some(wanted) {
+            state.broken.push(format!(
+                "an attempt to {} {key} runs, and the ledger has {held:?}",
+                word(attempt.verb)
+            ));
+        }
+        if !state.active.insert((id, key.clone())) {
+            state.broken.push(format!("two attempts at {key} run at once"));
+        }
+        state.peak = state.peak.max(state.active.len());
+        let seconds = world.clock.now().since(plan::at(0)).as_secs_f64();
+        state.log.push(format!("{} {key} at {seconds}", word(attempt.verb)));
+        let act = state.script.get_mut(&(key.clone(), word(attempt.verb))).and_then(VecDeque::pop_front);
+        (act, Active(world, (id, key)))
+    }
+}
+
+#[async_trait]
+impl Steps for Scripted {
+    type Effect = Effect;
+
+    fn transactional(&self, step: &Step) -> bool {
+        step.kind == "registry"
+    }
+
+    fn intend(&self, run: &Run, step: &Step, verb: Verb, _: Timestamp) -> Vec<Effect> {
+        let mut effects = vec![Effect::Intended(run.operation.id, step.key.clone(), verb)];
+        if let (Some(name), Verb::Do) = (step.input.get("intends"), verb) {
+            effects.push(Effect::Claim(name.as_str().unwrap_or_default().to_owned()));
+        }
+        effects
+    }
+
+    async fn attempt(&self, attempt: Attempt) -> Result<Done<Effect>, Failure> {
+        let (mut act, _active) = self.begin(&attempt).await;
+        // What only computes takes no time and sends nothing.
+        if self.transactional(&attempt.step)
+            && !matches!(act, None | Some(Act::Fail(_) | Act::Claim(_) | Act::Panic))
+        {
+            act = Some(Act::Fail(plan::busy()));
+        }
+        let (id, key) = (attempt.operation.id, attempt.step.key.clone());
+        let mut effects = Vec::new();
+        match &act {
+            Some(Act::Fail(failure)) => return Err(failure.clone()),
+            Some(Act::Hang) => self.0.clock.hang().await,
+            Some(Act::Take(duration)) => self.0.clock.take(*duration).await,
+            Some(Act::Panic) => panic!("scripted"),
+            Some(Act::Claim(name)) => effects.push(Effect::Claim(name.clone())),
+            Some(Act::Late(delay)) => {
+                let at = self.0.clock.now() + *delay;
+                let owner = (attempt.verb == Verb::Do).then_some(id);
+                self.0.state.lock().late.push((at, name(&attempt.operation, &attempt.step), owner));
+                return Err(Failure::unknown("lost", "the line was cut"));
+            }
+            Some(Act::NoteThenHang) => {
+                attempt.notes.note(json!({ "group": 42 })).await?;
+                self.0.clock.hang().await;
+            }
+            Some(Act::FailAfter(_) | Act::HangAfter | Act::Lie) | None => {}
+        }
+        if !self.transactional(&attempt.step) && !matches!(act, Some(Act::Lie)) {
+            self.act(&attempt)?;
+        }
+        match act {
+            Some(Act::FailAfter(failure)) => return Err(failure),
+            Some(Act::HangAfter) => self.0.clock.hang().await,
+            _ => {}
+        }
+        effects.push(match attempt.verb {
+            Verb::Do => Effect::Made(id, key.clone()),
+            Verb::Undo => Effect::Unmade(id, key.clone()),
+        });
+        let needed: Vec<&String> =
+            attempt.step.needs.iter().filter(|n| attempt.outputs.contains_key(*n)).collect();
+        Ok(Done { output: json!({ "made": key, "saw": needed }), effects })
+    }
+
+    fn detach(&self, _: &Operation, detached: &Step) -> Run {
+        let keys: Vec<String> = serde_json::from_value(detached.input["steps"].clone()).unwrap_or_default();
+        let mut steps = Vec::<Step>::new();
+        for key in &keys {
+            let needs = steps.last().map(|s| s.key.clone()).into_iter().collect();
+            steps.push(Step { needs, policy: detached.policy.clone(), ..step(key) });
+        }
+        steps.iter_mut().for_each(|step| step.policy.mode = Mode::Inline);
+        plan::run(steps)
+    }
+
+    fn changed(&self, before: Option<&Operation>, after: &Run, _: Timestamp) -> Vec<Effect> {
+        let now = &after.operation;
+        let same = before.is_some_and(|old| (old.state, old.stuck) == (now.state, now.stuck));
+        if same { Vec::new() } else { vec![Effect::Changed(now.id, now.state.as_str(), now.stuck)] }
+    }
+}
