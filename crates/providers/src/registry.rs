@@ -15,6 +15,7 @@ pub struct Registry {
 
 impl Registry {
     /// Adds a provider; the first of a kind is what a step gets that names none.
+    #[expect(clippy::should_implement_trait, reason = "nobody takes a list of providers for a number")]
     pub fn add(mut self, provider: impl Provider) -> Self {
         let provider: Arc<dyn Provider> = Arc::new(provider);
         self.default.entry(provider.kind()).or_insert(provider.name());

@@ -75,16 +75,22 @@ impl Ledger {
     async fn read(context: &Context, spec: &Spec) -> Result<Self, Failure> {
         let tenant = [("tenant_id", json!(spec.tenant.id))];
         let customer = json!(Ids::of(spec).customer);
-        let customers = context.rows.find("customers", &tenant).await?;
         let all = context.rows.find("subscriptions", &tenant).await?;
         let (ours, others): (Vec<Value>, Vec<Value>) =
             all.into_iter().partition(|row| row.get("customer_id") == Some(&customer));
-        Ok(Self {
-            customer: customers.into_iter().find(|row| row.get("id") == Some(&customer)),
-            subscriptions: ours,
+        let mut ledger = Self {
+            customer: None,
             foreign: others.iter().any(is_active),
-            invoices: context.rows.find("invoices", &tenant).await?,
-        })
+            subscriptions: ours,
+            invoices: Vec::new(),
+        };
+        // Without a subscription there can be no invoice, and a customer that is there is not written again.
+        if !ledger.subscriptions.is_empty() {
+            let customers = context.rows.find("customers", &tenant).await?;
+            ledger.customer = customers.into_iter().find(|row| row.get("id") == Some(&customer));
+            ledger.invoices = context.rows.find("invoices", &tenant).await?;
+        }
+        Ok(ledger)
     }
 
     fn subscription(&self, id: SubscriptionId) -> Option<&Value> {

@@ -268,6 +268,26 @@ async fn rows_of_one_tenant() {
 }
 
 #[tokio::test]
+async fn the_canary_is_the_one_of_today() {
+    let files = Folder::new(&[("1_a.sql", TABLE)]);
+    drop(files.open().await.unwrap());
+    files.seed("canary.yaml", "[{table: t, rows: [{id: another, n: 7}]}]");
+    let pool = files.open().await.unwrap();
+    let canary = pool.canary();
+    assert_eq!(canary.id, "another");
+    let rows = pool.scoped(canary.tenant).list("t", 10, None).await.unwrap().rows;
+    assert_eq!(rows, [json!({ "id": "another", "n": 7, "sample": null })]);
+    for (text, code) in [
+        ("[{table: t, rows: [{n: 1}]}]", "bad_seed"),
+        ("[{table: x, rows: [{id: a}]}]", "bad_seed"),
+        ("[]", "bad_seed"),
+    ] {
+        files.seed("canary.yaml", text);
+        assert_eq!(files.open().await.err().unwrap().code, code, "{text}");
+    }
+}
+
+#[tokio::test]
 async fn bad_rows_name_the_field() {
     let dir = tempfile::tempdir().unwrap();
     let pool = shipped(dir.path()).await;

@@ -140,10 +140,11 @@ impl Provider for IdentityBuiltin {
         if let (true, Some(outputs)) = (invited, outputs.as_object_mut()) {
             outputs.insert("invitation_id".to_owned(), json!(invitation));
         }
-        let there = members.iter().any(|row| row.get("id") == Some(&json!(member)));
-        if there && (!invited || has_way_in(context, spec, &members).await?) {
+        // Whoever is in, is in: a first administrator whom the tenant has removed since is not brought back.
+        if !members.is_empty() && has_way_in(context, spec, &members).await? {
             return Ok(Ensured { outputs, writes: Vec::new() });
         }
+        let there = members.iter().any(|row| row.get("id") == Some(&json!(member)));
 
         let tenant = spec.tenant.id;
         let person = json!({ "email": admin.email.trim(), "first_name": admin.first_name, "last_name": admin.last_name });

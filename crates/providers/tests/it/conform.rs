@@ -12,7 +12,7 @@ use tenantry_providers::config_builtin::ConfigBuiltin;
 use tenantry_providers::database_sqlite_pool::{Config as PoolConfig, DatabaseSqlitePool};
 use tenantry_providers::identity_builtin::IdentityBuiltin;
 use tenantry_providers::mail_outbox::{Config as MailConfig, MailOutbox};
-use tenantry_providers::{Provider, Spec};
+use tenantry_providers::{Observed, Provider, Spec};
 
 use crate::contract::{Environment, violations};
 use crate::world::{World, object};
@@ -114,6 +114,38 @@ async fn sqlite_pool() {
     let dir = tempfile::tempdir().unwrap();
     let pool = DatabaseSqlitePool::new(PoolConfig::new(dir.path().join("pool.db"))).await.unwrap();
     must_keep_it(&Pool { dir, pool, world: World::default() }).await;
+}
+
+#[tokio::test]
+async fn a_tenant_is_seeded_in_its_language_and_leaves_with_a_receipt() {
+    let dir = tempfile::tempdir().unwrap();
+    let pool = DatabaseSqlitePool::new(PoolConfig::new(dir.path().join("pool.db"))).await.unwrap();
+    let world = World::default();
+    for (locale, language, project) in [
+        ("en-GB", "en", "First steps"),
+        ("de", "de", "Erste Schritte"),
+        ("it-CH", "it", "Primi passi"),
+        ("hr", "hr", "Prvi koraci"),
+        ("fr", "en", "First steps"),
+    ] {
+        let mut spec = crate::world::spec(json!({ "seed": "defaults" }));
+        spec.tenant.locale = locale.to_owned();
+        let outputs = pool.ensure(&world.context(), &spec).await.unwrap().outputs;
+        assert_eq!((&outputs["locale"], &outputs["version"]), (&json!(language), &json!("0001")), "{locale}");
+        let rows = pool.data().unwrap().scoped(spec.tenant.id);
+        let starter = rows.get("projects", "starter").await.unwrap().unwrap();
+        assert_eq!(starter["name"], project);
+        let workspace = rows.get("workspaces", "default").await.unwrap().unwrap();
+        assert_eq!((&workspace["name"], &workspace["locale"]), (&json!(spec.tenant.name), &json!(language)));
+        let Observed::Present { version, .. } = pool.observe(&world.context(), &spec).await.unwrap() else {
+            panic!()
+        };
+        assert_eq!(version.as_deref(), Some("0001"));
+        assert_eq!(rows.remove_samples().await.unwrap(), json!({ "projects": 0, "tasks": 3 }));
+        let receipt = pool.remove(&world.context(), &spec).await.unwrap().receipt;
+        let counts = json!({ "workspaces": 1, "categories": 3, "notification_settings": 3, "projects": 1, "tasks": 0 });
+        assert_eq!(receipt["rows"], counts);
+    }
 }
 
 /// A provider whose things are rows of the registry. A half-done one has lost what `spoil` takes away.
@@ -302,6 +334,16 @@ async fn the_welcome_message_holds_the_link_until_its_token_is_claimed() {
     outbox.outbox.ensure(&context, &mail).await.unwrap();
     let later = text_of(outbox.files().last().unwrap());
     assert!(!later.contains("join#"), "{later}");
+}
+
+#[tokio::test]
+async fn an_administrator_who_was_removed_is_not_brought_back() {
+    let (world, provider) = (World::default(), IdentityBuiltin::default());
+    let spec = crate::world::spec(json!({ "first_admin": "one_time_password" }));
+    world.registry.apply(&provider.ensure(&world.context(), &spec).await.unwrap().writes);
+    world.registry.with("members", |rows| rows[0].insert("id".to_owned(), json!("usr_somebody_else")));
+    let again = provider.ensure(&world.context(), &spec).await.unwrap();
+    assert_eq!(again.writes, []);
 }
 
 #[tokio::test]
