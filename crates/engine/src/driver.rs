@@ -161,12 +161,19 @@ impl<S: Steps> Driver<S> {
             let wake_at = operation.wake_at.filter(|_| !stopping);
             let mut ended = Vec::new();
             if !hinted {
-                drop(busy.take());
-                tokio::select! {
-                    biased;
-                    first = next_ended(&mut self.in_flight) => ended.push(first),
-                    () = slot.wake.notified() => {}
-                    () = sleep_until(&self.shared, wake_at) => {}
+                let mut first = std::pin::pin!(next_ended(&mut self.in_flight));
+                // Once polled, attempts hold tokens of their own.
+                match futures::poll!(first.as_mut()) {
+                    Poll::Ready(first) => ended.push(first),
+                    Poll::Pending => {
+                        drop(busy.take());
+                        tokio::select! {
+                            biased;
+                            first = first => ended.push(first),
+                            () = slot.wake.notified() => {}
+                            () = sleep_until(&self.shared, wake_at) => {}
+                        }
+                    }
                 }
                 busy = self.shared.clock.busy();
             }

@@ -366,8 +366,9 @@ impl Patience {
 impl<S: Steps> Shared<S> {
     /// Wakes the operation at that instant.
     pub fn set_timer(&self, at: Timestamp, id: OperationId) {
-        self.unseen.lock().push(self.clock.busy());
+        // The timer first: whoever takes the token finds it.
         self.timers.lock().insert((at, id));
+        self.unseen.lock().push(self.clock.busy());
         self.timer_set.notify_one();
     }
 }

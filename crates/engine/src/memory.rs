@@ -1,6 +1,6 @@
 //! A ledger in memory: for tests of the engine, and the plainest statement of what a ledger must do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -20,13 +20,21 @@ pub struct MemoryLedger<E> {
 struct State<E> {
     epoch: i64,
     runs: BTreeMap<OperationId, Run>,
+    /// The unfinished operation without a parent of each subject that has one.
+    busy: HashMap<String, OperationId>,
     signals: BTreeMap<OperationId, Vec<Signal>>,
     effects: Vec<E>,
 }
 
 impl<E> Default for MemoryLedger<E> {
     fn default() -> Self {
-        let state = State { epoch: 0, runs: BTreeMap::new(), signals: BTreeMap::new(), effects: Vec::new() };
+        let state = State {
+            epoch: 0,
+            runs: BTreeMap::new(),
+            busy: HashMap::new(),
+            signals: BTreeMap::new(),
+            effects: Vec::new(),
+        };
         Self { state: Mutex::new(state) }
     }
 }
@@ -65,11 +73,7 @@ impl<E: Clone + Send + Sync + 'static> Ledger<E> for MemoryLedger<E> {
         }
         match state.runs.get(&operation.id) {
             None if operation.version == 1 => {
-                let busy = state.runs.values().any(|other| {
-                    let other = &other.operation;
-                    other.subject == operation.subject && other.parent.is_none() && !other.state.is_final()
-                });
-                if busy && operation.parent.is_none() {
+                if operation.parent.is_none() && state.busy.contains_key(&operation.subject) {
                     return Err(CommitError::Conflict { table: "operations".to_owned() });
                 }
             }
@@ -79,6 +83,11 @@ impl<E: Clone + Send + Sync + 'static> Ledger<E> for MemoryLedger<E> {
             _ => return Err(CommitError::Stale),
         }
         let id = operation.id;
+        if operation.parent.is_none() && !operation.state.is_final() {
+            state.busy.insert(operation.subject.clone(), id);
+        } else if state.busy.get(&operation.subject) == Some(&id) {
+            state.busy.remove(&operation.subject);
+        }
         // Like a real ledger, only what is said to have changed is written.
         match state.runs.get_mut(&id) {
             Some(old) => {

@@ -233,6 +233,25 @@ async fn stop_lets_attempts_end_and_begins_nothing() {
 }
 
 #[tokio::test]
+async fn a_signal_that_was_answered_survives_a_stop_at_any_moment() {
+    for polls in 0..40 {
+        let scene = Scene::new().await;
+        scene.world.script("a", Verb::Do, [Act::Take(seconds(5))]);
+        let id = scene.submit([step("a"), step("b").needs(&["a"])]).await;
+        scene.settle().await;
+        let mut ask = Box::pin(scene.executor.signal(id, signal(SignalKind::Pause), vec![]));
+        let answered = poll_times(&mut ask, 4).await;
+        poll_times(&mut Box::pin(std::future::pending::<()>()), polls).await;
+        drop(ask);
+        scene.executor.stop().await;
+        assert!(answered);
+        let next = scene.restart().await;
+        next.quiet().await;
+        assert_eq!(next.line(id), "paused: a=done b=pending", "{polls} polls");
+    }
+}
+
+#[tokio::test]
 async fn stop_waits_no_longer_than_its_grace() {
     let scene =
         Scene::with(ExecutorConfig { grace: seconds(8), ..ExecutorConfig::default() }, Faults::new()).await;

@@ -9,9 +9,12 @@ use serde_json::json;
 use tenantry_engine::decide::{Decision, decide, recover, refuse, settle};
 use tenantry_engine::retry::MAX_INTERRUPTIONS;
 use tenantry_engine::{OperationState as Op, Run, Signal, SignalKind, Step, StepState as S, Verb};
+use tenantry_model::id::OperationId;
 use tenantry_model::{Failure, Timestamp};
 
-use crate::plan::{Shape, approve, at, busy, lost, never, reject, run, signal, signal_from, skip, step};
+use crate::plan::{
+    Shape, approve, at, busy, lost, never, reject, run, signal, signal_from, skip, step, stranger,
+};
 
 /// Something that happens to an operation. Numbers choose among what is there, modulo.
 #[derive(Clone, Debug)]
@@ -22,6 +25,8 @@ enum Event {
     Later(u64),
     NextTimer,
     ChildEnds(usize),
+    /// The parent, if there is one, calls the operation back.
+    CalledBack,
 }
 
 #[derive(Clone, Debug)]
@@ -65,6 +70,7 @@ fn events() -> impl Strategy<Value = Event> {
         2 => (0u64..40).prop_map(Event::Later),
         2 => Just(Event::NextTimer),
         1 => any::<usize>().prop_map(Event::ChildEnds),
+        1 => Just(Event::CalledBack),
     ]
 }
 
@@ -102,14 +108,19 @@ struct World {
     /// Steps for which something may stand outside.
     standing: BTreeSet<String>,
     /// Children that run, by their step.
-    children: BTreeMap<String, tenantry_model::id::OperationId>,
+    children: BTreeMap<String, OperationId>,
     done: BTreeSet<String>,
+    /// Whether the parent has called, and whether it has its answer.
+    called: bool,
+    answered: bool,
 }
 
 impl World {
-    fn new(steps: Vec<Step>) -> Self {
-        let (in_flight, standing, children, done) = Default::default();
-        let mut world = Self { run: run(steps), now: at(0), in_flight, standing, children, done };
+    fn new(steps: Vec<Step>, parent: Option<OperationId>) -> Self {
+        let (in_flight, standing, children, done, called, answered) = Default::default();
+        let run = run(steps);
+        let mut world = Self { run, now: at(0), in_flight, standing, children, done, called, answered };
+        world.run.operation.parent = parent;
         world.run.operation.expected_by = Some(at(100));
         world.decide(&[]);
         world
@@ -136,6 +147,7 @@ impl World {
             let child = self.run.step(key).unwrap().child.unwrap();
             assert!(self.children.insert(key.clone(), child).is_none(), "{key} has two children");
         }
+        self.answered |= decision.signals.iter().any(|(_, kind)| *kind == SignalKind::ChildFinished);
         for step in &self.run.steps {
             if step.state == S::Done {
                 self.done.insert(step.key.clone());
@@ -181,6 +193,10 @@ impl World {
     /// What must be true after every decision.
     fn check_after(&self) {
         let operation = &self.run.operation;
+        if self.called && operation.state.is_final() {
+            assert!(self.answered, "the parent waits for ever");
+            assert_ne!(operation.state, Op::Succeeded);
+        }
         for step in &self.run.steps {
             let most = i32::try_from(step.policy.max_retries).unwrap() + 1;
             assert!(step.attempts <= most, "{} has had {} attempts", step.key, step.attempts);
@@ -304,6 +320,13 @@ impl World {
                 self.decide(&[]);
             }
             Event::ChildEnds(which) => self.child_ends(which),
+            Event::CalledBack => {
+                if let Some(parent) = self.run.operation.parent {
+                    self.called = true;
+                    self.answered = false;
+                    self.decide(&[signal_from(parent, SignalKind::Cancel)]);
+                }
+            }
         }
     }
 
@@ -329,8 +352,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens(steps in plans(), events in proptest::collection::vec(events(), 0..60)) {
-        let mut world = World::new(steps);
+    fn whatever_happens(
+        steps in plans(),
+        is_child in any::<bool>(),
+        events in proptest::collection::vec(events(), 0..60),
+    ) {
+        let mut world = World::new(steps, is_child.then(stranger));
         for event in events {
             world.happen(event);
         }
