@@ -69,6 +69,17 @@ pub struct Control {
     pub(crate) shared: Arc<Shared>,
 }
 
+/// A `Control` that may be gone.
+#[derive(Clone)]
+pub struct WeakControl(std::sync::Weak<Shared>);
+
+impl WeakControl {
+    /// The control plane, while it lives.
+    pub fn upgrade(&self) -> Option<Control> {
+        self.0.upgrade().map(|shared| Control { shared })
+    }
+}
+
 pub(crate) struct Shared {
     pub config: ControlConfig,
     pub store: Store,
@@ -130,6 +141,11 @@ impl Control {
     /// Gives the smoke test its endpoints.
     pub fn set_front(&self, front: Arc<dyn Front>) {
         self.shared.steps.set_front(front);
+    }
+
+    /// A handle that does not keep the control plane alive: for a `Front` that calls back into it.
+    pub fn downgrade(&self) -> WeakControl {
+        WeakControl(Arc::downgrade(&self.shared))
     }
 
     /// Begins nothing new, lets running attempts end, writes what waits, and closes.

@@ -17,7 +17,7 @@ mod record;
 pub mod request;
 mod secret;
 pub mod session;
-mod shape;
+pub mod shape;
 pub mod smoke;
 pub mod steps;
 pub mod store;
@@ -27,7 +27,7 @@ mod token;
 pub mod view;
 
 pub use access::{Caller, Permission, Scope};
-pub use control::{Control, ControlConfig, Parts};
+pub use control::{Control, ControlConfig, Parts, WeakControl};
 pub use error::{Error, ErrorKind, FieldError, Result};
 pub use idempotency::IdempotencyKey;
 pub use onboard::Created;

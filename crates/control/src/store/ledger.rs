@@ -76,7 +76,10 @@ impl Ledger<Write> for Store {
             .await
             .map_err(ReadError::from)?;
         let mut waiting = BTreeMap::new();
-        for condition in [Expr::cust(UNFINISHED), operation::Column::Id.is_in(signalled.iter().cloned())] {
+        // Small pieces: a query has a bounded number of parameters.
+        let of_signals =
+            signalled.chunks(500).map(|ids| operation::Column::Id.is_in(ids.iter().map(String::as_str)));
+        for condition in std::iter::once(Expr::cust(UNFINISHED)).chain(of_signals) {
             let rows: Vec<(String, bool, Option<super::Stamp>)> = operation::Entity::find()
                 .select_only()
                 .columns([operation::Column::Id, operation::Column::Idle, operation::Column::WakeAt])

@@ -1,8 +1,14 @@
 //! Tests of the control plane through its public face, on both stores.
 
+mod crash;
+mod faulty;
 mod keyring;
 mod ledger;
+mod onboard;
+mod scan;
+mod store_faults;
 mod store_reads;
 mod store_schema;
 mod store_sealing;
 mod store_writer;
+mod world;

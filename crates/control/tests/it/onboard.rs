@@ -1,0 +1,123 @@
+//! Onboarding through the use cases, on both stores.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tenantry_control::{Caller, ErrorKind, IdempotencyKey, OperationQuery, PageQuery};
+use tenantry_engine::OperationState;
+use tenantry_model::TenantStatus;
+use tenantry_testkit::crash_ledger::Faults;
+
+use crate::world::{World, request};
+use crate::scan;
+
+/// Runs a test on both stores.
+macro_rules! on_both_stores {
+    ($($name:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::world::World::sqlite()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                if let Some(world) = crate::world::World::postgres().await {
+                    super::$name(world).await;
+                }
+            })*
+        }
+    };
+}
+
+on_both_stores! {
+    a_tenant_is_made
+    the_same_key_ten_times_at_once_makes_one_tenant
+    names_and_slugs_are_unique
+    a_dry_run_is_what_is_executed
+    secrets_are_handed_out_once
+}
+
+async fn a_tenant_is_made(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let caller = Caller::system();
+    let created = process.control.create_tenant(&caller, &request("Acme"), None).await.unwrap();
+    assert_eq!(created.tenant.status, TenantStatus::Provisioning);
+    let done = process.control.wait(&caller, created.operation.id, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(done.state, OperationState::Succeeded, "{done:#?}");
+    let tenant = process.control.tenant(&caller, "acme").await.unwrap();
+    assert_eq!((tenant.status, tenant.slug.as_deref()), (TenantStatus::Active, Some("acme")));
+    assert!(tenant.activated_at.is_some());
+    world.quiet().await;
+    assert_eq!(scan::faults(&world).await, Vec::<String>::new());
+    let response = done.response.unwrap();
+    assert!(response.credentials_waiting);
+    assert_eq!(response.resources["database"].name, format!("tenant_{}", tenant.id.suffix()));
+    process.control.stop().await;
+}
+
+async fn the_same_key_ten_times_at_once_makes_one_tenant(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let caller = Caller::system();
+    let key = || Some(IdempotencyKey::parse("\"sign-up 1\"").unwrap());
+    let document = request("Once");
+    let tries = (0..10).map(|_| process.control.create_tenant(&caller, &document, key()));
+    let created = futures::future::try_join_all(tries).await.unwrap();
+    let first = &created[0].operation.id;
+    assert!(created.iter().all(|c| c.operation.id == *first), "S2.25");
+    assert_eq!(created.iter().filter(|c| !c.replayed).count(), 1);
+    let other = process.control.create_tenant(&caller, &request("Other"), key()).await.unwrap_err();
+    assert_eq!(other.kind, ErrorKind::KeyReused);
+    let all = process.control.tenants(&caller, &Default::default(), &PageQuery::default()).await.unwrap();
+    assert_eq!(all.data.len(), 1);
+    process.control.stop().await;
+}
+
+async fn names_and_slugs_are_unique(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let caller = Caller::system();
+    process.control.create_tenant(&caller, &request("Acme"), None).await.unwrap();
+    let name = process.control.create_tenant(&caller, &request("  ACME "), None).await.unwrap_err();
+    assert_eq!((name.kind, name.code), (ErrorKind::Conflict, "tenant_name_taken"), "S4.48");
+    let second = process.control.create_tenant(&caller, &request("Acme!"), None).await.unwrap();
+    assert_eq!(second.tenant.slug.as_deref(), Some("acme-2"));
+    let mut wanted = request("Third");
+    wanted["slug"] = json!("acme");
+    let slug = process.control.create_tenant(&caller, &wanted, None).await.unwrap_err();
+    assert_eq!((slug.kind, slug.code), (ErrorKind::Conflict, "slug_taken"));
+    assert!(slug.message.contains("acme-3"), "{}", slug.message);
+    let all = process.control.tenants(&caller, &Default::default(), &PageQuery::default()).await.unwrap();
+    assert_eq!(all.data.len(), 2, "what was refused left no row");
+    process.control.stop().await;
+}
+
+async fn a_dry_run_is_what_is_executed(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let caller = Caller::system();
+    let planned = process.control.plan_tenant(&caller, &request("Dry")).await.unwrap();
+    let none = process.control.operations(&caller, &OperationQuery::default(), &PageQuery::default()).await.unwrap();
+    assert!(none.data.is_empty(), "a dry run writes nothing");
+    let created = process.control.create_tenant(&caller, &request("Dry"), None).await.unwrap();
+    let done = process.control.wait(&caller, created.operation.id, Duration::from_secs(60)).await.unwrap();
+    let planned: Vec<_> = planned.steps.iter().map(|s| (&s.key, &s.kind, &s.provider, &s.needs, s.mode)).collect();
+    let executed: Vec<_> = done.steps.iter().map(|s| (&s.key, &s.kind, &s.provider, &s.needs, s.mode)).collect();
+    assert_eq!(planned, executed);
+    process.control.stop().await;
+}
+
+async fn secrets_are_handed_out_once(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let caller = Caller::system();
+    let id = process.control.create_tenant(&caller, &request("Secret"), None).await.unwrap().operation.id;
+    process.control.wait(&caller, id, Duration::from_secs(60)).await.unwrap();
+    let claims = (0..5).map(|_| process.control.claim_credentials(&caller, id));
+    let claims = futures::future::join_all(claims).await;
+    assert_eq!(claims.iter().filter(|c| c.is_ok()).count(), 1);
+    assert!(claims.iter().filter_map(|c| c.as_ref().err()).all(|e| e.kind == ErrorKind::Gone));
+    let secret = claims.into_iter().find_map(Result::ok).unwrap().remove(0);
+    assert_eq!(secret.name, "invitation_token");
+    let view = serde_json::to_string(&process.control.operation(&caller, id).await.unwrap()).unwrap();
+    assert!(!view.contains(&secret.value));
+    process.control.stop().await;
+}
