@@ -38,8 +38,7 @@ impl Store {
     ) -> Result<Vec<Run>, ReadError> {
         let query = operation::Entity::find()
             .apply_if(tenant, |query, tenant| query.filter(operation::Column::TenantId.eq(tenant)))
-            .apply_if(state, |query, state| query.filter(operation::Column::State.eq(state.as_str())))
-            .filter(operation::Column::ParentId.is_null());
+            .apply_if(state, |query, state| query.filter(operation::Column::State.eq(state.as_str())));
         self.with_steps(newest(query, operation::Column::Id, after, limit).all(self.reads()).await?).await
     }
 
