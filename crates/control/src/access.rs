@@ -8,7 +8,9 @@ use tenantry_model::TenantId;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What an API key is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Everything, keys included.
@@ -98,9 +100,13 @@ impl Caller {
         if self.scopes.iter().any(|scope| scope.allows(permission)) {
             return Ok(());
         }
-        let needed: Vec<String> =
-            Scope::ALL.into_iter().filter(|s| s.allows(permission)).map(|s| format!("{s:?}").to_lowercase()).collect();
-        let message = format!("this key may not do that; it takes a key with one of the scopes {}", needed.join(", "));
+        let needed: Vec<String> = Scope::ALL
+            .into_iter()
+            .filter(|s| s.allows(permission))
+            .map(|s| format!("{s:?}").to_lowercase())
+            .collect();
+        let message =
+            format!("this key may not do that; it takes a key with one of the scopes {}", needed.join(", "));
         Err(Error::new(ErrorKind::Forbidden, "forbidden", message))
     }
 
@@ -119,9 +125,13 @@ mod tests {
 
     #[test]
     fn deny_by_default() {
-        let caller = |scope| Caller { principal: "key".into(), scopes: BTreeSet::from([scope]), tenant: None };
+        let caller =
+            |scope| Caller { principal: "key".into(), scopes: BTreeSet::from([scope]), tenant: None };
         assert!(caller(Scope::Viewer).require(Permission::ReadTenants).is_ok());
-        assert_eq!(caller(Scope::Viewer).require(Permission::CreateTenant).unwrap_err().kind, ErrorKind::Forbidden);
+        assert_eq!(
+            caller(Scope::Viewer).require(Permission::CreateTenant).unwrap_err().kind,
+            ErrorKind::Forbidden
+        );
         assert!(caller(Scope::Operator).require(Permission::ManageKeys).is_err());
         assert!(caller(Scope::Signup).require(Permission::ReadTenants).is_err());
         assert!(caller(Scope::Guard).require(Permission::ReadCatalogue).is_err());
@@ -130,7 +140,8 @@ mod tests {
     #[test]
     fn a_tenants_key_sees_one_tenant() {
         let own = TenantId::new();
-        let caller = Caller { principal: "key".into(), scopes: BTreeSet::from([Scope::Tenant]), tenant: Some(own) };
+        let caller =
+            Caller { principal: "key".into(), scopes: BTreeSet::from([Scope::Tenant]), tenant: Some(own) };
         assert!(caller.may_see(own).is_ok());
         assert_eq!(caller.may_see(TenantId::new()).unwrap_err().kind, ErrorKind::NotFound);
     }

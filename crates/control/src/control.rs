@@ -106,7 +106,8 @@ impl Control {
         let templates = Library::open(config.templates.as_deref(), &parts.providers)?;
         let catalogue = read_catalogue(config.catalogue.as_deref().unwrap_or(CATALOGUE), &templates)?;
         // Opening replays the erasures: a restored backup is erased again before anything reads it (design §5).
-        let keyring = Arc::new(Keyring::open(&config.keyring_url, parts.master).await.map_err(Error::unavailable)?);
+        let keyring =
+            Arc::new(Keyring::open(&config.keyring_url, parts.master).await.map_err(Error::unavailable)?);
         let store = Store::open(&config.store).await.map_err(Error::unavailable)?;
         let rows: Arc<dyn Rows> = Arc::new(store.clone());
         let steps = Arc::new(ProviderSteps::new(parts.providers.clone(), keyring.clone(), rows));
@@ -117,9 +118,10 @@ impl Control {
             Some(wrap) => wrap(ledger),
             None => ledger,
         };
-        let executor = Executor::start_with_clock(ledger, steps.clone(), config.executor, parts.clock.clone())
-            .await
-            .map_err(Error::unavailable)?;
+        let executor =
+            Executor::start_with_clock(ledger, steps.clone(), config.executor, parts.clock.clone())
+                .await
+                .map_err(Error::unavailable)?;
         let shared = Shared {
             store,
             keyring,

@@ -35,7 +35,11 @@ impl Control {
     }
 
     /// How long the steps of a new operation are expected to take together.
-    pub(crate) async fn expected_length(&self, template: &Template, steps: &[Step]) -> Result<Option<Duration>> {
+    pub(crate) async fn expected_length(
+        &self,
+        template: &Template,
+        steps: &[Step],
+    ) -> Result<Option<Duration>> {
         let lengths = self.lengths(&template.template).await?;
         Ok((!lengths.is_empty()).then(|| remaining(steps, &lengths, self.now())))
     }
@@ -60,7 +64,13 @@ fn remaining(steps: &[Step], lengths: &HashMap<String, Duration>, now: Timestamp
     // In a plan without circles, as many rounds as steps settle every end.
     for _ in 0..steps.len() {
         for step in steps.iter().filter(|s| s.policy.mode == Mode::Inline) {
-            let before = step.needs.iter().filter_map(|need| ends.get(need.as_str())).max().copied().unwrap_or_default();
+            let before = step
+                .needs
+                .iter()
+                .filter_map(|need| ends.get(need.as_str()))
+                .max()
+                .copied()
+                .unwrap_or_default();
             let usual = lengths.get(&step.key).copied().unwrap_or_default();
             let left = match (step.state.is_over(), step.started_at) {
                 (true, _) => Duration::ZERO,

@@ -34,7 +34,8 @@ impl Control {
     }
 
     async fn event_view(&self, row: entity::event::Model) -> Result<EventView> {
-        let tenant_id: Option<TenantId> = row.tenant_id.map(|id| id.parse()).transpose().map_err(Error::internal)?;
+        let tenant_id: Option<TenantId> =
+            row.tenant_id.map(|id| id.parse()).transpose().map_err(Error::internal)?;
         let mut data = row.data;
         if let (Some(tenant), Some(sealed), Some(data)) = (tenant_id, &row.sealed, data.as_object_mut()) {
             // After erasure the key is gone, and with it the personal part.

@@ -19,7 +19,10 @@ impl IdempotencyKey {
         let bare = header.strip_prefix('"').and_then(|h| h.strip_suffix('"')).unwrap_or(header);
         if bare.is_empty() || bare.len() > 255 || !bare.bytes().all(|b| (0x20..0x7f).contains(&b)) {
             let message = "must have 1 to 255 printable ASCII characters";
-            return Err(Error::invalid("idempotency_key_invalid", vec![FieldError::new("Idempotency-Key", message)]));
+            return Err(Error::invalid(
+                "idempotency_key_invalid",
+                vec![FieldError::new("Idempotency-Key", message)],
+            ));
         }
         Ok(Self(bare.to_owned()))
     }
@@ -59,11 +62,23 @@ impl Once {
 impl Control {
     /// What the same key made before; fails if it was sent with another request.
     pub(crate) async fn made_before(&self, once: &Once) -> Result<Option<Value>> {
-        let found = self.shared.store.idempotency_key(&once.principal, &once.key_hash).await.map_err(Error::unavailable)?;
+        let found = self
+            .shared
+            .store
+            .idempotency_key(&once.principal, &once.key_hash)
+            .await
+            .map_err(Error::unavailable)?;
         match found {
             Some(row) if row.body_hash != once.body_hash => Err(Error {
-                errors: vec![FieldError::new("Idempotency-Key", "was used before with another request; choose a new one")],
-                ..Error::new(ErrorKind::KeyReused, "idempotency_key_reused", "this key was sent before with another request")
+                errors: vec![FieldError::new(
+                    "Idempotency-Key",
+                    "was used before with another request; choose a new one",
+                )],
+                ..Error::new(
+                    ErrorKind::KeyReused,
+                    "idempotency_key_reused",
+                    "this key was sent before with another request",
+                )
             }),
             found => Ok(found.map(|row| row.answer)),
         }

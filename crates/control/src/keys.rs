@@ -50,7 +50,10 @@ impl Control {
         let mut faults = Vec::new();
         let bound = request.scopes.contains(&Scope::Tenant);
         if bound && request.scopes.len() > 1 {
-            faults.push(FieldError::new("scopes", "`tenant` stands alone: such a key sees one tenant and nothing else"));
+            faults.push(FieldError::new(
+                "scopes",
+                "`tenant` stands alone: such a key sees one tenant and nothing else",
+            ));
         }
         if bound != request.tenant.is_some() {
             faults.push(FieldError::new("tenant", "goes with the scope `tenant`, and with no other"));
@@ -65,11 +68,14 @@ impl Control {
             return Err(Error::invalid("request_invalid", faults));
         }
         let tenant = match &request.tenant {
-            Some(tenant) => Some(self.tenant_row(caller, tenant).await?.id.parse::<TenantId>().map_err(Error::internal)?),
+            Some(tenant) => {
+                Some(self.tenant_row(caller, tenant).await?.id.parse::<TenantId>().map_err(Error::internal)?)
+            }
             None => None,
         };
         let secret = generate(PREFIX);
-        self.store_key(&caller.principal, &secret, &request.name, &request.scopes, tenant, request.expires_at).await
+        self.store_key(&caller.principal, &secret, &request.name, &request.scopes, tenant, request.expires_at)
+            .await
     }
 
     /// Keys, newest first.
@@ -89,7 +95,13 @@ impl Control {
             return row.try_into();
         }
         let now = self.now();
-        let deed = Deed { actor: &caller.principal, action: "key.revoke", target: &target, tenant: None, data: Value::Null };
+        let deed = Deed {
+            actor: &caller.principal,
+            action: "key.revoke",
+            target: &target,
+            tenant: None,
+            data: Value::Null,
+        };
         let revoke = Write::update("api_keys", json!({ "id": target }), json!({ "revoked_at": now }));
         let unit = Unit::new(vec![revoke, audit(deed, now)]);
         self.shared.store.commit(unit).await.map_err(Error::unavailable)?;
@@ -98,7 +110,13 @@ impl Control {
 
     /// Who bears this key.
     pub async fn authenticate(&self, bearer: &str) -> Result<Caller> {
-        let refused = || Error::new(ErrorKind::Unauthenticated, "unauthenticated", "the API key is missing, unknown, expired or revoked");
+        let refused = || {
+            Error::new(
+                ErrorKind::Unauthenticated,
+                "unauthenticated",
+                "the API key is missing, unknown, expired or revoked",
+            )
+        };
         if !bearer.starts_with(PREFIX) || bearer.len() > 100 {
             return Err(refused());
         }
@@ -108,7 +126,11 @@ impl Control {
             return Err(refused());
         }
         let key = KeyView::try_from(row)?;
-        Ok(Caller { principal: key.id.to_string(), scopes: key.scopes.into_iter().collect(), tenant: key.tenant_id })
+        Ok(Caller {
+            principal: key.id.to_string(),
+            scopes: key.scopes.into_iter().collect(),
+            tenant: key.tenant_id,
+        })
     }
 
     /// Makes sure that this secret is an admin key: the embedded server's own, kept in a file.
@@ -135,7 +157,8 @@ impl Control {
     ) -> Result<NewKeyView> {
         let (id, now) = (KeyId::new(), self.now());
         let target = id.to_string();
-        let deed = Deed { actor, action: "key.create", target: &target, tenant, data: json!({ "scopes": scopes }) };
+        let deed =
+            Deed { actor, action: "key.create", target: &target, tenant, data: json!({ "scopes": scopes }) };
         let row = json!({
             "id": id, "hash": fingerprint(secret), "name": name, "scopes": scopes, "tenant_id": tenant,
             "created_at": now, "expires_at": expires_at, "revoked_at": null,

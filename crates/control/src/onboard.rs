@@ -46,7 +46,12 @@ struct Prepared<'a> {
 
 impl Control {
     /// Begins to make a tenant. Fails with every faulty field, and then nothing was written.
-    pub async fn create_tenant(&self, caller: &Caller, document: &Value, key: Option<IdempotencyKey>) -> Result<Created> {
+    pub async fn create_tenant(
+        &self,
+        caller: &Caller,
+        document: &Value,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Created> {
         caller.require(Permission::CreateTenant)?;
         let once = key.map(|key| Once::new(caller, &key, "create_tenant", document));
         if let Some(once) = &once
@@ -89,13 +94,23 @@ impl Control {
         if self.is_taken(&prepared.slug).await? {
             return Err(self.slug_taken(&prepared.slug).await?);
         }
-        let subject =
-            Subject { tenant: TenantId::new(), slug: prepared.slug.as_str(), region: &prepared.region, generation: 1 };
-        let steps =
-            planner::onboard(prepared.template, prepared.plan, &prepared.request, &subject, &self.shared.providers)?;
+        let subject = Subject {
+            tenant: TenantId::new(),
+            slug: prepared.slug.as_str(),
+            region: &prepared.region,
+            generation: 1,
+        };
+        let steps = planner::onboard(
+            prepared.template,
+            prepared.plan,
+            &prepared.request,
+            &subject,
+            &self.shared.providers,
+        )?;
         let expected = self.expected_length(prepared.template, &steps).await?;
         let steps = steps.iter().map(|step| {
-            let text = |field: &str| step.input.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let text =
+                |field: &str| step.input.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
             PlannedStepView {
                 key: step.key.clone(),
                 kind: step.kind.clone(),
@@ -128,7 +143,8 @@ impl Control {
         self.shared.keyring.load(tenant).await.map_err(Error::unavailable)?;
         let sealed = row.admin_sealed.as_deref().ok_or_else(|| Error::not_found("tenant"))?;
         let request = self.shared.keyring.open(tenant, sealed).map_err(Error::internal)?;
-        let request: Value = serde_json::from_str(&request).map_err(|_| Error::internal("the sealed request does not fit"))?;
+        let request: Value =
+            serde_json::from_str(&request).map_err(|_| Error::internal("the sealed request does not fit"))?;
         let mut prepared = self.prepare(&request)?;
         let slug = row.slug.clone().unwrap_or_default();
         prepared.slug = Slug::parse(&slug).map_err(Error::internal)?;
@@ -151,9 +167,10 @@ impl Control {
         );
         match self.shared.executor.submit(run, vec![again, audit(deed, now)]).await {
             Ok(run) => self.operation_view(&run).await,
-            Err(CommitError::Conflict { .. } | CommitError::Stale) => {
-                Err(Error::conflict("tenant_busy", "another operation changes this tenant; wait until it has ended"))
-            }
+            Err(CommitError::Conflict { .. } | CommitError::Stale) => Err(Error::conflict(
+                "tenant_busy",
+                "another operation changes this tenant; wait until it has ended",
+            )),
             Err(why) => Err(Error::unavailable(why)),
         }
     }
@@ -166,13 +183,17 @@ impl Control {
             None => Slug::from_name(&request.tenant_name),
         };
         if slug.is_none() && request.slug.is_none() {
-            faults.push(FieldError::new("slug", "is required: the name has no letters or digits that a DNS label can hold"));
+            faults.push(FieldError::new(
+                "slug",
+                "is required: the name has no letters or digits that a DNS label can hold",
+            ));
         }
         let (Some(plan), Some(slug), true) = (plan, slug, faults.is_empty()) else {
             return Err(Error::invalid("request_invalid", faults));
         };
         let template = self.shared.templates.latest(&plan.template);
-        let template = template.ok_or_else(|| Error::internal(format!("plan {} has no template", plan.name)))?;
+        let template =
+            template.ok_or_else(|| Error::internal(format!("plan {} has no template", plan.name)))?;
         let region = request.region().unwrap_or(&self.shared.config.region).to_owned();
         let locale = request.locale.clone().unwrap_or_else(|| self.shared.config.locale.clone());
         Ok(Prepared { request, plan, template, slug, region, locale })
@@ -220,8 +241,13 @@ impl Control {
             once.guard(&json!({ "operation_id": operation, "tenant_id": tenant }), Some(tenant), now)
         }));
         let data = json!({ "plan": row.plan, "region": row.region, "operation_id": operation });
-        let deed =
-            Deed { actor: &caller.principal, action: "tenant.create", target: &row.id, tenant: Some(tenant), data };
+        let deed = Deed {
+            actor: &caller.principal,
+            action: "tenant.create",
+            target: &row.id,
+            tenant: Some(tenant),
+            data,
+        };
         let fact = Fact {
             kind: "tenant.created",
             tenant,
@@ -235,7 +261,13 @@ impl Control {
     }
 
     /// The operation, not yet in the ledger.
-    fn onboarding(&self, tenant: TenantId, prepared: &Prepared<'_>, generation: i64, now: Timestamp) -> Result<Run> {
+    fn onboarding(
+        &self,
+        tenant: TenantId,
+        prepared: &Prepared<'_>,
+        generation: i64,
+        now: Timestamp,
+    ) -> Result<Run> {
         let personal = Personal {
             slug: prepared.slug.to_string(),
             name: prepared.request.tenant_name.clone(),
@@ -252,8 +284,13 @@ impl Control {
             sealed: self.shared.keyring.seal(tenant, &personal).map_err(Error::unavailable)?,
         };
         let subject = Subject { tenant, slug: prepared.slug.as_str(), region: &prepared.region, generation };
-        let steps =
-            planner::onboard(prepared.template, prepared.plan, &prepared.request, &subject, &self.shared.providers)?;
+        let steps = planner::onboard(
+            prepared.template,
+            prepared.plan,
+            &prepared.request,
+            &subject,
+            &self.shared.providers,
+        )?;
         let operation = Operation {
             id: OperationId::new(),
             subject: tenant.to_string(),
@@ -282,8 +319,13 @@ impl Control {
         let (operation, tenant) = (text("operation_id"), text("tenant_id"));
         let run = self.run(operation.parse().map_err(Error::internal)?).await?;
         let row = self.shared.store.tenant(tenant).await.map_err(Error::unavailable)?;
-        let row = row.ok_or_else(|| Error::internal("an idempotency key names a tenant that is not there"))?;
-        Ok(Created { operation: self.operation_view(&run).await?, tenant: TenantView::try_from(row)?, replayed: true })
+        let row =
+            row.ok_or_else(|| Error::internal("an idempotency key names a tenant that is not there"))?;
+        Ok(Created {
+            operation: self.operation_view(&run).await?,
+            tenant: TenantView::try_from(row)?,
+            replayed: true,
+        })
     }
 
     async fn refuse_taken_name(&self, name: &str) -> Result<()> {

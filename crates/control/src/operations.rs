@@ -65,13 +65,16 @@ impl Control {
     pub async fn signal(&self, caller: &Caller, id: OperationId, kind: SignalKind) -> Result<OperationView> {
         caller.require(Permission::SignalOperations)?;
         if let SignalKind::Skip { reason, .. } | SignalKind::Reject { reason, .. } = &kind
-            && (reason.trim().is_empty() || reason.chars().count() > 500 || reason.chars().any(char::is_control))
+            && (reason.trim().is_empty()
+                || reason.chars().count() > 500
+                || reason.chars().any(char::is_control))
         {
             let message = "is required: 1 to 500 characters, no control characters";
             return Err(Error::invalid("request_invalid", vec![FieldError::new("reason", message)]));
         }
         let run = self.visible_run(caller, id).await?;
-        if let SignalKind::Skip { step, .. } | SignalKind::Approve { step } | SignalKind::Reject { step, .. } = &kind
+        if let SignalKind::Skip { step, .. } | SignalKind::Approve { step } | SignalKind::Reject { step, .. } =
+            &kind
             && run.step(step).is_none()
         {
             let keys: Vec<_> = run.steps.iter().map(|s| s.key.as_str()).collect();
@@ -84,16 +87,29 @@ impl Control {
         let tenant = tenant_id(&run.operation).map_err(Error::internal)?;
         let target = id.to_string();
         let data = json!(&kind);
-        let deed = Deed { actor: &caller.principal, action: "operation.signal", target: &target, tenant: Some(tenant), data };
+        let deed = Deed {
+            actor: &caller.principal,
+            action: "operation.signal",
+            target: &target,
+            tenant: Some(tenant),
+            data,
+        };
         let signal = Signal { id: SignalId::new(), kind, by: caller.principal.clone(), at: now };
-        let found = self.shared.executor.signal(id, signal, vec![audit(deed, now)]).await.map_err(Error::unavailable)?;
+        let found = self
+            .shared
+            .executor
+            .signal(id, signal, vec![audit(deed, now)])
+            .await
+            .map_err(Error::unavailable)?;
         if !found {
             return Err(Error::not_found("operation"));
         }
         let changed = async {
             loop {
                 match changes.recv().await {
-                    Ok(new) if new.operation.id == id && new.operation.version > run.operation.version => return Some(new),
+                    Ok(new) if new.operation.id == id && new.operation.version > run.operation.version => {
+                        return Some(new);
+                    }
                     Ok(_) => {}
                     Err(_) => return None,
                 }
@@ -139,7 +155,10 @@ impl Control {
         caller.require(Permission::ClaimCredentials)?;
         let run = self.visible_run(caller, id).await?;
         if !run.operation.state.is_final() {
-            return Err(Error::conflict("operation_running", "the secrets are handed out once the operation is done"));
+            return Err(Error::conflict(
+                "operation_running",
+                "the secrets are handed out once the operation is done",
+            ));
         }
         let tenant = tenant_id(&run.operation).map_err(Error::internal)?;
         let now = self.now();
@@ -152,9 +171,11 @@ impl Control {
             data: Value::Null,
         };
         let store = &self.shared.store;
-        let sealed = store.claim_credentials(&target, now, audit(deed, now)).await.map_err(Error::unavailable)?;
+        let sealed =
+            store.claim_credentials(&target, now, audit(deed, now)).await.map_err(Error::unavailable)?;
         if sealed.is_empty() {
-            let message = "there are no secrets to hand out: the operation made none, or they were handed out before";
+            let message =
+                "there are no secrets to hand out: the operation made none, or they were handed out before";
             return Err(Error::new(ErrorKind::Gone, "credentials_gone", message));
         }
         self.shared.keyring.load(tenant).await.map_err(Error::unavailable)?;
@@ -179,7 +200,8 @@ impl Control {
 
     pub(crate) async fn operation_view(&self, run: &Run) -> Result<OperationView> {
         let operation = &run.operation;
-        let start: OperationInput = serde_json::from_value(operation.input.clone()).map_err(Error::internal)?;
+        let start: OperationInput =
+            serde_json::from_value(operation.input.clone()).map_err(Error::internal)?;
         let over = run.steps.iter().filter(|s| s.state.is_over() || s.state == StepState::Undone).count();
         let done = operation.state.is_final();
         let eta = if done { None } else { self.eta(&start, run).await? };
@@ -225,7 +247,8 @@ fn step_view(step: &Step) -> StepView {
 }
 
 fn response(run: &Run) -> Result<ResponseView> {
-    let resources = run.steps.iter().filter(|s| s.state == StepState::Done && s.input.get("resource").is_some());
+    let resources =
+        run.steps.iter().filter(|s| s.state == StepState::Done && s.input.get("resource").is_some());
     let resources: BTreeMap<String, ResourceView> = resources
         .map(|step| {
             let name = step.input.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();

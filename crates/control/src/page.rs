@@ -14,12 +14,16 @@ impl PageQuery {
     /// `limit` from 1 to 100, 50 without it; `cursor` as a page gave it.
     pub fn new(limit: Option<u64>, cursor: Option<String>) -> Result<Self> {
         let limit = limit.unwrap_or(50);
-        let faulty = |path: &str, message: &str| Error::invalid("query_invalid", vec![FieldError::new(path, message)]);
+        let faulty =
+            |path: &str, message: &str| Error::invalid("query_invalid", vec![FieldError::new(path, message)]);
         if !(1..=100).contains(&limit) {
             return Err(faulty("limit", "must be from 1 to 100"));
         }
         // An id of any kind: a prefix, an underscore, base 32.
-        let id = |text: &str| text.len() <= 64 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        let id = |text: &str| {
+            text.len() <= 64
+                && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
         if cursor.as_deref().is_some_and(|c| c.is_empty() || !id(c)) {
             return Err(faulty("cursor", "must be a `next_cursor` that a page gave"));
         }

@@ -75,15 +75,27 @@ fn refused_customizations(request: &CreateTenant) -> Vec<FieldError> {
         ("configuration", "custom_domain", configuration.custom_domain.is_some()),
         ("configuration", "branding", configuration.branding.is_some()),
         ("configuration", "integrations", configuration.integrations.is_some()),
-        ("compliance", "encryption_level", compliance.encryption_level == Some(crate::request::EncryptionLevel::Enhanced)),
+        (
+            "compliance",
+            "encryption_level",
+            compliance.encryption_level == Some(crate::request::EncryptionLevel::Enhanced),
+        ),
     ];
     let refused = asked.into_iter().filter(|(_, _, asked)| *asked);
     refused
-        .map(|(at, key, _)| FieldError::new(format!("{at}.{key}"), format!("Customization {key} not allowed for this template")))
+        .map(|(at, key, _)| {
+            FieldError::new(
+                format!("{at}.{key}"),
+                format!("Customization {key} not allowed for this template"),
+            )
+        })
         .collect()
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call, from the line above; a struct would only rename them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call, from the line above; a struct would only rename them"
+)]
 fn step(
     template: &Template,
     plan: &Plan,
@@ -98,7 +110,13 @@ fn step(
         None => {
             let kind = if spec.wait.is_some() { "wait" } else { key };
             let settings = Value::Object(spec.settings.clone());
-            let input = StepInput { resource: None, generation: 0, name: String::new(), claim: String::new(), settings };
+            let input = StepInput {
+                resource: None,
+                generation: 0,
+                name: String::new(),
+                claim: String::new(),
+                settings,
+            };
             (kind.to_owned(), "tenantry".to_owned(), input, 0)
         }
         Some(kind) => {
@@ -106,8 +124,8 @@ fn step(
                 Some(name) => providers.get(name),
                 None => providers.default_for(kind),
             };
-            let provider =
-                provider.ok_or_else(|| Error::internal(format!("template {} was not checked", template.template)))?;
+            let provider = provider
+                .ok_or_else(|| Error::internal(format!("template {} was not checked", template.template)))?;
             let resource = resource_id(subject, key);
             let pattern = template.names.get(&kind).map_or("tenant_{id}_{step}", String::as_str);
             let input = StepInput {
@@ -216,7 +234,9 @@ fn resource_id(subject: &Subject<'_>, key: &str) -> ResourceId {
     let mut low = [0u8; 8];
     low.copy_from_slice(&digest[..8]);
     // The time of the tenant and 62 bits of the hash: still a UUIDv7.
-    ResourceId::from_uuid(uuid::Uuid::from_u128(subject.tenant.uuid().as_u128() ^ u128::from(u64::from_be_bytes(low) >> 2)))
+    ResourceId::from_uuid(uuid::Uuid::from_u128(
+        subject.tenant.uuid().as_u128() ^ u128::from(u64::from_be_bytes(low) >> 2),
+    ))
 }
 
 /// Fills in the pattern. A name that would be too long is cut and gets a hash of the whole, so that no two differ
@@ -228,13 +248,19 @@ fn external_name(pattern: &str, subject: &Subject<'_>, key: &str) -> String {
         ("{region}", subject.region.to_owned()),
         ("{step}", key.to_owned()),
     ]);
-    let full = values.iter().fold(pattern.to_owned(), |name, (placeholder, value)| name.replace(placeholder, value));
+    let full =
+        values.iter().fold(pattern.to_owned(), |name, (placeholder, value)| name.replace(placeholder, value));
     if full.len() <= MAX_NAME {
         return full;
     }
     let digest = Sha256::digest(full.as_bytes());
     let hash: String = digest.iter().take(6).map(|b| format!("{b:02x}")).collect();
-    let cut = full.char_indices().map(|(i, _)| i).take_while(|i| *i <= MAX_NAME - hash.len() - 1).last().unwrap_or(0);
+    let cut = full
+        .char_indices()
+        .map(|(i, _)| i)
+        .take_while(|i| *i <= MAX_NAME - hash.len() - 1)
+        .last()
+        .unwrap_or(0);
     let separator = if pattern.contains('_') { '_' } else { '-' };
     format!("{}{separator}{hash}", &full[..cut])
 }
@@ -250,10 +276,16 @@ mod tests {
     #[test]
     fn long_names_never_meet() {
         let (a, b) = ("a".repeat(63), format!("{}b", "a".repeat(62)));
-        let (a, b) = (external_name("tenant-{slug}", &subject(&a), "x"), external_name("tenant-{slug}", &subject(&b), "x"));
+        let (a, b) = (
+            external_name("tenant-{slug}", &subject(&a), "x"),
+            external_name("tenant-{slug}", &subject(&b), "x"),
+        );
         assert_eq!(a.len(), 63);
         assert_ne!(a, b, "T2");
-        assert_eq!(external_name("tenant-{id}-{region}", &subject("x"), "s"), "tenant-00000000000000000000000000-eu-1");
+        assert_eq!(
+            external_name("tenant-{id}-{region}", &subject("x"), "s"),
+            "tenant-00000000000000000000000000-eu-1"
+        );
     }
 
     #[test]

@@ -149,7 +149,8 @@ static SHAPE: LazyLock<Option<jsonschema::Validator>> =
 impl CreateTenant {
     /// Checks a document and reads it. Fails with every faulty field.
     pub fn read(document: &Value) -> Result<Self> {
-        let validator = SHAPE.as_ref().ok_or_else(|| Error::internal("the schema of CreateTenant does not compile"))?;
+        let validator =
+            SHAPE.as_ref().ok_or_else(|| Error::internal("the schema of CreateTenant does not compile"))?;
         let faults = shape::faults_by(validator, document);
         if !faults.is_empty() {
             return Err(Error::invalid("request_invalid", faults));
@@ -208,10 +209,19 @@ impl CreateTenant {
             fault("locale", "must be a BCP 47 language tag such as en or de-AT".to_owned());
         }
         for (key, value) in &self.labels {
-            if key.is_empty() || key.len() > 63 || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b)) {
-                fault("labels", format!("`{}`: a label's name has 1 to 63 of A-Z a-z 0-9 - _ . /", clip(key)));
+            if key.is_empty()
+                || key.len() > 63
+                || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
+            {
+                fault(
+                    "labels",
+                    format!("`{}`: a label's name has 1 to 63 of A-Z a-z 0-9 - _ . /", clip(key)),
+                );
             } else if value.len() > 255 || value.chars().any(char::is_control) {
-                fault(&format!("labels.{key}"), "must have at most 255 bytes and no control characters".to_owned());
+                fault(
+                    &format!("labels.{key}"),
+                    "must have at most 255 bytes and no control characters".to_owned(),
+                );
             }
         }
         let plan = catalogue.find(&self.subscription.plan);
@@ -219,12 +229,16 @@ impl CreateTenant {
             let known: Vec<_> = catalogue.plans.iter().map(|p| p.name.as_str()).collect();
             // S4.49, and what would be right.
             let asked = clip(&self.subscription.plan);
-            fault("subscription.plan", format!("Invalid subscription plan: {asked}; choose one of {}", known.join(", ")));
+            fault(
+                "subscription.plan",
+                format!("Invalid subscription plan: {asked}; choose one of {}", known.join(", ")),
+            );
         }
         for feature in self.subscription.features.iter().flatten() {
             if let Some(plan) = plan.filter(|p| !p.features.contains(feature)) {
                 let known: Vec<_> = plan.features.iter().map(String::as_str).collect();
-                let message = format!("`{}` is not in plan {}; it has {}", clip(feature), plan.name, known.join(", "));
+                let message =
+                    format!("`{}` is not in plan {}; it has {}", clip(feature), plan.name, known.join(", "));
                 fault("subscription.features", message);
             }
         }
@@ -261,7 +275,8 @@ fn is_label(text: &str) -> bool {
 /// Enough to be addressable (RFC 5321 §4.1.2 without quoted local parts and address literals).
 fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else { return false };
-    let atom = |c: char| !c.is_control() && !c.is_whitespace() && !"()<>[]:;@\\,\"".contains(c) && !is_invisible(c);
+    let atom =
+        |c: char| !c.is_control() && !c.is_whitespace() && !"()<>[]:;@\\,\"".contains(c) && !is_invisible(c);
     !local.is_empty()
         && local.len() <= 64
         && local.chars().all(atom)
@@ -280,7 +295,8 @@ mod tests {
     use serde_json::json;
 
     fn catalogue() -> Catalogue {
-        let plan = json!({ "name": "starter", "title": "S", "template": "starter", "features": ["projects"] });
+        let plan =
+            json!({ "name": "starter", "title": "S", "template": "starter", "features": ["projects"] });
         serde_json::from_value(json!({ "plans": [plan] })).unwrap()
     }
 
@@ -329,7 +345,10 @@ mod tests {
         document["subscription"]["plan"] = json!("gold");
         let (_, faults) = CreateTenant::read(&document).unwrap().check(&catalogue());
         let paths: Vec<_> = faults.iter().map(|e| e.path.as_str()).collect();
-        assert_eq!(paths, ["tenant_name", "admin_user.email", "admin_user.role", "slug", "subscription.plan"]);
+        assert_eq!(
+            paths,
+            ["tenant_name", "admin_user.email", "admin_user.role", "slug", "subscription.plan"]
+        );
         assert!(faults[4].message.starts_with("Invalid subscription plan: gold"), "S4.49");
     }
 
@@ -338,7 +357,9 @@ mod tests {
         for good in ["a@b", "ada.l@example.com", "ü@exämple.de", "a+b@x-y.io"] {
             assert!(is_email(good), "{good}");
         }
-        for bad in ["", "@", "a@", "@b", "a b@c", "a@b..c", "a@b@c", "a\n@b", ".a@b", "a@[1.2.3.4]", "a@b\u{200b}"] {
+        for bad in
+            ["", "@", "a@", "@b", "a b@c", "a@b..c", "a@b@c", "a\n@b", ".a@b", "a@[1.2.3.4]", "a@b\u{200b}"]
+        {
             assert!(!is_email(bad), "{bad}");
         }
     }

@@ -37,7 +37,8 @@ pub struct TokenView {
 impl Control {
     /// Exchanges a one-time code for a token. A code works once.
     pub async fn sign_in(&self, code: &str) -> Result<TokenView> {
-        let refused = || Error::new(ErrorKind::Unauthenticated, "code_refused", "the code is unknown, used or expired");
+        let refused =
+            || Error::new(ErrorKind::Unauthenticated, "code_refused", "the code is unknown, used or expired");
         let hash = fingerprint(code);
         let store = &self.shared.store;
         let row = store.sign_in_code(&hash).await.map_err(Error::unavailable)?.ok_or_else(refused)?;
@@ -58,7 +59,12 @@ impl Control {
         }
         let tenant: TenantId = row.tenant_id.parse().map_err(Error::internal)?;
         let member = store.member(&row.member_id).await.map_err(Error::unavailable)?.ok_or_else(refused)?;
-        let session = TenantSession { tenant, member: member.id, role: member.role, purpose: Some(row.purpose).filter(|p| p != "login") };
+        let session = TenantSession {
+            tenant,
+            member: member.id,
+            role: member.role,
+            purpose: Some(row.purpose).filter(|p| p != "login"),
+        };
         self.shared.tokens.mint(&session, now)
     }
 
@@ -81,12 +87,23 @@ impl Control {
     }
 
     /// Adds a row of the tenant's.
-    pub async fn insert_row(&self, session: &TenantSession, table: &str, row: Map<String, Value>) -> Result<Value> {
+    pub async fn insert_row(
+        &self,
+        session: &TenantSession,
+        table: &str,
+        row: Map<String, Value>,
+    ) -> Result<Value> {
         self.rows_of(session).await?.insert(table, row).await.map_err(row_error)
     }
 
     /// A page of the tenant's rows.
-    pub async fn rows(&self, session: &TenantSession, table: &str, limit: u32, after: Option<&str>) -> Result<RowPage> {
+    pub async fn rows(
+        &self,
+        session: &TenantSession,
+        table: &str,
+        limit: u32,
+        after: Option<&str>,
+    ) -> Result<RowPage> {
         self.rows_of(session).await?.list(table, limit, after).await.map_err(row_error)
     }
 
@@ -119,7 +136,9 @@ impl Control {
         let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
         match (status, session.purpose.as_deref()) {
             (TenantStatus::Active, _) | (TenantStatus::Provisioning, Some("smoke_test")) => Ok(status),
-            _ => Err(Error::new(ErrorKind::Forbidden, "tenant_not_active", format!("the tenant is {status}"))),
+            _ => {
+                Err(Error::new(ErrorKind::Forbidden, "tenant_not_active", format!("the tenant is {status}")))
+            }
         }
     }
 }

@@ -15,7 +15,8 @@ pub fn faults(schema: &Value, value: &Value) -> Vec<FieldError> {
 
 /// The same with a validator that was compiled before.
 pub fn faults_by(validator: &jsonschema::Validator, value: &Value) -> Vec<FieldError> {
-    let mut faults: Vec<FieldError> = validator.iter_errors(value).flat_map(|error| explain(&error)).collect();
+    let mut faults: Vec<FieldError> =
+        validator.iter_errors(value).flat_map(|error| explain(&error)).collect();
     faults.sort_by(|a, b| a.path.cmp(&b.path));
     faults.dedup();
     faults
@@ -48,7 +49,9 @@ fn explain(error: &jsonschema::ValidationError<'_>) -> Vec<FieldError> {
         K::MaxProperties { limit } => vec![FieldError::new(at, format!("must have at most {limit} entries"))],
         K::Pattern { pattern } => vec![FieldError::new(at, format!("must match {pattern}"))],
         K::Format { format } => vec![FieldError::new(at, format!("must be a valid {format}"))],
-        K::AnyOf { .. } | K::OneOfNotValid { .. } => vec![FieldError::new(at, "has none of the allowed forms")],
+        K::AnyOf { .. } | K::OneOfNotValid { .. } => {
+            vec![FieldError::new(at, "has none of the allowed forms")]
+        }
         K::FalseSchema => vec![FieldError::new(at, "is not allowed here")],
         // The library's own words quote the value, which may be huge or secret.
         other => vec![FieldError::new(at, format!("does not satisfy `{}`", other.keyword()))],

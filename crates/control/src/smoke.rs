@@ -54,13 +54,18 @@ pub async fn run(
     let token = front.sign_in(code).await?;
     let me = front.me(&token).await?;
     if me.get("tenant_id") != Some(&json!(tenant)) {
-        return Err(broken("the first administrator's token is not for this tenant, or the tenant's record is missing"));
+        return Err(broken(
+            "the first administrator's token is not for this tenant, or the tenant's record is missing",
+        ));
     }
     let mut checked = vec!["record", "sign_in"];
     if let Some(table) = &settings.table {
         let written = front.insert(&token, table, &Value::Object(settings.row.clone())).await?;
         let id = written.get("id").and_then(Value::as_str).unwrap_or_default();
-        let read = front.get(&token, table, id).await?.ok_or_else(|| broken("the row that was written cannot be read"))?;
+        let read = front
+            .get(&token, table, id)
+            .await?
+            .ok_or_else(|| broken("the row that was written cannot be read"))?;
         if settings.row.iter().any(|(column, value)| read.get(column) != Some(value)) {
             return Err(broken("the row that was read is not the one that was written"));
         }
@@ -70,7 +75,10 @@ pub async fn run(
     if let Some(canary) = canary {
         if front.get(&token, &canary.table, &canary.id).await?.is_some() {
             // Trying again cannot mend a leak: nobody is let in until somebody has looked.
-            return Err(Failure::fatal("isolation_broken", "a row of another tenant's is visible to this one"));
+            return Err(Failure::fatal(
+                "isolation_broken",
+                "a row of another tenant's is visible to this one",
+            ));
         }
         checked.push("isolation");
     }

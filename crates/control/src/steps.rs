@@ -91,7 +91,8 @@ impl ProviderSteps {
         let tenant = tenant_id(operation)?;
         self.keyring.load(tenant).await?;
         let personal: Personal = read_text(&self.keyring.open(tenant, &start.sealed)?)?;
-        let resource = input.resource.ok_or_else(|| Failure::fatal("bad_plan", "the step names no resource"))?;
+        let resource =
+            input.resource.ok_or_else(|| Failure::fatal("bad_plan", "the step names no resource"))?;
         let spec = Spec {
             resource,
             operation: operation.parent.unwrap_or(operation.id),
@@ -131,7 +132,8 @@ impl ProviderSteps {
         let (context, spec) = self.spec(attempt, &input).await?;
         let ensured = provider.ensure(&context, &spec).await?;
         let mut effects = ensured.writes;
-        let row = resource_row(&attempt.operation, &attempt.step, &input, "present", &ensured.outputs, attempt.now);
+        let row =
+            resource_row(&attempt.operation, &attempt.step, &input, "present", &ensured.outputs, attempt.now);
         effects.extend(row.map(|row| Write::upsert("resources", row)));
         Ok(Done { output: ensured.outputs, effects })
     }
@@ -140,22 +142,30 @@ impl ProviderSteps {
         let input: StepInput = read(&attempt.step.input)?;
         let (context, spec) = self.spec(attempt, &input).await?;
         let removed = provider.remove(&context, &spec).await?;
-        if !provider.transactional() && matches!(provider.observe(&context, &spec).await?, Observed::Present { .. }) {
+        if !provider.transactional()
+            && matches!(provider.observe(&context, &spec).await?, Observed::Present { .. })
+        {
             return Err(Failure::retryable("still_there", "the resource is still there after its removal"));
         }
         let mut effects = removed.writes;
-        let row = resource_row(&attempt.operation, &attempt.step, &input, "absent", &removed.receipt, attempt.now);
+        let row =
+            resource_row(&attempt.operation, &attempt.step, &input, "absent", &removed.receipt, attempt.now);
         effects.extend(row.map(|row| Write::upsert("resources", row)));
         // The forward output stays: it tells what was made; the receipt stands with the resource.
         Ok(Done { output: attempt.step.output.clone(), effects })
     }
 
     async fn smoke_test(&self, attempt: &Attempt) -> Result<Done<Write>, Failure> {
-        let front = self.front.get().ok_or_else(|| Failure::retryable("not_ready", "the server is still starting"))?;
+        let front = self
+            .front
+            .get()
+            .ok_or_else(|| Failure::retryable("not_ready", "the server is still starting"))?;
         let input: StepInput = read(&attempt.step.input)?;
         let settings: SmokeSettings = read(&input.settings)?;
-        let canary: Option<Canary> =
-            attempt.outputs.values().find_map(|output| serde_json::from_value(output.get("canary")?.clone()).ok());
+        let canary: Option<Canary> = attempt
+            .outputs
+            .values()
+            .find_map(|output| serde_json::from_value(output.get("canary")?.clone()).ok());
         let code = self.smoke_code(&attempt.operation, &attempt.step);
         let tenant = tenant_id(&attempt.operation)?;
         let output = smoke::run(&**front, tenant, &code, &settings, canary.as_ref()).await?;
@@ -167,7 +177,8 @@ impl ProviderSteps {
         let operation = &attempt.operation;
         let tenant = tenant_id(operation)?;
         let start: OperationInput = read(&operation.input)?;
-        let active = next(TenantStatus::Provisioning, Event::Activate).map_err(|why| Failure::fatal("illegal", why))?;
+        let active = next(TenantStatus::Provisioning, Event::Activate)
+            .map_err(|why| Failure::fatal("illegal", why))?;
         let fact = Fact {
             kind: "tenant.provisioned",
             tenant,
@@ -231,7 +242,10 @@ impl Steps for ProviderSteps {
             ("smoke_test" | "wait", Verb::Undo) => nothing,
             _ => {
                 let provider = self.provider(&attempt.step).ok_or_else(|| {
-                    Failure::fatal("no_provider", format!("provider `{}` is not configured here", attempt.step.provider))
+                    Failure::fatal(
+                        "no_provider",
+                        format!("provider `{}` is not configured here", attempt.step.provider),
+                    )
                 })?;
                 match attempt.verb {
                     Verb::Do => self.ensure(&attempt, &**provider).await,
@@ -303,7 +317,8 @@ impl Steps for ProviderSteps {
             effects.push(alert("tenant.provisioning_failed", data));
         }
         if entered(OperationState::NeedsAttention) {
-            effects.push(alert("operation.needs_attention", json!({ "kind": operation.kind, "error": error })));
+            effects
+                .push(alert("operation.needs_attention", json!({ "kind": operation.kind, "error": error })));
         }
         if operation.stuck && before.is_some_and(|b| !b.stuck) {
             let running: Vec<&str> =
@@ -316,7 +331,10 @@ impl Steps for ProviderSteps {
 
 /// The tenant that an operation changes.
 pub fn tenant_id(operation: &Operation) -> Result<TenantId, Failure> {
-    operation.subject.parse().map_err(|why| Failure::fatal("bad_ledger", format!("the operation's tenant {why}")))
+    operation
+        .subject
+        .parse()
+        .map_err(|why| Failure::fatal("bad_ledger", format!("the operation's tenant {why}")))
 }
 
 fn resource_row(
@@ -336,12 +354,14 @@ fn resource_row(
 }
 
 fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Failure> {
-    T::deserialize(value).map_err(|why| Failure::fatal("bad_ledger", format!("the ledger's record does not fit: {why}")))
+    T::deserialize(value)
+        .map_err(|why| Failure::fatal("bad_ledger", format!("the ledger's record does not fit: {why}")))
 }
 
 fn read_text<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Failure> {
     // The text holds personal data: its error may quote it, so it is not passed on.
-    serde_json::from_str(text).map_err(|_| Failure::fatal("bad_ledger", "the ledger's sealed record does not fit"))
+    serde_json::from_str(text)
+        .map_err(|_| Failure::fatal("bad_ledger", "the ledger's sealed record does not fit"))
 }
 
 /// The rows of a tenant that is not yet written.

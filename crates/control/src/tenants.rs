@@ -31,11 +31,18 @@ impl Control {
     }
 
     /// Tenants, newest first.
-    pub async fn tenants(&self, caller: &Caller, query: &TenantQuery, page: &PageQuery) -> Result<Page<TenantView>> {
+    pub async fn tenants(
+        &self,
+        caller: &Caller,
+        query: &TenantQuery,
+        page: &PageQuery,
+    ) -> Result<Page<TenantView>> {
         caller.require(Permission::ReadTenants)?;
         let own = caller.tenant.map(|tenant| tenant.to_string());
         let store = &self.shared.store;
-        let rows = store.tenants(own.as_deref(), query.status, query.plan.as_deref(), page.cursor(), page.probe()).await;
+        let rows = store
+            .tenants(own.as_deref(), query.status, query.plan.as_deref(), page.cursor(), page.probe())
+            .await;
         let rows = rows.map_err(Error::unavailable)?;
         page.cut(rows, |row| row.id.clone(), TenantView::try_from)
     }
@@ -75,13 +82,21 @@ impl Control {
             Some(_) => labels.clear(),
         }
         if labels.len() > 64 {
-            return Err(Error::invalid("request_invalid", vec![FieldError::new("labels", "must have at most 64 entries")]));
+            return Err(Error::invalid(
+                "request_invalid",
+                vec![FieldError::new("labels", "must have at most 64 entries")],
+            ));
         }
         let now = self.now();
         let data = json!({ "labels": labels.keys().collect::<Vec<_>>() });
         let tenant: TenantId = row.id.parse().map_err(Error::internal)?;
-        let deed =
-            Deed { actor: &caller.principal, action: "tenant.update", target: &row.id, tenant: Some(tenant), data };
+        let deed = Deed {
+            actor: &caller.principal,
+            action: "tenant.update",
+            target: &row.id,
+            tenant: Some(tenant),
+            data,
+        };
         let writes = vec![
             Write::compare_and_set(
                 "tenants",
@@ -103,7 +118,11 @@ impl Control {
     }
 
     /// The row of a tenant that the caller may see.
-    pub(crate) async fn tenant_row(&self, caller: &Caller, id_or_slug: &str) -> Result<entity::tenant::Model> {
+    pub(crate) async fn tenant_row(
+        &self,
+        caller: &Caller,
+        id_or_slug: &str,
+    ) -> Result<entity::tenant::Model> {
         let store = &self.shared.store;
         let row = match id_or_slug.parse::<TenantId>() {
             Ok(id) => store.tenant(&id.to_string()).await,

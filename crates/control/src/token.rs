@@ -41,7 +41,12 @@ impl Tokens {
             let code = if why == TokenError::Expired { "token_expired" } else { "token_invalid" };
             Error::new(ErrorKind::Unauthenticated, code, why)
         })?;
-        Ok(TenantSession { tenant: claims.tenant_id, member: claims.sub, role: claims.role, purpose: claims.purpose })
+        Ok(TenantSession {
+            tenant: claims.tenant_id,
+            member: claims.sub,
+            role: claims.role,
+            purpose: claims.purpose,
+        })
     }
 
     pub fn jwks(&self) -> Value {

@@ -264,10 +264,12 @@ impl<S: Steps> Driver<S> {
                     round.children.push(Run { operation, steps });
                 }
             }
-            let in_place =
-                |key: &String| self.run.step(key).is_some_and(|s| self.shared.steps.transactional(s));
+            // An undo is never done in place: it must see what is committed, and this round is not.
+            let in_place = |(key, verb): &(String, Verb)| {
+                *verb == Verb::Do && self.run.step(key).is_some_and(|s| self.shared.steps.transactional(s))
+            };
             let (inside, outside): (Vec<_>, Vec<_>) =
-                decision.start.into_iter().partition(|(key, _)| refused.is_some() || in_place(key));
+                decision.start.into_iter().partition(|start| refused.is_some() || in_place(start));
             round.begun.extend(outside);
             if inside.is_empty() {
                 break;

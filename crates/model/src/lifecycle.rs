@@ -77,16 +77,28 @@ pub fn next(status: TenantStatus, event: Event) -> Result<TenantStatus, IllegalT
         | (S::Provisioning, E::Provision | E::Suspend | E::Resume)
         | (S::Active, E::Provision | E::RollBack | E::Activate | E::Resume)
         | (S::Suspended, E::Provision | E::RollBack | E::Activate | E::Suspend)
-        | (S::Deprovisioning, E::Provision | E::RollBack | E::Activate | E::Suspend | E::Resume | E::Deprovision)
-        | (S::Pending | S::Provisioning | S::Active | S::Suspended, E::ReconsiderActive | E::ReconsiderSuspended | E::Delete)
+        | (
+            S::Deprovisioning,
+            E::Provision | E::RollBack | E::Activate | E::Suspend | E::Resume | E::Deprovision,
+        )
+        | (
+            S::Pending | S::Provisioning | S::Active | S::Suspended,
+            E::ReconsiderActive | E::ReconsiderSuspended | E::Delete,
+        )
         | (S::Deprovisioned, _) => Err(IllegalTransition { status, event }),
     }
 }
 
 impl TenantStatus {
     /// Every status, in the order of a life.
-    pub const ALL: [TenantStatus; 6] =
-        [Self::Pending, Self::Provisioning, Self::Active, Self::Suspended, Self::Deprovisioning, Self::Deprovisioned];
+    pub const ALL: [TenantStatus; 6] = [
+        Self::Pending,
+        Self::Provisioning,
+        Self::Active,
+        Self::Suspended,
+        Self::Deprovisioning,
+        Self::Deprovisioned,
+    ];
 
     /// The word used in the API, the tables and the CLI.
     pub const fn as_str(self) -> &'static str {
@@ -110,9 +122,10 @@ impl fmt::Display for TenantStatus {
 impl FromStr for TenantStatus {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|s| s.as_str() == text).ok_or_else(|| {
-            format!("must be one of {}", Self::ALL.map(TenantStatus::as_str).join(", "))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|s| s.as_str() == text)
+            .ok_or_else(|| format!("must be one of {}", Self::ALL.map(TenantStatus::as_str).join(", ")))
     }
 }
 

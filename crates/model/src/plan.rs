@@ -71,7 +71,10 @@ mod tests {
     use super::*;
 
     fn plan(name: &str, aliases: &[&str]) -> Plan {
-        serde_json::from_value(serde_json::json!({ "name": name, "aliases": aliases, "title": name, "template": name })).unwrap()
+        serde_json::from_value(
+            serde_json::json!({ "name": name, "aliases": aliases, "title": name, "template": name }),
+        )
+        .unwrap()
     }
 
     #[test]

@@ -32,7 +32,9 @@ impl Quota {
             .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)))
             .unwrap_or((text, 1));
         let number: u64 = number.trim().parse().map_err(|_| {
-            format!("`{text}` is not a quota: write a whole number, or one with a unit such as 10GiB or 500MB")
+            format!(
+                "`{text}` is not a quota: write a whole number, or one with a unit such as 10GiB or 500MB"
+            )
         })?;
         number.checked_mul(factor).map(Self).ok_or_else(|| format!("`{text}` is more than 2^64"))
     }
@@ -58,7 +60,9 @@ impl<'de> Deserialize<'de> for Quota {
             Number(u64),
             Text(String),
         }
-        match Form::deserialize(deserializer).map_err(|_| de::Error::custom("a quota is a whole number or a text such as 10GiB"))? {
+        match Form::deserialize(deserializer)
+            .map_err(|_| de::Error::custom("a quota is a whole number or a text such as 10GiB"))?
+        {
             Form::Number(n) => Ok(Self(n)),
             Form::Text(text) => Self::parse(&text).map_err(de::Error::custom),
         }

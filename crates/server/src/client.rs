@@ -75,6 +75,9 @@ impl fmt::Display for ClientError {
 }
 impl std::error::Error for ClientError {}
 
+/// Pause before a stream that ended is taken up again.
+const COME_BACK: Duration = Duration::from_millis(200);
+
 /// A client.
 pub struct Client {
     http: reqwest::Client,
@@ -155,6 +158,14 @@ impl Client {
         self.send(|| self.request(Method::POST, path).json(body).header("idempotency-key", key)).await
     }
 
+    /// Every entry of a list that has one page.
+    pub async fn all(&self, path: &str) -> Result<Vec<Value>, ClientError> {
+        match self.get(path).await?.get_mut("data").map(Value::take) {
+            Some(Value::Array(data)) => Ok(data),
+            _ => Err(ClientError::Foreign("it is no list".to_owned())),
+        }
+    }
+
     /// Every entry of a list, page by page, up to `most`.
     pub async fn list(&self, path: &str, most: usize) -> Result<Vec<Value>, ClientError> {
         let mut entries = Vec::new();
@@ -208,6 +219,7 @@ impl Client {
                 }
                 last = Some(view);
             }
+            tokio::time::sleep(COME_BACK).await;
         }
     }
 
@@ -228,6 +240,7 @@ impl Client {
                 seen(&serde_json::from_str(&message.data)?)?;
                 after = message.id.parse().unwrap_or(after);
             }
+            tokio::time::sleep(COME_BACK).await;
         }
     }
 

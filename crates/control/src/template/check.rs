@@ -29,7 +29,10 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
     for (key, step) in &template.steps {
         let at = |field: &str| format!("steps.{key}.{field}");
         if !is_key(key) {
-            fault(format!("steps.{key}"), "must be named with a-z, 0-9 and _, beginning with a letter".to_owned());
+            fault(
+                format!("steps.{key}"),
+                "must be named with a-z, 0-9 and _, beginning with a letter".to_owned(),
+            );
         }
         for need in &step.needs {
             if need == key {
@@ -39,13 +42,21 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
             }
         }
         match (step.kind, &step.wait) {
-            (Some(_), Some(_)) => fault(at("wait"), "a step either makes a resource or waits; split it in two".to_owned()),
+            (Some(_), Some(_)) => {
+                fault(at("wait"), "a step either makes a resource or waits; split it in two".to_owned())
+            }
             (Some(kind), None) if provider(step, providers).is_none() => {
                 let known: Vec<_> = providers.iter().filter(|p| p.kind() == kind).map(|p| p.name()).collect();
-                fault(at("provider"), format!("no such provider of {}; known: {}", kind.as_str(), known.join(", ")));
+                fault(
+                    at("provider"),
+                    format!("no such provider of {}; known: {}", kind.as_str(), known.join(", ")),
+                );
             }
             (None, None) if !BUILT_IN.contains(&key.as_str()) => {
-                fault(format!("steps.{key}"), format!("needs a `kind` or a `wait`, or one of the names {}", BUILT_IN.join(", ")));
+                fault(
+                    format!("steps.{key}"),
+                    format!("needs a `kind` or a `wait`, or one of the names {}", BUILT_IN.join(", ")),
+                );
             }
             (None, Some(wait)) if wait != "approval" => {
                 if let Err(why) = Span::parse(wait) {
@@ -63,16 +74,26 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
     }
     for name in BUILT_IN {
         if !template.steps.contains_key(name) {
-            fault("steps".to_owned(), format!("has no step `{name}`: a tenant is tested before it becomes active (S0.37)"));
+            fault(
+                "steps".to_owned(),
+                format!("has no step `{name}`: a tenant is tested before it becomes active (S0.37)"),
+            );
         }
     }
     if !ancestors(template, "activate").contains("smoke_test") && template.steps.contains_key("smoke_test") {
-        fault("steps.activate.needs".to_owned(), "must include `smoke_test`, directly or through other steps".to_owned());
+        fault(
+            "steps.activate.needs".to_owned(),
+            "must include `smoke_test`, directly or through other steps".to_owned(),
+        );
     }
     let before = ancestors(template, "activate");
     for (key, step) in &template.steps {
         let detached = step.mode == Some(Mode::Detached);
-        if !detached && key != "activate" && template.steps.contains_key("activate") && !before.contains(key.as_str()) {
+        if !detached
+            && key != "activate"
+            && template.steps.contains_key("activate")
+            && !before.contains(key.as_str())
+        {
             let message = "must be needed by `activate`, directly or through other steps, or be detached: nothing may \
                            fail once the customer is in";
             fault(format!("steps.{key}"), message.to_owned());

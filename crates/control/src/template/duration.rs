@@ -32,7 +32,9 @@ impl Span {
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let unit = UNITS.iter().find(|(unit, _)| *unit == &text[digits.len()..]);
         let span = unit.and_then(|(_, ms)| digits.parse::<u64>().ok()?.checked_mul(*ms));
-        span.filter(|ms| *ms <= MAX).map(Self).ok_or_else(|| format!("`{text}` is not a length of time: {HELP}"))
+        span.filter(|ms| *ms <= MAX)
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is not a length of time: {HELP}"))
     }
 }
 

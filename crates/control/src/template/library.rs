@@ -21,7 +21,8 @@ pub struct Library {
 impl Library {
     /// The shipped templates and those in `folder` (`*.yaml`, `*.yml`). Every faulty file is named in the error.
     pub fn open(folder: Option<&Path>, providers: &Registry) -> Result<Self> {
-        let mut texts: Vec<(String, String)> = SHIPPED.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect();
+        let mut texts: Vec<(String, String)> =
+            SHIPPED.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect();
         if let Some(folder) = folder {
             texts.extend(read_folder(folder)?);
         }
@@ -31,7 +32,10 @@ impl Library {
             match load(&text, providers) {
                 Ok(loaded) => library.add(loaded.template),
                 Err(error) => faults.extend(
-                    error.errors.into_iter().map(|e| FieldError::new(format!("{file}: {}", e.path), e.message)),
+                    error
+                        .errors
+                        .into_iter()
+                        .map(|e| FieldError::new(format!("{file}: {}", e.path), e.message)),
                 ),
             }
         }
@@ -62,7 +66,10 @@ impl Library {
 
 fn read_folder(folder: &Path) -> Result<Vec<(String, String)>> {
     let fault = |path: &Path, why: &std::io::Error| {
-        Error::invalid("template_invalid", vec![FieldError::new(path.display().to_string(), format!("cannot be read: {why}"))])
+        Error::invalid(
+            "template_invalid",
+            vec![FieldError::new(path.display().to_string(), format!("cannot be read: {why}"))],
+        )
     };
     let entries = std::fs::read_dir(folder).map_err(|why| fault(folder, &why))?;
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();

@@ -56,8 +56,9 @@ pub fn schema(providers: &Registry) -> Value {
 
 /// Reads a template from YAML text.
 pub fn load(text: &str, providers: &Registry) -> Result<Loaded> {
-    let value: Value = yaml_serde::from_str(text)
-        .map_err(|why| Error::invalid("template_invalid", vec![FieldError::new("", format!("is not YAML: {why}"))]))?;
+    let value: Value = yaml_serde::from_str(text).map_err(|why| {
+        Error::invalid("template_invalid", vec![FieldError::new("", format!("is not YAML: {why}"))])
+    })?;
     let schema = schemars::schema_for!(Template).to_value();
     let faults = shape::faults(&schema, &value);
     if !faults.is_empty() {
@@ -76,13 +77,23 @@ pub fn load(text: &str, providers: &Registry) -> Result<Loaded> {
 fn settings_faults(key: &str, step: &StepSpec, providers: &Registry) -> Vec<FieldError> {
     debug_assert!(STEP_KEYS.iter().all(|k| !step.settings.contains_key(*k)));
     let settings = Value::Object(step.settings.clone());
-    let at = |path: &str| if path.is_empty() { format!("steps.{key}") } else { format!("steps.{key}.{path}") };
-    let in_place = |faults: Vec<FieldError>| faults.into_iter().map(|f| FieldError::new(at(&f.path), f.message)).collect();
+    let at =
+        |path: &str| if path.is_empty() { format!("steps.{key}") } else { format!("steps.{key}.{path}") };
+    let in_place = |faults: Vec<FieldError>| {
+        faults.into_iter().map(|f| FieldError::new(at(&f.path), f.message)).collect()
+    };
     let Some(provider) = check::provider(step, providers) else {
         return match key {
             _ if step.kind.is_some() => Vec::new(),
-            "smoke_test" => in_place(shape::faults(schemars::schema_for!(SmokeSettings).as_value(), &settings)),
-            _ => in_place(step.settings.keys().map(|k| FieldError::new(k, "is not known for such a step; remove it")).collect()),
+            "smoke_test" => {
+                in_place(shape::faults(schemars::schema_for!(SmokeSettings).as_value(), &settings))
+            }
+            _ => in_place(
+                step.settings
+                    .keys()
+                    .map(|k| FieldError::new(k, "is not known for such a step; remove it"))
+                    .collect(),
+            ),
         };
     };
     let shape = shape::faults(&provider.settings_schema(), &settings);

@@ -63,14 +63,27 @@ async fn play(world: &World, lives: &[Faults]) -> Result<Vec<bool>, String> {
                 if operation.state == OperationState::NeedsAttention {
                     // Somebody has mended the provider.
                     world.plan.set(&world.clock, &[]);
-                    let retried = process.control.signal(&caller, operation.id, tenantry_engine::SignalKind::Retry).await;
+                    let retried = process
+                        .control
+                        .signal(&caller, operation.id, tenantry_engine::SignalKind::Retry)
+                        .await;
                     retried.map_err(|e| e.to_string())?;
                 }
             }
             world.quiet().await;
             match unfinished(&process.control).await?.as_slice() {
                 [] => Ok(()),
-                left => Err(format!("nothing moves any more, and unfinished are {left:#?}")),
+                left => {
+                    let states = left.iter().map(|o| {
+                        let steps: Vec<_> =
+                            o.steps.iter().map(|s| (&s.key, s.state, s.attempts, s.due_at)).collect();
+                        format!("{} {:?} v{} {steps:?} {:?}", o.kind, o.state, o.version, o.error)
+                    });
+                    Err(format!(
+                        "nothing moves any more, and unfinished are {}",
+                        states.collect::<Vec<_>>().join("; ")
+                    ))
+                }
             }
         };
         tokio::select! {
@@ -86,7 +99,9 @@ async fn play(world: &World, lives: &[Faults]) -> Result<Vec<bool>, String> {
     if faults.is_empty() { Ok(reached) } else { Err(faults.join("; ")) }
 }
 
-async fn unfinished(control: &tenantry_control::Control) -> Result<Vec<tenantry_control::view::OperationView>, String> {
+async fn unfinished(
+    control: &tenantry_control::Control,
+) -> Result<Vec<tenantry_control::view::OperationView>, String> {
     let (query, page) = Default::default();
     let all = control.operations(&Caller::system(), &query, &page).await.map_err(|e| e.to_string())?;
     Ok(all.data.into_iter().filter(|o| !o.done).collect())
@@ -146,12 +161,15 @@ async fn the_process_stops_at_every_commit_point() {
             for first in 1.. {
                 let mut reached = true;
                 for world in worlds().await {
-                    let told: Vec<Fault> =
-                        cause.map(|step| Fault { step, forward: true, how: How::Fatal, times: u32::MAX }).into_iter().collect();
+                    let told: Vec<Fault> = cause
+                        .map(|step| Fault { step, forward: true, how: How::Fatal, times: u32::MAX })
+                        .into_iter()
+                        .collect();
                     world.plan.set(&world.clock, &told);
                     let lives = [Faults::from([(first, fault)])];
                     let told = format!("{fault:?} at call {first}, cause {cause:?}");
-                    reached &= play(&world, &lives).await.unwrap_or_else(|why| panic!("{told}: {why}")) == [true];
+                    reached &=
+                        play(&world, &lives).await.unwrap_or_else(|why| panic!("{told}: {why}")) == [true];
                     cases += 1;
                 }
                 if !reached {
@@ -160,7 +178,9 @@ async fn the_process_stops_at_every_commit_point() {
             }
         }
     }
-    report::add(&format!("crash: {cases} cases of a process that stops, or whose ledger fails, at a commit point"));
+    report::add(&format!(
+        "crash: {cases} cases of a process that stops, or whose ledger fails, at a commit point"
+    ));
 }
 
 #[tokio::test]

@@ -32,8 +32,14 @@ pub enum How {
 }
 
 impl How {
-    pub const ALL: [Self; 6] =
-        [Self::Retryable, Self::Fatal, Self::UnknownBefore, Self::UnknownAfter, Self::HangBefore, Self::HangAfter];
+    pub const ALL: [Self; 6] = [
+        Self::Retryable,
+        Self::Fatal,
+        Self::UnknownBefore,
+        Self::UnknownAfter,
+        Self::HangBefore,
+        Self::HangAfter,
+    ];
 }
 
 /// Which calls fail.
@@ -110,8 +116,11 @@ impl FaultPlan {
     }
 
     /// What goes wrong before the work; the answer says what is to go wrong after it.
-    async fn before(&self, step: &str, forward: bool) -> Result<Option<How>, Failure> {
+    /// A call in place has nothing to wait for, so it does not hang: it gives no answer.
+    async fn before(&self, step: &str, forward: bool, in_place: bool) -> Result<Option<How>, Failure> {
         match self.take(step, forward) {
+            Some(How::HangBefore) if in_place => Err(Self::failure(How::UnknownBefore)),
+            Some(How::HangAfter) if in_place => Ok(Some(How::UnknownAfter)),
             Some(How::HangBefore) => self.hang().await,
             Some(how @ (How::Retryable | How::Fatal | How::UnknownBefore)) => Err(Self::failure(how)),
             after => Ok(after),
@@ -171,7 +180,7 @@ impl<P: Provider> Provider for Faulty<P> {
         if self.plan.done.lock().contains(&spec.resource.to_string()) {
             self.plan.violations.lock().push(format!("{} was made again after it was done", self.step()));
         }
-        let after = self.plan.before(self.step(), true).await?;
+        let after = self.plan.before(self.step(), true, self.inner.transactional()).await?;
         if *self.plan.doubled.lock() {
             self.inner.ensure(context, spec).await?;
         }
@@ -183,7 +192,7 @@ impl<P: Provider> Provider for Faulty<P> {
         self.inner.observe(context, spec).await
     }
     async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {
-        let after = self.plan.before(self.step(), false).await?;
+        let after = self.plan.before(self.step(), false, false).await?;
         if *self.plan.doubled.lock() {
             self.inner.remove(context, spec).await?;
         }

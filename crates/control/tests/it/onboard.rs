@@ -8,8 +8,8 @@ use tenantry_engine::OperationState;
 use tenantry_model::TenantStatus;
 use tenantry_testkit::crash_ledger::Faults;
 
-use crate::world::{World, request};
 use crate::scan;
+use crate::world::{World, request};
 
 /// Runs a test on both stores.
 macro_rules! on_both_stores {
@@ -96,12 +96,15 @@ async fn a_dry_run_is_what_is_executed(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let caller = Caller::system();
     let planned = process.control.plan_tenant(&caller, &request("Dry")).await.unwrap();
-    let none = process.control.operations(&caller, &OperationQuery::default(), &PageQuery::default()).await.unwrap();
+    let none =
+        process.control.operations(&caller, &OperationQuery::default(), &PageQuery::default()).await.unwrap();
     assert!(none.data.is_empty(), "a dry run writes nothing");
     let created = process.control.create_tenant(&caller, &request("Dry"), None).await.unwrap();
     let done = process.control.wait(&caller, created.operation.id, Duration::from_secs(60)).await.unwrap();
-    let planned: Vec<_> = planned.steps.iter().map(|s| (&s.key, &s.kind, &s.provider, &s.needs, s.mode)).collect();
-    let executed: Vec<_> = done.steps.iter().map(|s| (&s.key, &s.kind, &s.provider, &s.needs, s.mode)).collect();
+    let planned: Vec<_> =
+        planned.steps.iter().map(|s| (&s.key, &s.kind, &s.provider, &s.needs, s.mode)).collect();
+    let executed: Vec<_> =
+        done.steps.iter().map(|s| (&s.key, &s.kind, &s.provider, &s.needs, s.mode)).collect();
     assert_eq!(planned, executed);
     process.control.stop().await;
 }

@@ -26,34 +26,50 @@ pub async fn tenants(world: &World) -> BTreeMap<String, Found> {
     sqlx::any::install_default_drivers();
     let mut registry = AnyConnection::connect(world.registry_url()).await.expect("the registry");
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
-    for row in sqlx::query("SELECT id, status FROM tenants").fetch_all(&mut registry).await.expect("tenants") {
+    for row in sqlx::query("SELECT id, status FROM tenants").fetch_all(&mut registry).await.expect("tenants")
+    {
         let (id, status): (String, String) = (row.get(0), row.get(1));
         found.insert(id, Found { status, ..Found::default() });
     }
     let questions = [
-        ("operations unfinished", "SELECT tenant_id, count(*) FROM operations WHERE state NOT IN ('succeeded', 'rolled_back', 'cancelled') GROUP BY 1"),
+        (
+            "operations unfinished",
+            "SELECT tenant_id, count(*) FROM operations WHERE state NOT IN ('succeeded', 'rolled_back', 'cancelled') GROUP BY 1",
+        ),
         ("resources present", "SELECT tenant_id, count(*) FROM resources WHERE state = 'present' GROUP BY 1"),
-        ("resources in between", "SELECT tenant_id, count(*) FROM resources WHERE state IN ('creating', 'removing') GROUP BY 1"),
+        (
+            "resources in between",
+            "SELECT tenant_id, count(*) FROM resources WHERE state IN ('creating', 'removing') GROUP BY 1",
+        ),
         ("members", "SELECT tenant_id, count(*) FROM members GROUP BY 1"),
         ("invitations", "SELECT tenant_id, count(*) FROM invitations GROUP BY 1"),
         ("configs", "SELECT tenant_id, count(*) FROM configs GROUP BY 1"),
         ("customers", "SELECT tenant_id, count(*) FROM customers GROUP BY 1"),
-        ("subscriptions active", "SELECT tenant_id, count(*) FROM subscriptions WHERE state = 'active' GROUP BY 1"),
+        (
+            "subscriptions active",
+            "SELECT tenant_id, count(*) FROM subscriptions WHERE state = 'active' GROUP BY 1",
+        ),
         ("invoices open", "SELECT tenant_id, count(*) FROM invoices WHERE state = 'open' GROUP BY 1"),
-        ("provisioned events", "SELECT tenant_id, count(*) FROM events WHERE type = 'tenant.provisioned' GROUP BY 1"),
+        (
+            "provisioned events",
+            "SELECT tenant_id, count(*) FROM events WHERE type = 'tenant.provisioned' GROUP BY 1",
+        ),
     ];
     for (what, question) in questions {
         add(&mut found, what, sqlx::query(question).fetch_all(&mut registry).await.expect("an answer"));
     }
     let errors = "SELECT o.tenant_id, s.key, s.state, CAST(s.error AS text) FROM steps s JOIN operations o ON o.id = s.operation_id WHERE s.error IS NOT NULL";
     for row in sqlx::query(errors).fetch_all(&mut registry).await.expect("an answer") {
-        let (tenant, key, state, error): (String, String, String, String) = (row.get(0), row.get(1), row.get(2), row.get(3));
+        let (tenant, key, state, error): (String, String, String, String) =
+            (row.get(0), row.get(1), row.get(2), row.get(3));
         if let Some(tenant) = found.get_mut(&tenant) {
             tenant.errors.push(format!("{key} ({state}): {error}"));
         }
     }
     let mut owners: BTreeMap<String, String> = BTreeMap::new();
-    for row in sqlx::query("SELECT id, tenant_id FROM resources").fetch_all(&mut registry).await.expect("resources") {
+    for row in
+        sqlx::query("SELECT id, tenant_id FROM resources").fetch_all(&mut registry).await.expect("resources")
+    {
         let (id, tenant): (String, String) = (row.get(0), row.get(1));
         owners.insert(id.trim_start_matches("res_").to_owned(), tenant);
     }
@@ -100,7 +116,12 @@ pub async fn faults(world: &World) -> Vec<String> {
         let count = |what: &str| found.counts.get(what).copied().unwrap_or(0);
         let mut expect = |what: &str, wanted: i64| {
             if count(what) != wanted {
-                let text = format!("{} tenant {id}: {what}: {} instead of {wanted}; {:?}", found.status, count(what), found.errors);
+                let text = format!(
+                    "{} tenant {id}: {what}: {} instead of {wanted}; {:?}",
+                    found.status,
+                    count(what),
+                    found.errors
+                );
                 faults.push(text);
             }
         };
@@ -109,13 +130,26 @@ pub async fn faults(world: &World) -> Vec<String> {
         match found.status.as_str() {
             "active" => {
                 expect("resources present", 5);
-                for what in ["members", "invitations", "configs", "customers", "subscriptions active", "invoices open", "mails", "provisioned events"] {
+                for what in [
+                    "members",
+                    "invitations",
+                    "configs",
+                    "customers",
+                    "subscriptions active",
+                    "invoices open",
+                    "mails",
+                    "provisioned events",
+                ] {
                     expect(what, 1);
                 }
                 expect("pool workspaces", 1);
             }
             "pending" => {
-                for what in found.counts.keys().filter(|w| !["customers", "operations unfinished"].contains(&w.as_str())) {
+                for what in found
+                    .counts
+                    .keys()
+                    .filter(|w| !["customers", "operations unfinished"].contains(&w.as_str()))
+                {
                     expect(what, 0);
                 }
             }

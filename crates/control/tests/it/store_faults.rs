@@ -66,7 +66,8 @@ async fn connections_cut_by_the_server() {
 #[test]
 fn no_space_left() {
     let database = TestDatabase::sqlite();
-    let script = "trap '' XFSZ; ulimit -S -f 4096; exec \"$0\" --exact store_faults::with_no_space --nocapture";
+    let script =
+        "trap '' XFSZ; ulimit -S -f 4096; exec \"$0\" --exact store_faults::with_no_space --nocapture";
     let output = Command::new("sh")
         .args(["-c", script])
         .arg(std::env::current_exe().unwrap())

@@ -13,7 +13,9 @@ use tempfile::TempDir;
 use tenantry_control::keyring::MasterKey;
 use tenantry_control::store::StoreConfig;
 use tenantry_control::{Control, ControlConfig, Error, Front, Parts, WeakControl};
-use tenantry_engine::{Clock, Commit, CommitError, ExecutorConfig, Ledger, Run, Signal, Step, StepState, Waiting};
+use tenantry_engine::{
+    Clock, Commit, CommitError, ExecutorConfig, Ledger, Run, Signal, Step, StepState, Waiting,
+};
 use tenantry_model::id::OperationId;
 use tenantry_model::{Failure, Timestamp, Write};
 use tenantry_providers::database_sqlite_pool::{self, DatabaseSqlitePool};
@@ -100,8 +102,11 @@ impl World {
     /// A new process over what is there, with these faults of its ledger.
     pub async fn start(&self, faults: Faults) -> Result<Process, Error> {
         let failed = |failure: Failure| Error::internal(failure);
-        let master = MasterKey::read_or_create(&self.folder.path().join("master.key")).map_err(Error::internal)?;
-        let pool = DatabaseSqlitePool::new(database_sqlite_pool::Config::new(self.pool_file())).await.map_err(failed)?;
+        let master =
+            MasterKey::read_or_create(&self.folder.path().join("master.key")).map_err(Error::internal)?;
+        let pool = DatabaseSqlitePool::new(database_sqlite_pool::Config::new(self.pool_file()))
+            .await
+            .map_err(failed)?;
         let providers = Registry::default()
             .add(Faulty::over(pool.clone(), self))
             .add(Faulty::over(identity_builtin::IdentityBuiltin::default(), self))
@@ -177,7 +182,8 @@ impl Ledger<Write> for Watched {
     async fn commit(&self, commit: Commit<Write>) -> Result<(), CommitError> {
         // A detached step is done for its parent; its resource is made by the child.
         let runs = commit.children.iter().chain([&*commit.run]);
-        let done = runs.flat_map(|run| &run.steps).filter(|s| s.state == StepState::Done && s.child.is_none());
+        let done =
+            runs.flat_map(|run| &run.steps).filter(|s| s.state == StepState::Done && s.child.is_none());
         let done: Vec<String> = done.filter_map(resource).collect();
         self.inner.commit(commit).await?;
         self.done.lock().extend(done);
@@ -186,7 +192,12 @@ impl Ledger<Write> for Watched {
     async fn unfinished(&self) -> Result<Vec<Waiting>, CommitError> {
         self.inner.unfinished().await
     }
-    async fn signal(&self, id: OperationId, signal: Signal, effects: Vec<Write>) -> Result<bool, CommitError> {
+    async fn signal(
+        &self,
+        id: OperationId,
+        signal: Signal,
+        effects: Vec<Write>,
+    ) -> Result<bool, CommitError> {
         self.inner.signal(id, signal, effects).await
     }
     async fn note(&self, id: OperationId, epoch: i64, step: &Step) -> Result<(), CommitError> {

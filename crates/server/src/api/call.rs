@@ -26,6 +26,8 @@ use super::{App, json};
 pub const MAX_BODY: usize = 1 << 20;
 /// How much of a longer one is read and thrown away, so that its sender gets to read the answer.
 const MAX_DISCARDED: usize = 8 << 20;
+/// Longest time from the head of a request to the head of its answer; more than anybody may ask to wait.
+const PATIENCE: Duration = Duration::from_secs(75);
 /// How long a client may take to send its body.
 const BODY_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -50,9 +52,11 @@ pub struct Principal(pub String);
 pub async fn serve(app: Arc<App>, route: Arc<Route>, request: Request<Body>) -> Response {
     let (mut parts, body) = request.into_parts();
     let mut principal = None;
-    let mut response = match serve_checked(app, &route, &mut parts, body, &mut principal).await {
-        Ok(response) => response,
-        Err(problem) => problem.into_response(),
+    let served = tokio::time::timeout(PATIENCE, serve_checked(app, &route, &mut parts, body, &mut principal));
+    let mut response = match served.await {
+        Ok(Ok(response)) => response,
+        Ok(Err(problem)) => problem.into_response(),
+        Err(_) => Problem::from(Error::unavailable(format!("no answer within {PATIENCE:?}"))).into_response(),
     };
     if let Some(principal) = principal {
         response.extensions_mut().insert(principal);

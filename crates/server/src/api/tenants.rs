@@ -134,7 +134,11 @@ async fn create(call: Call, caller: Caller) -> Result {
     if let Some(patience) = call.patience()
         && !created.operation.done
     {
-        created.operation = call.control().wait(&caller, created.operation.id, patience).await?;
+        // Nobody is held up at the end of the process: the operation goes on without us.
+        tokio::select! {
+            waited = call.control().wait(&caller, created.operation.id, patience) => created.operation = waited?,
+            () = call.app.draining.cancelled() => {}
+        }
     }
     let response = match created.operation.state {
         OperationState::Succeeded if call.patience().is_some() => active(&call, &created).await?,

@@ -22,11 +22,13 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::{self, Client};
 use crate::config::Config;
-use crate::{logging, process};
+use crate::{demo, logging, process};
 
 pub use exit::Exit;
 pub use output::{Format, Output};
+pub use progress::{Board, length};
 pub use requests::{Entry, read_entries};
+pub use tenant::ended;
 
 const AFTER: &str = "\
 Exit codes:
@@ -38,10 +40,11 @@ Exit codes:
   5  the server cannot be reached
   6  an operation failed and was rolled back, or was cancelled
 
-The API key comes from TENANTRY_KEY, from the file that TENANTRY_KEY_FILE names, or from admin.key in the data folder of
-`tenantry dev`; never from an option. NO_COLOR is honoured.
+The API key comes from TENANTRY_KEY, from the file that TENANTRY_KEY_FILE names, or from admin.key
+in the data folder; never from an option. NO_COLOR is honoured.
 
 Begin with:
+  tenantry demo
   tenantry dev";
 
 /// From sign-up to a working, isolated, billed tenant.
@@ -55,11 +58,12 @@ pub struct Cli {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
 struct Global {
     /// The server's URL [default: that of the data folder's server, or http://127.0.0.1:7780]
-    #[arg(long, global = true, value_name = "URL", env = "TENANTRY_SERVER")]
+    #[arg(long, global = true, value_name = "URL", env = "TENANTRY_SERVER", hide_env_values = true)]
     server: Option<String>,
-    /// The data folder: what `dev` keeps, and where clients find its key and address
+    /// The data folder: what `dev` and `demo` keep, and where clients find its key and address
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
     /// How data is written
@@ -75,7 +79,13 @@ enum Command {
     /// Run a server on this machine, with everything in one folder
     Dev {
         /// Address and port; port 0 takes a free one
-        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7780", env = "TENANTRY_LISTEN")]
+        #[arg(
+            long,
+            value_name = "ADDR",
+            default_value = "127.0.0.1:7780",
+            env = "TENANTRY_LISTEN",
+            hide_env_values = true
+        )]
         listen: SocketAddr,
         /// End when stdin does: for a parent that must not leave this process behind
         #[arg(long, hide = true)]
@@ -87,6 +97,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// See it work: make tenants, look inside one, kill the server and watch it go on
+    Demo(demo::Options),
     /// Tenants: create, list, get, provision
     #[command(subcommand)]
     Tenant(tenant::Command),
@@ -168,6 +180,7 @@ pub async fn run(cli: Cli) -> Result<()> {
             logging::init(&config.log)?;
             process::run(config, |_| {}).await
         }
+        Command::Demo(options) => demo::run(options, session.data.clone(), &session.output).await,
         Command::Tenant(command) => tenant::run(command, &session).await,
         Command::Operation(command) => operation::run(command, &session).await,
         Command::Plan(command) => plan::run(command, &session).await,

@@ -9,11 +9,8 @@ use serde_json::Value;
 /// How data is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// Columns for people
     Table,
-    /// JSON
     Json,
-    /// YAML
     Yaml,
 }
 

@@ -30,7 +30,7 @@ pub enum Command {
 pub async fn run(command: Command, session: &Session) -> Result<()> {
     let client = session.client()?;
     match command {
-        Command::List => session.output.list(&client.list("/v1/plans", usize::MAX).await?, &COLUMNS),
+        Command::List => session.output.list(&client.all("/v1/plans").await?, &COLUMNS),
         Command::Get { plan } => {
             session.output.one(&client.get(&format!("/v1/plans/{}", part(&plan))).await?)
         }

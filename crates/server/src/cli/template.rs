@@ -50,7 +50,7 @@ pub enum Command {
 pub async fn run(command: Command, session: &Session) -> Result<()> {
     match command {
         Command::List => {
-            let mut templates = session.client()?.list("/v1/templates", usize::MAX).await?;
+            let mut templates = session.client()?.all("/v1/templates").await?;
             if session.output.format == super::Format::Table {
                 for template in &mut templates {
                     let keys = template

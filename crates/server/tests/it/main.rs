@@ -1,1 +1,14 @@
-//! Integration tests of the binary.
+//! Tests of the binary as its users meet it: over HTTP, on the command line, by signals. Each server is a process of
+//! its own on a free port; what concerns the registry runs on both stores.
+
+mod authority;
+mod bad_input;
+mod cli;
+mod demo;
+mod golden;
+mod idempotency;
+mod operations;
+mod process;
+mod server;
+mod streams;
+mod tenants;

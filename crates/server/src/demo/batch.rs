@@ -1,0 +1,94 @@
+//! Making tenants: a few with their progress, and many with a kill in the middle.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use futures::{StreamExt, stream};
+use serde_json::{Value, json};
+use tenantry_control::view::OperationView;
+use tenantry_engine::OperationState;
+
+use super::child::Child;
+use crate::cli::{Board, Entry, ended};
+use crate::client::Client;
+
+/// Requests under way at the same time.
+const CONCURRENCY: usize = 8;
+const LOCALES: [&str; 4] = ["en", "de", "it", "hr"];
+
+/// Has these tenants made, with live progress. Gives the onboardings in the order of the entries.
+pub async fn make(client: &Client, entries: Vec<Entry>) -> Result<Vec<OperationView>> {
+    let board = Board::new(entries.len());
+    let made = stream::iter(entries).map(|entry| onboard(client, &board, entry)).buffered(CONCURRENCY);
+    let made: Vec<Result<OperationView>> = made.collect().await;
+    board.clear();
+    made.into_iter().collect()
+}
+
+async fn onboard(client: &Client, board: &Board, entry: Entry) -> Result<OperationView> {
+    let (_, operation) = client.post_once("/v1/tenants", &entry.document, &entry.key()).await?;
+    let id = operation.get("id").and_then(Value::as_str).context("an operation without an id")?;
+    let mut place = board.place(entry.name());
+    let view = client.follow(id, |view| place.show(view)).await?;
+    place.end(&format!("  {:<20} {}", entry.name(), ended(&view)));
+    ensure!(view.state == OperationState::Succeeded, "{} was not made", entry.name());
+    Ok(view)
+}
+
+/// Asks for many, kills the server when a third of them have an answer, starts it again, and asks for all of them once
+/// more, as a client does that got no answer. Gives the new server.
+pub async fn kill_and_go_on(server: Child, folder: &Path, count: usize) -> Result<(Child, Client)> {
+    let entries: Vec<Entry> = (1..=count).map(entry).collect();
+    let client = server.client()?;
+    let (answered, killed_at) = {
+        let enough = count.div_ceil(3);
+        let mut answers =
+            stream::iter(&entries).map(|entry| ask(&client, entry)).buffer_unordered(CONCURRENCY);
+        let mut answered = 0;
+        while answered < enough {
+            answers.next().await.context("no answers")??;
+            answered += 1;
+        }
+        // The requests that are under way lose their answers.
+        let pid = server.pid();
+        server.kill()?;
+        eprintln!("  {count} requests, {answered} answered: kill -9 {pid}");
+        (answered, tenantry_model::Timestamp::now())
+    };
+    let server = Child::start(folder).await?;
+    eprintln!("  started again on what the killed process left: {}", server.url());
+    let client = server.client()?;
+    let answers: Vec<Result<Value>> =
+        stream::iter(&entries).map(|entry| ask(&client, entry)).buffered(CONCURRENCY).collect().await;
+    let ids: Vec<String> = answers
+        .into_iter()
+        .map(|answer| answer?.get("id").and_then(Value::as_str).map(str::to_owned).context("no id"))
+        .collect::<Result<_>>()?;
+    let views = stream::iter(&ids).map(|id| client.follow(id, |_| {})).buffered(CONCURRENCY);
+    let views: Vec<OperationView> = views.collect::<Vec<_>>().await.into_iter().collect::<Result<_, _>>()?;
+    let before: Vec<&OperationView> = views.iter().filter(|view| view.created_at < killed_at).collect();
+    let cut = before.iter().filter(|view| view.finished_at.is_some_and(|end| end > killed_at)).count();
+    eprintln!(
+        "  {} were in the registry at the kill ({answered} answered); {cut} of them were cut off in the middle and went on",
+        before.len(),
+    );
+    let good = views.iter().filter(|view| view.state == OperationState::Succeeded).count();
+    eprintln!("  asked again under the same keys: {good} of {count} are made");
+    ensure!(good == count, "{} of {count} were not made", count - good);
+    ensure!(before.len() >= answered, "an answered request was lost");
+    Ok((server, client))
+}
+
+async fn ask(client: &Client, entry: &Entry) -> Result<Value> {
+    Ok(client.post_once("/v1/tenants", &entry.document, &entry.key()).await?.1)
+}
+
+fn entry(number: usize) -> Entry {
+    let document = json!({
+        "tenant_name": format!("Customer {number}"),
+        "admin_user": { "email": format!("owner@customer-{number}.example") },
+        "subscription": { "plan": "starter" },
+        "locale": LOCALES.get(number % LOCALES.len()),
+    });
+    Entry { place: number, document }
+}

@@ -1,0 +1,215 @@
+//! Bad input of every sort: a 4xx problem that names every faulty field, nothing of the body in it, and no row left.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::on_both;
+use crate::server::{Answer, Server, read, request};
+
+async fn send(server: &Server, body: impl Into<Vec<u8>>) -> Answer {
+    let request = server.request(Method::POST, "/v1/tenants").header("content-type", "application/json");
+    read(request.body(body.into())).await
+}
+
+fn nested(depth: usize) -> Value {
+    (0..depth).fold(json!(1), |inner, _| json!({ "a": inner }))
+}
+
+/// A request in which every field is given.
+fn full() -> Value {
+    json!({
+        "tenant_name": "Acme", "organization_name": "Acme Holding", "slug": "acme", "region": "eu", "locale": "de-AT",
+        "admin_user": { "email": "ada@example.com", "first_name": "Ada", "last_name": "L", "role": "owner" },
+        "subscription": { "plan": "starter", "billing_cycle": "yearly", "features": ["projects"] },
+        "configuration": { "settings": { "a": 1 } },
+        "compliance": { "data_residency": "eu", "retention_period": 30 },
+        "labels": { "tier": "gold" },
+    })
+}
+
+fn set(document: &mut Value, path: &str, value: Value) {
+    let pointer = format!("/{}", path.replace('.', "/"));
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    document.pointer_mut(parent).unwrap()[key] = value;
+}
+
+on_both! {
+    async fn it_names_every_faulty_field_and_leaves_nothing(mut server: Server) {
+        server.onboard("Taken").await;
+        let before = server.counts().await;
+        let faulty = [
+            (json!({}), vec!["admin_user", "subscription", "tenant_name"]),
+            (json!([]), vec![""]),
+            (json!("x"), vec![""]),
+            (json!(null), vec![""]),
+            (
+                json!({ "tenant_name": 7, "admin_user": { "emial": "x" }, "colour": "red", "labels": { "a": [] },
+                    "subscription": { "plan": null, "billing_cycle": "daily", "features": "all" },
+                    "compliance": { "retention_period": -1, "encryption_level": 3 }, "configuration": [] }),
+                vec![
+                    "admin_user.email", "admin_user.emial", "colour", "compliance.encryption_level",
+                    "compliance.retention_period", "configuration", "labels.a", "subscription.billing_cycle",
+                    "subscription.features", "subscription.plan", "tenant_name",
+                ],
+            ),
+            (
+                json!({ "tenant_name": "Ac\u{0}me", "organization_name": "\u{202e}", "slug": "admin", "region": "E U",
+                    "locale": "d e", "labels": { "": "x" }, "subscription": { "plan": "gold" },
+                    "admin_user": { "email": "nobody", "role": "god", "first_name": "\u{7}", "last_name": " " } }),
+                vec![
+                    "admin_user.email", "admin_user.first_name", "admin_user.last_name", "admin_user.role", "labels",
+                    "locale", "organization_name", "region", "slug", "subscription.plan", "tenant_name",
+                ],
+            ),
+        ];
+        for (body, expected) in faulty {
+            let refused = send(&server, body.to_string()).await;
+            let mut paths = refused.problem(422, "request_invalid");
+            paths.sort();
+            assert_eq!(paths, expected, "{body}: {}", refused.text);
+        }
+        // Each field alone, wrong in each way.
+        let wrong = [json!(null), json!(7), json!(true), json!("\u{0}"), json!([[]]), json!({ "x": {} }), json!("x".repeat(5000))];
+        for path in [
+            "tenant_name", "organization_name", "slug", "region", "locale", "admin_user", "admin_user.email",
+            "admin_user.first_name", "admin_user.last_name", "admin_user.role", "subscription", "subscription.plan",
+            "subscription.billing_cycle", "subscription.features", "configuration", "compliance",
+            "compliance.data_residency", "compliance.retention_period", "compliance.encryption_level", "labels",
+        ] {
+            for value in &wrong {
+                let mut document = full();
+                set(&mut document, path, value.clone());
+                let optional = !["tenant_name", "admin_user", "admin_user.email", "subscription", "subscription.plan"].contains(&path);
+                let fine = optional && value.is_null() && path != "labels" && path != "subscription.billing_cycle"
+                    || path == "compliance.retention_period" && *value == 7;
+                if fine {
+                    continue;
+                }
+                let refused = send(&server, document.to_string()).await;
+                let paths = refused.problem(422, refused.body["code"].as_str().unwrap());
+                assert!(paths.iter().any(|named| named.starts_with(path)), "{path} = {value}: {paths:?}");
+                assert!(refused.text.len() < 5_000, "what was sent is not sent back: {path}");
+            }
+        }
+        let mut taken = request("Another", "starter");
+        taken["slug"] = "taken".into();
+        assert_eq!(send(&server, taken.to_string()).await.problem(409, "slug_taken"), ["slug"]);
+        assert_eq!(server.counts().await, before);
+        // The same document, with nothing wrong, is accepted.
+        send(&server, full().to_string()).await.expect(202);
+    }
+
+    async fn what_is_not_json_is_said_with_its_place(mut server: Server) {
+        let before = server.counts().await;
+        let deep = format!("{{\"configuration\":{}}}", nested(5_000));
+        let bodies: Vec<(Vec<u8>, &str)> = vec![
+            (b"{\"tenant_name\": \"hunter2\"".to_vec(), "line 1, column 25"),
+            (b"".to_vec(), "line 1"),
+            (b"{\n  \"tenant_name\": hunter2\n}".to_vec(), "line 2"),
+            (b"{\"tenant_name\": \"hunter2\xff\"}".to_vec(), "UTF-8"),
+            (b"{\"tenant_name\": \"\\ud800\"}".to_vec(), "line 1"),
+            (b"{\"tenant_name\": \"hunter2\", \"tenant_name\": \"x\"}".to_vec(), "twice"),
+            (b"\xef\xbb\xbf{}".to_vec(), "line 1"),
+            (deep.into_bytes(), "recursion limit"),
+            (vec![b'['; 900_000], "recursion limit"),
+        ];
+        for (body, says) in bodies {
+            let refused = send(&server, body).await;
+            assert_eq!(refused.problem(400, "malformed_json"), [""]);
+            assert!(refused.text.contains(says), "{says}: {}", refused.text);
+            assert!(!refused.text.contains("hunter2"), "the body is not quoted: {}", refused.text);
+        }
+        // As deep as the parser reads is still no harm.
+        let mut allowed = full();
+        set(&mut allowed, "configuration.settings", nested(120));
+        let answer = send(&server, allowed.to_string()).await;
+        assert!([202, 422].contains(&answer.status.as_u16()), "{}", answer.text);
+        if answer.status == 202 {
+            server.done(answer.body["id"].as_str().unwrap()).await;
+        } else {
+            assert_eq!(server.counts().await, before);
+        }
+    }
+
+    async fn size_and_type_have_limits(mut server: Server) {
+        let before = server.counts().await;
+        let long = request(&"x".repeat(1_000_000), "starter");
+        assert_eq!(send(&server, long.to_string()).await.problem(422, "request_invalid"), ["tenant_name"]);
+        let longer = request(&"x".repeat(1 << 20), "starter");
+        send(&server, longer.to_string()).await.problem(413, "body_too_large");
+        send(&server, vec![b' '; 3 << 20]).await.problem(413, "body_too_large");
+        let post = |media: Option<&str>| {
+            let request = server.request(Method::POST, "/v1/tenants").body(full().to_string());
+            read(media.map_or(request.try_clone().unwrap(), |media| request.header("content-type", media)))
+        };
+        for media in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("application/json; charset=latin1")] {
+            post(media).await.problem(415, "unsupported_media_type");
+        }
+        let get = |accept: &str| read(server.request(Method::GET, "/v1/tenants").header("accept", accept));
+        get("text/html").await.problem(406, "not_acceptable");
+        get("application/json;q=0").await.problem(406, "not_acceptable");
+        get("text/html, application/*;q=0.1").await.expect(200);
+        let many = (0..200).fold(server.request(Method::GET, "/v1/tenants"), |r, n| r.header(format!("x-{n}"), "y"));
+        assert_eq!(read(many).await.status, 431);
+        assert_eq!(server.counts().await, before);
+        post(Some("application/json; charset=UTF-8")).await.expect(202);
+    }
+
+    async fn parameters_that_are_not_known_are_faults(mut server: Server) {
+        let bad = server.get("/v1/tenants?limt=3&limit=0&status=odd&cursor=%00&limit=5").await;
+        let paths = bad.problem(422, "query_invalid");
+        for path in ["limt", "limit", "status"] {
+            assert!(paths.iter().any(|named| named == path), "{path}: {paths:?}");
+        }
+        assert_eq!(server.get("/v1/tenants?cursor=%27%3B--").await.problem(422, "query_invalid"), ["cursor"]);
+        assert_eq!(server.get("/v1/operations?state=done").await.problem(422, "query_invalid"), ["state"]);
+        assert_eq!(server.get("/v1/plans?x=y").await.problem(422, "query_invalid"), ["x"]);
+        assert_eq!(server.post("/v1/tenants?dry_run=maybe", &full()).await.problem(422, "query_invalid"), ["dry_run"]);
+        server.get("/v1/operations/not-an-id").await.problem(404, "not_found");
+        server.get("/v1/tenants/%ff").await.problem(400, "malformed_path");
+        server.get("/v1/tenants/%27%20OR%201=1--").await.problem(404, "not_found");
+        server.get("/v1/templates/starter/versions/one").await.problem(404, "not_found");
+        assert!(server.tenants().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn request_ids_are_taken_over_when_they_are_harmless() {
+    let server = Server::sqlite().await;
+    let with = |id: &str| read(server.request(Method::GET, "/v1/nothing").header("x-request-id", id));
+    let mine = with("4bf92f35-77b3").await;
+    mine.problem(404, "no_such_path");
+    assert_eq!(mine.body["request_id"], "4bf92f35-77b3");
+    assert_ne!(with("a b \"c\"").await.body["request_id"], "a b \"c\"");
+    assert!(server.log().contains("4bf92f35-77b3"), "the log has the request's id");
+    let shown = server.get("/livez").await;
+    assert!(shown.headers.contains_key("x-request-id"));
+    assert_eq!(shown.headers["cache-control"], "no-store");
+}
+
+/// Clients that say half a request and no more hold up nobody else.
+#[tokio::test]
+async fn a_hung_client_does_no_harm() {
+    let server = Server::sqlite().await;
+    let address = server.url.trim_start_matches("http://").to_owned();
+    let mut hung = Vec::new();
+    for text in [
+        "",
+        "GET /livez HTTP/1.1\r\nhost: x",
+        "POST /v1/tenants HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{",
+    ] {
+        for _ in 0..100 {
+            let mut connection = tokio::net::TcpStream::connect(&address).await.unwrap();
+            connection.write_all(text.as_bytes()).await.unwrap();
+            hung.push(connection);
+        }
+    }
+    assert_eq!(server.onboard("Acme").await["state"], "succeeded");
+    // What is not HTTP is answered as HTTP does.
+    let mut noise = tokio::net::TcpStream::connect(&address).await.unwrap();
+    noise.write_all(b"\x16\x03\x01 hello\r\n\r\n").await.unwrap();
+    let mut said = String::new();
+    noise.read_to_string(&mut said).await.unwrap();
+    assert!(said.starts_with("HTTP/1.1 400"), "{said}");
+}

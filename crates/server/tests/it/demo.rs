@@ -1,0 +1,83 @@
+//! The demo: it ends well only if all that it shows is so, and leaves nothing behind, however it ends.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::Value;
+
+use crate::server::{PATIENCE, TENANTRY, clean, holder_of};
+
+fn demo(folder: &Path) -> Command {
+    let mut command = Command::new(TENANTRY);
+    clean(&mut command).args(["demo", "--output", "json", "--data"]).arg(folder).stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn all_of_it_is_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = demo(folder.path()).args(["--tenants", "20"]).output().unwrap();
+    let progress = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{progress}");
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let tenants = document["tenants"].as_array().unwrap();
+    assert_eq!(tenants.len(), 20);
+    for tenant in tenants {
+        assert!(tenant["id"].as_str().unwrap().starts_with("ten_"));
+        assert_eq!((&tenant["plan"], &tenant["status"]), (&"starter".into(), &"active".into()));
+        assert_eq!(tenant.as_object().unwrap().len(), 4, "{tenant}");
+    }
+    for said in ["Harbour Bakery", "Ordinacija Lovrić", "smoke test", "invoice", "kill -9", "audit records"]
+    {
+        assert!(progress.contains(said), "`{said}` is not in: {progress}");
+    }
+    assert!(is_gone(holder_of(folder.path()).unwrap()), "the server has ended");
+    // A folder that holds a registry is not played with.
+    let again = demo(folder.path()).output().unwrap();
+    assert!(!again.status.success() && String::from_utf8(again.stderr).unwrap().contains("holds a registry"));
+}
+
+#[test]
+fn nothing_stays_in_the_temporary_folder() {
+    let place = tempfile::tempdir().unwrap();
+    let mut command = Command::new(TENANTRY);
+    let output =
+        clean(&mut command).args(["demo", "--tenants", "7"]).env("TMPDIR", place.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stdout.is_empty(), "without --output json there is no data");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+/// However the demo ends, its server ends too.
+#[test]
+fn the_server_never_outlives_the_demo() {
+    for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = demo(folder.path())
+            .args(["--tenants", "3000"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let started = Instant::now();
+        let server = loop {
+            if let Some(pid) = holder_of(folder.path()) {
+                break pid;
+            }
+            assert!(child.try_wait().unwrap().is_none() && started.elapsed() < PATIENCE);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        };
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert!(!child.wait().unwrap().success());
+        while !is_gone(server) {
+            assert!(started.elapsed() < PATIENCE, "after {signal:?} the server {server} is still there");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}
+
+fn is_gone(pid: u32) -> bool {
+    Pid::from_raw(i32::try_from(pid).unwrap()).is_none_or(|pid| test_kill_process(pid).is_err())
+}

@@ -1,0 +1,158 @@
+//! The process as its surroundings meet it: one per folder, an admin key that survives, an end in time.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Instant;
+
+use rustix::process::Signal;
+
+use crate::server::{On, PATIENCE, Server, TENANTRY, clean, holder};
+
+/// `tenantry dev` in this folder, killed at the end of the test.
+struct Dev(Child);
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn dev(folder: &Path) -> Command {
+    let mut command = Command::new(TENANTRY);
+    clean(&mut command).arg("dev").arg("--data").arg(folder).args(["--listen", "127.0.0.1:0"]);
+    command.stdin(Stdio::null());
+    command
+}
+
+async fn start(folder: &Path) -> (Dev, String) {
+    let mut dev = Dev(dev(folder).stderr(Stdio::null()).spawn().unwrap());
+    let started = Instant::now();
+    loop {
+        if let Some(url) = holder(folder, dev.0.id())
+            && reqwest::get(format!("{url}/readyz")).await.is_ok_and(|answer| answer.status() == 200)
+        {
+            return (dev, url);
+        }
+        assert!(dev.0.try_wait().unwrap().is_none(), "it ended");
+        assert!(started.elapsed() < PATIENCE);
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+fn says(output: &Output, words: &[&str]) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{text}");
+    for word in words {
+        assert!(text.contains(word), "`{word}` is not in: {text}");
+    }
+}
+
+#[tokio::test]
+async fn one_process_per_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, url) = start(folder.path()).await;
+    let second = dev(folder.path()).output().unwrap();
+    says(&second, &["in use by process", &first.0.id().to_string(), &url]);
+    // The first is not disturbed.
+    assert_eq!(reqwest::get(format!("{url}/readyz")).await.unwrap().status(), 200);
+    drop(first);
+    start(folder.path()).await;
+}
+
+#[tokio::test]
+async fn the_admin_key_is_private_and_survives() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("deep/inside");
+    let file = data.join("admin.key");
+    let (first, url) = start(&data).await;
+    let key = std::fs::read_to_string(&file).unwrap();
+    assert!(!key.is_empty() && key.trim() == key, "only the key");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+    let ask = async |url: &str, key: &str| {
+        let request = reqwest::Client::new().get(format!("{url}/v1/keys")).bearer_auth(key);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask(&url, &key).await, 200);
+    drop(first);
+    // Somebody opened it; a restart closes it again and keeps the key.
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (second, url) = start(&data).await;
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), key);
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(ask(&url, &key).await, 200);
+    drop(second);
+    // A lost file is replaced; what is no key is refused.
+    std::fs::remove_file(&file).unwrap();
+    let (third, url) = start(&data).await;
+    let other = std::fs::read_to_string(&file).unwrap();
+    assert_ne!(other, key);
+    assert_eq!(ask(&url, &other).await, 200);
+    drop(third);
+    std::fs::write(&file, "not a key").unwrap();
+    says(&dev(&data).output().unwrap(), &["admin.key", "holds no API key"]);
+}
+
+async fn ends_in_time(on: On, signal: Signal) {
+    let Some(mut server) = Server::start(on).await else { return };
+    for n in 0..20 {
+        let body = crate::server::request(&format!("Tenant {n}"), "starter");
+        server.post("/v1/tenants", &body).await.expect(202);
+    }
+    server.signal(signal);
+    let signalled = Instant::now();
+    let status = server.wait();
+    assert!(status.success(), "{status}: {}", server.log());
+    // The promise is 15 seconds; nothing here needs a tenth of it.
+    assert!(signalled.elapsed().as_secs() < 15);
+    server.kill_and_restart().await;
+    for tenant in server.tenants().await {
+        let operations =
+            server.get(&format!("/v1/operations?tenant={}", tenant["id"].as_str().unwrap())).await;
+        for operation in operations.body["data"].as_array().unwrap() {
+            let done = server.done(operation["id"].as_str().unwrap()).await;
+            assert_eq!(done["state"], "succeeded", "{done:#}");
+        }
+    }
+    assert_eq!(server.tenants().await.iter().filter(|tenant| tenant["status"] == "active").count(), 20);
+}
+
+#[tokio::test]
+async fn sigterm_ends_it_in_time_on_sqlite() {
+    ends_in_time(On::Sqlite, Signal::TERM).await;
+}
+
+#[tokio::test]
+async fn sigint_ends_it_in_time_on_postgres() {
+    ends_in_time(On::Postgres, Signal::INT).await;
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    // A file where the folder should be: also root cannot write into it.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("data"), "").unwrap();
+    says(&dev(&folder.path().join("data")).output().unwrap(), &["data"]);
+}
+
+#[test]
+fn faults_of_the_configuration_are_named_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("t.toml");
+    std::fs::write(&file, "listen = 'x'\ncolour = 1\n[store]\nreaders = 'many'\n[providers.pigeon]\n")
+        .unwrap();
+    for verb in [["serve", "--config"].as_slice(), &["config", "check", "--config"]] {
+        let output = clean(&mut Command::new(TENANTRY)).args(verb).arg(&file).output().unwrap();
+        says(&output, &["listen: ", "colour: ", "store.readers: ", "providers.pigeon: "]);
+    }
+    std::fs::write(&file, "[store]\nurl = 'postgres://me:hunter2@db/x'\n").unwrap();
+    let output =
+        clean(&mut Command::new(TENANTRY)).args(["config", "show", "--config"]).arg(&file).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success() && text.contains("postgres://me:***@db/x") && !text.contains("hunter2"),
+        "{text}"
+    );
+}

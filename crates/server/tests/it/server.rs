@@ -1,0 +1,328 @@
+//! A server of a test's own: the real binary with a configuration in a temporary folder, killed when the test ends.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tenantry_testkit::TestDatabase;
+
+/// The binary under test.
+pub const TENANTRY: &str = env!("CARGO_BIN_EXE_tenantry");
+/// Far more than anything here takes; reached only when something hangs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where the registry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    Sqlite,
+    Postgres,
+}
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    folder: TempDir,
+    http: reqwest::Client,
+    pub url: String,
+    pub key: String,
+    // After everything that uses them.
+    _databases: Vec<TestDatabase>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Value,
+    pub text: String,
+}
+
+impl Server {
+    /// On SQLite.
+    pub async fn sqlite() -> Self {
+        Self::on(Vec::new(), "").await
+    }
+
+    /// On this store; none, reported as skipped, where there is no such server.
+    pub async fn start(on: On) -> Option<Self> {
+        match on {
+            On::Sqlite => Some(Self::sqlite().await),
+            On::Postgres => {
+                let databases = vec![TestDatabase::postgres().await?, TestDatabase::postgres().await?];
+                let [store, keyring] = [databases[0].url(), databases[1].url()];
+                let config = format!("[store]\nurl = '{store}'\n[keyring]\nurl = '{keyring}'\n");
+                Some(Self::on(databases, &config).await)
+            }
+        }
+    }
+
+    async fn on(databases: Vec<TestDatabase>, config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/files");
+        let config = format!(
+            "listen = '127.0.0.1:0'\ndata_dir = '{}'\n{config}[files]\ntemplates = '{}'\ncatalogue = '{}'\n",
+            folder.path().display(),
+            files.join("templates").display(),
+            files.join("plans.yaml").display(),
+        );
+        std::fs::write(folder.path().join("tenantry.toml"), config).expect("the configuration");
+        let child = spawn(folder.path());
+        let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
+        let mut server =
+            Self { child, folder, http, url: String::new(), key: String::new(), _databases: databases };
+        server.ready().await;
+        server
+    }
+
+    /// Waits until it serves.
+    async fn ready(&mut self) {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                panic!("the server ended with {status}:\n{}", self.log());
+            }
+            let url = holder(self.folder.path(), self.child.id());
+            if let Some(url) = url {
+                let answer = self.http.get(format!("{url}/readyz")).send().await;
+                if answer.is_ok_and(|answer| answer.status() == 200) {
+                    self.url = url;
+                    break;
+                }
+            }
+            assert!(started.elapsed() < PATIENCE, "the server does not get ready:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.key = std::fs::read_to_string(self.folder.path().join("admin.key")).expect("the admin key");
+    }
+
+    /// Ends it without warning, and starts it again on what it left.
+    pub async fn kill_and_restart(&mut self) {
+        self.child.kill().expect("a child");
+        self.child.wait().expect("a child");
+        self.child = spawn(self.folder.path());
+        self.ready().await;
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("the process is there");
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("a child")
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default()
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("tenantry.toml")
+    }
+
+    /// The command line as a client of this server.
+    pub fn cli(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(TENANTRY);
+        clean(&mut command).args(arguments).env("TENANTRY_SERVER", &self.url).env("TENANTRY_KEY", &self.key);
+        command
+    }
+
+    /// A request without a key.
+    pub fn bare(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url))
+    }
+
+    /// A request of the administrator.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.bare(method, path).bearer_auth(&self.key)
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        read(self.request(Method::GET, path)).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        read(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// Has a tenant made and waits until that is over. Answers the operation.
+    pub async fn onboard(&self, name: &str) -> Value {
+        let operation = self.post("/v1/tenants", &request(name, "starter")).await.expect(202);
+        self.done(operation.body["id"].as_str().expect("an id")).await
+    }
+
+    /// Waits until an operation is over.
+    pub async fn done(&self, id: &str) -> Value {
+        self.until(id, |operation| operation["done"] == true).await
+    }
+
+    /// Waits until an operation is as it should be.
+    pub async fn until(&self, id: &str, reached: impl Fn(&Value) -> bool) -> Value {
+        let started = Instant::now();
+        loop {
+            let operation = self.get(&format!("/v1/operations/{id}")).await.expect(200).body;
+            if reached(&operation) {
+                return operation;
+            }
+            assert!(started.elapsed() < PATIENCE, "it is not reached: {operation:#}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Every tenant.
+    pub async fn tenants(&self) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.get(&format!("/v1/tenants?limit=100{cursor}")).await.expect(200).body;
+            all.extend(page["data"].as_array().expect("a list").clone());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return all,
+            }
+        }
+    }
+
+    /// How much there is of everything that a request can leave behind.
+    pub async fn counts(&self) -> [usize; 4] {
+        let mut counts = [0; 4];
+        for (count, path) in
+            counts.iter_mut().zip(["/v1/tenants", "/v1/operations", "/v1/events", "/v1/keys"])
+        {
+            let page = self.get(&format!("{path}?limit=100")).await.expect(200).body;
+            assert_eq!(page["has_more"], false, "{path} has more than one page");
+            *count = page["data"].as_array().expect("a list").len();
+        }
+        counts
+    }
+
+    /// A new key with this scope; one of a tenant's for the scope `tenant`.
+    pub async fn key(&self, scope: &str, tenant: &str) -> String {
+        let mut request = json!({ "name": scope, "scopes": [scope] });
+        if scope == "tenant" {
+            request["tenant"] = tenant.into();
+        }
+        self.post("/v1/keys", &request).await.expect(201).body["secret"]
+            .as_str()
+            .expect("a secret")
+            .to_owned()
+    }
+}
+
+impl Answer {
+    /// Fails unless it has this status.
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.text);
+        self
+    }
+
+    /// Fails unless it is a well-formed problem with this status and code. Gives the paths of the faulty fields.
+    pub fn problem(&self, status: u16, code: &str) -> Vec<String> {
+        assert_eq!(self.status, status, "{}", self.text);
+        assert_eq!(self.headers[CONTENT_TYPE], "application/problem+json", "{}", self.text);
+        for field in ["type", "title", "detail", "code", "request_id"] {
+            assert!(self.body[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {}", self.text);
+        }
+        assert_eq!(self.body["status"], status);
+        assert_eq!(self.body["code"], code, "{}", self.text);
+        assert_eq!(self.headers["x-request-id"], self.body["request_id"].as_str().unwrap());
+        let errors = self.body["errors"].as_array().expect("a list of errors");
+        assert!(errors.iter().all(|error| error["message"].as_str().is_some_and(|text| !text.is_empty())));
+        errors.iter().map(|error| error["path"].as_str().expect("a path").to_owned()).collect()
+    }
+}
+
+/// Sends a request and reads the answer.
+pub async fn read(request: RequestBuilder) -> Answer {
+    let response: Response = request.send().await.expect("an answer");
+    let (status, headers) = (response.status(), response.headers().clone());
+    let text = response.text().await.expect("a text");
+    Answer { status, headers, body: serde_json::from_str(&text).unwrap_or_default(), text }
+}
+
+/// The smallest good request.
+pub fn request(name: &str, plan: &str) -> Value {
+    json!({
+        "tenant_name": name, "admin_user": { "email": "ada@example.com" }, "subscription": { "plan": plan },
+    })
+}
+
+/// Where the process with this id listens.
+pub fn holder(folder: &Path, pid: u32) -> Option<String> {
+    let lock: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("lock")).ok()?).ok()?;
+    (lock["pid"] == pid).then(|| lock["url"].as_str().map(str::to_owned))?
+}
+
+/// The process that holds a data folder, or held it last.
+pub fn holder_of(folder: &Path) -> Option<u32> {
+    let lock: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("lock")).ok()?).ok()?;
+    lock["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())
+}
+
+/// Without what the environment of the tests says to Tenantry.
+pub fn clean(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TENANTRY_")) {
+        command.env_remove(name);
+    }
+    command.env("NO_COLOR", "1").env("COLUMNS", "100")
+}
+
+fn spawn(folder: &Path) -> Child {
+    let log =
+        std::fs::OpenOptions::new().create(true).append(true).open(folder.join("server.log")).expect("a log");
+    clean(&mut Command::new(TENANTRY))
+        .arg("serve")
+        .arg("--config")
+        .arg(folder.join("tenantry.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the binary starts")
+}
+
+/// Makes each test run on both stores: `mod name { fn sqlite, fn postgres }`.
+#[macro_export]
+macro_rules! on_both {
+    ($($(#[$meta:meta])* async fn $name:ident(mut $server:ident: Server) $body:block)*) => {$(
+        $(#[$meta])*
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            #[allow(unused_mut)]
+            async fn on_store(mut $server: Server) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                on_store(Server::sqlite().await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                if let Some(server) = Server::start($crate::server::On::Postgres).await {
+                    on_store(server).await;
+                }
+            }
+        }
+    )*};
+}

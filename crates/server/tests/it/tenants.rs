@@ -1,0 +1,131 @@
+//! Tenants over HTTP: sign-up, waiting for it, dry runs, reading, paging, and changing without overwriting.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::on_both;
+use crate::server::{Server, read, request};
+
+on_both! {
+    async fn a_sign_up_gives_a_working_tenant(mut server: Server) {
+        let accepted = server.post("/v1/tenants", &request("Acme GmbH", "standard")).await.expect(202);
+        let id = accepted.body["id"].as_str().unwrap();
+        assert_eq!(accepted.headers["location"], format!("/v1/operations/{id}"));
+        let operation = server.done(id).await;
+        assert_eq!(operation["state"], "succeeded", "{operation:#}");
+        assert_eq!(operation["progress"], 1.0);
+        assert_eq!(operation["response"]["status"], "success");
+        assert!(!operation.to_string().contains("ada@example.com"), "no personal data: {operation:#}");
+        let tenant = operation["tenant_id"].as_str().unwrap();
+        let read = server.get(&format!("/v1/tenants/{tenant}")).await.expect(200);
+        for (field, value) in [("slug", "acme-gmbh"), ("name", "Acme GmbH"), ("plan", "starter"), ("status", "active")] {
+            assert_eq!(read.body[field], value, "{:#}", read.body);
+        }
+        assert_eq!(read.body, server.get("/v1/tenants/acme-gmbh").await.body, "by id or slug");
+        server.get("/v1/tenants/nobody").await.problem(404, "not_found");
+        server.get("/v1/tenants/ten_01h2xcejqtf2nbrexx3vqjhp41").await.problem(404, "not_found");
+    }
+
+    async fn who_prefers_to_wait_gets_the_tenant(mut server: Server) {
+        let waiting = |name, plan, prefer| {
+            read(server.request(Method::POST, "/v1/tenants").header("prefer", prefer).json(&request(name, plan)))
+        };
+        let created = waiting("Acme", "starter", "wait=30").await.expect(201);
+        assert_eq!(created.body["status"], "active");
+        assert_eq!(created.headers["location"], format!("/v1/tenants/{}", created.body["id"].as_str().unwrap()));
+        assert_eq!(created.headers["preference-applied"], "wait=30");
+        assert_eq!(created.headers["etag"], format!("\"{}\"", created.body["version"]));
+        // One that waits for a person is not there in time; nobody waits longer than a minute.
+        let slow = waiting("Slow", "gated", "respond-async, wait=1").await.expect(202);
+        assert_eq!(slow.headers["location"], format!("/v1/operations/{}", slow.body["id"].as_str().unwrap()));
+        let failed = waiting("Failing", "failing", "wait=9999").await.expect(202);
+        assert_eq!(failed.headers["preference-applied"], "wait=60");
+        assert_eq!(failed.body["state"], "rolled_back");
+        // What cannot be understood is ignored (RFC 7240).
+        assert!(!waiting("Odd", "starter", "wait=soon").await.expect(202).headers.contains_key("preference-applied"));
+    }
+
+    async fn a_dry_run_shows_the_plan_and_leaves_nothing(mut server: Server) {
+        let before = server.counts().await;
+        let plan = server.post("/v1/tenants?dry_run=true", &request("Acme", "starter")).await.expect(200).body;
+        assert_eq!(plan["slug"], "acme");
+        let keys: Vec<&str> = plan["steps"].as_array().unwrap().iter().map(|s| s["key"].as_str().unwrap()).collect();
+        assert_eq!(server.counts().await, before);
+        let operation = server.onboard("Acme").await;
+        let done: Vec<&str> = operation["steps"].as_array().unwrap().iter().map(|s| s["key"].as_str().unwrap()).collect();
+        assert_eq!(keys, done, "what is planned is what is executed");
+        server.post("/v1/tenants?dry_run=true", &request("Acme", "starter")).await.problem(409, "tenant_name_taken");
+    }
+
+    async fn names_and_slugs_are_unique(mut server: Server) {
+        server.onboard("Acme").await;
+        let taken = server.post("/v1/tenants", &request("ACME", "starter")).await;
+        assert_eq!(taken.problem(409, "tenant_name_taken"), ["tenant_name"]);
+        let mut other = request("Another", "starter");
+        other["slug"] = "acme".into();
+        let taken = server.post("/v1/tenants", &other).await;
+        assert_eq!(taken.problem(409, "slug_taken"), ["slug"]);
+        assert!(taken.body["detail"].as_str().unwrap().contains("acme-2"), "free ones are suggested: {}", taken.text);
+        assert_eq!(server.tenants().await.len(), 1);
+    }
+
+    async fn lists_have_pages(mut server: Server) {
+        let mut made = Vec::new();
+        for n in 0..7 {
+            made.push(server.onboard(&format!("Tenant {n}")).await["tenant_id"].as_str().unwrap().to_owned());
+        }
+        made.reverse();
+        let mut seen = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = server.get(&format!("/v1/tenants?limit=3{cursor}")).await.expect(200).body;
+            let data = page["data"].as_array().unwrap();
+            seen.extend(data.iter().map(|tenant| tenant["id"].as_str().unwrap().to_owned()));
+            assert_eq!(page["has_more"], page["next_cursor"].is_string());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+            assert_eq!(data.len(), 3);
+        }
+        assert_eq!(seen, made, "newest first, each once");
+        let none = server.get("/v1/tenants?status=suspended").await.expect(200).body;
+        assert_eq!(none, json!({ "data": [], "has_more": false, "next_cursor": null }));
+        let all = server.get("/v1/tenants?status=active&plan=starter&limit=100").await.expect(200).body;
+        assert_eq!(all["data"].as_array().unwrap().len(), 7);
+        let operations = server.get(&format!("/v1/operations?tenant={}&state=succeeded", made[0])).await.expect(200);
+        assert!(operations.body["data"].as_array().unwrap().iter().all(|o| o["tenant_id"] == made[0].as_str()));
+    }
+
+    async fn nobody_overwrites_what_they_have_not_seen(mut server: Server) {
+        server.onboard("Acme").await;
+        let tenant = server.get("/v1/tenants/acme").await.expect(200);
+        let etag = tenant.headers["etag"].to_str().unwrap().to_owned();
+        assert_eq!(etag, format!("\"{}\"", tenant.body["version"]), "strong");
+        let patch = |etag: Option<&str>, media: &str, body: Value| {
+            let mut request = server.request(Method::PATCH, "/v1/tenants/acme").header("content-type", media);
+            if let Some(etag) = etag {
+                request = request.header("if-match", etag);
+            }
+            read(request.body(body.to_string()))
+        };
+        const MERGE: &str = "application/merge-patch+json";
+        let labels = json!({ "labels": { "tier": "gold", "team": "a" } });
+        patch(None, MERGE, labels.clone()).await.problem(428, "precondition_required");
+        patch(Some("\"9999\""), MERGE, labels.clone()).await.problem(412, "version_mismatch");
+        patch(Some(&format!("W/{etag}")), MERGE, labels.clone()).await.problem(412, "version_mismatch");
+        let refused = patch(Some(&etag), "application/json", labels.clone()).await;
+        refused.problem(415, "unsupported_media_type");
+        assert_eq!(refused.headers["accept-patch"], MERGE);
+        assert_eq!(server.get("/v1/tenants/acme").await.body, tenant.body, "nothing has changed");
+
+        let changed = patch(Some(&etag), MERGE, labels.clone()).await.expect(200);
+        assert_eq!(changed.body["labels"], labels["labels"]);
+        assert_ne!(changed.headers["etag"], etag);
+        patch(Some(&etag), MERGE, labels).await.problem(412, "version_mismatch");
+        let merged = patch(Some("*"), MERGE, json!({ "labels": { "team": null } })).await.expect(200);
+        assert_eq!(merged.body["labels"], json!({ "tier": "gold" }), "RFC 7396");
+        let faults = patch(Some("*"), MERGE, json!({ "labels": { "a": 1 }, "status": "active", "plan": "x" })).await;
+        assert_eq!(faults.problem(422, "request_invalid"), ["labels.a", "plan", "status"]);
+    }
+}
