@@ -140,7 +140,7 @@ impl<S: Steps> Executor<S> {
         let id = run.operation.id;
         let (answer, answered) = oneshot::channel();
         let driver = Driver::new(self.shared.clone(), run);
-        if !spawn(&self.shared, &self.tasks, id, Start::New(driver, effects, answer)) {
+        if !spawn(&self.shared, &self.tasks, id, Some(Submission { driver, effects, answer })) {
             return Err(CommitError::Unavailable("it stops, or has been asked the same already".to_owned()));
         }
         answered.await.unwrap_or_else(|_| Err(cut_off()))
@@ -161,7 +161,7 @@ impl<S: Steps> Executor<S> {
             let found = shared.ledger.signal(id, signal, effects).await;
             // Without an answer it may stand in the ledger all the same.
             if let (true, Some(tasks)) = (!matches!(found, Ok(false)), weak.upgrade()) {
-                spawn(&shared, &tasks, id, Start::Known);
+                spawn(&shared, &tasks, id, None);
             }
             // Nobody waiting is fine.
             let _ = answer.send(found);
@@ -172,7 +172,7 @@ impl<S: Steps> Executor<S> {
 
     /// Says that there may be something to do for an operation. Harmless when there is not.
     pub fn hint(&self, id: OperationId) {
-        spawn(&self.shared, &self.tasks, id, Start::Known);
+        spawn(&self.shared, &self.tasks, id, None);
     }
 
     /// Every committed change of an operation from now on. A slow reader loses the oldest.
@@ -217,12 +217,11 @@ fn cut_off() -> CommitError {
     CommitError::Unavailable("the executor has stopped".to_owned())
 }
 
-/// What a task begins with.
-enum Start<S: Steps> {
-    /// An operation that stands in the ledger, or may.
-    Known,
-    /// A new one, to be committed first, with these effects; the answer is for whoever submitted it.
-    New(Driver<S>, Vec<S::Effect>, oneshot::Sender<Result<Arc<Run>, CommitError>>),
+/// A new operation, to be committed first, with these effects; the answer is for whoever submitted it.
+struct Submission<S: Steps> {
+    driver: Driver<S>,
+    effects: Vec<S::Effect>,
+    answer: oneshot::Sender<Result<Arc<Run>, CommitError>>,
 }
 
 /// The slot that a task holds. However the task ends, the slot is free again.
@@ -255,9 +254,14 @@ impl<S: Steps> Drop for Place<S> {
     }
 }
 
-/// Gives the operation a task, or tells the one it has. False: a new operation was not taken, because there is a task
-/// for it already, or the executor stops.
-fn spawn<S: Steps>(shared: &Arc<Shared<S>>, tasks: &Arc<Tasks>, id: OperationId, start: Start<S>) -> bool {
+/// Gives the operation, which stands in the ledger unless it is `new`, a task, or tells the one it has. False: a new
+/// one was not taken, because there is a task for it already, or the executor stops.
+fn spawn<S: Steps>(
+    shared: &Arc<Shared<S>>,
+    tasks: &Arc<Tasks>,
+    id: OperationId,
+    new: Option<Submission<S>>,
+) -> bool {
     let place = {
         let mut slots = shared.slots.lock();
         if shared.stopping.load(Ordering::SeqCst) {
@@ -272,36 +276,33 @@ fn spawn<S: Steps>(shared: &Arc<Shared<S>>, tasks: &Arc<Tasks>, id: OperationId,
         slots.insert(id, slot.clone());
         Place { shared: shared.clone(), id, slot }
     };
-    tasks.spawn(work(place, Arc::downgrade(tasks), start, shared.clock.busy()));
+    tasks.spawn(work(place, Arc::downgrade(tasks), new, shared.clock.busy()));
     true
 }
 
 /// The life of a task: one operation from here until it only waits.
-async fn work<S: Steps>(place: Place<S>, tasks: Weak<Tasks>, start: Start<S>, mut busy: Busy) {
+async fn work<S: Steps>(place: Place<S>, tasks: Weak<Tasks>, new: Option<Submission<S>>, mut busy: Busy) {
     let Place { shared, id, slot } = &place;
     let wake = |woken| {
         if let Some(tasks) = tasks.upgrade() {
-            spawn(shared, &tasks, woken, Start::Known);
+            spawn(shared, &tasks, woken, None);
         }
     };
     // Whether the last commit got no answer.
     let mut in_doubt = false;
-    let mut driver = match start {
-        Start::Known => None,
-        Start::New(mut new, effects, answer) => {
-            let submitted = new.submit(effects).await.map(|()| new.snapshot());
-            in_doubt = matches!(submitted, Err(CommitError::Unavailable(_)));
-            let may_stand = submitted.is_ok() || in_doubt;
-            new.take_woken().into_iter().for_each(wake);
-            let driver = submitted.is_ok().then_some(new);
-            // Nobody waiting is fine.
-            let _ = answer.send(submitted);
-            if !may_stand && place.leave() {
-                return;
-            }
-            driver
+    let mut driver = None;
+    if let Some(Submission { driver: mut new, effects, answer }) = new {
+        let submitted = new.submit(effects).await.map(|()| new.snapshot());
+        in_doubt = matches!(submitted, Err(CommitError::Unavailable(_)));
+        let refused = submitted.is_err() && !in_doubt;
+        new.take_woken().into_iter().for_each(wake);
+        driver = submitted.is_ok().then_some(new);
+        // Nobody waiting is fine.
+        let _ = answer.send(submitted);
+        if refused && place.leave() {
+            return;
         }
-    };
+    }
     let _turn = match shared.turns.try_acquire() {
         Ok(turn) => turn,
         Err(_) => {
@@ -398,7 +399,7 @@ async fn watch_timers<S: Steps>(shared: Arc<Shared<S>>, tasks: Weak<Tasks>) {
                 timers.first().is_some_and(|(at, _)| *at <= now).then(|| timers.pop_first()).flatten()
             };
             let (Some((_, id)), Some(tasks)) = (due, tasks.upgrade()) else { break };
-            spawn(&shared, &tasks, id, Start::Known);
+            spawn(&shared, &tasks, id, None);
         }
     }
 }

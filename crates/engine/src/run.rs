@@ -57,8 +57,9 @@ pub trait Steps: Send + Sync + 'static {
     /// What the ledger writes beside its own rows.
     type Effect: Clone + Send + Sync + 'static;
 
-    /// Whether an attempt at this step only computes effects and touches nothing outside the ledger. Such a step's
-    /// start, end and effects go into one transaction, also into the one that creates the operation.
+    /// Whether doing this step only computes effects and touches nothing outside the ledger. Its start, end and
+    /// effects then go into one transaction, also into the one that creates the operation. An undo always begins
+    /// after a commit of its own: it may have to read what was written.
     fn transactional(&self, step: &Step) -> bool;
 
     /// Effects committed with the step's start: what is intended, before it is tried.

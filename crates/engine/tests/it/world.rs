@@ -227,8 +227,8 @@ impl Scripted {
         let held = world.ledger.load(id).await.ok().flatten();
         let held = held.as_ref().and_then(|(run, _)| run.step(&key)).map(|step| step.state);
         let mut state = world.state.lock();
-        // What only computes may do so as often as it likes; its effects are counted at the end.
-        if !self.transactional(&attempt.step) && held != Some(wanted) {
+        // What only computes may do so before it is committed; its effects are counted at the end.
+        if (!self.transactional(&attempt.step) || attempt.verb == Verb::Undo) && held != Some(wanted) {
             state.broken.push(format!(
                 "an attempt to {} {key} runs, and the ledger has {held:?}",
                 word(attempt.verb)
