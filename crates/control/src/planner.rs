@@ -255,12 +255,8 @@ fn external_name(pattern: &str, subject: &Subject<'_>, key: &str) -> String {
     }
     let digest = Sha256::digest(full.as_bytes());
     let hash: String = digest.iter().take(6).map(|b| format!("{b:02x}")).collect();
-    let cut = full
-        .char_indices()
-        .map(|(i, _)| i)
-        .take_while(|i| *i <= MAX_NAME - hash.len() - 1)
-        .last()
-        .unwrap_or(0);
+    let cut =
+        full.char_indices().map(|(i, _)| i).take_while(|i| *i < MAX_NAME - hash.len()).last().unwrap_or(0);
     let separator = if pattern.contains('_') { '_' } else { '-' };
     format!("{}{separator}{hash}", &full[..cut])
 }

@@ -30,6 +30,7 @@ const STOP: Duration = Duration::from_secs(8);
 
 /// Runs a server until it is told to end. `started` is called with its URL once it serves.
 pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
+    survive_a_full_disk()?;
     let mut lock = open_data_folder(&config.data_dir)?;
     let address: SocketAddr = config.listen.parse().context("listen")?;
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
@@ -65,7 +66,7 @@ async fn start(config: &Config, url: &str) -> Result<Control> {
     let mut parts = Parts::new(master_key(config)?, providers.registry);
     parts.data = Some(providers.data);
     let control = control_config(config, url)?;
-    Ok(Control::start(control, parts).await.map_err(explain)?)
+    Control::start(control, parts).await.map_err(explain)
 }
 
 /// What the use cases are told.
@@ -140,6 +141,14 @@ fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
     out.write_all(text.as_bytes())?;
     out.sync_all()?;
     std::fs::rename(&aside, file)
+}
+
+/// Past a limit of file sizes a write shall fail, and be answered for, instead of ending the process.
+fn survive_a_full_disk() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut ignored = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+    tokio::spawn(async move { while ignored.recv().await.is_some() {} });
+    Ok(())
 }
 
 /// Returns when the process is asked to end. A second request ends it at once.

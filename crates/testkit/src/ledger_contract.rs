@@ -179,7 +179,7 @@ async fn everything_of_a_commit_or_nothing(subject: &impl Subject) {
     stale(ledger.commit(whole(&late)).await, "a change that does not follow");
     let (held, signals) = ledger.load(run.operation.id).await.expect("an answer").expect("the run");
     assert_eq!(held.steps[0].state, StepState::Pending, "a refused commit changed a step");
-    assert_eq!(signals, [signal.clone()], "a refused commit applied a signal");
+    assert_eq!(signals, std::slice::from_ref(&signal), "a refused commit applied a signal");
     assert!(
         ledger.load(child.operation.id).await.expect("an answer").is_none(),
         "a refused commit made a child"

@@ -40,7 +40,8 @@ impl Span {
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, ms) = UNITS.iter().find(|(_, ms)| self.0 % ms == 0 && self.0 > 0).unwrap_or(&("s", 1_000));
+        let (unit, ms) =
+            UNITS.iter().find(|(_, ms)| self.0.is_multiple_of(*ms) && self.0 > 0).unwrap_or(&("s", 1_000));
         write!(f, "{}{unit}", self.0 / ms)
     }
 }

@@ -38,13 +38,11 @@ async fn play(world: &World, lives: &[Faults]) -> Result<Vec<bool>, String> {
     let mut reached = Vec::new();
     for faults in lives.iter().chain([&Faults::new()]) {
         let last = faults.keys().last().copied().unwrap_or(0);
-        let process = loop {
-            match world.start(faults.clone()).await {
-                Ok(process) => break Some(process),
-                // The ledger died or was silent at the very start.
-                Err(_) if !faults.is_empty() => break None,
-                Err(error) => return Err(format!("does not start: {error:?}")),
-            }
+        let process = match world.start(faults.clone()).await {
+            Ok(process) => Some(process),
+            // The ledger died or was silent at the very start.
+            Err(_) if !faults.is_empty() => None,
+            Err(error) => return Err(format!("does not start: {error:?}")),
         };
         let Some(process) = process else {
             reached.push(true);

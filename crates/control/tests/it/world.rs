@@ -2,7 +2,7 @@
 //! with a virtual clock, a ledger that can crash and providers that can fail.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tenantry_engine::{
     Clock, Commit, CommitError, ExecutorConfig, Ledger, Run, Signal, Step, StepState, Waiting,
 };
 use tenantry_model::id::OperationId;
-use tenantry_model::{Failure, Timestamp, Write};
+use tenantry_model::{Failure, Write};
 use tenantry_providers::database_sqlite_pool::{self, DatabaseSqlitePool};
 use tenantry_providers::{Registry, billing_builtin, config_builtin, identity_builtin, mail_outbox};
 use tenantry_testkit::TestDatabase;
@@ -34,7 +34,6 @@ pub struct World {
     pub plan: Arc<FaultPlan>,
     /// Resources whose step the ledger calls done: none of them may be made again.
     done: Arc<Mutex<BTreeSet<String>>>,
-    template: Option<String>,
 }
 
 /// One process.
@@ -58,16 +57,7 @@ impl World {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let done = Arc::default();
         let plan = Arc::new(FaultPlan::new(Arc::clone(&done)));
-        Self { folder, registry, clock: VirtualClock::start(), plan, done, template: None }
-    }
-
-    /// With this template beside the shipped ones.
-    pub fn with_template(mut self, text: &str) -> Self {
-        let folder = self.folder.path().join("templates");
-        std::fs::create_dir_all(&folder).expect("a folder");
-        std::fs::write(folder.join("test.yaml"), text).expect("a template");
-        self.template = Some(text.to_owned());
-        self
+        Self { folder, registry, clock: VirtualClock::start(), plan, done }
     }
 
     pub fn pool_file(&self) -> PathBuf {
@@ -82,15 +72,11 @@ impl World {
         self.registry.url()
     }
 
-    pub fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
     fn config(&self) -> ControlConfig {
         ControlConfig {
             store: StoreConfig { url: self.registry.url().to_owned(), readers: 4 },
             keyring_url: format!("sqlite://{}", self.folder.path().join("keyring.db").display()),
-            templates: self.template.as_ref().map(|_| self.folder.path().join("templates")),
+            templates: None,
             catalogue: None,
             region: "eu-central-1".to_owned(),
             locale: "en".to_owned(),
@@ -111,7 +97,7 @@ impl World {
             .add(Faulty::over(pool.clone(), self))
             .add(Faulty::over(identity_builtin::IdentityBuiltin::default(), self))
             .add(Faulty::over(config_builtin::ConfigBuiltin, self))
-            .add(Faulty::over(billing_builtin::BillingBuiltin::default(), self))
+            .add(Faulty::over(billing_builtin::BillingBuiltin, self))
             .add(Faulty::over(
                 mail_outbox::MailOutbox::new(mail_outbox::Config::new(self.outbox())).map_err(failed)?,
                 self,
@@ -252,9 +238,4 @@ impl Front for Direct {
         let session = control.verify_token(token).map_err(failed)?;
         control.delete_row(&session, table, id).await.map_err(failed)
     }
-}
-
-/// An instant long after any timer of a test.
-pub fn far(clock: &VirtualClock) -> Timestamp {
-    clock.now() + Duration::from_secs(365 * 86_400)
 }

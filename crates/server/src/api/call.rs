@@ -238,7 +238,8 @@ pub fn with_header(mut response: Response, name: HeaderName, value: &str) -> Res
 
 /// The first of the route's media types that the client takes (RFC 9110 §12.5.1), by the client's own order.
 fn negotiate(route: &Route, headers: &HeaderMap) -> Result<&'static str> {
-    let default = route.media().next().unwrap_or(JSON);
+    // Without a body there is nothing to choose; a problem is always sent.
+    let Some(default) = route.media().next() else { return Ok(JSON) };
     let mut wanted: Vec<(f32, &str)> = headers
         .get_all(ACCEPT)
         .iter()

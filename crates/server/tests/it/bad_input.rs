@@ -182,7 +182,11 @@ async fn request_ids_are_taken_over_when_they_are_harmless() {
     mine.problem(404, "no_such_path");
     assert_eq!(mine.body["request_id"], "4bf92f35-77b3");
     assert_ne!(with("a b \"c\"").await.body["request_id"], "a b \"c\"");
-    assert!(server.log().contains("4bf92f35-77b3"), "the log has the request's id");
+    let log = server.log();
+    assert!(log.contains("4bf92f35-77b3"), "the log has the request's id");
+    for line in log.lines() {
+        assert!(serde_json::from_str::<Value>(line).is_ok(), "the log of `serve` is JSON: {line}");
+    }
     let shown = server.get("/livez").await;
     assert!(shown.headers.contains_key("x-request-id"));
     assert_eq!(shown.headers["cache-control"], "no-store");

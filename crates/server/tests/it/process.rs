@@ -28,12 +28,17 @@ fn dev(folder: &Path) -> Command {
 
 async fn start(folder: &Path) -> (Dev, String) {
     let mut dev = Dev(dev(folder).stderr(Stdio::null()).spawn().unwrap());
+    let url = ready(folder, &mut dev).await;
+    (dev, url)
+}
+
+async fn ready(folder: &Path, dev: &mut Dev) -> String {
     let started = Instant::now();
     loop {
         if let Some(url) = holder(folder, dev.0.id())
             && reqwest::get(format!("{url}/readyz")).await.is_ok_and(|answer| answer.status() == 200)
         {
-            return (dev, url);
+            return url;
         }
         assert!(dev.0.try_wait().unwrap().is_none(), "it ended");
         assert!(started.elapsed() < PATIENCE);
@@ -135,6 +140,51 @@ fn a_folder_that_cannot_be_written_is_named() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("data"), "").unwrap();
     says(&dev(&folder.path().join("data")).output().unwrap(), &["data"]);
+}
+
+/// A disk that is full is said, and nothing that was accepted is lost.
+#[tokio::test]
+async fn a_full_disk_is_answered_and_survived() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, _) = start(folder.path()).await;
+    drop(first);
+    // Files may grow to 512 KiB; the registry's write-ahead log soon wants more.
+    let mut command = Command::new("sh");
+    let limited = "ulimit -f 1024; exec \"$0\" dev --data \"$1\" --listen 127.0.0.1:0";
+    clean(&mut command).args(["-c", limited, TENANTRY]).arg(folder.path()).stdin(Stdio::null());
+    let mut full = Dev(command.stderr(Stdio::null()).spawn().unwrap());
+    let url = ready(folder.path(), &mut full).await;
+    let key = std::fs::read_to_string(folder.path().join("admin.key")).unwrap();
+    let http = reqwest::Client::new();
+    let mut accepted = Vec::new();
+    let refused = loop {
+        let body = crate::server::request(&format!("Tenant {}", accepted.len()), "starter");
+        let request = http.post(format!("{url}/v1/tenants")).bearer_auth(&key).json(&body);
+        let answer = crate::server::read(request).await;
+        match answer.status.as_u16() {
+            202 => accepted.push(answer.body["id"].as_str().unwrap().to_owned()),
+            _ => break answer,
+        }
+        assert!(accepted.len() < 5_000, "the disk is never full");
+    };
+    refused.problem(503, "unavailable");
+    assert!(refused.headers.contains_key("retry-after"));
+    assert!(full.0.try_wait().unwrap().is_none(), "it lives on");
+    drop(full);
+
+    let (_second, url) = start(folder.path()).await;
+    let get = async |path: String| {
+        crate::server::read(http.get(format!("{url}{path}")).bearer_auth(&key)).await.expect(200).body
+    };
+    let started = Instant::now();
+    for id in &accepted {
+        while get(format!("/v1/operations/{id}")).await["state"] != "succeeded" {
+            assert!(started.elapsed() < PATIENCE, "{id} does not go on");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+    let more = get("/v1/tenants?limit=100".to_owned()).await["data"].as_array().unwrap().len();
+    assert!(more >= accepted.len().min(100));
 }
 
 #[test]

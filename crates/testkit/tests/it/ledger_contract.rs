@@ -85,23 +85,22 @@ impl Ledger<Write> for Faulty {
         commit.run = run.into();
         let effects = commit.effects.clone();
         let result = self.0.commit(commit).await;
-        if result.is_err() && self.is(Fault::LeavesEffectsOfRefused) {
-            if let Some(held) = held {
-                let mut run = held;
-                let expected_epoch = run.operation.epoch;
-                run.operation.version += 1;
-                let (run, none) = (run.into(), Vec::new());
-                let again = Commit {
-                    run,
-                    expected_epoch,
-                    changed_steps: none,
-                    applied: vec![],
-                    children: vec![],
-                    signals: vec![],
-                    effects,
-                };
-                self.0.commit(again).await?;
-            }
+        if result.is_err()
+            && self.is(Fault::LeavesEffectsOfRefused)
+            && let Some(mut run) = held
+        {
+            let expected_epoch = run.operation.epoch;
+            run.operation.version += 1;
+            let again = Commit {
+                run: run.into(),
+                expected_epoch,
+                changed_steps: vec![],
+                applied: vec![],
+                children: vec![],
+                signals: vec![],
+                effects,
+            };
+            self.0.commit(again).await?;
         }
         result.map_err(|error| {
             if self.is(Fault::RefusesWithAnotherError) {
