@@ -49,13 +49,27 @@ fn explain(error: &jsonschema::ValidationError<'_>) -> Vec<FieldError> {
         K::MaxProperties { limit } => vec![FieldError::new(at, format!("must have at most {limit} entries"))],
         K::Pattern { pattern } => vec![FieldError::new(at, format!("must match {pattern}"))],
         K::Format { format } => vec![FieldError::new(at, format!("must be a valid {format}"))],
-        K::AnyOf { .. } | K::OneOfNotValid { .. } => {
-            vec![FieldError::new(at, "has none of the allowed forms")]
+        K::AnyOf { context } | K::OneOfNotValid { context } => {
+            // An optional object: what is wrong lies inside it, not with the object itself.
+            let here = error.instance_path().as_str().len();
+            let inside = context
+                .iter()
+                .find(|branch| !branch.is_empty() && branch.iter().all(|fault| inner_depth(fault) > here));
+            match inside {
+                Some(branch) => branch.iter().flat_map(explain).collect(),
+                None => vec![FieldError::new(at, "has none of the allowed forms")],
+            }
         }
         K::FalseSchema => vec![FieldError::new(at, "is not allowed here")],
         // The library's own words quote the value, which may be huge or secret.
         other => vec![FieldError::new(at, format!("does not satisfy `{}`", other.keyword()))],
     }
+}
+
+/// How deep the faulty place lies. A missing or an unknown field is a place inside its object.
+fn inner_depth(error: &jsonschema::ValidationError<'_>) -> usize {
+    let inside = matches!(error.kind(), K::Required { .. } | K::AdditionalProperties { .. });
+    error.instance_path().as_str().len() + usize::from(inside)
 }
 
 /// From a JSON pointer to the way people write paths: `/a/0/b` is `a[0].b`.

@@ -27,8 +27,8 @@ impl Store {
         Ok(self.with_steps(vec![row]).await?.pop())
     }
 
-    /// Operations with their steps, newest first, from the one after this id on, without those that a detached step
-    /// started; of one tenant, in one state. Two queries.
+    /// Operations with their steps, newest first, from the one after this id on, those that a detached step started
+    /// included; of one tenant, in one state. Two queries.
     pub async fn operations(
         &self,
         tenant: Option<&str>,

@@ -70,7 +70,8 @@ fn no_space_left() {
         "trap '' XFSZ; ulimit -S -f 4096; exec \"$0\" --exact store_faults::with_no_space --nocapture";
     let output = Command::new("sh")
         .args(["-c", script])
-        .arg(std::env::current_exe().unwrap())
+        // This very program, even if its file was replaced by a new build meanwhile.
+        .arg(format!("/proc/{}/exe", std::process::id()))
         .env("TENANTRY_TEST_FULL_URL", database.url())
         .output()
         .unwrap();

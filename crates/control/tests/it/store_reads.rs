@@ -98,19 +98,21 @@ on_both_stores! {
             ids.push(id);
         }
         let child = OperationId::new();
-        write(&store, vec![operation_row(child, one, Some(ids[4]), "running")]).await;
+        let steps = ["b", "a", "c"].into_iter().zip(0..).map(|(key, n)| step_row(child, key, n, "pending", None));
+        write(&store, [operation_row(child, one, Some(ids[4]), "running")].into_iter().chain(steps).collect()).await;
+        ids.push(child);
         ids.sort_unstable();
         ids.reverse();
         let all = store.operations(None, None, None, 100).await.unwrap();
         assert_eq!(all.iter().map(|run| run.operation.id).collect::<Vec<_>>(), ids);
         assert!(all.iter().all(|run| run.steps.iter().map(|s| s.key.as_str()).eq(["b", "a", "c"])), "in plan order");
         let own = store.operations(Some(&one.to_string()), None, None, 100).await.unwrap();
-        assert!(own.len() == 3 && own.iter().all(|run| run.operation.subject == one.to_string()));
+        assert!(own.len() == 4 && own.iter().all(|run| run.operation.subject == one.to_string()));
         let running = store.operations(None, Some(tenantry_engine::OperationState::Running), None, 100).await.unwrap();
-        assert_eq!(running.len(), 2);
+        assert_eq!(running.len(), 3);
         let page = store.operations(None, None, Some(&ids[1].to_string()), 2).await.unwrap();
         assert_eq!(page.iter().map(|run| run.operation.id).collect::<Vec<_>>(), ids[2..4]);
-        assert_eq!(store.operation_count(&one.to_string()).await.unwrap(), 3);
+        assert_eq!(store.operation_count(&one.to_string()).await.unwrap(), 3, "children not counted");
     }
 
     async fn step_lengths_are_medians_of_the_template(store: TestStore) {

@@ -128,10 +128,10 @@ mod tests {
 
     #[test]
     fn the_key_follows_the_content() {
-        let a = read_entries("-", "{tenant_name: A, slug: a}").unwrap().remove(0);
+        let a = read_entries("-", "tenant_name: A\nslug: a\n").unwrap().remove(0);
         let b = read_entries("-", r#"[{"x": 1}, {"slug": "a", "tenant_name": "A"}]"#).unwrap().remove(1);
         assert_eq!(a.key(), b.key());
-        let c = read_entries("-", "{tenant_name: A, slug: b}").unwrap().remove(0);
+        let c = read_entries("-", "tenant_name: A\nslug: b\n").unwrap().remove(0);
         assert_ne!(a.key(), c.key());
         assert!(a.key().len() <= 255);
     }
