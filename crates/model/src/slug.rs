@@ -87,8 +87,8 @@ const RESERVED: &[&str] = &[
     "tls",
     "v1",
     "vpn",
-    "webmaster",
     "webmail",
+    "webmaster",
     "wpad",
     "www",
 ];

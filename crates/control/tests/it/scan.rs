@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{AnyConnection, Connection, Row};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, QueryResult, Statement};
 
 use crate::world::World;
 
@@ -23,12 +23,10 @@ pub struct Found {
 
 /// Every tenant by id. Fails with a text when something contradicts itself.
 pub async fn tenants(world: &World) -> BTreeMap<String, Found> {
-    sqlx::any::install_default_drivers();
-    let mut registry = AnyConnection::connect(world.registry_url()).await.expect("the registry");
+    let registry = Database::connect(world.registry_url()).await.expect("the registry");
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
-    for row in sqlx::query("SELECT id, status FROM tenants").fetch_all(&mut registry).await.expect("tenants")
-    {
-        let (id, status): (String, String) = (row.get(0), row.get(1));
+    for row in rows(&registry, "SELECT id, status FROM tenants").await {
+        let (id, status): (String, String) = (get(&row, 0), get(&row, 1));
         found.insert(id, Found { status, ..Found::default() });
     }
     let questions = [
@@ -56,31 +54,29 @@ pub async fn tenants(world: &World) -> BTreeMap<String, Found> {
         ),
     ];
     for (what, question) in questions {
-        add(&mut found, what, sqlx::query(question).fetch_all(&mut registry).await.expect("an answer"));
+        add(&mut found, what, rows(&registry, question).await);
     }
     let errors = "SELECT o.tenant_id, s.key, s.state, CAST(s.error AS text) FROM steps s JOIN operations o ON o.id = s.operation_id WHERE s.error IS NOT NULL";
-    for row in sqlx::query(errors).fetch_all(&mut registry).await.expect("an answer") {
+    for row in rows(&registry, errors).await {
         let (tenant, key, state, error): (String, String, String, String) =
-            (row.get(0), row.get(1), row.get(2), row.get(3));
+            (get(&row, 0), get(&row, 1), get(&row, 2), get(&row, 3));
         if let Some(tenant) = found.get_mut(&tenant) {
             tenant.errors.push(format!("{key} ({state}): {error}"));
         }
     }
     let mut owners: BTreeMap<String, String> = BTreeMap::new();
-    for row in
-        sqlx::query("SELECT id, tenant_id FROM resources").fetch_all(&mut registry).await.expect("resources")
-    {
-        let (id, tenant): (String, String) = (row.get(0), row.get(1));
+    for row in rows(&registry, "SELECT id, tenant_id FROM resources").await {
+        let (id, tenant): (String, String) = (get(&row, 0), get(&row, 1));
         owners.insert(id.trim_start_matches("res_").to_owned(), tenant);
     }
     registry.close().await.expect("closes");
 
     if world.pool_file().exists() {
         let url = format!("sqlite://{}", world.pool_file().display());
-        let mut pool = AnyConnection::connect(&url).await.expect("the pool");
+        let pool = Database::connect(&url).await.expect("the pool");
         for table in POOL {
             let question = format!("SELECT tenant_id, count(*) FROM {table} GROUP BY 1");
-            if let Ok(rows) = sqlx::query(sqlx::AssertSqlSafe(question)).fetch_all(&mut pool).await {
+            if let Ok(rows) = ask(&pool, &question).await {
                 add(&mut found, &format!("pool {table}"), rows);
             }
         }
@@ -96,9 +92,21 @@ pub async fn tenants(world: &World) -> BTreeMap<String, Found> {
     found
 }
 
-fn add(found: &mut BTreeMap<String, Found>, what: &str, rows: Vec<sqlx::any::AnyRow>) {
+async fn ask(database: &DatabaseConnection, question: &str) -> Result<Vec<QueryResult>, sea_orm::DbErr> {
+    database.query_all_raw(Statement::from_string(database.get_database_backend(), question)).await
+}
+
+async fn rows(database: &DatabaseConnection, question: &str) -> Vec<QueryResult> {
+    ask(database, question).await.expect("an answer")
+}
+
+fn get<T: sea_orm::TryGetable>(row: &QueryResult, column: usize) -> T {
+    row.try_get_by_index(column).expect("a column")
+}
+
+fn add(found: &mut BTreeMap<String, Found>, what: &str, rows: Vec<QueryResult>) {
     for row in rows {
-        let (tenant, count): (String, i64) = (row.get(0), row.get(1));
+        let (tenant, count): (String, i64) = (get(&row, 0), get(&row, 1));
         if let Some(tenant) = found.get_mut(&tenant) {
             tenant.counts.insert(what.to_owned(), count);
         } else {
