@@ -1,8 +1,8 @@
 //! Idempotency keys: the same key and request give the same thing, once, however often and however much at the same
 //! time they come. The key's row is a guard of the unit of work that makes the thing.
 
-use serde_json::{Value, json};
-use tenantry_model::{TenantId, Timestamp, Write};
+use serde_json::Value;
+use tenantry_model::{TenantId, Timestamp, Write, columns};
 
 use crate::access::Caller;
 use crate::control::Control;
@@ -51,10 +51,9 @@ impl Once {
     pub fn guard(&self, answer: &Value, tenant: Option<TenantId>, now: Timestamp) -> Write {
         Write::insert_unique(
             "idempotency_keys",
-            json!({
-                "principal": self.principal, "key_hash": self.key_hash, "body_hash": self.body_hash, "status": 0,
-                "answer": answer, "location": null, "tenant_id": tenant, "created_at": now,
-            }),
+            columns! {
+            "principal": self.principal, "key_hash": self.key_hash, "body_hash": self.body_hash, "status": 0,
+            "answer": answer, "location": (), "tenant_id": tenant, "created_at": now },
         )
     }
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tenantry_model::id::KeyId;
-use tenantry_model::{TenantId, Timestamp, Write};
+use tenantry_model::{TenantId, Timestamp, Write, columns};
 
 use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
@@ -102,7 +102,7 @@ impl Control {
             tenant: None,
             data: Value::Null,
         };
-        let revoke = Write::update("api_keys", json!({ "id": target }), json!({ "revoked_at": now }));
+        let revoke = Write::update("api_keys", columns! { "id": target }, columns! { "revoked_at": now });
         let unit = Unit::new(vec![revoke, audit(deed, now)]);
         self.shared.store.commit(unit).await.map_err(Error::unavailable)?;
         entity::api_key::Model { revoked_at: Some(now.into()), ..row }.try_into()
@@ -159,10 +159,10 @@ impl Control {
         let target = id.to_string();
         let deed =
             Deed { actor, action: "key.create", target: &target, tenant, data: json!({ "scopes": scopes }) };
-        let row = json!({
+        let row = columns! {
             "id": id, "hash": fingerprint(secret), "name": name, "scopes": scopes, "tenant_id": tenant,
-            "created_at": now, "expires_at": expires_at, "revoked_at": null,
-        });
+            "created_at": now, "expires_at": expires_at, "revoked_at": (),
+        };
         let unit = Unit::new(vec![Write::insert_unique("api_keys", row), audit(deed, now)]);
         self.shared.store.commit(unit).await.map_err(Error::unavailable)?;
         let key = KeyView {

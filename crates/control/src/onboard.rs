@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tenantry_engine::{CommitError, Operation, OperationState, Run};
 use tenantry_model::id::OperationId;
 use tenantry_model::lifecycle::{Event, next};
-use tenantry_model::{Plan, Slug, TenantId, TenantStatus, Timestamp, Write};
+use tenantry_model::{Plan, Slug, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::Sealer;
 
 use crate::access::{Caller, Permission};
@@ -17,6 +17,7 @@ use crate::record::{Deed, Fact, audit, event};
 use crate::request::CreateTenant;
 use crate::steps::{ONBOARD, OperationInput, Personal};
 use crate::store::entity;
+use crate::store::table::columns_of;
 use crate::template::Template;
 use crate::view::{OperationView, PlannedStepView, PlannedView, TenantView};
 
@@ -161,9 +162,9 @@ impl Control {
         };
         let again = Write::compare_and_set(
             "tenants",
-            json!({ "id": tenant }),
-            json!({ "status": status }),
-            json!({ "status": provisioning, "template_version": prepared.template.version }),
+            columns! { "id": tenant },
+            columns! { "status": status },
+            columns! { "status": provisioning, "template_version": prepared.template.version },
         );
         match self.shared.executor.submit(run, vec![again, audit(deed, now)]).await {
             Ok(run) => self.operation_view(&run).await,
@@ -235,7 +236,7 @@ impl Control {
             suspended_at: None,
             deprovisioned_at: None,
         };
-        let mut effects = vec![Write::insert_unique("tenants", json!(row))];
+        let mut effects = vec![Write::insert_unique("tenants", columns_of(&row))];
         let operation = run.operation.id;
         effects.extend(once.map(|once| {
             once.guard(&json!({ "operation_id": operation, "tenant_id": tenant }), Some(tenant), now)

@@ -2,7 +2,7 @@
 //! Which tenant it is, is said by a verified token alone (S2.5, S2.34).
 
 use serde_json::{Map, Value, json};
-use tenantry_model::{TenantId, TenantStatus, Write};
+use tenantry_model::{TenantId, TenantStatus, Write, columns};
 use tenantry_providers::data::{Page as RowPage, TenantRows};
 
 use crate::control::Control;
@@ -48,9 +48,9 @@ impl Control {
         }
         let used = Write::update_if(
             "sign_in_codes",
-            json!({ "hash": hash }),
-            json!({ "used_at": null }),
-            json!({ "used_at": now }),
+            columns! { "hash": hash },
+            columns! { "used_at": () },
+            columns! { "used_at": now },
         );
         match store.commit(Unit::new(vec![used])).await {
             Ok(()) => {}

@@ -11,7 +11,7 @@ use tenantry_engine::{
     Attempt, Done, Mode, OnFailure, Operation, OperationState, Policy, Run, Step, StepState, Steps, Verb,
 };
 use tenantry_model::lifecycle::{Event, next};
-use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp, Write};
+use tenantry_model::{Columns, Failure, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::{Context, Observed, Person, Provider, Registry, Rows, Sealer, Spec, Tenant};
 
 use crate::keyring::Keyring;
@@ -197,9 +197,9 @@ impl ProviderSteps {
         let effects = vec![
             Write::compare_and_set(
                 "tenants",
-                json!({ "id": tenant }),
-                json!({ "status": TenantStatus::Provisioning }),
-                json!({ "status": active, "activated_at": attempt.now, "last_error": null }),
+                columns! { "id": tenant },
+                columns! { "status": TenantStatus::Provisioning },
+                columns! { "status": active, "activated_at": attempt.now, "last_error": () },
             ),
             event(fact, attempt.now),
             audit(deed, attempt.now),
@@ -222,11 +222,10 @@ impl Steps for ProviderSteps {
             let member = run.steps.iter().find_map(|s| s.output.get("member_id"));
             return vec![Write::upsert(
                 "sign_in_codes",
-                json!({
-                    "hash": secret::fingerprint(&self.smoke_code(&run.operation, step)), "tenant_id": run.operation.subject,
-                    "member_id": member, "purpose": "smoke_test",
-                    "expires_at": now + std::time::Duration::from_secs(SMOKE_CODE_SECONDS), "used_at": null,
-                }),
+                columns! {
+                "hash": secret::fingerprint(&self.smoke_code(&run.operation, step)), "tenant_id": run.operation.subject,
+                "member_id": member, "purpose": "smoke_test",
+                "expires_at": now + std::time::Duration::from_secs(SMOKE_CODE_SECONDS), "used_at": () },
             )];
         }
         let state = if verb == Verb::Do { "creating" } else { "removing" };
@@ -308,9 +307,9 @@ impl Steps for ProviderSteps {
             if let Ok(status) = next(TenantStatus::Provisioning, Event::RollBack) {
                 effects.push(Write::compare_and_set(
                     "tenants",
-                    json!({ "id": tenant }),
-                    json!({ "status": TenantStatus::Provisioning }),
-                    json!({ "status": status, "last_error": error }),
+                    columns! { "id": tenant },
+                    columns! { "status": TenantStatus::Provisioning },
+                    columns! { "status": status, "last_error": error },
                 ));
             }
             let data = json!({ "error": error, "cancelled": operation.cancelled });
@@ -344,13 +343,14 @@ fn resource_row(
     state: &str,
     outputs: &Value,
     now: Timestamp,
-) -> Option<Value> {
+) -> Option<Columns> {
     let created_at = step.started_at.unwrap_or(now);
-    Some(json!({
-        "id": input.resource?, "tenant_id": operation.subject, "kind": step.kind, "provider": step.provider,
+    let id = input.resource?;
+    Some(columns! {
+        "id": id, "tenant_id": operation.subject, "kind": step.kind, "provider": step.provider,
         "step_key": step.key, "name": input.name, "claim": input.claim, "generation": input.generation,
         "state": state, "outputs": outputs, "operation_id": operation.id, "created_at": created_at, "updated_at": now,
-    }))
+    })
 }
 
 fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Failure> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tenantry_model::{TenantId, TenantStatus, Write};
+use tenantry_model::{TenantId, TenantStatus, Write, columns};
 
 use crate::access::{Caller, Permission};
 use crate::control::Control;
@@ -100,9 +100,9 @@ impl Control {
         let writes = vec![
             Write::compare_and_set(
                 "tenants",
-                json!({ "id": row.id }),
-                json!({ "version": expected_version }),
-                json!({ "labels": labels }),
+                columns! { "id": row.id },
+                columns! { "version": expected_version },
+                columns! { "labels": labels },
             ),
             audit(deed, now),
         ];

@@ -1,8 +1,7 @@
 //! Reads of API keys and answered idempotency keys; the one-time hand-out of credentials.
 
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _};
-use serde_json::json;
-use tenantry_model::{Timestamp, Write};
+use tenantry_model::{Timestamp, Write, columns};
 
 use super::entity::{api_key, credential, idempotency_key};
 use super::page::newest;
@@ -66,9 +65,9 @@ impl Store {
             return Ok(waiting);
         }
         let take = |(name, _): &(String, String)| {
-            let key = json!({ "operation_id": operation, "name": name });
-            let taken = json!({ "sealed": null, "claimed_at": at });
-            Write::update_if("credentials", key, json!({ "claimed_at": null }), taken)
+            let key = columns! { "operation_id": operation, "name": name };
+            let taken = columns! { "sealed": (), "claimed_at": at };
+            Write::update_if("credentials", key, columns! { "claimed_at": () }, taken)
         };
         let writes = waiting.iter().map(take).chain([deed]).collect();
         match self.commit(Unit::new(writes)).await {

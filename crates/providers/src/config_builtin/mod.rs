@@ -11,7 +11,7 @@ mod tests;
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tenantry_model::{Failure, TenantId, Write};
+use tenantry_model::{Failure, TenantId, Write, columns};
 
 use crate::migrations::hex;
 use crate::settings;
@@ -123,19 +123,19 @@ impl Provider for ConfigBuiltin {
                 let (mut has_flags, mut has_values) = (map(&row, "flags"), map(&row, "settings"));
                 let more_flags = complete(&mut has_flags, flags);
                 if complete(&mut has_values, values) || more_flags {
-                    let set =
-                        json!({ "flags": has_flags, "settings": has_values, "updated_at": context.now });
-                    vec![Write::update("configs", json!({ "tenant_id": spec.tenant.id }), set)]
+                    let set = columns! {
+                        "flags": has_flags, "settings": has_values, "updated_at": context.now,
+                    };
+                    vec![Write::update("configs", columns! { "tenant_id": spec.tenant.id }, set)]
                 } else {
                     Vec::new()
                 }
             }
             None => vec![Write::insert_absent(
                 "configs",
-                json!({
-                    "tenant_id": spec.tenant.id, "namespace": namespace(spec.tenant.id), "resource_id": spec.resource,
-                    "flags": flags, "settings": values, "updated_at": context.now,
-                }),
+                columns! {
+                "tenant_id": spec.tenant.id, "namespace": namespace(spec.tenant.id), "resource_id": spec.resource,
+                "flags": flags, "settings": values, "updated_at": context.now },
             )],
         };
         Ok(Ensured { outputs, writes })
@@ -159,7 +159,7 @@ impl Provider for ConfigBuiltin {
         let count = |column| ours.as_ref().map_or(0, |row| map(row, column).len());
         let receipt = json!({ "namespace": namespace(spec.tenant.id), "flags": count("flags"), "settings": count("settings") });
         let writes =
-            ours.iter().map(|_| Write::delete("configs", json!({ "tenant_id": spec.tenant.id }))).collect();
+            ours.iter().map(|_| Write::delete("configs", columns! { "tenant_id": spec.tenant.id })).collect();
         Ok(Removed { receipt, writes })
     }
 
