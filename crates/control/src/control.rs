@@ -109,6 +109,13 @@ impl Control {
         let keyring =
             Arc::new(Keyring::open(&config.keyring_url, parts.master).await.map_err(Error::unavailable)?);
         let store = Store::open(&config.store).await.map_err(Error::unavailable)?;
+        if !store.belongs_to(&keyring.fingerprint()).await.map_err(Error::unavailable)? {
+            return Err(Error::conflict(
+                "keyring_mismatch",
+                "this registry was made with another keyring, without which nobody can read it; \
+                 put the keyring back from its backup",
+            ));
+        }
         let rows: Arc<dyn Rows> = Arc::new(store.clone());
         let steps = Arc::new(ProviderSteps::new(parts.providers.clone(), keyring.clone(), rows));
         let sealing = Sealing::start(store.clone(), &keyring).await.map_err(Error::unavailable)?;

@@ -30,7 +30,7 @@ pub struct Server {
     pub url: String,
     pub key: String,
     // After everything that uses them.
-    _databases: Vec<TestDatabase>,
+    databases: Vec<TestDatabase>,
 }
 
 impl Drop for Server {
@@ -80,8 +80,7 @@ impl Server {
         std::fs::write(folder.path().join("tenantry.toml"), config).expect("the configuration");
         let child = spawn(folder.path());
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
-        let mut server =
-            Self { child, folder, http, url: String::new(), key: String::new(), _databases: databases };
+        let mut server = Self { child, folder, http, url: String::new(), key: String::new(), databases };
         server.ready().await;
         server
     }
@@ -186,6 +185,13 @@ impl Server {
             assert!(started.elapsed() < PATIENCE, "it is not reached: {operation:#}\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// How many tenants have a key in the keyring.
+    pub async fn keys_of_tenants(&self) -> i64 {
+        let file = format!("sqlite://{}", self.folder.path().join("keyring.db").display());
+        let url = self.databases.get(1).map_or(file.as_str(), TestDatabase::url);
+        tenantry_testkit::store::count_rows(url, "tenant_keys").await
     }
 
     /// Every tenant.
