@@ -6,6 +6,7 @@ mod bad_input;
 mod cli;
 mod demo;
 mod golden;
+mod guide;
 mod idempotency;
 mod operations;
 mod process;
