@@ -96,6 +96,9 @@ pub(crate) struct Shared {
     pub clock: Arc<dyn Clock>,
 }
 
+/// How long the registry may take to count as ready.
+const READY_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// The shipped catalogue.
 const CATALOGUE: &str = include_str!("../../../templates/plans.yaml");
 
@@ -167,7 +170,11 @@ impl Control {
 
     /// Whether requests can be served: the registry answers.
     pub async fn ready(&self) -> Result<()> {
-        self.shared.store.ping().await.map_err(Error::unavailable)
+        // Whoever asks wants to know whether it answers now, not in the end.
+        match tokio::time::timeout(READY_PATIENCE, self.shared.store.ping()).await {
+            Ok(answered) => answered.map_err(Error::unavailable),
+            Err(_) => Err(Error::unavailable("no answer in time")),
+        }
     }
 
     /// The plans on offer.
