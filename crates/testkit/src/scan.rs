@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use sea_orm::prelude::ChronoDateTimeUtc;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, QueryResult, Statement, TryGetable};
 
 /// Where everything lies that tenants can have.
@@ -37,6 +38,17 @@ pub struct Scan {
     pub tenants: BTreeMap<String, Found>,
     /// What belongs to nobody.
     pub orphans: Vec<String>,
+}
+
+/// A step that is over.
+#[derive(Clone, Debug)]
+pub struct Over {
+    /// The resource that it makes.
+    pub resource: String,
+    /// `done` or `undone`.
+    pub state: String,
+    /// When, in microseconds since 1970.
+    pub at: i64,
 }
 
 /// Histories: they tell what happened, so they differ with what happened.
@@ -108,6 +120,37 @@ impl Stores {
             }
         }
         scan
+    }
+}
+
+impl Stores {
+    /// Operations that are not finished.
+    pub async fn unfinished(&self) -> i64 {
+        let registry = Database::connect(&self.registry).await.expect("the registry");
+        let question =
+            "SELECT count(*) FROM operations WHERE state NOT IN ('succeeded', 'rolled_back', 'cancelled')";
+        let count = get(&rows(&registry, question).await[0], 0);
+        registry.close().await.expect("closes");
+        count
+    }
+
+    /// Steps of this provider that the ledger calls done or undone; a detached one counts where it is done, in the child.
+    pub async fn over(&self, provider: &str) -> Vec<Over> {
+        let registry = Database::connect(&self.registry).await.expect("the registry");
+        let question = format!(
+            "SELECT CAST(input AS text), state, finished_at FROM steps
+             WHERE provider = '{provider}' AND started_at IS NOT NULL
+               AND (state = 'undone' OR state = 'done' AND child_id IS NULL)"
+        );
+        let over = rows(&registry, &question).await.into_iter().map(|row| {
+            let input: serde_json::Value = serde_json::from_str(&get::<String>(&row, 0)).expect("JSON");
+            let at: ChronoDateTimeUtc = get(&row, 2);
+            let resource = input["resource"].as_str().expect("a resource").to_owned();
+            Over { resource, state: get(&row, 1), at: at.timestamp_micros() }
+        });
+        let over = over.collect();
+        registry.close().await.expect("closes");
+        over
     }
 }
 

@@ -161,9 +161,14 @@ impl FaultPlan {
         unreachable!("a hanging call never answers")
     }
 
-    /// Fails before anything is done, if told to (for calls that are no provider's).
-    pub async fn strike(&self, step: &str, forward: bool) -> Result<(), Failure> {
-        match self.take(step, forward) {
+    /// Fails if told to, at the beginning of a step that is no provider's or, `halfway`, when it has done some of its
+    /// work, whichever the plan says.
+    pub async fn strike(&self, step: &str, halfway: bool) -> Result<(), Failure> {
+        let wanted = |how: How| matches!(how, How::UnknownAfter | How::HangAfter) == halfway;
+        if !self.faults.lock().iter().any(|f| f.step == step && wanted(f.how)) {
+            return Ok(());
+        }
+        match self.take(step, true) {
             None => Ok(()),
             Some(How::HangBefore | How::HangAfter) => self.hang().await,
             Some(how) => Err(Self::failure(how)),

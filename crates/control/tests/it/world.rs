@@ -273,7 +273,7 @@ fn failed(error: Error) -> Failure {
 #[async_trait]
 impl Front for Direct {
     async fn sign_in(&self, code: &str) -> Result<String, Failure> {
-        self.plan.strike("smoke_test", true).await?;
+        self.plan.strike("smoke_test", false).await?;
         Ok(self.control()?.sign_in(code).await.map_err(failed)?.access_token)
     }
     async fn me(&self, token: &str) -> Result<Value, Failure> {
@@ -299,6 +299,8 @@ impl Front for Direct {
         }
     }
     async fn delete(&self, token: &str, table: &str, id: &str) -> Result<(), Failure> {
+        // Where an attempt that is cut off leaves a row behind.
+        self.plan.strike("smoke_test", true).await?;
         let control = self.control()?;
         let session = control.verify_token(token).map_err(failed)?;
         control.delete_row(&session, table, id).await.map_err(failed)
