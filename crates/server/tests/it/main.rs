@@ -4,9 +4,11 @@
 mod authority;
 mod bad_input;
 mod cli;
+mod customers;
 mod demo;
 mod golden;
 mod idempotency;
+mod kills;
 mod operations;
 mod process;
 mod server;
