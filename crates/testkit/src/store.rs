@@ -37,6 +37,14 @@ impl TestDatabase {
         Some(Self::create(&admin()?, "template0").await)
     }
 
+    /// A PostgreSQL registry with all its tables; none, reported as skipped, where there is no server.
+    pub async fn postgres_registry() -> Option<Self> {
+        static TEMPLATE_READY: OnceCell<()> = OnceCell::const_new();
+        let admin = admin()?;
+        TEMPLATE_READY.get_or_init(|| make_template(&admin)).await;
+        Some(Self::create(&admin, TEMPLATE).await)
+    }
+
     /// Its URL.
     pub fn url(&self) -> &str {
         &self.url
@@ -103,10 +111,7 @@ impl TestStore {
 
     /// On PostgreSQL; none, reported as skipped, where there is no server.
     pub async fn postgres() -> Option<Self> {
-        static TEMPLATE_READY: OnceCell<()> = OnceCell::const_new();
-        let admin = admin()?;
-        TEMPLATE_READY.get_or_init(|| make_template(&admin)).await;
-        Some(Self::open(TestDatabase::create(&admin, TEMPLATE).await).await)
+        Some(Self::open(TestDatabase::postgres_registry().await?).await)
     }
 
     async fn open(database: TestDatabase) -> Self {

@@ -4,10 +4,12 @@
 mod authority;
 mod bad_input;
 mod cli;
+mod customers;
 mod demo;
 mod golden;
 mod guide;
 mod idempotency;
+mod kills;
 mod operations;
 mod process;
 mod server;
