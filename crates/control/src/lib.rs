@@ -29,10 +29,11 @@ pub mod view;
 pub use access::{Caller, Permission, Scope};
 pub use control::{Control, ControlConfig, Parts, WeakControl};
 pub use error::{Error, ErrorKind, FieldError, Result};
-pub use idempotency::IdempotencyKey;
+pub use idempotency::{Answered, IdempotencyKey};
 pub use onboard::Created;
 pub use operations::OperationQuery;
 pub use page::PageQuery;
 pub use session::{TenantSession, TokenView};
+
 pub use smoke::Front;
 pub use tenants::TenantQuery;

@@ -63,7 +63,7 @@ async fn play(world: &World, lives: &[Faults]) -> Result<Vec<bool>, String> {
                     world.plan.set(&world.clock, &[]);
                     let retried = process
                         .control
-                        .signal(&caller, operation.id, tenantry_engine::SignalKind::Retry)
+                        .signal(&caller, operation.id, tenantry_engine::SignalKind::Retry, None)
                         .await;
                     retried.map_err(|e| e.to_string())?;
                 }
