@@ -18,6 +18,7 @@ pub mod request;
 mod secret;
 pub mod session;
 pub mod shape;
+pub mod sign_in;
 pub mod smoke;
 pub mod steps;
 pub mod store;
@@ -33,7 +34,7 @@ pub use idempotency::{Answered, IdempotencyKey};
 pub use onboard::Created;
 pub use operations::OperationQuery;
 pub use page::PageQuery;
-pub use session::{TenantSession, TokenView};
-
+pub use session::TenantSession;
+pub use sign_in::TokenView;
 pub use smoke::Front;
 pub use tenants::TenantQuery;

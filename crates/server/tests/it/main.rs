@@ -11,5 +11,6 @@ mod idempotency;
 mod operations;
 mod process;
 mod server;
+mod sign_in;
 mod streams;
 mod tenants;
