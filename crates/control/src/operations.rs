@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::page::PageQuery;
 use crate::record::{Deed, audit};
-use crate::steps::{OperationInput, tenant_id};
+use crate::steps::{OperationInput, VITAL, tenant_id};
 use crate::view::{CredentialView, ErrorView, OperationView, Page, ResourceView, ResponseView, StepView};
 
 /// How long an answer to a signal waits for the signal to take effect.
@@ -97,6 +97,12 @@ impl Control {
             let keys: Vec<_> = run.steps.iter().map(|s| s.key.as_str()).collect();
             let message = format!("there is no such step; the steps are {}", keys.join(", "));
             return Err(Error::invalid("request_invalid", vec![FieldError::new("step", message)]));
+        }
+        if let SignalKind::Skip { step, .. } = &kind
+            && run.step(step).is_some_and(|step| VITAL.contains(&step.kind.as_str()))
+        {
+            let message = format!("step `{step}` cannot be skipped: no tenant becomes active without it");
+            return Err(Error::conflict("signal_refused", message));
         }
         refuse(run, &kind).map_err(|why| Error::conflict("signal_refused", why))?;
         let mut changes = self.shared.executor.changes();

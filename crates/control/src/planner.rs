@@ -59,16 +59,12 @@ pub fn onboard(
     subject: &Subject<'_>,
     providers: &Registry,
 ) -> Result<Vec<Step>> {
-    let faults = refused_customizations(request);
-    if !faults.is_empty() {
-        return Err(Error::invalid("customization_not_allowed", faults));
-    }
     let steps = template.steps.iter().enumerate();
     steps.map(|(i, (key, spec))| step(template, plan, request, subject, providers, i, key, spec)).collect()
 }
 
 /// S4.75: what the template does not allow is refused by name.
-fn refused_customizations(request: &CreateTenant) -> Vec<FieldError> {
+pub fn refused_customizations(request: &CreateTenant) -> Vec<FieldError> {
     let configuration = request.configuration.clone().unwrap_or_default();
     let compliance = request.compliance.clone().unwrap_or_default();
     let asked = [
@@ -126,14 +122,14 @@ fn step(
             };
             let provider = provider
                 .ok_or_else(|| Error::internal(format!("template {} was not checked", template.template)))?;
-            let resource = resource_id(subject, key);
+            let resource = resource_id(subject.tenant, subject.generation, key);
             let pattern = template.names.get(&kind).map_or("tenant_{id}_{step}", String::as_str);
             let input = StepInput {
                 resource: Some(resource),
                 generation: subject.generation,
                 name: external_name(pattern, subject, key),
                 claim: format!("tenantry:{}:{}", subject.tenant, resource),
-                settings: customised(kind, spec, plan, request),
+                settings: customised(kind, template, spec, plan, request),
             };
             let in_flight = u64::try_from(provider.in_flight().as_millis()).unwrap_or(u64::MAX);
             (kind.as_str().to_owned(), provider.name().to_owned(), input, in_flight)
@@ -188,7 +184,13 @@ fn policy(template: &Template, spec: &StepSpec, in_flight_ms: u64) -> Result<Pol
 }
 
 /// The template's settings with what plan and request say of this kind.
-fn customised(kind: Kind, spec: &StepSpec, plan: &Plan, request: &CreateTenant) -> Value {
+fn customised(
+    kind: Kind,
+    template: &Template,
+    spec: &StepSpec,
+    plan: &Plan,
+    request: &CreateTenant,
+) -> Value {
     let mut settings = spec.settings.clone();
     match kind {
         Kind::Billing => {
@@ -208,7 +210,11 @@ fn customised(kind: Kind, spec: &StepSpec, plan: &Plan, request: &CreateTenant) 
             merge(&mut settings, "flags", flags);
             let wishes = request.configuration.as_ref().and_then(|c| c.settings.clone());
             merge(&mut settings, "settings", wishes.unwrap_or_default());
-            let quotas = json!(plan.quotas);
+            // What the plan says wins over the template's defaults.
+            let mut quotas = json!(template.quotas);
+            if let (Some(quotas), Value::Object(plan)) = (quotas.as_object_mut(), json!(plan.quotas)) {
+                quotas.extend(plan);
+            }
             settings.insert("quotas".to_owned(), quotas);
         }
         Kind::Database | Kind::Identity | Kind::Mail | Kind::Custom => {}
@@ -225,17 +231,17 @@ fn merge(settings: &mut Map<String, Value>, key: &str, over: Map<String, Value>)
 }
 
 /// The id of a step's resource: the same whenever the plan is made.
-fn resource_id(subject: &Subject<'_>, key: &str) -> ResourceId {
+pub fn resource_id(tenant: TenantId, generation: i64, key: &str) -> ResourceId {
     let mut hash = Sha256::new();
-    hash.update(subject.tenant.uuid());
-    hash.update(subject.generation.to_be_bytes());
+    hash.update(tenant.uuid());
+    hash.update(generation.to_be_bytes());
     hash.update(key);
     let digest: [u8; 32] = hash.finalize().into();
     let mut low = [0u8; 8];
     low.copy_from_slice(&digest[..8]);
     // The time of the tenant and 62 bits of the hash: still a UUIDv7.
     ResourceId::from_uuid(uuid::Uuid::from_u128(
-        subject.tenant.uuid().as_u128() ^ u128::from(u64::from_be_bytes(low) >> 2),
+        tenant.uuid().as_u128() ^ u128::from(u64::from_be_bytes(low) >> 2),
     ))
 }
 
@@ -286,9 +292,10 @@ mod tests {
 
     #[test]
     fn resources_differ_by_step_and_generation() {
-        let one = resource_id(&subject("x"), "database");
-        assert_eq!(one, resource_id(&subject("y"), "database"));
-        assert_ne!(one, resource_id(&subject("x"), "config"));
-        assert_ne!(one, resource_id(&Subject { generation: 2, ..subject("x") }, "database"));
+        let tenant = subject("x").tenant;
+        let one = resource_id(tenant, 1, "database");
+        assert_eq!(one, resource_id(tenant, 1, "database"));
+        assert_ne!(one, resource_id(tenant, 1, "config"));
+        assert_ne!(one, resource_id(tenant, 2, "database"));
     }
 }

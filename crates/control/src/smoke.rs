@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tenantry_model::{Failure, TenantId};
 
+use crate::planner::resource_id;
+
 /// The public endpoints as a tenant's client sees them.
 #[async_trait]
 pub trait Front: Send + Sync + 'static {
@@ -42,6 +44,12 @@ pub struct Canary {
     pub id: String,
 }
 
+/// The id of the row that the test writes: always the same for a tenant, so that the next attempt finds what one that
+/// was cut off has left. A template may give another.
+fn row_id(tenant: TenantId) -> uuid::Uuid {
+    resource_id(tenant, 0, "smoke_test").uuid()
+}
+
 /// Runs the test. Answers what was checked; fails with what did not hold.
 pub async fn run(
     front: &dyn Front,
@@ -60,16 +68,22 @@ pub async fn run(
     }
     let mut checked = vec!["record", "sign_in"];
     if let Some(table) = &settings.table {
-        let written = front.insert(&token, table, &Value::Object(settings.row.clone())).await?;
-        let id = written.get("id").and_then(Value::as_str).unwrap_or_default();
+        let mut row = settings.row.clone();
+        let id = row.entry("id").or_insert_with(|| json!(row_id(tenant)));
+        let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
+        // Left by an attempt that was cut off: the customer shall never see it.
+        if front.get(&token, table, &id).await?.is_some() {
+            front.delete(&token, table, &id).await?;
+        }
+        front.insert(&token, table, &Value::Object(row)).await?;
         let read = front
-            .get(&token, table, id)
+            .get(&token, table, &id)
             .await?
             .ok_or_else(|| broken("the row that was written cannot be read"))?;
         if settings.row.iter().any(|(column, value)| read.get(column) != Some(value)) {
             return Err(broken("the row that was read is not the one that was written"));
         }
-        front.delete(&token, table, id).await?;
+        front.delete(&token, table, &id).await?;
         checked.extend(["write", "read"]);
     }
     if let Some(canary) = canary {

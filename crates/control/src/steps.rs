@@ -24,6 +24,9 @@ use crate::view::ErrorView;
 /// The kind of an operation that makes a tenant.
 pub const ONBOARD: &str = "onboard";
 
+/// Kinds of steps that nobody may leave out: a tenant that is active has passed its smoke test (S0.37).
+pub const VITAL: [&str; 2] = ["smoke_test", "activate"];
+
 /// What an operation remembers of its beginning. Its fields are API: old ledgers must load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OperationInput {
@@ -172,7 +175,9 @@ impl ProviderSteps {
         let code = self.smoke_code(&attempt.operation, &attempt.step);
         let tenant = tenant_id(&attempt.operation)?;
         let output = smoke::run(&**front, tenant, &code, &settings, canary.as_ref()).await?;
-        Ok(Done { output, effects: Vec::new() })
+        // Used or not, the code has done its work.
+        let code = columns! { "hash": secret::fingerprint(&code) };
+        Ok(Done { output, effects: vec![Write::delete("sign_in_codes", code)] })
     }
 
     /// Activation is the point of no return: the template's check lets nothing inline come after it.
@@ -273,7 +278,10 @@ impl Steps for ProviderSteps {
             created_at: operation.updated_at,
             updated_at: operation.updated_at,
             finished_at: None,
-            expected_by: None,
+            // As long as its parent may take, from now on.
+            expected_by: operation
+                .expected_by
+                .map(|by| operation.updated_at + by.since(operation.created_at)),
             stuck: false,
             wake_at: None,
             idle: false,
@@ -319,8 +327,12 @@ impl Steps for ProviderSteps {
             effects.push(alert("tenant.provisioning_failed", data));
         }
         if entered(OperationState::NeedsAttention) {
-            effects
-                .push(alert("operation.needs_attention", json!({ "kind": operation.kind, "error": error })));
+            let failed =
+                after.steps.iter().filter(|s| matches!(s.state, StepState::Failed | StepState::UndoFailed));
+            let failed: Vec<ErrorView> =
+                failed.filter_map(|s| Some(ErrorView::of(s.error.as_ref()?, Some(&s.key)))).collect();
+            let data = json!({ "kind": operation.kind, "error": error, "steps": failed });
+            effects.push(alert("operation.needs_attention", data));
         }
         if operation.stuck && before.is_some_and(|b| !b.stuck) {
             let running: Vec<&str> =

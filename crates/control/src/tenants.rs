@@ -10,6 +10,7 @@ use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::page::PageQuery;
 use crate::record::{Deed, audit};
+use crate::request::label_fault;
 use crate::shape;
 use crate::store::{Rejected, Unit, entity};
 use crate::view::{ErrorView, Page, TenantView};
@@ -61,10 +62,13 @@ impl Control {
             &json!({
                 "type": "object", "additionalProperties": false,
                 "properties": { "labels": { "type": ["object", "null"], "maxProperties": 64,
-                    "additionalProperties": { "type": ["string", "null"], "maxLength": 255 } } }
+                    "additionalProperties": { "type": ["string", "null"] } } }
             }),
             patch,
         );
+        let given = patch.get("labels").and_then(Value::as_object).into_iter().flatten();
+        let given = given.filter_map(|(name, value)| label_fault(name, value.as_str().unwrap_or_default()));
+        let faults: Vec<FieldError> = faults.into_iter().chain(given).collect();
         if !faults.is_empty() {
             return Err(Error::invalid("request_invalid", faults));
         }

@@ -5,6 +5,9 @@
 pub mod crash_ledger;
 pub mod ledger_contract;
 pub mod report;
+#[cfg(feature = "store")]
+pub mod scan;
+pub mod seed;
 pub mod skip;
 #[cfg(feature = "store")]
 pub mod store;

@@ -135,6 +135,18 @@ impl Keyring {
         }
     }
 
+    /// Takes back the key of a tenant that never came to be: nothing was sealed with it.
+    pub async fn forget(&self, tenant: TenantId) -> Result<(), KeyringError> {
+        self.cache.invalidate(&tenant);
+        let key = columns! { "tenant_id": tenant };
+        Ok(self.database.commit(Unit::new(vec![Write::delete("tenant_keys", key)])).await?)
+    }
+
+    /// Says which keyring this is, and nothing else: the registry remembers it.
+    pub fn fingerprint(&self) -> String {
+        self.digest("keyring", "fingerprint")
+    }
+
     /// Brings a tenant's key into memory, where [`Sealer`] finds it.
     pub async fn load(&self, tenant: TenantId) -> Result<(), KeyringError> {
         if self.cache.get(&tenant).is_some() {

@@ -231,7 +231,7 @@ fn commit_error(rejected: Rejected) -> CommitError {
         }
         Rejected::Invalid { table, .. } => {
             tracing::error!(table, "the database refuses rows: a defect");
-            CommitError::Conflict { table: table.to_owned() }
+            CommitError::Refused { table: table.to_owned() }
         }
         Rejected::Unavailable(why) => CommitError::Unavailable(why),
     }

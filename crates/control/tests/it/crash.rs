@@ -1,120 +1,175 @@
 //! Crash anywhere: every step fails in every way, every call is made twice, and the process stops at every commit
 //! point. Afterwards every tenant is active with all that it needs, once, or rolled back to nothing.
 //!
-//! Template by template: a new template is covered by its line in `TEMPLATES`. The full set of cases runs under
-//! `cargo xtask test --full`; a plain run takes those on SQLite without second crashes. One thread: then what is ready
-//! runs before the virtual clock looks again, and every run is the same.
+//! Story by story, and every template is a story. All cases run under `cargo xtask test --full`, on both stores; a
+//! plain run takes a part of them on SQLite. One thread each: then what is ready runs before the virtual clock looks
+//! again, and every run is the same.
 
-use tenantry_control::Caller;
-use tenantry_engine::OperationState;
+use serde_json::Value;
+use tenantry_control::view::OperationView;
+use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey};
+use tenantry_engine::{OperationState, SignalKind, StepState};
 use tenantry_testkit::crash_ledger::{Fault as LedgerFault, Faults};
 use tenantry_testkit::report;
 
-use crate::faulty::{Fault, How};
+use crate::faulty::{Calls, Fault, How};
 use crate::scan;
-use crate::world::{World, request};
+use crate::story::{self, Story};
+use crate::world::{Process, World, request};
 
-/// Steps of the shipped template that call a provider or an endpoint.
-const STEPS: [&str; 6] = ["identity", "config", "database", "billing", "smoke_test", "welcome"];
+/// People act at most this often in one life; more, and it goes in circles.
+const PATIENCE: usize = 20;
 
 fn full() -> bool {
     std::env::var_os("TENANTRY_TEST_FULL").is_some()
 }
 
+/// In a plain run every `n`th case, beginning with another one for each `lane`; all of them under `--full`.
+fn every(n: u64, lane: usize) -> impl Iterator<Item = u64> {
+    let (n, lane) = if full() { (1, 0) } else { (n, lane as u64 % n) };
+    (1 + lane..).step_by(usize::try_from(n).expect("a small number"))
+}
+
 /// Both worlds under `--full`, one without.
 async fn worlds() -> Vec<World> {
-    let mut worlds = vec![World::sqlite()];
+    let mut worlds = vec![World::sqlite().await];
     if full() {
         worlds.extend(World::postgres().await);
     }
     worlds
 }
 
-/// Lives one process after another until everything is finished; people retry what asks for them.
-async fn play(world: &World, lives: &[Faults]) -> Result<Vec<bool>, String> {
-    let caller = Caller::system();
-    let key = || tenantry_control::IdempotencyKey::parse("crash").ok();
+/// Plays a case: one life of a process after another until everything is finished. Answers for each life whether it
+/// got as far as all of its faults.
+async fn play(
+    world: &World,
+    story: &Story,
+    faults: &[Fault],
+    lives: &[Faults],
+    cancel: bool,
+) -> Result<Vec<bool>, String> {
+    world.plan.set(&world.clock, faults);
+    let document = request("Crash", &story.plan);
     let mut begun = false;
     let mut reached = Vec::new();
     for faults in lives.iter().chain([&Faults::new()]) {
         let last = faults.keys().last().copied().unwrap_or(0);
         let process = match world.start(faults.clone()).await {
-            Ok(process) => Some(process),
+            Ok(process) => process,
             // The ledger died or was silent at the very start.
-            Err(_) if !faults.is_empty() => None,
+            Err(_) if !faults.is_empty() => {
+                reached.push(true);
+                continue;
+            }
             Err(error) => return Err(format!("does not start: {error:?}")),
-        };
-        let Some(process) = process else {
-            reached.push(true);
-            continue;
-        };
-        let life = async {
-            while !begun {
-                match process.control.create_tenant(&caller, &request("Crash"), key()).await {
-                    Ok(_) => begun = true,
-                    Err(error) if error.kind == tenantry_control::ErrorKind::Unavailable => {}
-                    Err(error) => return Err(format!("refused: {error}")),
-                }
-            }
-            world.quiet().await;
-            for operation in unfinished(&process.control).await? {
-                if operation.state == OperationState::NeedsAttention {
-                    // Somebody has mended the provider.
-                    world.plan.set(&world.clock, &[]);
-                    let retried = process
-                        .control
-                        .signal(&caller, operation.id, tenantry_engine::SignalKind::Retry, None)
-                        .await;
-                    retried.map_err(|e| e.to_string())?;
-                }
-            }
-            world.quiet().await;
-            match unfinished(&process.control).await?.as_slice() {
-                [] => Ok(()),
-                left => {
-                    let states = left.iter().map(|o| {
-                        let steps: Vec<_> =
-                            o.steps.iter().map(|s| (&s.key, s.state, s.attempts, s.due_at)).collect();
-                        format!("{} {:?} v{} {steps:?} {:?}", o.kind, o.state, o.version, o.error)
-                    });
-                    Err(format!(
-                        "nothing moves any more, and unfinished are {}",
-                        states.collect::<Vec<_>>().join("; ")
-                    ))
-                }
-            }
         };
         tokio::select! {
             biased;
             () = process.ledger.died() => {}
-            lived = life => lived?,
+            lived = live(world, &process, story, &mut begun, cancel, &document) => lived?,
         }
         reached.push(process.ledger.calls() >= last);
-        drop(process);
     }
     reached.pop();
     let faults = scan::faults(world).await;
-    if faults.is_empty() { Ok(reached) } else { Err(faults.join("; ")) }
+    if faults.is_empty() { Ok(reached) } else { Err(faults.join("\n")) }
 }
 
-async fn unfinished(
-    control: &tenantry_control::Control,
-) -> Result<Vec<tenantry_control::view::OperationView>, String> {
+/// The life of one process, until everything is finished. People approve what waits for them and retry what asks for
+/// them, once the fault is mended; with `cancel` they rather cancel an onboarding that asks for them.
+pub async fn live(
+    world: &World,
+    process: &Process,
+    story: &Story,
+    begun: &mut bool,
+    cancel: bool,
+    document: &Value,
+) -> Result<(), String> {
+    let (control, caller) = (&process.control, Caller::system());
+    while !*begun {
+        match control.create_tenant(&caller, document, IdempotencyKey::parse("crash").ok()).await {
+            Ok(_) => *begun = true,
+            Err(error) if error.kind == ErrorKind::Unavailable => {}
+            Err(error) => return Err(format!("refused: {error}")),
+        }
+    }
+    for _ in 0..PATIENCE {
+        world.quiet().await;
+        let open = unfinished(control).await?;
+        if open.is_empty() {
+            return Ok(());
+        }
+        let mut asked = 0;
+        for operation in &open {
+            let Some(signal) = answer(world, operation, cancel) else { continue };
+            asked += 1;
+            match control.signal(&caller, operation.id, signal, None).await {
+                Ok(_) => {}
+                // Nobody knows whether it was heard; a conflict says that it was.
+                Err(error) if [ErrorKind::Unavailable, ErrorKind::Conflict].contains(&error.kind) => {}
+                Err(error) => return Err(format!("a person is refused: {error:?}")),
+            }
+        }
+        if asked == 0 {
+            return Err(format!("nothing moves any more in {}: {}", story.plan, told(&open)));
+        }
+    }
+    Err(format!("people are asked again and again in {}: {}", story.plan, told(&unfinished(control).await?)))
+}
+
+/// What a person says to an operation that goes no further by itself.
+fn answer(world: &World, operation: &OperationView, cancel: bool) -> Option<SignalKind> {
+    let steps = || operation.steps.iter();
+    match operation.state {
+        OperationState::NeedsAttention => {
+            let undoing = steps().any(|step| step.state == StepState::UndoFailed);
+            if cancel && !undoing && operation.parent_id.is_none() {
+                return Some(SignalKind::Cancel);
+            }
+            // Somebody has mended what was broken.
+            world.plan.set(&world.clock, &[]);
+            Some(SignalKind::Retry)
+        }
+        _ => steps()
+            .find(|step| step.state == StepState::Waiting && step.operation_id.is_none())
+            .map(|step| SignalKind::Approve { step: step.key.clone() }),
+    }
+}
+
+async fn unfinished(control: &Control) -> Result<Vec<OperationView>, String> {
     let (query, page) = Default::default();
     let all = control.operations(&Caller::system(), &query, &page).await.map_err(|e| e.to_string())?;
     Ok(all.data.into_iter().filter(|o| !o.done).collect())
 }
 
+fn told(open: &[OperationView]) -> String {
+    let states = open.iter().map(|o| {
+        let steps: Vec<_> = o.steps.iter().map(|s| (&s.key, s.state, s.attempts, s.due_at)).collect();
+        format!("{} {:?} v{} {steps:?} {:?}", o.kind, o.state, o.version, o.error)
+    });
+    states.collect::<Vec<_>>().join("; ")
+}
+
+fn smoke_test_fails() -> Fault {
+    Fault::new("smoke_test", true, How::Fatal, u32::MAX)
+}
+
+/// Every way to fail, once and always.
+fn ways() -> impl Iterator<Item = (How, u32)> {
+    How::ALL.into_iter().flat_map(|how| [(how, 1), (how, u32::MAX)])
+}
+
 #[tokio::test]
 async fn every_step_fails_in_every_way() {
     let mut cases = 0;
-    for step in STEPS {
-        for how in How::ALL {
-            for times in [1, u32::MAX] {
+    for story in story::all().await {
+        for step in story.calls() {
+            for (how, times) in ways() {
                 for world in worlds().await {
-                    let fault = Fault { step, forward: true, how, times };
-                    world.plan.set(&world.clock, &[fault]);
-                    play(&world, &[]).await.unwrap_or_else(|why| panic!("{fault:?}: {why}"));
+                    let fault = Fault::new(step, true, how, times);
+                    let played = play(&world, &story, std::slice::from_ref(&fault), &[], false).await;
+                    played.unwrap_or_else(|why| panic!("{}: {fault:?}: {why}", story.plan));
+                    assert!(world.plan.struck() > 0, "{}: {fault:?} never struck", story.plan);
                     cases += 1;
                 }
             }
@@ -126,14 +181,15 @@ async fn every_step_fails_in_every_way() {
 #[tokio::test]
 async fn every_undo_fails_in_every_way() {
     let mut cases = 0;
-    for step in ["identity", "config", "database", "billing"] {
-        for how in How::ALL {
-            for times in [1, u32::MAX] {
+    for story in story::all().await {
+        for step in story.undone() {
+            for (how, times) in ways() {
                 for world in worlds().await {
-                    let undo = Fault { step, forward: false, how, times };
-                    let cause = Fault { step: "smoke_test", forward: true, how: How::Fatal, times: u32::MAX };
-                    world.plan.set(&world.clock, &[undo, cause]);
-                    play(&world, &[]).await.unwrap_or_else(|why| panic!("{undo:?}: {why}"));
+                    let undo = Fault::new(step, false, how, times);
+                    let faults = [undo.clone(), smoke_test_fails()];
+                    let played = play(&world, &story, &faults, &[], story.parks()).await;
+                    played.unwrap_or_else(|why| panic!("{}: {undo:?}: {why}", story.plan));
+                    assert!(world.plan.struck() > 1, "{}: {undo:?} never struck", story.plan);
                     cases += 1;
                 }
             }
@@ -144,40 +200,68 @@ async fn every_undo_fails_in_every_way() {
 
 #[tokio::test]
 async fn every_call_is_made_twice() {
-    for world in worlds().await {
-        *world.plan.doubled.lock() = true;
-        play(&world, &[]).await.unwrap();
+    let mut cases = 0;
+    for story in story::all().await {
+        for calls in [Calls::InTurn, Calls::AtOnce] {
+            for cause in [None, Some(smoke_test_fails())] {
+                for world in worlds().await {
+                    *world.plan.calls.lock() = calls;
+                    let faults: Vec<Fault> = cause.clone().into_iter().collect();
+                    let played = play(&world, &story, &faults, &[], story.parks()).await;
+                    played.unwrap_or_else(|why| panic!("{}: {calls:?}: {why}", story.plan));
+                    cases += 1;
+                }
+            }
+        }
     }
+    report::add(&format!("crash: {cases} cases in which every call is made twice, in turn or at once"));
+}
+
+/// The process stops, or its ledger fails it, at every commit point of an onboarding that this fault befalls.
+async fn stops_everywhere(story: &Story, cause: Option<Fault>, stride: u64) -> usize {
+    let mut cases = 0;
+    let faults: Vec<Fault> = cause.into_iter().collect();
+    for (lane, fault) in LedgerFault::ALL.into_iter().enumerate() {
+        for first in every(stride, lane) {
+            let mut reached = true;
+            for world in worlds().await {
+                let lives = [Faults::from([(first, fault)])];
+                let played = play(&world, story, &faults, &lives, !faults.is_empty() && story.parks()).await;
+                let told = || format!("{}: {fault:?} at call {first} with {faults:?}", story.plan);
+                reached &= played.unwrap_or_else(|why| panic!("{}: {why}", told())) == [true];
+                cases += 1;
+            }
+            if !reached {
+                break;
+            }
+        }
+    }
+    cases
 }
 
 #[tokio::test]
 async fn the_process_stops_at_every_commit_point() {
     let mut cases = 0;
-    // Forward, and while it rolls back.
-    for cause in [None, Some("smoke_test"), Some("database")] {
-        for fault in LedgerFault::ALL {
-            for first in 1.. {
-                let mut reached = true;
-                for world in worlds().await {
-                    let told: Vec<Fault> = cause
-                        .map(|step| Fault { step, forward: true, how: How::Fatal, times: u32::MAX })
-                        .into_iter()
-                        .collect();
-                    world.plan.set(&world.clock, &told);
-                    let lives = [Faults::from([(first, fault)])];
-                    let told = format!("{fault:?} at call {first}, cause {cause:?}");
-                    reached &=
-                        play(&world, &lives).await.unwrap_or_else(|why| panic!("{told}: {why}")) == [true];
-                    cases += 1;
-                }
-                if !reached {
-                    break;
-                }
-            }
-        }
+    for story in story::all().await {
+        cases += stops_everywhere(&story, None, 2).await;
     }
     report::add(&format!(
         "crash: {cases} cases of a process that stops, or whose ledger fails, at a commit point"
+    ));
+}
+
+#[tokio::test]
+async fn the_process_stops_at_every_commit_point_of_a_rollback() {
+    let mut cases = 0;
+    for story in story::all().await {
+        let causes: Vec<&str> = story.causes().filter(|step| full() || *step == "smoke_test").collect();
+        for step in causes {
+            let cause = Fault::new(step, true, How::Fatal, u32::MAX);
+            cases += stops_everywhere(&story, Some(cause), 4).await;
+        }
+    }
+    report::add(&format!(
+        "crash: {cases} cases of a process that stops, or whose ledger fails, at a commit point of a rollback"
     ));
 }
 
@@ -188,23 +272,25 @@ async fn the_next_process_stops_as_well() {
         return;
     }
     let mut cases = 0;
-    for fault in [LedgerFault::DieBefore, LedgerFault::DieAfter] {
-        for first in 1.. {
-            let mut any = false;
-            for second in 1.. {
-                let world = World::sqlite();
-                world.plan.set(&world.clock, &[]);
-                let lives = [Faults::from([(first, fault)]), Faults::from([(second, fault)])];
-                let told = format!("{fault:?} at calls {first} and {second}");
-                let reached = play(&world, &lives).await.unwrap_or_else(|why| panic!("{told}: {why}"));
-                cases += 1;
-                any |= reached[0];
-                if reached != [true, true] {
+    for story in story::all().await {
+        for fault in [LedgerFault::DieBefore, LedgerFault::DieAfter] {
+            for first in 1.. {
+                let mut any = false;
+                for second in 1.. {
+                    let world = World::sqlite().await;
+                    let lives = [Faults::from([(first, fault)]), Faults::from([(second, fault)])];
+                    let played = play(&world, &story, &[], &lives, false).await;
+                    let told = || format!("{}: {fault:?} at calls {first} and {second}", story.plan);
+                    let reached = played.unwrap_or_else(|why| panic!("{}: {why}", told()));
+                    cases += 1;
+                    any |= reached[0];
+                    if reached != [true, true] {
+                        break;
+                    }
+                }
+                if !any {
                     break;
                 }
-            }
-            if !any {
-                break;
             }
         }
     }

@@ -9,9 +9,12 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tenantry_model::Failure;
-use tenantry_providers::{Context, Ensured, Fault as SettingsFault, Kind, Observed, Provider, Removed, Spec};
+use tenantry_providers::{
+    Context, Ensured, Fault as SettingsFault, Kind, Observed, Provider, Registry, Removed, Spec,
+};
 use tenantry_testkit::virtual_clock::VirtualClock;
 
+use crate::story::step_of;
 use crate::world::World;
 
 /// How a call fails.
@@ -43,10 +46,10 @@ impl How {
 }
 
 /// Which calls fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The step's key.
-    pub step: &'static str,
+    pub step: String,
     /// Forward, or undo.
     pub forward: bool,
     /// How.
@@ -55,20 +58,50 @@ pub struct Fault {
     pub times: u32,
 }
 
+impl Fault {
+    pub fn new(step: &str, forward: bool, how: How, times: u32) -> Self {
+        Self { step: step.to_owned(), forward, how, times }
+    }
+}
+
+/// How often each call is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Calls {
+    /// Once.
+    #[default]
+    Once,
+    /// Twice, one after the other.
+    InTurn,
+    /// Twice at the same time.
+    AtOnce,
+}
+
 /// The faults to come, and the book of violations.
 pub struct FaultPlan {
     faults: Mutex<Vec<Fault>>,
-    /// Every call is made twice.
-    pub doubled: Mutex<bool>,
-    done: Arc<Mutex<BTreeSet<String>>>,
+    pub calls: Mutex<Calls>,
+    /// How many calls have failed as told.
+    struck: Mutex<u32>,
+    over: Arc<Mutex<BTreeSet<String>>>,
     violations: Mutex<Vec<String>>,
     clock: Mutex<Option<VirtualClock>>,
+    providers: Mutex<Option<Registry>>,
+}
+
+/// How the book of what is over calls a resource or a step that is done.
+pub fn made(what: &str) -> String {
+    format!("made {what}")
+}
+
+/// How the book of what is over calls a resource that is undone.
+pub fn removed(what: &str) -> String {
+    format!("removed {what}")
 }
 
 impl FaultPlan {
-    pub fn new(done: Arc<Mutex<BTreeSet<String>>>) -> Self {
-        let (faults, violations) = Default::default();
-        Self { faults, doubled: Mutex::new(false), done, violations, clock: Mutex::new(None) }
+    pub fn new(over: Arc<Mutex<BTreeSet<String>>>) -> Self {
+        let (faults, calls, struck, violations, clock, providers) = Default::default();
+        Self { faults, calls, struck, over, violations, clock, providers }
     }
 
     pub fn set(&self, clock: &VirtualClock, faults: &[Fault]) {
@@ -76,14 +109,36 @@ impl FaultPlan {
         *self.faults.lock() = faults.to_vec();
     }
 
+    /// Those that read the templates, in which steps are found.
+    pub fn providers(&self, providers: &Registry) {
+        *self.providers.lock() = Some(providers.clone());
+    }
+
     pub fn violations(&self) -> Vec<String> {
         self.violations.lock().clone()
+    }
+
+    pub fn struck(&self) -> u32 {
+        *self.struck.lock()
+    }
+
+    /// Something begins that must not if it is over.
+    pub fn begun(&self, what: &str) {
+        if self.over.lock().contains(what) {
+            self.violations.lock().push(format!("{what} by the ledger, and then begun again"));
+        }
+    }
+
+    fn step_of(&self, spec: &Spec) -> String {
+        let providers = self.providers.lock();
+        step_of(spec, providers.as_ref().expect("a process that has started"))
     }
 
     fn take(&self, step: &str, forward: bool) -> Option<How> {
         let mut faults = self.faults.lock();
         let fault = faults.iter_mut().find(|f| f.step == step && f.forward == forward && f.times > 0)?;
         fault.times = if fault.times == u32::MAX { u32::MAX } else { fault.times - 1 };
+        *self.struck.lock() += 1;
         Some(fault.how)
     }
 
@@ -106,9 +161,14 @@ impl FaultPlan {
         unreachable!("a hanging call never answers")
     }
 
-    /// Fails before anything is done, if told to (for calls that are no provider's).
-    pub async fn strike(&self, step: &str, forward: bool) -> Result<(), Failure> {
-        match self.take(step, forward) {
+    /// Fails if told to, at the beginning of a step that is no provider's or, `halfway`, when it has done some of its
+    /// work, whichever the plan says.
+    pub async fn strike(&self, step: &str, halfway: bool) -> Result<(), Failure> {
+        let wanted = |how: How| matches!(how, How::UnknownAfter | How::HangAfter) == halfway;
+        if !self.faults.lock().iter().any(|f| f.step == step && wanted(f.how)) {
+            return Ok(());
+        }
+        match self.take(step, true) {
             None => Ok(()),
             Some(How::HangBefore | How::HangAfter) => self.hang().await,
             Some(how) => Err(Self::failure(how)),
@@ -147,12 +207,21 @@ impl<P: Provider> Faulty<P> {
         Self { inner, plan: world.plan.clone() }
     }
 
-    /// The step's key: the shipped templates name steps by kind, but for the mails.
-    fn step(&self) -> &'static str {
-        match self.inner.kind() {
-            Kind::Mail => "welcome",
-            kind => kind.as_str(),
+    /// Makes a call as often as the plan says. All must succeed: each may be the one that counts.
+    async fn call<T, C>(&self, call: impl Fn() -> C) -> Result<T, Failure>
+    where
+        C: Future<Output = Result<T, Failure>>,
+    {
+        let calls = *self.plan.calls.lock();
+        let (first, second) = match calls {
+            Calls::Once => return call().await,
+            Calls::InTurn => (call().await, call().await),
+            Calls::AtOnce => tokio::join!(call(), call()),
+        };
+        for failure in first.as_ref().err().into_iter().chain(second.as_ref().err()) {
+            self.plan.violations.lock().push(format!("of two calls {calls:?} one failed: {failure:?}"));
         }
+        first.and(second)
     }
 }
 
@@ -177,14 +246,10 @@ impl<P: Provider> Provider for Faulty<P> {
         self.inner.check(settings)
     }
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
-        if self.plan.done.lock().contains(&spec.resource.to_string()) {
-            self.plan.violations.lock().push(format!("{} was made again after it was done", self.step()));
-        }
-        let after = self.plan.before(self.step(), true, self.inner.transactional()).await?;
-        if *self.plan.doubled.lock() {
-            self.inner.ensure(context, spec).await?;
-        }
-        let ensured = self.inner.ensure(context, spec).await?;
+        self.plan.begun(&made(&spec.resource.to_string()));
+        let in_place = self.inner.transactional();
+        let after = self.plan.before(&self.plan.step_of(spec), true, in_place).await?;
+        let ensured = self.call(|| self.inner.ensure(context, spec)).await?;
         self.plan.after(after).await?;
         Ok(ensured)
     }
@@ -192,11 +257,9 @@ impl<P: Provider> Provider for Faulty<P> {
         self.inner.observe(context, spec).await
     }
     async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {
-        let after = self.plan.before(self.step(), false, false).await?;
-        if *self.plan.doubled.lock() {
-            self.inner.remove(context, spec).await?;
-        }
-        let removed = self.inner.remove(context, spec).await?;
+        self.plan.begun(&removed(&spec.resource.to_string()));
+        let after = self.plan.before(&self.plan.step_of(spec), false, false).await?;
+        let removed = self.call(|| self.inner.remove(context, spec)).await?;
         self.plan.after(after).await?;
         Ok(removed)
     }

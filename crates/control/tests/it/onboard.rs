@@ -20,7 +20,7 @@ macro_rules! on_both_stores {
         mod sqlite {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(crate::world::World::sqlite()).await;
+                super::$name(crate::world::World::sqlite().await).await;
             })*
         }
         mod postgres {
@@ -87,7 +87,7 @@ async fn an_invitation_ends_with_its_time(world: World) {
 async fn a_tenant_is_made(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let caller = Caller::system();
-    let created = process.control.create_tenant(&caller, &request("Acme"), None).await.unwrap();
+    let created = process.control.create_tenant(&caller, &request("Acme", "starter"), None).await.unwrap();
     assert_eq!(created.tenant.status, TenantStatus::Provisioning);
     let done = process.control.wait(&caller, created.operation.id, Duration::from_secs(60)).await.unwrap();
     assert_eq!(done.state, OperationState::Succeeded, "{done:#?}");
@@ -106,13 +106,14 @@ async fn the_same_key_ten_times_at_once_makes_one_tenant(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let caller = Caller::system();
     let key = || Some(IdempotencyKey::parse("\"sign-up 1\"").unwrap());
-    let document = request("Once");
+    let document = request("Once", "starter");
     let tries = (0..10).map(|_| process.control.create_tenant(&caller, &document, key()));
     let created = futures::future::try_join_all(tries).await.unwrap();
     let first = &created[0].operation.id;
     assert!(created.iter().all(|c| c.operation.id == *first), "S2.25");
     assert_eq!(created.iter().filter(|c| !c.replayed).count(), 1);
-    let other = process.control.create_tenant(&caller, &request("Other"), key()).await.unwrap_err();
+    let other =
+        process.control.create_tenant(&caller, &request("Other", "starter"), key()).await.unwrap_err();
     assert_eq!(other.kind, ErrorKind::KeyReused);
     let all = process.control.tenants(&caller, &Default::default(), &PageQuery::default()).await.unwrap();
     assert_eq!(all.data.len(), 1);
@@ -122,12 +123,13 @@ async fn the_same_key_ten_times_at_once_makes_one_tenant(world: World) {
 async fn names_and_slugs_are_unique(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let caller = Caller::system();
-    process.control.create_tenant(&caller, &request("Acme"), None).await.unwrap();
-    let name = process.control.create_tenant(&caller, &request("  ACME "), None).await.unwrap_err();
+    process.control.create_tenant(&caller, &request("Acme", "starter"), None).await.unwrap();
+    let name =
+        process.control.create_tenant(&caller, &request("  ACME ", "starter"), None).await.unwrap_err();
     assert_eq!((name.kind, name.code), (ErrorKind::Conflict, "tenant_name_taken"), "S4.48");
-    let second = process.control.create_tenant(&caller, &request("Acme!"), None).await.unwrap();
+    let second = process.control.create_tenant(&caller, &request("Acme!", "starter"), None).await.unwrap();
     assert_eq!(second.tenant.slug.as_deref(), Some("acme-2"));
-    let mut wanted = request("Third");
+    let mut wanted = request("Third", "starter");
     wanted["slug"] = json!("acme");
     let slug = process.control.create_tenant(&caller, &wanted, None).await.unwrap_err();
     assert_eq!((slug.kind, slug.code), (ErrorKind::Conflict, "slug_taken"));
@@ -140,11 +142,11 @@ async fn names_and_slugs_are_unique(world: World) {
 async fn a_dry_run_is_what_is_executed(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let caller = Caller::system();
-    let planned = process.control.plan_tenant(&caller, &request("Dry")).await.unwrap();
+    let planned = process.control.plan_tenant(&caller, &request("Dry", "starter")).await.unwrap();
     let none =
         process.control.operations(&caller, &OperationQuery::default(), &PageQuery::default()).await.unwrap();
     assert!(none.data.is_empty(), "a dry run writes nothing");
-    let created = process.control.create_tenant(&caller, &request("Dry"), None).await.unwrap();
+    let created = process.control.create_tenant(&caller, &request("Dry", "starter"), None).await.unwrap();
     let done = process.control.wait(&caller, created.operation.id, Duration::from_secs(60)).await.unwrap();
     let planned: Vec<_> =
         planned.steps.iter().map(|s| (&s.key, &s.kind, &s.provider, &s.needs, s.mode)).collect();
@@ -157,7 +159,13 @@ async fn a_dry_run_is_what_is_executed(world: World) {
 async fn secrets_are_handed_out_once(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let caller = Caller::system();
-    let id = process.control.create_tenant(&caller, &request("Secret"), None).await.unwrap().operation.id;
+    let id = process
+        .control
+        .create_tenant(&caller, &request("Secret", "starter"), None)
+        .await
+        .unwrap()
+        .operation
+        .id;
     process.control.wait(&caller, id, Duration::from_secs(60)).await.unwrap();
     let claims = (0..5).map(|_| process.control.claim_credentials(&caller, id));
     let claims = futures::future::join_all(claims).await;

@@ -2,7 +2,7 @@
 //! with a virtual clock, a ledger that can crash and providers that can fail.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,18 +22,28 @@ use tenantry_providers::database_sqlite_pool::{self, DatabaseSqlitePool};
 use tenantry_providers::{Registry, billing_builtin, config_builtin, identity_builtin, mail_outbox};
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::crash_ledger::{CrashLedger, Faults};
+use tenantry_testkit::scan::{Stores, rows};
 use tenantry_testkit::virtual_clock::VirtualClock;
+use tokio::sync::{OnceCell, watch};
 
-use crate::faulty::{FaultPlan, Faulty};
+use crate::faulty::{FaultPlan, Faulty, made, removed};
+use crate::shelf::Shelf;
+use crate::story;
+
+const MASTER_KEY: &str = "master.key";
+
+/// Name and content of every file of a world in which nothing has happened yet.
+static BLANK: OnceCell<Vec<(String, Vec<u8>)>> = OnceCell::const_new();
+const REGISTRY: &str = "registry.db";
 
 /// What survives every process.
 pub struct World {
     folder: TempDir,
-    registry: TestDatabase,
+    registry: Option<TestDatabase>,
     pub clock: VirtualClock,
     pub plan: Arc<FaultPlan>,
-    /// Resources whose step the ledger calls done: none of them may be made again.
-    done: Arc<Mutex<BTreeSet<String>>>,
+    /// What the ledger calls done, or undone: none of it may be made, or removed, again.
+    over: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// One process.
@@ -44,40 +54,78 @@ pub struct Process {
 
 impl World {
     /// On SQLite.
-    pub fn sqlite() -> Self {
-        Self::on(TestDatabase::sqlite())
+    pub async fn sqlite() -> Self {
+        Self::empty(None).filled().await
     }
 
     /// On PostgreSQL; none, reported as skipped, where there is no server.
     pub async fn postgres() -> Option<Self> {
-        Some(Self::on(TestDatabase::postgres().await?))
+        let registry = TestDatabase::postgres_registry().await?;
+        Some(Self::empty(Some(registry)).filled().await)
     }
 
-    fn on(registry: TestDatabase) -> Self {
+    fn empty(registry: Option<TestDatabase>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let done = Arc::default();
-        let plan = Arc::new(FaultPlan::new(Arc::clone(&done)));
-        Self { folder, registry, clock: VirtualClock::start(), plan, done }
+        let over = Arc::default();
+        let plan = Arc::new(FaultPlan::new(Arc::clone(&over)));
+        Self { folder, registry, clock: VirtualClock::start(), plan, over }
     }
 
-    pub fn pool_file(&self) -> PathBuf {
-        self.folder.path().join("tenants.db")
+    /// Copies of databases with all their tables: making these is what takes a first start its time.
+    async fn filled(self) -> Self {
+        let files = BLANK.get_or_init(async || {
+            let world = Self::empty(None);
+            let process = world.start(Faults::new()).await.expect("a first process");
+            process.control.stop().await;
+            drop(process);
+            let mut files = Vec::new();
+            for file in std::fs::read_dir(world.folder.path()).expect("a folder").flatten() {
+                let (name, path) = (file.file_name().to_string_lossy().into_owned(), file.path());
+                if name.ends_with(".db") {
+                    let database = sea_orm::Database::connect(format!("sqlite://{}", path.display())).await;
+                    let database = database.expect("a database");
+                    // Everything into the one file that is copied.
+                    rows(&database, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+                    database.close().await.expect("closes");
+                }
+                if path.is_file() && !name.ends_with("-wal") && !name.ends_with("-shm") {
+                    files.push((name, std::fs::read(path).expect("a file")));
+                }
+            }
+            files
+        });
+        for (name, content) in files.await {
+            if self.registry.is_none() || name != REGISTRY {
+                std::fs::write(self.folder.path().join(name), content).expect("a copy");
+            }
+        }
+        // The master key is only read from a file that is private.
+        let key = self.folder.path().join(MASTER_KEY);
+        std::fs::set_permissions(key, std::fs::Permissions::from_mode(0o600)).expect("permissions");
+        self
     }
 
-    pub fn outbox(&self) -> PathBuf {
-        self.folder.path().join("outbox")
+    /// Where everything lies.
+    pub fn stores(&self) -> Stores {
+        let folder = |name: &str| self.folder.path().join(name);
+        Stores {
+            registry: self.registry_url(),
+            pool: folder("tenants.db"),
+            folders: vec![("mails", folder("outbox")), ("things", folder("shelf"))],
+        }
     }
 
-    pub fn registry_url(&self) -> &str {
-        self.registry.url()
+    fn registry_url(&self) -> String {
+        let file = || format!("sqlite://{}", self.folder.path().join(REGISTRY).display());
+        self.registry.as_ref().map_or_else(file, |database| database.url().to_owned())
     }
 
-    fn config(&self) -> ControlConfig {
+    fn config(&self, providers: &Registry) -> ControlConfig {
         ControlConfig {
-            store: StoreConfig { url: self.registry.url().to_owned(), readers: 4 },
+            store: StoreConfig { url: self.registry_url(), readers: 4 },
             keyring_url: format!("sqlite://{}", self.folder.path().join("keyring.db").display()),
-            templates: None,
-            catalogue: None,
+            templates: Some(story::folder()),
+            catalogue: Some(json!(story::catalogue(providers)).to_string()),
             region: "eu-central-1".to_owned(),
             locale: "en".to_owned(),
             public_url: "http://localhost".to_owned(),
@@ -85,49 +133,58 @@ impl World {
         }
     }
 
+    async fn pool(&self) -> Result<DatabaseSqlitePool, Failure> {
+        DatabaseSqlitePool::new(database_sqlite_pool::Config::new(self.stores().pool)).await
+    }
+
+    /// What makes resources in this world, each under the plan of faults.
+    pub async fn providers(&self) -> Result<Registry, Failure> {
+        self.providers_with(self.pool().await?)
+    }
+
+    fn providers_with(&self, pool: DatabaseSqlitePool) -> Result<Registry, Failure> {
+        let outbox = mail_outbox::Config::new(self.folder.path().join("outbox"));
+        let shelf = self.folder.path().join("shelf");
+        Ok(Registry::default()
+            .add(Faulty::over(pool, self))
+            .add(Faulty::over(identity_builtin::IdentityBuiltin::default(), self))
+            .add(Faulty::over(config_builtin::ConfigBuiltin, self))
+            .add(Faulty::over(billing_builtin::BillingBuiltin, self))
+            .add(Faulty::over(mail_outbox::MailOutbox::new(outbox)?, self))
+            .add(Faulty::over(Shelf::new(shelf), self)))
+    }
+
     /// A new process over what is there, with these faults of its ledger.
     pub async fn start(&self, faults: Faults) -> Result<Process, Error> {
         let failed = |failure: Failure| Error::internal(failure);
         let master =
-            MasterKey::read_or_create(&self.folder.path().join("master.key")).map_err(Error::internal)?;
-        let pool = DatabaseSqlitePool::new(database_sqlite_pool::Config::new(self.pool_file()))
-            .await
-            .map_err(failed)?;
-        let providers = Registry::default()
-            .add(Faulty::over(pool.clone(), self))
-            .add(Faulty::over(identity_builtin::IdentityBuiltin::default(), self))
-            .add(Faulty::over(config_builtin::ConfigBuiltin, self))
-            .add(Faulty::over(billing_builtin::BillingBuiltin, self))
-            .add(Faulty::over(
-                mail_outbox::MailOutbox::new(mail_outbox::Config::new(self.outbox())).map_err(failed)?,
-                self,
-            ));
-        let made: Arc<Mutex<Option<Arc<CrashLedger<Write>>>>> = Arc::default();
-        let (slot, done) = (made.clone(), self.done.clone());
+            MasterKey::read_or_create(&self.folder.path().join(MASTER_KEY)).map_err(Error::internal)?;
+        let pool = self.pool().await.map_err(failed)?;
+        let providers = self.providers_with(pool.clone()).map_err(failed)?;
+        self.plan.providers(&providers);
+        let (made, mut known) = watch::channel(None::<Arc<CrashLedger<Write>>>);
+        let over = self.over.clone();
+        let config = self.config(&providers);
         let mut parts = Parts::new(master, providers);
         parts.data = Some(Arc::new(pool));
         parts.clock = Arc::new(self.clock.clone());
+        let wrapped = made.clone();
         parts.ledger = Some(Box::new(move |inner| {
-            let ledger = Arc::new(CrashLedger::new(Arc::new(Watched { inner, done }), faults));
-            *slot.lock() = Some(ledger.clone());
+            let ledger = Arc::new(CrashLedger::new(Arc::new(Watched { inner, over }), faults));
+            wrapped.send_replace(Some(ledger.clone()));
             ledger
         }));
         let died = async {
-            loop {
-                let ledger = made.lock().clone();
-                match ledger {
-                    Some(ledger) => return ledger.died().await,
-                    None => tokio::task::yield_now().await,
-                }
-            }
+            let ledger = known.wait_for(Option::is_some).await.map(|ledger| ledger.clone());
+            ledger.ok().flatten().expect("the ledger was wrapped").died().await;
         };
         let control = tokio::select! {
             biased;
-            control = Control::start(self.config(), parts) => control?,
+            control = Control::start(config, parts) => control?,
             () = died => return Err(Error::unavailable("the process died while it started")),
         };
         control.set_front(Arc::new(Direct { control: control.downgrade(), plan: self.plan.clone() }));
-        let ledger = made.lock().take().expect("the ledger was wrapped");
+        let ledger = made.borrow().clone().expect("the ledger was wrapped");
         Ok(Process { control, ledger })
     }
 
@@ -138,23 +195,31 @@ impl World {
     }
 }
 
-/// A request for a starter tenant.
-pub fn request(name: &str) -> Value {
+/// A request for a tenant of this plan.
+pub fn request(name: &str, plan: &str) -> Value {
     json!({
         "tenant_name": name, "locale": "de",
         "admin_user": { "email": format!("{}@example.com", name.replace(|c: char| !c.is_alphanumeric(), "")), "first_name": "Ada" },
-        "subscription": { "plan": "starter" }
+        "subscription": { "plan": plan }
     })
 }
 
-/// A ledger that keeps book of what it calls done.
+/// A ledger that keeps book of what it calls done and undone.
 struct Watched {
     inner: Arc<dyn Ledger<Write>>,
-    done: Arc<Mutex<BTreeSet<String>>>,
+    over: Arc<Mutex<BTreeSet<String>>>,
 }
 
-fn resource(step: &Step) -> Option<String> {
-    Some(step.input.get("resource")?.as_str()?.to_owned())
+/// What is over with a step, if anything.
+fn over(run: &Run, step: &Step) -> Option<String> {
+    let resource = step.input.get("resource").and_then(Value::as_str);
+    let what = resource.map_or_else(|| format!("{} of {}", step.key, run.operation.subject), str::to_owned);
+    match step.state {
+        // A detached step is done for its parent; its resource is made by the child.
+        StepState::Done if step.child.is_none() => Some(made(&what)),
+        StepState::Undone => Some(removed(&what)),
+        _ => None,
+    }
 }
 
 #[async_trait]
@@ -166,13 +231,11 @@ impl Ledger<Write> for Watched {
         self.inner.load(id).await
     }
     async fn commit(&self, commit: Commit<Write>) -> Result<(), CommitError> {
-        // A detached step is done for its parent; its resource is made by the child.
         let runs = commit.children.iter().chain([&*commit.run]);
-        let done =
-            runs.flat_map(|run| &run.steps).filter(|s| s.state == StepState::Done && s.child.is_none());
-        let done: Vec<String> = done.filter_map(resource).collect();
+        let over: Vec<String> =
+            runs.flat_map(|run| run.steps.iter().filter_map(|step| over(run, step))).collect();
         self.inner.commit(commit).await?;
-        self.done.lock().extend(done);
+        self.over.lock().extend(over);
         Ok(())
     }
     async fn unfinished(&self) -> Result<Vec<Waiting>, CommitError> {
@@ -210,13 +273,15 @@ fn failed(error: Error) -> Failure {
 #[async_trait]
 impl Front for Direct {
     async fn sign_in(&self, code: &str) -> Result<String, Failure> {
-        self.plan.strike("smoke_test", true).await?;
+        self.plan.strike("smoke_test", false).await?;
         Ok(self.control()?.sign_in(code).await.map_err(failed)?.access_token)
     }
     async fn me(&self, token: &str) -> Result<Value, Failure> {
         let control = self.control()?;
         let session = control.verify_token(token).map_err(failed)?;
-        control.me(&session).await.map_err(failed)
+        let me = control.me(&session).await.map_err(failed)?;
+        self.plan.begun(&made(&format!("smoke_test of {}", me["tenant_id"].as_str().unwrap_or_default())));
+        Ok(me)
     }
     async fn insert(&self, token: &str, table: &str, row: &Value) -> Result<Value, Failure> {
         let control = self.control()?;
@@ -234,6 +299,8 @@ impl Front for Direct {
         }
     }
     async fn delete(&self, token: &str, table: &str, id: &str) -> Result<(), Failure> {
+        // Where an attempt that is cut off leaves a row behind.
+        self.plan.strike("smoke_test", true).await?;
         let control = self.control()?;
         let session = control.verify_token(token).map_err(failed)?;
         control.delete_row(&session, table, id).await.map_err(failed)

@@ -307,7 +307,9 @@ fn read_query(route: &Route, query: &str) -> Result<BTreeMap<String, String>> {
                 faults.push(FieldError::new(shown, format!("is not a known query parameter; {known}")));
             }
             Some(param) => {
-                if let Err(why) = (param.check)(&value) {
+                if value.contains('\0') {
+                    faults.push(FieldError::new(shown.clone(), "must not hold the character U+0000"));
+                } else if let Err(why) = (param.check)(&value) {
                     faults.push(FieldError::new(shown.clone(), why));
                 }
                 if read.insert(name, value).is_some() {

@@ -54,7 +54,7 @@ on_both! {
                 ],
             ),
             (
-                json!({ "tenant_name": "Ac\u{0}me", "organization_name": "\u{202e}", "slug": "admin", "region": "E U",
+                json!({ "tenant_name": "Ac\u{1}me", "organization_name": "\u{202e}", "slug": "admin", "region": "E U",
                     "locale": "d e", "labels": { "": "x" }, "subscription": { "plan": "gold" },
                     "admin_user": { "email": "nobody", "role": "god", "first_name": "\u{7}", "last_name": " " } }),
                 vec![
@@ -92,6 +92,24 @@ on_both! {
                 assert!(refused.text.len() < 5_000, "what was sent is not sent back: {path}");
             }
         }
+        for (path, value) in [
+            ("compliance.retention_period", json!(4_294_967_296_u64)),
+            ("configuration.settings", json!({ "a": "x".repeat(70_000) })),
+            ("configuration.settings", json!({ "a": ["x\u{1b}"] })),
+            ("configuration.settings.a", json!("x\u{0}y")),
+            ("labels.tier", json!("x\u{0}y")),
+        ] {
+            let mut document = full();
+            set(&mut document, path, value);
+            assert_eq!(send(&server, document.to_string()).await.problem(422, "request_invalid"), [path]);
+        }
+        // S4.75, in words and without a trace.
+        let mut document = full();
+        set(&mut document, "configuration.custom_domain", json!("app.example.com"));
+        let refused = send(&server, document.to_string()).await;
+        assert_eq!(refused.problem(422, "customization_not_allowed"), ["configuration.custom_domain"]);
+        assert!(refused.text.contains("Customization custom_domain not allowed for this template"));
+        server.get("/v1/tenants?plan=%00").await.problem(422, "query_invalid");
         let mut taken = request("Another", "starter");
         taken["slug"] = "taken".into();
         assert_eq!(send(&server, taken.to_string()).await.problem(409, "slug_taken"), ["slug"]);

@@ -76,6 +76,14 @@ on_both! {
         assert_eq!(server.done(&id).await["state"], "cancelled");
     }
 
+    async fn what_makes_a_tenant_active_cannot_be_skipped(mut server: Server) {
+        let id = begin(&server, "Acme", "gated").await;
+        for key in ["smoke_test", "activate"] {
+            let skip = json!({ "step": key, "reason": "no time" });
+            server.post(&format!("/v1/operations/{id}/skip"), &skip).await.problem(409, "signal_refused");
+        }
+    }
+
     async fn a_pause_holds_across_a_kill(mut server: Server) {
         let id = begin(&server, "Acme", "gated").await;
         let path = |verb: &str| format!("/v1/operations/{id}/{verb}");

@@ -9,6 +9,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenantry_testkit::TestDatabase;
+use tenantry_testkit::scan::Stores;
 
 /// The binary under test.
 pub const TENANTRY: &str = env!("CARGO_BIN_EXE_tenantry");
@@ -30,7 +31,7 @@ pub struct Server {
     pub url: String,
     pub key: String,
     // After everything that uses them.
-    _databases: Vec<TestDatabase>,
+    databases: Vec<TestDatabase>,
 }
 
 impl Drop for Server {
@@ -52,27 +53,32 @@ pub struct Answer {
 impl Server {
     /// On SQLite.
     pub async fn sqlite() -> Self {
-        Self::on(Vec::new(), "").await
+        Self::on(Vec::new(), "", "").await
     }
 
     /// On this store; none, reported as skipped, where there is no such server.
     pub async fn start(on: On) -> Option<Self> {
+        Self::start_with(on, "").await
+    }
+
+    /// The same with the templates and plans of this folder among the tests' files, in which also commands run.
+    pub async fn start_with(on: On, files: &str) -> Option<Self> {
         match on {
-            On::Sqlite => Some(Self::sqlite().await),
+            On::Sqlite => Some(Self::on(Vec::new(), "", files).await),
             On::Postgres => {
                 let databases = vec![TestDatabase::postgres().await?, TestDatabase::postgres().await?];
                 let [store, keyring] = [databases[0].url(), databases[1].url()];
                 let config = format!("[store]\nurl = '{store}'\n[keyring]\nurl = '{keyring}'\n");
-                Some(Self::on(databases, &config).await)
+                Some(Self::on(databases, &config, files).await)
             }
         }
     }
 
-    async fn on(databases: Vec<TestDatabase>, config: &str) -> Self {
+    async fn on(databases: Vec<TestDatabase>, config: &str, files: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/files");
+        let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/files").join(files);
         let config = format!(
-            "listen = '127.0.0.1:0'\ndata_dir = '{}'\n{config}[files]\ntemplates = '{}'\ncatalogue = '{}'\n",
+            "listen = '127.0.0.1:0'\ndata_dir = '{0}'\n{config}[providers.exec]\ndirectory = '{0}'\n[files]\ntemplates = '{1}'\ncatalogue = '{2}'\n",
             folder.path().display(),
             files.join("templates").display(),
             files.join("plans.yaml").display(),
@@ -80,14 +86,13 @@ impl Server {
         std::fs::write(folder.path().join("tenantry.toml"), config).expect("the configuration");
         let child = spawn(folder.path());
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
-        let mut server =
-            Self { child, folder, http, url: String::new(), key: String::new(), _databases: databases };
+        let mut server = Self { child, folder, http, url: String::new(), key: String::new(), databases };
         server.ready().await;
         server
     }
 
     /// Waits until it serves.
-    async fn ready(&mut self) {
+    pub async fn ready(&mut self) {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
@@ -109,10 +114,29 @@ impl Server {
 
     /// Ends it without warning, and starts it again on what it left.
     pub async fn kill_and_restart(&mut self) {
+        self.kill_and_spawn();
+        self.ready().await;
+    }
+
+    /// Ends it without warning, and starts the next one on what it left, without waiting for that.
+    pub fn kill_and_spawn(&mut self) {
+        if let Some(status) = self.child.try_wait().expect("a child") {
+            panic!("the server ended by itself, with {status}:\n{}", self.log());
+        }
         self.child.kill().expect("a child");
         self.child.wait().expect("a child");
         self.child = spawn(self.folder.path());
-        self.ready().await;
+    }
+
+    /// Where its tenants' things lie.
+    pub fn stores(&self) -> Stores {
+        let folder = |name: &str| self.folder.path().join(name);
+        let file = || format!("sqlite://{}", folder("registry.db").display());
+        Stores {
+            registry: self.databases.first().map_or_else(file, |database| database.url().to_owned()),
+            pool: folder("tenants.db"),
+            folders: vec![("mails", folder("outbox")), ("things", folder("things"))],
+        }
     }
 
     /// Sends a signal.
@@ -186,6 +210,13 @@ impl Server {
             assert!(started.elapsed() < PATIENCE, "it is not reached: {operation:#}\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// How many tenants have a key in the keyring.
+    pub async fn keys_of_tenants(&self) -> i64 {
+        let file = format!("sqlite://{}", self.folder.path().join("keyring.db").display());
+        let url = self.databases.get(1).map_or(file.as_str(), TestDatabase::url);
+        tenantry_testkit::store::count_rows(url, "tenant_keys").await
     }
 
     /// Every tenant.

@@ -192,9 +192,10 @@ fn lifecycle() -> Vec<TableCreateStatement> {
     )
     .check(one_of("state", &["creating", "present", "removing", "absent"]))
     .take();
-    let runner = table("runner", vec![integer("id").primary_key().take(), big_integer("epoch")])
-        .check(Expr::col("id").eq(1))
-        .take();
+    let runner =
+        table("runner", vec![integer("id").primary_key().take(), big_integer("epoch"), text_null("keyring")])
+            .check(Expr::col("id").eq(1))
+            .take();
     vec![tenants, operations, steps, signals, resources, runner]
 }
 

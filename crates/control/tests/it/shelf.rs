@@ -1,0 +1,73 @@
+//! A provider of the tests, of the kind `custom`: a thing is a file on a shelf, with the owner mark in it. Something
+//! outside the registry, whose answers can be late.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tenantry_model::Failure;
+use tenantry_providers::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+
+/// The shelf.
+pub struct Shelf {
+    folder: PathBuf,
+}
+
+impl Shelf {
+    pub fn new(folder: PathBuf) -> Self {
+        std::fs::create_dir_all(&folder).expect("a folder");
+        Self { folder }
+    }
+
+    fn file(&self, spec: &Spec) -> PathBuf {
+        self.folder.join(spec.resource.to_string())
+    }
+
+    fn is_there(&self, spec: &Spec) -> bool {
+        let there = std::fs::read_to_string(self.file(spec)).ok();
+        assert!(there.as_ref().is_none_or(|mark| *mark == spec.claim), "a mark changed: {there:?}");
+        there.is_some()
+    }
+}
+
+#[async_trait]
+impl Provider for Shelf {
+    fn name(&self) -> &'static str {
+        "shelf"
+    }
+    fn kind(&self) -> Kind {
+        Kind::Custom
+    }
+    fn in_flight(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+    fn settings_schema(&self) -> Value {
+        json!({ "type": "object", "additionalProperties": false })
+    }
+    fn check(&self, _: &Value) -> Vec<Fault> {
+        Vec::new()
+    }
+    async fn ensure(&self, _: &Context, spec: &Spec) -> Result<Ensured, Failure> {
+        if !self.is_there(spec) {
+            std::fs::write(self.file(spec), &spec.claim).expect("a file");
+        }
+        Ok(Ensured { outputs: json!({}), writes: Vec::new() })
+    }
+    async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
+        Ok(match self.is_there(spec) {
+            true => Observed::Present { healthy: true, version: None, fingerprint: String::new() },
+            false => Observed::Absent,
+        })
+    }
+    async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
+        let there = self.is_there(spec);
+        if there {
+            std::fs::remove_file(self.file(spec)).expect("it was there");
+        }
+        Ok(Removed { receipt: json!({ "there": there }), writes: Vec::new() })
+    }
+    async fn probe(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! The stories of the crash tests: one for each template, shipped or of the tests' own folder. What can fail in a
+//! story, what can be undone and what it leaves follows from its template; a new template is a new story by itself.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use serde_json::json;
+use tenantry_control::planner::resource_id;
+use tenantry_control::template::{Library, Template};
+use tenantry_engine::{Mode, OnFailure};
+use tenantry_model::{Catalogue, Plan};
+use tenantry_providers::{Kind, Registry, Spec};
+use tenantry_testkit::crash_ledger::Faults;
+use tenantry_testkit::scan::Found;
+use tokio::sync::OnceCell;
+
+use crate::crash::live;
+use crate::world::{World, request};
+
+const SHIPPED: &str = include_str!("../../../../templates/plans.yaml");
+
+/// A template, and the plan by which its tenants are asked for.
+#[derive(Clone, Debug)]
+pub struct Story {
+    pub template: Arc<Template>,
+    pub plan: String,
+}
+
+/// Templates of the tests.
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/templates")
+}
+
+/// The shipped plans, and one for each template that none of them sells.
+pub fn catalogue(providers: &Registry) -> &'static Catalogue {
+    static CATALOGUE: OnceLock<Catalogue> = OnceLock::new();
+    CATALOGUE.get_or_init(|| {
+        let mut catalogue: Catalogue = yaml_serde::from_str(SHIPPED).expect("the shipped plans");
+        for template in library(providers).iter().map(|template| &template.template) {
+            if !catalogue.plans.iter().any(|plan| plan.template == *template) {
+                let plan = json!({ "name": template, "title": template, "template": template, "price_per_month": 900 });
+                catalogue.plans.push(serde_json::from_value::<Plan>(plan).expect("a plan"));
+            }
+        }
+        catalogue
+    })
+}
+
+fn library(providers: &Registry) -> &'static Library {
+    static LIBRARY: OnceLock<Library> = OnceLock::new();
+    LIBRARY.get_or_init(|| Library::open(Some(&folder()), providers).expect("good templates"))
+}
+
+/// Every story: the newest version of each template.
+pub async fn all() -> Vec<Story> {
+    let providers = World::sqlite().await.providers().await.expect("providers");
+    let library = library(&providers);
+    let mut stories: BTreeMap<&str, Story> = BTreeMap::new();
+    for plan in &catalogue(&providers).plans {
+        let template = library.latest(&plan.template).expect("its template").clone();
+        stories.entry(&plan.template).or_insert_with(|| Story { template, plan: plan.name.clone() });
+    }
+    stories.into_values().collect()
+}
+
+/// Which step calls: its resource's id follows from tenant and key.
+pub fn step_of(spec: &Spec, providers: &Registry) -> String {
+    let mut keys = library(providers).iter().flat_map(|template| template.steps.keys());
+    let found = keys.find(|key| resource_id(spec.tenant.id, spec.generation, key) == spec.resource);
+    found.unwrap_or_else(|| panic!("{} is of no step", spec.resource)).clone()
+}
+
+impl Story {
+    /// Steps that call something outside the engine.
+    pub fn calls(&self) -> impl Iterator<Item = &str> {
+        let steps = self.template.steps.iter();
+        steps.filter(|(key, step)| step.kind.is_some() || *key == "smoke_test").map(|(key, _)| key.as_str())
+    }
+
+    /// Of those, the ones that the operation waits for: each can be the cause of its end.
+    pub fn causes(&self) -> impl Iterator<Item = &str> {
+        self.calls().filter(|key| self.template.steps[*key].mode != Some(Mode::Detached))
+    }
+
+    /// Steps that are undone when the smoke test fails: those that make something before the activation.
+    pub fn undone(&self) -> impl Iterator<Item = &str> {
+        self.calls().filter(|key| *key != "smoke_test" && !self.needs(key, "activate"))
+    }
+
+    /// Whether a failure of the smoke test asks for a person, who is to cancel if anything shall be undone.
+    pub fn parks(&self) -> bool {
+        self.template.steps["smoke_test"].on_failure.unwrap_or(self.template.on_failure) == OnFailure::Park
+    }
+
+    fn needs(&self, key: &str, other: &str) -> bool {
+        self.template.steps[key].needs.iter().any(|need| need == other || self.needs(need, other))
+    }
+
+    /// What a tenant of this story has that nothing happened to.
+    pub async fn undisturbed(name: &str) -> &'static Found {
+        static FOUND: OnceCell<BTreeMap<String, Found>> = OnceCell::const_new();
+        let found = FOUND.get_or_init(async || {
+            let mut found = BTreeMap::new();
+            for story in all().await {
+                let seen = story.play_undisturbed().await;
+                found.insert(story.template.template.clone(), seen);
+            }
+            found
+        });
+        &found.await[name]
+    }
+
+    async fn play_undisturbed(&self) -> Found {
+        let world = World::sqlite().await;
+        world.plan.set(&world.clock, &[]);
+        let process = world.start(Faults::new()).await.expect("a process");
+        let document = request("Calm", &self.plan);
+        live(&world, &process, self, &mut false, false, &document).await.expect("an undisturbed life");
+        process.control.stop().await;
+        let scan = world.stores().scan().await;
+        assert_eq!((scan.tenants.len(), scan.orphans.len()), (1, 0), "{scan:?}");
+        let found = scan.tenants.into_values().next().expect("one");
+        assert_eq!(found.status, "active", "{found:?}");
+        let mut kinds: BTreeMap<Kind, i64> = BTreeMap::new();
+        let made = self.template.steps.values().filter_map(|step| step.kind);
+        made.clone().for_each(|kind| *kinds.entry(kind).or_default() += 1);
+        assert_eq!(found.counts["resources present"], made.count() as i64, "{found:?}");
+        for (kind, steps) in kinds {
+            for what in left_by(kind) {
+                let left: i64 =
+                    found.counts.iter().filter(|(w, _)| w.starts_with(what)).map(|(_, n)| n).sum();
+                assert_eq!(left, steps, "{what} of {kind:?}: {found:?}");
+            }
+        }
+        found
+    }
+}
+
+/// What a step of this kind leaves, once: a new kind needs a line here, a new template does not.
+fn left_by(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Database => &["pool _tenants", "pool workspaces"],
+        Kind::Identity => &["members", "credentials"],
+        Kind::Config => &["configs"],
+        Kind::Billing => &["customers", "subscriptions active", "invoices open"],
+        Kind::Mail => &["mails"],
+        Kind::Custom => &["things"],
+    }
+}

@@ -1,0 +1,241 @@
+//! Real deaths: a server that is killed without warning again and again, also while it starts, with customers at its
+//! door. Afterwards the stores are looked at with plain SQL and plain files: every operation is finished, every tenant
+//! is active with everything once or rolled back to nothing, and no step ran again that the ledger calls done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use parking_lot::Mutex;
+use rand::RngExt as _;
+use reqwest::Method;
+use rustix::process::Signal;
+use serde_json::Value;
+use tenantry_testkit::scan::Over;
+use tenantry_testkit::{report, seed};
+
+use crate::customers::Door;
+use crate::server::{On, PATIENCE, Server};
+
+/// Ways in which an onboarding can go.
+const PLANS: [&str; 4] = ["slow", "doomed", "stuck", "starter"];
+/// Customers at the same time.
+const CUSTOMERS: usize = 8;
+
+fn full() -> bool {
+    std::env::var_os("TENANTRY_TEST_FULL").is_some()
+}
+
+/// Kills while requests and steps are under way, and while the server starts and goes on with what it finds.
+async fn is_killed(on: On) {
+    let kills = if full() { 60 } else { 4 };
+    let (seed, mut random) = seed::generator("kills");
+    let Some(mut server) = Server::start_with(on, "kills").await else { return };
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/files/kills");
+    std::fs::copy(files.join("thing.sh"), server.folder().join("thing.sh")).expect("the script");
+    let mended = server.folder().join("mended");
+    std::fs::write(&mended, "").expect("a file");
+    let door = Door::of(&server);
+    let mut undisturbed = BTreeMap::new();
+    for plan in PLANS {
+        let operation = door.rests(&door.sign_up(&format!("Calm {plan}"), plan).await).await;
+        undisturbed.insert(operation["tenant_id"].as_str().expect("an id").to_owned(), plan);
+    }
+    std::fs::remove_file(&mended).expect("it was there");
+
+    let (next, closing) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let stuck = Mutex::new(Vec::new());
+    let customer = async || {
+        while !closing.load(Ordering::SeqCst) {
+            let number = next.fetch_add(1, Ordering::SeqCst);
+            let plan = PLANS[number % PLANS.len()];
+            let id = door.sign_up(&format!("Customer {number}"), plan).await;
+            if door.rests(&id).await["done"] != true {
+                stuck.lock().push(id);
+            }
+        }
+    };
+    let (server, starting) = {
+        let (door, closing) = (&door, &closing);
+        let killer = async move {
+            let mut starting = 0;
+            // How long a start takes here, so that deaths fall into all of it.
+            let mut start = Duration::from_millis(500);
+            for n in 0..kills {
+                server.kill_and_spawn();
+                let spawned = Instant::now();
+                if n + 1 < kills && random.random_ratio(1, 3) {
+                    starting += 1;
+                    tokio::time::sleep(start.mul_f64(random.random_range(0.0..1.2))).await;
+                } else {
+                    server.ready().await;
+                    start = spawned.elapsed();
+                    door.moved(&server);
+                    tokio::time::sleep(Duration::from_millis(random.random_range(0..600))).await;
+                }
+            }
+            closing.store(true, Ordering::SeqCst);
+            (server, starting)
+        };
+        tokio::join!(killer, join_all((0..CUSTOMERS).map(|_| customer()))).0
+    };
+    let mut server = server;
+    // Somebody mends what was broken, and retries or gives up what asks for a person.
+    std::fs::write(&mended, "").expect("a file");
+    for (n, id) in stuck.lock().iter().enumerate() {
+        let verb = if n % 2 == 0 { "retry" } else { "cancel" };
+        door.ask(Method::POST, &format!("/v1/operations/{id}/{verb}"), None, None).await;
+    }
+    finish(&server, &door).await;
+    server.signal(Signal::TERM);
+    assert!(server.wait().success(), "{}", server.log());
+
+    let told = format!("TENANTRY_TEST_SEED={seed}, {on:?}");
+    let stores = server.stores();
+    let scan = stores.scan().await;
+    let mut faults = scan.orphans.clone();
+    let calm: BTreeMap<_, _> =
+        undisturbed.iter().map(|(id, plan)| (*plan, scan.tenants[id].clone())).collect();
+    assert_eq!(calm["slow"].counts.get("things"), Some(&3), "{calm:?}");
+    assert!(PLANS.iter().all(|plan| (calm[plan].status == "active") == (*plan != "doomed")), "{calm:?}");
+    let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
+    for (id, found) in &scan.tenants {
+        *ends.entry(&found.status).or_default() += 1;
+        let wrong = found.faults(&calm[found.template.as_str()]);
+        faults.extend(wrong.into_iter().map(|wrong| format!("tenant {id}: {wrong}")));
+    }
+    let log = std::fs::read_to_string(server.folder().join("things.log")).expect("the commands' log");
+    let over = stores.over("exec").await;
+    faults.extend(ran_again(&over, &log));
+    assert!(faults.is_empty(), "{told}:\n{}\n{}", faults.join("\n"), server.log());
+    assert_eq!(scan.tenants.len(), next.into_inner() + PLANS.len(), "{told}: each once");
+    report::add(&format!(
+        "kills on {on:?}: {kills} by SIGKILL, {starting} of them while it started; {ends:?} tenants, {} steps by commands, seed {seed}",
+        over.len()
+    ));
+}
+
+/// Waits until no operation is unfinished. What asks for a person after all, somebody retries.
+async fn finish(server: &Server, door: &Door) {
+    let started = Instant::now();
+    while server.stores().unfinished().await > 0 {
+        let open = door.ask(Method::GET, "/v1/operations?state=needs_attention&limit=100", None, None).await;
+        for operation in open["data"].as_array().expect("a list") {
+            let path = format!("/v1/operations/{}/retry", operation["id"].as_str().expect("an id"));
+            // It may have gone on by itself since.
+            let _ = server.post(&path, &Value::Null).await;
+        }
+        assert!(started.elapsed() < PATIENCE * 2, "something is never finished: {open:#}\n{}", server.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What the commands wrote down that the ledger says cannot be: a beginning after the end of its step, a step that is
+/// done and never was at its end, one process of a resource that goes on after the next has begun.
+fn ran_again(over: &[Over], log: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut ended = BTreeSet::new();
+    let mut latest: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut left: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for line in log.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [at, process, what, verb, resource] = words[..] else { panic!("a broken line: {line}") };
+        let at: i64 = at.parse::<i64>().expect("a time") / 1000;
+        if what == "begin"
+            && let Some(before) = latest.insert(resource, process)
+        {
+            left.insert((resource, before));
+        }
+        if left.contains(&(resource, process)) {
+            faults.push(format!("survived its server: {line}"));
+        }
+        for step in over.iter().filter(|step| step.resource == resource) {
+            let same = step.state == "undone" || verb == "ensure";
+            if what == "begin" && same && at > step.at {
+                faults.push(format!("{} at {}, and then: {line}", step.state, step.at));
+            }
+            if what == "end" && at <= step.at {
+                ended.insert((resource.to_owned(), verb));
+            }
+        }
+    }
+    for step in over {
+        let verb = if step.state == "done" { "ensure" } else { "remove" };
+        if !ended.contains(&(step.resource.clone(), verb)) {
+            faults.push(format!("{step:?}, and no command says so"));
+        }
+    }
+    faults
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_or_doubled_on_sqlite() {
+    is_killed(On::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_or_doubled_on_postgres() {
+    is_killed(On::Postgres).await;
+}
+
+/// Many customers at once, and a server that is killed again and again: each is made, and made once.
+async fn a_storm(on: On) {
+    let (count, kills, at_once) = if full() { (3000, 5, 64) } else { (200, 2, 64) };
+    let (seed, mut random) = seed::generator("storm");
+    let Some(mut server) = Server::start(on).await else { return };
+    let door = Door::of(&server);
+    let (next, answered) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let operations = Mutex::new(Vec::new());
+    let customer = async || {
+        loop {
+            let number = next.fetch_add(1, Ordering::SeqCst);
+            if number >= count {
+                return;
+            }
+            let id = door.sign_up(&format!("Customer {number}"), "starter").await;
+            operations.lock().push(id);
+            answered.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let mut deaths: Vec<usize> = (0..kills).map(|_| random.random_range(1..count * 9 / 10)).collect();
+    deaths.sort_unstable();
+    let killer = async {
+        for death in &deaths {
+            while answered.load(Ordering::SeqCst) < *death {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            server.kill_and_spawn();
+            server.ready().await;
+            door.moved(&server);
+        }
+    };
+    tokio::join!(join_all((0..at_once).map(|_| customer())), killer);
+    for id in operations.into_inner() {
+        assert_eq!(door.rests(&id).await["state"], "succeeded");
+    }
+    let tenants = server.tenants().await;
+    let names: BTreeSet<&str> = tenants.iter().map(|tenant| tenant["name"].as_str().unwrap()).collect();
+    assert_eq!((tenants.len(), names.len()), (count, count));
+    assert!(tenants.iter().all(|tenant| tenant["status"] == "active"));
+    // Each is like the first one, whichever that is.
+    finish(&server, &door).await;
+    let scan = server.stores().scan().await;
+    let first = scan.tenants.values().next().expect("one").clone();
+    let wrong: Vec<_> = scan.tenants.values().flat_map(|found| found.faults(&first)).collect();
+    assert!(scan.orphans.is_empty() && wrong.is_empty(), "{wrong:?} {:?}", scan.orphans);
+    report::add(&format!(
+        "storm on {on:?}: {count} tenants with {at_once} requests in flight, each once, over kills after {deaths:?} answers, seed {seed}"
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_makes_each_tenant_once_on_sqlite() {
+    a_storm(On::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_makes_each_tenant_once_on_postgres() {
+    a_storm(On::Postgres).await;
+}

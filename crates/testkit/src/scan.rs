@@ -1,0 +1,232 @@
+//! Looks for what should not be there, in the stores themselves and without the product's code: plain SQL on registry
+//! and pool, plain files. Which tables have rows of tenants it asks the databases, so that it knows new ones as well.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use sea_orm::prelude::ChronoDateTimeUtc;
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, QueryResult, Statement, TryGetable};
+
+/// Where everything lies that tenants can have.
+#[derive(Clone, Debug)]
+pub struct Stores {
+    /// URL of the registry.
+    pub registry: String,
+    /// The file of the pool, if one was made.
+    pub pool: PathBuf,
+    /// Folders in which each file is a resource's, named by its id, with what they are called.
+    pub folders: Vec<(&'static str, PathBuf)>,
+}
+
+/// What stands in the stores about one tenant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Name of its template.
+    pub template: String,
+    /// Word of `TenantStatus`.
+    pub status: String,
+    /// How much there is of what: rows by table and state, files by folder.
+    pub counts: BTreeMap<String, i64>,
+    /// Errors of steps: for people who read a failed test.
+    pub errors: Vec<String>,
+}
+
+/// Everything that was found.
+#[derive(Clone, Debug, Default)]
+pub struct Scan {
+    /// By id.
+    pub tenants: BTreeMap<String, Found>,
+    /// What belongs to nobody.
+    pub orphans: Vec<String>,
+}
+
+/// A step that is over.
+#[derive(Clone, Debug)]
+pub struct Over {
+    /// The resource that it makes.
+    pub resource: String,
+    /// `done` or `undone`.
+    pub state: String,
+    /// When, in microseconds since 1970.
+    pub at: i64,
+}
+
+/// Histories: they tell what happened, so they differ with what happened.
+const HISTORIES: [&str; 4] = ["audit", "events operation.", "idempotency_keys", "sign_in_codes"];
+/// What a tenant may leave that was rolled back: histories, and papers that are kept by law.
+const LEFT: [&str; 10] = [
+    "audit",
+    "events operation.",
+    "events tenant.created",
+    "events tenant.provisioning_failed",
+    "idempotency_keys",
+    // A detached step that had succeeded before its parent was rolled back stays as history; those that are not
+    // finished are found by their steps.
+    "operations ",
+    "resources absent",
+    "customers",
+    "subscriptions cancelled",
+    "invoices void",
+];
+/// Steps that are not as their finished operation says.
+const AT_ODDS: &str = "SELECT o.tenant_id, count(*) FROM steps s JOIN operations o ON o.id = s.operation_id
+    WHERE o.state = 'succeeded' AND s.state NOT IN ('done', 'skipped')
+       OR o.state IN ('rolled_back', 'cancelled') AND s.state NOT IN ('undone', 'skipped')
+       OR o.state NOT IN ('succeeded', 'rolled_back', 'cancelled') GROUP BY 1";
+const ERRORS: &str = "SELECT o.tenant_id, s.key, s.state, CAST(s.error AS text) FROM steps s
+    JOIN operations o ON o.id = s.operation_id WHERE s.error IS NOT NULL";
+
+impl Stores {
+    /// Looks at everything.
+    pub async fn scan(&self) -> Scan {
+        let registry = Database::connect(&self.registry).await.expect("the registry");
+        let mut scan = Scan::default();
+        for row in rows(&registry, "SELECT id, template, status FROM tenants").await {
+            let found = Found { template: get(&row, 1), status: get(&row, 2), ..Found::default() };
+            scan.tenants.insert(get(&row, 0), found);
+        }
+        count_tables(&registry, "", &mut scan).await;
+        for row in rows(&registry, AT_ODDS).await {
+            scan.add(&get::<String>(&row, 0), "steps at odds".to_owned(), get(&row, 1));
+        }
+        for row in rows(&registry, ERRORS).await {
+            let [tenant, key, state, error]: [String; 4] = [0, 1, 2, 3].map(|i| get(&row, i));
+            if let Some(tenant) = scan.tenants.get_mut(&tenant) {
+                tenant.errors.push(format!("{key} ({state}): {error}"));
+            }
+        }
+        let resources = rows(&registry, "SELECT id, tenant_id FROM resources").await;
+        let owners: BTreeMap<String, String> = resources
+            .iter()
+            .map(|row| (get::<String>(row, 0).trim_start_matches("res_").to_owned(), get(row, 1)))
+            .collect();
+        registry.close().await.expect("closes");
+        if self.pool.exists() {
+            let pool =
+                Database::connect(format!("sqlite://{}", self.pool.display())).await.expect("the pool");
+            count_tables(&pool, "pool ", &mut scan).await;
+            pool.close().await.expect("closes");
+        }
+        for (what, folder) in &self.folders {
+            for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let name = file.file_name().to_string_lossy().into_owned();
+                let half = if name.starts_with('.') { ", half done" } else { "" };
+                let resource = name.trim_start_matches('.').trim_start_matches("res_");
+                let resource = resource.split('.').next().unwrap_or_default();
+                match owners.get(resource) {
+                    Some(owner) => scan.add(owner, format!("{what}{half}"), 1),
+                    None => scan.orphans.push(format!("{what}: {name} is nobody's")),
+                }
+            }
+        }
+        scan
+    }
+}
+
+impl Stores {
+    /// Operations that are not finished.
+    pub async fn unfinished(&self) -> i64 {
+        let registry = Database::connect(&self.registry).await.expect("the registry");
+        let question =
+            "SELECT count(*) FROM operations WHERE state NOT IN ('succeeded', 'rolled_back', 'cancelled')";
+        let count = get(&rows(&registry, question).await[0], 0);
+        registry.close().await.expect("closes");
+        count
+    }
+
+    /// Steps of this provider that the ledger calls done or undone; a detached one counts where it is done, in the child.
+    pub async fn over(&self, provider: &str) -> Vec<Over> {
+        let registry = Database::connect(&self.registry).await.expect("the registry");
+        let question = format!(
+            "SELECT CAST(input AS text), state, finished_at FROM steps
+             WHERE provider = '{provider}' AND started_at IS NOT NULL
+               AND (state = 'undone' OR state = 'done' AND child_id IS NULL)"
+        );
+        let over = rows(&registry, &question).await.into_iter().map(|row| {
+            let input: serde_json::Value = serde_json::from_str(&get::<String>(&row, 0)).expect("JSON");
+            let at: ChronoDateTimeUtc = get(&row, 2);
+            let resource = input["resource"].as_str().expect("a resource").to_owned();
+            Over { resource, state: get(&row, 1), at: at.timestamp_micros() }
+        });
+        let over = over.collect();
+        registry.close().await.expect("closes");
+        over
+    }
+}
+
+impl Scan {
+    fn add(&mut self, tenant: &str, what: String, count: i64) {
+        match self.tenants.get_mut(tenant) {
+            Some(found) => *found.counts.entry(what).or_default() += count,
+            // The canary is the one tenant that nobody is.
+            None if tenant.starts_with("ten_00000000") => {}
+            None => self.orphans.push(format!("{what}: {count} of {tenant}, which is no tenant")),
+        }
+    }
+}
+
+impl Found {
+    /// What is wrong with a tenant once everything is finished: it is to be active, with the same as `undisturbed`,
+    /// which nothing happened to, or pending with nothing at all.
+    pub fn faults(&self, undisturbed: &Self) -> Vec<String> {
+        let is = |what: &str, list: &[&str]| list.iter().any(|word| what.starts_with(word));
+        let whats = self.counts.keys().chain(undisturbed.counts.keys());
+        let whats: std::collections::BTreeSet<&str> = whats.map(String::as_str).collect();
+        let count = |found: &Self, what: &str| found.counts.get(what).copied().unwrap_or(0);
+        let wanted = |what: &str| match self.status.as_str() {
+            "active" if is(what, &HISTORIES) => None,
+            "active" => Some(count(undisturbed, what)),
+            "pending" if what == "events tenant.provisioning_failed" => Some(1),
+            "pending" if is(what, &LEFT) => None,
+            "pending" => Some(0),
+            other => panic!("there is no end in which a tenant is {other}: {:?}", self.errors),
+        };
+        let wrong = whats.into_iter().filter_map(|what| {
+            let (is, wanted) = (count(self, what), wanted(what)?);
+            let errors = &self.errors;
+            (is != wanted)
+                .then(|| format!("{} with {is} {what} instead of {wanted}; {errors:?}", self.status))
+        });
+        wrong.collect()
+    }
+}
+
+/// Counts the rows of every table that has a tenant's, by their state or type.
+async fn count_tables(database: &DatabaseConnection, prefix: &str, scan: &mut Scan) {
+    let columns = match database.get_database_backend() {
+        DbBackend::Postgres => {
+            "SELECT table_name::text, column_name::text FROM information_schema.columns
+             WHERE table_schema = current_schema() ORDER BY 1"
+        }
+        _ => {
+            "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c
+             WHERE t.type = 'table' ORDER BY 1"
+        }
+    };
+    let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in rows(database, columns).await {
+        tables.entry(get(&row, 0)).or_default().push(get(&row, 1));
+    }
+    for (table, columns) in tables.iter().filter(|(_, columns)| columns.iter().any(|c| c == "tenant_id")) {
+        let state = columns.iter().find(|c| ["state", "type"].contains(&c.as_str()));
+        let state = state.map_or("''".to_owned(), |column| format!("\"{column}\""));
+        let question = format!(
+            "SELECT tenant_id, {state}, count(*) FROM \"{table}\" WHERE tenant_id IS NOT NULL GROUP BY 1, 2"
+        );
+        for row in rows(database, &question).await {
+            let what = format!("{prefix}{table} {}", get::<String>(&row, 1));
+            scan.add(&get::<String>(&row, 0), what.trim_end().to_owned(), get(&row, 2));
+        }
+    }
+}
+
+/// The answer to a question in SQL.
+pub async fn rows(database: &DatabaseConnection, question: &str) -> Vec<QueryResult> {
+    let statement = Statement::from_string(database.get_database_backend(), question);
+    database.query_all_raw(statement).await.expect("an answer")
+}
+
+/// A column of a row.
+pub fn get<T: TryGetable>(row: &QueryResult, column: usize) -> T {
+    row.try_get_by_index(column).expect("a column")
+}
