@@ -47,10 +47,10 @@ on_both_stores! {
 async fn an_invitation_waits_until_the_tenant_is_active(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
-    let created = control.create_tenant(&caller, &request("Acme"), None).await.unwrap();
+    let created = control.create_tenant(&caller, &request("Acme", "starter"), None).await.unwrap();
     control.wait(&caller, created.operation.id, Duration::from_secs(60)).await.unwrap();
     let token = control.claim_credentials(&caller, created.operation.id).await.unwrap().remove(0).value;
-    let store = StoreConfig { url: world.registry_url().to_owned(), readers: 1 };
+    let store = StoreConfig { url: world.registry_url(), readers: 1 };
     let store = Store::open(&store).await.unwrap();
     let tenant = created.tenant.id;
     for status in ["pending", "provisioning", "suspended", "deprovisioned", "active"] {
@@ -75,7 +75,7 @@ async fn an_invitation_waits_until_the_tenant_is_active(world: World) {
 async fn an_invitation_ends_with_its_time(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
-    let created = control.create_tenant(&caller, &request("Acme"), None).await.unwrap();
+    let created = control.create_tenant(&caller, &request("Acme", "starter"), None).await.unwrap();
     control.wait(&caller, created.operation.id, Duration::from_secs(60)).await.unwrap();
     let token = control.claim_credentials(&caller, created.operation.id).await.unwrap().remove(0).value;
     let week = world.clock.now() + Duration::from_secs(7 * 86_400);
