@@ -11,7 +11,7 @@ use tenantry_providers::Sealer;
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
-use crate::idempotency::{IdempotencyKey, Once};
+use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::planner::{self, Subject};
 use crate::record::{Deed, Fact, audit, event};
 use crate::request::CreateTenant;
@@ -159,9 +159,27 @@ impl Control {
     }
 
     /// Begins to make a tenant again whose onboarding was rolled back.
-    pub async fn provision_again(&self, caller: &Caller, id_or_slug: &str) -> Result<OperationView> {
-        caller.require(Permission::CreateTenant)?;
+    pub async fn provision_again(
+        &self,
+        caller: &Caller,
+        id_or_slug: &str,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<OperationView>> {
+        caller.require(Permission::WriteTenants)?;
         let row = self.tenant_row(caller, id_or_slug).await?;
+        let once = key.map(|key| Once::new(caller, &key, &format!("provision {}", row.id), &Value::Null));
+        match self.once(once.as_ref(), self.try_provision(caller, row, once.as_ref())).await? {
+            Outcome::Now(value) => Ok(Answered { value, replayed: false }),
+            Outcome::Before(answer) => self.answered_before(&answer).await,
+        }
+    }
+
+    async fn try_provision(
+        &self,
+        caller: &Caller,
+        row: entity::tenant::Model,
+        once: Option<&Once>,
+    ) -> Result<OperationView> {
         let tenant = id_of(&row)?;
         let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
         let provisioning =
@@ -178,7 +196,7 @@ impl Control {
         (prepared.region, prepared.locale) = (row.region.clone(), row.locale.clone());
         let generation = 1 + self.shared.store.operation_count(&row.id).await.map_err(Error::unavailable)?;
         let now = self.now();
-        let run = self.onboarding(tenant, &prepared, generation, now)?;
+        let run = self.onboarding(caller, tenant, &prepared, generation, now)?;
         let id = tenant.to_string();
         let deed = Deed {
             actor: &caller.principal,
@@ -193,7 +211,10 @@ impl Control {
             columns! { "status": status },
             columns! { "status": provisioning, "template_version": prepared.template.version },
         );
-        match self.shared.executor.submit(run, vec![again, audit(deed, now)]).await {
+        let answer = json!({ "operation_id": run.operation.id });
+        let mut effects = vec![again, audit(deed, now)];
+        effects.extend(once.map(|once| once.guard(&answer, Some(tenant), now)));
+        match self.shared.executor.submit(run, effects).await {
             Ok(run) => self.operation_view(&run).await,
             Err(CommitError::Conflict { .. } | CommitError::Stale) => Err(Error::conflict(
                 "tenant_busy",
@@ -240,7 +261,7 @@ impl Control {
         once: Option<&Once>,
     ) -> Result<(Run, entity::tenant::Model, Vec<Write>)> {
         let now = self.now();
-        let run = self.onboarding(tenant, prepared, 1, now)?;
+        let run = self.onboarding(caller, tenant, prepared, 1, now)?;
         let request = serde_json::to_string(&prepared.request).map_err(Error::internal)?;
         let provisioning = next(TenantStatus::Pending, Event::Provision).map_err(Error::internal)?;
         let row = entity::tenant::Model {
@@ -291,6 +312,7 @@ impl Control {
     /// The operation, not yet in the ledger.
     fn onboarding(
         &self,
+        caller: &Caller,
         tenant: TenantId,
         prepared: &Prepared<'_>,
         generation: i64,
@@ -310,6 +332,7 @@ impl Control {
             locale: prepared.locale.clone(),
             generation,
             sealed: self.shared.keyring.seal(tenant, &personal).map_err(Error::unavailable)?,
+            begun_by: caller.principal.clone(),
         };
         let subject = Subject { tenant, slug: prepared.slug.as_str(), region: &prepared.region, generation };
         let steps = planner::onboard(

@@ -44,6 +44,9 @@ pub struct OperationInput {
     pub generation: i64,
     /// `Personal`, sealed under the tenant's key.
     pub sealed: String,
+    /// Who began it, or the operation that it was detached from: a principal's id.
+    #[serde(default)]
+    pub begun_by: String,
 }
 
 /// What may identify people; stands in the ledger only sealed.

@@ -1,6 +1,8 @@
 //! Reads of API keys and answered idempotency keys; the one-time hand-out of credentials.
 
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _};
+use std::collections::BTreeSet;
+
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
 use tenantry_model::{Timestamp, Write, columns};
 
 use super::entity::{api_key, credential, idempotency_key};
@@ -42,6 +44,22 @@ impl Store {
     ) -> Result<Option<idempotency_key::Model>, ReadError> {
         let key = (principal.to_owned(), key_hash.to_owned());
         Ok(idempotency_key::Entity::find_by_id(key).one(self.reads()).await?)
+    }
+
+    /// Those of these operations whose credentials wait to be handed out. At most one query.
+    pub async fn credentials_waiting(&self, operations: &[String]) -> Result<BTreeSet<String>, ReadError> {
+        if operations.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let waiting: Vec<String> = credential::Entity::find()
+            .select_only()
+            .column(credential::Column::OperationId)
+            .filter(credential::Column::OperationId.is_in(operations))
+            .filter(credential::Column::Sealed.is_not_null())
+            .into_tuple()
+            .all(self.reads())
+            .await?;
+        Ok(waiting.into_iter().collect())
     }
 
     /// Hands an operation's credentials out, by name and still sealed, once: of several callers one gets them, the

@@ -1,6 +1,7 @@
 //! Tests of the binary as its users meet it: over HTTP, on the command line, by signals. Each server is a process of
 //! its own on a free port; what concerns the registry runs on both stores.
 
+mod asked_again;
 mod authority;
 mod bad_input;
 mod cli;
@@ -13,5 +14,6 @@ mod kills;
 mod operations;
 mod process;
 mod server;
+mod sign_in;
 mod streams;
 mod tenants;

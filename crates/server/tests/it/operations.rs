@@ -108,6 +108,16 @@ on_both! {
         let secret = claimed["credentials"][0]["value"].as_str().unwrap().to_owned();
         assert!(secret.len() >= 20, "{claimed}");
         server.post(&path, &json!({})).await.problem(410, "credentials_gone");
+        let list = server.get("/v1/operations").await.expect(200).body;
+        let kept = server.get(&format!("/v1/operations/{}", operation["id"].as_str().unwrap())).await.body;
+        let listed = list["data"].as_array().unwrap().iter().find(|o| o["id"] == operation["id"]).unwrap();
+        for view in [&kept, listed] {
+            assert_eq!(view["response"]["credentials_waiting"], false, "they were taken");
+        }
+        let other = server.onboard("Other").await;
+        let list = server.get("/v1/operations").await.expect(200).body;
+        let waiting = list["data"].as_array().unwrap().iter().filter(|o| o["response"]["credentials_waiting"] == true);
+        assert_eq!(waiting.map(|o| &o["id"]).collect::<Vec<_>>(), [&other["id"]], "each has its own");
         // Neither the operation, nor an event, nor the log has it.
         let operation = server.get(&format!("/v1/operations/{}", operation["id"].as_str().unwrap())).await;
         let events = server.get("/v1/events").await;
