@@ -101,7 +101,7 @@ impl Columns {
 
     /// Gives these columns their values.
     pub fn extend(&mut self, others: Self) {
-        others.0.into_iter().for_each(|(name, datum)| self.put(name, datum));
+        others.into_iter().for_each(|(name, datum)| self.put(name, datum));
     }
 
     /// A column's value.
@@ -112,11 +112,6 @@ impl Columns {
     /// Every column, in the order given.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Datum)> {
         self.0.iter().map(|(name, datum)| (*name, datum))
-    }
-
-    /// The columns by value.
-    pub fn into_iter(self) -> impl Iterator<Item = (&'static str, Datum)> {
-        self.0.into_iter()
     }
 
     /// How many there are.
@@ -132,6 +127,15 @@ impl Columns {
     /// The same as a JSON object.
     pub fn to_json(&self) -> Map<String, Value> {
         self.iter().map(|(name, datum)| (name.to_owned(), datum.to_json())).collect()
+    }
+}
+
+impl IntoIterator for Columns {
+    type Item = (&'static str, Datum);
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 

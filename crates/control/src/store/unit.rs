@@ -185,7 +185,7 @@ impl Cells {
     fn add(&mut self, row: Columns) -> Result<u32, Rejected> {
         let mut set = 0;
         let mut found = Vec::with_capacity(row.len());
-        for (name, datum) in row.into_iter() {
+        for (name, datum) in row {
             let invalid = |message| Rejected::Invalid { table: self.table.name, message };
             let i = self.table.column(name).ok_or_else(|| invalid(format!("no column {name}")))?;
             let cell = cell(&self.table.columns[i], datum)
