@@ -19,7 +19,8 @@ pub enum Scope {
     Operator,
     /// Reads everything but secrets.
     Viewer,
-    /// Creates tenants and follows their operations: for the product's sign-up page.
+    /// Creates tenants, follows the operations that it began itself and takes their secrets, and sees nothing of anybody
+    /// else: for the product's sign-up page.
     Signup,
     /// The data plane's checks.
     Guard,
@@ -37,7 +38,9 @@ pub enum Permission {
     ReadTenants,
     /// Change a tenant.
     WriteTenants,
-    /// Read operations.
+    /// List the operations of all tenants.
+    ListOperations,
+    /// Read an operation.
     ReadOperations,
     /// Signal an operation.
     SignalOperations,
@@ -77,14 +80,22 @@ impl Scope {
             Self::Operator => !matches!(permission, P::ManageKeys),
             Self::Viewer => matches!(
                 permission,
-                P::ReadTenants | P::ReadOperations | P::ReadCatalogue | P::ReadEvents | P::ReadAudit
+                P::ReadTenants
+                    | P::ListOperations
+                    | P::ReadOperations
+                    | P::ReadCatalogue
+                    | P::ReadEvents
+                    | P::ReadAudit
             ),
             Self::Signup => matches!(
                 permission,
                 P::CreateTenant | P::ReadOperations | P::ClaimCredentials | P::ReadCatalogue
             ),
             Self::Guard => false,
-            Self::Tenant => matches!(permission, P::ReadTenants | P::ReadOperations | P::ReadCatalogue),
+            Self::Tenant => matches!(
+                permission,
+                P::ReadTenants | P::ListOperations | P::ReadOperations | P::ReadCatalogue
+            ),
         }
     }
 }
@@ -117,6 +128,16 @@ impl Caller {
             _ => Ok(()),
         }
     }
+
+    /// Fails for an operation that the caller may not see, in the same words as for one that is not there. `begun_by`
+    /// is who began it: what a caller may do for signing up alone, they may do to what they began themselves.
+    pub fn may_see_operation(&self, permission: Permission, tenant: TenantId, begun_by: &str) -> Result<()> {
+        let everybodys = self.scopes.iter().any(|scope| *scope != Scope::Signup && scope.allows(permission));
+        match self.may_see(tenant) {
+            Ok(()) if everybodys || begun_by == self.principal => Ok(()),
+            _ => Err(Error::not_found("operation")),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +156,29 @@ mod tests {
         assert!(caller(Scope::Operator).require(Permission::ManageKeys).is_err());
         assert!(caller(Scope::Signup).require(Permission::ReadTenants).is_err());
         assert!(caller(Scope::Guard).require(Permission::ReadCatalogue).is_err());
+    }
+
+    #[test]
+    fn a_signup_key_sees_what_it_began() {
+        let caller = |scopes: &[Scope]| Caller {
+            principal: "key_own".into(),
+            scopes: scopes.iter().copied().collect(),
+            tenant: None,
+        };
+        let tenant = TenantId::new();
+        let sees = |scopes: &[Scope], permission, by| {
+            caller(scopes).may_see_operation(permission, tenant, by).is_ok()
+        };
+        let (read, claim) = (Permission::ReadOperations, Permission::ClaimCredentials);
+        for permission in [read, claim] {
+            assert!(sees(&[Scope::Signup], permission, "key_own"));
+            assert!(!sees(&[Scope::Signup], permission, "key_other"));
+            assert!(!sees(&[Scope::Signup], permission, ""));
+        }
+        // A scope beside it gives what it gives, and no more.
+        assert!(sees(&[Scope::Signup, Scope::Viewer], read, "key_other"));
+        assert!(!sees(&[Scope::Signup, Scope::Viewer], claim, "key_other"));
+        assert!(caller(&[Scope::Signup]).require(Permission::ListOperations).is_err());
     }
 
     #[test]

@@ -96,6 +96,9 @@ pub(crate) struct Shared {
     pub clock: Arc<dyn Clock>,
 }
 
+/// How long the registry may take to count as ready.
+const READY_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// The shipped catalogue.
 const CATALOGUE: &str = include_str!("../../../templates/plans.yaml");
 
@@ -109,6 +112,13 @@ impl Control {
         let keyring =
             Arc::new(Keyring::open(&config.keyring_url, parts.master).await.map_err(Error::unavailable)?);
         let store = Store::open(&config.store).await.map_err(Error::unavailable)?;
+        if !store.belongs_to(&keyring.fingerprint()).await.map_err(Error::unavailable)? {
+            return Err(Error::conflict(
+                "keyring_mismatch",
+                "this registry was made with another keyring, without which nobody can read it; \
+                 put the keyring back from its backup",
+            ));
+        }
         let rows: Arc<dyn Rows> = Arc::new(store.clone());
         let steps = Arc::new(ProviderSteps::new(parts.providers.clone(), keyring.clone(), rows));
         let sealing = Sealing::start(store.clone(), &keyring).await.map_err(Error::unavailable)?;
@@ -160,7 +170,11 @@ impl Control {
 
     /// Whether requests can be served: the registry answers.
     pub async fn ready(&self) -> Result<()> {
-        self.shared.store.ping().await.map_err(Error::unavailable)
+        // Whoever asks wants to know whether it answers now, not in the end.
+        match tokio::time::timeout(READY_PATIENCE, self.shared.store.ping()).await {
+            Ok(answered) => answered.map_err(Error::unavailable),
+            Err(_) => Err(Error::unavailable("no answer in time")),
+        }
     }
 
     /// The plans on offer.

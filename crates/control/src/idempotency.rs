@@ -1,8 +1,8 @@
 //! Idempotency keys: the same key and request give the same thing, once, however often and however much at the same
 //! time they come. The key's row is a guard of the unit of work that makes the thing.
 
-use serde_json::{Value, json};
-use tenantry_model::{TenantId, Timestamp, Write};
+use serde_json::Value;
+use tenantry_model::{TenantId, Timestamp, Write, columns};
 
 use crate::access::Caller;
 use crate::control::Control;
@@ -15,17 +15,29 @@ pub struct IdempotencyKey(String);
 
 impl IdempotencyKey {
     /// Reads the header's value, quoted or bare: 1 to 255 printable ASCII characters.
-    pub fn parse(header: &str) -> Result<Self> {
-        let bare = header.strip_prefix('"').and_then(|h| h.strip_suffix('"')).unwrap_or(header);
-        if bare.is_empty() || bare.len() > 255 || !bare.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-            let message = "must have 1 to 255 printable ASCII characters";
-            return Err(Error::invalid(
-                "idempotency_key_invalid",
-                vec![FieldError::new("Idempotency-Key", message)],
-            ));
+    pub fn parse(header: impl AsRef<[u8]>) -> Result<Self> {
+        let header = header.as_ref();
+        let bare = header.strip_prefix(b"\"").and_then(|h| h.strip_suffix(b"\"")).unwrap_or(header);
+        let printable = bare.iter().all(|b| (0x20..0x7f).contains(b));
+        match std::str::from_utf8(bare) {
+            Ok(text) if printable && (1..=255).contains(&text.len()) => Ok(Self(text.to_owned())),
+            _ => Err(Self::refused("must have 1 to 255 printable ASCII characters")),
         }
-        Ok(Self(bare.to_owned()))
     }
+
+    /// The refusal of what is no key.
+    pub fn refused(why: &str) -> Error {
+        Error::invalid("idempotency_key_invalid", vec![FieldError::new("Idempotency-Key", why)])
+    }
+}
+
+/// What a use case gives that was asked for under a key.
+#[derive(Clone, Debug)]
+pub struct Answered<T> {
+    /// What it gives; of something that was made before, as it is now.
+    pub value: T,
+    /// Whether the same key had it done before.
+    pub replayed: bool,
 }
 
 /// A key together with what it was sent for.
@@ -51,15 +63,44 @@ impl Once {
     pub fn guard(&self, answer: &Value, tenant: Option<TenantId>, now: Timestamp) -> Write {
         Write::insert_unique(
             "idempotency_keys",
-            json!({
-                "principal": self.principal, "key_hash": self.key_hash, "body_hash": self.body_hash, "status": 0,
-                "answer": answer, "location": null, "tenant_id": tenant, "created_at": now,
-            }),
+            columns! {
+            "principal": self.principal, "key_hash": self.key_hash, "body_hash": self.body_hash,
+            "answer": answer, "tenant_id": tenant, "created_at": now },
         )
     }
 }
 
+/// What came of a request that may have been sent before.
+pub(crate) enum Outcome<T> {
+    /// It was done now.
+    Now(T),
+    /// It was done before; this is what stands beside the key.
+    Before(Value),
+}
+
 impl Control {
+    /// Does the work unless the same key has done it before. The work commits `Once::guard` with what it makes, so of
+    /// several at the same time one succeeds; the others fail, by the guard or by what the one has changed, and find its
+    /// answer here. So does one whose commit was not answered for.
+    pub(crate) async fn once<T>(
+        &self,
+        once: Option<&Once>,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<Outcome<T>> {
+        let Some(once) = once else { return work.await.map(Outcome::Now) };
+        if let Some(answer) = self.made_before(once).await? {
+            return Ok(Outcome::Before(answer));
+        }
+        match work.await {
+            Ok(made) => Ok(Outcome::Now(made)),
+            Err(why) => match self.made_before(once).await {
+                Ok(Some(answer)) => Ok(Outcome::Before(answer)),
+                Err(reused) if reused.kind == ErrorKind::KeyReused => Err(reused),
+                _ => Err(why),
+            },
+        }
+    }
+
     /// What the same key made before; fails if it was sent with another request.
     pub(crate) async fn made_before(&self, once: &Once) -> Result<Option<Value>> {
         let found = self

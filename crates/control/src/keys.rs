@@ -3,11 +3,12 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tenantry_model::id::KeyId;
-use tenantry_model::{TenantId, Timestamp, Write};
+use tenantry_model::{TenantId, Timestamp, Write, columns};
 
 use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::page::PageQuery;
 use crate::record::{Deed, audit};
 use crate::secret::{fingerprint, generate};
@@ -37,9 +38,27 @@ pub struct CreateKey {
 }
 
 impl Control {
-    /// Makes a key.
-    pub async fn create_key(&self, caller: &Caller, document: &Value) -> Result<NewKeyView> {
+    /// Makes a key. Sent again under the same idempotency key, it gives that API key without its secret.
+    pub async fn create_key(
+        &self,
+        caller: &Caller,
+        document: &Value,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<NewKeyView>> {
         caller.require(Permission::ManageKeys)?;
+        let once = key.map(|key| Once::new(caller, &key, "create_key", document));
+        match self.once(once.as_ref(), self.make_key(caller, document, once.as_ref())).await? {
+            Outcome::Now(value) => Ok(Answered { value, replayed: false }),
+            Outcome::Before(answer) => {
+                let row =
+                    self.key_row(answer.get("key_id").and_then(Value::as_str).unwrap_or_default()).await?;
+                let value = NewKeyView { key: row.try_into()?, secret: None };
+                Ok(Answered { value, replayed: true })
+            }
+        }
+    }
+
+    async fn make_key(&self, caller: &Caller, document: &Value, once: Option<&Once>) -> Result<NewKeyView> {
         let faults = shape::faults(schemars::schema_for!(CreateKey).as_value(), document);
         if !faults.is_empty() {
             return Err(Error::invalid("request_invalid", faults));
@@ -74,8 +93,12 @@ impl Control {
             None => None,
         };
         let secret = generate(PREFIX);
-        self.store_key(&caller.principal, &secret, &request.name, &request.scopes, tenant, request.expires_at)
-            .await
+        self.store_key(&caller.principal, &secret, request, tenant, once).await
+    }
+
+    async fn key_row(&self, id: &str) -> Result<entity::api_key::Model> {
+        let row = self.shared.store.key(id).await.map_err(Error::unavailable)?;
+        row.ok_or_else(|| Error::not_found("key"))
     }
 
     /// Keys, newest first.
@@ -86,26 +109,40 @@ impl Control {
     }
 
     /// Ends a key at once. Ending it again changes nothing.
-    pub async fn revoke_key(&self, caller: &Caller, id: KeyId) -> Result<KeyView> {
+    pub async fn revoke_key(
+        &self,
+        caller: &Caller,
+        id: KeyId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<KeyView>> {
         caller.require(Permission::ManageKeys)?;
         let target = id.to_string();
-        let row = self.shared.store.key(&target).await.map_err(Error::unavailable)?;
-        let row = row.ok_or_else(|| Error::not_found("key"))?;
-        if row.revoked_at.is_some() {
-            return row.try_into();
-        }
+        let once = key.map(|key| Once::new(caller, &key, &format!("revoke_key {target}"), &Value::Null));
+        let done = self.once(once.as_ref(), self.end_key(caller, &target, once.as_ref())).await?;
+        let value = self.key_row(&target).await?.try_into()?;
+        Ok(Answered { value, replayed: matches!(done, Outcome::Before(_)) })
+    }
+
+    async fn end_key(&self, caller: &Caller, target: &str, once: Option<&Once>) -> Result<()> {
+        let row = self.key_row(target).await?;
         let now = self.now();
-        let deed = Deed {
-            actor: &caller.principal,
-            action: "key.revoke",
-            target: &target,
-            tenant: None,
-            data: Value::Null,
-        };
-        let revoke = Write::update("api_keys", json!({ "id": target }), json!({ "revoked_at": now }));
-        let unit = Unit::new(vec![revoke, audit(deed, now)]);
-        self.shared.store.commit(unit).await.map_err(Error::unavailable)?;
-        entity::api_key::Model { revoked_at: Some(now.into()), ..row }.try_into()
+        let mut writes: Vec<Write> =
+            once.map(|once| once.guard(&json!({ "key_id": target }), None, now)).into_iter().collect();
+        if row.revoked_at.is_none() {
+            let deed = Deed {
+                actor: &caller.principal,
+                action: "key.revoke",
+                target,
+                tenant: None,
+                data: Value::Null,
+            };
+            let revoke = Write::update("api_keys", columns! { "id": target }, columns! { "revoked_at": now });
+            writes.extend([revoke, audit(deed, now)]);
+        }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.shared.store.commit(Unit::new(writes)).await.map_err(Error::unavailable)
     }
 
     /// Who bears this key.
@@ -136,7 +173,9 @@ impl Control {
     /// Makes sure that this secret is an admin key: the embedded server's own, kept in a file.
     pub async fn adopt_admin_key(&self, secret: &str) -> Result<()> {
         if self.shared.store.key_by_hash(&fingerprint(secret)).await.map_err(Error::unavailable)?.is_none() {
-            self.store_key("system", secret, "admin.key", &[Scope::Admin], None, None).await?;
+            let name = "admin.key".to_owned();
+            let request = CreateKey { name, scopes: vec![Scope::Admin], tenant: None, expires_at: None };
+            self.store_key("system", secret, request, None, None).await?;
         }
         Ok(())
     }
@@ -150,31 +189,25 @@ impl Control {
         &self,
         actor: &str,
         secret: &str,
-        name: &str,
-        scopes: &[Scope],
+        request: CreateKey,
         tenant: Option<TenantId>,
-        expires_at: Option<Timestamp>,
+        once: Option<&Once>,
     ) -> Result<NewKeyView> {
         let (id, now) = (KeyId::new(), self.now());
+        let CreateKey { name, scopes, expires_at, .. } = request;
         let target = id.to_string();
         let deed =
             Deed { actor, action: "key.create", target: &target, tenant, data: json!({ "scopes": scopes }) };
-        let row = json!({
+        let row = columns! {
             "id": id, "hash": fingerprint(secret), "name": name, "scopes": scopes, "tenant_id": tenant,
-            "created_at": now, "expires_at": expires_at, "revoked_at": null,
-        });
-        let unit = Unit::new(vec![Write::insert_unique("api_keys", row), audit(deed, now)]);
-        self.shared.store.commit(unit).await.map_err(Error::unavailable)?;
-        let key = KeyView {
-            id,
-            name: name.to_owned(),
-            scopes: scopes.to_vec(),
-            tenant_id: tenant,
-            created_at: now,
-            expires_at,
-            revoked_at: None,
+            "created_at": now, "expires_at": expires_at, "revoked_at": (),
         };
-        Ok(NewKeyView { key, secret: secret.to_owned() })
+        let mut writes = vec![Write::insert_unique("api_keys", row), audit(deed, now)];
+        writes.extend(once.map(|once| once.guard(&json!({ "key_id": id }), tenant, now)));
+        self.shared.store.commit(Unit::new(writes)).await.map_err(Error::unavailable)?;
+        let key =
+            KeyView { id, name, scopes, tenant_id: tenant, created_at: now, expires_at, revoked_at: None };
+        Ok(NewKeyView { key, secret: Some(secret.to_owned()) })
     }
 }
 

@@ -5,23 +5,24 @@ use serde_json::{Value, json};
 use tenantry_engine::{CommitError, Operation, OperationState, Run};
 use tenantry_model::id::OperationId;
 use tenantry_model::lifecycle::{Event, next};
-use tenantry_model::{Plan, Slug, TenantId, TenantStatus, Timestamp, Write};
+use tenantry_model::{Plan, Slug, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::Sealer;
 
 use crate::access::{Caller, Permission};
 use crate::control::Control;
-use crate::error::{Error, FieldError, Result};
-use crate::idempotency::{IdempotencyKey, Once};
+use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::planner::{self, Subject};
 use crate::record::{Deed, Fact, audit, event};
 use crate::request::CreateTenant;
 use crate::steps::{ONBOARD, OperationInput, Personal};
 use crate::store::entity;
+use crate::store::table::columns_of;
 use crate::template::Template;
 use crate::view::{OperationView, PlannedStepView, PlannedView, TenantView};
 
-/// Numbers tried behind a slug that was made from the name and is taken.
-const SLUG_TRIES: u32 = 50;
+/// How often a slug that was made from the name is chosen anew because another sign-up took it meanwhile.
+const SLUG_TRIES: u32 = 20;
 
 /// What a sign-up made, or had made before.
 #[derive(Clone, Debug)]
@@ -60,28 +61,53 @@ impl Control {
             return self.created_before(&answer).await;
         }
         let mut prepared = self.prepare(document)?;
-        let given = prepared.request.slug.is_some();
+        let tenant = TenantId::new();
+        // The key before anything that it encrypts.
+        self.shared.keyring.create(tenant).await.map_err(Error::unavailable)?;
+        let created = self.create_as(tenant, caller, &mut prepared, once.as_ref()).await;
+        let unused = match &created {
+            Ok(created) => created.replayed,
+            // Without an answer the tenant may be there all the same.
+            Err(error) => !matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Internal),
+        };
+        if unused && let Err(why) = self.shared.keyring.forget(tenant).await {
+            tracing::warn!(%tenant, "the key of a refused sign-up stays: {why}");
+        }
+        created
+    }
+
+    async fn create_as(
+        &self,
+        tenant: TenantId,
+        caller: &Caller,
+        prepared: &mut Prepared<'_>,
+        once: Option<&Once>,
+    ) -> Result<Created> {
         let first = prepared.slug.clone();
-        for n in 2..SLUG_TRIES + 2 {
-            match self.try_create(caller, &prepared, once.as_ref()).await {
-                Err(CommitError::Conflict { .. }) => {
-                    if let Some(once) = &once
-                        && let Some(answer) = self.made_before(once).await?
-                    {
-                        return self.created_before(&answer).await;
-                    }
-                    self.refuse_taken_name(&prepared.request.tenant_name).await?;
-                    if given {
-                        return Err(self.slug_taken(&first).await?);
-                    }
-                    prepared.slug = first.numbered(n);
-                }
-                Err(why) => return Err(Error::unavailable(why)),
-                Ok((run, row)) => {
+        for _ in 0..SLUG_TRIES {
+            let (run, row, effects) = self.sign_up(tenant, caller, prepared, once)?;
+            let table = match self.shared.executor.submit(run, effects).await {
+                Ok(run) => {
                     let operation = self.operation_view(&run).await?;
                     return Ok(Created { operation, tenant: TenantView::try_from(row)?, replayed: false });
                 }
+                Err(CommitError::Conflict { table }) => table,
+                Err(why @ CommitError::Refused { .. }) => return Err(Error::internal(why)),
+                Err(why) => return Err(Error::unavailable(why)),
+            };
+            if let Some(once) = once
+                && let Some(answer) = self.made_before(once).await?
+            {
+                return self.created_before(&answer).await;
             }
+            if table != "tenants" {
+                return Err(Error::internal(format!("a new tenant met a row of {table}")));
+            }
+            self.refuse_taken_name(&prepared.request.tenant_name).await?;
+            if prepared.request.slug.is_some() {
+                break;
+            }
+            prepared.slug = self.free_slugs(&first, 1).await?.pop().unwrap_or_else(|| first.clone());
         }
         Err(self.slug_taken(&first).await?)
     }
@@ -133,9 +159,27 @@ impl Control {
     }
 
     /// Begins to make a tenant again whose onboarding was rolled back.
-    pub async fn provision_again(&self, caller: &Caller, id_or_slug: &str) -> Result<OperationView> {
-        caller.require(Permission::CreateTenant)?;
+    pub async fn provision_again(
+        &self,
+        caller: &Caller,
+        id_or_slug: &str,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<OperationView>> {
+        caller.require(Permission::WriteTenants)?;
         let row = self.tenant_row(caller, id_or_slug).await?;
+        let once = key.map(|key| Once::new(caller, &key, &format!("provision {}", row.id), &Value::Null));
+        match self.once(once.as_ref(), self.try_provision(caller, row, once.as_ref())).await? {
+            Outcome::Now(value) => Ok(Answered { value, replayed: false }),
+            Outcome::Before(answer) => self.answered_before(&answer).await,
+        }
+    }
+
+    async fn try_provision(
+        &self,
+        caller: &Caller,
+        row: entity::tenant::Model,
+        once: Option<&Once>,
+    ) -> Result<OperationView> {
         let tenant = id_of(&row)?;
         let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
         let provisioning =
@@ -148,9 +192,11 @@ impl Control {
         let mut prepared = self.prepare(&request)?;
         let slug = row.slug.clone().unwrap_or_default();
         prepared.slug = Slug::parse(&slug).map_err(Error::internal)?;
+        // Where it was to be, whatever the defaults are by now.
+        (prepared.region, prepared.locale) = (row.region.clone(), row.locale.clone());
         let generation = 1 + self.shared.store.operation_count(&row.id).await.map_err(Error::unavailable)?;
         let now = self.now();
-        let run = self.onboarding(tenant, &prepared, generation, now)?;
+        let run = self.onboarding(caller, tenant, &prepared, generation, now)?;
         let id = tenant.to_string();
         let deed = Deed {
             actor: &caller.principal,
@@ -161,11 +207,14 @@ impl Control {
         };
         let again = Write::compare_and_set(
             "tenants",
-            json!({ "id": tenant }),
-            json!({ "status": status }),
-            json!({ "status": provisioning, "template_version": prepared.template.version }),
+            columns! { "id": tenant },
+            columns! { "status": status },
+            columns! { "status": provisioning, "template_version": prepared.template.version },
         );
-        match self.shared.executor.submit(run, vec![again, audit(deed, now)]).await {
+        let answer = json!({ "operation_id": run.operation.id });
+        let mut effects = vec![again, audit(deed, now)];
+        effects.extend(once.map(|once| once.guard(&answer, Some(tenant), now)));
+        match self.shared.executor.submit(run, effects).await {
             Ok(run) => self.operation_view(&run).await,
             Err(CommitError::Conflict { .. } | CommitError::Stale) => Err(Error::conflict(
                 "tenant_busy",
@@ -178,6 +227,10 @@ impl Control {
     fn prepare(&self, document: &Value) -> Result<Prepared<'_>> {
         let request = CreateTenant::read(document)?;
         let (plan, mut faults) = request.check(&self.shared.catalogue);
+        let refused = planner::refused_customizations(&request);
+        if faults.is_empty() && !refused.is_empty() {
+            return Err(Error::invalid("customization_not_allowed", refused));
+        }
         let slug = match request.slug.as_deref() {
             Some(slug) => Slug::parse(slug).ok(),
             None => Slug::from_name(&request.tenant_name),
@@ -199,21 +252,18 @@ impl Control {
         Ok(Prepared { request, plan, template, slug, region, locale })
     }
 
-    async fn try_create(
+    /// All that a sign-up writes in one transaction.
+    fn sign_up(
         &self,
+        tenant: TenantId,
         caller: &Caller,
         prepared: &Prepared<'_>,
         once: Option<&Once>,
-    ) -> std::result::Result<(std::sync::Arc<Run>, entity::tenant::Model), CommitError> {
-        let unavailable = |why: &dyn std::fmt::Display| CommitError::Unavailable(why.to_string());
-        let tenant = TenantId::new();
+    ) -> Result<(Run, entity::tenant::Model, Vec<Write>)> {
         let now = self.now();
-        // The key before anything that it encrypts.
-        self.shared.keyring.create(tenant).await.map_err(|why| unavailable(&why))?;
-        let run = self.onboarding(tenant, prepared, 1, now).map_err(|why| unavailable(&why))?;
-        let request = serde_json::to_string(&prepared.request).map_err(|why| unavailable(&why))?;
-        let sealed = self.shared.keyring.seal(tenant, &request).map_err(|why| unavailable(&why))?;
-        let provisioning = next(TenantStatus::Pending, Event::Provision).map_err(|why| unavailable(&why))?;
+        let run = self.onboarding(caller, tenant, prepared, 1, now)?;
+        let request = serde_json::to_string(&prepared.request).map_err(Error::internal)?;
+        let provisioning = next(TenantStatus::Pending, Event::Provision).map_err(Error::internal)?;
         let row = entity::tenant::Model {
             id: tenant.to_string(),
             slug: Some(prepared.slug.to_string()),
@@ -228,14 +278,14 @@ impl Control {
             locale: prepared.locale.clone(),
             version: 1,
             labels: json!(prepared.request.labels),
-            admin_sealed: Some(sealed),
+            admin_sealed: Some(self.shared.keyring.seal(tenant, &request).map_err(Error::unavailable)?),
             last_error: None,
             created_at: now.into(),
             activated_at: None,
             suspended_at: None,
             deprovisioned_at: None,
         };
-        let mut effects = vec![Write::insert_unique("tenants", json!(row))];
+        let mut effects = vec![Write::insert_unique("tenants", columns_of(&row))];
         let operation = run.operation.id;
         effects.extend(once.map(|once| {
             once.guard(&json!({ "operation_id": operation, "tenant_id": tenant }), Some(tenant), now)
@@ -256,13 +306,13 @@ impl Control {
             sealed: None,
         };
         effects.extend([audit(deed, now), event(fact, now)]);
-        let run = self.shared.executor.submit(run, effects).await?;
-        Ok((run, row))
+        Ok((run, row, effects))
     }
 
     /// The operation, not yet in the ledger.
     fn onboarding(
         &self,
+        caller: &Caller,
         tenant: TenantId,
         prepared: &Prepared<'_>,
         generation: i64,
@@ -282,6 +332,7 @@ impl Control {
             locale: prepared.locale.clone(),
             generation,
             sealed: self.shared.keyring.seal(tenant, &personal).map_err(Error::unavailable)?,
+            begun_by: caller.principal.clone(),
         };
         let subject = Subject { tenant, slug: prepared.slug.as_str(), region: &prepared.region, generation };
         let steps = planner::onboard(
@@ -341,22 +392,27 @@ impl Control {
 
     async fn is_taken(&self, slug: &Slug) -> Result<bool> {
         let mac = self.mac("slug", slug.as_str());
-        self.shared.store.is_slug_taken(&mac).await.map_err(Error::unavailable)
+        let taken = self.shared.store.taken_slugs(std::slice::from_ref(&mac)).await;
+        Ok(!taken.map_err(Error::unavailable)?.is_empty())
+    }
+
+    /// Some free slugs like this one: with the smallest numbers behind it, or with large ones where those are taken.
+    async fn free_slugs(&self, slug: &Slug, count: usize) -> Result<Vec<Slug>> {
+        const NUMBERS: u32 = 50;
+        let large = std::iter::repeat_with(|| rand::random_range(1_000..1_000_000)).take(count + 5);
+        let candidates: Vec<Slug> = (2..NUMBERS).chain(large).map(|n| slug.numbered(n)).collect();
+        let macs: Vec<String> = candidates.iter().map(|slug| self.mac("slug", slug.as_str())).collect();
+        let taken = self.shared.store.taken_slugs(&macs).await.map_err(Error::unavailable)?;
+        let free = candidates.into_iter().zip(macs).filter(|(_, mac)| !taken.contains(mac));
+        Ok(free.map(|(slug, _)| slug).take(count).collect())
     }
 
     /// The refusal, with some that are free.
     async fn slug_taken(&self, slug: &Slug) -> Result<Error> {
-        let mut free = Vec::new();
-        for candidate in (2..SLUG_TRIES).map(|n| slug.numbered(n)) {
-            if !self.is_taken(&candidate).await? {
-                free.push(candidate.to_string());
-            }
-            if free.len() == 3 {
-                break;
-            }
-        }
-        let message = format!("the slug {slug} is taken; free are {}", free.join(", "));
-        let errors = vec![FieldError::new("slug", format!("is taken; free are {}", free.join(", ")))];
+        let free: Vec<String> = self.free_slugs(slug, 3).await?.iter().map(Slug::to_string).collect();
+        let free = free.join(", ");
+        let errors = vec![FieldError::new("slug", format!("is taken; free are {free}"))];
+        let message = format!("the slug {slug} is taken; free are {free}");
         Ok(Error { errors, ..Error::conflict("slug_taken", message) })
     }
 }

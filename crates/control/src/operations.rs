@@ -14,9 +14,10 @@ use tokio::sync::broadcast;
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::page::PageQuery;
 use crate::record::{Deed, audit};
-use crate::steps::{OperationInput, tenant_id};
+use crate::steps::{OperationInput, VITAL, tenant_id};
 use crate::view::{CredentialView, ErrorView, OperationView, Page, ResourceView, ResponseView, StepView};
 
 /// How long an answer to a signal waits for the signal to take effect.
@@ -34,8 +35,7 @@ pub struct OperationQuery {
 impl Control {
     /// An operation.
     pub async fn operation(&self, caller: &Caller, id: OperationId) -> Result<OperationView> {
-        caller.require(Permission::ReadOperations)?;
-        let run = self.visible_run(caller, id).await?;
+        let run = self.visible_run(caller, Permission::ReadOperations, id).await?;
         self.operation_view(&run).await
     }
 
@@ -46,7 +46,7 @@ impl Control {
         query: &OperationQuery,
         page: &PageQuery,
     ) -> Result<Page<OperationView>> {
-        caller.require(Permission::ReadOperations)?;
+        caller.require(Permission::ListOperations)?;
         let tenant = match (&query.tenant, caller.tenant) {
             (Some(tenant), _) => Some(self.tenant_row(caller, tenant).await?.id),
             (None, own) => own.map(|own| own.to_string()),
@@ -54,16 +54,19 @@ impl Control {
         let store = &self.shared.store;
         let runs = store.operations(tenant.as_deref(), query.state, page.cursor(), page.probe()).await;
         let runs = runs.map_err(Error::unavailable)?;
-        let mut views = Vec::with_capacity(runs.len());
-        for run in &runs {
-            views.push(self.operation_view(run).await?);
-        }
+        let views = self.operation_views(&runs.iter().collect::<Vec<_>>()).await?;
         page.cut(views, |view| view.id.to_string(), Ok)
     }
 
     /// Asks something of an operation; answers with what it has become. Fails if it cannot be asked now.
-    pub async fn signal(&self, caller: &Caller, id: OperationId, kind: SignalKind) -> Result<OperationView> {
-        caller.require(Permission::SignalOperations)?;
+    pub async fn signal(
+        &self,
+        caller: &Caller,
+        id: OperationId,
+        kind: SignalKind,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<OperationView>> {
+        let run = self.visible_run(caller, Permission::SignalOperations, id).await?;
         if let SignalKind::Skip { reason, .. } | SignalKind::Reject { reason, .. } = &kind
             && (reason.trim().is_empty()
                 || reason.chars().count() > 500
@@ -72,7 +75,21 @@ impl Control {
             let message = "is required: 1 to 500 characters, no control characters";
             return Err(Error::invalid("request_invalid", vec![FieldError::new("reason", message)]));
         }
-        let run = self.visible_run(caller, id).await?;
+        let once = key.map(|key| Once::new(caller, &key, &format!("signal {id}"), &json!(kind)));
+        match self.once(once.as_ref(), self.try_signal(caller, &run, kind, once.as_ref())).await? {
+            Outcome::Now(value) => Ok(Answered { value, replayed: false }),
+            Outcome::Before(answer) => self.answered_before(&answer).await,
+        }
+    }
+
+    async fn try_signal(
+        &self,
+        caller: &Caller,
+        run: &Run,
+        kind: SignalKind,
+        once: Option<&Once>,
+    ) -> Result<OperationView> {
+        let id = run.operation.id;
         if let SignalKind::Skip { step, .. } | SignalKind::Approve { step } | SignalKind::Reject { step, .. } =
             &kind
             && run.step(step).is_none()
@@ -81,7 +98,13 @@ impl Control {
             let message = format!("there is no such step; the steps are {}", keys.join(", "));
             return Err(Error::invalid("request_invalid", vec![FieldError::new("step", message)]));
         }
-        refuse(&run, &kind).map_err(|why| Error::conflict("signal_refused", why))?;
+        if let SignalKind::Skip { step, .. } = &kind
+            && run.step(step).is_some_and(|step| VITAL.contains(&step.kind.as_str()))
+        {
+            let message = format!("step `{step}` cannot be skipped: no tenant becomes active without it");
+            return Err(Error::conflict("signal_refused", message));
+        }
+        refuse(run, &kind).map_err(|why| Error::conflict("signal_refused", why))?;
         let mut changes = self.shared.executor.changes();
         let now = self.now();
         let tenant = tenant_id(&run.operation).map_err(Error::internal)?;
@@ -95,12 +118,9 @@ impl Control {
             data,
         };
         let signal = Signal { id: SignalId::new(), kind, by: caller.principal.clone(), at: now };
-        let found = self
-            .shared
-            .executor
-            .signal(id, signal, vec![audit(deed, now)])
-            .await
-            .map_err(Error::unavailable)?;
+        let mut effects = vec![audit(deed, now)];
+        effects.extend(once.map(|once| once.guard(&json!({ "operation_id": id }), Some(tenant), now)));
+        let found = self.shared.executor.signal(id, signal, effects).await.map_err(Error::unavailable)?;
         if !found {
             return Err(Error::not_found("operation"));
         }
@@ -123,9 +143,8 @@ impl Control {
 
     /// The operation once it is done, or as it is when the time is over.
     pub async fn wait(&self, caller: &Caller, id: OperationId, timeout: Duration) -> Result<OperationView> {
-        caller.require(Permission::ReadOperations)?;
         let mut changes = self.shared.executor.changes();
-        let run = self.visible_run(caller, id).await?;
+        let run = self.visible_run(caller, Permission::ReadOperations, id).await?;
         let done = async {
             let mut run = run.clone();
             while !run.operation.state.is_final() {
@@ -152,8 +171,7 @@ impl Control {
 
     /// Hands out the secrets that an operation made, once.
     pub async fn claim_credentials(&self, caller: &Caller, id: OperationId) -> Result<Vec<CredentialView>> {
-        caller.require(Permission::ClaimCredentials)?;
-        let run = self.visible_run(caller, id).await?;
+        let run = self.visible_run(caller, Permission::ClaimCredentials, id).await?;
         if !run.operation.state.is_final() {
             return Err(Error::conflict(
                 "operation_running",
@@ -186,19 +204,51 @@ impl Control {
         sealed.into_iter().map(open).collect()
     }
 
+    /// The operation that stands beside an idempotency key, as it is now.
+    pub(crate) async fn answered_before(&self, answer: &Value) -> Result<Answered<OperationView>> {
+        let id = answer.get("operation_id").and_then(Value::as_str).unwrap_or_default();
+        let run = self.run(id.parse().map_err(Error::internal)?).await?;
+        Ok(Answered { value: self.operation_view(&run).await?, replayed: true })
+    }
+
     pub(crate) async fn run(&self, id: OperationId) -> Result<Arc<Run>> {
         let run = self.shared.store.run(id).await.map_err(Error::unavailable)?;
         run.map(Arc::new).ok_or_else(|| Error::not_found("operation"))
     }
 
-    async fn visible_run(&self, caller: &Caller, id: OperationId) -> Result<Arc<Run>> {
+    /// The operation, if the caller may do this to it.
+    async fn visible_run(
+        &self,
+        caller: &Caller,
+        permission: Permission,
+        id: OperationId,
+    ) -> Result<Arc<Run>> {
+        caller.require(permission)?;
         let run = self.run(id).await?;
-        let seen = caller.may_see(tenant_id(&run.operation).map_err(Error::internal)?);
-        seen.map_err(|_| Error::not_found("operation"))?;
+        let tenant = tenant_id(&run.operation).map_err(Error::internal)?;
+        let begun_by = run.operation.input.get("begun_by").and_then(Value::as_str).unwrap_or_default();
+        caller.may_see_operation(permission, tenant, begun_by)?;
         Ok(run)
     }
 
     pub(crate) async fn operation_view(&self, run: &Run) -> Result<OperationView> {
+        let mut views = self.operation_views(&[run]).await?;
+        views.pop().ok_or_else(|| Error::internal("a run without a view"))
+    }
+
+    /// The views of a page. Whether secrets wait is asked once for all of them.
+    async fn operation_views(&self, runs: &[&Run]) -> Result<Vec<OperationView>> {
+        let succeeded = runs.iter().filter(|run| run.operation.state == OperationState::Succeeded);
+        let ids: Vec<String> = succeeded.map(|run| run.operation.id.to_string()).collect();
+        let waiting = self.shared.store.credentials_waiting(&ids).await.map_err(Error::unavailable)?;
+        let mut views = Vec::with_capacity(runs.len());
+        for run in runs {
+            views.push(self.view_of(run, waiting.contains(&run.operation.id.to_string())).await?);
+        }
+        Ok(views)
+    }
+
+    async fn view_of(&self, run: &Run, credentials_waiting: bool) -> Result<OperationView> {
         let operation = &run.operation;
         let start: OperationInput =
             serde_json::from_value(operation.input.clone()).map_err(Error::internal)?;
@@ -223,7 +273,9 @@ impl Control {
             finished_at: operation.finished_at,
             stuck: operation.stuck,
             steps: run.steps.iter().map(step_view).collect(),
-            response: (operation.state == OperationState::Succeeded).then(|| response(run)).transpose()?,
+            response: (operation.state == OperationState::Succeeded)
+                .then(|| response(run, credentials_waiting))
+                .transpose()?,
             error,
         })
     }
@@ -246,7 +298,7 @@ fn step_view(step: &Step) -> StepView {
     }
 }
 
-fn response(run: &Run) -> Result<ResponseView> {
+fn response(run: &Run, credentials_waiting: bool) -> Result<ResponseView> {
     let resources =
         run.steps.iter().filter(|s| s.state == StepState::Done && s.input.get("resource").is_some());
     let resources: BTreeMap<String, ResourceView> = resources
@@ -256,7 +308,6 @@ fn response(run: &Run) -> Result<ResponseView> {
             (step.key.clone(), ResourceView { kind, provider, name, outputs: step.output.clone() })
         })
         .collect();
-    let credentials_waiting = resources.values().any(|r| r.outputs.get("first_admin").is_some());
     let tenant_id = tenant_id(&run.operation).map_err(Error::internal)?;
     Ok(ResponseView { tenant_id, status: "success".to_owned(), resources, credentials_waiting })
 }

@@ -59,16 +59,12 @@ pub fn onboard(
     subject: &Subject<'_>,
     providers: &Registry,
 ) -> Result<Vec<Step>> {
-    let faults = refused_customizations(request);
-    if !faults.is_empty() {
-        return Err(Error::invalid("customization_not_allowed", faults));
-    }
     let steps = template.steps.iter().enumerate();
     steps.map(|(i, (key, spec))| step(template, plan, request, subject, providers, i, key, spec)).collect()
 }
 
 /// S4.75: what the template does not allow is refused by name.
-fn refused_customizations(request: &CreateTenant) -> Vec<FieldError> {
+pub fn refused_customizations(request: &CreateTenant) -> Vec<FieldError> {
     let configuration = request.configuration.clone().unwrap_or_default();
     let compliance = request.compliance.clone().unwrap_or_default();
     let asked = [
@@ -133,7 +129,7 @@ fn step(
                 generation: subject.generation,
                 name: external_name(pattern, subject, key),
                 claim: format!("tenantry:{}:{}", subject.tenant, resource),
-                settings: customised(kind, spec, plan, request),
+                settings: customised(kind, template, spec, plan, request),
             };
             let in_flight = u64::try_from(provider.in_flight().as_millis()).unwrap_or(u64::MAX);
             (kind.as_str().to_owned(), provider.name().to_owned(), input, in_flight)
@@ -188,7 +184,13 @@ fn policy(template: &Template, spec: &StepSpec, in_flight_ms: u64) -> Result<Pol
 }
 
 /// The template's settings with what plan and request say of this kind.
-fn customised(kind: Kind, spec: &StepSpec, plan: &Plan, request: &CreateTenant) -> Value {
+fn customised(
+    kind: Kind,
+    template: &Template,
+    spec: &StepSpec,
+    plan: &Plan,
+    request: &CreateTenant,
+) -> Value {
     let mut settings = spec.settings.clone();
     match kind {
         Kind::Billing => {
@@ -208,7 +210,11 @@ fn customised(kind: Kind, spec: &StepSpec, plan: &Plan, request: &CreateTenant) 
             merge(&mut settings, "flags", flags);
             let wishes = request.configuration.as_ref().and_then(|c| c.settings.clone());
             merge(&mut settings, "settings", wishes.unwrap_or_default());
-            let quotas = json!(plan.quotas);
+            // What the plan says wins over the template's defaults.
+            let mut quotas = json!(template.quotas);
+            if let (Some(quotas), Value::Object(plan)) = (quotas.as_object_mut(), json!(plan.quotas)) {
+                quotas.extend(plan);
+            }
             settings.insert("quotas".to_owned(), quotas);
         }
         Kind::Database | Kind::Identity | Kind::Mail | Kind::Custom => {}

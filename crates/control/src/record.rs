@@ -1,9 +1,9 @@
 //! Rows of the event and audit tables. They are written in the transaction of the fact that they tell, without a
 //! number; the sealer numbers and chains them afterwards.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tenantry_model::id::{AuditId, EventId, OperationId};
-use tenantry_model::{TenantId, Timestamp, Write};
+use tenantry_model::{TenantId, Timestamp, Write, columns};
 
 /// A fact for everybody who listens.
 #[derive(Clone, Debug)]
@@ -24,10 +24,9 @@ pub struct Fact {
 pub fn event(fact: Fact, now: Timestamp) -> Write {
     Write::insert(
         "events",
-        json!({
-            "id": EventId::new(), "seq": null, "tenant_id": fact.tenant, "type": fact.kind, "data": fact.data,
-            "sealed": fact.sealed, "operation_id": fact.operation, "at": now,
-        }),
+        columns! {
+        "id": EventId::new(), "seq": (), "tenant_id": fact.tenant, "type": fact.kind, "data": fact.data,
+        "sealed": fact.sealed, "operation_id": fact.operation, "at": now },
     )
 }
 
@@ -50,9 +49,8 @@ pub struct Deed<'a> {
 pub fn audit(deed: Deed<'_>, now: Timestamp) -> Write {
     Write::insert(
         "audit",
-        json!({
-            "id": AuditId::new(), "seq": null, "tenant_id": deed.tenant, "actor": deed.actor, "action": deed.action,
-            "target": deed.target, "data": deed.data, "sealed": null, "request_id": null, "at": now, "hash": null,
-        }),
+        columns! {
+        "id": AuditId::new(), "seq": (), "tenant_id": deed.tenant, "actor": deed.actor, "action": deed.action,
+        "target": deed.target, "data": deed.data, "sealed": (), "request_id": (), "at": now, "hash": () },
     )
 }

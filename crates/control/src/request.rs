@@ -127,6 +127,7 @@ pub struct ComplianceRequest {
     pub data_residency: Option<String>,
     /// Days that data is kept after the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 36_500))]
     pub retention_period: Option<u32>,
     /// How data is encrypted at rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -208,20 +209,12 @@ impl CreateTenant {
         {
             fault("locale", "must be a BCP 47 language tag such as en or de-AT".to_owned());
         }
-        for (key, value) in &self.labels {
-            if key.is_empty()
-                || key.len() > 63
-                || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
-            {
-                fault(
-                    "labels",
-                    format!("`{}`: a label's name has 1 to 63 of A-Z a-z 0-9 - _ . /", clip(key)),
-                );
-            } else if value.len() > 255 || value.chars().any(char::is_control) {
-                fault(
-                    &format!("labels.{key}"),
-                    "must have at most 255 bytes and no control characters".to_owned(),
-                );
+        if let Some(settings) = self.configuration.as_ref().and_then(|c| c.settings.as_ref()) {
+            let size = serde_json::to_string(settings).map_or(usize::MAX, |text| text.len());
+            if size > MAX_SETTINGS {
+                fault("configuration.settings", format!("must have at most {MAX_SETTINGS} bytes as JSON"));
+            } else if settings.iter().any(|(name, value)| has_controls(name) || is_unprintable(value)) {
+                fault("configuration.settings", "must not hold control characters".to_owned());
             }
         }
         let plan = catalogue.find(&self.subscription.plan);
@@ -242,6 +235,7 @@ impl CreateTenant {
                 fault("subscription.features", message);
             }
         }
+        faults.extend(self.labels.iter().filter_map(|(name, value)| label_fault(name, value)));
         (plan, faults)
     }
 
@@ -255,6 +249,38 @@ impl CreateTenant {
     pub fn admin(&self) -> Person {
         let AdminUser { email, first_name, last_name, role } = self.admin_user.clone();
         Person { email, first_name, last_name, role: role.unwrap_or_else(|| "owner".to_owned()) }
+    }
+}
+
+/// Longest settings of a request, in bytes of JSON.
+const MAX_SETTINGS: usize = 64 << 10;
+
+/// What is wrong with a label.
+pub(crate) fn label_fault(name: &str, value: &str) -> Option<FieldError> {
+    let known = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
+    if name.is_empty() || name.len() > 63 || !name.bytes().all(known) {
+        let message = format!("`{}`: a label's name has 1 to 63 of A-Z a-z 0-9 - _ . /", clip(name));
+        Some(FieldError::new("labels", message))
+    } else if value.len() > 255 || value.chars().any(char::is_control) {
+        let message = "must have at most 255 bytes and no control characters";
+        Some(FieldError::new(format!("labels.{name}"), message))
+    } else {
+        None
+    }
+}
+
+/// Control characters other than those that lay out a text.
+fn has_controls(text: &str) -> bool {
+    text.chars().any(|c| c.is_control() && !"\n\r\t".contains(c))
+}
+
+/// Whether some text in it has control characters.
+fn is_unprintable(value: &Value) -> bool {
+    match value {
+        Value::String(text) => has_controls(text),
+        Value::Array(values) => values.iter().any(is_unprintable),
+        Value::Object(map) => map.iter().any(|(name, value)| has_controls(name) || is_unprintable(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

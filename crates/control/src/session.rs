@@ -1,14 +1,12 @@
-//! The tenant's side: signing in with a one-time code, and the tenant's own rows behind the embedded data endpoint.
-//! Which tenant it is, is said by a verified token alone (S2.5, S2.34).
+//! The tenant's side: who bears a token, and the tenant's own rows behind the embedded data endpoint. Which tenant it
+//! is, is said by a verified token alone (S2.5, S2.34).
 
 use serde_json::{Map, Value, json};
-use tenantry_model::{TenantId, TenantStatus, Write};
+use tenantry_model::{TenantId, TenantStatus};
 use tenantry_providers::data::{Page as RowPage, TenantRows};
 
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
-use crate::secret::fingerprint;
-use crate::store::{Rejected, Unit};
 
 /// Who bears a verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,51 +21,7 @@ pub struct TenantSession {
     pub purpose: Option<String>,
 }
 
-/// A token.
-#[derive(Clone, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-pub struct TokenView {
-    /// The bearer token, a signed JWT.
-    pub access_token: String,
-    /// `Bearer`.
-    pub token_type: String,
-    /// Seconds that it is good for.
-    pub expires_in: u64,
-}
-
 impl Control {
-    /// Exchanges a one-time code for a token. A code works once.
-    pub async fn sign_in(&self, code: &str) -> Result<TokenView> {
-        let refused =
-            || Error::new(ErrorKind::Unauthenticated, "code_refused", "the code is unknown, used or expired");
-        let hash = fingerprint(code);
-        let store = &self.shared.store;
-        let row = store.sign_in_code(&hash).await.map_err(Error::unavailable)?.ok_or_else(refused)?;
-        let now = self.now();
-        if row.used_at.is_some() || *row.expires_at <= now {
-            return Err(refused());
-        }
-        let used = Write::update_if(
-            "sign_in_codes",
-            json!({ "hash": hash }),
-            json!({ "used_at": null }),
-            json!({ "used_at": now }),
-        );
-        match store.commit(Unit::new(vec![used])).await {
-            Ok(()) => {}
-            Err(Rejected::Stale { .. }) => return Err(refused()),
-            Err(why) => return Err(Error::unavailable(why)),
-        }
-        let tenant: TenantId = row.tenant_id.parse().map_err(Error::internal)?;
-        let member = store.member(&row.member_id).await.map_err(Error::unavailable)?.ok_or_else(refused)?;
-        let session = TenantSession {
-            tenant,
-            member: member.id,
-            role: member.role,
-            purpose: Some(row.purpose).filter(|p| p != "login"),
-        };
-        self.shared.tokens.mint(&session, now)
-    }
-
     /// The bearer of a token that we signed and that is still good.
     pub fn verify_token(&self, bearer: &str) -> Result<TenantSession> {
         self.shared.tokens.verify(bearer, self.now())
@@ -136,11 +90,14 @@ impl Control {
         let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
         match (status, session.purpose.as_deref()) {
             (TenantStatus::Active, _) | (TenantStatus::Provisioning, Some("smoke_test")) => Ok(status),
-            _ => {
-                Err(Error::new(ErrorKind::Forbidden, "tenant_not_active", format!("the tenant is {status}")))
-            }
+            _ => Err(not_active(status)),
         }
     }
+}
+
+/// Nobody is let in now.
+pub(crate) fn not_active(status: TenantStatus) -> Error {
+    Error::new(ErrorKind::Forbidden, "tenant_not_active", format!("the tenant is {status}"))
 }
 
 /// A failure of the tenant's rows, for the tenant.

@@ -17,9 +17,32 @@ pub fn faults(schema: &Value, value: &Value) -> Vec<FieldError> {
 pub fn faults_by(validator: &jsonschema::Validator, value: &Value) -> Vec<FieldError> {
     let mut faults: Vec<FieldError> =
         validator.iter_errors(value).flat_map(|error| explain(&error)).collect();
+    find_nul(value, "", &mut faults);
     faults.sort_by(|a, b| a.path.cmp(&b.path));
     faults.dedup();
     faults
+}
+
+/// No registry keeps U+0000 in a text (PostgreSQL's documentation, 8.3), so no document may hold it.
+fn find_nul(value: &Value, at: &str, faults: &mut Vec<FieldError>) {
+    let found = match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => {
+            values.iter().enumerate().for_each(|(i, value)| find_nul(value, &format!("{at}[{i}]"), faults));
+            false
+        }
+        Value::Object(map) => {
+            for (name, value) in map {
+                let dot = if at.is_empty() { "" } else { "." };
+                find_nul(value, &format!("{at}{dot}{}", clip(name)), faults);
+            }
+            map.keys().any(|name| name.contains('\0'))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    };
+    if found {
+        faults.push(FieldError::new(at, "must not hold the character U+0000"));
+    }
 }
 
 fn explain(error: &jsonschema::ValidationError<'_>) -> Vec<FieldError> {

@@ -11,7 +11,7 @@ use tenantry_engine::{
     Attempt, Done, Mode, OnFailure, Operation, OperationState, Policy, Run, Step, StepState, Steps, Verb,
 };
 use tenantry_model::lifecycle::{Event, next};
-use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp, Write};
+use tenantry_model::{Columns, Failure, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::{Context, Observed, Person, Provider, Registry, Rows, Sealer, Spec, Tenant};
 
 use crate::keyring::Keyring;
@@ -23,6 +23,9 @@ use crate::view::ErrorView;
 
 /// The kind of an operation that makes a tenant.
 pub const ONBOARD: &str = "onboard";
+
+/// Kinds of steps that nobody may leave out: a tenant that is active has passed its smoke test (S0.37).
+pub const VITAL: [&str; 2] = ["smoke_test", "activate"];
 
 /// What an operation remembers of its beginning. Its fields are API: old ledgers must load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +44,9 @@ pub struct OperationInput {
     pub generation: i64,
     /// `Personal`, sealed under the tenant's key.
     pub sealed: String,
+    /// Who began it, or the operation that it was detached from: a principal's id.
+    #[serde(default)]
+    pub begun_by: String,
 }
 
 /// What may identify people; stands in the ledger only sealed.
@@ -169,7 +175,9 @@ impl ProviderSteps {
         let code = self.smoke_code(&attempt.operation, &attempt.step);
         let tenant = tenant_id(&attempt.operation)?;
         let output = smoke::run(&**front, tenant, &code, &settings, canary.as_ref()).await?;
-        Ok(Done { output, effects: Vec::new() })
+        // Used or not, the code has done its work.
+        let code = columns! { "hash": secret::fingerprint(&code) };
+        Ok(Done { output, effects: vec![Write::delete("sign_in_codes", code)] })
     }
 
     /// Activation is the point of no return: the template's check lets nothing inline come after it.
@@ -197,9 +205,9 @@ impl ProviderSteps {
         let effects = vec![
             Write::compare_and_set(
                 "tenants",
-                json!({ "id": tenant }),
-                json!({ "status": TenantStatus::Provisioning }),
-                json!({ "status": active, "activated_at": attempt.now, "last_error": null }),
+                columns! { "id": tenant },
+                columns! { "status": TenantStatus::Provisioning },
+                columns! { "status": active, "activated_at": attempt.now, "last_error": () },
             ),
             event(fact, attempt.now),
             audit(deed, attempt.now),
@@ -222,11 +230,10 @@ impl Steps for ProviderSteps {
             let member = run.steps.iter().find_map(|s| s.output.get("member_id"));
             return vec![Write::upsert(
                 "sign_in_codes",
-                json!({
-                    "hash": secret::fingerprint(&self.smoke_code(&run.operation, step)), "tenant_id": run.operation.subject,
-                    "member_id": member, "purpose": "smoke_test",
-                    "expires_at": now + std::time::Duration::from_secs(SMOKE_CODE_SECONDS), "used_at": null,
-                }),
+                columns! {
+                "hash": secret::fingerprint(&self.smoke_code(&run.operation, step)), "tenant_id": run.operation.subject,
+                "member_id": member, "purpose": "smoke_test",
+                "expires_at": now + std::time::Duration::from_secs(SMOKE_CODE_SECONDS), "used_at": () },
             )];
         }
         let state = if verb == Verb::Do { "creating" } else { "removing" };
@@ -271,7 +278,10 @@ impl Steps for ProviderSteps {
             created_at: operation.updated_at,
             updated_at: operation.updated_at,
             finished_at: None,
-            expected_by: None,
+            // As long as its parent may take, from now on.
+            expected_by: operation
+                .expected_by
+                .map(|by| operation.updated_at + by.since(operation.created_at)),
             stuck: false,
             wake_at: None,
             idle: false,
@@ -308,17 +318,21 @@ impl Steps for ProviderSteps {
             if let Ok(status) = next(TenantStatus::Provisioning, Event::RollBack) {
                 effects.push(Write::compare_and_set(
                     "tenants",
-                    json!({ "id": tenant }),
-                    json!({ "status": TenantStatus::Provisioning }),
-                    json!({ "status": status, "last_error": error }),
+                    columns! { "id": tenant },
+                    columns! { "status": TenantStatus::Provisioning },
+                    columns! { "status": status, "last_error": error },
                 ));
             }
             let data = json!({ "error": error, "cancelled": operation.cancelled });
             effects.push(alert("tenant.provisioning_failed", data));
         }
         if entered(OperationState::NeedsAttention) {
-            effects
-                .push(alert("operation.needs_attention", json!({ "kind": operation.kind, "error": error })));
+            let failed =
+                after.steps.iter().filter(|s| matches!(s.state, StepState::Failed | StepState::UndoFailed));
+            let failed: Vec<ErrorView> =
+                failed.filter_map(|s| Some(ErrorView::of(s.error.as_ref()?, Some(&s.key)))).collect();
+            let data = json!({ "kind": operation.kind, "error": error, "steps": failed });
+            effects.push(alert("operation.needs_attention", data));
         }
         if operation.stuck && before.is_some_and(|b| !b.stuck) {
             let running: Vec<&str> =
@@ -344,13 +358,14 @@ fn resource_row(
     state: &str,
     outputs: &Value,
     now: Timestamp,
-) -> Option<Value> {
+) -> Option<Columns> {
     let created_at = step.started_at.unwrap_or(now);
-    Some(json!({
-        "id": input.resource?, "tenant_id": operation.subject, "kind": step.kind, "provider": step.provider,
+    let id = input.resource?;
+    Some(columns! {
+        "id": id, "tenant_id": operation.subject, "kind": step.kind, "provider": step.provider,
         "step_key": step.key, "name": input.name, "claim": input.claim, "generation": input.generation,
         "state": state, "outputs": outputs, "operation_id": operation.id, "created_at": created_at, "updated_at": now,
-    }))
+    })
 }
 
 fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Failure> {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tenantry_model::{TenantId, TenantStatus, Write};
+use tenantry_model::{TenantId, TenantStatus, Write, columns};
 
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::page::PageQuery;
 use crate::record::{Deed, audit};
+use crate::request::label_fault;
 use crate::shape;
 use crate::store::{Rejected, Unit, entity};
 use crate::view::{ErrorView, Page, TenantView};
@@ -61,10 +62,13 @@ impl Control {
             &json!({
                 "type": "object", "additionalProperties": false,
                 "properties": { "labels": { "type": ["object", "null"], "maxProperties": 64,
-                    "additionalProperties": { "type": ["string", "null"], "maxLength": 255 } } }
+                    "additionalProperties": { "type": ["string", "null"] } } }
             }),
             patch,
         );
+        let given = patch.get("labels").and_then(Value::as_object).into_iter().flatten();
+        let given = given.filter_map(|(name, value)| label_fault(name, value.as_str().unwrap_or_default()));
+        let faults: Vec<FieldError> = faults.into_iter().chain(given).collect();
         if !faults.is_empty() {
             return Err(Error::invalid("request_invalid", faults));
         }
@@ -100,9 +104,9 @@ impl Control {
         let writes = vec![
             Write::compare_and_set(
                 "tenants",
-                json!({ "id": row.id }),
-                json!({ "version": expected_version }),
-                json!({ "labels": labels }),
+                columns! { "id": row.id },
+                columns! { "version": expected_version },
+                columns! { "labels": labels },
             ),
             audit(deed, now),
         ];

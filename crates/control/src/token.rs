@@ -8,7 +8,8 @@ use tenantry_providers::identity_builtin::tokens::{self, LIFETIME, Subject, Toke
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::Keyring;
-use crate::session::{TenantSession, TokenView};
+use crate::session::TenantSession;
+use crate::sign_in::TokenView;
 
 /// Name of the signing key in the keyring.
 const SIGNING_KEY: &str = "token_signing";
@@ -33,7 +34,8 @@ impl Tokens {
             purpose: session.purpose.clone(),
         };
         let access_token = self.0.mint(&subject, now).map_err(Error::internal)?;
-        Ok(TokenView { access_token, token_type: "Bearer".to_owned(), expires_in: LIFETIME.as_secs() })
+        let (token_type, expires_in) = ("Bearer".to_owned(), LIFETIME.as_secs());
+        Ok(TokenView { access_token, token_type, expires_in, must_change_password: false })
     }
 
     pub fn verify(&self, bearer: &str, now: Timestamp) -> Result<TenantSession> {

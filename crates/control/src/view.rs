@@ -256,8 +256,9 @@ pub struct NewKeyView {
     /// The key.
     #[serde(flatten)]
     pub key: KeyView,
-    /// The bearer token.
-    pub secret: String,
+    /// The bearer token. It is missing where the same idempotency key has made the key before: a secret is shown once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
 }
 
 /// A page of a list.

@@ -169,6 +169,8 @@ fn apply(run: &mut Run, signal: &Signal, decision: &mut Decision) {
     match &signal.kind {
         SignalKind::Pause => run.operation.state = Op::Paused,
         SignalKind::Resume => {
+            let since = run.operation.updated_at;
+            postpone(&mut run.operation, since, signal.at);
             run.operation.state = if is_undoing(run) { Op::RollingBack } else { Op::Running }
         }
         SignalKind::Cancel => {
@@ -186,7 +188,7 @@ fn apply(run: &mut Run, signal: &Signal, decision: &mut Decision) {
                     _ => {}
                 }
             }
-            go_on(run);
+            go_on(run, signal.at);
         }
         SignalKind::Skip { step, reason } => {
             if let Some(step) = run.step_mut(step) {
@@ -196,9 +198,11 @@ fn apply(run: &mut Run, signal: &Signal, decision: &mut Decision) {
                 step.due_at = None;
                 step.note = Some(serde_json::json!({ "skipped": reason, "by": signal.by }));
             }
-            go_on(run);
+            go_on(run, signal.at);
         }
         SignalKind::Approve { step } => {
+            let since = run.step(step).and_then(|step| step.started_at).unwrap_or(signal.at);
+            postpone(&mut run.operation, since, signal.at);
             if let Some(step) = run.step_mut(step) {
                 step.state = S::Done;
                 step.finished_at = Some(signal.at);
@@ -250,15 +254,30 @@ fn begin_again(step: &mut Step, state: S) {
     step.finished_at = None;
 }
 
+/// Time in which the operation waited for its plan or for a person is not held against it (S0.15).
+fn postpone(operation: &mut Operation, since: Timestamp, until: Timestamp) {
+    operation.expected_by = operation.expected_by.map(|by| by + until.since(since));
+}
+
 /// Leaves `needs_attention`, in the direction in which it was entered, when nothing asks for a person any more.
-fn go_on(run: &mut Run) {
+fn go_on(run: &mut Run, at: Timestamp) {
     if run.operation.state != Op::NeedsAttention {
         return;
     }
+    let undoing = is_undoing(run);
     if let Some(step) = run.steps.iter().find(|s| has_failed(s)) {
-        blame(&mut run.operation, step.key.clone(), step.error.clone());
+        if !undoing {
+            blame(&mut run.operation, step.key.clone(), step.error.clone());
+        }
+        return;
+    }
+    let since = run.operation.updated_at;
+    postpone(&mut run.operation, since, at);
+    if undoing {
+        // What it turned back for stays: people ask for it long after the undo (design §5, `last_error`).
+        run.operation.state = Op::RollingBack;
     } else {
-        run.operation.state = if is_undoing(run) { Op::RollingBack } else { Op::Running };
+        run.operation.state = Op::Running;
         run.operation.error = None;
         run.operation.error_step = None;
     }
@@ -292,6 +311,7 @@ fn go_forward(run: &mut Run, now: Timestamp, decision: &mut Decision) {
         let over: Vec<String> =
             run.steps.iter().filter(|s| s.state.is_over()).map(|s| s.key.clone()).collect();
         let operation = run.operation.id;
+        let mut waited = std::time::Duration::ZERO;
         let mut moved = false;
         for step in &mut run.steps {
             let ready = match step.state {
@@ -306,6 +326,7 @@ fn go_forward(run: &mut Run, now: Timestamp, decision: &mut Decision) {
             step.started_at.get_or_insert(now);
             match (step.policy.wait, step.policy.mode) {
                 (Some(_), _) if step.state == S::Waiting => {
+                    waited += now.since(step.started_at.unwrap_or(now));
                     step.state = S::Done;
                     step.due_at = None;
                     step.finished_at = Some(now);
@@ -332,6 +353,7 @@ fn go_forward(run: &mut Run, now: Timestamp, decision: &mut Decision) {
                 }
             }
         }
+        run.operation.expected_by = run.operation.expected_by.map(|by| by + waited);
         if !moved {
             break;
         }
@@ -397,7 +419,10 @@ fn go_back(run: &mut Run, now: Timestamp, decision: &mut Decision) {
         && !run.steps.iter().any(|s| s.state == S::UndoPending && s.due_at.is_some())
     {
         // Everything that can be undone without a person is; what is left must be seen by one (S4.100).
-        blame(&mut run.operation, failed.key.clone(), failed.error.clone());
+        // The undo's own failure stands with its step; the operation keeps the failure that it turned back for.
+        if run.operation.error.is_none() {
+            blame(&mut run.operation, failed.key.clone(), failed.error.clone());
+        }
         run.operation.state = Op::NeedsAttention;
     }
 }

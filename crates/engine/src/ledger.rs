@@ -42,6 +42,12 @@ pub enum CommitError {
         /// The table whose condition failed.
         table: String,
     },
+    /// The database refuses the values: a defect of whoever made them. Nothing was written.
+    #[error("rows of {table} are refused")]
+    Refused {
+        /// The table that refused.
+        table: String,
+    },
     /// The database does not answer, or refuses (disk full …). It may or may not have committed.
     #[error("the ledger is unavailable: {0}")]
     Unavailable(String),

@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no clock of its own, no other crate of ours. Everything else depends on this one.
 
+pub mod columns;
 pub mod failure;
 pub mod id;
 pub mod lifecycle;
@@ -11,6 +12,7 @@ pub mod slug;
 pub mod timestamp;
 pub mod write;
 
+pub use columns::{Columns, Datum};
 pub use failure::{Failure, FailureClass};
 pub use id::{Id, IdError, IdKind, TenantId};
 pub use lifecycle::{Event, IllegalTransition, TenantStatus};

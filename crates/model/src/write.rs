@@ -2,10 +2,7 @@
 //!
 //! Steps and use cases say what they want written; the store alone turns it into SQL, many at a time.
 
-use serde_json::{Map, Value};
-
-/// Columns of a row by name. Absent columns take the table's default (insert) or stay as they are (update).
-pub type Columns = Map<String, Value>;
+use crate::columns::Columns;
 
 /// One change of one row.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,39 +55,36 @@ pub enum Change {
 
 impl Write {
     /// A row with a fresh key.
-    pub fn insert(table: &'static str, row: Value) -> Self {
-        Self { table, change: Change::Insert { row: columns(row), unique: false } }
+    pub fn insert(table: &'static str, row: Columns) -> Self {
+        Self { table, change: Change::Insert { row, unique: false } }
     }
     /// A row whose unique columns may be taken: rejects the unit of work if they are.
-    pub fn insert_unique(table: &'static str, row: Value) -> Self {
-        Self { table, change: Change::Insert { row: columns(row), unique: true } }
+    pub fn insert_unique(table: &'static str, row: Columns) -> Self {
+        Self { table, change: Change::Insert { row, unique: true } }
     }
     /// A row unless it is there.
-    pub fn insert_absent(table: &'static str, row: Value) -> Self {
-        Self { table, change: Change::InsertAbsent { row: columns(row) } }
+    pub fn insert_absent(table: &'static str, row: Columns) -> Self {
+        Self { table, change: Change::InsertAbsent { row } }
     }
     /// A row, new or replaced.
-    pub fn upsert(table: &'static str, row: Value) -> Self {
-        Self { table, change: Change::Upsert { row: columns(row) } }
+    pub fn upsert(table: &'static str, row: Columns) -> Self {
+        Self { table, change: Change::Upsert { row } }
     }
     /// Columns of a row.
-    pub fn update(table: &'static str, key: Value, set: Value) -> Self {
-        let (key, set) = (columns(key), columns(set));
-        Self { table, change: Change::Update { key, expect: Columns::new(), set, bump: false } }
+    pub fn update(table: &'static str, key: Columns, set: Columns) -> Self {
+        Self { table, change: Change::Update { key, expect: Columns::default(), set, bump: false } }
     }
     /// Columns of a row if it is as expected; raises its `version`.
-    pub fn compare_and_set(table: &'static str, key: Value, expect: Value, set: Value) -> Self {
-        let (key, expect, set) = (columns(key), columns(expect), columns(set));
+    pub fn compare_and_set(table: &'static str, key: Columns, expect: Columns, set: Columns) -> Self {
         Self { table, change: Change::Update { key, expect, set, bump: true } }
     }
     /// Columns of a row without a `version`, if it is as expected.
-    pub fn update_if(table: &'static str, key: Value, expect: Value, set: Value) -> Self {
-        let (key, expect, set) = (columns(key), columns(expect), columns(set));
+    pub fn update_if(table: &'static str, key: Columns, expect: Columns, set: Columns) -> Self {
         Self { table, change: Change::Update { key, expect, set, bump: false } }
     }
     /// No row.
-    pub fn delete(table: &'static str, key: Value) -> Self {
-        Self { table, change: Change::Delete { key: columns(key) } }
+    pub fn delete(table: &'static str, key: Columns) -> Self {
+        Self { table, change: Change::Delete { key } }
     }
     /// Whether this write can reject its unit of work.
     pub fn is_guard(&self) -> bool {
@@ -99,13 +93,5 @@ impl Write {
             Change::Update { expect, .. } => !expect.is_empty(),
             Change::InsertAbsent { .. } | Change::Upsert { .. } | Change::Delete { .. } => false,
         }
-    }
-}
-
-/// The columns of a JSON object; anything else has none.
-fn columns(value: Value) -> Columns {
-    match value {
-        Value::Object(map) => map,
-        _ => Columns::new(),
     }
 }

@@ -21,6 +21,8 @@ fn main() -> ExitCode {
         eprintln!("error: another provider of cryptography is installed");
         return ExitCode::FAILURE;
     }
+    // Registry, keyring, outbox and logs are for their owner alone, whatever library makes the file.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let cli = cli::Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -62,7 +62,7 @@ pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
 
 /// The use cases over what the configuration names.
 async fn start(config: &Config, url: &str) -> Result<Control> {
-    let providers = config::build(config).await?;
+    let providers = config::build(config, url).await?;
     let mut parts = Parts::new(master_key(config)?, providers.registry);
     parts.data = Some(providers.data);
     let control = control_config(config, url)?;
@@ -109,6 +109,8 @@ pub fn explain(error: tenantry_control::Error) -> anyhow::Error {
 fn open_data_folder(folder: &Path) -> Result<Lock> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.with_context(|| format!("cannot make the data folder {}", folder.display()))?;
+    let closed = std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700));
+    closed.with_context(|| format!("the data folder {} cannot be made private", folder.display()))?;
     Lock::take(folder)
 }
 

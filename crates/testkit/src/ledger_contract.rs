@@ -9,7 +9,7 @@ use tenantry_engine::{
     Step, StepState, Wait,
 };
 use tenantry_model::id::{EventId, OperationId, SignalId};
-use tenantry_model::{Failure, TenantId, Timestamp, Write};
+use tenantry_model::{Failure, TenantId, Timestamp, Write, columns};
 
 /// A ledger under test.
 #[allow(async_fn_in_trait)]
@@ -340,8 +340,8 @@ fn signal(kind: SignalKind) -> Signal {
 /// An effect, and the id by which it is seen.
 fn event(tenant: &str) -> (String, Write) {
     let id = EventId::new().to_string();
-    let row = json!({ "id": id, "seq": null, "tenant_id": tenant, "type": "test", "data": {}, "sealed": null,
-        "operation_id": null, "at": at(0) });
+    let row = columns! { "id": id, "seq": (), "tenant_id": tenant, "type": "test", "data": json!({}), "sealed": (),
+    "operation_id": (), "at": at(0) };
     (id, Write::insert("events", row))
 }
 

@@ -85,6 +85,17 @@ impl Drop for TestDatabase {
     }
 }
 
+/// How many rows a table has, asked past the product.
+pub async fn count_rows(url: &str, table: &str) -> i64 {
+    let connection = connect(url).await;
+    let query = format!("SELECT count(*) FROM {table}");
+    let row =
+        connection.query_one_raw(Statement::from_string(connection.get_database_backend(), query)).await;
+    let count = row.expect("an answer").expect("a row").try_get_by_index(0).expect("a count");
+    connection.close().await.expect("closes");
+    count
+}
+
 /// A registry of a test's own, migrated and open.
 pub struct TestStore {
     store: Store,
@@ -157,7 +168,7 @@ async fn make_template(admin: &str) {
 async fn connect(url: &str) -> DatabaseConnection {
     let mut options = sea_orm::ConnectOptions::new(url);
     options.max_connections(1).sqlx_logging(false);
-    Database::connect(options).await.expect("the PostgreSQL server of TENANTRY_TEST_POSTGRES answers")
+    Database::connect(options).await.expect("the database answers")
 }
 
 async fn execute(connection: &DatabaseConnection, sql: &str) -> Result<(), DbErr> {

@@ -19,9 +19,8 @@ use moka::sync::Cache;
 use parking_lot::Mutex;
 use rand::Rng as _;
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
-use serde_json::json;
 use sha2::Sha256;
-use tenantry_model::{Failure, TenantId, Timestamp, Write};
+use tenantry_model::{Failure, TenantId, Timestamp, Write, columns};
 use tenantry_providers::Sealer;
 use zeroize::Zeroizing;
 
@@ -124,11 +123,8 @@ impl Keyring {
     /// share one transaction.
     pub async fn create(&self, tenant: TenantId) -> Result<(), KeyringError> {
         let bytes = random(32);
-        let row = json!({
-            "tenant_id": tenant,
-            "wrapped": self.master.wrap(&tenant.to_string(), &bytes)?,
-            "created_at": Timestamp::now(),
-        });
+        let wrapped = self.master.wrap(&tenant.to_string(), &bytes)?;
+        let row = columns! { "tenant_id": tenant, "wrapped": wrapped, "created_at": Timestamp::now() };
         match self.database.commit(Unit::new(vec![Write::insert_unique("tenant_keys", row)])).await {
             Ok(()) => {
                 self.cache.insert(tenant, Arc::new(bytes));
@@ -137,6 +133,18 @@ impl Keyring {
             Err(Rejected::Conflict { .. }) => self.load(tenant).await,
             Err(rejected) => Err(rejected.into()),
         }
+    }
+
+    /// Takes back the key of a tenant that never came to be: nothing was sealed with it.
+    pub async fn forget(&self, tenant: TenantId) -> Result<(), KeyringError> {
+        self.cache.invalidate(&tenant);
+        let key = columns! { "tenant_id": tenant };
+        Ok(self.database.commit(Unit::new(vec![Write::delete("tenant_keys", key)])).await?)
+    }
+
+    /// Says which keyring this is, and nothing else: the registry remembers it.
+    pub fn fingerprint(&self) -> String {
+        self.digest("keyring", "fingerprint")
     }
 
     /// Brings a tenant's key into memory, where [`Sealer`] finds it.
@@ -190,7 +198,7 @@ impl Keyring {
     ) -> Result<(), KeyringError> {
         let at = Timestamp::now();
         let journal =
-            json!({ "tenant_id": tenant, "requested_by": requested_by, "reason": reason, "at": at });
+            columns! { "tenant_id": tenant, "requested_by": requested_by, "reason": reason, "at": at };
         let mut writes = destruction(&tenant.to_string(), at);
         writes.push(Write::insert_absent("erasures", journal));
         self.erased.lock().insert(tenant);
@@ -278,13 +286,13 @@ impl Keyring {
 
 /// The writes that leave a tenant without a key, whether it has one or not, and never with a new one.
 fn destruction(tenant: &str, at: Timestamp) -> Vec<Write> {
-    let key = json!({ "tenant_id": tenant });
+    let key = columns! { "tenant_id": tenant };
     vec![
         Write::insert_absent(
             "tenant_keys",
-            json!({ "tenant_id": tenant, "wrapped": null, "created_at": at, "destroyed_at": at }),
+            columns! { "tenant_id": tenant, "wrapped": (), "created_at": at, "destroyed_at": at },
         ),
-        Write::update("tenant_keys", key, json!({ "wrapped": null, "destroyed_at": at })),
+        Write::update("tenant_keys", key, columns! { "wrapped": (), "destroyed_at": at }),
     ]
 }
 
@@ -301,7 +309,7 @@ impl Secrets<'_> {
         }
         let secret = make();
         let wrapped = self.master.wrap(name, &secret)?;
-        let row = json!({ "name": name, "wrapped": wrapped, "created_at": Timestamp::now() });
+        let row = columns! { "name": name, "wrapped": wrapped, "created_at": Timestamp::now() };
         match self.database.commit(Unit::new(vec![Write::insert_unique("secrets", row)])).await {
             Ok(()) => Ok(secret),
             // Another process was first; its secret counts.

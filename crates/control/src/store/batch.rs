@@ -5,9 +5,11 @@
 
 use std::collections::HashSet;
 
+use tenantry_model::Datum;
+
 use super::connection::{Connection, Failed};
 use super::sql::{Shape, Verb};
-use super::unit::{Cell, Prepared, Rejected};
+use super::unit::{Prepared, Rejected};
 use super::writer::Statements;
 
 /// How a transaction ended, with one answer per unit (none: passed).
@@ -48,7 +50,7 @@ pub(super) async fn attempt(
         for group in groups(units, wave) {
             let table = statements.schema.at(group.shape.table).name;
             let members = || group.members.iter().filter(|(unit, _)| rejected[*unit].is_none());
-            let rows: Vec<&[Cell]> =
+            let rows: Vec<&[Datum]> =
                 members().map(|(unit, item)| units[*unit].items[*item].cells.as_slice()).collect();
             if rows.is_empty() {
                 continue;

@@ -15,9 +15,10 @@ use sqlx::sqlite::{
 };
 use sqlx::{Arguments as _, AssertSqlSafe, ConnectOptions, Connection as _, Executor as _};
 
+use tenantry_model::Datum;
+
 use super::sql::{Dialect, Shape};
 use super::table::{Kind, Table};
-use super::unit::Cell;
 use super::writer::Statements;
 
 /// How long a statement may wait for a lock, or run, before it is given up.
@@ -240,7 +241,7 @@ impl Connection {
         &mut self,
         statements: &mut Statements,
         shape: Shape,
-        rows: &[&[Cell]],
+        rows: &[&[Datum]],
     ) -> Result<Vec<String>, Failed> {
         match self {
             Self::Sqlite(c) => {
@@ -304,14 +305,14 @@ fn sqlite_rows(rows: usize, columns: usize) -> usize {
     1 << most.ilog2()
 }
 
-fn sqlite_arguments(rows: &[&[Cell]]) -> Result<SqliteArguments, Failed> {
+fn sqlite_arguments(rows: &[&[Datum]]) -> Result<SqliteArguments, Failed> {
     let mut arguments = SqliteArguments::default();
     for cell in rows.iter().copied().flatten() {
         let added = match cell {
-            Cell::Null => arguments.add(None::<i64>),
-            Cell::Int(value) => arguments.add(*value),
-            Cell::Bool(value) => arguments.add(*value),
-            Cell::Text(value) => arguments.add(Arc::clone(value)),
+            Datum::Null => arguments.add(None::<i64>),
+            Datum::Int(value) => arguments.add(*value),
+            Datum::Bool(value) => arguments.add(*value),
+            Datum::Text(text) | Datum::Json(text) => arguments.add(Arc::clone(text)),
         };
         added.map_err(sqlx::Error::Encode)?;
     }
@@ -319,15 +320,15 @@ fn sqlite_arguments(rows: &[&[Cell]]) -> Result<SqliteArguments, Failed> {
 }
 
 /// One array per column.
-fn postgres_arguments(table: &Table, shape: Shape, rows: &[&[Cell]]) -> Result<PgArguments, Failed> {
+fn postgres_arguments(table: &Table, shape: Shape, rows: &[&[Datum]]) -> Result<PgArguments, Failed> {
     let mut arguments = PgArguments::default();
     for (n, i) in shape.columns().enumerate() {
         let column = rows.iter().map(|row| &row[n]);
         let added = match table.columns[i].kind {
-            Kind::Int | Kind::BigInt => arguments.add(column.map(Cell::int).collect::<Vec<Option<i64>>>()),
-            Kind::Bool => arguments.add(column.map(Cell::bool).collect::<Vec<Option<bool>>>()),
+            Kind::Int | Kind::BigInt => arguments.add(column.map(Datum::int).collect::<Vec<Option<i64>>>()),
+            Kind::Bool => arguments.add(column.map(Datum::bool).collect::<Vec<Option<bool>>>()),
             Kind::Text | Kind::Json | Kind::Time => {
-                arguments.add(column.map(Cell::text).collect::<Vec<Option<&str>>>())
+                arguments.add(column.map(Datum::text).collect::<Vec<Option<&str>>>())
             }
         };
         added.map_err(sqlx::Error::Encode)?;

@@ -1,8 +1,9 @@
 //! Reads of API keys and answered idempotency keys; the one-time hand-out of credentials.
 
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _};
-use serde_json::json;
-use tenantry_model::{Timestamp, Write};
+use std::collections::BTreeSet;
+
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
+use tenantry_model::{Timestamp, Write, columns};
 
 use super::entity::{api_key, credential, idempotency_key};
 use super::page::newest;
@@ -45,6 +46,22 @@ impl Store {
         Ok(idempotency_key::Entity::find_by_id(key).one(self.reads()).await?)
     }
 
+    /// Those of these operations whose credentials wait to be handed out. At most one query.
+    pub async fn credentials_waiting(&self, operations: &[String]) -> Result<BTreeSet<String>, ReadError> {
+        if operations.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let waiting: Vec<String> = credential::Entity::find()
+            .select_only()
+            .column(credential::Column::OperationId)
+            .filter(credential::Column::OperationId.is_in(operations))
+            .filter(credential::Column::Sealed.is_not_null())
+            .into_tuple()
+            .all(self.reads())
+            .await?;
+        Ok(waiting.into_iter().collect())
+    }
+
     /// Hands an operation's credentials out, by name and still sealed, once: of several callers one gets them, the
     /// others none. `deed` (the audit record) is written with it.
     pub async fn claim_credentials(
@@ -66,9 +83,9 @@ impl Store {
             return Ok(waiting);
         }
         let take = |(name, _): &(String, String)| {
-            let key = json!({ "operation_id": operation, "name": name });
-            let taken = json!({ "sealed": null, "claimed_at": at });
-            Write::update_if("credentials", key, json!({ "claimed_at": null }), taken)
+            let key = columns! { "operation_id": operation, "name": name };
+            let taken = columns! { "sealed": (), "claimed_at": at };
+            Write::update_if("credentials", key, columns! { "claimed_at": () }, taken)
         };
         let writes = waiting.iter().map(take).chain([deed]).collect();
         match self.commit(Unit::new(writes)).await {

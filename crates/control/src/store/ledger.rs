@@ -9,13 +9,12 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
-use serde_json::{Value, json};
 use tenantry_engine::{Commit, CommitError, Ledger, Operation, Run, Signal, Step, StepState, Waiting};
-use tenantry_model::Write;
 use tenantry_model::id::OperationId;
+use tenantry_model::{Columns, Write, columns};
 
 use super::entity::{operation, runner, signal};
-use super::rows::{operation_model, parse, step_model};
+use super::rows::parse;
 use super::{ReadError, Rejected, Store, Unit};
 
 /// States in which an operation never changes again, as the partial indexes have them.
@@ -28,9 +27,8 @@ impl Ledger<Write> for Store {
             let row = runner::Entity::find_by_id(1).one(self.reads()).await.map_err(ReadError::from)?;
             let epoch =
                 row.ok_or_else(|| CommitError::Unavailable("the runner row is missing".to_owned()))?.epoch;
-            let (key, old, new) =
-                (json!({ "id": 1 }), json!({ "epoch": epoch }), json!({ "epoch": epoch + 1 }));
-            let write = Write::update_if("runner", key, old, new);
+            let (old, new) = (columns! { "epoch": epoch }, columns! { "epoch": epoch + 1 });
+            let write = Write::update_if("runner", columns! { "id": 1 }, old, new);
             match Store::commit(self, Unit::new(vec![write])).await {
                 Ok(()) => return Ok(epoch + 1),
                 // Another one took over in between: after it, then.
@@ -56,7 +54,7 @@ impl Ledger<Write> for Store {
 
     async fn commit(&self, commit: Commit<Write>) -> Result<(), CommitError> {
         let (id, new) = (commit.run.operation.id, commit.run.operation.version == 1);
-        match Store::commit(self, unit(commit)?).await {
+        match Store::commit(self, unit(commit)).await {
             Err(Rejected::Stale { table: "operations" | "runner", .. }) => Err(CommitError::Stale),
             Err(Rejected::Conflict { table: "operations" }) if new && self.run(id).await?.is_some() => {
                 Err(CommitError::Stale)
@@ -124,12 +122,12 @@ impl Ledger<Write> for Store {
             return Err(CommitError::Stale);
         }
         let writes = vec![
-            Write::update_if("operations", json!({ "id": id }), json!({ "epoch": epoch }), json!({})),
+            Write::update_if("operations", columns! { "id": id }, columns! { "epoch": epoch }, columns! {}),
             Write::update_if(
                 "steps",
-                json!({ "operation_id": id, "key": step.key }),
-                json!({ "state": step.state }),
-                json!({ "note": step.note }),
+                columns! { "operation_id": id, "key": step.key },
+                columns! { "state": step.state },
+                columns! { "note": step.note },
             ),
         ];
         match Store::commit(self, Unit { writes, epoch: Some(epoch) }).await {
@@ -140,57 +138,61 @@ impl Ledger<Write> for Store {
 }
 
 /// The rows of a commit.
-fn unit(commit: Commit<Write>) -> Result<Unit, CommitError> {
+fn unit(commit: Commit<Write>) -> Unit {
     let operation = &commit.run.operation;
     let mut writes = Vec::new();
     if operation.version == 1 {
-        new_run(&commit.run, &mut writes)?;
+        new_run(&commit.run, &mut writes);
     } else {
-        let as_read = json!({ "version": operation.version - 1, "epoch": commit.expected_epoch });
-        writes.push(Write::update_if(
-            "operations",
-            json!({ "id": operation.id }),
-            as_read,
-            operation_state(operation),
-        ));
+        let as_read = columns! { "version": operation.version - 1, "epoch": commit.expected_epoch };
+        let key = columns! { "id": operation.id };
+        writes.push(Write::update_if("operations", key, as_read, operation_state(operation)));
         for step in commit.run.steps.iter().filter(|step| commit.changed_steps.contains(&step.key)) {
-            let key = json!({ "operation_id": operation.id, "key": step.key });
+            let key = columns! { "operation_id": operation.id, "key": step.key };
             writes.push(Write::update("steps", key, step_state(step)));
         }
     }
     for id in commit.applied {
-        writes.push(Write::update("signals", json!({ "id": id }), json!({ "applied": true })));
+        writes.push(Write::update("signals", columns! { "id": id }, columns! { "applied": true }));
     }
     for child in &commit.children {
-        new_run(child, &mut writes)?;
+        new_run(child, &mut writes);
     }
     for (to, signal) in &commit.signals {
         writes.push(signal_row(*to, signal));
     }
     let epoch = Some(operation.epoch);
     writes.extend(commit.effects);
-    Ok(Unit { writes, epoch })
+    Unit { writes, epoch }
 }
 
-fn new_run(run: &Run, writes: &mut Vec<Write>) -> Result<(), CommitError> {
-    let row = serde_json::to_value(operation_model(&run.operation)?).map_err(ReadError::from)?;
+fn new_run(run: &Run, writes: &mut Vec<Write>) {
+    let o = &run.operation;
+    let mut row = columns! {
+        "id": o.id, "tenant_id": o.subject, "kind": o.kind, "parent_id": o.parent, "input": o.input,
+        "created_at": o.created_at, "expected_by": o.expected_by,
+    };
+    row.extend(operation_state(o));
     writes.push(Write::insert_unique("operations", row));
     for step in &run.steps {
-        let row = serde_json::to_value(step_model(run.operation.id, step)?).map_err(ReadError::from)?;
+        let mut row = columns! {
+            "operation_id": o.id, "key": step.key, "position": step.position, "kind": step.kind,
+            "provider": step.provider, "needs": step.needs, "policy": step.policy, "input": step.input,
+        };
+        row.extend(step_state(step));
         writes.push(Write::insert("steps", row));
     }
-    Ok(())
 }
 
 fn signal_row(to: OperationId, signal: &Signal) -> Write {
     let Signal { id, kind, by, at } = signal;
-    let row = json!({ "id": id, "operation_id": to, "signal": kind, "by": by, "at": at, "applied": false });
+    let row = columns! { "id": id, "operation_id": to, "signal": kind, "by": by, "at": at, "applied": false };
     Write::insert("signals", row)
 }
 
 /// The columns of an operation that change.
-fn operation_state(operation: &Operation) -> Value {
-    json!({
+fn operation_state(operation: &Operation) -> Columns {
+    columns! {
         "state": operation.state,
         "version": operation.version,
         "epoch": operation.epoch,
@@ -202,12 +204,12 @@ fn operation_state(operation: &Operation) -> Value {
         "stuck": operation.stuck,
         "wake_at": operation.wake_at,
         "idle": operation.idle,
-    })
+    }
 }
 
 /// The columns of a step that change.
-fn step_state(step: &Step) -> Value {
-    json!({
+fn step_state(step: &Step) -> Columns {
+    columns! {
         "state": step.state,
         "attempts": step.attempts,
         "interruptions": step.interruptions,
@@ -219,7 +221,7 @@ fn step_state(step: &Step) -> Value {
         "uncertain": step.uncertain,
         "note": step.note,
         "child_id": step.child,
-    })
+    }
 }
 
 fn commit_error(rejected: Rejected) -> CommitError {
@@ -229,7 +231,7 @@ fn commit_error(rejected: Rejected) -> CommitError {
         }
         Rejected::Invalid { table, .. } => {
             tracing::error!(table, "the database refuses rows: a defect");
-            CommitError::Conflict { table: table.to_owned() }
+            CommitError::Refused { table: table.to_owned() }
         }
         Rejected::Unavailable(why) => CommitError::Unavailable(why),
     }

@@ -31,6 +31,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use sea_orm::{DatabaseConnection, DbErr};
+use tenantry_model::{Write, columns};
 use tokio::sync::Notify;
 
 pub use audit::{AuditReport, Broken, Fault};
@@ -124,6 +125,21 @@ impl Store {
     /// Writes a unit; returns once it is durable or rejected. Dropping the future does not take the unit back.
     pub async fn commit(&self, unit: Unit) -> Result<(), Rejected> {
         self.database.commit(unit).await
+    }
+
+    /// Whether this registry was made with the keyring of this fingerprint. A new registry belongs to the first.
+    pub async fn belongs_to(&self, keyring: &str) -> Result<bool, Rejected> {
+        let (key, none) = (columns! { "id": 1 }, columns! { "keyring": () });
+        let first = Write::update_if("runner", key.clone(), none, columns! { "keyring": keyring });
+        let again = Write::update_if("runner", key, columns! { "keyring": keyring }, columns! {});
+        for write in [first, again] {
+            match self.commit(Unit::new(vec![write])).await {
+                Ok(()) => return Ok(true),
+                Err(Rejected::Stale { .. }) => {}
+                Err(rejected) => return Err(rejected),
+            }
+        }
+        Ok(false)
     }
 
     /// Fails unless the registry answers now.

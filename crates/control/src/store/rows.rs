@@ -1,37 +1,12 @@
-//! The engine's types as rows and back. A row that does not read back is a damaged registry, and said to be so.
+//! The engine's types from their rows. A row that does not read back is a damaged registry, and said to be so.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tenantry_engine::{Operation, Signal, Step};
 use tenantry_model::IdError;
-use tenantry_model::id::OperationId;
 
 use super::ReadError;
 use super::entity::{operation, signal, step};
-
-/// An operation's row.
-pub(super) fn operation_model(o: &Operation) -> Result<operation::Model, ReadError> {
-    Ok(operation::Model {
-        id: o.id.to_string(),
-        tenant_id: o.subject.clone(),
-        kind: o.kind.clone(),
-        parent_id: o.parent.map(|id| id.to_string()),
-        state: o.state.as_str().to_owned(),
-        version: o.version,
-        epoch: o.epoch,
-        input: o.input.clone(),
-        error: o.error.as_ref().map(serde_json::to_value).transpose()?,
-        error_step: o.error_step.clone(),
-        cancelled: o.cancelled,
-        created_at: o.created_at.into(),
-        updated_at: o.updated_at.into(),
-        finished_at: o.finished_at.map(Into::into),
-        expected_by: o.expected_by.map(Into::into),
-        stuck: o.stuck,
-        wake_at: o.wake_at.map(Into::into),
-        idle: o.idle,
-    })
-}
 
 impl TryFrom<operation::Model> for Operation {
     type Error = ReadError;
@@ -57,31 +32,6 @@ impl TryFrom<operation::Model> for Operation {
             idle: row.idle,
         })
     }
-}
-
-/// A step's row.
-pub(super) fn step_model(operation: OperationId, s: &Step) -> Result<step::Model, ReadError> {
-    Ok(step::Model {
-        operation_id: operation.to_string(),
-        key: s.key.clone(),
-        position: s.position,
-        kind: s.kind.clone(),
-        provider: s.provider.clone(),
-        needs: serde_json::to_value(&s.needs)?,
-        policy: serde_json::to_value(&s.policy)?,
-        input: s.input.clone(),
-        state: s.state.as_str().to_owned(),
-        attempts: s.attempts,
-        interruptions: s.interruptions,
-        due_at: s.due_at.map(Into::into),
-        started_at: s.started_at.map(Into::into),
-        finished_at: s.finished_at.map(Into::into),
-        output: s.output.clone(),
-        error: s.error.as_ref().map(serde_json::to_value).transpose()?,
-        uncertain: s.uncertain,
-        note: s.note.clone(),
-        child_id: s.child.map(|id| id.to_string()),
-    })
 }
 
 impl TryFrom<step::Model> for Step {

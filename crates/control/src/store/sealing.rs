@@ -10,8 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use sea_orm::sea_query::Expr;
 use sea_orm::{EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
-use serde_json::{Value, json};
-use tenantry_model::{Timestamp, Write};
+use tenantry_model::{Columns, Timestamp, Write, columns};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -99,12 +98,12 @@ async fn seal_all(store: &Store, key: &SigningKey, heads: &watch::Sender<i64>) -
         let mut writes = Vec::new();
         for id in unsealed_events(store).await? {
             events += 1;
-            writes.push(number("events", &id, json!({ "seq": events })));
+            writes.push(number("events", &id, columns! { "seq": events }));
         }
         let records = unsealed_audit(store).await?;
         for record in &records {
             link = link.next(record)?;
-            writes.push(number("audit", &record.id, json!({ "seq": link.seq, "hash": link.hash })));
+            writes.push(number("audit", &record.id, columns! { "seq": link.seq, "hash": link.hash }));
         }
         if writes.is_empty() {
             return Ok(());
@@ -112,7 +111,7 @@ async fn seal_all(store: &Store, key: &SigningKey, heads: &watch::Sender<i64>) -
         if !records.is_empty() {
             let at = Timestamp::now();
             let signature = base64url(&key.sign(&head_message(link.seq, &link.hash, at)));
-            let head = json!({ "seq": link.seq, "hash": link.hash, "signature": signature, "at": at });
+            let head = columns! { "seq": link.seq, "hash": link.hash, "signature": signature, "at": at };
             writes.push(Write::insert_unique("audit_heads", head));
         }
         store.commit(Unit::new(writes)).await?;
@@ -120,8 +119,8 @@ async fn seal_all(store: &Store, key: &SigningKey, heads: &watch::Sender<i64>) -
 }
 
 /// Numbers a row that has no number.
-fn number(table: &'static str, id: &str, set: Value) -> Write {
-    Write::update_if(table, json!({ "id": id }), json!({ "seq": null }), set)
+fn number(table: &'static str, id: &str, set: Columns) -> Write {
+    Write::update_if(table, columns! { "id": id }, columns! { "seq": () }, set)
 }
 
 async fn unsealed_events(store: &Store) -> Result<Vec<String>, ReadError> {

@@ -3,11 +3,12 @@
 
 use futures::future::BoxFuture;
 use sea_orm::{
-    ColumnTrait, ColumnType, DatabaseConnection, EntityTrait, IdenStatic, Iterable, Order,
+    ColumnTrait, ColumnType, DatabaseConnection, EntityTrait, IdenStatic, Iterable, ModelTrait, Order,
     PrimaryKeyToColumn, QueryFilter, QueryOrder,
 };
 use serde::Serialize;
 use serde_json::Value;
+use tenantry_model::{Columns, Datum, Timestamp};
 
 use super::ReadError;
 
@@ -80,6 +81,29 @@ impl Table {
     /// The index of a column.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name == name)
+    }
+}
+
+/// A row's columns, ready to be written.
+pub fn columns_of<M: ModelTrait>(model: &M) -> Columns {
+    let mut columns = Columns::default();
+    for column in <M::Entity as EntityTrait>::Column::iter() {
+        columns.put(column.as_str(), datum(model.get(column)));
+    }
+    columns
+}
+
+/// A value of one of the kinds.
+fn datum(value: sea_orm::Value) -> Datum {
+    use sea_orm::Value;
+    match value {
+        Value::Bool(Some(value)) => Datum::Bool(value),
+        Value::Int(Some(value)) => Datum::Int(value.into()),
+        Value::BigInt(Some(value)) => Datum::Int(value),
+        Value::String(Some(text)) => Datum::Text(text.as_str().into()),
+        Value::Json(Some(value)) => Datum::Json(value.to_string().into()),
+        Value::ChronoDateTimeUtc(Some(at)) => Datum::Text(Timestamp::from(at).to_string().into()),
+        _ => Datum::Null,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reads of tenants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QuerySelect as _, QueryTrait as _};
@@ -21,9 +21,11 @@ impl Store {
         Ok(Entity::find().filter(Column::SlugMac.eq(slug_mac)).one(self.reads()).await?)
     }
 
-    /// Whether some tenant has or had the slug of this MAC.
-    pub async fn is_slug_taken(&self, slug_mac: &str) -> Result<bool, ReadError> {
-        Ok(self.tenant_by_slug(slug_mac).await?.is_some())
+    /// Which of these slugs, by MAC, some tenant has or had.
+    pub async fn taken_slugs(&self, slug_macs: &[String]) -> Result<HashSet<String>, ReadError> {
+        let query = Entity::find().select_only().column(Column::SlugMac);
+        let taken = query.filter(Column::SlugMac.is_in(slug_macs)).into_tuple().all(self.reads()).await?;
+        Ok(taken.into_iter().collect())
     }
 
     /// Whether a living tenant has the name of this MAC (S4.48).

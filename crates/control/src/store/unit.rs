@@ -4,11 +4,9 @@
 //! the writer itself only passes them on. Names that no entity has and values of another type are refused here.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 
-use serde_json::Value;
-use tenantry_model::Write;
-use tenantry_model::write::{Change, Columns};
+use tenantry_model::write::Change;
+use tenantry_model::{Columns, Datum, Write};
 
 use super::sql::{KEY_SEPARATOR, Shape, Verb};
 use super::table::{Column, Kind, Schema, Table};
@@ -62,28 +60,6 @@ pub enum Rejected {
     Unavailable(String),
 }
 
-/// A value as a parameter.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Cell {
-    Null,
-    Int(i64),
-    Bool(bool),
-    /// Text, an instant, or JSON as text.
-    Text(Arc<str>),
-}
-
-impl Cell {
-    pub fn int(&self) -> Option<i64> {
-        if let Self::Int(value) = self { Some(*value) } else { None }
-    }
-    pub fn bool(&self) -> Option<bool> {
-        if let Self::Bool(value) = self { Some(*value) } else { None }
-    }
-    pub fn text(&self) -> Option<&str> {
-        if let Self::Text(value) = self { Some(value) } else { None }
-    }
-}
-
 /// One row's change, ready to be written with others of its shape.
 #[derive(Debug)]
 pub(super) struct Item {
@@ -91,7 +67,7 @@ pub(super) struct Item {
     /// Comes after every item of the unit with a smaller wave: they touch the same row.
     pub wave: u16,
     /// The statement's values for this row: the key's columns, the compared ones, the written ones, each by number.
-    pub cells: Vec<Cell>,
+    pub cells: Vec<Datum>,
     /// Hash of table and key. Two that are equal by accident only make a unit wait.
     pub row: u64,
     /// The key as the statement returns it; empty where it returns none.
@@ -126,27 +102,35 @@ impl Prepared {
     fn push(&mut self, schema: &'static Schema, write: Write) -> Result<(), Rejected> {
         let unknown = Rejected::Invalid { table: write.table, message: "no such table".to_owned() };
         let (number, table) = schema.table(write.table).ok_or(unknown)?;
+        let key = match &write.change {
+            Change::Insert { row: key, .. }
+            | Change::InsertAbsent { row: key }
+            | Change::Upsert { row: key }
+            | Change::Update { key, .. }
+            | Change::Delete { key } => key,
+        };
+        let one_row = table.key.iter().all(|i| key.get(table.columns[*i].name).is_some());
+        let keyless = key.is_empty();
+        let key = key_text(table, key);
         let mut cells = Cells { table, cells: Vec::new(), bytes: 0 };
         let shape = |verb, key, expect, set, bump| Shape { table: number, verb, key, expect, set, bump };
-        let (shape, key) = match write.change {
+        let shape = match write.change {
             Change::Insert { row, unique } => {
                 let verb = if unique { Verb::InsertGuard } else { Verb::Insert };
-                (shape(verb, 0, 0, cells.add(&row)?, false), row)
+                shape(verb, 0, 0, cells.add(row)?, false)
             }
-            Change::InsertAbsent { row } => (shape(Verb::InsertAbsent, 0, 0, cells.add(&row)?, false), row),
-            Change::Upsert { row } => (shape(Verb::Upsert, 0, 0, cells.add(&row)?, false), row),
+            Change::InsertAbsent { row } => shape(Verb::InsertAbsent, 0, 0, cells.add(row)?, false),
+            Change::Upsert { row } => shape(Verb::Upsert, 0, 0, cells.add(row)?, false),
             Change::Update { key, expect, set, bump } => {
-                let columns = (cells.add(&key)?, cells.add(&expect)?, cells.add(&set)?);
+                let columns = (cells.add(key)?, cells.add(expect)?, cells.add(set)?);
                 let verb = if columns.2 == 0 && !bump { Verb::Check } else { Verb::Update };
-                (shape(verb, columns.0, columns.1, columns.2, bump), key)
+                shape(verb, columns.0, columns.1, columns.2, bump)
             }
-            Change::Delete { key } => (shape(Verb::Delete, cells.add(&key)?, 0, 0, false), key),
+            Change::Delete { key } => shape(Verb::Delete, cells.add(key)?, 0, 0, false),
         };
-        let one_row = table.key.iter().all(|i| key.contains_key(table.columns[*i].name));
-        if !one_row && shape.verb != Verb::Delete || key.is_empty() {
+        if keyless || !one_row && shape.verb != Verb::Delete {
             return Err(Rejected::Invalid { table: table.name, message: "the key is incomplete".to_owned() });
         }
-        let key = key_text(table, &key);
         let row = row_hash(number, &key);
         let wave = self.wave(number, row, one_row);
         self.alone |= !one_row;
@@ -180,9 +164,10 @@ fn key_text(table: &Table, row: &Columns) -> String {
             text.push(KEY_SEPARATOR);
         }
         match row.get(table.columns[*i].name) {
-            Some(Value::String(value)) => text.push_str(value),
-            Some(value) => text.push_str(&value.to_string()),
-            None => {}
+            Some(Datum::Int(value)) => text.push_str(&value.to_string()),
+            Some(Datum::Bool(value)) => text.push_str(&value.to_string()),
+            Some(Datum::Text(value) | Datum::Json(value)) => text.push_str(value),
+            Some(Datum::Null) | None => {}
         }
     }
     text
@@ -191,22 +176,22 @@ fn key_text(table: &Table, row: &Columns) -> String {
 /// Collects the values of a row.
 struct Cells {
     table: &'static Table,
-    cells: Vec<Cell>,
+    cells: Vec<Datum>,
     bytes: usize,
 }
 
 impl Cells {
-    /// Adds values and returns their columns as bits.
-    fn add(&mut self, row: &Columns) -> Result<u32, Rejected> {
+    /// Adds values in the order of the table's columns and returns these as bits.
+    fn add(&mut self, row: Columns) -> Result<u32, Rejected> {
         let mut set = 0;
         let mut found = Vec::with_capacity(row.len());
-        for (name, value) in row {
+        for (name, datum) in row.into_iter() {
             let invalid = |message| Rejected::Invalid { table: self.table.name, message };
             let i = self.table.column(name).ok_or_else(|| invalid(format!("no column {name}")))?;
-            let cell = cell(&self.table.columns[i], value)
-                .ok_or_else(|| invalid(format!("{name} cannot be {value}")))?;
+            let cell = cell(&self.table.columns[i], datum)
+                .map_err(|datum| invalid(format!("{name} cannot be {}", datum.to_json())))?;
             set |= 1 << i;
-            self.bytes += if let Cell::Text(text) = &cell { text.len() } else { 8 };
+            self.bytes += cell.text().map_or(8, str::len);
             found.push((i, cell));
         }
         found.sort_unstable_by_key(|(i, _)| *i);
@@ -215,20 +200,19 @@ impl Cells {
     }
 }
 
-/// A value as its column takes it; none if it is of another type.
-fn cell(column: &Column, value: &Value) -> Option<Cell> {
-    Some(match (column.kind, value) {
+/// A value as its column takes it, or back if it is of another type.
+fn cell(column: &Column, datum: Datum) -> Result<Datum, Datum> {
+    Ok(match (column.kind, datum) {
         // In a column that may not be NULL, JSON null is the JSON value null.
-        (Kind::Json, Value::Null) if !column.nullable => Cell::Text("null".into()),
-        (_, Value::Null) => Cell::Null,
-        (Kind::Json, value) => Cell::Text(value.to_string().into()),
-        (Kind::Text, Value::String(text)) => Cell::Text(text.as_str().into()),
+        (Kind::Json, Datum::Null) if !column.nullable => Datum::Json("null".into()),
+        (_, Datum::Null) => Datum::Null,
+        (Kind::Json, Datum::Json(text)) => Datum::Json(text),
+        (Kind::Json, datum) => Datum::Json(datum.to_json().to_string().into()),
+        (Kind::Text, Datum::Text(text)) => Datum::Text(text),
         // The one form whose text order is time order.
-        (Kind::Time, Value::String(text)) if text.len() == 27 && text.ends_with('Z') => {
-            Cell::Text(text.as_str().into())
-        }
-        (Kind::Int | Kind::BigInt, Value::Number(number)) => Cell::Int(number.as_i64()?),
-        (Kind::Bool, Value::Bool(value)) => Cell::Bool(*value),
-        _ => return None,
+        (Kind::Time, Datum::Text(text)) if text.len() == 27 && text.ends_with('Z') => Datum::Text(text),
+        (Kind::Int | Kind::BigInt, Datum::Int(value)) => Datum::Int(value),
+        (Kind::Bool, Datum::Bool(value)) => Datum::Bool(value),
+        (_, datum) => return Err(datum),
     })
 }

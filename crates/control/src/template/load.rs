@@ -56,9 +56,11 @@ pub fn schema(providers: &Registry) -> Value {
 
 /// Reads a template from YAML text.
 pub fn load(text: &str, providers: &Registry) -> Result<Loaded> {
-    let value: Value = yaml_serde::from_str(text).map_err(|why| {
-        Error::invalid("template_invalid", vec![FieldError::new("", format!("is not YAML: {why}"))])
-    })?;
+    // First as YAML's own value: only that refuses a key that stands twice.
+    let value: Value =
+        yaml_serde::from_str::<yaml_serde::Value>(text).and_then(yaml_serde::from_value).map_err(|why| {
+            Error::invalid("template_invalid", vec![FieldError::new("", format!("is not YAML: {why}"))])
+        })?;
     let schema = schemars::schema_for!(Template).to_value();
     let faults = shape::faults(&schema, &value);
     if !faults.is_empty() {

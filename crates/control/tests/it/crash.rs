@@ -102,7 +102,7 @@ pub async fn live(
         for operation in &open {
             let Some(signal) = answer(world, operation, cancel) else { continue };
             asked += 1;
-            match control.signal(&caller, operation.id, signal).await {
+            match control.signal(&caller, operation.id, signal, None).await {
                 Ok(_) => {}
                 // Nobody knows whether it was heard; a conflict says that it was.
                 Err(error) if [ErrorKind::Unavailable, ErrorKind::Conflict].contains(&error.kind) => {}

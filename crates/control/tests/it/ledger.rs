@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tenantry_control::store::Store;
 use tenantry_engine::{Commit, CommitError, Ledger, Operation, OperationState, Run};
 use tenantry_model::id::OperationId;
-use tenantry_model::{TenantId, Timestamp, Write};
+use tenantry_model::{TenantId, Timestamp, Write, columns};
 use tenantry_providers::Rows;
 use tenantry_testkit::ledger_contract::{Subject, check};
 use tenantry_testkit::{TestStore, on_both_stores};
@@ -84,11 +84,11 @@ on_both_stores! {
 
         let mut next = first.clone();
         next.operation.version = 2;
-        let wrong = Write::compare_and_set("tenants", json!({ "id": tenant }), json!({ "version": 7 }), json!({ "plan": "x" }));
+        let wrong = Write::compare_and_set("tenants", columns! { "id": tenant }, columns! { "version": 7 }, columns! { "plan": "x" });
         let refused = Ledger::commit(&*store, commit(&next, vec![wrong])).await;
         assert!(matches!(refused, Err(CommitError::Conflict { ref table }) if table == "tenants"), "{refused:?}");
         assert_eq!(store.run(first.operation.id).await.unwrap().unwrap().operation.version, 1);
-        let right = Write::compare_and_set("tenants", json!({ "id": tenant }), json!({ "version": 1 }), json!({ "plan": "x" }));
+        let right = Write::compare_and_set("tenants", columns! { "id": tenant }, columns! { "version": 1 }, columns! { "plan": "x" });
         Ledger::commit(&*store, commit(&next, vec![right])).await.unwrap();
         let row = store.tenant(&tenant.to_string()).await.unwrap().unwrap();
         assert_eq!((row.version, row.plan.as_str()), (2, "x"));

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tenantry_control::store::{Store, StoreConfig, Unit};
 use tenantry_control::{Caller, ErrorKind, IdempotencyKey, OperationQuery, PageQuery};
+use tenantry_engine::Clock;
 use tenantry_engine::OperationState;
-use tenantry_model::TenantStatus;
+use tenantry_model::{TenantStatus, Write, columns};
+use tenantry_providers::Rows;
 use tenantry_testkit::crash_ledger::Faults;
 
 use crate::scan;
@@ -37,6 +40,48 @@ on_both_stores! {
     names_and_slugs_are_unique
     a_dry_run_is_what_is_executed
     secrets_are_handed_out_once
+    an_invitation_waits_until_the_tenant_is_active
+    an_invitation_ends_with_its_time
+}
+
+async fn an_invitation_waits_until_the_tenant_is_active(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let created = control.create_tenant(&caller, &request("Acme", "starter"), None).await.unwrap();
+    control.wait(&caller, created.operation.id, Duration::from_secs(60)).await.unwrap();
+    let token = control.claim_credentials(&caller, created.operation.id).await.unwrap().remove(0).value;
+    let store = StoreConfig { url: world.registry_url(), readers: 1 };
+    let store = Store::open(&store).await.unwrap();
+    let tenant = created.tenant.id;
+    for status in ["pending", "provisioning", "suspended", "deprovisioned", "active"] {
+        let is = Write::update("tenants", columns! { "id": tenant }, columns! { "status": status });
+        store.commit(Unit::new(vec![is])).await.unwrap();
+        let accepted = control.accept_invitation(&token).await;
+        let Err(refused) = accepted else {
+            assert_eq!(status, "active");
+            continue;
+        };
+        assert_eq!((refused.kind, refused.code), (ErrorKind::Forbidden, "tenant_not_active"), "{status}");
+        let invited = store.find("members", &[("tenant_id", json!(tenant))]).await.unwrap();
+        assert_eq!(invited[0]["state"], "invited", "{status}: nothing has changed");
+    }
+    let members = store.find("members", &[("tenant_id", json!(tenant))]).await.unwrap();
+    assert_eq!(members[0]["state"], "active");
+    assert_eq!(control.accept_invitation(&token).await.err().unwrap().code, "invitation_refused");
+    store.close().await;
+    process.control.stop().await;
+}
+
+async fn an_invitation_ends_with_its_time(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let created = control.create_tenant(&caller, &request("Acme", "starter"), None).await.unwrap();
+    control.wait(&caller, created.operation.id, Duration::from_secs(60)).await.unwrap();
+    let token = control.claim_credentials(&caller, created.operation.id).await.unwrap().remove(0).value;
+    let week = world.clock.now() + Duration::from_secs(7 * 86_400);
+    world.clock.sleep_until(week).await;
+    assert_eq!(control.accept_invitation(&token).await.err().unwrap().code, "invitation_refused");
+    process.control.stop().await;
 }
 
 async fn a_tenant_is_made(world: World) {

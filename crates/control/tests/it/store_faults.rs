@@ -13,7 +13,7 @@ use crate::store_writer::tenant_row;
 
 fn new_tenant(id: TenantId, filler: usize) -> Unit {
     let mut row = tenant_row(id, &id.to_string());
-    row["labels"] = json!({ "filler": "x".repeat(filler) });
+    row.set("labels", &json!({ "filler": "x".repeat(filler) }));
     Unit::new(vec![Write::insert_unique("tenants", row)])
 }
 

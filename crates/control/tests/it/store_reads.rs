@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tenantry_control::store::{Store, Unit};
 use tenantry_model::id::{AuditId, KeyId, OperationId};
-use tenantry_model::{TenantId, TenantStatus, Timestamp, Write};
+use tenantry_model::{TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::Rows;
 use tenantry_testkit::{TestStore, on_both_stores};
 
@@ -17,24 +17,22 @@ async fn write(store: &Store, writes: Vec<Write>) {
 
 fn operation_row(id: OperationId, tenant: TenantId, parent: Option<OperationId>, state: &str) -> Write {
     let now = Timestamp::now();
-    let row = json!({
-        "id": id, "tenant_id": tenant, "kind": "onboard", "parent_id": parent, "state": state, "version": 1, "epoch": 0,
-        "input": {}, "error": null, "error_step": null, "cancelled": false, "created_at": now, "updated_at": now,
-        "finished_at": null, "expected_by": null, "stuck": false, "wake_at": null, "idle": true,
-    });
+    let row = columns! {
+    "id": id, "tenant_id": tenant, "kind": "onboard", "parent_id": parent, "state": state, "version": 1, "epoch": 0,
+    "input": json!({}), "error": (), "error_step": (), "cancelled": false, "created_at": now, "updated_at": now,
+    "finished_at": (), "expected_by": (), "stuck": false, "wake_at": (), "idle": true };
     Write::insert("operations", row)
 }
 
 fn step_row(operation: OperationId, key: &str, position: i32, state: &str, took: Option<Duration>) -> Write {
     let start = Timestamp::from_micros(1_000);
-    let row = json!({
-        "operation_id": operation, "key": key, "position": position, "kind": "k", "provider": "p", "needs": [],
-        "policy": { "timeout_ms": 1, "max_retries": 1, "backoff_ms": 1, "backoff_cap_ms": 1, "on_failure": "park", "mode": "inline",
-            "in_flight_ms": 0 },
-        "input": null, "state": state, "attempts": 1, "interruptions": 0, "due_at": null, "started_at": took.map(|_| start),
-        "finished_at": took.map(|took| start + took), "output": null, "error": null, "uncertain": false, "note": null,
-        "child_id": null,
-    });
+    let row = columns! {
+    "operation_id": operation, "key": key, "position": position, "kind": "k", "provider": "p", "needs": json!([]),
+    "policy": json!({ "timeout_ms": 1, "max_retries": 1, "backoff_ms": 1, "backoff_cap_ms": 1, "on_failure": "park", "mode": "inline",
+        "in_flight_ms": 0 }),
+    "input": (), "state": state, "attempts": 1, "interruptions": 0, "due_at": (), "started_at": took.map(|_| start),
+    "finished_at": took.map(|took| start + took), "output": (), "error": (), "uncertain": false, "note": (),
+    "child_id": () };
     Write::insert("steps", row)
 }
 
@@ -44,8 +42,8 @@ on_both_stores! {
         for n in 0..10 {
             let id = TenantId::new();
             let mut row = tenant_row(id, &format!("t{n}"));
-            row["status"] = json!(if n % 3 == 0 { "active" } else { "pending" });
-            row["plan"] = json!(if n < 5 { "starter" } else { "growth" });
+            row.set("status", &json!(if n % 3 == 0 { "active" } else { "pending" }));
+            row.set("plan", &json!(if n < 5 { "starter" } else { "growth" }));
             write(&store, vec![Write::insert("tenants", row)]).await;
             ids.push(id.to_string());
         }
@@ -74,15 +72,15 @@ on_both_stores! {
     async fn slugs_for_ever_names_while_living(store: TestStore) {
         let id = TenantId::new();
         write(&store, vec![Write::insert("tenants", tenant_row(id, "acme"))]).await;
-        assert!(store.is_slug_taken("acme").await.unwrap() && store.is_name_taken("acme").await.unwrap());
-        assert!(!store.is_slug_taken("other").await.unwrap() && !store.is_name_taken("other").await.unwrap());
+        assert!(!store.taken_slugs(&["acme".into()]).await.unwrap().is_empty() && store.is_name_taken("acme").await.unwrap());
+        assert!(store.taken_slugs(&["other".into()]).await.unwrap().is_empty() && !store.is_name_taken("other").await.unwrap());
         assert_eq!(store.tenant_by_slug("acme").await.unwrap().unwrap().id, id.to_string());
-        let gone = json!({ "status": "deprovisioned", "slug": null, "name": null });
-        write(&store, vec![Write::update("tenants", json!({ "id": id }), gone)]).await;
-        assert!(store.is_slug_taken("acme").await.unwrap());
+        let gone = columns! { "status": "deprovisioned", "slug": (), "name": () };
+        write(&store, vec![Write::update("tenants", columns! { "id": id }, gone)]).await;
+        assert!(!store.taken_slugs(&["acme".into()]).await.unwrap().is_empty());
         assert!(!store.is_name_taken("acme").await.unwrap());
         let mut again = tenant_row(TenantId::new(), "other");
-        again["name_mac"] = json!("acme");
+        again.set("name_mac", &json!("acme"));
         write(&store, vec![Write::insert_unique("tenants", again)]).await;
     }
 
@@ -129,7 +127,7 @@ on_both_stores! {
         }
         let (tenant, id) = (TenantId::new(), OperationId::new());
         let mut other = tenant_row(tenant, "other");
-        other["template"] = json!("enterprise");
+        other.set("template", &json!("enterprise"));
         write(&store, vec![
             Write::insert("tenants", other),
             operation_row(id, tenant, None, "succeeded"),
@@ -143,17 +141,15 @@ on_both_stores! {
 
     async fn credentials_are_handed_out_once(store: TestStore) {
         let operation = OperationId::new().to_string();
-        let deed = |n: i32| Write::insert("audit", json!({
-            "id": AuditId::new(), "actor": "key_1", "action": "credentials.claim", "target": format!("{n}"), "data": {},
-            "at": Timestamp::now(),
-        }));
+        let deed = |n: i32| Write::insert("audit", columns! {
+            "id": AuditId::new(), "actor": "key_1", "action": "credentials.claim", "target": format!("{n}"), "data": json!({}),
+            "at": Timestamp::now() });
         let now = Timestamp::now();
         assert!(store.claim_credentials(&operation, now, deed(0)).await.unwrap().is_empty());
         for name in ["password", "invitation"] {
-            let row = json!({
+            let row = columns! {
                 "operation_id": operation, "name": name, "tenant_id": "t", "sealed": format!("v1.{name}"), "created_at": now,
-                "claimed_at": null,
-            });
+                "claimed_at": () };
             write(&store, vec![Write::insert("credentials", row)]).await;
         }
         let claims = (1..=8).map(|n| {
@@ -179,10 +175,9 @@ on_both_stores! {
         let mut ids = Vec::new();
         for n in 0..3 {
             let id = KeyId::new();
-            let row = json!({
-                "id": id, "hash": format!("h{n}"), "name": "n", "scopes": ["admin"], "tenant_id": null,
-                "created_at": Timestamp::now(), "expires_at": null, "revoked_at": null,
-            });
+            let row = columns! {
+                "id": id, "hash": format!("h{n}"), "name": "n", "scopes": json!(["admin"]), "tenant_id": (),
+                "created_at": Timestamp::now(), "expires_at": (), "revoked_at": () };
             write(&store, vec![Write::insert_unique("api_keys", row)]).await;
             ids.push(id.to_string());
         }

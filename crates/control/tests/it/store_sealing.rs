@@ -5,7 +5,7 @@ use serde_json::json;
 use tenantry_control::keyring::{Keyring, MasterKey};
 use tenantry_control::store::{AUDIT_KEY, Fault, Sealing, Unit};
 use tenantry_model::id::{AuditId, EventId};
-use tenantry_model::{TenantId, Timestamp, Write};
+use tenantry_model::{TenantId, Timestamp, Write, columns};
 use tenantry_testkit::{TestDatabase, TestStore, on_both_stores};
 
 struct Fixture {
@@ -26,17 +26,16 @@ impl Fixture {
 }
 
 fn deed(n: usize) -> Write {
-    let row = json!({
-        "id": AuditId::new(), "tenant_id": TenantId::new(), "actor": "key_1", "action": "tenant.update",
-        "target": format!("{n}"), "data": { "z": 1, "a": { "n": n } }, "sealed": "v1.x", "at": Timestamp::now(),
-    });
+    let row = columns! {
+    "id": AuditId::new(), "tenant_id": TenantId::new(), "actor": "key_1", "action": "tenant.update",
+    "target": format!("{n}"), "data": json!({ "z": 1, "a": { "n": n } }), "sealed": "v1.x", "at": Timestamp::now() };
     Write::insert("audit", row)
 }
 
 fn event(n: usize) -> Write {
     Write::insert(
         "events",
-        json!({ "id": EventId::new(), "type": format!("t{n}"), "data": {}, "at": Timestamp::now() }),
+        columns! { "id": EventId::new(), "type": format!("t{n}"), "data": json!({}), "at": Timestamp::now() },
     )
 }
 

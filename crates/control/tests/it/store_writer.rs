@@ -3,22 +3,21 @@
 use serde_json::{Value, json};
 use tenantry_control::store::{Rejected, Store, Unit};
 use tenantry_model::id::{AuditId, EventId, OperationId, ResourceId};
-use tenantry_model::{TenantId, Timestamp, Write};
+use tenantry_model::{Columns, TenantId, Timestamp, Write, columns};
 use tenantry_providers::Rows;
 use tenantry_testkit::{TestStore, on_both_stores};
 
 /// A tenant whose slug and name have these MACs.
-pub fn tenant_row(id: TenantId, unique: &str) -> Value {
-    json!({
-        "id": id, "slug": unique, "slug_mac": unique, "name": unique, "name_mac": unique, "plan": "starter",
-        "template": "starter", "template_version": 1, "status": "pending", "region": "eu", "locale": "en", "version": 1,
-        "labels": {}, "admin_sealed": null, "last_error": null, "created_at": Timestamp::now(), "activated_at": null,
-        "suspended_at": null, "deprovisioned_at": null,
-    })
+pub fn tenant_row(id: TenantId, unique: &str) -> Columns {
+    columns! {
+    "id": id, "slug": unique, "slug_mac": unique, "name": unique, "name_mac": unique, "plan": "starter",
+    "template": "starter", "template_version": 1, "status": "pending", "region": "eu", "locale": "en", "version": 1,
+    "labels": json!({}), "admin_sealed": (), "last_error": (), "created_at": Timestamp::now(), "activated_at": (),
+    "suspended_at": (), "deprovisioned_at": () }
 }
 
-fn event_row(tenant: TenantId, kind: &str) -> Value {
-    json!({ "id": EventId::new(), "tenant_id": tenant, "type": kind, "data": {}, "at": Timestamp::now() })
+fn event_row(tenant: TenantId, kind: &str) -> Columns {
+    columns! { "id": EventId::new(), "tenant_id": tenant, "type": kind, "data": json!({}), "at": Timestamp::now() }
 }
 
 fn event(tenant: TenantId, kind: &str) -> Write {
@@ -57,50 +56,47 @@ on_both_stores! {
         for (n, text) in texts.iter().enumerate() {
             let json = &values[n];
             let key = format!("{n}");
-            let row = json!({
-                "principal": key, "key_hash": text, "body_hash": text, "status": i32::MIN, "answer": json,
-                "location": if n % 2 == 0 { json!(null) } else { json!(text) }, "tenant_id": tenant,
-                "created_at": Timestamp::from_micros(n as i64),
-            });
+            let row = columns! {
+                "principal": key, "key_hash": text, "body_hash": text, "answer": json,
+                "tenant_id": if n % 2 == 0 { json!(null) } else { json!(tenant) },
+                "created_at": Timestamp::from_micros(n as i64) };
             store.commit(Unit::new(vec![Write::insert("idempotency_keys", row.clone())])).await.unwrap();
             let found = store.find("idempotency_keys", &[("principal", json!(key)), ("key_hash", json!(text))]).await;
-            assert_eq!(found.unwrap(), [row]);
+            assert_eq!(found.unwrap(), [Value::Object(row.to_json())]);
         }
         for value in values {
-            let row = json!({
+            let row = columns! {
                 "operation_id": operation, "key": value.to_string(), "position": 1, "kind": "k", "provider": "p",
                 "needs": value, "policy": value, "input": value, "state": "pending", "attempts": 0, "interruptions": 0,
-                "due_at": null, "started_at": Timestamp::from_micros(-1), "finished_at": Timestamp::now(), "output": value,
-                "error": value, "uncertain": true, "note": null, "child_id": null,
-            });
-            let key = json!({ "operation_id": operation, "key": value.to_string() });
+                "due_at": (), "started_at": Timestamp::from_micros(-1), "finished_at": Timestamp::now(), "output": value,
+                "error": value, "uncertain": true, "note": (), "child_id": () };
+            let key = columns! { "operation_id": operation, "key": value.to_string() };
             store.commit(Unit::new(vec![Write::insert("steps", row.clone())])).await.unwrap();
             let this = [("operation_id", json!(operation)), ("key", json!(value.to_string()))];
-            assert_eq!(store.find("steps", &this).await.unwrap(), std::slice::from_ref(&row), "inserted");
+            assert_eq!(store.find("steps", &this).await.unwrap(), [Value::Object(row.to_json())], "inserted");
 
-            let set = json!({ "note": value, "error": null, "uncertain": false, "attempts": -7, "child_id": "", "started_at": null });
+            let set = columns! { "note": value, "error": (), "uncertain": false, "attempts": -7, "child_id": "", "started_at": () };
             store.commit(Unit::new(vec![Write::update("steps", key, set.clone())])).await.unwrap();
-            let mut expected = row.as_object().unwrap().clone();
-            expected.extend(set.as_object().unwrap().clone());
+            let mut expected = row.to_json();
+            expected.extend(set.to_json());
             assert_eq!(store.find("steps", &this).await.unwrap(), [Value::Object(expected)], "updated");
         }
     }
 
     async fn conditions_compare_every_kind(store: TestStore) {
         let id = ResourceId::new();
-        let row = json!({
+        let row = columns! {
             "id": id, "tenant_id": "t", "kind": "database", "provider": "p", "step_key": "s", "name": "n", "claim": "c",
-            "generation": 3, "state": "creating", "outputs": {}, "operation_id": "o", "created_at": Timestamp::from_micros(5),
-            "updated_at": Timestamp::from_micros(5),
-        });
+            "generation": 3, "state": "creating", "outputs": json!({}), "operation_id": "o", "created_at": Timestamp::from_micros(5),
+            "updated_at": Timestamp::from_micros(5) };
         store.commit(Unit::new(vec![Write::insert("resources", row)])).await.unwrap();
         let event = EventId::new();
-        let row = json!({ "id": event, "type": "t", "data": {}, "at": Timestamp::from_micros(5) });
+        let row = columns! { "id": event, "type": "t", "data": json!({}), "at": Timestamp::from_micros(5) };
         store.commit(Unit::new(vec![Write::insert("events", row)])).await.unwrap();
-        let expect = |table, id: String, expect: Value| {
+        let expect = |table, id: String, expect: Columns| {
             let store = store.clone();
             async move {
-                let write = Write::update_if(table, json!({ "id": id }), expect, json!({}));
+                let write = Write::update_if(table, columns! { "id": id }, expect, columns! {});
                 match store.commit(Unit::new(vec![write])).await {
                     Ok(()) => true,
                     Err(Rejected::Stale { table: at, key }) => {
@@ -112,24 +108,24 @@ on_both_stores! {
             }
         };
         for (condition, holds) in [
-            (json!({ "generation": 3 }), true),
-            (json!({ "generation": 4 }), false),
-            (json!({ "state": "creating", "generation": 3 }), true),
-            (json!({ "state": "present", "generation": 3 }), false),
-            (json!({ "created_at": Timestamp::from_micros(5) }), true),
-            (json!({ "created_at": Timestamp::from_micros(6) }), false),
+            (columns! { "generation": 3 }, true),
+            (columns! { "generation": 4 }, false),
+            (columns! { "state": "creating", "generation": 3 }, true),
+            (columns! { "state": "present", "generation": 3 }, false),
+            (columns! { "created_at": Timestamp::from_micros(5) }, true),
+            (columns! { "created_at": Timestamp::from_micros(6) }, false),
         ] {
-            assert_eq!(expect("resources", id.to_string(), condition.clone()).await, holds, "{condition}");
+            assert_eq!(expect("resources", id.to_string(), condition.clone()).await, holds, "{condition:?}");
         }
         for (condition, holds) in [
-            (json!({ "seq": null }), true),
-            (json!({ "seq": 1 }), false),
-            (json!({ "tenant_id": null, "sealed": null }), true),
-            (json!({ "tenant_id": "" }), false),
+            (columns! { "seq": () }, true),
+            (columns! { "seq": 1 }, false),
+            (columns! { "tenant_id": (), "sealed": () }, true),
+            (columns! { "tenant_id": "" }, false),
         ] {
-            assert_eq!(expect("events", event.to_string(), condition.clone()).await, holds, "{condition}");
+            assert_eq!(expect("events", event.to_string(), condition.clone()).await, holds, "{condition:?}");
         }
-        assert!(!expect("events", EventId::new().to_string(), json!({ "seq": null })).await, "no such row");
+        assert!(!expect("events", EventId::new().to_string(), columns! { "seq": () }).await, "no such row");
     }
 
     async fn a_rejected_unit_leaves_nothing(store: TestStore) {
@@ -141,8 +137,8 @@ on_both_stores! {
 
         // The first guard holds and has written when the second one fails.
         let mut unit = new_tenant(second, "other");
-        unit.writes.push(Write::compare_and_set("tenants", json!({ "id": first }), json!({ "version": 9 }), json!({ "plan": "x" })));
-        unit.writes.push(Write::update("tenants", json!({ "id": first }), json!({ "plan": "x" })));
+        unit.writes.push(Write::compare_and_set("tenants", columns! { "id": first }, columns! { "version": 9 }, columns! { "plan": "x" }));
+        unit.writes.push(Write::update("tenants", columns! { "id": first }, columns! { "plan": "x" }));
         let refused = store.commit(unit).await;
         assert_eq!(refused, Err(Rejected::Stale { table: "tenants", key: first.to_string() }));
         assert!(store.tenant(&second.to_string()).await.unwrap().is_none());
@@ -169,10 +165,9 @@ on_both_stores! {
 
     async fn the_same_key_at_once_writes_one(store: TestStore) {
         let units = (0..16).map(|n| {
-            let row = json!({
-                "principal": "p", "key_hash": "k", "body_hash": format!("{n}"), "status": 0, "answer": {}, "location": null,
-                "tenant_id": null, "created_at": Timestamp::now(),
-            });
+            let row = columns! {
+                "principal": "p", "key_hash": "k", "body_hash": format!("{n}"), "answer": json!({}),
+                "tenant_id": (), "created_at": Timestamp::now() };
             (n, Unit::new(vec![Write::insert_unique("idempotency_keys", row)]))
         });
         let results = at_once(&store, units.collect()).await;
@@ -192,9 +187,9 @@ on_both_stores! {
                 let bad = match n / 10 {
                     // Not a guard, and yet taken.
                     0 => Write::insert("tenants", tenant_row(TenantId::new(), "there")),
-                    1 => Write::update("tenants", json!({ "id": there }), json!({ "status": "nonsense" })),
-                    2 => Write::insert("audit", json!({ "id": AuditId::new(), "actor": null })),
-                    _ => Write::insert("events", json!({ "id": EventId::new(), "type": "t", "data": {}, "at": null })),
+                    1 => Write::update("tenants", columns! { "id": there }, columns! { "status": "nonsense" }),
+                    2 => Write::insert("audit", columns! { "id": AuditId::new(), "actor": () }),
+                    _ => Write::insert("events", columns! { "id": EventId::new(), "type": "t", "data": json!({}), "at": () }),
                 };
                 units.push((None, Unit::new(vec![event(there, "never"), bad])));
             }
@@ -220,16 +215,13 @@ on_both_stores! {
             let id = TenantId::new();
             let mut unit = new_tenant(id, &format!("name {}", n / 2));
             if n % 2 == 0 {
-                let row = json!({
+                let row = columns! {
                     "id": format!("{n}"), "tenant_id": there, "email_mac": "taken", "resource_id": "r", "sealed": "s", "role": "owner",
-                    "state": "active", "must_change_password": false, "created_at": Timestamp::now(),
-                });
+                    "state": "active", "must_change_password": false, "created_at": Timestamp::now() };
                 unit.writes.push(Write::insert_unique("members", row.clone()));
-                unit.writes.push(Write::insert_unique("members", Value::Object({
-                    let mut row = row.as_object().unwrap().clone();
-                    row.insert("id".to_owned(), json!(format!("{n} again")));
-                    row
-                })));
+                let mut again = row;
+                again.set("id", &format!("{n} again"));
+                unit.writes.push(Write::insert_unique("members", again));
             }
             ((n, id), unit)
         });
@@ -247,9 +239,9 @@ on_both_stores! {
         for n in 1..=50_i64 {
             let step = Write::compare_and_set(
                 "tenants",
-                json!({ "id": tenant }),
-                json!({ "version": n }),
-                json!({ "labels": { "n": n.to_string() } }),
+                columns! { "id": tenant },
+                columns! { "version": n },
+                columns! { "labels": json!({ "n": n.to_string() }) },
             );
             let store = store.clone();
             let mut commit = Box::pin(async move { store.commit(Unit::new(vec![step])).await });
@@ -269,9 +261,9 @@ on_both_stores! {
         let tenant = TenantId::new();
         store.commit(new_tenant(tenant, "acme")).await.unwrap();
         let units = (0..32).map(|n| {
-            let key = json!({ "id": tenant });
+            let key = columns! { "id": tenant };
             (n, Unit::new(vec![
-                Write::compare_and_set("tenants", key, json!({ "version": 1 }), json!({ "plan": format!("{n}") })),
+                Write::compare_and_set("tenants", key, columns! { "version": 1 }, columns! { "plan": format!("{n}") }),
                 event(tenant, &format!("{n}")),
             ]))
         });
@@ -285,13 +277,13 @@ on_both_stores! {
 
     async fn the_order_inside_a_unit_holds(store: TestStore) {
         let tenant = TenantId::new();
-        let key = json!({ "id": tenant });
+        let key = columns! { "id": tenant };
         let unit = Unit::new(vec![
             Write::insert_unique("tenants", tenant_row(tenant, "acme")),
-            Write::update("tenants", key.clone(), json!({ "plan": "a", "region": "x" })),
-            Write::compare_and_set("tenants", key.clone(), json!({ "version": 1, "plan": "a" }), json!({ "plan": "b" })),
-            Write::compare_and_set("tenants", key.clone(), json!({ "version": 2 }), json!({ "status": "active" })),
-            Write::update("tenants", key.clone(), json!({ "locale": "de" })),
+            Write::update("tenants", key.clone(), columns! { "plan": "a", "region": "x" }),
+            Write::compare_and_set("tenants", key.clone(), columns! { "version": 1, "plan": "a" }, columns! { "plan": "b" }),
+            Write::compare_and_set("tenants", key.clone(), columns! { "version": 2 }, columns! { "status": "active" }),
+            Write::update("tenants", key.clone(), columns! { "locale": "de" }),
         ]);
         store.commit(unit).await.unwrap();
         let row = store.tenant(&tenant.to_string()).await.unwrap().unwrap();
@@ -299,18 +291,17 @@ on_both_stores! {
         assert_eq!(is, (3, "b", "x", "de", "active"));
 
         let unit = Unit::new(vec![
-            Write::update("tenants", key.clone(), json!({ "plan": "c" })),
-            Write::compare_and_set("tenants", key, json!({ "version": 9 }), json!({})),
+            Write::update("tenants", key.clone(), columns! { "plan": "c" }),
+            Write::compare_and_set("tenants", key, columns! { "version": 9 }, columns! {}),
         ]);
         assert!(matches!(store.commit(unit).await, Err(Rejected::Stale { .. })));
         assert_eq!(store.tenant(&tenant.to_string()).await.unwrap().unwrap().plan, "b", "what came before the guard is undone");
     }
 
     async fn absent_upsert_delete(store: TestStore) {
-        let config = |flag: bool| json!({
-            "tenant_id": "t", "namespace": "tenant.t", "resource_id": "r", "flags": { "beta": flag }, "settings": {},
-            "updated_at": Timestamp::from_micros(1),
-        });
+        let config = |flag: bool| columns! {
+            "tenant_id": "t", "namespace": "tenant.t", "resource_id": "r", "flags": json!({ "beta": flag }), "settings": json!({}),
+            "updated_at": Timestamp::from_micros(1) };
         let flags = || async {
             let rows = store.find("configs", &[("tenant_id", json!("t"))]).await.unwrap();
             rows.first().map(|row| row["flags"]["beta"].clone())
@@ -321,21 +312,20 @@ on_both_stores! {
         assert_eq!(flags().await, Some(json!(true)), "kept");
         write(Write::upsert("configs", config(false))).await.unwrap();
         assert_eq!(flags().await, Some(json!(false)), "replaced");
-        write(Write::delete("configs", json!({ "tenant_id": "t" }))).await.unwrap();
-        write(Write::delete("configs", json!({ "tenant_id": "t" }))).await.unwrap();
+        write(Write::delete("configs", columns! { "tenant_id": "t" })).await.unwrap();
+        write(Write::delete("configs", columns! { "tenant_id": "t" })).await.unwrap();
         assert_eq!(flags().await, None);
         write(Write::upsert("configs", config(true))).await.unwrap();
         assert_eq!(flags().await, Some(json!(true)), "made");
     }
 
     async fn deleting_by_the_leading_key_keeps_its_place(store: TestStore) {
-        let secret = |operation: &str, name: &str| json!({
-            "operation_id": operation, "name": name, "tenant_id": "t", "sealed": "s", "created_at": Timestamp::now(),
-        });
+        let secret = |operation: &str, name: &str| columns! {
+            "operation_id": operation, "name": name, "tenant_id": "t", "sealed": "s", "created_at": Timestamp::now() };
         let unit = Unit::new(vec![
             Write::insert("credentials", secret("a", "1")),
             Write::insert("credentials", secret("b", "1")),
-            Write::delete("credentials", json!({ "operation_id": "a" })),
+            Write::delete("credentials", columns! { "operation_id": "a" }),
             Write::insert("credentials", secret("a", "2")),
         ]);
         store.commit(unit).await.unwrap();
@@ -346,11 +336,11 @@ on_both_stores! {
 
     async fn names_that_do_not_exist_are_refused(store: TestStore) {
         for write in [
-            Write::insert("no_table", json!({ "id": 1 })),
-            Write::insert("events", json!({ "id": "evt", "no_column": 1 })),
-            Write::insert("events", json!({ "type": "t" })),
-            Write::update("steps", json!({ "operation_id": "o" }), json!({ "attempts": 1 })),
-            Write::delete("steps", json!({})),
+            Write::insert("no_table", columns! { "id": 1 }),
+            Write::insert("events", columns! { "id": "evt", "no_column": 1 }),
+            Write::insert("events", columns! { "type": "t" }),
+            Write::update("steps", columns! { "operation_id": "o" }, columns! { "attempts": 1 }),
+            Write::delete("steps", columns! {}),
         ] {
             let refused = store.commit(Unit::new(vec![write.clone()])).await;
             assert!(matches!(refused, Err(Rejected::Invalid { .. })), "{write:?}: {refused:?}");

@@ -115,7 +115,7 @@ impl World {
         }
     }
 
-    fn registry_url(&self) -> String {
+    pub fn registry_url(&self) -> String {
         let file = || format!("sqlite://{}", self.folder.path().join(REGISTRY).display());
         self.registry.as_ref().map_or_else(file, |database| database.url().to_owned())
     }

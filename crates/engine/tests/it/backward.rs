@@ -94,8 +94,26 @@ fn undo_is_retried_and_then_a_person_is_asked() {
     // The other branch is still being undone.
     assert_eq!(story.line(), "rolling_back: a=undo_pending b=undo_failed c=undoing");
     assert_eq!(story.ok("c").line(), "needs_attention: a=undo_pending b=undo_failed c=undone");
+    // The undo's failure stands with the step, what it turned back for with the operation, to its end.
+    assert_eq!(story.step("b").error, Some(busy()));
     assert_eq!(story.run.operation.error_step.as_deref(), Some("b"));
-    assert_eq!(story.run.operation.error, Some(busy()));
+    assert_eq!(story.run.operation.error, Some(never()));
+    story.told(&[SignalKind::Retry]).ok("b").ok("a");
+    assert_eq!(story.line(), "rolled_back: a=undone b=undone c=undone");
+    assert_eq!(story.run.operation.error, Some(never()));
+}
+
+#[test]
+fn a_cancellation_names_the_undo_that_failed() {
+    let mut story = Story::of([step("a")]);
+    story
+        .told(&[SignalKind::Cancel])
+        .failed("a", busy())
+        .failed("a", busy())
+        .failed("a", busy())
+        .failed("a", never());
+    assert_eq!(story.line(), "needs_attention: a=undo_failed");
+    assert_eq!(story.run.operation.error, Some(never()));
 }
 
 #[test]

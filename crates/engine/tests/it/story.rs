@@ -32,7 +32,8 @@ impl Story {
     }
     /// Signals of people, all in one decision.
     pub fn told(&mut self, kinds: &[SignalKind]) -> &mut Self {
-        let signals: Vec<_> = kinds.iter().cloned().map(signal).collect();
+        let at = self.now;
+        let signals: Vec<_> = kinds.iter().map(|kind| Signal { at, ..signal(kind.clone()) }).collect();
         self.decide(&signals)
     }
     pub fn signalled(&mut self, signal: Signal) -> &mut Self {

@@ -13,7 +13,7 @@ use chrono::Months;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::id::{CustomerId, InvoiceId, SubscriptionId};
-use tenantry_model::{Failure, Timestamp, Write};
+use tenantry_model::{Failure, Timestamp, Write, columns};
 
 use crate::migrations::hex;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
@@ -109,8 +109,8 @@ impl Ledger {
             let id = subscription.get("id");
             writes.push(Write::update(
                 "subscriptions",
-                json!({ "id": id }),
-                json!({ "state": "cancelled", "cancelled_at": now }),
+                columns! { "id": id },
+                columns! { "state": "cancelled", "cancelled_at": now },
             ));
             let open = self.invoices.iter().filter(|row| {
                 row.get("subscription_id") == id && row.get("state").is_some_and(|state| state == "open")
@@ -119,8 +119,8 @@ impl Ledger {
                 voided += 1;
                 writes.push(Write::update(
                     "invoices",
-                    json!({ "id": invoice.get("id") }),
-                    json!({ "state": "void" }),
+                    columns! { "id": invoice.get("id") },
+                    columns! { "state": "void" },
                 ));
             }
         }
@@ -211,21 +211,19 @@ impl Provider for BillingBuiltin {
             let who = json!({ "name": spec.tenant.name, "email": spec.tenant.admin.email });
             writes.push(Write::insert_absent(
                 "customers",
-                json!({
+                columns! {
                     "id": ids.customer, "tenant_id": tenant, "resource_id": spec.resource,
-                    "sealed": context.sealer.seal(tenant, &who.to_string())?, "currency": currency, "created_at": now,
-                }),
+                    "sealed": context.sealer.seal(tenant, &who.to_string())?, "currency": currency, "created_at": now },
             ));
         }
         if there.is_none() {
             writes.push(Write::insert_absent(
                 "subscriptions",
-                json!({
+                columns! {
                     "id": ids.subscription, "tenant_id": tenant, "customer_id": ids.customer, "plan": spec.tenant.plan,
                     "billing_cycle": cycle, "state": "active", "generation": spec.generation, "amount": amount,
                     "currency": currency, "current_period_start": start, "current_period_end": end,
-                    "created_at": now, "cancelled_at": null,
-                }),
+                    "created_at": now, "cancelled_at": () },
             ));
         }
         if !ledger.has_invoice(ids.invoice) {
@@ -234,11 +232,10 @@ impl Provider for BillingBuiltin {
             let state = if amount == json!(0) { "paid" } else { "open" };
             writes.push(Write::insert_absent(
                 "invoices",
-                json!({
+                columns! {
                     "id": ids.invoice, "tenant_id": tenant, "subscription_id": ids.subscription, "number": number,
                     "amount": amount, "currency": currency, "lines": lines, "period_start": start, "period_end": end,
-                    "state": state, "issued_at": now,
-                }),
+                    "state": state, "issued_at": now },
             ));
         }
         Ok(Ensured { outputs, writes })

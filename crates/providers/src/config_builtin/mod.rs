@@ -11,7 +11,7 @@ mod tests;
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tenantry_model::{Failure, TenantId, Write};
+use tenantry_model::{Failure, Write, columns};
 
 use crate::migrations::hex;
 use crate::settings;
@@ -32,11 +32,6 @@ impl ConfigBuiltin {
     pub fn new(_: Config) -> Self {
         Self
     }
-}
-
-/// Where a tenant's flags and settings are found (S1.23).
-pub fn namespace(tenant: TenantId) -> String {
-    format!("tenant.{tenant}")
 }
 
 /// What a new tenant begins with.
@@ -111,7 +106,7 @@ impl Provider for ConfigBuiltin {
 
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
         let (flags, values) = defaults(settings::of(spec)?);
-        let outputs = json!({ "namespace": namespace(spec.tenant.id) });
+        let outputs = json!({ "namespace": spec.name });
         let writes = match row(context, spec).await? {
             Some(row) if !is_ours(&row, spec) => {
                 return Err(Failure::fatal(
@@ -123,19 +118,19 @@ impl Provider for ConfigBuiltin {
                 let (mut has_flags, mut has_values) = (map(&row, "flags"), map(&row, "settings"));
                 let more_flags = complete(&mut has_flags, flags);
                 if complete(&mut has_values, values) || more_flags {
-                    let set =
-                        json!({ "flags": has_flags, "settings": has_values, "updated_at": context.now });
-                    vec![Write::update("configs", json!({ "tenant_id": spec.tenant.id }), set)]
+                    let set = columns! {
+                        "flags": has_flags, "settings": has_values, "updated_at": context.now,
+                    };
+                    vec![Write::update("configs", columns! { "tenant_id": spec.tenant.id }, set)]
                 } else {
                     Vec::new()
                 }
             }
             None => vec![Write::insert_absent(
                 "configs",
-                json!({
-                    "tenant_id": spec.tenant.id, "namespace": namespace(spec.tenant.id), "resource_id": spec.resource,
-                    "flags": flags, "settings": values, "updated_at": context.now,
-                }),
+                columns! {
+                "tenant_id": spec.tenant.id, "namespace": spec.name, "resource_id": spec.resource,
+                "flags": flags, "settings": values, "updated_at": context.now },
             )],
         };
         Ok(Ensured { outputs, writes })
@@ -157,9 +152,10 @@ impl Provider for ConfigBuiltin {
     async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {
         let ours = row(context, spec).await?.filter(|row| is_ours(row, spec));
         let count = |column| ours.as_ref().map_or(0, |row| map(row, column).len());
-        let receipt = json!({ "namespace": namespace(spec.tenant.id), "flags": count("flags"), "settings": count("settings") });
+        let receipt =
+            json!({ "namespace": spec.name, "flags": count("flags"), "settings": count("settings") });
         let writes =
-            ours.iter().map(|_| Write::delete("configs", json!({ "tenant_id": spec.tenant.id }))).collect();
+            ours.iter().map(|_| Write::delete("configs", columns! { "tenant_id": spec.tenant.id })).collect();
         Ok(Removed { receipt, writes })
     }
 

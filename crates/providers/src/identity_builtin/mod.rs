@@ -19,7 +19,7 @@ use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::id::{InvitationId, UserId};
-use tenantry_model::{Failure, Write};
+use tenantry_model::{Columns, Failure, Write, columns};
 
 use crate::migrations::hex;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
@@ -150,31 +150,29 @@ impl Provider for IdentityBuiltin {
         let person = json!({ "email": admin.email.trim(), "first_name": admin.first_name, "last_name": admin.last_name });
         let (name, secret) =
             if invited { (INVITATION_TOKEN, token()) } else { (ONE_TIME_PASSWORD, password()) };
-        let credential = json!({
+        let credential = columns! {
             "operation_id": spec.operation, "name": name, "tenant_id": tenant,
-            "sealed": context.sealer.seal(tenant, &secret)?, "created_at": context.now, "claimed_at": null,
-        });
+            "sealed": context.sealer.seal(tenant, &secret)?, "created_at": context.now, "claimed_at": (),
+        };
         let mut writes = vec![Write::insert_absent(
             "members",
-            json!({
-                "id": member, "tenant_id": tenant, "resource_id": spec.resource,
-                "email_mac": context.sealer.mac(EMAIL_MAC, &email),
-                "sealed": context.sealer.seal(tenant, &person.to_string())?,
-                "role": admin.role,
-                "state": if invited { "invited" } else { "active" },
-                "password_hash": if invited { Value::Null } else { json!(format!("sha256:{}", fingerprint(&secret))) },
-                "must_change_password": !invited,
-                "created_at": context.now,
-            }),
+            columns! {
+            "id": member, "tenant_id": tenant, "resource_id": spec.resource,
+            "email_mac": context.sealer.mac(EMAIL_MAC, &email),
+            "sealed": context.sealer.seal(tenant, &person.to_string())?,
+            "role": admin.role,
+            "state": if invited { "invited" } else { "active" },
+            "password_hash": if invited { Value::Null } else { json!(format!("sha256:{}", fingerprint(&secret))) },
+            "must_change_password": !invited,
+            "created_at": context.now },
         )];
         if invited {
             let lifetime = Duration::from_secs(DAY * u64::from(self.config.invitation_days));
             writes.push(Write::insert_absent(
                 "invitations",
-                json!({
+                columns! {
                     "id": invitation, "tenant_id": tenant, "member_id": member, "token_hash": fingerprint(&secret),
-                    "role": admin.role, "expires_at": context.now + lifetime, "accepted_at": null, "created_at": context.now,
-                }),
+                    "role": admin.role, "expires_at": context.now + lifetime, "accepted_at": (), "created_at": context.now },
             ));
         }
         // The hash and its secret are written together or not at all: of two attempts the first one's pair stays. Only
@@ -214,7 +212,8 @@ impl Provider for IdentityBuiltin {
         for (table, key) in [("invitations", "id"), ("sign_in_codes", "hash")] {
             let rows = context.rows.find(table, &[("tenant_id", tenant.clone())]).await?;
             let keys = rows.iter().filter(|row| ours(row)).filter_map(|row| row.get(key));
-            let deletes: Vec<Write> = keys.map(|value| Write::delete(table, json!({ key: value }))).collect();
+            let deletes: Vec<Write> =
+                keys.map(|value| Write::delete(table, Columns::one(key, value))).collect();
             receipt.insert(table.to_owned(), deletes.len().into());
             writes.extend(deletes);
         }
@@ -226,12 +225,12 @@ impl Provider for IdentityBuiltin {
             writes.extend(rows.iter().filter(named).map(|row| {
                 Write::delete(
                     "credentials",
-                    json!({ "operation_id": row.get("operation_id"), "name": row.get("name") }),
+                    columns! { "operation_id": row.get("operation_id"), "name": row.get("name") },
                 )
             }));
         }
         receipt.insert("members".to_owned(), members.len().into());
-        writes.extend(members.iter().map(|row| Write::delete("members", json!({ "id": row.get("id") }))));
+        writes.extend(members.iter().map(|row| Write::delete("members", columns! { "id": row.get("id") })));
         Ok(Removed { receipt: Value::Object(receipt), writes })
     }
 

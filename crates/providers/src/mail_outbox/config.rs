@@ -18,7 +18,6 @@ pub struct Config {
     #[serde(default = "product")]
     pub product: String,
     /// Where an invitation leads, as a template over `token`, `tenant.slug` and `tenant.id`.
-    #[serde(default = "link")]
     pub link: String,
     /// Folder with mail templates by language; without it, the ones that came with the program.
     #[serde(default)]
@@ -26,9 +25,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// An outbox in this folder, with everything else as shipped.
+    /// An outbox in this folder whose invitations lead to example.com, with everything else as shipped.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), from: sender(), product: product(), link: link(), templates: None }
+        let link = "https://{{ tenant.slug }}.example.com/join#{{ token }}".to_owned();
+        Self { folder: folder.into(), from: sender(), product: product(), link, templates: None }
     }
 }
 
@@ -47,11 +47,6 @@ fn sender() -> String {
 
 fn product() -> String {
     "Tenantry".to_owned()
-}
-
-/// The token stands behind `#`, which browsers do not send: it is in no server's log.
-fn link() -> String {
-    "https://{{ tenant.slug }}.app.example.com/join#{{ token }}".to_owned()
 }
 
 fn welcome() -> String {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tenantry_model::Failure;
+use tenantry_model::{Failure, columns};
 use tenantry_providers::{Context, Ensured, Fault as Complaint, Kind, Observed, Provider, Removed, Spec};
 
 use crate::contract::{Environment, Violation, violations};
@@ -113,10 +113,9 @@ impl Provider for Toy {
         if self.is(Fault::LeaksInRows) {
             writes.push(tenantry_model::Write::upsert(
                 "customers",
-                json!({
-                    "id": spec.resource, "tenant_id": spec.tenant.id, "resource_id": spec.resource,
-                    "sealed": spec.tenant.name, "currency": "EUR", "created_at": "now",
-                }),
+                columns! {
+                "id": spec.resource, "tenant_id": spec.tenant.id, "resource_id": spec.resource,
+                "sealed": spec.tenant.name, "currency": "EUR", "created_at": "now" },
             ));
         }
         Ok(Ensured { outputs, writes })

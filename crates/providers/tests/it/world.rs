@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::id::{OperationId, ResourceId};
-use tenantry_model::write::{Change, Columns};
+use tenantry_model::write::Change;
 use tenantry_model::{Failure, TenantId, Timestamp, Write};
 use tenantry_providers::{Context, Notes, Person, Rows, Sealer, Spec, Tenant};
 
@@ -111,14 +111,17 @@ fn table(name: &str) -> Table {
     Table { key, unique, columns }
 }
 
-fn same(a: &Columns, b: &Columns, columns: &[&str]) -> bool {
+/// A row as JSON.
+type Row = serde_json::Map<String, Value>;
+
+fn same(a: &Row, b: &Row, columns: &[&str]) -> bool {
     !columns.is_empty() && columns.iter().all(|column| a.get(*column) == b.get(*column))
 }
 
 /// The registry's rows.
 #[derive(Default)]
 pub struct Registry {
-    tables: Mutex<BTreeMap<&'static str, Vec<Columns>>>,
+    tables: Mutex<BTreeMap<&'static str, Vec<Row>>>,
 }
 
 impl Registry {
@@ -128,12 +131,13 @@ impl Registry {
         for write in writes {
             let table = table(write.table);
             let rows = tables.entry(write.table).or_default();
-            let known = |row: &Columns| {
+            let known = |row: &Row| {
                 let unknown = row.keys().find(|column| !table.columns.contains(&column.as_str()));
                 assert_eq!(unknown, None, "{} has no such column", write.table);
             };
             match &write.change {
                 Change::Insert { row, .. } | Change::InsertAbsent { row } | Change::Upsert { row } => {
+                    let row = &row.to_json();
                     known(row);
                     for column in table.columns {
                         assert!(row.contains_key(*column), "{}.{column} is not given", write.table);
@@ -155,6 +159,7 @@ impl Registry {
                     }
                 }
                 Change::Update { key, expect, set, .. } => {
+                    let (key, expect, set) = (&key.to_json(), &expect.to_json(), &set.to_json());
                     known(set);
                     let columns: Vec<&str> = key.keys().map(String::as_str).collect();
                     let expected: Vec<&str> = expect.keys().map(String::as_str).collect();
@@ -165,6 +170,7 @@ impl Registry {
                     }
                 }
                 Change::Delete { key } => {
+                    let key = &key.to_json();
                     let columns: Vec<&str> = key.keys().map(String::as_str).collect();
                     rows.retain(|row| !same(row, key, &columns));
                 }
@@ -173,7 +179,7 @@ impl Registry {
     }
 
     /// The rows of a table that a test wants to see or to spoil.
-    pub fn with<T>(&self, table: &'static str, work: impl FnOnce(&mut Vec<Columns>) -> T) -> T {
+    pub fn with<T>(&self, table: &'static str, work: impl FnOnce(&mut Vec<Row>) -> T) -> T {
         work(self.tables.lock().entry(table).or_default())
     }
 

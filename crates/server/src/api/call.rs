@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, request::Parts};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, request::Parts};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use serde::Serialize;
@@ -39,6 +39,8 @@ pub struct Call {
     pub media: &'static str,
     /// The body; null for a route that reads none.
     pub body: Value,
+    /// The client's own name for a POST.
+    pub idempotency_key: Option<IdempotencyKey>,
     path: Vec<(String, String)>,
     query: BTreeMap<String, String>,
     headers: HeaderMap,
@@ -132,11 +134,16 @@ impl Call {
             let detail = format!("this needs the header `{}`: {}", param.name, param.about);
             return Err(Problem::new(StatusCode::PRECONDITION_REQUIRED, "precondition_required", detail));
         }
+        let idempotency_key = match route.method {
+            Method::POST => idempotency_key(&parts.headers)?,
+            _ => None,
+        };
         let body = match &route.body {
             Some(spec) => read_body(spec, &parts.headers, body).await?,
             None => Value::Null,
         };
-        Ok(Self { app, media, body, path, query, headers: std::mem::take(&mut parts.headers) })
+        let headers = std::mem::take(&mut parts.headers);
+        Ok(Self { app, media, body, idempotency_key, path, query, headers })
     }
 
     /// The use cases.
@@ -183,11 +190,6 @@ impl Call {
         first.to_str().map(Some).map_err(|_| wrong("holds something else than printable ASCII"))
     }
 
-    /// The client's own name for this request.
-    pub fn idempotency_key(&self) -> Result<Option<IdempotencyKey>> {
-        Ok(self.header("idempotency-key")?.map(IdempotencyKey::parse).transpose()?)
-    }
-
     /// The last message of a stream that the client has seen.
     pub fn last_event_id(&self) -> Result<Option<i64>> {
         let wrong = || {
@@ -220,6 +222,22 @@ impl Call {
         let read = T::deserialize(&self.body);
         read.map_err(|why| Error::invalid("request_invalid", vec![FieldError::new("", why)]).into())
     }
+}
+
+/// The key of a request that may be sent again.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>> {
+    let mut given = headers.get_all("idempotency-key").iter();
+    match (given.next(), given.next()) {
+        (None, _) => Ok(None),
+        (Some(one), None) => Ok(Some(IdempotencyKey::parse(one.as_bytes())?)),
+        (Some(_), Some(_)) => Err(IdempotencyKey::refused("is given more than once").into()),
+    }
+}
+
+/// The same answer, saying so if it is for something that was done before.
+pub fn replayed(response: Response, replayed: bool) -> Result {
+    let name = HeaderName::from_static("idempotent-replayed");
+    if replayed { with_header(response, name, "true") } else { Ok(response) }
 }
 
 /// A JSON answer.
@@ -289,7 +307,9 @@ fn read_query(route: &Route, query: &str) -> Result<BTreeMap<String, String>> {
                 faults.push(FieldError::new(shown, format!("is not a known query parameter; {known}")));
             }
             Some(param) => {
-                if let Err(why) = (param.check)(&value) {
+                if value.contains('\0') {
+                    faults.push(FieldError::new(shown.clone(), "must not hold the character U+0000"));
+                } else if let Err(why) = (param.check)(&value) {
                     faults.push(FieldError::new(shown.clone(), why));
                 }
                 if read.insert(name, value).is_some() {

@@ -68,6 +68,9 @@ fn operation(route: &Route, reads: &mut SchemaGenerator, writes: &mut SchemaGene
         },
         "responses": responses(route, writes),
     });
+    if let Some(about) = route.about {
+        operation["description"] = json!(about);
+    }
     if let Access::Key(permission, _) = route.access {
         operation["x-permission"] = json!(permission);
         operation["x-scopes"] =

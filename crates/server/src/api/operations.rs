@@ -11,9 +11,11 @@ use tenantry_control::view::{CredentialView, OperationView, Page};
 use tenantry_engine::SignalKind;
 use tenantry_model::id::OperationId;
 
-use super::call::{Call, answer};
+use super::call::{Call, answer, replayed};
 use super::problem::Result;
-use super::route::{CURSOR, EVENT_STREAM, JSON, LAST_EVENT_ID, LIMIT, Param, Route, key};
+use super::route::{
+    CURSOR, EVENT_STREAM, IDEMPOTENCY_KEY, JSON, LAST_EVENT_ID, LIMIT, Param, REPLAYED, Route, key,
+};
 use super::stream;
 
 const STATES: [&str; 7] =
@@ -63,7 +65,9 @@ pub fn routes() -> Vec<Route> {
     use Permission as P;
     let ask = |path, id, summary, access| {
         Route::new(Method::POST, path, id, summary, access)
+            .header(&[IDEMPOTENCY_KEY])
             .gives::<OperationView>(StatusCode::OK, "What has become of it.")
+            .having(&[REPLAYED])
             .fails(&[404, 409])
     };
     vec![
@@ -72,7 +76,7 @@ pub fn routes() -> Vec<Route> {
             "/v1/operations",
             "list_operations",
             "List operations, newest first",
-            key(P::ReadOperations, list),
+            key(P::ListOperations, list),
         )
         .query(&[LIMIT, CURSOR, STATE, TENANT])
         .gives::<Page<OperationView>>(StatusCode::OK, "A page.")
@@ -160,6 +164,10 @@ pub fn routes() -> Vec<Route> {
             "Take the secrets that an operation made, once",
             key(P::ClaimCredentials, claim),
         )
+        .about(
+            "Each secret is handed out once. An `Idempotency-Key` is not replayed here: who asks again gets 410, whatever \
+             the key, also when the first answer was lost.",
+        )
         .gives::<Credentials>(StatusCode::OK, "The secrets. They are not handed out again.")
         .fails(&[404, 409, 410]),
     ]
@@ -168,7 +176,8 @@ pub fn routes() -> Vec<Route> {
 fn signal(kind: impl Fn(&Call) -> Result<SignalKind> + Copy + Send + Sync + 'static) -> super::route::Access {
     key(Permission::SignalOperations, move |call: Call, caller: Caller| async move {
         let (id, kind) = (id(&call)?, kind(&call)?);
-        answer(StatusCode::OK, &call.control().signal(&caller, id, kind).await?)
+        let asked = call.control().signal(&caller, id, kind, call.idempotency_key.clone()).await?;
+        replayed(answer(StatusCode::OK, &asked.value)?, asked.replayed)
     })
 }
 

@@ -83,6 +83,8 @@ pub struct Route {
     pub id: &'static str,
     /// One line of what it does.
     pub summary: &'static str,
+    /// What else a client must know.
+    pub about: Option<&'static str>,
     /// Who may, and what serves them.
     pub access: Access,
     /// Query parameters; all others are refused.
@@ -131,7 +133,11 @@ impl Route {
         access: Access,
     ) -> Self {
         let (query, headers, answers, problems) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { method, path, id, summary, access, query, headers, body: None, answers, problems }
+        Self { method, path, id, summary, about: None, access, query, headers, body: None, answers, problems }
+    }
+    /// Says more than its summary.
+    pub fn about(self, about: &'static str) -> Self {
+        Self { about: Some(about), ..self }
     }
     /// Reads this.
     pub fn reads<T: JsonSchema>(mut self, media: &'static str) -> Self {
@@ -214,9 +220,11 @@ pub const CURSOR: Param = Param::text("cursor", "`next_cursor` of the page befor
 /// `Idempotency-Key:`
 pub const IDEMPOTENCY_KEY: Param = Param::text(
     "Idempotency-Key",
-    "A name of your own for this request, at most 255 printable ASCII characters. The same key with the same body has \
-     the same answer and no second effect; with another body it is refused.",
+    "A name of your own for this request, at most 255 printable ASCII characters. The same key with the same request \
+     has the same answer and no second effect; with another one it is refused.",
 );
+/// What an answer says that was made for the same key before.
+pub const REPLAYED: (&str, &str) = ("Idempotent-Replayed", "`true` when the same key had it done before.");
 /// `Last-Event-ID:`
 pub const LAST_EVENT_ID: Param =
     Param::text("Last-Event-ID", "Streams: go on after the message with this id.");

@@ -13,9 +13,9 @@ use tenantry_control::{Created, TenantQuery};
 use tenantry_engine::OperationState;
 use tenantry_model::TenantStatus;
 
-use super::call::{Call, answer, with_header};
+use super::call::{Call, answer, replayed, with_header};
 use super::problem::{Problem, Result};
-use super::route::{CURSOR, IDEMPOTENCY_KEY, JSON, LIMIT, MERGE_PATCH, Param, Route, key};
+use super::route::{CURSOR, IDEMPOTENCY_KEY, JSON, LIMIT, MERGE_PATCH, Param, REPLAYED, Route, key};
 
 const DRY_RUN: Param = Param {
     name: "dry_run",
@@ -45,11 +45,8 @@ const PREFER: Param = Param::text(
 const IF_MATCH: Param =
     Param::text("If-Match", "the ETag of the tenant as you read it, so that nobody's change is overwritten")
         .needed();
-const CREATED: &[(&str, &str)] = &[
-    ("Location", "Where to look next."),
-    ("Preference-Applied", "How long this was waited for."),
-    ("Idempotent-Replayed", "`true` when the same key had made it before."),
-];
+const CREATED: &[(&str, &str)] =
+    &[("Location", "Where to look next."), ("Preference-Applied", "How long this was waited for."), REPLAYED];
 const TAGGED: &[(&str, &str)] = &[("ETag", "The tenant's version, for If-Match.")];
 
 /// What may be changed directly.
@@ -118,10 +115,11 @@ pub fn routes() -> Vec<Route> {
             "/v1/tenants/{id}/provision",
             "provision_tenant",
             "Make a tenant again whose onboarding was rolled back",
-            key(P::CreateTenant, provision),
+            key(P::WriteTenants, provision),
         )
+        .header(&[IDEMPOTENCY_KEY])
         .gives::<OperationView>(StatusCode::ACCEPTED, "The tenant is being made; follow the operation.")
-        .having(&[("Location", "The operation.")])
+        .having(&[("Location", "The operation."), REPLAYED])
         .fails(&[404, 409]),
     ]
 }
@@ -130,7 +128,7 @@ async fn create(call: Call, caller: Caller) -> Result {
     if call.param("dry_run") == Some("true") {
         return answer(StatusCode::OK, &call.control().plan_tenant(&caller, &call.body).await?);
     }
-    let mut created = call.control().create_tenant(&caller, &call.body, call.idempotency_key()?).await?;
+    let mut created = call.control().create_tenant(&caller, &call.body, call.idempotency_key.clone()).await?;
     if let Some(patience) = call.patience()
         && !created.operation.done
     {
@@ -151,11 +149,7 @@ async fn create(call: Call, caller: Caller) -> Result {
         }
         None => response,
     };
-    if created.replayed {
-        with_header(response, HeaderName::from_static("idempotent-replayed"), "true")
-    } else {
-        Ok(response)
-    }
+    replayed(response, created.replayed)
 }
 
 /// 201 with the tenant as it is by now. Whoever may create may see what they created.
@@ -194,7 +188,9 @@ async fn update(call: Call, caller: Caller) -> Result {
 }
 
 async fn provision(call: Call, caller: Caller) -> Result {
-    accepted(&call.control().provision_again(&caller, call.segment("id")).await?)
+    let key = call.idempotency_key.clone();
+    let begun = call.control().provision_again(&caller, call.segment("id"), key).await?;
+    replayed(accepted(&begun.value)?, begun.replayed)
 }
 
 fn tagged(status: StatusCode, tenant: &TenantView) -> Result {

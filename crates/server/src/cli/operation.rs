@@ -44,27 +44,27 @@ pub enum Command {
     },
     /// Show an operation with its steps
     Get {
-        /// Its id
+        /// Its id, or a tenant's id or slug for the tenant's latest
         operation: String,
     },
     /// Follow an operation live until it is done or needs a person
     Watch {
-        /// Its id
+        /// Its id, or a tenant's id or slug for the tenant's latest
         operation: String,
     },
     /// Start nothing new
     Pause {
-        /// Its id
+        /// Its id, or a tenant's id or slug for the tenant's latest
         operation: String,
     },
     /// Go on after a pause
     Resume {
-        /// Its id
+        /// Its id, or a tenant's id or slug for the tenant's latest
         operation: String,
     },
     /// End it and undo what it made
     Cancel {
-        /// Its id
+        /// Its id, or a tenant's id or slug for the tenant's latest
         operation: String,
         /// Do not ask
         #[arg(long)]
@@ -72,12 +72,12 @@ pub enum Command {
     },
     /// Try the failed steps again
     Retry {
-        /// Its id
+        /// Its id, or a tenant's id or slug for the tenant's latest
         operation: String,
     },
     /// Leave a step out for good
     Skip {
-        /// Its id
+        /// Its id, or a tenant's id or slug for the tenant's latest
         operation: String,
         /// The step
         #[arg(long)]
@@ -88,7 +88,7 @@ pub enum Command {
     },
     /// Let a step go on that waits for approval
     Approve {
-        /// Its id
+        /// Its id, or a tenant's id or slug for the tenant's latest
         operation: String,
         /// The step
         #[arg(long)]
@@ -96,7 +96,7 @@ pub enum Command {
     },
     /// Refuse a step that waits for approval: the operation is rolled back
     Reject {
-        /// Its id
+        /// Its id, or a tenant's id or slug for the tenant's latest
         operation: String,
         /// The step
         #[arg(long)]
@@ -107,7 +107,7 @@ pub enum Command {
     },
     /// Take the secrets that it made; they are handed out once
     Credentials {
-        /// Its id
+        /// Its id, or a tenant's id or slug for the tenant's latest
         operation: String,
     },
 }
@@ -115,7 +115,7 @@ pub enum Command {
 pub async fn run(command: Command, session: &Session) -> Result<()> {
     let client = session.client()?;
     let signal = async |operation: &str, verb: &str, body: Option<Value>| {
-        let path = format!("/v1/operations/{}/{verb}", part(operation));
+        let path = format!("{}/{verb}", path(&client, operation).await?);
         show(session, &client.post(&path, body.as_ref()).await?)
     };
     match command {
@@ -126,10 +126,11 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
             let path = format!("/v1/operations?{}", filters.collect::<Vec<_>>().join("&"));
             session.output.list(&client.list(path.trim_end_matches(['?', '&']), limit).await?, &COLUMNS)
         }
-        Command::Get { operation } => {
-            show(session, &client.get(&format!("/v1/operations/{}", part(&operation))).await?)
+        Command::Get { operation } => show(session, &client.get(&path(&client, &operation).await?).await?),
+        Command::Watch { operation } => {
+            let path = path(&client, &operation).await?;
+            watch(session, &client, path.trim_start_matches(OPERATIONS)).await
         }
-        Command::Watch { operation } => watch(session, &client, &operation).await,
         Command::Pause { operation } => signal(&operation, "pause", None).await,
         Command::Resume { operation } => signal(&operation, "resume", None).await,
         Command::Cancel { operation, yes } => {
@@ -147,13 +148,29 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
             signal(&operation, "reject", Some(json!({ "step": step, "reason": reason }))).await
         }
         Command::Credentials { operation } => {
-            let answer =
-                client.post(&format!("/v1/operations/{}/credentials", part(&operation)), None).await?;
+            let path = format!("{}/credentials", path(&client, &operation).await?);
+            let answer = client.post(&path, None).await?;
             let credentials =
                 answer.get("credentials").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
             eprintln!("These are not handed out again.");
             session.output.list(credentials, &[("NAME", "/name"), ("VALUE", "/value")])
         }
+    }
+}
+
+const OPERATIONS: &str = "/v1/operations/";
+
+/// The path of an operation, which may be named by its tenant: then it is that tenant's latest, not counting those that
+/// another one has detached.
+async fn path(client: &Client, named: &str) -> Result<String> {
+    if named.starts_with("op_") {
+        return Ok(format!("{OPERATIONS}{}", part(named)));
+    }
+    let of_tenant = client.list(&format!("/v1/operations?tenant={}", part(named)), 100).await?;
+    let latest = of_tenant.iter().find(|operation| operation["parent_id"].is_null());
+    match latest.and_then(|operation| operation["id"].as_str()) {
+        Some(id) => Ok(format!("{OPERATIONS}{}", part(id))),
+        None => Err(Exit::NotFound.with(format!("{named} has no operation"))),
     }
 }
 

@@ -108,6 +108,7 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
 
 async fn providers(config: Option<PathBuf>) -> Result<(Config, config::Providers)> {
     let config = Config::load(config.as_deref()).map_err(|faults| Exit::Usage.with(faults))?;
-    let providers = config::build(&config).await?;
+    let url = config.url(config.listen.parse().context("listen")?);
+    let providers = config::build(&config, &url).await?;
     Ok((config, providers))
 }

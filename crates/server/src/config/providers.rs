@@ -70,12 +70,19 @@ fn schema<T: JsonSchema>() -> Value {
 }
 
 /// Every table, whether it is given or not.
-fn tables<'a>(data_dir: &Path, files: &Map<String, Value>, given: &'a Map<String, Value>) -> [Table<'a>; 7] {
+fn tables<'a>(
+    data_dir: &Path,
+    url: &str,
+    files: &Map<String, Value>,
+    given: &'a Map<String, Value>,
+) -> [Table<'a>; 7] {
     let table =
         |name: &'static str, schema, defaults| Table { name, schema, defaults, given: given.get(name) };
     let file = |key: &str| files.get(key).cloned().unwrap_or(Value::Null);
     let database = json!({ "file": data_dir.join("tenants.db"), "migrations": file("migrations"), "seeds": file("seeds") });
-    let mail = json!({ "folder": data_dir.join("outbox"), "templates": file("mail") });
+    // The token stands behind `#`, which browsers do not send: it is in no server's log.
+    let link = format!("{url}/auth/invitation#{{{{ token }}}}");
+    let mail = json!({ "folder": data_dir.join("outbox"), "templates": file("mail"), "link": link });
     [
         table(DATABASE, schema::<database_sqlite_pool::Config>, database),
         table(IDENTITY, schema::<identity_builtin::Config>, json!({})),
@@ -92,7 +99,7 @@ pub fn faults(config: &Value) -> Vec<FieldError> {
     let none = Map::new();
     let object = |key: &str| config.get(key).and_then(Value::as_object).unwrap_or(&none);
     let given = object("providers");
-    let tables = tables(Path::new("."), object("files"), given);
+    let tables = tables(Path::new("."), "http://localhost", object("files"), given);
     let unknown = given.keys().filter(|name| !tables.iter().any(|table| table.name == **name));
     let unknown = unknown.map(|name| {
         let known = tables.each_ref().map(|table| table.name).join(", ");
@@ -103,13 +110,14 @@ pub fn faults(config: &Value) -> Vec<FieldError> {
     unknown.chain(faulty).collect()
 }
 
-/// The providers that the configuration asks for. The first of a kind is what a step gets that names none.
-pub async fn build(config: &Config) -> Result<Providers> {
+/// The providers that the configuration asks for, in a server that clients reach at `url`. The first of a kind is what a
+/// step gets that names none.
+pub async fn build(config: &Config, url: &str) -> Result<Providers> {
     let failed = |failure: Failure| anyhow::anyhow!(failure.message);
     let files = serde_json::to_value(&config.files)?;
     let none = Map::new();
     let [database, identity, settings, billing, mail, exec, http] =
-        tables(&config.data_dir, files.as_object().unwrap_or(&none), &config.providers);
+        tables(&config.data_dir, url, files.as_object().unwrap_or(&none), &config.providers);
     let pool = DatabaseSqlitePool::new(database.read()?)
         .await
         .map_err(failed)

@@ -1,12 +1,13 @@
-//! What a tenant has: its smoke test, what waits for its first administrator, its invoice.
+//! What a tenant has: its smoke test, its resources and invoice, and its rows as its first administrator sees them.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tenantry_control::view::OperationView;
 use tenantry_engine::StepState;
 
+use super::child::Child;
 use crate::cli::length;
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 
 /// Shows that an onboarding passed its smoke test.
 pub async fn smoke_test(client: &Client, onboarding: &OperationView) -> Result<()> {
@@ -19,19 +20,70 @@ pub async fn smoke_test(client: &Client, onboarding: &OperationView) -> Result<(
     Ok(())
 }
 
-/// Shows what an onboarding made, and takes the first administrator's way in, which is handed out once.
-pub async fn inside(client: &Client, onboarding: &OperationView) -> Result<()> {
+/// Shows what an onboarding made, and what its first administrator finds there, who comes in by the invitation.
+pub async fn inside(server: &Child, onboarding: &OperationView, other: &OperationView) -> Result<()> {
+    let client = server.client()?;
     let response = onboarding.response.as_ref().context("an onboarding without a response")?;
     for (key, resource) in &response.resources {
-        eprintln!("  {key:<12} {} by {}", resource.name, resource.provider);
+        line(key, &format!("{} by {}", resource.name, resource.provider));
     }
+    invoice(&client, onboarding).await?;
+    let own = come_in(server, onboarding).await?;
+    let me = own.get("/data/me").await?;
+    line("invitation", "handed out once, accepted once");
+    line("signed in", me.get("role").and_then(Value::as_str).unwrap_or_default());
+    let stranger = come_in(server, other).await?;
+    for (table, name) in [("projects", "name"), ("tasks", "title")] {
+        rows(&own, &stranger, table, name).await?;
+    }
+    isolation(&own, &stranger).await
+}
+
+/// A client with the token that the first administrator's invitation is worth.
+async fn come_in(server: &Child, onboarding: &OperationView) -> Result<Client> {
+    let client = server.client()?;
     let path = format!("/v1/operations/{}/credentials", onboarding.id);
     let claimed = client.post(&path, None).await?;
-    let invitation =
-        claimed.pointer("/credentials/0/name").and_then(Value::as_str).context("no invitation")?;
+    let invitation = claimed.pointer("/credentials/0/value").and_then(Value::as_str);
+    let invitation = invitation.context("no invitation")?;
     ensure!(client.post(&path, None).await.is_err(), "a secret was handed out twice");
-    eprintln!("  {:<12} taken once, and not handed out again", invitation.replace('_', " "));
-    invoice(client, onboarding).await
+    let grant = json!({ "grant_type": "invitation", "token": invitation });
+    let token = client.post("/auth/token", Some(&grant)).await?;
+    let token = token.get("access_token").and_then(Value::as_str).context("no token")?;
+    ensure!(is_refused(client.post("/auth/token", Some(&grant)).await, 401), "an invitation worked twice");
+    Client::new(server.url(), token.to_owned())
+}
+
+/// Shows the tenant's rows of a table, and that the other one has none of them.
+async fn rows(own: &Client, stranger: &Client, table: &str, name: &str) -> Result<()> {
+    let path = format!("/data/{table}");
+    let (seen, foreign) = (own.list(&path, usize::MAX).await?, stranger.list(&path, usize::MAX).await?);
+    ensure!(!seen.is_empty(), "there are no {table}");
+    ensure!(!foreign.iter().any(|row| seen.contains(row)), "another tenant's token sees these {table}");
+    let names: Vec<&str> = seen.iter().filter_map(|row| row.get(name)?.as_str()).take(2).collect();
+    let more = if seen.len() > names.len() { ", …" } else { "" };
+    line(table, &format!("{}: {}{more}", seen.len(), names.join(", ")));
+    Ok(())
+}
+
+/// Shows that a row which the tenant writes is not there for the other one.
+async fn isolation(own: &Client, stranger: &Client) -> Result<()> {
+    let task = json!({ "project_id": "starter", "title": "Order flour for Saturday" });
+    let task = own.post("/data/tasks", Some(&task)).await?;
+    let id = task.get("id").and_then(Value::as_str).context("a row without an id")?;
+    let path = format!("/data/tasks/{id}");
+    ensure!(own.get(&path).await? == task, "the row that was written cannot be read");
+    ensure!(is_refused(stranger.get(&path).await, 404), "another tenant's token sees the row");
+    line("isolation", "another tenant's token sees none of these rows; a task written now is 404 for it");
+    Ok(())
+}
+
+fn is_refused(answer: Result<Value, ClientError>, expected: u16) -> bool {
+    matches!(answer, Err(ClientError::Refused { status, .. }) if status == expected)
+}
+
+fn line(name: &str, text: &str) {
+    eprintln!("  {name:<12} {text}");
 }
 
 /// The first invoice, out of the detached billing step.
@@ -47,14 +99,7 @@ async fn invoice(client: &Client, onboarding: &OperationView) -> Result<()> {
     let text = |field: &str| outputs.get(field).and_then(Value::as_str).unwrap_or_default();
     let amount = outputs.get("amount").and_then(Value::as_i64).unwrap_or_default();
     ensure!(!text("invoice_number").is_empty(), "no invoice number");
-    eprintln!(
-        "  {:<12} {}: {}.{:02} {}, {}",
-        "invoice",
-        text("invoice_number"),
-        amount / 100,
-        amount % 100,
-        text("currency"),
-        text("billing_cycle")
-    );
+    let price = format!("{}.{:02} {}", amount / 100, amount % 100, text("currency"));
+    line("invoice", &format!("{}: {price}, {}", text("invoice_number"), text("billing_cycle")));
     Ok(())
 }

@@ -105,6 +105,39 @@ on_both! {
         }
     }
 
+    async fn a_signup_key_sees_what_it_began_alone(mut server: Server) {
+        let foreign = server.onboard("Other").await;
+        let foreign = foreign["id"].as_str().unwrap();
+        let (own, another) = (server.key("signup", "").await, server.key("signup", "").await);
+        let ask = |key: &str, method: Method, path: String| read(server.bare(method, &path).bearer_auth(key));
+        let made = server.bare(Method::POST, "/v1/tenants").bearer_auth(&own).header("prefer", "wait=30");
+        let made = read(made.json(&crate::server::request("Acme", "starter"))).await.expect(201).body;
+        let tenant = made["id"].as_str().unwrap();
+        let listed = server.get(&format!("/v1/operations?tenant={tenant}")).await.expect(200).body;
+        let begun: Vec<&Value> = listed["data"].as_array().unwrap().iter().collect();
+        let id = begun.iter().find(|o| o["parent_id"].is_null()).unwrap()["id"].as_str().unwrap();
+        assert!(begun.len() > 1, "its detached steps are its own too");
+        for operation in &begun {
+            let path = format!("/v1/operations/{}", operation["id"].as_str().unwrap());
+            ask(&own, Method::GET, path.clone()).await.expect(200);
+            ask(&another, Method::GET, path.clone()).await.problem(404, "not_found");
+            ask(&another, Method::GET, format!("{path}/events")).await.problem(404, "not_found");
+        }
+        for key in [&own, &another] {
+            ask(key, Method::GET, format!("/v1/operations/{foreign}")).await.problem(404, "not_found");
+            ask(key, Method::GET, format!("/v1/operations/{foreign}/events")).await.problem(404, "not_found");
+            ask(key, Method::POST, format!("/v1/operations/{foreign}/credentials")).await.problem(404, "not_found");
+            for path in ["/v1/operations", "/v1/tenants", "/v1/events", "/v1/keys", &format!("/v1/tenants/{tenant}")] {
+                ask(key, Method::GET, path.to_owned()).await.problem(403, "forbidden");
+            }
+            for path in [format!("/v1/tenants/{tenant}/provision"), format!("/v1/operations/{id}/cancel")] {
+                ask(key, Method::POST, path).await.problem(403, "forbidden");
+            }
+        }
+        ask(&another, Method::POST, format!("/v1/operations/{id}/credentials")).await.problem(404, "not_found");
+        ask(&own, Method::POST, format!("/v1/operations/{id}/credentials")).await.expect(200);
+    }
+
     async fn a_revoked_or_expired_key_is_no_key(mut server: Server) {
         let made = server.post("/v1/keys", &json!({ "name": "k", "scopes": ["viewer"] })).await.expect(201).body;
         let secret = made["secret"].as_str().unwrap();

@@ -1,16 +1,19 @@
 //! Tests of the binary as its users meet it: over HTTP, on the command line, by signals. Each server is a process of
 //! its own on a free port; what concerns the registry runs on both stores.
 
+mod asked_again;
 mod authority;
 mod bad_input;
 mod cli;
 mod customers;
 mod demo;
 mod golden;
+mod guide;
 mod idempotency;
 mod kills;
 mod operations;
 mod process;
 mod server;
+mod sign_in;
 mod streams;
 mod tenants;

@@ -76,6 +76,14 @@ on_both! {
         assert_eq!(server.done(&id).await["state"], "cancelled");
     }
 
+    async fn what_makes_a_tenant_active_cannot_be_skipped(mut server: Server) {
+        let id = begin(&server, "Acme", "gated").await;
+        for key in ["smoke_test", "activate"] {
+            let skip = json!({ "step": key, "reason": "no time" });
+            server.post(&format!("/v1/operations/{id}/skip"), &skip).await.problem(409, "signal_refused");
+        }
+    }
+
     async fn a_pause_holds_across_a_kill(mut server: Server) {
         let id = begin(&server, "Acme", "gated").await;
         let path = |verb: &str| format!("/v1/operations/{id}/{verb}");
@@ -100,6 +108,16 @@ on_both! {
         let secret = claimed["credentials"][0]["value"].as_str().unwrap().to_owned();
         assert!(secret.len() >= 20, "{claimed}");
         server.post(&path, &json!({})).await.problem(410, "credentials_gone");
+        let list = server.get("/v1/operations").await.expect(200).body;
+        let kept = server.get(&format!("/v1/operations/{}", operation["id"].as_str().unwrap())).await.body;
+        let listed = list["data"].as_array().unwrap().iter().find(|o| o["id"] == operation["id"]).unwrap();
+        for view in [&kept, listed] {
+            assert_eq!(view["response"]["credentials_waiting"], false, "they were taken");
+        }
+        let other = server.onboard("Other").await;
+        let list = server.get("/v1/operations").await.expect(200).body;
+        let waiting = list["data"].as_array().unwrap().iter().filter(|o| o["response"]["credentials_waiting"] == true);
+        assert_eq!(waiting.map(|o| &o["id"]).collect::<Vec<_>>(), [&other["id"]], "each has its own");
         // Neither the operation, nor an event, nor the log has it.
         let operation = server.get(&format!("/v1/operations/{}", operation["id"].as_str().unwrap())).await;
         let events = server.get("/v1/events").await;

@@ -100,6 +100,40 @@ async fn the_admin_key_is_private_and_survives() {
     says(&dev(&data).output().unwrap(), &["admin.key", "holds no API key"]);
 }
 
+#[tokio::test]
+async fn every_file_is_its_owners_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (_dev, _) = start(folder.path()).await;
+    let mut left = vec![folder.path().to_owned()];
+    let mut seen = 0;
+    while let Some(path) = left.pop() {
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
+        seen += 1;
+        if path.is_dir() {
+            left.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    assert!(seen > 5);
+}
+
+#[tokio::test]
+async fn a_registry_is_not_read_with_another_keyring() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(start(folder.path()).await);
+    let aside = tempfile::tempdir().unwrap();
+    for name in ["keyring.db", "keyring.db-wal", "keyring.db-shm"] {
+        let _ = std::fs::rename(folder.path().join(name), aside.path().join(name));
+    }
+    says(&dev(folder.path()).output().unwrap(), &["another keyring", "backup"]);
+    for name in ["keyring.db", "keyring.db-wal", "keyring.db-shm"] {
+        let _ = std::fs::remove_file(folder.path().join(name));
+        let _ = std::fs::rename(aside.path().join(name), folder.path().join(name));
+    }
+    start(folder.path()).await;
+}
+
 async fn ends_in_time(on: On, signal: Signal) {
     let Some(mut server) = Server::start(on).await else { return };
     for n in 0..20 {

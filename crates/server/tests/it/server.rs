@@ -212,6 +212,13 @@ impl Server {
         }
     }
 
+    /// How many tenants have a key in the keyring.
+    pub async fn keys_of_tenants(&self) -> i64 {
+        let file = format!("sqlite://{}", self.folder.path().join("keyring.db").display());
+        let url = self.databases.get(1).map_or(file.as_str(), TestDatabase::url);
+        tenantry_testkit::store::count_rows(url, "tenant_keys").await
+    }
+
     /// Every tenant.
     pub async fn tenants(&self) -> Vec<Value> {
         let mut all = Vec::new();

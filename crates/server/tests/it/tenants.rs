@@ -69,6 +69,20 @@ on_both! {
         assert_eq!(server.tenants().await.len(), 1);
     }
 
+    async fn a_slug_that_the_name_gives_is_numbered(mut server: Server) {
+        let mut slugs = std::collections::BTreeSet::new();
+        for n in 0..60 {
+            // Names that differ in what a slug cannot hold.
+            let name = format!("Acme {}", "!".repeat(n));
+            let operation = server.post("/v1/tenants", &request(&name, "starter")).await.expect(202).body;
+            slugs.insert(server.get(&format!("/v1/tenants/{}", operation["tenant_id"].as_str().unwrap())).await.body["slug"].to_string());
+        }
+        assert_eq!(slugs.len(), 60);
+        assert!(slugs.contains("\"acme\"") && slugs.contains("\"acme-2\""));
+        // Every tenant has a key, and there is no key without one.
+        assert_eq!(server.keys_of_tenants().await, 60);
+    }
+
     async fn lists_have_pages(mut server: Server) {
         let mut made = Vec::new();
         for n in 0..7 {
@@ -127,5 +141,12 @@ on_both! {
         assert_eq!(merged.body["labels"], json!({ "tier": "gold" }), "RFC 7396");
         let faults = patch(Some("*"), MERGE, json!({ "labels": { "a": 1 }, "status": "active", "plan": "x" })).await;
         assert_eq!(faults.problem(422, "request_invalid"), ["labels.a", "plan", "status"]);
+        for (name, value, path) in [
+            ("", "x", "labels"), ("a\u{1b}", "x", "labels"), (&"a".repeat(64), "x", "labels"),
+            ("a", &"x".repeat(256), "labels.a"), ("a", "\n", "labels.a"), ("a", "\u{0}", "labels.a"),
+        ] {
+            let refused = patch(Some("*"), MERGE, json!({ "labels": { name: value } })).await;
+            assert!(refused.problem(422, "request_invalid").contains(&path.to_owned()), "{}", refused.text);
+        }
     }
 }

@@ -149,7 +149,9 @@ impl Subject for Faulty {
     }
     async fn events(&self, tenant: &str) -> BTreeSet<String> {
         let rows = self.0.effects().into_iter().filter_map(|write| match write.change {
-            Change::Insert { row, .. } if row["tenant_id"] == tenant => Some(row["id"].as_str()?.to_owned()),
+            Change::Insert { row, .. } if row.get("tenant_id")?.text() == Some(tenant) => {
+                Some(row.get("id")?.text()?.to_owned())
+            }
             _ => None,
         });
         rows.collect()

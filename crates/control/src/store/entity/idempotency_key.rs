@@ -17,13 +17,9 @@ pub struct Model {
     pub key_hash: String,
     /// SHA-256 of the request, to tell a repetition from a reuse.
     pub body_hash: String,
-    /// HTTP status of the answer.
-    pub status: i32,
-    /// Its body, without personal data.
+    /// Ids of what was made, from which the answer is made again.
     #[sea_orm(column_type = "JsonBinary")]
     pub answer: Json,
-    /// Its `Location`.
-    pub location: Option<String>,
     /// The tenant it made.
     pub tenant_id: Option<String>,
     /// When.

@@ -1,4 +1,4 @@
-//! The one active executor's generation.
+//! The one active executor's generation, and the keyring that belongs to this registry.
 
 use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,8 @@ pub struct Model {
     pub id: i32,
     /// Raised by each executor that takes over; commits of earlier ones are refused.
     pub epoch: i64,
+    /// The fingerprint of the keyring that this registry was made with.
+    pub keyring: Option<String>,
 }
 
 /// No relations: rows are joined by the reads that need it.

@@ -192,9 +192,10 @@ fn lifecycle() -> Vec<TableCreateStatement> {
     )
     .check(one_of("state", &["creating", "present", "removing", "absent"]))
     .take();
-    let runner = table("runner", vec![integer("id").primary_key().take(), big_integer("epoch")])
-        .check(Expr::col("id").eq(1))
-        .take();
+    let runner =
+        table("runner", vec![integer("id").primary_key().take(), big_integer("epoch"), text_null("keyring")])
+            .check(Expr::col("id").eq(1))
+            .take();
     vec![tenants, operations, steps, signals, resources, runner]
 }
 
@@ -242,9 +243,7 @@ fn access() -> Vec<TableCreateStatement> {
             text("principal"),
             text("key_hash"),
             text("body_hash"),
-            integer("status"),
             json_binary("answer"),
-            text_null("location"),
             text_null("tenant_id"),
             at("created_at"),
         ],

@@ -1,0 +1,80 @@
+//! The guide's commands are run as they stand: blocks of `sh` in order, `sh server` beside them, `yaml NAME` as files.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::server::{PATIENCE, TENANTRY, clean, holder};
+
+/// Fenced blocks: what stands behind the fence, and the text.
+fn blocks(page: &str) -> Vec<(&str, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(&str, String)> = None;
+    for line in page.lines() {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (Some(kind), None) => open = Some((kind.trim(), String::new())),
+            (None, Some((_, text))) => text.extend([line, "\n"]),
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block is not closed");
+    blocks
+}
+
+/// A shell in which `tenantry` is the program under test.
+fn shell(folder: &Path, text: &str) -> Command {
+    let programs = Path::new(TENANTRY).parent().unwrap();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(std::iter::once(programs.into()).chain(std::env::split_paths(&path)));
+    let mut command = Command::new("bash");
+    clean(&mut command).args(["-euo", "pipefail", "-c", text]).current_dir(folder).env("PATH", path.unwrap());
+    command.stdin(Stdio::null());
+    command
+}
+
+#[tokio::test]
+async fn getting_started() {
+    let page = include_str!("../../../../docs/guide/getting-started.md");
+    let folder = tempfile::tempdir().unwrap();
+    let mut servers = Vec::new();
+    let mut ran = 0;
+    for (kind, text) in blocks(page) {
+        match kind.split_once(' ').unwrap_or((kind, "")) {
+            ("yaml", file) if !file.is_empty() => std::fs::write(folder.path().join(file), text).unwrap(),
+            ("sh", "server") => {
+                // A port of its own, for tests run side by side.
+                let text = format!("exec {} --listen 127.0.0.1:0", text.trim());
+                let mut server = Guard(shell(folder.path(), &text).stderr(Stdio::null()).spawn().unwrap());
+                let started = Instant::now();
+                while holder(&folder.path().join("tenantry-data"), server.0.id()).is_none() {
+                    assert!(server.0.try_wait().unwrap().is_none() && started.elapsed() < PATIENCE, "{text}");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                servers.push(server);
+            }
+            ("sh", "") => {
+                let output = shell(folder.path(), &text).output().unwrap();
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(
+                    output.status.success(),
+                    "{text}\n{}\n{said}",
+                    String::from_utf8_lossy(&output.stdout)
+                );
+                ran += text.lines().count();
+            }
+            _ => {}
+        }
+    }
+    assert!(ran >= 15 && servers.len() == 1, "the page was read: {ran} commands");
+}
+
+/// A server that ends with the test.
+struct Guard(std::process::Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

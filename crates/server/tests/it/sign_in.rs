@@ -1,0 +1,120 @@
+//! How a tenant's people come in: by an invitation, once, or by a password; each into their own tenant, and nobody
+//! learns from a refusal what was wrong.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::on_both;
+use crate::server::{Answer, Server, read, request};
+
+async fn grant(server: &Server, grant: Value) -> Answer {
+    read(server.bare(Method::POST, "/auth/token").json(&grant)).await
+}
+
+fn invitation(token: &str) -> Value {
+    json!({ "grant_type": "invitation", "token": token })
+}
+
+fn password(tenant: &str, email: &str, password: &str) -> Value {
+    json!({ "grant_type": "password", "tenant": tenant, "email": email, "password": password })
+}
+
+/// Has a tenant made and takes its first administrator's secret.
+async fn onboard(server: &Server, name: &str, plan: &str) -> (String, String) {
+    let operation = server.post("/v1/tenants", &request(name, plan)).await.expect(202);
+    let operation = server.done(operation.body["id"].as_str().unwrap()).await;
+    let path = format!("/v1/operations/{}/credentials", operation["id"].as_str().unwrap());
+    let claimed = server.post(&path, &json!({})).await.expect(200).body;
+    let secret = claimed["credentials"][0]["value"].as_str().unwrap().to_owned();
+    (operation["tenant_id"].as_str().unwrap().to_owned(), secret)
+}
+
+on_both! {
+    async fn an_invitation_works_once_and_for_its_tenant(mut server: Server) {
+        let (tenant, token) = onboard(&server, "Acme", "starter").await;
+        let (other, foreign) = onboard(&server, "Other", "starter").await;
+        let tries = futures::future::join_all((0..6).map(|_| grant(&server, invitation(&token)))).await;
+        let (good, bad): (Vec<_>, Vec<_>) = tries.into_iter().partition(|answer| answer.status == 200);
+        assert_eq!((good.len(), bad.len()), (1, 5), "{good:?} {bad:?}");
+        assert_eq!(good[0].body["must_change_password"], false);
+        let detail = |answer: &Answer| { answer.problem(401, "invitation_refused"); answer.body["detail"].clone() };
+        let unknown = detail(&grant(&server, invitation("nothing")).await);
+        assert!(bad.iter().all(|answer| detail(answer) == unknown), "a used one is like an unknown one");
+
+        let bearer = good[0].body["access_token"].as_str().unwrap();
+        let get = |path: String, bearer: &str| read(server.bare(Method::GET, &path).bearer_auth(bearer));
+        let me = get("/data/me".to_owned(), bearer).await.expect(200).body;
+        assert_eq!((&me["tenant_id"], &me["role"], &me["status"]), (&json!(tenant), &json!("owner"), &json!("active")));
+        let foreign = grant(&server, invitation(&foreign)).await.expect(200).body;
+        let foreign = foreign["access_token"].as_str().unwrap();
+        assert_eq!(get("/data/me".to_owned(), foreign).await.body["tenant_id"], other);
+        let row = server.bare(Method::POST, "/data/tasks").bearer_auth(bearer);
+        let row = read(row.json(&json!({ "project_id": "starter", "title": "Ours" }))).await.expect(201);
+        let path = row.headers["location"].to_str().unwrap().to_owned();
+        get(path.clone(), bearer).await.expect(200);
+        get(path, foreign).await.problem(404, "not_found");
+        // It is on record who came in.
+        server.kill_and_restart().await;
+        grant(&server, invitation(&token)).await.problem(401, "invitation_refused");
+    }
+
+    async fn a_one_time_password_lets_in_and_must_be_changed(mut server: Server) {
+        let (tenant, secret) = onboard(&server, "Acme", "password").await;
+        onboard(&server, "Other", "password").await;
+        for name in [tenant.as_str(), "acme"] {
+            let token = grant(&server, password(name, " ADA@example.com", &secret)).await.expect(200).body;
+            assert_eq!(token["must_change_password"], true);
+            let me = server.bare(Method::GET, "/data/me").bearer_auth(token["access_token"].as_str().unwrap());
+            assert_eq!(read(me).await.expect(200).body["tenant_id"], tenant);
+        }
+        // Whoever asks learns nothing: no tenant, no member, another password, another tenant's.
+        let mut refusals = Vec::new();
+        for wrong in [
+            password("nobody", "ada@example.com", &secret),
+            password("ten_01h2xcejqtf2nbrexx3vqjhp41", "ada@example.com", &secret),
+            password("acme", "eve@example.com", &secret),
+            password("acme", "ada@example.com", "wrong"),
+            password("other", "ada@example.com", &secret),
+        ] {
+            let refused = grant(&server, wrong).await;
+            refused.problem(401, "password_refused");
+            let mut body = refused.body;
+            body["request_id"] = Value::Null;
+            refusals.push(body);
+        }
+        assert!(refusals.iter().all(|refusal| *refusal == refusals[0]), "{refusals:#?}");
+        assert!(!server.log().contains(&secret));
+    }
+
+    async fn who_is_only_invited_has_no_password(mut server: Server) {
+        let (_, token) = onboard(&server, "Acme", "starter").await;
+        for guess in ["", "sha256:", token.as_str()] {
+            let refused = grant(&server, password("acme", "ada@example.com", guess)).await;
+            match guess {
+                "" => assert_eq!(refused.problem(422, "request_invalid"), ["password"]),
+                _ => assert!(refused.problem(401, "password_refused").is_empty()),
+            }
+        }
+        grant(&server, invitation(&token)).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_faulty_grant_is_named() {
+    let server = Server::sqlite().await;
+    for (given, faults) in [
+        (json!({}), vec!["grant_type"]),
+        (json!([]), vec!["grant_type"]),
+        (json!({ "grant_type": "client_credentials" }), vec!["grant_type"]),
+        (json!({ "grant_type": "code" }), vec!["code"]),
+        (json!({ "grant_type": "invitation", "token": 7 }), vec!["token"]),
+        (json!({ "grant_type": "password", "user": "x" }), vec!["email", "password", "tenant", "user"]),
+    ] {
+        assert_eq!(grant(&server, given).await.problem(422, "request_invalid"), faults);
+    }
+    let explained = read(server.bare(Method::GET, "/auth/invitation")).await.expect(200).body;
+    assert_eq!(
+        (&explained["post"], &explained["body"]["grant_type"]),
+        (&json!("/auth/token"), &json!("invitation"))
+    );
+}
