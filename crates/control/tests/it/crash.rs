@@ -24,10 +24,9 @@ fn full() -> bool {
     std::env::var_os("TENANTRY_TEST_FULL").is_some()
 }
 
-/// In a plain run every `n`th case, beginning with another one for each `lane`; all of them under `--full`.
-fn every(n: u64, lane: usize) -> impl Iterator<Item = u64> {
-    let (n, lane) = if full() { (1, 0) } else { (n, lane as u64 % n) };
-    (1 + lane..).step_by(usize::try_from(n).expect("a small number"))
+/// Every `stride`th commit point, beginning with another one for each `lane`.
+fn every(stride: u64, lane: usize) -> impl Iterator<Item = u64> {
+    (1 + lane as u64 % stride..).step_by(usize::try_from(stride).expect("a small number"))
 }
 
 /// Both worlds under `--full`, one without.
@@ -154,17 +153,18 @@ fn smoke_test_fails() -> Fault {
     Fault::new("smoke_test", true, How::Fatal, u32::MAX)
 }
 
-/// Every way to fail, once and always.
-fn ways() -> impl Iterator<Item = (How, u32)> {
-    How::ALL.into_iter().flat_map(|how| [(how, 1), (how, u32::MAX)])
+/// Every way to fail, once and always. A plain run takes a third of them, another third for each `lane`.
+fn ways(lane: usize) -> impl Iterator<Item = (How, u32)> {
+    let all = How::ALL.into_iter().flat_map(|how| [(how, 1), (how, u32::MAX)]);
+    all.enumerate().filter(move |(n, _)| full() || (n + lane).is_multiple_of(3)).map(|(_, way)| way)
 }
 
 #[tokio::test]
 async fn every_step_fails_in_every_way() {
     let mut cases = 0;
     for story in story::all().await {
-        for step in story.calls() {
-            for (how, times) in ways() {
+        for (lane, step) in story.calls().enumerate() {
+            for (how, times) in ways(lane) {
                 for world in worlds().await {
                     let fault = Fault::new(step, true, how, times);
                     let played = play(&world, &story, std::slice::from_ref(&fault), &[], false).await;
@@ -182,8 +182,8 @@ async fn every_step_fails_in_every_way() {
 async fn every_undo_fails_in_every_way() {
     let mut cases = 0;
     for story in story::all().await {
-        for step in story.undone() {
-            for (how, times) in ways() {
+        for (lane, step) in story.undone().enumerate() {
+            for (how, times) in ways(lane) {
                 for world in worlds().await {
                     let undo = Fault::new(step, false, how, times);
                     let faults = [undo.clone(), smoke_test_fails()];
@@ -243,7 +243,7 @@ async fn stops_everywhere(story: &Story, cause: Option<Fault>, stride: u64) -> u
 async fn the_process_stops_at_every_commit_point() {
     let mut cases = 0;
     for story in story::all().await {
-        cases += stops_everywhere(&story, None, 2).await;
+        cases += stops_everywhere(&story, None, if full() { 1 } else { 3 }).await;
     }
     report::add(&format!(
         "crash: {cases} cases of a process that stops, or whose ledger fails, at a commit point"
@@ -254,10 +254,16 @@ async fn the_process_stops_at_every_commit_point() {
 async fn the_process_stops_at_every_commit_point_of_a_rollback() {
     let mut cases = 0;
     for story in story::all().await {
-        let causes: Vec<&str> = story.causes().filter(|step| full() || *step == "smoke_test").collect();
-        for step in causes {
+        // Whatever step is the cause, what follows is much the same: one of them is tried at every point.
+        for step in story.causes() {
+            let stride = match (full(), step == "smoke_test") {
+                (true, true) => 1,
+                (true, false) => 3,
+                (false, true) => 5,
+                (false, false) => continue,
+            };
             let cause = Fault::new(step, true, How::Fatal, u32::MAX);
-            cases += stops_everywhere(&story, Some(cause), 4).await;
+            cases += stops_everywhere(&story, Some(cause), stride).await;
         }
     }
     report::add(&format!(
@@ -265,34 +271,45 @@ async fn the_process_stops_at_every_commit_point_of_a_rollback() {
     ));
 }
 
-#[tokio::test]
-async fn the_next_process_stops_as_well() {
+/// A second stop at every `stride`th commit point, whatever the first one leaves to do.
+async fn stops_twice(fault: LedgerFault, stride: u64) {
     if !full() {
         tenantry_testkit::skip::skip("crash, second crashes", "they take minutes", "cargo xtask test --full");
         return;
     }
     let mut cases = 0;
     for story in story::all().await {
-        for fault in [LedgerFault::DieBefore, LedgerFault::DieAfter] {
-            for first in 1.. {
-                let mut any = false;
-                for second in 1.. {
-                    let world = World::sqlite().await;
-                    let lives = [Faults::from([(first, fault)]), Faults::from([(second, fault)])];
-                    let played = play(&world, &story, &[], &lives, false).await;
-                    let told = || format!("{}: {fault:?} at calls {first} and {second}", story.plan);
-                    let reached = played.unwrap_or_else(|why| panic!("{}: {why}", told()));
-                    cases += 1;
-                    any |= reached[0];
-                    if reached != [true, true] {
-                        break;
-                    }
-                }
-                if !any {
+        for first in 1_usize.. {
+            let mut any = false;
+            for second in every(stride, first) {
+                let world = World::sqlite().await;
+                let lives = [Faults::from([(first as u64, fault)]), Faults::from([(second, fault)])];
+                let played = play(&world, &story, &[], &lives, false).await;
+                let told = || format!("{}: {fault:?} at calls {first} and {second}", story.plan);
+                let reached = played.unwrap_or_else(|why| panic!("{}: {why}", told()));
+                cases += 1;
+                any |= reached[0];
+                if reached != [true, true] {
                     break;
                 }
             }
+            if !any {
+                break;
+            }
         }
     }
-    report::add(&format!("crash: {cases} cases of a second stop while the first is recovered from"));
+    report::add(&format!(
+        "crash: {cases} cases of a second stop, {fault:?}, while the first is recovered from"
+    ));
+}
+
+#[tokio::test]
+async fn the_next_process_stops_as_well() {
+    stops_twice(LedgerFault::DieAfter, 1).await;
+}
+
+/// Before a call the ledger is as after the one before it; what is left is what the process has done since.
+#[tokio::test]
+async fn the_next_process_stops_before_a_commit() {
+    stops_twice(LedgerFault::DieBefore, 3).await;
 }

@@ -61,13 +61,20 @@ impl Door {
         operation["id"].as_str().expect("an id").to_owned()
     }
 
-    /// Waits until an operation is done or asks for a person; gives it.
+    /// Waits until an operation is done, or it or one that it waits for asks for a person; gives it.
     pub async fn rests(&self, id: &str) -> Value {
         let started = Instant::now();
         loop {
             let operation = self.ask(Method::GET, &format!("/v1/operations/{id}"), None, None).await;
             if operation["done"] == true || operation["state"] == "needs_attention" {
                 return operation;
+            }
+            let steps = operation["steps"].as_array().expect("a list").iter();
+            for child in steps.filter_map(|step| step["operation_id"].as_str()) {
+                let child = self.ask(Method::GET, &format!("/v1/operations/{child}"), None, None).await;
+                if child["state"] == "needs_attention" {
+                    return operation;
+                }
             }
             assert!(started.elapsed() < PATIENCE * 2, "it does not come to rest: {operation:#}");
             tokio::time::sleep(PAUSE).await;
