@@ -2,6 +2,9 @@
 //! same run on the same machine. It measures the real binary from outside and never fails on a missed aim.
 
 mod client;
+mod dbos;
+mod fill;
+mod growth;
 mod limit;
 mod place;
 mod process;
@@ -11,6 +14,7 @@ mod script;
 mod server;
 mod statistics;
 mod throughput;
+mod waiting;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -55,18 +59,26 @@ async fn main() -> ExitCode {
 struct Plan {
     name: &'static str,
     effort: Effort,
+    /// Tenants in the registries that are compared.
+    sizes: [usize; 2],
+    /// Operations that wait.
+    waiting: usize,
 }
 
 const DEFAULT: Plan = Plan {
     name: "",
     effort: Effort { runs: 3, count: 2_000, alone: 150 },
+    sizes: [1_000, 100_000],
+    waiting: 10_000,
 };
 /// Longer runs and more of them.
-const FULL: Plan = Plan { name: " --full", effort: Effort { runs: 7, count: 10_000, alone: 900 } };
+const FULL: Plan = Plan { name: " --full", effort: Effort { runs: 7, count: 10_000, alone: 900 }, ..DEFAULT };
 /// Shows that everything runs; its figures say nothing.
 const QUICK: Plan = Plan {
     name: " --quick",
     effort: Effort { runs: 1, count: 128, alone: 6 },
+    sizes: [100, 2_000],
+    waiting: 200,
 };
 
 async fn onboard(plan: &Plan) -> Result<()> {
@@ -85,6 +97,22 @@ async fn onboard(plan: &Plan) -> Result<()> {
             Ok(postgres) => throughput::measure(postgres, plan.effort).await?,
             Err(why) => report::skipped("1. Onboardings on PostgreSQL", why),
         }
+    }
+    for store in stores {
+        match store {
+            Ok(postgres) => growth::measure(postgres, plan.effort, plan.sizes).await?,
+            Err(why) => report::skipped("3. Onboardings on PostgreSQL among many", why),
+        }
+    }
+    for store in stores {
+        match store {
+            Ok(postgres) => waiting::measure(postgres, plan.waiting).await?,
+            Err(why) => report::skipped("4. Waiting operations on PostgreSQL", why),
+        }
+    }
+    match &postgres {
+        Ok(postgres) => dbos::measure(postgres, plan.effort).await?,
+        Err(why) => report::skipped("5. dbos", why),
     }
     println!("\ntook {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
