@@ -87,6 +87,15 @@ impl Connection {
     }
 }
 
+/// When a run ends: after so many requests or so long, whichever is first.
+#[derive(Clone, Copy)]
+pub struct Until {
+    /// Requests.
+    pub count: usize,
+    /// No request begins later.
+    pub within: Duration,
+}
+
 /// How a run went.
 pub struct Run {
     /// From the first request to the last answer.
@@ -95,13 +104,20 @@ pub struct Run {
     pub latencies: Vec<f64>,
 }
 
-/// Has `count` tenants made over these connections, each with one request in flight. Names begin with `prefix`, which
+impl Run {
+    /// Per second, if `rest` of the time is counted as well.
+    pub fn rate(&self, rest: Duration) -> f64 {
+        self.latencies.len() as f64 / (self.took + rest).as_secs_f64()
+    }
+}
+
+/// Has tenants made over these connections, each with one request in flight. Names begin with `prefix`, which
 /// no other run may have used. Connections serve one run: the server closes those that idle for long.
 pub async fn onboard(
     connections: Vec<Connection>,
     prefix: &str,
     plan: &'static str,
-    count: usize,
+    until: Until,
     wait: Wait,
 ) -> Result<Run> {
     let next = Arc::new(AtomicUsize::new(0));
@@ -113,7 +129,7 @@ pub async fn onboard(
             let mut latencies = Vec::new();
             loop {
                 let n = next.fetch_add(1, Ordering::Relaxed);
-                if n >= count {
+                if n >= until.count || started.elapsed() >= until.within {
                     return anyhow::Ok(latencies);
                 }
                 let asked = Instant::now();
@@ -122,7 +138,7 @@ pub async fn onboard(
             }
         });
     }
-    let mut latencies = Vec::with_capacity(count);
+    let mut latencies = Vec::new();
     while let Some(ended) = workers.join_next().await {
         latencies.extend(ended??);
     }

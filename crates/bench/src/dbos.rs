@@ -15,7 +15,9 @@ use crate::throughput::{Effort, IN_FLIGHT};
 /// A python that has dbos and psycopg.
 pub const PYTHON: &str = "TENANTRY_BENCH_DBOS_PYTHON";
 const SCRIPT: &str = include_str!("../files/dbos_onboard.py");
-/// It does a small part of what we do in the same time.
+/// Workflows of a run per second that it may take: it does not stop by the clock.
+const PER_SECOND: u64 = 64;
+/// It takes longer for one alone than we do.
 const SHARE: usize = 8;
 
 /// Measures it and prints it.
@@ -27,8 +29,9 @@ pub async fn measure(postgres: &Postgres, effort: Effort) -> Result<()> {
     };
     let name = format!("tenantry_bench_dbos_{}", std::process::id());
     postgres.administer(&[format!("CREATE DATABASE \"{name}\"")]).await?;
-    let count = (effort.count / SHARE).max(IN_FLIGHT);
-    let numbers = [IN_FLIGHT, count, effort.runs, effort.alone.div_ceil(SHARE)].map(|n| n.to_string());
+    let count = (PER_SECOND * effort.run.as_secs()).max(IN_FLIGHT as u64);
+    let numbers = [IN_FLIGHT as u64, count, effort.runs as u64, effort.alone.div_ceil(SHARE) as u64];
+    let numbers = numbers.map(|n| n.to_string());
     let before = Cpu::now(None, Some(postgres.postmaster));
     let output = Command::new(python)
         .args(["-c", SCRIPT, &postgres.database_url(&name)])
@@ -54,6 +57,9 @@ pub async fn measure(postgres: &Postgres, effort: Effort) -> Result<()> {
         &format!("median of {} runs of {count}", effort.runs),
     );
     report::line("one alone, p50", &milliseconds(alone), "");
-    report::note(&format!("CPU time per workflow, its start included: {}", cpu.each(count * effort.runs)));
+    report::note(&format!(
+        "CPU time per workflow, its start included: {}",
+        cpu.each(count as usize * effort.runs)
+    ));
     Ok(())
 }

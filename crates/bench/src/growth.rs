@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::client::{self, Wait};
+use crate::client::{self, Until, Wait};
 use crate::fill::fill;
 use crate::place::{Place, Postgres};
 use crate::report::{self, at_most, per_second, whole};
@@ -40,11 +40,11 @@ impl Among {
         Ok(Self { tenants, place, server, rates: Vec::new() })
     }
 
-    async fn run(&self, name: &str, count: usize) -> Result<f64> {
+    async fn run(&self, name: &str, until: Until) -> Result<f64> {
         let connections = self.server.connect(IN_FLIGHT).await?;
-        let run = client::onboard(connections, name, PLAN, count, Wait::Active).await?;
+        let run = client::onboard(connections, name, PLAN, until, Wait::Active).await?;
         let rest = self.server.drain().await?;
-        Ok(count as f64 / (run.took + rest).as_secs_f64())
+        Ok(run.rate(rest))
     }
 }
 
@@ -54,12 +54,14 @@ pub async fn measure(postgres: Option<&Postgres>, effort: Effort, sizes: [usize;
     let sizes_text = sizes.map(|size| whole(size as f64)).join(" and ");
     report::section(&format!("3. Onboardings on {store} among {sizes_text} tenants: {IN_FLIGHT} in flight"));
     let mut both = [Among::make(postgres, sizes[0]).await?, Among::make(postgres, sizes[1]).await?];
+    // Few more than there are: a run must not change what it measures among a thousand.
+    let until = Until { count: sizes[0], ..effort.until() };
     for among in &both {
-        among.run("Warm", effort.count / 4).await?;
+        among.run("Warm", until).await?;
     }
     for n in 0..effort.runs {
         for among in &mut both {
-            let rate = among.run(&format!("Run {n}"), effort.count / 2).await?;
+            let rate = among.run(&format!("Run {n}"), until).await?;
             among.rates.push(rate);
         }
     }

@@ -17,7 +17,7 @@ mod throughput;
 mod waiting;
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use place::Postgres;
@@ -67,16 +67,20 @@ struct Plan {
 
 const DEFAULT: Plan = Plan {
     name: "",
-    effort: Effort { runs: 3, count: 2_000, alone: 150 },
+    effort: Effort { runs: 3, run: Duration::from_secs(3), alone: 300 },
     sizes: [1_000, 100_000],
     waiting: 10_000,
 };
 /// Longer runs and more of them.
-const FULL: Plan = Plan { name: " --full", effort: Effort { runs: 7, count: 10_000, alone: 900 }, ..DEFAULT };
+const FULL: Plan = Plan {
+    name: " --full",
+    effort: Effort { runs: 7, run: Duration::from_secs(10), alone: 1_500 },
+    ..DEFAULT
+};
 /// Shows that everything runs; its figures say nothing.
 const QUICK: Plan = Plan {
     name: " --quick",
-    effort: Effort { runs: 1, count: 128, alone: 6 },
+    effort: Effort { runs: 1, run: Duration::from_secs(1), alone: 6 },
     sizes: [100, 2_000],
     waiting: 200,
 };

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::client::{self, Wait};
+use crate::client::{self, Until, Wait};
 use crate::limit::Limit;
 use crate::place::{Place, Postgres, Store};
 use crate::report::{self, Cpu, at_least, at_most, milliseconds, per_second};
@@ -37,10 +38,23 @@ const TIMES_BARE: f64 = 3.0;
 pub struct Effort {
     /// Runs of which the median counts.
     pub runs: usize,
-    /// Onboardings of one run.
-    pub count: usize,
+    /// How long a run takes.
+    pub run: Duration,
     /// Requests one after the other.
     pub alone: usize,
+}
+
+impl Effort {
+    /// A run of throughput.
+    pub const fn until(self) -> Until {
+        Until { count: usize::MAX, within: self.run }
+    }
+
+    /// How many onboardings the limit makes in a run, if it makes so many per second.
+    fn count(self, rate: f64) -> usize {
+        // More than this would only fill memory.
+        ((rate * self.run.as_secs_f64()) as usize).clamp(IN_FLIGHT, 50_000)
+    }
 }
 
 /// Makes a place and has one tenant made there; the server has ended.
@@ -63,34 +77,38 @@ pub async fn measure(postgres: Option<&Postgres>, effort: Effort) -> Result<()> 
     let server = Server::start(&place).await?;
     let store = place.store();
     report::section(&format!(
-        "1. Onboardings on {store}: {IN_FLIGHT} in flight, median of {} runs of {} (lowest..highest)",
-        effort.runs, effort.count
+        "1. Onboardings on {store}: {IN_FLIGHT} in flight, median of {} runs of {:.0} s (lowest..highest)",
+        effort.runs,
+        effort.run.as_secs_f64()
     ));
     let postmaster = postgres.map(|server| server.postmaster);
     let cpu = || Cpu::now(Some(server.pid()), postmaster);
-    // Both warm up: statements are prepared, files have grown.
-    let connections = server.connect(IN_FLIGHT).await?;
-    client::onboard(connections, "Warm", PLAN, effort.count / 4, Wait::Active).await?;
+    // All warm up: statements are prepared, files have grown, and we know how fast the limit is.
+    client::onboard(server.connect(IN_FLIGHT).await?, "Warm", PLAN, effort.until(), Wait::Active).await?;
     server.drain().await?;
-    limit.grouped(IN_FLIGHT * 2, IN_FLIGHT).await?;
+    let rate = |count: usize, took: Duration| count as f64 / took.as_secs_f64();
+    let few = 2 * IN_FLIGHT;
+    limit.grouped(few, IN_FLIGHT).await?;
+    let many_grouped = effort.count(rate(4 * few, limit.grouped(4 * few, IN_FLIGHT).await?));
+    let many_single = effort.count(rate(few, limit.by_itself(few, IN_FLIGHT).await?));
 
     let (mut ours, mut grouped, mut single) = (Vec::new(), Vec::new(), Vec::new());
     let (mut answered, mut of_ours, mut of_grouped) = (Vec::new(), Cpu::default(), Cpu::default());
-    let rate = |count: usize, took: std::time::Duration| count as f64 / took.as_secs_f64();
+    let mut made = 0;
     for n in 0..effort.runs {
         let connections = server.connect(IN_FLIGHT).await?;
         let before = cpu();
-        let run = client::onboard(connections, &format!("Run {n}"), PLAN, effort.count, Wait::Active).await?;
+        let run =
+            client::onboard(connections, &format!("Run {n}"), PLAN, effort.until(), Wait::Active).await?;
         let rest = server.drain().await?;
         of_ours = of_ours.plus(cpu().since(before));
-        ours.push(rate(effort.count, run.took + rest));
-        answered.push(rate(effort.count, run.took));
+        made += run.latencies.len();
+        ours.push(run.rate(rest));
+        answered.push(run.rate(Duration::ZERO));
         let before = cpu();
-        grouped.push(rate(effort.count, limit.grouped(effort.count, IN_FLIGHT).await?));
+        grouped.push(rate(many_grouped, limit.grouped(many_grouped, IN_FLIGHT).await?));
         of_grouped = of_grouped.plus(cpu().since(before));
-        // One commit at a time takes its time.
-        let few = effort.count / if store == Store::Sqlite { 16 } else { 2 };
-        single.push(rate(few, limit.by_itself(few, IN_FLIGHT).await?));
+        single.push(rate(many_single, limit.by_itself(many_single, IN_FLIGHT).await?));
     }
     let [ours, answered, grouped, single] = [ours, answered, grouped, single].map(|runs| Spread::of(&runs));
     let of_limit = |limit: &Spread| format!("ours is {:.2} of it", ours.median / limit.median);
@@ -102,11 +120,10 @@ pub async fn measure(postgres: Option<&Postgres>, effort: Effort) -> Result<()> 
     report::line("ours, until the last answer", &per_second(&answered), "mail and billing go on behind it");
     report::line("limit, commits grouped by hand", &per_second(&grouped), &of_limit(&grouped));
     report::line("limit, each commit by itself", &per_second(&single), &of_limit(&single));
-    let all = effort.runs * effort.count;
     report::note(&format!(
         "CPU time per onboarding: {}; of the limit, grouped: {}",
-        of_ours.each(all),
-        of_grouped.each(all)
+        of_ours.each(made),
+        of_grouped.each(effort.runs * many_grouped)
     ));
 
     let mut alone = Vec::new();
@@ -114,11 +131,11 @@ pub async fn measure(postgres: Option<&Postgres>, effort: Effort) -> Result<()> 
     let turns = 3;
     for turn in 0..turns {
         let one = server.connect(1).await?;
-        let run =
-            client::onboard(one, &format!("Alone {turn}"), PLAN, effort.alone / turns, Wait::Active).await?;
+        let until = Until { count: effort.alone / turns, within: effort.run };
+        let run = client::onboard(one, &format!("Alone {turn}"), PLAN, until, Wait::Active).await?;
         server.drain().await?;
+        bare.extend(limit.alone(run.latencies.len()).await?);
         alone.extend(run.latencies);
-        bare.extend(limit.alone(effort.alone / turns).await?);
     }
     let (p50, bare50) = (percentile(&alone, 0.5), percentile(&bare, 0.5));
     report::line("one alone, p50", &milliseconds(p50), &at_most(p50, ALONE, " ms"));

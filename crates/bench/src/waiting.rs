@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use sqlx::{AssertSqlSafe, Connection};
 
-use crate::client::{self, Wait};
+use crate::client::{self, Until, Wait};
 use crate::place::{Place, Postgres};
 use crate::process;
 use crate::report::{self, at_most, whole};
@@ -35,7 +35,8 @@ pub async fn measure(postgres: Option<&Postgres>, waiting: usize) -> Result<()> 
     tokio::time::sleep(SETTLE_SQLITE).await;
     let (bare, bare_start) = (process::resident(server.pid())?, server.started_in);
     let connections = server.connect(IN_FLIGHT).await?;
-    let run = client::onboard(connections, "Waiting", PLAN, waiting, Wait::Committed).await?;
+    let until = Until { count: waiting, within: Duration::MAX };
+    let run = client::onboard(connections, "Waiting", PLAN, until, Wait::Committed).await?;
     server.drain().await?;
     let grown = process::resident(server.pid())?;
     server.stop().await?;
