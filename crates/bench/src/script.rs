@@ -3,13 +3,13 @@
 //! | commit | database | rows | why it is a commit of its own |
 //! |---|---|---|---|
 //! | key | keyring | 1 `tenant_keys` | before anything that it encrypts |
-//! | sign-up | registry | 1 `tenants`, 2 `operations`, 8 `steps`, 3 `resources`, `events`, `audit`, `members`, `invitations`, `credentials`, `configs` | all that needs nobody outside; the intent of the database; billing as a child |
+//! | sign-up | registry | 1 `tenants`, `operations`, 7 `steps`, 3 `resources`, `events`, `audit`, `members`, `invitations`, `credentials`, `configs` | all that needs nobody outside; the intent of the database |
 //! | database | pool | 1 `_tenants` and 11 rows of the seed | another file |
 //! | made | registry | 1 operation, 2 steps and 1 resource change; 1 `sign_in_codes` | the database's end, the smoke test's start |
 //! | sign-in | registry | 1 code changes | a code is used once |
 //! | write | pool | 1 `projects` | through the tenant's own endpoint |
 //! | delete | pool | that row goes | and away again |
-//! | active | registry | 1 operation, 3 steps and the tenant change; `events`, `audit`; 1 `operations` and 1 `steps` of the mail | the caller is answered here |
+//! | active | registry | 1 operation, 4 steps and the tenant change, the code goes; `events`, `audit`; `operations` and `steps` of billing and mail, 1 each | the caller is answered here |
 //! | billing | registry | 1 operation and 1 step change; `resources`, `customers`, `subscriptions`, `invoices` | detached |
 //! | mail begins | registry | 1 operation and 1 step change; 1 `resources` | intent before act |
 //! | mail sent | registry | 1 operation, 1 step and 1 resource change | its end |
@@ -153,11 +153,12 @@ impl<'a> Rows<'a> {
 impl Script {
     /// The script of this tenant's onboarding. Fails when the product has come to write other rows.
     pub fn new(sample: &mut Sample) -> Result<Self> {
-        let row = sample.cut(&"0".repeat(26));
+        // Of what an onboarding deletes again nothing is left to be read.
+        let (row, digest) = (sample.cut(&"0".repeat(26)), sample.cut(&"0".repeat(64)));
         let sample = &*sample;
         let mut script = Self { commits: Vec::new(), shapes: Vec::new(), numbers: HashMap::new() };
         let mut rows = Rows { sample, used: vec![false; sample.rows.len()] };
-        script.write(&mut rows, row)?;
+        script.write(&mut rows, row, digest)?;
         if let Some((row, _)) = sample.rows.iter().zip(rows.used).find(|(_, used)| !used) {
             bail!(
                 "an onboarding writes a row in {} that crates/bench/src/script.rs does not know",
@@ -167,7 +168,7 @@ impl Script {
         Ok(script)
     }
 
-    fn write(&mut self, rows: &mut Rows<'_>, smoke_row: Vec<Piece>) -> Result<()> {
+    fn write(&mut self, rows: &mut Rows<'_>, smoke_row: Vec<Piece>, digest: Vec<Piece>) -> Result<()> {
         let child = |row: &Row| row.cell("parent_id") != Some(&Cell::Null);
         let main = &rows.take("operations", |row| !child(row))?;
         let billing = &rows.take("operations", |row| row.is("kind", "billing"))?;
@@ -192,8 +193,8 @@ impl Script {
 
         self.begin(Base::Registry, false);
         self.insert(&rows.take("tenants", |_| true)?, &[("status", text("provisioning"))])?;
-        self.insert(&[main[0], billing[0]], &[("state", text("running"))])?;
-        let all = [steps_of(rows, main, &[])?, steps_of(rows, billing, &[])?].concat();
+        self.insert(main, &[("state", text("running"))])?;
+        let all = steps_of(rows, main, &[])?;
         self.insert(&all.iter().collect::<Vec<_>>(), &[])?;
         self.insert(
             &rows.take("resources", |row| {
@@ -219,11 +220,12 @@ impl Script {
         steps(self, rows, main, &["database", "smoke_test"])?;
         let database = &rows.take("resources", |row| row.is("kind", "database"))?;
         self.update(database, &["id"], RESOURCE)?;
-        let codes = &rows.take("sign_in_codes", |_| true)?;
-        self.insert(codes, &[("used_at", Cell::Null)])?;
+        let member = rows.take("members", |_| true)?;
+        let code = &code(&member[0].clone(), digest);
+        self.insert(&[code], &[("used_at", Cell::Null)])?;
 
         self.begin(Base::Registry, false);
-        self.update(codes, &["hash"], &["used_at"])?;
+        self.update(&[code], &["hash"], &["used_at"])?;
 
         let project = rows.take("projects", |_| true)?;
         let id = ("id", Cell::Text(smoke_row));
@@ -234,14 +236,15 @@ impl Script {
 
         self.begin(Base::Registry, false);
         self.update(main, &["id"], OPERATION)?;
-        steps(self, rows, main, &["smoke_test", "activate", "welcome"])?;
+        steps(self, rows, main, &["smoke_test", "activate", "billing", "welcome"])?;
+        self.delete(&[code], &["hash"], &[])?;
         let tenant = rows.take("tenants", |_| true)?;
         self.update(&tenant, &["id"], &["status", "activated_at", "last_error", "version"])?;
         self.insert(&rows.take("events", |row| row.is("type", "tenant.provisioned"))?, &unsealed)?;
         self.insert(&rows.take("audit", |row| row.is("action", "tenant.activate"))?, &unsealed)?;
-        self.insert(mail, &[("state", text("running"))])?;
-        let letter = steps_of(rows, mail, &[])?;
-        self.insert(&letter.iter().collect::<Vec<_>>(), &[])?;
+        self.insert(&[billing[0], mail[0]], &[("state", text("running"))])?;
+        let all = [steps_of(rows, billing, &[])?, steps_of(rows, mail, &[])?].concat();
+        self.insert(&all.iter().collect::<Vec<_>>(), &[])?;
 
         self.begin(Base::Registry, true);
         self.update(billing, &["id"], OPERATION)?;
@@ -353,6 +356,22 @@ impl Script {
     pub fn count(&self, base: Base) -> usize {
         self.commits.iter().filter(|commit| commit.base == base).count()
     }
+}
+
+/// The smoke test's one-time code, for this member.
+fn code(member: &Row, digest: Vec<Piece>) -> Row {
+    let of_member = |name: &str| member.cell(name).cloned().unwrap_or(Cell::Null);
+    let values = [
+        ("hash", Kind::Text, Cell::Text(digest)),
+        ("tenant_id", Kind::Text, of_member("tenant_id")),
+        ("member_id", Kind::Text, of_member("id")),
+        ("purpose", Kind::Text, text("smoke_test")),
+        ("expires_at", Kind::Time, of_member("created_at")),
+        ("used_at", Kind::Time, of_member("created_at")),
+    ];
+    let (columns, cells) =
+        values.into_iter().map(|(name, kind, cell)| (Column { name: name.to_owned(), kind }, cell)).unzip();
+    Row { base: Base::Registry, table: "sign_in_codes".to_owned(), columns, cells }
 }
 
 fn text(text: &str) -> Cell {
