@@ -11,6 +11,9 @@ use crate::{Error, cargo, phase, usage};
 
 const PACKAGE: &str = "tenantry-bench";
 
+/// The package of the program that is measured; the bench finds it beside itself.
+const MEASURED: &str = "tenantry";
+
 /// Exit code when there is nothing to run.
 const NO_BENCH: u8 = 2;
 
@@ -23,12 +26,14 @@ pub fn run(arguments: &[String]) -> Result<ExitCode, Error> {
         println!("no bench yet");
         return Ok(ExitCode::from(NO_BENCH));
     }
-    let built =
-        phase::run("build", || phase::succeeds(&mut cargo::command(&["build", "--release", "-p", PACKAGE])));
+    let built = phase::run("build", || {
+        phase::succeeds(&mut cargo::command(&["build", "--release", "-p", MEASURED, "-p", PACKAGE]))
+    });
     if !built {
         return Ok(ExitCode::FAILURE);
     }
-    let mut command = cargo::command(&["run", "--release", "--quiet", "-p", PACKAGE, "--"]);
+    // Not by `cargo run`, which would build the dependencies again as the bench alone needs them.
+    let mut command = Command::new(cargo::target_directory().join("release").join(PACKAGE));
     command.args(arguments);
     let names: Vec<&String> = arguments.iter().filter(|argument| *argument != "--full").collect();
     if names.is_empty() || names.iter().any(|name| *name == "onboard") {

@@ -1,0 +1,146 @@
+//! The load: keep-alive connections that have tenants made, as cheaply as it goes, because the client takes CPU time
+//! from the server on a small machine.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// One connection.
+pub struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    host: HeaderValue,
+    authority: HeaderValue,
+}
+
+/// What of a tenant is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Answered with 201 once the tenant is active.
+    Active,
+    /// Answered with 202 once the sign-up is committed.
+    Committed,
+}
+
+impl Connection {
+    /// Opens one as the bearer of `key`.
+    pub async fn open(address: SocketAddr, key: &str) -> Result<Self> {
+        let stream = TcpStream::connect(address).await.with_context(|| format!("cannot reach {address}"))?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(async move {
+            // A broken connection shows at its next request.
+            let _ = connection.await;
+        });
+        let host = HeaderValue::from_str(&address.to_string())?;
+        let authority = HeaderValue::from_str(&format!("Bearer {key}"))?;
+        Ok(Self { sender, host, authority })
+    }
+
+    /// The status and the text of an answer.
+    pub async fn get(&mut self, path: &str) -> Result<(StatusCode, String)> {
+        self.send(Request::builder().method(Method::GET).uri(path), Bytes::new()).await
+    }
+
+    /// Has a tenant of this name made.
+    pub async fn onboard(&mut self, name: &str, plan: &str, wait: Wait) -> Result<()> {
+        let body = format!(
+            r#"{{"tenant_name":"{name}","admin_user":{{"email":"ada@bench.example","first_name":"Ada"}},"subscription":{{"plan":"{plan}"}}}}"#
+        );
+        let mut request = Request::builder().method(Method::POST).uri("/v1/tenants");
+        if wait == Wait::Active {
+            request = request.header(HeaderName::from_static("prefer"), HeaderValue::from_static("wait=30"));
+        }
+        let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let (status, text) = self.send(request, body.into()).await?;
+        let expected = if wait == Wait::Active { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+        if status != expected {
+            bail!("{name}: {status} instead of {expected}: {text}");
+        }
+        Ok(())
+    }
+
+    async fn send(
+        &mut self,
+        request: hyper::http::request::Builder,
+        body: Bytes,
+    ) -> Result<(StatusCode, String)> {
+        let request = request
+            .header(HOST, self.host.clone())
+            .header(AUTHORIZATION, self.authority.clone())
+            .body(Full::new(body))?;
+        self.sender.ready().await?;
+        let response = self.sender.send_request(request).await?;
+        let status = response.status();
+        let bytes = response.into_body().collect().await?.to_bytes();
+        Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
+    }
+}
+
+/// When a run ends: after so many requests or so long, whichever is first.
+#[derive(Clone, Copy)]
+pub struct Until {
+    /// Requests.
+    pub count: usize,
+    /// No request begins later.
+    pub within: Duration,
+}
+
+/// How a run went.
+pub struct Run {
+    /// From the first request to the last answer.
+    pub took: Duration,
+    /// Of each request, in milliseconds.
+    pub latencies: Vec<f64>,
+}
+
+impl Run {
+    /// Per second, if `rest` of the time is counted as well.
+    pub fn rate(&self, rest: Duration) -> f64 {
+        self.latencies.len() as f64 / (self.took + rest).as_secs_f64()
+    }
+}
+
+/// Has tenants made over these connections, each with one request in flight. Names begin with `prefix`, which
+/// no other run may have used. Connections serve one run: the server closes those that idle for long.
+pub async fn onboard(
+    connections: Vec<Connection>,
+    prefix: &str,
+    plan: &'static str,
+    until: Until,
+    wait: Wait,
+) -> Result<Run> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut workers = JoinSet::new();
+    let started = Instant::now();
+    for mut connection in connections {
+        let (next, prefix) = (Arc::clone(&next), prefix.to_owned());
+        workers.spawn(async move {
+            let mut latencies = Vec::new();
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= until.count || started.elapsed() >= until.within {
+                    return anyhow::Ok(latencies);
+                }
+                let asked = Instant::now();
+                connection.onboard(&format!("{prefix} {n}"), plan, wait).await?;
+                latencies.push(asked.elapsed().as_secs_f64() * 1e3);
+            }
+        });
+    }
+    let mut latencies = Vec::new();
+    while let Some(ended) = workers.join_next().await {
+        latencies.extend(ended??);
+    }
+    Ok(Run { took: started.elapsed(), latencies })
+}

@@ -1,0 +1,83 @@
+//! Section 3: does an onboarding take longer among many tenants? Two servers stand side by side, one among few and one
+//! among many, and are measured in turns.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::client::{self, Until, Wait};
+use crate::fill::fill;
+use crate::place::{Place, Postgres};
+use crate::report::{self, at_most, per_second, whole};
+use crate::server::Server;
+use crate::statistics::Spread;
+use crate::throughput::{Effort, IN_FLIGHT, PLAN, sampled};
+
+/// How many times longer one may take among many.
+const FLAT: f64 = 1.2;
+
+/// A server among so many tenants.
+struct Among {
+    tenants: usize,
+    place: Place,
+    server: Server,
+    rates: Vec<f64>,
+}
+
+impl Among {
+    async fn make(postgres: Option<&Postgres>, tenants: usize) -> Result<Self> {
+        let (place, sample) = sampled(postgres).await?;
+        let started = Instant::now();
+        fill(&place, &sample, tenants - 1).await.context("filling the registry")?;
+        let filled = started.elapsed();
+        let server = Server::start(&place).await?;
+        report::note(&format!(
+            "filled with {} tenants in {:.1} s, ready {:.2} s after the start",
+            whole(tenants as f64),
+            filled.as_secs_f64(),
+            server.started_in.as_secs_f64()
+        ));
+        Ok(Self { tenants, place, server, rates: Vec::new() })
+    }
+
+    async fn run(&self, name: &str, until: Until) -> Result<f64> {
+        let connections = self.server.connect(IN_FLIGHT).await?;
+        let run = client::onboard(connections, name, PLAN, until, Wait::Active).await?;
+        let rest = self.server.drain().await?;
+        Ok(run.rate(rest))
+    }
+}
+
+/// Measures one store and prints it.
+pub async fn measure(postgres: Option<&Postgres>, effort: Effort, sizes: [usize; 2]) -> Result<()> {
+    let store = if postgres.is_some() { "PostgreSQL" } else { "SQLite" };
+    let sizes_text = sizes.map(|size| whole(size as f64)).join(" and ");
+    report::section(&format!("3. Onboardings on {store} among {sizes_text} tenants: {IN_FLIGHT} in flight"));
+    let mut both = [Among::make(postgres, sizes[0]).await?, Among::make(postgres, sizes[1]).await?];
+    // Few more than there are: a run must not change what it measures among a thousand.
+    let until = Until { count: sizes[0], ..effort.until() };
+    for among in &both {
+        among.run("Warm", until).await?;
+    }
+    for n in 0..effort.runs {
+        for among in &mut both {
+            let rate = among.run(&format!("Run {n}"), until).await?;
+            among.rates.push(rate);
+        }
+    }
+    let [few, many] = [Spread::of(&both[0].rates), Spread::of(&both[1].rates)];
+    let times = few.median / many.median;
+    for (among, rates) in both.iter().zip([&few, &many]) {
+        let remark = if among.tenants == sizes[1] {
+            format!("takes {times:.2} times as long; {}", at_most(times, FLAT, ""))
+        } else {
+            String::new()
+        };
+        report::line(&format!("among {}", whole(among.tenants as f64)), &per_second(rates), &remark);
+    }
+    for Among { place, server, .. } in both {
+        server.stop().await?;
+        place.remove().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! `cargo xtask bench`: what the product does per second and per tenant, each figure beside its limit, measured in the
+//! same run on the same machine. It measures the real binary from outside and never fails on a missed aim.
+
+mod client;
+mod dbos;
+mod fill;
+mod growth;
+mod limit;
+mod place;
+mod process;
+mod report;
+mod sample;
+mod script;
+mod server;
+mod statistics;
+mod throughput;
+mod waiting;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use place::Postgres;
+use throughput::Effort;
+
+/// URL of a durable PostgreSQL that may be thrown away.
+const POSTGRES: &str = "TENANTRY_BENCH_POSTGRES";
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let has = |name: &str| arguments.iter().any(|argument| argument == name);
+    if let Some(unknown) =
+        arguments.iter().find(|it| !["onboard", "--full", "--quick"].contains(&it.as_str()))
+    {
+        eprintln!("there is no bench {unknown}; there is: onboard [--full | --quick]");
+        return ExitCode::from(2);
+    }
+    let plan = match (has("--full"), has("--quick")) {
+        (true, _) => FULL,
+        (_, true) => QUICK,
+        _ => DEFAULT,
+    };
+    // Ended by hand, it still stops the servers that it started.
+    let ended = tokio::select! {
+        ended = onboard(&plan) => ended,
+        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the bench failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How much is measured.
+struct Plan {
+    name: &'static str,
+    effort: Effort,
+    /// Tenants in the registries that are compared.
+    sizes: [usize; 2],
+    /// Operations that wait.
+    waiting: usize,
+}
+
+const DEFAULT: Plan = Plan {
+    name: "",
+    effort: Effort { runs: 3, run: Duration::from_secs(3), alone: 300 },
+    sizes: [1_000, 100_000],
+    waiting: 10_000,
+};
+/// Longer runs and more of them.
+const FULL: Plan = Plan {
+    name: " --full",
+    effort: Effort { runs: 7, run: Duration::from_secs(10), alone: 1_500 },
+    ..DEFAULT
+};
+/// Shows that everything runs; its figures say nothing.
+const QUICK: Plan = Plan {
+    name: " --quick",
+    effort: Effort { runs: 1, run: Duration::from_secs(1), alone: 6 },
+    sizes: [100, 2_000],
+    waiting: 200,
+};
+
+async fn onboard(plan: &Plan) -> Result<()> {
+    let started = Instant::now();
+    let postgres = match std::env::var(POSTGRES) {
+        Ok(url) => Ok(Postgres::connect(&url).await?),
+        Err(_) => Err(format!("{POSTGRES} names no PostgreSQL")),
+    };
+    println!("cargo xtask bench onboard{}", plan.name);
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let version = postgres.as_ref().map_or("none", |server| server.version.as_str());
+    println!("{cores} cores, shared by client, server and PostgreSQL ({version})");
+    let stores = [Ok(None), postgres.as_ref().map(Some)];
+    for store in stores {
+        match store {
+            Ok(postgres) => throughput::measure(postgres, plan.effort).await?,
+            Err(why) => report::skipped("1. Onboardings on PostgreSQL", why),
+        }
+    }
+    for store in stores {
+        match store {
+            Ok(postgres) => growth::measure(postgres, plan.effort, plan.sizes).await?,
+            Err(why) => report::skipped("3. Onboardings on PostgreSQL among many", why),
+        }
+    }
+    for store in stores {
+        match store {
+            Ok(postgres) => waiting::measure(postgres, plan.waiting).await?,
+            Err(why) => report::skipped("4. Waiting operations on PostgreSQL", why),
+        }
+    }
+    match &postgres {
+        Ok(postgres) => dbos::measure(postgres, plan.effort).await?,
+        Err(why) => report::skipped("5. dbos", why),
+    }
+    println!("\ntook {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}

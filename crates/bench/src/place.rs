@@ -1,0 +1,142 @@
+//! Where a server's data stands: a folder on the disk, and on PostgreSQL two databases of its own, dropped at the end.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
+use tempfile::TempDir;
+
+use crate::process;
+
+/// Which store holds registry and keyring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// Files.
+    Sqlite,
+    /// A PostgreSQL server. The tenants' pool is a SQLite file all the same.
+    Postgres,
+}
+
+impl std::fmt::Display for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres => "PostgreSQL",
+        })
+    }
+}
+
+/// A PostgreSQL server to measure on.
+#[derive(Clone)]
+pub struct Postgres {
+    url: String,
+    /// What its processes are children of.
+    pub postmaster: u32,
+    /// What it says of itself.
+    pub version: String,
+}
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+impl Postgres {
+    /// Finds out about the server at this URL, which must run on this machine.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let mut connection = PgConnection::connect(url).await.context("cannot reach PostgreSQL")?;
+        let row = sqlx::query("SELECT pg_backend_pid(), current_setting('server_version')")
+            .fetch_one(&mut connection)
+            .await?;
+        let (backend, version): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
+        connection.close().await?;
+        Ok(Self { url: url.to_owned(), postmaster: process::parent(u32::try_from(backend)?)?, version })
+    }
+
+    /// The URL of another database of the server.
+    pub fn database_url(&self, name: &str) -> String {
+        let (base, query) = self.url.split_once('?').unwrap_or((&self.url, ""));
+        let server = base.rsplit_once('/').map_or(base, |(server, _)| server);
+        if query.is_empty() { format!("{server}/{name}") } else { format!("{server}/{name}?{query}") }
+    }
+
+    /// A connection to one of its databases.
+    pub async fn open(&self, name: &str) -> Result<PgConnection> {
+        let options: PgConnectOptions = self.database_url(name).parse()?;
+        Ok(options.disable_statement_logging().statement_cache_capacity(1024).connect().await?)
+    }
+
+    /// A connection to the server's own database, where nothing is measured.
+    pub async fn open_own(&self) -> Result<PgConnection> {
+        Ok(PgConnection::connect(&self.url).await?)
+    }
+
+    /// Runs statements on the server's own database.
+    pub async fn administer(&self, statements: &[String]) -> Result<()> {
+        let mut connection = self.open_own().await?;
+        for statement in statements {
+            sqlx::query(AssertSqlSafe(statement.as_str())).execute(&mut connection).await?;
+        }
+        Ok(connection.close().await?)
+    }
+}
+
+/// A place for one server's data.
+pub struct Place {
+    folder: TempDir,
+    /// Server and name of the registry's database; the keyring's ends with `_keyring`.
+    postgres: Option<(Postgres, String)>,
+}
+
+impl Place {
+    /// A new place; on PostgreSQL if there is one given.
+    pub async fn make(postgres: Option<&Postgres>) -> Result<Self> {
+        // What is durable must be on a disk: the usual temporary folder may be memory.
+        let on_disk = Path::new("/var/tmp");
+        let base = if on_disk.is_dir() { on_disk.to_owned() } else { std::env::temp_dir() };
+        let folder = tempfile::Builder::new().prefix("tenantry-bench-").tempdir_in(base)?;
+        let postgres = match postgres {
+            None => None,
+            Some(server) => {
+                let n = NUMBER.fetch_add(1, Ordering::Relaxed);
+                let name = format!("tenantry_bench_{}_{n}", std::process::id());
+                let create = |name: &str| format!("CREATE DATABASE \"{name}\"");
+                server.administer(&[create(&name), create(&format!("{name}_keyring"))]).await?;
+                Some((server.clone(), name))
+            }
+        };
+        Ok(Self { folder, postgres })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The PostgreSQL server, where there is one.
+    pub fn postgres(&self) -> Option<&Postgres> {
+        self.postgres.as_ref().map(|(server, _)| server)
+    }
+
+    /// Which store it is.
+    pub fn store(&self) -> Store {
+        if self.postgres.is_some() { Store::Postgres } else { Store::Sqlite }
+    }
+
+    /// Names of the databases on PostgreSQL: registry and keyring.
+    pub fn databases(&self) -> Option<[String; 2]> {
+        self.postgres.as_ref().map(|(_, name)| [name.clone(), format!("{name}_keyring")])
+    }
+
+    /// The SQLite file of this name: `registry`, `keyring` or `tenants`.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.db"))
+    }
+
+    /// Removes everything. What a failed bench leaves goes with its throw-away PostgreSQL.
+    pub async fn remove(self) -> Result<()> {
+        if let Some((server, name)) = &self.postgres {
+            let drop = |name: &str| format!("DROP DATABASE \"{name}\" WITH (FORCE)");
+            server.administer(&[drop(name), drop(&format!("{name}_keyring"))]).await?;
+        }
+        Ok(self.folder.close()?)
+    }
+}

@@ -1,0 +1,388 @@
+//! The rows of one real tenant, read from where a server left them, with a hole for everything that must differ in
+//! another tenant: ids and digests. From it the limit writes its rows, and the registry is filled.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value as Json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection};
+use uuid::Uuid;
+
+use crate::place::Place;
+
+/// Which database a table is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Base {
+    /// Keys of the tenants.
+    Keyring,
+    /// What the control plane knows.
+    Registry,
+    /// The tenants' own rows, SQLite in any case.
+    Pool,
+}
+
+impl Base {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Keyring, Self::Registry, Self::Pool];
+
+    /// The name of its SQLite file.
+    pub const fn file(self) -> &'static str {
+        match self {
+            Self::Keyring => "keyring",
+            Self::Registry => "registry",
+            Self::Pool => "tenants",
+        }
+    }
+}
+
+/// The tables that hold rows of a tenant, and which rows are a tenant's. `audit_heads` is the sealer's.
+const TABLES: &[(Base, &str, &str)] = &[
+    (Base::Keyring, "tenant_keys", "tenant_id = '{}'"),
+    (Base::Registry, "tenants", "id = '{}'"),
+    (Base::Registry, "operations", "tenant_id = '{}'"),
+    (Base::Registry, "steps", "operation_id IN (SELECT id FROM operations WHERE tenant_id = '{}')"),
+    (Base::Registry, "signals", "operation_id IN (SELECT id FROM operations WHERE tenant_id = '{}')"),
+    (Base::Registry, "resources", "tenant_id = '{}'"),
+    (Base::Registry, "events", "tenant_id = '{}'"),
+    (Base::Registry, "audit", "tenant_id = '{}'"),
+    (Base::Registry, "idempotency_keys", "tenant_id = '{}'"),
+    (Base::Registry, "credentials", "tenant_id = '{}'"),
+    (Base::Registry, "members", "tenant_id = '{}'"),
+    (Base::Registry, "invitations", "tenant_id = '{}'"),
+    (Base::Registry, "sign_in_codes", "tenant_id = '{}'"),
+    (Base::Registry, "configs", "tenant_id = '{}'"),
+    (Base::Registry, "customers", "tenant_id = '{}'"),
+    (Base::Registry, "subscriptions", "tenant_id = '{}'"),
+    (Base::Registry, "invoices", "tenant_id = '{}'"),
+    (Base::Pool, "_tenants", "tenant_id = '{}'"),
+    (Base::Pool, "workspaces", "tenant_id = '{}'"),
+    (Base::Pool, "categories", "tenant_id = '{}'"),
+    (Base::Pool, "notification_settings", "tenant_id = '{}'"),
+    (Base::Pool, "projects", "tenant_id = '{}'"),
+    (Base::Pool, "tasks", "tenant_id = '{}'"),
+];
+
+/// How a column's values travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// As text.
+    Text,
+    /// As an integer.
+    Int,
+    /// As a truth value.
+    Bool,
+    /// As text that is JSON.
+    Json,
+    /// As text that is an instant.
+    Time,
+}
+
+/// A column.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub kind: Kind,
+}
+
+/// A value, perhaps with holes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    /// NULL.
+    Null,
+    /// An integer; a truth value of SQLite's.
+    Int(i64),
+    /// A truth value.
+    Bool(bool),
+    /// Text, JSON or an instant.
+    Text(Vec<Piece>),
+    /// A number that nobody else has, the same wherever it stands in a tenant.
+    Number(i64),
+}
+
+/// A part of a text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Piece {
+    /// As it stands.
+    Fixed(String),
+    /// Another text in every tenant: the number of the hole.
+    Hole(usize),
+}
+
+/// A row.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Where it is.
+    pub base: Base,
+    /// In which table.
+    pub table: String,
+    /// Its columns.
+    pub columns: Vec<Column>,
+    /// Its values, one per column.
+    pub cells: Vec<Cell>,
+}
+
+impl Row {
+    /// The value of this column.
+    pub fn cell(&self, name: &str) -> Option<&Cell> {
+        let at = self.columns.iter().position(|column| column.name == name)?;
+        self.cells.get(at)
+    }
+
+    /// Whether this column holds this text.
+    pub fn is(&self, name: &str, text: &str) -> bool {
+        matches!(self.cell(name), Some(Cell::Text(pieces)) if *pieces == [Piece::Fixed(text.to_owned())])
+    }
+}
+
+/// A tenant's rows.
+#[derive(Debug)]
+pub struct Sample {
+    /// In the order of the tables.
+    pub rows: Vec<Row>,
+    /// What stands in each hole of the tenant that was read.
+    pub holes: Vec<String>,
+}
+
+impl Sample {
+    /// Reads the tenant of this name from a place whose server has ended.
+    pub async fn read(place: &Place, name: &str) -> Result<Self> {
+        let mut sample = Self { rows: Vec::new(), holes: Vec::new() };
+        let mut tenant = None;
+        for base in Base::ALL {
+            let mut source = Source::open(place, base).await?;
+            for (_, table, condition) in TABLES.iter().filter(|(its, ..)| *its == base) {
+                let tenant = match &tenant {
+                    Some(tenant) => tenant,
+                    None => tenant.insert(Source::tenant(place, name).await?),
+                };
+                source.rows(base, table, &condition.replace("{}", tenant), &mut sample).await?;
+            }
+            source.close().await?;
+        }
+        Ok(sample)
+    }
+
+    /// How many rows a database gets.
+    pub fn count(&self, base: Base) -> usize {
+        self.rows.iter().filter(|row| row.base == base).count()
+    }
+
+    /// A text with its holes cut out.
+    pub fn cut(&mut self, text: &str) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        let mut fixed = String::new();
+        for word in words(text) {
+            if !is_unique(word) {
+                fixed.push_str(word);
+                continue;
+            }
+            let known = self.holes.iter().position(|hole| hole == word);
+            let hole = known.unwrap_or_else(|| {
+                self.holes.push(word.to_owned());
+                self.holes.len() - 1
+            });
+            if !fixed.is_empty() {
+                pieces.push(Piece::Fixed(std::mem::take(&mut fixed)));
+            }
+            pieces.push(Piece::Hole(hole));
+        }
+        if !fixed.is_empty() || pieces.is_empty() {
+            pieces.push(Piece::Fixed(fixed));
+        }
+        pieces
+    }
+
+    /// Fresh texts for all holes: ids of this moment for ids, random digests for digests.
+    pub fn fill(&self) -> Vec<String> {
+        let fresh = |hole: &String| if hole.len() == ID { id() } else { digest() };
+        self.holes.iter().map(fresh).collect()
+    }
+
+    fn cell(&mut self, value: Json) -> Result<Cell> {
+        Ok(match value {
+            Json::Null => Cell::Null,
+            Json::Bool(value) => Cell::Bool(value),
+            Json::Number(number) => Cell::Int(number.as_i64().context("a number that is no integer")?),
+            Json::String(text) => Cell::Text(self.cut(&text)),
+            value => bail!("{value} is no plain value"),
+        })
+    }
+}
+
+/// A database to read from.
+enum Source {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Source {
+    async fn open(place: &Place, base: Base) -> Result<Self> {
+        Ok(match (place.postgres(), place.databases(), base) {
+            (Some(server), Some([registry, _]), Base::Registry) => {
+                Self::Postgres(server.open(&registry).await?)
+            }
+            (Some(server), Some([_, keyring]), Base::Keyring) => Self::Postgres(server.open(&keyring).await?),
+            _ => Self::Sqlite(open_file(&place.file(base.file())).await?),
+        })
+    }
+
+    /// The id of the tenant of this name.
+    async fn tenant(place: &Place, name: &str) -> Result<String> {
+        let query = AssertSqlSafe(format!("SELECT id FROM tenants WHERE name = '{name}'"));
+        Ok(match Self::open(place, Base::Registry).await? {
+            Self::Sqlite(mut c) => sqlx::query_scalar(query).fetch_one(&mut c).await?,
+            Self::Postgres(mut c) => sqlx::query_scalar(query).fetch_one(&mut c).await?,
+        })
+    }
+
+    /// Name and declared type of the columns.
+    async fn columns(&mut self, table: &str) -> Result<Vec<Column>> {
+        let found: Vec<(String, String)> = match self {
+            Self::Sqlite(c) => {
+                let query =
+                    format!("SELECT name, lower(type) FROM pragma_table_info('{table}') ORDER BY cid");
+                sqlx::query_as(AssertSqlSafe(query)).fetch_all(c).await?
+            }
+            Self::Postgres(c) => {
+                let query = format!(
+                    "SELECT column_name::text, data_type::text FROM information_schema.columns
+                     WHERE table_name = '{table}' AND table_schema = current_schema() ORDER BY ordinal_position"
+                );
+                sqlx::query_as(AssertSqlSafe(query)).fetch_all(c).await?
+            }
+        };
+        if found.is_empty() {
+            bail!("there is no table {table}");
+        }
+        Ok(found.into_iter().map(|(name, kind)| Column { name, kind: kind_of(&kind) }).collect())
+    }
+
+    async fn rows(&mut self, base: Base, table: &str, condition: &str, sample: &mut Sample) -> Result<()> {
+        let columns = self.columns(table).await?;
+        let rows: Vec<String> = match self {
+            Self::Sqlite(c) => {
+                let pairs: Vec<String> = columns.iter().map(|c| format!("'{0}', \"{0}\"", c.name)).collect();
+                let query =
+                    format!("SELECT json_object({}) FROM \"{table}\" WHERE {condition}", pairs.join(", "));
+                sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(c).await?
+            }
+            Self::Postgres(c) => {
+                // As text, so that the JSON null is not taken for NULL.
+                let pairs = columns.iter().map(|c| {
+                    let cast = if c.kind == Kind::Json { "::text" } else { "" };
+                    format!("'{0}', \"{0}\"{cast}", c.name)
+                });
+                let pairs = pairs.collect::<Vec<_>>().join(", ");
+                let query =
+                    format!("SELECT json_build_object({pairs})::text FROM \"{table}\" WHERE {condition}");
+                sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(c).await?
+            }
+        };
+        for row in rows {
+            let mut values: Map<String, Json> = serde_json::from_str(&row)?;
+            let mut cells = Vec::with_capacity(columns.len());
+            for column in &columns {
+                let value = values.remove(&column.name).unwrap_or_default();
+                cells.push(sample.cell(value)?);
+            }
+            sample.rows.push(Row { base, table: table.to_owned(), columns: columns.clone(), cells });
+        }
+        Ok(())
+    }
+
+    async fn close(self) -> Result<()> {
+        match self {
+            Self::Sqlite(c) => c.close().await?,
+            Self::Postgres(c) => c.close().await?,
+        }
+        Ok(())
+    }
+}
+
+/// Opens a SQLite file that a server has made, to read it.
+pub async fn open_file(path: &Path) -> Result<SqliteConnection> {
+    let options = SqliteConnectOptions::new().filename(path).disable_statement_logging();
+    options.connect().await.with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// From the type as the database calls it.
+fn kind_of(declared: &str) -> Kind {
+    match declared {
+        "integer" | "bigint" => Kind::Int,
+        "boolean" => Kind::Bool,
+        declared if declared.starts_with("json") => Kind::Json,
+        declared if declared.starts_with("timestamp") => Kind::Time,
+        _ => Kind::Text,
+    }
+}
+
+/// Length of an id's part behind its prefix.
+const ID: usize = 26;
+/// Length of a SHA-256 in hexadecimal.
+const DIGEST: usize = 64;
+/// The alphabet of ids.
+pub const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// The text in pieces that are words of letters and digits, or what is between them.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let first = rest.chars().next()?;
+        let is_word = first.is_ascii_alphanumeric();
+        let end = rest.find(|c: char| c.is_ascii_alphanumeric() != is_word).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        rest = after;
+        Some(word)
+    })
+}
+
+/// Whether a word is the part of an id behind its prefix, or a digest.
+fn is_unique(word: &str) -> bool {
+    let id = || word.bytes().all(|b| ALPHABET.contains(&b)) && word.as_bytes()[0] <= b'7';
+    let digest = || word.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    word.len() == ID && id() || word.len() == DIGEST && digest()
+}
+
+/// A fresh id without its prefix.
+fn id() -> String {
+    let bits = Uuid::now_v7().as_u128();
+    (0..ID).rev().map(|i| ALPHABET[(bits >> (5 * i)) as usize & 31] as char).collect()
+}
+
+fn digest() -> String {
+    let (high, low): (u128, u128) = rand::random();
+    format!("{high:032x}{low:032x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_ids_and_digests_out() {
+        let mut sample = Sample { rows: Vec::new(), holes: Vec::new() };
+        let (one, two, hash) = (id(), id(), digest());
+        let pieces = sample.cut(&format!("tenantry:ten_{one}:res_{two} \"{hash}\", ten_{one}"));
+        let fixed = |text: &str| Piece::Fixed(text.to_owned());
+        let expected = [
+            fixed("tenantry:ten_"),
+            Piece::Hole(0),
+            fixed(":res_"),
+            Piece::Hole(1),
+            fixed(" \""),
+            Piece::Hole(2),
+            fixed("\", ten_"),
+            Piece::Hole(0),
+        ];
+        assert_eq!(pieces, expected);
+        assert_eq!(sample.holes, [one, two, hash]);
+        assert_eq!(sample.cut("First steps"), [fixed("First steps")]);
+        assert_eq!(sample.cut(""), [fixed("")]);
+        let fresh = sample.fill();
+        assert_eq!(fresh.iter().map(String::len).collect::<Vec<_>>(), [ID, ID, DIGEST]);
+        assert!(fresh.iter().all(|text| is_unique(text)) && fresh != sample.holes);
+    }
+}

@@ -1,0 +1,103 @@
+//! Section 4: what many operations that wait for an approval cost: memory, queries and CPU time while nothing happens,
+//! and the time to start again.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use sqlx::{AssertSqlSafe, Connection};
+
+use crate::client::{self, Until, Wait};
+use crate::place::{Place, Postgres};
+use crate::process;
+use crate::report::{self, at_most, whole};
+use crate::server::Server;
+use crate::throughput::IN_FLIGHT;
+
+/// The plan whose template waits first.
+const PLAN: &str = "gated";
+/// Aims: growth in bytes, and seconds to be ready.
+const GROWTH: f64 = 20e6;
+const RESTART: f64 = 1.0;
+/// How long nothing happens before it is looked at. PostgreSQL's sessions tell what they did up to ten seconds late.
+const SETTLE_POSTGRES: Duration = Duration::from_secs(12);
+const SETTLE_SQLITE: Duration = Duration::from_secs(2);
+/// How long it is looked at.
+const WATCH: Duration = Duration::from_secs(5);
+
+/// Measures one store and prints it.
+pub async fn measure(postgres: Option<&Postgres>, waiting: usize) -> Result<()> {
+    let store = if postgres.is_some() { "PostgreSQL" } else { "SQLite" };
+    report::section(&format!("4. {} waiting operations on {store}", whole(waiting as f64)));
+    let place = Place::make(postgres).await?;
+    // The first start makes the tables; both that are compared are later ones.
+    Server::start(&place).await?.stop().await?;
+    let server = Server::start(&place).await?;
+    tokio::time::sleep(SETTLE_SQLITE).await;
+    let (bare, bare_start) = (process::resident(server.pid())?, server.started_in);
+    let connections = server.connect(IN_FLIGHT).await?;
+    let until = Until { count: waiting, within: Duration::MAX };
+    let run = client::onboard(connections, "Waiting", PLAN, until, Wait::Committed).await?;
+    server.drain().await?;
+    let grown = process::resident(server.pid())?;
+    server.stop().await?;
+
+    let server = Server::start(&place).await?;
+    tokio::time::sleep(if postgres.is_some() { SETTLE_POSTGRES } else { SETTLE_SQLITE }).await;
+    let (queries, cpu) = (queries(&place).await?, process::cpu(server.pid())?);
+    tokio::time::sleep(WATCH).await;
+    let (later, later_cpu) = (self::queries(&place).await?, process::cpu(server.pid())?);
+    let resident = process::resident(server.pid())?;
+    let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+    let growth = resident.saturating_sub(bare);
+    report::line(
+        "memory, against the same server without",
+        &format!("+{}", megabytes(growth)),
+        &format!(
+            "{}; {} without, {} with, {} before the restart",
+            at_most(growth as f64 / 1e6, GROWTH / 1e6, " MB"),
+            megabytes(bare),
+            megabytes(resident),
+            megabytes(grown)
+        ),
+    );
+    let seconds = WATCH.as_secs();
+    if let (Some(before), Some(after)) = (queries, later) {
+        let made = after - before;
+        report::line(
+            &format!("transactions in {seconds} s of idling"),
+            &made.to_string(),
+            &at_most(made as f64, 0.0, ""),
+        );
+    }
+    let used = later_cpu.saturating_sub(cpu).as_millis();
+    report::line(
+        &format!("CPU time in {seconds} s of idling"),
+        &format!("{used} ms"),
+        &at_most(used as f64, 0.0, " ms"),
+    );
+    let start = server.started_in.as_secs_f64();
+    report::line(
+        "from the start of the process to ready",
+        &format!("{start:.2} s"),
+        &format!("{}; {:.2} s without", at_most(start, RESTART, " s"), bare_start.as_secs_f64()),
+    );
+    report::note(&format!("they were signed up at {}/s", whole(waiting as f64 / run.took.as_secs_f64())));
+    server.stop().await?;
+    place.remove().await
+}
+
+/// Transactions on the place's databases so far; SQLite counts none.
+async fn queries(place: &Place) -> Result<Option<i64>> {
+    let (Some(server), Some([registry, keyring])) = (place.postgres(), place.databases()) else {
+        return Ok(None);
+    };
+    // From another database, so that this query does not count.
+    let mut connection = server.open_own().await?;
+    let query = format!(
+        "SELECT sum(xact_commit + xact_rollback)::bigint FROM pg_stat_database
+         WHERE datname IN ('{registry}', '{keyring}')"
+    );
+    let count = sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(Some(count))
+}
