@@ -85,7 +85,8 @@ async fn is_killed(on: On) {
     let mut server = server;
     // Somebody mends what was broken, and retries or gives up what asks for a person.
     std::fs::write(&mended, "").expect("a file");
-    for (n, id) in std::mem::take(&mut *stuck.lock()).iter().enumerate() {
+    let parked = std::mem::take(&mut *stuck.lock());
+    for (n, id) in parked.iter().enumerate() {
         let verb = if n % 2 == 0 { "retry" } else { "cancel" };
         door.ask(Method::POST, &format!("/v1/operations/{id}/{verb}"), None, None).await;
     }
