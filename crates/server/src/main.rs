@@ -15,6 +15,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Rows, statements and documents are many small, short-lived pieces on several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Before anything speaks TLS: one provider of cryptography in this process.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
