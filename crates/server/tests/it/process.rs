@@ -146,7 +146,7 @@ async fn ends_in_time(on: On, signal: Signal) {
     assert!(status.success(), "{status}: {}", server.log());
     // The promise is 15 seconds; nothing here needs a tenth of it.
     assert!(signalled.elapsed().as_secs() < 15);
-    server.kill_and_restart().await;
+    server.restart().await;
     for tenant in server.tenants().await {
         let operations =
             server.get(&format!("/v1/operations?tenant={}", tenant["id"].as_str().unwrap())).await;

@@ -118,6 +118,12 @@ impl Server {
         self.ready().await;
     }
 
+    /// Starts the next one on what one has left that has ended as it was asked to.
+    pub async fn restart(&mut self) {
+        self.child = spawn(self.folder.path());
+        self.ready().await;
+    }
+
     /// Ends it without warning, and starts the next one on what it left, without waiting for that.
     pub fn kill_and_spawn(&mut self) {
         if let Some(status) = self.child.try_wait().expect("a child") {
