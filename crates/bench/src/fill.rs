@@ -1,7 +1,7 @@
 //! Many tenants at once, by plain SQL: copies of one real tenant's rows under ids and digests of their own, while no
 //! server runs.
 //!
-//! What differs from tenants that the product has made: copies keep the first 22 of an id's 26 characters, so they are
+//! What differs from tenants that the product has made: copies keep the first 21 of an id's 26 characters, so they are
 //! as old as the original and stand together in an index, before everything new, as old tenants do; digests are random,
 //! as real ones are. Events and audit records are copied as sealed (with numbers that go on, and without heads: the
 //! chain of such a registry cannot be verified). Keys are copies of the original's ciphertext, which is bound to its
@@ -15,15 +15,16 @@ use crate::place::{Place, Store};
 use crate::sample::{ALPHABET, Base, Cell, Column, Kind, Piece, Row, Sample};
 
 /// How many of an id's last characters tell the copies apart: five bits each.
-const OWN: usize = 4;
+const OWN: usize = 5;
 
 /// Adds `copies` copies of the sample to the place that it was read from.
 pub async fn fill(place: &Place, sample: &Sample, copies: usize) -> Result<()> {
+    let first = free(sample, copies);
     match (place.postgres(), place.databases()) {
         (Some(server), Some([registry, keyring])) => {
             let (mut one, mut two) = (server.open(&registry).await?, server.open(&registry).await?);
-            numbers_postgres(&mut one, copies).await?;
-            numbers_postgres(&mut two, copies).await?;
+            numbers_postgres(&mut one, copies, first).await?;
+            numbers_postgres(&mut two, copies, first).await?;
             // Two connections share the tables: one core each.
             let all = statements(sample, Store::Postgres, Base::Registry);
             let (even, odd): (Vec<_>, Vec<_>) = all.into_iter().enumerate().partition(|(n, _)| n % 2 == 0);
@@ -31,7 +32,7 @@ pub async fn fill(place: &Place, sample: &Sample, copies: usize) -> Result<()> {
             let (a, b, c) = tokio::join!(postgres(&mut one, &even), postgres(&mut two, &odd), pool);
             (a.and(b).and(c))?;
             let mut keys = server.open(&keyring).await?;
-            numbers_postgres(&mut keys, copies).await?;
+            numbers_postgres(&mut keys, copies, first).await?;
             let of_keys: Vec<_> =
                 statements(sample, Store::Postgres, Base::Keyring).into_iter().enumerate().collect();
             postgres(&mut keys, &of_keys).await?;
@@ -73,7 +74,7 @@ async fn file(place: &Place, sample: &Sample, copies: usize, base: Base) -> Resu
     let numbers = format!(
         "CREATE TEMP TABLE n AS WITH RECURSIVE c(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM c WHERE i < {copies})
          SELECT i, {} AS c FROM c",
-        code()
+        code(free(sample, copies))
     );
     connection.execute(AssertSqlSafe(numbers)).await?;
     connection.execute("BEGIN").await?;
@@ -88,9 +89,11 @@ async fn file(place: &Place, sample: &Sample, copies: usize, base: Base) -> Resu
     Ok(std::fs::File::open(path)?.sync_all()?)
 }
 
-async fn numbers_postgres(connection: &mut PgConnection, copies: usize) -> Result<()> {
-    let numbers =
-        format!("CREATE TEMP TABLE n AS SELECT i, {} AS c FROM generate_series(1, {copies}) AS s(i)", code());
+async fn numbers_postgres(connection: &mut PgConnection, copies: usize, first: usize) -> Result<()> {
+    let numbers = format!(
+        "CREATE TEMP TABLE n AS SELECT i, {} AS c FROM generate_series(1, {copies}) AS s(i)",
+        code(first)
+    );
     connection.execute("SET synchronous_commit = off").await?;
     connection.execute(AssertSqlSafe(numbers)).await?;
     Ok(())
@@ -149,8 +152,25 @@ fn part(sample: &Sample, store: Store, piece: &Piece) -> String {
 }
 
 /// The last characters of the ids of copy `i`, as an expression.
-fn code() -> String {
+fn code(first: usize) -> String {
     let alphabet: String = ALPHABET.iter().map(|byte| char::from(*byte)).collect();
-    let one = |n: usize| format!("substr('{alphabet}', 1 + (i >> {} & 31), 1)", 5 * n);
+    let one = |n: usize| format!("substr('{alphabet}', 1 + ((i + {first}) >> {} & 31), 1)", 5 * n);
     (0..OWN).rev().map(one).collect::<Vec<_>>().join(" || ")
+}
+
+/// A number after which as many codes as there are copies are nobody's: no id of the sample ends in one of them.
+fn free(sample: &Sample, copies: usize) -> usize {
+    let ids = sample.holes.iter().filter(|hole| hole.len() == 26);
+    let place = |byte: u8| ALPHABET.iter().position(|known| *known == byte).unwrap_or(0);
+    let mut taken: Vec<usize> =
+        ids.map(|id| id.bytes().skip(26 - OWN).fold(0, |code, byte| code << 5 | place(byte))).collect();
+    taken.sort_unstable();
+    let mut first = 0;
+    for code in taken {
+        if code > first + copies {
+            break;
+        }
+        first = first.max(code);
+    }
+    first
 }
