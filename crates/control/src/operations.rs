@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tenantry_engine::decide::refuse;
-use tenantry_engine::{OperationState, Run, Signal, SignalKind, Step, StepState};
+use tenantry_engine::{Changes, OperationState, Run, Signal, SignalKind, Step, StepState};
 use tenantry_model::id::{OperationId, SignalId};
 use tenantry_providers::Sealer;
 use tokio::sync::broadcast;
@@ -105,7 +105,7 @@ impl Control {
             return Err(Error::conflict("signal_refused", message));
         }
         refuse(run, &kind).map_err(|why| Error::conflict("signal_refused", why))?;
-        let mut changes = self.shared.executor.changes();
+        let mut changes = self.shared.executor.follow(id);
         let now = self.now();
         let tenant = tenant_id(&run.operation).map_err(Error::internal)?;
         let target = id.to_string();
@@ -126,10 +126,8 @@ impl Control {
         }
         let changed = async {
             loop {
-                match changes.recv().await {
-                    Ok(new) if new.operation.id == id && new.operation.version > run.operation.version => {
-                        return Some(new);
-                    }
+                match changes.next().await {
+                    Ok(new) if new.operation.version > run.operation.version => return Some(new),
                     Ok(_) => {}
                     Err(_) => return None,
                 }
@@ -143,13 +141,13 @@ impl Control {
 
     /// The operation once it is done, or as it is when the time is over.
     pub async fn wait(&self, caller: &Caller, id: OperationId, timeout: Duration) -> Result<OperationView> {
-        let mut changes = self.shared.executor.changes();
+        let mut changes = self.shared.executor.follow(id);
         let run = self.visible_run(caller, Permission::ReadOperations, id).await?;
         let done = async {
             let mut run = run.clone();
             while !run.operation.state.is_final() {
-                match changes.recv().await {
-                    Ok(new) if new.operation.id == id => run = new,
+                match changes.next().await {
+                    Ok(new) if new.operation.version > run.operation.version => run = new,
                     Ok(_) => {}
                     // Some changes were missed, perhaps the one that counts.
                     Err(broadcast::error::RecvError::Lagged(_)) => run = self.run(id).await?,
@@ -164,9 +162,9 @@ impl Control {
         }
     }
 
-    /// Every committed change of any operation from now on.
-    pub fn watch(&self) -> broadcast::Receiver<Arc<Run>> {
-        self.shared.executor.changes()
+    /// Every committed change of this operation from now on.
+    pub fn follow(&self, id: OperationId) -> Changes {
+        self.shared.executor.follow(id)
     }
 
     /// Hands out the secrets that an operation made, once.

@@ -85,9 +85,9 @@ impl Control {
     }
 
     async fn admit(&self, session: &TenantSession) -> Result<TenantStatus> {
-        let row = self.shared.store.tenant(&session.tenant.to_string()).await.map_err(Error::unavailable)?;
-        let row = row.ok_or_else(|| Error::not_found("tenant"))?;
-        let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
+        let status = self.shared.store.tenant_status(&session.tenant.to_string()).await;
+        let status = status.map_err(Error::unavailable)?.ok_or_else(|| Error::not_found("tenant"))?;
+        let status: TenantStatus = status.parse().map_err(Error::internal)?;
         match (status, session.purpose.as_deref()) {
             (TenantStatus::Active, _) | (TenantStatus::Provisioning, Some("smoke_test")) => Ok(status),
             _ => Err(not_active(status)),

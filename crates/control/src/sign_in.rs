@@ -127,9 +127,9 @@ impl Control {
 
     /// Fails unless the tenant lets its members in.
     async fn admit_into(&self, tenant: &str) -> Result<()> {
-        let row = self.shared.store.tenant(tenant).await.map_err(Error::unavailable)?;
-        let row = row.ok_or_else(|| Error::internal("a member of a tenant that is not there"))?;
-        match row.status.parse().map_err(Error::internal)? {
+        let status = self.shared.store.tenant_status(tenant).await.map_err(Error::unavailable)?;
+        let status = status.ok_or_else(|| Error::internal("a member of a tenant that is not there"))?;
+        match status.parse().map_err(Error::internal)? {
             TenantStatus::Active => Ok(()),
             status => Err(not_active(status)),
         }

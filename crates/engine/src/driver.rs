@@ -33,6 +33,14 @@ pub(crate) enum Next {
     Reload(CommitError),
 }
 
+/// Another operation that has something to do because of a commit.
+pub(crate) enum Woken {
+    /// One that the commit has made; this is how it stands in the ledger.
+    Child(Run),
+    /// A parent or child that may have been signalled.
+    Relative(OperationId),
+}
+
 /// An attempt in flight. Dropping it cuts it off.
 struct InFlight<E> {
     key: String,
@@ -66,7 +74,7 @@ pub(crate) struct Driver<S: Steps> {
     /// Whether `run` is the committed one as recovered, rather than as it is.
     recovered: bool,
     in_flight: Vec<InFlight<S::Effect>>,
-    woken: Vec<OperationId>,
+    woken: Vec<Woken>,
 }
 
 impl<S: Steps> Driver<S> {
@@ -77,12 +85,18 @@ impl<S: Steps> Driver<S> {
         Self { shared, committed: None, run, recovered: false, in_flight: Vec::new(), woken: Vec::new() }
     }
 
+    /// A child as its parent's commit has left it in the ledger.
+    pub fn child(shared: Arc<Shared<S>>, run: Run) -> Self {
+        let committed = Some(Arc::new(run.clone()));
+        Self { shared, committed, run, recovered: false, in_flight: Vec::new(), woken: Vec::new() }
+    }
+
     /// Takes over an operation from the ledger, with the signals that wait for it. None: there is none, or a newer
     /// executor owns it.
     pub async fn load(
         shared: &Arc<Shared<S>>,
         id: OperationId,
-    ) -> Result<Option<(Self, Vec<Signal>)>, CommitError> {
+    ) -> Result<Option<(Box<Self>, Vec<Signal>)>, CommitError> {
         let epoch = shared.epoch.load(Ordering::SeqCst);
         let Some((run, signals)) =
             shared.ledger.load(id).await?.filter(|(run, _)| run.operation.epoch <= epoch)
@@ -93,7 +107,7 @@ impl<S: Steps> Driver<S> {
         let (shared, in_flight, woken) = (shared.clone(), Vec::new(), Vec::new());
         let mut driver = Self { shared, committed, run, recovered: true, in_flight, woken };
         driver.reset();
-        Ok(Some((driver, signals)))
+        Ok(Some((Box::new(driver), signals)))
     }
 
     /// Forgets what is not committed.
@@ -114,11 +128,12 @@ impl<S: Steps> Driver<S> {
     /// Parent and children shall be woken: a commit that got no answer may have left signals for them.
     pub fn wake_relatives(&mut self) {
         let run = &self.run;
-        self.woken.extend(run.operation.parent.into_iter().chain(run.steps.iter().filter_map(|s| s.child)));
+        let relatives = run.operation.parent.into_iter().chain(run.steps.iter().filter_map(|s| s.child));
+        self.woken.extend(relatives.map(Woken::Relative));
     }
 
     /// Other operations that the last commits have made or signalled.
-    pub fn take_woken(&mut self) -> Vec<OperationId> {
+    pub fn take_woken(&mut self) -> Vec<Woken> {
         std::mem::take(&mut self.woken)
     }
 
@@ -127,13 +142,13 @@ impl<S: Steps> Driver<S> {
         self.advance(&[], effects, None).await
     }
 
-    /// Goes on with an operation just loaded.
+    /// Goes on with an operation just loaded or just made.
     pub async fn resume(
         &mut self,
         slot: &Slot,
         signals: &[Signal],
         busy: Busy,
-        wake: impl Fn(OperationId),
+        wake: impl Fn(Woken),
     ) -> Next {
         match self.settle_and_advance(Vec::new(), signals).await {
             Ok(()) => self.drive(slot, busy, wake).await,
@@ -142,7 +157,7 @@ impl<S: Steps> Driver<S> {
     }
 
     /// Goes on until the operation is final, only waits, or the executor stops.
-    pub async fn drive(&mut self, slot: &Slot, mut busy: Busy, wake: impl Fn(OperationId)) -> Next {
+    pub async fn drive(&mut self, slot: &Slot, mut busy: Busy, wake: impl Fn(Woken)) -> Next {
         loop {
             self.take_woken().into_iter().for_each(&wake);
             let operation = &self.run.operation;
@@ -328,8 +343,9 @@ impl<S: Steps> Driver<S> {
         round.effects.extend(self.shared.steps.changed(before, &next, now));
         let signal = |kind| Signal { id: SignalId::new(), kind, by: next.operation.id.to_string(), at: now };
         let signals: Vec<_> = round.signals.into_iter().map(|(to, kind)| (to, signal(kind))).collect();
-        let woken = round.children.iter().map(|c| c.operation.id).chain(signals.iter().map(|(to, _)| *to));
-        let woken: Vec<OperationId> = woken.collect();
+        let signalled: Vec<_> = signals.iter().map(|(to, _)| Woken::Relative(*to)).collect();
+        let woken = round.children.iter().cloned().map(Woken::Child).chain(signalled);
+        let woken: Vec<Woken> = woken.collect();
         let expected_epoch = before.map_or(next.operation.epoch, |operation| operation.epoch);
         let next = Arc::new(next);
         self.shared
@@ -347,8 +363,7 @@ impl<S: Steps> Driver<S> {
         self.woken.extend(woken);
         self.run.operation = next.operation.clone();
         self.committed = Some(next.clone());
-        // Nobody listening is fine.
-        let _ = self.shared.changes.send(next);
+        self.shared.followers.tell(&next);
         Ok(())
     }
 

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tenantry_model::{Timestamp, id::OperationId};
-use tokio::sync::{Notify, Semaphore, broadcast, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use crate::clock::{Busy, Clock, SystemClock};
-use crate::driver::{Driver, Next};
+use crate::driver::{Driver, Next, Woken};
+use crate::follow::{Changes, Followers};
 use crate::ledger::{CommitError, Ledger};
 use crate::operation::Run;
 use crate::run::Steps;
@@ -51,7 +52,7 @@ pub(crate) struct Shared<S: Steps> {
     pub ledger: Arc<dyn Ledger<S::Effect>>,
     pub steps: Arc<S>,
     pub clock: Arc<dyn Clock>,
-    pub changes: broadcast::Sender<Arc<Run>>,
+    pub followers: Arc<Followers>,
     pub epoch: AtomicI64,
     pub stopping: AtomicBool,
     slots: Mutex<HashMap<OperationId, Arc<Slot>>>,
@@ -106,7 +107,7 @@ impl<S: Steps> Executor<S> {
         let shared = Arc::new(Shared {
             ledger,
             steps,
-            changes: broadcast::channel(4096).0,
+            followers: Arc::default(),
             epoch: AtomicI64::new(epoch),
             stopping: AtomicBool::new(false),
             slots: Mutex::default(),
@@ -139,8 +140,8 @@ impl<S: Steps> Executor<S> {
     pub async fn submit(&self, run: Run, effects: Vec<S::Effect>) -> Result<Arc<Run>, CommitError> {
         let id = run.operation.id;
         let (answer, answered) = oneshot::channel();
-        let driver = Driver::new(self.shared.clone(), run);
-        if !spawn(&self.shared, &self.tasks, id, Some(Submission { driver, effects, answer })) {
+        let driver = Box::new(Driver::new(self.shared.clone(), run));
+        if !spawn(&self.shared, &self.tasks, id, Start::Submit { driver, effects, answer }) {
             return Err(CommitError::Unavailable("it stops, or has been asked the same already".to_owned()));
         }
         answered.await.unwrap_or_else(|_| Err(cut_off()))
@@ -161,7 +162,7 @@ impl<S: Steps> Executor<S> {
             let found = shared.ledger.signal(id, signal, effects).await;
             // Without an answer it may stand in the ledger all the same.
             if let (true, Some(tasks)) = (!matches!(found, Ok(false)), weak.upgrade()) {
-                spawn(&shared, &tasks, id, None);
+                spawn(&shared, &tasks, id, Start::Load);
             }
             // Nobody waiting is fine.
             let _ = answer.send(found);
@@ -172,12 +173,12 @@ impl<S: Steps> Executor<S> {
 
     /// Says that there may be something to do for an operation. Harmless when there is not.
     pub fn hint(&self, id: OperationId) {
-        spawn(&self.shared, &self.tasks, id, None);
+        spawn(&self.shared, &self.tasks, id, Start::Load);
     }
 
-    /// Every committed change of an operation from now on. A slow reader loses the oldest.
-    pub fn changes(&self) -> broadcast::Receiver<Arc<Run>> {
-        self.shared.changes.subscribe()
+    /// Every committed change of this operation from now on.
+    pub fn follow(&self, id: OperationId) -> Changes {
+        self.shared.followers.follow(id)
     }
 
     /// Operations with a task at this moment, and timers that are set.
@@ -217,11 +218,18 @@ fn cut_off() -> CommitError {
     CommitError::Unavailable("the executor has stopped".to_owned())
 }
 
-/// A new operation, to be committed first, with these effects; the answer is for whoever submitted it.
-struct Submission<S: Steps> {
-    driver: Driver<S>,
-    effects: Vec<S::Effect>,
-    answer: oneshot::Sender<Result<Arc<Run>, CommitError>>,
+/// What a task begins with.
+enum Start<S: Steps> {
+    /// What stands in the ledger.
+    Load,
+    /// A new operation, to be committed first, with these effects; the answer is for whoever submitted it.
+    Submit {
+        driver: Box<Driver<S>>,
+        effects: Vec<S::Effect>,
+        answer: oneshot::Sender<Result<Arc<Run>, CommitError>>,
+    },
+    /// A child as its parent has just committed it.
+    Child(Box<Driver<S>>),
 }
 
 /// The slot that a task holds. However the task ends, the slot is free again.
@@ -254,14 +262,9 @@ impl<S: Steps> Drop for Place<S> {
     }
 }
 
-/// Gives the operation, which stands in the ledger unless it is `new`, a task, or tells the one it has. False: a new
-/// one was not taken, because there is a task for it already, or the executor stops.
-fn spawn<S: Steps>(
-    shared: &Arc<Shared<S>>,
-    tasks: &Arc<Tasks>,
-    id: OperationId,
-    new: Option<Submission<S>>,
-) -> bool {
+/// Gives the operation a task, or tells the one it has. False: a new one was not taken, because there is a task for it
+/// already, or the executor stops.
+fn spawn<S: Steps>(shared: &Arc<Shared<S>>, tasks: &Arc<Tasks>, id: OperationId, start: Start<S>) -> bool {
     let place = {
         let mut slots = shared.slots.lock();
         if shared.stopping.load(Ordering::SeqCst) {
@@ -276,31 +279,42 @@ fn spawn<S: Steps>(
         slots.insert(id, slot.clone());
         Place { shared: shared.clone(), id, slot }
     };
-    tasks.spawn(work(place, Arc::downgrade(tasks), new, shared.clock.busy()));
+    tasks.spawn(work(place, Arc::downgrade(tasks), start, shared.clock.busy()));
     true
 }
 
 /// The life of a task: one operation from here until it only waits.
-async fn work<S: Steps>(place: Place<S>, tasks: Weak<Tasks>, new: Option<Submission<S>>, mut busy: Busy) {
+async fn work<S: Steps>(place: Place<S>, tasks: Weak<Tasks>, start: Start<S>, mut busy: Busy) {
     let Place { shared, id, slot } = &place;
-    let wake = |woken| {
-        if let Some(tasks) = tasks.upgrade() {
-            spawn(shared, &tasks, woken, None);
+    let wake = |woken: Woken| {
+        let Some(tasks) = tasks.upgrade() else { return };
+        match woken {
+            Woken::Child(run) => {
+                let id = run.operation.id;
+                spawn(shared, &tasks, id, Start::Child(Box::new(Driver::child(shared.clone(), run))));
+            }
+            Woken::Relative(id) => {
+                spawn(shared, &tasks, id, Start::Load);
+            }
         }
     };
     // Whether the last commit got no answer.
     let mut in_doubt = false;
-    let mut driver = None;
-    if let Some(Submission { driver: mut new, effects, answer }) = new {
-        let submitted = new.submit(effects).await.map(|()| new.snapshot());
-        in_doubt = matches!(submitted, Err(CommitError::Unavailable(_)));
-        let refused = submitted.is_err() && !in_doubt;
-        new.take_woken().into_iter().for_each(wake);
-        driver = submitted.is_ok().then_some(new);
-        // Nobody waiting is fine.
-        let _ = answer.send(submitted);
-        if refused && place.leave() {
-            return;
+    let (mut driver, mut child) = (None, None);
+    match start {
+        Start::Load => {}
+        Start::Child(made) => child = Some(made),
+        Start::Submit { driver: mut new, effects, answer } => {
+            let submitted = new.submit(effects).await.map(|()| new.snapshot());
+            in_doubt = matches!(submitted, Err(CommitError::Unavailable(_)));
+            let refused = submitted.is_err() && !in_doubt;
+            new.take_woken().into_iter().for_each(wake);
+            driver = submitted.is_ok().then_some(new);
+            // Nobody waiting is fine.
+            let _ = answer.send(submitted);
+            if refused && place.leave() {
+                return;
+            }
         }
     }
     let _turn = match shared.turns.try_acquire() {
@@ -318,8 +332,14 @@ async fn work<S: Steps>(place: Place<S>, tasks: Weak<Tasks>, new: Option<Submiss
             Some(driver) => driver.drive(slot, busy.take(), wake).await,
             None if shared.stopping.load(Ordering::SeqCst) => Next::Rest,
             None => {
-                slot.hinted.store(false, Ordering::SeqCst);
-                match Driver::load(shared, *id).await {
+                let loaded = match child.take() {
+                    Some(child) => Ok(Some((child, Vec::new()))),
+                    None => {
+                        slot.hinted.store(false, Ordering::SeqCst);
+                        Driver::load(shared, *id).await
+                    }
+                };
+                match loaded {
                     Ok(Some((mut loaded, signals))) => {
                         if std::mem::take(&mut in_doubt) {
                             loaded.wake_relatives();
@@ -399,7 +419,7 @@ async fn watch_timers<S: Steps>(shared: Arc<Shared<S>>, tasks: Weak<Tasks>) {
                 timers.first().is_some_and(|(at, _)| *at <= now).then(|| timers.pop_first()).flatten()
             };
             let (Some((_, id)), Some(tasks)) = (due, tasks.upgrade()) else { break };
-            spawn(&shared, &tasks, id, None);
+            spawn(&shared, &tasks, id, Start::Load);
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod decide;
 mod driver;
 pub mod executor;
+mod follow;
 pub mod ledger;
 pub mod memory;
 pub mod operation;
@@ -16,6 +17,7 @@ pub mod signal;
 
 pub use clock::{Clock, SystemClock};
 pub use executor::{Executor, ExecutorConfig};
+pub use follow::Changes;
 pub use ledger::{Commit, CommitError, Ledger, Waiting};
 pub use operation::{Mode, OnFailure, Operation, OperationState, Policy, Run, Step, StepState, Wait};
 pub use run::{Attempt, Done, Steps, Verb};

@@ -14,13 +14,15 @@ use tenantry_model::{Columns, Timestamp, Write, columns};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::chain::head_message;
+use super::chain::{Link, head_message};
 use super::entity::{audit, event};
 use super::{ReadError, Rejected, Store, Unit};
 use crate::keyring::{Keyring, KeyringError, SigningKey, base64url};
 
 /// Most records of each kind in one unit.
-const BATCH: u64 = 1_000;
+const BATCH: usize = 1_000;
+/// How long facts wait for others after the first.
+const TOGETHER: Duration = Duration::from_millis(10);
 /// How long to wait after a failure. Otherwise commits alone wake it.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -64,9 +66,12 @@ impl Sealing {
 async fn run(store: Store, key: SigningKey, heads: watch::Sender<i64>, stop: Arc<Notify>) {
     let facts = store.facts();
     let mut stopping = false;
+    let mut last = None;
     loop {
-        let sealed = seal_all(&store, &key, &heads).await;
+        let sealed = seal_all(&store, &key, &heads, &mut last).await;
         if let Err(error) = &sealed {
+            // After a commit without an answer nobody knows what holds.
+            last = None;
             tracing::warn!(%error, "facts cannot be sealed now");
         }
         if stopping {
@@ -74,7 +79,8 @@ async fn run(store: Store, key: SigningKey, heads: watch::Sender<i64>, stop: Arc
         }
         tokio::select! {
             () = stop.notified() => stopping = true,
-            () = facts.notified() => {}
+            // Facts of one operation come close together: they are sealed together.
+            () = async { facts.notified().await; tokio::time::sleep(TOGETHER).await } => {}
             () = tokio::time::sleep(AFTER_FAILURE), if sealed.is_err() => {}
         }
     }
@@ -88,21 +94,34 @@ enum SealError {
     Write(#[from] Rejected),
 }
 
-/// Seals until nothing is left.
-async fn seal_all(store: &Store, key: &SigningKey, heads: &watch::Sender<i64>) -> Result<(), SealError> {
-    // Read again each time: after a commit without an answer nobody knows what holds.
-    let mut events = store.last_event_seq().await?;
-    let mut link = store.last_link().await?;
+/// The last numbers given.
+struct Last {
+    event: i64,
+    link: Link,
+}
+
+/// Seals until nothing is left. `last` is read if it is not known.
+async fn seal_all(
+    store: &Store,
+    key: &SigningKey,
+    heads: &watch::Sender<i64>,
+    last: &mut Option<Last>,
+) -> Result<(), SealError> {
+    let Last { event, link } = match last {
+        Some(last) => last,
+        None => last.insert(Last { event: store.last_event_seq().await?, link: store.last_link().await? }),
+    };
     loop {
-        heads.send_replace(events);
+        heads.send_replace(*event);
         let mut writes = Vec::new();
-        for id in unsealed_events(store).await? {
-            events += 1;
-            writes.push(number("events", &id, columns! { "seq": events }));
+        let events = unsealed_events(store).await?;
+        for id in &events {
+            *event += 1;
+            writes.push(number("events", id, columns! { "seq": *event }));
         }
         let records = unsealed_audit(store).await?;
         for record in &records {
-            link = link.next(record)?;
+            *link = link.next(record)?;
             writes.push(number("audit", &record.id, columns! { "seq": link.seq, "hash": link.hash }));
         }
         if writes.is_empty() {
@@ -115,6 +134,11 @@ async fn seal_all(store: &Store, key: &SigningKey, heads: &watch::Sender<i64>) -
             writes.push(Write::insert_unique("audit_heads", head));
         }
         store.commit(Unit::new(writes)).await?;
+        // What was committed since the read wakes us again; only what did not fit must be asked for.
+        if events.len().max(records.len()) < BATCH {
+            heads.send_replace(*event);
+            return Ok(());
+        }
     }
 }
 
@@ -125,11 +149,11 @@ fn number(table: &'static str, id: &str, set: Columns) -> Write {
 
 async fn unsealed_events(store: &Store) -> Result<Vec<String>, ReadError> {
     let query = event::Entity::find().select_only().column(event::Column::Id);
-    let query = query.filter(Expr::cust("seq IS NULL")).order_by_asc(event::Column::Id).limit(BATCH);
+    let query = query.filter(Expr::cust("seq IS NULL")).order_by_asc(event::Column::Id).limit(BATCH as u64);
     Ok(query.into_tuple().all(store.reads()).await?)
 }
 
 async fn unsealed_audit(store: &Store) -> Result<Vec<audit::Model>, ReadError> {
     let query = audit::Entity::find().filter(Expr::cust("seq IS NULL"));
-    Ok(query.order_by_asc(audit::Column::Id).limit(BATCH).all(store.reads()).await?)
+    Ok(query.order_by_asc(audit::Column::Id).limit(BATCH as u64).all(store.reads()).await?)
 }

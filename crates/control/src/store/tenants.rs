@@ -16,6 +16,12 @@ impl Store {
         Ok(Entity::find_by_id(id).one(self.reads()).await?)
     }
 
+    /// A tenant's status alone: asked at every call of the tenant's people.
+    pub async fn tenant_status(&self, id: &str) -> Result<Option<String>, ReadError> {
+        let query = Entity::find_by_id(id).select_only().column(Column::Status);
+        Ok(query.into_tuple().one(self.reads()).await?)
+    }
+
     /// The tenant that has or had the slug of this MAC.
     pub async fn tenant_by_slug(&self, slug_mac: &str) -> Result<Option<Model>, ReadError> {
         Ok(Entity::find().filter(Column::SlugMac.eq(slug_mac)).one(self.reads()).await?)

@@ -87,6 +87,20 @@ on_both_stores! {
         assert!(tables().values().all(|columns| columns.len() <= 32), "sets of columns are bits of a u32");
     }
 
+    async fn what_a_tenant_has_is_found_by_an_index(store: TestStore) {
+        let indexes = indexes_of(store.database().url()).await;
+        // Its key is the tenant.
+        let by_key = ["configs"];
+        for (table, columns) in tables() {
+            let by_tenant = |(name, (_, of)): (&String, &(bool, String))| {
+                name.starts_with(&format!("{table}_")) && of.split(',').next() == Some("tenant_id")
+            };
+            if columns.contains_key("tenant_id") && !by_key.contains(&table) {
+                assert!(indexes.iter().any(by_tenant), "{table} is read whole to find one tenant's rows");
+            }
+        }
+    }
+
     async fn opening_again_changes_nothing(store: TestStore) {
         let before = tables_of(store.database().url()).await;
         store.open_again().await.close().await;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use tenantry_engine::{Clock, CommitError, ExecutorConfig, SignalKind, Verb};
 
 use crate::plan::{Shape, approve, at, busy, run, signal, step, stranger};
@@ -81,17 +82,21 @@ async fn effects_are_committed_with_their_cause() {
 }
 
 #[tokio::test]
-async fn every_change_is_announced() {
+async fn followers_get_every_change_of_their_operation() {
     let scene = Scene::new().await;
-    let mut changes = scene.executor.changes();
-    let id = scene.submit([step("a")]).await;
+    for key in ["a", "other"] {
+        scene.world.script(key, Verb::Do, [Act::Take(seconds(1))]);
+    }
+    let other = scene.submit([step("other")]).await;
+    let id = scene.submit([step("a"), step("b").needs(&["a"])]).await;
+    let mut changes = scene.executor.follow(id);
     scene.quiet().await;
     let mut seen = Vec::new();
-    while let Ok(run) = changes.try_recv() {
-        assert_eq!(run.operation.id, id);
-        seen.push((run.operation.version, run.step("a").unwrap().state.as_str()));
+    while let Some(Ok(run)) = changes.next().now_or_never() {
+        assert_ne!(run.operation.id, other);
+        seen.push((run.operation.version, run.operation.state.as_str()));
     }
-    assert_eq!(seen, [(1, "running"), (2, "done")]);
+    assert_eq!(seen, [(2, "running"), (3, "succeeded")]);
 }
 
 #[tokio::test]

@@ -200,7 +200,7 @@ async fn get(call: Call, caller: Caller) -> Result {
 
 async fn follow(call: Call, caller: Caller) -> Result {
     let (id, seen) = (id(&call)?, call.last_event_id()?);
-    let changes = call.control().watch();
+    let changes = call.control().follow(id);
     let now = call.control().operation(&caller, id).await?;
     if now.done && seen >= Some(now.version) {
         // The one answer that keeps an EventSource from coming back.

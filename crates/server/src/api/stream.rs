@@ -11,7 +11,7 @@ use serde::Serialize;
 use tenantry_control::access::Caller;
 use tenantry_control::error::Error;
 use tenantry_control::view::{EventView, OperationView};
-use tenantry_engine::Run;
+use tenantry_engine::Changes;
 use tenantry_model::id::OperationId;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
@@ -56,7 +56,7 @@ pub fn operation(
     app: Arc<App>,
     caller: Caller,
     now: OperationView,
-    changes: broadcast::Receiver<Arc<Run>>,
+    changes: Changes,
     seen: Option<i64>,
 ) -> Sse<impl Stream<Item = Message> + Send + 'static> {
     let end = Instant::now() + LIFE;
@@ -84,12 +84,12 @@ async fn next_change(
     app: &App,
     caller: &Caller,
     id: OperationId,
-    changes: &mut broadcast::Receiver<Arc<Run>>,
+    changes: &mut Changes,
     seen: i64,
 ) -> Option<OperationView> {
     loop {
-        match changes.recv().await {
-            Ok(run) if run.operation.id != id || run.operation.version <= seen => continue,
+        match changes.next().await {
+            Ok(run) if run.operation.version <= seen => continue,
             // Missed some: perhaps the one that counts.
             Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
             Err(broadcast::error::RecvError::Closed) => return None,

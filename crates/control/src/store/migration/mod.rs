@@ -3,6 +3,7 @@
 //! Migrations describe tables as they were on their day and so never use the entities, which describe them today.
 
 mod m0001_registry;
+mod m0002_by_tenant;
 
 use sea_orm_migration::prelude::*;
 
@@ -11,6 +12,6 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_registry::Migration)]
+        vec![Box::new(m0001_registry::Migration), Box::new(m0002_by_tenant::Migration)]
     }
 }

@@ -1,0 +1,23 @@
+//! Migration 2: every table that names a tenant is found by tenant, so that no step reads the whole fleet. Frozen.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for index in INDEXES {
+            manager.get_connection().execute_unprepared(index).await?;
+        }
+        Ok(())
+    }
+}
+
+const INDEXES: &[&str] = &[
+    "CREATE INDEX credentials_tenant ON credentials (tenant_id)",
+    "CREATE INDEX sign_in_codes_tenant ON sign_in_codes (tenant_id)",
+    "CREATE INDEX idempotency_keys_tenant ON idempotency_keys (tenant_id) WHERE tenant_id IS NOT NULL",
+    "CREATE INDEX api_keys_tenant ON api_keys (tenant_id) WHERE tenant_id IS NOT NULL",
+];
