@@ -217,7 +217,14 @@ fn customised(
             }
             settings.insert("quotas".to_owned(), quotas);
         }
-        Kind::Database | Kind::Identity | Kind::Mail | Kind::Custom => {}
+        Kind::Database
+        | Kind::Bucket
+        | Kind::Namespace
+        | Kind::Dns
+        | Kind::Certificate
+        | Kind::Identity
+        | Kind::Mail
+        | Kind::Custom => {}
     }
     Value::Object(settings)
 }

@@ -71,11 +71,15 @@ pub async fn run(
         let mut row = settings.row.clone();
         let id = row.entry("id").or_insert_with(|| json!(row_id(tenant)));
         let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
-        // Left by an attempt that was cut off: the customer shall never see it.
-        if front.get(&token, table, &id).await?.is_some() {
+        let row = Value::Object(row);
+        if let Err(refused) = front.insert(&token, table, &row).await {
+            if front.get(&token, table, &id).await?.is_none() {
+                return Err(refused);
+            }
+            // Left by an attempt that was cut off: the customer shall never see it.
             front.delete(&token, table, &id).await?;
+            front.insert(&token, table, &row).await?;
         }
-        front.insert(&token, table, &Value::Object(row)).await?;
         let read = front
             .get(&token, table, &id)
             .await?

@@ -21,6 +21,14 @@ use crate::data::Data;
 pub enum Kind {
     /// Where the tenant's rows live.
     Database,
+    /// Where the tenant's files live.
+    Bucket,
+    /// Where the tenant's workload runs.
+    Namespace,
+    /// The names by which the tenant is reached.
+    Dns,
+    /// What proves those names.
+    Certificate,
     /// Who may sign in.
     Identity,
     /// Flags and settings.
@@ -38,6 +46,10 @@ impl Kind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Database => "database",
+            Self::Bucket => "bucket",
+            Self::Namespace => "namespace",
+            Self::Dns => "dns",
+            Self::Certificate => "certificate",
             Self::Identity => "identity",
             Self::Config => "config",
             Self::Billing => "billing",
