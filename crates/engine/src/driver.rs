@@ -36,7 +36,7 @@ pub(crate) enum Next {
 /// Another operation that has something to do because of a commit.
 pub(crate) enum Woken {
     /// One that the commit has made; this is how it stands in the ledger.
-    Child(Run),
+    Child(Box<Run>),
     /// A parent or child that may have been signalled.
     Relative(OperationId),
 }
@@ -344,7 +344,8 @@ impl<S: Steps> Driver<S> {
         let signal = |kind| Signal { id: SignalId::new(), kind, by: next.operation.id.to_string(), at: now };
         let signals: Vec<_> = round.signals.into_iter().map(|(to, kind)| (to, signal(kind))).collect();
         let signalled: Vec<_> = signals.iter().map(|(to, _)| Woken::Relative(*to)).collect();
-        let woken = round.children.iter().cloned().map(Woken::Child).chain(signalled);
+        let children = round.children.iter().map(|child| Woken::Child(Box::new(child.clone())));
+        let woken = children.chain(signalled);
         let woken: Vec<Woken> = woken.collect();
         let expected_epoch = before.map_or(next.operation.epoch, |operation| operation.epoch);
         let next = Arc::new(next);

@@ -291,7 +291,7 @@ async fn work<S: Steps>(place: Place<S>, tasks: Weak<Tasks>, start: Start<S>, mu
         match woken {
             Woken::Child(run) => {
                 let id = run.operation.id;
-                spawn(shared, &tasks, id, Start::Child(Box::new(Driver::child(shared.clone(), run))));
+                spawn(shared, &tasks, id, Start::Child(Box::new(Driver::child(shared.clone(), *run))));
             }
             Woken::Relative(id) => {
                 spawn(shared, &tasks, id, Start::Load);
