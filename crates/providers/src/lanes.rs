@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use tenantry_model::Failure;
 use tenantry_model::id::ResourceId;
 use tokio::sync::{Mutex as Lane, OwnedMutexGuard};
 
@@ -34,6 +35,48 @@ impl Lanes {
         };
         lane.lock_owned().await
     }
+
+    /// Runs work on a resource in its turn, where it may block. It goes on to its end even if the caller gives up; what
+    /// comes next for the same resource waits for it, so that nothing late can appear behind a removal.
+    pub async fn block<T: Send + 'static>(
+        &self,
+        resource: ResourceId,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let turn = self.turn(resource).await;
+        blocking(move || {
+            let done = work();
+            drop(turn);
+            done
+        })
+        .await
+    }
+
+    /// The same for work that waits.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        resource: ResourceId,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let turn = self.turn(resource).await;
+        let done = tokio::spawn(async move {
+            let done = work.await;
+            drop(turn);
+            done
+        });
+        done.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+/// Runs work where it may block.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(stopped()))
+}
+
+fn stopped() -> Failure {
+    Failure::unknown("stopped", "the process was shut down during the work")
 }
 
 #[cfg(test)]

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use crate::database_sqlite::content::Settings;
+use crate::database_sqlite::content::app;
+
 /// Where the pool is and what it is made of.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -30,20 +33,4 @@ impl Config {
     pub fn new(file: impl Into<PathBuf>) -> Self {
         Self { file: file.into(), set: app(), migrations: None, seeds: None, max_bytes: None }
     }
-}
-
-/// What a step may say.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// The set of migrations that the tenant's tables come from.
-    #[serde(default = "app")]
-    pub migrations: String,
-    /// The seed whose rows the tenant begins with; none: empty tables.
-    #[serde(default)]
-    pub seed: Option<String>,
-}
-
-fn app() -> String {
-    "app".to_owned()
 }

@@ -5,8 +5,10 @@ use std::path::Path;
 use serde_json::Map;
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
+use tenantry_model::FailureClass;
 
 use super::*;
+use crate::database_sqlite::writer::{self, Ensure};
 
 struct Folder {
     dir: TempDir,
@@ -391,7 +393,7 @@ async fn a_file_that_cannot_be_opened_is_tried_again() {
     pool.probe().await.unwrap();
 
     std::fs::remove_file(blocked.join("pool.db")).unwrap();
-    assert_eq!(pool.probe().await.unwrap_err().code, "pool_replaced");
+    assert_eq!(pool.probe().await.unwrap_err().code, "file_replaced");
 }
 
 #[tokio::test]

@@ -92,23 +92,6 @@ impl MailOutbox {
     fn place(&self, resource: ResourceId) -> Place {
         Place::new(&self.config.folder, &resource.suffix())
     }
-
-    /// Runs file work for a resource. It goes on to its end even if the caller gives up; what comes next for the same
-    /// resource waits for it, so a late file can never appear behind a removal.
-    async fn work<T: Send + 'static>(
-        &self,
-        resource: ResourceId,
-        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let turn = self.lanes.turn(resource).await;
-        let done = tokio::task::spawn_blocking(move || {
-            let done = work();
-            drop(turn);
-            done
-        });
-        done.await
-            .unwrap_or_else(|_| Err(Failure::unknown("stopped", "the outbox was shut down during the work")))
-    }
 }
 
 /// A tenant that does not exist, to try templates with.
@@ -179,45 +162,49 @@ impl Provider for MailOutbox {
         let mark = mark(spec);
         let message =
             message::compose(&self.from, &spec.tenant, filled, &mark, &spec.resource.suffix(), context.now)?;
-        self.work(spec.resource, move || {
-            if place.look(&mark)? == Found::Nothing {
-                place.put(&message)?;
-            }
-            match place.look(&mark)? {
-                Found::Ours => Ok(()),
-                Found::Foreign => Err(Failure::fatal(
-                    "name_taken",
-                    "the outbox holds another message under this name; it was not touched",
-                )),
-                Found::Nothing => {
-                    Err(Failure::retryable("outbox", "the message was taken away as soon as it was there"))
+        self.lanes
+            .block(spec.resource, move || {
+                if place.look(&mark)? == Found::Nothing {
+                    place.put(&message)?;
                 }
-            }
-        })
-        .await?;
+                match place.look(&mark)? {
+                    Found::Ours => Ok(()),
+                    Found::Foreign => Err(Failure::fatal(
+                        "name_taken",
+                        "the outbox holds another message under this name; it was not touched",
+                    )),
+                    Found::Nothing => Err(Failure::retryable(
+                        "outbox",
+                        "the message was taken away as soon as it was there",
+                    )),
+                }
+            })
+            .await?;
         Ok(Ensured { outputs, writes: Vec::new() })
     }
 
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
         let (place, mark) = (self.place(spec.resource), mark(spec));
-        self.work(spec.resource, move || {
-            Ok(match place.look(&mark)? {
-                Found::Nothing => Observed::Absent,
-                Found::Foreign => Observed::Foreign,
-                // A file under its own name is complete: it got the name when it was.
-                Found::Ours => {
-                    let fingerprint = hex(&Sha256::digest(place.read()?));
-                    Observed::Present { healthy: true, version: None, fingerprint }
-                }
+        self.lanes
+            .block(spec.resource, move || {
+                Ok(match place.look(&mark)? {
+                    Found::Nothing => Observed::Absent,
+                    Found::Foreign => Observed::Foreign,
+                    // A file under its own name is complete: it got the name when it was.
+                    Found::Ours => {
+                        let fingerprint = hex(&Sha256::digest(place.read()?));
+                        Observed::Present { healthy: true, version: None, fingerprint }
+                    }
+                })
             })
-        })
-        .await
+            .await
     }
 
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
         let (place, mark) = (self.place(spec.resource), mark(spec));
         let removed = self
-            .work(spec.resource, move || {
+            .lanes
+            .block(spec.resource, move || {
                 place.sweep().map_err(|error| place.failure(&error))?;
                 let ours = place.look(&mark)? == Found::Ours;
                 if ours {
@@ -231,11 +218,12 @@ impl Provider for MailOutbox {
 
     async fn probe(&self) -> Result<(), Failure> {
         let place = Place::new(&self.config.folder, ".probe");
-        self.work(ResourceId::from_uuid(Uuid::nil()), move || {
-            place.remove()?;
-            place.put(b"")?;
-            place.remove()
-        })
-        .await
+        self.lanes
+            .block(ResourceId::from_uuid(Uuid::nil()), move || {
+                place.remove()?;
+                place.put(b"")?;
+                place.remove()
+            })
+            .await
     }
 }

@@ -18,18 +18,18 @@ use crate::contract::{Environment, violations};
 use crate::world::{World, object};
 
 /// The spec of somebody who wants the same thing.
-fn rival(spec: &Spec) -> Spec {
+pub fn rival(spec: &Spec) -> Spec {
     let mut rival = spec.clone();
     rival.claim = "tenantry:somebody:else".to_owned();
     rival
 }
 
-async fn ensure(environment: &dyn Environment, spec: &Spec) {
+pub async fn ensure(environment: &dyn Environment, spec: &Spec) {
     let ensured = environment.provider().ensure(&environment.world().context(), spec).await.unwrap();
     environment.world().registry.apply(&ensured.writes);
 }
 
-async fn must_keep_it(environment: &dyn Environment) {
+pub async fn must_keep_it(environment: &dyn Environment) {
     assert_eq!(violations(environment).await, []);
 }
 

@@ -21,7 +21,7 @@ dir=$1
 IFS= read -r request
 verb=$(printf '%s' "$request" | sed -n 's/.*"verb":"\([a-z]*\)".*/\1/p')
 claim=$(printf '%s' "$request" | sed -n 's/.*"claim":"\([^"]*\)".*/\1/p')
-name=$(printf '%s' "$request" | sed -n 's/.*"name":"\(thing_[^"]*\)".*/\1/p')
+name=$(printf '%s' "$request" | sed -n 's/.*"name":"\(thing-[^"]*\)".*/\1/p')
 thing=$dir/$name
 owner() { head -n 1 "$thing" 2>/dev/null; }
 case $verb in

@@ -4,6 +4,7 @@
 mod broken;
 mod children;
 mod conform;
+mod conform_folders;
 mod contract;
 mod exec;
 mod http;

@@ -305,7 +305,7 @@ pub fn spec(settings: Value) -> Spec {
                 role: "owner".into(),
             },
         },
-        name: format!("thing_{}", resource.suffix()),
+        name: format!("thing-{}", resource.suffix()),
         claim: format!("tenantry:{tenant}:{resource}"),
         settings,
         inputs: BTreeMap::new(),

@@ -1,9 +1,7 @@
-//! The one writer of the pool file. It takes whatever work waits, does it in one transaction, commits once, and only
+//! The one writer of a database file. It takes whatever work waits, does it in one transaction, commits once, and only
 //! then answers: the disk is waited for once per batch, not once per tenant. A job that fails is undone alone.
 
 use std::collections::{BTreeMap, HashSet};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -14,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::catalogue::{Catalogue, quoted};
 use super::client::failure;
+use crate::open_files::{Identity, identity};
 
 /// Most jobs in one transaction.
 const BATCH: usize = 256;
@@ -35,6 +34,7 @@ pub enum Work {
 }
 
 /// A tenant to be made.
+#[derive(Clone)]
 pub struct Ensure {
     pub tenant: String,
     pub name: String,
@@ -62,7 +62,7 @@ impl Writer {
     pub async fn start(options: SqliteConnectOptions, catalogue: Arc<Catalogue>) -> Result<Self, Failure> {
         let connection = options.connect().await.map_err(failure)?;
         let file = identity(options.get_filename())
-            .ok_or_else(|| Failure::retryable("cannot_open", "the pool file has just disappeared"))?;
+            .ok_or_else(|| Failure::retryable("cannot_open", "the database file has just disappeared"))?;
         let (jobs, waiting) = mpsc::channel(4 * BATCH);
         let task = Task { options, catalogue, file, connection: Some(connection) };
         tokio::spawn(task.run(waiting));
@@ -73,19 +73,19 @@ impl Writer {
     /// before any work that is given later.
     pub async fn run(&self, work: Work) -> Result<Value, Failure> {
         let (reply, answer) = oneshot::channel();
-        let gone = |_| Failure::retryable("stopped", "the pool is shutting down");
+        let gone = |_| Failure::retryable("stopped", "the database is shutting down");
         self.jobs.send(Job { work, reply }).await.map_err(|_| gone(()))?;
-        answer
-            .await
-            .unwrap_or_else(|_| Err(Failure::unknown("stopped", "the pool was shut down during the write")))
+        answer.await.unwrap_or_else(|_| {
+            Err(Failure::unknown("stopped", "the database was shut down during the write"))
+        })
     }
 }
 
 struct Task {
     options: SqliteConnectOptions,
     catalogue: Arc<Catalogue>,
-    /// Device and inode of the file that was opened.
-    file: (u64, u64),
+    /// Of the file that was opened.
+    file: Identity,
     connection: Option<SqliteConnection>,
 }
 
@@ -119,8 +119,8 @@ impl Task {
     async fn commit(&mut self, work: &[Work]) -> Result<Vec<Result<Value, Failure>>, Failure> {
         if identity(self.options.get_filename()) != Some(self.file) {
             return Err(Failure::fatal(
-                "pool_replaced",
-                "the pool file was removed or replaced while it was open: restore it and start again",
+                "file_replaced",
+                "the database file was removed or replaced while it was open: restore it and start again",
             ));
         }
         let mut connection = match self.connection.take() {
@@ -136,12 +136,8 @@ impl Task {
     }
 }
 
-/// What tells a file from another one under the same name.
-fn identity(file: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(file).ok().map(|meta| (meta.dev(), meta.ino()))
-}
-
-async fn transaction(
+/// Does the work in one transaction.
+pub async fn transaction(
     connection: &mut SqliteConnection,
     catalogue: &Catalogue,
     work: &[Work],
@@ -268,7 +264,7 @@ async fn ensure(
 fn name_taken() -> Failure {
     Failure::fatal(
         "name_taken",
-        "the pool already holds a tenant of this name with another owner mark; it was not touched",
+        "the database already holds a tenant of this name with another owner mark; it was not touched",
     )
 }
 
@@ -340,15 +336,17 @@ async fn one(
             let bound = arguments
                 .add(tenant)
                 .and_then(|()| values.iter().try_for_each(|value| bind(&mut arguments, value)));
-            bound.map_err(|_| Failure::invalid("too_big", "a value is too big for the pool"))?;
+            bound.map_err(|_| Failure::invalid("too_big", "a value is too big for the database"))?;
             let row = sqlx::query_with(AssertSqlSafe(sql.as_str()), arguments)
                 .fetch_optional(connection)
                 .await
                 .map_err(failure)?
-                .ok_or_else(|| Failure::invalid("no_such_tenant", "this tenant has no place in the pool"))?;
+                .ok_or_else(|| {
+                    Failure::invalid("no_such_tenant", "this tenant has no place in the database")
+                })?;
             let text: String = row.get(0);
             serde_json::from_str(&text)
-                .map_err(|_| Failure::fatal("database", "the pool returned a row that is not JSON"))
+                .map_err(|_| Failure::fatal("database", "the database returned a row that is not JSON"))
         }
         Work::Delete { tenant, table, id } => {
             let sql = format!("DELETE FROM {} WHERE tenant_id = ?1 AND id = ?2", quoted(table));
@@ -384,7 +382,7 @@ fn bind(arguments: &mut SqliteArguments, value: &Value) -> Result<(), sqlx::erro
     }
 }
 
-/// Deletes every row of the tenant in every table that the pool has, and counts them by table.
+/// Deletes every row of the tenant in every table that the file has, and counts them by table.
 async fn remove(
     connection: &mut SqliteConnection,
     catalogue: &Catalogue,

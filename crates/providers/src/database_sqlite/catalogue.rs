@@ -1,4 +1,4 @@
-//! What is really in the pool: tables, columns, keys. Refuses a schema in which one tenant could reach another's rows.
+//! What is really in a database: tables, columns, keys. Refuses a schema in which one tenant could reach another's rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -135,7 +135,8 @@ async fn columns(
     }
     for name in tables.keys().filter(|name| !is_ours(name)) {
         if name.starts_with('_') {
-            faults.push(format!("table `{name}`: names that begin with an underscore are the pool's own"));
+            faults
+                .push(format!("table `{name}`: names that begin with an underscore are the database's own"));
         } else if !owned.contains(name) {
             faults.push(format!(
                 "table `{name}` cannot be shared by tenants: it needs a column `{OWNER} TEXT NOT NULL` that is part of its primary key"

@@ -1,4 +1,4 @@
-//! The pool file: opening it, bringing its schema up to date, and what SQLite's errors mean. Knows no tenants.
+//! A database file: opening it, bringing its schema up to date, and what SQLite's errors mean. Knows no tenants.
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,7 +10,6 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row, SqliteConne
 use tenantry_model::{Failure, FailureClass, Timestamp};
 
 use super::catalogue::{self, Catalogue};
-use super::config::Config;
 use crate::migrations::Migration;
 
 /// How long a statement waits for another process that writes.
@@ -38,15 +37,33 @@ CREATE TABLE IF NOT EXISTS _tenants (
     completed   TEXT
 ) STRICT, WITHOUT ROWID;";
 
-/// How every connection to the file is opened.
-pub fn options(config: &Config) -> SqliteConnectOptions {
-    let options = durable(SqliteConnectOptions::new().filename(&config.file))
+/// How every connection to a file that is in use is opened.
+pub fn options(file: &Path, max_bytes: Option<u64>) -> SqliteConnectOptions {
+    let options = durable(SqliteConnectOptions::new().filename(file))
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full);
-    match config.max_bytes {
+    match max_bytes {
         Some(bytes) => options.pragma("max_page_count", (bytes / PAGE).max(1).to_string()),
         None => options,
     }
+}
+
+/// How a file is opened that nobody else sees yet. It is brought to the disk as a whole before it gets its name, so the
+/// disk need not be waited for on the way; and it has no second file beside it that a new name would leave behind.
+pub fn private(file: &Path, max_bytes: Option<u64>) -> SqliteConnectOptions {
+    options(file, max_bytes)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Delete)
+        .synchronous(SqliteSynchronous::Off)
+}
+
+/// How a file is opened that may be somebody else's.
+pub fn looking(file: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(file)
+        .busy_timeout(BUSY)
+        .pragma("query_only", "ON")
+        .disable_statement_logging()
 }
 
 fn durable(options: SqliteConnectOptions) -> SqliteConnectOptions {
@@ -59,22 +76,30 @@ fn durable(options: SqliteConnectOptions) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// Makes the file, readable by nobody else, if it is missing; then opens it and brings its schema up to date.
-pub async fn open(config: &Config, migrations: &[Migration]) -> Result<Catalogue, Failure> {
-    create(&config.file).map_err(|error| {
-        Failure::retryable(
-            "cannot_open",
-            format!("cannot open the pool file {}: {error}", config.file.display()),
-        )
-    })?;
+/// Opens a file that is there and brings its schema up to date.
+pub async fn migrated(
+    file: &Path,
+    max_bytes: Option<u64>,
+    migrations: &[Migration],
+) -> Result<Catalogue, Failure> {
     // Migrations that rebuild a table need foreign keys off until they are done; `migrate` checks them instead.
-    let mut connection = options(config).foreign_keys(false).connect().await.map_err(failure)?;
+    let mut connection = options(file, max_bytes).foreign_keys(false).connect().await.map_err(failure)?;
     let catalogue = migrate(&mut connection, migrations).await?;
     connection.close().await.map_err(failure)?;
     Ok(catalogue)
 }
 
-fn create(file: &Path) -> std::io::Result<()> {
+/// Makes the file, readable by nobody else, if it is missing.
+pub fn create(file: &Path) -> Result<(), Failure> {
+    try_create(file).map_err(|error| {
+        Failure::retryable(
+            "cannot_open",
+            format!("cannot open the database file {}: {error}", file.display()),
+        )
+    })
+}
+
+fn try_create(file: &Path) -> std::io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let fresh = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
@@ -97,7 +122,10 @@ pub async fn rehearse(migrations: &[Migration]) -> Result<Catalogue, Failure> {
 
 /// Applies what is missing, each file in one transaction with its own row. The transaction takes the write lock before
 /// it looks, so that two runners cannot apply the same file (T7).
-async fn migrate(connection: &mut SqliteConnection, migrations: &[Migration]) -> Result<Catalogue, Failure> {
+pub async fn migrate(
+    connection: &mut SqliteConnection,
+    migrations: &[Migration],
+) -> Result<Catalogue, Failure> {
     loop {
         connection.execute("BEGIN IMMEDIATE").await.map_err(failure)?;
         let next = apply_next(connection, migrations).await;
@@ -189,39 +217,39 @@ pub fn failure(error: sqlx::Error) -> Failure {
     let sqlx::Error::Database(database) = &error else {
         return match error {
             sqlx::Error::PoolTimedOut => {
-                Failure::retryable("busy", "all connections to the pool file are in use")
+                Failure::retryable("busy", "all connections to the database file are in use")
             }
             sqlx::Error::WorkerCrashed | sqlx::Error::Io(_) | sqlx::Error::PoolClosed => {
-                Failure::unknown("io_error", format!("the connection to the pool file broke: {error}"))
+                Failure::unknown("io_error", format!("the connection to the database file broke: {error}"))
             }
             // Others can quote values.
-            _ => Failure::fatal("database", "the pool gave an answer of an unexpected form"),
+            _ => Failure::fatal("database", "the database gave an answer of an unexpected form"),
         };
     };
     let code: i32 = database.code().and_then(|code| code.parse().ok()).unwrap_or(0);
     let text = database.message();
     // The low byte is the primary code: https://www.sqlite.org/rescode.html
     match code & 0xff {
-        5 | 6 => Failure::retryable("busy", "the pool file is locked by another process"),
+        5 | 6 => Failure::retryable("busy", "the database file is locked by another process"),
         8 => Failure::retryable(
             "read_only",
-            "the pool file cannot be written: it, or its folder, is read-only",
+            "the database file cannot be written: it, or its folder, is read-only",
         ),
         10 => Failure::retryable(
             "io_error",
-            "the pool file cannot be read or written: check the disk and its space",
+            "the database file cannot be read or written: check the disk and its space",
         ),
         13 => Failure::retryable(
             "disk_full",
-            "the pool file cannot grow: the disk, or the limit set for it, is full",
+            "the database file cannot grow: the disk, or the limit set for it, is full",
         ),
         14 => Failure::retryable(
             "cannot_open",
-            "the pool file cannot be opened: check that its folder is there and writable",
+            "the database file cannot be opened: check that its folder is there and writable",
         ),
         11 | 26 => Failure::fatal(
             "corrupt",
-            "the pool file is damaged or not a SQLite database: restore it from a backup",
+            "the database file is damaged or not a SQLite database: restore it from a backup",
         ),
         19 => Failure::invalid("constraint", constraint(text)),
         18 => Failure::invalid("too_big", "a value is too long"),

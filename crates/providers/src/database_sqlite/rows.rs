@@ -1,4 +1,4 @@
-//! One tenant's rows in the pool. Every statement has the tenant as a parameter; table and column names come out of the
+//! One tenant's rows. Every statement has the tenant as a parameter; table and column names come out of the
 //! catalogue, never out of the request.
 
 use std::sync::Arc;
@@ -9,15 +9,25 @@ use sqlx::AssertSqlSafe;
 use tenantry_model::{Failure, TenantId};
 use uuid::Uuid;
 
-use super::Inner;
+use super::Open;
 use super::catalogue::{Catalogue, OWNER, Table, quoted};
 use super::client::failure;
 use super::writer::Work;
 use crate::data::{MAX_PAGE, Page, TenantRows};
 
-pub(super) struct Scoped {
-    pub(super) pool: Arc<Inner>,
-    pub(super) tenant: TenantId,
+/// Knows in which file a tenant's rows are.
+#[async_trait]
+pub trait Home: Send + Sync + 'static {
+    /// That file, open.
+    async fn open(&self, tenant: TenantId) -> Result<Arc<Open>, Failure>;
+}
+
+/// The handle on one tenant's rows.
+pub struct Scoped<H> {
+    /// Where they are.
+    pub home: Arc<H>,
+    /// Whose they are.
+    pub tenant: TenantId,
 }
 
 /// The table of this name; it must have an `id`, by which rows are addressed.
@@ -35,9 +45,9 @@ fn table<'a>(catalogue: &'a Catalogue, name: &str) -> Result<(&'a str, &'a Table
 }
 
 #[async_trait]
-impl TenantRows for Scoped {
+impl<H: Home> TenantRows for Scoped<H> {
     async fn insert(&self, name: &str, mut row: Map<String, Value>) -> Result<Value, Failure> {
-        let open = self.pool.ready().await?;
+        let open = self.home.open(self.tenant).await?;
         let (name, table) = table(&open.catalogue, name)?;
         if row.contains_key(OWNER) {
             return Err(Failure::invalid(
@@ -78,7 +88,7 @@ impl TenantRows for Scoped {
     }
 
     async fn list(&self, name: &str, limit: u32, after: Option<&str>) -> Result<Page, Failure> {
-        let open = self.pool.ready().await?;
+        let open = self.home.open(self.tenant).await?;
         let (name, table) = table(&open.catalogue, name)?;
         if !(1..=MAX_PAGE).contains(&limit) {
             return Err(Failure::invalid("bad_limit", format!("`limit` must be from 1 to {MAX_PAGE}")));
@@ -102,7 +112,7 @@ impl TenantRows for Scoped {
     }
 
     async fn get(&self, name: &str, id: &str) -> Result<Option<Value>, Failure> {
-        let open = self.pool.ready().await?;
+        let open = self.home.open(self.tenant).await?;
         let (name, table) = table(&open.catalogue, name)?;
         let sql =
             format!("SELECT {} FROM {} WHERE tenant_id = ?1 AND id = ?2", table.as_json(), quoted(name));
@@ -116,7 +126,7 @@ impl TenantRows for Scoped {
     }
 
     async fn delete(&self, name: &str, id: &str) -> Result<bool, Failure> {
-        let open = self.pool.ready().await?;
+        let open = self.home.open(self.tenant).await?;
         let (name, _) = table(&open.catalogue, name)?;
         let work =
             Work::Delete { tenant: self.tenant.to_string(), table: name.to_owned(), id: id.to_owned() };
@@ -124,7 +134,7 @@ impl TenantRows for Scoped {
     }
 
     async fn remove_samples(&self) -> Result<Value, Failure> {
-        let open = self.pool.ready().await?;
+        let open = self.home.open(self.tenant).await?;
         open.writer.run(Work::RemoveSamples { tenant: self.tenant.to_string() }).await.map_err(|failure| {
             match failure.code.as_str() {
                 "constraint" => Failure::invalid(
@@ -139,5 +149,5 @@ impl TenantRows for Scoped {
 
 fn parsed(row: &str) -> Result<Value, Failure> {
     serde_json::from_str(row)
-        .map_err(|_| Failure::fatal("database", "the pool returned a row that is not JSON"))
+        .map_err(|_| Failure::fatal("database", "the database returned a row that is not JSON"))
 }

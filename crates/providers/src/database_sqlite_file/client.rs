@@ -1,0 +1,161 @@
+//! One tenant's file: whose it is, making it aside, counting what is in it. Works on a place that the caller has the turn
+//! for.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row, SqliteConnection};
+use tenantry_model::Failure;
+
+use super::config::Config;
+use crate::database_sqlite::catalogue::{self, quoted};
+use crate::database_sqlite::client::{self, failure};
+use crate::database_sqlite::content::{Content, refused};
+use crate::database_sqlite::writer::{self, Ensure, Work};
+use crate::lanes::blocking;
+use crate::place::Place;
+use crate::verbs::Spec;
+
+/// The file in the tenant's folder.
+const FILE: &str = "tenant.db";
+/// How every SQLite file begins.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// What is there under a name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// Something that is somebody else's.
+    Foreign,
+    /// The spec's own.
+    Ours(State),
+}
+
+/// What a tenant's file says of itself.
+#[derive(Debug, PartialEq, Eq)]
+pub struct State {
+    /// When all of it was written.
+    pub completed: Option<String>,
+    /// The seed that it began with.
+    pub seed: Option<String>,
+    /// The last migration.
+    pub version: Option<String>,
+    /// Fingerprint of the schema.
+    pub schema: String,
+}
+
+/// The file in a folder.
+pub fn file(folder: &Path) -> PathBuf {
+    folder.join(FILE)
+}
+
+/// What is there, without changing it.
+pub async fn look(place: &Place, spec: &Spec) -> Result<Found, Failure> {
+    let there = place.clone();
+    let file = file(&place.folder());
+    let begin = file.clone();
+    let database = blocking(move || {
+        if !there.exists() {
+            return Ok(None);
+        }
+        let mut head = [0; MAGIC.len()];
+        match File::open(begin).and_then(|mut file| file.read_exact(&mut head)) {
+            Ok(()) => Ok(Some(&head == MAGIC)),
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::NotADirectory => Ok(Some(false)),
+                _ => Err(there.failure(&error)),
+            },
+        }
+    });
+    match database.await? {
+        None => return Ok(Found::Nothing),
+        Some(false) => return Ok(Found::Foreign),
+        Some(true) => {}
+    }
+    let mut connection = client::looking(&file).connect().await.map_err(failure)?;
+    let found = read(&mut connection, spec).await;
+    connection.close().await.map_err(failure)?;
+    found
+}
+
+async fn read(connection: &mut SqliteConnection, spec: &Spec) -> Result<Found, Failure> {
+    let ours =
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('_tenants', '_migrations')";
+    let tables: i64 = sqlx::query_scalar(ours).fetch_one(&mut *connection).await.map_err(failure)?;
+    if tables != 2 {
+        return Ok(Found::Foreign);
+    }
+    let rows = sqlx::query(
+        "SELECT tenant_id, name, claim, seed, completed, (SELECT version FROM _migrations ORDER BY position DESC LIMIT 1) AS version
+         FROM _tenants LIMIT 2",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(failure)?;
+    let [row] = rows.as_slice() else { return Ok(Found::Foreign) };
+    let owner: (&str, &str, &str) = (row.get("tenant_id"), row.get("name"), row.get("claim"));
+    if owner != (&*spec.tenant.id.to_string(), &*spec.name, &*spec.claim) {
+        return Ok(Found::Foreign);
+    }
+    Ok(Found::Ours(State {
+        completed: row.get("completed"),
+        seed: row.get("seed"),
+        version: row.get("version"),
+        schema: catalogue::fingerprint(connection).await?,
+    }))
+}
+
+/// Makes the whole file aside and gives it its name. False: something has the name.
+pub async fn make(place: &Place, config: &Config, content: &Content, work: Ensure) -> Result<bool, Failure> {
+    let made = fill(place, config, content, work).await;
+    let place = place.clone();
+    blocking(move || match made {
+        Ok(()) => place.publish(),
+        // The failure says more than what sweeping could add; the next attempt sweeps too.
+        Err(failure) => place.sweep().and(Err(failure)),
+    })
+    .await
+}
+
+async fn fill(place: &Place, config: &Config, content: &Content, work: Ensure) -> Result<(), Failure> {
+    let place = place.clone();
+    let file = blocking(move || {
+        let file = file(&place.draft()?);
+        client::create(&file)?;
+        Ok(file)
+    })
+    .await?;
+    // Migrations need foreign keys off, as in `client::migrated`; the seed is written with them on.
+    let options = client::private(&file, config.max_bytes).foreign_keys(false);
+    let mut connection = options.connect().await.map_err(failure)?;
+    let catalogue = client::migrate(&mut connection, &content.migrations).await?;
+    connection.execute("PRAGMA foreign_keys = ON").await.map_err(failure)?;
+    let work = [Work::Ensure(Box::new(work))];
+    let written = writer::transaction(&mut connection, &catalogue, &work).await?;
+    connection.close().await.map_err(failure)?;
+    written.into_iter().try_for_each(|one| one.map(drop)).map_err(refused)
+}
+
+/// How many rows each table of the tenant's has.
+pub async fn count(place: &Place) -> Result<Value, Failure> {
+    let mut connection = client::looking(&file(&place.folder())).connect().await.map_err(failure)?;
+    let counts = count_all(&mut connection).await;
+    connection.close().await.map_err(failure)?;
+    counts.map(Value::Object).map_err(failure)
+}
+
+async fn count_all(connection: &mut SqliteConnection) -> sqlx::Result<Map<String, Value>> {
+    let names = sqlx::query_scalar::<_, String>(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite~_%' ESCAPE '~' AND substr(name, 1, 1) <> '_' ORDER BY name",
+    );
+    let mut counts = Map::new();
+    for name in names.fetch_all(&mut *connection).await? {
+        let sql = format!("SELECT count(*) FROM {}", quoted(&name));
+        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *connection).await?;
+        counts.insert(name, rows.into());
+    }
+    Ok(counts)
+}

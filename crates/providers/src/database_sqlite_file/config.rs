@@ -1,0 +1,50 @@
+//! Configuration of the tenants' own SQLite files, and what a template's step may say to them.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use crate::database_sqlite::content::Settings;
+use crate::database_sqlite::content::app;
+
+/// Where the files are and what they are made of.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The folder that has a folder for each tenant. It is made if it is missing.
+    pub folder: PathBuf,
+    /// The set of migrations: a folder inside `migrations`.
+    #[serde(default = "app")]
+    pub set: String,
+    /// Folder with sets of migrations; without it, the sets that came with the program.
+    #[serde(default)]
+    pub migrations: Option<PathBuf>,
+    /// Folder with seeds; without it, the seeds that came with the program.
+    #[serde(default)]
+    pub seeds: Option<PathBuf>,
+    /// No tenant's file grows past this many bytes. Its write-ahead log beside it takes a few megabytes more.
+    #[serde(default)]
+    pub max_bytes: Option<u64>,
+    /// Files that are open at a time; the others are opened when they are used.
+    #[serde(default = "open_files")]
+    pub open_files: u64,
+}
+
+impl Config {
+    /// Files in this folder, with everything else as shipped.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+            set: app(),
+            migrations: None,
+            seeds: None,
+            max_bytes: None,
+            open_files: open_files(),
+        }
+    }
+}
+
+fn open_files() -> u64 {
+    64
+}

@@ -1,0 +1,243 @@
+//! A SQLite file for each tenant. This file is the provider's verbs and the way from a tenant to its open file.
+//! Refuses a file that is somebody else's, and a schema that the pool would refuse.
+//!
+#![doc = include_str!("docs.md")]
+
+mod client;
+mod config;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tenantry_model::{Failure, TenantId};
+use tokio::sync::OnceCell;
+
+use crate::data::{Canary, Data, TenantRows};
+use crate::database_sqlite::content::{Content, refused};
+use crate::database_sqlite::rows::{Home, Scoped};
+use crate::database_sqlite::writer::{Ensure, Work};
+use crate::database_sqlite::{self, Open};
+use crate::lanes::{Lanes, blocking};
+use crate::migrations::hex;
+use crate::open_files::OpenFiles;
+use crate::place::{self, Place};
+use crate::settings;
+use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+use client::Found;
+pub use config::{Config, Settings};
+
+/// Connections to a file that read.
+const READERS: u32 = 1;
+
+/// The provider.
+#[derive(Clone)]
+pub struct DatabaseSqliteFile {
+    files: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    content: Content,
+    lanes: Lanes,
+    canary: OnceCell<Arc<Open>>,
+    open: OpenFiles<Open>,
+}
+
+impl DatabaseSqliteFile {
+    /// Reads the migrations and tries them in memory; fails if they cannot be read, do not run, or do not keep tenants
+    /// apart. Touches no file.
+    pub async fn new(config: Config) -> Result<Self, Failure> {
+        let content =
+            Content::load(&config.set, config.migrations.as_deref(), config.seeds.as_deref()).await?;
+        let open = OpenFiles::new(config.open_files);
+        let canary = OnceCell::new();
+        Ok(Self { files: Arc::new(Inner { config, content, lanes: Lanes::default(), canary, open }) })
+    }
+
+    fn place(&self, spec: &Spec) -> Result<Place, Failure> {
+        Place::new(&self.files.config.folder, &spec.name, spec.resource)
+    }
+}
+
+fn no_such_tenant() -> Failure {
+    Failure::invalid("no_such_tenant", "this tenant has no database here")
+}
+
+fn name_taken(why: &str) -> Failure {
+    Failure::fatal("name_taken", format!("{why}; it was not touched"))
+}
+
+impl Inner {
+    /// The canary's file, made anew once in the life of a process.
+    async fn canary(&self) -> Result<&Arc<Open>, Failure> {
+        self.canary
+            .get_or_try_init(|| async {
+                let root = self.config.folder.clone();
+                let file = blocking(move || {
+                    let folder =
+                        place::private_folder(&root).map_err(|error| place::failure(&root, &error))?;
+                    let file = folder.join("canary.db");
+                    database_sqlite::client::create(&file)?;
+                    Ok(file)
+                })
+                .await?;
+                let open = Open::new(&file, None, &self.content.migrations, READERS).await?;
+                self.content.stand_canary(&open.writer).await?;
+                Ok(Arc::new(open))
+            })
+            .await
+    }
+
+    fn file_of(&self, tenant: TenantId) -> Option<PathBuf> {
+        let name = place::linked(&self.config.folder, tenant)?;
+        Some(client::file(&self.config.folder.join(name)))
+    }
+
+    async fn ensure(&self, place: &Place, spec: &Spec, work: Ensure) -> Result<(), Failure> {
+        self.canary().await?;
+        let other = place::linked(&self.config.folder, spec.tenant.id)
+            .filter(|name| *name != spec.name && self.config.folder.join(name).exists());
+        if other.is_some() {
+            return Err(name_taken("the tenant has a database of another name in this folder"));
+        }
+        let mut found = client::look(place, spec).await?;
+        if found == Found::Nothing {
+            if client::make(place, &self.config, &self.content, work.clone()).await? {
+                return self.link(place, spec).await;
+            }
+            found = client::look(place, spec).await?;
+        }
+        match found {
+            Found::Nothing => {
+                Err(Failure::retryable("cannot_open", "the file was taken away as soon as it was there"))
+            }
+            Found::Foreign => Err(name_taken("this name belongs to a database with another owner mark")),
+            Found::Ours(_) => {
+                self.link(place, spec).await?;
+                let open = self.open(spec.tenant.id).await?;
+                open.writer.run(Work::Ensure(Box::new(work))).await.map(drop).map_err(refused)
+            }
+        }
+    }
+
+    async fn link(&self, place: &Place, spec: &Spec) -> Result<(), Failure> {
+        let (place, tenant) = (place.clone(), spec.tenant.id);
+        if blocking(move || place.link(tenant)).await? {
+            return Ok(());
+        }
+        Err(name_taken("the tenant has a database of another name in this folder"))
+    }
+
+    async fn remove(&self, place: &Place, spec: &Spec) -> Result<Value, Failure> {
+        let ours = matches!(client::look(place, spec).await?, Found::Ours(_));
+        let rows = if ours { client::count(place).await? } else { Value::Object(Map::new()) };
+        self.open.forget(&client::file(&place.folder()));
+        let (place, tenant) = (place.clone(), spec.tenant.id);
+        let size = blocking(move || {
+            if !ours {
+                if !place.exists() {
+                    place.unlink(tenant)?;
+                }
+                return place.sweep().map(|()| place::Size::default());
+            }
+            place.unlink(tenant)?;
+            place.remove()
+        })
+        .await?;
+        Ok(json!({ "database": spec.name, "rows": rows, "files": size.files, "bytes": size.bytes }))
+    }
+}
+
+#[async_trait]
+impl Home for Inner {
+    async fn open(&self, tenant: TenantId) -> Result<Arc<Open>, Failure> {
+        if tenant == self.content.canary_row.tenant {
+            return self.canary().await.cloned();
+        }
+        let file = self.file_of(tenant).ok_or_else(no_such_tenant)?;
+        let open = Open::new(&file, self.config.max_bytes, &self.content.migrations, READERS);
+        self.open.get(&file, open).await?.ok_or_else(no_such_tenant)
+    }
+}
+
+#[async_trait]
+impl Data for DatabaseSqliteFile {
+    fn scoped(&self, tenant: TenantId) -> Arc<dyn TenantRows> {
+        Arc::new(Scoped { home: self.files.clone(), tenant })
+    }
+
+    fn canary(&self) -> Canary {
+        self.files.content.canary_row.clone()
+    }
+}
+
+#[async_trait]
+impl Provider for DatabaseSqliteFile {
+    fn name(&self) -> &'static str {
+        "sqlite_file"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Database
+    }
+
+    fn settings_schema(&self) -> Value {
+        settings::schema::<Settings>()
+    }
+
+    fn check(&self, given: &Value) -> Vec<Fault> {
+        self.files.content.check(given)
+    }
+
+    async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
+        let place = self.place(spec)?;
+        let (work, outputs) = self.files.content.plan(context, spec, "database")?;
+        let (files, owned) = (self.files.clone(), spec.clone());
+        let ensured = async move { files.ensure(&place, &owned, work).await };
+        self.files.lanes.run(spec.resource, ensured).await?;
+        Ok(Ensured { outputs, writes: Vec::new() })
+    }
+
+    async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
+        let place = self.place(spec)?;
+        let state = match client::look(&place, spec).await? {
+            Found::Nothing => return Ok(Observed::Absent),
+            Found::Foreign => return Ok(Observed::Foreign),
+            Found::Ours(state) => state,
+        };
+        let content = &self.files.content;
+        let linked = place::linked(&self.files.config.folder, spec.tenant.id);
+        let healthy = state.completed.is_some()
+            && state.schema == content.planned.fingerprint
+            && state.version.as_deref() == Some(content.last_version())
+            && linked.as_deref() == Some(&*spec.name);
+        let [seed, completed] =
+            [&state.seed, &state.completed].map(|word| word.as_deref().unwrap_or_default());
+        let fingerprint = hex(&Sha256::digest(format!("{} {seed} {completed}", state.schema)));
+        Ok(Observed::Present { healthy, version: state.version, fingerprint })
+    }
+
+    async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
+        let place = self.place(spec)?;
+        let (files, owned) = (self.files.clone(), spec.clone());
+        let removed = async move { files.remove(&place, &owned).await };
+        let receipt = self.files.lanes.run(spec.resource, removed).await?;
+        Ok(Removed { receipt, writes: Vec::new() })
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        self.files.canary().await?.writer.run(Work::Touch).await?;
+        let root = self.files.config.folder.clone();
+        blocking(move || place::probe(&root)).await
+    }
+
+    fn data(&self) -> Option<&dyn Data> {
+        Some(self)
+    }
+}
