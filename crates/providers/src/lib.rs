@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod billing_builtin;
+pub mod bucket_folder;
 pub mod config_builtin;
 pub mod data;
 mod database_sqlite;
@@ -16,6 +17,7 @@ pub mod identity_builtin;
 pub mod lanes;
 pub mod mail_outbox;
 pub mod migrations;
+pub mod objects;
 pub mod open_files;
 pub mod place;
 pub mod redact;
@@ -26,6 +28,7 @@ pub mod ssrf;
 pub mod verbs;
 
 pub use data::{Canary, Data, Page, TenantRows};
+pub use objects::{Objects, TenantObjects};
 pub use registry::Registry;
 pub use verbs::{
     Context, Ensured, Fault, Kind, Notes, Observed, Person, Provider, Removed, Rows, Sealer, Spec, Tenant,

@@ -12,6 +12,7 @@ use tenantry_model::id::{OperationId, ResourceId};
 use tenantry_model::{Failure, TenantId, Timestamp, Write};
 
 use crate::data::Data;
+use crate::objects::Objects;
 
 /// What a resource is.
 #[derive(
@@ -243,6 +244,11 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Access to the tenants' rows, if the provider keeps any.
     fn data(&self) -> Option<&dyn Data> {
+        None
+    }
+
+    /// Access to the tenants' objects, if the provider keeps any.
+    fn objects(&self) -> Option<&dyn Objects> {
         None
     }
 }

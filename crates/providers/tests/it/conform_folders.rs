@@ -1,17 +1,36 @@
-//! The providers that keep a folder for each tenant keep the contract, on real files.
+//! The providers that keep a folder for each tenant keep the contract: databases and buckets on real files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection};
 use tempfile::TempDir;
+use tenantry_providers::bucket_folder::{BucketFolder, Config as BucketConfig};
 use tenantry_providers::database_sqlite_file::{Config as FileConfig, DatabaseSqliteFile};
 use tenantry_providers::{Provider, Spec};
 
 use crate::conform::{ensure, must_keep_it, rival};
 use crate::contract::Environment;
 use crate::world::World;
+
+/// Files below a folder with their texts, in order.
+fn texts(folder: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            all.push(format!("{}\n", path.display()));
+            all.extend(texts(&path));
+        } else {
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            all.push(format!("{}: {}\n", path.display(), String::from_utf8_lossy(&bytes)));
+        }
+    }
+    all
+}
 
 /// A folder of folders.
 struct Root {
@@ -145,4 +164,48 @@ async fn a_file_is_seeded_in_the_tenants_language_and_leaves_with_a_receipt() {
         json!({ "workspaces": 1, "categories": 3, "notification_settings": 3, "projects": 1, "tasks": 0 });
     assert_eq!(receipt["rows"], counts);
     assert!(receipt["bytes"].as_u64().unwrap() > 4096);
+}
+
+struct Buckets {
+    root: Root,
+    buckets: BucketFolder,
+}
+
+#[async_trait]
+impl Environment for Buckets {
+    fn provider(&self) -> &dyn Provider {
+        &self.buckets
+    }
+    fn world(&self) -> &World {
+        &self.root.world
+    }
+    fn settings(&self) -> Value {
+        json!({
+            "quota_bytes": "1GiB", "encryption": "enhanced", "lifecycle": [{ "prefix": "tmp/", "expire_after": 7 }],
+        })
+    }
+    async fn count(&self, spec: &Spec) -> usize {
+        self.root.count(spec)
+    }
+    async fn snapshot(&self) -> String {
+        texts(&self.root.path()).concat()
+    }
+    async fn plant_foreign(&self, spec: &Spec) {
+        ensure(self, &rival(spec)).await;
+    }
+    async fn leave_half(&self, spec: &Spec) {
+        ensure(self, spec).await;
+        std::fs::remove_dir(self.root.path().join(&spec.name).join("objects")).unwrap();
+        self.root.leave_draft(spec, "policy.json");
+    }
+    async fn unusable(&self) -> Option<Box<dyn Provider>> {
+        Some(Box::new(BucketFolder::new(BucketConfig::new(self.root.blocked()))))
+    }
+}
+
+#[tokio::test]
+async fn folder_bucket() {
+    let root = Root::new();
+    let buckets = BucketFolder::new(BucketConfig::new(root.path()));
+    must_keep_it(&Buckets { root, buckets }).await;
 }

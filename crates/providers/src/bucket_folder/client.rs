@@ -1,0 +1,449 @@
+//! Buckets at work: their policy, and objects in and out. Knows nothing of steps; what it is asked by name was planned, and
+//! what it is asked by tenant or signature was verified.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use aws_lc_rs::hmac::Key;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tempfile::{Builder, TempPath};
+use tenantry_model::quota::Quota;
+use tenantry_model::{Failure, TenantId, Timestamp};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+use tokio::sync::OnceCell;
+
+use super::config::{Config, Encryption, Rule};
+use super::index::{Entry, Index, over_quota};
+use super::signing::{self, bad_signature};
+use crate::files::is_plain;
+use crate::lanes::blocking;
+use crate::migrations::hex;
+use crate::objects::{
+    Body, Content, Expired, Listing, MAX_PAGE, Meta, Method, New, Range, Signed, TenantObjects, Usage,
+    check_key,
+};
+use crate::open_files::OpenFiles;
+use crate::place;
+
+/// Bytes that are taken from an upload at a time.
+const CHUNK: usize = 256 * 1024;
+/// How files begin that are not whole yet.
+const PART: &str = ".part";
+/// A file that no object has is left by an upload that was cut off, once it is as old as this.
+const FORGOTTEN: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// What a bucket is, in a file of its own: whose, how big, for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Of this form.
+    pub version: u32,
+    /// The owner mark.
+    pub owner: String,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The resource's id.
+    pub resource: String,
+    /// Nobody reads it without a token or a signature.
+    pub public: bool,
+    /// Recorded for the operator.
+    pub encryption: Encryption,
+    /// Bytes that it may hold.
+    pub quota_bytes: Option<Quota>,
+    /// What is deleted after a time.
+    pub lifecycle: Vec<Rule>,
+}
+
+/// Where the parts of a bucket are.
+pub fn policy_file(folder: &Path) -> PathBuf {
+    folder.join("policy.json")
+}
+
+/// Its index.
+pub fn index_file(folder: &Path) -> PathBuf {
+    folder.join("index.db")
+}
+
+/// Its objects' files.
+pub fn objects_folder(folder: &Path) -> PathBuf {
+    folder.join("objects")
+}
+
+/// The policy of the bucket in a folder; none if there is no such file or it is not one of ours.
+pub fn policy(folder: &Path) -> std::io::Result<Option<Policy>> {
+    match fs::read(policy_file(folder)) {
+        Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// All buckets of the folder.
+pub struct Buckets {
+    pub(super) config: Config,
+    open: OpenFiles<Index>,
+    key: OnceCell<Key>,
+}
+
+/// Which bucket is meant.
+#[derive(Clone, Debug)]
+pub enum Which {
+    /// The tenant's.
+    Of(TenantId),
+    /// The one of this name.
+    Named(String),
+}
+
+/// A bucket that is there.
+struct Bucket {
+    name: String,
+    folder: PathBuf,
+    policy: Policy,
+    index: Arc<Index>,
+}
+
+fn no_such_bucket() -> Failure {
+    Failure::invalid("no_such_bucket", "there is no such bucket")
+}
+
+impl Buckets {
+    pub fn new(config: Config) -> Self {
+        let open = OpenFiles::new(config.open_files);
+        Self { config, open, key: OnceCell::new() }
+    }
+
+    /// Lets go of a bucket's index.
+    pub fn forget(&self, folder: &Path) {
+        self.open.forget(&index_file(folder));
+    }
+
+    /// The key of signatures; read, or made, the first time.
+    pub async fn key(&self) -> Result<&Key, Failure> {
+        let Config { folder, secret_file, .. } = self.config.clone();
+        self.key.get_or_try_init(|| blocking(move || signing::key(&folder, secret_file.as_deref()))).await
+    }
+
+    /// Reads the bucket's policy as it is now: it may have changed, or be another bucket's.
+    async fn bucket(&self, which: &Which) -> Result<Bucket, Failure> {
+        let (root, which) = (self.config.folder.clone(), which.clone());
+        let (name, folder, policy) = blocking(move || {
+            let name = match which {
+                Which::Of(tenant) => place::linked(&root, tenant),
+                Which::Named(name) => Some(name),
+            };
+            let name = name.filter(|name| is_plain(name)).ok_or_else(no_such_bucket)?;
+            let folder = root.join(&name);
+            let policy = policy(&folder).map_err(|error| place::failure(&root, &error))?;
+            Ok((name, folder, policy.ok_or_else(no_such_bucket)?))
+        })
+        .await?;
+        let file = index_file(&folder);
+        let index = self.open.get(&file, async { Ok(Index::new(&file)) }).await?.ok_or_else(no_index)?;
+        Ok(Bucket { name, folder, policy, index })
+    }
+
+    /// Deletes what is due in one bucket.
+    pub async fn expire(&self, which: &Which, now: Timestamp) -> Result<Expired, Failure> {
+        let bucket = self.bucket(which).await?;
+        let mut all = Expired::default();
+        for rule in &bucket.policy.lifecycle {
+            let age = DAY.saturating_mul(rule.expire_after);
+            let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+            let until = Timestamp::from_micros(now.micros().saturating_sub(age));
+            loop {
+                let gone = bucket.index.expire(&rule.prefix, until).await?;
+                if gone.is_empty() {
+                    break;
+                }
+                all.objects += gone.len() as u64;
+                all.bytes += gone.iter().map(|(_, size)| size).sum::<u64>();
+                bucket.discard(gone.into_iter().map(|(file, _)| file).collect()).await;
+            }
+        }
+        bucket.sweep(now).await?;
+        Ok(all)
+    }
+}
+
+/// An index that is missing is not made anew: every object would be lost.
+pub fn no_index() -> Failure {
+    Failure::fatal(
+        "corrupt",
+        "the bucket's index.db is missing: restore it from a backup, with the objects beside it",
+    )
+}
+
+impl Bucket {
+    fn failure(&self, error: &std::io::Error) -> Failure {
+        place::failure(self.folder.parent().unwrap_or(&self.folder), error)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        objects_folder(&self.folder).join(name)
+    }
+
+    /// Deletes files that no object has any more. What stays is swept later.
+    async fn discard(&self, files: Vec<String>) {
+        let files: Vec<PathBuf> = files.iter().map(|file| self.file(file)).collect();
+        let discarded = blocking(move || {
+            for file in files {
+                if let Err(error) = fs::remove_file(&file)
+                    && error.kind() != ErrorKind::NotFound
+                {
+                    tracing::warn!(%error, "a file of a bucket that is not needed any more stays for now");
+                }
+            }
+            Ok(())
+        });
+        // Nothing in it fails.
+        let _ = discarded.await;
+    }
+
+    /// Deletes what uploads that were cut off have left.
+    async fn sweep(&self, now: Timestamp) -> Result<(), Failure> {
+        let (folder, now) = (objects_folder(&self.folder), now.micros());
+        let listed = blocking(move || Ok(forgotten(&folder, now))).await?;
+        let mut left = Vec::new();
+        for file in listed.map_err(|error| self.failure(&error))? {
+            if !self.index.knows(&file).await? {
+                left.push(file);
+            }
+        }
+        self.discard(left).await;
+        Ok(())
+    }
+
+    /// Brings an upload to the disk under a name that nobody knows.
+    async fn receive(&self, mut body: Body, room: Option<u64>) -> Result<Received, Failure> {
+        let folder = objects_folder(&self.folder);
+        let made = blocking(move || Ok(Builder::new().prefix(PART).tempfile_in(folder))).await?;
+        let (file, path) = made.map_err(|error| self.failure(&error))?.into_parts();
+        let mut file = tokio::fs::File::from_std(file);
+        let (mut hash, mut size) = (Sha256::new(), 0u64);
+        let mut chunk = Vec::with_capacity(CHUNK);
+        loop {
+            chunk.clear();
+            // Full pieces: each write goes to another thread and back.
+            let piece = (&mut body).take(CHUNK as u64).read_to_end(&mut chunk).await;
+            if piece.map_err(|_| Failure::retryable("cut_off", "the upload broke off: send it again"))? == 0 {
+                break;
+            }
+            size += chunk.len() as u64;
+            if room.is_some_and(|room| size > room) {
+                return Err(over_quota());
+            }
+            hash.update(&chunk);
+            file.write_all(&chunk).await.map_err(|error| self.failure(&error))?;
+        }
+        let written = async {
+            file.flush().await?;
+            file.sync_all().await
+        };
+        written.await.map_err(|error| self.failure(&error))?;
+        Ok(Received { path, size, etag: hex(&hash.finalize()) })
+    }
+
+    /// Gives an upload its name and enters it.
+    async fn enter(&self, received: Received, mut entry: Entry) -> Result<Meta, Failure> {
+        let quota = self.policy.quota_bytes.map(|quota| quota.0);
+        let file = self.file(&entry.file);
+        let named = blocking(move || {
+            let named = received.path.persist_noclobber(&file).map_err(|refused| refused.error);
+            let folder = file.parent().unwrap_or(&file).to_owned();
+            Ok(named.and_then(|()| File::open(folder)?.sync_all()))
+        });
+        named.await?.map_err(|error| self.failure(&error))?;
+        entry.meta.size = received.size;
+        entry.meta.etag = received.etag;
+        match self.index.put(&entry, quota).await {
+            Ok(old) => {
+                self.discard(old.into_iter().collect()).await;
+                Ok(entry.meta)
+            }
+            // After an unknown outcome the object may be there: sweeping will tell.
+            Err(failure) if failure.class == tenantry_model::FailureClass::Unknown => Err(failure),
+            Err(failure) => {
+                self.discard(vec![entry.file]).await;
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// An upload that is on the disk. Dropped, it is gone.
+struct Received {
+    path: TempPath,
+    size: u64,
+    etag: String,
+}
+
+/// Names of files that were last written long ago.
+fn forgotten(folder: &Path, now: i64) -> std::io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let written = entry.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let written = Timestamp::from_micros(i64::try_from(written.as_micros()).unwrap_or(i64::MAX));
+        if Timestamp::from_micros(now).since(written) > FORGOTTEN {
+            found.extend(entry.file_name().into_string());
+        }
+    }
+    Ok(found)
+}
+
+/// A handle on one bucket's objects.
+pub struct Handle {
+    pub(super) buckets: Arc<Buckets>,
+    pub(super) which: Which,
+}
+
+impl Handle {
+    /// A handle on the bucket that a signature opens.
+    pub async fn signed(buckets: &Arc<Buckets>, signed: &Signed, now: Timestamp) -> Result<Self, Failure> {
+        let which = Which::Named(signed.bucket.clone());
+        // Whether there is such a bucket is nobody's business who has no signature for it.
+        let bucket = buckets.bucket(&which).await.map_err(|failure| match failure.code.as_str() {
+            "no_such_bucket" => bad_signature(),
+            _ => failure,
+        })?;
+        signing::verify(buckets.key().await?, signed, &bucket.policy.owner, now)?;
+        Ok(Self { buckets: buckets.clone(), which })
+    }
+
+    async fn bucket(&self) -> Result<Bucket, Failure> {
+        self.buckets.bucket(&self.which).await
+    }
+}
+
+#[async_trait]
+impl TenantObjects for Handle {
+    async fn put(&self, new: New<'_>, body: Body) -> Result<Meta, Failure> {
+        check_key(new.key)?;
+        let plain = |kind: &str| kind.len() <= 255 && kind.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        if !new.content_type.is_none_or(plain) {
+            return Err(Failure::invalid(
+                "bad_content_type",
+                "a content type has up to 255 printable ASCII characters",
+            ));
+        }
+        let bucket = self.bucket().await?;
+        let old = bucket.index.get(new.key).await?.map_or(0, |entry| entry.meta.size);
+        let (_, used) = bucket.index.usage().await?;
+        // What surely does not fit is not written first. The transaction decides.
+        let room =
+            bucket.policy.quota_bytes.map(|quota| quota.0.saturating_sub(used.saturating_sub(old)).max(old));
+        let received = bucket.receive(body, room).await?;
+        let meta = Meta {
+            key: new.key.to_owned(),
+            size: 0,
+            etag: String::new(),
+            content_type: new.content_type.map(str::to_owned),
+            modified: new.at,
+        };
+        let entry = Entry { meta, file: uuid::Uuid::now_v7().simple().to_string() };
+        // Goes on if the caller gives up now: between the file and its entry is no good place to stop.
+        let entered = tokio::spawn(async move { bucket.enter(received, entry).await });
+        entered
+            .await
+            .unwrap_or_else(|_| Err(Failure::unknown("stopped", "the process was shut down during the work")))
+    }
+
+    async fn get(&self, key: &str, range: Option<Range>) -> Result<Option<Content>, Failure> {
+        check_key(key)?;
+        let bucket = self.bucket().await?;
+        // The object can be replaced between its entry and its file, though hardly twice.
+        for _ in 0..8 {
+            let Some(entry) = bucket.index.get(key).await? else { return Ok(None) };
+            let mut file = match tokio::fs::File::open(bucket.file(&entry.file)).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                other => other.map_err(|error| bucket.failure(&error))?,
+            };
+            let (first, length) = part(entry.meta.size, range)?;
+            if first > 0 {
+                file.seek(SeekFrom::Start(first)).await.map_err(|error| bucket.failure(&error))?;
+            }
+            return Ok(Some(Content { meta: entry.meta, first, length, body: Box::pin(file.take(length)) }));
+        }
+        Err(Failure::fatal("corrupt", "the file of an object is missing: restore the bucket from a backup"))
+    }
+
+    async fn meta(&self, key: &str) -> Result<Option<Meta>, Failure> {
+        check_key(key)?;
+        Ok(self.bucket().await?.index.get(key).await?.map(|entry| entry.meta))
+    }
+
+    async fn list(&self, prefix: &str, limit: u32, after: Option<&str>) -> Result<Listing, Failure> {
+        if !(1..=MAX_PAGE).contains(&limit) {
+            return Err(Failure::invalid("bad_limit", format!("`limit` must be from 1 to {MAX_PAGE}")));
+        }
+        let (from, beyond) = match after {
+            Some(after) if after >= prefix => (after, true),
+            _ => (prefix, false),
+        };
+        let found = self.bucket().await?.index.list(from, beyond, limit + 1).await?;
+        // Keys with one prefix stand together.
+        let mut objects: Vec<Meta> = found
+            .into_iter()
+            .map(|entry| entry.meta)
+            .take_while(|meta| meta.key.starts_with(prefix))
+            .collect();
+        let more = objects.len() > limit as usize;
+        objects.truncate(limit as usize);
+        let next = objects.last().filter(|_| more).map(|meta| meta.key.clone());
+        Ok(Listing { objects, next })
+    }
+
+    async fn delete(&self, key: &str) -> Result<bool, Failure> {
+        check_key(key)?;
+        let bucket = self.bucket().await?;
+        let gone = bucket.index.delete(key).await?;
+        let found = gone.is_some();
+        bucket.discard(gone.into_iter().collect()).await;
+        Ok(found)
+    }
+
+    async fn sign(
+        &self,
+        key: &str,
+        method: Method,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<Signed, Failure> {
+        check_key(key)?;
+        let bucket = self.bucket().await?;
+        let (key, expires_at, signature) = (key.to_owned(), expires_at.seconds(), String::new());
+        let signed = Signed { method, bucket: bucket.name, key, expires_at, signature };
+        signing::sign(self.buckets.key().await?, signed, &bucket.policy.owner, now)
+    }
+
+    async fn usage(&self) -> Result<Usage, Failure> {
+        let bucket = self.bucket().await?;
+        let (objects, bytes) = bucket.index.usage().await?;
+        Ok(Usage { objects, bytes, quota_bytes: bucket.policy.quota_bytes.map(|quota| quota.0) })
+    }
+}
+
+/// First byte and length of a part.
+fn part(size: u64, range: Option<Range>) -> Result<(u64, u64), Failure> {
+    let (first, end) = match range {
+        None => return Ok((0, size)),
+        Some(Range::From(first)) => (first, size),
+        Some(Range::Between(first, last)) if first <= last => (first, last.saturating_add(1).min(size)),
+        Some(Range::Between(..)) => (size, size),
+        Some(Range::Last(length)) => (size.saturating_sub(length), size),
+    };
+    if first >= end {
+        return Err(Failure::invalid(
+            "bad_range",
+            format!("there is nothing in this range: the object has {size} bytes"),
+        ));
+    }
+    Ok((first, end - first))
+}

@@ -1,0 +1,288 @@
+//! A folder for each tenant's files. This file is the provider's verbs and the way to the objects.
+//! Refuses a folder that is somebody else's, and a bucket that anybody could read.
+//!
+#![doc = include_str!("docs.md")]
+
+mod client;
+mod config;
+mod index;
+mod signing;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tenantry_model::{Failure, TenantId, Timestamp};
+
+use crate::lanes::{Lanes, blocking};
+use crate::migrations::hex;
+use crate::objects::{Expired, Objects, Signed, TenantObjects};
+use crate::place::{self, Place};
+use crate::settings;
+use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+use client::{Buckets, Handle, Policy, Which, index_file, objects_folder, policy_file};
+pub use config::{Config, Encryption, Rule, Settings};
+
+/// The provider.
+#[derive(Clone)]
+pub struct BucketFolder {
+    buckets: Arc<Buckets>,
+    lanes: Arc<Lanes>,
+}
+
+/// What is there under a name.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Foreign,
+    Ours(Policy),
+}
+
+fn look(place: &Place, spec: &Spec) -> Result<Found, Failure> {
+    if !place.exists() {
+        return Ok(Found::Nothing);
+    }
+    let policy = client::policy(&place.folder()).map_err(|error| place.failure(&error))?;
+    Ok(match policy {
+        Some(policy) if policy.owner == spec.claim && policy.tenant == spec.tenant.id => Found::Ours(policy),
+        _ => Found::Foreign,
+    })
+}
+
+/// The policy that a spec asks for.
+fn wanted(spec: &Spec) -> Result<Policy, Failure> {
+    let Settings { quota_bytes, encryption, lifecycle, .. } = settings::of(spec)?;
+    Ok(Policy {
+        version: 1,
+        owner: spec.claim.clone(),
+        tenant: spec.tenant.id,
+        resource: spec.resource.to_string(),
+        public: false,
+        encryption,
+        quota_bytes,
+        lifecycle,
+    })
+}
+
+fn write(folder: &Path, policy: &Policy) -> std::io::Result<()> {
+    let mut text = serde_json::to_vec_pretty(policy)?;
+    text.push(b'\n');
+    place::write(&policy_file(folder), &text)
+}
+
+/// Whether all of a bucket is there.
+fn whole(folder: &Path) -> bool {
+    index_file(folder).is_file() && objects_folder(folder).is_dir()
+}
+
+fn name_taken(why: &str) -> Failure {
+    Failure::fatal("name_taken", format!("{why}; it was not touched"))
+}
+
+impl BucketFolder {
+    /// Touches no file.
+    pub fn new(config: Config) -> Self {
+        Self { buckets: Arc::new(Buckets::new(config)), lanes: Arc::default() }
+    }
+
+    fn place(&self, spec: &Spec) -> Result<Place, Failure> {
+        Place::new(&self.buckets.config.folder, &spec.name, spec.resource)
+    }
+}
+
+async fn ensure(place: Place, spec: Spec, root: std::path::PathBuf) -> Result<(), Failure> {
+    let policy = wanted(&spec)?;
+    let (there, tenant) = (place.clone(), spec.tenant.id);
+    let before = spec.clone();
+    let found = blocking(move || {
+        let other =
+            place::linked(&root, tenant).filter(|name| *name != before.name && root.join(name).exists());
+        if other.is_some() {
+            return Err(name_taken("the tenant has a bucket of another name in this folder"));
+        }
+        look(&there, &before)
+    })
+    .await?;
+    if found == Found::Nothing {
+        let (draft, policy) = (place.clone(), policy.clone());
+        let folder = blocking(move || {
+            let folder = draft.draft()?;
+            let made = write(&folder, &policy).and_then(|()| std::fs::create_dir(objects_folder(&folder)));
+            made.map(|()| folder).map_err(|error| draft.failure(&error))
+        })
+        .await?;
+        index::create(&index_file(&folder)).await?;
+    }
+    blocking(move || {
+        if found == Found::Nothing {
+            // False: somebody was faster. Who, is seen below.
+            place.publish()?;
+        }
+        let there = match look(&place, &spec)? {
+            Found::Ours(policy) => policy,
+            Found::Foreign => {
+                return Err(name_taken("this name belongs to a folder with another owner mark"));
+            }
+            Found::Nothing => {
+                return Err(Failure::retryable(
+                    "cannot_open",
+                    "the bucket was taken away as soon as it was there",
+                ));
+            }
+        };
+        let folder = place.folder();
+        if there != policy {
+            write(&folder, &policy).map_err(|error| place.failure(&error))?;
+        }
+        if !index_file(&folder).is_file() {
+            return Err(client::no_index());
+        }
+        std::fs::create_dir_all(objects_folder(&folder)).map_err(|error| place.failure(&error))?;
+        if place.link(tenant)? {
+            return Ok(());
+        }
+        Err(name_taken("the tenant has a bucket of another name in this folder"))
+    })
+    .await
+}
+
+fn remove(place: &Place, spec: &Spec) -> Result<Value, Failure> {
+    let ours = matches!(look(place, spec)?, Found::Ours(_));
+    let mut objects = place::Size::default();
+    if ours {
+        // A folder of objects that is missing holds none.
+        objects = place::size(&objects_folder(&place.folder())).unwrap_or_default();
+        place.unlink(spec.tenant.id)?;
+        place.remove()?;
+    } else {
+        if !place.exists() {
+            place.unlink(spec.tenant.id)?;
+        }
+        place.sweep()?;
+    }
+    Ok(json!({ "bucket": spec.name, "objects": objects.files, "bytes": objects.bytes }))
+}
+
+#[async_trait]
+impl Objects for BucketFolder {
+    fn scoped(&self, tenant: TenantId) -> Arc<dyn TenantObjects> {
+        Arc::new(Handle { buckets: self.buckets.clone(), which: Which::Of(tenant) })
+    }
+
+    async fn verify(&self, signed: &Signed, now: Timestamp) -> Result<Arc<dyn TenantObjects>, Failure> {
+        Ok(Arc::new(Handle::signed(&self.buckets, signed, now).await?))
+    }
+
+    async fn expire(&self, now: Timestamp) -> Result<Expired, Failure> {
+        let root = self.buckets.config.folder.clone();
+        let names =
+            blocking(move || place::names(&root).map_err(|error| place::failure(&root, &error))).await?;
+        let mut all = Expired::default();
+        for name in names {
+            match self.buckets.expire(&Which::Named(name), now).await {
+                Ok(expired) => {
+                    all.objects += expired.objects;
+                    all.bytes += expired.bytes;
+                }
+                // Somebody else's folder, or a bucket that has just gone.
+                Err(failure) if failure.code == "no_such_bucket" => {}
+                // One broken bucket does not keep the others' objects alive.
+                Err(failure) => tracing::warn!(%failure, "the objects of a bucket could not be expired"),
+            }
+        }
+        Ok(all)
+    }
+}
+
+#[async_trait]
+impl Provider for BucketFolder {
+    fn name(&self) -> &'static str {
+        "folder_bucket"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Bucket
+    }
+
+    fn settings_schema(&self) -> Value {
+        settings::schema::<Settings>()
+    }
+
+    fn check(&self, given: &Value) -> Vec<Fault> {
+        let settings: Settings = match settings::check(given) {
+            Ok(settings) => settings,
+            Err(faults) => return faults,
+        };
+        let fault = |path: String, message: &str| Fault { path, message: message.to_owned() };
+        let mut faults = Vec::new();
+        if settings.public {
+            let message = "a bucket is never public: leave it out, and sign the addresses that you hand out";
+            faults.push(fault("public".to_owned(), message));
+        }
+        for (place, rule) in settings.lifecycle.iter().enumerate() {
+            if !(1..=36_500).contains(&rule.expire_after) {
+                let message = "must be from 1 to 36500 days";
+                faults.push(fault(format!("lifecycle[{place}].expire_after"), message));
+            }
+            if rule.prefix.len() > crate::objects::MAX_KEY || rule.prefix.chars().any(char::is_control) {
+                let message = "must be the beginning of a key: up to 1024 bytes without control characters";
+                faults.push(fault(format!("lifecycle[{place}].prefix"), message));
+            }
+        }
+        faults
+    }
+
+    async fn ensure(&self, _: &Context, spec: &Spec) -> Result<Ensured, Failure> {
+        let policy = wanted(spec)?;
+        let root = self.buckets.config.folder.clone();
+        self.lanes.run(spec.resource, ensure(self.place(spec)?, spec.clone(), root)).await?;
+        let outputs = json!({
+            "bucket": spec.name,
+            "public": false,
+            "encryption": policy.encryption,
+            "quota_bytes": policy.quota_bytes.map(|quota| quota.0),
+            "lifecycle": policy.lifecycle,
+        });
+        Ok(Ensured { outputs, writes: Vec::new() })
+    }
+
+    async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
+        let (place, spec) = (self.place(spec)?, spec.clone());
+        let root = self.buckets.config.folder.clone();
+        blocking(move || {
+            let policy = match look(&place, &spec)? {
+                Found::Nothing => return Ok(Observed::Absent),
+                Found::Foreign => return Ok(Observed::Foreign),
+                Found::Ours(policy) => policy,
+            };
+            let linked = place::linked(&root, spec.tenant.id);
+            let healthy =
+                policy == wanted(&spec)? && whole(&place.folder()) && linked.as_deref() == Some(&*spec.name);
+            let fingerprint = hex(&Sha256::digest(json!(policy).to_string()));
+            Ok(Observed::Present { healthy, version: None, fingerprint })
+        })
+        .await
+    }
+
+    async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
+        let (place, owned) = (self.place(spec)?, spec.clone());
+        self.buckets.forget(&place.folder());
+        let receipt = self.lanes.block(spec.resource, move || remove(&place, &owned)).await?;
+        Ok(Removed { receipt, writes: Vec::new() })
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        let root = self.buckets.config.folder.clone();
+        blocking(move || place::probe(&root)).await?;
+        self.buckets.key().await.map(drop)
+    }
+
+    fn objects(&self) -> Option<&dyn Objects> {
+        Some(self)
+    }
+}
