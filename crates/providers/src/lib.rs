@@ -17,6 +17,7 @@ pub mod identity_builtin;
 pub mod lanes;
 pub mod mail_outbox;
 pub mod migrations;
+pub mod namespace_manifests;
 pub mod objects;
 pub mod open_files;
 pub mod place;

@@ -1,4 +1,4 @@
-//! The providers that keep a folder for each tenant keep the contract: databases and buckets on real files.
+//! The providers that keep a folder for each tenant keep the contract: databases, buckets and manifests on real files.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection};
 use tempfile::TempDir;
 use tenantry_providers::bucket_folder::{BucketFolder, Config as BucketConfig};
 use tenantry_providers::database_sqlite_file::{Config as FileConfig, DatabaseSqliteFile};
+use tenantry_providers::namespace_manifests::{Config as ManifestsConfig, NamespaceManifests};
 use tenantry_providers::{Provider, Spec};
 
 use crate::conform::{ensure, must_keep_it, rival};
@@ -208,4 +209,46 @@ async fn folder_bucket() {
     let root = Root::new();
     let buckets = BucketFolder::new(BucketConfig::new(root.path()));
     must_keep_it(&Buckets { root, buckets }).await;
+}
+
+struct Manifests {
+    root: Root,
+    manifests: NamespaceManifests,
+}
+
+#[async_trait]
+impl Environment for Manifests {
+    fn provider(&self) -> &dyn Provider {
+        &self.manifests
+    }
+    fn world(&self) -> &World {
+        &self.root.world
+    }
+    fn settings(&self) -> Value {
+        json!({ "cpu": "4", "memory": "8Gi", "storage": "100Gi", "pods": 50 })
+    }
+    async fn count(&self, spec: &Spec) -> usize {
+        self.root.count(spec)
+    }
+    async fn snapshot(&self) -> String {
+        texts(&self.root.path()).concat()
+    }
+    async fn plant_foreign(&self, spec: &Spec) {
+        ensure(self, &rival(spec)).await;
+    }
+    async fn leave_half(&self, spec: &Spec) {
+        ensure(self, spec).await;
+        std::fs::remove_file(self.root.path().join(&spec.name).join("role.yaml")).unwrap();
+        self.root.leave_draft(spec, "namespace.yaml");
+    }
+    async fn unusable(&self) -> Option<Box<dyn Provider>> {
+        Some(Box::new(NamespaceManifests::new(ManifestsConfig::new(self.root.blocked()))))
+    }
+}
+
+#[tokio::test]
+async fn manifests() {
+    let root = Root::new();
+    let manifests = NamespaceManifests::new(ManifestsConfig::new(root.path()));
+    must_keep_it(&Manifests { root, manifests }).await;
 }

@@ -1,0 +1,58 @@
+//! Configuration of the manifests, and what a template's step may say to them.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::quantity::Quantity;
+
+/// Where manifests are written.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The folder that has a folder for each namespace. It is made if it is missing.
+    pub folder: PathBuf,
+}
+
+impl Config {
+    /// Manifests in this folder.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+}
+
+/// What a step may say: how much all workloads of the tenant may take together.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Processors, such as `4` or `500m`.
+    #[serde(default = "cpu")]
+    pub cpu: Quantity,
+    /// Memory, such as `8Gi`.
+    #[serde(default = "memory")]
+    pub memory: Quantity,
+    /// Storage of all volumes, such as `100Gi`.
+    #[serde(default = "storage")]
+    pub storage: Quantity,
+    /// Pods.
+    #[serde(default = "pods")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub pods: u32,
+}
+
+fn cpu() -> Quantity {
+    Quantity("1".to_owned())
+}
+
+fn memory() -> Quantity {
+    Quantity("1Gi".to_owned())
+}
+
+fn storage() -> Quantity {
+    Quantity("10Gi".to_owned())
+}
+
+fn pods() -> u32 {
+    20
+}

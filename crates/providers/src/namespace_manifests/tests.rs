@@ -1,0 +1,256 @@
+//! The objects against the API's fields and rules, and the folder. The contract is tested in `tests/it`.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tenantry_model::TenantId;
+use tenantry_model::id::{OperationId, ResourceId};
+
+use super::*;
+use crate::verbs::{Person, Tenant};
+
+fn spec(name: &str, settings: Value) -> Spec {
+    let (tenant, resource) = (TenantId::new(), ResourceId::new());
+    Spec {
+        resource,
+        operation: OperationId::new(),
+        generation: 1,
+        tenant: Tenant {
+            id: tenant,
+            slug: "acme".to_owned(),
+            name: "Acme: {{ x }}\n---\nkind: Secret".to_owned(),
+            plan: "enterprise".to_owned(),
+            region: "eu".to_owned(),
+            locale: "en".to_owned(),
+            admin: Person::default(),
+        },
+        name: name.to_owned(),
+        claim: format!("tenantry:{tenant}:{resource}"),
+        settings,
+        inputs: Default::default(),
+        note: None,
+    }
+}
+
+fn written(spec: &Spec) -> Files {
+    objects::files(spec, &settings::of(spec).unwrap()).unwrap()
+}
+
+fn parsed(files: &Files) -> Vec<(&String, Value)> {
+    files.iter().map(|(name, text)| (name, yaml_serde::from_str(text).unwrap())).collect()
+}
+
+/// The fields of an object as `a.b[].c`, and `*` for keys that are free.
+fn fields(value: &Value, at: &str, found: &mut Vec<String>) {
+    const FREE: [&str; 9] = [
+        ".metadata.labels",
+        ".metadata.annotations",
+        ".spec.hard",
+        ".spec.limits[].max",
+        ".spec.limits[].default",
+        ".spec.limits[].defaultRequest",
+        ".spec.egress[].to[].namespaceSelector.matchLabels",
+        ".spec.egress[].to[].podSelector.matchLabels",
+        ".spec.podSelector.matchLabels",
+    ];
+    match value {
+        Value::Object(map) if FREE.contains(&at) => {
+            assert!(
+                map.values().all(Value::is_string),
+                "{at}: values of a map of strings are strings: {value}"
+            );
+            found.push(format!("{at}.*"));
+        }
+        Value::Object(map) if map.is_empty() => found.push(at.to_owned()),
+        Value::Object(map) => {
+            map.iter().for_each(|(key, value)| fields(value, &format!("{at}.{key}"), found))
+        }
+        Value::Array(values) => values.iter().for_each(|value| fields(value, &format!("{at}[]"), found)),
+        _ => found.push(at.to_owned()),
+    }
+}
+
+/// What the API has for an object of this kind, as far as it is used here.
+fn known(kind: &str) -> (&'static str, &'static [&'static str]) {
+    match kind {
+        "Namespace" => ("v1", &[".metadata.annotations.*"]),
+        "ResourceQuota" => ("v1", &[".spec.hard.*"]),
+        "LimitRange" => (
+            "v1",
+            &[
+                ".spec.limits[].type",
+                ".spec.limits[].max.*",
+                ".spec.limits[].default.*",
+                ".spec.limits[].defaultRequest.*",
+            ],
+        ),
+        "ServiceAccount" => ("v1", &[".automountServiceAccountToken"]),
+        "Role" => (
+            "rbac.authorization.k8s.io/v1",
+            &[".rules[].apiGroups[]", ".rules[].resources[]", ".rules[].verbs[]"],
+        ),
+        "RoleBinding" => (
+            "rbac.authorization.k8s.io/v1",
+            &[
+                ".roleRef.apiGroup",
+                ".roleRef.kind",
+                ".roleRef.name",
+                ".subjects[].kind",
+                ".subjects[].name",
+                ".subjects[].namespace",
+            ],
+        ),
+        "NetworkPolicy" => (
+            "networking.k8s.io/v1",
+            &[
+                ".spec.podSelector",
+                ".spec.policyTypes[]",
+                ".spec.ingress[].from[].podSelector",
+                ".spec.egress[].to[].podSelector",
+                ".spec.egress[].to[].podSelector.matchLabels.*",
+                ".spec.egress[].to[].namespaceSelector.matchLabels.*",
+                ".spec.egress[].ports[].port",
+                ".spec.egress[].ports[].protocol",
+            ],
+        ),
+        "Kustomization" => ("kustomize.config.k8s.io/v1beta1", &[".resources[]"]),
+        other => panic!("what is a {other}?"),
+    }
+}
+
+#[test]
+fn every_field_is_one_that_the_api_has() {
+    let spec = spec("tenant-acme", json!({ "cpu": 4, "memory": "8Gi", "storage": "100Gi", "pods": 50 }));
+    let files = written(&spec);
+    for (file, object) in parsed(&files) {
+        let kind = object["kind"].as_str().unwrap();
+        let (version, own) = known(kind);
+        assert_eq!(object["apiVersion"], version, "{file}");
+        let mut found = Vec::new();
+        fields(&object, "", &mut found);
+        let all = [".apiVersion", ".kind", ".metadata.name", ".metadata.namespace", ".metadata.labels.*"];
+        for field in found {
+            assert!(all.contains(&&*field) || own.contains(&&*field), "{file}: {kind} has no {field}");
+        }
+        match kind {
+            "Kustomization" => {
+                let listed: Vec<&str> =
+                    object["resources"].as_array().unwrap().iter().flat_map(Value::as_str).collect();
+                let others: Vec<&String> = files.keys().filter(|name| *name != file).collect();
+                assert_eq!(listed.len(), others.len());
+                assert!(others.iter().all(|name| listed.contains(&name.as_str())), "{listed:?}");
+                continue;
+            }
+            "Namespace" => assert_eq!(object["metadata"]["name"], "tenant-acme"),
+            _ => assert_eq!(object["metadata"]["namespace"], "tenant-acme", "{file}"),
+        }
+        let labels = object["metadata"]["labels"].as_object().unwrap();
+        assert_eq!(labels["tenantry/tenant"], json!(spec.tenant.id), "{file}");
+        for value in labels.values().filter_map(Value::as_str) {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+            assert!(value.len() <= 63 && value.bytes().all(plain), "no label value: {value}");
+        }
+    }
+    assert_eq!(files.len(), 10);
+    let all: String = files.values().map(String::as_str).collect();
+    assert!(!all.contains("Acme") && !all.contains("Secret"), "no name of a person or company: {all}");
+}
+
+#[test]
+fn what_the_objects_say() {
+    let spec = spec("tenant-acme", json!({ "cpu": "1500m", "memory": "1.5Gi", "storage": "1Ti", "pods": 7 }));
+    let files = written(&spec);
+    let object = |name: &str| yaml_serde::from_str::<Value>(&files[name]).unwrap();
+    let namespace = object("namespace.yaml");
+    assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
+    assert_eq!(namespace["metadata"]["annotations"]["tenantry/owner"], json!(spec.claim));
+    let hard = json!({
+        "requests.cpu": "1500m", "limits.cpu": "1500m", "requests.memory": "1.5Gi", "limits.memory": "1.5Gi",
+        "requests.storage": "1Ti", "pods": "7",
+    });
+    assert_eq!(object("resource-quota.yaml")["spec"]["hard"], hard);
+    let container = object("limit-range.yaml")["spec"]["limits"][0].clone();
+    assert_eq!(container["default"], json!({ "cpu": "500m", "memory": "536870912" }));
+    assert_eq!(container["defaultRequest"], json!({ "cpu": "100m", "memory": "134217728" }));
+    assert_eq!(object("service-account.yaml")["automountServiceAccountToken"], false);
+    let denied = json!({ "podSelector": {}, "policyTypes": ["Ingress", "Egress"] });
+    assert_eq!(object("network-policy-default-deny.yaml")["spec"], denied);
+    let rules = object("role.yaml")["rules"].to_string();
+    assert!(!rules.contains('*') && !rules.contains("secrets"), "{rules}");
+    let tiny = Spec { settings: json!({ "cpu": "1m", "memory": 1 }), ..spec };
+    let limits: Value = yaml_serde::from_str(&written(&tiny)["limit-range.yaml"]).unwrap();
+    assert_eq!(limits["spec"]["limits"][0]["defaultRequest"], json!({ "cpu": "1m", "memory": "1" }));
+}
+
+#[test]
+fn names() {
+    for good in ["a", "tenant-acme", "0", &"a".repeat(63)] {
+        assert_eq!(objects::check_name(good), Ok(()), "{good}");
+    }
+    let long = "a".repeat(64);
+    for bad in ["", "-a", "a-", "A", "a_b", "a.b", "ä", "../x", "default", "kube-system", "a\nb", &long] {
+        assert_eq!(objects::check_name(bad).unwrap_err().code, "bad_name", "{bad:?}");
+    }
+}
+
+#[test]
+fn amounts_are_checked_when_the_plan_is_made() {
+    let provider = NamespaceManifests::new(Config::new("/nowhere"));
+    let paths = |settings: Value| provider.check(&settings).into_iter().map(|f| f.path).collect::<Vec<_>>();
+    assert!(paths(json!({})).is_empty());
+    assert!(paths(json!({ "cpu": 4, "memory": "8Gi", "storage": "1.5Ti", "pods": 1 })).is_empty());
+    assert_eq!(
+        paths(json!({ "cpu": "8Gi", "memory": "500m", "storage": "", "pods": 0 })),
+        ["cpu", "memory", "storage", "pods"]
+    );
+    for bad in [json!({ "cpu": 0.5 }), json!({ "cpu": -1 }), json!({ "pods": -1 }), json!({ "cpu": null })] {
+        assert_eq!(paths(bad.clone()), [""], "{bad}");
+    }
+}
+
+fn put(root: &Path, spec: &Spec) -> Result<(), Failure> {
+    client::put(&Place::new(root, &spec.name, spec.resource)?, &written(spec), &spec.claim)
+}
+
+#[test]
+fn a_change_swaps_the_whole_folder_and_drift_is_put_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("gitops");
+    let one = spec("tenant-acme", json!({ "cpu": 1 }));
+    put(&root, &one).unwrap();
+    let folder = root.join("tenant-acme");
+    assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o755);
+    let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap());
+    let before = inode(&folder);
+    put(&root, &one).unwrap();
+    assert_eq!(inode(&folder), before, "what is right is left alone");
+    let more = Spec { settings: json!({ "cpu": 2 }), ..one.clone() };
+    put(&root, &more).unwrap();
+    assert_ne!(inode(&folder), before);
+    assert!(std::fs::read_to_string(folder.join("resource-quota.yaml")).unwrap().contains("limits.cpu: '2'"));
+    std::fs::remove_file(folder.join("role.yaml")).unwrap();
+    std::fs::write(folder.join("extra.yaml"), "kind: Secret").unwrap();
+    std::fs::create_dir(folder.join("folder")).unwrap();
+    put(&root, &more).unwrap();
+    let place = Place::new(&root, &more.name, more.resource).unwrap();
+    assert_eq!(client::look(&place, &more.claim).unwrap(), Found::Ours(written(&more)));
+    assert_eq!(std::fs::read_dir(root.join(".tenantry")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_folder_of_somebody_elses() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in
+        [("none", None), ("odd", Some("{")), ("other", Some("metadata: {annotations: {tenantry/owner: x}}"))]
+    {
+        let spec = spec(name, json!({}));
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+        if let Some(text) = text {
+            std::fs::write(dir.path().join(name).join("namespace.yaml"), text).unwrap();
+        }
+        assert_eq!(put(dir.path(), &spec).unwrap_err().code, "name_taken", "{name}");
+    }
+    let blocked = dir.path().join("blocked");
+    std::fs::write(&blocked, "").unwrap();
+    assert!(put(&blocked, &spec("a", json!({}))).unwrap_err().may_retry());
+}
