@@ -11,21 +11,27 @@ use serde_json::{Map, Value, json};
 use tenantry_control::{FieldError, shape};
 use tenantry_model::Failure;
 use tenantry_providers::billing_builtin::{self, BillingBuiltin};
+use tenantry_providers::bucket_folder::{self, BucketFolder};
 use tenantry_providers::config_builtin::{self, ConfigBuiltin};
+use tenantry_providers::database_sqlite_file::{self, DatabaseSqliteFile};
 use tenantry_providers::database_sqlite_pool::{self, DatabaseSqlitePool};
 use tenantry_providers::exec::{self, Exec};
 use tenantry_providers::http::{self, Http};
 use tenantry_providers::identity_builtin::{self, IdentityBuiltin};
 use tenantry_providers::mail_outbox::{self, MailOutbox};
+use tenantry_providers::namespace_manifests::{self, NamespaceManifests};
 use tenantry_providers::{Data, Registry};
 
 use super::Config;
 
 const DATABASE: &str = "sqlite_pool";
+const DATABASE_FILE: &str = "sqlite_file";
 const IDENTITY: &str = "builtin_identity";
 const CONFIG: &str = "builtin_config";
 const BILLING: &str = "builtin_billing";
 const MAIL: &str = "outbox";
+const BUCKET: &str = "folder_bucket";
+const NAMESPACE: &str = "manifests";
 const EXEC: &str = "exec";
 const HTTP: &str = "http";
 
@@ -75,16 +81,22 @@ fn tables<'a>(
     url: &str,
     files: &Map<String, Value>,
     given: &'a Map<String, Value>,
-) -> [Table<'a>; 7] {
+) -> [Table<'a>; 10] {
     let table =
         |name: &'static str, schema, defaults| Table { name, schema, defaults, given: given.get(name) };
     let file = |key: &str| files.get(key).cloned().unwrap_or(Value::Null);
     let database = json!({ "file": data_dir.join("tenants.db"), "migrations": file("migrations"), "seeds": file("seeds") });
+    let database_file = json!({ "folder": data_dir.join("tenants"), "migrations": file("migrations"), "seeds": file("seeds") });
+    let bucket = json!({ "folder": data_dir.join("buckets") });
+    let namespace = json!({ "folder": data_dir.join("manifests") });
     // The token stands behind `#`, which browsers do not send: it is in no server's log.
     let link = format!("{url}/auth/invitation#{{{{ token }}}}");
     let mail = json!({ "folder": data_dir.join("outbox"), "templates": file("mail"), "link": link });
     [
         table(DATABASE, schema::<database_sqlite_pool::Config>, database),
+        table(DATABASE_FILE, schema::<database_sqlite_file::Config>, database_file),
+        table(BUCKET, schema::<bucket_folder::Config>, bucket),
+        table(NAMESPACE, schema::<namespace_manifests::Config>, namespace),
         table(IDENTITY, schema::<identity_builtin::Config>, json!({})),
         table(CONFIG, schema::<config_builtin::Config>, json!({})),
         table(BILLING, schema::<billing_builtin::Config>, json!({})),
@@ -116,14 +128,21 @@ pub async fn build(config: &Config, url: &str) -> Result<Providers> {
     let failed = |failure: Failure| anyhow::anyhow!(failure.message);
     let files = serde_json::to_value(&config.files)?;
     let none = Map::new();
-    let [database, identity, settings, billing, mail, exec, http] =
+    let [database, database_file, bucket, namespace, identity, settings, billing, mail, exec, http] =
         tables(&config.data_dir, url, files.as_object().unwrap_or(&none), &config.providers);
     let pool = DatabaseSqlitePool::new(database.read()?)
         .await
         .map_err(failed)
         .context("the provider sqlite_pool")?;
+    let files = DatabaseSqliteFile::new(database_file.read()?)
+        .await
+        .map_err(failed)
+        .context("the provider sqlite_file")?;
     let mut registry = Registry::default()
         .add(pool.clone())
+        .add(files)
+        .add(BucketFolder::new(bucket.read()?))
+        .add(NamespaceManifests::new(namespace.read()?))
         .add(IdentityBuiltin::new(identity.read()?))
         .add(ConfigBuiltin::new(settings.read()?))
         .add(BillingBuiltin::new(billing.read()?))
