@@ -4,14 +4,17 @@
 pub mod answer;
 pub mod billing_builtin;
 pub mod bucket_folder;
+pub mod certificate_local_ca;
 pub mod config_builtin;
 pub mod data;
 mod database_sqlite;
 pub mod database_sqlite_file;
 pub mod database_sqlite_pool;
 pub mod derived;
+pub mod dns_builtin;
 pub mod exec;
 pub mod files;
+pub mod hosts;
 pub mod http;
 pub mod identity_builtin;
 pub mod lanes;

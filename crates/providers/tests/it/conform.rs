@@ -1,5 +1,5 @@
 //! Every provider keeps the contract: the pool on a real file, the built-in ones on the registry's rows, the outbox on
-//! a real folder. Commands and calls have theirs beside their own tests.
+//! a real folder, the name server on a real socket, the certificate authority on a real folder. Commands and calls have theirs beside their own tests.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 use tempfile::TempDir;
 use tenantry_providers::billing_builtin::BillingBuiltin;
+use tenantry_providers::certificate_local_ca::{CertificateLocalCa, Config as CaConfig};
 use tenantry_providers::config_builtin::ConfigBuiltin;
 use tenantry_providers::database_sqlite_pool::{Config as PoolConfig, DatabaseSqlitePool};
+use tenantry_providers::dns_builtin::{Config as DnsConfig, DnsBuiltin};
 use tenantry_providers::identity_builtin::IdentityBuiltin;
 use tenantry_providers::mail_outbox::{Config as MailConfig, MailOutbox};
 use tenantry_providers::{Observed, Provider, Spec};
@@ -303,6 +305,134 @@ fn outbox() -> Outbox {
 #[tokio::test]
 async fn mail_outbox() {
     must_keep_it(&outbox()).await;
+}
+
+struct Dns {
+    dir: TempDir,
+    dns: DnsBuiltin,
+    world: World,
+}
+
+impl Dns {
+    fn folder(&self) -> PathBuf {
+        self.dir.path().join("dns")
+    }
+
+    fn file(&self, spec: &Spec) -> PathBuf {
+        self.folder().join(format!("{}.json", spec.name))
+    }
+}
+
+/// Every file below a folder with its text, in order.
+fn texts(folder: &Path) -> String {
+    let mut found: Vec<String> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            if path.is_dir() {
+                texts(&path)
+            } else {
+                format!("{}: {:?}\n", path.display(), std::fs::read(&path).unwrap())
+            }
+        })
+        .collect();
+    found.sort();
+    found.concat()
+}
+
+#[async_trait]
+impl Environment for Dns {
+    fn provider(&self) -> &dyn Provider {
+        &self.dns
+    }
+    fn world(&self) -> &World {
+        &self.world
+    }
+    fn settings(&self) -> Value {
+        json!({ "targets": ["192.0.2.1", "2001:db8::1"], "txt": { "_dmarc": ["v=DMARC1; p=none"] } })
+    }
+    async fn count(&self, spec: &Spec) -> usize {
+        usize::from(self.file(spec).exists())
+    }
+    async fn snapshot(&self) -> String {
+        texts(&self.folder())
+    }
+    async fn plant_foreign(&self, spec: &Spec) {
+        ensure(self, &rival(spec)).await;
+    }
+    async fn leave_half(&self, spec: &Spec) {
+        ensure(self, spec).await;
+        let text = std::fs::read_to_string(self.file(spec)).unwrap();
+        std::fs::write(self.file(spec), text.replace("192.0.2.1", "192.0.2.99")).unwrap();
+        let healthy = self.dns.observe(&self.world.context(), spec).await.unwrap();
+        assert!(matches!(healthy, Observed::Present { healthy: false, .. }));
+    }
+    async fn unusable(&self) -> Option<Box<dyn Provider>> {
+        let blocked = self.dir.path().join("blocked");
+        let dns = DnsBuiltin::start(DnsConfig::new(&blocked)).await.unwrap();
+        std::fs::remove_dir(&blocked).unwrap();
+        std::fs::write(&blocked, "").unwrap();
+        Some(Box::new(dns))
+    }
+}
+
+#[tokio::test]
+async fn builtin_dns() {
+    let dir = tempfile::tempdir().unwrap();
+    let dns = DnsBuiltin::start(DnsConfig::new(dir.path().join("dns"))).await.unwrap();
+    must_keep_it(&Dns { dir, dns, world: World::default() }).await;
+}
+
+struct Certificates {
+    dir: TempDir,
+    ca: CertificateLocalCa,
+    world: World,
+    /// What a half-done one has lost.
+    lost: &'static str,
+}
+
+#[async_trait]
+impl Environment for Certificates {
+    fn provider(&self) -> &dyn Provider {
+        &self.ca
+    }
+    fn world(&self) -> &World {
+        &self.world
+    }
+    fn settings(&self) -> Value {
+        json!({ "names": ["acme.example.com", "*.acme.example.com", "192.0.2.1"], "lifetime_days": 7 })
+    }
+    async fn count(&self, spec: &Spec) -> usize {
+        usize::from(self.ca.place(&spec.name).unwrap().exists())
+    }
+    async fn snapshot(&self) -> String {
+        texts(self.dir.path())
+    }
+    async fn plant_foreign(&self, spec: &Spec) {
+        ensure(self, &rival(spec)).await;
+    }
+    async fn leave_half(&self, spec: &Spec) {
+        ensure(self, spec).await;
+        let place = self.ca.place(&spec.name).unwrap();
+        std::fs::remove_file(place.join(self.lost)).unwrap();
+        std::fs::write(place.join(".x.draft"), "half of").unwrap();
+    }
+    async fn unusable(&self) -> Option<Box<dyn Provider>> {
+        let blocked = self.dir.path().join("blocked");
+        let ca = CertificateLocalCa::open(&CaConfig::new(&blocked)).unwrap();
+        std::fs::remove_dir_all(&blocked).unwrap();
+        Some(Box::new(ca))
+    }
+}
+
+#[tokio::test]
+async fn local_ca() {
+    for lost in ["cert.pem", "chain.pem", "key.pem"] {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = CertificateLocalCa::open(&CaConfig::new(dir.path().join("certificates"))).unwrap();
+        must_keep_it(&Certificates { dir, ca, world: World::default(), lost }).await;
+    }
 }
 
 /// Reads back what a mail system would show, undoing quoted-printable.

@@ -2,10 +2,12 @@
 //! not, and what only real files, processes and sockets can show.
 
 mod broken;
+mod certificate;
 mod children;
 mod conform;
 mod conform_folders;
 mod contract;
+mod dns;
 mod exec;
 mod http;
 mod pool;

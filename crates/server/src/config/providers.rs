@@ -12,9 +12,11 @@ use tenantry_control::{FieldError, shape};
 use tenantry_model::Failure;
 use tenantry_providers::billing_builtin::{self, BillingBuiltin};
 use tenantry_providers::bucket_folder::{self, BucketFolder};
+use tenantry_providers::certificate_local_ca::{self, CertificateLocalCa};
 use tenantry_providers::config_builtin::{self, ConfigBuiltin};
 use tenantry_providers::database_sqlite_file::{self, DatabaseSqliteFile};
 use tenantry_providers::database_sqlite_pool::{self, DatabaseSqlitePool};
+use tenantry_providers::dns_builtin::{self, DnsBuiltin};
 use tenantry_providers::exec::{self, Exec};
 use tenantry_providers::http::{self, Http};
 use tenantry_providers::identity_builtin::{self, IdentityBuiltin};
@@ -32,6 +34,8 @@ const BILLING: &str = "builtin_billing";
 const MAIL: &str = "outbox";
 const BUCKET: &str = "folder_bucket";
 const NAMESPACE: &str = "manifests";
+const DNS: &str = "builtin_dns";
+const CERTIFICATE: &str = "local_ca";
 const EXEC: &str = "exec";
 const HTTP: &str = "http";
 
@@ -81,7 +85,7 @@ fn tables<'a>(
     url: &str,
     files: &Map<String, Value>,
     given: &'a Map<String, Value>,
-) -> [Table<'a>; 10] {
+) -> [Table<'a>; 12] {
     let table =
         |name: &'static str, schema, defaults| Table { name, schema, defaults, given: given.get(name) };
     let file = |key: &str| files.get(key).cloned().unwrap_or(Value::Null);
@@ -101,6 +105,12 @@ fn tables<'a>(
         table(CONFIG, schema::<config_builtin::Config>, json!({})),
         table(BILLING, schema::<billing_builtin::Config>, json!({})),
         table(MAIL, schema::<mail_outbox::Config>, mail),
+        table(DNS, schema::<dns_builtin::Config>, json!({ "folder": data_dir.join("dns") })),
+        table(
+            CERTIFICATE,
+            schema::<certificate_local_ca::Config>,
+            json!({ "folder": data_dir.join("certificates") }),
+        ),
         table(EXEC, schema::<exec::Config>, json!({})),
         table(HTTP, schema::<http::Config>, json!({})),
     ]
@@ -128,7 +138,7 @@ pub async fn build(config: &Config, url: &str) -> Result<Providers> {
     let failed = |failure: Failure| anyhow::anyhow!(failure.message);
     let files = serde_json::to_value(&config.files)?;
     let none = Map::new();
-    let [database, database_file, bucket, namespace, identity, settings, billing, mail, exec, http] =
+    let [database, database_file, bucket, namespace, identity, settings, billing, mail, dns, certificate, exec, http] =
         tables(&config.data_dir, url, files.as_object().unwrap_or(&none), &config.providers);
     let pool = DatabaseSqlitePool::new(database.read()?)
         .await
@@ -147,6 +157,12 @@ pub async fn build(config: &Config, url: &str) -> Result<Providers> {
         .add(ConfigBuiltin::new(settings.read()?))
         .add(BillingBuiltin::new(billing.read()?))
         .add(MailOutbox::new(mail.read()?).map_err(failed).context("the provider outbox")?)
+        .add(DnsBuiltin::start(dns.read()?).await.map_err(failed).context("the provider builtin_dns")?)
+        .add(
+            CertificateLocalCa::open(&certificate.read()?)
+                .map_err(failed)
+                .context("the provider local_ca")?,
+        )
         .add(Exec::new(exec.read()?));
     if http.given.is_some() {
         registry = registry.add(Http::new(http.read()?).map_err(failed).context("the provider http")?);
