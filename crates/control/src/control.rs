@@ -9,6 +9,7 @@ use tenantry_model::{Catalogue, Timestamp, Write};
 use tenantry_providers::data::Data;
 use tenantry_providers::{Registry, Rows, Sealer};
 
+use crate::capacity::{Capacity, Places};
 use crate::error::{Error, FieldError, Result};
 use crate::eta::Pace;
 use crate::keyring::{Keyring, MasterKey};
@@ -33,6 +34,8 @@ pub struct ControlConfig {
     pub region: String,
     /// Language of a tenant whose request names none.
     pub locale: String,
+    /// How much room there is in which region. Tenants go to these regions and to `region`.
+    pub capacity: Capacity,
     /// Issuer of tokens, and base of links in mails.
     pub public_url: String,
     /// The executor's limits.
@@ -89,6 +92,7 @@ pub(crate) struct Shared {
     pub catalogue: Catalogue,
     pub templates: Library,
     pub steps: Arc<ProviderSteps>,
+    pub places: Arc<Places>,
     pub executor: Executor<ProviderSteps>,
     pub sealing: Sealing,
     pub tokens: Tokens,
@@ -120,7 +124,9 @@ impl Control {
             ));
         }
         let rows: Arc<dyn Rows> = Arc::new(store.clone());
-        let steps = Arc::new(ProviderSteps::new(parts.providers.clone(), keyring.clone(), rows));
+        let places = Places::new(store.clone(), config.capacity.clone());
+        let steps =
+            Arc::new(ProviderSteps::new(parts.providers.clone(), keyring.clone(), rows, places.clone()));
         let sealing = Sealing::start(store.clone(), &keyring).await.map_err(Error::unavailable)?;
         let tokens = Tokens::load(&keyring, &config.public_url).await?;
         let ledger: Arc<dyn Ledger<Write>> = Arc::new(store.clone());
@@ -140,6 +146,7 @@ impl Control {
             catalogue,
             templates,
             steps,
+            places,
             executor,
             sealing,
             tokens,

@@ -2,6 +2,7 @@
 //! store with all its SQL, and the keyring. No transport: the server maps these words to HTTP.
 
 pub mod access;
+pub mod capacity;
 pub mod control;
 pub mod error;
 mod eta;

@@ -1,8 +1,10 @@
 //! Onboarding: from a request to a tenant that is being made. Tenant, operation, steps, owner and key are written in
 //! one transaction, or nothing is.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
-use tenantry_engine::{CommitError, Operation, OperationState, Run};
+use tenantry_engine::{CommitError, Operation, OperationState, Run, Step};
 use tenantry_model::id::OperationId;
 use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::{Plan, Slug, TenantId, TenantStatus, Timestamp, Write, columns};
@@ -12,13 +14,13 @@ use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
-use crate::planner::{self, Subject};
+use crate::planner::{Onboarding, Subject};
 use crate::record::{Deed, Fact, audit, event};
 use crate::request::CreateTenant;
 use crate::steps::{ONBOARD, OperationInput, Personal};
 use crate::store::entity;
 use crate::store::table::columns_of;
-use crate::template::Template;
+use crate::template::{Template, customize};
 use crate::view::{OperationView, PlannedStepView, PlannedView, TenantView};
 
 /// How often a slug that was made from the name is chosen anew because another sign-up took it meanwhile.
@@ -61,6 +63,7 @@ impl Control {
             return self.created_before(&answer).await;
         }
         let mut prepared = self.prepare(document)?;
+        self.refuse_without_room(&prepared).await?;
         let tenant = TenantId::new();
         // The key before anything that it encrypts.
         self.shared.keyring.create(tenant).await.map_err(Error::unavailable)?;
@@ -120,19 +123,14 @@ impl Control {
         if self.is_taken(&prepared.slug).await? {
             return Err(self.slug_taken(&prepared.slug).await?);
         }
+        self.refuse_without_room(&prepared).await?;
         let subject = Subject {
             tenant: TenantId::new(),
             slug: prepared.slug.as_str(),
             region: &prepared.region,
             generation: 1,
         };
-        let steps = planner::onboard(
-            prepared.template,
-            prepared.plan,
-            &prepared.request,
-            &subject,
-            &self.shared.providers,
-        )?;
+        let steps = self.steps(&prepared, &subject)?;
         let expected = self.expected_length(prepared.template, &steps).await?;
         let steps = steps.iter().map(|step| {
             let text =
@@ -227,10 +225,6 @@ impl Control {
     fn prepare(&self, document: &Value) -> Result<Prepared<'_>> {
         let request = CreateTenant::read(document)?;
         let (plan, mut faults) = request.check(&self.shared.catalogue);
-        let refused = planner::refused_customizations(&request);
-        if faults.is_empty() && !refused.is_empty() {
-            return Err(Error::invalid("customization_not_allowed", refused));
-        }
         let slug = match request.slug.as_deref() {
             Some(slug) => Slug::parse(slug).ok(),
             None => Slug::from_name(&request.tenant_name),
@@ -247,9 +241,24 @@ impl Control {
         let template = self.shared.templates.latest(&plan.template);
         let template =
             template.ok_or_else(|| Error::internal(format!("plan {} has no template", plan.name)))?;
+        let refused = customize::refused(template, &request);
+        if !refused.is_empty() {
+            return Err(Error::invalid("customization_not_allowed", refused));
+        }
         let region = request.region().unwrap_or(&self.shared.config.region).to_owned();
+        let field = if request.region.is_some() { "region" } else { "compliance.data_residency" };
+        self.refuse_unknown_region(field, &region)?;
+        let broken = customize::broken_rules(template, plan, &request, &region);
+        if !broken.is_empty() {
+            return Err(Error::invalid("customization_refused", broken));
+        }
         let locale = request.locale.clone().unwrap_or_else(|| self.shared.config.locale.clone());
         Ok(Prepared { request, plan, template, slug, region, locale })
+    }
+
+    fn steps(&self, prepared: &Prepared<'_>, subject: &Subject<'_>) -> Result<Vec<Step>> {
+        let Prepared { template, plan, request, .. } = prepared;
+        Onboarding { template, plan, request, subject, providers: &self.shared.providers }.steps()
     }
 
     /// All that a sign-up writes in one transaction.
@@ -335,13 +344,7 @@ impl Control {
             begun_by: caller.principal.clone(),
         };
         let subject = Subject { tenant, slug: prepared.slug.as_str(), region: &prepared.region, generation };
-        let steps = planner::onboard(
-            prepared.template,
-            prepared.plan,
-            &prepared.request,
-            &subject,
-            &self.shared.providers,
-        )?;
+        let steps = self.steps(prepared, &subject)?;
         let operation = Operation {
             id: OperationId::new(),
             subject: tenant.to_string(),
@@ -377,6 +380,34 @@ impl Control {
             tenant: TenantView::try_from(row)?,
             replayed: true,
         })
+    }
+
+    /// S4.25, S4.126: nothing is made where we have nothing, or outside of where the data must stay.
+    fn refuse_unknown_region(&self, field: &str, region: &str) -> Result<()> {
+        let config = &self.shared.config;
+        let known: BTreeSet<&str> =
+            config.capacity.keys().map(String::as_str).chain([config.region.as_str()]).collect();
+        if known.contains(region) {
+            return Ok(());
+        }
+        let known = Vec::from_iter(known).join(", ");
+        let fault = FieldError::new(field, format!("there is no such region here; there are {known}"));
+        Err(Error::invalid("request_invalid", vec![fault]))
+    }
+
+    /// S4.50, before anything is written. The reservation itself finds out again, and is what counts.
+    async fn refuse_without_room(&self, prepared: &Prepared<'_>) -> Result<()> {
+        if !prepared.template.reserves() {
+            return Ok(());
+        }
+        let needed = prepared.template.needed();
+        let missing = self.shared.places.missing(&prepared.region, &needed, self.now()).await;
+        match missing.map_err(Error::unavailable)?.join(", ") {
+            missing if missing.is_empty() => Ok(()),
+            missing => {
+                Err(Error::conflict("insufficient_resources", format!("Insufficient resources: {missing}")))
+            }
+        }
     }
 
     async fn refuse_taken_name(&self, name: &str) -> Result<()> {

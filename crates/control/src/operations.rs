@@ -6,19 +6,21 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tenantry_engine::decide::refuse;
-use tenantry_engine::{Changes, OperationState, Run, Signal, SignalKind, Step, StepState};
+use tenantry_engine::{Changes, OperationState, Run, Signal, SignalKind, Step, StepState, Wait};
 use tenantry_model::id::{OperationId, SignalId};
 use tenantry_providers::Sealer;
 use tokio::sync::broadcast;
 
-use crate::access::{Caller, Permission};
+use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::page::PageQuery;
 use crate::record::{Deed, audit};
 use crate::steps::{OperationInput, VITAL, tenant_id};
-use crate::view::{CredentialView, ErrorView, OperationView, Page, ResourceView, ResponseView, StepView};
+use crate::view::{
+    ApprovalView, CredentialView, ErrorView, OperationView, Page, ResourceView, ResponseView, StepView,
+};
 
 /// How long an answer to a signal waits for the signal to take effect.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(5);
@@ -103,6 +105,9 @@ impl Control {
         {
             let message = format!("step `{step}` cannot be skipped: no tenant becomes active without it");
             return Err(Error::conflict("signal_refused", message));
+        }
+        if let SignalKind::Approve { step } | SignalKind::Reject { step, .. } = &kind {
+            may_approve(caller, run.step(step))?;
         }
         refuse(run, &kind).map_err(|why| Error::conflict("signal_refused", why))?;
         let mut changes = self.shared.executor.follow(id);
@@ -279,6 +284,26 @@ impl Control {
     }
 }
 
+/// Fails unless the step asks for the approval of somebody like the caller.
+fn may_approve(caller: &Caller, step: Option<&Step>) -> Result<()> {
+    let Some(asked) = step.and_then(approval_view) else { return Ok(()) };
+    if caller.scopes.iter().any(|scope| *scope == Scope::Admin || asked.from.contains(scope)) {
+        return Ok(());
+    }
+    let from: Vec<String> = asked.from.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect();
+    let message =
+        format!("this takes the approval of a key with one of the scopes admin, {}", from.join(", "));
+    Err(Error::new(ErrorKind::Forbidden, "forbidden", message))
+}
+
+/// Whose approval a step waits for, and to what.
+fn approval_view(step: &Step) -> Option<ApprovalView> {
+    (step.policy.wait == Some(Wait::Approval)).then(|| {
+        let settings = step.input.get("settings").cloned().unwrap_or_default();
+        serde_json::from_value(settings).unwrap_or_default()
+    })
+}
+
 fn step_view(step: &Step) -> StepView {
     StepView {
         key: step.key.clone(),
@@ -293,6 +318,7 @@ fn step_view(step: &Step) -> StepView {
         finished_at: step.finished_at,
         error: step.error.as_ref().map(|e| ErrorView::of(e, None)),
         operation_id: step.child,
+        approval: approval_view(step),
     }
 }
 

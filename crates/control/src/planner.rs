@@ -1,7 +1,7 @@
 //! From a template and a request to the steps of an operation. Pure: the same input gives the same plan, so a dry run
 //! shows what will be done, and what is done is what was planned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -11,15 +11,16 @@ use tenantry_model::id::ResourceId;
 use tenantry_model::{Plan, TenantId};
 use tenantry_providers::{Kind, Registry};
 
-use crate::error::{Error, FieldError, Result};
+use crate::access::Scope;
+use crate::error::{Error, Result};
 use crate::request::{BillingCycle, CreateTenant};
-use crate::template::{Span, StepSpec, Template};
+use crate::template::{RESERVE, Span, StepSpec, Template, customize};
 
 /// Longest identifier that every server of every kind takes: PostgreSQL's limit, below DNS' and Kubernetes' (T2).
 const MAX_NAME: usize = 63;
 
 /// What a step needs to know, frozen in the ledger. Its fields are API: old ledgers must load.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepInput {
     /// The resource that it makes; none for a built-in action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,111 +52,142 @@ pub struct Subject<'a> {
     pub generation: i64,
 }
 
-/// The steps of an onboarding.
-pub fn onboard(
-    template: &Template,
-    plan: &Plan,
-    request: &CreateTenant,
-    subject: &Subject<'_>,
-    providers: &Registry,
-) -> Result<Vec<Step>> {
-    let steps = template.steps.iter().enumerate();
-    steps.map(|(i, (key, spec))| step(template, plan, request, subject, providers, i, key, spec)).collect()
+/// Everything that the plan of an onboarding follows from.
+#[derive(Clone, Copy)]
+pub struct Onboarding<'a> {
+    /// The process.
+    pub template: &'a Template,
+    /// What was bought.
+    pub plan: &'a Plan,
+    /// What was asked for.
+    pub request: &'a CreateTenant,
+    /// For whom.
+    pub subject: &'a Subject<'a>,
+    /// By whom.
+    pub providers: &'a Registry,
 }
 
-/// S4.75: what the template does not allow is refused by name.
-pub fn refused_customizations(request: &CreateTenant) -> Vec<FieldError> {
-    let configuration = request.configuration.clone().unwrap_or_default();
-    let compliance = request.compliance.clone().unwrap_or_default();
-    let asked = [
-        ("configuration", "custom_domain", configuration.custom_domain.is_some()),
-        ("configuration", "branding", configuration.branding.is_some()),
-        ("configuration", "integrations", configuration.integrations.is_some()),
-        (
-            "compliance",
-            "encryption_level",
-            compliance.encryption_level == Some(crate::request::EncryptionLevel::Enhanced),
-        ),
-    ];
-    let refused = asked.into_iter().filter(|(_, _, asked)| *asked);
-    refused
-        .map(|(at, key, _)| {
-            FieldError::new(
-                format!("{at}.{key}"),
-                format!("Customization {key} not allowed for this template"),
-            )
+impl Onboarding<'_> {
+    /// The steps. What needs an approval waits for it before anything is made.
+    pub fn steps(&self) -> Result<Vec<Step>> {
+        let mut steps = Vec::new();
+        for (key, from, asked) in customize::approvals(self.template, self.request) {
+            let step = customize::approval_step(&key);
+            let spec = StepSpec { wait: Some("approval".to_owned()), ..StepSpec::default() };
+            let asked = Map::from_iter([(key, asked)]);
+            steps.push(self.step(0, &step, &spec, approval(from, asked))?);
+        }
+        let approvals: Vec<String> = steps.iter().map(|step| step.key.clone()).collect();
+        for (key, spec) in &self.template.steps {
+            let settings = match (spec.kind, spec.wait.as_deref()) {
+                (Some(kind), _) => self.customised(kind, spec),
+                (None, Some("approval")) => approval(&spec.from, Map::new()),
+                (None, None) if key == RESERVE => json!(self.template.needed()),
+                (None, _) => Value::Object(spec.settings.clone()),
+            };
+            let mut step = self.step(steps.len(), key, spec, settings)?;
+            if step.needs.is_empty() {
+                step.needs.clone_from(&approvals);
+            }
+            steps.push(step);
+        }
+        Ok(steps)
+    }
+
+    fn step(&self, position: usize, key: &str, spec: &StepSpec, settings: Value) -> Result<Step> {
+        let Self { template, subject, providers, .. } = *self;
+        let (kind, provider, input, in_flight_ms) = match spec.kind {
+            None => {
+                let kind = if spec.wait.is_some() { "wait" } else { key };
+                let input = StepInput { settings, ..StepInput::default() };
+                (kind.to_owned(), "tenantry".to_owned(), input, 0)
+            }
+            Some(kind) => {
+                let provider = match &spec.provider {
+                    Some(name) => providers.get(name),
+                    None => providers.default_for(kind),
+                };
+                let provider = provider.ok_or_else(|| {
+                    Error::internal(format!("template {} was not checked", template.template))
+                })?;
+                let resource = resource_id(subject.tenant, subject.generation, key);
+                let pattern = template.names.get(&kind).map_or("tenant_{id}_{step}", String::as_str);
+                let input = StepInput {
+                    resource: Some(resource),
+                    generation: subject.generation,
+                    name: external_name(pattern, subject, key),
+                    claim: format!("tenantry:{}:{}", subject.tenant, resource),
+                    settings,
+                };
+                let in_flight = u64::try_from(provider.in_flight().as_millis()).unwrap_or(u64::MAX);
+                (kind.as_str().to_owned(), provider.name().to_owned(), input, in_flight)
+            }
+        };
+        let input = serde_json::to_value(input).map_err(Error::internal)?;
+        Ok(Step {
+            key: key.to_owned(),
+            position: i32::try_from(position).unwrap_or(i32::MAX),
+            kind,
+            provider,
+            needs: spec.needs.clone(),
+            policy: policy(template, spec, in_flight_ms)?,
+            input,
+            state: StepState::Pending,
+            attempts: 0,
+            interruptions: 0,
+            due_at: None,
+            started_at: None,
+            finished_at: None,
+            output: Value::Null,
+            error: None,
+            uncertain: false,
+            note: None,
+            child: None,
         })
-        .collect()
+    }
+
+    /// The template's settings with what plan and request say of this kind.
+    fn customised(&self, kind: Kind, spec: &StepSpec) -> Value {
+        let Self { template, plan, request, .. } = *self;
+        let mut settings = spec.settings.clone();
+        match kind {
+            Kind::Billing => {
+                let cycle = request.subscription.billing_cycle;
+                let amount = match cycle {
+                    BillingCycle::Monthly => plan.price_per_month,
+                    BillingCycle::Yearly => plan.price_per_year,
+                };
+                settings.insert("billing_cycle".to_owned(), json!(cycle));
+                settings.insert("amount".to_owned(), json!(amount));
+                settings.insert("currency".to_owned(), json!(plan.currency));
+            }
+            Kind::Config => {
+                let features = request.subscription.features.as_ref().unwrap_or(&plan.features);
+                let flags: Map<String, Value> =
+                    plan.features.iter().map(|f| (f.clone(), Value::Bool(features.contains(f)))).collect();
+                merge(&mut settings, "flags", flags);
+                let wishes = request.configuration.as_ref().and_then(|c| c.settings.clone());
+                merge(&mut settings, "settings", wishes.unwrap_or_default());
+                let quotas = json!(customize::quotas(template, plan, request));
+                settings.insert("quotas".to_owned(), quotas);
+            }
+            Kind::Database
+            | Kind::Bucket
+            | Kind::Namespace
+            | Kind::Dns
+            | Kind::Certificate
+            | Kind::Identity
+            | Kind::Mail
+            | Kind::Custom => {}
+        }
+        Value::Object(settings)
+    }
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one call, from the line above; a struct would only rename them"
-)]
-fn step(
-    template: &Template,
-    plan: &Plan,
-    request: &CreateTenant,
-    subject: &Subject<'_>,
-    providers: &Registry,
-    position: usize,
-    key: &str,
-    spec: &StepSpec,
-) -> Result<Step> {
-    let (kind, provider, input, in_flight_ms) = match spec.kind {
-        None => {
-            let kind = if spec.wait.is_some() { "wait" } else { key };
-            let settings = Value::Object(spec.settings.clone());
-            let input = StepInput {
-                resource: None,
-                generation: 0,
-                name: String::new(),
-                claim: String::new(),
-                settings,
-            };
-            (kind.to_owned(), "tenantry".to_owned(), input, 0)
-        }
-        Some(kind) => {
-            let provider = match &spec.provider {
-                Some(name) => providers.get(name),
-                None => providers.default_for(kind),
-            };
-            let provider = provider
-                .ok_or_else(|| Error::internal(format!("template {} was not checked", template.template)))?;
-            let resource = resource_id(subject.tenant, subject.generation, key);
-            let pattern = template.names.get(&kind).map_or("tenant_{id}_{step}", String::as_str);
-            let input = StepInput {
-                resource: Some(resource),
-                generation: subject.generation,
-                name: external_name(pattern, subject, key),
-                claim: format!("tenantry:{}:{}", subject.tenant, resource),
-                settings: customised(kind, template, spec, plan, request),
-            };
-            let in_flight = u64::try_from(provider.in_flight().as_millis()).unwrap_or(u64::MAX);
-            (kind.as_str().to_owned(), provider.name().to_owned(), input, in_flight)
-        }
-    };
-    let input = serde_json::to_value(input).map_err(Error::internal)?;
-    Ok(Step {
-        key: key.to_owned(),
-        position: i32::try_from(position).unwrap_or(i32::MAX),
-        kind,
-        provider,
-        needs: spec.needs.clone(),
-        policy: policy(template, spec, in_flight_ms)?,
-        input,
-        state: StepState::Pending,
-        attempts: 0,
-        interruptions: 0,
-        due_at: None,
-        started_at: None,
-        finished_at: None,
-        output: Value::Null,
-        error: None,
-        uncertain: false,
-        note: None,
-        child: None,
-    })
+/// What a step says that waits for an approval: whose, and to what. Operators', if nobody is named.
+fn approval(from: &BTreeSet<Scope>, asked: Map<String, Value>) -> Value {
+    let operators = BTreeSet::from([Scope::Operator]);
+    json!({ "from": if from.is_empty() { &operators } else { from }, "asked": asked })
 }
 
 fn policy(template: &Template, spec: &StepSpec, in_flight_ms: u64) -> Result<Policy> {
@@ -181,52 +213,6 @@ fn policy(template: &Template, spec: &StepSpec, in_flight_ms: u64) -> Result<Pol
         wait,
         in_flight_ms,
     })
-}
-
-/// The template's settings with what plan and request say of this kind.
-fn customised(
-    kind: Kind,
-    template: &Template,
-    spec: &StepSpec,
-    plan: &Plan,
-    request: &CreateTenant,
-) -> Value {
-    let mut settings = spec.settings.clone();
-    match kind {
-        Kind::Billing => {
-            let cycle = request.subscription.billing_cycle;
-            let amount = match cycle {
-                BillingCycle::Monthly => plan.price_per_month,
-                BillingCycle::Yearly => plan.price_per_year,
-            };
-            settings.insert("billing_cycle".to_owned(), json!(cycle));
-            settings.insert("amount".to_owned(), json!(amount));
-            settings.insert("currency".to_owned(), json!(plan.currency));
-        }
-        Kind::Config => {
-            let features = request.subscription.features.as_ref().unwrap_or(&plan.features);
-            let flags: Map<String, Value> =
-                plan.features.iter().map(|f| (f.clone(), Value::Bool(features.contains(f)))).collect();
-            merge(&mut settings, "flags", flags);
-            let wishes = request.configuration.as_ref().and_then(|c| c.settings.clone());
-            merge(&mut settings, "settings", wishes.unwrap_or_default());
-            // What the plan says wins over the template's defaults.
-            let mut quotas = json!(template.quotas);
-            if let (Some(quotas), Value::Object(plan)) = (quotas.as_object_mut(), json!(plan.quotas)) {
-                quotas.extend(plan);
-            }
-            settings.insert("quotas".to_owned(), quotas);
-        }
-        Kind::Database
-        | Kind::Bucket
-        | Kind::Namespace
-        | Kind::Dns
-        | Kind::Certificate
-        | Kind::Identity
-        | Kind::Mail
-        | Kind::Custom => {}
-    }
-    Value::Object(settings)
 }
 
 /// Lays `over` on the object under `key`; what stands in `over` wins.

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tenantry_model::quota::Quotas;
 use tenantry_model::{Catalogue, Plan, Slug};
 use tenantry_providers::Person;
 
@@ -33,6 +34,10 @@ pub struct CreateTenant {
     /// Rules that the tenant's data is under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compliance: Option<ComplianceRequest>,
+    /// Quotas other than the plan's; which ones may be given is the template's decision.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub quotas: Quotas,
     /// The DNS label; made from the name without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]

@@ -14,6 +14,7 @@ use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::{Columns, Failure, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::{Context, Observed, Person, Provider, Registry, Rows, Sealer, Spec, Tenant};
 
+use crate::capacity::{Place, Places};
 use crate::keyring::Keyring;
 use crate::planner::StepInput;
 use crate::record::{Deed, Fact, audit, event};
@@ -23,6 +24,9 @@ use crate::view::ErrorView;
 
 /// The kind of an operation that makes a tenant.
 pub const ONBOARD: &str = "onboard";
+
+/// Where the output of a reservation has its places.
+const PLACES: &str = "places";
 
 /// Kinds of steps that nobody may leave out: a tenant that is active has passed its smoke test (S0.37).
 pub const VITAL: [&str; 2] = ["smoke_test", "activate"];
@@ -68,13 +72,14 @@ pub struct ProviderSteps {
     providers: Registry,
     keyring: Arc<Keyring>,
     rows: Arc<dyn Rows>,
+    places: Arc<Places>,
     front: OnceLock<Arc<dyn Front>>,
 }
 
 impl ProviderSteps {
     /// Steps over these providers.
-    pub fn new(providers: Registry, keyring: Arc<Keyring>, rows: Arc<dyn Rows>) -> Self {
-        Self { providers, keyring, rows, front: OnceLock::new() }
+    pub fn new(providers: Registry, keyring: Arc<Keyring>, rows: Arc<dyn Rows>, places: Arc<Places>) -> Self {
+        Self { providers, keyring, rows, places, front: OnceLock::new() }
     }
 
     /// Gives the smoke test its endpoints. Only the first call counts.
@@ -180,6 +185,21 @@ impl ProviderSteps {
         Ok(Done { output, effects: vec![Write::delete("sign_in_codes", code)] })
     }
 
+    async fn reserve(&self, attempt: &Attempt) -> Result<Done<Write>, Failure> {
+        let operation = &attempt.operation;
+        let input: StepInput = read(&attempt.step.input)?;
+        let start: OperationInput = read(&operation.input)?;
+        let needed = read(&input.settings)?;
+        let tenant = tenant_id(operation)?;
+        let (places, effects) = self.places.reserve(tenant, &start.region, &needed, attempt.now).await?;
+        Ok(Done { output: json!({ PLACES: places }), effects })
+    }
+
+    async fn give_back(&self, attempt: &Attempt) -> Result<Done<Write>, Failure> {
+        let effects = self.places.give_back(tenant_id(&attempt.operation)?).await?;
+        Ok(Done { output: attempt.step.output.clone(), effects })
+    }
+
     /// Activation is the point of no return: the template's check lets nothing inline come after it.
     fn activate(&self, attempt: &Attempt) -> Result<Done<Write>, Failure> {
         let operation = &attempt.operation;
@@ -202,7 +222,7 @@ impl ProviderSteps {
             tenant: Some(tenant),
             data: json!({ "operation_id": operation.id }),
         };
-        let effects = vec![
+        let mut effects = vec![
             Write::compare_and_set(
                 "tenants",
                 columns! { "id": tenant },
@@ -212,6 +232,10 @@ impl ProviderSteps {
             event(fact, attempt.now),
             audit(deed, attempt.now),
         ];
+        for places in attempt.outputs.values().filter_map(|output| output.get(PLACES)) {
+            let places: Vec<Place> = read(places)?;
+            effects.extend(Places::keep(tenant, &places));
+        }
         Ok(Done { output: Value::Null, effects })
     }
 }
@@ -221,7 +245,8 @@ impl Steps for ProviderSteps {
     type Effect = Write;
 
     fn transactional(&self, step: &Step) -> bool {
-        step.kind == "activate" || self.provider(step).is_some_and(|provider| provider.transactional())
+        ["activate", "reserve"].contains(&step.kind.as_str())
+            || self.provider(step).is_some_and(|provider| provider.transactional())
     }
 
     fn intend(&self, run: &Run, step: &Step, verb: Verb, now: Timestamp) -> Vec<Write> {
@@ -246,6 +271,8 @@ impl Steps for ProviderSteps {
         match (attempt.step.kind.as_str(), attempt.verb) {
             ("smoke_test", Verb::Do) => self.smoke_test(&attempt).await,
             ("activate", Verb::Do) => self.activate(&attempt),
+            ("reserve", Verb::Do) => self.reserve(&attempt).await,
+            ("reserve", Verb::Undo) => self.give_back(&attempt).await,
             ("smoke_test" | "wait", Verb::Undo) => nothing,
             _ => {
                 let provider = self.provider(&attempt.step).ok_or_else(|| {

@@ -1,7 +1,7 @@
 //! What use cases answer: the words and fields of the API (design §8), without any transport in them. Neither
 //! secrets nor sealed text ever stand in these types.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -135,6 +135,26 @@ pub struct StepView {
     pub error: Option<ErrorView>,
     /// The operation that does it, for a detached step.
     pub operation_id: Option<OperationId>,
+    /// Whose approval it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalView>,
+}
+
+/// An approval that a step waits for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ApprovalView {
+    /// Scopes of the keys that may give it; `admin` always may.
+    pub from: BTreeSet<Scope>,
+    /// What the customer asks for beyond the template. Numbers are shown, texts are not.
+    #[serde(default)]
+    pub asked: BTreeMap<String, Value>,
+}
+
+impl Default for ApprovalView {
+    /// An operator's, to whatever it is: as plans said it that named nobody.
+    fn default() -> Self {
+        Self { from: BTreeSet::from([Scope::Operator]), asked: BTreeMap::new() }
+    }
 }
 
 /// What an onboarding gave (S4.14-20).

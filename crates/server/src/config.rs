@@ -4,6 +4,7 @@
 mod overlay;
 mod providers;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +31,8 @@ pub struct Config {
     pub admin_key_file: Option<PathBuf>,
     pub region: String,
     pub locale: String,
+    #[serde(default)]
+    pub capacity: BTreeMap<String, BTreeMap<String, u32>>,
     pub store: Store,
     pub keyring: Keyring,
     #[serde(default)]

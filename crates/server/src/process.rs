@@ -82,6 +82,7 @@ fn control_config(config: &Config, url: &str) -> Result<ControlConfig> {
         catalogue: catalogue.transpose()?,
         region: config.region.clone(),
         locale: config.locale.clone(),
+        capacity: config.capacity.clone(),
         public_url: url.to_owned(),
         executor: ExecutorConfig { max_active: config.executor.max_active, grace: GRACE },
     })

@@ -16,6 +16,7 @@ mod members;
 mod migration;
 mod operations;
 mod page;
+mod places;
 mod providers;
 mod resources;
 mod rows;
@@ -53,6 +54,7 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         Table::of::<entity::step::Entity>(),
         Table::of::<entity::signal::Entity>(),
         Table::of::<entity::resource::Entity>(),
+        Table::of::<entity::place::Entity>(),
         Table::of::<entity::event::Entity>(),
         Table::of::<entity::audit::Entity>(),
         Table::of::<entity::audit_head::Entity>(),

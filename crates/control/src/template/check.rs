@@ -6,11 +6,13 @@ use std::sync::Arc;
 use tenantry_engine::Mode;
 use tenantry_providers::{Provider, Registry};
 
-use super::{Span, StepSpec, Template};
+use super::{Span, StepSpec, Template, customize};
 use crate::error::FieldError;
 
 /// Steps that Tenantry does itself.
-pub const BUILT_IN: [&str; 2] = ["smoke_test", "activate"];
+pub const BUILT_IN: [&str; 3] = ["reserve", "smoke_test", "activate"];
+/// Those that no template may lack.
+const NEEDED: [&str; 2] = ["smoke_test", "activate"];
 const PLACEHOLDERS: [&str; 4] = ["id", "slug", "region", "step"];
 
 /// The provider that serves the step, if it is a resource of a known one.
@@ -65,14 +67,23 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
             }
             _ => {}
         }
+        if !step.from.is_empty() {
+            if step.wait.as_deref() != Some("approval") {
+                fault(at("from"), "only a step with `wait: approval` asks somebody".to_owned());
+            } else if let Some(why) = customize::approvers_fault(&step.from) {
+                fault(at("from"), why);
+            }
+        }
         if step.mode == Some(Mode::Detached) && step.kind.is_none() {
             fault(at("mode"), "only a step that makes a resource can be detached".to_owned());
         }
     }
+    faults.extend(customize::faults(template));
+    let mut fault = |path: String, message: String| faults.push(FieldError::new(path, message));
     for key in in_cycles(template) {
         fault(format!("steps.{key}.needs"), "the steps need each other in a circle".to_owned());
     }
-    for name in BUILT_IN {
+    for name in NEEDED {
         if !template.steps.contains_key(name) {
             fault(
                 "steps".to_owned(),

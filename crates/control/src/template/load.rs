@@ -10,8 +10,8 @@ use crate::shape;
 use crate::smoke::SmokeSettings;
 
 /// Keys of a step that the engine reads; all others are the provider's settings.
-const STEP_KEYS: [&str; 9] =
-    ["kind", "provider", "needs", "wait", "timeout", "retries", "backoff", "on_failure", "mode"];
+const STEP_KEYS: [&str; 10] =
+    ["kind", "provider", "needs", "wait", "from", "timeout", "retries", "backoff", "on_failure", "mode"];
 
 /// A checked template with its text's meaning as JSON (what `show` prints and an operation records).
 #[derive(Clone, Debug)]

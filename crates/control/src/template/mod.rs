@@ -2,15 +2,17 @@
 //! it, `library.rs` keeps the versions side by side.
 
 mod check;
+pub(crate) mod customize;
 mod duration;
 mod library;
 mod load;
 
+pub use customize::{Customizations, Rule};
 pub use duration::Span;
 pub use library::Library;
 pub use load::{Loaded, load, schema};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -18,6 +20,8 @@ use serde_json::{Map, Value};
 use tenantry_engine::{Mode, OnFailure};
 use tenantry_model::quota::Quotas;
 use tenantry_providers::Kind;
+
+use crate::access::Scope;
 
 /// A template as it stands in its file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -43,9 +47,31 @@ pub struct Template {
     /// What happens when a step has failed for good, unless the step says otherwise (conflict C3).
     #[serde(default = "rollback")]
     pub on_failure: OnFailure,
+    /// What a request may change.
+    #[serde(default)]
+    pub customizations: Customizations,
     /// The steps by key, in the order in which people read them.
     #[schemars(with = "BTreeMap<String, StepSpec>")]
     pub steps: IndexMap<String, StepSpec>,
+}
+
+/// Key of the step that reserves places for everything that is made.
+pub const RESERVE: &str = "reserve";
+
+impl Template {
+    /// Whether places are reserved before anything is made.
+    pub fn reserves(&self) -> bool {
+        self.steps.contains_key(RESERVE)
+    }
+
+    /// How many resources of which kind are made (S4.24).
+    pub fn needed(&self) -> BTreeMap<String, u32> {
+        let mut needed = BTreeMap::new();
+        for kind in self.steps.values().filter_map(|step| step.kind) {
+            *needed.entry(kind.as_str().to_owned()).or_default() += 1;
+        }
+        needed
+    }
 }
 
 /// How tenants are kept apart.
@@ -75,6 +101,9 @@ pub struct StepSpec {
     /// `approval`, or a time such as `30d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<String>,
+    /// Whose approval: scopes of API keys; operators without it. `admin` always may.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub from: BTreeSet<Scope>,
     /// Longest time of one attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,

@@ -1,6 +1,7 @@
 //! A world in which processes come and go: registry, keyring, pool and outbox on disk, and a control plane over them
 //! with a virtual clock, a ledger that can crash and providers that can fail.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -128,6 +129,10 @@ impl World {
             catalogue: Some(json!(story::catalogue(providers)).to_string()),
             region: "eu-central-1".to_owned(),
             locale: "en".to_owned(),
+            capacity: BTreeMap::from([(
+                "eu-central-1".to_owned(),
+                BTreeMap::from([("database".to_owned(), 1_000)]),
+            )]),
             public_url: "http://localhost".to_owned(),
             executor: ExecutorConfig::default(),
         }

@@ -19,11 +19,11 @@ fn nested(depth: usize) -> Value {
 /// A request in which every field is given.
 fn full() -> Value {
     json!({
-        "tenant_name": "Acme", "organization_name": "Acme Holding", "slug": "acme", "region": "eu", "locale": "de-AT",
+        "tenant_name": "Acme", "organization_name": "Acme Holding", "slug": "acme", "region": "local", "locale": "de-AT",
         "admin_user": { "email": "ada@example.com", "first_name": "Ada", "last_name": "L", "role": "owner" },
         "subscription": { "plan": "starter", "billing_cycle": "yearly", "features": ["projects"] },
         "configuration": { "settings": { "a": 1 } },
-        "compliance": { "data_residency": "eu", "retention_period": 30 },
+        "compliance": { "data_residency": "local", "retention_period": 30 },
         "labels": { "tier": "gold" },
     })
 }
@@ -109,6 +109,14 @@ on_both! {
         let refused = send(&server, document.to_string()).await;
         assert_eq!(refused.problem(422, "customization_not_allowed"), ["configuration.custom_domain"]);
         assert!(refused.text.contains("Customization custom_domain not allowed for this template"));
+        for (path, value) in [("region", json!("mars")), ("compliance.data_residency", json!("mars"))] {
+            let mut document = full();
+            document.as_object_mut().unwrap().remove("region");
+            document["compliance"].as_object_mut().unwrap().remove("data_residency");
+            set(&mut document, path, value);
+            let refused = send(&server, document.to_string()).await;
+            assert_eq!(refused.problem(422, "request_invalid"), [path]);
+        }
         server.get("/v1/tenants?plan=%00").await.problem(422, "query_invalid");
         let mut taken = request("Another", "starter");
         taken["slug"] = "taken".into();

@@ -13,6 +13,7 @@ pub mod invitation;
 pub mod invoice;
 pub mod member;
 pub mod operation;
+pub mod place;
 pub mod resource;
 pub mod runner;
 pub mod sign_in_code;

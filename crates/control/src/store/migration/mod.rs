@@ -4,6 +4,7 @@
 
 mod m0001_registry;
 mod m0002_by_tenant;
+mod m0003_places;
 
 use sea_orm_migration::prelude::*;
 
@@ -12,6 +13,10 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_registry::Migration), Box::new(m0002_by_tenant::Migration)]
+        vec![
+            Box::new(m0001_registry::Migration),
+            Box::new(m0002_by_tenant::Migration),
+            Box::new(m0003_places::Migration),
+        ]
     }
 }

@@ -1,0 +1,396 @@
+//! What a request may change of a template: the keys, the rules that hold between them, and who must agree (S4.71-75).
+//! Rules are CEL over what the tenant would get; they are checked when the template is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cel::{Context, Program, Value as Cel};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tenantry_model::Plan;
+use tenantry_model::quota::Quotas;
+
+use super::Template;
+use crate::access::{Permission, Scope};
+use crate::error::FieldError;
+use crate::request::{CreateTenant, EncryptionLevel};
+
+/// What a request may change, under which rules.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Customizations {
+    /// Keys that a request may give: `branding`, `custom_domain`, `encryption_level`, `integrations`, `settings`, or the
+    /// name of one of the template's quotas.
+    pub allowed: BTreeSet<String>,
+    /// What must hold of every tenant.
+    pub rules: Vec<Rule>,
+    /// Who must agree before anything is made, if a request gives the key: scopes of API keys. `admin` always may.
+    pub approvals: BTreeMap<String, BTreeSet<Scope>>,
+}
+
+/// What must hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// A CEL expression that is true when all is well, such as `storage_bytes <= 10 * TiB`.
+    pub rule: String,
+    /// What the customer is told when it is not.
+    pub message: String,
+}
+
+/// Keys that are no quotas, and where a request gives them.
+const KEYS: [(&str, &str); 5] = [
+    ("branding", "configuration.branding"),
+    ("custom_domain", "configuration.custom_domain"),
+    ("encryption_level", "compliance.encryption_level"),
+    ("integrations", "configuration.integrations"),
+    ("settings", "configuration.settings"),
+];
+
+/// What rules may speak of beside keys and quotas.
+const FACTS: [&str; 6] =
+    ["billing_cycle", "data_residency", "features", "plan", "region", "retention_period"];
+
+/// Units of quotas.
+const UNITS: [(&str, i64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+
+/// Longest rule, in bytes.
+const MAX_RULE: usize = 2_000;
+
+/// What is wrong with the block itself.
+pub(super) fn faults(template: &Template) -> Vec<FieldError> {
+    let Customizations { allowed, rules, approvals } = &template.customizations;
+    let mut faults = Vec::new();
+    let mut fault = |path: String, message: String| faults.push(FieldError::new(path, message));
+    let known: Vec<&str> =
+        KEYS.iter().map(|(key, _)| *key).chain(template.quotas.keys().map(String::as_str)).collect();
+    for key in allowed.iter().filter(|key| !known.contains(&key.as_str())) {
+        let message = format!("`{key}` cannot be customised; there are {}", known.join(", "));
+        fault("customizations.allowed".to_owned(), message);
+    }
+    for (key, scopes) in approvals {
+        let at = format!("customizations.approvals.{key}");
+        if !allowed.contains(key) {
+            fault(at.clone(), "is not among `allowed`, so nobody can ask for it".to_owned());
+        }
+        if template.steps.contains_key(&approval_step(key)) {
+            fault(at.clone(), format!("there is a step `{}` already", approval_step(key)));
+        }
+        if let Some(why) = approvers_fault(scopes) {
+            fault(at, why);
+        }
+    }
+    for (i, Rule { rule, message }) in rules.iter().enumerate() {
+        let at = format!("customizations.rules.{i}");
+        if message.trim().is_empty() {
+            fault(format!("{at}.message"), "must say what is wrong and what would be right".to_owned());
+        }
+        match compile(rule) {
+            Err(why) => fault(format!("{at}.rule"), why),
+            Ok(program) => {
+                let spoken_of = variables(template);
+                for name in names(&program).into_iter().filter(|name| !spoken_of.contains(name.as_str())) {
+                    let all: Vec<&str> = spoken_of.iter().map(String::as_str).collect();
+                    let message = format!("there is no `{name}`; there are {}", all.join(", "));
+                    fault(format!("{at}.rule"), message);
+                }
+            }
+        }
+    }
+    faults
+}
+
+/// What is wrong with those who shall approve.
+pub(super) fn approvers_fault(scopes: &BTreeSet<Scope>) -> Option<String> {
+    let may = |scope: &Scope| scope.allows(Permission::SignalOperations);
+    if scopes.is_empty() || !scopes.iter().all(may) {
+        let able: Vec<String> = Scope::ALL.iter().filter(|s| may(s)).map(|s| json!(s).to_string()).collect();
+        return Some(format!("must name scopes that may approve: {}", able.join(", ").replace('"', "")));
+    }
+    None
+}
+
+/// Key of the step that waits for the approval of a customised key.
+pub(crate) fn approval_step(key: &str) -> String {
+    format!("approve_{key}")
+}
+
+/// What a request asks for beyond the template, by key: the field and the value.
+fn asked(request: &CreateTenant) -> BTreeMap<String, (String, Value)> {
+    let configuration = request.configuration.clone().unwrap_or_default();
+    let level = request.compliance.as_ref().and_then(|compliance| compliance.encryption_level);
+    let given = [
+        ("branding", configuration.branding.map(Value::Object)),
+        ("custom_domain", configuration.custom_domain.map(Value::String)),
+        // The standard level is what everybody has.
+        ("encryption_level", level.filter(|level| *level == EncryptionLevel::Enhanced).map(|l| json!(l))),
+        ("integrations", configuration.integrations.map(Value::Array)),
+        ("settings", configuration.settings.map(Value::Object)),
+    ];
+    let keys = KEYS
+        .iter()
+        .zip(given)
+        .filter_map(|((key, at), (_, value))| Some(((*key).to_owned(), ((*at).to_owned(), value?))));
+    let quotas =
+        request.quotas.iter().map(|(name, quota)| (name.clone(), (format!("quotas.{name}"), json!(quota))));
+    keys.chain(quotas).collect()
+}
+
+/// What the tenant gets: the plan's quotas over the template's, and over those what the request may change.
+pub fn quotas(template: &Template, plan: &Plan, request: &CreateTenant) -> Quotas {
+    let mut quotas = template.quotas.clone();
+    quotas.extend(plan.quotas.iter().map(|(name, quota)| (name.clone(), *quota)));
+    quotas.extend(request.quotas.iter().map(|(name, quota)| (name.clone(), *quota)));
+    quotas
+}
+
+/// S4.75: what the template does not allow, by name.
+pub(crate) fn refused(template: &Template, request: &CreateTenant) -> Vec<FieldError> {
+    let not_allowed =
+        asked(request).into_iter().filter(|(key, _)| !template.customizations.allowed.contains(key));
+    not_allowed
+        .map(|(key, (at, _))| {
+            FieldError::new(at, format!("Customization {key} not allowed for this template"))
+        })
+        .collect()
+}
+
+/// The rules that do not hold, in their own words, at the first of the fields that they speak of.
+pub(crate) fn broken_rules(
+    template: &Template,
+    plan: &Plan,
+    request: &CreateTenant,
+    region: &str,
+) -> Vec<FieldError> {
+    if template.customizations.rules.is_empty() {
+        return Vec::new();
+    }
+    let asked = asked(request);
+    let context = context(template, plan, request, region, &asked);
+    let broken = template.customizations.rules.iter().filter_map(|Rule { rule, message }| {
+        let program = compile(rule).ok()?;
+        let message = match program.execute(&context) {
+            Ok(Cel::Bool(true)) => return None,
+            Ok(Cel::Bool(false)) => message.clone(),
+            // A rule that cannot be told to hold does not.
+            Ok(_) | Err(_) => format!("{message} (the rule `{rule}` cannot be answered for this request)"),
+        };
+        let about = names(&program).iter().find_map(|name| asked.get(name)).map(|(at, _)| at.as_str());
+        Some(FieldError::new(about.unwrap_or_default(), message))
+    });
+    broken.collect()
+}
+
+/// The approvals that a request needs: the key, who may give them, and what they are asked to agree to. Texts may be
+/// about people, so they are not shown.
+pub(crate) fn approvals<'a>(
+    template: &'a Template,
+    request: &CreateTenant,
+) -> Vec<(String, &'a BTreeSet<Scope>, Value)> {
+    let needed = asked(request).into_iter().filter_map(|(key, (_, value))| {
+        let scopes = template.customizations.approvals.get(&key)?;
+        Some((key, scopes, if value.is_number() { value } else { Value::Null }))
+    });
+    needed.collect()
+}
+
+fn compile(rule: &str) -> Result<Program, String> {
+    if rule.len() > MAX_RULE {
+        return Err(format!("must have at most {MAX_RULE} bytes"));
+    }
+    Program::compile(rule).map_err(|why| format!("is not a CEL expression: {why}"))
+}
+
+fn names(program: &Program) -> Vec<String> {
+    let mut names: Vec<String> = program.references().variables().into_iter().map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+/// Everything that a rule may speak of.
+fn variables(template: &Template) -> BTreeSet<String> {
+    let keys = KEYS.iter().map(|(key, _)| *key).chain(FACTS).chain(UNITS.iter().map(|(unit, _)| *unit));
+    keys.map(str::to_owned).chain(template.quotas.keys().cloned()).collect()
+}
+
+fn context(
+    template: &Template,
+    plan: &Plan,
+    request: &CreateTenant,
+    region: &str,
+    asked: &BTreeMap<String, (String, Value)>,
+) -> Context<'static, 'static> {
+    let mut context = Context::default();
+    let compliance = request.compliance.clone().unwrap_or_default();
+    let features = request.subscription.features.as_ref().unwrap_or(&plan.features);
+    let facts = [
+        ("billing_cycle", json!(request.subscription.billing_cycle)),
+        ("data_residency", json!(compliance.data_residency)),
+        ("features", json!(features)),
+        ("plan", json!(plan.name)),
+        ("region", json!(region)),
+        ("retention_period", json!(compliance.retention_period)),
+    ];
+    for (name, value) in &facts {
+        context.add_variable_from_value(*name, cel(value));
+    }
+    for (key, _) in KEYS {
+        context.add_variable_from_value(key, asked.get(key).map_or(Cel::Null, |(_, value)| cel(value)));
+    }
+    for (name, quota) in quotas(template, plan, request) {
+        context.add_variable_from_value(name, Cel::Int(i64::try_from(quota.0).unwrap_or(i64::MAX)));
+    }
+    for (unit, factor) in UNITS {
+        context.add_variable_from_value(unit, Cel::Int(factor));
+    }
+    context
+}
+
+/// JSON for a rule. Whole numbers are signed, so that they meet those in the rule's text.
+fn cel(value: &Value) -> Cel {
+    match value {
+        Value::Null => Cel::Null,
+        Value::Bool(flag) => Cel::Bool(*flag),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => Cel::Int(whole),
+            None => Cel::Float(number.as_f64().unwrap_or(f64::MAX)),
+        },
+        Value::String(text) => text.as_str().into(),
+        Value::Array(values) => values.iter().map(cel).collect::<Vec<_>>().into(),
+        Value::Object(map) => {
+            let entries = map.iter().map(|(name, value)| (name.clone(), cel(value)));
+            entries.collect::<std::collections::HashMap<_, _>>().into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn template(customizations: Value) -> Template {
+        serde_json::from_value(json!({
+            "template": "t", "version": 1, "isolation": "database", "customizations": customizations,
+            "quotas": { "storage_bytes": "1TiB", "seats": 5 },
+            "steps": { "smoke_test": {}, "activate": { "needs": ["smoke_test"] } }
+        }))
+        .unwrap()
+    }
+
+    fn plan() -> Plan {
+        serde_json::from_value(
+            json!({ "name": "p", "title": "P", "template": "t", "quotas": { "seats": 50 } }),
+        )
+        .unwrap()
+    }
+
+    fn request(more: Value) -> CreateTenant {
+        let mut request = json!({
+            "tenant_name": "Acme", "admin_user": { "email": "ada@example.com" }, "subscription": { "plan": "p" }
+        });
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        CreateTenant::read(&request).unwrap()
+    }
+
+    fn paths(faults: &[FieldError]) -> Vec<&str> {
+        faults.iter().map(|fault| fault.path.as_str()).collect()
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_refused_by_name() {
+        let template = template(json!({ "allowed": ["branding", "storage_bytes"] }));
+        let allowed =
+            request(json!({ "quotas": { "storage_bytes": "2TiB" }, "configuration": { "branding": {} } }));
+        assert_eq!(refused(&template, &allowed), []);
+        let asks = request(json!({
+            "quotas": { "seats": 6 }, "compliance": { "encryption_level": "enhanced" },
+            "configuration": { "custom_domain": "a.example", "settings": {} }
+        }));
+        let faults = refused(&template, &asks);
+        assert_eq!(
+            paths(&faults),
+            [
+                "configuration.custom_domain",
+                "compliance.encryption_level",
+                "quotas.seats",
+                "configuration.settings"
+            ]
+        );
+        assert_eq!(faults[0].message, "Customization custom_domain not allowed for this template", "S4.75");
+        let standard = request(json!({ "compliance": { "encryption_level": "standard" } }));
+        assert_eq!(refused(&template, &standard), []);
+    }
+
+    #[test]
+    fn rules_speak_of_what_the_tenant_would_get() {
+        let rules = |rule: &str| {
+            template(
+                json!({ "allowed": ["storage_bytes", "branding"], "rules": [{ "rule": rule, "message": "no" }] }),
+            )
+        };
+        let broken = |rule: &str, request: &CreateTenant| broken_rules(&rules(rule), &plan(), request, "eu");
+        let plain = request(json!({}));
+        for holds in [
+            "storage_bytes <= 10 * TiB",
+            "seats == 50",
+            "plan == 'p' && region == 'eu' && custom_domain == null",
+            "billing_cycle == 'monthly' || size(features) > 3",
+        ] {
+            assert_eq!(super::faults(&rules(holds)), [], "{holds}");
+            assert_eq!(broken(holds, &plain), [], "{holds}");
+        }
+        let big = request(json!({ "quotas": { "storage_bytes": "11TiB" } }));
+        assert_eq!(
+            broken("storage_bytes <= 10 * TiB", &big),
+            [FieldError::new("quotas.storage_bytes", "no")]
+        );
+        // Neither true nor false: refused, and said why.
+        for unanswerable in ["branding.colour == 'red'", "seats", "retention_period > 3"] {
+            let faults = broken(unanswerable, &plain);
+            assert!(
+                faults.len() == 1 && faults[0].message.starts_with("no (the rule"),
+                "{unanswerable}: {faults:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_faulty_block_is_refused_as_a_whole() {
+        let faulty = template(json!({
+            "allowed": ["colour", "branding"],
+            "rules": [
+                { "rule": "storage_bytes <=", "message": "no" }, { "rule": "disk > 3", "message": "no" },
+                { "rule": "seats > 3", "message": " " }
+            ],
+            "approvals": { "seats": ["operator"], "branding": ["signup"] }
+        }));
+        let faults = super::faults(&faulty);
+        assert_eq!(
+            paths(&faults),
+            [
+                "customizations.allowed",
+                "customizations.approvals.branding",
+                "customizations.approvals.seats",
+                "customizations.rules.0.rule",
+                "customizations.rules.1.rule",
+                "customizations.rules.2.message"
+            ],
+            "{faults:?}"
+        );
+    }
+
+    #[test]
+    fn approvals_show_numbers_and_no_texts() {
+        let template = template(json!({
+            "allowed": ["storage_bytes", "branding"],
+            "approvals": { "storage_bytes": ["operator"], "branding": ["admin"] }
+        }));
+        assert_eq!(super::faults(&template), []);
+        let asks = request(
+            json!({ "quotas": { "storage_bytes": 7 }, "configuration": { "branding": { "a": "b" } } }),
+        );
+        let needed: Vec<(String, Value)> =
+            approvals(&template, &asks).into_iter().map(|(key, _, value)| (key, value)).collect();
+        assert_eq!(needed, [("branding".to_owned(), Value::Null), ("storage_bytes".to_owned(), json!(7))]);
+        assert!(approvals(&template, &request(json!({}))).is_empty());
+    }
+}
