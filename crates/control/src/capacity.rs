@@ -67,7 +67,7 @@ impl Places {
         let mut missing = Vec::new();
         for (kind, count, limit) in self.limited(region, needed) {
             let enough = |free: &mut Free| free.places.len() >= count as usize;
-            if !self.look(region, kind, limit, now, |free| enough(free).then_some(())).await?.is_some() {
+            if self.look(region, kind, limit, now, |free| enough(free).then_some(())).await?.is_none() {
                 missing.push(format!("{kind} in {region}"));
             }
         }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use tenantry_engine::{Clock, Executor, ExecutorConfig, Ledger, SystemClock};
 use tenantry_model::{Catalogue, Timestamp, Write};
-use tenantry_providers::data::Data;
 use tenantry_providers::{Registry, Rows, Sealer};
 
 use crate::capacity::{Capacity, Places};
@@ -48,8 +47,6 @@ pub struct Parts {
     pub master: MasterKey,
     /// Who makes resources.
     pub providers: Registry,
-    /// Who keeps tenants' rows behind the embedded data endpoint, if anybody does.
-    pub data: Option<Arc<dyn Data>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Wraps the ledger, for tests that interpose one.
@@ -62,7 +59,7 @@ pub type WrapLedger = Box<dyn FnOnce(Arc<dyn Ledger<Write>>) -> Arc<dyn Ledger<W
 impl Parts {
     /// Providers and the machine's clock.
     pub fn new(master: MasterKey, providers: Registry) -> Self {
-        Self { master, providers, data: None, clock: Arc::new(SystemClock), ledger: None }
+        Self { master, providers, clock: Arc::new(SystemClock), ledger: None }
     }
 }
 
@@ -88,7 +85,6 @@ pub(crate) struct Shared {
     pub store: Store,
     pub keyring: Arc<Keyring>,
     pub providers: Registry,
-    pub data: Option<Arc<dyn Data>>,
     pub catalogue: Catalogue,
     pub templates: Library,
     pub steps: Arc<ProviderSteps>,
@@ -123,6 +119,9 @@ impl Control {
                  put the keyring back from its backup",
             ));
         }
+        for provider in parts.providers.iter() {
+            provider.start().await.map_err(Error::unavailable)?;
+        }
         let rows: Arc<dyn Rows> = Arc::new(store.clone());
         let places = Places::new(store.clone(), config.capacity.clone());
         let steps =
@@ -142,7 +141,6 @@ impl Control {
             store,
             keyring,
             providers: parts.providers,
-            data: parts.data,
             catalogue,
             templates,
             steps,

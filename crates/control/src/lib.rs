@@ -10,6 +10,7 @@ pub mod events;
 pub mod idempotency;
 pub mod keyring;
 pub mod keys;
+pub mod objects;
 pub mod onboard;
 pub mod operations;
 pub mod page;

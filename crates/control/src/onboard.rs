@@ -1,7 +1,7 @@
 //! Onboarding: from a request to a tenant that is being made. Tenant, operation, steps, owner and key are written in
 //! one transaction, or nothing is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use tenantry_engine::{CommitError, Operation, OperationState, Run, Step};
@@ -14,7 +14,8 @@ use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
-use crate::planner::{Onboarding, Subject};
+use crate::operations::approval_view;
+use crate::planner::{Onboarding, Subject, price};
 use crate::record::{Deed, Fact, audit, event};
 use crate::request::CreateTenant;
 use crate::steps::{ONBOARD, OperationInput, Personal};
@@ -87,7 +88,8 @@ impl Control {
         once: Option<&Once>,
     ) -> Result<Created> {
         let first = prepared.slug.clone();
-        for _ in 0..SLUG_TRIES {
+        let mut tries = 0;
+        while tries < SLUG_TRIES {
             let (run, row, effects) = self.sign_up(tenant, caller, prepared, once)?;
             let table = match self.shared.executor.submit(run, effects).await {
                 Ok(run) => {
@@ -103,6 +105,11 @@ impl Control {
             {
                 return self.created_before(&answer).await;
             }
+            if table == "places" {
+                // Somebody was faster at a place, so there is one less: this comes to an end.
+                continue;
+            }
+            tries += 1;
             if table != "tenants" {
                 return Err(Error::internal(format!("a new tenant met a row of {table}")));
             }
@@ -143,6 +150,7 @@ impl Control {
                 mode: step.policy.mode,
                 name: text("name"),
                 settings: step.input.get("settings").cloned().unwrap_or_default(),
+                approval: approval_view(step),
             }
         });
         Ok(PlannedView {
@@ -152,6 +160,8 @@ impl Control {
             slug: prepared.slug.to_string(),
             region: prepared.region.clone(),
             expected_ms: expected.and_then(|length| u64::try_from(length.as_millis()).ok()),
+            price: price(prepared.plan, &prepared.request),
+            reserved: if prepared.template.reserves() { prepared.template.needed() } else { BTreeMap::new() },
             steps: steps.collect(),
         })
     }

@@ -297,7 +297,7 @@ fn may_approve(caller: &Caller, step: Option<&Step>) -> Result<()> {
 }
 
 /// Whose approval a step waits for, and to what.
-fn approval_view(step: &Step) -> Option<ApprovalView> {
+pub(crate) fn approval_view(step: &Step) -> Option<ApprovalView> {
     (step.policy.wait == Some(Wait::Approval)).then(|| {
         let settings = step.input.get("settings").cloned().unwrap_or_default();
         serde_json::from_value(settings).unwrap_or_default()

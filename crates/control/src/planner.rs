@@ -15,9 +15,13 @@ use crate::access::Scope;
 use crate::error::{Error, Result};
 use crate::request::{BillingCycle, CreateTenant};
 use crate::template::{RESERVE, Span, StepSpec, Template, customize};
+use crate::view::PriceView;
 
 /// Longest identifier that every server of every kind takes: PostgreSQL's limit, below DNS' and Kubernetes' (T2).
 const MAX_NAME: usize = 63;
+
+/// The quota of a tenant's files.
+const STORAGE: &str = "storage_bytes";
 
 /// What a step needs to know, frozen in the ledger. Its fields are API: old ledgers must load.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -105,7 +109,7 @@ impl Onboarding<'_> {
             Some(kind) => {
                 let provider = match &spec.provider {
                     Some(name) => providers.get(name),
-                    None => providers.default_for(kind),
+                    None => providers.default_for(kind, template.isolation),
                 };
                 let provider = provider.ok_or_else(|| {
                     Error::internal(format!("template {} was not checked", template.template))
@@ -150,31 +154,39 @@ impl Onboarding<'_> {
     fn customised(&self, kind: Kind, spec: &StepSpec) -> Value {
         let Self { template, plan, request, .. } = *self;
         let mut settings = spec.settings.clone();
+        let configuration = request.configuration.clone().unwrap_or_default();
         match kind {
             Kind::Billing => {
-                let cycle = request.subscription.billing_cycle;
-                let amount = match cycle {
-                    BillingCycle::Monthly => plan.price_per_month,
-                    BillingCycle::Yearly => plan.price_per_year,
-                };
-                settings.insert("billing_cycle".to_owned(), json!(cycle));
+                let PriceView { amount, currency, billing_cycle } = price(plan, request);
+                settings.insert("billing_cycle".to_owned(), json!(billing_cycle));
                 settings.insert("amount".to_owned(), json!(amount));
-                settings.insert("currency".to_owned(), json!(plan.currency));
+                settings.insert("currency".to_owned(), json!(currency));
             }
             Kind::Config => {
                 let features = request.subscription.features.as_ref().unwrap_or(&plan.features);
                 let flags: Map<String, Value> =
                     plan.features.iter().map(|f| (f.clone(), Value::Bool(features.contains(f)))).collect();
                 merge(&mut settings, "flags", flags);
-                let wishes = request.configuration.as_ref().and_then(|c| c.settings.clone());
-                merge(&mut settings, "settings", wishes.unwrap_or_default());
+                let mut wishes = configuration.settings.unwrap_or_default();
+                wishes
+                    .extend(configuration.branding.map(|branding| ("branding".to_owned(), branding.into())));
+                merge(&mut settings, "settings", wishes);
                 let quotas = json!(customize::quotas(template, plan, request));
                 settings.insert("quotas".to_owned(), quotas);
             }
+            Kind::Bucket => {
+                let level = request.compliance.as_ref().and_then(|compliance| compliance.encryption_level);
+                settings.extend(level.map(|level| ("encryption".to_owned(), json!(level))));
+                let quota = customize::quotas(template, plan, request).remove(STORAGE);
+                let quota = quota.filter(|_| !settings.contains_key("quota_bytes"));
+                settings.extend(quota.map(|quota| ("quota_bytes".to_owned(), json!(quota))));
+            }
+            Kind::Dns => {
+                let domain = configuration.custom_domain;
+                settings.extend(domain.map(|domain| ("custom_domain".to_owned(), domain.into())));
+            }
             Kind::Database
-            | Kind::Bucket
             | Kind::Namespace
-            | Kind::Dns
             | Kind::Certificate
             | Kind::Identity
             | Kind::Mail
@@ -182,6 +194,16 @@ impl Onboarding<'_> {
         }
         Value::Object(settings)
     }
+}
+
+/// What the customer pays for a period.
+pub(crate) fn price(plan: &Plan, request: &CreateTenant) -> PriceView {
+    let billing_cycle = request.subscription.billing_cycle;
+    let amount = match billing_cycle {
+        BillingCycle::Monthly => plan.price_per_month,
+        BillingCycle::Yearly => plan.price_per_year,
+    };
+    PriceView { amount, currency: plan.currency.clone(), billing_cycle }
 }
 
 /// What a step says that waits for an approval: whose, and to what. Operators', if nobody is named.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tenantry_model::quota::Quotas;
 use tenantry_model::{Catalogue, Plan, Slug};
-use tenantry_providers::Person;
+use tenantry_providers::{Person, hosts};
 
 use crate::error::{Error, FieldError, Result};
 use crate::shape;
@@ -214,13 +214,22 @@ impl CreateTenant {
         {
             fault("locale", "must be a BCP 47 language tag such as en or de-AT".to_owned());
         }
-        if let Some(settings) = self.configuration.as_ref().and_then(|c| c.settings.as_ref()) {
-            let size = serde_json::to_string(settings).map_or(usize::MAX, |text| text.len());
+        let configuration = self.configuration.as_ref();
+        let objects = [
+            ("configuration.settings", configuration.and_then(|c| c.settings.as_ref())),
+            ("configuration.branding", configuration.and_then(|c| c.branding.as_ref())),
+        ];
+        for (path, object) in objects.into_iter().filter_map(|(path, object)| Some((path, object?))) {
+            let size = serde_json::to_string(object).map_or(usize::MAX, |text| text.len());
             if size > MAX_SETTINGS {
-                fault("configuration.settings", format!("must have at most {MAX_SETTINGS} bytes as JSON"));
-            } else if settings.iter().any(|(name, value)| has_controls(name) || is_unprintable(value)) {
-                fault("configuration.settings", "must not hold control characters".to_owned());
+                fault(path, format!("must have at most {MAX_SETTINGS} bytes as JSON"));
+            } else if object.iter().any(|(name, value)| has_controls(name) || is_unprintable(value)) {
+                fault(path, "must not hold control characters".to_owned());
             }
+        }
+        let domain = configuration.and_then(|c| c.custom_domain.as_deref());
+        if let Some(Err(why)) = domain.map(hosts::full_name) {
+            fault("configuration.custom_domain", why);
         }
         let plan = catalogue.find(&self.subscription.plan);
         if plan.is_none() {

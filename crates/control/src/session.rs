@@ -1,9 +1,12 @@
 //! The tenant's side: who bears a token, and the tenant's own rows behind the embedded data endpoint. Which tenant it
 //! is, is said by a verified token alone (S2.5, S2.34).
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 use tenantry_model::{TenantId, TenantStatus};
 use tenantry_providers::data::{Page as RowPage, TenantRows};
+use tenantry_providers::{Kind, Provider};
 
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
@@ -78,17 +81,33 @@ impl Control {
         self.rows_of(session).await?.remove_samples().await.map_err(row_error)
     }
 
-    async fn rows_of(&self, session: &TenantSession) -> Result<std::sync::Arc<dyn TenantRows>> {
-        self.admit(session).await?;
-        let data = self.shared.data.as_ref().ok_or_else(|| Error::not_found("data endpoint"))?;
+    async fn rows_of(&self, session: &TenantSession) -> Result<Arc<dyn TenantRows>> {
+        let provider = self.serving(session, Kind::Database).await?;
+        let data = provider.data().ok_or_else(|| Error::not_found("data endpoint"))?;
         Ok(data.scoped(session.tenant))
+    }
+
+    /// Who serves the tenant's resource of this kind, if the tenant lets the bearer in.
+    pub(crate) async fn serving(&self, session: &TenantSession, kind: Kind) -> Result<&Arc<dyn Provider>> {
+        let found = self.shared.store.tenant_serving(&session.tenant.to_string(), kind).await;
+        let (status, provider) =
+            found.map_err(Error::unavailable)?.ok_or_else(|| Error::not_found("tenant"))?;
+        session.let_in(&status)?;
+        let provider = provider.and_then(|name| self.shared.providers.get(&name));
+        provider.ok_or_else(|| Error::not_found(kind.as_str()))
     }
 
     async fn admit(&self, session: &TenantSession) -> Result<TenantStatus> {
         let status = self.shared.store.tenant_status(&session.tenant.to_string()).await;
-        let status = status.map_err(Error::unavailable)?.ok_or_else(|| Error::not_found("tenant"))?;
-        let status: TenantStatus = status.parse().map_err(Error::internal)?;
-        match (status, session.purpose.as_deref()) {
+        session.let_in(&status.map_err(Error::unavailable)?.ok_or_else(|| Error::not_found("tenant"))?)
+    }
+}
+
+impl TenantSession {
+    /// Whether a tenant of this status lets the bearer in.
+    fn let_in(&self, status: &str) -> Result<TenantStatus> {
+        let status = status.parse().map_err(Error::internal)?;
+        match (status, self.purpose.as_deref()) {
             (TenantStatus::Active, _) | (TenantStatus::Provisioning, Some("smoke_test")) => Ok(status),
             _ => Err(not_active(status)),
         }

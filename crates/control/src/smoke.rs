@@ -21,6 +21,12 @@ pub trait Front: Send + Sync + 'static {
     async fn get(&self, token: &str, table: &str, id: &str) -> Result<Option<Value>, Failure>;
     /// Deletes a row.
     async fn delete(&self, token: &str, table: &str, id: &str) -> Result<(), Failure>;
+    /// Stores an object through an address that the token signs.
+    async fn store(&self, token: &str, key: &str, bytes: &[u8]) -> Result<(), Failure>;
+    /// Reads an object through an address that the token signs.
+    async fn fetch(&self, token: &str, key: &str) -> Result<Vec<u8>, Failure>;
+    /// Deletes an object through an address that the token signs.
+    async fn discard(&self, token: &str, key: &str) -> Result<(), Failure>;
 }
 
 /// What a template may say of its smoke test.
@@ -33,6 +39,10 @@ pub struct SmokeSettings {
     /// That row.
     #[serde(default)]
     pub row: Map<String, Value>,
+    /// Key of an object that is stored, read and deleted, through signed addresses.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 1024))]
+    pub object: Option<String>,
 }
 
 /// A row of another tenant's that must stay invisible: what a database step gives as its output `canary`.
@@ -89,6 +99,16 @@ pub async fn run(
         }
         front.delete(&token, table, &id).await?;
         checked.extend(["write", "read"]);
+    }
+    if let Some(key) = &settings.object {
+        let content = tenant.to_string().into_bytes();
+        // In place of one that an attempt that was cut off has left.
+        front.store(&token, key, &content).await?;
+        if front.fetch(&token, key).await? != content {
+            return Err(broken("the object that was read is not the one that was stored"));
+        }
+        front.discard(&token, key).await?;
+        checked.push("object");
     }
     if let Some(canary) = canary {
         if front.get(&token, &canary.table, &canary.id).await?.is_some() {

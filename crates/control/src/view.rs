@@ -11,6 +11,7 @@ use tenantry_model::id::{EventId, KeyId, OperationId};
 use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp};
 
 use crate::access::Scope;
+use crate::request::BillingCycle;
 
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -198,8 +199,24 @@ pub struct PlannedView {
     pub region: String,
     /// Expected length in milliseconds, learned from past runs; null when there were none.
     pub expected_ms: Option<u64>,
+    /// What it costs.
+    pub price: PriceView,
+    /// How many places would be reserved, by kind; empty if the template reserves none.
+    pub reserved: BTreeMap<String, u32>,
     /// The steps.
     pub steps: Vec<PlannedStepView>,
+}
+
+/// What a plan costs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PriceView {
+    /// For one period, in the currency's smallest unit.
+    pub amount: u64,
+    /// ISO 4217.
+    pub currency: String,
+    /// `monthly` or `yearly`.
+    #[schemars(with = "String")]
+    pub billing_cycle: BillingCycle,
 }
 
 /// One step of a dry run.
@@ -220,6 +237,9 @@ pub struct PlannedStepView {
     pub name: String,
     /// The provider's settings.
     pub settings: Value,
+    /// Whose approval it would wait for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalView>,
 }
 
 /// A secret that is handed out once.

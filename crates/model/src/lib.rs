@@ -5,6 +5,7 @@
 pub mod columns;
 pub mod failure;
 pub mod id;
+pub mod isolation;
 pub mod lifecycle;
 pub mod plan;
 pub mod quota;
@@ -15,6 +16,7 @@ pub mod write;
 pub use columns::{Columns, Datum};
 pub use failure::{Failure, FailureClass};
 pub use id::{Id, IdError, IdKind, TenantId};
+pub use isolation::Isolation;
 pub use lifecycle::{Event, IllegalTransition, TenantStatus};
 pub use plan::{Catalogue, Plan};
 pub use slug::{Slug, SlugError};

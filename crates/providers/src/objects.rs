@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tenantry_model::{Failure, TenantId, Timestamp};
 use tokio::io::AsyncRead;
@@ -26,9 +27,13 @@ pub trait Objects: Send + Sync {
     /// A handle on one tenant's objects. Cheap; no access happens before its methods are called.
     fn scoped(&self, tenant: TenantId) -> Arc<dyn TenantObjects>;
 
-    /// A handle on the bucket that a signature opens. Refuses with `bad_signature` or `expired`; it is good for nothing
+    /// Whose bucket a signature opens, and a handle on it. Refuses with `bad_signature` or `expired`; it is good for nothing
     /// but the method and the key that were signed, which the caller keeps to.
-    async fn verify(&self, signed: &Signed, now: Timestamp) -> Result<Arc<dyn TenantObjects>, Failure>;
+    async fn verify(
+        &self,
+        signed: &Signed,
+        now: Timestamp,
+    ) -> Result<(TenantId, Arc<dyn TenantObjects>), Failure>;
 
     /// Deletes what is due at `now` by the buckets' own rules, in every bucket, and what uploads that were cut off have
     /// left.
@@ -79,7 +84,7 @@ pub struct New<'a> {
 }
 
 /// An object without its bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Meta {
     /// Its name in the bucket.
     pub key: String,
@@ -126,7 +131,7 @@ pub struct Listing {
 }
 
 /// How full a bucket is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Usage {
     /// Objects in it.
     pub objects: u64,
@@ -146,10 +151,11 @@ pub struct Expired {
 }
 
 /// What a signature allows. `HEAD` is a `Get` whose body is not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Method {
     /// Read it.
+    #[default]
     Get,
     /// Store it.
     Put,

@@ -122,7 +122,7 @@ impl Place {
         let draft = self.private("link");
         let made = private_folder(&self.root).and_then(|_| {
             absent(fs::remove_file(&draft))?;
-            symlink(&self.name, &draft)?;
+            symlink(Path::new("..").join(&self.name), &draft)?;
             fs::rename(&draft, link(&self.root, tenant))?;
             File::open(self.root.join(PRIVATE))?.sync_all()
         });
@@ -149,7 +149,7 @@ impl Place {
 
 /// Name of the folder that is a tenant's.
 pub fn linked(root: &Path, tenant: TenantId) -> Option<String> {
-    fs::read_link(link(root, tenant)).ok()?.into_os_string().into_string().ok()
+    fs::read_link(link(root, tenant)).ok()?.file_name()?.to_str().map(str::to_owned)
 }
 
 fn link(root: &Path, tenant: TenantId) -> PathBuf {

@@ -4,21 +4,23 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tenantry_model::Isolation;
+
 use crate::verbs::{Kind, Provider};
 
 /// The registration list.
 #[derive(Clone, Default)]
 pub struct Registry {
     by_name: BTreeMap<&'static str, Arc<dyn Provider>>,
-    default: BTreeMap<Kind, &'static str>,
+    in_order: Vec<&'static str>,
 }
 
 impl Registry {
-    /// Adds a provider; the first of a kind is what a step gets that names none.
+    /// Adds a provider, after those that are there.
     #[expect(clippy::should_implement_trait, reason = "nobody takes a list of providers for a number")]
     pub fn add(mut self, provider: impl Provider) -> Self {
         let provider: Arc<dyn Provider> = Arc::new(provider);
-        self.default.entry(provider.kind()).or_insert(provider.name());
+        self.in_order.push(provider.name());
         self.by_name.insert(provider.name(), provider);
         self
     }
@@ -28,9 +30,10 @@ impl Registry {
         self.by_name.get(name)
     }
 
-    /// The provider for a kind whose step names none.
-    pub fn default_for(&self, kind: Kind) -> Option<&Arc<dyn Provider>> {
-        self.by_name.get(self.default.get(&kind)?)
+    /// The provider for a step that names none: the first of the kind that keeps tenants apart in this way.
+    pub fn default_for(&self, kind: Kind, isolation: Isolation) -> Option<&Arc<dyn Provider>> {
+        let all = self.in_order.iter().filter_map(|name| self.by_name.get(name));
+        all.into_iter().find(|provider| provider.kind() == kind && provider.isolates(isolation))
     }
 
     /// All providers, by name.

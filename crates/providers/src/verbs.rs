@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tenantry_model::id::{OperationId, ResourceId};
-use tenantry_model::{Failure, TenantId, Timestamp, Write};
+use tenantry_model::{Failure, Isolation, TenantId, Timestamp, Write};
 
 use crate::data::Data;
 use crate::objects::Objects;
@@ -210,6 +210,11 @@ pub trait Provider: Send + Sync + 'static {
     /// The kind it serves.
     fn kind(&self) -> Kind;
 
+    /// Whether tenants that it serves are kept apart in this way. Says something of databases alone.
+    fn isolates(&self, _: Isolation) -> bool {
+        true
+    }
+
     /// True if it touches nothing but registry rows, which it returns as writes. Its steps then share one
     /// transaction with their own records.
     fn transactional(&self) -> bool {
@@ -219,6 +224,12 @@ pub trait Provider: Send + Sync + 'static {
     /// How long after a lost answer the other side may still act.
     fn in_flight(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// Opens what it serves from, a port or a folder. Called before any other verb that acts, once per process that carries
+    /// steps out; a process that only reads templates does not call it.
+    async fn start(&self) -> Result<(), Failure> {
+        Ok(())
     }
 
     /// JSON Schema (2020-12) of the settings that a template's step may give.

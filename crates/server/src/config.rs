@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use tenantry_control::FieldError;
 use tenantry_control::shape;
 
-pub use providers::{Providers, build};
+pub use providers::build;
 
 /// The defaults, which are also the documentation.
 pub const DEFAULTS: &str = include_str!("../tenantry.default.toml");

@@ -63,10 +63,8 @@ pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
 /// The use cases over what the configuration names.
 async fn start(config: &Config, url: &str) -> Result<Control> {
     let providers = config::build(config, url).await?;
-    let mut parts = Parts::new(master_key(config)?, providers.registry);
-    parts.data = Some(providers.data);
-    let control = control_config(config, url)?;
-    Control::start(control, parts).await.map_err(explain)
+    let parts = Parts::new(master_key(config)?, providers);
+    Control::start(control_config(config, url)?, parts).await.map_err(explain)
 }
 
 /// What the use cases are told.

@@ -1,8 +1,9 @@
 //! Looks for what should not be there, in the stores themselves and without the product's code: plain SQL on registry
-//! and pool, plain files. Which tables have rows of tenants it asks the databases, so that it knows new ones as well.
+//! and tenants' databases, plain files. Which tables have rows of tenants it asks the databases, so that it knows new ones
+//! as well.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sea_orm::prelude::ChronoDateTimeUtc;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, QueryResult, Statement, TryGetable};
@@ -12,11 +13,25 @@ use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, QueryRes
 pub struct Stores {
     /// URL of the registry.
     pub registry: String,
-    /// The file of the pool, if one was made.
-    pub pool: PathBuf,
-    /// Folders in which each file is a resource's, named by its id, with what they are called.
-    pub folders: Vec<(&'static str, PathBuf)>,
+    /// The data folder.
+    pub data: PathBuf,
 }
+
+/// Folders below the data folder in which each entry is a resource's, named by its id or its external name; and what an
+/// entry is.
+const FOLDERS: [(&str, &str); 7] = [
+    ("outbox", "mails"),
+    ("things", "things"),
+    ("tenants", "databases"),
+    ("buckets", "buckets"),
+    ("manifests", "namespaces"),
+    ("dns", "hosts"),
+    ("certificates/certificates", "certificates"),
+];
+/// Where a folder keeps what is on its way, and links by tenant.
+const PRIVATE: &str = ".tenantry";
+/// Entries there that serve all tenants.
+const SHARED: [&str; 2] = ["canary.db", "signing.key"];
 
 /// What stands in the stores about one tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,31 +110,53 @@ impl Stores {
                 tenant.errors.push(format!("{key} ({state}): {error}"));
             }
         }
-        let resources = rows(&registry, "SELECT id, tenant_id FROM resources").await;
-        let owners: BTreeMap<String, String> = resources
-            .iter()
-            .map(|row| (get::<String>(row, 0).trim_start_matches("res_").to_owned(), get(row, 1)))
-            .collect();
-        registry.close().await.expect("closes");
-        if self.pool.exists() {
-            let pool =
-                Database::connect(format!("sqlite://{}", self.pool.display())).await.expect("the pool");
-            count_tables(&pool, "pool ", &mut scan).await;
-            pool.close().await.expect("closes");
+        let mut owners: BTreeMap<String, String> = BTreeMap::new();
+        for row in rows(&registry, "SELECT id, name, tenant_id FROM resources").await {
+            let [id, name, tenant]: [String; 3] = [0, 1, 2].map(|i| get(&row, i));
+            owners.insert(id.trim_start_matches("res_").to_owned(), tenant.clone());
+            owners.insert(name, tenant);
         }
-        for (what, folder) in &self.folders {
-            for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-                let name = file.file_name().to_string_lossy().into_owned();
+        registry.close().await.expect("closes");
+        count_file(&self.pool(), &mut scan).await;
+        for (folder, what) in FOLDERS {
+            let folder = self.data.join(folder);
+            for name in entries(&folder).into_iter().filter(|name| name != PRIVATE) {
                 let half = if name.starts_with('.') { ", half done" } else { "" };
-                let resource = name.trim_start_matches('.').trim_start_matches("res_");
-                let resource = resource.split('.').next().unwrap_or_default();
-                match owners.get(resource) {
-                    Some(owner) => scan.add(owner, format!("{what}{half}"), 1),
-                    None => scan.orphans.push(format!("{what}: {name} is nobody's")),
+                scan.add_named(&owners, &name, format!("{what}{half}"));
+                count_file(&folder.join(&name).join("tenant.db"), &mut scan).await;
+            }
+            let private = folder.join(PRIVATE);
+            for name in entries(&private) {
+                match private.join(&name).exists() {
+                    _ if SHARED.iter().any(|shared| name.starts_with(shared)) => {}
+                    // A link that leads somewhere.
+                    true if name.starts_with("ten_") => {}
+                    false if name.starts_with("ten_") => scan.add(&name, format!("{what}, lost link"), 1),
+                    _ => scan.add_named(&owners, &name, format!("{what}, half done")),
                 }
             }
         }
         scan
+    }
+
+    /// The database of the tenants that share one.
+    pub fn pool(&self) -> PathBuf {
+        self.data.join("tenants.db")
+    }
+}
+
+/// Names in a folder, if there is one.
+fn entries(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Counts the rows of a tenants' database, if there is one.
+async fn count_file(file: &Path, scan: &mut Scan) {
+    if file.exists() {
+        let database = Database::connect(format!("sqlite://{}", file.display())).await.expect("a database");
+        count_tables(&database, "database ", scan).await;
+        database.close().await.expect("closes");
     }
 }
 
@@ -155,6 +192,15 @@ impl Stores {
 }
 
 impl Scan {
+    /// Counts something that is named by a resource's id or name.
+    fn add_named(&mut self, owners: &BTreeMap<String, String>, name: &str, what: String) {
+        let resource = name.trim_start_matches('.').trim_start_matches("res_");
+        match owners.get(resource.split('.').next().unwrap_or_default()) {
+            Some(owner) => self.add(owner, what, 1),
+            None => self.orphans.push(format!("{what}: {name} is nobody's")),
+        }
+    }
+
     fn add(&mut self, tenant: &str, what: String, count: i64) {
         match self.tenants.get_mut(tenant) {
             Some(found) => *found.counts.entry(what).or_default() += count,

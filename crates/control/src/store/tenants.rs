@@ -2,10 +2,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QuerySelect as _, QueryTrait as _};
+use sea_orm::sea_query::{Condition, DynIden, Expr, ExprTrait as _};
+use sea_orm::{
+    ColumnTrait as _, EntityTrait as _, JoinType, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    QueryTrait as _,
+};
 use tenantry_model::TenantStatus;
+use tenantry_providers::Kind;
 
+use super::entity::resource;
 use super::entity::tenant::{Column, Entity, Model};
 use super::page::newest;
 use super::{ReadError, Store};
@@ -16,7 +21,34 @@ impl Store {
         Ok(Entity::find_by_id(id).one(self.reads()).await?)
     }
 
-    /// A tenant's status alone: asked at every call of the tenant's people.
+    /// A tenant's status, and the provider of its resource of this kind, if it has one: asked at every call of the tenant's
+    /// people.
+    pub async fn tenant_serving(
+        &self,
+        id: &str,
+        kind: Kind,
+    ) -> Result<Option<(String, Option<String>)>, ReadError> {
+        let standing = move |_, resource: DynIden| {
+            let column = |column: resource::Column| Expr::col((resource.clone(), column));
+            Condition::all()
+                .add(column(resource::Column::Kind).eq(kind.as_str()))
+                .add(column(resource::Column::State).ne("absent"))
+        };
+        let resources = Entity::belongs_to(resource::Entity)
+            .from(Column::Id)
+            .to(resource::Column::TenantId)
+            .on_condition(standing)
+            .into();
+        let query = Entity::find_by_id(id)
+            .join(JoinType::LeftJoin, resources)
+            .select_only()
+            .column(Column::Status)
+            .column(resource::Column::Provider)
+            .order_by_asc(resource::Column::Id);
+        Ok(query.into_tuple().one(self.reads()).await?)
+    }
+
+    /// A tenant's status alone.
     pub async fn tenant_status(&self, id: &str) -> Result<Option<String>, ReadError> {
         let query = Entity::find_by_id(id).select_only().column(Column::Status);
         Ok(query.into_tuple().one(self.reads()).await?)

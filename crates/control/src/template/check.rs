@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tenantry_engine::Mode;
+use tenantry_model::Isolation;
 use tenantry_providers::{Provider, Registry};
 
 use super::{Span, StepSpec, Template, customize};
@@ -16,11 +17,15 @@ const NEEDED: [&str; 2] = ["smoke_test", "activate"];
 const PLACEHOLDERS: [&str; 4] = ["id", "slug", "region", "step"];
 
 /// The provider that serves the step, if it is a resource of a known one.
-pub fn provider<'a>(step: &StepSpec, providers: &'a Registry) -> Option<&'a Arc<dyn Provider>> {
+pub fn provider<'a>(
+    step: &StepSpec,
+    isolation: Isolation,
+    providers: &'a Registry,
+) -> Option<&'a Arc<dyn Provider>> {
     let kind = step.kind?;
     match &step.provider {
-        Some(name) => providers.get(name).filter(|p| p.kind() == kind),
-        None => providers.default_for(kind),
+        Some(name) => providers.get(name).filter(|p| p.kind() == kind && p.isolates(isolation)),
+        None => providers.default_for(kind, isolation),
     }
 }
 
@@ -47,11 +52,14 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
             (Some(_), Some(_)) => {
                 fault(at("wait"), "a step either makes a resource or waits; split it in two".to_owned())
             }
-            (Some(kind), None) if provider(step, providers).is_none() => {
-                let known: Vec<_> = providers.iter().filter(|p| p.kind() == kind).map(|p| p.name()).collect();
+            (Some(kind), None) if provider(step, template.isolation, providers).is_none() => {
+                let isolation = template.isolation;
+                let fitting = providers.iter().filter(|p| p.kind() == kind && p.isolates(isolation));
+                let known: Vec<_> = fitting.map(|p| p.name()).collect();
+                let (kind, isolation, known) = (kind.as_str(), isolation.as_str(), known.join(", "));
                 fault(
                     at("provider"),
-                    format!("no such provider of {}; known: {}", kind.as_str(), known.join(", ")),
+                    format!("no such provider of {kind} with isolation {isolation}; known: {known}"),
                 );
             }
             (None, None) if !BUILT_IN.contains(&key.as_str()) => {

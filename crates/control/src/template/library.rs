@@ -10,7 +10,11 @@ use super::{Template, load};
 use crate::error::{Error, FieldError, Result};
 
 /// Shipped with the binary: file name and text.
-const SHIPPED: &[(&str, &str)] = &[("starter.yaml", include_str!("../../../../templates/starter.yaml"))];
+const SHIPPED: [(&str, &str); 3] = [
+    ("starter.yaml", include_str!("../../../../templates/starter.yaml")),
+    ("growth.yaml", include_str!("../../../../templates/growth.yaml")),
+    ("enterprise.yaml", include_str!("../../../../templates/enterprise.yaml")),
+];
 
 /// Templates by name and version.
 #[derive(Clone, Debug, Default)]

@@ -2,6 +2,7 @@
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
+use tenantry_model::Isolation;
 use tenantry_providers::Registry;
 
 use super::{StepSpec, Template, check};
@@ -71,12 +72,17 @@ pub fn load(text: &str, providers: &Registry) -> Result<Loaded> {
         .map_err(|why| Error::invalid("template_invalid", vec![FieldError::new("", why)]))?;
     let mut faults = check::faults(&template, providers);
     for (key, step) in &template.steps {
-        faults.extend(settings_faults(key, step, providers));
+        faults.extend(settings_faults(key, step, template.isolation, providers));
     }
     if faults.is_empty() { Ok(Loaded { template }) } else { Err(Error::invalid("template_invalid", faults)) }
 }
 
-fn settings_faults(key: &str, step: &StepSpec, providers: &Registry) -> Vec<FieldError> {
+fn settings_faults(
+    key: &str,
+    step: &StepSpec,
+    isolation: Isolation,
+    providers: &Registry,
+) -> Vec<FieldError> {
     debug_assert!(STEP_KEYS.iter().all(|k| !step.settings.contains_key(*k)));
     let settings = Value::Object(step.settings.clone());
     let at =
@@ -84,7 +90,7 @@ fn settings_faults(key: &str, step: &StepSpec, providers: &Registry) -> Vec<Fiel
     let in_place = |faults: Vec<FieldError>| {
         faults.into_iter().map(|f| FieldError::new(at(&f.path), f.message)).collect()
     };
-    let Some(provider) = check::provider(step, providers) else {
+    let Some(provider) = check::provider(step, isolation, providers) else {
         return match key {
             _ if step.kind.is_some() => Vec::new(),
             "smoke_test" => {

@@ -18,6 +18,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tenantry_engine::{Mode, OnFailure};
+use tenantry_model::Isolation;
 use tenantry_model::quota::Quotas;
 use tenantry_providers::Kind;
 
@@ -33,7 +34,7 @@ pub struct Template {
     /// Raised with every change: an operation keeps the version that it began with.
     #[schemars(range(min = 1))]
     pub version: u32,
-    /// How tenants are kept apart.
+    /// How tenants are kept apart. A database step that names no provider gets one that does so.
     pub isolation: Isolation,
     /// Quotas of its tenants; the plan's win.
     #[serde(default)]
@@ -74,25 +75,13 @@ impl Template {
     }
 }
 
-/// How tenants are kept apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Isolation {
-    /// Rows in shared tables.
-    Pool,
-    /// A schema of its own.
-    Schema,
-    /// A database of its own.
-    Database,
-}
-
 /// One step. Without `kind` and `wait`, the key names a built-in action: `smoke_test` or `activate`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct StepSpec {
     /// The kind of resource to make.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
-    /// Which provider; the kind's default without it.
+    /// Which provider; without it, the first of the kind that keeps tenants apart as the template says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
     /// Steps that must be over before.

@@ -7,7 +7,7 @@
 
 use serde_json::Value;
 use tenantry_control::view::OperationView;
-use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey};
+use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey, OperationQuery, PageQuery};
 use tenantry_engine::{OperationState, SignalKind, StepState};
 use tenantry_testkit::crash_ledger::{Fault as LedgerFault, Faults};
 use tenantry_testkit::report;
@@ -92,6 +92,12 @@ pub async fn live(
             Err(error) => return Err(format!("refused: {error}")),
         }
     }
+    people(world, control, cancel).await.map_err(|why| format!("{why} in {}", story.plan))
+}
+
+/// What people do until everything is finished.
+pub async fn people(world: &World, control: &Control, cancel: bool) -> Result<(), String> {
+    let caller = Caller::system();
     for _ in 0..PATIENCE {
         world.quiet().await;
         let open = unfinished(control).await?;
@@ -110,10 +116,10 @@ pub async fn live(
             }
         }
         if asked == 0 {
-            return Err(format!("nothing moves any more in {}: {}", story.plan, told(&open)));
+            return Err(format!("nothing moves any more: {}", told(&open)));
         }
     }
-    Err(format!("people are asked again and again in {}: {}", story.plan, told(&unfinished(control).await?)))
+    Err(format!("people are asked again and again: {}", told(&unfinished(control).await?)))
 }
 
 /// What a person says to an operation that goes no further by itself.
@@ -136,9 +142,17 @@ fn answer(world: &World, operation: &OperationView, cancel: bool) -> Option<Sign
 }
 
 async fn unfinished(control: &Control) -> Result<Vec<OperationView>, String> {
-    let (query, page) = Default::default();
-    let all = control.operations(&Caller::system(), &query, &page).await.map_err(|e| e.to_string())?;
-    Ok(all.data.into_iter().filter(|o| !o.done).collect())
+    let (mut open, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = PageQuery::new(Some(100), cursor).map_err(|e| e.to_string())?;
+        let all = control.operations(&Caller::system(), &OperationQuery::default(), &page).await;
+        let all = all.map_err(|e| e.to_string())?;
+        open.extend(all.data.into_iter().filter(|operation| !operation.done));
+        match all.next_cursor {
+            Some(next) => cursor = Some(next),
+            None => return Ok(open),
+        }
+    }
 }
 
 fn told(open: &[OperationView]) -> String {

@@ -6,13 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, seq::IndexedRandom as _};
 use serde_json::Value;
-use tenantry_model::Failure;
+use tenantry_model::{Failure, Isolation};
 use tenantry_providers::{
-    Context, Ensured, Fault as SettingsFault, Kind, Observed, Provider, Registry, Removed, Spec,
+    Context, Data, Ensured, Fault as SettingsFault, Kind, Observed, Provider, Registry, Removed, Spec,
+    objects::Objects,
 };
 use tenantry_testkit::virtual_clock::VirtualClock;
+use tokio::sync::watch;
 
 use crate::story::step_of;
 use crate::world::World;
@@ -80,12 +85,16 @@ pub enum Calls {
 pub struct FaultPlan {
     faults: Mutex<Vec<Fault>>,
     pub calls: Mutex<Calls>,
+    /// One call in five fails, by chance.
+    chance: Mutex<Option<StdRng>>,
     /// How many calls have failed as told.
     struck: Mutex<u32>,
     over: Arc<Mutex<BTreeSet<String>>>,
     violations: Mutex<Vec<String>>,
     clock: Mutex<Option<VirtualClock>>,
     providers: Mutex<Option<Registry>>,
+    /// Each call that is under way listens to it.
+    under_way: watch::Sender<()>,
 }
 
 /// How the book of what is over calls a resource or a step that is done.
@@ -100,13 +109,34 @@ pub fn removed(what: &str) -> String {
 
 impl FaultPlan {
     pub fn new(over: Arc<Mutex<BTreeSet<String>>>) -> Self {
-        let (faults, calls, struck, violations, clock, providers) = Default::default();
-        Self { faults, calls, struck, over, violations, clock, providers }
+        let (faults, calls, chance, struck, violations, clock, providers) = Default::default();
+        Self {
+            faults,
+            calls,
+            chance,
+            struck,
+            over,
+            violations,
+            clock,
+            providers,
+            under_way: watch::Sender::default(),
+        }
+    }
+
+    /// Returns when no call is under way.
+    pub async fn settled(&self) {
+        self.under_way.closed().await;
     }
 
     pub fn set(&self, clock: &VirtualClock, faults: &[Fault]) {
         *self.clock.lock() = Some(clock.clone());
         *self.faults.lock() = faults.to_vec();
+    }
+
+    /// From now on one call in five fails, in some way.
+    pub fn by_chance(&self, clock: &VirtualClock, chance: StdRng) {
+        *self.clock.lock() = Some(clock.clone());
+        *self.chance.lock() = Some(chance);
     }
 
     /// Those that read the templates, in which steps are found.
@@ -135,6 +165,11 @@ impl FaultPlan {
     }
 
     fn take(&self, step: &str, forward: bool) -> Option<How> {
+        if let Some(chance) = self.chance.lock().as_mut() {
+            let how = How::ALL.choose(chance).copied().filter(|_| chance.random_ratio(1, 5));
+            *self.struck.lock() += u32::from(how.is_some());
+            return how;
+        }
         let mut faults = self.faults.lock();
         let fault = faults.iter_mut().find(|f| f.step == step && f.forward == forward && f.times > 0)?;
         fault.times = if fault.times == u32::MAX { u32::MAX } else { fault.times - 1 };
@@ -198,17 +233,43 @@ impl FaultPlan {
 
 /// A provider under a plan.
 pub struct Faulty<P> {
-    inner: P,
+    inner: Arc<P>,
     plan: Arc<FaultPlan>,
 }
 
 impl<P: Provider> Faulty<P> {
     pub fn over(inner: P, world: &World) -> Self {
-        Self { inner, plan: world.plan.clone() }
+        Self { inner: Arc::new(inner), plan: world.plan.clone() }
     }
 
-    /// Makes a call as often as the plan says. All must succeed: each may be the one that counts.
-    async fn call<T, C>(&self, call: impl Fn() -> C) -> Result<T, Failure>
+    /// Makes a call as often as the plan says. All must succeed: each may be the one that counts. A call that has begun
+    /// goes on to its end, as what it asked of a disk or a server does, even if the process that made it has died.
+    async fn call<T, C>(&self, context: &Context, spec: &Spec, call: C) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        C: for<'a> Fn(&'a P, &'a Context, &'a Spec) -> BoxFuture<'a, Result<T, Failure>>
+            + Clone
+            + Send
+            + 'static,
+    {
+        if self.inner.transactional() {
+            let call = || call(&self.inner, context, spec);
+            return self.as_often(call).await;
+        }
+        let call = || {
+            let (inner, context, spec) = (self.inner.clone(), context.clone(), spec.clone());
+            let (call, under_way) = (call.clone(), self.plan.under_way.subscribe());
+            let called = tokio::spawn(async move {
+                let called = call(&inner, &context, &spec).await;
+                drop(under_way);
+                called
+            });
+            async { called.await.expect("no panic") }
+        };
+        self.as_often(call).await
+    }
+
+    async fn as_often<T, C>(&self, call: impl Fn() -> C) -> Result<T, Failure>
     where
         C: Future<Output = Result<T, Failure>>,
     {
@@ -233,8 +294,20 @@ impl<P: Provider> Provider for Faulty<P> {
     fn kind(&self) -> Kind {
         self.inner.kind()
     }
+    fn isolates(&self, isolation: Isolation) -> bool {
+        self.inner.isolates(isolation)
+    }
     fn transactional(&self) -> bool {
         self.inner.transactional()
+    }
+    fn data(&self) -> Option<&dyn Data> {
+        self.inner.data()
+    }
+    fn objects(&self) -> Option<&dyn Objects> {
+        self.inner.objects()
+    }
+    async fn start(&self) -> Result<(), Failure> {
+        self.inner.start().await
     }
     fn in_flight(&self) -> Duration {
         self.inner.in_flight()
@@ -249,7 +322,7 @@ impl<P: Provider> Provider for Faulty<P> {
         self.plan.begun(&made(&spec.resource.to_string()));
         let in_place = self.inner.transactional();
         let after = self.plan.before(&self.plan.step_of(spec), true, in_place).await?;
-        let ensured = self.call(|| self.inner.ensure(context, spec)).await?;
+        let ensured = self.call(context, spec, |inner, context, spec| inner.ensure(context, spec)).await?;
         self.plan.after(after).await?;
         Ok(ensured)
     }
@@ -259,7 +332,7 @@ impl<P: Provider> Provider for Faulty<P> {
     async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {
         self.plan.begun(&removed(&spec.resource.to_string()));
         let after = self.plan.before(&self.plan.step_of(spec), false, false).await?;
-        let removed = self.call(|| self.inner.remove(context, spec)).await?;
+        let removed = self.call(context, spec, |inner, context, spec| inner.remove(context, spec)).await?;
         self.plan.after(after).await?;
         Ok(removed)
     }

@@ -5,6 +5,7 @@ mod crash;
 mod faulty;
 mod keyring;
 mod ledger;
+mod mixed;
 mod onboard;
 mod scan;
 mod shelf;

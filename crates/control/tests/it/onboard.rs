@@ -11,8 +11,9 @@ use tenantry_model::{TenantStatus, Write, columns};
 use tenantry_providers::Rows;
 use tenantry_testkit::crash_ledger::Faults;
 
-use crate::scan;
+use crate::crash::live;
 use crate::world::{World, request};
+use crate::{scan, story};
 
 /// Runs a test on both stores.
 macro_rules! on_both_stores {
@@ -141,18 +142,36 @@ async fn names_and_slugs_are_unique(world: World) {
 
 async fn a_dry_run_is_what_is_executed(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
-    let caller = Caller::system();
-    let planned = process.control.plan_tenant(&caller, &request("Dry", "starter")).await.unwrap();
-    let none =
-        process.control.operations(&caller, &OperationQuery::default(), &PageQuery::default()).await.unwrap();
-    assert!(none.data.is_empty(), "a dry run writes nothing");
-    let created = process.control.create_tenant(&caller, &request("Dry", "starter"), None).await.unwrap();
-    let done = process.control.wait(&caller, created.operation.id, Duration::from_secs(60)).await.unwrap();
-    let planned: Vec<_> =
-        planned.steps.iter().map(|s| (&s.key, &s.kind, &s.provider, &s.needs, s.mode)).collect();
-    let executed: Vec<_> =
-        done.steps.iter().map(|s| (&s.key, &s.kind, &s.provider, &s.needs, s.mode)).collect();
-    assert_eq!(planned, executed);
+    let (control, caller) = (&process.control, Caller::system());
+    for story in story::all().await {
+        let document = request(&format!("Dry {}", story.plan), &story.plan);
+        let planned = control.plan_tenant(&caller, &document).await.unwrap();
+        let none = OperationQuery { state: Some(OperationState::Running), ..OperationQuery::default() };
+        let none = control.operations(&caller, &none, &PageQuery::default()).await.unwrap();
+        assert!(none.data.is_empty(), "a dry run writes nothing");
+        let created = control.create_tenant(&caller, &document, None).await.unwrap();
+        live(&world, &process, &story, &mut true, false, &document).await.unwrap();
+        let done = control.operation(&caller, created.operation.id).await.unwrap();
+        assert_eq!(done.state, OperationState::Succeeded, "{}", story.plan);
+        let resources = &done.response.as_ref().unwrap().resources;
+        let (suffix, generic) = (created.tenant.id.suffix(), "{id}");
+        let dry = planned.steps.iter();
+        let dry: Vec<_> =
+            dry.map(|s| (&s.key, &s.kind, &s.provider, &s.needs, s.mode, &s.approval)).collect();
+        let wet = done.steps.iter();
+        let wet: Vec<_> =
+            wet.map(|s| (&s.key, &s.kind, &s.provider, &s.needs, s.mode, &s.approval)).collect();
+        assert_eq!(dry, wet);
+        // The names are those of the plan, with the tenant's id in the place of the one that the dry run made up.
+        for (key, resource) in resources {
+            let step = planned.steps.iter().find(|step| step.key == *key).unwrap();
+            let id = step.name.split(['_', '.', '-']).find(|part| part.len() == suffix.len());
+            let name = id.map_or(step.name.clone(), |id| step.name.replace(id, generic));
+            assert_eq!(name, resource.name.replace(&suffix, generic), "{} {key}", story.plan);
+        }
+        let places: u32 = planned.reserved.values().sum();
+        assert_eq!(places > 0, planned.steps.iter().any(|step| step.key == "reserve"), "{}", story.plan);
+    }
     process.control.stop().await;
 }
 

@@ -12,19 +12,27 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenantry_control::keyring::MasterKey;
+use tenantry_control::objects::SignObject;
 use tenantry_control::store::StoreConfig;
 use tenantry_control::{Control, ControlConfig, Error, Front, Parts, WeakControl};
 use tenantry_engine::{
     Clock, Commit, CommitError, ExecutorConfig, Ledger, Run, Signal, Step, StepState, Waiting,
 };
 use tenantry_model::id::OperationId;
-use tenantry_model::{Failure, Write};
+use tenantry_model::{Failure, Timestamp, Write};
+use tenantry_providers::bucket_folder::{self, BucketFolder};
+use tenantry_providers::certificate_local_ca::{self, CertificateLocalCa};
+use tenantry_providers::database_sqlite_file::{self, DatabaseSqliteFile};
 use tenantry_providers::database_sqlite_pool::{self, DatabaseSqlitePool};
+use tenantry_providers::dns_builtin::{self, DnsBuiltin};
+use tenantry_providers::namespace_manifests::{self, NamespaceManifests};
+use tenantry_providers::objects::{Method, New, TenantObjects};
 use tenantry_providers::{Registry, billing_builtin, config_builtin, identity_builtin, mail_outbox};
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::crash_ledger::{CrashLedger, Faults};
 use tenantry_testkit::scan::{Stores, rows};
 use tenantry_testkit::virtual_clock::VirtualClock;
+use tokio::io::AsyncReadExt;
 use tokio::sync::{OnceCell, watch};
 
 use crate::faulty::{FaultPlan, Faulty, made, removed};
@@ -108,12 +116,7 @@ impl World {
 
     /// Where everything lies.
     pub fn stores(&self) -> Stores {
-        let folder = |name: &str| self.folder.path().join(name);
-        Stores {
-            registry: self.registry_url(),
-            pool: folder("tenants.db"),
-            folders: vec![("mails", folder("outbox")), ("things", folder("shelf"))],
-        }
+        Stores { registry: self.registry_url(), data: self.folder.path().to_owned() }
     }
 
     pub fn registry_url(&self) -> String {
@@ -138,25 +141,39 @@ impl World {
         }
     }
 
-    async fn pool(&self) -> Result<DatabaseSqlitePool, Failure> {
-        DatabaseSqlitePool::new(database_sqlite_pool::Config::new(self.stores().pool)).await
+    async fn databases(&self) -> Result<(DatabaseSqlitePool, DatabaseSqliteFile), Failure> {
+        let own = self.folder.path().join("tenants");
+        Ok((
+            DatabaseSqlitePool::new(database_sqlite_pool::Config::new(self.stores().pool())).await?,
+            DatabaseSqliteFile::new(database_sqlite_file::Config::new(own)).await?,
+        ))
     }
 
     /// What makes resources in this world, each under the plan of faults.
     pub async fn providers(&self) -> Result<Registry, Failure> {
-        self.providers_with(self.pool().await?)
+        let (pool, own) = self.databases().await?;
+        self.providers_with(pool, own)
     }
 
-    fn providers_with(&self, pool: DatabaseSqlitePool) -> Result<Registry, Failure> {
-        let outbox = mail_outbox::Config::new(self.folder.path().join("outbox"));
-        let shelf = self.folder.path().join("shelf");
+    fn providers_with(&self, pool: DatabaseSqlitePool, own: DatabaseSqliteFile) -> Result<Registry, Failure> {
+        let folder = |name: &str| self.folder.path().join(name);
+        let outbox = mail_outbox::Config::new(folder("outbox"));
+        let bucket = bucket_folder::Config::new(folder("buckets"));
+        let manifests = namespace_manifests::Config::new(folder("manifests"));
+        let dns = dns_builtin::Config::new(folder("dns"));
+        let certificates = certificate_local_ca::Config::new(folder("certificates"));
         Ok(Registry::default()
             .add(Faulty::over(pool, self))
+            .add(Faulty::over(own, self))
+            .add(Faulty::over(BucketFolder::new(bucket), self))
+            .add(Faulty::over(NamespaceManifests::new(manifests), self))
+            .add(Faulty::over(DnsBuiltin::new(dns)?, self))
+            .add(Faulty::over(CertificateLocalCa::new(certificates)?, self))
             .add(Faulty::over(identity_builtin::IdentityBuiltin::default(), self))
             .add(Faulty::over(config_builtin::ConfigBuiltin, self))
             .add(Faulty::over(billing_builtin::BillingBuiltin, self))
             .add(Faulty::over(mail_outbox::MailOutbox::new(outbox)?, self))
-            .add(Faulty::over(Shelf::new(shelf), self)))
+            .add(Faulty::over(Shelf::new(folder("things")), self)))
     }
 
     /// A new process over what is there, with these faults of its ledger.
@@ -164,14 +181,14 @@ impl World {
         let failed = |failure: Failure| Error::internal(failure);
         let master =
             MasterKey::read_or_create(&self.folder.path().join(MASTER_KEY)).map_err(Error::internal)?;
-        let pool = self.pool().await.map_err(failed)?;
-        let providers = self.providers_with(pool.clone()).map_err(failed)?;
+        // What a process did when it died is over before the next one looks.
+        self.plan.settled().await;
+        let providers = self.providers().await.map_err(failed)?;
         self.plan.providers(&providers);
         let (made, mut known) = watch::channel(None::<Arc<CrashLedger<Write>>>);
         let over = self.over.clone();
         let config = self.config(&providers);
         let mut parts = Parts::new(master, providers);
-        parts.data = Some(Arc::new(pool));
         parts.clock = Arc::new(self.clock.clone());
         let wrapped = made.clone();
         parts.ledger = Some(Box::new(move |inner| {
@@ -269,6 +286,20 @@ impl Direct {
     fn control(&self) -> Result<Control, Failure> {
         self.control.upgrade().ok_or_else(|| Failure::retryable("gone", "the process is ending"))
     }
+
+    /// What an address opens that the token signs.
+    async fn open(
+        &self,
+        token: &str,
+        key: &str,
+        method: Method,
+    ) -> Result<(Arc<dyn TenantObjects>, Timestamp), Failure> {
+        let control = self.control()?;
+        let session = control.verify_token(token).map_err(failed)?;
+        let wish = SignObject { key: key.to_owned(), method, expires_in: 60 };
+        let signed = control.sign_object(&session, &wish).await.map_err(failed)?;
+        control.open_signed(&signed).await.map_err(failed)
+    }
 }
 
 fn failed(error: Error) -> Failure {
@@ -302,6 +333,22 @@ impl Front for Direct {
             Err(error) if error.kind == tenantry_control::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error)),
         }
+    }
+    async fn store(&self, token: &str, key: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let (objects, at) = self.open(token, key, Method::Put).await?;
+        let body = Box::pin(std::io::Cursor::new(bytes.to_vec()));
+        objects.put(New { key, content_type: None, at }, body).await.map(drop)
+    }
+    async fn fetch(&self, token: &str, key: &str) -> Result<Vec<u8>, Failure> {
+        let (objects, _) = self.open(token, key, Method::Get).await?;
+        let content = objects.get(key, None).await?.ok_or_else(|| Failure::retryable("gone", "no object"))?;
+        let (mut bytes, mut body) = (Vec::new(), content.body);
+        body.read_to_end(&mut bytes).await.map_err(|why| Failure::retryable("gone", why))?;
+        Ok(bytes)
+    }
+    async fn discard(&self, token: &str, key: &str) -> Result<(), Failure> {
+        let (objects, _) = self.open(token, key, Method::Delete).await?;
+        objects.delete(key).await.map(drop)
     }
     async fn delete(&self, token: &str, table: &str, id: &str) -> Result<(), Failure> {
         // Where an attempt that is cut off leaves a row behind.

@@ -305,8 +305,12 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// A handle on the bucket that a signature opens.
-    pub async fn signed(buckets: &Arc<Buckets>, signed: &Signed, now: Timestamp) -> Result<Self, Failure> {
+    /// Whose bucket a signature opens, and a handle on it.
+    pub async fn signed(
+        buckets: &Arc<Buckets>,
+        signed: &Signed,
+        now: Timestamp,
+    ) -> Result<(TenantId, Self), Failure> {
         let which = Which::Named(signed.bucket.clone());
         // Whether there is such a bucket is nobody's business who has no signature for it.
         let bucket = buckets.bucket(&which).await.map_err(|failure| match failure.code.as_str() {
@@ -314,7 +318,7 @@ impl Handle {
             _ => failure,
         })?;
         signing::verify(buckets.key().await?, signed, &bucket.policy.owner, now)?;
-        Ok(Self { buckets: buckets.clone(), which })
+        Ok((bucket.policy.tenant, Self { buckets: buckets.clone(), which }))
     }
 
     async fn bucket(&self) -> Result<Bucket, Failure> {

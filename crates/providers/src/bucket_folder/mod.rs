@@ -174,8 +174,13 @@ impl Objects for BucketFolder {
         Arc::new(Handle { buckets: self.buckets.clone(), which: Which::Of(tenant) })
     }
 
-    async fn verify(&self, signed: &Signed, now: Timestamp) -> Result<Arc<dyn TenantObjects>, Failure> {
-        Ok(Arc::new(Handle::signed(&self.buckets, signed, now).await?))
+    async fn verify(
+        &self,
+        signed: &Signed,
+        now: Timestamp,
+    ) -> Result<(TenantId, Arc<dyn TenantObjects>), Failure> {
+        let (tenant, handle) = Handle::signed(&self.buckets, signed, now).await?;
+        Ok((tenant, Arc::new(handle)))
     }
 
     async fn expire(&self, now: Timestamp) -> Result<Expired, Failure> {

@@ -218,7 +218,10 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     }
     upload.abort();
     assert!(upload.await.unwrap_err().is_cancelled());
-    assert_eq!(home.files(&spec), 0);
+    // The thread that made the file may still have it in its hands.
+    while home.files(&spec) > 0 {
+        tokio::task::yield_now().await;
+    }
     struct Broken;
     impl tokio::io::AsyncRead for Broken {
         fn poll_read(
@@ -241,7 +244,7 @@ async fn a_signature_opens_one_thing_for_a_time() {
     let (other, _) = home.bucket(json!({})).await;
     put(&objects, "ä b.txt", b"hello").await.unwrap();
     let signed = objects.sign("ä b.txt", Method::Get, NOW + DAY, NOW).await.unwrap();
-    let opened = home.buckets.verify(&signed, NOW).await.unwrap();
+    let (_, opened) = home.buckets.verify(&signed, NOW).await.unwrap();
     assert_eq!(get(&opened, &signed.key, None).await.unwrap(), b"hello");
     let again = BucketFolder::new(Config::new(home.root()));
     again.verify(&signed, NOW).await.expect("a restart keeps the key");

@@ -60,7 +60,7 @@ pub enum Seen {
         /// Whether nothing has to be done.
         healthy: bool,
         /// The certificate, if there is one.
-        facts: Option<Facts>,
+        facts: Option<Box<Facts>>,
     },
 }
 
@@ -123,7 +123,8 @@ impl Cabinet {
                     Some(key) => self.standing(&place, wanted, key, now).map_err(fails)?.is_some(),
                     None => false,
                 };
-                let facts = read(&place, CERTIFICATE).map_err(fails)?.and_then(|pem| Facts::read(&pem));
+                let pem = read(&place, CERTIFICATE).map_err(fails)?;
+                let facts = pem.and_then(|pem| Facts::read(&pem)).map(Box::new);
                 Ok(Seen::Present { healthy, facts })
             }
         }

@@ -13,7 +13,7 @@ mod tests;
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -39,26 +39,38 @@ const MAX_FOLDER: usize = 128;
 
 /// The provider.
 pub struct CertificateLocalCa {
-    cabinet: Arc<Cabinet>,
-    lifetime_days: u32,
+    config: Config,
+    cabinet: OnceLock<Arc<Cabinet>>,
     lanes: Lanes,
 }
 
 impl CertificateLocalCa {
-    /// Opens the authority, and makes it if there is none. Reads and writes a few files.
-    pub fn open(config: &Config) -> Result<Self, Failure> {
+    /// Checks what is configured. Touches no file.
+    pub fn new(config: Config) -> Result<Self, Failure> {
         let bad = |why: String| Failure::invalid("bad_config", format!("local_ca: {why}"));
         check_days(config.lifetime_days).map_err(|why| bad(format!("`lifetime_days` {why}")))?;
         if config.renew_days.is_some_and(|days| days >= config.lifetime_days) {
             return Err(bad("`renew_days` must be less than `lifetime_days`".to_owned()));
         }
-        let cabinet = Cabinet::open(&config.folder, Authority::open(config)?, config.renew_days)?;
-        Ok(Self { cabinet: Arc::new(cabinet), lifetime_days: config.lifetime_days, lanes: Lanes::default() })
+        Ok(Self { config, cabinet: OnceLock::new(), lanes: Lanes::default() })
     }
 
-    /// Where the files of a resource with this external name are.
+    /// One that has started.
+    pub async fn started(config: Config) -> Result<Self, Failure> {
+        let ca = Self::new(config)?;
+        ca.start().await?;
+        Ok(ca)
+    }
+
+    /// Where the files of a resource with this external name are, once it has started.
     pub fn place(&self, name: &str) -> Result<std::path::PathBuf, Failure> {
-        folder(name).map(|name| self.cabinet.place(&name))
+        let name = folder(name)?;
+        self.cabinet().map(|cabinet| cabinet.place(&name))
+    }
+
+    fn cabinet(&self) -> Result<&Arc<Cabinet>, Failure> {
+        let not_yet = || Failure::retryable("not_started", "the authority has not started yet");
+        self.cabinet.get().ok_or_else(not_yet)
     }
 
     fn wanted(&self, spec: &Spec) -> Result<Wanted, Failure> {
@@ -71,7 +83,7 @@ impl CertificateLocalCa {
             None => names_of(spec, settings.from.as_deref())?,
         };
         let names = names(&given).map_err(|why| invalid(("names", why)))?;
-        let days = settings.lifetime_days.unwrap_or(self.lifetime_days);
+        let days = settings.lifetime_days.unwrap_or(self.config.lifetime_days);
         Ok(Wanted { name: folder(&spec.name)?, claim: spec.claim.clone(), names, days })
     }
 
@@ -83,7 +95,7 @@ impl CertificateLocalCa {
         work: impl FnOnce(&Cabinet) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let turn = self.lanes.turn(resource).await;
-        let cabinet = Arc::clone(&self.cabinet);
+        let cabinet = Arc::clone(self.cabinet()?);
         let done = tokio::task::spawn_blocking(move || {
             let done = work(&cabinet);
             drop(turn);
@@ -179,6 +191,19 @@ impl Provider for CertificateLocalCa {
         Kind::Certificate
     }
 
+    /// Opens the authority, and makes it if there is none.
+    async fn start(&self) -> Result<(), Failure> {
+        if self.cabinet.get().is_none() {
+            let config = self.config.clone();
+            let open = move || Cabinet::open(&config.folder, Authority::open(&config)?, config.renew_days);
+            let opened = tokio::task::spawn_blocking(open).await;
+            let stopped = |_| Err(Failure::unknown("stopped", "the authority was shut down as it started"));
+            // A start at the same time opened the same folder.
+            let _ = self.cabinet.set(Arc::new(opened.unwrap_or_else(stopped)?));
+        }
+        Ok(())
+    }
+
     fn settings_schema(&self) -> Value {
         settings::schema::<Settings>()
     }
@@ -194,7 +219,7 @@ impl Provider for CertificateLocalCa {
 
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
         let (wanted, now) = (self.wanted(spec)?, context.now);
-        let place = self.cabinet.place(&wanted.name);
+        let place = self.cabinet()?.place(&wanted.name);
         let facts = self.work(spec.resource, move |cabinet| cabinet.make(&wanted, now)).await?;
         Ok(Ensured { outputs: outputs(&facts, &place), writes: Vec::new() })
     }
@@ -206,7 +231,8 @@ impl Provider for CertificateLocalCa {
             Seen::Absent => Observed::Absent,
             Seen::Foreign => Observed::Foreign,
             Seen::Present { healthy, facts } => {
-                let (version, fingerprint) = facts.map(|facts| (facts.serial, facts.fingerprint)).unzip();
+                let (version, fingerprint) =
+                    facts.map(|facts| (facts.serial.clone(), facts.fingerprint.clone())).unzip();
                 Observed::Present { healthy, version, fingerprint: fingerprint.unwrap_or_default() }
             }
         })
@@ -227,7 +253,7 @@ impl Provider for CertificateLocalCa {
     }
 
     async fn probe(&self) -> Result<(), Failure> {
-        let cabinet = Arc::clone(&self.cabinet);
+        let cabinet = Arc::clone(self.cabinet()?);
         let probed = tokio::task::spawn_blocking(move || cabinet.probe(Timestamp::now()));
         probed.await.unwrap_or_else(|_| Err(Failure::unknown("stopped", "the authority was shut down")))
     }

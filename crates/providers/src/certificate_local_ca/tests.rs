@@ -194,7 +194,7 @@ fn an_authority_that_cannot_be_used() {
         Config { lifetime_days: 0, ..Config::new(other.path()) },
         Config { renew_days: Some(90), ..Config::new(other.path()) },
     ] {
-        assert_eq!(CertificateLocalCa::open(&config).err().unwrap().code, "bad_config");
+        assert_eq!(CertificateLocalCa::new(config).err().unwrap().code, "bad_config");
     }
 }
 

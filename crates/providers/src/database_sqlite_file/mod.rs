@@ -15,7 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tenantry_model::{Failure, TenantId};
+use tenantry_model::{Failure, Isolation, TenantId};
 use tokio::sync::OnceCell;
 
 use crate::data::{Canary, Data, TenantRows};
@@ -185,6 +185,10 @@ impl Provider for DatabaseSqliteFile {
 
     fn kind(&self) -> Kind {
         Kind::Database
+    }
+
+    fn isolates(&self, isolation: Isolation) -> bool {
+        isolation != Isolation::Pool
     }
 
     fn settings_schema(&self) -> Value {

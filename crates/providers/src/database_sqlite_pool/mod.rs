@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::Row;
-use tenantry_model::{Failure, TenantId};
+use tenantry_model::{Failure, Isolation, TenantId};
 use tokio::sync::OnceCell;
 
 use crate::data::{Canary, Data, TenantRows};
@@ -94,6 +94,10 @@ impl Provider for DatabaseSqlitePool {
 
     fn kind(&self) -> Kind {
         Kind::Database
+    }
+
+    fn isolates(&self, isolation: Isolation) -> bool {
+        isolation == Isolation::Pool
     }
 
     fn settings_schema(&self) -> Value {

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::Failure;
 use tenantry_model::id::ResourceId;
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
 use crate::lanes::Lanes;
@@ -45,7 +46,9 @@ const PROOF: &str = "dns-custom-domain";
 
 /// The provider.
 pub struct DnsBuiltin {
-    desk: Arc<Desk>,
+    config: Config,
+    zone: Zone,
+    desk: OnceCell<Arc<Desk>>,
     lanes: Lanes,
 }
 
@@ -57,9 +60,22 @@ struct Desk {
 }
 
 impl DnsBuiltin {
-    /// Takes the port and serves what lies in the folder. A file that cannot be read concerns its own host alone.
-    pub async fn start(config: Config) -> Result<Self, Failure> {
+    /// Reads the names that are configured. Touches neither file nor port.
+    pub fn new(config: Config) -> Result<Self, Failure> {
         let zone = Zone::new(&config)?;
+        Ok(Self { config, zone, desk: OnceCell::new(), lanes: Lanes::default() })
+    }
+
+    /// One that has started.
+    pub async fn started(config: Config) -> Result<Self, Failure> {
+        let dns = Self::new(config)?;
+        dns.start().await?;
+        Ok(dns)
+    }
+
+    /// Takes the port and serves what lies in the folder. A file that cannot be read concerns its own host alone.
+    async fn open(&self) -> Result<Arc<Desk>, Failure> {
+        let (config, zone) = (self.config.clone(), self.zone.clone());
         let path = config.folder.clone();
         let (folder, entries, damaged) = blocking(move || {
             let folder = Folder::open(&path)?;
@@ -80,12 +96,17 @@ impl DnsBuiltin {
             }
         }
         let server = NameServer::start(&config, zone, sets).await?;
-        Ok(Self { desk: Arc::new(Desk { config, folder, server }), lanes: Lanes::default() })
+        Ok(Arc::new(Desk { config, folder, server }))
     }
 
-    /// Where the server listens, UDP and TCP.
-    pub fn address(&self) -> SocketAddr {
-        self.desk.server.address()
+    fn desk(&self) -> Result<&Arc<Desk>, Failure> {
+        let not_yet = || Failure::retryable("not_started", "the name server has not started yet");
+        self.desk.get().ok_or_else(not_yet)
+    }
+
+    /// Where the server listens, UDP and TCP, once it has started.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.desk.get().map(|desk| desk.server.address())
     }
 
     /// Runs work on a resource. It goes on to its end even if the caller gives up; what comes next for the same resource
@@ -279,6 +300,10 @@ impl Provider for DnsBuiltin {
         Kind::Dns
     }
 
+    async fn start(&self) -> Result<(), Failure> {
+        self.desk.get_or_try_init(|| self.open()).await.map(drop)
+    }
+
     fn settings_schema(&self) -> Value {
         settings::schema::<Settings>()
     }
@@ -288,29 +313,31 @@ impl Provider for DnsBuiltin {
             Ok(settings) => settings,
             Err(faults) => return faults,
         };
-        let tried = self.desk.zone().entry(String::new(), "", &self.desk.config, &settings);
+        let tried = self.zone.entry(String::new(), "", &self.config, &settings);
         tried.err().map(|(path, message)| Fault { path: path.to_owned(), message }).into_iter().collect()
     }
 
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
-        let wanted = self.desk.wanted(spec)?;
+        let desk = self.desk()?;
+        let wanted = desk.wanted(spec)?;
         // The same for the same tenant and domain, so a customer who has set it need not set another one.
         let domain = wanted.custom_domain.as_deref().unwrap_or_default();
         let proof = context.sealer.mac(PROOF, &format!("{}\n{domain}", spec.claim));
-        let outputs = self.work(spec.resource, Arc::clone(&self.desk).make(wanted, proof)).await?;
+        let outputs = self.work(spec.resource, Arc::clone(desk).make(wanted, proof)).await?;
         Ok(Ensured { outputs, writes: Vec::new() })
     }
 
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
-        let wanted = self.desk.wanted(spec)?;
-        self.work(spec.resource, Arc::clone(&self.desk).observe(wanted)).await
+        let desk = self.desk()?;
+        let wanted = desk.wanted(spec)?;
+        self.work(spec.resource, Arc::clone(desk).observe(wanted)).await
     }
 
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
         // A name that cannot be a host never became one.
-        let removed = match self.desk.zone().label(&spec.name) {
+        let removed = match self.zone.label(&spec.name) {
             Ok(label) => {
-                let unmake = Arc::clone(&self.desk).unmake(label, spec.claim.clone());
+                let unmake = Arc::clone(self.desk()?).unmake(label, spec.claim.clone());
                 self.work(spec.resource, unmake).await?
             }
             Err(_) => 0,
@@ -319,14 +346,14 @@ impl Provider for DnsBuiltin {
     }
 
     async fn probe(&self) -> Result<(), Failure> {
-        let desk = Arc::clone(&self.desk);
-        blocking(move || desk.folder.probe()).await?;
-        let origin = &self.desk.zone().origin;
-        let said = self.desk.ask(origin, RecordType::SOA).await?;
+        let desk = self.desk()?;
+        let probed = Arc::clone(desk);
+        blocking(move || probed.folder.probe()).await?;
+        let said = desk.ask(&self.zone.origin, RecordType::SOA).await?;
         if said.data.len() == 1 {
             return Ok(());
         }
-        let why = format!("{} does not answer for {}", self.address(), self.desk.zone().text());
+        let why = format!("{} does not answer for {}", desk.server.address(), self.zone.text());
         Err(Failure::retryable("dns_unreachable", why))
     }
 }

@@ -24,7 +24,7 @@ fn config(change: impl FnOnce(&mut Config)) -> Config {
 }
 
 async fn started(folder: &Path) -> DnsBuiltin {
-    DnsBuiltin::start(Config::new(folder)).await.unwrap()
+    DnsBuiltin::started(Config::new(folder)).await.unwrap()
 }
 
 fn entry(label: &str, claim: &str) -> Entry {
@@ -34,7 +34,7 @@ fn entry(label: &str, claim: &str) -> Entry {
 }
 
 async fn make(provider: &DnsBuiltin, entry: Entry) -> Result<Value, Failure> {
-    Arc::clone(&provider.desk).make(entry, String::new()).await
+    Arc::clone(provider.desk().unwrap()).make(entry, String::new()).await
 }
 
 fn name(text: &str) -> Name {
@@ -179,7 +179,7 @@ fn settings_are_checked() {
 async fn what_is_there_and_what_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let provider = started(dir.path()).await;
-    let server = provider.address();
+    let server = provider.address().unwrap();
     make(&provider, entry("acme", "us")).await.unwrap();
     for tcp in [false, true] {
         let get = async |host: &str, kind| {
@@ -239,10 +239,11 @@ async fn updates_and_other_classes_are_refused() {
     });
     let notify = question("tenantry.test.", RecordType::SOA, |m| m.metadata.op_code = OpCode::Notify);
     for packet in [update, chaos, notify] {
-        let answer = over_udp(provider.address(), &packet).await.unwrap();
+        let answer = over_udp(provider.address().unwrap(), &packet).await.unwrap();
         assert_eq!(answer.metadata.response_code, ResponseCode::Refused);
     }
-    let evil = wire::ask(provider.address(), &name("evil.tenantry.test."), RecordType::A).await.unwrap();
+    let evil =
+        wire::ask(provider.address().unwrap(), &name("evil.tenantry.test."), RecordType::A).await.unwrap();
     assert!(evil.nothing());
 }
 
@@ -250,7 +251,7 @@ async fn updates_and_other_classes_are_refused() {
 async fn packets_that_are_none_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let provider = started(dir.path()).await;
-    let server = provider.address();
+    let server = provider.address().unwrap();
     let good = question("tenantry.test.", RecordType::SOA, |_| {});
     let socket = StdUdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut random: u32 = 7;
@@ -279,7 +280,7 @@ async fn the_serial_grows_and_long_texts_arrive() {
     let provider = started(dir.path()).await;
     let serial = async || {
         let packet = question("tenantry.test.", RecordType::SOA, |_| {});
-        soa(&over_udp(provider.address(), &packet).await.unwrap()).serial
+        soa(&over_udp(provider.address().unwrap(), &packet).await.unwrap()).serial
     };
     let mut last = serial().await;
     let texts: Vec<String> = (0..16).map(|i| format!("{i}{}", "ü".repeat(500))).collect();
@@ -290,12 +291,13 @@ async fn the_serial_grows_and_long_texts_arrive() {
     assert!(serial().await > last);
     last = serial().await;
     let host = name("_long.acme.tenantry.test.");
-    let said = wire::ask(provider.address(), &host, RecordType::TXT).await.unwrap().data;
+    let said = wire::ask(provider.address().unwrap(), &host, RecordType::TXT).await.unwrap().data;
     assert!(texts.iter().all(|text| said.contains(&records::text_data(text))));
-    let removed = Arc::clone(&provider.desk).unmake("acme".to_owned(), "us".to_owned()).await.unwrap();
+    let removed =
+        Arc::clone(provider.desk().unwrap()).unmake("acme".to_owned(), "us".to_owned()).await.unwrap();
     assert_eq!(removed, 20);
     assert!(serial().await > last);
-    assert!(wire::ask(provider.address(), &host, RecordType::TXT).await.unwrap().nothing());
+    assert!(wire::ask(provider.address().unwrap(), &host, RecordType::TXT).await.unwrap().nothing());
 }
 
 #[tokio::test]
@@ -305,10 +307,10 @@ async fn neighbours_in_the_order_of_names() {
     for label in ["a", "aa", "b", "a-a", "0"] {
         make(&provider, entry(label, label)).await.unwrap();
     }
-    Arc::clone(&provider.desk).unmake("a".to_owned(), "a".to_owned()).await.unwrap();
+    Arc::clone(provider.desk().unwrap()).unmake("a".to_owned(), "a".to_owned()).await.unwrap();
     for (label, there) in [("a", false), ("aa", true), ("b", true), ("a-a", true), ("0", true)] {
         let host = name(&format!("{label}.tenantry.test."));
-        let nothing = wire::ask(provider.address(), &host, RecordType::A).await.unwrap().nothing();
+        let nothing = wire::ask(provider.address().unwrap(), &host, RecordType::A).await.unwrap().nothing();
         assert_eq!(nothing, !there, "{label}");
     }
     provider.probe().await.unwrap();
@@ -318,7 +320,7 @@ async fn neighbours_in_the_order_of_names() {
 async fn a_restart_serves_what_was_there() {
     let dir = tempfile::tempdir().unwrap();
     let first = started(dir.path()).await;
-    let address = first.address();
+    let address = first.address().unwrap();
     make(&first, entry("acme", "us")).await.unwrap();
     std::fs::write(dir.path().join(".x.draft"), "half of").unwrap();
     std::fs::write(dir.path().join("bad.json"), "{").unwrap();
@@ -326,13 +328,13 @@ async fn a_restart_serves_what_was_there() {
     drop(first);
     // The port is free again as soon as the tasks have noticed.
     let config = || Config { listen: address, ..Config::new(dir.path()) };
-    let mut second = DnsBuiltin::start(config()).await;
+    let mut second = DnsBuiltin::started(config()).await;
     for _ in 0..100 {
         if second.is_ok() {
             break;
         }
         sleep(PAUSE).await;
-        second = DnsBuiltin::start(config()).await;
+        second = DnsBuiltin::started(config()).await;
     }
     let second = second.unwrap();
     let ask = async |host: &str| wire::ask(address, &name(host), RecordType::AAAA).await.unwrap();
@@ -344,7 +346,7 @@ async fn a_restart_serves_what_was_there() {
     let failure = make(&second, entry("bad", "us")).await.unwrap_err();
     assert_eq!(failure.code, "name_taken", "nobody can tell whose a damaged file is");
 
-    let taken = DnsBuiltin::start(config()).await.err().unwrap();
+    let taken = DnsBuiltin::started(config()).await.err().unwrap();
     assert_eq!(taken.code, "dns_listen");
     assert!(taken.may_retry() && taken.message.contains("`listen`"), "{taken}");
 }
@@ -361,7 +363,7 @@ async fn a_folder_that_cannot_be_used() {
         provider.probe().await.unwrap_err(),
         make(&provider, entry("acme", "us")).await.unwrap_err(),
         make(&provider, entry("other", "us")).await.unwrap_err(),
-        DnsBuiltin::start(Config::new(&folder)).await.err().unwrap(),
+        DnsBuiltin::started(Config::new(&folder)).await.err().unwrap(),
     ] {
         assert_eq!((failure.code.as_str(), failure.may_retry()), ("dns_folder", true));
     }
@@ -378,8 +380,9 @@ async fn rivals_for_one_host() {
     let lost = [&a, &b].into_iter().filter_map(|done| done.as_ref().err()).collect::<Vec<_>>();
     assert_eq!(lost.iter().map(|failure| failure.code.as_str()).collect::<Vec<_>>(), ["name_taken"]);
     let (winner, loser) = if a.is_ok() { ("a", "b") } else { ("b", "a") };
-    let unmake =
-        async |claim: &str| Arc::clone(&provider.desk).unmake("acme".to_owned(), claim.to_owned()).await;
+    let unmake = async |claim: &str| {
+        Arc::clone(provider.desk().unwrap()).unmake("acme".to_owned(), claim.to_owned()).await
+    };
     assert_eq!(unmake(loser).await.unwrap(), 0);
     assert_eq!(unmake(winner).await.unwrap(), 4);
 }

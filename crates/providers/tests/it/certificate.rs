@@ -16,8 +16,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::world::{World, spec};
 
-fn opened(dir: &TempDir) -> CertificateLocalCa {
-    CertificateLocalCa::open(&Config::new(dir.path())).unwrap()
+async fn opened(dir: &TempDir) -> CertificateLocalCa {
+    CertificateLocalCa::started(Config::new(dir.path())).await.unwrap()
 }
 
 fn root(dir: &TempDir) -> PathBuf {
@@ -69,7 +69,7 @@ async fn shake_hands(root: &Path, place: &Path, name: &str) -> Result<(), String
 #[tokio::test]
 async fn a_handshake_succeeds_under_its_names_and_no_other() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let ca = opened(&dir);
+    let ca = opened(&dir).await;
     let (_, place) =
         made(&ca, json!({ "names": ["acme.example.com", "*.acme.example.com", "127.0.0.1"] })).await;
     for name in ["acme.example.com", "www.acme.example.com", "127.0.0.1"] {
@@ -78,7 +78,7 @@ async fn a_handshake_succeeds_under_its_names_and_no_other() {
     for name in ["other.example.com", "a.b.acme.example.com", "127.0.0.2"] {
         assert!(shake_hands(&root(&dir), &place, name).await.is_err(), "{name}");
     }
-    opened(&other);
+    opened(&other).await;
     assert!(shake_hands(&root(&other), &place, "acme.example.com").await.is_err());
     let (unnamed, place) = made(&ca, json!({})).await;
     shake_hands(&root(&dir), &place, &unnamed.name).await.unwrap();
@@ -94,7 +94,7 @@ fn openssl(words: &[&str]) -> Option<(bool, String)> {
 #[tokio::test]
 async fn openssl_verifies_it() {
     let dir = tempfile::tempdir().unwrap();
-    let ca = opened(&dir);
+    let ca = opened(&dir).await;
     let (_, place) = made(&ca, json!({ "names": ["acme.example.com", "2001:db8::1"] })).await;
     let (root, file) = (root(&dir), place.join("cert.pem"));
     let [root, file] = [&root, &file].map(|path| path.to_str().unwrap());
@@ -127,7 +127,7 @@ async fn openssl_verifies_it() {
 #[tokio::test]
 async fn names_come_from_the_step_before() {
     let dir = tempfile::tempdir().unwrap();
-    let (ca, world) = (opened(&dir), World::default());
+    let (ca, world) = (opened(&dir).await, World::default());
     let dns = json!({ "host": "acme.example.com", "names": ["acme.example.com", "shop.example.org"] });
     for (step, outputs, settings, names) in [
         ("dns", dns.clone(), json!({}), json!(["acme.example.com", "shop.example.org"])),
@@ -156,7 +156,7 @@ async fn names_come_from_the_step_before() {
 #[tokio::test]
 async fn a_removed_one_leaves_its_number_and_no_key() {
     let dir = tempfile::tempdir().unwrap();
-    let (ca, world) = (opened(&dir), World::default());
+    let (ca, world) = (opened(&dir).await, World::default());
     let spec = spec(json!({}));
     let outputs = ca.ensure(&world.context(), &spec).await.unwrap().outputs;
     let keys = || {

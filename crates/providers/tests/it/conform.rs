@@ -370,7 +370,7 @@ impl Environment for Dns {
     }
     async fn unusable(&self) -> Option<Box<dyn Provider>> {
         let blocked = self.dir.path().join("blocked");
-        let dns = DnsBuiltin::start(DnsConfig::new(&blocked)).await.unwrap();
+        let dns = DnsBuiltin::started(DnsConfig::new(&blocked)).await.unwrap();
         std::fs::remove_dir(&blocked).unwrap();
         std::fs::write(&blocked, "").unwrap();
         Some(Box::new(dns))
@@ -380,7 +380,7 @@ impl Environment for Dns {
 #[tokio::test]
 async fn builtin_dns() {
     let dir = tempfile::tempdir().unwrap();
-    let dns = DnsBuiltin::start(DnsConfig::new(dir.path().join("dns"))).await.unwrap();
+    let dns = DnsBuiltin::started(DnsConfig::new(dir.path().join("dns"))).await.unwrap();
     must_keep_it(&Dns { dir, dns, world: World::default() }).await;
 }
 
@@ -420,7 +420,7 @@ impl Environment for Certificates {
     }
     async fn unusable(&self) -> Option<Box<dyn Provider>> {
         let blocked = self.dir.path().join("blocked");
-        let ca = CertificateLocalCa::open(&CaConfig::new(&blocked)).unwrap();
+        let ca = CertificateLocalCa::started(CaConfig::new(&blocked)).await.unwrap();
         std::fs::remove_dir_all(&blocked).unwrap();
         Some(Box::new(ca))
     }
@@ -430,7 +430,7 @@ impl Environment for Certificates {
 async fn local_ca() {
     for lost in ["cert.pem", "chain.pem", "key.pem"] {
         let dir = tempfile::tempdir().unwrap();
-        let ca = CertificateLocalCa::open(&CaConfig::new(dir.path().join("certificates"))).unwrap();
+        let ca = CertificateLocalCa::started(CaConfig::new(dir.path().join("certificates"))).await.unwrap();
         must_keep_it(&Certificates { dir, ca, world: World::default(), lost }).await;
     }
 }

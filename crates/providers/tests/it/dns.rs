@@ -14,7 +14,7 @@ use crate::world::{World, spec};
 async fn started(dir: &TempDir, change: impl FnOnce(&mut Config)) -> DnsBuiltin {
     let mut config = Config::new(dir.path());
     change(&mut config);
-    DnsBuiltin::start(config).await.unwrap()
+    DnsBuiltin::started(config).await.unwrap()
 }
 
 /// What `dig` prints; none where there is no `dig`.
@@ -36,10 +36,10 @@ async fn dig_finds_a_tenant_until_it_is_removed() {
         outputs,
         json!({
             "host": "acme.tenantry.test", "names": ["acme.tenantry.test"], "zone": "tenantry.test",
-            "targets": ["127.0.0.1"], "ttl": 60, "server": dns.address(),
+            "targets": ["127.0.0.1"], "ttl": 60, "server": dns.address().unwrap(),
         })
     );
-    let ask = async |words: &[&str]| dig(dns.address(), words).await;
+    let ask = async |words: &[&str]| dig(dns.address().unwrap(), words).await;
     let Some(found) = ask(&["+short", "acme.tenantry.test", "A"]).await else {
         tenantry_testkit::skip::skip("dns: dig", "dig is not installed", "apt-get install bind9-dnsutils");
         return;
@@ -70,7 +70,7 @@ fn asked_for(message: &str) -> (String, String) {
 async fn a_custom_domain_counts_once_it_is_proven() {
     let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let customer = started(&theirs, |config| config.zone = "example.org".to_owned()).await;
-    let dns = started(&ours, |config| config.resolver = Some(customer.address())).await;
+    let dns = started(&ours, |config| config.resolver = Some(customer.address().unwrap())).await;
     let world = World::default();
     let wish = |name: &str| Spec {
         name: name.to_owned(),

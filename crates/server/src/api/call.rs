@@ -2,16 +2,17 @@
 //! then the form of the answer, the parameters, and the body last: nobody without authority makes us read one.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, request::Parts};
 use axum::response::{IntoResponse, Response};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -19,7 +20,7 @@ use tenantry_control::error::{Error, FieldError};
 use tenantry_control::{Control, IdempotencyKey, PageQuery, shape};
 
 use super::problem::{Problem, Result};
-use super::route::{Access, BodySpec, DEFAULT_LIMIT, JSON, Route};
+use super::route::{ANY, Access, BodySpec, DEFAULT_LIMIT, JSON, OCTETS, Route};
 use super::{App, json};
 
 /// Longest body, in bytes.
@@ -28,7 +29,9 @@ pub const MAX_BODY: usize = 1 << 20;
 const MAX_DISCARDED: usize = 8 << 20;
 /// Longest time from the head of a request to the head of its answer; more than anybody may ask to wait.
 const PATIENCE: Duration = Duration::from_secs(75);
-/// How long a client may take to send its body.
+/// The same for a request whose body is a file.
+const LONG_PATIENCE: Duration = Duration::from_secs(6 * 3600);
+/// How long a client may take to send its body, or to send more of a file.
 const BODY_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What came.
@@ -39,6 +42,8 @@ pub struct Call {
     pub media: &'static str,
     /// The body; null for a route that reads none.
     pub body: Value,
+    /// A body is not `Sync` by itself.
+    bytes: Mutex<Body>,
     /// The client's own name for a POST.
     pub idempotency_key: Option<IdempotencyKey>,
     path: Vec<(String, String)>,
@@ -54,11 +59,14 @@ pub struct Principal(pub String);
 pub async fn serve(app: Arc<App>, route: Arc<Route>, request: Request<Body>) -> Response {
     let (mut parts, body) = request.into_parts();
     let mut principal = None;
-    let served = tokio::time::timeout(PATIENCE, serve_checked(app, &route, &mut parts, body, &mut principal));
+    // Bytes take as long as their line is slow.
+    let reads_bytes = route.body.as_ref().is_some_and(|body| body.media == ANY);
+    let patience = if reads_bytes { LONG_PATIENCE } else { PATIENCE };
+    let served = tokio::time::timeout(patience, serve_checked(app, &route, &mut parts, body, &mut principal));
     let mut response = match served.await {
         Ok(Ok(response)) => response,
         Ok(Err(problem)) => problem.into_response(),
-        Err(_) => Problem::from(Error::unavailable(format!("no answer within {PATIENCE:?}"))).into_response(),
+        Err(_) => Problem::from(Error::unavailable(format!("no answer within {patience:?}"))).into_response(),
     };
     if let Some(principal) = principal {
         response.extensions_mut().insert(principal);
@@ -138,12 +146,13 @@ impl Call {
             Method::POST => idempotency_key(&parts.headers)?,
             _ => None,
         };
-        let body = match &route.body {
-            Some(spec) => read_body(spec, &parts.headers, body).await?,
-            None => Value::Null,
+        let (body, bytes) = match &route.body {
+            Some(spec) if spec.media == ANY => (Value::Null, body),
+            Some(spec) => (read_body(spec, &parts.headers, body).await?, Body::empty()),
+            None => (Value::Null, Body::empty()),
         };
         let headers = std::mem::take(&mut parts.headers);
-        Ok(Self { app, media, body, idempotency_key, path, query, headers })
+        Ok(Self { app, media, body, bytes: Mutex::new(bytes), idempotency_key, path, query, headers })
     }
 
     /// The use cases.
@@ -213,6 +222,19 @@ impl Call {
         Some(Duration::from_secs(seconds.min(60)))
     }
 
+    /// The bytes that a route reads that reads bytes. They end in an error if the client says nothing for a while.
+    pub fn take_bytes(&mut self) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
+        let bytes = self.bytes.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let chunks = std::mem::take(bytes).into_data_stream();
+        futures::stream::unfold(chunks, |mut chunks| async move {
+            let chunk = match tokio::time::timeout(BODY_PATIENCE, chunks.next()).await {
+                Ok(chunk) => chunk?.map_err(io::Error::other),
+                Err(silent) => Err(silent.into()),
+            };
+            Some((chunk, chunks))
+        })
+    }
+
     /// The body as a `T`; every faulty field is named.
     pub fn read<T: DeserializeOwned + schemars::JsonSchema>(&self) -> Result<T> {
         let faults = shape::faults(schemars::schema_for!(T).as_value(), &self.body);
@@ -258,6 +280,10 @@ pub fn with_header(mut response: Response, name: HeaderName, value: &str) -> Res
 fn negotiate(route: &Route, headers: &HeaderMap) -> Result<&'static str> {
     // Without a body there is nothing to choose; a problem is always sent.
     let Some(default) = route.media().next() else { return Ok(JSON) };
+    // A file is what it is: its media type is not the route's to choose.
+    if default == OCTETS {
+        return Ok(OCTETS);
+    }
     let mut wanted: Vec<(f32, &str)> = headers
         .get_all(ACCEPT)
         .iter()

@@ -62,7 +62,8 @@ impl Metrics {
     /// A request was served. `route` is the pattern of its path, not the path.
     pub fn served(&self, method: &Method, route: &str, status: u16, took: Duration) {
         // A client may make a method up.
-        let known = [Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE].contains(method);
+        let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE]
+            .contains(method);
         let method = if known { method.as_str() } else { "other" }.to_owned();
         self.requests.get_or_create(&Request { method, route: route.to_owned(), status }).inc();
         self.seconds.observe(took.as_secs_f64());

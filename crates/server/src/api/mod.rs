@@ -9,6 +9,7 @@ mod health;
 mod json;
 mod keys;
 mod metrics;
+mod objects;
 mod observe;
 mod openapi;
 mod operations;
@@ -66,6 +67,7 @@ pub fn table() -> Vec<Route> {
         keys::routes(),
         auth::routes(),
         data::routes(),
+        objects::routes(),
         health::routes(),
     ]
     .into_iter()
@@ -106,6 +108,7 @@ fn methods(app: &Arc<App>, routes: &[Arc<Route>]) -> MethodRouter {
         let (app, route) = (app.clone(), route.clone());
         let filter = match route.method {
             Method::POST => MethodFilter::POST,
+            Method::PUT => MethodFilter::PUT,
             Method::PATCH => MethodFilter::PATCH,
             Method::DELETE => MethodFilter::DELETE,
             _ => MethodFilter::GET,

@@ -24,7 +24,7 @@ pub fn document(routes: &[Route]) -> Value {
     let problem = writes.subschema_for::<Problem>().to_value();
     let mut paths = Map::new();
     for route in routes {
-        let methods = paths.entry(route.path).or_insert_with(|| json!({}));
+        let methods = paths.entry(route.path.replace("{*", "{")).or_insert_with(|| json!({}));
         if let Some(methods) = methods.as_object_mut() {
             methods.insert(route.method.as_str().to_lowercase(), operation(route, &mut reads, &mut writes));
         }
@@ -140,7 +140,7 @@ fn statuses(route: &Route) -> BTreeSet<u16> {
 }
 
 fn problems(schema: &Value) -> Value {
-    let known = [400, 401, 403, 404, 406, 408, 409, 410, 412, 413, 415, 422, 428, 500, 503];
+    let known = [400, 401, 403, 404, 406, 408, 409, 410, 412, 413, 415, 416, 422, 428, 500, 503];
     let each = known.map(|status| {
         let words = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error");
         let mut response = json!({ "description": words, "content": { PROBLEM_JSON: { "schema": schema } } });
@@ -163,6 +163,7 @@ fn tag(path: &str) -> &str {
         Some(first @ ("tenants" | "operations" | "plans" | "templates" | "events" | "keys" | "data")) => {
             first
         }
+        Some("objects" | "files") => "objects",
         Some("auth" | ".well-known") => "auth",
         _ => "server",
     }
@@ -170,7 +171,8 @@ fn tag(path: &str) -> &str {
 
 /// The names of what varies in a path.
 fn path_names(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+    path.split('/')
+        .filter_map(|part| Some(part.strip_prefix('{')?.strip_suffix('}')?.trim_start_matches('*')))
 }
 
 #[cfg(test)]

@@ -18,6 +18,10 @@ use super::problem::Result;
 pub const JSON: &str = "application/json";
 /// RFC 7396.
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
+/// Bytes of whatever sort.
+pub const OCTETS: &str = "application/octet-stream";
+/// A body of any media type, which is not read but handed on as it comes.
+pub const ANY: &str = "*/*";
 /// Server-sent events.
 pub const EVENT_STREAM: &str = "text/event-stream";
 
@@ -142,6 +146,11 @@ impl Route {
     /// Reads this.
     pub fn reads<T: JsonSchema>(mut self, media: &'static str) -> Self {
         self.body = Some(BodySpec { media, schema: |generator| generator.subschema_for::<T>() });
+        self
+    }
+    /// Reads bytes, of whatever media type, as they come.
+    pub fn reads_bytes(mut self) -> Self {
+        self.body = Some(BodySpec { media: ANY, schema: |_| schemars::json_schema!({ "type": "string" }) });
         self
     }
     /// Takes these query parameters.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 use serde_json::{Value, json};
 use tenantry_control::template::{self, Library};
+use tenantry_providers::Registry;
 
 use super::output::Column;
 use super::{Exit, Session};
@@ -64,13 +65,13 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
         }
         Command::Schema { config } => {
             let (_, providers) = providers(config).await?;
-            session.output.text(&serde_json::to_string_pretty(&template::schema(&providers.registry))?)
+            session.output.text(&serde_json::to_string_pretty(&template::schema(&providers))?)
         }
         Command::Validate { file, config } => {
             let (_, providers) = providers(config).await?;
             let text =
                 std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            let loaded = template::load(&text, &providers.registry).map_err(|error| {
+            let loaded = template::load(&text, &providers).map_err(|error| {
                 let faults =
                     error.errors.iter().map(|fault| format!("\n  {}: {}", fault.path, fault.message));
                 Exit::Failure.with(format!("{} is not valid:{}", file.display(), faults.collect::<String>()))
@@ -86,8 +87,7 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
         }
         Command::Show { name, version, config } => {
             let (config, providers) = providers(config).await?;
-            let library =
-                Library::open(config.files.templates.as_deref(), &providers.registry).map_err(explain)?;
+            let library = Library::open(config.files.templates.as_deref(), &providers).map_err(explain)?;
             let found = match version {
                 Some(version) => library.version(&name, version),
                 None => library.latest(&name),
@@ -106,7 +106,7 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
     }
 }
 
-async fn providers(config: Option<PathBuf>) -> Result<(Config, config::Providers)> {
+async fn providers(config: Option<PathBuf>) -> Result<(Config, Registry)> {
     let config = Config::load(config.as_deref()).map_err(|faults| Exit::Usage.with(faults))?;
     let url = config.url(config.listen.parse().context("listen")?);
     let providers = config::build(&config, &url).await?;

@@ -2,7 +2,6 @@
 //! leaves out lie in the data folder.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
@@ -10,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tenantry_control::{FieldError, shape};
 use tenantry_model::Failure;
+use tenantry_providers::Registry;
 use tenantry_providers::billing_builtin::{self, BillingBuiltin};
 use tenantry_providers::bucket_folder::{self, BucketFolder};
 use tenantry_providers::certificate_local_ca::{self, CertificateLocalCa};
@@ -22,7 +22,6 @@ use tenantry_providers::http::{self, Http};
 use tenantry_providers::identity_builtin::{self, IdentityBuiltin};
 use tenantry_providers::mail_outbox::{self, MailOutbox};
 use tenantry_providers::namespace_manifests::{self, NamespaceManifests};
-use tenantry_providers::{Data, Registry};
 
 use super::Config;
 
@@ -38,14 +37,6 @@ const DNS: &str = "builtin_dns";
 const CERTIFICATE: &str = "local_ca";
 const EXEC: &str = "exec";
 const HTTP: &str = "http";
-
-/// Who makes resources, and who keeps tenants' rows.
-pub struct Providers {
-    /// All of them.
-    pub registry: Registry,
-    /// The one behind the embedded data endpoint.
-    pub data: Arc<dyn Data>,
-}
 
 /// A table of the configuration over the paths that the data folder gives.
 struct Table<'a> {
@@ -134,12 +125,24 @@ pub fn faults(config: &Value) -> Vec<FieldError> {
 
 /// The providers that the configuration asks for, in a server that clients reach at `url`. The first of a kind is what a
 /// step gets that names none.
-pub async fn build(config: &Config, url: &str) -> Result<Providers> {
+pub async fn build(config: &Config, url: &str) -> Result<Registry> {
     let failed = |failure: Failure| anyhow::anyhow!(failure.message);
     let files = serde_json::to_value(&config.files)?;
     let none = Map::new();
-    let [database, database_file, bucket, namespace, identity, settings, billing, mail, dns, certificate, exec, http] =
-        tables(&config.data_dir, url, files.as_object().unwrap_or(&none), &config.providers);
+    let [
+        database,
+        database_file,
+        bucket,
+        namespace,
+        identity,
+        settings,
+        billing,
+        mail,
+        dns,
+        certificate,
+        exec,
+        http,
+    ] = tables(&config.data_dir, url, files.as_object().unwrap_or(&none), &config.providers);
     let pool = DatabaseSqlitePool::new(database.read()?)
         .await
         .map_err(failed)
@@ -149,7 +152,7 @@ pub async fn build(config: &Config, url: &str) -> Result<Providers> {
         .map_err(failed)
         .context("the provider sqlite_file")?;
     let mut registry = Registry::default()
-        .add(pool.clone())
+        .add(pool)
         .add(files)
         .add(BucketFolder::new(bucket.read()?))
         .add(NamespaceManifests::new(namespace.read()?))
@@ -157,15 +160,11 @@ pub async fn build(config: &Config, url: &str) -> Result<Providers> {
         .add(ConfigBuiltin::new(settings.read()?))
         .add(BillingBuiltin::new(billing.read()?))
         .add(MailOutbox::new(mail.read()?).map_err(failed).context("the provider outbox")?)
-        .add(DnsBuiltin::start(dns.read()?).await.map_err(failed).context("the provider builtin_dns")?)
-        .add(
-            CertificateLocalCa::open(&certificate.read()?)
-                .map_err(failed)
-                .context("the provider local_ca")?,
-        )
+        .add(DnsBuiltin::new(dns.read()?).map_err(failed).context("the provider builtin_dns")?)
+        .add(CertificateLocalCa::new(certificate.read()?).map_err(failed).context("the provider local_ca")?)
         .add(Exec::new(exec.read()?));
     if http.given.is_some() {
         registry = registry.add(Http::new(http.read()?).map_err(failed).context("the provider http")?);
     }
-    Ok(Providers { registry, data: Arc::new(pool) })
+    Ok(registry)
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use tenantry_control::view::OperationView;
-use tenantry_engine::OperationState;
+use tenantry_engine::{OperationState, StepState};
 
 use super::child::Child;
 use crate::cli::{Board, Entry, ended};
@@ -27,8 +27,14 @@ pub async fn make(client: &Client, entries: Vec<Entry>) -> Result<Vec<OperationV
 
 async fn onboard(client: &Client, board: &Board, entry: Entry) -> Result<OperationView> {
     let (_, operation) = client.post_once("/v1/tenants", &entry.document, &entry.key()).await?;
-    let id = operation.get("id").and_then(Value::as_str).context("an operation without an id")?;
+    let begun: OperationView = serde_json::from_value(operation).context("an operation")?;
+    let id = &begun.id.to_string();
     let mut place = board.place(entry.name());
+    for step in begun.steps.iter().filter(|step| step.approval.is_some() && step.state == StepState::Waiting)
+    {
+        client.post(&format!("/v1/operations/{id}/approve"), Some(&json!({ "step": step.key }))).await?;
+        eprintln!("  {:<20} approved: tenantry operation approve {id} {}", entry.name(), step.key);
+    }
     let view = client.follow(id, |view| place.show(view)).await?;
     place.end(&format!("  {:<20} {}", entry.name(), ended(&view)));
     ensure!(view.state == OperationState::Succeeded, "{} was not made", entry.name());

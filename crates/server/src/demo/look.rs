@@ -40,7 +40,7 @@ pub async fn inside(server: &Child, onboarding: &OperationView, other: &Operatio
 }
 
 /// A client with the token that the first administrator's invitation is worth.
-async fn come_in(server: &Child, onboarding: &OperationView) -> Result<Client> {
+pub async fn come_in(server: &Child, onboarding: &OperationView) -> Result<Client> {
     let client = server.client()?;
     let path = format!("/v1/operations/{}/credentials", onboarding.id);
     let claimed = client.post(&path, None).await?;
@@ -82,7 +82,8 @@ fn is_refused(answer: Result<Value, ClientError>, expected: u16) -> bool {
     matches!(answer, Err(ClientError::Refused { status, .. }) if status == expected)
 }
 
-fn line(name: &str, text: &str) {
+/// A line of what was found.
+pub fn line(name: &str, text: &str) {
     eprintln!("  {name:<12} {text}");
 }
 

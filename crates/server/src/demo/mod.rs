@@ -5,6 +5,7 @@
 mod batch;
 mod child;
 mod look;
+mod tools;
 
 use std::path::{Path, PathBuf};
 
@@ -90,7 +91,7 @@ async fn show(options: &Options, folder: &Path) -> Result<Value> {
     eprintln!("  {} in {}", server.url(), folder.display());
     let client = server.client()?;
 
-    heading("Six customers sign up, from a file of requests");
+    heading("Six customers sign up for three plans, from a file of requests");
     let entries = read_entries("requests.yaml", REQUESTS).map_err(|why| anyhow::anyhow!(why))?;
     let made = batch::make(&client, entries).await?;
     for one in &made {
@@ -100,6 +101,10 @@ async fn show(options: &Options, folder: &Path) -> Result<Value> {
     heading("One of them, from the inside");
     let [first, other, ..] = made.as_slice() else { bail!("the shipped requests are too few") };
     look::inside(&server, first, other).await?;
+
+    heading("The enterprise tenant, by tools that are not ours");
+    let enterprise = made.iter().find(|one| one.steps.iter().any(|step| step.kind == "certificate"));
+    tools::show(&server, enterprise.context("the shipped requests have no enterprise tenant")?).await?;
 
     heading("Many at once, and a kill -9 in the middle");
     let rest = usize::from(options.tenants).saturating_sub(made.len());

@@ -8,7 +8,7 @@ use crate::on_both;
 use crate::server::{Server, read};
 
 const SCOPES: [&str; 6] = ["admin", "operator", "viewer", "signup", "guard", "tenant"];
-const METHODS: [Method; 4] = [Method::GET, Method::POST, Method::PATCH, Method::DELETE];
+const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 struct Route {
     method: Method,
@@ -33,7 +33,9 @@ async fn routes(server: &Server) -> Vec<Route> {
                 .replace("{id}", id)
                 .replace("{name}", "x")
                 .replace("{version}", "1")
-                .replace("{table}", "tasks");
+                .replace("{table}", "tasks")
+                .replace("{bucket}", "x")
+                .replace("{key}", "x");
             let security = operation["security"].as_array().unwrap().first();
             routes.push(Route {
                 method: method.to_uppercase().parse().unwrap(),

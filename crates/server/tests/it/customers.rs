@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use reqwest::{Client, Method};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::server::{PATIENCE, Server, request};
 
@@ -55,10 +55,16 @@ impl Door {
         }
     }
 
-    /// Asks for a tenant; gives the operation.
+    /// Asks for a tenant, and agrees to what waits for somebody; gives the operation.
     pub async fn sign_up(&self, name: &str, plan: &str) -> String {
         let operation = self.ask(Method::POST, "/v1/tenants", Some(name), Some(&request(name, plan))).await;
-        operation["id"].as_str().expect("an id").to_owned()
+        let id = operation["id"].as_str().expect("an id").to_owned();
+        let steps = operation["steps"].as_array().expect("a list").iter();
+        for step in steps.filter(|step| step["approval"].is_object()) {
+            let (path, once) = (format!("/v1/operations/{id}/approve"), format!("approve {name}"));
+            self.ask(Method::POST, &path, Some(&once), Some(&json!({ "step": step["key"] }))).await;
+        }
+        id
     }
 
     /// Waits until an operation is done, or it or one that it waits for asks for a person; gives it.

@@ -20,7 +20,7 @@ use crate::customers::Door;
 use crate::server::{On, PATIENCE, Server};
 
 /// Ways in which an onboarding can go.
-const PLANS: [&str; 4] = ["slow", "doomed", "stuck", "starter"];
+const PLANS: [&str; 6] = ["slow", "enterprise", "doomed", "growth", "stuck", "starter"];
 /// Customers at the same time.
 const CUSTOMERS: usize = 8;
 

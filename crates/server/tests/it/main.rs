@@ -12,6 +12,7 @@ mod guide;
 mod idempotency;
 mod kills;
 mod operations;
+mod plans;
 mod process;
 mod server;
 mod sign_in;

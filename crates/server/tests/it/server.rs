@@ -136,12 +136,11 @@ impl Server {
 
     /// Where its tenants' things lie.
     pub fn stores(&self) -> Stores {
-        let folder = |name: &str| self.folder.path().join(name);
-        let file = || format!("sqlite://{}", folder("registry.db").display());
+        let data = self.folder.path().to_owned();
+        let file = || format!("sqlite://{}", data.join("registry.db").display());
         Stores {
             registry: self.databases.first().map_or_else(file, |database| database.url().to_owned()),
-            pool: folder("tenants.db"),
-            folders: vec![("mails", folder("outbox")), ("things", folder("things"))],
+            data: data.clone(),
         }
     }
 

@@ -1,0 +1,103 @@
+//! The tenant's files. A token lists them and signs addresses; an address opens one object, for one method, for a time.
+//! So bytes have one way in and out, and whoever holds an address needs no token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tenantry_model::{Failure, FailureClass, TenantStatus, Timestamp};
+use tenantry_providers::Kind;
+use tenantry_providers::objects::{Listing, Method, Signed, TenantObjects, Usage};
+
+use crate::control::Control;
+use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::session::{TenantSession, not_active};
+
+/// What an address shall be good for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignObject {
+    /// The object's name in the bucket; it need not be there yet.
+    #[schemars(length(min = 1, max = 1024))]
+    pub key: String,
+    /// What may be done with it. `GET` allows `HEAD` too.
+    #[serde(default)]
+    pub method: Method,
+    /// Seconds from now on.
+    #[serde(default = "quarter_of_an_hour")]
+    #[schemars(range(min = 1, max = 604_800))]
+    pub expires_in: u64,
+}
+
+fn quarter_of_an_hour() -> u64 {
+    900
+}
+
+impl Control {
+    /// Addresses of objects begin with this.
+    pub fn public_url(&self) -> &str {
+        &self.shared.config.public_url
+    }
+
+    /// Up to `limit` objects whose keys begin with `prefix`, from the one after `after` on.
+    pub async fn objects(
+        &self,
+        session: &TenantSession,
+        prefix: &str,
+        limit: u32,
+        after: Option<&str>,
+    ) -> Result<Listing> {
+        self.objects_of(session).await?.list(prefix, limit, after).await.map_err(object_error)
+    }
+
+    /// How full the bucket is.
+    pub async fn objects_usage(&self, session: &TenantSession) -> Result<Usage> {
+        self.objects_of(session).await?.usage().await.map_err(object_error)
+    }
+
+    /// Signs an address.
+    pub async fn sign_object(&self, session: &TenantSession, wish: &SignObject) -> Result<Signed> {
+        let now = self.now();
+        let until = now + Duration::from_secs(wish.expires_in);
+        let signed = self.objects_of(session).await?.sign(&wish.key, wish.method, until, now).await;
+        signed.map_err(object_error)
+    }
+
+    /// What a signed address opens. It opens nothing while the tenant lets nobody in.
+    pub async fn open_signed(&self, signed: &Signed) -> Result<(Arc<dyn TenantObjects>, Timestamp)> {
+        let now = self.now();
+        let keeper = self.shared.providers.iter().find_map(|provider| provider.objects());
+        let keeper = keeper.ok_or_else(|| Error::not_found("bucket"))?;
+        let (tenant, objects) = keeper.verify(signed, now).await.map_err(object_error)?;
+        let status =
+            self.shared.store.tenant_status(&tenant.to_string()).await.map_err(Error::unavailable)?;
+        match status.ok_or_else(|| Error::not_found("tenant"))?.parse().map_err(Error::internal)? {
+            // Before ACTIVE the smoke test alone has a token to sign with.
+            TenantStatus::Active | TenantStatus::Provisioning => Ok((objects, now)),
+            status => Err(not_active(status)),
+        }
+    }
+
+    async fn objects_of(&self, session: &TenantSession) -> Result<Arc<dyn TenantObjects>> {
+        let provider = self.serving(session, Kind::Bucket).await?;
+        let objects = provider.objects().ok_or_else(|| Error::not_found("bucket"))?;
+        Ok(objects.scoped(session.tenant))
+    }
+}
+
+/// A failure of the tenant's objects, for whoever asked.
+pub fn object_error(failure: Failure) -> Error {
+    let is = |kind, code| Error::new(kind, code, &failure.message);
+    match failure.code.as_str() {
+        "bad_signature" => is(ErrorKind::Forbidden, "bad_signature"),
+        "expired" => is(ErrorKind::Forbidden, "expired"),
+        "quota_exceeded" => is(ErrorKind::Conflict, "quota_exceeded"),
+        "no_such_bucket" => Error::not_found("bucket"),
+        "bad_key" => Error::invalid("request_invalid", vec![FieldError::new("key", &failure.message)]),
+        _ if failure.class == FailureClass::Invalid => {
+            Error::invalid("request_invalid", vec![FieldError::new("", &failure.message)])
+        }
+        _ => Error::unavailable(failure),
+    }
+}

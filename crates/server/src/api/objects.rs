@@ -1,0 +1,243 @@
+//! `/objects`: a tenant's files, listed and signed by its token; `/files`: the bytes, behind signed addresses alone. No
+//! cookie, key or token opens an address, so it can be handed on; and what it serves is never shown as a page of ours.
+
+use std::io;
+
+use axum::body::Body;
+use axum::http::header::{
+    ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    ETAG, HeaderName, IF_NONE_MATCH, LAST_MODIFIED, RANGE,
+};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures::TryStreamExt;
+use schemars::JsonSchema;
+use serde::Serialize;
+use tenantry_control::TenantSession;
+use tenantry_control::error::Error;
+use tenantry_control::objects::{SignObject, object_error};
+use tenantry_control::view::Page;
+use tenantry_model::Timestamp;
+use tenantry_providers::objects::{self, Content, Meta, New, Range, Signed, Usage};
+use tokio_util::io::{ReaderStream, StreamReader};
+
+use super::call::{Call, answer};
+use super::problem::{Problem, Result};
+use super::route::{CURSOR, DEFAULT_LIMIT, JSON, LIMIT, OCTETS, Param, Route, public, token};
+use crate::client::part;
+
+/// An address that opens one object.
+#[derive(Serialize, JsonSchema)]
+struct SignedUrl {
+    /// The address. Whoever has it can use it: treat it as a secret.
+    url: String,
+    /// What may be done with it.
+    method: objects::Method,
+    /// Until when.
+    expires_at: Timestamp,
+}
+
+const PREFIX: Param = Param::text("prefix", "Only objects whose keys begin so.");
+const EXPIRES: Param = Param::text("expires", "Seconds since 1970 until which the address is good.").needed();
+const SIGNATURE: Param =
+    Param::text("signature", "The signature of method, bucket, key and expiry.").needed();
+const BYTES_RANGE: Param = Param::text("Range", "One range of bytes, such as `bytes=0-99` (RFC 9110 §14).");
+const UNLESS: Param = Param::text("If-None-Match", "An ETag that the client has.");
+
+/// The lines of the table.
+pub fn routes() -> Vec<Route> {
+    let signed = |method: Method, id, summary, access| {
+        Route::new(method, "/files/{bucket}/{*key}", id, summary, access)
+            .about("The address comes from `POST /objects/urls`.")
+            .query(&[EXPIRES, SIGNATURE])
+            .fails(&[403, 404])
+    };
+    vec![
+        Route::new(Method::GET, "/objects", "list_objects", "List objects by key", token(list))
+            .query(&[PREFIX, LIMIT, CURSOR])
+            .gives::<Page<Meta>>(StatusCode::OK, "A page.")
+            .fails(&[404]),
+        Route::new(
+            Method::GET,
+            "/objects/usage",
+            "get_objects_usage",
+            "Read how full the bucket is",
+            token(usage),
+        )
+        .gives::<Usage>(StatusCode::OK, "Objects, bytes and the quota.")
+        .fails(&[404]),
+        Route::new(
+            Method::POST,
+            "/objects/urls",
+            "sign_object",
+            "Sign the address of an object",
+            token(sign),
+        )
+        .reads::<SignObject>(JSON)
+        .gives::<SignedUrl>(StatusCode::CREATED, "The address.")
+        .fails(&[404]),
+        signed(Method::GET, "get_object", "Read an object", public(get))
+            .header(&[BYTES_RANGE, UNLESS])
+            .gives_as::<()>(
+                StatusCode::OK,
+                Some(OCTETS),
+                "The bytes, in the media type that they were stored with.",
+            )
+            .having(&[("ETag", "SHA-256 of the bytes."), ("Accept-Ranges", "`bytes`.")])
+            .gives_as::<()>(StatusCode::PARTIAL_CONTENT, Some(OCTETS), "The part that was asked for.")
+            .having(&[("Content-Range", "Which part it is.")])
+            .gives_as::<()>(StatusCode::NOT_MODIFIED, None, "The client has it.")
+            .fails(&[416]),
+        signed(Method::PUT, "put_object", "Store an object", public(put))
+            .reads_bytes()
+            .gives::<Meta>(StatusCode::OK, "It is stored, in place of the one before.")
+            .fails(&[409]),
+        signed(Method::DELETE, "delete_object", "Delete an object", public(delete)).gives_as::<()>(
+            StatusCode::NO_CONTENT,
+            None,
+            "It is gone.",
+        ),
+    ]
+}
+
+async fn list(call: Call, session: TenantSession) -> Result {
+    let limit = call.param("limit").and_then(|text| text.parse().ok()).unwrap_or(DEFAULT_LIMIT as u32);
+    let prefix = call.param("prefix").unwrap_or_default();
+    let page = call.control().objects(&session, prefix, limit, call.param("cursor")).await?;
+    answer(
+        StatusCode::OK,
+        &Page { data: page.objects, has_more: page.next.is_some(), next_cursor: page.next },
+    )
+}
+
+async fn usage(call: Call, session: TenantSession) -> Result {
+    answer(StatusCode::OK, &call.control().objects_usage(&session).await?)
+}
+
+async fn sign(call: Call, session: TenantSession) -> Result {
+    let signed = call.control().sign_object(&session, &call.read::<SignObject>()?).await?;
+    let key: Vec<String> = signed.key.split('/').map(part).collect();
+    let url = format!(
+        "{}/files/{}/{}?expires={}&signature={}",
+        call.control().public_url().trim_end_matches('/'),
+        part(&signed.bucket),
+        key.join("/"),
+        signed.expires_at,
+        signed.signature
+    );
+    let expires_at = Timestamp::from_micros(signed.expires_at.saturating_mul(1_000_000));
+    answer(StatusCode::CREATED, &SignedUrl { url, method: signed.method, expires_at })
+}
+
+/// What the address says.
+fn signed(call: &Call, method: objects::Method) -> Signed {
+    let param = |name| call.param(name).unwrap_or_default().to_owned();
+    Signed {
+        method,
+        bucket: call.segment("bucket").to_owned(),
+        key: call.segment("key").to_owned(),
+        // What is no number was signed by nobody.
+        expires_at: param("expires").parse().unwrap_or_default(),
+        signature: param("signature"),
+    }
+}
+
+async fn get(call: Call) -> Result {
+    let range = call.header(RANGE.as_str())?.and_then(range);
+    let signed = signed(&call, objects::Method::Get);
+    let (objects, _) = call.control().open_signed(&signed).await?;
+    let content = objects.get(&signed.key, range).await.map_err(|failure| match failure.code.as_str() {
+        "bad_range" => Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "bad_range", failure.message),
+        _ => object_error(failure).into(),
+    })?;
+    let content = content.ok_or_else(|| Error::not_found("object"))?;
+    let etag = format!("\"{}\"", content.meta.etag);
+    let known = call.header(IF_NONE_MATCH.as_str())?.unwrap_or_default();
+    if known.split(',').any(|one| one.trim().trim_start_matches("W/") == etag) {
+        return with(StatusCode::NOT_MODIFIED.into_response(), [(ETAG, etag)]);
+    }
+    serve(content, range.is_some(), etag)
+}
+
+fn serve(content: Content, partial: bool, etag: String) -> Result {
+    let Content { meta, first, length, body } = content;
+    let status = if partial { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    let response = (status, Body::from_stream(ReaderStream::new(body))).into_response();
+    let mut headers = vec![
+        (CONTENT_TYPE, meta.content_type.unwrap_or_else(|| OCTETS.to_owned())),
+        (CONTENT_LENGTH, length.to_string()),
+        (ETAG, etag),
+        (ACCEPT_RANGES, "bytes".to_owned()),
+        (LAST_MODIFIED, http_date(meta.modified)),
+        // Whatever it is, it is not one of our pages.
+        (CONTENT_DISPOSITION, "attachment".to_owned()),
+        (CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'".to_owned()),
+    ];
+    if partial {
+        let last = (first + length).saturating_sub(1);
+        headers.push((CONTENT_RANGE, format!("bytes {first}-{last}/{}", meta.size)));
+    }
+    with(response, headers)
+}
+
+async fn put(mut call: Call) -> Result {
+    let signed = signed(&call, objects::Method::Put);
+    let (objects, at) = call.control().open_signed(&signed).await?;
+    let bytes = call.take_bytes().map_err(io::Error::other);
+    let content_type = call.header(CONTENT_TYPE.as_str())?;
+    let new = New { key: &signed.key, content_type, at };
+    let stored = objects.put(new, Box::pin(StreamReader::new(bytes))).await;
+    answer(
+        StatusCode::OK,
+        &stored.map_err(|failure| match failure.code.as_str() {
+            "cut_off" => Problem::new(StatusCode::BAD_REQUEST, "body_cut_off", failure.message),
+            _ => object_error(failure).into(),
+        })?,
+    )
+}
+
+async fn delete(call: Call) -> Result {
+    let signed = signed(&call, objects::Method::Delete);
+    let (objects, _) = call.control().open_signed(&signed).await?;
+    if objects.delete(&signed.key).await.map_err(object_error)? {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    Err(Error::not_found("object").into())
+}
+
+/// The one range that is asked for. What is not understood is ignored, as RFC 9110 §14.2 asks.
+fn range(header: &str) -> Option<Range> {
+    let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
+    match (first.trim(), last.trim()) {
+        ("", last) => last.parse().ok().map(Range::Last),
+        (first, "") => first.parse().ok().map(Range::From),
+        (first, last) => Some(Range::Between(first.parse().ok()?, last.parse().ok()?)),
+    }
+}
+
+fn http_date(at: Timestamp) -> String {
+    let seconds = u64::try_from(at.seconds()).unwrap_or_default();
+    httpdate::fmt_http_date(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds))
+}
+
+fn with(mut response: Response, headers: impl IntoIterator<Item = (HeaderName, String)>) -> Result {
+    for (name, value) in headers {
+        response.headers_mut().insert(name, HeaderValue::from_str(&value).map_err(Error::internal)?);
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        assert_eq!(range("bytes=0-99"), Some(Range::Between(0, 99)));
+        assert_eq!(range("bytes=5-"), Some(Range::From(5)));
+        assert_eq!(range("bytes=-7"), Some(Range::Last(7)));
+        for ignored in ["bytes=0-1,3-4", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b", "bytes=1", ""] {
+            assert_eq!(range(ignored), None, "{ignored}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The plans beside starter, as their customers meet them: a bucket behind signed addresses, an approval, and the names,
+//! certificates and manifests that an enterprise tenant gets.
+
+use reqwest::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use crate::on_both;
+use crate::server::{Server, read, request};
+
+/// Has a tenant made, agreeing to what waits for somebody; gives the operation and its first administrator's token.
+async fn onboard(server: &Server, document: &Value) -> (Value, String) {
+    let begun = server.post("/v1/tenants", document).await.expect(202).body;
+    let id = begun["id"].as_str().unwrap();
+    for step in begun["steps"].as_array().unwrap().iter().filter(|step| step["approval"].is_object()) {
+        server
+            .post(&format!("/v1/operations/{id}/approve"), &json!({ "step": step["key"] }))
+            .await
+            .expect(200);
+    }
+    let operation = server.done(id).await;
+    assert_eq!(operation["state"], "succeeded", "{operation:#}");
+    let claimed = server.post(&format!("/v1/operations/{id}/credentials"), &json!({})).await.expect(200).body;
+    let grant = json!({ "grant_type": "invitation", "token": claimed["credentials"][0]["value"] });
+    let token = read(server.bare(Method::POST, "/auth/token").json(&grant)).await.expect(200).body;
+    (operation, token["access_token"].as_str().unwrap().to_owned())
+}
+
+/// The outputs of the operation's resource of this kind.
+fn made<'a>(operation: &'a Value, kind: &str) -> &'a Value {
+    let resources = operation["response"]["resources"].as_object().unwrap();
+    &resources.values().find(|resource| resource["kind"] == kind).unwrap()["outputs"]
+}
+
+/// The path and query of an address that the token signs.
+async fn sign(server: &Server, token: &str, method: &str, key: &str) -> String {
+    let wish = json!({ "key": key, "method": method });
+    let signed = read(server.bare(Method::POST, "/objects/urls").bearer_auth(token).json(&wish)).await;
+    let signed = signed.expect(201).body;
+    let url = signed["url"].as_str().unwrap();
+    url.strip_prefix(&server.url)
+        .unwrap_or_else(|| panic!("{url} does not lead to {}", server.url))
+        .to_owned()
+}
+
+async fn put(server: &Server, address: &str, bytes: Vec<u8>) -> Response {
+    server.bare(Method::PUT, address).header(CONTENT_TYPE, "image/x-test").body(bytes).send().await.unwrap()
+}
+
+on_both! {
+    async fn a_growth_tenant_has_a_bucket_behind_signed_addresses(mut server: Server) {
+        let (_, token) = onboard(&server, &request("Acme", "growth")).await;
+        let (_, stranger) = onboard(&server, &request("Other", "growth")).await;
+        let list = async |bearer: &str, query: &str| {
+            let path = format!("/objects{query}");
+            read(server.bare(Method::GET, &path).bearer_auth(bearer)).await.expect(200).body
+        };
+        assert_eq!(list(&token, "").await["data"], json!([]), "the smoke test leaves nothing");
+        // More than a body of JSON may have, and a key that needs escaping.
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+        let key = "plans/ä b?/#1%.png";
+        let address = sign(&server, &token, "PUT", key).await;
+        let stored: Value = put(&server, &address, bytes.clone()).await.json().await.unwrap();
+        assert_eq!((&stored["key"], &stored["size"]), (&json!(key), &json!(bytes.len())));
+
+        let address = sign(&server, &token, "GET", key).await;
+        let get = |range: &'static str, etag: String| {
+            let request = server.bare(Method::GET, &address).header(RANGE, range);
+            request.header(IF_NONE_MATCH, etag).send()
+        };
+        let whole = server.bare(Method::GET, &address).send().await.unwrap();
+        let header = |response: &Response, name: &str| response.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!(header(&whole, "content-type"), "image/x-test");
+        assert_eq!(header(&whole, "content-disposition"), "attachment");
+        assert_eq!(header(&whole, "x-content-type-options"), "nosniff");
+        let etag = header(&whole, ETAG.as_str());
+        assert!(whole.bytes().await.unwrap() == bytes);
+        let part = get("bytes=10-19", String::new()).await.unwrap();
+        assert_eq!((part.status().as_u16(), header(&part, "content-range")), (206, "bytes 10-19/3000000".to_owned()));
+        assert!(part.bytes().await.unwrap() == bytes[10..20]);
+        assert_eq!(get("bytes=3000000-", String::new()).await.unwrap().status(), 416);
+        assert_eq!(get("", etag).await.unwrap().status(), 304);
+        let head = server.bare(Method::HEAD, &address).send().await.unwrap();
+        assert_eq!((head.status().as_u16(), header(&head, "content-length")), (200, "3000000".to_owned()));
+
+        // An address is good for its method, key and bucket alone; a token of another tenant's opens another bucket.
+        for (method, address) in [
+            (Method::PUT, address.clone()),
+            (Method::DELETE, address.clone()),
+            (Method::GET, address.replace("plans", "planz")),
+            (Method::GET, address.replace("expires=", "expires=1")),
+            (Method::GET, address.replace("/files/tenant-", "/files/tenant_")),
+            (Method::GET, address.split("&signature").next().unwrap().to_owned()),
+            (Method::GET, address.replace("signature=", "signature=A")),
+        ] {
+            read(server.bare(method, &address)).await.problem(403, "bad_signature");
+        }
+        assert_eq!(list(&stranger, "").await["data"], json!([]));
+        let theirs = sign(&server, &stranger, "GET", key).await;
+        read(server.bare(Method::GET, &theirs)).await.problem(404, "not_found");
+
+        assert_eq!(list(&token, "?prefix=plans/").await["data"][0]["key"], key);
+        assert_eq!(list(&token, "?prefix=other").await["data"], json!([]));
+        let usage = read(server.bare(Method::GET, "/objects/usage").bearer_auth(&token)).await.expect(200).body;
+        assert_eq!(usage, json!({ "objects": 1, "bytes": 3_000_000, "quota_bytes": 50_u64 << 30 }));
+        let delete = sign(&server, &token, "DELETE", key).await;
+        server.kill_and_restart().await;
+        let again = server.bare(Method::GET, &address).send().await.unwrap();
+        assert!(again.bytes().await.unwrap() == bytes, "a signature outlives the process");
+        read(server.bare(Method::DELETE, &delete)).await.expect(204);
+        read(server.bare(Method::DELETE, &delete)).await.problem(404, "not_found");
+        read(server.bare(Method::GET, &address)).await.problem(404, "not_found");
+    }
+
+    async fn wishes_for_addresses_are_checked(mut server: Server) {
+        let (_, token) = onboard(&server, &request("Acme", "growth")).await;
+        let ask = |wish: Value| read(server.bare(Method::POST, "/objects/urls").bearer_auth(&token).json(&wish));
+        for (wish, field) in [
+            (json!({}), "key"),
+            (json!({ "key": "" }), "key"),
+            (json!({ "key": "a/../b" }), "key"),
+            (json!({ "key": "a\nb" }), "key"),
+            (json!({ "key": "x".repeat(1025) }), "key"),
+            (json!({ "key": "a", "method": "POST" }), "method"),
+            (json!({ "key": "a", "expires_in": 604_801 }), "expires_in"),
+            (json!({ "key": "a", "expires_in": 0 }), "expires_in"),
+            (json!({ "key": "a", "tenant": "other" }), "tenant"),
+        ] {
+            assert_eq!(ask(wish.clone()).await.problem(422, "request_invalid"), [field], "{wish}");
+        }
+        // A tenant of another plan has no bucket.
+        let (_, token) = onboard(&server, &request("Small", "starter")).await;
+        let none = server.bare(Method::POST, "/objects/urls").bearer_auth(&token).json(&json!({ "key": "a" }));
+        read(none).await.problem(404, "not_found");
+    }
+
+    async fn a_quota_is_kept(mut server: Server) {
+        let mut document = request("Acme", "growth");
+        document["quotas"] = json!({ "storage_bytes": 1000 });
+        let (_, token) = onboard(&server, &document).await;
+        let address = sign(&server, &token, "PUT", "big").await;
+        read(server.bare(Method::PUT, &address).body(vec![0; 1001])).await.problem(409, "quota_exceeded");
+        assert_eq!(put(&server, &address, vec![0; 1000]).await.status(), 200);
+        let other = sign(&server, &token, "PUT", "more").await;
+        read(server.bare(Method::PUT, &other).body(vec![0; 1])).await.problem(409, "quota_exceeded");
+        document["quotas"] = json!({ "storage_bytes": "2TiB" });
+        document["tenant_name"] = json!("Too much");
+        let refused = server.post("/v1/tenants", &document).await;
+        assert_eq!(refused.problem(422, "customization_refused"), ["quotas.storage_bytes"]);
+        assert!(refused.text.contains("at most 1 TiB"), "{}", refused.text);
+    }
+
+    async fn an_enterprise_tenant_is_agreed_to_and_has_everything_of_its_own(mut server: Server) {
+        let mut document = request("Gärtnerei Abendrot", "enterprise");
+        document["compliance"] = json!({ "encryption_level": "enhanced" });
+        let begun = server.post("/v1/tenants", &document).await.expect(202).body;
+        let id = begun["id"].as_str().unwrap();
+        let approve = format!("/v1/operations/{id}/approve");
+        let waiting = begun["steps"].as_array().unwrap().iter().find(|step| step["key"] == "approve").unwrap();
+        assert_eq!((&waiting["state"], &waiting["approval"]["from"]), (&json!("waiting"), &json!(["operator"])));
+        let viewer = server.key("viewer", "").await;
+        let step = json!({ "step": "approve" });
+        read(server.bare(Method::POST, &approve).bearer_auth(viewer).json(&step)).await.problem(403, "forbidden");
+        assert!(!server.folder().join("buckets").join(".tenantry").exists(), "nothing is made before");
+        let operator = server.key("operator", "").await;
+        read(server.bare(Method::POST, &approve).bearer_auth(operator).json(&step)).await.expect(200);
+        let operation = server.done(id).await;
+        assert_eq!(operation["state"], "succeeded", "{operation:#}");
+
+        let dns = made(&operation, "dns");
+        assert_eq!(dns["host"], "gaertnerei-abendrot.tenantry.test");
+        let certificate = made(&operation, "certificate");
+        assert_eq!(certificate["names"], json!(["gaertnerei-abendrot.tenantry.test"]), "of the step before it");
+        let folder = certificate["folder"].as_str().unwrap();
+        let verified = std::process::Command::new("openssl")
+            .args(["verify", "-CAfile", &format!("{folder}/chain.pem"), &format!("{folder}/cert.pem")])
+            .output();
+        match verified {
+            Ok(verified) => assert!(verified.status.success(), "{verified:?}"),
+            Err(_) => tenantry_testkit::skip::skip("plans: openssl", "it is not installed", "apt-get install openssl"),
+        }
+        assert_eq!(made(&operation, "bucket")["encryption"], "enhanced");
+        let manifests = server.folder().join("manifests/tenant-gaertnerei-abendrot");
+        assert!(manifests.join("kustomization.yaml").is_file(), "{manifests:?}");
+        let tenant = operation["tenant_id"].as_str().unwrap().trim_start_matches("ten_");
+        assert!(server.folder().join(format!("tenants/tenant_{tenant}/tenant.db")).is_file());
+    }
+
+    async fn a_refused_approval_leaves_nothing(mut server: Server) {
+        let begun = server.post("/v1/tenants", &request("Acme", "enterprise")).await.expect(202).body;
+        let id = begun["id"].as_str().unwrap();
+        let refusal = json!({ "step": "approve", "reason": "no contract" });
+        server.post(&format!("/v1/operations/{id}/reject"), &refusal).await.expect(200);
+        assert_eq!(server.done(id).await["state"], "rolled_back");
+        for folder in ["tenants", "buckets", "manifests", "dns"] {
+            let left = std::fs::read_dir(server.folder().join(folder)).into_iter().flatten().flatten();
+            let left: Vec<_> = left.map(|entry| entry.file_name()).filter(|name| name != ".tenantry").collect();
+            assert!(left.is_empty(), "{folder}: {left:?}");
+        }
+    }
+
+    async fn what_a_plan_does_not_allow_is_refused_by_name(mut server: Server) {
+        let with = |plan: &str, configuration: Value| {
+            let mut document = request("Acme", plan);
+            document["configuration"] = configuration;
+            document
+        };
+        let domain = json!({ "custom_domain": "app.acme.example" });
+        let refused = server.post("/v1/tenants", &with("growth", domain)).await;
+        assert_eq!(refused.problem(422, "customization_not_allowed"), ["configuration.custom_domain"]);
+        assert!(refused.text.contains("Customization custom_domain not allowed for this template"), "{}", refused.text);
+        for bad in ["", "acme", "-.example", "a..b", "*.acme.example", "http://acme.example", &"a.".repeat(200)] {
+            let refused = server.post("/v1/tenants", &with("enterprise", json!({ "custom_domain": bad }))).await;
+            assert_eq!(refused.problem(422, "request_invalid"), ["configuration.custom_domain"], "{bad}");
+        }
+        assert_eq!(server.counts().await[0], 0);
+    }
+}
