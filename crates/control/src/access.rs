@@ -48,6 +48,8 @@ pub enum Permission {
     ClaimCredentials,
     /// Read plans and templates.
     ReadCatalogue,
+    /// Read figures over all tenants.
+    ReadStats,
     /// Read events.
     ReadEvents,
     /// Read the audit trail.
@@ -84,6 +86,7 @@ impl Scope {
                     | P::ListOperations
                     | P::ReadOperations
                     | P::ReadCatalogue
+                    | P::ReadStats
                     | P::ReadEvents
                     | P::ReadAudit
             ),

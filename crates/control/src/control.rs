@@ -12,6 +12,7 @@ use crate::capacity::{Capacity, Places};
 use crate::error::{Error, FieldError, Result};
 use crate::eta::Pace;
 use crate::keyring::{Keyring, MasterKey};
+use crate::meter::{Meter, Metered};
 use crate::smoke::Front;
 use crate::steps::ProviderSteps;
 use crate::store::{AUDIT_KEY, AuditReport, Sealing, Store, StoreConfig};
@@ -49,6 +50,8 @@ pub struct Parts {
     pub providers: Registry,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Who is told how onboarding goes, if anybody is.
+    pub meter: Option<Arc<dyn Meter>>,
     /// Wraps the ledger, for tests that interpose one.
     pub ledger: Option<WrapLedger>,
 }
@@ -59,7 +62,7 @@ pub type WrapLedger = Box<dyn FnOnce(Arc<dyn Ledger<Write>>) -> Arc<dyn Ledger<W
 impl Parts {
     /// Providers and the machine's clock.
     pub fn new(master: MasterKey, providers: Registry) -> Self {
-        Self { master, providers, clock: Arc::new(SystemClock), ledger: None }
+        Self { master, providers, clock: Arc::new(SystemClock), meter: None, ledger: None }
     }
 }
 
@@ -129,6 +132,10 @@ impl Control {
         let sealing = Sealing::start(store.clone(), &keyring).await.map_err(Error::unavailable)?;
         let tokens = Tokens::load(&keyring, &config.public_url).await?;
         let ledger: Arc<dyn Ledger<Write>> = Arc::new(store.clone());
+        let ledger = match parts.meter {
+            Some(meter) => Arc::new(Metered::new(ledger, meter)),
+            None => ledger,
+        };
         let ledger = match parts.ledger {
             Some(wrap) => wrap(ledger),
             None => ledger,

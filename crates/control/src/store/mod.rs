@@ -23,6 +23,7 @@ mod rows;
 mod sealing;
 mod sql;
 mod stamp;
+mod stats;
 pub(crate) mod table;
 mod tenants;
 mod unit;

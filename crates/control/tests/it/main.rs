@@ -9,6 +9,7 @@ mod mixed;
 mod onboard;
 mod scan;
 mod shelf;
+mod stats;
 mod store_faults;
 mod store_reads;
 mod store_schema;

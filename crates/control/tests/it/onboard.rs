@@ -12,30 +12,10 @@ use tenantry_providers::Rows;
 use tenantry_testkit::crash_ledger::Faults;
 
 use crate::crash::live;
-use crate::world::{World, request};
+use crate::world::{World, in_both_worlds, request};
 use crate::{scan, story};
 
-/// Runs a test on both stores.
-macro_rules! on_both_stores {
-    ($($name:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(crate::world::World::sqlite().await).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test]
-            async fn $name() {
-                if let Some(world) = crate::world::World::postgres().await {
-                    super::$name(world).await;
-                }
-            })*
-        }
-    };
-}
-
-on_both_stores! {
+in_both_worlds! {
     a_tenant_is_made
     the_same_key_ten_times_at_once_makes_one_tenant
     names_and_slugs_are_unique

@@ -37,6 +37,7 @@ use tokio::sync::{OnceCell, watch};
 
 use crate::faulty::{FaultPlan, Faulty, made, removed};
 use crate::shelf::Shelf;
+use crate::stats::Book;
 use crate::story;
 
 const MASTER_KEY: &str = "master.key";
@@ -45,12 +46,34 @@ const MASTER_KEY: &str = "master.key";
 static BLANK: OnceCell<Vec<(String, Vec<u8>)>> = OnceCell::const_new();
 const REGISTRY: &str = "registry.db";
 
+/// Runs a test on both stores.
+macro_rules! in_both_worlds {
+    ($($name:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::world::World::sqlite().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                if let Some(world) = crate::world::World::postgres().await {
+                    super::$name(world).await;
+                }
+            })*
+        }
+    };
+}
+pub(crate) use in_both_worlds;
+
 /// What survives every process.
 pub struct World {
     folder: TempDir,
     registry: Option<TestDatabase>,
     pub clock: VirtualClock,
     pub plan: Arc<FaultPlan>,
+    pub book: Arc<Book>,
     /// What the ledger calls done, or undone: none of it may be made, or removed, again.
     over: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -77,7 +100,7 @@ impl World {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let over = Arc::default();
         let plan = Arc::new(FaultPlan::new(Arc::clone(&over)));
-        Self { folder, registry, clock: VirtualClock::start(), plan, over }
+        Self { folder, registry, clock: VirtualClock::start(), plan, book: Arc::default(), over }
     }
 
     /// Copies of databases with all their tables: making these is what takes a first start its time.
@@ -190,6 +213,7 @@ impl World {
         let config = self.config(&providers);
         let mut parts = Parts::new(master, providers);
         parts.clock = Arc::new(self.clock.clone());
+        parts.meter = Some(self.book.clone());
         let wrapped = made.clone();
         parts.ledger = Some(Box::new(move |inner| {
             let ledger = Arc::new(CrashLedger::new(Arc::new(Watched { inner, over }), faults));
