@@ -16,7 +16,7 @@ use tenantry_engine::ExecutorConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, App};
+use crate::api::{self, App, Metrics};
 use crate::cli::Exit;
 use crate::config::{self, Config};
 use crate::front::InProcess;
@@ -35,10 +35,11 @@ pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
     let address: SocketAddr = config.listen.parse().context("listen")?;
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     let url = config.url(listener.local_addr()?);
-    let control = start(&config, &url).await?;
+    let metrics = Arc::new(Metrics::new());
+    let control = start(&config, &url, metrics.clone()).await?;
     adopt_admin_key(&control, &config.admin_key()).await?;
     let draining = CancellationToken::new();
-    let router = api::router(App::new(control.clone(), draining.clone()));
+    let router = api::router(App::new(control.clone(), metrics, draining.clone()));
     control.set_front(Arc::new(InProcess(router.clone())));
     let stopped = CancellationToken::new();
     let serving = tokio::spawn(serve(listener, router, stopped.clone()));
@@ -61,9 +62,10 @@ pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
 }
 
 /// The use cases over what the configuration names.
-async fn start(config: &Config, url: &str) -> Result<Control> {
+async fn start(config: &Config, url: &str, metrics: Arc<Metrics>) -> Result<Control> {
     let providers = config::build(config, url).await?;
-    let parts = Parts::new(master_key(config)?, providers);
+    let mut parts = Parts::new(master_key(config)?, providers);
+    parts.meter = Some(metrics);
     Control::start(control_config(config, url)?, parts).await.map_err(explain)
 }
 

@@ -3,6 +3,8 @@
 
 mod figures;
 
+use std::str::FromStr;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tenantry_engine::OperationState;
@@ -11,9 +13,46 @@ use tenantry_model::Timestamp;
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::template::Span;
 
-/// How far back it is looked without a word to the contrary.
-const WEEK_MICROS: i64 = 7 * 86_400 * 1_000_000;
+/// From when on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// From this instant on.
+    At(Timestamp),
+    /// For so long.
+    Last(Span),
+}
+
+impl Default for Since {
+    /// A week.
+    fn default() -> Self {
+        Self::Last(Span::from_secs(7 * 86_400))
+    }
+}
+
+impl FromStr for Since {
+    type Err = String;
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let at = text.parse().map(Self::At);
+        let or_last = at.or_else(|_| Span::parse(text).map(Self::Last));
+        or_last.map_err(|_| {
+            "must be an instant such as 2026-01-31T00:00:00Z, or how far back, such as 30d".to_owned()
+        })
+    }
+}
+
+impl Since {
+    fn from(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::Last(span) => {
+                let micros = i64::try_from(span.duration().as_micros()).unwrap_or(i64::MAX);
+                Timestamp::from_micros(now.micros().saturating_sub(micros))
+            }
+        }
+    }
+}
 
 /// What onboarding has been like since some instant. Figures over all tenants: nothing in it tells of a single one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -178,11 +217,11 @@ pub(crate) struct Taken {
 }
 
 impl Control {
-    /// What onboarding has been like since then, or during the last seven days.
-    pub async fn stats(&self, caller: &Caller, since: Option<Timestamp>) -> Result<StatsView> {
+    /// What onboarding has been like since then.
+    pub async fn stats(&self, caller: &Caller, since: Since) -> Result<StatsView> {
         caller.require(Permission::ReadStats)?;
         let at = self.now();
-        let since = since.unwrap_or_else(|| Timestamp::from_micros(at.micros() - WEEK_MICROS));
+        let since = since.from(at);
         let store = &self.shared.store;
         let (outcomes, complete) = store.onboardings(since).await.map_err(Error::unavailable)?;
         let taken = store.places_taken(at).await.map_err(Error::unavailable)?;
@@ -195,5 +234,20 @@ impl Control {
             templates: figures::templates(&outcomes),
             capacity: figures::capacity(&self.shared.config.capacity, &taken),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_an_instant_or_a_length_of_time() {
+        let now: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+        let from = |text: &str| text.parse::<Since>().map(|since| since.from(now).to_string());
+        assert_eq!(from("12h").unwrap(), "2026-01-31T00:00:00.000000Z");
+        assert_eq!(from("2026-01-01T01:00:00+01:00").unwrap(), "2026-01-01T00:00:00.000000Z");
+        assert_eq!(Since::default(), "7d".parse().unwrap());
+        assert!(from("").is_err() && from("yesterday").is_err());
     }
 }

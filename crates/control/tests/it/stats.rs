@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::json;
-use tenantry_control::stats::{Lengths, StepStats, TemplateStats};
+use tenantry_control::stats::{Lengths, Since, StepStats, TemplateStats};
 use tenantry_control::store::{Store, StoreConfig, Unit};
 use tenantry_control::{Caller, ErrorKind, Meter, Scope};
 use tenantry_engine::{Clock, OperationState, SignalKind};
@@ -80,7 +80,7 @@ async fn figures_say_what_happened(world: World) {
     onboard(&world, &process, "Undone", "gated", &fault("second", How::Fatal, 1)).await;
     onboard(&world, &process, "Parked", "gated", &fault("first", How::Fatal, 1)).await;
 
-    let stats = control.stats(&caller, Some(began)).await.unwrap();
+    let stats = control.stats(&caller, Since::At(began)).await.unwrap();
     assert_eq!((stats.onboardings, stats.complete, stats.since), (8, true, began));
     let [gated, starter] = &stats.plans[..] else { panic!("{:#?}", stats.plans) };
     assert_eq!((starter.plan.as_str(), starter.onboardings, starter.succeeded), ("starter", 5, 3));
@@ -129,7 +129,7 @@ async fn figures_say_what_happened(world: World) {
     }
 
     // Those on the gated plan took a month each.
-    let week = control.stats(&caller, None).await.unwrap();
+    let week = control.stats(&caller, Since::default()).await.unwrap();
     assert_eq!(week.onboardings, 1, "only the parked one began in the last seven days");
     let text = serde_json::to_string(&stats).unwrap();
     for personal in ["Parked", "parked", "@", "Ada", "ten_", "op_"] {
@@ -137,7 +137,7 @@ async fn figures_say_what_happened(world: World) {
     }
     let tenants =
         Caller { scopes: [Scope::Tenant].into(), tenant: Some(TenantId::new()), ..Caller::system() };
-    assert_eq!(control.stats(&tenants, None).await.unwrap_err().kind, ErrorKind::Forbidden);
+    assert_eq!(control.stats(&tenants, Since::default()).await.unwrap_err().kind, ErrorKind::Forbidden);
     process.control.stop().await;
 }
 
@@ -159,7 +159,7 @@ async fn of_very_many_the_newest_are_looked_at(world: World) {
     };
     store.commit(Unit::new((0..1_100).map(ended).collect())).await.unwrap();
     let look = async |since: u64| {
-        let stats = process.control.stats(&Caller::system(), Some(began(since))).await.unwrap();
+        let stats = process.control.stats(&Caller::system(), Since::At(began(since))).await.unwrap();
         (stats.onboardings, stats.complete)
     };
     assert_eq!(look(0).await, (1_000, false));

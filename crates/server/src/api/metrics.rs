@@ -1,5 +1,6 @@
-//! What Prometheus reads: requests as they are served, and the state of the registry at the moment of reading. Label
-//! values come from the code alone, so their number is bounded: no ids, no names, no paths of clients.
+//! What Prometheus reads: requests as they are served, onboardings as they go on, and the state of the registry at the
+//! moment of reading. Label values come from code and configuration alone, so their number is bounded: no ids, no names,
+//! no paths of clients.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -12,8 +13,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use tenantry_control::Control;
 use tenantry_control::error::{Error, Result};
+use tenantry_control::{Control, Meter};
+use tenantry_engine::OperationState;
 
 /// The media type of the answer.
 pub const OPEN_METRICS: &str = "application/openmetrics-text";
@@ -25,7 +27,43 @@ struct Request {
     status: u16,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Onboarding {
+    plan: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPlan {
+    plan: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfStep {
+    template: String,
+    step: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepFailure {
+    template: String,
+    step: String,
+    code: String,
+}
+
 type Count = Gauge<u64, AtomicU64>;
+/// A histogram for each value of the labels, with buckets of its own.
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// From 10 ms to 45 minutes.
+fn of_onboardings() -> Histogram {
+    Histogram::new(exponential_buckets(0.01, 4.0, 10))
+}
+
+/// From 1 ms to 17 minutes.
+fn of_steps() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 4.0, 11))
+}
 
 /// All metrics of the process.
 pub struct Metrics {
@@ -34,6 +72,10 @@ pub struct Metrics {
     seconds: Histogram,
     active: Count,
     timers: Count,
+    onboardings: Family<Onboarding, Counter>,
+    onboarding_seconds: Histograms<OfPlan>,
+    step_seconds: Histograms<OfStep>,
+    step_failures: Family<StepFailure, Counter>,
 }
 
 impl Metrics {
@@ -45,8 +87,12 @@ impl Metrics {
             seconds: Histogram::new(exponential_buckets(0.001, 4.0, 9)),
             active: Gauge::default(),
             timers: Gauge::default(),
+            onboardings: Family::default(),
+            onboarding_seconds: Family::new_with_constructor(of_onboardings),
+            step_seconds: Family::new_with_constructor(of_steps),
+            step_failures: Family::default(),
         };
-        let Self { registry, requests, seconds, active, timers } = &mut metrics;
+        let Self { registry, requests, seconds, active, timers, .. } = &mut metrics;
         registry.register("http_requests", "Requests served", requests.clone());
         let took = "Time from the head of a request to the head of its answer";
         registry.register_with_unit("http_request_duration", took, Unit::Seconds, seconds.clone());
@@ -56,6 +102,14 @@ impl Metrics {
             active.clone(),
         );
         registry.register("executor_timers", "Operations that wait for a time", timers.clone());
+        let Self { registry, onboardings, onboarding_seconds, step_seconds, step_failures, .. } =
+            &mut metrics;
+        registry.register("onboardings", "Onboardings that have ended, by how", onboardings.clone());
+        let took = "Time from the request to the active tenant";
+        registry.register_with_unit("onboarding_duration", took, Unit::Seconds, onboarding_seconds.clone());
+        let took = "Time from the first start of a step until it was done";
+        registry.register_with_unit("step_duration", took, Unit::Seconds, step_seconds.clone());
+        registry.register("step_failures", "Attempts at steps that failed", step_failures.clone());
         metrics
     }
 
@@ -77,5 +131,26 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry).map_err(Error::internal)?;
         Ok(text)
+    }
+}
+
+impl Meter for Metrics {
+    fn onboarded(&self, plan: &str, outcome: OperationState, took: Duration) {
+        let plan = plan.to_owned();
+        self.onboardings.get_or_create(&Onboarding { plan: plan.clone(), outcome: outcome.as_str() }).inc();
+        // How long it takes to give up says nothing of how long it takes to make a tenant.
+        if outcome == OperationState::Succeeded {
+            self.onboarding_seconds.get_or_create(&OfPlan { plan }).observe(took.as_secs_f64());
+        }
+    }
+
+    fn step_done(&self, template: &str, step: &str, took: Duration) {
+        let step = OfStep { template: template.to_owned(), step: step.to_owned() };
+        self.step_seconds.get_or_create(&step).observe(took.as_secs_f64());
+    }
+
+    fn step_failed(&self, template: &str, step: &str, code: &str) {
+        let (template, step, code) = (template.to_owned(), step.to_owned(), code.to_owned());
+        self.step_failures.get_or_create(&StepFailure { template, step, code }).inc();
     }
 }

@@ -16,6 +16,7 @@ mod operations;
 mod plans;
 mod problem;
 mod route;
+mod stats;
 mod stream;
 mod templates;
 mod tenants;
@@ -37,6 +38,7 @@ use self::problem::Problem;
 use self::route::Route;
 
 pub use self::json::parse as parse_json;
+pub use self::metrics::Metrics;
 
 /// What every call may use.
 pub struct App {
@@ -44,15 +46,15 @@ pub struct App {
     pub control: Control,
     /// Cancelled when the process is asked to end: `/readyz` fails and streams end.
     pub draining: CancellationToken,
-    metrics: metrics::Metrics,
+    metrics: Arc<Metrics>,
     description: Bytes,
 }
 
 impl App {
-    /// Over these use cases.
-    pub fn new(control: Control, draining: CancellationToken) -> Arc<Self> {
+    /// Over these use cases, with these metrics.
+    pub fn new(control: Control, metrics: Arc<Metrics>, draining: CancellationToken) -> Arc<Self> {
         let description = Bytes::from(openapi::document(&table()).to_string());
-        Arc::new(Self { control, draining, metrics: metrics::Metrics::new(), description })
+        Arc::new(Self { control, draining, metrics, description })
     }
 }
 
@@ -61,6 +63,7 @@ pub fn table() -> Vec<Route> {
     [
         tenants::routes(),
         operations::routes(),
+        stats::routes(),
         plans::routes(),
         templates::routes(),
         events::routes(),

@@ -160,9 +160,9 @@ fn problems(schema: &Value) -> Value {
 /// The resource that a path belongs to.
 fn tag(path: &str) -> &str {
     match path.trim_start_matches("/v1").split('/').nth(1) {
-        Some(first @ ("tenants" | "operations" | "plans" | "templates" | "events" | "keys" | "data")) => {
-            first
-        }
+        Some(
+            first @ ("tenants" | "operations" | "stats" | "plans" | "templates" | "events" | "keys" | "data"),
+        ) => first,
         Some("objects" | "files") => "objects",
         Some("auth" | ".well-known") => "auth",
         _ => "server",

@@ -11,6 +11,7 @@ mod output;
 mod plan;
 mod progress;
 mod requests;
+mod stats;
 mod template;
 mod tenant;
 
@@ -111,6 +112,8 @@ enum Command {
     /// Templates: how tenants are made
     #[command(subcommand)]
     Template(template::Command),
+    /// How onboarding goes: times, failures, bottlenecks, room
+    Stats(stats::Options),
     /// API keys
     #[command(subcommand)]
     Key(key::Command),
@@ -185,6 +188,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Operation(command) => operation::run(command, &session).await,
         Command::Plan(command) => plan::run(command, &session).await,
         Command::Template(command) => template::run(command, &session).await,
+        Command::Stats(options) => stats::run(options, &session).await,
         Command::Key(command) => key::run(command, &session).await,
         Command::Event(command) => event::run(command, &session).await,
         Command::Audit(command) => audit::run(command, &session).await,

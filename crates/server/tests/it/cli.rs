@@ -166,6 +166,10 @@ async fn everything_can_be_read() {
     assert_eq!(json_of(&server, &["plan", "get", "standard"])["name"], "starter");
     assert!(json_of(&server, &["plan", "list"]).as_array().unwrap().len() >= 4);
     assert!(json_of(&server, &["template", "list"]).to_string().contains("gated"));
+    assert_eq!(json_of(&server, &["stats", "--since", "1h"])["plans"][0]["succeeded"], 1);
+    let figures = String::from_utf8(run(&server, &["stats"]).stdout).unwrap();
+    assert!(figures.contains("1 (100 %)") && figures.contains("HELD UP BY"), "{figures}");
+    fails(&server, &["stats", "--since", "yesterday"], 1, &["since", "30d"]);
     let events = json_of(&server, &["event", "list"]);
     assert_eq!(events[0]["type"], "tenant.created");
     let key = json_of(&server, &["key", "create", "--name", "ci", "--scope", "viewer", "--scope", "signup"]);

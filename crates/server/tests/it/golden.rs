@@ -20,6 +20,7 @@ fn help() {
         "operation",
         "plan",
         "template",
+        "stats",
         "key",
         "event",
         "audit",

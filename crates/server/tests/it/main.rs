@@ -16,5 +16,6 @@ mod plans;
 mod process;
 mod server;
 mod sign_in;
+mod stats;
 mod streams;
 mod tenants;
