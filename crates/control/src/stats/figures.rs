@@ -143,7 +143,7 @@ impl Tally<'_> {
             mean_waited_ms: ratio(millis(self.waited), done as f64),
             held_up_by: held_up_by.map(|(need, _)| need.to_owned()),
             critical: self.critical,
-            critical_share: share(self.critical_time, whole),
+            critical_share: share(self.critical_time, whole).filter(|_| done > 0),
         }
     }
 }

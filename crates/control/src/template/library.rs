@@ -62,6 +62,11 @@ impl Library {
         self.by_name.get(name)?.get(&version)
     }
 
+    /// The newest version of a template before this one.
+    pub fn before(&self, name: &str, version: u32) -> Option<&Arc<Template>> {
+        self.by_name.get(name)?.range(..version).next_back().map(|(_, template)| template)
+    }
+
     /// Every version of every template, by name, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Template>> {
         self.by_name.values().flat_map(BTreeMap::values)

@@ -3,11 +3,13 @@
 
 mod check;
 pub(crate) mod customize;
+mod diff;
 mod duration;
 mod library;
 mod load;
 
 pub use customize::{Customizations, Rule};
+pub use diff::{Change, Sort, TemplateDiff, diff};
 pub use duration::Span;
 pub use library::Library;
 pub use load::{Loaded, load, schema};

@@ -1,15 +1,32 @@
 //! `/v1/templates`: how tenants are made, version by version, and the schema by which editors check a new one.
 
 use axum::http::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tenantry_control::access::{Caller, Permission};
 use tenantry_control::error::Error;
-use tenantry_control::template::{self, Template};
+use tenantry_control::template::{self, Template, TemplateDiff};
 use tenantry_control::view::Page;
 
 use super::call::{Call, answer};
 use super::problem::Result;
-use super::route::{Route, key};
+use super::route::{Param, Route, key};
+
+const FROM: Param =
+    version_param("from", "The version that it changes from; the one before `to` without it.");
+const TO: Param = version_param("to", "The version that it changes to; the newest without it.");
+
+const fn version_param(name: &'static str, about: &'static str) -> Param {
+    Param {
+        name,
+        about,
+        schema: || json!({ "type": "integer", "minimum": 1 }),
+        check: |text| match text.parse::<u32>() {
+            Ok(1..) => Ok(()),
+            _ => Err("must be a whole number from 1 on".to_owned()),
+        },
+        required: false,
+    }
+}
 
 /// The lines of the table.
 pub fn routes() -> Vec<Route> {
@@ -42,6 +59,16 @@ pub fn routes() -> Vec<Route> {
         .fails(&[404]),
         Route::new(
             Method::GET,
+            "/v1/templates/{name}/diff",
+            "diff_template",
+            "Read what changes for tenants from one version of a template to another",
+            key(needs, diff),
+        )
+        .query(&[FROM, TO])
+        .gives::<TemplateDiff>(StatusCode::OK, "The changes; none if the versions mean the same.")
+        .fails(&[404]),
+        Route::new(
+            Method::GET,
             "/v1/templates/{name}/versions/{version}",
             "get_template_version",
             "Read one version of a template",
@@ -71,4 +98,19 @@ async fn version(call: Call, _: Caller) -> Result {
     let template =
         version.and_then(|version| call.control().templates().version(call.segment("name"), version));
     answer(StatusCode::OK, template.ok_or_else(|| Error::not_found("version of this template"))?.as_ref())
+}
+
+async fn diff(call: Call, _: Caller) -> Result {
+    let (templates, name) = (call.control().templates(), call.segment("name"));
+    let asked = |param: &str| call.param(param).and_then(|text| text.parse().ok());
+    let newest = || templates.latest(name).map(|template| template.version);
+    let missing = || Error::not_found("version of this template");
+    let to = asked("to").or_else(newest).and_then(|to| templates.version(name, to)).ok_or_else(missing)?;
+    let from = match asked("from") {
+        Some(from) => templates.version(name, from).ok_or_else(missing)?,
+        None => templates
+            .before(name, to.version)
+            .ok_or_else(|| Error::not_found("earlier version of this template to compare with"))?,
+    };
+    answer(StatusCode::OK, &template::diff(from, to))
 }

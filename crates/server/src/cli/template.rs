@@ -1,16 +1,17 @@
-//! `tenantry template`: what the server has, and, offline, the schema, the check of a file, and what this program and
-//! its configuration would load.
+//! `tenantry template`: what the server has and what changes between versions, and, offline, the schema, the check of a
+//! file, and what this program and its configuration would load.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use serde_json::{Value, json};
-use tenantry_control::template::{self, Library};
+use tenantry_control::template::{self, Library, Sort, Template, TemplateDiff};
 use tenantry_providers::Registry;
 
 use super::output::Column;
 use super::{Exit, Session};
+use crate::client::part;
 use crate::config::{self, Config};
 use crate::process::explain;
 
@@ -21,6 +22,23 @@ const COLUMNS: [Column; 4] =
 pub enum Command {
     /// List the server's templates, every version
     List,
+    /// Show what changes for tenants between two versions on the server, or from the newest there to a file
+    Diff {
+        /// The template's name
+        name: String,
+        /// The version that it changes from; the one before the other without it
+        #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u32).range(1..))]
+        from: Option<u32>,
+        /// The version that it changes to; the newest without it
+        #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u32).range(1..))]
+        to: Option<u32>,
+        /// A file that the newest version is compared with; it is checked like `validate` does
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to"])]
+        file: Option<PathBuf>,
+        /// The configuration that says which providers there are, to check the file
+        #[arg(long, value_name = "FILE", requires = "file")]
+        config: Option<PathBuf>,
+    },
     /// Print the JSON Schema of template files, for editors (offline)
     Schema {
         /// The configuration that says which providers there are
@@ -63,20 +81,30 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
             }
             session.output.list(&templates, &COLUMNS)
         }
+        Command::Diff { name, from, to, file: None, .. } => {
+            let versions = [("from", from), ("to", to)];
+            let versions =
+                versions.iter().filter_map(|(name, version)| Some(format!("{name}={}", (*version)?)));
+            let query = versions.collect::<Vec<_>>().join("&");
+            let path = format!("/v1/templates/{}/diff?{query}", part(&name));
+            show_diff(session, &session.client()?.get(path.trim_end_matches('?')).await?)
+        }
+        Command::Diff { name, file: Some(file), config, .. } => {
+            let new = load(&file, config).await?;
+            if new.template != name {
+                let held = format!("{} holds the template `{}`, not `{name}`", file.display(), new.template);
+                return Err(Exit::Usage.with(held));
+            }
+            let old = session.client()?.get(&format!("/v1/templates/{}", part(&name))).await?;
+            let old: Template = serde_json::from_value(old)?;
+            show_diff(session, &json!(template::diff(&old, &new)))
+        }
         Command::Schema { config } => {
             let (_, providers) = providers(config).await?;
             session.output.text(&serde_json::to_string_pretty(&template::schema(&providers))?)
         }
         Command::Validate { file, config } => {
-            let (_, providers) = providers(config).await?;
-            let text =
-                std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            let loaded = template::load(&text, &providers).map_err(|error| {
-                let faults =
-                    error.errors.iter().map(|fault| format!("\n  {}: {}", fault.path, fault.message));
-                Exit::Failure.with(format!("{} is not valid:{}", file.display(), faults.collect::<String>()))
-            })?;
-            let template = loaded.template;
+            let template = load(&file, config).await?;
             eprintln!(
                 "{}: template {} version {} is valid",
                 file.display(),
@@ -103,6 +131,44 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
                 _ => session.output.text(yaml_serde::to_string(template.as_ref())?.trim_end()),
             }
         }
+    }
+}
+
+/// A template file, checked; every fault is named.
+async fn load(file: &Path, config: Option<PathBuf>) -> Result<Template> {
+    let (_, providers) = providers(config).await?;
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let loaded = template::load(&text, &providers).map_err(|error| {
+        let faults = error.errors.iter().map(|fault| format!("\n  {}: {}", fault.path, fault.message));
+        Exit::Failure.with(format!("{} is not valid:{}", file.display(), faults.collect::<String>()))
+    })?;
+    Ok(loaded.template)
+}
+
+/// A line for each change: `+` what comes, `-` what goes, `~` what becomes another.
+fn show_diff(session: &Session, diff: &Value) -> Result<()> {
+    if session.output.format != super::Format::Table {
+        return session.output.value(diff);
+    }
+    let diff: TemplateDiff = serde_json::from_value(diff.clone())?;
+    let nothing = if diff.changes.is_empty() { ": nothing changes for tenants" } else { "" };
+    eprintln!("{}, version {} → {}{nothing}", diff.template, diff.from, diff.to);
+    for change in &diff.changes {
+        let (old, new) = (plain(change.old.as_ref()), plain(change.new.as_ref()));
+        session.output.text(&match change.change {
+            Sort::Added => format!("+ {}: {new}", change.path),
+            Sort::Removed => format!("- {}: {old}", change.path),
+            Sort::Changed => format!("~ {}: {old} → {new}", change.path),
+        })?;
+    }
+    Ok(())
+}
+
+fn plain(value: Option<&Value>) -> String {
+    match value {
+        None => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
     }
 }
 

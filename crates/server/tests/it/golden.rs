@@ -33,8 +33,13 @@ fn help() {
         }
         text.push_str("────\n");
     }
-    for (noun, verb) in [("tenant", "create"), ("operation", "skip"), ("template", "show"), ("key", "create")]
-    {
+    for (noun, verb) in [
+        ("tenant", "create"),
+        ("operation", "skip"),
+        ("template", "show"),
+        ("template", "diff"),
+        ("key", "create"),
+    ] {
         text.push_str(&format!("{}────\n", help_of(&[noun, verb])));
     }
     insta::assert_snapshot!(text);

@@ -18,4 +18,5 @@ mod server;
 mod sign_in;
 mod stats;
 mod streams;
+mod templates;
 mod tenants;
