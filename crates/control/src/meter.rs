@@ -1,5 +1,5 @@
-//! What is told of onboardings as they go on, to whoever measures: counts and lengths of what is committed, and nothing
-//! else. It stands between executor and store, so what was rejected is not told, and nothing is told twice.
+//! What is told of onboardings as they go on, to whoever measures. It stands between executor and store, so what was
+//! rejected is not told.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +58,8 @@ impl Metered {
         if changed.is_empty() || !state.is_final() {
             return;
         }
-        // A failure for good and the first undo are one commit, in which the failed step is already being undone.
+        // A failure for good and the first undo are one commit, in which the failed step is already being undone. (Only
+        // if the operation was paused in between, that failure has been told above as well.)
         if let (OperationState::RolledBack, Some(failure), Some(step)) = (state, error, error_step) {
             self.meter.step_failed(&template, step, &failure.code);
         }

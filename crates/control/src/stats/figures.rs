@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use tenantry_engine::OperationState;
 
 use super::{
-    CapacityStats, Cause, Lengths, Outcome, PlanStats, StepOutcome, StepStats, Taken, TemplateStats,
+    CapacityStats, FailureCause, Lengths, Outcome, PlanStats, StepOutcome, StepStats, Taken, TemplateStats,
 };
 use crate::capacity::Capacity;
 
@@ -127,8 +127,11 @@ impl Tally<'_> {
     /// As people see it; `whole` is how long the onboardings took together.
     fn stats(self, key: &str, whole: Duration) -> StepStats {
         let done = self.lengths.len() as u64;
-        let mut causes: Vec<Cause> =
-            self.causes.into_iter().map(|(code, count)| Cause { code: code.to_owned(), count }).collect();
+        let mut causes: Vec<FailureCause> = self
+            .causes
+            .into_iter()
+            .map(|(code, count)| FailureCause { code: code.to_owned(), count })
+            .collect();
         causes.sort_by_key(|cause| Reverse(cause.count));
         let held_up_by = self.held_up_by.into_iter().max_by_key(|(_, count)| *count);
         StepStats {

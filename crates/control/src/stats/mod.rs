@@ -140,7 +140,7 @@ pub struct StepStats {
     /// How often it stopped an onboarding.
     pub failures: u64,
     /// Why, the commonest first.
-    pub causes: Vec<Cause>,
+    pub causes: Vec<FailureCause>,
     /// How long it stood still on average although all that it needs was over.
     pub mean_waited_ms: Option<f64>,
     /// The step that it most often waited for longest: of those that it needs, the one that was over last.
@@ -154,7 +154,7 @@ pub struct StepStats {
 
 /// Why a step stopped onboardings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Cause {
+pub struct FailureCause {
     /// The failure's code.
     pub code: String,
     /// How often.

@@ -17,16 +17,16 @@ pub struct TemplateDiff {
     /// The version that it changes to.
     pub to: u32,
     /// What changes, in the order of the template.
-    pub changes: Vec<Change>,
+    pub changes: Vec<TemplateChange>,
 }
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Change {
+pub struct TemplateChange {
     /// Where, such as `steps.database.timeout`.
     pub path: String,
-    /// Which sort.
-    pub change: Sort,
+    /// Which kind.
+    pub change: ChangeKind,
     /// What stood there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old: Option<Value>,
@@ -35,10 +35,10 @@ pub struct Change {
     pub new: Option<Value>,
 }
 
-/// Which sort of change.
+/// Which kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Sort {
+pub enum ChangeKind {
     /// It was not there.
     Added,
     /// It is not there any more.
@@ -65,8 +65,8 @@ pub fn diff(from: &Template, to: &Template) -> TemplateDiff {
     TemplateDiff { template: to.template.clone(), from: from.version, to: to.version, changes }
 }
 
-fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, changes: &mut Vec<Change>) {
-    let sort = match (old, new) {
+fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, changes: &mut Vec<TemplateChange>) {
+    let kind = match (old, new) {
         _ if old == new => return,
         (Some(Value::Object(old)), Some(Value::Object(new))) => {
             let removed = old.keys().filter(|key| !new.contains_key(*key));
@@ -84,11 +84,16 @@ fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, changes: &mut V
             }
             return;
         }
-        (None, _) => Sort::Added,
-        (_, None) => Sort::Removed,
-        _ => Sort::Changed,
+        (None, _) => ChangeKind::Added,
+        (_, None) => ChangeKind::Removed,
+        _ => ChangeKind::Changed,
     };
-    changes.push(Change { path: path.to_owned(), change: sort, old: old.cloned(), new: new.cloned() });
+    changes.push(TemplateChange {
+        path: path.to_owned(),
+        change: kind,
+        old: old.cloned(),
+        new: new.cloned(),
+    });
 }
 
 /// Whether the order of a list means nothing. That of a provider's settings may: they are compared as they stand.
@@ -128,7 +133,7 @@ mod tests {
             assert!(text.contains(old), "{old}");
             text.replace(old, new)
         });
-        let line = |change: Change| {
+        let line = |change: TemplateChange| {
             let text = |value: Option<Value>| value.map(|value| value.to_string()).unwrap_or_default();
             format!("{:?} {} {}|{}", change.change, change.path, text(change.old), text(change.new))
         };

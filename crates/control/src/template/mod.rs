@@ -9,7 +9,7 @@ mod library;
 mod load;
 
 pub use customize::{Customizations, Rule};
-pub use diff::{Change, Sort, TemplateDiff, diff};
+pub use diff::{ChangeKind, TemplateChange, TemplateDiff, diff};
 pub use duration::Span;
 pub use library::Library;
 pub use load::{Loaded, load, schema};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use serde_json::{Value, json};
-use tenantry_control::template::{self, Library, Sort, Template, TemplateDiff};
+use tenantry_control::template::{self, ChangeKind, Library, Template, TemplateDiff};
 use tenantry_providers::Registry;
 
 use super::output::Column;
@@ -156,9 +156,9 @@ fn show_diff(session: &Session, diff: &Value) -> Result<()> {
     for change in &diff.changes {
         let (old, new) = (plain(change.old.as_ref()), plain(change.new.as_ref()));
         session.output.text(&match change.change {
-            Sort::Added => format!("+ {}: {new}", change.path),
-            Sort::Removed => format!("- {}: {old}", change.path),
-            Sort::Changed => format!("~ {}: {old} → {new}", change.path),
+            ChangeKind::Added => format!("+ {}: {new}", change.path),
+            ChangeKind::Removed => format!("- {}: {old}", change.path),
+            ChangeKind::Changed => format!("~ {}: {old} → {new}", change.path),
         })?;
     }
     Ok(())

@@ -43,7 +43,9 @@ async fn versions_are_compared() {
 #[tokio::test]
 async fn changes_are_lines() {
     let server = Server::sqlite().await;
-    let run = |arguments: &[&str]| said(&server.cli(arguments).output().unwrap());
+    // What the check of a file makes on the way shall not lie about.
+    let run =
+        |arguments: &[&str]| said(&server.cli(arguments).current_dir(server.folder()).output().unwrap());
     let (code, shown, about) = run(&["template", "diff", "versions"]);
     assert_eq!((code, shown.as_str()), (Some(0), CHANGES), "{about}");
     assert!(about.contains("version 1 → 2"), "{about}");
