@@ -25,6 +25,9 @@ use crate::view::ErrorView;
 /// The kind of an operation that makes a tenant.
 pub const ONBOARD: &str = "onboard";
 
+/// The kind of an operation that makes so again what a tenant has.
+pub const REPAIR: &str = "repair";
+
 /// Where the output of a reservation has its places.
 const PLACES: &str = "places";
 
@@ -143,9 +146,20 @@ impl ProviderSteps {
         let (context, spec) = self.spec(attempt, &input).await?;
         let ensured = provider.ensure(&context, &spec).await?;
         let mut effects = ensured.writes;
-        let row =
-            resource_row(&attempt.operation, &attempt.step, &input, "present", &ensured.outputs, attempt.now);
-        effects.extend(row.map(|row| Write::upsert("resources", row)));
+        if attempt.operation.kind == REPAIR {
+            let now = columns! { "outputs": ensured.outputs, "updated_at": attempt.now };
+            effects.push(Write::update("resources", columns! { "id": spec.resource }, now));
+        } else {
+            let row = resource_row(
+                &attempt.operation,
+                &attempt.step,
+                &input,
+                "present",
+                &ensured.outputs,
+                attempt.now,
+            );
+            effects.extend(row.map(|row| Write::upsert("resources", row)));
+        }
         Ok(Done { output: ensured.outputs, effects })
     }
 
@@ -251,6 +265,10 @@ impl Steps for ProviderSteps {
 
     fn intend(&self, run: &Run, step: &Step, verb: Verb, now: Timestamp) -> Vec<Write> {
         let Ok(input) = read::<StepInput>(&step.input) else { return Vec::new() };
+        if run.operation.kind == REPAIR {
+            // What stands is on record.
+            return Vec::new();
+        }
         if step.kind == "smoke_test" && verb == Verb::Do {
             let member = run.steps.iter().find_map(|s| s.output.get("member_id"));
             return vec![Write::upsert(
@@ -274,6 +292,8 @@ impl Steps for ProviderSteps {
             ("reserve", Verb::Do) => self.reserve(&attempt).await,
             ("reserve", Verb::Undo) => self.give_back(&attempt).await,
             ("smoke_test" | "wait", Verb::Undo) => nothing,
+            // A repair made nothing that was not the tenant's before.
+            (_, Verb::Undo) if attempt.operation.kind == REPAIR => nothing,
             _ => {
                 let provider = self.provider(&attempt.step).ok_or_else(|| {
                     Failure::fatal(
@@ -352,6 +372,13 @@ impl Steps for ProviderSteps {
             }
             let data = json!({ "error": error, "cancelled": operation.cancelled });
             effects.push(alert("tenant.provisioning_failed", data));
+        }
+        if entered(OperationState::Succeeded) && operation.kind == REPAIR {
+            let steps: Vec<&str> = after.steps.iter().map(|step| step.key.as_str()).collect();
+            let data = json!({ "steps": steps });
+            let fact =
+                Fact { kind: "tenant.repaired", tenant, operation: Some(operation.id), data, sealed: None };
+            effects.push(event(fact, now));
         }
         if entered(OperationState::NeedsAttention) {
             let failed =

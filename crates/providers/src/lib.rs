@@ -6,6 +6,7 @@ pub mod billing_builtin;
 pub mod bucket_folder;
 pub mod certificate_local_ca;
 pub mod config_builtin;
+pub mod custom_handoff;
 pub mod data;
 mod database_sqlite;
 pub mod database_sqlite_file;

@@ -1,6 +1,7 @@
 //! A server process from start to end: lock, registry, admin key, listener; and the end in order, within 15 seconds of
 //! SIGTERM.
 
+use std::convert::Infallible;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -28,6 +29,9 @@ const GRACE: Duration = Duration::from_secs(6);
 /// How long the use cases may take to stop altogether; what they leave is finished by the next process.
 const STOP: Duration = Duration::from_secs(8);
 
+/// Between two sweeps. What they look for has days to be found in.
+const BETWEEN_SWEEPS: Duration = Duration::from_secs(3_600);
+
 /// Runs a server until it is told to end. `started` is called with its URL once it serves.
 pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
     survive_a_full_disk()?;
@@ -47,7 +51,10 @@ pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
     tracing::info!(url, "serving");
     started(&url);
 
-    end_asked().await?;
+    tokio::select! {
+        asked = end_asked() => asked?,
+        never = sweep(&control) => match never {},
+    }
     tracing::info!("ending");
     draining.cancel();
     tokio::time::sleep(Duration::from_millis(config.shutdown.delay_ms)).await;
@@ -59,6 +66,17 @@ pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
     }
     tracing::info!("ended");
     Ok(())
+}
+
+/// Sweeps, for ever.
+async fn sweep(control: &Control) -> Infallible {
+    loop {
+        match control.sweep().await {
+            Ok(swept) => tracing::info!(?swept, "swept"),
+            Err(why) => tracing::warn!(%why, "the sweep is tried again later"),
+        }
+        tokio::time::sleep(BETWEEN_SWEEPS).await;
+    }
 }
 
 /// The use cases over what the configuration names.

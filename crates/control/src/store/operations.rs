@@ -42,6 +42,22 @@ impl Store {
         self.with_steps(newest(query, operation::Column::Id, after, limit).all(self.reads()).await?).await
     }
 
+    /// The tenant's latest operation of this kind in this state.
+    pub async fn latest_run(
+        &self,
+        tenant: &str,
+        kind: &str,
+        state: OperationState,
+    ) -> Result<Option<Run>, ReadError> {
+        let query = operation::Entity::find()
+            .filter(operation::Column::TenantId.eq(tenant))
+            .filter(operation::Column::Kind.eq(kind))
+            .filter(operation::Column::State.eq(state.as_str()))
+            .filter(operation::Column::ParentId.is_null());
+        let row = query.order_by_desc(operation::Column::Id).one(self.reads()).await?;
+        Ok(self.with_steps(row.into_iter().collect()).await?.pop())
+    }
+
     /// How many operations a tenant has had, children not counted.
     pub async fn operation_count(&self, tenant: &str) -> Result<i64, ReadError> {
         let query = operation::Entity::find().filter(operation::Column::TenantId.eq(tenant));

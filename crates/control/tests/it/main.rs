@@ -7,6 +7,7 @@ mod keyring;
 mod ledger;
 mod mixed;
 mod onboard;
+mod repair;
 mod scan;
 mod shelf;
 mod stats;

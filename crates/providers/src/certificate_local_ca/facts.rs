@@ -64,13 +64,18 @@ impl Facts {
         self.public_key == key.der_bytes()
     }
 
-    /// Whether it should be made anew: at its end, or so near to it.
-    pub fn is_due(&self, now: OffsetDateTime, renew_days: Option<u32>) -> bool {
+    /// When it should be made anew: so many days before its end, or in the last third of its life.
+    pub fn renew_at(&self, renew_days: Option<u32>) -> OffsetDateTime {
         let window = match renew_days {
             Some(days) => time::Duration::days(days.into()),
             None => (self.not_after - self.not_before) / 3,
         };
-        now < self.not_before || now >= self.not_after.saturating_sub(window)
+        self.not_after.saturating_sub(window)
+    }
+
+    /// Whether it should be made anew.
+    pub fn is_due(&self, now: OffsetDateTime, renew_days: Option<u32>) -> bool {
+        now < self.not_before || now >= self.renew_at(renew_days)
     }
 }
 

@@ -221,7 +221,7 @@ impl Provider for CertificateLocalCa {
         let (wanted, now) = (self.wanted(spec)?, context.now);
         let place = self.cabinet()?.place(&wanted.name);
         let facts = self.work(spec.resource, move |cabinet| cabinet.make(&wanted, now)).await?;
-        Ok(Ensured { outputs: outputs(&facts, &place), writes: Vec::new() })
+        Ok(Ensured { outputs: outputs(&facts, self.config.renew_days, &place), writes: Vec::new() })
     }
 
     async fn observe(&self, context: &Context, spec: &Spec) -> Result<Observed, Failure> {
@@ -259,9 +259,10 @@ impl Provider for CertificateLocalCa {
     }
 }
 
-fn outputs(facts: &Facts, place: &Path) -> Value {
+fn outputs(facts: &Facts, renew_days: Option<u32>, place: &Path) -> Value {
     json!({
         "names": facts.names, "serial": facts.serial, "not_after": when(facts.not_after),
+        "renew_at": when(facts.renew_at(renew_days)),
         "fingerprint": facts.fingerprint, "folder": place.display().to_string(),
         "certificate": client::CERTIFICATE, "chain": client::CHAIN,
     })

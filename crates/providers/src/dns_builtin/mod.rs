@@ -12,12 +12,14 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use hickory_proto::rr::{Name, RecordSet, RecordType};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::Failure;
@@ -57,6 +59,8 @@ struct Desk {
     config: Config,
     folder: Folder,
     server: NameServer,
+    /// Domains of customers' own that are proven, and the label of the host that each is for.
+    domains: Mutex<BTreeMap<String, String>>,
 }
 
 impl DnsBuiltin {
@@ -95,8 +99,10 @@ impl DnsBuiltin {
                 }
             }
         }
+        let domains = entries.into_iter().filter_map(|entry| Some((entry.custom_domain?, entry.label)));
+        let domains = Mutex::new(domains.collect());
         let server = NameServer::start(&config, zone, sets).await?;
-        Ok(Arc::new(Desk { config, folder, server }))
+        Ok(Arc::new(Desk { config, folder, server, domains }))
     }
 
     fn desk(&self) -> Result<&Arc<Desk>, Failure> {
@@ -155,6 +161,7 @@ impl Desk {
         {
             self.prove(domain, &proof).await?;
         }
+        self.take_domain(&wanted)?;
         let sets = wanted.record_sets(self.zone())?;
         let host = self.zone().host(&wanted.label)?;
         if there.as_ref() != Some(&wanted) {
@@ -176,6 +183,18 @@ impl Desk {
             "host": host, "names": names, "zone": self.zone().text(), "targets": wanted.targets(),
             "ttl": wanted.ttl, "server": self.server.address(),
         }))
+    }
+
+    /// Makes the entry's domain this host's, and no other one. Fails if it is another host's, which proved it first.
+    fn take_domain(&self, entry: &Entry) -> Result<(), Failure> {
+        let mut domains = self.domains.lock();
+        let holder = entry.custom_domain.as_ref().and_then(|domain| domains.get(domain));
+        if holder.is_some_and(|label| *label != entry.label) {
+            return Err(Failure::fatal("domain_taken", "another tenant has this domain; it was not touched"));
+        }
+        domains.retain(|_, label| *label != entry.label);
+        domains.extend(entry.custom_domain.clone().map(|domain| (domain, entry.label.clone())));
+        Ok(())
     }
 
     /// Fails unless the domain's owner has set the record that proves it.
@@ -209,6 +228,7 @@ impl Desk {
             let label = label.clone();
             blocking(move || desk.folder.remove(&label)).await?;
         }
+        self.domains.lock().retain(|_, held| *held != label);
         if self.server.withdraw(&host, &records::mark(&claim)).await? || removed > 0 {
             let end = Instant::now() + PROPAGATION;
             while !self.ask(&host, RecordType::TXT).await?.nothing() {

@@ -7,6 +7,7 @@ use axum::http::{HeaderName, Method, StatusCode};
 use schemars::JsonSchema;
 use serde_json::json;
 use tenantry_control::access::{Caller, Permission};
+use tenantry_control::repair::RepairTenant;
 use tenantry_control::request::CreateTenant;
 use tenantry_control::view::{OperationView, Page, PlannedView, TenantView};
 use tenantry_control::{Created, TenantQuery};
@@ -121,6 +122,19 @@ pub fn routes() -> Vec<Route> {
         .gives::<OperationView>(StatusCode::ACCEPTED, "The tenant is being made; follow the operation.")
         .having(&[("Location", "The operation."), REPLAYED])
         .fails(&[404, 409]),
+        Route::new(
+            Method::POST,
+            "/v1/tenants/{id}/repair",
+            "repair_tenant",
+            "Make an active tenant's resources as they should be",
+            key(P::WriteTenants, repair),
+        )
+        .about("What is as it should be stays as it is; nothing is ever undone.")
+        .header(&[IDEMPOTENCY_KEY])
+        .reads::<RepairTenant>(JSON)
+        .gives::<OperationView>(StatusCode::ACCEPTED, "It is being repaired; follow the operation.")
+        .having(&[("Location", "The operation."), REPLAYED])
+        .fails(&[404, 409]),
     ]
 }
 
@@ -190,6 +204,12 @@ async fn update(call: Call, caller: Caller) -> Result {
 async fn provision(call: Call, caller: Caller) -> Result {
     let key = call.idempotency_key.clone();
     let begun = call.control().provision_again(&caller, call.segment("id"), key).await?;
+    replayed(accepted(&begun.value)?, begun.replayed)
+}
+
+async fn repair(call: Call, caller: Caller) -> Result {
+    let (key, what) = (call.idempotency_key.clone(), call.read::<RepairTenant>()?);
+    let begun = call.control().repair(&caller, call.segment("id"), &what, key).await?;
     replayed(accepted(&begun.value)?, begun.replayed)
 }
 

@@ -1,4 +1,4 @@
-//! `tenantry tenant`: create from files, list, get, provision.
+//! `tenantry tenant`: create from files, list, get, provision, repair.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use futures::{StreamExt, stream};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tenantry_control::FieldError;
 use tenantry_control::view::OperationView;
 use tenantry_engine::OperationState;
@@ -83,6 +83,17 @@ pub enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Make an active tenant's resources as they should be; what is so already stays as it is
+    Repair {
+        /// Its id or slug
+        tenant: String,
+        /// Only what this step made, with what that needs; may be given more than once
+        #[arg(long = "step", value_name = "KEY")]
+        steps: Vec<String>,
+        /// Wait until it is done, and show the progress
+        #[arg(long)]
+        wait: bool,
+    },
 }
 
 pub async fn run(command: Command, session: &Session) -> Result<()> {
@@ -105,13 +116,22 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
             session.output.one(&session.client()?.get(&format!("/v1/tenants/{}", part(&tenant))).await?)
         }
         Command::Provision { tenant, wait } => {
-            let client = session.client()?;
-            let operation = client.post(&format!("/v1/tenants/{}/provision", part(&tenant)), None).await?;
-            match operation.get("id").and_then(Value::as_str).filter(|_| wait) {
-                Some(id) => operation::watch(session, &client, id).await,
-                None => session.output.one(&operation),
-            }
+            begin(session, &format!("/v1/tenants/{}/provision", part(&tenant)), None, wait).await
         }
+        Command::Repair { tenant, steps, wait } => {
+            let what = json!({ "steps": steps });
+            begin(session, &format!("/v1/tenants/{}/repair", part(&tenant)), Some(&what), wait).await
+        }
+    }
+}
+
+/// Begins an operation; follows it if asked to.
+async fn begin(session: &Session, path: &str, body: Option<&Value>, wait: bool) -> Result<()> {
+    let client = session.client()?;
+    let operation = client.post(path, body).await?;
+    match operation.get("id").and_then(Value::as_str).filter(|_| wait) {
+        Some(id) => operation::watch(session, &client, id).await,
+        None => session.output.one(&operation),
     }
 }
 

@@ -14,6 +14,7 @@ use tenantry_providers::billing_builtin::{self, BillingBuiltin};
 use tenantry_providers::bucket_folder::{self, BucketFolder};
 use tenantry_providers::certificate_local_ca::{self, CertificateLocalCa};
 use tenantry_providers::config_builtin::{self, ConfigBuiltin};
+use tenantry_providers::custom_handoff::{self, CustomHandoff};
 use tenantry_providers::database_sqlite_file::{self, DatabaseSqliteFile};
 use tenantry_providers::database_sqlite_pool::{self, DatabaseSqlitePool};
 use tenantry_providers::dns_builtin::{self, DnsBuiltin};
@@ -35,6 +36,7 @@ const BUCKET: &str = "folder_bucket";
 const NAMESPACE: &str = "manifests";
 const DNS: &str = "builtin_dns";
 const CERTIFICATE: &str = "local_ca";
+const HANDOFF: &str = "handoff";
 const EXEC: &str = "exec";
 const HTTP: &str = "http";
 
@@ -76,7 +78,7 @@ fn tables<'a>(
     url: &str,
     files: &Map<String, Value>,
     given: &'a Map<String, Value>,
-) -> [Table<'a>; 12] {
+) -> [Table<'a>; 13] {
     let table =
         |name: &'static str, schema, defaults| Table { name, schema, defaults, given: given.get(name) };
     let file = |key: &str| files.get(key).cloned().unwrap_or(Value::Null);
@@ -102,6 +104,7 @@ fn tables<'a>(
             schema::<certificate_local_ca::Config>,
             json!({ "folder": data_dir.join("certificates") }),
         ),
+        table(HANDOFF, schema::<custom_handoff::Config>, json!({ "folder": data_dir.join("handoff") })),
         table(EXEC, schema::<exec::Config>, json!({})),
         table(HTTP, schema::<http::Config>, json!({})),
     ]
@@ -140,6 +143,7 @@ pub async fn build(config: &Config, url: &str) -> Result<Registry> {
         mail,
         dns,
         certificate,
+        handoff,
         exec,
         http,
     ] = tables(&config.data_dir, url, files.as_object().unwrap_or(&none), &config.providers);
@@ -162,6 +166,7 @@ pub async fn build(config: &Config, url: &str) -> Result<Registry> {
         .add(MailOutbox::new(mail.read()?).map_err(failed).context("the provider outbox")?)
         .add(DnsBuiltin::new(dns.read()?).map_err(failed).context("the provider builtin_dns")?)
         .add(CertificateLocalCa::new(certificate.read()?).map_err(failed).context("the provider local_ca")?)
+        .add(CustomHandoff::new(handoff.read()?))
         .add(Exec::new(exec.read()?));
     if http.given.is_some() {
         registry = registry.add(Http::new(http.read()?).map_err(failed).context("the provider http")?);

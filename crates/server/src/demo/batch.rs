@@ -33,7 +33,7 @@ async fn onboard(client: &Client, board: &Board, entry: Entry) -> Result<Operati
     for step in begun.steps.iter().filter(|step| step.approval.is_some() && step.state == StepState::Waiting)
     {
         client.post(&format!("/v1/operations/{id}/approve"), Some(&json!({ "step": step.key }))).await?;
-        eprintln!("  {:<20} approved: tenantry operation approve {id} {}", entry.name(), step.key);
+        eprintln!("  {:<20} approved: tenantry operation approve {id} --step {}", entry.name(), step.key);
     }
     let view = client.follow(id, |view| place.show(view)).await?;
     place.end(&format!("  {:<20} {}", entry.name(), ended(&view)));

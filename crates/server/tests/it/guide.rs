@@ -35,7 +35,16 @@ fn shell(folder: &Path, text: &str) -> Command {
 
 #[tokio::test]
 async fn getting_started() {
-    let page = include_str!("../../../../docs/guide/getting-started.md");
+    follow(include_str!("../../../../docs/guide/getting-started.md"), 15).await;
+}
+
+#[tokio::test]
+async fn plans() {
+    follow(include_str!("../../../../docs/guide/plans.md"), 7).await;
+}
+
+/// Runs a page, which has at least so many commands.
+async fn follow(page: &str, commands: usize) {
     let folder = tempfile::tempdir().unwrap();
     let mut servers = Vec::new();
     let mut ran = 0;
@@ -66,7 +75,7 @@ async fn getting_started() {
             _ => {}
         }
     }
-    assert!(ran >= 15 && servers.len() == 1, "the page was read: {ran} commands");
+    assert!(ran >= commands && servers.len() == 1, "the page was read: {ran} commands");
 }
 
 /// A server that ends with the test.

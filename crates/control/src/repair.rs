@@ -1,0 +1,203 @@
+//! Repair: what a tenant has is made so again, by `ensure`, from the plan that it was made by (design §1). What comes to
+//! its end by itself, such as a certificate, is renewed in the same way before it does.
+
+use std::collections::BTreeSet;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tenantry_engine::{
+    CommitError, Mode, OnFailure, Operation, OperationState, Policy, Run, Step, StepState,
+};
+use tenantry_model::id::OperationId;
+use tenantry_model::{TenantId, TenantStatus, Timestamp, Write, columns};
+
+use crate::access::{Caller, Permission};
+use crate::control::Control;
+use crate::error::{Error, FieldError, Result};
+use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
+use crate::onboard::id_of;
+use crate::record::{Deed, audit};
+use crate::steps::{ONBOARD, OperationInput, REPAIR};
+use crate::store::entity;
+use crate::view::OperationView;
+
+/// What is repaired.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RepairTenant {
+    /// Keys of the steps whose resources are made so again, with those that they need; without it, all.
+    #[schemars(extend("maxItems" = 256))]
+    pub steps: BTreeSet<String>,
+}
+
+impl Control {
+    /// Begins to make an active tenant's resources as they should be. What is as it should be stays as it is.
+    pub async fn repair(
+        &self,
+        caller: &Caller,
+        id_or_slug: &str,
+        what: &RepairTenant,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<OperationView>> {
+        caller.require(Permission::WriteTenants)?;
+        let row = self.tenant_row(caller, id_or_slug).await?;
+        let once = key.map(|key| Once::new(caller, &key, &format!("repair {}", row.id), &json!(what)));
+        match self.once(once.as_ref(), self.try_repair(caller, &row, what, once.as_ref())).await? {
+            Outcome::Now(value) => Ok(Answered { value, replayed: false }),
+            Outcome::Before(answer) => self.answered_before(&answer).await,
+        }
+    }
+
+    /// Begins a repair wherever something is to be renewed by now. Answers how many; a tenant that another operation
+    /// changes has its turn later.
+    pub async fn renew_due(&self) -> Result<usize> {
+        let now = self.now();
+        let due = self.shared.store.resources_due(now).await.map_err(Error::unavailable)?;
+        let mut begun = 0;
+        for (tenant, step) in due {
+            let what = RepairTenant { steps: BTreeSet::from([step]) };
+            match self.repair(&Caller::system(), &tenant, &what, None).await {
+                Ok(_) => begun += 1,
+                Err(why) => tracing::warn!(tenant, %why, "what is due for a renewal has to wait"),
+            }
+        }
+        Ok(begun)
+    }
+
+    async fn try_repair(
+        &self,
+        caller: &Caller,
+        row: &entity::tenant::Model,
+        what: &RepairTenant,
+        once: Option<&Once>,
+    ) -> Result<OperationView> {
+        let tenant = id_of(row)?;
+        if row.status != TenantStatus::Active.as_str() {
+            let message = format!("the tenant is {}; only an active one is repaired", row.status);
+            return Err(Error::conflict("illegal_transition", message));
+        }
+        let made = self.shared.store.latest_run(&row.id, ONBOARD, OperationState::Succeeded).await;
+        let made = made.map_err(Error::unavailable)?;
+        let made = made.ok_or_else(|| Error::internal("an active tenant without its onboarding"))?;
+        let now = self.now();
+        let run = repair_of(&made, tenant, &what.steps, &caller.principal, now)?;
+        let id = tenant.to_string();
+        let deed = Deed {
+            actor: &caller.principal,
+            action: "tenant.repair",
+            target: &id,
+            tenant: Some(tenant),
+            data: json!({ "operation_id": run.operation.id, "steps": what.steps }),
+        };
+        let active = || columns! { "status": TenantStatus::Active };
+        let still = Write::update_if("tenants", columns! { "id": tenant }, active(), active());
+        let answer = json!({ "operation_id": run.operation.id });
+        let mut effects = vec![still, audit(deed, now)];
+        effects.extend(once.map(|once| once.guard(&answer, Some(tenant), now)));
+        match self.shared.executor.submit(run, effects).await {
+            Ok(run) => self.operation_view(&run).await,
+            Err(CommitError::Conflict { .. } | CommitError::Stale) => Err(Error::conflict(
+                "tenant_busy",
+                "another operation changes this tenant; wait until it has ended",
+            )),
+            Err(why) => Err(Error::unavailable(why)),
+        }
+    }
+}
+
+/// The repair of what an onboarding made: these steps with what they need, or all.
+fn repair_of(
+    made: &Run,
+    tenant: TenantId,
+    wanted: &BTreeSet<String>,
+    by: &str,
+    now: Timestamp,
+) -> Result<Run> {
+    let can_be: BTreeSet<&str> =
+        made.steps.iter().filter(|step| is_repairable(step)).map(|s| s.key.as_str()).collect();
+    if let Some(unknown) = wanted.iter().find(|key| !can_be.contains(key.as_str())) {
+        let known = Vec::from_iter(can_be).join(", ");
+        let message =
+            format!("`{unknown}` is no step that makes something of this tenant's; there are {known}");
+        return Err(Error::invalid("request_invalid", vec![FieldError::new("steps", message)]));
+    }
+    let chosen: BTreeSet<&str> = match wanted.is_empty() {
+        true => can_be,
+        false => {
+            wanted.iter().flat_map(|key| with_needs(made, key)).filter(|key| can_be.contains(key)).collect()
+        }
+    };
+    let steps = made.steps.iter().filter(|step| chosen.contains(step.key.as_str()));
+    let steps = steps.map(|step| Step {
+        needs: nearest(made, step, &chosen),
+        // It may not undo what works: it asks for a person.
+        policy: Policy { on_failure: OnFailure::Park, ..step.policy.clone() },
+        state: StepState::Pending,
+        attempts: 0,
+        interruptions: 0,
+        due_at: None,
+        started_at: None,
+        finished_at: None,
+        output: Value::Null,
+        error: None,
+        uncertain: false,
+        note: None,
+        child: None,
+        ..step.clone()
+    });
+    let mut input: OperationInput =
+        serde_json::from_value(made.operation.input.clone()).map_err(Error::internal)?;
+    by.clone_into(&mut input.begun_by);
+    let expected = made.operation.expected_by.map(|by| now + by.since(made.operation.created_at));
+    let operation = Operation {
+        id: OperationId::new(),
+        subject: tenant.to_string(),
+        kind: REPAIR.to_owned(),
+        parent: None,
+        state: OperationState::Running,
+        version: 0,
+        epoch: 0,
+        input: serde_json::to_value(input).map_err(Error::internal)?,
+        error: None,
+        error_step: None,
+        cancelled: false,
+        created_at: now,
+        updated_at: now,
+        finished_at: None,
+        expected_by: expected,
+        stuck: false,
+        wake_at: None,
+        idle: false,
+    };
+    Ok(Run { operation, steps: steps.collect() })
+}
+
+/// A step that made a resource which is still the tenant's. What is detached has a life of its own.
+fn is_repairable(step: &Step) -> bool {
+    step.policy.mode == Mode::Inline && step.state == StepState::Done && step.input.get("resource").is_some()
+}
+
+/// A step and all that it needs, directly or not.
+fn with_needs<'a>(made: &'a Run, key: &'a str) -> BTreeSet<&'a str> {
+    let mut found = BTreeSet::from([key]);
+    let mut open = vec![key];
+    while let Some(step) = open.pop().and_then(|key| made.step(key)) {
+        open.extend(step.needs.iter().map(String::as_str).filter(|need| found.insert(need)));
+    }
+    found
+}
+
+/// What a step needs among the chosen ones: where it needs another one, what that one needs.
+fn nearest(made: &Run, step: &Step, chosen: &BTreeSet<&str>) -> Vec<String> {
+    let mut needs = BTreeSet::new();
+    let mut open: Vec<&str> = step.needs.iter().map(String::as_str).collect();
+    while let Some(key) = open.pop() {
+        if chosen.contains(key) {
+            needs.insert(key.to_owned());
+        } else {
+            open.extend(made.step(key).into_iter().flat_map(|step| &step.needs).map(String::as_str));
+        }
+    }
+    needs.into_iter().collect()
+}

@@ -1,0 +1,34 @@
+//! What is done once in a while, whoever asks for it: what comes to its end by itself is renewed, and what is past its end
+//! goes. Safe at any time, and twice.
+
+use tenantry_providers::objects::Expired;
+
+use crate::control::Control;
+use crate::error::Result;
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Renewals that were begun.
+    pub renewals: usize,
+    /// Objects that were deleted by their buckets' own rules.
+    pub expired: Expired,
+}
+
+impl Control {
+    /// Sweeps once. One part that fails does not keep the others from their turn.
+    pub async fn sweep(&self) -> Result<Swept> {
+        let mut swept = Swept::default();
+        for objects in self.shared.providers.iter().filter_map(|provider| provider.objects()) {
+            match objects.expire(self.now()).await {
+                Ok(expired) => {
+                    swept.expired.objects += expired.objects;
+                    swept.expired.bytes += expired.bytes;
+                }
+                Err(why) => tracing::warn!(%why, "buckets were not swept"),
+            }
+        }
+        swept.renewals = self.renew_due().await?;
+        Ok(swept)
+    }
+}
