@@ -86,7 +86,7 @@ async fn a_custom_domain_counts_once_it_is_proven() {
     let (name, value) = asked_for(&failure.message);
     assert_eq!(name, "_tenantry-challenge.shop.example.org");
 
-    let records = spec(json!({ "txt": { "_tenantry-challenge": ["something else", value] } }));
+    let records = spec(json!({ "txt": { "_tenantry-challenge": ["something else", value.clone()] } }));
     let set = Spec { name: "shop".to_owned(), ..records };
     customer.ensure(&world.context(), &set).await.unwrap();
     let outputs = dns.ensure(&world.context(), &acme).await.unwrap().outputs;
@@ -97,6 +97,19 @@ async fn a_custom_domain_counts_once_it_is_proven() {
     // The proof is this tenant's alone.
     let failure = dns.ensure(&world.context(), &other).await.unwrap_err();
     assert_eq!(failure.code, "domain_unproven");
+
+    // Whoever proved it first has it, whatever its owner says of others, and until it is given back.
+    let (_, theirs) = asked_for(&failure.message);
+    let both = Spec { settings: json!({ "txt": { "_tenantry-challenge": [value, theirs] } }), ..set.clone() };
+    customer.ensure(&world.context(), &both).await.unwrap();
+    let failure = dns.ensure(&world.context(), &other).await.unwrap_err();
+    assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Fatal, "domain_taken"));
+    assert_eq!(dns.observe(&world.context(), &other).await.unwrap(), Observed::Absent);
+    dns.remove(&world.context(), &acme).await.unwrap();
+    dns.ensure(&world.context(), &other).await.unwrap();
+    dns.remove(&world.context(), &other).await.unwrap();
+    assert_eq!(dns.ensure(&world.context(), &acme).await.unwrap().outputs, outputs);
+    customer.ensure(&world.context(), &set).await.unwrap();
 
     // What was proven stays so, also when the record and the resolver are gone.
     customer.remove(&world.context(), &set).await.unwrap();
