@@ -52,6 +52,17 @@ impl Connection {
         self.send(Request::builder().method(Method::GET).uri(path), Bytes::new()).await
     }
 
+    /// The document of an answer that is a success.
+    pub async fn post(&mut self, path: &str, body: &serde_json::Value) -> Result<serde_json::Value> {
+        let request = Request::builder().method(Method::POST).uri(path);
+        let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let (status, text) = self.send(request, body.to_string().into()).await?;
+        if !status.is_success() {
+            bail!("POST {path}: {status}: {text}");
+        }
+        Ok(serde_json::from_str(&text)?)
+    }
+
     /// Has a tenant of this name made.
     pub async fn onboard(&mut self, name: &str, plan: &str, wait: Wait) -> Result<()> {
         let body = format!(

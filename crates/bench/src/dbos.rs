@@ -1,4 +1,4 @@
-//! Section 5: what others do, on the same PostgreSQL: dbos, a durable engine in Python, with workflows of eight steps
+//! Section 6: what others do, on the same PostgreSQL: dbos, a durable engine in Python, with workflows of eight steps
 //! that do nothing. An onboarding of ours has seven steps and two children of one step each, which do something.
 
 use std::process::Stdio;
@@ -22,7 +22,7 @@ const SHARE: usize = 8;
 
 /// Measures it and prints it.
 pub async fn measure(postgres: &Postgres, effort: Effort) -> Result<()> {
-    report::section("5. dbos on the same PostgreSQL: workflows of 8 empty steps");
+    report::section("6. dbos on the same PostgreSQL: workflows of 8 empty steps");
     let Some(python) = std::env::var_os(PYTHON) else {
         report::skipped("workflows", &format!("{PYTHON} names no python that has dbos and psycopg"));
         return Ok(());

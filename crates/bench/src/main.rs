@@ -7,6 +7,7 @@ mod fill;
 mod growth;
 mod limit;
 mod place;
+mod plans;
 mod process;
 mod report;
 mod sample;
@@ -114,9 +115,15 @@ async fn onboard(plan: &Plan) -> Result<()> {
             Err(why) => report::skipped("4. Waiting operations on PostgreSQL", why),
         }
     }
+    for store in stores {
+        match store {
+            Ok(postgres) => plans::measure(postgres, plan.effort).await?,
+            Err(why) => report::skipped("5. Growth and enterprise tenants on PostgreSQL", why),
+        }
+    }
     match &postgres {
         Ok(postgres) => dbos::measure(postgres, plan.effort).await?,
-        Err(why) => report::skipped("5. dbos", why),
+        Err(why) => report::skipped("6. dbos", why),
     }
     println!("\ntook {:.0} s", started.elapsed().as_secs_f64());
     Ok(())

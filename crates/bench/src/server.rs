@@ -52,7 +52,12 @@ pub fn binary() -> Result<PathBuf> {
 impl Server {
     /// Starts one on what the place holds.
     pub async fn start(place: &Place) -> Result<Self> {
-        configure(place)?;
+        Self::start_with(place, "").await
+    }
+
+    /// The same, with more tables of configuration.
+    pub async fn start_with(place: &Place, tables: &str) -> Result<Self> {
+        configure(place, tables)?;
         let log = fs::File::options().create(true).append(true).open(place.folder().join("server.log"))?;
         let mut command = Command::new(binary()?);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TENANTRY_")) {
@@ -156,8 +161,8 @@ async fn is_ready(address: SocketAddr) -> bool {
     matches!(connection.get("/readyz").await, Ok((StatusCode::OK, _)))
 }
 
-/// Writes the configuration: what is shipped, except for where the data stands and one more plan.
-fn configure(place: &Place) -> Result<()> {
+/// Writes the configuration: what is shipped, except for where the data stands, one more plan and these tables.
+fn configure(place: &Place, tables: &str) -> Result<()> {
     let folder = place.folder();
     let templates = folder.join("templates");
     fs::create_dir_all(&templates)?;
@@ -173,5 +178,6 @@ fn configure(place: &Place) -> Result<()> {
         config.push_str(&format!("[store]\nurl = '{}'\n", server.database_url(&registry)));
         config.push_str(&format!("[keyring]\nurl = '{}'\n", server.database_url(&keyring)));
     }
+    config.push_str(tables);
     Ok(fs::write(folder.join("tenantry.toml"), config)?)
 }

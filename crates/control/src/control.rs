@@ -13,6 +13,7 @@ use crate::error::{Error, FieldError, Result};
 use crate::eta::Pace;
 use crate::keyring::{Keyring, MasterKey};
 use crate::meter::{Meter, Metered};
+use crate::serving::{AtOnce, Regions, Serving};
 use crate::smoke::Front;
 use crate::steps::ProviderSteps;
 use crate::store::{AUDIT_KEY, AuditReport, Sealing, Store, StoreConfig};
@@ -36,6 +37,10 @@ pub struct ControlConfig {
     pub locale: String,
     /// How much room there is in which region. Tenants go to these regions and to `region`.
     pub capacity: Capacity,
+    /// In which regions what a provider makes lies.
+    pub regions: Regions,
+    /// How many calls to a provider may be under way at the same time.
+    pub at_once: AtOnce,
     /// Issuer of tokens, and base of links in mails.
     pub public_url: String,
     /// The executor's limits.
@@ -92,6 +97,7 @@ pub(crate) struct Shared {
     pub templates: Library,
     pub steps: Arc<ProviderSteps>,
     pub places: Arc<Places>,
+    pub serving: Arc<Serving>,
     pub executor: Executor<ProviderSteps>,
     pub sealing: Sealing,
     pub tokens: Tokens,
@@ -122,13 +128,19 @@ impl Control {
                  put the keyring back from its backup",
             ));
         }
+        let serving = Arc::new(Serving::new(config.regions.clone(), &config.at_once, &parts.providers)?);
         for provider in parts.providers.iter() {
             provider.start().await.map_err(Error::unavailable)?;
         }
         let rows: Arc<dyn Rows> = Arc::new(store.clone());
         let places = Places::new(store.clone(), config.capacity.clone());
-        let steps =
-            Arc::new(ProviderSteps::new(parts.providers.clone(), keyring.clone(), rows, places.clone()));
+        let steps = Arc::new(ProviderSteps::new(
+            parts.providers.clone(),
+            serving.clone(),
+            keyring.clone(),
+            rows,
+            places.clone(),
+        ));
         let sealing = Sealing::start(store.clone(), &keyring).await.map_err(Error::unavailable)?;
         let tokens = Tokens::load(&keyring, &config.public_url).await?;
         let ledger: Arc<dyn Ledger<Write>> = Arc::new(store.clone());
@@ -152,6 +164,7 @@ impl Control {
             templates,
             steps,
             places,
+            serving,
             executor,
             sealing,
             tokens,

@@ -20,6 +20,7 @@ mod record;
 pub mod repair;
 pub mod request;
 mod secret;
+pub mod serving;
 pub mod session;
 pub mod shape;
 pub mod sign_in;

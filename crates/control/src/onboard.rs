@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tenantry_engine::{CommitError, Operation, OperationState, Run, Step};
 use tenantry_model::id::OperationId;
 use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::{Plan, Slug, TenantId, TenantStatus, Timestamp, Write, columns};
-use tenantry_providers::Sealer;
+use tenantry_providers::{Rows as _, Sealer};
 
 use crate::access::{Caller, Permission};
 use crate::control::Control;
@@ -46,6 +46,7 @@ struct Prepared<'a> {
     slug: Slug,
     region: String,
     locale: String,
+    inherited: Map<String, Value>,
 }
 
 impl Control {
@@ -64,6 +65,7 @@ impl Control {
             return self.created_before(&answer).await;
         }
         let mut prepared = self.prepare(document)?;
+        self.inherit(&mut prepared).await?;
         self.refuse_without_room(&prepared).await?;
         let tenant = TenantId::new();
         // The key before anything that it encrypts.
@@ -125,7 +127,8 @@ impl Control {
     /// What creating this tenant would do. Writes nothing.
     pub async fn plan_tenant(&self, caller: &Caller, document: &Value) -> Result<PlannedView> {
         caller.require(Permission::CreateTenant)?;
-        let prepared = self.prepare(document)?;
+        let mut prepared = self.prepare(document)?;
+        self.inherit(&mut prepared).await?;
         self.refuse_taken_name(&prepared.request.tenant_name).await?;
         if self.is_taken(&prepared.slug).await? {
             return Err(self.slug_taken(&prepared.slug).await?);
@@ -202,6 +205,7 @@ impl Control {
         prepared.slug = Slug::parse(&slug).map_err(Error::internal)?;
         // Where it was to be, whatever the defaults are by now.
         (prepared.region, prepared.locale) = (row.region.clone(), row.locale.clone());
+        self.inherit(&mut prepared).await?;
         let generation = 1 + self.shared.store.operation_count(&row.id).await.map_err(Error::unavailable)?;
         let now = self.now();
         let run = self.onboarding(caller, tenant, &prepared, generation, now)?;
@@ -258,17 +262,44 @@ impl Control {
         let region = request.region().unwrap_or(&self.shared.config.region).to_owned();
         let field = if request.region.is_some() { "region" } else { "compliance.data_residency" };
         self.refuse_unknown_region(field, &region)?;
+        self.refuse_across_borders(field, template, &region)?;
         let broken = customize::broken_rules(template, plan, &request, &region);
         if !broken.is_empty() {
             return Err(Error::invalid("customization_refused", broken));
         }
         let locale = request.locale.clone().unwrap_or_else(|| self.shared.config.locale.clone());
-        Ok(Prepared { request, plan, template, slug, region, locale })
+        Ok(Prepared { request, plan, template, slug, region, locale, inherited: Map::new() })
+    }
+
+    /// Takes over what the template says of the main tenant's settings as they are now.
+    async fn inherit(&self, prepared: &mut Prepared<'_>) -> Result<()> {
+        let Some(inherit) = &prepared.template.inherit else { return Ok(()) };
+        let store = &self.shared.store;
+        let main = match inherit.tenant.parse::<TenantId>() {
+            Ok(id) => Some(id.to_string()),
+            Err(_) => {
+                let row = store.tenant_by_slug(&self.mac("slug", &inherit.tenant)).await;
+                row.map_err(Error::unavailable)?.map(|row| row.id)
+            }
+        };
+        let Some(main) = main else { return Ok(()) };
+        let rows = store.find("configs", &[("tenant_id", json!(main))]).await.map_err(Error::unavailable)?;
+        let settings = rows.first().and_then(|row| row.get("settings")?.as_object().cloned());
+        let taken = inherit.apply(&settings.unwrap_or_default());
+        prepared.inherited = taken.map_err(|faults| Error {
+            errors: faults,
+            ..Error::conflict(
+                "inheritance_failed",
+                "the main tenant's settings do not fit what the template says",
+            )
+        })?;
+        Ok(())
     }
 
     fn steps(&self, prepared: &Prepared<'_>, subject: &Subject<'_>) -> Result<Vec<Step>> {
-        let Prepared { template, plan, request, .. } = prepared;
-        Onboarding { template, plan, request, subject, providers: &self.shared.providers }.steps()
+        let Prepared { template, plan, request, inherited, .. } = prepared;
+        let providers = &self.shared.providers;
+        Onboarding { template, plan, request, subject, inherited, providers }.steps()
     }
 
     /// All that a sign-up writes in one transaction.
@@ -403,6 +434,17 @@ impl Control {
         let known = Vec::from_iter(known).join(", ");
         let fault = FieldError::new(field, format!("there is no such region here; there are {known}"));
         Err(Error::invalid("request_invalid", vec![fault]))
+    }
+
+    /// S4.127, S4.128: every resource lies in the tenant's region, or none is made.
+    fn refuse_across_borders(&self, field: &str, template: &Template, region: &str) -> Result<()> {
+        let providers = template
+            .steps
+            .values()
+            .filter_map(|step| crate::template::provider(step, template.isolation, &self.shared.providers));
+        let refused = providers.filter_map(|provider| self.shared.serving.refusal(provider.name(), region));
+        let faults: Vec<FieldError> = refused.map(|why| FieldError::new(field, why)).collect();
+        if faults.is_empty() { Ok(()) } else { Err(Error::invalid("request_invalid", faults)) }
     }
 
     /// S4.50, before anything is written. The reservation itself finds out again, and is what counts.

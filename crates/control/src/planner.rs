@@ -67,6 +67,8 @@ pub struct Onboarding<'a> {
     pub request: &'a CreateTenant,
     /// For whom.
     pub subject: &'a Subject<'a>,
+    /// Settings that it takes over from a main tenant.
+    pub inherited: &'a Map<String, Value>,
     /// By whom.
     pub providers: &'a Registry,
 }
@@ -152,7 +154,7 @@ impl Onboarding<'_> {
 
     /// The template's settings with what plan and request say of this kind.
     fn customised(&self, kind: Kind, spec: &StepSpec) -> Value {
-        let Self { template, plan, request, .. } = *self;
+        let Self { template, plan, request, inherited, .. } = *self;
         let mut settings = spec.settings.clone();
         let configuration = request.configuration.clone().unwrap_or_default();
         match kind {
@@ -170,6 +172,7 @@ impl Onboarding<'_> {
                 let mut wishes = configuration.settings.unwrap_or_default();
                 wishes
                     .extend(configuration.branding.map(|branding| ("branding".to_owned(), branding.into())));
+                merge(&mut settings, "settings", inherited.clone());
                 merge(&mut settings, "settings", wishes);
                 let quotas = json!(customize::quotas(template, plan, request));
                 settings.insert("quotas".to_owned(), quotas);

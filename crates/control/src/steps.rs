@@ -19,6 +19,7 @@ use crate::keyring::Keyring;
 use crate::planner::StepInput;
 use crate::record::{Deed, Fact, audit, event};
 use crate::secret;
+use crate::serving::Serving;
 use crate::smoke::{self, Canary, Front, SmokeSettings};
 use crate::view::ErrorView;
 
@@ -73,6 +74,7 @@ const SMOKE_CODE_SECONDS: u64 = 300;
 /// Carries steps to providers.
 pub struct ProviderSteps {
     providers: Registry,
+    serving: Arc<Serving>,
     keyring: Arc<Keyring>,
     rows: Arc<dyn Rows>,
     places: Arc<Places>,
@@ -81,8 +83,14 @@ pub struct ProviderSteps {
 
 impl ProviderSteps {
     /// Steps over these providers.
-    pub fn new(providers: Registry, keyring: Arc<Keyring>, rows: Arc<dyn Rows>, places: Arc<Places>) -> Self {
-        Self { providers, keyring, rows, places, front: OnceLock::new() }
+    pub fn new(
+        providers: Registry,
+        serving: Arc<Serving>,
+        keyring: Arc<Keyring>,
+        rows: Arc<dyn Rows>,
+        places: Arc<Places>,
+    ) -> Self {
+        Self { providers, serving, keyring, rows, places, front: OnceLock::new() }
     }
 
     /// Gives the smoke test its endpoints. Only the first call counts.
@@ -144,7 +152,10 @@ impl ProviderSteps {
     async fn ensure(&self, attempt: &Attempt, provider: &dyn Provider) -> Result<Done<Write>, Failure> {
         let input: StepInput = read(&attempt.step.input)?;
         let (context, spec) = self.spec(attempt, &input).await?;
+        self.serving.check(provider.name(), &spec.tenant.region)?;
+        let place = self.serving.place(provider).await;
         let ensured = provider.ensure(&context, &spec).await?;
+        drop(place);
         let mut effects = ensured.writes;
         if attempt.operation.kind == REPAIR {
             let now = columns! { "outputs": ensured.outputs, "updated_at": attempt.now };
@@ -166,7 +177,9 @@ impl ProviderSteps {
     async fn remove(&self, attempt: &Attempt, provider: &dyn Provider) -> Result<Done<Write>, Failure> {
         let input: StepInput = read(&attempt.step.input)?;
         let (context, spec) = self.spec(attempt, &input).await?;
+        let place = self.serving.place(provider).await;
         let removed = provider.remove(&context, &spec).await?;
+        drop(place);
         if !provider.transactional()
             && matches!(provider.observe(&context, &spec).await?, Observed::Present { .. })
         {

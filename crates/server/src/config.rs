@@ -4,7 +4,7 @@
 mod overlay;
 mod providers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,8 @@ pub struct Config {
     pub locale: String,
     #[serde(default)]
     pub capacity: BTreeMap<String, BTreeMap<String, u32>>,
+    #[serde(default)]
+    pub regions: BTreeMap<String, BTreeSet<String>>,
     pub store: Store,
     pub keyring: Keyring,
     #[serde(default)]
@@ -80,6 +82,9 @@ pub struct Files {
 pub struct Executor {
     #[schemars(range(min = 1, max = 100_000))]
     pub max_active: usize,
+    #[serde(default)]
+    #[schemars(extend("additionalProperties" = { "type": "integer", "minimum": 1, "maximum": 100_000 }))]
+    pub at_once: BTreeMap<String, u32>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

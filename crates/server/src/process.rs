@@ -101,6 +101,8 @@ fn control_config(config: &Config, url: &str) -> Result<ControlConfig> {
         region: config.region.clone(),
         locale: config.locale.clone(),
         capacity: config.capacity.clone(),
+        regions: config.regions.clone(),
+        at_once: config.executor.at_once.clone(),
         public_url: url.to_owned(),
         executor: ExecutorConfig { max_active: config.executor.max_active, grace: GRACE },
     })

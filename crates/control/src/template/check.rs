@@ -7,7 +7,7 @@ use tenantry_engine::Mode;
 use tenantry_model::Isolation;
 use tenantry_providers::{Provider, Registry};
 
-use super::{Span, StepSpec, Template, customize};
+use super::{Span, StepSpec, Template, customize, inherit};
 use crate::error::FieldError;
 
 /// Steps that Tenantry does itself.
@@ -87,6 +87,7 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
         }
     }
     faults.extend(customize::faults(template));
+    faults.extend(inherit::faults(template));
     let mut fault = |path: String, message: String| faults.push(FieldError::new(path, message));
     for key in in_cycles(template) {
         fault(format!("steps.{key}.needs"), "the steps need each other in a circle".to_owned());

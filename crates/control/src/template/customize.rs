@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cel::{Context, Program, Value as Cel};
+use cel::{Context, Value as Cel};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tenantry_model::Plan;
 use tenantry_model::quota::Quotas;
 
 use super::Template;
+use super::expression::{cel, compile, names};
 use crate::access::{Permission, Scope};
 use crate::error::FieldError;
 use crate::request::{CreateTenant, EncryptionLevel};
@@ -52,9 +53,6 @@ const FACTS: [&str; 6] =
 
 /// Units of quotas.
 const UNITS: [(&str, i64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
-
-/// Longest rule, in bytes.
-const MAX_RULE: usize = 2_000;
 
 /// What is wrong with the block itself.
 pub(super) fn faults(template: &Template) -> Vec<FieldError> {
@@ -193,19 +191,6 @@ pub(crate) fn approvals<'a>(
     needed.collect()
 }
 
-fn compile(rule: &str) -> Result<Program, String> {
-    if rule.len() > MAX_RULE {
-        return Err(format!("must have at most {MAX_RULE} bytes"));
-    }
-    Program::compile(rule).map_err(|why| format!("is not a CEL expression: {why}"))
-}
-
-fn names(program: &Program) -> Vec<String> {
-    let mut names: Vec<String> = program.references().variables().into_iter().map(str::to_owned).collect();
-    names.sort();
-    names
-}
-
 /// Everything that a rule may speak of.
 fn variables(template: &Template) -> BTreeSet<String> {
     let keys = KEYS.iter().map(|(key, _)| *key).chain(FACTS).chain(UNITS.iter().map(|(unit, _)| *unit));
@@ -243,24 +228,6 @@ fn context(
         context.add_variable_from_value(unit, Cel::Int(factor));
     }
     context
-}
-
-/// JSON for a rule. Whole numbers are signed, so that they meet those in the rule's text.
-fn cel(value: &Value) -> Cel {
-    match value {
-        Value::Null => Cel::Null,
-        Value::Bool(flag) => Cel::Bool(*flag),
-        Value::Number(number) => match number.as_i64() {
-            Some(whole) => Cel::Int(whole),
-            None => Cel::Float(number.as_f64().unwrap_or(f64::MAX)),
-        },
-        Value::String(text) => text.as_str().into(),
-        Value::Array(values) => values.iter().map(cel).collect::<Vec<_>>().into(),
-        Value::Object(map) => {
-            let entries = map.iter().map(|(name, value)| (name.clone(), cel(value)));
-            entries.collect::<std::collections::HashMap<_, _>>().into()
-        }
-    }
 }
 
 #[cfg(test)]

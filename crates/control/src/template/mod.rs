@@ -5,12 +5,16 @@ mod check;
 pub(crate) mod customize;
 mod diff;
 mod duration;
+mod expression;
+mod inherit;
 mod library;
 mod load;
 
+pub(crate) use check::provider;
 pub use customize::{Customizations, Rule};
 pub use diff::{ChangeKind, TemplateChange, TemplateDiff, diff};
 pub use duration::Span;
+pub use inherit::Inherit;
 pub use library::Library;
 pub use load::{Loaded, load, schema};
 
@@ -53,6 +57,9 @@ pub struct Template {
     /// What a request may change.
     #[serde(default)]
     pub customizations: Customizations,
+    /// What new tenants take over from a main tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherit: Option<Inherit>,
     /// The steps by key, in the order in which people read them.
     #[schemars(with = "BTreeMap<String, StepSpec>")]
     pub steps: IndexMap<String, StepSpec>,

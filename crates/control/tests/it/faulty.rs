@@ -1,7 +1,7 @@
 //! Providers that fail as told: before or after they have done their work, once or always, by every class of failure
 //! and by not answering at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,6 +95,8 @@ pub struct FaultPlan {
     providers: Mutex<Option<Registry>>,
     /// Each call that is under way listens to it.
     under_way: watch::Sender<()>,
+    /// By provider, the calls that are under way, and the most that ever were.
+    calls_of: Mutex<BTreeMap<&'static str, (Arc<()>, usize)>>,
 }
 
 /// How the book of what is over calls a resource or a step that is done.
@@ -120,7 +122,22 @@ impl FaultPlan {
             clock,
             providers,
             under_way: watch::Sender::default(),
+            calls_of: Mutex::default(),
         }
+    }
+
+    /// A call of this provider is under way until the answer is dropped.
+    fn counted(&self, provider: &'static str) -> Arc<()> {
+        let mut calls = self.calls_of.lock();
+        let (under_way, most) = calls.entry(provider).or_default();
+        let counted = Arc::clone(under_way);
+        *most = (*most).max(Arc::strong_count(under_way) - 1);
+        counted
+    }
+
+    /// The most calls of this provider that were under way at the same time.
+    pub fn most_at_once(&self, provider: &str) -> usize {
+        self.calls_of.lock().get(provider).map_or(0, |(_, most)| *most)
     }
 
     /// Returns when no call is under way.
@@ -259,9 +276,10 @@ impl<P: Provider> Faulty<P> {
         let call = || {
             let (inner, context, spec) = (self.inner.clone(), context.clone(), spec.clone());
             let (call, under_way) = (call.clone(), self.plan.under_way.subscribe());
+            let counted = self.plan.counted(inner.name());
             let called = tokio::spawn(async move {
                 let called = call(&inner, &context, &spec).await;
-                drop(under_way);
+                drop((counted, under_way));
                 called
             });
             async { called.await.expect("no panic") }

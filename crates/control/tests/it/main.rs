@@ -9,6 +9,7 @@ mod mixed;
 mod onboard;
 mod repair;
 mod scan;
+mod serving;
 mod shelf;
 mod stats;
 mod store_faults;

@@ -11,7 +11,7 @@ use tenantry_model::{TenantStatus, Write, columns};
 use tenantry_providers::Rows;
 use tenantry_testkit::crash_ledger::Faults;
 
-use crate::crash::live;
+use crate::crash::{live, people};
 use crate::world::{World, in_both_worlds, request};
 use crate::{scan, story};
 
@@ -20,6 +20,7 @@ in_both_worlds! {
     the_same_key_ten_times_at_once_makes_one_tenant
     names_and_slugs_are_unique
     a_dry_run_is_what_is_executed
+    settings_are_taken_over_from_a_main_tenant
     secrets_are_handed_out_once
     an_invitation_waits_until_the_tenant_is_active
     an_invitation_ends_with_its_time
@@ -152,6 +153,38 @@ async fn a_dry_run_is_what_is_executed(world: World) {
         let places: u32 = planned.reserved.values().sum();
         assert_eq!(places > 0, planned.steps.iter().any(|step| step.key == "reserve"), "{}", story.plan);
     }
+    process.control.stop().await;
+}
+
+async fn settings_are_taken_over_from_a_main_tenant(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let mut settings = Vec::new();
+    for (name, plan, wish) in [
+        ("Before", "gated", json!({})),
+        ("Headquarters", "starter", json!({ "date_format": "european" })),
+        ("Branch", "gated", json!({})),
+    ] {
+        let mut document = request(name, plan);
+        document["configuration"] = json!({ "settings": wish });
+        if plan == "gated" {
+            document.as_object_mut().unwrap().remove("configuration");
+        }
+        let planned = control.plan_tenant(&caller, &document).await.unwrap();
+        let made = control.create_tenant(&caller, &document, None).await.unwrap();
+        people(&world, control, false).await.unwrap();
+        let store = StoreConfig { url: world.registry_url(), readers: 1 };
+        let store = Store::open(&store).await.unwrap();
+        let row = store.find("configs", &[("tenant_id", json!(made.tenant.id))]).await.unwrap().remove(0);
+        let mut has = row["settings"].as_object().unwrap().clone();
+        has.remove("quotas");
+        let config = planned.steps.iter().find(|step| step.kind == "config").unwrap();
+        assert_eq!(config.settings["settings"], json!(has), "what is planned is what is made");
+        settings.push(json!(has));
+    }
+    assert_eq!(settings[0], json!({}), "there was no main tenant yet");
+    assert_eq!(settings[1], json!({ "date_format": "european", "digest": "weekly" }));
+    assert_eq!(settings[2], json!({ "date_format": "european", "digest": "daily" }));
     process.control.stop().await;
 }
 

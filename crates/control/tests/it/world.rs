@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenantry_control::keyring::MasterKey;
 use tenantry_control::objects::SignObject;
+use tenantry_control::serving::{AtOnce, Regions};
 use tenantry_control::store::StoreConfig;
 use tenantry_control::{Control, ControlConfig, Error, Front, Parts, WeakControl};
 use tenantry_engine::{
@@ -76,6 +77,8 @@ pub struct World {
     pub book: Arc<Book>,
     /// What the ledger calls done, or undone: none of it may be made, or removed, again.
     over: Arc<Mutex<BTreeSet<String>>>,
+    pub regions: Regions,
+    pub at_once: AtOnce,
 }
 
 /// One process.
@@ -100,7 +103,16 @@ impl World {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let over = Arc::default();
         let plan = Arc::new(FaultPlan::new(Arc::clone(&over)));
-        Self { folder, registry, clock: VirtualClock::start(), plan, book: Arc::default(), over }
+        Self {
+            folder,
+            registry,
+            clock: VirtualClock::start(),
+            plan,
+            book: Arc::default(),
+            over,
+            regions: Regions::new(),
+            at_once: AtOnce::new(),
+        }
     }
 
     /// Copies of databases with all their tables: making these is what takes a first start its time.
@@ -159,6 +171,8 @@ impl World {
                 "eu-central-1".to_owned(),
                 BTreeMap::from([("database".to_owned(), 1_000)]),
             )]),
+            regions: self.regions.clone(),
+            at_once: self.at_once.clone(),
             public_url: "http://localhost".to_owned(),
             executor: ExecutorConfig::default(),
         }

@@ -1,0 +1,81 @@
+//! Limits of providers: how many calls at a time, and in which regions. Set by the operator, kept whatever is asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::join_all;
+use serde_json::json;
+use tenantry_control::{Caller, ErrorKind, OperationQuery, PageQuery};
+use tenantry_engine::OperationState;
+use tenantry_testkit::crash_ledger::Faults;
+
+use crate::crash::people;
+use crate::scan;
+use crate::world::{World, in_both_worlds, request};
+
+in_both_worlds! {
+    no_more_calls_at_once_than_allowed
+    nothing_is_made_outside_of_its_region
+    a_limit_of_no_provider_is_refused
+}
+
+async fn no_more_calls_at_once_than_allowed(mut world: World) {
+    world.at_once = BTreeMap::from([("folder_bucket".to_owned(), 2), ("builtin_config".to_owned(), 1)]);
+    let process = world.start(Faults::new()).await.unwrap();
+    let control = &process.control;
+    let made = (0..30).map(|n| async move {
+        control
+            .create_tenant(&Caller::system(), &request(&format!("Tenant {n}"), "growth"), None)
+            .await
+            .unwrap()
+    });
+    join_all(made).await;
+    people(&world, control, false).await.unwrap();
+    assert_eq!(world.plan.most_at_once("folder_bucket"), 2);
+    assert!(world.plan.most_at_once("sqlite_file") > 2, "what has no limit is not held back");
+    process.control.stop().await;
+    assert_eq!(scan::faults(&world).await, Vec::<String>::new());
+}
+
+async fn nothing_is_made_outside_of_its_region(mut world: World) {
+    let elsewhere = BTreeSet::from(["us-east-1".to_owned()]);
+    world.regions = BTreeMap::from([("folder_bucket".to_owned(), elsewhere.clone())]);
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let mut document = request("Acme", "growth");
+    document["compliance"] = json!({ "data_residency": "eu-central-1" });
+    let refused = control.create_tenant(&caller, &document, None).await.unwrap_err();
+    assert_eq!(
+        (refused.kind, refused.errors[0].path.as_str()),
+        (ErrorKind::Invalid, "compliance.data_residency")
+    );
+    assert!(refused.errors[0].message.contains("folder_bucket makes nothing in eu-central-1"), "{refused}");
+    control.create_tenant(&caller, &request("Small", "starter"), None).await.unwrap();
+    people(&world, control, false).await.unwrap();
+    process.control.stop().await;
+    drop(process);
+
+    // Planned while it was allowed, begun when it is not any more.
+    world.regions.clear();
+    let process = world.start(Faults::new()).await.unwrap();
+    process.control.create_tenant(&caller, &request("Late", "enterprise"), None).await.unwrap();
+    process.control.stop().await;
+    drop(process);
+    world.regions = BTreeMap::from([("folder_bucket".to_owned(), elsewhere)]);
+    let process = world.start(Faults::new()).await.unwrap();
+    people(&world, &process.control, false).await.unwrap();
+    let undone = OperationQuery { state: Some(OperationState::RolledBack), ..OperationQuery::default() };
+    let undone = process.control.operations(&caller, &undone, &PageQuery::default()).await.unwrap().data;
+    let errors: Vec<_> =
+        undone.iter().filter_map(|operation| Some(operation.error.as_ref()?.code.as_str())).collect();
+    assert_eq!(errors, ["cross_border"]);
+    process.control.stop().await;
+    assert_eq!(scan::faults(&world).await, Vec::<String>::new());
+}
+
+async fn a_limit_of_no_provider_is_refused(mut world: World) {
+    world.at_once = BTreeMap::from([("nobody".to_owned(), 1)]);
+    world.regions = BTreeMap::from([("nowhere".to_owned(), BTreeSet::new())]);
+    let refused = world.start(Faults::new()).await.err().unwrap();
+    let paths: Vec<&str> = refused.errors.iter().map(|fault| fault.path.as_str()).collect();
+    assert_eq!(paths, ["regions.nowhere", "executor.at_once.nobody"]);
+}
