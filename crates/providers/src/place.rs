@@ -68,6 +68,22 @@ impl Place {
         made.map(|()| draft).map_err(|error| self.failure(&error))
     }
 
+    /// A folder that was filled beforehand becomes the draft, in one step: of those who want it, one gets it. It has left
+    /// for good when this returns, so that what is written into it from now on is never found where it was. None: it is
+    /// not there any more.
+    pub fn adopt(&self, ready: &Path) -> Result<Option<PathBuf>, Failure> {
+        self.sweep()?;
+        let draft = self.private("draft");
+        let left = ready.parent().unwrap_or(&self.root);
+        let adopted = renameat_with(CWD, ready, CWD, &draft, RenameFlags::NOREPLACE)
+            .map_err(io::Error::from)
+            .and_then(|()| File::open(left)?.sync_all());
+        match adopted {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            other => other.map(|()| Some(draft)).map_err(|error| self.failure(&error)),
+        }
+    }
+
     /// Gives the draft its name and returns when that is on the disk. False: something has the name; the draft is gone.
     pub fn publish(&self) -> Result<bool, Failure> {
         let renamed = self.settle(RenameFlags::NOREPLACE);
@@ -124,7 +140,7 @@ impl Place {
             absent(fs::remove_file(&draft))?;
             symlink(Path::new("..").join(&self.name), &draft)?;
             fs::rename(&draft, link(&self.root, tenant))?;
-            File::open(self.root.join(PRIVATE))?.sync_all()
+            File::open(private(&self.root))?.sync_all()
         });
         made.map(|()| true).map_err(|error| self.failure(&error))
     }
@@ -138,7 +154,7 @@ impl Place {
     }
 
     fn private(&self, word: &str) -> PathBuf {
-        self.root.join(PRIVATE).join(format!("{}.{word}", self.resource))
+        private(&self.root).join(format!("{}.{word}", self.resource))
     }
 
     /// What an error of the file system means here.
@@ -153,12 +169,17 @@ pub fn linked(root: &Path, tenant: TenantId) -> Option<String> {
 }
 
 fn link(root: &Path, tenant: TenantId) -> PathBuf {
-    root.join(PRIVATE).join(tenant.to_string())
+    private(root).join(tenant.to_string())
+}
+
+/// The folder for what is not a tenant's.
+pub fn private(root: &Path) -> PathBuf {
+    root.join(PRIVATE)
 }
 
 /// The folder for what is not a tenant's; makes it, and the one around it, if they are missing.
 pub fn private_folder(root: &Path) -> io::Result<PathBuf> {
-    let folder = root.join(PRIVATE);
+    let folder = private(root);
     if !folder.is_dir() {
         fs::create_dir_all(root)?;
         match DirBuilder::new().mode(0o700).create(&folder) {
@@ -244,7 +265,7 @@ pub fn size(folder: &Path) -> io::Result<Size> {
 }
 
 /// Brings a folder with all that is in it to the disk.
-fn sync(folder: &Path) -> io::Result<()> {
+pub fn sync(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {

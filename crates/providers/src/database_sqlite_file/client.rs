@@ -6,10 +6,11 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection};
 use tenantry_model::Failure;
 
 use super::config::Config;
+use super::warm::Warm;
 use crate::database_sqlite::catalogue::{self, quoted};
 use crate::database_sqlite::client::{self, failure};
 use crate::database_sqlite::content::{Content, refused};
@@ -19,7 +20,7 @@ use crate::place::Place;
 use crate::verbs::Spec;
 
 /// The file in the tenant's folder.
-const FILE: &str = "tenant.db";
+pub const FILE: &str = "tenant.db";
 /// How every SQLite file begins.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
@@ -108,35 +109,61 @@ async fn read(connection: &mut SqliteConnection, spec: &Spec) -> Result<Found, F
     }))
 }
 
-/// Makes the whole file aside and gives it its name. False: something has the name.
-pub async fn make(place: &Place, config: &Config, content: &Content, work: Ensure) -> Result<bool, Failure> {
-    let made = fill(place, config, content, work).await;
+/// Makes the whole file aside, out of one that is ready if there is one, and gives it its name. False: something has the
+/// name.
+pub async fn make(
+    place: &Place,
+    config: &Config,
+    content: &Content,
+    warm: &Warm,
+    work: Ensure,
+) -> Result<bool, Failure> {
+    let made = fill(place, config, content, warm, work).await;
     let place = place.clone();
-    blocking(move || match made {
+    let made = blocking(move || match made {
         Ok(()) => place.publish(),
         // The failure says more than what sweeping could add; the next attempt sweeps too.
         Err(failure) => place.sweep().and(Err(failure)),
-    })
-    .await
+    });
+    let made = made.await;
+    // Not before, so that what is made for later is not in the way of what is wanted now.
+    warm.ask();
+    made
 }
 
-async fn fill(place: &Place, config: &Config, content: &Content, work: Ensure) -> Result<(), Failure> {
-    let place = place.clone();
-    let file = blocking(move || {
-        let file = file(&place.draft()?);
-        client::create(&file)?;
-        Ok(file)
-    })
-    .await?;
-    // Migrations need foreign keys off, as in `client::migrated`; the seed is written with them on.
-    let options = client::private(&file, config.max_bytes).foreign_keys(false);
-    let mut connection = options.connect().await.map_err(failure)?;
-    let catalogue = client::migrate(&mut connection, &content.migrations).await?;
-    connection.execute("PRAGMA foreign_keys = ON").await.map_err(failure)?;
+async fn fill(
+    place: &Place,
+    config: &Config,
+    content: &Content,
+    warm: &Warm,
+    work: Ensure,
+) -> Result<(), Failure> {
+    let file = match warm.claim(place).await {
+        Some(file) => file,
+        None => {
+            let place = place.clone();
+            let draft = blocking(move || place.draft()).await?;
+            create(&draft, config.max_bytes, content).await?
+        }
+    };
+    let mut connection = client::private(&file, config.max_bytes).connect().await.map_err(failure)?;
     let work = [Work::Ensure(Box::new(work))];
-    let written = writer::transaction(&mut connection, &catalogue, &work).await?;
+    let written = writer::transaction(&mut connection, &content.planned, &work).await?;
     connection.close().await.map_err(failure)?;
     written.into_iter().try_for_each(|one| one.map(drop)).map_err(refused)
+}
+
+/// Makes the file in a folder that nobody else sees, with all its tables and nobody's rows.
+pub async fn create(folder: &Path, max_bytes: Option<u64>, content: &Content) -> Result<PathBuf, Failure> {
+    let file = file(folder);
+    let new = file.clone();
+    blocking(move || client::create(&new)).await?;
+    // Migrations need foreign keys off, as in `client::migrated`.
+    let options = client::private(&file, max_bytes).foreign_keys(false);
+    let mut connection = options.connect().await.map_err(failure)?;
+    client::migrate(&mut connection, &content.migrations).await?;
+    connection.close().await.map_err(failure)?;
+    Ok(file)
 }
 
 /// How many rows each table of the tenant's has.

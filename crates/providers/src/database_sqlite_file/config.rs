@@ -29,6 +29,10 @@ pub struct Config {
     /// Files that are open at a time; the others are opened when they are used.
     #[serde(default = "open_files")]
     pub open_files: u64,
+    /// Databases that are kept ready, so that a tenant need not wait for its migrations. None unless told.
+    #[serde(default)]
+    #[schemars(range(max = 1000))]
+    pub warm: u16,
 }
 
 impl Config {
@@ -41,6 +45,7 @@ impl Config {
             seeds: None,
             max_bytes: None,
             open_files: open_files(),
+            warm: 0,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod client;
 mod config;
+mod warm;
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use crate::settings;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use client::Found;
 pub use config::{Config, Settings};
+use warm::Warm;
 
 /// Connections to a file that read.
 const READERS: u32 = 1;
@@ -43,7 +45,8 @@ pub struct DatabaseSqliteFile {
 
 struct Inner {
     config: Config,
-    content: Content,
+    content: Arc<Content>,
+    warm: Warm,
     lanes: Lanes,
     canary: OnceCell<Arc<Open>>,
     open: OpenFiles<Open>,
@@ -55,9 +58,16 @@ impl DatabaseSqliteFile {
     pub async fn new(config: Config) -> Result<Self, Failure> {
         let content =
             Content::load(&config.set, config.migrations.as_deref(), config.seeds.as_deref()).await?;
+        let content = Arc::new(content);
+        let warm = Warm::new(&config, content.clone());
         let open = OpenFiles::new(config.open_files);
         let canary = OnceCell::new();
-        Ok(Self { files: Arc::new(Inner { config, content, lanes: Lanes::default(), canary, open }) })
+        Ok(Self { files: Arc::new(Inner { config, content, warm, lanes: Lanes::default(), canary, open }) })
+    }
+
+    /// Returns when the databases that are to be kept ready, and are missing by now, are made or could not be.
+    pub async fn refilled(&self) {
+        self.files.warm.refilled().await;
     }
 
     fn place(&self, spec: &Spec) -> Result<Place, Failure> {
@@ -108,7 +118,7 @@ impl Inner {
         }
         let mut found = client::look(place, spec).await?;
         if found == Found::Nothing {
-            if client::make(place, &self.config, &self.content, work.clone()).await? {
+            if client::make(place, &self.config, &self.content, &self.warm, work.clone()).await? {
                 return self.link(place, spec).await;
             }
             found = client::look(place, spec).await?;
@@ -189,6 +199,11 @@ impl Provider for DatabaseSqliteFile {
 
     fn isolates(&self, isolation: Isolation) -> bool {
         isolation != Isolation::Pool
+    }
+
+    async fn start(&self) -> Result<(), Failure> {
+        self.files.warm.start();
+        Ok(())
     }
 
     fn settings_schema(&self) -> Value {

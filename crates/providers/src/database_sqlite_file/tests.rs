@@ -1,5 +1,7 @@
 //! Tenants' own files: whose they are, found again, bounded, full, damaged. The contract is tested in `tests/it`.
 
+mod warm;
+
 use std::path::Path;
 
 use serde_json::Map;

@@ -146,6 +146,16 @@ async fn sqlite_file() {
 }
 
 #[tokio::test]
+async fn sqlite_file_with_ready_databases() {
+    let root = Root::new();
+    let config = FileConfig { warm: 3, ..FileConfig::new(root.path()) };
+    let files = DatabaseSqliteFile::new(config).await.unwrap();
+    files.start().await.unwrap();
+    files.refilled().await;
+    must_keep_it(&Databases { root, files }).await;
+}
+
+#[tokio::test]
 async fn a_file_is_seeded_in_the_tenants_language_and_leaves_with_a_receipt() {
     let root = Root::new();
     let files = DatabaseSqliteFile::new(FileConfig::new(root.path())).await.unwrap();

@@ -1,0 +1,266 @@
+//! Databases that are ready before anybody wants one. A claim is one rename, so a ready database becomes one tenant's or
+//! stays nobody's. What is claimed is whole and of this release, or thrown away. Filling up never makes a caller wait.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use sha2::{Digest, Sha256};
+use tempfile::{Builder, TempDir};
+use tenantry_model::Failure;
+use tokio::sync::watch;
+
+use super::client::{self, FILE};
+use super::config::Config;
+use crate::database_sqlite::content::Content;
+use crate::lanes::blocking;
+use crate::migrations::hex;
+use crate::place::{self, Place};
+
+/// Folder of the ready databases, in the private folder.
+const FOLDER: &str = "warm";
+/// How the name begins of what is not ready yet, or not any more.
+const DRAFT: &str = ".draft";
+/// Bytes of the recipe that stand in a name.
+const RECIPE: usize = 8;
+
+/// The ready databases, and the way to the task that makes them, which ends when this is dropped.
+pub struct Warm {
+    stock: Arc<Stock>,
+    /// How often more were asked for.
+    asked: watch::Sender<u64>,
+    /// Up to which time of asking that is done.
+    answered: watch::Sender<u64>,
+}
+
+/// The folder of ready databases. Each is named by its recipe and by the digest of its file, so that neither an older
+/// one nor a damaged one is taken for a good one.
+struct Stock {
+    root: PathBuf,
+    folder: PathBuf,
+    size: usize,
+    max_bytes: Option<u64>,
+    content: Arc<Content>,
+    /// What a database is made of: another one for other migrations.
+    recipe: String,
+}
+
+impl Warm {
+    /// Touches no file.
+    pub fn new(config: &Config, content: Arc<Content>) -> Self {
+        let stock = Stock {
+            root: config.folder.clone(),
+            folder: place::private(&config.folder).join(FOLDER),
+            size: config.warm.into(),
+            max_bytes: config.max_bytes,
+            recipe: recipe(&content),
+            content,
+        };
+        let (asked, answered) = (watch::Sender::default(), watch::Sender::default());
+        Self { stock: Arc::new(stock), asked, answered }
+    }
+
+    /// Makes what is missing, now and whenever it is asked for. A second call changes nothing.
+    pub fn start(&self) {
+        if self.asked.receiver_count() > 0 {
+            return;
+        }
+        let (asked, answered) = (self.asked.subscribe(), self.answered.clone());
+        tokio::spawn(refill(self.stock.clone(), asked, answered));
+        self.asked.send_modify(|times| *times += 1);
+    }
+
+    /// Lets the task look for what is missing; without one, nothing happens.
+    pub fn ask(&self) {
+        if self.stock.size > 0 && self.asked.receiver_count() > 0 {
+            self.asked.send_modify(|times| *times += 1);
+        }
+    }
+
+    /// Returns when everything is made that was asked for by now, or could not be.
+    pub async fn refilled(&self) {
+        let asked = *self.asked.borrow();
+        // The sender is ours, so this cannot be the end of it.
+        let _ = self.answered.subscribe().wait_for(|answered| *answered >= asked).await;
+    }
+
+    /// Ends with the task.
+    #[cfg(test)]
+    pub fn task(&self) -> watch::Receiver<u64> {
+        self.answered.subscribe()
+    }
+
+    /// Makes a ready database the draft of this place: its file. None: there is none, or none that can be had. Whoever
+    /// asked makes one then, and meets what is wrong, if anything is.
+    pub async fn claim(&self, place: &Place) -> Option<PathBuf> {
+        let (stock, place) = (self.stock.clone(), place.clone());
+        blocking(move || stock.claim(&place)).await.unwrap_or_else(|failure| {
+            tracing::warn!(%failure, "the ready databases cannot be used; one is made");
+            None
+        })
+    }
+}
+
+/// The task. A failure is told once, and tried again when it is asked the next time.
+async fn refill(stock: Arc<Stock>, mut asked: watch::Receiver<u64>, answered: watch::Sender<u64>) {
+    let mut failing = false;
+    while asked.changed().await.is_ok() {
+        let times = *asked.borrow_and_update();
+        let filled = stock.fill(|| asked.has_changed().is_err()).await;
+        match &filled {
+            Err(failure) if !failing => {
+                tracing::warn!(%failure, "no databases can be kept ready; each is made when it is wanted");
+            }
+            Ok(()) if failing => tracing::info!("databases are kept ready again"),
+            _ => {}
+        }
+        failing = filled.is_err();
+        answered.send_replace(times);
+    }
+}
+
+impl Stock {
+    fn claim(&self, place: &Place) -> Result<Option<PathBuf>, Failure> {
+        if self.size == 0 {
+            return Ok(None);
+        }
+        for name in self.ready().map_err(|error| place.failure(&error))? {
+            // Otherwise somebody else was faster.
+            let Some(draft) = place.adopt(&self.folder.join(&name))? else { continue };
+            if digest(&draft).is_ok_and(|digest| name == self.name(&digest)) {
+                return Ok(Some(client::file(&draft)));
+            }
+            tracing::warn!(name, "a ready database is damaged and was thrown away");
+            place.sweep()?;
+        }
+        Ok(None)
+    }
+
+    fn name(&self, digest: &str) -> String {
+        format!("{}.{digest}", self.recipe)
+    }
+
+    /// Names of those that can be claimed.
+    fn ready(&self) -> io::Result<Vec<String>> {
+        let mut names = place::names(&self.folder)?;
+        names.retain(|name| self.is_ready(name));
+        Ok(names)
+    }
+
+    fn is_ready(&self, name: &str) -> bool {
+        let folder = || fs::symlink_metadata(self.folder.join(name)).is_ok_and(|meta| meta.is_dir());
+        name.starts_with(&self.name("")) && folder()
+    }
+
+    /// Makes what is missing, one after the other, until it is told to stop.
+    async fn fill(self: &Arc<Self>, stop: impl Fn() -> bool) -> Result<(), Failure> {
+        let stock = self.clone();
+        let turn = blocking(move || stock.turn().map_err(|error| stock.failure(&error)));
+        let Some(_turn) = turn.await? else { return Ok(()) };
+        while !stop() {
+            let stock = self.clone();
+            let ready = blocking(move || stock.ready().map_err(|error| stock.failure(&error))).await?;
+            if ready.len() >= self.size {
+                break;
+            }
+            self.add().await?;
+        }
+        Ok(())
+    }
+
+    /// The right to fill it, which one process has at a time and loses when it dies, so that whatever is half done now is
+    /// nobody's and goes, together with what is too old or too much. None: somebody else has it.
+    fn turn(&self) -> io::Result<Option<File>> {
+        if self.size == 0 && !self.folder.exists() {
+            return Ok(None);
+        }
+        place::private_folder(&self.root)?;
+        DirBuilder::new().mode(0o700).recursive(true).create(&self.folder)?;
+        let turn = File::open(&self.folder)?;
+        match turn.try_lock() {
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Ok(()) => {}
+        }
+        let mut kept = 0;
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            if kept < self.size && name.to_str().is_some_and(|name| self.is_ready(name)) {
+                kept += 1;
+            } else {
+                self.discard(&name.to_string_lossy())?;
+            }
+        }
+        Ok(Some(turn))
+    }
+
+    /// Takes one away. It gets another name first, so that nobody can claim what is left of it.
+    fn discard(&self, name: &str) -> io::Result<()> {
+        let gone = self.folder.join(format!("{DRAFT}-{name}"));
+        let removed = fs::rename(self.folder.join(name), &gone)
+            .and_then(|()| if gone.is_dir() { fs::remove_dir_all(&gone) } else { fs::remove_file(&gone) });
+        match removed {
+            // It was claimed meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Makes one.
+    async fn add(self: &Arc<Self>) -> Result<(), Failure> {
+        let stock = self.clone();
+        let draft = blocking(move || {
+            let private = fs::Permissions::from_mode(0o700);
+            let draft = Builder::new().prefix(DRAFT).permissions(private).tempdir_in(&stock.folder);
+            draft.map_err(|error| stock.failure(&error))
+        })
+        .await?;
+        client::create(draft.path(), self.max_bytes, &self.content).await?;
+        let stock = self.clone();
+        blocking(move || stock.publish(draft).map_err(|error| stock.failure(&error))).await
+    }
+
+    /// Lets it be claimed, once all of it is on the disk.
+    fn publish(&self, draft: TempDir) -> io::Result<()> {
+        place::sync(draft.path())?;
+        let ready = self.folder.join(self.name(&digest(draft.path())?));
+        renameat_with(CWD, draft.path(), CWD, &ready, RenameFlags::NOREPLACE)?;
+        // What it was is not there any more, so there is nothing to clean up.
+        let _ = draft.keep();
+        File::open(&self.folder)?.sync_all()
+    }
+
+    fn failure(&self, error: &io::Error) -> Failure {
+        place::failure(&self.folder, error)
+    }
+}
+
+/// What a new database is made of, in short.
+fn recipe(content: &Content) -> String {
+    let mut hash = Sha256::new_with_prefix(&content.planned.fingerprint);
+    for migration in &content.migrations {
+        hash.update(format!(" {} {}", migration.key(), migration.checksum));
+    }
+    hex(hash.finalize().get(..RECIPE).unwrap_or_default())
+}
+
+/// SHA-256 of the one file in the folder. A second one, such as a journal, would change what the first one says.
+fn digest(folder: &Path) -> io::Result<String> {
+    if fs::read_dir(folder)?.count() != 1 {
+        return Err(ErrorKind::InvalidData.into());
+    }
+    let mut file = BufReader::with_capacity(64 * 1024, File::open(folder.join(FILE))?);
+    let mut hash = Sha256::new();
+    loop {
+        let bytes = file.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok(hex(&hash.finalize()));
+        }
+        hash.update(bytes);
+        let read = bytes.len();
+        file.consume(read);
+    }
+}
