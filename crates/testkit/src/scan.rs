@@ -31,7 +31,9 @@ const FOLDERS: [(&str, &str); 7] = [
 /// Where a folder keeps what is on its way, and links by tenant.
 const PRIVATE: &str = ".tenantry";
 /// Entries there that serve all tenants.
-const SHARED: [&str; 2] = ["canary.db", "signing.key"];
+const SHARED: [&str; 3] = ["canary.db", "signing.key", READY];
+/// The folder there of what nobody has yet. Nothing in it may say that it is somebody's.
+const READY: &str = "warm";
 
 /// What stands in the stores about one tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -126,6 +128,9 @@ impl Stores {
                 count_file(&folder.join(&name).join("tenant.db"), &mut scan).await;
             }
             let private = folder.join(PRIVATE);
+            for name in entries(&private.join(READY)).into_iter().filter(|name| !name.starts_with('.')) {
+                count_file(&private.join(READY).join(&name).join("tenant.db"), &mut scan).await;
+            }
             for name in entries(&private) {
                 match private.join(&name).exists() {
                     _ if SHARED.iter().any(|shared| name.starts_with(shared)) => {}

@@ -179,10 +179,12 @@ impl World {
     }
 
     async fn databases(&self) -> Result<(DatabaseSqlitePool, DatabaseSqliteFile), Failure> {
+        // Fewer than tenants come at once, so that some of theirs were ready and some were not.
         let own = self.folder.path().join("tenants");
+        let own = database_sqlite_file::Config { warm: 2, ..database_sqlite_file::Config::new(own) };
         Ok((
             DatabaseSqlitePool::new(database_sqlite_pool::Config::new(self.stores().pool())).await?,
-            DatabaseSqliteFile::new(database_sqlite_file::Config::new(own)).await?,
+            DatabaseSqliteFile::new(own).await?,
         ))
     }
 
