@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use serde_json::json;
-use tenantry_control::{Caller, ErrorKind, OperationQuery, PageQuery};
+use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey, OperationQuery, PageQuery};
 use tenantry_engine::OperationState;
-use tenantry_testkit::crash_ledger::Faults;
+use tenantry_testkit::crash_ledger::{Fault as LedgerFault, Faults};
 
 use crate::crash::people;
 use crate::scan;
@@ -16,6 +16,41 @@ in_both_worlds! {
     no_more_calls_at_once_than_allowed
     nothing_is_made_outside_of_its_region
     a_limit_of_no_provider_is_refused
+    a_thousand_ask_for_a_hundred_places_and_the_process_dies
+}
+
+/// S4.48-52: whoever asks again gets the same answer, none of the places is given twice, and none is lost with the process.
+async fn a_thousand_ask_for_a_hundred_places_and_the_process_dies(mut world: World) {
+    world.room = 100;
+    let ask = async |control: &Control, n: usize| {
+        let (document, key) = (request(&format!("Tenant {n}"), "growth"), IdempotencyKey::parse(&format!("ask-{n}")));
+        control.create_tenant(&Caller::system(), &document, key.ok()).await
+    };
+    // The ledger dies with about half of those under way that there is room for.
+    let process = world.start(Faults::from([(200, LedgerFault::DieAfter)])).await.unwrap();
+    tokio::select! {
+        biased;
+        () = process.ledger.died() => {}
+        _ = join_all((0..1_000).map(|n| ask(&process.control, n))) => {}
+    }
+    drop(process);
+    let process = world.start(Faults::new()).await.unwrap();
+    let control = &process.control;
+    let answers = join_all((0..1_000).map(|n| ask(control, n))).await;
+    let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
+    assert!(refused.clone().all(|error| error.code == "insufficient_resources"), "{:?}", refused.collect::<Vec<_>>());
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 100);
+    let [refused] = answers.iter().filter_map(|answer| answer.as_ref().err()).take(1).collect::<Vec<_>>()[..] else {
+        panic!("nobody was refused")
+    };
+    assert_eq!(refused.message, "Insufficient resources: database in eu-central-1", "S4.50");
+    people(&world, control, false).await.unwrap();
+    process.control.stop().await;
+    let scan = world.stores().scan().await;
+    let active = scan.tenants.values().filter(|tenant| tenant.status == "active");
+    assert_eq!((active.clone().count(), scan.tenants.len()), (100, 100));
+    assert!(active.clone().all(|tenant| tenant.counts.get("places") == Some(&1)));
+    assert_eq!(scan::faults(&world).await, Vec::<String>::new());
 }
 
 async fn no_more_calls_at_once_than_allowed(mut world: World) {

@@ -79,6 +79,8 @@ pub struct World {
     over: Arc<Mutex<BTreeSet<String>>>,
     pub regions: Regions,
     pub at_once: AtOnce,
+    /// Databases that there is room for.
+    pub room: u32,
 }
 
 /// One process.
@@ -112,6 +114,7 @@ impl World {
             over,
             regions: Regions::new(),
             at_once: AtOnce::new(),
+            room: 1_000,
         }
     }
 
@@ -169,7 +172,7 @@ impl World {
             locale: "en".to_owned(),
             capacity: BTreeMap::from([(
                 "eu-central-1".to_owned(),
-                BTreeMap::from([("database".to_owned(), 1_000)]),
+                BTreeMap::from([("database".to_owned(), self.room)]),
             )]),
             regions: self.regions.clone(),
             at_once: self.at_once.clone(),
