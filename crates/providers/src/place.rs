@@ -68,17 +68,13 @@ impl Place {
         made.map(|()| draft).map_err(|error| self.failure(&error))
     }
 
-    /// A folder that was filled beforehand becomes the draft, in one step: of those who want it, one gets it. It has left
-    /// for good when this returns, so that what is written into it from now on is never found where it was. None: it is
-    /// not there any more.
+    /// A folder that was filled beforehand becomes the draft, in one step: of those who want it, one gets it. None: it is
+    /// not there any more. The disk is not waited for: after a power cut the folder can be back where it was, with some of
+    /// what was written into it since.
     pub fn adopt(&self, ready: &Path) -> Result<Option<PathBuf>, Failure> {
         self.sweep()?;
         let draft = self.private("draft");
-        let left = ready.parent().unwrap_or(&self.root);
-        let adopted = renameat_with(CWD, ready, CWD, &draft, RenameFlags::NOREPLACE)
-            .map_err(io::Error::from)
-            .and_then(|()| File::open(left)?.sync_all());
-        match adopted {
+        match renameat_with(CWD, ready, CWD, &draft, RenameFlags::NOREPLACE).map_err(io::Error::from) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             other => other.map(|()| Some(draft)).map_err(|error| self.failure(&error)),
         }

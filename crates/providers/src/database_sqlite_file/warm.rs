@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sha2::{Digest, Sha256};
@@ -46,6 +47,8 @@ struct Stock {
     content: Arc<Content>,
     /// What a database is made of: another one for other migrations.
     recipe: String,
+    /// Whether the files that an earlier process left were read.
+    checked: AtomicBool,
 }
 
 impl Warm {
@@ -57,6 +60,7 @@ impl Warm {
             size: config.warm.into(),
             max_bytes: config.max_bytes,
             recipe: recipe(&content),
+            checked: AtomicBool::new(false),
             content,
         };
         let (asked, answered) = (watch::Sender::default(), watch::Sender::default());
@@ -130,7 +134,7 @@ impl Stock {
         for name in self.ready().map_err(|error| place.failure(&error))? {
             // Otherwise somebody else was faster.
             let Some(draft) = place.adopt(&self.folder.join(&name))? else { continue };
-            if digest(&draft).is_ok_and(|digest| name == self.name(&digest)) {
+            if self.is_whole(&draft, &name) {
                 return Ok(Some(client::file(&draft)));
             }
             tracing::warn!(name, "a ready database is damaged and was thrown away");
@@ -155,6 +159,11 @@ impl Stock {
         name.starts_with(&self.name("")) && folder()
     }
 
+    /// Whether a folder of this name holds what was put there.
+    fn is_whole(&self, folder: &Path, name: &str) -> bool {
+        digest(folder).is_ok_and(|digest| name == self.name(&digest))
+    }
+
     /// Makes what is missing, one after the other, until it is told to stop.
     async fn fill(self: &Arc<Self>, stop: impl Fn() -> bool) -> Result<(), Failure> {
         let stock = self.clone();
@@ -172,7 +181,7 @@ impl Stock {
     }
 
     /// The right to fill it, which one process has at a time and loses when it dies, so that whatever is half done now is
-    /// nobody's and goes, together with what is too old or too much. None: somebody else has it.
+    /// nobody's and goes, together with what is too old, damaged or too much. None: somebody else has it.
     fn turn(&self) -> io::Result<Option<File>> {
         if self.size == 0 && !self.folder.exists() {
             return Ok(None);
@@ -185,15 +194,19 @@ impl Stock {
             Err(TryLockError::Error(error)) => return Err(error),
             Ok(()) => {}
         }
+        // After a power cut a tenant's draft can be here again, with rows of its own: it goes now, not when it is claimed.
+        let checked = self.checked.load(Ordering::Relaxed);
         let mut kept = 0;
         for entry in fs::read_dir(&self.folder)? {
-            let name = entry?.file_name();
-            if kept < self.size && name.to_str().is_some_and(|name| self.is_ready(name)) {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if kept < self.size && self.is_ready(&name) && (checked || self.is_whole(&entry.path(), &name)) {
                 kept += 1;
             } else {
-                self.discard(&name.to_string_lossy())?;
+                self.discard(&name)?;
             }
         }
+        self.checked.store(true, Ordering::Relaxed);
         Ok(Some(turn))
     }
 

@@ -41,6 +41,13 @@ fn ready(dir: &Path) -> BTreeSet<Identity> {
     entries(&stock).iter().map(|name| identity(&client::file(&stock.join(name))).expect(name)).collect()
 }
 
+/// The one that is ready.
+fn only(dir: &Path) -> PathBuf {
+    let names = entries(&stock(dir));
+    assert_eq!(names.len(), 1);
+    client::file(&stock(dir).join(&names[0]))
+}
+
 /// What is in the private folder besides.
 fn half_done(dir: &Path) -> Vec<String> {
     let mut names = entries(&dir.join("tenants/.tenantry"));
@@ -259,9 +266,11 @@ async fn one_of_other_migrations_is_never_used() {
 #[tokio::test]
 async fn a_damaged_one_is_thrown_away() {
     let dir = tempfile::tempdir().unwrap();
-    for damage in ["changed", "cut", "journal", "lost", "somebody's"] {
-        let files = started(dir.path(), 1).await;
-        let file = client::file(&stock(dir.path()).join(entries(&stock(dir.path())).pop().unwrap()));
+    for (damage, restart) in
+        ["changed", "cut", "journal", "lost", "somebody's"].into_iter().flat_map(|d| [(d, false), (d, true)])
+    {
+        let mut files = started(dir.path(), 1).await;
+        let file = only(dir.path());
         let before = migrated(&file).await;
         let mut bytes = std::fs::read(&file).unwrap();
         match damage {
@@ -273,6 +282,11 @@ async fn a_damaged_one_is_thrown_away() {
             "journal" => std::fs::write(file.with_extension("db-journal"), "x").unwrap(),
             "lost" => std::fs::remove_file(&file).unwrap(),
             _ => sql(&file, "INSERT INTO _tenants VALUES ('ten_x', 'x', 'x', 'res_x', NULL, 'then')").await,
+        }
+        if restart {
+            drop(files);
+            files = started(dir.path(), 1).await;
+            assert_ne!(migrated(&only(dir.path())).await, before, "{damage}");
         }
         let spec = spec(json!({}));
         make(&files, &spec).await.unwrap();
