@@ -23,7 +23,8 @@ in_both_worlds! {
 async fn a_thousand_ask_for_a_hundred_places_and_the_process_dies(mut world: World) {
     world.room = 100;
     let ask = async |control: &Control, n: usize| {
-        let (document, key) = (request(&format!("Tenant {n}"), "growth"), IdempotencyKey::parse(&format!("ask-{n}")));
+        let (document, key) =
+            (request(&format!("Tenant {n}"), "growth"), IdempotencyKey::parse(&format!("ask-{n}")));
         control.create_tenant(&Caller::system(), &document, key.ok()).await
     };
     // The ledger dies with about half of those under way that there is room for.
@@ -38,9 +39,14 @@ async fn a_thousand_ask_for_a_hundred_places_and_the_process_dies(mut world: Wor
     let control = &process.control;
     let answers = join_all((0..1_000).map(|n| ask(control, n))).await;
     let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
-    assert!(refused.clone().all(|error| error.code == "insufficient_resources"), "{:?}", refused.collect::<Vec<_>>());
+    assert!(
+        refused.clone().all(|error| error.code == "insufficient_resources"),
+        "{:?}",
+        refused.collect::<Vec<_>>()
+    );
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 100);
-    let [refused] = answers.iter().filter_map(|answer| answer.as_ref().err()).take(1).collect::<Vec<_>>()[..] else {
+    let [refused] = answers.iter().filter_map(|answer| answer.as_ref().err()).take(1).collect::<Vec<_>>()[..]
+    else {
         panic!("nobody was refused")
     };
     assert_eq!(refused.message, "Insufficient resources: database in eu-central-1", "S4.50");
