@@ -125,6 +125,9 @@ fn row_error(failure: tenantry_model::Failure) -> Error {
         tenantry_model::FailureClass::Invalid => {
             Error::invalid("request_invalid", vec![FieldError::new("", failure.message)])
         }
-        _ => Error::unavailable(failure),
+        _ => Error {
+            message: "the tenant's database does not answer; nothing is lost, try again".to_owned(),
+            ..Error::unavailable(failure)
+        },
     }
 }
