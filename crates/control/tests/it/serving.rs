@@ -24,7 +24,7 @@ async fn a_thousand_ask_for_a_hundred_places_and_the_process_dies(mut world: Wor
     world.room = 100;
     let ask = async |control: &Control, n: usize| {
         let (document, key) =
-            (request(&format!("Tenant {n}"), "growth"), IdempotencyKey::parse(&format!("ask-{n}")));
+            (request(&format!("Tenant {n}"), "growth"), IdempotencyKey::parse(format!("ask-{n}")));
         control.create_tenant(&Caller::system(), &document, key.ok()).await
     };
     // The ledger dies with about half of those under way that there is room for.
