@@ -172,6 +172,7 @@ impl Onboarding<'_> {
                 let mut wishes = configuration.settings.unwrap_or_default();
                 wishes
                     .extend(configuration.branding.map(|branding| ("branding".to_owned(), branding.into())));
+                wishes.extend(configuration.integrations.map(|all| ("integrations".to_owned(), all.into())));
                 merge(&mut settings, "settings", inherited.clone());
                 merge(&mut settings, "settings", wishes);
                 let quotas = json!(customize::quotas(template, plan, request));

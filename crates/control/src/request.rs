@@ -215,15 +215,18 @@ impl CreateTenant {
             fault("locale", "must be a BCP 47 language tag such as en or de-AT".to_owned());
         }
         let configuration = self.configuration.as_ref();
-        let objects = [
-            ("configuration.settings", configuration.and_then(|c| c.settings.as_ref())),
-            ("configuration.branding", configuration.and_then(|c| c.branding.as_ref())),
+        let values = [
+            ("configuration.settings", configuration.and_then(|c| c.settings.clone()).map(Value::Object)),
+            ("configuration.branding", configuration.and_then(|c| c.branding.clone()).map(Value::Object)),
+            (
+                "configuration.integrations",
+                configuration.and_then(|c| c.integrations.clone()).map(Value::Array),
+            ),
         ];
-        for (path, object) in objects.into_iter().filter_map(|(path, object)| Some((path, object?))) {
-            let size = serde_json::to_string(object).map_or(usize::MAX, |text| text.len());
-            if size > MAX_SETTINGS {
+        for (path, value) in values.into_iter().filter_map(|(path, value)| Some((path, value?))) {
+            if value.to_string().len() > MAX_SETTINGS {
                 fault(path, format!("must have at most {MAX_SETTINGS} bytes as JSON"));
-            } else if object.iter().any(|(name, value)| has_controls(name) || is_unprintable(value)) {
+            } else if is_unprintable(&value) {
                 fault(path, "must not hold control characters".to_owned());
             }
         }

@@ -3,7 +3,8 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde_json::json;
-use tenantry_model::{TenantId, TenantStatus, Write, columns};
+use tenantry_model::{TenantId, TenantStatus, Timestamp, Write, columns};
+use tenantry_providers::Sealer as _;
 use tenantry_providers::identity_builtin::{EMAIL_MAC, normal_email};
 
 use crate::control::Control;
@@ -76,7 +77,8 @@ impl Control {
             tenant: Some(tenant),
             data: json!({ "role": member.role }),
         };
-        let writes = vec![
+        let mut writes = self.spent(tenant, &row.token_hash, now).await?;
+        writes.extend([
             Write::update_if(
                 "invitations",
                 columns! { "id": row.id },
@@ -90,12 +92,30 @@ impl Control {
                 columns! { "state": "active" },
             ),
             audit(deed, now),
-        ];
+        ]);
         match store.commit(Unit::new(writes)).await {
             Ok(()) => self.token_for(member, None),
             Err(Rejected::Stale { .. }) => Err(refused()),
             Err(why) => Err(Error::unavailable(why)),
         }
+    }
+
+    /// An invitation that was used is not handed out any more: its sealed copy goes.
+    async fn spent(&self, tenant: TenantId, token_hash: &str, now: Timestamp) -> Result<Vec<Write>> {
+        let (store, keyring) = (&self.shared.store, &self.shared.keyring);
+        let waiting = store.sealed_credentials(&tenant.to_string()).await.map_err(Error::unavailable)?;
+        if waiting.is_empty() {
+            return Ok(Vec::new());
+        }
+        keyring.load(tenant).await.map_err(Error::unavailable)?;
+        let is_it =
+            |sealed: &str| keyring.open(tenant, sealed).is_ok_and(|token| fingerprint(&token) == token_hash);
+        let used = waiting.into_iter().filter(|row| row.sealed.as_deref().is_some_and(is_it));
+        let gone = |row: entity::credential::Model| {
+            let key = columns! { "operation_id": row.operation_id, "name": row.name };
+            Write::update("credentials", key, columns! { "sealed": (), "claimed_at": now })
+        };
+        Ok(used.map(gone).collect())
     }
 
     /// A token for a member's password. Whether there is such a tenant, such a member or another password, nobody

@@ -62,6 +62,12 @@ impl Store {
         Ok(waiting.into_iter().collect())
     }
 
+    /// A tenant's credentials that wait to be handed out.
+    pub async fn sealed_credentials(&self, tenant: &str) -> Result<Vec<credential::Model>, ReadError> {
+        let query = credential::Entity::find().filter(credential::Column::TenantId.eq(tenant));
+        Ok(query.filter(credential::Column::Sealed.is_not_null()).all(self.reads()).await?)
+    }
+
     /// Hands an operation's credentials out, by name and still sealed, once: of several callers one gets them, the
     /// others none. `deed` (the audit record) is written with it.
     pub async fn claim_credentials(

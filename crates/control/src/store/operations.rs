@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait as _, EntityTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
     QuerySelect as _, QueryTrait as _,
@@ -11,6 +12,7 @@ use tenantry_engine::{Operation, OperationState, Run, Step, StepState};
 use tenantry_model::id::OperationId;
 
 use super::entity::{operation, step, tenant};
+use super::ledger::UNFINISHED;
 use super::page::newest;
 use super::{ReadError, Stamp, Store};
 
@@ -36,7 +38,10 @@ impl Store {
         after: Option<&str>,
         limit: u64,
     ) -> Result<Vec<Run>, ReadError> {
+        // The index's own condition, so that the few that are open are not looked for among all that ever were.
+        let open = state.filter(|state| !state.is_final());
         let query = operation::Entity::find()
+            .apply_if(open, |query, _| query.filter(Expr::cust(UNFINISHED)))
             .apply_if(tenant, |query, tenant| query.filter(operation::Column::TenantId.eq(tenant)))
             .apply_if(state, |query, state| query.filter(operation::Column::State.eq(state.as_str())));
         self.with_steps(newest(query, operation::Column::Id, after, limit).all(self.reads()).await?).await

@@ -30,6 +30,24 @@ async fn onboard(server: &Server, name: &str, plan: &str) -> (String, String) {
 }
 
 on_both! {
+    async fn an_invitation_that_was_accepted_from_the_mail_waits_no_more(mut server: Server) {
+        let operation = server.onboard("Acme").await;
+        let welcome = operation["steps"].as_array().unwrap().iter().find(|step| step["key"] == "welcome").unwrap();
+        server.done(welcome["operation_id"].as_str().unwrap()).await;
+        let mails = std::fs::read_dir(server.folder().join("outbox")).unwrap().flatten();
+        let mail = mails.map(|mail| std::fs::read_to_string(mail.path()).unwrap()).collect::<String>();
+        let mail = mail.replace("=\r\n", "").replace("=\n", "");
+        let token = mail.split("/auth/invitation#").nth(1).unwrap();
+        let token: String =
+            token.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
+        let id = operation["id"].as_str().unwrap();
+        let waits = async || server.get(&format!("/v1/operations/{id}")).await.body["response"]["credentials_waiting"].clone();
+        assert_eq!(waits().await, true);
+        grant(&server, invitation(&token)).await.expect(200);
+        assert_eq!(waits().await, false);
+        server.post(&format!("/v1/operations/{id}/credentials"), &json!({})).await.problem(410, "credentials_gone");
+    }
+
     async fn an_invitation_works_once_and_for_its_tenant(mut server: Server) {
         let (tenant, token) = onboard(&server, "Acme", "starter").await;
         let (other, foreign) = onboard(&server, "Other", "starter").await;
