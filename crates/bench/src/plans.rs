@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::client::Connection;
-use crate::place::{Place, Postgres};
+use crate::place::Place;
 use crate::report::{self, at_least, milliseconds};
 use crate::server::Server;
 use crate::throughput::Effort;
@@ -22,15 +22,14 @@ const FEWER: usize = 6;
 /// Between two looks at an operation.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Measures one store and prints it.
-pub async fn measure(postgres: Option<&Postgres>, effort: Effort) -> Result<()> {
-    let store = if postgres.is_some() { "PostgreSQL" } else { "SQLite" };
+/// Measures and prints it.
+pub async fn measure(effort: Effort) -> Result<()> {
     let count = (effort.alone / FEWER).max(2);
     report::section(&format!(
-        "5. Growth and enterprise tenants on {store}: {count} of each, one after the other"
+        "5. Growth and enterprise tenants on SQLite: {count} of each, one after the other"
     ));
     for (warm, name) in [(0, "cold"), (count, "ready databases")] {
-        let place = Place::make(postgres).await?;
+        let place = Place::make(None).await?;
         let server = Server::start_with(&place, &format!("[providers.sqlite_file]\nwarm = {warm}\n")).await?;
         let mut connection = server.connect(1).await?.pop().context("a connection")?;
         for (plan, approved) in PLANS {

@@ -77,7 +77,7 @@ pub async fn measure(postgres: Option<&Postgres>, effort: Effort) -> Result<()> 
     let server = Server::start(&place).await?;
     let store = place.store();
     report::section(&format!(
-        "1. Onboardings on {store}: {IN_FLIGHT} in flight, median of {} runs of {:.0} s (lowest..highest)",
+        "1. Onboardings on {store}: {IN_FLIGHT} in flight, median of {} runs of {:.1} s (lowest..highest)",
         effort.runs,
         effort.run.as_secs_f64()
     ));
