@@ -1,10 +1,11 @@
 //! Capacity: how many resources of a kind a region has room for, and who has which place (S4.24, S4.48-52).
 //!
 //! A place is a row, and its key is unique: two tenants cannot get the same one, however many ask at once and from
-//! wherever. What is in memory only says where to look first. A reservation lasts a while; after that somebody else may
-//! take the place over, and whoever had it finds out when they activate.
+//! wherever. What is in memory only says where to look first, and which places a sign-up has claimed that is not written
+//! yet: who comes too late is refused before anything is. A reservation lasts a while; after that somebody else may take
+//! the place over, and whoever had it finds out when they activate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,17 +45,33 @@ struct Free {
     full_at: Option<Timestamp>,
 }
 
+/// Places, and the writes that reserve them.
+type Reservation = (Vec<Place>, Vec<Write>);
+
 /// Who has which place.
 pub struct Places {
     store: Store,
     capacity: Capacity,
     free: Mutex<BTreeMap<(String, String), Free>>,
+    claimed: Mutex<BTreeMap<TenantId, Reservation>>,
+}
+
+/// Places that nobody else in this process is offered while it lasts.
+pub struct Claim<'a> {
+    places: &'a Places,
+    tenant: TenantId,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.places.claimed.lock().remove(&self.tenant);
+    }
 }
 
 impl Places {
     /// Over this registry.
     pub fn new(store: Store, capacity: Capacity) -> Arc<Self> {
-        Arc::new(Self { store, capacity, free: Mutex::default() })
+        Arc::new(Self { store, capacity, free: Mutex::default(), claimed: Mutex::default() })
     }
 
     /// What is needed and the region has no room for, such as `database in eu`.
@@ -74,14 +91,31 @@ impl Places {
         Ok(missing)
     }
 
-    /// The places that are reserved by these writes. Fails with everything that is missing (S4.50).
+    /// Finds the places that [`Self::reserve`] will reserve for this tenant. Fails with everything that is missing (S4.50).
+    pub async fn claim(
+        &self,
+        tenant: TenantId,
+        region: &str,
+        needed: &BTreeMap<String, u32>,
+        now: Timestamp,
+    ) -> Result<Claim<'_>, Failure> {
+        let found = self.reserve(tenant, region, needed, now).await?;
+        self.claimed.lock().insert(tenant, found);
+        Ok(Claim { places: self, tenant })
+    }
+
+    /// The places that are reserved by these writes: those that were claimed, or else free ones. Fails with everything
+    /// that is missing (S4.50).
     pub async fn reserve(
         &self,
         tenant: TenantId,
         region: &str,
         needed: &BTreeMap<String, u32>,
         now: Timestamp,
-    ) -> Result<(Vec<Place>, Vec<Write>), Failure> {
+    ) -> Result<Reservation, Failure> {
+        if let Some(claimed) = self.claimed.lock().get(&tenant) {
+            return Ok(claimed.clone());
+        }
         let (mut places, mut writes, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for (kind, count, limit) in self.limited(region, needed) {
             let taken = self.look(region, kind, limit, now, |free| free.take(count as usize)).await;
@@ -163,10 +197,18 @@ impl Places {
                 places.insert((run_out, row.place), Some(row));
             }
         }
+        let claimed = self.claimed_of(region, kind);
+        places.retain(|(_, place), _| !claimed.contains(place));
         let mut all = self.free.lock();
         let free = all.entry(key).or_default();
         *free = Free { full_at: places.is_empty().then_some(now), places };
         Ok(find(free))
+    }
+
+    fn claimed_of(&self, region: &str, kind: &str) -> BTreeSet<i64> {
+        let claimed = self.claimed.lock();
+        let places = claimed.values().flat_map(|(places, _)| places);
+        places.filter(|place| place.region == region && place.kind == kind).map(|place| place.place).collect()
     }
 }
 

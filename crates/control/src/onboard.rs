@@ -7,10 +7,11 @@ use serde_json::{Map, Value, json};
 use tenantry_engine::{CommitError, Operation, OperationState, Run, Step};
 use tenantry_model::id::OperationId;
 use tenantry_model::lifecycle::{Event, next};
-use tenantry_model::{Plan, Slug, TenantId, TenantStatus, Timestamp, Write, columns};
+use tenantry_model::{FailureClass, Plan, Slug, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::{Rows as _, Sealer};
 
 use crate::access::{Caller, Permission};
+use crate::capacity::Claim;
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
@@ -92,6 +93,7 @@ impl Control {
         let first = prepared.slug.clone();
         let mut tries = 0;
         while tries < SLUG_TRIES {
+            let _claim = self.claim_room(tenant, prepared).await?;
             let (run, row, effects) = self.sign_up(tenant, caller, prepared, once)?;
             let table = match self.shared.executor.submit(run, effects).await {
                 Ok(run) => {
@@ -108,7 +110,7 @@ impl Control {
                 return self.created_before(&answer).await;
             }
             if table == "places" {
-                // Somebody was faster at a place, so there is one less: this comes to an end.
+                // Another process was faster at a place, so there is one less: this comes to an end.
                 continue;
             }
             tries += 1;
@@ -206,6 +208,7 @@ impl Control {
         // Where it was to be, whatever the defaults are by now.
         (prepared.region, prepared.locale) = (row.region.clone(), row.locale.clone());
         self.inherit(&mut prepared).await?;
+        let _claim = self.claim_room(tenant, &prepared).await?;
         let generation = 1 + self.shared.store.operation_count(&row.id).await.map_err(Error::unavailable)?;
         let now = self.now();
         let run = self.onboarding(caller, tenant, &prepared, generation, now)?;
@@ -447,7 +450,21 @@ impl Control {
         if faults.is_empty() { Ok(()) } else { Err(Error::invalid("request_invalid", faults)) }
     }
 
-    /// S4.50, before anything is written. The reservation itself finds out again, and is what counts.
+    /// The places that the first commit will reserve, if the template reserves any: none left is an answer, not an
+    /// operation that fails (S4.50).
+    async fn claim_room(&self, tenant: TenantId, prepared: &Prepared<'_>) -> Result<Option<Claim<'_>>> {
+        if !prepared.template.reserves() {
+            return Ok(None);
+        }
+        let needed = prepared.template.needed();
+        let claim = self.shared.places.claim(tenant, &prepared.region, &needed, self.now()).await;
+        claim.map(Some).map_err(|why| match why.class {
+            FailureClass::Fatal => Error::conflict("insufficient_resources", why.message),
+            _ => Error::unavailable(why),
+        })
+    }
+
+    /// S4.50, before a key is made or a price is told. The claim finds out again, and is what counts.
     async fn refuse_without_room(&self, prepared: &Prepared<'_>) -> Result<()> {
         if !prepared.template.reserves() {
             return Ok(());

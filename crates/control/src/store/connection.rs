@@ -118,6 +118,9 @@ fn postgres(options: &PgConnectOptions) -> PgConnectOptions {
         .application_name("tenantry")
         .statement_cache_capacity(256)
         .options([("statement_timeout", PATIENCE.as_millis().to_string())])
+        // Statements are planned once, perhaps while the tables are still empty and reading them whole is cheapest. Nothing here
+        // wants that; and what plans are then thought to cost must not have them compiled.
+        .options([("enable_seqscan", "off"), ("jit", "off")])
         .disable_statement_logging()
 }
 
