@@ -73,6 +73,8 @@ pub(crate) struct Driver<S: Steps> {
     run: Run,
     /// Whether `run` is the committed one as recovered, rather than as it is.
     recovered: bool,
+    /// Whether attempts begin here, or with the executor that runs.
+    begins: bool,
     in_flight: Vec<InFlight<S::Effect>>,
     woken: Vec<Woken>,
 }
@@ -82,13 +84,16 @@ impl<S: Steps> Driver<S> {
     pub fn new(shared: Arc<Shared<S>>, mut run: Run) -> Self {
         run.operation.version = 0;
         run.operation.epoch = shared.epoch.load(Ordering::SeqCst);
-        Self { shared, committed: None, run, recovered: false, in_flight: Vec::new(), woken: Vec::new() }
+        let begins = shared.running.load(Ordering::SeqCst);
+        let (in_flight, woken) = (Vec::new(), Vec::new());
+        Self { shared, committed: None, run, recovered: false, begins, in_flight, woken }
     }
 
     /// A child as its parent's commit has left it in the ledger.
     pub fn child(shared: Arc<Shared<S>>, run: Run) -> Self {
         let committed = Some(Arc::new(run.clone()));
-        Self { shared, committed, run, recovered: false, in_flight: Vec::new(), woken: Vec::new() }
+        let (in_flight, woken) = (Vec::new(), Vec::new());
+        Self { shared, committed, run, recovered: false, begins: true, in_flight, woken }
     }
 
     /// Takes over an operation from the ledger, with the signals that wait for it. None: there is none, or a newer
@@ -105,7 +110,7 @@ impl<S: Steps> Driver<S> {
         };
         let committed = Some(Arc::new(run.clone()));
         let (shared, in_flight, woken) = (shared.clone(), Vec::new(), Vec::new());
-        let mut driver = Self { shared, committed, run, recovered: true, in_flight, woken };
+        let mut driver = Self { shared, committed, run, recovered: true, begins: true, in_flight, woken };
         driver.reset();
         Ok(Some((Box::new(driver), signals)))
     }
@@ -118,6 +123,11 @@ impl<S: Steps> Driver<S> {
             // Nothing of it runs in this process, so whatever the ledger calls running was cut off.
             recover(&mut self.run, self.shared.epoch.load(Ordering::SeqCst), self.shared.clock.now());
         }
+    }
+
+    /// Whether attempts begin here. If not, the operation is left to whoever runs once it is committed.
+    pub fn begins(&self) -> bool {
+        self.begins
     }
 
     /// The run as committed last.
@@ -267,6 +277,7 @@ impl<S: Steps> Driver<S> {
         let mut waiting = signals;
         // An executor that stops only records how its attempts ended.
         while !self.shared.stopping.load(Ordering::SeqCst) || self.committed.is_none() {
+            let before = (!self.begins).then(|| self.run.clone());
             let decision = decide(&mut self.run, std::mem::take(&mut waiting), self.shared.clock.now());
             round.signals.extend(decision.signals);
             for key in &decision.detached {
@@ -285,7 +296,10 @@ impl<S: Steps> Driver<S> {
             };
             let (inside, outside): (Vec<_>, Vec<_>) =
                 decision.start.into_iter().partition(|start| refused.is_some() || in_place(start));
-            round.begun.extend(outside);
+            match before {
+                None => round.begun.extend(outside),
+                Some(before) => self.leave(&before, &outside),
+            }
             if inside.is_empty() {
                 break;
             }
@@ -310,6 +324,17 @@ impl<S: Steps> Driver<S> {
         self.in_flight.retain(|attempt| runs(run, &attempt.key, attempt.verb));
         self.begin(begun);
         Ok(())
+    }
+
+    /// Leaves steps as they were before a decision began them.
+    fn leave(&mut self, before: &Run, begun: &[(String, Verb)]) {
+        for (step, before) in self.run.steps.iter_mut().zip(&before.steps) {
+            if begun.iter().any(|(key, _)| *key == step.key) {
+                step.clone_from(before);
+                // Whoever runs finds something to do.
+                self.run.operation.idle = false;
+            }
+        }
     }
 
     async fn commit(

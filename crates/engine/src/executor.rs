@@ -1,5 +1,8 @@
 //! The local executor: carries out what `decide` says, in this process, with one task per operation that is doing
 //! something. An operation that only waits has no task: a row in the ledger and an entry among the timers.
+//!
+//! Of the executors on one ledger one runs. The others stand by: they take new operations and signals, which is one
+//! commit each, and leave the rest to the one that runs, whom somebody must tell (`heard`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -54,6 +57,8 @@ pub(crate) struct Shared<S: Steps> {
     pub clock: Arc<dyn Clock>,
     pub followers: Arc<Followers>,
     pub epoch: AtomicI64,
+    /// Whether this is the executor that runs.
+    pub running: AtomicBool,
     pub stopping: AtomicBool,
     slots: Mutex<HashMap<OperationId, Arc<Slot>>>,
     emptied: Notify,
@@ -101,14 +106,24 @@ impl<S: Steps> Executor<S> {
         config: ExecutorConfig,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, CommitError> {
-        let busy = clock.busy();
-        let epoch = ledger.begin_epoch().await?;
-        let unfinished = ledger.unfinished().await?;
+        let executor = Self::standing_by(ledger, steps, config, clock);
+        executor.run().await?;
+        Ok(executor)
+    }
+
+    /// Stands by on the ledger of an executor that runs.
+    pub fn standing_by(
+        ledger: Arc<dyn Ledger<S::Effect>>,
+        steps: Arc<S>,
+        config: ExecutorConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let shared = Arc::new(Shared {
             ledger,
             steps,
             followers: Arc::default(),
-            epoch: AtomicI64::new(epoch),
+            epoch: AtomicI64::new(0),
+            running: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             slots: Mutex::default(),
             emptied: Notify::new(),
@@ -119,19 +134,75 @@ impl<S: Steps> Executor<S> {
             grace: config.grace,
             clock,
         });
-        let executor = Self { shared, tasks: Arc::new(Tasks(Mutex::default())) };
-        let now = executor.shared.clock.now();
+        Self { shared, tasks: Arc::new(Tasks(Mutex::default())) }
+    }
+
+    /// Takes over the ledger (every earlier executor's commits are refused from here on) and goes on with what it finds.
+    pub async fn run(&self) -> Result<(), CommitError> {
+        let shared = &self.shared;
+        let _busy = shared.clock.busy();
+        shared.epoch.store(shared.ledger.begin_epoch().await?, Ordering::SeqCst);
+        // First, so that no hint is missed that comes while the ledger is read.
+        shared.running.store(true, Ordering::SeqCst);
+        if let Err(why) = self.look().await {
+            self.stand_by().await;
+            return Err(why);
+        }
+        self.tasks.spawn(watch_timers(shared.clone(), Arc::downgrade(&self.tasks)));
+        Ok(())
+    }
+
+    /// Reads the ledger for whatever wants to go on: after a take-over, or when hints may have been lost.
+    pub async fn look(&self) -> Result<(), CommitError> {
+        let unfinished = self.shared.ledger.unfinished().await?;
+        let now = self.shared.clock.now();
         for waiting in unfinished {
             match waiting.wake_at {
-                _ if !waiting.idle || waiting.signalled => executor.hint(waiting.id),
-                Some(at) if at <= now => executor.hint(waiting.id),
-                Some(at) => executor.shared.set_timer(at, waiting.id),
+                _ if !waiting.idle || waiting.signalled => self.hint(waiting.id),
+                Some(at) if at <= now => self.hint(waiting.id),
+                Some(at) => self.shared.set_timer(at, waiting.id),
                 None => {}
             }
         }
-        executor.tasks.spawn(watch_timers(executor.shared.clone(), Arc::downgrade(&executor.tasks)));
-        drop(busy);
-        Ok(executor)
+        Ok(())
+    }
+
+    /// Drops everything where it is, as another executor runs now or soon.
+    pub async fn stand_by(&self) {
+        self.shared.running.store(false, Ordering::SeqCst);
+        let mut tasks = std::mem::take(&mut *self.tasks.0.lock());
+        tasks.shutdown().await;
+        self.shared.timers.lock().clear();
+        self.shared.unseen.lock().clear();
+    }
+
+    /// Whether this is the executor that runs.
+    pub fn is_running(&self) -> bool {
+        self.shared.running.load(Ordering::SeqCst)
+    }
+
+    /// Says that another executor on this ledger has committed something of an operation.
+    pub fn heard(&self, id: OperationId) {
+        if self.is_running() {
+            return self.hint(id);
+        }
+        if !self.shared.followers.any(id) {
+            return;
+        }
+        let shared = self.shared.clone();
+        self.tasks.spawn(async move {
+            match shared.ledger.load(id).await {
+                Ok(Some((run, _))) => shared.followers.tell(&Arc::new(run)),
+                Ok(None) => {}
+                // They look for themselves now and then.
+                Err(why) => tracing::debug!(operation = %id, "its followers are not told: {why}"),
+            }
+        });
+    }
+
+    /// The same of every operation that somebody follows here, when what was said may have been lost.
+    pub fn heard_of_all(&self) {
+        self.shared.followers.all().into_iter().for_each(|id| self.heard(id));
     }
 
     /// Begins a new operation: decides, runs the transactional steps, and commits all of it with `effects` in one
@@ -139,6 +210,9 @@ impl<S: Steps> Executor<S> {
     /// A caller that is dropped meanwhile takes nothing back.
     pub async fn submit(&self, run: Run, effects: Vec<S::Effect>) -> Result<Arc<Run>, CommitError> {
         let id = run.operation.id;
+        if !self.is_running() {
+            self.shared.epoch.store(self.shared.ledger.epoch().await?, Ordering::SeqCst);
+        }
         let (answer, answered) = oneshot::channel();
         let driver = Box::new(Driver::new(self.shared.clone(), run));
         if !spawn(&self.shared, &self.tasks, id, Start::Submit { driver, effects, answer }) {
@@ -263,11 +337,12 @@ impl<S: Steps> Drop for Place<S> {
 }
 
 /// Gives the operation a task, or tells the one it has. False: a new one was not taken, because there is a task for it
-/// already, or the executor stops.
+/// already, or the executor stops, or stands by.
 fn spawn<S: Steps>(shared: &Arc<Shared<S>>, tasks: &Arc<Tasks>, id: OperationId, start: Start<S>) -> bool {
     let place = {
         let mut slots = shared.slots.lock();
-        if shared.stopping.load(Ordering::SeqCst) {
+        let ours = shared.running.load(Ordering::SeqCst) || matches!(start, Start::Submit { .. });
+        if !ours || shared.stopping.load(Ordering::SeqCst) {
             return false;
         }
         if let Some(slot) = slots.get(&id) {
@@ -308,11 +383,12 @@ async fn work<S: Steps>(place: Place<S>, tasks: Weak<Tasks>, start: Start<S>, mu
             let submitted = new.submit(effects).await.map(|()| new.snapshot());
             in_doubt = matches!(submitted, Err(CommitError::Unavailable(_)));
             let refused = submitted.is_err() && !in_doubt;
+            let ours = new.begins();
             new.take_woken().into_iter().for_each(wake);
-            driver = submitted.is_ok().then_some(new);
+            driver = (submitted.is_ok() && ours).then_some(new);
             // Nobody waiting is fine.
             let _ = answer.send(submitted);
-            if refused && place.leave() {
+            if (refused || !ours) && place.leave() {
                 return;
             }
         }

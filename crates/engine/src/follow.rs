@@ -24,6 +24,16 @@ impl Followers {
         Changes { id, receiver, followers: Arc::downgrade(self) }
     }
 
+    /// Whether anybody follows it.
+    pub fn any(&self, id: OperationId) -> bool {
+        self.0.lock().contains_key(&id)
+    }
+
+    /// All that are followed.
+    pub fn all(&self) -> Vec<OperationId> {
+        self.0.lock().keys().copied().collect()
+    }
+
     pub fn tell(&self, run: &Arc<Run>) {
         if let Some(sender) = self.0.lock().get(&run.operation.id) {
             // Nobody listening is fine.

@@ -72,6 +72,9 @@ pub trait Ledger<E: Send + Sync + 'static>: Send + Sync + 'static {
     /// Takes over: raises the epoch, so that commits of every earlier executor are refused, and returns it.
     async fn begin_epoch(&self) -> Result<i64, CommitError>;
 
+    /// The epoch of whoever runs now.
+    async fn epoch(&self) -> Result<i64, CommitError>;
+
     /// An operation with its steps and the signals that wait for it, oldest first.
     async fn load(&self, id: OperationId) -> Result<Option<(Run, Vec<Signal>)>, CommitError>;
 

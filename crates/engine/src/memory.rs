@@ -58,6 +58,10 @@ impl<E: Clone + Send + Sync + 'static> Ledger<E> for MemoryLedger<E> {
         Ok(state.epoch)
     }
 
+    async fn epoch(&self) -> Result<i64, CommitError> {
+        Ok(self.state.lock().epoch)
+    }
+
     async fn load(&self, id: OperationId) -> Result<Option<(Run, Vec<Signal>)>, CommitError> {
         let state = self.state.lock();
         let mut signals = state.signals.get(&id).cloned().unwrap_or_default();

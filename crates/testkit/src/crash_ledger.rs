@@ -117,6 +117,9 @@ impl<E: Send + Sync + 'static> Ledger<E> for CrashLedger<E> {
     async fn begin_epoch(&self) -> Result<i64, CommitError> {
         self.call(self.inner.begin_epoch()).await
     }
+    async fn epoch(&self) -> Result<i64, CommitError> {
+        self.call(self.inner.epoch()).await
+    }
     async fn load(&self, id: OperationId) -> Result<Option<(Run, Vec<Signal>)>, CommitError> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         self.call(self.inner.load(id)).await

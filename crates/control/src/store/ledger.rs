@@ -24,9 +24,7 @@ pub(super) const UNFINISHED: &str = "state NOT IN ('succeeded', 'rolled_back', '
 impl Ledger<Write> for Store {
     async fn begin_epoch(&self) -> Result<i64, CommitError> {
         loop {
-            let row = runner::Entity::find_by_id(1).one(self.reads()).await.map_err(ReadError::from)?;
-            let epoch =
-                row.ok_or_else(|| CommitError::Unavailable("the runner row is missing".to_owned()))?.epoch;
+            let epoch = self.epoch().await?;
             let (old, new) = (columns! { "epoch": epoch }, columns! { "epoch": epoch + 1 });
             let write = Write::update_if("runner", columns! { "id": 1 }, old, new);
             match Store::commit(self, Unit::new(vec![write])).await {
@@ -36,6 +34,11 @@ impl Ledger<Write> for Store {
                 Err(rejected) => return Err(commit_error(rejected)),
             }
         }
+    }
+
+    async fn epoch(&self) -> Result<i64, CommitError> {
+        let row = runner::Entity::find_by_id(1).one(self.reads()).await.map_err(ReadError::from)?;
+        Ok(row.ok_or_else(|| CommitError::Unavailable("the runner row is missing".to_owned()))?.epoch)
     }
 
     async fn load(&self, id: OperationId) -> Result<Option<(Run, Vec<Signal>)>, CommitError> {

@@ -292,6 +292,9 @@ impl Ledger<Write> for Watched {
     async fn begin_epoch(&self) -> Result<i64, CommitError> {
         self.inner.begin_epoch().await
     }
+    async fn epoch(&self) -> Result<i64, CommitError> {
+        self.inner.epoch().await
+    }
     async fn load(&self, id: OperationId) -> Result<Option<(Run, Vec<Signal>)>, CommitError> {
         self.inner.load(id).await
     }

@@ -11,6 +11,7 @@ mod plan;
 mod properties;
 mod scene;
 mod signals;
+mod standby;
 mod steering;
 mod story;
 mod world;

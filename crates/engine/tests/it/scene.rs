@@ -28,6 +28,9 @@ impl Ledger<Effect> for Guarded {
     async fn begin_epoch(&self) -> Result<i64, CommitError> {
         self.inner.begin_epoch().await
     }
+    async fn epoch(&self) -> Result<i64, CommitError> {
+        self.inner.epoch().await
+    }
     async fn load(&self, id: OperationId) -> Result<Option<(Run, Vec<Signal>)>, CommitError> {
         self.inner.load(id).await
     }
@@ -83,6 +86,16 @@ impl Scene {
         let ledger = Arc::new(CrashLedger::new(self.guarded.clone(), Faults::new()));
         let (executor, ledger) = start(&self.world, ledger, ExecutorConfig::default()).await;
         let (clock, world, guarded) = (self.clock.clone(), self.world.clone(), self.guarded.clone());
+        Self { clock, world, guarded, ledger, executor }
+    }
+
+    /// Another process that stands by while this one runs.
+    pub fn standing_by(&self) -> Self {
+        let ledger = Arc::new(CrashLedger::new(self.guarded.clone(), Faults::new()));
+        let (clock, world, guarded) = (self.clock.clone(), self.world.clone(), self.guarded.clone());
+        let steps = Arc::new(Scripted(world.clone()));
+        let config = ExecutorConfig::default();
+        let executor = Executor::standing_by(ledger.clone(), steps, config, Arc::new(clock.clone()));
         Self { clock, world, guarded, ledger, executor }
     }
 

@@ -50,6 +50,9 @@ impl Ledger<Write> for Faulty {
         let epoch = self.0.begin_epoch().await?;
         Ok(if self.is(Fault::KeepsTheEpoch) { 1 } else { epoch })
     }
+    async fn epoch(&self) -> Result<i64, CommitError> {
+        self.0.epoch().await
+    }
     async fn load(&self, id: OperationId) -> Result<Option<(Run, Vec<Signal>)>, CommitError> {
         let mut found = self.0.load(id).await?;
         if let Some((run, signals)) = &mut found {
