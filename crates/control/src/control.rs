@@ -7,12 +7,14 @@ use std::sync::Arc;
 use tenantry_engine::{Clock, Executor, ExecutorConfig, Ledger, SystemClock};
 use tenantry_model::{Catalogue, Timestamp, Write};
 use tenantry_providers::{Registry, Rows, Sealer};
+use tokio::sync::watch;
 
 use crate::capacity::{Capacity, Places};
 use crate::error::{Error, FieldError, Result};
 use crate::eta::Pace;
 use crate::keyring::{Keyring, MasterKey};
 use crate::meter::{Meter, Metered};
+use crate::replica::Replica;
 use crate::serving::{AtOnce, Regions, Serving};
 use crate::smoke::Front;
 use crate::steps::ProviderSteps;
@@ -45,6 +47,9 @@ pub struct ControlConfig {
     pub public_url: String,
     /// The executor's limits.
     pub executor: ExecutorConfig,
+    /// Whether other processes may use the registry at the same time, which is PostgreSQL then: one of them runs. Alone, a
+    /// process takes over from whoever was there before it.
+    pub replicas: bool,
 }
 
 /// What the process brings along.
@@ -99,7 +104,8 @@ pub(crate) struct Shared {
     pub places: Arc<Places>,
     pub serving: Arc<Serving>,
     pub executor: Executor<ProviderSteps>,
-    pub sealing: Sealing,
+    pub sealing: Arc<Sealing>,
+    replica: Option<Replica>,
     pub tokens: Tokens,
     pub pace: Pace,
     pub clock: Arc<dyn Clock>,
@@ -141,7 +147,11 @@ impl Control {
             rows,
             places.clone(),
         ));
-        let sealing = Sealing::start(store.clone(), &keyring).await.map_err(Error::unavailable)?;
+        if config.replicas {
+            store.check_sessions().await.map_err(Error::unavailable)?;
+        }
+        let sealing = Sealing::start(store.clone(), &keyring, !config.replicas).await;
+        let sealing = Arc::new(sealing.map_err(Error::unavailable)?);
         let tokens = Tokens::load(&keyring, &config.public_url).await?;
         let ledger: Arc<dyn Ledger<Write>> = Arc::new(store.clone());
         let ledger = match parts.meter {
@@ -152,10 +162,14 @@ impl Control {
             Some(wrap) => wrap(ledger),
             None => ledger,
         };
-        let executor =
-            Executor::start_with_clock(ledger, steps.clone(), config.executor, parts.clock.clone())
-                .await
-                .map_err(Error::unavailable)?;
+        let executor = Executor::standing_by(ledger, steps.clone(), config.executor, parts.clock.clone());
+        let replica = if config.replicas {
+            let replica = Replica::start(store.clone(), executor.clone(), sealing.clone()).await;
+            Some(replica.map_err(Error::unavailable)?)
+        } else {
+            executor.run().await.map_err(Error::unavailable)?;
+            None
+        };
         let shared = Shared {
             store,
             keyring,
@@ -167,6 +181,7 @@ impl Control {
             serving,
             executor,
             sealing,
+            replica,
             tokens,
             pace: Pace::default(),
             clock: parts.clock,
@@ -188,7 +203,13 @@ impl Control {
     /// Begins nothing new, lets running attempts end, writes what waits, and closes.
     pub async fn stop(&self) {
         self.shared.executor.stop().await;
+        if let Some(replica) = &self.shared.replica {
+            replica.stop();
+        }
         self.shared.sealing.stop().await;
+        if let Some(replica) = &self.shared.replica {
+            replica.resign().await;
+        }
         self.shared.store.close().await;
         self.shared.keyring.close().await;
     }
@@ -221,6 +242,11 @@ impl Control {
     pub async fn verify_audit(&self) -> Result<AuditReport> {
         let key = self.shared.keyring.signing_key(AUDIT_KEY).await.map_err(Error::unavailable)?;
         self.shared.store.audit_verify(key.public()).await.map_err(Error::unavailable)
+    }
+
+    /// Whether this process runs operations, as it changes: of several on one registry, one does.
+    pub fn runs(&self) -> watch::Receiver<bool> {
+        self.shared.replica.as_ref().map_or_else(|| watch::Sender::new(true).subscribe(), Replica::runs)
     }
 
     /// Operations with a task at this moment, and timers that are set.

@@ -18,6 +18,7 @@ pub mod page;
 pub mod planner;
 mod record;
 pub mod repair;
+mod replica;
 pub mod request;
 mod secret;
 pub mod serving;

@@ -68,9 +68,14 @@ pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
     Ok(())
 }
 
-/// Sweeps, for ever.
+/// Sweeps, for ever, whenever this process is the one that runs.
 async fn sweep(control: &Control) -> Infallible {
+    let mut runs = control.runs();
     loop {
+        if runs.wait_for(|runs| *runs).await.is_err() {
+            // It ends.
+            return std::future::pending().await;
+        }
         match control.sweep().await {
             Ok(swept) => tracing::info!(?swept, "swept"),
             Err(why) => tracing::warn!(%why, "the sweep is tried again later"),
@@ -105,6 +110,7 @@ fn control_config(config: &Config, url: &str) -> Result<ControlConfig> {
         at_once: config.executor.at_once.clone(),
         public_url: url.to_owned(),
         executor: ExecutorConfig { max_active: config.executor.max_active, grace: GRACE },
+        replicas: !config.store_url().starts_with("sqlite:"),
     })
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgDatabaseError, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
     SqliteSynchronous,
@@ -23,8 +23,13 @@ use super::writer::Statements;
 
 /// How long a statement may wait for a lock, or run, before it is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a transaction may ask for nothing before it is ended.
+const STOPPED: Duration = Duration::from_secs(5);
 /// How long a caller waits for a connection of the read pool.
 const POOL_WAIT: Duration = Duration::from_secs(10);
+
+/// The lock of whoever runs, one for each registry of a database: its first number is any that nothing else takes.
+const LOCK: &str = "SELECT pg_try_advisory_lock(1952805492, hashtext(current_schema()))";
 
 /// Where a database is.
 #[derive(Clone, Debug)]
@@ -96,6 +101,11 @@ impl Address {
     }
 }
 
+/// Connections that tell other processes something, and hear what they say.
+pub async fn open_for_hints(options: &PgConnectOptions) -> Result<PgPool, sqlx::Error> {
+    PgPoolOptions::new().max_connections(2).acquire_timeout(POOL_WAIT).connect_with(postgres(options)).await
+}
+
 fn sqlite(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
@@ -118,6 +128,8 @@ fn postgres(options: &PgConnectOptions) -> PgConnectOptions {
         .application_name("tenantry")
         .statement_cache_capacity(256)
         .options([("statement_timeout", PATIENCE.as_millis().to_string())])
+        // A process that was stopped in a transaction must not hold its locks against the others.
+        .options([("idle_in_transaction_session_timeout", STOPPED.as_millis().to_string())])
         // Statements are planned once, perhaps while the tables are still empty and reading them whole is cheapest. Nothing here
         // wants that; and what plans are then thought to cost must not have them compiled.
         .options([("enable_seqscan", "off"), ("jit", "off")])
@@ -166,6 +178,8 @@ impl From<sqlx::Error> for Failed {
 /// By SQLSTATE class (PostgreSQL's appendix A).
 fn postgres_cause(code: &str) -> Cause {
     match code.get(..2).unwrap_or_default() {
+        // Ended because it had asked for nothing in the middle of a transaction.
+        "25" if code == "25P03" => Cause::Lost,
         // Connection; operator intervention (shutdown, crash; but a cancelled statement only failed itself).
         "08" => Cause::Lost,
         "57" if code != "57014" => Cause::Lost,
@@ -273,6 +287,14 @@ impl Connection {
                     Ok(Vec::new())
                 }
             }
+        }
+    }
+
+    /// Takes the registry's lock for this session, if no other session has it. A SQLite file has one process anyway.
+    pub async fn lock(&mut self) -> Result<bool, Failed> {
+        match self {
+            Self::Sqlite(_) => Ok(true),
+            Self::Postgres(c) => Ok(sqlx::query_scalar(LOCK).fetch_one(&mut **c).await?),
         }
     }
 

@@ -61,6 +61,11 @@ impl Database {
         self.writer.commit(unit).await
     }
 
+    /// Where it is.
+    pub const fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// The writer.
     pub fn writer(&self) -> &Writer {
         &self.writer

@@ -18,7 +18,7 @@ impl Store {
         Ok(query.order_by_asc(Column::Seq).limit(limit).all(self.reads()).await?)
     }
 
-    pub(super) async fn last_event_seq(&self) -> Result<i64, ReadError> {
+    pub(crate) async fn last_event_seq(&self) -> Result<i64, ReadError> {
         let query = Entity::find().select_only().column_as(Column::Seq.max(), "seq");
         let last: Option<Option<i64>> = query.into_tuple().one(self.reads()).await?;
         Ok(last.flatten().unwrap_or(0))

@@ -15,7 +15,7 @@ use tenantry_model::{Columns, Write, columns};
 
 use super::entity::{operation, runner, signal};
 use super::rows::parse;
-use super::{ReadError, Rejected, Store, Unit};
+use super::{News, ReadError, Rejected, Store, Unit};
 
 /// States in which an operation never changes again, as the partial indexes have them.
 pub(super) const UNFINISHED: &str = "state NOT IN ('succeeded', 'rolled_back', 'cancelled')";
@@ -57,7 +57,14 @@ impl Ledger<Write> for Store {
 
     async fn commit(&self, commit: Commit<Write>) -> Result<(), CommitError> {
         let (id, new) = (commit.run.operation.id, commit.run.operation.version == 1);
+        let children = commit.children.iter().map(|child| child.operation.id);
+        let changed =
+            [id].into_iter().chain(children).chain(commit.signals.iter().map(|(to, _)| *to)).collect();
         match Store::commit(self, unit(commit)).await {
+            Ok(()) => {
+                self.tell(News::Operations(changed));
+                Ok(())
+            }
             Err(Rejected::Stale { table: "operations" | "runner", .. }) => Err(CommitError::Stale),
             Err(Rejected::Conflict { table: "operations" }) if new && self.run(id).await?.is_some() => {
                 Err(CommitError::Stale)
@@ -117,6 +124,7 @@ impl Ledger<Write> for Store {
         let mut writes = vec![signal_row(id, &signal)];
         writes.extend(effects);
         Store::commit(self, Unit::new(writes)).await.map_err(commit_error)?;
+        self.tell(News::Operations(vec![id]));
         Ok(true)
     }
 

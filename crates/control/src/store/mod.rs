@@ -5,12 +5,14 @@
 
 mod audit;
 mod batch;
+mod bulletin;
 mod chain;
 mod connection;
 pub(crate) mod database;
 pub mod entity;
 mod events;
 mod keys;
+mod lead;
 mod ledger;
 mod members;
 mod migration;
@@ -37,6 +39,7 @@ use tenantry_model::{Write, columns};
 use tokio::sync::Notify;
 
 pub use audit::{AuditReport, Broken, Fault};
+pub use bulletin::{Bulletin, News};
 pub use database::OpenError;
 pub use keys::ClaimError;
 pub use migration::Migrator;
@@ -44,6 +47,7 @@ pub use sealing::{AUDIT_KEY, Sealing};
 pub use stamp::Stamp;
 pub use unit::{Rejected, Unit};
 
+use bulletin::Board;
 use database::Database;
 use table::{Schema, Table};
 
@@ -116,13 +120,15 @@ impl From<serde_json::Error> for ReadError {
 #[derive(Clone)]
 pub struct Store {
     database: Arc<Database>,
+    /// Where other processes on the registry are told, if there can be any.
+    board: Board,
 }
 
 impl Store {
     /// Opens the registry and brings its tables up to date.
     pub async fn open(config: &StoreConfig) -> Result<Self, OpenError> {
         let database = Database::open::<Migrator>(&config.url, config.readers, &SCHEMA).await?;
-        Ok(Self { database: Arc::new(database) })
+        Ok(Self { database: Arc::new(database), board: Board::default() })
     }
 
     /// Writes a unit; returns once it is durable or rejected. Dropping the future does not take the unit back.

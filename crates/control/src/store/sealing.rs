@@ -2,7 +2,7 @@
 //!
 //! A fact's own transaction gives it no number, so that writers never wait for each other. One task reads what is
 //! unnumbered, in id order, and numbers it in one unit; it sleeps until commits wake it. The unit is refused if
-//! anybody else has numbered one of its rows.
+//! anybody else has numbered one of its rows. Of several processes the one that runs seals; the others tell it of facts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::chain::{Link, head_message};
 use super::entity::{audit, event};
-use super::{ReadError, Rejected, Store, Unit};
+use super::{News, ReadError, Rejected, Store, Unit};
 use crate::keyring::{Keyring, KeyringError, SigningKey, base64url};
 
 /// Most records of each kind in one unit.
@@ -29,26 +29,47 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Name of the keyring's key that signs the heads of the audit chain.
 pub const AUDIT_KEY: &str = "audit_signing";
 
-/// The running sealer. One per registry.
+/// The running sealer.
 pub struct Sealing {
     stop: Arc<Notify>,
-    head: watch::Receiver<i64>,
+    facts: Arc<Notify>,
+    seals: watch::Sender<bool>,
+    heads: watch::Sender<i64>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Sealing {
-    /// Starts sealing, what was left unsealed included.
-    pub async fn start(store: Store, keyring: &Keyring) -> Result<Self, KeyringError> {
+    /// Starts sealing, what was left unsealed included; or, if another process seals, telling it of facts.
+    pub async fn start(store: Store, keyring: &Keyring, seals: bool) -> Result<Self, KeyringError> {
         let key = keyring.signing_key(AUDIT_KEY).await?;
-        let stop = Arc::new(Notify::new());
-        let (heads, head) = watch::channel(0);
-        let task = tokio::spawn(run(store, key, heads, Arc::clone(&stop)));
-        Ok(Self { stop, head, task: Mutex::new(Some(task)) })
+        let (stop, facts) = (Arc::new(Notify::new()), store.facts());
+        let (heads, seals) = (watch::Sender::new(0), watch::Sender::new(seals));
+        let task = tokio::spawn(run(store, key, heads.clone(), seals.subscribe(), Arc::clone(&stop)));
+        Ok(Self { stop, facts, seals, heads, task: Mutex::new(Some(task)) })
+    }
+
+    /// Whether this process seals, from now on.
+    pub fn set(&self, seals: bool) {
+        self.seals.send_replace(seals);
+    }
+
+    /// Another process has facts to be sealed.
+    pub fn heard_of_facts(&self) {
+        self.facts.notify_one();
+    }
+
+    /// Another process has sealed events up to this number.
+    pub fn heard_of_head(&self, seq: i64) {
+        self.heads.send_if_modified(|head| {
+            let newer = seq > *head;
+            *head = seq.max(*head);
+            newer
+        });
     }
 
     /// The number of the last sealed event, as it grows; 0 while there is none or it is not yet read.
     pub fn head(&self) -> watch::Receiver<i64> {
-        self.head.clone()
+        self.heads.subscribe()
     }
 
     /// Seals what is committed by now, and ends.
@@ -63,13 +84,27 @@ impl Sealing {
     }
 }
 
-async fn run(store: Store, key: SigningKey, heads: watch::Sender<i64>, stop: Arc<Notify>) {
+async fn run(
+    store: Store,
+    key: SigningKey,
+    heads: watch::Sender<i64>,
+    mut seals: watch::Receiver<bool>,
+    stop: Arc<Notify>,
+) {
     let facts = store.facts();
     let mut stopping = false;
     let mut last = None;
     loop {
-        let sealed = seal_all(&store, &key, &heads, &mut last).await;
-        if let Err(error) = &sealed {
+        let done = if *seals.borrow_and_update() {
+            let sealed = seal_all(&store, &key, &heads, &mut last).await;
+            store.tell(News::Sealed(*heads.borrow()));
+            sealed
+        } else {
+            last = None;
+            store.tell(News::Facts);
+            Ok(())
+        };
+        if let Err(error) = &done {
             // After a commit without an answer nobody knows what holds.
             last = None;
             tracing::warn!(%error, "facts cannot be sealed now");
@@ -79,9 +114,10 @@ async fn run(store: Store, key: SigningKey, heads: watch::Sender<i64>, stop: Arc
         }
         tokio::select! {
             () = stop.notified() => stopping = true,
+            Ok(()) = seals.changed() => {}
             // Facts of one operation come close together: they are sealed together.
             () = async { facts.notified().await; tokio::time::sleep(TOGETHER).await } => {}
-            () = tokio::time::sleep(AFTER_FAILURE), if sealed.is_err() => {}
+            () = tokio::time::sleep(AFTER_FAILURE), if done.is_err() => {}
         }
     }
 }

@@ -3,12 +3,15 @@
 //!
 //! Order: units that touch the same row are written in the order of their arrival, never in one batch. A caller that
 //! goes away changes nothing: a unit that has been handed over is written.
+//!
+//! Of the processes on one registry the one runs whose writer's session holds the registry's lock (design §4): who loses
+//! the session loses the lock.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -34,10 +37,22 @@ struct Job {
     answer: Answer,
 }
 
+/// What the writer is asked for.
+enum Request {
+    Write(Job),
+    /// Take the lock, if nobody has it.
+    Lead(oneshot::Sender<Result<bool, Rejected>>),
+    /// Show that the session lives, and say whether it has the lock.
+    Beat(oneshot::Sender<Result<bool, Rejected>>),
+    /// End the session, and the lock with it.
+    Resign(oneshot::Sender<()>),
+}
+
 /// A handle to the writer of one database.
 pub struct Writer {
     schema: &'static Schema,
-    queue: parking_lot::Mutex<Option<mpsc::Sender<Job>>>,
+    queue: parking_lot::Mutex<Option<mpsc::Sender<Request>>>,
+    leads: watch::Receiver<bool>,
     task: parking_lot::Mutex<Option<JoinHandle<()>>>,
     facts: Arc<Notify>,
 }
@@ -47,15 +62,17 @@ impl Writer {
     pub fn start(schema: &'static Schema, address: Address, connection: Connection) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let facts = Arc::new(Notify::new());
+        let (leads, led) = watch::channel(false);
         let worker = Worker {
             statements: Statements { schema, address, texts: HashMap::new() },
             connection: Some(connection),
             jobs,
             waiting: VecDeque::new(),
             facts: Arc::clone(&facts),
+            leads,
         };
         let task = tokio::spawn(worker.run());
-        Self { schema, queue: Some(queue).into(), task: Some(task).into(), facts }
+        Self { schema, queue: Some(queue).into(), leads: led, task: Some(task).into(), facts }
     }
 
     /// Writes a unit; returns once it is durable or rejected.
@@ -64,12 +81,36 @@ impl Writer {
         if unit.items.is_empty() {
             return Ok(());
         }
+        self.ask(|answer| Request::Write(Job { unit, answer })).await?
+    }
+
+    /// Takes the registry's lock for the writer's session. False: another session has it.
+    pub async fn lead(&self) -> Result<bool, Rejected> {
+        self.ask(Request::Lead).await?
+    }
+
+    /// Shows the database that the session lives. False: the lock was lost with an earlier session.
+    pub async fn beat(&self) -> Result<bool, Rejected> {
+        self.ask(Request::Beat).await?
+    }
+
+    /// Gives the lock back.
+    pub async fn resign(&self) -> Result<(), Rejected> {
+        self.ask(Request::Resign).await
+    }
+
+    /// Whether the session has the lock, as it changes.
+    pub fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.clone()
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Rejected> {
         let closed = || Rejected::Unavailable("the store is closed".to_owned());
         let queue = self.queue.lock().clone().ok_or_else(closed)?;
         let (answer, answered) = oneshot::channel();
-        queue.send(Job { unit, answer }).await.map_err(|_| closed())?;
+        queue.send(request(answer)).await.map_err(|_| closed())?;
         drop(queue);
-        answered.await.unwrap_or_else(|_| Err(closed()))
+        answered.await.map_err(|_| closed())
     }
 
     /// Woken after commits with rows that are to be numbered; several at once wake it once.
@@ -107,10 +148,11 @@ impl Statements {
 struct Worker {
     statements: Statements,
     connection: Option<Connection>,
-    jobs: mpsc::Receiver<Job>,
+    jobs: mpsc::Receiver<Request>,
     /// Handed over and not yet written, oldest first.
     waiting: VecDeque<Job>,
     facts: Arc<Notify>,
+    leads: watch::Sender<bool>,
 }
 
 impl Worker {
@@ -118,21 +160,66 @@ impl Worker {
         loop {
             if self.waiting.is_empty() {
                 match self.jobs.recv().await {
-                    Some(job) => self.waiting.push_back(job),
+                    Some(request) => self.take(request).await,
                     None => break,
                 }
             }
             while self.waiting.len() < 2 * MAX_UNITS
-                && let Ok(job) = self.jobs.try_recv()
+                && let Ok(request) = self.jobs.try_recv()
             {
-                self.waiting.push_back(job);
+                self.take(request).await;
             }
-            let batch = self.take_batch();
-            self.write(batch).await;
+            if !self.waiting.is_empty() {
+                let batch = self.take_batch();
+                self.write(batch).await;
+            }
         }
         if let Some(connection) = self.connection {
             connection.close().await;
         }
+    }
+
+    /// Does at once what is no writing. Whoever asked may have gone.
+    async fn take(&mut self, request: Request) {
+        let unavailable = |failed: Failed| Rejected::Unavailable(failed.message);
+        match request {
+            Request::Write(job) => self.waiting.push_back(job),
+            Request::Lead(answer) => {
+                let _ = answer.send(self.lead().await.map_err(unavailable));
+            }
+            Request::Beat(answer) => {
+                let _ = answer.send(self.beat().await.map_err(unavailable));
+            }
+            Request::Resign(answer) => {
+                self.leads.send_replace(false);
+                if let Some(connection) = self.connection.take() {
+                    connection.close().await;
+                }
+                let _ = answer.send(());
+            }
+        }
+    }
+
+    async fn lead(&mut self) -> Result<bool, Failed> {
+        // The lock counts how often it is taken.
+        if *self.leads.borrow() {
+            return Ok(true);
+        }
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => Connection::open(&self.statements.address).await?,
+        };
+        let locked = connection.lock().await?;
+        self.connection = Some(connection);
+        self.leads.send_replace(locked);
+        Ok(locked)
+    }
+
+    async fn beat(&mut self) -> Result<bool, Failed> {
+        let mut connection = self.begin().await?;
+        connection.rollback().await?;
+        self.connection = Some(connection);
+        Ok(*self.leads.borrow())
     }
 
     /// A connection that has begun a transaction. One that was lost before that is opened again: nothing is in doubt.
@@ -152,6 +239,9 @@ impl Worker {
         loop {
             let opened = tokio::time::timeout_at(give_up, async {
                 let mut connection = Connection::open(&self.statements.address).await?;
+                if *self.leads.borrow() && !connection.lock().await? {
+                    self.leads.send_replace(false);
+                }
                 connection.begin().await.map(|()| connection)
             });
             match opened.await {

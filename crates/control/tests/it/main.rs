@@ -8,6 +8,7 @@ mod ledger;
 mod mixed;
 mod onboard;
 mod repair;
+mod replicas;
 mod scan;
 mod serving;
 mod shelf;

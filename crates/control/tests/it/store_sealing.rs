@@ -43,7 +43,7 @@ fn event(n: usize) -> Write {
 async fn sealed(store: &TestStore, fixture: &Fixture, batches: usize, each: usize) {
     for _ in 0..batches {
         store.commit(Unit::new((0..each).map(deed).collect())).await.unwrap();
-        Sealing::start((**store).clone(), &fixture.keyring).await.unwrap().stop().await;
+        Sealing::start((**store).clone(), &fixture.keyring, true).await.unwrap().stop().await;
     }
 }
 
@@ -57,7 +57,7 @@ async fn tamper(store: &TestStore, sql: &str) {
 on_both_stores! {
     async fn events_are_numbered_in_order_while_they_come(store: TestStore) {
         let fixture = fixture().await;
-        let sealing = Sealing::start((*store).clone(), &fixture.keyring).await.unwrap();
+        let sealing = Sealing::start((*store).clone(), &fixture.keyring, true).await.unwrap();
         let mut head = sealing.head();
         let writers = (0..8).map(|w| {
             let store = (*store).clone();
@@ -95,7 +95,7 @@ on_both_stores! {
         let public = fixture.public().await;
         let report = store.audit_verify(&public).await.unwrap();
         assert_eq!((report.verified, report.heads, report.unsealed, report.broken), (3, 1, 1_500, None));
-        let sealing = Sealing::start((*store).clone(), &fixture.keyring).await.unwrap();
+        let sealing = Sealing::start((*store).clone(), &fixture.keyring, true).await.unwrap();
         sealing.head().wait_for(|head| *head == 1_500).await.unwrap();
         sealing.stop().await;
         let report = store.audit_verify(&public).await.unwrap();
@@ -171,7 +171,7 @@ on_both_stores! {
         tamper(&store, "UPDATE audit SET actor = 'key_2' WHERE seq = 3").await;
         tamper(&store, "UPDATE audit_heads SET seq = seq + 100").await;
         tamper(&store, "UPDATE audit SET seq = NULL, hash = NULL WHERE seq >= 3").await;
-        Sealing::start((*store).clone(), &self::fixture().await.keyring).await.unwrap().stop().await;
+        Sealing::start((*store).clone(), &self::fixture().await.keyring, true).await.unwrap().stop().await;
         tamper(&store, "DELETE FROM audit_heads WHERE seq < 100").await;
         tamper(&store, "UPDATE audit_heads SET seq = seq - 100").await;
         let report = store.audit_verify(&fixture.public().await).await.unwrap();

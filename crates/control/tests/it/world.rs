@@ -81,6 +81,8 @@ pub struct World {
     pub at_once: AtOnce,
     /// Databases that there is room for.
     pub room: u32,
+    /// Whether processes that are started share the registry.
+    pub replicas: bool,
 }
 
 /// One process.
@@ -115,6 +117,7 @@ impl World {
             regions: Regions::new(),
             at_once: AtOnce::new(),
             room: 1_000,
+            replicas: false,
         }
     }
 
@@ -178,6 +181,7 @@ impl World {
             at_once: self.at_once.clone(),
             public_url: "http://localhost".to_owned(),
             executor: ExecutorConfig::default(),
+            replicas: self.replicas,
         }
     }
 

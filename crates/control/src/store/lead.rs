@@ -1,0 +1,103 @@
+//! Which of the processes on one registry runs: the one whose writer's session has the registry's lock. The others see
+//! in the database how long that session has been silent, by the database's own clock, and can end it.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::sync::watch;
+
+use super::connection::Address;
+use super::{OpenError, ReadError, Rejected, Store};
+
+/// The session that has the lock of [`super::connection`], and for how long it has asked for nothing.
+const HOLDER: &str = "SELECT a.pid, CAST(1000 * EXTRACT(EPOCH FROM
+        clock_timestamp() - GREATEST(a.state_change, a.query_start)) AS bigint)
+    FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = 1952805492
+      AND l.objid = CAST(hashtext(current_schema()) AS oid) AND a.datname = current_database() AND a.state <> 'active'";
+
+/// The session of the process that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its process on the database's server.
+    pid: i32,
+    /// How long it has been silent.
+    pub silent: Duration,
+}
+
+impl Store {
+    /// Becomes the one that runs, if there is none. False: there is one.
+    pub async fn lead(&self) -> Result<bool, Rejected> {
+        self.database.writer().lead().await
+    }
+
+    /// Shows that this process lives. False: it runs no more.
+    pub async fn beat(&self) -> Result<bool, Rejected> {
+        self.database.writer().beat().await
+    }
+
+    /// Leaves it to another to run.
+    pub async fn resign(&self) -> Result<(), Rejected> {
+        self.database.writer().resign().await
+    }
+
+    /// Whether this process may run, as it changes.
+    pub fn leads(&self) -> watch::Receiver<bool> {
+        self.database.writer().leads()
+    }
+
+    /// Who runs, if it is silent at the moment. On SQLite nobody else does.
+    pub async fn holder(&self) -> Result<Option<Holder>, ReadError> {
+        let Address::Postgres(_) = self.database.address() else { return Ok(None) };
+        let pool = self.reads().get_postgres_connection_pool();
+        let row: Option<(i32, i64)> =
+            sqlx::query_as(HOLDER).fetch_optional(pool).await.map_err(unreadable)?;
+        let silent = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or_default());
+        Ok(row.map(|(pid, ms)| Holder { pid, silent: silent(ms) }))
+    }
+
+    /// Ends its session, and whatever it has not committed.
+    pub async fn evict(&self, holder: Holder) -> Result<(), ReadError> {
+        let pool = self.reads().get_postgres_connection_pool();
+        let ended = sqlx::query("SELECT pg_terminate_backend($1)").bind(holder.pid).execute(pool).await;
+        ended.map(drop).map_err(unreadable)
+    }
+
+    /// Fails unless sessions on the registry's server are what they seem: a pooler that gives transactions of one
+    /// connection to several sessions would lose the lock unseen, and a standby server cannot write.
+    pub async fn check_sessions(&self) -> Result<(), OpenError> {
+        match self.database.address() {
+            Address::Sqlite(_) => Ok(()),
+            Address::Postgres(options) => check_sessions(options).await,
+        }
+    }
+}
+
+async fn check_sessions(options: &PgConnectOptions) -> Result<(), OpenError> {
+    const PID: &str = "SELECT pg_backend_pid()";
+    let (mut first, mut second) = (options.connect().await?, options.connect().await?);
+    let in_recovery: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut first).await?;
+    if in_recovery {
+        return Err(OpenError::Address(
+            "the registry's server is a standby, which cannot write; name the primary".into(),
+        ));
+    }
+    let before: i32 = sqlx::query_scalar(PID).fetch_one(&mut first).await?;
+    // If this transaction takes the first connection's session, that one gets another.
+    let mut transaction = second.begin().await?;
+    let other: i32 = sqlx::query_scalar(PID).fetch_one(&mut *transaction).await?;
+    let after: i32 = sqlx::query_scalar(PID).fetch_one(&mut first).await?;
+    transaction.rollback().await?;
+    let closed = (first.close().await, second.close().await);
+    if before != after || before == other {
+        let why = "the registry's connections share sessions: there is a pooler in transaction mode between; \
+                   connect directly, or through one in session mode";
+        return Err(OpenError::Address(why.to_owned()));
+    }
+    closed.0.and(closed.1).map_err(OpenError::from)
+}
+
+fn unreadable(error: sqlx::Error) -> ReadError {
+    ReadError(error.to_string())
+}

@@ -1,0 +1,138 @@
+//! Several processes on one PostgreSQL registry: all of them answer, one runs, and another takes over when that one
+//! leaves, dies, or is cut off. Time is the machine's where processes watch each other.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use tenantry_control::store::{Store, StoreConfig};
+use tenantry_control::{Caller, Control, Error, OperationQuery, PageQuery};
+use tenantry_model::id::OperationId;
+use tenantry_testkit::crash_ledger::Faults;
+
+use crate::scan;
+use crate::world::{Process, World, request};
+
+/// Longer than anything takes here, also on a busy machine.
+const LONG: Duration = Duration::from_secs(60);
+
+async fn world() -> Option<World> {
+    let mut world = World::postgres().await?;
+    world.replicas = true;
+    Some(world)
+}
+
+async fn process(world: &World) -> Process {
+    world.start(Faults::new()).await.unwrap()
+}
+
+/// A process that runs, and one that stands by.
+async fn two(world: &World) -> (Process, Process) {
+    let first = process(world).await;
+    until_it_runs(&first).await;
+    let second = process(world).await;
+    assert!(!*second.control.runs().borrow());
+    (first, second)
+}
+
+async fn until_it_runs(process: &Process) {
+    let mut runs = process.control.runs();
+    tokio::time::timeout(LONG, runs.wait_for(|runs| *runs)).await.expect("it runs in time").unwrap();
+}
+
+async fn sign_up(control: &Control, n: usize) -> Result<OperationId, Error> {
+    let document = request(&format!("Tenant {n}"), "starter");
+    Ok(control.create_tenant(&Caller::system(), &document, None).await?.operation.id)
+}
+
+async fn all_end(control: &Control, operations: &[OperationId]) {
+    let ends =
+        operations.iter().map(|id| async move { control.wait(&Caller::system(), *id, LONG).await.unwrap() });
+    let open: Vec<_> = join_all(ends).await.into_iter().filter(|operation| !operation.done).collect();
+    assert!(open.is_empty(), "{open:#?}");
+}
+
+/// Ends all, when everything is done, and looks at what they leave.
+async fn clean<const N: usize>(world: &World, processes: [Process; N], tenants: usize) {
+    let caller = Caller::system();
+    for process in &processes {
+        let every = PageQuery::new(Some(100), None).unwrap();
+        let all = process.control.operations(&caller, &OperationQuery::default(), &every).await.unwrap();
+        assert!(!all.has_more);
+        // Those that were made by others of them too.
+        all_end(&process.control, &all.data.iter().map(|operation| operation.id).collect::<Vec<_>>()).await;
+    }
+    for process in processes {
+        process.control.stop().await;
+    }
+    let scan = world.stores().scan().await;
+    let active = scan.tenants.values().filter(|tenant| tenant.status == "active").count();
+    assert_eq!((active, scan.tenants.len()), (tenants, tenants));
+    assert_eq!(scan::faults(world).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_answer_and_one_runs() {
+    let Some(world) = world().await else { return };
+    let (first, second) = two(&world).await;
+    let controls = [&first.control, &second.control];
+    let made = join_all((0..20).map(|n| sign_up(controls[n % 2], n))).await;
+    let made: Vec<_> = made.into_iter().map(Result::unwrap).collect();
+    // Each end is seen from the process that was not asked to begin it.
+    for (n, id) in made.iter().enumerate() {
+        all_end(controls[(n + 1) % 2], &[*id]).await;
+        let view = controls[n % 2].operation(&Caller::system(), *id).await.unwrap();
+        assert!(view.steps.iter().all(|step| step.attempts <= 1), "{view:#?}");
+    }
+    assert_eq!(second.control.executor_load(), (0, 0));
+    // What the one seals, the other knows of.
+    let head = *first.control.event_head().borrow();
+    let mut other = second.control.event_head();
+    tokio::time::timeout(LONG, other.wait_for(|seq| *seq >= head)).await.unwrap().unwrap();
+    clean(&world, [second, first], 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_hands_over_at_once() {
+    let Some(world) = world().await else { return };
+    let (first, second) = two(&world).await;
+    let made = join_all((0..10).map(|n| sign_up(&second.control, n))).await;
+    let made: Vec<_> = made.into_iter().map(Result::unwrap).collect();
+    first.control.stop().await;
+    drop(first);
+    until_it_runs(&second).await;
+    all_end(&second.control, &made).await;
+    clean(&world, [second], 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_dies_is_replaced() {
+    let Some(world) = world().await else { return };
+    let (first, second) = two(&world).await;
+    let made = join_all((0..10).map(|n| sign_up(&first.control, n))).await;
+    let made: Vec<_> = made.into_iter().map(Result::unwrap).collect();
+    drop(first);
+    until_it_runs(&second).await;
+    all_end(&second.control, &made).await;
+    clean(&world, [second], 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_are_cut_cost_nothing() {
+    let Some(world) = world().await else { return };
+    let (first, second) = two(&world).await;
+    let store = |url: &str| StoreConfig { url: url.to_owned(), readers: 1 };
+    let eye = Store::open(&store(&world.registry_url())).await.unwrap();
+    for n in 0..10 {
+        for control in [&first.control, &second.control] {
+            // Cut off in the middle it may be refused as unavailable, and be there all the same: asked with a name it is
+            // made once.
+            while sign_up(control, n).await.is_err_and(|error| error.code != "tenant_name_taken") {}
+        }
+        let cut = eye.holder().await.unwrap();
+        if let Some(holder) = cut {
+            eye.evict(holder).await.unwrap();
+        }
+    }
+    eye.close().await;
+    clean(&world, [second, first], 10).await;
+}
