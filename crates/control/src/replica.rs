@@ -21,6 +21,9 @@ const BEAT: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(3);
 /// How long whoever runs goes on without an answer from the database. Less than [`SILENCE`], or two would run.
 const UNANSWERED: Duration = Duration::from_secs(2);
+/// How long the database has to answer even if this process was late to ask: the lock is the session's, so nobody else
+/// runs while that lives.
+const ANSWER: Duration = Duration::from_millis(500);
 /// Between two readings of the ledger for what hints have missed, such as one of a process that died before it gave it.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -167,7 +170,7 @@ impl Turns {
 
     async fn beat(&mut self) {
         let asked = Instant::now();
-        match timeout_at(self.answered + UNANSWERED, self.store.beat()).await {
+        match timeout_at((self.answered + UNANSWERED).max(asked + ANSWER), self.store.beat()).await {
             Ok(Ok(true)) => self.answered = asked,
             Ok(Ok(false)) => self.stand_by().await,
             Ok(Err(error)) if self.answered.elapsed() < UNANSWERED => {

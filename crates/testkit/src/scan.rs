@@ -166,6 +166,16 @@ async fn count_file(file: &Path, scan: &mut Scan) {
 }
 
 impl Stores {
+    /// Version and epoch of every operation.
+    pub async fn versions(&self) -> BTreeMap<String, (i64, i64)> {
+        let registry = Database::connect(&self.registry).await.expect("the registry opens");
+        let all = "SELECT id, CAST(version AS bigint), CAST(epoch AS bigint) FROM operations";
+        let versions =
+            rows(&registry, all).await.iter().map(|row| (get(row, 0), (get(row, 1), get(row, 2)))).collect();
+        registry.close().await.expect("closes");
+        versions
+    }
+
     /// Operations that are not finished.
     pub async fn unfinished(&self) -> i64 {
         let registry = Database::connect(&self.registry).await.expect("the registry");

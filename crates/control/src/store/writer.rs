@@ -37,9 +37,8 @@ struct Job {
     answer: Answer,
 }
 
-/// What the writer is asked for.
-enum Request {
-    Write(Job),
+/// What the writer's session is asked for. It comes before what waits to be written.
+enum Ask {
     /// Take the lock, if nobody has it.
     Lead(oneshot::Sender<Result<bool, Rejected>>),
     /// Show that the session lives, and say whether it has the lock.
@@ -51,7 +50,8 @@ enum Request {
 /// A handle to the writer of one database.
 pub struct Writer {
     schema: &'static Schema,
-    queue: parking_lot::Mutex<Option<mpsc::Sender<Request>>>,
+    queue: parking_lot::Mutex<Option<mpsc::Sender<Job>>>,
+    asks: mpsc::UnboundedSender<Ask>,
     leads: watch::Receiver<bool>,
     task: parking_lot::Mutex<Option<JoinHandle<()>>>,
     facts: Arc<Notify>,
@@ -61,18 +61,20 @@ impl Writer {
     /// Starts the writer on an open connection.
     pub fn start(schema: &'static Schema, address: Address, connection: Connection) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE);
+        let (asks, asked) = mpsc::unbounded_channel();
         let facts = Arc::new(Notify::new());
         let (leads, led) = watch::channel(false);
         let worker = Worker {
             statements: Statements { schema, address, texts: HashMap::new() },
             connection: Some(connection),
             jobs,
+            asked,
             waiting: VecDeque::new(),
             facts: Arc::clone(&facts),
             leads,
         };
         let task = tokio::spawn(worker.run());
-        Self { schema, queue: Some(queue).into(), leads: led, task: Some(task).into(), facts }
+        Self { schema, queue: Some(queue).into(), asks, leads: led, task: Some(task).into(), facts }
     }
 
     /// Writes a unit; returns once it is durable or rejected.
@@ -81,22 +83,27 @@ impl Writer {
         if unit.items.is_empty() {
             return Ok(());
         }
-        self.ask(|answer| Request::Write(Job { unit, answer })).await?
+        let closed = || Rejected::Unavailable("the store is closed".to_owned());
+        let queue = self.queue.lock().clone().ok_or_else(closed)?;
+        let (answer, answered) = oneshot::channel();
+        queue.send(Job { unit, answer }).await.map_err(|_| closed())?;
+        drop(queue);
+        answered.await.unwrap_or_else(|_| Err(closed()))
     }
 
     /// Takes the registry's lock for the writer's session. False: another session has it.
     pub async fn lead(&self) -> Result<bool, Rejected> {
-        self.ask(Request::Lead).await?
+        self.ask(Ask::Lead).await?
     }
 
     /// Shows the database that the session lives. False: the lock was lost with an earlier session.
     pub async fn beat(&self) -> Result<bool, Rejected> {
-        self.ask(Request::Beat).await?
+        self.ask(Ask::Beat).await?
     }
 
     /// Gives the lock back.
     pub async fn resign(&self) -> Result<(), Rejected> {
-        self.ask(Request::Resign).await
+        self.ask(Ask::Resign).await
     }
 
     /// Whether the session has the lock, as it changes.
@@ -104,12 +111,10 @@ impl Writer {
         self.leads.clone()
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Rejected> {
+    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Rejected> {
         let closed = || Rejected::Unavailable("the store is closed".to_owned());
-        let queue = self.queue.lock().clone().ok_or_else(closed)?;
         let (answer, answered) = oneshot::channel();
-        queue.send(request(answer)).await.map_err(|_| closed())?;
-        drop(queue);
+        self.asks.send(ask(answer)).map_err(|_| closed())?;
         answered.await.map_err(|_| closed())
     }
 
@@ -148,7 +153,8 @@ impl Statements {
 struct Worker {
     statements: Statements,
     connection: Option<Connection>,
-    jobs: mpsc::Receiver<Request>,
+    jobs: mpsc::Receiver<Job>,
+    asked: mpsc::UnboundedReceiver<Ask>,
     /// Handed over and not yet written, oldest first.
     waiting: VecDeque<Job>,
     facts: Arc<Notify>,
@@ -159,15 +165,22 @@ impl Worker {
     async fn run(mut self) {
         loop {
             if self.waiting.is_empty() {
-                match self.jobs.recv().await {
-                    Some(request) => self.take(request).await,
-                    None => break,
+                tokio::select! {
+                    biased;
+                    Some(ask) = self.asked.recv() => self.answer(ask).await,
+                    job = self.jobs.recv() => match job {
+                        Some(job) => self.waiting.push_back(job),
+                        None => break,
+                    },
                 }
             }
+            while let Ok(ask) = self.asked.try_recv() {
+                self.answer(ask).await;
+            }
             while self.waiting.len() < 2 * MAX_UNITS
-                && let Ok(request) = self.jobs.try_recv()
+                && let Ok(job) = self.jobs.try_recv()
             {
-                self.take(request).await;
+                self.waiting.push_back(job);
             }
             if !self.waiting.is_empty() {
                 let batch = self.take_batch();
@@ -179,18 +192,17 @@ impl Worker {
         }
     }
 
-    /// Does at once what is no writing. Whoever asked may have gone.
-    async fn take(&mut self, request: Request) {
+    /// Whoever asked may have gone.
+    async fn answer(&mut self, ask: Ask) {
         let unavailable = |failed: Failed| Rejected::Unavailable(failed.message);
-        match request {
-            Request::Write(job) => self.waiting.push_back(job),
-            Request::Lead(answer) => {
+        match ask {
+            Ask::Lead(answer) => {
                 let _ = answer.send(self.lead().await.map_err(unavailable));
             }
-            Request::Beat(answer) => {
+            Ask::Beat(answer) => {
                 let _ = answer.send(self.beat().await.map_err(unavailable));
             }
-            Request::Resign(answer) => {
+            Ask::Resign(answer) => {
                 self.leads.send_replace(false);
                 if let Some(connection) = self.connection.take() {
                     connection.close().await;

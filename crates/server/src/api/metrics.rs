@@ -70,6 +70,7 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter>,
     seconds: Histogram,
+    runs: Count,
     active: Count,
     timers: Count,
     onboardings: Family<Onboarding, Counter>,
@@ -85,6 +86,7 @@ impl Metrics {
             registry: Registry::with_prefix("tenantry"),
             requests: Family::default(),
             seconds: Histogram::new(exponential_buckets(0.001, 4.0, 9)),
+            runs: Gauge::default(),
             active: Gauge::default(),
             timers: Gauge::default(),
             onboardings: Family::default(),
@@ -92,10 +94,12 @@ impl Metrics {
             step_seconds: Family::new_with_constructor(of_steps),
             step_failures: Family::default(),
         };
-        let Self { registry, requests, seconds, active, timers, .. } = &mut metrics;
+        let Self { registry, requests, seconds, runs, active, timers, .. } = &mut metrics;
         registry.register("http_requests", "Requests served", requests.clone());
         let took = "Time from the head of a request to the head of its answer";
         registry.register_with_unit("http_request_duration", took, Unit::Seconds, seconds.clone());
+        let one = "Whether this process runs operations: of the processes on one registry, one does";
+        registry.register("runs", one, runs.clone());
         registry.register(
             "executor_active_operations",
             "Operations that do something at this moment",
@@ -126,6 +130,7 @@ impl Metrics {
     /// The text that Prometheus reads.
     pub fn read(&self, control: &Control) -> Result<String> {
         let (active, timers) = control.executor_load();
+        self.runs.set(u64::from(*control.runs().borrow()));
         self.active.set(active as u64);
         self.timers.set(timers as u64);
         let mut text = String::new();

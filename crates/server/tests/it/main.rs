@@ -14,6 +14,7 @@ mod kills;
 mod operations;
 mod plans;
 mod process;
+mod replicas;
 mod server;
 mod sign_in;
 mod stats;

@@ -91,8 +91,33 @@ impl Server {
         server
     }
 
-    /// Waits until it serves.
+    /// Another process on the same registry, keyring and tenants' things as this one, which is on PostgreSQL.
+    pub async fn beside(&self) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let [store, keyring] = [self.databases[0].url(), self.databases[1].url()];
+        let theirs = self.folder.path().display();
+        let config = format!(
+            "listen = '127.0.0.1:0'\ndata_dir = '{}'\nadmin_key_file = '{theirs}/admin.key'\n\
+             [store]\nurl = '{store}'\n[keyring]\nurl = '{keyring}'\nmaster_key_file = '{theirs}/master.key'\n\
+             [providers.sqlite_pool]\nfile = '{theirs}/tenants.db'\n[providers.outbox]\nfolder = '{theirs}/outbox'\n",
+            folder.path().display(),
+        );
+        std::fs::write(folder.path().join("tenantry.toml"), config).expect("the configuration");
+        let child = spawn(folder.path());
+        let (http, key) = (self.http.clone(), self.key.clone());
+        let mut server = Self { child, folder, http, url: String::new(), key, databases: Vec::new() };
+        server.serves().await;
+        server
+    }
+
+    /// Waits until it serves, and takes its admin key.
     pub async fn ready(&mut self) {
+        self.serves().await;
+        self.key = std::fs::read_to_string(self.folder.path().join("admin.key")).expect("the admin key");
+    }
+
+    /// Waits until it serves.
+    async fn serves(&mut self) {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
@@ -109,7 +134,6 @@ impl Server {
             assert!(started.elapsed() < PATIENCE, "the server does not get ready:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        self.key = std::fs::read_to_string(self.folder.path().join("admin.key")).expect("the admin key");
     }
 
     /// Ends it without warning, and starts it again on what it left.
