@@ -42,6 +42,10 @@ fn print() {
         Ok(found) => println!("postgresql  {} in {}", found.version, found.programs.display()),
         Err(reason) => println!("postgresql  missing: {reason}; get it by `{INSTALL}`"),
     }
+    match pgbouncer_installed() {
+        true => println!("pgbouncer   found"),
+        false => println!("pgbouncer   missing: tests through a pooler are skipped; get it by `{INSTALL}`"),
+    }
     match find_python() {
         Some(path) => println!("python3     {} (only for bench, to compare with dbos)", path.display()),
         None => println!("python3     missing; only bench uses it, to compare with dbos"),
@@ -56,6 +60,10 @@ fn install(with_lint_tools: bool) -> Result<ExitCode, Error> {
     let mut complete = true;
     if find_postgres().is_err() {
         complete &= phase::run("install postgresql", || apt_install("postgresql"));
+    }
+    if !pgbouncer_installed() {
+        // Without it some tests are skipped, and say so.
+        phase::run("install pgbouncer", || apt_install("pgbouncer"));
     }
     if with_lint_tools && !deny_installed() {
         complete &= phase::run("install cargo-deny", || {
@@ -132,6 +140,11 @@ fn major_version(text: &str) -> Option<u32> {
     let version = text.split_once("(PostgreSQL) ")?.1;
     let digits = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
     version[..digits].parse().ok()
+}
+
+/// Packages put it where only root's PATH looks.
+fn pgbouncer_installed() -> bool {
+    on_path("pgbouncer") || Path::new("/usr/sbin/pgbouncer").is_file()
 }
 
 /// A python3 on PATH.

@@ -126,6 +126,9 @@ impl Control {
         // Opening replays the erasures: a restored backup is erased again before anything reads it (design §5).
         let keyring =
             Arc::new(Keyring::open(&config.keyring_url, parts.master).await.map_err(Error::unavailable)?);
+        if config.replicas {
+            Store::check_sessions(&config.store).await.map_err(Error::unavailable)?;
+        }
         let store = Store::open(&config.store).await.map_err(Error::unavailable)?;
         if !store.belongs_to(&keyring.fingerprint()).await.map_err(Error::unavailable)? {
             return Err(Error::conflict(
@@ -147,9 +150,6 @@ impl Control {
             rows,
             places.clone(),
         ));
-        if config.replicas {
-            store.check_sessions().await.map_err(Error::unavailable)?;
-        }
         let sealing = Sealing::start(store.clone(), &keyring, !config.replicas).await;
         let sealing = Arc::new(sealing.map_err(Error::unavailable)?);
         let tokens = Tokens::load(&keyring, &config.public_url).await?;

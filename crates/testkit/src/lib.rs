@@ -4,6 +4,7 @@
 
 pub mod crash_ledger;
 pub mod ledger_contract;
+pub mod pooler;
 pub mod report;
 #[cfg(feature = "store")]
 pub mod scan;

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 use tokio::sync::watch;
 
 use super::connection::Address;
-use super::{OpenError, ReadError, Rejected, Store};
+use super::{OpenError, ReadError, Rejected, Store, StoreConfig};
 
 /// The session that has the lock of [`super::connection`], and for how long it has asked for nothing.
 const HOLDER: &str = "SELECT a.pid, CAST(1000 * EXTRACT(EPOCH FROM
@@ -65,37 +65,40 @@ impl Store {
     }
 
     /// Fails unless sessions on the registry's server are what they seem: a pooler that gives transactions of one
-    /// connection to several sessions would lose the lock unseen, and a standby server cannot write.
-    pub async fn check_sessions(&self) -> Result<(), OpenError> {
-        match self.database.address() {
+    /// connection to several sessions would lose the lock unseen, and a standby server cannot write. Changes nothing.
+    pub async fn check_sessions(config: &StoreConfig) -> Result<(), OpenError> {
+        match config.url.parse().map_err(OpenError::Address)? {
             Address::Sqlite(_) => Ok(()),
-            Address::Postgres(options) => check_sessions(options).await,
+            Address::Postgres(options) => check_sessions(&options).await,
         }
     }
 }
 
 async fn check_sessions(options: &PgConnectOptions) -> Result<(), OpenError> {
-    const PID: &str = "SELECT pg_backend_pid()";
     let (mut first, mut second) = (options.connect().await?, options.connect().await?);
-    let in_recovery: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut first).await?;
-    if in_recovery {
-        return Err(OpenError::Address(
-            "the registry's server is a standby, which cannot write; name the primary".into(),
-        ));
+    let in_recovery = sqlx::raw_sql("SELECT pg_is_in_recovery()").fetch_one(&mut first).await?;
+    if in_recovery.try_get(0)? {
+        let why = "the registry's server is a standby, which cannot write; name the primary";
+        return Err(OpenError::Address(why.to_owned()));
     }
-    let before: i32 = sqlx::query_scalar(PID).fetch_one(&mut first).await?;
+    let before = session(&mut first).await?;
     // If this transaction takes the first connection's session, that one gets another.
-    let mut transaction = second.begin().await?;
-    let other: i32 = sqlx::query_scalar(PID).fetch_one(&mut *transaction).await?;
-    let after: i32 = sqlx::query_scalar(PID).fetch_one(&mut first).await?;
-    transaction.rollback().await?;
-    let closed = (first.close().await, second.close().await);
+    second.execute("BEGIN").await?;
+    let other = session(&mut second).await?;
+    let after = session(&mut first).await?;
+    second.execute("ROLLBACK").await?;
     if before != after || before == other {
         let why = "the registry's connections share sessions: there is a pooler in transaction mode between; \
                    connect directly, or through one in session mode";
         return Err(OpenError::Address(why.to_owned()));
     }
-    closed.0.and(closed.1).map_err(OpenError::from)
+    let (first, second) = (first.close().await, second.close().await);
+    Ok(first.and(second)?)
+}
+
+/// Asked in the simple protocol: a pooler may not know prepared statements.
+async fn session(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?.try_get(0)
 }
 
 fn unreadable(error: sqlx::Error) -> ReadError {

@@ -7,7 +7,9 @@ use futures::future::join_all;
 use tenantry_control::store::{Store, StoreConfig};
 use tenantry_control::{Caller, Control, Error, OperationQuery, PageQuery};
 use tenantry_model::id::OperationId;
+use tenantry_testkit::TestDatabase;
 use tenantry_testkit::crash_ledger::Faults;
+use tenantry_testkit::pooler::Pooler;
 
 use crate::scan;
 use crate::world::{Process, World, request};
@@ -135,4 +137,14 @@ async fn sessions_that_are_cut_cost_nothing() {
     }
     eye.close().await;
     clean(&world, [second, first], 10).await;
+}
+
+#[tokio::test]
+async fn a_pooler_in_transaction_mode_is_refused() {
+    let Some(database) = TestDatabase::postgres().await else { return };
+    let Some(pooler) = Pooler::start(database.url()) else { return };
+    let config = |url: &str| StoreConfig { url: url.to_owned(), readers: 1 };
+    let refused = Store::check_sessions(&config(&pooler.url(database.url()))).await.unwrap_err().to_string();
+    assert!(refused.contains("there is a pooler in transaction mode"), "{refused}");
+    Store::check_sessions(&config(database.url())).await.unwrap();
 }

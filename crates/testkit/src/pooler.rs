@@ -1,0 +1,91 @@
+//! A PgBouncer in transaction mode before the tests' PostgreSQL, gone when its test ends.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::skip::skip;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running pooler.
+pub struct Pooler {
+    child: Child,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl Pooler {
+    /// Before the server of this URL, for all of its databases; none, reported as skipped, where there is no PgBouncer.
+    pub fn start(server: &str) -> Option<Self> {
+        let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
+        let Some(program) = program.into_iter().find(|program| Path::new(program).is_file()) else {
+            skip("pooler", "there is no pgbouncer on this machine", "cargo xtask services install");
+            return None;
+        };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let (_, host) = server.split_once('@').expect("a user in the URL");
+        let (host, _) = host.split_once('/').expect("a database in the URL");
+        let (host, server_port) = host.split_once(':').expect("a port in the URL");
+        let file = folder.path().join("pgbouncer.ini");
+        let config = format!(
+            "[databases]\n* = host={host} port={server_port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+             auth_type = any\npool_mode = transaction\nunix_socket_dir =\n\
+             ignore_startup_parameters = extra_float_digits, options\n",
+        );
+        // `any` takes the user from the database's line: the tests' superuser.
+        let config = config.replace(" port=", &format!(" user={} port=", user(server)));
+        std::fs::write(&file, config).expect("the configuration");
+        for (path, mode) in [(folder.path(), 0o755), (&*file, 0o644)] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("permissions");
+        }
+        let mut command = Command::new(program);
+        if is_root() {
+            // It refuses root.
+            command.args(["-u", "nobody"]);
+        }
+        let child = command.arg("-q").arg(&file).stdin(Stdio::null()).spawn().expect("pgbouncer starts");
+        let mut pooler = Self { child, port, _folder: folder };
+        let started = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if let Some(status) = pooler.child.try_wait().expect("a child") {
+                panic!("pgbouncer ended with {status}");
+            }
+            assert!(started.elapsed() < PATIENCE, "pgbouncer does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Some(pooler)
+    }
+
+    /// The URL of a database as it is reached through the pooler.
+    pub fn url(&self, direct: &str) -> String {
+        let (before, after) = direct.split_once('@').expect("a user in the URL");
+        let (_, database) = after.split_once('/').expect("a database in the URL");
+        format!("{before}@127.0.0.1:{}/{database}", self.port)
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn user(url: &str) -> &str {
+    let (_, rest) = url.split_once("//").expect("a URL");
+    let (user, _) = rest.split_once('@').expect("a user in the URL");
+    user.split_once(':').map_or(user, |(user, _)| user)
+}
+
+/// Whether we are root: whoever owns a process's own folder is who it runs as.
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
