@@ -31,6 +31,8 @@ pub enum ErrorKind {
     Unauthenticated,
     /// The credential does not allow this.
     Forbidden,
+    /// It would be allowed once somebody has paid.
+    PaymentRequired,
     /// There is no such thing, or none that the caller may see.
     NotFound,
     /// It contradicts the present state: taken, busy, not possible in this status.

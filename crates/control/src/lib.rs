@@ -29,6 +29,7 @@ pub mod smoke;
 pub mod stats;
 pub mod steps;
 pub mod store;
+pub mod suspension;
 pub mod sweep;
 pub mod template;
 pub mod tenants;

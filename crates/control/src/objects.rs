@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tenantry_model::{Failure, FailureClass, TenantStatus, Timestamp};
+use tenantry_model::suspension::Access;
+use tenantry_model::{Failure, FailureClass, Timestamp};
 use tenantry_providers::Kind;
 use tenantry_providers::objects::{Listing, Method, Signed, TenantObjects, Usage};
 
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
-use crate::session::{TenantSession, not_active};
+use crate::session::TenantSession;
 
 /// What an address shall be good for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -48,19 +49,20 @@ impl Control {
         limit: u32,
         after: Option<&str>,
     ) -> Result<Listing> {
-        self.objects_of(session).await?.list(prefix, limit, after).await.map_err(object_error)
+        self.objects_of(session, Access::Read).await?.list(prefix, limit, after).await.map_err(object_error)
     }
 
     /// How full the bucket is.
     pub async fn objects_usage(&self, session: &TenantSession) -> Result<Usage> {
-        self.objects_of(session).await?.usage().await.map_err(object_error)
+        self.objects_of(session, Access::Read).await?.usage().await.map_err(object_error)
     }
 
     /// Signs an address.
     pub async fn sign_object(&self, session: &TenantSession, wish: &SignObject) -> Result<Signed> {
         let now = self.now();
         let until = now + Duration::from_secs(wish.expires_in);
-        let signed = self.objects_of(session).await?.sign(&wish.key, wish.method, until, now).await;
+        let access = if wish.method == Method::Get { Access::Read } else { Access::Write };
+        let signed = self.objects_of(session, access).await?.sign(&wish.key, wish.method, until, now).await;
         signed.map_err(object_error)
     }
 
@@ -70,17 +72,17 @@ impl Control {
         let keeper = self.shared.providers.iter().find_map(|provider| provider.objects());
         let keeper = keeper.ok_or_else(|| Error::not_found("bucket"))?;
         let (tenant, objects) = keeper.verify(signed, now).await.map_err(object_error)?;
-        let status =
-            self.shared.store.tenant_status(&tenant.to_string()).await.map_err(Error::unavailable)?;
-        match status.ok_or_else(|| Error::not_found("tenant"))?.parse().map_err(Error::internal)? {
-            // Before ACTIVE the smoke test alone has a token to sign with.
-            TenantStatus::Active | TenantStatus::Provisioning => Ok((objects, now)),
-            status => Err(not_active(status)),
-        }
+        let access = match signed.method {
+            Method::Get => Access::ReadSigned,
+            Method::Put | Method::Delete => Access::WriteSigned,
+        };
+        // Before ACTIVE the smoke test alone has a token to sign with.
+        self.standing(&tenant.to_string()).await?.let_in(access, true)?;
+        Ok((objects, now))
     }
 
-    async fn objects_of(&self, session: &TenantSession) -> Result<Arc<dyn TenantObjects>> {
-        let provider = self.serving(session, Kind::Bucket).await?;
+    async fn objects_of(&self, session: &TenantSession, access: Access) -> Result<Arc<dyn TenantObjects>> {
+        let provider = self.serving(session, Kind::Bucket, access).await?;
         let objects = provider.objects().ok_or_else(|| Error::not_found("bucket"))?;
         Ok(objects.scoped(session.tenant))
     }

@@ -335,6 +335,7 @@ impl Control {
             last_error: None,
             created_at: now.into(),
             activated_at: None,
+            suspensions: json!({}),
             suspended_at: None,
             deprovisioned_at: None,
         };

@@ -73,8 +73,10 @@ impl Control {
         once: Option<&Once>,
     ) -> Result<OperationView> {
         let tenant = id_of(row)?;
-        if row.status != TenantStatus::Active.as_str() {
-            let message = format!("the tenant is {}; only an active one is repaired", row.status);
+        // One that is suspended keeps its infrastructure (S1.29).
+        let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
+        if !matches!(status, TenantStatus::Active | TenantStatus::Suspended) {
+            let message = format!("the tenant is {status}; only one that is active or suspended is repaired");
             return Err(Error::conflict("illegal_transition", message));
         }
         let made = self.shared.store.latest_run(&row.id, ONBOARD, OperationState::Succeeded).await;
@@ -90,8 +92,8 @@ impl Control {
             tenant: Some(tenant),
             data: json!({ "operation_id": run.operation.id, "steps": what.steps }),
         };
-        let active = || columns! { "status": TenantStatus::Active };
-        let still = Write::update_if("tenants", columns! { "id": tenant }, active(), active());
+        let as_read = || columns! { "status": status };
+        let still = Write::update_if("tenants", columns! { "id": tenant }, as_read(), as_read());
         let answer = json!({ "operation_id": run.operation.id });
         let mut effects = vec![still, audit(deed, now)];
         effects.extend(once.map(|once| once.guard(&answer, Some(tenant), now)));

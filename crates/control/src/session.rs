@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
+use tenantry_model::suspension::Access;
 use tenantry_model::{TenantId, TenantStatus};
 use tenantry_providers::data::{Page as RowPage, TenantRows};
 use tenantry_providers::{Kind, Provider};
 
 use crate::control::Control;
-use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::error::{Error, FieldError, Result};
+use crate::suspension::Standing;
 
 /// Who bears a verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +39,7 @@ impl Control {
 
     /// Who the bearer is, and whether their tenant lets them in.
     pub async fn me(&self, session: &TenantSession) -> Result<Value> {
-        let status = self.admit(session).await?;
+        let status = self.admit(session, Access::Read).await?;
         Ok(json!({
             "tenant_id": session.tenant, "member_id": session.member, "role": session.role, "status": status,
         }))
@@ -50,7 +52,7 @@ impl Control {
         table: &str,
         row: Map<String, Value>,
     ) -> Result<Value> {
-        self.rows_of(session).await?.insert(table, row).await.map_err(row_error)
+        self.rows_of(session, Access::Write).await?.insert(table, row).await.map_err(row_error)
     }
 
     /// A page of the tenant's rows.
@@ -61,62 +63,64 @@ impl Control {
         limit: u32,
         after: Option<&str>,
     ) -> Result<RowPage> {
-        self.rows_of(session).await?.list(table, limit, after).await.map_err(row_error)
+        self.rows_of(session, Access::Read).await?.list(table, limit, after).await.map_err(row_error)
     }
 
     /// One row of the tenant's.
     pub async fn row(&self, session: &TenantSession, table: &str, id: &str) -> Result<Value> {
-        let row = self.rows_of(session).await?.get(table, id).await.map_err(row_error)?;
+        let row = self.rows_of(session, Access::Read).await?.get(table, id).await.map_err(row_error)?;
         row.ok_or_else(|| Error::not_found("row"))
     }
 
     /// Deletes a row of the tenant's.
     pub async fn delete_row(&self, session: &TenantSession, table: &str, id: &str) -> Result<()> {
-        let found = self.rows_of(session).await?.delete(table, id).await.map_err(row_error)?;
+        let found = self.rows_of(session, Access::Write).await?.delete(table, id).await.map_err(row_error)?;
         if found { Ok(()) } else { Err(Error::not_found("row")) }
     }
 
     /// Deletes what the seed marked as samples (S2.28), and counts it by table.
     pub async fn remove_samples(&self, session: &TenantSession) -> Result<Value> {
-        self.rows_of(session).await?.remove_samples().await.map_err(row_error)
+        self.rows_of(session, Access::Write).await?.remove_samples().await.map_err(row_error)
     }
 
-    async fn rows_of(&self, session: &TenantSession) -> Result<Arc<dyn TenantRows>> {
-        let provider = self.serving(session, Kind::Database).await?;
+    async fn rows_of(&self, session: &TenantSession, access: Access) -> Result<Arc<dyn TenantRows>> {
+        let provider = self.serving(session, Kind::Database, access).await?;
         let data = provider.data().ok_or_else(|| Error::not_found("data endpoint"))?;
         Ok(data.scoped(session.tenant))
     }
 
     /// Who serves the tenant's resource of this kind, if the tenant lets the bearer in.
-    pub(crate) async fn serving(&self, session: &TenantSession, kind: Kind) -> Result<&Arc<dyn Provider>> {
+    pub(crate) async fn serving(
+        &self,
+        session: &TenantSession,
+        kind: Kind,
+        access: Access,
+    ) -> Result<&Arc<dyn Provider>> {
         let found = self.shared.store.tenant_serving(&session.tenant.to_string(), kind).await;
-        let (status, provider) =
+        let (standing, provider) =
             found.map_err(Error::unavailable)?.ok_or_else(|| Error::not_found("tenant"))?;
-        session.let_in(&status)?;
+        standing.let_in(access, session.is_smoke_test())?;
         let provider = provider.and_then(|name| self.shared.providers.get(&name));
         provider.ok_or_else(|| Error::not_found(kind.as_str()))
     }
 
-    async fn admit(&self, session: &TenantSession) -> Result<TenantStatus> {
-        let status = self.shared.store.tenant_status(&session.tenant.to_string()).await;
-        session.let_in(&status.map_err(Error::unavailable)?.ok_or_else(|| Error::not_found("tenant"))?)
+    async fn admit(&self, session: &TenantSession, access: Access) -> Result<TenantStatus> {
+        let standing = self.standing(&session.tenant.to_string()).await?;
+        standing.let_in(access, session.is_smoke_test())?;
+        Ok(standing.status)
+    }
+
+    /// Where a tenant stands with those who want to come in.
+    pub(crate) async fn standing(&self, tenant: &str) -> Result<Standing> {
+        let standing = self.shared.store.tenant_standing(tenant).await.map_err(Error::unavailable)?;
+        standing.ok_or_else(|| Error::not_found("tenant"))
     }
 }
 
 impl TenantSession {
-    /// Whether a tenant of this status lets the bearer in.
-    fn let_in(&self, status: &str) -> Result<TenantStatus> {
-        let status = status.parse().map_err(Error::internal)?;
-        match (status, self.purpose.as_deref()) {
-            (TenantStatus::Active, _) | (TenantStatus::Provisioning, Some("smoke_test")) => Ok(status),
-            _ => Err(not_active(status)),
-        }
+    fn is_smoke_test(&self) -> bool {
+        self.purpose.as_deref() == Some("smoke_test")
     }
-}
-
-/// Nobody is let in now.
-pub(crate) fn not_active(status: TenantStatus) -> Error {
-    Error::new(ErrorKind::Forbidden, "tenant_not_active", format!("the tenant is {status}"))
 }
 
 /// A failure of the tenant's rows, for the tenant.

@@ -3,7 +3,8 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde_json::json;
-use tenantry_model::{TenantId, TenantStatus, Timestamp, Write, columns};
+use tenantry_model::suspension::Access;
+use tenantry_model::{TenantId, Timestamp, Write, columns};
 use tenantry_providers::Sealer as _;
 use tenantry_providers::identity_builtin::{EMAIL_MAC, normal_email};
 
@@ -11,7 +12,7 @@ use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Deed, audit};
 use crate::secret::fingerprint;
-use crate::session::{TenantSession, not_active};
+use crate::session::TenantSession;
 use crate::store::{Rejected, Unit, entity};
 
 /// As long as a hash, and none.
@@ -147,12 +148,7 @@ impl Control {
 
     /// Fails unless the tenant lets its members in.
     async fn admit_into(&self, tenant: &str) -> Result<()> {
-        let status = self.shared.store.tenant_status(tenant).await.map_err(Error::unavailable)?;
-        let status = status.ok_or_else(|| Error::internal("a member of a tenant that is not there"))?;
-        match status.parse().map_err(Error::internal)? {
-            TenantStatus::Active => Ok(()),
-            status => Err(not_active(status)),
-        }
+        self.standing(tenant).await?.let_in(Access::SignIn, false)
     }
 
     fn token_for(&self, member: entity::member::Model, purpose: Option<String>) -> Result<TokenView> {

@@ -11,6 +11,7 @@ use tenantry_engine::{
     Attempt, Done, Mode, OnFailure, Operation, OperationState, Policy, Run, Step, StepState, Steps, Verb,
 };
 use tenantry_model::lifecycle::{Event, next};
+use tenantry_model::suspension::Suspensions;
 use tenantry_model::{Columns, Failure, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::{Context, Observed, Person, Provider, Registry, Rows, Sealer, Spec, Tenant};
 
@@ -228,12 +229,19 @@ impl ProviderSteps {
     }
 
     /// Activation is the point of no return: the template's check lets nothing inline come after it.
-    fn activate(&self, attempt: &Attempt) -> Result<Done<Write>, Failure> {
+    async fn activate(&self, attempt: &Attempt) -> Result<Done<Write>, Failure> {
         let operation = &attempt.operation;
         let tenant = tenant_id(operation)?;
         let start: OperationInput = read(&operation.input)?;
-        let active = next(TenantStatus::Provisioning, Event::Activate)
-            .map_err(|why| Failure::fatal("illegal", why))?;
+        let illegal = |why| Failure::fatal("illegal", why);
+        let mut status = next(TenantStatus::Provisioning, Event::Activate).map_err(illegal)?;
+        // Reasons that came while it was made count from here on.
+        let row = self.rows.find("tenants", &[("id", json!(tenant))]).await?.pop();
+        let mut row = row.ok_or_else(|| Failure::fatal("no_tenant", "the tenant's row is missing"))?;
+        let suspensions: Suspensions = read(&row["suspensions"].take())?;
+        if !suspensions.0.is_empty() {
+            status = next(status, Event::Suspend).map_err(illegal)?;
+        }
         let fact = Fact {
             kind: "tenant.provisioned",
             tenant,
@@ -253,8 +261,11 @@ impl ProviderSteps {
             Write::compare_and_set(
                 "tenants",
                 columns! { "id": tenant },
-                columns! { "status": TenantStatus::Provisioning },
-                columns! { "status": active, "activated_at": attempt.now, "last_error": () },
+                columns! { "status": TenantStatus::Provisioning, "version": row["version"].as_i64() },
+                columns! {
+                    "status": status, "activated_at": attempt.now, "last_error": (),
+                    "suspended_at": suspensions.since(),
+                },
             ),
             event(fact, attempt.now),
             audit(deed, attempt.now),
@@ -301,7 +312,7 @@ impl Steps for ProviderSteps {
         let nothing = Ok(Done { output: attempt.step.output.clone(), effects: Vec::new() });
         match (attempt.step.kind.as_str(), attempt.verb) {
             ("smoke_test", Verb::Do) => self.smoke_test(&attempt).await,
-            ("activate", Verb::Do) => self.activate(&attempt),
+            ("activate", Verb::Do) => self.activate(&attempt).await,
             ("reserve", Verb::Do) => self.reserve(&attempt).await,
             ("reserve", Verb::Undo) => self.give_back(&attempt).await,
             ("smoke_test" | "wait", Verb::Undo) => nothing,

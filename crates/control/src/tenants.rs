@@ -155,6 +155,7 @@ impl TryFrom<entity::tenant::Model> for TenantView {
             version: row.version,
             created_at: row.created_at.into(),
             activated_at: row.activated_at.map(Into::into),
+            suspensions: serde_json::from_value(row.suspensions).map_err(Error::internal)?,
             suspended_at: row.suspended_at.map(Into::into),
             deprovisioned_at: row.deprovisioned_at.map(Into::into),
             labels,

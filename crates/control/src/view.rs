@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tenantry_engine::{Mode, OperationState, StepState};
 use tenantry_model::id::{EventId, KeyId, OperationId};
+use tenantry_model::suspension::Suspensions;
 use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp};
 
 use crate::access::Scope;
@@ -34,6 +35,8 @@ pub struct TenantView {
     pub created_at: Timestamp,
     /// First activation.
     pub activated_at: Option<Timestamp>,
+    /// Why it is suspended, by reason, or will be once it is active.
+    pub suspensions: Suspensions,
     /// Start of the present suspension.
     pub suspended_at: Option<Timestamp>,
     /// End.

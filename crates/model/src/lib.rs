@@ -10,6 +10,7 @@ pub mod lifecycle;
 pub mod plan;
 pub mod quota;
 pub mod slug;
+pub mod suspension;
 pub mod timestamp;
 pub mod write;
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use sea_orm::prelude::Json;
 use sea_orm::sea_query::{Condition, DynIden, Expr, ExprTrait as _};
 use sea_orm::{
     ColumnTrait as _, EntityTrait as _, JoinType, QueryFilter as _, QueryOrder as _, QuerySelect as _,
@@ -14,6 +15,7 @@ use super::entity::resource;
 use super::entity::tenant::{Column, Entity, Model};
 use super::page::newest;
 use super::{ReadError, Store};
+use crate::suspension::Standing;
 
 impl Store {
     /// A tenant, living or gone.
@@ -21,13 +23,13 @@ impl Store {
         Ok(Entity::find_by_id(id).one(self.reads()).await?)
     }
 
-    /// A tenant's status, and the provider of its resource of this kind, if it has one: asked at every call of the tenant's
+    /// How a tenant stands, and the provider of its resource of this kind, if it has one: asked at every call of the tenant's
     /// people.
     pub async fn tenant_serving(
         &self,
         id: &str,
         kind: Kind,
-    ) -> Result<Option<(String, Option<String>)>, ReadError> {
+    ) -> Result<Option<(Standing, Option<String>)>, ReadError> {
         let standing = move |_, resource: DynIden| {
             let column = |column: resource::Column| Expr::col((resource.clone(), column));
             Condition::all()
@@ -43,15 +45,20 @@ impl Store {
             .join(JoinType::LeftJoin, resources)
             .select_only()
             .column(Column::Status)
+            .column(Column::Suspensions)
             .column(resource::Column::Provider)
             .order_by_asc(resource::Column::Id);
-        Ok(query.into_tuple().one(self.reads()).await?)
+        let found: Option<(String, Json, Option<String>)> = query.into_tuple().one(self.reads()).await?;
+        found
+            .map(|(status, suspensions, provider)| Ok((standing_of(&status, suspensions)?, provider)))
+            .transpose()
     }
 
     /// A tenant's status alone.
-    pub async fn tenant_status(&self, id: &str) -> Result<Option<String>, ReadError> {
-        let query = Entity::find_by_id(id).select_only().column(Column::Status);
-        Ok(query.into_tuple().one(self.reads()).await?)
+    pub async fn tenant_standing(&self, id: &str) -> Result<Option<Standing>, ReadError> {
+        let query = Entity::find_by_id(id).select_only().columns([Column::Status, Column::Suspensions]);
+        let found: Option<(String, Json)> = query.into_tuple().one(self.reads()).await?;
+        found.map(|(status, suspensions)| standing_of(&status, suspensions)).transpose()
     }
 
     /// The tenant that has or had the slug of this MAC.
@@ -99,4 +106,9 @@ impl Store {
             query.group_by(Column::Status).into_tuple().all(self.reads()).await?;
         Ok(counts.into_iter().collect())
     }
+}
+
+fn standing_of(status: &str, suspensions: Json) -> Result<Standing, ReadError> {
+    let status = status.parse().map_err(ReadError)?;
+    Ok(Standing { status, suspensions: serde_json::from_value(suspensions)? })
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use tenantry_control::access::{Caller, Permission};
 use tenantry_control::repair::RepairTenant;
 use tenantry_control::request::CreateTenant;
+use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
 use tenantry_control::view::{OperationView, Page, PlannedView, TenantView};
 use tenantry_control::{Created, TenantQuery};
 use tenantry_engine::OperationState;
@@ -135,6 +136,35 @@ pub fn routes() -> Vec<Route> {
         .gives::<OperationView>(StatusCode::ACCEPTED, "It is being repaired; follow the operation.")
         .having(&[("Location", "The operation."), REPLAYED])
         .fails(&[404, 409]),
+        Route::new(
+            Method::POST,
+            "/v1/tenants/{id}/suspend",
+            "suspend_tenant",
+            "Deny a tenant access for a reason",
+            key(P::WriteTenants, suspend),
+        )
+        .about(
+            "Holds from the next request on, for tokens issued before too. All data and infrastructure stay. Reasons are \
+             cleared each on its own; the strictest grade counts.",
+        )
+        .header(&[IDEMPOTENCY_KEY])
+        .reads::<SuspendTenant>(JSON)
+        .gives::<TenantView>(StatusCode::OK, "The tenant as it is now.")
+        .having(&[REPLAYED])
+        .fails(&[404, 409]),
+        Route::new(
+            Method::POST,
+            "/v1/tenants/{id}/resume",
+            "resume_tenant",
+            "Clear a reason for a tenant's suspension, or all",
+            key(P::WriteTenants, resume),
+        )
+        .about("The tenant is active again when no reason is left. Nothing is made again: it was all there.")
+        .header(&[IDEMPOTENCY_KEY])
+        .reads::<ResumeTenant>(JSON)
+        .gives::<TenantView>(StatusCode::OK, "The tenant as it is now.")
+        .having(&[REPLAYED])
+        .fails(&[404, 409]),
     ]
 }
 
@@ -211,6 +241,18 @@ async fn repair(call: Call, caller: Caller) -> Result {
     let (key, what) = (call.idempotency_key.clone(), call.read::<RepairTenant>()?);
     let begun = call.control().repair(&caller, call.segment("id"), &what, key).await?;
     replayed(accepted(&begun.value)?, begun.replayed)
+}
+
+async fn suspend(call: Call, caller: Caller) -> Result {
+    let (key, what) = (call.idempotency_key.clone(), call.read::<SuspendTenant>()?);
+    let done = call.control().suspend(&caller, call.segment("id"), what, key).await?;
+    replayed(tagged(StatusCode::OK, &done.value)?, done.replayed)
+}
+
+async fn resume(call: Call, caller: Caller) -> Result {
+    let (key, what) = (call.idempotency_key.clone(), call.read::<ResumeTenant>()?);
+    let done = call.control().resume(&caller, call.segment("id"), what, key).await?;
+    replayed(tagged(StatusCode::OK, &done.value)?, done.replayed)
 }
 
 fn tagged(status: StatusCode, tenant: &TenantView) -> Result {

@@ -1,4 +1,4 @@
-//! `tenantry tenant`: create from files, list, get, provision, repair.
+//! `tenantry tenant`: create from files, list, get, provision, repair, suspend, resume.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -94,6 +94,25 @@ pub enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Deny a tenant access for a reason; everything it has stays
+    Suspend {
+        /// Its id or slug
+        tenant: String,
+        /// Why: payment, policy, admin or quota
+        #[arg(long)]
+        reason: String,
+        /// What is denied: `read_only` writing, `no_login` people, `blocked` everything
+        #[arg(long, default_value = "blocked")]
+        grade: String,
+    },
+    /// Clear a reason for a tenant's suspension; without one, all
+    Resume {
+        /// Its id or slug
+        tenant: String,
+        /// The reason that is gone
+        #[arg(long)]
+        reason: Option<String>,
+    },
 }
 
 pub async fn run(command: Command, session: &Session) -> Result<()> {
@@ -121,6 +140,17 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
         Command::Repair { tenant, steps, wait } => {
             let what = json!({ "steps": steps });
             begin(session, &format!("/v1/tenants/{}/repair", part(&tenant)), Some(&what), wait).await
+        }
+        Command::Suspend { tenant, reason, grade } => {
+            let (path, what) = (
+                format!("/v1/tenants/{}/suspend", part(&tenant)),
+                json!({ "reason": reason, "grade": grade }),
+            );
+            session.output.one(&session.client()?.post(&path, Some(&what)).await?)
+        }
+        Command::Resume { tenant, reason } => {
+            let (path, what) = (format!("/v1/tenants/{}/resume", part(&tenant)), json!({ "reason": reason }));
+            session.output.one(&session.client()?.post(&path, Some(&what)).await?)
         }
     }
 }

@@ -46,6 +46,9 @@ pub struct Model {
     pub created_at: Stamp,
     /// When it became active first.
     pub activated_at: Option<Stamp>,
+    /// Why it is suspended, or will be once it is active: `Suspensions`.
+    #[sea_orm(column_type = "JsonBinary")]
+    pub suspensions: Json,
     /// When it was suspended, while it is.
     pub suspended_at: Option<Stamp>,
     /// When it was gone.

@@ -1,0 +1,209 @@
+//! Suspending and resuming: reasons are added and cleared each on its own, in one transaction, at any time of a tenant's
+//! life in which there is something to deny. Every way in asks for the tenant's standing in the registry, so what is
+//! committed here holds from the next request on, whichever process serves it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tenantry_model::lifecycle::{Event, next};
+use tenantry_model::suspension::{Access, Grade, Reason, Suspension, Suspensions};
+use tenantry_model::{TenantStatus, Timestamp, Write, columns};
+
+use crate::access::{Caller, Permission};
+use crate::control::Control;
+use crate::error::{Error, ErrorKind, Result};
+use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
+use crate::onboard::id_of;
+use crate::record::{Deed, Fact, audit, event};
+use crate::store::{Rejected, Unit, entity};
+use crate::view::TenantView;
+
+/// How often a change is tried again that another one of the same tenant came before.
+const TRIES: u32 = 20;
+
+/// A suspension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SuspendTenant {
+    /// Why. A second one for the same reason replaces the first.
+    pub reason: Reason,
+    /// What is denied.
+    #[serde(default = "everything")]
+    pub grade: Grade,
+}
+
+fn everything() -> Grade {
+    Grade::Blocked
+}
+
+/// The end of a suspension.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResumeTenant {
+    /// The reason that is gone; without it, all are.
+    pub reason: Option<Reason>,
+}
+
+/// Where a tenant stands with those who want to come in.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Where it is in its life.
+    pub status: TenantStatus,
+    /// Why it is suspended, if it is.
+    pub suspensions: Suspensions,
+}
+
+impl Standing {
+    /// Fails unless somebody comes in. Before ACTIVE the smoke test alone does.
+    pub fn let_in(&self, access: Access, smoke_test: bool) -> Result<()> {
+        match self.status {
+            TenantStatus::Provisioning if smoke_test => Ok(()),
+            TenantStatus::Active | TenantStatus::Suspended if self.suspensions.allow(access) => Ok(()),
+            TenantStatus::Suspended => Err(self.suspended()),
+            status => {
+                let message = format!("the tenant is {status}");
+                Err(Error::new(ErrorKind::Forbidden, "tenant_not_active", message))
+            }
+        }
+    }
+
+    /// S1.31: 402 if paying helps, 403 if not.
+    fn suspended(&self) -> Error {
+        let reasons: Vec<_> = self.suspensions.0.keys().map(|reason| reason.as_str()).collect();
+        let kind = match reasons[..] {
+            ["payment"] => ErrorKind::PaymentRequired,
+            _ => ErrorKind::Forbidden,
+        };
+        let grade = self.suspensions.grade().map_or("", Grade::as_str);
+        let message = format!("the tenant is suspended ({}): {grade}", reasons.join(", "));
+        Error::new(kind, "tenant_suspended", message)
+    }
+}
+
+impl Control {
+    /// Adds a reason for suspension, or changes its grade.
+    pub async fn suspend(
+        &self,
+        caller: &Caller,
+        id_or_slug: &str,
+        what: SuspendTenant,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<TenantView>> {
+        let suspension = |since| Suspension { grade: what.grade, since, by: caller.principal.clone() };
+        let change = |suspensions: &mut Suspensions, now| {
+            let held = suspensions.0.entry(what.reason).or_insert_with(|| suspension(now));
+            if held.grade != what.grade {
+                *held = Suspension { since: held.since, ..suspension(now) };
+            }
+        };
+        self.change(caller, id_or_slug, "tenant.suspend", json!(what), key, change).await
+    }
+
+    /// Clears a reason for suspension, or all. Nothing happens if it is not there.
+    pub async fn resume(
+        &self,
+        caller: &Caller,
+        id_or_slug: &str,
+        what: ResumeTenant,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<TenantView>> {
+        let change = |suspensions: &mut Suspensions, _| match what.reason {
+            Some(reason) => drop(suspensions.0.remove(&reason)),
+            None => suspensions.0.clear(),
+        };
+        self.change(caller, id_or_slug, "tenant.resume", json!(what), key, change).await
+    }
+
+    async fn change(
+        &self,
+        caller: &Caller,
+        id_or_slug: &str,
+        action: &'static str,
+        what: serde_json::Value,
+        key: Option<IdempotencyKey>,
+        change: impl Fn(&mut Suspensions, Timestamp),
+    ) -> Result<Answered<TenantView>> {
+        caller.require(Permission::WriteTenants)?;
+        let row = self.tenant_row(caller, id_or_slug).await?;
+        let id = row.id.clone();
+        let once = key.map(|key| Once::new(caller, &key, &format!("{action} {id}"), &what));
+        let done =
+            self.once(once.as_ref(), self.try_change(caller, row, action, &what, once.as_ref(), change));
+        let replayed = matches!(done.await?, Outcome::Before(_));
+        Ok(Answered { value: self.tenant_row(caller, &id).await?.try_into()?, replayed })
+    }
+
+    async fn try_change(
+        &self,
+        caller: &Caller,
+        mut row: entity::tenant::Model,
+        action: &'static str,
+        what: &serde_json::Value,
+        once: Option<&Once>,
+        change: impl Fn(&mut Suspensions, Timestamp),
+    ) -> Result<()> {
+        let tenant = id_of(&row)?;
+        for _ in 0..TRIES {
+            let now = self.now();
+            let before: Suspensions =
+                serde_json::from_value(row.suspensions.clone()).map_err(Error::internal)?;
+            let mut after = before.clone();
+            change(&mut after, now);
+            let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
+            let status = status_with(status, &after)?;
+            let mut writes: Vec<Write> = once
+                .map(|once| once.guard(&json!({ "tenant_id": tenant }), Some(tenant), now))
+                .into_iter()
+                .collect();
+            if after != before {
+                let data = json!({ "asked": what, "grade": after.grade(), "reasons": reasons(&after) });
+                let deed =
+                    Deed { actor: &caller.principal, action, target: &row.id, tenant: Some(tenant), data };
+                let kind = if after.0.is_empty() { "tenant.resumed" } else { "tenant.suspended" };
+                let data = json!({ "grade": after.grade(), "reasons": reasons(&after) });
+                let fact = Fact { kind, tenant, operation: None, data, sealed: None };
+                let since = (status == TenantStatus::Suspended).then(|| after.since()).flatten();
+                writes.extend([
+                    Write::compare_and_set(
+                        "tenants",
+                        columns! { "id": tenant },
+                        columns! { "version": row.version },
+                        columns! { "status": status, "suspensions": after, "suspended_at": since },
+                    ),
+                    audit(deed, now),
+                    event(fact, now),
+                ]);
+            }
+            if writes.is_empty() {
+                return Ok(());
+            }
+            match self.shared.store.commit(Unit::new(writes)).await {
+                Ok(()) => return Ok(()),
+                // Something else of this tenant came first: as it is now, then.
+                Err(Rejected::Stale { .. }) => row = self.tenant_row(caller, &row.id).await?,
+                Err(why) => return Err(Error::unavailable(why)),
+            }
+        }
+        Err(Error::conflict("tenant_busy", "the tenant changes all the time; try again"))
+    }
+}
+
+/// The status of a tenant with these reasons. Reasons of one that is being made or leaves are kept, and count when it is
+/// active again; a resume never brings back one that leaves.
+fn status_with(status: TenantStatus, suspensions: &Suspensions) -> Result<TenantStatus> {
+    let event = match (status, suspensions.0.is_empty()) {
+        (TenantStatus::Provisioning | TenantStatus::Deprovisioning, _)
+        | (TenantStatus::Active, true)
+        | (TenantStatus::Suspended, false) => return Ok(status),
+        (_, false) => Event::Suspend,
+        (_, true) => Event::Resume,
+    };
+    next(status, event).map_err(|why| {
+        let message = format!("{why}; one that is provisioning, active, suspended or deprovisioning can");
+        Error::conflict("illegal_transition", message)
+    })
+}
+
+fn reasons(suspensions: &Suspensions) -> Vec<Reason> {
+    suspensions.0.keys().copied().collect()
+}
