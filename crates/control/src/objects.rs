@@ -7,9 +7,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tenantry_model::suspension::Access;
-use tenantry_model::{Failure, FailureClass, Timestamp};
-use tenantry_providers::Kind;
+use tenantry_model::{Failure, FailureClass, TenantId, Timestamp};
 use tenantry_providers::objects::{Listing, Method, Signed, TenantObjects, Usage};
+use tenantry_providers::{Kind, Sealer};
 
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
@@ -71,20 +71,26 @@ impl Control {
         let now = self.now();
         let keeper = self.shared.providers.iter().find_map(|provider| provider.objects());
         let keeper = keeper.ok_or_else(|| Error::not_found("bucket"))?;
-        let (tenant, objects) = keeper.verify(signed, now).await.map_err(object_error)?;
+        let tenant = keeper.verify(signed, now).await.map_err(object_error)?;
         let access = match signed.method {
             Method::Get => Access::ReadSigned,
             Method::Put | Method::Delete => Access::WriteSigned,
         };
         // Before ACTIVE the smoke test alone has a token to sign with.
         self.standing(&tenant.to_string()).await?.let_in(access, true)?;
-        Ok((objects, now))
+        Ok((keeper.scoped(tenant, self.sealer_of(tenant).await?), now))
     }
 
     async fn objects_of(&self, session: &TenantSession, access: Access) -> Result<Arc<dyn TenantObjects>> {
         let provider = self.serving(session, Kind::Bucket, access).await?;
         let objects = provider.objects().ok_or_else(|| Error::not_found("bucket"))?;
-        Ok(objects.scoped(session.tenant))
+        Ok(objects.scoped(session.tenant, self.sealer_of(session.tenant).await?))
+    }
+
+    /// What opens the tenant's bytes: the keyring, with the tenant's key in memory.
+    async fn sealer_of(&self, tenant: TenantId) -> Result<Arc<dyn Sealer>> {
+        self.shared.keyring.load(tenant).await.map_err(Error::unavailable)?;
+        Ok(self.shared.keyring.clone())
     }
 }
 
@@ -97,6 +103,12 @@ pub fn object_error(failure: Failure) -> Error {
         "quota_exceeded" => is(ErrorKind::Conflict, "quota_exceeded"),
         "no_such_bucket" => Error::not_found("bucket"),
         "bad_key" => Error::invalid("request_invalid", vec![FieldError::new("key", &failure.message)]),
+        "corrupt" => Error {
+            message:
+                "the object, or its bucket, is damaged on the disk; an operator can restore it from a backup"
+                    .to_owned(),
+            ..Error::internal(failure)
+        },
         _ if failure.class == FailureClass::Invalid => {
             Error::invalid("request_invalid", vec![FieldError::new("", &failure.message)])
         }

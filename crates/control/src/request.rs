@@ -134,12 +134,12 @@ pub struct ComplianceRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 36_500))]
     pub retention_period: Option<u32>,
-    /// How data is encrypted at rest.
+    /// How the tenant's files are encrypted at rest. What a database does, say its outputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption_level: Option<EncryptionLevel>,
 }
 
-/// How data is encrypted at rest.
+/// How files are encrypted at rest; nobody reads either once the tenant's key is destroyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EncryptionLevel {

@@ -36,5 +36,6 @@ pub use data::{Canary, Data, Page, TenantRows};
 pub use objects::{Objects, TenantObjects};
 pub use registry::Registry;
 pub use verbs::{
-    Context, Ensured, Fault, Kind, Notes, Observed, Person, Provider, Removed, Rows, Sealer, Spec, Tenant,
+    Context, Ensured, Fault, Key, Kind, Notes, Observed, Person, Provider, Removed, Rows, Sealer, Spec,
+    Tenant,
 };

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use tenantry_model::{Failure, TenantId, Timestamp};
 use tokio::io::AsyncRead;
 
+use crate::verbs::Sealer;
+
 /// Longest key in bytes.
 pub const MAX_KEY: usize = 1024;
 /// Most objects in one page.
@@ -24,16 +26,13 @@ pub type Body = Pin<Box<dyn AsyncRead + Send>>;
 /// A provider that keeps tenants' objects.
 #[async_trait]
 pub trait Objects: Send + Sync {
-    /// A handle on one tenant's objects. Cheap; no access happens before its methods are called.
-    fn scoped(&self, tenant: TenantId) -> Arc<dyn TenantObjects>;
+    /// A handle on one tenant's objects. Cheap; no access happens before its methods are called. Bytes go in and out only
+    /// while the sealer has the tenant's key.
+    fn scoped(&self, tenant: TenantId, sealer: Arc<dyn Sealer>) -> Arc<dyn TenantObjects>;
 
-    /// Whose bucket a signature opens, and a handle on it. Refuses with `bad_signature` or `expired`; it is good for nothing
-    /// but the method and the key that were signed, which the caller keeps to.
-    async fn verify(
-        &self,
-        signed: &Signed,
-        now: Timestamp,
-    ) -> Result<(TenantId, Arc<dyn TenantObjects>), Failure>;
+    /// Whose bucket a signature opens. Refuses with `bad_signature` or `expired`; a handle on that tenant's objects is then
+    /// good for nothing but the method and the key that were signed, which the caller keeps to.
+    async fn verify(&self, signed: &Signed, now: Timestamp) -> Result<TenantId, Failure>;
 
     /// Deletes what is due at `now` by the buckets' own rules, in every bucket, and what uploads that were cut off have
     /// left.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tenantry_model::id::{OperationId, ResourceId};
 use tenantry_model::{Failure, Isolation, TenantId, Timestamp, Write};
+use zeroize::Zeroizing;
 
 use crate::data::Data;
 use crate::objects::Objects;
@@ -129,12 +130,18 @@ pub struct Context {
     pub notes: Arc<dyn Notes>,
 }
 
+/// A key of 256 bits, wiped when dropped.
+pub type Key = Zeroizing<[u8; 32]>;
+
 /// Encrypts under the tenant's key, which dies with the tenant.
 pub trait Sealer: Send + Sync {
     /// Ciphertext as text. Fails when the tenant's key is not at hand.
     fn seal(&self, tenant: TenantId, clear: &str) -> Result<String, Failure>;
     /// The clear text again; fails when the key is destroyed or the text is not ours.
     fn open(&self, tenant: TenantId, sealed: &str) -> Result<String, Failure>;
+    /// A key that follows from the tenant's and dies with it, for what is too big to be sealed as a text. Other purposes
+    /// and other tenants have other keys; the same ones have the same key for ever. Fails as `seal` does.
+    fn derive(&self, tenant: TenantId, purpose: &str) -> Result<Key, Failure>;
     /// A keyed digest of a text (HMAC-SHA-256 with the pepper, over the purpose and the text), in hexadecimal: by it a
     /// text can be found again without being stored. Other purposes give other digests.
     fn mac(&self, purpose: &str, text: &str) -> String;

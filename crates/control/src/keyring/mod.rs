@@ -13,6 +13,7 @@ mod signing;
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
@@ -21,7 +22,7 @@ use rand::Rng as _;
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
 use sha2::Sha256;
 use tenantry_model::{Failure, TenantId, Timestamp, Write, columns};
-use tenantry_providers::Sealer;
+use tenantry_providers::{Key, Sealer};
 use zeroize::Zeroizing;
 
 use crate::store::database::Database;
@@ -270,6 +271,16 @@ impl Sealer for Keyring {
         clear.ok_or_else(|| {
             Failure::fatal("not_ours", format!("this was not sealed for {tenant}, or was changed"))
         })
+    }
+    fn derive(&self, tenant: TenantId, purpose: &str) -> Result<Key, Failure> {
+        let mut derived = Key::default();
+        // The first part keeps what is derived away from every other use of the tenant's key.
+        Salt::new(HKDF_SHA256, b"")
+            .extract(&self.at_hand(tenant)?)
+            .expand(&[b"tenantry derived key v1:", purpose.as_bytes()], HKDF_SHA256)
+            .and_then(|key| key.fill(derived.as_mut_slice()))
+            .map_err(|_| Failure::fatal("cannot_derive", "no key can be derived"))?;
+        Ok(derived)
     }
     fn mac(&self, purpose: &str, text: &str) -> String {
         self.digest(purpose, text)

@@ -126,6 +126,23 @@ on_both_databases! {
         assert!(matches!(keyring.load(other).await, Err(KeyringError::Missing(_))));
     }
 
+    async fn derived_keys_are_the_tenants_and_die_with_it(fixture) {
+        let (tenant, other) = (TenantId::new(), TenantId::new());
+        let keyring = fixture.open().await;
+        assert_eq!(code(keyring.derive(tenant, "objects")), "key_not_loaded");
+        keyring.create(tenant).await.unwrap();
+        keyring.create(other).await.unwrap();
+        let key = keyring.derive(tenant, "objects").unwrap();
+        assert_ne!(key, keyring.derive(tenant, "object").unwrap(), "another purpose");
+        assert_ne!(key, keyring.derive(other, "objects").unwrap(), "another tenant");
+        keyring.close().await;
+        let keyring = fixture.open().await;
+        keyring.load(tenant).await.unwrap();
+        assert_eq!(keyring.derive(tenant, "objects").unwrap(), key, "it outlives the process");
+        keyring.destroy(tenant, "key_1", "the customer asked").await.unwrap();
+        assert_eq!(code(keyring.derive(tenant, "objects")), "key_not_loaded");
+    }
+
     async fn one_who_never_had_a_key_gets_none_after_erasure(fixture) {
         let tenant = TenantId::new();
         let keyring = fixture.open().await;

@@ -25,7 +25,13 @@ async fn a_thousand_ask_for_a_hundred_places_and_the_process_dies(mut world: Wor
     let ask = async |control: &Control, n: usize| {
         let (document, key) =
             (request(&format!("Tenant {n}"), "growth"), IdempotencyKey::parse(format!("ask-{n}")));
-        control.create_tenant(&Caller::system(), &document, key.ok()).await
+        loop {
+            // Who gets no answer in time, as a thousand wait for four connections, asks again.
+            match control.create_tenant(&Caller::system(), &document, key.clone().ok()).await {
+                Err(error) if error.kind == ErrorKind::Unavailable => {}
+                answer => return answer,
+            }
+        }
     };
     // The ledger dies with about half of those under way that there is room for.
     let process = world.start(Faults::from([(200, LedgerFault::DieAfter)])).await.unwrap();
@@ -39,11 +45,8 @@ async fn a_thousand_ask_for_a_hundred_places_and_the_process_dies(mut world: Wor
     let control = &process.control;
     let answers = join_all((0..1_000).map(|n| ask(control, n))).await;
     let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
-    assert!(
-        refused.clone().all(|error| error.code == "insufficient_resources"),
-        "{:?}",
-        refused.collect::<Vec<_>>()
-    );
+    let codes: BTreeSet<_> = refused.map(|error| error.code).collect();
+    assert_eq!(codes, BTreeSet::from(["insufficient_resources"]));
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 100);
     let [refused] = answers.iter().filter_map(|answer| answer.as_ref().err()).take(1).collect::<Vec<_>>()[..]
     else {

@@ -2,7 +2,7 @@
 //! what it is asked by tenant or signature was verified.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, SeekFrom};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,28 +10,27 @@ use std::time::{Duration, UNIX_EPOCH};
 use async_trait::async_trait;
 use aws_lc_rs::hmac::Key;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tempfile::{Builder, TempPath};
 use tenantry_model::quota::Quota;
 use tenantry_model::{Failure, TenantId, Timestamp};
-use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::sync::OnceCell;
 
+use super::cipher;
 use super::config::{Config, Encryption, Rule};
-use super::index::{Entry, Index, over_quota};
+use super::index::{Entry, Index};
+use super::keys;
 use super::signing::{self, bad_signature};
+use super::stream::{self, Stored, is_damage};
 use crate::files::is_plain;
 use crate::lanes::blocking;
-use crate::migrations::hex;
 use crate::objects::{
     Body, Content, Expired, Listing, MAX_PAGE, Meta, Method, New, Range, Signed, TenantObjects, Usage,
     check_key,
 };
 use crate::open_files::OpenFiles;
-use crate::place;
+use crate::place::{self, Size};
+use crate::verbs::{Key as Secret, Sealer};
 
-/// Bytes that are taken from an upload at a time.
-const CHUNK: usize = 256 * 1024;
 /// How files begin that are not whole yet.
 const PART: &str = ".part";
 /// A file that no object has is left by an upload that was cut off, once it is as old as this.
@@ -51,7 +50,7 @@ pub struct Policy {
     pub resource: String,
     /// Nobody reads it without a token or a signature.
     pub public: bool,
-    /// Recorded for the operator.
+    /// How objects are encrypted that are stored from now on.
     pub encryption: Encryption,
     /// Bytes that it may hold.
     pub quota_bytes: Option<Quota>,
@@ -130,6 +129,24 @@ impl Buckets {
         self.key.get_or_try_init(|| blocking(move || signing::key(&folder, secret_file.as_deref()))).await
     }
 
+    /// The index of the bucket in a folder.
+    pub async fn index(&self, folder: &Path) -> Result<Arc<Index>, Failure> {
+        let file = index_file(folder);
+        self.open.get(&file, async { Ok(Index::new(&file)) }).await?.ok_or_else(no_index)
+    }
+
+    /// Whose bucket a signature opens.
+    pub async fn verify(&self, signed: &Signed, now: Timestamp) -> Result<TenantId, Failure> {
+        let which = Which::Named(signed.bucket.clone());
+        // Whether there is such a bucket is nobody's business who has no signature for it.
+        let bucket = self.bucket(&which).await.map_err(|failure| match failure.code.as_str() {
+            "no_such_bucket" => bad_signature(),
+            _ => failure,
+        })?;
+        signing::verify(self.key().await?, signed, &bucket.policy.owner, now)?;
+        Ok(bucket.policy.tenant)
+    }
+
     /// Reads the bucket's policy as it is now: it may have changed, or be another bucket's.
     async fn bucket(&self, which: &Which) -> Result<Bucket, Failure> {
         let (root, which) = (self.config.folder.clone(), which.clone());
@@ -144,8 +161,7 @@ impl Buckets {
             Ok((name, folder, policy.ok_or_else(no_such_bucket)?))
         })
         .await?;
-        let file = index_file(&folder);
-        let index = self.open.get(&file, async { Ok(Index::new(&file)) }).await?.ok_or_else(no_index)?;
+        let index = self.index(&folder).await?;
         Ok(Bucket { name, folder, policy, index })
     }
 
@@ -181,8 +197,12 @@ pub fn no_index() -> Failure {
 }
 
 impl Bucket {
+    fn root(&self) -> &Path {
+        self.folder.parent().unwrap_or(&self.folder)
+    }
+
     fn failure(&self, error: &std::io::Error) -> Failure {
-        place::failure(self.folder.parent().unwrap_or(&self.folder), error)
+        place::failure(self.root(), error)
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -220,34 +240,19 @@ impl Bucket {
         Ok(())
     }
 
-    /// Brings an upload to the disk under a name that nobody knows.
-    async fn receive(&self, mut body: Body, room: Option<u64>) -> Result<Received, Failure> {
+    /// Brings an upload to the disk under a name that nobody knows; `name` is the one that it gets.
+    async fn receive(
+        &self,
+        (key, name): (&Secret, &str),
+        body: Body,
+        room: Option<u64>,
+    ) -> Result<Received, Failure> {
         let folder = objects_folder(&self.folder);
         let made = blocking(move || Ok(Builder::new().prefix(PART).tempfile_in(folder))).await?;
         let (file, path) = made.map_err(|error| self.failure(&error))?.into_parts();
-        let mut file = tokio::fs::File::from_std(file);
-        let (mut hash, mut size) = (Sha256::new(), 0u64);
-        let mut chunk = Vec::with_capacity(CHUNK);
-        loop {
-            chunk.clear();
-            // Full pieces: each write goes to another thread and back.
-            let piece = (&mut body).take(CHUNK as u64).read_to_end(&mut chunk).await;
-            if piece.map_err(|_| Failure::retryable("cut_off", "the upload broke off: send it again"))? == 0 {
-                break;
-            }
-            size += chunk.len() as u64;
-            if room.is_some_and(|room| size > room) {
-                return Err(over_quota());
-            }
-            hash.update(&chunk);
-            file.write_all(&chunk).await.map_err(|error| self.failure(&error))?;
-        }
-        let written = async {
-            file.flush().await?;
-            file.sync_all().await
-        };
-        written.await.map_err(|error| self.failure(&error))?;
-        Ok(Received { path, size, etag: hex(&hash.finalize()) })
+        let file = tokio::fs::File::from_std(file);
+        let stored = stream::store(file, self.root(), (key, name), body, room).await?;
+        Ok(Received { path, stored })
     }
 
     /// Gives an upload its name and enters it.
@@ -260,8 +265,8 @@ impl Bucket {
             Ok(named.and_then(|()| File::open(folder)?.sync_all()))
         });
         named.await?.map_err(|error| self.failure(&error))?;
-        entry.meta.size = received.size;
-        entry.meta.etag = received.etag;
+        entry.meta.size = received.stored.size;
+        entry.meta.etag = received.stored.etag;
         match self.index.put(&entry, quota).await {
             Ok(old) => {
                 self.discard(old.into_iter().collect()).await;
@@ -280,8 +285,18 @@ impl Bucket {
 /// An upload that is on the disk. Dropped, it is gone.
 struct Received {
     path: TempPath,
-    size: u64,
-    etag: String,
+    stored: Stored,
+}
+
+/// Objects in a folder of them, and their clear bytes; a folder that is missing holds none.
+pub fn stored(folder: &Path) -> Size {
+    let mut all = Size::default();
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for file in entries.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file) {
+        all.files += 1;
+        all.bytes += cipher::clear(file.len());
+    }
+    all
 }
 
 /// Names of files that were last written long ago.
@@ -298,31 +313,21 @@ fn forgotten(folder: &Path, now: i64) -> std::io::Result<Vec<String>> {
     Ok(found)
 }
 
-/// A handle on one bucket's objects.
+/// A handle on the objects of one tenant's bucket.
 pub struct Handle {
     pub(super) buckets: Arc<Buckets>,
-    pub(super) which: Which,
+    pub(super) tenant: TenantId,
+    pub(super) sealer: Arc<dyn Sealer>,
 }
 
 impl Handle {
-    /// Whose bucket a signature opens, and a handle on it.
-    pub async fn signed(
-        buckets: &Arc<Buckets>,
-        signed: &Signed,
-        now: Timestamp,
-    ) -> Result<(TenantId, Self), Failure> {
-        let which = Which::Named(signed.bucket.clone());
-        // Whether there is such a bucket is nobody's business who has no signature for it.
-        let bucket = buckets.bucket(&which).await.map_err(|failure| match failure.code.as_str() {
-            "no_such_bucket" => bad_signature(),
-            _ => failure,
-        })?;
-        signing::verify(buckets.key().await?, signed, &bucket.policy.owner, now)?;
-        Ok((bucket.policy.tenant, Self { buckets: buckets.clone(), which }))
+    async fn bucket(&self) -> Result<Bucket, Failure> {
+        self.buckets.bucket(&Which::Of(self.tenant)).await
     }
 
-    async fn bucket(&self) -> Result<Bucket, Failure> {
-        self.buckets.bucket(&self.which).await
+    async fn key(&self, bucket: &Bucket, level: Encryption) -> Result<Secret, Failure> {
+        let (folder, tenant, sealer) = (bucket.folder.clone(), self.tenant, self.sealer.clone());
+        blocking(move || keys::open(level, &folder, tenant, &*sealer)).await
     }
 }
 
@@ -343,7 +348,10 @@ impl TenantObjects for Handle {
         // What surely does not fit is not written first. The transaction decides.
         let room =
             bucket.policy.quota_bytes.map(|quota| quota.0.saturating_sub(used.saturating_sub(old)).max(old));
-        let received = bucket.receive(body, room).await?;
+        let encryption = bucket.policy.encryption;
+        let key = self.key(&bucket, encryption).await?;
+        let file = uuid::Uuid::now_v7().simple().to_string();
+        let received = bucket.receive((&key, &file), body, room).await?;
         let meta = Meta {
             key: new.key.to_owned(),
             size: 0,
@@ -351,7 +359,7 @@ impl TenantObjects for Handle {
             content_type: new.content_type.map(str::to_owned),
             modified: new.at,
         };
-        let entry = Entry { meta, file: uuid::Uuid::now_v7().simple().to_string() };
+        let entry = Entry { meta, file, encryption };
         // Goes on if the caller gives up now: between the file and its entry is no good place to stop.
         let entered = tokio::spawn(async move { bucket.enter(received, entry).await });
         entered
@@ -365,17 +373,21 @@ impl TenantObjects for Handle {
         // The object can be replaced between its entry and its file, though hardly twice.
         for _ in 0..8 {
             let Some(entry) = bucket.index.get(key).await? else { return Ok(None) };
-            let mut file = match tokio::fs::File::open(bucket.file(&entry.file)).await {
+            let file = match tokio::fs::File::open(bucket.file(&entry.file)).await {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 other => other.map_err(|error| bucket.failure(&error))?,
             };
             let (first, length) = part(entry.meta.size, range)?;
-            if first > 0 {
-                file.seek(SeekFrom::Start(first)).await.map_err(|error| bucket.failure(&error))?;
-            }
-            return Ok(Some(Content { meta: entry.meta, first, length, body: Box::pin(file.take(length)) }));
+            let Entry { meta, file: name, encryption } = entry;
+            let key = self.key(&bucket, encryption).await?;
+            let body = stream::read(file, (&key, name), meta.size, (first, length)).await;
+            let body = body.map_err(|error| match is_damage(&error) {
+                true => corrupt("damaged"),
+                false => bucket.failure(&error),
+            })?;
+            return Ok(Some(Content { meta, first, length, body }));
         }
-        Err(Failure::fatal("corrupt", "the file of an object is missing: restore the bucket from a backup"))
+        Err(corrupt("missing"))
     }
 
     async fn meta(&self, key: &str) -> Result<Option<Meta>, Failure> {
@@ -432,6 +444,10 @@ impl TenantObjects for Handle {
         let (objects, bytes) = bucket.index.usage().await?;
         Ok(Usage { objects, bytes, quota_bytes: bucket.policy.quota_bytes.map(|quota| quota.0) })
     }
+}
+
+fn corrupt(how: &str) -> Failure {
+    Failure::fatal("corrupt", format!("the file of an object is {how}: restore the bucket from a backup"))
 }
 
 /// First byte and length of a part.

@@ -39,7 +39,7 @@ pub struct Settings {
     /// Bytes that the bucket may hold, such as `10GiB`; without it, as many as the disk has.
     #[serde(default)]
     pub quota_bytes: Option<Quota>,
-    /// How the objects shall be encrypted at rest.
+    /// How objects are encrypted at rest.
     #[serde(default)]
     pub encryption: Encryption,
     /// What is deleted after a time.
@@ -50,15 +50,25 @@ pub struct Settings {
     pub public: bool,
 }
 
-/// How the objects shall be encrypted at rest. Recorded for the operator, whose disk does it.
+/// How objects are encrypted at rest. A change holds for what is stored from then on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Encryption {
-    /// As all data of the installation.
+    /// Under a key that follows from the tenant's, which the master key wraps.
     #[default]
     Standard,
-    /// On a disk, or under a key, of its own.
+    /// Under a key of the bucket's own, which the tenant's key seals and which goes with the bucket.
     Enhanced,
+}
+
+impl Encryption {
+    /// The word of templates, outputs and the index.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Enhanced => "enhanced",
+        }
+    }
 }
 
 /// When objects come to their end.

@@ -6,6 +6,7 @@ use sqlx::sqlite::{SqlitePoolOptions, SqliteRow};
 use sqlx::{ConnectOptions, Connection, Row, SqlitePool};
 use tenantry_model::{Failure, Timestamp};
 
+use super::config::Encryption;
 use crate::database_sqlite::client::{self, failure};
 use crate::objects::Meta;
 
@@ -22,7 +23,8 @@ CREATE TABLE objects (
     size         INTEGER NOT NULL,
     etag         TEXT NOT NULL,
     content_type TEXT,
-    modified     INTEGER NOT NULL
+    modified     INTEGER NOT NULL,
+    encryption   TEXT NOT NULL CHECK (encryption IN ('standard', 'enhanced'))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX objects_by_modified ON objects (modified);
 CREATE TABLE usage (
@@ -46,10 +48,12 @@ pub struct Index {
 /// An object and its file.
 #[derive(Debug)]
 pub struct Entry {
-    /// The object.
+    /// The object, as its clear bytes are.
     pub meta: Meta,
     /// The file's name.
     pub file: String,
+    /// How the file is encrypted.
+    pub encryption: Encryption,
 }
 
 fn entry(row: &SqliteRow) -> Entry {
@@ -60,7 +64,9 @@ fn entry(row: &SqliteRow) -> Entry {
         content_type: row.get("content_type"),
         modified: Timestamp::from_micros(row.get("modified")),
     };
-    Entry { meta, file: row.get("file") }
+    let enhanced = row.get::<&str, _>("encryption") == Encryption::Enhanced.as_str();
+    let encryption = if enhanced { Encryption::Enhanced } else { Encryption::Standard };
+    Entry { meta, file: row.get("file"), encryption }
 }
 
 /// Makes an empty index that nobody else sees yet.
@@ -116,7 +122,8 @@ impl Index {
             .map_err(failure)?;
         let old = old.as_ref().map(entry);
         sqlx::query(
-            "INSERT INTO objects (key, file, size, etag, content_type, modified) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO objects (key, file, size, etag, content_type, modified, encryption)
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&new.meta.key)
         .bind(&new.file)
@@ -124,6 +131,7 @@ impl Index {
         .bind(&new.meta.etag)
         .bind(&new.meta.content_type)
         .bind(new.meta.modified.micros())
+        .bind(new.encryption.as_str())
         .execute(&mut *work)
         .await
         .map_err(failure)?;
@@ -161,6 +169,13 @@ impl Index {
         .await
         .map_err(failure)?;
         Ok(gone.into_iter().map(|(file, size)| (file, u64::try_from(size).unwrap_or(0))).collect())
+    }
+
+    /// Whether any object is encrypted so.
+    pub async fn holds(&self, encryption: Encryption) -> Result<bool, Failure> {
+        let found = sqlx::query_scalar::<_, i64>("SELECT 1 FROM objects WHERE encryption = ?1 LIMIT 1");
+        let found = found.bind(encryption.as_str()).fetch_optional(&self.pool);
+        Ok(found.await.map_err(failure)?.is_some())
     }
 
     /// Whether an object has this file.

@@ -3,15 +3,18 @@
 //!
 #![doc = include_str!("docs.md")]
 
+mod cipher;
 mod client;
 mod config;
 mod index;
+mod keys;
 mod signing;
+mod stream;
 
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -24,9 +27,10 @@ use crate::migrations::hex;
 use crate::objects::{Expired, Objects, Signed, TenantObjects};
 use crate::place::{self, Place};
 use crate::settings;
-use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Sealer, Spec};
 use client::{Buckets, Handle, Policy, Which, index_file, objects_folder, policy_file};
 pub use config::{Config, Encryption, Rule, Settings};
+use keys::key_file;
 
 /// The provider.
 #[derive(Clone)]
@@ -69,7 +73,7 @@ fn wanted(spec: &Spec) -> Result<Policy, Failure> {
     })
 }
 
-fn write(folder: &Path, policy: &Policy) -> std::io::Result<()> {
+fn write_policy(folder: &Path, policy: &Policy) -> std::io::Result<()> {
     let mut text = serde_json::to_vec_pretty(policy)?;
     text.push(b'\n');
     place::write(&policy_file(folder), &text)
@@ -95,68 +99,96 @@ impl BucketFolder {
     }
 }
 
-async fn ensure(place: Place, spec: Spec, root: std::path::PathBuf) -> Result<(), Failure> {
+async fn ensure(
+    buckets: Arc<Buckets>,
+    place: Place,
+    spec: Spec,
+    sealer: Arc<dyn Sealer>,
+) -> Result<(), Failure> {
     let policy = wanted(&spec)?;
-    let (there, tenant) = (place.clone(), spec.tenant.id);
-    let before = spec.clone();
+    let (root, there, before) = (buckets.config.folder.clone(), place.clone(), spec.clone());
     let found = blocking(move || {
-        let other =
-            place::linked(&root, tenant).filter(|name| *name != before.name && root.join(name).exists());
+        let other = place::linked(&root, before.tenant.id)
+            .filter(|name| *name != before.name && root.join(name).exists());
         if other.is_some() {
             return Err(name_taken("the tenant has a bucket of another name in this folder"));
         }
         look(&there, &before)
     })
     .await?;
-    if found == Found::Nothing {
-        let (draft, policy) = (place.clone(), policy.clone());
-        let folder = blocking(move || {
-            let folder = draft.draft()?;
-            let made = write(&folder, &policy).and_then(|()| std::fs::create_dir(objects_folder(&folder)));
-            made.map(|()| folder).map_err(|error| draft.failure(&error))
-        })
-        .await?;
-        index::create(&index_file(&folder)).await?;
+    let enhanced = policy.encryption == Encryption::Enhanced;
+    let folder = place.folder();
+    match found {
+        Found::Nothing => {
+            let (place, policy, sealer) = (place.clone(), policy.clone(), sealer.clone());
+            let draft = blocking(move || draft(&place, &policy, &*sealer)).await?;
+            index::create(&index_file(&draft)).await?;
+        }
+        Found::Ours(_) if enhanced && !key_file(&folder).is_file() => {
+            if buckets.index(&folder).await?.holds(policy.encryption).await? {
+                return Err(keys::no_key());
+            }
+            // Before the policy asks for it.
+            let (tenant, sealer) = (spec.tenant.id, sealer.clone());
+            blocking(move || keys::make(&folder, tenant, &*sealer)).await?;
+        }
+        Found::Ours(_) | Found::Foreign => {}
     }
     blocking(move || {
-        if found == Found::Nothing {
-            // False: somebody was faster. Who, is seen below.
-            place.publish()?;
-        }
-        let there = match look(&place, &spec)? {
-            Found::Ours(policy) => policy,
-            Found::Foreign => {
-                return Err(name_taken("this name belongs to a folder with another owner mark"));
-            }
-            Found::Nothing => {
-                return Err(Failure::retryable(
-                    "cannot_open",
-                    "the bucket was taken away as soon as it was there",
-                ));
-            }
-        };
-        let folder = place.folder();
-        if there != policy {
-            write(&folder, &policy).map_err(|error| place.failure(&error))?;
-        }
-        if !index_file(&folder).is_file() {
-            return Err(client::no_index());
-        }
-        std::fs::create_dir_all(objects_folder(&folder)).map_err(|error| place.failure(&error))?;
-        if place.link(tenant)? {
-            return Ok(());
-        }
-        Err(name_taken("the tenant has a bucket of another name in this folder"))
+        settle(&place, &spec, &policy, found == Found::Nothing)?;
+        keys::open(policy.encryption, &place.folder(), spec.tenant.id, &*sealer).map(drop)
     })
     .await
+}
+
+/// All of a new bucket but its index, where nobody sees it yet.
+fn draft(place: &Place, policy: &Policy, sealer: &dyn Sealer) -> Result<PathBuf, Failure> {
+    let folder = place.draft()?;
+    let made = write_policy(&folder, policy).and_then(|()| std::fs::create_dir(objects_folder(&folder)));
+    made.map_err(|error| place.failure(&error))?;
+    if policy.encryption == Encryption::Enhanced {
+        keys::make(&folder, policy.tenant, sealer)?;
+    }
+    Ok(folder)
+}
+
+/// Gives a bucket its name, if it is new, and brings the one that is there to its policy.
+fn settle(place: &Place, spec: &Spec, policy: &Policy, new: bool) -> Result<(), Failure> {
+    if new {
+        // False: somebody was faster. Who, is seen below.
+        place.publish()?;
+    }
+    let there = match look(place, spec)? {
+        Found::Ours(policy) => policy,
+        Found::Foreign => {
+            return Err(name_taken("this name belongs to a folder with another owner mark"));
+        }
+        Found::Nothing => {
+            return Err(Failure::retryable(
+                "cannot_open",
+                "the bucket was taken away as soon as it was there",
+            ));
+        }
+    };
+    let folder = place.folder();
+    if there != *policy {
+        write_policy(&folder, policy).map_err(|error| place.failure(&error))?;
+    }
+    if !index_file(&folder).is_file() {
+        return Err(client::no_index());
+    }
+    std::fs::create_dir_all(objects_folder(&folder)).map_err(|error| place.failure(&error))?;
+    if place.link(spec.tenant.id)? {
+        return Ok(());
+    }
+    Err(name_taken("the tenant has a bucket of another name in this folder"))
 }
 
 fn remove(place: &Place, spec: &Spec) -> Result<Value, Failure> {
     let ours = matches!(look(place, spec)?, Found::Ours(_));
     let mut objects = place::Size::default();
     if ours {
-        // A folder of objects that is missing holds none.
-        objects = place::size(&objects_folder(&place.folder())).unwrap_or_default();
+        objects = client::stored(&objects_folder(&place.folder()));
         place.unlink(spec.tenant.id)?;
         place.remove()?;
     } else {
@@ -170,17 +202,12 @@ fn remove(place: &Place, spec: &Spec) -> Result<Value, Failure> {
 
 #[async_trait]
 impl Objects for BucketFolder {
-    fn scoped(&self, tenant: TenantId) -> Arc<dyn TenantObjects> {
-        Arc::new(Handle { buckets: self.buckets.clone(), which: Which::Of(tenant) })
+    fn scoped(&self, tenant: TenantId, sealer: Arc<dyn Sealer>) -> Arc<dyn TenantObjects> {
+        Arc::new(Handle { buckets: self.buckets.clone(), tenant, sealer })
     }
 
-    async fn verify(
-        &self,
-        signed: &Signed,
-        now: Timestamp,
-    ) -> Result<(TenantId, Arc<dyn TenantObjects>), Failure> {
-        let (tenant, handle) = Handle::signed(&self.buckets, signed, now).await?;
-        Ok((tenant, Arc::new(handle)))
+    async fn verify(&self, signed: &Signed, now: Timestamp) -> Result<TenantId, Failure> {
+        self.buckets.verify(signed, now).await
     }
 
     async fn expire(&self, now: Timestamp) -> Result<Expired, Failure> {
@@ -242,10 +269,10 @@ impl Provider for BucketFolder {
         faults
     }
 
-    async fn ensure(&self, _: &Context, spec: &Spec) -> Result<Ensured, Failure> {
+    async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
         let policy = wanted(spec)?;
-        let root = self.buckets.config.folder.clone();
-        self.lanes.run(spec.resource, ensure(self.place(spec)?, spec.clone(), root)).await?;
+        let (buckets, sealer) = (self.buckets.clone(), context.sealer.clone());
+        self.lanes.run(spec.resource, ensure(buckets, self.place(spec)?, spec.clone(), sealer)).await?;
         let outputs = json!({
             "bucket": spec.name,
             "public": false,
@@ -256,8 +283,8 @@ impl Provider for BucketFolder {
         Ok(Ensured { outputs, writes: Vec::new() })
     }
 
-    async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
-        let (place, spec) = (self.place(spec)?, spec.clone());
+    async fn observe(&self, context: &Context, spec: &Spec) -> Result<Observed, Failure> {
+        let (place, spec, sealer) = (self.place(spec)?, spec.clone(), context.sealer.clone());
         let root = self.buckets.config.folder.clone();
         blocking(move || {
             let policy = match look(&place, &spec)? {
@@ -266,8 +293,14 @@ impl Provider for BucketFolder {
                 Found::Ours(policy) => policy,
             };
             let linked = place::linked(&root, spec.tenant.id);
-            let healthy =
-                policy == wanted(&spec)? && whole(&place.folder()) && linked.as_deref() == Some(&*spec.name);
+            let opens = match keys::open(policy.encryption, &place.folder(), spec.tenant.id, &*sealer) {
+                Err(failure) if failure.may_retry() => return Err(failure),
+                key => key.is_ok(),
+            };
+            let healthy = policy == wanted(&spec)?
+                && whole(&place.folder())
+                && opens
+                && linked.as_deref() == Some(&*spec.name);
             let fingerprint = hex(&Sha256::digest(json!(policy).to_string()));
             Ok(Observed::Present { healthy, version: None, fingerprint })
         })

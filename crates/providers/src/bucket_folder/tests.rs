@@ -1,8 +1,13 @@
-//! Objects in and out, quotas, signatures, lifecycle. The contract is tested in `tests/it`.
+//! Objects in and out, quotas, signatures, lifecycle; what lies on the disk is tested in `encryption`, and the contract in
+//! `tests/it`.
 
+mod encryption;
+
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use tenantry_model::FailureClass;
 use tenantry_model::id::{OperationId, ResourceId};
@@ -10,7 +15,7 @@ use tokio::io::AsyncReadExt;
 
 use super::*;
 use crate::objects::{Body, MAX_LIFE, Meta, Method, New, Range};
-use crate::verbs::{Person, Tenant};
+use crate::verbs::{Key, Person, Tenant};
 
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -38,16 +43,50 @@ fn spec(settings: Value) -> Spec {
     }
 }
 
+/// Not a cipher; but it opens for the tenant only, and not after its key was destroyed.
+#[derive(Default)]
+struct TestSealer {
+    destroyed: Mutex<HashSet<TenantId>>,
+}
+
+impl TestSealer {
+    fn alive(&self, tenant: TenantId) -> Result<(), Failure> {
+        let destroyed = self.destroyed.lock().contains(&tenant);
+        if destroyed { Err(Failure::fatal("key_destroyed", "gone")) } else { Ok(()) }
+    }
+}
+
+impl Sealer for TestSealer {
+    fn seal(&self, tenant: TenantId, clear: &str) -> Result<String, Failure> {
+        self.alive(tenant)?;
+        let reversed: String = clear.chars().rev().collect();
+        Ok(format!("{tenant}:{reversed}"))
+    }
+    fn open(&self, tenant: TenantId, sealed: &str) -> Result<String, Failure> {
+        self.alive(tenant)?;
+        let body = sealed.strip_prefix(&format!("{tenant}:"));
+        body.map(|body| body.chars().rev().collect()).ok_or_else(|| Failure::fatal("not_ours", "another's"))
+    }
+    fn derive(&self, tenant: TenantId, purpose: &str) -> Result<Key, Failure> {
+        self.alive(tenant)?;
+        Ok(Key::new(Sha256::digest(format!("{tenant} {purpose}")).into()))
+    }
+    fn mac(&self, purpose: &str, text: &str) -> String {
+        hex(&Sha256::digest(format!("{purpose} {text}")))
+    }
+}
+
 struct Home {
     dir: TempDir,
     buckets: BucketFolder,
+    sealer: Arc<TestSealer>,
 }
 
 impl Home {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let buckets = BucketFolder::new(Config::new(dir.path().join("buckets")));
-        Self { dir, buckets }
+        Self { dir, buckets, sealer: Arc::default() }
     }
 
     fn root(&self) -> PathBuf {
@@ -55,19 +94,28 @@ impl Home {
     }
 
     async fn make(&self, spec: &Spec) -> Result<(), Failure> {
-        ensure(self.buckets.place(spec)?, spec.clone(), self.root()).await
+        let buckets = self.buckets.buckets.clone();
+        ensure(buckets, self.buckets.place(spec)?, spec.clone(), self.sealer.clone()).await
+    }
+
+    fn of(&self, tenant: TenantId) -> Arc<dyn TenantObjects> {
+        self.buckets.scoped(tenant, self.sealer.clone())
     }
 
     /// A bucket of a new tenant.
     async fn bucket(&self, settings: Value) -> (Spec, Arc<dyn TenantObjects>) {
         let spec = spec(settings);
         self.make(&spec).await.unwrap();
-        let handle = self.buckets.scoped(spec.tenant.id);
+        let handle = self.of(spec.tenant.id);
         (spec, handle)
     }
 
+    fn objects(&self, spec: &Spec) -> PathBuf {
+        objects_folder(&self.root().join(&spec.name))
+    }
+
     fn files(&self, spec: &Spec) -> usize {
-        std::fs::read_dir(self.root().join(&spec.name).join("objects")).unwrap().count()
+        std::fs::read_dir(self.objects(spec)).unwrap().count()
     }
 }
 
@@ -244,8 +292,7 @@ async fn a_signature_opens_one_thing_for_a_time() {
     let (other, _) = home.bucket(json!({})).await;
     put(&objects, "ä b.txt", b"hello").await.unwrap();
     let signed = objects.sign("ä b.txt", Method::Get, NOW + DAY, NOW).await.unwrap();
-    let (_, opened) = home.buckets.verify(&signed, NOW).await.unwrap();
-    assert_eq!(get(&opened, &signed.key, None).await.unwrap(), b"hello");
+    assert_eq!(home.buckets.verify(&signed, NOW).await.unwrap(), spec.tenant.id);
     let again = BucketFolder::new(Config::new(home.root()));
     again.verify(&signed, NOW).await.expect("a restart keeps the key");
 
@@ -332,8 +379,8 @@ async fn what_a_killed_upload_left_is_swept_when_it_is_old() {
     let home = Home::new();
     let (spec, objects) = home.bucket(json!({})).await;
     put(&objects, "a", b"1").await.unwrap();
-    std::fs::write(home.root().join(&spec.name).join("objects/.partABC"), "half").unwrap();
-    std::fs::write(home.root().join(&spec.name).join("objects/0123"), "no entry").unwrap();
+    std::fs::write(home.objects(&spec).join(".partABC"), "half").unwrap();
+    std::fs::write(home.objects(&spec).join("0123"), "no entry").unwrap();
     home.buckets.expire(Timestamp::now()).await.unwrap();
     assert_eq!(home.files(&spec), 3, "it may still be at work");
     home.buckets.expire(Timestamp::now() + 2 * DAY).await.unwrap();
@@ -347,7 +394,7 @@ async fn a_restart_and_a_removal() {
     let (spec, objects) = home.bucket(json!({ "encryption": "enhanced" })).await;
     put(&objects, "a", b"12345").await.unwrap();
     let again = BucketFolder::new(Config::new(home.root()));
-    assert_eq!(get(&again.scoped(spec.tenant.id), "a", None).await.unwrap(), b"12345");
+    assert_eq!(get(&again.scoped(spec.tenant.id, home.sealer.clone()), "a", None).await.unwrap(), b"12345");
     let receipt = remove(&again.place(&spec).unwrap(), &spec).unwrap();
     assert_eq!(receipt, json!({ "bucket": spec.name, "objects": 1, "bytes": 5 }));
     for failure in [objects.get("a", None).await.err().unwrap(), put(&objects, "a", b"").await.unwrap_err()] {
@@ -355,7 +402,7 @@ async fn a_restart_and_a_removal() {
     }
     home.make(&spec).await.unwrap();
     assert!(get(&objects, "a", None).await.is_none(), "the index is the new bucket's");
-    let nobody = home.buckets.scoped(TenantId::new());
+    let nobody = home.of(TenantId::new());
     assert_eq!(nobody.usage().await.unwrap_err().code, "no_such_bucket");
 
     std::fs::remove_file(home.root().join(&spec.name).join("index.db")).unwrap();

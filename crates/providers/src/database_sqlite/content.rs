@@ -157,6 +157,8 @@ impl Content {
             "seed": settings.seed,
             "locale": filled.locale,
             "canary": { "table": self.canary_row.table, "id": self.canary_row.id },
+            // SQLite does not encrypt, whatever level the tenant's files have.
+            "encryption": "none",
         });
         Ok((work, outputs))
     }

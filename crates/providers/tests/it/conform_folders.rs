@@ -165,6 +165,7 @@ async fn a_file_is_seeded_in_the_tenants_language_and_leaves_with_a_receipt() {
     let expected = json!({
         "database": spec.name, "isolation": "database", "migrations": "app", "version": "0001",
         "seed": "defaults", "locale": "it", "canary": outputs["canary"],
+        "encryption": "none",
     });
     assert_eq!(outputs, expected);
     let rows = files.data().unwrap().scoped(spec.tenant.id);

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use tenantry_model::id::{OperationId, ResourceId};
 use tenantry_model::write::Change;
 use tenantry_model::{Failure, TenantId, Timestamp, Write};
-use tenantry_providers::{Context, Notes, Person, Rows, Sealer, Spec, Tenant};
+use tenantry_providers::{Context, Key, Notes, Person, Rows, Sealer, Spec, Tenant};
 
 /// A table: its key, and all of its columns.
 struct Table {
@@ -222,6 +222,9 @@ impl Sealer for TestSealer {
         let bytes =
             (0..body.len() / 2).filter_map(|i| u8::from_str_radix(body.get(2 * i..2 * i + 2)?, 16).ok());
         String::from_utf8(bytes.map(|byte| byte ^ nonce).collect()).map_err(|_| bad())
+    }
+    fn derive(&self, tenant: TenantId, purpose: &str) -> Result<Key, Failure> {
+        Ok(Key::new(Sha256::digest(format!("derived\0{tenant}\0{purpose}")).into()))
     }
     fn mac(&self, purpose: &str, text: &str) -> String {
         let digest = Sha256::digest(format!("pepper\0{purpose}\0{text}"));

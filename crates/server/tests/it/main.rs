@@ -19,5 +19,6 @@ mod server;
 mod sign_in;
 mod stats;
 mod streams;
+mod suspension;
 mod templates;
 mod tenants;

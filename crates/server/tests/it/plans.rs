@@ -1,6 +1,8 @@
 //! The plans beside starter, as their customers meet them: a bucket behind signed addresses, an approval, and the names,
 //! certificates and manifests that an enterprise tenant gets.
 
+use std::path::{Path, PathBuf};
+
 use reqwest::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
@@ -45,6 +47,14 @@ async fn sign(server: &Server, token: &str, method: &str, key: &str) -> String {
 
 async fn put(server: &Server, address: &str, bytes: Vec<u8>) -> Response {
     server.bare(Method::PUT, address).header(CONTENT_TYPE, "image/x-test").body(bytes).send().await.unwrap()
+}
+
+/// All files below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    // Links lead to what is there anyway.
+    let entries = entries.filter(|entry| !entry.file_type().unwrap().is_symlink()).map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 on_both! {
@@ -132,6 +142,35 @@ on_both! {
         let (_, token) = onboard(&server, &request("Small", "starter")).await;
         let none = server.bare(Method::POST, "/objects/urls").bearer_auth(&token).json(&json!({ "key": "a" }));
         read(none).await.problem(404, "not_found");
+    }
+
+    async fn files_are_ciphertext_on_the_disk_and_damage_is_no_answer(mut server: Server) {
+        let (_, token) = onboard(&server, &request("Acme", "growth")).await;
+        let bytes = "plain text ".repeat(20_000).into_bytes();
+        let address = sign(&server, &token, "PUT", "a").await;
+        assert_eq!(put(&server, &address, bytes.clone()).await.status(), 200);
+        let address = sign(&server, &token, "GET", "a").await;
+        server.kill_and_restart().await;
+        let whole = server.bare(Method::GET, &address).send().await.unwrap();
+        assert!(whole.bytes().await.unwrap() == bytes, "the key outlives the process");
+
+        let files = walk(&server.folder().join("buckets"));
+        for file in &files {
+            let stored = std::fs::read(file).unwrap();
+            assert!(!stored.windows(5).any(|part| part == b"plain"), "{file:?}");
+        }
+        let object = files.iter().find(|file| file.parent().unwrap().ends_with("objects")).unwrap();
+        let flip = |at: usize| {
+            let mut stored = std::fs::read(object).unwrap();
+            stored[at] ^= 1;
+            std::fs::write(object, stored).unwrap();
+        };
+        flip(150_000);
+        let cut_off = server.bare(Method::GET, &address).send().await.unwrap();
+        assert_eq!(cut_off.status(), 200, "the beginning is whole");
+        cut_off.bytes().await.expect_err("what is not whole does not look so");
+        flip(100);
+        read(server.bare(Method::GET, &address)).await.problem(500, "internal");
     }
 
     async fn a_quota_is_kept(mut server: Server) {
