@@ -6,6 +6,7 @@ pub mod billing_builtin;
 pub mod bucket_folder;
 pub mod certificate_local_ca;
 pub mod config_builtin;
+mod content;
 pub mod custom_handoff;
 pub mod data;
 mod database_sqlite;
@@ -30,6 +31,7 @@ pub mod registry;
 pub mod seeds;
 pub mod settings;
 pub mod ssrf;
+mod tables;
 pub mod verbs;
 
 pub use data::{Canary, Data, Page, TenantRows};
