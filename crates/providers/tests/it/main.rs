@@ -11,5 +11,6 @@ mod dns;
 mod exec;
 mod http;
 mod pool;
+mod postgres;
 mod service;
 mod world;
