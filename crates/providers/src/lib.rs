@@ -10,6 +10,8 @@ mod content;
 pub mod custom_handoff;
 pub mod data;
 pub mod database_postgres;
+pub mod database_postgres_database;
+pub mod database_postgres_pool;
 pub mod database_postgres_schema;
 mod database_sqlite;
 pub mod database_sqlite_file;

@@ -141,7 +141,8 @@ impl Owner {
                 return Ok(Found::Foreign);
             }
             state = State {
-                thing: marks[0].is_some(),
+                // In the pool a tenant is its line in the list, and what that leads to.
+                thing: marks[0].is_some() || self.isolation == Isolation::Pool && listed.is_some(),
                 role: row.get("login"),
                 listed: listed.is_some(),
                 sealed: row.get("sealed"),

@@ -26,7 +26,7 @@ pub(crate) use credential::{Handout, Secret, forget};
 pub(crate) use directory::{Found, Owner, State, mark_of_schema, name_of};
 pub(crate) use failure::{failure, is_duplicate};
 pub(crate) use home::{grants, name_taken, observed, seed};
-pub(crate) use migrate::{Target, baseline, search_path, table as migrations_table, version};
+pub(crate) use migrate::{Target, baseline, search_path, version};
 pub(crate) use name::Name;
 pub(crate) use role::shut_out;
 pub(crate) use rows::{Home, Scoped, count_all, delete_all, no_such_tenant};

@@ -4,11 +4,14 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use tenantry_providers::database_postgres::{Config, Postgres};
+use tenantry_providers::database_postgres_database::DatabasePostgresDatabase;
+use tenantry_providers::database_postgres_pool::DatabasePostgresPool;
 use tenantry_providers::database_postgres_schema::DatabasePostgresSchema;
 use tenantry_providers::{Provider, Spec};
 use tenantry_testkit::TestDatabase;
+use tenantry_testkit::database::on_server;
 
 use crate::conform::{ensure, must_keep_it, rival};
 use crate::contract::Environment;
@@ -17,7 +20,9 @@ use crate::world::World;
 /// What a tenant is on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Model {
+    Pool,
     Schema,
+    Database,
 }
 
 /// A provider over a main database of its own.
@@ -75,7 +80,9 @@ fn config(database: &TestDatabase) -> Config {
 fn provider(model: Model, config: Config) -> Box<dyn Provider> {
     let postgres = Postgres::new(config).unwrap();
     match model {
+        Model::Pool => Box::new(DatabasePostgresPool::new(postgres)),
         Model::Schema => Box::new(DatabasePostgresSchema::new(postgres)),
+        Model::Database => Box::new(DatabasePostgresDatabase::new(postgres)),
     }
 }
 
@@ -109,10 +116,11 @@ impl Environment for Place {
     async fn count(&self, spec: &Spec) -> usize {
         let mut connection = connect(self.url()).await;
         let sql = match self.model {
-            Model::Schema => {
-                "SELECT count(*) FROM pg_namespace JOIN pg_roles ON rolname = nspname WHERE nspname = $1"
-            }
+            Model::Pool => "tenantry.homes JOIN pg_roles ON rolname = name WHERE name = $1",
+            Model::Schema => "pg_namespace JOIN pg_roles ON rolname = nspname WHERE nspname = $1",
+            Model::Database => "pg_database JOIN pg_roles ON rolname = datname WHERE datname = $1",
         };
+        let sql = AssertSqlSafe(format!("SELECT count(*) FROM {sql}"));
         let count: i64 = sqlx::query_scalar(sql).bind(&spec.name).fetch_one(&mut connection).await.unwrap();
         usize::try_from(count).unwrap()
     }
@@ -124,6 +132,16 @@ impl Environment for Place {
         let mut dump = String::new();
         for schema in &schemas {
             dump.push_str(&rows_of(&mut connection, schema).await);
+        }
+        if self.model == Model::Database {
+            let databases =
+                "SELECT datname::text FROM pg_database JOIN tenantry.homes ON name = datname ORDER BY 1";
+            let databases: Vec<String> =
+                sqlx::query_scalar(databases).fetch_all(&mut connection).await.unwrap_or_default();
+            for database in databases {
+                let mut inside = connect(&on_server(self.url(), &database)).await;
+                dump.push_str(&rows_of(&mut inside, "public").await);
+            }
         }
         let marks = "SELECT concat_ws(' ', nspname, nspacl, obj_description(oid)) FROM pg_namespace
             UNION ALL SELECT concat_ws(' ', a.rolname, a.rolcanlogin, a.rolpassword, shobj_description(a.oid, 'pg_authid'))
@@ -140,7 +158,9 @@ impl Environment for Place {
         let name = &spec.name;
         self.sql(&format!("UPDATE tenantry.homes SET completed = NULL WHERE name = '{name}'")).await;
         match self.model {
+            Model::Pool => drop(self.sql("DELETE FROM tenantry_pool.tasks").await),
             Model::Schema => drop(self.sql(&format!("DROP SCHEMA \"{name}\" CASCADE")).await),
+            Model::Database => drop(self.sql(&format!("DROP DATABASE \"{name}\"")).await),
         }
     }
     async fn unusable(&self) -> Option<Box<dyn Provider>> {
@@ -150,8 +170,22 @@ impl Environment for Place {
 }
 
 #[tokio::test]
+async fn postgres_pool() {
+    if let Some(place) = Place::of(Model::Pool).await {
+        must_keep_it(&place).await;
+    }
+}
+
+#[tokio::test]
 async fn postgres_schema() {
     if let Some(place) = Place::of(Model::Schema).await {
+        must_keep_it(&place).await;
+    }
+}
+
+#[tokio::test]
+async fn postgres_database() {
+    if let Some(place) = Place::of(Model::Database).await {
         must_keep_it(&place).await;
     }
 }
