@@ -9,7 +9,7 @@ pub fn connecting(error: sqlx::Error) -> Failure {
     match &error {
         sqlx::Error::PoolTimedOut => Failure::retryable(
             "busy",
-            "all connections to PostgreSQL are in use: raise `connections` if this goes on",
+            "no connection to PostgreSQL came free: it does not answer, or `connections` is too low",
         ),
         sqlx::Error::Io(why) => {
             Failure::retryable("unreachable", format!("PostgreSQL cannot be reached: {}", why.kind()))

@@ -112,11 +112,14 @@ impl Server {
 
     async fn facts(&self) -> Result<Facts, Failure> {
         let facts = self.facts.get_or_try_init(|| async {
-            let mut connection = self.main.acquire().await.map_err(connecting)?;
+            // Not from the pool, which goes on trying where nobody answers.
+            let mut connection = self.options.connect().await.map_err(connecting)?;
             let facts = check(&mut connection).await?;
             let mut turn =
-                PgAdvisoryLock::new("tenantry directory").acquire(connection).await.map_err(failure)?;
-            directory::create(&mut turn).await?;
+                PgAdvisoryLock::new("tenantry directory").acquire(&mut connection).await.map_err(failure)?;
+            directory::create(turn.as_mut()).await?;
+            drop(turn);
+            close(connection).await?;
             Ok(facts)
         });
         facts.await.copied()

@@ -114,13 +114,9 @@ impl Databases {
         } else {
             copy(&mut turn, &template, draft, owner).await?;
             let schema = self.finish(server, draft, owner, work, &state).await?;
-            let renamed = format!("ALTER DATABASE {draft} RENAME TO {name}");
-            match sqlx::raw_sql(AssertSqlSafe(renamed)).execute(&mut *turn).await {
-                Err(error) if is_duplicate(&error) => {
-                    drop_database(&mut turn, draft).await?;
-                    return Err(name_taken());
-                }
-                renamed => drop(renamed.map_err(failure)?),
+            if !rename(&mut turn, draft, name).await? {
+                drop_database(&mut turn, draft).await?;
+                return Err(name_taken());
             }
             schema
         };
@@ -233,6 +229,15 @@ pub fn draft(resource: ResourceId) -> Result<Name, Failure> {
 /// Drops a database with all who are connected to it; absent is success. The caller knows that it is ours.
 pub async fn drop_database(connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {
     run(connection, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await
+}
+
+/// Gives a draft its name. False: something has the name.
+pub async fn rename(connection: &mut PgConnection, draft: &Name, name: &Name) -> Result<bool, Failure> {
+    let sql = format!("ALTER DATABASE {draft} RENAME TO {name}");
+    match sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await {
+        Err(error) if is_duplicate(&error) => Ok(false),
+        renamed => renamed.map(|_| true).map_err(failure),
+    }
 }
 
 /// Copies the template, marks the copy and lets only the tenant's role connect.

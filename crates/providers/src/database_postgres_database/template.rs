@@ -2,11 +2,11 @@
 //! migrations, aside and then renamed, so that whatever has its name is complete.
 
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
 use tenantry_model::Failure;
 
-use super::client::{SCHEMA, drop_database};
-use crate::database_postgres::{Name, Server, Target, close, failure, is_duplicate, run};
+use super::client::{SCHEMA, drop_database, rename};
+use crate::database_postgres::{Name, Server, Target, close, failure, run};
 use crate::migrations::{Migration, hex};
 use crate::tables::{Catalogue, literal};
 
@@ -40,12 +40,9 @@ pub async fn ready(server: &Server, migrations: &[Migration]) -> Result<Name, Fa
         ),
     )
     .await?;
-    let renamed = format!("ALTER DATABASE {draft} RENAME TO {name}");
-    match sqlx::raw_sql(AssertSqlSafe(renamed)).execute(&mut *turn).await {
-        Err(error) if is_duplicate(&error) && there(&mut turn, &name).await? => {
-            drop_database(&mut turn, &draft).await?;
-        }
-        renamed => drop(renamed.map_err(failure)?),
+    if !rename(&mut turn, &draft, &name).await? {
+        drop_database(&mut turn, &draft).await?;
+        there(&mut turn, &name).await?;
     }
     Ok(name)
 }

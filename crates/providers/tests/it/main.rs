@@ -12,5 +12,7 @@ mod exec;
 mod http;
 mod pool;
 mod postgres;
+mod postgres_failures;
+mod postgres_isolation;
 mod service;
 mod world;

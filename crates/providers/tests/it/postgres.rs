@@ -30,7 +30,9 @@ pub struct Place {
     pub provider: Box<dyn Provider>,
     pub world: World,
     model: Model,
-    database: TestDatabase,
+    config: Config,
+    // After everything that uses it.
+    _database: TestDatabase,
 }
 
 impl Place {
@@ -44,16 +46,42 @@ impl Place {
         let database = TestDatabase::postgres().await?;
         let mut config = config(&database);
         change(&mut config);
-        Some(Self { provider: provider(model, config), world: World::default(), model, database })
+        let provider = provider(model, config.clone());
+        Some(Self { provider, world: World::default(), model, config, _database: database })
+    }
+
+    /// The same with an administrator who has the rights that the guide asks for, and no others.
+    pub async fn with_plain_administrator(model: Model) -> Option<Self> {
+        let database = TestDatabase::postgres().await?;
+        let mut config = config(&database);
+        let options: PgConnectOptions = config.url.parse().unwrap();
+        let (host, port, name) = (options.get_host(), options.get_port(), options.get_database().unwrap());
+        let admin = format!("admin_{name}");
+        let mut connection = connect(&config.url).await;
+        for sql in [
+            format!("CREATE ROLE {admin} LOGIN CREATEROLE CREATEDB BYPASSRLS PASSWORD 'x'"),
+            format!("ALTER DATABASE {name} OWNER TO {admin}"),
+        ] {
+            sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        }
+        config.url = format!("postgres://{admin}:x@{host}:{port}/{name}");
+        let provider = provider(model, config.clone());
+        Some(Self { provider, world: World::default(), model, config, _database: database })
+    }
+
+    /// The role as which applications reach the pool.
+    pub fn app_role(&self) -> &str {
+        &self.config.app_role
     }
 
     /// The provider of another process.
     pub fn another(&self) -> Box<dyn Provider> {
-        provider(self.model, config(&self.database))
+        provider(self.model, self.config.clone())
     }
 
+    /// The main database.
     pub fn url(&self) -> &str {
-        self.database.url()
+        &self.config.url
     }
 
     /// As the administrator, in the main database.
