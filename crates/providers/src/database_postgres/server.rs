@@ -99,6 +99,11 @@ impl Server {
         (self.options.get_host(), self.options.get_port())
     }
 
+    /// The role that we are.
+    pub fn administrator(&self) -> &str {
+        self.options.get_username()
+    }
+
     /// The main database.
     pub fn database(&self) -> &str {
         self.options.get_database().unwrap_or_else(|| self.options.get_username())
