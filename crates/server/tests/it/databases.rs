@@ -59,9 +59,9 @@ async fn a_repair_keeps_rows_and_password() {
     let begun = server.post(&format!("/v1/tenants/{tenant}/repair"), &json!({})).await.expect(202).body;
     let repaired = server.done(begun["id"].as_str().unwrap()).await;
     assert_eq!(repaired["state"], "succeeded", "{repaired:#}");
-    let claimed =
-        server.post(&format!("/v1/operations/{}/credentials", repaired["id"].as_str().unwrap()), &json!({}));
-    assert!(!claimed.await.text.contains("postgres_password"), "it is not handed out twice");
+    let claim = format!("/v1/operations/{}/credentials", repaired["id"].as_str().unwrap());
+    let claimed = server.post(&claim, &json!({})).await;
+    assert!(!claimed.text.contains("postgres_password"), "it is not handed out twice");
     let rows = read(server.bare(Method::GET, "/data/projects").bearer_auth(&token)).await.expect(200).body;
     assert_eq!(rows["data"].as_array().unwrap().len(), 1);
     assert_eq!(count_rows(&login(&operation), "projects").await, 1, "the password is still good");
