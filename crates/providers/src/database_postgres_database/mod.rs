@@ -76,7 +76,10 @@ impl Provider for DatabasePostgresDatabase {
         let (handout, draft) = (Handout::of(context, spec).await?, client::draft(spec.resource)?);
         let databases = self.databases.clone();
         let made = async move { databases.ensure(&server, &owner, &work, &handout, &draft).await };
-        let secret = postgres.lanes.run(spec.resource, made).await?;
+        let made = postgres.lanes.run(spec.resource, made).await;
+        // Its tables may be other ones now.
+        self.databases.forget(spec.tenant.id);
+        let secret = made?;
         Ok(Ensured { outputs, writes: secret.writes(context, spec) })
     }
 

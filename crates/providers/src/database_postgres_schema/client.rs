@@ -151,9 +151,14 @@ impl Schemas {
         owner.complete(transaction, work, Some(schema), settled).await
     }
 
+    /// Looks again where a tenant's rows are, and in which tables, when it is next asked for them.
+    pub fn forget(&self, tenant: TenantId) {
+        self.places.invalidate(&tenant);
+    }
+
     /// Removes schema and role, if they are the tenant's, and counts the rows.
     pub async fn remove(&self, owner: &Owner, tenant: TenantId) -> Result<Value, Failure> {
-        self.places.invalidate(&tenant);
+        self.forget(tenant);
         let name = &owner.name;
         let mut turn = self.postgres.main().turn(&format!("schema {}", name.as_str())).await?;
         let Found::Ours(state) = owner.look(&mut turn).await? else { return Ok(Value::Object(Map::new())) };

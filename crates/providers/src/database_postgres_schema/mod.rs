@@ -74,7 +74,10 @@ impl Provider for DatabasePostgresSchema {
         let handout = Handout::of(context, spec).await?;
         let schemas = self.schemas.clone();
         let made = async move { schemas.ensure(&owner, &work, &handout).await };
-        let secret = postgres.lanes.run(spec.resource, made).await?;
+        let made = postgres.lanes.run(spec.resource, made).await;
+        // Its tables may be other ones now.
+        self.schemas.forget(spec.tenant.id);
+        let secret = made?;
         Ok(Ensured { outputs, writes: secret.writes(context, spec) })
     }
 

@@ -82,6 +82,14 @@ async fn migrations_never_change_and_new_ones_come_with_the_next_ensure() {
         let row = serde_json::json!({ "id": "x", "m": 7 });
         let rows = later.data().unwrap().scoped(spec.tenant.id);
         assert_eq!(rows.insert("t", row.as_object().unwrap().clone()).await.unwrap()["m"], 7);
+        folder.migration("3_c.sql", "ALTER TABLE t DROP COLUMN m;");
+        place.another().ensure(&place.world.context(), &spec).await.unwrap();
+        if model != Model::Pool {
+            let folder_of_two = later.ensure(&place.world.context(), &spec).await.unwrap_err();
+            is(&folder_of_two, Fatal, "migration_changed");
+            let seen = rows.get("t", "x").await.unwrap().unwrap();
+            assert_eq!(seen.get("m"), None, "{model:?}: the tables are looked at again");
+        }
 
         folder.migration("1_a.sql", &TABLE.replace("n integer", "n bigint"));
         let changed = place.another().ensure(&place.world.context(), &spec).await.unwrap_err();
