@@ -24,7 +24,7 @@ macro_rules! shipped {
 impl Files {
     /// Folders of migrations: the operator's, or ours.
     pub fn migrations(folder: Option<&Path>) -> Self {
-        Self::folder_or(folder, shipped!("migrations", "app/0001_init.sql"))
+        Self::folder_or(folder, shipped!("migrations", "app/0001_init.sql", "postgres/app/0001_init.sql"))
     }
 
     /// Seeds by name and locale: the operator's, or ours.

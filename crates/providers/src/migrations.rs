@@ -1,14 +1,17 @@
 //! Migrations as files: which there are, in which order, and what is in them. Understands the names of sqlx, dbmate,
 //! golang-migrate and Flyway. Applying them is the provider's work; so that a file can be applied in one transaction,
-//! what would end or leave that transaction is refused here.
+//! what would end or leave that transaction is refused here. A file that cannot be is marked `-- no-transaction`.
+
+mod statements;
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
-use tenantry_model::Failure;
+use tenantry_model::{Failure, FailureClass};
 
 use crate::files::Files;
+pub use statements::Dialect;
 
 /// One file to be applied once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +24,9 @@ pub struct Migration {
     pub file: String,
     /// What is executed.
     pub sql: String,
+    /// Whether all of it is applied in one transaction. If not, each statement takes effect alone, and all of them may
+    /// run again after a crash.
+    pub transaction: bool,
     /// SHA-256 of the file with line ends as `\n`, in hexadecimal.
     pub checksum: String,
 }
@@ -37,11 +43,72 @@ impl Migration {
         }
         key
     }
+
+    /// Its statements, one by one.
+    pub fn statements(&self, dialect: Dialect) -> Vec<&str> {
+        statements::split(&self.sql, dialect).into_iter().map(|statement| statement.text).collect()
+    }
+}
+
+/// What a database says of a file that it has had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// [`Migration::key`].
+    pub key: String,
+    /// The file's name then.
+    pub file: String,
+    /// Its checksum then.
+    pub checksum: String,
+}
+
+/// The migrations that a database still needs, in their order. Fails if what it has had, oldest first, is not what the
+/// folder begins with.
+pub fn pending<'a>(migrations: &'a [Migration], applied: &[Applied]) -> Result<&'a [Migration], Failure> {
+    for (index, Applied { key, file, checksum }) in applied.iter().enumerate() {
+        let fault = |why: String| Err(Failure::fatal("migration_changed", why));
+        match migrations.get(index) {
+            Some(expected) if expected.key() == *key && expected.checksum == *checksum => {}
+            Some(expected) if expected.key() == *key => {
+                return fault(format!(
+                    "{} was changed after it was applied: restore its old text, and put the change into a new file",
+                    expected.file
+                ));
+            }
+            Some(expected) if !migrations.iter().any(|m| m.key() == *key) => {
+                return fault(format!(
+                    "{file} is applied but missing in the folder, where {} stands in its place",
+                    expected.file
+                ));
+            }
+            Some(expected) => {
+                return fault(format!(
+                    "{} comes before {file}, which is already applied: give it a higher number",
+                    expected.file
+                ));
+            }
+            None => {
+                return fault(format!(
+                    "{file} is applied but missing in the folder: it belongs to a newer release"
+                ));
+            }
+        }
+    }
+    Ok(migrations.get(applied.len()..).unwrap_or_default())
+}
+
+/// A failure of the database while it applied a file: what only the file's author can mend names the file.
+pub fn bad(migration: &Migration, failure: Failure) -> Failure {
+    match failure.class {
+        FailureClass::Retryable | FailureClass::Unknown => failure,
+        FailureClass::Invalid | FailureClass::Fatal => {
+            Failure::fatal("bad_migration", format!("{}: {}", migration.file, failure.message))
+        }
+    }
 }
 
 /// All migrations of a set, in the order in which they are applied. Files that are not SQL, and the down files of
 /// the other tools, are left alone; anything else that cannot be understood is a failure that names the file.
-pub fn load(files: &Files, set: &str) -> Result<Vec<Migration>, Failure> {
+pub fn load(files: &Files, set: &str, dialect: Dialect) -> Result<Vec<Migration>, Failure> {
     let mut found: Vec<Migration> = Vec::new();
     for file in files.list(set)? {
         let Some((version, number)) = parse_name(&file)? else { continue };
@@ -50,7 +117,9 @@ pub fn load(files: &Files, set: &str) -> Result<Vec<Migration>, Failure> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n");
         let checksum = hex(&Sha256::digest(text.as_bytes()));
         let sql = up_part(&text).to_owned();
-        if let Some(word) = forbidden(&sql) {
+        // SQLite has nothing that needs to run without one.
+        let transaction = dialect == Dialect::Sqlite || in_transaction(&text);
+        if let Some(word) = statements::forbidden(&sql, dialect) {
             return Err(fault(
                 &file,
                 format!(
@@ -58,7 +127,7 @@ pub fn load(files: &Files, set: &str) -> Result<Vec<Migration>, Failure> {
                 ),
             ));
         }
-        found.push(Migration { number, version, file, sql, checksum });
+        found.push(Migration { number, version, file, sql, transaction, checksum });
     }
     found.sort_by(|a, b| order(&a.number, &b.number).then_with(|| a.file.cmp(&b.file)));
     if let Some(pair) =
@@ -112,6 +181,16 @@ fn parse_name(file: &str) -> Result<Option<(String, Vec<u64>)>, Failure> {
     }
 }
 
+/// Whether a file does not say, before its first statement, that it needs to run without a transaction: sqlx's mark or
+/// dbmate's.
+fn in_transaction(text: &str) -> bool {
+    let comments = text.lines().map(str::trim).take_while(|line| line.is_empty() || line.starts_with("--"));
+    !comments.map(|line| line.trim_start_matches('-').trim()).any(|comment| {
+        comment == "no-transaction"
+            || comment.starts_with("migrate:up") && comment.contains("transaction:false")
+    })
+}
+
 /// dbmate keeps both directions in one file; the other tools have no such marks.
 fn up_part(text: &str) -> &str {
     let mark = |line: &str, word: &str| {
@@ -128,87 +207,6 @@ fn up_part(text: &str) -> &str {
         at += line.len();
     }
     text.get(start..end).unwrap_or(text)
-}
-
-/// The first statement that must not be in a migration: one that ends the transaction, or reaches beyond the database.
-fn forbidden(sql: &str) -> Option<&'static str> {
-    const WORDS: [&str; 10] = [
-        "BEGIN",
-        "COMMIT",
-        "END",
-        "ROLLBACK",
-        "SAVEPOINT",
-        "RELEASE",
-        "ATTACH",
-        "DETACH",
-        "VACUUM",
-        "PRAGMA",
-    ];
-    let mut in_trigger = false;
-    for words in openings(sql) {
-        if in_trigger {
-            in_trigger = words.first().is_none_or(|word| word != "END");
-        } else if words.first().is_some_and(|word| word == "CREATE")
-            && words.iter().any(|word| word == "TRIGGER")
-        {
-            in_trigger = true;
-        } else if let Some(found) = words.first().and_then(|first| WORDS.iter().find(|word| *word == first)) {
-            return Some(found);
-        }
-    }
-    None
-}
-
-/// The first words of each statement, in upper case. Statements end at semicolons outside of texts and comments.
-fn openings(sql: &str) -> Vec<Vec<String>> {
-    const OPENING: usize = 4;
-    let (mut all, mut words, mut word) = (Vec::new(), Vec::new(), String::new());
-    let mut chars = sql.chars().peekable();
-    let finish = |words: &mut Vec<String>, word: &mut String| {
-        if !word.is_empty() && words.len() < OPENING {
-            words.push(word.to_ascii_uppercase());
-        }
-        word.clear();
-    };
-    while let Some(c) = chars.next() {
-        match c {
-            '\'' | '"' | '`' | '[' => {
-                finish(&mut words, &mut word);
-                let close = if c == '[' { ']' } else { c };
-                // A doubled quote closes and opens again, which comes to the same.
-                let _ = chars.by_ref().find(|c| *c == close);
-                if words.len() < OPENING {
-                    words.push(String::new());
-                }
-            }
-            '-' if chars.peek() == Some(&'-') => {
-                finish(&mut words, &mut word);
-                let _ = chars.by_ref().find(|c| *c == '\n');
-            }
-            '/' if chars.peek() == Some(&'*') => {
-                finish(&mut words, &mut word);
-                chars.next();
-                while let Some(c) = chars.next() {
-                    if c == '*' && chars.next_if_eq(&'/').is_some() {
-                        break;
-                    }
-                }
-            }
-            ';' => {
-                finish(&mut words, &mut word);
-                if !words.is_empty() {
-                    all.push(std::mem::take(&mut words));
-                }
-            }
-            c if c.is_alphanumeric() || c == '_' => word.push(c),
-            _ => finish(&mut words, &mut word),
-        }
-    }
-    finish(&mut words, &mut word);
-    if !words.is_empty() {
-        all.push(words);
-    }
-    all
 }
 
 /// Lower-case hexadecimal.
@@ -236,7 +234,9 @@ mod tests {
     fn versions(names: &[&str]) -> Result<Vec<String>, String> {
         let files: Vec<_> = names.iter().map(|name| (*name, "SELECT 1;")).collect();
         let (_dir, files) = folder(&files);
-        load(&files, "app").map(|all| all.into_iter().map(|m| m.version).collect()).map_err(|f| f.message)
+        load(&files, "app", Dialect::Sqlite)
+            .map(|all| all.into_iter().map(|m| m.version).collect())
+            .map_err(|f| f.message)
     }
 
     #[test]
@@ -267,7 +267,7 @@ mod tests {
         let (_a, unix) = folder(&[("1_a.sql", "SELECT 1;\nSELECT 2;\n")]);
         let (_b, windows) = folder(&[("1_a.sql", "\u{feff}SELECT 1;\r\nSELECT 2;\r\n")]);
         let (_c, other) = folder(&[("1_a.sql", "SELECT 1;\nSELECT 3;\n")]);
-        let sum = |files| load(files, "app").unwrap()[0].checksum.clone();
+        let sum = |files| load(files, "app", Dialect::Sqlite).unwrap()[0].checksum.clone();
         assert_eq!(sum(&unix), sum(&windows));
         assert_ne!(sum(&unix), sum(&other));
     }
@@ -280,25 +280,41 @@ mod tests {
     }
 
     #[test]
-    fn what_would_leave_the_transaction() {
-        for (sql, word) in [
-            ("CREATE TABLE a (x); commit; CREATE TABLE b (x);", "COMMIT"),
-            ("/* x */ BEGIN IMMEDIATE;", "BEGIN"),
-            ("SELECT 1;;\n-- note\n  End;", "END"),
-            ("PRAGMA foreign_keys = 0", "PRAGMA"),
-            ("ATTACH 'x' AS y;", "ATTACH"),
-            ("CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; END; ROLLBACK;", "ROLLBACK"),
-            ("SELECT 'it''s'; SAVEPOINT s;", "SAVEPOINT"),
+    fn marks_of_files_without_a_transaction() {
+        for (text, transaction) in [
+            ("-- no-transaction\nCREATE INDEX CONCURRENTLY i ON t (a);", false),
+            ("-- of 2026\n\n--no-transaction\nSELECT 1;", false),
+            ("-- migrate:up transaction:false\nVACUUM;\n-- migrate:down\n", false),
+            ("SELECT 1;\n-- no-transaction\n", true),
+            ("-- no-transaction-like words\nSELECT 1;", true),
+            ("-- migrate:up\nSELECT 1;", true),
         ] {
-            assert_eq!(forbidden(sql), Some(word), "{sql}");
+            assert_eq!(in_transaction(text), transaction, "{text}");
         }
-        for sql in [
-            "INSERT INTO a VALUES ('x; COMMIT;'); -- COMMIT;\n/* ; COMMIT; */ SELECT \";COMMIT\";",
-            "CREATE TEMP TRIGGER t AFTER INSERT ON a BEGIN UPDATE a SET x = CASE WHEN 1 THEN 2 END; SELECT 1; END;",
-            "CREATE TABLE \"commit\" (\"end\" TEXT); SELECT 1;",
-            "",
+    }
+
+    #[test]
+    fn what_is_applied_stays_as_it_was() {
+        let (_dir, files) = folder(&[("1_a.sql", "SELECT 1;"), ("2_b.sql", "SELECT 2;")]);
+        let all = load(&files, "app", Dialect::Postgres).unwrap();
+        let applied = |of: &[&Migration]| -> Vec<Applied> {
+            let one =
+                |m: &&Migration| Applied { key: m.key(), file: m.file.clone(), checksum: m.checksum.clone() };
+            of.iter().map(one).collect()
+        };
+        assert_eq!(pending(&all, &[]).unwrap(), all);
+        assert_eq!(pending(&all, &applied(&[&all[0]])).unwrap(), &all[1..]);
+        assert!(pending(&all, &applied(&[&all[0], &all[1]])).unwrap().is_empty());
+        let changed = Migration { checksum: "x".to_owned(), ..all[0].clone() };
+        for (folder, there, why) in [
+            (&all[..], applied(&[&changed]), "1_a.sql was changed"),
+            (&all[1..], applied(&[&all[0]]), "1_a.sql is applied but missing"),
+            (&all[..], applied(&[&all[1]]), "1_a.sql comes before 2_b.sql"),
+            (&all[..1], applied(&[&all[0], &all[1]]), "belongs to a newer release"),
         ] {
-            assert_eq!(forbidden(sql), None, "{sql}");
+            let failure = pending(folder, &there).unwrap_err();
+            assert_eq!(failure.code, "migration_changed");
+            assert!(failure.message.contains(why), "{failure}");
         }
     }
 }

@@ -42,7 +42,9 @@ pub struct Config {
     pub executor: Executor,
     pub shutdown: Shutdown,
     pub log: Log,
+    // The tables are checked by their providers; this one key can also come from the environment, because it is secret.
     #[serde(default)]
+    #[schemars(extend("properties" = { "postgres": { "properties": { "url": { "type": "string", "x-secret": true } } } }))]
     pub providers: Map<String, Value>,
 }
 
@@ -171,11 +173,16 @@ impl Config {
     /// What holds in the end, with passwords hidden.
     pub fn shown(&self) -> Value {
         let mut value = serde_json::to_value(self).unwrap_or_default();
-        for pointer in ["/store/url", "/keyring/url"] {
-            if let Some(Value::String(url)) = value.pointer_mut(pointer) {
-                *url = overlay::without_password(url);
+        let hide = |url: &mut Value| {
+            if let Value::String(text) = url {
+                *text = overlay::without_password(text);
             }
+        };
+        for pointer in ["/store/url", "/keyring/url", "/providers/postgres/url"] {
+            value.pointer_mut(pointer).map(hide);
         }
+        let clusters = value.pointer_mut("/providers/postgres/clusters").and_then(Value::as_object_mut);
+        clusters.into_iter().flatten().for_each(|(_, url)| hide(url));
         value
     }
 
@@ -245,6 +252,9 @@ fn meaning(value: &Value) -> Vec<FieldError> {
             url.filter(|url| !["sqlite:", "postgres://", "postgresql://"].iter().any(|s| url.starts_with(s)));
         check(path, wrong.map(|_| "must begin with sqlite: or postgres://".to_owned()));
     }
+    let url = text("/providers/postgres/url");
+    let wrong = url.filter(|url| !["postgres://", "postgresql://"].iter().any(|s| url.starts_with(s)));
+    check("providers.postgres.url", wrong.map(|_| "must begin with postgres://".to_owned()));
     if let (Some(store), Some(keyring)) = (text("/store/url"), text("/keyring/url"))
         && store == keyring
     {
@@ -325,8 +335,24 @@ mod tests {
     }
 
     #[test]
+    fn the_tenants_server_can_be_named_in_the_environment() {
+        let name = |url: &str| [("TENANTRY_PROVIDERS_POSTGRES_URL".to_owned(), url.to_owned())];
+        let config = Config::read("", name("postgres://db/x")).unwrap();
+        assert_eq!(config.providers["postgres"]["url"], "postgres://db/x");
+        assert_eq!(
+            paths("", &[("TENANTRY_PROVIDERS_POSTGRES_URL", "mysql://x")]),
+            ["providers.postgres.url"]
+        );
+        assert_eq!(paths("[providers.postgres]", &[]), ["providers.postgres.url"]);
+    }
+
+    #[test]
     fn passwords_are_not_shown() {
         let config = Config::read("[store]\nurl = 'postgres://me:hunter2@db/x'", []).unwrap();
         assert_eq!(config.shown()["store"]["url"], "postgres://me:***@db/x");
+        let text = "[providers.postgres]\nurl = 'postgres://me:hunter2@db/x'\nclusters = { eu = 'postgres://me:hunter3@eu/x' }";
+        let shown = Config::read(text, []).unwrap().shown()["providers"]["postgres"].clone();
+        assert_eq!(shown["url"], "postgres://me:***@db/x");
+        assert_eq!(shown["clusters"]["eu"], "postgres://me:***@eu/x");
     }
 }

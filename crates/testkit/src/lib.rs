@@ -3,6 +3,8 @@
 //! A test whose server is missing says so through [`skip`] and returns; it never passes silently.
 
 pub mod crash_ledger;
+#[cfg(feature = "database")]
+pub mod database;
 pub mod ledger_contract;
 pub mod pooler;
 pub mod report;
@@ -14,5 +16,7 @@ pub mod skip;
 pub mod store;
 pub mod virtual_clock;
 
+#[cfg(feature = "database")]
+pub use database::TestDatabase;
 #[cfg(feature = "store")]
-pub use store::{TestDatabase, TestStore};
+pub use store::TestStore;

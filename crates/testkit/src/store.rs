@@ -1,87 +1,24 @@
-//! Throw-away databases: SQLite in a temporary folder, PostgreSQL as a database of its own on the server that
-//! `TENANTRY_TEST_POSTGRES` names (an administrator's URL). All are gone when their test ends.
-//!
-//! PostgreSQL registries are copies of one migrated template, made once per server.
+//! Throw-away registries on both stores. Those on PostgreSQL are copies of one migrated template, made once per server.
 
 use std::ops::Deref;
 
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, DbBackend, DbErr, Statement};
-use tempfile::TempDir;
 use tenantry_control::store::{Store, StoreConfig};
-use tenantry_model::TenantId;
 use tokio::sync::OnceCell;
+
+use crate::database::{TestDatabase, admin, on_server};
 
 const TEMPLATE: &str = "tenantry_template";
 /// Any number: two test processes must not make the template at once.
 const LOCK: &str = "SELECT pg_advisory_lock(7310579201443628912)";
 
-/// An empty database of a test's own.
-#[derive(Debug)]
-pub struct TestDatabase {
-    url: String,
-    /// Dropped after use: a folder, or a database on the server of this administrator's URL.
-    folder: Option<TempDir>,
-    server: Option<(String, String)>,
-}
-
 impl TestDatabase {
-    /// A SQLite file in a temporary folder.
-    pub fn sqlite() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let url = format!("sqlite://{}", folder.path().join("test.db").display());
-        Self { url, folder: Some(folder), server: None }
-    }
-
-    /// A PostgreSQL database; none, reported as skipped, where there is no server.
-    pub async fn postgres() -> Option<Self> {
-        Some(Self::create(&admin()?, "template0").await)
-    }
-
     /// A PostgreSQL registry with all its tables; none, reported as skipped, where there is no server.
     pub async fn postgres_registry() -> Option<Self> {
         static TEMPLATE_READY: OnceCell<()> = OnceCell::const_new();
         let admin = admin()?;
         TEMPLATE_READY.get_or_init(|| make_template(&admin)).await;
         Some(Self::create(&admin, TEMPLATE).await)
-    }
-
-    /// Its URL.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// Its folder, if it is SQLite.
-    pub fn folder(&self) -> Option<&std::path::Path> {
-        self.folder.as_ref().map(TempDir::path)
-    }
-
-    async fn create(admin: &str, template: &str) -> Self {
-        let name = format!("tenantry_{}", TenantId::new().suffix());
-        let connection = connect(admin).await;
-        execute(&connection, &format!("CREATE DATABASE {name} TEMPLATE {template}"))
-            .await
-            .expect("a database");
-        connection.close().await.expect("closes");
-        Self { url: on_server(admin, &name), folder: None, server: Some((admin.to_owned(), name)) }
-    }
-}
-
-impl Drop for TestDatabase {
-    fn drop(&mut self) {
-        let Some((admin, name)) = self.server.take() else { return };
-        // The test's runtime may be ending, so this needs one of its own.
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime
-                .block_on(async {
-                    let connection = connect(&admin).await;
-                    execute(&connection, &format!("DROP DATABASE {name} WITH (FORCE)")).await
-                })
-                .map_err(std::io::Error::other)
-        });
-        if !matches!(dropped.join(), Ok(Ok(()))) {
-            eprintln!("a test's database was left behind");
-        }
     }
 }
 
@@ -141,14 +78,6 @@ async fn open(url: &str) -> Store {
     Store::open(&StoreConfig { url: url.to_owned(), readers: 4 }).await.expect("the registry opens")
 }
 
-fn admin() -> Option<String> {
-    let admin = std::env::var("TENANTRY_TEST_POSTGRES").ok();
-    if admin.is_none() {
-        crate::skip::skip("postgres", "TENANTRY_TEST_POSTGRES is not set", "cargo xtask test");
-    }
-    admin
-}
-
 /// Makes the template if the server has none, and brings its tables up to date.
 async fn make_template(admin: &str) {
     let connection = connect(admin).await;
@@ -173,17 +102,6 @@ async fn connect(url: &str) -> DatabaseConnection {
 
 async fn execute(connection: &DatabaseConnection, sql: &str) -> Result<(), DbErr> {
     connection.execute_unprepared(sql).await.map(drop)
-}
-
-/// The URL of another database on the same server.
-fn on_server(admin: &str, database: &str) -> String {
-    let (address, query) = admin.split_once('?').map_or((admin, None), |(a, q)| (a, Some(q)));
-    let server = address
-        .rfind('/')
-        .filter(|i| *i > address.find("//").map_or(0, |j| j + 1))
-        .map_or(address, |i| &address[..i]);
-    let query = query.map(|q| format!("?{q}")).unwrap_or_default();
-    format!("{server}/{database}{query}")
 }
 
 /// Makes each test run on both stores: `mod name { fn sqlite, fn postgres }`.

@@ -1,4 +1,4 @@
-//! What is really in a database: tables, columns, keys. Refuses a schema in which one tenant could reach another's rows.
+//! What is really in a database file: tables, columns, keys. Refuses a schema in which one tenant could reach another's rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,68 +8,20 @@ use tenantry_model::Failure;
 
 use super::client::failure;
 use crate::migrations::hex;
+use crate::tables::{Catalogue, Column, OWNER, Table, deletion_order, literal, quoted};
 
-/// The column that says whose a row is.
-pub const OWNER: &str = "tenant_id";
-
-/// The tenants' tables.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Catalogue {
-    /// By name. Ours, which begin with an underscore, are not among them.
-    pub tables: BTreeMap<String, Table>,
-    /// The same names so that a row's table comes before those that it refers to.
-    pub deletion_order: Vec<String>,
-    /// SHA-256 over the whole schema.
-    pub fingerprint: String,
-}
-
-/// A table of tenants' rows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Table {
-    /// In the order of their definition, without `tenant_id`.
-    pub columns: Vec<Column>,
-}
-
-/// A column.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Column {
-    /// Its name.
-    pub name: String,
-    /// The declared type, in upper case.
-    pub kind: String,
-    /// Computed from others: cannot be given.
-    pub generated: bool,
-}
-
-impl Table {
-    /// The column of this name.
-    pub fn column(&self, name: &str) -> Option<&Column> {
-        self.columns.iter().find(|column| column.name == name)
-    }
-
-    /// The expression that makes a JSON object of a row, without `tenant_id`.
-    pub fn as_json(&self) -> String {
-        let pairs: Vec<String> = self
-            .columns
-            .iter()
-            .map(|column| {
-                let (text, name) = (literal(&column.name), quoted(&column.name));
-                // JSON holds no bytes.
-                if column.kind == "BLOB" { format!("{text}, hex({name})") } else { format!("{text}, {name}") }
-            })
-            .collect();
-        format!("json_object({})", pairs.join(", "))
-    }
-}
-
-/// An identifier as SQL.
-pub fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A text as SQL.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+/// The expression that makes a JSON object of a row, without `tenant_id`.
+pub fn as_json(table: &Table) -> String {
+    let pairs: Vec<String> = table
+        .columns
+        .iter()
+        .map(|column| {
+            let (text, name) = (literal(&column.name), quoted(&column.name));
+            // JSON holds no bytes.
+            if column.kind == "BLOB" { format!("{text}, hex({name})") } else { format!("{text}, {name}") }
+        })
+        .collect();
+    format!("json_object({})", pairs.join(", "))
 }
 
 /// Reads the schema and checks that it keeps tenants apart. The failure names the table and what to write instead.
@@ -81,7 +33,7 @@ pub async fn read(connection: &mut SqliteConnection) -> Result<Catalogue, Failur
     if let Some(fault) = faults.into_iter().next() {
         return Err(Failure::fatal("bad_schema", fault));
     }
-    let deletion_order = order(&tables, parents)?;
+    let deletion_order = deletion_order(&tables, parents)?;
     tables.retain(|name, _| !name.starts_with('_'));
     Ok(Catalogue { tables, deletion_order, fingerprint: fingerprint(connection).await? })
 }
@@ -195,38 +147,4 @@ async fn unique_indexes(connection: &mut SqliteConnection, faults: &mut Vec<Stri
         ));
     }
     Ok(())
-}
-
-/// Children before parents.
-fn order(
-    tables: &BTreeMap<String, Table>,
-    mut parents: BTreeMap<String, BTreeSet<String>>,
-) -> Result<Vec<String>, Failure> {
-    let mut left: BTreeSet<&String> = tables.keys().filter(|name| !name.starts_with('_')).collect();
-    let mut ordered = Vec::with_capacity(left.len());
-    while !left.is_empty() {
-        let free: Vec<&String> = left
-            .iter()
-            .filter(|name| {
-                !parents.values().any(|set| set.iter().any(|parent| parent.eq_ignore_ascii_case(name)))
-            })
-            .copied()
-            .collect();
-        if free.is_empty() {
-            let names: Vec<&str> = left.iter().map(|name| name.as_str()).collect();
-            return Err(Failure::fatal(
-                "bad_schema",
-                format!(
-                    "tables refer to each other in a circle, so no tenant could be removed: {}",
-                    names.join(", ")
-                ),
-            ));
-        }
-        for name in free {
-            left.remove(name);
-            parents.remove(name);
-            ordered.push(name.clone());
-        }
-    }
-    Ok(ordered)
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row, SqliteConnection};
-use tenantry_model::{Failure, FailureClass, Timestamp};
+use tenantry_model::{Failure, Timestamp};
 
-use super::catalogue::{self, Catalogue};
-use crate::migrations::Migration;
+use super::catalogue;
+use crate::migrations::{self, Applied, Migration};
+use crate::tables::Catalogue;
 
 /// How long a statement waits for another process that writes.
 const BUSY: Duration = Duration::from_secs(10);
@@ -150,44 +151,12 @@ async fn apply_next(connection: &mut SqliteConnection, migrations: &[Migration])
         .fetch_all(&mut *connection)
         .await
         .map_err(failure)?;
-    for (index, row) in applied.iter().enumerate() {
-        let (key, file, checksum): (String, String, String) =
-            (row.get("key"), row.get("file"), row.get("checksum"));
-        let fault = |why: String| Err(Failure::fatal("migration_changed", why));
-        match migrations.get(index) {
-            Some(expected) if expected.key() == key && expected.checksum == checksum => {}
-            Some(expected) if expected.key() == key => {
-                return fault(format!(
-                    "{} was changed after it was applied: restore its old text, and put the change into a new file",
-                    expected.file
-                ));
-            }
-            Some(expected) if !migrations.iter().any(|m| m.key() == key) => {
-                return fault(format!(
-                    "{file} is applied but missing in the folder, where {} stands in its place",
-                    expected.file
-                ));
-            }
-            Some(expected) => {
-                return fault(format!(
-                    "{} comes before {file}, which is already applied: give it a higher number",
-                    expected.file
-                ));
-            }
-            None => {
-                return fault(format!(
-                    "{file} is applied but missing in the folder: it belongs to a newer release"
-                ));
-            }
-        }
-    }
-    let Some(migration) = migrations.get(applied.len()) else { return Ok(false) };
-    let bad = |failure: Failure| match failure.class {
-        FailureClass::Retryable | FailureClass::Unknown => failure,
-        FailureClass::Invalid | FailureClass::Fatal => {
-            Failure::fatal("bad_migration", format!("{}: {}", migration.file, failure.message))
-        }
-    };
+    let applied: Vec<Applied> = applied
+        .iter()
+        .map(|row| Applied { key: row.get("key"), file: row.get("file"), checksum: row.get("checksum") })
+        .collect();
+    let Some(migration) = migrations::pending(migrations, &applied)?.first() else { return Ok(false) };
+    let bad = |failure| migrations::bad(migration, failure);
     sqlx::raw_sql(AssertSqlSafe(migration.sql.as_str()))
         .execute(&mut *connection)
         .await

@@ -3,19 +3,32 @@
 
 pub mod catalogue;
 pub mod client;
-pub mod content;
 pub mod rows;
 pub mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sqlx::sqlite::SqlitePoolOptions;
 use tenantry_model::Failure;
 
-use crate::migrations::Migration;
-use catalogue::Catalogue;
-use writer::Writer;
+use crate::content::Content;
+use crate::files::Files;
+use crate::migrations::{self, Dialect, Migration};
+use crate::tables::Catalogue;
+use writer::{Work, Writer};
+
+/// What goes into the files: the migrations are tried in memory, so that their faults are found, and what they make is
+/// known, before a file is touched.
+pub(crate) async fn content(
+    set: &str,
+    migrations: &Option<PathBuf>,
+    seeds: &Option<PathBuf>,
+) -> Result<Content, Failure> {
+    let migrations = migrations::load(&Files::migrations(migrations.as_deref()), set, Dialect::Sqlite)?;
+    let planned = client::rehearse(&migrations).await?;
+    Content::load(set, migrations, Some(planned), seeds.as_deref(), writer::insert_statement)
+}
 
 /// A database file at work.
 pub struct Open {
@@ -39,5 +52,14 @@ impl Open {
             .max_connections(readers)
             .connect_lazy_with(options.pragma("query_only", "ON"));
         Ok(Self { catalogue, writer, reads })
+    }
+
+    /// Makes the canary anew: its row may be another one than it was when the file was made, and a smoke test that looks
+    /// for a row that is not there would prove nothing.
+    pub(crate) async fn stand_canary(&self, content: &Content) -> Result<(), Failure> {
+        let canary = content.canary()?;
+        let gone = Work::Remove { tenant: canary.tenant.clone(), claim: canary.claim.clone() };
+        self.writer.run(gone).await?;
+        self.writer.run(Work::Ensure(Box::new(canary))).await.map(drop)
     }
 }

@@ -10,9 +10,10 @@ use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Executor, Row, SqliteConnec
 use tenantry_model::{Failure, FailureClass};
 use tokio::sync::{mpsc, oneshot};
 
-use super::catalogue::{Catalogue, quoted};
 use super::client::failure;
+use crate::content::Ensure;
 use crate::open_files::{Identity, identity};
+use crate::tables::{Catalogue, quoted};
 
 /// Most jobs in one transaction.
 const BATCH: usize = 256;
@@ -31,20 +32,6 @@ pub enum Work {
     Delete { tenant: String, table: String, id: String },
     /// Nothing, durably: shows that writing works.
     Touch,
-}
-
-/// A tenant to be made.
-#[derive(Clone)]
-pub struct Ensure {
-    pub tenant: String,
-    pub name: String,
-    pub claim: String,
-    pub resource: String,
-    pub seed: Option<String>,
-    /// The instant of the attempt.
-    pub at: String,
-    /// Statements in their order, each with its rows as JSON arrays with commas between them.
-    pub rows: Vec<(Arc<str>, String)>,
 }
 
 struct Job {

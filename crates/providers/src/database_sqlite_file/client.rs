@@ -11,12 +11,13 @@ use tenantry_model::Failure;
 
 use super::config::Config;
 use super::warm::Warm;
-use crate::database_sqlite::catalogue::{self, quoted};
+use crate::content::{Content, Ensure, refused};
+use crate::database_sqlite::catalogue;
 use crate::database_sqlite::client::{self, failure};
-use crate::database_sqlite::content::{Content, refused};
-use crate::database_sqlite::writer::{self, Ensure, Work};
+use crate::database_sqlite::writer::{self, Work};
 use crate::lanes::blocking;
 use crate::place::Place;
+use crate::tables::quoted;
 use crate::verbs::Spec;
 
 /// The file in the tenant's folder.
@@ -148,7 +149,7 @@ async fn fill(
     };
     let mut connection = client::private(&file, config.max_bytes).connect().await.map_err(failure)?;
     let work = [Work::Ensure(Box::new(work))];
-    let written = writer::transaction(&mut connection, &content.planned, &work).await?;
+    let written = writer::transaction(&mut connection, content.planned(), &work).await?;
     connection.close().await.map_err(failure)?;
     written.into_iter().try_for_each(|one| one.map(drop)).map_err(refused)
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use crate::database_sqlite::content::Settings;
-use crate::database_sqlite::content::app;
+pub use crate::content::Settings;
+use crate::content::app;
 
 /// Where the files are and what they are made of.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

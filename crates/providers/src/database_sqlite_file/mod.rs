@@ -19,10 +19,10 @@ use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Isolation, TenantId};
 use tokio::sync::OnceCell;
 
+use crate::content::{Content, Ensure, refused};
 use crate::data::{Canary, Data, TenantRows};
-use crate::database_sqlite::content::{Content, refused};
 use crate::database_sqlite::rows::{Home, Scoped};
-use crate::database_sqlite::writer::{Ensure, Work};
+use crate::database_sqlite::writer::Work;
 use crate::database_sqlite::{self, Open};
 use crate::lanes::{Lanes, blocking};
 use crate::migrations::hex;
@@ -56,8 +56,7 @@ impl DatabaseSqliteFile {
     /// Reads the migrations and tries them in memory; fails if they cannot be read, do not run, or do not keep tenants
     /// apart. Touches no file.
     pub async fn new(config: Config) -> Result<Self, Failure> {
-        let content =
-            Content::load(&config.set, config.migrations.as_deref(), config.seeds.as_deref()).await?;
+        let content = database_sqlite::content(&config.set, &config.migrations, &config.seeds).await?;
         let content = Arc::new(content);
         let warm = Warm::new(&config, content.clone());
         let open = OpenFiles::new(config.open_files);
@@ -98,7 +97,7 @@ impl Inner {
                 })
                 .await?;
                 let open = Open::new(&file, None, &self.content.migrations, READERS).await?;
-                self.content.stand_canary(&open.writer).await?;
+                open.stand_canary(&self.content).await?;
                 Ok(Arc::new(open))
             })
             .await
@@ -233,7 +232,7 @@ impl Provider for DatabaseSqliteFile {
         let content = &self.files.content;
         let linked = place::linked(&self.files.config.folder, spec.tenant.id);
         let healthy = state.completed.is_some()
-            && state.schema == content.planned.fingerprint
+            && state.schema == content.planned().fingerprint
             && state.version.as_deref() == Some(content.last_version())
             && linked.as_deref() == Some(&*spec.name);
         let [seed, completed] =

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::client::{self, FILE};
 use super::config::Config;
-use crate::database_sqlite::content::Content;
+use crate::content::Content;
 use crate::lanes::blocking;
 use crate::migrations::hex;
 use crate::place::{self, Place};
@@ -253,7 +253,7 @@ impl Stock {
 
 /// What a new database is made of, in short.
 fn recipe(content: &Content) -> String {
-    let mut hash = Sha256::new_with_prefix(&content.planned.fingerprint);
+    let mut hash = Sha256::new_with_prefix(&content.planned().fingerprint);
     for migration in &content.migrations {
         hash.update(format!(" {} {}", migration.key(), migration.checksum));
     }

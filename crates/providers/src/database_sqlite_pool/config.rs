@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use crate::database_sqlite::content::Settings;
-use crate::database_sqlite::content::app;
+pub use crate::content::Settings;
+use crate::content::app;
 
 /// Where the pool is and what it is made of.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -17,11 +17,11 @@ use sqlx::Row;
 use tenantry_model::{Failure, Isolation, TenantId};
 use tokio::sync::OnceCell;
 
+use crate::content::{Content, refused};
 use crate::data::{Canary, Data, TenantRows};
-use crate::database_sqlite::content::{Content, refused};
 use crate::database_sqlite::rows::{Home, Scoped};
 use crate::database_sqlite::writer::Work;
-use crate::database_sqlite::{Open, catalogue, client};
+use crate::database_sqlite::{self, Open, catalogue, client};
 use crate::migrations::hex;
 use crate::settings;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
@@ -47,8 +47,7 @@ impl DatabaseSqlitePool {
     /// apart. The file itself is opened, and migrated, when it is first needed: a folder that is not there yet or a full
     /// disk is a failure of the step, which is tried again, not of the start.
     pub async fn new(config: Config) -> Result<Self, Failure> {
-        let content =
-            Content::load(&config.set, config.migrations.as_deref(), config.seeds.as_deref()).await?;
+        let content = database_sqlite::content(&config.set, &config.migrations, &config.seeds).await?;
         Ok(Self { pool: Arc::new(Inner { config, content, open: OnceCell::new() }) })
     }
 }
@@ -61,7 +60,7 @@ impl Inner {
                 let Config { file, max_bytes, .. } = &self.config;
                 client::create(file)?;
                 let open = Open::new(file, *max_bytes, &self.content.migrations, READERS).await?;
-                self.content.stand_canary(&open.writer).await?;
+                open.stand_canary(&self.content).await?;
                 Ok(Arc::new(open))
             })
             .await

@@ -8,7 +8,8 @@ use tempfile::TempDir;
 use tenantry_model::FailureClass;
 
 use super::*;
-use crate::database_sqlite::writer::{self, Ensure};
+use crate::content::Ensure;
+use crate::database_sqlite::writer;
 
 struct Folder {
     dir: TempDir,

@@ -15,7 +15,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::id::{InvitationId, UserId};
@@ -23,7 +22,7 @@ use tenantry_model::{Columns, Failure, Write, columns};
 
 use crate::migrations::hex;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
-use crate::{derived, settings};
+use crate::{derived, passwords, settings};
 pub use config::{Config, FirstAdmin, Settings};
 
 /// Purpose of the digest by which a member is found by e-mail address.
@@ -61,13 +60,6 @@ pub fn fingerprint(secret: &str) -> String {
 /// 32 random bytes, as they stand in a link.
 fn token() -> String {
     URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
-}
-
-/// 24 characters that nobody mistakes for one another: 138 bits.
-fn password() -> String {
-    const LETTERS: &[u8; 54] = b"ABCDEFGHJKMNPQRSTUVWXYZabcdefghjkmnpqrstuvwxyz23456789";
-    let mut random = rand::rng();
-    (0..24).filter_map(|_| LETTERS.choose(&mut random).map(|letter| char::from(*letter))).collect()
 }
 
 fn member_id(spec: &Spec) -> UserId {
@@ -149,7 +141,7 @@ impl Provider for IdentityBuiltin {
         let tenant = spec.tenant.id;
         let person = json!({ "email": admin.email.trim(), "first_name": admin.first_name, "last_name": admin.last_name });
         let (name, secret) =
-            if invited { (INVITATION_TOKEN, token()) } else { (ONE_TIME_PASSWORD, password()) };
+            if invited { (INVITATION_TOKEN, token()) } else { (ONE_TIME_PASSWORD, passwords::random()) };
         let credential = columns! {
             "operation_id": spec.operation, "name": name, "tenant_id": tenant,
             "sealed": context.sealer.seal(tenant, &secret)?, "created_at": context.now, "claimed_at": (),

@@ -135,9 +135,9 @@ fn roles_are_ordered_and_the_owner_may_all() {
 
 #[test]
 fn secrets_are_long_and_never_the_same() {
-    assert_eq!((token().len(), password().len()), (43, 24));
+    assert_eq!((token().len(), passwords::random().len()), (43, 24));
     assert_ne!(token(), token());
-    assert_ne!(password(), password());
+    assert_ne!(passwords::random(), passwords::random());
 }
 
 #[test]

@@ -11,5 +11,8 @@ mod dns;
 mod exec;
 mod http;
 mod pool;
+mod postgres;
+mod postgres_failures;
+mod postgres_isolation;
 mod service;
 mod world;

@@ -271,6 +271,16 @@ impl World {
         }
     }
 
+    /// The secret of this name that was handed to the registry for a tenant, in clear.
+    pub fn secret(&self, spec: &Spec, name: &str) -> String {
+        let (tenant, name) = (json!(spec.tenant.id), json!(name));
+        let sealed = self.registry.with("credentials", |rows| {
+            let of_it = |row: &&Row| row.get("tenant_id") == Some(&tenant) && row.get("name") == Some(&name);
+            rows.iter().find(of_it).and_then(|row| row.get("sealed")?.as_str().map(str::to_owned))
+        });
+        TestSealer.open(spec.tenant.id, &sealed.expect("a credential")).expect("it opens")
+    }
+
     /// Everything that was ever handed to the registry as a secret, in clear.
     pub fn secrets(&self) -> Vec<String> {
         self.registry.with("credentials", |rows| {

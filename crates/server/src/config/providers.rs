@@ -15,6 +15,10 @@ use tenantry_providers::bucket_folder::{self, BucketFolder};
 use tenantry_providers::certificate_local_ca::{self, CertificateLocalCa};
 use tenantry_providers::config_builtin::{self, ConfigBuiltin};
 use tenantry_providers::custom_handoff::{self, CustomHandoff};
+use tenantry_providers::database_postgres::{self, Postgres};
+use tenantry_providers::database_postgres_database::DatabasePostgresDatabase;
+use tenantry_providers::database_postgres_pool::DatabasePostgresPool;
+use tenantry_providers::database_postgres_schema::DatabasePostgresSchema;
 use tenantry_providers::database_sqlite_file::{self, DatabaseSqliteFile};
 use tenantry_providers::database_sqlite_pool::{self, DatabaseSqlitePool};
 use tenantry_providers::dns_builtin::{self, DnsBuiltin};
@@ -26,6 +30,8 @@ use tenantry_providers::namespace_manifests::{self, NamespaceManifests};
 
 use super::Config;
 
+/// One table for the three providers on PostgreSQL.
+const POSTGRES: &str = "postgres";
 const DATABASE: &str = "sqlite_pool";
 const DATABASE_FILE: &str = "sqlite_file";
 const IDENTITY: &str = "builtin_identity";
@@ -81,18 +87,20 @@ fn tables<'a>(
     url: &str,
     files: &Map<String, Value>,
     given: &'a Map<String, Value>,
-) -> [Table<'a>; 13] {
+) -> [Table<'a>; 14] {
     let table =
         |name: &'static str, schema, defaults| Table { name, schema, defaults, given: given.get(name) };
     let file = |key: &str| files.get(key).cloned().unwrap_or(Value::Null);
     let database = json!({ "file": data_dir.join("tenants.db"), "migrations": file("migrations"), "seeds": file("seeds") });
     let database_file = json!({ "folder": data_dir.join("tenants"), "migrations": file("migrations"), "seeds": file("seeds"), "warm": WARM });
+    let postgres = json!({ "migrations": file("migrations"), "seeds": file("seeds") });
     let bucket = json!({ "folder": data_dir.join("buckets") });
     let namespace = json!({ "folder": data_dir.join("manifests") });
     // The token stands behind `#`, which browsers do not send: it is in no server's log.
     let link = format!("{url}/auth/invitation#{{{{ token }}}}");
     let mail = json!({ "folder": data_dir.join("outbox"), "templates": file("mail"), "link": link });
     [
+        table(POSTGRES, schema::<database_postgres::Config>, postgres),
         table(DATABASE, schema::<database_sqlite_pool::Config>, database),
         table(DATABASE_FILE, schema::<database_sqlite_file::Config>, database_file),
         table(BUCKET, schema::<bucket_folder::Config>, bucket),
@@ -124,8 +132,8 @@ pub fn faults(config: &Value) -> Vec<FieldError> {
         let known = tables.each_ref().map(|table| table.name).join(", ");
         FieldError::new(format!("providers.{name}"), format!("there is no such provider; there are {known}"))
     });
-    let faulty =
-        tables.iter().filter(|table| table.name != HTTP || table.given.is_some()).flat_map(Table::faults);
+    let used = |table: &&Table| ![POSTGRES, HTTP].contains(&table.name) || table.given.is_some();
+    let faulty = tables.iter().filter(used).flat_map(Table::faults);
     unknown.chain(faulty).collect()
 }
 
@@ -136,6 +144,7 @@ pub async fn build(config: &Config, url: &str) -> Result<Registry> {
     let files = serde_json::to_value(&config.files)?;
     let none = Map::new();
     let [
+        postgres,
         database,
         database_file,
         bucket,
@@ -158,7 +167,16 @@ pub async fn build(config: &Config, url: &str) -> Result<Registry> {
         .await
         .map_err(failed)
         .context("the provider sqlite_file")?;
-    let mut registry = Registry::default()
+    let mut registry = Registry::default();
+    if postgres.given.is_some() {
+        let postgres = Postgres::new(postgres.read()?).map_err(failed).context("providers.postgres")?;
+        // Before the others: where there is a server, steps that name no provider get it.
+        registry = registry
+            .add(DatabasePostgresPool::new(postgres.clone()))
+            .add(DatabasePostgresSchema::new(postgres.clone()))
+            .add(DatabasePostgresDatabase::new(postgres));
+    }
+    registry = registry
         .add(pool)
         .add(files)
         .add(BucketFolder::new(bucket.read()?))

@@ -6,6 +6,7 @@ mod authority;
 mod bad_input;
 mod cli;
 mod customers;
+mod databases;
 mod demo;
 mod golden;
 mod guide;

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use crate::on_both;
 use crate::server::{Server, read, request};
 
-/// Has a tenant made, agreeing to what waits for somebody; gives the operation and its first administrator's token.
-async fn onboard(server: &Server, document: &Value) -> (Value, String) {
+/// Has a tenant made, agreeing to what waits for somebody; gives the operation, with the credentials that it handed out,
+/// and its first administrator's token.
+pub async fn onboard(server: &Server, document: &Value) -> (Value, String) {
     let begun = server.post("/v1/tenants", document).await.expect(202).body;
     let id = begun["id"].as_str().unwrap();
     for step in begun["steps"].as_array().unwrap().iter().filter(|step| step["approval"].is_object()) {
@@ -20,16 +21,17 @@ async fn onboard(server: &Server, document: &Value) -> (Value, String) {
             .await
             .expect(200);
     }
-    let operation = server.done(id).await;
+    let mut operation = server.done(id).await;
     assert_eq!(operation["state"], "succeeded", "{operation:#}");
     let claimed = server.post(&format!("/v1/operations/{id}/credentials"), &json!({})).await.expect(200).body;
+    operation["credentials"] = claimed["credentials"].clone();
     let grant = json!({ "grant_type": "invitation", "token": claimed["credentials"][0]["value"] });
     let token = read(server.bare(Method::POST, "/auth/token").json(&grant)).await.expect(200).body;
     (operation, token["access_token"].as_str().unwrap().to_owned())
 }
 
 /// The outputs of the operation's resource of this kind.
-fn made<'a>(operation: &'a Value, kind: &str) -> &'a Value {
+pub fn made<'a>(operation: &'a Value, kind: &str) -> &'a Value {
     let resources = operation["response"]["resources"].as_object().unwrap();
     &resources.values().find(|resource| resource["kind"] == kind).unwrap()["outputs"]
 }

@@ -74,6 +74,14 @@ impl Server {
         }
     }
 
+    /// With the registry on SQLite and the tenants on PostgreSQL; none, reported as skipped, where there is no such server.
+    pub async fn with_tenants_on_postgres() -> Option<Self> {
+        let tenants = TestDatabase::postgres().await?;
+        let own = tenants.url().rsplit('_').next().unwrap_or_default();
+        let config = format!("[providers.postgres]\nurl = '{}'\napp_role = 'app_{own}'\n", tenants.url());
+        Some(Self::on(vec![tenants], &config, "").await)
+    }
+
     async fn on(databases: Vec<TestDatabase>, config: &str, files: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/files").join(files);

@@ -1,5 +1,5 @@
-//! What goes into tenants' tables: migrations, tried in memory beforehand, the seeds that fit them, and the canary. Knows
-//! no files but those of the product.
+//! What goes into tenants' tables: migrations, the seeds that fit them, and the canary. Knows no files but those of the
+//! product, and no database: how a row is inserted, and what the tables are, it is told.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,14 +12,12 @@ use serde_json::{Value, json};
 use tenantry_model::{Failure, FailureClass, TenantId, Timestamp};
 use uuid::Uuid;
 
-use super::catalogue::Catalogue;
-use super::client;
-use super::writer::{self, Ensure, Work, Writer};
 use crate::data::Canary;
 use crate::files::Files;
-use crate::migrations::{self, Migration};
+use crate::migrations::Migration;
 use crate::seeds::{Languages, Seed};
 use crate::settings;
+use crate::tables::Catalogue;
 use crate::verbs::{Context, Fault, Person, Spec, Tenant};
 
 /// Name and owner mark of the tenant that nobody is; no planned name or claim looks like it.
@@ -42,12 +40,31 @@ pub fn app() -> String {
     "app".to_owned()
 }
 
+/// A tenant to be made.
+#[derive(Clone)]
+pub struct Ensure {
+    pub tenant: String,
+    pub name: String,
+    pub claim: String,
+    pub resource: String,
+    pub seed: Option<String>,
+    /// The instant of the attempt.
+    pub at: String,
+    /// Statements in their order, each with its rows as JSON arrays with commas between them.
+    pub rows: Vec<(Arc<str>, String)>,
+}
+
+/// The statement that inserts rows of a table with these columns. Its one parameter is a JSON array of rows, each an
+/// array of the tenant and the columns' values.
+pub type InsertStatement = fn(&str, &[String]) -> String;
+
 /// A set of migrations with its seeds.
 pub struct Content {
     set: String,
     pub(crate) migrations: Vec<Migration>,
-    /// What the migrations make, found out in memory.
-    pub(crate) planned: Catalogue,
+    /// What the migrations make, where that is known beforehand.
+    planned: Option<Catalogue>,
+    insert: InsertStatement,
     files: Files,
     seeds: Mutex<HashMap<String, Arc<Languages<Prepared>>>>,
     canary: Prepared,
@@ -68,12 +85,9 @@ struct Filled {
 }
 
 impl Prepared {
-    fn new(seed: Seed) -> Self {
-        let statements = seed
-            .blocks
-            .iter()
-            .map(|block| writer::insert_statement(&block.table, &block.columns).into())
-            .collect();
+    fn new(seed: Seed, insert: InsertStatement) -> Self {
+        let statements =
+            seed.blocks.iter().map(|block| insert(&block.table, &block.columns).into()).collect();
         Self { seed, statements }
     }
 
@@ -90,11 +104,14 @@ impl Prepared {
 }
 
 impl Content {
-    /// Reads the migrations and tries them in memory; fails if they cannot be read, do not run, or do not keep tenants
-    /// apart.
-    pub async fn load(set: &str, migrations: Option<&Path>, seeds: Option<&Path>) -> Result<Self, Failure> {
-        let migrations = migrations::load(&Files::migrations(migrations), set)?;
-        let planned = client::rehearse(&migrations).await?;
+    /// Reads the seeds that go with these migrations; fails if the canary is missing or does not fit.
+    pub fn load(
+        set: &str,
+        migrations: Vec<Migration>,
+        planned: Option<Catalogue>,
+        seeds: Option<&Path>,
+        insert: InsertStatement,
+    ) -> Result<Self, Failure> {
         let files = Files::seeds(seeds);
         // An operator's folder of seeds fits the operator's tables, and then so does its canary.
         let text = files.read("canary.yaml")?.ok_or_else(|| {
@@ -103,15 +120,16 @@ impl Content {
         let canary = Seed::parse(CANARY, &text)
             .map_err(|why| Failure::fatal("bad_seed", format!("canary.yaml: {why}")))?;
         let canary_row = canary_row(&canary)?;
-        let faults = unknown_columns(&planned, &canary);
+        let faults = unknown_columns(planned.as_ref(), &canary);
         if let Some(fault) = faults.first() {
             return Err(Failure::fatal("bad_seed", format!("canary.yaml: {fault}")));
         }
-        let canary = Prepared::new(canary);
+        let canary = Prepared::new(canary, insert);
         Ok(Self {
             set: set.to_owned(),
             migrations,
             planned,
+            insert,
             files,
             seeds: Mutex::default(),
             canary,
@@ -170,11 +188,10 @@ impl Content {
         Ok(Filled { locale: Some(prepared.seed.locale.clone()), rows: prepared.rows(tenant)? })
     }
 
-    /// Makes the canary anew: its row may be another one than it was when the file was made, and a smoke test that looks
-    /// for a row that is not there would prove nothing.
-    pub async fn stand_canary(&self, writer: &Writer) -> Result<(), Failure> {
+    /// The canary as a tenant to be made.
+    pub fn canary(&self) -> Result<Ensure, Failure> {
         let tenant = canary_tenant();
-        let canary = Ensure {
+        Ok(Ensure {
             tenant: tenant.id.to_string(),
             name: CANARY.to_owned(),
             claim: CANARY.to_owned(),
@@ -182,9 +199,13 @@ impl Content {
             seed: None,
             at: Timestamp::now().to_string(),
             rows: self.canary.rows(&tenant)?,
-        };
-        writer.run(Work::Remove { tenant: canary.tenant.clone(), claim: CANARY.to_owned() }).await?;
-        writer.run(Work::Ensure(Box::new(canary))).await.map(drop)
+        })
+    }
+
+    /// What the migrations make; nothing where it is not known beforehand.
+    pub fn planned(&self) -> &Catalogue {
+        static UNKNOWN: Catalogue = Catalogue::new();
+        self.planned.as_ref().unwrap_or(&UNKNOWN)
     }
 
     /// The version after all migrations.
@@ -198,12 +219,12 @@ impl Content {
         }
         let languages = Languages::load(&self.files, name)?;
         if let Some(fault) = languages.iter().find_map(|seed| {
-            let fault = unknown_columns(&self.planned, seed).into_iter().next()?;
+            let fault = unknown_columns(self.planned.as_ref(), seed).into_iter().next()?;
             Some(format!("{name}/{}.yaml: {fault}", seed.locale))
         }) {
             return Err(Failure::invalid("bad_seed", fault));
         }
-        let prepared = Arc::new(languages.map(Prepared::new));
+        let prepared = Arc::new(languages.map(|seed| Prepared::new(seed, self.insert)));
         self.seeds.lock().insert(name.to_owned(), prepared.clone());
         Ok(prepared)
     }
@@ -247,9 +268,10 @@ fn canary_row(seed: &Seed) -> Result<Canary, Failure> {
     })
 }
 
-/// What a seed names that the tables do not have.
-fn unknown_columns(catalogue: &Catalogue, seed: &Seed) -> Vec<String> {
+/// What a seed names that the tables do not have, as far as they are known.
+fn unknown_columns(catalogue: Option<&Catalogue>, seed: &Seed) -> Vec<String> {
     let mut faults = Vec::new();
+    let Some(catalogue) = catalogue else { return faults };
     for block in &seed.blocks {
         let Some(table) = catalogue.tables.get(&block.table) else {
             faults.push(format!("there is no table `{}`", block.table));

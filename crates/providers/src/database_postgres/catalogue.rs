@@ -1,0 +1,164 @@
+//! What is really in a schema: tables, columns, keys, policies. Refuses one in which one tenant could reach another's rows if they
+//! shared it, so that the same migrations serve every way of keeping tenants apart.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest, Sha256};
+use sqlx::{PgConnection, Row};
+use tenantry_model::Failure;
+
+use super::failure::failure;
+use crate::migrations::hex;
+use crate::tables::{Catalogue, Column, OWNER, Table, deletion_order, quoted};
+
+/// Reads the schema and checks that it keeps tenants apart. The failure names the table and what to write instead.
+pub async fn read(connection: &mut PgConnection, schema: &str) -> Result<Catalogue, Failure> {
+    let mut faults = Vec::new();
+    let tables = columns(connection, schema, &mut faults).await?;
+    keys(connection, schema, &mut faults).await?;
+    let parents = references(connection, schema, &mut faults).await?;
+    if let Some(fault) = faults.into_iter().next() {
+        return Err(Failure::fatal("bad_schema", fault));
+    }
+    let deletion_order = deletion_order(&tables, parents)?;
+    Ok(Catalogue { tables, deletion_order, fingerprint: fingerprint(connection, schema).await? })
+}
+
+/// SHA-256 over every column, constraint, index, policy, trigger and function of the schema.
+pub async fn fingerprint(connection: &mut PgConnection, schema: &str) -> Result<String, Failure> {
+    let rows = sqlx::query_scalar::<_, String>(
+        "WITH own AS (SELECT oid, relname, relkind, relrowsecurity, relforcerowsecurity FROM pg_class
+                      WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f'))
+         SELECT concat_ws(' ', 'relation', relname, relkind, relrowsecurity, relforcerowsecurity) FROM own
+         UNION ALL SELECT concat_ws(' ', 'column', relname, attnum, attname, format_type(atttypid, atttypmod), attnotnull, attgenerated,
+                                    pg_get_expr(adbin, adrelid))
+                   FROM own JOIN pg_attribute ON attrelid = own.oid AND attnum > 0 AND NOT attisdropped AND relkind <> 'S'
+                   LEFT JOIN pg_attrdef ON adrelid = own.oid AND adnum = attnum
+         UNION ALL SELECT concat_ws(' ', 'constraint', relname, conname, contype, convalidated, pg_get_constraintdef(c.oid)) FROM own JOIN pg_constraint c ON conrelid = own.oid
+         UNION ALL SELECT concat_ws(' ', 'index', relname, indisvalid, pg_get_indexdef(indexrelid)) FROM own JOIN pg_index ON indrelid = own.oid
+         UNION ALL SELECT concat_ws(' ', 'policy', relname, polname, polcmd, polpermissive, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+                   FROM own JOIN pg_policy ON polrelid = own.oid
+         UNION ALL SELECT concat_ws(' ', 'trigger', relname, tgname, tgenabled, tgtype) FROM own JOIN pg_trigger ON tgrelid = own.oid AND NOT tgisinternal
+         UNION ALL SELECT concat_ws(' ', 'function', proname, prosecdef, md5(prosrc)) FROM pg_proc
+                   WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
+         ORDER BY 1",
+    )
+    .bind(schema);
+    let (bare, quoted) = (format!("{schema}."), format!("{}.", quoted(schema)));
+    let mut hash = Sha256::new();
+    for line in rows.fetch_all(connection).await.map_err(failure)? {
+        // Definitions name the schema or not, as the session's search path has it.
+        hash.update(line.replace(&bare, "").replace(&quoted, "").as_bytes());
+        hash.update([0]);
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+async fn columns(
+    connection: &mut PgConnection,
+    schema: &str,
+    faults: &mut Vec<String>,
+) -> Result<BTreeMap<String, Table>, Failure> {
+    let rows = sqlx::query(
+        "SELECT relname::text, attname::text, format_type(atttypid, atttypmod) AS kind, attnotnull, attgenerated <> '' OR attidentity = 'a' AS made
+         FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
+         WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind IN ('r', 'p') AND NOT relispartition
+         ORDER BY relname, attnum",
+    )
+    .bind(schema)
+    .fetch_all(connection)
+    .await
+    .map_err(failure)?;
+    let mut tables: BTreeMap<String, Table> = BTreeMap::new();
+    let mut owned = BTreeSet::new();
+    for row in rows {
+        let (name, column): (String, String) = (row.get("relname"), row.get("attname"));
+        if name == super::migrate::TABLE {
+            continue;
+        }
+        let table = tables.entry(name.clone()).or_default();
+        let kind: String = row.get("kind");
+        if column != OWNER {
+            table.columns.push(Column { name: column, kind, generated: row.get("made") });
+        } else if kind == "text" && row.get("attnotnull") {
+            owned.insert(name);
+        }
+    }
+    for name in tables.keys() {
+        if name.starts_with('_') {
+            faults
+                .push(format!("table `{name}`: names that begin with an underscore are the database's own"));
+        } else if !owned.contains(name) {
+            faults.push(format!(
+                "table `{name}` cannot be shared by tenants: it needs a column `{OWNER} text NOT NULL` that its primary key begins with"
+            ));
+        }
+    }
+    Ok(tables)
+}
+
+/// Keys begin with the tenant: a unique index that does not hold it would tell one tenant what another one has, and one
+/// that does not begin with it makes each tenant pay for the others' rows.
+async fn keys(connection: &mut PgConnection, schema: &str, faults: &mut Vec<String>) -> Result<(), Failure> {
+    let rows = sqlx::query(
+        "SELECT relname::text, count(*) FILTER (WHERE indisprimary) AS primaries,
+                count(*) FILTER (WHERE (indisunique OR indisexclusion) AND attname IS DISTINCT FROM $2) AS strangers
+         FROM pg_class LEFT JOIN pg_index ON indrelid = pg_class.oid
+         LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum = indkey[0] AND attnum > 0
+         WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind IN ('r', 'p') AND relname <> $3
+         GROUP BY 1 ORDER BY 1",
+    )
+    .bind(schema)
+    .bind(OWNER)
+    .bind(super::migrate::TABLE)
+    .fetch_all(connection)
+    .await
+    .map_err(failure)?;
+    for row in rows {
+        let table: String = row.get("relname");
+        if row.get::<i64, _>("primaries") == 0 {
+            faults.push(format!("table `{table}` needs a primary key that begins with `{OWNER}`"));
+        }
+        if row.get::<i64, _>("strangers") > 0 {
+            faults.push(format!(
+                "table `{table}`: every unique index must begin with `{OWNER}`, or one tenant could find out what another one has"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Which tables each table refers to. A reference that does not carry `tenant_id` could point at another tenant's row.
+async fn references(
+    connection: &mut PgConnection,
+    schema: &str,
+    faults: &mut Vec<String>,
+) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
+    let rows = sqlx::query(
+        "SELECT child.relname::text AS child, parent.relname::text AS parent,
+                EXISTS (SELECT 1 FROM unnest(conkey, confkey) AS pair(here, there)
+                        JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = here
+                        JOIN pg_attribute b ON b.attrelid = confrelid AND b.attnum = there
+                        WHERE a.attname = $2 AND b.attname = $2) AS kept
+         FROM pg_constraint JOIN pg_class child ON child.oid = conrelid JOIN pg_class parent ON parent.oid = confrelid
+         WHERE contype = 'f' AND conparentid = 0 AND child.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)",
+    )
+    .bind(schema)
+    .bind(OWNER)
+    .fetch_all(connection)
+    .await
+    .map_err(failure)?;
+    let mut parents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for row in rows {
+        let (child, parent): (String, String) = (row.get("child"), row.get("parent"));
+        if !row.get::<bool, _>("kept") {
+            faults.push(format!(
+                "table `{child}`: its foreign key to `{parent}` must carry `{OWNER}`, or a row could refer to another tenant's"
+            ));
+        }
+        if child != parent {
+            parents.entry(child).or_default().insert(parent);
+        }
+    }
+    Ok(parents)
+}

@@ -1,0 +1,84 @@
+//! Configuration of the tenants' databases on PostgreSQL, one for the three ways in which they keep tenants apart.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::content::app;
+
+/// Where the servers are, and what the tenants' tables are made of. Not printable: the URLs hold passwords.
+#[derive(Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `postgres://administrator:password@host/database`. The administrator makes roles, schemas and databases; what
+    /// tenants share, and the list of tenants, is in that database. Direct: a pooler in transaction mode loses locks.
+    #[schemars(extend("x-secret" = true))]
+    pub url: String,
+    /// The set of migrations: the folder `postgres/SET` inside `migrations`.
+    #[serde(default = "app")]
+    pub set: String,
+    /// Folder with sets of migrations; without it, the sets that came with the program.
+    #[serde(default)]
+    pub migrations: Option<PathBuf>,
+    /// Folder with seeds; without it, the seeds that came with the program.
+    #[serde(default)]
+    pub seeds: Option<PathBuf>,
+    /// Most connections to a server's main database.
+    #[serde(default = "connections")]
+    #[schemars(range(min = 2, max = 500))]
+    pub connections: u32,
+    /// `postgres_pool`: the role as which applications reach the shared tables. It is made, without a right to log in,
+    /// if it is missing.
+    #[serde(default = "app_role")]
+    #[schemars(length(min = 1, max = 54))]
+    pub app_role: String,
+    /// Connections that a tenant's login role may have at a time.
+    #[serde(default = "connection_limit")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub connection_limit: u16,
+    /// `postgres_database`: by region, the URL of the server that has its tenants' databases. Those of other regions are
+    /// on the server of `url`.
+    #[serde(default)]
+    #[schemars(extend("x-secret" = true))]
+    pub clusters: BTreeMap<String, String>,
+    /// `postgres_database`: tenants' databases that this process is connected to at a time; the others are connected to
+    /// when they are used.
+    #[serde(default = "open_databases")]
+    #[schemars(range(min = 1, max = 1_000))]
+    pub open_databases: u64,
+}
+
+impl Config {
+    /// This server, with everything else as shipped.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            set: app(),
+            migrations: None,
+            seeds: None,
+            connections: connections(),
+            app_role: app_role(),
+            connection_limit: connection_limit(),
+            clusters: BTreeMap::new(),
+            open_databases: open_databases(),
+        }
+    }
+}
+
+fn connections() -> u32 {
+    16
+}
+
+fn app_role() -> String {
+    "tenantry_app".to_owned()
+}
+
+fn connection_limit() -> u16 {
+    20
+}
+
+fn open_databases() -> u64 {
+    16
+}

@@ -1,0 +1,228 @@
+//! The list of tenants in a server's main database, `tenantry.homes`: whose what is, how far it is done, and the access
+//! row that policies consult. And what really stands under a name, with whose mark.
+
+use sqlx::{PgConnection, Row};
+use tenantry_model::{Failure, Isolation, TenantId};
+
+use super::failure::failure;
+use super::name::Name;
+use super::server::run;
+use crate::content::Ensure;
+
+/// Our own schema, and the mark that says that it is ours.
+const SCHEMA: &str = "tenantry";
+const MARK: &str = "tenantry: the list of tenants";
+
+/// `access` is where a fence is put: policies read it, and whoever opens a tenant's rows does. `sealed` is the password
+/// until the registry has it. `completed` is the evidence that everything is there.
+const TABLE: &str = "
+CREATE TABLE IF NOT EXISTS tenantry.homes (
+    isolation   text NOT NULL,
+    tenant_id   text NOT NULL,
+    name        text NOT NULL,
+    claim       text NOT NULL,
+    resource_id text NOT NULL,
+    access      text NOT NULL DEFAULT 'full' CHECK (access IN ('full', 'read_only', 'blocked')),
+    sealed      text,
+    seed        text,
+    schema      text,
+    completed   text,
+    PRIMARY KEY (isolation, tenant_id),
+    UNIQUE (isolation, name)
+)";
+
+/// Makes the list if it is missing. The caller has the turn for it.
+pub async fn create(connection: &mut PgConnection) -> Result<(), Failure> {
+    match mark_of_schema(connection, SCHEMA).await? {
+        None => {
+            let mark = crate::tables::literal(MARK);
+            let sql = format!(
+                "BEGIN; CREATE SCHEMA {SCHEMA}; COMMENT ON SCHEMA {SCHEMA} IS {mark}; {TABLE}; COMMIT"
+            );
+            run(connection, sql).await
+        }
+        Some(mark) if mark == MARK => run(connection, TABLE.to_owned()).await,
+        Some(_) => Err(Failure::fatal(
+            "name_taken",
+            "the main database has a schema `tenantry` that is not ours; it was not touched: name another database in `url`",
+        )),
+    }
+}
+
+/// The comment of a schema that is there; empty if it has none.
+pub async fn mark_of_schema(connection: &mut PgConnection, name: &str) -> Result<Option<String>, Failure> {
+    sqlx::query_scalar(
+        "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = $1",
+    )
+    .bind(name)
+    .fetch_optional(connection)
+    .await
+    .map_err(failure)
+}
+
+/// What stands under a tenant's name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// Something of somebody else's.
+    Foreign,
+    /// The tenant's own.
+    Ours(State),
+}
+
+/// How far a tenant's things are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Whether its schema or database is there.
+    pub thing: bool,
+    /// Whether its login role is there, and may log in.
+    pub role: Option<bool>,
+    /// Whether it is in the list.
+    pub listed: bool,
+    /// The password, sealed, until the registry has it.
+    pub sealed: Option<String>,
+    /// The seed that it began with.
+    pub seed: Option<String>,
+    /// Fingerprint of the schema as it was made.
+    pub schema: Option<String>,
+    /// When all of it was there.
+    pub completed: Option<String>,
+}
+
+/// Who looks, and for what.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// Which list.
+    pub isolation: Isolation,
+    /// The tenant's id.
+    pub tenant: String,
+    /// The name of its role, and of its schema or database.
+    pub name: Name,
+    /// The owner mark.
+    pub claim: String,
+    /// The resource's id.
+    pub resource: String,
+}
+
+impl Owner {
+    /// Of what is to be made.
+    pub fn of(isolation: Isolation, name: Name, work: &Ensure) -> Self {
+        let Ensure { tenant, claim, resource, .. } = work.clone();
+        Self { isolation, tenant, name, claim, resource }
+    }
+
+    /// What there is, without changing it.
+    pub async fn look(&self, connection: &mut PgConnection) -> Result<Found, Failure> {
+        let rows = sqlx::query(
+            "SELECT CASE $1 WHEN 'schema' THEN (SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = $3)
+                            WHEN 'database' THEN (SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $3) END AS thing,
+                    (SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = $3) AS role,
+                    (SELECT rolcanlogin FROM pg_roles WHERE rolname = $3) AS login,
+                    h.tenant_id, h.name, h.claim, h.sealed, h.seed, h.schema, h.completed
+             FROM (VALUES (1)) one LEFT JOIN tenantry.homes h ON h.isolation = $1 AND (h.tenant_id = $2 OR h.name = $3)",
+        )
+        .bind(self.isolation.as_str())
+        .bind(&self.tenant)
+        .bind(self.name.as_str())
+        .fetch_all(connection)
+        .await
+        .map_err(failure)?;
+        let mut state = State::default();
+        for row in rows {
+            let marks: [Option<String>; 2] = [row.get("thing"), row.get("role")];
+            let listed: Option<(String, String, String)> = row
+                .get::<Option<String>, _>("tenant_id")
+                .map(|tenant| (tenant, row.get("name"), row.get("claim")));
+            let ours = (self.tenant.as_str(), self.name.as_str(), self.claim.as_str());
+            if marks.iter().flatten().any(|mark| *mark != self.claim)
+                || listed.as_ref().is_some_and(|(tenant, name, claim)| (&**tenant, &**name, &**claim) != ours)
+            {
+                return Ok(Found::Foreign);
+            }
+            state = State {
+                // In the pool a tenant is its line in the list, and what that leads to.
+                thing: marks[0].is_some() || self.isolation == Isolation::Pool && listed.is_some(),
+                role: row.get("login"),
+                listed: listed.is_some(),
+                sealed: row.get("sealed"),
+                seed: row.get("seed"),
+                schema: row.get("schema"),
+                completed: row.get("completed"),
+            };
+        }
+        Ok(if state == State::default() { Found::Nothing } else { Found::Ours(state) })
+    }
+
+    /// Puts the tenant into the list, unfinished, with this password if it got a new one.
+    pub async fn enlist(&self, connection: &mut PgConnection, sealed: Option<&str>) -> Result<(), Failure> {
+        sqlx::query(
+            "INSERT INTO tenantry.homes (isolation, tenant_id, name, claim, resource_id, sealed) VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (isolation, tenant_id) DO UPDATE SET sealed = coalesce(excluded.sealed, homes.sealed)",
+        )
+        .bind(self.isolation.as_str())
+        .bind(&self.tenant)
+        .bind(self.name.as_str())
+        .bind(&self.claim)
+        .bind(&self.resource)
+        .bind(sealed)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(failure)
+    }
+
+    /// Says that all of it is there. `known`: the registry has the password, so that it is kept here no longer.
+    pub async fn complete(
+        &self,
+        connection: &mut PgConnection,
+        work: &Ensure,
+        schema: Option<&str>,
+        known: bool,
+    ) -> Result<(), Failure> {
+        sqlx::query(
+            "UPDATE tenantry.homes SET schema = $3, sealed = CASE WHEN $4 THEN NULL ELSE sealed END,
+                    seed = CASE WHEN completed IS NULL THEN $5 ELSE seed END, completed = coalesce(completed, $6)
+             WHERE isolation = $1 AND tenant_id = $2",
+        )
+        .bind(self.isolation.as_str())
+        .bind(&self.tenant)
+        .bind(schema)
+        .bind(known)
+        .bind(&work.seed)
+        .bind(&work.at)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(failure)
+    }
+
+    /// Strikes the tenant off the list.
+    pub async fn strike(&self, connection: &mut PgConnection) -> Result<(), Failure> {
+        sqlx::query("DELETE FROM tenantry.homes WHERE isolation = $1 AND tenant_id = $2 AND claim = $3")
+            .bind(self.isolation.as_str())
+            .bind(&self.tenant)
+            .bind(&self.claim)
+            .execute(connection)
+            .await
+            .map(drop)
+            .map_err(failure)
+    }
+}
+
+/// The name under which a tenant's rows are, if it is listed and not fenced off.
+pub async fn name_of(
+    connection: &mut PgConnection,
+    isolation: Isolation,
+    tenant: TenantId,
+) -> Result<Option<Name>, Failure> {
+    let name: Option<String> = sqlx::query_scalar(
+        "SELECT name FROM tenantry.homes WHERE isolation = $1 AND tenant_id = $2 AND access <> 'blocked'",
+    )
+    .bind(isolation.as_str())
+    .bind(tenant.to_string())
+    .fetch_optional(connection)
+    .await
+    .map_err(failure)?;
+    name.as_deref().map(Name::new).transpose()
+}

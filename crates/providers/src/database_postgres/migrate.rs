@@ -1,0 +1,144 @@
+//! Brings a schema up to date: each file once, in one transaction with the evidence that it was applied. Of a schema that
+//! is new, all files go to the server in one round trip. The caller has the turn for the schema.
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use tenantry_model::Failure;
+
+use super::catalogue;
+use super::failure::failure;
+use super::server::run;
+use crate::migrations::{self, Applied, Dialect, Migration};
+use crate::tables::{Catalogue, literal, quoted};
+
+/// Our own table in every schema that has migrations.
+pub const TABLE: &str = "_migrations";
+
+/// A schema that is brought up to date.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// Its name.
+    pub schema: &'a str,
+    /// What its tables need, after a migration and in the same transaction, before anybody may use them.
+    pub protect: &'a (dyn Fn(&Catalogue) -> String + Send + Sync),
+}
+
+impl Target<'_> {
+    /// Applies what is missing, and reads what is there then.
+    pub async fn migrate(
+        &self,
+        connection: &mut PgConnection,
+        migrations: &[Migration],
+    ) -> Result<Catalogue, Failure> {
+        run(connection, own_table(self.schema)).await?;
+        let applied = applied(connection, self.schema).await?;
+        let mut known = None;
+        for migration in migrations::pending(migrations, &applied)? {
+            let catalogue =
+                self.apply(connection, migration).await.map_err(|f| migrations::bad(migration, f));
+            // Whatever a file has set for the session.
+            run(connection, "RESET ALL".to_owned()).await?;
+            known = Some(catalogue?);
+            tracing::info!(file = migration.file, "migration applied");
+        }
+        match known {
+            Some(catalogue) => Ok(catalogue),
+            None => catalogue::read(connection, self.schema).await,
+        }
+    }
+
+    async fn apply(
+        &self,
+        connection: &mut PgConnection,
+        migration: &Migration,
+    ) -> Result<Catalogue, Failure> {
+        let path = search_path(self.schema);
+        if !migration.transaction {
+            run(connection, format!("SET {path}")).await?;
+            for statement in migration.statements(Dialect::Postgres) {
+                run(connection, statement.to_owned()).await?;
+            }
+        }
+        let mut transaction = connection.begin().await.map_err(failure)?;
+        run(&mut transaction, format!("SET LOCAL {path}")).await?;
+        if migration.transaction {
+            run(&mut transaction, migration.sql.clone()).await?;
+        }
+        let catalogue = catalogue::read(&mut transaction, self.schema).await?;
+        let evidence = evidence(self.schema, migration);
+        run(&mut transaction, format!("{};{evidence}", (self.protect)(&catalogue))).await?;
+        transaction.commit().await.map_err(failure)?;
+        // Protection is part of what is there.
+        catalogue::read(connection, self.schema).await
+    }
+}
+
+/// Everything that makes a new schema's tables, as one text; none if a file cannot run in a transaction.
+pub fn baseline(schema: &str, migrations: &[Migration]) -> Option<String> {
+    if !migrations.iter().all(|migration| migration.transaction) {
+        return None;
+    }
+    let path = search_path(schema);
+    let mut sql = format!("{};", own_table(schema));
+    for migration in migrations {
+        sql.push_str(&format!("SET LOCAL {path};{}\n;{};", migration.sql, evidence(schema, migration)));
+    }
+    Some(sql)
+}
+
+/// Version of the last migration.
+pub async fn version(connection: &mut PgConnection, schema: &str) -> Result<Option<String>, Failure> {
+    if !exists(connection, schema).await? {
+        return Ok(None);
+    }
+    let sql = format!("SELECT version FROM {} ORDER BY position DESC LIMIT 1", table(schema));
+    sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).fetch_optional(connection).await.map_err(failure)
+}
+
+/// The setting by which names without a schema mean this one.
+pub fn search_path(schema: &str) -> String {
+    format!("search_path = {}, pg_temp", quoted(schema))
+}
+
+/// The table of evidence.
+pub fn table(schema: &str) -> String {
+    format!("{}.{TABLE}", quoted(schema))
+}
+
+async fn exists(connection: &mut PgConnection, schema: &str) -> Result<bool, Failure> {
+    sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(table(schema))
+        .fetch_one(connection)
+        .await
+        .map_err(failure)
+}
+
+async fn applied(connection: &mut PgConnection, schema: &str) -> Result<Vec<Applied>, Failure> {
+    let sql = format!("SELECT key, file, checksum FROM {} ORDER BY position", table(schema));
+    let rows = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_all(connection).await;
+    let one = |row: &sqlx::postgres::PgRow| Applied {
+        key: row.get("key"),
+        file: row.get("file"),
+        checksum: row.get("checksum"),
+    };
+    Ok(rows.map_err(failure)?.iter().map(one).collect())
+}
+
+fn own_table(schema: &str) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} (
+            position   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            key        text NOT NULL UNIQUE,
+            version    text NOT NULL,
+            file       text NOT NULL,
+            checksum   text NOT NULL,
+            applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+        )",
+        table(schema)
+    )
+}
+
+fn evidence(schema: &str, migration: &Migration) -> String {
+    let Migration { version, file, checksum, .. } = migration;
+    let values = [&migration.key(), version, file, checksum].map(|text| literal(text)).join(", ");
+    format!("INSERT INTO {} (key, version, file, checksum) VALUES ({values})", table(schema))
+}

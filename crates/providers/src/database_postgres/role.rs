@@ -1,0 +1,90 @@
+//! Login roles of tenants: made with their owner mark in one transaction, never with a password that the server could
+//! log. What a role may do with tables is said elsewhere.
+
+use std::num::NonZeroU32;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
+use aws_lc_rs::pbkdf2::{PBKDF2_HMAC_SHA256, derive};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sqlx::PgConnection;
+use tenantry_model::Failure;
+
+use super::failure::failure;
+use super::name::Name;
+use super::server::run;
+use crate::tables::literal;
+
+/// Rounds of PBKDF2, PostgreSQL's own number. The passwords are random, so more would protect nothing.
+const ROUNDS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
+/// How long a session may take to end once it is told to, in milliseconds.
+const PATIENCE: i32 = 5_000;
+
+/// What PostgreSQL stores of a password (RFC 5803): whoever reads it cannot log in with it.
+pub fn verifier(password: &str, salt: &[u8]) -> String {
+    let mut salted = [0; 32];
+    derive(PBKDF2_HMAC_SHA256, ROUNDS, salt, password.as_bytes(), &mut salted);
+    let salted = Key::new(HMAC_SHA256, &salted);
+    let stored = digest(&SHA256, hmac::sign(&salted, b"Client Key").as_ref());
+    let server = hmac::sign(&salted, b"Server Key");
+    let [salt, stored, server] = [salt, stored.as_ref(), server.as_ref()].map(|bytes| STANDARD.encode(bytes));
+    format!("SCRAM-SHA-256${ROUNDS}:{salt}${stored}:{server}")
+}
+
+fn password_clause(password: &str) -> String {
+    format!("PASSWORD {}", literal(&verifier(password, &rand::random::<[u8; 16]>())))
+}
+
+/// The statements that make a role with its mark. Without a password nobody logs in with it.
+pub fn create(name: &Name, claim: &str, password: Option<&str>, limit: u16, superuser: bool) -> String {
+    let login = password.map_or("NOLOGIN".to_owned(), |password| {
+        format!("LOGIN CONNECTION LIMIT {limit} {}", password_clause(password))
+    });
+    let mut sql = format!("CREATE ROLE {name} {login}; COMMENT ON ROLE {name} IS {};", literal(claim));
+    if !superuser {
+        // The data endpoint acts as the tenant's role.
+        sql.push_str(&format!("GRANT {name} TO CURRENT_USER;"));
+    }
+    sql
+}
+
+/// Gives a role another password, and lets it log in.
+pub fn renew(name: &Name, password: &str) -> String {
+    format!("ALTER ROLE {name} LOGIN {};", password_clause(password))
+}
+
+/// Ends every session of a role that is ours, and lets it begin no other.
+pub async fn shut_out(connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {
+    run(connection, format!("ALTER ROLE {name} NOLOGIN")).await?;
+    sqlx::query("SELECT pg_terminate_backend(pid, $2) FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid()")
+        .bind(name.as_str())
+        .bind(i64::from(PATIENCE))
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 7677's example: what its client proves and its server signs follows from what we would have stored.
+    #[test]
+    fn the_rfc_s_user_could_log_in() {
+        let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
+        let text = verifier("pencil", &salt);
+        let (_, keys) = text.rsplit_once('$').unwrap();
+        let (stored, server) = keys.split_once(':').unwrap();
+        let [stored, server] = [stored, server].map(|key| STANDARD.decode(key).unwrap());
+        let message = "n=user,r=rOprNGfwEbeRWgbNEkqO,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
+        let sign = |key: &[u8]| hmac::sign(&Key::new(HMAC_SHA256, key), message.as_bytes());
+        assert_eq!(STANDARD.encode(sign(&server)), "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+        let proof = STANDARD.decode("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=").unwrap();
+        let signature = sign(&stored);
+        let client: Vec<u8> = proof.iter().zip(signature.as_ref()).map(|(a, b)| a ^ b).collect();
+        assert_eq!(digest(&SHA256, &client).as_ref(), stored);
+        assert!(text.starts_with("SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$"), "{text}");
+    }
+}

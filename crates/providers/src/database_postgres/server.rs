@@ -1,0 +1,192 @@
+//! One PostgreSQL server: its administrator's connections, the turns that sessions take on it, and the schema `tenantry`
+//! in its main database. Nothing is opened before it is needed.
+
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgAdvisoryLock, PgAdvisoryLockGuard, PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Postgres, Row, Transaction};
+use tenantry_model::Failure;
+use tokio::sync::OnceCell;
+
+use super::directory;
+use super::failure::{connecting, failure, is_duplicate};
+use super::name::Name;
+
+/// The oldest release that creates databases by WAL_LOG, and lets nobody create in `public`.
+const OLDEST: i32 = 150_000;
+/// How long a statement may take.
+const STATEMENT: Duration = Duration::from_secs(120);
+/// How long a session waits for another one's lock.
+const LOCK: Duration = Duration::from_secs(10);
+/// How long somebody waits for a connection.
+const CONNECTION: Duration = Duration::from_secs(10);
+/// How long a connection is kept that nobody uses.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A server.
+pub struct Server {
+    options: PgConnectOptions,
+    main: PgPool,
+    facts: OnceCell<Facts>,
+}
+
+/// What is known of a server once it has answered.
+#[derive(Clone, Copy, Debug)]
+struct Facts {
+    superuser: bool,
+}
+
+/// A connection whose session has a turn that no other session has. The turn ends when this is dropped.
+pub type Turn = PgAdvisoryLockGuard<PoolConnection<Postgres>>;
+
+impl Server {
+    /// The server of this URL. Does not connect.
+    pub fn new(url: &str, connections: u32) -> Result<Self, Failure> {
+        // The parser's own error may quote the password.
+        let options: PgConnectOptions = url.parse().map_err(|_| {
+            Failure::fatal("bad_url", "`url` must be like postgres://administrator:password@host/database")
+        })?;
+        let options = options
+            .application_name("tenantry")
+            .statement_cache_capacity(256)
+            .options([
+                ("statement_timeout", STATEMENT.as_millis().to_string()),
+                ("idle_in_transaction_session_timeout", STATEMENT.as_millis().to_string()),
+                ("lock_timeout", LOCK.as_millis().to_string()),
+                ("standard_conforming_strings", "on".to_owned()),
+            ])
+            .disable_statement_logging();
+        let main = pool(connections, options.clone());
+        Ok(Self { options, main, facts: OnceCell::new() })
+    }
+
+    /// A connection to the main database.
+    pub async fn connection(&self) -> Result<PoolConnection<Postgres>, Failure> {
+        self.facts().await?;
+        self.main.acquire().await.map_err(connecting)
+    }
+
+    /// A transaction in the main database that begins with these statements.
+    pub async fn begin(&self, prelude: String) -> Result<Transaction<'static, Postgres>, Failure> {
+        self.facts().await?;
+        begin(&self.main, prelude).await
+    }
+
+    /// Waits for the turn of this word: of all sessions in the main database, one has it.
+    pub async fn turn(&self, word: &str) -> Result<Turn, Failure> {
+        let connection = self.connection().await?;
+        PgAdvisoryLock::new(format!("tenantry {word}")).acquire(connection).await.map_err(failure)
+    }
+
+    /// A connection of its own to another database on the server.
+    pub async fn connect_to(&self, database: &Name) -> Result<PgConnection, Failure> {
+        self.options.clone().database(database.as_str()).connect().await.map_err(connecting)
+    }
+
+    /// Connections to another database on the server, made when they are needed.
+    pub fn pool_of(&self, database: &Name, connections: u32) -> PgPool {
+        pool(connections, self.options.clone().database(database.as_str()))
+    }
+
+    /// Whether the administrator may act as another role without being its member.
+    pub async fn is_superuser(&self) -> Result<bool, Failure> {
+        Ok(self.facts().await?.superuser)
+    }
+
+    /// Where clients find the server.
+    pub fn address(&self) -> (&str, u16) {
+        (self.options.get_host(), self.options.get_port())
+    }
+
+    /// The role that we are.
+    pub fn administrator(&self) -> &str {
+        self.options.get_username()
+    }
+
+    /// The main database.
+    pub fn database(&self) -> &str {
+        self.options.get_database().unwrap_or_else(|| self.options.get_username())
+    }
+
+    /// Shows that the server answers and lets us write.
+    pub async fn probe(&self) -> Result<(), Failure> {
+        let mut connection = self.connection().await?;
+        check(&mut connection).await.map(drop)
+    }
+
+    async fn facts(&self) -> Result<Facts, Failure> {
+        let facts = self.facts.get_or_try_init(|| async {
+            // Not from the pool, which goes on trying where nobody answers.
+            let mut connection = self.options.connect().await.map_err(connecting)?;
+            let facts = check(&mut connection).await?;
+            let mut turn =
+                PgAdvisoryLock::new("tenantry directory").acquire(&mut connection).await.map_err(failure)?;
+            directory::create(turn.as_mut()).await?;
+            drop(turn);
+            close(connection).await?;
+            Ok(facts)
+        });
+        facts.await.copied()
+    }
+}
+
+/// A transaction that begins with these statements. If they fail, the connection is as it was.
+pub async fn begin(pool: &PgPool, prelude: String) -> Result<Transaction<'static, Postgres>, Failure> {
+    let mut transaction = pool.begin().await.map_err(connecting)?;
+    run(&mut transaction, prelude).await?;
+    Ok(transaction)
+}
+
+/// Runs statements in one round trip.
+pub async fn run(connection: &mut PgConnection, sql: String) -> Result<(), Failure> {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop).map_err(failure)
+}
+
+/// Makes things by statements in one round trip. If one of them has just been made by somebody else, the next attempt
+/// sees whose it is.
+pub async fn make(connection: &mut PgConnection, sql: String) -> Result<(), Failure> {
+    let made = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await;
+    made.map(drop).map_err(|error| match is_duplicate(&error) {
+        true => Failure::retryable("just_made", "something of this name has just been made"),
+        false => failure(error),
+    })
+}
+
+/// Ends a connection in order, so that the server has done with it when this returns.
+pub async fn close(connection: PgConnection) -> Result<(), Failure> {
+    connection.close().await.map_err(failure)
+}
+
+fn pool(connections: u32, options: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(CONNECTION)
+        .idle_timeout(IDLE)
+        .connect_lazy_with(options)
+}
+
+/// Whether the server can serve, and the administrator do the work.
+async fn check(connection: &mut PgConnection) -> Result<Facts, Failure> {
+    let row = sqlx::query(
+        "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS standby,
+                rolsuper, rolsuper OR rolbypassrls AND rolcreaterole AND rolcreatedb AS able
+         FROM pg_roles WHERE rolname = current_user",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(failure)?;
+    if row.get::<i32, _>("version") < OLDEST {
+        return Err(Failure::fatal("too_old", "PostgreSQL 15 or newer is needed"));
+    }
+    if row.get("standby") {
+        return Err(Failure::retryable("read_only", "the server of `url` is a standby: name the primary"));
+    }
+    if !row.get::<bool, _>("able") {
+        return Err(Failure::fatal(
+            "not_allowed",
+            "the role of `url` needs CREATEROLE, CREATEDB and BYPASSRLS: ALTER ROLE … CREATEROLE CREATEDB BYPASSRLS",
+        ));
+    }
+    Ok(Facts { superuser: row.get("rolsuper") })
+}

@@ -1,0 +1,299 @@
+//! Tenants' databases on their servers: making one aside and renaming it, removing it, and becoming its tenant for a
+//! transaction.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use moka::sync::Cache;
+use serde_json::{Map, Value};
+use sqlx::postgres::PgPool;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres as Driver, Transaction};
+use tenantry_model::id::ResourceId;
+use tenantry_model::{Failure, FailureClass, TenantId};
+use tokio::sync::OnceCell;
+
+use super::{ISOLATION, template};
+use crate::content::Ensure;
+use crate::database_postgres::{
+    Found, Handout, Home, Name, Owner, Postgres, Secret, Server, State, Target, begin, close, count_all,
+    failure, fingerprint, grants, is_duplicate, make, name_of, name_taken, no_such_tenant, read_catalogue,
+    run, search_path, seed, shut_out, version,
+};
+use crate::tables::{Catalogue, literal};
+
+/// Where the tables are in a tenant's database.
+pub const SCHEMA: &str = "public";
+/// Connections to one tenant's database.
+const CONNECTIONS: u32 = 2;
+/// How long it is believed where a tenant's rows are, and which tables it has.
+const BELIEVED: Duration = Duration::from_secs(60);
+
+/// A tenant's database that we are connected to, or can be.
+#[derive(Clone)]
+pub struct Opened {
+    role: Name,
+    pool: PgPool,
+    catalogue: Arc<Catalogue>,
+}
+
+/// The databases.
+pub struct Databases {
+    pub postgres: Arc<Postgres>,
+    template: Cache<(String, u16, String), Name>,
+    canary: OnceCell<Name>,
+    open: Cache<TenantId, Opened>,
+}
+
+impl Databases {
+    /// On these servers.
+    pub fn new(postgres: Arc<Postgres>) -> Self {
+        let open = Cache::builder().max_capacity(postgres.config.open_databases).time_to_live(BELIEVED);
+        Self { postgres, template: Cache::new(64), canary: OnceCell::new(), open: open.build() }
+    }
+
+    /// The canary's database on the main server, made anew once in the life of a process.
+    pub async fn canary(&self) -> Result<&Name, Failure> {
+        let made = self.canary.get_or_try_init(|| async {
+            let server = self.postgres.main();
+            let (owner, work) = self.postgres.canary(server, ISOLATION)?;
+            let draft = Name::new(&owner.name.as_str().replace("canary", "draft"))?;
+            self.make(server, &owner, &work, &Handout::nobodys(), &draft).await?;
+            // Its row may be another one than it was when the database was made.
+            let mut inside = server.connect_to(&owner.name).await?;
+            let mut transaction = inside.begin().await.map_err(failure)?;
+            seed(&mut transaction, SCHEMA, &work).await?;
+            transaction.commit().await.map_err(failure)?;
+            close(inside).await?;
+            Ok(owner.name)
+        });
+        made.await
+    }
+
+    /// Makes the tenant's database and role, or finishes them.
+    pub async fn ensure(
+        &self,
+        server: &Server,
+        owner: &Owner,
+        work: &Ensure,
+        handout: &Handout,
+        draft: &Name,
+    ) -> Result<Secret, Failure> {
+        self.canary().await?;
+        self.make(server, owner, work, handout, draft).await
+    }
+
+    async fn make(
+        &self,
+        server: &Server,
+        owner: &Owner,
+        work: &Ensure,
+        handout: &Handout,
+        draft: &Name,
+    ) -> Result<Secret, Failure> {
+        let name = &owner.name;
+        let template = self.template(server).await?;
+        let mut turn = server.turn(&format!("database {}", name.as_str())).await?;
+        let state = match owner.look(&mut turn).await? {
+            Found::Foreign => return Err(name_taken()),
+            Found::Nothing => State::default(),
+            Found::Ours(state) => state,
+        };
+        let mut transaction = turn.begin().await.map_err(failure)?;
+        let limit = self.postgres.config.connection_limit;
+        let role = owner.role(server, &state, handout, limit).await?;
+        make(&mut transaction, role).await?;
+        let secret = handout.secret(&state);
+        let sealed = if let Secret::New(sealed) = &secret { Some(sealed.as_str()) } else { None };
+        owner.enlist(&mut transaction, sealed).await?;
+        transaction.commit().await.map_err(failure)?;
+
+        drop_database(&mut turn, draft).await?;
+        let schema = if state.thing {
+            self.finish(server, name, owner, work, &state).await?
+        } else {
+            copy(&mut turn, &template, draft, owner).await?;
+            let schema = self.finish(server, draft, owner, work, &state).await?;
+            if !rename(&mut turn, draft, name).await? {
+                drop_database(&mut turn, draft).await?;
+                return Err(name_taken());
+            }
+            schema
+        };
+        let settled = handout.known() && secret == Secret::Settled;
+        owner.complete(&mut turn, work, Some(&schema), settled).await?;
+        Ok(secret)
+    }
+
+    /// Brings a database up to date and gives it what it lacks; answers the fingerprint of its tables.
+    async fn finish(
+        &self,
+        server: &Server,
+        database: &Name,
+        owner: &Owner,
+        work: &Ensure,
+        state: &State,
+    ) -> Result<String, Failure> {
+        let mut inside = server.connect_to(database).await?;
+        let target = Target { schema: SCHEMA, protect: &|_: &Catalogue| String::new() };
+        let catalogue = target.migrate(&mut inside, &self.postgres.content.migrations).await?;
+        let mut transaction = inside.begin().await.map_err(failure)?;
+        if state.completed.is_none() || !state.thing {
+            seed(&mut transaction, SCHEMA, work).await?;
+        }
+        run(&mut transaction, grants(SCHEMA, &[&owner.name])).await?;
+        transaction.commit().await.map_err(failure)?;
+        close(inside).await?;
+        Ok(catalogue.fingerprint)
+    }
+
+    async fn template(&self, server: &Server) -> Result<Name, Failure> {
+        let (host, port) = server.address();
+        let key = (host.to_owned(), port, server.database().to_owned());
+        if let Some(name) = self.template.get(&key) {
+            return Ok(name);
+        }
+        let name = template::ready(server, &self.postgres.content.migrations).await?;
+        self.template.insert(key, name.clone());
+        Ok(name)
+    }
+
+    /// Looks again where a tenant's rows are, and in which tables, when it is next asked for them.
+    pub fn forget(&self, tenant: TenantId) {
+        self.open.invalidate(&tenant);
+    }
+
+    /// Removes database and role, if they are the tenant's, and counts the rows.
+    pub async fn remove(
+        &self,
+        server: &Server,
+        owner: &Owner,
+        tenant: TenantId,
+        draft: &Name,
+    ) -> Result<Value, Failure> {
+        if let Some(open) = self.open.remove(&tenant) {
+            open.pool.close().await;
+        }
+        let name = &owner.name;
+        let mut turn = server.turn(&format!("database {}", name.as_str())).await?;
+        drop_database(&mut turn, draft).await?;
+        let Found::Ours(state) = owner.look(&mut turn).await? else { return Ok(Value::Object(Map::new())) };
+        if state.role.is_some() {
+            shut_out(&mut turn, name).await?;
+        }
+        let mut rows = Value::Object(Map::new());
+        if state.thing {
+            let mut inside = server.connect_to(name).await?;
+            let catalogue = read_catalogue(&mut inside, SCHEMA).await.unwrap_or_default();
+            rows = count_all(&mut inside, &catalogue, SCHEMA).await?;
+            close(inside).await?;
+            drop_database(&mut turn, name).await?;
+        }
+        let mut transaction = turn.begin().await.map_err(failure)?;
+        if state.role.is_some() {
+            run(&mut transaction, format!("DROP ROLE {name}")).await?;
+        }
+        owner.strike(&mut transaction).await?;
+        transaction.commit().await.map_err(failure)?;
+        Ok(rows)
+    }
+
+    async fn opened(&self, tenant: TenantId) -> Result<Opened, Failure> {
+        if let Some(open) = self.open.get(&tenant) {
+            return Ok(open);
+        }
+        let (server, role) = self.find(tenant).await?;
+        let pool = server.pool_of(&role, CONNECTIONS);
+        let mut transaction = begin(&pool, String::new()).await?;
+        let catalogue = Arc::new(read_catalogue(&mut transaction, SCHEMA).await?);
+        drop(transaction);
+        let opened = Opened { role, pool, catalogue };
+        self.open.insert(tenant, opened.clone());
+        Ok(opened)
+    }
+
+    async fn find(&self, tenant: TenantId) -> Result<(&Arc<Server>, Name), Failure> {
+        if tenant == self.postgres.content.canary_row.tenant {
+            return Ok((self.postgres.main(), self.canary().await?.clone()));
+        }
+        for server in self.postgres.servers() {
+            let mut connection = server.connection().await?;
+            if let Some(name) = name_of(&mut connection, ISOLATION, tenant).await? {
+                return Ok((server, name));
+            }
+        }
+        Err(no_such_tenant())
+    }
+}
+
+/// The name under which a resource's database is made.
+pub fn draft(resource: ResourceId) -> Result<Name, Failure> {
+    Name::new(&format!("tenantry_draft_{}", resource.suffix()))
+}
+
+/// Drops a database with all who are connected to it; absent is success. The caller knows that it is ours.
+pub async fn drop_database(connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {
+    match run(connection, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await {
+        // Only a superuser may end autovacuum by force; without force the server asks it to leave, and waits.
+        Err(failure) if failure.code == "not_allowed" => {
+            run(connection, format!("DROP DATABASE IF EXISTS {name}")).await
+        }
+        dropped => dropped,
+    }
+}
+
+/// Gives a draft its name. False: something has the name.
+pub async fn rename(connection: &mut PgConnection, draft: &Name, name: &Name) -> Result<bool, Failure> {
+    let sql = format!("ALTER DATABASE {draft} RENAME TO {name}");
+    match sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await {
+        Err(error) if is_duplicate(&error) => Ok(false),
+        renamed => renamed.map(|_| true).map_err(failure),
+    }
+}
+
+/// Copies the template, marks the copy and lets only the tenant's role connect.
+async fn copy(
+    connection: &mut PgConnection,
+    template: &Name,
+    draft: &Name,
+    owner: &Owner,
+) -> Result<(), Failure> {
+    let (name, claim) = (&owner.name, literal(&owner.claim));
+    run(connection, format!("CREATE DATABASE {draft} TEMPLATE {template} STRATEGY WAL_LOG")).await?;
+    run(
+        connection,
+        format!(
+            "COMMENT ON DATABASE {draft} IS {claim}; REVOKE ALL ON DATABASE {draft} FROM PUBLIC;
+             GRANT CONNECT, TEMPORARY ON DATABASE {draft} TO {name};"
+        ),
+    )
+    .await
+}
+
+/// Fingerprint and version of a tenant's database.
+pub async fn look_into(server: &Server, name: &Name) -> Result<(String, Option<String>), Failure> {
+    let mut inside = server.connect_to(name).await?;
+    let seen = (fingerprint(&mut inside, SCHEMA).await?, version(&mut inside, SCHEMA).await?);
+    close(inside).await?;
+    Ok(seen)
+}
+
+#[async_trait]
+impl Home for Databases {
+    async fn enter(
+        &self,
+        tenant: TenantId,
+    ) -> Result<(Transaction<'static, Driver>, Arc<Catalogue>), Failure> {
+        let Opened { role, pool, catalogue } = self.opened(tenant).await?;
+        let become_it = format!("SET LOCAL ROLE {role}; SET LOCAL {}", search_path(SCHEMA));
+        match begin(&pool, become_it).await {
+            Ok(transaction) => Ok((transaction, catalogue)),
+            // The role or the database has gone.
+            Err(failure) if failure.class == FailureClass::Invalid || failure.code == "no_database" => {
+                self.open.invalidate(&tenant);
+                Err(no_such_tenant())
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A PostgreSQL database for each tenant. This file is the provider's verbs.
+//! Refuses a database or role that is somebody else's, and tables that the pool would refuse.
+//!
+#![doc = include_str!("docs.md")]
+
+mod client;
+mod config;
+mod template;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tenantry_model::{Failure, Isolation, TenantId};
+
+use crate::data::{Canary, Data, TenantRows};
+use crate::database_postgres::{Found, Handout, Postgres, Scoped, forget, observed, outputs};
+use crate::settings;
+use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+use client::Databases;
+pub use config::{Config, Settings};
+
+const ISOLATION: Isolation = Isolation::Database;
+
+/// The provider.
+#[derive(Clone)]
+pub struct DatabasePostgresDatabase {
+    databases: Arc<Databases>,
+}
+
+impl DatabasePostgresDatabase {
+    /// Over these servers. Connects to nothing.
+    pub fn new(postgres: Arc<Postgres>) -> Self {
+        Self { databases: Arc::new(Databases::new(postgres)) }
+    }
+}
+
+#[async_trait]
+impl Data for DatabasePostgresDatabase {
+    fn scoped(&self, tenant: TenantId) -> Arc<dyn TenantRows> {
+        Arc::new(Scoped { home: self.databases.clone(), tenant })
+    }
+
+    fn canary(&self) -> Canary {
+        self.databases.postgres.content.canary_row.clone()
+    }
+}
+
+#[async_trait]
+impl Provider for DatabasePostgresDatabase {
+    fn name(&self) -> &'static str {
+        "postgres_database"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Database
+    }
+
+    fn isolates(&self, isolation: Isolation) -> bool {
+        isolation == ISOLATION
+    }
+
+    fn settings_schema(&self) -> Value {
+        settings::schema::<Settings>()
+    }
+
+    fn check(&self, given: &Value) -> Vec<Fault> {
+        self.databases.postgres.content.check(given)
+    }
+
+    async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
+        let postgres = &self.databases.postgres;
+        let (owner, work, planned) = postgres.plan(context, spec, ISOLATION)?;
+        let server = postgres.of_region(&spec.tenant.region).clone();
+        let outputs = outputs(planned, &server, &spec.name, client::SCHEMA, &owner.name);
+        let (handout, draft) = (Handout::of(context, spec).await?, client::draft(spec.resource)?);
+        let databases = self.databases.clone();
+        let made = async move { databases.ensure(&server, &owner, &work, &handout, &draft).await };
+        let made = postgres.lanes.run(spec.resource, made).await;
+        // Its tables may be other ones now.
+        self.databases.forget(spec.tenant.id);
+        let secret = made?;
+        Ok(Ensured { outputs, writes: secret.writes(context, spec) })
+    }
+
+    async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
+        let postgres = &self.databases.postgres;
+        let owner = postgres.owner(spec, ISOLATION)?;
+        let server = postgres.of_region(&spec.tenant.region);
+        let found = owner.look(&mut *server.connection().await?).await?;
+        Ok(match found {
+            Found::Nothing => Observed::Absent,
+            Found::Foreign => Observed::Foreign,
+            Found::Ours(state) => {
+                let (schema, version) = match state.thing {
+                    true => client::look_into(server, &owner.name).await?,
+                    false => Default::default(),
+                };
+                observed(&postgres.content, &state, &schema, version)
+            }
+        })
+    }
+
+    async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {
+        let postgres = &self.databases.postgres;
+        let owner = postgres.owner(spec, ISOLATION)?;
+        let (databases, tenant) = (self.databases.clone(), spec.tenant.id);
+        let (server, draft) =
+            (postgres.of_region(&spec.tenant.region).clone(), client::draft(spec.resource)?);
+        let removed = async move { databases.remove(&server, &owner, tenant, &draft).await };
+        let rows = postgres.lanes.run(spec.resource, removed).await?;
+        let writes = forget(context, spec).await?;
+        Ok(Removed { receipt: json!({ "database": spec.name, "rows": rows }), writes })
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        for server in self.databases.postgres.servers() {
+            server.probe().await?;
+        }
+        self.databases.canary().await.map(drop)
+    }
+
+    fn data(&self) -> Option<&dyn Data> {
+        Some(self)
+    }
+}

@@ -1,0 +1,145 @@
+//! The shared tables on the server: opening them, a tenant's line, role and rows, and becoming a tenant for a transaction.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Map, Value};
+use sqlx::{Connection, Postgres as Driver, Transaction};
+use tenantry_model::{Failure, TenantId};
+use tokio::sync::OnceCell;
+
+use super::ISOLATION;
+use super::guard::{self, Groups, SCHEMA};
+use crate::content::Ensure;
+use crate::database_postgres::{
+    Found, Handout, Home, Owner, Postgres, Secret, State, Target, delete_all, failure, fingerprint, make,
+    mark_of_schema, name_taken, read_catalogue, run, search_path, seed, shut_out, version,
+};
+use crate::tables::{Catalogue, literal};
+
+/// The pool.
+pub struct Pool {
+    pub postgres: Arc<Postgres>,
+    ready: OnceCell<Arc<Catalogue>>,
+}
+
+impl Pool {
+    /// On the main server.
+    pub fn new(postgres: Arc<Postgres>) -> Self {
+        Self { postgres, ready: OnceCell::new() }
+    }
+
+    fn groups(&self) -> Result<Groups, Failure> {
+        Groups::new(&self.postgres.config.app_role)
+    }
+
+    /// What tables there are; makes and migrates them the first time. Safe to drop: the next call goes on.
+    pub async fn ready(&self) -> Result<&Arc<Catalogue>, Failure> {
+        self.ready
+            .get_or_try_init(|| async {
+                let (server, groups) = (self.postgres.main(), self.groups()?);
+                let mut turn = server.turn("pool").await?;
+                let mark = mark_of_schema(&mut turn, SCHEMA).await?;
+                guard::stand_schema(&mut turn, mark).await?;
+                groups.stand(&mut turn, server.is_superuser().await?).await?;
+                let protect = |catalogue: &Catalogue| groups.protect(catalogue);
+                let target = Target { schema: SCHEMA, protect: &protect };
+                target.migrate(&mut turn, &self.postgres.content.migrations).await?;
+                if !guard::is_protected(&mut turn).await? {
+                    let catalogue = read_catalogue(&mut turn, SCHEMA).await?;
+                    run(&mut turn, groups.protect(&catalogue)).await?;
+                }
+                let (owner, work) = self.postgres.canary(server, ISOLATION)?;
+                let mut transaction = turn.begin().await.map_err(failure)?;
+                owner.enlist(&mut transaction, None).await?;
+                // Its row may be another one than it was when the tables were made.
+                seed(&mut transaction, SCHEMA, &work).await?;
+                owner.complete(&mut transaction, &work, None, true).await?;
+                transaction.commit().await.map_err(failure)?;
+                read_catalogue(&mut turn, SCHEMA).await.map(Arc::new)
+            })
+            .await
+    }
+
+    /// Makes the tenant's line, role and rows, or finishes them.
+    pub async fn ensure(&self, owner: &Owner, work: &Ensure, handout: &Handout) -> Result<Secret, Failure> {
+        let ready = self.ready().await?;
+        let (server, name) = (self.postgres.main(), &owner.name);
+        let mut turn = server.turn(&format!("pool {}", name.as_str())).await?;
+        let state = match owner.look(&mut turn).await? {
+            Found::Foreign => return Err(name_taken()),
+            Found::Nothing => State::default(),
+            Found::Ours(state) => state,
+        };
+        if state.completed.is_some() && fingerprint(&mut turn, SCHEMA).await? != ready.fingerprint {
+            self.mend(ready).await?;
+        }
+        let secret = handout.secret(&state);
+        let mut sql = owner.role(server, &state, handout, self.postgres.config.connection_limit).await?;
+        if state.role.is_none() {
+            sql.push_str(&format!("GRANT {} TO {name};", self.groups()?.tenants));
+            sql.push_str(&owner.finds(server.database(), SCHEMA));
+        }
+        let mut transaction = turn.begin().await.map_err(failure)?;
+        make(&mut transaction, sql).await?;
+        let sealed = if let Secret::New(sealed) = &secret { Some(sealed.as_str()) } else { None };
+        owner.enlist(&mut transaction, sealed).await?;
+        if state.completed.is_none() {
+            seed(&mut transaction, SCHEMA, work).await?;
+        }
+        let settled = handout.known() && secret == Secret::Settled;
+        owner.complete(&mut transaction, work, None, settled).await?;
+        transaction.commit().await.map_err(failure)?;
+        Ok(secret)
+    }
+
+    /// Writes the policies again.
+    async fn mend(&self, catalogue: &Catalogue) -> Result<(), Failure> {
+        let mut turn = self.postgres.main().turn("pool").await?;
+        let mut transaction = turn.begin().await.map_err(failure)?;
+        run(&mut transaction, self.groups()?.protect(catalogue)).await?;
+        transaction.commit().await.map_err(failure)
+    }
+
+    /// Fingerprint and version of the tables.
+    pub async fn look_into(&self) -> Result<(String, Option<String>), Failure> {
+        let mut connection = self.postgres.main().connection().await?;
+        Ok((fingerprint(&mut connection, SCHEMA).await?, version(&mut connection, SCHEMA).await?))
+    }
+
+    /// Removes what is the tenant's, and counts the rows.
+    pub async fn remove(&self, owner: &Owner) -> Result<Value, Failure> {
+        let ready = self.ready().await?;
+        let name = &owner.name;
+        let mut turn = self.postgres.main().turn(&format!("pool {}", name.as_str())).await?;
+        let Found::Ours(state) = owner.look(&mut turn).await? else { return Ok(Value::Object(Map::new())) };
+        if state.role.is_some() {
+            shut_out(&mut turn, name).await?;
+        }
+        let mut transaction = turn.begin().await.map_err(failure)?;
+        let rows = delete_all(&mut transaction, ready, SCHEMA, &owner.tenant).await?;
+        if state.role.is_some() {
+            run(&mut transaction, format!("DROP ROLE {name}")).await?;
+        }
+        owner.strike(&mut transaction).await?;
+        transaction.commit().await.map_err(failure)?;
+        Ok(rows)
+    }
+}
+
+#[async_trait]
+impl Home for Pool {
+    async fn enter(
+        &self,
+        tenant: TenantId,
+    ) -> Result<(Transaction<'static, Driver>, Arc<Catalogue>), Failure> {
+        let ready = self.ready().await?;
+        let become_it = format!(
+            "SET LOCAL ROLE {}; SET LOCAL {}; SET LOCAL app.current_tenant_id = {}",
+            self.groups()?.app,
+            search_path(SCHEMA),
+            literal(&tenant.to_string()),
+        );
+        Ok((self.postgres.main().begin(become_it).await?, ready.clone()))
+    }
+}

@@ -1,0 +1,169 @@
+//! What keeps tenants apart in tables that they share: who a session's tenant is, the policies of every table, and the
+//! roles that may come in. Refuses what would go around the policies.
+
+use sqlx::{PgConnection, Row};
+use tenantry_model::Failure;
+
+use crate::database_postgres::{Name, failure, grants, run};
+use crate::tables::{Catalogue, OWNER, literal, quoted};
+
+/// Where the shared tables are.
+pub const SCHEMA: &str = "tenantry_pool";
+/// The mark of our schema and roles.
+const MARK: &str = "tenantry: the pool";
+
+/// A command, the word of its policy, what of it is checked, and whether it writes.
+const POLICIES: [(&str, &str, &str, bool); 4] = [
+    ("SELECT", "tenantry_select", "USING", false),
+    ("INSERT", "tenantry_insert", "WITH CHECK", true),
+    ("UPDATE", "tenantry_update", "USING", true),
+    ("DELETE", "tenantry_delete", "USING", true),
+];
+
+/// What goes around policies. Raised as an error, so that the migration that made it leaves nothing.
+const HOLES: &str = "
+DO $$ DECLARE hole text; BEGIN
+    SELECT format(CASE relkind WHEN 'v' THEN 'view `%s` shows every tenant''s rows: create it WITH (security_invoker = true)'
+                               ELSE '`%s` is a copy that no policy protects: make it an ordinary table' END, relname) INTO hole
+    FROM pg_class WHERE relnamespace = 'tenantry_pool'::regnamespace
+      AND (relkind IN ('m', 'f') OR relkind = 'v' AND NOT coalesce(reloptions, '{}') && ARRAY['security_invoker=true', 'security_invoker=on', 'security_invoker=1']) LIMIT 1;
+    IF hole IS NULL THEN
+        SELECT format('function `%s` runs as its owner and sees every tenant''s rows: leave SECURITY DEFINER out', proname) INTO hole
+        FROM pg_proc WHERE pronamespace = 'tenantry_pool'::regnamespace AND prosecdef LIMIT 1;
+    END IF;
+    IF hole IS NULL THEN
+        SELECT format('table `%s`: the policy `%s` lets more in than the tenant: make it AS RESTRICTIVE', relname, polname) INTO hole
+        FROM pg_policy JOIN pg_class ON pg_class.oid = polrelid
+        WHERE relnamespace = 'tenantry_pool'::regnamespace AND polpermissive AND NOT polname ^@ 'tenantry_' LIMIT 1;
+    END IF;
+    IF hole IS NOT NULL THEN RAISE EXCEPTION '%', hole; END IF;
+END $$;";
+
+/// The two roles that reach the tables: whoever may say who the tenant is, and the tenants' login roles.
+#[derive(Clone, Debug)]
+pub struct Groups {
+    /// The application.
+    pub app: Name,
+    /// What every tenant's login role is a member of.
+    pub tenants: Name,
+}
+
+impl Groups {
+    /// By the application role's name.
+    pub fn new(app: &str) -> Result<Self, Failure> {
+        Ok(Self { app: Name::new(app)?, tenants: Name::new(&format!("{app}_tenants"))? })
+    }
+
+    /// Makes what is missing of roles, schema and function. The caller has the turn for the pool.
+    pub async fn stand(&self, connection: &mut PgConnection, superuser: bool) -> Result<(), Failure> {
+        for role in [&self.app, &self.tenants] {
+            stand_role(connection, role, superuser).await?;
+        }
+        let Self { app, tenants } = self;
+        let who = literal(app.as_str());
+        run(
+            connection,
+            format!(
+                "CREATE OR REPLACE FUNCTION tenantry.session_tenant(writing boolean) RETURNS text
+                 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+                     SELECT tenant_id FROM tenantry.homes
+                     WHERE isolation = 'pool' AND (access = 'full' OR access = 'read_only' AND NOT writing)
+                       AND tenant_id = coalesce(
+                           (SELECT login.tenant_id FROM tenantry.homes login
+                            WHERE login.isolation = 'pool' AND login.name = session_user::text COLLATE \"default\"),
+                           CASE WHEN pg_has_role(session_user, {who}, 'MEMBER') THEN current_setting('app.current_tenant_id', true) END)
+                 $$;
+                 REVOKE ALL ON FUNCTION tenantry.session_tenant(boolean) FROM PUBLIC;
+                 GRANT USAGE ON SCHEMA tenantry TO {app}, {tenants};
+                 GRANT EXECUTE ON FUNCTION tenantry.session_tenant(boolean) TO {app}, {tenants};"
+            ),
+        )
+        .await
+    }
+
+    /// The statements that protect every table: policies, rights, and the refusal of what goes around them.
+    pub fn protect(&self, catalogue: &Catalogue) -> String {
+        let mut sql = HOLES.to_owned();
+        for table in catalogue.tables.keys() {
+            let table = format!("{SCHEMA}.{}", quoted(table));
+            sql.push_str(&format!(
+                "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
+            ));
+            for (command, policy, clause, writing) in POLICIES {
+                sql.push_str(&format!(
+                    "DROP POLICY IF EXISTS {policy} ON {table};
+                     CREATE POLICY {policy} ON {table} FOR {command} {clause} ({OWNER} = (SELECT tenantry.session_tenant({writing})));"
+                ));
+            }
+        }
+        sql.push_str(&grants(SCHEMA, &[&self.app, &self.tenants]));
+        sql
+    }
+}
+
+/// Makes the schema if it is missing. One that is not ours is a failure.
+pub async fn stand_schema(connection: &mut PgConnection, mark: Option<String>) -> Result<(), Failure> {
+    match mark {
+        None => {
+            let mark = literal(MARK);
+            run(connection, format!("CREATE SCHEMA {SCHEMA}; COMMENT ON SCHEMA {SCHEMA} IS {mark};")).await
+        }
+        Some(mark) if mark == MARK => Ok(()),
+        Some(_) => Err(Failure::fatal(
+            "name_taken",
+            "the main database has a schema `tenantry_pool` that is not ours; it was not touched: name another database in `url`",
+        )),
+    }
+}
+
+/// Whether every table has its policies.
+pub async fn is_protected(connection: &mut PgConnection) -> Result<bool, Failure> {
+    sqlx::query_scalar(
+        "SELECT coalesce(bool_and(relrowsecurity AND relforcerowsecurity
+                AND (SELECT count(*) FROM pg_policy WHERE polrelid = pg_class.oid AND polname ^@ 'tenantry_') = 4), true)
+         FROM pg_class WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND relname <> '_migrations'",
+    )
+    .bind(SCHEMA)
+    .fetch_one(connection)
+    .await
+    .map_err(failure)
+}
+
+/// Makes a role that nobody logs in with, or checks the operator's own.
+async fn stand_role(connection: &mut PgConnection, role: &Name, superuser: bool) -> Result<(), Failure> {
+    let found = sqlx::query(
+        "SELECT rolsuper OR rolbypassrls OR rolname = current_user AS unbound,
+                EXISTS (SELECT 1 FROM pg_class WHERE relowner = pg_roles.oid AND relnamespace = $2::regnamespace) AS owner
+         FROM pg_roles WHERE rolname = $1",
+    )
+    .bind(role.as_str())
+    .bind(SCHEMA)
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(failure)?;
+    let name = role.as_str();
+    match found {
+        Some(row) if row.get("unbound") || row.get("owner") => {
+            return Err(Failure::fatal(
+                "bad_role",
+                format!(
+                    "policies do not bind the role {name}, because it is a superuser, has BYPASSRLS, owns the tables or is the administrator: name another in `app_role`"
+                ),
+            ));
+        }
+        Some(_) => {}
+        None => {
+            let mark = literal(MARK);
+            // Of two pools on one server that make it at once, one does.
+            let sql = format!(
+                "DO $$ BEGIN CREATE ROLE {role} NOLOGIN; COMMENT ON ROLE {role} IS {mark};
+                 EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;"
+            );
+            run(connection, sql).await?;
+        }
+    }
+    if !superuser {
+        run(connection, format!("GRANT {role} TO CURRENT_USER")).await?;
+    }
+    Ok(())
+}

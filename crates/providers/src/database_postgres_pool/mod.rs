@@ -1,0 +1,118 @@
+//! Tables on PostgreSQL that tenants share. This file is the provider's verbs.
+//! Refuses a tenant or role that is somebody else's, and tables, views and functions that would show one tenant's rows to another.
+//!
+#![doc = include_str!("docs.md")]
+
+mod client;
+mod config;
+mod guard;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tenantry_model::{Failure, Isolation, TenantId};
+
+use crate::data::{Canary, Data, TenantRows};
+use crate::database_postgres::{Found, Handout, Postgres, Scoped, forget, observed, outputs};
+use crate::settings;
+use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+use client::Pool;
+pub use config::{Config, Settings};
+
+const ISOLATION: Isolation = Isolation::Pool;
+
+/// The provider.
+#[derive(Clone)]
+pub struct DatabasePostgresPool {
+    pool: Arc<Pool>,
+}
+
+impl DatabasePostgresPool {
+    /// Over these servers. Connects to nothing.
+    pub fn new(postgres: Arc<Postgres>) -> Self {
+        Self { pool: Arc::new(Pool::new(postgres)) }
+    }
+}
+
+#[async_trait]
+impl Data for DatabasePostgresPool {
+    fn scoped(&self, tenant: TenantId) -> Arc<dyn TenantRows> {
+        Arc::new(Scoped { home: self.pool.clone(), tenant })
+    }
+
+    fn canary(&self) -> Canary {
+        self.pool.postgres.content.canary_row.clone()
+    }
+}
+
+#[async_trait]
+impl Provider for DatabasePostgresPool {
+    fn name(&self) -> &'static str {
+        "postgres_pool"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Database
+    }
+
+    fn isolates(&self, isolation: Isolation) -> bool {
+        isolation == ISOLATION
+    }
+
+    fn settings_schema(&self) -> Value {
+        settings::schema::<Settings>()
+    }
+
+    fn check(&self, given: &Value) -> Vec<Fault> {
+        self.pool.postgres.content.check(given)
+    }
+
+    async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
+        let postgres = &self.pool.postgres;
+        let (owner, work, planned) = postgres.plan(context, spec, ISOLATION)?;
+        let outputs =
+            outputs(planned, postgres.main(), postgres.main().database(), guard::SCHEMA, &owner.name);
+        let handout = Handout::of(context, spec).await?;
+        let pool = self.pool.clone();
+        let made = async move { pool.ensure(&owner, &work, &handout).await };
+        let secret = postgres.lanes.run(spec.resource, made).await?;
+        Ok(Ensured { outputs, writes: secret.writes(context, spec) })
+    }
+
+    async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
+        let postgres = &self.pool.postgres;
+        let owner = postgres.owner(spec, ISOLATION)?;
+        let mut connection = postgres.main().connection().await?;
+        Ok(match owner.look(&mut connection).await? {
+            Found::Nothing => Observed::Absent,
+            Found::Foreign => Observed::Foreign,
+            Found::Ours(mut state) => {
+                drop(connection);
+                let (schema, version) = self.pool.look_into().await?;
+                // The tables are everybody's: they are compared with what they were when this process opened them.
+                state.schema = Some(self.pool.ready().await?.fingerprint.clone());
+                observed(&postgres.content, &state, &schema, version)
+            }
+        })
+    }
+
+    async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {
+        let postgres = &self.pool.postgres;
+        let owner = postgres.owner(spec, ISOLATION)?;
+        let pool = self.pool.clone();
+        let removed = async move { pool.remove(&owner).await };
+        let rows = postgres.lanes.run(spec.resource, removed).await?;
+        let writes = forget(context, spec).await?;
+        Ok(Removed { receipt: json!({ "database": spec.name, "rows": rows }), writes })
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        self.pool.postgres.main().probe().await?;
+        self.pool.ready().await.map(drop)
+    }
+
+    fn data(&self) -> Option<&dyn Data> {
+        Some(self)
+    }
+}

@@ -1,0 +1,116 @@
+//! A PostgreSQL schema for each tenant. This file is the provider's verbs.
+//! Refuses a schema or role that is somebody else's, and tables that the pool would refuse.
+//!
+#![doc = include_str!("docs.md")]
+
+mod client;
+mod config;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tenantry_model::{Failure, Isolation, TenantId};
+
+use crate::data::{Canary, Data, TenantRows};
+use crate::database_postgres::{Found, Handout, Postgres, Scoped, forget, observed, outputs};
+use crate::settings;
+use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+use client::Schemas;
+pub use config::{Config, Settings};
+
+const ISOLATION: Isolation = Isolation::Schema;
+
+/// The provider.
+#[derive(Clone)]
+pub struct DatabasePostgresSchema {
+    schemas: Arc<Schemas>,
+}
+
+impl DatabasePostgresSchema {
+    /// Over these servers. Connects to nothing.
+    pub fn new(postgres: Arc<Postgres>) -> Self {
+        Self { schemas: Arc::new(Schemas::new(postgres)) }
+    }
+}
+
+#[async_trait]
+impl Data for DatabasePostgresSchema {
+    fn scoped(&self, tenant: TenantId) -> Arc<dyn TenantRows> {
+        Arc::new(Scoped { home: self.schemas.clone(), tenant })
+    }
+
+    fn canary(&self) -> Canary {
+        self.schemas.postgres.content.canary_row.clone()
+    }
+}
+
+#[async_trait]
+impl Provider for DatabasePostgresSchema {
+    fn name(&self) -> &'static str {
+        "postgres_schema"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Database
+    }
+
+    fn isolates(&self, isolation: Isolation) -> bool {
+        isolation == ISOLATION
+    }
+
+    fn settings_schema(&self) -> Value {
+        settings::schema::<Settings>()
+    }
+
+    fn check(&self, given: &Value) -> Vec<Fault> {
+        self.schemas.postgres.content.check(given)
+    }
+
+    async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
+        let postgres = &self.schemas.postgres;
+        let (owner, work, planned) = postgres.plan(context, spec, ISOLATION)?;
+        let outputs = outputs(planned, postgres.main(), postgres.main().database(), &spec.name, &owner.name);
+        let handout = Handout::of(context, spec).await?;
+        let schemas = self.schemas.clone();
+        let made = async move { schemas.ensure(&owner, &work, &handout).await };
+        let made = postgres.lanes.run(spec.resource, made).await;
+        // Its tables may be other ones now.
+        self.schemas.forget(spec.tenant.id);
+        let secret = made?;
+        Ok(Ensured { outputs, writes: secret.writes(context, spec) })
+    }
+
+    async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
+        let postgres = &self.schemas.postgres;
+        let owner = postgres.owner(spec, ISOLATION)?;
+        let mut connection = postgres.main().connection().await?;
+        Ok(match owner.look(&mut connection).await? {
+            Found::Nothing => Observed::Absent,
+            Found::Foreign => Observed::Foreign,
+            Found::Ours(state) => {
+                let (schema, version) = client::look_into(&mut connection, &spec.name).await?;
+                observed(&postgres.content, &state, &schema, version)
+            }
+        })
+    }
+
+    async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {
+        let postgres = &self.schemas.postgres;
+        let owner = postgres.owner(spec, ISOLATION)?;
+        let (schemas, tenant) = (self.schemas.clone(), spec.tenant.id);
+        let removed = async move { schemas.remove(&owner, tenant).await };
+        let rows = postgres.lanes.run(spec.resource, removed).await?;
+        let writes = forget(context, spec).await?;
+        Ok(Removed { receipt: json!({ "schema": spec.name, "rows": rows }), writes })
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        self.schemas.postgres.main().probe().await?;
+        self.schemas.canary().await.map(drop)
+    }
+
+    fn data(&self) -> Option<&dyn Data> {
+        Some(self)
+    }
+}

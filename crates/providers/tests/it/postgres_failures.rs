@@ -1,0 +1,283 @@
+//! PostgreSQL in trouble: sessions that are ended half-way, migrations that were changed or do not run, servers that are
+//! full, gone or too slow; and attempts of two processes at once.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+use tenantry_model::FailureClass::{Fatal, Invalid, Retryable};
+use tenantry_model::{Failure, FailureClass};
+use tenantry_providers::{Observed, Provider, Spec};
+
+use crate::contract::Environment;
+use crate::postgres::{Model, Place};
+use crate::world::spec;
+
+const MODELS: [Model; 3] = [Model::Pool, Model::Schema, Model::Database];
+const TABLE: &str =
+    "CREATE TABLE t (tenant_id text NOT NULL, id text NOT NULL, n integer, PRIMARY KEY (tenant_id, id));";
+
+/// Migrations and seeds of a test's own.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new(migrations: &[(&str, &str)]) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        std::fs::create_dir_all(folder.path().join("postgres/app")).unwrap();
+        std::fs::write(folder.path().join("canary.yaml"), "[{table: t, rows: [{id: canary, n: 1}]}]")
+            .unwrap();
+        for (name, text) in migrations {
+            folder.migration(name, text);
+        }
+        folder
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn migration(&self, name: &str, text: &str) {
+        std::fs::write(self.path().join("postgres/app").join(name), text).unwrap();
+    }
+
+    async fn place(&self, model: Model) -> Option<Place> {
+        let folder = self.path().to_owned();
+        Place::with(model, |config| {
+            config.migrations = Some(folder.clone());
+            config.seeds = Some(folder);
+        })
+        .await
+    }
+}
+
+fn bare() -> Spec {
+    spec(serde_json::json!({}))
+}
+
+async fn is_healthy(provider: &dyn Provider, place: &Place, spec: &Spec) -> bool {
+    let seen = provider.observe(&place.world.context(), spec).await.unwrap();
+    matches!(seen, Observed::Present { healthy: true, .. })
+}
+
+fn is(failure: &Failure, class: FailureClass, code: &str) {
+    assert_eq!((failure.class, &*failure.code), (class, code), "{failure}");
+}
+
+#[tokio::test]
+async fn migrations_never_change_and_new_ones_come_with_the_next_ensure() {
+    for model in MODELS {
+        let folder = Folder::new(&[("1_a.sql", TABLE)]);
+        let Some(place) = folder.place(model).await else { return };
+        let spec = bare();
+        place.ensure(&spec).await;
+        folder.migration(
+            "2_b.sql",
+            "ALTER TABLE t ADD COLUMN m integer; CREATE INDEX t_by_m ON t (tenant_id, m);",
+        );
+        let later = place.another();
+        if model != Model::Pool {
+            assert!(!is_healthy(&*later, &place, &spec).await, "{model:?}: a migration is missing");
+        }
+        later.ensure(&place.world.context(), &spec).await.unwrap();
+        assert!(is_healthy(&*later, &place, &spec).await, "{model:?}");
+        let row = serde_json::json!({ "id": "x", "m": 7 });
+        let rows = later.data().unwrap().scoped(spec.tenant.id);
+        assert_eq!(rows.insert("t", row.as_object().unwrap().clone()).await.unwrap()["m"], 7);
+        folder.migration("3_c.sql", "ALTER TABLE t DROP COLUMN m;");
+        place.another().ensure(&place.world.context(), &spec).await.unwrap();
+        if model != Model::Pool {
+            let folder_of_two = later.ensure(&place.world.context(), &spec).await.unwrap_err();
+            is(&folder_of_two, Fatal, "migration_changed");
+            let seen = rows.get("t", "x").await.unwrap().unwrap();
+            assert_eq!(seen.get("m"), None, "{model:?}: the tables are looked at again");
+        }
+
+        folder.migration("1_a.sql", &TABLE.replace("n integer", "n bigint"));
+        let changed = place.another().ensure(&place.world.context(), &spec).await.unwrap_err();
+        is(&changed, Fatal, "migration_changed");
+        assert!(changed.message.contains("1_a.sql was changed"), "{model:?}: {changed}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_without_a_transaction_runs_statement_by_statement() {
+    for model in MODELS {
+        let folder = Folder::new(&[
+            ("1_a.sql", TABLE),
+            (
+                "2_b.sql",
+                "-- no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS t_by_n ON t (tenant_id, n);\nSELECT ';';",
+            ),
+        ]);
+        let Some(place) = folder.place(model).await else { return };
+        let spec = bare();
+        place.ensure(&spec).await;
+        assert!(is_healthy(&*place.provider, &place, &spec).await, "{model:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_at_fault_is_named_and_leaves_nothing() {
+    for (sql, why) in [
+        ("CREATE TABLE x (id text PRIMARY KEY);", "`x` cannot be shared"),
+        (
+            "CREATE TABLE x (tenant_id text NOT NULL, id text, PRIMARY KEY (id, tenant_id));",
+            "must begin with",
+        ),
+        ("CREATE TABLE x (tenant_id text NOT NULL, id text);", "needs a primary key"),
+        ("CREATE UNIQUE INDEX u ON t (n);", "unique index"),
+        ("CREATE TABLE _x (tenant_id text NOT NULL, id text, PRIMARY KEY (tenant_id, id));", "underscore"),
+        (
+            "CREATE TABLE x (tenant_id text NOT NULL, id text, o text, PRIMARY KEY (tenant_id, id),
+             FOREIGN KEY (o, id) REFERENCES t (tenant_id, id));",
+            "foreign key",
+        ),
+        ("CREATE TABEL x ();", "syntax error"),
+    ] {
+        for model in [Model::Schema, Model::Pool] {
+            let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", sql)]);
+            let Some(place) = folder.place(model).await else { return };
+            let failure = place.provider.ensure(&place.world.context(), &bare()).await.unwrap_err();
+            is(&failure, Fatal, "bad_migration");
+            assert!(failure.message.starts_with("2_b.sql") && failure.message.contains(why), "{failure}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_goes_around_policies_is_refused() {
+    for (sql, why) in [
+        ("CREATE VIEW v AS SELECT * FROM t;", "security_invoker"),
+        ("CREATE MATERIALIZED VIEW v AS SELECT * FROM t;", "copy"),
+        (
+            "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM t';",
+            "SECURITY DEFINER",
+        ),
+        ("CREATE POLICY all_of_them ON t USING (true);", "RESTRICTIVE"),
+    ] {
+        let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", sql)]);
+        let Some(place) = folder.place(Model::Pool).await else { return };
+        let failure = place.provider.probe().await.unwrap_err();
+        is(&failure, Fatal, "bad_migration");
+        assert!(failure.message.contains(why), "{failure}");
+    }
+    let harmless = "CREATE VIEW v WITH (security_invoker = true) AS SELECT * FROM t; CREATE POLICY few ON t AS RESTRICTIVE USING (n > 0);";
+    let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", harmless)]);
+    let Some(place) = folder.place(Model::Pool).await else { return };
+    place.provider.probe().await.unwrap();
+}
+
+#[tokio::test]
+async fn two_processes_at_once() {
+    for model in MODELS {
+        let Some(place) = Place::of(model).await else { return };
+        let another = place.another();
+        let spec = spec(place.settings());
+        let (context, other) = (place.world.context(), place.world.context());
+        let (a, b) = tokio::join!(place.provider.ensure(&context, &spec), another.ensure(&other, &spec));
+        // Whichever is recorded, it holds the password that is good.
+        let sealed = [a.unwrap(), b.unwrap()].map(|made| {
+            place.world.registry.apply(&made.writes);
+            place.world.secret(&spec, &format!("postgres_password:{}", spec.name))
+        });
+        assert_eq!(sealed[0], sealed[1], "{model:?}");
+        assert_eq!(place.count(&spec).await, 1);
+        let (removed, made) =
+            tokio::join!(place.provider.remove(&context, &spec), another.ensure(&other, &spec));
+        removed.unwrap();
+        made.unwrap();
+        place.provider.remove(&context, &spec).await.unwrap();
+        assert_eq!(place.count(&spec).await, 0, "{model:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_are_ended_anywhere_leave_what_the_next_attempt_finishes() {
+    for model in MODELS {
+        let Some(place) = Place::of(model).await else { return };
+        place.provider.probe().await.unwrap();
+        let (mut ended, mut failed) = (0, 0);
+        for _ in 0..12 {
+            let spec = spec(place.settings());
+            let context = place.world.context();
+            let mut ensure = std::pin::pin!(place.provider.ensure(&context, &spec));
+            // Every session of the provider's, as often as there is time for until the attempt ends.
+            let first = loop {
+                tokio::select! {
+                    done = &mut ensure => break done,
+                    rows = place.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tenantry' AND (datname = current_database() OR query ~ current_database())") => {
+                        ended += rows.len();
+                    }
+                }
+            };
+            if let Err(failure) = first {
+                assert!(failure.may_retry(), "{model:?}: {failure:?}");
+                failed += 1;
+            }
+            let mut made = place.provider.ensure(&context, &spec).await;
+            // Connections that died in the pool are found one by one.
+            for _ in 0..8 {
+                match made {
+                    Err(failure) if failure.may_retry() => {}
+                    _ => break,
+                }
+                made = place.provider.ensure(&context, &spec).await;
+            }
+            place.world.registry.apply(&made.unwrap().writes);
+            assert!(is_healthy(&*place.provider, &place, &spec).await, "{model:?}");
+            assert_eq!(place.count(&spec).await, 1, "{model:?}");
+        }
+        assert!(ended > 0 && failed > 0, "{model:?}: {ended} sessions were ended, {failed} attempts failed");
+    }
+}
+
+#[tokio::test]
+async fn failures_of_the_server_have_their_class() {
+    let Some(place) = Place::of(Model::Schema).await else { return };
+    let spec = spec(place.settings());
+    let context = place.world.context();
+    let gone = place.unusable().await.unwrap();
+    is(&gone.ensure(&context, &spec).await.unwrap_err(), Retryable, "unreachable");
+    let nowhere = |config: &mut tenantry_providers::database_postgres::Config| {
+        config.url = config.url.replace("/tenantry_", "/nowhere_");
+    };
+    let place = Place::with(Model::Schema, nowhere).await.unwrap();
+    is(&place.provider.probe().await.unwrap_err(), Fatal, "no_database");
+    let limited = |config: &mut tenantry_providers::database_postgres::Config| {
+        config.url.push_str("?options=-c%20default_transaction_read_only%3Don");
+    };
+    let place = Place::with(Model::Schema, limited).await.unwrap();
+    is(&place.provider.probe().await.unwrap_err(), Retryable, "read_only");
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_the_caller_s_fault() {
+    let Some(place) = Place::of(Model::Schema).await else { return };
+    let spec = spec(place.settings());
+    place.ensure(&spec).await;
+    let rows = place.provider.data().unwrap().scoped(spec.tenant.id);
+    let insert = async |table: &str, row: serde_json::Value| {
+        rows.insert(table, row.as_object().unwrap().clone()).await.unwrap_err()
+    };
+    for (table, row, code) in [
+        ("nothing", serde_json::json!({}), "unknown_table"),
+        ("_migrations", serde_json::json!({}), "unknown_table"),
+        ("tasks", serde_json::json!({ "x\"; --": 1 }), "unknown_column"),
+        ("tasks", serde_json::json!({ "tenant_id": "x" }), "not_allowed"),
+        ("tasks", serde_json::json!({ "title": "x", "project_id": "nobody's" }), "constraint"),
+        ("tasks", serde_json::json!({ "position": "secret" }), "bad_value"),
+        ("tasks", serde_json::json!({ "title": "a\u{0}b" }), "bad_value"),
+        ("tasks", serde_json::json!({ "position": u64::MAX }), "bad_value"),
+        ("workspaces", serde_json::json!({ "id": "default", "name": "again" }), "constraint"),
+    ] {
+        let failure = insert(table, row.clone()).await;
+        is(&failure, Invalid, code);
+        assert!(!failure.message.contains("secret"), "{failure}");
+    }
+    let first = rows.list("tasks", 2, None).await.unwrap();
+    let next = rows.list("tasks", 2, first.next.as_deref()).await.unwrap();
+    assert_eq!((first.rows.len(), next.rows.len(), next.next), (2, 1, None));
+    assert_eq!(rows.remove_samples().await.unwrap()["tasks"], 3);
+    assert!(!rows.delete("tasks", "'; DROP TABLE tasks; --").await.unwrap());
+    place.provider.remove(&place.world.context(), &spec).await.unwrap();
+    is(&rows.get("tasks", "x").await.unwrap_err(), Invalid, "no_such_tenant");
+}

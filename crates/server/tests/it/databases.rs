@@ -1,0 +1,68 @@
+//! Tenants of every plan with their databases on PostgreSQL, from the request to what their own logins see.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tenantry_testkit::store::count_rows;
+
+use crate::plans::{made, onboard};
+use crate::server::{Server, read, request};
+
+/// The URL with which the tenant's own application connects: what the operation says, and the password that it handed out.
+fn login(operation: &Value) -> String {
+    let of = |key: &str| made(operation, "database")[key].to_string().trim_matches('"').to_owned();
+    let [role, host, port, database] = ["role", "host", "port", "database"].map(of);
+    let name = format!("postgres_password:{role}");
+    let credentials = operation["credentials"].as_array().unwrap();
+    let password = credentials.iter().find(|credential| credential["name"] == name).expect("a password");
+    format!("postgres://{role}:{}@{host}:{port}/{database}", password["value"].as_str().unwrap())
+}
+
+fn provider(operation: &Value) -> &Value {
+    let steps = operation["steps"].as_array().unwrap();
+    &steps.iter().find(|step| step["key"] == "database").unwrap()["provider"]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_plan_has_its_way_of_keeping_tenants_apart() {
+    let Some(server) = Server::with_tenants_on_postgres().await else { return };
+    for (plan, name) in
+        [("starter", "postgres_pool"), ("growth", "postgres_schema"), ("enterprise", "postgres_database")]
+    {
+        let (operation, token) = onboard(&server, &request(&format!("Acme {plan}"), plan)).await;
+        let (other, stranger) = onboard(&server, &request(&format!("Other {plan}"), plan)).await;
+        assert_eq!(provider(&operation), name);
+        let smoke = operation["steps"].as_array().unwrap().iter().find(|step| step["key"] == "smoke_test");
+        assert_eq!(smoke.unwrap()["state"], "done", "{plan}");
+
+        let row = json!({ "id": "mine", "name": "Ours", "description": "" });
+        let insert = server.bare(Method::POST, "/data/projects").bearer_auth(&token).json(&row);
+        assert_eq!(read(insert).await.expect(201).body["sample"], false, "{plan}");
+        let see = |bearer: &str| read(server.bare(Method::GET, "/data/projects/mine").bearer_auth(bearer));
+        assert_eq!(see(&token).await.expect(200).body["name"], "Ours");
+        see(&stranger).await.problem(404, "not_found");
+
+        // The seed's project, and this one; the tenant's own login sees its own rows and no other's.
+        assert_eq!(count_rows(&login(&operation), "projects").await, 2, "{plan}");
+        assert_eq!(count_rows(&login(&other), "projects").await, 1, "{plan}");
+        let log = server.log();
+        let secrets =
+            operation["credentials"].as_array().unwrap().iter().map(|it| it["value"].as_str().unwrap());
+        assert!(secrets.into_iter().all(|secret| !log.contains(secret)), "a secret is in the log");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_keeps_rows_and_password() {
+    let Some(server) = Server::with_tenants_on_postgres().await else { return };
+    let (operation, token) = onboard(&server, &request("Acme", "growth")).await;
+    let tenant = operation["tenant_id"].as_str().unwrap();
+    let begun = server.post(&format!("/v1/tenants/{tenant}/repair"), &json!({})).await.expect(202).body;
+    let repaired = server.done(begun["id"].as_str().unwrap()).await;
+    assert_eq!(repaired["state"], "succeeded", "{repaired:#}");
+    let claim = format!("/v1/operations/{}/credentials", repaired["id"].as_str().unwrap());
+    let claimed = server.post(&claim, &json!({})).await;
+    assert!(!claimed.text.contains("postgres_password"), "it is not handed out twice");
+    let rows = read(server.bare(Method::GET, "/data/projects").bearer_auth(&token)).await.expect(200).body;
+    assert_eq!(rows["data"].as_array().unwrap().len(), 1);
+    assert_eq!(count_rows(&login(&operation), "projects").await, 1, "the password is still good");
+}

@@ -1,0 +1,87 @@
+//! Throw-away databases: SQLite in a temporary folder, PostgreSQL as a database of its own on the server that
+//! `TENANTRY_TEST_POSTGRES` names (an administrator's URL). All are gone when their test ends.
+
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use tempfile::TempDir;
+use tenantry_model::TenantId;
+
+/// An empty database of a test's own.
+#[derive(Debug)]
+pub struct TestDatabase {
+    url: String,
+    /// Dropped after use: a folder, or a database on the server of this administrator's URL.
+    folder: Option<TempDir>,
+    server: Option<(String, String)>,
+}
+
+impl TestDatabase {
+    /// A SQLite file in a temporary folder.
+    pub fn sqlite() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        Self { url, folder: Some(folder), server: None }
+    }
+
+    /// A PostgreSQL database; none, reported as skipped, where there is no server.
+    pub async fn postgres() -> Option<Self> {
+        Some(Self::create(&admin()?, "template0").await)
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its folder, if it is SQLite.
+    pub fn folder(&self) -> Option<&std::path::Path> {
+        self.folder.as_ref().map(TempDir::path)
+    }
+
+    pub(crate) async fn create(admin: &str, template: &str) -> Self {
+        let name = format!("tenantry_{}", TenantId::new().suffix());
+        let sql = format!("CREATE DATABASE {name} TEMPLATE {template}");
+        execute(admin, sql).await.expect("a database");
+        Self { url: on_server(admin, &name), folder: None, server: Some((admin.to_owned(), name)) }
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let Some((admin, name)) = self.server.take() else { return };
+        // The test's runtime may be ending, so this needs one of its own.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let drop = execute(&admin, format!("DROP DATABASE {name} WITH (FORCE)"));
+            runtime.block_on(drop).map_err(std::io::Error::other)
+        });
+        if !matches!(dropped.join(), Ok(Ok(()))) {
+            eprintln!("a test's database was left behind");
+        }
+    }
+}
+
+async fn execute(url: &str, sql: String) -> sqlx::Result<()> {
+    let mut connection = PgConnection::connect(url).await?;
+    connection.execute(AssertSqlSafe(sql)).await?;
+    connection.close().await
+}
+
+/// The administrator's URL; none, reported as a skipped test, where there is no server.
+pub(crate) fn admin() -> Option<String> {
+    let admin = std::env::var("TENANTRY_TEST_POSTGRES").ok();
+    if admin.is_none() {
+        crate::skip::skip("postgres", "TENANTRY_TEST_POSTGRES is not set", "cargo xtask test");
+    }
+    admin
+}
+
+/// The URL of another database on the same server.
+pub fn on_server(admin: &str, database: &str) -> String {
+    let (address, query) = admin.split_once('?').map_or((admin, None), |(a, q)| (a, Some(q)));
+    let server = address
+        .rfind('/')
+        .filter(|i| *i > address.find("//").map_or(0, |j| j + 1))
+        .map_or(address, |i| &address[..i]);
+    let query = query.map(|q| format!("?{q}")).unwrap_or_default();
+    format!("{server}/{database}{query}")
+}
