@@ -167,7 +167,8 @@ impl Control {
             let replica = Replica::start(store.clone(), executor.clone(), sealing.clone()).await;
             Some(replica.map_err(Error::unavailable)?)
         } else {
-            executor.run().await.map_err(Error::unavailable)?;
+            executor.take_over().await.map_err(Error::unavailable)?;
+            executor.look().await.map_err(Error::unavailable)?;
             None
         };
         let shared = Shared {
@@ -208,7 +209,7 @@ impl Control {
         }
         self.shared.sealing.stop().await;
         if let Some(replica) = &self.shared.replica {
-            replica.resign().await;
+            replica.leave().await;
         }
         self.shared.store.close().await;
         self.shared.keyring.close().await;

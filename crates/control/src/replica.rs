@@ -42,6 +42,14 @@ struct Turns {
     runs: watch::Sender<bool>,
     /// When the database last said that the lock is ours.
     answered: Instant,
+    /// Reads the ledger.
+    looks: JoinHandle<()>,
+}
+
+impl Drop for Turns {
+    fn drop(&mut self) {
+        self.looks.abort();
+    }
 }
 
 impl Replica {
@@ -53,7 +61,8 @@ impl Replica {
     ) -> Result<Self, ReadError> {
         let (bulletin, news) = store.bulletin().await?;
         let (runs, watched) = watch::channel(false);
-        let turns = Turns { store: store.clone(), executor, sealing, runs, answered: Instant::now() };
+        let (answered, looks) = (Instant::now(), tokio::spawn(async {}));
+        let turns = Turns { store: store.clone(), executor, sealing, runs, answered, looks };
         Ok(Self { runs: watched, task: tokio::spawn(turns.take(news)), store, bulletin })
     }
 
@@ -67,11 +76,12 @@ impl Replica {
         self.task.abort();
     }
 
-    /// Ends the writer's session, so that another may run at once.
-    pub async fn resign(&self) {
+    /// Ends the writer's session, so that another may run at once, and says what it had still to say.
+    pub async fn leave(&self) {
         if *self.runs.borrow() && self.store.resign().await.is_ok() {
-            self.bulletin.tell_at_last(News::Vacant).await;
+            self.store.tell(News::Vacant);
         }
+        self.bulletin.flush().await;
     }
 }
 
@@ -86,6 +96,7 @@ impl Turns {
         let mut leads = self.store.leads();
         let (mut beat, mut look) = (interval(BEAT), interval(LOOK));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.read_head().await;
         loop {
             let runs = *self.runs.borrow();
@@ -93,7 +104,7 @@ impl Turns {
                 _ = beat.tick() => if runs { self.beat().await } else { self.try_to_run().await },
                 // The session was lost, and another had the lock before it came back.
                 Ok(()) = leads.changed(), if runs => if !*leads.borrow() { self.stand_by().await },
-                _ = look.tick(), if runs => self.look().await,
+                _ = look.tick() => self.look().await,
                 news = news.recv() => match news {
                     Some(news) => self.hear(news).await,
                     None => return,
@@ -111,11 +122,7 @@ impl Turns {
             News::Sealed(head) => self.sealing.heard_of_head(head),
             News::Vacant if !runs => self.try_to_run().await,
             News::Vacant => {}
-            News::Missed if runs => self.look().await,
-            News::Missed => {
-                self.executor.heard_of_all();
-                self.read_head().await;
-            }
+            News::Missed => self.look().await,
         }
     }
 
@@ -126,10 +133,16 @@ impl Turns {
         }
     }
 
-    async fn look(&self) {
+    /// Looks for what news may have been missed of. Whoever runs reads the ledger beside its signs of life, however
+    /// long that takes.
+    async fn look(&mut self) {
+        if !*self.runs.borrow() {
+            self.executor.heard_of_all();
+            return self.read_head().await;
+        }
         self.sealing.heard_of_facts();
-        if let Err(error) = self.executor.look().await {
-            tracing::warn!(%error, "the ledger cannot be looked through now");
+        if self.looks.is_finished() {
+            self.looks = tokio::spawn(look(self.executor.clone()));
         }
     }
 
@@ -157,7 +170,7 @@ impl Turns {
 
     async fn run(&mut self, answered: Instant) {
         self.answered = answered;
-        if let Err(error) = self.executor.run().await {
+        if let Err(error) = self.executor.take_over().await {
             tracing::warn!(%error, "this process cannot run operations now");
             // Another may.
             let _ = self.store.resign().await;
@@ -166,13 +179,15 @@ impl Turns {
         self.sealing.set(true);
         self.runs.send_replace(true);
         tracing::info!("this process runs operations now");
+        self.look().await;
     }
 
     async fn beat(&mut self) {
         let asked = Instant::now();
         match timeout_at((self.answered + UNANSWERED).max(asked + ANSWER), self.store.beat()).await {
-            Ok(Ok(true)) => self.answered = asked,
-            Ok(Ok(false)) => self.stand_by().await,
+            // With another epoch somebody has run in between: our commits are refused, and we begin anew.
+            Ok(Ok(Some(epoch))) if epoch == self.executor.epoch() => self.answered = asked,
+            Ok(Ok(_)) => self.stand_by().await,
             Ok(Err(error)) if self.answered.elapsed() < UNANSWERED => {
                 tracing::warn!(%error, "the registry did not take a sign of life");
             }
@@ -187,5 +202,17 @@ impl Turns {
         self.executor.stand_by().await;
         // A session that hangs is ended by whoever takes over.
         let _ = tokio::time::timeout(UNANSWERED, self.store.resign()).await;
+        // What others said meanwhile was taken for something to run.
+        self.look().await;
+    }
+}
+
+/// Reads the ledger until that succeeds, or somebody else runs.
+async fn look(executor: Executor<ProviderSteps>) {
+    while executor.is_running()
+        && let Err(error) = executor.look().await
+    {
+        tracing::warn!(%error, "the ledger cannot be looked through now");
+        tokio::time::sleep(BEAT).await;
     }
 }

@@ -42,6 +42,9 @@ impl Control {
         if row.used_at.is_some() || *row.expires_at <= now {
             return Err(refused());
         }
+        if row.purpose != "smoke_test" {
+            self.admit_into(&row.tenant_id).await?;
+        }
         let used = Write::update_if(
             "sign_in_codes",
             columns! { "hash": hash },

@@ -143,8 +143,12 @@ impl ProviderSteps {
         let context = Context {
             now: attempt.now,
             sealer: self.keyring.clone(),
-            // An operation that is not yet in the ledger is for a tenant that is new: there is nothing to read.
-            rows: if operation.version == 0 { Arc::new(NoRows) } else { self.rows.clone() },
+            // An onboarding that is not yet in the ledger is for a tenant that is new: there is nothing to read.
+            rows: if operation.version == 0 && operation.kind == ONBOARD {
+                Arc::new(NoRows)
+            } else {
+                self.rows.clone()
+            },
             notes: Arc::new(ProviderNotes(attempt.notes.clone())),
         };
         Ok((context, spec))

@@ -58,7 +58,10 @@ impl Standing {
     pub fn let_in(&self, access: Access, smoke_test: bool) -> Result<()> {
         match self.status {
             TenantStatus::Provisioning if smoke_test => Ok(()),
-            TenantStatus::Active | TenantStatus::Suspended if self.suspensions.allow(access) => Ok(()),
+            TenantStatus::Active => Ok(()),
+            TenantStatus::Suspended if self.suspensions.grade().is_some_and(|grade| grade.allows(access)) => {
+                Ok(())
+            }
             TenantStatus::Suspended => Err(self.suspended()),
             status => {
                 let message = format!("the tenant is {status}");
@@ -193,7 +196,8 @@ impl Control {
 fn status_with(status: TenantStatus, suspensions: &Suspensions) -> Result<TenantStatus> {
     let event = match (status, suspensions.0.is_empty()) {
         (TenantStatus::Provisioning | TenantStatus::Deprovisioning, _)
-        | (TenantStatus::Active, true)
+        // A reason that came while it was made, and stayed when that was undone, can be cleared.
+        | (TenantStatus::Pending | TenantStatus::Active, true)
         | (TenantStatus::Suspended, false) => return Ok(status),
         (_, false) => Event::Suspend,
         (_, true) => Event::Resume,

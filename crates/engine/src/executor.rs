@@ -107,7 +107,9 @@ impl<S: Steps> Executor<S> {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, CommitError> {
         let executor = Self::standing_by(ledger, steps, config, clock);
-        executor.run().await?;
+        let _busy = executor.shared.clock.busy();
+        executor.take_over().await?;
+        executor.look().await?;
         Ok(executor)
     }
 
@@ -137,19 +139,19 @@ impl<S: Steps> Executor<S> {
         Self { shared, tasks: Arc::new(Tasks(Mutex::default())) }
     }
 
-    /// Takes over the ledger (every earlier executor's commits are refused from here on) and goes on with what it finds.
-    pub async fn run(&self) -> Result<(), CommitError> {
+    /// Takes over the ledger: every earlier executor's commits are refused from here on. What waits in it is found by
+    /// [`Self::look`].
+    pub async fn take_over(&self) -> Result<(), CommitError> {
         let shared = &self.shared;
-        let _busy = shared.clock.busy();
-        shared.epoch.store(shared.ledger.begin_epoch().await?, Ordering::SeqCst);
-        // First, so that no hint is missed that comes while the ledger is read.
+        shared.epoch.fetch_max(shared.ledger.begin_epoch().await?, Ordering::SeqCst);
         shared.running.store(true, Ordering::SeqCst);
-        if let Err(why) = self.look().await {
-            self.stand_by().await;
-            return Err(why);
-        }
         self.tasks.spawn(watch_timers(shared.clone(), Arc::downgrade(&self.tasks)));
         Ok(())
+    }
+
+    /// The epoch that its commits carry.
+    pub fn epoch(&self) -> i64 {
+        self.shared.epoch.load(Ordering::SeqCst)
     }
 
     /// Reads the ledger for whatever wants to go on: after a take-over, or when hints may have been lost.
@@ -194,7 +196,6 @@ impl<S: Steps> Executor<S> {
             match shared.ledger.load(id).await {
                 Ok(Some((run, _))) => shared.followers.tell(&Arc::new(run)),
                 Ok(None) => {}
-                // They look for themselves now and then.
                 Err(why) => tracing::debug!(operation = %id, "its followers are not told: {why}"),
             }
         });
@@ -209,10 +210,22 @@ impl<S: Steps> Executor<S> {
     /// transaction. When this returns, the operation cannot be lost. `Unavailable` leaves open whether it was begun.
     /// A caller that is dropped meanwhile takes nothing back.
     pub async fn submit(&self, run: Run, effects: Vec<S::Effect>) -> Result<Arc<Run>, CommitError> {
-        let id = run.operation.id;
-        if !self.is_running() {
-            self.shared.epoch.store(self.shared.ledger.epoch().await?, Ordering::SeqCst);
+        loop {
+            if self.is_running() {
+                return self.submit_once(run, effects).await;
+            }
+            let epoch = self.shared.ledger.epoch().await?;
+            self.shared.epoch.fetch_max(epoch, Ordering::SeqCst);
+            match self.submit_once(run.clone(), effects.clone()).await {
+                // Another one, or this one, has taken over in between.
+                Err(CommitError::Stale) if self.shared.ledger.epoch().await? > epoch => {}
+                result => return result,
+            }
         }
+    }
+
+    async fn submit_once(&self, run: Run, effects: Vec<S::Effect>) -> Result<Arc<Run>, CommitError> {
+        let id = run.operation.id;
         let (answer, answered) = oneshot::channel();
         let driver = Box::new(Driver::new(self.shared.clone(), run));
         if !spawn(&self.shared, &self.tasks, id, Start::Submit { driver, effects, answer }) {
@@ -361,6 +374,10 @@ fn spawn<S: Steps>(shared: &Arc<Shared<S>>, tasks: &Arc<Tasks>, id: OperationId,
 /// The life of a task: one operation from here until it only waits.
 async fn work<S: Steps>(place: Place<S>, tasks: Weak<Tasks>, start: Start<S>, mut busy: Busy) {
     let Place { shared, id, slot } = &place;
+    let running = || shared.running.load(Ordering::SeqCst);
+    if !running() && !matches!(start, Start::Submit { .. }) {
+        return;
+    }
     let wake = |woken: Woken| {
         let Some(tasks) = tasks.upgrade() else { return };
         match woken {
@@ -388,7 +405,8 @@ async fn work<S: Steps>(place: Place<S>, tasks: Weak<Tasks>, start: Start<S>, mu
             driver = (submitted.is_ok() && ours).then_some(new);
             // Nobody waiting is fine.
             let _ = answer.send(submitted);
-            if (refused || !ours) && place.leave() {
+            // What was begun for another one is ours, if we have taken over meanwhile.
+            if (refused || !ours && !running()) && place.leave() {
                 return;
             }
         }

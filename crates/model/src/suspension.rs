@@ -111,11 +111,6 @@ impl Suspensions {
     pub fn since(&self) -> Option<Timestamp> {
         self.0.values().map(|suspension| suspension.since).min()
     }
-
-    /// Whether somebody comes in.
-    pub fn allow(&self, access: Access) -> bool {
-        self.grade().is_none_or(|grade| grade.allows(access))
-    }
 }
 
 #[cfg(test)]
@@ -138,13 +133,12 @@ mod tests {
         let of =
             |grade, micros| Suspension { grade, since: Timestamp::from_micros(micros), by: "x".to_owned() };
         let mut all = Suspensions::default();
-        assert!(ALL.iter().all(|access| all.allow(*access)));
+        assert_eq!((all.grade(), all.since()), (None, None));
         all.0.insert(Reason::Quota, of(Grade::ReadOnly, 5));
         all.0.insert(Reason::Payment, of(Grade::Blocked, 9));
         assert_eq!((all.grade(), all.since()), (Some(Grade::Blocked), Some(Timestamp::from_micros(5))));
-        assert!(!all.allow(Access::Read));
         all.0.remove(&Reason::Payment);
-        assert!(all.allow(Access::Read) && !all.allow(Access::Write));
+        assert_eq!(all.grade(), Some(Grade::ReadOnly));
     }
 
     #[test]

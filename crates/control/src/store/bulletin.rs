@@ -18,6 +18,12 @@ use super::{ReadError, Store};
 const TOGETHER: Duration = Duration::from_millis(5);
 /// Pause before a server that did not answer is asked again.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How long a process waits at its end until the others are told.
+const FLUSH: Duration = Duration::from_secs(2);
+/// Every process says something at least so often.
+const PULSE: Duration = Duration::from_secs(10);
+/// Who has heard nothing for so long, not even itself, listens on a connection that is dead.
+const DEAF: Duration = Duration::from_secs(25);
 /// Most operations in one message, whose limit is 8,000 bytes.
 const MOST: usize = 200;
 
@@ -112,13 +118,12 @@ pub struct Bulletin {
 }
 
 impl Bulletin {
-    /// Tells something, and returns once it is sent.
-    pub async fn tell_at_last(&self, news: News) {
+    /// Returns once everything that was told is sent, or cannot be for a while.
+    pub async fn flush(&self) {
         let (done, sent) = oneshot::channel();
-        self.board.put(Item::News(news));
         self.board.put(Item::Flush(done));
         // A reader that is gone sends nothing more.
-        let _ = sent.await;
+        let _ = tokio::time::timeout(FLUSH, sent).await;
     }
 }
 
@@ -139,17 +144,17 @@ impl Store {
         let schema = sqlx::query_scalar("SELECT CAST(current_schema() AS text)").fetch_one(&pool).await;
         let schema: String = schema.map_err(unreadable)?;
         let channel = format!("tenantry:{schema}");
-        let mut listener = PgListener::connect_with(&pool).await.map_err(unreadable)?;
-        listener.listen(&channel).await.map_err(unreadable)?;
+        let listener = listen(&pool, &channel).await.map_err(unreadable)?;
         let (board, told) = mpsc::unbounded_channel();
         let (hears, heard) = mpsc::unbounded_channel();
         if self.board.0.set(board).is_err() {
             return Err(ReadError("the registry has its bulletin already".to_owned()));
         }
         let me = uuid::Uuid::new_v4().to_string();
-        let tells = tell(pool, channel, told, me.clone());
+        let ear = Ear { pool: pool.clone(), channel: channel.clone(), me: me.clone(), hears };
+        let tells = tell(pool, channel, told, me);
         let task = tokio::spawn(async move {
-            tokio::join!(tells, hear(listener, hears, me));
+            tokio::join!(tells, ear.hear(listener));
         });
         Ok((Bulletin { board: self.board.clone(), task }, heard))
     }
@@ -161,18 +166,26 @@ impl Store {
 }
 
 async fn tell(pool: PgPool, channel: String, mut told: mpsc::UnboundedReceiver<Item>, me: String) {
-    while let Some(first) = told.recv().await {
+    loop {
+        // Without news it sends nothing but itself, and hears that it is heard.
+        let first = match tokio::time::timeout(PULSE, told.recv()).await {
+            Ok(Some(first)) => Some(first),
+            Ok(None) => return,
+            Err(_) => None,
+        };
+        let pulse = first.is_none();
         let (mut message, mut flushed) = (Message::default(), Vec::new());
-        if matches!(first, Item::News(_)) {
+        if matches!(first, Some(Item::News(_))) {
             tokio::time::sleep(TOGETHER).await;
         }
-        for item in std::iter::once(first).chain(std::iter::from_fn(|| told.try_recv().ok())) {
+        for item in first.into_iter().chain(std::iter::from_fn(|| told.try_recv().ok())) {
             match item {
                 Item::News(news) => message.add(news),
                 Item::Flush(done) => flushed.push(done),
             }
         }
-        while !message.is_empty() {
+        let mut pulse = pulse;
+        while std::mem::take(&mut pulse) || !message.is_empty() {
             let piece = message.piece(&me);
             let Ok(text) = serde_json::to_string(&piece) else { continue };
             let notify = || sqlx::query("SELECT pg_notify($1, $2)").bind(&channel).bind(&text).execute(&pool);
@@ -188,27 +201,58 @@ async fn tell(pool: PgPool, channel: String, mut told: mpsc::UnboundedReceiver<I
     }
 }
 
-async fn hear(mut listener: PgListener, hears: mpsc::UnboundedSender<News>, me: String) {
-    loop {
-        let news = match listener.try_recv().await {
-            Ok(Some(notification)) => match serde_json::from_str::<Message>(notification.payload()) {
-                Ok(message) if message.from == me => continue,
+async fn listen(pool: &PgPool, channel: &str) -> Result<PgListener, sqlx::Error> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    // It is opened again here, where what was missed meanwhile is known of.
+    listener.eager_reconnect(false);
+    listener.listen(channel).await?;
+    Ok(listener)
+}
+
+/// What hears the other processes.
+struct Ear {
+    pool: PgPool,
+    channel: String,
+    me: String,
+    hears: mpsc::UnboundedSender<News>,
+}
+
+impl Ear {
+    async fn hear(self, mut listener: PgListener) {
+        loop {
+            let notification = match tokio::time::timeout(DEAF, listener.try_recv()).await {
+                Ok(Ok(Some(notification))) => notification,
+                // The connection is gone, or nothing comes through it any more.
+                Ok(Ok(None) | Err(_)) | Err(_) => {
+                    drop(listener);
+                    listener = self.again().await;
+                    if self.hears.send(News::Missed).is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let news = match serde_json::from_str::<Message>(notification.payload()) {
+                Ok(message) if message.from == self.me => continue,
                 Ok(message) => message.news().collect(),
                 // From a later version, perhaps: whoever reads it looks for itself.
                 Err(_) => vec![News::Missed],
-            },
-            // The connection was lost; the next call opens another.
-            Ok(None) => vec![News::Missed],
-            Err(error) => {
-                tracing::debug!(%error, "other processes cannot be heard now");
-                tokio::time::sleep(AGAIN).await;
-                vec![News::Missed]
+            };
+            for news in news {
+                if self.hears.send(news).is_err() {
+                    return;
+                }
             }
-        };
-        for news in news {
-            if hears.send(news).is_err() {
-                return;
+        }
+    }
+
+    async fn again(&self) -> PgListener {
+        loop {
+            match listen(&self.pool, &self.channel).await {
+                Ok(listener) => return listener,
+                Err(error) => tracing::debug!(%error, "other processes cannot be heard now"),
             }
+            tokio::time::sleep(AGAIN).await;
         }
     }
 }

@@ -298,6 +298,16 @@ impl Connection {
         }
     }
 
+    /// The registry's epoch as it is.
+    pub async fn present_epoch(&mut self) -> Result<i64, Failed> {
+        const EPOCH: &str = "SELECT epoch FROM runner WHERE id = 1";
+        match self {
+            Self::Sqlite(c) => sqlx::query_scalar(EPOCH).fetch_one(&mut **c).await,
+            Self::Postgres(c) => sqlx::query_scalar(EPOCH).fetch_one(&mut **c).await,
+        }
+        .map_err(Failed::from)
+    }
+
     /// The registry's epoch, held against change until the transaction ends.
     pub async fn epoch(&mut self) -> Result<i64, Failed> {
         const SQLITE: &str = "SELECT epoch FROM runner WHERE id = 1";

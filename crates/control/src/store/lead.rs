@@ -32,8 +32,8 @@ impl Store {
         self.database.writer().lead().await
     }
 
-    /// Shows that this process lives. False: it runs no more.
-    pub async fn beat(&self) -> Result<bool, Rejected> {
+    /// Shows that this process lives, and gives the registry's epoch. None: it runs no more.
+    pub async fn beat(&self) -> Result<Option<i64>, Rejected> {
         self.database.writer().beat().await
     }
 
@@ -88,8 +88,7 @@ async fn check_sessions(options: &PgConnectOptions) -> Result<(), OpenError> {
     let after = session(&mut first).await?;
     second.execute("ROLLBACK").await?;
     if before != after || before == other {
-        let why = "the registry's connections share sessions: there is a pooler in transaction mode between; \
-                   connect directly, or through one in session mode";
+        let why = "the registry's connections share sessions: there is a pooler in transaction mode between; connect directly";
         return Err(OpenError::Address(why.to_owned()));
     }
     let (first, second) = (first.close().await, second.close().await);

@@ -61,9 +61,10 @@ impl Ledger<Write> for Store {
         let changed =
             [id].into_iter().chain(children).chain(commit.signals.iter().map(|(to, _)| *to)).collect();
         match Store::commit(self, unit(commit)).await {
-            Ok(()) => {
+            // Without an answer it may hold all the same, and a hint too many does no harm.
+            result @ (Ok(()) | Err(Rejected::Unavailable(_))) => {
                 self.tell(News::Operations(changed));
-                Ok(())
+                result.map_err(commit_error)
             }
             Err(Rejected::Stale { table: "operations" | "runner", .. }) => Err(CommitError::Stale),
             Err(Rejected::Conflict { table: "operations" }) if new && self.run(id).await?.is_some() => {
@@ -123,9 +124,11 @@ impl Ledger<Write> for Store {
         }
         let mut writes = vec![signal_row(id, &signal)];
         writes.extend(effects);
-        Store::commit(self, Unit::new(writes)).await.map_err(commit_error)?;
-        self.tell(News::Operations(vec![id]));
-        Ok(true)
+        let signalled = Store::commit(self, Unit::new(writes)).await;
+        if matches!(signalled, Ok(()) | Err(Rejected::Unavailable(_))) {
+            self.tell(News::Operations(vec![id]));
+        }
+        signalled.map(|()| true).map_err(commit_error)
     }
 
     async fn note(&self, id: OperationId, epoch: i64, step: &Step) -> Result<(), CommitError> {

@@ -84,6 +84,14 @@ impl Sealing {
     }
 }
 
+impl Drop for Sealing {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.lock().take() {
+            task.abort();
+        }
+    }
+}
+
 async fn run(
     store: Store,
     key: SigningKey,

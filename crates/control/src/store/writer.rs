@@ -30,6 +30,11 @@ const QUEUE: usize = 4096;
 /// How long units wait for a lost connection to come back before they are refused.
 const RECONNECT: Duration = Duration::from_secs(5);
 
+/// How long the session has for an answer to what is no writing.
+const ASKED: Duration = Duration::from_secs(3);
+/// How long a transaction may take. The server ends its statements before; this is for one that is not there any more.
+const WRITTEN: Duration = Duration::from_secs(60);
+
 type Answer = oneshot::Sender<Result<(), Rejected>>;
 
 struct Job {
@@ -41,8 +46,8 @@ struct Job {
 enum Ask {
     /// Take the lock, if nobody has it.
     Lead(oneshot::Sender<Result<bool, Rejected>>),
-    /// Show that the session lives, and say whether it has the lock.
-    Beat(oneshot::Sender<Result<bool, Rejected>>),
+    /// Show that the session lives, and give the epoch if it has the lock.
+    Beat(oneshot::Sender<Result<Option<i64>, Rejected>>),
     /// End the session, and the lock with it.
     Resign(oneshot::Sender<()>),
 }
@@ -96,8 +101,9 @@ impl Writer {
         self.ask(Ask::Lead).await?
     }
 
-    /// Shows the database that the session lives. False: the lock was lost with an earlier session.
-    pub async fn beat(&self) -> Result<bool, Rejected> {
+    /// Shows the database that the session lives, and gives the registry's epoch. None: the lock was lost with an earlier
+    /// session.
+    pub async fn beat(&self) -> Result<Option<i64>, Rejected> {
         self.ask(Ask::Beat).await?
     }
 
@@ -197,10 +203,10 @@ impl Worker {
         let unavailable = |failed: Failed| Rejected::Unavailable(failed.message);
         match ask {
             Ask::Lead(answer) => {
-                let _ = answer.send(self.lead().await.map_err(unavailable));
+                let _ = answer.send(in_time(ASKED, self.lead()).await.map_err(unavailable));
             }
             Ask::Beat(answer) => {
-                let _ = answer.send(self.beat().await.map_err(unavailable));
+                let _ = answer.send(in_time(ASKED, self.beat()).await.map_err(unavailable));
             }
             Ask::Resign(answer) => {
                 self.leads.send_replace(false);
@@ -227,17 +233,18 @@ impl Worker {
         Ok(locked)
     }
 
-    async fn beat(&mut self) -> Result<bool, Failed> {
+    async fn beat(&mut self) -> Result<Option<i64>, Failed> {
         let mut connection = self.begin().await?;
+        let epoch = connection.present_epoch().await?;
         connection.rollback().await?;
         self.connection = Some(connection);
-        Ok(*self.leads.borrow())
+        Ok(self.leads.borrow().then_some(epoch))
     }
 
     /// A connection that has begun a transaction. One that was lost before that is opened again: nothing is in doubt.
     async fn begin(&mut self) -> Result<Connection, Failed> {
         if let Some(mut connection) = self.connection.take() {
-            match connection.begin().await {
+            match in_time(RECONNECT, connection.begin()).await {
                 Ok(()) => return Ok(connection),
                 Err(failed) if failed.cause == Cause::Lost => {}
                 Err(failed) => {
@@ -260,9 +267,7 @@ impl Worker {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(failed)) if Instant::now() + pause >= give_up => return Err(failed),
                 Ok(Err(_)) => tokio::time::sleep(pause).await,
-                Err(_) => {
-                    return Err(Failed { cause: Cause::Lost, message: "no connection in time".to_owned() });
-                }
+                Err(_) => return Err(no_answer()),
             }
             pause = (pause * 2).min(Duration::from_secs(1));
         }
@@ -298,6 +303,10 @@ impl Worker {
         // What is still to be written, as groups that go into one transaction each; the next one last.
         let mut groups = vec![batch];
         while let Some(mut group) = groups.pop() {
+            // A batch may fall into many groups, and signs of life must not wait for all of them.
+            while let Ok(ask) = self.asked.try_recv() {
+                self.answer(ask).await;
+            }
             let mut connection = match self.begin().await {
                 Ok(connection) => connection,
                 Err(failed) => {
@@ -308,7 +317,13 @@ impl Worker {
                 }
             };
             let units: Vec<&Prepared> = group.iter().map(|job| &job.unit).collect();
-            match attempt(&mut connection, &mut self.statements, &units).await {
+            let attempted = async {
+                attempt(&mut connection, &mut self.statements, &units)
+                    .await
+                    .map_err(|(failed, table)| (table, failed))
+            };
+            let attempted = tokio::time::timeout(WRITTEN, attempted).await;
+            match attempted.unwrap_or_else(|_| Err(("transaction", no_answer()))) {
                 Ok(Attempt::Committed(rejections)) => {
                     if group.iter().any(|job| job.unit.facts) {
                         self.facts.notify_one();
@@ -325,7 +340,7 @@ impl Worker {
                         groups.push(passed.into_iter().map(|(job, _)| job).collect());
                     }
                 }
-                Err((failed, table)) => {
+                Err((table, failed)) => {
                     let lost = failed.cause == Cause::Lost || connection.rollback().await.is_err();
                     if lost || failed.cause == Cause::Unavailable {
                         self.connection = Some(connection).filter(|_| !lost);
@@ -348,6 +363,15 @@ impl Worker {
             self.connection = Some(connection);
         }
     }
+}
+
+/// What comes in time; without an answer the connection must not be used again.
+async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(no_answer()))
+}
+
+fn no_answer() -> Failed {
+    Failed { cause: Cause::Lost, message: "no answer in time".to_owned() }
 }
 
 fn unavailable(groups: Vec<Vec<Job>>, failed: Failed) {

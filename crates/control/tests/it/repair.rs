@@ -65,6 +65,7 @@ async fn what_is_damaged_is_made_good(world: World) {
     let steps: BTreeSet<&str> = ended.steps.iter().map(|step| step.key.as_str()).collect();
     let expected = ["bucket", "certificate", "config", "database", "dns", "identity", "namespace"];
     assert_eq!(steps, BTreeSet::from(expected), "what is detached has a life of its own");
+    assert!(!ended.response.unwrap().credentials_waiting, "whoever is in needs no other invitation");
     assert_eq!(std::fs::read_to_string(&manifest).unwrap(), before);
     assert!(data.join("dns/acme.json").is_file());
     // A part of it, with what that needs.

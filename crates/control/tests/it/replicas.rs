@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tenantry_control::store::{Store, StoreConfig};
 use tenantry_control::{Caller, Control, Error, OperationQuery, PageQuery};
+use tenantry_engine::Ledger;
 use tenantry_model::id::OperationId;
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::crash_ledger::Faults;
@@ -124,6 +125,7 @@ async fn sessions_that_are_cut_cost_nothing() {
     let (first, second) = two(&world).await;
     let store = |url: &str| StoreConfig { url: url.to_owned(), readers: 1 };
     let eye = Store::open(&store(&world.registry_url())).await.unwrap();
+    let mut cuts = 0;
     for n in 0..10 {
         for control in [&first.control, &second.control] {
             // Cut off in the middle it may be refused as unavailable, and be there all the same: asked with a name it is
@@ -133,10 +135,33 @@ async fn sessions_that_are_cut_cost_nothing() {
         let cut = eye.holder().await.unwrap();
         if let Some(holder) = cut {
             eye.evict(holder).await.unwrap();
+            cuts += 1;
         }
     }
+    assert!(cuts > 0);
     eye.close().await;
     clean(&world, [second, first], 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_finds_another_epoch_begins_anew() {
+    let Some(world) = world().await else { return };
+    let (first, second) = two(&world).await;
+    let eye = Store::open(&StoreConfig { url: world.registry_url(), readers: 1 }).await.unwrap();
+    // As if another had run, and gone, while the first one slept.
+    let epoch = Ledger::begin_epoch(&eye).await.unwrap();
+    for (n, control) in [&first.control, &second.control].into_iter().enumerate() {
+        while sign_up(control, n).await.is_err_and(|error| error.code != "tenant_name_taken") {
+            tokio::task::yield_now().await;
+        }
+    }
+    let caller = Caller::system();
+    let all =
+        second.control.operations(&caller, &OperationQuery::default(), &PageQuery::default()).await.unwrap();
+    all_end(&second.control, &all.data.iter().map(|operation| operation.id).collect::<Vec<_>>()).await;
+    assert!(Ledger::epoch(&eye).await.unwrap() > epoch);
+    eye.close().await;
+    clean(&world, [second, first], 2).await;
 }
 
 #[tokio::test]

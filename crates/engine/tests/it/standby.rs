@@ -2,7 +2,7 @@
 
 use tenantry_engine::{CommitError, SignalKind, Verb};
 
-use crate::plan::{Shape, approve, run, step};
+use crate::plan::{self, Shape, approve, step};
 use crate::scene::{Scene, seconds};
 use crate::world::Act;
 
@@ -11,6 +11,11 @@ const TAKEN: &str = "running: r=done a=pending b=pending";
 
 fn plan() -> [tenantry_engine::Step; 3] {
     [step("r").registry(), step("a").needs(&["r"]), step("b").needs(&["a"])]
+}
+
+async fn run(scene: &Scene) {
+    scene.executor.take_over().await.unwrap();
+    scene.executor.look().await.unwrap();
 }
 
 #[tokio::test]
@@ -79,14 +84,14 @@ async fn the_other_takes_over_what_was_cut_off() {
     let other = scene.standing_by();
     scene.executor.stand_by().await;
     assert_eq!((scene.executor.load(), scene.executor.is_running()), ((0, 0), false));
-    other.executor.run().await.unwrap();
+    run(&other).await;
     scene.quiet().await;
     assert_eq!(scene.line(id), "succeeded: r=done a=done b=done");
     assert_eq!(scene.run(id).step("a").unwrap().interruptions, 1);
     assert_eq!(scene.line(late), "succeeded: w=done");
     // And back, while the other goes.
     other.executor.stand_by().await;
-    scene.executor.run().await.unwrap();
+    run(&scene).await;
     let again = scene.submit([step("z")]).await;
     scene.quiet().await;
     assert_eq!(scene.line(again), "succeeded: z=done");
@@ -101,8 +106,8 @@ async fn who_is_told_too_late_writes_nothing() {
     scene.settle().await;
     let other = scene.standing_by();
     // It knows of no successor: what it runs ends, and cannot be recorded.
-    other.executor.run().await.unwrap();
-    let refused = scene.executor.submit(run([step("q")]), Vec::new()).await;
+    run(&other).await;
+    let refused = scene.executor.submit(plan::run([step("q")]), Vec::new()).await;
     assert!(matches!(refused, Err(CommitError::Stale)), "{refused:?}");
     scene.quiet().await;
     assert_eq!(scene.line(id), "succeeded: r=done a=done b=done");

@@ -21,8 +21,10 @@ const STATEMENT: Duration = Duration::from_secs(120);
 const LOCK: Duration = Duration::from_secs(10);
 /// How long somebody waits for a connection.
 const CONNECTION: Duration = Duration::from_secs(10);
-/// How long a connection is kept that nobody uses.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long a session may ask for nothing before the server ends it, and its turn: its process hangs.
+const SILENT: Duration = Duration::from_secs(30);
+/// How long a connection is kept that nobody uses. Less than [`SILENT`], or it would be ended under our hands.
+const IDLE: Duration = Duration::from_secs(20);
 
 /// A server.
 pub struct Server {
@@ -52,7 +54,8 @@ impl Server {
             .statement_cache_capacity(256)
             .options([
                 ("statement_timeout", STATEMENT.as_millis().to_string()),
-                ("idle_in_transaction_session_timeout", STATEMENT.as_millis().to_string()),
+                ("idle_in_transaction_session_timeout", SILENT.as_millis().to_string()),
+                ("idle_session_timeout", SILENT.as_millis().to_string()),
                 ("lock_timeout", LOCK.as_millis().to_string()),
                 ("standard_conforming_strings", "on".to_owned()),
             ])

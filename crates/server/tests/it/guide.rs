@@ -44,6 +44,11 @@ async fn plans() {
 }
 
 /// Runs a page, which has at least so many commands.
+#[tokio::test]
+async fn suspension() {
+    follow(include_str!("../../../../docs/guide/suspension.md"), 6).await;
+}
+
 async fn follow(page: &str, commands: usize) {
     let folder = tempfile::tempdir().unwrap();
     let mut servers = Vec::new();

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tenantry_testkit::report;
 
 use crate::customers::Door;
-use crate::server::{On, PATIENCE, Server};
+use crate::server::{PATIENCE, Server};
 
 const TENANTS: usize = 200;
 
@@ -30,7 +30,7 @@ async fn until_it_runs(server: &Server, whether: bool) {
 }
 
 async fn two() -> Option<(Server, Server)> {
-    let first = Server::start(On::Postgres).await?;
+    let first = Server::one_of_several().await?;
     until_it_runs(&first, true).await;
     let second = first.beside().await;
     assert!(!runs(&second).await, "one runs");
@@ -72,6 +72,8 @@ async fn clean(first: &Server, second: &Server) {
     let scan = first.stores().scan().await;
     let one = scan.tenants.values().next().expect("one").clone();
     let wrong: Vec<_> = scan.tenants.values().flat_map(|found| found.faults(&one)).collect();
+    let rows = first.rows_of_tenants("tenantry_pool.projects").await;
+    assert_eq!(rows, i64::try_from(TENANTS).expect("few"), "each has its sample, once");
     assert!(scan.orphans.is_empty() && wrong.is_empty(), "{wrong:?} {:?}", scan.orphans);
 }
 

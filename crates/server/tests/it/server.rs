@@ -77,9 +77,19 @@ impl Server {
     /// With the registry on SQLite and the tenants on PostgreSQL; none, reported as skipped, where there is no such server.
     pub async fn with_tenants_on_postgres() -> Option<Self> {
         let tenants = TestDatabase::postgres().await?;
-        let own = tenants.url().rsplit('_').next().unwrap_or_default();
-        let config = format!("[providers.postgres]\nurl = '{}'\napp_role = 'app_{own}'\n", tenants.url());
+        let config = tenants_on(&tenants);
         Some(Self::on(vec![tenants], &config, "").await)
+    }
+
+    /// With registry, keyring and tenants on PostgreSQL, as one of several processes; none, reported as skipped, where there
+    /// is no such server.
+    pub async fn one_of_several() -> Option<Self> {
+        let new = TestDatabase::postgres;
+        let databases = vec![new().await?, new().await?, new().await?];
+        let [store, keyring] = [databases[0].url(), databases[1].url()];
+        let config =
+            format!("[store]\nurl = '{store}'\n[keyring]\nurl = '{keyring}'\n{}", tenants_on(&databases[2]));
+        Some(Self::on(databases, &config, "").await)
     }
 
     async fn on(databases: Vec<TestDatabase>, config: &str, files: &str) -> Self {
@@ -99,7 +109,7 @@ impl Server {
         server
     }
 
-    /// Another process on the same registry, keyring and tenants' things as this one, which is on PostgreSQL.
+    /// Another process on the same registry, keyring and tenants' things as this [`Self::one_of_several`].
     pub async fn beside(&self) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let [store, keyring] = [self.databases[0].url(), self.databases[1].url()];
@@ -107,8 +117,9 @@ impl Server {
         let config = format!(
             "listen = '127.0.0.1:0'\ndata_dir = '{}'\nadmin_key_file = '{theirs}/admin.key'\n\
              [store]\nurl = '{store}'\n[keyring]\nurl = '{keyring}'\nmaster_key_file = '{theirs}/master.key'\n\
-             [providers.sqlite_pool]\nfile = '{theirs}/tenants.db'\n[providers.outbox]\nfolder = '{theirs}/outbox'\n",
+             [providers.outbox]\nfolder = '{theirs}/outbox'\n{}",
             folder.path().display(),
+            tenants_on(&self.databases[2]),
         );
         std::fs::write(folder.path().join("tenantry.toml"), config).expect("the configuration");
         let child = spawn(folder.path());
@@ -249,6 +260,11 @@ impl Server {
         }
     }
 
+    /// How many rows a table of the database has that the tenants of several processes share.
+    pub async fn rows_of_tenants(&self, table: &str) -> i64 {
+        tenantry_testkit::store::count_rows(self.databases[2].url(), table).await
+    }
+
     /// How many tenants have a key in the keyring.
     pub async fn keys_of_tenants(&self) -> i64 {
         let file = format!("sqlite://{}", self.folder.path().join("keyring.db").display());
@@ -323,6 +339,12 @@ pub async fn read(request: RequestBuilder) -> Answer {
     let (status, headers) = (response.status(), response.headers().clone());
     let text = response.text().await.expect("a text");
     Answer { status, headers, body: serde_json::from_str(&text).unwrap_or_default(), text }
+}
+
+/// The configuration of tenants on this PostgreSQL. Roles belong to the whole server, so that each test has its own.
+fn tenants_on(database: &TestDatabase) -> String {
+    let own = database.url().rsplit('_').next().unwrap_or_default();
+    format!("[providers.postgres]\nurl = '{}'\napp_role = 'app_{own}'\n", database.url())
 }
 
 /// The smallest good request.
