@@ -12,6 +12,7 @@ use tenantry_model::id::{OperationId, ResourceId};
 use tenantry_model::{Failure, Isolation, TenantId, Timestamp, Write};
 
 use crate::data::Data;
+use crate::isolation::IsolationCheck;
 use crate::objects::Objects;
 
 /// What a resource is.
@@ -255,6 +256,11 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Access to the tenants' rows, if the provider keeps any.
     fn data(&self) -> Option<&dyn Data> {
+        None
+    }
+
+    /// The check that its tenants are kept apart, if it has one.
+    fn isolation(&self) -> Option<&dyn IsolationCheck> {
         None
     }
 

@@ -10,6 +10,7 @@ mod connection;
 pub(crate) mod database;
 pub mod entity;
 mod events;
+mod isolation;
 mod keys;
 mod ledger;
 mod members;
@@ -70,6 +71,7 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         Table::of::<entity::customer::Entity>(),
         Table::of::<entity::subscription::Entity>(),
         Table::of::<entity::invoice::Entity>(),
+        Table::of::<entity::isolation_report::Entity>(),
     ])
 });
 

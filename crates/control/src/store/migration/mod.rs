@@ -5,6 +5,7 @@
 mod m0001_registry;
 mod m0002_by_tenant;
 mod m0003_places;
+mod m0005_isolation_reports;
 
 use sea_orm_migration::prelude::*;
 
@@ -17,6 +18,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_registry::Migration),
             Box::new(m0002_by_tenant::Migration),
             Box::new(m0003_places::Migration),
+            Box::new(m0005_isolation_reports::Migration),
         ]
     }
 }
