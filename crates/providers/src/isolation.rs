@@ -120,6 +120,23 @@ impl Findings {
         self.cell(who, what).why.get_or_insert_with(|| why.to_owned());
     }
 
+    /// The login could try none of these.
+    pub fn none_checked(&mut self, whats: &[&'static str], why: &str) {
+        for what in
+            whats.iter().chain(&["set_role", "set_session_authorization", "catalogue", "large_objects"])
+        {
+            self.not_checked(Who::TenantLogin, what, why);
+        }
+    }
+
+    /// Of so many tenants, so many were found where they should be: nothing is known of the others.
+    pub fn met(&mut self, what: &'static str, given: usize, met: usize) {
+        if met < given {
+            let why = format!("{} of {given} tenants are not on the server, or not complete", given - met);
+            self.not_checked(Who::TenantLogin, what, &why);
+        }
+    }
+
     /// A catalogue's answer: every name in it is a leak, and none at all is as it should be.
     pub fn read(&mut self, what: &'static str, found: Vec<String>) {
         if found.is_empty() {

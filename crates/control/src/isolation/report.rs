@@ -132,6 +132,34 @@ mod tests {
     }
 
     #[test]
+    fn a_report_that_was_changed_is_not_genuine() {
+        let key = SigningKey::from_pkcs8(SigningKey::generate()).unwrap();
+        let report = Report {
+            id: IsolationReportId::new(),
+            at: Timestamp::from_micros(0),
+            leaks: 1,
+            matrix: vec![cell("rows", Outcome::Leak)],
+            tenants: Vec::new(),
+            left_out: Vec::new(),
+            trusted: Vec::new(),
+            previous: None,
+            changes: Vec::new(),
+        };
+        let (text, signature) = seal(&report, &key).unwrap();
+        let kept = |report: String| entity::isolation_report::Model {
+            id: String::new(),
+            report,
+            signature: signature.clone(),
+            at: Timestamp::from_micros(0).into(),
+        };
+        let same = open(kept(text.clone()), &key).unwrap();
+        assert_eq!((same.genuine, &same.report), (true, &report));
+        assert!(!open(kept(text.replace("leak\"", "denied\"")), &key).unwrap().genuine);
+        let other = SigningKey::from_pkcs8(SigningKey::generate()).unwrap();
+        assert!(!open(kept(text), &other).unwrap().genuine);
+    }
+
+    #[test]
     fn only_what_is_different_is_a_change() {
         let before = [cell("a", Outcome::Denied), cell("b", Outcome::Denied), cell("c", Outcome::Denied)];
         let now = [cell("a", Outcome::Denied), cell("b", Outcome::Leak), cell("d", Outcome::Denied)];

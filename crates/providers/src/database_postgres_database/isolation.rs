@@ -15,27 +15,30 @@ use crate::isolation::{Checked, Findings, IsolationCheck, Who};
 impl IsolationCheck for DatabasePostgresDatabase {
     async fn check(&self, tenants: &[TenantId]) -> Result<Checked, Failure> {
         let mut findings = Findings::new(ISOLATION);
+        let mut met = 0;
         for server in self.databases.postgres.servers() {
-            on_server(&self.databases, server, &mut findings, tenants).await?;
+            met += on_server(&self.databases, server, &mut findings, tenants).await?;
         }
+        findings.met("connect", tenants.len(), met);
         let trusted =
             vec!["who may connect to any database can read the names of roles and databases".to_owned()];
         Ok(Checked { cells: findings.cells(), trusted })
     }
 }
 
+/// Checks those of the tenants that are on this server; answers how many.
 async fn on_server(
     databases: &Databases,
     server: &Server,
     findings: &mut Findings,
     given: &[TenantId],
-) -> Result<(), Failure> {
+) -> Result<usize, Failure> {
     let mut connection = server.alone("isolation check database").await?;
     let ids: Vec<String> = given.iter().map(ToString::to_string).collect();
     let names: Vec<Name> =
         names_of(&mut connection, ISOLATION, &ids).await?.into_iter().map(|(_, name)| name).collect();
     if names.is_empty() {
-        return close(connection).await;
+        return close(connection).await.map(|()| 0);
     }
     let prober = Prober::new(&databases.postgres, server, ISOLATION)?;
     let draft = Name::new(&prober.role().as_str().replace("prober", "draft_prober"))?;
@@ -44,7 +47,7 @@ async fn on_server(
     let removed = databases.remove(server, &prober.owner, TenantId::new(), &draft).await;
     close(connection).await?;
     checked?;
-    removed.map(drop)
+    removed.map(|_| names.len())
 }
 
 async fn check(
@@ -75,7 +78,7 @@ async fn check(
             login.look_around(findings, &theirs, &[], &objects).await?;
             login.close().await?;
         }
-        Err(why) => findings.not_checked(Who::TenantLogin, "connect", &why),
+        Err(why) => findings.none_checked(&["connect"], &why),
     }
     let mut roles: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
     let public = sqlx::query_scalar(

@@ -242,6 +242,19 @@ async fn every_planted_leak_is_found_and_nothing_once_it_is_mended() {
 }
 
 #[tokio::test]
+async fn a_tenant_that_is_not_there_does_not_count_as_kept_apart() {
+    for model in MODELS {
+        let Some(place) = Place::of(model).await else { return };
+        let nobody = TenantId::new();
+        let cells = place.provider.isolation().unwrap().check(&[nobody]).await.unwrap().cells;
+        let reached = if model == Model::Database { "connect" } else { "rows" };
+        let cell = cells.iter().find(|cell| cell.what == reached).unwrap();
+        assert_eq!(cell.outcome, Outcome::NotChecked, "{model:?}: {cell:?}");
+        assert!(cell.why.as_ref().unwrap().contains("1 of 1"), "{cell:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_dead_process_left_is_taken_over() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
