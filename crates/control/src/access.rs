@@ -50,6 +50,10 @@ pub enum Permission {
     ReadCatalogue,
     /// Read figures over all tenants.
     ReadStats,
+    /// Try whether tenants are kept apart.
+    CheckIsolation,
+    /// Read what came of it.
+    ReadIsolation,
     /// Read events.
     ReadEvents,
     /// Read the audit trail.
@@ -87,6 +91,7 @@ impl Scope {
                     | P::ReadOperations
                     | P::ReadCatalogue
                     | P::ReadStats
+                    | P::ReadIsolation
                     | P::ReadEvents
                     | P::ReadAudit
             ),

@@ -8,6 +8,7 @@ pub mod error;
 mod eta;
 pub mod events;
 pub mod idempotency;
+pub mod isolation;
 pub mod keyring;
 pub mod keys;
 pub mod meter;

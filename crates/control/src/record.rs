@@ -30,6 +30,16 @@ pub fn event(fact: Fact, now: Timestamp) -> Write {
     )
 }
 
+/// The row of an event that is about no single tenant.
+pub fn fleet_event(kind: &'static str, data: Value, now: Timestamp) -> Write {
+    Write::insert(
+        "events",
+        columns! {
+        "id": EventId::new(), "seq": (), "tenant_id": (), "type": kind, "data": data, "sealed": (),
+        "operation_id": (), "at": now },
+    )
+}
+
 /// Something that somebody did.
 #[derive(Clone, Debug)]
 pub struct Deed<'a> {

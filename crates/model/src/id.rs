@@ -56,6 +56,8 @@ kinds! {
     Message, MessageId, "msg";
     /// A signal to an operation.
     SignalKind, SignalId, "sig";
+    /// A report of an isolation check.
+    IsolationReport, IsolationReportId, "iso";
 }
 
 /// An id of the kind `K`. Its order is the order of creation, to the millisecond.

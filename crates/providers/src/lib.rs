@@ -23,6 +23,7 @@ pub mod files;
 pub mod hosts;
 pub mod http;
 pub mod identity_builtin;
+pub mod isolation;
 pub mod lanes;
 pub mod mail_outbox;
 pub mod migrations;
@@ -40,6 +41,7 @@ mod tables;
 pub mod verbs;
 
 pub use data::{Canary, Data, Page, TenantRows};
+pub use isolation::{Cell, Checked, IsolationCheck, Outcome, Who};
 pub use objects::{Objects, TenantObjects};
 pub use registry::Registry;
 pub use verbs::{

@@ -13,6 +13,7 @@ use tenantry_model::{Failure, Isolation, TenantId, Timestamp, Write};
 use zeroize::Zeroizing;
 
 use crate::data::Data;
+use crate::isolation::IsolationCheck;
 use crate::objects::Objects;
 
 /// What a resource is.
@@ -262,6 +263,11 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Access to the tenants' rows, if the provider keeps any.
     fn data(&self) -> Option<&dyn Data> {
+        None
+    }
+
+    /// The check that its tenants are kept apart, if it has one.
+    fn isolation(&self) -> Option<&dyn IsolationCheck> {
         None
     }
 

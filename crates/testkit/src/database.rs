@@ -60,7 +60,8 @@ impl Drop for TestDatabase {
     }
 }
 
-async fn execute(url: &str, sql: String) -> sqlx::Result<()> {
+/// Runs a statement on this PostgreSQL database.
+pub async fn execute(url: &str, sql: String) -> sqlx::Result<()> {
     let mut connection = PgConnection::connect(url).await?;
     connection.execute(AssertSqlSafe(sql)).await?;
     connection.close().await

@@ -15,13 +15,13 @@ pub struct SigningKey {
 
 impl SigningKey {
     /// A fresh key as PKCS #8 DER.
-    pub(super) fn generate() -> SecretBytes {
+    pub(crate) fn generate() -> SecretBytes {
         // Fails only without a source of randomness; an empty key is then refused where it is read.
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
         Zeroizing::new(document.map(|d| d.as_ref().to_vec()).unwrap_or_default())
     }
 
-    pub(super) fn from_pkcs8(pkcs8: SecretBytes) -> Option<Self> {
+    pub(crate) fn from_pkcs8(pkcs8: SecretBytes) -> Option<Self> {
         Some(Self { pair: Ed25519KeyPair::from_pkcs8(&pkcs8).ok()?, pkcs8 })
     }
 

@@ -11,6 +11,7 @@ mod connection;
 pub(crate) mod database;
 pub mod entity;
 mod events;
+mod isolation;
 mod keys;
 mod lead;
 mod ledger;
@@ -74,6 +75,7 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         Table::of::<entity::customer::Entity>(),
         Table::of::<entity::subscription::Entity>(),
         Table::of::<entity::invoice::Entity>(),
+        Table::of::<entity::isolation_report::Entity>(),
     ])
 });
 

@@ -43,6 +43,11 @@ impl Handout {
         Ok(Self { password: Some(password), sealed: Some(sealed), known })
     }
 
+    /// A password that only the caller knows: whatever the role had before, it has this one now.
+    pub const fn told(password: String) -> Self {
+        Self { password: Some(password), sealed: None, known: false }
+    }
+
     /// For a role that nobody logs in with.
     pub const fn nobodys() -> Self {
         Self { password: None, sealed: None, known: true }

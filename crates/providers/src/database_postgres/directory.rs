@@ -210,6 +210,24 @@ impl Owner {
     }
 }
 
+/// Those of these tenants that are in the list and complete, each with its name.
+pub async fn names_of(
+    connection: &mut PgConnection,
+    isolation: Isolation,
+    tenants: &[String],
+) -> Result<Vec<(String, Name)>, Failure> {
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT tenant_id, name FROM tenantry.homes
+         WHERE isolation = $1 AND tenant_id = ANY ($2) AND completed IS NOT NULL ORDER BY tenant_id",
+    )
+    .bind(isolation.as_str())
+    .bind(tenants)
+    .fetch_all(connection)
+    .await
+    .map_err(failure)?;
+    rows.into_iter().map(|(tenant, name)| Ok((tenant, Name::new(&name)?))).collect()
+}
+
 /// The name under which a tenant's rows are, if it is listed and not fenced off.
 pub async fn name_of(
     connection: &mut PgConnection,

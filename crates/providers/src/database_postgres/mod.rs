@@ -7,6 +7,7 @@ mod credential;
 mod directory;
 mod failure;
 mod home;
+pub(crate) mod isolation;
 mod migrate;
 mod name;
 mod role;
@@ -23,7 +24,8 @@ use tenantry_model::{Failure, Isolation};
 pub(crate) use catalogue::{fingerprint, read as read_catalogue};
 pub use config::Config;
 pub(crate) use credential::{Handout, Secret, forget};
-pub(crate) use directory::{Found, Owner, State, mark_of_schema, name_of};
+pub(crate) use directory::{Found, Owner, State, mark_of_schema, name_of, names_of};
+
 pub(crate) use failure::{failure, is_duplicate};
 pub(crate) use home::{grants, name_taken, observed, seed};
 pub(crate) use migrate::{Target, baseline, search_path, version};

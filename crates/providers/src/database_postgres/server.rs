@@ -87,6 +87,25 @@ impl Server {
         self.options.clone().database(database.as_str()).connect().await.map_err(connecting)
     }
 
+    /// A session of another role, which logs in as its own application does.
+    pub async fn log_in(
+        &self,
+        role: &Name,
+        password: &str,
+        database: &str,
+    ) -> Result<PgConnection, sqlx::Error> {
+        let options = self.options.clone().username(role.as_str()).password(password);
+        options.database(database).connect().await
+    }
+
+    /// A connection of its own to the main database, with the turn of this word until it is closed.
+    pub async fn alone(&self, word: &str) -> Result<PgConnection, Failure> {
+        self.facts().await?;
+        let connection = self.options.connect().await.map_err(connecting)?;
+        let guard = PgAdvisoryLock::new(format!("tenantry {word}")).acquire(connection).await;
+        Ok(guard.map_err(failure)?.leak())
+    }
+
     /// Connections to another database on the server, made when they are needed.
     pub fn pool_of(&self, database: &Name, connections: u32) -> PgPool {
         pool(connections, self.options.clone().database(database.as_str()))

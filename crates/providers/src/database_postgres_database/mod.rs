@@ -5,6 +5,7 @@
 
 mod client;
 mod config;
+mod isolation;
 mod template;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tenantry_model::{Failure, Isolation, TenantId};
 
 use crate::data::{Canary, Data, TenantRows};
 use crate::database_postgres::{Found, Handout, Postgres, Scoped, forget, observed, outputs};
+use crate::isolation::IsolationCheck;
 use crate::settings;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use client::Databases;
@@ -121,6 +123,10 @@ impl Provider for DatabasePostgresDatabase {
     }
 
     fn data(&self) -> Option<&dyn Data> {
+        Some(self)
+    }
+
+    fn isolation(&self) -> Option<&dyn IsolationCheck> {
         Some(self)
     }
 }

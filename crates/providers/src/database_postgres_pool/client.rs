@@ -29,7 +29,8 @@ impl Pool {
         Self { postgres, ready: OnceCell::new() }
     }
 
-    fn groups(&self) -> Result<Groups, Failure> {
+    /// The roles that reach the tables.
+    pub fn groups(&self) -> Result<Groups, Failure> {
         Groups::new(&self.postgres.config.app_role)
     }
 

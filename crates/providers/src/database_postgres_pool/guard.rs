@@ -60,25 +60,51 @@ impl Groups {
             stand_role(connection, role, superuser).await?;
         }
         let Self { app, tenants } = self;
-        let who = literal(app.as_str());
+        let body = self.session_tenant();
         run(
             connection,
             format!(
                 "CREATE OR REPLACE FUNCTION tenantry.session_tenant(writing boolean) RETURNS text
-                 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-                     SELECT tenant_id FROM tenantry.homes
-                     WHERE isolation = 'pool' AND (access = 'full' OR access = 'read_only' AND NOT writing)
-                       AND tenant_id = coalesce(
-                           (SELECT login.tenant_id FROM tenantry.homes login
-                            WHERE login.isolation = 'pool' AND login.name = session_user::text COLLATE \"default\"),
-                           CASE WHEN pg_has_role(session_user, {who}, 'MEMBER') THEN current_setting('app.current_tenant_id', true) END)
-                 $$;
+                 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {};
                  REVOKE ALL ON FUNCTION tenantry.session_tenant(boolean) FROM PUBLIC;
                  GRANT USAGE ON SCHEMA tenantry TO {app}, {tenants};
-                 GRANT EXECUTE ON FUNCTION tenantry.session_tenant(boolean) TO {app}, {tenants};"
+                 GRANT EXECUTE ON FUNCTION tenantry.session_tenant(boolean) TO {app}, {tenants};",
+                literal(&body)
             ),
         )
         .await
+    }
+
+    /// What says who a session's tenant is.
+    pub fn session_tenant(&self) -> String {
+        let who = literal(self.app.as_str());
+        format!(
+            "SELECT tenant_id FROM tenantry.homes
+             WHERE isolation = 'pool' AND (access = 'full' OR access = 'read_only' AND NOT writing)
+               AND tenant_id = coalesce(
+                   (SELECT login.tenant_id FROM tenantry.homes login
+                    WHERE login.isolation = 'pool' AND login.name = session_user::text COLLATE \"default\"),
+                   CASE WHEN pg_has_role(session_user, {who}, 'MEMBER') THEN current_setting('app.current_tenant_id', true) END)"
+        )
+    }
+
+    /// The policies of every table, as the server writes them back: name, command, and the two expressions.
+    pub fn policies() -> impl Iterator<Item = [String; 4]> {
+        POLICIES.into_iter().map(|(command, policy, clause, writing)| {
+            let letter = match command {
+                "SELECT" => "r",
+                "INSERT" => "a",
+                "UPDATE" => "w",
+                _ => "d",
+            };
+            let is_tenant =
+                format!("({OWNER} = ( SELECT tenantry.session_tenant({writing}) AS session_tenant))");
+            let (using, with_check) = match clause {
+                "USING" => (is_tenant, String::new()),
+                _ => (String::new(), is_tenant),
+            };
+            [policy.to_owned(), letter.to_owned(), using, with_check]
+        })
     }
 
     /// The statements that protect every table: policies, rights, and the refusal of what goes around them.

@@ -6,6 +6,8 @@
 mod client;
 mod config;
 mod guard;
+mod isolation;
+mod tables;
 
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use tenantry_model::{Failure, Isolation, TenantId};
 
 use crate::data::{Canary, Data, TenantRows};
 use crate::database_postgres::{Found, Handout, Postgres, Scoped, forget, observed, outputs};
+use crate::isolation::IsolationCheck;
 use crate::settings;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use client::Pool;
@@ -113,6 +116,10 @@ impl Provider for DatabasePostgresPool {
     }
 
     fn data(&self) -> Option<&dyn Data> {
+        Some(self)
+    }
+
+    fn isolation(&self) -> Option<&dyn IsolationCheck> {
         Some(self)
     }
 }

@@ -14,5 +14,6 @@ mod pool;
 mod postgres;
 mod postgres_failures;
 mod postgres_isolation;
+mod postgres_leaks;
 mod service;
 mod world;

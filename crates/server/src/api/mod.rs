@@ -6,6 +6,7 @@ mod call;
 mod data;
 mod events;
 mod health;
+mod isolation;
 mod json;
 mod keys;
 mod metrics;
@@ -64,6 +65,7 @@ pub fn table() -> Vec<Route> {
         tenants::routes(),
         operations::routes(),
         stats::routes(),
+        isolation::routes(),
         plans::routes(),
         templates::routes(),
         events::routes(),

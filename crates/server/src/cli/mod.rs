@@ -5,6 +5,7 @@ mod audit;
 mod config;
 mod event;
 mod exit;
+mod isolation;
 mod key;
 mod operation;
 mod output;
@@ -114,6 +115,9 @@ enum Command {
     Template(template::Command),
     /// How onboarding goes: times, failures, bottlenecks, room
     Stats(stats::Options),
+    /// Whether tenants are kept apart
+    #[command(subcommand)]
+    Isolation(isolation::Command),
     /// API keys
     #[command(subcommand)]
     Key(key::Command),
@@ -189,6 +193,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Plan(command) => plan::run(command, &session).await,
         Command::Template(command) => template::run(command, &session).await,
         Command::Stats(options) => stats::run(options, &session).await,
+        Command::Isolation(command) => isolation::run(command, &session).await,
         Command::Key(command) => key::run(command, &session).await,
         Command::Event(command) => event::run(command, &session).await,
         Command::Audit(command) => audit::run(command, &session).await,

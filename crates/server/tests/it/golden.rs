@@ -21,6 +21,7 @@ fn help() {
         "plan",
         "template",
         "stats",
+        "isolation",
         "key",
         "event",
         "audit",
@@ -38,6 +39,7 @@ fn help() {
         ("operation", "skip"),
         ("template", "show"),
         ("template", "diff"),
+        ("isolation", "check"),
         ("key", "create"),
     ] {
         text.push_str(&format!("{}────\n", help_of(&[noun, verb])));

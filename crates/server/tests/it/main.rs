@@ -11,6 +11,7 @@ mod demo;
 mod golden;
 mod guide;
 mod idempotency;
+mod isolation;
 mod kills;
 mod operations;
 mod plans;

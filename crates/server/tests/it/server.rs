@@ -203,6 +203,11 @@ impl Server {
         std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default()
     }
 
+    /// The main database of tenants on PostgreSQL.
+    pub fn tenants_database(&self) -> &str {
+        self.databases[0].url()
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

@@ -11,6 +11,7 @@ pub mod event;
 pub mod idempotency_key;
 pub mod invitation;
 pub mod invoice;
+pub mod isolation_report;
 pub mod member;
 pub mod operation;
 pub mod place;

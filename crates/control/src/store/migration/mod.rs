@@ -6,6 +6,7 @@ mod m0001_registry;
 mod m0002_by_tenant;
 mod m0003_places;
 mod m0004_suspensions;
+mod m0005_isolation_reports;
 
 use sea_orm_migration::prelude::*;
 
@@ -19,6 +20,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_by_tenant::Migration),
             Box::new(m0003_places::Migration),
             Box::new(m0004_suspensions::Migration),
+            Box::new(m0005_isolation_reports::Migration),
         ]
     }
 }

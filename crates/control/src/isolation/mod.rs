@@ -1,0 +1,199 @@
+//! The isolation check: has every provider of databases try to get from one tenant to another, and keeps a signed report
+//! of what came of it, with the difference to the one before. What is tried is the providers' affair.
+
+mod report;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tenantry_model::id::IsolationReportId;
+use tenantry_model::{TenantId, Write, columns};
+use tenantry_providers::{Cell, Kind, Outcome};
+
+pub use report::{Change, IsolationReportView, LeftOut, Report};
+
+use crate::access::{Caller, Permission};
+use crate::control::Control;
+use crate::error::{Error, ErrorKind, Result};
+use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome as Done};
+use crate::page::PageQuery;
+use crate::record::{Deed, audit, fleet_event};
+use crate::store::Unit;
+use crate::view::Page;
+
+/// Name of the keyring's key that signs reports.
+const KEY: &str = "isolation_signing";
+/// Tenants of a provider that are checked when nobody names them: so many of the oldest, and of the newest.
+const EACH_END: u64 = 20;
+/// Reports that are kept.
+const KEPT: u64 = 100;
+
+/// What is checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckIsolation {
+    /// Ids or slugs of the tenants that are got at; without it, the 20 oldest and the 20 newest of each way of keeping
+    /// tenants apart.
+    #[schemars(extend("maxItems" = 100))]
+    pub tenants: Vec<String>,
+}
+
+/// Tenants by the provider of their database.
+type Targets = BTreeMap<String, Vec<TenantId>>;
+
+impl Control {
+    /// Runs a check, and keeps and signs its report. A red cell is an event too.
+    pub async fn check_isolation(
+        &self,
+        caller: &Caller,
+        what: &CheckIsolation,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<IsolationReportView>> {
+        caller.require(Permission::CheckIsolation)?;
+        let once = key.map(|key| Once::new(caller, &key, "check_isolation", &json!(what)));
+        let replayed = |value| Answered { value, replayed: true };
+        match self.once(once.as_ref(), self.try_isolation(caller, what, once.as_ref())).await? {
+            Done::Now(value) => Ok(Answered { value, replayed: false }),
+            Done::Before(answer) => {
+                let id = answer.get("report_id").and_then(|id| id.as_str()).unwrap_or_default();
+                let row = self.shared.store.isolation_report(id).await.map_err(Error::unavailable)?;
+                let gone = || Error::new(ErrorKind::Gone, "report_gone", "this report is not kept any more");
+                report::open(row.ok_or_else(gone)?, &self.report_key().await?).map(replayed)
+            }
+        }
+    }
+
+    /// Reports, newest first.
+    pub async fn isolation_reports(
+        &self,
+        caller: &Caller,
+        page: &PageQuery,
+    ) -> Result<Page<IsolationReportView>> {
+        caller.require(Permission::ReadIsolation)?;
+        let rows = self.shared.store.isolation_reports(page.cursor(), page.probe()).await;
+        let key = self.report_key().await?;
+        page.cut(rows.map_err(Error::unavailable)?, |row| row.id.clone(), |row| report::open(row, &key))
+    }
+
+    async fn try_isolation(
+        &self,
+        caller: &Caller,
+        what: &CheckIsolation,
+        once: Option<&Once>,
+    ) -> Result<IsolationReportView> {
+        let targets = match what.tenants.is_empty() {
+            true => self.sample().await?,
+            false => self.named(caller, &what.tenants).await?,
+        };
+        let mut report = self.found(targets).await;
+        let store = &self.shared.store;
+        let kept = store.isolation_reports(None, KEPT).await.map_err(Error::unavailable)?;
+        let key = self.report_key().await?;
+        if let Some(last) = kept.first() {
+            let last = report::open(last.clone(), &key)?.report;
+            report.previous = Some(last.id);
+            report.changes = report::changes(&last.matrix, &report.matrix);
+        }
+        let (text, signature) = report::seal(&report, &key)?;
+        let (id, now) = (report.id.to_string(), report.at);
+        let row = columns! { "id": report.id, "report": &*text, "signature": &*signature, "at": now };
+        let red: Vec<&Cell> = red(&report.matrix).collect();
+        let deed = Deed {
+            actor: &caller.principal,
+            action: "isolation.check",
+            target: &id,
+            tenant: None,
+            data: json!({ "tenants": report.tenants.len(), "leaks": red.len() }),
+        };
+        let mut writes = vec![Write::insert("isolation_reports", row), audit(deed, now)];
+        if !red.is_empty() {
+            let cells: Vec<_> = red.iter().map(|c| json!({ "model": c.model, "what": c.what })).collect();
+            let data = json!({ "report_id": id, "leaks": cells.len(), "cells": cells });
+            writes.push(fleet_event("isolation.leak_found", data, now));
+        }
+        let too_old = kept.iter().skip(usize::try_from(KEPT - 1).unwrap_or(usize::MAX));
+        writes.extend(too_old.map(|row| Write::delete("isolation_reports", columns! { "id": &*row.id })));
+        writes.extend(once.map(|once| once.guard(&json!({ "report_id": id }), None, now)));
+        store.commit(Unit::new(writes)).await.map_err(Error::unavailable)?;
+        Ok(IsolationReportView { report, signature, public_key: key.x(), genuine: true })
+    }
+
+    /// Has the providers look. One that cannot is said to be left out: its tenants do not count as kept apart.
+    async fn found(&self, targets: Targets) -> Report {
+        let mut report = Report {
+            id: IsolationReportId::new(),
+            at: self.now(),
+            leaks: 0,
+            matrix: Vec::new(),
+            tenants: Vec::new(),
+            left_out: Vec::new(),
+            trusted: Vec::new(),
+            previous: None,
+            changes: Vec::new(),
+        };
+        for (name, tenants) in targets {
+            let provider = self.shared.providers.get(&name);
+            let checked = match provider.and_then(|provider| provider.isolation()) {
+                Some(isolation) => isolation.check(&tenants).await.map_err(|failure| failure.message),
+                None => Err("its tenants have no logins of their own that could be tried".to_owned()),
+            };
+            match checked {
+                Ok(checked) => {
+                    report.matrix.extend(checked.cells);
+                    report.trusted.extend(checked.trusted);
+                    report.tenants.extend(tenants);
+                }
+                Err(why) => {
+                    let tenants = tenants.len() as u64;
+                    report.left_out.push(LeftOut { provider: name, tenants, why });
+                }
+            }
+        }
+        report.trusted.sort_unstable();
+        report.trusted.dedup();
+        report.leaks = red(&report.matrix).count() as u64;
+        report.at = self.now();
+        report
+    }
+
+    async fn sample(&self) -> Result<Targets> {
+        let mut targets = Targets::new();
+        for provider in self.shared.providers.iter().filter(|provider| provider.kind() == Kind::Database) {
+            let ids = self.shared.store.tenants_at_both_ends(provider.name(), EACH_END).await;
+            let ids = ids.map_err(Error::unavailable)?;
+            if !ids.is_empty() {
+                let ids = ids.iter().map(|id| id.parse().map_err(Error::internal)).collect::<Result<_>>()?;
+                targets.insert(provider.name().to_owned(), ids);
+            }
+        }
+        Ok(targets)
+    }
+
+    async fn named(&self, caller: &Caller, names: &[String]) -> Result<Targets> {
+        let mut targets = Targets::new();
+        for name in names {
+            let row = self.tenant_row(caller, name).await?;
+            let serving = self.shared.store.tenant_serving(&row.id, Kind::Database).await;
+            let provider = serving.map_err(Error::unavailable)?.and_then(|(_, provider)| provider);
+            let provider = provider.ok_or_else(|| {
+                Error::conflict("no_database", format!("the tenant {name} has no database"))
+            })?;
+            let id = row.id.parse().map_err(Error::internal)?;
+            let of_it = targets.entry(provider).or_default();
+            if !of_it.contains(&id) {
+                of_it.push(id);
+            }
+        }
+        Ok(targets)
+    }
+
+    async fn report_key(&self) -> Result<crate::keyring::SigningKey> {
+        self.shared.keyring.signing_key(KEY).await.map_err(Error::unavailable)
+    }
+}
+
+fn red(matrix: &[Cell]) -> impl Iterator<Item = &Cell> {
+    matrix.iter().filter(|cell| cell.outcome == Outcome::Leak)
+}

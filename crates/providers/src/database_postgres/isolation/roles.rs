@@ -1,0 +1,82 @@
+//! Which roles policies and grants do not bind: by an attribute, or by being members of a role that they must not be.
+
+use sqlx::PgConnection;
+use tenantry_model::Failure;
+
+use crate::database_postgres::failure::failure;
+use crate::isolation::Findings;
+
+/// All roles that some roles are members of, directly or not; a role is reached from itself.
+const REACHED: &str = "WITH RECURSIVE reached (role, member) AS (
+        SELECT oid, oid FROM pg_catalog.pg_roles WHERE rolname::text = ANY ($1)
+        UNION SELECT m.roleid, r.member FROM pg_catalog.pg_auth_members m JOIN reached r ON r.role = m.member
+    )";
+
+/// Roles of tenants: no attribute that goes around rights, and no membership in the administrator, in a predefined
+/// role, in another tenant's role, or in one of `others`.
+pub async fn tenants(
+    connection: &mut PgConnection,
+    findings: &mut Findings,
+    roles: &[String],
+    others: &[String],
+) -> Result<(), Failure> {
+    attributes(connection, findings, roles).await?;
+    let sql = format!(
+        "{REACHED} SELECT DISTINCT format('%s is a member of %s', member.rolname, role.rolname)
+         FROM reached JOIN pg_catalog.pg_roles role ON role.oid = role JOIN pg_catalog.pg_roles member ON member.oid = member
+         WHERE role.oid <> member.oid
+           AND (role.rolname = current_user OR role.rolname ^@ 'pg_' OR role.rolname::text = ANY ($2)
+                OR role.rolsuper OR role.rolbypassrls OR role.rolcreaterole
+                OR EXISTS (SELECT FROM tenantry.homes WHERE homes.name = role.rolname::text COLLATE \"default\"))
+         ORDER BY 1"
+    );
+    let found = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(roles).bind(others);
+    findings.read("role_membership", found.fetch_all(connection).await.map_err(failure)?);
+    Ok(())
+}
+
+/// Roles of the application, and whoever is their member: no attribute that goes around policies, and no membership in
+/// the administrator. The administrator itself is no application.
+pub async fn application(
+    connection: &mut PgConnection,
+    findings: &mut Findings,
+    roles: &[String],
+) -> Result<(), Failure> {
+    let members: Vec<String> = sqlx::query_scalar(
+        "WITH RECURSIVE members (role) AS (
+             SELECT oid FROM pg_catalog.pg_roles WHERE rolname::text = ANY ($1)
+             UNION SELECT m.member FROM pg_catalog.pg_auth_members m JOIN members ON m.roleid = members.role
+         ) SELECT rolname::text FROM members JOIN pg_catalog.pg_roles ON oid = role WHERE rolname <> current_user",
+    )
+    .bind(roles)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(failure)?;
+    attributes(connection, findings, &members).await?;
+    let sql = format!(
+        "{REACHED} SELECT DISTINCT format('%s is a member of %s', member.rolname, role.rolname)
+         FROM reached JOIN pg_catalog.pg_roles role ON role.oid = role JOIN pg_catalog.pg_roles member ON member.oid = member
+         WHERE role.oid <> member.oid AND (role.rolname = current_user OR role.rolsuper OR role.rolbypassrls)
+         ORDER BY 1"
+    );
+    let found = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(members);
+    findings.read("role_membership", found.fetch_all(connection).await.map_err(failure)?);
+    Ok(())
+}
+
+async fn attributes(
+    connection: &mut PgConnection,
+    findings: &mut Findings,
+    roles: &[String],
+) -> Result<(), Failure> {
+    let found = sqlx::query_scalar(
+        "SELECT format('%s has%s', rolname, concat(
+                    CASE WHEN rolsuper THEN ' SUPERUSER' END, CASE WHEN rolbypassrls THEN ' BYPASSRLS' END,
+                    CASE WHEN rolcreaterole THEN ' CREATEROLE' END, CASE WHEN rolreplication THEN ' REPLICATION' END))
+         FROM pg_catalog.pg_roles
+         WHERE rolname::text = ANY ($1) AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolreplication) ORDER BY 1",
+    );
+    let found = found.bind(roles).fetch_all(connection).await.map_err(failure)?;
+    findings.read("role_attributes", found);
+    Ok(())
+}
