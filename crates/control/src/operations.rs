@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tenantry_engine::decide::refuse;
-use tenantry_engine::{Changes, OperationState, Run, Signal, SignalKind, Step, StepState, Wait};
+use tenantry_engine::{
+    Changes, CommitError, Ledger as _, OperationState, Run, Signal, SignalKind, Step, StepState, Wait,
+};
+use tenantry_model::Write;
 use tenantry_model::id::{OperationId, SignalId};
 use tenantry_providers::Sealer;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
@@ -24,6 +28,10 @@ use crate::view::{
 
 /// How long an answer to a signal waits for the signal to take effect.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long an operation that is to begin waits for a registry that does not answer.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(5);
+/// Until it is asked again; doubled each time.
+const BEGIN_PAUSE: Duration = Duration::from_millis(50);
 
 /// Which operations.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +43,38 @@ pub struct OperationQuery {
 }
 
 impl Control {
+    /// Begins an operation. A registry that does not answer for a moment, or a hand-over to another process, costs the
+    /// caller only the wait: by the operation's id it is known whether it was begun. `Unavailable` leaves that open.
+    pub(crate) async fn begin(
+        &self,
+        run: Run,
+        effects: Vec<Write>,
+    ) -> std::result::Result<Arc<Run>, CommitError> {
+        let give_up = Instant::now() + BEGIN_PATIENCE;
+        let (mut pause, mut in_doubt) = (BEGIN_PAUSE, false);
+        loop {
+            let refused = match self.shared.executor.submit(run.clone(), effects.clone()).await {
+                Ok(begun) => return Ok(begun),
+                Err(refused) => refused,
+            };
+            // Stale: it is there already, or this process does not know yet that another one has run.
+            let again = matches!(refused, CommitError::Unavailable(_) | CommitError::Stale);
+            if !again && !in_doubt {
+                return Err(refused);
+            }
+            in_doubt = true;
+            match self.shared.store.load(run.operation.id).await {
+                Ok(Some((begun, _))) => return Ok(Arc::new(begun)),
+                Ok(None) if !again => return Err(refused),
+                Ok(None) | Err(_) if Instant::now() + pause >= give_up => {
+                    return Err(CommitError::Unavailable(refused.to_string()));
+                }
+                Ok(None) | Err(_) => tokio::time::sleep(pause).await,
+            }
+            pause *= 2;
+        }
+    }
+
     /// An operation.
     pub async fn operation(&self, caller: &Caller, id: OperationId) -> Result<OperationView> {
         let run = self.visible_run(caller, Permission::ReadOperations, id).await?;

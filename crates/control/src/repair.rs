@@ -97,7 +97,7 @@ impl Control {
         let answer = json!({ "operation_id": run.operation.id });
         let mut effects = vec![still, audit(deed, now)];
         effects.extend(once.map(|once| once.guard(&answer, Some(tenant), now)));
-        match self.shared.executor.submit(run, effects).await {
+        match self.begin(run, effects).await {
             Ok(run) => self.operation_view(&run).await,
             Err(CommitError::Conflict { .. } | CommitError::Stale) => Err(Error::conflict(
                 "tenant_busy",

@@ -31,6 +31,13 @@ const POOL_WAIT: Duration = Duration::from_secs(10);
 /// The lock of whoever runs, one for each registry of a database: its first number is any that nothing else takes.
 const LOCK: &str = "SELECT pg_try_advisory_lock(1952805492, hashtext(current_schema()))";
 
+/// The session that has [`LOCK`], and for how long it has asked for nothing; none while it does something.
+pub const HOLDER: &str = "SELECT a.pid, CAST(1000 * EXTRACT(EPOCH FROM
+        clock_timestamp() - GREATEST(a.state_change, a.query_start)) AS bigint)
+    FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = 1952805492
+      AND l.objid = CAST(hashtext(current_schema()) AS oid) AND a.datname = current_database() AND a.state <> 'active'";
+
 /// Where a database is.
 #[derive(Clone, Debug)]
 pub enum Address {
