@@ -7,6 +7,7 @@ pub mod control;
 pub mod error;
 mod eta;
 pub mod events;
+mod fences;
 pub mod idempotency;
 pub mod isolation;
 pub mod keyring;

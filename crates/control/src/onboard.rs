@@ -335,6 +335,8 @@ impl Control {
             last_error: None,
             created_at: now.into(),
             activated_at: None,
+            denied: None,
+            fenced: None,
             suspensions: json!({}),
             suspended_at: None,
             deprovisioned_at: None,

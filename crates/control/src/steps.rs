@@ -11,7 +11,7 @@ use tenantry_engine::{
     Attempt, Done, Mode, OnFailure, Operation, OperationState, Policy, Run, Step, StepState, Steps, Verb,
 };
 use tenantry_model::lifecycle::{Event, next};
-use tenantry_model::suspension::Suspensions;
+use tenantry_model::suspension::{Grade, Suspensions};
 use tenantry_model::{Columns, Failure, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::{Context, Observed, Person, Provider, Registry, Rows, Sealer, Spec, Tenant};
 
@@ -268,7 +268,7 @@ impl ProviderSteps {
                 columns! { "status": TenantStatus::Provisioning, "version": row["version"].as_i64() },
                 columns! {
                     "status": status, "activated_at": attempt.now, "last_error": (),
-                    "suspended_at": suspensions.since(),
+                    "suspended_at": suspensions.since(), "denied": suspensions.grade().map(Grade::as_str),
                 },
             ),
             event(fact, attempt.now),

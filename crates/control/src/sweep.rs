@@ -11,6 +11,8 @@ use crate::error::Result;
 pub struct Swept {
     /// Renewals that were begun.
     pub renewals: usize,
+    /// Tenants whose fences were told again.
+    pub fenced: usize,
     /// Objects that were deleted by their buckets' own rules.
     pub expired: Expired,
 }
@@ -28,6 +30,7 @@ impl Control {
                 Err(why) => tracing::warn!(%why, "buckets were not swept"),
             }
         }
+        swept.fenced = self.fence_the_rest().await?;
         swept.renewals = self.renew_due().await?;
         Ok(swept)
     }

@@ -61,6 +61,12 @@ impl Store {
         found.map(|(status, suspensions)| standing_of(&status, suspensions)).transpose()
     }
 
+    /// Tenants whose fences do not all deny what they are to, from the oldest.
+    pub async fn unfenced(&self, limit: u64) -> Result<Vec<Model>, ReadError> {
+        let query = Entity::find().filter(Expr::cust("denied IS DISTINCT FROM fenced"));
+        Ok(query.order_by_asc(Column::Id).limit(limit).all(self.reads()).await?)
+    }
+
     /// The tenant that has or had the slug of this MAC.
     pub async fn tenant_by_slug(&self, slug_mac: &str) -> Result<Option<Model>, ReadError> {
         Ok(Entity::find().filter(Column::SlugMac.eq(slug_mac)).one(self.reads()).await?)

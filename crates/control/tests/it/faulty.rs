@@ -13,7 +13,7 @@ use rand::{RngExt as _, seq::IndexedRandom as _};
 use serde_json::Value;
 use tenantry_model::{Failure, Isolation};
 use tenantry_providers::{
-    Context, Data, Ensured, Fault as SettingsFault, Kind, Observed, Provider, Registry, Removed, Spec,
+    Context, Data, Ensured, Fault as SettingsFault, Fence, Kind, Observed, Provider, Registry, Removed, Spec,
     objects::Objects,
 };
 use tenantry_testkit::virtual_clock::VirtualClock;
@@ -323,6 +323,9 @@ impl<P: Provider> Provider for Faulty<P> {
     }
     fn objects(&self) -> Option<&dyn Objects> {
         self.inner.objects()
+    }
+    fn fence(&self) -> Option<&dyn Fence> {
+        self.inner.fence()
     }
     async fn start(&self) -> Result<(), Failure> {
         self.inner.start().await

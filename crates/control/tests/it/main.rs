@@ -3,6 +3,7 @@
 mod capacity;
 mod crash;
 mod faulty;
+mod fences;
 mod keyring;
 mod ledger;
 mod mixed;

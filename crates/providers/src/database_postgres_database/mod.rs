@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use tenantry_model::{Failure, Isolation, TenantId};
 
 use crate::data::{Canary, Data, TenantRows};
-use crate::database_postgres::{Found, Handout, Postgres, Scoped, forget, observed, outputs};
+use crate::database_postgres::{Found, Handout, Postgres, Scoped, fence, forget, observed, outputs};
+use crate::fence::{Fence, Order};
 use crate::isolation::IsolationCheck;
 use crate::settings;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
@@ -45,6 +46,16 @@ impl Data for DatabasePostgresDatabase {
 
     fn canary(&self) -> Canary {
         self.databases.postgres.content.canary_row.clone()
+    }
+}
+
+#[async_trait]
+impl Fence for DatabasePostgresDatabase {
+    async fn fence(&self, order: &Order) -> Result<(), Failure> {
+        let postgres = &self.databases.postgres;
+        let owner = postgres.fenced(order, ISOLATION)?;
+        self.databases.forget(order.tenant);
+        fence(postgres.of_region(&order.region), &owner, order).await
     }
 }
 
@@ -123,6 +134,10 @@ impl Provider for DatabasePostgresDatabase {
     }
 
     fn data(&self) -> Option<&dyn Data> {
+        Some(self)
+    }
+
+    fn fence(&self) -> Option<&dyn Fence> {
         Some(self)
     }
 

@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use tenantry_model::{Failure, Isolation, TenantId};
 
 use crate::data::{Canary, Data, TenantRows};
-use crate::database_postgres::{Found, Handout, Postgres, Scoped, forget, observed, outputs};
+use crate::database_postgres::{Found, Handout, Postgres, Scoped, fence, forget, observed, outputs};
+use crate::fence::{Fence, Order};
 use crate::isolation::IsolationCheck;
 use crate::settings;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
@@ -46,6 +47,15 @@ impl Data for DatabasePostgresPool {
 
     fn canary(&self) -> Canary {
         self.pool.postgres.content.canary_row.clone()
+    }
+}
+
+#[async_trait]
+impl Fence for DatabasePostgresPool {
+    async fn fence(&self, order: &Order) -> Result<(), Failure> {
+        let postgres = &self.pool.postgres;
+        let owner = postgres.fenced(order, ISOLATION)?;
+        fence(postgres.main(), &owner, order).await
     }
 }
 
@@ -116,6 +126,10 @@ impl Provider for DatabasePostgresPool {
     }
 
     fn data(&self) -> Option<&dyn Data> {
+        Some(self)
+    }
+
+    fn fence(&self) -> Option<&dyn Fence> {
         Some(self)
     }
 

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use tenantry_model::{Failure, Isolation, TenantId};
 
 use crate::data::{Canary, Data, TenantRows};
-use crate::database_postgres::{Found, Handout, Postgres, Scoped, forget, observed, outputs};
+use crate::database_postgres::{Found, Handout, Postgres, Scoped, fence, forget, observed, outputs};
+use crate::fence::{Fence, Order};
 use crate::isolation::IsolationCheck;
 use crate::settings;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
@@ -44,6 +45,16 @@ impl Data for DatabasePostgresSchema {
 
     fn canary(&self) -> Canary {
         self.schemas.postgres.content.canary_row.clone()
+    }
+}
+
+#[async_trait]
+impl Fence for DatabasePostgresSchema {
+    async fn fence(&self, order: &Order) -> Result<(), Failure> {
+        let postgres = &self.schemas.postgres;
+        let owner = postgres.fenced(order, ISOLATION)?;
+        self.schemas.forget(order.tenant);
+        fence(postgres.main(), &owner, order).await
     }
 }
 
@@ -113,6 +124,10 @@ impl Provider for DatabasePostgresSchema {
     }
 
     fn data(&self) -> Option<&dyn Data> {
+        Some(self)
+    }
+
+    fn fence(&self) -> Option<&dyn Fence> {
         Some(self)
     }
 

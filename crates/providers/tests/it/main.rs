@@ -13,6 +13,7 @@ mod http;
 mod pool;
 mod postgres;
 mod postgres_failures;
+mod postgres_fences;
 mod postgres_isolation;
 mod postgres_leaks;
 mod service;

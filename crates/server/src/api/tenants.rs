@@ -10,8 +10,8 @@ use tenantry_control::access::{Caller, Permission};
 use tenantry_control::repair::RepairTenant;
 use tenantry_control::request::CreateTenant;
 use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
-use tenantry_control::view::{OperationView, Page, PlannedView, TenantView};
-use tenantry_control::{Created, TenantQuery};
+use tenantry_control::view::{OperationView, Page, PlannedView, StandingView, TenantView};
+use tenantry_control::{Answered, Created, TenantQuery};
 use tenantry_engine::OperationState;
 use tenantry_model::TenantStatus;
 
@@ -149,7 +149,7 @@ pub fn routes() -> Vec<Route> {
         )
         .header(&[IDEMPOTENCY_KEY])
         .reads::<SuspendTenant>(JSON)
-        .gives::<TenantView>(StatusCode::OK, "The tenant as it is now.")
+        .gives::<StandingView>(StatusCode::OK, "The tenant as it is now, and which of its fences have acknowledged it.")
         .having(&[REPLAYED])
         .fails(&[404, 409]),
         Route::new(
@@ -162,7 +162,7 @@ pub fn routes() -> Vec<Route> {
         .about("The tenant is active again when no reason is left. Nothing is made again: it was all there.")
         .header(&[IDEMPOTENCY_KEY])
         .reads::<ResumeTenant>(JSON)
-        .gives::<TenantView>(StatusCode::OK, "The tenant as it is now.")
+        .gives::<StandingView>(StatusCode::OK, "The tenant as it is now, and which of its fences have acknowledged it.")
         .having(&[REPLAYED])
         .fails(&[404, 409]),
     ]
@@ -246,17 +246,26 @@ async fn repair(call: Call, caller: Caller) -> Result {
 async fn suspend(call: Call, caller: Caller) -> Result {
     let (key, what) = (call.idempotency_key.clone(), call.read::<SuspendTenant>()?);
     let done = call.control().suspend(&caller, call.segment("id"), what, key).await?;
-    replayed(tagged(StatusCode::OK, &done.value)?, done.replayed)
+    standing(&done)
 }
 
 async fn resume(call: Call, caller: Caller) -> Result {
     let (key, what) = (call.idempotency_key.clone(), call.read::<ResumeTenant>()?);
     let done = call.control().resume(&caller, call.segment("id"), what, key).await?;
-    replayed(tagged(StatusCode::OK, &done.value)?, done.replayed)
+    standing(&done)
+}
+
+fn standing(done: &Answered<StandingView>) -> Result {
+    let answer = answer(StatusCode::OK, &done.value)?;
+    replayed(with_header(answer, ETAG, &etag(&done.value.tenant))?, done.replayed)
+}
+
+fn etag(tenant: &TenantView) -> String {
+    format!("\"{}\"", tenant.version)
 }
 
 fn tagged(status: StatusCode, tenant: &TenantView) -> Result {
-    with_header(answer(status, tenant)?, ETAG, &format!("\"{}\"", tenant.version))
+    with_header(answer(status, tenant)?, ETAG, &etag(tenant))
 }
 
 /// Strong comparison (RFC 9110 §8.8.3.2) of If-Match's tags with a version.
