@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 
 use crate::store::database::Database;
 use crate::store::table::{Schema, Table};
-use crate::store::{OpenError, Rejected, Unit};
+use crate::store::{MoveError, Moved, OpenError, Rejected, Unit, move_database};
 use cipher::{SecretBytes, open, seal};
 use entity::{erasure, secret, tenant_key};
 
@@ -103,6 +103,11 @@ pub struct Keyring {
     cache: Cache<TenantId, Arc<SecretBytes>>,
     /// Tenants erased by this process: a load that began before must not leave their key in memory.
     erased: Mutex<HashSet<TenantId>>,
+}
+
+/// Moves a live keyring to another file or server, as the registry is moved. Gives what each table holds.
+pub async fn move_keyring(from: &str, to: &str) -> Result<Moved, MoveError> {
+    move_database::<migration::Migrator>(from, to, &SCHEMA).await
 }
 
 impl Keyring {

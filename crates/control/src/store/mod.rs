@@ -17,6 +17,7 @@ mod lead;
 mod ledger;
 mod members;
 mod migration;
+mod moving;
 mod operations;
 mod page;
 mod places;
@@ -44,6 +45,8 @@ pub use bulletin::{Bulletin, News};
 pub use database::OpenError;
 pub use keys::ClaimError;
 pub use migration::Migrator;
+pub(crate) use moving::move_database;
+pub use moving::{Contents, MoveError, Moved};
 pub use sealing::{AUDIT_KEY, Sealing};
 pub use stamp::Stamp;
 pub use unit::{Rejected, Unit};
@@ -83,6 +86,11 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
 pub fn tables() -> BTreeMap<&'static str, BTreeMap<&'static str, bool>> {
     let columns = |table: &Table| table.columns.iter().map(|column| (column.name, column.nullable)).collect();
     SCHEMA.0.iter().map(|table| (table.name, columns(table))).collect()
+}
+
+/// Moves a live registry to another file or server: see [`moving`]. Gives what each table holds.
+pub async fn move_registry(from: &str, to: &str) -> Result<Moved, MoveError> {
+    move_database::<Migrator>(from, to, &SCHEMA).await
 }
 
 /// Where the registry is and how it is opened.

@@ -70,7 +70,7 @@ impl Writer {
         let facts = Arc::new(Notify::new());
         let (leads, led) = watch::channel(false);
         let worker = Worker {
-            statements: Statements { schema, address, texts: HashMap::new() },
+            statements: Statements::new(schema, address),
             connection: Some(connection),
             jobs,
             asked,
@@ -149,6 +149,11 @@ pub(super) struct Statements {
 }
 
 impl Statements {
+    /// None yet.
+    pub fn new(schema: &'static Schema, address: Address) -> Self {
+        Self { schema, address, texts: HashMap::new() }
+    }
+
     /// The statement of a shape; on SQLite, for this many rows.
     pub fn text(&mut self, shape: Shape, rows: usize) -> Arc<str> {
         let make = || statement(self.schema, shape, self.address.dialect(), rows).into();

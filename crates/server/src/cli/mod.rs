@@ -13,6 +13,7 @@ mod plan;
 mod progress;
 mod requests;
 mod stats;
+mod store;
 mod template;
 mod tenant;
 
@@ -127,6 +128,9 @@ enum Command {
     /// The audit trail
     #[command(subcommand)]
     Audit(audit::Command),
+    /// The registry's database: move it
+    #[command(subcommand)]
+    Store(store::Command),
     /// The configuration of `serve`
     #[command(subcommand)]
     Config(config::Command),
@@ -197,6 +201,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Key(command) => key::run(command, &session).await,
         Command::Event(command) => event::run(command, &session).await,
         Command::Audit(command) => audit::run(command, &session).await,
+        Command::Store(command) => store::run(command, &session).await,
         Command::Config(command) => config::run(command, &session),
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();

@@ -13,6 +13,7 @@ mod guide;
 mod idempotency;
 mod isolation;
 mod kills;
+mod moving;
 mod operations;
 mod plans;
 mod process;
