@@ -207,6 +207,14 @@ pub fn check_key(key: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The bucket is full.
+pub fn over_quota() -> Failure {
+    Failure::invalid(
+        "quota_exceeded",
+        "the bucket would hold more bytes than it may: delete something, or ask for a larger quota",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,12 +15,10 @@ use tenantry_model::quota::Quota;
 use tenantry_model::{Failure, TenantId, Timestamp};
 use tokio::sync::OnceCell;
 
-use super::cipher;
 use super::config::{Config, Encryption, Rule};
 use super::index::{Entry, Index};
 use super::keys;
 use super::signing::{self, bad_signature};
-use super::stream::{self, Stored, is_damage};
 use crate::files::is_plain;
 use crate::lanes::blocking;
 use crate::objects::{
@@ -29,6 +27,8 @@ use crate::objects::{
 };
 use crate::open_files::OpenFiles;
 use crate::place::{self, Size};
+use crate::sealed_file::cipher;
+use crate::sealed_file::stream::{self, Stored, is_damage};
 use crate::verbs::{Key as Secret, Sealer};
 
 /// How files begin that are not whole yet.
@@ -108,7 +108,8 @@ struct Bucket {
     index: Arc<Index>,
 }
 
-fn no_such_bucket() -> Failure {
+/// Nothing that is ours has the name.
+pub fn no_such_bucket() -> Failure {
     Failure::invalid("no_such_bucket", "there is no such bucket")
 }
 
