@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tenantry_engine::decide::refuse;
 use tenantry_engine::{Changes, OperationState, Run, Signal, SignalKind, Step, StepState, Wait};
@@ -12,6 +13,7 @@ use tenantry_providers::Sealer;
 use tokio::sync::broadcast;
 
 use crate::access::{Caller, Permission, Scope};
+use crate::archive::{ArchiveView, Loaded};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
@@ -333,5 +335,18 @@ fn response(run: &Run, credentials_waiting: bool) -> Result<ResponseView> {
         })
         .collect();
     let tenant_id = tenant_id(&run.operation).map_err(Error::internal)?;
-    Ok(ResponseView { tenant_id, status: "success".to_owned(), resources, credentials_waiting })
+    let done = |kinds: &'static [&str]| {
+        run.steps.iter().filter(|s| s.state == StepState::Done && kinds.contains(&s.kind.as_str()))
+    };
+    let archives = done(&["export", "backup"])
+        .filter_map(|step| Some((step.key.clone(), ArchiveView::deserialize(&step.output).ok()?)));
+    let loaded = done(&["load"]).find_map(|step| Loaded::deserialize(&step.output).ok());
+    Ok(ResponseView {
+        tenant_id,
+        status: "success".to_owned(),
+        resources,
+        archives: archives.collect(),
+        loaded,
+        credentials_waiting,
+    })
 }

@@ -13,6 +13,8 @@ pub struct Swept {
     pub renewals: usize,
     /// Objects that were deleted by their buckets' own rules.
     pub expired: Expired,
+    /// Archives that were deleted at the end of their time.
+    pub archives: usize,
 }
 
 impl Control {
@@ -27,6 +29,10 @@ impl Control {
                 }
                 Err(why) => tracing::warn!(%why, "buckets were not swept"),
             }
+        }
+        match self.sweep_archives().await {
+            Ok(gone) => swept.archives = gone,
+            Err(why) => tracing::warn!(%why, "archives were not swept"),
         }
         swept.renewals = self.renew_due().await?;
         Ok(swept)

@@ -23,7 +23,7 @@ use crate::files::is_plain;
 use crate::lanes::blocking;
 use crate::objects::{
     Body, Content, Expired, Listing, MAX_PAGE, Meta, Method, New, Range, Signed, TenantObjects, Usage,
-    check_key,
+    check_key, part,
 };
 use crate::open_files::OpenFiles;
 use crate::place::{self, Size};
@@ -449,22 +449,4 @@ impl TenantObjects for Handle {
 
 fn corrupt(how: &str) -> Failure {
     Failure::fatal("corrupt", format!("the file of an object is {how}: restore the bucket from a backup"))
-}
-
-/// First byte and length of a part.
-fn part(size: u64, range: Option<Range>) -> Result<(u64, u64), Failure> {
-    let (first, end) = match range {
-        None => return Ok((0, size)),
-        Some(Range::From(first)) => (first, size),
-        Some(Range::Between(first, last)) if first <= last => (first, last.saturating_add(1).min(size)),
-        Some(Range::Between(..)) => (size, size),
-        Some(Range::Last(length)) => (size.saturating_sub(length), size),
-    };
-    if first >= end {
-        return Err(Failure::invalid(
-            "bad_range",
-            format!("there is nothing in this range: the object has {size} bytes"),
-        ));
-    }
-    Ok((first, end - first))
 }
