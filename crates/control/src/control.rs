@@ -9,6 +9,7 @@ use tenantry_model::{Catalogue, Timestamp, Write};
 use tenantry_providers::{Registry, Rows, Sealer};
 use tokio::sync::watch;
 
+use crate::archive::{Archives, Shelf};
 use crate::capacity::{Capacity, Places};
 use crate::error::{Error, FieldError, Result};
 use crate::eta::Pace;
@@ -47,6 +48,8 @@ pub struct ControlConfig {
     pub public_url: String,
     /// The executor's limits.
     pub executor: ExecutorConfig,
+    /// Folder of the archives of what tenants have. Of several processes, all need the same one.
+    pub archives: PathBuf,
     /// Whether other processes may use the registry at the same time, which is PostgreSQL then: one of them runs. Alone, a
     /// process takes over from whoever was there before it.
     pub replicas: bool,
@@ -102,6 +105,7 @@ pub(crate) struct Shared {
     pub templates: Library,
     pub steps: Arc<ProviderSteps>,
     pub places: Arc<Places>,
+    pub archives: Arc<Archives>,
     pub serving: Arc<Serving>,
     pub executor: Executor<ProviderSteps>,
     pub sealing: Arc<Sealing>,
@@ -143,12 +147,15 @@ impl Control {
         }
         let rows: Arc<dyn Rows> = Arc::new(store.clone());
         let places = Places::new(store.clone(), config.capacity.clone());
+        let shelf = Shelf::new(config.archives.clone());
+        let archives = Arc::new(Archives::new(shelf, keyring.clone()));
         let steps = Arc::new(ProviderSteps::new(
             parts.providers.clone(),
             serving.clone(),
             keyring.clone(),
             rows,
             places.clone(),
+            archives.clone(),
         ));
         let sealing = Sealing::start(store.clone(), &keyring, !config.replicas).await;
         let sealing = Arc::new(sealing.map_err(Error::unavailable)?);
@@ -179,6 +186,7 @@ impl Control {
             templates,
             steps,
             places,
+            archives,
             serving,
             executor,
             sealing,

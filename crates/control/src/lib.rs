@@ -2,11 +2,13 @@
 //! store with all its SQL, and the keyring. No transport: the server maps these words to HTTP.
 
 pub mod access;
+pub mod archive;
 pub mod capacity;
 pub mod control;
 pub mod error;
 mod eta;
 pub mod events;
+pub mod exports;
 mod fences;
 pub mod idempotency;
 pub mod isolation;

@@ -95,7 +95,7 @@ impl Control {
         while tries < SLUG_TRIES {
             let _claim = self.claim_room(tenant, prepared).await?;
             let (run, row, effects) = self.sign_up(tenant, caller, prepared, once)?;
-            let table = match self.begin(run, effects).await {
+            let table = match self.submit(run, effects).await {
                 Ok(run) => {
                     let operation = self.operation_view(&run).await?;
                     return Ok(Created { operation, tenant: TenantView::try_from(row)?, replayed: false });
@@ -229,7 +229,7 @@ impl Control {
         let answer = json!({ "operation_id": run.operation.id });
         let mut effects = vec![again, audit(deed, now)];
         effects.extend(once.map(|once| once.guard(&answer, Some(tenant), now)));
-        match self.begin(run, effects).await {
+        match self.submit(run, effects).await {
             Ok(run) => self.operation_view(&run).await,
             Err(CommitError::Conflict { .. } | CommitError::Stale) => Err(Error::conflict(
                 "tenant_busy",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tenantry_engine::decide::refuse;
 use tenantry_engine::{
@@ -16,6 +17,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use crate::access::{Caller, Permission, Scope};
+use crate::archive::{ArchiveView, Loaded};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
@@ -45,7 +47,7 @@ pub struct OperationQuery {
 impl Control {
     /// Begins an operation. A registry that does not answer for a moment, or a hand-over to another process, costs the
     /// caller only the wait: by the operation's id it is known whether it was begun. `Unavailable` leaves that open.
-    pub(crate) async fn begin(
+    pub(crate) async fn submit(
         &self,
         run: Run,
         effects: Vec<Write>,
@@ -373,5 +375,18 @@ fn response(run: &Run, credentials_waiting: bool) -> Result<ResponseView> {
         })
         .collect();
     let tenant_id = tenant_id(&run.operation).map_err(Error::internal)?;
-    Ok(ResponseView { tenant_id, status: "success".to_owned(), resources, credentials_waiting })
+    let done = |kinds: &'static [&str]| {
+        run.steps.iter().filter(|s| s.state == StepState::Done && kinds.contains(&s.kind.as_str()))
+    };
+    let archives = done(&["export", "backup"])
+        .filter_map(|step| Some((step.key.clone(), ArchiveView::deserialize(&step.output).ok()?)));
+    let loaded = done(&["load"]).find_map(|step| Loaded::deserialize(&step.output).ok());
+    Ok(ResponseView {
+        tenant_id,
+        status: "success".to_owned(),
+        resources,
+        archives: archives.collect(),
+        loaded,
+        credentials_waiting,
+    })
 }

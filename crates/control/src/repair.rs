@@ -10,7 +10,7 @@ use tenantry_engine::{
     CommitError, Mode, OnFailure, Operation, OperationState, Policy, Run, Step, StepState,
 };
 use tenantry_model::id::OperationId;
-use tenantry_model::{TenantId, TenantStatus, Timestamp, Write, columns};
+use tenantry_model::{TenantStatus, Timestamp, Write, columns};
 
 use crate::access::{Caller, Permission};
 use crate::control::Control;
@@ -72,32 +72,45 @@ impl Control {
         what: &RepairTenant,
         once: Option<&Once>,
     ) -> Result<OperationView> {
-        let tenant = id_of(row)?;
-        // One that is suspended keeps its infrastructure (S1.29).
-        let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
-        if !matches!(status, TenantStatus::Active | TenantStatus::Suspended) {
-            let message = format!("the tenant is {status}; only one that is active or suspended is repaired");
-            return Err(Error::conflict("illegal_transition", message));
-        }
-        let made = self.shared.store.latest_run(&row.id, ONBOARD, OperationState::Succeeded).await;
-        let made = made.map_err(Error::unavailable)?;
-        let made = made.ok_or_else(|| Error::internal("an active tenant without its onboarding"))?;
-        let now = self.now();
-        let run = repair_of(&made, tenant, &what.steps, &caller.principal, now)?;
-        let id = tenant.to_string();
+        let (made, now) = (self.made(row).await?, self.now());
+        let run = repair_of(&made, &what.steps, &caller.principal, now)?;
         let deed = Deed {
             actor: &caller.principal,
             action: "tenant.repair",
-            target: &id,
-            tenant: Some(tenant),
+            target: &row.id,
+            tenant: Some(id_of(row)?),
             data: json!({ "operation_id": run.operation.id, "steps": what.steps }),
         };
-        let as_read = || columns! { "status": status };
-        let still = Write::update_if("tenants", columns! { "id": tenant }, as_read(), as_read());
-        let answer = json!({ "operation_id": run.operation.id });
-        let mut effects = vec![still, audit(deed, now)];
+        self.begin(row, run, vec![audit(deed, now)], once).await
+    }
+
+    /// How the tenant was made, if it is active or suspended: then there is something that can be worked on.
+    pub(crate) async fn made(&self, row: &entity::tenant::Model) -> Result<Run> {
+        // One that is suspended keeps its infrastructure (S1.29).
+        let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
+        if !matches!(status, TenantStatus::Active | TenantStatus::Suspended) {
+            let message = format!("the tenant is {status}; this takes one that is active or suspended");
+            return Err(Error::conflict("illegal_transition", message));
+        }
+        let made = self.shared.store.latest_run(&row.id, ONBOARD, OperationState::Succeeded).await;
+        made.map_err(Error::unavailable)?
+            .ok_or_else(|| Error::internal("an active tenant without its onboarding"))
+    }
+
+    /// Begins an operation on a tenant that is still as it was read.
+    pub(crate) async fn begin(
+        &self,
+        row: &entity::tenant::Model,
+        run: Run,
+        mut effects: Vec<Write>,
+        once: Option<&Once>,
+    ) -> Result<OperationView> {
+        let tenant = id_of(row)?;
+        let as_read = || columns! { "status": row.status };
+        effects.push(Write::update_if("tenants", columns! { "id": tenant }, as_read(), as_read()));
+        let (answer, now) = (json!({ "operation_id": run.operation.id }), run.operation.created_at);
         effects.extend(once.map(|once| once.guard(&answer, Some(tenant), now)));
-        match self.begin(run, effects).await {
+        match self.submit(run, effects).await {
             Ok(run) => self.operation_view(&run).await,
             Err(CommitError::Conflict { .. } | CommitError::Stale) => Err(Error::conflict(
                 "tenant_busy",
@@ -109,13 +122,7 @@ impl Control {
 }
 
 /// The repair of what an onboarding made: these steps with what they need, or all.
-fn repair_of(
-    made: &Run,
-    tenant: TenantId,
-    wanted: &BTreeSet<String>,
-    by: &str,
-    now: Timestamp,
-) -> Result<Run> {
+fn repair_of(made: &Run, wanted: &BTreeSet<String>, by: &str, now: Timestamp) -> Result<Run> {
     let can_be: BTreeSet<&str> =
         made.steps.iter().filter(|step| is_repairable(step)).map(|s| s.key.as_str()).collect();
     if let Some(unknown) = wanted.iter().find(|key| !can_be.contains(key.as_str())) {
@@ -148,14 +155,18 @@ fn repair_of(
         child: None,
         ..step.clone()
     });
-    let mut input: OperationInput =
-        serde_json::from_value(made.operation.input.clone()).map_err(Error::internal)?;
+    let operation = after(&made.operation, REPAIR, by, now)?;
+    Ok(Run { operation, steps: steps.collect() })
+}
+
+/// An operation of this kind on the tenant that an onboarding made: as that one knew it, and expected to take as long.
+pub(crate) fn after(made: &Operation, kind: &str, by: &str, now: Timestamp) -> Result<Operation> {
+    let mut input: OperationInput = serde_json::from_value(made.input.clone()).map_err(Error::internal)?;
     by.clone_into(&mut input.begun_by);
-    let expected = made.operation.expected_by.map(|by| now + by.since(made.operation.created_at));
-    let operation = Operation {
+    Ok(Operation {
         id: OperationId::new(),
-        subject: tenant.to_string(),
-        kind: REPAIR.to_owned(),
+        subject: made.subject.clone(),
+        kind: kind.to_owned(),
         parent: None,
         state: OperationState::Running,
         version: 0,
@@ -167,12 +178,11 @@ fn repair_of(
         created_at: now,
         updated_at: now,
         finished_at: None,
-        expected_by: expected,
+        expected_by: made.expected_by.map(|by| now + by.since(made.created_at)),
         stuck: false,
         wake_at: None,
         idle: false,
-    };
-    Ok(Run { operation, steps: steps.collect() })
+    })
 }
 
 /// A step that made a resource which is still the tenant's. What is detached has a life of its own.

@@ -15,6 +15,7 @@ use tenantry_model::suspension::{Grade, Suspensions};
 use tenantry_model::{Columns, Failure, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::{Context, Observed, Person, Provider, Registry, Rows, Sealer, Spec, Tenant};
 
+use crate::archive::{ArchiveSettings, Archives, LoadSettings, Purpose, Standing};
 use crate::capacity::{Place, Places};
 use crate::keyring::Keyring;
 use crate::planner::StepInput;
@@ -79,6 +80,7 @@ pub struct ProviderSteps {
     keyring: Arc<Keyring>,
     rows: Arc<dyn Rows>,
     places: Arc<Places>,
+    archives: Arc<Archives>,
     front: OnceLock<Arc<dyn Front>>,
 }
 
@@ -90,8 +92,9 @@ impl ProviderSteps {
         keyring: Arc<Keyring>,
         rows: Arc<dyn Rows>,
         places: Arc<Places>,
+        archives: Arc<Archives>,
     ) -> Self {
-        Self { providers, serving, keyring, rows, places, front: OnceLock::new() }
+        Self { providers, serving, keyring, rows, places, archives, front: OnceLock::new() }
     }
 
     /// Gives the smoke test its endpoints. Only the first call counts.
@@ -140,7 +143,12 @@ impl ProviderSteps {
                 .collect::<BTreeMap<_, _>>(),
             note: attempt.step.note.clone(),
         };
-        let context = Context {
+        Ok((self.context(attempt), spec))
+    }
+
+    fn context(&self, attempt: &Attempt) -> Context {
+        let operation = &attempt.operation;
+        Context {
             now: attempt.now,
             sealer: self.keyring.clone(),
             // An onboarding that is not yet in the ledger is for a tenant that is new: there is nothing to read.
@@ -150,8 +158,7 @@ impl ProviderSteps {
                 self.rows.clone()
             },
             notes: Arc::new(ProviderNotes(attempt.notes.clone())),
-        };
-        Ok((context, spec))
+        }
     }
 
     async fn ensure(&self, attempt: &Attempt, provider: &dyn Provider) -> Result<Done<Write>, Failure> {
@@ -230,6 +237,43 @@ impl ProviderSteps {
     async fn give_back(&self, attempt: &Attempt) -> Result<Done<Write>, Failure> {
         let effects = self.places.give_back(tenant_id(&attempt.operation)?).await?;
         Ok(Done { output: attempt.step.output.clone(), effects })
+    }
+
+    /// What the tenant has by now, each as the step that made it was planned.
+    async fn standing(&self, attempt: &Attempt) -> Result<Vec<Standing>, Failure> {
+        let tenant = json!(attempt.operation.subject);
+        let rows = self.rows.find("resources", &[("tenant_id", tenant), ("state", json!("present"))]).await?;
+        let mut standing = Vec::with_capacity(rows.len());
+        for row in rows {
+            let made_by = [("operation_id", row["operation_id"].clone()), ("key", row["step_key"].clone())];
+            let step = self.rows.find("steps", &made_by).await?.pop();
+            let step = step.ok_or_else(|| Failure::fatal("bad_ledger", "a resource without its step"))?;
+            let (_, spec) = self.spec(attempt, &read(&step["input"])?).await?;
+            let text = |column: &str| row[column].as_str().unwrap_or_default().to_owned();
+            let provider = self.providers.get(&text("provider")).cloned().ok_or_else(|| text("provider"));
+            standing.push(Standing { step: text("step_key"), provider, kind: text("kind"), spec });
+        }
+        // The order in which they lie in an archive.
+        standing.sort_by(|a, b| a.step.cmp(&b.step));
+        Ok(standing)
+    }
+
+    async fn archive(&self, attempt: &Attempt, purpose: Purpose) -> Result<Done<Write>, Failure> {
+        let input: StepInput = read(&attempt.step.input)?;
+        let settings: ArchiveSettings = settings_of(&input)?;
+        let (context, tenant) = (self.context(attempt), tenant_id(&attempt.operation)?);
+        let standing = self.standing(attempt).await?;
+        match attempt.verb {
+            Verb::Do => self.archives.make(attempt, purpose, &settings, &context, tenant, &standing).await,
+            Verb::Undo => self.archives.unmake(attempt, &context, &standing).await,
+        }
+    }
+
+    async fn load(&self, attempt: &Attempt) -> Result<Done<Write>, Failure> {
+        let input: StepInput = read(&attempt.step.input)?;
+        let settings: LoadSettings = read(&input.settings)?;
+        let (context, tenant) = (self.context(attempt), tenant_id(&attempt.operation)?);
+        self.archives.load(&settings, &context, tenant, &self.standing(attempt).await?).await
     }
 
     /// Activation is the point of no return: the template's check lets nothing inline come after it.
@@ -319,7 +363,11 @@ impl Steps for ProviderSteps {
             ("activate", Verb::Do) => self.activate(&attempt).await,
             ("reserve", Verb::Do) => self.reserve(&attempt).await,
             ("reserve", Verb::Undo) => self.give_back(&attempt).await,
-            ("smoke_test" | "wait", Verb::Undo) => nothing,
+            ("export", _) => self.archive(&attempt, Purpose::Export).await,
+            ("backup", _) => self.archive(&attempt, Purpose::Backup).await,
+            ("load", Verb::Do) => self.load(&attempt).await,
+            // What was there before is in no memory but an archive's: whoever wants it back loads that.
+            ("smoke_test" | "wait" | "load", Verb::Undo) => nothing,
             // A repair made nothing that was not the tenant's before.
             (_, Verb::Undo) if attempt.operation.kind == REPAIR => nothing,
             _ => {
@@ -453,6 +501,11 @@ fn resource_row(
 fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Failure> {
     T::deserialize(value)
         .map_err(|why| Failure::fatal("bad_ledger", format!("the ledger's record does not fit: {why}")))
+}
+
+/// What a step says, or nothing.
+fn settings_of<T: serde::de::DeserializeOwned + Default>(input: &StepInput) -> Result<T, Failure> {
+    if input.settings.is_null() { Ok(T::default()) } else { read(&input.settings) }
 }
 
 fn read_text<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Failure> {

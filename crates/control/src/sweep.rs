@@ -15,6 +15,8 @@ pub struct Swept {
     pub fenced: usize,
     /// Objects that were deleted by their buckets' own rules.
     pub expired: Expired,
+    /// Archives that were deleted at the end of their time.
+    pub archives: usize,
 }
 
 impl Control {
@@ -31,6 +33,10 @@ impl Control {
             }
         }
         swept.fenced = self.fence_the_rest().await?;
+        match self.sweep_archives().await {
+            Ok(gone) => swept.archives = gone,
+            Err(why) => tracing::warn!(%why, "archives were not swept"),
+        }
         swept.renewals = self.renew_due().await?;
         Ok(swept)
     }

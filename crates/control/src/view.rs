@@ -12,6 +12,7 @@ use tenantry_model::suspension::{Grade, Suspensions};
 use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp};
 
 use crate::access::Scope;
+use crate::archive::{ArchiveView, Loaded};
 use crate::request::BillingCycle;
 
 /// A tenant.
@@ -196,6 +197,12 @@ pub struct ResponseView {
     pub status: String,
     /// What was made, by step key: kind, provider, external name and public outputs.
     pub resources: BTreeMap<String, ResourceView>,
+    /// Archives that were made, by step key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub archives: BTreeMap<String, ArchiveView>,
+    /// What was put back from an archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loaded: Option<Loaded>,
     /// Whether secrets wait to be taken, once, at `POST /v1/operations/{id}/credentials`.
     pub credentials_waiting: bool,
 }

@@ -58,6 +58,8 @@ kinds! {
     SignalKind, SignalId, "sig";
     /// A report of an isolation check.
     IsolationReport, IsolationReportId, "iso";
+    /// An archive of what a tenant has: an export, a backup or an import.
+    Archive, ArchiveId, "arc";
 }
 
 /// An id of the kind `K`. Its order is the order of creation, to the millisecond.

@@ -7,6 +7,7 @@ pub mod bucket_folder;
 pub mod certificate_local_ca;
 pub mod config_builtin;
 mod content;
+mod csv;
 pub mod custom_handoff;
 pub mod data;
 pub mod database_postgres;
@@ -33,8 +34,10 @@ pub mod objects;
 pub mod open_files;
 mod passwords;
 pub mod place;
+pub mod portable;
 pub mod redact;
 pub mod registry;
+pub mod sealed_file;
 pub mod seeds;
 pub mod settings;
 pub mod ssrf;
@@ -45,6 +48,7 @@ pub use data::{Canary, Data, Page, TenantRows};
 pub use fence::{Fence, Order};
 pub use isolation::{Cell, Checked, IsolationCheck, Outcome, Who};
 pub use objects::{Objects, TenantObjects};
+pub use portable::Portable;
 pub use registry::Registry;
 pub use verbs::{
     Context, Ensured, Fault, Key, Kind, Notes, Observed, Person, Provider, Removed, Rows, Sealer, Spec,

@@ -207,6 +207,32 @@ pub fn check_key(key: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// First byte and length of what is asked for of `size` bytes; refuses a part that has none, with `bad_range`.
+pub fn part(size: u64, range: Option<Range>) -> Result<(u64, u64), Failure> {
+    let (first, end) = match range {
+        None => return Ok((0, size)),
+        Some(Range::From(first)) => (first, size),
+        Some(Range::Between(first, last)) if first <= last => (first, last.saturating_add(1).min(size)),
+        Some(Range::Between(..)) => (size, size),
+        Some(Range::Last(length)) => (size.saturating_sub(length), size),
+    };
+    if first >= end {
+        return Err(Failure::invalid(
+            "bad_range",
+            format!("there is nothing in this range: there are {size} bytes"),
+        ));
+    }
+    Ok((first, end - first))
+}
+
+/// The bucket is full.
+pub fn over_quota() -> Failure {
+    Failure::invalid(
+        "quota_exceeded",
+        "the bucket would hold more bytes than it may: delete something, or ask for a larger quota",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

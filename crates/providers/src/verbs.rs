@@ -16,6 +16,7 @@ use crate::data::Data;
 use crate::fence::Fence;
 use crate::isolation::IsolationCheck;
 use crate::objects::Objects;
+use crate::portable::Portable;
 
 /// What a resource is.
 #[derive(
@@ -279,6 +280,11 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Access to the tenants' objects, if the provider keeps any.
     fn objects(&self) -> Option<&dyn Objects> {
+        None
+    }
+
+    /// The way out and back for what the tenant has in it, if it holds anything of theirs.
+    fn portable(&self) -> Option<&dyn Portable> {
         None
     }
 }

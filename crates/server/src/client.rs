@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures::StreamExt;
-use reqwest::header::{ACCEPT, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tenantry_control::FieldError;
@@ -156,6 +156,24 @@ impl Client {
         key: &str,
     ) -> Result<(StatusCode, Value), ClientError> {
         self.send(|| self.request(Method::POST, path).json(body).header("idempotency-key", key)).await
+    }
+
+    /// Sends a file.
+    pub async fn upload(&self, path: &str, file: &Path) -> Result<Value, ClientError> {
+        let request = || {
+            let request = self.request(Method::POST, path).header(CONTENT_TYPE, "application/zstd");
+            match std::fs::File::open(file) {
+                Ok(file) => request.body(tokio::fs::File::from_std(file)),
+                // Nothing is not an archive: the server says so.
+                Err(_) => request,
+            }
+        };
+        self.send(request).await.map(|(_, value)| value)
+    }
+
+    /// Reads bytes behind a signed address.
+    pub async fn download(&self, path: &str) -> Result<Response, ClientError> {
+        self.answer(|| self.http.get(format!("{}{path}", self.server))).await
     }
 
     /// Every entry of a list that has one page.

@@ -3,6 +3,7 @@
 //! Writes are units through one group-committing writer (`unit`, `writer`); reads go through the entities, one file
 //! per aggregate. Nothing above it sees a connection, a transaction or a statement.
 
+mod archives;
 mod audit;
 mod batch;
 mod bulletin;
@@ -79,6 +80,7 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         Table::of::<entity::subscription::Entity>(),
         Table::of::<entity::invoice::Entity>(),
         Table::of::<entity::isolation_report::Entity>(),
+        Table::of::<entity::archive::Entity>(),
     ])
 });
 

@@ -318,6 +318,10 @@ impl<P: Provider> Provider for Faulty<P> {
     fn transactional(&self) -> bool {
         self.inner.transactional()
     }
+
+    fn portable(&self) -> Option<&dyn tenantry_providers::Portable> {
+        self.inner.portable()
+    }
     fn data(&self) -> Option<&dyn Data> {
         self.inner.data()
     }

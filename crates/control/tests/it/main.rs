@@ -1,5 +1,6 @@
 //! Tests of the control plane through its public face, on both stores.
 
+mod archives;
 mod capacity;
 mod crash;
 mod faulty;

@@ -180,6 +180,7 @@ impl World {
             regions: self.regions.clone(),
             at_once: self.at_once.clone(),
             public_url: "http://localhost".to_owned(),
+            archives: self.folder.path().join("archives"),
             executor: ExecutorConfig::default(),
             replicas: self.replicas,
         }

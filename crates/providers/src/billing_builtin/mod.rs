@@ -4,6 +4,7 @@
 #![doc = include_str!("docs.md")]
 
 mod config;
+mod portable;
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use tenantry_model::id::{CustomerId, InvoiceId, SubscriptionId};
 use tenantry_model::{Failure, Timestamp, Write, columns};
 
 use crate::migrations::hex;
+use crate::portable::Portable;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use crate::{derived, settings};
 pub use config::{Config, Cycle, Settings};
@@ -270,5 +272,9 @@ impl Provider for BillingBuiltin {
 
     async fn probe(&self) -> Result<(), Failure> {
         Ok(())
+    }
+
+    fn portable(&self) -> Option<&dyn Portable> {
+        Some(self)
     }
 }

@@ -15,20 +15,20 @@ use tenantry_model::quota::Quota;
 use tenantry_model::{Failure, TenantId, Timestamp};
 use tokio::sync::OnceCell;
 
-use super::cipher;
 use super::config::{Config, Encryption, Rule};
 use super::index::{Entry, Index};
 use super::keys;
 use super::signing::{self, bad_signature};
-use super::stream::{self, Stored, is_damage};
 use crate::files::is_plain;
 use crate::lanes::blocking;
 use crate::objects::{
     Body, Content, Expired, Listing, MAX_PAGE, Meta, Method, New, Range, Signed, TenantObjects, Usage,
-    check_key,
+    check_key, part,
 };
 use crate::open_files::OpenFiles;
 use crate::place::{self, Size};
+use crate::sealed_file::cipher;
+use crate::sealed_file::stream::{self, Stored, is_damage};
 use crate::verbs::{Key as Secret, Sealer};
 
 /// How files begin that are not whole yet.
@@ -108,7 +108,8 @@ struct Bucket {
     index: Arc<Index>,
 }
 
-fn no_such_bucket() -> Failure {
+/// Nothing that is ours has the name.
+pub fn no_such_bucket() -> Failure {
     Failure::invalid("no_such_bucket", "there is no such bucket")
 }
 
@@ -448,22 +449,4 @@ impl TenantObjects for Handle {
 
 fn corrupt(how: &str) -> Failure {
     Failure::fatal("corrupt", format!("the file of an object is {how}: restore the bucket from a backup"))
-}
-
-/// First byte and length of a part.
-fn part(size: u64, range: Option<Range>) -> Result<(u64, u64), Failure> {
-    let (first, end) = match range {
-        None => return Ok((0, size)),
-        Some(Range::From(first)) => (first, size),
-        Some(Range::Between(first, last)) if first <= last => (first, last.saturating_add(1).min(size)),
-        Some(Range::Between(..)) => (size, size),
-        Some(Range::Last(length)) => (size.saturating_sub(length), size),
-    };
-    if first >= end {
-        return Err(Failure::invalid(
-            "bad_range",
-            format!("there is nothing in this range: the object has {size} bytes"),
-        ));
-    }
-    Ok((first, end - first))
 }

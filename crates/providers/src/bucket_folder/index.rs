@@ -8,7 +8,7 @@ use tenantry_model::{Failure, Timestamp};
 
 use super::config::Encryption;
 use crate::database_sqlite::client::{self, failure};
-use crate::objects::Meta;
+use crate::objects::{Meta, over_quota};
 
 /// Connections to an index.
 const CONNECTIONS: u32 = 2;
@@ -183,12 +183,4 @@ impl Index {
         let found = sqlx::query_scalar::<_, i64>("SELECT 1 FROM objects WHERE file = ?1").bind(file);
         Ok(found.fetch_optional(&self.pool).await.map_err(failure)?.is_some())
     }
-}
-
-/// The bucket is full.
-pub fn over_quota() -> Failure {
-    Failure::invalid(
-        "quota_exceeded",
-        "the bucket would hold more bytes than it may: delete something, or ask for a larger quota",
-    )
 }

@@ -3,13 +3,12 @@
 //!
 #![doc = include_str!("docs.md")]
 
-mod cipher;
 mod client;
 mod config;
 mod index;
 mod keys;
+mod portable;
 mod signing;
-mod stream;
 
 #[cfg(test)]
 mod tests;
@@ -20,12 +19,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tenantry_model::{Failure, TenantId, Timestamp};
+use tenantry_model::{Failure, TenantId, Timestamp, Write};
 
 use crate::lanes::{Lanes, blocking};
 use crate::migrations::hex;
 use crate::objects::{Expired, Objects, Signed, TenantObjects};
 use crate::place::{self, Place};
+use crate::portable::{Content, Portable, Sink, Source};
 use crate::settings;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Sealer, Spec};
 use client::{Buckets, Handle, Policy, Which, index_file, objects_folder, policy_file};
@@ -96,6 +96,19 @@ impl BucketFolder {
 
     fn place(&self, spec: &Spec) -> Result<Place, Failure> {
         Place::new(&self.buckets.config.folder, &spec.name, spec.resource)
+    }
+
+    /// The objects of the spec's own bucket, which is the tenant's.
+    async fn ours(&self, context: &Context, spec: &Spec) -> Result<Arc<dyn TenantObjects>, Failure> {
+        let (place, owned, root) = (self.place(spec)?, spec.clone(), self.buckets.config.folder.clone());
+        let ours = blocking(move || {
+            let linked = place::linked(&root, owned.tenant.id).as_deref() == Some(&*owned.name);
+            Ok(linked && matches!(look(&place, &owned)?, Found::Ours(_)))
+        });
+        match ours.await? {
+            true => Ok(self.scoped(spec.tenant.id, context.sealer.clone())),
+            false => Err(client::no_such_bucket()),
+        }
     }
 }
 
@@ -232,6 +245,28 @@ impl Objects for BucketFolder {
 }
 
 #[async_trait]
+impl Portable for BucketFolder {
+    fn form(&self) -> &'static str {
+        portable::FORM
+    }
+
+    async fn export(&self, context: &Context, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
+        portable::export(&*self.ours(context, spec).await?, sink).await
+    }
+
+    async fn load(
+        &self,
+        context: &Context,
+        spec: &Spec,
+        source: &mut dyn Source,
+    ) -> Result<Vec<Write>, Failure> {
+        let _turn = self.lanes.turn(spec.resource).await;
+        portable::load(&*self.ours(context, spec).await?, source).await?;
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
 impl Provider for BucketFolder {
     fn name(&self) -> &'static str {
         "folder_bucket"
@@ -321,6 +356,10 @@ impl Provider for BucketFolder {
     }
 
     fn objects(&self) -> Option<&dyn Objects> {
+        Some(self)
+    }
+
+    fn portable(&self) -> Option<&dyn Portable> {
         Some(self)
     }
 }

@@ -4,6 +4,7 @@
 #![doc = include_str!("docs.md")]
 
 mod config;
+mod portable;
 
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Write, columns};
 
 use crate::migrations::hex;
+use crate::portable::Portable;
 use crate::settings;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 pub use config::{Config, Settings};
@@ -161,5 +163,9 @@ impl Provider for ConfigBuiltin {
 
     async fn probe(&self) -> Result<(), Failure> {
         Ok(())
+    }
+
+    fn portable(&self) -> Option<&dyn Portable> {
+        Some(self)
     }
 }

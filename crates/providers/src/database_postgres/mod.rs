@@ -11,6 +11,7 @@ mod home;
 pub(crate) mod isolation;
 mod migrate;
 mod name;
+pub(crate) mod portable;
 mod role;
 mod rows;
 mod server;
@@ -117,6 +118,21 @@ impl Postgres {
             claim: order.claim.clone(),
             resource: order.resource.to_string(),
         })
+    }
+
+    /// Fails unless what the spec asks for is there and its own.
+    pub(crate) async fn must_stand(
+        &self,
+        server: &Server,
+        spec: &Spec,
+        isolation: Isolation,
+    ) -> Result<(), Failure> {
+        let owner = self.owner(spec, isolation)?;
+        let mut connection = server.connection().await?;
+        match owner.look(&mut connection).await? {
+            Found::Ours(state) if state.thing => Ok(()),
+            _ => Err(no_such_tenant()),
+        }
     }
 
     /// The canary as a tenant of its own. Its name is another one for every main database of a server, because roles are

@@ -12,12 +12,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tenantry_model::{Failure, Isolation, TenantId};
+use sqlx::PgConnection;
+use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::data::{Canary, Data, TenantRows};
-use crate::database_postgres::{Found, Handout, Postgres, Scoped, fence, forget, observed, outputs};
+use crate::database_postgres::{
+    Found, Handout, Name, Postgres, Scoped, close, fence, forget, observed, outputs, portable as rows,
+};
 use crate::fence::{Fence, Order};
 use crate::isolation::IsolationCheck;
+use crate::portable::{Content, Portable, Sink, Source};
 use crate::settings;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use client::Databases;
@@ -35,6 +39,14 @@ impl DatabasePostgresDatabase {
     /// Over these servers. Connects to nothing.
     pub fn new(postgres: Arc<Postgres>) -> Self {
         Self { databases: Arc::new(Databases::new(postgres)) }
+    }
+
+    /// A connection of its own to the database with the spec's rows, and their schema.
+    async fn inside(&self, spec: &Spec) -> Result<(PgConnection, String), Failure> {
+        let server = self.databases.postgres.of_region(&spec.tenant.region);
+        self.databases.postgres.must_stand(server, spec, ISOLATION).await?;
+        let inside = server.connect_to(&Name::new(&spec.name)?).await?;
+        Ok((inside, client::SCHEMA.to_owned()))
     }
 }
 
@@ -56,6 +68,28 @@ impl Fence for DatabasePostgresDatabase {
         let owner = postgres.fenced(order, ISOLATION)?;
         self.databases.forget(order.tenant);
         fence(postgres.of_region(&order.region), &owner, order).await
+    }
+}
+
+#[async_trait]
+impl Portable for DatabasePostgresDatabase {
+    fn form(&self) -> &'static str {
+        rows::FORM
+    }
+
+    async fn export(&self, _: &Context, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
+        let (mut inside, schema) = self.inside(spec).await?;
+        let content = rows::export(&mut inside, &schema, &spec.tenant.id.to_string(), sink).await?;
+        close(inside).await?;
+        Ok(content)
+    }
+
+    async fn load(&self, _: &Context, spec: &Spec, source: &mut dyn Source) -> Result<Vec<Write>, Failure> {
+        let _turn = self.databases.postgres.lanes.turn(spec.resource).await;
+        let (mut inside, schema) = self.inside(spec).await?;
+        rows::load(&mut inside, &schema, &spec.tenant.id.to_string(), source).await?;
+        close(inside).await?;
+        Ok(Vec::new())
     }
 }
 
@@ -142,6 +176,10 @@ impl Provider for DatabasePostgresDatabase {
     }
 
     fn isolation(&self) -> Option<&dyn IsolationCheck> {
+        Some(self)
+    }
+
+    fn portable(&self) -> Option<&dyn Portable> {
         Some(self)
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod catalogue;
 pub mod client;
+pub mod portable;
 pub mod rows;
 pub mod writer;
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tenantry_model::{Failure, Isolation, TenantId};
+use tenantry_model::{Failure, Isolation, TenantId, Write};
 use tokio::sync::OnceCell;
 
 use crate::content::{Content, Ensure, refused};
@@ -28,6 +28,7 @@ use crate::lanes::{Lanes, blocking};
 use crate::migrations::hex;
 use crate::open_files::OpenFiles;
 use crate::place::{self, Place};
+use crate::portable::{self, Portable, Sink, Source};
 use crate::settings;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use client::Found;
@@ -71,6 +72,17 @@ impl DatabaseSqliteFile {
 
     fn place(&self, spec: &Spec) -> Result<Place, Failure> {
         Place::new(&self.files.config.folder, &spec.name, spec.resource)
+    }
+}
+
+impl DatabaseSqliteFile {
+    /// The spec's own file.
+    async fn ours(&self, spec: &Spec) -> Result<PathBuf, Failure> {
+        let place = self.place(spec)?;
+        match client::look(&place, spec).await? {
+            Found::Ours(_) => Ok(client::file(&place.folder())),
+            Found::Nothing | Found::Foreign => Err(no_such_tenant()),
+        }
     }
 }
 
@@ -187,6 +199,30 @@ impl Data for DatabaseSqliteFile {
 }
 
 #[async_trait]
+impl Portable for DatabaseSqliteFile {
+    fn form(&self) -> &'static str {
+        database_sqlite::portable::FORM
+    }
+
+    async fn export(
+        &self,
+        _: &Context,
+        spec: &Spec,
+        sink: &mut dyn Sink,
+    ) -> Result<portable::Content, Failure> {
+        let file = self.ours(spec).await?;
+        database_sqlite::portable::export(&file, spec, sink).await
+    }
+
+    async fn load(&self, _: &Context, spec: &Spec, source: &mut dyn Source) -> Result<Vec<Write>, Failure> {
+        let _turn = self.files.lanes.turn(spec.resource).await;
+        let file = self.ours(spec).await?;
+        database_sqlite::portable::load(&file, self.files.config.max_bytes, spec, source).await?;
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
 impl Provider for DatabaseSqliteFile {
     fn name(&self) -> &'static str {
         "sqlite_file"
@@ -256,6 +292,10 @@ impl Provider for DatabaseSqliteFile {
     }
 
     fn data(&self) -> Option<&dyn Data> {
+        Some(self)
+    }
+
+    fn portable(&self) -> Option<&dyn Portable> {
         Some(self)
     }
 }

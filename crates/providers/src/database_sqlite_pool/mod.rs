@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::Row;
-use tenantry_model::{Failure, Isolation, TenantId};
+use tenantry_model::{Failure, Isolation, TenantId, Write};
 use tokio::sync::OnceCell;
 
 use crate::content::{Content, refused};
@@ -23,6 +23,7 @@ use crate::database_sqlite::rows::{Home, Scoped};
 use crate::database_sqlite::writer::Work;
 use crate::database_sqlite::{self, Open, catalogue, client};
 use crate::migrations::hex;
+use crate::portable::{self, Portable, Sink, Source};
 use crate::settings;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 pub use config::{Config, Settings};
@@ -82,6 +83,31 @@ impl Data for DatabaseSqlitePool {
 
     fn canary(&self) -> Canary {
         self.pool.content.canary_row.clone()
+    }
+}
+
+#[async_trait]
+impl Portable for DatabaseSqlitePool {
+    fn form(&self) -> &'static str {
+        database_sqlite::portable::FORM
+    }
+
+    async fn export(
+        &self,
+        _: &Context,
+        spec: &Spec,
+        sink: &mut dyn Sink,
+    ) -> Result<portable::Content, Failure> {
+        self.pool.ready().await?;
+        let file = self.pool.config.file.clone();
+        database_sqlite::portable::export(&file, spec, sink).await
+    }
+
+    async fn load(&self, _: &Context, spec: &Spec, source: &mut dyn Source) -> Result<Vec<Write>, Failure> {
+        self.pool.ready().await?;
+        let file = self.pool.config.file.clone();
+        database_sqlite::portable::load(&file, self.pool.config.max_bytes, spec, source).await?;
+        Ok(Vec::new())
     }
 }
 
@@ -164,6 +190,10 @@ impl Provider for DatabaseSqlitePool {
     }
 
     fn data(&self) -> Option<&dyn Data> {
+        Some(self)
+    }
+
+    fn portable(&self) -> Option<&dyn Portable> {
         Some(self)
     }
 }

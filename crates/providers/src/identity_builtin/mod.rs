@@ -4,6 +4,7 @@
 #![doc = include_str!("docs.md")]
 
 mod config;
+mod portable;
 pub mod roles;
 pub mod tokens;
 
@@ -21,6 +22,7 @@ use tenantry_model::id::{InvitationId, UserId};
 use tenantry_model::{Columns, Failure, Write, columns};
 
 use crate::migrations::hex;
+use crate::portable::Portable;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use crate::{derived, passwords, settings};
 pub use config::{Config, FirstAdmin, Settings};
@@ -228,6 +230,10 @@ impl Provider for IdentityBuiltin {
 
     async fn probe(&self) -> Result<(), Failure> {
         Ok(())
+    }
+
+    fn portable(&self) -> Option<&dyn Portable> {
+        Some(self)
     }
 }
 

@@ -11,6 +11,7 @@ mod dns;
 mod exec;
 mod http;
 mod pool;
+mod portable;
 mod postgres;
 mod postgres_failures;
 mod postgres_fences;

@@ -5,6 +5,7 @@ mod auth;
 mod call;
 mod data;
 mod events;
+mod exports;
 mod health;
 mod isolation;
 mod json;
@@ -63,6 +64,7 @@ impl App {
 pub fn table() -> Vec<Route> {
     [
         tenants::routes(),
+        exports::routes(),
         operations::routes(),
         stats::routes(),
         isolation::routes(),

@@ -23,7 +23,9 @@ use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::call::{Call, answer};
 use super::problem::{Problem, Result};
-use super::route::{CURSOR, DEFAULT_LIMIT, JSON, LIMIT, OCTETS, Param, Route, public, token};
+use super::route::{
+    CURSOR, DEFAULT_LIMIT, EXPIRES, JSON, LIMIT, OCTETS, Param, Route, SIGNATURE, public, token,
+};
 use crate::client::part;
 
 /// An address that opens one object.
@@ -38,9 +40,6 @@ struct SignedUrl {
 }
 
 const PREFIX: Param = Param::text("prefix", "Only objects whose keys begin so.");
-const EXPIRES: Param = Param::text("expires", "Seconds since 1970 until which the address is good.").needed();
-const SIGNATURE: Param =
-    Param::text("signature", "The signature of method, bucket, key and expiry.").needed();
 const BYTES_RANGE: Param = Param::text("Range", "One range of bytes, such as `bytes=0-99` (RFC 9110 §14).");
 const UNLESS: Param = Param::text("If-None-Match", "An ETag that the client has.");
 
@@ -206,7 +205,7 @@ async fn delete(call: Call) -> Result {
 }
 
 /// The one range that is asked for. What is not understood is ignored, as RFC 9110 §14.2 asks.
-fn range(header: &str) -> Option<Range> {
+pub(super) fn range(header: &str) -> Option<Range> {
     let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
     match (first.trim(), last.trim()) {
         ("", last) => last.parse().ok().map(Range::Last),
@@ -220,7 +219,11 @@ fn http_date(at: Timestamp) -> String {
     httpdate::fmt_http_date(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds))
 }
 
-fn with(mut response: Response, headers: impl IntoIterator<Item = (HeaderName, String)>) -> Result {
+/// The same answer with these headers.
+pub(super) fn with(
+    mut response: Response,
+    headers: impl IntoIterator<Item = (HeaderName, String)>,
+) -> Result {
     for (name, value) in headers {
         response.headers_mut().insert(name, HeaderValue::from_str(&value).map_err(Error::internal)?);
     }

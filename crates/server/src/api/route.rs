@@ -226,6 +226,11 @@ pub const LIMIT: Param = Param {
 pub const DEFAULT_LIMIT: u64 = 50;
 /// `?cursor=`
 pub const CURSOR: Param = Param::text("cursor", "`next_cursor` of the page before.");
+/// `?expires=` of a signed address.
+pub const EXPIRES: Param =
+    Param::text("expires", "Seconds since 1970 until which the address is good.").needed();
+/// `?signature=` of a signed address.
+pub const SIGNATURE: Param = Param::text("signature", "The signature of what the address opens.").needed();
 /// `Idempotency-Key:`
 pub const IDEMPOTENCY_KEY: Param = Param::text(
     "Idempotency-Key",

@@ -204,7 +204,7 @@ async fn active(call: &Call, created: &Created) -> Result {
 }
 
 /// 202 with the operation that goes on.
-fn accepted(operation: &OperationView) -> Result {
+pub(super) fn accepted(operation: &OperationView) -> Result {
     with_header(
         answer(StatusCode::ACCEPTED, operation)?,
         LOCATION,

@@ -5,6 +5,7 @@ mod audit;
 mod config;
 mod event;
 mod exit;
+mod export;
 mod isolation;
 mod key;
 mod operation;

@@ -1,4 +1,4 @@
-//! `tenantry tenant`: create from files, list, get, provision, repair, suspend, resume.
+//! `tenantry tenant`: create from files, list, get, provision, repair, export and what belongs to it, suspend, resume.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,13 @@ use clap::Subcommand;
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use tenantry_control::FieldError;
+use tenantry_control::steps::{ONBOARD, REPAIR};
 use tenantry_control::view::OperationView;
 use tenantry_engine::OperationState;
 
 use super::output::Column;
 use super::progress::{Board, length};
-use super::{Entry, Exit, Session, operation, read_entries};
+use super::{Entry, Exit, Session, export, operation, read_entries};
 use crate::client::{Client, ClientError, part};
 
 const COLUMNS: [Column; 6] = [
@@ -94,6 +95,14 @@ pub enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Export all that a tenant has
+    Export(export::Export),
+    /// Back up all that a tenant has, and prove that it can be restored
+    Backup(export::Backup),
+    /// Put an archive's content in the place of what the tenant has
+    Restore(export::Restore),
+    /// Put an export into a tenant, a new one or one that is there
+    Import(export::Import),
     /// Deny a tenant access for a reason; everything it has stays
     Suspend {
         /// Its id or slug
@@ -141,6 +150,10 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
             let what = json!({ "steps": steps });
             begin(session, &format!("/v1/tenants/{}/repair", part(&tenant)), Some(&what), wait).await
         }
+        Command::Export(command) => export::export(command, session).await,
+        Command::Backup(command) => export::backup(command, session).await,
+        Command::Restore(command) => export::restore(command, session).await,
+        Command::Import(command) => export::import(command, session).await,
         Command::Suspend { tenant, reason, grade } => {
             let (path, what) = (
                 format!("/v1/tenants/{}/suspend", part(&tenant)),
@@ -290,7 +303,10 @@ pub fn ended(view: &OperationView) -> String {
     let took = view.finished_at.map(|end| end.since(view.created_at));
     let took = took.map(|took: Duration| format!(" in {}", length(took))).unwrap_or_default();
     match (view.state, &view.error) {
-        (OperationState::Succeeded, _) => format!("active{took}"),
+        (OperationState::Succeeded, _) => {
+            let makes_active = [ONBOARD, REPAIR].contains(&view.kind.as_str());
+            format!("{}{took}", if makes_active { "active" } else { "done" })
+        }
         (state, Some(error)) => {
             let step = error.step.as_deref().map(|step| format!(" at {step}")).unwrap_or_default();
             format!("{}{step}{took}: {}", state.as_str().replace('_', " "), error.message)

@@ -8,6 +8,7 @@ mod cli;
 mod customers;
 mod databases;
 mod demo;
+mod exports;
 mod golden;
 mod guide;
 mod idempotency;

@@ -2,6 +2,7 @@
 //! the writer derives its statements from them, and a test compares them with both databases after all migrations.
 
 pub mod api_key;
+pub mod archive;
 pub mod audit;
 pub mod audit_head;
 pub mod config;

@@ -8,6 +8,7 @@ mod m0003_places;
 mod m0004_suspensions;
 mod m0005_isolation_reports;
 mod m0006_fences;
+mod m0007_archives;
 
 use sea_orm_migration::prelude::*;
 
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_suspensions::Migration),
             Box::new(m0005_isolation_reports::Migration),
             Box::new(m0006_fences::Migration),
+            Box::new(m0007_archives::Migration),
         ]
     }
 }

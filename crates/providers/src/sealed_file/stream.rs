@@ -1,5 +1,5 @@
-//! Bytes on their way between a body and an object's file, encrypted, in constant memory. What was damaged on the disk is an
-//! error for whoever reads it, before any byte of that segment is handed out.
+//! Bytes on their way between a body and a sealed file, in constant memory. What was damaged on the disk is an error for
+//! whoever reads it, before any byte of that segment is handed out.
 
 use std::io::{self, Cursor, ErrorKind, SeekFrom};
 use std::path::Path;
@@ -12,9 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufWriter};
 use tokio_util::io::StreamReader;
 
 use super::cipher::{self, Cipher, Damaged, HEADER, Header, Segment};
-use super::index::over_quota;
 use crate::migrations::hex;
-use crate::objects::Body;
+use crate::objects::{Body, over_quota};
 use crate::place;
 use crate::verbs::Key;
 
@@ -122,8 +121,9 @@ pub async fn read(
             return Ok(None);
         }
         let next = reader.next().await;
-        let next = next
-            .inspect_err(|error| tracing::error!(file = reader.name, %error, "an object cannot be read on"));
+        let next = next.inspect_err(
+            |error| tracing::error!(file = reader.name, %error, "a sealed file cannot be read on"),
+        );
         next.map(|bytes| Some((bytes, reader)))
     });
     Ok(Box::pin(StreamReader::new(stream::iter([Ok(beginning)]).chain(rest))))

@@ -1,4 +1,4 @@
-//! How an object lies on the disk: encrypted in segments, each authenticated together with its place, so that any of them
+//! How a file lies on the disk: encrypted in segments, each authenticated together with its place, so that any of them
 //! can be opened by itself. Pure: keys and bytes in, bytes out. Nothing that was changed, cut off, moved or swapped opens.
 //!
 //! The form is the one of Tink's AES256-GCM-HKDF streaming with segments of 64 KiB and a raw prefix, so that Tink's

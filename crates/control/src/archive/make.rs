@@ -1,0 +1,249 @@
+//! What the steps `export` and `backup` do: everything that a tenant has, out of its resources, into an archive on the shelf.
+//! What they need to know of the tenant they read when their turn comes, so any plan can name them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tenantry_engine::{Attempt, Done};
+use tenantry_model::id::{ArchiveId, OperationId, ResourceId};
+use tenantry_model::{Failure, TenantId, Write, columns};
+use tenantry_providers::objects::Body;
+use tenantry_providers::portable::broken;
+use tenantry_providers::{Context, Kind, Provider, Sealer, Spec, derived};
+
+use tokio::io::{AsyncWriteExt as _, DuplexStream};
+
+use super::pack::Packer;
+use super::shelf::Shelf;
+use super::unpack::Unpacker;
+use super::{ArchiveView, LeftOut, Manifest, Packed, Purpose, VERSION};
+use crate::keyring::Keyring;
+
+/// What the tenant's key is asked for.
+const KEY: &str = "archives";
+/// Kinds of which a tenant has something that is its own.
+const HOLDING: [Kind; 6] =
+    [Kind::Database, Kind::Bucket, Kind::Identity, Kind::Config, Kind::Billing, Kind::Custom];
+
+/// What a step may say of the archive that it makes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ArchiveSettings {
+    /// Days until it goes; without it, 30 for an export and 90 for a backup.
+    #[schemars(range(min = 1, max = 3650))]
+    pub keep_days: Option<u16>,
+}
+
+/// A resource of the tenant that stands.
+pub struct Standing {
+    /// The step that made it.
+    pub step: String,
+    /// Who serves it; none if that is not configured here any more.
+    pub provider: Result<Arc<dyn Provider>, String>,
+    /// What it is.
+    pub kind: String,
+    /// As it was made.
+    pub spec: Spec,
+}
+
+/// The shelf, and the keys to what is on it.
+pub struct Archives {
+    pub(super) shelf: Shelf,
+    pub(super) keyring: Arc<Keyring>,
+}
+
+/// What is known of an archive once it is written.
+pub struct Written {
+    /// Its id.
+    pub id: ArchiveId,
+    /// Its length in bytes.
+    pub size: u64,
+    /// SHA-256 of those, in hexadecimal.
+    pub sha256: String,
+    /// What is in it.
+    pub manifest: Manifest,
+}
+
+impl Archives {
+    /// On this shelf.
+    pub fn new(shelf: Shelf, keyring: Arc<Keyring>) -> Self {
+        Self { shelf, keyring }
+    }
+
+    /// Makes an archive of what stands, and says so in the registry. Another attempt makes it again, under the same id.
+    pub async fn make(
+        &self,
+        attempt: &Attempt,
+        purpose: Purpose,
+        settings: &ArchiveSettings,
+        context: &Context,
+        tenant: TenantId,
+        standing: &[Standing],
+    ) -> Result<Done<Write>, Failure> {
+        let written = self.write(id_of(attempt), context, tenant, standing).await?;
+        let verified = match purpose {
+            Purpose::Backup => Some(self.rehearse(context, &written, standing).await?),
+            Purpose::Export | Purpose::Import => None,
+        };
+        let Written { id, size, sha256, manifest } = written;
+        let kept = settings.keep_days.map(|days| Duration::from_secs(u64::from(days) * 86_400));
+        let expires_at = attempt.now + kept.unwrap_or(purpose.kept());
+        let Manifest { resources, left_out, .. } = manifest;
+        let view = ArchiveView {
+            id,
+            tenant_id: tenant,
+            purpose,
+            location: id.to_string(),
+            size,
+            sha256,
+            created_at: attempt.now,
+            expires_at,
+            resources,
+            left_out,
+            verified,
+        };
+        let row = remember(&view, attempt.operation.id);
+        Ok(Done { output: json!(view), effects: vec![row] })
+    }
+
+    /// Takes back what attempts may have made.
+    pub async fn unmake(
+        &self,
+        attempt: &Attempt,
+        context: &Context,
+        standing: &[Standing],
+    ) -> Result<Done<Write>, Failure> {
+        let id = id_of(attempt);
+        self.clear(context, id, standing).await?;
+        self.remove(id).await?;
+        Ok(Done { output: attempt.step.output.clone(), effects: vec![forget(id)] })
+    }
+
+    async fn write(
+        &self,
+        id: ArchiveId,
+        context: &Context,
+        tenant: TenantId,
+        standing: &[Standing],
+    ) -> Result<Written, Failure> {
+        let key = self.key(tenant).await?;
+        let fill = async |into| {
+            let mut packer = Packer::new(into, context.now);
+            let (mut resources, mut left_out) = (Vec::new(), Vec::new());
+            for Standing { step, provider, kind, spec } in standing {
+                let provider = match provider {
+                    Ok(provider) => provider,
+                    Err(name) => {
+                        let message = format!("provider `{name}` is not configured here");
+                        return Err(Failure::fatal("no_provider", message));
+                    }
+                };
+                let Some(portable) = provider.portable() else {
+                    if HOLDING.contains(&provider.kind()) {
+                        let why = "its provider cannot hand out what it holds".to_owned();
+                        let provider = provider.name().to_owned();
+                        left_out.push(LeftOut { step: step.clone(), provider, why });
+                    }
+                    continue;
+                };
+                let content = portable.export(context, spec, &mut packer.folder(step)).await?;
+                resources.push(Packed {
+                    folder: step.clone(),
+                    kind: kind.clone(),
+                    provider: provider.name().to_owned(),
+                    form: portable.form().to_owned(),
+                    content,
+                });
+            }
+            let files = packer.files().to_vec();
+            let manifest =
+                Manifest { version: VERSION, tenant, made_at: context.now, resources, left_out, files };
+            packer.finish(&manifest).await?;
+            Ok(manifest)
+        };
+        let (stored, manifest) = self.shelf.put(&id.to_string(), &key, fill).await?;
+        Ok(Written { id, size: stored.size, sha256: stored.etag, manifest })
+    }
+
+    /// Stores somebody's archive, if it is one.
+    pub async fn take_in(
+        &self,
+        id: ArchiveId,
+        tenant: TenantId,
+        mut bytes: Body,
+    ) -> Result<Written, Failure> {
+        let key = self.key(tenant).await?;
+        let fill = async |mut into: DuplexStream| {
+            let copied = async {
+                tokio::io::copy(&mut bytes, &mut into).await?;
+                into.shutdown().await
+            };
+            copied.await.map_err(|error: std::io::Error| broken(&error))
+        };
+        let (stored, ()) = self.shelf.put(&id.to_string(), &key, fill).await?;
+        let read = async { self.unpack(id, tenant, stored.size).await?.verify().await };
+        match read.await {
+            Ok(manifest) => Ok(Written { id, size: stored.size, sha256: stored.etag, manifest }),
+            Err(failure) => {
+                self.remove(id).await?;
+                Err(failure)
+            }
+        }
+    }
+
+    /// An archive from its beginning.
+    pub(super) async fn unpack(
+        &self,
+        id: ArchiveId,
+        tenant: TenantId,
+        size: u64,
+    ) -> Result<Unpacker, Failure> {
+        Ok(Unpacker::new(self.read(id, tenant, size, (0, size)).await?))
+    }
+
+    /// So many bytes of an archive of `size` bytes, from the first on.
+    pub async fn read(
+        &self,
+        id: ArchiveId,
+        tenant: TenantId,
+        size: u64,
+        part: (u64, u64),
+    ) -> Result<Body, Failure> {
+        let key = self.key(tenant).await?;
+        let body = self.shelf.open(&id.to_string(), &key, size, part).await?;
+        body.ok_or_else(|| Failure::fatal("no_archive", "the archive is not there any more"))
+    }
+
+    async fn key(&self, tenant: TenantId) -> Result<tenantry_providers::Key, Failure> {
+        self.keyring.load(tenant).await?;
+        self.keyring.derive(tenant, KEY)
+    }
+
+    /// Removes an archive's file.
+    pub async fn remove(&self, id: ArchiveId) -> Result<bool, Failure> {
+        self.shelf.remove(&id.to_string()).await
+    }
+}
+
+/// Puts an archive on the list.
+pub fn remember(view: &ArchiveView, operation: OperationId) -> Write {
+    let content = json!({ "resources": view.resources, "left_out": view.left_out });
+    let row = columns! {
+        "id": view.id, "tenant_id": view.tenant_id, "operation_id": operation, "purpose": view.purpose,
+        "size": view.size, "sha256": view.sha256, "content": content, "verified": view.verified,
+        "created_at": view.created_at, "expires_at": view.expires_at,
+    };
+    Write::upsert("archives", row)
+}
+
+/// Takes an archive off the list.
+pub fn forget(id: ArchiveId) -> Write {
+    Write::delete("archives", columns! { "id": id })
+}
+
+/// The archive that a step makes: the same in every attempt.
+fn id_of(attempt: &Attempt) -> ArchiveId {
+    derived::id(ResourceId::from_uuid(attempt.operation.id.uuid()), 0, &attempt.step.key)
+}

@@ -1,0 +1,139 @@
+//! Writing an archive, in bounded memory: every file's length is known before its bytes, and its hash after them. Knows no
+//! place: the bytes go wherever they are asked to.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use async_compression::tokio::write::ZstdEncoder;
+use async_trait::async_trait;
+use sha2::{Digest, Sha256};
+use tar::{EntryType, Header};
+use tenantry_model::{Failure, Timestamp};
+use tenantry_providers::portable::{Bytes, Sink, broken};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+
+use super::{MANIFEST, Manifest, PackedFile};
+
+/// A tar's block: headers have one, and files end on one.
+pub const BLOCK: u64 = 512;
+/// Longest path that a header holds; longer ones stand before it, as GNU tar writes them.
+const SHORT: usize = 100;
+/// The name of such an entry.
+const LONG_NAME: &str = "././@LongLink";
+
+/// An archive on its way out.
+pub struct Packer<W> {
+    out: ZstdEncoder<W>,
+    at: Timestamp,
+    files: Vec<PackedFile>,
+}
+
+impl<W: AsyncWrite + Send + Unpin> Packer<W> {
+    /// An archive of this moment.
+    pub fn new(out: W, at: Timestamp) -> Self {
+        Self { out: ZstdEncoder::new(out), at, files: Vec::new() }
+    }
+
+    /// The files so far.
+    pub fn files(&self) -> &[PackedFile] {
+        &self.files
+    }
+
+    /// A sink whose files come to lie in this folder.
+    pub fn folder<'a>(&'a mut self, name: &'a str) -> Folder<'a, W> {
+        Folder { packer: self, name }
+    }
+
+    /// Ends the archive.
+    pub async fn finish(mut self, manifest: &Manifest) -> Result<(), Failure> {
+        let text = serde_json::to_vec_pretty(manifest).map_err(|why| {
+            Failure::fatal("bad_manifest", format!("the manifest cannot be written: {why}"))
+        })?;
+        self.file(MANIFEST, text.len() as u64, &mut &*text).await?;
+        let ended = async {
+            self.out.write_all(&[0; 2 * BLOCK as usize]).await?;
+            self.out.shutdown().await
+        };
+        ended.await.map_err(|error| broken(&error))
+    }
+
+    async fn file(&mut self, path: &str, size: u64, bytes: Bytes<'_>) -> Result<(), Failure> {
+        let mut hashed = Hashed { inner: bytes.take(size), hash: Sha256::new() };
+        let written = async {
+            if path.len() > SHORT {
+                let name = [path.as_bytes(), b"\0"].concat();
+                self.header(LONG_NAME, name.len() as u64, EntryType::GNULongName).await?;
+                self.out.write_all(&name).await?;
+                self.pad(name.len() as u64).await?;
+            }
+            self.header(path, size, EntryType::Regular).await?;
+            if tokio::io::copy(&mut hashed, &mut self.out).await? != size {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            self.pad(size).await
+        };
+        written.await.map_err(|error| broken(&error))?;
+        let sha256 = hex(&hashed.hash.finalize());
+        self.files.push(PackedFile { path: path.to_owned(), size, sha256 });
+        Ok(())
+    }
+
+    async fn header(&mut self, path: &str, size: u64, kind: EntryType) -> std::io::Result<()> {
+        let mut header = Header::new_gnu();
+        // A long path is cut: what reads it takes the one before.
+        let name = header.as_old_mut().name.iter_mut();
+        name.zip(path.bytes()).for_each(|(to, from)| *to = from);
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_mode(0o600);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(u64::try_from(self.at.seconds()).unwrap_or_default());
+        header.set_cksum();
+        self.out.write_all(header.as_bytes()).await
+    }
+
+    async fn pad(&mut self, size: u64) -> std::io::Result<()> {
+        let missing = size.next_multiple_of(BLOCK) - size;
+        let zeroes = [0; BLOCK as usize];
+        self.out.write_all(zeroes.get(..missing as usize).unwrap_or_default()).await
+    }
+}
+
+/// A folder of an archive on its way out.
+pub struct Folder<'a, W> {
+    packer: &'a mut Packer<W>,
+    name: &'a str,
+}
+
+#[async_trait]
+impl<W: AsyncWrite + Send + Unpin> Sink for Folder<'_, W> {
+    async fn file(&mut self, path: &str, size: u64, bytes: Bytes<'_>) -> Result<(), Failure> {
+        let path = format!("{}/{path}", self.name);
+        self.packer.file(&path, size, bytes).await
+    }
+}
+
+/// Bytes with their hash.
+pub struct Hashed<R> {
+    pub inner: R,
+    pub hash: Sha256,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Hashed<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
+        self.hash.update(buffer.filled().get(before..).unwrap_or_default());
+        polled
+    }
+}
+
+/// Bytes as digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

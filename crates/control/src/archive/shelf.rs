@@ -1,0 +1,123 @@
+//! Where archives lie: files in a folder, each encrypted under a key of its tenant's, so that they are gone when that key is.
+//! A file is there with all of its bytes or not at all. Knows nothing of what is in them.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::Builder;
+use tenantry_model::Failure;
+use tenantry_providers::Key;
+use tenantry_providers::lanes::blocking;
+use tenantry_providers::objects::Body;
+use tenantry_providers::place;
+use tenantry_providers::sealed_file::stream::{self, Stored};
+use tokio::io::DuplexStream;
+
+/// How files end that are not whole yet.
+const PART: &str = ".part";
+/// Bytes that are on their way at a time.
+const CHUNK: usize = 256 << 10;
+
+/// A folder of archives.
+#[derive(Clone, Debug)]
+pub struct Shelf {
+    folder: PathBuf,
+}
+
+impl Shelf {
+    /// This folder; it is made when it is first needed.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Stores what `fill` writes, in the place of one of the same name. If either fails, or is dropped, nothing is there. What
+    /// an attempt that was cut off has left goes.
+    pub async fn put<T>(
+        &self,
+        name: &str,
+        key: &Key,
+        fill: impl AsyncFnOnce(DuplexStream) -> Result<T, Failure>,
+    ) -> Result<(Stored, T), Failure> {
+        let (folder, begins) = (self.folder.clone(), format!("{name}{PART}"));
+        let part = blocking(move || draft(&folder, &begins).map_err(|error| place::failure(&folder, &error)));
+        let (file, path) = part.await?.into_parts();
+        let (into, from) = tokio::io::duplex(CHUNK);
+        let file = tokio::fs::File::from_std(file);
+        let store = stream::store(file, &self.folder, (key, name), Box::pin(from), None);
+        let (stored, filled) = tokio::join!(store, fill(into));
+        // If the disk is full, what fills it only finds that nobody listens.
+        let (stored, filled) = match (stored, filled) {
+            (Err(failure), _) | (_, Err(failure)) => return Err(failure),
+            (Ok(stored), Ok(filled)) => (stored, filled),
+        };
+        let (folder, whole) = (self.folder.clone(), self.folder.join(name));
+        let named = blocking(move || {
+            let named = path.persist(&whole).map_err(|refused| refused.error);
+            named
+                .and_then(|()| File::open(&folder)?.sync_all())
+                .map_err(|error| place::failure(&folder, &error))
+        });
+        named.await?;
+        Ok((stored, filled))
+    }
+
+    /// The bytes from `first` on of an archive of `size` bytes; none if it is not there.
+    pub async fn open(
+        &self,
+        name: &str,
+        key: &Key,
+        size: u64,
+        (first, length): (u64, u64),
+    ) -> Result<Option<Body>, Failure> {
+        let failed = |error: std::io::Error| match stream::is_damage(&error) {
+            true => Failure::fatal("corrupt", "the archive is damaged on the disk"),
+            false => place::failure(&self.folder, &error),
+        };
+        let file = match tokio::fs::File::open(self.folder.join(name)).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(failed)?,
+        };
+        let body = stream::read(file, (key, name.to_owned()), size, (first, length)).await;
+        body.map(Some).map_err(failed)
+    }
+
+    /// Removes an archive and what was left of it; false if there was none.
+    pub async fn remove(&self, name: &str) -> Result<bool, Failure> {
+        let (folder, name) = (self.folder.clone(), name.to_owned());
+        blocking(move || remove(&folder, &name).map_err(|error| place::failure(&folder, &error))).await
+    }
+}
+
+fn draft(folder: &Path, begins: &str) -> std::io::Result<tempfile::NamedTempFile> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    sweep(folder, begins)?;
+    Builder::new().prefix(begins).tempfile_in(folder)
+}
+
+fn remove(folder: &Path, name: &str) -> std::io::Result<bool> {
+    if !folder.is_dir() {
+        return Ok(false);
+    }
+    sweep(folder, &format!("{name}{PART}"))?;
+    let there = match fs::remove_file(folder.join(name)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => false,
+        removed => removed.map(|()| true)?,
+    };
+    File::open(folder)?.sync_all()?;
+    Ok(there)
+}
+
+fn sweep(folder: &Path, begins: &str) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(begins) {
+            match fs::remove_file(entry.path()) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,330 @@
+//! Exports, backups, restores and imports of one tenant: each an operation of one step, in turn with all others of the
+//! tenant. The customer gets an export by a signed address that is good until the export goes, with or without a key of ours.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tenantry_engine::{OnFailure, Policy, Run, Step, StepState};
+use tenantry_model::Failure;
+use tenantry_model::id::ArchiveId;
+use tenantry_providers::objects::{Body, Range, part};
+
+use crate::access::{Caller, Permission};
+use crate::archive::{
+    ArchiveSettings, ArchiveView, LeftOut, LoadSettings, Packed, Purpose, forget, remember,
+};
+use crate::control::Control;
+use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
+use crate::onboard::id_of;
+use crate::page::PageQuery;
+use crate::planner::StepInput;
+use crate::record::{Deed, audit};
+use crate::repair::after;
+use crate::store::{Unit, entity};
+use crate::view::{OperationView, Page};
+
+/// What links are signed for.
+const LINK: &str = "archive_link";
+/// Longest time of one attempt: a large tenant's archive takes its time.
+const TIMEOUT_MS: u64 = 6 * 3_600_000;
+
+/// What is put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreTenant {
+    /// An archive of the tenant's.
+    pub archive: ArchiveId,
+}
+
+/// What opens an archive without a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveLink {
+    /// Which one.
+    pub archive: ArchiveId,
+    /// Until when: in seconds since 1970.
+    pub expires_at: i64,
+    /// Hexadecimal.
+    pub signature: String,
+}
+
+/// Some of an archive's bytes.
+pub struct ArchivePart {
+    /// The whole archive.
+    pub archive: ArchiveView,
+    /// Where they begin.
+    pub first: u64,
+    /// How many they are.
+    pub length: u64,
+    /// Those.
+    pub body: Body,
+}
+
+impl Control {
+    /// Begins an export or a backup of all that a tenant has.
+    pub async fn archive_tenant(
+        &self,
+        caller: &Caller,
+        id_or_slug: &str,
+        purpose: Purpose,
+        what: &ArchiveSettings,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<OperationView>> {
+        caller.require(Permission::WriteTenants)?;
+        let row = self.tenant_row(caller, id_or_slug).await?;
+        let (kind, settings) = (purpose.as_str(), json!(what));
+        let once = key.map(|key| Once::new(caller, &key, &format!("{kind} {}", row.id), &settings));
+        let work = self.one_step(caller, &row, kind, kind, settings, None, once.as_ref());
+        match self.once(once.as_ref(), work).await? {
+            Outcome::Now(value) => Ok(Answered { value, replayed: false }),
+            Outcome::Before(answer) => self.answered_before(&answer).await,
+        }
+    }
+
+    /// Begins to put an archive's content in the place of what its tenant has.
+    pub async fn restore(
+        &self,
+        caller: &Caller,
+        id_or_slug: &str,
+        what: RestoreTenant,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<OperationView>> {
+        caller.require(Permission::WriteTenants)?;
+        let row = self.tenant_row(caller, id_or_slug).await?;
+        let once = key.map(|key| Once::new(caller, &key, &format!("restore {}", row.id), &json!(what)));
+        let work = async {
+            let archive = self.archive_of(&row, what.archive).await?;
+            let settings = json!(LoadSettings { archive: archive.id, size: archive.size });
+            self.one_step(caller, &row, "restore", "load", settings, None, once.as_ref()).await
+        };
+        match self.once(once.as_ref(), work).await? {
+            Outcome::Now(value) => Ok(Answered { value, replayed: false }),
+            Outcome::Before(answer) => self.answered_before(&answer).await,
+        }
+    }
+
+    /// Takes an archive in and begins to put its content in the place of what the tenant has. What is not an archive, whole
+    /// and unchanged, is refused, and then nothing has begun.
+    pub async fn import(
+        &self,
+        caller: &Caller,
+        id_or_slug: &str,
+        bytes: Body,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<OperationView>> {
+        caller.require(Permission::WriteTenants)?;
+        let row = self.tenant_row(caller, id_or_slug).await?;
+        self.made(&row).await?;
+        let (id, tenant, now) = (ArchiveId::new(), id_of(&row)?, self.now());
+        let archives = &self.shared.archives;
+        let stored = archives.take_in(id, tenant, bytes).await.map_err(archive_error)?;
+        let once = key.map(|key| {
+            Once::new(caller, &key, &format!("import {tenant}"), &json!({ "sha256": stored.sha256 }))
+        });
+        let work = async {
+            let settings = json!(LoadSettings { archive: id, size: stored.size });
+            let archive = ArchiveView {
+                id,
+                tenant_id: tenant,
+                purpose: Purpose::Import,
+                location: id.to_string(),
+                size: stored.size,
+                sha256: stored.sha256.clone(),
+                created_at: now,
+                expires_at: now + Purpose::Import.kept(),
+                resources: stored.manifest.resources.clone(),
+                left_out: stored.manifest.left_out.clone(),
+                verified: None,
+            };
+            self.one_step(caller, &row, "import", "load", settings, Some(&archive), once.as_ref()).await
+        };
+        let done = self.once(once.as_ref(), work).await;
+        let used = match &done {
+            Ok(Outcome::Now(_)) => true,
+            Ok(Outcome::Before(_)) => false,
+            // Without an answer it may have begun all the same; the sweep will tell.
+            Err(error) => matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Internal),
+        };
+        if !used && let Err(why) = archives.remove(id).await {
+            tracing::warn!(archive = %id, "the file of a refused import stays: {why}");
+        }
+        match done? {
+            Outcome::Now(value) => Ok(Answered { value, replayed: false }),
+            Outcome::Before(answer) => self.answered_before(&answer).await,
+        }
+    }
+
+    /// A tenant's archives of a purpose, newest first.
+    pub async fn archives(
+        &self,
+        caller: &Caller,
+        id_or_slug: &str,
+        purpose: Purpose,
+        page: &PageQuery,
+    ) -> Result<Page<ArchiveView>> {
+        caller.require(Permission::ReadTenants)?;
+        let row = self.tenant_row(caller, id_or_slug).await?;
+        let store = &self.shared.store;
+        let rows = store.archives(&row.id, purpose.as_str(), page.cursor(), page.probe()).await;
+        page.cut(rows.map_err(Error::unavailable)?, |row| row.id.clone(), view)
+    }
+
+    /// Signs what opens an export until it goes.
+    pub async fn export_link(&self, caller: &Caller, id_or_slug: &str, id: ArchiveId) -> Result<ArchiveLink> {
+        caller.require(Permission::WriteTenants)?;
+        let row = self.tenant_row(caller, id_or_slug).await?;
+        let archive = self.archive_of(&row, id).await?;
+        if archive.purpose != Purpose::Export {
+            return Err(Error::not_found("export"));
+        }
+        let expires_at = archive.expires_at.seconds();
+        Ok(ArchiveLink { archive: id, expires_at, signature: self.link_signature(&archive, expires_at) })
+    }
+
+    /// What a link opens, or a part of it: whatever becomes of the tenant, as long as its key is there.
+    pub async fn open_link(&self, link: &ArchiveLink, range: Option<Range>) -> Result<ArchivePart> {
+        let refused = |code, message| Error::new(ErrorKind::Forbidden, code, message);
+        if link.expires_at <= self.now().seconds() {
+            return Err(refused("expired", "the address has expired: ask for a new export"));
+        }
+        // Whether there is such an archive is nobody's business who has no signature for it.
+        let bad = || refused("bad_signature", "the signature does not fit this address: ask for a new one");
+        let row = self.shared.store.archive(&link.archive.to_string()).await.map_err(Error::unavailable)?;
+        let archive = view(row.ok_or_else(bad)?)?;
+        let right = self.link_signature(&archive, link.expires_at);
+        if verify_slices_are_equal(right.as_bytes(), link.signature.as_bytes()).is_err() {
+            return Err(bad());
+        }
+        let (first, length) = part(archive.size, range).map_err(archive_error)?;
+        let body =
+            self.shared.archives.read(archive.id, archive.tenant_id, archive.size, (first, length)).await;
+        Ok(ArchivePart { archive, first, length, body: body.map_err(archive_error)? })
+    }
+
+    /// Removes archives whose time is over. Answers how many.
+    pub(crate) async fn sweep_archives(&self) -> Result<usize> {
+        let mut gone = 0;
+        loop {
+            let due = self.shared.store.archives_due(self.now()).await.map_err(Error::unavailable)?;
+            if due.is_empty() {
+                return Ok(gone);
+            }
+            for row in due {
+                let id: ArchiveId = row.id.parse().map_err(Error::internal)?;
+                // The file first: without its row nobody would look for it again.
+                self.shared.archives.remove(id).await.map_err(Error::unavailable)?;
+                let forgotten = Unit::new(vec![forget(id)]);
+                self.shared.store.commit(forgotten).await.map_err(Error::unavailable)?;
+                gone += 1;
+            }
+        }
+    }
+
+    fn link_signature(&self, archive: &ArchiveView, expires_at: i64) -> String {
+        self.mac(LINK, &format!("{}\n{}\n{expires_at}", archive.tenant_id, archive.id))
+    }
+
+    async fn archive_of(&self, row: &entity::tenant::Model, id: ArchiveId) -> Result<ArchiveView> {
+        let found = self.shared.store.archive(&id.to_string()).await.map_err(Error::unavailable)?;
+        let found = found.filter(|archive| archive.tenant_id == row.id);
+        let archive = view(found.ok_or_else(|| Error::not_found("archive"))?)?;
+        if archive.expires_at <= self.now() {
+            return Err(Error::new(ErrorKind::Gone, "archive_gone", "this archive is past its time"));
+        }
+        Ok(archive)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of them are what an operation of one step is")]
+    async fn one_step(
+        &self,
+        caller: &Caller,
+        row: &entity::tenant::Model,
+        kind: &str,
+        step: &str,
+        settings: Value,
+        archive: Option<&ArchiveView>,
+        once: Option<&Once>,
+    ) -> Result<OperationView> {
+        let made = self.made(row).await?;
+        let now = self.now();
+        let operation = after(&made.operation, kind, &caller.principal, now)?;
+        let tenant = id_of(row)?;
+        let action = match kind {
+            "export" => "tenant.export",
+            "backup" => "tenant.backup",
+            "restore" => "tenant.restore",
+            _ => "tenant.import",
+        };
+        let data = json!({ "operation_id": operation.id, "asked": settings });
+        let deed = Deed { actor: &caller.principal, action, target: &row.id, tenant: Some(tenant), data };
+        let mut effects = vec![audit(deed, now)];
+        effects.extend(archive.map(|archive| remember(archive, operation.id)));
+        let steps = vec![plain_step(step, settings)?];
+        self.begin(row, Run { operation, steps }, effects, once).await
+    }
+}
+
+/// A built-in step that waits for nothing.
+fn plain_step(kind: &str, settings: Value) -> Result<Step> {
+    let input = StepInput { settings, ..StepInput::default() };
+    Ok(Step {
+        key: kind.to_owned(),
+        position: 0,
+        kind: kind.to_owned(),
+        provider: "tenantry".to_owned(),
+        needs: Vec::new(),
+        policy: Policy { timeout_ms: TIMEOUT_MS, on_failure: OnFailure::Rollback, ..Policy::default() },
+        input: serde_json::to_value(input).map_err(Error::internal)?,
+        state: StepState::Pending,
+        attempts: 0,
+        interruptions: 0,
+        due_at: None,
+        started_at: None,
+        finished_at: None,
+        output: Value::Null,
+        error: None,
+        uncertain: false,
+        note: None,
+        child: None,
+    })
+}
+
+/// What a row's `content` says.
+#[derive(Deserialize)]
+struct Content {
+    resources: Vec<Packed>,
+    left_out: Vec<LeftOut>,
+}
+
+fn view(row: entity::archive::Model) -> Result<ArchiveView> {
+    let content: Content = serde_json::from_value(row.content).map_err(Error::internal)?;
+    let id = |text: &str| text.parse().map_err(Error::internal);
+    Ok(ArchiveView {
+        id: row.id.parse().map_err(Error::internal)?,
+        tenant_id: id(&row.tenant_id)?,
+        purpose: serde_json::from_value(Value::String(row.purpose)).map_err(Error::internal)?,
+        location: row.id,
+        size: u64::try_from(row.size).unwrap_or_default(),
+        sha256: row.sha256,
+        created_at: row.created_at.into(),
+        expires_at: row.expires_at.into(),
+        resources: content.resources,
+        left_out: content.left_out,
+        verified: row.verified.map(serde_json::from_value).transpose().map_err(Error::internal)?,
+    })
+}
+
+/// A failure of an archive, for whoever asked.
+pub fn archive_error(failure: Failure) -> Error {
+    match failure.code.as_str() {
+        "bad_archive" => {
+            let message = format!("is not a Tenantry archive: {}", failure.message);
+            Error::invalid("bad_archive", vec![FieldError::new("", message)])
+        }
+        "bad_range" => Error::invalid("bad_range", vec![FieldError::new("", failure.message)]),
+        "no_archive" => Error::new(ErrorKind::Gone, "archive_gone", "this archive is not there any more"),
+        "cut_off" => Error::invalid("body_cut_off", vec![FieldError::new("", failure.message)]),
+        _ => Error::unavailable(failure),
+    }
+}

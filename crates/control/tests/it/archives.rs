@@ -1,0 +1,181 @@
+//! Archives through the use cases: a process that stops at any commit point of an export or a backup leaves one that is whole,
+//! or none; what fails leaves nothing, what is past its time goes, and what its tenant's key is gone from opens no more.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tenantry_control::archive::{ArchiveSettings, ArchiveView, Purpose};
+use tenantry_control::exports::ArchiveLink;
+use tenantry_control::view::OperationView;
+use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey, PageQuery};
+use tenantry_engine::{Clock, OperationState};
+use tenantry_testkit::crash_ledger::{Fault as LedgerFault, Faults};
+use tenantry_testkit::report;
+use tokio::io::AsyncReadExt;
+
+use crate::crash::people;
+use crate::world::{Process, World, in_both_worlds, request};
+
+in_both_worlds! {
+    what_fails_leaves_nothing
+    what_is_past_its_time_goes
+    one_operation_at_a_time
+}
+
+/// A process with an active tenant, which has a bucket.
+async fn active(world: &World) -> Process {
+    let process = world.start(Faults::new()).await.unwrap();
+    let caller = Caller::system();
+    process.control.create_tenant(&caller, &request("Acme", "growth"), None).await.unwrap();
+    people(world, &process.control, false).await.unwrap();
+    process
+}
+
+async fn begin(
+    control: &Control,
+    purpose: Purpose,
+    key: Option<&str>,
+) -> Result<OperationView, tenantry_control::Error> {
+    let key = key.and_then(|key| IdempotencyKey::parse(key).ok());
+    let what = ArchiveSettings::default();
+    control.archive_tenant(&Caller::system(), "acme", purpose, &what, key).await.map(|begun| begun.value)
+}
+
+async fn archives(control: &Control, purpose: Purpose) -> Vec<ArchiveView> {
+    control.archives(&Caller::system(), "acme", purpose, &PageQuery::default()).await.unwrap().data
+}
+
+/// The files on the shelf.
+fn shelf(world: &World) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(world.stores().data.join("archives")).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+async fn opens(control: &Control, link: &ArchiveLink) -> usize {
+    let mut part = control.open_link(link, None).await.unwrap();
+    let mut bytes = Vec::new();
+    part.body.read_to_end(&mut bytes).await.unwrap();
+    bytes.len()
+}
+
+async fn what_fails_leaves_nothing(world: World) {
+    let process = active(&world).await;
+    let control = &process.control;
+    // An object whose bytes were changed on the disk cannot be exported.
+    let stores = world.stores();
+    let buckets = std::fs::read_dir(stores.data.join("buckets")).unwrap().map(|entry| entry.unwrap().path());
+    let index = buckets.map(|bucket| bucket.join("index.db")).find(|index| index.is_file()).unwrap();
+    std::fs::rename(&index, index.with_extension("away")).unwrap();
+    for purpose in [Purpose::Export, Purpose::Backup] {
+        let begun = begin(control, purpose, None).await.unwrap();
+        people(&world, control, false).await.unwrap();
+        let ended = control.operation(&Caller::system(), begun.id).await.unwrap();
+        assert_eq!(ended.state, OperationState::RolledBack, "{ended:?}");
+        assert_eq!(ended.error.unwrap().step.unwrap(), purpose.as_str());
+        assert_eq!(archives(control, purpose).await, []);
+        assert_eq!(shelf(&world), Vec::<PathBuf>::new());
+    }
+    assert_eq!(control.tenant(&Caller::system(), "acme").await.unwrap().status.to_string(), "active");
+    process.control.stop().await;
+}
+
+async fn what_is_past_its_time_goes(world: World) {
+    let process = active(&world).await;
+    let control = &process.control;
+    for purpose in [Purpose::Export, Purpose::Backup] {
+        begin(control, purpose, None).await.unwrap();
+        people(&world, control, false).await.unwrap();
+    }
+    let export = archives(control, Purpose::Export).await.remove(0);
+    let link = control.export_link(&Caller::system(), "acme", export.id).await.unwrap();
+    assert_eq!(opens(control, &link).await as u64, export.size);
+    assert_eq!(control.sweep().await.unwrap().archives, 0);
+    let wait = |days: u64| world.clock.sleep_until(world.clock.now() + Duration::from_secs(days * 86_400));
+    wait(31).await;
+    assert_eq!(control.open_link(&link, None).await.err().unwrap().code, "expired");
+    let gone = control.export_link(&Caller::system(), "acme", export.id).await.unwrap_err();
+    assert_eq!(gone.kind, ErrorKind::Gone);
+    assert_eq!(control.sweep().await.unwrap().archives, 1);
+    assert_eq!((archives(control, Purpose::Export).await.len(), shelf(&world).len()), (0, 1));
+    wait(60).await;
+    assert_eq!(control.sweep().await.unwrap().archives, 1, "S3.48");
+    assert_eq!((archives(control, Purpose::Backup).await.len(), shelf(&world).len()), (0, 0));
+    process.control.stop().await;
+}
+
+async fn one_operation_at_a_time(world: World) {
+    let process = active(&world).await;
+    let control = &process.control;
+    let first = begin(control, Purpose::Export, Some("k")).await.unwrap();
+    let second = begin(control, Purpose::Backup, None).await.unwrap_err();
+    assert_eq!((second.kind, second.code), (ErrorKind::Conflict, "tenant_busy"));
+    assert_eq!(begin(control, Purpose::Export, Some("k")).await.unwrap().id, first.id);
+    people(&world, control, false).await.unwrap();
+    assert_eq!(archives(control, Purpose::Export).await.len(), 1);
+    process.control.stop().await;
+}
+
+/// One life after another until the archive is made. Answers whether the first one got as far as its fault.
+async fn survives(purpose: Purpose, call: u64, fault: LedgerFault) -> bool {
+    let world = World::sqlite().await;
+    active(&world).await.control.stop().await;
+    let mut reached = false;
+    let mut begun = false;
+    for faults in [Faults::from([(call, fault)]), Faults::new()] {
+        let first = !faults.is_empty();
+        let process = match world.start(faults).await {
+            Ok(process) => process,
+            Err(_) if first => {
+                reached = true;
+                continue;
+            }
+            Err(error) => panic!("does not start: {error:?}"),
+        };
+        let control = &process.control;
+        tokio::select! {
+            biased;
+            () = process.ledger.died() => {}
+            () = async {
+                while !begun {
+                    match begin(control, purpose, Some("crash")).await {
+                        Ok(_) => begun = true,
+                        Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}"),
+                    }
+                }
+                people(&world, control, false).await.unwrap();
+            } => {}
+        }
+        if first {
+            reached |= process.ledger.calls() >= call;
+        } else {
+            let made = archives(control, purpose).await;
+            let files = shelf(&world);
+            assert_eq!((made.len(), files.len()), (1, 1), "{purpose:?} {fault:?} at {call}: {files:?}");
+            assert!(files[0].ends_with(&made[0].location));
+            if purpose == Purpose::Export {
+                let link = control.export_link(&Caller::system(), "acme", made[0].id).await.unwrap();
+                assert_eq!(opens(control, &link).await as u64, made[0].size);
+            }
+            control.stop().await;
+        }
+    }
+    let scanned = world.stores().scan().await.tenants.into_values().next().unwrap();
+    assert_eq!(scanned.counts["buckets"], 1, "nothing of the proof is left");
+    reached
+}
+
+#[tokio::test]
+async fn the_process_stops_at_every_commit_point() {
+    let mut cases = 0;
+    for purpose in [Purpose::Export, Purpose::Backup] {
+        for fault in LedgerFault::ALL {
+            for call in 1.. {
+                cases += 1;
+                if !survives(purpose, call, fault).await {
+                    break;
+                }
+            }
+        }
+    }
+    report::add(&format!("crash: {cases} cases of a process that stops while it makes an archive"));
+}

@@ -1,0 +1,269 @@
+//! Rows as CSV (RFC 4180, and exactly what PostgreSQL's COPY writes and reads): lines end in a line feed, the first one names
+//! the columns. Nothing between two commas is NULL, `""` is the empty text; bytes are `\x` and hexadecimal digits. Written
+//! here, a text stands in quotes and a number does not, so that types come back where columns have none.
+
+use tenantry_model::Failure;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt};
+
+use crate::portable::{Sink, Tally, bad_archive, broken};
+
+/// Bytes after which a table goes on in another file.
+const PART: usize = 4 << 20;
+/// Longest row, in bytes, that is read.
+const LONGEST: usize = 256 << 20;
+
+/// A value as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// Nothing.
+    Null,
+    /// Without quotes.
+    Bare(String),
+    /// In quotes.
+    Quoted(String),
+}
+
+impl Field {
+    /// The text, whether it was quoted or not; none for NULL.
+    pub fn text(self) -> Option<String> {
+        match self {
+            Self::Null => None,
+            Self::Bare(text) | Self::Quoted(text) => Some(text),
+        }
+    }
+}
+
+/// Appends a text in quotes.
+pub fn quote(line: &mut Vec<u8>, text: &str) {
+    line.push(b'"');
+    for piece in text.split_inclusive('"') {
+        line.extend(piece.as_bytes());
+        if piece.ends_with('"') {
+            line.push(b'"');
+        }
+    }
+    line.push(b'"');
+}
+
+/// A line of texts; those that are missing are NULL.
+pub fn line<'a>(fields: impl IntoIterator<Item = Option<&'a str>>) -> Vec<u8> {
+    let mut line = Vec::new();
+    for (place, field) in fields.into_iter().enumerate() {
+        if place > 0 {
+            line.push(b',');
+        }
+        if let Some(text) = field {
+            quote(&mut line, text);
+        }
+    }
+    line.push(b'\n');
+    line
+}
+
+/// A table on its way out, in as many files as it needs.
+pub struct Table<'a> {
+    sink: &'a mut dyn Sink,
+    tally: &'a mut Tally,
+    name: &'a str,
+    header: Vec<u8>,
+    part: u32,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Table<'a> {
+    /// A table with these columns.
+    pub fn new<'b>(
+        sink: &'a mut dyn Sink,
+        tally: &'a mut Tally,
+        name: &'a str,
+        columns: impl IntoIterator<Item = &'b str>,
+    ) -> Self {
+        let header = line(columns.into_iter().map(Some));
+        tally.open(name);
+        Self { sink, tally, name, part: 0, bytes: header.clone(), header }
+    }
+
+    /// A row, with its line feed.
+    pub async fn row(&mut self, line: &[u8]) -> Result<(), Failure> {
+        self.tally.add(self.name, &[line]);
+        self.line(line).await
+    }
+
+    /// A row of which only these parts are its content: the rest may be another one after it was loaded.
+    pub async fn row_of(&mut self, line: &[u8], content: &[&[u8]]) -> Result<(), Failure> {
+        self.tally.add(self.name, content);
+        self.line(line).await
+    }
+
+    async fn line(&mut self, line: &[u8]) -> Result<(), Failure> {
+        if self.bytes.len() + line.len() > PART && self.bytes.len() > self.header.len() {
+            self.flush().await?;
+        }
+        self.bytes.extend(line);
+        Ok(())
+    }
+
+    /// Hands out what is left: also a table without rows is there.
+    pub async fn end(mut self) -> Result<(), Failure> {
+        if self.part == 0 || self.bytes.len() > self.header.len() {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Failure> {
+        self.part += 1;
+        let path = format!("{}.{:06}.csv", as_path(self.name), self.part);
+        self.sink.file(&path, self.bytes.len() as u64, &mut &*self.bytes).await?;
+        self.bytes.clear();
+        // A row of many MiB shall not be paid for by all that come after it.
+        self.bytes.shrink_to(PART);
+        self.bytes.extend(&self.header);
+        Ok(())
+    }
+}
+
+/// The table whose file has this path.
+pub fn table_of(path: &str) -> Result<String, Failure> {
+    let name = path.strip_suffix(".csv").and_then(|path| path.rsplit_once('.')).map(|(name, _)| name);
+    name.and_then(of_path).ok_or_else(|| bad_archive(format!("`{path}` is not the file of a table")))
+}
+
+/// A name as a part of a path. Two names never have the same, also where case counts for nothing.
+fn as_path(name: &str) -> String {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    name.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02x}") }).collect()
+}
+
+fn of_path(path: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = path.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digits = [rest.next()?, rest.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            plain => plain,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The next row; none at the end.
+pub async fn read(from: &mut (impl AsyncBufRead + Unpin)) -> Result<Option<Vec<Field>>, Failure> {
+    let (mut fields, mut bytes, mut length) = (Vec::new(), Vec::new(), 0);
+    // Whether the field had a quote, and whether we are between two.
+    let (mut quoted, mut inside) = (false, false);
+    loop {
+        let chunk = from.fill_buf().await.map_err(|error| broken(&error))?;
+        if chunk.is_empty() {
+            return match (length, inside) {
+                (0, _) => Ok(None),
+                _ => Err(bad_archive("a table's last row has no end")),
+            };
+        }
+        let (mut rest, mut ended) = (chunk, false);
+        while !ended {
+            // All that is nothing but text, at once.
+            let special = |byte: &u8| *byte == b'"' || !inside && matches!(byte, b',' | b'\n');
+            let Some(at) = rest.iter().position(special) else {
+                bytes.extend(rest);
+                rest = &[];
+                break;
+            };
+            let (text, [found, after @ ..]) = rest.split_at(at) else { break };
+            bytes.extend(text);
+            rest = after;
+            if *found == b'"' {
+                // Of two in a row the second one opens again: it is one of the text.
+                if quoted && !inside {
+                    bytes.push(b'"');
+                }
+                (quoted, inside) = (true, !inside);
+            } else {
+                fields.push(field(std::mem::take(&mut bytes), quoted)?);
+                quoted = false;
+                ended = *found == b'\n';
+            }
+        }
+        let used = chunk.len() - rest.len();
+        from.consume(used);
+        length += used;
+        if ended {
+            return Ok(Some(fields));
+        }
+        if length > LONGEST {
+            return Err(bad_archive(format!("a table has a row of more than {LONGEST} bytes")));
+        }
+    }
+}
+
+fn field(bytes: Vec<u8>, quoted: bool) -> Result<Field, Failure> {
+    let text = String::from_utf8(bytes).map_err(|_| bad_archive("a table holds text that is not UTF-8"))?;
+    Ok(match (quoted, text.is_empty()) {
+        (true, _) => Field::Quoted(text),
+        (false, true) => Field::Null,
+        (false, false) => Field::Bare(text),
+    })
+}
+
+/// The columns that a table's file names.
+pub async fn header(from: &mut (impl AsyncBufRead + Unpin)) -> Result<Vec<String>, Failure> {
+    let names: Option<Vec<String>> =
+        read(from).await?.and_then(|fields| fields.into_iter().map(Field::text).collect());
+    names.ok_or_else(|| bad_archive("a table's file must begin with the names of its columns"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::BufReader;
+
+    async fn all(text: &[u8], room: usize) -> Result<Vec<Vec<Field>>, Failure> {
+        let mut from = BufReader::with_capacity(room, text);
+        let mut rows = Vec::new();
+        while let Some(row) = read(&mut from).await? {
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
+    #[tokio::test]
+    async fn every_text_comes_back() {
+        let texts = ["", "a", "a,b", "\"", "\"\"", "a\"b", "line\nfeed", "\r\n", "ü🎉", ",", "\\.", "\\x00"];
+        let mut file = line(texts.iter().map(|text| Some(*text)));
+        file.extend(line([None, Some(""), None]));
+        file.extend(b"7,-1.5,\\x00ff,\n\n");
+        let bare = |text: &str| Field::Bare(text.to_owned());
+        let expected = vec![
+            texts.iter().map(|text| Field::Quoted((*text).to_owned())).collect(),
+            vec![Field::Null, Field::Quoted(String::new()), Field::Null],
+            vec![bare("7"), bare("-1.5"), bare("\\x00ff"), Field::Null],
+            vec![Field::Null],
+        ];
+        for room in [1, 2, 3, 4096] {
+            assert_eq!(all(&file, room).await.unwrap(), expected, "{room} bytes at a time");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_cut_off_or_no_text_is_refused() {
+        for bad in [&b"a,b"[..], b"\"a\n", b"\xff\n"] {
+            assert_eq!(all(bad, 4096).await.unwrap_err().code, "bad_archive", "{bad:?}");
+        }
+        assert_eq!(all(b"", 4096).await.unwrap(), Vec::<Vec<Field>>::new());
+    }
+
+    #[test]
+    fn paths_of_tables() {
+        for name in ["tasks", "Tasks", "a b", "../x", "ü", "a.b", "%"] {
+            let path = format!("{}.000001.csv", as_path(name));
+            assert!(path.bytes().all(|b| b.is_ascii_alphanumeric() || b"._%".contains(&b)), "{path}");
+            assert_eq!(table_of(&path).unwrap(), name);
+        }
+        for bad in ["tasks", "tasks.csv", "tasks.000001.txt", "%zz.000001.csv", "%f.1.csv", "%ff.1.csv"] {
+            assert_eq!(table_of(bad).unwrap_err().code, "bad_archive", "{bad}");
+        }
+    }
+}

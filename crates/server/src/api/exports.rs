@@ -1,0 +1,214 @@
+//! `/v1/tenants/{id}/exports`, `backups`, `restores` and `imports`: everything that a tenant has, out and back; `/exports`: the
+//! bytes of an export, behind signed addresses alone.
+
+use std::io;
+
+use axum::body::Body;
+use axum::http::header::{
+    ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE,
+};
+use axum::http::{Method, StatusCode};
+use axum::response::IntoResponse;
+use futures::TryStreamExt;
+use schemars::JsonSchema;
+use serde::Serialize;
+use tenantry_control::access::{Caller, Permission};
+use tenantry_control::archive::{ArchiveSettings, ArchiveView, Purpose};
+use tenantry_control::error::Error;
+use tenantry_control::exports::{ArchiveLink, RestoreTenant};
+use tenantry_control::view::{OperationView, Page};
+use tenantry_model::Timestamp;
+use tenantry_model::id::ArchiveId;
+use tokio_util::io::{ReaderStream, StreamReader};
+
+use super::call::{Call, answer, replayed};
+use super::objects::{range, with};
+use super::problem::{Problem, Result};
+use super::route::{
+    CURSOR, EXPIRES, IDEMPOTENCY_KEY, JSON, LIMIT, OCTETS, Param, REPLAYED, Route, SIGNATURE, key, public,
+};
+use super::tenants::accepted;
+
+/// An address that opens an export.
+#[derive(Serialize, JsonSchema)]
+struct ExportLink {
+    /// The address. Whoever has it gets all that the tenant has: treat it as a secret.
+    url: String,
+    /// Until when: the end of the export.
+    expires_at: Timestamp,
+}
+
+const BYTES_RANGE: Param = Param::text("Range", "One range of bytes, such as `bytes=0-99` (RFC 9110 §14).");
+const BEGUN: &[(&str, &str)] = &[("Location", "The operation."), REPLAYED];
+
+/// The lines of the table.
+pub fn routes() -> Vec<Route> {
+    use Permission as P;
+    let list = |path, id, summary, purpose| {
+        Route::new(
+            Method::GET,
+            path,
+            id,
+            summary,
+            key(P::ReadTenants, move |call, caller| list(call, caller, purpose)),
+        )
+        .query(&[LIMIT, CURSOR])
+        .gives::<Page<ArchiveView>>(StatusCode::OK, "A page.")
+        .fails(&[404])
+    };
+    let make = |path, id, summary, purpose| {
+        Route::new(
+            Method::POST,
+            path,
+            id,
+            summary,
+            key(P::WriteTenants, move |call, caller| make(call, caller, purpose)),
+        )
+        .header(&[IDEMPOTENCY_KEY])
+        .reads::<ArchiveSettings>(JSON)
+        .gives::<OperationView>(
+            StatusCode::ACCEPTED,
+            "It is being made; follow the operation, whose response tells of it.",
+        )
+        .having(BEGUN)
+        .fails(&[404, 409])
+    };
+    vec![
+        make("/v1/tenants/{id}/exports", "export_tenant", "Export all that a tenant has", Purpose::Export),
+        list(
+            "/v1/tenants/{id}/exports",
+            "list_exports",
+            "List a tenant's exports, newest first",
+            Purpose::Export,
+        ),
+        Route::new(
+            Method::POST,
+            "/v1/tenants/{id}/exports/{export}/link",
+            "link_export",
+            "Sign the address of an export",
+            key(P::WriteTenants, link),
+        )
+        .about("The address needs no key, and is good until the export goes, whatever becomes of the tenant.")
+        .gives::<ExportLink>(StatusCode::CREATED, "The address.")
+        .fails(&[404, 410]),
+        Route::new(
+            Method::GET,
+            "/exports/{export}",
+            "get_export",
+            "Read an export",
+            public(get),
+        )
+        .about("The address comes from `POST /v1/tenants/{id}/exports/{export}/link`.")
+        .query(&[EXPIRES, SIGNATURE])
+        .header(&[BYTES_RANGE])
+        .gives_as::<()>(StatusCode::OK, Some(OCTETS), "A tar inside zstd.")
+        .having(&[("ETag", "SHA-256 of the bytes."), ("Accept-Ranges", "`bytes`.")])
+        .gives_as::<()>(StatusCode::PARTIAL_CONTENT, Some(OCTETS), "The part that was asked for.")
+        .having(&[("Content-Range", "Which part it is.")])
+        .fails(&[403, 410, 416]),
+        make(
+            "/v1/tenants/{id}/backups",
+            "back_up_tenant",
+            "Back up all that a tenant has, and prove that it can be restored",
+            Purpose::Backup,
+        ),
+        list(
+            "/v1/tenants/{id}/backups",
+            "list_backups",
+            "List a tenant's backups, newest first",
+            Purpose::Backup,
+        ),
+        Route::new(
+            Method::POST,
+            "/v1/tenants/{id}/restores",
+            "restore_tenant",
+            "Put an archive's content in the place of what the tenant has",
+            key(P::WriteTenants, restore),
+        )
+        .about("The archive is one of the tenant's own. Nothing brings back what was there before but another archive.")
+        .header(&[IDEMPOTENCY_KEY])
+        .reads::<RestoreTenant>(JSON)
+        .gives::<OperationView>(StatusCode::ACCEPTED, "It is being put back; follow the operation.")
+        .having(BEGUN)
+        .fails(&[404, 409, 410]),
+        Route::new(
+            Method::POST,
+            "/v1/tenants/{id}/imports",
+            "import_tenant",
+            "Put the content of an archive that is sent along in the place of what the tenant has",
+            key(P::WriteTenants, import),
+        )
+        .about("The body is an export's bytes. All of it is checked before anything begins.")
+        .header(&[IDEMPOTENCY_KEY])
+        .reads_bytes()
+        .gives::<OperationView>(StatusCode::ACCEPTED, "It is being put in; follow the operation.")
+        .having(BEGUN)
+        .fails(&[404, 409]),
+    ]
+}
+
+async fn make(call: Call, caller: Caller, purpose: Purpose) -> Result {
+    let (key, what) = (call.idempotency_key.clone(), call.read::<ArchiveSettings>()?);
+    let begun = call.control().archive_tenant(&caller, call.segment("id"), purpose, &what, key).await?;
+    replayed(accepted(&begun.value)?, begun.replayed)
+}
+
+async fn list(call: Call, caller: Caller, purpose: Purpose) -> Result {
+    answer(
+        StatusCode::OK,
+        &call.control().archives(&caller, call.segment("id"), purpose, &call.page()?).await?,
+    )
+}
+
+async fn restore(call: Call, caller: Caller) -> Result {
+    let (key, what) = (call.idempotency_key.clone(), call.read::<RestoreTenant>()?);
+    let begun = call.control().restore(&caller, call.segment("id"), what, key).await?;
+    replayed(accepted(&begun.value)?, begun.replayed)
+}
+
+async fn import(mut call: Call, caller: Caller) -> Result {
+    let bytes = Box::pin(StreamReader::new(call.take_bytes().map_err(io::Error::other)));
+    let key = call.idempotency_key.clone();
+    let begun = call.control().import(&caller, call.segment("id"), bytes, key).await?;
+    replayed(accepted(&begun.value)?, begun.replayed)
+}
+
+async fn link(call: Call, caller: Caller) -> Result {
+    let link = call.control().export_link(&caller, call.segment("id"), export(&call)?).await?;
+    let ArchiveLink { archive, expires_at, signature } = link;
+    let base = call.control().public_url().trim_end_matches('/');
+    let url = format!("{base}/exports/{archive}?expires={expires_at}&signature={signature}");
+    let expires_at = Timestamp::from_micros(expires_at.saturating_mul(1_000_000));
+    answer(StatusCode::CREATED, &ExportLink { url, expires_at })
+}
+
+fn export(call: &Call) -> Result<ArchiveId> {
+    call.segment("export").parse().map_err(|_| Error::not_found("export").into())
+}
+
+async fn get(call: Call) -> Result {
+    let wanted = call.header(RANGE.as_str())?.and_then(range);
+    let param = |name| call.param(name).unwrap_or_default().to_owned();
+    // What is no number was signed by nobody.
+    let expires_at = param("expires").parse().unwrap_or_default();
+    let link = ArchiveLink { archive: export(&call)?, expires_at, signature: param("signature") };
+    let part = call.control().open_link(&link, wanted).await.map_err(|error| match error.code {
+        "bad_range" => Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "bad_range", error.message),
+        _ => error.into(),
+    })?;
+    let status = if wanted.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    let response = (status, Body::from_stream(ReaderStream::new(part.body))).into_response();
+    let (archive, first, length) = (part.archive, part.first, part.length);
+    let mut headers = vec![
+        (CONTENT_TYPE, OCTETS.to_owned()),
+        (CONTENT_LENGTH, length.to_string()),
+        (ETAG, format!("\"{}\"", archive.sha256)),
+        (ACCEPT_RANGES, "bytes".to_owned()),
+        (CONTENT_DISPOSITION, format!("attachment; filename=\"{}.tar.zst\"", archive.id)),
+    ];
+    if wanted.is_some() {
+        let last = (first + length).saturating_sub(1);
+        headers.push((CONTENT_RANGE, format!("bytes {first}-{last}/{}", archive.size)));
+    }
+    with(response, headers)
+}

@@ -1,0 +1,223 @@
+//! Everything that a tenant has, out and back, as operators and customers meet it: exports behind signed addresses, backups that
+//! are proven, and a new tenant with the content of an old one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use reqwest::Method;
+use reqwest::header::{CONTENT_RANGE, RANGE};
+use serde_json::{Value, json};
+
+use crate::on_both;
+use crate::plans::onboard;
+use crate::server::{Server, read, request};
+
+/// A tenant with a row and an object of its own, and its token.
+async fn tenant(server: &Server, name: &str, plan: &str) -> (String, String) {
+    let (operation, token) = onboard(server, &request(name, plan)).await;
+    let row = json!({ "id": "mine", "name": format!("Zoë's \"{name}\", 🎉\nline"), "description": "" });
+    read(server.bare(Method::POST, "/data/projects").bearer_auth(&token).json(&row)).await.expect(201);
+    if plan != "starter" {
+        let wish = json!({ "key": "plans/ä b", "method": "PUT" });
+        let signed = read(server.bare(Method::POST, "/objects/urls").bearer_auth(&token).json(&wish)).await;
+        let address = signed.expect(201).body["url"].as_str().unwrap().replace(&server.url, "");
+        let bytes = server.bare(Method::PUT, &address).body(format!("bytes of {name} ").repeat(20_000));
+        read(bytes).await.expect(200);
+    }
+    (operation["tenant_id"].as_str().unwrap().to_owned(), token)
+}
+
+async fn succeeded(server: &Server, path: &str, body: &Value) -> Value {
+    let begun = server.post(path, body).await.expect(202).body;
+    let done = server.done(begun["id"].as_str().unwrap()).await;
+    assert_eq!(done["state"], "succeeded", "{done:#}");
+    done
+}
+
+async fn export(server: &Server, tenant: &str) -> Value {
+    let done = succeeded(server, &format!("/v1/tenants/{tenant}/exports"), &json!({})).await;
+    done["response"]["archives"]["export"].clone()
+}
+
+/// Path and query of the address of an export.
+async fn address(server: &Server, tenant: &str, export: &Value) -> String {
+    let path = format!("/v1/tenants/{tenant}/exports/{}/link", export["id"].as_str().unwrap());
+    let link = server.post(&path, &json!({})).await.expect(201).body;
+    assert_eq!(link["expires_at"].as_str().unwrap()[..16], export["expires_at"].as_str().unwrap()[..16]);
+    link["url"].as_str().unwrap().strip_prefix(&server.url).unwrap().to_owned()
+}
+
+async fn bytes(server: &Server, address: &str) -> Vec<u8> {
+    let response = server.bare(Method::GET, address).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    response.bytes().await.unwrap().to_vec()
+}
+
+/// The digests of an archive's resources, by their steps.
+fn digests(archive: &Value) -> BTreeMap<String, String> {
+    let resources = archive["resources"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    resources.map(|one| (text(&one["folder"]), text(&one["content"]["digest"]))).collect()
+}
+
+/// What any tar and any zstd make of an archive: its files by name.
+fn unpacked(archive: &[u8]) -> BTreeMap<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("archive"), archive).unwrap();
+    let tar = Command::new("tar").args(["--zstd", "-xf", "archive"]).current_dir(folder.path()).output();
+    let tar = tar.unwrap();
+    assert!(tar.status.success(), "{}", String::from_utf8_lossy(&tar.stderr));
+    std::fs::remove_file(folder.path().join("archive")).unwrap();
+    let mut files = BTreeMap::new();
+    let mut open = vec![folder.path().to_owned()];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            let name = path.strip_prefix(folder.path()).unwrap().to_str().unwrap().to_owned();
+            files.insert(name, String::from_utf8(std::fs::read(&path).unwrap()).unwrap());
+        }
+    }
+    files
+}
+
+fn holds(folder: &Path, word: &str) -> bool {
+    std::fs::read_dir(folder).unwrap().any(|entry| {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        bytes.windows(word.len()).any(|window| window == word.as_bytes())
+    })
+}
+
+on_both! {
+    async fn an_export_is_the_customers_behind_a_signed_address(mut server: Server) {
+        let (acme, _) = tenant(&server, "Acme", "growth").await;
+        let (other, _) = tenant(&server, "Other", "growth").await;
+        let made = export(&server, &acme).await;
+        let listed = server.get(&format!("/v1/tenants/{acme}/exports")).await.expect(200).body;
+        assert_eq!(listed["data"], json!([made]));
+        assert_eq!(server.get(&format!("/v1/tenants/{other}/exports")).await.expect(200).body["data"], json!([]));
+
+        let address = address(&server, &acme, &made).await;
+        let archive = bytes(&server, &address).await;
+        assert_eq!(archive.len() as u64, made["size"].as_u64().unwrap());
+        let files = unpacked(&archive);
+        let names: Vec<&str> = files.keys().map(String::as_str).collect();
+        for name in [
+            "manifest.json", "database/projects.000001.csv", "database/tasks.000001.csv", "bucket/000001.csv",
+            "bucket/000001/0001", "config/config.json", "identity/members.000001.csv", "billing/invoices.000001.csv",
+        ] {
+            assert!(names.contains(&name), "{name}: {names:?}");
+        }
+        assert!(files["database/projects.000001.csv"].contains("\"Zoë's \"\"Acme\"\", 🎉\nline\""));
+        assert!(files["identity/members.000001.csv"].contains("ada@example.com"));
+        assert!(files["bucket/000001/0001"].starts_with("bytes of Acme"));
+        assert!(files.values().all(|text| !text.contains("Other")), "nobody else's");
+        assert!(files.values().all(|text| !text.contains("token_hash") && !text.contains("password")));
+        // On the disk it is the tenant's key's.
+        assert!(!holds(&server.folder().join("archives"), "manifest.json"));
+        assert!(!holds(&server.folder().join("archives"), "\u{28}\u{b5}"), "not even the compression shows");
+
+        // A part, and what opens nothing.
+        let part = server.bare(Method::GET, &address).header(RANGE, "bytes=100-1099").send().await.unwrap();
+        assert_eq!(part.status(), 206);
+        assert_eq!(part.headers()[CONTENT_RANGE], format!("bytes 100-1099/{}", archive.len()).as_str());
+        assert_eq!(part.bytes().await.unwrap(), archive[100..1_100]);
+        let beyond = server.bare(Method::GET, &address).header(RANGE, "bytes=99999999-");
+        read(beyond).await.problem(416, "bad_range");
+        let theirs = export(&server, &other).await;
+        let last = if address.ends_with('0') { '1' } else { '0' };
+        let changed = format!("{}{last}", &address[..address.len() - 1]);
+        let id = |export: &Value| export["id"].as_str().unwrap().to_owned();
+        for (wrong, code) in [
+            (address.replace(&id(&made), &id(&theirs)), "bad_signature"),
+            (address.replace("expires=", "expires=1"), "bad_signature"),
+            (changed, "bad_signature"),
+            (format!("{address}0"), "bad_signature"),
+            (address.replace("expires=", "expires=0&x="), "query_invalid"),
+            (format!("/exports/{}?expires=1&signature=x", id(&made)), "expired"),
+        ] {
+            let status = if code == "query_invalid" { 422 } else { 403 };
+            read(server.bare(Method::GET, &wrong)).await.problem(status, code);
+        }
+        let foreign = format!("/v1/tenants/{other}/exports/{}/link", id(&made));
+        server.post(&foreign, &json!({})).await.problem(404, "not_found");
+        // It stays good while the tenant lets nobody in, and after a restart.
+        server.post(&format!("/v1/tenants/{acme}/suspend"), &json!({ "reason": "payment" })).await.expect(200);
+        server.kill_and_restart().await;
+        assert_eq!(bytes(&server, &address).await, archive);
+        let keep = json!({ "keep_days": 0 });
+        assert_eq!(server.post(&format!("/v1/tenants/{acme}/exports"), &keep).await.problem(422, "request_invalid"), ["keep_days"]);
+    }
+
+    async fn a_new_tenant_has_the_content_of_the_old_one(mut server: Server) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("acme.tar.zst");
+        let file = file.to_str().unwrap();
+        let run = |arguments: &[&str]| {
+            let output = server.cli(arguments).args(["--output", "json"]).stdin(Stdio::null()).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default(), said)
+        };
+        let (acme, _) = tenant(&server, "Acme", "growth").await;
+        let (code, made, said) = run(&["tenant", "export", &acme, "--to", file]);
+        assert_eq!(code, Some(0), "{said}");
+        let (code, new, said) =
+            run(&["tenant", "import", file, "--name", "Acme two", "--plan", "growth", "--admin", "bea@example.com"]);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("Left out: billing"), "{said}");
+        assert_eq!((&new["status"], &new["name"]), (&json!("active"), &json!("Acme two")));
+        let (old, new) = (digests(&made), digests(&export(&server, new["id"].as_str().unwrap()).await));
+        for step in ["database", "bucket", "config"] {
+            assert_eq!(old[step], new[step], "{step}");
+        }
+
+        // What is not an archive begins nothing.
+        let whole = std::fs::read(file).unwrap();
+        let mut changed = whole.clone();
+        let middle = changed.len() / 2;
+        changed[middle] ^= 1;
+        for bad in [&b"not an archive"[..], b"", &whole[..whole.len() - 1], &whole[..middle], &changed] {
+            let sent = server.request(Method::POST, &format!("/v1/tenants/{acme}/imports")).body(bad.to_vec());
+            read(sent).await.problem(422, "bad_archive");
+        }
+        let sent = || server.request(Method::POST, &format!("/v1/tenants/{acme}/imports")).header("idempotency-key", "i");
+        let first = read(sent().body(whole.clone())).await.expect(202);
+        server.done(first.body["id"].as_str().unwrap()).await;
+        let again = read(sent().body(whole)).await.expect(202);
+        assert_eq!((&again.headers["idempotent-replayed"], &again.body["id"]), (&"true".parse().unwrap(), &first.body["id"]));
+        let left = std::fs::read_dir(server.folder().join("archives")).unwrap().count();
+        assert_eq!(left, 4, "two exports and two imports");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_is_proven_and_restores_what_was_lost() {
+    let Some(postgres) = Server::with_tenants_on_postgres().await else { return };
+    for server in [Server::sqlite().await, postgres] {
+        for plan in ["starter", "growth", "enterprise"] {
+            let (acme, token) = tenant(&server, &format!("Acme {plan}"), plan).await;
+            let done = succeeded(&server, &format!("/v1/tenants/{acme}/backups"), &json!({})).await;
+            let backup = &done["response"]["archives"]["backup"];
+            let restored = backup["verified"]["restored"].as_array().unwrap();
+            assert!(restored.contains(&json!("database")), "{backup:#}");
+            assert_eq!(restored.contains(&json!("bucket")), plan != "starter");
+            assert!(backup["verified"]["files"].as_u64().unwrap() > 5);
+            let listed = server.get(&format!("/v1/tenants/{acme}/backups")).await.expect(200).body;
+            assert_eq!(&listed["data"][0], backup);
+
+            let project = "/data/projects/mine";
+            let ask = |method| read(server.bare(method, project).bearer_auth(&token));
+            ask(Method::DELETE).await.expect(204);
+            let restore = json!({ "archive": backup["id"] });
+            let done = succeeded(&server, &format!("/v1/tenants/{acme}/restores"), &restore).await;
+            let loaded = &done["response"]["loaded"];
+            assert_eq!(loaded["resources"]["database"]["digest"], digests(backup)["database"], "{loaded:#}");
+            assert!(ask(Method::GET).await.expect(200).text.contains("Zoë"));
+            // No key of ours opens a backup to anybody.
+            let link = format!("/v1/tenants/{acme}/exports/{}/link", backup["id"].as_str().unwrap());
+            server.post(&link, &json!({})).await.problem(404, "not_found");
+        }
+        assert!(!server.log().contains("rehearsal"), "nothing of the proof is left");
+    }
+}
