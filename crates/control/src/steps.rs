@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tenantry_engine::decide::SUPERSEDED;
 use tenantry_engine::{
     Attempt, Done, Mode, OnFailure, Operation, OperationState, Policy, Run, Step, StepState, Steps, Verb,
 };
@@ -17,11 +18,13 @@ use tenantry_providers::{Context, Observed, Person, Provider, Registry, Rows, Se
 
 use crate::capacity::{Place, Places};
 use crate::keyring::Keyring;
-use crate::planner::StepInput;
+use crate::leaving::plan as end;
+use crate::planner::{Act, StepInput};
 use crate::record::{Deed, Fact, audit, event};
 use crate::secret;
 use crate::serving::Serving;
 use crate::smoke::{self, Canary, Front, SmokeSettings};
+use crate::store::Store;
 use crate::view::ErrorView;
 
 /// The kind of an operation that makes a tenant.
@@ -56,6 +59,9 @@ pub struct OperationInput {
     /// Who began it, or the operation that it was detached from: a principal's id.
     #[serde(default)]
     pub begun_by: String,
+    /// Why, in the words of whoever asked for the tenant's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What may identify people; stands in the ledger only sealed.
@@ -74,11 +80,12 @@ const SMOKE_CODE_SECONDS: u64 = 300;
 
 /// Carries steps to providers.
 pub struct ProviderSteps {
-    providers: Registry,
-    serving: Arc<Serving>,
-    keyring: Arc<Keyring>,
-    rows: Arc<dyn Rows>,
-    places: Arc<Places>,
+    pub(crate) providers: Registry,
+    pub(crate) serving: Arc<Serving>,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) store: Store,
+    pub(crate) rows: Arc<dyn Rows>,
+    pub(crate) places: Arc<Places>,
     front: OnceLock<Arc<dyn Front>>,
 }
 
@@ -88,10 +95,11 @@ impl ProviderSteps {
         providers: Registry,
         serving: Arc<Serving>,
         keyring: Arc<Keyring>,
-        rows: Arc<dyn Rows>,
+        store: Store,
         places: Arc<Places>,
     ) -> Self {
-        Self { providers, serving, keyring, rows, places, front: OnceLock::new() }
+        let rows = Arc::new(store.clone());
+        Self { providers, serving, keyring, store, rows, places, front: OnceLock::new() }
     }
 
     /// Gives the smoke test its endpoints. Only the first call counts.
@@ -287,8 +295,9 @@ impl Steps for ProviderSteps {
     type Effect = Write;
 
     fn transactional(&self, step: &Step) -> bool {
+        // What deletes must see what is committed, as an undo must.
         ["activate", "reserve"].contains(&step.kind.as_str())
-            || self.provider(step).is_some_and(|provider| provider.transactional())
+            || !deletes(step) && self.provider(step).is_some_and(|provider| provider.transactional())
     }
 
     fn intend(&self, run: &Run, step: &Step, verb: Verb, now: Timestamp) -> Vec<Write> {
@@ -296,6 +305,10 @@ impl Steps for ProviderSteps {
         if run.operation.kind == REPAIR {
             // What stands is on record.
             return Vec::new();
+        }
+        if let (Act::Remove, Some(resource)) = (input.act, input.resource) {
+            let removing = columns! { "state": "removing", "updated_at": now };
+            return vec![Write::update("resources", columns! { "id": resource }, removing)];
         }
         if step.kind == "smoke_test" && verb == Verb::Do {
             let member = run.steps.iter().find_map(|s| s.output.get("member_id"));
@@ -320,6 +333,12 @@ impl Steps for ProviderSteps {
             ("reserve", Verb::Do) => self.reserve(&attempt).await,
             ("reserve", Verb::Undo) => self.give_back(&attempt).await,
             ("smoke_test" | "wait", Verb::Undo) => nothing,
+            (end::STAND_DOWN, Verb::Do) => self.stand_down(&attempt).await,
+            (end::SCAN, Verb::Do) => self.scan(&attempt).await,
+            (end::DESTROY_KEY, Verb::Do) => self.destroy_key(&attempt).await,
+            (end::WIPE, Verb::Do) => self.wipe(&attempt).await,
+            (end::SCAN_REGISTRY, Verb::Do) => self.scan_registry(&attempt).await,
+            (end::CERTIFY, Verb::Do) => self.certify(&attempt).await,
             // A repair made nothing that was not the tenant's before.
             (_, Verb::Undo) if attempt.operation.kind == REPAIR => nothing,
             _ => {
@@ -330,6 +349,7 @@ impl Steps for ProviderSteps {
                     )
                 })?;
                 match attempt.verb {
+                    Verb::Do if deletes(&attempt.step) => self.delete(&attempt, &**provider).await,
                     Verb::Do => self.ensure(&attempt, &**provider).await,
                     Verb::Undo => self.remove(&attempt, &**provider).await,
                 }
@@ -388,7 +408,10 @@ impl Steps for ProviderSteps {
             tracing::error!(tenant = %tenant, operation = %operation.id, step = operation.error_step, "{kind}");
             event(fact, now)
         };
-        let undone = entered(OperationState::RolledBack) || entered(OperationState::Cancelled);
+        // Whoever has taken over says what becomes of the tenant.
+        let superseded = operation.error.as_ref().is_some_and(|error| error.code == SUPERSEDED);
+        let undone =
+            !superseded && (entered(OperationState::RolledBack) || entered(OperationState::Cancelled));
         if undone && operation.kind == ONBOARD && operation.parent.is_none() {
             if let Ok(status) = next(TenantStatus::Provisioning, Event::RollBack) {
                 effects.push(Write::compare_and_set(
@@ -425,6 +448,11 @@ impl Steps for ProviderSteps {
     }
 }
 
+/// Whether a step deletes what another one made.
+fn deletes(step: &Step) -> bool {
+    read::<StepInput>(&step.input).is_ok_and(|input| input.act == Act::Remove)
+}
+
 /// The tenant that an operation changes.
 pub fn tenant_id(operation: &Operation) -> Result<TenantId, Failure> {
     operation
@@ -450,7 +478,7 @@ fn resource_row(
     })
 }
 
-fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Failure> {
+pub(crate) fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Failure> {
     T::deserialize(value)
         .map_err(|why| Failure::fatal("bad_ledger", format!("the ledger's record does not fit: {why}")))
 }
@@ -472,7 +500,7 @@ impl Rows for NoRows {
 }
 
 /// Passes a provider's note on to the ledger.
-struct ProviderNotes(Arc<dyn tenantry_engine::run::Notes>);
+pub(crate) struct ProviderNotes(pub(crate) Arc<dyn tenantry_engine::run::Notes>);
 
 #[async_trait]
 impl tenantry_providers::Notes for ProviderNotes {

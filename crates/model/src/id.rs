@@ -58,6 +58,8 @@ kinds! {
     SignalKind, SignalId, "sig";
     /// A report of an isolation check.
     IsolationReport, IsolationReportId, "iso";
+    /// A certificate of a tenant's deletion.
+    Certificate, CertificateId, "cert";
 }
 
 /// An id of the kind `K`. Its order is the order of creation, to the millisecond.

@@ -4,6 +4,7 @@ mod capacity;
 mod crash;
 mod faulty;
 mod keyring;
+mod leaving;
 mod ledger;
 mod mixed;
 mod onboard;

@@ -3,6 +3,7 @@
 
 mod auth;
 mod call;
+mod certificates;
 mod data;
 mod events;
 mod health;
@@ -63,6 +64,7 @@ impl App {
 pub fn table() -> Vec<Route> {
     [
         tenants::routes(),
+        certificates::routes(),
         operations::routes(),
         stats::routes(),
         isolation::routes(),

@@ -1,4 +1,4 @@
-//! `/v1/tenants`: sign-up, reading, labels, and a new try after a rollback.
+//! `/v1/tenants`: sign-up, reading, labels, a new try after a rollback, and the end.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use axum::http::{HeaderName, Method, StatusCode};
 use schemars::JsonSchema;
 use serde_json::json;
 use tenantry_control::access::{Caller, Permission};
+use tenantry_control::leaving::EraseTenant;
 use tenantry_control::repair::RepairTenant;
 use tenantry_control::request::CreateTenant;
 use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
@@ -165,6 +166,22 @@ pub fn routes() -> Vec<Route> {
         .gives::<TenantView>(StatusCode::OK, "The tenant as it is now.")
         .having(&[REPLAYED])
         .fails(&[404, 409]),
+        Route::new(
+            Method::POST,
+            "/v1/tenants/{id}/erase",
+            "erase_tenant",
+            "Delete a tenant for good, at once (GDPR Art. 17)",
+            key(P::WriteTenants, erase),
+        )
+        .about(
+            "Access ends with the answer; whatever operation runs is taken over. It cannot be taken back. A tenant that is \
+             being deleted, or is gone, gives the operation that does it, or did. The reason is kept for ever.",
+        )
+        .header(&[IDEMPOTENCY_KEY])
+        .reads::<EraseTenant>(JSON)
+        .gives::<OperationView>(StatusCode::ACCEPTED, "It is being deleted; follow the operation.")
+        .having(&[("Location", "The operation."), REPLAYED])
+        .fails(&[404, 409]),
     ]
 }
 
@@ -253,6 +270,12 @@ async fn resume(call: Call, caller: Caller) -> Result {
     let (key, what) = (call.idempotency_key.clone(), call.read::<ResumeTenant>()?);
     let done = call.control().resume(&caller, call.segment("id"), what, key).await?;
     replayed(tagged(StatusCode::OK, &done.value)?, done.replayed)
+}
+
+async fn erase(call: Call, caller: Caller) -> Result {
+    let (key, what) = (call.idempotency_key.clone(), call.read::<EraseTenant>()?);
+    let begun = call.control().erase(&caller, call.segment("id"), &what, key).await?;
+    replayed(accepted(&begun.value)?, begun.replayed)
 }
 
 fn tagged(status: StatusCode, tenant: &TenantView) -> Result {

@@ -1,4 +1,4 @@
-//! `tenantry tenant`: create from files, list, get, provision, repair, suspend, resume.
+//! `tenantry tenant`: create from files, list, get, provision, repair, suspend, resume, erase.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use clap::Subcommand;
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use tenantry_control::FieldError;
+use tenantry_control::leaving::ERASE;
 use tenantry_control::view::OperationView;
 use tenantry_engine::OperationState;
 
@@ -113,6 +114,20 @@ pub enum Command {
         #[arg(long)]
         reason: Option<String>,
     },
+    /// Delete a tenant for good, at once, and have that certified; it cannot be taken back
+    Erase {
+        /// Its id or slug
+        tenant: String,
+        /// Why; kept for ever, so it should name nobody
+        #[arg(long)]
+        reason: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Wait until it is gone, and show the progress
+        #[arg(long)]
+        wait: bool,
+    },
 }
 
 pub async fn run(command: Command, session: &Session) -> Result<()> {
@@ -151,6 +166,11 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
         Command::Resume { tenant, reason } => {
             let (path, what) = (format!("/v1/tenants/{}/resume", part(&tenant)), json!({ "reason": reason }));
             session.output.one(&session.client()?.post(&path, Some(&what)).await?)
+        }
+        Command::Erase { tenant, reason, yes, wait } => {
+            session.confirm(&format!("Delete everything of {tenant}, for good?"), yes)?;
+            let what = json!({ "reason": reason });
+            begin(session, &format!("/v1/tenants/{}/erase", part(&tenant)), Some(&what), wait).await
         }
     }
 }
@@ -290,6 +310,7 @@ pub fn ended(view: &OperationView) -> String {
     let took = view.finished_at.map(|end| end.since(view.created_at));
     let took = took.map(|took: Duration| format!(" in {}", length(took))).unwrap_or_default();
     match (view.state, &view.error) {
+        (OperationState::Succeeded, _) if view.kind == ERASE => format!("gone{took}"),
         (OperationState::Succeeded, _) => format!("active{took}"),
         (state, Some(error)) => {
             let step = error.step.as_deref().map(|step| format!(" at {step}")).unwrap_or_default();

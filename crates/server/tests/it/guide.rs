@@ -43,6 +43,11 @@ async fn plans() {
     follow(include_str!("../../../../docs/guide/plans.md"), 7).await;
 }
 
+#[tokio::test]
+async fn leaving() {
+    follow(include_str!("../../../../docs/guide/leaving.md"), 6).await;
+}
+
 /// Runs a page, which has at least so many commands.
 #[tokio::test]
 async fn suspension() {

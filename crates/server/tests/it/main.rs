@@ -13,6 +13,7 @@ mod guide;
 mod idempotency;
 mod isolation;
 mod kills;
+mod leaving;
 mod operations;
 mod plans;
 mod process;

@@ -4,6 +4,7 @@
 pub mod api_key;
 pub mod audit;
 pub mod audit_head;
+pub mod certificate;
 pub mod config;
 pub mod credential;
 pub mod customer;

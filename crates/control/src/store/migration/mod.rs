@@ -7,6 +7,7 @@ mod m0002_by_tenant;
 mod m0003_places;
 mod m0004_suspensions;
 mod m0005_isolation_reports;
+mod m0006_leaving;
 
 use sea_orm_migration::prelude::*;
 
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_places::Migration),
             Box::new(m0004_suspensions::Migration),
             Box::new(m0005_isolation_reports::Migration),
+            Box::new(m0006_leaving::Migration),
         ]
     }
 }
