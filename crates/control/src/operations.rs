@@ -15,7 +15,7 @@ use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
-use crate::leaving::{ERASE, plan as leaving};
+use crate::leaving::{ERASE, OFFBOARD, plan as leaving};
 use crate::page::PageQuery;
 use crate::record::{Deed, audit};
 use crate::steps::{OperationInput, VITAL, tenant_id};
@@ -114,8 +114,12 @@ impl Control {
                 return Err(Error::conflict("signal_refused", message));
             }
         }
-        if kind == SignalKind::Cancel && run.operation.kind == ERASE {
-            let message = "an erasure cannot be taken back; retry what has failed, or skip it with a reason";
+        let ends = run.operation.parent.is_none().then_some(run.operation.kind.as_str());
+        if let (SignalKind::Cancel, Some(ends @ (ERASE | OFFBOARD))) = (&kind, ends) {
+            let message = match ends {
+                OFFBOARD => "an offboarding is turned back by `reconsider`, as long as it holds",
+                _ => "an erasure cannot be taken back; retry what has failed, or skip it with a reason",
+            };
             return Err(Error::conflict("signal_refused", message));
         }
         if let SignalKind::Approve { step } | SignalKind::Reject { step, .. } = &kind {

@@ -116,7 +116,11 @@ impl ProviderSteps {
         Sealer::mac(&*self.keyring, "smoke_test", &format!("{}:{}:{}", operation.id, step.key, step.attempts))
     }
 
-    async fn spec(&self, attempt: &Attempt, input: &StepInput) -> Result<(Context, Spec), Failure> {
+    pub(crate) async fn spec(
+        &self,
+        attempt: &Attempt,
+        input: &StepInput,
+    ) -> Result<(Context, Spec), Failure> {
         let operation = &attempt.operation;
         let start: OperationInput = read(&operation.input)?;
         let tenant = tenant_id(operation)?;
@@ -306,6 +310,9 @@ impl Steps for ProviderSteps {
             // What stands is on record.
             return Vec::new();
         }
+        if let (Act::Remove, Verb::Undo) = (input.act, verb) {
+            return Vec::new();
+        }
         if let (Act::Remove, Some(resource)) = (input.act, input.resource) {
             let removing = columns! { "state": "removing", "updated_at": now };
             return vec![Write::update("resources", columns! { "id": resource }, removing)];
@@ -332,7 +339,7 @@ impl Steps for ProviderSteps {
             ("activate", Verb::Do) => self.activate(&attempt).await,
             ("reserve", Verb::Do) => self.reserve(&attempt).await,
             ("reserve", Verb::Undo) => self.give_back(&attempt).await,
-            ("smoke_test" | "wait", Verb::Undo) => nothing,
+            ("smoke_test" | "wait" | end::STAND_DOWN, Verb::Undo) => nothing,
             (end::STAND_DOWN, Verb::Do) => self.stand_down(&attempt).await,
             (end::SCAN, Verb::Do) => self.scan(&attempt).await,
             (end::DESTROY_KEY, Verb::Do) => self.destroy_key(&attempt).await,
@@ -350,6 +357,7 @@ impl Steps for ProviderSteps {
                 })?;
                 match attempt.verb {
                     Verb::Do if deletes(&attempt.step) => self.delete(&attempt, &**provider).await,
+                    Verb::Undo if deletes(&attempt.step) => self.begin_again(&attempt, &**provider).await,
                     Verb::Do => self.ensure(&attempt, &**provider).await,
                     Verb::Undo => self.remove(&attempt, &**provider).await,
                 }

@@ -54,26 +54,51 @@ struct Named {
 }
 
 impl ProviderSteps {
-    /// Others of the tenant's operations have been told to end; nothing is deleted before they have.
+    /// Others of the tenant's operations have been told to end; nothing is deleted before they have. With `children`, the
+    /// same holds of the operation's own, but for those that can go no further.
     pub(crate) async fn stand_down(&self, attempt: &Attempt) -> Result<Done<Write>, Failure> {
         let operation = &attempt.operation;
+        let input: StepInput = read(&attempt.step.input)?;
+        let children = input.settings.get("children").is_some();
         let rows = self.rows.find("operations", &[("tenant_id", json!(operation.subject))]).await?;
         let ours = json!(operation.id);
-        let busy = rows.iter().find(|row| {
-            let state = row["state"].as_str().unwrap_or_default();
-            let done =
-                serde_json::from_value::<OperationState>(json!(state)).is_ok_and(OperationState::is_final);
-            !done && row["id"] != ours && row["parent_id"] != ours
-        });
-        match busy {
-            None => Ok(Done { output: Value::Null, effects: Vec::new() }),
-            Some(row) => {
-                let (kind, id) = (row["kind"].as_str(), row["id"].as_str());
-                let message =
-                    format!("operation {} ({}) has not ended yet", id.unwrap_or("?"), kind.unwrap_or("?"));
-                Err(Failure::retryable("tenant_busy", message).after(MOMENT))
+        for row in rows.iter().filter(|row| row["id"] != ours) {
+            let state: OperationState = read(&row["state"])?;
+            let waits = match row["parent_id"] == ours {
+                true => children && state != OperationState::NeedsAttention,
+                false => true,
+            };
+            if waits && !state.is_final() {
+                let [id, kind] = ["id", "kind"].map(|column| row[column].as_str().unwrap_or_default());
+                let message = format!("operation {id} ({kind}) has not ended yet");
+                return Err(Failure::retryable("tenant_busy", message).after(MOMENT));
             }
         }
+        Ok(Done { output: Value::Null, effects: Vec::new() })
+    }
+
+    /// The customer thought better of it: what was ended before the hold begins again, as a new generation.
+    pub(crate) async fn begin_again(
+        &self,
+        attempt: &Attempt,
+        provider: &dyn Provider,
+    ) -> Result<Done<Write>, Failure> {
+        let start: OperationInput = read(&attempt.operation.input)?;
+        let input: StepInput = read(&attempt.step.input)?;
+        let input = StepInput { generation: start.generation, ..input };
+        let (context, spec) = self.spec(attempt, &input).await?;
+        let place = self.serving.place(provider).await;
+        let ensured = provider.ensure(&context, &spec).await?;
+        drop(place);
+        let mut effects = ensured.writes;
+        effects.push(Write::update(
+            "resources",
+            columns! { "id": spec.resource },
+            columns! {
+            "state": "present", "outputs": ensured.outputs, "generation": spec.generation,
+            "operation_id": attempt.operation.id, "updated_at": attempt.now },
+        ));
+        Ok(Done { output: attempt.step.output.clone(), effects })
     }
 
     /// Deletes a resource, and looks whether it is gone.
@@ -154,7 +179,7 @@ impl ProviderSteps {
     /// Takes out of the registry what stands there in clear.
     pub(crate) async fn wipe(&self, attempt: &Attempt) -> Result<Done<Write>, Failure> {
         let tenant = tenant_id(&attempt.operation)?;
-        let mut effects = wipe::writes(&*self.rows, tenant, attempt.operation.id).await?;
+        let mut effects = wipe::writes(&*self.rows, tenant, attempt.operation.id, attempt.now).await?;
         effects.extend(self.places.give_back(tenant).await?);
         Ok(Done { output: Value::Null, effects })
     }

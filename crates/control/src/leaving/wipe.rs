@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tenantry_model::id::OperationId;
-use tenantry_model::{Columns, Failure, TenantId, Write, columns};
+use tenantry_engine::{OperationState, Signal, SignalKind};
+use tenantry_model::id::{OperationId, SignalId};
+use tenantry_model::{Columns, Failure, TenantId, Timestamp, Write, columns};
 use tenantry_providers::Rows;
 
 use crate::planner::StepInput;
 use crate::steps::read;
-use crate::store::tables;
+use crate::store::{signal_row, tables};
 
 /// Tables that name tenants and keep their rows: who it was is not in them, or is sealed under the tenant's key.
 const KEPT: [&str; 8] =
@@ -25,7 +26,12 @@ const DELETED: [(&str, &[&str]); 3] =
     [("api_keys", &["id"]), ("credentials", &["operation_id", "name"]), ("sign_in_codes", &["hash"])];
 
 /// The writes that leave the tombstone. `by`: the operation that ends the tenant; requests that began it keep their answer.
-pub async fn writes(rows: &dyn Rows, tenant: TenantId, by: OperationId) -> Result<Vec<Write>, Failure> {
+pub async fn writes(
+    rows: &dyn Rows,
+    tenant: TenantId,
+    by: OperationId,
+    now: Timestamp,
+) -> Result<Vec<Write>, Failure> {
     let of_tenant = [("tenant_id", json!(tenant))];
     let mut writes = vec![tombstone(rows, tenant).await?];
     for (table, key) in DELETED {
@@ -46,7 +52,7 @@ pub async fn writes(rows: &dyn Rows, tenant: TenantId, by: OperationId) -> Resul
         writes.push(Write::update("resources", key_of(&row, &["id"]), anonymous));
     }
     for operation in rows.find("operations", &of_tenant).await? {
-        writes.extend(history(rows, operation, by).await?);
+        writes.extend(history(rows, operation, by, now).await?);
     }
     Ok(writes)
 }
@@ -69,7 +75,12 @@ async fn tombstone(rows: &dyn Rows, tenant: TenantId) -> Result<Write, Failure> 
 
 /// What an operation remembers in clear: names of things, settings, messages, reasons given by people. The steps of the
 /// one that ends the tenant keep how they ended: that has no names, and becomes the certificate.
-async fn history(rows: &dyn Rows, mut operation: Value, by: OperationId) -> Result<Vec<Write>, Failure> {
+async fn history(
+    rows: &dyn Rows,
+    mut operation: Value,
+    by: OperationId,
+    now: Timestamp,
+) -> Result<Vec<Write>, Failure> {
     let id = operation["id"].take();
     let of_operation = [("operation_id", id.clone())];
     let mut input = operation["input"].take();
@@ -90,6 +101,13 @@ async fn history(rows: &dyn Rows, mut operation: Value, by: OperationId) -> Resu
     }
     let signals = rows.find("signals", &of_operation).await?;
     writes.extend(signals.iter().map(|row| Write::delete("signals", key_of(row, &["id"]))));
+    let state: OperationState = read(&operation["state"])?;
+    if id != json!(by) && !state.is_final() {
+        // One that was stuck, such as a notice that could not be sent: nothing of it can be done any more.
+        let kind = SignalKind::Supersede;
+        let signal = Signal { id: SignalId::new(), kind, by: by.to_string(), at: now };
+        writes.push(signal_row(read(&id)?, &signal));
+    }
     Ok(writes)
 }
 

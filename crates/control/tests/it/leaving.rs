@@ -69,13 +69,13 @@ fn reason() -> EraseTenant {
 }
 
 /// The tenant's certificate, checked.
-async fn certificate(control: &Control, tenant: &str) -> Certificate {
+pub async fn certificate(control: &Control, tenant: &str) -> Certificate {
     let document = control.certificate(&Caller::system(), tenant).await.unwrap();
     let key = control.certificate_public_key().await.unwrap();
     check(&document.to_string(), &key.pem).unwrap()
 }
 
-async fn active(world: &World, control: &Control, name: &str, plan: &str) -> String {
+pub async fn active(world: &World, control: &Control, name: &str, plan: &str) -> String {
     let made = control.create_tenant(&Caller::system(), &request(name, plan), None).await.unwrap();
     people(world, control, false).await.unwrap();
     made.tenant.id.to_string()
@@ -127,7 +127,7 @@ async fn what_is_not_deleted_is_not_certified(world: World) {
 }
 
 /// What the registry answers.
-async fn ask(world: &World, question: &str) -> Vec<QueryResult> {
+pub async fn ask(world: &World, question: &str) -> Vec<QueryResult> {
     let registry = Database::connect(world.registry_url()).await.unwrap();
     let found = rows(&registry, question).await;
     registry.close().await.unwrap();

@@ -7,6 +7,7 @@ mod keyring;
 mod leaving;
 mod ledger;
 mod mixed;
+mod offboard;
 mod onboard;
 mod repair;
 mod replicas;

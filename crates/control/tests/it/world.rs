@@ -343,8 +343,8 @@ impl Ledger<Write> for Watched {
         };
         self.inner.commit(commit).await?;
         let mut all = self.over.lock();
-        // Deleted by an undo or not, it is deleted once more, and then no more.
-        all.retain(|what| !begun.iter().any(|resource| *what == removed(resource)));
+        // Deleted by an undo or not, it is deleted once more, and then no more; in a hold it may begin again.
+        all.retain(|what| !begun.iter().any(|it| *what == removed(it) || *what == made(it)));
         all.extend(over);
         Ok(())
     }

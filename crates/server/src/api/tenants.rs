@@ -7,7 +7,7 @@ use axum::http::{HeaderName, Method, StatusCode};
 use schemars::JsonSchema;
 use serde_json::json;
 use tenantry_control::access::{Caller, Permission};
-use tenantry_control::leaving::EraseTenant;
+use tenantry_control::leaving::{EraseTenant, OffboardTenant};
 use tenantry_control::repair::RepairTenant;
 use tenantry_control::request::CreateTenant;
 use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
@@ -168,6 +168,34 @@ pub fn routes() -> Vec<Route> {
         .fails(&[404, 409]),
         Route::new(
             Method::POST,
+            "/v1/tenants/{id}/offboard",
+            "offboard_tenant",
+            "End a tenant: hold everything for a while, then delete it",
+            key(P::WriteTenants, offboard),
+        )
+        .about(
+            "Access ends with the answer, and billing right after it, with a credit for the unused rest of the period. Until \
+             the hold is over, `reconsider` brings everything back as it was, and `erase` skips the rest of it.",
+        )
+        .header(&[IDEMPOTENCY_KEY])
+        .reads::<OffboardTenant>(JSON)
+        .gives::<OperationView>(StatusCode::ACCEPTED, "It is leaving; follow the operation.")
+        .having(&[("Location", "The operation."), REPLAYED])
+        .fails(&[404, 409]),
+        Route::new(
+            Method::POST,
+            "/v1/tenants/{id}/reconsider",
+            "reconsider_tenant",
+            "Bring a tenant back that is in its hold",
+            key(P::WriteTenants, reconsider),
+        )
+        .about("Active, or suspended for the reasons that it still has; nothing of its own was touched.")
+        .header(&[IDEMPOTENCY_KEY])
+        .gives::<TenantView>(StatusCode::OK, "The tenant as it is now.")
+        .having(&[REPLAYED])
+        .fails(&[404, 409]),
+        Route::new(
+            Method::POST,
             "/v1/tenants/{id}/erase",
             "erase_tenant",
             "Delete a tenant for good, at once (GDPR Art. 17)",
@@ -269,6 +297,18 @@ async fn suspend(call: Call, caller: Caller) -> Result {
 async fn resume(call: Call, caller: Caller) -> Result {
     let (key, what) = (call.idempotency_key.clone(), call.read::<ResumeTenant>()?);
     let done = call.control().resume(&caller, call.segment("id"), what, key).await?;
+    replayed(tagged(StatusCode::OK, &done.value)?, done.replayed)
+}
+
+async fn offboard(call: Call, caller: Caller) -> Result {
+    let (key, what) = (call.idempotency_key.clone(), call.read::<OffboardTenant>()?);
+    let begun = call.control().offboard(&caller, call.segment("id"), &what, key).await?;
+    replayed(accepted(&begun.value)?, begun.replayed)
+}
+
+async fn reconsider(call: Call, caller: Caller) -> Result {
+    let key = call.idempotency_key.clone();
+    let done = call.control().reconsider(&caller, call.segment("id"), key).await?;
     replayed(tagged(StatusCode::OK, &done.value)?, done.replayed)
 }
 

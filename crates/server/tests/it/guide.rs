@@ -45,7 +45,7 @@ async fn plans() {
 
 #[tokio::test]
 async fn leaving() {
-    follow(include_str!("../../../../docs/guide/leaving.md"), 6).await;
+    follow(include_str!("../../../../docs/guide/leaving.md"), 9).await;
 }
 
 /// Runs a page, which has at least so many commands.
