@@ -85,19 +85,26 @@ impl ProviderSteps {
     ) -> Result<Done<Write>, Failure> {
         let start: OperationInput = read(&attempt.operation.input)?;
         let input: StepInput = read(&attempt.step.input)?;
-        let input = StepInput { generation: start.generation, ..input };
         let (context, spec) = self.spec(attempt, &input).await?;
+        let id = columns! { "id": spec.resource };
         let place = self.serving.place(provider).await;
-        let ensured = provider.ensure(&context, &spec).await?;
+        let effects = match provider.observe(&context, &spec).await? {
+            // It was turned back before it ended anything.
+            Observed::Present { .. } => {
+                let as_before = columns! { "state": "present", "updated_at": attempt.now };
+                vec![Write::update("resources", id, as_before)]
+            }
+            Observed::Absent | Observed::Foreign => {
+                let spec = Spec { generation: start.generation, ..spec };
+                let ensured = provider.ensure(&context, &spec).await?;
+                let again = columns! {
+                    "state": "present", "outputs": ensured.outputs, "generation": spec.generation,
+                    "operation_id": attempt.operation.id, "updated_at": attempt.now,
+                };
+                ensured.writes.into_iter().chain([Write::update("resources", id, again)]).collect()
+            }
+        };
         drop(place);
-        let mut effects = ensured.writes;
-        effects.push(Write::update(
-            "resources",
-            columns! { "id": spec.resource },
-            columns! {
-            "state": "present", "outputs": ensured.outputs, "generation": spec.generation,
-            "operation_id": attempt.operation.id, "updated_at": attempt.now },
-        ));
         Ok(Done { output: attempt.step.output.clone(), effects })
     }
 

@@ -2,6 +2,7 @@
 
 mod capacity;
 mod crash;
+mod crash_leaving;
 mod faulty;
 mod keyring;
 mod leaving;
