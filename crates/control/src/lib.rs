@@ -14,6 +14,7 @@ pub mod idempotency;
 pub mod isolation;
 pub mod keyring;
 pub mod keys;
+pub mod leaving;
 pub mod meter;
 pub mod objects;
 pub mod onboard;

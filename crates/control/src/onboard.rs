@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
-use tenantry_engine::{CommitError, Operation, OperationState, Run, Step};
+use tenantry_engine::{CommitError, Operation, Run, Step};
 use tenantry_model::id::OperationId;
 use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::{FailureClass, Plan, Slug, TenantId, TenantStatus, Timestamp, Write, columns};
@@ -389,28 +389,14 @@ impl Control {
             generation,
             sealed: self.shared.keyring.seal(tenant, &personal).map_err(Error::unavailable)?,
             begun_by: caller.principal.clone(),
+            reason: None,
         };
         let subject = Subject { tenant, slug: prepared.slug.as_str(), region: &prepared.region, generation };
         let steps = self.steps(prepared, &subject)?;
+        let input = serde_json::to_value(input).map_err(Error::internal)?;
         let operation = Operation {
-            id: OperationId::new(),
-            subject: tenant.to_string(),
-            kind: ONBOARD.to_owned(),
-            parent: None,
-            state: OperationState::Running,
-            version: 0,
-            epoch: 0,
-            input: serde_json::to_value(input).map_err(Error::internal)?,
-            error: None,
-            error_step: None,
-            cancelled: false,
-            created_at: now,
-            updated_at: now,
-            finished_at: None,
             expected_by: Some(now + prepared.template.expected.duration()),
-            stuck: false,
-            wake_at: None,
-            idle: false,
+            ..Operation::new(OperationId::new(), &tenant.to_string(), ONBOARD, input, now)
         };
         Ok(Run { operation, steps })
     }

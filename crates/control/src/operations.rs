@@ -21,6 +21,7 @@ use crate::archive::{ArchiveView, Loaded};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
+use crate::leaving::{ERASE, OFFBOARD, plan as leaving};
 use crate::page::PageQuery;
 use crate::record::{Deed, audit};
 use crate::steps::{OperationInput, VITAL, tenant_id};
@@ -143,9 +144,24 @@ impl Control {
             return Err(Error::invalid("request_invalid", vec![FieldError::new("step", message)]));
         }
         if let SignalKind::Skip { step, .. } = &kind
-            && run.step(step).is_some_and(|step| VITAL.contains(&step.kind.as_str()))
+            && let Some(kind) = run.step(step).map(|step| step.kind.as_str())
         {
-            let message = format!("step `{step}` cannot be skipped: no tenant becomes active without it");
+            let without = match kind {
+                kind if VITAL.contains(&kind) => Some("no tenant becomes active without it"),
+                kind if leaving::VITAL.contains(&kind) => Some("no deletion is proven without it"),
+                _ => None,
+            };
+            if let Some(why) = without {
+                let message = format!("step `{step}` cannot be skipped: {why}");
+                return Err(Error::conflict("signal_refused", message));
+            }
+        }
+        let ends = run.operation.parent.is_none().then_some(run.operation.kind.as_str());
+        if let (SignalKind::Cancel, Some(ends @ (ERASE | OFFBOARD))) = (&kind, ends) {
+            let message = match ends {
+                OFFBOARD => "an offboarding is turned back by `reconsider`, as long as it holds",
+                _ => "an erasure cannot be taken back; retry what has failed, or skip it with a reason",
+            };
             return Err(Error::conflict("signal_refused", message));
         }
         if let SignalKind::Approve { step } | SignalKind::Reject { step, .. } = &kind {
@@ -365,8 +381,8 @@ fn step_view(step: &Step) -> StepView {
 }
 
 fn response(run: &Run, credentials_waiting: bool) -> Result<ResponseView> {
-    let resources =
-        run.steps.iter().filter(|s| s.state == StepState::Done && s.input.get("resource").is_some());
+    let made = |step: &&Step| step.input.get("resource").is_some() && step.input.get("act").is_none();
+    let resources = run.steps.iter().filter(|step| step.state == StepState::Done).filter(made);
     let resources: BTreeMap<String, ResourceView> = resources
         .map(|step| {
             let name = step.input.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();

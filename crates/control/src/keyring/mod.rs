@@ -19,7 +19,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use rand::Rng as _;
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _};
 use sha2::Sha256;
 use tenantry_model::{Failure, TenantId, Timestamp, Write, columns};
 use tenantry_providers::{Key, Sealer};
@@ -93,6 +93,17 @@ impl From<Rejected> for KeyringError {
     fn from(rejected: Rejected) -> Self {
         Self::Unavailable(rejected.to_string())
     }
+}
+
+/// An entry of the journal of erasures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// Who was erased.
+    pub tenant: TenantId,
+    /// Who asked for it: an id.
+    pub requested_by: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// The keyring. Share it in an `Arc`.
@@ -236,6 +247,16 @@ impl Keyring {
             again += rows.len() - destroyed.len();
         }
         Ok(again)
+    }
+
+    /// Every erasure that was ever begun, by tenant.
+    pub async fn erasures(&self) -> Result<Vec<Erasure>, KeyringError> {
+        let rows =
+            erasure::Entity::find().order_by_asc(erasure::Column::TenantId).all(&self.database.reads).await?;
+        let erasure = |erasure::Model { tenant_id, requested_by, reason, .. }| {
+            Some(Erasure { tenant: tenant_id.parse().ok()?, requested_by, reason })
+        };
+        Ok(rows.into_iter().filter_map(erasure).collect())
     }
 
     /// The Ed25519 key of this name, made on first use.

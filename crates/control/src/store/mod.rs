@@ -7,6 +7,7 @@ mod archives;
 mod audit;
 mod batch;
 mod bulletin;
+mod certificates;
 mod chain;
 mod connection;
 pub(crate) mod database;
@@ -52,6 +53,8 @@ pub use sealing::{AUDIT_KEY, Sealing};
 pub use stamp::Stamp;
 pub use unit::{Rejected, Unit};
 
+pub(crate) use ledger::signal_row;
+
 use bulletin::Board;
 use database::Database;
 use table::{Schema, Table};
@@ -81,6 +84,7 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         Table::of::<entity::invoice::Entity>(),
         Table::of::<entity::isolation_report::Entity>(),
         Table::of::<entity::archive::Entity>(),
+        Table::of::<entity::certificate::Entity>(),
     ])
 });
 
@@ -171,6 +175,11 @@ impl Store {
     /// Writes what waits and closes all connections. Later calls fail as unavailable.
     pub async fn close(&self) {
         self.database.close().await;
+    }
+
+    /// Removes from the files what wiped rows have left there: see [`Database::scrub`].
+    pub async fn scrub(&self) -> Result<(), ReadError> {
+        self.database.scrub().await.map_err(|failed| ReadError(failed.message))
     }
 
     /// Woken after commits with new events or audit records.

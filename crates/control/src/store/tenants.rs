@@ -104,6 +104,13 @@ impl Store {
         Ok(newest(query, Column::Id, after, limit).all(self.reads()).await?)
     }
 
+    /// Which of these tenants, by id, are not gone.
+    pub async fn living(&self, ids: &[String]) -> Result<HashSet<String>, ReadError> {
+        let query = Entity::find().select_only().column(Column::Id).filter(Column::Id.is_in(ids));
+        let query = query.filter(Column::Status.ne(TenantStatus::Deprovisioned.as_str()));
+        Ok(query.into_tuple::<String>().all(self.reads()).await?.into_iter().collect())
+    }
+
     /// How many tenants there are of each status.
     pub async fn tenant_counts(&self) -> Result<BTreeMap<String, i64>, ReadError> {
         let query =

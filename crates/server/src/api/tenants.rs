@@ -1,4 +1,4 @@
-//! `/v1/tenants`: sign-up, reading, labels, and a new try after a rollback.
+//! `/v1/tenants`: sign-up, reading, labels, a new try after a rollback, and the end.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use axum::http::{HeaderName, Method, StatusCode};
 use schemars::JsonSchema;
 use serde_json::json;
 use tenantry_control::access::{Caller, Permission};
+use tenantry_control::leaving::{EraseTenant, OffboardTenant};
 use tenantry_control::repair::RepairTenant;
 use tenantry_control::request::CreateTenant;
 use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
@@ -165,6 +166,50 @@ pub fn routes() -> Vec<Route> {
         .gives::<StandingView>(StatusCode::OK, "The tenant as it is now, and which of its fences have acknowledged it.")
         .having(&[REPLAYED])
         .fails(&[404, 409]),
+        Route::new(
+            Method::POST,
+            "/v1/tenants/{id}/offboard",
+            "offboard_tenant",
+            "End a tenant: hold everything for a while, then delete it",
+            key(P::WriteTenants, offboard),
+        )
+        .about(
+            "Access ends with the answer, and billing right after it, with a credit for the unused rest of the period. Until \
+             the hold is over, `reconsider` brings everything back as it was, and `erase` skips the rest of it.",
+        )
+        .header(&[IDEMPOTENCY_KEY])
+        .reads::<OffboardTenant>(JSON)
+        .gives::<OperationView>(StatusCode::ACCEPTED, "It is leaving; follow the operation.")
+        .having(&[("Location", "The operation."), REPLAYED])
+        .fails(&[404, 409]),
+        Route::new(
+            Method::POST,
+            "/v1/tenants/{id}/reconsider",
+            "reconsider_tenant",
+            "Bring a tenant back that is in its hold",
+            key(P::WriteTenants, reconsider),
+        )
+        .about("Active, or suspended for the reasons that it still has; nothing of its own was touched.")
+        .header(&[IDEMPOTENCY_KEY])
+        .gives::<TenantView>(StatusCode::OK, "The tenant as it is now.")
+        .having(&[REPLAYED])
+        .fails(&[404, 409]),
+        Route::new(
+            Method::POST,
+            "/v1/tenants/{id}/erase",
+            "erase_tenant",
+            "Delete a tenant for good, at once (GDPR Art. 17)",
+            key(P::WriteTenants, erase),
+        )
+        .about(
+            "Access ends with the answer; whatever operation runs is taken over. It cannot be taken back. A tenant that is \
+             being deleted, or is gone, gives the operation that does it, or did. The reason is kept for ever.",
+        )
+        .header(&[IDEMPOTENCY_KEY])
+        .reads::<EraseTenant>(JSON)
+        .gives::<OperationView>(StatusCode::ACCEPTED, "It is being deleted; follow the operation.")
+        .having(&[("Location", "The operation."), REPLAYED])
+        .fails(&[404, 409]),
     ]
 }
 
@@ -262,6 +307,24 @@ fn standing(done: &Answered<StandingView>) -> Result {
 
 fn etag(tenant: &TenantView) -> String {
     format!("\"{}\"", tenant.version)
+}
+
+async fn offboard(call: Call, caller: Caller) -> Result {
+    let (key, what) = (call.idempotency_key.clone(), call.read::<OffboardTenant>()?);
+    let begun = call.control().offboard(&caller, call.segment("id"), &what, key).await?;
+    replayed(accepted(&begun.value)?, begun.replayed)
+}
+
+async fn reconsider(call: Call, caller: Caller) -> Result {
+    let key = call.idempotency_key.clone();
+    let done = call.control().reconsider(&caller, call.segment("id"), key).await?;
+    replayed(tagged(StatusCode::OK, &done.value)?, done.replayed)
+}
+
+async fn erase(call: Call, caller: Caller) -> Result {
+    let (key, what) = (call.idempotency_key.clone(), call.read::<EraseTenant>()?);
+    let begun = call.control().erase(&caller, call.segment("id"), &what, key).await?;
+    replayed(accepted(&begun.value)?, begun.replayed)
 }
 
 fn tagged(status: StatusCode, tenant: &TenantView) -> Result {

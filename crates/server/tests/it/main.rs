@@ -14,6 +14,7 @@ mod guide;
 mod idempotency;
 mod isolation;
 mod kills;
+mod leaving;
 mod moving;
 mod operations;
 mod plans;

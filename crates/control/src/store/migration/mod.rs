@@ -9,6 +9,7 @@ mod m0004_suspensions;
 mod m0005_isolation_reports;
 mod m0006_fences;
 mod m0007_archives;
+mod m0008_leaving;
 
 use sea_orm_migration::prelude::*;
 
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_isolation_reports::Migration),
             Box::new(m0006_fences::Migration),
             Box::new(m0007_archives::Migration),
+            Box::new(m0008_leaving::Migration),
         ]
     }
 }
