@@ -1,7 +1,7 @@
 //! The code behind the steps: from a step of the engine to a verb of a provider and back, and what the registry says
 //! about it in the same transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
@@ -253,17 +253,27 @@ impl ProviderSteps {
 
     /// What the tenant has by now, each as the step that made it was planned.
     async fn standing(&self, attempt: &Attempt) -> Result<Vec<Standing>, Failure> {
-        let tenant = json!(attempt.operation.subject);
-        let rows = self.rows.find("resources", &[("tenant_id", tenant), ("state", json!("present"))]).await?;
+        let subject = &attempt.operation.subject;
+        let of_tenant = [("tenant_id", json!(subject)), ("state", json!("present"))];
+        let rows = self.rows.find("resources", &of_tenant).await?;
+        let runs = self.store.runs_of(subject).await;
+        let runs = runs.map_err(|why| Failure::retryable("registry_unavailable", why))?;
+        let mut made_by = HashMap::new();
+        for step in runs.iter().flat_map(|run| &run.steps) {
+            let input: StepInput = read(&step.input)?;
+            if let (Some(resource), Act::Ensure) = (input.resource, input.act) {
+                made_by.entry(resource.to_string()).or_insert((&step.key, input));
+            }
+        }
         let mut standing = Vec::with_capacity(rows.len());
         for row in rows {
-            let made_by = [("operation_id", row["operation_id"].clone()), ("key", row["step_key"].clone())];
-            let step = self.rows.find("steps", &made_by).await?.pop();
-            let step = step.ok_or_else(|| Failure::fatal("bad_ledger", "a resource without its step"))?;
-            let (_, spec) = self.spec(attempt, &read(&step["input"])?).await?;
+            let made = row["id"].as_str().and_then(|id| made_by.get(id));
+            let (key, input) =
+                made.ok_or_else(|| Failure::fatal("bad_ledger", "a resource without its step"))?;
+            let (_, spec) = self.spec(attempt, input).await?;
             let text = |column: &str| row[column].as_str().unwrap_or_default().to_owned();
             let provider = self.providers.get(&text("provider")).cloned().ok_or_else(|| text("provider"));
-            standing.push(Standing { step: text("step_key"), provider, kind: text("kind"), spec });
+            standing.push(Standing { step: (*key).clone(), provider, kind: text("kind"), spec });
         }
         // The order in which they lie in an archive.
         standing.sort_by(|a, b| a.step.cmp(&b.step));
@@ -389,6 +399,7 @@ impl Steps for ProviderSteps {
             // What was there before is in no memory but an archive's: whoever wants it back loads that.
             ("smoke_test" | "wait" | "load" | end::STAND_DOWN, Verb::Undo) => nothing,
             (end::STAND_DOWN, Verb::Do) => self.stand_down(&attempt).await,
+            (end::DISCARD, Verb::Do) => self.discard_archives(&attempt).await,
             (end::SCAN, Verb::Do) => self.scan(&attempt).await,
             (end::DESTROY_KEY, Verb::Do) => self.destroy_key(&attempt).await,
             (end::WIPE, Verb::Do) => self.wipe(&attempt).await,

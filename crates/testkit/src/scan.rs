@@ -252,7 +252,11 @@ impl Found {
             "pending" if what == "events tenant.provisioning_failed" => Some(1),
             "pending" if is(what, &LEFT) => None,
             "pending" => Some(0),
-            "deprovisioned" if what == "certificates" => Some(1),
+            "deprovisioned" if what == "events tenant.deleted" => Some(1),
+            // The final one comes when archives go that were kept.
+            "deprovisioned" if what == "certificates" => {
+                Some(1 + count(self, "events tenant.archives_deleted"))
+            }
             "deprovisioned" if is(what, &KEPT) => None,
             "deprovisioned" => Some(0),
             other => panic!("there is no end in which a tenant is {other}: {:?}", self.errors),

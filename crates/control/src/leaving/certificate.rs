@@ -47,8 +47,9 @@ pub struct Certificate {
     pub reason: String,
     /// When they asked, and access ended.
     pub requested_at: Timestamp,
-    /// Since when what the tenant's key had sealed cannot be read, from no backup either.
-    pub key_destroyed_at: Timestamp,
+    /// Since when what the tenant's key had sealed cannot be read, from no backup either; null while archives are retained
+    /// that it opens. There is a final certificate then when their time is over.
+    pub key_destroyed_at: Option<Timestamp>,
     /// When it was issued.
     pub issued_at: Timestamp,
     /// The program that did it.
@@ -207,7 +208,7 @@ mod tests {
             requested_by: "key_a".to_owned(),
             reason: "Art. 17, Übermut".to_owned(),
             requested_at: at,
-            key_destroyed_at: at,
+            key_destroyed_at: Some(at),
             issued_at: at,
             issued_by: "tenantry".to_owned(),
             resources: Vec::new(),

@@ -17,10 +17,12 @@ use tenantry_engine::{
 };
 use tenantry_model::id::{OperationId, SignalId};
 use tenantry_model::lifecycle::{Event, next};
+use tenantry_model::suspension::Grade;
 use tenantry_model::{Isolation, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::{Kind, Rows as _, Sealer as _};
 
 use crate::access::{Caller, Permission};
+use crate::archive::Purpose;
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
@@ -190,6 +192,7 @@ impl Control {
             let after = match (demand.kind, status) {
                 (ERASE, _) if let Some(run) = runs.iter().rev().find(|run| deletes_already(run)) => {
                     self.remember(once, tenant, run.operation.id).await?;
+                    self.end_keeping(caller, run, demand.reason).await?;
                     return self.operation_view(run).await;
                 }
                 (ERASE, TenantStatus::Deprovisioning) => status,
@@ -206,16 +209,18 @@ impl Control {
                 "tenants",
                 columns! { "id": tenant },
                 columns! { "status": status, "version": row.version },
-                columns! { "status": after },
+                columns! { "status": after, "denied": Grade::Blocked.as_str() },
             )];
             effects.extend(records(caller, tenant, &run.operation, demand));
             effects.extend(others.iter().map(|other| signal_row(*other, &supersede(id, now))));
             effects.extend(self.revoked(tenant).await?);
             effects.extend(once.map(|once| once.guard(&json!({ "operation_id": id }), Some(tenant), now)));
-            match self.shared.executor.submit(run, effects).await {
+            match self.submit(run, effects).await {
                 Ok(run) => {
                     self.wake(&others);
                     self.supersede_late(tenant, id, &others).await?;
+                    // What clients have past Tenantry follows; what does not answer is told again.
+                    self.fence(self.tenant_row(&Caller::system(), &row.id).await?).await?;
                     return self.operation_view(&run).await;
                 }
                 // Something of this tenant came first: as it is now, then.
@@ -263,8 +268,9 @@ impl Control {
             ERASE => plan::erasure(runs, &recorded)?,
             _ => {
                 let hold = DAY * u64::from(self.hold_days(row, demand).await?.min(MAX_HOLD_DAYS));
+                let keep = Purpose::Backup.kept().as_secs();
                 let notice = self.notice(row, generation, now + Duration::from_secs(hold))?;
-                plan::offboarding(runs, &recorded, plan::Farewell { notice, hold })?
+                plan::offboarding(runs, &recorded, plan::Farewell { notice, hold, keep })?
             }
         };
         let input = serde_json::to_value(input).map_err(Error::internal)?;
@@ -337,6 +343,18 @@ impl Control {
             self.shared.executor.signal(late, signal, Vec::new()).await.map_err(Error::unavailable)?;
         }
         Ok(())
+    }
+
+    /// Whoever asks for erasure does not wait for the end of archives.
+    async fn end_keeping(&self, caller: &Caller, run: &Run, reason: &str) -> Result<()> {
+        if run.step(plan::KEEP).is_none_or(|step| step.state.is_over()) {
+            return Ok(());
+        }
+        let (id, kind) =
+            (SignalId::new(), SignalKind::Skip { step: plan::KEEP.to_owned(), reason: reason.to_owned() });
+        let signal = Signal { id, kind, by: caller.principal.clone(), at: self.now() };
+        let told = self.shared.executor.signal(run.operation.id, signal, Vec::new()).await;
+        told.map(drop).map_err(Error::unavailable)
     }
 
     /// Signals were left for these operations.

@@ -19,12 +19,20 @@ use crate::store::entity;
 pub const STAND_DOWN: &str = "stand_down";
 /// Waits until what was asked for and not answered cannot appear any more.
 const SETTLE: &str = "settle";
+/// Hands the customer what they are entitled to (S1.34).
+pub const EXPORT: &str = "export";
 /// Holds everything, so that the customer can think better of it.
 pub const HOLD: &str = "hold";
 /// Waits until the notice is written or stuck.
 const AWAIT_NOTICE: &str = "await_notice";
+/// The last backup, proven to be one (S3.47), without which nothing is deleted (T10).
+pub const BACKUP: &str = "backup";
 /// Asks every provider whether anything is left.
 pub const SCAN: &str = "scan";
+/// Keeps the archives, and the key that opens them, until their time is over.
+pub const KEEP: &str = "keep";
+/// Deletes the archives.
+pub const DISCARD: &str = "discard_archives";
 /// Destroys the tenant's key.
 pub const DESTROY_KEY: &str = "destroy_key";
 /// Takes out of the registry what it holds in clear.
@@ -33,12 +41,19 @@ pub const WIPE: &str = "wipe";
 pub const SCAN_REGISTRY: &str = "scan_registry";
 /// Issues the certificate: the tenant is gone.
 pub const CERTIFY: &str = "certify";
+/// Looks through the registry again when nothing is kept any more.
+pub const SCAN_REST: &str = "scan_rest";
+/// Issues the final certificate.
+pub const CERTIFY_REST: &str = "certify_rest";
 
 /// Steps without which nothing is proven: nobody may leave them out.
-pub const VITAL: [&str; 6] = [STAND_DOWN, SCAN, DESTROY_KEY, WIPE, SCAN_REGISTRY, CERTIFY];
+pub const VITAL: [&str; 9] =
+    [STAND_DOWN, EXPORT, BACKUP, SCAN, DISCARD, DESTROY_KEY, WIPE, SCAN_REGISTRY, CERTIFY];
 
 /// Before the key of a step that deletes.
 const REMOVE: &str = "remove_";
+/// Longest time of one attempt at an archive: a large tenant's takes its time.
+const ARCHIVE_MS: u64 = 6 * 3_600_000;
 /// How often a step is tried whose time comes when others are out of its way.
 const PATIENCE: u32 = 1_000;
 
@@ -72,6 +87,8 @@ pub struct Farewell {
     pub notice: Option<Step>,
     /// How long everything is held, in seconds.
     pub hold: u64,
+    /// How long the archives are kept after the deletion, in seconds.
+    pub keep: u64,
 }
 
 /// The steps that delete everything that these operations, oldest first, made or were about to make. `recorded` is what
@@ -82,7 +99,15 @@ pub fn erasure(runs: &[Run], recorded: &[entity::resource::Model]) -> Result<Vec
     for this in found.iter().rev() {
         plan.delete(this)?;
     }
-    plan.end()
+    plan.look()?;
+    plan.then(&[
+        (DISCARD, DISCARD),
+        (DESTROY_KEY, DESTROY_KEY),
+        (WIPE, WIPE),
+        (SCAN_REGISTRY, SCAN_REGISTRY),
+    ])?;
+    plan.then(&[(CERTIFY, CERTIFY)])?;
+    Ok(plan.steps)
 }
 
 /// The same after a farewell: until its hold is over, a customer can think better of it and nothing is lost.
@@ -96,6 +121,7 @@ pub fn offboarding(
         found.extend(found_in(notice, &found)?);
     }
     let mut plan = Plan::begin(&found)?;
+    plan.then_after_gate(EXPORT)?;
     let mut before_hold = vec![plan.gate.clone()];
     if let Some(notice) = farewell.notice.clone() {
         before_hold.push(notice.key.clone());
@@ -112,10 +138,20 @@ pub fn offboarding(
     plan.push(Step::new(HOLD, "wait", "tenantry", policy, json!(StepInput::default())), before_hold);
     plan.push(own(AWAIT_NOTICE, STAND_DOWN, json!({ "children": true }))?, vec![HOLD.to_owned()]);
     plan.gate = AWAIT_NOTICE.to_owned();
+    plan.then_after_gate(BACKUP)?;
     for this in others.into_iter().rev() {
         plan.delete(this)?;
     }
-    plan.end()
+    plan.look()?;
+    plan.then(&[(WIPE, WIPE), (SCAN_REGISTRY, SCAN_REGISTRY), (CERTIFY, CERTIFY)])?;
+    let policy = Policy { wait: Some(Wait::Timer(farewell.keep)), ..self::policy() };
+    plan.push(
+        Step::new(KEEP, "wait", "tenantry", policy, json!(StepInput::default())),
+        vec![CERTIFY.to_owned()],
+    );
+    plan.then(&[(DISCARD, DISCARD), (DESTROY_KEY, DESTROY_KEY), (SCAN_REST, SCAN_REGISTRY)])?;
+    plan.then(&[(CERTIFY_REST, CERTIFY)])?;
+    Ok(plan.steps)
 }
 
 /// Steps in their order.
@@ -164,17 +200,28 @@ impl<'a> Plan<'a> {
         Ok(Some(key.clone()))
     }
 
-    /// Looks for all of it, and certifies.
-    fn end(mut self) -> Result<Vec<Step>> {
+    /// An archive, before which nothing else happens.
+    fn then_after_gate(&mut self, archive: &str) -> Result<()> {
+        let before = std::mem::replace(&mut self.gate, archive.to_owned());
+        self.push(own(archive, archive, json!({}))?, vec![before]);
+        Ok(())
+    }
+
+    /// Looks for all of it when every other step is done.
+    fn look(&mut self) -> Result<()> {
         let targets: Vec<&Target> = self.found.iter().map(|found| &found.target).collect();
         let all = self.steps.iter().map(|step| step.key.clone()).collect();
         self.push(own(SCAN, SCAN, json!(targets))?, all);
-        for (key, before) in
-            [(DESTROY_KEY, SCAN), (WIPE, DESTROY_KEY), (SCAN_REGISTRY, WIPE), (CERTIFY, SCAN_REGISTRY)]
-        {
-            self.push(own(key, key, Value::Null)?, vec![before.to_owned()]);
+        Ok(())
+    }
+
+    /// Steps of our own by key and kind, each after the last one of the plan.
+    fn then(&mut self, steps: &[(&str, &str)]) -> Result<()> {
+        for (key, kind) in steps {
+            let last = self.steps.last().map(|step| step.key.clone());
+            self.push(own(key, kind, Value::Null)?, last.into_iter().collect());
         }
-        Ok(self.steps)
+        Ok(())
     }
 }
 
@@ -258,6 +305,7 @@ fn own(key: &str, kind: &str, settings: Value) -> Result<Step> {
         STAND_DOWN | CERTIFY => {
             Policy { max_retries: PATIENCE, backoff_ms: 100, backoff_cap_ms: 1_000, ..policy() }
         }
+        EXPORT | BACKUP => Policy { timeout_ms: ARCHIVE_MS, ..policy() },
         _ => policy(),
     };
     Ok(Step::new(key, kind, "tenantry", policy, input))

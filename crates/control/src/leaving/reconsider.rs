@@ -5,7 +5,7 @@ use serde_json::json;
 use tenantry_engine::{Run, Signal, SignalKind};
 use tenantry_model::id::SignalId;
 use tenantry_model::lifecycle::{Event, next};
-use tenantry_model::suspension::Suspensions;
+use tenantry_model::suspension::{Grade, Suspensions};
 use tenantry_model::{TenantStatus, Write, columns};
 
 use super::{OFFBOARD, TRIES, holds};
@@ -82,7 +82,10 @@ impl Control {
                     "tenants",
                     columns! { "id": tenant },
                     columns! { "version": row.version },
-                    columns! { "status": after, "suspended_at": suspensions.since() },
+                    columns! {
+                        "status": after, "suspended_at": suspensions.since(),
+                        "denied": suspensions.grade().map(Grade::as_str),
+                    },
                 ),
                 signal_row(operation.id, &signal),
                 audit(deed, now),
@@ -92,6 +95,7 @@ impl Control {
             match self.shared.store.commit(Unit::new(writes)).await {
                 Ok(()) => {
                     self.wake(&[operation.id]);
+                    self.fence(self.tenant_row(caller, &row.id).await?).await?;
                     return Ok(());
                 }
                 Err(Rejected::Stale { .. }) => row = self.tenant_row(caller, &row.id).await?,

@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tenantry_engine::{Attempt, Done, OperationState};
-use tenantry_model::id::CertificateId;
+use tenantry_model::id::{ArchiveId, CertificateId};
 use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::{Context, Observed, Person, Provider, Sealer as _, Spec, Tenant};
 
 use super::certificate::{Certificate, DeletedResource, KEY, Retained, seal};
-use super::plan::{DESTROY_KEY, SCAN, SCAN_REGISTRY, Target};
+use super::plan::{CERTIFY_REST, DESTROY_KEY, SCAN, SCAN_REGISTRY, SCAN_REST, Target};
 use super::wipe;
+use crate::archive::forget;
 use crate::keyring::KeyringError;
 use crate::planner::StepInput;
 use crate::record::{Deed, Fact, audit, event};
@@ -99,7 +100,7 @@ impl ProviderSteps {
                 let ensured = provider.ensure(&context, &spec).await?;
                 let again = columns! {
                     "state": "present", "outputs": ensured.outputs, "generation": spec.generation,
-                    "operation_id": attempt.operation.id, "updated_at": attempt.now,
+                    "updated_at": attempt.now,
                 };
                 ensured.writes.into_iter().chain([Write::update("resources", id, again)]).collect()
             }
@@ -174,6 +175,18 @@ impl ProviderSteps {
         Err(Failure::retryable("not_gone", message))
     }
 
+    /// Deletes the tenant's archives, files first.
+    pub(crate) async fn discard_archives(&self, attempt: &Attempt) -> Result<Done<Write>, Failure> {
+        let tenant = tenant_id(&attempt.operation)?;
+        let mut effects = Vec::new();
+        for row in self.rows.find("archives", &[("tenant_id", json!(tenant))]).await? {
+            let id: ArchiveId = read(&row["id"])?;
+            self.archives.remove(id).await?;
+            effects.push(forget(id));
+        }
+        Ok(Done { output: json!({ "archives": effects.len() }), effects })
+    }
+
     /// From here on nothing that was sealed for the tenant can be read.
     pub(crate) async fn destroy_key(&self, attempt: &Attempt) -> Result<Done<Write>, Failure> {
         let start: OperationInput = read(&attempt.operation.input)?;
@@ -191,17 +204,22 @@ impl ProviderSteps {
         Ok(Done { output: Value::Null, effects })
     }
 
-    /// Looks through the registry's own tables, and for the key.
+    /// Looks through the registry's own tables, and for the key: unless archives are kept that it opens.
     pub(crate) async fn scan_registry(&self, attempt: &Attempt) -> Result<Done<Write>, Failure> {
         let tenant = tenant_id(&attempt.operation)?;
         self.store.scrub().await.map_err(|why| Failure::retryable("registry_unavailable", why))?;
-        let found = wipe::remains(&*self.rows, tenant).await?;
+        let mut found = wipe::remains(&*self.rows, tenant).await?;
+        let keeps = attempt.outputs.get(DESTROY_KEY).is_none_or(Value::is_null);
+        if keeps {
+            found.remove("archives");
+        }
         let left: Vec<&str> = found.iter().filter(|(_, rows)| **rows > 0).map(|(table, _)| *table).collect();
         if !left.is_empty() {
             let message = format!("the registry still has rows in {}; nothing is certified", left.join(", "));
             return Err(Failure::retryable("not_gone", message));
         }
         match self.keyring.load(tenant).await {
+            _ if keeps => Ok(Done { output: json!(found), effects: Vec::new() }),
             Err(KeyringError::Destroyed(_)) => Ok(Done { output: json!(found), effects: Vec::new() }),
             Err(why) => Err(why.into()),
             Ok(()) => {
@@ -210,12 +228,13 @@ impl ProviderSteps {
         }
     }
 
-    /// Issues the certificate. Only what was looked for and not found is in it, so without the scans there is none.
+    /// Issues the certificate, or the final one. Only what was looked for and not found is in it, so without the scans there is none.
     pub(crate) async fn certify(&self, attempt: &Attempt) -> Result<Done<Write>, Failure> {
         let operation = &attempt.operation;
         let tenant = tenant_id(operation)?;
         let start: OperationInput = read(&operation.input)?;
         let said = |key: &str| attempt.outputs.get(key).cloned().unwrap_or_default();
+        let is_final = attempt.step.key == CERTIFY_REST;
         let absent: Vec<Absent> = read(&said(SCAN))?;
         let mut resources = Vec::with_capacity(absent.len());
         for Absent { target, absent_at } in absent {
@@ -253,13 +272,11 @@ impl ProviderSteps {
             issued_at: attempt.now,
             issued_by: concat!("tenantry ", env!("CARGO_PKG_VERSION")).to_owned(),
             resources,
-            registry: read(&said(SCAN_REGISTRY))?,
+            registry: read(&said(if is_final { SCAN_REST } else { SCAN_REGISTRY }))?,
             retained: self.retained(tenant).await?,
         };
         let key = self.keyring.signing_key(KEY).await?;
         let sealed = seal(&certificate, &key).map_err(|why| Failure::fatal("cannot_certify", why))?;
-        let gone = next(TenantStatus::Deprovisioning, Event::Delete)
-            .map_err(|why| Failure::fatal("illegal", why))?;
         let id = tenant.to_string();
         let data = json!({
             "operation_id": operation.id, "certificate_id": certificate.id, "certificate_hash": sealed.hash,
@@ -267,28 +284,33 @@ impl ProviderSteps {
         });
         let deed = Deed {
             actor: "system",
-            action: "tenant.delete",
+            action: if is_final { "tenant.delete_archives" } else { "tenant.delete" },
             target: &id,
             tenant: Some(tenant),
             data: data.clone(),
         };
-        let fact = Fact { kind: "tenant.deleted", tenant, operation: Some(operation.id), data, sealed: None };
-        let effects = vec![
+        let kind = if is_final { "tenant.archives_deleted" } else { "tenant.deleted" };
+        let fact = Fact { kind, tenant, operation: Some(operation.id), data, sealed: None };
+        let mut effects = vec![
             Write::insert_unique(
                 "certificates",
                 columns! {
                 "id": certificate.id, "seq": certificate.seq, "tenant_id": tenant, "certificate": &*sealed.text,
                 "signature": &*sealed.signature, "hash": &*sealed.hash, "at": attempt.now },
             ),
-            Write::compare_and_set(
+            event(fact, attempt.now),
+            audit(deed, attempt.now),
+        ];
+        if !is_final {
+            let gone = next(TenantStatus::Deprovisioning, Event::Delete)
+                .map_err(|why| Failure::fatal("illegal", why))?;
+            effects.push(Write::compare_and_set(
                 "tenants",
                 columns! { "id": tenant },
                 columns! { "status": TenantStatus::Deprovisioning },
                 columns! { "status": gone, "deprovisioned_at": attempt.now },
-            ),
-            event(fact, attempt.now),
-            audit(deed, attempt.now),
-        ];
+            ));
+        }
         Ok(Done { output: json!({ "certificate_id": certificate.id }), effects })
     }
 
@@ -302,7 +324,20 @@ impl ProviderSteps {
                     .to_owned(),
             until: None,
         };
-        Ok(if invoices.is_empty() { Vec::new() } else { vec![kept] })
+        let mut all = Vec::from_iter((!invoices.is_empty()).then_some(kept));
+        for row in self.rows.find("archives", &[("tenant_id", json!(tenant))]).await? {
+            all.push(Retained {
+                what: row["purpose"].as_str().unwrap_or_default().to_owned(),
+                count: 1,
+                legal_basis:
+                    "GDPR Art. 6(1)(b): the customer's own data, encrypted under their key, as the contract says; erasing the \
+                     tenant ends it at once"
+                        .to_owned(),
+                until: Some(read(&row["expires_at"])?),
+            });
+        }
+        all.sort_by_key(|kept| kept.until);
+        Ok(all)
     }
 
     /// What is said of a resource to a provider that is to delete it or to look for it: everything but who the tenant is.

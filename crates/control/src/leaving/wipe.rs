@@ -64,7 +64,7 @@ async fn tombstone(rows: &dyn Rows, tenant: TenantId) -> Result<Write, Failure> 
     let (erased, none) = (format!("erased:{tenant}"), json!({}));
     let mut set = columns! {
         "slug": (), "name": (), "name_mac": erased, "labels": none, "admin_sealed": (), "last_error": (),
-        "suspensions": none, "suspended_at": (),
+        "suspensions": none, "suspended_at": (), "denied": (), "fenced": (),
     };
     if row["activated_at"].is_null() {
         set.set("slug_mac", &erased);

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tenantry_control::archive::Purpose;
 use tenantry_control::leaving::{EraseTenant, OffboardTenant};
 use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
 use tenantry_control::view::OperationView;
-use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey};
+use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey, PageQuery};
 use tenantry_engine::clock::Busy;
 use tenantry_engine::{Clock, OperationState, SignalKind, StepState};
 use tenantry_model::TenantStatus;
@@ -116,12 +117,21 @@ async fn everything_is_held_and_then_deleted(world: World) {
     let until = (world.clock.now() + DAY).to_string();
     assert!(mails.iter().any(|mail| mail.contains(&until[..10])), "the notice says until when: {mails:#?}");
     time.pass(DAY * 2).await;
+    // It is gone, but for what it may still fetch, and what is kept in case.
+    let proof = certificate(control, &tenant).await;
+    let kept: Vec<&str> = proof.retained.iter().map(|kept| kept.what.as_str()).collect();
+    assert_eq!((kept, proof.key_destroyed_at), (vec!["invoices", "export", "backup"], None));
+    assert_eq!(status(control, &tenant).await, TenantStatus::Deprovisioned);
+    let exports = control.archives(&caller, &tenant, Purpose::Export, &PageQuery::default()).await.unwrap();
+    control.export_link(&caller, &tenant, exports.data[0].id).await.unwrap();
     time.people(control).await;
     let ended = control.operation(&caller, begun.id).await.unwrap();
     assert_eq!(ended.state, OperationState::Succeeded, "{ended:#?}");
     let proof = certificate(control, &tenant).await;
     assert_eq!((proof.kind.as_str(), proof.operation_id), ("offboard", begun.id));
     assert!(proof.resources.iter().any(|gone| gone.step.as_deref() == Some("remove_notice")), "{proof:#?}");
+    assert!(proof.key_destroyed_at.is_some());
+    assert_eq!(proof.retained.len(), 1, "the archives are gone: {:?}", proof.retained);
     assert_eq!(proof.retained[0].count, 2, "the invoice and the credit: {:?}", proof.retained);
     assert_eq!(status(control, &tenant).await, TenantStatus::Deprovisioned);
     process.control.stop().await;
@@ -289,7 +299,7 @@ async fn the_hold_is_as_long_as_contract_or_request_say(world: World) {
         time.pass(Duration::from_secs(5)).await;
         let held = control.operation(&caller, begun.id).await.unwrap();
         match expected {
-            0 => assert_eq!(held.state, OperationState::Succeeded, "{held:#?}"),
+            0 => assert_eq!(status(control, tenant).await, TenantStatus::Deprovisioned, "{held:#?}"),
             expected => {
                 assert_eq!(days(&held), expected);
                 control.reconsider(&caller, tenant, None).await.unwrap();
