@@ -20,12 +20,12 @@ use crate::world::{Process, World, request};
 /// People act at most this often in one life; more, and it goes in circles.
 const PATIENCE: usize = 20;
 
-fn full() -> bool {
+pub fn full() -> bool {
     std::env::var_os("TENANTRY_TEST_FULL").is_some()
 }
 
 /// Every `stride`th commit point, beginning with another one for each `lane`.
-fn every(stride: u64, lane: usize) -> impl Iterator<Item = u64> {
+pub fn every(stride: u64, lane: usize) -> impl Iterator<Item = u64> {
     (1 + lane as u64 % stride..).step_by(usize::try_from(stride).expect("a small number"))
 }
 
