@@ -182,6 +182,12 @@ impl Control {
         if archive.purpose != Purpose::Export {
             return Err(Error::not_found("export"));
         }
+        let tenant = Some(archive.tenant_id);
+        let data = json!({ "export": id });
+        let deed =
+            Deed { actor: &caller.principal, action: "tenant.export_link", target: &row.id, tenant, data };
+        let told = Unit::new(vec![audit(deed, self.now())]);
+        self.shared.store.commit(told).await.map_err(Error::unavailable)?;
         Ok(self.link_to(&archive))
     }
 
@@ -312,7 +318,9 @@ impl Control {
     ) -> Result<OperationView> {
         let made = self.made(row).await?;
         let now = self.now();
-        let operation = after(&made.operation, kind, &caller.principal, now)?;
+        let mut operation = after(&made.operation, kind, &caller.principal, now)?;
+        // It takes as long as there is much: nobody is called because of that.
+        operation.expected_by = None;
         let tenant = id_of(row)?;
         let action = match kind {
             "export" => "tenant.export",
@@ -332,13 +340,15 @@ impl Control {
 /// A built-in step that waits for nothing.
 fn plain_step(kind: &str, settings: Value) -> Result<Step> {
     let input = StepInput { settings, ..StepInput::default() };
+    // Half an archive is taken back. What is half put back is neither the old nor the new: that asks for a person.
+    let on_failure = if kind == "load" { OnFailure::Park } else { OnFailure::Rollback };
     Ok(Step {
         key: kind.to_owned(),
         position: 0,
         kind: kind.to_owned(),
         provider: "tenantry".to_owned(),
         needs: Vec::new(),
-        policy: Policy { timeout_ms: TIMEOUT_MS, on_failure: OnFailure::Rollback, ..Policy::default() },
+        policy: Policy { timeout_ms: TIMEOUT_MS, on_failure, ..Policy::default() },
         input: serde_json::to_value(input).map_err(Error::internal)?,
         state: StepState::Pending,
         attempts: 0,
@@ -387,7 +397,9 @@ pub fn archive_error(failure: Failure) -> Error {
             Error::invalid("bad_archive", vec![FieldError::new("", message)])
         }
         "bad_range" => Error::invalid("bad_range", vec![FieldError::new("", failure.message)]),
-        "no_archive" => Error::new(ErrorKind::Gone, "archive_gone", "this archive is not there any more"),
+        "no_archive" | "key_destroyed" => {
+            Error::new(ErrorKind::Gone, "archive_gone", "this archive is not there any more")
+        }
         "cut_off" => Error::invalid("body_cut_off", vec![FieldError::new("", failure.message)]),
         _ => Error::unavailable(failure),
     }
