@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tenantry_engine::{Clock, Executor, ExecutorConfig, Ledger, SystemClock};
 use tenantry_model::{Catalogue, Timestamp, Write};
-use tenantry_providers::{Registry, Rows, Sealer};
+use tenantry_providers::{Registry, Sealer};
 use tokio::sync::watch;
 
 use crate::archive::{Archives, Shelf};
@@ -127,7 +127,7 @@ impl Control {
     pub async fn start(config: ControlConfig, parts: Parts) -> Result<Self> {
         let templates = Library::open(config.templates.as_deref(), &parts.providers)?;
         let catalogue = read_catalogue(config.catalogue.as_deref().unwrap_or(CATALOGUE), &templates)?;
-        // Opening replays the erasures: a restored backup is erased again before anything reads it (design §5).
+        // Opening destroys the keys of the erased again: what a restored backup has of them is unreadable from here on.
         let keyring =
             Arc::new(Keyring::open(&config.keyring_url, parts.master).await.map_err(Error::unavailable)?);
         if config.replicas {
@@ -145,7 +145,6 @@ impl Control {
         for provider in parts.providers.iter() {
             provider.start().await.map_err(Error::unavailable)?;
         }
-        let rows: Arc<dyn Rows> = Arc::new(store.clone());
         let places = Places::new(store.clone(), config.capacity.clone());
         let shelf = Shelf::new(config.archives.clone());
         let archives = Arc::new(Archives::new(shelf, keyring.clone()));
@@ -153,7 +152,7 @@ impl Control {
             parts.providers.clone(),
             serving.clone(),
             keyring.clone(),
-            rows,
+            store.clone(),
             places.clone(),
             archives.clone(),
         ));
@@ -175,9 +174,9 @@ impl Control {
             Some(replica.map_err(Error::unavailable)?)
         } else {
             executor.take_over().await.map_err(Error::unavailable)?;
-            executor.look().await.map_err(Error::unavailable)?;
             None
         };
+        let alone = replica.is_none();
         let shared = Shared {
             store,
             keyring,
@@ -196,7 +195,12 @@ impl Control {
             clock: parts.clock,
             config,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        let control = Self { shared: Arc::new(shared) };
+        control.erase_again().await?;
+        if alone {
+            control.shared.executor.look().await.map_err(Error::unavailable)?;
+        }
+        Ok(control)
     }
 
     /// Gives the smoke test its endpoints.

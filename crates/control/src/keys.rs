@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tenantry_model::id::KeyId;
-use tenantry_model::{TenantId, Timestamp, Write, columns};
+use tenantry_model::{TenantId, TenantStatus, Timestamp, Write, columns};
 
 use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
@@ -163,6 +163,14 @@ impl Control {
             return Err(refused());
         }
         let key = KeyView::try_from(row)?;
+        if let Some(tenant) = key.tenant_id {
+            // A tenant's own keys end with its access.
+            let standing = self.shared.store.tenant_standing(&tenant.to_string()).await;
+            let status = standing.map_err(Error::unavailable)?.map(|standing| standing.status);
+            if matches!(status, None | Some(TenantStatus::Deprovisioning | TenantStatus::Deprovisioned)) {
+                return Err(refused());
+            }
+        }
         Ok(Caller {
             principal: key.id.to_string(),
             scopes: key.scopes.into_iter().collect(),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
-use tenantry_engine::{CommitError, Operation, OperationState, Run, Step};
+use tenantry_engine::{CommitError, Operation, Run, Step};
 use tenantry_model::id::OperationId;
 use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::{FailureClass, Plan, Slug, TenantId, TenantStatus, Timestamp, Write, columns};
@@ -95,7 +95,7 @@ impl Control {
         while tries < SLUG_TRIES {
             let _claim = self.claim_room(tenant, prepared).await?;
             let (run, row, effects) = self.sign_up(tenant, caller, prepared, once)?;
-            let table = match self.shared.executor.submit(run, effects).await {
+            let table = match self.submit(run, effects).await {
                 Ok(run) => {
                     let operation = self.operation_view(&run).await?;
                     return Ok(Created { operation, tenant: TenantView::try_from(row)?, replayed: false });
@@ -229,7 +229,7 @@ impl Control {
         let answer = json!({ "operation_id": run.operation.id });
         let mut effects = vec![again, audit(deed, now)];
         effects.extend(once.map(|once| once.guard(&answer, Some(tenant), now)));
-        match self.shared.executor.submit(run, effects).await {
+        match self.submit(run, effects).await {
             Ok(run) => self.operation_view(&run).await,
             Err(CommitError::Conflict { .. } | CommitError::Stale) => Err(Error::conflict(
                 "tenant_busy",
@@ -335,6 +335,8 @@ impl Control {
             last_error: None,
             created_at: now.into(),
             activated_at: None,
+            denied: None,
+            fenced: None,
             suspensions: json!({}),
             suspended_at: None,
             deprovisioned_at: None,
@@ -387,28 +389,14 @@ impl Control {
             generation,
             sealed: self.shared.keyring.seal(tenant, &personal).map_err(Error::unavailable)?,
             begun_by: caller.principal.clone(),
+            reason: None,
         };
         let subject = Subject { tenant, slug: prepared.slug.as_str(), region: &prepared.region, generation };
         let steps = self.steps(prepared, &subject)?;
+        let input = serde_json::to_value(input).map_err(Error::internal)?;
         let operation = Operation {
-            id: OperationId::new(),
-            subject: tenant.to_string(),
-            kind: ONBOARD.to_owned(),
-            parent: None,
-            state: OperationState::Running,
-            version: 0,
-            epoch: 0,
-            input: serde_json::to_value(input).map_err(Error::internal)?,
-            error: None,
-            error_step: None,
-            cancelled: false,
-            created_at: now,
-            updated_at: now,
-            finished_at: None,
             expected_by: Some(now + prepared.template.expected.duration()),
-            stuck: false,
-            wake_at: None,
-            idle: false,
+            ..Operation::new(OperationId::new(), &tenant.to_string(), ONBOARD, input, now)
         };
         Ok(Run { operation, steps })
     }

@@ -7,16 +7,21 @@ use std::time::Duration;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tenantry_engine::decide::refuse;
-use tenantry_engine::{Changes, OperationState, Run, Signal, SignalKind, Step, StepState, Wait};
+use tenantry_engine::{
+    Changes, CommitError, Ledger as _, OperationState, Run, Signal, SignalKind, Step, StepState, Wait,
+};
+use tenantry_model::Write;
 use tenantry_model::id::{OperationId, SignalId};
 use tenantry_providers::Sealer;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 use crate::access::{Caller, Permission, Scope};
 use crate::archive::{ArchiveView, Loaded};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
+use crate::leaving::{ERASE, OFFBOARD, plan as leaving};
 use crate::page::PageQuery;
 use crate::record::{Deed, audit};
 use crate::steps::{OperationInput, VITAL, tenant_id};
@@ -26,6 +31,10 @@ use crate::view::{
 
 /// How long an answer to a signal waits for the signal to take effect.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long an operation that is to begin waits for a registry that does not answer.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(5);
+/// Until it is asked again; doubled each time.
+const BEGIN_PAUSE: Duration = Duration::from_millis(50);
 
 /// Which operations.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +46,38 @@ pub struct OperationQuery {
 }
 
 impl Control {
+    /// Begins an operation. A registry that does not answer for a moment, or a hand-over to another process, costs the
+    /// caller only the wait: by the operation's id it is known whether it was begun. `Unavailable` leaves that open.
+    pub(crate) async fn submit(
+        &self,
+        run: Run,
+        effects: Vec<Write>,
+    ) -> std::result::Result<Arc<Run>, CommitError> {
+        let give_up = Instant::now() + BEGIN_PATIENCE;
+        let (mut pause, mut in_doubt) = (BEGIN_PAUSE, false);
+        loop {
+            let refused = match self.shared.executor.submit(run.clone(), effects.clone()).await {
+                Ok(begun) => return Ok(begun),
+                Err(refused) => refused,
+            };
+            // Stale: it is there already, or this process does not know yet that another one has run.
+            let again = matches!(refused, CommitError::Unavailable(_) | CommitError::Stale);
+            if !again && !in_doubt {
+                return Err(refused);
+            }
+            in_doubt = true;
+            match self.shared.store.load(run.operation.id).await {
+                Ok(Some((begun, _))) => return Ok(Arc::new(begun)),
+                Ok(None) if !again => return Err(refused),
+                Ok(None) | Err(_) if Instant::now() + pause >= give_up => {
+                    return Err(CommitError::Unavailable(refused.to_string()));
+                }
+                Ok(None) | Err(_) => tokio::time::sleep(pause).await,
+            }
+            pause *= 2;
+        }
+    }
+
     /// An operation.
     pub async fn operation(&self, caller: &Caller, id: OperationId) -> Result<OperationView> {
         let run = self.visible_run(caller, Permission::ReadOperations, id).await?;
@@ -103,9 +144,24 @@ impl Control {
             return Err(Error::invalid("request_invalid", vec![FieldError::new("step", message)]));
         }
         if let SignalKind::Skip { step, .. } = &kind
-            && run.step(step).is_some_and(|step| VITAL.contains(&step.kind.as_str()))
+            && let Some(kind) = run.step(step).map(|step| step.kind.as_str())
         {
-            let message = format!("step `{step}` cannot be skipped: no tenant becomes active without it");
+            let without = match kind {
+                kind if VITAL.contains(&kind) => Some("no tenant becomes active without it"),
+                kind if leaving::VITAL.contains(&kind) => Some("no deletion is proven without it"),
+                _ => None,
+            };
+            if let Some(why) = without {
+                let message = format!("step `{step}` cannot be skipped: {why}");
+                return Err(Error::conflict("signal_refused", message));
+            }
+        }
+        let ends = run.operation.parent.is_none().then_some(run.operation.kind.as_str());
+        if let (SignalKind::Cancel, Some(ends @ (ERASE | OFFBOARD))) = (&kind, ends) {
+            let message = match ends {
+                OFFBOARD => "an offboarding is turned back by `reconsider`, as long as it holds",
+                _ => "an erasure cannot be taken back; retry what has failed, or skip it with a reason",
+            };
             return Err(Error::conflict("signal_refused", message));
         }
         if let SignalKind::Approve { step } | SignalKind::Reject { step, .. } = &kind {
@@ -325,8 +381,8 @@ fn step_view(step: &Step) -> StepView {
 }
 
 fn response(run: &Run, credentials_waiting: bool) -> Result<ResponseView> {
-    let resources =
-        run.steps.iter().filter(|s| s.state == StepState::Done && s.input.get("resource").is_some());
+    let made = |step: &&Step| step.input.get("resource").is_some() && step.input.get("act").is_none();
+    let resources = run.steps.iter().filter(|step| step.state == StepState::Done).filter(made);
     let resources: BTreeMap<String, ResourceView> = resources
         .map(|step| {
             let name = step.input.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();

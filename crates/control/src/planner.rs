@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tenantry_engine::{Mode, OnFailure, Policy, Step, StepState, Wait};
+use tenantry_engine::{Mode, OnFailure, Policy, Step, Wait};
 use tenantry_model::id::ResourceId;
 use tenantry_model::{Plan, TenantId};
 use tenantry_providers::{Kind, Registry};
@@ -41,6 +41,26 @@ pub struct StepInput {
     /// The provider's settings, customised.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub settings: Value,
+    /// What is done to the resource.
+    #[serde(default, skip_serializing_if = "Act::is_ensure")]
+    pub act: Act,
+}
+
+/// What a step does to its resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// Makes it so.
+    #[default]
+    Ensure,
+    /// Makes it not so, for good.
+    Remove,
+}
+
+impl Act {
+    fn is_ensure(&self) -> bool {
+        *self == Self::Ensure
+    }
 }
 
 /// What a plan is made for.
@@ -124,32 +144,16 @@ impl Onboarding<'_> {
                     name: external_name(pattern, subject, key),
                     claim: format!("tenantry:{}:{}", subject.tenant, resource),
                     settings,
+                    act: Act::Ensure,
                 };
                 let in_flight = u64::try_from(provider.in_flight().as_millis()).unwrap_or(u64::MAX);
                 (kind.as_str().to_owned(), provider.name().to_owned(), input, in_flight)
             }
         };
         let input = serde_json::to_value(input).map_err(Error::internal)?;
-        Ok(Step {
-            key: key.to_owned(),
-            position: i32::try_from(position).unwrap_or(i32::MAX),
-            kind,
-            provider,
-            needs: spec.needs.clone(),
-            policy: policy(template, spec, in_flight_ms)?,
-            input,
-            state: StepState::Pending,
-            attempts: 0,
-            interruptions: 0,
-            due_at: None,
-            started_at: None,
-            finished_at: None,
-            output: Value::Null,
-            error: None,
-            uncertain: false,
-            note: None,
-            child: None,
-        })
+        let policy = policy(template, spec, in_flight_ms)?;
+        let position = i32::try_from(position).unwrap_or(i32::MAX);
+        Ok(Step { position, needs: spec.needs.clone(), ..Step::new(key, &kind, &provider, policy, input) })
     }
 
     /// The template's settings with what plan and request say of this kind.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tenantry_engine::{
     CommitError, Mode, OnFailure, Operation, OperationState, Policy, Run, Step, StepState,
 };
@@ -110,7 +110,7 @@ impl Control {
         effects.push(Write::update_if("tenants", columns! { "id": tenant }, as_read(), as_read()));
         let (answer, now) = (json!({ "operation_id": run.operation.id }), run.operation.created_at);
         effects.extend(once.map(|once| once.guard(&answer, Some(tenant), now)));
-        match self.shared.executor.submit(run, effects).await {
+        match self.submit(run, effects).await {
             Ok(run) => self.operation_view(&run).await,
             Err(CommitError::Conflict { .. } | CommitError::Stale) => Err(Error::conflict(
                 "tenant_busy",
@@ -140,20 +140,15 @@ fn repair_of(made: &Run, wanted: &BTreeSet<String>, by: &str, now: Timestamp) ->
     let steps = made.steps.iter().filter(|step| chosen.contains(step.key.as_str()));
     let steps = steps.map(|step| Step {
         needs: nearest(made, step, &chosen),
-        // It may not undo what works: it asks for a person.
-        policy: Policy { on_failure: OnFailure::Park, ..step.policy.clone() },
-        state: StepState::Pending,
-        attempts: 0,
-        interruptions: 0,
-        due_at: None,
-        started_at: None,
-        finished_at: None,
-        output: Value::Null,
-        error: None,
-        uncertain: false,
-        note: None,
-        child: None,
-        ..step.clone()
+        position: step.position,
+        ..Step::new(
+            &step.key,
+            &step.kind,
+            &step.provider,
+            // It may not undo what works: it asks for a person.
+            Policy { on_failure: OnFailure::Park, ..step.policy.clone() },
+            step.input.clone(),
+        )
     });
     let operation = after(&made.operation, REPAIR, by, now)?;
     Ok(Run { operation, steps: steps.collect() })
@@ -163,25 +158,10 @@ fn repair_of(made: &Run, wanted: &BTreeSet<String>, by: &str, now: Timestamp) ->
 pub(crate) fn after(made: &Operation, kind: &str, by: &str, now: Timestamp) -> Result<Operation> {
     let mut input: OperationInput = serde_json::from_value(made.input.clone()).map_err(Error::internal)?;
     by.clone_into(&mut input.begun_by);
+    let input = serde_json::to_value(input).map_err(Error::internal)?;
     Ok(Operation {
-        id: OperationId::new(),
-        subject: made.subject.clone(),
-        kind: kind.to_owned(),
-        parent: None,
-        state: OperationState::Running,
-        version: 0,
-        epoch: 0,
-        input: serde_json::to_value(input).map_err(Error::internal)?,
-        error: None,
-        error_step: None,
-        cancelled: false,
-        created_at: now,
-        updated_at: now,
-        finished_at: None,
         expected_by: made.expected_by.map(|by| now + by.since(made.created_at)),
-        stuck: false,
-        wake_at: None,
-        idle: false,
+        ..Operation::new(OperationId::new(), &made.subject, kind, input, now)
     })
 }
 
@@ -201,7 +181,7 @@ fn with_needs<'a>(made: &'a Run, key: &'a str) -> BTreeSet<&'a str> {
 }
 
 /// What a step needs among the chosen ones: where it needs another one, what that one needs.
-fn nearest(made: &Run, step: &Step, chosen: &BTreeSet<&str>) -> Vec<String> {
+pub(crate) fn nearest(made: &Run, step: &Step, chosen: &BTreeSet<&str>) -> Vec<String> {
     let mut needs = BTreeSet::new();
     let mut open: Vec<&str> = step.needs.iter().map(String::as_str).collect();
     while let Some(key) = open.pop() {

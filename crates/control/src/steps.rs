@@ -7,22 +7,25 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tenantry_engine::decide::SUPERSEDED;
 use tenantry_engine::{
     Attempt, Done, Mode, OnFailure, Operation, OperationState, Policy, Run, Step, StepState, Steps, Verb,
 };
 use tenantry_model::lifecycle::{Event, next};
-use tenantry_model::suspension::Suspensions;
+use tenantry_model::suspension::{Grade, Suspensions};
 use tenantry_model::{Columns, Failure, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::{Context, Observed, Person, Provider, Registry, Rows, Sealer, Spec, Tenant};
 
 use crate::archive::{ArchiveSettings, Archives, LoadSettings, Purpose, Standing};
 use crate::capacity::{Place, Places};
 use crate::keyring::Keyring;
-use crate::planner::StepInput;
+use crate::leaving::plan as end;
+use crate::planner::{Act, StepInput};
 use crate::record::{Deed, Fact, audit, event};
 use crate::secret;
 use crate::serving::Serving;
 use crate::smoke::{self, Canary, Front, SmokeSettings};
+use crate::store::Store;
 use crate::view::ErrorView;
 
 /// The kind of an operation that makes a tenant.
@@ -57,6 +60,9 @@ pub struct OperationInput {
     /// Who began it, or the operation that it was detached from: a principal's id.
     #[serde(default)]
     pub begun_by: String,
+    /// Why, in the words of whoever asked for the tenant's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What may identify people; stands in the ledger only sealed.
@@ -75,12 +81,13 @@ const SMOKE_CODE_SECONDS: u64 = 300;
 
 /// Carries steps to providers.
 pub struct ProviderSteps {
-    providers: Registry,
-    serving: Arc<Serving>,
-    keyring: Arc<Keyring>,
-    rows: Arc<dyn Rows>,
-    places: Arc<Places>,
-    archives: Arc<Archives>,
+    pub(crate) providers: Registry,
+    pub(crate) serving: Arc<Serving>,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) store: Store,
+    pub(crate) rows: Arc<dyn Rows>,
+    pub(crate) places: Arc<Places>,
+    pub(crate) archives: Arc<Archives>,
     front: OnceLock<Arc<dyn Front>>,
 }
 
@@ -90,11 +97,12 @@ impl ProviderSteps {
         providers: Registry,
         serving: Arc<Serving>,
         keyring: Arc<Keyring>,
-        rows: Arc<dyn Rows>,
+        store: Store,
         places: Arc<Places>,
         archives: Arc<Archives>,
     ) -> Self {
-        Self { providers, serving, keyring, rows, places, archives, front: OnceLock::new() }
+        let rows = Arc::new(store.clone());
+        Self { providers, serving, keyring, store, rows, places, archives, front: OnceLock::new() }
     }
 
     /// Gives the smoke test its endpoints. Only the first call counts.
@@ -111,7 +119,11 @@ impl ProviderSteps {
         Sealer::mac(&*self.keyring, "smoke_test", &format!("{}:{}:{}", operation.id, step.key, step.attempts))
     }
 
-    async fn spec(&self, attempt: &Attempt, input: &StepInput) -> Result<(Context, Spec), Failure> {
+    pub(crate) async fn spec(
+        &self,
+        attempt: &Attempt,
+        input: &StepInput,
+    ) -> Result<(Context, Spec), Failure> {
         let operation = &attempt.operation;
         let start: OperationInput = read(&operation.input)?;
         let tenant = tenant_id(operation)?;
@@ -324,7 +336,7 @@ impl ProviderSteps {
                 columns! { "status": TenantStatus::Provisioning, "version": row["version"].as_i64() },
                 columns! {
                     "status": status, "activated_at": attempt.now, "last_error": (),
-                    "suspended_at": suspensions.since(),
+                    "suspended_at": suspensions.since(), "denied": suspensions.grade().map(Grade::as_str),
                 },
             ),
             event(fact, attempt.now),
@@ -343,8 +355,9 @@ impl Steps for ProviderSteps {
     type Effect = Write;
 
     fn transactional(&self, step: &Step) -> bool {
+        // What deletes must see what is committed, as an undo must.
         ["activate", "reserve"].contains(&step.kind.as_str())
-            || self.provider(step).is_some_and(|provider| provider.transactional())
+            || !deletes(step) && self.provider(step).is_some_and(|provider| provider.transactional())
     }
 
     fn intend(&self, run: &Run, step: &Step, verb: Verb, now: Timestamp) -> Vec<Write> {
@@ -352,6 +365,13 @@ impl Steps for ProviderSteps {
         if run.operation.kind == REPAIR {
             // What stands is on record.
             return Vec::new();
+        }
+        if let (Act::Remove, Verb::Undo) = (input.act, verb) {
+            return Vec::new();
+        }
+        if let (Act::Remove, Some(resource)) = (input.act, input.resource) {
+            let removing = columns! { "state": "removing", "updated_at": now };
+            return vec![Write::update("resources", columns! { "id": resource }, removing)];
         }
         if step.kind == "smoke_test" && verb == Verb::Do {
             let member = run.steps.iter().find_map(|s| s.output.get("member_id"));
@@ -379,7 +399,13 @@ impl Steps for ProviderSteps {
             ("backup", _) => self.archive(&attempt, Purpose::Backup).await,
             ("load", Verb::Do) => self.load(&attempt).await,
             // What was there before is in no memory but an archive's: whoever wants it back loads that.
-            ("smoke_test" | "wait" | "load", Verb::Undo) => nothing,
+            ("smoke_test" | "wait" | "load" | end::STAND_DOWN, Verb::Undo) => nothing,
+            (end::STAND_DOWN, Verb::Do) => self.stand_down(&attempt).await,
+            (end::SCAN, Verb::Do) => self.scan(&attempt).await,
+            (end::DESTROY_KEY, Verb::Do) => self.destroy_key(&attempt).await,
+            (end::WIPE, Verb::Do) => self.wipe(&attempt).await,
+            (end::SCAN_REGISTRY, Verb::Do) => self.scan_registry(&attempt).await,
+            (end::CERTIFY, Verb::Do) => self.certify(&attempt).await,
             // A repair made nothing that was not the tenant's before.
             (_, Verb::Undo) if attempt.operation.kind == REPAIR => nothing,
             _ => {
@@ -390,6 +416,8 @@ impl Steps for ProviderSteps {
                     )
                 })?;
                 match attempt.verb {
+                    Verb::Do if deletes(&attempt.step) => self.delete(&attempt, &**provider).await,
+                    Verb::Undo if deletes(&attempt.step) => self.begin_again(&attempt, &**provider).await,
                     Verb::Do => self.ensure(&attempt, &**provider).await,
                     Verb::Undo => self.remove(&attempt, &**provider).await,
                 }
@@ -448,7 +476,10 @@ impl Steps for ProviderSteps {
             tracing::error!(tenant = %tenant, operation = %operation.id, step = operation.error_step, "{kind}");
             event(fact, now)
         };
-        let undone = entered(OperationState::RolledBack) || entered(OperationState::Cancelled);
+        // Whoever has taken over says what becomes of the tenant.
+        let superseded = operation.error.as_ref().is_some_and(|error| error.code == SUPERSEDED);
+        let undone =
+            !superseded && (entered(OperationState::RolledBack) || entered(OperationState::Cancelled));
         if undone && operation.kind == ONBOARD && operation.parent.is_none() {
             if let Ok(status) = next(TenantStatus::Provisioning, Event::RollBack) {
                 effects.push(Write::compare_and_set(
@@ -485,6 +516,11 @@ impl Steps for ProviderSteps {
     }
 }
 
+/// Whether a step deletes what another one made.
+fn deletes(step: &Step) -> bool {
+    read::<StepInput>(&step.input).is_ok_and(|input| input.act == Act::Remove)
+}
+
 /// The tenant that an operation changes.
 pub fn tenant_id(operation: &Operation) -> Result<TenantId, Failure> {
     operation
@@ -510,7 +546,7 @@ fn resource_row(
     })
 }
 
-fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Failure> {
+pub(crate) fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Failure> {
     T::deserialize(value)
         .map_err(|why| Failure::fatal("bad_ledger", format!("the ledger's record does not fit: {why}")))
 }
@@ -537,7 +573,7 @@ impl Rows for NoRows {
 }
 
 /// Passes a provider's note on to the ledger.
-struct ProviderNotes(Arc<dyn tenantry_engine::run::Notes>);
+pub(crate) struct ProviderNotes(pub(crate) Arc<dyn tenantry_engine::run::Notes>);
 
 #[async_trait]
 impl tenantry_providers::Notes for ProviderNotes {

@@ -16,7 +16,7 @@ use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::onboard::id_of;
 use crate::record::{Deed, Fact, audit, event};
 use crate::store::{Rejected, Unit, entity};
-use crate::view::TenantView;
+use crate::view::{StandingView, TenantView};
 
 /// How often a change is tried again that another one of the same tenant came before.
 const TRIES: u32 = 20;
@@ -91,7 +91,7 @@ impl Control {
         id_or_slug: &str,
         what: SuspendTenant,
         key: Option<IdempotencyKey>,
-    ) -> Result<Answered<TenantView>> {
+    ) -> Result<Answered<StandingView>> {
         let suspension = |since| Suspension { grade: what.grade, since, by: caller.principal.clone() };
         let change = |suspensions: &mut Suspensions, now| {
             let held = suspensions.0.entry(what.reason).or_insert_with(|| suspension(now));
@@ -109,7 +109,7 @@ impl Control {
         id_or_slug: &str,
         what: ResumeTenant,
         key: Option<IdempotencyKey>,
-    ) -> Result<Answered<TenantView>> {
+    ) -> Result<Answered<StandingView>> {
         let change = |suspensions: &mut Suspensions, _| match what.reason {
             Some(reason) => drop(suspensions.0.remove(&reason)),
             None => suspensions.0.clear(),
@@ -125,7 +125,7 @@ impl Control {
         what: serde_json::Value,
         key: Option<IdempotencyKey>,
         change: impl Fn(&mut Suspensions, Timestamp),
-    ) -> Result<Answered<TenantView>> {
+    ) -> Result<Answered<StandingView>> {
         caller.require(Permission::WriteTenants)?;
         let row = self.tenant_row(caller, id_or_slug).await?;
         let id = row.id.clone();
@@ -133,7 +133,10 @@ impl Control {
         let done =
             self.once(once.as_ref(), self.try_change(caller, row, action, &what, once.as_ref(), change));
         let replayed = matches!(done.await?, Outcome::Before(_));
-        Ok(Answered { value: self.tenant_row(caller, &id).await?.try_into()?, replayed })
+        let row = self.tenant_row(caller, &id).await?;
+        let tenant = TenantView::try_from(row.clone())?;
+        let fences = self.fence(row).await?;
+        Ok(Answered { value: StandingView { tenant, fences }, replayed })
     }
 
     async fn try_change(
@@ -165,13 +168,21 @@ impl Control {
                 let kind = if after.0.is_empty() { "tenant.resumed" } else { "tenant.suspended" };
                 let data = json!({ "grade": after.grade(), "reasons": reasons(&after) });
                 let fact = Fact { kind, tenant, operation: None, data, sealed: None };
-                let since = (status == TenantStatus::Suspended).then(|| after.since()).flatten();
+                let suspended = status == TenantStatus::Suspended;
+                let since = after.since().filter(|_| suspended);
+                let denied = after.grade().filter(|_| suspended).map(Grade::as_str);
+                let mut now_so = columns! {
+                    "status": status, "suspensions": after, "suspended_at": since, "denied": denied,
+                };
+                if !self.has_fences() {
+                    now_so.set("fenced", &denied);
+                }
                 writes.extend([
                     Write::compare_and_set(
                         "tenants",
                         columns! { "id": tenant },
                         columns! { "version": row.version },
-                        columns! { "status": status, "suspensions": after, "suspended_at": since },
+                        now_so,
                     ),
                     audit(deed, now),
                     event(fact, now),

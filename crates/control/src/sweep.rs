@@ -11,6 +11,8 @@ use crate::error::Result;
 pub struct Swept {
     /// Renewals that were begun.
     pub renewals: usize,
+    /// Tenants whose fences were told again.
+    pub fenced: usize,
     /// Objects that were deleted by their buckets' own rules.
     pub expired: Expired,
     /// Archives that were deleted at the end of their time.
@@ -30,6 +32,7 @@ impl Control {
                 Err(why) => tracing::warn!(%why, "buckets were not swept"),
             }
         }
+        swept.fenced = self.fence_the_rest().await?;
         match self.sweep_archives().await {
             Ok(gone) => swept.archives = gone,
             Err(why) => tracing::warn!(%why, "archives were not swept"),

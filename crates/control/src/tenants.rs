@@ -58,6 +58,11 @@ impl Control {
     ) -> Result<TenantView> {
         caller.require(Permission::WriteTenants)?;
         let row = self.tenant_row(caller, id_or_slug).await?;
+        let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
+        if matches!(status, TenantStatus::Deprovisioning | TenantStatus::Deprovisioned) {
+            let message = format!("the tenant is {status}; the labels of one that leaves do not change");
+            return Err(Error::conflict("illegal_transition", message));
+        }
         let faults = shape::faults(
             &json!({
                 "type": "object", "additionalProperties": false,

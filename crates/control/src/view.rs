@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tenantry_engine::{Mode, OperationState, StepState};
 use tenantry_model::id::{EventId, KeyId, OperationId};
-use tenantry_model::suspension::Suspensions;
+use tenantry_model::suspension::{Grade, Suspensions};
 use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp};
 
 use crate::access::Scope;
@@ -46,6 +46,32 @@ pub struct TenantView {
     pub labels: BTreeMap<String, String>,
     /// Why the last operation failed, if it did.
     pub last_error: Option<ErrorView>,
+}
+
+/// A tenant whose access was changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StandingView {
+    /// The tenant as it is now.
+    #[serde(flatten)]
+    pub tenant: TenantView,
+    /// What clients reach with logins of their own, and whether it denies or lets in accordingly by now. Everything else asks
+    /// the registry at each request.
+    pub fences: Vec<FenceView>,
+}
+
+/// A fence around a resource.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FenceView {
+    /// The step that made the resource.
+    pub resource: String,
+    /// What it is.
+    pub kind: String,
+    /// Who serves it.
+    pub provider: String,
+    /// What it is to deny; null: nothing.
+    pub grade: Option<Grade>,
+    /// Whether it says that it does. One that does not yet is told again until it does.
+    pub acknowledged: bool,
 }
 
 /// Why something failed.

@@ -10,6 +10,9 @@ use crate::retry::{MAX_INTERRUPTIONS, next_delay};
 use crate::run::Verb;
 use crate::signal::{Signal, SignalKind};
 
+/// The error's code of an operation that another one has taken over from.
+pub const SUPERSEDED: &str = "superseded";
+
 /// What to do once the changed run is committed.
 #[derive(Debug, Default, PartialEq)]
 pub struct Decision {
@@ -148,7 +151,7 @@ pub fn refuse(run: &Run, kind: &SignalKind) -> Result<(), String> {
             }
             _ => step_in(key, &[S::Waiting]),
         },
-        SignalKind::ChildFinished => Ok(()),
+        SignalKind::Supersede | SignalKind::ChildFinished => Ok(()),
         SignalKind::Pause | SignalKind::Resume | SignalKind::Cancel | SignalKind::Retry => {
             Err(format!("the operation is {word}"))
         }
@@ -219,6 +222,7 @@ fn apply(run: &mut Run, signal: &Signal, decision: &mut Decision) {
             blame(&mut run.operation, key.clone(), Some(failure));
             turn_back(run);
         }
+        SignalKind::Supersede => supersede(run, signal, decision),
         SignalKind::ChildFinished => {
             let sent = |s: &&mut Step| s.child.is_some_and(|child| child.to_string() == signal.by);
             for step in run.steps.iter_mut().filter(|s| s.state == S::Undoing).filter(sent) {
@@ -244,6 +248,26 @@ fn called_back(run: &mut Run, parent: OperationId, decision: &mut Decision) -> b
         Op::Running | Op::Paused | Op::NeedsAttention => return false,
     }
     true
+}
+
+/// Ends the run where it is. Nothing of it is undone here: its steps say to whom that is left. Its children end too.
+fn supersede(run: &mut Run, signal: &Signal, decision: &mut Decision) {
+    let operation = &mut run.operation;
+    operation.cancelled = true;
+    operation.state = Op::Cancelled;
+    operation.error_step = None;
+    operation.error = Some(Failure::fatal(
+        SUPERSEDED,
+        format!("operation {} has taken over what this one made", signal.by),
+    ));
+    for step in run.steps.iter_mut().filter(|step| !matches!(step.state, S::Undone | S::Skipped)) {
+        decision.signals.extend(step.child.map(|child| (child, SignalKind::Supersede)));
+        step.uncertain |= matches!(step.state, S::Running | S::Undoing);
+        step.state = S::Undone;
+        step.due_at = None;
+        step.finished_at = Some(signal.at);
+        step.note = Some(serde_json::json!({ "left_to": signal.by }));
+    }
 }
 
 fn begin_again(step: &mut Step, state: S) {

@@ -41,12 +41,15 @@ impl Default for ExecutorConfig {
 /// safe: the next one goes on from the ledger.
 pub struct Executor<S: Steps> {
     shared: Arc<Shared<S>>,
+    /// Operations that run here.
     tasks: Arc<Tasks>,
+    /// What goes on when another one runs: signals on their way, followers to be told.
+    errands: Arc<Tasks>,
 }
 
 impl<S: Steps> Clone for Executor<S> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), tasks: self.tasks.clone() }
+        Self { shared: self.shared.clone(), tasks: self.tasks.clone(), errands: self.errands.clone() }
     }
 }
 
@@ -136,7 +139,8 @@ impl<S: Steps> Executor<S> {
             grace: config.grace,
             clock,
         });
-        Self { shared, tasks: Arc::new(Tasks(Mutex::default())) }
+        let [tasks, errands] = [(); 2].map(|()| Arc::new(Tasks(Mutex::default())));
+        Self { shared, tasks, errands }
     }
 
     /// Takes over the ledger: every earlier executor's commits are refused from here on. What waits in it is found by
@@ -192,7 +196,7 @@ impl<S: Steps> Executor<S> {
             return;
         }
         let shared = self.shared.clone();
-        self.tasks.spawn(async move {
+        self.errands.spawn(async move {
             match shared.ledger.load(id).await {
                 Ok(Some((run, _))) => shared.followers.tell(&Arc::new(run)),
                 Ok(None) => {}
@@ -245,7 +249,7 @@ impl<S: Steps> Executor<S> {
         let (answer, answered) = oneshot::channel();
         let (shared, weak, busy) =
             (self.shared.clone(), Arc::downgrade(&self.tasks), self.shared.clock.busy());
-        self.tasks.spawn(async move {
+        self.errands.spawn(async move {
             let found = shared.ledger.signal(id, signal, effects).await;
             // Without an answer it may stand in the ledger all the same.
             if let (true, Some(tasks)) = (!matches!(found, Ok(false)), weak.upgrade()) {
@@ -296,8 +300,10 @@ impl<S: Steps> Executor<S> {
                 "attempts still run after the grace period; they are cut off and begun again at the next start"
             ),
         }
-        let mut tasks = std::mem::take(&mut *self.tasks.0.lock());
-        tasks.shutdown().await;
+        for tasks in [&self.tasks, &self.errands] {
+            let mut tasks = std::mem::take(&mut *tasks.0.lock());
+            tasks.shutdown().await;
+        }
     }
 }
 

@@ -48,6 +48,32 @@ pub struct Operation {
     pub idle: bool,
 }
 
+impl Operation {
+    /// A new one, not yet in the ledger.
+    pub fn new(id: OperationId, subject: &str, kind: &str, input: Value, now: Timestamp) -> Self {
+        Self {
+            id,
+            subject: subject.to_owned(),
+            kind: kind.to_owned(),
+            parent: None,
+            state: OperationState::Running,
+            version: 0,
+            epoch: 0,
+            input,
+            error: None,
+            error_step: None,
+            cancelled: false,
+            created_at: now,
+            updated_at: now,
+            finished_at: None,
+            expected_by: None,
+            stuck: false,
+            wake_at: None,
+            idle: false,
+        }
+    }
+}
+
 /// Where an operation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -127,6 +153,32 @@ pub struct Step {
     pub note: Option<Value>,
     /// The operation that a detached step started.
     pub child: Option<OperationId>,
+}
+
+impl Step {
+    /// One that has not begun, in the first place, and that needs no other.
+    pub fn new(key: &str, kind: &str, provider: &str, policy: Policy, input: Value) -> Self {
+        Self {
+            key: key.to_owned(),
+            position: 0,
+            kind: kind.to_owned(),
+            provider: provider.to_owned(),
+            needs: Vec::new(),
+            policy,
+            input,
+            state: StepState::Pending,
+            attempts: 0,
+            interruptions: 0,
+            due_at: None,
+            started_at: None,
+            finished_at: None,
+            output: Value::Null,
+            error: None,
+            uncertain: false,
+            note: None,
+            child: None,
+        }
+    }
 }
 
 /// Where a step is.

@@ -48,6 +48,8 @@ pub enum SignalKind {
         /// Why.
         reason: String,
     },
+    /// End it at once and undo nothing: the operation that sends this takes over what was made, half-done things included.
+    Supersede,
     /// A child operation has ended.
     ChildFinished,
 }

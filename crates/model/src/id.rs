@@ -60,6 +60,8 @@ kinds! {
     IsolationReport, IsolationReportId, "iso";
     /// An archive of what a tenant has: an export, a backup or an import.
     Archive, ArchiveId, "arc";
+    /// A certificate of a tenant's deletion.
+    Certificate, CertificateId, "cert";
 }
 
 /// An id of the kind `K`. Its order is the order of creation, to the millisecond.

@@ -34,10 +34,17 @@ pub struct Plan {
     /// ISO 4217 code.
     #[serde(default = "euro")]
     pub currency: String,
+    /// How many days everything is held for a customer who leaves, unless contract or request say otherwise (S1.36).
+    #[serde(default = "thirty")]
+    pub hold_days: u32,
 }
 
 fn euro() -> String {
     "EUR".to_owned()
+}
+
+const fn thirty() -> u32 {
+    30
 }
 
 /// The plans on offer.

@@ -3,6 +3,7 @@
 //! Reasons come and go each on its own; the strictest grade among them counts. Data and infrastructure stay in every one.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +86,16 @@ impl Grade {
     }
 }
 
+impl FromStr for Grade {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::ReadOnly, Self::NoLogin, Self::Blocked]
+            .into_iter()
+            .find(|grade| grade.as_str() == text)
+            .ok_or_else(|| "must be one of read_only, no_login, blocked".to_owned())
+    }
+}
+
 /// One suspension.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Suspension {
@@ -148,6 +159,7 @@ mod tests {
         }
         for grade in [Grade::ReadOnly, Grade::NoLogin, Grade::Blocked] {
             assert_eq!(serde_json::json!(grade), grade.as_str());
+            assert_eq!(grade.as_str().parse(), Ok(grade));
         }
     }
 }

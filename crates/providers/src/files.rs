@@ -46,7 +46,17 @@ impl Files {
     pub fn mail(folder: Option<&Path>) -> Self {
         Self::folder_or(
             folder,
-            shipped!("mail", "en/welcome.txt", "de/welcome.txt", "it/welcome.txt", "hr/welcome.txt"),
+            shipped!(
+                "mail",
+                "en/welcome.txt",
+                "de/welcome.txt",
+                "it/welcome.txt",
+                "hr/welcome.txt",
+                "en/leaving.txt",
+                "de/leaving.txt",
+                "it/leaving.txt",
+                "hr/leaving.txt"
+            ),
         )
     }
 

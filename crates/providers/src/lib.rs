@@ -20,6 +20,7 @@ pub mod database_sqlite_pool;
 pub mod derived;
 pub mod dns_builtin;
 pub mod exec;
+pub mod fence;
 pub mod files;
 pub mod hosts;
 pub mod http;
@@ -44,6 +45,7 @@ mod tables;
 pub mod verbs;
 
 pub use data::{Canary, Data, Page, TenantRows};
+pub use fence::{Fence, Order};
 pub use isolation::{Cell, Checked, IsolationCheck, Outcome, Who};
 pub use objects::{Objects, TenantObjects};
 pub use portable::Portable;

@@ -13,6 +13,7 @@ use tenantry_model::{Failure, Isolation, TenantId, Timestamp, Write};
 use zeroize::Zeroizing;
 
 use crate::data::Data;
+use crate::fence::Fence;
 use crate::isolation::IsolationCheck;
 use crate::objects::Objects;
 use crate::portable::Portable;
@@ -264,6 +265,11 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Access to the tenants' rows, if the provider keeps any.
     fn data(&self) -> Option<&dyn Data> {
+        None
+    }
+
+    /// The fences around what it serves past Tenantry, if it does.
+    fn fence(&self) -> Option<&dyn Fence> {
         None
     }
 

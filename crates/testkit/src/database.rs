@@ -1,7 +1,7 @@
 //! Throw-away databases: SQLite in a temporary folder, PostgreSQL as a database of its own on the server that
 //! `TENANTRY_TEST_POSTGRES` names (an administrator's URL). All are gone when their test ends.
 
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tenantry_model::TenantId;
 
@@ -60,8 +60,13 @@ impl Drop for TestDatabase {
     }
 }
 
-/// Runs a statement on this PostgreSQL database.
+/// Runs a statement on this database.
 pub async fn execute(url: &str, sql: String) -> sqlx::Result<()> {
+    if url.starts_with("sqlite:") {
+        let mut connection = SqliteConnection::connect(url).await?;
+        connection.execute(AssertSqlSafe(sql)).await?;
+        return connection.close().await;
+    }
     let mut connection = PgConnection::connect(url).await?;
     connection.execute(AssertSqlSafe(sql)).await?;
     connection.close().await

@@ -30,17 +30,18 @@ impl Pooler {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
-        let (_, host) = server.split_once('@').expect("a user in the URL");
+        let (user, host) = server.split_once('@').expect("a user in the URL");
+        let user =
+            user.rsplit('/').next().and_then(|user| user.split(':').next()).expect("a user in the URL");
         let (host, _) = host.split_once('/').expect("a database in the URL");
         let (host, server_port) = host.split_once(':').expect("a port in the URL");
         let file = folder.path().join("pgbouncer.ini");
+        // `any` takes the user from the database's line: the tests' superuser.
         let config = format!(
-            "[databases]\n* = host={host} port={server_port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+            "[databases]\n* = host={host} port={server_port} user={user}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
              auth_type = any\npool_mode = transaction\nunix_socket_dir =\n\
              ignore_startup_parameters = extra_float_digits, options\n",
         );
-        // `any` takes the user from the database's line: the tests' superuser.
-        let config = config.replace(" port=", &format!(" user={} port=", user(server)));
         std::fs::write(&file, config).expect("the configuration");
         for (path, mode) in [(folder.path(), 0o755), (&*file, 0o644)] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("permissions");
@@ -76,12 +77,6 @@ impl Drop for Pooler {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn user(url: &str) -> &str {
-    let (_, rest) = url.split_once("//").expect("a URL");
-    let (user, _) = rest.split_once('@').expect("a user in the URL");
-    user.split_once(':').map_or(user, |(user, _)| user)
 }
 
 /// Whether we are root: whoever owns a process's own folder is who it runs as.

@@ -19,7 +19,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use rand::Rng as _;
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _};
 use sha2::Sha256;
 use tenantry_model::{Failure, TenantId, Timestamp, Write, columns};
 use tenantry_providers::{Key, Sealer};
@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 
 use crate::store::database::Database;
 use crate::store::table::{Schema, Table};
-use crate::store::{OpenError, Rejected, Unit};
+use crate::store::{MoveError, Moved, OpenError, Rejected, Unit, move_database};
 use cipher::{SecretBytes, open, seal};
 use entity::{erasure, secret, tenant_key};
 
@@ -95,6 +95,17 @@ impl From<Rejected> for KeyringError {
     }
 }
 
+/// An entry of the journal of erasures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// Who was erased.
+    pub tenant: TenantId,
+    /// Who asked for it: an id.
+    pub requested_by: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// The keyring. Share it in an `Arc`.
 pub struct Keyring {
     database: Database,
@@ -103,6 +114,11 @@ pub struct Keyring {
     cache: Cache<TenantId, Arc<SecretBytes>>,
     /// Tenants erased by this process: a load that began before must not leave their key in memory.
     erased: Mutex<HashSet<TenantId>>,
+}
+
+/// Moves a live keyring to another file or server, as the registry is moved. Gives what each table holds.
+pub async fn move_keyring(from: &str, to: &str) -> Result<Moved, MoveError> {
+    move_database::<migration::Migrator>(from, to, &SCHEMA).await
 }
 
 impl Keyring {
@@ -231,6 +247,16 @@ impl Keyring {
             again += rows.len() - destroyed.len();
         }
         Ok(again)
+    }
+
+    /// Every erasure that was ever begun, by tenant.
+    pub async fn erasures(&self) -> Result<Vec<Erasure>, KeyringError> {
+        let rows =
+            erasure::Entity::find().order_by_asc(erasure::Column::TenantId).all(&self.database.reads).await?;
+        let erasure = |erasure::Model { tenant_id, requested_by, reason, .. }| {
+            Some(Erasure { tenant: tenant_id.parse().ok()?, requested_by, reason })
+        };
+        Ok(rows.into_iter().filter_map(erasure).collect())
     }
 
     /// The Ed25519 key of this name, made on first use.

@@ -12,6 +12,9 @@ use super::sql::{Shape, Verb};
 use super::unit::{Prepared, Rejected};
 use super::writer::Statements;
 
+/// What an error names instead of a table when the transaction as a whole may or may not have ended.
+pub(super) const TRANSACTION: &str = "transaction";
+
 /// How a transaction ended, with one answer per unit (none: passed).
 pub(super) enum Attempt {
     /// Committed what passed.
@@ -74,7 +77,7 @@ pub(super) async fn attempt(
             }
         }
     }
-    let failed = |e| (e, "transaction");
+    let failed = |e| (e, TRANSACTION);
     let left_something = rejected.iter().zip(&wrote).any(|(rejection, wrote)| rejection.is_some() && *wrote);
     if left_something && units.len() > 1 {
         connection.rollback().await.map_err(failed)?;

@@ -31,6 +31,13 @@ const POOL_WAIT: Duration = Duration::from_secs(10);
 /// The lock of whoever runs, one for each registry of a database: its first number is any that nothing else takes.
 const LOCK: &str = "SELECT pg_try_advisory_lock(1952805492, hashtext(current_schema()))";
 
+/// The session that has [`LOCK`], and for how long it has asked for nothing; none while it does something.
+pub const HOLDER: &str = "SELECT a.pid, CAST(1000 * EXTRACT(EPOCH FROM
+        clock_timestamp() - GREATEST(a.state_change, a.query_start)) AS bigint)
+    FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = 1952805492
+      AND l.objid = CAST(hashtext(current_schema()) AS oid) AND a.datname = current_database() AND a.state <> 'active'";
+
 /// Where a database is.
 #[derive(Clone, Debug)]
 pub enum Address {
@@ -62,6 +69,17 @@ impl FromStr for Address {
 }
 
 impl Address {
+    /// Where it is, without its password.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Sqlite(path) => path.display().to_string(),
+            Self::Postgres(options) => {
+                let database = options.get_database().unwrap_or_else(|| options.get_username());
+                format!("{}:{}/{database}", options.get_host(), options.get_port())
+            }
+        }
+    }
+
     /// Which database it is.
     pub const fn dialect(&self) -> Dialect {
         match self {
@@ -200,7 +218,13 @@ fn sqlite_cause(code: Option<&str>) -> Cause {
     const CONSTRAINT: i32 = 19;
     const MISMATCH: i32 = 20;
     const ERROR: i32 = 1;
-    match code.and_then(|c| c.parse::<i32>().ok()).map(|c| c & 0xff) {
+    /// Extended: a trigger refuses. The only ones are those of a registry that has moved.
+    const TRIGGER: i32 = 1811;
+    let code = code.and_then(|code| code.parse::<i32>().ok());
+    if code == Some(TRIGGER) {
+        return Cause::Unavailable;
+    }
+    match code.map(|code| code & 0xff) {
         Some(BUSY | LOCKED | NOMEM | READONLY | FULL) => Cause::Unavailable,
         Some(TOOBIG | CONSTRAINT | MISMATCH | ERROR) => Cause::Refused,
         // I/O errors and everything stranger: a fresh connection reads the file's true state.
@@ -249,6 +273,15 @@ impl Connection {
         match self {
             Self::Sqlite(c) => c.execute(sql).await.map(drop),
             Self::Postgres(c) => c.execute(sql).await.map(drop),
+        }
+        .map_err(Failed::from)
+    }
+
+    /// The same for one that is put together from names of the code.
+    pub async fn execute_owned(&mut self, sql: String) -> Result<(), Failed> {
+        match self {
+            Self::Sqlite(c) => c.execute(AssertSqlSafe(sql)).await.map(drop),
+            Self::Postgres(c) => c.execute(AssertSqlSafe(sql)).await.map(drop),
         }
         .map_err(Failed::from)
     }

@@ -1,7 +1,7 @@
 //! A database as the control plane uses it: migrated, read through a pool of read-only connections, written through
 //! one writer. The registry and the keyring are one each.
 
-use sea_orm::DatabaseConnection;
+use sea_orm::{DatabaseConnection, DbErr, TransactionTrait as _};
 use sea_orm_migration::MigratorTrait;
 use sqlx::{ConnectOptions as _, Connection as _};
 
@@ -92,7 +92,16 @@ impl Database {
     }
 }
 
-async fn migrate<M: MigratorTrait>(address: &Address) -> Result<(), OpenError> {
+/// All migrations that are missing, or none: on SQLite a process that dies between two statements of one would otherwise
+/// leave tables behind that the next one stumbles over.
+async fn all_at_once<M: MigratorTrait>(connection: &DatabaseConnection) -> Result<(), DbErr> {
+    let transaction = connection.begin().await?;
+    M::up(&transaction, None).await?;
+    transaction.commit().await
+}
+
+/// Brings a database's tables up to date.
+pub(super) async fn migrate<M: MigratorTrait>(address: &Address) -> Result<(), OpenError> {
     // Held until this connection closes.
     let lock = match address {
         Address::Postgres(options) => {
@@ -103,7 +112,7 @@ async fn migrate<M: MigratorTrait>(address: &Address) -> Result<(), OpenError> {
         Address::Sqlite(_) => None,
     };
     let connection = address.open_for_migration().await?;
-    let migrated = M::up(&connection, None).await.map_err(|e| OpenError::Migration(e.to_string()));
+    let migrated = all_at_once::<M>(&connection).await.map_err(|e| OpenError::Migration(e.to_string()));
     let closed = connection.close().await.map_err(|e| OpenError::Unavailable(e.to_string()));
     if let Some(lock) = lock {
         lock.close().await?;

@@ -7,15 +7,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 use tokio::sync::watch;
 
-use super::connection::Address;
+use super::connection::{Address, HOLDER};
 use super::{OpenError, ReadError, Rejected, Store, StoreConfig};
-
-/// The session that has the lock of [`super::connection`], and for how long it has asked for nothing.
-const HOLDER: &str = "SELECT a.pid, CAST(1000 * EXTRACT(EPOCH FROM
-        clock_timestamp() - GREATEST(a.state_change, a.query_start)) AS bigint)
-    FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = 1952805492
-      AND l.objid = CAST(hashtext(current_schema()) AS oid) AND a.datname = current_database() AND a.state <> 'active'";
 
 /// The session of the process that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

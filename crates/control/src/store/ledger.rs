@@ -198,7 +198,8 @@ fn new_run(run: &Run, writes: &mut Vec<Write>) {
     }
 }
 
-fn signal_row(to: OperationId, signal: &Signal) -> Write {
+/// A signal that waits for an operation.
+pub(crate) fn signal_row(to: OperationId, signal: &Signal) -> Write {
     let Signal { id, kind, by, at } = signal;
     let row = columns! { "id": id, "operation_id": to, "signal": kind, "by": by, "at": at, "applied": false };
     Write::insert("signals", row)

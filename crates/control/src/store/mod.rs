@@ -7,6 +7,7 @@ mod archives;
 mod audit;
 mod batch;
 mod bulletin;
+mod certificates;
 mod chain;
 mod connection;
 pub(crate) mod database;
@@ -18,6 +19,7 @@ mod lead;
 mod ledger;
 mod members;
 mod migration;
+mod moving;
 mod operations;
 mod page;
 mod places;
@@ -45,9 +47,13 @@ pub use bulletin::{Bulletin, News};
 pub use database::OpenError;
 pub use keys::ClaimError;
 pub use migration::Migrator;
+pub(crate) use moving::move_database;
+pub use moving::{Contents, MoveError, Moved};
 pub use sealing::{AUDIT_KEY, Sealing};
 pub use stamp::Stamp;
 pub use unit::{Rejected, Unit};
+
+pub(crate) use ledger::signal_row;
 
 use bulletin::Board;
 use database::Database;
@@ -78,6 +84,7 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         Table::of::<entity::invoice::Entity>(),
         Table::of::<entity::isolation_report::Entity>(),
         Table::of::<entity::archive::Entity>(),
+        Table::of::<entity::certificate::Entity>(),
     ])
 });
 
@@ -85,6 +92,11 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
 pub fn tables() -> BTreeMap<&'static str, BTreeMap<&'static str, bool>> {
     let columns = |table: &Table| table.columns.iter().map(|column| (column.name, column.nullable)).collect();
     SCHEMA.0.iter().map(|table| (table.name, columns(table))).collect()
+}
+
+/// Moves a live registry to another file or server: see [`moving`]. Gives what each table holds.
+pub async fn move_registry(from: &str, to: &str) -> Result<Moved, MoveError> {
+    move_database::<Migrator>(from, to, &SCHEMA).await
 }
 
 /// Where the registry is and how it is opened.
@@ -163,6 +175,11 @@ impl Store {
     /// Writes what waits and closes all connections. Later calls fail as unavailable.
     pub async fn close(&self) {
         self.database.close().await;
+    }
+
+    /// Removes from the files what wiped rows have left there: see [`Database::scrub`].
+    pub async fn scrub(&self) -> Result<(), ReadError> {
+        self.database.scrub().await.map_err(|failed| ReadError(failed.message))
     }
 
     /// Woken after commits with new events or audit records.

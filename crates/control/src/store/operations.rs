@@ -63,6 +63,12 @@ impl Store {
         Ok(self.with_steps(row.into_iter().collect()).await?.pop())
     }
 
+    /// All operations that a tenant has had, oldest first, those that a detached step started included. Two queries.
+    pub async fn runs_of(&self, tenant: &str) -> Result<Vec<Run>, ReadError> {
+        let query = operation::Entity::find().filter(operation::Column::TenantId.eq(tenant));
+        self.with_steps(query.order_by_asc(operation::Column::Id).all(self.reads()).await?).await
+    }
+
     /// How many operations a tenant has had, children not counted.
     pub async fn operation_count(&self, tenant: &str) -> Result<i64, ReadError> {
         let query = operation::Entity::find().filter(operation::Column::TenantId.eq(tenant));

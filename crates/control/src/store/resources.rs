@@ -17,6 +17,12 @@ impl Store {
         Ok(Entity::find_by_id(id).one(self.reads()).await?)
     }
 
+    /// All resources that a tenant has had, standing or gone.
+    pub async fn resources_of(&self, tenant: &str) -> Result<Vec<Model>, ReadError> {
+        let query = Entity::find().filter(Column::TenantId.eq(tenant));
+        Ok(query.order_by_asc(Column::Id).all(self.reads()).await?)
+    }
+
     /// Resources of active tenants that say of themselves that they are to be renewed by now (`renew_at` in their outputs): the
     /// tenant and the step. Reads all of the kinds that can.
     pub async fn resources_due(&self, now: Timestamp) -> Result<Vec<(String, String)>, ReadError> {

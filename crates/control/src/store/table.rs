@@ -2,9 +2,10 @@
 //! the entities; nothing is written twice.
 
 use futures::future::BoxFuture;
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ColumnTrait, ColumnType, DatabaseConnection, EntityTrait, IdenStatic, Iterable, ModelTrait, Order,
-    PrimaryKeyToColumn, QueryFilter, QueryOrder,
+    PrimaryKeyToColumn, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -46,6 +47,16 @@ type Find = for<'a> fn(
     &'a [(&'static str, Value)],
 ) -> BoxFuture<'a, Result<Vec<Value>, ReadError>>;
 
+/// Up to so many rows of a table in key order, those after this key; with the key of the last one.
+type ReadPage =
+    for<'a> fn(&'a DatabaseConnection, Option<Key>, u64) -> BoxFuture<'a, Result<Page, ReadError>>;
+
+/// Rows, and the key of the last one.
+pub type Page = (Vec<Columns>, Option<Key>);
+
+/// The values of a primary key.
+pub type Key = Vec<sea_orm::Value>;
+
 /// A table. At most 32 columns: sets of columns are bits of a `u32`.
 #[derive(Debug)]
 pub struct Table {
@@ -57,6 +68,8 @@ pub struct Table {
     pub key: Vec<usize>,
     /// Reads rows by equality.
     pub find: Find,
+    /// Reads all rows, page by page.
+    pub page: ReadPage,
 }
 
 impl Table {
@@ -75,7 +88,7 @@ impl Table {
         let key = E::PrimaryKey::iter()
             .filter_map(|key| columns.iter().position(|c| c.name == key.into_column().as_str()))
             .collect();
-        Self { name: E::default().table_name(), columns, key, find: find::<E> }
+        Self { name: E::default().table_name(), columns, key, find: find::<E>, page: page::<E> }
     }
 
     /// The index of a column.
@@ -143,6 +156,27 @@ where
         }
         let rows = query.all(db).await?;
         rows.iter().map(|row| serde_json::to_value(row).map_err(ReadError::from)).collect()
+    })
+}
+
+fn page<E>(db: &DatabaseConnection, after: Option<Key>, limit: u64) -> BoxFuture<'_, Result<Page, ReadError>>
+where
+    E: EntityTrait,
+    E::Model: Serialize + Sync,
+{
+    Box::pin(async move {
+        let key = || E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column);
+        let mut query = E::find();
+        if let Some(after) = after {
+            let columns = Expr::tuple(key().map(Expr::col));
+            query = query.filter(columns.gt(Expr::tuple(after.into_iter().map(Expr::val))));
+        }
+        for column in key() {
+            query = query.order_by(column, Order::Asc);
+        }
+        let rows = query.limit(limit).all(db).await?;
+        let last = rows.last().map(|row| key().map(|column| row.get(column)).collect());
+        Ok((rows.iter().map(columns_of).collect(), last))
     })
 }
 

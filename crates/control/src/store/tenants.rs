@@ -61,6 +61,12 @@ impl Store {
         found.map(|(status, suspensions)| standing_of(&status, suspensions)).transpose()
     }
 
+    /// Tenants whose fences do not all deny what they are to, from the oldest.
+    pub async fn unfenced(&self, limit: u64) -> Result<Vec<Model>, ReadError> {
+        let query = Entity::find().filter(Expr::cust("denied IS DISTINCT FROM fenced"));
+        Ok(query.order_by_asc(Column::Id).limit(limit).all(self.reads()).await?)
+    }
+
     /// The tenant that has or had the slug of this MAC.
     pub async fn tenant_by_slug(&self, slug_mac: &str) -> Result<Option<Model>, ReadError> {
         Ok(Entity::find().filter(Column::SlugMac.eq(slug_mac)).one(self.reads()).await?)
@@ -96,6 +102,13 @@ impl Store {
             .apply_if(status, |query, status| query.filter(Column::Status.eq(status.as_str())))
             .apply_if(plan, |query, plan| query.filter(Column::Plan.eq(plan)));
         Ok(newest(query, Column::Id, after, limit).all(self.reads()).await?)
+    }
+
+    /// Which of these tenants, by id, are not gone.
+    pub async fn living(&self, ids: &[String]) -> Result<HashSet<String>, ReadError> {
+        let query = Entity::find().select_only().column(Column::Id).filter(Column::Id.is_in(ids));
+        let query = query.filter(Column::Status.ne(TenantStatus::Deprovisioned.as_str()));
+        Ok(query.into_tuple::<String>().all(self.reads()).await?.into_iter().collect())
     }
 
     /// How many tenants there are of each status.

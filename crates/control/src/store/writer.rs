@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::batch::{Attempt, attempt};
+use super::batch::{Attempt, TRANSACTION, attempt};
 use super::connection::{Address, Cause, Connection, Failed};
 use super::sql::{Shape, statement};
 use super::table::Schema;
@@ -70,7 +70,7 @@ impl Writer {
         let facts = Arc::new(Notify::new());
         let (leads, led) = watch::channel(false);
         let worker = Worker {
-            statements: Statements { schema, address, texts: HashMap::new() },
+            statements: Statements::new(schema, address),
             connection: Some(connection),
             jobs,
             asked,
@@ -149,6 +149,11 @@ pub(super) struct Statements {
 }
 
 impl Statements {
+    /// None yet.
+    pub fn new(schema: &'static Schema, address: Address) -> Self {
+        Self { schema, address, texts: HashMap::new() }
+    }
+
     /// The statement of a shape; on SQLite, for this many rows.
     pub fn text(&mut self, shape: Shape, rows: usize) -> Arc<str> {
         let make = || statement(self.schema, shape, self.address.dialect(), rows).into();
@@ -302,6 +307,7 @@ impl Worker {
     async fn write(&mut self, batch: Vec<Job>) {
         // What is still to be written, as groups that go into one transaction each; the next one last.
         let mut groups = vec![batch];
+        let mut retried = false;
         while let Some(mut group) = groups.pop() {
             // A batch may fall into many groups, and signs of life must not wait for all of them.
             while let Ok(ask) = self.asked.try_recv() {
@@ -317,13 +323,9 @@ impl Worker {
                 }
             };
             let units: Vec<&Prepared> = group.iter().map(|job| &job.unit).collect();
-            let attempted = async {
-                attempt(&mut connection, &mut self.statements, &units)
-                    .await
-                    .map_err(|(failed, table)| (table, failed))
-            };
+            let attempted = attempt(&mut connection, &mut self.statements, &units);
             let attempted = tokio::time::timeout(WRITTEN, attempted).await;
-            match attempted.unwrap_or_else(|_| Err(("transaction", no_answer()))) {
+            match attempted.unwrap_or_else(|_| Err((no_answer(), TRANSACTION))) {
                 Ok(Attempt::Committed(rejections)) => {
                     if group.iter().any(|job| job.unit.facts) {
                         self.facts.notify_one();
@@ -340,8 +342,13 @@ impl Worker {
                         groups.push(passed.into_iter().map(|(job, _)| job).collect());
                     }
                 }
-                Err((table, failed)) => {
+                Err((failed, table)) => {
                     let lost = failed.cause == Cause::Lost || connection.rollback().await.is_err();
+                    // Nobody had asked for the commit, so nothing is in doubt: once more, on a new connection.
+                    if lost && table != TRANSACTION && !std::mem::replace(&mut retried, true) {
+                        groups.push(group);
+                        continue;
+                    }
                     if lost || failed.cause == Cause::Unavailable {
                         self.connection = Some(connection).filter(|_| !lost);
                         groups.push(group);

@@ -58,6 +58,33 @@ fn distinct(got: &BTreeMap<TenantId, Vec<Place>>) -> usize {
 }
 
 on_both_stores! {
+    async fn who_comes_after_the_last_claim_is_refused(store: TestStore) {
+        let now = Timestamp::now();
+        let needed = BTreeMap::from([("database".to_owned(), 1)]);
+        let room = BTreeMap::from([("eu".to_owned(), BTreeMap::from([("database".to_owned(), 2)]))]);
+        let places = Places::new((*store).clone(), room);
+        let [first, second, late] = [(); 3].map(|()| TenantId::new());
+        let claims = [
+            places.claim(first, "eu", &needed, now).await.unwrap(),
+            places.claim(second, "eu", &needed, now).await.unwrap(),
+        ];
+        // Nothing is written yet, and nothing is left all the same, however often one looks.
+        for later in [0, 1, 2] {
+            let refused = places.claim(late, "eu", &needed, now + Duration::from_secs(later)).await.err().unwrap();
+            assert_eq!(refused.code, "insufficient_resources");
+        }
+        let (found, writes) = places.reserve(first, "eu", &needed, now).await.unwrap();
+        assert_eq!(found, places.reserve(first, "eu", &needed, now).await.unwrap().0, "what was claimed");
+        store.commit(Unit::new(writes)).await.unwrap();
+        // One is written, the other given up: one is free.
+        drop(claims);
+        let later = now + Duration::from_secs(3);
+        let _claim = places.claim(late, "eu", &needed, later).await.unwrap();
+        let (taken, _) = places.reserve(late, "eu", &needed, later).await.unwrap();
+        assert_ne!(taken, found);
+        assert!(places.claim(second, "eu", &needed, later + Duration::from_secs(1)).await.is_err());
+    }
+
     async fn a_thousand_race_for_a_hundred_places(store: TestStore) {
         let now = Timestamp::now();
         let got = race(&store, 1_000, now).await;

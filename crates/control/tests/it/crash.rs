@@ -30,7 +30,7 @@ pub fn every(stride: u64, lane: usize) -> impl Iterator<Item = u64> {
 }
 
 /// Both worlds under `--full`, one without.
-async fn worlds() -> Vec<World> {
+pub async fn worlds() -> Vec<World> {
     let mut worlds = vec![World::sqlite().await];
     if full() {
         worlds.extend(World::postgres().await);
@@ -168,7 +168,7 @@ fn smoke_test_fails() -> Fault {
 }
 
 /// Every way to fail, once and always. A plain run takes a third of them, another third for each `lane`.
-fn ways(lane: usize) -> impl Iterator<Item = (How, u32)> {
+pub fn ways(lane: usize) -> impl Iterator<Item = (How, u32)> {
     let all = How::ALL.into_iter().flat_map(|how| [(how, 1), (how, u32::MAX)]);
     all.enumerate().filter(move |(n, _)| full() || (n + lane).is_multiple_of(3)).map(|(_, way)| way)
 }

@@ -13,7 +13,7 @@ use rand::{RngExt as _, seq::IndexedRandom as _};
 use serde_json::Value;
 use tenantry_model::{Failure, Isolation};
 use tenantry_providers::{
-    Context, Data, Ensured, Fault as SettingsFault, Kind, Observed, Provider, Registry, Removed, Spec,
+    Context, Data, Ensured, Fault as SettingsFault, Fence, Kind, Observed, Provider, Registry, Removed, Spec,
     objects::Objects,
 };
 use tenantry_testkit::virtual_clock::VirtualClock;
@@ -91,6 +91,8 @@ pub struct FaultPlan {
     struck: Mutex<u32>,
     over: Arc<Mutex<BTreeSet<String>>>,
     violations: Mutex<Vec<String>>,
+    /// The provider that says that it removes, and does not.
+    pub liar: Mutex<Option<String>>,
     clock: Mutex<Option<VirtualClock>>,
     providers: Mutex<Option<Registry>>,
     /// Each call that is under way listens to it.
@@ -119,6 +121,7 @@ impl FaultPlan {
             struck,
             over,
             violations,
+            liar: Mutex::default(),
             clock,
             providers,
             under_way: watch::Sender::default(),
@@ -328,6 +331,9 @@ impl<P: Provider> Provider for Faulty<P> {
     fn objects(&self) -> Option<&dyn Objects> {
         self.inner.objects()
     }
+    fn fence(&self) -> Option<&dyn Fence> {
+        self.inner.fence()
+    }
     async fn start(&self) -> Result<(), Failure> {
         self.inner.start().await
     }
@@ -353,6 +359,9 @@ impl<P: Provider> Provider for Faulty<P> {
     }
     async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {
         self.plan.begun(&removed(&spec.resource.to_string()));
+        if self.plan.liar.lock().as_deref() == Some(self.inner.name()) {
+            return Ok(Removed::default());
+        }
         let after = self.plan.before(&self.plan.step_of(spec), false, false).await?;
         let removed = self.call(context, spec, |inner, context, spec| inner.remove(context, spec)).await?;
         self.plan.after(after).await?;

@@ -3,10 +3,14 @@
 mod archives;
 mod capacity;
 mod crash;
+mod crash_leaving;
 mod faulty;
+mod fences;
 mod keyring;
+mod leaving;
 mod ledger;
 mod mixed;
+mod offboard;
 mod onboard;
 mod repair;
 mod replicas;

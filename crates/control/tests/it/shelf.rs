@@ -1,5 +1,6 @@
 //! A provider of the tests, of the kind `custom`: a thing is a file on a shelf, with the owner mark in it. Something
-//! outside the registry, whose answers can be late.
+//! outside the registry, whose answers can be late. A fence around it is a file beside it; where there is one named `deaf`,
+//! nobody hears of fences.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tenantry_model::Failure;
-use tenantry_providers::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+use tenantry_providers::{Context, Ensured, Fault, Fence, Kind, Observed, Order, Provider, Removed, Spec};
 
 /// The shelf.
 pub struct Shelf {
@@ -28,6 +29,21 @@ impl Shelf {
         let there = std::fs::read_to_string(self.file(spec)).ok();
         assert!(there.as_ref().is_none_or(|mark| *mark == spec.claim), "a mark changed: {there:?}");
         there.is_some()
+    }
+}
+
+#[async_trait]
+impl Fence for Shelf {
+    async fn fence(&self, order: &Order) -> Result<(), Failure> {
+        if self.folder.join("deaf").exists() {
+            return Err(Failure::retryable("deaf", "nobody hears"));
+        }
+        let file = self.folder.join(format!("{}.fence", order.resource));
+        match order.grade {
+            Some(grade) => std::fs::write(file, grade.as_str()),
+            None => std::fs::remove_file(file),
+        }
+        .map_err(|error| Failure::retryable("file", error))
     }
 }
 
@@ -69,5 +85,8 @@ impl Provider for Shelf {
     }
     async fn probe(&self) -> Result<(), Failure> {
         Ok(())
+    }
+    fn fence(&self) -> Option<&dyn Fence> {
+        Some(self)
     }
 }

@@ -69,8 +69,13 @@ pub const REHEARSAL: &str = "rehearsal";
 
 /// Which step calls: its resource's id follows from tenant and key.
 pub fn step_of(spec: &Spec, providers: &Registry) -> String {
-    let mut keys = library(providers).iter().flat_map(|template| template.steps.keys());
-    let found = keys.find(|key| resource_id(spec.tenant.id, spec.generation, key) == spec.resource);
+    // An offboarding has one of its own.
+    let notice = "notice".to_owned();
+    let mut keys =
+        library(providers).iter().flat_map(|template| template.steps.keys()).chain(std::iter::once(&notice));
+    // What begins again after a hold is the same resource, as a later generation.
+    let is = |key: &str, generation| resource_id(spec.tenant.id, generation, key) == spec.resource;
+    let found = keys.find(|key| (1..=spec.generation).any(|generation| is(key, generation)));
     found.map_or_else(|| REHEARSAL.to_owned(), Clone::clone)
 }
 

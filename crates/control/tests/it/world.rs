@@ -77,6 +77,7 @@ pub struct World {
     pub book: Arc<Book>,
     /// What the ledger calls done, or undone: none of it may be made, or removed, again.
     over: Arc<Mutex<BTreeSet<String>>>,
+    taken_over: Arc<Mutex<BTreeSet<String>>>,
     pub regions: Regions,
     pub at_once: AtOnce,
     /// Databases that there is room for.
@@ -114,6 +115,7 @@ impl World {
             plan,
             book: Arc::default(),
             over,
+            taken_over: Arc::default(),
             regions: Regions::new(),
             at_once: AtOnce::new(),
             room: 1_000,
@@ -163,6 +165,25 @@ impl World {
     pub fn registry_url(&self) -> String {
         let file = || format!("sqlite://{}", self.folder.path().join(REGISTRY).display());
         self.registry.as_ref().map_or_else(file, |database| database.url().to_owned())
+    }
+
+    /// The registry as it is now, in a file; no process runs.
+    pub async fn back_up(&self) -> Vec<u8> {
+        assert!(self.registry.is_none(), "a registry in a file");
+        let database = sea_orm::Database::connect(self.registry_url()).await.expect("a registry");
+        rows(&database, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+        database.close().await.expect("closes");
+        std::fs::read(self.folder.path().join(REGISTRY)).expect("the registry")
+    }
+
+    /// Puts a registry back.
+    pub fn restore(&self, backup: &[u8]) {
+        for log in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(self.folder.path().join(format!("{REGISTRY}{log}")));
+        }
+        std::fs::write(self.folder.path().join(REGISTRY), backup).expect("the registry");
+        self.over.lock().clear();
+        self.taken_over.lock().clear();
     }
 
     fn config(&self, providers: &Registry) -> ControlConfig {
@@ -233,14 +254,14 @@ impl World {
         let providers = self.providers().await.map_err(failed)?;
         self.plan.providers(&providers);
         let (made, mut known) = watch::channel(None::<Arc<CrashLedger<Write>>>);
-        let over = self.over.clone();
+        let (over, taken_over) = (self.over.clone(), self.taken_over.clone());
         let config = self.config(&providers);
         let mut parts = Parts::new(master, providers);
         parts.clock = Arc::new(self.clock.clone());
         parts.meter = Some(self.book.clone());
         let wrapped = made.clone();
         parts.ledger = Some(Box::new(move |inner| {
-            let ledger = Arc::new(CrashLedger::new(Arc::new(Watched { inner, over }), faults));
+            let ledger = Arc::new(CrashLedger::new(Arc::new(Watched { inner, over, taken_over }), faults));
             wrapped.send_replace(Some(ledger.clone()));
             ledger
         }));
@@ -278,18 +299,26 @@ pub fn request(name: &str, plan: &str) -> Value {
 struct Watched {
     inner: Arc<dyn Ledger<Write>>,
     over: Arc<Mutex<BTreeSet<String>>>,
+    /// Resources that an operation ends that ends their tenant.
+    taken_over: Arc<Mutex<BTreeSet<String>>>,
 }
 
-/// What is over with a step, if anything.
-fn over(run: &Run, step: &Step) -> Option<String> {
+/// What is over with a step, if anything. What an operation that ends the tenant has `taken_over` is its affair alone.
+fn over(run: &Run, step: &Step, taken_over: &BTreeSet<String>) -> Option<String> {
     let resource = step.input.get("resource").and_then(Value::as_str);
     let what = resource.map_or_else(|| format!("{} of {}", step.key, run.operation.subject), str::to_owned);
     match step.state {
+        StepState::Done if deletes(step) => Some(removed(&what)),
+        StepState::Undone if taken_over.contains(&what) => None,
         // A detached step is done for its parent; its resource is made by the child.
         StepState::Done if step.child.is_none() => Some(made(&what)),
         StepState::Undone => Some(removed(&what)),
         _ => None,
     }
+}
+
+fn deletes(step: &Step) -> bool {
+    step.input.get("act").is_some_and(|act| act == "remove")
 }
 
 #[async_trait]
@@ -305,10 +334,19 @@ impl Ledger<Write> for Watched {
     }
     async fn commit(&self, commit: Commit<Write>) -> Result<(), CommitError> {
         let runs = commit.children.iter().chain([&*commit.run]);
-        let over: Vec<String> =
-            runs.flat_map(|run| run.steps.iter().filter_map(|step| over(run, step))).collect();
+        let begun = commit.run.steps.iter().filter(|step| commit.run.operation.version == 1 && deletes(step));
+        let begun = begun.filter_map(|step| step.input.get("resource")?.as_str().map(str::to_owned));
+        let begun: Vec<String> = begun.collect();
+        let over: Vec<String> = {
+            let mut taken_over = self.taken_over.lock();
+            taken_over.extend(begun.iter().cloned());
+            runs.flat_map(|run| run.steps.iter().filter_map(|step| over(run, step, &taken_over))).collect()
+        };
         self.inner.commit(commit).await?;
-        self.over.lock().extend(over);
+        let mut all = self.over.lock();
+        // Deleted by an undo or not, it is deleted once more, and then no more; in a hold it may begin again.
+        all.retain(|what| !begun.iter().any(|it| *what == removed(it) || *what == made(it)));
+        all.extend(over);
         Ok(())
     }
     async fn unfinished(&self) -> Result<Vec<Waiting>, CommitError> {

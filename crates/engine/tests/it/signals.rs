@@ -40,6 +40,7 @@ fn kinds() -> Vec<(&'static str, SignalKind)> {
         ("skip", skip("a")),
         ("approve", approve("a")),
         ("reject", reject("a")),
+        ("supersede", SignalKind::Supersede),
         ("child_finished", SignalKind::ChildFinished),
     ]
 }

@@ -37,6 +37,31 @@ async fn cancel_cuts_attempts_off_before_they_are_undone() {
 }
 
 #[tokio::test]
+async fn what_another_operation_takes_over_ends_without_an_undo() {
+    let scene = Scene::new().await;
+    scene.world.script("b", Verb::Do, [Act::HangAfter]);
+    scene.world.script("pay", Verb::Do, [Act::Take(seconds(100))]);
+    let id = scene
+        .submit([
+            step("a"),
+            step("bill").detached(&["pay"]),
+            step("b").needs(&["a"]),
+            step("c").needs(&["b"]),
+        ])
+        .await;
+    scene.until(3).await;
+    let child = scene.child(id, "bill");
+    scene.tell(id, SignalKind::Supersede).await;
+    scene.quiet().await;
+    assert_eq!(scene.line(id), "cancelled: a=undone bill=undone b=undone c=undone");
+    assert_eq!(scene.line(child), "cancelled: pay=undone");
+    assert_eq!(scene.run(id).operation.error.unwrap().code, tenantry_engine::decide::SUPERSEDED);
+    assert!(scene.run(id).steps.iter().all(|step| step.note.is_some()), "each says to whom it is left");
+    assert!(!scene.world.log().iter().any(|line| line.starts_with("undo")), "{:?}", scene.world.log());
+    assert_eq!((scene.seconds(), scene.executor.load()), (3, (0, 0)));
+}
+
+#[tokio::test]
 async fn retry_does_not_wait_for_the_delay() {
     let scene = Scene::new().await;
     scene.world.script("a", Verb::Do, [Act::Fail(busy().after(seconds(1000)))]);

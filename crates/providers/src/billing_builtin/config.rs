@@ -20,11 +20,14 @@ pub struct Settings {
     /// ISO 4217 code.
     #[schemars(regex(pattern = "^[A-Z]{3}$"))]
     pub currency: String,
+    /// What becomes of an unfinished period when the subscription is ended: the rest of it is credited. Without this, what is
+    /// still to be paid is void.
+    pub prorate: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { billing_cycle: Cycle::Monthly, amount: 0, currency: "EUR".to_owned() }
+        Self { billing_cycle: Cycle::Monthly, amount: 0, currency: "EUR".to_owned(), prorate: false }
     }
 }
 

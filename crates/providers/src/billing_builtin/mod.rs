@@ -103,7 +103,34 @@ impl Ledger {
         self.invoices.iter().any(|row| row.get("id") == Some(&json!(id)))
     }
 
-    /// Ends the subscriptions and what is still to be paid for them. Rows stay: a ledger forgets nothing.
+    /// Credits what is left of the periods that were invoiced.
+    fn credit(&self, subscriptions: &[&Value], spec: &Spec, now: Timestamp) -> Vec<Write> {
+        let running = subscriptions.iter().filter_map(|subscription| {
+            let [start, end] = ["current_period_start", "current_period_end"]
+                .map(|column| subscription.get(column)?.as_str()?.parse::<Timestamp>().ok());
+            Some((*subscription, start?, end?))
+        });
+        let credits = running.filter_map(|(subscription, start, end)| {
+            let amount = subscription.get("amount")?.as_i64()?;
+            let credit = unused(amount, start, end, now);
+            if credit == 0 {
+                return None;
+            }
+            let id: InvoiceId = derived::id(spec.resource, generation(subscription), "credit");
+            let lines = json!([{ "description": "credit for the unused part of the period", "quantity": 1,
+                "unit_amount": -credit, "amount": -credit }]);
+            Some(Write::insert_absent(
+                "invoices",
+                columns! {
+                "id": id, "tenant_id": spec.tenant.id, "subscription_id": subscription.get("id"),
+                "number": invoice_number(id), "amount": -credit, "currency": subscription.get("currency"),
+                "lines": lines, "period_start": now, "period_end": end, "state": "open", "issued_at": now },
+            ))
+        });
+        credits.collect()
+    }
+
+    /// Ends the subscriptions and voids what is still to be paid for them. Rows stay: a ledger forgets nothing.
     fn end(&self, subscriptions: &[&Value], now: Timestamp) -> (Vec<Write>, usize) {
         let mut writes = Vec::new();
         let mut voided = 0;
@@ -128,6 +155,14 @@ impl Ledger {
         }
         (writes, voided)
     }
+}
+
+/// What of a period's price stands for the time after `now`, in the customer's favour.
+fn unused(amount: i64, start: Timestamp, end: Timestamp, now: Timestamp) -> i64 {
+    let (period, rest) = (end.since(start).as_micros(), end.since(now.max(start)).as_micros());
+    let amount = u128::from(amount.unsigned_abs());
+    let share = (amount * rest).checked_add(period.saturating_sub(1)).and_then(|all| all.checked_div(period));
+    share.and_then(|share| i64::try_from(share).ok()).unwrap_or(0)
 }
 
 fn is_active(row: &Value) -> bool {
@@ -261,10 +296,20 @@ impl Provider for BillingBuiltin {
     async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {
         let ledger = Ledger::read(context, spec).await?;
         let active: Vec<&Value> = ledger.subscriptions.iter().filter(|row| is_active(row)).collect();
-        let (writes, voided) = ledger.end(&active, context.now);
+        let (mut writes, mut voided) = ledger.end(&active, context.now);
+        let mut credited = 0;
+        if spec.settings.get("prorate") == Some(&Value::Bool(true)) {
+            // What was served is paid; the invoices stay as they are.
+            writes.retain(|write| write.table != "invoices");
+            voided = 0;
+            let credits = ledger.credit(&active, spec, context.now);
+            credited = credits.len();
+            writes.extend(credits);
+        }
         let receipt = json!({
             "subscriptions_cancelled": active.len(),
             "invoices_voided": voided,
+            "credits_issued": credited,
             "kept_in_ledger": { "subscriptions": ledger.subscriptions.len(), "invoices": ledger.invoices.len() },
         });
         Ok(Removed { receipt, writes })

@@ -19,6 +19,20 @@ fn periods_go_by_the_calendar() {
 }
 
 #[test]
+fn the_rest_of_a_period_is_credited() {
+    let at = |day: &str| format!("2026-11-{day}T00:00:00Z").parse::<Timestamp>().unwrap();
+    for (now, credit) in [("01", 900), ("02", 870), ("16", 450), ("30", 30)] {
+        assert_eq!(unused(900, at("01"), "2026-12-01T00:00:00Z".parse().unwrap(), at(now)), credit, "{now}");
+    }
+    assert_eq!(unused(900, at("02"), at("03"), at("01")), 900, "a clock that stood back");
+    assert_eq!(
+        (unused(900, at("01"), at("02"), at("05")), unused(900, at("01"), at("01"), at("01"))),
+        (0, 0)
+    );
+    assert_eq!(unused(i64::MAX, at("01"), at("02"), at("01")), i64::MAX);
+}
+
+#[test]
 fn numbers_follow_from_the_id() {
     let id: InvoiceId = "in_01h455vb4pex5vsknk084sn02q".parse().unwrap();
     assert_eq!(invoice_number(id), "INV-SKNK08-4SN02Q");

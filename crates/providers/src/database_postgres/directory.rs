@@ -2,9 +2,11 @@
 //! row that policies consult. And what really stands under a name, with whose mark.
 
 use sqlx::{PgConnection, Row};
+use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, Isolation, TenantId};
 
 use super::failure::failure;
+use super::fence::shuts_out;
 use super::name::Name;
 use super::server::run;
 use crate::content::Ensure;
@@ -13,8 +15,8 @@ use crate::content::Ensure;
 const SCHEMA: &str = "tenantry";
 const MARK: &str = "tenantry: the list of tenants";
 
-/// `access` is where a fence is put: policies read it, and whoever opens a tenant's rows does. `sealed` is the password
-/// until the registry has it. `completed` is the evidence that everything is there.
+/// `access` is where a fence is put: policies read it, and whoever opens a tenant's rows does; `access_version` is that of
+/// the order it came by. `sealed` is the password until the registry has it. `completed` is the evidence that everything is there.
 const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS tenantry.homes (
     isolation   text NOT NULL,
@@ -22,7 +24,8 @@ CREATE TABLE IF NOT EXISTS tenantry.homes (
     name        text NOT NULL,
     claim       text NOT NULL,
     resource_id text NOT NULL,
-    access      text NOT NULL DEFAULT 'full' CHECK (access IN ('full', 'read_only', 'blocked')),
+    access      text NOT NULL DEFAULT 'full' CHECK (access IN ('full', 'read_only', 'no_login', 'blocked')),
+    access_version bigint NOT NULL DEFAULT 0,
     sealed      text,
     seed        text,
     schema      text,
@@ -76,7 +79,7 @@ pub enum Found {
 pub struct State {
     /// Whether its schema or database is there.
     pub thing: bool,
-    /// Whether its login role is there, and may log in.
+    /// Whether its login role is there, and may log in, but for a fence.
     pub role: Option<bool>,
     /// Whether it is in the list.
     pub listed: bool,
@@ -88,6 +91,8 @@ pub struct State {
     pub schema: Option<String>,
     /// When all of it was there.
     pub completed: Option<String>,
+    /// What its fence denies.
+    pub fence: Option<Grade>,
 }
 
 /// Who looks, and for what.
@@ -119,7 +124,7 @@ impl Owner {
                             WHEN 'database' THEN (SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $3) END AS thing,
                     (SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = $3) AS role,
                     (SELECT rolcanlogin FROM pg_roles WHERE rolname = $3) AS login,
-                    h.tenant_id, h.name, h.claim, h.sealed, h.seed, h.schema, h.completed
+                    h.tenant_id, h.name, h.claim, h.sealed, h.seed, h.schema, h.completed, h.access
              FROM (VALUES (1)) one LEFT JOIN tenantry.homes h ON h.isolation = $1 AND (h.tenant_id = $2 OR h.name = $3)",
         )
         .bind(self.isolation.as_str())
@@ -140,15 +145,18 @@ impl Owner {
             {
                 return Ok(Found::Foreign);
             }
+            let fence = row.get::<Option<&str>, _>("access").and_then(|access| access.parse().ok());
+            let login: Option<bool> = row.get("login");
             state = State {
                 // In the pool a tenant is its line in the list, and what that leads to.
                 thing: marks[0].is_some() || self.isolation == Isolation::Pool && listed.is_some(),
-                role: row.get("login"),
+                role: login.map(|may| may || shuts_out(fence)),
                 listed: listed.is_some(),
                 sealed: row.get("sealed"),
                 seed: row.get("seed"),
                 schema: row.get("schema"),
                 completed: row.get("completed"),
+                fence,
             };
         }
         Ok(if state == State::default() { Found::Nothing } else { Found::Ours(state) })

@@ -8,6 +8,7 @@ use tenantry_model::{Failure, FailureClass};
 use super::credential::Handout;
 use super::directory::{Owner, State};
 use super::failure::failure;
+use super::fence::shuts_out;
 use super::migrate;
 use super::name::Name;
 use super::role;
@@ -34,13 +35,17 @@ impl Owner {
         handout: &Handout,
         limit: u16,
     ) -> Result<String, Failure> {
-        Ok(match (state.role, handout.needed(state)) {
+        let mut sql = match (state.role, handout.needed(state)) {
             (None, password) => {
                 role::create(&self.name, &self.claim, password, limit, server.is_superuser().await?)
             }
             (Some(_), Some(password)) => role::renew(&self.name, password),
-            (Some(_), None) => String::new(),
-        })
+            (Some(_), None) => return Ok(String::new()),
+        };
+        if shuts_out(state.fence) {
+            sql.push_str(&role::let_in(&self.name, false));
+        }
+        Ok(sql)
     }
 
     /// Has the role find the tables of this schema in this database.

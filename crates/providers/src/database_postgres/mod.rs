@@ -6,6 +6,7 @@ mod config;
 mod credential;
 mod directory;
 mod failure;
+mod fence;
 mod home;
 pub(crate) mod isolation;
 mod migrate;
@@ -26,8 +27,8 @@ pub(crate) use catalogue::{fingerprint, read as read_catalogue};
 pub use config::Config;
 pub(crate) use credential::{Handout, Secret, forget};
 pub(crate) use directory::{Found, Owner, State, mark_of_schema, name_of, names_of};
-
 pub(crate) use failure::{failure, is_duplicate};
+pub(crate) use fence::{fence, rights};
 pub(crate) use home::{grants, name_taken, observed, seed};
 pub(crate) use migrate::{Target, baseline, search_path, version};
 pub(crate) use name::Name;
@@ -36,6 +37,7 @@ pub(crate) use rows::{Home, Scoped, count_all, delete_all, no_such_tenant};
 pub(crate) use server::{Server, begin, close, make, run};
 
 use crate::content::{Content, Ensure};
+use crate::fence::Order;
 use crate::files::Files;
 use crate::lanes::Lanes;
 use crate::migrations::{self, Dialect, hex};
@@ -104,6 +106,17 @@ impl Postgres {
             name: Name::new(&spec.name)?,
             claim: spec.claim.clone(),
             resource: spec.resource.to_string(),
+        })
+    }
+
+    /// Whose fence an order is about.
+    pub(crate) fn fenced(&self, order: &Order, isolation: Isolation) -> Result<Owner, Failure> {
+        Ok(Owner {
+            isolation,
+            tenant: order.tenant.to_string(),
+            name: Name::new(&order.name)?,
+            claim: order.claim.clone(),
+            resource: order.resource.to_string(),
         })
     }
 

@@ -54,9 +54,19 @@ pub fn renew(name: &Name, password: &str) -> String {
     format!("ALTER ROLE {name} LOGIN {};", password_clause(password))
 }
 
+/// Lets a role begin sessions, or no more.
+pub fn let_in(name: &Name, whether: bool) -> String {
+    format!("ALTER ROLE {name} {};", if whether { "LOGIN" } else { "NOLOGIN" })
+}
+
 /// Ends every session of a role that is ours, and lets it begin no other.
 pub async fn shut_out(connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {
-    run(connection, format!("ALTER ROLE {name} NOLOGIN")).await?;
+    run(connection, let_in(name, false)).await?;
+    end_sessions(connection, name).await
+}
+
+/// Ends every session of a role that is ours.
+pub async fn end_sessions(connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {
     sqlx::query("SELECT pg_terminate_backend(pid, $2) FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid()")
         .bind(name.as_str())
         .bind(i64::from(PATIENCE))

@@ -17,7 +17,7 @@ use super::{ISOLATION, template};
 use crate::content::Ensure;
 use crate::database_postgres::{
     Found, Handout, Home, Name, Owner, Postgres, Secret, Server, State, Target, begin, close, count_all,
-    failure, fingerprint, grants, is_duplicate, make, name_of, name_taken, no_such_tenant, read_catalogue,
+    failure, fingerprint, is_duplicate, make, name_of, name_taken, no_such_tenant, read_catalogue, rights,
     run, search_path, seed, shut_out, version,
 };
 use crate::tables::{Catalogue, literal};
@@ -141,7 +141,7 @@ impl Databases {
         if state.completed.is_none() || !state.thing {
             seed(&mut transaction, SCHEMA, work).await?;
         }
-        run(&mut transaction, grants(SCHEMA, &[&owner.name])).await?;
+        run(&mut transaction, rights(SCHEMA, &owner.name, state.fence)).await?;
         transaction.commit().await.map_err(failure)?;
         close(inside).await?;
         Ok(catalogue.fingerprint)

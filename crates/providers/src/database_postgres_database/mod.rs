@@ -17,8 +17,9 @@ use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::data::{Canary, Data, TenantRows};
 use crate::database_postgres::{
-    Found, Handout, Name, Postgres, Scoped, close, forget, observed, outputs, portable as rows,
+    Found, Handout, Name, Postgres, Scoped, close, fence, forget, observed, outputs, portable as rows,
 };
+use crate::fence::{Fence, Order};
 use crate::isolation::IsolationCheck;
 use crate::portable::{Content, Portable, Sink, Source};
 use crate::settings;
@@ -57,6 +58,16 @@ impl Data for DatabasePostgresDatabase {
 
     fn canary(&self) -> Canary {
         self.databases.postgres.content.canary_row.clone()
+    }
+}
+
+#[async_trait]
+impl Fence for DatabasePostgresDatabase {
+    async fn fence(&self, order: &Order) -> Result<(), Failure> {
+        let postgres = &self.databases.postgres;
+        let owner = postgres.fenced(order, ISOLATION)?;
+        self.databases.forget(order.tenant);
+        fence(postgres.of_region(&order.region), &owner, order).await
     }
 }
 
@@ -157,6 +168,10 @@ impl Provider for DatabasePostgresDatabase {
     }
 
     fn data(&self) -> Option<&dyn Data> {
+        Some(self)
+    }
+
+    fn fence(&self) -> Option<&dyn Fence> {
         Some(self)
     }
 

@@ -80,7 +80,7 @@ impl Groups {
         let who = literal(self.app.as_str());
         format!(
             "SELECT tenant_id FROM tenantry.homes
-             WHERE isolation = 'pool' AND (access = 'full' OR access = 'read_only' AND NOT writing)
+             WHERE isolation = 'pool' AND (access IN ('full', 'no_login') OR access = 'read_only' AND NOT writing)
                AND tenant_id = coalesce(
                    (SELECT login.tenant_id FROM tenantry.homes login
                     WHERE login.isolation = 'pool' AND login.name = session_user::text COLLATE \"default\"),

@@ -18,8 +18,9 @@ use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::data::{Canary, Data, TenantRows};
 use crate::database_postgres::{
-    Found, Handout, Name, Postgres, Scoped, close, forget, observed, outputs, portable as rows,
+    Found, Handout, Name, Postgres, Scoped, close, fence, forget, observed, outputs, portable as rows,
 };
+use crate::fence::{Fence, Order};
 use crate::isolation::IsolationCheck;
 use crate::portable::{Content, Portable, Sink, Source};
 use crate::settings;
@@ -59,6 +60,15 @@ impl Data for DatabasePostgresPool {
 
     fn canary(&self) -> Canary {
         self.pool.postgres.content.canary_row.clone()
+    }
+}
+
+#[async_trait]
+impl Fence for DatabasePostgresPool {
+    async fn fence(&self, order: &Order) -> Result<(), Failure> {
+        let postgres = &self.pool.postgres;
+        let owner = postgres.fenced(order, ISOLATION)?;
+        fence(postgres.main(), &owner, order).await
     }
 }
 
@@ -151,6 +161,10 @@ impl Provider for DatabasePostgresPool {
     }
 
     fn data(&self) -> Option<&dyn Data> {
+        Some(self)
+    }
+
+    fn fence(&self) -> Option<&dyn Fence> {
         Some(self)
     }
 

@@ -14,7 +14,7 @@ use super::ISOLATION;
 use crate::content::Ensure;
 use crate::database_postgres::{
     Found, Handout, Home, Name, Owner, Postgres, Secret, State, Target, baseline, count_all, failure,
-    fingerprint, grants, make, name_of, name_taken, no_such_tenant, read_catalogue, run, search_path, seed,
+    fingerprint, make, name_of, name_taken, no_such_tenant, read_catalogue, rights, run, search_path, seed,
     shut_out, version,
 };
 use crate::tables::{Catalogue, literal};
@@ -146,7 +146,7 @@ impl Schemas {
         if state.completed.is_none() || !state.thing {
             seed(transaction, name, work).await?;
         }
-        run(transaction, grants(name, &[&owner.name])).await?;
+        run(transaction, rights(name, &owner.name, state.fence)).await?;
         let settled = handout.known() && handout.needed(state).is_none();
         owner.complete(transaction, work, Some(schema), settled).await
     }

@@ -16,8 +16,9 @@ use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::data::{Canary, Data, TenantRows};
 use crate::database_postgres::{
-    Found, Handout, Name, Postgres, Scoped, close, forget, observed, outputs, portable as rows,
+    Found, Handout, Name, Postgres, Scoped, close, fence, forget, observed, outputs, portable as rows,
 };
+use crate::fence::{Fence, Order};
 use crate::isolation::IsolationCheck;
 use crate::portable::{Content, Portable, Sink, Source};
 use crate::settings;
@@ -56,6 +57,16 @@ impl Data for DatabasePostgresSchema {
 
     fn canary(&self) -> Canary {
         self.schemas.postgres.content.canary_row.clone()
+    }
+}
+
+#[async_trait]
+impl Fence for DatabasePostgresSchema {
+    async fn fence(&self, order: &Order) -> Result<(), Failure> {
+        let postgres = &self.schemas.postgres;
+        let owner = postgres.fenced(order, ISOLATION)?;
+        self.schemas.forget(order.tenant);
+        fence(postgres.main(), &owner, order).await
     }
 }
 
@@ -147,6 +158,10 @@ impl Provider for DatabasePostgresSchema {
     }
 
     fn data(&self) -> Option<&dyn Data> {
+        Some(self)
+    }
+
+    fn fence(&self) -> Option<&dyn Fence> {
         Some(self)
     }
 

@@ -1,5 +1,6 @@
 //! Configuration of the outbox, and what a template's step may say to it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -39,6 +40,9 @@ pub struct Settings {
     /// The mail template.
     #[serde(default = "welcome")]
     pub template: String,
+    /// What else is filled in, as `values.NAME`. Nothing personal: it stands in the ledger.
+    #[serde(default)]
+    pub values: BTreeMap<String, String>,
 }
 
 fn sender() -> String {

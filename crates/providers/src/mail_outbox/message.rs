@@ -32,6 +32,8 @@ pub struct Facts<'a> {
     pub link: Option<&'a str>,
     /// What the product is called.
     pub product: &'a str,
+    /// What the step gives.
+    pub values: &'a BTreeMap<String, String>,
 }
 
 /// A letter filled in.
@@ -105,6 +107,7 @@ pub fn render(source: &str, facts: &Facts<'_>, place: &str) -> Result<String, Fa
         },
         link => facts.link.unwrap_or_default(),
         product => facts.product,
+        values => facts.values,
     };
     // The engine's own words could quote a value; the kind of error cannot.
     environment.render_str(source, values).map_err(|error| bad(place, error.kind()))

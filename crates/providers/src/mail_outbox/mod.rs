@@ -137,6 +137,7 @@ impl Provider for MailOutbox {
                 tenant: &tenant,
                 link,
                 product: &self.config.product,
+                values: &settings.values,
             });
             letter.languages().try_for_each(|locale| {
                 facts.iter().try_for_each(|facts| letter.fill(locale, facts).map(drop))
@@ -153,7 +154,12 @@ impl Provider for MailOutbox {
         let settings: Settings = settings::of(spec)?;
         let letter = self.letter(&settings.template)?;
         let link = self.invitation(context, spec).await?;
-        let facts = Facts { tenant: &spec.tenant, link: link.as_deref(), product: &self.config.product };
+        let facts = Facts {
+            tenant: &spec.tenant,
+            link: link.as_deref(),
+            product: &self.config.product,
+            values: &settings.values,
+        };
         let filled = letter.fill(&spec.tenant.locale, &facts)?;
         let place = self.place(spec.resource);
         let outputs = json!({

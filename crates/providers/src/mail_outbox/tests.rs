@@ -1,5 +1,6 @@
 //! Messages and files. The provider's contract is tested in `tests/it`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use tenantry_model::Timestamp;
@@ -24,7 +25,9 @@ fn tenant(name: &str, locale: &str) -> Tenant {
 
 fn composed(tenant: &Tenant, link: Option<&str>) -> String {
     let letter = Letter::load(&Files::mail(None), "welcome").unwrap();
-    let filled = letter.fill(&tenant.locale, &Facts { tenant, link, product: "Demo" }).unwrap();
+    let filled = letter
+        .fill(&tenant.locale, &Facts { tenant, link, product: "Demo", values: &BTreeMap::new() })
+        .unwrap();
     let from: Mailbox = "Us <us@example.com>".parse().unwrap();
     String::from_utf8(message::compose(&from, tenant, filled, "mark", "id", NOW).unwrap()).unwrap()
 }
@@ -63,7 +66,8 @@ fn every_language_has_its_text_and_link() {
     let mut subjects = std::collections::BTreeSet::new();
     for locale in ["en", "de-AT", "it", "hr"] {
         let tenant = tenant("Acme <& Co>", locale);
-        let facts = |link| Facts { tenant: &tenant, link, product: "Demo" };
+        let none = BTreeMap::new();
+        let facts = |link| Facts { tenant: &tenant, link, product: "Demo", values: &none };
         let with = letter.fill(locale, &facts(Some("https://x/#t0k"))).unwrap();
         let without = letter.fill(locale, &facts(None)).unwrap();
         assert!(

@@ -14,6 +14,7 @@ mod pool;
 mod portable;
 mod postgres;
 mod postgres_failures;
+mod postgres_fences;
 mod postgres_isolation;
 mod postgres_leaks;
 mod service;

@@ -4,18 +4,18 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection};
 use tenantry_providers::database_postgres::{Config, Postgres};
 use tenantry_providers::database_postgres_database::DatabasePostgresDatabase;
 use tenantry_providers::database_postgres_pool::DatabasePostgresPool;
 use tenantry_providers::database_postgres_schema::DatabasePostgresSchema;
-use tenantry_providers::{Provider, Spec};
+use tenantry_providers::{Ensured, Provider, Spec};
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::database::on_server;
 
 use crate::conform::{ensure, must_keep_it, rival};
 use crate::contract::Environment;
-use crate::world::World;
+use crate::world::{World, spec};
 
 /// What a tenant is on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,45 @@ impl Place {
     pub async fn ensure(&self, spec: &Spec) {
         ensure(self, spec).await;
     }
+}
+
+/// All of them.
+pub const MODELS: [Model; 3] = [Model::Pool, Model::Schema, Model::Database];
+
+pub async fn make(place: &Place) -> (Spec, Ensured) {
+    let spec = spec(place.settings());
+    let made = ensured(place, &spec).await;
+    (spec, made)
+}
+
+pub async fn ensured(place: &Place, spec: &Spec) -> Ensured {
+    let made = place.provider.ensure(&place.world.context(), spec).await.unwrap();
+    place.world.registry.apply(&made.writes);
+    made
+}
+
+/// Connects as the tenant's own application does: with what the outputs say and the password that was handed out.
+pub async fn log_in(place: &Place, spec: &Spec, outputs: &Value) -> sqlx::Result<PgConnection> {
+    let password = place.world.secret(spec, &format!("postgres_password:{}", spec.name));
+    let options: PgConnectOptions = place.url().parse().unwrap();
+    let text = |key: &str| outputs[key].as_str().unwrap().to_owned();
+    options
+        .username(&text("role"))
+        .password(&password)
+        .database(&text("database"))
+        .disable_statement_logging()
+        .connect()
+        .await
+}
+
+/// Fails with this SQLSTATE.
+pub async fn refused(connection: &mut PgConnection, sql: &str, code: &str) {
+    let error = connection.execute(AssertSqlSafe(sql)).await.expect_err(sql);
+    assert_eq!(
+        error.as_database_error().and_then(|error| error.code()).as_deref(),
+        Some(code),
+        "{sql}: {error}"
+    );
 }
 
 pub async fn connect(url: &str) -> PgConnection {

@@ -1,55 +1,17 @@
 //! What a tenant can reach on PostgreSQL with the login that it was given, whatever it tries; and who else is kept out.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection, Row};
 use tenantry_model::FailureClass;
-use tenantry_providers::{Ensured, Observed, Spec};
+use tenantry_providers::Observed;
 
 use crate::contract::Environment;
-use crate::postgres::{Model, Place, connect};
+use crate::postgres::{MODELS, Model, Place, connect, ensured, log_in, make, refused};
 use crate::world::spec;
-
-const MODELS: [Model; 3] = [Model::Pool, Model::Schema, Model::Database];
-
-async fn make(place: &Place) -> (Spec, Ensured) {
-    let spec = spec(place.settings());
-    let made = ensured(place, &spec).await;
-    (spec, made)
-}
-
-async fn ensured(place: &Place, spec: &Spec) -> Ensured {
-    let made = place.provider.ensure(&place.world.context(), spec).await.unwrap();
-    place.world.registry.apply(&made.writes);
-    made
-}
-
-/// Connects as the tenant's own application does: with what the outputs say and the password that was handed out.
-async fn log_in(place: &Place, spec: &Spec, outputs: &Value) -> sqlx::Result<PgConnection> {
-    let password = place.world.secret(spec, &format!("postgres_password:{}", spec.name));
-    let options: PgConnectOptions = place.url().parse().unwrap();
-    let text = |key: &str| outputs[key].as_str().unwrap().to_owned();
-    options
-        .username(&text("role"))
-        .password(&password)
-        .database(&text("database"))
-        .disable_statement_logging()
-        .connect()
-        .await
-}
 
 async fn count(connection: &mut PgConnection, sql: &str) -> i64 {
     sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await.unwrap()
-}
-
-/// Fails with this SQLSTATE.
-async fn refused(connection: &mut PgConnection, sql: &str, code: &str) {
-    let error = connection.execute(AssertSqlSafe(sql)).await.expect_err(sql);
-    assert_eq!(
-        error.as_database_error().and_then(|error| error.code()).as_deref(),
-        Some(code),
-        "{sql}: {error}"
-    );
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod auth;
 mod call;
+mod certificates;
 mod data;
 mod events;
 mod exports;
@@ -65,6 +66,7 @@ pub fn table() -> Vec<Route> {
     [
         tenants::routes(),
         exports::routes(),
+        certificates::routes(),
         operations::routes(),
         stats::routes(),
         isolation::routes(),

@@ -1,4 +1,4 @@
-//! `/v1/tenants`: sign-up, reading, labels, and a new try after a rollback.
+//! `/v1/tenants`: sign-up, reading, labels, a new try after a rollback, and the end.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,12 @@ use axum::http::{HeaderName, Method, StatusCode};
 use schemars::JsonSchema;
 use serde_json::json;
 use tenantry_control::access::{Caller, Permission};
+use tenantry_control::leaving::{EraseTenant, OffboardTenant};
 use tenantry_control::repair::RepairTenant;
 use tenantry_control::request::CreateTenant;
 use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
-use tenantry_control::view::{OperationView, Page, PlannedView, TenantView};
-use tenantry_control::{Created, TenantQuery};
+use tenantry_control::view::{OperationView, Page, PlannedView, StandingView, TenantView};
+use tenantry_control::{Answered, Created, TenantQuery};
 use tenantry_engine::OperationState;
 use tenantry_model::TenantStatus;
 
@@ -149,7 +150,7 @@ pub fn routes() -> Vec<Route> {
         )
         .header(&[IDEMPOTENCY_KEY])
         .reads::<SuspendTenant>(JSON)
-        .gives::<TenantView>(StatusCode::OK, "The tenant as it is now.")
+        .gives::<StandingView>(StatusCode::OK, "The tenant as it is now, and which of its fences have acknowledged it.")
         .having(&[REPLAYED])
         .fails(&[404, 409]),
         Route::new(
@@ -162,8 +163,52 @@ pub fn routes() -> Vec<Route> {
         .about("The tenant is active again when no reason is left. Nothing is made again: it was all there.")
         .header(&[IDEMPOTENCY_KEY])
         .reads::<ResumeTenant>(JSON)
+        .gives::<StandingView>(StatusCode::OK, "The tenant as it is now, and which of its fences have acknowledged it.")
+        .having(&[REPLAYED])
+        .fails(&[404, 409]),
+        Route::new(
+            Method::POST,
+            "/v1/tenants/{id}/offboard",
+            "offboard_tenant",
+            "End a tenant: hold everything for a while, then delete it",
+            key(P::WriteTenants, offboard),
+        )
+        .about(
+            "Access ends with the answer, and billing right after it, with a credit for the unused rest of the period. Until \
+             the hold is over, `reconsider` brings everything back as it was, and `erase` skips the rest of it.",
+        )
+        .header(&[IDEMPOTENCY_KEY])
+        .reads::<OffboardTenant>(JSON)
+        .gives::<OperationView>(StatusCode::ACCEPTED, "It is leaving; follow the operation.")
+        .having(&[("Location", "The operation."), REPLAYED])
+        .fails(&[404, 409]),
+        Route::new(
+            Method::POST,
+            "/v1/tenants/{id}/reconsider",
+            "reconsider_tenant",
+            "Bring a tenant back that is in its hold",
+            key(P::WriteTenants, reconsider),
+        )
+        .about("Active, or suspended for the reasons that it still has; nothing of its own was touched.")
+        .header(&[IDEMPOTENCY_KEY])
         .gives::<TenantView>(StatusCode::OK, "The tenant as it is now.")
         .having(&[REPLAYED])
+        .fails(&[404, 409]),
+        Route::new(
+            Method::POST,
+            "/v1/tenants/{id}/erase",
+            "erase_tenant",
+            "Delete a tenant for good, at once (GDPR Art. 17)",
+            key(P::WriteTenants, erase),
+        )
+        .about(
+            "Access ends with the answer; whatever operation runs is taken over. It cannot be taken back. A tenant that is \
+             being deleted, or is gone, gives the operation that does it, or did. The reason is kept for ever.",
+        )
+        .header(&[IDEMPOTENCY_KEY])
+        .reads::<EraseTenant>(JSON)
+        .gives::<OperationView>(StatusCode::ACCEPTED, "It is being deleted; follow the operation.")
+        .having(&[("Location", "The operation."), REPLAYED])
         .fails(&[404, 409]),
     ]
 }
@@ -246,17 +291,44 @@ async fn repair(call: Call, caller: Caller) -> Result {
 async fn suspend(call: Call, caller: Caller) -> Result {
     let (key, what) = (call.idempotency_key.clone(), call.read::<SuspendTenant>()?);
     let done = call.control().suspend(&caller, call.segment("id"), what, key).await?;
-    replayed(tagged(StatusCode::OK, &done.value)?, done.replayed)
+    standing(&done)
 }
 
 async fn resume(call: Call, caller: Caller) -> Result {
     let (key, what) = (call.idempotency_key.clone(), call.read::<ResumeTenant>()?);
     let done = call.control().resume(&caller, call.segment("id"), what, key).await?;
+    standing(&done)
+}
+
+fn standing(done: &Answered<StandingView>) -> Result {
+    let answer = answer(StatusCode::OK, &done.value)?;
+    replayed(with_header(answer, ETAG, &etag(&done.value.tenant))?, done.replayed)
+}
+
+fn etag(tenant: &TenantView) -> String {
+    format!("\"{}\"", tenant.version)
+}
+
+async fn offboard(call: Call, caller: Caller) -> Result {
+    let (key, what) = (call.idempotency_key.clone(), call.read::<OffboardTenant>()?);
+    let begun = call.control().offboard(&caller, call.segment("id"), &what, key).await?;
+    replayed(accepted(&begun.value)?, begun.replayed)
+}
+
+async fn reconsider(call: Call, caller: Caller) -> Result {
+    let key = call.idempotency_key.clone();
+    let done = call.control().reconsider(&caller, call.segment("id"), key).await?;
     replayed(tagged(StatusCode::OK, &done.value)?, done.replayed)
 }
 
+async fn erase(call: Call, caller: Caller) -> Result {
+    let (key, what) = (call.idempotency_key.clone(), call.read::<EraseTenant>()?);
+    let begun = call.control().erase(&caller, call.segment("id"), &what, key).await?;
+    replayed(accepted(&begun.value)?, begun.replayed)
+}
+
 fn tagged(status: StatusCode, tenant: &TenantView) -> Result {
-    with_header(answer(status, tenant)?, ETAG, &format!("\"{}\"", tenant.version))
+    with_header(answer(status, tenant)?, ETAG, &etag(tenant))
 }
 
 /// Strong comparison (RFC 9110 §8.8.3.2) of If-Match's tags with a version.

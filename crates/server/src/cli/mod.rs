@@ -2,6 +2,7 @@
 //! say that they work offline. Data goes to stdout, everything else to stderr; secrets never stand in options.
 
 mod audit;
+mod certificate;
 mod config;
 mod event;
 mod exit;
@@ -14,6 +15,7 @@ mod plan;
 mod progress;
 mod requests;
 mod stats;
+mod store;
 mod template;
 mod tenant;
 
@@ -119,6 +121,9 @@ enum Command {
     /// Whether tenants are kept apart
     #[command(subcommand)]
     Isolation(isolation::Command),
+    /// Certificates of tenants' deletion: fetch them, check them
+    #[command(subcommand)]
+    Certificate(certificate::Command),
     /// API keys
     #[command(subcommand)]
     Key(key::Command),
@@ -128,6 +133,9 @@ enum Command {
     /// The audit trail
     #[command(subcommand)]
     Audit(audit::Command),
+    /// The registry's database: move it
+    #[command(subcommand)]
+    Store(store::Command),
     /// The configuration of `serve`
     #[command(subcommand)]
     Config(config::Command),
@@ -195,9 +203,11 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Template(command) => template::run(command, &session).await,
         Command::Stats(options) => stats::run(options, &session).await,
         Command::Isolation(command) => isolation::run(command, &session).await,
+        Command::Certificate(command) => certificate::run(command, &session).await,
         Command::Key(command) => key::run(command, &session).await,
         Command::Event(command) => event::run(command, &session).await,
         Command::Audit(command) => audit::run(command, &session).await,
+        Command::Store(command) => store::run(command, &session).await,
         Command::Config(command) => config::run(command, &session),
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();

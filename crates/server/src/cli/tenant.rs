@@ -1,4 +1,5 @@
-//! `tenantry tenant`: create from files, list, get, provision, repair, export and what belongs to it, suspend, resume.
+//! `tenantry tenant`: create from files, list, get, provision, repair, export and what belongs to it, suspend, resume,
+//! offboard, reconsider, erase.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use clap::Subcommand;
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use tenantry_control::FieldError;
+use tenantry_control::leaving::{ERASE, OFFBOARD};
 use tenantry_control::steps::{ONBOARD, REPAIR};
 use tenantry_control::view::OperationView;
 use tenantry_engine::OperationState;
@@ -122,6 +124,39 @@ pub enum Command {
         #[arg(long)]
         reason: Option<String>,
     },
+    /// End a tenant: no more access and no more bills at once, everything held for a while, and then deleted
+    Offboard {
+        /// Its id or slug
+        tenant: String,
+        /// Why; kept for ever, so it should name nobody
+        #[arg(long)]
+        reason: String,
+        /// How many days everything is held [default: what the contract or the plan says]
+        #[arg(long, value_name = "N")]
+        hold_days: Option<u32>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Bring a tenant back, as it was, that is in its hold
+    Reconsider {
+        /// Its id or slug
+        tenant: String,
+    },
+    /// Delete a tenant for good, at once, and have that certified; it cannot be taken back
+    Erase {
+        /// Its id or slug
+        tenant: String,
+        /// Why; kept for ever, so it should name nobody
+        #[arg(long)]
+        reason: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Wait until it is gone, and show the progress
+        #[arg(long)]
+        wait: bool,
+    },
 }
 
 pub async fn run(command: Command, session: &Session) -> Result<()> {
@@ -164,6 +199,21 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
         Command::Resume { tenant, reason } => {
             let (path, what) = (format!("/v1/tenants/{}/resume", part(&tenant)), json!({ "reason": reason }));
             session.output.one(&session.client()?.post(&path, Some(&what)).await?)
+        }
+        Command::Offboard { tenant, reason, hold_days, yes } => {
+            session
+                .confirm(&format!("Lock everybody out of {tenant}, and delete it after its hold?"), yes)?;
+            let what = json!({ "reason": reason, "hold_days": hold_days });
+            begin(session, &format!("/v1/tenants/{}/offboard", part(&tenant)), Some(&what), false).await
+        }
+        Command::Reconsider { tenant } => {
+            let path = format!("/v1/tenants/{}/reconsider", part(&tenant));
+            session.output.one(&session.client()?.post(&path, None).await?)
+        }
+        Command::Erase { tenant, reason, yes, wait } => {
+            session.confirm(&format!("Delete everything of {tenant}, for good?"), yes)?;
+            let what = json!({ "reason": reason });
+            begin(session, &format!("/v1/tenants/{}/erase", part(&tenant)), Some(&what), wait).await
         }
     }
 }
@@ -304,8 +354,12 @@ pub fn ended(view: &OperationView) -> String {
     let took = took.map(|took: Duration| format!(" in {}", length(took))).unwrap_or_default();
     match (view.state, &view.error) {
         (OperationState::Succeeded, _) => {
-            let makes_active = [ONBOARD, REPAIR].contains(&view.kind.as_str());
-            format!("{}{took}", if makes_active { "active" } else { "done" })
+            let what = match view.kind.as_str() {
+                ONBOARD | REPAIR => "active",
+                ERASE | OFFBOARD => "gone",
+                _ => "done",
+            };
+            format!("{what}{took}")
         }
         (state, Some(error)) => {
             let step = error.step.as_deref().map(|step| format!(" at {step}")).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tenantry_testkit::database::execute;
 use tenantry_testkit::store::count_rows;
 
 use crate::plans::{made, onboard};
@@ -65,4 +66,37 @@ async fn a_repair_keeps_rows_and_password() {
     let rows = read(server.bare(Method::GET, "/data/projects").bearer_auth(&token)).await.expect(200).body;
     assert_eq!(rows["data"].as_array().unwrap().len(), 1);
     assert_eq!(count_rows(&login(&operation), "projects").await, 1, "the password is still good");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suspension_reaches_logins_of_their_own() {
+    let Some(server) = Server::with_tenants_on_postgres().await else { return };
+    for (plan, provider) in
+        [("starter", "postgres_pool"), ("growth", "postgres_schema"), ("enterprise", "postgres_database")]
+    {
+        let (operation, _) = onboard(&server, &request(&format!("Acme {plan}"), plan)).await;
+        let tenant = operation["tenant_id"].as_str().unwrap();
+        let change = async |verb: &str, what: Value| {
+            let path = format!("/v1/tenants/{tenant}/{verb}");
+            server.post(&path, &what).await.expect(200).body["fences"].clone()
+        };
+        let fenced = |grade: Value| json!([{ "resource": "database", "kind": "database", "provider": provider, "grade": grade, "acknowledged": true }]);
+        let login = login(&operation);
+        let reads = async || execute(&login, "SELECT FROM projects".to_owned()).await.is_ok();
+        // In the pool a policy hides the rows from who may not write them.
+        let writes = async || {
+            let write = "DO $$ BEGIN UPDATE projects SET name = 'Ours'; IF NOT FOUND THEN RAISE 'none'; END IF; END $$";
+            execute(&login, write.to_owned()).await.is_ok()
+        };
+        assert!(writes().await);
+        assert_eq!(change("suspend", json!({ "reason": "payment" })).await, fenced(json!("blocked")));
+        assert!(!reads().await, "{plan}");
+        // A weaker reason beside it changes nothing, and the strongest that is left counts.
+        let also = json!({ "reason": "policy", "grade": "read_only" });
+        assert_eq!(change("suspend", also).await, fenced(json!("blocked")));
+        assert_eq!(change("resume", json!({ "reason": "payment" })).await, fenced(json!("read_only")));
+        assert!(reads().await && !writes().await, "{plan}");
+        assert_eq!(change("resume", json!({})).await, fenced(Value::Null));
+        assert!(writes().await, "{plan}");
+    }
 }

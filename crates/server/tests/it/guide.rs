@@ -48,6 +48,11 @@ async fn export() {
     follow(include_str!("../../../../docs/guide/export.md"), 6).await;
 }
 
+#[tokio::test]
+async fn leaving() {
+    follow(include_str!("../../../../docs/guide/leaving.md"), 9).await;
+}
+
 /// Runs a page, which has at least so many commands.
 #[tokio::test]
 async fn suspension() {

@@ -14,6 +14,8 @@ mod guide;
 mod idempotency;
 mod isolation;
 mod kills;
+mod leaving;
+mod moving;
 mod operations;
 mod plans;
 mod process;

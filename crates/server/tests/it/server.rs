@@ -38,6 +38,12 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let warnings: Vec<_> = log.lines().filter(|line| !line.contains("INFO")).collect();
+            let last = &warnings[warnings.len().saturating_sub(40)..];
+            eprintln!("what the server said last, but for information:\n{}", last.join("\n"));
+        }
     }
 }
 

@@ -5,6 +5,7 @@ pub mod api_key;
 pub mod archive;
 pub mod audit;
 pub mod audit_head;
+pub mod certificate;
 pub mod config;
 pub mod credential;
 pub mod customer;

@@ -49,6 +49,10 @@ pub struct Model {
     /// Why it is suspended, or will be once it is active: `Suspensions`.
     #[sea_orm(column_type = "JsonBinary")]
     pub suspensions: Json,
+    /// The grade that fences are to deny, if any.
+    pub denied: Option<String>,
+    /// The grade that every fence of its resources denies.
+    pub fenced: Option<String>,
     /// When it was suspended, while it is.
     pub suspended_at: Option<Stamp>,
     /// When it was gone.

@@ -7,7 +7,9 @@ mod m0002_by_tenant;
 mod m0003_places;
 mod m0004_suspensions;
 mod m0005_isolation_reports;
+mod m0006_fences;
 mod m0007_archives;
+mod m0008_leaving;
 
 use sea_orm_migration::prelude::*;
 
@@ -22,7 +24,9 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_places::Migration),
             Box::new(m0004_suspensions::Migration),
             Box::new(m0005_isolation_reports::Migration),
+            Box::new(m0006_fences::Migration),
             Box::new(m0007_archives::Migration),
+            Box::new(m0008_leaving::Migration),
         ]
     }
 }

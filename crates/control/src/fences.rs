@@ -1,0 +1,124 @@
+//! Fences follow what is denied: the fact is committed first, then the resources that clients reach past Tenantry are told.
+//! What does not answer is told again by the sweep; the tenant's version orders what overtakes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tenantry_model::{Write, columns};
+use tenantry_providers::{Order, Provider};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::onboard::id_of;
+use crate::store::{Unit, entity};
+use crate::view::FenceView;
+
+/// How long whoever suspends waits for the fences (design §5: denied within a second).
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Tenants that a sweep fences at most.
+const SWEPT: u64 = 1_000;
+
+/// An order, and who carries it out.
+struct Told {
+    provider: Arc<dyn Provider>,
+    order: Order,
+}
+
+impl Control {
+    /// Whether any provider has fences.
+    pub(crate) fn has_fences(&self) -> bool {
+        self.shared.providers.iter().any(|provider| provider.fence().is_some())
+    }
+
+    /// Has the fences of a tenant deny what the row says, and tells which did in time. The others are told on.
+    pub(crate) async fn fence(&self, row: entity::tenant::Model) -> Result<Vec<FenceView>> {
+        if !self.has_fences() && row.denied == row.fenced {
+            return Ok(Vec::new());
+        }
+        let resources = self.shared.store.resources(&row.id).await.map_err(Error::unavailable)?;
+        let mut views = Vec::new();
+        let mut all = Vec::new();
+        for resource in resources.into_iter().filter(|resource| resource.state == "present") {
+            let Some(provider) = self.shared.providers.get(&resource.provider) else { continue };
+            if provider.fence().is_none() {
+                continue;
+            }
+            let grade = row.denied.as_deref().map(str::parse).transpose().map_err(Error::internal)?;
+            views.push(FenceView {
+                resource: resource.step_key,
+                kind: resource.kind,
+                provider: resource.provider,
+                grade,
+                acknowledged: false,
+            });
+            let order = Order {
+                tenant: id_of(&row)?,
+                resource: resource.id.parse().map_err(Error::internal)?,
+                region: row.region.clone(),
+                name: resource.name,
+                claim: resource.claim,
+                grade,
+                version: row.version,
+            };
+            all.push(Told { provider: provider.clone(), order });
+        }
+        let until = Instant::now() + PATIENCE;
+        let (acknowledge, mut acknowledged) = mpsc::unbounded_channel();
+        // Whoever asked may go away, and what is denied is denied all the same.
+        tokio::spawn(self.clone().tell(row, all, acknowledge));
+        while let Ok(Some(n)) = timeout_at(until, acknowledged.recv()).await {
+            let view: Option<&mut FenceView> = views.get_mut(n);
+            view.into_iter().for_each(|view| view.acknowledged = true);
+        }
+        Ok(views)
+    }
+
+    async fn tell(
+        self,
+        row: entity::tenant::Model,
+        all: Vec<Told>,
+        acknowledge: mpsc::UnboundedSender<usize>,
+    ) {
+        let calls = all.iter().enumerate().map(|(n, Told { provider, order })| {
+            let acknowledge = acknowledge.clone();
+            async move {
+                let Some(fence) = provider.fence() else { return true };
+                match fence.fence(order).await {
+                    // Nobody waiting is fine.
+                    Ok(()) => drop(acknowledge.send(n)),
+                    Err(why) => {
+                        tracing::warn!(resource = %order.resource, "its fence does not answer: {why}");
+                        return false;
+                    }
+                }
+                true
+            }
+        });
+        if !join_all(calls).await.into_iter().all(|done| done) {
+            return;
+        }
+        let denied = || row.denied.clone();
+        let done = Write::update_if(
+            "tenants",
+            columns! { "id": row.id.clone() },
+            columns! { "denied": denied() },
+            columns! { "fenced": denied() },
+        );
+        if let Err(why) = self.shared.store.commit(Unit::new(vec![done])).await {
+            tracing::debug!(tenant = row.id, "its fences are told again: {why}");
+        }
+    }
+
+    /// Tells the fences that did not answer, or that nobody lived to tell; gives the number of tenants.
+    pub(crate) async fn fence_the_rest(&self) -> Result<usize> {
+        let rest = self.shared.store.unfenced(SWEPT).await.map_err(Error::unavailable)?;
+        let tenants = rest.len();
+        for row in rest {
+            self.fence(row).await?;
+        }
+        Ok(tenants)
+    }
+}

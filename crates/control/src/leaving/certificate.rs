@@ -1,0 +1,261 @@
+//! The certificate of a tenant's deletion: what it says, how it is signed and chained, and how anybody checks it without
+//! us. It holds ids, instants and counts; names stand in it as HMACs, so it keeps nothing of what it says is gone.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tenantry_model::id::{CertificateId, OperationId, ResourceId};
+use tenantry_model::{TenantId, Timestamp};
+
+use crate::error::{Error, Result};
+use crate::keyring::{SigningKey, base64url, from_base64url, verify};
+use crate::store::entity;
+
+/// Name of the keyring's key that signs certificates.
+pub const KEY: &str = "certificate_signing";
+
+/// What precedes the certificate where it is signed.
+const HEADING: &str = "tenantry deletion certificate v1";
+
+/// The public key of Ed25519 as DER (RFC 8410) is this and the key's 32 bytes.
+const DER: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// Everything that is signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// Its id.
+    pub id: CertificateId,
+    /// Its place in the chain of all certificates, from 1 on.
+    pub seq: i64,
+    /// SHA-256 of the certificate before it, as it was signed, hexadecimal; null in the first one.
+    pub previous: Option<String>,
+    /// Who was deleted.
+    pub tenant_id: TenantId,
+    /// The operation that did it.
+    pub operation_id: OperationId,
+    /// `erase` or `offboard`.
+    pub kind: String,
+    /// Who asked for it: a principal's id.
+    pub requested_by: String,
+    /// Why, in their words.
+    pub reason: String,
+    /// When they asked, and access ended.
+    pub requested_at: Timestamp,
+    /// Since when what the tenant's key had sealed cannot be read, from no backup either.
+    pub key_destroyed_at: Timestamp,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// The program that did it.
+    pub issued_by: String,
+    /// What the tenant had, each deleted and then looked for.
+    pub resources: Vec<DeletedResource>,
+    /// The registry's tables that were looked through for the tenant, and how many rows were found: none.
+    pub registry: BTreeMap<String, u64>,
+    /// What is kept, and why it may be.
+    pub retained: Vec<Retained>,
+}
+
+/// A resource that is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeletedResource {
+    /// Its id.
+    pub id: ResourceId,
+    /// What it was.
+    pub kind: String,
+    /// Who served it, and deleted it.
+    pub provider: String,
+    /// HMAC of its external name.
+    pub name: String,
+    /// How often it had been made anew.
+    pub generation: i64,
+    /// The step of the operation that deleted it; null if it had been deleted before, when an onboarding was undone.
+    pub step: Option<String>,
+    /// When it was deleted.
+    pub deleted_at: Option<Timestamp>,
+    /// What its provider says that it deleted: counts as they are, texts as HMACs.
+    #[schemars(with = "BTreeMap<String, Value>")]
+    pub receipt: Value,
+    /// When its provider, asked again, saw nothing of it.
+    pub absent_at: Timestamp,
+}
+
+/// Something that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retained {
+    /// What.
+    pub what: String,
+    /// How many.
+    pub count: u64,
+    /// Why it may be kept.
+    pub legal_basis: String,
+    /// Until when; null: as long as the law asks.
+    pub until: Option<Timestamp>,
+}
+
+/// A certificate with its proof.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateView {
+    /// What is certified.
+    pub certificate: Certificate,
+    /// Ed25519, base64url, over the line `tenantry deletion certificate v1` and `certificate` as JSON with sorted keys and
+    /// without spaces.
+    pub signature: String,
+    /// The public key that the signature is checked with, base64url. Who checks takes it from a place that they trust.
+    pub public_key: String,
+}
+
+/// The public key of certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PublicKeyView {
+    /// Its 32 bytes, base64url.
+    pub public_key: String,
+    /// The same as a PEM file (RFC 8410), as `--public-key`, OpenSSL and others take it.
+    pub pem: String,
+}
+
+/// A certificate as it is kept: its text, the signature over it, and its hash.
+pub(super) struct Sealed {
+    pub text: String,
+    pub signature: String,
+    pub hash: String,
+}
+
+pub(super) fn seal(
+    certificate: &Certificate,
+    key: &SigningKey,
+) -> std::result::Result<Sealed, serde_json::Error> {
+    // A `Value` writes its keys in order.
+    let text = serde_json::to_value(certificate)?.to_string();
+    let signature = base64url(&key.sign(message(&text).as_bytes()));
+    let hash = hex(&Sha256::digest(&text));
+    Ok(Sealed { text, signature, hash })
+}
+
+/// A certificate as it is handed out. Its keys are sorted: this is the one form that is checked.
+pub(super) fn document(row: &entity::certificate::Model, key: &SigningKey) -> Result<Value> {
+    let certificate: Value = serde_json::from_str(&row.certificate).map_err(Error::internal)?;
+    Ok(json!({ "certificate": certificate, "signature": row.signature, "public_key": key.x() }))
+}
+
+/// The public key, as it is handed out.
+pub(super) fn public_key(key: &SigningKey) -> PublicKeyView {
+    let body = STANDARD.encode([&DER, key.public()].concat());
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n");
+    PublicKeyView { public_key: key.x(), pem }
+}
+
+/// Checks a certificate's file with a public key's file, offline. Says what is wrong if it is not byte for byte as it
+/// was issued by the owner of that key.
+pub fn check(file: &str, public_key: &str) -> std::result::Result<Certificate, String> {
+    let key = read_key(public_key).ok_or("the public key is no Ed25519 key in PEM form")?;
+    let document: Value =
+        serde_json::from_str(file).map_err(|why| format!("the certificate is no JSON document: {why}"))?;
+    let same = |written: String| written == file.strip_suffix('\n').unwrap_or(file);
+    // One certificate has one form, or two: in one line and indented. So no byte of a file can change unseen.
+    if !same(document.to_string()) && !serde_json::to_string_pretty(&document).is_ok_and(same) {
+        return Err("the file is not written as certificates are".to_owned());
+    }
+    let view: CertificateView =
+        serde_json::from_value(document.clone()).map_err(|why| format!("this is no certificate: {why}"))?;
+    if from_base64url(&view.public_key).as_deref() != Some(key.as_slice()) {
+        return Err("it was signed with another key than the one given".to_owned());
+    }
+    let signature = from_base64url(&view.signature).unwrap_or_default();
+    if !verify(&key, message(&document["certificate"].to_string()).as_bytes(), &signature) {
+        return Err("the signature does not fit: the certificate is not as it was issued".to_owned());
+    }
+    Ok(view.certificate)
+}
+
+fn read_key(pem: &str) -> Option<Vec<u8>> {
+    let body =
+        pem.trim().strip_prefix("-----BEGIN PUBLIC KEY-----")?.strip_suffix("-----END PUBLIC KEY-----")?;
+    let der = STANDARD.decode(body.split_whitespace().collect::<String>()).ok()?;
+    der.strip_prefix(&DER).filter(|key| key.len() == 32).map(<[u8]>::to_vec)
+}
+
+fn message(text: &str) -> String {
+    format!("{HEADING}\n{text}")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate() -> Certificate {
+        let at = Timestamp::from_micros(1_800_000_000_000_000);
+        Certificate {
+            id: CertificateId::new(),
+            seq: 1,
+            previous: None,
+            tenant_id: TenantId::new(),
+            operation_id: OperationId::new(),
+            kind: "erase".to_owned(),
+            requested_by: "key_a".to_owned(),
+            reason: "Art. 17, Übermut".to_owned(),
+            requested_at: at,
+            key_destroyed_at: at,
+            issued_at: at,
+            issued_by: "tenantry".to_owned(),
+            resources: Vec::new(),
+            registry: BTreeMap::from([("members".to_owned(), 0)]),
+            retained: Vec::new(),
+        }
+    }
+
+    fn issued(key: &SigningKey) -> Value {
+        let Sealed { text, signature, hash } = seal(&certificate(), key).unwrap();
+        let at = Timestamp::from_micros(0).into();
+        let (id, tenant_id) = (String::new(), String::new());
+        let row =
+            entity::certificate::Model { id, seq: 1, tenant_id, certificate: text, signature, hash, at };
+        document(&row, key).unwrap()
+    }
+
+    fn key() -> SigningKey {
+        SigningKey::from_pkcs8(SigningKey::generate()).unwrap()
+    }
+
+    #[test]
+    fn no_byte_changes_unseen() {
+        let key = key();
+        let (document, pem) = (issued(&key), public_key(&key).pem);
+        for file in [document.to_string(), serde_json::to_string_pretty(&document).unwrap() + "\n"] {
+            check(&file, &pem).unwrap();
+            for i in 0..file.len() {
+                for bit in [1_u8, 4, 32] {
+                    let mut bytes = file.clone().into_bytes();
+                    bytes[i] ^= bit;
+                    let passed = String::from_utf8(bytes).is_ok_and(|changed| check(&changed, &pem).is_ok());
+                    assert!(!passed, "byte {i} of {file}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_else_can_issue_one() {
+        let (ours, other) = (key(), key());
+        let pem = public_key(&ours).pem;
+        let why = check(&issued(&other).to_string(), &pem).unwrap_err();
+        assert_eq!(why, "it was signed with another key than the one given");
+        let mut lied = issued(&other);
+        lied["public_key"] = json!(ours.x());
+        assert!(check(&lied.to_string(), &pem).unwrap_err().starts_with("the signature does not fit"));
+        assert!(check(&issued(&ours).to_string(), "no key").is_err());
+        assert!(check("[]", &pem).is_err() && check("", &pem).is_err());
+    }
+}

@@ -1,0 +1,337 @@
+//! Moving a whole database to another file or server, while it lives: the old one is frozen first, so that whoever still
+//! serves it can read and not write; then every row is copied in one transaction, read back, and compared. Of the two at
+//! most one takes writes at any time, also if this process dies in the middle: then it is run again.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbErr, QueryResult, Statement};
+use sea_orm_migration::{MigratorTrait, SchemaManager};
+use sha2::{Digest as _, Sha256};
+use tenantry_model::{Columns, Datum};
+
+use super::connection::{Address, Connection, Failed};
+use super::database::{OpenError, migrate};
+use super::sql::{Dialect, Shape, Verb};
+use super::table::{Key, Page, Schema, Table};
+use super::writer::Statements;
+
+/// What each table holds.
+pub type Moved = BTreeMap<&'static str, Contents>;
+
+/// Rows that are held in memory at a time.
+const PAGE: u64 = 1_000;
+/// What a frozen database says to whoever writes.
+const FROZEN: &str = "this database has moved; serve the other one";
+
+/// What changes a row.
+const VERBS: [&str; 3] = ["insert", "update", "delete"];
+
+/// Why a database was not moved. Unless this says otherwise, it takes writes as before.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum MoveError {
+    /// One of the two cannot be opened.
+    #[error("{which}: {why}")]
+    Open {
+        /// `from` or `to`.
+        which: &'static str,
+        /// Why.
+        why: OpenError,
+    },
+    /// The old one is not there, or has been served by an older release last.
+    #[error("from: {0}")]
+    From(String),
+    /// The new one is in use, or is no empty database.
+    #[error("to: {0}")]
+    To(String),
+    /// A row was refused, or one of the two stopped answering.
+    #[error("the rows of {table} cannot be copied: {why}")]
+    Copy {
+        /// Of this table.
+        table: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// What was read back is not what was copied.
+    #[error("the rows of {table} differ: {from} there, {to} here")]
+    Differs {
+        /// Of this table.
+        table: &'static str,
+        /// What the old one has.
+        from: Contents,
+        /// What the new one has.
+        to: Contents,
+    },
+}
+
+/// What a table holds, whatever the order of its rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// How many rows.
+    pub rows: u64,
+    checksum: [u8; 32],
+}
+
+impl std::fmt::Display for Contents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} rows with the checksum {}", self.rows, self.checksum())
+    }
+}
+
+impl Contents {
+    /// The SHA-256 of every row, added up bit by bit (XOR), in hexadecimal.
+    pub fn checksum(&self) -> String {
+        self.checksum.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    async fn of(table: &Table, database: &DatabaseConnection) -> Result<Self, MoveError> {
+        let mut contents = Self::default();
+        let mut after = None;
+        while let Some((rows, last)) = page(table, database, after).await? {
+            rows.iter().for_each(|row| contents.add(row));
+            after = last;
+        }
+        Ok(contents)
+    }
+
+    fn add(&mut self, row: &Columns) {
+        let digest = Sha256::digest(serde_json::Value::Object(row.to_json()).to_string());
+        self.checksum.iter_mut().zip(digest).for_each(|(sum, byte)| *sum ^= byte);
+        self.rows += 1;
+    }
+}
+
+/// Moves the database at `from` to `to`, which must be empty. Gives what each table holds.
+pub async fn move_database<M: MigratorTrait>(
+    from: &str,
+    to: &str,
+    schema: &'static Schema,
+) -> Result<Moved, MoveError> {
+    let address = |which, url: &str| {
+        url.parse::<Address>().map_err(|why| MoveError::Open { which, why: OpenError::Address(why) })
+    };
+    let (from, to) = (address("from", from)?, address("to", to)?);
+    let source = open_old::<M>(&from).await?;
+    let begun = match moved_to(&source).await? {
+        Some((place, true)) => {
+            return Err(MoveError::From(format!("it has moved to {place}: serve that one")));
+        }
+        begun => begun.is_some(),
+    };
+    let mut target = open_new::<M>(&to).await?;
+    let reads = readers("to", &to).await?;
+    let moving = Moving { schema, from: &from, source: &source, to: &to, reads: &reads };
+    let moved = moving.run(&mut target, begun).await;
+    target.close().await;
+    for database in [source, reads] {
+        if let Err(error) = database.close().await {
+            tracing::debug!(%error, "a database did not close in order");
+        }
+    }
+    moved
+}
+
+/// The old database.
+async fn open_old<M: MigratorTrait>(address: &Address) -> Result<DatabaseConnection, MoveError> {
+    if let Address::Sqlite(path) = address
+        && !Path::exists(path)
+    {
+        return Err(MoveError::From(format!("there is no file {}", path.display())));
+    }
+    let source = readers("from", address).await?;
+    let pending = M::get_pending_migrations(&source).await;
+    let pending = pending.map_err(|why| MoveError::From(format!("it is no database of ours: {why}")))?;
+    match pending.first() {
+        None => Ok(source),
+        Some(_) => Err(MoveError::From("an older release made it: start this one on it once".to_owned())),
+    }
+}
+
+/// The new database, migrated and in nobody's use.
+async fn open_new<M: MigratorTrait>(address: &Address) -> Result<Connection, MoveError> {
+    migrate::<M>(address).await.map_err(|why| MoveError::Open { which: "to", why })?;
+    let failed = |failed: Failed| MoveError::To(failed.message);
+    let mut target = Connection::open(address).await.map_err(failed)?;
+    match target.lock().await.map_err(failed)? {
+        true => Ok(target),
+        false => Err(MoveError::To("a server runs on it: end it".to_owned())),
+    }
+}
+
+async fn readers(which: &'static str, address: &Address) -> Result<DatabaseConnection, MoveError> {
+    let opened = address.open_for_reading(1).await;
+    opened.map_err(|why| MoveError::Open { which, why: OpenError::Unavailable(why.to_string()) })
+}
+
+/// Where an old database has moved, and whether it is over.
+async fn moved_to(source: &DatabaseConnection) -> Result<Option<(String, bool)>, MoveError> {
+    let failed = |why: DbErr| MoveError::From(why.to_string());
+    if !SchemaManager::new(source).has_table("moved_to").await.map_err(failed)? {
+        return Ok(None);
+    }
+    let query = Statement::from_string(source.get_database_backend(), "SELECT place, done FROM moved_to");
+    let row = source.query_one_raw(query).await.map_err(failed)?;
+    let read = |row: QueryResult| Ok((row.try_get("", "place")?, row.try_get("", "done")?));
+    row.map(read).transpose().map_err(failed)
+}
+
+struct Moving<'a> {
+    schema: &'static Schema,
+    from: &'a Address,
+    source: &'a DatabaseConnection,
+    to: &'a Address,
+    reads: &'a DatabaseConnection,
+}
+
+impl Moving<'_> {
+    /// `begun`: an earlier process has frozen the old one, and may have copied it.
+    async fn run(&self, target: &mut Connection, begun: bool) -> Result<Moved, MoveError> {
+        if let Some(table) = self.occupied().await? {
+            if !begun {
+                return Err(MoveError::To(format!("{table} has rows already: name an empty database")));
+            }
+        } else {
+            self.freeze().await?;
+            if let Err(why) = self.copy(target).await {
+                // Nothing was committed.
+                if let Err(still) = self.thaw().await {
+                    tracing::warn!(%still, "the old database stays frozen until this is run again");
+                }
+                return Err(why);
+            }
+        }
+        let moved = self.compare().await?;
+        self.on_old(vec!["UPDATE moved_to SET done = true".to_owned()]).await?;
+        Ok(moved)
+    }
+
+    /// A table of the new database that has rows.
+    async fn occupied(&self) -> Result<Option<&'static str>, MoveError> {
+        for table in &self.schema.0 {
+            let page = (table.page)(self.reads, None, 2).await;
+            let (rows, _) = page.map_err(|why| MoveError::To(why.to_string()))?;
+            // The runner's row is there from the beginning.
+            if rows.len() > usize::from(table.name == "runner") {
+                return Ok(Some(table.name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Copies every row, in one transaction.
+    async fn copy(&self, target: &mut Connection) -> Result<(), MoveError> {
+        let mut statements = Statements::new(self.schema, self.to.clone());
+        let failed = |failed: Failed| MoveError::To(failed.message);
+        target.begin().await.map_err(failed)?;
+        for (number, table) in (0u8..).zip(&self.schema.0) {
+            let refused = |failed: Failed| MoveError::Copy { table: table.name, why: failed.message };
+            target.execute_owned(format!("DELETE FROM \"{}\"", table.name)).await.map_err(refused)?;
+            let set = u32::MAX >> (u32::BITS as usize - table.columns.len());
+            let shape = Shape { table: number, verb: Verb::Insert, key: 0, expect: 0, set, bump: false };
+            let mut after = None;
+            while let Some((rows, last)) = page(table, self.source, after).await? {
+                let cells: Vec<Vec<Datum>> = rows.into_iter().map(|row| cells(table, row)).collect();
+                let cells: Vec<&[Datum]> = cells.iter().map(Vec::as_slice).collect();
+                target.run(&mut statements, shape, &cells).await.map_err(refused)?;
+                after = last;
+            }
+        }
+        target.commit().await.map_err(failed)
+    }
+
+    /// Fails unless both hold the same.
+    async fn compare(&self) -> Result<Moved, MoveError> {
+        let mut moved = BTreeMap::new();
+        for table in &self.schema.0 {
+            let from = Contents::of(table, self.source).await?;
+            let to = Contents::of(table, self.reads).await?;
+            if from != to {
+                return Err(MoveError::Differs { table: table.name, from, to });
+            }
+            moved.insert(table.name, to);
+        }
+        Ok(moved)
+    }
+
+    /// Lets nobody write the old one any more, once those have ended that do at this moment.
+    async fn freeze(&self) -> Result<(), MoveError> {
+        let place = self.to.place().replace('\'', "''");
+        let mut sql = vec![
+            "CREATE TABLE IF NOT EXISTS moved_to (place text NOT NULL, done boolean NOT NULL)".to_owned(),
+            "DELETE FROM moved_to".to_owned(),
+            format!("INSERT INTO moved_to (place, done) VALUES ('{place}', false)"),
+        ];
+        let tables = self.schema.0.iter().map(|table| table.name);
+        match self.from.dialect() {
+            Dialect::Sqlite => sql.extend(tables.flat_map(|table| {
+                VERBS.map(|verb| {
+                    format!(
+                        "CREATE TRIGGER IF NOT EXISTS \"moved_{table}_{verb}\" BEFORE {verb} ON \"{table}\"
+                         BEGIN SELECT RAISE(ABORT, '{FROZEN}'); END"
+                    )
+                })
+            })),
+            Dialect::Postgres => {
+                sql.push(format!(
+                    "CREATE OR REPLACE FUNCTION moved() RETURNS trigger LANGUAGE plpgsql AS
+                     $$ BEGIN RAISE EXCEPTION USING MESSAGE = '{FROZEN}', ERRCODE = 'read_only_sql_transaction'; END $$"
+                ));
+                sql.extend(tables.map(|table| {
+                    format!(
+                        "CREATE OR REPLACE TRIGGER moved BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON \"{table}\"
+                         FOR EACH STATEMENT EXECUTE FUNCTION moved()"
+                    )
+                }));
+            }
+        }
+        self.on_old(sql).await
+    }
+
+    /// Lets everybody write the old one again.
+    async fn thaw(&self) -> Result<(), MoveError> {
+        let tables = self.schema.0.iter().map(|table| table.name);
+        let mut sql: Vec<String> = match self.from.dialect() {
+            Dialect::Sqlite => tables
+                .flat_map(|table| {
+                    VERBS.map(|verb| format!("DROP TRIGGER IF EXISTS \"moved_{table}_{verb}\""))
+                })
+                .collect(),
+            Dialect::Postgres => {
+                let triggers = tables.map(|table| format!("DROP TRIGGER IF EXISTS moved ON \"{table}\""));
+                triggers.chain(["DROP FUNCTION IF EXISTS moved()".to_owned()]).collect()
+            }
+        };
+        sql.push("DROP TABLE moved_to".to_owned());
+        self.on_old(sql).await
+    }
+
+    /// All of these, or none.
+    async fn on_old(&self, sql: Vec<String>) -> Result<(), MoveError> {
+        let failed = |failed: Failed| MoveError::From(failed.message);
+        let mut old = Connection::open(self.from).await.map_err(failed)?;
+        old.begin().await.map_err(failed)?;
+        for statement in sql {
+            old.execute_owned(statement).await.map_err(failed)?;
+        }
+        old.commit().await.map_err(failed)?;
+        old.close().await;
+        Ok(())
+    }
+}
+
+/// The next rows after this key; none when there are no more.
+async fn page(
+    table: &Table,
+    database: &DatabaseConnection,
+    after: Option<Key>,
+) -> Result<Option<Page>, MoveError> {
+    let page = (table.page)(database, after, PAGE).await;
+    let (rows, last) = page.map_err(|why| MoveError::Copy { table: table.name, why: why.to_string() })?;
+    Ok((!rows.is_empty()).then_some((rows, last)))
+}
+
+/// A row's values in the order of the table's columns.
+fn cells(table: &Table, row: Columns) -> Vec<Datum> {
+    let mut row: BTreeMap<&str, Datum> = row.into_iter().collect();
+    table.columns.iter().map(|column| row.remove(column.name).unwrap_or(Datum::Null)).collect()
+}

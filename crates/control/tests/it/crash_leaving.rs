@@ -1,0 +1,209 @@
+//! Crash anywhere while tenants leave: every deletion fails in every way, every call is made twice, and the process stops
+//! at every commit point, of an erasure, of an offboarding and of one that is turned back. Afterwards every tenant is gone with
+//! a certificate and nothing else, or back as it was.
+//!
+//! All cases run under `cargo xtask test --full`, on both stores; a plain run takes a part of them on SQLite.
+
+use tenantry_control::leaving::certificate::check;
+use tenantry_control::leaving::{EraseTenant, OffboardTenant};
+use tenantry_control::{Caller, Control, Error, ErrorKind, IdempotencyKey};
+use tenantry_model::TenantStatus;
+use tenantry_testkit::crash_ledger::{Fault as LedgerFault, Faults};
+use tenantry_testkit::report;
+
+use crate::crash::{every, full, live, people, ways, worlds};
+use crate::faulty::{Calls, Fault};
+use crate::scan;
+use crate::story::{self, Story};
+use crate::world::{Process, World, request};
+
+/// How a tenant leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Erase,
+    Offboard,
+    /// Offboarded, and brought back at once.
+    Reconsider,
+}
+
+const WAYS: [Way; 3] = [Way::Erase, Way::Offboard, Way::Reconsider];
+
+/// What tells of one that it has left and come back.
+const BEEN_AWAY: [&str; 6] = [
+    "events tenant.deprovisioning",
+    "events tenant.reconsidered",
+    "operations cancelled",
+    "resources absent",
+    "subscriptions cancelled",
+    "invoices open",
+];
+
+/// Plays a case: a tenant is made, then it leaves in one life of a process after another until everything is finished.
+/// Answers for each life whether it got as far as all of its faults.
+async fn play(
+    world: &World,
+    story: &Story,
+    way: Way,
+    faults: &[Fault],
+    lives: &[Faults],
+) -> Result<Vec<bool>, String> {
+    world.plan.set(&world.clock, &[]);
+    let process = world.start(Faults::new()).await.map_err(|why| format!("does not start: {why:?}"))?;
+    let document = request("Crash", &story.plan);
+    live(world, &process, story, &mut false, false, &document).await?;
+    process.control.stop().await;
+    drop(process);
+    world.plan.set(&world.clock, faults);
+    let mut reached = Vec::new();
+    for faults in lives.iter().chain([&Faults::new()]) {
+        let last = faults.keys().last().copied().unwrap_or(0);
+        let process = match world.start(faults.clone()).await {
+            Ok(process) => process,
+            // The ledger died or was silent at the very start.
+            Err(_) if !faults.is_empty() => {
+                reached.push(true);
+                continue;
+            }
+            Err(error) => return Err(format!("does not start: {error:?}")),
+        };
+        tokio::select! {
+            biased;
+            () = process.ledger.died() => {}
+            left = leave(world, &process, way) => left?,
+        }
+        reached.push(process.ledger.calls() >= last);
+    }
+    reached.pop();
+    let mut faults = scan::faults(world).await;
+    if way == Way::Reconsider {
+        // It has been away, which is history; what it has is as it was.
+        faults.retain(|fault| !BEEN_AWAY.iter().any(|what| fault.contains(what)));
+    }
+    let end = if way == Way::Reconsider { "active" } else { "deprovisioned" };
+    let tenants = world.stores().scan().await.tenants;
+    faults.extend(tenants.values().filter(|found| found.status != end).map(|found| format!("{found:?}")));
+    if faults.is_empty() { Ok(reached) } else { Err(faults.join("\n")) }
+}
+
+/// What is asked in every life until it is answered, and what people do until everything is finished.
+async fn leave(world: &World, process: &Process, way: Way) -> Result<(), String> {
+    let (control, caller, reason) = (&process.control, Caller::system(), "it leaves".to_owned());
+    let key = || IdempotencyKey::parse("leave").ok();
+    match way {
+        Way::Erase => {
+            let what = EraseTenant { reason };
+            answered(async || control.erase(&caller, "crash", &what, key()).await.map(drop)).await?;
+        }
+        Way::Offboard | Way::Reconsider => {
+            let what = OffboardTenant { reason, hold_days: None };
+            let still = tenantry_engine::Clock::busy(&world.clock);
+            answered(async || control.offboard(&caller, "crash", &what, key()).await.map(drop)).await?;
+            if way == Way::Reconsider {
+                let key = || IdempotencyKey::parse("back").ok();
+                answered(async || control.reconsider(&caller, "crash", key()).await.map(drop)).await?;
+            }
+            drop(still);
+        }
+    }
+    people(world, control, false).await.map_err(|why| format!("{why} in {way:?}"))?;
+    if way != Way::Reconsider { certified(control).await } else { Ok(()) }
+}
+
+/// Asks again as long as there is no answer.
+async fn answered(ask: impl AsyncFn() -> Result<(), Error>) -> Result<(), String> {
+    loop {
+        match ask().await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind == ErrorKind::Unavailable => {}
+            Err(error) => return Err(format!("refused: {error:?}")),
+        }
+    }
+}
+
+async fn certified(control: &Control) -> Result<(), String> {
+    let caller = Caller::system();
+    let status = control.tenant(&caller, "crash").await.map_err(|why| why.to_string())?.status;
+    let document = control.certificate(&caller, "crash").await.map_err(|why| format!("{status}: {why}"))?;
+    let key = control.certificate_public_key().await.map_err(|why| why.to_string())?;
+    check(&document.to_string(), &key.pem).map(drop)?;
+    if status == TenantStatus::Deprovisioned { Ok(()) } else { Err(format!("certified, and {status}")) }
+}
+
+/// Those that end active by themselves.
+async fn stories() -> Vec<Story> {
+    let all = story::all().await;
+    // One of each way of keeping tenants apart is enough for a plain run.
+    all.into_iter()
+        .filter(|story| full() || ["starter", "enterprise"].contains(&story.plan.as_str()))
+        .collect()
+}
+
+#[tokio::test]
+async fn every_deletion_fails_in_every_way() {
+    let mut cases = 0;
+    for story in stories().await {
+        let deleted: Vec<&str> = story.calls().filter(|key| *key != "smoke_test").collect();
+        for (lane, step) in deleted.into_iter().enumerate() {
+            for (how, times) in ways(lane) {
+                for way in [Way::Erase, Way::Offboard] {
+                    for world in worlds().await {
+                        let fault = Fault::new(step, false, how, times);
+                        let played = play(&world, &story, way, std::slice::from_ref(&fault), &[]).await;
+                        played.unwrap_or_else(|why| panic!("{} {way:?}: {fault:?}: {why}", story.plan));
+                        assert!(world.plan.struck() > 0, "{} {way:?}: {fault:?} never struck", story.plan);
+                        cases += 1;
+                    }
+                    if !full() && lane % 2 == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    report::add(&format!("leaving: {cases} cases of a deletion that fails once or always, in every way"));
+}
+
+#[tokio::test]
+async fn every_call_is_made_twice() {
+    let mut cases = 0;
+    for story in stories().await {
+        for calls in [Calls::InTurn, Calls::AtOnce] {
+            for way in WAYS {
+                for world in worlds().await {
+                    *world.plan.calls.lock() = calls;
+                    let played = play(&world, &story, way, &[], &[]).await;
+                    played.unwrap_or_else(|why| panic!("{} {way:?}: {calls:?}: {why}", story.plan));
+                    cases += 1;
+                }
+            }
+        }
+    }
+    report::add(&format!("leaving: {cases} cases in which every call is made twice, in turn or at once"));
+}
+
+#[tokio::test]
+async fn the_process_stops_at_every_commit_point() {
+    let mut cases = 0;
+    for story in stories().await {
+        for way in WAYS {
+            for (lane, fault) in LedgerFault::ALL.into_iter().enumerate() {
+                for first in every(if full() { 1 } else { 5 }, lane) {
+                    let mut reached = true;
+                    for world in worlds().await {
+                        let lives = [Faults::from([(first, fault)])];
+                        let played = play(&world, &story, way, &[], &lives).await;
+                        let told = || format!("{} {way:?}: {fault:?} at call {first}", story.plan);
+                        reached &= played.unwrap_or_else(|why| panic!("{}: {why}", told())) == [true];
+                        cases += 1;
+                    }
+                    if !reached {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    report::add(&format!(
+        "leaving: {cases} cases of a process that stops, or whose ledger fails, at a commit point"
+    ));
+}

@@ -1,0 +1,66 @@
+//! Fences follow what is denied: at once where they answer, by the sweep where they did not, and when a tenant becomes
+//! active that was suspended while it was made.
+
+use std::path::PathBuf;
+
+use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
+use tenantry_control::{Caller, Control};
+use tenantry_model::suspension::{Grade, Reason};
+use tenantry_testkit::crash_ledger::Faults;
+
+use crate::crash::people;
+use crate::world::{World, in_both_worlds, request};
+
+in_both_worlds! {
+    a_fence_that_does_not_answer_is_told_again
+    who_is_suspended_while_it_is_made_is_fenced_when_it_stands
+}
+
+const BLOCKED: SuspendTenant = SuspendTenant { reason: Reason::Admin, grade: Grade::Blocked };
+
+/// What every fence denies, by the files of the three things on the shelf.
+fn fences(world: &World) -> Vec<String> {
+    let files = std::fs::read_dir(world.stores().data.join("things")).unwrap();
+    let files = files.map(|file| file.unwrap().path());
+    let fences = files.filter(|file: &PathBuf| file.extension().is_some_and(|it| it == "fence"));
+    fences.map(|file| std::fs::read_to_string(file).unwrap()).collect()
+}
+
+async fn onboard(world: &World, control: &Control) {
+    control.create_tenant(&Caller::system(), &request("Acme", "gated"), None).await.unwrap();
+    people(world, control, false).await.unwrap();
+}
+
+async fn a_fence_that_does_not_answer_is_told_again(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    onboard(&world, control).await;
+    let deaf = world.stores().data.join("things/deaf");
+    std::fs::write(&deaf, "").unwrap();
+    let view = control.suspend(&caller, "acme", BLOCKED, None).await.unwrap().value;
+    assert_eq!(view.fences.len(), 3);
+    assert!(view.fences.iter().all(|fence| fence.grade == Some(Grade::Blocked) && !fence.acknowledged));
+    assert_eq!((control.sweep().await.unwrap().fenced, fences(&world).len()), (1, 0));
+
+    std::fs::remove_file(&deaf).unwrap();
+    assert_eq!(control.sweep().await.unwrap().fenced, 1);
+    assert_eq!(fences(&world), ["blocked"; 3]);
+    assert_eq!(control.sweep().await.unwrap().fenced, 0, "they have answered");
+
+    let view = control.resume(&caller, "acme", ResumeTenant::default(), None).await.unwrap().value;
+    assert!(view.fences.iter().all(|fence| fence.grade.is_none() && fence.acknowledged));
+    assert_eq!(fences(&world), Vec::<String>::new());
+    control.stop().await;
+}
+
+async fn who_is_suspended_while_it_is_made_is_fenced_when_it_stands(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    control.create_tenant(&caller, &request("Acme", "gated"), None).await.unwrap();
+    let view = control.suspend(&caller, "acme", BLOCKED, None).await.unwrap().value;
+    assert_eq!(view.fences, []);
+    people(&world, control, false).await.unwrap();
+    control.sweep().await.unwrap();
+    assert_eq!(fences(&world), ["blocked"; 3]);
+    control.stop().await;
+}

@@ -1,0 +1,320 @@
+//! The end of a tenant: access is gone at once, everything is deleted and looked for, and a certificate says so, or there
+//! is none.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sea_orm::{Database, QueryResult};
+use serde_json::json;
+use tenantry_control::leaving::EraseTenant;
+use tenantry_control::leaving::certificate::{Certificate, check};
+use tenantry_control::objects::SignObject;
+use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey};
+use tenantry_engine::{OperationState, SignalKind};
+use tenantry_model::TenantStatus;
+use tenantry_providers::objects::{Method, New};
+use tenantry_testkit::crash_ledger::Faults;
+use tenantry_testkit::scan::{get, rows};
+
+use crate::crash::people;
+use crate::faulty::{Fault, How};
+use crate::scan;
+use crate::world::{World, in_both_worlds, request};
+
+in_both_worlds! {
+    an_erased_tenant_is_gone_and_certified
+    what_is_not_deleted_is_not_certified
+    an_onboarding_is_taken_over_wherever_it_is
+    what_one_tenant_leaves_another_keeps
+    nothing_that_it_had_can_be_found
+}
+
+/// The registry comes back from a backup of before the erasure; the keyring, which is elsewhere, does not.
+#[tokio::test]
+async fn a_restored_registry_is_erased_again() {
+    let world = World::sqlite().await;
+    let process = world.start(Faults::new()).await.unwrap();
+    let tenant = active(&world, &process.control, "Acme", "enterprise").await;
+    let other = active(&world, &process.control, "Other", "starter").await;
+    process.control.stop().await;
+    drop(process);
+    let backup = world.back_up().await;
+    let process = world.start(Faults::new()).await.unwrap();
+    process.control.erase(&Caller::system(), &tenant, &reason(), None).await.unwrap();
+    people(&world, &process.control, false).await.unwrap();
+    certificate(&process.control, &tenant).await;
+    process.control.stop().await;
+    drop(process);
+    world.restore(&backup);
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let view = control.tenant(&caller, &tenant).await.unwrap();
+    assert_eq!(view.status, TenantStatus::Deprovisioning, "before anything is served");
+    people(&world, control, false).await.unwrap();
+    let again = certificate(control, &tenant).await;
+    assert_eq!((again.reason, again.requested_by.as_str()), (reason().reason, "system"));
+    assert_eq!(control.tenant(&caller, &other).await.unwrap().status, TenantStatus::Active);
+    process.control.stop().await;
+    drop(process);
+    let (found, faults) =
+        (scan::faults(&world).await, ask(&world, "SELECT id FROM tenants WHERE name = 'Acme'").await);
+    assert!(found.is_empty() && faults.is_empty(), "{found:#?}");
+    // Once is enough: the next start begins nothing.
+    let process = world.start(Faults::new()).await.unwrap();
+    world.quiet().await;
+    assert_eq!(certificate(&process.control, &tenant).await.operation_id, again.operation_id);
+}
+
+fn reason() -> EraseTenant {
+    EraseTenant { reason: "request under Art. 17 GDPR".to_owned() }
+}
+
+/// The tenant's certificate, checked.
+pub async fn certificate(control: &Control, tenant: &str) -> Certificate {
+    let document = control.certificate(&Caller::system(), tenant).await.unwrap();
+    let key = control.certificate_public_key().await.unwrap();
+    check(&document.to_string(), &key.pem).unwrap()
+}
+
+pub async fn active(world: &World, control: &Control, name: &str, plan: &str) -> String {
+    let made = control.create_tenant(&Caller::system(), &request(name, plan), None).await.unwrap();
+    people(world, control, false).await.unwrap();
+    made.tenant.id.to_string()
+}
+
+/// Each provider in turn says that it deletes, and does not.
+async fn what_is_not_deleted_is_not_certified(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let providers: Vec<String> = {
+        let tenant = active(&world, control, "First", "enterprise").await;
+        let resources = control.erase(&caller, &tenant, &reason(), None).await.unwrap().value.steps;
+        let deletes = resources.iter().filter(|step| step.key.starts_with("remove_"));
+        deletes.map(|step| step.provider.clone()).collect()
+    };
+    assert!(providers.len() > 8, "{providers:?}");
+    for provider in &providers {
+        people(&world, control, false).await.unwrap();
+        let tenant =
+            active(&world, control, &format!("Acme {provider}").replace('_', " "), "enterprise").await;
+        *world.plan.liar.lock() = Some(provider.clone());
+        let begun = control.erase(&caller, &tenant, &reason(), None).await.unwrap().value;
+        world.quiet().await;
+        let stopped = control.operation(&caller, begun.id).await.unwrap();
+        assert_eq!(stopped.state, OperationState::NeedsAttention, "{provider}: {stopped:#?}");
+        let none = control.certificate(&caller, &tenant).await.unwrap_err();
+        assert_eq!(none.code, "certificate_not_found", "{provider}");
+        assert_eq!(control.tenant(&caller, &tenant).await.unwrap().status, TenantStatus::Deprovisioning);
+        for signal in [SignalKind::Cancel, skip("scan"), skip("certify"), skip("scan_registry")] {
+            let refused = control.signal(&caller, begun.id, signal, None).await.unwrap_err();
+            assert_eq!(refused.code, "signal_refused", "{refused:?}");
+        }
+        let alerts = format!(
+            "SELECT id FROM events WHERE type = 'operation.needs_attention' AND operation_id = '{}'",
+            begun.id
+        );
+        assert_eq!(ask(&world, &alerts).await.len(), 1, "{provider}: somebody is told");
+        *world.plan.liar.lock() = None;
+        // What a provider keeps in the registry was believed to be gone: somebody clears it up by hand.
+        for table in ["members", "invitations", "configs"] {
+            ask(&world, &format!("DELETE FROM {table} WHERE tenant_id = '{tenant}' RETURNING 1")).await;
+        }
+        let cancel = "UPDATE subscriptions SET state = 'cancelled'";
+        ask(&world, &format!("{cancel} WHERE tenant_id = '{tenant}' RETURNING 1")).await;
+        control.signal(&caller, begun.id, SignalKind::Retry, None).await.unwrap();
+        people(&world, control, false).await.unwrap();
+        certificate(control, &tenant).await;
+    }
+}
+
+/// What the registry answers.
+pub async fn ask(world: &World, question: &str) -> Vec<QueryResult> {
+    let registry = Database::connect(world.registry_url()).await.unwrap();
+    let found = rows(&registry, question).await;
+    registry.close().await.unwrap();
+    found
+}
+
+fn skip(step: &str) -> SignalKind {
+    SignalKind::Skip { step: step.to_owned(), reason: "tired".to_owned() }
+}
+
+async fn an_erased_tenant_is_gone_and_certified(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    for plan in ["enterprise", "growth", "starter"] {
+        let tenant = active(&world, control, &format!("Acme {plan}"), plan).await;
+        let slug = format!("acme-{plan}");
+        let none = control.certificate(&caller, &tenant).await.unwrap_err();
+        assert_eq!((none.kind, none.code), (ErrorKind::NotFound, "certificate_not_found"));
+        let key = || IdempotencyKey::parse(plan).ok();
+        let begun = control.erase(&caller, &slug, &reason(), key()).await.unwrap().value;
+        let view = control.tenant(&caller, &tenant).await.unwrap();
+        assert_eq!(view.status, TenantStatus::Deprovisioning);
+        people(&world, control, false).await.unwrap();
+        let ended = control.operation(&caller, begun.id).await.unwrap();
+        assert_eq!((ended.kind.as_str(), ended.state), ("erase", OperationState::Succeeded), "{ended:#?}");
+        let view = control.tenant(&caller, &slug).await.unwrap();
+        assert_eq!((view.status, view.slug, view.name), (TenantStatus::Deprovisioned, None, None));
+        let proof = certificate(control, &tenant).await;
+        assert_eq!((proof.tenant_id.to_string(), proof.operation_id), (tenant.clone(), begun.id));
+        assert_eq!(proof.reason, reason().reason);
+        assert!(
+            proof.resources.iter().all(|gone| gone.deleted_at.is_some() && gone.step.is_some()),
+            "{proof:#?}"
+        );
+        assert!(proof.registry.values().all(|rows| *rows == 0) && proof.registry.contains_key("members"));
+        // Twice is once: the same operation, the same certificate.
+        let again = control.erase(&caller, &tenant, &reason(), key()).await.unwrap();
+        assert_eq!((again.value.id, again.replayed), (begun.id, true));
+        let again =
+            control.erase(&caller, &tenant, &EraseTenant { reason: "again".to_owned() }, None).await.unwrap();
+        assert_eq!(again.value.id, begun.id);
+        assert_eq!(certificate(control, &tenant).await, proof);
+        // The slug is burnt; the name is free again.
+        let mut taken = request(&format!("Acme {plan}"), plan);
+        taken["slug"] = json!(slug);
+        assert_eq!(control.create_tenant(&caller, &taken, None).await.unwrap_err().code, "slug_taken");
+    }
+    let faults = scan::faults(&world).await;
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// Waiting for an approval, making things, undoing them, asking for a person: wherever it is, nothing is left of it.
+async fn an_onboarding_is_taken_over_wherever_it_is(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let forever = |step: &str, forward, how| Fault::new(step, forward, how, u32::MAX);
+    let cases = [
+        ("enterprise", vec![], false),
+        ("growth", vec![forever("bucket", true, How::HangAfter)], false),
+        ("growth", vec![forever("database", true, How::UnknownAfter)], false),
+        (
+            "growth",
+            vec![forever("smoke_test", true, How::Fatal), forever("bucket", false, How::HangBefore)],
+            false,
+        ),
+        ("growth", vec![forever("smoke_test", true, How::Fatal), forever("bucket", false, How::Fatal)], true),
+        ("starter", vec![forever("billing", true, How::Fatal)], true),
+    ];
+    for (n, (plan, faults, rest)) in cases.into_iter().enumerate() {
+        world.plan.set(&world.clock, &faults);
+        let made = control.create_tenant(&caller, &request(&format!("Case {n}"), plan), None).await.unwrap();
+        if rest {
+            world.quiet().await;
+        }
+        let begun = control.erase(&caller, &made.tenant.id.to_string(), &reason(), None).await.unwrap();
+        world.plan.set(&world.clock, &[]);
+        people(&world, control, false).await.unwrap_or_else(|why| panic!("case {n}: {why}"));
+        let ended = control.operation(&caller, begun.value.id).await.unwrap();
+        assert_eq!(ended.state, OperationState::Succeeded, "case {n}: {ended:#?}");
+        certificate(control, &made.tenant.id.to_string()).await;
+    }
+    let faults = scan::faults(&world).await;
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+async fn what_one_tenant_leaves_another_keeps(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    for plan in ["starter", "growth", "enterprise"] {
+        let stays = active(&world, control, &format!("Stays {plan}"), plan).await;
+        let goes = active(&world, control, &format!("Goes {plan}"), plan).await;
+        control.erase(&caller, &goes, &reason(), None).await.unwrap();
+        people(&world, control, false).await.unwrap();
+        let (first, second) =
+            (certificate(control, &goes).await, control.tenant(&caller, &stays).await.unwrap());
+        assert_eq!(second.status, TenantStatus::Active);
+        assert_eq!((first.seq, first.previous.is_none()), (first.seq, first.seq == 1), "a chain");
+    }
+    // The stores' own scan compares the one that stays with one that nothing happened to.
+    let faults = scan::faults(&world).await;
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// Unique words in everything that a tenant can have, and a search for them that knows nothing of the product.
+async fn nothing_that_it_had_can_be_found(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let document = json!({
+        "tenant_name": "Marker01 Inc", "slug": "marker02", "locale": "de", "labels": { "marker03": "marker04" },
+        "admin_user": { "email": "marker05@marker06.example", "first_name": "Marker07", "last_name": "Marker08" },
+        "subscription": { "plan": "enterprise" },
+        "configuration": { "settings": { "marker09": "marker10" }, "branding": { "logo": "marker11" } }
+    });
+    let made =
+        control.create_tenant(&caller, &document, IdempotencyKey::parse("marker12").ok()).await.unwrap();
+    people(&world, control, false).await.unwrap();
+    let tenant = made.tenant.id.to_string();
+    let secrets = control.claim_credentials(&caller, made.operation.id).await.unwrap();
+    let token = control.accept_invitation(&secrets[0].value).await.unwrap().access_token;
+    let session = control.verify_token(&token).unwrap();
+    let row = json!({ "project_id": "starter", "title": "marker13" });
+    control.insert_row(&session, "tasks", row.as_object().cloned().unwrap()).await.unwrap();
+    let wish = SignObject { key: "marker14.txt".to_owned(), method: Method::Put, expires_in: 60 };
+    let signed = control.sign_object(&session, &wish).await.unwrap();
+    let (objects, at) = control.open_signed(&signed).await.unwrap();
+    let body = Box::pin(std::io::Cursor::new(b"marker15".repeat(1_000)));
+    objects.put(New { key: "marker14.txt", content_type: Some("text/marker16"), at }, body).await.unwrap();
+    drop(objects);
+    let key = json!({ "name": "marker17", "scopes": ["tenant"], "tenant": tenant });
+    control.create_key(&caller, &key, None).await.unwrap();
+    assert!(!found(&world).await.is_empty(), "the search finds what is there");
+    control.erase(&caller, "marker02", &reason(), None).await.unwrap();
+    people(&world, control, false).await.unwrap();
+    certificate(control, &tenant).await;
+    process.control.stop().await;
+    drop(process);
+    let found = found(&world).await;
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// Where markers stand: in files below the data folder, and in what the registry's tables hold.
+async fn found(world: &World) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![world.stores().data];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(&path).unwrap().flatten().map(|entry| entry.path()));
+        } else if let Ok(bytes) = std::fs::read(&path) {
+            let name = path.display().to_string();
+            found.extend(markers(&name, name.as_bytes()).into_iter().chain(markers(&name, &bytes)));
+        }
+    }
+    if world.registry_url().starts_with("postgres") {
+        let tables =
+            "SELECT table_name::text FROM information_schema.tables WHERE table_schema = current_schema()";
+        for table in ask(world, tables).await {
+            let table: String = get(&table, 0);
+            for row in ask(world, &format!("SELECT t::text FROM \"{table}\" t")).await {
+                found.extend(markers(&table, get::<String>(&row, 0).as_bytes()));
+            }
+        }
+    }
+    found
+}
+
+/// The markers in some bytes: plain, in hexadecimal, in base64 wherever it begins; in whichever case.
+fn markers(place: &str, bytes: &[u8]) -> Vec<String> {
+    let marker = b"marker";
+    let encoded = |skip: usize, word: &[u8]| {
+        let padded: Vec<u8> = std::iter::repeat_n(b' ', skip).chain(word.iter().copied()).collect();
+        let text = STANDARD.encode(padded);
+        // Only the characters that the marker alone decides.
+        text.as_bytes()[(skip * 8).div_ceil(6)..(skip + word.len()) * 8 / 6].to_vec()
+    };
+    let hex: Vec<u8> = marker.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect();
+    let mut forms = vec![("plain", marker.to_vec()), ("hexadecimal", hex)];
+    for word in [marker.as_slice(), b"Marker"] {
+        forms.extend((0..3).map(|skip| ("base64", encoded(skip, word))));
+    }
+    let lower = bytes.to_ascii_lowercase();
+    let mut found = Vec::new();
+    for (form, wanted) in forms {
+        let here = if form == "base64" { bytes } else { &lower };
+        if let Some(at) = here.windows(wanted.len()).position(|window| window == wanted) {
+            let around = &bytes[at.saturating_sub(60)..(at + 60).min(bytes.len())];
+            found.push(format!("{place} ({form}): {}", String::from_utf8_lossy(around)));
+        }
+    }
+    found
+}

@@ -1,0 +1,300 @@
+//! Offboarding: everything is held until the customer cannot think better of it any more, and only then deleted.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tenantry_control::leaving::{EraseTenant, OffboardTenant};
+use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
+use tenantry_control::view::OperationView;
+use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey};
+use tenantry_engine::clock::Busy;
+use tenantry_engine::{Clock, OperationState, SignalKind, StepState};
+use tenantry_model::TenantStatus;
+use tenantry_model::suspension::{Grade, Reason};
+use tenantry_testkit::crash_ledger::Faults;
+use tenantry_testkit::scan::Found;
+
+use crate::crash::people;
+use crate::faulty::{Fault, How};
+use crate::leaving::{active, certificate};
+use crate::scan;
+use crate::world::{World, in_both_worlds, request};
+
+in_both_worlds! {
+    everything_is_held_and_then_deleted
+    who_thinks_better_of_it_has_everything_back
+    an_erasure_skips_the_hold
+    what_cannot_be_is_refused_with_what_can
+    a_notice_that_cannot_be_sent_holds_nothing_back
+    the_hold_is_as_long_as_contract_or_request_say
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn leave(hold_days: Option<u32>) -> OffboardTenant {
+    OffboardTenant { reason: "contract 7 has ended".to_owned(), hold_days }
+}
+
+async fn offboard(control: &Control, tenant: &str, hold_days: Option<u32>) -> OperationView {
+    control.offboard(&Caller::system(), tenant, &leave(hold_days), None).await.unwrap().value
+}
+
+async fn status(control: &Control, tenant: &str) -> TenantStatus {
+    control.tenant(&Caller::system(), tenant).await.unwrap().status
+}
+
+/// A clock that stands still unless it is told to go on: a hold would be over before anybody has looked.
+struct Stopped<'a> {
+    world: &'a World,
+    still: Option<Busy>,
+}
+
+impl<'a> Stopped<'a> {
+    fn clock(world: &'a World) -> Self {
+        Self { world, still: Some(world.clock.busy()) }
+    }
+
+    /// Lets the time pass, with whatever happens in it.
+    async fn pass(&mut self, time: Duration) {
+        let until = self.world.clock.now() + time;
+        self.still = None;
+        self.world.clock.sleep_until(until).await;
+        self.still = Some(self.world.clock.busy());
+    }
+
+    /// Lets it go on until nothing moves any more.
+    async fn rest(&mut self) {
+        self.still = None;
+        self.world.quiet().await;
+        self.still = Some(self.world.clock.busy());
+    }
+
+    /// The same, with people who help.
+    async fn people(&mut self, control: &Control) {
+        self.still = None;
+        people(self.world, control, false).await.unwrap();
+        self.still = Some(self.world.clock.busy());
+    }
+}
+
+async fn standing(world: &World, tenant: &str) -> Found {
+    world.stores().scan().await.tenants[tenant].clone()
+}
+
+fn count(found: &Found, what: &str) -> i64 {
+    found.counts.get(what).copied().unwrap_or(0)
+}
+
+/// What counts as the tenant's own, and must not change in a hold.
+const OWN: [&str; 6] = ["databases", "buckets", "namespaces", "hosts", "certificates", "members"];
+
+async fn everything_is_held_and_then_deleted(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let tenant = active(&world, control, "Acme", "enterprise").await;
+    let before = standing(&world, &tenant).await;
+    let mut time = Stopped::clock(&world);
+    time.pass(DAY * 10).await;
+    let begun = offboard(control, "acme", None).await;
+    assert_eq!(status(control, &tenant).await, TenantStatus::Deprovisioning);
+    time.pass(DAY * 29).await;
+    let held = control.operation(&caller, begun.id).await.unwrap();
+    let hold = held.steps.iter().find(|step| step.key == "hold").unwrap();
+    assert_eq!((held.state, hold.state), (OperationState::Running, StepState::Waiting), "{held:#?}");
+    let during = standing(&world, &tenant).await;
+    for what in OWN {
+        assert_eq!(count(&during, what), count(&before, what), "{what} is held");
+    }
+    assert_eq!((count(&during, "subscriptions cancelled"), count(&during, "subscriptions active")), (1, 0));
+    let credits = "SELECT CAST(amount AS bigint) FROM invoices WHERE amount < 0";
+    let credit = crate::leaving::ask(&world, credits).await;
+    let credit: i64 = tenantry_testkit::scan::get(&credit[0], 0);
+    assert!((-199_000..-100_000).contains(&credit), "20 of 30 days of 1990: {credit}");
+    let mails = std::fs::read_dir(world.stores().data.join("outbox")).unwrap().flatten();
+    let mails: Vec<String> = mails.map(|mail| std::fs::read_to_string(mail.path()).unwrap()).collect();
+    assert_eq!(mails.len(), 2);
+    let until = (world.clock.now() + DAY).to_string();
+    assert!(mails.iter().any(|mail| mail.contains(&until[..10])), "the notice says until when: {mails:#?}");
+    time.pass(DAY * 2).await;
+    time.people(control).await;
+    let ended = control.operation(&caller, begun.id).await.unwrap();
+    assert_eq!(ended.state, OperationState::Succeeded, "{ended:#?}");
+    let proof = certificate(control, &tenant).await;
+    assert_eq!((proof.kind.as_str(), proof.operation_id), ("offboard", begun.id));
+    assert!(proof.resources.iter().any(|gone| gone.step.as_deref() == Some("remove_notice")), "{proof:#?}");
+    assert_eq!(proof.retained[0].count, 2, "the invoice and the credit: {:?}", proof.retained);
+    assert_eq!(status(control, &tenant).await, TenantStatus::Deprovisioned);
+    process.control.stop().await;
+    let faults = scan::faults(&world).await;
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+async fn who_thinks_better_of_it_has_everything_back(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let tenant = active(&world, control, "Acme", "enterprise").await;
+    let before = standing(&world, &tenant).await;
+    let mut time = Stopped::clock(&world);
+    let suspend = SuspendTenant { reason: Reason::Policy, grade: Grade::ReadOnly };
+    for round in 0..3 {
+        if round == 1 {
+            control.suspend(&caller, "acme", suspend, None).await.unwrap();
+        }
+        let begun = offboard(control, "acme", None).await;
+        // A billing system that says "paid" brings nobody back; what else is cleared counts later.
+        if round == 2 {
+            control.resume(&caller, "acme", ResumeTenant::default(), None).await.unwrap();
+        }
+        assert_eq!(status(control, "acme").await, TenantStatus::Deprovisioning, "round {round}");
+        time.pass(DAY * 12).await;
+        let key = || IdempotencyKey::parse(format!("back {round}")).ok();
+        let back = control.reconsider(&caller, "acme", key()).await.unwrap();
+        let expected = [TenantStatus::Active, TenantStatus::Suspended, TenantStatus::Active][round];
+        assert_eq!((back.value.status, back.replayed), (expected, false), "round {round}");
+        assert_eq!(back.value.suspended_at.is_some(), round == 1);
+        time.rest().await;
+        let ended = control.operation(&caller, begun.id).await.unwrap();
+        assert_eq!(ended.state, OperationState::Cancelled, "{ended:#?}");
+        let again = control.reconsider(&caller, "acme", key()).await.unwrap();
+        assert!(again.replayed, "the same key is the same answer");
+        let after = standing(&world, &tenant).await;
+        for what in OWN {
+            assert_eq!(count(&after, what), count(&before, what), "{what} is as it was");
+        }
+        assert_eq!(count(&after, "subscriptions active"), 1, "{after:#?}");
+        assert_eq!(count(&after, "mails"), 1, "the welcome");
+    }
+    // And for good, in the end, with all that came in between.
+    offboard(control, "acme", Some(0)).await;
+    time.people(control).await;
+    certificate(control, &tenant).await;
+    process.control.stop().await;
+    let faults = scan::faults(&world).await;
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+async fn an_erasure_skips_the_hold(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let tenant = active(&world, control, "Acme", "growth").await;
+    let mut time = Stopped::clock(&world);
+    let begun = offboard(control, "acme", None).await;
+    time.pass(DAY).await;
+    let erase = EraseTenant { reason: "at once, please".to_owned() };
+    let erased = control.erase(&caller, "acme", &erase, None).await.unwrap().value;
+    time.pass(DAY / 24).await;
+    time.people(control).await;
+    let (left, ended) = (
+        control.operation(&caller, begun.id).await.unwrap(),
+        control.operation(&caller, erased.id).await.unwrap(),
+    );
+    assert_eq!((left.state, ended.state), (OperationState::Cancelled, OperationState::Succeeded));
+    assert_eq!(left.error.unwrap().code, "superseded");
+    assert_eq!(certificate(control, &tenant).await.reason, erase.reason);
+    // One that deletes already is not started over.
+    drop(time);
+    let other = active(&world, control, "Other", "growth").await;
+    world.plan.set(&world.clock, &[Fault::new("bucket", false, How::Fatal, u32::MAX)]);
+    let mut time = Stopped::clock(&world);
+    let begun = offboard(control, &other, Some(0)).await;
+    time.rest().await;
+    let same = control.erase(&caller, &other, &erase, None).await.unwrap().value;
+    assert_eq!((same.id, same.state), (begun.id, OperationState::NeedsAttention));
+    time.people(control).await;
+    certificate(control, &other).await;
+    process.control.stop().await;
+    let faults = scan::faults(&world).await;
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+async fn what_cannot_be_is_refused_with_what_can(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let conflict = |error: tenantry_control::Error| {
+        assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "illegal_transition"));
+        error.message
+    };
+    let mut time = Stopped::clock(&world);
+    let made = control.create_tenant(&caller, &request("Waits", "enterprise"), None).await.unwrap();
+    let waits = made.tenant.id.to_string();
+    let why = conflict(control.offboard(&caller, &waits, &leave(None), None).await.unwrap_err());
+    assert_eq!(
+        why,
+        "a tenant that is provisioning cannot be offboarded: only one that is active or suspended can; `erase` ends one in any state"
+    );
+    time.people(control).await;
+    drop(time);
+    let tenant = active(&world, control, "Acme", "starter").await;
+    let mut time = Stopped::clock(&world);
+    let why = conflict(control.reconsider(&caller, &tenant, None).await.unwrap_err());
+    assert_eq!(why, "the tenant cannot be brought back: it is active, and does not leave");
+    let begun = offboard(control, &tenant, None).await;
+    let why = conflict(control.offboard(&caller, &tenant, &leave(None), None).await.unwrap_err());
+    assert!(why.contains("`reconsider` brings it back, `erase` skips the hold"), "{why}");
+    let refused = control.signal(&caller, begun.id, SignalKind::Cancel, None).await.unwrap_err();
+    assert!(refused.message.contains("reconsider"), "{refused:?}");
+    conflict(control.provision_again(&caller, &tenant, None).await.unwrap_err());
+    conflict(control.repair(&caller, &tenant, &Default::default(), None).await.unwrap_err());
+    world.plan.set(&world.clock, &[Fault::new("database", false, How::Fatal, u32::MAX)]);
+    time.pass(DAY * 31).await;
+    let why = conflict(control.reconsider(&caller, &tenant, None).await.unwrap_err());
+    assert_eq!(why, "the tenant cannot be brought back: its deletion has begun, and cannot be taken back");
+    time.people(control).await;
+    let why = conflict(control.reconsider(&caller, &tenant, None).await.unwrap_err());
+    assert_eq!(why, "the tenant cannot be brought back: it is gone");
+    conflict(control.offboard(&caller, &tenant, &leave(None), None).await.unwrap_err());
+    let too_long = control.offboard(&caller, &waits, &leave(Some(36_501)), None).await.unwrap_err();
+    assert_eq!((too_long.kind, too_long.errors[0].path.as_str()), (ErrorKind::Invalid, "hold_days"));
+}
+
+async fn a_notice_that_cannot_be_sent_holds_nothing_back(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let control = &process.control;
+    let tenant = active(&world, control, "Acme", "starter").await;
+    let mut time = Stopped::clock(&world);
+    world.plan.set(&world.clock, &[Fault::new("notice", true, How::Fatal, u32::MAX)]);
+    let begun = offboard(control, &tenant, None).await;
+    time.rest().await;
+    let ended = control.operation(&Caller::system(), begun.id).await.unwrap();
+    assert_eq!(ended.state, OperationState::Succeeded, "{ended:#?}");
+    certificate(control, &tenant).await;
+    process.control.stop().await;
+    drop(process);
+    // What was stuck ends with the next process: nothing of it can be done any more.
+    let process = world.start(Faults::new()).await.unwrap();
+    time.rest().await;
+    assert_eq!(world.stores().unfinished().await, 0);
+    process.control.stop().await;
+    let faults = scan::faults(&world).await;
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+async fn the_hold_is_as_long_as_contract_or_request_say(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let days = |operation: &OperationView| {
+        let hold = operation.steps.iter().find(|step| step.key == "hold").unwrap();
+        hold.due_at.unwrap().since(hold.started_at.unwrap()).as_secs() / 86_400
+    };
+    let mut contract: Value = request("Contract", "starter");
+    contract["compliance"] = json!({ "retention_period": 90 });
+    let made = control.create_tenant(&caller, &contract, None).await.unwrap();
+    let bound = made.tenant.id.to_string();
+    let other = active(&world, control, "Other", "starter").await;
+    let mut time = Stopped::clock(&world);
+    for (tenant, asked, expected) in
+        [(&bound, None, 90), (&bound, Some(3), 3), (&other, None, 30), (&other, Some(0), 0)]
+    {
+        let begun = offboard(control, tenant, asked).await;
+        time.pass(Duration::from_secs(5)).await;
+        let held = control.operation(&caller, begun.id).await.unwrap();
+        match expected {
+            0 => assert_eq!(held.state, OperationState::Succeeded, "{held:#?}"),
+            expected => {
+                assert_eq!(days(&held), expected);
+                control.reconsider(&caller, tenant, None).await.unwrap();
+                time.pass(Duration::from_secs(5)).await;
+            }
+        }
+    }
+}

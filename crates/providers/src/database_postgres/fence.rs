@@ -1,0 +1,100 @@
+//! Fences on PostgreSQL: the access row that policies read, the tenant's login, its rights in tables of its own, and its
+//! sessions.
+
+use sqlx::{Connection as _, PgConnection};
+use tenantry_model::suspension::Grade;
+use tenantry_model::{Failure, Isolation};
+
+use super::directory::{Found, Owner, State};
+use super::failure::failure;
+use super::home::{grants, name_taken};
+use super::name::Name;
+use super::role::{end_sessions, let_in};
+use super::server::{Server, close, run};
+use crate::fence::Order;
+use crate::tables::quoted;
+
+/// Where the tables are in a database of a tenant's own.
+const PUBLIC: &str = "public";
+
+/// Whether the login role is shut out.
+pub const fn shuts_out(grade: Option<Grade>) -> bool {
+    matches!(grade, Some(Grade::NoLogin | Grade::Blocked))
+}
+
+/// What a tenant's role may do in tables that are its own.
+pub fn rights(schema: &str, role: &Name, grade: Option<Grade>) -> String {
+    let mut sql = grants(schema, &[role]);
+    if grade.is_some() {
+        let schema = quoted(schema);
+        sql.push_str(&format!(
+            "REVOKE INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} FROM {role};
+             REVOKE USAGE ON ALL SEQUENCES IN SCHEMA {schema} FROM {role};
+             REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA {schema} FROM {role};"
+        ));
+    }
+    sql
+}
+
+/// Carries an order out.
+pub async fn fence(server: &Server, owner: &Owner, order: &Order) -> Result<(), Failure> {
+    let name = &owner.name;
+    let mut turn = server.turn(&format!("{} {}", owner.isolation.as_str(), name.as_str())).await?;
+    let state = match owner.look(&mut turn).await? {
+        Found::Ours(state) if state.listed => state,
+        Found::Foreign => return Err(name_taken()),
+        // What is only begun is not handed out.
+        Found::Ours(_) | Found::Nothing => return Ok(()),
+    };
+    let mut transaction = turn.begin().await.map_err(failure)?;
+    if !owner.admit(&mut transaction, order.grade, order.version).await? {
+        return Ok(());
+    }
+    run(&mut transaction, in_main_database(owner, &state, order.grade)).await?;
+    transaction.commit().await.map_err(failure)?;
+    if owner.isolation == Isolation::Database && state.thing {
+        let mut inside = server.connect_to(name).await?;
+        run(&mut inside, rights(PUBLIC, name, order.grade)).await?;
+        close(inside).await?;
+    }
+    if shuts_out(order.grade) && state.role.is_some() {
+        end_sessions(&mut turn, name).await?;
+    }
+    Ok(())
+}
+
+fn in_main_database(owner: &Owner, state: &State, grade: Option<Grade>) -> String {
+    let name = &owner.name;
+    let mut sql = String::new();
+    if state.role.is_some() {
+        sql.push_str(&let_in(name, !shuts_out(grade)));
+    }
+    if owner.isolation == Isolation::Schema && state.thing {
+        sql.push_str(&rights(name.as_str(), name, grade));
+    }
+    sql
+}
+
+impl Owner {
+    /// Puts the grade into the access row. False: a newer order has been there.
+    async fn admit(
+        &self,
+        connection: &mut PgConnection,
+        grade: Option<Grade>,
+        version: i64,
+    ) -> Result<bool, Failure> {
+        let done = sqlx::query(
+            "UPDATE tenantry.homes SET access = $4, access_version = $5
+             WHERE isolation = $1 AND tenant_id = $2 AND claim = $3 AND access_version <= $5",
+        )
+        .bind(self.isolation.as_str())
+        .bind(&self.tenant)
+        .bind(&self.claim)
+        .bind(grade.map_or("full", Grade::as_str))
+        .bind(version)
+        .execute(connection)
+        .await
+        .map_err(failure)?;
+        Ok(done.rows_affected() > 0)
+    }
+}

@@ -1,0 +1,61 @@
+//! `tenantry certificate`: the proof of a tenant's deletion, fetched from the server and checked without it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+use serde_json::Value;
+use tenantry_control::leaving::certificate::check;
+
+use super::{Exit, Format, Session};
+use crate::client::part;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the certificate of a tenant's deletion, as JSON; keep it as it is
+    Get {
+        /// The tenant's id, or the slug that it had
+        tenant: String,
+    },
+    /// Print the public key that certificates are checked with, as PEM
+    PublicKey,
+    /// Check a certificate (offline); exit code 1 if it is not byte for byte as it was issued
+    Verify {
+        /// The certificate
+        file: PathBuf,
+        /// The public key, as PEM, from a place that you trust
+        #[arg(long, value_name = "FILE")]
+        public_key: PathBuf,
+    },
+}
+
+pub async fn run(command: Command, session: &Session) -> Result<()> {
+    match command {
+        Command::Get { tenant } => {
+            let path = format!("/v1/tenants/{}/certificate", part(&tenant));
+            let document = session.client()?.get(&path).await?;
+            // One form, whatever is asked for: any other could not be checked.
+            session.output.text(&serde_json::to_string_pretty(&document)?)
+        }
+        Command::PublicKey => {
+            let key = session.client()?.get("/v1/certificates/public-key").await?;
+            session.output.text(key.get("pem").and_then(Value::as_str).unwrap_or_default().trim_end())
+        }
+        Command::Verify { file, public_key } => {
+            let read = |path: &PathBuf| {
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+            };
+            let checked = check(&read(&file)?, &read(&public_key)?);
+            let certificate =
+                checked.map_err(|why| Exit::Failure.with(format!("{}: {why}", file.display())))?;
+            if session.output.format != Format::Table {
+                return session.output.value(&serde_json::to_value(&certificate)?);
+            }
+            let (tenant, at) = (certificate.tenant_id, certificate.issued_at);
+            let resources = certificate.resources.len();
+            session.output.text(&format!(
+                "genuine: {tenant} was deleted, with {resources} resources of which nothing was found; issued {at}"
+            ))
+        }
+    }
+}

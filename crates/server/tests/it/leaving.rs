@@ -1,0 +1,122 @@
+//! The end of a tenant as its operator meets it: access is gone at once, the certificate is checked offline by us and by
+//! others, and what cannot be done says why.
+
+use std::process::{Command, Stdio};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tenantry_testkit::skip;
+
+use crate::on_both;
+use crate::server::{Answer, Server, read, request};
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/verify_certificate.py");
+
+async fn erase(server: &Server, tenant: &str) -> Answer {
+    server.post(&format!("/v1/tenants/{tenant}/erase"), &json!({ "reason": "asked for" })).await
+}
+
+/// An active tenant and a token of its first administrator.
+async fn onboard(server: &Server, name: &str, plan: &str) -> (String, String) {
+    let begun = server.post("/v1/tenants", &request(name, plan)).await.expect(202);
+    let operation = server.done(begun.body["id"].as_str().unwrap()).await;
+    let path = format!("/v1/operations/{}/credentials", operation["id"].as_str().unwrap());
+    let claimed = server.post(&path, &json!({})).await.expect(200).body;
+    let grant = json!({ "grant_type": "invitation", "token": claimed["credentials"][0]["value"] });
+    let token = read(server.bare(Method::POST, "/auth/token").json(&grant)).await.expect(200).body;
+    (operation["tenant_id"].as_str().unwrap().to_owned(), token["access_token"].as_str().unwrap().to_owned())
+}
+
+on_both! {
+    async fn access_is_gone_at_once_and_everything_after_it(mut server: Server) {
+        let (tenant, token) = onboard(&server, "Acme", "growth").await;
+        let own = server.key("tenant", &tenant).await;
+        let me = || read(server.bare(Method::GET, "/data/me").bearer_auth(&token));
+        let with_key = || read(server.bare(Method::GET, &format!("/v1/tenants/{tenant}")).bearer_auth(&own));
+        me().await.expect(200);
+        with_key().await.expect(200);
+        server.get("/v1/tenants/acme/certificate").await.problem(404, "certificate_not_found");
+
+        let begun = erase(&server, "acme").await.expect(202);
+        assert_eq!(begun.headers["location"], format!("/v1/operations/{}", begun.body["id"].as_str().unwrap()));
+        me().await.problem(403, "tenant_not_active");
+        with_key().await.problem(401, "unauthenticated");
+        let operation = server.done(begun.body["id"].as_str().unwrap()).await;
+        assert_eq!((&operation["kind"], &operation["state"]), (&json!("erase"), &json!("succeeded")), "{operation:#}");
+        let gone = server.get(&format!("/v1/tenants/{tenant}")).await.expect(200).body;
+        assert_eq!((&gone["status"], &gone["slug"], &gone["name"]), (&json!("deprovisioned"), &Value::Null, &Value::Null));
+        assert!(gone["deprovisioned_at"].is_string());
+        assert_eq!(erase(&server, &tenant).await.expect(202).body["id"], begun.body["id"]);
+        for (path, what) in [("suspend", json!({ "reason": "admin" })), ("resume", json!({})), ("repair", json!({})), ("provision", json!({}))] {
+            server.post(&format!("/v1/tenants/{tenant}/{path}"), &what).await.problem(409, "illegal_transition");
+        }
+        let labels = server.request(Method::PATCH, &format!("/v1/tenants/{tenant}")).header("if-match", "*");
+        let labels = labels.header("content-type", "application/merge-patch+json").body(r#"{"labels":{"a":"b"}}"#);
+        read(labels).await.problem(409, "illegal_transition");
+    }
+
+    async fn the_certificate_is_checked_by_anybody(mut server: Server) {
+        let (tenant, _) = onboard(&server, "Acme", "starter").await;
+        server.done(erase(&server, &tenant).await.expect(202).body["id"].as_str().unwrap()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let printed = |arguments: &[&str]| server.cli(arguments).stdin(Stdio::null()).output().unwrap().stdout;
+        std::fs::write(file("key.pem"), printed(&["certificate", "public-key"])).unwrap();
+        let answered = server.get(&format!("/v1/tenants/{tenant}/certificate")).await.expect(200).text;
+        let (key, certificate) = (file("key.pem"), file("certificate.json"));
+        let verify = || {
+            let arguments = ["certificate", "verify", &certificate, "--public-key", &key];
+            server.cli(&arguments).stdin(Stdio::null()).output().unwrap().status.code()
+        };
+        for text in [printed(&["certificate", "get", "acme"]), answered.clone().into_bytes()] {
+            std::fs::write(&certificate, &text).unwrap();
+            assert_eq!(verify(), Some(0));
+            let mut changed = text.clone();
+            let at = changed.len() / 2;
+            changed[at] ^= 1;
+            std::fs::write(&certificate, &changed).unwrap();
+            assert_eq!(verify(), Some(1));
+            std::fs::write(&certificate, &text).unwrap();
+        }
+        let imports = Command::new("python3").args(["-c", "import cryptography"]).stderr(Stdio::null()).status();
+        if !imports.is_ok_and(|status| status.success()) {
+            skip::skip("certificates, checked by Python", "no python3 with `cryptography`", "pip install cryptography");
+            return;
+        }
+        let script = || Command::new("python3").args([SCRIPT, &certificate, &key]).output().unwrap();
+        let said = script();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        std::fs::write(&certificate, answered.replace("asked for", "not asked")).unwrap();
+        assert!(!script().status.success());
+    }
+
+    async fn what_is_asked_for_wrongly_is_said(mut server: Server) {
+        let (tenant, _) = onboard(&server, "Acme", "starter").await;
+        let path = format!("/v1/tenants/{tenant}/erase");
+        for (what, field) in [
+            (json!({}), "reason"),
+            (json!({ "reason": "" }), "reason"),
+            (json!({ "reason": " " }), "reason"),
+            (json!({ "reason": "a\nb" }), "reason"),
+            (json!({ "reason": "x".repeat(501) }), "reason"),
+            (json!({ "reason": 7 }), "reason"),
+            (json!({ "reason": "ok", "when": "now" }), "when"),
+        ] {
+            assert_eq!(server.post(&path, &what).await.problem(422, "request_invalid"), [field], "{what}");
+        }
+        server.post("/v1/tenants/nobody/erase", &json!({ "reason": "ok" })).await.problem(404, "not_found");
+        assert_eq!(server.get("/v1/tenants/acme").await.expect(200).body["status"], "active", "nothing was done");
+    }
+
+    async fn an_onboarding_that_waits_is_taken_over(mut server: Server) {
+        let begun = server.post("/v1/tenants", &request("Acme", "gated")).await.expect(202).body;
+        let id = begun["id"].as_str().unwrap();
+        let operation = server.done(erase(&server, "acme").await.expect(202).body["id"].as_str().unwrap()).await;
+        assert_eq!(operation["state"], "succeeded", "{operation:#}");
+        let taken = server.get(&format!("/v1/operations/{id}")).await.expect(200).body;
+        assert_eq!((&taken["state"], &taken["error"]["code"]), (&json!("cancelled"), &json!("superseded")));
+        // It never was active: its slug is free again.
+        server.post("/v1/tenants", &request("Acme", "starter")).await.expect(202);
+        assert_eq!(server.get("/v1/tenants/acme").await.expect(200).body["plan"], "starter");
+    }
+}
