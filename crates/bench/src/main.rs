@@ -3,6 +3,7 @@
 
 mod client;
 mod dbos;
+mod export;
 mod fill;
 mod growth;
 mod limit;
@@ -32,9 +33,9 @@ async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
     if let Some(unknown) =
-        arguments.iter().find(|it| !["onboard", "--full", "--quick"].contains(&it.as_str()))
+        arguments.iter().find(|it| !["onboard", "export", "--full", "--quick"].contains(&it.as_str()))
     {
-        eprintln!("there is no bench {unknown}; there is: onboard [--full | --quick]");
+        eprintln!("there is no bench {unknown}; there are: onboard, export [--full | --quick]");
         return ExitCode::from(2);
     }
     let plan = match (has("--full"), has("--quick")) {
@@ -44,7 +45,7 @@ async fn main() -> ExitCode {
     };
     // Ended by hand, it still stops the servers that it started.
     let ended = tokio::select! {
-        ended = onboard(&plan) => ended,
+        ended = benches(&plan, has("onboard"), has("export")) => ended,
         _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
     };
     match ended {
@@ -64,6 +65,8 @@ struct Plan {
     sizes: [usize; 2],
     /// Operations that wait.
     waiting: usize,
+    /// Megabytes that are exported.
+    exported: usize,
 }
 
 const DEFAULT: Plan = Plan {
@@ -71,11 +74,13 @@ const DEFAULT: Plan = Plan {
     effort: Effort { runs: 3, run: Duration::from_millis(2_500), alone: 200 },
     sizes: [1_000, 100_000],
     waiting: 10_000,
+    exported: 256,
 };
 /// Longer runs and more of them.
 const FULL: Plan = Plan {
     name: " --full",
     effort: Effort { runs: 7, run: Duration::from_secs(10), alone: 1_500 },
+    exported: 1_024,
     ..DEFAULT
 };
 /// Shows that everything runs; its figures say nothing.
@@ -84,7 +89,19 @@ const QUICK: Plan = Plan {
     effort: Effort { runs: 1, run: Duration::from_secs(1), alone: 6 },
     sizes: [100, 2_000],
     waiting: 200,
+    exported: 4,
 };
+
+/// Those that are named, or all.
+async fn benches(plan: &Plan, onboarding: bool, exporting: bool) -> Result<()> {
+    if onboarding || !exporting {
+        onboard(plan).await?;
+    }
+    if exporting || !onboarding {
+        export::measure(plan.exported).await?;
+    }
+    Ok(())
+}
 
 async fn onboard(plan: &Plan) -> Result<()> {
     let started = Instant::now();

@@ -27,7 +27,8 @@ impl Control {
     pub(crate) async fn eta(&self, start: &OperationInput, run: &Run) -> Result<Option<Timestamp>> {
         let waits = run.steps.iter().any(|s| s.state == StepState::Waiting && s.due_at.is_none());
         let lengths = self.lengths(&start.template).await?;
-        if waits || lengths.is_empty() {
+        let known = run.steps.iter().any(|step| lengths.contains_key(&step.key));
+        if waits || !known {
             return Ok(None);
         }
         let now = self.now();

@@ -1,6 +1,8 @@
 //! Exports, backups, restores and imports of one tenant: each an operation of one step, in turn with all others of the
 //! tenant. The customer gets an export by a signed address that is good until the export goes, with or without a key of ours.
 
+use std::collections::BTreeSet;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,9 +10,10 @@ use serde_json::{Value, json};
 use tenantry_engine::{OnFailure, Policy, Run, Step, StepState};
 use tenantry_model::Failure;
 use tenantry_model::id::ArchiveId;
+use tenantry_providers::identity_builtin::roles;
 use tenantry_providers::objects::{Body, Range, part};
 
-use crate::access::{Caller, Permission};
+use crate::access::{Caller, Permission, Scope};
 use crate::archive::{
     ArchiveSettings, ArchiveView, LeftOut, LoadSettings, Packed, Purpose, forget, remember,
 };
@@ -22,6 +25,7 @@ use crate::page::PageQuery;
 use crate::planner::StepInput;
 use crate::record::{Deed, audit};
 use crate::repair::after;
+use crate::session::TenantSession;
 use crate::store::{Unit, entity};
 use crate::view::{OperationView, Page};
 
@@ -178,8 +182,53 @@ impl Control {
         if archive.purpose != Purpose::Export {
             return Err(Error::not_found("export"));
         }
-        let expires_at = archive.expires_at.seconds();
-        Ok(ArchiveLink { archive: id, expires_at, signature: self.link_signature(&archive, expires_at) })
+        let tenant = Some(archive.tenant_id);
+        let data = json!({ "export": id });
+        let deed =
+            Deed { actor: &caller.principal, action: "tenant.export_link", target: &row.id, tenant, data };
+        let told = Unit::new(vec![audit(deed, self.now())]);
+        self.shared.store.commit(told).await.map_err(Error::unavailable)?;
+        Ok(self.link_to(&archive))
+    }
+
+    /// Begins an export for whoever administers the tenant, by their own token (S1.62).
+    pub async fn export_own(
+        &self,
+        session: &TenantSession,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<OperationView>> {
+        let caller = self.administrator(session).await?;
+        let what = ArchiveSettings::default();
+        self.archive_tenant(&caller, &session.tenant.to_string(), Purpose::Export, &what, key).await
+    }
+
+    /// Their exports, newest first, each with what opens it.
+    pub async fn own_exports(
+        &self,
+        session: &TenantSession,
+        page: &PageQuery,
+    ) -> Result<Page<(ArchiveView, ArchiveLink)>> {
+        let caller = self.administrator(session).await?;
+        let found = self.archives(&caller, &session.tenant.to_string(), Purpose::Export, page).await?;
+        let data = found.data.into_iter().map(|archive| {
+            let link = self.link_to(&archive);
+            (archive, link)
+        });
+        Ok(Page { data: data.collect(), has_more: found.has_more, next_cursor: found.next_cursor })
+    }
+
+    /// The bearer as a caller who may do everything to their tenant, and sees no other.
+    async fn administrator(&self, session: &TenantSession) -> Result<Caller> {
+        self.me(session).await?;
+        if !roles::allows(&session.role, "tenant:admin") {
+            let message = "this takes a member who administers the tenant";
+            return Err(Error::new(ErrorKind::Forbidden, "forbidden", message));
+        }
+        Ok(Caller {
+            principal: session.member.clone(),
+            scopes: BTreeSet::from([Scope::Operator]),
+            tenant: Some(session.tenant),
+        })
     }
 
     /// What a link opens, or a part of it: whatever becomes of the tenant, as long as its key is there.
@@ -208,7 +257,7 @@ impl Control {
         loop {
             let due = self.shared.store.archives_due(self.now()).await.map_err(Error::unavailable)?;
             if due.is_empty() {
-                return Ok(gone);
+                return self.sweep_shelf().await.map(|()| gone);
             }
             for row in due {
                 let id: ArchiveId = row.id.parse().map_err(Error::internal)?;
@@ -219,6 +268,27 @@ impl Control {
                 gone += 1;
             }
         }
+    }
+
+    /// Removes files that no archive has, and that nobody writes any more.
+    async fn sweep_shelf(&self) -> Result<()> {
+        let archives = &self.shared.archives;
+        for (id, name) in archives.old(self.now()).await.map_err(Error::unavailable)? {
+            let known = match id {
+                Some(id) => self.shared.store.archive(&id.to_string()).await.map_err(Error::unavailable)?,
+                None => None,
+            };
+            if known.is_none() {
+                archives.discard(&name).await.map_err(Error::unavailable)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a link says until when it is good.
+    fn link_to(&self, archive: &ArchiveView) -> ArchiveLink {
+        let expires_at = archive.expires_at.seconds();
+        ArchiveLink { archive: archive.id, expires_at, signature: self.link_signature(archive, expires_at) }
     }
 
     fn link_signature(&self, archive: &ArchiveView, expires_at: i64) -> String {
@@ -248,7 +318,9 @@ impl Control {
     ) -> Result<OperationView> {
         let made = self.made(row).await?;
         let now = self.now();
-        let operation = after(&made.operation, kind, &caller.principal, now)?;
+        let mut operation = after(&made.operation, kind, &caller.principal, now)?;
+        // It takes as long as there is much: nobody is called because of that.
+        operation.expected_by = None;
         let tenant = id_of(row)?;
         let action = match kind {
             "export" => "tenant.export",
@@ -268,13 +340,15 @@ impl Control {
 /// A built-in step that waits for nothing.
 fn plain_step(kind: &str, settings: Value) -> Result<Step> {
     let input = StepInput { settings, ..StepInput::default() };
+    // Half an archive is taken back. What is half put back is neither the old nor the new: that asks for a person.
+    let on_failure = if kind == "load" { OnFailure::Park } else { OnFailure::Rollback };
     Ok(Step {
         key: kind.to_owned(),
         position: 0,
         kind: kind.to_owned(),
         provider: "tenantry".to_owned(),
         needs: Vec::new(),
-        policy: Policy { timeout_ms: TIMEOUT_MS, on_failure: OnFailure::Rollback, ..Policy::default() },
+        policy: Policy { timeout_ms: TIMEOUT_MS, on_failure, ..Policy::default() },
         input: serde_json::to_value(input).map_err(Error::internal)?,
         state: StepState::Pending,
         attempts: 0,
@@ -323,7 +397,9 @@ pub fn archive_error(failure: Failure) -> Error {
             Error::invalid("bad_archive", vec![FieldError::new("", message)])
         }
         "bad_range" => Error::invalid("bad_range", vec![FieldError::new("", failure.message)]),
-        "no_archive" => Error::new(ErrorKind::Gone, "archive_gone", "this archive is not there any more"),
+        "no_archive" | "key_destroyed" => {
+            Error::new(ErrorKind::Gone, "archive_gone", "this archive is not there any more")
+        }
         "cut_off" => Error::invalid("body_cut_off", vec![FieldError::new("", failure.message)]),
         _ => Error::unavailable(failure),
     }

@@ -285,17 +285,29 @@ impl ProviderSteps {
         let settings: ArchiveSettings = settings_of(&input)?;
         let (context, tenant) = (self.context(attempt), tenant_id(&attempt.operation)?);
         let standing = self.standing(attempt).await?;
-        match attempt.verb {
-            Verb::Do => self.archives.make(attempt, purpose, &settings, &context, tenant, &standing).await,
-            Verb::Undo => self.archives.unmake(attempt, &context, &standing).await,
+        if attempt.verb == Verb::Undo {
+            return self.archives.unmake(attempt, &context, &standing).await;
         }
+        let mut done = self.archives.make(attempt, purpose, &settings, &context, tenant, &standing).await?;
+        let output = &done.output;
+        let data =
+            json!({ "archive": output["id"], "size": output["size"], "expires_at": output["expires_at"] });
+        let kind = if purpose == Purpose::Backup { "tenant.backed_up" } else { "tenant.exported" };
+        let operation = Some(attempt.operation.id);
+        done.effects.push(event(Fact { kind, tenant, operation, data, sealed: None }, attempt.now));
+        Ok(done)
     }
 
     async fn load(&self, attempt: &Attempt) -> Result<Done<Write>, Failure> {
         let input: StepInput = read(&attempt.step.input)?;
         let settings: LoadSettings = read(&input.settings)?;
         let (context, tenant) = (self.context(attempt), tenant_id(&attempt.operation)?);
-        self.archives.load(&settings, &context, tenant, &self.standing(attempt).await?).await
+        let mut done =
+            self.archives.load(&settings, &context, tenant, &self.standing(attempt).await?).await?;
+        let (operation, data) = (Some(attempt.operation.id), json!({ "archive": settings.archive }));
+        let fact = Fact { kind: "tenant.restored", tenant, operation, data, sealed: None };
+        done.effects.push(event(fact, attempt.now));
+        Ok(done)
     }
 
     /// Activation is the point of no return: the template's check lets nothing inline come after it.

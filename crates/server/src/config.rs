@@ -29,6 +29,7 @@ pub struct Config {
     pub public_url: Option<String>,
     pub data_dir: PathBuf,
     pub admin_key_file: Option<PathBuf>,
+    pub archives_dir: Option<PathBuf>,
     pub region: String,
     pub locale: String,
     #[serde(default)]
@@ -212,6 +213,11 @@ impl Config {
     /// The file of the first admin key.
     pub fn admin_key(&self) -> PathBuf {
         self.admin_key_file.clone().unwrap_or_else(|| self.data_dir.join("admin.key"))
+    }
+
+    /// The folder of exports and backups.
+    pub fn archives(&self) -> PathBuf {
+        self.archives_dir.clone().unwrap_or_else(|| self.data_dir.join("archives"))
     }
 
     fn sqlite(&self, file: &str) -> String {

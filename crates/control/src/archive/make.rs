@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenantry_engine::{Attempt, Done};
 use tenantry_model::id::{ArchiveId, OperationId, ResourceId};
-use tenantry_model::{Failure, TenantId, Write, columns};
+use tenantry_model::{Failure, TenantId, Timestamp, Write, columns};
 use tenantry_providers::objects::Body;
 use tenantry_providers::portable::broken;
 use tenantry_providers::{Context, Kind, Provider, Sealer, Spec, derived};
@@ -219,6 +219,17 @@ impl Archives {
     async fn key(&self, tenant: TenantId) -> Result<tenantry_providers::Key, Failure> {
         self.keyring.load(tenant).await?;
         self.keyring.derive(tenant, KEY)
+    }
+
+    /// Files on the shelf that were not touched for a day: the archive's id, if the name is one, and the name.
+    pub async fn old(&self, now: Timestamp) -> Result<Vec<(Option<ArchiveId>, String)>, Failure> {
+        let names = self.shelf.old(now).await?;
+        Ok(names.into_iter().map(|name| (name.parse().ok(), name)).collect())
+    }
+
+    /// Removes a file that belongs to no archive.
+    pub async fn discard(&self, name: &str) -> Result<(), Failure> {
+        self.shelf.remove(name).await.map(drop)
     }
 
     /// Removes an archive's file.

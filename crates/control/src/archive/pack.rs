@@ -4,7 +4,9 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use async_compression::Level;
 use async_compression::tokio::write::ZstdEncoder;
+use async_compression::zstd::CParameter;
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
@@ -31,7 +33,10 @@ pub struct Packer<W> {
 impl<W: AsyncWrite + Send + Unpin> Packer<W> {
     /// An archive of this moment.
     pub fn new(out: W, at: Timestamp) -> Self {
-        Self { out: ZstdEncoder::new(out), at, files: Vec::new() }
+        // The manifest has the hashes of all files but its own: zstd's checksum is over all of it.
+        let checked = [CParameter::checksum_flag(true)];
+        let out = ZstdEncoder::with_quality_and_params(out, Level::Default, &checked);
+        Self { out, at, files: Vec::new() }
     }
 
     /// The files so far.

@@ -5,9 +5,10 @@ use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use tempfile::Builder;
-use tenantry_model::Failure;
+use tenantry_model::{Failure, Timestamp};
 use tenantry_providers::Key;
 use tenantry_providers::lanes::blocking;
 use tenantry_providers::objects::Body;
@@ -17,6 +18,8 @@ use tokio::io::DuplexStream;
 
 /// How files end that are not whole yet.
 const PART: &str = ".part";
+/// A file that nobody knows is left by a process that died, once it is as old as this.
+const FORGOTTEN: Duration = Duration::from_secs(86_400);
 /// Bytes that are on their way at a time.
 const CHUNK: usize = 256 << 10;
 
@@ -83,6 +86,12 @@ impl Shelf {
         body.map(Some).map_err(failed)
     }
 
+    /// Names of files that were last written longer ago than any archive takes to be entered, whole or not.
+    pub async fn old(&self, now: Timestamp) -> Result<Vec<String>, Failure> {
+        let folder = self.folder.clone();
+        blocking(move || old(&folder, now).map_err(|error| place::failure(&folder, &error))).await
+    }
+
     /// Removes an archive and what was left of it; false if there was none.
     pub async fn remove(&self, name: &str) -> Result<bool, Failure> {
         let (folder, name) = (self.folder.clone(), name.to_owned());
@@ -107,6 +116,22 @@ fn remove(folder: &Path, name: &str) -> std::io::Result<bool> {
     };
     File::open(folder)?.sync_all()?;
     Ok(there)
+}
+
+fn old(folder: &Path, now: Timestamp) -> std::io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    if !folder.is_dir() {
+        return Ok(found);
+    }
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let written = entry.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let written = Timestamp::from_micros(i64::try_from(written.as_micros()).unwrap_or(i64::MAX));
+        if now.since(written) > FORGOTTEN {
+            found.extend(entry.file_name().into_string());
+        }
+    }
+    Ok(found)
 }
 
 fn sweep(folder: &Path, begins: &str) -> std::io::Result<()> {

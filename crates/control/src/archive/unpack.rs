@@ -15,6 +15,8 @@ use super::{MANIFEST, Manifest, PackedFile, VERSION};
 
 /// Most bytes of a manifest: some two hundred for each file.
 const MANIFEST_MOST: u64 = 256 << 20;
+/// Most bytes of zeroes at the end: tars come in records of twenty blocks.
+const TAIL_MOST: u64 = 20 * BLOCK;
 /// Longest path.
 const PATH_MOST: u64 = 4096;
 
@@ -55,12 +57,24 @@ impl Unpacker {
         if self.peek().await?.is_some() {
             return Err(bad_archive("it goes on behind its manifest"));
         }
+        self.end().await?;
         if manifest.files == files {
             return Ok(manifest);
         }
         let differs = files.iter().zip(&manifest.files).find(|(found, said)| found != said);
         let which = differs.map_or("its number of files", |(found, _)| found.path.as_str());
         Err(bad_archive(format!("`{}` is not as its manifest says", which.escape_debug())))
+    }
+
+    /// What comes behind the last file is nothing but the checksum of the whole, which is compared on the way.
+    async fn end(&mut self) -> Result<(), Failure> {
+        self.input.set_limit(TAIL_MOST + 1);
+        let mut tail = Vec::new();
+        self.input.read_to_end(&mut tail).await.map_err(|error| damaged(&error))?;
+        if tail.len() as u64 > TAIL_MOST || tail.iter().any(|byte| *byte != 0) {
+            return Err(bad_archive("it goes on behind its end"));
+        }
+        Ok(())
     }
 
     async fn manifest(&mut self) -> Result<Manifest, Failure> {
@@ -190,5 +204,135 @@ fn damaged(error: &std::io::Error) -> Failure {
             bad_archive(format!("it is damaged, or not a tar inside zstd: {error}"))
         }
         _ => Failure::retryable("io_error", format!("the archive cannot be read: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use tenantry_model::{TenantId, Timestamp};
+    use tenantry_providers::portable::Sink as _;
+
+    use super::super::pack::Packer;
+    use super::*;
+
+    /// Awkward lengths, and a path that no header of a tar has room for.
+    fn files() -> Vec<(String, Vec<u8>)> {
+        let sizes = [0, 1, 511, 512, 513, 70_000];
+        let path = |place: usize| if place == 3 { "%c3%a4".repeat(60) } else { format!("f{place}") };
+        sizes.iter().enumerate().map(|(place, size)| (path(place), vec![place as u8; *size])).collect()
+    }
+
+    async fn packed() -> (Manifest, Vec<u8>) {
+        let mut bytes = Vec::new();
+        let at = Timestamp::from_micros(1_700_000_000_000_000);
+        let mut packer = Packer::new(&mut bytes, at);
+        for (path, content) in files() {
+            packer.folder("one").file(&path, content.len() as u64, &mut &*content).await.unwrap();
+        }
+        packer.folder("two").file("only", 3, &mut &b"two"[..]).await.unwrap();
+        let manifest = Manifest {
+            version: VERSION,
+            tenant: TenantId::new(),
+            made_at: at,
+            resources: Vec::new(),
+            left_out: Vec::new(),
+            files: packer.files().to_vec(),
+        };
+        packer.finish(&manifest).await.unwrap();
+        (manifest, bytes)
+    }
+
+    fn open(bytes: &[u8]) -> Unpacker {
+        Unpacker::new(Box::pin(std::io::Cursor::new(bytes.to_vec())))
+    }
+
+    #[tokio::test]
+    async fn what_was_packed_is_unpacked() {
+        let (manifest, bytes) = packed().await;
+        assert_eq!(open(&bytes).verify().await.unwrap(), manifest);
+        let mut unpacker = open(&bytes);
+        assert_eq!(unpacker.folder().await.unwrap().as_deref(), Some("one"));
+        let mut one = unpacker.files("one");
+        // Some are read, some in part, some not at all.
+        for (place, (path, content)) in files().into_iter().enumerate() {
+            let mut file = one.next().await.unwrap().unwrap();
+            assert_eq!((&*file.path, file.size), (&*path, content.len() as u64));
+            let mut read = Vec::new();
+            let wanted = [u64::MAX, 0, 100][place % 3];
+            (&mut file.bytes).take(wanted).read_to_end(&mut read).await.unwrap();
+            assert_eq!(read, content[..content.len().min(usize::try_from(wanted).unwrap_or(usize::MAX))]);
+        }
+        assert!(one.next().await.unwrap().is_none());
+        assert_eq!(unpacker.folder().await.unwrap().as_deref(), Some("two"));
+        unpacker.files("two").pass().await.unwrap();
+        assert_eq!(unpacker.folder().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn any_tar_reads_it() {
+        let (manifest, bytes) = packed().await;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("archive");
+        std::fs::write(&file, bytes).unwrap();
+        let mut tar = Command::new("tar");
+        let Ok(listed) = tar.args(["--zstd", "-tf"]).arg(&file).stderr(Stdio::null()).output() else {
+            // No tar on this machine.
+            return;
+        };
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        let expected = manifest.files.iter().map(|file| file.path.as_str()).chain([MANIFEST]);
+        assert_eq!(listed.lines().collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn what_is_cut_off_or_changed_is_refused() {
+        let (manifest, bytes) = packed().await;
+        for end in (0..bytes.len()).step_by(7).chain([bytes.len() - 1]) {
+            assert_eq!(open(&bytes[..end]).verify().await.unwrap_err().code, "bad_archive", "cut at {end}");
+        }
+        for place in (0..bytes.len()).step_by(5) {
+            for bit in [1, 128] {
+                let mut changed = bytes.clone();
+                changed[place] ^= bit;
+                // What says nothing, such as a padding, may differ; what is read may not.
+                match open(&changed).verify().await {
+                    Ok(read) => assert_eq!(read, manifest, "changed at {place}"),
+                    Err(refused) => assert_eq!(refused.code, "bad_archive", "changed at {place}: {refused}"),
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_plain_file_is_refused() {
+        let header = |kind, size| {
+            let mut header = Header::new_gnu();
+            header.set_path("one/x").unwrap();
+            header.set_entry_type(kind);
+            header.set_size(size);
+            header.set_cksum();
+            header.as_bytes().to_vec()
+        };
+        let damaged = [&[0xff; 8], &header(EntryType::Regular, 1)[8..]].concat();
+        for tar in [
+            header(EntryType::Symlink, 0),
+            header(EntryType::Directory, 0),
+            header(EntryType::XHeader, 10),
+            header(EntryType::GNULongName, u64::MAX / 4),
+            header(EntryType::Regular, u64::MAX - 1),
+            header(EntryType::Regular, u64::MAX / 4),
+            damaged,
+            vec![0; 1024],
+            vec![1; 1024],
+            Vec::new(),
+        ] {
+            let mut bytes = Vec::new();
+            let mut out = async_compression::tokio::write::ZstdEncoder::new(&mut bytes);
+            tokio::io::AsyncWriteExt::write_all(&mut out, &tar).await.unwrap();
+            tokio::io::AsyncWriteExt::shutdown(&mut out).await.unwrap();
+            assert_eq!(open(&bytes).verify().await.unwrap_err().code, "bad_archive");
+        }
     }
 }

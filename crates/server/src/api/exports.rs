@@ -12,6 +12,7 @@ use axum::response::IntoResponse;
 use futures::TryStreamExt;
 use schemars::JsonSchema;
 use serde::Serialize;
+use tenantry_control::TenantSession;
 use tenantry_control::access::{Caller, Permission};
 use tenantry_control::archive::{ArchiveSettings, ArchiveView, Purpose};
 use tenantry_control::error::Error;
@@ -26,8 +27,19 @@ use super::objects::{range, with};
 use super::problem::{Problem, Result};
 use super::route::{
     CURSOR, EXPIRES, IDEMPOTENCY_KEY, JSON, LIMIT, OCTETS, Param, REPLAYED, Route, SIGNATURE, key, public,
+    token,
 };
 use super::tenants::accepted;
+
+/// An export, and the address that opens it.
+#[derive(Serialize, JsonSchema)]
+struct OwnExport {
+    /// The export.
+    #[serde(flatten)]
+    export: ArchiveView,
+    /// The address. Whoever has it gets all that the tenant has: treat it as a secret.
+    url: String,
+}
 
 /// An address that opens an export.
 #[derive(Serialize, JsonSchema)]
@@ -91,6 +103,28 @@ pub fn routes() -> Vec<Route> {
         .about("The address needs no key, and is good until the export goes, whatever becomes of the tenant.")
         .gives::<ExportLink>(StatusCode::CREATED, "The address.")
         .fails(&[404, 410]),
+        Route::new(
+            Method::POST,
+            "/exports",
+            "export_own",
+            "Export all that the token's tenant has",
+            token(make_own),
+        )
+        .about("For members who administer the tenant. `GET /exports` has the address once it is made.")
+        .header(&[IDEMPOTENCY_KEY])
+        .gives::<OperationView>(StatusCode::ACCEPTED, "It is being made.")
+        .having(&[REPLAYED])
+        .fails(&[404, 409]),
+        Route::new(
+            Method::GET,
+            "/exports",
+            "list_own_exports",
+            "List the exports of the token's tenant, newest first",
+            token(list_own),
+        )
+        .query(&[LIMIT, CURSOR])
+        .gives::<Page<OwnExport>>(StatusCode::OK, "A page.")
+        .fails(&[404]),
         Route::new(
             Method::GET,
             "/exports/{export}",
@@ -175,11 +209,25 @@ async fn import(mut call: Call, caller: Caller) -> Result {
 
 async fn link(call: Call, caller: Caller) -> Result {
     let link = call.control().export_link(&caller, call.segment("id"), export(&call)?).await?;
+    let expires_at = Timestamp::from_micros(link.expires_at.saturating_mul(1_000_000));
+    answer(StatusCode::CREATED, &ExportLink { url: url(&call, &link), expires_at })
+}
+
+fn url(call: &Call, link: &ArchiveLink) -> String {
     let ArchiveLink { archive, expires_at, signature } = link;
     let base = call.control().public_url().trim_end_matches('/');
-    let url = format!("{base}/exports/{archive}?expires={expires_at}&signature={signature}");
-    let expires_at = Timestamp::from_micros(expires_at.saturating_mul(1_000_000));
-    answer(StatusCode::CREATED, &ExportLink { url, expires_at })
+    format!("{base}/exports/{archive}?expires={expires_at}&signature={signature}")
+}
+
+async fn make_own(call: Call, session: TenantSession) -> Result {
+    let begun = call.control().export_own(&session, call.idempotency_key.clone()).await?;
+    replayed(answer(StatusCode::ACCEPTED, &begun.value)?, begun.replayed)
+}
+
+async fn list_own(call: Call, session: TenantSession) -> Result {
+    let Page { data, has_more, next_cursor } = call.control().own_exports(&session, &call.page()?).await?;
+    let data = data.into_iter().map(|(export, link)| OwnExport { export, url: url(&call, &link) });
+    answer(StatusCode::OK, &Page { data: data.collect(), has_more, next_cursor })
 }
 
 fn export(call: &Call) -> Result<ArchiveId> {

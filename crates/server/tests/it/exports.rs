@@ -82,10 +82,10 @@ fn unpacked(archive: &[u8]) -> BTreeMap<String, String> {
     files
 }
 
-fn holds(folder: &Path, word: &str) -> bool {
+fn holds(folder: &Path, word: &[u8]) -> bool {
     std::fs::read_dir(folder).unwrap().any(|entry| {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-        bytes.windows(word.len()).any(|window| window == word.as_bytes())
+        bytes.windows(word.len()).any(|window| window == word)
     })
 }
 
@@ -115,8 +115,7 @@ on_both! {
         assert!(files.values().all(|text| !text.contains("Other")), "nobody else's");
         assert!(files.values().all(|text| !text.contains("token_hash") && !text.contains("password")));
         // On the disk it is the tenant's key's.
-        assert!(!holds(&server.folder().join("archives"), "manifest.json"));
-        assert!(!holds(&server.folder().join("archives"), "\u{28}\u{b5}"), "not even the compression shows");
+        assert!(!holds(&server.folder().join("archives"), &archive[..16]));
 
         // A part, and what opens nothing.
         let part = server.bare(Method::GET, &address).header(RANGE, "bytes=100-1099").send().await.unwrap();
@@ -148,6 +147,23 @@ on_both! {
         assert_eq!(bytes(&server, &address).await, archive);
         let keep = json!({ "keep_days": 0 });
         assert_eq!(server.post(&format!("/v1/tenants/{acme}/exports"), &keep).await.problem(422, "request_invalid"), ["keep_days"]);
+    }
+
+    async fn who_administers_a_tenant_exports_it_alone(mut server: Server) {
+        let (acme, token) = tenant(&server, "Acme", "starter").await;
+        let (_, stranger) = tenant(&server, "Other", "starter").await;
+        let ask = |method, bearer: &str| read(server.bare(method, "/exports").bearer_auth(bearer));
+        let begun = ask(Method::POST, &token).await.expect(202).body;
+        server.done(begun["id"].as_str().unwrap()).await;
+        let mine = ask(Method::GET, &token).await.expect(200).body["data"].clone();
+        assert_eq!((mine.as_array().unwrap().len(), &mine[0]["tenant_id"]), (1, &json!(acme)));
+        let files = unpacked(&bytes(&server, mine[0]["url"].as_str().unwrap().strip_prefix(&server.url).unwrap()).await);
+        assert!(files["database/projects.000001.csv"].contains("Zoë"));
+        assert_eq!(ask(Method::GET, &stranger).await.expect(200).body["data"], json!([]));
+        let events = server.get("/v1/events?limit=100").await.expect(200).text;
+        assert!(events.contains("tenant.exported"), "{events}");
+        server.post(&format!("/v1/tenants/{acme}/suspend"), &json!({ "reason": "policy" })).await.expect(200);
+        ask(Method::POST, &token).await.problem(403, "tenant_suspended");
     }
 
     async fn a_new_tenant_has_the_content_of_the_old_one(mut server: Server) {
