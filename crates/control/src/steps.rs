@@ -529,7 +529,7 @@ impl Steps for ProviderSteps {
 
 /// Whether a step deletes what another one made.
 fn deletes(step: &Step) -> bool {
-    read::<StepInput>(&step.input).is_ok_and(|input| input.act == Act::Remove)
+    step.input.get("act").is_some_and(|act| Act::deserialize(act).is_ok_and(|act| act == Act::Remove))
 }
 
 /// The tenant that an operation changes.

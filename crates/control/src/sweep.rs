@@ -1,10 +1,15 @@
 //! What is done once in a while, whoever asks for it: what comes to its end by itself is renewed, and what is past its end
 //! goes. Safe at any time, and twice.
 
+use std::time::Duration;
+
 use tenantry_providers::objects::Expired;
 
 use crate::control::Control;
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// How long a request that is sent again gets the same answer: as long as operations are talked of.
+const ANSWERS_KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +22,10 @@ pub struct Swept {
     pub expired: Expired,
     /// Archives that were deleted at the end of their time.
     pub archives: usize,
+    /// Answers to requests that nobody sends again.
+    pub answers: usize,
+    /// Sign-in codes that nobody can use any more.
+    pub codes: usize,
 }
 
 impl Control {
@@ -37,6 +46,9 @@ impl Control {
             Ok(gone) => swept.archives = gone,
             Err(why) => tracing::warn!(%why, "archives were not swept"),
         }
+        let (store, now) = (&self.shared.store, self.now());
+        swept.answers = store.forget_answers(now - ANSWERS_KEPT).await.map_err(Error::unavailable)?;
+        swept.codes = store.forget_codes(now).await.map_err(Error::unavailable)?;
         swept.renewals = self.renew_due().await?;
         Ok(swept)
     }

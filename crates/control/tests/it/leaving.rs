@@ -1,6 +1,8 @@
 //! The end of a tenant: access is gone at once, everything is deleted and looked for, and a certificate says so, or there
 //! is none.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sea_orm::{Database, QueryResult};
@@ -9,7 +11,7 @@ use tenantry_control::leaving::EraseTenant;
 use tenantry_control::leaving::certificate::{Certificate, check};
 use tenantry_control::objects::SignObject;
 use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey};
-use tenantry_engine::{OperationState, SignalKind};
+use tenantry_engine::{Clock as _, OperationState, SignalKind};
 use tenantry_model::TenantStatus;
 use tenantry_providers::objects::{Method, New};
 use tenantry_testkit::crash_ledger::Faults;
@@ -194,6 +196,8 @@ async fn an_onboarding_is_taken_over_wherever_it_is(world: World) {
             false,
         ),
         ("growth", vec![forever("smoke_test", true, How::Fatal), forever("bucket", false, How::Fatal)], true),
+        // Rolled back to nothing: what was there is looked for all the same.
+        ("growth", vec![forever("smoke_test", true, How::Fatal)], true),
         ("starter", vec![forever("billing", true, How::Fatal)], true),
     ];
     for (n, (plan, faults, rest)) in cases.into_iter().enumerate() {
@@ -266,6 +270,36 @@ async fn nothing_that_it_had_can_be_found(world: World) {
     drop(process);
     let found = found(&world).await;
     assert!(found.is_empty(), "{found:#?}");
+}
+
+/// What has run out goes, and what has not stays.
+#[tokio::test]
+async fn what_has_run_out_is_swept() {
+    let world = World::sqlite().await;
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let ask_again = async || {
+        let key = IdempotencyKey::parse("sign-up").ok();
+        control.create_tenant(&caller, &request("Acme", "starter"), key).await
+    };
+    let made = ask_again().await.unwrap();
+    people(&world, control, false).await.unwrap();
+    let after = async |days: u64| {
+        world.clock.sleep_until(world.clock.now() + Duration::from_secs(days * 86_400)).await;
+        control.sweep().await.unwrap().answers
+    };
+    assert_eq!(after(29).await, 0);
+    let again = ask_again().await.unwrap();
+    assert_eq!((again.replayed, again.tenant.id), (true, made.tenant.id));
+    assert_eq!((after(2).await, after(0).await), (1, 0), "safe to do twice");
+    assert_eq!(ask_again().await.unwrap_err().code, "tenant_name_taken");
+    let code = "INSERT INTO sign_in_codes (hash, tenant_id, member_id, purpose, expires_at)";
+    ask(
+        &world,
+        &format!("{code} VALUES ('x', 'ten_x', 'usr_x', 'test', '2020-01-01T00:00:00.000000Z') RETURNING 1"),
+    )
+    .await;
+    assert_eq!((control.sweep().await.unwrap().codes, control.sweep().await.unwrap().codes), (1, 0));
 }
 
 /// Where markers stand: in files below the data folder, and in what the registry's tables hold.

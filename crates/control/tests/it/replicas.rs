@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use tenantry_control::leaving::EraseTenant;
 use tenantry_control::store::{Store, StoreConfig};
 use tenantry_control::{Caller, Control, Error, OperationQuery, PageQuery};
 use tenantry_engine::Ledger;
+use tenantry_model::TenantStatus;
 use tenantry_model::id::OperationId;
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::crash_ledger::Faults;
@@ -69,7 +71,8 @@ async fn clean<const N: usize>(world: &World, processes: [Process; N], tenants: 
     }
     let scan = world.stores().scan().await;
     let active = scan.tenants.values().filter(|tenant| tenant.status == "active").count();
-    assert_eq!((active, scan.tenants.len()), (tenants, tenants));
+    let gone = scan.tenants.values().filter(|tenant| tenant.status == "deprovisioned").count();
+    assert_eq!((active, scan.tenants.len() - gone), (tenants, tenants));
     assert_eq!(scan::faults(world).await, Vec::<String>::new());
 }
 
@@ -92,6 +95,24 @@ async fn both_answer_and_one_runs() {
     let mut other = second.control.event_head();
     tokio::time::timeout(LONG, other.wait_for(|seq| *seq >= head)).await.unwrap().unwrap();
     clean(&world, [second, first], 20).await;
+}
+
+/// What another process runs is taken over by an end that begins here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_is_ended_from_whichever_process() {
+    let Some(world) = world().await else { return };
+    let (first, second) = two(&world).await;
+    let caller = Caller::system();
+    let made = second.control.create_tenant(&caller, &request("Acme", "enterprise"), None).await.unwrap();
+    let tenant = made.tenant.id.to_string();
+    let what = EraseTenant { reason: "asked for".to_owned() };
+    let begun = second.control.erase(&caller, &tenant, &what, None).await.unwrap().value;
+    all_end(&second.control, &[begun.id, made.operation.id]).await;
+    let status = first.control.tenant(&caller, &tenant).await.unwrap().status;
+    assert_eq!(status, TenantStatus::Deprovisioned);
+    let proof = async |process: &Process| process.control.certificate(&caller, &tenant).await.unwrap();
+    assert_eq!(proof(&first).await, proof(&second).await);
+    clean(&world, [second, first], 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

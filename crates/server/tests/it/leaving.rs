@@ -55,6 +55,36 @@ on_both! {
         read(labels).await.problem(409, "illegal_transition");
     }
 
+    async fn who_thinks_better_of_it_comes_in_again(mut server: Server) {
+        let (tenant, token) = onboard(&server, "Acme", "growth").await;
+        let me = || read(server.bare(Method::GET, "/data/me").bearer_auth(&token));
+        let begun = server.post("/v1/tenants/acme/offboard", &json!({ "reason": "contract" })).await.expect(202).body;
+        me().await.problem(403, "tenant_not_active");
+        server.post("/v1/tenants/acme/offboard", &json!({ "reason": "contract" })).await.problem(409, "illegal_transition");
+        server.post("/v1/tenants/acme/resume", &json!({})).await.expect(200);
+        me().await.problem(403, "tenant_not_active");
+        let cancel = format!("/v1/operations/{}/cancel", begun["id"].as_str().unwrap());
+        server.post(&cancel, &json!({})).await.problem(409, "signal_refused");
+        let back = server.post("/v1/tenants/acme/reconsider", &json!({})).await.expect(200).body;
+        assert_eq!((&back["status"], &back["id"]), (&json!("active"), &json!(tenant)));
+        me().await.expect(200);
+        assert_eq!(server.done(begun["id"].as_str().unwrap()).await["state"], "cancelled");
+        server.post("/v1/tenants/acme/reconsider", &json!({})).await.problem(409, "illegal_transition");
+        let now = json!({ "reason": "contract", "hold_days": 0 });
+        let begun = server.post("/v1/tenants/acme/offboard", &now).await.expect(202).body;
+        assert_eq!(server.done(begun["id"].as_str().unwrap()).await["state"], "succeeded");
+        let proof = server.get("/v1/tenants/acme/certificate").await.expect(200).body;
+        assert_eq!(proof["certificate"]["kind"], "offboard");
+        for (what, field) in [
+            (json!({ "reason": "x", "hold_days": -1 }), "hold_days"),
+            (json!({ "reason": "x", "hold_days": 36501 }), "hold_days"),
+            (json!({ "hold_days": 1 }), "reason"),
+        ] {
+            let refused = server.post("/v1/tenants/acme/offboard", &what).await;
+            assert_eq!(refused.problem(422, "request_invalid"), [field], "{what}");
+        }
+    }
+
     async fn the_certificate_is_checked_by_anybody(mut server: Server) {
         let (tenant, _) = onboard(&server, "Acme", "starter").await;
         server.done(erase(&server, &tenant).await.expect(202).body["id"].as_str().unwrap()).await;
@@ -118,5 +148,26 @@ on_both! {
         // It never was active: its slug is free again.
         server.post("/v1/tenants", &request("Acme", "starter")).await.expect(202);
         assert_eq!(server.get("/v1/tenants/acme").await.expect(200).body["plan"], "starter");
+    }
+}
+
+/// Rows, schemas, databases and logins on a PostgreSQL of the tenants' own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tenants_on_postgres_leave_nothing_there() {
+    let Some(server) = Server::with_tenants_on_postgres().await else { return };
+    for plan in ["starter", "growth", "enterprise"] {
+        let (operation, _) = crate::plans::onboard(&server, &request(&format!("Acme {plan}"), plan)).await;
+        let tenant = operation["tenant_id"].as_str().unwrap().to_owned();
+        let ended = server.done(erase(&server, &tenant).await.expect(202).body["id"].as_str().unwrap()).await;
+        assert_eq!(ended["state"], "succeeded", "{plan}: {ended:#}");
+        let proof = server.get(&format!("/v1/tenants/{tenant}/certificate")).await.expect(200).body;
+        let gone = proof["certificate"]["resources"].as_array().unwrap();
+        let database = gone.iter().find(|gone| gone["kind"] == "database").unwrap();
+        assert!(database["provider"].as_str().unwrap().starts_with("postgres"), "{database:#}");
+        // Logins are the server's, not a database's: they show that none is forgotten.
+        let logins =
+            format!("SELECT FROM pg_roles WHERE rolname LIKE '%{}%'", tenant.trim_start_matches("ten_"));
+        let none = format!("DO $$ BEGIN IF EXISTS ({logins}) THEN RAISE 'a login is left'; END IF; END $$");
+        tenantry_testkit::database::execute(server.tenants_database(), none).await.unwrap();
     }
 }
