@@ -184,7 +184,7 @@ async fn the_process_stops_at_every_commit_point() {
     for story in stories().await {
         for way in WAYS {
             for (lane, fault) in LedgerFault::ALL.into_iter().enumerate() {
-                for first in every(if full() { 1 } else { 9 }, lane) {
+                for first in every(if full() { 1 } else { 13 }, lane) {
                     let mut reached = true;
                     for world in worlds().await {
                         let lives = [Faults::from([(first, fault)])];
