@@ -72,9 +72,30 @@ on_both! {
         server.post("/v1/tenants/acme/reconsider", &json!({})).await.problem(409, "illegal_transition");
         let now = json!({ "reason": "contract", "hold_days": 0 });
         let begun = server.post("/v1/tenants/acme/offboard", &now).await.expect(202).body;
-        assert_eq!(server.done(begun["id"].as_str().unwrap()).await["state"], "succeeded");
-        let proof = server.get("/v1/tenants/acme/certificate").await.expect(200).body;
-        assert_eq!(proof["certificate"]["kind"], "offboard");
+        let id = begun["id"].as_str().unwrap();
+        let certified = |operation: &Value| {
+            let mut steps = operation["steps"].as_array().unwrap().iter();
+            steps.any(|step| step["key"] == "certify" && step["state"] == "done")
+        };
+        server.until(id, certified).await;
+        let path = format!("/v1/tenants/{tenant}/certificate");
+        let proof = server.get(&path).await.expect(200).body;
+        assert_eq!((&proof["certificate"]["kind"], &proof["certificate"]["key_destroyed_at"]), (&json!("offboard"), &Value::Null));
+        // The archives are kept for their time, unless somebody asks for erasure.
+        let exports = server.get(&format!("/v1/tenants/{tenant}/exports")).await.expect(200).body;
+        let export = exports["data"][0]["id"].as_str().unwrap();
+        let link = server.post(&format!("/v1/tenants/{tenant}/exports/{export}/link"), &json!({})).await.expect(201).body;
+        let link = link["url"].as_str().unwrap();
+        let link = link.split_once("/exports/").unwrap().1;
+        let fetch = || server.bare(Method::GET, &format!("/exports/{link}")).send();
+        assert_eq!(fetch().await.unwrap().status(), 200);
+        let erased = server.post(&format!("/v1/tenants/{tenant}/erase"), &json!({ "reason": "now" })).await.expect(202).body;
+        assert_eq!(erased["id"], id);
+        assert_eq!(server.done(id).await["state"], "succeeded");
+        let last = server.get(&path).await.expect(200).body;
+        assert!(last["certificate"]["key_destroyed_at"].is_string());
+        assert_ne!(last["certificate"]["id"], proof["certificate"]["id"]);
+        assert_eq!(fetch().await.unwrap().status(), 403);
         for (what, field) in [
             (json!({ "reason": "x", "hold_days": -1 }), "hold_days"),
             (json!({ "reason": "x", "hold_days": 36501 }), "hold_days"),

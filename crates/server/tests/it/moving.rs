@@ -115,9 +115,9 @@ async fn a_move_that_dies_is_run_again() {
         let new = file(&server, &format!("new{n}.db"));
         for suffix in ["", "-wal"] {
             let file = |name: &str| server.folder().join(format!("{name}{suffix}"));
-            std::fs::copy(file("registry.db"), file("copy.db")).unwrap();
+            std::fs::copy(file("registry.db"), file(&format!("copy{n}.db"))).unwrap();
         }
-        let from = file(&server, "copy.db");
+        let from = file(&server, &format!("copy{n}.db"));
         let mut command = std::process::Command::new(TENANTRY);
         let command = clean(&mut command).args(["store", "migrate", "--from", &from, "--to", &new]);
         let mut child =
@@ -132,7 +132,6 @@ async fn a_move_that_dies_is_run_again() {
         }
         let writes = execute(&from, "UPDATE tenants SET version = version".to_owned()).await;
         assert!(writes.unwrap_err().to_string().contains("has moved"));
-        let _ = std::fs::remove_file(server.folder().join("copy.db-shm"));
     }
     moved(&["--from", &registry, "--to", &file(&server, "last.db")]);
     point_to(&server, &file(&server, "last.db"), &file(&server, "keyring.db"));
