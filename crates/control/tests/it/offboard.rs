@@ -102,6 +102,8 @@ async fn everything_is_held_and_then_deleted(world: World) {
     let held = control.operation(&caller, begun.id).await.unwrap();
     let hold = held.steps.iter().find(|step| step.key == "hold").unwrap();
     assert_eq!((held.state, hold.state), (OperationState::Running, StepState::Waiting), "{held:#?}");
+    let exports = control.archives(&caller, &tenant, Purpose::Export, &PageQuery::default()).await.unwrap();
+    control.export_link(&caller, &tenant, exports.data[0].id).await.unwrap();
     let during = standing(&world, &tenant).await;
     for what in OWN {
         assert_eq!(count(&during, what), count(&before, what), "{what} is held");
@@ -122,8 +124,6 @@ async fn everything_is_held_and_then_deleted(world: World) {
     let kept: Vec<&str> = proof.retained.iter().map(|kept| kept.what.as_str()).collect();
     assert_eq!((kept, proof.key_destroyed_at), (vec!["invoices", "export", "backup"], None));
     assert_eq!(status(control, &tenant).await, TenantStatus::Deprovisioned);
-    let exports = control.archives(&caller, &tenant, Purpose::Export, &PageQuery::default()).await.unwrap();
-    control.export_link(&caller, &tenant, exports.data[0].id).await.unwrap();
     time.people(control).await;
     let ended = control.operation(&caller, begun.id).await.unwrap();
     assert_eq!(ended.state, OperationState::Succeeded, "{ended:#?}");
