@@ -76,6 +76,20 @@ impl Control {
         Ok(views)
     }
 
+    /// The same of what has happened already, whether that can be told now or only later.
+    pub(crate) async fn fence_in_time(&self, tenant: &str) {
+        let told = async {
+            let row = self.shared.store.tenant(tenant).await.map_err(Error::unavailable)?;
+            match row {
+                Some(row) => self.fence(row).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        if let Err(why) = told.await {
+            tracing::warn!(tenant, "its fences are told later: {why}");
+        }
+    }
+
     async fn tell(
         self,
         row: entity::tenant::Model,

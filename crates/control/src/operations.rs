@@ -148,7 +148,9 @@ impl Control {
         {
             let without = match kind {
                 kind if VITAL.contains(&kind) => Some("no tenant becomes active without it"),
-                kind if leaving::VITAL.contains(&kind) => Some("nothing is deleted, or proven to be, without it"),
+                kind if leaving::VITAL.contains(&kind) => {
+                    Some("nothing is deleted, or proven to be, without it")
+                }
                 _ => None,
             };
             if let Some(why) = without {

@@ -220,7 +220,7 @@ impl Control {
                     self.wake(&others);
                     self.supersede_late(tenant, id, &others).await?;
                     // What clients have past Tenantry follows; what does not answer is told again.
-                    self.fence(self.tenant_row(&Caller::system(), &row.id).await?).await?;
+                    self.fence_in_time(&row.id).await;
                     return self.operation_view(&run).await;
                 }
                 // Something of this tenant came first: as it is now, then.

@@ -95,7 +95,7 @@ impl Control {
             match self.shared.store.commit(Unit::new(writes)).await {
                 Ok(()) => {
                     self.wake(&[operation.id]);
-                    self.fence(self.tenant_row(caller, &row.id).await?).await?;
+                    self.fence_in_time(&row.id).await;
                     return Ok(());
                 }
                 Err(Rejected::Stale { .. }) => row = self.tenant_row(caller, &row.id).await?,
