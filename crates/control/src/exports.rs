@@ -7,7 +7,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tenantry_engine::{OnFailure, Policy, Run, Step, StepState};
+use tenantry_engine::{OnFailure, Policy, Run, Step};
 use tenantry_model::Failure;
 use tenantry_model::id::ArchiveId;
 use tenantry_providers::identity_builtin::roles;
@@ -342,26 +342,13 @@ fn plain_step(kind: &str, settings: Value) -> Result<Step> {
     let input = StepInput { settings, ..StepInput::default() };
     // Half an archive is taken back. What is half put back is neither the old nor the new: that asks for a person.
     let on_failure = if kind == "load" { OnFailure::Park } else { OnFailure::Rollback };
-    Ok(Step {
-        key: kind.to_owned(),
-        position: 0,
-        kind: kind.to_owned(),
-        provider: "tenantry".to_owned(),
-        needs: Vec::new(),
-        policy: Policy { timeout_ms: TIMEOUT_MS, on_failure, ..Policy::default() },
-        input: serde_json::to_value(input).map_err(Error::internal)?,
-        state: StepState::Pending,
-        attempts: 0,
-        interruptions: 0,
-        due_at: None,
-        started_at: None,
-        finished_at: None,
-        output: Value::Null,
-        error: None,
-        uncertain: false,
-        note: None,
-        child: None,
-    })
+    Ok(Step::new(
+        kind,
+        kind,
+        "tenantry",
+        Policy { timeout_ms: TIMEOUT_MS, on_failure, ..Policy::default() },
+        serde_json::to_value(input).map_err(Error::internal)?,
+    ))
 }
 
 /// What a row's `content` says.

@@ -283,7 +283,7 @@ fn external_name(pattern: &str, subject: &Subject<'_>, key: &str) -> String {
         return full;
     }
     let digest = Sha256::digest(full.as_bytes());
-    let hash: String = digest.iter().take(6).map(|b| format!("{b:02x}")).collect();
+    let hash = hex::encode(&digest[..6]);
     let cut =
         full.char_indices().map(|(i, _)| i).take_while(|i| *i < MAX_NAME - hash.len()).last().unwrap_or(0);
     let separator = if pattern.contains('_') { '_' } else { '-' };

@@ -13,7 +13,7 @@ pub fn generate(prefix: &str) -> String {
 
 /// What is stored of a secret: SHA-256 in lower-case hex.
 pub fn fingerprint(secret: &str) -> String {
-    Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(secret.as_bytes()))
 }
 
 #[cfg(test)]

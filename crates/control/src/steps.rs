@@ -437,42 +437,18 @@ impl Steps for ProviderSteps {
     }
 
     fn detach(&self, operation: &Operation, step: &Step) -> Run {
+        let (id, began) = (step.child.unwrap_or_default(), operation.updated_at);
         let child = Operation {
-            id: step.child.unwrap_or_default(),
-            subject: operation.subject.clone(),
-            kind: step.key.clone(),
             parent: Some(operation.id),
-            state: OperationState::Running,
             version: 1,
             epoch: operation.epoch,
-            input: operation.input.clone(),
-            error: None,
-            error_step: None,
-            cancelled: false,
-            created_at: operation.updated_at,
-            updated_at: operation.updated_at,
-            finished_at: None,
             // As long as its parent may take, from now on.
-            expected_by: operation
-                .expected_by
-                .map(|by| operation.updated_at + by.since(operation.created_at)),
-            stuck: false,
-            wake_at: None,
-            idle: false,
+            expected_by: operation.expected_by.map(|by| began + by.since(operation.created_at)),
+            ..Operation::new(id, &operation.subject, &step.key, operation.input.clone(), began)
         };
         // A failure of its own never undoes what works: it asks for a person.
         let policy = Policy { mode: Mode::Inline, on_failure: OnFailure::Park, ..step.policy.clone() };
-        let step = Step {
-            needs: Vec::new(),
-            policy,
-            state: StepState::Pending,
-            attempts: 0,
-            started_at: None,
-            finished_at: None,
-            child: None,
-            position: 0,
-            ..step.clone()
-        };
+        let step = Step::new(&step.key, &step.kind, &step.provider, policy, step.input.clone());
         Run { operation: child, steps: vec![step] }
     }
 

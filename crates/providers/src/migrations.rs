@@ -115,7 +115,7 @@ pub fn load(files: &Files, set: &str, dialect: Dialect) -> Result<Vec<Migration>
         let text =
             files.read(&format!("{set}/{file}"))?.ok_or_else(|| fault(&file, "has just disappeared"))?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n");
-        let checksum = hex(&Sha256::digest(text.as_bytes()));
+        let checksum = hex::encode(Sha256::digest(text.as_bytes()));
         let sql = up_part(&text).to_owned();
         // SQLite has nothing that needs to run without one.
         let transaction = dialect == Dialect::Sqlite || in_transaction(&text);
@@ -207,14 +207,6 @@ fn up_part(text: &str) -> &str {
         at += line.len();
     }
     text.get(start..end).unwrap_or(text)
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

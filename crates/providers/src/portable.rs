@@ -12,7 +12,6 @@ use sha2::{Digest as _, Sha256};
 use tenantry_model::{Failure, Write};
 use tokio::io::AsyncRead;
 
-use crate::migrations::hex;
 use crate::verbs::{Context, Spec};
 
 /// A provider that holds what is its tenants' own.
@@ -115,7 +114,7 @@ impl Tally {
             hash.update(set);
             hash.update(count.to_be_bytes());
         }
-        Content { digest: hex(&hash.finalize()), counts: self.counts }
+        Content { digest: hex::encode(hash.finalize()), counts: self.counts }
     }
 }
 

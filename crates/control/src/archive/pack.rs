@@ -78,7 +78,7 @@ impl<W: AsyncWrite + Send + Unpin> Packer<W> {
             self.pad(size).await
         };
         written.await.map_err(|error| broken(&error))?;
-        let sha256 = hex(&hashed.hash.finalize());
+        let sha256 = hex::encode(hashed.hash.finalize());
         self.files.push(PackedFile { path: path.to_owned(), size, sha256 });
         Ok(())
     }
@@ -136,9 +136,4 @@ impl<R: AsyncRead + Unpin> AsyncRead for Hashed<R> {
         self.hash.update(buffer.filled().get(before..).unwrap_or_default());
         polled
     }
-}
-
-/// Bytes as digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -10,7 +10,7 @@ use tenantry_providers::objects::Body;
 use tenantry_providers::portable::{Arriving, Source, bad_archive};
 use tokio::io::{AsyncReadExt as _, BufReader, Take};
 
-use super::pack::{BLOCK, Hashed, hex};
+use super::pack::{BLOCK, Hashed};
 use super::{MANIFEST, Manifest, PackedFile, VERSION};
 
 /// Most bytes of a manifest: some two hundred for each file.
@@ -51,7 +51,7 @@ impl Unpacker {
             if read != size {
                 return Err(cut_off());
             }
-            files.push(PackedFile { path, size, sha256: hex(&hashed.hash.finalize()) });
+            files.push(PackedFile { path, size, sha256: hex::encode(hashed.hash.finalize()) });
         }
         let manifest = self.manifest().await?;
         if self.peek().await?.is_some() {

@@ -137,7 +137,7 @@ pub(super) fn seal(
     // A `Value` writes its keys in order.
     let text = serde_json::to_value(certificate)?.to_string();
     let signature = base64url(&key.sign(message(&text).as_bytes()));
-    let hash = hex(&Sha256::digest(&text));
+    let hash = hex::encode(Sha256::digest(&text));
     Ok(Sealed { text, signature, hash })
 }
 
@@ -186,10 +186,6 @@ fn read_key(pem: &str) -> Option<Vec<u8>> {
 
 fn message(text: &str) -> String {
     format!("{HEADING}\n{text}")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

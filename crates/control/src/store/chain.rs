@@ -33,7 +33,7 @@ impl Link {
         }
         let mut text = self.hash.clone();
         canonical(&json, &mut text);
-        Ok(Self { seq, hash: hex(&Sha256::digest(text)) })
+        Ok(Self { seq, hash: hex::encode(Sha256::digest(text)) })
     }
 }
 
@@ -73,10 +73,6 @@ fn canonical(value: &Value, out: &mut String) {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -109,7 +105,7 @@ mod tests {
             r#""data":{"a":true,"b":[1,{"a":"é\n","z":null}]},"id":"aud_1","request_id":null,"sealed":"v1.x","#,
             r#""seq":1,"target":"ten_1","tenant_id":null}"#
         );
-        assert_eq!(link.hash, hex(&Sha256::digest(text)));
+        assert_eq!(link.hash, hex::encode(Sha256::digest(text)));
         assert_eq!(link.hash.len(), 64);
     }
 

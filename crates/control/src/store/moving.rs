@@ -81,7 +81,7 @@ impl std::fmt::Display for Contents {
 impl Contents {
     /// The SHA-256 of every row, added up bit by bit (XOR), in hexadecimal.
     pub fn checksum(&self) -> String {
-        self.checksum.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(self.checksum)
     }
 
     async fn of(table: &Table, database: &DatabaseConnection) -> Result<Self, MoveError> {

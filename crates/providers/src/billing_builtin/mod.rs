@@ -16,7 +16,6 @@ use sha2::{Digest, Sha256};
 use tenantry_model::id::{CustomerId, InvoiceId, SubscriptionId};
 use tenantry_model::{Failure, Timestamp, Write, columns};
 
-use crate::migrations::hex;
 use crate::portable::Portable;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use crate::{derived, settings};
@@ -289,7 +288,7 @@ impl Provider for BillingBuiltin {
         Ok(Observed::Present {
             healthy: ledger.customer.is_some() && ledger.has_invoice(ids.invoice),
             version: Some(generation(row).to_string()),
-            fingerprint: hex(&Sha256::digest(json!(terms).to_string())),
+            fingerprint: hex::encode(Sha256::digest(json!(terms).to_string())),
         })
     }
 

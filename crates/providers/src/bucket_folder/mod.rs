@@ -22,7 +22,6 @@ use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, TenantId, Timestamp, Write};
 
 use crate::lanes::{Lanes, blocking};
-use crate::migrations::hex;
 use crate::objects::{Expired, Objects, Signed, TenantObjects};
 use crate::place::{self, Place};
 use crate::portable::{Content, Portable, Sink, Source};
@@ -336,7 +335,7 @@ impl Provider for BucketFolder {
                 && whole(&place.folder())
                 && opens
                 && linked.as_deref() == Some(&*spec.name);
-            let fingerprint = hex(&Sha256::digest(json!(policy).to_string()));
+            let fingerprint = hex::encode(Sha256::digest(json!(policy).to_string()));
             Ok(Observed::Present { healthy, version: None, fingerprint })
         })
         .await

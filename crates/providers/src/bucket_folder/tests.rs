@@ -72,7 +72,7 @@ impl Sealer for TestSealer {
         Ok(Key::new(Sha256::digest(format!("{tenant} {purpose}")).into()))
     }
     fn mac(&self, purpose: &str, text: &str) -> String {
-        hex(&Sha256::digest(format!("{purpose} {text}")))
+        hex::encode(Sha256::digest(format!("{purpose} {text}")))
     }
 }
 

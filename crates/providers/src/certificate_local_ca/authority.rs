@@ -15,7 +15,6 @@ use time::{Duration, OffsetDateTime};
 use super::client::{self, CERTIFICATE, KEY};
 use super::config::Config;
 use super::facts::Facts;
-use crate::migrations::hex;
 
 /// The authority's own folder.
 const FOLDER: &str = "authority";
@@ -128,7 +127,7 @@ fn make(parent: &Path, folder: &Path) -> Result<(), Failure> {
     params.not_after = now.saturating_add(LIFETIME);
     params.distinguished_name = DistinguishedName::new();
     // Two authorities never have one name: clients would mistake one for the other.
-    let name = format!("Tenantry local CA {}", hex(&rand::random::<[u8; 4]>()));
+    let name = format!("Tenantry local CA {}", hex::encode(rand::random::<[u8; 4]>()));
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -9,8 +9,6 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::pem::parse_x509_pem;
 
-use crate::migrations::hex;
-
 /// A certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -47,8 +45,8 @@ impl Facts {
             names: names(&certificate)?,
             not_before: OffsetDateTime::from_unix_timestamp(validity.not_before.timestamp()).ok()?,
             not_after: OffsetDateTime::from_unix_timestamp(validity.not_after.timestamp()).ok()?,
-            serial: hex(certificate.raw_serial()),
-            fingerprint: hex(&Sha256::digest(&pem.contents)),
+            serial: hex::encode(certificate.raw_serial()),
+            fingerprint: hex::encode(Sha256::digest(&pem.contents)),
             subject: certificate.subject().as_raw().to_vec(),
             issuer: certificate.issuer().as_raw().to_vec(),
             subject_key: identifier(&certificate, true),
@@ -83,7 +81,9 @@ fn names(certificate: &X509Certificate<'_>) -> Option<Vec<String>> {
     let Some(names) = certificate.subject_alternative_name().ok()? else { return Some(Vec::new()) };
     let names = names.value.general_names.iter().map(|name| match name {
         GeneralName::DNSName(name) => (*name).to_owned(),
-        GeneralName::IPAddress(bytes) => address(bytes).map_or_else(|| hex(bytes), |ip| ip.to_string()),
+        GeneralName::IPAddress(bytes) => {
+            address(bytes).map_or_else(|| hex::encode(bytes), |ip| ip.to_string())
+        }
         other => other.to_string(),
     });
     Some(names.collect())

@@ -10,7 +10,6 @@ use sha2::{Digest, Sha256};
 use tenantry_model::Failure;
 
 use crate::files::is_plain;
-use crate::migrations::hex;
 use crate::place;
 use crate::verbs::Spec;
 
@@ -81,7 +80,7 @@ impl Note {
     /// Changes when the file does.
     pub fn fingerprint(&self) -> Result<String, Failure> {
         let text = fs::read(&self.file).map_err(|error| place::failure(&self.folder, &error))?;
-        Ok(hex(&Sha256::digest(text)))
+        Ok(hex::encode(Sha256::digest(text)))
     }
 
     /// Writes it, and returns when it is on the disk.

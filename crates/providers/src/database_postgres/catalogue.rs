@@ -8,7 +8,6 @@ use sqlx::{PgConnection, Row};
 use tenantry_model::Failure;
 
 use super::failure::failure;
-use crate::migrations::hex;
 use crate::tables::{Catalogue, Column, OWNER, Table, deletion_order, quoted};
 
 /// Reads the schema and checks that it keeps tenants apart. The failure names the table and what to write instead.
@@ -51,7 +50,7 @@ pub async fn fingerprint(connection: &mut PgConnection, schema: &str) -> Result<
         hash.update(line.replace(&bare, "").replace(&quoted, "").as_bytes());
         hash.update([0]);
     }
-    Ok(hex(&hash.finalize()))
+    Ok(hex::encode(hash.finalize()))
 }
 
 async fn columns(

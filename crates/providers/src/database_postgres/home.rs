@@ -14,7 +14,6 @@ use super::name::Name;
 use super::role;
 use super::server::{Server, run};
 use crate::content::{Content, Ensure};
-use crate::migrations::hex;
 use crate::tables::quoted;
 use crate::verbs::Observed;
 
@@ -97,6 +96,6 @@ pub fn observed(content: &Content, state: &State, schema: &str, version: Option<
         && version.as_deref() == Some(content.last_version());
     let [seed, completed] = [&state.seed, &state.completed].map(|word| word.as_deref().unwrap_or_default());
     let role = state.role.unwrap_or_default();
-    let fingerprint = hex(&Sha256::digest(format!("{schema} {role} {seed} {completed}")));
+    let fingerprint = hex::encode(Sha256::digest(format!("{schema} {role} {seed} {completed}")));
     Observed::Present { healthy, version, fingerprint }
 }

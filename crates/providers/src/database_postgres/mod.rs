@@ -40,7 +40,7 @@ use crate::content::{Content, Ensure};
 use crate::fence::Order;
 use crate::files::Files;
 use crate::lanes::Lanes;
-use crate::migrations::{self, Dialect, hex};
+use crate::migrations::{self, Dialect};
 use crate::verbs::{Context, Spec};
 
 /// Servers, and what goes into tenants' tables on them. The providers of one process share it.
@@ -139,7 +139,7 @@ impl Postgres {
     /// the whole server's.
     pub(crate) fn canary(&self, server: &Server, isolation: Isolation) -> Result<(Owner, Ensure), Failure> {
         let work = self.content.canary()?;
-        let digest = hex(&Sha256::digest(format!("{isolation:?} {}", server.database())));
+        let digest = hex::encode(Sha256::digest(format!("{isolation:?} {}", server.database())));
         let name = format!("tenantry_canary_{}", digest.get(..16).unwrap_or_default());
         Ok((Owner::of(isolation, Name::new(&name)?, &work), work))
     }

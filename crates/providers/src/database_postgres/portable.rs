@@ -7,16 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::TryStreamExt as _;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
-use tenantry_model::{Failure, FailureClass};
+use tenantry_model::{Failure, FailureClass, Write};
 use tokio::io::{AsyncReadExt as _, BufReader};
 
 use super::catalogue;
 use super::failure::failure;
 use super::migrate::search_path;
-use super::server::run;
+use super::server::{close, run};
 use crate::csv;
 use crate::portable::{Content, Sink, Source, Tally, bad_archive, broken};
 use crate::tables::{Catalogue, OWNER, literal, quoted};
+use crate::verbs::Spec;
 
 /// The word for the files of PostgreSQL's tables.
 pub const FORM: &str = "postgres_tables";
@@ -33,8 +34,32 @@ fn settings(schema: &str) -> String {
     )
 }
 
-/// Hands out the tenant's rows. The connection is the caller's own and good for nothing else if this fails.
+/// Where a tenant's rows are: a connection of its own to their database, which is good for nothing else, and their schema.
+pub type Inside = (PgConnection, String);
+
+/// Hands out the tenant's rows.
 pub async fn export(
+    (mut inside, schema): Inside,
+    spec: &Spec,
+    sink: &mut dyn Sink,
+) -> Result<Content, Failure> {
+    let content = export_rows(&mut inside, &schema, &spec.tenant.id.to_string(), sink).await?;
+    close(inside).await?;
+    Ok(content)
+}
+
+/// Puts the source's rows in the place of the tenant's. The registry has nothing to write for that.
+pub async fn load(
+    (mut inside, schema): Inside,
+    spec: &Spec,
+    source: &mut dyn Source,
+) -> Result<Vec<Write>, Failure> {
+    load_rows(&mut inside, &schema, &spec.tenant.id.to_string(), source).await?;
+    close(inside).await?;
+    Ok(Vec::new())
+}
+
+async fn export_rows(
     connection: &mut PgConnection,
     schema: &str,
     tenant: &str,
@@ -72,9 +97,7 @@ pub async fn export(
     Ok(tally.content())
 }
 
-/// Puts the source's rows in the place of the tenant's. The connection is the caller's own and good for nothing else if this
-/// fails.
-pub async fn load(
+async fn load_rows(
     connection: &mut PgConnection,
     schema: &str,
     tenant: &str,

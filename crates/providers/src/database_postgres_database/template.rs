@@ -7,7 +7,7 @@ use tenantry_model::Failure;
 
 use super::client::{SCHEMA, drop_database, rename};
 use crate::database_postgres::{Name, Server, Target, close, failure, run};
-use crate::migrations::{Migration, hex};
+use crate::migrations::Migration;
 use crate::tables::{Catalogue, literal};
 
 /// The mark of every template.
@@ -22,7 +22,7 @@ pub async fn ready(server: &Server, migrations: &[Migration]) -> Result<Name, Fa
         return Ok(name);
     }
     // Another main database on the same server may make the same template now.
-    let own = hex(&Sha256::digest(server.database()));
+    let own = hex::encode(Sha256::digest(server.database()));
     let draft = Name::new(&format!("tenantry_draft_{digest}_{}", own.get(..12).unwrap_or_default()))?;
     drop_database(&mut turn, &draft).await?;
     run(&mut turn, format!("CREATE DATABASE {draft} TEMPLATE template0")).await?;
@@ -74,5 +74,5 @@ fn digest(administrator: &str, migrations: &[Migration]) -> String {
         hash.update([0]);
         hash.update(&migration.checksum);
     }
-    hex(&hash.finalize()).chars().take(16).collect()
+    hex::encode(hash.finalize()).chars().take(16).collect()
 }

@@ -13,12 +13,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sqlx::PgConnection;
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::data::{Canary, Data, TenantRows};
 use crate::database_postgres::{
-    Found, Handout, Name, Postgres, Scoped, close, fence, forget, observed, outputs, portable as rows,
+    Found, Handout, Name, Postgres, Scoped, fence, forget, observed, outputs, portable as rows,
 };
 use crate::fence::{Fence, Order};
 use crate::isolation::IsolationCheck;
@@ -43,7 +42,7 @@ impl DatabasePostgresPool {
     }
 
     /// A connection of its own to the database with the spec's rows, and their schema.
-    async fn inside(&self, spec: &Spec) -> Result<(PgConnection, String), Failure> {
+    async fn inside(&self, spec: &Spec) -> Result<rows::Inside, Failure> {
         self.pool.ready().await?;
         let server = self.pool.postgres.main();
         self.pool.postgres.must_stand(server, spec, ISOLATION).await?;
@@ -79,18 +78,12 @@ impl Portable for DatabasePostgresPool {
     }
 
     async fn export(&self, _: &Context, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
-        let (mut inside, schema) = self.inside(spec).await?;
-        let content = rows::export(&mut inside, &schema, &spec.tenant.id.to_string(), sink).await?;
-        close(inside).await?;
-        Ok(content)
+        rows::export(self.inside(spec).await?, spec, sink).await
     }
 
     async fn load(&self, _: &Context, spec: &Spec, source: &mut dyn Source) -> Result<Vec<Write>, Failure> {
         let _turn = self.pool.postgres.lanes.turn(spec.resource).await;
-        let (mut inside, schema) = self.inside(spec).await?;
-        rows::load(&mut inside, &schema, &spec.tenant.id.to_string(), source).await?;
-        close(inside).await?;
-        Ok(Vec::new())
+        rows::load(self.inside(spec).await?, spec, source).await
     }
 }
 

@@ -7,7 +7,6 @@ use sqlx::{Row, SqliteConnection};
 use tenantry_model::Failure;
 
 use super::client::failure;
-use crate::migrations::hex;
 use crate::tables::{Catalogue, Column, OWNER, Table, deletion_order, literal, quoted};
 
 /// The expression that makes a JSON object of a row, without `tenant_id`.
@@ -48,7 +47,7 @@ pub async fn fingerprint(connection: &mut SqliteConnection) -> Result<String, Fa
         hash.update(sql.as_bytes());
         hash.update([0]);
     }
-    Ok(hex(&hash.finalize()))
+    Ok(hex::encode(hash.finalize()))
 }
 
 async fn columns(

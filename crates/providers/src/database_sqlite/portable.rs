@@ -16,7 +16,6 @@ use tokio::io::BufReader;
 use super::catalogue;
 use super::client::{self, failure};
 use crate::csv::{self, Field};
-use crate::migrations::hex;
 use crate::portable::{Content, Sink, Source, Tally, bad_archive};
 use crate::tables::{Catalogue, OWNER, quoted};
 use crate::verbs::Spec;
@@ -132,7 +131,7 @@ fn line(row: &SqliteRow) -> sqlx::Result<Vec<u8>> {
             "REAL" => line.extend(format!("{:?}", row.try_get_unchecked::<f64, _>(place)?).bytes()),
             "BLOB" => {
                 line.extend(b"\\x");
-                line.extend(hex(row.try_get_unchecked::<&[u8], _>(place)?).bytes());
+                line.extend(hex::encode(row.try_get_unchecked::<&[u8], _>(place)?).bytes());
             }
             _ => {
                 let text = std::str::from_utf8(row.try_get_unchecked::<&[u8], _>(place)?);

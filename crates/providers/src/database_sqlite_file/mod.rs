@@ -25,7 +25,6 @@ use crate::database_sqlite::rows::{Home, Scoped};
 use crate::database_sqlite::writer::Work;
 use crate::database_sqlite::{self, Open};
 use crate::lanes::{Lanes, blocking};
-use crate::migrations::hex;
 use crate::open_files::OpenFiles;
 use crate::place::{self, Place};
 use crate::portable::{self, Portable, Sink, Source};
@@ -273,7 +272,7 @@ impl Provider for DatabaseSqliteFile {
             && linked.as_deref() == Some(&*spec.name);
         let [seed, completed] =
             [&state.seed, &state.completed].map(|word| word.as_deref().unwrap_or_default());
-        let fingerprint = hex(&Sha256::digest(format!("{} {seed} {completed}", state.schema)));
+        let fingerprint = hex::encode(Sha256::digest(format!("{} {seed} {completed}", state.schema)));
         Ok(Observed::Present { healthy, version: state.version, fingerprint })
     }
 

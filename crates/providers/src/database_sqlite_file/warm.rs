@@ -18,7 +18,6 @@ use super::client::{self, FILE};
 use super::config::Config;
 use crate::content::Content;
 use crate::lanes::blocking;
-use crate::migrations::hex;
 use crate::place::{self, Place};
 
 /// Folder of the ready databases, in the private folder.
@@ -257,7 +256,7 @@ fn recipe(content: &Content) -> String {
     for migration in &content.migrations {
         hash.update(format!(" {} {}", migration.key(), migration.checksum));
     }
-    hex(hash.finalize().get(..RECIPE).unwrap_or_default())
+    hex::encode(hash.finalize().get(..RECIPE).unwrap_or_default())
 }
 
 /// SHA-256 of the one file in the folder. A second one, such as a journal, would change what the first one says.
@@ -270,7 +269,7 @@ fn digest(folder: &Path) -> io::Result<String> {
     loop {
         let bytes = file.fill_buf()?;
         if bytes.is_empty() {
-            return Ok(hex(&hash.finalize()));
+            return Ok(hex::encode(hash.finalize()));
         }
         hash.update(bytes);
         let read = bytes.len();

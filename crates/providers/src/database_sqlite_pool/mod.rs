@@ -22,7 +22,6 @@ use crate::data::{Canary, Data, TenantRows};
 use crate::database_sqlite::rows::{Home, Scoped};
 use crate::database_sqlite::writer::Work;
 use crate::database_sqlite::{self, Open, catalogue, client};
-use crate::migrations::hex;
 use crate::portable::{self, Portable, Sink, Source};
 use crate::settings;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
@@ -171,7 +170,7 @@ impl Provider for DatabaseSqlitePool {
             && version.as_deref() == Some(self.pool.content.last_version());
         let seed: Option<&str> = row.get("seed");
         let seen = format!("{schema} {} {}", seed.unwrap_or_default(), completed.unwrap_or_default());
-        Ok(Observed::Present { healthy, version, fingerprint: hex(&Sha256::digest(seen)) })
+        Ok(Observed::Present { healthy, version, fingerprint: hex::encode(Sha256::digest(seen)) })
     }
 
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {

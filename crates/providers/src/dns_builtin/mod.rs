@@ -28,7 +28,6 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
 use crate::lanes::Lanes;
-use crate::migrations::hex;
 use crate::settings;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use client::{Folder, Found};
@@ -260,7 +259,11 @@ impl Desk {
             answers.iter().flat_map(|answer| answer.data.iter().map(|data| format!("{data:?}"))).collect();
         said.sort();
         said.push(stored);
-        Ok(Observed::Present { healthy, version: None, fingerprint: hex(&Sha256::digest(said.join("\n"))) })
+        Ok(Observed::Present {
+            healthy,
+            version: None,
+            fingerprint: hex::encode(Sha256::digest(said.join("\n"))),
+        })
     }
 
     /// What the server says of every kind of record at the host, and of its owner mark.

@@ -11,7 +11,6 @@ use tenantry_model::Failure;
 
 use super::config::{Config, Settings};
 use crate::hosts::{MAX_LABEL, MAX_NAME, check_label, full_name};
-use crate::migrations::hex;
 
 /// Longest piece of a text record (RFC 1035); longer texts are cut into such pieces.
 const PIECE: usize = 255;
@@ -224,7 +223,7 @@ impl Entry {
 
 /// The digest of an owner mark, which anybody may see.
 pub fn mark(claim: &str) -> String {
-    hex(&Sha256::digest(claim.as_bytes()))
+    hex::encode(Sha256::digest(claim.as_bytes()))
 }
 
 /// The owner mark's name below a host.

@@ -21,7 +21,6 @@ use sha2::{Digest, Sha256};
 use tenantry_model::id::{InvitationId, UserId};
 use tenantry_model::{Columns, Failure, Write, columns};
 
-use crate::migrations::hex;
 use crate::portable::Portable;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use crate::{derived, passwords, settings};
@@ -56,7 +55,7 @@ pub fn normal_email(email: &str) -> String {
 
 /// What is stored of a random secret.
 pub fn fingerprint(secret: &str) -> String {
-    hex(&Sha256::digest(secret.as_bytes()))
+    hex::encode(Sha256::digest(secret.as_bytes()))
 }
 
 /// 32 random bytes, as they stand in a link.

@@ -26,7 +26,6 @@ use uuid::Uuid;
 use crate::files::Files;
 use crate::identity_builtin::INVITATION_TOKEN;
 use crate::lanes::Lanes;
-use crate::migrations::hex;
 use crate::settings;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Person, Provider, Removed, Spec, Tenant};
 use client::{Found, Place};
@@ -109,7 +108,7 @@ fn nobody() -> Tenant {
 
 /// What stands in the message for the owner mark: short, and the same alphabet whatever the mark holds.
 fn mark(spec: &Spec) -> String {
-    hex(&Sha256::digest(spec.claim.as_bytes()))
+    hex::encode(Sha256::digest(spec.claim.as_bytes()))
 }
 
 #[async_trait]
@@ -198,7 +197,7 @@ impl Provider for MailOutbox {
                     Found::Foreign => Observed::Foreign,
                     // A file under its own name is complete: it got the name when it was.
                     Found::Ours => {
-                        let fingerprint = hex(&Sha256::digest(place.read()?));
+                        let fingerprint = hex::encode(Sha256::digest(place.read()?));
                         Observed::Present { healthy: true, version: None, fingerprint }
                     }
                 })

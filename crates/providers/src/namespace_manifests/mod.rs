@@ -17,7 +17,6 @@ use sha2::{Digest, Sha256};
 use tenantry_model::Failure;
 
 use crate::lanes::{Lanes, blocking};
-use crate::migrations::hex;
 use crate::place::{self, Place};
 use crate::settings;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
@@ -52,7 +51,7 @@ fn fingerprint(files: &Files) -> String {
             hash.update(part);
         }
     }
-    hex(&hash.finalize())
+    hex::encode(hash.finalize())
 }
 
 #[async_trait]

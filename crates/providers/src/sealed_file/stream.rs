@@ -12,7 +12,6 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufWriter};
 use tokio_util::io::StreamReader;
 
 use super::cipher::{self, Cipher, Damaged, HEADER, Header, Segment};
-use crate::migrations::hex;
 use crate::objects::{Body, over_quota};
 use crate::place;
 use crate::verbs::Key;
@@ -76,7 +75,7 @@ pub async fn store(
     }
     file.flush().await.map_err(failed)?;
     file.get_ref().sync_all().await.map_err(failed)?;
-    Ok(Stored { size, etag: hex(&hash.finalize()) })
+    Ok(Stored { size, etag: hex::encode(hash.finalize()) })
 }
 
 /// Takes the clear bytes of one segment from the body: fewer than it has room for are the last.

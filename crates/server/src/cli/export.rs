@@ -172,7 +172,7 @@ async fn download(client: &Client, link: &Value, archive: &ArchiveView, out: std
     }
     out.flush().await?;
     out.sync_all().await?;
-    let sha256: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = hex::encode(hash.finalize());
     if sha256 == archive.sha256 {
         return Ok(());
     }

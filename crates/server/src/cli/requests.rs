@@ -26,8 +26,7 @@ impl Entry {
     /// The idempotency key: the same for the same content, wherever it stands and however it is written.
     pub fn key(&self) -> String {
         let digest = Sha256::digest(canonical(&self.document).as_bytes());
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("request-{hex}")
+        format!("request-{}", hex::encode(digest))
     }
 }
 

@@ -14,7 +14,6 @@ use super::directory::Owner;
 use super::name::Name;
 use super::server::Server;
 use crate::content::Ensure;
-use crate::migrations::hex;
 use crate::passwords;
 
 pub(crate) use login::{Login, Try, enter, large_objects};
@@ -38,7 +37,7 @@ pub(crate) struct Prober {
 impl Prober {
     /// The one of this server's main database.
     pub fn new(postgres: &Postgres, server: &Server, isolation: Isolation) -> Result<Self, Failure> {
-        let digest = hex(&Sha256::digest(format!("{isolation:?} {}", server.database())));
+        let digest = hex::encode(Sha256::digest(format!("{isolation:?} {}", server.database())));
         let name = Name::new(&format!("tenantry_prober_{}", digest.get(..16).unwrap_or_default()))?;
         let canary = postgres.content.canary()?;
         let tenant = "tenantry_prober".to_owned();
