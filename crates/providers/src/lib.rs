@@ -36,6 +36,7 @@ mod passwords;
 pub mod place;
 pub mod portable;
 pub mod redact;
+mod refill;
 pub mod registry;
 pub mod sealed_file;
 pub mod seeds;

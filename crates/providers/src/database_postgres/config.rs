@@ -48,6 +48,14 @@ pub struct Config {
     #[serde(default = "open_databases")]
     #[schemars(range(min = 1, max = 1_000))]
     pub open_databases: u64,
+    /// `postgres_schema`: schemas that are kept ready, so that a tenant need not wait for its tables. None unless told.
+    #[serde(default)]
+    #[schemars(range(max = 1_000))]
+    pub warm_schemas: u16,
+    /// `postgres_database`: databases that are kept ready on each server. None unless told.
+    #[serde(default)]
+    #[schemars(range(max = 100))]
+    pub warm_databases: u16,
 }
 
 impl Config {
@@ -63,6 +71,8 @@ impl Config {
             connection_limit: connection_limit(),
             clusters: BTreeMap::new(),
             open_databases: open_databases(),
+            warm_schemas: 0,
+            warm_databases: 0,
         }
     }
 }

@@ -58,6 +58,11 @@ impl Handout {
         self.known
     }
 
+    /// The new password of a role that never had one.
+    pub fn password(&self) -> Option<&str> {
+        self.password.as_deref()
+    }
+
     /// The new password, if the role needs one: it is missing, shut out, or nobody has its password any more.
     pub fn needed(&self, state: &State) -> Option<&str> {
         let lost = !self.known && state.sealed.is_none();
@@ -75,6 +80,14 @@ impl Handout {
 }
 
 impl Secret {
+    /// The new password, sealed, if it made one.
+    pub fn made(&self) -> Option<&str> {
+        match self {
+            Self::New(sealed) => Some(sealed),
+            Self::Waiting(_) | Self::Settled => None,
+        }
+    }
+
     /// Hands it to the registry.
     pub fn writes(self, context: &Context, spec: &Spec) -> Vec<Write> {
         let row = |sealed: String| {

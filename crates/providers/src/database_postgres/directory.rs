@@ -10,6 +10,7 @@ use super::fence::shuts_out;
 use super::name::Name;
 use super::server::run;
 use crate::content::Ensure;
+use crate::tables::literal;
 
 /// Our own schema, and the mark that says that it is ours.
 const SCHEMA: &str = "tenantry";
@@ -38,7 +39,7 @@ CREATE TABLE IF NOT EXISTS tenantry.homes (
 pub async fn create(connection: &mut PgConnection) -> Result<(), Failure> {
     match mark_of_schema(connection, SCHEMA).await? {
         None => {
-            let mark = crate::tables::literal(MARK);
+            let mark = literal(MARK);
             let sql = format!(
                 "BEGIN; CREATE SCHEMA {SCHEMA}; COMMENT ON SCHEMA {SCHEMA} IS {mark}; {TABLE}; COMMIT"
             );
@@ -162,47 +163,31 @@ impl Owner {
         Ok(if state == State::default() { Found::Nothing } else { Found::Ours(state) })
     }
 
-    /// Puts the tenant into the list, unfinished, with this password if it got a new one.
-    pub async fn enlist(&self, connection: &mut PgConnection, sealed: Option<&str>) -> Result<(), Failure> {
-        sqlx::query(
-            "INSERT INTO tenantry.homes (isolation, tenant_id, name, claim, resource_id, sealed) VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT (isolation, tenant_id) DO UPDATE SET sealed = coalesce(excluded.sealed, homes.sealed)",
+    /// The statement that puts the tenant into the list, unfinished, with this password if it got a new one.
+    pub fn enlist(&self, sealed: Option<&str>) -> String {
+        let list = literal(self.isolation.as_str());
+        let [tenant, name, claim, resource] =
+            [&self.tenant, self.name.as_str(), &self.claim, &self.resource].map(literal);
+        let sealed = sealed.map_or("NULL".to_owned(), literal);
+        format!(
+            "INSERT INTO tenantry.homes (isolation, tenant_id, name, claim, resource_id, sealed)
+             VALUES ({list}, {tenant}, {name}, {claim}, {resource}, {sealed})
+             ON CONFLICT (isolation, tenant_id) DO UPDATE SET sealed = coalesce(excluded.sealed, homes.sealed);"
         )
-        .bind(self.isolation.as_str())
-        .bind(&self.tenant)
-        .bind(self.name.as_str())
-        .bind(&self.claim)
-        .bind(&self.resource)
-        .bind(sealed)
-        .execute(connection)
-        .await
-        .map(drop)
-        .map_err(failure)
     }
 
-    /// Says that all of it is there. `known`: the registry has the password, so that it is kept here no longer.
-    pub async fn complete(
-        &self,
-        connection: &mut PgConnection,
-        work: &Ensure,
-        schema: Option<&str>,
-        known: bool,
-    ) -> Result<(), Failure> {
-        sqlx::query(
-            "UPDATE tenantry.homes SET schema = $3, sealed = CASE WHEN $4 THEN NULL ELSE sealed END,
-                    seed = CASE WHEN completed IS NULL THEN $5 ELSE seed END, completed = coalesce(completed, $6)
-             WHERE isolation = $1 AND tenant_id = $2",
+    /// The statement that says that all of it is there. `schema`: fingerprint of the tables as they were made, if they are
+    /// the tenant's own. `known`: the registry has the password, so that it is kept here no longer.
+    pub fn complete(&self, work: &Ensure, schema: Option<&str>, known: bool) -> String {
+        let [list, tenant, at] = [self.isolation.as_str(), &self.tenant, &work.at].map(literal);
+        let [schema, seed] =
+            [schema, work.seed.as_deref()].map(|text| text.map_or("NULL".to_owned(), literal));
+        let sealed = if known { "NULL" } else { "sealed" };
+        format!(
+            "UPDATE tenantry.homes SET schema = {schema}, sealed = {sealed},
+                    seed = CASE WHEN completed IS NULL THEN {seed} ELSE seed END, completed = coalesce(completed, {at})
+             WHERE isolation = {list} AND tenant_id = {tenant};"
         )
-        .bind(self.isolation.as_str())
-        .bind(&self.tenant)
-        .bind(schema)
-        .bind(known)
-        .bind(&work.seed)
-        .bind(&work.at)
-        .execute(connection)
-        .await
-        .map(drop)
-        .map_err(failure)
     }
 
     /// Strikes the tenant off the list.

@@ -1,6 +1,7 @@
 //! Brings a schema up to date: each file once, in one transaction with the evidence that it was applied. Of a schema that
 //! is new, all files go to the server in one round trip. The caller has the turn for the schema.
 
+use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use tenantry_model::Failure;
 
@@ -82,7 +83,22 @@ pub fn baseline(schema: &str, migrations: &[Migration]) -> Option<String> {
     for migration in migrations {
         sql.push_str(&format!("SET LOCAL {path};{}\n;{};", migration.sql, evidence(schema, migration)));
     }
+    // Whatever a file has set for the session.
+    sql.push_str("RESET ALL;");
     Some(sql)
+}
+
+/// What these files make of an empty schema, in short. The tables belong to whoever makes them, so every administrator has
+/// a recipe of their own.
+pub fn recipe(administrator: &str, migrations: &[Migration]) -> String {
+    let mut hash = Sha256::new_with_prefix(administrator);
+    for migration in migrations {
+        hash.update([0]);
+        hash.update(migration.key());
+        hash.update([0]);
+        hash.update(&migration.checksum);
+    }
+    hex::encode(hash.finalize()).chars().take(16).collect()
 }
 
 /// Version of the last migration.

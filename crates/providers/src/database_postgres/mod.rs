@@ -15,6 +15,7 @@ pub(crate) mod portable;
 mod role;
 mod rows;
 mod server;
+mod spare;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,11 +31,12 @@ pub(crate) use directory::{Found, Owner, State, mark_of_schema, name_of, names_o
 pub(crate) use failure::{failure, is_duplicate};
 pub(crate) use fence::{fence, rights};
 pub(crate) use home::{grants, name_taken, observed, seed};
-pub(crate) use migrate::{Target, baseline, search_path, version};
+pub(crate) use migrate::{Target, baseline, recipe, search_path, version};
 pub(crate) use name::Name;
 pub(crate) use role::shut_out;
 pub(crate) use rows::{Home, Scoped, count_all, delete_all, no_such_tenant};
 pub(crate) use server::{Server, begin, close, make, run};
+pub(crate) use spare::{Claimed, Maker, Spares, claimed};
 
 use crate::content::{Content, Ensure};
 use crate::fence::Order;

@@ -36,17 +36,25 @@ fn password_clause(password: &str) -> String {
     format!("PASSWORD {}", literal(&verifier(password, &rand::random::<[u8; 16]>())))
 }
 
+fn login(password: &str, limit: u16) -> String {
+    format!("LOGIN CONNECTION LIMIT {limit} {}", password_clause(password))
+}
+
 /// The statements that make a role with its mark. Without a password nobody logs in with it.
 pub fn create(name: &Name, claim: &str, password: Option<&str>, limit: u16, superuser: bool) -> String {
-    let login = password.map_or("NOLOGIN".to_owned(), |password| {
-        format!("LOGIN CONNECTION LIMIT {limit} {}", password_clause(password))
-    });
+    let login = password.map_or("NOLOGIN".to_owned(), |password| login(password, limit));
     let mut sql = format!("CREATE ROLE {name} {login}; COMMENT ON ROLE {name} IS {};", literal(claim));
     if !superuser {
         // The data endpoint acts as the tenant's role.
         sql.push_str(&format!("GRANT {name} TO CURRENT_USER;"));
     }
     sql
+}
+
+/// The statements that make a role of ours, which nobody has logged in with, another one's.
+pub fn hand_over(from: &Name, to: &Name, claim: &str, password: &str, limit: u16) -> String {
+    let (claim, login) = (literal(claim), login(password, limit));
+    format!("ALTER ROLE {from} RENAME TO {to}; COMMENT ON ROLE {to} IS {claim}; ALTER ROLE {to} {login};")
 }
 
 /// Gives a role another password, and lets it log in.

@@ -1,7 +1,7 @@
 //! Tenants' databases on their servers: making one aside and renaming it, removing it, and becoming its tenant for a
 //! transaction.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,12 +13,13 @@ use tenantry_model::id::ResourceId;
 use tenantry_model::{Failure, FailureClass, TenantId};
 use tokio::sync::OnceCell;
 
+use super::spare::SpareDatabase;
 use super::{ISOLATION, template};
 use crate::content::Ensure;
 use crate::database_postgres::{
-    Found, Handout, Home, Name, Owner, Postgres, Secret, Server, State, Target, begin, close, count_all,
-    failure, fingerprint, is_duplicate, make, name_of, name_taken, no_such_tenant, read_catalogue, rights,
-    run, search_path, seed, shut_out, version,
+    Claimed, Found, Handout, Home, Name, Owner, Postgres, Secret, Server, Spares, State, Target, begin,
+    claimed, close, count_all, failure, fingerprint, is_duplicate, make, name_of, name_taken, no_such_tenant,
+    read_catalogue, rights, run, search_path, seed, shut_out, version,
 };
 use crate::tables::{Catalogue, literal};
 
@@ -41,15 +42,21 @@ pub struct Opened {
 pub struct Databases {
     pub postgres: Arc<Postgres>,
     template: Cache<(String, u16, String), Name>,
+    /// Fingerprint of the tables of a copy of the template that was just made.
+    fresh: OnceLock<String>,
     canary: OnceCell<Name>,
     open: Cache<TenantId, Opened>,
+    pub spares: Spares,
 }
 
 impl Databases {
     /// On these servers.
     pub fn new(postgres: Arc<Postgres>) -> Self {
         let open = Cache::builder().max_capacity(postgres.config.open_databases).time_to_live(BELIEVED);
-        Self { postgres, template: Cache::new(64), canary: OnceCell::new(), open: open.build() }
+        let size = postgres.config.warm_databases;
+        let spares = Spares::new(postgres.clone(), ISOLATION, size, SpareDatabase(postgres.clone()));
+        let (template, fresh, canary) = (Cache::new(64), OnceLock::new(), OnceCell::new());
+        Self { postgres, template, fresh, canary, open: open.build(), spares }
     }
 
     /// The canary's database on the main server, made anew once in the life of a process.
@@ -80,7 +87,10 @@ impl Databases {
         draft: &Name,
     ) -> Result<Secret, Failure> {
         self.canary().await?;
-        self.make(server, owner, work, handout, draft).await
+        let made = self.make(server, owner, work, handout, draft).await;
+        // Not before, so that what is made for later is not in the way of what is wanted now.
+        self.spares.ask();
+        made
     }
 
     async fn make(
@@ -94,35 +104,66 @@ impl Databases {
         let name = &owner.name;
         let template = self.template(server).await?;
         let mut turn = server.turn(&format!("database {}", name.as_str())).await?;
-        let state = match owner.look(&mut turn).await? {
+        let found = owner.look(&mut turn).await?;
+        let is_new = found == Found::Nothing;
+        let state = match found {
             Found::Foreign => return Err(name_taken()),
             Found::Nothing => State::default(),
             Found::Ours(state) => state,
         };
-        let mut transaction = turn.begin().await.map_err(failure)?;
-        let limit = self.postgres.config.connection_limit;
-        let role = owner.role(server, &state, handout, limit).await?;
-        make(&mut transaction, role).await?;
         let secret = handout.secret(&state);
-        let sealed = if let Secret::New(sealed) = &secret { Some(sealed.as_str()) } else { None };
-        owner.enlist(&mut transaction, sealed).await?;
-        transaction.commit().await.map_err(failure)?;
-
-        drop_database(&mut turn, draft).await?;
-        let schema = if state.thing {
-            self.finish(server, name, owner, work, &state).await?
-        } else {
-            copy(&mut turn, &template, draft, owner).await?;
-            let schema = self.finish(server, draft, owner, work, &state).await?;
-            if !rename(&mut turn, draft, name).await? {
-                drop_database(&mut turn, draft).await?;
-                return Err(name_taken());
+        let ready = match is_new {
+            true => claimed(self.claim(&mut turn, server, owner, handout, &secret).await)?,
+            false => None,
+        };
+        let schema = if let Some(schema) = ready {
+            if !work.rows.is_empty() {
+                let mut inside = server.connect_to(name).await?;
+                let mut transaction = inside.begin().await.map_err(failure)?;
+                seed(&mut transaction, SCHEMA, work).await?;
+                transaction.commit().await.map_err(failure)?;
+                close(inside).await?;
             }
             schema
+        } else {
+            let role = owner.role(server, &state, handout, self.postgres.config.connection_limit).await?;
+            make(&mut turn, format!("{role}{}", owner.enlist(secret.made()))).await?;
+            drop_database(&mut turn, draft).await?;
+            if state.thing {
+                self.finish(server, name, owner, work, &state).await?
+            } else {
+                copy(&mut turn, &template, draft, name, &owner.claim).await?;
+                let schema = self.finish(server, draft, owner, work, &state).await?;
+                if !rename(&mut turn, draft, name).await? {
+                    drop_database(&mut turn, draft).await?;
+                    return Err(name_taken());
+                }
+                schema
+            }
         };
         let settled = handout.known() && secret == Secret::Settled;
-        owner.complete(&mut turn, work, Some(&schema), settled).await?;
+        run(&mut turn, owner.complete(work, Some(&schema), settled)).await?;
         Ok(secret)
+    }
+
+    /// Gives the tenant a database that is ready, and the fingerprint of its tables. None: there is none.
+    async fn claim(
+        &self,
+        connection: &mut PgConnection,
+        server: &Server,
+        owner: &Owner,
+        handout: &Handout,
+        secret: &Secret,
+    ) -> Result<Option<String>, Failure> {
+        let (name, claim) = (&owner.name, literal(&owner.claim));
+        let mut transaction = connection.begin().await.map_err(failure)?;
+        let claimed = self.spares.claim(&mut transaction, server, owner, handout, secret.made()).await?;
+        let Some(Claimed { name: spare, schema }) = claimed else { return Ok(None) };
+        let rename =
+            format!("ALTER DATABASE {spare} RENAME TO {name}; COMMENT ON DATABASE {name} IS {claim};");
+        make(&mut transaction, rename).await?;
+        transaction.commit().await.map_err(failure)?;
+        Ok(Some(schema))
     }
 
     /// Brings a database up to date and gives it what it lacks; answers the fingerprint of its tables.
@@ -135,8 +176,18 @@ impl Databases {
         state: &State,
     ) -> Result<String, Failure> {
         let mut inside = server.connect_to(database).await?;
-        let target = Target { schema: SCHEMA, protect: &|_: &Catalogue| String::new() };
-        let catalogue = target.migrate(&mut inside, &self.postgres.content.migrations).await?;
+        let schema = match self.fresh.get().filter(|_| !state.thing) {
+            Some(schema) => schema.clone(),
+            None => {
+                let target = Target { schema: SCHEMA, protect: &|_: &Catalogue| String::new() };
+                let migrations = &self.postgres.content.migrations;
+                let schema = target.migrate(&mut inside, migrations).await?.fingerprint;
+                if !state.thing {
+                    let _ = self.fresh.set(schema.clone());
+                }
+                schema
+            }
+        };
         let mut transaction = inside.begin().await.map_err(failure)?;
         if state.completed.is_none() || !state.thing {
             seed(&mut transaction, SCHEMA, work).await?;
@@ -144,7 +195,7 @@ impl Databases {
         run(&mut transaction, rights(SCHEMA, &owner.name, state.fence)).await?;
         transaction.commit().await.map_err(failure)?;
         close(inside).await?;
-        Ok(catalogue.fingerprint)
+        Ok(schema)
     }
 
     async fn template(&self, server: &Server) -> Result<Name, Failure> {
@@ -251,20 +302,21 @@ pub async fn rename(connection: &mut PgConnection, draft: &Name, name: &Name) ->
     }
 }
 
-/// Copies the template, marks the copy and lets only the tenant's role connect.
-async fn copy(
+/// Copies the template, marks the copy and lets only this role connect.
+pub async fn copy(
     connection: &mut PgConnection,
     template: &Name,
-    draft: &Name,
-    owner: &Owner,
+    database: &Name,
+    role: &Name,
+    mark: &str,
 ) -> Result<(), Failure> {
-    let (name, claim) = (&owner.name, literal(&owner.claim));
-    run(connection, format!("CREATE DATABASE {draft} TEMPLATE {template} STRATEGY WAL_LOG")).await?;
+    let mark = literal(mark);
+    run(connection, format!("CREATE DATABASE {database} TEMPLATE {template} STRATEGY WAL_LOG")).await?;
     run(
         connection,
         format!(
-            "COMMENT ON DATABASE {draft} IS {claim}; REVOKE ALL ON DATABASE {draft} FROM PUBLIC;
-             GRANT CONNECT, TEMPORARY ON DATABASE {draft} TO {name};"
+            "COMMENT ON DATABASE {database} IS {mark}; REVOKE ALL ON DATABASE {database} FROM PUBLIC;
+             GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {role};"
         ),
     )
     .await

@@ -6,6 +6,7 @@
 mod client;
 mod config;
 mod isolation;
+mod spare;
 mod template;
 
 use std::sync::Arc;
@@ -38,6 +39,11 @@ impl DatabasePostgresDatabase {
     /// Over these servers. Connects to nothing.
     pub fn new(postgres: Arc<Postgres>) -> Self {
         Self { databases: Arc::new(Databases::new(postgres)) }
+    }
+
+    /// Returns when the databases are ready that were asked for by now, or could not be made.
+    pub async fn refilled(&self) {
+        self.databases.spares.refilled().await;
     }
 
     /// A connection of its own to the database with the spec's rows, and their schema.
@@ -98,6 +104,11 @@ impl Provider for DatabasePostgresDatabase {
 
     fn isolates(&self, isolation: Isolation) -> bool {
         isolation == ISOLATION
+    }
+
+    async fn start(&self) -> Result<(), Failure> {
+        self.databases.spares.start();
+        Ok(())
     }
 
     fn settings_schema(&self) -> Value {

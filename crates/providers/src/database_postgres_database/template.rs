@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use tenantry_model::Failure;
 
 use super::client::{SCHEMA, drop_database, rename};
-use crate::database_postgres::{Name, Server, Target, close, failure, run};
+use crate::database_postgres::{Name, Server, Target, close, failure, recipe, run};
 use crate::migrations::Migration;
 use crate::tables::{Catalogue, literal};
 
@@ -15,7 +15,7 @@ const MARK: &str = "tenantry: a template of tenants' databases";
 
 /// The template on this server; makes it if it is missing.
 pub async fn ready(server: &Server, migrations: &[Migration]) -> Result<Name, Failure> {
-    let digest = digest(server.administrator(), migrations);
+    let digest = recipe(server.administrator(), migrations);
     let name = Name::new(&format!("tenantry_template_{digest}"))?;
     let mut turn = server.turn("template").await?;
     if there(&mut turn, &name).await? {
@@ -63,16 +63,4 @@ async fn there(connection: &mut PgConnection, name: &Name) -> Result<bool, Failu
         }
         mark => Ok(mark.is_some()),
     }
-}
-
-/// The copies' tables belong to whoever made the template's, so every administrator has one of their own.
-fn digest(administrator: &str, migrations: &[Migration]) -> String {
-    let mut hash = Sha256::new_with_prefix(administrator);
-    for migration in migrations {
-        hash.update([0]);
-        hash.update(migration.key());
-        hash.update([0]);
-        hash.update(&migration.checksum);
-    }
-    hex::encode(hash.finalize()).chars().take(16).collect()
 }

@@ -52,10 +52,10 @@ impl Pool {
                 }
                 let (owner, work) = self.postgres.canary(server, ISOLATION)?;
                 let mut transaction = turn.begin().await.map_err(failure)?;
-                owner.enlist(&mut transaction, None).await?;
+                run(&mut transaction, owner.enlist(None)).await?;
                 // Its row may be another one than it was when the tables were made.
                 seed(&mut transaction, SCHEMA, &work).await?;
-                owner.complete(&mut transaction, &work, None, true).await?;
+                run(&mut transaction, owner.complete(&work, None, true)).await?;
                 transaction.commit().await.map_err(failure)?;
                 read_catalogue(&mut turn, SCHEMA).await.map(Arc::new)
             })
@@ -81,15 +81,14 @@ impl Pool {
             sql.push_str(&format!("GRANT {} TO {name};", self.groups()?.tenants));
             sql.push_str(&owner.finds(server.database(), SCHEMA));
         }
+        sql.push_str(&owner.enlist(secret.made()));
         let mut transaction = turn.begin().await.map_err(failure)?;
         make(&mut transaction, sql).await?;
-        let sealed = if let Secret::New(sealed) = &secret { Some(sealed.as_str()) } else { None };
-        owner.enlist(&mut transaction, sealed).await?;
         if state.completed.is_none() {
             seed(&mut transaction, SCHEMA, work).await?;
         }
         let settled = handout.known() && secret == Secret::Settled;
-        owner.complete(&mut transaction, work, None, settled).await?;
+        run(&mut transaction, owner.complete(work, None, settled)).await?;
         transaction.commit().await.map_err(failure)?;
         Ok(secret)
     }

@@ -11,11 +11,12 @@ use tenantry_model::{Failure, FailureClass, TenantId};
 use tokio::sync::OnceCell;
 
 use super::ISOLATION;
+use super::spare::SpareSchema;
 use crate::content::Ensure;
 use crate::database_postgres::{
-    Found, Handout, Home, Name, Owner, Postgres, Secret, State, Target, baseline, count_all, failure,
-    fingerprint, make, name_of, name_taken, no_such_tenant, read_catalogue, rights, run, search_path, seed,
-    shut_out, version,
+    Claimed, Found, Handout, Home, Name, Owner, Postgres, Secret, Spares, State, Target, baseline, claimed,
+    count_all, failure, fingerprint, make, name_of, name_taken, no_such_tenant, read_catalogue, rights, run,
+    search_path, seed, shut_out, version,
 };
 use crate::tables::{Catalogue, literal};
 
@@ -31,13 +32,16 @@ pub struct Schemas {
     fresh: OnceCell<Arc<Catalogue>>,
     canary: OnceCell<Name>,
     places: Cache<TenantId, (Name, Arc<Catalogue>)>,
+    pub spares: Spares,
 }
 
 impl Schemas {
     /// On these servers.
     pub fn new(postgres: Arc<Postgres>) -> Self {
         let places = Cache::builder().max_capacity(KNOWN).time_to_live(BELIEVED).build();
-        Self { postgres, fresh: OnceCell::new(), canary: OnceCell::new(), places }
+        let size = postgres.config.warm_schemas;
+        let spares = Spares::new(postgres.clone(), ISOLATION, size, SpareSchema(postgres.clone()));
+        Self { postgres, fresh: OnceCell::new(), canary: OnceCell::new(), places, spares }
     }
 
     /// The canary's schema, made anew once in the life of a process.
@@ -57,38 +61,74 @@ impl Schemas {
     /// Makes the tenant's schema and role, or finishes them.
     pub async fn ensure(&self, owner: &Owner, work: &Ensure, handout: &Handout) -> Result<Secret, Failure> {
         self.canary().await?;
-        self.make(owner, work, handout).await
+        let made = self.make(owner, work, handout).await;
+        // Not before, so that what is made for later is not in the way of what is wanted now.
+        self.spares.ask();
+        made
     }
 
     async fn make(&self, owner: &Owner, work: &Ensure, handout: &Handout) -> Result<Secret, Failure> {
         let name = owner.name.as_str();
         let mut turn = self.postgres.main().turn(&format!("schema {name}")).await?;
-        let state = match owner.look(&mut turn).await? {
+        let found = owner.look(&mut turn).await?;
+        let is_new = found == Found::Nothing;
+        let state = match found {
             Found::Foreign => return Err(name_taken()),
             Found::Nothing => State::default(),
             Found::Ours(state) => state,
         };
+        let secret = handout.secret(&state);
+        if is_new && claimed(self.claim(&mut turn, owner, work, handout, &secret).await)? {
+            return Ok(secret);
+        }
+        let begin = self.begin(owner, handout, &state, &secret).await?;
         let migrations = &self.postgres.content.migrations;
         let whole = if state.thing { None } else { baseline(name, migrations) };
         if let Some(tables) = whole {
-            match self.at_once(&mut turn, owner, work, handout, &state, tables).await {
-                // File by file it is seen which one is at fault.
+            match self.at_once(&mut turn, owner, work, handout, &state, format!("{begin}{tables}")).await {
+                // Statement by statement it is seen which one is at fault.
                 Err(failure) if matches!(failure.class, FailureClass::Fatal | FailureClass::Invalid) => {}
-                made => return made.map(|()| handout.secret(&state)),
+                made => return made.map(|()| secret),
             }
         }
-        let mut transaction = turn.begin().await.map_err(failure)?;
-        self.begin(&mut transaction, owner, handout, &state, "").await?;
-        transaction.commit().await.map_err(failure)?;
+        make(&mut turn, begin).await?;
         let target = Target { schema: name, protect: &|_| String::new() };
         let catalogue = target.migrate(&mut turn, migrations).await?;
         let mut transaction = turn.begin().await.map_err(failure)?;
-        self.finish(&mut transaction, owner, work, handout, &state, &catalogue.fingerprint).await?;
+        if state.completed.is_none() || !state.thing {
+            seed(&mut transaction, name, work).await?;
+        }
+        run(&mut transaction, end(owner, work, handout, &state, &catalogue.fingerprint)).await?;
         transaction.commit().await.map_err(failure)?;
-        Ok(handout.secret(&state))
+        Ok(secret)
     }
 
-    /// All of it in one transaction.
+    /// Gives the tenant a schema that is ready. False: there is none.
+    async fn claim(
+        &self,
+        connection: &mut PgConnection,
+        owner: &Owner,
+        work: &Ensure,
+        handout: &Handout,
+        secret: &Secret,
+    ) -> Result<bool, Failure> {
+        let (server, name) = (self.postgres.main(), &owner.name);
+        let mut transaction = connection.begin().await.map_err(failure)?;
+        let claimed = self.spares.claim(&mut transaction, server, owner, handout, secret.made()).await?;
+        let Some(Claimed { name: spare, schema }) = claimed else { return Ok(false) };
+        let finds = owner.finds(server.database(), name.as_str());
+        let claim = literal(&owner.claim);
+        let rename =
+            format!("{finds}ALTER SCHEMA {spare} RENAME TO {name}; COMMENT ON SCHEMA {name} IS {claim};");
+        make(&mut transaction, rename).await?;
+        seed(&mut transaction, name.as_str(), work).await?;
+        run(&mut transaction, owner.complete(work, Some(&schema), false)).await?;
+        transaction.commit().await.map_err(failure)?;
+        Ok(true)
+    }
+
+    /// All of it in one transaction; in one round trip too, where no rows are to be written and it is known what tables come
+    /// out of it.
     async fn at_once(
         &self,
         connection: &mut PgConnection,
@@ -96,27 +136,32 @@ impl Schemas {
         work: &Ensure,
         handout: &Handout,
         state: &State,
-        tables: String,
+        begin: String,
     ) -> Result<(), Failure> {
+        if let (Some(fresh), true) = (self.fresh.get(), work.rows.is_empty()) {
+            let end = end(owner, work, handout, state, &fresh.fingerprint);
+            // Without BEGIN and COMMIT, one message is one transaction.
+            return run(connection, format!("{begin}{end}")).await;
+        }
         let mut transaction = connection.begin().await.map_err(failure)?;
-        self.begin(&mut transaction, owner, handout, state, &tables).await?;
+        run(&mut transaction, begin).await?;
         let catalogue = self.fresh.get_or_try_init(|| async {
             read_catalogue(&mut transaction, owner.name.as_str()).await.map(Arc::new)
         });
         let schema = catalogue.await?.fingerprint.clone();
-        self.finish(&mut transaction, owner, work, handout, state, &schema).await?;
+        seed(&mut transaction, owner.name.as_str(), work).await?;
+        run(&mut transaction, end(owner, work, handout, state, &schema)).await?;
         transaction.commit().await.map_err(failure)
     }
 
-    /// Role and schema with their marks, and whatever else is to come in the same round trip.
+    /// The statements that make role and schema, with their marks and their line in the list.
     async fn begin(
         &self,
-        transaction: &mut PgConnection,
         owner: &Owner,
         handout: &Handout,
         state: &State,
-        more: &str,
-    ) -> Result<(), Failure> {
+        secret: &Secret,
+    ) -> Result<String, Failure> {
         let (server, name) = (self.postgres.main(), &owner.name);
         let mut sql = owner.role(server, state, handout, self.postgres.config.connection_limit).await?;
         sql.push_str(&owner.finds(server.database(), name.as_str()));
@@ -124,31 +169,8 @@ impl Schemas {
             let claim = literal(&owner.claim);
             sql.push_str(&format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS {claim};"));
         }
-        sql.push_str(more);
-        make(transaction, sql).await?;
-        let sealed = match handout.secret(state) {
-            Secret::New(sealed) => Some(sealed),
-            Secret::Waiting(_) | Secret::Settled => None,
-        };
-        owner.enlist(transaction, sealed.as_deref()).await
-    }
-
-    async fn finish(
-        &self,
-        transaction: &mut PgConnection,
-        owner: &Owner,
-        work: &Ensure,
-        handout: &Handout,
-        state: &State,
-        schema: &str,
-    ) -> Result<(), Failure> {
-        let name = owner.name.as_str();
-        if state.completed.is_none() || !state.thing {
-            seed(transaction, name, work).await?;
-        }
-        run(transaction, rights(name, &owner.name, state.fence)).await?;
-        let settled = handout.known() && handout.needed(state).is_none();
-        owner.complete(transaction, work, Some(schema), settled).await
+        sql.push_str(&owner.enlist(secret.made()));
+        Ok(sql)
     }
 
     /// Looks again where a tenant's rows are, and in which tables, when it is next asked for them.
@@ -196,6 +218,13 @@ impl Schemas {
         self.places.insert(tenant, (name.clone(), catalogue.clone()));
         Ok((name, catalogue))
     }
+}
+
+/// The statements that let the role in and say that all of it is there.
+fn end(owner: &Owner, work: &Ensure, handout: &Handout, state: &State, schema: &str) -> String {
+    let settled = handout.known() && handout.needed(state).is_none();
+    let complete = owner.complete(work, Some(schema), settled);
+    format!("{}{complete}", rights(owner.name.as_str(), &owner.name, state.fence))
 }
 
 /// Fingerprint and version of a schema.

@@ -6,6 +6,7 @@
 mod client;
 mod config;
 mod isolation;
+mod spare;
 
 use std::sync::Arc;
 
@@ -37,6 +38,11 @@ impl DatabasePostgresSchema {
     /// Over these servers. Connects to nothing.
     pub fn new(postgres: Arc<Postgres>) -> Self {
         Self { schemas: Arc::new(Schemas::new(postgres)) }
+    }
+
+    /// Returns when the schemas are ready that were asked for by now, or could not be made.
+    pub async fn refilled(&self) {
+        self.schemas.spares.refilled().await;
     }
 
     /// A connection of its own to the database with the spec's rows, and their schema.
@@ -97,6 +103,11 @@ impl Provider for DatabasePostgresSchema {
 
     fn isolates(&self, isolation: Isolation) -> bool {
         isolation == ISOLATION
+    }
+
+    async fn start(&self) -> Result<(), Failure> {
+        self.schemas.spares.start();
+        Ok(())
     }
 
     fn settings_schema(&self) -> Value {

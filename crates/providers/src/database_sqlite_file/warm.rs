@@ -8,17 +8,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sha2::{Digest, Sha256};
 use tempfile::{Builder, TempDir};
 use tenantry_model::Failure;
-use tokio::sync::watch;
 
 use super::client::{self, FILE};
 use super::config::Config;
 use crate::content::Content;
 use crate::lanes::blocking;
 use crate::place::{self, Place};
+use crate::refill::{Refill, Stock, Stop};
 
 /// Folder of the ready databases, in the private folder.
 const FOLDER: &str = "warm";
@@ -27,18 +28,15 @@ const DRAFT: &str = ".draft";
 /// Bytes of the recipe that stand in a name.
 const RECIPE: usize = 8;
 
-/// The ready databases, and the way to the task that makes them, which ends when this is dropped.
+/// The ready databases, and the way to the task that makes them.
 pub struct Warm {
-    stock: Arc<Stock>,
-    /// How often more were asked for.
-    asked: watch::Sender<u64>,
-    /// Up to which time of asking that is done.
-    answered: watch::Sender<u64>,
+    stock: Arc<Folder>,
+    refill: Refill,
 }
 
 /// The folder of ready databases. Each is named by its recipe and by the digest of its file, so that neither an older
 /// one nor a damaged one is taken for a good one.
-struct Stock {
+struct Folder {
     root: PathBuf,
     folder: PathBuf,
     size: usize,
@@ -53,7 +51,7 @@ struct Stock {
 impl Warm {
     /// Touches no file.
     pub fn new(config: &Config, content: Arc<Content>) -> Self {
-        let stock = Stock {
+        let stock = Folder {
             root: config.folder.clone(),
             folder: place::private(&config.folder).join(FOLDER),
             size: config.warm.into(),
@@ -62,38 +60,30 @@ impl Warm {
             checked: AtomicBool::new(false),
             content,
         };
-        let (asked, answered) = (watch::Sender::default(), watch::Sender::default());
-        Self { stock: Arc::new(stock), asked, answered }
+        Self { stock: Arc::new(stock), refill: Refill::default() }
     }
 
     /// Makes what is missing, now and whenever it is asked for. A second call changes nothing.
     pub fn start(&self) {
-        if self.asked.receiver_count() > 0 {
-            return;
-        }
-        let (asked, answered) = (self.asked.subscribe(), self.answered.clone());
-        tokio::spawn(refill(self.stock.clone(), asked, answered));
-        self.asked.send_modify(|times| *times += 1);
+        self.refill.start(self.stock.clone());
     }
 
     /// Lets the task look for what is missing; without one, nothing happens.
     pub fn ask(&self) {
-        if self.stock.size > 0 && self.asked.receiver_count() > 0 {
-            self.asked.send_modify(|times| *times += 1);
+        if self.stock.size > 0 {
+            self.refill.ask();
         }
     }
 
     /// Returns when everything is made that was asked for by now, or could not be.
     pub async fn refilled(&self) {
-        let asked = *self.asked.borrow();
-        // The sender is ours, so this cannot be the end of it.
-        let _ = self.answered.subscribe().wait_for(|answered| *answered >= asked).await;
+        self.refill.refilled().await;
     }
 
     /// Ends with the task.
     #[cfg(test)]
-    pub fn task(&self) -> watch::Receiver<u64> {
-        self.answered.subscribe()
+    pub fn task(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.refill.task()
     }
 
     /// Makes a ready database the draft of this place: its file. None: there is none, or none that can be had. Whoever
@@ -107,25 +97,25 @@ impl Warm {
     }
 }
 
-/// The task. A failure is told once, and tried again when it is asked the next time.
-async fn refill(stock: Arc<Stock>, mut asked: watch::Receiver<u64>, answered: watch::Sender<u64>) {
-    let mut failing = false;
-    while asked.changed().await.is_ok() {
-        let times = *asked.borrow_and_update();
-        let filled = stock.fill(|| asked.has_changed().is_err()).await;
-        match &filled {
-            Err(failure) if !failing => {
-                tracing::warn!(%failure, "no databases can be kept ready; each is made when it is wanted");
+#[async_trait]
+impl Stock for Folder {
+    async fn fill(self: Arc<Self>, stop: &Stop) -> Result<(), Failure> {
+        let stock = self.clone();
+        let turn = blocking(move || stock.turn().map_err(|error| stock.failure(&error)));
+        let Some(_turn) = turn.await? else { return Ok(()) };
+        while !stop.is_told() {
+            let stock = self.clone();
+            let ready = blocking(move || stock.ready().map_err(|error| stock.failure(&error))).await?;
+            if ready.len() >= self.size {
+                break;
             }
-            Ok(()) if failing => tracing::info!("databases are kept ready again"),
-            _ => {}
+            self.add().await?;
         }
-        failing = filled.is_err();
-        answered.send_replace(times);
+        Ok(())
     }
 }
 
-impl Stock {
+impl Folder {
     fn claim(&self, place: &Place) -> Result<Option<PathBuf>, Failure> {
         if self.size == 0 {
             return Ok(None);
@@ -161,22 +151,6 @@ impl Stock {
     /// Whether a folder of this name holds what was put there.
     fn is_whole(&self, folder: &Path, name: &str) -> bool {
         digest(folder).is_ok_and(|digest| name == self.name(&digest))
-    }
-
-    /// Makes what is missing, one after the other, until it is told to stop.
-    async fn fill(self: &Arc<Self>, stop: impl Fn() -> bool) -> Result<(), Failure> {
-        let stock = self.clone();
-        let turn = blocking(move || stock.turn().map_err(|error| stock.failure(&error)));
-        let Some(_turn) = turn.await? else { return Ok(()) };
-        while !stop() {
-            let stock = self.clone();
-            let ready = blocking(move || stock.ready().map_err(|error| stock.failure(&error))).await?;
-            if ready.len() >= self.size {
-                break;
-            }
-            self.add().await?;
-        }
-        Ok(())
     }
 
     /// The right to fill it, which one process has at a time and loses when it dies, so that whatever is half done now is

@@ -17,5 +17,6 @@ mod postgres_failures;
 mod postgres_fences;
 mod postgres_isolation;
 mod postgres_leaks;
+mod postgres_spares;
 mod service;
 mod world;

@@ -29,7 +29,7 @@ pub enum Model {
 pub struct Place {
     pub provider: Box<dyn Provider>,
     pub world: World,
-    model: Model,
+    pub model: Model,
     config: Config,
     // After everything that uses it.
     _database: TestDatabase,
@@ -72,6 +72,17 @@ impl Place {
     /// The role as which applications reach the pool.
     pub fn app_role(&self) -> &str {
         &self.config.app_role
+    }
+
+    /// How its provider was made.
+    pub fn config(&self) -> Config {
+        self.config.clone()
+    }
+
+    /// Its provider is that of another process from now on, with another configuration.
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        self.provider = self.another();
     }
 
     /// The provider of another process.
