@@ -3,6 +3,7 @@
 mod archives;
 mod capacity;
 mod crash;
+mod crash_databases;
 mod crash_leaving;
 mod faulty;
 mod fences;

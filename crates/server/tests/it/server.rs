@@ -190,6 +190,8 @@ impl Server {
         Stores {
             registry: self.databases.first().map_or_else(file, |database| database.url().to_owned()),
             data: data.clone(),
+            // Of several processes, the third is the tenants'.
+            tenants: self.databases.get(2).map(|database| database.url().to_owned()),
         }
     }
 
@@ -354,8 +356,7 @@ pub async fn read(request: RequestBuilder) -> Answer {
 
 /// The configuration of tenants on this PostgreSQL. Roles belong to the whole server, so that each test has its own.
 fn tenants_on(database: &TestDatabase) -> String {
-    let own = database.url().rsplit('_').next().unwrap_or_default();
-    format!("[providers.postgres]\nurl = '{}'\napp_role = 'app_{own}'\n", database.url())
+    format!("[providers.postgres]\nurl = '{}'\napp_role = '{}'\n", database.url(), database.app_role())
 }
 
 /// The smallest good request.
