@@ -24,7 +24,12 @@ impl TestDatabase {
 
     /// A PostgreSQL database; none, reported as skipped, where there is no server.
     pub async fn postgres() -> Option<Self> {
-        Some(Self::create(&admin()?, "template0").await)
+        Some(Self::on(&admin()?).await)
+    }
+
+    /// A PostgreSQL database on the server of this administrator's URL.
+    pub async fn on(admin: &str) -> Self {
+        Self::create(admin, "template0").await
     }
 
     /// Its URL.
@@ -98,7 +103,7 @@ pub async fn execute(url: &str, sql: String) -> sqlx::Result<()> {
 }
 
 /// The administrator's URL; none, reported as a skipped test, where there is no server.
-pub(crate) fn admin() -> Option<String> {
+pub fn admin() -> Option<String> {
     let admin = std::env::var("TENANTRY_TEST_POSTGRES").ok();
     if admin.is_none() {
         crate::skip::skip("postgres", "TENANTRY_TEST_POSTGRES is not set", "cargo xtask test");

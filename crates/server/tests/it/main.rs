@@ -20,6 +20,7 @@ mod operations;
 mod plans;
 mod process;
 mod replicas;
+mod restarts;
 mod server;
 mod sign_in;
 mod stats;

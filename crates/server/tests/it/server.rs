@@ -90,12 +90,18 @@ impl Server {
     /// With registry, keyring and tenants on PostgreSQL, as one of several processes; none, reported as skipped, where there
     /// is no such server.
     pub async fn one_of_several() -> Option<Self> {
-        let new = TestDatabase::postgres;
-        let databases = vec![new().await?, new().await?, new().await?];
+        let admin = tenantry_testkit::database::admin()?;
+        Some(Self::on_postgres(&admin).await)
+    }
+
+    /// The same on the server of this administrator's URL.
+    pub async fn on_postgres(admin: &str) -> Self {
+        let new = TestDatabase::on;
+        let databases = vec![new(admin).await, new(admin).await, new(admin).await];
         let [store, keyring] = [databases[0].url(), databases[1].url()];
         let config =
             format!("[store]\nurl = '{store}'\n[keyring]\nurl = '{keyring}'\n{}", tenants_on(&databases[2]));
-        Some(Self::on(databases, &config, "").await)
+        Self::on(databases, &config, "").await
     }
 
     async fn on(databases: Vec<TestDatabase>, config: &str, files: &str) -> Self {
