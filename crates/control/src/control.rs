@@ -170,7 +170,8 @@ impl Control {
         };
         let executor = Executor::standing_by(ledger, steps.clone(), config.executor, parts.clock.clone());
         let replica = if config.replicas {
-            let replica = Replica::start(store.clone(), executor.clone(), sealing.clone()).await;
+            let (store, executor) = (store.clone(), executor.clone());
+            let replica = Replica::start(store, executor, sealing.clone(), keyring.clone()).await;
             Some(replica.map_err(Error::unavailable)?)
         } else {
             executor.take_over().await.map_err(Error::unavailable)?;

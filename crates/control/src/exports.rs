@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tenantry_engine::{OnFailure, Policy, Run, Step};
-use tenantry_model::Failure;
 use tenantry_model::id::ArchiveId;
+use tenantry_model::{Failure, Timestamp};
 use tenantry_providers::identity_builtin::roles;
 use tenantry_providers::objects::{Body, Range, part};
 
@@ -33,6 +33,8 @@ use crate::view::{OperationView, Page};
 const LINK: &str = "archive_link";
 /// Longest time of one attempt: a large tenant's archive takes its time.
 const TIMEOUT_MS: u64 = 6 * 3_600_000;
+/// Most exports that a tenant's own people have at a time.
+const OWN_EXPORTS: u64 = 10;
 
 /// What is put back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -79,7 +81,12 @@ impl Control {
         let row = self.tenant_row(caller, id_or_slug).await?;
         let (kind, settings) = (purpose.as_str(), json!(what));
         let once = key.map(|key| Once::new(caller, &key, &format!("{kind} {}", row.id), &settings));
-        let work = self.one_step(caller, &row, kind, kind, settings, None, once.as_ref());
+        let work = async {
+            if caller.tenant.is_some() && purpose == Purpose::Export {
+                self.has_room_for_an_export(&row).await?;
+            }
+            self.one_step(caller, &row, kind, kind, settings.clone(), None, once.as_ref()).await
+        };
         match self.once(once.as_ref(), work).await? {
             Outcome::Now(value) => Ok(Answered { value, replayed: false }),
             Outcome::Before(answer) => self.answered_before(&answer).await,
@@ -202,6 +209,21 @@ impl Control {
         self.archive_tenant(&caller, &session.tenant.to_string(), Purpose::Export, &what, key).await
     }
 
+    /// A tenant's own people have so many exports at a time: each is all that it has once more.
+    async fn has_room_for_an_export(&self, row: &entity::tenant::Model) -> Result<()> {
+        let (export, now) = (Purpose::Export.as_str(), self.now());
+        let all = self.shared.store.archives(&row.id, export, None, OWN_EXPORTS).await;
+        let all = all.map_err(Error::unavailable)?;
+        let kept: Vec<Timestamp> =
+            all.into_iter().map(|row| row.expires_at.into()).filter(|at| *at > now).collect();
+        let (true, Some(first)) = (kept.len() as u64 >= OWN_EXPORTS, kept.iter().min()) else {
+            return Ok(());
+        };
+        let message =
+            format!("there are {OWN_EXPORTS} exports, which is the most: the first goes at {first}");
+        Err(Error::conflict("too_many_exports", message))
+    }
+
     /// Their exports, newest first, each with what opens it.
     pub async fn own_exports(
         &self,
@@ -256,16 +278,21 @@ impl Control {
         let mut gone = 0;
         loop {
             let due = self.shared.store.archives_due(self.now()).await.map_err(Error::unavailable)?;
-            if due.is_empty() {
-                return self.sweep_shelf().await.map(|()| gone);
-            }
+            let before = gone;
             for row in due {
                 let id: ArchiveId = row.id.parse().map_err(Error::internal)?;
                 // The file first: without its row nobody would look for it again.
-                self.shared.archives.remove(id).await.map_err(Error::unavailable)?;
+                if let Err(why) = self.shared.archives.remove(id).await {
+                    // One that cannot be removed keeps no other from its end.
+                    tracing::warn!(archive = %id, "its time is over, and its file stays: {why}");
+                    continue;
+                }
                 let forgotten = Unit::new(vec![forget(id)]);
                 self.shared.store.commit(forgotten).await.map_err(Error::unavailable)?;
                 gone += 1;
+            }
+            if gone == before {
+                return self.sweep_shelf().await.map(|()| gone);
             }
         }
     }

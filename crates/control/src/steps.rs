@@ -26,6 +26,7 @@ use crate::secret;
 use crate::serving::Serving;
 use crate::smoke::{self, Canary, Front, SmokeSettings};
 use crate::store::Store;
+use crate::suspension::denied;
 use crate::view::ErrorView;
 
 /// The kind of an operation that makes a tenant.
@@ -158,7 +159,7 @@ impl ProviderSteps {
         Ok((self.context(attempt), spec))
     }
 
-    fn context(&self, attempt: &Attempt) -> Context {
+    pub(crate) fn context(&self, attempt: &Attempt) -> Context {
         let operation = &attempt.operation;
         Context {
             now: attempt.now,
@@ -346,7 +347,7 @@ impl ProviderSteps {
                 columns! { "status": TenantStatus::Provisioning, "version": row["version"].as_i64() },
                 columns! {
                     "status": status, "activated_at": attempt.now, "last_error": (),
-                    "suspended_at": suspensions.since(), "denied": suspensions.grade().map(Grade::as_str),
+                    "suspended_at": suspensions.since(), "denied": denied(status, &suspensions).map(Grade::as_str),
                 },
             ),
             event(fact, attempt.now),
@@ -476,7 +477,8 @@ impl Steps for ProviderSteps {
                     columns! { "status": status, "last_error": error },
                 ));
             }
-            let data = json!({ "error": error, "cancelled": operation.cancelled });
+            let data =
+                json!({ "error": operation.error.as_ref().map(coded), "cancelled": operation.cancelled });
             effects.push(alert("tenant.provisioning_failed", data));
         }
         if entered(OperationState::Succeeded) && operation.kind == REPAIR {
@@ -489,8 +491,10 @@ impl Steps for ProviderSteps {
         if entered(OperationState::NeedsAttention) {
             let failed =
                 after.steps.iter().filter(|s| matches!(s.state, StepState::Failed | StepState::UndoFailed));
-            let failed: Vec<ErrorView> =
-                failed.filter_map(|s| Some(ErrorView::of(s.error.as_ref()?, Some(&s.key)))).collect();
+            let failed: Vec<Value> = failed
+                .filter_map(|s| Some(json!({ "step": s.key, "code": s.error.as_ref()?.code })))
+                .collect();
+            let error = operation.error.as_ref().map(coded);
             let data = json!({ "kind": operation.kind, "error": error, "steps": failed });
             effects.push(alert("operation.needs_attention", data));
         }
@@ -501,6 +505,11 @@ impl Steps for ProviderSteps {
         }
         effects
     }
+}
+
+/// A failure as an event tells it, which stays when its tenant is erased: the message may quote a name.
+fn coded(failure: &Failure) -> Value {
+    json!({ "code": failure.code })
 }
 
 /// Whether a step deletes what another one made.

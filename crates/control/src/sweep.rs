@@ -41,7 +41,10 @@ impl Control {
                 Err(why) => tracing::warn!(%why, "buckets were not swept"),
             }
         }
-        swept.fenced = self.fence_the_rest().await?;
+        match self.fence_the_rest().await {
+            Ok(told) => swept.fenced = told,
+            Err(why) => tracing::warn!(%why, "fences were not told"),
+        }
         match self.sweep_archives().await {
             Ok(gone) => swept.archives = gone,
             Err(why) => tracing::warn!(%why, "archives were not swept"),

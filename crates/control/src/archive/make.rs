@@ -82,7 +82,8 @@ impl Archives {
         tenant: TenantId,
         standing: &[Standing],
     ) -> Result<Done<Write>, Failure> {
-        let written = self.write(id_of(attempt), context, tenant, standing).await?;
+        let id = archive_id(attempt.operation.id, &attempt.step.key);
+        let written = self.write(id, context, tenant, standing).await?;
         let verified = match purpose {
             Purpose::Backup => Some(self.rehearse(context, &written, standing).await?),
             Purpose::Export | Purpose::Import => None,
@@ -115,7 +116,7 @@ impl Archives {
         context: &Context,
         standing: &[Standing],
     ) -> Result<Done<Write>, Failure> {
-        let id = id_of(attempt);
+        let id = archive_id(attempt.operation.id, &attempt.step.key);
         self.clear(context, id, standing).await?;
         self.remove(id).await?;
         Ok(Done { output: attempt.step.output.clone(), effects: vec![forget(id)] })
@@ -255,6 +256,6 @@ pub fn forget(id: ArchiveId) -> Write {
 }
 
 /// The archive that a step makes: the same in every attempt.
-fn id_of(attempt: &Attempt) -> ArchiveId {
-    derived::id(ResourceId::from_uuid(attempt.operation.id.uuid()), 0, &attempt.step.key)
+pub fn archive_id(operation: OperationId, step: &str) -> ArchiveId {
+    derived::id(ResourceId::from_uuid(operation.uuid()), 0, step)
 }

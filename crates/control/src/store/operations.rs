@@ -80,13 +80,15 @@ impl Store {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let ids = rows.iter().map(|row| row.id.as_str());
-        let steps = step::Entity::find()
-            .filter(step::Column::OperationId.is_in(ids))
-            .order_by_asc(step::Column::Position)
-            .order_by_asc(step::Column::Key)
-            .all(self.reads())
-            .await?;
+        let mut steps = Vec::new();
+        // Small pieces: a query has a bounded number of parameters.
+        for rows in rows.chunks(500) {
+            let query = step::Entity::find()
+                .filter(step::Column::OperationId.is_in(rows.iter().map(|row| row.id.as_str())))
+                .order_by_asc(step::Column::Position)
+                .order_by_asc(step::Column::Key);
+            steps.extend(query.all(self.reads()).await?);
+        }
         let mut of: HashMap<String, Vec<Step>> = HashMap::new();
         for mut row in steps {
             let operation = std::mem::take(&mut row.operation_id);

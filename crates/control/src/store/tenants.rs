@@ -62,8 +62,9 @@ impl Store {
     }
 
     /// Tenants whose fences do not all deny what they are to, from the oldest.
-    pub async fn unfenced(&self, limit: u64) -> Result<Vec<Model>, ReadError> {
+    pub async fn unfenced(&self, after: &str, limit: u64) -> Result<Vec<Model>, ReadError> {
         let query = Entity::find().filter(Expr::cust("denied IS DISTINCT FROM fenced"));
+        let query = query.filter(Column::Id.gt(after));
         Ok(query.order_by_asc(Column::Id).limit(limit).all(self.reads()).await?)
     }
 

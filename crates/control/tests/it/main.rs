@@ -13,6 +13,7 @@ mod ledger;
 mod mixed;
 mod offboard;
 mod onboard;
+mod remains;
 mod repair;
 mod replicas;
 mod scan;

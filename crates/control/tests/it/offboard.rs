@@ -30,7 +30,7 @@ in_both_worlds! {
     the_hold_is_as_long_as_contract_or_request_say
 }
 
-const DAY: Duration = Duration::from_secs(86_400);
+pub const DAY: Duration = Duration::from_secs(86_400);
 
 fn leave(hold_days: Option<u32>) -> OffboardTenant {
     OffboardTenant { reason: "contract 7 has ended".to_owned(), hold_days }
@@ -45,18 +45,18 @@ async fn status(control: &Control, tenant: &str) -> TenantStatus {
 }
 
 /// A clock that stands still unless it is told to go on: a hold would be over before anybody has looked.
-struct Stopped<'a> {
+pub struct Stopped<'a> {
     world: &'a World,
     still: Option<Busy>,
 }
 
 impl<'a> Stopped<'a> {
-    fn clock(world: &'a World) -> Self {
+    pub fn clock(world: &'a World) -> Self {
         Self { world, still: Some(world.clock.busy()) }
     }
 
     /// Lets the time pass, with whatever happens in it.
-    async fn pass(&mut self, time: Duration) {
+    pub async fn pass(&mut self, time: Duration) {
         let until = self.world.clock.now() + time;
         self.still = None;
         self.world.clock.sleep_until(until).await;
@@ -248,7 +248,7 @@ async fn what_cannot_be_is_refused_with_what_can(world: World) {
     world.plan.set(&world.clock, &[Fault::new("database", false, How::Fatal, u32::MAX)]);
     time.pass(DAY * 31).await;
     let why = conflict(control.reconsider(&caller, &tenant, None).await.unwrap_err());
-    assert_eq!(why, "the tenant cannot be brought back: its deletion has begun, and cannot be taken back");
+    assert_eq!(why, "the tenant cannot be brought back: its hold is over, or it is to be erased");
     time.people(control).await;
     let why = conflict(control.reconsider(&caller, &tenant, None).await.unwrap_err());
     assert_eq!(why, "the tenant cannot be brought back: it is gone");
