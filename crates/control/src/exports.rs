@@ -32,7 +32,7 @@ use crate::view::{OperationView, Page};
 /// What links are signed for.
 const LINK: &str = "archive_link";
 /// Longest time of one attempt: a large tenant's archive takes its time.
-const TIMEOUT_MS: u64 = 6 * 3_600_000;
+pub(crate) const TIMEOUT_MS: u64 = 6 * 3_600_000;
 
 /// What is put back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -383,6 +383,7 @@ pub fn archive_error(failure: Failure) -> Error {
             let message = format!("is not a Tenantry archive: {}", failure.message);
             Error::invalid("bad_archive", vec![FieldError::new("", message)])
         }
+        "too_large" => Error::invalid("body_too_large", vec![FieldError::new("", failure.message)]),
         "bad_range" => Error::invalid("bad_range", vec![FieldError::new("", failure.message)]),
         "no_archive" | "key_destroyed" => {
             Error::new(ErrorKind::Gone, "archive_gone", "this archive is not there any more")
