@@ -6,6 +6,8 @@ pub mod crash_ledger;
 #[cfg(feature = "database")]
 pub mod database;
 pub mod ledger_contract;
+#[cfg(feature = "database")]
+pub mod markers;
 pub mod pooler;
 pub mod report;
 #[cfg(feature = "store")]
