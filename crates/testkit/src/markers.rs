@@ -1,6 +1,7 @@
 //! A search for what should be gone: a word that stands nowhere else, in whichever form somebody may have written it. It shares
 //! no code with the product, and asks other people's programs to unpack what is packed.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,21 +19,32 @@ const DEPTH: u32 = 3;
 /// Most bytes that something is unpacked to.
 const MOST: u64 = 256 << 20;
 
-/// A word, in lower case, that is looked for in whichever case.
+/// A word that is looked for.
 pub struct Marker {
     forms: Vec<(&'static str, Vec<u8>)>,
+    /// Bytes with which one of the forms, or something packed, begins.
+    begins: [bool; 256],
 }
 
 impl Marker {
-    /// Forms of this word: plain, in hexadecimal, and in base64 wherever it begins, where it may be `word`, `Word` or `WORD`.
+    /// Forms of this word, which is in lower case: plain in whichever case; `word`, `Word` and `WORD` in hexadecimal and, wherever
+    /// it begins, in base64.
     pub fn new(word: &str) -> Self {
-        let hex: String = word.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let mut forms = vec![("plain", word.as_bytes().to_vec()), ("hexadecimal", hex.into_bytes())];
+        let mut forms = vec![("plain", word.as_bytes().to_vec())];
         let capital = format!("{}{}", word[..1].to_uppercase(), &word[1..]);
         for word in [word, &capital, &word.to_uppercase()] {
+            forms.push((
+                "hexadecimal",
+                word.bytes().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect(),
+            ));
             forms.extend((0..3).map(|skip| ("base64", in_base64(word, skip))));
         }
-        Self { forms }
+        let mut begins = [false; 256];
+        for first in forms.iter().map(|(_, form)| form[0]).chain(PACKED.map(|(packed, _)| packed[0])) {
+            begins[usize::from(first)] = true;
+            begins[usize::from(first.to_ascii_uppercase())] = true;
+        }
+        Self { forms, begins }
     }
 
     /// Where it stands in some bytes, or in what is packed in them.
@@ -41,22 +53,24 @@ impl Marker {
     }
 
     fn search(&self, place: &str, bytes: &[u8], depth: u32) -> Vec<String> {
-        let lower = bytes.to_ascii_lowercase();
-        let mut found = Vec::new();
-        for (form, wanted) in &self.forms {
-            let here = if *form == "base64" { bytes } else { &lower };
-            if let Some(at) = positions(here, wanted).next() {
-                let around = &bytes[at.saturating_sub(60)..(at + 60).min(bytes.len())];
-                found.push(format!("{place} ({form}): {}", String::from_utf8_lossy(around)));
+        let mut found = BTreeMap::new();
+        let mut unpacked = Vec::new();
+        // In one pass: a database's files are long, and tests are not optimised.
+        for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| self.begins[usize::from(**byte)]) {
+            let rest = &bytes[at..];
+            for (number, (form, wanted)) in self.forms.iter().enumerate() {
+                if stands(rest, form, wanted) {
+                    let around = &bytes[at.saturating_sub(60)..(at + 60).min(bytes.len())];
+                    let told = || format!("{place} ({form}): {}", String::from_utf8_lossy(around));
+                    found.entry(number).or_insert_with(told);
+                }
+            }
+            for (_, program) in PACKED.iter().filter(|(packed, _)| depth > 0 && rest.starts_with(packed)) {
+                let inside = format!("{place} ({program} at {at})");
+                unpacked.extend(self.search(&inside, &unpack(program, rest), depth - 1));
             }
         }
-        for (begins, program) in PACKED.iter().filter(|_| depth > 0) {
-            for at in positions(bytes, begins) {
-                let unpacked = unpack(program, &bytes[at..]);
-                found.extend(self.search(&format!("{place} ({program} at {at})"), &unpacked, depth - 1));
-            }
-        }
-        found
+        found.into_values().chain(unpacked).collect()
     }
 
     /// Where it stands in the files below a folder, and in their names.
@@ -108,8 +122,11 @@ impl Marker {
     }
 }
 
-fn positions<'a>(bytes: &'a [u8], wanted: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-    bytes.windows(wanted.len()).enumerate().filter(move |(_, window)| *window == wanted).map(|(at, _)| at)
+fn stands(rest: &[u8], form: &str, wanted: &[u8]) -> bool {
+    rest.get(..wanted.len()).is_some_and(|here| match form {
+        "base64" => here == wanted,
+        _ => here.eq_ignore_ascii_case(wanted),
+    })
 }
 
 /// The characters that the word alone decides when so many bytes stand before it in its group of three.
@@ -158,9 +175,9 @@ mod tests {
     fn a_planted_one_is_found_in_each_form() {
         let text = b"here is a MarKer0815, planted".repeat(3);
         let mut planted = vec![("plain", text.clone())];
-        planted
-            .push(("hexadecimal", text.iter().flat_map(|byte| format!("{byte:02X}").into_bytes()).collect()));
         for word in ["marker", "Marker", "MARKER"] {
+            let hex: String = word.bytes().map(|byte| format!("{byte:02X}")).collect();
+            planted.push(("hexadecimal", format!("\\x00{hex}0815").into_bytes()));
             for skip in 0..3 {
                 let text = format!("{}{word}0815 and more", &"xyz"[..skip]);
                 planted.push(("base64", STANDARD.encode(text).into_bytes()));
