@@ -127,6 +127,17 @@ on_both! {
         }
     }
 
+    async fn what_the_template_masks_nobody_takes_back(mut server: Server) {
+        let (acme, token) = tenant(&server, "masked").await;
+        let path = format!("/v1/tenants/{acme}/clones");
+        let refused = server.post(&path, &wish("sandbox", &[("tasks.title", "fixed")])).await;
+        assert_eq!(refused.problem(422, "request_invalid"), ["masks[0].column"]);
+        let (_, own) = cloned(&server, &acme, &wish("sandbox", &[("projects.description", "fixed")])).await;
+        let titles = |rows: &[Value]| rows.iter().map(|row| row["title"].to_string()).collect::<Vec<_>>();
+        let (here, there) = (rows(&server, &own, "tasks").await, rows(&server, &token, "tasks").await);
+        assert!(!here.is_empty() && titles(&here).iter().all(|title| !titles(&there).contains(title)));
+    }
+
     async fn a_mask_that_does_not_fit_is_named_and_leaves_nothing(mut server: Server) {
         let (acme, _) = tenant(&server, "starter").await;
         for (column, why) in [
