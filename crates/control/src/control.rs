@@ -50,6 +50,8 @@ pub struct ControlConfig {
     pub executor: ExecutorConfig,
     /// Folder of the archives of what tenants have. Of several processes, all need the same one.
     pub archives: PathBuf,
+    /// Most bytes of an archive that is imported.
+    pub import_most: u64,
     /// Whether other processes may use the registry at the same time, which is PostgreSQL then: one of them runs. Alone, a
     /// process takes over from whoever was there before it.
     pub replicas: bool,
@@ -147,7 +149,7 @@ impl Control {
         }
         let places = Places::new(store.clone(), config.capacity.clone());
         let shelf = Shelf::new(config.archives.clone());
-        let archives = Arc::new(Archives::new(shelf, keyring.clone()));
+        let archives = Arc::new(Archives::new(shelf, keyring.clone(), config.import_most));
         let steps = Arc::new(ProviderSteps::new(
             parts.providers.clone(),
             serving.clone(),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tenantry_engine::{OnFailure, Policy, Run, Step};
 use tenantry_model::id::ArchiveId;
-use tenantry_model::{Failure, Timestamp};
+use tenantry_model::{Failure, TenantId, Timestamp};
 use tenantry_providers::identity_builtin::roles;
 use tenantry_providers::objects::{Body, Range, part};
 
@@ -32,7 +32,7 @@ use crate::view::{OperationView, Page};
 /// What links are signed for.
 const LINK: &str = "archive_link";
 /// Longest time of one attempt: a large tenant's archive takes its time.
-const TIMEOUT_MS: u64 = 6 * 3_600_000;
+pub(crate) const TIMEOUT_MS: u64 = 6 * 3_600_000;
 /// Most exports that a tenant's own people have at a time.
 const OWN_EXPORTS: u64 = 10;
 
@@ -53,6 +53,15 @@ pub struct ArchiveLink {
     pub expires_at: i64,
     /// Hexadecimal.
     pub signature: String,
+}
+
+impl ArchiveLink {
+    /// The address, on the server with this one.
+    pub fn url(&self, server: &str) -> String {
+        let Self { archive, expires_at, signature } = self;
+        let server = server.trim_end_matches('/');
+        format!("{server}/exports/{archive}?expires={expires_at}&signature={signature}")
+    }
 }
 
 /// Some of an archive's bytes.
@@ -263,8 +272,8 @@ impl Control {
         let bad = || refused("bad_signature", "the signature does not fit this address: ask for a new one");
         let row = self.shared.store.archive(&link.archive.to_string()).await.map_err(Error::unavailable)?;
         let archive = view(row.ok_or_else(bad)?)?;
-        let right = self.link_signature(&archive, link.expires_at);
-        if verify_slices_are_equal(right.as_bytes(), link.signature.as_bytes()).is_err() {
+        let right = self.link(archive.tenant_id, archive.id, link.expires_at);
+        if verify_slices_are_equal(right.signature.as_bytes(), link.signature.as_bytes()).is_err() {
             return Err(bad());
         }
         let (first, length) = part(archive.size, range).map_err(archive_error)?;
@@ -314,12 +323,13 @@ impl Control {
 
     /// What a link says until when it is good.
     fn link_to(&self, archive: &ArchiveView) -> ArchiveLink {
-        let expires_at = archive.expires_at.seconds();
-        ArchiveLink { archive: archive.id, expires_at, signature: self.link_signature(archive, expires_at) }
+        self.link(archive.tenant_id, archive.id, archive.expires_at.seconds())
     }
 
-    fn link_signature(&self, archive: &ArchiveView, expires_at: i64) -> String {
-        self.mac(LINK, &format!("{}\n{}\n{expires_at}", archive.tenant_id, archive.id))
+    /// What opens a tenant's archive until then, whether it is made already or not.
+    pub(crate) fn link(&self, tenant: TenantId, archive: ArchiveId, expires_at: i64) -> ArchiveLink {
+        let signature = self.mac(LINK, &format!("{tenant}\n{archive}\n{expires_at}"));
+        ArchiveLink { archive, expires_at, signature }
     }
 
     async fn archive_of(&self, row: &entity::tenant::Model, id: ArchiveId) -> Result<ArchiveView> {
@@ -410,6 +420,7 @@ pub fn archive_error(failure: Failure) -> Error {
             let message = format!("is not a Tenantry archive: {}", failure.message);
             Error::invalid("bad_archive", vec![FieldError::new("", message)])
         }
+        "too_large" => Error::invalid("body_too_large", vec![FieldError::new("", failure.message)]),
         "bad_range" => Error::invalid("bad_range", vec![FieldError::new("", failure.message)]),
         "no_archive" | "key_destroyed" => {
             Error::new(ErrorKind::Gone, "archive_gone", "this archive is not there any more")

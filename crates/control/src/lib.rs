@@ -4,6 +4,7 @@
 pub mod access;
 pub mod archive;
 pub mod capacity;
+pub mod clones;
 pub mod control;
 pub mod error;
 mod eta;

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::access::{Caller, Permission, Scope};
 use crate::archive::{ArchiveView, Loaded};
+use crate::clones::{CLONE, Cloned};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
@@ -405,12 +406,14 @@ fn response(run: &Run, credentials_waiting: bool) -> Result<ResponseView> {
     let archives = done(&["export", "backup"])
         .filter_map(|step| Some((step.key.clone(), ArchiveView::deserialize(&step.output).ok()?)));
     let loaded = done(&["load"]).find_map(|step| Loaded::deserialize(&step.output).ok());
+    let cloned = done(&[CLONE]).find_map(|step| Cloned::deserialize(&step.output).ok());
     Ok(ResponseView {
         tenant_id,
         status: "success".to_owned(),
         resources,
         archives: archives.collect(),
         loaded,
+        cloned,
         credentials_waiting,
     })
 }

@@ -18,6 +18,7 @@ use tenantry_providers::{Context, Observed, Person, Provider, Registry, Rows, Se
 
 use crate::archive::{ArchiveSettings, Archives, LoadSettings, Purpose, Standing};
 use crate::capacity::{Place, Places};
+use crate::clones::CLONE;
 use crate::keyring::Keyring;
 use crate::leaving::plan as end;
 use crate::planner::{Act, StepInput};
@@ -253,7 +254,7 @@ impl ProviderSteps {
     }
 
     /// What the tenant has by now, each as the step that made it was planned.
-    async fn standing(&self, attempt: &Attempt) -> Result<Vec<Standing>, Failure> {
+    pub(crate) async fn standing(&self, attempt: &Attempt) -> Result<Vec<Standing>, Failure> {
         let subject = &attempt.operation.subject;
         let of_tenant = [("tenant_id", json!(subject)), ("state", json!("present"))];
         let rows = self.rows.find("resources", &of_tenant).await?;
@@ -409,8 +410,10 @@ impl Steps for ProviderSteps {
             ("export", _) => self.archive(&attempt, Purpose::Export).await,
             ("backup", _) => self.archive(&attempt, Purpose::Backup).await,
             ("load", Verb::Do) => self.load(&attempt).await,
-            // What was there before is in no memory but an archive's: whoever wants it back loads that.
-            ("smoke_test" | "wait" | "load" | end::STAND_DOWN, Verb::Undo) => nothing,
+            (CLONE, Verb::Do) => self.clone_content(&attempt).await,
+            // What was there before is in no memory but an archive's: whoever wants it back loads that. A clone goes with its
+            // resources.
+            ("smoke_test" | "wait" | "load" | CLONE | end::STAND_DOWN, Verb::Undo) => nothing,
             (end::STAND_DOWN, Verb::Do) => self.stand_down(&attempt).await,
             (end::DISCARD, Verb::Do) => self.discard_archives(&attempt).await,
             (end::SCAN, Verb::Do) => self.scan(&attempt).await,

@@ -30,6 +30,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub admin_key_file: Option<PathBuf>,
     pub archives_dir: Option<PathBuf>,
+    #[schemars(range(min = 1))]
+    pub import_max_bytes: u64,
     pub region: String,
     pub locale: String,
     #[serde(default)]

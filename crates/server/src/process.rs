@@ -118,6 +118,7 @@ fn control_config(config: &Config, url: &str) -> Result<ControlConfig> {
         at_once: config.executor.at_once.clone(),
         public_url: url.to_owned(),
         archives: config.archives(),
+        import_most: config.import_max_bytes,
         executor: ExecutorConfig { max_active: config.executor.max_active, grace: GRACE },
         replicas: !config.store_url().starts_with("sqlite:"),
     })

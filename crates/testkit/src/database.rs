@@ -47,6 +47,12 @@ impl TestDatabase {
         format!("app_{}", self.url.rsplit('_').next().unwrap_or_default())
     }
 
+    /// Another one with the same content, on PostgreSQL; nobody may be connected.
+    pub async fn copy(&self) -> Self {
+        let (admin, name) = self.server.as_ref().expect("a database on a server");
+        Self::create(admin, name).await
+    }
+
     pub(crate) async fn create(admin: &str, template: &str) -> Self {
         let name = format!("tenantry_{}", TenantId::new().suffix());
         let sql = format!("CREATE DATABASE {name} TEMPLATE {template}");

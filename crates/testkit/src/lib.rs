@@ -7,6 +7,8 @@ pub mod crash_ledger;
 pub mod database;
 pub mod ledger_contract;
 #[cfg(feature = "database")]
+pub mod markers;
+#[cfg(feature = "database")]
 pub mod own_postgres;
 pub mod pooler;
 pub mod report;

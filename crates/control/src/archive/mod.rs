@@ -9,6 +9,7 @@ mod shelf;
 mod unpack;
 
 pub use make::{ArchiveSettings, Archives, Standing, Written, archive_id, forget, remember};
+pub(crate) use put_back::taker;
 pub use put_back::{LoadSettings, Loaded};
 pub use rehearse::Verified;
 pub use shelf::Shelf;

@@ -245,7 +245,7 @@ mod tests {
             made_at: at,
             resources: Vec::new(),
             left_out: Vec::new(),
-            files: packer.files().to_vec(),
+            files: packer.take_files(),
         };
         packer.finish(&manifest).await.unwrap();
         (manifest, bytes)

@@ -22,7 +22,7 @@ use tenantry_model::{Isolation, TenantId, TenantStatus, Timestamp, Write, column
 use tenantry_providers::{Kind, Rows as _, Sealer as _};
 
 use crate::access::{Caller, Permission};
-use crate::archive::Purpose;
+use crate::archive::{Purpose, archive_id};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
@@ -261,7 +261,7 @@ impl Control {
         demand: &Demand<'_>,
     ) -> Result<Run> {
         let recorded = self.shared.store.resources_of(&row.id).await.map_err(Error::unavailable)?;
-        let now = self.now();
+        let (id, now) = (OperationId::new(), self.now());
         let generation = 1 + runs.iter().filter(|run| run.operation.parent.is_none()).count() as i64;
         let onboarded = runs.iter().rev().find(|run| run.operation.kind == ONBOARD);
         let sealed =
@@ -283,14 +283,14 @@ impl Control {
             _ => {
                 let hold = DAY * u64::from(self.hold_days(row, demand).await?.min(MAX_HOLD_DAYS));
                 let keep = Purpose::Backup.kept().as_secs();
-                let notice = self.notice(row, generation, now + Duration::from_secs(hold))?;
+                let notice = self.notice(row, id, generation, now + Duration::from_secs(hold)).await?;
                 plan::offboarding(runs, &recorded, plan::Farewell { notice, hold, keep })?
             }
         };
         let input = serde_json::to_value(input).map_err(Error::internal)?;
         let operation = Operation {
             expected_by: Some(now + EXPECTED),
-            ..Operation::new(OperationId::new(), &row.id, demand.kind, input, now)
+            ..Operation::new(id, &row.id, demand.kind, input, now)
         };
         Ok(Run { operation, steps })
     }
@@ -311,20 +311,35 @@ impl Control {
         Ok(contract.unwrap_or_else(plan))
     }
 
-    /// The step that tells the administrators until when everything is held.
-    fn notice(&self, row: &entity::tenant::Model, generation: i64, until: Timestamp) -> Result<Option<Step>> {
+    /// The step that tells the administrators until when everything is held, and where the operation's export is. Whoever
+    /// knows that address has everything, so it is sealed.
+    async fn notice(
+        &self,
+        row: &entity::tenant::Model,
+        operation: OperationId,
+        generation: i64,
+        until: Timestamp,
+    ) -> Result<Option<Step>> {
         let Some(mail) = self.shared.providers.default_for(Kind::Mail, Isolation::Pool) else {
             return Ok(None);
         };
         let tenant = id_of(row)?;
         let resource = resource_id(tenant, generation, NOTICE);
         let until = until.to_string();
+        let expires = self.now() + Purpose::Export.kept();
+        let link = self.link(tenant, archive_id(operation, plan::EXPORT), expires.seconds());
+        let export = json!({
+            "export": link.url(self.public_url()), "exported_until": expires.to_string().get(..10),
+        });
+        self.shared.keyring.load(tenant).await.map_err(Error::unavailable)?;
+        let sealed = self.shared.keyring.seal(tenant, &export.to_string()).map_err(Error::unavailable)?;
+        let values = json!({ "deleted_on": until.get(..10) });
         let input = StepInput {
             resource: Some(resource),
             generation,
             name: format!("tenant_{}_{NOTICE}_{generation}", tenant.suffix()),
             claim: format!("tenantry:{tenant}:{resource}"),
-            settings: json!({ "template": "leaving", "values": { "deleted_on": until.get(..10) } }),
+            settings: json!({ "template": "leaving", "values": values, "sealed": sealed }),
             act: Act::Ensure,
         };
         let policy = Policy { mode: Mode::Detached, on_failure: OnFailure::Park, ..Policy::default() };

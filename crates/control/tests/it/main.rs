@@ -2,6 +2,7 @@
 
 mod archives;
 mod capacity;
+mod clones;
 mod crash;
 mod crash_databases;
 mod crash_leaving;

@@ -1,8 +1,8 @@
 //! A provider of the tests, of the kind `custom`: a thing is a file on a shelf, with the owner mark in it. Something
-//! outside the registry, whose answers can be late. A fence around it is a file beside it; where there is one named `deaf`,
-//! nobody hears of fences.
+//! outside the registry, whose answers can be late. A fence around it is a file beside it, which goes with it; where there is
+//! one named `deaf`, nobody hears of fences.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,16 +32,23 @@ impl Shelf {
     }
 }
 
+/// The file of the fence around a thing.
+fn fence(thing: &Path) -> PathBuf {
+    thing.with_extension("fence")
+}
+
 #[async_trait]
 impl Fence for Shelf {
     async fn fence(&self, order: &Order) -> Result<(), Failure> {
         if self.folder.join("deaf").exists() {
             return Err(Failure::retryable("deaf", "nobody hears"));
         }
-        let file = self.folder.join(format!("{}.fence", order.resource));
+        let thing = self.folder.join(order.resource.to_string());
         match order.grade {
-            Some(grade) => std::fs::write(file, grade.as_str()),
-            None => std::fs::remove_file(file),
+            // Around what is gone there is nothing to be fenced off.
+            _ if !thing.exists() => Ok(()),
+            Some(grade) => std::fs::write(fence(&thing), grade.as_str()),
+            None => std::fs::remove_file(fence(&thing)),
         }
         .map_err(|error| Failure::retryable("file", error))
     }
@@ -79,6 +86,8 @@ impl Provider for Shelf {
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
         let there = self.is_there(spec);
         if there {
+            // There may be none.
+            let _ = std::fs::remove_file(fence(&self.file(spec)));
             std::fs::remove_file(self.file(spec)).expect("it was there");
         }
         Ok(Removed { receipt: json!({ "there": there }), writes: Vec::new() })

@@ -92,6 +92,12 @@ pub struct World {
     pub replicas: bool,
 }
 
+/// A registry as it was.
+pub enum Backup {
+    File(Vec<u8>),
+    Database(TestDatabase),
+}
+
 /// One process.
 pub struct Process {
     pub control: Control,
@@ -181,21 +187,28 @@ impl World {
         self.registry.as_ref().map_or_else(file, |database| database.url().to_owned())
     }
 
-    /// The registry as it is now, in a file; no process runs.
-    pub async fn back_up(&self) -> Vec<u8> {
-        assert!(self.registry.is_none(), "a registry in a file");
+    /// The registry as it is now; no process runs.
+    pub async fn back_up(&self) -> Backup {
+        if let Some(registry) = &self.registry {
+            return Backup::Database(registry.copy().await);
+        }
         let database = sea_orm::Database::connect(self.registry_url()).await.expect("a registry");
         rows(&database, "PRAGMA wal_checkpoint(TRUNCATE)").await;
         database.close().await.expect("closes");
-        std::fs::read(self.folder.path().join(REGISTRY)).expect("the registry")
+        Backup::File(std::fs::read(self.folder.path().join(REGISTRY)).expect("the registry"))
     }
 
     /// Puts a registry back.
-    pub fn restore(&self, backup: &[u8]) {
-        for log in ["-wal", "-shm"] {
-            let _ = std::fs::remove_file(self.folder.path().join(format!("{REGISTRY}{log}")));
+    pub fn restore(&mut self, backup: Backup) {
+        match backup {
+            Backup::Database(database) => self.registry = Some(database),
+            Backup::File(bytes) => {
+                for log in ["-wal", "-shm"] {
+                    let _ = std::fs::remove_file(self.folder.path().join(format!("{REGISTRY}{log}")));
+                }
+                std::fs::write(self.folder.path().join(REGISTRY), bytes).expect("the registry");
+            }
         }
-        std::fs::write(self.folder.path().join(REGISTRY), backup).expect("the registry");
         self.over.lock().clear();
         self.taken_over.lock().clear();
     }
@@ -216,6 +229,7 @@ impl World {
             at_once: self.at_once.clone(),
             public_url: "http://localhost".to_owned(),
             archives: self.folder.path().join("archives"),
+            import_most: 1 << 20,
             executor: ExecutorConfig::default(),
             replicas: self.replicas,
         }

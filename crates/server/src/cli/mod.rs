@@ -3,6 +3,7 @@
 
 mod audit;
 mod certificate;
+mod clone;
 mod config;
 mod event;
 mod exit;

@@ -1,4 +1,4 @@
-//! `tenantry tenant`: create from files, list, get, provision, repair, export and what belongs to it, suspend, resume,
+//! `tenantry tenant`: create from files, list, get, provision, repair, export and what belongs to it, clone, suspend, resume,
 //! offboard, reconsider, erase.
 
 use std::io::Read;
@@ -17,7 +17,7 @@ use tenantry_engine::OperationState;
 
 use super::output::Column;
 use super::progress::{Board, length};
-use super::{Entry, Exit, Session, export, operation, read_entries};
+use super::{Entry, Exit, Session, clone, export, operation, read_entries};
 use crate::client::{Client, ClientError, part};
 
 const COLUMNS: [Column; 6] = [
@@ -105,6 +105,8 @@ pub enum Command {
     Restore(export::Restore),
     /// Put an export into a tenant, a new one or one that is there
     Import(export::Import),
+    /// Make a sandbox with a tenant's content under masks; it mails nobody and bills nobody
+    Clone(clone::Clone),
     /// Deny a tenant access for a reason; everything it has stays
     Suspend {
         /// Its id or slug
@@ -189,6 +191,10 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
         Command::Backup(command) => export::backup(command, session).await,
         Command::Restore(command) => export::restore(command, session).await,
         Command::Import(command) => export::import(command, session).await,
+        Command::Clone(command) => {
+            let path = format!("/v1/tenants/{}/clones", part(&command.tenant));
+            begin(session, &path, Some(&command.document()), command.wait).await
+        }
         Command::Suspend { tenant, reason, grade } => {
             let (path, what) = (
                 format!("/v1/tenants/{}/suspend", part(&tenant)),

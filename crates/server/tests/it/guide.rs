@@ -49,6 +49,11 @@ async fn export() {
 }
 
 #[tokio::test]
+async fn clones() {
+    follow(include_str!("../../../../docs/guide/clones.md"), 5).await;
+}
+
+#[tokio::test]
 async fn leaving() {
     follow(include_str!("../../../../docs/guide/leaving.md"), 9).await;
 }

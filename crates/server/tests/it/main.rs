@@ -5,6 +5,7 @@ mod asked_again;
 mod authority;
 mod bad_input;
 mod cli;
+mod clones;
 mod customers;
 mod databases;
 mod demo;

@@ -10,6 +10,7 @@ mod m0005_isolation_reports;
 mod m0006_fences;
 mod m0007_archives;
 mod m0008_leaving;
+mod m0011_clones;
 
 use sea_orm_migration::prelude::*;
 
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_fences::Migration),
             Box::new(m0007_archives::Migration),
             Box::new(m0008_leaving::Migration),
+            Box::new(m0011_clones::Migration),
         ]
     }
 }
