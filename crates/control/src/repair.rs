@@ -81,7 +81,10 @@ impl Control {
             tenant: Some(id_of(row)?),
             data: json!({ "operation_id": run.operation.id, "steps": what.steps }),
         };
-        self.begin(row, run, vec![audit(deed, now)], once).await
+        let begun = self.begin(row, run, vec![audit(deed, now)], once).await?;
+        // A fence that somebody else has changed is none that did not answer: the sweep would not tell it again.
+        self.fence_in_time(&row.id).await;
+        Ok(begun)
     }
 
     /// How the tenant was made, if it is active or suspended: then there is something that can be worked on.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tenantry_model::Failure;
+use tenantry_model::suspension::Grade;
 use tenantry_providers::{Context, Ensured, Fault, Fence, Kind, Observed, Order, Provider, Removed, Spec};
 
 /// The shelf.
@@ -25,6 +26,10 @@ impl Shelf {
         self.folder.join(spec.resource.to_string())
     }
 
+    fn fence_of(&self, order: &Order) -> PathBuf {
+        self.folder.join(format!("{}.fence", order.resource))
+    }
+
     fn is_there(&self, spec: &Spec) -> bool {
         let there = std::fs::read_to_string(self.file(spec)).ok();
         assert!(there.as_ref().is_none_or(|mark| *mark == spec.claim), "a mark changed: {there:?}");
@@ -38,12 +43,17 @@ impl Fence for Shelf {
         if self.folder.join("deaf").exists() {
             return Err(Failure::retryable("deaf", "nobody hears"));
         }
-        let file = self.folder.join(format!("{}.fence", order.resource));
+        let file = self.fence_of(order);
         match order.grade {
             Some(grade) => std::fs::write(file, grade.as_str()),
-            None => std::fs::remove_file(file),
+            None if file.exists() => std::fs::remove_file(file),
+            None => Ok(()),
         }
         .map_err(|error| Failure::retryable("file", error))
+    }
+
+    async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure> {
+        Ok(std::fs::read_to_string(self.fence_of(order)).ok().and_then(|grade| grade.parse().ok()))
     }
 }
 
@@ -72,7 +82,7 @@ impl Provider for Shelf {
     }
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
         Ok(match self.is_there(spec) {
-            true => Observed::Present { healthy: true, version: None, fingerprint: String::new() },
+            true => Observed::present(true, None, String::new()),
             false => Observed::Absent,
         })
     }

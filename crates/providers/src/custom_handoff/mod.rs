@@ -81,7 +81,7 @@ impl Provider for CustomHandoff {
                     Found::Nothing => Observed::Absent,
                     Found::Foreign => Observed::Foreign,
                     Found::Ours { whole } => {
-                        Observed::Present { healthy: whole, version: None, fingerprint: note.fingerprint()? }
+                        Observed::present(whole, None, note.fingerprint()?)
                     }
                 })
             })
