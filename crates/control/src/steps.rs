@@ -14,7 +14,9 @@ use tenantry_engine::{
 use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::suspension::{Grade, Suspensions};
 use tenantry_model::{Columns, Failure, TenantId, TenantStatus, Timestamp, Write, columns};
-use tenantry_providers::{Context, Ensured, Kind, Observed, Person, Provider, Registry, Rows, Sealer, Spec, Tenant};
+use tenantry_providers::{
+    Context, Ensured, Kind, Observed, Person, Provider, Registry, Rows, Sealer, Spec, Tenant,
+};
 
 use crate::archive::{ArchiveSettings, Archives, LoadSettings, Purpose, Standing};
 use crate::capacity::{Place, Places};

@@ -196,7 +196,8 @@ pub enum Observed {
 impl Observed {
     /// A thing of ours, of a provider that knows no more than whether it is as it should be.
     pub fn present(healthy: bool, version: Option<String>, fingerprint: String) -> Self {
-        let differs = if healthy { Vec::new() } else { vec!["it is not as it was made, or not complete".to_owned()] };
+        let differs =
+            if healthy { Vec::new() } else { vec!["it is not as it was made, or not complete".to_owned()] };
         Self::Present { differs, version, fingerprint }
     }
 

@@ -109,6 +109,7 @@ fn control_config(config: &Config, url: &str) -> Result<ControlConfig> {
         regions: config.regions.clone(),
         at_once: config.executor.at_once.clone(),
         public_url: url.to_owned(),
+        isolation_every: Some(config.isolation.every.duration()).filter(|every| !every.is_zero()),
         archives: config.archives(),
         executor: ExecutorConfig { max_active: config.executor.max_active, grace: GRACE },
         replicas: !config.store_url().starts_with("sqlite:"),

@@ -25,7 +25,8 @@ impl Store {
 
     /// What these tenants have by now, in the order in which it was intended. One query.
     pub async fn present(&self, tenants: &[String]) -> Result<Vec<Model>, ReadError> {
-        let query = Entity::find().filter(Column::TenantId.is_in(tenants)).filter(Column::State.eq("present"));
+        let query =
+            Entity::find().filter(Column::TenantId.is_in(tenants)).filter(Column::State.eq("present"));
         Ok(query.order_by_asc(Column::Id).all(self.reads()).await?)
     }
 

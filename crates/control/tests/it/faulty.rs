@@ -93,6 +93,8 @@ pub struct FaultPlan {
     violations: Mutex<Vec<String>>,
     /// The provider that says that it removes, and does not.
     pub liar: Mutex<Option<String>>,
+    /// The provider that says nothing when it is asked what is there, if one does.
+    pub silent: Mutex<Option<String>>,
     clock: Mutex<Option<VirtualClock>>,
     providers: Mutex<Option<Registry>>,
     /// Each call that is under way listens to it.
@@ -122,6 +124,7 @@ impl FaultPlan {
             over,
             violations,
             liar: Mutex::default(),
+            silent: Mutex::default(),
             clock,
             providers,
             under_way: watch::Sender::default(),
@@ -355,6 +358,9 @@ impl<P: Provider> Provider for Faulty<P> {
         Ok(ensured)
     }
     async fn observe(&self, context: &Context, spec: &Spec) -> Result<Observed, Failure> {
+        if self.plan.silent.lock().as_deref() == Some(self.inner.name()) {
+            std::future::pending::<()>().await;
+        }
         self.inner.observe(context, spec).await
     }
     async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {

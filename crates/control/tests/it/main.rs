@@ -18,6 +18,7 @@ mod scan;
 mod serving;
 mod shelf;
 mod stats;
+mod status;
 mod store_faults;
 mod store_reads;
 mod store_schema;

@@ -51,7 +51,9 @@ pub async fn shape(connection: &mut PgConnection, schema: &str) -> Result<Shape,
     // Definitions name the schema or not, as the session's search path has it.
     let anywhere = |text: String| text.replace(&bare, "").replace(&quoted, "");
     let rows = rows.fetch_all(connection).await.map_err(failure)?.into_iter();
-    Ok(rows.map(|(owner, part, definition)| (anywhere(owner), anywhere(part), anywhere(definition))).collect())
+    Ok(rows
+        .map(|(owner, part, definition)| (anywhere(owner), anywhere(part), anywhere(definition)))
+        .collect())
 }
 
 async fn columns(

@@ -201,12 +201,14 @@ impl Owner {
         known: bool,
     ) -> Result<(), Failure> {
         if let Some(shape) = shape {
-            sqlx::query("INSERT INTO tenantry.shapes (fingerprint, parts) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-                .bind(shape.fingerprint())
-                .bind(Json(shape))
-                .execute(&mut *connection)
-                .await
-                .map_err(failure)?;
+            sqlx::query(
+                "INSERT INTO tenantry.shapes (fingerprint, parts) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            )
+            .bind(shape.fingerprint())
+            .bind(Json(shape))
+            .execute(&mut *connection)
+            .await
+            .map_err(failure)?;
         }
         sqlx::query(
             "UPDATE tenantry.homes SET schema = coalesce($3, schema), sealed = CASE WHEN $4 THEN NULL ELSE sealed END,

@@ -62,12 +62,12 @@ impl Postgres {
             Content::load(&config.set, migrations, None, config.seeds.as_deref(), rows::insert_statement)?;
         Name::new(&config.app_role)
             .map_err(|failure| Failure::invalid("bad_name", format!("`app_role`: {}", failure.message)))?;
-        let server = |url: &String| Server::new(url, config.connections).map(Arc::new);
-        let main = server(&config.url)?;
+        let server = |url: &String, pooler| Server::new(url, pooler, config.connections).map(Arc::new);
+        let main = server(&config.url, config.pooler.as_deref())?;
         let clusters = config
             .clusters
             .iter()
-            .map(|(region, url)| Ok((region.clone(), server(url)?)))
+            .map(|(region, url)| Ok((region.clone(), server(url, None)?)))
             .collect::<Result<_, Failure>>()?;
         Ok(Arc::new(Self { config, content, lanes: Lanes::default(), main, clusters }))
     }

@@ -17,7 +17,8 @@ use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::data::{Canary, Data, TenantRows};
 use crate::database_postgres::{
-    Found, Handout, Name, Postgres, Scoped, Seen, close, denies, fence, forget, observed, outputs, portable as rows,
+    Found, Handout, Name, Postgres, Scoped, Seen, close, denies, fence, forget, observed, outputs,
+    portable as rows,
 };
 use crate::fence::{Fence, Order};
 use crate::isolation::IsolationCheck;

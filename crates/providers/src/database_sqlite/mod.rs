@@ -57,8 +57,7 @@ impl Seen {
             Some(behind) => differs.push(behind),
             None => differs.extend(content.planned().shape.differences(&self.shape)),
         }
-        let [seed, completed] =
-            [&self.seed, &self.completed].map(|word| word.as_deref().unwrap_or_default());
+        let [seed, completed] = [&self.seed, &self.completed].map(|word| word.as_deref().unwrap_or_default());
         let seen = format!("{} {seed} {completed}", self.shape.fingerprint());
         Observed::Present { differs, version: self.version, fingerprint: hex::encode(Sha256::digest(seen)) }
     }

@@ -264,7 +264,8 @@ impl Provider for DatabaseSqliteFile {
             Found::Ours(seen) => seen,
         };
         let linked = place::linked(&self.files.config.folder, spec.tenant.id);
-        let lost = (linked.as_deref() != Some(&*spec.name)).then(|| "the link to its file is missing".to_owned());
+        let lost =
+            (linked.as_deref() != Some(&*spec.name)).then(|| "the link to its file is missing".to_owned());
         Ok(seen.observed(&self.files.content, lost.into_iter().collect()))
     }
 

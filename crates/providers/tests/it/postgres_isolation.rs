@@ -184,9 +184,8 @@ async fn policies_that_were_dropped_are_seen_and_come_back() {
         "ALTER TABLE tenantry_pool.tasks DISABLE ROW LEVEL SECURITY",
     ] {
         place.sql(harm).await;
-        let healthy = async || {
-            place.provider.observe(&place.world.context(), &spec).await.unwrap().is_healthy()
-        };
+        let healthy =
+            async || place.provider.observe(&place.world.context(), &spec).await.unwrap().is_healthy();
         assert!(!healthy().await, "{harm}");
         ensured(&place, &spec).await;
         assert!(healthy().await, "{harm}");

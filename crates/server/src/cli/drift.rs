@@ -66,7 +66,8 @@ pub async fn status(tenant: &str, session: &Session) -> Result<()> {
     }
     match view.healthy {
         true => Ok(()),
-        false => Err(Exit::Failure.with("the tenant is not as it was made; `tenantry tenant repair` mends what it can")),
+        false => Err(Exit::Failure
+            .with("the tenant is not as it was made; `tenantry tenant repair` mends what it can")),
     }
 }
 
