@@ -6,6 +6,7 @@ mod crash;
 mod crash_leaving;
 mod faulty;
 mod fences;
+mod isolation;
 mod keyring;
 mod leaving;
 mod ledger;

@@ -23,6 +23,7 @@ mod replicas;
 mod server;
 mod sign_in;
 mod stats;
+mod status;
 mod streams;
 mod suspension;
 mod templates;
