@@ -119,7 +119,7 @@ enum Command {
     Template(template::Command),
     /// How onboarding goes: times, failures, bottlenecks, room
     Stats(stats::Options),
-    /// What of the fleet is not as it was made, asked of the providers; exit code 1 if something is not
+    /// What of the fleet is not as it was made; exit code 1 if there is something
     Drift(drift::Options),
     /// Whether tenants are kept apart
     #[command(subcommand)]

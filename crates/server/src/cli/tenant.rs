@@ -86,7 +86,7 @@ pub enum Command {
         #[arg(long)]
         wait: bool,
     },
-    /// Ask the providers how a tenant really stands; exit code 1 if something is not as it was made
+    /// Ask the providers how a tenant really stands; exit code 1 unless it is healthy
     Status {
         /// Its id or slug
         tenant: String,

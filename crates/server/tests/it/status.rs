@@ -107,7 +107,9 @@ async fn what_somebody_changed_on_postgres_is_found_and_mended() {
     let status = server.get("/v1/tenants/growth/status").await.expect(200).body;
     assert_eq!((&status["healthy"], &database(&status)["version"]), (&json!(false), &Value::Null));
     let begun = server.post("/v1/tenants/growth/repair", &json!({})).await.expect(202).body;
-    let parked = server.done(begun["id"].as_str().unwrap()).await;
+    let id = begun["id"].as_str().unwrap();
+    assert_eq!(cli(&server, &["operation", "watch", id]).0, Some(4));
+    let parked = server.get(&format!("/v1/operations/{id}")).await.expect(200).body;
     assert_eq!(parked["state"], "needs_attention", "{parked:#}");
     let steps = parked["steps"].as_array().unwrap();
     let step = steps.iter().find(|step| step["key"] == "database").unwrap();
