@@ -14,9 +14,7 @@ use tenantry_engine::{
 use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::suspension::{Grade, Suspensions};
 use tenantry_model::{Columns, Failure, TenantId, TenantStatus, Timestamp, Write, columns};
-use tenantry_providers::{
-    Context, Ensured, Kind, Observed, Person, Provider, Registry, Rows, Sealer, Spec, Tenant,
-};
+use tenantry_providers::{Context, Observed, Person, Provider, Registry, Rows, Sealer, Spec, Tenant};
 
 use crate::archive::{ArchiveSettings, Archives, LoadSettings, Purpose, Standing};
 use crate::capacity::{Place, Places};
@@ -24,6 +22,7 @@ use crate::keyring::Keyring;
 use crate::leaving::plan as end;
 use crate::planner::{Act, StepInput};
 use crate::record::{Deed, Fact, audit, event};
+use crate::repair::repaired;
 use crate::secret;
 use crate::serving::Serving;
 use crate::smoke::{self, Canary, Front, SmokeSettings};
@@ -511,44 +510,6 @@ impl Steps for ProviderSteps {
 /// Whether a step deletes what another one made.
 fn deletes(step: &Step) -> bool {
     step.input.get("act").is_some_and(|act| Act::deserialize(act).is_ok_and(|act| act == Act::Remove))
-}
-
-/// Makes it so again, and says plainly what that cannot bring back.
-async fn repaired(provider: &dyn Provider, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
-    const LOST: &str = "content_lost";
-    let is_empty = match provider.observe(context, spec).await? {
-        Observed::Absent => true,
-        Observed::Present { version, .. } => provider.kind() == Kind::Database && version.is_none(),
-        Observed::Foreign => false,
-    };
-    let told = spec.note.as_ref().is_some_and(|note| note.get(LOST).is_some());
-    let lost = told || is_empty && provider.portable().is_some();
-    if lost {
-        // Whoever goes on after a crash finds it there, as good as new.
-        context.notes.note(json!({ LOST: true })).await?;
-    }
-    let ensured = provider.ensure(context, spec).await?;
-    match provider.observe(context, spec).await? {
-        Observed::Present { differs, .. } if differs.is_empty() => {}
-        Observed::Present { differs, .. } => {
-            let message = format!(
-                "a repair cannot put this right: {}; do so by hand and retry the step, or take the whole thing away, repair, and \
-                 restore a backup",
-                differs.join("; ")
-            );
-            return Err(Failure::fatal("cannot_repair", message));
-        }
-        Observed::Absent | Observed::Foreign => {
-            return Err(Failure::retryable("just_gone", "it was taken away as soon as it was there"));
-        }
-    }
-    if lost {
-        return Err(Failure::fatal(
-            LOST,
-            "it was gone, and stands again without what the tenant had in it: retry the step, which changes no more, and restore a backup",
-        ));
-    }
-    Ok(ensured)
 }
 
 /// The tenant that an operation changes.
