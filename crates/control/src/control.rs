@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tenantry_engine::{Clock, Executor, ExecutorConfig, Ledger, SystemClock};
 use tenantry_model::{Catalogue, Timestamp, Write};
@@ -48,6 +49,8 @@ pub struct ControlConfig {
     pub public_url: String,
     /// The executor's limits.
     pub executor: ExecutorConfig,
+    /// How often the sweep checks that tenants are kept apart; none: only when somebody asks for it.
+    pub isolation_every: Option<Duration>,
     /// Folder of the archives of what tenants have. Of several processes, all need the same one.
     pub archives: PathBuf,
     /// Most bytes of an archive that is imported.
@@ -118,7 +121,7 @@ pub(crate) struct Shared {
 }
 
 /// How long the registry may take to count as ready.
-const READY_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+const READY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The shipped catalogue.
 const CATALOGUE: &str = include_str!("../../../templates/plans.yaml");

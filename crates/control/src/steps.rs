@@ -23,6 +23,7 @@ use crate::keyring::Keyring;
 use crate::leaving::plan as end;
 use crate::planner::{Act, StepInput};
 use crate::record::{Deed, Fact, audit, event};
+use crate::repair::repaired;
 use crate::secret;
 use crate::serving::Serving;
 use crate::smoke::{self, Canary, Front, SmokeSettings};
@@ -180,7 +181,10 @@ impl ProviderSteps {
         let (context, spec) = self.spec(attempt, &input).await?;
         self.serving.check(provider.name(), &spec.tenant.region)?;
         let place = self.serving.place(provider).await;
-        let ensured = provider.ensure(&context, &spec).await?;
+        let ensured = match attempt.operation.kind == REPAIR && !provider.transactional() {
+            true => repaired(provider, &context, &spec).await?,
+            false => provider.ensure(&context, &spec).await?,
+        };
         drop(place);
         let mut effects = ensured.writes;
         if attempt.operation.kind == REPAIR {

@@ -42,6 +42,7 @@ pub mod registry;
 pub mod sealed_file;
 pub mod seeds;
 pub mod settings;
+mod shape;
 pub mod ssrf;
 mod tables;
 pub mod verbs;

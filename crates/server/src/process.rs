@@ -117,6 +117,7 @@ fn control_config(config: &Config, url: &str) -> Result<ControlConfig> {
         regions: config.regions.clone(),
         at_once: config.executor.at_once.clone(),
         public_url: url.to_owned(),
+        isolation_every: Some(config.isolation.every.duration()).filter(|every| !every.is_zero()),
         archives: config.archives(),
         import_most: config.import_max_bytes,
         executor: ExecutorConfig { max_active: config.executor.max_active, grace: GRACE },

@@ -1,6 +1,6 @@
 //! Reads of operations and their steps.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use sea_orm::sea_query::Expr;
@@ -61,6 +61,18 @@ impl Store {
             .filter(operation::Column::ParentId.is_null());
         let row = query.order_by_desc(operation::Column::Id).one(self.reads()).await?;
         Ok(self.with_steps(row.into_iter().collect()).await?.pop())
+    }
+
+    /// Operations with their steps, in no order. Two queries for every 500.
+    pub async fn runs(&self, ids: BTreeSet<String>) -> Result<Vec<Run>, ReadError> {
+        let ids = Vec::from_iter(ids);
+        let mut runs = Vec::with_capacity(ids.len());
+        // Small pieces: a query has a bounded number of parameters.
+        for ids in ids.chunks(500) {
+            let query = operation::Entity::find().filter(operation::Column::Id.is_in(ids));
+            runs.extend(self.with_steps(query.all(self.reads()).await?).await?);
+        }
+        Ok(runs)
     }
 
     /// All operations that a tenant has had, oldest first, those that a detached step started included. Two queries.

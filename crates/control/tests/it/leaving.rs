@@ -15,6 +15,7 @@ use tenantry_model::TenantStatus;
 use tenantry_providers::objects::{Method, New};
 use tenantry_testkit::crash_ledger::Faults;
 use tenantry_testkit::markers::Marker;
+use tenantry_testkit::scan::get;
 use tenantry_testkit::scan::rows;
 
 use crate::crash::people;

@@ -115,7 +115,7 @@ async fn what_has_lost_its_mark_is_not_gone() {
 /// Between its certificate and the end of its backups, an offboarded tenant has its key.
 #[tokio::test]
 async fn a_restored_registry_has_not_forgotten_an_offboarding() {
-    let world = World::sqlite().await;
+    let mut world = World::sqlite().await;
     let process = world.start(Faults::new()).await.unwrap();
     let tenant = active(&world, &process.control, "Acme", "enterprise").await;
     process.control.stop().await;
@@ -134,7 +134,7 @@ async fn a_restored_registry_has_not_forgotten_an_offboarding() {
     assert_eq!(certificate(&process.control, &tenant).await.kind, "offboard");
     process.control.stop().await;
     drop((process, time));
-    world.restore(&backup);
+    world.restore(backup);
     let process = world.start(Faults::new()).await.unwrap();
     let control = &process.control;
     assert_eq!(status(control, &tenant).await, TenantStatus::Deprovisioning, "before anything is served");

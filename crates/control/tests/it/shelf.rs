@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tenantry_model::Failure;
+use tenantry_model::suspension::Grade;
 use tenantry_providers::{Context, Ensured, Fault, Fence, Kind, Observed, Order, Provider, Removed, Spec};
 
 /// The shelf.
@@ -23,6 +24,10 @@ impl Shelf {
 
     fn file(&self, spec: &Spec) -> PathBuf {
         self.folder.join(spec.resource.to_string())
+    }
+
+    fn fence_of(&self, order: &Order) -> PathBuf {
+        fence(&self.folder.join(order.resource.to_string()))
     }
 
     fn is_there(&self, spec: &Spec) -> bool {
@@ -43,14 +48,19 @@ impl Fence for Shelf {
         if self.folder.join("deaf").exists() {
             return Err(Failure::retryable("deaf", "nobody hears"));
         }
-        let thing = self.folder.join(order.resource.to_string());
+        let (thing, file) = (self.folder.join(order.resource.to_string()), self.fence_of(order));
         match order.grade {
             // Around what is gone there is nothing to be fenced off.
             _ if !thing.exists() => Ok(()),
-            Some(grade) => std::fs::write(fence(&thing), grade.as_str()),
-            None => std::fs::remove_file(fence(&thing)),
+            Some(grade) => std::fs::write(file, grade.as_str()),
+            None if file.exists() => std::fs::remove_file(file),
+            None => Ok(()),
         }
         .map_err(|error| Failure::retryable("file", error))
+    }
+
+    async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure> {
+        Ok(std::fs::read_to_string(self.fence_of(order)).ok().and_then(|grade| grade.parse().ok()))
     }
 }
 
@@ -79,7 +89,7 @@ impl Provider for Shelf {
     }
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
         Ok(match self.is_there(spec) {
-            true => Observed::Present { healthy: true, version: None, fingerprint: String::new() },
+            true => Observed::present(true, None, String::new()),
             false => Observed::Absent,
         })
     }

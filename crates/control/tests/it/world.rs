@@ -228,6 +228,7 @@ impl World {
             regions: self.regions.clone(),
             at_once: self.at_once.clone(),
             public_url: "http://localhost".to_owned(),
+            isolation_every: Some(Duration::from_secs(86_400)),
             archives: self.folder.path().join("archives"),
             import_most: 1 << 20,
             executor: ExecutorConfig::default(),

@@ -1,6 +1,7 @@
 //! The list of tenants in a server's main database, `tenantry.homes`: whose what is, how far it is done, and the access
 //! row that policies consult. And what really stands under a name, with whose mark.
 
+use sqlx::types::Json;
 use sqlx::{PgConnection, Row};
 use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, Isolation, TenantId};
@@ -10,6 +11,7 @@ use super::fence::shuts_out;
 use super::name::Name;
 use super::server::run;
 use crate::content::Ensure;
+use crate::shape::Shape;
 
 /// Our own schema, and the mark that says that it is ours.
 const SCHEMA: &str = "tenantry";
@@ -17,6 +19,7 @@ const MARK: &str = "tenantry: the list of tenants";
 
 /// `access` is where a fence is put: policies read it, and whoever opens a tenant's rows does; `access_version` is that of
 /// the order it came by. `sealed` is the password until the registry has it. `completed` is the evidence that everything is there.
+/// `schema` is the fingerprint of what was made or migrated; what that stands for is in `shapes`, once for all who have it.
 const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS tenantry.homes (
     isolation   text NOT NULL,
@@ -32,6 +35,10 @@ CREATE TABLE IF NOT EXISTS tenantry.homes (
     completed   text,
     PRIMARY KEY (isolation, tenant_id),
     UNIQUE (isolation, name)
+);
+CREATE TABLE IF NOT EXISTS tenantry.shapes (
+    fingerprint text PRIMARY KEY,
+    parts       jsonb NOT NULL
 )";
 
 /// Makes the list if it is missing. The caller has the turn for it.
@@ -81,14 +88,16 @@ pub struct State {
     pub thing: bool,
     /// Whether its login role is there, and may log in, but for a fence.
     pub role: Option<bool>,
+    /// Whether it may log in in spite of a fence.
+    pub unfenced: bool,
     /// Whether it is in the list.
     pub listed: bool,
     /// The password, sealed, until the registry has it.
     pub sealed: Option<String>,
     /// The seed that it began with.
     pub seed: Option<String>,
-    /// Fingerprint of the schema as it was made.
-    pub schema: Option<String>,
+    /// The schema as it was made, or migrated.
+    pub shape: Option<Shape>,
     /// When all of it was there.
     pub completed: Option<String>,
     /// What its fence denies.
@@ -124,8 +133,9 @@ impl Owner {
                             WHEN 'database' THEN (SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $3) END AS thing,
                     (SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = $3) AS role,
                     (SELECT rolcanlogin FROM pg_roles WHERE rolname = $3) AS login,
-                    h.tenant_id, h.name, h.claim, h.sealed, h.seed, h.schema, h.completed, h.access
-             FROM (VALUES (1)) one LEFT JOIN tenantry.homes h ON h.isolation = $1 AND (h.tenant_id = $2 OR h.name = $3)",
+                    h.tenant_id, h.name, h.claim, h.sealed, h.seed, s.parts, h.completed, h.access
+             FROM (VALUES (1)) one LEFT JOIN tenantry.homes h ON h.isolation = $1 AND (h.tenant_id = $2 OR h.name = $3)
+             LEFT JOIN tenantry.shapes s ON s.fingerprint = h.schema",
         )
         .bind(self.isolation.as_str())
         .bind(&self.tenant)
@@ -151,10 +161,11 @@ impl Owner {
                 // In the pool a tenant is its line in the list, and what that leads to.
                 thing: marks[0].is_some() || self.isolation == Isolation::Pool && listed.is_some(),
                 role: login.map(|may| may || shuts_out(fence)),
+                unfenced: login == Some(true) && shuts_out(fence),
                 listed: listed.is_some(),
                 sealed: row.get("sealed"),
                 seed: row.get("seed"),
-                schema: row.get("schema"),
+                shape: row.get::<Option<Json<Shape>>, _>("parts").map(|parts| parts.0),
                 completed: row.get("completed"),
                 fence,
             };
@@ -180,22 +191,33 @@ impl Owner {
         .map_err(failure)
     }
 
-    /// Says that all of it is there. `known`: the registry has the password, so that it is kept here no longer.
+    /// Says that all of it is there, in this shape if it is another one now. `known`: the registry has the password, so that
+    /// it is kept here no longer.
     pub async fn complete(
         &self,
         connection: &mut PgConnection,
         work: &Ensure,
-        schema: Option<&str>,
+        shape: Option<&Shape>,
         known: bool,
     ) -> Result<(), Failure> {
+        if let Some(shape) = shape {
+            sqlx::query(
+                "INSERT INTO tenantry.shapes (fingerprint, parts) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            )
+            .bind(shape.fingerprint())
+            .bind(Json(shape))
+            .execute(&mut *connection)
+            .await
+            .map_err(failure)?;
+        }
         sqlx::query(
-            "UPDATE tenantry.homes SET schema = $3, sealed = CASE WHEN $4 THEN NULL ELSE sealed END,
+            "UPDATE tenantry.homes SET schema = coalesce($3, schema), sealed = CASE WHEN $4 THEN NULL ELSE sealed END,
                     seed = CASE WHEN completed IS NULL THEN $5 ELSE seed END, completed = coalesce(completed, $6)
              WHERE isolation = $1 AND tenant_id = $2",
         )
         .bind(self.isolation.as_str())
         .bind(&self.tenant)
-        .bind(schema)
+        .bind(shape.map(Shape::fingerprint))
         .bind(known)
         .bind(&work.seed)
         .bind(&work.at)
@@ -251,4 +273,21 @@ pub async fn name_of(
     .await
     .map_err(failure)?;
     name.as_deref().map(Name::new).transpose()
+}
+
+/// The shape that is recorded of a tenant's tables, if one is.
+pub async fn recorded(
+    connection: &mut PgConnection,
+    isolation: Isolation,
+    tenant: &str,
+) -> Result<Option<Shape>, Failure> {
+    let shape: Option<Json<Shape>> = sqlx::query_scalar(
+        "SELECT parts FROM tenantry.homes JOIN tenantry.shapes ON schema = fingerprint WHERE isolation = $1 AND tenant_id = $2",
+    )
+    .bind(isolation.as_str())
+    .bind(tenant)
+    .fetch_optional(connection)
+    .await
+    .map_err(failure)?;
+    Ok(shape.map(|shape| shape.0))
 }

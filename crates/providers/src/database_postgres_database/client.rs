@@ -16,10 +16,11 @@ use tokio::sync::OnceCell;
 use super::{ISOLATION, template};
 use crate::content::Ensure;
 use crate::database_postgres::{
-    Found, Handout, Home, Name, Owner, Postgres, Secret, Server, State, Target, begin, close, count_all,
-    failure, fingerprint, is_duplicate, make, name_of, name_taken, no_such_tenant, read_catalogue, rights,
-    run, search_path, seed, shut_out, version,
+    Found, Handout, Home, Name, Owner, Postgres, Secret, Server, State, Target, begin, bring_up, close,
+    count_all, failure, is_duplicate, make, name_of, name_taken, no_such_tenant, read_catalogue, rights, run,
+    search_path, seed, shut_out,
 };
+use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
 
 /// Where the tables are in a tenant's database.
@@ -109,23 +110,25 @@ impl Databases {
         transaction.commit().await.map_err(failure)?;
 
         drop_database(&mut turn, draft).await?;
-        let schema = if state.thing {
+        let shape = if state.thing {
+            // A role that was made again has lost it.
+            run(&mut turn, let_connect(name, name)).await?;
             self.finish(server, name, owner, work, &state).await?
         } else {
             copy(&mut turn, &template, draft, owner).await?;
-            let schema = self.finish(server, draft, owner, work, &state).await?;
+            let shape = self.finish(server, draft, owner, work, &state).await?;
             if !rename(&mut turn, draft, name).await? {
                 drop_database(&mut turn, draft).await?;
                 return Err(name_taken());
             }
-            schema
+            shape
         };
         let settled = handout.known() && secret == Secret::Settled;
-        owner.complete(&mut turn, work, Some(&schema), settled).await?;
+        owner.complete(&mut turn, work, shape.as_ref(), settled).await?;
         Ok(secret)
     }
 
-    /// Brings a database up to date and gives it what it lacks; answers the fingerprint of its tables.
+    /// Brings a database up to date and gives it what it lacks; answers the shape of its tables, if it is to be recorded.
     async fn finish(
         &self,
         server: &Server,
@@ -133,10 +136,11 @@ impl Databases {
         owner: &Owner,
         work: &Ensure,
         state: &State,
-    ) -> Result<String, Failure> {
+    ) -> Result<Option<Shape>, Failure> {
         let mut inside = server.connect_to(database).await?;
         let target = Target { schema: SCHEMA, protect: &|_: &Catalogue| String::new() };
-        let catalogue = target.migrate(&mut inside, &self.postgres.content.migrations).await?;
+        let made = state.shape.as_ref().filter(|_| state.thing);
+        let shape = bring_up(&mut inside, target, &self.postgres, ISOLATION, made).await?;
         let mut transaction = inside.begin().await.map_err(failure)?;
         if state.completed.is_none() || !state.thing {
             seed(&mut transaction, SCHEMA, work).await?;
@@ -144,7 +148,7 @@ impl Databases {
         run(&mut transaction, rights(SCHEMA, &owner.name, state.fence)).await?;
         transaction.commit().await.map_err(failure)?;
         close(inside).await?;
-        Ok(catalogue.fingerprint)
+        Ok(shape)
     }
 
     async fn template(&self, server: &Server) -> Result<Name, Failure> {
@@ -263,19 +267,15 @@ async fn copy(
     run(
         connection,
         format!(
-            "COMMENT ON DATABASE {draft} IS {claim}; REVOKE ALL ON DATABASE {draft} FROM PUBLIC;
-             GRANT CONNECT, TEMPORARY ON DATABASE {draft} TO {name};"
+            "COMMENT ON DATABASE {draft} IS {claim}; REVOKE ALL ON DATABASE {draft} FROM PUBLIC; {}",
+            let_connect(draft, name)
         ),
     )
     .await
 }
 
-/// Fingerprint and version of a tenant's database.
-pub async fn look_into(server: &Server, name: &Name) -> Result<(String, Option<String>), Failure> {
-    let mut inside = server.connect_to(name).await?;
-    let seen = (fingerprint(&mut inside, SCHEMA).await?, version(&mut inside, SCHEMA).await?);
-    close(inside).await?;
-    Ok(seen)
+fn let_connect(database: &Name, role: &Name) -> String {
+    format!("GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {role};")
 }
 
 #[async_trait]

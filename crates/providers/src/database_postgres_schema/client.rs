@@ -13,10 +13,11 @@ use tokio::sync::OnceCell;
 use super::ISOLATION;
 use crate::content::Ensure;
 use crate::database_postgres::{
-    Found, Handout, Home, Name, Owner, Postgres, Secret, State, Target, baseline, count_all, failure,
-    fingerprint, make, name_of, name_taken, no_such_tenant, read_catalogue, rights, run, search_path, seed,
-    shut_out, version,
+    Found, Handout, Home, Name, Owner, Postgres, Secret, State, Target, baseline, bring_up, count_all,
+    failure, make, name_of, name_taken, no_such_tenant, read_catalogue, rights, run, search_path, seed,
+    shut_out,
 };
+use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
 
 /// How long it is believed where a tenant's rows are, and which tables it has.
@@ -81,9 +82,10 @@ impl Schemas {
         self.begin(&mut transaction, owner, handout, &state, "").await?;
         transaction.commit().await.map_err(failure)?;
         let target = Target { schema: name, protect: &|_| String::new() };
-        let catalogue = target.migrate(&mut turn, migrations).await?;
+        let made = state.shape.as_ref().filter(|_| state.thing);
+        let shape = bring_up(&mut turn, target, &self.postgres, ISOLATION, made).await?;
         let mut transaction = turn.begin().await.map_err(failure)?;
-        self.finish(&mut transaction, owner, work, handout, &state, &catalogue.fingerprint).await?;
+        self.finish(&mut transaction, owner, work, handout, &state, shape.as_ref()).await?;
         transaction.commit().await.map_err(failure)?;
         Ok(handout.secret(&state))
     }
@@ -103,8 +105,8 @@ impl Schemas {
         let catalogue = self.fresh.get_or_try_init(|| async {
             read_catalogue(&mut transaction, owner.name.as_str()).await.map(Arc::new)
         });
-        let schema = catalogue.await?.fingerprint.clone();
-        self.finish(&mut transaction, owner, work, handout, state, &schema).await?;
+        let shape = &catalogue.await?.shape;
+        self.finish(&mut transaction, owner, work, handout, state, Some(shape)).await?;
         transaction.commit().await.map_err(failure)
     }
 
@@ -140,7 +142,7 @@ impl Schemas {
         work: &Ensure,
         handout: &Handout,
         state: &State,
-        schema: &str,
+        shape: Option<&Shape>,
     ) -> Result<(), Failure> {
         let name = owner.name.as_str();
         if state.completed.is_none() || !state.thing {
@@ -148,7 +150,7 @@ impl Schemas {
         }
         run(transaction, rights(name, &owner.name, state.fence)).await?;
         let settled = handout.known() && handout.needed(state).is_none();
-        owner.complete(transaction, work, Some(schema), settled).await
+        owner.complete(transaction, work, shape, settled).await
     }
 
     /// Looks again where a tenant's rows are, and in which tables, when it is next asked for them.
@@ -196,14 +198,6 @@ impl Schemas {
         self.places.insert(tenant, (name.clone(), catalogue.clone()));
         Ok((name, catalogue))
     }
-}
-
-/// Fingerprint and version of a schema.
-pub async fn look_into(
-    connection: &mut PgConnection,
-    schema: &str,
-) -> Result<(String, Option<String>), Failure> {
-    Ok((fingerprint(connection, schema).await?, version(connection, schema).await?))
 }
 
 #[async_trait]

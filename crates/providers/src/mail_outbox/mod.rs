@@ -205,7 +205,7 @@ impl Provider for MailOutbox {
                     // A file under its own name is complete: it got the name when it was.
                     Found::Ours => {
                         let fingerprint = hex::encode(Sha256::digest(place.read()?));
-                        Observed::Present { healthy: true, version: None, fingerprint }
+                        Observed::present(true, None, fingerprint)
                     }
                 })
             })

@@ -1,4 +1,4 @@
-//! `tenantry tenant`: create from files, list, get, provision, repair, export and what belongs to it, clone, suspend, resume,
+//! `tenantry tenant`: create from files, list, get, status, provision, repair, export and what belongs to it, clone, suspend, resume,
 //! offboard, reconsider, erase.
 
 use std::io::Read;
@@ -17,7 +17,7 @@ use tenantry_engine::OperationState;
 
 use super::output::Column;
 use super::progress::{Board, length};
-use super::{Entry, Exit, Session, clone, export, operation, read_entries};
+use super::{Entry, Exit, Session, clone, drift, export, operation, read_entries};
 use crate::client::{Client, ClientError, part};
 
 const COLUMNS: [Column; 6] = [
@@ -85,6 +85,11 @@ pub enum Command {
         /// Wait until it is active, and show the progress
         #[arg(long)]
         wait: bool,
+    },
+    /// Ask the providers how a tenant really stands; exit code 1 unless it is healthy
+    Status {
+        /// Its id or slug
+        tenant: String,
     },
     /// Make an active tenant's resources as they should be; what is so already stays as it is
     Repair {
@@ -183,6 +188,7 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
         Command::Provision { tenant, wait } => {
             begin(session, &format!("/v1/tenants/{}/provision", part(&tenant)), None, wait).await
         }
+        Command::Status { tenant } => drift::status(&tenant, session).await,
         Command::Repair { tenant, steps, wait } => {
             let what = json!({ "steps": steps });
             begin(session, &format!("/v1/tenants/{}/repair", part(&tenant)), Some(&what), wait).await

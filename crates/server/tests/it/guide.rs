@@ -58,6 +58,11 @@ async fn leaving() {
     follow(include_str!("../../../../docs/guide/leaving.md"), 9).await;
 }
 
+#[tokio::test]
+async fn status() {
+    follow(include_str!("../../../../docs/guide/status.md"), 5).await;
+}
+
 /// Runs a page, which has at least so many commands.
 #[tokio::test]
 async fn suspension() {

@@ -25,6 +25,7 @@ mod restarts;
 mod server;
 mod sign_in;
 mod stats;
+mod status;
 mod streams;
 mod suspension;
 mod templates;
