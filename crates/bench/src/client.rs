@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 /// One connection.
 pub struct Connection {
     sender: SendRequest<Full<Bytes>>,
+    address: SocketAddr,
     host: HeaderValue,
     authority: HeaderValue,
 }
@@ -44,7 +45,12 @@ impl Connection {
         });
         let host = HeaderValue::from_str(&address.to_string())?;
         let authority = HeaderValue::from_str(&format!("Bearer {key}"))?;
-        Ok(Self { sender, host, authority })
+        Ok(Self { sender, address, host, authority })
+    }
+
+    /// Another one to the same server, as the bearer of another key or token.
+    pub async fn again(&self, key: &str) -> Result<Self> {
+        Self::open(self.address, key).await
     }
 
     /// The status and the text of an answer.
@@ -61,6 +67,16 @@ impl Connection {
             bail!("POST {path}: {status}: {text}");
         }
         Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Stores bytes at a signed address.
+    pub async fn put(&mut self, path: &str, bytes: &'static str) -> Result<()> {
+        let request = Request::builder().method(Method::PUT).uri(path);
+        let (status, text) = self.send(request, Bytes::from_static(bytes.as_bytes())).await?;
+        if !status.is_success() {
+            bail!("PUT {path}: {status}: {text}");
+        }
+        Ok(())
     }
 
     /// Has a tenant of this name made.

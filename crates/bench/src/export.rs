@@ -13,13 +13,15 @@ use sqlx::{ConnectOptions, Connection};
 use crate::client::{Connection as Client, Wait};
 use crate::place::Place;
 use crate::process;
-use crate::report::{self, at_most};
+use crate::report::{self, at_least, at_most};
 use crate::server::Server;
 
 /// Rows in a megabyte of the file: each has a title of 400 characters that compress to about half, and fits a page.
 const ROWS: usize = 1_500;
 /// Most memory that an export may take, in megabytes.
 const MEMORY: f64 = 100.0;
+/// Least share of the bare speed that an export should have.
+const SHARE: f64 = 0.5;
 /// Between two looks at the operation.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -48,7 +50,8 @@ pub async fn measure(megabytes: usize) -> Result<()> {
     report::line("memory while it is made", &format!("+{grown:.0} MB"), &at_most(grown, MEMORY, " MB"));
     match bare(&file)? {
         Some(bare) => {
-            let remark = format!("the export has {:.2} of it", rate(took) / rate(bare));
+            let share = rate(took) / rate(bare);
+            let remark = format!("the export has {share:.2} of it, {}", at_least(share, SHARE, ""));
             report::line("tar | zstd of the same file", &format!("{:.0} MB/s", rate(bare)), &remark);
         }
         None => report::skipped("tar | zstd of the same file", "tar or zstd is not installed"),

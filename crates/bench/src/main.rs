@@ -6,6 +6,7 @@ mod dbos;
 mod export;
 mod fill;
 mod growth;
+mod leaving;
 mod limit;
 mod place;
 mod plans;
@@ -32,10 +33,11 @@ const POSTGRES: &str = "TENANTRY_BENCH_POSTGRES";
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
-    if let Some(unknown) =
-        arguments.iter().find(|it| !["onboard", "export", "--full", "--quick"].contains(&it.as_str()))
+    if let Some(unknown) = arguments
+        .iter()
+        .find(|it| !["onboard", "export", "leaving", "--full", "--quick"].contains(&it.as_str()))
     {
-        eprintln!("there is no bench {unknown}; there are: onboard, export [--full | --quick]");
+        eprintln!("there is no bench {unknown}; there are: onboard, export, leaving [--full | --quick]");
         return ExitCode::from(2);
     }
     let plan = match (has("--full"), has("--quick")) {
@@ -45,7 +47,7 @@ async fn main() -> ExitCode {
     };
     // Ended by hand, it still stops the servers that it started.
     let ended = tokio::select! {
-        ended = benches(&plan, has("onboard"), has("export")) => ended,
+        ended = benches(&plan, &has) => ended,
         _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
     };
     match ended {
@@ -67,6 +69,8 @@ struct Plan {
     waiting: usize,
     /// Megabytes that are exported.
     exported: usize,
+    /// Tenants that leave; a tenth as many suspensions are watched from outside.
+    leaving: usize,
 }
 
 const DEFAULT: Plan = Plan {
@@ -75,12 +79,14 @@ const DEFAULT: Plan = Plan {
     sizes: [1_000, 100_000],
     waiting: 10_000,
     exported: 256,
+    leaving: 1_000,
 };
 /// Longer runs and more of them.
 const FULL: Plan = Plan {
     name: " --full",
     effort: Effort { runs: 7, run: Duration::from_secs(10), alone: 1_500 },
     exported: 1_024,
+    leaving: 5_000,
     ..DEFAULT
 };
 /// Shows that everything runs; its figures say nothing.
@@ -90,25 +96,49 @@ const QUICK: Plan = Plan {
     sizes: [100, 2_000],
     waiting: 200,
     exported: 4,
+    leaving: 20,
 };
 
-/// Those that are named, or all.
-async fn benches(plan: &Plan, onboarding: bool, exporting: bool) -> Result<()> {
-    if onboarding || !exporting {
+/// Those that are named, or all. Who leaves takes an export along.
+async fn benches(plan: &Plan, named: &impl Fn(&str) -> bool) -> Result<()> {
+    let all = !["onboard", "export", "leaving"].into_iter().any(named);
+    if all || named("onboard") {
         onboard(plan).await?;
     }
-    if exporting || !onboarding {
+    if all || named("leaving") {
+        leave(plan).await?;
+    }
+    if all || named("leaving") || named("export") {
         export::measure(plan.exported).await?;
+    }
+    Ok(())
+}
+
+/// The PostgreSQL to measure on, or why there is none.
+async fn postgres() -> Result<Result<Postgres, String>> {
+    Ok(match std::env::var(POSTGRES) {
+        Ok(url) => Ok(Postgres::connect(&url).await?),
+        Err(_) => Err(format!("{POSTGRES} names no PostgreSQL")),
+    })
+}
+
+async fn leave(plan: &Plan) -> Result<()> {
+    let postgres = postgres().await?;
+    for store in [Ok(None), postgres.as_ref().map(Some)] {
+        match store {
+            Ok(postgres) => {
+                leaving::measure(postgres, plan.leaving).await?;
+                leaving::bound(postgres, plan.leaving.div_ceil(10)).await?;
+            }
+            Err(why) => report::skipped("Suspensions and erasures on PostgreSQL", why),
+        }
     }
     Ok(())
 }
 
 async fn onboard(plan: &Plan) -> Result<()> {
     let started = Instant::now();
-    let postgres = match std::env::var(POSTGRES) {
-        Ok(url) => Ok(Postgres::connect(&url).await?),
-        Err(_) => Err(format!("{POSTGRES} names no PostgreSQL")),
-    };
+    let postgres = postgres().await?;
     println!("cargo xtask bench onboard{}", plan.name);
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let version = postgres.as_ref().map_or("none", |server| server.version.as_str());

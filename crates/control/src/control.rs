@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tenantry_engine::{Clock, Executor, ExecutorConfig, Ledger, SystemClock};
 use tenantry_model::{Catalogue, Timestamp, Write};
@@ -48,8 +49,12 @@ pub struct ControlConfig {
     pub public_url: String,
     /// The executor's limits.
     pub executor: ExecutorConfig,
+    /// How often the sweep checks that tenants are kept apart; none: only when somebody asks for it.
+    pub isolation_every: Option<Duration>,
     /// Folder of the archives of what tenants have. Of several processes, all need the same one.
     pub archives: PathBuf,
+    /// Most bytes of an archive that is imported.
+    pub import_most: u64,
     /// Whether other processes may use the registry at the same time, which is PostgreSQL then: one of them runs. Alone, a
     /// process takes over from whoever was there before it.
     pub replicas: bool,
@@ -116,7 +121,7 @@ pub(crate) struct Shared {
 }
 
 /// How long the registry may take to count as ready.
-const READY_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+const READY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The shipped catalogue.
 const CATALOGUE: &str = include_str!("../../../templates/plans.yaml");
@@ -147,7 +152,7 @@ impl Control {
         }
         let places = Places::new(store.clone(), config.capacity.clone());
         let shelf = Shelf::new(config.archives.clone());
-        let archives = Arc::new(Archives::new(shelf, keyring.clone()));
+        let archives = Arc::new(Archives::new(shelf, keyring.clone(), config.import_most));
         let steps = Arc::new(ProviderSteps::new(
             parts.providers.clone(),
             serving.clone(),
@@ -170,7 +175,8 @@ impl Control {
         };
         let executor = Executor::standing_by(ledger, steps.clone(), config.executor, parts.clock.clone());
         let replica = if config.replicas {
-            let replica = Replica::start(store.clone(), executor.clone(), sealing.clone()).await;
+            let (store, executor) = (store.clone(), executor.clone());
+            let replica = Replica::start(store, executor, sealing.clone(), keyring.clone()).await;
             Some(replica.map_err(Error::unavailable)?)
         } else {
             executor.take_over().await.map_err(Error::unavailable)?;

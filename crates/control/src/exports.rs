@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tenantry_engine::{OnFailure, Policy, Run, Step};
-use tenantry_model::Failure;
 use tenantry_model::id::ArchiveId;
+use tenantry_model::{Failure, TenantId, Timestamp};
 use tenantry_providers::identity_builtin::roles;
 use tenantry_providers::objects::{Body, Range, part};
 
@@ -32,7 +32,9 @@ use crate::view::{OperationView, Page};
 /// What links are signed for.
 const LINK: &str = "archive_link";
 /// Longest time of one attempt: a large tenant's archive takes its time.
-const TIMEOUT_MS: u64 = 6 * 3_600_000;
+pub(crate) const TIMEOUT_MS: u64 = 6 * 3_600_000;
+/// Most exports that a tenant's own people have at a time.
+const OWN_EXPORTS: u64 = 10;
 
 /// What is put back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +53,15 @@ pub struct ArchiveLink {
     pub expires_at: i64,
     /// Hexadecimal.
     pub signature: String,
+}
+
+impl ArchiveLink {
+    /// The address, on the server with this one.
+    pub fn url(&self, server: &str) -> String {
+        let Self { archive, expires_at, signature } = self;
+        let server = server.trim_end_matches('/');
+        format!("{server}/exports/{archive}?expires={expires_at}&signature={signature}")
+    }
 }
 
 /// Some of an archive's bytes.
@@ -79,7 +90,12 @@ impl Control {
         let row = self.tenant_row(caller, id_or_slug).await?;
         let (kind, settings) = (purpose.as_str(), json!(what));
         let once = key.map(|key| Once::new(caller, &key, &format!("{kind} {}", row.id), &settings));
-        let work = self.one_step(caller, &row, kind, kind, settings, None, once.as_ref());
+        let work = async {
+            if caller.tenant.is_some() && purpose == Purpose::Export {
+                self.has_room_for_an_export(&row).await?;
+            }
+            self.one_step(caller, &row, kind, kind, settings.clone(), None, once.as_ref()).await
+        };
         match self.once(once.as_ref(), work).await? {
             Outcome::Now(value) => Ok(Answered { value, replayed: false }),
             Outcome::Before(answer) => self.answered_before(&answer).await,
@@ -202,6 +218,21 @@ impl Control {
         self.archive_tenant(&caller, &session.tenant.to_string(), Purpose::Export, &what, key).await
     }
 
+    /// A tenant's own people have so many exports at a time: each is all that it has once more.
+    async fn has_room_for_an_export(&self, row: &entity::tenant::Model) -> Result<()> {
+        let (export, now) = (Purpose::Export.as_str(), self.now());
+        let all = self.shared.store.archives(&row.id, export, None, OWN_EXPORTS).await;
+        let all = all.map_err(Error::unavailable)?;
+        let kept: Vec<Timestamp> =
+            all.into_iter().map(|row| row.expires_at.into()).filter(|at| *at > now).collect();
+        let (true, Some(first)) = (kept.len() as u64 >= OWN_EXPORTS, kept.iter().min()) else {
+            return Ok(());
+        };
+        let message =
+            format!("there are {OWN_EXPORTS} exports, which is the most: the first goes at {first}");
+        Err(Error::conflict("too_many_exports", message))
+    }
+
     /// Their exports, newest first, each with what opens it.
     pub async fn own_exports(
         &self,
@@ -241,8 +272,8 @@ impl Control {
         let bad = || refused("bad_signature", "the signature does not fit this address: ask for a new one");
         let row = self.shared.store.archive(&link.archive.to_string()).await.map_err(Error::unavailable)?;
         let archive = view(row.ok_or_else(bad)?)?;
-        let right = self.link_signature(&archive, link.expires_at);
-        if verify_slices_are_equal(right.as_bytes(), link.signature.as_bytes()).is_err() {
+        let right = self.link(archive.tenant_id, archive.id, link.expires_at);
+        if verify_slices_are_equal(right.signature.as_bytes(), link.signature.as_bytes()).is_err() {
             return Err(bad());
         }
         let (first, length) = part(archive.size, range).map_err(archive_error)?;
@@ -256,16 +287,21 @@ impl Control {
         let mut gone = 0;
         loop {
             let due = self.shared.store.archives_due(self.now()).await.map_err(Error::unavailable)?;
-            if due.is_empty() {
-                return self.sweep_shelf().await.map(|()| gone);
-            }
+            let before = gone;
             for row in due {
                 let id: ArchiveId = row.id.parse().map_err(Error::internal)?;
                 // The file first: without its row nobody would look for it again.
-                self.shared.archives.remove(id).await.map_err(Error::unavailable)?;
+                if let Err(why) = self.shared.archives.remove(id).await {
+                    // One that cannot be removed keeps no other from its end.
+                    tracing::warn!(archive = %id, "its time is over, and its file stays: {why}");
+                    continue;
+                }
                 let forgotten = Unit::new(vec![forget(id)]);
                 self.shared.store.commit(forgotten).await.map_err(Error::unavailable)?;
                 gone += 1;
+            }
+            if gone == before {
+                return self.sweep_shelf().await.map(|()| gone);
             }
         }
     }
@@ -287,12 +323,13 @@ impl Control {
 
     /// What a link says until when it is good.
     fn link_to(&self, archive: &ArchiveView) -> ArchiveLink {
-        let expires_at = archive.expires_at.seconds();
-        ArchiveLink { archive: archive.id, expires_at, signature: self.link_signature(archive, expires_at) }
+        self.link(archive.tenant_id, archive.id, archive.expires_at.seconds())
     }
 
-    fn link_signature(&self, archive: &ArchiveView, expires_at: i64) -> String {
-        self.mac(LINK, &format!("{}\n{}\n{expires_at}", archive.tenant_id, archive.id))
+    /// What opens a tenant's archive until then, whether it is made already or not.
+    pub(crate) fn link(&self, tenant: TenantId, archive: ArchiveId, expires_at: i64) -> ArchiveLink {
+        let signature = self.mac(LINK, &format!("{tenant}\n{archive}\n{expires_at}"));
+        ArchiveLink { archive, expires_at, signature }
     }
 
     async fn archive_of(&self, row: &entity::tenant::Model, id: ArchiveId) -> Result<ArchiveView> {
@@ -383,6 +420,7 @@ pub fn archive_error(failure: Failure) -> Error {
             let message = format!("is not a Tenantry archive: {}", failure.message);
             Error::invalid("bad_archive", vec![FieldError::new("", message)])
         }
+        "too_large" => Error::invalid("body_too_large", vec![FieldError::new("", failure.message)]),
         "bad_range" => Error::invalid("bad_range", vec![FieldError::new("", failure.message)]),
         "no_archive" | "key_destroyed" => {
             Error::new(ErrorKind::Gone, "archive_gone", "this archive is not there any more")

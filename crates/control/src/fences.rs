@@ -18,8 +18,8 @@ use crate::view::FenceView;
 
 /// How long whoever suspends waits for the fences (design §5: denied within a second).
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Tenants that a sweep fences at most.
-const SWEPT: u64 = 1_000;
+/// Tenants that are fenced side by side.
+const SIDE_BY_SIDE: u64 = 100;
 
 /// An order, and who carries it out.
 struct Told {
@@ -118,7 +118,8 @@ impl Control {
         let done = Write::update_if(
             "tenants",
             columns! { "id": row.id.clone() },
-            columns! { "denied": denied() },
+            // By this order and no later one: an order that was overtaken does nothing.
+            columns! { "denied": denied(), "version": row.version },
             columns! { "fenced": denied() },
         );
         if let Err(why) = self.shared.store.commit(Unit::new(vec![done])).await {
@@ -126,13 +127,20 @@ impl Control {
         }
     }
 
-    /// Tells the fences that did not answer, or that nobody lived to tell; gives the number of tenants.
-    pub(crate) async fn fence_the_rest(&self) -> Result<usize> {
-        let rest = self.shared.store.unfenced(SWEPT).await.map_err(Error::unavailable)?;
-        let tenants = rest.len();
-        for row in rest {
-            self.fence(row).await?;
+    /// Tells the fences that did not answer, that nobody lived to tell, or of tenants that were suspended while they were made.
+    /// Gives the number of tenants.
+    pub async fn fence_the_rest(&self) -> Result<usize> {
+        let (mut tenants, mut after) = (0, String::new());
+        loop {
+            let rest = self.shared.store.unfenced(&after, SIDE_BY_SIDE).await.map_err(Error::unavailable)?;
+            let Some(last) = rest.last() else { return Ok(tenants) };
+            after = last.id.clone();
+            tenants += rest.len();
+            for told in join_all(rest.into_iter().map(|row| self.fence(row))).await {
+                if let Err(why) = told {
+                    tracing::warn!("a tenant's fences are told later: {why}");
+                }
+            }
         }
-        Ok(tenants)
     }
 }

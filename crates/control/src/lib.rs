@@ -4,7 +4,9 @@
 pub mod access;
 pub mod archive;
 pub mod capacity;
+pub mod clones;
 pub mod control;
+pub mod drift;
 pub mod error;
 mod eta;
 pub mod events;
@@ -32,6 +34,7 @@ pub mod shape;
 pub mod sign_in;
 pub mod smoke;
 pub mod stats;
+pub mod status;
 pub mod steps;
 pub mod store;
 pub mod suspension;

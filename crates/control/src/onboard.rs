@@ -65,13 +65,23 @@ impl Control {
         {
             return self.created_before(&answer).await;
         }
-        let mut prepared = self.prepare(document)?;
+        self.create(caller, CreateTenant::read(document)?, once.as_ref()).await
+    }
+
+    /// Begins to make what was asked for.
+    pub(crate) async fn create(
+        &self,
+        caller: &Caller,
+        request: CreateTenant,
+        once: Option<&Once>,
+    ) -> Result<Created> {
+        let mut prepared = self.prepare(request)?;
         self.inherit(&mut prepared).await?;
         self.refuse_without_room(&prepared).await?;
         let tenant = TenantId::new();
         // The key before anything that it encrypts.
         self.shared.keyring.create(tenant).await.map_err(Error::unavailable)?;
-        let created = self.create_as(tenant, caller, &mut prepared, once.as_ref()).await;
+        let created = self.create_as(tenant, caller, &mut prepared, once).await;
         let unused = match &created {
             Ok(created) => created.replayed,
             // Without an answer the tenant may be there all the same.
@@ -129,7 +139,7 @@ impl Control {
     /// What creating this tenant would do. Writes nothing.
     pub async fn plan_tenant(&self, caller: &Caller, document: &Value) -> Result<PlannedView> {
         caller.require(Permission::CreateTenant)?;
-        let mut prepared = self.prepare(document)?;
+        let mut prepared = self.prepare(CreateTenant::read(document)?)?;
         self.inherit(&mut prepared).await?;
         self.refuse_taken_name(&prepared.request.tenant_name).await?;
         if self.is_taken(&prepared.slug).await? {
@@ -200,9 +210,9 @@ impl Control {
         self.shared.keyring.load(tenant).await.map_err(Error::unavailable)?;
         let sealed = row.admin_sealed.as_deref().ok_or_else(|| Error::not_found("tenant"))?;
         let request = self.shared.keyring.open(tenant, sealed).map_err(Error::internal)?;
-        let request: Value =
+        let request: CreateTenant =
             serde_json::from_str(&request).map_err(|_| Error::internal("the sealed request does not fit"))?;
-        let mut prepared = self.prepare(&request)?;
+        let mut prepared = self.prepare(request)?;
         let slug = row.slug.clone().unwrap_or_default();
         prepared.slug = Slug::parse(&slug).map_err(Error::internal)?;
         // Where it was to be, whatever the defaults are by now.
@@ -239,8 +249,7 @@ impl Control {
         }
     }
 
-    fn prepare(&self, document: &Value) -> Result<Prepared<'_>> {
-        let request = CreateTenant::read(document)?;
+    fn prepare(&self, request: CreateTenant) -> Result<Prepared<'_>> {
         let (plan, mut faults) = request.check(&self.shared.catalogue);
         let slug = match request.slug.as_deref() {
             Some(slug) => Slug::parse(slug).ok(),
@@ -340,6 +349,7 @@ impl Control {
             suspensions: json!({}),
             suspended_at: None,
             deprovisioned_at: None,
+            cloned_from: prepared.request.cloning.as_ref().map(|cloning| cloning.from.to_string()),
         };
         let mut effects = vec![Write::insert_unique("tenants", columns_of(&row))];
         let operation = run.operation.id;
@@ -362,6 +372,14 @@ impl Control {
             sealed: None,
         };
         effects.extend([audit(deed, now), event(fact, now)]);
+        effects.extend(prepared.request.cloning.as_ref().map(|cloning| {
+            // What values they put there is nobody's business.
+            let masked: Vec<String> =
+                cloning.masks.iter().map(|mask| format!("{}.{}", mask.table, mask.column)).collect();
+            let data = json!({ "clone": tenant, "masked": masked, "files": cloning.files });
+            let (target, tenant) = (&cloning.from.to_string(), Some(cloning.from));
+            audit(Deed { actor: &caller.principal, action: "tenant.clone", target, tenant, data }, now)
+        }));
         Ok((run, row, effects))
     }
 
@@ -395,13 +413,18 @@ impl Control {
         let steps = self.steps(prepared, &subject)?;
         let input = serde_json::to_value(input).map_err(Error::internal)?;
         let operation = Operation {
-            expected_by: Some(now + prepared.template.expected.duration()),
+            // A clone takes as long as there is much: nobody is called because of that.
+            expected_by: prepared
+                .request
+                .cloning
+                .is_none()
+                .then(|| now + prepared.template.expected.duration()),
             ..Operation::new(OperationId::new(), &tenant.to_string(), ONBOARD, input, now)
         };
         Ok(Run { operation, steps })
     }
 
-    async fn created_before(&self, answer: &Value) -> Result<Created> {
+    pub(crate) async fn created_before(&self, answer: &Value) -> Result<Created> {
         let text = |field: &str| answer.get(field).and_then(Value::as_str).unwrap_or_default();
         let (operation, tenant) = (text("operation_id"), text("tenant_id"));
         let run = self.run(operation.parse().map_err(Error::internal)?).await?;

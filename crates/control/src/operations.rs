@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::access::{Caller, Permission, Scope};
 use crate::archive::{ArchiveView, Loaded};
+use crate::clones::{CLONE, Cloned};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
@@ -144,9 +145,11 @@ impl Control {
             return Err(Error::invalid("request_invalid", vec![FieldError::new("step", message)]));
         }
         if let SignalKind::Skip { step, .. } = &kind
-            && let Some(kind) = run.step(step).map(|step| step.kind.as_str())
+            && let Some(found) = run.step(step)
         {
-            let without = match kind {
+            // One of them waits, as steps of templates do: its key says which it is.
+            let ends = [ERASE, OFFBOARD].contains(&run.operation.kind.as_str());
+            let without = match if ends { &*found.key } else { &*found.kind } {
                 kind if VITAL.contains(&kind) => Some("no tenant becomes active without it"),
                 kind if leaving::VITAL.contains(&kind) => {
                     Some("nothing is deleted, or proven to be, without it")
@@ -174,7 +177,10 @@ impl Control {
         let now = self.now();
         let tenant = tenant_id(&run.operation).map_err(Error::internal)?;
         let target = id.to_string();
-        let data = json!(&kind);
+        let mut data = json!(&kind);
+        // Why is told on the operation, where it goes when the tenant is erased. The audit trail stays, and a reason may name
+        // somebody.
+        data.as_object_mut().map(|data| data.remove("reason"));
         let deed = Deed {
             actor: &caller.principal,
             action: "operation.signal",
@@ -251,6 +257,8 @@ impl Control {
             tenant: Some(tenant),
             data: Value::Null,
         };
+        // What is handed out is handed out once: so not before it can be opened.
+        self.shared.keyring.load(tenant).await.map_err(Error::unavailable)?;
         let store = &self.shared.store;
         let sealed =
             store.claim_credentials(&target, now, audit(deed, now)).await.map_err(Error::unavailable)?;
@@ -259,7 +267,6 @@ impl Control {
                 "there are no secrets to hand out: the operation made none, or they were handed out before";
             return Err(Error::new(ErrorKind::Gone, "credentials_gone", message));
         }
-        self.shared.keyring.load(tenant).await.map_err(Error::unavailable)?;
         let open = |(name, sealed): (String, String)| {
             let value = self.shared.keyring.open(tenant, &sealed).map_err(Error::internal)?;
             Ok(CredentialView { name, value })
@@ -399,12 +406,14 @@ fn response(run: &Run, credentials_waiting: bool) -> Result<ResponseView> {
     let archives = done(&["export", "backup"])
         .filter_map(|step| Some((step.key.clone(), ArchiveView::deserialize(&step.output).ok()?)));
     let loaded = done(&["load"]).find_map(|step| Loaded::deserialize(&step.output).ok());
+    let cloned = done(&[CLONE]).find_map(|step| Cloned::deserialize(&step.output).ok());
     Ok(ResponseView {
         tenant_id,
         status: "success".to_owned(),
         resources,
         archives: archives.collect(),
         loaded,
+        cloned,
         credentials_waiting,
     })
 }

@@ -12,6 +12,7 @@ use tenantry_model::{Plan, TenantId};
 use tenantry_providers::{Kind, Registry};
 
 use crate::access::Scope;
+use crate::clones;
 use crate::error::{Error, Result};
 use crate::request::{BillingCycle, CreateTenant};
 use crate::template::{RESERVE, Span, StepSpec, Template, customize};
@@ -116,6 +117,9 @@ impl Onboarding<'_> {
                 step.needs.clone_from(&approvals);
             }
             steps.push(step);
+        }
+        if let Some(cloning) = &self.request.cloning {
+            clones::join(&mut steps, cloning)?;
         }
         Ok(steps)
     }

@@ -10,7 +10,8 @@ use tenantry_engine::{
     CommitError, Mode, OnFailure, Operation, OperationState, Policy, Run, Step, StepState,
 };
 use tenantry_model::id::OperationId;
-use tenantry_model::{TenantStatus, Timestamp, Write, columns};
+use tenantry_model::{Failure, TenantStatus, Timestamp, Write, columns};
+use tenantry_providers::{Context, Ensured, Kind, Observed, Provider, Spec};
 
 use crate::access::{Caller, Permission};
 use crate::control::Control;
@@ -81,7 +82,10 @@ impl Control {
             tenant: Some(id_of(row)?),
             data: json!({ "operation_id": run.operation.id, "steps": what.steps }),
         };
-        self.begin(row, run, vec![audit(deed, now)], once).await
+        let begun = self.begin(row, run, vec![audit(deed, now)], once).await?;
+        // A fence that somebody else has changed is none that did not answer: the sweep would not tell it again.
+        self.fence_in_time(&row.id).await;
+        Ok(begun)
     }
 
     /// How the tenant was made, if it is active or suspended: then there is something that can be worked on.
@@ -119,6 +123,48 @@ impl Control {
             Err(why) => Err(Error::unavailable(why)),
         }
     }
+}
+
+/// Makes it so again, and says plainly what that cannot bring back.
+pub(crate) async fn repaired(
+    provider: &dyn Provider,
+    context: &Context,
+    spec: &Spec,
+) -> std::result::Result<Ensured, Failure> {
+    const LOST: &str = "content_lost";
+    let is_empty = match provider.observe(context, spec).await? {
+        Observed::Absent => true,
+        Observed::Present { version, .. } => provider.kind() == Kind::Database && version.is_none(),
+        Observed::Foreign => false,
+    };
+    let told = spec.note.as_ref().is_some_and(|note| note.get(LOST).is_some());
+    let lost = told || is_empty && provider.portable().is_some();
+    if lost {
+        // Whoever goes on after a crash finds it there, as good as new.
+        context.notes.note(json!({ LOST: true })).await?;
+    }
+    let ensured = provider.ensure(context, spec).await?;
+    match provider.observe(context, spec).await? {
+        Observed::Present { differs, .. } if differs.is_empty() => {}
+        Observed::Present { differs, .. } => {
+            let message = format!(
+                "a repair cannot put this right: {}; do so by hand and retry the step, or, where all of it is the tenant's own, \
+                 drop it, retry, and restore a backup",
+                differs.join("; ")
+            );
+            return Err(Failure::fatal("cannot_repair", message));
+        }
+        Observed::Absent | Observed::Foreign => {
+            return Err(Failure::retryable("just_gone", "it was taken away as soon as it was there"));
+        }
+    }
+    if lost {
+        return Err(Failure::fatal(
+            LOST,
+            "it was gone, and stands again without what the tenant had in it: retry the step, which changes no more, and restore a backup",
+        ));
+    }
+    Ok(ensured)
 }
 
 /// The repair of what an onboarding made: these steps with what they need, or all.

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
+use crate::keyring::Keyring;
 use crate::steps::ProviderSteps;
 use crate::store::{Bulletin, News, ReadError, Sealing, Store};
 
@@ -39,6 +40,7 @@ struct Turns {
     store: Store,
     executor: Executor<ProviderSteps>,
     sealing: Arc<Sealing>,
+    keyring: Arc<Keyring>,
     runs: watch::Sender<bool>,
     /// When the database last said that the lock is ours.
     answered: Instant,
@@ -58,11 +60,12 @@ impl Replica {
         store: Store,
         executor: Executor<ProviderSteps>,
         sealing: Arc<Sealing>,
+        keyring: Arc<Keyring>,
     ) -> Result<Self, ReadError> {
         let (bulletin, news) = store.bulletin().await?;
         let (runs, watched) = watch::channel(false);
         let (answered, looks) = (Instant::now(), tokio::spawn(async {}));
-        let turns = Turns { store: store.clone(), executor, sealing, runs, answered, looks };
+        let turns = Turns { store: store.clone(), executor, sealing, keyring, runs, answered, looks };
         Ok(Self { runs: watched, task: tokio::spawn(turns.take(news)), store, bulletin })
     }
 
@@ -120,9 +123,13 @@ impl Turns {
             News::Facts if runs => self.sealing.heard_of_facts(),
             News::Facts => {}
             News::Sealed(head) => self.sealing.heard_of_head(head),
+            News::Erased(tenants) => tenants.into_iter().for_each(|tenant| self.keyring.let_go(tenant)),
             News::Vacant if !runs => self.try_to_run().await,
             News::Vacant => {}
-            News::Missed => self.look().await,
+            News::Missed => {
+                self.keyring.let_go_of_all();
+                self.look().await;
+            }
         }
     }
 

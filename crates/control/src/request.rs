@@ -10,6 +10,7 @@ use tenantry_model::quota::Quotas;
 use tenantry_model::{Catalogue, Plan, Slug};
 use tenantry_providers::{Person, hosts};
 
+use crate::clones::Cloning;
 use crate::error::{Error, FieldError, Result};
 use crate::shape;
 
@@ -54,6 +55,10 @@ pub struct CreateTenant {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub labels: BTreeMap<String, String>,
+    /// What is taken over from another tenant. No request has it: it is a use case of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub cloning: Option<Cloning>,
 }
 
 /// The first administrator.

@@ -18,14 +18,17 @@ use tenantry_providers::{Context, Observed, Person, Provider, Registry, Rows, Se
 
 use crate::archive::{ArchiveSettings, Archives, LoadSettings, Purpose, Standing};
 use crate::capacity::{Place, Places};
+use crate::clones::CLONE;
 use crate::keyring::Keyring;
 use crate::leaving::plan as end;
 use crate::planner::{Act, StepInput};
 use crate::record::{Deed, Fact, audit, event};
+use crate::repair::repaired;
 use crate::secret;
 use crate::serving::Serving;
 use crate::smoke::{self, Canary, Front, SmokeSettings};
 use crate::store::Store;
+use crate::suspension::denied;
 use crate::view::ErrorView;
 
 /// The kind of an operation that makes a tenant.
@@ -158,7 +161,7 @@ impl ProviderSteps {
         Ok((self.context(attempt), spec))
     }
 
-    fn context(&self, attempt: &Attempt) -> Context {
+    pub(crate) fn context(&self, attempt: &Attempt) -> Context {
         let operation = &attempt.operation;
         Context {
             now: attempt.now,
@@ -178,7 +181,10 @@ impl ProviderSteps {
         let (context, spec) = self.spec(attempt, &input).await?;
         self.serving.check(provider.name(), &spec.tenant.region)?;
         let place = self.serving.place(provider).await;
-        let ensured = provider.ensure(&context, &spec).await?;
+        let ensured = match attempt.operation.kind == REPAIR && !provider.transactional() {
+            true => repaired(provider, &context, &spec).await?,
+            false => provider.ensure(&context, &spec).await?,
+        };
         drop(place);
         let mut effects = ensured.writes;
         if attempt.operation.kind == REPAIR {
@@ -252,7 +258,7 @@ impl ProviderSteps {
     }
 
     /// What the tenant has by now, each as the step that made it was planned.
-    async fn standing(&self, attempt: &Attempt) -> Result<Vec<Standing>, Failure> {
+    pub(crate) async fn standing(&self, attempt: &Attempt) -> Result<Vec<Standing>, Failure> {
         let subject = &attempt.operation.subject;
         let of_tenant = [("tenant_id", json!(subject)), ("state", json!("present"))];
         let rows = self.rows.find("resources", &of_tenant).await?;
@@ -346,7 +352,7 @@ impl ProviderSteps {
                 columns! { "status": TenantStatus::Provisioning, "version": row["version"].as_i64() },
                 columns! {
                     "status": status, "activated_at": attempt.now, "last_error": (),
-                    "suspended_at": suspensions.since(), "denied": suspensions.grade().map(Grade::as_str),
+                    "suspended_at": suspensions.since(), "denied": denied(status, &suspensions).map(Grade::as_str),
                 },
             ),
             event(fact, attempt.now),
@@ -408,8 +414,10 @@ impl Steps for ProviderSteps {
             ("export", _) => self.archive(&attempt, Purpose::Export).await,
             ("backup", _) => self.archive(&attempt, Purpose::Backup).await,
             ("load", Verb::Do) => self.load(&attempt).await,
-            // What was there before is in no memory but an archive's: whoever wants it back loads that.
-            ("smoke_test" | "wait" | "load" | end::STAND_DOWN, Verb::Undo) => nothing,
+            (CLONE, Verb::Do) => self.clone_content(&attempt).await,
+            // What was there before is in no memory but an archive's: whoever wants it back loads that. A clone goes with its
+            // resources.
+            ("smoke_test" | "wait" | "load" | CLONE | end::STAND_DOWN, Verb::Undo) => nothing,
             (end::STAND_DOWN, Verb::Do) => self.stand_down(&attempt).await,
             (end::DISCARD, Verb::Do) => self.discard_archives(&attempt).await,
             (end::SCAN, Verb::Do) => self.scan(&attempt).await,
@@ -476,7 +484,8 @@ impl Steps for ProviderSteps {
                     columns! { "status": status, "last_error": error },
                 ));
             }
-            let data = json!({ "error": error, "cancelled": operation.cancelled });
+            let data =
+                json!({ "error": operation.error.as_ref().map(coded), "cancelled": operation.cancelled });
             effects.push(alert("tenant.provisioning_failed", data));
         }
         if entered(OperationState::Succeeded) && operation.kind == REPAIR {
@@ -489,8 +498,10 @@ impl Steps for ProviderSteps {
         if entered(OperationState::NeedsAttention) {
             let failed =
                 after.steps.iter().filter(|s| matches!(s.state, StepState::Failed | StepState::UndoFailed));
-            let failed: Vec<ErrorView> =
-                failed.filter_map(|s| Some(ErrorView::of(s.error.as_ref()?, Some(&s.key)))).collect();
+            let failed: Vec<Value> = failed
+                .filter_map(|s| Some(json!({ "step": s.key, "code": s.error.as_ref()?.code })))
+                .collect();
+            let error = operation.error.as_ref().map(coded);
             let data = json!({ "kind": operation.kind, "error": error, "steps": failed });
             effects.push(alert("operation.needs_attention", data));
         }
@@ -501,6 +512,11 @@ impl Steps for ProviderSteps {
         }
         effects
     }
+}
+
+/// A failure as an event tells it, which stays when its tenant is erased: the message may quote a name.
+fn coded(failure: &Failure) -> Value {
+    json!({ "code": failure.code })
 }
 
 /// Whether a step deletes what another one made.

@@ -168,9 +168,8 @@ impl Control {
                 let kind = if after.0.is_empty() { "tenant.resumed" } else { "tenant.suspended" };
                 let data = json!({ "grade": after.grade(), "reasons": reasons(&after) });
                 let fact = Fact { kind, tenant, operation: None, data, sealed: None };
-                let suspended = status == TenantStatus::Suspended;
-                let since = after.since().filter(|_| suspended);
-                let denied = after.grade().filter(|_| suspended).map(Grade::as_str);
+                let since = after.since().filter(|_| status == TenantStatus::Suspended);
+                let denied = denied(status, &after).map(Grade::as_str);
                 let mut now_so = columns! {
                     "status": status, "suspensions": after, "suspended_at": since, "denied": denied,
                 };
@@ -185,8 +184,11 @@ impl Control {
                         now_so,
                     ),
                     audit(deed, now),
-                    event(fact, now),
                 ]);
+                // Of one that leaves, nothing is denied or let in by it.
+                if status != TenantStatus::Deprovisioning {
+                    writes.push(event(fact, now));
+                }
             }
             if writes.is_empty() {
                 return Ok(());
@@ -199,6 +201,15 @@ impl Control {
             }
         }
         Err(Error::conflict("tenant_busy", "the tenant changes all the time; try again"))
+    }
+}
+
+/// What is denied to a tenant's own logins: everything while it leaves, whatever reasons come and go meanwhile.
+pub(crate) fn denied(status: TenantStatus, suspensions: &Suspensions) -> Option<Grade> {
+    match status {
+        TenantStatus::Deprovisioning => Some(Grade::Blocked),
+        TenantStatus::Suspended => suspensions.grade(),
+        _ => None,
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Swept {
     pub expired: Expired,
     /// Archives that were deleted at the end of their time.
     pub archives: usize,
+    /// Checks that tenants are kept apart.
+    pub isolation_checks: usize,
     /// Answers to requests that nobody sends again.
     pub answers: usize,
     /// Sign-in codes that nobody can use any more.
@@ -41,10 +43,19 @@ impl Control {
                 Err(why) => tracing::warn!(%why, "buckets were not swept"),
             }
         }
-        swept.fenced = self.fence_the_rest().await?;
+        match self.fence_the_rest().await {
+            Ok(told) => swept.fenced = told,
+            Err(why) => tracing::warn!(%why, "fences were not told"),
+        }
         match self.sweep_archives().await {
             Ok(gone) => swept.archives = gone,
             Err(why) => tracing::warn!(%why, "archives were not swept"),
+        }
+        match self.check_isolation_if_due().await {
+            Ok(checked) => swept.isolation_checks = usize::from(checked),
+            Err(why) => {
+                tracing::error!(%why, "nobody knows whether tenants are kept apart: the check failed")
+            }
         }
         let (store, now) = (&self.shared.store, self.now());
         swept.answers = store.forget_answers(now - ANSWERS_KEPT).await.map_err(Error::unavailable)?;

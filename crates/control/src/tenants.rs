@@ -166,6 +166,7 @@ impl TryFrom<entity::tenant::Model> for TenantView {
             deprovisioned_at: row.deprovisioned_at.map(Into::into),
             labels,
             last_error,
+            cloned_from: row.cloned_from.map(|id| id.parse()).transpose().map_err(Error::internal)?,
         })
     }
 }

@@ -13,6 +13,7 @@ use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp};
 
 use crate::access::Scope;
 use crate::archive::{ArchiveView, Loaded};
+use crate::clones::Cloned;
 use crate::request::BillingCycle;
 
 /// A tenant.
@@ -46,6 +47,9 @@ pub struct TenantView {
     pub labels: BTreeMap<String, String>,
     /// Why the last operation failed, if it did.
     pub last_error: Option<ErrorView>,
+    /// The tenant that it is a clone of: a sandbox, with that one's content under masks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloned_from: Option<TenantId>,
 }
 
 /// A tenant whose access was changed.
@@ -203,6 +207,9 @@ pub struct ResponseView {
     /// What was put back from an archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loaded: Option<Loaded>,
+    /// What was taken over from the tenant that this one is a clone of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloned: Option<Cloned>,
     /// Whether secrets wait to be taken, once, at `POST /v1/operations/{id}/credentials`.
     pub credentials_waiting: bool,
 }

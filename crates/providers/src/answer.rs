@@ -98,11 +98,7 @@ pub fn observed(answer: &[u8]) -> Result<Observed, Failure> {
     let seen: Seen = parse(answer.trim_ascii(), shape)?;
     match seen.present {
         _ if seen.foreign => Ok(Observed::Foreign),
-        Some(true) => Ok(Observed::Present {
-            healthy: seen.healthy,
-            version: seen.version,
-            fingerprint: seen.fingerprint,
-        }),
+        Some(true) => Ok(Observed::present(seen.healthy, seen.version, seen.fingerprint)),
         Some(false) => Ok(Observed::Absent),
         None => Err(Failure::unknown("bad_answer", format!("the answer is not {shape}"))),
     }

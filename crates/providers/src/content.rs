@@ -213,6 +213,13 @@ impl Content {
         self.migrations.last().map_or("", |migration| &migration.version)
     }
 
+    /// In words, that migrations are missing where the last one has this version.
+    pub fn behind(&self, version: Option<&str>) -> Option<String> {
+        let (last, none) = (self.last_version(), "nothing");
+        let at = version.unwrap_or(none);
+        (at != last).then(|| format!("it is at migration {at}, and the last one is {last}"))
+    }
+
     fn seed(&self, name: &str) -> Result<Arc<Languages<Prepared>>, Failure> {
         if let Some(seed) = self.seeds.lock().get(name) {
             return Ok(seed.clone());

@@ -60,6 +60,21 @@ pub fn line<'a>(fields: impl IntoIterator<Item = Option<&'a str>>) -> Vec<u8> {
     line
 }
 
+/// Appends a row as it was read.
+pub fn append(bytes: &mut Vec<u8>, row: &[Field]) {
+    for (place, field) in row.iter().enumerate() {
+        if place > 0 {
+            bytes.push(b',');
+        }
+        match field {
+            Field::Null => {}
+            Field::Bare(text) => bytes.extend(text.bytes()),
+            Field::Quoted(text) => quote(bytes, text),
+        }
+    }
+    bytes.push(b'\n');
+}
+
 /// A table on its way out, in as many files as it needs.
 pub struct Table<'a> {
     sink: &'a mut dyn Sink,

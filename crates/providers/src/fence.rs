@@ -32,4 +32,7 @@ pub trait Fence: Send + Sync {
     /// whatever is made anew meanwhile is fenced too. An order that is older than one that was carried out does nothing.
     /// A resource that is not there has nothing to deny; one with another owner mark is a fatal failure `name_taken`.
     async fn fence(&self, order: &Order) -> Result<(), Failure>;
+
+    /// What it denies by now of the resource that the order is about, whatever the order says. Changes nothing.
+    async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure>;
 }

@@ -17,6 +17,8 @@ const NAMED: usize = 20;
 pub enum Who {
     /// A tenant that was made for the check as every tenant is, by its own login.
     TenantLogin,
+    /// The same, through the pooler through which tenants' applications connect.
+    PooledLogin,
     /// Nobody: it was read from the server's catalogue.
     Catalogue,
 }
@@ -120,12 +122,12 @@ impl Findings {
         self.cell(who, what).why.get_or_insert_with(|| why.to_owned());
     }
 
-    /// The login could try none of these.
-    pub fn none_checked(&mut self, whats: &[&'static str], why: &str) {
+    /// A login could try none of these.
+    pub fn none_checked(&mut self, who: Who, whats: &[&'static str], why: &str) {
         for what in
             whats.iter().chain(&["set_role", "set_session_authorization", "catalogue", "large_objects"])
         {
-            self.not_checked(Who::TenantLogin, what, why);
+            self.not_checked(who, what, why);
         }
     }
 

@@ -8,6 +8,7 @@ use tenantry_model::Failure;
 use uuid::Uuid;
 
 use crate::data::MAX_PAGE;
+use crate::shape::Shape;
 
 /// The column that says whose a row is.
 pub const OWNER: &str = "tenant_id";
@@ -19,8 +20,8 @@ pub struct Catalogue {
     pub tables: BTreeMap<String, Table>,
     /// The same names so that a row's table comes before those that it refers to.
     pub deletion_order: Vec<String>,
-    /// SHA-256 over the whole schema.
-    pub fingerprint: String,
+    /// All that the schema is made of.
+    pub shape: Shape,
 }
 
 /// A table of tenants' rows.
@@ -81,7 +82,7 @@ impl Table {
 impl Catalogue {
     /// Of no tables.
     pub const fn new() -> Self {
-        Self { tables: BTreeMap::new(), deletion_order: Vec::new(), fingerprint: String::new() }
+        Self { tables: BTreeMap::new(), deletion_order: Vec::new(), shape: Shape::new() }
     }
 
     /// The table of this name; it must have an `id`, by which rows are addressed.

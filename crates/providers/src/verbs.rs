@@ -182,15 +182,29 @@ pub enum Observed {
     Absent,
     /// A thing of this name with our owner mark.
     Present {
-        /// Whether it is complete and works.
-        healthy: bool,
-        /// Version of what it holds, such as the last migration.
+        /// What is not as it should be, a sentence each: names of parts, never values. None: it is complete and works.
+        differs: Vec<String>,
+        /// Version of what it holds, such as the last migration; a database without one holds nothing.
         version: Option<String>,
         /// Changes when the thing is changed behind our back.
         fingerprint: String,
     },
     /// A thing of this name that belongs to somebody else.
     Foreign,
+}
+
+impl Observed {
+    /// A thing of ours, of a provider that knows no more than whether it is as it should be.
+    pub fn present(healthy: bool, version: Option<String>, fingerprint: String) -> Self {
+        let differs =
+            if healthy { Vec::new() } else { vec!["it is not as it was made, or not complete".to_owned()] };
+        Self::Present { differs, version, fingerprint }
+    }
+
+    /// Whether it is there, complete, and works.
+    pub fn is_healthy(&self) -> bool {
+        matches!(self, Self::Present { differs, .. } if differs.is_empty())
+    }
 }
 
 /// A resource that is gone.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tenantry_control::FieldError;
 use tenantry_control::shape;
+use tenantry_control::template::Span;
 
 pub use providers::build;
 
@@ -30,6 +31,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub admin_key_file: Option<PathBuf>,
     pub archives_dir: Option<PathBuf>,
+    #[schemars(range(min = 1))]
+    pub import_max_bytes: u64,
     pub region: String,
     pub locale: String,
     #[serde(default)]
@@ -41,6 +44,7 @@ pub struct Config {
     #[serde(default)]
     pub files: Files,
     pub executor: Executor,
+    pub isolation: Isolation,
     pub shutdown: Shutdown,
     pub log: Log,
     // The tables are checked by their providers; this one key can also come from the environment, because it is secret.
@@ -88,6 +92,13 @@ pub struct Executor {
     #[serde(default)]
     #[schemars(extend("additionalProperties" = { "type": "integer", "minimum": 1, "maximum": 100_000 }))]
     pub at_once: BTreeMap<String, u32>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Isolation {
+    pub every: Span,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

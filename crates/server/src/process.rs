@@ -31,6 +31,8 @@ const STOP: Duration = Duration::from_secs(8);
 
 /// Between two sweeps. What they look for has days to be found in.
 const BETWEEN_SWEEPS: Duration = Duration::from_secs(3_600);
+/// Between two looks for fences that were not told in time: somebody may still come in who must not.
+const BETWEEN_FENCES: Duration = Duration::from_secs(5);
 
 /// Runs a server until it is told to end. `started` is called with its URL once it serves.
 pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
@@ -80,7 +82,13 @@ async fn sweep(control: &Control) -> Infallible {
             Ok(swept) => tracing::info!(?swept, "swept"),
             Err(why) => tracing::warn!(%why, "the sweep is tried again later"),
         }
-        tokio::time::sleep(BETWEEN_SWEEPS).await;
+        let next = tokio::time::Instant::now() + BETWEEN_SWEEPS;
+        while tokio::time::Instant::now() < next && *runs.borrow() {
+            tokio::time::sleep(BETWEEN_FENCES).await;
+            if let Err(why) = control.fence_the_rest().await {
+                tracing::debug!(%why, "fences are told again later");
+            }
+        }
     }
 }
 
@@ -109,7 +117,9 @@ fn control_config(config: &Config, url: &str) -> Result<ControlConfig> {
         regions: config.regions.clone(),
         at_once: config.executor.at_once.clone(),
         public_url: url.to_owned(),
+        isolation_every: Some(config.isolation.every.duration()).filter(|every| !every.is_zero()),
         archives: config.archives(),
+        import_most: config.import_max_bytes,
         executor: ExecutorConfig { max_active: config.executor.max_active, grace: GRACE },
         replicas: !config.store_url().starts_with("sqlite:"),
     })

@@ -24,7 +24,12 @@ impl TestDatabase {
 
     /// A PostgreSQL database; none, reported as skipped, where there is no server.
     pub async fn postgres() -> Option<Self> {
-        Some(Self::create(&admin()?, "template0").await)
+        Some(Self::on(&admin()?).await)
+    }
+
+    /// A PostgreSQL database on the server of this administrator's URL.
+    pub async fn on(admin: &str) -> Self {
+        Self::create(admin, "template0").await
     }
 
     /// Its URL.
@@ -35,6 +40,17 @@ impl TestDatabase {
     /// Its folder, if it is SQLite.
     pub fn folder(&self) -> Option<&std::path::Path> {
         self.folder.as_ref().map(TempDir::path)
+    }
+
+    /// A name for the application's role, which the server's databases share.
+    pub fn app_role(&self) -> String {
+        format!("app_{}", self.url.rsplit('_').next().unwrap_or_default())
+    }
+
+    /// Another one with the same content, on PostgreSQL; nobody may be connected.
+    pub async fn copy(&self) -> Self {
+        let (admin, name) = self.server.as_ref().expect("a database on a server");
+        Self::create(admin, name).await
     }
 
     pub(crate) async fn create(admin: &str, template: &str) -> Self {
@@ -48,16 +64,36 @@ impl TestDatabase {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let Some((admin, name)) = self.server.take() else { return };
+        let (url, app_role) = (self.url.clone(), self.app_role());
         // The test's runtime may be ending, so this needs one of its own.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let drop = execute(&admin, format!("DROP DATABASE {name} WITH (FORCE)"));
+            let drop = async {
+                let outside = outside(&url).await.unwrap_or_default();
+                execute(&admin, format!("DROP DATABASE {name} WITH (FORCE)")).await?;
+                for sql in outside {
+                    execute(&admin, sql).await?;
+                }
+                execute(&admin, format!("DROP ROLE IF EXISTS {app_role}, {app_role}_tenants")).await
+            };
             runtime.block_on(drop).map_err(std::io::Error::other)
         });
         if !matches!(dropped.join(), Ok(Ok(()))) {
             eprintln!("a test's database was left behind");
         }
     }
+}
+
+/// What drops the databases and roles of tenants that are listed in this database.
+async fn outside(url: &str) -> sqlx::Result<Vec<String>> {
+    let mut connection = PgConnection::connect(url).await?;
+    let listed = sqlx::query_scalar(
+        "SELECT format(unnest(CASE isolation WHEN 'database' THEN '{DROP DATABASE IF EXISTS %I WITH (FORCE)}'::text[] END
+                              || ARRAY['DROP ROLE IF EXISTS %I']), name) FROM tenantry.homes",
+    );
+    let sql = listed.fetch_all(&mut connection).await;
+    connection.close().await?;
+    sql
 }
 
 /// Runs a statement on this database.
@@ -73,7 +109,7 @@ pub async fn execute(url: &str, sql: String) -> sqlx::Result<()> {
 }
 
 /// The administrator's URL; none, reported as a skipped test, where there is no server.
-pub(crate) fn admin() -> Option<String> {
+pub fn admin() -> Option<String> {
     let admin = std::env::var("TENANTRY_TEST_POSTGRES").ok();
     if admin.is_none() {
         crate::skip::skip("postgres", "TENANTRY_TEST_POSTGRES is not set", "cargo xtask test");

@@ -6,6 +6,10 @@ pub mod crash_ledger;
 #[cfg(feature = "database")]
 pub mod database;
 pub mod ledger_contract;
+#[cfg(feature = "database")]
+pub mod markers;
+#[cfg(feature = "database")]
+pub mod own_postgres;
 pub mod pooler;
 pub mod report;
 #[cfg(feature = "store")]

@@ -20,8 +20,29 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// Before the server of this URL, for all of its databases; none, reported as skipped, where there is no PgBouncer.
+    /// Before the server of this URL, for all of its databases, as its superuser whoever asks; none, reported as skipped,
+    /// where there is no PgBouncer.
     pub fn start(server: &str) -> Option<Self> {
+        // `any` takes the user from the database's line.
+        Self::with(server, |database, user| {
+            format!(
+                "[databases]\n{database} user={user}\n[pgbouncer]\nauth_type = any\nignore_startup_parameters = extra_float_digits, options\n"
+            )
+        })
+    }
+
+    /// The same, but everybody is asked for a password and comes in as who they are, as tenants' applications do.
+    pub fn for_everybody(server: &str) -> Option<Self> {
+        Self::with(server, |database, user| {
+            format!(
+                "[databases]\n{database} auth_user={user}\n[pgbouncer]\nauth_type = scram-sha-256\nauth_file = users.txt\n\
+                 auth_query = SELECT usename, passwd FROM pg_shadow WHERE usename = $1\n"
+            )
+        })
+    }
+
+    /// `who` says, of the line of all databases and the superuser, who is let in and how.
+    fn with(server: &str, who: impl FnOnce(&str, &str) -> String) -> Option<Self> {
         let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
         let Some(program) = program.into_iter().find(|program| Path::new(program).is_file()) else {
             skip("pooler", "there is no pgbouncer on this machine", "cargo xtask services install");
@@ -36,14 +57,15 @@ impl Pooler {
         let (host, _) = host.split_once('/').expect("a database in the URL");
         let (host, server_port) = host.split_once(':').expect("a port in the URL");
         let file = folder.path().join("pgbouncer.ini");
-        // `any` takes the user from the database's line: the tests' superuser.
+        let users = folder.path().join("users.txt");
+        let config = who(&format!("* = host={host} port={server_port}"), user);
+        let config = config.replace("users.txt", &users.display().to_string());
         let config = format!(
-            "[databases]\n* = host={host} port={server_port} user={user}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
-             auth_type = any\npool_mode = transaction\nunix_socket_dir =\n\
-             ignore_startup_parameters = extra_float_digits, options\n",
+            "{config}listen_addr = 127.0.0.1\nlisten_port = {port}\npool_mode = transaction\nunix_socket_dir =\n"
         );
         std::fs::write(&file, config).expect("the configuration");
-        for (path, mode) in [(folder.path(), 0o755), (&*file, 0o644)] {
+        std::fs::write(&users, format!("\"{user}\" \"\"\n")).expect("the users");
+        for (path, mode) in [(folder.path(), 0o755), (&*file, 0o644), (&*users, 0o644)] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("permissions");
         }
         let mut command = Command::new(program);
@@ -62,6 +84,11 @@ impl Pooler {
             std::thread::sleep(Duration::from_millis(10));
         }
         Some(pooler)
+    }
+
+    /// Address and port.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// The URL of a database as it is reached through the pooler.

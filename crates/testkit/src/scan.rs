@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use sea_orm::prelude::ChronoDateTimeUtc;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, QueryResult, Statement, TryGetable};
 
+use crate::database::on_server;
+
 /// Where everything lies that tenants can have.
 #[derive(Clone, Debug)]
 pub struct Stores {
@@ -15,6 +17,8 @@ pub struct Stores {
     pub registry: String,
     /// The data folder.
     pub data: PathBuf,
+    /// URL of the main database of tenants on PostgreSQL, if there are any.
+    pub tenants: Option<String>,
 }
 
 /// Folders below the data folder in which each entry is a resource's, named by its id or its external name; and what an
@@ -97,6 +101,9 @@ const KEPT: [&str; 9] = [
     "invoices ",
     "certificates",
 ];
+/// Schemas that are neither PostgreSQL's nor shared by all tenants.
+const SCHEMAS: &str = "SELECT nspname::text FROM pg_namespace WHERE nspname !~ '^pg_'
+    AND nspname !~ '^tenantry_canary_' AND nspname NOT IN ('public', 'information_schema', 'tenantry', 'tenantry_pool')";
 /// Steps that are not as their finished operation says.
 const AT_ODDS: &str = "SELECT o.tenant_id, count(*) FROM steps s JOIN operations o ON o.id = s.operation_id
     WHERE o.state = 'succeeded' AND s.state NOT IN ('done', 'skipped')
@@ -114,7 +121,7 @@ impl Stores {
             let found = Found { template: get(&row, 1), status: get(&row, 2), ..Found::default() };
             scan.tenants.insert(get(&row, 0), found);
         }
-        count_tables(&registry, "", &mut scan).await;
+        count_tables(&registry, schema_of(&registry), "", &mut scan).await;
         for row in rows(&registry, AT_ODDS).await {
             scan.add(&get::<String>(&row, 0), "steps at odds".to_owned(), get(&row, 1));
         }
@@ -131,6 +138,9 @@ impl Stores {
             owners.insert(name, tenant);
         }
         registry.close().await.expect("closes");
+        if let Some(main) = &self.tenants {
+            count_postgres(main, &owners, &mut scan).await;
+        }
         count_file(&self.pool(), &mut scan).await;
         for (folder, what) in FOLDERS {
             let folder = self.data.join(folder);
@@ -172,7 +182,7 @@ fn entries(folder: &Path) -> Vec<String> {
 async fn count_file(file: &Path, scan: &mut Scan) {
     if file.exists() {
         let database = Database::connect(format!("sqlite://{}", file.display())).await.expect("a database");
-        count_tables(&database, "database ", scan).await;
+        count_tables(&database, schema_of(&database), "database ", scan).await;
         database.close().await.expect("closes");
     }
 }
@@ -271,27 +281,56 @@ impl Found {
     }
 }
 
-/// Counts the rows of every table that has a tenant's, by their state or type.
-async fn count_tables(database: &DatabaseConnection, prefix: &str, scan: &mut Scan) {
+/// Counts what tenants have on PostgreSQL: in shared tables, in schemas and databases of their own, and roles.
+async fn count_postgres(main: &str, owners: &BTreeMap<String, String>, scan: &mut Scan) {
+    let database = Database::connect(main).await.expect("the tenants' main database");
+    for (schema, prefix) in [("tenantry", "list "), ("tenantry_pool", "database ")] {
+        count_tables(&database, schema, prefix, scan).await;
+    }
+    for row in rows(&database, SCHEMAS).await {
+        let name: String = get(&row, 0);
+        scan.add_named(owners, &name, "schemas".to_owned());
+        count_tables(&database, &name, "database ", scan).await;
+    }
+    // Others on the same server have some as well.
+    let ours = |row: &QueryResult| Some(get::<String>(row, 0)).filter(|name| owners.contains_key(name));
+    for name in rows(&database, "SELECT rolname::text FROM pg_roles").await.iter().filter_map(ours) {
+        scan.add_named(owners, &name, "roles".to_owned());
+    }
+    for name in rows(&database, "SELECT datname::text FROM pg_database").await.iter().filter_map(ours) {
+        scan.add_named(owners, &name, "databases".to_owned());
+        let own = Database::connect(on_server(main, &name)).await.expect("a tenant's database");
+        count_tables(&own, schema_of(&own), "database ", scan).await;
+        own.close().await.expect("closes");
+    }
+    database.close().await.expect("closes");
+}
+
+/// The schema in which tables are that say nothing else.
+fn schema_of(database: &DatabaseConnection) -> &'static str {
+    if database.get_database_backend() == DbBackend::Postgres { "public" } else { "main" }
+}
+
+/// Counts the rows of every table in this schema that has a tenant's, by their state or type.
+async fn count_tables(database: &DatabaseConnection, schema: &str, prefix: &str, scan: &mut Scan) {
     let columns = match database.get_database_backend() {
-        DbBackend::Postgres => {
+        DbBackend::Postgres => format!(
             "SELECT table_name::text, column_name::text FROM information_schema.columns
-             WHERE table_schema = current_schema() ORDER BY 1"
-        }
-        _ => {
-            "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c
+             WHERE table_schema = '{schema}' ORDER BY 1"
+        ),
+        _ => "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c
              WHERE t.type = 'table' ORDER BY 1"
-        }
+            .to_owned(),
     };
     let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for row in rows(database, columns).await {
+    for row in rows(database, &columns).await {
         tables.entry(get(&row, 0)).or_default().push(get(&row, 1));
     }
     for (table, columns) in tables.iter().filter(|(_, columns)| columns.iter().any(|c| c == "tenant_id")) {
         let state = columns.iter().find(|c| ["state", "type"].contains(&c.as_str()));
         let state = state.map_or("''".to_owned(), |column| format!("\"{column}\""));
         let question = format!(
-            "SELECT tenant_id, {state}, count(*) FROM \"{table}\" WHERE tenant_id IS NOT NULL GROUP BY 1, 2"
+            "SELECT tenant_id, {state}, count(*) FROM \"{schema}\".\"{table}\" WHERE tenant_id IS NOT NULL GROUP BY 1, 2"
         );
         for row in rows(database, &question).await {
             let what = format!("{prefix}{table} {}", get::<String>(&row, 1));

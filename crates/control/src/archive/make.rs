@@ -13,7 +13,7 @@ use tenantry_providers::objects::Body;
 use tenantry_providers::portable::broken;
 use tenantry_providers::{Context, Kind, Provider, Sealer, Spec, derived};
 
-use tokio::io::{AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::pack::Packer;
 use super::shelf::Shelf;
@@ -52,6 +52,8 @@ pub struct Standing {
 pub struct Archives {
     pub(super) shelf: Shelf,
     pub(super) keyring: Arc<Keyring>,
+    /// Most bytes of an archive that is taken in.
+    most: u64,
 }
 
 /// What is known of an archive once it is written.
@@ -67,9 +69,9 @@ pub struct Written {
 }
 
 impl Archives {
-    /// On this shelf.
-    pub fn new(shelf: Shelf, keyring: Arc<Keyring>) -> Self {
-        Self { shelf, keyring }
+    /// On this shelf. What is taken in has at most so many bytes.
+    pub fn new(shelf: Shelf, keyring: Arc<Keyring>, most: u64) -> Self {
+        Self { shelf, keyring, most }
     }
 
     /// Makes an archive of what stands, and says so in the registry. Another attempt makes it again, under the same id.
@@ -82,7 +84,8 @@ impl Archives {
         tenant: TenantId,
         standing: &[Standing],
     ) -> Result<Done<Write>, Failure> {
-        let written = self.write(id_of(attempt), context, tenant, standing).await?;
+        let id = archive_id(attempt.operation.id, &attempt.step.key);
+        let written = self.write(id, context, tenant, standing).await?;
         let verified = match purpose {
             Purpose::Backup => Some(self.rehearse(context, &written, standing).await?),
             Purpose::Export | Purpose::Import => None,
@@ -115,7 +118,7 @@ impl Archives {
         context: &Context,
         standing: &[Standing],
     ) -> Result<Done<Write>, Failure> {
-        let id = id_of(attempt);
+        let id = archive_id(attempt.operation.id, &attempt.step.key);
         self.clear(context, id, standing).await?;
         self.remove(id).await?;
         Ok(Done { output: attempt.step.output.clone(), effects: vec![forget(id)] })
@@ -157,7 +160,7 @@ impl Archives {
                     content,
                 });
             }
-            let files = packer.files().to_vec();
+            let files = packer.take_files();
             let manifest =
                 Manifest { version: VERSION, tenant, made_at: context.now, resources, left_out, files };
             packer.finish(&manifest).await?;
@@ -168,19 +171,21 @@ impl Archives {
     }
 
     /// Stores somebody's archive, if it is one.
-    pub async fn take_in(
-        &self,
-        id: ArchiveId,
-        tenant: TenantId,
-        mut bytes: Body,
-    ) -> Result<Written, Failure> {
+    pub async fn take_in(&self, id: ArchiveId, tenant: TenantId, bytes: Body) -> Result<Written, Failure> {
         let key = self.key(tenant).await?;
+        let mut bytes = bytes.take(self.most.saturating_add(1));
         let fill = async |mut into: DuplexStream| {
             let copied = async {
-                tokio::io::copy(&mut bytes, &mut into).await?;
-                into.shutdown().await
+                let copied = tokio::io::copy(&mut bytes, &mut into).await?;
+                into.shutdown().await.map(|()| copied)
             };
-            copied.await.map_err(|error: std::io::Error| broken(&error))
+            match copied.await.map_err(|error: std::io::Error| broken(&error))? {
+                copied if copied > self.most => {
+                    let message = format!("an import has at most {} bytes here", self.most);
+                    Err(Failure::invalid("too_large", message))
+                }
+                _ => Ok(()),
+            }
         };
         let (stored, ()) = self.shelf.put(&id.to_string(), &key, fill).await?;
         let read = async { self.unpack(id, tenant, stored.size).await?.verify().await };
@@ -254,7 +259,7 @@ pub fn forget(id: ArchiveId) -> Write {
     Write::delete("archives", columns! { "id": id })
 }
 
-/// The archive that a step makes: the same in every attempt.
-fn id_of(attempt: &Attempt) -> ArchiveId {
-    derived::id(ResourceId::from_uuid(attempt.operation.id.uuid()), 0, &attempt.step.key)
+/// The archive that a step makes: the same in every attempt, and known before.
+pub fn archive_id(operation: OperationId, step: &str) -> ArchiveId {
+    derived::id(ResourceId::from_uuid(operation.uuid()), 0, step)
 }

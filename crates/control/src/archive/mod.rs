@@ -8,7 +8,8 @@ mod rehearse;
 mod shelf;
 mod unpack;
 
-pub use make::{ArchiveSettings, Archives, Standing, Written, forget, remember};
+pub use make::{ArchiveSettings, Archives, Standing, Written, archive_id, forget, remember};
+pub(crate) use put_back::taker;
 pub use put_back::{LoadSettings, Loaded};
 pub use rehearse::Verified;
 pub use shelf::Shelf;

@@ -39,9 +39,9 @@ impl<W: AsyncWrite + Send + Unpin> Packer<W> {
         Self { out, at, files: Vec::new() }
     }
 
-    /// The files so far.
-    pub fn files(&self) -> &[PackedFile] {
-        &self.files
+    /// The files so far, for the manifest: there may be so many that nobody should have them twice.
+    pub fn take_files(&mut self) -> Vec<PackedFile> {
+        std::mem::take(&mut self.files)
     }
 
     /// A sink whose files come to lie in this folder.

@@ -75,7 +75,7 @@ fn effects_only(to: &Standing) -> bool {
 
 type Target<'a> = (&'a Packed, &'a dyn Portable, &'a Standing);
 
-/// Where a folder goes: to the resource of the same step or, if there is none, to the only one that takes its form.
+/// Where a folder goes.
 fn target<'a>(
     manifest: &'a Manifest,
     folder: &str,
@@ -87,23 +87,34 @@ fn target<'a>(
     let left_out = |why: &str| {
         Ok(Err(LeftOut { step: folder.to_owned(), provider: packed.provider.clone(), why: why.to_owned() }))
     };
+    match taker(folder, &packed.kind, &packed.form, standing) {
+        Ok((portable, to)) => Ok(Ok((packed, portable, to))),
+        Err(why) => left_out(why),
+    }
+}
+
+/// The resource that takes what a step's had: that of the same step or, if there is none, the only one that takes its form.
+/// Otherwise, why there is none.
+pub(crate) fn taker<'a>(
+    step: &str,
+    kind: &str,
+    form: &str,
+    standing: &'a [Standing],
+) -> Result<(&'a dyn Portable, &'a Standing), &'static str> {
     let fits: Vec<(&dyn Portable, &Standing)> = standing
         .iter()
         .filter_map(|to| {
             let portable = to.provider.as_ref().ok()?.portable()?;
-            (portable.form() == packed.form && to.kind == packed.kind).then_some((portable, to))
+            (portable.form() == form && to.kind == kind).then_some((portable, to))
         })
         .collect();
-    let same = fits.iter().find(|(_, to)| to.step == folder);
+    let same = fits.iter().find(|(_, to)| to.step == step);
     let (portable, to) = match (same, fits.as_slice()) {
         (Some(same), _) => *same,
         (None, [one]) => *one,
-        _ => return left_out("the tenant has no resource that takes its form"),
+        _ => return Err("the tenant has no resource that takes its form"),
     };
-    match portable.one_way() {
-        Some(why) => left_out(why),
-        None => Ok(Ok((packed, portable, to))),
-    }
+    portable.one_way().map_or(Ok((portable, to)), Err)
 }
 
 /// Looks at what came of it. Somebody who writes meanwhile changes it, so that a difference is tried again.

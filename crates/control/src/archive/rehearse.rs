@@ -9,7 +9,7 @@ use serde_json::Value;
 use tenantry_model::id::{ArchiveId, ResourceId};
 use tenantry_model::{Failure, TenantId};
 use tenantry_providers::portable::bad_archive;
-use tenantry_providers::{Context, Key, Person, Provider, Sealer, Spec, Tenant, derived};
+use tenantry_providers::{Context, Key, Observed, Person, Provider, Sealer, Spec, Tenant, derived};
 
 use super::Packed;
 use super::make::{Archives, Standing, Written};
@@ -60,7 +60,7 @@ impl Archives {
     }
 
     /// Removes what a proof that was cut off may have left.
-    pub(super) async fn clear(
+    pub async fn clear(
         &self,
         context: &Context,
         id: ArchiveId,
@@ -68,7 +68,12 @@ impl Archives {
     ) -> Result<(), Failure> {
         for from in standing.iter().filter(|from| can_be_made_for_nobody(from)) {
             if let Ok(provider) = &from.provider {
-                provider.remove(context, &nobody(id, from).spec).await?;
+                let spec = nobody(id, from).spec;
+                provider.remove(context, &spec).await?;
+                if matches!(provider.observe(context, &spec).await?, Observed::Present { .. }) {
+                    let message = format!("the restored copy of `{}` is still there", from.step);
+                    return Err(Failure::retryable("still_there", message));
+                }
             }
         }
         Ok(())

@@ -15,6 +15,8 @@ use super::{MANIFEST, Manifest, PackedFile, VERSION};
 
 /// Most bytes of a manifest: some two hundred for each file.
 const MANIFEST_MOST: u64 = 256 << 20;
+/// What it says of each at least, over its path: the SHA-256 in hexadecimal and the size.
+const ENTRY: u64 = 100;
 /// Most bytes of zeroes at the end: tars come in records of twenty blocks.
 const TAIL_MOST: u64 = 20 * BLOCK;
 /// Longest path.
@@ -38,13 +40,18 @@ impl Unpacker {
 
     /// Reads all of it, and compares every file with the manifest.
     pub async fn verify(mut self) -> Result<Manifest, Failure> {
-        let mut files = Vec::new();
+        let (mut files, mut described) = (Vec::new(), 0);
         loop {
             let Some((path, size)) = self.peek().await?.map(|(path, size)| (path.to_owned(), size)) else {
                 return Err(bad_archive("it has no manifest: it was cut off"));
             };
             if path == MANIFEST {
                 break;
+            }
+            // What its manifest could not say of them is too much to remember of them.
+            described += path.len() as u64 + ENTRY;
+            if described > MANIFEST_MOST {
+                return Err(bad_archive("it has more files than any archive of ours"));
             }
             let mut hashed = Hashed { inner: self.enter(size), hash: Sha256::new() };
             let read = tokio::io::copy(&mut hashed, &mut tokio::io::sink()).await.map_err(|e| damaged(&e))?;
@@ -238,7 +245,7 @@ mod tests {
             made_at: at,
             resources: Vec::new(),
             left_out: Vec::new(),
-            files: packer.files().to_vec(),
+            files: packer.take_files(),
         };
         packer.finish(&manifest).await.unwrap();
         (manifest, bytes)

@@ -77,6 +77,38 @@ impl Control {
         page.cut(rows.map_err(Error::unavailable)?, |row| row.id.clone(), |row| report::open(row, &key))
     }
 
+    /// Checks the fleet if its last report is old enough, and there are tenants that can be checked. Answers whether it did.
+    pub(crate) async fn check_isolation_if_due(&self) -> Result<bool> {
+        let Some(every) = self.shared.config.isolation_every else { return Ok(false) };
+        let last = self.fleet_report().await?;
+        if last.is_some_and(|report| self.now().since(report.at) < every) {
+            return Ok(false);
+        }
+        let checkable = |name: &String| {
+            self.shared.providers.get(name).is_some_and(|provider| provider.isolation().is_some())
+        };
+        if !self.sample().await?.keys().any(checkable) {
+            return Ok(false);
+        }
+        self.check_isolation(&Caller::system(), &CheckIsolation::default(), None).await.map(|_| true)
+    }
+
+    /// What the last check of the fleet said, if its report is still kept.
+    pub async fn fleet_report(&self) -> Result<Option<Report>> {
+        let key = self.report_key().await?;
+        // Nearly always it is the newest.
+        for most in [1, KEPT] {
+            let rows = self.shared.store.isolation_reports(None, most).await.map_err(Error::unavailable)?;
+            for row in rows {
+                let report = report::open(row, &key)?.report;
+                if !report.named {
+                    return Ok(Some(report));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     async fn try_isolation(
         &self,
         caller: &Caller,
@@ -87,7 +119,7 @@ impl Control {
             true => self.sample().await?,
             false => self.named(caller, &what.tenants).await?,
         };
-        let mut report = self.found(targets).await;
+        let mut report = Report { named: !what.tenants.is_empty(), ..self.found(targets).await };
         let store = &self.shared.store;
         let kept = store.isolation_reports(None, KEPT).await.map_err(Error::unavailable)?;
         let key = self.report_key().await?;
@@ -109,6 +141,8 @@ impl Control {
         };
         let mut writes = vec![Write::insert("isolation_reports", row), audit(deed, now)];
         if !red.is_empty() {
+            let words: Vec<String> = red.iter().map(|c| format!("{} {}", c.model.as_str(), c.what)).collect();
+            tracing::error!(report = id, cells = words.join(", "), "isolation.leak_found");
             let cells: Vec<_> = red.iter().map(|c| json!({ "model": c.model, "what": c.what })).collect();
             let data = json!({ "report_id": id, "leaks": cells.len(), "cells": cells });
             writes.push(fleet_event("isolation.leak_found", data, now));
@@ -127,6 +161,7 @@ impl Control {
             at: self.now(),
             leaks: 0,
             matrix: Vec::new(),
+            named: false,
             tenants: Vec::new(),
             left_out: Vec::new(),
             trusted: Vec::new(),

@@ -23,6 +23,9 @@ pub struct Report {
     pub leaks: u64,
     /// Who tried × what × model.
     pub matrix: Vec<Cell>,
+    /// Whether somebody chose the tenants; otherwise they stand for the fleet.
+    #[serde(default)]
+    pub named: bool,
     /// The tenants that were got at.
     pub tenants: Vec<TenantId>,
     /// Tenants' databases that nothing is said of.
@@ -139,6 +142,7 @@ mod tests {
             at: Timestamp::from_micros(0),
             leaks: 1,
             matrix: vec![cell("rows", Outcome::Leak)],
+            named: false,
             tenants: Vec::new(),
             left_out: Vec::new(),
             trusted: Vec::new(),

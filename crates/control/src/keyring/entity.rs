@@ -49,6 +49,8 @@ pub mod erasure {
         pub reason: String,
         /// When.
         pub at: Stamp,
+        /// Whether the key is not destroyed yet: its deletion has begun, and archives are kept that it opens.
+        pub key_kept: bool,
     }
 
     /// None.

@@ -2,7 +2,7 @@
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{
-    text, text_null, timestamp_with_time_zone as at, timestamp_with_time_zone_null as at_null,
+    boolean, text, text_null, timestamp_with_time_zone as at, timestamp_with_time_zone_null as at_null,
 };
 
 /// Brings a keyring up to date.
@@ -10,7 +10,7 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(First)]
+        vec![Box::new(First), Box::new(Journal)]
     }
     fn migration_table_name() -> sea_orm::DynIden {
         "keyring_migrations".into_iden()
@@ -53,5 +53,22 @@ impl MigrationTrait for First {
             manager.create_table(table).await?;
         }
         Ok(())
+    }
+}
+
+/// Migration 2: the journal is written before anything is deleted, when the key is still needed. Frozen.
+struct Journal;
+
+impl MigrationName for Journal {
+    fn name(&self) -> &str {
+        "m0002_journal"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Journal {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let kept = boolean("key_kept").default(false).take();
+        manager.alter_table(Table::alter().table("erasures").add_column(kept).take()).await
     }
 }

@@ -114,6 +114,8 @@ pub struct Keyring {
     cache: Cache<TenantId, Arc<SecretBytes>>,
     /// Tenants erased by this process: a load that began before must not leave their key in memory.
     erased: Mutex<HashSet<TenantId>>,
+    /// Tenants in the journal, as far as this process has written it.
+    journalled: Mutex<HashSet<TenantId>>,
 }
 
 /// Moves a live keyring to another file or server, as the registry is moved. Gives what each table holds.
@@ -128,7 +130,8 @@ impl Keyring {
         let pepper = Secrets { database: &database, master: &master }.get(PEPPER, || random(32)).await?;
         // The newest must stay: a key is loaded just before it is used.
         let cache = Cache::builder().max_capacity(CACHED_KEYS).eviction_policy(EvictionPolicy::lru()).build();
-        let keyring = Self { database, master, pepper, cache, erased: Mutex::default() };
+        let keyring =
+            Self { database, master, pepper, cache, erased: Mutex::default(), journalled: Mutex::default() };
         let again = keyring.replay().await?;
         if again > 0 {
             tracing::warn!(tenants = again, "keys of erased tenants had come back and were destroyed again");
@@ -205,6 +208,43 @@ impl Keyring {
         Ok(())
     }
 
+    /// Writes into the journal that a tenant is deleted from here on, whose key is still needed. Doing it twice is no error; the
+    /// first entry stays.
+    pub async fn journal(
+        &self,
+        tenant: TenantId,
+        requested_by: &str,
+        reason: &str,
+    ) -> Result<(), KeyringError> {
+        if self.journalled.lock().contains(&tenant) {
+            return Ok(());
+        }
+        self.database.commit(Unit::new(vec![entry(tenant, requested_by, reason, true)])).await?;
+        self.journalled.lock().insert(tenant);
+        Ok(())
+    }
+
+    /// Whether a tenant's key is destroyed, by what stands in the keyring and not by what this process remembers.
+    pub async fn is_destroyed(&self, tenant: TenantId) -> Result<bool, KeyringError> {
+        let row = tenant_key::Entity::find_by_id(tenant.to_string()).one(&self.database.reads).await?;
+        let destroyed = row.is_none_or(|row| row.wrapped.is_none());
+        if destroyed {
+            self.let_go(tenant);
+        }
+        Ok(destroyed)
+    }
+
+    /// Keeps a destroyed key in memory no longer.
+    pub fn let_go(&self, tenant: TenantId) {
+        self.erased.lock().insert(tenant);
+        self.cache.invalidate(&tenant);
+    }
+
+    /// Keeps no key in memory: some of them may have been destroyed by another process.
+    pub fn let_go_of_all(&self) {
+        self.cache.invalidate_all();
+    }
+
     /// Destroys a tenant's key and writes the journal, in one transaction. What the key sealed cannot be read again,
     /// from no backup. Doing it twice is no error; the first entry stays.
     pub async fn destroy(
@@ -214,10 +254,10 @@ impl Keyring {
         reason: &str,
     ) -> Result<(), KeyringError> {
         let at = Timestamp::now();
-        let journal =
-            columns! { "tenant_id": tenant, "requested_by": requested_by, "reason": reason, "at": at };
         let mut writes = destruction(&tenant.to_string(), at);
-        writes.push(Write::insert_absent("erasures", journal));
+        writes.push(entry(tenant, requested_by, reason, false));
+        let destroyed = columns! { "key_kept": false };
+        writes.push(Write::update("erasures", columns! { "tenant_id": tenant }, destroyed));
         self.erased.lock().insert(tenant);
         self.database.commit(Unit::new(writes)).await?;
         self.cache.invalidate(&tenant);
@@ -230,7 +270,8 @@ impl Keyring {
 
     /// Makes sure that no journalled tenant has a key or can get one. Returns how many keys had come back.
     async fn replay(&self) -> Result<usize, KeyringError> {
-        let journal = erasure::Entity::find().all(&self.database.reads).await?;
+        let journal = erasure::Entity::find().filter(erasure::Column::KeyKept.eq(false));
+        let journal = journal.all(&self.database.reads).await?;
         let mut again = 0;
         // Small pieces: a query has a bounded number of parameters.
         for erasures in journal.chunks(500) {
@@ -319,6 +360,15 @@ impl Keyring {
             || Failure::retryable("key_not_loaded", format!("the key of {tenant} is not in memory"));
         self.cache.get(&tenant).ok_or_else(missing)
     }
+}
+
+/// An entry of the journal.
+fn entry(tenant: TenantId, requested_by: &str, reason: &str, key_kept: bool) -> Write {
+    let row = columns! {
+        "tenant_id": tenant, "requested_by": requested_by, "reason": reason, "at": Timestamp::now(),
+        "key_kept": key_kept,
+    };
+    Write::insert_absent("erasures", row)
 }
 
 /// The writes that leave a tenant without a key, whether it has one or not, and never with a new one.

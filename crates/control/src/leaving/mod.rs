@@ -17,12 +17,12 @@ use tenantry_engine::{
 };
 use tenantry_model::id::{OperationId, SignalId};
 use tenantry_model::lifecycle::{Event, next};
-use tenantry_model::suspension::Grade;
+use tenantry_model::suspension::{Grade, Suspensions};
 use tenantry_model::{Isolation, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::{Kind, Rows as _, Sealer as _};
 
 use crate::access::{Caller, Permission};
-use crate::archive::Purpose;
+use crate::archive::{Purpose, archive_id};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
@@ -32,6 +32,7 @@ use crate::record::{Deed, Fact, audit, event};
 use crate::request::CreateTenant;
 use crate::steps::{ONBOARD, OperationInput};
 use crate::store::{News, Rejected, Unit, entity, signal_row};
+use crate::suspension::denied;
 use crate::view::OperationView;
 use certificate::PublicKeyView;
 
@@ -146,6 +147,11 @@ impl Control {
             let living = self.shared.store.living(&ids).await.map_err(Error::unavailable)?;
             for erasure in erasures.iter().filter(|erasure| living.contains(&erasure.tenant.to_string())) {
                 let caller = Caller { principal: erasure.requested_by.clone(), ..Caller::system() };
+                let runs = self.shared.store.runs_of(&erasure.tenant.to_string()).await;
+                if runs.map_err(Error::unavailable)?.iter().any(deletes_already) {
+                    // It goes on by itself.
+                    continue;
+                }
                 let demand =
                     Demand { kind: ERASE, action: "tenant.erase", reason: &erasure.reason, hold_days: None };
                 let row = self.tenant_row(&caller, &erasure.tenant.to_string()).await?;
@@ -191,7 +197,7 @@ impl Control {
             let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
             let after = match (demand.kind, status) {
                 (ERASE, _) if let Some(run) = runs.iter().rev().find(|run| deletes_already(run)) => {
-                    self.remember(once, tenant, run.operation.id).await?;
+                    self.remember(caller, once, tenant, &run.operation, demand).await?;
                     self.end_keeping(caller, run, demand.reason).await?;
                     return self.operation_view(run).await;
                 }
@@ -202,6 +208,14 @@ impl Control {
                 }
                 _ => return Err(cannot_offboard(status)),
             };
+            if let Some(half) = runs.iter().find(|run| demand.kind == OFFBOARD && puts_back(run)) {
+                let operation = &half.operation;
+                let message = format!(
+                    "the tenant's rows are half of a {}: offboard it when operation {} has ended",
+                    operation.kind, operation.id
+                );
+                return Err(Error::conflict("tenant_busy", message));
+            }
             let run = self.run_to_end(caller, &row, &runs, demand).await?;
             let (id, now) = (run.operation.id, run.operation.created_at);
             let others: Vec<OperationId> = unfinished(&runs).collect();
@@ -209,9 +223,9 @@ impl Control {
                 "tenants",
                 columns! { "id": tenant },
                 columns! { "status": status, "version": row.version },
-                columns! { "status": after, "denied": Grade::Blocked.as_str() },
+                columns! { "status": after, "denied": denied(after, &Suspensions::default()).map(Grade::as_str) },
             )];
-            effects.extend(records(caller, tenant, &run.operation, demand));
+            effects.extend(records(caller, tenant, &run.operation, demand, now));
             effects.extend(others.iter().map(|other| signal_row(*other, &supersede(id, now))));
             effects.extend(self.revoked(tenant).await?);
             effects.extend(once.map(|once| once.guard(&json!({ "operation_id": id }), Some(tenant), now)));
@@ -247,7 +261,7 @@ impl Control {
         demand: &Demand<'_>,
     ) -> Result<Run> {
         let recorded = self.shared.store.resources_of(&row.id).await.map_err(Error::unavailable)?;
-        let now = self.now();
+        let (id, now) = (OperationId::new(), self.now());
         let generation = 1 + runs.iter().filter(|run| run.operation.parent.is_none()).count() as i64;
         let onboarded = runs.iter().rev().find(|run| run.operation.kind == ONBOARD);
         let sealed =
@@ -269,14 +283,14 @@ impl Control {
             _ => {
                 let hold = DAY * u64::from(self.hold_days(row, demand).await?.min(MAX_HOLD_DAYS));
                 let keep = Purpose::Backup.kept().as_secs();
-                let notice = self.notice(row, generation, now + Duration::from_secs(hold))?;
+                let notice = self.notice(row, id, generation, now + Duration::from_secs(hold)).await?;
                 plan::offboarding(runs, &recorded, plan::Farewell { notice, hold, keep })?
             }
         };
         let input = serde_json::to_value(input).map_err(Error::internal)?;
         let operation = Operation {
             expected_by: Some(now + EXPECTED),
-            ..Operation::new(OperationId::new(), &row.id, demand.kind, input, now)
+            ..Operation::new(id, &row.id, demand.kind, input, now)
         };
         Ok(Run { operation, steps })
     }
@@ -297,20 +311,35 @@ impl Control {
         Ok(contract.unwrap_or_else(plan))
     }
 
-    /// The step that tells the administrators until when everything is held.
-    fn notice(&self, row: &entity::tenant::Model, generation: i64, until: Timestamp) -> Result<Option<Step>> {
+    /// The step that tells the administrators until when everything is held, and where the operation's export is. Whoever
+    /// knows that address has everything, so it is sealed.
+    async fn notice(
+        &self,
+        row: &entity::tenant::Model,
+        operation: OperationId,
+        generation: i64,
+        until: Timestamp,
+    ) -> Result<Option<Step>> {
         let Some(mail) = self.shared.providers.default_for(Kind::Mail, Isolation::Pool) else {
             return Ok(None);
         };
         let tenant = id_of(row)?;
         let resource = resource_id(tenant, generation, NOTICE);
         let until = until.to_string();
+        let expires = self.now() + Purpose::Export.kept();
+        let link = self.link(tenant, archive_id(operation, plan::EXPORT), expires.seconds());
+        let export = json!({
+            "export": link.url(self.public_url()), "exported_until": expires.to_string().get(..10),
+        });
+        self.shared.keyring.load(tenant).await.map_err(Error::unavailable)?;
+        let sealed = self.shared.keyring.seal(tenant, &export.to_string()).map_err(Error::unavailable)?;
+        let values = json!({ "deleted_on": until.get(..10) });
         let input = StepInput {
             resource: Some(resource),
             generation,
             name: format!("tenant_{}_{NOTICE}_{generation}", tenant.suffix()),
             claim: format!("tenantry:{tenant}:{resource}"),
-            settings: json!({ "template": "leaving", "values": { "deleted_on": until.get(..10) } }),
+            settings: json!({ "template": "leaving", "values": values, "sealed": sealed }),
             act: Act::Ensure,
         };
         let policy = Policy { mode: Mode::Detached, on_failure: OnFailure::Park, ..Policy::default() };
@@ -325,11 +354,19 @@ impl Control {
         Ok(codes.iter().map(|row| Write::delete("sign_in_codes", columns! { "hash": row["hash"] })).collect())
     }
 
-    /// Remembers an answer that nothing was done for.
-    async fn remember(&self, once: Option<&Once>, tenant: TenantId, operation: OperationId) -> Result<()> {
-        let Some(once) = once else { return Ok(()) };
-        let guard = once.guard(&json!({ "operation_id": operation }), Some(tenant), self.now());
-        match self.shared.store.commit(Unit::new(vec![guard])).await {
+    /// Remembers who asked for what is under way already, and the answer.
+    async fn remember(
+        &self,
+        caller: &Caller,
+        once: Option<&Once>,
+        tenant: TenantId,
+        operation: &Operation,
+        demand: &Demand<'_>,
+    ) -> Result<()> {
+        let now = self.now();
+        let [deed, _] = records(caller, tenant, operation, demand, now);
+        let guard = once.map(|once| once.guard(&json!({ "operation_id": operation.id }), Some(tenant), now));
+        match self.shared.store.commit(Unit::new([deed].into_iter().chain(guard).collect())).await {
             Ok(()) | Err(Rejected::Conflict { .. }) => Ok(()),
             Err(why) => Err(Error::unavailable(why)),
         }
@@ -365,8 +402,14 @@ impl Control {
 }
 
 /// The audit record and the event of the beginning.
-fn records(caller: &Caller, tenant: TenantId, operation: &Operation, demand: &Demand<'_>) -> [Write; 2] {
-    let (id, now) = (tenant.to_string(), operation.created_at);
+fn records(
+    caller: &Caller,
+    tenant: TenantId,
+    operation: &Operation,
+    demand: &Demand<'_>,
+    now: Timestamp,
+) -> [Write; 2] {
+    let id = tenant.to_string();
     let deed = Deed {
         actor: &caller.principal,
         action: demand.action,
@@ -404,15 +447,22 @@ fn deletes_already(run: &Run) -> bool {
     let ended = operation.state.is_final() && operation.state != OperationState::Succeeded;
     let deletes = match operation.kind.as_str() {
         ERASE => true,
-        OFFBOARD => !holds(run),
+        // Before there is a backup, nothing is deleted, and without one nothing ever will be.
+        OFFBOARD => run.step(plan::BACKUP).is_none_or(|step| step.state.is_over()),
         _ => false,
     };
     operation.parent.is_none() && deletes && !ended
 }
 
-/// Whether nothing of the tenant's is deleted yet.
+/// Whether its hold is not over yet.
 fn holds(run: &Run) -> bool {
     run.step(plan::HOLD).is_some_and(|step| !step.state.is_over())
+}
+
+/// Whether it is putting an archive's content in the place of what the tenant has.
+fn puts_back(run: &Run) -> bool {
+    let operation = &run.operation;
+    !operation.state.is_final() && ["restore", "import"].contains(&operation.kind.as_str())
 }
 
 fn unfinished(runs: &[Run]) -> impl Iterator<Item = OperationId> {

@@ -18,7 +18,7 @@ use crate::store::entity;
 /// Waits until no other operation of the tenant runs.
 pub const STAND_DOWN: &str = "stand_down";
 /// Waits until what was asked for and not answered cannot appear any more.
-const SETTLE: &str = "settle";
+pub const SETTLE: &str = "settle";
 /// Hands the customer what they are entitled to (S1.34).
 pub const EXPORT: &str = "export";
 /// Holds everything, so that the customer can think better of it.
@@ -47,8 +47,20 @@ pub const SCAN_REST: &str = "scan_rest";
 pub const CERTIFY_REST: &str = "certify_rest";
 
 /// Steps without which nothing is proven: nobody may leave them out.
-pub const VITAL: [&str; 9] =
-    [STAND_DOWN, EXPORT, BACKUP, SCAN, DISCARD, DESTROY_KEY, WIPE, SCAN_REGISTRY, CERTIFY];
+pub const VITAL: [&str; 12] = [
+    STAND_DOWN,
+    SETTLE,
+    EXPORT,
+    BACKUP,
+    SCAN,
+    DISCARD,
+    DESTROY_KEY,
+    WIPE,
+    SCAN_REGISTRY,
+    CERTIFY,
+    SCAN_REST,
+    CERTIFY_REST,
+];
 
 /// Before the key of a step that deletes.
 const REMOVE: &str = "remove_";
@@ -68,6 +80,9 @@ pub struct Target {
     pub provider: String,
     /// Its own particulars.
     pub input: StepInput,
+    /// Whether it was made, so that whatever stands under its name is not somebody else's but unknown.
+    #[serde(default)]
+    pub ours: bool,
 }
 
 /// A resource with what says when it can go.
@@ -248,7 +263,14 @@ fn found<'a>(runs: &'a [Run], recorded: &[entity::resource::Model]) -> Result<Ve
             // What is repaired was made before; what was never begun, and never will be, is not there.
             let undone =
                 run.operation.state.is_final() && step.state == StepState::Undone && step.note.is_none();
-            if all.iter().any(|found| found.resource == resource) || state.is_none() && undone {
+            if let Some(known) = all.iter_mut().find(|found| found.resource == resource) {
+                // A repair that was cut off may still bring it back.
+                let in_doubt = step.started_at.is_some() && step.state != StepState::Done;
+                let in_flight_ms = if in_doubt { step.policy.in_flight_ms } else { 0 };
+                known.in_flight_ms = known.in_flight_ms.max(in_flight_ms);
+                continue;
+            }
+            if state.is_none() && undone {
                 continue;
             }
             let needs = nearest(run, step, &keys);
@@ -261,6 +283,7 @@ fn found<'a>(runs: &'a [Run], recorded: &[entity::resource::Model]) -> Result<Ve
             if state == Some("absent") {
                 target.step = None;
             }
+            target.ours = state == Some("present");
             all.push(Found { resource, policy, target, needs, in_flight_ms });
         }
     }
@@ -293,7 +316,8 @@ fn target(made_by: &Step, mut input: StepInput, others: &[Found<'_>]) -> Target 
         // It has been served until now.
         settings.insert("prorate".to_owned(), json!(true));
     }
-    Target { step: Some(key), kind: made_by.kind.clone(), provider: made_by.provider.clone(), input }
+    let (kind, provider) = (made_by.kind.clone(), made_by.provider.clone());
+    Target { step: Some(key), kind, provider, input, ours: false }
 }
 
 /// A step of our own.

@@ -16,6 +16,7 @@ use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::onboard::id_of;
 use crate::record::{Deed, Fact, audit, event};
 use crate::store::{Rejected, Unit, entity, signal_row};
+use crate::suspension::denied;
 use crate::view::TenantView;
 
 impl Control {
@@ -84,7 +85,7 @@ impl Control {
                     columns! { "version": row.version },
                     columns! {
                         "status": after, "suspended_at": suspensions.since(),
-                        "denied": suspensions.grade().map(Grade::as_str),
+                        "denied": denied(after, &suspensions).map(Grade::as_str),
                     },
                 ),
                 signal_row(operation.id, &signal),
@@ -114,7 +115,7 @@ fn in_hold(status: TenantStatus, runs: &[Run]) -> Result<&Run> {
             let run = runs.iter().filter(leaving).find(|run| !run.operation.state.is_final() && holds(run));
             match run {
                 Some(run) if !run.operation.cancelled => return Ok(run),
-                _ => "its deletion has begun, and cannot be taken back".to_owned(),
+                _ => "its hold is over, or it is to be erased".to_owned(),
             }
         }
         TenantStatus::Deprovisioned => "it is gone".to_owned(),

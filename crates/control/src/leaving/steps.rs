@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use tenantry_engine::{Attempt, Done, OperationState};
+use tenantry_engine::{Attempt, Done, OperationState, StepState};
 use tenantry_model::id::{ArchiveId, CertificateId};
 use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::{Context, Observed, Person, Provider, Sealer as _, Spec, Tenant};
 
 use super::certificate::{Certificate, DeletedResource, KEY, Retained, seal};
-use super::plan::{CERTIFY_REST, DESTROY_KEY, SCAN, SCAN_REGISTRY, SCAN_REST, Target};
-use super::wipe;
-use crate::archive::forget;
-use crate::keyring::KeyringError;
-use crate::planner::StepInput;
+use super::plan::{BACKUP, CERTIFY_REST, DESTROY_KEY, SCAN, SCAN_REGISTRY, SCAN_REST, Target};
+use super::{ERASE, wipe};
+use crate::archive::{Purpose, Standing, archive_id, forget};
+use crate::planner::{Act, StepInput};
 use crate::record::{Deed, Fact, audit, event};
 use crate::steps::{OperationInput, ProviderNotes, ProviderSteps, read, tenant_id};
+use crate::store::News;
 
 /// What the HMAC of an external name is for.
 const NAME: &str = "certificate_name";
@@ -75,7 +75,43 @@ impl ProviderSteps {
                 return Err(Failure::retryable("tenant_busy", message).after(MOMENT));
             }
         }
+        if !children {
+            self.clear_archives(attempt).await?;
+        }
         Ok(Done { output: Value::Null, effects: Vec::new() })
+    }
+
+    /// Removes what archives have left that were cut off when their operation was taken over. The proof of a backup stands in
+    /// resources of nobody's, which no plan names.
+    async fn clear_archives(&self, attempt: &Attempt) -> Result<(), Failure> {
+        let operation = &attempt.operation;
+        let runs = self.store.runs_of(&operation.subject).await;
+        let runs = runs.map_err(|why| Failure::retryable("registry_unavailable", why))?;
+        let (mut cut_off, mut made) = (Vec::new(), BTreeMap::new());
+        for (by, step) in runs.iter().flat_map(|run| run.steps.iter().map(|step| (run.operation.id, step))) {
+            let input: StepInput = read(&step.input)?;
+            if let (Some(resource), Act::Ensure) = (input.resource, input.act) {
+                made.entry(resource).or_insert((step, input));
+            }
+            let archives = Purpose::Backup.as_str() == step.kind || Purpose::Export.as_str() == step.kind;
+            if archives && by != operation.id && step.started_at.is_some() && step.state != StepState::Done {
+                cut_off.push(archive_id(by, &step.key));
+            }
+        }
+        if cut_off.is_empty() {
+            return Ok(());
+        }
+        let mut standing = Vec::with_capacity(made.len());
+        for (step, input) in made.into_values() {
+            let (_, spec) = self.nameless(attempt, &input)?;
+            let provider = self.providers.get(&step.provider).cloned().ok_or_else(|| step.provider.clone());
+            standing.push(Standing { step: step.key.clone(), provider, kind: step.kind.clone(), spec });
+        }
+        for id in cut_off {
+            self.archives.clear(&self.context(attempt), id, &standing).await?;
+            self.archives.remove(id).await?;
+        }
+        Ok(())
     }
 
     /// The customer thought better of it: what was ended before the hold begins again, as a new generation.
@@ -117,6 +153,14 @@ impl ProviderSteps {
     ) -> Result<Done<Write>, Failure> {
         let input: StepInput = read(&attempt.step.input)?;
         let (context, spec) = self.nameless(attempt, &input)?;
+        // A registry that is restored from an older backup must know that the tenant was to go. Until there is a last backup,
+        // an offboarding can be taken back.
+        let for_good = attempt.operation.kind == ERASE || attempt.outputs.contains_key(BACKUP);
+        if for_good {
+            let start: OperationInput = read(&attempt.operation.input)?;
+            let reason = start.reason.unwrap_or_default();
+            self.keyring.journal(spec.tenant.id, &start.begun_by, &reason).await?;
+        }
         let place = self.serving.place(provider).await;
         let removed = provider.remove(&context, &spec).await?;
         drop(place);
@@ -143,7 +187,7 @@ impl ProviderSteps {
         let input: StepInput = read(&attempt.step.input)?;
         let targets: Vec<Target> = read(&input.settings)?;
         let (mut absent, mut left) = (Vec::new(), Vec::new());
-        for Target { step, kind, provider: name, input } in targets {
+        for Target { step, kind, provider: name, input, ours } in targets {
             let (context, spec) = self.nameless(attempt, &input)?;
             let unknown =
                 || Failure::fatal("no_provider", format!("provider `{name}` is not configured here"));
@@ -151,8 +195,15 @@ impl ProviderSteps {
             let place = self.serving.place(&**provider).await;
             let seen = provider.observe(&context, &spec).await?;
             drop(place);
-            if matches!(seen, Observed::Present { .. }) {
-                left.push(format!("{} ({name})", spec.resource));
+            match seen {
+                Observed::Present { .. } => left.push(format!("{} ({name})", spec.resource)),
+                // What was made and has another mark now is not gone, and what is in it nobody can say.
+                Observed::Foreign if ours => {
+                    left.push(format!("{} ({name}, which does not know it as ours any more)", spec.resource));
+                }
+                Observed::Foreign | Observed::Absent => {}
+            }
+            if !left.is_empty() {
                 continue;
             }
             let recorded = self.rows.find("resources", &[("id", json!(spec.resource))]).await?.pop();
@@ -193,6 +244,7 @@ impl ProviderSteps {
         let tenant = tenant_id(&attempt.operation)?;
         let reason = start.reason.unwrap_or_default();
         self.keyring.destroy(tenant, &start.begun_by, &reason).await?;
+        self.store.tell(News::Erased(vec![tenant]));
         Ok(Done { output: json!(attempt.now), effects: Vec::new() })
     }
 
@@ -218,14 +270,10 @@ impl ProviderSteps {
             let message = format!("the registry still has rows in {}; nothing is certified", left.join(", "));
             return Err(Failure::retryable("not_gone", message));
         }
-        match self.keyring.load(tenant).await {
-            _ if keeps => Ok(Done { output: json!(found), effects: Vec::new() }),
-            Err(KeyringError::Destroyed(_)) => Ok(Done { output: json!(found), effects: Vec::new() }),
-            Err(why) => Err(why.into()),
-            Ok(()) => {
-                Err(Failure::retryable("not_gone", "the tenant's key is still there; nothing is certified"))
-            }
+        if keeps || self.keyring.is_destroyed(tenant).await? {
+            return Ok(Done { output: json!(found), effects: Vec::new() });
         }
+        Err(Failure::retryable("not_gone", "the tenant's key is still there; nothing is certified"))
     }
 
     /// Issues the certificate, or the final one. Only what was looked for and not found is in it, so without the scans there is none.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgListener, PgPool};
+use tenantry_model::TenantId;
 use tenantry_model::id::OperationId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -24,8 +25,8 @@ const FLUSH: Duration = Duration::from_secs(2);
 const PULSE: Duration = Duration::from_secs(10);
 /// Who has heard nothing for so long, not even itself, listens on a connection that is dead.
 const DEAF: Duration = Duration::from_secs(25);
-/// Most operations in one message, whose limit is 8,000 bytes.
-const MOST: usize = 200;
+/// Most ids of a kind in one message, whose limit is 8,000 bytes.
+const MOST: usize = 100;
 
 /// Something that other processes should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub enum News {
     Facts,
     /// Events are sealed up to this number.
     Sealed(i64),
+    /// These tenants' keys are destroyed: whoever has them in memory lets go of them.
+    Erased(Vec<TenantId>),
     /// Nobody runs any more.
     Vacant,
     /// Some of all this may have been lost.
@@ -52,6 +55,8 @@ struct Message {
     facts: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sealed: Option<i64>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    erased: BTreeSet<TenantId>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     vacant: bool,
 }
@@ -62,24 +67,23 @@ impl Message {
             News::Operations(ids) => self.operations.extend(ids),
             News::Facts => self.facts = true,
             News::Sealed(head) => self.sealed = self.sealed.max(Some(head)),
+            News::Erased(tenants) => self.erased.extend(tenants),
             News::Vacant => self.vacant = true,
             News::Missed => {}
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.operations.is_empty() && !self.facts && self.sealed.is_none() && !self.vacant
+        let idle = self.sealed.is_none() && self.erased.is_empty() && !self.vacant;
+        self.operations.is_empty() && !self.facts && idle
     }
 
     /// A piece that is not too long; the rest stays.
     fn piece(&mut self, from: &str) -> Self {
-        let mut operations = std::mem::take(&mut self.operations);
-        if let Some(first) = operations.iter().nth(MOST).copied() {
-            self.operations = operations.split_off(&first);
-        }
-        let rest = std::mem::take(&mut self.operations);
-        let piece = Self { from: from.to_owned(), operations, ..std::mem::take(self) };
-        self.operations = rest;
+        let (operations, more) = cut(std::mem::take(&mut self.operations));
+        let (erased, more_erased) = cut(std::mem::take(&mut self.erased));
+        let piece = Self { from: from.to_owned(), operations, erased, ..std::mem::take(self) };
+        (self.operations, self.erased) = (more, more_erased);
         piece
     }
 
@@ -87,8 +91,17 @@ impl Message {
         let operations =
             (!self.operations.is_empty()).then(|| News::Operations(self.operations.into_iter().collect()));
         let (facts, vacant) = (self.facts.then_some(News::Facts), self.vacant.then_some(News::Vacant));
-        operations.into_iter().chain(facts).chain(self.sealed.map(News::Sealed)).chain(vacant)
+        let erased = (!self.erased.is_empty()).then(|| News::Erased(self.erased.into_iter().collect()));
+        let sealed = self.sealed.map(News::Sealed);
+        operations.into_iter().chain(facts).chain(sealed).chain(erased).chain(vacant)
     }
+}
+
+/// What goes into one message, and the rest.
+fn cut<T: Copy + Ord>(mut all: BTreeSet<T>) -> (BTreeSet<T>, BTreeSet<T>) {
+    let first = all.iter().nth(MOST).copied();
+    let rest = first.map(|first| all.split_off(&first)).unwrap_or_default();
+    (all, rest)
 }
 
 /// What is put on the board.

@@ -1,6 +1,6 @@
 //! Reads of operations and their steps.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use sea_orm::sea_query::Expr;
@@ -63,6 +63,18 @@ impl Store {
         Ok(self.with_steps(row.into_iter().collect()).await?.pop())
     }
 
+    /// Operations with their steps, in no order. Two queries for every 500.
+    pub async fn runs(&self, ids: BTreeSet<String>) -> Result<Vec<Run>, ReadError> {
+        let ids = Vec::from_iter(ids);
+        let mut runs = Vec::with_capacity(ids.len());
+        // Small pieces: a query has a bounded number of parameters.
+        for ids in ids.chunks(500) {
+            let query = operation::Entity::find().filter(operation::Column::Id.is_in(ids));
+            runs.extend(self.with_steps(query.all(self.reads()).await?).await?);
+        }
+        Ok(runs)
+    }
+
     /// All operations that a tenant has had, oldest first, those that a detached step started included. Two queries.
     pub async fn runs_of(&self, tenant: &str) -> Result<Vec<Run>, ReadError> {
         let query = operation::Entity::find().filter(operation::Column::TenantId.eq(tenant));
@@ -80,13 +92,15 @@ impl Store {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let ids = rows.iter().map(|row| row.id.as_str());
-        let steps = step::Entity::find()
-            .filter(step::Column::OperationId.is_in(ids))
-            .order_by_asc(step::Column::Position)
-            .order_by_asc(step::Column::Key)
-            .all(self.reads())
-            .await?;
+        let mut steps = Vec::new();
+        // Small pieces: a query has a bounded number of parameters.
+        for rows in rows.chunks(500) {
+            let query = step::Entity::find()
+                .filter(step::Column::OperationId.is_in(rows.iter().map(|row| row.id.as_str())))
+                .order_by_asc(step::Column::Position)
+                .order_by_asc(step::Column::Key);
+            steps.extend(query.all(self.reads()).await?);
+        }
         let mut of: HashMap<String, Vec<Step>> = HashMap::new();
         for mut row in steps {
             let operation = std::mem::take(&mut row.operation_id);

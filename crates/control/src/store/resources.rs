@@ -23,6 +23,13 @@ impl Store {
         Ok(query.order_by_asc(Column::Id).all(self.reads()).await?)
     }
 
+    /// What these tenants have by now, in the order in which it was intended. One query.
+    pub async fn present(&self, tenants: &[String]) -> Result<Vec<Model>, ReadError> {
+        let query =
+            Entity::find().filter(Column::TenantId.is_in(tenants)).filter(Column::State.eq("present"));
+        Ok(query.order_by_asc(Column::Id).all(self.reads()).await?)
+    }
+
     /// Resources of active tenants that say of themselves that they are to be renewed by now (`renew_at` in their outputs): the
     /// tenant and the step. Reads all of the kinds that can.
     pub async fn resources_due(&self, now: Timestamp) -> Result<Vec<(String, String)>, ReadError> {

@@ -17,6 +17,9 @@ use super::page::newest;
 use super::{ReadError, Store};
 use crate::suspension::Standing;
 
+/// Statuses of tenants that have all that they are to have.
+const STANDING: [TenantStatus; 2] = [TenantStatus::Active, TenantStatus::Suspended];
+
 impl Store {
     /// A tenant, living or gone.
     pub async fn tenant(&self, id: &str) -> Result<Option<Model>, ReadError> {
@@ -62,8 +65,9 @@ impl Store {
     }
 
     /// Tenants whose fences do not all deny what they are to, from the oldest.
-    pub async fn unfenced(&self, limit: u64) -> Result<Vec<Model>, ReadError> {
+    pub async fn unfenced(&self, after: &str, limit: u64) -> Result<Vec<Model>, ReadError> {
         let query = Entity::find().filter(Expr::cust("denied IS DISTINCT FROM fenced"));
+        let query = query.filter(Column::Id.gt(after));
         Ok(query.order_by_asc(Column::Id).limit(limit).all(self.reads()).await?)
     }
 
@@ -102,6 +106,26 @@ impl Store {
             .apply_if(status, |query, status| query.filter(Column::Status.eq(status.as_str())))
             .apply_if(plan, |query, plan| query.filter(Column::Plan.eq(plan)));
         Ok(newest(query, Column::Id, after, limit).all(self.reads()).await?)
+    }
+
+    /// Tenants that have all that they are to have, newest first, from the one after this id on: of one id, if one is given.
+    pub async fn standing_tenants(
+        &self,
+        only: Option<&str>,
+        after: Option<&str>,
+        limit: u64,
+    ) -> Result<Vec<Model>, ReadError> {
+        let query = Entity::find()
+            .apply_if(only, |query, id| query.filter(Column::Id.eq(id)))
+            .filter(Column::Status.is_in(STANDING.map(TenantStatus::as_str)));
+        Ok(newest(query, Column::Id, after, limit).all(self.reads()).await?)
+    }
+
+    /// Those of these tenants, by id, that have all that they are to have.
+    pub async fn standing(&self, ids: &[String]) -> Result<Vec<Model>, ReadError> {
+        let query = Entity::find().filter(Column::Id.is_in(ids));
+        let query = query.filter(Column::Status.is_in(STANDING.map(TenantStatus::as_str)));
+        Ok(query.all(self.reads()).await?)
     }
 
     /// Which of these tenants, by id, are not gone.

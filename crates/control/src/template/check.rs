@@ -8,6 +8,7 @@ use tenantry_model::Isolation;
 use tenantry_providers::{Provider, Registry};
 
 use super::{Span, StepSpec, Template, customize, inherit};
+use crate::clones;
 use crate::error::FieldError;
 
 /// Steps that Tenantry does itself.
@@ -85,6 +86,13 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
         if step.mode == Some(Mode::Detached) && step.kind.is_none() {
             fault(at("mode"), "only a step that makes a resource can be detached".to_owned());
         }
+    }
+    faults.extend(clones::mask_faults(&template.masks));
+    if template.steps.contains_key(clones::CLONE) {
+        faults.push(FieldError::new(
+            format!("steps.{}", clones::CLONE),
+            "is the step that clones have besides",
+        ));
     }
     faults.extend(customize::faults(template));
     faults.extend(inherit::faults(template));

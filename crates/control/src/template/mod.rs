@@ -27,6 +27,7 @@ use tenantry_engine::{Mode, OnFailure};
 use tenantry_model::Isolation;
 use tenantry_model::quota::Quotas;
 use tenantry_providers::Kind;
+use tenantry_providers::masks::MaskRule;
 
 use crate::access::Scope;
 
@@ -60,6 +61,10 @@ pub struct Template {
     /// What new tenants take over from a main tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inherit: Option<Inherit>,
+    /// What clones of its tenants are masked by, whoever asks for one and whatever they add.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 256))]
+    pub masks: Vec<MaskRule>,
     /// The steps by key, in the order in which people read them.
     #[schemars(with = "BTreeMap<String, StepSpec>")]
     pub steps: IndexMap<String, StepSpec>,

@@ -20,6 +20,8 @@ in_both_worlds! {
     what_fails_leaves_nothing
     what_is_past_its_time_goes
     one_operation_at_a_time
+    an_import_has_its_limit
+    an_export_is_made_while_nobody_gets_in
 }
 
 /// A process with an active tenant, which has a bucket.
@@ -112,6 +114,37 @@ async fn one_operation_at_a_time(world: World) {
     assert_eq!(begin(control, Purpose::Export, Some("k")).await.unwrap().id, first.id);
     people(&world, control, false).await.unwrap();
     assert_eq!(archives(control, Purpose::Export).await.len(), 1);
+    process.control.stop().await;
+}
+
+async fn an_import_has_its_limit(world: World) {
+    let process = active(&world).await;
+    let control = &process.control;
+    for (size, code) in [((1 << 20) + 1, "body_too_large"), (1 << 20, "bad_archive")] {
+        let bytes = Box::pin(tokio::io::repeat(0).take(size));
+        let refused = control.import(&Caller::system(), "acme", bytes, None).await.unwrap_err();
+        assert_eq!(refused.code, code, "{size} bytes");
+        assert_eq!(shelf(&world), Vec::<PathBuf>::new());
+    }
+    process.control.stop().await;
+}
+
+/// A customer who is suspended is entitled to their data all the same (S1.62).
+async fn an_export_is_made_while_nobody_gets_in(world: World) {
+    let process = active(&world).await;
+    let (control, caller) = (&process.control, Caller::system());
+    let what = serde_json::json!({ "reason": "payment", "grade": "blocked" });
+    let what = serde_json::from_value(what).unwrap();
+    control.suspend(&caller, "acme", what, None).await.unwrap();
+    begin(control, Purpose::Export, None).await.unwrap();
+    people(&world, control, false).await.unwrap();
+    let made = archives(control, Purpose::Export).await.remove(0);
+    assert!(
+        made.resources.iter().any(|made| made.content.counts.get("tasks").is_some_and(|tasks| *tasks > 0))
+    );
+    let link = control.export_link(&caller, "acme", made.id).await.unwrap();
+    assert_eq!(opens(control, &link).await as u64, made.size);
+    assert_eq!(control.tenant(&caller, "acme").await.unwrap().status.to_string(), "suspended");
     process.control.stop().await;
 }
 

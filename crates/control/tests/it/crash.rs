@@ -40,7 +40,7 @@ pub async fn worlds() -> Vec<World> {
 
 /// Plays a case: one life of a process after another until everything is finished. Answers for each life whether it
 /// got as far as all of its faults.
-async fn play(
+pub async fn play(
     world: &World,
     story: &Story,
     faults: &[Fault],
@@ -50,6 +50,20 @@ async fn play(
     world.plan.set(&world.clock, faults);
     let document = request("Crash", &story.plan);
     let mut begun = false;
+    let reached = in_lives(world, lives, async |process| {
+        live(world, process, story, &mut begun, cancel, &document).await
+    });
+    let reached = reached.await?;
+    let faults = scan::faults(world).await;
+    if faults.is_empty() { Ok(reached) } else { Err(faults.join("\n")) }
+}
+
+/// One life of a process after another, each with its faults, and a last one without any.
+pub async fn in_lives(
+    world: &World,
+    lives: &[Faults],
+    mut live: impl AsyncFnMut(&Process) -> Result<(), String>,
+) -> Result<Vec<bool>, String> {
     let mut reached = Vec::new();
     for faults in lives.iter().chain([&Faults::new()]) {
         let last = faults.keys().last().copied().unwrap_or(0);
@@ -65,13 +79,12 @@ async fn play(
         tokio::select! {
             biased;
             () = process.ledger.died() => {}
-            lived = live(world, &process, story, &mut begun, cancel, &document) => lived?,
+            lived = live(&process) => lived?,
         }
         reached.push(process.ledger.calls() >= last);
     }
     reached.pop();
-    let faults = scan::faults(world).await;
-    if faults.is_empty() { Ok(reached) } else { Err(faults.join("\n")) }
+    Ok(reached)
 }
 
 /// The life of one process, until everything is finished. People approve what waits for them and retry what asks for
@@ -163,7 +176,7 @@ fn told(open: &[OperationView]) -> String {
     states.collect::<Vec<_>>().join("; ")
 }
 
-fn smoke_test_fails() -> Fault {
+pub fn smoke_test_fails() -> Fault {
     Fault::new("smoke_test", true, How::Fatal, u32::MAX)
 }
 
@@ -232,7 +245,12 @@ async fn every_call_is_made_twice() {
 }
 
 /// The process stops, or its ledger fails it, at every commit point of an onboarding that this fault befalls.
-async fn stops_everywhere(story: &Story, cause: Option<Fault>, stride: u64) -> usize {
+pub async fn stops_everywhere(
+    story: &Story,
+    cause: Option<Fault>,
+    stride: u64,
+    worlds: impl AsyncFn() -> Vec<World>,
+) -> usize {
     let mut cases = 0;
     let faults: Vec<Fault> = cause.into_iter().collect();
     for (lane, fault) in LedgerFault::ALL.into_iter().enumerate() {
@@ -257,7 +275,7 @@ async fn stops_everywhere(story: &Story, cause: Option<Fault>, stride: u64) -> u
 async fn the_process_stops_at_every_commit_point() {
     let mut cases = 0;
     for story in story::all().await {
-        cases += stops_everywhere(&story, None, if full() { 1 } else { 3 }).await;
+        cases += stops_everywhere(&story, None, if full() { 1 } else { 3 }, worlds).await;
     }
     report::add(&format!(
         "crash: {cases} cases of a process that stops, or whose ledger fails, at a commit point"
@@ -277,7 +295,7 @@ async fn the_process_stops_at_every_commit_point_of_a_rollback() {
                 (false, false) => continue,
             };
             let cause = Fault::new(step, true, How::Fatal, u32::MAX);
-            cases += stops_everywhere(&story, Some(cause), stride).await;
+            cases += stops_everywhere(&story, Some(cause), stride, worlds).await;
         }
     }
     report::add(&format!(

@@ -11,7 +11,7 @@ use tenantry_model::TenantStatus;
 use tenantry_testkit::crash_ledger::{Fault as LedgerFault, Faults};
 use tenantry_testkit::report;
 
-use crate::crash::{every, full, live, people, ways, worlds};
+use crate::crash::{every, full, in_lives, live, people, ways, worlds};
 use crate::faulty::{Calls, Fault};
 use crate::scan;
 use crate::story::{self, Story};
@@ -19,14 +19,14 @@ use crate::world::{Process, World, request};
 
 /// How a tenant leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub enum Way {
     Erase,
     Offboard,
     /// Offboarded, and brought back at once.
     Reconsider,
 }
 
-const WAYS: [Way; 3] = [Way::Erase, Way::Offboard, Way::Reconsider];
+pub const WAYS: [Way; 3] = [Way::Erase, Way::Offboard, Way::Reconsider];
 
 /// What tells of one that it has left and come back.
 const BEEN_AWAY: [&str; 6] = [
@@ -40,40 +40,36 @@ const BEEN_AWAY: [&str; 6] = [
 
 /// Plays a case: a tenant is made, then it leaves in one life of a process after another until everything is finished.
 /// Answers for each life whether it got as far as all of its faults.
-async fn play(
+pub async fn play(
     world: &World,
     story: &Story,
     way: Way,
     faults: &[Fault],
     lives: &[Faults],
 ) -> Result<Vec<bool>, String> {
+    is_made(world, story).await?;
+    leaves(world, way, faults, lives).await
+}
+
+/// A tenant is made, undisturbed.
+pub async fn is_made(world: &World, story: &Story) -> Result<(), String> {
     world.plan.set(&world.clock, &[]);
     let process = world.start(Faults::new()).await.map_err(|why| format!("does not start: {why:?}"))?;
     let document = request("Crash", &story.plan);
     live(world, &process, story, &mut false, false, &document).await?;
     process.control.stop().await;
-    drop(process);
+    Ok(())
+}
+
+/// It leaves.
+pub async fn leaves(
+    world: &World,
+    way: Way,
+    faults: &[Fault],
+    lives: &[Faults],
+) -> Result<Vec<bool>, String> {
     world.plan.set(&world.clock, faults);
-    let mut reached = Vec::new();
-    for faults in lives.iter().chain([&Faults::new()]) {
-        let last = faults.keys().last().copied().unwrap_or(0);
-        let process = match world.start(faults.clone()).await {
-            Ok(process) => process,
-            // The ledger died or was silent at the very start.
-            Err(_) if !faults.is_empty() => {
-                reached.push(true);
-                continue;
-            }
-            Err(error) => return Err(format!("does not start: {error:?}")),
-        };
-        tokio::select! {
-            biased;
-            () = process.ledger.died() => {}
-            left = leave(world, &process, way) => left?,
-        }
-        reached.push(process.ledger.calls() >= last);
-    }
-    reached.pop();
+    let reached = in_lives(world, lives, async |process| leave(world, process, way).await).await?;
     let mut faults = scan::faults(world).await;
     if way == Way::Reconsider {
         // It has been away, which is history; what it has is as it was.

@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, seq::IndexedRandom as _};
 use serde_json::Value;
-use tenantry_model::{Failure, Isolation};
+use tenantry_model::{Failure, Isolation, TenantId};
 use tenantry_providers::{
-    Context, Data, Ensured, Fault as SettingsFault, Fence, Kind, Observed, Provider, Registry, Removed, Spec,
-    objects::Objects,
+    Cell, Checked, Context, Data, Ensured, Fault as SettingsFault, Fence, IsolationCheck, Kind, Observed,
+    Provider, Registry, Removed, Spec, objects::Objects,
 };
 use tenantry_testkit::virtual_clock::VirtualClock;
 use tokio::sync::watch;
@@ -93,6 +93,10 @@ pub struct FaultPlan {
     violations: Mutex<Vec<String>>,
     /// The provider that says that it removes, and does not.
     pub liar: Mutex<Option<String>>,
+    /// What databases' checks of isolation find; without it, they have none.
+    pub matrix: Mutex<Option<Vec<Cell>>>,
+    /// The provider that says nothing when it is asked what is there, if one does.
+    pub silent: Mutex<Option<String>>,
     clock: Mutex<Option<VirtualClock>>,
     providers: Mutex<Option<Registry>>,
     /// Each call that is under way listens to it.
@@ -122,6 +126,8 @@ impl FaultPlan {
             over,
             violations,
             liar: Mutex::default(),
+            matrix: Mutex::default(),
+            silent: Mutex::default(),
             clock,
             providers,
             under_way: watch::Sender::default(),
@@ -308,6 +314,14 @@ impl<P: Provider> Faulty<P> {
 }
 
 #[async_trait]
+impl<P: Provider> IsolationCheck for Faulty<P> {
+    async fn check(&self, _: &[TenantId]) -> Result<Checked, Failure> {
+        let cells = self.plan.matrix.lock().clone().unwrap_or_default();
+        Ok(Checked { cells, trusted: Vec::new() })
+    }
+}
+
+#[async_trait]
 impl<P: Provider> Provider for Faulty<P> {
     fn name(&self) -> &'static str {
         self.inner.name()
@@ -334,6 +348,10 @@ impl<P: Provider> Provider for Faulty<P> {
     fn fence(&self) -> Option<&dyn Fence> {
         self.inner.fence()
     }
+    fn isolation(&self) -> Option<&dyn IsolationCheck> {
+        let checked = self.inner.kind() == Kind::Database && self.plan.matrix.lock().is_some();
+        checked.then_some(self)
+    }
     async fn start(&self) -> Result<(), Failure> {
         self.inner.start().await
     }
@@ -355,6 +373,9 @@ impl<P: Provider> Provider for Faulty<P> {
         Ok(ensured)
     }
     async fn observe(&self, context: &Context, spec: &Spec) -> Result<Observed, Failure> {
+        if self.plan.silent.lock().as_deref() == Some(self.inner.name()) {
+            std::future::pending::<()>().await;
+        }
         self.inner.observe(context, spec).await
     }
     async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {

@@ -2,22 +2,27 @@
 
 mod archives;
 mod capacity;
+mod clones;
 mod crash;
+mod crash_databases;
 mod crash_leaving;
 mod faulty;
 mod fences;
+mod isolation;
 mod keyring;
 mod leaving;
 mod ledger;
 mod mixed;
 mod offboard;
 mod onboard;
+mod remains;
 mod repair;
 mod replicas;
 mod scan;
 mod serving;
 mod shelf;
 mod stats;
+mod status;
 mod store_faults;
 mod store_reads;
 mod store_schema;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tenantry_control::archive::Purpose;
+use tenantry_control::exports::ArchiveLink;
 use tenantry_control::leaving::{EraseTenant, OffboardTenant};
 use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
 use tenantry_control::view::OperationView;
@@ -11,9 +12,11 @@ use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey, PageQuery};
 use tenantry_engine::clock::Busy;
 use tenantry_engine::{Clock, OperationState, SignalKind, StepState};
 use tenantry_model::TenantStatus;
+use tenantry_model::id::ArchiveId;
 use tenantry_model::suspension::{Grade, Reason};
 use tenantry_testkit::crash_ledger::Faults;
 use tenantry_testkit::scan::Found;
+use tokio::io::AsyncReadExt as _;
 
 use crate::crash::people;
 use crate::faulty::{Fault, How};
@@ -30,7 +33,7 @@ in_both_worlds! {
     the_hold_is_as_long_as_contract_or_request_say
 }
 
-const DAY: Duration = Duration::from_secs(86_400);
+pub const DAY: Duration = Duration::from_secs(86_400);
 
 fn leave(hold_days: Option<u32>) -> OffboardTenant {
     OffboardTenant { reason: "contract 7 has ended".to_owned(), hold_days }
@@ -45,18 +48,18 @@ async fn status(control: &Control, tenant: &str) -> TenantStatus {
 }
 
 /// A clock that stands still unless it is told to go on: a hold would be over before anybody has looked.
-struct Stopped<'a> {
+pub struct Stopped<'a> {
     world: &'a World,
     still: Option<Busy>,
 }
 
 impl<'a> Stopped<'a> {
-    fn clock(world: &'a World) -> Self {
+    pub fn clock(world: &'a World) -> Self {
         Self { world, still: Some(world.clock.busy()) }
     }
 
     /// Lets the time pass, with whatever happens in it.
-    async fn pass(&mut self, time: Duration) {
+    pub async fn pass(&mut self, time: Duration) {
         let until = self.world.clock.now() + time;
         self.still = None;
         self.world.clock.sleep_until(until).await;
@@ -89,6 +92,15 @@ fn count(found: &Found, what: &str) -> i64 {
 /// What counts as the tenant's own, and must not change in a hold.
 const OWN: [&str; 6] = ["databases", "buckets", "namespaces", "hosts", "certificates", "members"];
 
+/// The link in a mail, whose lines are folded as RFC 2045 says.
+fn addressed(mail: &str, archive: ArchiveId) -> ArchiveLink {
+    let text = mail.replace("=\r\n", "").replace("=3D", "=");
+    let (_, rest) = text.split_once(&format!("/exports/{archive}?expires=")).expect("an address");
+    let (expires_at, rest) = rest.split_once("&signature=").expect("a signature");
+    let signature = rest.split_whitespace().next().expect("a signature").to_owned();
+    ArchiveLink { archive, expires_at: expires_at.parse().unwrap(), signature }
+}
+
 async fn everything_is_held_and_then_deleted(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
@@ -117,7 +129,17 @@ async fn everything_is_held_and_then_deleted(world: World) {
     let mails: Vec<String> = mails.map(|mail| std::fs::read_to_string(mail.path()).unwrap()).collect();
     assert_eq!(mails.len(), 2);
     let until = (world.clock.now() + DAY).to_string();
-    assert!(mails.iter().any(|mail| mail.contains(&until[..10])), "the notice says until when: {mails:#?}");
+    let notice =
+        mails.iter().find(|mail| mail.contains(&until[..10])).expect("a notice that says until when");
+    // The address in it opens the export, and stands nowhere in the registry.
+    let address = addressed(notice, exports.data[0].id);
+    let mut part = control.open_link(&address, None).await.unwrap();
+    let mut bytes = Vec::new();
+    part.body.read_to_end(&mut bytes).await.unwrap();
+    assert_eq!(bytes.len() as u64, exports.data[0].size);
+    let steps = "SELECT operation_id FROM steps WHERE CAST(input AS text) LIKE";
+    let told = crate::leaving::ask(&world, &format!("{steps} '%{}%'", address.signature)).await;
+    assert!(told.is_empty(), "an address is in the ledger");
     time.pass(DAY * 2).await;
     // It is gone, but for what it may still fetch, and what is kept in case.
     let proof = certificate(control, &tenant).await;
@@ -248,7 +270,7 @@ async fn what_cannot_be_is_refused_with_what_can(world: World) {
     world.plan.set(&world.clock, &[Fault::new("database", false, How::Fatal, u32::MAX)]);
     time.pass(DAY * 31).await;
     let why = conflict(control.reconsider(&caller, &tenant, None).await.unwrap_err());
-    assert_eq!(why, "the tenant cannot be brought back: its deletion has begun, and cannot be taken back");
+    assert_eq!(why, "the tenant cannot be brought back: its hold is over, or it is to be erased");
     time.people(control).await;
     let why = conflict(control.reconsider(&caller, &tenant, None).await.unwrap_err());
     assert_eq!(why, "the tenant cannot be brought back: it is gone");

@@ -10,7 +10,7 @@ pub async fn faults(world: &World) -> Vec<String> {
     let mut faults = world.plan.violations();
     faults.extend(scan.orphans);
     for (id, found) in scan.tenants {
-        let undisturbed = Story::undisturbed(&found.template).await;
+        let undisturbed = Story::undisturbed(&found.template, world).await;
         faults.extend(found.faults(undisturbed).into_iter().map(|fault| format!("tenant {id}: {fault}")));
     }
     faults

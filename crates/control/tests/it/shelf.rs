@@ -1,13 +1,14 @@
 //! A provider of the tests, of the kind `custom`: a thing is a file on a shelf, with the owner mark in it. Something
-//! outside the registry, whose answers can be late. A fence around it is a file beside it; where there is one named `deaf`,
-//! nobody hears of fences.
+//! outside the registry, whose answers can be late. A fence around it is a file beside it, which goes with it; where there is
+//! one named `deaf`, nobody hears of fences.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tenantry_model::Failure;
+use tenantry_model::suspension::Grade;
 use tenantry_providers::{Context, Ensured, Fault, Fence, Kind, Observed, Order, Provider, Removed, Spec};
 
 /// The shelf.
@@ -25,11 +26,20 @@ impl Shelf {
         self.folder.join(spec.resource.to_string())
     }
 
+    fn fence_of(&self, order: &Order) -> PathBuf {
+        fence(&self.folder.join(order.resource.to_string()))
+    }
+
     fn is_there(&self, spec: &Spec) -> bool {
         let there = std::fs::read_to_string(self.file(spec)).ok();
         assert!(there.as_ref().is_none_or(|mark| *mark == spec.claim), "a mark changed: {there:?}");
         there.is_some()
     }
+}
+
+/// The file of the fence around a thing.
+fn fence(thing: &Path) -> PathBuf {
+    thing.with_extension("fence")
 }
 
 #[async_trait]
@@ -38,12 +48,19 @@ impl Fence for Shelf {
         if self.folder.join("deaf").exists() {
             return Err(Failure::retryable("deaf", "nobody hears"));
         }
-        let file = self.folder.join(format!("{}.fence", order.resource));
+        let (thing, file) = (self.folder.join(order.resource.to_string()), self.fence_of(order));
         match order.grade {
+            // Around what is gone there is nothing to be fenced off.
+            _ if !thing.exists() => Ok(()),
             Some(grade) => std::fs::write(file, grade.as_str()),
-            None => std::fs::remove_file(file),
+            None if file.exists() => std::fs::remove_file(file),
+            None => Ok(()),
         }
         .map_err(|error| Failure::retryable("file", error))
+    }
+
+    async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure> {
+        Ok(std::fs::read_to_string(self.fence_of(order)).ok().and_then(|grade| grade.parse().ok()))
     }
 }
 
@@ -72,13 +89,15 @@ impl Provider for Shelf {
     }
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
         Ok(match self.is_there(spec) {
-            true => Observed::Present { healthy: true, version: None, fingerprint: String::new() },
+            true => Observed::present(true, None, String::new()),
             false => Observed::Absent,
         })
     }
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
         let there = self.is_there(spec);
         if there {
+            // There may be none.
+            let _ = std::fs::remove_file(fence(&self.file(spec)));
             std::fs::remove_file(self.file(spec)).expect("it was there");
         }
         Ok(Removed { receipt: json!({ "there": there }), writes: Vec::new() })

@@ -23,6 +23,10 @@ use tenantry_model::id::OperationId;
 use tenantry_model::{Failure, Timestamp, Write};
 use tenantry_providers::bucket_folder::{self, BucketFolder};
 use tenantry_providers::certificate_local_ca::{self, CertificateLocalCa};
+use tenantry_providers::database_postgres::{self, Postgres};
+use tenantry_providers::database_postgres_database::DatabasePostgresDatabase;
+use tenantry_providers::database_postgres_pool::DatabasePostgresPool;
+use tenantry_providers::database_postgres_schema::DatabasePostgresSchema;
 use tenantry_providers::database_sqlite_file::{self, DatabaseSqliteFile};
 use tenantry_providers::database_sqlite_pool::{self, DatabaseSqlitePool};
 use tenantry_providers::dns_builtin::{self, DnsBuiltin};
@@ -72,6 +76,8 @@ pub(crate) use in_both_worlds;
 pub struct World {
     folder: TempDir,
     registry: Option<TestDatabase>,
+    /// The main database of tenants, if theirs are on PostgreSQL.
+    pub tenants: Option<TestDatabase>,
     pub clock: VirtualClock,
     pub plan: Arc<FaultPlan>,
     pub book: Arc<Book>,
@@ -84,6 +90,12 @@ pub struct World {
     pub room: u32,
     /// Whether processes that are started share the registry.
     pub replicas: bool,
+}
+
+/// A registry as it was.
+pub enum Backup {
+    File(Vec<u8>),
+    Database(TestDatabase),
 }
 
 /// One process.
@@ -104,6 +116,12 @@ impl World {
         Some(Self::empty(Some(registry)).filled().await)
     }
 
+    /// On SQLite, with the tenants' databases on PostgreSQL; none, reported as skipped, where there is no server.
+    pub async fn with_tenants_on_postgres() -> Option<Self> {
+        let tenants = TestDatabase::postgres().await?;
+        Some(Self { tenants: Some(tenants), ..Self::empty(None).filled().await })
+    }
+
     fn empty(registry: Option<TestDatabase>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let over = Arc::default();
@@ -111,6 +129,7 @@ impl World {
         Self {
             folder,
             registry,
+            tenants: None,
             clock: VirtualClock::start(),
             plan,
             book: Arc::default(),
@@ -159,7 +178,8 @@ impl World {
 
     /// Where everything lies.
     pub fn stores(&self) -> Stores {
-        Stores { registry: self.registry_url(), data: self.folder.path().to_owned() }
+        let tenants = self.tenants.as_ref().map(|database| database.url().to_owned());
+        Stores { registry: self.registry_url(), data: self.folder.path().to_owned(), tenants }
     }
 
     pub fn registry_url(&self) -> String {
@@ -167,21 +187,28 @@ impl World {
         self.registry.as_ref().map_or_else(file, |database| database.url().to_owned())
     }
 
-    /// The registry as it is now, in a file; no process runs.
-    pub async fn back_up(&self) -> Vec<u8> {
-        assert!(self.registry.is_none(), "a registry in a file");
+    /// The registry as it is now; no process runs.
+    pub async fn back_up(&self) -> Backup {
+        if let Some(registry) = &self.registry {
+            return Backup::Database(registry.copy().await);
+        }
         let database = sea_orm::Database::connect(self.registry_url()).await.expect("a registry");
         rows(&database, "PRAGMA wal_checkpoint(TRUNCATE)").await;
         database.close().await.expect("closes");
-        std::fs::read(self.folder.path().join(REGISTRY)).expect("the registry")
+        Backup::File(std::fs::read(self.folder.path().join(REGISTRY)).expect("the registry"))
     }
 
     /// Puts a registry back.
-    pub fn restore(&self, backup: &[u8]) {
-        for log in ["-wal", "-shm"] {
-            let _ = std::fs::remove_file(self.folder.path().join(format!("{REGISTRY}{log}")));
+    pub fn restore(&mut self, backup: Backup) {
+        match backup {
+            Backup::Database(database) => self.registry = Some(database),
+            Backup::File(bytes) => {
+                for log in ["-wal", "-shm"] {
+                    let _ = std::fs::remove_file(self.folder.path().join(format!("{REGISTRY}{log}")));
+                }
+                std::fs::write(self.folder.path().join(REGISTRY), bytes).expect("the registry");
+            }
         }
-        std::fs::write(self.folder.path().join(REGISTRY), backup).expect("the registry");
         self.over.lock().clear();
         self.taken_over.lock().clear();
     }
@@ -201,38 +228,45 @@ impl World {
             regions: self.regions.clone(),
             at_once: self.at_once.clone(),
             public_url: "http://localhost".to_owned(),
+            isolation_every: Some(Duration::from_secs(86_400)),
             archives: self.folder.path().join("archives"),
+            import_most: 1 << 20,
             executor: ExecutorConfig::default(),
             replicas: self.replicas,
         }
     }
 
-    async fn databases(&self) -> Result<(DatabaseSqlitePool, DatabaseSqliteFile), Failure> {
+    /// What makes databases in this world.
+    async fn databases(&self) -> Result<Registry, Failure> {
+        let registry = Registry::default();
+        if let Some(tenants) = &self.tenants {
+            let config = database_postgres::Config::new(tenants.url());
+            let config = database_postgres::Config { app_role: tenants.app_role(), connections: 4, ..config };
+            let postgres = Postgres::new(config)?;
+            return Ok(registry
+                .add(Faulty::over(DatabasePostgresPool::new(postgres.clone()), self))
+                .add(Faulty::over(DatabasePostgresSchema::new(postgres.clone()), self))
+                .add(Faulty::over(DatabasePostgresDatabase::new(postgres), self)));
+        }
         // Fewer than tenants come at once, so that some of theirs were ready and some were not.
         let own = self.folder.path().join("tenants");
         let own = database_sqlite_file::Config { warm: 2, ..database_sqlite_file::Config::new(own) };
-        Ok((
-            DatabaseSqlitePool::new(database_sqlite_pool::Config::new(self.stores().pool())).await?,
-            DatabaseSqliteFile::new(own).await?,
-        ))
+        let pool = database_sqlite_pool::Config::new(self.stores().pool());
+        Ok(registry
+            .add(Faulty::over(DatabaseSqlitePool::new(pool).await?, self))
+            .add(Faulty::over(DatabaseSqliteFile::new(own).await?, self)))
     }
 
     /// What makes resources in this world, each under the plan of faults.
     pub async fn providers(&self) -> Result<Registry, Failure> {
-        let (pool, own) = self.databases().await?;
-        self.providers_with(pool, own)
-    }
-
-    fn providers_with(&self, pool: DatabaseSqlitePool, own: DatabaseSqliteFile) -> Result<Registry, Failure> {
         let folder = |name: &str| self.folder.path().join(name);
         let outbox = mail_outbox::Config::new(folder("outbox"));
         let bucket = bucket_folder::Config::new(folder("buckets"));
         let manifests = namespace_manifests::Config::new(folder("manifests"));
         let dns = dns_builtin::Config::new(folder("dns"));
         let certificates = certificate_local_ca::Config::new(folder("certificates"));
-        Ok(Registry::default()
-            .add(Faulty::over(pool, self))
-            .add(Faulty::over(own, self))
+        let databases = self.databases().await?;
+        Ok(databases
             .add(Faulty::over(BucketFolder::new(bucket), self))
             .add(Faulty::over(NamespaceManifests::new(manifests), self))
             .add(Faulty::over(DnsBuiltin::new(dns)?, self))

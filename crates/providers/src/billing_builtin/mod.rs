@@ -285,11 +285,9 @@ impl Provider for BillingBuiltin {
         };
         let terms =
             ["plan", "billing_cycle", "amount", "currency", "generation"].map(|column| row.get(column));
-        Ok(Observed::Present {
-            healthy: ledger.customer.is_some() && ledger.has_invoice(ids.invoice),
-            version: Some(generation(row).to_string()),
-            fingerprint: hex::encode(Sha256::digest(json!(terms).to_string())),
-        })
+        let healthy = ledger.customer.is_some() && ledger.has_invoice(ids.invoice);
+        let fingerprint = hex::encode(Sha256::digest(json!(terms).to_string()));
+        Ok(Observed::present(healthy, Some(generation(row).to_string()), fingerprint))
     }
 
     async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {

@@ -336,7 +336,7 @@ impl Provider for BucketFolder {
                 && opens
                 && linked.as_deref() == Some(&*spec.name);
             let fingerprint = hex::encode(Sha256::digest(json!(policy).to_string()));
-            Ok(Observed::Present { healthy, version: None, fingerprint })
+            Ok(Observed::present(healthy, None, fingerprint))
         })
         .await
     }

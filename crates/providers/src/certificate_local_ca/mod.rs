@@ -233,7 +233,7 @@ impl Provider for CertificateLocalCa {
             Seen::Present { healthy, facts } => {
                 let (version, fingerprint) =
                     facts.map(|facts| (facts.serial.clone(), facts.fingerprint.clone())).unzip();
-                Observed::Present { healthy, version, fingerprint: fingerprint.unwrap_or_default() }
+                Observed::present(healthy, version, fingerprint.unwrap_or_default())
             }
         })
     }

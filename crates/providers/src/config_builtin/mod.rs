@@ -147,7 +147,7 @@ impl Provider for ConfigBuiltin {
         let healthy = flags.keys().all(|key| has_flags.contains_key(key))
             && values.keys().all(|key| has_values.contains_key(key));
         let seen = json!([has_flags, has_values]).to_string();
-        Ok(Observed::Present { healthy, version: None, fingerprint: hex::encode(Sha256::digest(seen)) })
+        Ok(Observed::present(healthy, None, hex::encode(Sha256::digest(seen))))
     }
 
     async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {

@@ -80,9 +80,7 @@ impl Provider for CustomHandoff {
                 Ok(match note.look()? {
                     Found::Nothing => Observed::Absent,
                     Found::Foreign => Observed::Foreign,
-                    Found::Ours { whole } => {
-                        Observed::Present { healthy: whole, version: None, fingerprint: note.fingerprint()? }
-                    }
+                    Found::Ours { whole } => Observed::present(whole, None, note.fingerprint()?),
                 })
             })
             .await

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, Row};
 use tenantry_model::Failure;
 
 use super::failure::failure;
+use crate::shape::Shape;
 use crate::tables::{Catalogue, Column, OWNER, Table, deletion_order, quoted};
 
 /// Reads the schema and checks that it keeps tenants apart. The failure names the table and what to write instead.
@@ -20,37 +20,40 @@ pub async fn read(connection: &mut PgConnection, schema: &str) -> Result<Catalog
         return Err(Failure::fatal("bad_schema", fault));
     }
     let deletion_order = deletion_order(&tables, parents)?;
-    Ok(Catalogue { tables, deletion_order, fingerprint: fingerprint(connection, schema).await? })
+    Ok(Catalogue { tables, deletion_order, shape: shape(connection, schema).await? })
 }
 
-/// SHA-256 over every column, constraint, index, policy, trigger and function of the schema.
-pub async fn fingerprint(connection: &mut PgConnection, schema: &str) -> Result<String, Failure> {
-    let rows = sqlx::query_scalar::<_, String>(
-        "WITH own AS (SELECT oid, relname, relkind, relrowsecurity, relforcerowsecurity FROM pg_class
-                      WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f'))
-         SELECT concat_ws(' ', 'relation', relname, relkind, relrowsecurity, relforcerowsecurity) FROM own
-         UNION ALL SELECT concat_ws(' ', 'column', relname, attnum, attname, format_type(atttypid, atttypmod), attnotnull, attgenerated,
-                                    pg_get_expr(adbin, adrelid))
+/// Every column, constraint, index, policy, trigger and function of the schema.
+pub async fn shape(connection: &mut PgConnection, schema: &str) -> Result<Shape, Failure> {
+    let rows = sqlx::query_as::<_, (String, String, String)>(
+        "WITH own AS (SELECT pg_class.*, format('%s `%s`', CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
+                                                            WHEN 'f' THEN 'foreign table' ELSE 'table' END, relname) AS owner
+                      FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f'))
+         SELECT owner, '', CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(oid) ELSE relkind::text END FROM own
+         UNION ALL SELECT owner, 'row level security', concat_ws(' ', relrowsecurity, relforcerowsecurity) FROM own WHERE relkind IN ('r', 'p')
+         UNION ALL SELECT owner, format('column `%s`', attname), concat_ws(' ', attnum, format_type(atttypid, atttypmod), attnotnull, attgenerated,
+                                                                           pg_get_expr(adbin, adrelid))
                    FROM own JOIN pg_attribute ON attrelid = own.oid AND attnum > 0 AND NOT attisdropped AND relkind <> 'S'
                    LEFT JOIN pg_attrdef ON adrelid = own.oid AND adnum = attnum
-         UNION ALL SELECT concat_ws(' ', 'constraint', relname, conname, contype, convalidated, pg_get_constraintdef(c.oid)) FROM own JOIN pg_constraint c ON conrelid = own.oid
-         UNION ALL SELECT concat_ws(' ', 'index', relname, indisvalid, pg_get_indexdef(indexrelid)) FROM own JOIN pg_index ON indrelid = own.oid
-         UNION ALL SELECT concat_ws(' ', 'policy', relname, polname, polcmd, polpermissive, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+         UNION ALL SELECT owner, format('constraint `%s`', conname), concat_ws(' ', contype, convalidated, pg_get_constraintdef(c.oid))
+                   FROM own JOIN pg_constraint c ON conrelid = own.oid
+         UNION ALL SELECT owner, format('index `%s`', i.relname), concat_ws(' ', indisvalid, pg_get_indexdef(indexrelid))
+                   FROM own JOIN pg_index ON indrelid = own.oid JOIN pg_class i ON i.oid = indexrelid
+         UNION ALL SELECT owner, format('policy `%s`', polname), concat_ws(' ', polcmd, polpermissive, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
                    FROM own JOIN pg_policy ON polrelid = own.oid
-         UNION ALL SELECT concat_ws(' ', 'trigger', relname, tgname, tgenabled, tgtype) FROM own JOIN pg_trigger ON tgrelid = own.oid AND NOT tgisinternal
-         UNION ALL SELECT concat_ws(' ', 'function', proname, prosecdef, md5(prosrc)) FROM pg_proc
-                   WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
-         ORDER BY 1",
+         UNION ALL SELECT owner, format('trigger `%s`', tgname), concat_ws(' ', tgenabled, tgtype)
+                   FROM own JOIN pg_trigger ON tgrelid = own.oid AND NOT tgisinternal
+         UNION ALL SELECT format('function `%s(%s)`', proname, pg_get_function_identity_arguments(oid)), '', concat_ws(' ', prosecdef, md5(prosrc)) FROM pg_proc
+                   WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)",
     )
     .bind(schema);
     let (bare, quoted) = (format!("{schema}."), format!("{}.", quoted(schema)));
-    let mut hash = Sha256::new();
-    for line in rows.fetch_all(connection).await.map_err(failure)? {
-        // Definitions name the schema or not, as the session's search path has it.
-        hash.update(line.replace(&bare, "").replace(&quoted, "").as_bytes());
-        hash.update([0]);
-    }
-    Ok(hex::encode(hash.finalize()))
+    // Definitions name the schema or not, as the session's search path has it.
+    let anywhere = |text: String| text.replace(&bare, "").replace(&quoted, "");
+    let rows = rows.fetch_all(connection).await.map_err(failure)?.into_iter();
+    Ok(rows
+        .map(|(owner, part, definition)| (anywhere(owner), anywhere(part), anywhere(definition)))
+        .collect())
 }
 
 async fn columns(

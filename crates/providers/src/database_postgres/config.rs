@@ -16,6 +16,10 @@ pub struct Config {
     /// tenants share, and the list of tenants, is in that database. Direct: a pooler in transaction mode loses locks.
     #[schemars(extend("x-secret" = true))]
     pub url: String,
+    /// Address and port of the pooler in transaction mode, if there is one before the server of `url`, through which tenants'
+    /// applications connect. Tenantry itself does not: only the isolation check tries it.
+    #[serde(default)]
+    pub pooler: Option<String>,
     /// The set of migrations: the folder `postgres/SET` inside `migrations`.
     #[serde(default = "app")]
     pub set: String,
@@ -63,6 +67,7 @@ impl Config {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            pooler: None,
             set: app(),
             migrations: None,
             seeds: None,

@@ -1,6 +1,8 @@
 //! The list of tenants in a server's main database, `tenantry.homes`: whose what is, how far it is done, and the access
 //! row that policies consult. And what really stands under a name, with whose mark.
 
+use serde_json::json;
+use sqlx::types::Json;
 use sqlx::{PgConnection, Row};
 use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, Isolation, TenantId};
@@ -10,6 +12,7 @@ use super::fence::shuts_out;
 use super::name::Name;
 use super::server::run;
 use crate::content::Ensure;
+use crate::shape::Shape;
 use crate::tables::literal;
 
 /// Our own schema, and the mark that says that it is ours.
@@ -18,6 +21,7 @@ const MARK: &str = "tenantry: the list of tenants";
 
 /// `access` is where a fence is put: policies read it, and whoever opens a tenant's rows does; `access_version` is that of
 /// the order it came by. `sealed` is the password until the registry has it. `completed` is the evidence that everything is there.
+/// `schema` is the fingerprint of what was made or migrated; what that stands for is in `shapes`, once for all who have it.
 const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS tenantry.homes (
     isolation   text NOT NULL,
@@ -33,6 +37,10 @@ CREATE TABLE IF NOT EXISTS tenantry.homes (
     completed   text,
     PRIMARY KEY (isolation, tenant_id),
     UNIQUE (isolation, name)
+);
+CREATE TABLE IF NOT EXISTS tenantry.shapes (
+    fingerprint text PRIMARY KEY,
+    parts       jsonb NOT NULL
 )";
 
 /// Makes the list if it is missing. The caller has the turn for it.
@@ -82,14 +90,16 @@ pub struct State {
     pub thing: bool,
     /// Whether its login role is there, and may log in, but for a fence.
     pub role: Option<bool>,
+    /// Whether it may log in in spite of a fence.
+    pub unfenced: bool,
     /// Whether it is in the list.
     pub listed: bool,
     /// The password, sealed, until the registry has it.
     pub sealed: Option<String>,
     /// The seed that it began with.
     pub seed: Option<String>,
-    /// Fingerprint of the schema as it was made.
-    pub schema: Option<String>,
+    /// The schema as it was made, or migrated.
+    pub shape: Option<Shape>,
     /// When all of it was there.
     pub completed: Option<String>,
     /// What its fence denies.
@@ -125,8 +135,9 @@ impl Owner {
                             WHEN 'database' THEN (SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $3) END AS thing,
                     (SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = $3) AS role,
                     (SELECT rolcanlogin FROM pg_roles WHERE rolname = $3) AS login,
-                    h.tenant_id, h.name, h.claim, h.sealed, h.seed, h.schema, h.completed, h.access
-             FROM (VALUES (1)) one LEFT JOIN tenantry.homes h ON h.isolation = $1 AND (h.tenant_id = $2 OR h.name = $3)",
+                    h.tenant_id, h.name, h.claim, h.sealed, h.seed, s.parts, h.completed, h.access
+             FROM (VALUES (1)) one LEFT JOIN tenantry.homes h ON h.isolation = $1 AND (h.tenant_id = $2 OR h.name = $3)
+             LEFT JOIN tenantry.shapes s ON s.fingerprint = h.schema",
         )
         .bind(self.isolation.as_str())
         .bind(&self.tenant)
@@ -152,10 +163,11 @@ impl Owner {
                 // In the pool a tenant is its line in the list, and what that leads to.
                 thing: marks[0].is_some() || self.isolation == Isolation::Pool && listed.is_some(),
                 role: login.map(|may| may || shuts_out(fence)),
+                unfenced: login == Some(true) && shuts_out(fence),
                 listed: listed.is_some(),
                 sealed: row.get("sealed"),
                 seed: row.get("seed"),
-                schema: row.get("schema"),
+                shape: row.get::<Option<Json<Shape>>, _>("parts").map(|parts| parts.0),
                 completed: row.get("completed"),
                 fence,
             };
@@ -176,15 +188,16 @@ impl Owner {
         )
     }
 
-    /// The statement that says that all of it is there. `schema`: fingerprint of the tables as they were made, if they are
-    /// the tenant's own. `known`: the registry has the password, so that it is kept here no longer.
-    pub fn complete(&self, work: &Ensure, schema: Option<&str>, known: bool) -> String {
+    /// The statements that say that all of it is there, in this shape if it is another one now. `known`: the registry has the
+    /// password, so that it is kept here no longer.
+    pub fn complete(&self, work: &Ensure, shape: Option<&Shape>, known: bool) -> String {
         let [list, tenant, at] = [self.isolation.as_str(), &self.tenant, &work.at].map(literal);
-        let [schema, seed] =
-            [schema, work.seed.as_deref()].map(|text| text.map_or("NULL".to_owned(), literal));
+        let seed = work.seed.as_deref().map_or("NULL".to_owned(), literal);
+        let record = shape.map(record).unwrap_or_default();
+        let schema = shape.map_or("schema".to_owned(), |shape| literal(&shape.fingerprint()));
         let sealed = if known { "NULL" } else { "sealed" };
         format!(
-            "UPDATE tenantry.homes SET schema = {schema}, sealed = {sealed},
+            "{record}UPDATE tenantry.homes SET schema = {schema}, sealed = {sealed},
                     seed = CASE WHEN completed IS NULL THEN {seed} ELSE seed END, completed = coalesce(completed, {at})
              WHERE isolation = {list} AND tenant_id = {tenant};"
         )
@@ -236,4 +249,29 @@ pub async fn name_of(
     .await
     .map_err(failure)?;
     name.as_deref().map(Name::new).transpose()
+}
+
+/// The statement that records a shape, once for all who have it.
+pub fn record(shape: &Shape) -> String {
+    let [fingerprint, parts] = [shape.fingerprint(), json!(shape).to_string()].map(|text| literal(&text));
+    format!(
+        "INSERT INTO tenantry.shapes (fingerprint, parts) VALUES ({fingerprint}, {parts}) ON CONFLICT DO NOTHING;"
+    )
+}
+
+/// The shape that is recorded of a tenant's tables, if one is.
+pub async fn recorded(
+    connection: &mut PgConnection,
+    isolation: Isolation,
+    tenant: &str,
+) -> Result<Option<Shape>, Failure> {
+    let shape: Option<Json<Shape>> = sqlx::query_scalar(
+        "SELECT parts FROM tenantry.homes JOIN tenantry.shapes ON schema = fingerprint WHERE isolation = $1 AND tenant_id = $2",
+    )
+    .bind(isolation.as_str())
+    .bind(tenant)
+    .fetch_optional(connection)
+    .await
+    .map_err(failure)?;
+    Ok(shape.map(|shape| shape.0))
 }

@@ -63,6 +63,15 @@ pub async fn fence(server: &Server, owner: &Owner, order: &Order) -> Result<(), 
     Ok(())
 }
 
+/// What is denied of what stands, by the access row.
+pub async fn denies(server: &Server, owner: &Owner) -> Result<Option<Grade>, Failure> {
+    match owner.look(&mut *server.connection().await?).await? {
+        Found::Ours(state) => Ok(state.fence),
+        Found::Foreign => Err(name_taken()),
+        Found::Nothing => Ok(None),
+    }
+}
+
 fn in_main_database(owner: &Owner, state: &State, grade: Option<Grade>) -> String {
     let name = &owner.name;
     let mut sql = String::new();

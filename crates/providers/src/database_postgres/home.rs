@@ -3,17 +3,21 @@
 
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, PgConnection};
-use tenantry_model::{Failure, FailureClass};
+use tenantry_model::suspension::Grade;
+use tenantry_model::{Failure, FailureClass, Isolation};
 
+use super::Postgres;
+use super::catalogue::shape;
 use super::credential::Handout;
-use super::directory::{Owner, State};
+use super::directory::{Owner, State, recorded};
 use super::failure::failure;
 use super::fence::shuts_out;
-use super::migrate;
+use super::migrate::{self, Target};
 use super::name::Name;
 use super::role;
 use super::server::{Server, run};
 use crate::content::{Content, Ensure};
+use crate::shape::Shape;
 use crate::tables::quoted;
 use crate::verbs::Observed;
 
@@ -39,7 +43,7 @@ impl Owner {
                 role::create(&self.name, &self.claim, password, limit, server.is_superuser().await?)
             }
             (Some(_), Some(password)) => role::renew(&self.name, password),
-            (Some(_), None) => return Ok(String::new()),
+            (Some(_), None) => String::new(),
         };
         if shuts_out(state.fence) {
             sql.push_str(&role::let_in(&self.name, false));
@@ -87,15 +91,118 @@ pub async fn seed(transaction: &mut PgConnection, schema: &str, work: &Ensure) -
     Ok(())
 }
 
-/// What is seen of a tenant's place, whose schema has this fingerprint now.
-pub fn observed(content: &Content, state: &State, schema: &str, version: Option<String>) -> Observed {
-    let healthy = state.thing
-        && state.role == Some(true)
-        && state.completed.is_some()
-        && state.schema.as_deref() == Some(schema)
-        && version.as_deref() == Some(content.last_version());
+/// Brings a schema that is there up to date. Answers the shape to record, if it is another one from now on: what is there,
+/// or, where somebody had changed that before, what the migrations make of a tenant that nobody has changed.
+pub async fn bring_up(
+    connection: &mut PgConnection,
+    target: Target<'_>,
+    postgres: &Postgres,
+    isolation: Isolation,
+    made: Option<&Shape>,
+) -> Result<Option<Shape>, Failure> {
+    let drifted = match made {
+        Some(made) => shape(connection, target.schema).await? != *made,
+        None => false,
+    };
+    let migrated = target.migrate(connection, &postgres.content.migrations).await?;
+    if made.is_some() && !migrated.applied {
+        return Ok(None);
+    }
+    if !drifted {
+        return Ok(Some(migrated.catalogue.shape));
+    }
+    let (canary, _) = postgres.canary(postgres.main(), isolation)?;
+    recorded(&mut *postgres.main().connection().await?, isolation, &canary.tenant).await
+}
+
+/// What a tenant's role cannot do in a schema and should, or can and should not, a sentence each. The role is there.
+pub async fn lost_rights(
+    connection: &mut PgConnection,
+    schema: &str,
+    role: &Name,
+    grade: Option<Grade>,
+) -> Result<Vec<String>, Failure> {
+    sqlx::query_scalar(
+        "WITH own AS (SELECT oid, relname, relkind FROM pg_class
+                      WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind IN ('r', 'p', 'S') AND relname <> $4
+                        AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'i'
+                                        AND refobjid = to_regclass(format('%I.%I', $1, $4))))
+         SELECT format('its login role may not connect to the database') WHERE NOT has_database_privilege($2, current_database(), 'CONNECT')
+         UNION ALL SELECT 'its login role may not use the schema' FROM pg_namespace WHERE nspname = $1 AND NOT has_schema_privilege($2, oid, 'USAGE')
+         UNION ALL SELECT format('its login role has lost %s on table `%s`', string_agg(word, ', ' ORDER BY word), relname)
+                   FROM own, unnest(CASE WHEN $3 THEN ARRAY['SELECT'] ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'] END) word
+                   WHERE relkind <> 'S' AND NOT has_table_privilege($2, own.oid, word) GROUP BY relname
+         UNION ALL SELECT format('its login role has lost USAGE on sequence `%s`', relname) FROM own
+                   WHERE CASE WHEN relkind = 'S' AND NOT $3 THEN NOT has_sequence_privilege($2, own.oid, 'USAGE') END
+         UNION ALL SELECT format('its login role may write to table `%s` in spite of its fence', relname) FROM own
+                   WHERE relkind <> 'S' AND $3 AND has_table_privilege($2, own.oid, 'INSERT, UPDATE, DELETE')
+         LIMIT 20",
+    )
+    .bind(schema)
+    .bind(role.as_str())
+    .bind(grade.is_some())
+    .bind(migrate::TABLE)
+    .fetch_all(connection)
+    .await
+    .map_err(failure)
+}
+
+/// What is seen of a schema or database that is there.
+#[derive(Default)]
+pub struct Seen {
+    /// What is in it.
+    pub shape: Shape,
+    /// The last migration.
+    pub version: Option<String>,
+    /// What its login role cannot do, or should not.
+    pub rights: Vec<String>,
+}
+
+impl Seen {
+    /// Looks into a schema that is a tenant's.
+    pub async fn of(
+        connection: &mut PgConnection,
+        schema: &str,
+        role: Option<&Name>,
+        grade: Option<Grade>,
+    ) -> Result<Self, Failure> {
+        let rights = match role {
+            Some(role) => lost_rights(connection, schema, role, grade).await?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            shape: shape(connection, schema).await?,
+            version: migrate::version(connection, schema).await?,
+            rights,
+        })
+    }
+}
+
+/// What is seen of a tenant's place; none where its schema or database is missing.
+pub fn observed(content: &Content, state: &State, seen: Option<Seen>) -> Observed {
+    let mut differs = Vec::new();
+    let mut unless = |fine: bool, fault: &str| {
+        if !fine {
+            differs.push(fault.to_owned());
+        }
+    };
+    unless(state.thing && seen.is_some(), "its schema or database is missing, with all its rows");
+    unless(state.listed, "it is not in the list of tenants");
+    unless(state.role.is_some(), "its login role is missing");
+    unless(state.role != Some(false), "its login role may not log in");
+    unless(!state.unfenced, "its login role may log in in spite of its fence");
+    unless(state.completed.is_some(), "it was never completed");
+    let Seen { shape, version, rights } = match seen {
+        Some(seen) => {
+            differs.extend(content.behind(seen.version.as_deref()));
+            differs.extend(state.shape.iter().flat_map(|made| made.differences(&seen.shape)));
+            seen
+        }
+        None => Seen::default(),
+    };
+    differs.extend(rights);
     let [seed, completed] = [&state.seed, &state.completed].map(|word| word.as_deref().unwrap_or_default());
-    let role = state.role.unwrap_or_default();
-    let fingerprint = hex::encode(Sha256::digest(format!("{schema} {role} {seed} {completed}")));
-    Observed::Present { healthy, version, fingerprint }
+    let (shape, role) = (shape.fingerprint(), state.role.unwrap_or_default());
+    let fingerprint = hex::encode(Sha256::digest(format!("{shape} {role} {seed} {completed}")));
+    Observed::Present { differs, version, fingerprint }
 }

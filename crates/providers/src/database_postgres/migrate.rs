@@ -23,13 +23,21 @@ pub struct Target<'a> {
     pub protect: &'a (dyn Fn(&Catalogue) -> String + Send + Sync),
 }
 
+/// A schema that is up to date.
+pub struct Migrated {
+    /// What is in it.
+    pub catalogue: Catalogue,
+    /// Whether anything was missing.
+    pub applied: bool,
+}
+
 impl Target<'_> {
     /// Applies what is missing, and reads what is there then.
     pub async fn migrate(
         &self,
         connection: &mut PgConnection,
         migrations: &[Migration],
-    ) -> Result<Catalogue, Failure> {
+    ) -> Result<Migrated, Failure> {
         run(connection, own_table(self.schema)).await?;
         let applied = applied(connection, self.schema).await?;
         let mut known = None;
@@ -41,10 +49,12 @@ impl Target<'_> {
             known = Some(catalogue?);
             tracing::info!(file = migration.file, "migration applied");
         }
-        match known {
-            Some(catalogue) => Ok(catalogue),
-            None => catalogue::read(connection, self.schema).await,
-        }
+        let applied = known.is_some();
+        let catalogue = match known {
+            Some(catalogue) => catalogue,
+            None => catalogue::read(connection, self.schema).await?,
+        };
+        Ok(Migrated { catalogue, applied })
     }
 
     async fn apply(

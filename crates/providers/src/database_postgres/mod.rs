@@ -24,19 +24,19 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Isolation};
 
-pub(crate) use catalogue::{fingerprint, read as read_catalogue};
+pub(crate) use catalogue::{read as read_catalogue, shape};
 pub use config::Config;
 pub(crate) use credential::{Handout, Secret, forget};
-pub(crate) use directory::{Found, Owner, State, mark_of_schema, name_of, names_of};
+pub(crate) use directory::{Found, Owner, State, mark_of_schema, name_of, names_of, recorded};
 pub(crate) use failure::{failure, is_duplicate};
-pub(crate) use fence::{fence, rights};
-pub(crate) use home::{grants, name_taken, observed, seed};
-pub(crate) use migrate::{Target, baseline, recipe, search_path, version};
+pub(crate) use fence::{denies, fence, rights};
+pub(crate) use home::{Seen, bring_up, grants, lost_rights, name_taken, observed, seed};
+pub(crate) use migrate::{Target, baseline, recipe, search_path};
 pub(crate) use name::Name;
 pub(crate) use role::shut_out;
 pub(crate) use rows::{Home, Scoped, count_all, delete_all, no_such_tenant};
 pub(crate) use server::{Server, begin, close, make, run};
-pub(crate) use spare::{Claimed, Maker, Spares, claimed};
+pub(crate) use spare::{Maker, Spares, claimed};
 
 use crate::content::{Content, Ensure};
 use crate::fence::Order;
@@ -64,12 +64,12 @@ impl Postgres {
             Content::load(&config.set, migrations, None, config.seeds.as_deref(), rows::insert_statement)?;
         Name::new(&config.app_role)
             .map_err(|failure| Failure::invalid("bad_name", format!("`app_role`: {}", failure.message)))?;
-        let server = |url: &String| Server::new(url, config.connections).map(Arc::new);
-        let main = server(&config.url)?;
+        let server = |url: &String, pooler| Server::new(url, pooler, config.connections).map(Arc::new);
+        let main = server(&config.url, config.pooler.as_deref())?;
         let clusters = config
             .clusters
             .iter()
-            .map(|(region, url)| Ok((region.clone(), server(url)?)))
+            .map(|(region, url)| Ok((region.clone(), server(url, None)?)))
             .collect::<Result<_, Failure>>()?;
         Ok(Arc::new(Self { config, content, lanes: Lanes::default(), main, clusters }))
     }

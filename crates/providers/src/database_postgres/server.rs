@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 use super::directory;
 use super::failure::{connecting, failure, is_duplicate};
 use super::name::Name;
+use crate::isolation::Who;
 
 /// The oldest release that creates databases by WAL_LOG, and lets nobody create in `public`.
 const OLDEST: i32 = 150_000;
@@ -29,6 +30,8 @@ const IDLE: Duration = Duration::from_secs(20);
 /// A server.
 pub struct Server {
     options: PgConnectOptions,
+    /// The way through the pooler, without what a pooler in transaction mode does not take.
+    pooled: Option<PgConnectOptions>,
     main: PgPool,
     facts: OnceCell<Facts>,
 }
@@ -43,12 +46,20 @@ struct Facts {
 pub type Turn = PgAdvisoryLockGuard<PoolConnection<Postgres>>;
 
 impl Server {
-    /// The server of this URL. Does not connect.
-    pub fn new(url: &str, connections: u32) -> Result<Self, Failure> {
+    /// The server of this URL, and the address of the pooler before it if there is one. Does not connect.
+    pub fn new(url: &str, pooler: Option<&str>, connections: u32) -> Result<Self, Failure> {
         // The parser's own error may quote the password.
         let options: PgConnectOptions = url.parse().map_err(|_| {
             Failure::fatal("bad_url", "`url` must be like postgres://administrator:password@host/database")
         })?;
+        let through = |address: &str| {
+            let (host, port) = address.rsplit_once(':')?;
+            let options = options.clone().host(host).port(port.parse().ok()?).extra_float_digits(None);
+            Some(options.statement_cache_capacity(0).disable_statement_logging())
+        };
+        let bad =
+            || Failure::fatal("bad_url", "`pooler` must be an address and a port, like db.example.com:6432");
+        let pooled = pooler.map(|address| through(address).ok_or_else(bad)).transpose()?;
         let options = options
             .application_name("tenantry")
             .statement_cache_capacity(256)
@@ -61,7 +72,7 @@ impl Server {
             ])
             .disable_statement_logging();
         let main = pool(connections, options.clone());
-        Ok(Self { options, main, facts: OnceCell::new() })
+        Ok(Self { options, pooled, main, facts: OnceCell::new() })
     }
 
     /// A connection to the main database.
@@ -87,15 +98,22 @@ impl Server {
         self.options.clone().database(database.as_str()).connect().await.map_err(connecting)
     }
 
-    /// A session of another role, which logs in as its own application does.
+    /// A session of another role, which logs in as its own application does: directly, or through the pooler.
     pub async fn log_in(
         &self,
+        who: Who,
         role: &Name,
         password: &str,
         database: &str,
     ) -> Result<PgConnection, sqlx::Error> {
-        let options = self.options.clone().username(role.as_str()).password(password);
+        let pooled = self.pooled.as_ref().filter(|_| who == Who::PooledLogin);
+        let options = pooled.unwrap_or(&self.options).clone().username(role.as_str()).password(password);
         options.database(database).connect().await
+    }
+
+    /// Whether a pooler is known through which tenants' applications connect.
+    pub fn is_pooled(&self) -> bool {
+        self.pooled.is_some()
     }
 
     /// A connection of its own to the main database, with the turn of this word until it is closed.

@@ -11,13 +11,14 @@ use tenantry_model::{Failure, FailureClass, Isolation};
 
 use super::Postgres;
 use super::credential::Handout;
-use super::directory::Owner;
+use super::directory::{Owner, record};
 use super::failure::failure;
 use super::migrate::recipe;
 use super::name::Name;
 use super::role;
 use super::server::{Server, close, run};
 use crate::refill::{Refill, Stock, Stop};
+use crate::shape::Shape;
 
 /// Whether a line leads to a spare that is complete and still what was made: role and thing carry its mark.
 const WHOLE: &str = "completed IS NOT NULL
@@ -29,14 +30,14 @@ const WHOLE: &str = "completed IS NOT NULL
 /// How a schema or a database is made for nobody.
 #[async_trait]
 pub trait Maker: Send + Sync + 'static {
-    /// Makes it, with all tables and the rights of the role that has its name, and gives the fingerprint of its tables.
+    /// Makes it, with all tables and the rights of the role that has its name, and gives its shape.
     async fn make(
         &self,
         server: &Server,
         connection: &mut PgConnection,
         name: &Name,
         mark: &str,
-    ) -> Result<String, Failure>;
+    ) -> Result<Shape, Failure>;
 
     /// Drops it; absent is success.
     async fn discard(&self, connection: &mut PgConnection, name: &Name) -> Result<(), Failure>;
@@ -54,14 +55,6 @@ struct Shelf {
     isolation: Isolation,
     size: usize,
     maker: Box<dyn Maker>,
-}
-
-/// A spare that has become a tenant's.
-pub struct Claimed {
-    /// The name that it had.
-    pub name: Name,
-    /// Fingerprint of its tables.
-    pub schema: String,
 }
 
 /// A line of the list.
@@ -95,8 +88,8 @@ impl Spares {
         self.refill.refilled().await;
     }
 
-    /// Makes a spare's line the tenant's, unfinished, and its role too; the caller renames the rest in the same transaction.
-    /// None: there is no spare.
+    /// Makes a spare's line the tenant's, unfinished, with the shape that is recorded of it, and its role too. Answers the name
+    /// that it had; the caller renames the rest in the same transaction. None: there is no spare.
     pub async fn claim(
         &self,
         transaction: &mut PgConnection,
@@ -104,7 +97,7 @@ impl Spares {
         owner: &Owner,
         handout: &Handout,
         sealed: Option<&str>,
-    ) -> Result<Option<Claimed>, Failure> {
+    ) -> Result<Option<Name>, Failure> {
         let Some(password) = handout.password().filter(|_| self.shelf.size > 0) else { return Ok(None) };
         // As a subquery it could be asked again for every line, and each time give another one.
         let sql = format!(
@@ -112,9 +105,9 @@ impl Spares {
                  SELECT name AS spare FROM tenantry.homes WHERE isolation = $7 AND claim = $8 AND {WHOLE}
                  LIMIT 1 FOR UPDATE SKIP LOCKED)
              UPDATE tenantry.homes SET isolation = $1, tenant_id = $2, name = $3, claim = $4, resource_id = $5, sealed = $6, completed = NULL
-             FROM one WHERE isolation = $7 AND name = spare RETURNING spare, schema"
+             FROM one WHERE isolation = $7 AND name = spare RETURNING spare"
         );
-        let row = sqlx::query(AssertSqlSafe(sql))
+        let spare: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql))
             .bind(owner.isolation.as_str())
             .bind(&owner.tenant)
             .bind(owner.name.as_str())
@@ -126,11 +119,11 @@ impl Spares {
             .fetch_optional(&mut *transaction)
             .await
             .map_err(failure)?;
-        let Some(row) = row else { return Ok(None) };
-        let name = Name::new(row.get("spare"))?;
+        let Some(spare) = spare else { return Ok(None) };
+        let name = Name::new(&spare)?;
         let limit = self.shelf.postgres.config.connection_limit;
         run(transaction, role::hand_over(&name, &owner.name, &owner.claim, password, limit)).await?;
-        Ok(Some(Claimed { name, schema: row.get("schema") }))
+        Ok(Some(name))
     }
 }
 
@@ -225,11 +218,12 @@ impl Shelf {
         .await
         .map_err(failure)?;
         run(connection, role::create(&name, mark, None, 0, server.is_superuser().await?)).await?;
-        let schema = self.maker.make(server, connection, &name, mark).await?;
+        let shape = self.maker.make(server, connection, &name, mark).await?;
+        run(connection, record(&shape)).await?;
         sqlx::query("UPDATE tenantry.homes SET schema = $3, completed = now()::text WHERE isolation = $1 AND name = $2")
             .bind(self.list())
             .bind(name.as_str())
-            .bind(schema)
+            .bind(shape.fingerprint())
             .execute(connection)
             .await
             .map(drop)

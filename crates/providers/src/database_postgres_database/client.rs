@@ -17,10 +17,11 @@ use super::spare::SpareDatabase;
 use super::{ISOLATION, template};
 use crate::content::Ensure;
 use crate::database_postgres::{
-    Claimed, Found, Handout, Home, Name, Owner, Postgres, Secret, Server, Spares, State, Target, begin,
-    claimed, close, count_all, failure, fingerprint, is_duplicate, make, name_of, name_taken, no_such_tenant,
-    read_catalogue, rights, run, search_path, seed, shut_out, version,
+    Found, Handout, Home, Name, Owner, Postgres, Secret, Server, Spares, State, Target, begin, bring_up,
+    claimed, close, count_all, failure, is_duplicate, make, name_of, name_taken, no_such_tenant,
+    read_catalogue, rights, run, search_path, seed, shut_out,
 };
+use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
 
 /// Where the tables are in a tenant's database.
@@ -38,12 +39,17 @@ pub struct Opened {
     catalogue: Arc<Catalogue>,
 }
 
+/// The template on one server.
+struct Template {
+    name: Name,
+    /// What a copy of it is made of; servers of other releases describe it in other words.
+    fresh: OnceLock<Shape>,
+}
+
 /// The databases.
 pub struct Databases {
     pub postgres: Arc<Postgres>,
-    template: Cache<(String, u16, String), Name>,
-    /// Fingerprint of the tables of a copy of the template that was just made.
-    fresh: OnceLock<String>,
+    template: Cache<(String, u16, String), Arc<Template>>,
     canary: OnceCell<Name>,
     open: Cache<TenantId, Opened>,
     pub spares: Spares,
@@ -55,8 +61,7 @@ impl Databases {
         let open = Cache::builder().max_capacity(postgres.config.open_databases).time_to_live(BELIEVED);
         let size = postgres.config.warm_databases;
         let spares = Spares::new(postgres.clone(), ISOLATION, size, SpareDatabase(postgres.clone()));
-        let (template, fresh, canary) = (Cache::new(64), OnceLock::new(), OnceCell::new());
-        Self { postgres, template, fresh, canary, open: open.build(), spares }
+        Self { postgres, template: Cache::new(64), canary: OnceCell::new(), open: open.build(), spares }
     }
 
     /// The canary's database on the main server, made anew once in the life of a process.
@@ -112,11 +117,8 @@ impl Databases {
             Found::Ours(state) => state,
         };
         let secret = handout.secret(&state);
-        let ready = match is_new {
-            true => claimed(self.claim(&mut turn, server, owner, handout, &secret).await)?,
-            false => None,
-        };
-        let schema = if let Some(schema) = ready {
+        let is_claimed = is_new && claimed(self.claim(&mut turn, server, owner, handout, &secret).await)?;
+        let shape = if is_claimed {
             if !work.rows.is_empty() {
                 let mut inside = server.connect_to(name).await?;
                 let mut transaction = inside.begin().await.map_err(failure)?;
@@ -124,29 +126,34 @@ impl Databases {
                 transaction.commit().await.map_err(failure)?;
                 close(inside).await?;
             }
-            schema
+            None
         } else {
             let role = owner.role(server, &state, handout, self.postgres.config.connection_limit).await?;
             make(&mut turn, format!("{role}{}", owner.enlist(secret.made()))).await?;
             drop_database(&mut turn, draft).await?;
             if state.thing {
-                self.finish(server, name, owner, work, &state).await?
+                // A role that was made again has lost it.
+                run(&mut turn, let_connect(name, name)).await?;
+                self.finish(server, name, owner, work, &state, None).await?
             } else {
-                copy(&mut turn, &template, draft, name, &owner.claim).await?;
-                let schema = self.finish(server, draft, owner, work, &state).await?;
+                copy(&mut turn, &template.name, draft, name, &owner.claim).await?;
+                let shape = self.finish(server, draft, owner, work, &state, template.fresh.get()).await?;
+                if let Some(shape) = &shape {
+                    let _ = template.fresh.set(shape.clone());
+                }
                 if !rename(&mut turn, draft, name).await? {
                     drop_database(&mut turn, draft).await?;
                     return Err(name_taken());
                 }
-                schema
+                shape
             }
         };
         let settled = handout.known() && secret == Secret::Settled;
-        run(&mut turn, owner.complete(work, Some(&schema), settled)).await?;
+        run(&mut turn, owner.complete(work, shape.as_ref(), settled)).await?;
         Ok(secret)
     }
 
-    /// Gives the tenant a database that is ready, and the fingerprint of its tables. None: there is none.
+    /// Gives the tenant a database that is ready. False: there is none.
     async fn claim(
         &self,
         connection: &mut PgConnection,
@@ -154,19 +161,20 @@ impl Databases {
         owner: &Owner,
         handout: &Handout,
         secret: &Secret,
-    ) -> Result<Option<String>, Failure> {
+    ) -> Result<bool, Failure> {
         let (name, claim) = (&owner.name, literal(&owner.claim));
         let mut transaction = connection.begin().await.map_err(failure)?;
         let claimed = self.spares.claim(&mut transaction, server, owner, handout, secret.made()).await?;
-        let Some(Claimed { name: spare, schema }) = claimed else { return Ok(None) };
+        let Some(spare) = claimed else { return Ok(false) };
         let rename =
             format!("ALTER DATABASE {spare} RENAME TO {name}; COMMENT ON DATABASE {name} IS {claim};");
         make(&mut transaction, rename).await?;
         transaction.commit().await.map_err(failure)?;
-        Ok(Some(schema))
+        Ok(true)
     }
 
-    /// Brings a database up to date and gives it what it lacks; answers the fingerprint of its tables.
+    /// Brings a database up to date and gives it what it lacks; answers the shape of its tables, if it is to be recorded.
+    /// `fresh`: what a copy of the template is made of, so that it need not be looked through.
     async fn finish(
         &self,
         server: &Server,
@@ -174,18 +182,15 @@ impl Databases {
         owner: &Owner,
         work: &Ensure,
         state: &State,
-    ) -> Result<String, Failure> {
+        fresh: Option<&Shape>,
+    ) -> Result<Option<Shape>, Failure> {
         let mut inside = server.connect_to(database).await?;
-        let schema = match self.fresh.get().filter(|_| !state.thing) {
-            Some(schema) => schema.clone(),
+        let shape = match fresh {
+            Some(fresh) => Some(fresh.clone()),
             None => {
                 let target = Target { schema: SCHEMA, protect: &|_: &Catalogue| String::new() };
-                let migrations = &self.postgres.content.migrations;
-                let schema = target.migrate(&mut inside, migrations).await?.fingerprint;
-                if !state.thing {
-                    let _ = self.fresh.set(schema.clone());
-                }
-                schema
+                let made = state.shape.as_ref().filter(|_| state.thing);
+                bring_up(&mut inside, target, &self.postgres, ISOLATION, made).await?
             }
         };
         let mut transaction = inside.begin().await.map_err(failure)?;
@@ -195,18 +200,19 @@ impl Databases {
         run(&mut transaction, rights(SCHEMA, &owner.name, state.fence)).await?;
         transaction.commit().await.map_err(failure)?;
         close(inside).await?;
-        Ok(schema)
+        Ok(shape)
     }
 
-    async fn template(&self, server: &Server) -> Result<Name, Failure> {
+    async fn template(&self, server: &Server) -> Result<Arc<Template>, Failure> {
         let (host, port) = server.address();
         let key = (host.to_owned(), port, server.database().to_owned());
-        if let Some(name) = self.template.get(&key) {
-            return Ok(name);
+        if let Some(template) = self.template.get(&key) {
+            return Ok(template);
         }
         let name = template::ready(server, &self.postgres.content.migrations).await?;
-        self.template.insert(key, name.clone());
-        Ok(name)
+        let template = Arc::new(Template { name, fresh: OnceLock::new() });
+        self.template.insert(key, template.clone());
+        Ok(template)
     }
 
     /// Looks again where a tenant's rows are, and in which tables, when it is next asked for them.
@@ -315,19 +321,15 @@ pub async fn copy(
     run(
         connection,
         format!(
-            "COMMENT ON DATABASE {database} IS {mark}; REVOKE ALL ON DATABASE {database} FROM PUBLIC;
-             GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {role};"
+            "COMMENT ON DATABASE {database} IS {mark}; REVOKE ALL ON DATABASE {database} FROM PUBLIC; {}",
+            let_connect(database, role)
         ),
     )
     .await
 }
 
-/// Fingerprint and version of a tenant's database.
-pub async fn look_into(server: &Server, name: &Name) -> Result<(String, Option<String>), Failure> {
-    let mut inside = server.connect_to(name).await?;
-    let seen = (fingerprint(&mut inside, SCHEMA).await?, version(&mut inside, SCHEMA).await?);
-    close(inside).await?;
-    Ok(seen)
+fn let_connect(database: &Name, role: &Name) -> String {
+    format!("GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {role};")
 }
 
 #[async_trait]

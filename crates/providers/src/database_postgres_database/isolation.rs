@@ -7,9 +7,9 @@ use tenantry_model::{Failure, TenantId};
 
 use super::client::Databases;
 use super::{DatabasePostgresDatabase, ISOLATION};
-use crate::database_postgres::isolation::{Login, Prober, Try, enter, large_objects, of_neighbours, tenants};
+use crate::database_postgres::isolation::{Login, Prober, enter, large_objects, of_neighbours, tenants};
 use crate::database_postgres::{Name, Server, close, failure, names_of};
-use crate::isolation::{Checked, Findings, IsolationCheck, Who};
+use crate::isolation::{Checked, Findings, IsolationCheck};
 
 #[async_trait]
 impl IsolationCheck for DatabasePostgresDatabase {
@@ -58,27 +58,25 @@ async fn check(
     names: &[Name],
 ) -> Result<(), Failure> {
     // In its own database the prober is what each tenant is in its own.
-    match Login::new(server, prober, prober.role().as_str()).await {
-        Ok(mut login) => {
-            for name in names {
-                match enter(server, prober, name).await? {
-                    Try::Through => {
-                        findings.leak(Who::TenantLogin, "connect", name.as_str().to_owned());
-                    }
-                    Try::Denied => findings.denied(Who::TenantLogin, "connect"),
-                    Try::Unclear(why) => findings.not_checked(Who::TenantLogin, "connect", &why),
+    let mut inside = server.connect_to(prober.role()).await?;
+    let objects = large_objects(&mut inside).await?;
+    close(inside).await?;
+    for name in names {
+        enter(server, prober, name, findings).await?;
+    }
+    for (who, login) in Login::all(server, prober, prober.role().as_str()).await {
+        match login {
+            Ok(mut login) => {
+                for name in names {
+                    login.become_role(findings, name.as_str()).await?;
                 }
-                login.become_role(findings, name.as_str()).await?;
+                login.become_role(findings, server.administrator()).await?;
+                let theirs: Vec<&Name> = names.iter().collect();
+                login.look_around(findings, &theirs, &[], &objects).await?;
+                login.close().await?;
             }
-            login.become_role(findings, server.administrator()).await?;
-            let theirs: Vec<&Name> = names.iter().collect();
-            let mut inside = server.connect_to(prober.role()).await?;
-            let objects = large_objects(&mut inside).await?;
-            close(inside).await?;
-            login.look_around(findings, &theirs, &[], &objects).await?;
-            login.close().await?;
+            Err(why) => findings.none_checked(who, &[], &why),
         }
-        Err(why) => findings.none_checked(&["connect"], &why),
     }
     let mut roles: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
     let public = sqlx::query_scalar(

@@ -13,11 +13,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::data::{Canary, Data, TenantRows};
 use crate::database_postgres::{
-    Found, Handout, Name, Postgres, Scoped, fence, forget, observed, outputs, portable as rows,
+    Found, Handout, Name, Postgres, Scoped, Seen, close, denies, fence, forget, observed, outputs,
+    portable as rows,
 };
 use crate::fence::{Fence, Order};
 use crate::isolation::IsolationCheck;
@@ -73,6 +75,11 @@ impl Fence for DatabasePostgresDatabase {
         let owner = postgres.fenced(order, ISOLATION)?;
         self.databases.forget(order.tenant);
         fence(postgres.of_region(&order.region), &owner, order).await
+    }
+
+    async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure> {
+        let postgres = &self.databases.postgres;
+        denies(postgres.of_region(&order.region), &postgres.fenced(order, ISOLATION)?).await
     }
 }
 
@@ -143,11 +150,17 @@ impl Provider for DatabasePostgresDatabase {
             Found::Nothing => Observed::Absent,
             Found::Foreign => Observed::Foreign,
             Found::Ours(state) => {
-                let (schema, version) = match state.thing {
-                    true => client::look_into(server, &owner.name).await?,
-                    false => Default::default(),
+                let seen = match state.thing {
+                    true => {
+                        let mut inside = server.connect_to(&owner.name).await?;
+                        let role = state.role.map(|_| &owner.name);
+                        let seen = Seen::of(&mut inside, client::SCHEMA, role, state.fence).await?;
+                        close(inside).await?;
+                        Some(seen)
+                    }
+                    false => None,
                 };
-                observed(&postgres.content, &state, &schema, version)
+                observed(&postgres.content, &state, seen)
             }
         })
     }

@@ -8,7 +8,8 @@ use tenantry_model::Failure;
 
 use super::client::{SCHEMA, copy, drop_database};
 use super::template;
-use crate::database_postgres::{Maker, Name, Postgres, Server, close, fingerprint, rights, run};
+use crate::database_postgres::{Maker, Name, Postgres, Server, close, rights, run, shape};
+use crate::shape::Shape;
 
 /// Makes them.
 pub struct SpareDatabase(pub Arc<Postgres>);
@@ -21,14 +22,14 @@ impl Maker for SpareDatabase {
         connection: &mut PgConnection,
         name: &Name,
         mark: &str,
-    ) -> Result<String, Failure> {
+    ) -> Result<Shape, Failure> {
         let template = template::ready(server, &self.0.content.migrations).await?;
         copy(connection, &template, name, name, mark).await?;
         let mut inside = server.connect_to(name).await?;
         run(&mut inside, rights(SCHEMA, name, None)).await?;
-        let schema = fingerprint(&mut inside, SCHEMA).await?;
+        let shape = shape(&mut inside, SCHEMA).await?;
         close(inside).await?;
-        Ok(schema)
+        Ok(shape)
     }
 
     async fn discard(&self, connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use sqlx::{Connection, Postgres as Driver, Transaction};
+use sqlx::{Connection, PgConnection, Postgres as Driver, Transaction};
 use tenantry_model::{Failure, TenantId};
 use tokio::sync::OnceCell;
 
@@ -12,9 +12,10 @@ use super::ISOLATION;
 use super::guard::{self, Groups, SCHEMA};
 use crate::content::Ensure;
 use crate::database_postgres::{
-    Found, Handout, Home, Owner, Postgres, Secret, State, Target, delete_all, failure, fingerprint, make,
-    mark_of_schema, name_taken, read_catalogue, run, search_path, seed, shut_out, version,
+    Found, Handout, Home, Owner, Postgres, Secret, Seen, State, Target, delete_all, failure, lost_rights,
+    make, mark_of_schema, name_taken, read_catalogue, recorded, run, search_path, seed, shut_out,
 };
+use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
 
 /// The pool.
@@ -45,26 +46,28 @@ impl Pool {
                 groups.stand(&mut turn, server.is_superuser().await?).await?;
                 let protect = |catalogue: &Catalogue| groups.protect(catalogue);
                 let target = Target { schema: SCHEMA, protect: &protect };
-                target.migrate(&mut turn, &self.postgres.content.migrations).await?;
+                let migrated = target.migrate(&mut turn, &self.postgres.content.migrations).await?;
                 if !guard::is_protected(&mut turn).await? {
                     let catalogue = read_catalogue(&mut turn, SCHEMA).await?;
                     run(&mut turn, groups.protect(&catalogue)).await?;
                 }
                 let (owner, work) = self.postgres.canary(server, ISOLATION)?;
+                let catalogue = read_catalogue(&mut turn, SCHEMA).await?;
+                let anew = migrated.applied || self.made(&mut turn).await?.is_none();
                 let mut transaction = turn.begin().await.map_err(failure)?;
                 run(&mut transaction, owner.enlist(None)).await?;
                 // Its row may be another one than it was when the tables were made.
                 seed(&mut transaction, SCHEMA, &work).await?;
-                run(&mut transaction, owner.complete(&work, None, true)).await?;
+                run(&mut transaction, owner.complete(&work, anew.then_some(&catalogue.shape), true)).await?;
                 transaction.commit().await.map_err(failure)?;
-                read_catalogue(&mut turn, SCHEMA).await.map(Arc::new)
+                Ok(Arc::new(catalogue))
             })
             .await
     }
 
     /// Makes the tenant's line, role and rows, or finishes them.
     pub async fn ensure(&self, owner: &Owner, work: &Ensure, handout: &Handout) -> Result<Secret, Failure> {
-        let ready = self.ready().await?;
+        self.ready().await?;
         let (server, name) = (self.postgres.main(), &owner.name);
         let mut turn = server.turn(&format!("pool {}", name.as_str())).await?;
         let state = match owner.look(&mut turn).await? {
@@ -72,15 +75,13 @@ impl Pool {
             Found::Nothing => State::default(),
             Found::Ours(state) => state,
         };
-        if state.completed.is_some() && fingerprint(&mut turn, SCHEMA).await? != ready.fingerprint {
-            self.mend(ready).await?;
+        if state.completed.is_some() && self.is_damaged(&mut turn).await? {
+            self.mend().await?;
         }
         let secret = handout.secret(&state);
         let mut sql = owner.role(server, &state, handout, self.postgres.config.connection_limit).await?;
-        if state.role.is_none() {
-            sql.push_str(&format!("GRANT {} TO {name};", self.groups()?.tenants));
-            sql.push_str(&owner.finds(server.database(), SCHEMA));
-        }
+        sql.push_str(&format!("GRANT {} TO {name};", self.groups()?.tenants));
+        sql.push_str(&owner.finds(server.database(), SCHEMA));
         sql.push_str(&owner.enlist(secret.made()));
         let mut transaction = turn.begin().await.map_err(failure)?;
         make(&mut transaction, sql).await?;
@@ -93,18 +94,27 @@ impl Pool {
         Ok(secret)
     }
 
-    /// Writes the policies again.
-    async fn mend(&self, catalogue: &Catalogue) -> Result<(), Failure> {
-        let mut turn = self.postgres.main().turn("pool").await?;
-        let mut transaction = turn.begin().await.map_err(failure)?;
-        run(&mut transaction, self.groups()?.protect(catalogue)).await?;
-        transaction.commit().await.map_err(failure)
+    /// The shape of the tables as they were made, or migrated: recorded with the canary's line.
+    pub async fn made(&self, connection: &mut PgConnection) -> Result<Option<Shape>, Failure> {
+        let (canary, _) = self.postgres.canary(self.postgres.main(), ISOLATION)?;
+        recorded(connection, ISOLATION, &canary.tenant).await
     }
 
-    /// Fingerprint and version of the tables.
-    pub async fn look_into(&self) -> Result<(String, Option<String>), Failure> {
-        let mut connection = self.postgres.main().connection().await?;
-        Ok((fingerprint(&mut connection, SCHEMA).await?, version(&mut connection, SCHEMA).await?))
+    /// Whether the tables, their policies, or the tenants' rights in them are not as they were made.
+    async fn is_damaged(&self, connection: &mut PgConnection) -> Result<bool, Failure> {
+        let (made, Groups { app, tenants }) = (self.made(connection).await?, self.groups()?);
+        let Seen { shape, rights, .. } = Seen::of(connection, SCHEMA, Some(&tenants), None).await?;
+        let of_app = lost_rights(connection, SCHEMA, &app, None).await?;
+        Ok(!rights.is_empty() || !of_app.is_empty() || made.is_some_and(|made| made != shape))
+    }
+
+    /// Writes policies and rights again.
+    async fn mend(&self) -> Result<(), Failure> {
+        let mut turn = self.postgres.main().turn("pool").await?;
+        let catalogue = read_catalogue(&mut turn, SCHEMA).await?;
+        let mut transaction = turn.begin().await.map_err(failure)?;
+        run(&mut transaction, self.groups()?.protect(&catalogue)).await?;
+        transaction.commit().await.map_err(failure)
     }
 
     /// Removes what is the tenant's, and counts the rows.

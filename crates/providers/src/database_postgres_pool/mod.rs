@@ -13,11 +13,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::data::{Canary, Data, TenantRows};
 use crate::database_postgres::{
-    Found, Handout, Name, Postgres, Scoped, fence, forget, observed, outputs, portable as rows,
+    Found, Handout, Name, Postgres, Scoped, Seen, denies, fence, forget, observed, outputs, portable as rows,
 };
 use crate::fence::{Fence, Order};
 use crate::isolation::IsolationCheck;
@@ -68,6 +69,11 @@ impl Fence for DatabasePostgresPool {
         let postgres = &self.pool.postgres;
         let owner = postgres.fenced(order, ISOLATION)?;
         fence(postgres.main(), &owner, order).await
+    }
+
+    async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure> {
+        let postgres = &self.pool.postgres;
+        denies(postgres.main(), &postgres.fenced(order, ISOLATION)?).await
     }
 }
 
@@ -129,11 +135,11 @@ impl Provider for DatabasePostgresPool {
             Found::Nothing => Observed::Absent,
             Found::Foreign => Observed::Foreign,
             Found::Ours(mut state) => {
-                drop(connection);
-                let (schema, version) = self.pool.look_into().await?;
-                // The tables are everybody's: they are compared with what they were when this process opened them.
-                state.schema = Some(self.pool.ready().await?.fingerprint.clone());
-                observed(&postgres.content, &state, &schema, version)
+                // The tables are everybody's. What fences a tenant there is the policies, not its rights.
+                state.shape = self.pool.made(&mut connection).await?;
+                let role = state.role.map(|_| &owner.name);
+                let seen = Seen::of(&mut connection, guard::SCHEMA, role, None).await?;
+                observed(&postgres.content, &state, Some(seen))
             }
         })
     }

@@ -14,10 +14,11 @@ use super::ISOLATION;
 use super::spare::SpareSchema;
 use crate::content::Ensure;
 use crate::database_postgres::{
-    Claimed, Found, Handout, Home, Name, Owner, Postgres, Secret, Spares, State, Target, baseline, claimed,
-    count_all, failure, fingerprint, make, name_of, name_taken, no_such_tenant, read_catalogue, rights, run,
-    search_path, seed, shut_out, version,
+    Found, Handout, Home, Name, Owner, Postgres, Secret, Spares, State, Target, baseline, bring_up, claimed,
+    count_all, failure, make, name_of, name_taken, no_such_tenant, read_catalogue, rights, run, search_path,
+    seed, shut_out,
 };
+use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
 
 /// How long it is believed where a tenant's rows are, and which tables it has.
@@ -93,12 +94,13 @@ impl Schemas {
         }
         make(&mut turn, begin).await?;
         let target = Target { schema: name, protect: &|_| String::new() };
-        let catalogue = target.migrate(&mut turn, migrations).await?;
+        let made = state.shape.as_ref().filter(|_| state.thing);
+        let shape = bring_up(&mut turn, target, &self.postgres, ISOLATION, made).await?;
         let mut transaction = turn.begin().await.map_err(failure)?;
         if state.completed.is_none() || !state.thing {
             seed(&mut transaction, name, work).await?;
         }
-        run(&mut transaction, end(owner, work, handout, &state, &catalogue.fingerprint)).await?;
+        run(&mut transaction, end(owner, work, handout, &state, shape.as_ref())).await?;
         transaction.commit().await.map_err(failure)?;
         Ok(secret)
     }
@@ -115,14 +117,14 @@ impl Schemas {
         let (server, name) = (self.postgres.main(), &owner.name);
         let mut transaction = connection.begin().await.map_err(failure)?;
         let claimed = self.spares.claim(&mut transaction, server, owner, handout, secret.made()).await?;
-        let Some(Claimed { name: spare, schema }) = claimed else { return Ok(false) };
+        let Some(spare) = claimed else { return Ok(false) };
         let finds = owner.finds(server.database(), name.as_str());
         let claim = literal(&owner.claim);
         let rename =
             format!("{finds}ALTER SCHEMA {spare} RENAME TO {name}; COMMENT ON SCHEMA {name} IS {claim};");
         make(&mut transaction, rename).await?;
         seed(&mut transaction, name.as_str(), work).await?;
-        run(&mut transaction, owner.complete(work, Some(&schema), false)).await?;
+        run(&mut transaction, owner.complete(work, None, false)).await?;
         transaction.commit().await.map_err(failure)?;
         Ok(true)
     }
@@ -139,7 +141,7 @@ impl Schemas {
         begin: String,
     ) -> Result<(), Failure> {
         if let (Some(fresh), true) = (self.fresh.get(), work.rows.is_empty()) {
-            let end = end(owner, work, handout, state, &fresh.fingerprint);
+            let end = end(owner, work, handout, state, Some(&fresh.shape));
             // Without BEGIN and COMMIT, one message is one transaction.
             return run(connection, format!("{begin}{end}")).await;
         }
@@ -148,9 +150,9 @@ impl Schemas {
         let catalogue = self.fresh.get_or_try_init(|| async {
             read_catalogue(&mut transaction, owner.name.as_str()).await.map(Arc::new)
         });
-        let schema = catalogue.await?.fingerprint.clone();
+        let shape = &catalogue.await?.shape;
         seed(&mut transaction, owner.name.as_str(), work).await?;
-        run(&mut transaction, end(owner, work, handout, state, &schema)).await?;
+        run(&mut transaction, end(owner, work, handout, state, Some(shape))).await?;
         transaction.commit().await.map_err(failure)
     }
 
@@ -220,19 +222,11 @@ impl Schemas {
     }
 }
 
-/// The statements that let the role in and say that all of it is there.
-fn end(owner: &Owner, work: &Ensure, handout: &Handout, state: &State, schema: &str) -> String {
+/// The statements that let the role in and say that all of it is there, in this shape if it is another one now.
+fn end(owner: &Owner, work: &Ensure, handout: &Handout, state: &State, shape: Option<&Shape>) -> String {
     let settled = handout.known() && handout.needed(state).is_none();
-    let complete = owner.complete(work, Some(schema), settled);
+    let complete = owner.complete(work, shape, settled);
     format!("{}{complete}", rights(owner.name.as_str(), &owner.name, state.fence))
-}
-
-/// Fingerprint and version of a schema.
-pub async fn look_into(
-    connection: &mut PgConnection,
-    schema: &str,
-) -> Result<(String, Option<String>), Failure> {
-    Ok((fingerprint(connection, schema).await?, version(connection, schema).await?))
 }
 
 #[async_trait]

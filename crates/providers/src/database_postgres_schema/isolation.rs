@@ -42,31 +42,22 @@ async fn check(
         names_of(connection, ISOLATION, &ids).await?.into_iter().map(|(_, name)| name).collect();
     findings.met("rows", given.len(), names.len());
     let objects = large_objects(connection).await?;
-    match Login::new(server, prober, server.database()).await {
-        Ok(mut login) => {
-            for name in &names {
-                probe(connection, &mut login, &mut findings, name).await?;
+    for (who, login) in Login::all(server, prober, server.database()).await {
+        match login {
+            Ok(mut login) => {
+                for name in &names {
+                    probe(connection, &mut login, &mut findings, name).await?;
+                }
+                login.become_role(&mut findings, server.administrator()).await?;
+                let theirs: Vec<&Name> = names.iter().collect();
+                let places: Vec<&str> = names.iter().map(Name::as_str).chain(["tenantry"]).collect();
+                login.look_around(&mut findings, &theirs, &places, &objects).await?;
+                let list = "SELECT EXISTS (SELECT FROM tenantry.homes)";
+                login.try_it(&mut findings, "list_of_tenants", "tenantry.homes", "", list).await?;
+                login.close().await?;
             }
-            login.become_role(&mut findings, server.administrator()).await?;
-            let theirs: Vec<&Name> = names.iter().collect();
-            let places: Vec<&str> = names.iter().map(Name::as_str).chain(["tenantry"]).collect();
-            login.look_around(&mut findings, &theirs, &places, &objects).await?;
-            let list = "SELECT EXISTS (SELECT FROM tenantry.homes)";
-            login.try_it(&mut findings, "list_of_tenants", "tenantry.homes", "", list).await?;
-            login.close().await?;
+            Err(why) => findings.none_checked(who, &TRIED, &why),
         }
-        Err(why) => findings.none_checked(
-            &[
-                "rows",
-                "rows_after_set",
-                "rows_after_reset",
-                "schema",
-                "sequences",
-                "functions",
-                "list_of_tenants",
-            ],
-            &why,
-        ),
     }
     let mut roles: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
     let mut places = roles.clone();
@@ -81,6 +72,20 @@ async fn check(
         vec!["who may connect to the main database can read the names of roles and schemas in it".to_owned()];
     Ok(Checked { cells: findings.cells(), trusted })
 }
+
+/// What a login tries here, besides what every login does.
+const TRIED: [&str; 10] = [
+    "rows",
+    "rows_after_set",
+    "rows_after_reset",
+    "insert",
+    "update",
+    "delete",
+    "schema",
+    "sequences",
+    "functions",
+    "list_of_tenants",
+];
 
 /// What one tenant may do with the schema of another, and with the tables and sequences in it.
 const RIGHTS: &str = "
@@ -103,17 +108,19 @@ async fn probe(
     name: &Name,
 ) -> Result<(), Failure> {
     let schema = name.as_str();
-    let relations: Vec<(String, bool)> = sqlx::query_as(
-        "SELECT relname::text, relkind = 'S' FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+    let relations: Vec<(String, String)> = sqlx::query_as(
+        "SELECT relname::text, relkind::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
          WHERE nspname::text = $1 AND relkind IN ('r', 'p', 'v', 'm', 'S') ORDER BY 1",
     )
     .bind(schema)
     .fetch_all(connection)
     .await
     .map_err(failure)?;
-    let [sequences, tables] =
-        [true, false].map(|kind| relations.iter().filter(move |(_, is)| *is == kind).map(|(name, _)| name));
-    let tables: Vec<String> = tables.cloned().collect();
+    let of_kind = |kinds: &[&str]| -> Vec<String> {
+        let of_kind = relations.iter().filter(|(_, kind)| kinds.contains(&kind.as_str()));
+        of_kind.map(|(name, _)| name.clone()).collect()
+    };
+    let (tables, sequences) = (of_kind(&["r", "p", "v", "m"]), of_kind(&["S"]));
     let usage = format!("SELECT has_schema_privilege({}, 'USAGE')", literal(schema));
     login.try_it(findings, "schema", schema, "", &usage).await?;
     let path = format!("SET LOCAL {}", search_path(schema));
@@ -121,8 +128,12 @@ async fn probe(
     for (what, before) in [("rows", ""), ("rows_after_set", &*path), ("rows_after_reset", again)] {
         login.read(findings, what, schema, &tables, "true", before).await?;
     }
+    let mut written = of_kind(&["r", "p"]);
+    // Our own have no owner's column, and other rights.
+    written.retain(|name| !name.starts_with('_'));
+    login.write(findings, schema, &written, &literal(schema), &path).await?;
     for sequence in sequences {
-        let sql = format!("SELECT last_value IS NOT NULL FROM {}.{}", quoted(schema), quoted(sequence));
+        let sql = format!("SELECT last_value IS NOT NULL FROM {}.{}", quoted(schema), quoted(&sequence));
         login.try_it(findings, "sequences", &format!("{schema}.{sequence}"), "", &sql).await?;
     }
     let functions = format!(

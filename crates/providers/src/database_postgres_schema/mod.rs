@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::data::{Canary, Data, TenantRows};
 use crate::database_postgres::{
-    Found, Handout, Name, Postgres, Scoped, fence, forget, observed, outputs, portable as rows,
+    Found, Handout, Name, Postgres, Scoped, Seen, denies, fence, forget, observed, outputs, portable as rows,
 };
 use crate::fence::{Fence, Order};
 use crate::isolation::IsolationCheck;
@@ -72,6 +73,11 @@ impl Fence for DatabasePostgresSchema {
         let owner = postgres.fenced(order, ISOLATION)?;
         self.schemas.forget(order.tenant);
         fence(postgres.main(), &owner, order).await
+    }
+
+    async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure> {
+        let postgres = &self.schemas.postgres;
+        denies(postgres.main(), &postgres.fenced(order, ISOLATION)?).await
     }
 }
 
@@ -140,8 +146,14 @@ impl Provider for DatabasePostgresSchema {
             Found::Nothing => Observed::Absent,
             Found::Foreign => Observed::Foreign,
             Found::Ours(state) => {
-                let (schema, version) = client::look_into(&mut connection, &spec.name).await?;
-                observed(&postgres.content, &state, &schema, version)
+                let seen = match state.thing {
+                    true => {
+                        let role = state.role.map(|_| &owner.name);
+                        Some(Seen::of(&mut connection, &spec.name, role, state.fence).await?)
+                    }
+                    false => None,
+                };
+                observed(&postgres.content, &state, seen)
             }
         })
     }

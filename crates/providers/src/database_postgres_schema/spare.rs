@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use tenantry_model::Failure;
 
 use crate::database_postgres::{Maker, Name, Postgres, Server, Target, make, rights, run};
+use crate::shape::Shape;
 use crate::tables::literal;
 
 /// Makes them.
@@ -20,13 +21,13 @@ impl Maker for SpareSchema {
         connection: &mut PgConnection,
         name: &Name,
         mark: &str,
-    ) -> Result<String, Failure> {
+    ) -> Result<Shape, Failure> {
         let mark = literal(mark);
         make(connection, format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS {mark};")).await?;
         let target = Target { schema: name.as_str(), protect: &|_| String::new() };
-        let catalogue = target.migrate(connection, &self.0.content.migrations).await?;
+        let migrated = target.migrate(connection, &self.0.content.migrations).await?;
         run(connection, rights(name.as_str(), name, None)).await?;
-        Ok(catalogue.fingerprint)
+        Ok(migrated.catalogue.shape)
     }
 
     async fn discard(&self, connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sha2::{Digest, Sha256};
 use sqlx::{Row, SqliteConnection};
 use tenantry_model::Failure;
 
 use super::client::failure;
+use crate::shape::Shape;
 use crate::tables::{Catalogue, Column, OWNER, Table, deletion_order, literal, quoted};
 
 /// The expression that makes a JSON object of a row, without `tenant_id`.
@@ -34,20 +34,17 @@ pub async fn read(connection: &mut SqliteConnection) -> Result<Catalogue, Failur
     }
     let deletion_order = deletion_order(&tables, parents)?;
     tables.retain(|name, _| !name.starts_with('_'));
-    Ok(Catalogue { tables, deletion_order, fingerprint: fingerprint(connection).await? })
+    Ok(Catalogue { tables, deletion_order, shape: shape(connection).await? })
 }
 
-/// SHA-256 over the text of every definition in the schema.
-pub async fn fingerprint(connection: &mut SqliteConnection) -> Result<String, Failure> {
-    let rows = sqlx::query_scalar::<_, String>(
-        "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY type, name",
+/// Every definition in the schema.
+pub async fn shape(connection: &mut SqliteConnection) -> Result<Shape, Failure> {
+    let rows = sqlx::query_as::<_, (String, String, String)>(
+        "SELECT CASE WHEN type = 'view' THEN 'view `' || name || '`' ELSE 'table `' || tbl_name || '`' END,
+                CASE WHEN type IN ('table', 'view') THEN '' ELSE type || ' `' || name || '`' END, sql
+         FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite~_%' ESCAPE '~'",
     );
-    let mut hash = Sha256::new();
-    for sql in rows.fetch_all(connection).await.map_err(failure)? {
-        hash.update(sql.as_bytes());
-        hash.update([0]);
-    }
-    Ok(hex::encode(hash.finalize()))
+    Ok(rows.fetch_all(connection).await.map_err(failure)?.into_iter().collect())
 }
 
 async fn columns(

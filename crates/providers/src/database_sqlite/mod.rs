@@ -10,13 +10,16 @@ pub mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use sqlx::sqlite::SqlitePoolOptions;
 use tenantry_model::Failure;
 
 use crate::content::Content;
 use crate::files::Files;
 use crate::migrations::{self, Dialect, Migration};
+use crate::shape::Shape;
 use crate::tables::Catalogue;
+use crate::verbs::Observed;
 use writer::{Work, Writer};
 
 /// What goes into the files: the migrations are tried in memory, so that their faults are found, and what they make is
@@ -29,6 +32,35 @@ pub(crate) async fn content(
     let migrations = migrations::load(&Files::migrations(migrations.as_deref()), set, Dialect::Sqlite)?;
     let planned = client::rehearse(&migrations).await?;
     Content::load(set, migrations, Some(planned), seeds.as_deref(), writer::insert_statement)
+}
+
+/// What is seen of a tenant in a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// When all of its rows were written.
+    pub completed: Option<String>,
+    /// The seed that it began with.
+    pub seed: Option<String>,
+    /// The last migration.
+    pub version: Option<String>,
+    /// The file's schema.
+    pub shape: Shape,
+}
+
+impl Seen {
+    /// The same, compared with what the migrations make. `differs` is what else is not as it should be.
+    pub fn observed(self, content: &Content, mut differs: Vec<String>) -> Observed {
+        if self.completed.is_none() {
+            differs.push("it was never completed".to_owned());
+        }
+        match content.behind(self.version.as_deref()) {
+            Some(behind) => differs.push(behind),
+            None => differs.extend(content.planned().shape.differences(&self.shape)),
+        }
+        let [seed, completed] = [&self.seed, &self.completed].map(|word| word.as_deref().unwrap_or_default());
+        let seen = format!("{} {seed} {completed}", self.shape.fingerprint());
+        Observed::Present { differs, version: self.version, fingerprint: hex::encode(Sha256::digest(seen)) }
+    }
 }
 
 /// A database file at work.

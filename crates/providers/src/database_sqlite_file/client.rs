@@ -12,6 +12,7 @@ use tenantry_model::Failure;
 use super::config::Config;
 use super::warm::Warm;
 use crate::content::{Content, Ensure, refused};
+use crate::database_sqlite::Seen;
 use crate::database_sqlite::catalogue;
 use crate::database_sqlite::client::{self, failure};
 use crate::database_sqlite::writer::{self, Work};
@@ -33,20 +34,7 @@ pub enum Found {
     /// Something that is somebody else's.
     Foreign,
     /// The spec's own.
-    Ours(State),
-}
-
-/// What a tenant's file says of itself.
-#[derive(Debug, PartialEq, Eq)]
-pub struct State {
-    /// When all of it was written.
-    pub completed: Option<String>,
-    /// The seed that it began with.
-    pub seed: Option<String>,
-    /// The last migration.
-    pub version: Option<String>,
-    /// Fingerprint of the schema.
-    pub schema: String,
+    Ours(Seen),
 }
 
 /// The file in a folder.
@@ -102,11 +90,11 @@ async fn read(connection: &mut SqliteConnection, spec: &Spec) -> Result<Found, F
     if owner != (&*spec.tenant.id.to_string(), &*spec.name, &*spec.claim) {
         return Ok(Found::Foreign);
     }
-    Ok(Found::Ours(State {
+    Ok(Found::Ours(Seen {
         completed: row.get("completed"),
         seed: row.get("seed"),
         version: row.get("version"),
-        schema: catalogue::fingerprint(connection).await?,
+        shape: catalogue::shape(connection).await?,
     }))
 }
 

@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 use tokio::sync::OnceCell;
 
@@ -259,21 +258,15 @@ impl Provider for DatabaseSqliteFile {
 
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
         let place = self.place(spec)?;
-        let state = match client::look(&place, spec).await? {
+        let seen = match client::look(&place, spec).await? {
             Found::Nothing => return Ok(Observed::Absent),
             Found::Foreign => return Ok(Observed::Foreign),
-            Found::Ours(state) => state,
+            Found::Ours(seen) => seen,
         };
-        let content = &self.files.content;
         let linked = place::linked(&self.files.config.folder, spec.tenant.id);
-        let healthy = state.completed.is_some()
-            && state.schema == content.planned().fingerprint
-            && state.version.as_deref() == Some(content.last_version())
-            && linked.as_deref() == Some(&*spec.name);
-        let [seed, completed] =
-            [&state.seed, &state.completed].map(|word| word.as_deref().unwrap_or_default());
-        let fingerprint = hex::encode(Sha256::digest(format!("{} {seed} {completed}", state.schema)));
-        Ok(Observed::Present { healthy, version: state.version, fingerprint })
+        let lost =
+            (linked.as_deref() != Some(&*spec.name)).then(|| "the link to its file is missing".to_owned());
+        Ok(seen.observed(&self.files.content, lost.into_iter().collect()))
     }
 
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {

@@ -226,7 +226,7 @@ impl Folder {
 
 /// What a new database is made of, in short.
 fn recipe(content: &Content) -> String {
-    let mut hash = Sha256::new_with_prefix(&content.planned().fingerprint);
+    let mut hash = Sha256::new_with_prefix(content.planned().shape.fingerprint());
     for migration in &content.migrations {
         hash.update(format!(" {} {}", migration.key(), migration.checksum));
     }

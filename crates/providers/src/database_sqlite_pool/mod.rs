@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 use sqlx::Row;
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 use tokio::sync::OnceCell;
@@ -21,7 +20,7 @@ use crate::content::{Content, refused};
 use crate::data::{Canary, Data, TenantRows};
 use crate::database_sqlite::rows::{Home, Scoped};
 use crate::database_sqlite::writer::Work;
-use crate::database_sqlite::{self, Open, catalogue, client};
+use crate::database_sqlite::{self, Open, Seen, catalogue, client};
 use crate::portable::{self, Portable, Sink, Source};
 use crate::settings;
 use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
@@ -162,15 +161,13 @@ impl Provider for DatabaseSqlitePool {
         if !found.iter().all(ours) {
             return Ok(Observed::Foreign);
         }
-        let schema = catalogue::fingerprint(&mut connection).await?;
-        let completed: Option<&str> = row.get("completed");
-        let version: Option<String> = row.get("version");
-        let healthy = completed.is_some()
-            && schema == open.catalogue.fingerprint
-            && version.as_deref() == Some(self.pool.content.last_version());
-        let seed: Option<&str> = row.get("seed");
-        let seen = format!("{schema} {} {}", seed.unwrap_or_default(), completed.unwrap_or_default());
-        Ok(Observed::Present { healthy, version, fingerprint: hex::encode(Sha256::digest(seen)) })
+        let seen = Seen {
+            completed: row.get("completed"),
+            seed: row.get("seed"),
+            version: row.get("version"),
+            shape: catalogue::shape(&mut connection).await?,
+        };
+        Ok(seen.observed(&self.pool.content, Vec::new()))
     }
 
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {

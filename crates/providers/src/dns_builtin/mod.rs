@@ -259,11 +259,7 @@ impl Desk {
             answers.iter().flat_map(|answer| answer.data.iter().map(|data| format!("{data:?}"))).collect();
         said.sort();
         said.push(stored);
-        Ok(Observed::Present {
-            healthy,
-            version: None,
-            fingerprint: hex::encode(Sha256::digest(said.join("\n"))),
-        })
+        Ok(Observed::present(healthy, None, hex::encode(Sha256::digest(said.join("\n")))))
     }
 
     /// What the server says of every kind of record at the host, and of its owner mark.

@@ -193,7 +193,7 @@ impl Provider for IdentityBuiltin {
             })
             .collect();
         roles.sort();
-        Ok(Observed::Present { healthy, version: None, fingerprint: fingerprint(&roles.join("\n")) })
+        Ok(Observed::present(healthy, None, fingerprint(&roles.join("\n"))))
     }
 
     async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {

@@ -43,6 +43,9 @@ pub struct Settings {
     /// What else is filled in, as `values.NAME`. Nothing personal: it stands in the ledger.
     #[serde(default)]
     pub values: BTreeMap<String, String>,
+    /// More values, as a JSON object that is sealed under the tenant's key: what nobody may read in the ledger.
+    #[serde(default)]
+    pub sealed: Option<String>,
 }
 
 fn sender() -> String {

@@ -10,7 +10,7 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -150,7 +150,14 @@ impl Provider for MailOutbox {
     }
 
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
-        let settings: Settings = settings::of(spec)?;
+        let mut settings: Settings = settings::of(spec)?;
+        if let Some(sealed) = &settings.sealed {
+            let opened = context.sealer.open(spec.tenant.id, sealed)?;
+            // Its error could quote what is sealed.
+            let opened: BTreeMap<String, String> = serde_json::from_str(&opened)
+                .map_err(|_| Failure::invalid("bad_settings", "mail: `sealed` holds no object of texts"))?;
+            settings.values.extend(opened);
+        }
         let letter = self.letter(&settings.template)?;
         let link = self.invitation(context, spec).await?;
         let facts = Facts {
@@ -198,7 +205,7 @@ impl Provider for MailOutbox {
                     // A file under its own name is complete: it got the name when it was.
                     Found::Ours => {
                         let fingerprint = hex::encode(Sha256::digest(place.read()?));
-                        Observed::Present { healthy: true, version: None, fingerprint }
+                        Observed::present(true, None, fingerprint)
                     }
                 })
             })

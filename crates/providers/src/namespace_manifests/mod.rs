@@ -100,11 +100,7 @@ impl Provider for NamespaceManifests {
             Ok(match client::look(&place, &claim)? {
                 Found::Nothing => Observed::Absent,
                 Found::Foreign => Observed::Foreign,
-                Found::Ours(files) => Observed::Present {
-                    healthy: files == wanted,
-                    version: None,
-                    fingerprint: fingerprint(&files),
-                },
+                Found::Ours(files) => Observed::present(files == wanted, None, fingerprint(&files)),
             })
         })
         .await

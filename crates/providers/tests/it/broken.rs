@@ -126,7 +126,7 @@ impl Provider for Toy {
             *self.looks.lock() += 1;
         }
         let things = self.things.lock();
-        let present = |healthy| Observed::Present { healthy, version: None, fingerprint: "same".to_owned() };
+        let present = |healthy| Observed::present(healthy, None, "same".to_owned());
         Ok(match things.get(&spec.name) {
             None if self.is(Fault::SeesWhatIsNotThere) => present(true),
             None => Observed::Absent,

@@ -162,7 +162,7 @@ impl Suite<'_> {
             return Err(broken(rule, format!("there are {count} things")));
         }
         match self.observe(spec).await {
-            Ok(Observed::Present { healthy: true, .. }) => Ok(()),
+            Ok(seen) if seen.is_healthy() => Ok(()),
             other => Err(broken(rule, other)),
         }
     }

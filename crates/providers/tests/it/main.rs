@@ -13,6 +13,7 @@ mod http;
 mod pool;
 mod portable;
 mod postgres;
+mod postgres_drift;
 mod postgres_failures;
 mod postgres_fences;
 mod postgres_isolation;

@@ -151,8 +151,7 @@ pub async fn connect(url: &str) -> PgConnection {
 
 /// Few connections, because many tests run at once; and an application role of its own.
 fn config(database: &TestDatabase) -> Config {
-    let own = database.url().rsplit('_').next().unwrap().to_owned();
-    Config { connections: 4, app_role: format!("app_{own}"), ..Config::new(database.url()) }
+    Config { connections: 4, app_role: database.app_role(), ..Config::new(database.url()) }
 }
 
 fn provider(model: Model, config: Config) -> Box<dyn Provider> {

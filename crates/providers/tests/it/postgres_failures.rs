@@ -6,7 +6,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use tenantry_model::FailureClass::{Fatal, Invalid, Retryable};
 use tenantry_model::{Failure, FailureClass};
-use tenantry_providers::{Observed, Provider, Spec};
+use tenantry_providers::{Provider, Spec};
 
 use crate::contract::Environment;
 use crate::postgres::{Model, Place};
@@ -55,7 +55,7 @@ fn bare() -> Spec {
 
 async fn is_healthy(provider: &dyn Provider, place: &Place, spec: &Spec) -> bool {
     let seen = provider.observe(&place.world.context(), spec).await.unwrap();
-    matches!(seen, Observed::Present { healthy: true, .. })
+    seen.is_healthy()
 }
 
 fn is(failure: &Failure, class: FailureClass, code: &str) {

@@ -20,7 +20,7 @@ fn order(spec: &Spec, grade: Option<Grade>, version: i64) -> Order {
     }
 }
 
-async fn fence(place: &Place, spec: &Spec, grade: Option<Grade>, version: i64) {
+pub async fn fence(place: &Place, spec: &Spec, grade: Option<Grade>, version: i64) {
     place.provider.fence().unwrap().fence(&order(spec, grade, version)).await.unwrap();
 }
 

@@ -2,7 +2,8 @@
 
 use sqlx::AssertSqlSafe;
 use tenantry_model::TenantId;
-use tenantry_providers::{Cell, Outcome, Spec};
+use tenantry_providers::{Cell, Outcome, Spec, Who};
+use tenantry_testkit::pooler::Pooler;
 
 use crate::contract::Environment;
 use crate::postgres::{Model, Place, connect};
@@ -32,6 +33,16 @@ impl Fleet {
         self.place.provider.isolation().unwrap().check(&ids).await.unwrap().cells
     }
 
+    /// Every tenant's tasks.
+    async fn rows(&self) -> Vec<serde_json::Value> {
+        let mut rows = Vec::new();
+        for spec in &self.tenants {
+            let scoped = self.place.provider.data().unwrap().scoped(spec.tenant.id);
+            rows.extend(scoped.list("tasks", 100, None).await.unwrap().rows);
+        }
+        rows
+    }
+
     /// Runs statements with `NAME` for the first tenant's name, `OTHER` for the second one's and `APP` for the
     /// application role.
     async fn sql(&self, text: &str) {
@@ -56,6 +67,7 @@ async fn a_clean_fleet_gives_no_alarm_and_is_left_as_it_was() {
         let Some(place) = Place::of(model).await else { return };
         let fleet = Fleet::of(place, 3).await;
         let before = fleet.place.snapshot().await;
+        let rows = fleet.rows().await;
         let cells = fleet.check().await;
         for cell in &cells {
             assert_eq!((cell.outcome, &cell.why), (Outcome::Denied, &None), "{model:?}: {cell:?}");
@@ -66,6 +78,7 @@ async fn a_clean_fleet_gives_no_alarm_and_is_left_as_it_was() {
             assert!(whats.contains(&what), "{model:?}: {what} in {whats:?}");
         }
         assert_eq!(fleet.place.snapshot().await, before, "{model:?}");
+        assert_eq!(fleet.rows().await, rows, "{model:?}: what was written was taken back");
         assert_eq!(red(&fleet.check().await), [""; 0], "{model:?}: a second time");
     }
 }
@@ -105,6 +118,24 @@ async fn every_planted_leak_is_found_and_nothing_once_it_is_mended() {
         ),
         (
             Model::Pool,
+            "CREATE POLICY intake ON tenantry_pool.tasks FOR INSERT WITH CHECK (true)",
+            &["other_policies", "insert"],
+            "DROP POLICY intake ON tenantry_pool.tasks",
+        ),
+        (
+            Model::Pool,
+            "CREATE POLICY moving ON tenantry_pool.tasks FOR UPDATE USING (true)",
+            &["other_policies", "update"],
+            "DROP POLICY moving ON tenantry_pool.tasks",
+        ),
+        (
+            Model::Pool,
+            "ALTER POLICY tenantry_delete ON tenantry_pool.tasks USING (true)",
+            &["policies", "other_policies", "delete"],
+            "ALTER POLICY tenantry_delete ON tenantry_pool.tasks USING (tenant_id = (SELECT tenantry.session_tenant(true)))",
+        ),
+        (
+            Model::Pool,
             "ALTER TABLE tenantry_pool.tasks NO FORCE ROW LEVEL SECURITY",
             &["rls_forced"],
             "ALTER TABLE tenantry_pool.tasks FORCE ROW LEVEL SECURITY",
@@ -112,7 +143,7 @@ async fn every_planted_leak_is_found_and_nothing_once_it_is_mended() {
         (
             Model::Pool,
             "ALTER TABLE tenantry_pool.tasks DISABLE ROW LEVEL SECURITY",
-            &["rls_enabled", "rows", "rows_after_reset", "rows_after_set"],
+            &["rls_enabled", "rows", "rows_after_reset", "rows_after_set", "insert", "update", "delete"],
             "ALTER TABLE tenantry_pool.tasks ENABLE ROW LEVEL SECURITY",
         ),
         (
@@ -169,7 +200,7 @@ async fn every_planted_leak_is_found_and_nothing_once_it_is_mended() {
         (
             Model::Pool,
             "CREATE OR REPLACE FUNCTION tenantry.session_tenant(writing boolean) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER AS $$ SELECT current_setting('app.current_tenant_id', true) $$",
-            &["rows_after_reset", "rows_after_set", "who_the_tenant_is"],
+            &["rows_after_reset", "rows_after_set", "who_the_tenant_is", "insert", "update", "delete"],
             "",
         ),
         (
@@ -191,6 +222,19 @@ async fn every_planted_leak_is_found_and_nothing_once_it_is_mended() {
                 "schema",
             ],
             "REVOKE USAGE ON SCHEMA \"NAME\" FROM PUBLIC; REVOKE SELECT ON \"NAME\".tasks FROM PUBLIC",
+        ),
+        (
+            Model::Schema,
+            "GRANT USAGE ON SCHEMA \"NAME\" TO PUBLIC; GRANT INSERT, DELETE ON \"NAME\".tasks TO PUBLIC",
+            &[
+                "public_grant_schema",
+                "public_grant_table",
+                "rights_of_other_tenants",
+                "insert",
+                "delete",
+                "schema",
+            ],
+            "REVOKE USAGE ON SCHEMA \"NAME\" FROM PUBLIC; REVOKE INSERT, DELETE ON \"NAME\".tasks FROM PUBLIC",
         ),
         (
             Model::Schema,
@@ -264,5 +308,51 @@ async fn what_a_dead_process_left_is_taken_over() {
         let gone = tokio::time::timeout(std::time::Duration::from_millis(30), fleet.check()).await;
         drop(gone);
         assert_eq!(red(&fleet.check().await), [""; 0], "{model:?}");
+    }
+}
+
+/// With `TENANTRY_TEST_FULL` ten thousand, else some: no false alarm.
+#[tokio::test]
+async fn probes_of_a_clean_fleet_give_no_false_alarm() {
+    let wanted = if std::env::var_os("TENANTRY_TEST_FULL").is_some() { 10_000 } else { 1_000 };
+    for (model, size) in [(Model::Pool, 12), (Model::Schema, 8), (Model::Database, 6)] {
+        let Some(place) = Place::of(model).await else { return };
+        let fleet = Fleet::of(place, size).await;
+        let mut tried = 0;
+        while tried < wanted / 3 + 1 {
+            let cells = fleet.check().await;
+            let odd: Vec<&Cell> =
+                cells.iter().filter(|cell| (cell.outcome, &cell.why) != (Outcome::Denied, &None)).collect();
+            assert!(odd.is_empty(), "{model:?}, after {tried}: {odd:?}");
+            tried += cells.iter().map(|cell| cell.tried).sum::<u64>();
+        }
+    }
+}
+
+/// Through a pooler in transaction mode, where sessions are lent out transaction by transaction.
+#[tokio::test]
+async fn the_way_through_a_pooler_is_tried_too() {
+    for model in MODELS {
+        let Some(direct) = Place::of(model).await else { return };
+        let Some(pooler) = Pooler::for_everybody(direct.url()) else { return };
+        let address = pooler.address();
+        let Some(place) = Place::with(model, |config| config.pooler = Some(address)).await else { return };
+        let fleet = Fleet::of(place, 2).await;
+        let cells = fleet.check().await;
+        let odd: Vec<&Cell> = cells.iter().filter(|cell| cell.outcome != Outcome::Denied).collect();
+        assert!(odd.is_empty(), "{model:?}: {odd:?}");
+        let ways =
+            |who| cells.iter().filter(move |cell| cell.who == who).map(|cell| (&cell.what, cell.tried));
+        assert!(ways(Who::PooledLogin).eq(ways(Who::TenantLogin)), "{model:?}: {cells:?}");
+        let (leak, what) = match model {
+            Model::Pool => ("CREATE POLICY support ON tenantry_pool.tasks FOR SELECT USING (true)", "rows"),
+            Model::Schema => ("GRANT USAGE ON SCHEMA \"NAME\" TO PUBLIC", "schema"),
+            Model::Database => ("GRANT CONNECT ON DATABASE \"NAME\" TO PUBLIC", "connect"),
+        };
+        fleet.sql(leak).await;
+        let cells = fleet.check().await;
+        let found = found_in(&cells);
+        let found = found.iter().any(|cell| (cell.who, cell.what.as_str()) == (Who::PooledLogin, what));
+        assert!(found, "{model:?}: {cells:?}");
     }
 }

@@ -2,7 +2,7 @@
 //! what is too old, too much, half done or not what was made is thrown away; a claim that fails leaves its spare.
 
 use futures::future::join_all;
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Connection, Row};
 use tenantry_providers::database_postgres::{Config, Postgres};
 use tenantry_providers::database_postgres_database::DatabasePostgresDatabase;
 use tenantry_providers::database_postgres_schema::DatabasePostgresSchema;
@@ -74,15 +74,20 @@ async fn identities(place: &Place, names: &[String]) -> Vec<String> {
 
 async fn must_be_healthy(place: &Place, spec: &Spec) {
     let seen = place.provider.observe(&place.world.context(), spec).await.unwrap();
-    assert!(matches!(seen, Observed::Present { healthy: true, .. }), "{seen:?}");
+    assert!(seen.is_healthy(), "{seen:?}");
+}
+
+/// Where the tables of a spare are: database and schema.
+fn inside<'a>(place: &Place, spare: &'a str) -> (String, &'a str) {
+    match place.model {
+        Model::Schema => (place.url().to_owned(), spare),
+        _ => (on_server(place.url(), spare), "public"),
+    }
 }
 
 /// Names of the tables in a spare.
 async fn tables(place: &Place, spare: &str) -> Vec<String> {
-    let (url, schema) = match place.model {
-        Model::Schema => (place.url().to_owned(), spare),
-        _ => (on_server(place.url(), spare), "public"),
-    };
+    let (url, schema) = inside(place, spare);
     let sql = "SELECT tablename::text FROM pg_tables WHERE schemaname = $1 ORDER BY 1";
     sqlx::query_scalar(sql).bind(schema).fetch_all(&mut connect(&url).await).await.unwrap()
 }
@@ -128,6 +133,33 @@ async fn each_becomes_one_tenants() {
         let theirs = identities(&place, &names).await;
         assert_eq!(theirs.len(), 5);
         assert!(identities_of_ready.iter().all(|ready| theirs.contains(ready)), "{model:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_changed_in_a_spare_is_named_once_it_is_a_tenants() {
+    for model in MODELS {
+        let Some(place) = Place::with(model, |config| warm(config, 1)).await else { return };
+        filled(&place, 1).await;
+        let spare = spares(&place).await.remove(0);
+        let (url, schema) = inside(&place, &spare);
+        let mut connection = connect(&url).await;
+        let change = format!("ALTER TABLE {schema}.projects ADD COLUMN colour text");
+        sqlx::query(AssertSqlSafe(change)).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        let spec = spec(place.settings());
+        // Once as it is claimed, and once as it is repaired.
+        for _ in 0..2 {
+            ensured(&place, &spec).await;
+            assert!(spares(&place).await.is_empty());
+            let seen = place.another().observe(&place.world.context(), &spec).await.unwrap();
+            let Observed::Present { differs, .. } = seen else { panic!("{seen:?}") };
+            assert_eq!(
+                differs,
+                ["table `projects`, column `colour` was added by somebody else"],
+                "{model:?}"
+            );
+        }
     }
 }
 

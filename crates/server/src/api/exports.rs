@@ -203,7 +203,14 @@ async fn restore(call: Call, caller: Caller) -> Result {
 async fn import(mut call: Call, caller: Caller) -> Result {
     let bytes = Box::pin(StreamReader::new(call.take_bytes().map_err(io::Error::other)));
     let key = call.idempotency_key.clone();
-    let begun = call.control().import(&caller, call.segment("id"), bytes, key).await?;
+    let begun = call.control().import(&caller, call.segment("id"), bytes, key).await;
+    let begun = begun.map_err(|error| match error.code {
+        "body_too_large" => {
+            let detail = error.errors.into_iter().next().map_or(error.message, |fault| fault.message);
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+        }
+        _ => error.into(),
+    })?;
     replayed(accepted(&begun.value)?, begun.replayed)
 }
 
@@ -214,9 +221,7 @@ async fn link(call: Call, caller: Caller) -> Result {
 }
 
 fn url(call: &Call, link: &ArchiveLink) -> String {
-    let ArchiveLink { archive, expires_at, signature } = link;
-    let base = call.control().public_url().trim_end_matches('/');
-    format!("{base}/exports/{archive}?expires={expires_at}&signature={signature}")
+    link.url(call.control().public_url())
 }
 
 async fn make_own(call: Call, session: TenantSession) -> Result {

@@ -73,6 +73,8 @@ pub struct Metrics {
     runs: Count,
     active: Count,
     timers: Count,
+    red_cells: Count,
+    checked: Count,
     onboardings: Family<Onboarding, Counter>,
     onboarding_seconds: Histograms<OfPlan>,
     step_seconds: Histograms<OfStep>,
@@ -89,6 +91,8 @@ impl Metrics {
             runs: Gauge::default(),
             active: Gauge::default(),
             timers: Gauge::default(),
+            red_cells: Gauge::default(),
+            checked: Gauge::default(),
             onboardings: Family::default(),
             onboarding_seconds: Family::new_with_constructor(of_onboardings),
             step_seconds: Family::new_with_constructor(of_steps),
@@ -106,6 +110,11 @@ impl Metrics {
             active.clone(),
         );
         registry.register("executor_timers", "Operations that wait for a time", timers.clone());
+        let Self { registry, red_cells, checked, .. } = &mut metrics;
+        let leaks = "Red cells of the last isolation check of the fleet: ways from one tenant to another";
+        registry.register("isolation_red_cells", leaks, red_cells.clone());
+        let at = "When that check ended, in seconds since 1970; 0 if there is none";
+        registry.register("isolation_last_check_timestamp_seconds", at, checked.clone());
         let Self { registry, onboardings, onboarding_seconds, step_seconds, step_failures, .. } =
             &mut metrics;
         registry.register("onboardings", "Onboardings that have ended, by how", onboardings.clone());
@@ -128,7 +137,12 @@ impl Metrics {
     }
 
     /// The text that Prometheus reads.
-    pub fn read(&self, control: &Control) -> Result<String> {
+    pub async fn read(&self, control: &Control) -> Result<String> {
+        // Where the registry does not answer, the last figures stand: the others are all the more needed.
+        if let Ok(Some(report)) = control.fleet_report().await {
+            self.red_cells.set(report.leaks);
+            self.checked.set(u64::try_from(report.at.seconds()).unwrap_or_default());
+        }
         let (active, timers) = control.executor_load();
         self.runs.set(u64::from(*control.runs().borrow()));
         self.active.set(active as u64);

@@ -20,6 +20,7 @@ mod plans;
 mod problem;
 mod route;
 mod stats;
+mod status;
 mod stream;
 mod templates;
 mod tenants;
@@ -68,6 +69,7 @@ pub fn table() -> Vec<Route> {
         exports::routes(),
         certificates::routes(),
         operations::routes(),
+        status::routes(),
         stats::routes(),
         isolation::routes(),
         plans::routes(),

@@ -7,6 +7,7 @@ use axum::http::{HeaderName, Method, StatusCode};
 use schemars::JsonSchema;
 use serde_json::json;
 use tenantry_control::access::{Caller, Permission};
+use tenantry_control::clones::CloneTenant;
 use tenantry_control::leaving::{EraseTenant, OffboardTenant};
 use tenantry_control::repair::RepairTenant;
 use tenantry_control::request::CreateTenant;
@@ -122,6 +123,22 @@ pub fn routes() -> Vec<Route> {
         )
         .header(&[IDEMPOTENCY_KEY])
         .gives::<OperationView>(StatusCode::ACCEPTED, "The tenant is being made; follow the operation.")
+        .having(&[("Location", "The operation."), REPLAYED])
+        .fails(&[404, 409]),
+        Route::new(
+            Method::POST,
+            "/v1/tenants/{id}/clones",
+            "clone_tenant",
+            "Make a sandbox with a tenant's content under masks",
+            key(P::WriteTenants, clone),
+        )
+        .about(
+            "A tenant of its own, on the same plan and in the same region. Rows are masked on their way, by what the template \
+             says and by what is asked for; members, settings and billing do not come along.",
+        )
+        .header(&[IDEMPOTENCY_KEY])
+        .reads::<CloneTenant>(JSON)
+        .gives::<OperationView>(StatusCode::ACCEPTED, "The clone is being made; follow the operation.")
         .having(&[("Location", "The operation."), REPLAYED])
         .fails(&[404, 409]),
         Route::new(
@@ -280,6 +297,12 @@ async fn provision(call: Call, caller: Caller) -> Result {
     let key = call.idempotency_key.clone();
     let begun = call.control().provision_again(&caller, call.segment("id"), key).await?;
     replayed(accepted(&begun.value)?, begun.replayed)
+}
+
+async fn clone(call: Call, caller: Caller) -> Result {
+    let (key, what) = (call.idempotency_key.clone(), call.read::<CloneTenant>()?);
+    let created = call.control().clone_tenant(&caller, call.segment("id"), what, key).await?;
+    replayed(accepted(&created.operation)?, created.replayed)
 }
 
 async fn repair(call: Call, caller: Caller) -> Result {

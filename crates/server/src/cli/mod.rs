@@ -3,7 +3,9 @@
 
 mod audit;
 mod certificate;
+mod clone;
 mod config;
+mod drift;
 mod event;
 mod exit;
 mod export;
@@ -118,6 +120,8 @@ enum Command {
     Template(template::Command),
     /// How onboarding goes: times, failures, bottlenecks, room
     Stats(stats::Options),
+    /// What of the fleet is not as it was made; exit code 1 if there is something
+    Drift(drift::Options),
     /// Whether tenants are kept apart
     #[command(subcommand)]
     Isolation(isolation::Command),
@@ -202,6 +206,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Plan(command) => plan::run(command, &session).await,
         Command::Template(command) => template::run(command, &session).await,
         Command::Stats(options) => stats::run(options, &session).await,
+        Command::Drift(options) => drift::run(options, &session).await,
         Command::Isolation(command) => isolation::run(command, &session).await,
         Command::Certificate(command) => certificate::run(command, &session).await,
         Command::Key(command) => key::run(command, &session).await,

@@ -1,4 +1,4 @@
-//! `tenantry tenant`: create from files, list, get, provision, repair, export and what belongs to it, suspend, resume,
+//! `tenantry tenant`: create from files, list, get, status, provision, repair, export and what belongs to it, clone, suspend, resume,
 //! offboard, reconsider, erase.
 
 use std::io::Read;
@@ -17,7 +17,7 @@ use tenantry_engine::OperationState;
 
 use super::output::Column;
 use super::progress::{Board, length};
-use super::{Entry, Exit, Session, export, operation, read_entries};
+use super::{Entry, Exit, Session, clone, drift, export, operation, read_entries};
 use crate::client::{Client, ClientError, part};
 
 const COLUMNS: [Column; 6] = [
@@ -86,6 +86,11 @@ pub enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Ask the providers how a tenant really stands; exit code 1 unless it is healthy
+    Status {
+        /// Its id or slug
+        tenant: String,
+    },
     /// Make an active tenant's resources as they should be; what is so already stays as it is
     Repair {
         /// Its id or slug
@@ -105,6 +110,8 @@ pub enum Command {
     Restore(export::Restore),
     /// Put an export into a tenant, a new one or one that is there
     Import(export::Import),
+    /// Make a sandbox with a tenant's content under masks; it mails nobody and bills nobody
+    Clone(clone::Clone),
     /// Deny a tenant access for a reason; everything it has stays
     Suspend {
         /// Its id or slug
@@ -181,6 +188,7 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
         Command::Provision { tenant, wait } => {
             begin(session, &format!("/v1/tenants/{}/provision", part(&tenant)), None, wait).await
         }
+        Command::Status { tenant } => drift::status(&tenant, session).await,
         Command::Repair { tenant, steps, wait } => {
             let what = json!({ "steps": steps });
             begin(session, &format!("/v1/tenants/{}/repair", part(&tenant)), Some(&what), wait).await
@@ -189,6 +197,10 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
         Command::Backup(command) => export::backup(command, session).await,
         Command::Restore(command) => export::restore(command, session).await,
         Command::Import(command) => export::import(command, session).await,
+        Command::Clone(command) => {
+            let path = format!("/v1/tenants/{}/clones", part(&command.tenant));
+            begin(session, &path, Some(&command.document()), command.wait).await
+        }
         Command::Suspend { tenant, reason, grade } => {
             let (path, what) = (
                 format!("/v1/tenants/{}/suspend", part(&tenant)),

@@ -29,15 +29,20 @@ async fn onboard(client: &Client, board: &Board, entry: Entry) -> Result<Operati
     let (_, operation) = client.post_once("/v1/tenants", &entry.document, &entry.key()).await?;
     let begun: OperationView = serde_json::from_value(operation).context("an operation")?;
     let id = &begun.id.to_string();
-    let mut place = board.place(entry.name());
     for step in begun.steps.iter().filter(|step| step.approval.is_some() && step.state == StepState::Waiting)
     {
         client.post(&format!("/v1/operations/{id}/approve"), Some(&json!({ "step": step.key }))).await?;
         eprintln!("  {:<20} approved: tenantry operation approve {id} --step {}", entry.name(), step.key);
     }
+    follow(client, board, entry.name(), id).await
+}
+
+/// Waits until an operation of this customer's has succeeded, and shows how it goes.
+pub async fn follow(client: &Client, board: &Board, name: &str, id: &str) -> Result<OperationView> {
+    let mut place = board.place(name);
     let view = client.follow(id, |view| place.show(view)).await?;
-    place.end(&format!("  {:<20} {}", entry.name(), ended(&view)));
-    ensure!(view.state == OperationState::Succeeded, "{} was not made", entry.name());
+    place.end(&format!("  {name:<20} {}", ended(&view)));
+    ensure!(view.state == OperationState::Succeeded, "{name}: the operation {id} has not succeeded");
     Ok(view)
 }
 

@@ -78,7 +78,8 @@ async fn isolation(own: &Client, stranger: &Client) -> Result<()> {
     Ok(())
 }
 
-fn is_refused(answer: Result<Value, ClientError>, expected: u16) -> bool {
+/// Whether an answer is a refusal with this status.
+pub fn is_refused(answer: Result<Value, ClientError>, expected: u16) -> bool {
     matches!(answer, Err(ClientError::Refused { status, .. }) if status == expected)
 }
 

@@ -1,9 +1,11 @@
 //! `tenantry demo`: the product in front of your eyes, with nothing but this binary. It makes tenants, looks inside one
-//! by that tenant's own way in, kills its server in the middle of a batch and shows that nothing is lost or made twice.
+//! by that tenant's own way in, kills its server in the middle of a batch and shows that nothing is lost or made twice, and
+//! erases one more and checks the certificate of that.
 //! It succeeds only if all of that is so.
 
 mod batch;
 mod child;
+mod leave;
 mod look;
 mod tools;
 
@@ -27,7 +29,7 @@ const REQUESTS: &str = include_str!("../../../../templates/demo/requests.yaml");
 /// What can be chosen.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Tenants to make in all; the server is killed while it makes all but the first six
+    /// Tenants to make; the server is killed while it makes all but the first six. One more is made and erased
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(7..=5000))]
     tenants: u16,
     /// Keep the folder, and say how to go on from there
@@ -110,18 +112,25 @@ async fn show(options: &Options, folder: &Path) -> Result<Value> {
     let rest = usize::from(options.tenants).saturating_sub(made.len());
     let (server, client) = batch::kill_and_go_on(server, folder, rest).await?;
 
+    heading("One more comes, and is erased");
+    let proof = leave::erase(&server, folder).await?;
+
     heading("The proof");
     let tenants = whole(&client, usize::from(options.tenants)).await?;
     server.stop().await?;
     audit(folder).await?;
+
+    heading("The certificate of the deletion, checked now that the server has ended");
+    leave::verify(&proof, folder)?;
     eprintln!("\nAll of it took {:.1} s.", started.elapsed().as_secs_f64());
     let brief = |tenant: &Value| json!({ "id": tenant["id"], "slug": tenant["slug"], "plan": tenant["plan"], "status": tenant["status"] });
     Ok(json!({ "tenants": tenants.iter().map(brief).collect::<Vec<_>>() }))
 }
 
-/// Every tenant is there once and active, and nothing is left to do.
+/// Every tenant that was not erased is there once and active, and nothing is left to do.
 async fn whole(client: &client::Client, expected: usize) -> Result<Vec<Value>> {
     let mut tenants = client.list("/v1/tenants", usize::MAX).await?;
+    tenants.retain(|tenant| tenant.get("status") != Some(&json!("deprovisioned")));
     tenants.reverse();
     let names: std::collections::BTreeSet<&str> =
         tenants.iter().filter_map(|t| t.get("name")?.as_str()).collect();

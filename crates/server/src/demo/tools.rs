@@ -40,14 +40,9 @@ pub async fn show(server: &Child, onboarding: &OperationView) -> Result<()> {
 
 /// Stores and reads a file through addresses that the tenant's token has signed.
 async fn signed_address(own: &Client) -> Result<()> {
-    let sign = async |method: &str| {
-        let wish = json!({ "key": "offers/spring.txt", "method": method, "expires_in": 600 });
-        let signed = own.post("/objects/urls", Some(&wish)).await?;
-        signed.get("url").and_then(Value::as_str).map(str::to_owned).context("no address")
-    };
-    let (content, http) = ("Spring offers: ten per cent off all tulips.", reqwest::Client::new());
-    http.put(sign("PUT").await?).body(content).send().await?.error_for_status()?;
-    let url = sign("GET").await?;
+    let (key, content) = ("offers/spring.txt", "Spring offers: ten per cent off all tulips.");
+    store(own, key, content).await?;
+    let (url, http) = (sign(own, key, "GET").await?, reqwest::Client::new());
     let read = http.get(&url).send().await?.error_for_status()?.text().await?;
     ensure!(read == content, "the file that was read is not the one that was stored");
     line("signed", &format!("curl '{url}'"));
@@ -56,6 +51,19 @@ async fn signed_address(own: &Client) -> Result<()> {
     ensure!(changed == 403, "an address that was changed opened something");
     line("", "the same address with one word changed: 403");
     Ok(())
+}
+
+/// Stores a file through an address that the tenant's token has signed.
+pub async fn store(own: &Client, key: &str, content: &'static str) -> Result<()> {
+    let url = sign(own, key, "PUT").await?;
+    reqwest::Client::new().put(url).body(content).send().await?.error_for_status()?;
+    Ok(())
+}
+
+async fn sign(own: &Client, key: &str, method: &str) -> Result<String> {
+    let wish = json!({ "key": key, "method": method, "expires_in": 600 });
+    let signed = own.post("/objects/urls", Some(&wish)).await?;
+    signed.get("url").and_then(Value::as_str).map(str::to_owned).context("no address")
 }
 
 /// Runs a tool and shows what it says; none if it is not installed here.

@@ -54,9 +54,23 @@ fn all_of_it_is_so() {
         "/files/tenant-",
         "kill -9",
         "audit records",
+        "deleted by folder_bucket",
+        "0 rows found",
+        "genuine",
+        "one word changed: refused",
     ] {
         assert!(progress.contains(said), "`{said}` is not in: {progress}");
     }
+    // What it says of verifying holds for whoever does it.
+    let file = |name: &str| folder.path().join(name);
+    let verified = clean(&mut Command::new(TENANTRY))
+        .args(["certificate", "verify"])
+        .arg(file("certificate.json"))
+        .arg("--public-key")
+        .arg(file("certificates.pem"))
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
     assert!(is_gone(holder_of(folder.path()).unwrap()), "the server has ended");
     // A folder that holds a registry is not played with.
     let again = demo(folder.path()).output().unwrap();

@@ -49,8 +49,18 @@ async fn export() {
 }
 
 #[tokio::test]
+async fn clones() {
+    follow(include_str!("../../../../docs/guide/clones.md"), 5).await;
+}
+
+#[tokio::test]
 async fn leaving() {
     follow(include_str!("../../../../docs/guide/leaving.md"), 9).await;
+}
+
+#[tokio::test]
+async fn status() {
+    follow(include_str!("../../../../docs/guide/status.md"), 5).await;
 }
 
 /// Runs a page, which has at least so many commands.

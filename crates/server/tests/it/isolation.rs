@@ -57,11 +57,17 @@ async fn a_leak_is_found_told_and_kept() {
     let again = send().await.expect(201);
     assert_eq!(again.headers["idempotent-replayed"], "true");
     assert_eq!(again.body, found);
-    let output =
-        server.cli(&["isolation", "check", "--tenant", &first]).stdin(Stdio::null()).output().unwrap();
+    let output = server.cli(&["isolation", "check"]).stdin(Stdio::null()).output().unwrap();
     let table = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{table}");
     assert!(table.contains("tenantry_pool.tasks"), "{table}");
+    let metrics = async || read(server.bare(Method::GET, "/metrics")).await.expect(200).text;
+    let text = metrics().await;
+    assert!(
+        text.contains("tenantry_isolation_red_cells ") && !text.contains("tenantry_isolation_red_cells 0"),
+        "{text}"
+    );
+    assert!(!text.contains("tenantry_isolation_last_check_timestamp_seconds 0"), "{text}");
     let events = server.cli(&["event", "list", "--output", "json"]).stdin(Stdio::null()).output().unwrap();
     let events: Value = serde_json::from_slice(&events.stdout).unwrap();
     let told = events.as_array().unwrap().iter().filter(|event| event["type"] == "isolation.leak_found");
@@ -72,6 +78,7 @@ async fn a_leak_is_found_told_and_kept() {
     execute(server.tenants_database(), format!("ALTER {policy} {restored}")).await.unwrap();
     let output = server.cli(&["isolation", "check"]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(metrics().await.contains("tenantry_isolation_red_cells 0"));
     let viewer = server.key("viewer", "").await;
     let kept = read(server.bare(Method::GET, CHECKS).bearer_auth(&viewer)).await.expect(200).body;
     let kept = kept["data"].as_array().unwrap();

@@ -120,7 +120,7 @@ async fn is_killed(on: On) {
 }
 
 /// Waits until no operation is unfinished. What asks for a person after all, somebody retries.
-async fn finish(server: &Server, door: &Door) {
+pub async fn finish(server: &Server, door: &Door) {
     let started = Instant::now();
     while server.stores().unfinished().await > 0 {
         let open = door.ask(Method::GET, "/v1/operations?state=needs_attention&limit=100", None, None).await;

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tenantry_testkit::markers::Marker;
 use tenantry_testkit::skip;
 
 use crate::on_both;
@@ -177,7 +178,10 @@ on_both! {
 async fn tenants_on_postgres_leave_nothing_there() {
     let Some(server) = Server::with_tenants_on_postgres().await else { return };
     for plan in ["starter", "growth", "enterprise"] {
-        let (operation, _) = crate::plans::onboard(&server, &request(&format!("Acme {plan}"), plan)).await;
+        let (operation, token) =
+            crate::plans::onboard(&server, &request(&format!("Acme {plan}"), plan)).await;
+        let row = json!({ "project_id": "starter", "title": "Marker of the tenant's" });
+        read(server.bare(Method::POST, "/data/tasks").bearer_auth(&token).json(&row)).await.expect(201);
         let tenant = operation["tenant_id"].as_str().unwrap().to_owned();
         let ended = server.done(erase(&server, &tenant).await.expect(202).body["id"].as_str().unwrap()).await;
         assert_eq!(ended["state"], "succeeded", "{plan}: {ended:#}");
@@ -191,4 +195,6 @@ async fn tenants_on_postgres_leave_nothing_there() {
         let none = format!("DO $$ BEGIN IF EXISTS ({logins}) THEN RAISE 'a login is left'; END IF; END $$");
         tenantry_testkit::database::execute(server.tenants_database(), none).await.unwrap();
     }
+    let found = Marker::new("marker").in_postgres(server.tenants_database()).await;
+    assert!(found.is_empty(), "{found:#?}");
 }

@@ -90,12 +90,18 @@ impl Server {
     /// With registry, keyring and tenants on PostgreSQL, as one of several processes; none, reported as skipped, where there
     /// is no such server.
     pub async fn one_of_several() -> Option<Self> {
-        let new = TestDatabase::postgres;
-        let databases = vec![new().await?, new().await?, new().await?];
+        let admin = tenantry_testkit::database::admin()?;
+        Some(Self::on_postgres(&admin).await)
+    }
+
+    /// The same on the server of this administrator's URL.
+    pub async fn on_postgres(admin: &str) -> Self {
+        let new = TestDatabase::on;
+        let databases = vec![new(admin).await, new(admin).await, new(admin).await];
         let [store, keyring] = [databases[0].url(), databases[1].url()];
         let config =
             format!("[store]\nurl = '{store}'\n[keyring]\nurl = '{keyring}'\n{}", tenants_on(&databases[2]));
-        Some(Self::on(databases, &config, "").await)
+        Self::on(databases, &config, "").await
     }
 
     async fn on(databases: Vec<TestDatabase>, config: &str, files: &str) -> Self {
@@ -190,6 +196,8 @@ impl Server {
         Stores {
             registry: self.databases.first().map_or_else(file, |database| database.url().to_owned()),
             data: data.clone(),
+            // Of several processes, the third is the tenants'.
+            tenants: self.databases.get(2).map(|database| database.url().to_owned()),
         }
     }
 
@@ -354,8 +362,7 @@ pub async fn read(request: RequestBuilder) -> Answer {
 
 /// The configuration of tenants on this PostgreSQL. Roles belong to the whole server, so that each test has its own.
 fn tenants_on(database: &TestDatabase) -> String {
-    let own = database.url().rsplit('_').next().unwrap_or_default();
-    format!("[providers.postgres]\nurl = '{}'\napp_role = 'app_{own}'\n", database.url())
+    format!("[providers.postgres]\nurl = '{}'\napp_role = '{}'\n", database.url(), database.app_role())
 }
 
 /// The smallest good request.

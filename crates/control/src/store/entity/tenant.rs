@@ -57,6 +57,8 @@ pub struct Model {
     pub suspended_at: Option<Stamp>,
     /// When it was gone.
     pub deprovisioned_at: Option<Stamp>,
+    /// The tenant that it is a clone of.
+    pub cloned_from: Option<String>,
 }
 
 /// No relations: rows are joined by the reads that need it.

@@ -11,6 +11,7 @@ mod m0006_fences;
 mod m0007_archives;
 mod m0008_leaving;
 mod m0010_tenants_plan;
+mod m0011_clones;
 
 use sea_orm_migration::prelude::*;
 
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_archives::Migration),
             Box::new(m0008_leaving::Migration),
             Box::new(m0010_tenants_plan::Migration),
+            Box::new(m0011_clones::Migration),
         ]
     }
 }

@@ -16,7 +16,7 @@ use super::server::Server;
 use crate::content::Ensure;
 use crate::passwords;
 
-pub(crate) use login::{Login, Try, enter, large_objects};
+pub(crate) use login::{Login, enter, large_objects};
 pub(crate) use rights::{default_privileges, of_neighbours, public_grants};
 pub(crate) use roles::{application, tenants};
 

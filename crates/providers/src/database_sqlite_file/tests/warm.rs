@@ -75,7 +75,7 @@ async fn must_be_its_own(dir: &Path, files: &DatabaseSqliteFile, spec: &Spec) {
     assert_eq!(owners(&path(dir, spec)).await, [spec.tenant.id.to_string()]);
     let Found::Ours(state) = client::look(&files.place(spec).unwrap(), spec).await.unwrap() else { panic!() };
     assert!(state.completed.is_some());
-    assert_eq!(state.schema, files.files.content.planned().fingerprint);
+    assert_eq!(state.shape, files.files.content.planned().shape);
     assert_eq!(state.version.as_deref(), Some(files.files.content.last_version()));
     files.scoped(spec.tenant.id).list("workspaces", 1, None).await.unwrap();
 }

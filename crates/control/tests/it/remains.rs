@@ -1,0 +1,206 @@
+//! What could be left where no plan looks: the proof of a backup that was cut off, a thing that has lost its mark, an offboarding
+//! that a restored registry has forgotten, words in the histories that stay. None of it is certified away.
+
+use std::time::Duration;
+
+use tenantry_control::archive::{ArchiveSettings, Purpose};
+use tenantry_control::exports::RestoreTenant;
+use tenantry_control::leaving::{EraseTenant, OffboardTenant};
+use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
+use tenantry_control::{Caller, Control, PageQuery};
+use tenantry_engine::{OperationState, SignalKind};
+use tenantry_model::TenantStatus;
+use tenantry_model::suspension::{Grade, Reason};
+use tenantry_testkit::crash_ledger::Faults;
+
+use crate::crash::people;
+use crate::faulty::{Fault, How};
+use crate::leaving::{active, ask, certificate};
+use crate::offboard::{DAY, Stopped};
+use crate::scan;
+use crate::story::REHEARSAL;
+use crate::world::{World, in_both_worlds, request};
+
+in_both_worlds! {
+    an_erasure_removes_the_proof_of_a_backup_that_it_cuts_off
+    a_backup_that_cannot_be_made_keeps_nobody_from_erasing
+    reasons_that_come_and_go_in_the_hold_let_nobody_in
+    who_is_half_restored_is_not_offboarded
+    what_people_say_goes_with_the_tenant
+}
+
+fn erasure() -> EraseTenant {
+    EraseTenant { reason: "request under Art. 17 GDPR".to_owned() }
+}
+
+fn ending(hold_days: u32) -> OffboardTenant {
+    OffboardTenant { reason: "contract 7 has ended".to_owned(), hold_days: Some(hold_days) }
+}
+
+async fn status(control: &Control, tenant: &str) -> TenantStatus {
+    control.tenant(&Caller::system(), tenant).await.unwrap().status
+}
+
+async fn an_erasure_removes_the_proof_of_a_backup_that_it_cuts_off(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    for plan in ["enterprise", "starter"] {
+        let tenant = active(&world, control, &format!("Acme {plan}"), plan).await;
+        let before = world.plan.struck();
+        let hangs = Fault::new(REHEARSAL, true, How::HangAfter, u32::MAX);
+        world.plan.set(&world.clock, &[hangs]);
+        let still = tenantry_engine::Clock::busy(&world.clock);
+        let what = ArchiveSettings::default();
+        control.archive_tenant(&caller, &tenant, Purpose::Backup, &what, None).await.unwrap();
+        while world.plan.struck() == before {
+            tokio::task::yield_now().await;
+        }
+        world.plan.settled().await;
+        assert_eq!(world.stores().scan().await.orphans.len(), 1, "{plan}: it stands somewhere");
+        control.erase(&caller, &tenant, &erasure(), None).await.unwrap();
+        drop(still);
+        world.plan.set(&world.clock, &[]);
+        people(&world, control, false).await.unwrap();
+        certificate(control, &tenant).await;
+    }
+    let faults = scan::faults(&world).await;
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+async fn a_backup_that_cannot_be_made_keeps_nobody_from_erasing(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let tenant = active(&world, control, "Acme", "enterprise").await;
+    world.plan.set(&world.clock, &[Fault::new(REHEARSAL, true, How::Fatal, u32::MAX)]);
+    let begun = control.offboard(&caller, &tenant, &ending(1), None).await.unwrap().value;
+    world.quiet().await;
+    let parked = control.operation(&caller, begun.id).await.unwrap();
+    assert_eq!(parked.state, OperationState::NeedsAttention, "{parked:#?}");
+    let refused = control.reconsider(&caller, &tenant, None).await.unwrap_err();
+    assert!(refused.message.contains("its hold is over"), "{refused:?}");
+    let erasing = control.erase(&caller, &tenant, &erasure(), None).await.unwrap().value;
+    assert_ne!(erasing.id, begun.id);
+    people(&world, control, false).await.unwrap();
+    assert_eq!(certificate(control, &tenant).await.operation_id, erasing.id);
+    let faults = scan::faults(&world).await;
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// A tenant's file that cannot be told from somebody else's any more.
+#[tokio::test]
+async fn what_has_lost_its_mark_is_not_gone() {
+    let world = World::sqlite().await;
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let tenant = active(&world, control, "Acme", "growth").await;
+    let folders = std::fs::read_dir(world.stores().data.join("tenants")).unwrap().flatten();
+    let mut files = folders.map(|folder| folder.path().join("tenant.db")).filter(|file| file.is_file());
+    let file = files.next().expect("a database of its own");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, b"no database").unwrap();
+    let begun = control.erase(&caller, &tenant, &erasure(), None).await.unwrap().value;
+    world.quiet().await;
+    let stopped = control.operation(&caller, begun.id).await.unwrap();
+    assert_eq!(stopped.state, OperationState::NeedsAttention, "{stopped:#?}");
+    assert_eq!(control.certificate(&caller, &tenant).await.unwrap_err().code, "certificate_not_found");
+    assert!(file.is_file(), "it was not ours to delete");
+    // Somebody looks after it.
+    std::fs::write(&file, bytes).unwrap();
+    std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
+    control.signal(&caller, begun.id, SignalKind::Retry, None).await.unwrap();
+    people(&world, control, false).await.unwrap();
+    certificate(control, &tenant).await;
+}
+
+/// Between its certificate and the end of its backups, an offboarded tenant has its key.
+#[tokio::test]
+async fn a_restored_registry_has_not_forgotten_an_offboarding() {
+    let mut world = World::sqlite().await;
+    let process = world.start(Faults::new()).await.unwrap();
+    let tenant = active(&world, &process.control, "Acme", "enterprise").await;
+    process.control.stop().await;
+    drop(process);
+    let backup = world.back_up().await;
+    let process = world.start(Faults::new()).await.unwrap();
+    let mut time = Stopped::clock(&world);
+    process.control.offboard(&Caller::system(), &tenant, &ending(1), None).await.unwrap();
+    time.pass(DAY * 2).await;
+    assert_eq!(status(&process.control, &tenant).await, TenantStatus::Deprovisioned);
+    assert_eq!(certificate(&process.control, &tenant).await.key_destroyed_at, None);
+    process.control.stop().await;
+    drop(process);
+    // The next start begins nothing: it is on its way.
+    let process = world.start(Faults::new()).await.unwrap();
+    assert_eq!(certificate(&process.control, &tenant).await.kind, "offboard");
+    process.control.stop().await;
+    drop((process, time));
+    world.restore(backup);
+    let process = world.start(Faults::new()).await.unwrap();
+    let control = &process.control;
+    assert_eq!(status(control, &tenant).await, TenantStatus::Deprovisioning, "before anything is served");
+    people(&world, control, false).await.unwrap();
+    let proof = certificate(control, &tenant).await;
+    assert_eq!((proof.kind.as_str(), proof.reason), ("erase", ending(1).reason));
+    assert!(proof.key_destroyed_at.is_some());
+    process.control.stop().await;
+    let faults = scan::faults(&world).await;
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+async fn reasons_that_come_and_go_in_the_hold_let_nobody_in(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let tenant = active(&world, control, "Acme", "enterprise").await;
+    let mut time = Stopped::clock(&world);
+    control.offboard(&caller, &tenant, &ending(30), None).await.unwrap();
+    time.pass(Duration::from_secs(60)).await;
+    let denied = async || ask(&world, "SELECT id FROM tenants WHERE denied = 'blocked'").await.len();
+    assert_eq!(denied().await, 1);
+    let (reason, grade) = (Reason::Payment, Grade::ReadOnly);
+    control.suspend(&caller, &tenant, SuspendTenant { reason, grade }, None).await.unwrap();
+    assert_eq!(denied().await, 1);
+    control.resume(&caller, &tenant, ResumeTenant::default(), None).await.unwrap();
+    assert_eq!(denied().await, 1);
+    let told = "SELECT id FROM events WHERE type IN ('tenant.suspended', 'tenant.resumed')";
+    assert_eq!(ask(&world, told).await.len(), 0);
+    assert_eq!(status(control, &tenant).await, TenantStatus::Deprovisioning);
+}
+
+async fn who_is_half_restored_is_not_offboarded(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let tenant = active(&world, control, "Acme", "starter").await;
+    let what = ArchiveSettings::default();
+    control.archive_tenant(&caller, &tenant, Purpose::Backup, &what, None).await.unwrap();
+    people(&world, control, false).await.unwrap();
+    let all = control.archives(&caller, &tenant, Purpose::Backup, &PageQuery::default()).await.unwrap();
+    let archive = all.data[0].id;
+    let still = tenantry_engine::Clock::busy(&world.clock);
+    control.restore(&caller, &tenant, RestoreTenant { archive }, None).await.unwrap();
+    let refused = control.offboard(&caller, &tenant, &ending(0), None).await.unwrap_err();
+    assert_eq!(refused.code, "tenant_busy", "{refused:?}");
+    drop(still);
+    people(&world, control, false).await.unwrap();
+    control.offboard(&caller, &tenant, &ending(0), None).await.unwrap();
+}
+
+async fn what_people_say_goes_with_the_tenant(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let word = "Lovelace has no credit".to_owned();
+    let made = control.create_tenant(&caller, &request("Acme", "gated"), None).await.unwrap();
+    world.quiet().await;
+    let no = SignalKind::Reject { step: "approve".to_owned(), reason: word.clone() };
+    control.signal(&caller, made.operation.id, no, None).await.unwrap();
+    people(&world, control, false).await.unwrap();
+    let ended = control.operation(&caller, made.operation.id).await.unwrap();
+    assert!(ended.error.unwrap().message.contains(&word), "whoever asks is told why");
+    control.erase(&caller, &made.tenant.id.to_string(), &erasure(), None).await.unwrap();
+    people(&world, control, false).await.unwrap();
+    for table in ["audit", "events", "operations", "steps", "signals"] {
+        let column = if ["audit", "events"].contains(&table) { "data" } else { "error" };
+        let column = if table == "signals" { "signal" } else { column };
+        let said = format!("SELECT 1 FROM {table} WHERE CAST({column} AS text) LIKE '%Lovelace%'");
+        assert_eq!(ask(&world, &said).await.len(), 0, "{table}");
+    }
+}

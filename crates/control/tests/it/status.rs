@@ -1,0 +1,186 @@
+//! Live status and drift: what is there is asked of the providers, what differs is named, and a repair puts it right or says
+//! that it cannot.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use tenantry_control::repair::RepairTenant;
+use tenantry_control::status::StatusView;
+use tenantry_control::view::OperationView;
+use tenantry_control::{Caller, Control, PageQuery};
+use tenantry_engine::{OperationState, SignalKind};
+use tenantry_model::TenantStatus;
+use tenantry_model::suspension::Grade;
+use tenantry_testkit::crash_ledger::Faults;
+use tenantry_testkit::database::execute;
+
+use crate::crash::people;
+use crate::world::{Process, World, in_both_worlds, request};
+
+in_both_worlds! {
+    a_tenant_that_is_as_it_was_made_is_healthy
+    what_differs_is_named_and_mended
+    what_cannot_be_mended_asks_for_a_person
+    a_database_that_was_lost_is_told_of_when_it_stands_again
+    who_does_not_answer_holds_nobody_up
+    a_fence_that_denies_something_else_is_told_again
+    a_fleet_is_looked_at_page_by_page
+}
+
+async fn started(world: &World, tenants: &[(&str, &str)]) -> Process {
+    let process = world.start(Faults::new()).await.unwrap();
+    for (name, plan) in tenants {
+        process.control.create_tenant(&Caller::system(), &request(name, plan), None).await.unwrap();
+    }
+    people(world, &process.control, false).await.unwrap();
+    process
+}
+
+async fn status(control: &Control, tenant: &str) -> StatusView {
+    control.tenant_status(&Caller::system(), tenant).await.unwrap()
+}
+
+/// What differs, by step.
+fn differs(status: &StatusView) -> BTreeMap<&str, Vec<&str>> {
+    let unhealthy = status.resources.iter().filter(|resource| !resource.healthy);
+    unhealthy.map(|it| (it.step.as_str(), it.differs.iter().map(String::as_str).collect())).collect()
+}
+
+async fn repair(world: &World, control: &Control, tenant: &str) -> OperationView {
+    let begun = control.repair(&Caller::system(), tenant, &RepairTenant::default(), None).await.unwrap();
+    world.quiet().await;
+    control.operation(&Caller::system(), begun.value.id).await.unwrap()
+}
+
+/// The file of the one tenant that has a database of its own.
+fn database(world: &World) -> PathBuf {
+    let folders = std::fs::read_dir(world.stores().data.join("tenants")).unwrap();
+    let mut files = folders.map(|folder| folder.unwrap().path().join("tenant.db"));
+    files.find(|file| file.is_file() && !file.parent().unwrap().is_symlink()).unwrap()
+}
+
+async fn a_tenant_that_is_as_it_was_made_is_healthy(world: World) {
+    let process = started(&world, &[("Acme", "enterprise"), ("Small", "starter")]).await;
+    for tenant in ["acme", "small"] {
+        let view = status(&process.control, tenant).await;
+        assert!(view.healthy, "{:?}", differs(&view));
+        assert_eq!(view.status, TenantStatus::Active);
+        assert!(view.database.provisioned && view.database.healthy && view.database.last_migration.is_some());
+        assert!(view.organization.created && view.organization.id.is_some());
+        assert!(!view.settings.inherited);
+        assert!(view.resources.iter().all(|it| it.exists == Some(true) && it.responding && it.healthy));
+        let steps: Vec<&str> = view.resources.iter().map(|it| it.step.as_str()).collect();
+        assert!(["database", "identity", "config", "billing"].iter().all(|step| steps.contains(step)));
+    }
+    let erased = tenantry_control::leaving::EraseTenant { reason: "asked".to_owned() };
+    process.control.erase(&Caller::system(), "small", &erased, None).await.unwrap();
+    let leaving = status(&process.control, "small").await;
+    people(&world, &process.control, false).await.unwrap();
+    let gone = status(&process.control, &leaving.id.to_string()).await;
+    assert_eq!((gone.status, gone.resources.len()), (TenantStatus::Deprovisioned, 0));
+    assert!(!gone.database.provisioned && !gone.organization.created);
+    process.control.stop().await;
+}
+
+async fn what_differs_is_named_and_mended(world: World) {
+    let process = started(&world, &[("Acme", "enterprise")]).await;
+    let (control, data) = (&process.control, world.stores().data);
+    std::fs::write(data.join("manifests/tenant-acme/role.yaml"), "gone: wrong").unwrap();
+    std::fs::remove_file(data.join("dns/acme.json")).unwrap();
+    let view = status(control, "acme").await;
+    assert_eq!(differs(&view).into_keys().collect::<Vec<_>>(), ["dns", "namespace"]);
+    assert!(!view.healthy && view.database.healthy);
+    assert_eq!(repair(&world, control, "acme").await.state, OperationState::Succeeded);
+    let view = status(control, "acme").await;
+    assert!(view.healthy, "{:?}", differs(&view));
+    process.control.stop().await;
+}
+
+async fn what_cannot_be_mended_asks_for_a_person(world: World) {
+    let process = started(&world, &[("Acme", "enterprise")]).await;
+    let control = &process.control;
+    let url = format!("sqlite://{}", database(&world).display());
+    execute(&url, "DROP TABLE tasks".to_owned()).await.unwrap();
+    execute(&url, "CREATE TABLE mine (x)".to_owned()).await.unwrap();
+    let named = ["table `tasks` is missing", "table `mine` was added by somebody else"];
+    assert_eq!(differs(&status(control, "acme").await)["database"], named);
+    let parked = repair(&world, control, "acme").await;
+    assert_eq!(parked.state, OperationState::NeedsAttention);
+    let step = parked.steps.iter().find(|step| step.key == "database").unwrap();
+    let error = step.error.as_ref().unwrap();
+    assert_eq!(error.code, "cannot_repair");
+    assert!(named.iter().all(|said| error.message.contains(said)), "{}", error.message);
+    control.signal(&Caller::system(), parked.id, SignalKind::Cancel, None).await.unwrap();
+    world.quiet().await;
+    process.control.stop().await;
+}
+
+async fn a_database_that_was_lost_is_told_of_when_it_stands_again(world: World) {
+    let process = started(&world, &[("Acme", "enterprise")]).await;
+    let control = &process.control;
+    std::fs::remove_dir_all(database(&world).parent().unwrap()).unwrap();
+    let view = status(control, "acme").await;
+    assert_eq!(differs(&view)["database"], ["it is missing"]);
+    assert_eq!((view.database.provisioned, view.database.last_migration), (false, None));
+    let parked = repair(&world, control, "acme").await;
+    assert_eq!(parked.state, OperationState::NeedsAttention);
+    let step = parked.steps.iter().find(|step| step.key == "database").unwrap();
+    assert_eq!(step.error.as_ref().unwrap().code, "content_lost");
+    assert!(status(control, "acme").await.healthy, "it stands again");
+    control.signal(&Caller::system(), parked.id, SignalKind::Retry, None).await.unwrap();
+    world.quiet().await;
+    let ended = control.operation(&Caller::system(), parked.id).await.unwrap();
+    assert_eq!(ended.state, OperationState::Succeeded, "whoever was told goes on");
+    process.control.stop().await;
+}
+
+async fn who_does_not_answer_holds_nobody_up(world: World) {
+    let process = started(&world, &[("Acme", "enterprise")]).await;
+    let control = &process.control;
+    *world.plan.silent.lock() = Some("sqlite_file".to_owned());
+    let view = status(control, "acme").await;
+    assert_eq!(differs(&view), BTreeMap::from([("database", vec!["it gave no answer within 5 s"])]));
+    let database = view.resources.iter().find(|it| it.step == "database").unwrap();
+    assert_eq!((database.responding, database.exists), (false, None));
+    assert!(!view.database.provisioned && !view.database.healthy);
+    let drift = control.drift(&Caller::system(), &PageQuery::default()).await.unwrap();
+    assert_eq!((drift.checked, drift.page.data.len()), (1, 1));
+    *world.plan.silent.lock() = None;
+    assert!(status(control, "acme").await.healthy);
+    process.control.stop().await;
+}
+
+async fn a_fence_that_denies_something_else_is_told_again(world: World) {
+    let process = started(&world, &[("Acme", "gated")]).await;
+    let (control, things) = (&process.control, world.stores().data.join("things"));
+    let files = std::fs::read_dir(&things).unwrap().map(|file| file.unwrap().file_name());
+    let thing = files.map(|file| file.into_string().unwrap()).find(|file| !file.ends_with(".fence")).unwrap();
+    std::fs::write(things.join(format!("{thing}.fence")), "blocked").unwrap();
+    let view = status(control, "acme").await;
+    let fenced: Vec<_> = view.resources.iter().filter(|it| it.fence == Some(Grade::Blocked)).collect();
+    assert_eq!(fenced.len(), 1);
+    assert_eq!(fenced[0].differs, ["its fence denies blocked, and is to deny nothing"]);
+    repair(&world, control, "acme").await;
+    let view = status(control, "acme").await;
+    assert!(view.healthy, "{:?}", differs(&view));
+    process.control.stop().await;
+}
+
+async fn a_fleet_is_looked_at_page_by_page(world: World) {
+    let process = started(&world, &[("A", "starter"), ("B", "enterprise"), ("C", "starter")]).await;
+    let control = &process.control;
+    std::fs::remove_file(world.stores().data.join("dns/b.json")).unwrap();
+    let (mut checked, mut found, mut cursor) = (0, Vec::new(), None);
+    loop {
+        let page = PageQuery::new(Some(1), cursor).unwrap();
+        let drift = control.drift(&Caller::system(), &page).await.unwrap();
+        checked += drift.checked;
+        found.extend(drift.page.data.into_iter().filter_map(|status| status.slug));
+        cursor = drift.page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!((checked, found), (3, vec!["b".to_owned()]));
+    process.control.stop().await;
+}

@@ -1,0 +1,260 @@
+//! Masks over rows on their way out of a database, whichever provider's: they are applied while a table's file passes, before
+//! anything is stored. What one clone masks as one value stays one value in it, so that joins hold; nothing leads back, nor
+//! from one clone to another, because the key is the clone's own.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use aws_lc_rs::hmac;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tenantry_model::Failure;
+use tokio::io::BufReader;
+
+use crate::csv::{self, Field};
+use crate::portable::{Bytes, Sink};
+use crate::verbs::Key;
+
+/// Nobody's mail goes there: RFC 2606 §2 keeps the domain out of the DNS.
+const NOBODYS: &str = "masked.invalid";
+/// Smallest number that stands for another one: it has fifteen digits, as many as every reader of JSON keeps.
+const SMALLEST: u64 = 100_000_000_000_000;
+
+/// What is done to one column of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MaskRule {
+    /// The table.
+    #[schemars(length(min = 1, max = 200))]
+    pub table: String,
+    /// The column.
+    #[schemars(length(min = 1, max = 200))]
+    pub column: String,
+    /// How it is masked.
+    pub mask: Mask,
+    /// What stands in every row, for `fixed` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000))]
+    pub value: Option<String>,
+}
+
+/// How a value is masked. NULL stays NULL, but for `fixed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mask {
+    /// It becomes NULL.
+    Nullify,
+    /// It becomes the rule's `value`.
+    Fixed,
+    /// It becomes a hash: of a number one of fifteen digits, of a UUID one, of bytes 32 of them, else a text of 32 hexadecimal
+    /// digits.
+    Hash,
+    /// It becomes a mail address that reaches nobody; the same one whatever the case.
+    Email,
+}
+
+impl MaskRule {
+    /// What is wrong with the rule by itself: the field, and why.
+    pub fn fault(&self) -> Option<(&'static str, &'static str)> {
+        match (self.mask, &self.value) {
+            (Mask::Fixed, None) => Some(("value", "is required with `fixed`")),
+            (Mask::Nullify | Mask::Hash | Mask::Email, Some(_)) => Some(("value", "goes with `fixed` alone")),
+            _ => None,
+        }
+    }
+
+    fn apply(&self, key: &hmac::Key, field: Field) -> Field {
+        match (self.mask, field) {
+            (Mask::Nullify, _) => Field::Null,
+            (Mask::Fixed, _) => Field::Quoted(self.value.clone().unwrap_or_default()),
+            (_, Field::Null) => Field::Null,
+            (Mask::Hash, Field::Bare(text)) => Field::Bare(hash(key, &text)),
+            (Mask::Hash, Field::Quoted(text)) => Field::Quoted(hash(key, &text)),
+            (Mask::Email, Field::Bare(text) | Field::Quoted(text)) => {
+                let tag = hmac::sign(key, text.trim().to_lowercase().as_bytes());
+                let (name, _) = tag.as_ref().split_at(10);
+                Field::Quoted(format!("{}@{NOBODYS}", hex::encode(name)))
+            }
+        }
+    }
+}
+
+/// A hash of the same form, so that the column takes it.
+fn hash(key: &hmac::Key, text: &str) -> String {
+    let tag = hmac::sign(key, text.as_bytes());
+    let (mut low, mut half) = ([0; 8], [0; 16]);
+    low.copy_from_slice(&tag.as_ref()[..8]);
+    half.copy_from_slice(&tag.as_ref()[..16]);
+    if text.starts_with("\\x") {
+        format!("\\x{}", hex::encode(tag.as_ref()))
+    } else if text.parse::<f64>().is_ok() {
+        (SMALLEST + u64::from_be_bytes(low) % (9 * SMALLEST)).to_string()
+    } else if uuid::Uuid::try_parse(text).is_ok() {
+        uuid::Builder::from_custom_bytes(half).into_uuid().to_string()
+    } else {
+        hex::encode(half)
+    }
+}
+
+/// The rules of one clone, and which of them have met their columns.
+pub struct Masks {
+    rules: Vec<MaskRule>,
+    key: hmac::Key,
+    met: BTreeSet<usize>,
+}
+
+impl Masks {
+    /// These rules, under the clone's own key.
+    pub fn new(rules: Vec<MaskRule>, key: &Key) -> Self {
+        Self { rules, key: hmac::Key::new(hmac::HMAC_SHA256, key.as_slice()), met: BTreeSet::new() }
+    }
+
+    /// Lays the masks over a sink of tables in CSV.
+    pub fn over<'a>(&'a mut self, sink: &'a mut dyn Sink) -> Masked<'a> {
+        Masked { masks: self, sink }
+    }
+
+    /// Fails for the first rule whose table was not among all that passed.
+    pub fn all_met(&self) -> Result<(), Failure> {
+        match self.rules.iter().enumerate().find(|(place, _)| !self.met.contains(place)) {
+            None => Ok(()),
+            Some((place, rule)) => Err(bad(place, format!("there is no table `{}`", rule.table))),
+        }
+    }
+}
+
+/// A sink under masks.
+pub struct Masked<'a> {
+    masks: &'a mut Masks,
+    sink: &'a mut dyn Sink,
+}
+
+#[async_trait]
+impl Sink for Masked<'_> {
+    async fn file(&mut self, path: &str, size: u64, bytes: Bytes<'_>) -> Result<(), Failure> {
+        let Self { masks, sink } = self;
+        let table = csv::table_of(path)?;
+        let rules: Vec<(usize, &MaskRule)> =
+            masks.rules.iter().enumerate().filter(|(_, rule)| rule.table == table).collect();
+        if rules.is_empty() {
+            return sink.file(path, size, bytes).await;
+        }
+        let mut from = BufReader::new(bytes);
+        let header = csv::header(&mut from).await?;
+        let mut columns = Vec::new();
+        for (place, rule) in rules {
+            let column = header.iter().position(|name| *name == rule.column).ok_or_else(|| {
+                let known = header.join(", ");
+                bad(place, format!("table `{table}` has no column `{}`; it has {known}", rule.column))
+            })?;
+            masks.met.insert(place);
+            columns.push((column, rule));
+        }
+        // A table's file is a few MiB, and its length has to be known before it goes on.
+        let mut masked = csv::line(header.iter().map(|name| Some(name.as_str())));
+        while let Some(mut row) = csv::read(&mut from).await? {
+            for (column, rule) in &columns {
+                if let Some(field) = row.get_mut(*column) {
+                    *field = rule.apply(&masks.key, std::mem::replace(field, Field::Null));
+                }
+            }
+            csv::append(&mut masked, &row);
+        }
+        sink.file(path, masked.len() as u64, &mut &*masked).await
+    }
+}
+
+fn bad(place: usize, why: String) -> Failure {
+    Failure::invalid("bad_mask", format!("mask {}: {why}", place + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keeps the text of what comes.
+    #[derive(Default)]
+    struct Kept(String);
+
+    #[async_trait]
+    impl Sink for Kept {
+        async fn file(&mut self, _: &str, size: u64, bytes: Bytes<'_>) -> Result<(), Failure> {
+            let read = tokio::io::AsyncReadExt::read_to_string(bytes, &mut self.0).await.unwrap();
+            assert_eq!(read as u64, size, "as long as was said");
+            Ok(())
+        }
+    }
+
+    fn rule(column: &str, mask: Mask) -> MaskRule {
+        let value = (mask == Mask::Fixed).then(|| "x\"y".to_owned());
+        MaskRule { table: "people".to_owned(), column: column.to_owned(), mask, value }
+    }
+
+    async fn pass(masks: &mut Masks, text: &str) -> Result<Vec<Vec<Field>>, Failure> {
+        let mut kept = Kept::default();
+        masks.over(&mut kept).file("people.000001.csv", text.len() as u64, &mut text.as_bytes()).await?;
+        let mut from = BufReader::new(kept.0.as_bytes());
+        let mut rows = Vec::new();
+        while let Some(row) = csv::read(&mut from).await? {
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
+    const PEOPLE: &str = "\"id\",\"mail\",\"phone\",\"note\",\"key\"\n\
+        7,\"Ada@x.example\",\"+49 1\",\"a,\"\"b\"\"\n\",\\x00ff\n\
+        8,\"ada@X.example\",\"+49 1\",,\\x00ff\n\
+        7,,,\"\",\n";
+
+    #[tokio::test]
+    async fn nothing_of_a_masked_column_passes_and_joins_hold() {
+        let all = || {
+            ["id", "mail", "phone", "note", "key"]
+                .into_iter()
+                .zip([Mask::Hash, Mask::Email, Mask::Hash, Mask::Fixed, Mask::Hash])
+                .map(|(column, mask)| rule(column, mask))
+                .collect::<Vec<_>>()
+        };
+        let mut masks = Masks::new(all(), &Key::default());
+        assert!(masks.all_met().unwrap_err().message.contains("mask 1: there is no table `people`"));
+        let rows = pass(&mut masks, PEOPLE).await.unwrap();
+        masks.all_met().unwrap();
+        let [_, first, second, third] = rows.as_slice() else { panic!("{rows:?}") };
+        assert_eq!((&first[0], &first[1], &first[2]), (&third[0], &second[1], &second[2]), "one stays one");
+        assert_ne!(first[0], second[0]);
+        let texts: Vec<String> = first.iter().cloned().map(|field| field.text().unwrap()).collect();
+        let [id, mail, phone, note, key] = texts.as_slice() else { panic!("{texts:?}") };
+        assert!(id.len() == 15 && id.bytes().all(|b| b.is_ascii_digit()) && *id != "7", "{id}");
+        assert!(mail.ends_with("@masked.invalid") && !mail.contains("ada"), "{mail}");
+        assert!(phone.len() == 32 && key.len() == 66 && key.starts_with("\\x"), "{phone} {key}");
+        assert_eq!(note, "x\"y");
+        assert_eq!(third[1..3], [Field::Null, Field::Null]);
+        let other = pass(&mut Masks::new(all(), &Key::new([1; 32])), PEOPLE).await.unwrap();
+        assert_ne!(other[1][2], first[2], "another clone's key gives others");
+    }
+
+    #[tokio::test]
+    async fn the_form_stays() {
+        let mut masks =
+            Masks::new(vec![rule("id", Mask::Hash), rule("mail", Mask::Nullify)], &Key::default());
+        let text = "\"id\",\"mail\"\n\"0198c6a2-0000-7000-8000-000000000001\",\"a\"\n-1.5,\n";
+        let rows = pass(&mut masks, text).await.unwrap();
+        let id = rows[1][0].clone().text().unwrap();
+        assert!(uuid::Uuid::try_parse(&id).is_ok() && !id.starts_with("0198c6a2"), "{id}");
+        assert!(matches!(&rows[2][0], Field::Bare(number) if number.parse::<u64>().is_ok()));
+        assert_eq!(rows[1][1], Field::Null);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_named() {
+        let mut masks =
+            Masks::new(vec![rule("mail", Mask::Email), rule("iban", Mask::Hash)], &Key::default());
+        let refused = pass(&mut masks, PEOPLE).await.unwrap_err();
+        assert_eq!(refused.code, "bad_mask");
+        let said = "mask 2: table `people` has no column `iban`; it has id, mail, phone, note, key";
+        assert_eq!(refused.message, said);
+        assert!(rule("a", Mask::Fixed).fault().is_none());
+        assert_eq!(MaskRule { value: None, ..rule("a", Mask::Fixed) }.fault().unwrap().0, "value");
+        assert!(MaskRule { value: Some(String::new()), ..rule("a", Mask::Hash) }.fault().is_some());
+    }
+}

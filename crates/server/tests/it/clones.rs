@@ -1,0 +1,203 @@
+//! Clones as whoever asks for one meets them: the content of another tenant under masks, nobody of that one's, and nothing
+//! half-made where a mask does not fit.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::on_both;
+use crate::plans::onboard;
+use crate::server::{Server, read, request};
+
+/// A tenant with rows of two people's, and its token.
+async fn tenant(server: &Server, plan: &str) -> (String, String) {
+    let (operation, token) = onboard(server, &request("Acme", plan)).await;
+    let put = async |path: &str, row: Value| {
+        read(server.bare(Method::POST, path).bearer_auth(&token).json(&row)).await.expect(201);
+    };
+    for (id, name) in [("one", "Ada@acme.example"), ("two", "secret word, \"quoted\"")] {
+        put("/data/projects", json!({ "id": id, "name": name, "description": "secret word" })).await;
+    }
+    for (id, project) in [("a", "one"), ("b", "one"), ("c", "two")] {
+        put("/data/tasks", json!({ "id": id, "project_id": project, "title": "secret word" })).await;
+    }
+    (operation["tenant_id"].as_str().unwrap().to_owned(), token)
+}
+
+fn wish(slug: &str, masks: &[(&str, &str)]) -> Value {
+    let masks = masks.iter().map(|(column, mask)| {
+        let (table, column) = column.split_once('.').unwrap();
+        let fixed = (*mask == "fixed").then_some("masked");
+        match fixed {
+            Some(value) => json!({ "table": table, "column": column, "mask": mask, "value": value }),
+            None => json!({ "table": table, "column": column, "mask": mask }),
+        }
+    });
+    json!({
+        "slug": slug, "tenant_name": format!("Sandbox {slug}"), "admin_user": { "email": "dev@ours.example" },
+        "masks": masks.collect::<Vec<_>>(),
+    })
+}
+
+const ALL: [(&str, &str); 5] = [
+    ("projects.name", "email"),
+    ("projects.description", "fixed"),
+    ("projects.id", "hash"),
+    ("tasks.project_id", "hash"),
+    ("tasks.title", "hash"),
+];
+
+/// The clone's operation, and a token of its administrator.
+async fn cloned(server: &Server, tenant: &str, wish: &Value) -> (Value, String) {
+    let begun = server.post(&format!("/v1/tenants/{tenant}/clones"), wish).await.expect(202).body;
+    let operation = server.done(begun["id"].as_str().unwrap()).await;
+    assert_eq!(operation["state"], "succeeded", "{operation:#}");
+    let path = format!("/v1/operations/{}/credentials", operation["id"].as_str().unwrap());
+    let claimed = server.post(&path, &json!({})).await.expect(200).body;
+    let grant = json!({ "grant_type": "invitation", "token": claimed["credentials"][0]["value"] });
+    let token = read(server.bare(Method::POST, "/auth/token").json(&grant)).await.expect(200).body;
+    (operation, token["access_token"].as_str().unwrap().to_owned())
+}
+
+async fn rows(server: &Server, token: &str, table: &str) -> Vec<Value> {
+    let listed = read(server.bare(Method::GET, &format!("/data/{table}?limit=100")).bearer_auth(token)).await;
+    listed.expect(200).body["data"].as_array().unwrap().clone()
+}
+
+/// What every clone is, wherever its rows are.
+async fn is_a_sandbox(server: &Server, plan: &str) {
+    let (acme, token) = tenant(server, plan).await;
+    let (operation, own) = cloned(server, &acme, &wish("sandbox", &ALL)).await;
+    let clone = server.get("/v1/tenants/sandbox").await.expect(200).body;
+    assert_eq!((&clone["cloned_from"], &clone["plan"]), (&json!(acme), &json!(plan)));
+    assert!(server.get("/v1/tenants/acme").await.expect(200).body["cloned_from"].is_null());
+    let steps = operation["steps"].as_array().unwrap();
+    assert!(steps.iter().all(|step| step["kind"] != "billing"), "nobody is billed");
+    assert_eq!(operation["response"]["cloned"]["from"], json!(acme));
+
+    let (projects, tasks) = (rows(server, &own, "projects").await, rows(server, &own, "tasks").await);
+    let theirs = (rows(server, &token, "projects").await, rows(server, &token, "tasks").await);
+    assert_eq!((projects.len(), tasks.len()), (theirs.0.len(), theirs.1.len()), "every row came");
+    let text = json!([projects, tasks]).to_string().to_lowercase();
+    assert!(!text.contains("secret") && !text.contains("acme.example"), "{text}");
+    for project in &projects {
+        assert!(project["name"].as_str().unwrap().ends_with("@masked.invalid"), "{project}");
+        assert_eq!(project["description"], "masked");
+    }
+    // What belonged together does so still.
+    let shape = |projects: &[Value], tasks: &[Value]| {
+        let count = |id: &Value| tasks.iter().filter(|task| task["project_id"] == *id).count();
+        let mut counts: Vec<usize> = projects.iter().map(|project| count(&project["id"])).collect();
+        counts.sort_unstable();
+        counts
+    };
+    assert_eq!(shape(&projects, &tasks), shape(&theirs.0, &theirs.1));
+    // The next clone's hashes are others, and the tenant itself is as it was.
+    let (_, second) = cloned(server, &acme, &wish("second", &ALL)).await;
+    let ids = |rows: &[Value]| rows.iter().map(|row| row["id"].to_string()).collect::<Vec<_>>();
+    let again = rows(server, &second, "projects").await;
+    assert!(ids(&again).iter().all(|id| !ids(&projects).contains(id)));
+    assert_eq!((rows(server, &token, "projects").await, rows(server, &token, "tasks").await), theirs);
+}
+
+on_both! {
+    async fn a_clone_has_the_rows_and_nothing_that_leads_to_people(mut server: Server) {
+        is_a_sandbox(&server, "starter").await;
+    }
+
+    async fn files_come_along_if_they_are_asked_for(mut server: Server) {
+        let (acme, token) = tenant(&server, "growth").await;
+        let key = json!({ "key": "a.txt", "method": "PUT" });
+        let signed = read(server.bare(Method::POST, "/objects/urls").bearer_auth(&token).json(&key)).await;
+        let address = signed.expect(201).body["url"].as_str().unwrap().replace(&server.url, "");
+        read(server.bare(Method::PUT, &address).body("bytes of ours")).await.expect(200);
+        for (slug, files) in [("without", false), ("with", true)] {
+            let mut wish = wish(slug, &[]);
+            wish["files"] = json!(files);
+            let (operation, own) = cloned(&server, &acme, &wish).await;
+            let key = json!({ "key": "a.txt", "method": "GET" });
+            let signed = read(server.bare(Method::POST, "/objects/urls").bearer_auth(&own).json(&key)).await;
+            let address = signed.expect(201).body["url"].as_str().unwrap().replace(&server.url, "");
+            let found = server.bare(Method::GET, &address).send().await.unwrap();
+            assert_eq!(found.status(), if files { 200 } else { 404 });
+            if files {
+                assert_eq!(found.text().await.unwrap(), "bytes of ours");
+            }
+            let left = operation["response"]["cloned"]["left_out"].as_array().unwrap();
+            assert_eq!(left.iter().any(|left| left["step"] == "bucket"), !files, "{left:?}");
+        }
+    }
+
+    async fn what_the_template_masks_nobody_takes_back(mut server: Server) {
+        let (acme, token) = tenant(&server, "masked").await;
+        let path = format!("/v1/tenants/{acme}/clones");
+        let refused = server.post(&path, &wish("sandbox", &[("tasks.title", "fixed")])).await;
+        assert_eq!(refused.problem(422, "request_invalid"), ["masks[0].column"]);
+        let (_, own) = cloned(&server, &acme, &wish("sandbox", &[("projects.description", "fixed")])).await;
+        let titles = |rows: &[Value]| rows.iter().map(|row| row["title"].to_string()).collect::<Vec<_>>();
+        let (here, there) = (rows(&server, &own, "tasks").await, rows(&server, &token, "tasks").await);
+        assert!(!here.is_empty() && titles(&here).iter().all(|title| !titles(&there).contains(title)));
+    }
+
+    async fn a_mask_that_does_not_fit_is_named_and_leaves_nothing(mut server: Server) {
+        let (acme, _) = tenant(&server, "starter").await;
+        for (column, why) in [
+            ("nowhere.name", "mask 2: there is no table `nowhere`"),
+            ("tasks.nothing", "mask 2: table `tasks` has no column `nothing`; it has id, project_id,"),
+            ("tasks.title", "NOT NULL"),
+        ] {
+            let wish = wish("sandbox", &[("projects.name", "hash"), (column, "nullify")]);
+            let begun = server.post(&format!("/v1/tenants/{acme}/clones"), &wish).await.expect(202).body;
+            let ended = server.done(begun["id"].as_str().unwrap()).await;
+            assert_eq!((&ended["state"], &ended["error"]["step"]), (&json!("rolled_back"), &json!("clone")), "{ended:#}");
+            assert!(ended["error"]["message"].as_str().unwrap().contains(why), "{ended:#}");
+            let clone = server.get("/v1/tenants/sandbox").await.expect(200).body;
+            assert_eq!((&clone["status"], &clone["cloned_from"]), (&json!("pending"), &json!(acme)));
+            // Made again, it is a clone again, and so fails again.
+            let again = server.post("/v1/tenants/sandbox/provision", &json!({})).await.expect(202).body;
+            assert_eq!(server.done(again["id"].as_str().unwrap()).await["error"]["step"], "clone");
+            server.done(server.post("/v1/tenants/sandbox/erase", &json!({ "reason": "over" })).await.expect(202).body["id"].as_str().unwrap()).await;
+        }
+    }
+
+    async fn what_is_asked_for_wrongly_is_said(mut server: Server) {
+        let (acme, _) = tenant(&server, "starter").await;
+        let path = format!("/v1/tenants/{acme}/clones");
+        let good = wish("sandbox", &[]);
+        let with = |field: &str, value: Value| {
+            let mut wish = good.clone();
+            wish[field] = value;
+            wish
+        };
+        let rule = |mask: &str, value: Value| json!({ "table": "tasks", "column": "title", "mask": mask, "value": value });
+        let (hash, fixed) = (rule("hash", json!(null)), rule("fixed", json!("x")));
+        for (wish, field) in [
+            (json!({}), "admin_user"),
+            (with("admin_user", json!({ "email": "nobody" })), "admin_user.email"),
+            (with("slug", json!("A B")), "slug"),
+            (with("plan", json!("growth")), "plan"),
+            (with("masks", json!([{ "table": "tasks", "column": "title", "mask": "upper" }])), "masks[0].mask"),
+            (with("masks", json!([hash, rule("fixed", json!(null))])), "masks[1].value"),
+            (with("masks", json!([rule("email", json!("x"))])), "masks[0].value"),
+            (with("masks", json!([hash, fixed])), "masks[1].column"),
+        ] {
+            let refused = server.post(&path, &wish).await.problem(422, "request_invalid");
+            assert!(refused.iter().any(|path| path == field), "{wish}: {refused:?}");
+        }
+        server.post("/v1/tenants/nobody/clones", &good).await.problem(404, "not_found");
+        // No sign-up says that it is one.
+        let mut sign_up = request("Cuckoo", "starter");
+        sign_up["cloning"] = json!({ "from": acme, "masks": [], "files": true });
+        assert_eq!(server.post("/v1/tenants", &sign_up).await.problem(422, "request_invalid"), ["cloning"]);
+        server.done(server.post("/v1/tenants/acme/erase", &json!({ "reason": "over" })).await.expect(202).body["id"].as_str().unwrap()).await;
+        server.post(&path, &good).await.problem(409, "illegal_transition");
+    }
+}
+
+/// Rows in a pool, a schema and a database of PostgreSQL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tenants_on_postgres_are_cloned_alike() {
+    for plan in ["starter", "growth"] {
+        let Some(server) = Server::with_tenants_on_postgres().await else { return };
+        is_a_sandbox(&server, plan).await;
+    }
+}
