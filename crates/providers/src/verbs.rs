@@ -193,6 +193,16 @@ pub enum Observed {
     Foreign,
 }
 
+impl Observed {
+    /// What is seen where nothing has the name: absent, unless something is left of it that is to be removed.
+    pub fn absent_unless(left: bool) -> Self {
+        match left {
+            false => Self::Absent,
+            true => Self::Present { healthy: false, version: None, fingerprint: "remains".to_owned() },
+        }
+    }
+}
+
 /// A resource that is gone.
 #[derive(Clone, Debug, Default)]
 pub struct Removed {

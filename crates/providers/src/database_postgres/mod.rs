@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Isolation};
 
-pub(crate) use catalogue::{fingerprint, read as read_catalogue};
+pub(crate) use catalogue::{fingerprint, holds, read as read_catalogue};
 pub use config::Config;
 pub(crate) use credential::{Handout, Secret, forget};
 pub(crate) use directory::{Found, Owner, State, mark_of_schema, name_of, names_of};

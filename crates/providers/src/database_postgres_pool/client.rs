@@ -108,17 +108,22 @@ impl Pool {
         Ok((fingerprint(&mut connection, SCHEMA).await?, version(&mut connection, SCHEMA).await?))
     }
 
-    /// Removes what is the tenant's, and counts the rows.
+    /// Removes what is the tenant's, and counts the rows; also those of a tenant that is not listed any more.
     pub async fn remove(&self, owner: &Owner) -> Result<Value, Failure> {
-        let ready = self.ready().await?;
         let name = &owner.name;
         let mut turn = self.postgres.main().turn(&format!("pool {}", name.as_str())).await?;
-        let Found::Ours(state) = owner.look(&mut turn).await? else { return Ok(Value::Object(Map::new())) };
+        let state = match owner.look(&mut turn).await? {
+            Found::Foreign => return Ok(Value::Object(Map::new())),
+            Found::Nothing => State::default(),
+            Found::Ours(state) => state,
+        };
         if state.role.is_some() {
             shut_out(&mut turn, name).await?;
         }
         let mut transaction = turn.begin().await.map_err(failure)?;
-        let rows = delete_all(&mut transaction, ready, SCHEMA, &owner.tenant).await?;
+        // Another process may have migrated the tables since this one opened them.
+        let catalogue = read_catalogue(&mut transaction, SCHEMA).await?;
+        let rows = delete_all(&mut transaction, &catalogue, SCHEMA, &owner.tenant).await?;
         if state.role.is_some() {
             run(&mut transaction, format!("DROP ROLE {name}")).await?;
         }

@@ -17,7 +17,7 @@ use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::data::{Canary, Data, TenantRows};
 use crate::database_postgres::{
-    Found, Handout, Name, Postgres, Scoped, fence, forget, observed, outputs, portable as rows,
+    Found, Handout, Name, Postgres, Scoped, fence, forget, holds, observed, outputs, portable as rows,
 };
 use crate::fence::{Fence, Order};
 use crate::isolation::IsolationCheck;
@@ -126,7 +126,9 @@ impl Provider for DatabasePostgresPool {
         let owner = postgres.owner(spec, ISOLATION)?;
         let mut connection = postgres.main().connection().await?;
         Ok(match owner.look(&mut connection).await? {
-            Found::Nothing => Observed::Absent,
+            Found::Nothing => {
+                Observed::absent_unless(holds(&mut connection, guard::SCHEMA, &owner.tenant).await?)
+            }
             Found::Foreign => Observed::Foreign,
             Found::Ours(mut state) => {
                 drop(connection);

@@ -99,6 +99,32 @@ async fn migrations_never_change_and_new_ones_come_with_the_next_ensure() {
 }
 
 #[tokio::test]
+async fn an_older_process_deletes_from_the_tables_of_a_newer_one_too() {
+    let folder = Folder::new(&[("1_a.sql", TABLE)]);
+    let Some(place) = folder.place(Model::Pool).await else { return };
+    let (spec, context) = (bare(), place.world.context());
+    place.ensure(&spec).await;
+    folder.migration("2_notes.sql", &TABLE.replace("TABLE t", "TABLE notes"));
+    let newer = place.another();
+    newer.ensure(&context, &spec).await.unwrap();
+    let note = serde_json::json!({ "id": "x" }).as_object().unwrap().clone();
+    newer.data().unwrap().scoped(spec.tenant.id).insert("notes", note).await.unwrap();
+    let removed = place.provider.remove(&context, &spec).await.unwrap();
+    assert_eq!(removed.receipt["rows"], serde_json::json!({ "notes": 1, "t": 0 }));
+    assert_eq!(place.provider.observe(&context, &spec).await.unwrap(), Observed::Absent);
+
+    // Whatever comes to stand there of one who is not listed is seen, and goes.
+    let tenant = spec.tenant.id;
+    place.sql(&format!("INSERT INTO tenantry_pool.notes VALUES ('{tenant}', 'late', 1)")).await;
+    for process in [&*place.provider, &*newer] {
+        let seen = process.observe(&context, &spec).await.unwrap();
+        assert!(matches!(seen, Observed::Present { healthy: false, .. }), "{seen:?}");
+    }
+    place.provider.remove(&context, &spec).await.unwrap();
+    assert_eq!(place.provider.observe(&context, &spec).await.unwrap(), Observed::Absent);
+}
+
+#[tokio::test]
 async fn a_file_without_a_transaction_runs_statement_by_statement() {
     for model in MODELS {
         let folder = Folder::new(&[
