@@ -34,7 +34,7 @@ pub(crate) use migrate::{Target, baseline, search_path, version};
 pub(crate) use name::Name;
 pub(crate) use role::shut_out;
 pub(crate) use rows::{Home, Scoped, count_all, delete_all, no_such_tenant};
-pub(crate) use server::{Server, begin, close, make, run};
+pub(crate) use server::{Server, begin, close, make, meanwhile, run, take_time};
 
 use crate::content::{Content, Ensure};
 use crate::fence::Order;

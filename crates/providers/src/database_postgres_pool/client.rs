@@ -13,7 +13,7 @@ use super::guard::{self, Groups, SCHEMA};
 use crate::content::Ensure;
 use crate::database_postgres::{
     Found, Handout, Home, Owner, Postgres, Secret, State, Target, delete_all, failure, fingerprint, make,
-    mark_of_schema, name_taken, read_catalogue, run, search_path, seed, shut_out, version,
+    mark_of_schema, name_taken, read_catalogue, run, search_path, seed, shut_out, take_time, version,
 };
 use crate::tables::{Catalogue, literal};
 
@@ -121,6 +121,7 @@ impl Pool {
             shut_out(&mut turn, name).await?;
         }
         let mut transaction = turn.begin().await.map_err(failure)?;
+        take_time(&mut transaction).await?;
         // Another process may have migrated the tables since this one opened them.
         let catalogue = read_catalogue(&mut transaction, SCHEMA).await?;
         let rows = delete_all(&mut transaction, &catalogue, SCHEMA, &owner.tenant).await?;

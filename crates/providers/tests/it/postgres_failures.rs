@@ -192,6 +192,38 @@ async fn what_goes_around_policies_is_refused() {
     place.provider.probe().await.unwrap();
 }
 
+/// What the deletion of a tenant's rows is told by the tables: as a statement that runs for too long would be ended.
+const UNHURRIED: &str = "
+CREATE FUNCTION hurried() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF current_setting('statement_timeout') <> '0' THEN RAISE EXCEPTION 'hurried'; END IF; RETURN OLD; END $$;
+CREATE TRIGGER hurried BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION hurried();";
+
+#[tokio::test]
+async fn no_tenant_is_too_big_to_be_deleted() {
+    let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", UNHURRIED)]);
+    let Some(place) = folder.place(Model::Pool).await else { return };
+    let (spec, context) = (bare(), place.world.context());
+    place.ensure(&spec).await;
+    let row = serde_json::json!({ "id": "x" }).as_object().unwrap().clone();
+    place.provider.data().unwrap().scoped(spec.tenant.id).insert("t", row).await.unwrap();
+    let removed = place.provider.remove(&context, &spec).await.unwrap();
+    assert_eq!(removed.receipt["rows"]["t"], 1);
+
+    // An administrator's own trigger speaks for what is dropped with its schema.
+    let place = Place::of(Model::Schema).await.unwrap();
+    place
+        .sql(
+            "CREATE FUNCTION hurried() RETURNS event_trigger LANGUAGE plpgsql AS
+             $$ BEGIN IF current_setting('statement_timeout') <> '0' AND tg_tag = 'DROP SCHEMA' THEN RAISE EXCEPTION 'hurried'; END IF; END $$",
+        )
+        .await;
+    place.sql("CREATE EVENT TRIGGER hurried ON sql_drop EXECUTE FUNCTION hurried()").await;
+    let spec = spec(place.settings());
+    place.ensure(&spec).await;
+    place.provider.remove(&place.world.context(), &spec).await.unwrap();
+    assert_eq!(place.count(&spec).await, 0);
+}
+
 #[tokio::test]
 async fn two_processes_at_once() {
     for model in MODELS {
