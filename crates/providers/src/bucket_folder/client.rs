@@ -73,13 +73,19 @@ pub fn objects_folder(folder: &Path) -> PathBuf {
     folder.join("objects")
 }
 
-/// The policy of the bucket in a folder; none if there is no such file or it is not one of ours.
-pub fn policy(folder: &Path) -> std::io::Result<Option<Policy>> {
+/// The policy of the bucket in a folder; none if there is no such file. One that cannot be understood is a failure: whose
+/// the folder is cannot be told then.
+pub fn policy(folder: &Path) -> Result<Option<Policy>, Failure> {
     match fs::read(policy_file(folder)) {
-        Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|_| {
+            Failure::fatal(
+                "corrupt",
+                "the bucket's policy.json is damaged: restore it from a backup, with the objects beside it",
+            )
+        }),
         Err(error) => match error.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => Ok(None),
-            _ => Err(error),
+            _ => Err(place::failure(folder.parent().unwrap_or(folder), &error)),
         },
     }
 }
@@ -158,8 +164,8 @@ impl Buckets {
             };
             let name = name.filter(|name| is_plain(name)).ok_or_else(no_such_bucket)?;
             let folder = root.join(&name);
-            let policy = policy(&folder).map_err(|error| place::failure(&root, &error))?;
-            Ok((name, folder, policy.ok_or_else(no_such_bucket)?))
+            let policy = policy(&folder)?.ok_or_else(no_such_bucket)?;
+            Ok((name, folder, policy))
         })
         .await?;
         let index = self.index(&folder).await?;

@@ -50,8 +50,7 @@ fn look(place: &Place, spec: &Spec) -> Result<Found, Failure> {
     if !place.exists()? {
         return Ok(Found::Nothing);
     }
-    let policy = client::policy(&place.folder()).map_err(|error| place.failure(&error))?;
-    Ok(match policy {
+    Ok(match client::policy(&place.folder())? {
         Some(policy) if policy.owner == spec.claim && policy.tenant == spec.tenant.id => Found::Ours(policy),
         _ => Found::Foreign,
     })

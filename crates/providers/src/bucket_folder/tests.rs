@@ -411,6 +411,26 @@ async fn a_restart_and_a_removal() {
     assert_eq!(home.make(&another).await.unwrap_err().code, "name_taken", "a tenant has one bucket");
 }
 
+#[tokio::test]
+async fn a_bucket_with_a_damaged_policy_is_nobody_else_s() {
+    let home = Home::new();
+    let (spec, objects) = home.bucket(json!({})).await;
+    put(&objects, "a", b"1").await.unwrap();
+    let place = home.buckets.place(&spec).unwrap();
+    for text in ["", "{", "null", "{}"] {
+        std::fs::write(policy_file(&place.folder()), text).unwrap();
+        for failure in [
+            look(&place, &spec).unwrap_err(),
+            remove(&place, &spec).unwrap_err(),
+            home.make(&spec).await.unwrap_err(),
+            objects.get("a", None).await.err().unwrap(),
+        ] {
+            assert_eq!((failure.code.as_str(), failure.class), ("corrupt", FailureClass::Fatal), "{text:?}");
+        }
+    }
+    assert_eq!(home.files(&spec), 1, "nothing was touched");
+}
+
 #[test]
 fn settings_are_checked() {
     let buckets = BucketFolder::new(Config::new("/nowhere"));
