@@ -1,7 +1,7 @@
 //! Buckets at work: their policy, and objects in and out. Knows nothing of steps; what it is asked by name was planned, and
 //! what it is asked by tenant or signature was verified.
 
-use std::fs::{self, File};
+use std::fs::{self, File, ReadDir};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +35,8 @@ use crate::verbs::{Key as Secret, Sealer};
 const PART: &str = ".part";
 /// A file that no object has is left by an upload that was cut off, once it is as old as this.
 const FORGOTTEN: Duration = Duration::from_secs(86_400);
+/// Files that are looked up together: a bucket may hold millions.
+const AT_A_TIME: usize = 500;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// What a bucket is, in a file of its own: whose, how big, for how long.
@@ -235,16 +237,18 @@ impl Bucket {
 
     /// Deletes what uploads that were cut off have left.
     async fn sweep(&self, now: Timestamp) -> Result<(), Failure> {
-        let (folder, now) = (objects_folder(&self.folder), now.micros());
-        let listed = blocking(move || Ok(forgotten(&folder, now))).await?;
-        let mut left = Vec::new();
-        for file in listed.map_err(|error| self.failure(&error))? {
-            if !self.index.knows(&file).await? {
-                left.push(file);
+        let folder = objects_folder(&self.folder);
+        let mut entries = fs::read_dir(folder).map_err(|error| self.failure(&error))?;
+        loop {
+            let listed = blocking(move || Ok((forgotten(&mut entries, now), entries))).await?;
+            let files;
+            (files, entries) = listed;
+            let files = files.map_err(|error| self.failure(&error))?;
+            if files.is_empty() {
+                return Ok(());
             }
+            self.discard(self.index.unknown(&files).await?).await;
         }
-        self.discard(left).await;
-        Ok(())
     }
 
     /// Brings an upload to the disk under a name that nobody knows; `name` is the one that it gets.
@@ -306,15 +310,18 @@ pub fn stored(folder: &Path) -> Size {
     all
 }
 
-/// Names of files that were last written long ago.
-fn forgotten(folder: &Path, now: i64) -> std::io::Result<Vec<String>> {
+/// Names of the next files that were last written long ago; none: there are no more.
+fn forgotten(entries: &mut ReadDir, now: Timestamp) -> std::io::Result<Vec<String>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
+    for entry in entries {
         let entry = entry?;
         let written = entry.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
         let written = Timestamp::from_micros(i64::try_from(written.as_micros()).unwrap_or(i64::MAX));
-        if Timestamp::from_micros(now).since(written) > FORGOTTEN {
+        if now.since(written) > FORGOTTEN {
             found.extend(entry.file_name().into_string());
+        }
+        if found.len() == AT_A_TIME {
+            break;
         }
     }
     Ok(found)
