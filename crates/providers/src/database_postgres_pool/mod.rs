@@ -41,13 +41,13 @@ impl DatabasePostgresPool {
         Self { pool: Arc::new(Pool::new(postgres)) }
     }
 
-    /// A connection of its own to the database with the spec's rows, and their schema.
+    /// A connection of its own to the database with the spec's rows.
     async fn inside(&self, spec: &Spec) -> Result<rows::Inside, Failure> {
         self.pool.ready().await?;
         let server = self.pool.postgres.main();
         self.pool.postgres.must_stand(server, spec, ISOLATION).await?;
-        let inside = server.connect_to(&Name::new(server.database())?).await?;
-        Ok((inside, guard::SCHEMA.to_owned()))
+        let connection = server.connect_to(&Name::new(server.database())?).await?;
+        Ok(rows::Inside { connection, schema: guard::SCHEMA.to_owned(), shared: true })
     }
 }
 
