@@ -25,6 +25,8 @@ use super::writer::Statements;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a transaction may ask for nothing before it is ended.
 const STOPPED: Duration = Duration::from_secs(5);
+/// How long SQLite's log waits for those who read in it, before it is left for another attempt.
+const READING: Duration = Duration::from_secs(5);
 /// How long a caller waits for a connection of the read pool.
 const POOL_WAIT: Duration = Duration::from_secs(10);
 
@@ -329,6 +331,19 @@ impl Connection {
             Self::Sqlite(_) => Ok(true),
             Self::Postgres(c) => Ok(sqlx::query_scalar(LOCK).fetch_one(&mut **c).await?),
         }
+    }
+
+    /// Folds SQLite's log into its file and empties it.
+    pub async fn fold_log(&mut self) -> Result<(), Failed> {
+        let Self::Sqlite(c) = self else { return Ok(()) };
+        c.execute(AssertSqlSafe(format!("PRAGMA busy_timeout = {}", READING.as_millis()))).await?;
+        let (busy, _, _): (bool, i64, i64) =
+            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut **c).await?;
+        if !busy {
+            return Ok(());
+        }
+        let message = "the log still holds old rows, because something reads the file all the time: end its transaction";
+        Err(Failed { cause: Cause::Unavailable, message: message.to_owned() })
     }
 
     /// The registry's epoch as it is.
