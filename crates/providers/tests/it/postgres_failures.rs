@@ -218,7 +218,7 @@ async fn no_tenant_is_too_big_to_be_deleted() {
         )
         .await;
     place.sql("CREATE EVENT TRIGGER hurried ON sql_drop EXECUTE FUNCTION hurried()").await;
-    let spec = spec(place.settings());
+    let spec = bare();
     place.ensure(&spec).await;
     place.provider.remove(&place.world.context(), &spec).await.unwrap();
     assert_eq!(place.count(&spec).await, 0);
