@@ -116,9 +116,10 @@ pub struct Keyring {
     erased: Mutex<HashSet<TenantId>>,
 }
 
-/// Moves a live keyring to another file or server, as the registry is moved. Gives what each table holds.
+/// Moves a live keyring to another file or server, as the registry is moved. Gives what each table holds. The old one has no
+/// keys then: it would go on to open what is erased in the new one.
 pub async fn move_keyring(from: &str, to: &str) -> Result<Moved, MoveError> {
-    move_database::<migration::Migrator>(from, to, &SCHEMA).await
+    move_database::<migration::Migrator>(from, to, &SCHEMA, &["tenant_keys"]).await
 }
 
 impl Keyring {

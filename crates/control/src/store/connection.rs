@@ -10,8 +10,8 @@ use std::time::Duration;
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgDatabaseError, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
-    SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode,
+    SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Arguments as _, AssertSqlSafe, ConnectOptions, Connection as _, Executor as _};
 
@@ -87,6 +87,21 @@ impl Address {
         match self {
             Self::Sqlite(_) => Dialect::Sqlite,
             Self::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    /// Whether anybody else has this file open. False for a server's database, which has a lock for that.
+    pub async fn is_open_elsewhere(&self) -> Result<bool, Failed> {
+        let Self::Sqlite(path) = self else { return Ok(false) };
+        let alone = sqlite(path).locking_mode(SqliteLockingMode::Exclusive).busy_timeout(Duration::ZERO);
+        let opened = async {
+            let mut connection = alone.connect().await?;
+            connection.execute("SELECT 1 FROM sqlite_schema").await?;
+            connection.close().await
+        };
+        match opened.await.map_err(Failed::from) {
+            Err(Failed { cause: Cause::Unavailable, .. }) => Ok(true),
+            other => other.map(|()| false),
         }
     }
 
