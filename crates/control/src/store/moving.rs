@@ -150,11 +150,13 @@ async fn open_old<M: MigratorTrait>(address: &Address) -> Result<DatabaseConnect
         return Err(MoveError::From(format!("there is no file {}", path.display())));
     }
     let source = readers("from", address).await?;
-    let pending = M::get_pending_migrations(&source).await;
+    let pending = M::get_pending_migrations_read_only(&source).await;
     let pending = pending.map_err(|why| MoveError::From(format!("it is no database of ours: {why}")))?;
     match pending.first() {
         None => Ok(source),
-        Some(_) => Err(MoveError::From("an older release made it: start this one on it once".to_owned())),
+        Some(_) => Err(MoveError::From(
+            "it is no database of ours, or an older release made it: start this one on it once".to_owned(),
+        )),
     }
 }
 
