@@ -17,8 +17,8 @@ use super::{ISOLATION, template};
 use crate::content::Ensure;
 use crate::database_postgres::{
     Found, Handout, Home, Name, Owner, Postgres, Secret, Server, State, Target, begin, bring_up, close,
-    count_all, failure, is_duplicate, make, name_of, name_taken, no_such_tenant, read_catalogue, rights, run,
-    search_path, seed, shut_out,
+    count_all, failure, is_duplicate, make, meanwhile, name_of, name_taken, no_such_tenant, read_catalogue,
+    rights, run, search_path, seed, shut_out, take_time,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -113,10 +113,11 @@ impl Databases {
         let shape = if state.thing {
             // A role that was made again has lost it.
             run(&mut turn, let_connect(name, name)).await?;
-            self.finish(server, name, owner, work, &state).await?
+            meanwhile(&mut turn, self.finish(server, name, owner, work, &state)).await?
         } else {
             copy(&mut turn, &template, draft, owner).await?;
-            let shape = self.finish(server, draft, owner, work, &state).await?;
+            let finish = self.finish(server, draft, owner, work, &state);
+            let shape = meanwhile(&mut turn, finish).await?;
             if !rename(&mut turn, draft, name).await? {
                 drop_database(&mut turn, draft).await?;
                 return Err(name_taken());
@@ -187,10 +188,7 @@ impl Databases {
         }
         let mut rows = Value::Object(Map::new());
         if state.thing {
-            let mut inside = server.connect_to(name).await?;
-            let catalogue = read_catalogue(&mut inside, SCHEMA).await.unwrap_or_default();
-            rows = count_all(&mut inside, &catalogue, SCHEMA).await?;
-            close(inside).await?;
+            rows = meanwhile(&mut turn, rows_in(server, name)).await?;
             drop_database(&mut turn, name).await?;
         }
         let mut transaction = turn.begin().await.map_err(failure)?;
@@ -228,6 +226,18 @@ impl Databases {
         }
         Err(no_such_tenant())
     }
+}
+
+/// How many rows a tenant's database holds, by table.
+async fn rows_in(server: &Server, name: &Name) -> Result<Value, Failure> {
+    let mut inside = server.connect_to(name).await?;
+    let mut transaction = inside.begin().await.map_err(failure)?;
+    take_time(&mut transaction).await?;
+    let catalogue = read_catalogue(&mut transaction, SCHEMA).await.unwrap_or_default();
+    let rows = count_all(&mut transaction, &catalogue, SCHEMA).await?;
+    transaction.commit().await.map_err(failure)?;
+    close(inside).await?;
+    Ok(rows)
 }
 
 /// The name under which a resource's database is made.
