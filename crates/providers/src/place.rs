@@ -56,8 +56,20 @@ impl Place {
     }
 
     /// Whether anything has that name.
-    pub fn exists(&self) -> bool {
-        fs::symlink_metadata(self.folder()).is_ok()
+    pub fn exists(&self) -> Result<bool, Failure> {
+        self.is_there(&self.folder())
+    }
+
+    /// Whether something is left of an attempt that was cut off, or of a removal: what [`Self::sweep`] removes.
+    pub fn has_remains(&self) -> Result<bool, Failure> {
+        Ok(self.is_there(&self.private("draft"))? || self.is_there(&self.private("gone"))?)
+    }
+
+    fn is_there(&self, path: &Path) -> Result<bool, Failure> {
+        match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            other => other.map(|_| true).map_err(|error| self.failure(&error)),
+        }
     }
 
     /// An empty folder that nobody else may read, to be filled.
@@ -301,8 +313,8 @@ mod tests {
         let (one, two) = (place(&root), place(&root));
         fill(&one, "cut off");
         fill(&one, "one");
-        assert!(!one.exists());
-        assert!(one.publish().unwrap());
+        assert!(!one.exists().unwrap());
+        assert!(one.has_remains().unwrap() && one.publish().unwrap() && !one.has_remains().unwrap());
         fill(&two, "two");
         assert!(!two.publish().unwrap(), "the name is taken");
         assert_eq!(fs::read_to_string(one.folder().join("file")).unwrap(), "one");

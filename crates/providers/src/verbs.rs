@@ -205,6 +205,15 @@ impl Observed {
     pub fn is_healthy(&self) -> bool {
         matches!(self, Self::Present { differs, .. } if differs.is_empty())
     }
+
+    /// What is seen where nothing has the name: absent, unless something is left of it that is to be removed.
+    pub fn absent_unless(left: bool) -> Self {
+        if !left {
+            return Self::Absent;
+        }
+        let differs = vec!["something is left of what was removed".to_owned()];
+        Self::Present { differs, version: None, fingerprint: "remains".to_owned() }
+    }
 }
 
 /// A resource that is gone.

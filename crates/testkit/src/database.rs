@@ -84,11 +84,11 @@ impl Drop for TestDatabase {
     }
 }
 
-/// What drops the databases and roles of tenants that are listed in this database.
+/// What drops the databases and roles that are listed in this database: tenants', and spares.
 async fn outside(url: &str) -> sqlx::Result<Vec<String>> {
     let mut connection = PgConnection::connect(url).await?;
     let listed = sqlx::query_scalar(
-        "SELECT format(unnest(CASE isolation WHEN 'database' THEN '{DROP DATABASE IF EXISTS %I WITH (FORCE)}'::text[] END
+        "SELECT format(unnest(CASE WHEN isolation LIKE '%database' THEN '{DROP DATABASE IF EXISTS %I WITH (FORCE)}'::text[] END
                               || ARRAY['DROP ROLE IF EXISTS %I']), name) FROM tenantry.homes",
     );
     let sql = listed.fetch_all(&mut connection).await;

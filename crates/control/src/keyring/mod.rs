@@ -118,9 +118,10 @@ pub struct Keyring {
     journalled: Mutex<HashSet<TenantId>>,
 }
 
-/// Moves a live keyring to another file or server, as the registry is moved. Gives what each table holds.
+/// Moves a live keyring to another file or server, as the registry is moved. Gives what each table holds. The old one has no
+/// keys then: it would go on to open what is erased in the new one.
 pub async fn move_keyring(from: &str, to: &str) -> Result<Moved, MoveError> {
-    move_database::<migration::Migrator>(from, to, &SCHEMA).await
+    move_database::<migration::Migrator>(from, to, &SCHEMA, &["tenant_keys"]).await
 }
 
 impl Keyring {
@@ -246,7 +247,8 @@ impl Keyring {
     }
 
     /// Destroys a tenant's key and writes the journal, in one transaction. What the key sealed cannot be read again,
-    /// from no backup. Doing it twice is no error; the first entry stays.
+    /// from no backup. Doing it twice is no error; the first entry stays. After an error do it again: the key may be gone
+    /// from the table, and not from the file.
     pub async fn destroy(
         &self,
         tenant: TenantId,
@@ -261,11 +263,8 @@ impl Keyring {
         self.erased.lock().insert(tenant);
         self.database.commit(Unit::new(writes)).await?;
         self.cache.invalidate(&tenant);
-        if let Err(failed) = self.database.scrub().await {
-            // The key is gone from the table; its wrapped form leaves the log at the next checkpoint instead.
-            tracing::warn!(error = failed.message, "the keyring's log could not be folded now");
-        }
-        Ok(())
+        // Until then its wrapped form is in the log.
+        self.database.scrub().await.map_err(|failed| KeyringError::Unavailable(failed.message))
     }
 
     /// Makes sure that no journalled tenant has a key or can get one. Returns how many keys had come back.

@@ -10,8 +10,8 @@ use std::time::Duration;
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgDatabaseError, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
-    SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode,
+    SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Arguments as _, AssertSqlSafe, ConnectOptions, Connection as _, Executor as _};
 
@@ -25,6 +25,8 @@ use super::writer::Statements;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a transaction may ask for nothing before it is ended.
 const STOPPED: Duration = Duration::from_secs(5);
+/// How long SQLite's log waits for those who read in it, before it is left for another attempt.
+const READING: Duration = Duration::from_secs(5);
 /// How long a caller waits for a connection of the read pool.
 const POOL_WAIT: Duration = Duration::from_secs(10);
 
@@ -85,6 +87,21 @@ impl Address {
         match self {
             Self::Sqlite(_) => Dialect::Sqlite,
             Self::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    /// Whether anybody else has this file open. False for a server's database, which has a lock for that.
+    pub async fn is_open_elsewhere(&self) -> Result<bool, Failed> {
+        let Self::Sqlite(path) = self else { return Ok(false) };
+        let alone = sqlite(path).locking_mode(SqliteLockingMode::Exclusive).busy_timeout(Duration::ZERO);
+        let opened = async {
+            let mut connection = alone.connect().await?;
+            connection.execute("SELECT 1 FROM sqlite_schema").await?;
+            connection.close().await
+        };
+        match opened.await.map_err(Failed::from) {
+            Err(Failed { cause: Cause::Unavailable, .. }) => Ok(true),
+            other => other.map(|()| false),
         }
     }
 
@@ -329,6 +346,19 @@ impl Connection {
             Self::Sqlite(_) => Ok(true),
             Self::Postgres(c) => Ok(sqlx::query_scalar(LOCK).fetch_one(&mut **c).await?),
         }
+    }
+
+    /// Folds SQLite's log into its file and empties it.
+    pub async fn fold_log(&mut self) -> Result<(), Failed> {
+        let Self::Sqlite(c) = self else { return Ok(()) };
+        c.execute(AssertSqlSafe(format!("PRAGMA busy_timeout = {}", READING.as_millis()))).await?;
+        let (busy, _, _): (bool, i64, i64) =
+            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut **c).await?;
+        if !busy {
+            return Ok(());
+        }
+        let message = "the log still holds old rows, because something reads the file all the time: end its transaction";
+        Err(Failed { cause: Cause::Unavailable, message: message.to_owned() })
     }
 
     /// The registry's epoch as it is.

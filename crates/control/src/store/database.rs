@@ -71,16 +71,9 @@ impl Database {
         &self.writer
     }
 
-    /// Removes from SQLite's files what changed and deleted rows have left there: pages are wiped as they are written
-    /// (`secure_delete`), and this folds the log, which holds older copies, into them. PostgreSQL does that in its own
-    /// time (vacuum, log recycling).
+    /// Removes from the files what changed and deleted rows have left there: see [`scrub`].
     pub async fn scrub(&self) -> Result<(), Failed> {
-        if matches!(self.address, Address::Sqlite(_)) {
-            let mut connection = Connection::open(&self.address).await?;
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").await?;
-            connection.close().await;
-        }
-        Ok(())
+        scrub(&self.address).await
     }
 
     /// Writes what waits and closes all connections.
@@ -90,6 +83,16 @@ impl Database {
             tracing::debug!(%error, "the readers did not close in order");
         }
     }
+}
+
+/// Removes from SQLite's files what changed and deleted rows have left there: pages are wiped as they are written
+/// (`secure_delete`), and this folds the log, which holds older copies, into them. Fails while somebody still reads those.
+/// PostgreSQL does that in its own time (vacuum, log recycling).
+pub(super) async fn scrub(address: &Address) -> Result<(), Failed> {
+    let mut connection = Connection::open(address).await?;
+    let folded = connection.fold_log().await;
+    connection.close().await;
+    folded
 }
 
 /// All migrations that are missing, or none: on SQLite a process that dies between two statements of one would otherwise

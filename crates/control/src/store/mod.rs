@@ -98,7 +98,7 @@ pub fn tables() -> BTreeMap<&'static str, BTreeMap<&'static str, bool>> {
 
 /// Moves a live registry to another file or server: see [`moving`]. Gives what each table holds.
 pub async fn move_registry(from: &str, to: &str) -> Result<Moved, MoveError> {
-    move_database::<Migrator>(from, to, &SCHEMA).await
+    move_database::<Migrator>(from, to, &SCHEMA, &[]).await
 }
 
 /// Where the registry is and how it is opened.

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tenantry_model::{Columns, Datum};
 
 use super::connection::{Address, Connection, Failed};
-use super::database::{OpenError, migrate};
+use super::database::{OpenError, migrate, scrub};
 use super::sql::{Dialect, Shape, Verb};
 use super::table::{Key, Page, Schema, Table};
 use super::writer::Statements;
@@ -62,6 +62,15 @@ pub enum MoveError {
         /// What the new one has.
         to: Contents,
     },
+    /// The new one may have the rows already, so the old one takes writes no more.
+    #[error("{0}; the old one stays frozen: run this again, into another empty database if the rows differ")]
+    Frozen(Box<Self>),
+}
+
+impl MoveError {
+    fn frozen(self) -> Self {
+        Self::Frozen(Box::new(self))
+    }
 }
 
 /// What a table holds, whatever the order of its rows.
@@ -101,11 +110,13 @@ impl Contents {
     }
 }
 
-/// Moves the database at `from` to `to`, which must be empty. Gives what each table holds.
+/// Moves the database at `from` to `to`, which must be empty. Gives what each table holds. The old one loses its `retired`
+/// tables once the new one has their rows.
 pub async fn move_database<M: MigratorTrait>(
     from: &str,
     to: &str,
     schema: &'static Schema,
+    retired: &[&'static str],
 ) -> Result<Moved, MoveError> {
     let address = |which, url: &str| {
         url.parse::<Address>().map_err(|why| MoveError::Open { which, why: OpenError::Address(why) })
@@ -120,7 +131,7 @@ pub async fn move_database<M: MigratorTrait>(
     };
     let mut target = open_new::<M>(&to).await?;
     let reads = readers("to", &to).await?;
-    let moving = Moving { schema, from: &from, source: &source, to: &to, reads: &reads };
+    let moving = Moving { schema, retired, from: &from, source: &source, to: &to, reads: &reads };
     let moved = moving.run(&mut target, begun).await;
     target.close().await;
     for database in [source, reads] {
@@ -139,11 +150,13 @@ async fn open_old<M: MigratorTrait>(address: &Address) -> Result<DatabaseConnect
         return Err(MoveError::From(format!("there is no file {}", path.display())));
     }
     let source = readers("from", address).await?;
-    let pending = M::get_pending_migrations(&source).await;
+    let pending = M::get_pending_migrations_read_only(&source).await;
     let pending = pending.map_err(|why| MoveError::From(format!("it is no database of ours: {why}")))?;
     match pending.first() {
         None => Ok(source),
-        Some(_) => Err(MoveError::From("an older release made it: start this one on it once".to_owned())),
+        Some(_) => Err(MoveError::From(
+            "it is no database of ours, or an older release made it: start this one on it once".to_owned(),
+        )),
     }
 }
 
@@ -151,8 +164,9 @@ async fn open_old<M: MigratorTrait>(address: &Address) -> Result<DatabaseConnect
 async fn open_new<M: MigratorTrait>(address: &Address) -> Result<Connection, MoveError> {
     migrate::<M>(address).await.map_err(|why| MoveError::Open { which: "to", why })?;
     let failed = |failed: Failed| MoveError::To(failed.message);
+    let in_use = address.is_open_elsewhere().await.map_err(failed)?;
     let mut target = Connection::open(address).await.map_err(failed)?;
-    match target.lock().await.map_err(failed)? {
+    match !in_use && target.lock().await.map_err(failed)? {
         true => Ok(target),
         false => Err(MoveError::To("a server runs on it: end it".to_owned())),
     }
@@ -177,6 +191,7 @@ async fn moved_to(source: &DatabaseConnection) -> Result<Option<(String, bool)>,
 
 struct Moving<'a> {
     schema: &'static Schema,
+    retired: &'a [&'static str],
     from: &'a Address,
     source: &'a DatabaseConnection,
     to: &'a Address,
@@ -186,22 +201,35 @@ struct Moving<'a> {
 impl Moving<'_> {
     /// `begun`: an earlier process has frozen the old one, and may have copied it.
     async fn run(&self, target: &mut Connection, begun: bool) -> Result<Moved, MoveError> {
-        if let Some(table) = self.occupied().await? {
-            if !begun {
+        match self.occupied().await? {
+            Some(table) if !begun => {
                 return Err(MoveError::To(format!("{table} has rows already: name an empty database")));
             }
-        } else {
-            self.freeze().await?;
-            if let Err(why) = self.copy(target).await {
-                // Nothing was committed.
-                if let Err(still) = self.thaw().await {
-                    tracing::warn!(%still, "the old database stays frozen until this is run again");
+            Some(_) => {}
+            None => {
+                let copied = match self.freeze().await {
+                    Ok(()) => self.copy(target).await,
+                    failed => failed,
+                };
+                if let Err(why) = copied {
+                    // Nothing was sent to be committed.
+                    return Err(if self.thaw().await.is_ok() { why } else { why.frozen() });
                 }
-                return Err(why);
+                // From here on the new one may have all of it, whatever is answered.
+                target.commit().await.map_err(|failed| MoveError::To(failed.message).frozen())?;
             }
         }
+        self.settle().await.map_err(MoveError::frozen)
+    }
+
+    /// Ends it for good, if both hold the same.
+    async fn settle(&self) -> Result<Moved, MoveError> {
         let moved = self.compare().await?;
-        self.on_old(vec!["UPDATE moved_to SET done = true".to_owned()]).await?;
+        let retired = self.retired.iter().map(|table| format!("DROP TABLE \"{table}\""));
+        self.on_old(retired.chain(["UPDATE moved_to SET done = true".to_owned()]).collect()).await?;
+        if let Err(failed) = scrub(self.from).await {
+            tracing::warn!(why = failed.message, "rows of the old database may still stand in its log");
+        }
         Ok(moved)
     }
 
@@ -218,7 +246,7 @@ impl Moving<'_> {
         Ok(None)
     }
 
-    /// Copies every row, in one transaction.
+    /// Copies every row, in one transaction that is still to be committed.
     async fn copy(&self, target: &mut Connection) -> Result<(), MoveError> {
         let mut statements = Statements::new(self.schema, self.to.clone());
         let failed = |failed: Failed| MoveError::To(failed.message);
@@ -236,7 +264,7 @@ impl Moving<'_> {
                 after = last;
             }
         }
-        target.commit().await.map_err(failed)
+        Ok(())
     }
 
     /// Fails unless both hold the same.
@@ -301,7 +329,7 @@ impl Moving<'_> {
                 triggers.chain(["DROP FUNCTION IF EXISTS moved()".to_owned()]).collect()
             }
         };
-        sql.push("DROP TABLE moved_to".to_owned());
+        sql.push("DROP TABLE IF EXISTS moved_to".to_owned());
         self.on_old(sql).await
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, Database, DbBackend, Statement, TransactionTrait as _};
 use tenantry_control::keyring::{Keyring, KeyringError, MasterKey, verify};
 use tenantry_model::TenantId;
 use tenantry_providers::Sealer;
@@ -208,6 +208,14 @@ async fn a_destroyed_key_is_in_no_file() {
     };
     let (destroyed, kept) = (wrapped(tenant).await, wrapped(other).await);
     assert!(in_files(&destroyed) && in_files(&kept));
+    // Somebody reads for a long time: the log keeps the key for them, and that is no success.
+    let reader = Database::connect(fixture.database.url()).await.unwrap();
+    let reading = reader.begin().await.unwrap();
+    reading.execute_unprepared("SELECT count(*) FROM tenant_keys").await.unwrap();
+    let failed = keyring.destroy(tenant, "key_1", "the customer asked").await;
+    assert!(matches!(failed, Err(KeyringError::Unavailable(_))), "{failed:?}");
+    assert!(in_files(&destroyed));
+    reading.rollback().await.unwrap();
     keyring.destroy(tenant, "key_1", "the customer asked").await.unwrap();
     assert!(!in_files(&destroyed));
     assert!(in_files(&kept));

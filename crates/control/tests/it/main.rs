@@ -13,6 +13,7 @@ mod keyring;
 mod leaving;
 mod ledger;
 mod mixed;
+mod moving;
 mod offboard;
 mod onboard;
 mod remains;

@@ -1,7 +1,7 @@
 //! Buckets at work: their policy, and objects in and out. Knows nothing of steps; what it is asked by name was planned, and
 //! what it is asked by tenant or signature was verified.
 
-use std::fs::{self, File};
+use std::fs::{self, File, ReadDir};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +35,8 @@ use crate::verbs::{Key as Secret, Sealer};
 const PART: &str = ".part";
 /// A file that no object has is left by an upload that was cut off, once it is as old as this.
 const FORGOTTEN: Duration = Duration::from_secs(86_400);
+/// Files that are looked up together: a bucket may hold millions.
+const AT_A_TIME: usize = 500;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// What a bucket is, in a file of its own: whose, how big, for how long.
@@ -73,13 +75,19 @@ pub fn objects_folder(folder: &Path) -> PathBuf {
     folder.join("objects")
 }
 
-/// The policy of the bucket in a folder; none if there is no such file or it is not one of ours.
-pub fn policy(folder: &Path) -> std::io::Result<Option<Policy>> {
+/// The policy of the bucket in a folder; none if there is no such file. One that cannot be understood is a failure: whose
+/// the folder is cannot be told then.
+pub fn policy(folder: &Path) -> Result<Option<Policy>, Failure> {
     match fs::read(policy_file(folder)) {
-        Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|_| {
+            Failure::fatal(
+                "corrupt",
+                "the bucket's policy.json is damaged: restore it from a backup, with the objects beside it",
+            )
+        }),
         Err(error) => match error.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => Ok(None),
-            _ => Err(error),
+            _ => Err(place::failure(folder.parent().unwrap_or(folder), &error)),
         },
     }
 }
@@ -158,8 +166,8 @@ impl Buckets {
             };
             let name = name.filter(|name| is_plain(name)).ok_or_else(no_such_bucket)?;
             let folder = root.join(&name);
-            let policy = policy(&folder).map_err(|error| place::failure(&root, &error))?;
-            Ok((name, folder, policy.ok_or_else(no_such_bucket)?))
+            let policy = policy(&folder)?.ok_or_else(no_such_bucket)?;
+            Ok((name, folder, policy))
         })
         .await?;
         let index = self.index(&folder).await?;
@@ -229,16 +237,18 @@ impl Bucket {
 
     /// Deletes what uploads that were cut off have left.
     async fn sweep(&self, now: Timestamp) -> Result<(), Failure> {
-        let (folder, now) = (objects_folder(&self.folder), now.micros());
-        let listed = blocking(move || Ok(forgotten(&folder, now))).await?;
-        let mut left = Vec::new();
-        for file in listed.map_err(|error| self.failure(&error))? {
-            if !self.index.knows(&file).await? {
-                left.push(file);
+        let folder = objects_folder(&self.folder);
+        let mut entries = fs::read_dir(folder).map_err(|error| self.failure(&error))?;
+        loop {
+            let listed = blocking(move || Ok((forgotten(&mut entries, now), entries))).await?;
+            let files;
+            (files, entries) = listed;
+            let files = files.map_err(|error| self.failure(&error))?;
+            if files.is_empty() {
+                return Ok(());
             }
+            self.discard(self.index.unknown(&files).await?).await;
         }
-        self.discard(left).await;
-        Ok(())
     }
 
     /// Brings an upload to the disk under a name that nobody knows; `name` is the one that it gets.
@@ -300,15 +310,18 @@ pub fn stored(folder: &Path) -> Size {
     all
 }
 
-/// Names of files that were last written long ago.
-fn forgotten(folder: &Path, now: i64) -> std::io::Result<Vec<String>> {
+/// Names of the next files that were last written long ago; none: there are no more.
+fn forgotten(entries: &mut ReadDir, now: Timestamp) -> std::io::Result<Vec<String>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
+    for entry in entries {
         let entry = entry?;
         let written = entry.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
         let written = Timestamp::from_micros(i64::try_from(written.as_micros()).unwrap_or(i64::MAX));
-        if Timestamp::from_micros(now).since(written) > FORGOTTEN {
+        if now.since(written) > FORGOTTEN {
             found.extend(entry.file_name().into_string());
+        }
+        if found.len() == AT_A_TIME {
+            break;
         }
     }
     Ok(found)

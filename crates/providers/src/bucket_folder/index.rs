@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde_json::json;
 use sqlx::sqlite::{SqlitePoolOptions, SqliteRow};
 use sqlx::{ConnectOptions, Connection, Row, SqlitePool};
 use tenantry_model::{Failure, Timestamp};
@@ -178,9 +179,11 @@ impl Index {
         Ok(found.await.map_err(failure)?.is_some())
     }
 
-    /// Whether an object has this file.
-    pub async fn knows(&self, file: &str) -> Result<bool, Failure> {
-        let found = sqlx::query_scalar::<_, i64>("SELECT 1 FROM objects WHERE file = ?1").bind(file);
-        Ok(found.fetch_optional(&self.pool).await.map_err(failure)?.is_some())
+    /// Those of these files that no object has.
+    pub async fn unknown(&self, files: &[String]) -> Result<Vec<String>, Failure> {
+        let unknown = sqlx::query_scalar(
+            "SELECT value FROM json_each(?1) WHERE NOT EXISTS (SELECT 1 FROM objects WHERE file = value)",
+        );
+        unknown.bind(json!(files).to_string()).fetch_all(&self.pool).await.map_err(failure)
     }
 }

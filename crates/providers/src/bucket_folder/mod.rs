@@ -47,11 +47,10 @@ enum Found {
 }
 
 fn look(place: &Place, spec: &Spec) -> Result<Found, Failure> {
-    if !place.exists() {
+    if !place.exists()? {
         return Ok(Found::Nothing);
     }
-    let policy = client::policy(&place.folder()).map_err(|error| place.failure(&error))?;
-    Ok(match policy {
+    Ok(match client::policy(&place.folder())? {
         Some(policy) if policy.owner == spec.claim && policy.tenant == spec.tenant.id => Found::Ours(policy),
         _ => Found::Foreign,
     })
@@ -204,7 +203,7 @@ fn remove(place: &Place, spec: &Spec) -> Result<Value, Failure> {
         place.unlink(spec.tenant.id)?;
         place.remove()?;
     } else {
-        if !place.exists() {
+        if !place.exists()? {
             place.unlink(spec.tenant.id)?;
         }
         place.sweep()?;
@@ -322,7 +321,7 @@ impl Provider for BucketFolder {
         let root = self.buckets.config.folder.clone();
         blocking(move || {
             let policy = match look(&place, &spec)? {
-                Found::Nothing => return Ok(Observed::Absent),
+                Found::Nothing => return Ok(Observed::absent_unless(place.has_remains()?)),
                 Found::Foreign => return Ok(Observed::Foreign),
                 Found::Ours(policy) => policy,
             };

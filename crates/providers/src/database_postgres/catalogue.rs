@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::{PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use tenantry_model::Failure;
 
 use super::failure::failure;
@@ -54,6 +54,21 @@ pub async fn shape(connection: &mut PgConnection, schema: &str) -> Result<Shape,
     Ok(rows
         .map(|(owner, part, definition)| (anywhere(owner), anywhere(part), anywhere(definition)))
         .collect())
+}
+
+/// Whether any table that the schema has now holds rows of this tenant's.
+pub async fn holds(connection: &mut PgConnection, schema: &str, tenant: &str) -> Result<bool, Failure> {
+    let tables = sqlx::query_scalar::<_, String>(
+        "SELECT relname::text FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attname = $2 AND NOT attisdropped
+         WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind IN ('r', 'p') AND NOT relispartition",
+    );
+    let tables = tables.bind(schema).bind(OWNER).fetch_all(&mut *connection).await.map_err(failure)?;
+    let of = |table: &String| {
+        format!("EXISTS (SELECT FROM {}.{} WHERE {OWNER} = $1)", quoted(schema), quoted(table))
+    };
+    let any: Vec<String> = std::iter::once("false".to_owned()).chain(tables.iter().map(of)).collect();
+    let found = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {}", any.join(" OR "))));
+    found.bind(tenant).persistent(false).fetch_one(connection).await.map_err(failure)
 }
 
 async fn columns(

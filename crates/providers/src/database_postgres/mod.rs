@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Isolation};
 
-pub(crate) use catalogue::{read as read_catalogue, shape};
+pub(crate) use catalogue::{holds, read as read_catalogue, shape};
 pub use config::Config;
 pub(crate) use credential::{Handout, Secret, forget};
 pub(crate) use directory::{Found, Owner, State, mark_of_schema, name_of, names_of, recorded};
@@ -35,7 +35,7 @@ pub(crate) use migrate::{Target, baseline, recipe, search_path};
 pub(crate) use name::Name;
 pub(crate) use role::shut_out;
 pub(crate) use rows::{Home, Scoped, count_all, delete_all, no_such_tenant};
-pub(crate) use server::{Server, begin, close, make, run};
+pub(crate) use server::{Server, begin, close, make, meanwhile, run, take_time};
 pub(crate) use spare::{Maker, Spares, claimed};
 
 use crate::content::{Content, Ensure};

@@ -34,28 +34,28 @@ fn settings(schema: &str) -> String {
     )
 }
 
-/// Where a tenant's rows are: a connection of its own to their database, which is good for nothing else, and their schema.
-pub type Inside = (PgConnection, String);
+/// Where a tenant's rows are.
+pub struct Inside {
+    /// To their database; it is good for nothing else.
+    pub connection: PgConnection,
+    /// Their schema.
+    pub schema: String,
+    /// Whether other tenants' rows are there too.
+    pub shared: bool,
+}
 
 /// Hands out the tenant's rows.
-pub async fn export(
-    (mut inside, schema): Inside,
-    spec: &Spec,
-    sink: &mut dyn Sink,
-) -> Result<Content, Failure> {
-    let content = export_rows(&mut inside, &schema, &spec.tenant.id.to_string(), sink).await?;
-    close(inside).await?;
+pub async fn export(mut inside: Inside, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
+    let Inside { connection, schema, .. } = &mut inside;
+    let content = export_rows(connection, schema, &spec.tenant.id.to_string(), sink).await?;
+    close(inside.connection).await?;
     Ok(content)
 }
 
 /// Puts the source's rows in the place of the tenant's. The registry has nothing to write for that.
-pub async fn load(
-    (mut inside, schema): Inside,
-    spec: &Spec,
-    source: &mut dyn Source,
-) -> Result<Vec<Write>, Failure> {
-    load_rows(&mut inside, &schema, &spec.tenant.id.to_string(), source).await?;
-    close(inside).await?;
+pub async fn load(mut inside: Inside, spec: &Spec, source: &mut dyn Source) -> Result<Vec<Write>, Failure> {
+    load_rows(&mut inside, &spec.tenant.id.to_string(), source).await?;
+    close(inside.connection).await?;
     Ok(Vec::new())
 }
 
@@ -98,8 +98,7 @@ async fn export_rows(
 }
 
 async fn load_rows(
-    connection: &mut PgConnection,
-    schema: &str,
+    Inside { connection, schema, shared }: &mut Inside,
     tenant: &str,
     source: &mut dyn Source,
 ) -> Result<(), Failure> {
@@ -147,7 +146,8 @@ async fn load_rows(
         into.finish().await.map_err(|error| unfit(failure(error)))?;
     }
     replace(connection, &catalogue, &staged, schema, tenant).await.map_err(unfit)?;
-    for (table, column) in &given.numbered {
+    // Where a sequence is everybody's, no tenant's numbers may use it up.
+    for (table, column) in given.numbered.iter().filter(|_| !*shared) {
         let name = format!("{}.{}", quoted(schema), quoted(table));
         let sequence = format!("pg_get_serial_sequence({}, {})", literal(&name), literal(column));
         // Numbers that came with the rows are not given out again.

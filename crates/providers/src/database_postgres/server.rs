@@ -1,6 +1,7 @@
 //! One PostgreSQL server: its administrator's connections, the turns that sessions take on it, and the schema `tenantry`
 //! in its main database. Nothing is opened before it is needed.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -8,6 +9,7 @@ use sqlx::postgres::{PgAdvisoryLock, PgAdvisoryLockGuard, PgConnectOptions, PgPo
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Postgres, Row, Transaction};
 use tenantry_model::Failure;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 use super::directory;
 use super::failure::{connecting, failure, is_duplicate};
@@ -24,6 +26,8 @@ const LOCK: Duration = Duration::from_secs(10);
 const CONNECTION: Duration = Duration::from_secs(10);
 /// How long a session may ask for nothing before the server ends it, and its turn: its process hangs.
 const SILENT: Duration = Duration::from_secs(30);
+/// What a session asks that has nothing to ask.
+const SIGN_OF_LIFE: &str = "SELECT";
 /// How long a connection is kept that nobody uses. Less than [`SILENT`], or it would be ended under our hands.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -171,6 +175,34 @@ impl Server {
     }
 }
 
+/// Lets the statements of a transaction run for as long as they take: no tenant is too big to be deleted.
+pub async fn take_time(transaction: &mut PgConnection) -> Result<(), Failure> {
+    run(transaction, "SET LOCAL statement_timeout = 0".to_owned()).await
+}
+
+/// Does something elsewhere in a turn whose session has nothing to do meanwhile: it shows that it lives, or the server would
+/// end it as one that hangs.
+pub async fn meanwhile<T>(
+    turn: &mut PgConnection,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    keep(turn, SILENT / 3, work).await
+}
+
+async fn keep<T>(
+    turn: &mut PgConnection,
+    often: Duration,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut work = pin!(work);
+    loop {
+        match timeout(often, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => run(turn, SIGN_OF_LIFE.to_owned()).await?,
+        }
+    }
+}
+
 /// A transaction that begins with these statements. If they fail, the connection is as it was.
 pub async fn begin(pool: &PgPool, prelude: String) -> Result<Transaction<'static, Postgres>, Failure> {
     let mut transaction = pool.begin().await.map_err(connecting)?;
@@ -229,4 +261,30 @@ async fn check(connection: &mut PgConnection) -> Result<Facts, Failure> {
         ));
     }
     Ok(Facts { superuser: row.get("rolsuper") })
+}
+
+#[cfg(test)]
+mod tests {
+    use tenantry_testkit::TestDatabase;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_turn_shows_that_it_lives_while_the_work_is_elsewhere() {
+        let Some(database) = TestDatabase::postgres().await else { return };
+        let options: PgConnectOptions = database.url().parse().unwrap();
+        let [mut turn, mut inside] = [options.connect().await.unwrap(), options.connect().await.unwrap()];
+        let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut turn).await.unwrap();
+        let work = async {
+            for _ in 0..10_000 {
+                let asked = sqlx::query_scalar("SELECT query FROM pg_stat_activity WHERE pid = $1").bind(pid);
+                let asked: String = asked.fetch_one(&mut inside).await.unwrap();
+                if asked == SIGN_OF_LIFE {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        assert!(keep(&mut turn, Duration::from_millis(1), work).await.unwrap(), "it is silent");
+    }
 }

@@ -18,8 +18,8 @@ use super::{ISOLATION, template};
 use crate::content::Ensure;
 use crate::database_postgres::{
     Found, Handout, Home, Name, Owner, Postgres, Secret, Server, Spares, State, Target, begin, bring_up,
-    claimed, close, count_all, failure, is_duplicate, make, name_of, name_taken, no_such_tenant,
-    read_catalogue, rights, run, search_path, seed, shut_out,
+    claimed, close, count_all, failure, is_duplicate, make, meanwhile, name_of, name_taken, no_such_tenant,
+    read_catalogue, rights, run, search_path, seed, shut_out, take_time,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -72,11 +72,7 @@ impl Databases {
             let draft = Name::new(&owner.name.as_str().replace("canary", "draft"))?;
             self.make(server, &owner, &work, &Handout::nobodys(), &draft).await?;
             // Its row may be another one than it was when the database was made.
-            let mut inside = server.connect_to(&owner.name).await?;
-            let mut transaction = inside.begin().await.map_err(failure)?;
-            seed(&mut transaction, SCHEMA, &work).await?;
-            transaction.commit().await.map_err(failure)?;
-            close(inside).await?;
+            seed_in(server, &owner.name, &work).await?;
             Ok(owner.name)
         });
         made.await
@@ -119,13 +115,7 @@ impl Databases {
         let secret = handout.secret(&state);
         let is_claimed = is_new && claimed(self.claim(&mut turn, server, owner, handout, &secret).await)?;
         let shape = if is_claimed {
-            if !work.rows.is_empty() {
-                let mut inside = server.connect_to(name).await?;
-                let mut transaction = inside.begin().await.map_err(failure)?;
-                seed(&mut transaction, SCHEMA, work).await?;
-                transaction.commit().await.map_err(failure)?;
-                close(inside).await?;
-            }
+            meanwhile(&mut turn, seed_in(server, name, work)).await?;
             None
         } else {
             let role = owner.role(server, &state, handout, self.postgres.config.connection_limit).await?;
@@ -134,10 +124,11 @@ impl Databases {
             if state.thing {
                 // A role that was made again has lost it.
                 run(&mut turn, let_connect(name, name)).await?;
-                self.finish(server, name, owner, work, &state, None).await?
+                meanwhile(&mut turn, self.finish(server, name, owner, work, &state, None)).await?
             } else {
                 copy(&mut turn, &template.name, draft, name, &owner.claim).await?;
-                let shape = self.finish(server, draft, owner, work, &state, template.fresh.get()).await?;
+                let finish = self.finish(server, draft, owner, work, &state, template.fresh.get());
+                let shape = meanwhile(&mut turn, finish).await?;
                 if let Some(shape) = &shape {
                     let _ = template.fresh.set(shape.clone());
                 }
@@ -240,10 +231,7 @@ impl Databases {
         }
         let mut rows = Value::Object(Map::new());
         if state.thing {
-            let mut inside = server.connect_to(name).await?;
-            let catalogue = read_catalogue(&mut inside, SCHEMA).await.unwrap_or_default();
-            rows = count_all(&mut inside, &catalogue, SCHEMA).await?;
-            close(inside).await?;
+            rows = meanwhile(&mut turn, rows_in(server, name)).await?;
             drop_database(&mut turn, name).await?;
         }
         let mut transaction = turn.begin().await.map_err(failure)?;
@@ -281,6 +269,30 @@ impl Databases {
         }
         Err(no_such_tenant())
     }
+}
+
+/// Writes a tenant's first rows into its database.
+async fn seed_in(server: &Server, name: &Name, work: &Ensure) -> Result<(), Failure> {
+    if work.rows.is_empty() {
+        return Ok(());
+    }
+    let mut inside = server.connect_to(name).await?;
+    let mut transaction = inside.begin().await.map_err(failure)?;
+    seed(&mut transaction, SCHEMA, work).await?;
+    transaction.commit().await.map_err(failure)?;
+    close(inside).await
+}
+
+/// How many rows a tenant's database holds, by table.
+async fn rows_in(server: &Server, name: &Name) -> Result<Value, Failure> {
+    let mut inside = server.connect_to(name).await?;
+    let mut transaction = inside.begin().await.map_err(failure)?;
+    take_time(&mut transaction).await?;
+    let catalogue = read_catalogue(&mut transaction, SCHEMA).await.unwrap_or_default();
+    let rows = count_all(&mut transaction, &catalogue, SCHEMA).await?;
+    transaction.commit().await.map_err(failure)?;
+    close(inside).await?;
+    Ok(rows)
 }
 
 /// The name under which a resource's database is made.

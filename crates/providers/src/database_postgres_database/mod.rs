@@ -48,12 +48,12 @@ impl DatabasePostgresDatabase {
         self.databases.spares.refilled().await;
     }
 
-    /// A connection of its own to the database with the spec's rows, and their schema.
+    /// A connection of its own to the database with the spec's rows.
     async fn inside(&self, spec: &Spec) -> Result<rows::Inside, Failure> {
         let server = self.databases.postgres.of_region(&spec.tenant.region);
         self.databases.postgres.must_stand(server, spec, ISOLATION).await?;
-        let inside = server.connect_to(&Name::new(&spec.name)?).await?;
-        Ok((inside, client::SCHEMA.to_owned()))
+        let connection = server.connect_to(&Name::new(&spec.name)?).await?;
+        Ok(rows::Inside { connection, schema: client::SCHEMA.to_owned(), shared: false })
     }
 }
 

@@ -8,7 +8,7 @@ use tenantry_model::Failure;
 
 use super::client::{SCHEMA, copy, drop_database};
 use super::template;
-use crate::database_postgres::{Maker, Name, Postgres, Server, close, rights, run, shape};
+use crate::database_postgres::{Maker, Name, Postgres, Server, close, meanwhile, rights, run, shape};
 use crate::shape::Shape;
 
 /// Makes them.
@@ -23,7 +23,7 @@ impl Maker for SpareDatabase {
         name: &Name,
         mark: &str,
     ) -> Result<Shape, Failure> {
-        let template = template::ready(server, &self.0.content.migrations).await?;
+        let template = meanwhile(connection, template::ready(server, &self.0.content.migrations)).await?;
         copy(connection, &template, name, name, mark).await?;
         let mut inside = server.connect_to(name).await?;
         run(&mut inside, rights(SCHEMA, name, None)).await?;

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use tenantry_model::Failure;
 
 use super::client::{SCHEMA, drop_database, rename};
-use crate::database_postgres::{Name, Server, Target, close, failure, recipe, run};
+use crate::database_postgres::{Name, Server, Target, close, failure, meanwhile, recipe, run};
 use crate::migrations::Migration;
 use crate::tables::{Catalogue, literal};
 
@@ -29,7 +29,7 @@ pub async fn ready(server: &Server, migrations: &[Migration]) -> Result<Name, Fa
     let mut inside = server.connect_to(&draft).await?;
     run(&mut inside, format!("REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC")).await?;
     let target = Target { schema: SCHEMA, protect: &|_: &Catalogue| String::new() };
-    target.migrate(&mut inside, migrations).await?;
+    meanwhile(&mut turn, target.migrate(&mut inside, migrations)).await?;
     close(inside).await?;
     let mark = literal(MARK);
     run(

@@ -13,7 +13,7 @@ use super::guard::{self, Groups, SCHEMA};
 use crate::content::Ensure;
 use crate::database_postgres::{
     Found, Handout, Home, Owner, Postgres, Secret, Seen, State, Target, delete_all, failure, lost_rights,
-    make, mark_of_schema, name_taken, read_catalogue, recorded, run, search_path, seed, shut_out,
+    make, mark_of_schema, name_taken, read_catalogue, recorded, run, search_path, seed, shut_out, take_time,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -117,17 +117,23 @@ impl Pool {
         transaction.commit().await.map_err(failure)
     }
 
-    /// Removes what is the tenant's, and counts the rows.
+    /// Removes what is the tenant's, and counts the rows; also those of a tenant that is not listed any more.
     pub async fn remove(&self, owner: &Owner) -> Result<Value, Failure> {
-        let ready = self.ready().await?;
         let name = &owner.name;
         let mut turn = self.postgres.main().turn(&format!("pool {}", name.as_str())).await?;
-        let Found::Ours(state) = owner.look(&mut turn).await? else { return Ok(Value::Object(Map::new())) };
+        let state = match owner.look(&mut turn).await? {
+            Found::Foreign => return Ok(Value::Object(Map::new())),
+            Found::Nothing => State::default(),
+            Found::Ours(state) => state,
+        };
         if state.role.is_some() {
             shut_out(&mut turn, name).await?;
         }
         let mut transaction = turn.begin().await.map_err(failure)?;
-        let rows = delete_all(&mut transaction, ready, SCHEMA, &owner.tenant).await?;
+        take_time(&mut transaction).await?;
+        // Another process may have migrated the tables since this one opened them.
+        let catalogue = read_catalogue(&mut transaction, SCHEMA).await?;
+        let rows = delete_all(&mut transaction, &catalogue, SCHEMA, &owner.tenant).await?;
         if state.role.is_some() {
             run(&mut transaction, format!("DROP ROLE {name}")).await?;
         }

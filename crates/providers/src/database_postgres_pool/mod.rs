@@ -18,7 +18,8 @@ use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::data::{Canary, Data, TenantRows};
 use crate::database_postgres::{
-    Found, Handout, Name, Postgres, Scoped, Seen, denies, fence, forget, observed, outputs, portable as rows,
+    Found, Handout, Name, Postgres, Scoped, Seen, denies, fence, forget, holds, observed, outputs,
+    portable as rows,
 };
 use crate::fence::{Fence, Order};
 use crate::isolation::IsolationCheck;
@@ -42,13 +43,13 @@ impl DatabasePostgresPool {
         Self { pool: Arc::new(Pool::new(postgres)) }
     }
 
-    /// A connection of its own to the database with the spec's rows, and their schema.
+    /// A connection of its own to the database with the spec's rows.
     async fn inside(&self, spec: &Spec) -> Result<rows::Inside, Failure> {
         self.pool.ready().await?;
         let server = self.pool.postgres.main();
         self.pool.postgres.must_stand(server, spec, ISOLATION).await?;
-        let inside = server.connect_to(&Name::new(server.database())?).await?;
-        Ok((inside, guard::SCHEMA.to_owned()))
+        let connection = server.connect_to(&Name::new(server.database())?).await?;
+        Ok(rows::Inside { connection, schema: guard::SCHEMA.to_owned(), shared: true })
     }
 }
 
@@ -132,7 +133,9 @@ impl Provider for DatabasePostgresPool {
         let owner = postgres.owner(spec, ISOLATION)?;
         let mut connection = postgres.main().connection().await?;
         Ok(match owner.look(&mut connection).await? {
-            Found::Nothing => Observed::Absent,
+            Found::Nothing => {
+                Observed::absent_unless(holds(&mut connection, guard::SCHEMA, &owner.tenant).await?)
+            }
             Found::Foreign => Observed::Foreign,
             Found::Ours(mut state) => {
                 // The tables are everybody's. What fences a tenant there is the policies, not its rights.

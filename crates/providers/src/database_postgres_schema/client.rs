@@ -16,7 +16,7 @@ use crate::content::Ensure;
 use crate::database_postgres::{
     Found, Handout, Home, Name, Owner, Postgres, Secret, Spares, State, Target, baseline, bring_up, claimed,
     count_all, failure, make, name_of, name_taken, no_such_tenant, read_catalogue, rights, run, search_path,
-    seed, shut_out,
+    seed, shut_out, take_time,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -190,6 +190,7 @@ impl Schemas {
             shut_out(&mut turn, name).await?;
         }
         let mut transaction = turn.begin().await.map_err(failure)?;
+        take_time(&mut transaction).await?;
         let catalogue = read_catalogue(&mut transaction, name.as_str()).await.unwrap_or_default();
         let rows = count_all(&mut transaction, &catalogue, name.as_str()).await?;
         let mut sql = String::new();

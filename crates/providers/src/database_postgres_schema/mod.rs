@@ -46,12 +46,12 @@ impl DatabasePostgresSchema {
         self.schemas.spares.refilled().await;
     }
 
-    /// A connection of its own to the database with the spec's rows, and their schema.
+    /// A connection of its own to the database with the spec's rows.
     async fn inside(&self, spec: &Spec) -> Result<rows::Inside, Failure> {
         let server = self.schemas.postgres.main();
         self.schemas.postgres.must_stand(server, spec, ISOLATION).await?;
-        let inside = server.connect_to(&Name::new(server.database())?).await?;
-        Ok((inside, spec.name.clone()))
+        let connection = server.connect_to(&Name::new(server.database())?).await?;
+        Ok(rows::Inside { connection, schema: spec.name.clone(), shared: false })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use tenantry_model::Failure;
 
 use super::client::failure;
@@ -45,6 +45,19 @@ pub async fn shape(connection: &mut SqliteConnection) -> Result<Shape, Failure> 
          FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite~_%' ESCAPE '~'",
     );
     Ok(rows.fetch_all(connection).await.map_err(failure)?.into_iter().collect())
+}
+
+/// Whether any table that the file has now holds rows of this tenant's.
+pub async fn holds(connection: &mut SqliteConnection, tenant: &str) -> Result<bool, Failure> {
+    let tables = sqlx::query_scalar::<_, String>(
+        "SELECT t.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c ON c.name = ?1
+         WHERE t.type = 'table' AND t.name NOT IN ('_tenants', '_migrations')",
+    );
+    let tables = tables.bind(OWNER).fetch_all(&mut *connection).await.map_err(failure)?;
+    let of = |table: &String| format!("EXISTS (SELECT 1 FROM {} WHERE {OWNER} = ?1)", quoted(table));
+    let any: Vec<String> = std::iter::once("false".to_owned()).chain(tables.iter().map(of)).collect();
+    let found = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {}", any.join(" OR "))));
+    found.bind(tenant).persistent(false).fetch_one(connection).await.map_err(failure)
 }
 
 async fn columns(

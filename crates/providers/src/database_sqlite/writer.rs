@@ -10,6 +10,7 @@ use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Executor, Row, SqliteConnec
 use tenantry_model::{Failure, FailureClass};
 use tokio::sync::{mpsc, oneshot};
 
+use super::catalogue;
 use super::client::failure;
 use crate::content::Ensure;
 use crate::open_files::{Identity, identity};
@@ -308,7 +309,7 @@ async fn one(
         Work::Ensure(tenant) => {
             ensure(connection, &[tenant]).await?.into_iter().next().unwrap_or(Ok(Value::Null))
         }
-        Work::Remove { tenant, claim } => remove(connection, catalogue, tenant, claim).await,
+        Work::Remove { tenant, claim } => remove(connection, tenant, claim).await,
         Work::RemoveSamples { tenant } => {
             let mut counts = Map::new();
             for table in &catalogue.deletion_order {
@@ -369,21 +370,18 @@ fn bind(arguments: &mut SqliteArguments, value: &Value) -> Result<(), sqlx::erro
     }
 }
 
-/// Deletes every row of the tenant in every table that the file has, and counts them by table.
-async fn remove(
-    connection: &mut SqliteConnection,
-    catalogue: &Catalogue,
-    tenant: &str,
-    claim: &str,
-) -> Result<Value, Failure> {
+/// Deletes every row of the tenant in every table that the file has, and counts them by table; also those of a tenant that
+/// is not listed any more.
+async fn remove(connection: &mut SqliteConnection, tenant: &str, claim: &str) -> Result<Value, Failure> {
     let found: Option<String> = sqlx::query_scalar("SELECT claim FROM _tenants WHERE tenant_id = ?1")
         .bind(tenant)
         .fetch_optional(&mut *connection)
         .await
         .map_err(failure)?;
     let mut counts = Map::new();
-    if found.as_deref() == Some(claim) {
-        for table in &catalogue.deletion_order {
+    if found.is_none_or(|found| found == claim) {
+        // Another process may have migrated the file since this one opened it.
+        for table in &catalogue::read(connection).await?.deletion_order {
             count(connection, &mut counts, table, "tenant_id = ?1", tenant).await?;
         }
         count(connection, &mut Map::new(), "_tenants", "tenant_id = ?1", tenant).await?;

@@ -48,7 +48,7 @@ pub async fn look(place: &Place, spec: &Spec) -> Result<Found, Failure> {
     let file = file(&place.folder());
     let begin = file.clone();
     let database = blocking(move || {
-        if !there.exists() {
+        if !there.exists()? {
             return Ok(None);
         }
         let mut head = [0; MAGIC.len()];

@@ -160,7 +160,7 @@ impl Inner {
         let (place, tenant) = (place.clone(), spec.tenant.id);
         let size = blocking(move || {
             if !ours {
-                if !place.exists() {
+                if !place.exists()? {
                     place.unlink(tenant)?;
                 }
                 return place.sweep().map(|()| place::Size::default());
@@ -259,7 +259,9 @@ impl Provider for DatabaseSqliteFile {
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
         let place = self.place(spec)?;
         let seen = match client::look(&place, spec).await? {
-            Found::Nothing => return Ok(Observed::Absent),
+            Found::Nothing => {
+                return blocking(move || place.has_remains()).await.map(Observed::absent_unless);
+            }
             Found::Foreign => return Ok(Observed::Foreign),
             Found::Ours(seen) => seen,
         };

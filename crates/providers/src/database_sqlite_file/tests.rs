@@ -192,7 +192,7 @@ async fn a_tenant_has_one_database() {
     make(&files, &first).await.unwrap();
     let second = Spec { name: "another".to_owned(), resource: ResourceId::new(), ..first.clone() };
     assert_eq!(make(&files, &second).await.unwrap_err().code, "name_taken");
-    assert!(!files.place(&second).unwrap().exists());
+    assert!(!files.place(&second).unwrap().exists().unwrap());
     gone(&files, &second).await.unwrap();
     files.scoped(first.tenant.id).list("tasks", 1, None).await.unwrap();
     for name in ["../x", "", ".tenantry", "a/b", "ä"] {

@@ -153,7 +153,10 @@ impl Provider for DatabaseSqlitePool {
         .fetch_all(&mut *connection)
         .await
         .map_err(client::failure)?;
-        let Some(row) = found.first() else { return Ok(Observed::Absent) };
+        let Some(row) = found.first() else {
+            let left = catalogue::holds(&mut connection, &spec.tenant.id.to_string()).await?;
+            return Ok(Observed::absent_unless(left));
+        };
         let ours = |row: &sqlx::sqlite::SqliteRow| {
             row.get::<&str, _>("claim") == spec.claim
                 && row.get::<&str, _>("tenant_id") == spec.tenant.id.to_string()

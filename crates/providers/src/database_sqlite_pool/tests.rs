@@ -439,3 +439,34 @@ async fn settings_are_checked_against_the_pool() {
         assert!(faults.first().is_some_and(|fault| fault.message.contains(word)), "{text}: {faults:?}");
     }
 }
+
+#[tokio::test]
+async fn an_older_process_deletes_from_the_tables_of_a_newer_one_too() {
+    let folder = Folder::new(&[("1_a.sql", TABLE)]);
+    let older = folder.open().await.unwrap();
+    let newer = {
+        folder.migration("2_notes.sql", &TABLE.replace("TABLE t", "TABLE notes"));
+        folder.open().await.unwrap()
+    };
+    let (tenant, claim) = (TenantId::new(), "tenantry:its");
+    let open = newer.pool.ready().await.unwrap();
+    open.writer.run(work(tenant, claim, Vec::new())).await.unwrap();
+    let note = Map::from_iter([("id".to_owned(), json!("x"))]);
+    newer.scoped(tenant).insert("notes", note).await.unwrap();
+    let old = older.pool.ready().await.unwrap();
+    let remove = || Work::Remove { tenant: tenant.to_string(), claim: claim.to_owned() };
+    assert_eq!(old.writer.run(remove()).await.unwrap(), json!({ "notes": 1, "t": 0 }));
+
+    // Whatever comes to stand there of one who is not listed is seen, and goes.
+    let holds = async || {
+        let mut connection = old.reads.acquire().await.unwrap();
+        catalogue::holds(&mut connection, &tenant.to_string()).await.unwrap()
+    };
+    assert!(!holds().await);
+    let mut connection = client::options(&folder.config().file, None).connect().await.unwrap();
+    let late = format!("INSERT INTO notes (tenant_id, id) VALUES ('{tenant}', 'late')");
+    sqlx::query(sqlx::AssertSqlSafe(late)).execute(&mut connection).await.unwrap();
+    assert!(holds().await);
+    old.writer.run(remove()).await.unwrap();
+    assert!(!holds().await);
+}

@@ -39,7 +39,7 @@ fn owner(text: &str) -> Option<String> {
 
 /// What is there, by the owner mark.
 pub fn look(place: &Place, claim: &str) -> Result<Found, Failure> {
-    if !place.exists() {
+    if !place.exists()? {
         return Ok(Found::Nothing);
     }
     match fs::read(place.folder().join(NAMESPACE)) {

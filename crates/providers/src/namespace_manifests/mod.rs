@@ -98,7 +98,7 @@ impl Provider for NamespaceManifests {
         let (place, claim) = (self.place(spec)?, spec.claim.clone());
         blocking(move || {
             Ok(match client::look(&place, &claim)? {
-                Found::Nothing => Observed::Absent,
+                Found::Nothing => Observed::absent_unless(place.has_remains()?),
                 Found::Foreign => Observed::Foreign,
                 Found::Ours(files) => Observed::present(files == wanted, None, fingerprint(&files)),
             })

@@ -10,7 +10,7 @@ use tenantry_providers::bucket_folder::{BucketFolder, Config as BucketConfig};
 use tenantry_providers::custom_handoff::{Config as HandoffConfig, CustomHandoff};
 use tenantry_providers::database_sqlite_file::{Config as FileConfig, DatabaseSqliteFile};
 use tenantry_providers::namespace_manifests::{Config as ManifestsConfig, NamespaceManifests};
-use tenantry_providers::{Provider, Spec};
+use tenantry_providers::{Observed, Provider, Spec};
 
 use crate::conform::{ensure, must_keep_it, rival};
 use crate::contract::Environment;
@@ -142,7 +142,9 @@ impl Environment for Databases {
 async fn sqlite_file() {
     let root = Root::new();
     let files = DatabaseSqliteFile::new(FileConfig::new(root.path())).await.unwrap();
-    must_keep_it(&Databases { root, files }).await;
+    let place = Databases { root, files };
+    must_keep_it(&place).await;
+    remains_are_seen(&place, &place.root).await;
 }
 
 #[tokio::test]
@@ -177,6 +179,22 @@ async fn a_file_is_seeded_in_the_tenants_language_and_leaves_with_a_receipt() {
         json!({ "workspaces": 1, "categories": 3, "notification_settings": 3, "projects": 1, "tasks": 0 });
     assert_eq!(receipt["rows"], counts);
     assert!(receipt["bytes"].as_u64().unwrap() > 4096);
+}
+
+/// Half of a removal, or of an attempt: it has no name any more, or none yet, and the tenant's files are in it.
+async fn remains_are_seen(place: &dyn Environment, root: &Root) {
+    for word in ["gone", "draft"] {
+        let spec = crate::world::spec(place.settings());
+        ensure(place, &spec).await;
+        let context = place.world().context();
+        let hidden = root.path().join(".tenantry").join(format!("{}.{word}", spec.resource.suffix()));
+        std::fs::rename(root.path().join(&spec.name), &hidden).unwrap();
+        let seen = place.provider().observe(&context, &spec).await.unwrap();
+        assert!(matches!(seen, Observed::Present { .. }) && !seen.is_healthy(), "{word}: {seen:?}");
+        place.provider().remove(&context, &spec).await.unwrap();
+        assert_eq!(place.provider().observe(&context, &spec).await.unwrap(), Observed::Absent, "{word}");
+        assert!(!hidden.exists(), "{word}");
+    }
 }
 
 struct Buckets {
@@ -220,7 +238,9 @@ impl Environment for Buckets {
 async fn folder_bucket() {
     let root = Root::new();
     let buckets = BucketFolder::new(BucketConfig::new(root.path()));
-    must_keep_it(&Buckets { root, buckets }).await;
+    let place = Buckets { root, buckets };
+    must_keep_it(&place).await;
+    remains_are_seen(&place, &place.root).await;
 }
 
 struct Manifests {
@@ -262,7 +282,9 @@ impl Environment for Manifests {
 async fn manifests() {
     let root = Root::new();
     let manifests = NamespaceManifests::new(ManifestsConfig::new(root.path()));
-    must_keep_it(&Manifests { root, manifests }).await;
+    let place = Manifests { root, manifests };
+    must_keep_it(&place).await;
+    remains_are_seen(&place, &place.root).await;
 }
 
 struct Handoff {

@@ -6,7 +6,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use tenantry_model::FailureClass::{Fatal, Invalid, Retryable};
 use tenantry_model::{Failure, FailureClass};
-use tenantry_providers::{Provider, Spec};
+use tenantry_providers::{Observed, Provider, Spec};
 
 use crate::contract::Environment;
 use crate::postgres::{Model, Place};
@@ -99,6 +99,32 @@ async fn migrations_never_change_and_new_ones_come_with_the_next_ensure() {
 }
 
 #[tokio::test]
+async fn an_older_process_deletes_from_the_tables_of_a_newer_one_too() {
+    let folder = Folder::new(&[("1_a.sql", TABLE)]);
+    let Some(place) = folder.place(Model::Pool).await else { return };
+    let (spec, context) = (bare(), place.world.context());
+    place.ensure(&spec).await;
+    folder.migration("2_notes.sql", &TABLE.replace("TABLE t", "TABLE notes"));
+    let newer = place.another();
+    newer.ensure(&context, &spec).await.unwrap();
+    let note = serde_json::json!({ "id": "x" }).as_object().unwrap().clone();
+    newer.data().unwrap().scoped(spec.tenant.id).insert("notes", note).await.unwrap();
+    let removed = place.provider.remove(&context, &spec).await.unwrap();
+    assert_eq!(removed.receipt["rows"], serde_json::json!({ "notes": 1, "t": 0 }));
+    assert_eq!(place.provider.observe(&context, &spec).await.unwrap(), Observed::Absent);
+
+    // Whatever comes to stand there of one who is not listed is seen, and goes.
+    let tenant = spec.tenant.id;
+    place.sql(&format!("INSERT INTO tenantry_pool.notes VALUES ('{tenant}', 'late', 1)")).await;
+    for process in [&*place.provider, &*newer] {
+        let seen = process.observe(&context, &spec).await.unwrap();
+        assert!(matches!(seen, Observed::Present { .. }) && !seen.is_healthy(), "{seen:?}");
+    }
+    place.provider.remove(&context, &spec).await.unwrap();
+    assert_eq!(place.provider.observe(&context, &spec).await.unwrap(), Observed::Absent);
+}
+
+#[tokio::test]
 async fn a_file_without_a_transaction_runs_statement_by_statement() {
     for model in MODELS {
         let folder = Folder::new(&[
@@ -164,6 +190,38 @@ async fn what_goes_around_policies_is_refused() {
     let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", harmless)]);
     let Some(place) = folder.place(Model::Pool).await else { return };
     place.provider.probe().await.unwrap();
+}
+
+/// What the deletion of a tenant's rows is told by the tables: as a statement that runs for too long would be ended.
+const UNHURRIED: &str = "
+CREATE FUNCTION hurried() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF current_setting('statement_timeout') <> '0' THEN RAISE EXCEPTION 'hurried'; END IF; RETURN OLD; END $$;
+CREATE TRIGGER hurried BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION hurried();";
+
+#[tokio::test]
+async fn no_tenant_is_too_big_to_be_deleted() {
+    let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", UNHURRIED)]);
+    let Some(place) = folder.place(Model::Pool).await else { return };
+    let (spec, context) = (bare(), place.world.context());
+    place.ensure(&spec).await;
+    let row = serde_json::json!({ "id": "x" }).as_object().unwrap().clone();
+    place.provider.data().unwrap().scoped(spec.tenant.id).insert("t", row).await.unwrap();
+    let removed = place.provider.remove(&context, &spec).await.unwrap();
+    assert_eq!(removed.receipt["rows"]["t"], 1);
+
+    // An administrator's own trigger speaks for what is dropped with its schema.
+    let place = Place::of(Model::Schema).await.unwrap();
+    place
+        .sql(
+            "CREATE FUNCTION hurried() RETURNS event_trigger LANGUAGE plpgsql AS
+             $$ BEGIN IF current_setting('statement_timeout') <> '0' AND tg_tag = 'DROP SCHEMA' THEN RAISE EXCEPTION 'hurried'; END IF; END $$",
+        )
+        .await;
+    place.sql("CREATE EVENT TRIGGER hurried ON sql_drop EXECUTE FUNCTION hurried()").await;
+    let spec = bare();
+    place.ensure(&spec).await;
+    place.provider.remove(&place.world.context(), &spec).await.unwrap();
+    assert_eq!(place.count(&spec).await, 0);
 }
 
 #[tokio::test]

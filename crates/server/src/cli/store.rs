@@ -34,7 +34,7 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
     let moved = moved.map_err(|why| match why {
         MoveError::Open { .. } => Exit::Usage.with(why),
         MoveError::To(_) | MoveError::From(_) => Exit::Conflict.with(why),
-        MoveError::Copy { .. } | MoveError::Differs { .. } => Exit::Failure.with(why),
+        MoveError::Copy { .. } | MoveError::Differs { .. } | MoveError::Frozen(_) => Exit::Failure.with(why),
     })?;
     let tables: Vec<_> = moved
         .iter()
@@ -43,5 +43,10 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
     session.output.list(&tables, &[("TABLE", "/table"), ("ROWS", "/rows"), ("CHECKSUM", "/checksum")])?;
     let what = if keyring { "keyring" } else { "store" };
     eprintln!("every row is there; now name the new one as `{what}.url` and start the server again");
+    if keyring {
+        eprintln!(
+            "the old one has no tenants' keys any more; destroy its backups, which have: they open whoever is erased from now on"
+        );
+    }
     Ok(())
 }

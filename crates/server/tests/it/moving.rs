@@ -88,10 +88,13 @@ async fn a_live_registry_moves_to_postgres() {
 #[tokio::test]
 async fn what_cannot_be_moved_says_so_and_goes_on() {
     let server = Server::sqlite().await;
-    let other = Server::sqlite().await;
+    let mut other = Server::sqlite().await;
     let registry = file(&server, "registry.db");
     server.onboard("Acme").await;
     other.onboard("Other").await;
+    refused(&["--from", &registry, "--to", &file(&other, "registry.db")], "a server runs on it");
+    other.signal(rustix::process::Signal::KILL);
+    other.wait();
     refused(&["--from", &registry, "--to", &file(&other, "registry.db")], "rows already");
     refused(&["--from", &file(&server, "nothing.db"), "--to", &file(&server, "new.db")], "there is no file");
     refused(&["--from", &file(&server, "keyring.db"), "--to", &file(&server, "new.db")], "from:");
