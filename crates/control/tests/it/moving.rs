@@ -1,7 +1,7 @@
 //! A keyring that moves: the old one opens nothing afterwards, and when it is not known whether the new one has the rows, the
 //! old one takes no more.
 
-use sea_orm::{ConnectionTrait as _, Database};
+use sea_orm::{ConnectionTrait as _, Database, Statement};
 use tenantry_control::keyring::{Keyring, KeyringError, MasterKey, move_keyring};
 use tenantry_control::store::MoveError;
 use tenantry_model::TenantId;
@@ -70,6 +70,10 @@ macro_rules! from_both {
 from_both! {
     async fn the_old_one_opens_nothing(moving) {
         let sealed = moving.old.seal(moving.tenant, "word").unwrap();
+        let db = Database::connect(moving.from.url()).await.unwrap();
+        let wrapped = Statement::from_string(db.get_database_backend(), "SELECT wrapped FROM tenant_keys");
+        let wrapped: String = db.query_one_raw(wrapped).await.unwrap().unwrap().try_get("", "wrapped").unwrap();
+        db.close().await.unwrap();
         let to = TestDatabase::sqlite();
         let moved = move_keyring(moving.from.url(), to.url()).await.unwrap();
         assert_eq!(moved["tenant_keys"].rows, 1);
@@ -79,6 +83,10 @@ from_both! {
         let again = open(&moving.folder, &moving.from).await.load(moving.tenant).await;
         assert!(matches!(again, Err(KeyringError::Unavailable(_))), "{again:?}");
         moving.must_be_frozen().await;
+        for file in moving.from.folder().into_iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()) {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            assert!(!bytes.windows(wrapped.len()).any(|window| window == wrapped.as_bytes()));
+        }
     }
 
     async fn a_commit_without_an_answer_keeps_it_frozen(moving) {
