@@ -14,6 +14,27 @@ const PACKAGE: &str = "tenantry-bench";
 /// The package of the program that is measured; the bench finds it beside itself.
 const MEASURED: &str = "tenantry";
 
+/// What others have written in Python for the same purpose as ours.
+struct Rival {
+    /// The bench that it is measured in.
+    bench: &'static str,
+    /// Its name on PyPI, and as a module.
+    package: &'static str,
+    module: &'static str,
+    /// How the bench is told of a Python that has it.
+    variable: &'static str,
+}
+
+const RIVALS: [Rival; 2] = [
+    Rival { bench: "onboard", package: "dbos", module: "dbos", variable: "TENANTRY_BENCH_DBOS_PYTHON" },
+    Rival {
+        bench: "postgres",
+        package: "django-tenants",
+        module: "django_tenants",
+        variable: "TENANTRY_BENCH_DJANGO_PYTHON",
+    },
+];
+
 /// Exit code when there is nothing to run.
 const NO_BENCH: u8 = 2;
 
@@ -36,10 +57,12 @@ pub fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let mut command = Command::new(cargo::target_directory().join("release").join(PACKAGE));
     command.args(arguments);
     let names: Vec<&String> = arguments.iter().filter(|argument| *argument != "--full").collect();
-    if names.is_empty() || names.iter().any(|name| *name == "onboard") {
-        match dbos() {
-            Ok(python) => drop(command.env("TENANTRY_BENCH_DBOS_PYTHON", python)),
-            Err(reason) => println!("    skipped dbos: {reason}"),
+    for rival in RIVALS {
+        if names.is_empty() || names.iter().any(|name| *name == rival.bench) {
+            match rival.python() {
+                Ok(python) => drop(command.env(rival.variable, python)),
+                Err(reason) => println!("    skipped {}: {reason}", rival.package),
+            }
         }
     }
     let cluster = match services::find_postgres() {
@@ -59,33 +82,39 @@ pub fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A Python that has dbos, installed once into a folder of the build; the error says why there is none.
-fn dbos() -> Result<PathBuf, String> {
-    let system = services::find_python().ok_or("there is no python3")?;
-    let folder = cargo::target_directory().join("bench-venv");
-    let python = folder.join("bin/python3");
-    let python =
-        std::path::absolute(&python).map_err(|error| format!("cannot name {}: {error}", python.display()))?;
-    if works(&python) {
-        return Ok(python);
-    }
-    println!("\n==> install dbos, once");
-    let mut create = Command::new(system);
-    create.args(["-m", "venv"]).arg(&folder);
-    let mut fill = Command::new(&python);
-    fill.args(["-m", "pip", "install", "--quiet", "dbos", "psycopg[binary]"]);
-    for mut step in [create, fill] {
-        if !phase::succeeds(&mut step)? {
-            return Err(format!("this failed: {step:?}"));
+impl Rival {
+    /// A Python that has it, installed once into a folder of the build; the error says why there is none.
+    fn python(&self) -> Result<PathBuf, String> {
+        let system = services::find_python().ok_or("there is no python3")?;
+        let folder = cargo::target_directory().join(format!("bench-venv-{}", self.package));
+        let python = folder.join("bin/python3");
+        let python = std::path::absolute(&python)
+            .map_err(|error| format!("cannot name {}: {error}", python.display()))?;
+        if self.works(&python) {
+            return Ok(python);
+        }
+        println!("\n==> install {}, once", self.package);
+        let mut create = Command::new(system);
+        create.args(["-m", "venv"]).arg(&folder);
+        let mut fill = Command::new(&python);
+        fill.args(["-m", "pip", "install", "--quiet", self.package, "psycopg[binary]"]);
+        for mut step in [create, fill] {
+            if !phase::succeeds(&mut step)? {
+                return Err(format!("this failed: {step:?}"));
+            }
+        }
+        if self.works(&python) {
+            Ok(python)
+        } else {
+            Err("it is installed, and cannot be imported".to_owned())
         }
     }
-    if works(&python) { Ok(python) } else { Err("dbos installed, and cannot be imported".to_owned()) }
-}
 
-fn works(python: &Path) -> bool {
-    python.is_file()
-        && Command::new(python)
-            .args(["-c", "import dbos, psycopg"])
-            .output()
-            .is_ok_and(|output| output.status.success())
+    fn works(&self, python: &Path) -> bool {
+        python.is_file()
+            && Command::new(python)
+                .args(["-c", &format!("import {}, psycopg", self.module)])
+                .output()
+                .is_ok_and(|output| output.status.success())
+    }
 }

@@ -11,11 +11,13 @@ mod limit;
 mod place;
 mod plans;
 mod process;
+mod registry;
 mod report;
 mod sample;
 mod script;
 mod server;
 mod statistics;
+mod tenants;
 mod throughput;
 mod waiting;
 
@@ -24,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use place::Postgres;
+use tenants::Amount;
 use throughput::Effort;
 
 /// URL of a durable PostgreSQL that may be thrown away.
@@ -33,13 +36,15 @@ const POSTGRES: &str = "TENANTRY_BENCH_POSTGRES";
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
-    if let Some(unknown) = arguments
-        .iter()
-        .find(|it| !["onboard", "export", "leaving", "--full", "--quick"].contains(&it.as_str()))
-    {
-        eprintln!("there is no bench {unknown}; there are: onboard, export, leaving [--full | --quick]");
+    let known = |it: &&String| BENCHES.contains(&it.as_str()) || ["--full", "--quick"].contains(&it.as_str());
+    if let Some(unknown) = arguments.iter().find(|it| !known(it)) {
+        eprintln!("there is no bench {unknown}; there are: {} [--full | --quick]", BENCHES.join(", "));
         return ExitCode::from(2);
     }
+    // Who leaves takes an export along.
+    let named =
+        |name: &&str| has(name) || *name == "export" && has("leaving") || !BENCHES.iter().any(|it| has(it));
+    let wanted: Vec<&str> = BENCHES.into_iter().filter(named).collect();
     let plan = match (has("--full"), has("--quick")) {
         (true, _) => FULL,
         (_, true) => QUICK,
@@ -47,7 +52,7 @@ async fn main() -> ExitCode {
     };
     // Ended by hand, it still stops the servers that it started.
     let ended = tokio::select! {
-        ended = benches(&plan, &has) => ended,
+        ended = benches(&plan, &wanted) => ended,
         _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
     };
     match ended {
@@ -58,6 +63,9 @@ async fn main() -> ExitCode {
         }
     }
 }
+
+/// What there is to measure.
+const BENCHES: [&str; 3] = ["onboard", "export", "postgres"];
 
 /// How much is measured.
 struct Plan {
@@ -71,6 +79,10 @@ struct Plan {
     exported: usize,
     /// Tenants that leave; a tenth as many suspensions are watched from outside.
     leaving: usize,
+    /// Schemas and databases that are made.
+    amount: Amount,
+    /// Tenants in the registries that are asked, and requests of a kind.
+    registry: [usize; 2],
 }
 
 const DEFAULT: Plan = Plan {
@@ -80,6 +92,8 @@ const DEFAULT: Plan = Plan {
     waiting: 10_000,
     exported: 256,
     leaving: 1_000,
+    amount: Amount { schemas: 300, databases: 30, turns: 3 },
+    registry: [100_000, 1_000],
 };
 /// Longer runs and more of them.
 const FULL: Plan = Plan {
@@ -87,6 +101,8 @@ const FULL: Plan = Plan {
     effort: Effort { runs: 7, run: Duration::from_secs(10), alone: 1_500 },
     exported: 1_024,
     leaving: 5_000,
+    amount: Amount { schemas: 3_000, databases: 100, turns: 5 },
+    registry: [1_000_000, 5_000],
     ..DEFAULT
 };
 /// Shows that everything runs; its figures say nothing.
@@ -97,33 +113,54 @@ const QUICK: Plan = Plan {
     waiting: 200,
     exported: 4,
     leaving: 20,
+    amount: Amount { schemas: 8, databases: 2, turns: 1 },
+    registry: [2_000, 20],
 };
 
-/// Those that are named, or all. Who leaves takes an export along.
-async fn benches(plan: &Plan, named: &impl Fn(&str) -> bool) -> Result<()> {
-    let all = !["onboard", "export", "leaving"].into_iter().any(named);
-    if all || named("onboard") {
-        onboard(plan).await?;
-    }
-    if all || named("leaving") {
-        leave(plan).await?;
-    }
-    if all || named("leaving") || named("export") {
-        export::measure(plan.exported).await?;
+/// One after the other.
+async fn benches(plan: &Plan, wanted: &[&str]) -> Result<()> {
+    for bench in wanted {
+        match *bench {
+            "onboard" => onboard(plan).await?,
+            "leaving" => leave(plan).await?,
+            "export" => export::measure(plan.exported).await?,
+            _ => postgres(plan).await?,
+        }
     }
     Ok(())
 }
 
-/// The PostgreSQL to measure on, or why there is none.
-async fn postgres() -> Result<Result<Postgres, String>> {
+/// The server to measure on, or why there is none.
+async fn server() -> Result<Result<Postgres, String>> {
     Ok(match std::env::var(POSTGRES) {
         Ok(url) => Ok(Postgres::connect(&url).await?),
         Err(_) => Err(format!("{POSTGRES} names no PostgreSQL")),
     })
 }
 
+async fn postgres(plan: &Plan) -> Result<()> {
+    let started = Instant::now();
+    let postgres = server().await?;
+    println!("cargo xtask bench postgres{}", plan.name);
+    let [tenants, requests] = plan.registry;
+    match &postgres {
+        Ok(server) => {
+            println!("PostgreSQL {}", server.version);
+            tenants::measure(server, plan.amount).await?;
+        }
+        Err(why) => report::skipped("1. to 6. Tenants on PostgreSQL", why),
+    }
+    registry::measure(None, tenants, requests).await?;
+    match &postgres {
+        Ok(server) => registry::measure(Some(server), tenants, requests).await?,
+        Err(why) => report::skipped("7. The registry on PostgreSQL", why),
+    }
+    println!("\ntook {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
 async fn leave(plan: &Plan) -> Result<()> {
-    let postgres = postgres().await?;
+    let postgres = server().await?;
     for store in [Ok(None), postgres.as_ref().map(Some)] {
         match store {
             Ok(postgres) => {
@@ -138,7 +175,7 @@ async fn leave(plan: &Plan) -> Result<()> {
 
 async fn onboard(plan: &Plan) -> Result<()> {
     let started = Instant::now();
-    let postgres = postgres().await?;
+    let postgres = server().await?;
     println!("cargo xtask bench onboard{}", plan.name);
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let version = postgres.as_ref().map_or("none", |server| server.version.as_str());

@@ -1,0 +1,101 @@
+//! How fast the registry answers over HTTP among many tenants: lists from the beginning and from the middle, searches, and
+//! look-ups, one after the other.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use hyper::StatusCode;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+
+use crate::fill::fill;
+use crate::place::{Place, Postgres, Store};
+use crate::report::{self, at_most, milliseconds, whole};
+use crate::server::Server;
+use crate::statistics::percentile;
+use crate::throughput::sampled;
+
+/// What few of the tenants are: one in a thousand has another plan, and another one in a thousand is suspended.
+const RARE: [&str; 2] = [
+    "UPDATE tenants SET plan = 'enterprise' WHERE id LIKE '%07'",
+    "UPDATE tenants SET status = 'suspended' WHERE id LIKE '%0a'",
+];
+/// Tenants from everywhere in the list.
+const SOME: &str = "SELECT id FROM tenants WHERE id LIKE '%1b' ORDER BY id";
+
+/// Most milliseconds that all but one in a hundred answers may take.
+const fn aim(store: Store) -> f64 {
+    match store {
+        Store::Sqlite => 1.0,
+        Store::Postgres => 2.0,
+    }
+}
+
+/// Measures one store and prints it: so many tenants, so many requests of a kind.
+pub async fn measure(postgres: Option<&Postgres>, tenants: usize, requests: usize) -> Result<()> {
+    let (place, sample) = sampled(postgres).await?;
+    let store = place.store();
+    report::section(&format!(
+        "7. The registry on {store} among {} tenants, over HTTP",
+        whole(tenants as f64)
+    ));
+    let started = Instant::now();
+    fill(&place, &sample, tenants - 1).await?;
+    let some = vary(&place).await?;
+    ensure!(!some.is_empty(), "there are too few tenants to measure among");
+    let server = Server::start(&place).await?;
+    report::note(&format!(
+        "filled in {:.1} s, ready {:.2} s after the start",
+        started.elapsed().as_secs_f64(),
+        server.started_in.as_secs_f64()
+    ));
+    let path = |question: &str, n: usize| {
+        let id = &some[n * 37 % some.len()];
+        question.replace("{id}", id)
+    };
+    for (what, question) in [
+        ("list, 50 from the newest", "/v1/tenants?limit=50"),
+        ("list, 50 from anywhere", "/v1/tenants?limit=50&cursor={id}"),
+        ("search by a rare plan", "/v1/tenants?limit=50&plan=enterprise&cursor={id}"),
+        ("search by a rare status", "/v1/tenants?limit=50&status=suspended&cursor={id}"),
+        ("search by both", "/v1/tenants?limit=50&status=suspended&plan=enterprise&cursor={id}"),
+        ("look-up by id", "/v1/tenants/{id}"),
+        ("look-up by slug", "/v1/tenants/sample-tenant"),
+    ] {
+        let mut client = server.connect(1).await?.remove(0);
+        let mut took = Vec::new();
+        for n in 0..requests + requests / 10 {
+            let asked = Instant::now();
+            let (status, text) = client.get(&path(question, n)).await?;
+            took.push(asked.elapsed().as_secs_f64() * 1e3);
+            ensure!(status == StatusCode::OK, "{question}: {status}: {text}");
+        }
+        // The first ones find nothing in memory.
+        let warm = &took[requests / 10..];
+        let [p50, p99] = [0.5, 0.99].map(|part| percentile(warm, part));
+        let remark = format!("p50 {}; {}", milliseconds(p50), at_most(p99, aim(store), " ms"));
+        report::line(&format!("{what}, p99"), &milliseconds(p99), &remark);
+    }
+    server.stop().await?;
+    place.remove().await
+}
+
+/// Makes some tenants differ from the others, while no server runs; gives the ids of a few that do not.
+async fn vary(place: &Place) -> Result<Vec<String>> {
+    if let (Some(server), Some([registry, _])) = (place.postgres(), place.databases()) {
+        let mut connection = server.open(&registry).await?;
+        for sql in RARE.into_iter().chain(["VACUUM (ANALYZE) tenants"]) {
+            connection.execute(AssertSqlSafe(sql)).await?;
+        }
+        let some = sqlx::query_scalar(SOME).fetch_all(&mut connection).await?;
+        connection.close().await?;
+        return Ok(some);
+    }
+    let mut connection = SqliteConnectOptions::new().filename(place.file("registry")).connect().await?;
+    for sql in RARE {
+        connection.execute(AssertSqlSafe(sql)).await?;
+    }
+    let some = sqlx::query_scalar(SOME).fetch_all(&mut connection).await?;
+    connection.close().await?;
+    Ok(some)
+}

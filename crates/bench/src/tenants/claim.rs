@@ -1,0 +1,97 @@
+//! Claims of what is ready: one after the other, each with a commit as the registry's, and while nothing is made beside it.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use sqlx::{Connection, Executor, PgConnection};
+use tenantry_providers::Provider;
+use tenantry_providers::database_postgres_database::DatabasePostgresDatabase;
+use tenantry_providers::database_postgres_schema::DatabasePostgresSchema;
+
+use super::world::{context, spec};
+use super::{Amount, Fleet};
+use crate::place::Postgres;
+use crate::report::{self, at_most, milliseconds};
+use crate::statistics::percentile;
+
+/// Most milliseconds that a schema may take.
+const SCHEMA: f64 = 8.0;
+/// Most milliseconds that a database may take, with the first connection to it.
+const DATABASE: f64 = 15.0;
+/// Claims for a database that is measured as created from nothing.
+const MORE: usize = 2;
+
+/// What the registry commits at the end of a step: the step, the resource, the password.
+const REGISTRY: &str = "CREATE TABLE ends (id text PRIMARY KEY, outputs text NOT NULL)";
+
+/// Measures and prints it.
+pub async fn measure(server: &Postgres, amount: Amount) -> Result<()> {
+    report::section("4. Claims of what is ready, each with a commit of three rows as the registry's");
+    let fleet = Fleet::make(server, "claims").await?;
+    let mut registry = server.open(&fleet.database).await?;
+    registry.execute(REGISTRY).await?;
+    let count = amount.databases * MORE;
+    let warm = u16::try_from(count)?.min(100);
+
+    let ready = DatabasePostgresSchema::new(fleet.servers(|config| config.warm_schemas = warm)?);
+    ready.start().await?;
+    ready.refilled().await;
+    // Of another process, which makes none.
+    let other = DatabasePostgresSchema::new(fleet.servers(|config| config.warm_schemas = warm)?);
+    let took = claims(&other, warm, server, &mut registry, false).await?;
+    print("a schema", &took, SCHEMA);
+
+    let warm = warm.min(u16::try_from(amount.databases)?);
+    let ready = DatabasePostgresDatabase::new(fleet.servers(|config| config.warm_databases = warm)?);
+    ready.start().await?;
+    ready.refilled().await;
+    let other = DatabasePostgresDatabase::new(fleet.servers(|config| config.warm_databases = warm)?);
+    let took = claims(&other, warm, server, &mut registry, true).await?;
+    print("a database with its first connection", &took, DATABASE);
+    ensure!(spares(&mut registry).await? == 0, "claims were made from nothing");
+    registry.close().await?;
+    fleet.remove().await
+}
+
+/// Takes all that are ready; milliseconds of each.
+async fn claims(
+    provider: &dyn Provider,
+    count: u16,
+    server: &Postgres,
+    registry: &mut PgConnection,
+    connecting: bool,
+) -> Result<Vec<f64>> {
+    provider.probe().await?;
+    ensure!(spares(registry).await? == i64::from(count), "not all spares are ready");
+    let mut took = Vec::new();
+    for _ in 0..count {
+        let (context, spec) = (context(), spec());
+        let asked = Instant::now();
+        provider.ensure(&context, &spec).await?;
+        if connecting {
+            server.open(&spec.name).await?.close().await?;
+        }
+        let mut transaction = registry.begin().await?;
+        for row in ["step", "resource", "credential"] {
+            let sql = "INSERT INTO ends (id, outputs) VALUES ($1, $2)";
+            let id = format!("{row} {}", spec.name);
+            sqlx::query(sql).bind(id).bind(&spec.claim).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        took.push(asked.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(took)
+}
+
+/// What is ready.
+async fn spares(connection: &mut PgConnection) -> Result<i64> {
+    let sql = "SELECT count(*) FROM tenantry.homes WHERE isolation LIKE 'spare%' AND completed IS NOT NULL";
+    Ok(sqlx::query_scalar(sql).fetch_one(connection).await?)
+}
+
+fn print(what: &str, took: &[f64], aim: f64) {
+    let [p50, most] = [0.5, 1.0].map(|part| percentile(took, part));
+    let remark =
+        format!("{}; the slowest of {} {}", at_most(p50, aim, " ms"), took.len(), milliseconds(most));
+    report::line(&format!("{what}, p50"), &milliseconds(p50), &remark);
+}

@@ -1,0 +1,61 @@
+//! The bench `postgres`: how fast tenants get a place of their own on PostgreSQL, what keeping them apart costs, and how
+//! fast the registry answers among many. The providers are called as the engine calls them.
+
+mod baseline;
+mod claim;
+mod creation;
+mod limit;
+mod peer;
+mod rls;
+mod world;
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use tempfile::TempDir;
+use tenantry_providers::database_postgres::{Config, Postgres as Servers};
+
+use crate::place::Postgres;
+pub use creation::Amount;
+
+/// A main database for tenants, with the product that they get.
+pub struct Fleet {
+    server: Postgres,
+    database: String,
+    product: TempDir,
+}
+
+impl Fleet {
+    /// An empty one.
+    pub async fn make(server: &Postgres, word: &str) -> Result<Self> {
+        let database = format!("tenantry_bench_{word}_{}", std::process::id());
+        server.administer(&[format!("CREATE DATABASE \"{database}\"")]).await?;
+        Ok(Self { server: server.clone(), database, product: baseline::write()? })
+    }
+
+    /// What its providers share, as another process would have it.
+    pub fn servers(&self, change: impl FnOnce(&mut Config)) -> Result<Arc<Servers>> {
+        let mut config = Config::new(self.server.database_url(&self.database));
+        config.set = baseline::SET.to_owned();
+        config.migrations = Some(self.product.path().join("migrations"));
+        config.seeds = Some(self.product.path().join("seeds"));
+        change(&mut config);
+        Ok(Servers::new(config)?)
+    }
+
+    /// Drops it. Roles and databases of its tenants go with the throw-away server.
+    pub async fn remove(self) -> Result<()> {
+        self.server.administer(&[format!("DROP DATABASE \"{}\" WITH (FORCE)", self.database)]).await?;
+        Ok(self.product.close()?)
+    }
+}
+
+/// Measures all of it and prints it.
+pub async fn measure(server: &Postgres, amount: Amount) -> Result<()> {
+    let alone = creation::schemas(server, amount).await?;
+    creation::growth(server, amount).await?;
+    creation::databases(server, amount).await?;
+    claim::measure(server, amount).await?;
+    peer::measure(server, amount, alone).await?;
+    rls::measure(server, amount).await
+}
