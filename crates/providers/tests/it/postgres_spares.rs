@@ -270,7 +270,7 @@ async fn a_claim_that_is_cut_off_is_taken_back_or_finished() {
                 assert_eq!(traces(&place, &ready).await.len(), 2);
             }
             // The database is the tenant's already.
-            _ => assert_eq!(identities(&place, &[spec.name.clone()]).await, identity),
+            _ => assert_eq!(identities(&place, std::slice::from_ref(&spec.name)).await, identity),
         }
         place.sql("ALTER TABLE tenantry.homes DROP CONSTRAINT never").await;
         let made = ensured(&place, &spec).await;
