@@ -84,9 +84,9 @@ async fn every_call_is_made_twice() {
 async fn the_process_stops_at_every_commit_point() {
     let mut cases = 0;
     for story in stories().await {
-        cases += stops_everywhere(&story, None, if full() { 1 } else { 23 }, worlds).await;
+        cases += stops_everywhere(&story, None, if full() { 1 } else { 41 }, worlds).await;
         let cause = Fault::new("smoke_test", true, How::Fatal, u32::MAX);
-        cases += stops_everywhere(&story, Some(cause), if full() { 1 } else { 29 }, worlds).await;
+        cases += stops_everywhere(&story, Some(cause), if full() { 1 } else { 53 }, worlds).await;
     }
     report::add(&format!("databases on PostgreSQL: {cases} cases of a process that stops at a commit point"));
 }
@@ -97,7 +97,7 @@ async fn the_process_stops_while_they_leave() {
     for story in stories().await {
         for way in WAYS {
             for (lane, fault) in [LedgerFault::DieBefore, LedgerFault::DieAfter].into_iter().enumerate() {
-                for first in every(if full() { 1 } else { 61 }, lane) {
+                for first in every(if full() { 1 } else { 89 }, lane) {
                     let mut reached = true;
                     for world in worlds().await {
                         let lives = [Faults::from([(first, fault)])];

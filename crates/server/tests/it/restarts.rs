@@ -17,7 +17,7 @@ use crate::server::{PATIENCE, Server, read};
 /// One for each way of keeping tenants apart.
 const PLANS: [&str; 3] = ["starter", "growth", "enterprise"];
 /// Tenants that are made meanwhile.
-const TENANTS: usize = 18;
+const TENANTS: usize = 12;
 /// A server of a test's own forgets nothing when it crashes, and need not wait for a disk.
 const FAST: [&str; 2] = ["synchronous_commit=off", "max_connections=200"];
 
