@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, seq::IndexedRandom as _};
 use serde_json::Value;
-use tenantry_model::{Failure, FailureClass, Isolation, TenantId};
+use tenantry_model::{Failure, Isolation, TenantId};
 use tenantry_providers::{
     Cell, Checked, Context, Data, Ensured, Fault as SettingsFault, Fence, IsolationCheck, Kind, Observed,
     Provider, Registry, Removed, Spec, objects::Objects,
@@ -304,15 +304,7 @@ impl<P: Provider> Faulty<P> {
         let (first, second) = match calls {
             Calls::Once => return call().await,
             Calls::InTurn => (call().await, call().await),
-            Calls::AtOnce => {
-                let (first, second) = tokio::join!(call(), call());
-                // A server may tell the later one to come again.
-                let settled = async |made: Result<T, Failure>| match made {
-                    Err(failure) if failure.class == FailureClass::Retryable => call().await,
-                    made => made,
-                };
-                (settled(first).await, settled(second).await)
-            }
+            Calls::AtOnce => tokio::join!(call(), call()),
         };
         for failure in first.as_ref().err().into_iter().chain(second.as_ref().err()) {
             self.plan.violations.lock().push(format!("of two calls {calls:?} one failed: {failure:?}"));
