@@ -24,7 +24,7 @@ mod waiting;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use place::Postgres;
 use tenants::Amount;
 use throughput::Effort;
@@ -65,7 +65,7 @@ async fn main() -> ExitCode {
 }
 
 /// What there is to measure.
-const BENCHES: [&str; 3] = ["onboard", "export", "postgres"];
+const BENCHES: [&str; 4] = ["onboard", "leaving", "export", "postgres"];
 
 /// How much is measured.
 struct Plan {
@@ -124,7 +124,8 @@ async fn benches(plan: &Plan, wanted: &[&str]) -> Result<()> {
             "onboard" => onboard(plan).await?,
             "leaving" => leave(plan).await?,
             "export" => export::measure(plan.exported).await?,
-            _ => postgres(plan).await?,
+            "postgres" => postgres(plan).await?,
+            other => bail!("there is no bench {other}"),
         }
     }
     Ok(())

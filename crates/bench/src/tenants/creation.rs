@@ -130,11 +130,12 @@ pub async fn schemas(server: &Postgres, amount: Amount) -> Result<f64> {
         amount.schemas / amount.turns
     ));
     let fleet = Fleet::make(server, "schemas").await?;
-    let provider: Arc<dyn Provider> = Arc::new(DatabasePostgresSchema::new(fleet.servers(|_| {})?));
-    provider.probe().await?;
-    by_provider(&provider, 8, 8).await?;
     let mut rates = Vec::new();
     for in_flight in IN_FLIGHT {
+        // One that has as many connections as it needs for this: of more, each would have forgotten what the others changed.
+        let provider: Arc<dyn Provider> = Arc::new(DatabasePostgresSchema::new(fleet.servers(|_| {})?));
+        provider.probe().await?;
+        by_provider(&provider, 8, in_flight).await?;
         let count = (amount.schemas / amount.turns).max(in_flight);
         let (mut limits, mut ours) = (Vec::new(), Vec::new());
         for _ in 0..amount.turns {
@@ -146,7 +147,6 @@ pub async fn schemas(server: &Postgres, amount: Amount) -> Result<f64> {
         rates.push(compare(&format!("schemas, {in_flight} at a time"), &limits, &ours, SHARE));
     }
     limit::must_be_like(server.open(&fleet.database).await?).await?;
-    drop(provider);
     fleet.remove().await?;
     rates.first().copied().context("nothing was measured")
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tenantry_control::archive::{ArchiveSettings, ArchiveView, Purpose};
 use tenantry_control::exports::ArchiveLink;
+use tenantry_control::repair::RepairTenant;
 use tenantry_control::view::OperationView;
 use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey, PageQuery};
 use tenantry_engine::{Clock, OperationState};
@@ -13,7 +14,8 @@ use tenantry_testkit::crash_ledger::{Fault as LedgerFault, Faults};
 use tenantry_testkit::report;
 use tokio::io::AsyncReadExt;
 
-use crate::crash::{every, full, people};
+use crate::crash::{every, full, in_lives, people};
+use crate::faulty::{Fault, How};
 use crate::world::{Process, World, in_both_worlds, request};
 
 in_both_worlds! {
@@ -108,11 +110,17 @@ async fn what_is_past_its_time_goes(world: World) {
 async fn one_operation_at_a_time(world: World) {
     let process = active(&world).await;
     let control = &process.control;
-    let first = begin(control, Purpose::Export, Some("k")).await.unwrap();
+    world.plan.set(&world.clock, &[Fault::new("bucket", true, How::Fatal, u32::MAX)]);
+    control.repair(&Caller::system(), "acme", &RepairTenant::default(), None).await.unwrap();
+    // It asks for a person, so it is not over.
+    world.quiet().await;
     let second = begin(control, Purpose::Backup, None).await.unwrap_err();
     assert_eq!((second.kind, second.code), (ErrorKind::Conflict, "tenant_busy"));
+    people(&world, control, false).await.unwrap();
+    let first = begin(control, Purpose::Export, Some("k")).await.unwrap();
     assert_eq!(begin(control, Purpose::Export, Some("k")).await.unwrap().id, first.id);
     people(&world, control, false).await.unwrap();
+    assert_eq!(begin(control, Purpose::Export, Some("k")).await.unwrap().id, first.id);
     assert_eq!(archives(control, Purpose::Export).await.len(), 1);
     process.control.stop().await;
 }
@@ -152,46 +160,28 @@ async fn an_export_is_made_while_nobody_gets_in(world: World) {
 async fn survives(purpose: Purpose, call: u64, fault: LedgerFault) -> bool {
     let world = World::sqlite().await;
     active(&world).await.control.stop().await;
-    let mut reached = false;
     let mut begun = false;
-    for faults in [Faults::from([(call, fault)]), Faults::new()] {
-        let first = !faults.is_empty();
-        let process = match world.start(faults).await {
-            Ok(process) => process,
-            Err(_) if first => {
-                reached = true;
-                continue;
-            }
-            Err(error) => panic!("does not start: {error:?}"),
-        };
+    let lives = [Faults::from([(call, fault)])];
+    let reached = in_lives(&world, &lives, async |process| {
         let control = &process.control;
-        tokio::select! {
-            biased;
-            () = process.ledger.died() => {}
-            () = async {
-                while !begun {
-                    match begin(control, purpose, Some("crash")).await {
-                        Ok(_) => begun = true,
-                        Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}"),
-                    }
-                }
-                people(&world, control, false).await.unwrap();
-            } => {}
-        }
-        if first {
-            reached |= process.ledger.calls() >= call;
-        } else {
-            let made = archives(control, purpose).await;
-            let files = shelf(&world);
-            assert_eq!((made.len(), files.len()), (1, 1), "{purpose:?} {fault:?} at {call}: {files:?}");
-            assert!(files[0].ends_with(&made[0].location));
-            if purpose == Purpose::Export {
-                let link = control.export_link(&Caller::system(), "acme", made[0].id).await.unwrap();
-                assert_eq!(opens(control, &link).await as u64, made[0].size);
+        while !begun {
+            match begin(control, purpose, Some("crash")).await {
+                Ok(_) => begun = true,
+                Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}"),
             }
-            control.stop().await;
         }
-    }
+        people(&world, control, false).await?;
+        let (made, files) = (archives(control, purpose).await, shelf(&world));
+        assert_eq!((made.len(), files.len()), (1, 1), "{purpose:?} {fault:?} at {call}: {files:?}");
+        assert!(files[0].ends_with(&made[0].location));
+        if purpose == Purpose::Export {
+            let link = control.export_link(&Caller::system(), "acme", made[0].id).await.unwrap();
+            assert_eq!(opens(control, &link).await as u64, made[0].size);
+        }
+        control.stop().await;
+        Ok(())
+    });
+    let reached = reached.await.unwrap() == [true];
     let scanned = world.stores().scan().await.tenants.into_values().next().unwrap();
     assert_eq!(scanned.counts["buckets"], 1, "nothing of the proof is left");
     reached

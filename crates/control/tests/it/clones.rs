@@ -7,7 +7,7 @@ use tenantry_engine::OperationState;
 use tenantry_testkit::crash_ledger::{Fault, Faults};
 use tenantry_testkit::report;
 
-use crate::crash::{every, full, people, worlds};
+use crate::crash::{every, full, in_lives, people, worlds};
 use crate::world::{World, request};
 
 fn wish() -> CloneTenant {
@@ -41,40 +41,23 @@ async fn survives(world: World, call: u64, fault: Fault) -> bool {
     people(&world, &process.control, false).await.unwrap();
     process.control.stop().await;
     drop(process);
-    let (mut reached, mut begun) = (false, false);
-    for faults in [Faults::from([(call, fault)]), Faults::new()] {
-        let first = !faults.is_empty();
-        let process = match world.start(faults).await {
-            Ok(process) => process,
-            Err(_) if first => {
-                reached = true;
-                continue;
-            }
-            Err(error) => panic!("does not start: {error:?}"),
-        };
+    let mut begun = false;
+    let lives = [Faults::from([(call, fault)])];
+    let reached = in_lives(&world, &lives, async |process| {
         let control = &process.control;
-        tokio::select! {
-            biased;
-            () = process.ledger.died() => {}
-            () = async {
-                while !begun {
-                    let key = IdempotencyKey::parse("crash").ok();
-                    match control.clone_tenant(&Caller::system(), "acme", wish(), key).await {
-                        Ok(_) => begun = true,
-                        Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}"),
-                    }
-                }
-                people(&world, control, false).await.unwrap();
-            } => {}
+        while !begun {
+            let key = IdempotencyKey::parse("crash").ok();
+            match control.clone_tenant(&Caller::system(), "acme", wish(), key).await {
+                Ok(_) => begun = true,
+                Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}"),
+            }
         }
-        if first {
-            reached |= process.ledger.calls() >= call;
-        } else {
-            is_whole(control).await;
-            control.stop().await;
-        }
-    }
-    reached
+        people(&world, control, false).await?;
+        is_whole(control).await;
+        control.stop().await;
+        Ok(())
+    });
+    reached.await.unwrap() == [true]
 }
 
 #[tokio::test]

@@ -225,20 +225,27 @@ async fn every_undo_fails_in_every_way() {
     report::add(&format!("crash: {cases} cases of an undo that fails once or always, in every way"));
 }
 
+/// Every call of an onboarding is made twice, when it succeeds and when it is undone. Answers how many cases that were.
+pub async fn twice(story: &Story, calls: Calls, worlds: impl AsyncFn() -> Vec<World>) -> usize {
+    let mut cases = 0;
+    for cause in [None, Some(smoke_test_fails())] {
+        for world in worlds().await {
+            *world.plan.calls.lock() = calls;
+            let faults: Vec<Fault> = cause.clone().into_iter().collect();
+            let played = play(&world, story, &faults, &[], story.parks()).await;
+            played.unwrap_or_else(|why| panic!("{}: {calls:?}: {why}", story.plan));
+            cases += 1;
+        }
+    }
+    cases
+}
+
 #[tokio::test]
 async fn every_call_is_made_twice() {
     let mut cases = 0;
     for story in story::all().await {
         for calls in [Calls::InTurn, Calls::AtOnce] {
-            for cause in [None, Some(smoke_test_fails())] {
-                for world in worlds().await {
-                    *world.plan.calls.lock() = calls;
-                    let faults: Vec<Fault> = cause.clone().into_iter().collect();
-                    let played = play(&world, &story, &faults, &[], story.parks()).await;
-                    played.unwrap_or_else(|why| panic!("{}: {calls:?}: {why}", story.plan));
-                    cases += 1;
-                }
-            }
+            cases += twice(&story, calls, worlds).await;
         }
     }
     report::add(&format!("crash: {cases} cases in which every call is made twice, in turn or at once"));

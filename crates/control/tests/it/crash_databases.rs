@@ -10,7 +10,7 @@ use sqlx::{Connection as _, PgConnection};
 use tenantry_testkit::crash_ledger::{Fault as LedgerFault, Faults};
 use tenantry_testkit::{report, seed};
 
-use crate::crash::{every, full, play, smoke_test_fails, stops_everywhere, ways};
+use crate::crash::{every, full, play, smoke_test_fails, stops_everywhere, twice, ways};
 use crate::crash_leaving::{self, WAYS, Way};
 use crate::faulty::{Calls, Fault, How};
 use crate::story::{self, Story};
@@ -60,15 +60,7 @@ async fn every_call_is_made_twice() {
     let mut cases = 0;
     for story in stories().await {
         for calls in [Calls::AtOnce, Calls::InTurn].into_iter().take(if full() { 2 } else { 1 }) {
-            for cause in [None, Some(smoke_test_fails())] {
-                for world in worlds().await {
-                    *world.plan.calls.lock() = calls;
-                    let faults: Vec<Fault> = cause.clone().into_iter().collect();
-                    let played = play(&world, &story, &faults, &[], story.parks()).await;
-                    played.unwrap_or_else(|why| panic!("{}: {calls:?}: {why}", story.plan));
-                    cases += 1;
-                }
-            }
+            cases += twice(&story, calls, worlds).await;
             for world in worlds().await {
                 *world.plan.calls.lock() = calls;
                 let played = crash_leaving::play(&world, &story, Way::Offboard, &[], &[]).await;
