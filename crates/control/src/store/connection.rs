@@ -33,6 +33,10 @@ const POOL_WAIT: Duration = Duration::from_secs(10);
 /// The lock of whoever runs, one for each registry of a database: its first number is any that nothing else takes.
 const LOCK: &str = "SELECT pg_try_advisory_lock(1952805492, hashtext(current_schema()))";
 
+/// What is answered for is not lost in a crash, whatever the server does for others. A setting that waits for more is left.
+const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') = 'off'";
+
 /// The session that has [`LOCK`], and for how long it has asked for nothing; none while it does something.
 pub const HOLDER: &str = "SELECT a.pid, CAST(1000 * EXTRACT(EPOCH FROM
         clock_timestamp() - GREATEST(a.state_change, a.query_start)) AS bigint)
@@ -262,7 +266,11 @@ impl Connection {
     pub async fn open(address: &Address) -> Result<Self, Failed> {
         Ok(match address {
             Address::Sqlite(path) => Self::Sqlite(Box::new(sqlite(path).connect().await?)),
-            Address::Postgres(options) => Self::Postgres(Box::new(postgres(options).connect().await?)),
+            Address::Postgres(options) => {
+                let mut connection = postgres(options).connect().await?;
+                connection.execute(DURABLE).await?;
+                Self::Postgres(Box::new(connection))
+            }
         })
     }
 
@@ -432,4 +440,28 @@ fn postgres_arguments(table: &Table, shape: Shape, rows: &[&[Datum]]) -> Result<
         added.map_err(sqlx::Error::Encode)?;
     }
     Ok(arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use tenantry_testkit::TestDatabase;
+    use tenantry_testkit::database::execute;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_commit_is_never_less_than_durable() {
+        let Some(database) = TestDatabase::postgres().await else { return };
+        let options: PgConnectOptions = database.url().parse().unwrap();
+        for (set, wanted) in [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")] {
+            let name = options.get_database().unwrap();
+            let sql = format!("ALTER DATABASE \"{name}\" SET synchronous_commit = {set}");
+            execute(database.url(), sql).await.unwrap();
+            let opened = Connection::open(&Address::Postgres(Box::new(options.clone()))).await.unwrap();
+            let Connection::Postgres(mut connection) = opened else { panic!("another database") };
+            let is: String =
+                sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&mut *connection).await.unwrap();
+            assert_eq!(is, wanted);
+        }
+    }
 }
