@@ -160,11 +160,9 @@ impl Archives {
                     content,
                 });
             }
-            let files = packer.take_files();
-            let manifest =
-                Manifest { version: VERSION, tenant, made_at: context.now, resources, left_out, files };
-            packer.finish(&manifest).await?;
-            Ok(manifest)
+            let made_at = context.now;
+            let manifest = |pages| Manifest { version: VERSION, tenant, made_at, resources, left_out, pages };
+            packer.finish(manifest).await
         };
         let (stored, manifest) = self.shelf.put(&id.to_string(), &key, fill).await?;
         Ok(Written { id, size: stored.size, sha256: stored.etag, manifest })

@@ -1,11 +1,15 @@
-//! Archives of what a tenant has: a tar inside zstd, with a folder for each resource and a manifest at the end, because only
-//! then it is known what was written. An archive without its manifest was cut off, and is none.
+//! Archives of what a tenant has: a tar inside zstd, with a folder for each resource, pages that list the files before them,
+//! and a manifest at the end, because only then it is known what was written. An archive without it was cut off, and is none.
 
+mod first_form;
 mod make;
 mod pack;
+mod pages;
 mod put_back;
 mod rehearse;
 mod shelf;
+#[cfg(test)]
+mod tests;
 mod unpack;
 
 pub use make::{ArchiveSettings, Archives, Standing, Written, archive_id, forget, remember};
@@ -22,8 +26,10 @@ use tenantry_model::id::ArchiveId;
 use tenantry_model::{TenantId, Timestamp};
 use tenantry_providers::portable::Content;
 
+use pages::Pages;
+
 /// Version of the form.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The last file of an archive.
 pub const MANIFEST: &str = "manifest.json";
 const DAY: Duration = Duration::from_secs(86_400);
@@ -74,8 +80,8 @@ pub struct Manifest {
     pub resources: Vec<Packed>,
     /// Resources that hold something and are not in it.
     pub left_out: Vec<LeftOut>,
-    /// Every other file, in its order.
-    pub files: Vec<PackedFile>,
+    /// The pages that say which other files there are.
+    pub pages: Pages,
 }
 
 /// An archive, as it is told of.
@@ -129,15 +135,4 @@ pub struct LeftOut {
     pub provider: String,
     /// Why it is not in it.
     pub why: String,
-}
-
-/// A file in an archive.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PackedFile {
-    /// Its path.
-    pub path: String,
-    /// Its length in bytes.
-    pub size: u64,
-    /// SHA-256 of its bytes in hexadecimal.
-    pub sha256: String,
 }

@@ -14,7 +14,8 @@ use tenantry_model::{Failure, Timestamp};
 use tenantry_providers::portable::{Bytes, Sink, broken};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-use super::{MANIFEST, Manifest, PackedFile};
+use super::pages::{Listing, PAGE, PackedFile, Pages};
+use super::{MANIFEST, Manifest};
 
 /// A tar's block: headers have one, and files end on one.
 pub const BLOCK: u64 = 512;
@@ -27,21 +28,23 @@ const LONG_NAME: &str = "././@LongLink";
 pub struct Packer<W> {
     out: ZstdEncoder<W>,
     at: Timestamp,
-    files: Vec<PackedFile>,
+    listing: Listing,
+    /// Bytes that end a page.
+    page: usize,
 }
 
 impl<W: AsyncWrite + Send + Unpin> Packer<W> {
     /// An archive of this moment.
     pub fn new(out: W, at: Timestamp) -> Self {
+        Self::with_pages(out, at, PAGE)
+    }
+
+    /// The same, with a page after this many bytes of it.
+    pub fn with_pages(out: W, at: Timestamp, page: usize) -> Self {
         // The manifest has the hashes of all files but its own: zstd's checksum is over all of it.
         let checked = [CParameter::checksum_flag(true)];
         let out = ZstdEncoder::with_quality_and_params(out, Level::Default, &checked);
-        Self { out, at, files: Vec::new() }
-    }
-
-    /// The files so far, for the manifest: there may be so many that nobody should have them twice.
-    pub fn take_files(&mut self) -> Vec<PackedFile> {
-        std::mem::take(&mut self.files)
+        Self { out, at, listing: Listing::default(), page }
     }
 
     /// A sink whose files come to lie in this folder.
@@ -49,12 +52,21 @@ impl<W: AsyncWrite + Send + Unpin> Packer<W> {
         Folder { packer: self, name }
     }
 
-    /// Ends the archive.
-    pub async fn finish(mut self, manifest: &Manifest) -> Result<(), Failure> {
-        let text = serde_json::to_vec_pretty(manifest).map_err(|why| {
+    /// Ends the archive with the manifest, which knows what its pages are.
+    pub async fn finish(mut self, manifest: impl FnOnce(Pages) -> Manifest) -> Result<Manifest, Failure> {
+        if self.listing.open() > 0 {
+            self.turn().await?;
+        }
+        let manifest = manifest(std::mem::take(&mut self.listing).end());
+        let text = serde_json::to_vec_pretty(&manifest).map_err(|why| {
             Failure::fatal("bad_manifest", format!("the manifest cannot be written: {why}"))
         })?;
-        self.file(MANIFEST, text.len() as u64, &mut &*text).await?;
+        self.write(MANIFEST, text.len() as u64, &mut &*text).await?;
+        self.end().await.map(|()| manifest)
+    }
+
+    /// Ends the tar.
+    pub(super) async fn end(mut self) -> Result<(), Failure> {
         let ended = async {
             self.out.write_all(&[0; 2 * BLOCK as usize]).await?;
             self.out.shutdown().await
@@ -62,7 +74,20 @@ impl<W: AsyncWrite + Send + Unpin> Packer<W> {
         ended.await.map_err(|error| broken(&error))
     }
 
-    async fn file(&mut self, path: &str, size: u64, bytes: Bytes<'_>) -> Result<(), Failure> {
+    async fn file(&mut self, path: String, size: u64, bytes: Bytes<'_>) -> Result<(), Failure> {
+        let sha256 = self.write(&path, size, bytes).await?;
+        self.listing.add(&PackedFile { path, size, sha256 })?;
+        if self.listing.open() >= self.page { self.turn().await } else { Ok(()) }
+    }
+
+    /// Writes the page of the files since the last one.
+    async fn turn(&mut self) -> Result<(), Failure> {
+        let (path, page) = (self.listing.path(), self.listing.turn());
+        self.write(&path, page.len() as u64, &mut &*page).await.map(drop)
+    }
+
+    /// Writes a file, and says nothing of it in the manifest. Answers with its hash.
+    pub(super) async fn write(&mut self, path: &str, size: u64, bytes: Bytes<'_>) -> Result<String, Failure> {
         let mut hashed = Hashed { inner: bytes.take(size), hash: Sha256::new() };
         let written = async {
             if path.len() > SHORT {
@@ -78,9 +103,7 @@ impl<W: AsyncWrite + Send + Unpin> Packer<W> {
             self.pad(size).await
         };
         written.await.map_err(|error| broken(&error))?;
-        let sha256 = hex::encode(hashed.hash.finalize());
-        self.files.push(PackedFile { path: path.to_owned(), size, sha256 });
-        Ok(())
+        Ok(hex::encode(hashed.hash.finalize()))
     }
 
     async fn header(&mut self, path: &str, size: u64, kind: EntryType) -> std::io::Result<()> {
@@ -115,7 +138,7 @@ pub struct Folder<'a, W> {
 impl<W: AsyncWrite + Send + Unpin> Sink for Folder<'_, W> {
     async fn file(&mut self, path: &str, size: u64, bytes: Bytes<'_>) -> Result<(), Failure> {
         let path = format!("{}/{path}", self.name);
-        self.packer.file(&path, size, bytes).await
+        self.packer.file(path, size, bytes).await
     }
 }
 

@@ -39,7 +39,7 @@ impl Archives {
         if read != *manifest {
             return Err(bad_archive("it does not read back as it was written"));
         }
-        let files = manifest.files.len() as u64;
+        let files = manifest.pages.files;
         let mut verified = Verified { files, restored: Vec::new(), read_only: Vec::new() };
         let mut unpacker = self.unpack(*id, manifest.tenant, *size).await?;
         while let Some(folder) = unpacker.folder().await? {

@@ -3,6 +3,8 @@
 
 use async_compression::tokio::bufread::ZstdDecoder;
 use async_trait::async_trait;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 use tenantry_model::Failure;
@@ -11,12 +13,11 @@ use tenantry_providers::portable::{Arriving, Source, bad_archive};
 use tokio::io::{AsyncReadExt as _, BufReader, Take};
 
 use super::pack::{BLOCK, Hashed};
-use super::{MANIFEST, Manifest, PackedFile, VERSION};
+use super::pages::{Listing, PAGE_MOST, PackedFile, is_page};
+use super::{MANIFEST, Manifest, VERSION, first_form};
 
-/// Most bytes of a manifest: some two hundred for each file.
-const MANIFEST_MOST: u64 = 256 << 20;
-/// What it says of each at least, over its path: the SHA-256 in hexadecimal and the size.
-const ENTRY: u64 = 100;
+/// Most bytes of a manifest without pages, which lists all files itself.
+const UNPAGED_MOST: u64 = 256 << 20;
 /// Most bytes of zeroes at the end: tars come in records of twenty blocks.
 const TAIL_MOST: u64 = 20 * BLOCK;
 /// Longest path.
@@ -40,7 +41,7 @@ impl Unpacker {
 
     /// Reads all of it, and compares every file with the manifest.
     pub async fn verify(mut self) -> Result<Manifest, Failure> {
-        let (mut files, mut described) = (Vec::new(), 0);
+        let mut passed = Listing::default();
         loop {
             let Some((path, size)) = self.peek().await?.map(|(path, size)| (path.to_owned(), size)) else {
                 return Err(bad_archive("it has no manifest: it was cut off"));
@@ -48,29 +49,31 @@ impl Unpacker {
             if path == MANIFEST {
                 break;
             }
-            // What its manifest could not say of them is too much to remember of them.
-            described += path.len() as u64 + ENTRY;
-            if described > MANIFEST_MOST {
-                return Err(bad_archive("it has more files than any archive of ours"));
+            if is_page(&path) {
+                if path != passed.path() {
+                    return Err(bad_archive(format!("`{}` is missing", passed.path())));
+                }
+                let said = self.text(size, PAGE_MOST).await?;
+                passed.compare(&said)?;
+                continue;
             }
             let mut hashed = Hashed { inner: self.enter(size), hash: Sha256::new() };
             let read = tokio::io::copy(&mut hashed, &mut tokio::io::sink()).await.map_err(|e| damaged(&e))?;
             if read != size {
                 return Err(cut_off());
             }
-            files.push(PackedFile { path, size, sha256: hex::encode(hashed.hash.finalize()) });
+            passed.add(&PackedFile { path, size, sha256: hex::encode(hashed.hash.finalize()) })?;
+            if passed.open() as u64 > most(&passed) {
+                return Err(bad_archive("it has more files in a row than any page of a manifest lists"));
+            }
         }
-        let manifest = self.manifest().await?;
+        let size = self.peek().await?.map_or(0, |(_, size)| size);
+        let text = self.text(size, most(&passed)).await?;
         if self.peek().await?.is_some() {
             return Err(bad_archive("it goes on behind its manifest"));
         }
         self.end().await?;
-        if manifest.files == files {
-            return Ok(manifest);
-        }
-        let differs = files.iter().zip(&manifest.files).find(|(found, said)| found != said);
-        let which = differs.map_or("its number of files", |(found, _)| found.path.as_str());
-        Err(bad_archive(format!("`{}` is not as its manifest says", which.escape_debug())))
+        manifest(&text, passed)
     }
 
     /// What comes behind the last file is nothing but the checksum of the whole, which is compared on the way.
@@ -84,19 +87,14 @@ impl Unpacker {
         Ok(())
     }
 
-    async fn manifest(&mut self) -> Result<Manifest, Failure> {
-        let size = self.peek().await?.map_or(0, |(_, size)| size);
-        if size > MANIFEST_MOST {
+    /// All of the file that was peeked at, which has at most so many bytes.
+    async fn text(&mut self, size: u64, most: u64) -> Result<Vec<u8>, Failure> {
+        if size > most {
             return Err(bad_archive("its manifest is too long"));
         }
         let mut text = Vec::new();
         self.enter(size).read_to_end(&mut text).await.map_err(|error| damaged(&error))?;
-        let manifest: Manifest = serde_json::from_slice(&text)
-            .map_err(|why| bad_archive(format!("its manifest cannot be read: {why}")))?;
-        match manifest.version {
-            VERSION => Ok(manifest),
-            other => Err(bad_archive(format!("it has the form {other}; this Tenantry reads {VERSION}"))),
-        }
+        if text.len() as u64 == size { Ok(text) } else { Err(cut_off()) }
     }
 
     /// Path and size of the next file, which is not entered yet.
@@ -162,9 +160,19 @@ impl Unpacker {
         }
     }
 
+    /// Path and size of the next file that is no page.
+    async fn past_pages(&mut self) -> Result<Option<(&str, u64)>, Failure> {
+        while let Some((path, size)) = self.peek().await?
+            && is_page(path)
+        {
+            self.enter(size);
+        }
+        self.peek().await
+    }
+
     /// The folder that comes next; none when there is no other.
     pub async fn folder(&mut self) -> Result<Option<String>, Failure> {
-        let folder = self.peek().await?.and_then(|(path, _)| path.split_once('/'));
+        let folder = self.past_pages().await?.and_then(|(path, _)| path.split_once('/'));
         Ok(folder.map(|(folder, _)| folder.to_owned()))
     }
 
@@ -191,11 +199,45 @@ impl Files<'_> {
 #[async_trait]
 impl Source for Files<'_> {
     async fn next(&mut self) -> Result<Option<Arriving<'_>>, Failure> {
-        let Some((path, size)) = self.unpacker.peek().await? else { return Ok(None) };
+        let Some((path, size)) = self.unpacker.past_pages().await? else { return Ok(None) };
         let inside = path.strip_prefix(self.folder).and_then(|path| path.strip_prefix('/'));
         let Some(path) = inside.map(str::to_owned) else { return Ok(None) };
         Ok(Some(Arriving { path, size, bytes: self.unpacker.enter(size) }))
     }
+}
+
+/// Most bytes of a list of files: one without pages is of the first form.
+fn most(passed: &Listing) -> u64 {
+    if passed.pages() == 0 { UNPAGED_MOST } else { PAGE_MOST }
+}
+
+/// What a manifest says, if these are its files.
+fn manifest(text: &[u8], passed: Listing) -> Result<Manifest, Failure> {
+    /// What every form says.
+    #[derive(Deserialize)]
+    struct Form {
+        version: u32,
+    }
+    match parsed::<Form>(text)?.version {
+        VERSION => {
+            let manifest: Manifest = parsed(text)?;
+            // Files that stand on no page are in the sums of none.
+            if passed.open() > 0 || passed.end() != manifest.pages {
+                return Err(bad_archive("its pages are not as its manifest says"));
+            }
+            Ok(manifest)
+        }
+        first_form::VERSION => first_form::read(text, passed),
+        other => {
+            let message = format!("it has the form {other}; this Tenantry reads {VERSION} and those before");
+            Err(bad_archive(message))
+        }
+    }
+}
+
+/// A manifest's text.
+pub(super) fn parsed<T: DeserializeOwned>(text: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(text).map_err(|why| bad_archive(format!("its manifest cannot be read: {why}")))
 }
 
 fn cut_off() -> Failure {
@@ -211,135 +253,5 @@ fn damaged(error: &std::io::Error) -> Failure {
             bad_archive(format!("it is damaged, or not a tar inside zstd: {error}"))
         }
         _ => Failure::retryable("io_error", format!("the archive cannot be read: {error}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::process::{Command, Stdio};
-
-    use tenantry_model::{TenantId, Timestamp};
-    use tenantry_providers::portable::Sink as _;
-
-    use super::super::pack::Packer;
-    use super::*;
-
-    /// Awkward lengths, and a path that no header of a tar has room for.
-    fn files() -> Vec<(String, Vec<u8>)> {
-        let sizes = [0, 1, 511, 512, 513, 70_000];
-        let path = |place: usize| if place == 3 { "%c3%a4".repeat(60) } else { format!("f{place}") };
-        sizes.iter().enumerate().map(|(place, size)| (path(place), vec![place as u8; *size])).collect()
-    }
-
-    async fn packed() -> (Manifest, Vec<u8>) {
-        let mut bytes = Vec::new();
-        let at = Timestamp::from_micros(1_700_000_000_000_000);
-        let mut packer = Packer::new(&mut bytes, at);
-        for (path, content) in files() {
-            packer.folder("one").file(&path, content.len() as u64, &mut &*content).await.unwrap();
-        }
-        packer.folder("two").file("only", 3, &mut &b"two"[..]).await.unwrap();
-        let manifest = Manifest {
-            version: VERSION,
-            tenant: TenantId::new(),
-            made_at: at,
-            resources: Vec::new(),
-            left_out: Vec::new(),
-            files: packer.take_files(),
-        };
-        packer.finish(&manifest).await.unwrap();
-        (manifest, bytes)
-    }
-
-    fn open(bytes: &[u8]) -> Unpacker {
-        Unpacker::new(Box::pin(std::io::Cursor::new(bytes.to_vec())))
-    }
-
-    #[tokio::test]
-    async fn what_was_packed_is_unpacked() {
-        let (manifest, bytes) = packed().await;
-        assert_eq!(open(&bytes).verify().await.unwrap(), manifest);
-        let mut unpacker = open(&bytes);
-        assert_eq!(unpacker.folder().await.unwrap().as_deref(), Some("one"));
-        let mut one = unpacker.files("one");
-        // Some are read, some in part, some not at all.
-        for (place, (path, content)) in files().into_iter().enumerate() {
-            let mut file = one.next().await.unwrap().unwrap();
-            assert_eq!((&*file.path, file.size), (&*path, content.len() as u64));
-            let mut read = Vec::new();
-            let wanted = [u64::MAX, 0, 100][place % 3];
-            (&mut file.bytes).take(wanted).read_to_end(&mut read).await.unwrap();
-            assert_eq!(read, content[..content.len().min(usize::try_from(wanted).unwrap_or(usize::MAX))]);
-        }
-        assert!(one.next().await.unwrap().is_none());
-        assert_eq!(unpacker.folder().await.unwrap().as_deref(), Some("two"));
-        unpacker.files("two").pass().await.unwrap();
-        assert_eq!(unpacker.folder().await.unwrap(), None);
-    }
-
-    #[tokio::test]
-    async fn any_tar_reads_it() {
-        let (manifest, bytes) = packed().await;
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("archive");
-        std::fs::write(&file, bytes).unwrap();
-        let mut tar = Command::new("tar");
-        let Ok(listed) = tar.args(["--zstd", "-tf"]).arg(&file).stderr(Stdio::null()).output() else {
-            // No tar on this machine.
-            return;
-        };
-        let listed = String::from_utf8(listed.stdout).unwrap();
-        let expected = manifest.files.iter().map(|file| file.path.as_str()).chain([MANIFEST]);
-        assert_eq!(listed.lines().collect::<Vec<_>>(), expected.collect::<Vec<_>>());
-    }
-
-    #[tokio::test]
-    async fn what_is_cut_off_or_changed_is_refused() {
-        let (manifest, bytes) = packed().await;
-        for end in (0..bytes.len()).step_by(7).chain([bytes.len() - 1]) {
-            assert_eq!(open(&bytes[..end]).verify().await.unwrap_err().code, "bad_archive", "cut at {end}");
-        }
-        for place in (0..bytes.len()).step_by(5) {
-            for bit in [1, 128] {
-                let mut changed = bytes.clone();
-                changed[place] ^= bit;
-                // What says nothing, such as a padding, may differ; what is read may not.
-                match open(&changed).verify().await {
-                    Ok(read) => assert_eq!(read, manifest, "changed at {place}"),
-                    Err(refused) => assert_eq!(refused.code, "bad_archive", "changed at {place}: {refused}"),
-                }
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_no_plain_file_is_refused() {
-        let header = |kind, size| {
-            let mut header = Header::new_gnu();
-            header.set_path("one/x").unwrap();
-            header.set_entry_type(kind);
-            header.set_size(size);
-            header.set_cksum();
-            header.as_bytes().to_vec()
-        };
-        let damaged = [&[0xff; 8], &header(EntryType::Regular, 1)[8..]].concat();
-        for tar in [
-            header(EntryType::Symlink, 0),
-            header(EntryType::Directory, 0),
-            header(EntryType::XHeader, 10),
-            header(EntryType::GNULongName, u64::MAX / 4),
-            header(EntryType::Regular, u64::MAX - 1),
-            header(EntryType::Regular, u64::MAX / 4),
-            damaged,
-            vec![0; 1024],
-            vec![1; 1024],
-            Vec::new(),
-        ] {
-            let mut bytes = Vec::new();
-            let mut out = async_compression::tokio::write::ZstdEncoder::new(&mut bytes);
-            tokio::io::AsyncWriteExt::write_all(&mut out, &tar).await.unwrap();
-            tokio::io::AsyncWriteExt::shutdown(&mut out).await.unwrap();
-            assert_eq!(open(&bytes).verify().await.unwrap_err().code, "bad_archive");
-        }
     }
 }

@@ -8,10 +8,15 @@ use std::process::{Command, Stdio};
 use reqwest::Method;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use serde_json::{Value, json};
+use tenantry_testkit::skip;
 
 use crate::on_both;
 use crate::plans::onboard;
 use crate::server::{Server, read, request};
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/verify_export.py");
+/// An export whose manifest lists all files itself, as the first version made it of a new tenant of the plan growth.
+const FIRST_FORM: &[u8] = include_bytes!("files/first_form.tar.zst");
 
 /// A tenant with a row and an object of its own, and its token.
 async fn tenant(server: &Server, name: &str, plan: &str) -> (String, String) {
@@ -82,6 +87,38 @@ fn unpacked(archive: &[u8]) -> BTreeMap<String, String> {
     files
 }
 
+/// What somebody finds who has Python, zstd and nothing of ours; none where these are not.
+fn verified(archive: &[u8]) -> Option<bool> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("archive");
+    std::fs::write(&file, archive).unwrap();
+    let there = |program: &str| Command::new(program).arg("--version").output().is_ok();
+    if !there("python3") || !there("zstd") {
+        skip::skip("exports, checked by Python", "no python3 or no zstd", "apt install python3 zstd");
+        return None;
+    }
+    let pipe = "set -o pipefail; zstd -qdc \"$0\" | python3 \"$1\"";
+    let said = Command::new("bash").args(["-c", pipe]).arg(&file).arg(SCRIPT).output().unwrap();
+    Some(said.status.success())
+}
+
+/// An archive in which somebody who knows how to write one has put other bytes of the same length.
+fn forged(archive: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let ran = Command::new("zstd").args(arguments).current_dir(folder.path()).status().unwrap();
+        assert!(ran.success());
+    };
+    std::fs::write(folder.path().join("archive.zst"), archive).unwrap();
+    run(&["-qd", "archive.zst", "-o", "tar"]);
+    let mut tar = std::fs::read(folder.path().join("tar")).unwrap();
+    let at = tar.windows(from.len()).position(|window| window == from).expect("what is to be changed");
+    tar[at..at + from.len()].copy_from_slice(to);
+    std::fs::write(folder.path().join("tar"), tar).unwrap();
+    run(&["-q", "tar", "-o", "forged"]);
+    std::fs::read(folder.path().join("forged")).unwrap()
+}
+
 fn holds(folder: &Path, word: &[u8]) -> bool {
     std::fs::read_dir(folder).unwrap().any(|entry| {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
@@ -104,7 +141,7 @@ on_both! {
         let files = unpacked(&archive);
         let names: Vec<&str> = files.keys().map(String::as_str).collect();
         for name in [
-            "manifest.json", "database/projects.000001.csv", "database/tasks.000001.csv", "bucket/000001.csv",
+            "manifest.json", "manifest.000001.ndjson", "database/projects.000001.csv", "database/tasks.000001.csv", "bucket/000001.csv",
             "bucket/000001/0001", "config/config.json", "identity/members.000001.csv", "billing/invoices.000001.csv",
         ] {
             assert!(names.contains(&name), "{name}: {names:?}");
@@ -116,6 +153,14 @@ on_both! {
         assert!(files.values().all(|text| !text.contains("token_hash") && !text.contains("password")));
         // On the disk it is the tenant's key's.
         assert!(!holds(&server.folder().join("archives"), &archive[..16]));
+
+        if let Some(whole) = verified(&archive) {
+            assert!(whole);
+            let other = forged(&archive, b"bytes of Acme bytes", b"bytes of Acme lives");
+            for changed in [&other[..], &archive[..archive.len() - 1], FIRST_FORM] {
+                assert_eq!(verified(changed), Some(false));
+            }
+        }
 
         // A part, and what opens nothing.
         let part = server.bare(Method::GET, &address).header(RANGE, "bytes=100-1099").send().await.unwrap();
@@ -157,13 +202,34 @@ on_both! {
         server.done(begun["id"].as_str().unwrap()).await;
         let mine = ask(Method::GET, &token).await.expect(200).body["data"].clone();
         assert_eq!((mine.as_array().unwrap().len(), &mine[0]["tenant_id"]), (1, &json!(acme)));
-        let files = unpacked(&bytes(&server, mine[0]["url"].as_str().unwrap().strip_prefix(&server.url).unwrap()).await);
+        let address = mine[0]["url"].as_str().unwrap().strip_prefix(&server.url).unwrap();
+        let files = unpacked(&bytes(&server, address).await);
         assert!(files["database/projects.000001.csv"].contains("Zoë"));
         assert_eq!(ask(Method::GET, &stranger).await.expect(200).body["data"], json!([]));
         let events = server.get("/v1/events?limit=100").await.expect(200).text;
         assert!(events.contains("tenant.exported"), "{events}");
         server.post(&format!("/v1/tenants/{acme}/suspend"), &json!({ "reason": "policy" })).await.expect(200);
         ask(Method::POST, &token).await.problem(403, "tenant_suspended");
+        // Its thirty days end with the tenant.
+        succeeded(&server, &format!("/v1/tenants/{acme}/erase"), &json!({ "reason": "over" })).await;
+        read(server.bare(Method::GET, address)).await.problem(403, "bad_signature");
+        assert_eq!(std::fs::read_dir(server.folder().join("archives")).unwrap().count(), 0);
+    }
+
+    async fn an_export_of_the_first_form_is_still_taken_in(mut server: Server) {
+        let (acme, _) = tenant(&server, "Acme", "growth").await;
+        let path = format!("/v1/tenants/{acme}/imports");
+        let begun = read(server.request(Method::POST, &path).body(FIRST_FORM)).await.expect(202).body;
+        let done = server.done(begun["id"].as_str().unwrap()).await;
+        assert_eq!(done["state"], "succeeded", "{done:#}");
+        let manifest: Value = serde_json::from_str(&unpacked(FIRST_FORM)["manifest.json"]).unwrap();
+        assert_eq!(manifest["version"], 1);
+        let then = digests(&manifest);
+        for step in ["database", "bucket"] {
+            assert_eq!(done["response"]["loaded"]["resources"][step]["digest"], then[step], "{step}");
+        }
+        let forged = forged(FIRST_FORM, b"Nordwind", b"Suedwind");
+        read(server.request(Method::POST, &path).body(forged)).await.problem(422, "bad_archive");
     }
 
     async fn a_new_tenant_has_the_content_of_the_old_one(mut server: Server) {
