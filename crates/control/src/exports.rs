@@ -198,13 +198,23 @@ impl Control {
         if archive.purpose != Purpose::Export {
             return Err(Error::not_found("export"));
         }
-        let tenant = Some(archive.tenant_id);
-        let data = json!({ "export": id });
-        let deed =
-            Deed { actor: &caller.principal, action: "tenant.export_link", target: &row.id, tenant, data };
-        let told = Unit::new(vec![audit(deed, self.now())]);
-        self.shared.store.commit(told).await.map_err(Error::unavailable)?;
+        self.record_exports("tenant.export_link", &caller.principal, &[&archive]).await?;
         Ok(self.link_to(&archive))
+    }
+
+    /// Who got at which exports: whoever has an address, or the bytes, has everything.
+    async fn record_exports(
+        &self,
+        action: &'static str,
+        actor: &str,
+        exports: &[&ArchiveView],
+    ) -> Result<()> {
+        let deeds = exports.iter().map(|export| {
+            let (target, tenant) = (&export.tenant_id.to_string(), Some(export.tenant_id));
+            audit(Deed { actor, action, target, tenant, data: json!({ "export": export.id }) }, self.now())
+        });
+        let told = Unit::new(deeds.collect());
+        self.shared.store.commit(told).await.map_err(Error::unavailable)
     }
 
     /// Begins an export for whoever administers the tenant, by their own token (S1.62).
@@ -241,6 +251,10 @@ impl Control {
     ) -> Result<Page<(ArchiveView, ArchiveLink)>> {
         let caller = self.administrator(session).await?;
         let found = self.archives(&caller, &session.tenant.to_string(), Purpose::Export, page).await?;
+        if !found.data.is_empty() {
+            let exports = Vec::from_iter(&found.data);
+            self.record_exports("tenant.export_link", &caller.principal, &exports).await?;
+        }
         let data = found.data.into_iter().map(|archive| {
             let link = self.link_to(&archive);
             (archive, link)
@@ -277,6 +291,10 @@ impl Control {
             return Err(bad());
         }
         let (first, length) = part(archive.size, range).map_err(archive_error)?;
+        if first == 0 {
+            // Once for each that is fetched, in however many parts: who it is, only the address knows.
+            self.record_exports("tenant.export_read", LINK, &[&archive]).await?;
+        }
         let body =
             self.shared.archives.read(archive.id, archive.tenant_id, archive.size, (first, length)).await;
         Ok(ArchivePart { archive, first, length, body: body.map_err(archive_error)? })

@@ -186,6 +186,8 @@ on_both! {
         }
         let foreign = format!("/v1/tenants/{other}/exports/{}/link", id(&made));
         server.post(&foreign, &json!({})).await.problem(404, "not_found");
+        // Whoever got the address or the bytes is on record: a part of them is no second time.
+        assert_eq!((server.audited("tenant.export_link").await, server.audited("tenant.export_read").await), (1, 1));
         // It stays good while the tenant lets nobody in, and after a restart.
         server.post(&format!("/v1/tenants/{acme}/suspend"), &json!({ "reason": "payment" })).await.expect(200);
         server.kill_and_restart().await;
@@ -202,6 +204,7 @@ on_both! {
         server.done(begun["id"].as_str().unwrap()).await;
         let mine = ask(Method::GET, &token).await.expect(200).body["data"].clone();
         assert_eq!((mine.as_array().unwrap().len(), &mine[0]["tenant_id"]), (1, &json!(acme)));
+        assert_eq!(server.audited("tenant.export_link").await, 1, "a list hands out an address as well");
         let address = mine[0]["url"].as_str().unwrap().strip_prefix(&server.url).unwrap();
         let files = unpacked(&bytes(&server, address).await);
         assert!(files["database/projects.000001.csv"].contains("Zoë"));

@@ -291,6 +291,12 @@ impl Server {
         tenantry_testkit::store::count_rows(url, "tenant_keys").await
     }
 
+    /// How often the audit trail has this action.
+    pub async fn audited(&self, action: &str) -> i64 {
+        let deeds = format!("audit WHERE action = '{action}'");
+        tenantry_testkit::store::count_rows(&self.stores().registry, &deeds).await
+    }
+
     /// Every tenant.
     pub async fn tenants(&self) -> Vec<Value> {
         let mut all = Vec::new();
