@@ -12,7 +12,7 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, request::Parts};
 use axum::response::{IntoResponse, Response};
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -21,6 +21,7 @@ use tenantry_control::{Control, IdempotencyKey, PageQuery, shape};
 
 use super::problem::{Problem, Result};
 use super::route::{ANY, Access, BodySpec, DEFAULT_LIMIT, JSON, OCTETS, Route};
+use super::upload::Upload;
 use super::{App, json};
 
 /// Longest body, in bytes.
@@ -31,7 +32,7 @@ const MAX_DISCARDED: usize = 8 << 20;
 const PATIENCE: Duration = Duration::from_secs(75);
 /// The same for a request whose body is a file.
 const LONG_PATIENCE: Duration = Duration::from_secs(6 * 3600);
-/// How long a client may take to send its body, or to send more of a file.
+/// How long a client may take to send its body.
 const BODY_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What came.
@@ -43,7 +44,7 @@ pub struct Call {
     /// The body; null for a route that reads none.
     pub body: Value,
     /// A body is not `Sync` by itself.
-    bytes: Mutex<Body>,
+    bytes: Mutex<Upload>,
     /// The client's own name for a POST.
     pub idempotency_key: Option<IdempotencyKey>,
     path: Vec<(String, String)>,
@@ -147,9 +148,9 @@ impl Call {
             _ => None,
         };
         let (body, bytes) = match &route.body {
-            Some(spec) if spec.media == ANY => (Value::Null, body),
-            Some(spec) => (read_body(spec, &parts.headers, body).await?, Body::empty()),
-            None => (Value::Null, Body::empty()),
+            Some(spec) if spec.media == ANY => (Value::Null, Upload::new(body)),
+            Some(spec) => (read_body(spec, &parts.headers, body).await?, Upload::none()),
+            None => (Value::Null, Upload::none()),
         };
         let headers = std::mem::take(&mut parts.headers);
         Ok(Self { app, media, body, bytes: Mutex::new(bytes), idempotency_key, path, query, headers })
@@ -225,14 +226,7 @@ impl Call {
     /// The bytes that a route reads that reads bytes. They end in an error if the client says nothing for a while.
     pub fn take_bytes(&mut self) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
         let bytes = self.bytes.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let chunks = std::mem::take(bytes).into_data_stream();
-        futures::stream::unfold(chunks, |mut chunks| async move {
-            let chunk = match tokio::time::timeout(BODY_PATIENCE, chunks.next()).await {
-                Ok(chunk) => chunk?.map_err(io::Error::other),
-                Err(silent) => Err(silent.into()),
-            };
-            Some((chunk, chunks))
-        })
+        std::mem::replace(bytes, Upload::none()).chunks()
     }
 
     /// The body as a `T`; every faulty field is named.

@@ -24,6 +24,7 @@ mod status;
 mod stream;
 mod templates;
 mod tenants;
+mod upload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,6 +2,8 @@
 //! are proven, and a new tenant with the content of an old one.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -119,6 +121,41 @@ fn forged(archive: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     std::fs::read(folder.path().join("forged")).unwrap()
 }
 
+/// What a client gets to read that sends all of its body before it looks for an answer.
+fn sent_blindly(server: &Server, path: &str, length: usize, chunked: bool) -> String {
+    let address = server.url.strip_prefix("http://").unwrap();
+    let mut connection = TcpStream::connect(address).unwrap();
+    let framing =
+        if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {length}") };
+    let key = server.key.trim();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {key}\r\n{framing}\r\n\r\n"
+    );
+    connection.write_all(head.as_bytes()).unwrap();
+    let piece = vec![0; 64 << 10];
+    for _ in 0..length / piece.len() {
+        if chunked {
+            connection.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).expect("a connection");
+        }
+        connection.write_all(&piece).expect("a connection that takes all of it");
+        if chunked {
+            connection.write_all(b"\r\n").expect("a connection");
+        }
+    }
+    if chunked {
+        connection.write_all(b"0\r\n\r\n").expect("a connection");
+    }
+    let mut answer = Vec::new();
+    let mut some = [0; 4096];
+    // An answer is there when its problem is.
+    while !answer.ends_with(b"}") {
+        let read = connection.read(&mut some).expect("an answer");
+        assert_ne!(read, 0, "the connection was cut: {}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(&some[..read]);
+    }
+    String::from_utf8(answer).unwrap()
+}
+
 fn holds(folder: &Path, word: &[u8]) -> bool {
     std::fs::read_dir(folder).unwrap().any(|entry| {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
@@ -233,6 +270,32 @@ on_both! {
         }
         let forged = forged(FIRST_FORM, b"Nordwind", b"Suedwind");
         read(server.request(Method::POST, &path).body(forged)).await.problem(422, "bad_archive");
+    }
+
+    async fn what_is_too_long_is_refused_to_whoever_sends_it(mut server: Server) {
+        let (acme, _) = tenant(&server, "Acme", "starter").await;
+        let made = export(&server, &acme).await;
+        let address = address(&server, &acme, &made).await;
+        let archive = bytes(&server, &address).await;
+        let config = std::fs::read_to_string(server.config()).unwrap();
+        std::fs::write(server.config(), format!("import_max_bytes = {}\n{config}", archive.len())).unwrap();
+        server.kill_and_restart().await;
+        let before = server.counts().await;
+        let path = format!("/v1/tenants/{acme}/imports");
+        // More than a connection takes that nobody reads from.
+        for (path, status) in [(&*path, "413 "), ("/v1/tenants/nobody/imports", "404 ")] {
+            for chunked in [false, true] {
+                let answer = sent_blindly(&server, path, 32 << 20, chunked);
+                assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+                let says = format!("an import has at most {} bytes here", archive.len());
+                assert!(status != "413 " || answer.contains("body_too_large") && answer.contains(&says), "{answer}");
+            }
+        }
+        assert_eq!(server.counts().await, before, "nothing has begun");
+        let left = std::fs::read_dir(server.folder().join("archives")).unwrap().count();
+        assert_eq!(left, 1, "the export, and nothing half-made");
+        let begun = read(server.request(Method::POST, &path).body(archive)).await.expect(202).body;
+        assert_eq!(server.done(begun["id"].as_str().unwrap()).await["state"], "succeeded", "as long as it may be");
     }
 
     async fn a_new_tenant_has_the_content_of_the_old_one(mut server: Server) {
