@@ -50,6 +50,8 @@ pub enum Permission {
     ReadCatalogue,
     /// Read figures over all tenants.
     ReadStats,
+    /// Ask providers whether they can do their work.
+    ProbeProviders,
     /// Try whether tenants are kept apart.
     CheckIsolation,
     /// Read what came of it.

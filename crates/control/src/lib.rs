@@ -6,6 +6,7 @@ pub mod archive;
 pub mod capacity;
 pub mod clones;
 pub mod control;
+pub mod doctor;
 pub mod drift;
 pub mod error;
 mod eta;

@@ -18,6 +18,7 @@ mod openapi;
 mod operations;
 mod plans;
 mod problem;
+mod providers;
 mod route;
 mod stats;
 mod status;
@@ -73,6 +74,7 @@ pub fn table() -> Vec<Route> {
         status::routes(),
         stats::routes(),
         isolation::routes(),
+        providers::routes(),
         plans::routes(),
         templates::routes(),
         events::routes(),

@@ -5,6 +5,7 @@ mod audit;
 mod certificate;
 mod clone;
 mod config;
+mod doctor;
 mod drift;
 mod event;
 mod exit;
@@ -122,6 +123,8 @@ enum Command {
     Stats(stats::Options),
     /// What of the fleet is not as it was made; exit code 1 if there is something
     Drift(drift::Options),
+    /// Whether the server's providers can do their work; exit code 1 if one cannot
+    Doctor,
     /// Whether tenants are kept apart
     #[command(subcommand)]
     Isolation(isolation::Command),
@@ -207,6 +210,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Template(command) => template::run(command, &session).await,
         Command::Stats(options) => stats::run(options, &session).await,
         Command::Drift(options) => drift::run(options, &session).await,
+        Command::Doctor => doctor::run(&session).await,
         Command::Isolation(command) => isolation::run(command, &session).await,
         Command::Certificate(command) => certificate::run(command, &session).await,
         Command::Key(command) => key::run(command, &session).await,

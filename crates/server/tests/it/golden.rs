@@ -21,6 +21,7 @@ fn help() {
         "plan",
         "template",
         "stats",
+        "doctor",
         "isolation",
         "key",
         "event",

@@ -1,0 +1,20 @@
+//! `tenantry doctor`: whether the server's providers can do their work, as a table for people and an exit code for scripts.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::output::Column;
+use super::{Exit, Session};
+
+const PROVIDERS: [Column; 4] =
+    [("PROVIDER", "/name"), ("KIND", "/kind"), ("HEALTHY", "/healthy"), ("WHY NOT", "/message")];
+
+pub async fn run(session: &Session) -> Result<()> {
+    let answer = session.client()?.get("/v1/providers").await?;
+    let all = answer.get("data").and_then(Value::as_array).cloned().unwrap_or_default();
+    session.output.list(&all, &PROVIDERS)?;
+    match all.iter().filter(|provider| provider.get("healthy") != Some(&Value::Bool(true))).count() {
+        0 => Ok(()),
+        out => Err(Exit::Failure.with(format!("{out} of {} providers cannot do their work", all.len()))),
+    }
+}
