@@ -38,33 +38,7 @@ impl Control {
         if !self.has_fences() && row.denied == row.fenced {
             return Ok(Vec::new());
         }
-        let resources = self.shared.store.resources(&row.id).await.map_err(Error::unavailable)?;
-        let mut views = Vec::new();
-        let mut all = Vec::new();
-        for resource in resources.into_iter().filter(|resource| resource.state == "present") {
-            let Some(provider) = self.shared.providers.get(&resource.provider) else { continue };
-            if provider.fence().is_none() {
-                continue;
-            }
-            let grade = row.denied.as_deref().map(str::parse).transpose().map_err(Error::internal)?;
-            views.push(FenceView {
-                resource: resource.step_key,
-                kind: resource.kind,
-                provider: resource.provider,
-                grade,
-                acknowledged: false,
-            });
-            let order = Order {
-                tenant: id_of(&row)?,
-                resource: resource.id.parse().map_err(Error::internal)?,
-                region: row.region.clone(),
-                name: resource.name,
-                claim: resource.claim,
-                grade,
-                version: row.version,
-            };
-            all.push(Told { provider: provider.clone(), order });
-        }
+        let (mut views, all): (Vec<_>, Vec<_>) = self.fences_of(&row).await?.into_iter().unzip();
         let until = Instant::now() + PATIENCE;
         let (acknowledge, mut acknowledged) = mpsc::unbounded_channel();
         // Whoever asked may go away, and what is denied is denied all the same.
@@ -74,6 +48,37 @@ impl Control {
             view.into_iter().for_each(|view| view.acknowledged = true);
         }
         Ok(views)
+    }
+
+    /// The fences around what a tenant has, each with the order that its row gives.
+    async fn fences_of(&self, row: &entity::tenant::Model) -> Result<Vec<(FenceView, Told)>> {
+        let resources = self.shared.store.resources(&row.id).await.map_err(Error::unavailable)?;
+        let mut all = Vec::new();
+        for resource in resources.into_iter().filter(|resource| resource.state == "present") {
+            let Some(provider) = self.shared.providers.get(&resource.provider) else { continue };
+            if provider.fence().is_none() {
+                continue;
+            }
+            let grade = row.denied.as_deref().map(str::parse).transpose().map_err(Error::internal)?;
+            let view = FenceView {
+                resource: resource.step_key,
+                kind: resource.kind,
+                provider: resource.provider,
+                grade,
+                acknowledged: false,
+            };
+            let order = Order {
+                tenant: id_of(row)?,
+                resource: resource.id.parse().map_err(Error::internal)?,
+                region: row.region.clone(),
+                name: resource.name,
+                claim: resource.claim,
+                grade,
+                version: row.version,
+            };
+            all.push((view, Told { provider: provider.clone(), order }));
+        }
+        Ok(all)
     }
 
     /// The same of what has happened already, whether that can be told now or only later.
@@ -142,5 +147,31 @@ impl Control {
                 }
             }
         }
+    }
+
+    /// Tells the fences once more that deny something else than what they were told: a standby may have taken over that had
+    /// not heard of it. Gives the number of tenants.
+    pub async fn fence_again(&self) -> Result<usize> {
+        let (mut tenants, mut after) = (0, String::new());
+        loop {
+            let fenced = self.shared.store.fenced(&after, SIDE_BY_SIDE).await.map_err(Error::unavailable)?;
+            let Some(last) = fenced.last() else { return Ok(tenants) };
+            after = last.id.clone();
+            for told in join_all(fenced.into_iter().map(|row| self.fence_if_it_is_down(row))).await {
+                tenants += usize::from(told?);
+            }
+        }
+    }
+
+    async fn fence_if_it_is_down(&self, row: entity::tenant::Model) -> Result<bool> {
+        for (_, Told { provider, order }) in self.fences_of(&row).await? {
+            let Some(fence) = provider.fence() else { continue };
+            // One that does not answer could not be told either.
+            if fence.denies(&order).await.is_ok_and(|denied| denied != order.grade) {
+                tracing::warn!(tenant = row.id, resource = %order.resource, "its fence is down; it is told again");
+                return self.fence(row).await.map(|_| true);
+            }
+        }
+        Ok(false)
     }
 }

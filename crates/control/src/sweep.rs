@@ -47,6 +47,10 @@ impl Control {
             Ok(told) => swept.fenced = told,
             Err(why) => tracing::warn!(%why, "fences were not told"),
         }
+        match self.fence_again().await {
+            Ok(told) => swept.fenced += told,
+            Err(why) => tracing::warn!(%why, "nobody knows whether all fences hold"),
+        }
         match self.sweep_archives().await {
             Ok(gone) => swept.archives = gone,
             Err(why) => tracing::warn!(%why, "archives were not swept"),

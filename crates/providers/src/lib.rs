@@ -40,6 +40,7 @@ pub mod portable;
 pub mod redact;
 mod refill;
 pub mod registry;
+pub mod rotate;
 pub mod sealed_file;
 pub mod seeds;
 pub mod settings;
@@ -54,6 +55,7 @@ pub use isolation::{Cell, Checked, IsolationCheck, Outcome, Who};
 pub use objects::{Objects, TenantObjects};
 pub use portable::Portable;
 pub use registry::Registry;
+pub use rotate::{Former, Retirement, Rotate, Rotated};
 pub use verbs::{
     Context, Ensured, Fault, Key, Kind, Notes, Observed, Person, Provider, Removed, Rows, Sealer, Spec,
     Tenant,

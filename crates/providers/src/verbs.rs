@@ -17,6 +17,7 @@ use crate::fence::Fence;
 use crate::isolation::IsolationCheck;
 use crate::objects::Objects;
 use crate::portable::Portable;
+use crate::rotate::Rotate;
 
 /// What a resource is.
 #[derive(
@@ -293,6 +294,11 @@ pub trait Provider: Send + Sync + 'static {
 
     /// The fences around what it serves past Tenantry, if it does.
     fn fence(&self) -> Option<&dyn Fence> {
+        None
+    }
+
+    /// The way to new secrets for who logs in to it past Tenantry, if anybody does.
+    fn rotate(&self) -> Option<&dyn Rotate> {
         None
     }
 

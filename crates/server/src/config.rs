@@ -194,7 +194,7 @@ impl Config {
             value.pointer_mut(pointer).map(hide);
         }
         let clusters = value.pointer_mut("/providers/postgres/clusters").and_then(Value::as_object_mut);
-        clusters.into_iter().flatten().for_each(|(_, url)| hide(url));
+        clusters.into_iter().flatten().filter_map(|(_, it)| it.get_mut("url")).for_each(hide);
         value
     }
 
@@ -269,9 +269,15 @@ fn meaning(value: &Value) -> Vec<FieldError> {
             url.filter(|url| !["sqlite:", "postgres://", "postgresql://"].iter().any(|s| url.starts_with(s)));
         check(path, wrong.map(|_| "must begin with sqlite: or postgres://".to_owned()));
     }
-    let url = text("/providers/postgres/url");
-    let wrong = url.filter(|url| !["postgres://", "postgresql://"].iter().any(|s| url.starts_with(s)));
-    check("providers.postgres.url", wrong.map(|_| "must begin with postgres://".to_owned()));
+    let clusters = value.pointer("/providers/postgres/clusters").and_then(Value::as_object);
+    let clusters = clusters.into_iter().flatten().map(|(region, it)| (format!("clusters.{region}."), it));
+    let main = value.pointer("/providers/postgres").map(|it| (String::new(), it));
+    for (place, it) in main.into_iter().chain(clusters) {
+        let url = it.get("url").and_then(Value::as_str);
+        let wrong = url.filter(|url| !["postgres://", "postgresql://"].iter().any(|s| url.starts_with(s)));
+        let path = format!("providers.postgres.{place}url");
+        check(&path, wrong.map(|_| "must begin with postgres://".to_owned()));
+    }
     if let (Some(store), Some(keyring)) = (text("/store/url"), text("/keyring/url"))
         && store == keyring
     {
@@ -367,9 +373,19 @@ mod tests {
     fn passwords_are_not_shown() {
         let config = Config::read("[store]\nurl = 'postgres://me:hunter2@db/x'", []).unwrap();
         assert_eq!(config.shown()["store"]["url"], "postgres://me:***@db/x");
-        let text = "[providers.postgres]\nurl = 'postgres://me:hunter2@db/x'\nclusters = { eu = 'postgres://me:hunter3@eu/x' }";
+        let text = "[providers.postgres]\nurl = 'postgres://me:hunter2@db/x'\nclusters.eu = { url = 'postgres://me:hunter3@eu/x' }";
         let shown = Config::read(text, []).unwrap().shown()["providers"]["postgres"].clone();
         assert_eq!(shown["url"], "postgres://me:***@db/x");
-        assert_eq!(shown["clusters"]["eu"], "postgres://me:***@eu/x");
+        assert_eq!(shown["clusters"]["eu"]["url"], "postgres://me:***@eu/x");
+    }
+
+    #[test]
+    fn each_cluster_has_its_url_and_its_pooler() {
+        let text = |eu: &str| format!("[providers.postgres]\nurl = 'postgres://db/x'\nclusters.eu = {eu}");
+        assert_eq!(paths(&text("{ url = 'postgres://eu/x', pooler = 'pool.eu:6432' }"), &[]), [""; 0]);
+        assert_eq!(paths(&text("{ pooler = 'pool.eu:6432' }"), &[]), ["providers.postgres.clusters.eu.url"]);
+        assert_eq!(paths(&text("{ url = 'mysql://eu/x' }"), &[]), ["providers.postgres.clusters.eu.url"]);
+        let misspelt = text("{ url = 'postgres://eu/x', poolers = 'a:1' }");
+        assert_eq!(paths(&misspelt, &[]), ["providers.postgres.clusters.eu.poolers"]);
     }
 }

@@ -84,12 +84,13 @@ impl Drop for TestDatabase {
     }
 }
 
-/// What drops the databases and roles that are listed in this database: tenants', and spares.
+/// What drops the databases and roles that are listed in this database: tenants', their second logins, and spares.
 async fn outside(url: &str) -> sqlx::Result<Vec<String>> {
     let mut connection = PgConnection::connect(url).await?;
     let listed = sqlx::query_scalar(
         "SELECT format(unnest(CASE WHEN isolation LIKE '%database' THEN '{DROP DATABASE IF EXISTS %I WITH (FORCE)}'::text[] END
-                              || ARRAY['DROP ROLE IF EXISTS %I']), name) FROM tenantry.homes",
+                              || ARRAY['DROP ROLE IF EXISTS %I']), name) FROM tenantry.homes
+         UNION ALL SELECT format('DROP ROLE IF EXISTS %I', name) FROM tenantry.logins",
     );
     let sql = listed.fetch_all(&mut connection).await;
     connection.close().await?;

@@ -16,6 +16,8 @@ pub mod report;
 pub mod scan;
 pub mod seed;
 pub mod skip;
+#[cfg(feature = "database")]
+pub mod small_disk;
 #[cfg(feature = "store")]
 pub mod store;
 pub mod virtual_clock;

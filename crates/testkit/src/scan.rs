@@ -17,8 +17,8 @@ pub struct Stores {
     pub registry: String,
     /// The data folder.
     pub data: PathBuf,
-    /// URL of the main database of tenants on PostgreSQL, if there are any.
-    pub tenants: Option<String>,
+    /// URLs of the main databases of tenants on PostgreSQL, each on a server of its own.
+    pub tenants: Vec<String>,
 }
 
 /// Folders below the data folder in which each entry is a resource's, named by its id or its external name; and what an
@@ -140,7 +140,7 @@ impl Stores {
             owners.insert(name, tenant);
         }
         registry.close().await.expect("closes");
-        if let Some(main) = &self.tenants {
+        for main in &self.tenants {
             count_postgres(main, &owners, &mut scan).await;
         }
         count_file(&self.pool(), &mut scan).await;
@@ -294,8 +294,11 @@ async fn count_postgres(main: &str, owners: &BTreeMap<String, String>, scan: &mu
         scan.add_named(owners, &name, "schemas".to_owned());
         count_tables(&database, &name, "database ", scan).await;
     }
-    // Others on the same server have some as well.
-    let ours = |row: &QueryResult| Some(get::<String>(row, 0)).filter(|name| owners.contains_key(name));
+    // Others on the same server have some as well. A second login is named by the resource.
+    let ours = |row: &QueryResult| {
+        let name = get::<String>(row, 0).trim_start_matches("tenantry_login_").to_owned();
+        Some(name).filter(|name| owners.contains_key(name))
+    };
     for name in rows(&database, "SELECT rolname::text FROM pg_roles").await.iter().filter_map(ours) {
         scan.add_named(owners, &name, "roles".to_owned());
     }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use sqlx::postgres::PgAdvisoryLock;
 use sqlx::{Connection, Executor, PgConnection};
 use tenantry_providers::Provider;
 use tenantry_providers::database_postgres_database::DatabasePostgresDatabase;
@@ -36,21 +37,27 @@ pub async fn measure(server: &Postgres, amount: Amount) -> Result<()> {
     let ready = DatabasePostgresSchema::new(fleet.servers(|config| config.warm_schemas = warm)?);
     ready.start().await?;
     ready.refilled().await;
-    // Of another process, which makes none.
-    let other = DatabasePostgresSchema::new(fleet.servers(|config| config.warm_schemas = warm)?);
-    let took = claims(&other, warm, server, &mut registry, false).await?;
+    let _schemas = hold(server, &fleet, "schema").await?;
+    let took = claims(&ready, warm, server, &mut registry, false).await?;
     print("a schema", &took, SCHEMA);
 
     let warm = warm.min(u16::try_from(amount.databases)?);
     let ready = DatabasePostgresDatabase::new(fleet.servers(|config| config.warm_databases = warm)?);
     ready.start().await?;
     ready.refilled().await;
-    let other = DatabasePostgresDatabase::new(fleet.servers(|config| config.warm_databases = warm)?);
-    let took = claims(&other, warm, server, &mut registry, true).await?;
+    let _databases = hold(server, &fleet, "database").await?;
+    let took = claims(&ready, warm, server, &mut registry, true).await?;
     print("a database with its first connection", &took, DATABASE);
     ensure!(spares(&mut registry).await? == 0, "claims were made from nothing");
     registry.close().await?;
     fleet.remove().await
+}
+
+/// A session with the turn of whoever makes spares, so that none are made beside the claims.
+async fn hold(server: &Postgres, fleet: &Fleet, isolation: &str) -> Result<PgConnection> {
+    let connection = server.open(&fleet.database).await?;
+    let turn = PgAdvisoryLock::new(format!("tenantry spare_{isolation}"));
+    Ok(turn.acquire(connection).await?.leak())
 }
 
 /// Takes all that are ready; milliseconds of each.

@@ -71,6 +71,12 @@ impl Store {
         Ok(query.order_by_asc(Column::Id).limit(limit).all(self.reads()).await?)
     }
 
+    /// Tenants whose fences all deny what they are to, as far as they said, from the oldest.
+    pub async fn fenced(&self, after: &str, limit: u64) -> Result<Vec<Model>, ReadError> {
+        let query = Entity::find().filter(Expr::cust("denied = fenced")).filter(Column::Id.gt(after));
+        Ok(query.order_by_asc(Column::Id).limit(limit).all(self.reads()).await?)
+    }
+
     /// The tenant that has or had the slug of this MAC.
     pub async fn tenant_by_slug(&self, slug_mac: &str) -> Result<Option<Model>, ReadError> {
         Ok(Entity::find().filter(Column::SlugMac.eq(slug_mac)).one(self.reads()).await?)

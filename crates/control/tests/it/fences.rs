@@ -47,6 +47,14 @@ async fn a_fence_that_does_not_answer_is_told_again(world: World) {
     assert_eq!(fences(&world), ["blocked"; 3]);
     assert_eq!(control.sweep().await.unwrap().fenced, 0, "they have answered");
 
+    // Whoever took over from what had one of them has never heard of it.
+    let lost = std::fs::read_dir(world.stores().data.join("things")).unwrap().flatten();
+    let lost = lost.map(|file| file.path()).find(|file| file.extension().is_some_and(|it| it == "fence"));
+    std::fs::remove_file(lost.unwrap()).unwrap();
+    assert_eq!(control.sweep().await.unwrap().fenced, 1);
+    assert_eq!(fences(&world), ["blocked"; 3]);
+    assert_eq!(control.sweep().await.unwrap().fenced, 0, "all of them hold");
+
     let view = control.resume(&caller, "acme", ResumeTenant::default(), None).await.unwrap().value;
     assert!(view.fences.iter().all(|fence| fence.grade.is_none() && fence.acknowledged));
     assert_eq!(fences(&world), Vec::<String>::new());

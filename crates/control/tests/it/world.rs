@@ -178,7 +178,7 @@ impl World {
 
     /// Where everything lies.
     pub fn stores(&self) -> Stores {
-        let tenants = self.tenants.as_ref().map(|database| database.url().to_owned());
+        let tenants = self.tenants.iter().map(|database| database.url().to_owned()).collect();
         Stores { registry: self.registry_url(), data: self.folder.path().to_owned(), tenants }
     }
 

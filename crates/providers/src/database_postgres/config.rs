@@ -42,11 +42,10 @@ pub struct Config {
     #[serde(default = "connection_limit")]
     #[schemars(range(min = 1, max = 10_000))]
     pub connection_limit: u16,
-    /// `postgres_database`: by region, the URL of the server that has its tenants' databases. Those of other regions are
-    /// on the server of `url`.
+    /// `postgres_database`: by region, the server that has its tenants' databases. Those of other regions are on the server
+    /// of `url`.
     #[serde(default)]
-    #[schemars(extend("x-secret" = true))]
-    pub clusters: BTreeMap<String, String>,
+    pub clusters: BTreeMap<String, Cluster>,
     /// `postgres_database`: tenants' databases that this process is connected to at a time; the others are connected to
     /// when they are used.
     #[serde(default = "open_databases")]
@@ -60,6 +59,25 @@ pub struct Config {
     #[serde(default)]
     #[schemars(range(max = 100))]
     pub warm_databases: u16,
+}
+
+/// The server of a region. Not printable: the URL holds a password.
+#[derive(Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// As the main server's. The list of the region's tenants is in this database.
+    #[schemars(extend("x-secret" = true))]
+    pub url: String,
+    /// Address and port of the pooler before this server, as the main server's.
+    #[serde(default)]
+    pub pooler: Option<String>,
+}
+
+impl Cluster {
+    /// This server, without a pooler.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), pooler: None }
+    }
 }
 
 impl Config {

@@ -8,7 +8,7 @@ use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, Isolation, TenantId};
 
 use super::failure::failure;
-use super::fence::shuts_out;
+use super::logins::{self, Rotation};
 use super::name::Name;
 use super::server::run;
 use crate::content::Ensure;
@@ -49,11 +49,12 @@ pub async fn create(connection: &mut PgConnection) -> Result<(), Failure> {
         None => {
             let mark = literal(MARK);
             let sql = format!(
-                "BEGIN; CREATE SCHEMA {SCHEMA}; COMMENT ON SCHEMA {SCHEMA} IS {mark}; {TABLE}; COMMIT"
+                "BEGIN; CREATE SCHEMA {SCHEMA}; COMMENT ON SCHEMA {SCHEMA} IS {mark}; {TABLE}; {}; COMMIT",
+                logins::TABLE
             );
             run(connection, sql).await
         }
-        Some(mark) if mark == MARK => run(connection, TABLE.to_owned()).await,
+        Some(mark) if mark == MARK => run(connection, format!("{TABLE}; {}", logins::TABLE)).await,
         Some(_) => Err(Failure::fatal(
             "name_taken",
             "the main database has a schema `tenantry` that is not ours; it was not touched: name another database in `url`",
@@ -88,10 +89,14 @@ pub enum Found {
 pub struct State {
     /// Whether its schema or database is there.
     pub thing: bool,
-    /// Whether its login role is there, and may log in, but for a fence.
+    /// Whether its role is there, and may log in by now.
     pub role: Option<bool>,
-    /// Whether it may log in in spite of a fence.
-    pub unfenced: bool,
+    /// Whether its second login role is there, and may log in by now.
+    pub second: Option<bool>,
+    /// Whether the second one has the rights of the first.
+    pub bound: bool,
+    /// How its password was rotated last, if it ever was.
+    pub rotation: Option<Rotation>,
     /// Whether it is in the list.
     pub listed: bool,
     /// The password, sealed, until the registry has it.
@@ -115,6 +120,8 @@ pub struct Owner {
     pub tenant: String,
     /// The name of its role, and of its schema or database.
     pub name: Name,
+    /// The name of its second login role, which is there once its password was rotated.
+    pub second: Name,
     /// The owner mark.
     pub claim: String,
     /// The resource's id.
@@ -122,10 +129,26 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Fails if the server would not take the name as it is.
+    pub fn new(
+        isolation: Isolation,
+        tenant: String,
+        name: &str,
+        claim: &str,
+        resource: String,
+    ) -> Result<Self, Failure> {
+        let (name, second) = (Name::new(name)?, logins::second(&resource)?);
+        Ok(Self { isolation, tenant, name, second, claim: claim.to_owned(), resource })
+    }
+
     /// Of what is to be made.
-    pub fn of(isolation: Isolation, name: Name, work: &Ensure) -> Self {
-        let Ensure { tenant, claim, resource, .. } = work.clone();
-        Self { isolation, tenant, name, claim, resource }
+    pub fn of(isolation: Isolation, name: &str, work: &Ensure) -> Result<Self, Failure> {
+        Self::new(isolation, work.tenant.clone(), name, &work.claim, work.resource.clone())
+    }
+
+    /// The word of the turn in which its things are changed.
+    pub fn word(&self) -> String {
+        format!("{} {}", self.isolation.as_str(), self.name.as_str())
     }
 
     /// What there is, without changing it.
@@ -135,19 +158,27 @@ impl Owner {
                             WHEN 'database' THEN (SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $3) END AS thing,
                     (SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = $3) AS role,
                     (SELECT rolcanlogin FROM pg_roles WHERE rolname = $3) AS login,
-                    h.tenant_id, h.name, h.claim, h.sealed, h.seed, s.parts, h.completed, h.access
+                    coalesce(shobj_description(other.oid, 'pg_authid'), '') AS second_mark, other.rolcanlogin AS second,
+                    (SELECT pg_has_role(other.oid, oid, 'USAGE') FROM pg_roles WHERE rolname = $3) AS bound,
+                    h.tenant_id, h.name, h.claim, h.sealed, h.seed, s.parts, h.completed, h.access,
+                    l.newest = l.name AS newest, l.former_stays, l.rotated_by, l.made_by
              FROM (VALUES (1)) one LEFT JOIN tenantry.homes h ON h.isolation = $1 AND (h.tenant_id = $2 OR h.name = $3)
-             LEFT JOIN tenantry.shapes s ON s.fingerprint = h.schema",
+             LEFT JOIN tenantry.shapes s ON s.fingerprint = h.schema
+             LEFT JOIN tenantry.logins l ON l.isolation = h.isolation AND l.tenant_id = h.tenant_id
+             LEFT JOIN pg_roles other ON other.rolname = $4",
         )
         .bind(self.isolation.as_str())
         .bind(&self.tenant)
         .bind(self.name.as_str())
+        .bind(self.second.as_str())
         .fetch_all(connection)
         .await
         .map_err(failure)?;
         let mut state = State::default();
         for row in rows {
-            let marks: [Option<String>; 2] = [row.get("thing"), row.get("role")];
+            let second: Option<bool> = row.get("second");
+            let marks: [Option<String>; 3] =
+                [row.get("thing"), row.get("role"), second.map(|_| row.get("second_mark"))];
             let listed: Option<(String, String, String)> = row
                 .get::<Option<String>, _>("tenant_id")
                 .map(|tenant| (tenant, row.get("name"), row.get("claim")));
@@ -157,19 +188,25 @@ impl Owner {
             {
                 return Ok(Found::Foreign);
             }
-            let fence = row.get::<Option<&str>, _>("access").and_then(|access| access.parse().ok());
-            let login: Option<bool> = row.get("login");
+            let rotation = row.get::<Option<bool>, _>("newest").map(|second| Rotation {
+                second,
+                former_stays: row.get("former_stays"),
+                by: row.get("rotated_by"),
+                made_by: row.get("made_by"),
+            });
             state = State {
                 // In the pool a tenant is its line in the list, and what that leads to.
                 thing: marks[0].is_some() || self.isolation == Isolation::Pool && listed.is_some(),
-                role: login.map(|may| may || shuts_out(fence)),
-                unfenced: login == Some(true) && shuts_out(fence),
+                role: row.get("login"),
+                second,
+                bound: row.get::<Option<bool>, _>("bound").unwrap_or_default(),
+                rotation,
                 listed: listed.is_some(),
                 sealed: row.get("sealed"),
                 seed: row.get("seed"),
                 shape: row.get::<Option<Json<Shape>>, _>("parts").map(|parts| parts.0),
                 completed: row.get("completed"),
-                fence,
+                fence: row.get::<Option<&str>, _>("access").and_then(|access| access.parse().ok()),
             };
         }
         Ok(if state == State::default() { Found::Nothing } else { Found::Ours(state) })

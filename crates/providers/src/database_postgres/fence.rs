@@ -9,7 +9,6 @@ use super::directory::{Found, Owner, State};
 use super::failure::failure;
 use super::home::{grants, name_taken};
 use super::name::Name;
-use super::role::{end_sessions, let_in};
 use super::server::{Server, close, run};
 use crate::fence::Order;
 use crate::tables::quoted;
@@ -39,7 +38,7 @@ pub fn rights(schema: &str, role: &Name, grade: Option<Grade>) -> String {
 /// Carries an order out.
 pub async fn fence(server: &Server, owner: &Owner, order: &Order) -> Result<(), Failure> {
     let name = &owner.name;
-    let mut turn = server.turn(&format!("{} {}", owner.isolation.as_str(), name.as_str())).await?;
+    let mut turn = server.turn(&owner.word()).await?;
     let state = match owner.look(&mut turn).await? {
         Found::Ours(state) if state.listed => state,
         Found::Foreign => return Err(name_taken()),
@@ -57,8 +56,8 @@ pub async fn fence(server: &Server, owner: &Owner, order: &Order) -> Result<(), 
         run(&mut inside, rights(PUBLIC, name, order.grade)).await?;
         close(inside).await?;
     }
-    if shuts_out(order.grade) && state.role.is_some() {
-        end_sessions(&mut turn, name).await?;
+    if shuts_out(order.grade) {
+        owner.end_sessions(&mut turn, &state).await?;
     }
     Ok(())
 }
@@ -74,10 +73,7 @@ pub async fn denies(server: &Server, owner: &Owner) -> Result<Option<Grade>, Fai
 
 fn in_main_database(owner: &Owner, state: &State, grade: Option<Grade>) -> String {
     let name = &owner.name;
-    let mut sql = String::new();
-    if state.role.is_some() {
-        sql.push_str(&let_in(name, !shuts_out(grade)));
-    }
+    let mut sql = owner.let_in(state, !shuts_out(grade));
     if owner.isolation == Isolation::Schema && state.thing {
         sql.push_str(&rights(name.as_str(), name, grade));
     }

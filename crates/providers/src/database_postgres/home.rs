@@ -1,6 +1,6 @@
-//! Steps of making a tenant's place that are the same wherever it is: its role, its rights, its first rows, and what is
-//! seen of it.
+//! Steps of making a tenant's place that are the same wherever it is: its rights, its first rows, and what is seen of it.
 
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tenantry_model::suspension::Grade;
@@ -8,13 +8,10 @@ use tenantry_model::{Failure, FailureClass, Isolation};
 
 use super::Postgres;
 use super::catalogue::shape;
-use super::credential::Handout;
 use super::directory::{Owner, State, recorded};
 use super::failure::failure;
-use super::fence::shuts_out;
 use super::migrate::{self, Target};
 use super::name::Name;
-use super::role;
 use super::server::{Server, run};
 use crate::content::{Content, Ensure};
 use crate::shape::Shape;
@@ -27,35 +24,6 @@ pub fn name_taken() -> Failure {
         "name_taken",
         "this name belongs to a schema, database, role or tenant with another owner mark; it was not touched",
     )
-}
-
-impl Owner {
-    /// The statements that make the role, or let it in again; none if it is as it should be.
-    pub async fn role(
-        &self,
-        server: &Server,
-        state: &State,
-        handout: &Handout,
-        limit: u16,
-    ) -> Result<String, Failure> {
-        let mut sql = match (state.role, handout.needed(state)) {
-            (None, password) => {
-                role::create(&self.name, &self.claim, password, limit, server.is_superuser().await?)
-            }
-            (Some(_), Some(password)) => role::renew(&self.name, password),
-            (Some(_), None) => String::new(),
-        };
-        if shuts_out(state.fence) {
-            sql.push_str(&role::let_in(&self.name, false));
-        }
-        Ok(sql)
-    }
-
-    /// Has the role find the tables of this schema in this database.
-    pub fn finds(&self, database: &str, schema: &str) -> String {
-        let (role, path) = (&self.name, migrate::search_path(schema));
-        format!("ALTER ROLE {role} IN DATABASE {} SET {path};", quoted(database))
-    }
 }
 
 /// Lets roles work with all rows of a schema's tables, and with nothing else in it.
@@ -97,6 +65,7 @@ pub async fn bring_up(
     connection: &mut PgConnection,
     target: Target<'_>,
     postgres: &Postgres,
+    server: &Server,
     isolation: Isolation,
     made: Option<&Shape>,
 ) -> Result<Option<Shape>, Failure> {
@@ -111,8 +80,8 @@ pub async fn bring_up(
     if !drifted {
         return Ok(Some(migrated.catalogue.shape));
     }
-    let (canary, _) = postgres.canary(postgres.main(), isolation)?;
-    recorded(&mut *postgres.main().connection().await?, isolation, &canary.tenant).await
+    let (canary, _) = postgres.canary(server, isolation)?;
+    recorded(&mut *server.connection().await?, isolation, &canary.tenant).await
 }
 
 /// What a tenant's role cannot do in a schema and should, or can and should not, a sentence each. The role is there.
@@ -147,6 +116,20 @@ pub async fn lost_rights(
     .map_err(failure)
 }
 
+/// What a removal has counted.
+pub struct Removal {
+    /// Rows by table.
+    pub rows: Value,
+    /// Login roles.
+    pub logins: usize,
+}
+
+impl Default for Removal {
+    fn default() -> Self {
+        Self { rows: Value::Object(Map::new()), logins: 0 }
+    }
+}
+
 /// What is seen of a schema or database that is there.
 #[derive(Default)]
 pub struct Seen {
@@ -179,19 +162,18 @@ impl Seen {
 }
 
 /// What is seen of a tenant's place; none where its schema or database is missing.
-pub fn observed(content: &Content, state: &State, seen: Option<Seen>) -> Observed {
+pub fn observed(content: &Content, owner: &Owner, state: &State, seen: Option<Seen>) -> Observed {
     let mut differs = Vec::new();
-    let mut unless = |fine: bool, fault: &str| {
-        if !fine {
-            differs.push(fault.to_owned());
-        }
-    };
-    unless(state.thing && seen.is_some(), "its schema or database is missing, with all its rows");
-    unless(state.listed, "it is not in the list of tenants");
-    unless(state.role.is_some(), "its login role is missing");
-    unless(state.role != Some(false), "its login role may not log in");
-    unless(!state.unfenced, "its login role may log in in spite of its fence");
-    unless(state.completed.is_some(), "it was never completed");
+    if !state.thing || seen.is_none() {
+        differs.push("its schema or database is missing, with all its rows".to_owned());
+    }
+    if !state.listed {
+        differs.push("it is not in the list of tenants".to_owned());
+    }
+    differs.extend(owner.differences(state).into_iter().map(str::to_owned));
+    if state.completed.is_none() {
+        differs.push("it was never completed".to_owned());
+    }
     let Seen { shape, version, rights } = match seen {
         Some(seen) => {
             differs.extend(content.behind(seen.version.as_deref()));
@@ -202,7 +184,7 @@ pub fn observed(content: &Content, state: &State, seen: Option<Seen>) -> Observe
     };
     differs.extend(rights);
     let [seed, completed] = [&state.seed, &state.completed].map(|word| word.as_deref().unwrap_or_default());
-    let (shape, role) = (shape.fingerprint(), state.role.unwrap_or_default());
+    let (shape, role) = (shape.fingerprint(), owner.newest(state).is.unwrap_or_default());
     let fingerprint = hex::encode(Sha256::digest(format!("{shape} {role} {seed} {completed}")));
     Observed::Present { differs, version, fingerprint }
 }

@@ -23,6 +23,10 @@ pub struct Target<'a> {
     pub protect: &'a (dyn Fn(&Catalogue) -> String + Send + Sync),
 }
 
+fn no_protection(_: &Catalogue) -> String {
+    String::new()
+}
+
 /// A schema that is up to date.
 pub struct Migrated {
     /// What is in it.
@@ -31,7 +35,12 @@ pub struct Migrated {
     pub applied: bool,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    /// A schema of one tenant's: nobody is to be kept apart.
+    pub fn of_one(schema: &'a str) -> Self {
+        Self { schema, protect: &no_protection }
+    }
+
     /// Applies what is missing, and reads what is there then.
     pub async fn migrate(
         &self,

@@ -9,31 +9,35 @@ mod failure;
 mod fence;
 mod home;
 pub(crate) mod isolation;
+mod logins;
+mod made;
 mod migrate;
 mod name;
 pub(crate) mod portable;
 mod role;
+mod rotation;
 mod rows;
 mod server;
 mod spare;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tenantry_model::{Failure, Isolation};
+use tenantry_model::{Failure, Isolation, Write};
 
 pub(crate) use catalogue::{holds, read as read_catalogue, shape};
-pub use config::Config;
-pub(crate) use credential::{Handout, Secret, forget};
+pub use config::{Cluster, Config};
+pub(crate) use credential::{Handed, Handout, forget};
 pub(crate) use directory::{Found, Owner, State, mark_of_schema, name_of, names_of, recorded};
 pub(crate) use failure::{failure, is_duplicate};
 pub(crate) use fence::{denies, fence, rights};
-pub(crate) use home::{Seen, bring_up, grants, lost_rights, name_taken, observed, seed};
+pub(crate) use home::{Removal, Seen, bring_up, grants, lost_rights, name_taken, observed, seed};
+pub(crate) use made::Made;
 pub(crate) use migrate::{Target, baseline, recipe, search_path};
 pub(crate) use name::Name;
-pub(crate) use role::shut_out;
+use rotation::Tables;
 pub(crate) use rows::{Home, Scoped, count_all, delete_all, no_such_tenant};
 pub(crate) use server::{Server, begin, close, make, meanwhile, run, take_time};
 pub(crate) use spare::{Maker, Spares, claimed};
@@ -43,7 +47,8 @@ use crate::fence::Order;
 use crate::files::Files;
 use crate::lanes::Lanes;
 use crate::migrations::{self, Dialect};
-use crate::verbs::{Context, Spec};
+use crate::rotate::{Former, Retirement, Rotated};
+use crate::verbs::{Context, Rows, Spec};
 
 /// Servers, and what goes into tenants' tables on them. The providers of one process share it.
 pub struct Postgres {
@@ -64,12 +69,16 @@ impl Postgres {
             Content::load(&config.set, migrations, None, config.seeds.as_deref(), rows::insert_statement)?;
         Name::new(&config.app_role)
             .map_err(|failure| Failure::invalid("bad_name", format!("`app_role`: {}", failure.message)))?;
-        let server = |url: &String, pooler| Server::new(url, pooler, config.connections).map(Arc::new);
-        let main = server(&config.url, config.pooler.as_deref())?;
+        let server = |path: &str, url: &str, pooler: &Option<String>| {
+            Server::new(path, url, pooler.as_deref(), config.connections).map(Arc::new)
+        };
+        let main = server("", &config.url, &config.pooler)?;
         let clusters = config
             .clusters
             .iter()
-            .map(|(region, url)| Ok((region.clone(), server(url, None)?)))
+            .map(|(region, it)| {
+                Ok((region.clone(), server(&format!("clusters.{region}."), &it.url, &it.pooler)?))
+            })
             .collect::<Result<_, Failure>>()?;
         Ok(Arc::new(Self { config, content, lanes: Lanes::default(), main, clusters }))
     }
@@ -84,9 +93,11 @@ impl Postgres {
         self.clusters.get(region).unwrap_or(&self.main)
     }
 
-    /// All servers, the main one first.
+    /// All servers, the main one first; one that several regions share, once.
     pub(crate) fn servers(&self) -> impl Iterator<Item = &Arc<Server>> {
-        std::iter::once(&self.main).chain(self.clusters.values())
+        let mut seen = BTreeSet::new();
+        let all = std::iter::once(&self.main).chain(self.clusters.values());
+        all.filter(move |server| seen.insert(server.place()))
     }
 
     /// What a spec asks for: who it is for, and what is to be written.
@@ -97,29 +108,59 @@ impl Postgres {
         isolation: Isolation,
     ) -> Result<(Owner, Ensure, Value), Failure> {
         let (work, outputs) = self.content.plan(context, spec, isolation.as_str())?;
-        Ok((Owner::of(isolation, Name::new(&spec.name)?, &work), work, outputs))
+        Ok((Owner::of(isolation, &spec.name, &work)?, work, outputs))
     }
 
     /// Who a spec is for.
     pub(crate) fn owner(&self, spec: &Spec, isolation: Isolation) -> Result<Owner, Failure> {
-        Ok(Owner {
-            isolation,
-            tenant: spec.tenant.id.to_string(),
-            name: Name::new(&spec.name)?,
-            claim: spec.claim.clone(),
-            resource: spec.resource.to_string(),
-        })
+        let (tenant, resource) = (spec.tenant.id.to_string(), spec.resource.to_string());
+        Owner::new(isolation, tenant, &spec.name, &spec.claim, resource)
     }
 
     /// Whose fence an order is about.
     pub(crate) fn fenced(&self, order: &Order, isolation: Isolation) -> Result<Owner, Failure> {
-        Ok(Owner {
-            isolation,
-            tenant: order.tenant.to_string(),
-            name: Name::new(&order.name)?,
-            claim: order.claim.clone(),
-            resource: order.resource.to_string(),
-        })
+        let (tenant, resource) = (order.tenant.to_string(), order.resource.to_string());
+        Owner::new(isolation, tenant, &order.name, &order.claim, resource)
+    }
+
+    /// Rotates the password of a spec's logins, which have to be told of their tables if those are named.
+    pub(crate) async fn rotate(
+        &self,
+        server: &Server,
+        (context, spec): (&Context, &Spec),
+        isolation: Isolation,
+        tables: Tables<'_>,
+        former: Former,
+    ) -> Result<Rotated, Failure> {
+        let (owner, handout) = (self.owner(spec, isolation)?, Handout::of(context, spec).await?);
+        let _turn = self.lanes.turn(spec.resource).await;
+        let limit = self.config.connection_limit;
+        let handed = rotation::rotate(server, &owner, &handout, limit, tables, former).await?;
+        let older: &[&Name] = match former {
+            Former::Stays => &[&handed.login],
+            Former::Ends => &[&owner.name, &owner.second],
+        };
+        let mut writes = forget(&*context.rows, spec.tenant.id, older, Some(handout.operation())).await?;
+        let outputs = Map::from_iter([(ROLE.to_owned(), json!(handed.login.as_str()))]);
+        writes.extend(handed.writes(context, spec));
+        Ok(Rotated { outputs, writes })
+    }
+
+    /// Ends the former password that a retirement is about.
+    pub(crate) async fn retire(
+        &self,
+        server: &Server,
+        rows: &dyn Rows,
+        retirement: &Retirement,
+        isolation: Isolation,
+    ) -> Result<Vec<Write>, Failure> {
+        let Retirement { tenant, resource, name, claim, rotation, .. } = retirement;
+        let owner = Owner::new(isolation, tenant.to_string(), name, claim, resource.to_string())?;
+        let _turn = self.lanes.turn(*resource).await;
+        match rotation::retire(server, &owner, *rotation).await? {
+            Some(former) => forget(rows, *tenant, &[&former], None).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Fails unless what the spec asks for is there and its own.
@@ -143,9 +184,12 @@ impl Postgres {
         let work = self.content.canary()?;
         let digest = hex::encode(Sha256::digest(format!("{isolation:?} {}", server.database())));
         let name = format!("tenantry_canary_{}", digest.get(..16).unwrap_or_default());
-        Ok((Owner::of(isolation, Name::new(&name)?, &work), work))
+        Ok((Owner::of(isolation, &name, &work)?, work))
     }
 }
+
+/// The output that names the login role with the newest password.
+const ROLE: &str = "role";
 
 /// What people may know of where a tenant's rows are, over what every provider says.
 pub(crate) fn outputs(
@@ -157,7 +201,7 @@ pub(crate) fn outputs(
 ) -> Value {
     let (host, port) = server.address();
     let place =
-        json!({ "database": database, "schema": schema, "role": role.as_str(), "host": host, "port": port });
+        json!({ "database": database, "schema": schema, ROLE: role.as_str(), "host": host, "port": port });
     if let (Some(outputs), Value::Object(place)) = (outputs.as_object_mut(), place) {
         outputs.extend(place);
     }

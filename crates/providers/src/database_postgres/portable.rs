@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, BufReader};
 use super::catalogue;
 use super::failure::failure;
 use super::migrate::search_path;
-use super::server::{close, run};
+use super::server::{close, run, take_turn};
 use crate::csv;
 use crate::portable::{Content, Sink, Source, Tally, bad_archive, broken};
 use crate::tables::{Catalogue, OWNER, literal, quoted};
@@ -40,8 +40,8 @@ pub struct Inside {
     pub connection: PgConnection,
     /// Their schema.
     pub schema: String,
-    /// Whether other tenants' rows are there too.
-    pub shared: bool,
+    /// If other tenants' rows are there too: the word of the turn that their removal takes.
+    pub shared: Option<String>,
 }
 
 /// Hands out the tenant's rows.
@@ -147,7 +147,7 @@ async fn load_rows(
     }
     replace(connection, &catalogue, &staged, schema, tenant).await.map_err(unfit)?;
     // Where a sequence is everybody's, no tenant's numbers may use it up.
-    for (table, column) in given.numbered.iter().filter(|_| !*shared) {
+    for (table, column) in given.numbered.iter().filter(|_| shared.is_none()) {
         let name = format!("{}.{}", quoted(schema), quoted(table));
         let sequence = format!("pg_get_serial_sequence({}, {})", literal(&name), literal(column));
         // Numbers that came with the rows are not given out again.
@@ -156,6 +156,11 @@ async fn load_rows(
             quoted(column)
         );
         run(connection, raise).await?;
+    }
+    if let Some(word) = shared {
+        // A removal does not see rows that are not committed, and nothing goes with their tables. So a commit that is lost on
+        // its way, because its process died, comes before a removal's turn or after nothing at all.
+        take_turn(connection, word).await?;
     }
     run(connection, "COMMIT".to_owned()).await.map_err(unfit)
 }

@@ -51,15 +51,27 @@ pub fn create(name: &Name, claim: &str, password: Option<&str>, limit: u16, supe
     sql
 }
 
-/// The statements that make a role of ours, which nobody has logged in with, another one's.
-pub fn hand_over(from: &Name, to: &Name, claim: &str, password: &str, limit: u16) -> String {
-    let (claim, login) = (literal(claim), login(password, limit));
+/// The statements that make a role of ours, which nobody has logged in with, another one's: with this password, or with
+/// the one that it has.
+pub fn hand_over(from: &Name, to: &Name, claim: &str, password: Option<&str>, limit: u16) -> String {
+    let claim = literal(claim);
+    let login = password.map_or("LOGIN".to_owned(), |password| login(password, limit));
     format!("ALTER ROLE {from} RENAME TO {to}; COMMENT ON ROLE {to} IS {claim}; ALTER ROLE {to} {login};")
+}
+
+/// The statement that gives a role a password that it cannot log in with yet.
+pub fn prepare(name: &Name, password: &str, limit: u16) -> String {
+    format!("ALTER ROLE {name} CONNECTION LIMIT {limit} {};", password_clause(password))
 }
 
 /// Gives a role another password, and lets it log in.
 pub fn renew(name: &Name, password: &str) -> String {
     format!("ALTER ROLE {name} LOGIN {};", password_clause(password))
+}
+
+/// Takes a role's password away, and lets it begin no more sessions.
+pub fn revoke(name: &Name) -> String {
+    format!("ALTER ROLE {name} NOLOGIN PASSWORD NULL;")
 }
 
 /// Lets a role begin sessions, or no more.

@@ -2,13 +2,15 @@
 //! in its main database. Nothing is opened before it is needed.
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgAdvisoryLock, PgAdvisoryLockGuard, PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Postgres, Row, Transaction};
-use tenantry_model::Failure;
-use tokio::sync::OnceCell;
+use tenantry_model::{Failure, FailureClass};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::directory;
@@ -22,6 +24,10 @@ const OLDEST: i32 = 150_000;
 const STATEMENT: Duration = Duration::from_secs(120);
 /// How long a session waits for another one's lock.
 const LOCK: Duration = Duration::from_secs(10);
+/// Which history the server is in: the number of its timeline, another one after a standby was promoted or a backup restored.
+/// A standby has none of its own.
+const TIMELINE: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN 0
+    ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END";
 /// How long somebody waits for a connection.
 const CONNECTION: Duration = Duration::from_secs(10);
 /// How long a session may ask for nothing before the server ends it, and its turn: its process hangs.
@@ -33,36 +39,45 @@ const IDLE: Duration = Duration::from_secs(20);
 
 /// A server.
 pub struct Server {
+    /// Where the configuration has it: the path of its `url` and `pooler`, with a dot at its end.
+    path: String,
     options: PgConnectOptions,
     /// The way through the pooler, without what a pooler in transaction mode does not take.
     pooled: Option<PgConnectOptions>,
     main: PgPool,
-    facts: OnceCell<Facts>,
+    /// The timeline that the latest connection has found.
+    timeline: Arc<AtomicI32>,
+    facts: Mutex<Option<Facts>>,
 }
 
-/// What is known of a server once it has answered.
+/// What is known of a server once it has answered, for as long as it is on this timeline.
 #[derive(Clone, Copy, Debug)]
 struct Facts {
     superuser: bool,
+    timeline: i32,
 }
 
 /// A connection whose session has a turn that no other session has. The turn ends when this is dropped.
 pub type Turn = PgAdvisoryLockGuard<PoolConnection<Postgres>>;
 
 impl Server {
-    /// The server of this URL, and the address of the pooler before it if there is one. Does not connect.
-    pub fn new(url: &str, pooler: Option<&str>, connections: u32) -> Result<Self, Failure> {
+    /// The server of this URL, and the address of the pooler before it if there is one; `path` is where the configuration
+    /// has them. Does not connect.
+    pub fn new(path: &str, url: &str, pooler: Option<&str>, connections: u32) -> Result<Self, Failure> {
         // The parser's own error may quote the password.
         let options: PgConnectOptions = url.parse().map_err(|_| {
-            Failure::fatal("bad_url", "`url` must be like postgres://administrator:password@host/database")
+            let like = "postgres://administrator:password@host/database";
+            Failure::fatal("bad_url", format!("`{path}url` must be like {like}"))
         })?;
         let through = |address: &str| {
             let (host, port) = address.rsplit_once(':')?;
             let options = options.clone().host(host).port(port.parse().ok()?).extra_float_digits(None);
             Some(options.statement_cache_capacity(0).disable_statement_logging())
         };
-        let bad =
-            || Failure::fatal("bad_url", "`pooler` must be an address and a port, like db.example.com:6432");
+        let bad = || {
+            let like = "must be an address and a port, like db.example.com:6432";
+            Failure::fatal("bad_url", format!("`{path}pooler` {like}"))
+        };
         let pooled = pooler.map(|address| through(address).ok_or_else(bad)).transpose()?;
         let options = options
             .application_name("tenantry")
@@ -75,14 +90,39 @@ impl Server {
                 ("standard_conforming_strings", "on".to_owned()),
             ])
             .disable_statement_logging();
-        let main = pool(connections, options.clone());
-        Ok(Self { options, pooled, main, facts: OnceCell::new() })
+        let timeline = Arc::default();
+        let main = pool(connections, options.clone(), &timeline);
+        Ok(Self { path: path.to_owned(), options, pooled, main, timeline, facts: Mutex::default() })
     }
 
     /// A connection to the main database.
     pub async fn connection(&self) -> Result<PoolConnection<Postgres>, Failure> {
         self.facts().await?;
-        self.main.acquire().await.map_err(connecting)
+        let connection = self.main.acquire().await.map_err(connecting)?;
+        // It may be the first one to a server that has taken over from the one that is known.
+        self.facts().await?;
+        Ok(connection)
+    }
+
+    /// Fails unless the server answers now. Who is about to rely on what was made there before finds out here if another
+    /// server has taken over.
+    pub async fn alive(&self) -> Result<(), Failure> {
+        self.connection().await.map(drop)
+    }
+
+    /// The timeline that the server is on, as far as a connection has told by now.
+    pub async fn timeline(&self) -> Result<i32, Failure> {
+        Ok(self.facts().await?.timeline)
+    }
+
+    /// The same failure, with the name of the server that it is about.
+    pub fn named(&self, mut failure: Failure) -> Failure {
+        // What is wrong with what was asked for is wrong on every server.
+        if failure.class != FailureClass::Invalid {
+            let (host, port) = self.address();
+            failure.message = format!("`{}url` ({host}:{port}): {}", self.path, failure.message);
+        }
+        failure
     }
 
     /// A transaction in the main database that begins with these statements.
@@ -99,7 +139,7 @@ impl Server {
 
     /// A connection of its own to another database on the server.
     pub async fn connect_to(&self, database: &Name) -> Result<PgConnection, Failure> {
-        self.options.clone().database(database.as_str()).connect().await.map_err(connecting)
+        connect(&self.options.clone().database(database.as_str())).await
     }
 
     /// A session of another role, which logs in as its own application does: directly, or through the pooler.
@@ -123,14 +163,14 @@ impl Server {
     /// A connection of its own to the main database, with the turn of this word until it is closed.
     pub async fn alone(&self, word: &str) -> Result<PgConnection, Failure> {
         self.facts().await?;
-        let connection = self.options.connect().await.map_err(connecting)?;
-        let guard = PgAdvisoryLock::new(format!("tenantry {word}")).acquire(connection).await;
-        Ok(guard.map_err(failure)?.leak())
+        let mut connection = connect(&self.options).await?;
+        take_turn(&mut connection, word).await?;
+        Ok(connection)
     }
 
     /// Connections to another database on the server, made when they are needed.
     pub fn pool_of(&self, database: &Name, connections: u32) -> PgPool {
-        pool(connections, self.options.clone().database(database.as_str()))
+        pool(connections, self.options.clone().database(database.as_str()), &self.timeline)
     }
 
     /// Whether the administrator may act as another role without being its member.
@@ -141,6 +181,12 @@ impl Server {
     /// Where clients find the server.
     pub fn address(&self) -> (&str, u16) {
         (self.options.get_host(), self.options.get_port())
+    }
+
+    /// Its main database among all servers', in one word.
+    pub fn place(&self) -> String {
+        let (host, port) = self.address();
+        format!("{host}:{port}/{}", self.database())
     }
 
     /// The role that we are.
@@ -156,23 +202,75 @@ impl Server {
     /// Shows that the server answers and lets us write.
     pub async fn probe(&self) -> Result<(), Failure> {
         let mut connection = self.connection().await?;
-        check(&mut connection).await.map(drop)
+        self.check(&mut connection).await.map(drop)
     }
 
     async fn facts(&self) -> Result<Facts, Failure> {
-        let facts = self.facts.get_or_try_init(|| async {
-            // Not from the pool, which goes on trying where nobody answers.
-            let mut connection = self.options.connect().await.map_err(connecting)?;
-            let facts = check(&mut connection).await?;
-            let mut turn =
-                PgAdvisoryLock::new("tenantry directory").acquire(&mut connection).await.map_err(failure)?;
-            directory::create(turn.as_mut()).await?;
-            drop(turn);
-            close(connection).await?;
-            Ok(facts)
-        });
-        facts.await.copied()
+        let mut facts = self.facts.lock().await;
+        if let Some(known) = *facts
+            && known.timeline == self.timeline.load(Ordering::Relaxed)
+        {
+            return Ok(known);
+        }
+        if facts.take().is_some() {
+            tracing::warn!(
+                server = self.place(),
+                "another server has taken over, or a backup was restored: what it lacks is made when it is next needed"
+            );
+        }
+        // Not from the pool, which goes on trying where nobody answers.
+        let mut connection = connect(&self.options).await?;
+        let found = self.check(&mut connection).await?;
+        let mut turn =
+            PgAdvisoryLock::new("tenantry directory").acquire(&mut connection).await.map_err(failure)?;
+        directory::create(turn.as_mut()).await?;
+        drop(turn);
+        close(connection).await?;
+        self.timeline.store(found.timeline, Ordering::Relaxed);
+        *facts = Some(found);
+        Ok(found)
     }
+
+    /// Whether the server can serve, and the administrator do the work.
+    async fn check(&self, connection: &mut PgConnection) -> Result<Facts, Failure> {
+        let row = sqlx::query(
+            "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS standby,
+                    rolsuper, rolsuper OR rolbypassrls AND rolcreaterole AND rolcreatedb AS able
+             FROM pg_roles WHERE rolname = current_user",
+        )
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failure)?;
+        let path = &self.path;
+        if row.get::<i32, _>("version") < OLDEST {
+            return Err(Failure::fatal("too_old", "PostgreSQL 15 or newer is needed"));
+        }
+        if row.get("standby") {
+            let why = format!("the server of `{path}url` is a standby, which cannot write: name the primary");
+            return Err(Failure::retryable("read_only", why));
+        }
+        if !row.get::<bool, _>("able") {
+            let why = format!(
+                "the role of `{path}url` needs CREATEROLE, CREATEDB and BYPASSRLS: ALTER ROLE … CREATEROLE CREATEDB BYPASSRLS"
+            );
+            return Err(Failure::fatal("not_allowed", why));
+        }
+        let timeline = timeline(connection).await.map_err(failure)?;
+        Ok(Facts { superuser: row.get("rolsuper"), timeline })
+    }
+}
+
+/// A connection of its own. A server that lets nobody in and sends nobody away holds up those who wait for it, and not for
+/// ever.
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Failure> {
+    match timeout(CONNECTION, options.connect()).await {
+        Ok(connected) => connected.map_err(connecting),
+        Err(_) => Err(connecting(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))),
+    }
+}
+
+async fn timeline(connection: &mut PgConnection) -> sqlx::Result<i32> {
+    sqlx::query_scalar(TIMELINE).persistent(false).fetch_one(connection).await
 }
 
 /// Lets the statements of a transaction run for as long as they take: no tenant is too big to be deleted.
@@ -210,6 +308,13 @@ pub async fn begin(pool: &PgPool, prelude: String) -> Result<Transaction<'static
     Ok(transaction)
 }
 
+/// Waits for the turn of this word, and has it until the connection ends.
+pub async fn take_turn(connection: &mut PgConnection, word: &str) -> Result<(), Failure> {
+    let guard = PgAdvisoryLock::new(format!("tenantry {word}")).acquire(connection).await;
+    guard.map_err(failure)?.leak();
+    Ok(())
+}
+
 /// Runs statements in one round trip.
 pub async fn run(connection: &mut PgConnection, sql: String) -> Result<(), Failure> {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop).map_err(failure)
@@ -230,37 +335,21 @@ pub async fn close(connection: PgConnection) -> Result<(), Failure> {
     connection.close().await.map_err(failure)
 }
 
-fn pool(connections: u32, options: PgConnectOptions) -> PgPool {
+/// Each connection tells which timeline the server is on: whoever takes a server's place ends or refuses those to the other.
+fn pool(connections: u32, options: PgConnectOptions, seen: &Arc<AtomicI32>) -> PgPool {
+    let seen = seen.clone();
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(CONNECTION)
         .idle_timeout(IDLE)
+        .after_connect(move |connection, _| {
+            let seen = seen.clone();
+            Box::pin(async move {
+                seen.store(timeline(connection).await?, Ordering::Relaxed);
+                Ok(())
+            })
+        })
         .connect_lazy_with(options)
-}
-
-/// Whether the server can serve, and the administrator do the work.
-async fn check(connection: &mut PgConnection) -> Result<Facts, Failure> {
-    let row = sqlx::query(
-        "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS standby,
-                rolsuper, rolsuper OR rolbypassrls AND rolcreaterole AND rolcreatedb AS able
-         FROM pg_roles WHERE rolname = current_user",
-    )
-    .fetch_one(connection)
-    .await
-    .map_err(failure)?;
-    if row.get::<i32, _>("version") < OLDEST {
-        return Err(Failure::fatal("too_old", "PostgreSQL 15 or newer is needed"));
-    }
-    if row.get("standby") {
-        return Err(Failure::retryable("read_only", "the server of `url` is a standby: name the primary"));
-    }
-    if !row.get::<bool, _>("able") {
-        return Err(Failure::fatal(
-            "not_allowed",
-            "the role of `url` needs CREATEROLE, CREATEDB and BYPASSRLS: ALTER ROLE … CREATEROLE CREATEDB BYPASSRLS",
-        ));
-    }
-    Ok(Facts { superuser: row.get("rolsuper") })
 }
 
 #[cfg(test)]

@@ -1,22 +1,26 @@
-//! Schemas and databases that are ready before a tenant wants one: a role without a password, all tables, nobody's rows.
+//! Schemas and databases that are ready before a tenant wants one: a role that may not log in, all tables, nobody's rows.
 //! Each is a line in the list of homes, under a word of its own, so that nobody takes it for a tenant's. A claim makes the
 //! line a tenant's in the transaction that renames what it leads to: a spare becomes one tenant's or stays a spare.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use tenantry_model::id::ResourceId;
 use tenantry_model::{Failure, FailureClass, Isolation};
+use zeroize::Zeroizing;
 
 use super::Postgres;
-use super::credential::Handout;
-use super::directory::{Owner, record};
+use super::credential::{Handed, Handout};
+use super::directory::{Owner, State, record};
 use super::failure::failure;
 use super::migrate::recipe;
 use super::name::Name;
 use super::role;
 use super::server::{Server, close, run};
+use crate::passwords;
 use crate::refill::{Refill, Stock, Stop};
 use crate::shape::Shape;
 
@@ -55,6 +59,9 @@ struct Shelf {
     isolation: Isolation,
     size: usize,
     maker: Box<dyn Maker>,
+    /// Passwords of the spares that this process has made. To check a new one takes the server longer than all the rest of
+    /// a claim; whoever does not know it, another process or this one after a restart, gives the role another.
+    passwords: Mutex<HashMap<Name, Zeroizing<String>>>,
 }
 
 /// A line of the list.
@@ -67,7 +74,8 @@ struct Line {
 impl Spares {
     /// So many on each server. Connects to nothing.
     pub fn new(postgres: Arc<Postgres>, isolation: Isolation, size: u16, maker: impl Maker) -> Self {
-        let shelf = Shelf { postgres, isolation, size: size.into(), maker: Box::new(maker) };
+        let (size, passwords) = (size.into(), Mutex::default());
+        let shelf = Shelf { postgres, isolation, size, maker: Box::new(maker), passwords };
         Self { shelf: Arc::new(shelf), refill: Refill::default() }
     }
 
@@ -88,24 +96,29 @@ impl Spares {
         self.refill.refilled().await;
     }
 
+    /// Whether there is to be one at all.
+    pub fn are_kept(&self) -> bool {
+        self.shelf.size > 0
+    }
+
     /// Makes a spare's line the tenant's, unfinished, with the shape that is recorded of it, and its role too. Answers the name
-    /// that it had; the caller renames the rest in the same transaction. None: there is no spare.
+    /// that it had, and its password; the caller renames the rest in the same transaction. None: there is no spare.
     pub async fn claim(
         &self,
         transaction: &mut PgConnection,
         server: &Server,
         owner: &Owner,
         handout: &Handout,
-        sealed: Option<&str>,
-    ) -> Result<Option<Name>, Failure> {
-        let Some(password) = handout.password().filter(|_| self.shelf.size > 0) else { return Ok(None) };
+    ) -> Result<Option<(Name, Handed)>, Failure> {
+        // Nobody's is not claimed.
+        let Some(new) = handout.password() else { return Ok(None) };
         // As a subquery it could be asked again for every line, and each time give another one.
         let sql = format!(
             "WITH one AS MATERIALIZED (
-                 SELECT name AS spare FROM tenantry.homes WHERE isolation = $7 AND claim = $8 AND {WHOLE}
+                 SELECT name AS spare FROM tenantry.homes WHERE isolation = $6 AND claim = $7 AND {WHOLE}
                  LIMIT 1 FOR UPDATE SKIP LOCKED)
-             UPDATE tenantry.homes SET isolation = $1, tenant_id = $2, name = $3, claim = $4, resource_id = $5, sealed = $6, completed = NULL
-             FROM one WHERE isolation = $7 AND name = spare RETURNING spare"
+             UPDATE tenantry.homes SET isolation = $1, tenant_id = $2, name = $3, claim = $4, resource_id = $5, completed = NULL
+             FROM one WHERE isolation = $6 AND name = spare RETURNING spare"
         );
         let spare: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql))
             .bind(owner.isolation.as_str())
@@ -113,7 +126,6 @@ impl Spares {
             .bind(owner.name.as_str())
             .bind(&owner.claim)
             .bind(&owner.resource)
-            .bind(sealed)
             .bind(self.shelf.list())
             .bind(self.shelf.mark(server))
             .fetch_optional(&mut *transaction)
@@ -121,9 +133,16 @@ impl Spares {
             .map_err(failure)?;
         let Some(spare) = spare else { return Ok(None) };
         let name = Name::new(&spare)?;
+        let known = self.shelf.passwords.lock().remove(&name);
+        let nothing = State::default();
+        let (password, handed) = match known {
+            Some(known) => (None, handout.with(known.to_string())?.handed(owner, &nothing)),
+            None => (Some(new), handout.handed(owner, &nothing)),
+        };
         let limit = self.shelf.postgres.config.connection_limit;
-        run(transaction, role::hand_over(&name, &owner.name, &owner.claim, password, limit)).await?;
-        Ok(Some(name))
+        let hand_over = role::hand_over(&name, &owner.name, &owner.claim, password, limit);
+        run(transaction, format!("{hand_over}{}", owner.enlist(handed.made()))).await?;
+        Ok(Some((name, handed)))
     }
 }
 
@@ -144,7 +163,7 @@ impl Stock for Shelf {
         let mut filled = Ok(());
         for server in self.servers() {
             // One that cannot be reached does not keep the others from theirs.
-            filled = self.fill_on(server, stop).await.and(filled);
+            filled = self.fill_on(server, stop).await.map_err(|failure| server.named(failure)).and(filled);
         }
         // Without spares nobody waits for them; what is left of earlier ones goes another time.
         if self.size == 0 { Ok(()) } else { filled }
@@ -217,7 +236,10 @@ impl Shelf {
         .execute(&mut *connection)
         .await
         .map_err(failure)?;
-        run(connection, role::create(&name, mark, None, 0, server.is_superuser().await?)).await?;
+        let password = Zeroizing::new(passwords::random());
+        let role = role::create(&name, mark, None, 0, server.is_superuser().await?);
+        let limit = self.postgres.config.connection_limit;
+        run(connection, format!("{role}{}", role::prepare(&name, &password, limit))).await?;
         let shape = self.maker.make(server, connection, &name, mark).await?;
         run(connection, record(&shape)).await?;
         sqlx::query("UPDATE tenantry.homes SET schema = $3, completed = now()::text WHERE isolation = $1 AND name = $2")
@@ -226,8 +248,9 @@ impl Shelf {
             .bind(shape.fingerprint())
             .execute(connection)
             .await
-            .map(drop)
-            .map_err(failure)
+            .map_err(failure)?;
+        self.passwords.lock().insert(name, password);
+        Ok(())
     }
 
     /// Takes one away, unless it is claimed meanwhile. From the first statement on nobody can.
@@ -244,6 +267,7 @@ impl Shelf {
                 .execute(&mut *connection)
                 .await
                 .map_err(failure)?;
+        self.passwords.lock().remove(&line.name);
         if taken.rows_affected() == 0 {
             return Ok(());
         }

@@ -5,21 +5,22 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use moka::sync::Cache;
 use serde_json::{Map, Value};
 use sqlx::postgres::PgPool;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres as Driver, Transaction};
 use tenantry_model::id::ResourceId;
 use tenantry_model::{Failure, FailureClass, TenantId};
-use tokio::sync::OnceCell;
 
 use super::spare::SpareDatabase;
 use super::{ISOLATION, template};
 use crate::content::Ensure;
 use crate::database_postgres::{
-    Found, Handout, Home, Name, Owner, Postgres, Secret, Server, Spares, State, Target, begin, bring_up,
-    claimed, close, count_all, failure, is_duplicate, make, meanwhile, name_of, name_taken, no_such_tenant,
-    read_catalogue, rights, run, search_path, seed, shut_out, take_time,
+    Found, Handed, Handout, Home, Made, Name, Owner, Postgres, Removal, Server, Spares, State, Target, begin,
+    bring_up, claimed, close, count_all, failure, is_duplicate, make, meanwhile, name_of, name_taken,
+    no_such_tenant, read_catalogue, rights, run, search_path, seed, take_time,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -34,6 +35,7 @@ const BELIEVED: Duration = Duration::from_secs(60);
 /// A tenant's database that we are connected to, or can be.
 #[derive(Clone)]
 pub struct Opened {
+    server: Arc<Server>,
     role: Name,
     pool: PgPool,
     catalogue: Arc<Catalogue>,
@@ -49,8 +51,8 @@ struct Template {
 /// The databases.
 pub struct Databases {
     pub postgres: Arc<Postgres>,
-    template: Cache<(String, u16, String), Arc<Template>>,
-    canary: OnceCell<Name>,
+    template: Made<Arc<Template>>,
+    canary: Made<Name>,
     open: Cache<TenantId, Opened>,
     pub spares: Spares,
 }
@@ -61,21 +63,20 @@ impl Databases {
         let open = Cache::builder().max_capacity(postgres.config.open_databases).time_to_live(BELIEVED);
         let size = postgres.config.warm_databases;
         let spares = Spares::new(postgres.clone(), ISOLATION, size, SpareDatabase(postgres.clone()));
-        Self { postgres, template: Cache::new(64), canary: OnceCell::new(), open: open.build(), spares }
+        Self { postgres, template: Made::default(), canary: Made::default(), open: open.build(), spares }
     }
 
-    /// The canary's database on the main server, made anew once in the life of a process.
-    pub async fn canary(&self) -> Result<&Name, Failure> {
-        let made = self.canary.get_or_try_init(|| async {
-            let server = self.postgres.main();
+    /// The canary's database on a server, made anew once in the life of a process.
+    pub async fn canary(&self, server: &Server) -> Result<Name, Failure> {
+        let made = async {
             let (owner, work) = self.postgres.canary(server, ISOLATION)?;
             let draft = Name::new(&owner.name.as_str().replace("canary", "draft"))?;
             self.make(server, &owner, &work, &Handout::nobodys(), &draft).await?;
             // Its row may be another one than it was when the database was made.
             seed_in(server, &owner.name, &work).await?;
             Ok(owner.name)
-        });
-        made.await
+        };
+        self.canary.on(server, made).await
     }
 
     /// Makes the tenant's database and role, or finishes them.
@@ -86,8 +87,9 @@ impl Databases {
         work: &Ensure,
         handout: &Handout,
         draft: &Name,
-    ) -> Result<Secret, Failure> {
-        self.canary().await?;
+    ) -> Result<Handed, Failure> {
+        server.alive().await?;
+        self.canary(server).await?;
         let made = self.make(server, owner, work, handout, draft).await;
         // Not before, so that what is made for later is not in the way of what is wanted now.
         self.spares.ask();
@@ -101,10 +103,10 @@ impl Databases {
         work: &Ensure,
         handout: &Handout,
         draft: &Name,
-    ) -> Result<Secret, Failure> {
+    ) -> Result<Handed, Failure> {
         let name = &owner.name;
         let template = self.template(server).await?;
-        let mut turn = server.turn(&format!("database {}", name.as_str())).await?;
+        let mut turn = server.turn(&owner.word()).await?;
         let found = owner.look(&mut turn).await?;
         let is_new = found == Found::Nothing;
         let state = match found {
@@ -112,14 +114,18 @@ impl Databases {
             Found::Nothing => State::default(),
             Found::Ours(state) => state,
         };
-        let secret = handout.secret(&state);
-        let is_claimed = is_new && claimed(self.claim(&mut turn, server, owner, handout, &secret).await)?;
+        let claim = match is_new {
+            true => claimed(self.claim(&mut turn, server, owner, handout).await)?,
+            false => None,
+        };
+        let is_claimed = claim.is_some();
+        let handed = claim.unwrap_or_else(|| handout.handed(owner, &state));
         let shape = if is_claimed {
             meanwhile(&mut turn, seed_in(server, name, work)).await?;
             None
         } else {
-            let role = owner.role(server, &state, handout, self.postgres.config.connection_limit).await?;
-            make(&mut turn, format!("{role}{}", owner.enlist(secret.made()))).await?;
+            let roles = owner.roles(server, &state, handout, self.postgres.config.connection_limit).await?;
+            make(&mut turn, format!("{roles}{}", owner.enlist(handed.made()))).await?;
             drop_database(&mut turn, draft).await?;
             if state.thing {
                 // A role that was made again has lost it.
@@ -139,29 +145,30 @@ impl Databases {
                 shape
             }
         };
-        let settled = handout.known() && secret == Secret::Settled;
-        run(&mut turn, owner.complete(work, shape.as_ref(), settled)).await?;
-        Ok(secret)
+        run(&mut turn, owner.complete(work, shape.as_ref(), handed.is_known())).await?;
+        Ok(handed)
     }
 
-    /// Gives the tenant a database that is ready. False: there is none.
+    /// Gives the tenant a database that is ready, and says what its password is. None: there is none.
     async fn claim(
         &self,
         connection: &mut PgConnection,
         server: &Server,
         owner: &Owner,
         handout: &Handout,
-        secret: &Secret,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Option<Handed>, Failure> {
+        if !self.spares.are_kept() {
+            return Ok(None);
+        }
         let (name, claim) = (&owner.name, literal(&owner.claim));
         let mut transaction = connection.begin().await.map_err(failure)?;
-        let claimed = self.spares.claim(&mut transaction, server, owner, handout, secret.made()).await?;
-        let Some(spare) = claimed else { return Ok(false) };
+        let claimed = self.spares.claim(&mut transaction, server, owner, handout).await?;
+        let Some((spare, handed)) = claimed else { return Ok(None) };
         let rename =
             format!("ALTER DATABASE {spare} RENAME TO {name}; COMMENT ON DATABASE {name} IS {claim};");
         make(&mut transaction, rename).await?;
         transaction.commit().await.map_err(failure)?;
-        Ok(true)
+        Ok(Some(handed))
     }
 
     /// Brings a database up to date and gives it what it lacks; answers the shape of its tables, if it is to be recorded.
@@ -179,9 +186,9 @@ impl Databases {
         let shape = match fresh {
             Some(fresh) => Some(fresh.clone()),
             None => {
-                let target = Target { schema: SCHEMA, protect: &|_: &Catalogue| String::new() };
+                let target = Target::of_one(SCHEMA);
                 let made = state.shape.as_ref().filter(|_| state.thing);
-                bring_up(&mut inside, target, &self.postgres, ISOLATION, made).await?
+                bring_up(&mut inside, target, &self.postgres, server, ISOLATION, made).await?
             }
         };
         let mut transaction = inside.begin().await.map_err(failure)?;
@@ -195,15 +202,11 @@ impl Databases {
     }
 
     async fn template(&self, server: &Server) -> Result<Arc<Template>, Failure> {
-        let (host, port) = server.address();
-        let key = (host.to_owned(), port, server.database().to_owned());
-        if let Some(template) = self.template.get(&key) {
-            return Ok(template);
-        }
-        let name = template::ready(server, &self.postgres.content.migrations).await?;
-        let template = Arc::new(Template { name, fresh: OnceLock::new() });
-        self.template.insert(key, template.clone());
-        Ok(template)
+        let made = async {
+            let name = template::ready(server, &self.postgres.content.migrations).await?;
+            Ok(Arc::new(Template { name, fresh: OnceLock::new() }))
+        };
+        self.template.on(server, made).await
     }
 
     /// Looks again where a tenant's rows are, and in which tables, when it is next asked for them.
@@ -211,36 +214,32 @@ impl Databases {
         self.open.invalidate(&tenant);
     }
 
-    /// Removes database and role, if they are the tenant's, and counts the rows.
+    /// Removes database and roles, if they are the tenant's, and counts rows and logins.
     pub async fn remove(
         &self,
         server: &Server,
         owner: &Owner,
         tenant: TenantId,
         draft: &Name,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Removal, Failure> {
         if let Some(open) = self.open.remove(&tenant) {
             open.pool.close().await;
         }
         let name = &owner.name;
-        let mut turn = server.turn(&format!("database {}", name.as_str())).await?;
+        let mut turn = server.turn(&owner.word()).await?;
         drop_database(&mut turn, draft).await?;
-        let Found::Ours(state) = owner.look(&mut turn).await? else { return Ok(Value::Object(Map::new())) };
-        if state.role.is_some() {
-            shut_out(&mut turn, name).await?;
-        }
+        let Found::Ours(state) = owner.look(&mut turn).await? else { return Ok(Removal::default()) };
+        let logins = owner.shut_out(&mut turn, &state).await?;
         let mut rows = Value::Object(Map::new());
         if state.thing {
             rows = meanwhile(&mut turn, rows_in(server, name)).await?;
             drop_database(&mut turn, name).await?;
         }
         let mut transaction = turn.begin().await.map_err(failure)?;
-        if state.role.is_some() {
-            run(&mut transaction, format!("DROP ROLE {name}")).await?;
-        }
+        run(&mut transaction, owner.drop_roles(&state)).await?;
         owner.strike(&mut transaction).await?;
         transaction.commit().await.map_err(failure)?;
-        Ok(rows)
+        Ok(Removal { rows, logins })
     }
 
     async fn opened(&self, tenant: TenantId) -> Result<Opened, Failure> {
@@ -249,25 +248,39 @@ impl Databases {
         }
         let (server, role) = self.find(tenant).await?;
         let pool = server.pool_of(&role, CONNECTIONS);
-        let mut transaction = begin(&pool, String::new()).await?;
-        let catalogue = Arc::new(read_catalogue(&mut transaction, SCHEMA).await?);
-        drop(transaction);
-        let opened = Opened { role, pool, catalogue };
+        let catalogue = async {
+            let mut transaction = begin(&pool, String::new()).await?;
+            read_catalogue(&mut transaction, SCHEMA).await
+        };
+        let catalogue = Arc::new(catalogue.await.map_err(|failure| server.named(failure))?);
+        let opened = Opened { server, role, pool, catalogue };
         self.open.insert(tenant, opened.clone());
         Ok(opened)
     }
 
-    async fn find(&self, tenant: TenantId) -> Result<(&Arc<Server>, Name), Failure> {
+    /// Where a tenant's database is. All servers are asked at once: one that is out holds nobody up whom another one has.
+    async fn find(&self, tenant: TenantId) -> Result<(Arc<Server>, Name), Failure> {
+        let main = self.postgres.main();
         if tenant == self.postgres.content.canary_row.tenant {
-            return Ok((self.postgres.main(), self.canary().await?.clone()));
+            return Ok((main.clone(), self.canary(main).await?));
         }
-        for server in self.postgres.servers() {
-            let mut connection = server.connection().await?;
-            if let Some(name) = name_of(&mut connection, ISOLATION, tenant).await? {
-                return Ok((server, name));
+        let mut asked: FuturesUnordered<_> = self
+            .postgres
+            .servers()
+            .map(|server| async move {
+                let name = async { name_of(&mut *server.connection().await?, ISOLATION, tenant).await };
+                (server, name.await)
+            })
+            .collect();
+        let mut out = None;
+        while let Some((server, answer)) = asked.next().await {
+            match answer {
+                Ok(Some(name)) => return Ok((server.clone(), name)),
+                Ok(None) => {}
+                Err(failure) => out = Some(server.named(failure)),
             }
         }
-        Err(no_such_tenant())
+        Err(out.unwrap_or_else(no_such_tenant))
     }
 }
 
@@ -350,7 +363,7 @@ impl Home for Databases {
         &self,
         tenant: TenantId,
     ) -> Result<(Transaction<'static, Driver>, Arc<Catalogue>), Failure> {
-        let Opened { role, pool, catalogue } = self.opened(tenant).await?;
+        let Opened { server, role, pool, catalogue } = self.opened(tenant).await?;
         let become_it = format!("SET LOCAL ROLE {role}; SET LOCAL {}", search_path(SCHEMA));
         match begin(&pool, become_it).await {
             Ok(transaction) => Ok((transaction, catalogue)),
@@ -359,7 +372,7 @@ impl Home for Databases {
                 self.open.invalidate(&tenant);
                 Err(no_such_tenant())
             }
-            Err(failure) => Err(failure),
+            Err(failure) => Err(server.named(failure)),
         }
     }
 }

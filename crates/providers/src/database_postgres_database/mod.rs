@@ -12,20 +12,22 @@ mod template;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use serde_json::{Value, json};
 use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::data::{Canary, Data, TenantRows};
 use crate::database_postgres::{
-    Found, Handout, Name, Postgres, Scoped, Seen, close, denies, fence, forget, observed, outputs,
-    portable as rows,
+    Found, Handout, Name, Owner, Postgres, Removal, Scoped, Seen, Server, close, denies, fence, forget,
+    observed, outputs, portable as rows,
 };
 use crate::fence::{Fence, Order};
 use crate::isolation::IsolationCheck;
 use crate::portable::{Content, Portable, Sink, Source};
+use crate::rotate::{Former, Retirement, Rotate, Rotated};
 use crate::settings;
-use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Rows, Spec};
 use client::Databases;
 pub use config::{Config, Settings};
 
@@ -51,9 +53,39 @@ impl DatabasePostgresDatabase {
     /// A connection of its own to the database with the spec's rows.
     async fn inside(&self, spec: &Spec) -> Result<rows::Inside, Failure> {
         let server = self.databases.postgres.of_region(&spec.tenant.region);
-        self.databases.postgres.must_stand(server, spec, ISOLATION).await?;
-        let connection = server.connect_to(&Name::new(&spec.name)?).await?;
-        Ok(rows::Inside { connection, schema: client::SCHEMA.to_owned(), shared: false })
+        let connection = async {
+            self.databases.postgres.must_stand(server, spec, ISOLATION).await?;
+            server.connect_to(&Name::new(&spec.name)?).await
+        };
+        let connection = connection.await.map_err(|failure| server.named(failure))?;
+        Ok(rows::Inside { connection, schema: client::SCHEMA.to_owned(), shared: None })
+    }
+
+    async fn look(&self, server: &Server, owner: &Owner) -> Result<Observed, Failure> {
+        let found = owner.look(&mut *server.connection().await?).await?;
+        Ok(match found {
+            Found::Nothing => Observed::Absent,
+            Found::Foreign => Observed::Foreign,
+            Found::Ours(state) => {
+                let seen = match state.thing {
+                    true => {
+                        let mut inside = server.connect_to(&owner.name).await?;
+                        let role = owner.right_holder(&state);
+                        let seen = Seen::of(&mut inside, client::SCHEMA, role, state.fence).await?;
+                        close(inside).await?;
+                        Some(seen)
+                    }
+                    false => None,
+                };
+                observed(&self.databases.postgres.content, owner, &state, seen)
+            }
+        })
+    }
+
+    /// Shows that tenants can be made on this server.
+    async fn serves(&self, server: &Server) -> Result<(), Failure> {
+        server.probe().await?;
+        self.databases.canary(server).await.map(drop)
     }
 }
 
@@ -74,12 +106,30 @@ impl Fence for DatabasePostgresDatabase {
         let postgres = &self.databases.postgres;
         let owner = postgres.fenced(order, ISOLATION)?;
         self.databases.forget(order.tenant);
-        fence(postgres.of_region(&order.region), &owner, order).await
+        let server = postgres.of_region(&order.region);
+        fence(server, &owner, order).await.map_err(|failure| server.named(failure))
     }
 
     async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure> {
         let postgres = &self.databases.postgres;
-        denies(postgres.of_region(&order.region), &postgres.fenced(order, ISOLATION)?).await
+        let server = postgres.of_region(&order.region);
+        let denied = denies(server, &postgres.fenced(order, ISOLATION)?).await;
+        denied.map_err(|failure| server.named(failure))
+    }
+}
+
+#[async_trait]
+impl Rotate for DatabasePostgresDatabase {
+    async fn rotate(&self, context: &Context, spec: &Spec, former: Former) -> Result<Rotated, Failure> {
+        let postgres = &self.databases.postgres;
+        let server = postgres.of_region(&spec.tenant.region);
+        postgres.rotate(server, (context, spec), ISOLATION, None, former).await
+    }
+
+    async fn retire(&self, rows: &dyn Rows, retirement: &Retirement) -> Result<Vec<Write>, Failure> {
+        let postgres = &self.databases.postgres;
+        let server = postgres.of_region(&retirement.region);
+        postgres.retire(server, rows, retirement, ISOLATION).await
     }
 }
 
@@ -130,39 +180,26 @@ impl Provider for DatabasePostgresDatabase {
         let postgres = &self.databases.postgres;
         let (owner, work, planned) = postgres.plan(context, spec, ISOLATION)?;
         let server = postgres.of_region(&spec.tenant.region).clone();
-        let outputs = outputs(planned, &server, &spec.name, client::SCHEMA, &owner.name);
         let (handout, draft) = (Handout::of(context, spec).await?, client::draft(spec.resource)?);
         let databases = self.databases.clone();
-        let made = async move { databases.ensure(&server, &owner, &work, &handout, &draft).await };
+        let on = server.clone();
+        let made = async move {
+            let made = databases.ensure(&on, &owner, &work, &handout, &draft).await;
+            made.map_err(|failure| on.named(failure))
+        };
         let made = postgres.lanes.run(spec.resource, made).await;
         // Its tables may be other ones now.
         self.databases.forget(spec.tenant.id);
-        let secret = made?;
-        Ok(Ensured { outputs, writes: secret.writes(context, spec) })
+        let handed = made?;
+        let outputs = outputs(planned, &server, &spec.name, client::SCHEMA, &handed.login);
+        Ok(Ensured { outputs, writes: handed.writes(context, spec) })
     }
 
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
         let postgres = &self.databases.postgres;
         let owner = postgres.owner(spec, ISOLATION)?;
         let server = postgres.of_region(&spec.tenant.region);
-        let found = owner.look(&mut *server.connection().await?).await?;
-        Ok(match found {
-            Found::Nothing => Observed::Absent,
-            Found::Foreign => Observed::Foreign,
-            Found::Ours(state) => {
-                let seen = match state.thing {
-                    true => {
-                        let mut inside = server.connect_to(&owner.name).await?;
-                        let role = state.role.map(|_| &owner.name);
-                        let seen = Seen::of(&mut inside, client::SCHEMA, role, state.fence).await?;
-                        close(inside).await?;
-                        Some(seen)
-                    }
-                    false => None,
-                };
-                observed(&postgres.content, &state, seen)
-            }
-        })
+        self.look(server, &owner).await.map_err(|failure| server.named(failure))
     }
 
     async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {
@@ -171,17 +208,27 @@ impl Provider for DatabasePostgresDatabase {
         let (databases, tenant) = (self.databases.clone(), spec.tenant.id);
         let (server, draft) =
             (postgres.of_region(&spec.tenant.region).clone(), client::draft(spec.resource)?);
-        let removed = async move { databases.remove(&server, &owner, tenant, &draft).await };
-        let rows = postgres.lanes.run(spec.resource, removed).await?;
-        let writes = forget(context, spec).await?;
-        Ok(Removed { receipt: json!({ "database": spec.name, "rows": rows }), writes })
+        let logins = [owner.name.clone(), owner.second.clone()];
+        let removed = async move {
+            let removed = databases.remove(&server, &owner, tenant, &draft).await;
+            removed.map_err(|failure| server.named(failure))
+        };
+        let Removal { rows, logins: count } = postgres.lanes.run(spec.resource, removed).await?;
+        let writes = forget(&*context.rows, tenant, &logins.each_ref(), None).await?;
+        Ok(Removed { receipt: json!({ "database": spec.name, "rows": rows, "logins": count }), writes })
     }
 
     async fn probe(&self) -> Result<(), Failure> {
-        for server in self.databases.postgres.servers() {
-            server.probe().await?;
+        let each =
+            self.databases.postgres.servers().map(|server| async move {
+                self.serves(server).await.map_err(|failure| server.named(failure))
+            });
+        let mut out = join_all(each).await.into_iter().filter_map(Result::err);
+        let Some(mut first) = out.next() else { return Ok(()) };
+        for other in out {
+            first.message = format!("{}; {}", first.message, other.message);
         }
-        self.databases.canary().await.map(drop)
+        Err(first)
     }
 
     fn data(&self) -> Option<&dyn Data> {
@@ -189,6 +236,10 @@ impl Provider for DatabasePostgresDatabase {
     }
 
     fn fence(&self) -> Option<&dyn Fence> {
+        Some(self)
+    }
+
+    fn rotate(&self) -> Option<&dyn Rotate> {
         Some(self)
     }
 

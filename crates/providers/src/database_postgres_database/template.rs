@@ -8,7 +8,7 @@ use tenantry_model::Failure;
 use super::client::{SCHEMA, drop_database, rename};
 use crate::database_postgres::{Name, Server, Target, close, failure, meanwhile, recipe, run};
 use crate::migrations::Migration;
-use crate::tables::{Catalogue, literal};
+use crate::tables::literal;
 
 /// The mark of every template.
 const MARK: &str = "tenantry: a template of tenants' databases";
@@ -28,7 +28,7 @@ pub async fn ready(server: &Server, migrations: &[Migration]) -> Result<Name, Fa
     run(&mut turn, format!("CREATE DATABASE {draft} TEMPLATE template0")).await?;
     let mut inside = server.connect_to(&draft).await?;
     run(&mut inside, format!("REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC")).await?;
-    let target = Target { schema: SCHEMA, protect: &|_: &Catalogue| String::new() };
+    let target = Target::of_one(SCHEMA);
     meanwhile(&mut turn, target.migrate(&mut inside, migrations)).await?;
     close(inside).await?;
     let mark = literal(MARK);

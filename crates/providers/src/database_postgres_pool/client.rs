@@ -3,17 +3,16 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde_json::{Map, Value};
 use sqlx::{Connection, PgConnection, Postgres as Driver, Transaction};
 use tenantry_model::{Failure, TenantId};
-use tokio::sync::OnceCell;
 
 use super::ISOLATION;
 use super::guard::{self, Groups, SCHEMA};
 use crate::content::Ensure;
 use crate::database_postgres::{
-    Found, Handout, Home, Owner, Postgres, Secret, Seen, State, Target, delete_all, failure, lost_rights,
-    make, mark_of_schema, name_taken, read_catalogue, recorded, run, search_path, seed, shut_out, take_time,
+    Found, Handed, Handout, Home, Made, Owner, Postgres, Removal, Seen, State, Target, delete_all, failure,
+    lost_rights, make, mark_of_schema, name_taken, read_catalogue, recorded, run, search_path, seed,
+    take_time,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -21,13 +20,13 @@ use crate::tables::{Catalogue, literal};
 /// The pool.
 pub struct Pool {
     pub postgres: Arc<Postgres>,
-    ready: OnceCell<Arc<Catalogue>>,
+    ready: Made<Arc<Catalogue>>,
 }
 
 impl Pool {
     /// On the main server.
     pub fn new(postgres: Arc<Postgres>) -> Self {
-        Self { postgres, ready: OnceCell::new() }
+        Self { postgres, ready: Made::default() }
     }
 
     /// The roles that reach the tables.
@@ -36,40 +35,41 @@ impl Pool {
     }
 
     /// What tables there are; makes and migrates them the first time. Safe to drop: the next call goes on.
-    pub async fn ready(&self) -> Result<&Arc<Catalogue>, Failure> {
-        self.ready
-            .get_or_try_init(|| async {
-                let (server, groups) = (self.postgres.main(), self.groups()?);
-                let mut turn = server.turn("pool").await?;
-                let mark = mark_of_schema(&mut turn, SCHEMA).await?;
-                guard::stand_schema(&mut turn, mark).await?;
-                groups.stand(&mut turn, server.is_superuser().await?).await?;
-                let protect = |catalogue: &Catalogue| groups.protect(catalogue);
-                let target = Target { schema: SCHEMA, protect: &protect };
-                let migrated = target.migrate(&mut turn, &self.postgres.content.migrations).await?;
-                if !guard::is_protected(&mut turn).await? {
-                    let catalogue = read_catalogue(&mut turn, SCHEMA).await?;
-                    run(&mut turn, groups.protect(&catalogue)).await?;
-                }
-                let (owner, work) = self.postgres.canary(server, ISOLATION)?;
-                let catalogue = read_catalogue(&mut turn, SCHEMA).await?;
-                let anew = migrated.applied || self.made(&mut turn).await?.is_none();
-                let mut transaction = turn.begin().await.map_err(failure)?;
-                run(&mut transaction, owner.enlist(None)).await?;
-                // Its row may be another one than it was when the tables were made.
-                seed(&mut transaction, SCHEMA, &work).await?;
-                run(&mut transaction, owner.complete(&work, anew.then_some(&catalogue.shape), true)).await?;
-                transaction.commit().await.map_err(failure)?;
-                Ok(Arc::new(catalogue))
-            })
-            .await
+    pub async fn ready(&self) -> Result<Arc<Catalogue>, Failure> {
+        self.ready.on(self.postgres.main(), self.stand()).await
+    }
+
+    async fn stand(&self) -> Result<Arc<Catalogue>, Failure> {
+        let (server, groups) = (self.postgres.main(), self.groups()?);
+        let mut turn = server.turn("pool").await?;
+        let mark = mark_of_schema(&mut turn, SCHEMA).await?;
+        guard::stand_schema(&mut turn, mark).await?;
+        groups.stand(&mut turn, server.is_superuser().await?).await?;
+        let protect = |catalogue: &Catalogue| groups.protect(catalogue);
+        let target = Target { schema: SCHEMA, protect: &protect };
+        let migrated = target.migrate(&mut turn, &self.postgres.content.migrations).await?;
+        if !guard::is_protected(&mut turn).await? {
+            let catalogue = read_catalogue(&mut turn, SCHEMA).await?;
+            run(&mut turn, groups.protect(&catalogue)).await?;
+        }
+        let (owner, work) = self.postgres.canary(server, ISOLATION)?;
+        let catalogue = read_catalogue(&mut turn, SCHEMA).await?;
+        let anew = migrated.applied || self.made(&mut turn).await?.is_none();
+        let mut transaction = turn.begin().await.map_err(failure)?;
+        run(&mut transaction, owner.enlist(None)).await?;
+        // Its row may be another one than it was when the tables were made.
+        seed(&mut transaction, SCHEMA, &work).await?;
+        run(&mut transaction, owner.complete(&work, anew.then_some(&catalogue.shape), true)).await?;
+        transaction.commit().await.map_err(failure)?;
+        Ok(Arc::new(catalogue))
     }
 
     /// Makes the tenant's line, role and rows, or finishes them.
-    pub async fn ensure(&self, owner: &Owner, work: &Ensure, handout: &Handout) -> Result<Secret, Failure> {
-        self.ready().await?;
+    pub async fn ensure(&self, owner: &Owner, work: &Ensure, handout: &Handout) -> Result<Handed, Failure> {
         let (server, name) = (self.postgres.main(), &owner.name);
-        let mut turn = server.turn(&format!("pool {}", name.as_str())).await?;
+        server.alive().await?;
+        self.ready().await?;
+        let mut turn = server.turn(&owner.word()).await?;
         let state = match owner.look(&mut turn).await? {
             Found::Foreign => return Err(name_taken()),
             Found::Nothing => State::default(),
@@ -78,20 +78,19 @@ impl Pool {
         if state.completed.is_some() && self.is_damaged(&mut turn).await? {
             self.mend().await?;
         }
-        let secret = handout.secret(&state);
-        let mut sql = owner.role(server, &state, handout, self.postgres.config.connection_limit).await?;
+        let handed = handout.handed(owner, &state);
+        let mut sql = owner.roles(server, &state, handout, self.postgres.config.connection_limit).await?;
         sql.push_str(&format!("GRANT {} TO {name};", self.groups()?.tenants));
-        sql.push_str(&owner.finds(server.database(), SCHEMA));
-        sql.push_str(&owner.enlist(secret.made()));
+        sql.push_str(&owner.finds(&state, server.database(), SCHEMA));
+        sql.push_str(&owner.enlist(handed.made()));
         let mut transaction = turn.begin().await.map_err(failure)?;
         make(&mut transaction, sql).await?;
         if state.completed.is_none() {
             seed(&mut transaction, SCHEMA, work).await?;
         }
-        let settled = handout.known() && secret == Secret::Settled;
-        run(&mut transaction, owner.complete(work, None, settled)).await?;
+        run(&mut transaction, owner.complete(work, None, handed.is_known())).await?;
         transaction.commit().await.map_err(failure)?;
-        Ok(secret)
+        Ok(handed)
     }
 
     /// The shape of the tables as they were made, or migrated: recorded with the canary's line.
@@ -117,29 +116,24 @@ impl Pool {
         transaction.commit().await.map_err(failure)
     }
 
-    /// Removes what is the tenant's, and counts the rows; also those of a tenant that is not listed any more.
-    pub async fn remove(&self, owner: &Owner) -> Result<Value, Failure> {
-        let name = &owner.name;
-        let mut turn = self.postgres.main().turn(&format!("pool {}", name.as_str())).await?;
+    /// Removes what is the tenant's, and counts rows and logins; also those of a tenant that is not listed any more.
+    pub async fn remove(&self, owner: &Owner) -> Result<Removal, Failure> {
+        let mut turn = self.postgres.main().turn(&owner.word()).await?;
         let state = match owner.look(&mut turn).await? {
-            Found::Foreign => return Ok(Value::Object(Map::new())),
+            Found::Foreign => return Ok(Removal::default()),
             Found::Nothing => State::default(),
             Found::Ours(state) => state,
         };
-        if state.role.is_some() {
-            shut_out(&mut turn, name).await?;
-        }
+        let logins = owner.shut_out(&mut turn, &state).await?;
         let mut transaction = turn.begin().await.map_err(failure)?;
         take_time(&mut transaction).await?;
         // Another process may have migrated the tables since this one opened them.
         let catalogue = read_catalogue(&mut transaction, SCHEMA).await?;
         let rows = delete_all(&mut transaction, &catalogue, SCHEMA, &owner.tenant).await?;
-        if state.role.is_some() {
-            run(&mut transaction, format!("DROP ROLE {name}")).await?;
-        }
+        run(&mut transaction, owner.drop_roles(&state)).await?;
         owner.strike(&mut transaction).await?;
         transaction.commit().await.map_err(failure)?;
-        Ok(rows)
+        Ok(Removal { rows, logins })
     }
 }
 
@@ -156,6 +150,6 @@ impl Home for Pool {
             search_path(SCHEMA),
             literal(&tenant.to_string()),
         );
-        Ok((self.postgres.main().begin(become_it).await?, ready.clone()))
+        Ok((self.postgres.main().begin(become_it).await?, ready))
     }
 }

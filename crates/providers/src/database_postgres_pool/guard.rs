@@ -84,6 +84,8 @@ impl Groups {
                AND tenant_id = coalesce(
                    (SELECT login.tenant_id FROM tenantry.homes login
                     WHERE login.isolation = 'pool' AND login.name = session_user::text COLLATE \"default\"),
+                   (SELECT login.tenant_id FROM tenantry.logins login
+                    WHERE login.isolation = 'pool' AND login.name = session_user::text COLLATE \"default\"),
                    CASE WHEN pg_has_role(session_user, {who}, 'MEMBER') THEN current_setting('app.current_tenant_id', true) END)"
         )
     }

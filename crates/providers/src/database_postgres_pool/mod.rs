@@ -18,14 +18,15 @@ use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::data::{Canary, Data, TenantRows};
 use crate::database_postgres::{
-    Found, Handout, Name, Postgres, Scoped, Seen, denies, fence, forget, holds, observed, outputs,
+    Found, Handout, Name, Postgres, Removal, Scoped, Seen, denies, fence, forget, holds, observed, outputs,
     portable as rows,
 };
 use crate::fence::{Fence, Order};
 use crate::isolation::IsolationCheck;
 use crate::portable::{Content, Portable, Sink, Source};
+use crate::rotate::{Former, Retirement, Rotate, Rotated};
 use crate::settings;
-use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Rows, Spec};
 use client::Pool;
 pub use config::{Config, Settings};
 
@@ -49,7 +50,8 @@ impl DatabasePostgresPool {
         let server = self.pool.postgres.main();
         self.pool.postgres.must_stand(server, spec, ISOLATION).await?;
         let connection = server.connect_to(&Name::new(server.database())?).await?;
-        Ok(rows::Inside { connection, schema: guard::SCHEMA.to_owned(), shared: true })
+        let turn = self.pool.postgres.owner(spec, ISOLATION)?.word();
+        Ok(rows::Inside { connection, schema: guard::SCHEMA.to_owned(), shared: Some(turn) })
     }
 }
 
@@ -75,6 +77,21 @@ impl Fence for DatabasePostgresPool {
     async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure> {
         let postgres = &self.pool.postgres;
         denies(postgres.main(), &postgres.fenced(order, ISOLATION)?).await
+    }
+}
+
+#[async_trait]
+impl Rotate for DatabasePostgresPool {
+    async fn rotate(&self, context: &Context, spec: &Spec, former: Former) -> Result<Rotated, Failure> {
+        let postgres = &self.pool.postgres;
+        let server = postgres.main();
+        postgres.rotate(server, (context, spec), ISOLATION, Some(guard::SCHEMA), former).await
+    }
+
+    async fn retire(&self, rows: &dyn Rows, retirement: &Retirement) -> Result<Vec<Write>, Failure> {
+        let postgres = &self.pool.postgres;
+        let server = postgres.main();
+        postgres.retire(server, rows, retirement, ISOLATION).await
     }
 }
 
@@ -119,13 +136,13 @@ impl Provider for DatabasePostgresPool {
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
         let postgres = &self.pool.postgres;
         let (owner, work, planned) = postgres.plan(context, spec, ISOLATION)?;
-        let outputs =
-            outputs(planned, postgres.main(), postgres.main().database(), guard::SCHEMA, &owner.name);
         let handout = Handout::of(context, spec).await?;
         let pool = self.pool.clone();
         let made = async move { pool.ensure(&owner, &work, &handout).await };
-        let secret = postgres.lanes.run(spec.resource, made).await?;
-        Ok(Ensured { outputs, writes: secret.writes(context, spec) })
+        let handed = postgres.lanes.run(spec.resource, made).await?;
+        let main = postgres.main();
+        let outputs = outputs(planned, main, main.database(), guard::SCHEMA, &handed.login);
+        Ok(Ensured { outputs, writes: handed.writes(context, spec) })
     }
 
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
@@ -140,9 +157,9 @@ impl Provider for DatabasePostgresPool {
             Found::Ours(mut state) => {
                 // The tables are everybody's. What fences a tenant there is the policies, not its rights.
                 state.shape = self.pool.made(&mut connection).await?;
-                let role = state.role.map(|_| &owner.name);
+                let role = owner.right_holder(&state);
                 let seen = Seen::of(&mut connection, guard::SCHEMA, role, None).await?;
-                observed(&postgres.content, &state, Some(seen))
+                observed(&postgres.content, &owner, &state, Some(seen))
             }
         })
     }
@@ -151,10 +168,11 @@ impl Provider for DatabasePostgresPool {
         let postgres = &self.pool.postgres;
         let owner = postgres.owner(spec, ISOLATION)?;
         let pool = self.pool.clone();
+        let logins = [owner.name.clone(), owner.second.clone()];
         let removed = async move { pool.remove(&owner).await };
-        let rows = postgres.lanes.run(spec.resource, removed).await?;
-        let writes = forget(context, spec).await?;
-        Ok(Removed { receipt: json!({ "database": spec.name, "rows": rows }), writes })
+        let Removal { rows, logins: count } = postgres.lanes.run(spec.resource, removed).await?;
+        let writes = forget(&*context.rows, spec.tenant.id, &logins.each_ref(), None).await?;
+        Ok(Removed { receipt: json!({ "database": spec.name, "rows": rows, "logins": count }), writes })
     }
 
     async fn probe(&self) -> Result<(), Failure> {
@@ -167,6 +185,10 @@ impl Provider for DatabasePostgresPool {
     }
 
     fn fence(&self) -> Option<&dyn Fence> {
+        Some(self)
+    }
+
+    fn rotate(&self) -> Option<&dyn Rotate> {
         Some(self)
     }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use moka::sync::Cache;
-use serde_json::{Map, Value};
 use sqlx::{Connection, PgConnection, Postgres as Driver, Transaction};
 use tenantry_model::{Failure, FailureClass, TenantId};
 use tokio::sync::OnceCell;
@@ -14,9 +13,9 @@ use super::ISOLATION;
 use super::spare::SpareSchema;
 use crate::content::Ensure;
 use crate::database_postgres::{
-    Found, Handout, Home, Name, Owner, Postgres, Secret, Spares, State, Target, baseline, bring_up, claimed,
-    count_all, failure, make, name_of, name_taken, no_such_tenant, read_catalogue, rights, run, search_path,
-    seed, shut_out, take_time,
+    Found, Handed, Handout, Home, Made, Name, Owner, Postgres, Removal, Spares, State, Target, baseline,
+    bring_up, claimed, count_all, failure, make, name_of, name_taken, no_such_tenant, read_catalogue, rights,
+    run, search_path, seed, take_time,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -31,7 +30,7 @@ pub struct Schemas {
     pub postgres: Arc<Postgres>,
     /// What a schema is like that was just made.
     fresh: OnceCell<Arc<Catalogue>>,
-    canary: OnceCell<Name>,
+    canary: Made<Name>,
     places: Cache<TenantId, (Name, Arc<Catalogue>)>,
     pub spares: Spares,
 }
@@ -42,12 +41,12 @@ impl Schemas {
         let places = Cache::builder().max_capacity(KNOWN).time_to_live(BELIEVED).build();
         let size = postgres.config.warm_schemas;
         let spares = Spares::new(postgres.clone(), ISOLATION, size, SpareSchema(postgres.clone()));
-        Self { postgres, fresh: OnceCell::new(), canary: OnceCell::new(), places, spares }
+        Self { postgres, fresh: OnceCell::new(), canary: Made::default(), places, spares }
     }
 
     /// The canary's schema, made anew once in the life of a process.
-    pub async fn canary(&self) -> Result<&Name, Failure> {
-        let made = self.canary.get_or_try_init(|| async {
+    pub async fn canary(&self) -> Result<Name, Failure> {
+        let made = async {
             let (owner, work) = self.postgres.canary(self.postgres.main(), ISOLATION)?;
             self.make(&owner, &work, &Handout::nobodys()).await?;
             // Its row may be another one than it was when the schema was made.
@@ -55,12 +54,13 @@ impl Schemas {
             seed(&mut transaction, owner.name.as_str(), &work).await?;
             transaction.commit().await.map_err(failure)?;
             Ok(owner.name)
-        });
-        made.await
+        };
+        self.canary.on(self.postgres.main(), made).await
     }
 
     /// Makes the tenant's schema and role, or finishes them.
-    pub async fn ensure(&self, owner: &Owner, work: &Ensure, handout: &Handout) -> Result<Secret, Failure> {
+    pub async fn ensure(&self, owner: &Owner, work: &Ensure, handout: &Handout) -> Result<Handed, Failure> {
+        self.postgres.main().alive().await?;
         self.canary().await?;
         let made = self.make(owner, work, handout).await;
         // Not before, so that what is made for later is not in the way of what is wanted now.
@@ -68,9 +68,9 @@ impl Schemas {
         made
     }
 
-    async fn make(&self, owner: &Owner, work: &Ensure, handout: &Handout) -> Result<Secret, Failure> {
+    async fn make(&self, owner: &Owner, work: &Ensure, handout: &Handout) -> Result<Handed, Failure> {
         let name = owner.name.as_str();
-        let mut turn = self.postgres.main().turn(&format!("schema {name}")).await?;
+        let mut turn = self.postgres.main().turn(&owner.word()).await?;
         let found = owner.look(&mut turn).await?;
         let is_new = found == Found::Nothing;
         let state = match found {
@@ -78,47 +78,50 @@ impl Schemas {
             Found::Nothing => State::default(),
             Found::Ours(state) => state,
         };
-        let secret = handout.secret(&state);
-        if is_new && claimed(self.claim(&mut turn, owner, work, handout, &secret).await)? {
-            return Ok(secret);
+        if is_new && let Some(handed) = claimed(self.claim(&mut turn, owner, work, handout).await)? {
+            return Ok(handed);
         }
-        let begin = self.begin(owner, handout, &state, &secret).await?;
+        let handed = handout.handed(owner, &state);
+        let begin = self.begin(owner, handout, &state, &handed).await?;
         let migrations = &self.postgres.content.migrations;
         let whole = if state.thing { None } else { baseline(name, migrations) };
         if let Some(tables) = whole {
             match self.at_once(&mut turn, owner, work, handout, &state, format!("{begin}{tables}")).await {
                 // Statement by statement it is seen which one is at fault.
                 Err(failure) if matches!(failure.class, FailureClass::Fatal | FailureClass::Invalid) => {}
-                made => return made.map(|()| secret),
+                made => return made.map(|()| handed),
             }
         }
         make(&mut turn, begin).await?;
-        let target = Target { schema: name, protect: &|_| String::new() };
+        let target = Target::of_one(name);
         let made = state.shape.as_ref().filter(|_| state.thing);
-        let shape = bring_up(&mut turn, target, &self.postgres, ISOLATION, made).await?;
+        let shape =
+            bring_up(&mut turn, target, &self.postgres, self.postgres.main(), ISOLATION, made).await?;
         let mut transaction = turn.begin().await.map_err(failure)?;
         if state.completed.is_none() || !state.thing {
             seed(&mut transaction, name, work).await?;
         }
         run(&mut transaction, end(owner, work, handout, &state, shape.as_ref())).await?;
         transaction.commit().await.map_err(failure)?;
-        Ok(secret)
+        Ok(handed)
     }
 
-    /// Gives the tenant a schema that is ready. False: there is none.
+    /// Gives the tenant a schema that is ready, and says what its password is. None: there is none.
     async fn claim(
         &self,
         connection: &mut PgConnection,
         owner: &Owner,
         work: &Ensure,
         handout: &Handout,
-        secret: &Secret,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Option<Handed>, Failure> {
+        if !self.spares.are_kept() {
+            return Ok(None);
+        }
         let (server, name) = (self.postgres.main(), &owner.name);
         let mut transaction = connection.begin().await.map_err(failure)?;
-        let claimed = self.spares.claim(&mut transaction, server, owner, handout, secret.made()).await?;
-        let Some(spare) = claimed else { return Ok(false) };
-        let finds = owner.finds(server.database(), name.as_str());
+        let claimed = self.spares.claim(&mut transaction, server, owner, handout).await?;
+        let Some((spare, handed)) = claimed else { return Ok(None) };
+        let finds = owner.finds(&State::default(), server.database(), name.as_str());
         let claim = literal(&owner.claim);
         let rename =
             format!("{finds}ALTER SCHEMA {spare} RENAME TO {name}; COMMENT ON SCHEMA {name} IS {claim};");
@@ -126,7 +129,7 @@ impl Schemas {
         seed(&mut transaction, name.as_str(), work).await?;
         run(&mut transaction, owner.complete(work, None, false)).await?;
         transaction.commit().await.map_err(failure)?;
-        Ok(true)
+        Ok(Some(handed))
     }
 
     /// All of it in one transaction; in one round trip too, where no rows are to be written and it is known what tables come
@@ -162,16 +165,16 @@ impl Schemas {
         owner: &Owner,
         handout: &Handout,
         state: &State,
-        secret: &Secret,
+        handed: &Handed,
     ) -> Result<String, Failure> {
         let (server, name) = (self.postgres.main(), &owner.name);
-        let mut sql = owner.role(server, state, handout, self.postgres.config.connection_limit).await?;
-        sql.push_str(&owner.finds(server.database(), name.as_str()));
+        let mut sql = owner.roles(server, state, handout, self.postgres.config.connection_limit).await?;
+        sql.push_str(&owner.finds(state, server.database(), name.as_str()));
         if !state.thing {
             let claim = literal(&owner.claim);
             sql.push_str(&format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS {claim};"));
         }
-        sql.push_str(&owner.enlist(secret.made()));
+        sql.push_str(&owner.enlist(handed.made()));
         Ok(sql)
     }
 
@@ -180,15 +183,13 @@ impl Schemas {
         self.places.invalidate(&tenant);
     }
 
-    /// Removes schema and role, if they are the tenant's, and counts the rows.
-    pub async fn remove(&self, owner: &Owner, tenant: TenantId) -> Result<Value, Failure> {
+    /// Removes schema and roles, if they are the tenant's, and counts rows and logins.
+    pub async fn remove(&self, owner: &Owner, tenant: TenantId) -> Result<Removal, Failure> {
         self.forget(tenant);
         let name = &owner.name;
-        let mut turn = self.postgres.main().turn(&format!("schema {}", name.as_str())).await?;
-        let Found::Ours(state) = owner.look(&mut turn).await? else { return Ok(Value::Object(Map::new())) };
-        if state.role.is_some() {
-            shut_out(&mut turn, name).await?;
-        }
+        let mut turn = self.postgres.main().turn(&owner.word()).await?;
+        let Found::Ours(state) = owner.look(&mut turn).await? else { return Ok(Removal::default()) };
+        let logins = owner.shut_out(&mut turn, &state).await?;
         let mut transaction = turn.begin().await.map_err(failure)?;
         take_time(&mut transaction).await?;
         let catalogue = read_catalogue(&mut transaction, name.as_str()).await.unwrap_or_default();
@@ -197,13 +198,11 @@ impl Schemas {
         if state.thing {
             sql.push_str(&format!("DROP SCHEMA {name} CASCADE;"));
         }
-        if state.role.is_some() {
-            sql.push_str(&format!("DROP ROLE {name};"));
-        }
+        sql.push_str(&owner.drop_roles(&state));
         run(&mut transaction, sql).await?;
         owner.strike(&mut transaction).await?;
         transaction.commit().await.map_err(failure)?;
-        Ok(rows)
+        Ok(Removal { rows, logins })
     }
 
     async fn place(&self, tenant: TenantId) -> Result<(Name, Arc<Catalogue>), Failure> {
@@ -211,7 +210,7 @@ impl Schemas {
             return Ok(place);
         }
         let canary = tenant == self.postgres.content.canary_row.tenant;
-        let canary = if canary { Some(self.canary().await?.clone()) } else { None };
+        let canary = if canary { Some(self.canary().await?) } else { None };
         let mut connection = self.postgres.main().connection().await?;
         let name = match canary {
             Some(name) => name,
@@ -225,8 +224,7 @@ impl Schemas {
 
 /// The statements that let the role in and say that all of it is there, in this shape if it is another one now.
 fn end(owner: &Owner, work: &Ensure, handout: &Handout, state: &State, shape: Option<&Shape>) -> String {
-    let settled = handout.known() && handout.needed(state).is_none();
-    let complete = owner.complete(work, shape, settled);
+    let complete = owner.complete(work, shape, handout.handed(owner, state).is_known());
     format!("{}{complete}", rights(owner.name.as_str(), &owner.name, state.fence))
 }
 

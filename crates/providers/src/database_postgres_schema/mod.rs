@@ -17,13 +17,15 @@ use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::data::{Canary, Data, TenantRows};
 use crate::database_postgres::{
-    Found, Handout, Name, Postgres, Scoped, Seen, denies, fence, forget, observed, outputs, portable as rows,
+    Found, Handout, Name, Postgres, Removal, Scoped, Seen, denies, fence, forget, observed, outputs,
+    portable as rows,
 };
 use crate::fence::{Fence, Order};
 use crate::isolation::IsolationCheck;
 use crate::portable::{Content, Portable, Sink, Source};
+use crate::rotate::{Former, Retirement, Rotate, Rotated};
 use crate::settings;
-use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+use crate::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Rows, Spec};
 use client::Schemas;
 pub use config::{Config, Settings};
 
@@ -51,7 +53,7 @@ impl DatabasePostgresSchema {
         let server = self.schemas.postgres.main();
         self.schemas.postgres.must_stand(server, spec, ISOLATION).await?;
         let connection = server.connect_to(&Name::new(server.database())?).await?;
-        Ok(rows::Inside { connection, schema: spec.name.clone(), shared: false })
+        Ok(rows::Inside { connection, schema: spec.name.clone(), shared: None })
     }
 }
 
@@ -78,6 +80,21 @@ impl Fence for DatabasePostgresSchema {
     async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure> {
         let postgres = &self.schemas.postgres;
         denies(postgres.main(), &postgres.fenced(order, ISOLATION)?).await
+    }
+}
+
+#[async_trait]
+impl Rotate for DatabasePostgresSchema {
+    async fn rotate(&self, context: &Context, spec: &Spec, former: Former) -> Result<Rotated, Failure> {
+        let postgres = &self.schemas.postgres;
+        let server = postgres.main();
+        postgres.rotate(server, (context, spec), ISOLATION, Some(&spec.name), former).await
+    }
+
+    async fn retire(&self, rows: &dyn Rows, retirement: &Retirement) -> Result<Vec<Write>, Failure> {
+        let postgres = &self.schemas.postgres;
+        let server = postgres.main();
+        postgres.retire(server, rows, retirement, ISOLATION).await
     }
 }
 
@@ -127,15 +144,15 @@ impl Provider for DatabasePostgresSchema {
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
         let postgres = &self.schemas.postgres;
         let (owner, work, planned) = postgres.plan(context, spec, ISOLATION)?;
-        let outputs = outputs(planned, postgres.main(), postgres.main().database(), &spec.name, &owner.name);
         let handout = Handout::of(context, spec).await?;
         let schemas = self.schemas.clone();
         let made = async move { schemas.ensure(&owner, &work, &handout).await };
         let made = postgres.lanes.run(spec.resource, made).await;
         // Its tables may be other ones now.
         self.schemas.forget(spec.tenant.id);
-        let secret = made?;
-        Ok(Ensured { outputs, writes: secret.writes(context, spec) })
+        let (handed, main) = (made?, postgres.main());
+        let outputs = outputs(planned, main, main.database(), &spec.name, &handed.login);
+        Ok(Ensured { outputs, writes: handed.writes(context, spec) })
     }
 
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
@@ -148,12 +165,12 @@ impl Provider for DatabasePostgresSchema {
             Found::Ours(state) => {
                 let seen = match state.thing {
                     true => {
-                        let role = state.role.map(|_| &owner.name);
+                        let role = owner.right_holder(&state);
                         Some(Seen::of(&mut connection, &spec.name, role, state.fence).await?)
                     }
                     false => None,
                 };
-                observed(&postgres.content, &state, seen)
+                observed(&postgres.content, &owner, &state, seen)
             }
         })
     }
@@ -162,10 +179,11 @@ impl Provider for DatabasePostgresSchema {
         let postgres = &self.schemas.postgres;
         let owner = postgres.owner(spec, ISOLATION)?;
         let (schemas, tenant) = (self.schemas.clone(), spec.tenant.id);
+        let logins = [owner.name.clone(), owner.second.clone()];
         let removed = async move { schemas.remove(&owner, tenant).await };
-        let rows = postgres.lanes.run(spec.resource, removed).await?;
-        let writes = forget(context, spec).await?;
-        Ok(Removed { receipt: json!({ "schema": spec.name, "rows": rows }), writes })
+        let Removal { rows, logins: count } = postgres.lanes.run(spec.resource, removed).await?;
+        let writes = forget(&*context.rows, tenant, &logins.each_ref(), None).await?;
+        Ok(Removed { receipt: json!({ "schema": spec.name, "rows": rows, "logins": count }), writes })
     }
 
     async fn probe(&self) -> Result<(), Failure> {
@@ -178,6 +196,10 @@ impl Provider for DatabasePostgresSchema {
     }
 
     fn fence(&self) -> Option<&dyn Fence> {
+        Some(self)
+    }
+
+    fn rotate(&self) -> Option<&dyn Rotate> {
         Some(self)
     }
 

@@ -24,7 +24,7 @@ impl Maker for SpareSchema {
     ) -> Result<Shape, Failure> {
         let mark = literal(mark);
         make(connection, format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS {mark};")).await?;
-        let target = Target { schema: name.as_str(), protect: &|_| String::new() };
+        let target = Target::of_one(name.as_str());
         let migrated = target.migrate(connection, &self.0.content.migrations).await?;
         run(connection, rights(name.as_str(), name, None)).await?;
         Ok(migrated.catalogue.shape)

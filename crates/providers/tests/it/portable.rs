@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
-use sqlx::{AssertSqlSafe, ConnectOptions};
+use sqlx::postgres::{PgAdvisoryLock, PgConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _};
 use tempfile::TempDir;
 use tenantry_model::Failure;
 use tenantry_providers::billing_builtin::BillingBuiltin;
@@ -316,9 +317,16 @@ impl Shop for Postgres {
 }
 
 async fn postgres(model: Model) {
+    if let Some(place) = Place::of(model).await {
+        on_postgres(place).await;
+    }
+}
+
+/// What the place's tenants have goes out and comes back, with tables of the test's own.
+pub async fn on_postgres(mut place: Place) {
     let dir = tempfile::tempdir().unwrap();
     let folder = migrations(dir.path(), "postgres/app", POSTGRES_THINGS);
-    let Some(place) = Place::with(model, |config| config.migrations = Some(folder)).await else { return };
+    place.reconfigure(|config| config.migrations = Some(folder));
     let shop = Postgres(place);
     comes_back(&shop).await;
 
@@ -514,4 +522,42 @@ async fn invoices_go_out_and_stay_out() {
     assert_eq!((content.counts["subscriptions"], content.counts["invoices"]), (1, 1));
     assert!(shop.provider().portable().unwrap().one_way().is_some());
     assert_eq!(shop.load(&old, &mut parcel.opened(None)).await.unwrap_err().code, "one_way");
+}
+
+/// Whose process died may have left its last call on the way. No rows may come to stand behind a removal that did not see them.
+#[tokio::test]
+async fn rows_take_their_place_in_the_turn_of_a_removal() {
+    let Some(place) = Place::of(Model::Pool).await else { return };
+    let shop = Postgres(place);
+    let dyn_shop = &shop as &dyn Shop;
+    let (one, two) = (dyn_shop.tenant().await, dyn_shop.tenant().await);
+    dyn_shop
+        .provider()
+        .data()
+        .unwrap()
+        .scoped(two.tenant.id)
+        .insert("projects", object(json!({ "id": "more", "name": "more" })))
+        .await
+        .unwrap();
+    let (parcel, more) = dyn_shop.export(&two).await;
+    let before = dyn_shop.content(&one).await;
+    let options: PgConnectOptions = shop.0.url().parse().unwrap();
+    let mut removal = options.connect().await.unwrap();
+    let turn =
+        PgAdvisoryLock::new(format!("tenantry pool {}", one.name)).acquire(&mut removal).await.unwrap();
+    let waits = async {
+        let waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        while shop.0.sql(waiting).await.is_empty() {}
+    };
+    let mut source = parcel.opened(None);
+    tokio::select! {
+        ended = dyn_shop.load(&one, &mut source) => panic!("it did not wait: {ended:?}"),
+        () = waits => {}
+    }
+    drop(turn);
+    assert_eq!(dyn_shop.content(&one).await, before, "the call went with its process");
+    removal.close().await.unwrap();
+    dyn_shop.load(&one, &mut parcel.opened(None)).await.unwrap();
+    assert_eq!(dyn_shop.content(&one).await, more);
 }

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection};
-use tenantry_providers::database_postgres::{Config, Postgres};
+use tenantry_providers::database_postgres::{Cluster, Config, Postgres};
 use tenantry_providers::database_postgres_database::DatabasePostgresDatabase;
 use tenantry_providers::database_postgres_pool::DatabasePostgresPool;
 use tenantry_providers::database_postgres_schema::DatabasePostgresSchema;
@@ -31,6 +31,8 @@ pub struct Place {
     pub world: World,
     pub model: Model,
     config: Config,
+    /// The main database of the server that has the tenants of [`spec`], where that is a region's own.
+    cluster: Option<String>,
     // After everything that uses it.
     _database: TestDatabase,
 }
@@ -43,11 +45,23 @@ impl Place {
 
     /// The same with another configuration.
     pub async fn with(model: Model, change: impl FnOnce(&mut Config)) -> Option<Self> {
-        let database = TestDatabase::postgres().await?;
+        Some(Self::on(TestDatabase::postgres().await?, model, change))
+    }
+
+    /// The same with this main database.
+    pub fn on(database: TestDatabase, model: Model, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config(&database);
         change(&mut config);
         let provider = provider(model, config.clone());
-        Some(Self { provider, world: World::default(), model, config, _database: database })
+        Self { provider, world: World::default(), model, config, cluster: None, _database: database }
+    }
+
+    /// With databases on the server of a region, that of [`spec`], whose main database this is.
+    pub async fn in_cluster(cluster: Cluster) -> Option<Self> {
+        let url = cluster.url.clone();
+        let change = |config: &mut Config| drop(config.clusters.insert(REGION.to_owned(), cluster));
+        let place = Self::with(Model::Database, change).await?;
+        Some(Self { cluster: Some(url), ..place })
     }
 
     /// The same with an administrator who has the rights that the guide asks for, and no others.
@@ -66,7 +80,8 @@ impl Place {
         }
         config.url = format!("postgres://{admin}:x@{host}:{port}/{name}");
         let provider = provider(model, config.clone());
-        Some(Self { provider, world: World::default(), model, config, _database: database })
+        let world = World::default();
+        Some(Self { provider, world, model, config, cluster: None, _database: database })
     }
 
     /// The role as which applications reach the pool.
@@ -90,9 +105,9 @@ impl Place {
         provider(self.model, self.config.clone())
     }
 
-    /// The main database.
+    /// The main database of the server that its tenants are on.
     pub fn url(&self) -> &str {
-        &self.config.url
+        self.cluster.as_ref().unwrap_or(&self.config.url)
     }
 
     /// As the administrator, in the main database.
@@ -105,6 +120,9 @@ impl Place {
         ensure(self, spec).await;
     }
 }
+
+/// Where the tenants of [`spec`] are.
+pub const REGION: &str = "eu-1";
 
 /// All of them.
 pub const MODELS: [Model; 3] = [Model::Pool, Model::Schema, Model::Database];
@@ -127,6 +145,8 @@ pub async fn log_in(place: &Place, spec: &Spec, outputs: &Value) -> sqlx::Result
     let options: PgConnectOptions = place.url().parse().unwrap();
     let text = |key: &str| outputs[key].as_str().unwrap().to_owned();
     options
+        .host(&text("host"))
+        .port(outputs["port"].as_u64().unwrap().try_into().unwrap())
         .username(&text("role"))
         .password(&password)
         .database(&text("database"))

@@ -58,7 +58,7 @@ async fn is_healthy(provider: &dyn Provider, place: &Place, spec: &Spec) -> bool
     seen.is_healthy()
 }
 
-fn is(failure: &Failure, class: FailureClass, code: &str) {
+pub fn is(failure: &Failure, class: FailureClass, code: &str) {
     assert_eq!((failure.class, &*failure.code), (class, code), "{failure}");
 }
 

@@ -8,7 +8,7 @@ use crate::conform::rival;
 use crate::contract::Environment;
 use crate::postgres::{MODELS, Model, Place, ensured, log_in, make, refused};
 
-fn order(spec: &Spec, grade: Option<Grade>, version: i64) -> Order {
+pub fn order(spec: &Spec, grade: Option<Grade>, version: i64) -> Order {
     Order {
         tenant: spec.tenant.id,
         resource: spec.resource,

@@ -3,7 +3,7 @@
 
 use futures::future::join_all;
 use sqlx::{AssertSqlSafe, Connection, Row};
-use tenantry_providers::database_postgres::{Config, Postgres};
+use tenantry_providers::database_postgres::{Cluster, Config, Postgres};
 use tenantry_providers::database_postgres_database::DatabasePostgresDatabase;
 use tenantry_providers::database_postgres_schema::DatabasePostgresSchema;
 use tenantry_providers::{Observed, Provider, Spec};
@@ -22,7 +22,7 @@ fn warm(config: &mut Config, size: u16) {
 }
 
 /// A process that keeps so many ready, and has made what was missing.
-async fn filled(place: &Place, size: u16) {
+async fn filled(place: &Place, size: u16) -> Box<dyn Provider> {
     let mut config = place.config();
     warm(&mut config, size);
     let postgres = Postgres::new(config).unwrap();
@@ -31,11 +31,13 @@ async fn filled(place: &Place, size: u16) {
             let provider = DatabasePostgresSchema::new(postgres);
             provider.start().await.unwrap();
             provider.refilled().await;
+            Box::new(provider)
         }
         _ => {
             let provider = DatabasePostgresDatabase::new(postgres);
             provider.start().await.unwrap();
             provider.refilled().await;
+            Box::new(provider)
         }
     }
 }
@@ -133,6 +135,30 @@ async fn each_becomes_one_tenants() {
         let theirs = identities(&place, &names).await;
         assert_eq!(theirs.len(), 5);
         assert!(identities_of_ready.iter().all(|ready| theirs.contains(ready)), "{model:?}");
+    }
+}
+
+/// What the server knows of the passwords of these roles.
+async fn verifiers(place: &Place, names: &[String]) -> Vec<String> {
+    let names = names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    texts(place, &format!("SELECT rolpassword FROM pg_authid WHERE rolname IN ({names})")).await
+}
+
+#[tokio::test]
+async fn its_password_is_handed_on_by_who_made_it() {
+    for model in MODELS {
+        let Some(place) = Place::with(model, |config| warm(config, 2)).await else { return };
+        let maker = filled(&place, 2).await;
+        let of_spares = verifiers(&place, &spares(&place).await).await;
+        assert_eq!(of_spares.len(), 2, "{model:?}: each has a password");
+        for (provider, knows) in [(&place.provider, false), (&maker, true)] {
+            let (context, spec) = (place.world.context(), spec(place.settings()));
+            let made = provider.ensure(&context, &spec).await.unwrap();
+            place.world.registry.apply(&made.writes);
+            let has = verifiers(&place, std::slice::from_ref(&spec.name)).await;
+            assert_eq!(of_spares.contains(&has[0]), knows, "{model:?}");
+            log_in(&place, &spec, &made.outputs).await.unwrap();
+        }
     }
 }
 
@@ -285,12 +311,12 @@ async fn a_region_has_its_own_on_its_server() {
     let url = cluster.url().to_owned();
     let place = Place::with(Model::Database, |config| {
         warm(config, 1);
-        config.clusters.insert("eu-1".to_owned(), url.clone());
+        config.clusters.insert("eu-1".to_owned(), Cluster::new(&url));
     });
     let Some(place) = place.await else { return };
     filled(&place, 1).await;
     let listed = async || -> Vec<(String, String)> {
-        let sql = "SELECT isolation, name FROM tenantry.homes ORDER BY 1";
+        let sql = "SELECT isolation, name FROM tenantry.homes WHERE name NOT LIKE '%canary%' ORDER BY 1";
         sqlx::query_as(sql).fetch_all(&mut connect(&url).await).await.unwrap()
     };
     let (here, there) = (spares(&place).await, listed().await);

@@ -15,6 +15,8 @@ use tenantry_model::write::Change;
 use tenantry_model::{Failure, TenantId, Timestamp, Write};
 use tenantry_providers::{Context, Key, Notes, Person, Rows, Sealer, Spec, Tenant};
 
+use crate::postgres::REGION;
+
 /// A table: its key, and all of its columns.
 struct Table {
     key: &'static [&'static str],
@@ -309,7 +311,7 @@ pub fn spec(settings: Value) -> Spec {
             slug: format!("slug-{}", tenant.suffix()),
             name: format!("Name{word} & Söhne \"quoted\""),
             plan: "starter".into(),
-            region: "eu-1".into(),
+            region: REGION.into(),
             locale: "de-AT".into(),
             admin: Person {
                 email: format!("mail{word}@example.com"),

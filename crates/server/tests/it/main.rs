@@ -6,6 +6,7 @@ mod authority;
 mod bad_input;
 mod cli;
 mod clones;
+mod clusters;
 mod customers;
 mod databases;
 mod demo;

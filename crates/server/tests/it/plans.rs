@@ -21,6 +21,11 @@ pub async fn onboard(server: &Server, document: &Value) -> (Value, String) {
             .await
             .expect(200);
     }
+    come_in(server, id).await
+}
+
+/// Waits until a tenant is made, and has its first administrator come in; gives the same.
+pub async fn come_in(server: &Server, id: &str) -> (Value, String) {
     let mut operation = server.done(id).await;
     assert_eq!(operation["state"], "succeeded", "{operation:#}");
     let claimed = server.post(&format!("/v1/operations/{id}/credentials"), &json!({})).await.expect(200).body;

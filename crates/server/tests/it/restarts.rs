@@ -1,5 +1,5 @@
 //! The PostgreSQL that has registry, keyring and tenants is in trouble while tenants are made: it crashes and comes back, it
-//! has no connection left, it stands still. Operations go on as soon as it does, and nothing is made twice.
+//! has no connection left or no room on its disk, it stands still. Operations go on as soon as it does, and nothing is made twice.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -7,8 +7,10 @@ use std::time::Instant;
 use futures::future::join_all;
 use parking_lot::Mutex;
 use reqwest::Method;
+use serde_json::json;
 use tenantry_testkit::own_postgres::OwnPostgres;
 use tenantry_testkit::report;
+use tenantry_testkit::small_disk::SmallDisk;
 
 use crate::customers::Door;
 use crate::kills::finish;
@@ -116,5 +118,44 @@ async fn it_stands_still() {
     })
     .await;
     report::add(&format!("postgres: {TENANTS} tenants made while it stood still twice"));
+    drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_has_no_room_left() {
+    let Some(disk) = SmallDisk::new(512) else { return };
+    let settings = ["max_connections=200", "min_wal_size=32MB", "max_wal_size=64MB"];
+    let Some(mut postgres) = OwnPostgres::start_in(disk.path(), &settings).await else { return };
+    let server = Server::on_postgres(&postgres.url()).await;
+    let key = json!({ "name": "one more", "scopes": ["viewer"] });
+    goes_on(&server, async |_, made| {
+        for crashes in [false, true] {
+            until_made(made, usize::from(crashes) * TENANTS / 3).await;
+            disk.fill();
+            if crashes {
+                // Its log has no room either.
+                postgres.write_until_it_crashes().await;
+            }
+            let started = Instant::now();
+            loop {
+                let answer = server.post("/v1/keys", &key).await;
+                if answer.status == 503 {
+                    answer.problem(503, "unavailable");
+                    break;
+                }
+                assert!(started.elapsed() < PATIENCE, "there is no end of room");
+            }
+            disk.make_room();
+            postgres.revive().await;
+            let started = Instant::now();
+            while server.post("/v1/keys", &key).await.status != 201 {
+                assert!(started.elapsed() < PATIENCE, "it takes nothing any more");
+            }
+        }
+    })
+    .await;
+    report::add(&format!(
+        "postgres: {TENANTS} tenants made while its disk was full twice, once with a crash"
+    ));
     drop(server);
 }

@@ -104,6 +104,22 @@ impl Server {
         Self::on(databases, &config, "").await
     }
 
+    /// With registry, keyring and tenants on PostgreSQL, and the tenants of the region `far` on the server of this
+    /// administrator's URL; none, reported as skipped, where there is no server for the others.
+    pub async fn with_cluster(far: &str) -> Option<Self> {
+        let admin = tenantry_testkit::database::admin()?;
+        let new = TestDatabase::on;
+        let databases = vec![new(&admin).await, new(&admin).await, new(&admin).await, new(far).await];
+        let [store, keyring] = [databases[0].url(), databases[1].url()];
+        let config = format!(
+            "[capacity.local]\ndatabase = 100\n[capacity.far]\ndatabase = 100\n[store]\nurl = '{store}'\n[keyring]\nurl = '{keyring}'\n{}\
+             [providers.postgres.clusters.far]\nurl = '{}'\n",
+            tenants_on(&databases[2]),
+            databases[3].url()
+        );
+        Some(Self::on(databases, &config, "").await)
+    }
+
     async fn on(databases: Vec<TestDatabase>, config: &str, files: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/files").join(files);
@@ -196,8 +212,8 @@ impl Server {
         Stores {
             registry: self.databases.first().map_or_else(file, |database| database.url().to_owned()),
             data: data.clone(),
-            // Of several processes, the third is the tenants'.
-            tenants: self.databases.get(2).map(|database| database.url().to_owned()),
+            // The first two are the registry's and the keyring's.
+            tenants: self.databases.iter().skip(2).map(|database| database.url().to_owned()).collect(),
         }
     }
 

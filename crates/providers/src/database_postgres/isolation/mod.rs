@@ -38,11 +38,11 @@ impl Prober {
     /// The one of this server's main database.
     pub fn new(postgres: &Postgres, server: &Server, isolation: Isolation) -> Result<Self, Failure> {
         let digest = hex::encode(Sha256::digest(format!("{isolation:?} {}", server.database())));
-        let name = Name::new(&format!("tenantry_prober_{}", digest.get(..16).unwrap_or_default()))?;
+        let name = format!("tenantry_prober_{}", digest.get(..16).unwrap_or_default());
         let canary = postgres.content.canary()?;
         let tenant = "tenantry_prober".to_owned();
         let work = Ensure { tenant, claim: CLAIM.to_owned(), rows: Vec::new(), ..canary };
-        Ok(Self { owner: Owner::of(isolation, name, &work), work, password: passwords::random() })
+        Ok(Self { owner: Owner::of(isolation, &name, &work)?, work, password: passwords::random() })
     }
 
     /// Gives its role the password.

@@ -3,6 +3,7 @@
 use sqlx::PgConnection;
 use tenantry_model::Failure;
 
+use super::roles::second_logins;
 use crate::database_postgres::failure::failure;
 use crate::database_postgres::name::Name;
 use crate::isolation::Findings;
@@ -69,7 +70,7 @@ pub async fn default_privileges(
 }
 
 /// `sql` asks, of `$1` and `$2` which are side by side, what the first may do with what is the second's: each tenant
-/// with the next one, and the last with the first.
+/// with the next one, and the last with the first; so for second logins.
 pub async fn of_neighbours(
     connection: &mut PgConnection,
     findings: &mut Findings,
@@ -81,9 +82,17 @@ pub async fn of_neighbours(
         findings.not_checked(crate::isolation::Who::Catalogue, what, "it takes two tenants");
         return Ok(());
     }
-    let each: Vec<&str> = names.iter().map(Name::as_str).collect();
+    let mut each: Vec<&str> = names.iter().map(Name::as_str).collect();
     let mut next = each.clone();
     next.rotate_left(1);
+    let second = second_logins(connection, &each).await?;
+    for (first, login) in &second {
+        if let Some(theirs) = each.iter().position(|name| name == first).and_then(|at| next.get(at).copied())
+        {
+            each.push(login);
+            next.push(theirs);
+        }
+    }
     let found = sqlx::query_scalar(sql).bind(each).bind(next).fetch_all(connection).await;
     findings.read(what, found.map_err(failure)?);
     Ok(())

@@ -12,7 +12,19 @@ const REACHED: &str = "WITH RECURSIVE reached (role, member) AS (
         UNION SELECT m.roleid, r.member FROM pg_catalog.pg_auth_members m JOIN reached r ON r.role = m.member
     )";
 
-/// Roles of tenants: no attribute that goes around rights, and no membership in the administrator, in a predefined
+/// The second logins of these tenants' roles, each after the first.
+pub async fn second_logins(
+    connection: &mut PgConnection,
+    roles: &[&str],
+) -> Result<Vec<(String, String)>, Failure> {
+    let pairs = sqlx::query_as(
+        "SELECT h.name, l.name FROM tenantry.homes h JOIN tenantry.logins l USING (isolation, tenant_id)
+         WHERE h.name = ANY ($1) ORDER BY 1",
+    );
+    pairs.bind(roles).fetch_all(connection).await.map_err(failure)
+}
+
+/// Roles of tenants, their second logins too: no attribute that goes around rights, and no membership in the administrator, in a predefined
 /// role, in another tenant's role, or in one of `others`.
 pub async fn tenants(
     connection: &mut PgConnection,
@@ -20,6 +32,9 @@ pub async fn tenants(
     roles: &[String],
     others: &[String],
 ) -> Result<(), Failure> {
+    let named: Vec<&str> = roles.iter().map(String::as_str).collect();
+    let second = second_logins(connection, &named).await?;
+    let roles = &[roles, &second.into_iter().map(|(_, second)| second).collect::<Vec<_>>()].concat();
     attributes(connection, findings, roles).await?;
     let sql = format!(
         "{REACHED} SELECT DISTINCT format('%s is a member of %s', member.rolname, role.rolname)
@@ -27,7 +42,10 @@ pub async fn tenants(
          WHERE role.oid <> member.oid
            AND (role.rolname = current_user OR role.rolname ^@ 'pg_' OR role.rolname::text = ANY ($2)
                 OR role.rolsuper OR role.rolbypassrls OR role.rolcreaterole
-                OR EXISTS (SELECT FROM tenantry.homes WHERE homes.name = role.rolname::text COLLATE \"default\"))
+                OR EXISTS (SELECT FROM tenantry.homes h WHERE h.name = role.rolname::text COLLATE \"default\"
+                           AND NOT EXISTS (SELECT FROM tenantry.logins l WHERE l.name = member.rolname::text COLLATE \"default\"
+                                           AND l.isolation = h.isolation AND l.tenant_id = h.tenant_id))
+                OR EXISTS (SELECT FROM tenantry.logins WHERE logins.name = role.rolname::text COLLATE \"default\"))
          ORDER BY 1"
     );
     let found = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(roles).bind(others);
