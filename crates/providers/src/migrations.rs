@@ -12,6 +12,7 @@ use tenantry_model::{Failure, FailureClass};
 
 use crate::files::Files;
 pub use statements::Dialect;
+pub(crate) use statements::split;
 
 /// One file to be applied once.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -43,6 +43,7 @@ pub async fn shape(connection: &mut PgConnection, schema: &str) -> Result<Shape,
                    FROM own JOIN pg_policy ON polrelid = own.oid
          UNION ALL SELECT owner, format('trigger `%s`', tgname), concat_ws(' ', tgenabled, tgtype)
                    FROM own JOIN pg_trigger ON tgrelid = own.oid AND NOT tgisinternal
+         UNION ALL SELECT owner, 'partitions', count(*)::text FROM own JOIN pg_inherits ON inhparent = own.oid GROUP BY owner
          UNION ALL SELECT format('function `%s(%s)`', proname, pg_get_function_identity_arguments(oid)), '', concat_ws(' ', prosecdef, md5(prosrc)) FROM pg_proc
                    WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)",
     )

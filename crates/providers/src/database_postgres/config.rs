@@ -38,6 +38,11 @@ pub struct Config {
     #[serde(default = "app_role")]
     #[schemars(length(min = 1, max = 54))]
     pub app_role: String,
+    /// `postgres_pool`: in how many parts, by hash of the tenant, tables are created that are shared; 0: as a whole. Tables that
+    /// are there already stay as they are.
+    #[serde(default)]
+    #[schemars(range(max = 1_000))]
+    pub partitions: u16,
     /// Connections that a tenant's login role may have at a time.
     #[serde(default = "connection_limit")]
     #[schemars(range(min = 1, max = 10_000))]
@@ -91,6 +96,7 @@ impl Config {
             seeds: None,
             connections: connections(),
             app_role: app_role(),
+            partitions: 0,
             connection_limit: connection_limit(),
             clusters: BTreeMap::new(),
             open_databases: open_databases(),

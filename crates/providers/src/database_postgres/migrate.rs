@@ -19,6 +19,8 @@ pub const TABLE: &str = "_migrations";
 pub struct Target<'a> {
     /// Its name.
     pub schema: &'a str,
+    /// What is run of a file, given what stands in it.
+    pub prepare: &'a (dyn Fn(&str) -> String + Send + Sync),
     /// What its tables need, after a migration and in the same transaction, before anybody may use them.
     pub protect: &'a (dyn Fn(&Catalogue) -> String + Send + Sync),
 }
@@ -36,9 +38,9 @@ pub struct Migrated {
 }
 
 impl<'a> Target<'a> {
-    /// A schema of one tenant's: nobody is to be kept apart.
+    /// A schema of one tenant's: files are run as they are, and nobody is to be kept apart.
     pub fn of_one(schema: &'a str) -> Self {
-        Self { schema, protect: &no_protection }
+        Self { schema, prepare: &str::to_owned, protect: &no_protection }
     }
 
     /// Applies what is missing, and reads what is there then.
@@ -72,6 +74,7 @@ impl<'a> Target<'a> {
         migration: &Migration,
     ) -> Result<Catalogue, Failure> {
         let path = search_path(self.schema);
+        let migration = &Migration { sql: (self.prepare)(&migration.sql), ..migration.clone() };
         if !migration.transaction {
             run(connection, format!("SET {path}")).await?;
             for statement in migration.statements(Dialect::Postgres) {

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use sqlx::{Connection, PgConnection, Postgres as Driver, Transaction};
 use tenantry_model::{Failure, TenantId};
 
-use super::ISOLATION;
 use super::guard::{self, Groups, SCHEMA};
+use super::{ISOLATION, partitions};
 use crate::content::Ensure;
 use crate::database_postgres::{
     Found, Handed, Handout, Home, Made, Owner, Postgres, Removal, Seen, State, Target, delete_all, failure,
@@ -43,10 +43,13 @@ impl Pool {
         let (server, groups) = (self.postgres.main(), self.groups()?);
         let mut turn = server.turn("pool").await?;
         let mark = mark_of_schema(&mut turn, SCHEMA).await?;
-        guard::stand_schema(&mut turn, mark).await?;
+        guard::stand_schema(&mut turn, SCHEMA, mark).await?;
+        let parts = self.postgres.config.partitions;
+        partitions::stand(&mut turn, parts).await?;
         groups.stand(&mut turn, server.is_superuser().await?).await?;
         let protect = |catalogue: &Catalogue| groups.protect(catalogue);
-        let target = Target { schema: SCHEMA, protect: &protect };
+        let prepare = |sql: &str| partitions::in_parts(sql, parts);
+        let target = Target { prepare: &prepare, protect: &protect, ..Target::of_one(SCHEMA) };
         let migrated = target.migrate(&mut turn, &self.postgres.content.migrations).await?;
         if !guard::is_protected(&mut turn).await? {
             let catalogue = read_catalogue(&mut turn, SCHEMA).await?;

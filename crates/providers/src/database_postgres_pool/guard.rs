@@ -129,17 +129,23 @@ impl Groups {
     }
 }
 
-/// Makes the schema if it is missing. One that is not ours is a failure.
-pub async fn stand_schema(connection: &mut PgConnection, mark: Option<String>) -> Result<(), Failure> {
+/// Makes one of our schemas if it is missing; its mark is what it has now. One that is not ours is a failure.
+pub async fn stand_schema(
+    connection: &mut PgConnection,
+    schema: &str,
+    mark: Option<String>,
+) -> Result<(), Failure> {
     match mark {
         None => {
             let mark = literal(MARK);
-            run(connection, format!("CREATE SCHEMA {SCHEMA}; COMMENT ON SCHEMA {SCHEMA} IS {mark};")).await
+            run(connection, format!("CREATE SCHEMA {schema}; COMMENT ON SCHEMA {schema} IS {mark};")).await
         }
         Some(mark) if mark == MARK => Ok(()),
         Some(_) => Err(Failure::fatal(
             "name_taken",
-            "the main database has a schema `tenantry_pool` that is not ours; it was not touched: name another database in `url`",
+            format!(
+                "the main database has a schema `{schema}` that is not ours; it was not touched: name another database in `url`"
+            ),
         )),
     }
 }

@@ -7,7 +7,7 @@ use tenantry_model::{Failure, TenantId};
 
 use super::client::Pool;
 use super::guard::{Groups, SCHEMA};
-use super::{DatabasePostgresPool, ISOLATION, tables};
+use super::{DatabasePostgresPool, ISOLATION, partitions, tables};
 use crate::database_postgres::isolation::{
     Login, Prober, application, default_privileges, large_objects, public_grants, tenants,
 };
@@ -151,5 +151,6 @@ async fn catalogue(
     application(connection, findings, &[app, group.clone()]).await?;
     roles.push(group);
     default_privileges(connection, findings, &roles).await?;
-    public_grants(connection, findings, &[SCHEMA.to_owned(), "tenantry".to_owned()]).await
+    let schemas = [SCHEMA, partitions::SCHEMA, "tenantry"].map(str::to_owned);
+    public_grants(connection, findings, &schemas).await
 }

@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod guard;
 mod isolation;
+mod partitions;
 mod tables;
 
 use std::sync::Arc;

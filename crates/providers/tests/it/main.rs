@@ -21,6 +21,7 @@ mod postgres_failures;
 mod postgres_fences;
 mod postgres_isolation;
 mod postgres_leaks;
+mod postgres_partitions;
 mod postgres_rotation;
 mod postgres_spares;
 mod service;
