@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::archive::{Archives, Shelf};
 use crate::capacity::{Capacity, Places};
-use crate::error::{Error, FieldError, Result};
+use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::eta::Pace;
 use crate::keyring::{Keyring, MasterKey};
 use crate::meter::{Meter, Metered};
@@ -20,7 +20,7 @@ use crate::replica::Replica;
 use crate::serving::{AtOnce, Regions, Serving};
 use crate::smoke::Front;
 use crate::steps::ProviderSteps;
-use crate::store::{AUDIT_KEY, AuditReport, Sealing, Store, StoreConfig};
+use crate::store::{AUDIT_KEY, AuditReport, Sealing, Store, StoreConfig, WENT_BACK};
 use crate::template::Library;
 use crate::token::Tokens;
 
@@ -233,8 +233,11 @@ impl Control {
         self.shared.keyring.close().await;
     }
 
-    /// Whether requests can be served: the registry answers.
+    /// Whether requests can be served: the registry answers, and is no earlier one than it was.
     pub async fn ready(&self) -> Result<()> {
+        if self.shared.store.went_back() {
+            return Err(Error::new(ErrorKind::Unavailable, "registry_went_back", WENT_BACK));
+        }
         // Whoever asks wants to know whether it answers now, not in the end.
         match tokio::time::timeout(READY_PATIENCE, self.shared.store.ping()).await {
             Ok(answered) => answered.map_err(Error::unavailable),

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenantry_engine::Executor;
+use tenantry_engine::{Executor, Ledger};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
@@ -154,6 +154,10 @@ impl Turns {
     }
 
     async fn try_to_run(&mut self) {
+        // Who knows that the registry went back in time leaves it alone.
+        if let Err(error) = Ledger::epoch(&self.store).await {
+            return tracing::warn!(%error, "the registry does not say who runs");
+        }
         let began = Instant::now();
         match self.store.lead().await {
             Ok(true) => return self.run(began).await,

@@ -33,6 +33,11 @@ const POOL_WAIT: Duration = Duration::from_secs(10);
 /// The lock of whoever runs, one for each registry of a database: its first number is any that nothing else takes.
 const LOCK: &str = "SELECT pg_try_advisory_lock(1952805492, hashtext(current_schema()))";
 
+/// Which history the database's server is in: its timeline, another one after a standby was promoted or a backup restored.
+/// None on a standby.
+const TIMELINE: &str = "SELECT CASE WHEN NOT pg_is_in_recovery()
+    THEN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END";
+
 /// What is answered for is not lost in a crash, whatever the server does for others. A setting that waits for more is left.
 const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') = 'off'";
@@ -138,6 +143,13 @@ impl Address {
             }
         })
     }
+}
+
+/// The timeline of a server. Fails on a standby, which cannot write.
+pub async fn timeline(connection: &mut PgConnection) -> Result<i32, Failed> {
+    let timeline: Option<i32> = sqlx::query_scalar(TIMELINE).fetch_one(connection).await?;
+    let standby = "the server is a standby, which cannot write: name the primary";
+    timeline.ok_or_else(|| Failed { cause: Cause::Unavailable, message: standby.to_owned() })
 }
 
 /// Connections that tell other processes something, and hear what they say.
@@ -272,6 +284,14 @@ impl Connection {
                 Self::Postgres(Box::new(connection))
             }
         })
+    }
+
+    /// The timeline of the server; a SQLite file has one.
+    pub async fn timeline(&mut self) -> Result<i32, Failed> {
+        match self {
+            Self::Sqlite(_) => Ok(0),
+            Self::Postgres(c) => timeline(c).await,
+        }
     }
 
     /// Begins a transaction that may write.

@@ -5,7 +5,7 @@ use sea_orm::{DatabaseConnection, DbErr, TransactionTrait as _};
 use sea_orm_migration::MigratorTrait;
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::connection::{Address, Connection, Failed};
+use super::connection::{Address, Connection, Failed, timeline};
 use super::sql::Dialect;
 use super::table::Schema;
 use super::unit::{Rejected, Unit};
@@ -52,9 +52,10 @@ impl Database {
         let address: Address = url.parse().map_err(OpenError::Address)?;
         migrate::<M>(&address).await?;
         let unavailable = |failed: Failed| OpenError::Unavailable(failed.message);
-        let connection = Connection::open(&address).await.map_err(unavailable)?;
+        let mut connection = Connection::open(&address).await.map_err(unavailable)?;
+        let timeline = connection.timeline().await.map_err(unavailable)?;
         let reads = address.open_for_reading(readers).await?;
-        Ok(Self { reads, writer: Writer::start(schema, address.clone(), connection), address })
+        Ok(Self { reads, writer: Writer::start(schema, address.clone(), connection, timeline), address })
     }
 
     /// Writes a unit: see [`Writer::commit`].
@@ -113,6 +114,10 @@ pub(super) async fn migrate<M: MigratorTrait>(address: &Address) -> Result<(), O
     let lock = match address {
         Address::Postgres(options) => {
             let mut connection = options.connect().await?;
+            let refused = |failed: Failed| {
+                OpenError::Address(format!("the database {}: {}", address.place(), failed.message))
+            };
+            timeline(&mut connection).await.map_err(refused)?;
             sqlx::query(MIGRATION_LOCK).execute(&mut connection).await?;
             Some(connection)
         }

@@ -27,7 +27,9 @@ impl Store {
 
     /// Shows that this process lives, and gives the registry's epoch. None: it runs no more.
     pub async fn beat(&self) -> Result<Option<i64>, Rejected> {
-        self.database.writer().beat().await
+        let before = self.epochs.latest();
+        let beat = self.database.writer().beat().await?;
+        beat.map(|epoch| self.epochs.saw(epoch, before)).transpose()
     }
 
     /// Leaves it to another to run.
@@ -58,7 +60,7 @@ impl Store {
     }
 
     /// Fails unless sessions on the registry's server are what they seem: a pooler that gives transactions of one
-    /// connection to several sessions would lose the lock unseen, and a standby server cannot write. Changes nothing.
+    /// connection to several sessions would lose the lock unseen. Changes nothing.
     pub async fn check_sessions(config: &StoreConfig) -> Result<(), OpenError> {
         match config.url.parse().map_err(OpenError::Address)? {
             Address::Sqlite(_) => Ok(()),
@@ -69,11 +71,6 @@ impl Store {
 
 async fn check_sessions(options: &PgConnectOptions) -> Result<(), OpenError> {
     let (mut first, mut second) = (options.connect().await?, options.connect().await?);
-    let in_recovery = sqlx::raw_sql("SELECT pg_is_in_recovery()").fetch_one(&mut first).await?;
-    if in_recovery.try_get(0)? {
-        let why = "the registry's server is a standby, which cannot write; name the primary";
-        return Err(OpenError::Address(why.to_owned()));
-    }
     let before = session(&mut first).await?;
     // If this transaction takes the first connection's session, that one gets another.
     second.execute("BEGIN").await?;

@@ -28,7 +28,7 @@ impl Ledger<Write> for Store {
             let (old, new) = (columns! { "epoch": epoch }, columns! { "epoch": epoch + 1 });
             let write = Write::update_if("runner", columns! { "id": 1 }, old, new);
             match Store::commit(self, Unit::new(vec![write])).await {
-                Ok(()) => return Ok(epoch + 1),
+                Ok(()) => return self.epochs.saw(epoch + 1, epoch).map_err(commit_error),
                 // Another one took over in between: after it, then.
                 Err(Rejected::Stale { .. }) => {}
                 Err(rejected) => return Err(commit_error(rejected)),
@@ -37,8 +37,10 @@ impl Ledger<Write> for Store {
     }
 
     async fn epoch(&self) -> Result<i64, CommitError> {
+        let before = self.epochs.latest();
         let row = runner::Entity::find_by_id(1).one(self.reads()).await.map_err(ReadError::from)?;
-        Ok(row.ok_or_else(|| CommitError::Unavailable("the runner row is missing".to_owned()))?.epoch)
+        let row = row.ok_or_else(|| CommitError::Unavailable("the runner row is missing".to_owned()))?;
+        self.epochs.saw(row.epoch, before).map_err(commit_error)
     }
 
     async fn load(&self, id: OperationId) -> Result<Option<(Run, Vec<Signal>)>, CommitError> {

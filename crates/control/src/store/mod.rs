@@ -12,6 +12,7 @@ mod chain;
 mod connection;
 pub(crate) mod database;
 pub mod entity;
+mod epochs;
 mod events;
 mod expiry;
 mod isolation;
@@ -46,6 +47,7 @@ use tokio::sync::Notify;
 pub use audit::{AuditReport, Broken, Fault};
 pub use bulletin::{Bulletin, News};
 pub use database::OpenError;
+pub use epochs::WENT_BACK;
 pub use expiry::ExpiryError;
 pub use keys::ClaimError;
 pub use migration::Migrator;
@@ -59,6 +61,7 @@ pub(crate) use ledger::signal_row;
 
 use bulletin::Board;
 use database::Database;
+use epochs::Epochs;
 use table::{Schema, Table};
 
 /// Every table of the registry.
@@ -140,18 +143,25 @@ pub struct Store {
     database: Arc<Database>,
     /// Where other processes on the registry are told, if there can be any.
     board: Board,
+    epochs: Arc<Epochs>,
 }
 
 impl Store {
     /// Opens the registry and brings its tables up to date.
     pub async fn open(config: &StoreConfig) -> Result<Self, OpenError> {
         let database = Database::open::<Migrator>(&config.url, config.readers, &SCHEMA).await?;
-        Ok(Self { database: Arc::new(database), board: Board::default() })
+        Ok(Self { database: Arc::new(database), board: Board::default(), epochs: Arc::default() })
     }
 
     /// Writes a unit; returns once it is durable or rejected. Dropping the future does not take the unit back.
     pub async fn commit(&self, unit: Unit) -> Result<(), Rejected> {
+        self.epochs.check()?;
         self.database.commit(unit).await
+    }
+
+    /// Whether the registry is an earlier one than this process has known: then it takes no writes from it.
+    pub fn went_back(&self) -> bool {
+        self.epochs.check().is_err()
     }
 
     /// Whether this registry was made with the keyring of this fingerprint. A new registry belongs to the first.

@@ -63,8 +63,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the writer on an open connection.
-    pub fn start(schema: &'static Schema, address: Address, connection: Connection) -> Self {
+    /// Starts the writer on an open connection to a server on this timeline.
+    pub fn start(schema: &'static Schema, address: Address, connection: Connection, timeline: i32) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let (asks, asked) = mpsc::unbounded_channel();
         let facts = Arc::new(Notify::new());
@@ -72,6 +72,7 @@ impl Writer {
         let worker = Worker {
             statements: Statements::new(schema, address),
             connection: Some(connection),
+            timeline,
             jobs,
             asked,
             waiting: VecDeque::new(),
@@ -164,6 +165,8 @@ impl Statements {
 struct Worker {
     statements: Statements,
     connection: Option<Connection>,
+    /// Of the server that the latest connection was to.
+    timeline: i32,
     jobs: mpsc::Receiver<Job>,
     asked: mpsc::UnboundedReceiver<Ask>,
     /// Handed over and not yet written, oldest first.
@@ -230,7 +233,7 @@ impl Worker {
         }
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Connection::open(&self.statements.address).await?,
+            None => self.open().await?,
         };
         let locked = connection.lock().await?;
         self.connection = Some(connection);
@@ -244,6 +247,18 @@ impl Worker {
         connection.rollback().await?;
         self.connection = Some(connection);
         Ok(self.leads.borrow().then_some(epoch))
+    }
+
+    /// A new connection. If another server has taken over from the one that was known, it may lack what this process has
+    /// seen there: then it runs no more, and whoever runs begins with what the registry has.
+    async fn open(&mut self) -> Result<Connection, Failed> {
+        let mut connection = Connection::open(&self.statements.address).await?;
+        let timeline = connection.timeline().await?;
+        if std::mem::replace(&mut self.timeline, timeline) != timeline {
+            tracing::warn!(database = self.statements.address.place(), "another server has taken over");
+            self.leads.send_replace(false);
+        }
+        Ok(connection)
     }
 
     /// A connection that has begun a transaction. One that was lost before that is opened again: nothing is in doubt.
@@ -262,7 +277,7 @@ impl Worker {
         let mut pause = Duration::from_millis(20);
         loop {
             let opened = tokio::time::timeout_at(give_up, async {
-                let mut connection = Connection::open(&self.statements.address).await?;
+                let mut connection = self.open().await?;
                 if *self.leads.borrow() && !connection.lock().await? {
                     self.leads.send_replace(false);
                 }

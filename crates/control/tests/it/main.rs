@@ -6,6 +6,7 @@ mod clones;
 mod crash;
 mod crash_databases;
 mod crash_leaving;
+mod failover;
 mod faulty;
 mod fences;
 mod isolation;

@@ -18,15 +18,13 @@ use crate::scan;
 use crate::world::{Process, World, request};
 
 /// Longer than anything takes here, also on a busy machine.
-const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(60);
 
 async fn world() -> Option<World> {
-    let mut world = World::postgres().await?;
-    world.replicas = true;
-    Some(world)
+    Some(World::shared(TestDatabase::postgres_registry().await?).await)
 }
 
-async fn process(world: &World) -> Process {
+pub async fn process(world: &World) -> Process {
     world.start(Faults::new()).await.unwrap()
 }
 
@@ -39,17 +37,17 @@ async fn two(world: &World) -> (Process, Process) {
     (first, second)
 }
 
-async fn until_it_runs(process: &Process) {
+pub async fn until_it_runs(process: &Process) {
     let mut runs = process.control.runs();
     tokio::time::timeout(LONG, runs.wait_for(|runs| *runs)).await.expect("it runs in time").unwrap();
 }
 
-async fn sign_up(control: &Control, n: usize) -> Result<OperationId, Error> {
+pub async fn sign_up(control: &Control, n: usize) -> Result<OperationId, Error> {
     let document = request(&format!("Tenant {n}"), "starter");
     Ok(control.create_tenant(&Caller::system(), &document, None).await?.operation.id)
 }
 
-async fn all_end(control: &Control, operations: &[OperationId]) {
+pub async fn all_end(control: &Control, operations: &[OperationId]) {
     let ends =
         operations.iter().map(|id| async move { control.wait(&Caller::system(), *id, LONG).await.unwrap() });
     let open: Vec<_> = join_all(ends).await.into_iter().filter(|operation| !operation.done).collect();

@@ -116,6 +116,11 @@ impl World {
         Some(Self::empty(Some(registry)).filled().await)
     }
 
+    /// With its registry in this database, which processes share.
+    pub async fn shared(registry: TestDatabase) -> Self {
+        Self { replicas: true, ..Self::empty(Some(registry)).filled().await }
+    }
+
     /// On SQLite, with the tenants' databases on PostgreSQL; none, reported as skipped, where there is no server.
     pub async fn with_tenants_on_postgres() -> Option<Self> {
         let tenants = TestDatabase::postgres().await?;

@@ -1,0 +1,144 @@
+//! A standby takes the registry's place that lacked what was written last: whoever ran begins anew with what is there, and
+//! whoever knows that the registry went back in time leaves it alone.
+
+use std::time::Duration;
+
+use tenantry_control::keyring::{Keyring, MasterKey};
+use tenantry_control::store::{Store, StoreConfig};
+use tenantry_control::{Caller, ErrorKind};
+use tenantry_engine::Ledger;
+use tenantry_model::id::OperationId;
+use tenantry_testkit::TestDatabase;
+use tenantry_testkit::own_postgres::OwnPostgres;
+
+use crate::replicas::{LONG, all_end, process, sign_up, until_it_runs};
+use crate::world::{Process, World};
+
+/// No commit waits for the standby, so it can be behind.
+const ASYNCHRONOUS: [&str; 2] = ["synchronous_commit=off", "max_connections=60"];
+
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(10);
+
+async fn several(process: &Process, numbers: std::ops::Range<usize>) -> Vec<OperationId> {
+    let mut made = Vec::new();
+    for n in numbers {
+        made.push(sign_up(&process.control, n).await.unwrap());
+    }
+    all_end(&process.control, &made).await;
+    made
+}
+
+async fn eye(world: &World) -> Store {
+    Store::open(&StoreConfig { url: world.registry_url(), readers: 1 }).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_ran_begins_anew_with_what_is_there() {
+    let Some(mut primary) = OwnPostgres::start(&ASYNCHRONOUS).await else { return };
+    let mut standby = primary.standby().await;
+    let world = World::shared(TestDatabase::on(&primary.url()).await).await;
+    let first = process(&world).await;
+    until_it_runs(&first).await;
+    let kept = several(&first, 0..3).await;
+    standby.cut_off(&primary).await;
+    let lost = several(&first, 3..6).await;
+    standby.take_over(&mut primary).await;
+
+    // Nobody has to do anything.
+    let mut tried = 0;
+    let later = loop {
+        match sign_up(&first.control, 6).await {
+            Ok(operation) => break operation,
+            Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}"),
+        }
+        tried += 1;
+        assert!(tried < 100, "it never takes one again");
+    };
+    all_end(&first.control, &[later]).await;
+    let eye = eye(&world).await;
+    assert!(Ledger::epoch(&eye).await.unwrap() > 1, "it took over once more");
+    eye.close().await;
+    let caller = Caller::system();
+    for operation in &kept {
+        assert!(first.control.operation(&caller, *operation).await.unwrap().done);
+    }
+    for operation in &lost {
+        let gone = first.control.operation(&caller, *operation).await.unwrap_err();
+        assert_eq!(gone.kind, ErrorKind::NotFound);
+    }
+    // The chain of the audit trail goes on from what is there.
+    first.control.stop().await;
+    drop(first);
+    let again = process(&world).await;
+    until_it_runs(&again).await;
+    let report = again.control.verify_audit().await.unwrap();
+    assert!(report.broken.is_none(), "{report:?}");
+    again.control.stop().await;
+    let scan = world.stores().scan().await;
+    assert_eq!(scan.tenants.values().filter(|tenant| tenant.status == "active").count(), 4);
+    // What the lost ones had is nobody's now, and is found as that.
+    assert!(!scan.orphans.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_knows_a_later_epoch_leaves_an_earlier_registry_alone() {
+    let Some(mut primary) = OwnPostgres::start(&ASYNCHRONOUS).await else { return };
+    let mut standby = primary.standby().await;
+    let world = World::shared(TestDatabase::on(&primary.url()).await).await;
+    let first = process(&world).await;
+    until_it_runs(&first).await;
+    let kept = several(&first, 0..2).await;
+    standby.cut_off(&primary).await;
+    // Another one takes over, of which the standby knows nothing.
+    first.control.stop().await;
+    drop(first);
+    let second = process(&world).await;
+    until_it_runs(&second).await;
+    let beside = process(&world).await;
+    several(&beside, 2..3).await;
+    standby.take_over(&mut primary).await;
+
+    for process in [&second, &beside] {
+        let refusal = async {
+            loop {
+                match process.control.ready().await {
+                    Err(error) if error.code != "unavailable" => break error,
+                    _ => tokio::time::sleep(PAUSE).await,
+                }
+            }
+        };
+        let refused = tokio::time::timeout(LONG, refusal).await.expect("it notices");
+        assert_eq!((refused.kind, refused.code), (ErrorKind::Unavailable, "registry_went_back"));
+        assert!(refused.message.contains("start them again"), "{refused}");
+        assert!(!*process.control.runs().borrow());
+        assert_eq!(sign_up(&process.control, 3).await.unwrap_err().kind, ErrorKind::Unavailable);
+    }
+    // Starting anew is to agree to what is there.
+    let third = process(&world).await;
+    until_it_runs(&third).await;
+    several(&third, 3..4).await;
+    assert!(third.control.operation(&Caller::system(), kept[0]).await.unwrap().done);
+    assert_eq!(second.control.ready().await.unwrap_err().code, "registry_went_back");
+    third.control.stop().await;
+}
+
+#[tokio::test]
+async fn a_standby_is_refused_at_the_start() {
+    let Some(primary) = OwnPostgres::start(&ASYNCHRONOUS).await else { return };
+    let standby = primary.standby().await;
+    let refused =
+        Store::open(&StoreConfig { url: standby.url(), readers: 1 }).await.err().expect("it is refused");
+    let address = standby.url().replace("postgres://postgres@", "");
+    let refused = refused.to_string();
+    assert!(
+        refused.contains(&address)
+            && refused.contains("is a standby")
+            && refused.contains("name the primary"),
+        "{refused}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let master = MasterKey::read_or_create(&folder.path().join("master.key")).unwrap();
+    let refused = Keyring::open(&standby.url(), master).await.err().expect("it is refused").to_string();
+    assert!(refused.contains(&address) && refused.contains("is a standby"), "{refused}");
+}
