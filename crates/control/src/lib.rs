@@ -28,6 +28,7 @@ mod record;
 pub mod repair;
 mod replica;
 pub mod request;
+pub mod rotation;
 mod secret;
 pub mod serving;
 pub mod session;

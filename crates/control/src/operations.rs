@@ -390,7 +390,10 @@ fn step_view(step: &Step) -> StepView {
 }
 
 fn response(run: &Run, credentials_waiting: bool) -> Result<ResponseView> {
-    let made = |step: &&Step| step.input.get("resource").is_some() && step.input.get("act").is_none();
+    let made = |step: &&Step| {
+        let act = step.input.get("act");
+        step.input.get("resource").is_some() && act.is_none_or(|act| act != "remove")
+    };
     let resources = run.steps.iter().filter(|step| step.state == StepState::Done).filter(made);
     let resources: BTreeMap<String, ResourceView> = resources
         .map(|step| {

@@ -56,6 +56,8 @@ pub enum Act {
     Ensure,
     /// Makes it not so, for good.
     Remove,
+    /// Gives whoever logs in to it another secret.
+    Rotate,
 }
 
 impl Act {

@@ -212,7 +212,7 @@ pub(crate) fn after(made: &Operation, kind: &str, by: &str, now: Timestamp) -> R
 }
 
 /// A step that made a resource which is still the tenant's. What is detached has a life of its own.
-fn is_repairable(step: &Step) -> bool {
+pub(crate) fn is_repairable(step: &Step) -> bool {
     step.policy.mode == Mode::Inline && step.state == StepState::Done && step.input.get("resource").is_some()
 }
 

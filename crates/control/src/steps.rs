@@ -24,6 +24,7 @@ use crate::leaving::plan as end;
 use crate::planner::{Act, StepInput};
 use crate::record::{Deed, Fact, audit, event};
 use crate::repair::repaired;
+use crate::rotation::ROTATE_CREDENTIALS;
 use crate::secret;
 use crate::serving::Serving;
 use crate::smoke::{self, Canary, Front, SmokeSettings};
@@ -378,7 +379,7 @@ impl Steps for ProviderSteps {
 
     fn intend(&self, run: &Run, step: &Step, verb: Verb, now: Timestamp) -> Vec<Write> {
         let Ok(input) = read::<StepInput>(&step.input) else { return Vec::new() };
-        if run.operation.kind == REPAIR {
+        if keeps(&run.operation) {
             // What stands is on record.
             return Vec::new();
         }
@@ -425,8 +426,7 @@ impl Steps for ProviderSteps {
             (end::WIPE, Verb::Do) => self.wipe(&attempt).await,
             (end::SCAN_REGISTRY, Verb::Do) => self.scan_registry(&attempt).await,
             (end::CERTIFY, Verb::Do) => self.certify(&attempt).await,
-            // A repair made nothing that was not the tenant's before.
-            (_, Verb::Undo) if attempt.operation.kind == REPAIR => nothing,
+            (_, Verb::Undo) if keeps(&attempt.operation) => nothing,
             _ => {
                 let provider = self.provider(&attempt.step).ok_or_else(|| {
                     Failure::fatal(
@@ -437,6 +437,7 @@ impl Steps for ProviderSteps {
                 match attempt.verb {
                     Verb::Do if deletes(&attempt.step) => self.delete(&attempt, &**provider).await,
                     Verb::Undo if deletes(&attempt.step) => self.begin_again(&attempt, &**provider).await,
+                    Verb::Do if acts(&attempt.step, Act::Rotate) => self.rotate(&attempt, &**provider).await,
                     Verb::Do => self.ensure(&attempt, &**provider).await,
                     Verb::Undo => self.remove(&attempt, &**provider).await,
                 }
@@ -488,12 +489,13 @@ impl Steps for ProviderSteps {
                 json!({ "error": operation.error.as_ref().map(coded), "cancelled": operation.cancelled });
             effects.push(alert("tenant.provisioning_failed", data));
         }
-        if entered(OperationState::Succeeded) && operation.kind == REPAIR {
+        if entered(OperationState::Succeeded) && keeps(operation) {
             let steps: Vec<&str> = after.steps.iter().map(|step| step.key.as_str()).collect();
             let data = json!({ "steps": steps });
-            let fact =
-                Fact { kind: "tenant.repaired", tenant, operation: Some(operation.id), data, sealed: None };
-            effects.push(event(fact, now));
+            let kind =
+                if operation.kind == REPAIR { "tenant.repaired" } else { "tenant.credentials_rotated" };
+            effects
+                .push(event(Fact { kind, tenant, operation: Some(operation.id), data, sealed: None }, now));
         }
         if entered(OperationState::NeedsAttention) {
             let failed =
@@ -519,9 +521,18 @@ fn coded(failure: &Failure) -> Value {
     json!({ "code": failure.code })
 }
 
+/// Whether an operation works on what is the tenant's already, and makes nothing that could be undone.
+fn keeps(operation: &Operation) -> bool {
+    [REPAIR, ROTATE_CREDENTIALS].contains(&operation.kind.as_str())
+}
+
 /// Whether a step deletes what another one made.
 fn deletes(step: &Step) -> bool {
-    step.input.get("act").is_some_and(|act| Act::deserialize(act).is_ok_and(|act| act == Act::Remove))
+    acts(step, Act::Remove)
+}
+
+fn acts(step: &Step, wanted: Act) -> bool {
+    step.input.get("act").is_some_and(|act| Act::deserialize(act).is_ok_and(|act| act == wanted))
 }
 
 /// The tenant that an operation changes.

@@ -16,6 +16,8 @@ const ANSWERS_KEPT: Duration = Duration::from_secs(30 * 86_400);
 pub struct Swept {
     /// Renewals that were begun.
     pub renewals: usize,
+    /// Former secrets that were ended.
+    pub retired: usize,
     /// Tenants whose fences were told again.
     pub fenced: usize,
     /// Objects that were deleted by their buckets' own rules.
@@ -46,6 +48,10 @@ impl Control {
         match self.fence_the_rest().await {
             Ok(told) => swept.fenced = told,
             Err(why) => tracing::warn!(%why, "fences were not told"),
+        }
+        match self.retire_due().await {
+            Ok(ended) => swept.retired = ended,
+            Err(why) => tracing::warn!(%why, "former secrets were not ended"),
         }
         match self.fence_again().await {
             Ok(told) => swept.fenced += told,

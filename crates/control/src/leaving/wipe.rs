@@ -22,8 +22,12 @@ const ANSWERS: &str = "idempotency_keys";
 
 /// Tables whose rows are the registry's own to delete, with their keys. Others' rows are their providers' to delete, and
 /// found by the scan if they were not.
-const DELETED: [(&str, &[&str]); 3] =
-    [("api_keys", &["id"]), ("credentials", &["operation_id", "name"]), ("sign_in_codes", &["hash"])];
+const DELETED: [(&str, &[&str]); 4] = [
+    ("api_keys", &["id"]),
+    ("credentials", &["operation_id", "name"]),
+    ("rotations", &["operation_id", "resource_id"]),
+    ("sign_in_codes", &["hash"]),
+];
 
 /// The writes that leave the tombstone. `by`: the operation that ends the tenant; requests that began it keep their answer.
 pub async fn writes(

@@ -27,6 +27,7 @@ mod page;
 mod places;
 mod providers;
 mod resources;
+mod rotations;
 mod rows;
 mod sealing;
 mod sql;
@@ -73,6 +74,7 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         Table::of::<entity::signal::Entity>(),
         Table::of::<entity::resource::Entity>(),
         Table::of::<entity::place::Entity>(),
+        Table::of::<entity::rotation::Entity>(),
         Table::of::<entity::event::Entity>(),
         Table::of::<entity::audit::Entity>(),
         Table::of::<entity::audit_head::Entity>(),

@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, seq::IndexedRandom as _};
 use serde_json::Value;
-use tenantry_model::{Failure, Isolation, TenantId};
+use tenantry_model::{Failure, Isolation, TenantId, Write};
 use tenantry_providers::{
-    Cell, Checked, Context, Data, Ensured, Fault as SettingsFault, Fence, IsolationCheck, Kind, Observed,
-    Provider, Registry, Removed, Spec, objects::Objects,
+    Cell, Checked, Context, Data, Ensured, Fault as SettingsFault, Fence, Former, IsolationCheck, Kind,
+    Observed, Provider, Registry, Removed, Retirement, Rotate, Rotated, Rows, Spec, objects::Objects,
 };
 use tenantry_testkit::virtual_clock::VirtualClock;
 use tokio::sync::watch;
@@ -321,6 +321,27 @@ impl<P: Provider> IsolationCheck for Faulty<P> {
     }
 }
 
+/// The key under which the rotation of what this step made fails.
+pub fn rotation(step: &str) -> String {
+    format!("rotation of {step}")
+}
+
+#[async_trait]
+impl<P: Provider> Rotate for Faulty<P> {
+    async fn rotate(&self, context: &Context, spec: &Spec, former: Former) -> Result<Rotated, Failure> {
+        let after = self.plan.before(&rotation(&self.plan.step_of(spec)), true, false).await?;
+        let rotated = self.call(context, spec, move |inner, context, spec| {
+            inner.rotate().expect("it was asked for").rotate(context, spec, former)
+        });
+        let rotated = rotated.await?;
+        self.plan.after(after).await?;
+        Ok(rotated)
+    }
+    async fn retire(&self, rows: &dyn Rows, retirement: &Retirement) -> Result<Vec<Write>, Failure> {
+        self.inner.rotate().expect("it was asked for").retire(rows, retirement).await
+    }
+}
+
 #[async_trait]
 impl<P: Provider> Provider for Faulty<P> {
     fn name(&self) -> &'static str {
@@ -347,6 +368,9 @@ impl<P: Provider> Provider for Faulty<P> {
     }
     fn fence(&self) -> Option<&dyn Fence> {
         self.inner.fence()
+    }
+    fn rotate(&self) -> Option<&dyn Rotate> {
+        self.inner.rotate().map(|_| self as &dyn Rotate)
     }
     fn isolation(&self) -> Option<&dyn IsolationCheck> {
         let checked = self.inner.kind() == Kind::Database && self.plan.matrix.lock().is_some();

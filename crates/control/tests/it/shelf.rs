@@ -1,15 +1,18 @@
 //! A provider of the tests, of the kind `custom`: a thing is a file on a shelf, with the owner mark in it. Something
 //! outside the registry, whose answers can be late. A fence around it is a file beside it, which goes with it; where there is
-//! one named `deaf`, nobody hears of fences.
+//! one named `deaf`, nobody hears of fences. So is what its secret is: the operation that made it, and whether the one before is good.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tenantry_model::Failure;
 use tenantry_model::suspension::Grade;
-use tenantry_providers::{Context, Ensured, Fault, Fence, Kind, Observed, Order, Provider, Removed, Spec};
+use tenantry_model::{Failure, Write, columns};
+use tenantry_providers::{
+    Context, Ensured, Fault, Fence, Former, Kind, Observed, Order, Provider, Removed, Retirement, Rotate,
+    Rotated, Rows, Spec,
+};
 
 /// The shelf.
 pub struct Shelf {
@@ -64,6 +67,45 @@ impl Fence for Shelf {
     }
 }
 
+/// The file that says which secret is good.
+fn secrets(thing: &Path) -> PathBuf {
+    thing.with_extension("secrets")
+}
+
+#[async_trait]
+impl Rotate for Shelf {
+    async fn rotate(&self, context: &Context, spec: &Spec, former: Former) -> Result<Rotated, Failure> {
+        assert!(self.is_there(spec), "what is not there is not rotated");
+        let file = secrets(&self.file(spec));
+        let before = std::fs::read_to_string(&file).unwrap_or_default();
+        let operation = spec.operation.to_string();
+        if !before.starts_with(&operation) {
+            let stays = if former == Former::Stays { "stays" } else { "ends" };
+            let sealed = context.sealer.seal(spec.tenant.id, &format!("of {operation}"))?;
+            std::fs::write(&file, format!("{operation} {stays} {sealed}")).expect("a file");
+        }
+        let said = std::fs::read_to_string(&file).expect("a file");
+        let row = columns! {
+            "operation_id": spec.operation, "name": format!("shelf:{}", spec.name), "tenant_id": spec.tenant.id,
+            "sealed": said.rsplit(' ').next(), "created_at": context.now, "claimed_at": (),
+        };
+        let outputs = json!({ "secret_of": operation }).as_object().cloned().unwrap_or_default();
+        Ok(Rotated { outputs, writes: vec![Write::insert_absent("credentials", row)] })
+    }
+
+    async fn retire(&self, _: &dyn Rows, retirement: &Retirement) -> Result<Vec<Write>, Failure> {
+        if self.folder.join("deaf").exists() {
+            return Err(Failure::retryable("deaf", "nobody hears"));
+        }
+        let file = secrets(&self.folder.join(retirement.resource.to_string()));
+        let said = std::fs::read_to_string(&file).unwrap_or_default();
+        if said.starts_with(&retirement.rotation.to_string()) {
+            std::fs::write(&file, said.replace(" stays ", " ends ")).expect("a file");
+        }
+        Ok(Vec::new())
+    }
+}
+
 #[async_trait]
 impl Provider for Shelf {
     fn name(&self) -> &'static str {
@@ -98,6 +140,7 @@ impl Provider for Shelf {
         if there {
             // There may be none.
             let _ = std::fs::remove_file(fence(&self.file(spec)));
+            let _ = std::fs::remove_file(secrets(&self.file(spec)));
             std::fs::remove_file(self.file(spec)).expect("it was there");
         }
         Ok(Removed { receipt: json!({ "there": there }), writes: Vec::new() })
@@ -106,6 +149,9 @@ impl Provider for Shelf {
         Ok(())
     }
     fn fence(&self) -> Option<&dyn Fence> {
+        Some(self)
+    }
+    fn rotate(&self) -> Option<&dyn Rotate> {
         Some(self)
     }
 }

@@ -11,6 +11,7 @@ use tenantry_control::clones::CloneTenant;
 use tenantry_control::leaving::{EraseTenant, OffboardTenant};
 use tenantry_control::repair::RepairTenant;
 use tenantry_control::request::CreateTenant;
+use tenantry_control::rotation::RotateCredentials;
 use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
 use tenantry_control::view::{OperationView, Page, PlannedView, StandingView, TenantView};
 use tenantry_control::{Answered, Created, TenantQuery};
@@ -152,6 +153,23 @@ pub fn routes() -> Vec<Route> {
         .header(&[IDEMPOTENCY_KEY])
         .reads::<RepairTenant>(JSON)
         .gives::<OperationView>(StatusCode::ACCEPTED, "It is being repaired; follow the operation.")
+        .having(&[("Location", "The operation."), REPLAYED])
+        .fails(&[404, 409]),
+        Route::new(
+            Method::POST,
+            "/v1/tenants/{id}/rotate-credentials",
+            "rotate_credentials",
+            "Give a tenant's own applications new secrets",
+            key(P::WriteTenants, rotate_credentials),
+        )
+        .about(
+            "What they log in with past Tenantry, such as a role in PostgreSQL. The operation hands the new secret out once, at \
+             `POST /v1/operations/{id}/credentials`. The former one is good for the hours of grace; with 0, it ends at once, and \
+             every session with it.",
+        )
+        .header(&[IDEMPOTENCY_KEY])
+        .reads::<RotateCredentials>(JSON)
+        .gives::<OperationView>(StatusCode::ACCEPTED, "New secrets are being made; follow the operation.")
         .having(&[("Location", "The operation."), REPLAYED])
         .fails(&[404, 409]),
         Route::new(
@@ -308,6 +326,12 @@ async fn clone(call: Call, caller: Caller) -> Result {
 async fn repair(call: Call, caller: Caller) -> Result {
     let (key, what) = (call.idempotency_key.clone(), call.read::<RepairTenant>()?);
     let begun = call.control().repair(&caller, call.segment("id"), &what, key).await?;
+    replayed(accepted(&begun.value)?, begun.replayed)
+}
+
+async fn rotate_credentials(call: Call, caller: Caller) -> Result {
+    let (key, what) = (call.idempotency_key.clone(), call.read::<RotateCredentials>()?);
+    let begun = call.control().rotate_credentials(&caller, call.segment("id"), what, key).await?;
     replayed(accepted(&begun.value)?, begun.replayed)
 }
 

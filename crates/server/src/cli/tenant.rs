@@ -1,5 +1,5 @@
-//! `tenantry tenant`: create from files, list, get, status, provision, repair, export and what belongs to it, clone, suspend, resume,
-//! offboard, reconsider, erase.
+//! `tenantry tenant`: create from files, list, get, status, provision, repair, rotate-credentials, export and what belongs to it,
+//! clone, suspend, resume, offboard, reconsider, erase.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use tenantry_control::FieldError;
 use tenantry_control::leaving::{ERASE, OFFBOARD};
+use tenantry_control::rotation::RotateCredentials;
 use tenantry_control::steps::{ONBOARD, REPAIR};
 use tenantry_control::view::OperationView;
 use tenantry_engine::OperationState;
@@ -98,6 +99,20 @@ pub enum Command {
         /// Only what this step made, with what that needs; may be given more than once
         #[arg(long = "step", value_name = "KEY")]
         steps: Vec<String>,
+        /// Wait until it is done, and show the progress
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Give a tenant's own applications new secrets; the former ones are good for a while longer
+    RotateCredentials {
+        /// Its id or slug
+        tenant: String,
+        /// How long the former secret is good, in hours
+        #[arg(long, value_name = "N", default_value_t = RotateCredentials::default().grace_hours)]
+        grace_hours: u32,
+        /// End the former secret at once, and every session with it: somebody has it who should not
+        #[arg(long, conflicts_with = "grace_hours")]
+        now: bool,
         /// Wait until it is done, and show the progress
         #[arg(long)]
         wait: bool,
@@ -192,6 +207,11 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
         Command::Repair { tenant, steps, wait } => {
             let what = json!({ "steps": steps });
             begin(session, &format!("/v1/tenants/{}/repair", part(&tenant)), Some(&what), wait).await
+        }
+        Command::RotateCredentials { tenant, grace_hours, now, wait } => {
+            let what = RotateCredentials { grace_hours: if now { 0 } else { grace_hours } };
+            let path = format!("/v1/tenants/{}/rotate-credentials", part(&tenant));
+            begin(session, &path, Some(&json!(what)), wait).await
         }
         Command::Export(command) => export::export(command, session).await,
         Command::Backup(command) => export::backup(command, session).await,

@@ -9,7 +9,7 @@ use crate::plans::{made, onboard};
 use crate::server::{Server, read, request};
 
 /// The URL with which the tenant's own application connects: what the operation says, and the password that it handed out.
-fn login(operation: &Value) -> String {
+pub fn login(operation: &Value) -> String {
     let of = |key: &str| made(operation, "database")[key].to_string().trim_matches('"').to_owned();
     let [role, host, port, database] = ["role", "host", "port", "database"].map(of);
     let name = format!("postgres_password:{role}");

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tenantry_testkit::TestDatabase;
+
 use crate::server::{PATIENCE, TENANTRY, clean, holder};
 
 /// Fenced blocks: what stands behind the fence, and the text.
@@ -23,13 +25,13 @@ fn blocks(page: &str) -> Vec<(&str, String)> {
 }
 
 /// A shell in which `tenantry` is the program under test.
-fn shell(folder: &Path, text: &str) -> Command {
+fn shell(folder: &Path, text: &str, variables: &[(&str, &str)]) -> Command {
     let programs = Path::new(TENANTRY).parent().unwrap();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths(std::iter::once(programs.into()).chain(std::env::split_paths(&path)));
     let mut command = Command::new("bash");
     clean(&mut command).args(["-euo", "pipefail", "-c", text]).current_dir(folder).env("PATH", path.unwrap());
-    command.stdin(Stdio::null());
+    command.stdin(Stdio::null()).envs(variables.iter().copied());
     command
 }
 
@@ -63,13 +65,24 @@ async fn status() {
     follow(include_str!("../../../../docs/guide/status.md"), 5).await;
 }
 
-/// Runs a page, which has at least so many commands.
 #[tokio::test]
 async fn suspension() {
     follow(include_str!("../../../../docs/guide/suspension.md"), 6).await;
 }
 
+#[tokio::test]
+async fn rotation() {
+    let Some(tenants) = TestDatabase::postgres().await else { return };
+    let variables = [("TENANTRY_PROVIDERS_POSTGRES_URL", tenants.url())];
+    follow_with(include_str!("../../../../docs/guide/rotation.md"), 8, &variables).await;
+}
+
+/// Runs a page, which has at least so many commands.
 async fn follow(page: &str, commands: usize) {
+    follow_with(page, commands, &[]).await;
+}
+
+async fn follow_with(page: &str, commands: usize, variables: &[(&str, &str)]) {
     let folder = tempfile::tempdir().unwrap();
     let mut servers = Vec::new();
     let mut ran = 0;
@@ -79,7 +92,8 @@ async fn follow(page: &str, commands: usize) {
             ("sh", "server") => {
                 // A port of its own, for tests run side by side.
                 let text = format!("exec {} --listen 127.0.0.1:0", text.trim());
-                let mut server = Guard(shell(folder.path(), &text).stderr(Stdio::null()).spawn().unwrap());
+                let mut server =
+                    Guard(shell(folder.path(), &text, variables).stderr(Stdio::null()).spawn().unwrap());
                 let started = Instant::now();
                 while holder(&folder.path().join("tenantry-data"), server.0.id()).is_none() {
                     assert!(server.0.try_wait().unwrap().is_none() && started.elapsed() < PATIENCE, "{text}");
@@ -88,7 +102,7 @@ async fn follow(page: &str, commands: usize) {
                 servers.push(server);
             }
             ("sh", "") => {
-                let output = shell(folder.path(), &text).output().unwrap();
+                let output = shell(folder.path(), &text, variables).output().unwrap();
                 let said = String::from_utf8_lossy(&output.stderr);
                 assert!(
                     output.status.success(),

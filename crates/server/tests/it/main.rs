@@ -23,6 +23,7 @@ mod plans;
 mod process;
 mod replicas;
 mod restarts;
+mod rotation;
 mod server;
 mod sign_in;
 mod stats;

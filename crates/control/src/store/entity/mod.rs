@@ -18,6 +18,7 @@ pub mod member;
 pub mod operation;
 pub mod place;
 pub mod resource;
+pub mod rotation;
 pub mod runner;
 pub mod sign_in_code;
 pub mod signal;

@@ -12,6 +12,7 @@ mod m0007_archives;
 mod m0008_leaving;
 mod m0010_tenants_plan;
 mod m0011_clones;
+mod m0012_rotations;
 
 use sea_orm_migration::prelude::*;
 
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0008_leaving::Migration),
             Box::new(m0010_tenants_plan::Migration),
             Box::new(m0011_clones::Migration),
+            Box::new(m0012_rotations::Migration),
         ]
     }
 }
