@@ -24,3 +24,5 @@ try:
 except InvalidSignature:
     sys.exit("not genuine: the certificate is not as it was issued")
 print("genuine:", document["certificate"]["tenant_id"])
+for clone in document["certificate"].get("clones", []):
+    print("not deleted:", clone["tenant_id"], "is a clone of it, masked:", ", ".join(clone["masked"]) or "nothing")

@@ -326,9 +326,15 @@ impl Control {
         let done = operation.state.is_final();
         let eta = if done { None } else { self.eta(&start, run).await? };
         let error = operation.error.as_ref().map(|e| ErrorView::of(e, operation.error_step.as_deref()));
+        let tenant_id = tenant_id(operation).map_err(Error::internal)?;
+        // Once it has ended, its certificate tells.
+        let clones = match operation.kind.as_str() {
+            ERASE | OFFBOARD if !done => self.clones_of(tenant_id).await?,
+            _ => Vec::new(),
+        };
         Ok(OperationView {
             id: operation.id,
-            tenant_id: tenant_id(operation).map_err(Error::internal)?,
+            tenant_id,
             kind: operation.kind.clone(),
             parent_id: operation.parent,
             state: operation.state,
@@ -343,6 +349,7 @@ impl Control {
             finished_at: operation.finished_at,
             stuck: operation.stuck,
             steps: run.steps.iter().map(step_view).collect(),
+            clones,
             response: (operation.state == OperationState::Succeeded)
                 .then(|| response(run, credentials_waiting))
                 .transpose()?,

@@ -133,6 +133,10 @@ pub struct OperationView {
     pub stuck: bool,
     /// Its steps, in plan order.
     pub steps: Vec<StepView>,
+    /// While a tenant is ended: tenants that were cloned from it, or from its clones, and keep copies of its rows. Who erases
+    /// a person's data has to erase them too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clones: Vec<TenantId>,
     /// What came of it, once it has succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<ResponseView>,

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tenantry_model::id::{CertificateId, OperationId, ResourceId};
 use tenantry_model::{TenantId, Timestamp};
 
+pub use super::clones::LivingClone;
 use crate::error::{Error, Result};
 use crate::keyring::{SigningKey, base64url, from_base64url, verify};
 use crate::store::entity;
@@ -60,6 +61,9 @@ pub struct Certificate {
     pub registry: BTreeMap<String, u64>,
     /// What is kept, and why it may be.
     pub retained: Vec<Retained>,
+    /// Tenants that were cloned from the deleted one, or from a clone of it, and live on with copies of its rows.
+    #[serde(default)]
+    pub clones: Vec<LivingClone>,
 }
 
 /// A resource that is gone.
@@ -210,6 +214,7 @@ mod tests {
             resources: Vec::new(),
             registry: BTreeMap::from([("members".to_owned(), 0)]),
             retained: Vec::new(),
+            clones: Vec::new(),
         }
     }
 
@@ -241,6 +246,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn one_that_was_issued_before_it_spoke_of_clones_is_still_good() {
+        let key = key();
+        let mut older = serde_json::to_value(certificate()).unwrap();
+        older.as_object_mut().unwrap().remove("clones");
+        let signature = base64url(&key.sign(message(&older.to_string()).as_bytes()));
+        let document = json!({ "certificate": older, "signature": signature, "public_key": key.x() });
+        assert_eq!(check(&document.to_string(), &public_key(&key).pem).unwrap().clones, []);
     }
 
     #[test]

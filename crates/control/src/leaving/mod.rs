@@ -2,6 +2,7 @@
 //! begins it; whatever operation runs is taken over, with what it has made so far; nothing is ever undone.
 
 pub mod certificate;
+pub(crate) mod clones;
 pub(crate) mod plan;
 mod reconsider;
 mod steps;
@@ -370,6 +371,12 @@ impl Control {
             Ok(()) | Err(Rejected::Conflict { .. }) => Ok(()),
             Err(why) => Err(Error::unavailable(why)),
         }
+    }
+
+    /// Tenants that keep copies of this one's rows when it is gone.
+    pub(crate) async fn clones_of(&self, tenant: TenantId) -> Result<Vec<TenantId>> {
+        let living = clones::living(&self.shared.store, &*self.shared.keyring, tenant).await;
+        Ok(living.map_err(Error::unavailable)?.into_iter().map(|clone| clone.tenant_id).collect())
     }
 
     /// Operations of the tenant that began while its end did. From here on none can: none begins for one that leaves.

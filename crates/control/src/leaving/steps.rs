@@ -13,15 +13,15 @@ use tenantry_providers::{Context, Observed, Person, Provider, Sealer as _, Spec,
 
 use super::certificate::{Certificate, DeletedResource, KEY, Retained, seal};
 use super::plan::{BACKUP, CERTIFY_REST, DESTROY_KEY, SCAN, SCAN_REGISTRY, SCAN_REST, Target};
-use super::{ERASE, wipe};
+use super::{ERASE, clones, wipe};
 use crate::archive::{Purpose, Standing, archive_id, forget};
 use crate::planner::{Act, StepInput};
 use crate::record::{Deed, Fact, audit, event};
 use crate::steps::{OperationInput, ProviderNotes, ProviderSteps, read, tenant_id};
 use crate::store::News;
 
-/// What the HMAC of an external name is for.
-const NAME: &str = "certificate_name";
+/// What the HMAC of a name is for.
+pub(super) const NAME: &str = "certificate_name";
 
 /// Until the others are looked for again that must end first.
 const MOMENT: std::time::Duration = std::time::Duration::from_millis(50);
@@ -322,13 +322,14 @@ impl ProviderSteps {
             resources,
             registry: read(&said(if is_final { SCAN_REST } else { SCAN_REGISTRY }))?,
             retained: self.retained(tenant).await?,
+            clones: clones::living(&*self.rows, &*self.keyring, tenant).await?,
         };
         let key = self.keyring.signing_key(KEY).await?;
         let sealed = seal(&certificate, &key).map_err(|why| Failure::fatal("cannot_certify", why))?;
         let id = tenant.to_string();
         let data = json!({
             "operation_id": operation.id, "certificate_id": certificate.id, "certificate_hash": sealed.hash,
-            "resources": certificate.resources.len(),
+            "resources": certificate.resources.len(), "clones": certificate.clones.len(),
         });
         let deed = Deed {
             actor: "system",

@@ -1,5 +1,6 @@
 //! `tenantry certificate`: the proof of a tenant's deletion, fetched from the server and checked without it.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -53,9 +54,20 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
             }
             let (tenant, at) = (certificate.tenant_id, certificate.issued_at);
             let resources = certificate.resources.len();
-            session.output.text(&format!(
+            let mut said = format!(
                 "genuine: {tenant} was deleted, with {resources} resources of which nothing was found; issued {at}"
-            ))
+            );
+            for clone in &certificate.clones {
+                let masked = Vec::from_iter(clone.masked.iter().map(String::as_str)).join(", ");
+                let masked =
+                    if masked.is_empty() { "nothing masked".to_owned() } else { format!("masked: {masked}") };
+                let _ = write!(
+                    said,
+                    "\nnot deleted: {}, its clone of {} ({masked})",
+                    clone.tenant_id, clone.cloned_at
+                );
+            }
+            session.output.text(&said)
         }
     }
 }

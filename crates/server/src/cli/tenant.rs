@@ -254,6 +254,10 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
 async fn begin(session: &Session, path: &str, body: Option<&Value>, wait: bool) -> Result<()> {
     let client = session.client()?;
     let operation = client.post(path, body).await?;
+    for clone in operation.get("clones").and_then(Value::as_array).into_iter().flatten() {
+        let clone = clone.as_str().unwrap_or_default();
+        eprintln!("Not deleted: {clone}, a clone with copies of its rows; erase it too, or say why not");
+    }
     match operation.get("id").and_then(Value::as_str).filter(|_| wait) {
         Some(id) => operation::watch(session, &client, id).await,
         None => session.output.one(&operation),

@@ -1,6 +1,9 @@
 //! Clones as whoever asks for one meets them: the content of another tenant under masks, nobody of that one's, and nothing
 //! half-made where a mask does not fit.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Stdio;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -49,9 +52,14 @@ const ALL: [(&str, &str); 5] = [
 /// The clone's operation, and a token of its administrator.
 async fn cloned(server: &Server, tenant: &str, wish: &Value) -> (Value, String) {
     let begun = server.post(&format!("/v1/tenants/{tenant}/clones"), wish).await.expect(202).body;
-    let operation = server.done(begun["id"].as_str().unwrap()).await;
+    let id = begun["id"].as_str().unwrap();
+    for step in begun["steps"].as_array().unwrap().iter().filter(|step| step["approval"].is_object()) {
+        let agreed = json!({ "step": step["key"] });
+        server.post(&format!("/v1/operations/{id}/approve"), &agreed).await.expect(200);
+    }
+    let operation = server.done(id).await;
     assert_eq!(operation["state"], "succeeded", "{operation:#}");
-    let path = format!("/v1/operations/{}/credentials", operation["id"].as_str().unwrap());
+    let path = format!("/v1/operations/{id}/credentials");
     let claimed = server.post(&path, &json!({})).await.expect(200).body;
     let grant = json!({ "grant_type": "invitation", "token": claimed["credentials"][0]["value"] });
     let token = read(server.bare(Method::POST, "/auth/token").json(&grant)).await.expect(200).body;
@@ -61,6 +69,48 @@ async fn cloned(server: &Server, tenant: &str, wish: &Value) -> (Value, String) 
 async fn rows(server: &Server, token: &str, table: &str) -> Vec<Value> {
     let listed = read(server.bare(Method::GET, &format!("/data/{table}?limit=100")).bearer_auth(token)).await;
     listed.expect(200).body["data"].as_array().unwrap().clone()
+}
+
+/// Each row of the tenant's with the one of its clone that it became.
+fn beside(theirs: &[Value], ours: &[Value], same: impl Fn(&Value, &Value) -> bool) -> Vec<(Value, Value)> {
+    assert_eq!(theirs.len(), ours.len(), "every row came, and no other");
+    let pair = |their: &Value| {
+        let became: Vec<&Value> = ours.iter().filter(|our| same(their, our)).collect();
+        assert_eq!(became.len(), 1, "{their} became {became:?}");
+        (their.clone(), became[0].clone())
+    };
+    theirs.iter().map(pair).collect()
+}
+
+fn ours(pairs: &[(Value, Value)]) -> Vec<Value> {
+    pairs.iter().map(|(_, our)| our.clone()).collect()
+}
+
+/// What no mask is laid over is as it was, value by value; what one is laid over is as its rule says, and what was the same
+/// before is the same afterwards, and nothing else is.
+fn are_masked(table: &str, pairs: &[(Value, Value)]) {
+    let columns = pairs[0].0.as_object().unwrap().keys();
+    for column in columns {
+        let mask = ALL.iter().find(|(name, _)| *name == format!("{table}.{column}")).map(|(_, mask)| *mask);
+        let mut known = BTreeMap::new();
+        for (their, our) in pairs {
+            let (their, our) = (&their[column], &our[column]);
+            let fits = match (mask, our.as_str()) {
+                (None, _) => their == our,
+                (Some("fixed"), our) => our == Some("masked"),
+                (Some(_), None) => their.is_null() && our.is_null(),
+                (Some("email"), Some(our)) => our.ends_with("@masked.invalid"),
+                (Some(_), Some(our)) => our.len() == 32 && our.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            };
+            assert!(fits, "{table}.{column}: {their} became {our}");
+            let before = known.insert(their.to_string().to_lowercase(), our.clone());
+            assert!(before.is_none_or(|before| before == *our), "{table}.{column}: {their} has two masks");
+        }
+        if mask != Some("fixed") {
+            let masks: BTreeSet<String> = known.values().map(Value::to_string).collect();
+            assert_eq!(masks.len(), known.len(), "{table}.{column}: two values have one mask");
+        }
+    }
 }
 
 /// What every clone is, wherever its rows are.
@@ -76,27 +126,41 @@ async fn is_a_sandbox(server: &Server, plan: &str) {
 
     let (projects, tasks) = (rows(server, &own, "projects").await, rows(server, &own, "tasks").await);
     let theirs = (rows(server, &token, "projects").await, rows(server, &token, "tasks").await);
-    assert_eq!((projects.len(), tasks.len()), (theirs.0.len(), theirs.1.len()), "every row came");
-    let text = json!([projects, tasks]).to_string().to_lowercase();
-    assert!(!text.contains("secret") && !text.contains("acme.example"), "{text}");
-    for project in &projects {
-        assert!(project["name"].as_str().unwrap().ends_with("@masked.invalid"), "{project}");
-        assert_eq!(project["description"], "masked");
-    }
-    // What belonged together does so still.
-    let shape = |projects: &[Value], tasks: &[Value]| {
-        let count = |id: &Value| tasks.iter().filter(|task| task["project_id"] == *id).count();
-        let mut counts: Vec<usize> = projects.iter().map(|project| count(&project["id"])).collect();
-        counts.sort_unstable();
-        counts
+    // No mask is laid over a task's own id. What it refers to tells which project is which.
+    let tasks = beside(&theirs.1, &tasks, |their, our| their["id"] == our["id"]);
+    let referred = |their: &Value, our: &Value| {
+        let of = |(task, cloned): &(Value, Value)| {
+            task["project_id"] == their["id"] && cloned["project_id"] == our["id"]
+        };
+        tasks.iter().any(of)
     };
-    assert_eq!(shape(&projects, &tasks), shape(&theirs.0, &theirs.1));
+    let projects = beside(&theirs.0, &projects, referred);
+    are_masked("projects", &projects);
+    are_masked("tasks", &tasks);
+    let text = json!([ours(&projects), ours(&tasks)]).to_string().to_lowercase();
+    assert!(!text.contains("secret") && !text.contains("acme.example"), "{text}");
     // The next clone's hashes are others, and the tenant itself is as it was.
     let (_, second) = cloned(server, &acme, &wish("second", &ALL)).await;
     let ids = |rows: &[Value]| rows.iter().map(|row| row["id"].to_string()).collect::<Vec<_>>();
     let again = rows(server, &second, "projects").await;
-    assert!(ids(&again).iter().all(|id| !ids(&projects).contains(id)));
+    assert!(ids(&again).iter().all(|id| !ids(&ours(&projects)).contains(id)));
     assert_eq!((rows(server, &token, "projects").await, rows(server, &token, "tasks").await), theirs);
+}
+
+/// The command line says it of a certificate that is good.
+fn says_so(server: &Server, tenant: &str, clone: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let print = |arguments: &[&str]| server.cli(arguments).stdin(Stdio::null()).output().unwrap().stdout;
+    let (key, file) = (folder.path().join("key.pem"), folder.path().join("certificate.json"));
+    std::fs::write(&key, print(&["certificate", "public-key"])).unwrap();
+    std::fs::write(&file, print(&["certificate", "get", tenant])).unwrap();
+    let (key, file) = (key.to_str().unwrap(), file.to_str().unwrap());
+    let said = String::from_utf8(print(&["certificate", "verify", file, "--public-key", key])).unwrap();
+    assert!(
+        said.starts_with("genuine: ") && said.contains(&format!("not deleted: {clone}, its clone")),
+        "{said}"
+    );
+    assert!(said.contains("(masked: projects.name, tasks.title)"), "{said}");
 }
 
 on_both! {
@@ -159,6 +223,64 @@ on_both! {
         }
     }
 
+    async fn a_certificate_says_where_rows_live_on(mut server: Server) {
+        let (acme, _) = tenant(&server, "starter").await;
+        let id = |operation: &Value| operation["tenant_id"].as_str().unwrap().to_owned();
+        let (first, _) = cloned(&server, &acme, &wish("first", &[("tasks.title", "hash")])).await;
+        let first = id(&first);
+        let mut with_files = wish("second", &[("projects.name", "email")]);
+        with_files["files"] = json!(true);
+        let (second, _) = cloned(&server, &first, &with_files).await;
+        let second = id(&second);
+        // What fails has no rows.
+        let failed = wish("failed", &[("nowhere.name", "hash")]);
+        let begun = server.post(&format!("/v1/tenants/{acme}/clones"), &failed).await.expect(202).body;
+        server.done(begun["id"].as_str().unwrap()).await;
+
+        let erased = async |tenant: &str| {
+            let what = json!({ "reason": "over" });
+            let begun = server.post(&format!("/v1/tenants/{tenant}/erase"), &what).await.expect(202).body;
+            server.done(begun["id"].as_str().unwrap()).await;
+            let proof = server.get(&format!("/v1/tenants/{tenant}/certificate")).await.expect(200).body;
+            let mut clones = proof["certificate"]["clones"].clone();
+            for clone in clones.as_array_mut().unwrap() {
+                let clone = clone.as_object_mut().unwrap();
+                let name = clone.remove("name").unwrap();
+                assert!(name.as_str().unwrap().len() > 30 && !name.to_string().contains("second"), "{name}");
+                assert!(clone.remove("cloned_at").unwrap().is_string());
+            }
+            (begun["clones"].clone(), clones)
+        };
+        let entry = |clone: &str, from: &str, masked: &[&str], files: bool| {
+            json!({ "tenant_id": clone, "cloned_from": from, "masked": masked, "files": files })
+        };
+        let (answered, certified) = erased(&acme).await;
+        assert_eq!(answered, json!([first, second]), "whoever asks for it gets to know");
+        let (title, both) = (["tasks.title"], ["projects.name", "tasks.title"]);
+        assert_eq!(certified, json!([entry(&first, &acme, &title, false), entry(&second, &first, &both, true)]));
+        says_so(&server, &acme, &first);
+        let (answered, certified) = erased(&first).await;
+        assert_eq!(answered, json!([second]));
+        assert_eq!(certified, json!([entry(&second, &first, &["projects.name"], true)]));
+        let (answered, certified) = erased(&second).await;
+        assert_eq!((answered, certified), (Value::Null, json!([])));
+    }
+
+    async fn a_clone_of_one_that_is_gone_is_not_forgotten(mut server: Server) {
+        let (acme, _) = tenant(&server, "starter").await;
+        let (first, _) = cloned(&server, &acme, &wish("first", &[])).await;
+        let (second, _) = cloned(&server, first["tenant_id"].as_str().unwrap(), &wish("second", &[])).await;
+        for (tenant, left) in [(&first["tenant_id"], 1), (&json!(acme), 1)] {
+            let tenant = tenant.as_str().unwrap();
+            let what = json!({ "reason": "over" });
+            let begun = server.post(&format!("/v1/tenants/{tenant}/erase"), &what).await.expect(202).body;
+            server.done(begun["id"].as_str().unwrap()).await;
+            let proof = server.get(&format!("/v1/tenants/{tenant}/certificate")).await.expect(200).body;
+            let clones = proof["certificate"]["clones"].as_array().unwrap();
+            assert_eq!((clones.len(), &clones[0]["tenant_id"]), (left, &second["tenant_id"]), "{proof:#}");
+        }
+    }
+
     async fn what_is_asked_for_wrongly_is_said(mut server: Server) {
         let (acme, _) = tenant(&server, "starter").await;
         let path = format!("/v1/tenants/{acme}/clones");
@@ -196,7 +318,7 @@ on_both! {
 /// Rows in a pool, a schema and a database of PostgreSQL.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tenants_on_postgres_are_cloned_alike() {
-    for plan in ["starter", "growth"] {
+    for plan in ["starter", "growth", "enterprise"] {
         let Some(server) = Server::with_tenants_on_postgres().await else { return };
         is_a_sandbox(&server, plan).await;
     }

@@ -13,6 +13,7 @@ mod m0008_leaving;
 mod m0010_tenants_plan;
 mod m0011_clones;
 mod m0012_rotations;
+mod m0014_clones_of;
 
 use sea_orm_migration::prelude::*;
 
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_tenants_plan::Migration),
             Box::new(m0011_clones::Migration),
             Box::new(m0012_rotations::Migration),
+            Box::new(m0014_clones_of::Migration),
         ]
     }
 }
