@@ -29,8 +29,10 @@ pub enum Way {
 pub const WAYS: [Way; 3] = [Way::Erase, Way::Offboard, Way::Reconsider];
 
 /// What tells of one that it has left and come back.
-const BEEN_AWAY: [&str; 6] = [
+const BEEN_AWAY: [&str; 7] = [
     "events tenant.deprovisioning",
+    // Its export is made at once, so it may be there before it is turned back; never twice.
+    "with 1 events tenant.exported",
     "events tenant.reconsidered",
     "operations cancelled",
     "resources absent",
