@@ -8,8 +8,9 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
-use std::time::Instant;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use crate::libtest::Tally;
 use crate::postgres::{Cluster, Durability};
@@ -17,6 +18,9 @@ use crate::services::{self, INSTALL, INSTALL_DENY};
 use crate::{Error, cargo, phase, tidy, usage};
 
 const POSTGRES: &str = "TENANTRY_TEST_POSTGRES";
+
+/// How long no test may end before the process that runs them is taken for one that hangs, without and with `--full`.
+const SILENCE: [Duration; 2] = [Duration::from_secs(900), Duration::from_secs(4 * 3_600)];
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Options {
@@ -191,20 +195,42 @@ fn cargo_test(
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| format!("cannot run cargo: {error}"))?;
-    let stdout = child.stdout.take().ok_or("cargo has no output")?;
-    let mut reader = BufReader::new(stdout);
-    let mut line = Vec::new();
-    let mut shown = std::io::stdout().lock();
+    let mut reader = BufReader::new(child.stdout.take().ok_or("cargo has no output")?);
+    let (read, lines) = channel();
     // Bytes, because a test may print what is not UTF-8.
-    while reader.read_until(b'\n', &mut line).map_err(|error| format!("cannot read cargo: {error}"))? > 0 {
-        let written = shown.write_all(&line).and_then(|()| shown.flush());
-        written.map_err(|error| format!("cannot print: {error}"))?;
-        tally.read(String::from_utf8_lossy(&line).trim_end());
-        line.clear();
+    let reads = std::thread::spawn(move || {
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line)? > 0 && read.send(std::mem::take(&mut line)).is_ok() {}
+        Ok::<_, std::io::Error>(())
+    });
+    let mut shown = std::io::stdout().lock();
+    loop {
+        match lines.recv_timeout(SILENCE[usize::from(options.full)]) {
+            Ok(line) => {
+                let written = shown.write_all(&line).and_then(|()| shown.flush());
+                written.map_err(|error| format!("cannot print: {error}"))?;
+                tally.read(String::from_utf8_lossy(&line).trim_end());
+            }
+            Err(RecvTimeoutError::Timeout) => end_tests_of(&child),
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
     }
+    reads
+        .join()
+        .map_err(|_| "the reader of cargo's output ended")?
+        .map_err(|error| format!("cannot read cargo: {error}"))?;
     tally.close();
     let status = child.wait().map_err(|error| format!("cannot wait for cargo: {error}"))?;
     Ok(status.success())
+}
+
+/// Ends the test process that hangs, which counts as one that died; cargo goes on with the next.
+fn end_tests_of(cargo: &Child) {
+    println!("    nothing has ended for too long: the test process is killed");
+    let killed = Command::new("pkill").args(["-KILL", "-P", &cargo.id().to_string()]).status();
+    if !killed.is_ok_and(|status| status.success()) {
+        println!("    it cannot be killed");
+    }
 }
 
 /// Adds the tests to the checks. A test that skipped itself passed in the eyes of its test binary.

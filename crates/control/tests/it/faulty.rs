@@ -179,9 +179,10 @@ impl FaultPlan {
     }
 
     /// Something begins that must not if it is over.
-    pub fn begun(&self, what: &str) {
+    pub fn begun(&self, what: &str, by: &str) {
         if self.over.lock().contains(what) {
-            self.violations.lock().push(format!("{what} by the ledger, and then begun again"));
+            let again = format!("{what} by the ledger, and then begun again by {by}");
+            self.violations.lock().push(again);
         }
     }
 
@@ -264,6 +265,10 @@ pub struct Faulty<P> {
 }
 
 impl<P: Provider> Faulty<P> {
+    fn told(&self, spec: &Spec) -> String {
+        format!("{} of operation {}", self.plan.step_of(spec), spec.operation)
+    }
+
     pub fn over(inner: P, world: &World) -> Self {
         Self { inner: Arc::new(inner), plan: world.plan.clone() }
     }
@@ -389,7 +394,7 @@ impl<P: Provider> Provider for Faulty<P> {
         self.inner.check(settings)
     }
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
-        self.plan.begun(&made(&spec.resource.to_string()));
+        self.plan.begun(&made(&spec.resource.to_string()), &self.told(spec));
         let in_place = self.inner.transactional();
         let after = self.plan.before(&self.plan.step_of(spec), true, in_place).await?;
         let ensured = self.call(context, spec, |inner, context, spec| inner.ensure(context, spec)).await?;
@@ -403,7 +408,7 @@ impl<P: Provider> Provider for Faulty<P> {
         self.inner.observe(context, spec).await
     }
     async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {
-        self.plan.begun(&removed(&spec.resource.to_string()));
+        self.plan.begun(&removed(&spec.resource.to_string()), &self.told(spec));
         if self.plan.liar.lock().as_deref() == Some(self.inner.name()) {
             return Ok(Removed::default());
         }

@@ -17,6 +17,7 @@ use tenantry_testkit::database::execute;
 
 use crate::crash::people;
 use crate::faulty::{Calls, Fault, How, rotation};
+use crate::offboard::Stopped;
 use crate::scan;
 use crate::world::{Process, World, in_both_worlds, request};
 
@@ -213,14 +214,16 @@ async fn who_leaves_takes_its_secrets_along(world: World) {
     let (control, caller) = (&process.control, Caller::system());
     let ended = rotated(&world, control, RotateCredentials::default()).await;
     let what = OffboardTenant { reason: "contract 7 has ended".to_owned(), hold_days: Some(30) };
+    let mut time = Stopped::clock(&world);
     control.offboard(&caller, "acme", &what, None).await.unwrap();
     is_conflict(&rotate(control, NOW).await.unwrap_err(), "illegal_transition");
     // Its time is over in the hold as well.
     assert_eq!(secrets(&world), of(&ended, "stays"));
-    pass(&world, 25).await;
+    time.pass(Duration::from_secs(25 * 3_600)).await;
     assert_eq!((control.sweep().await.unwrap().retired, secrets(&world)), (2, of(&ended, "ends")));
     let what = EraseTenant { reason: "asked".to_owned() };
     control.erase(&caller, "acme", &what, None).await.unwrap();
+    drop(time);
     people(&world, control, false).await.unwrap();
     process.control.stop().await;
     assert_eq!(scan::faults(&world).await, [""; 0]);

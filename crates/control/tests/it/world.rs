@@ -444,7 +444,8 @@ impl Front for Direct {
         let control = self.control()?;
         let session = control.verify_token(token).map_err(failed)?;
         let me = control.me(&session).await.map_err(failed)?;
-        self.plan.begun(&made(&format!("smoke_test of {}", me["tenant_id"].as_str().unwrap_or_default())));
+        let what = made(&format!("smoke_test of {}", me["tenant_id"].as_str().unwrap_or_default()));
+        self.plan.begun(&what, "the smoke test");
         Ok(me)
     }
     async fn insert(&self, token: &str, table: &str, row: &Value) -> Result<Value, Failure> {
