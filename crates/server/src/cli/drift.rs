@@ -9,7 +9,7 @@ use tenantry_control::status::{ResourceStatus, StatusView};
 
 use super::output::Column;
 use super::{Exit, Format, Session};
-use crate::client::part;
+use crate::client::{Client, part};
 
 const RESOURCES: [Column; 8] = [
     ("STEP", "/step"),
@@ -31,21 +31,30 @@ pub struct Options {
 
 pub async fn run(options: Options, session: &Session) -> Result<()> {
     let mut report = Report { session, found: Vec::new(), checked: 0, differ: 0 };
-    let client = session.client()?;
-    for tenant in &options.tenants {
+    unhealthy(&session.client()?, &options.tenants, |checked, found| report.add(checked, found)).await?;
+    report.end()
+}
+
+/// Looks at these tenants, or at all, and hands over how many were looked at and which of them are not healthy.
+pub async fn unhealthy(
+    client: &Client,
+    tenants: &[String],
+    mut found: impl FnMut(u64, Vec<StatusView>) -> Result<()>,
+) -> Result<()> {
+    for tenant in tenants {
         let answer = client.get(&format!("/v1/tenants/{}/status", part(tenant))).await?;
         let status: StatusView = serde_json::from_value(answer)?;
-        report.add(1, Vec::from_iter((!status.healthy).then_some(status)))?;
+        found(1, Vec::from_iter((!status.healthy).then_some(status)))?;
     }
-    let mut cursor = options.tenants.is_empty().then(String::new);
+    let mut cursor = tenants.is_empty().then(String::new);
     while let Some(after) = cursor {
         let after = if after.is_empty() { after } else { format!("&cursor={after}") };
         let answer = client.get(&format!("/v1/drift?limit=100{after}")).await?;
         let DriftView { checked, page } = serde_json::from_value(answer)?;
         cursor = page.next_cursor;
-        report.add(checked, page.data)?;
+        found(checked, page.data)?;
     }
-    report.end()
+    Ok(())
 }
 
 /// Shows one tenant.
@@ -108,13 +117,14 @@ impl Report<'_> {
             0 => eprintln!("No drift among {checked} tenants"),
             _ => {
                 let what = format!("{differ} of {checked} tenants are not as they were made");
-                return Err(Exit::Failure.with(format!("{what}; `tenantry tenant repair` mends what it can")));
+                return Err(Exit::Failure.with(format!("{what}; `tenantry repair` mends what it can")));
             }
         }
         Ok(())
     }
 }
 
-fn name(status: &StatusView) -> String {
+/// What people call the tenant.
+pub fn name(status: &StatusView) -> String {
     status.slug.clone().unwrap_or_else(|| status.id.to_string())
 }

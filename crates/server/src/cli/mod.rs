@@ -16,6 +16,7 @@ mod operation;
 mod output;
 mod plan;
 mod progress;
+mod repair;
 mod requests;
 mod stats;
 mod store;
@@ -123,6 +124,8 @@ enum Command {
     Stats(stats::Options),
     /// What of the fleet is not as it was made; exit code 1 if there is something
     Drift(drift::Options),
+    /// Repair every tenant that is not as it was made, and wait until that is done
+    Repair(repair::Options),
     /// Whether the server's providers can do their work; exit code 1 if one cannot
     Doctor,
     /// Whether tenants are kept apart
@@ -210,6 +213,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Template(command) => template::run(command, &session).await,
         Command::Stats(options) => stats::run(options, &session).await,
         Command::Drift(options) => drift::run(options, &session).await,
+        Command::Repair(options) => repair::run(options, &session).await,
         Command::Doctor => doctor::run(&session).await,
         Command::Isolation(command) => isolation::run(command, &session).await,
         Command::Certificate(command) => certificate::run(command, &session).await,
