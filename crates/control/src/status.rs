@@ -10,7 +10,7 @@ use futures::{StreamExt as _, stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tenantry_engine::{Attempt, Run, Verb};
+use tenantry_engine::{Attempt, Held, Run, Verb};
 use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp};
 use tenantry_providers::{Kind, Observed, Order, Provider};
@@ -203,6 +203,7 @@ impl Control {
                     verb: Verb::Do,
                     now: self.now(),
                     notes: Arc::new(NoNotes),
+                    held: Held::default(),
                 };
                 let order = Order {
                     tenant,

@@ -15,6 +15,7 @@ use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::suspension::{Grade, Suspensions};
 use tenantry_model::{Columns, Failure, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::{Context, Observed, Person, Provider, Registry, Rows, Sealer, Spec, Tenant};
+use tokio::sync::Mutex;
 
 use crate::archive::{ArchiveSettings, Archives, LoadSettings, Purpose, Standing};
 use crate::capacity::{Place, Places};
@@ -92,6 +93,8 @@ pub struct ProviderSteps {
     pub(crate) rows: Arc<dyn Rows>,
     pub(crate) places: Arc<Places>,
     pub(crate) archives: Arc<Archives>,
+    /// Whose turn it is to issue a certificate: each names the one before it.
+    pub(crate) certifying: Arc<Mutex<()>>,
     front: OnceLock<Arc<dyn Front>>,
 }
 
@@ -106,7 +109,8 @@ impl ProviderSteps {
         archives: Arc<Archives>,
     ) -> Self {
         let rows = Arc::new(store.clone());
-        Self { providers, serving, keyring, store, rows, places, archives, front: OnceLock::new() }
+        let (certifying, front) = (Arc::default(), OnceLock::new());
+        Self { providers, serving, keyring, store, rows, places, archives, certifying, front }
     }
 
     /// Gives the smoke test its endpoints. Only the first call counts.

@@ -22,7 +22,7 @@ use crate::decide::{decide, recover, settle};
 use crate::executor::{Shared, Slot};
 use crate::ledger::{Commit, CommitError};
 use crate::operation::{Operation, Run, Step, StepState};
-use crate::run::{Attempt, Done, Notes, Steps, Verb};
+use crate::run::{Attempt, Done, Held, Notes, Steps, Verb};
 use crate::signal::{Signal, SignalKind};
 
 /// Why a driver has stopped driving.
@@ -48,9 +48,10 @@ struct InFlight<E> {
     work: Pin<Box<dyn Future<Output = Ended<E>> + Send>>,
 }
 
-/// An attempt that has ended. It keeps a virtual clock from running ahead until it is settled.
+/// An attempt that has ended. Until it is settled it keeps its turns, and a virtual clock from running ahead.
 struct Ended<E> {
     result: Result<Done<E>, Failure>,
+    _held: Held,
     _busy: Busy,
 }
 
@@ -400,8 +401,8 @@ impl<S: Steps> Driver<S> {
             let Some(attempt) = self.prepare(&key, verb) else { continue };
             let shared = self.shared.clone();
             let work = Box::pin(async move {
-                let busy = shared.clock.busy();
-                Ended { result: try_once(&shared, attempt).await, _busy: busy }
+                let (busy, held) = (shared.clock.busy(), attempt.held.clone());
+                Ended { result: try_once(&shared, attempt).await, _held: held, _busy: busy }
             });
             self.in_flight.push(InFlight { key, verb, work });
         }
@@ -417,7 +418,8 @@ impl<S: Steps> Driver<S> {
             operation: operation.clone(),
             step: step.clone(),
         });
-        Some(Attempt { operation, step, outputs, verb, now: self.shared.clock.now(), notes })
+        let (now, held) = (self.shared.clock.now(), Held::default());
+        Some(Attempt { operation, step, outputs, verb, now, notes, held })
     }
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tenantry_model::{Failure, Timestamp};
 
@@ -33,6 +34,20 @@ pub struct Attempt {
     pub now: Timestamp,
     /// Lets the attempt commit a note about itself before it goes on.
     pub notes: Arc<dyn Notes>,
+    /// What is kept until the attempt's end is committed.
+    pub held: Held,
+}
+
+/// What an attempt keeps until its end is committed, or it is cut off: its turn at something of which each follows from
+/// what the one before it has committed.
+#[derive(Clone, Default)]
+pub struct Held(Arc<Mutex<Vec<Box<dyn Send>>>>);
+
+impl Held {
+    /// Keeps this as well.
+    pub fn keep(&self, turn: impl Send + 'static) {
+        self.0.lock().push(Box::new(turn));
+    }
 }
 
 /// Where an attempt leaves a durable note about itself.

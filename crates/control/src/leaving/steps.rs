@@ -2,6 +2,7 @@
 //! must work also when the key has been destroyed before, as it has after the registry was restored from a backup.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -304,6 +305,10 @@ impl ProviderSteps {
                 absent_at,
             });
         }
+        let (retained, clones) =
+            (self.retained(tenant).await?, clones::living(&*self.rows, &*self.keyring, tenant).await?);
+        // Without turns, of many at once one would be committed, and all the others begin anew.
+        attempt.held.keep(Arc::clone(&self.certifying).lock_owned().await);
         let last = self.store.last_certificate().await;
         let last = last.map_err(|why| Failure::retryable("registry_unavailable", why))?;
         let certificate = Certificate {
@@ -321,8 +326,8 @@ impl ProviderSteps {
             issued_by: concat!("tenantry ", env!("CARGO_PKG_VERSION")).to_owned(),
             resources,
             registry: read(&said(if is_final { SCAN_REST } else { SCAN_REGISTRY }))?,
-            retained: self.retained(tenant).await?,
-            clones: clones::living(&*self.rows, &*self.keyring, tenant).await?,
+            retained,
+            clones,
         };
         let key = self.keyring.signing_key(KEY).await?;
         let sealed = seal(&certificate, &key).map_err(|why| Failure::fatal("cannot_certify", why))?;

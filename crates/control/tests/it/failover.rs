@@ -11,7 +11,7 @@ use tenantry_model::id::OperationId;
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::own_postgres::OwnPostgres;
 
-use crate::replicas::{LONG, all_end, process, sign_up, until_it_runs};
+use crate::replicas::{LONG, all_end, process, sign_up, stop, until_it_runs};
 use crate::world::{Process, World};
 
 /// No commit waits for the standby, so it can be behind.
@@ -68,13 +68,13 @@ async fn whoever_ran_begins_anew_with_what_is_there() {
         assert_eq!(gone.kind, ErrorKind::NotFound);
     }
     // The chain of the audit trail goes on from what is there.
-    first.control.stop().await;
+    stop(&first).await;
     drop(first);
     let again = process(&world).await;
     until_it_runs(&again).await;
     let report = again.control.verify_audit().await.unwrap();
     assert!(report.broken.is_none(), "{report:?}");
-    again.control.stop().await;
+    stop(&again).await;
     let scan = world.stores().scan().await;
     assert_eq!(scan.tenants.values().filter(|tenant| tenant.status == "active").count(), 4);
     // What the lost ones had is nobody's now, and is found as that.
@@ -91,7 +91,7 @@ async fn who_knows_a_later_epoch_leaves_an_earlier_registry_alone() {
     let kept = several(&first, 0..2).await;
     standby.cut_off(&primary).await;
     // Another one takes over, of which the standby knows nothing.
-    first.control.stop().await;
+    stop(&first).await;
     drop(first);
     let second = process(&world).await;
     until_it_runs(&second).await;
@@ -120,7 +120,7 @@ async fn who_knows_a_later_epoch_leaves_an_earlier_registry_alone() {
     several(&third, 3..4).await;
     assert!(third.control.operation(&Caller::system(), kept[0]).await.unwrap().done);
     assert_eq!(second.control.ready().await.unwrap_err().code, "registry_went_back");
-    third.control.stop().await;
+    stop(&third).await;
 }
 
 #[tokio::test]

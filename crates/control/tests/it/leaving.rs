@@ -1,8 +1,10 @@
 //! The end of a tenant: access is gone at once, everything is deleted and looked for, and a certificate says so, or there
 //! is none.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures::future::join_all;
 use sea_orm::{Database, QueryResult};
 use serde_json::json;
 use sha2::Digest as _;
@@ -30,6 +32,32 @@ in_both_worlds! {
     what_one_tenant_leaves_another_keeps
     nothing_that_it_had_can_be_found
     a_restored_registry_is_erased_again
+    of_many_at_once_each_is_certified_in_its_turn
+}
+
+/// A certificate names the one before it, so none can be issued beside another.
+async fn of_many_at_once_each_is_certified_in_its_turn(world: World) {
+    const MANY: usize = 30;
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let make = |n: usize| async move {
+        let document = request(&format!("Tenant {n}"), "starter");
+        control.create_tenant(&Caller::system(), &document, None).await.unwrap().tenant.id.to_string()
+    };
+    let tenants = join_all((0..MANY).map(make)).await;
+    people(&world, control, false).await.unwrap();
+    let reason = reason();
+    let begun = join_all(tenants.iter().map(|tenant| control.erase(&caller, tenant, &reason, None))).await;
+    people(&world, control, false).await.unwrap();
+    for begun in begun {
+        let ended = control.operation(&caller, begun.unwrap().value.id).await.unwrap();
+        let certify = ended.steps.iter().find(|step| step.key == "certify").unwrap();
+        assert_eq!((ended.state, certify.attempts), (OperationState::Succeeded, 1), "{certify:?}");
+    }
+    let certificates = join_all(tenants.iter().map(|tenant| certificate(control, tenant))).await;
+    let numbers: BTreeSet<i64> = certificates.iter().map(|certificate| certificate.seq).collect();
+    assert!(numbers.into_iter().eq(1..=30));
+    process.control.stop().await;
 }
 
 /// The registry comes back from a backup of before the erasure; the keyring, which is elsewhere, does not.

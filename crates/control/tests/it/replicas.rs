@@ -54,6 +54,10 @@ pub async fn all_end(control: &Control, operations: &[OperationId]) {
     assert!(open.is_empty(), "{open:#?}");
 }
 
+pub async fn stop(process: &Process) {
+    tokio::time::timeout(LONG, process.control.stop()).await.expect("it ends in time");
+}
+
 /// Ends all, when everything is done, and looks at what they leave.
 async fn clean<const N: usize>(world: &World, processes: [Process; N], tenants: usize) {
     let caller = Caller::system();
@@ -65,7 +69,7 @@ async fn clean<const N: usize>(world: &World, processes: [Process; N], tenants: 
         all_end(&process.control, &all.data.iter().map(|operation| operation.id).collect::<Vec<_>>()).await;
     }
     for process in processes {
-        process.control.stop().await;
+        stop(&process).await;
     }
     let scan = world.stores().scan().await;
     let active = scan.tenants.values().filter(|tenant| tenant.status == "active").count();
@@ -119,7 +123,7 @@ async fn who_leaves_hands_over_at_once() {
     let (first, second) = two(&world).await;
     let made = join_all((0..10).map(|n| sign_up(&second.control, n))).await;
     let made: Vec<_> = made.into_iter().map(Result::unwrap).collect();
-    first.control.stop().await;
+    stop(&first).await;
     drop(first);
     until_it_runs(&second).await;
     all_end(&second.control, &made).await;
