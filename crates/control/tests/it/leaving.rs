@@ -37,7 +37,7 @@ in_both_worlds! {
 
 /// A certificate names the one before it, so none can be issued beside another.
 async fn of_many_at_once_each_is_certified_in_its_turn(world: World) {
-    const MANY: usize = 30;
+    const MANY: usize = 60;
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let make = |n: usize| async move {
@@ -56,7 +56,7 @@ async fn of_many_at_once_each_is_certified_in_its_turn(world: World) {
     }
     let certificates = join_all(tenants.iter().map(|tenant| certificate(control, tenant))).await;
     let numbers: BTreeSet<i64> = certificates.iter().map(|certificate| certificate.seq).collect();
-    assert!(numbers.into_iter().eq(1..=30));
+    assert!(numbers.into_iter().eq(1..=MANY as i64));
     process.control.stop().await;
 }
 
