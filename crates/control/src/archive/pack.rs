@@ -12,13 +12,15 @@ use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 use tenantry_model::{Failure, Timestamp};
 use tenantry_providers::portable::{Bytes, Sink, broken};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, ReadBuf};
 
 use super::pages::{Listing, PAGE, PackedFile, Pages};
 use super::{MANIFEST, Manifest};
 
 /// A tar's block: headers have one, and files end on one.
 pub const BLOCK: u64 = 512;
+/// Bytes that are hashed and compressed together.
+const TOGETHER: usize = 128 << 10;
 /// Longest path that a header holds; longer ones stand before it, as GNU tar writes them.
 const SHORT: usize = 100;
 /// The name of such an entry.
@@ -88,7 +90,9 @@ impl<W: AsyncWrite + Send + Unpin> Packer<W> {
 
     /// Writes a file, and says nothing of it in the manifest. Answers with its hash.
     pub(super) async fn write(&mut self, path: &str, size: u64, bytes: Bytes<'_>) -> Result<String, Failure> {
-        let mut hashed = Hashed { inner: bytes.take(size), hash: Sha256::new() };
+        let room = usize::try_from(size).unwrap_or(TOGETHER).clamp(1, TOGETHER);
+        let hashed = Hashed { inner: bytes.take(size), hash: Sha256::new() };
+        let mut hashed = BufReader::with_capacity(room, hashed);
         let written = async {
             if path.len() > SHORT {
                 let name = [path.as_bytes(), b"\0"].concat();
@@ -97,13 +101,13 @@ impl<W: AsyncWrite + Send + Unpin> Packer<W> {
                 self.pad(name.len() as u64).await?;
             }
             self.header(path, size, EntryType::Regular).await?;
-            if tokio::io::copy(&mut hashed, &mut self.out).await? != size {
+            if tokio::io::copy_buf(&mut hashed, &mut self.out).await? != size {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
             self.pad(size).await
         };
         written.await.map_err(|error| broken(&error))?;
-        Ok(hex::encode(hashed.hash.finalize()))
+        Ok(hex::encode(hashed.into_inner().hash.finalize()))
     }
 
     async fn header(&mut self, path: &str, size: u64, kind: EntryType) -> std::io::Result<()> {

@@ -15,6 +15,7 @@ use tenantry_providers::objects::Body;
 use tenantry_providers::place;
 use tenantry_providers::sealed_file::stream::{self, Stored};
 use tokio::io::DuplexStream;
+use tokio::task::JoinSet;
 
 /// How files end that are not whole yet.
 const PART: &str = ".part";
@@ -48,12 +49,17 @@ impl Shelf {
         let (file, path) = part.await?.into_parts();
         let (into, from) = tokio::io::duplex(CHUNK);
         let file = tokio::fs::File::from_std(file);
-        let store = stream::store(file, &self.folder, (key, name), Box::pin(from), None);
-        let (stored, filled) = tokio::join!(store, fill(into));
+        let (folder, key, of) = (self.folder.clone(), key.clone(), name.to_owned());
+        // What is compressed here is encrypted there, on another processor. Dropped, that ends as well.
+        let mut storing = JoinSet::new();
+        storing.spawn(async move { stream::store(file, &folder, (&key, &of), Box::pin(from), None).await });
         // If the disk is full, what fills it only finds that nobody listens.
-        let (stored, filled) = match (stored, filled) {
-            (Err(failure), _) | (_, Err(failure)) => return Err(failure),
-            (Ok(stored), Ok(filled)) => (stored, filled),
+        let (stored, filled) = match tokio::join!(storing.join_next(), fill(into)) {
+            (Some(Ok(Err(failure))), _) | (Some(Ok(Ok(_))), Err(failure)) => return Err(failure),
+            (Some(Ok(Ok(stored))), Ok(filled)) => (stored, filled),
+            (Some(Err(_)) | None, _) => {
+                return Err(Failure::unknown("panic", "storing the archive was broken off"));
+            }
         };
         let (folder, whole) = (self.folder.clone(), self.folder.join(name));
         let named = blocking(move || {

@@ -22,12 +22,14 @@ use crate::verbs::Spec;
 
 /// The word for the files of SQLite's tables.
 pub const FORM: &str = "sqlite_tables";
-/// Rows that are read ahead: they may be long.
-const AHEAD: usize = 4;
+/// Bytes of rows that are read ahead.
+const AHEAD: i64 = 8 << 20;
+/// Fewest and most rows that are read ahead, however long or short they are: of short ones more change nothing.
+const ROWS_AHEAD: [i64; 2] = [4, 512];
 
 /// Hands out the rows of the spec's tenant.
 pub async fn export(file: &Path, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
-    let options = client::looking(file).row_buffer_size(AHEAD);
+    let options = client::looking(file).row_buffer_size(rows_ahead(file, spec).await?);
     let mut connection = options.connect().await.map_err(failure)?;
     connection.execute("BEGIN").await.map_err(failure)?;
     must_be_ours(&mut connection, spec).await?;
@@ -53,6 +55,28 @@ pub async fn export(file: &Path, spec: &Spec, sink: &mut dyn Sink) -> Result<Con
     }
     connection.close().await.map_err(failure)?;
     Ok(tally.content())
+}
+
+/// How many rows of the spec's tenant can be read ahead: they may be long.
+async fn rows_ahead(file: &Path, spec: &Spec) -> Result<usize, Failure> {
+    let mut connection = client::looking(file).connect().await.map_err(failure)?;
+    let catalogue = catalogue::read(&mut connection).await?;
+    let mut longest = 1;
+    for table in &catalogue.deletion_order {
+        let lengths = columns(&catalogue, table).into_iter();
+        let lengths: Vec<_> =
+            lengths.map(|name| format!("ifnull(octet_length({}), 0)", quoted(name))).collect();
+        if lengths.is_empty() {
+            continue;
+        }
+        let sql = format!("SELECT max({}) FROM {} WHERE {OWNER} = ?1", lengths.join(" + "), quoted(table));
+        let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(spec.tenant.id.to_string());
+        let found: Option<i64> = query.fetch_one(&mut connection).await.map_err(failure)?;
+        longest = longest.max(found.unwrap_or_default());
+    }
+    connection.close().await.map_err(failure)?;
+    let [fewest, most] = ROWS_AHEAD;
+    Ok((AHEAD / longest).clamp(fewest, most) as usize)
 }
 
 /// Puts the source's rows in the place of the tenant's.
