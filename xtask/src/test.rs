@@ -19,7 +19,7 @@ use crate::{Error, cargo, phase, tidy, usage};
 
 const POSTGRES: &str = "TENANTRY_TEST_POSTGRES";
 
-/// How long no test may end before the process that runs them is taken for one that hangs, without and with `--full`.
+/// How long nothing may be said before the process that runs the tests is taken for one that hangs, without and with `--full`.
 const SILENCE: [Duration; 2] = [Duration::from_secs(900), Duration::from_secs(4 * 3_600)];
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -204,32 +204,40 @@ fn cargo_test(
         Ok::<_, std::io::Error>(())
     });
     let mut shown = std::io::stdout().lock();
-    loop {
+    let heard_all = loop {
         match lines.recv_timeout(SILENCE[usize::from(options.full)]) {
             Ok(line) => {
                 let written = shown.write_all(&line).and_then(|()| shown.flush());
                 written.map_err(|error| format!("cannot print: {error}"))?;
                 tally.read(String::from_utf8_lossy(&line).trim_end());
             }
-            Err(RecvTimeoutError::Timeout) => end_tests_of(&child),
-            Err(RecvTimeoutError::Disconnected) => break,
+            // What a test process has started, and did not live to end, keeps the pipe open.
+            Err(RecvTimeoutError::Timeout) if !matches!(child.try_wait(), Ok(None)) => break false,
+            Err(RecvTimeoutError::Timeout) => end_tests_of(&mut child)?,
+            Err(RecvTimeoutError::Disconnected) => break true,
         }
+    };
+    if heard_all {
+        let read = reads.join().map_err(|_| "the reader of cargo's output ended")?;
+        read.map_err(|error| format!("cannot read cargo: {error}"))?;
     }
-    reads
-        .join()
-        .map_err(|_| "the reader of cargo's output ended")?
-        .map_err(|error| format!("cannot read cargo: {error}"))?;
     tally.close();
     let status = child.wait().map_err(|error| format!("cannot wait for cargo: {error}"))?;
     Ok(status.success())
 }
 
 /// Ends the test process that hangs, which counts as one that died; cargo goes on with the next.
-fn end_tests_of(cargo: &Child) {
-    println!("    nothing has ended for too long: the test process is killed");
-    let killed = Command::new("pkill").args(["-KILL", "-P", &cargo.id().to_string()]).status();
-    if !killed.is_ok_and(|status| status.success()) {
-        println!("    it cannot be killed");
+fn end_tests_of(cargo: &mut Child) -> Result<(), String> {
+    println!(
+        "    nothing was said for too long: the test process is killed; above stands what ran for over 60 seconds"
+    );
+    match Command::new("pkill").args(["-KILL", "-P", &cargo.id().to_string()]).status() {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            // Nothing is waited for any more.
+            let _ = cargo.kill();
+            Err(format!("a test hangs, and cannot be ended: pkill: {error}"))
+        }
     }
 }
 

@@ -39,7 +39,8 @@ pub struct Attempt {
 }
 
 /// What an attempt keeps until its end is committed, or it is cut off: its turn at something of which each follows from
-/// what the one before it has committed.
+/// what the one before it has committed. Not for transactional steps, whose end is committed with others'; and one step
+/// of an operation at most may want the same turn.
 #[derive(Clone, Default)]
 pub struct Held(Arc<Mutex<Vec<Box<dyn Send>>>>);
 

@@ -50,17 +50,14 @@ impl Shelf {
         let (into, from) = tokio::io::duplex(CHUNK);
         let file = tokio::fs::File::from_std(file);
         let (folder, key, of) = (self.folder.clone(), key.clone(), name.to_owned());
-        // What is compressed here is encrypted there, on another processor. Dropped, that ends as well.
+        // What is compressed here is encrypted there, on another processor. Dropped, that is ended as well.
         let mut storing = JoinSet::new();
         storing.spawn(async move { stream::store(file, &folder, (&key, &of), Box::pin(from), None).await });
+        let (stored, filled) = tokio::join!(storing.join_next(), fill(into));
         // If the disk is full, what fills it only finds that nobody listens.
-        let (stored, filled) = match tokio::join!(storing.join_next(), fill(into)) {
-            (Some(Ok(Err(failure))), _) | (Some(Ok(Ok(_))), Err(failure)) => return Err(failure),
-            (Some(Ok(Ok(stored))), Ok(filled)) => (stored, filled),
-            (Some(Err(_)) | None, _) => {
-                return Err(Failure::unknown("panic", "storing the archive was broken off"));
-            }
-        };
+        let broken_off = || Failure::unknown("broken_off", "storing the archive was broken off");
+        let stored = stored.and_then(Result::ok).ok_or_else(broken_off)??;
+        let filled = filled?;
         let (folder, whole) = (self.folder.clone(), self.folder.join(name));
         let named = blocking(move || {
             let named = path.persist(&whole).map_err(|refused| refused.error);

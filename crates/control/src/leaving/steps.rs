@@ -305,8 +305,7 @@ impl ProviderSteps {
                 absent_at,
             });
         }
-        let (retained, clones) =
-            (self.retained(tenant).await?, clones::living(&*self.rows, &*self.keyring, tenant).await?);
+        let key = self.keyring.signing_key(KEY).await?;
         // Without turns, of many at once one would be committed, and all the others begin anew.
         attempt.held.keep(Arc::clone(&self.certifying).lock_owned().await);
         let last = self.store.last_certificate().await;
@@ -326,10 +325,9 @@ impl ProviderSteps {
             issued_by: concat!("tenantry ", env!("CARGO_PKG_VERSION")).to_owned(),
             resources,
             registry: read(&said(if is_final { SCAN_REST } else { SCAN_REGISTRY }))?,
-            retained,
-            clones,
+            retained: self.retained(tenant).await?,
+            clones: clones::living(&*self.rows, &*self.keyring, tenant).await?,
         };
-        let key = self.keyring.signing_key(KEY).await?;
         let sealed = seal(&certificate, &key).map_err(|why| Failure::fatal("cannot_certify", why))?;
         let id = tenant.to_string();
         let data = json!({

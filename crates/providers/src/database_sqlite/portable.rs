@@ -24,6 +24,8 @@ use crate::verbs::Spec;
 pub const FORM: &str = "sqlite_tables";
 /// Bytes of rows that are read ahead.
 const AHEAD: i64 = 8 << 20;
+/// What a value takes beside its own bytes.
+const VALUE: i64 = 100;
 /// Fewest and most rows that are read ahead, however long or short they are: of short ones more change nothing.
 const ROWS_AHEAD: [i64; 2] = [4, 512];
 
@@ -57,22 +59,23 @@ pub async fn export(file: &Path, spec: &Spec, sink: &mut dyn Sink) -> Result<Con
     Ok(tally.content())
 }
 
-/// How many rows of the spec's tenant can be read ahead: they may be long.
+/// How many rows of the spec's tenant can be read ahead: they may be long. An estimate, as rows may be written after it.
 async fn rows_ahead(file: &Path, spec: &Spec) -> Result<usize, Failure> {
     let mut connection = client::looking(file).connect().await.map_err(failure)?;
     let catalogue = catalogue::read(&mut connection).await?;
     let mut longest = 1;
     for table in &catalogue.deletion_order {
-        let lengths = columns(&catalogue, table).into_iter();
-        let lengths: Vec<_> =
-            lengths.map(|name| format!("ifnull(octet_length({}), 0)", quoted(name))).collect();
+        let columns = columns(&catalogue, table).into_iter();
+        let lengths: Vec<_> = columns.map(|name| format!("max(octet_length({}))", quoted(name))).collect();
         if lengths.is_empty() {
             continue;
         }
-        let sql = format!("SELECT max({}) FROM {} WHERE {OWNER} = ?1", lengths.join(" + "), quoted(table));
-        let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(spec.tenant.id.to_string());
-        let found: Option<i64> = query.fetch_one(&mut connection).await.map_err(failure)?;
-        longest = longest.max(found.unwrap_or_default());
+        let sql = format!("SELECT {} FROM {} WHERE {OWNER} = ?1", lengths.join(", "), quoted(table));
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(spec.tenant.id.to_string());
+        let found = query.fetch_one(&mut connection).await.map_err(failure)?;
+        let length = |place| found.try_get::<Option<i64>, _>(place).map(Option::unwrap_or_default);
+        let lengths = (0..found.len()).map(length).sum::<sqlx::Result<i64>>().map_err(failure)?;
+        longest = longest.max(lengths + VALUE * found.len() as i64);
     }
     connection.close().await.map_err(failure)?;
     let [fewest, most] = ROWS_AHEAD;

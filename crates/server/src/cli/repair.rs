@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tenantry_control::status::StatusView;
 use tenantry_control::view::OperationView;
 use tenantry_engine::OperationState;
+use tenantry_model::id::OperationId;
 
 use super::{Board, Exit, Format, Session, drift, ended};
 use crate::client::{Client, ClientError};
@@ -23,53 +24,76 @@ pub struct Options {
 
 pub async fn run(options: Options, session: &Session) -> Result<()> {
     let client = session.client()?;
-    let (mut checked, mut drifted) = (0, Vec::new());
+    let (mut checked, mut drifted, mut silent) = (0, Vec::<StatusView>::new(), 0);
     drift::unhealthy(&client, &options.tenants, |more, found| {
         checked += more;
-        drifted.extend(found);
+        for status in found {
+            match status.resources.iter().find(|resource| !resource.responding) {
+                // An outage is nothing that a repair mends: it would only be stuck in it.
+                Some(resource) => {
+                    silent += 1;
+                    let (step, provider) = (&resource.step, &resource.provider);
+                    eprintln!("{}: {step} ({provider}) does not respond; not repaired", drift::name(&status));
+                }
+                None if drifted.iter().any(|known| known.id == status.id) => {}
+                None => drifted.push(status),
+            }
+        }
         Ok(())
     })
     .await?;
     let board = Board::new(drifted.len());
     let repairs = stream::iter(&drifted).map(|status| one(&client, &board, status));
-    let repairs: Vec<(Value, bool)> = repairs.buffered(options.concurrency.into()).collect().await;
+    let repairs: Vec<(Value, Option<Exit>)> =
+        repairs.buffer_unordered(options.concurrency.into()).collect().await;
     board.clear();
-    let failed = repairs.iter().filter(|(_, repaired)| !repaired).count();
-    let shown: Vec<Value> =
-        repairs.into_iter().map(|(operation, _)| operation).filter(|shown| !shown.is_null()).collect();
+    let failures: Vec<Exit> = repairs.iter().filter_map(|(_, failed)| *failed).collect();
     // People have read it already, line by line.
     if session.output.format != Format::Table {
-        session.output.value(&Value::from(shown))?;
+        session.output.value(&repairs.into_iter().map(|(shown, _)| shown).collect())?;
     }
-    match (drifted.len(), failed) {
+    let (all, failed) = (drifted.len() + silent, failures.len() + silent);
+    match (all, failures.as_slice()) {
         (0, _) => eprintln!("No drift among {checked} tenants"),
-        (all, 0) => eprintln!("{all} of {checked} tenants were not as they were made, and are repaired"),
-        (all, failed) => {
-            let message = format!("{failed} of {all} repairs need a person, as said above");
-            return Err(Exit::Conflict.with(message));
+        (_, []) if silent == 0 => {
+            eprintln!("{all} of {checked} tenants were not as they were made; all repairs succeeded")
+        }
+        (_, failures) => {
+            // One reason for all of them is the exit code; of several, none is.
+            let exit = match failures {
+                [first, rest @ ..] if silent == 0 && rest.iter().all(|exit| exit == first) => *first,
+                _ => Exit::Failure,
+            };
+            return Err(exit.with(format!("{failed} of {all} tenants are not repaired, as said above")));
         }
     }
     Ok(())
 }
 
-/// Repairs one tenant: its operation, if one was begun, and whether the tenant is repaired.
-async fn one(client: &Client, board: &Board, status: &StatusView) -> (Value, bool) {
+/// Repairs one tenant: what to show of it, and whether it is a failure.
+async fn one(client: &Client, board: &Board, status: &StatusView) -> (Value, Option<Exit>) {
     let label = drift::name(status);
     let mut place = board.place(&label);
     let repair = async {
-        let begun = client.post(&format!("/v1/tenants/{}/repair", status.id), Some(&json!({}))).await?;
+        let path = format!("/v1/tenants/{}/repair", status.id);
+        let (_, begun) = client.post_once(&path, &json!({}), &OperationId::new().to_string()).await?;
         let id = begun["id"].as_str().unwrap_or_default();
         client.follow(id, |view| place.show(view)).await
     };
-    let view: Result<OperationView, ClientError> = repair.await;
-    match view {
+    let repaired: Result<OperationView, ClientError> = repair.await;
+    match repaired {
         Ok(view) => {
             place.end(&format!("{label}: {}", ended(&view)));
-            (json!(view), view.state == OperationState::Succeeded)
+            let failed = match view.state {
+                OperationState::Succeeded => None,
+                _ if view.done => Some(Exit::OperationFailed),
+                _ => Some(Exit::Conflict),
+            };
+            (json!(view), failed)
         }
         Err(why) => {
             place.end(&format!("{label}: {why}"));
-            (Value::Null, false)
+            (json!({ "tenant_id": status.id, "error": why.to_string() }), Some(Exit::of(&why.into())))
         }
     }
 }
