@@ -15,7 +15,6 @@ use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::suspension::{Grade, Suspensions};
 use tenantry_model::{Columns, Failure, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::{Context, Observed, Person, Provider, Registry, Rows, Sealer, Spec, Tenant};
-use tokio::sync::Mutex;
 
 use crate::archive::{ArchiveSettings, Archives, LoadSettings, Purpose, Standing};
 use crate::capacity::{Place, Places};
@@ -94,7 +93,7 @@ pub struct ProviderSteps {
     pub(crate) places: Arc<Places>,
     pub(crate) archives: Arc<Archives>,
     /// Whose turn it is to issue a certificate: each names the one before it.
-    pub(crate) certifying: Arc<Mutex<()>>,
+    pub(crate) certifying: Arc<tokio::sync::Mutex<()>>,
     front: OnceLock<Arc<dyn Front>>,
 }
 

@@ -149,6 +149,8 @@ async fn a_database_that_hangs_is_said_not_to_respond() {
     let others = status["resources"].as_array().unwrap().iter().filter(|it| it["step"] != "database");
     assert!(others.clone().count() > 3 && others.clone().all(|it| it["healthy"] == true), "{status:#}");
     assert_eq!(cli(&server, &["drift"]).0, Some(1));
+    // An outage is not repaired: everybody's would be stuck in it.
+    assert_eq!(cli(&server, &["repair", "--output", "json"]), (Some(1), "[]\n".to_owned()));
     let end =
         format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'");
     execute(server.tenants_database(), end).await.unwrap();
