@@ -102,7 +102,7 @@ impl Marker {
             }
         };
         let mut connection = PgConnection::connect(url).await.expect("the database");
-        for sql in ["VACUUM FULL", "CHECKPOINT"] {
+        for sql in [ALONE, "VACUUM FULL", "CHECKPOINT"] {
             connection.execute(sql).await.expect("a database that is written anew");
         }
         let place = "SELECT current_setting('data_directory') || '/base/' || oid FROM pg_database
@@ -128,6 +128,14 @@ fn stands(rest: &[u8], form: &str, wanted: &[u8]) -> bool {
         _ => here.eq_ignore_ascii_case(wanted),
     })
 }
+
+/// Waits until nobody else looks at the database, such as an autovacuum that began before: what somebody may still see is
+/// kept by a vacuum, however dead it is.
+const ALONE: &str = "SET statement_timeout = '60s';
+    DO $$ BEGIN WHILE EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+        AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)) LOOP
+        PERFORM pg_stat_clear_snapshot(); PERFORM pg_sleep(0.01); END LOOP; END $$;
+    RESET statement_timeout";
 
 /// The characters that the word alone decides when so many bytes stand before it in its group of three.
 fn in_base64(word: &str, skip: usize) -> Vec<u8> {
