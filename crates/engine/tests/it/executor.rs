@@ -42,6 +42,20 @@ async fn independent_steps_overlap() {
 }
 
 #[tokio::test]
+async fn what_an_attempt_holds_it_holds_until_its_end_is_committed() {
+    let scene = Scene::new().await;
+    scene.world.script("link", Verb::Do, vec![Act::Link; 8]);
+    for _ in 0..8 {
+        scene.submit([step("link")]).await;
+    }
+    scene.quiet().await;
+    let links: Vec<String> = (0..8).map(|n| format!("link {n}")).collect();
+    assert_eq!(scene.world.claims(), links);
+    assert_eq!(scene.world.log().len(), 8, "nobody begins again because another one was faster");
+    scene.world.check().unwrap();
+}
+
+#[tokio::test]
 async fn a_plan_in_the_registry_is_one_commit() {
     let scene = Scene::new().await;
     let mut steps = vec![step("s0").registry()];

@@ -54,12 +54,16 @@ pub enum Act {
     NoteThenHang,
     /// Says that it is done, and is not.
     Lie,
+    /// Done, with the next link of a chain: which one that is, says what is committed when it has its turn.
+    Link,
 }
 
 /// The other side.
 pub struct World {
     pub clock: VirtualClock,
     pub ledger: Arc<MemoryLedger<Effect>>,
+    /// The turn of whoever adds a link to the chain.
+    chain: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<State>,
 }
 
@@ -83,7 +87,7 @@ fn word(verb: Verb) -> &'static str {
 
 impl World {
     pub fn new(clock: VirtualClock) -> Arc<Self> {
-        Arc::new(Self { clock, ledger: Arc::default(), state: Mutex::default() })
+        Arc::new(Self { clock, ledger: Arc::default(), chain: Arc::default(), state: Mutex::default() })
     }
 
     /// How the next attempts at a step go, in order; after that they succeed.
@@ -116,6 +120,12 @@ impl World {
     /// Puts somebody else's thing there.
     pub fn occupy(&self, name: &str) {
         self.state.lock().things.insert(name.to_owned(), OperationId::new());
+    }
+
+    /// The names that operations hold, in the order of their commits.
+    pub fn claims(&self) -> Vec<String> {
+        let claim = |effect| if let Effect::Claim(name) = effect { Some(name) } else { None };
+        self.ledger.effects().into_iter().filter_map(claim).collect()
     }
 
     /// Steps of all operations whose effects say that they are made and not unmade.
@@ -286,6 +296,15 @@ impl Steps for Scripted {
             Some(Act::NoteThenHang) => {
                 attempt.notes.note(json!({ "group": 42 })).await?;
                 self.0.clock.hang().await;
+            }
+            Some(Act::Link) => {
+                attempt.held.keep(self.0.chain.clone().lock_owned().await);
+                let link = format!("link {}", self.0.claims().len());
+                // Until all the others wait for their turn.
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                effects.push(Effect::Claim(link));
             }
             Some(Act::FailAfter(_) | Act::HangAfter | Act::Lie) | None => {}
         }
