@@ -17,7 +17,7 @@ const MEASURED: &str = "tenantry";
 /// What others have written in Python for the same purpose as ours.
 struct Rival {
     /// The bench that it is measured in.
-    bench: &'static str,
+    benches: &'static [&'static str],
     /// Its name on PyPI, and as a module.
     package: &'static str,
     module: &'static str,
@@ -26,9 +26,9 @@ struct Rival {
 }
 
 const RIVALS: [Rival; 2] = [
-    Rival { bench: "onboard", package: "dbos", module: "dbos", variable: "TENANTRY_BENCH_DBOS_PYTHON" },
+    Rival { benches: &["onboard"], package: "dbos", module: "dbos", variable: "TENANTRY_BENCH_DBOS_PYTHON" },
     Rival {
-        bench: "postgres",
+        benches: &["postgres", "schemas"],
         package: "django-tenants",
         module: "django_tenants",
         variable: "TENANTRY_BENCH_DJANGO_PYTHON",
@@ -58,7 +58,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     command.args(arguments);
     let names: Vec<&String> = arguments.iter().filter(|argument| *argument != "--full").collect();
     for rival in RIVALS {
-        if names.is_empty() || names.iter().any(|name| *name == rival.bench) {
+        if names.is_empty() || names.iter().any(|name| rival.benches.contains(&name.as_str())) {
             match rival.python() {
                 Ok(python) => drop(command.env(rival.variable, python)),
                 Err(reason) => println!("    skipped {}: {reason}", rival.package),

@@ -24,7 +24,7 @@ mod waiting;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use place::Postgres;
 use tenants::Amount;
 use throughput::Effort;
@@ -36,14 +36,18 @@ const POSTGRES: &str = "TENANTRY_BENCH_POSTGRES";
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
-    let known = |it: &&String| BENCHES.contains(&it.as_str()) || ["--full", "--quick"].contains(&it.as_str());
+    let known = |it: &&String| {
+        let several = SEVERAL.iter().map(|(name, _)| name);
+        BENCHES.iter().chain(several).chain(&["--full", "--quick"]).any(|name| name == it)
+    };
     if let Some(unknown) = arguments.iter().find(|it| !known(it)) {
         eprintln!("there is no bench {unknown}; there are: {} [--full | --quick]", BENCHES.join(", "));
         return ExitCode::from(2);
     }
-    // Who leaves takes an export along.
-    let named =
-        |name: &&str| has(name) || *name == "export" && has("leaving") || !BENCHES.iter().any(|it| has(it));
+    let every = !arguments.iter().any(|argument| !argument.starts_with("--"));
+    let named = |name: &&str| {
+        every || has(name) || SEVERAL.iter().any(|(several, names)| has(several) && names.contains(name))
+    };
     let wanted: Vec<&str> = BENCHES.into_iter().filter(named).collect();
     let plan = match (has("--full"), has("--quick")) {
         (true, _) => FULL,
@@ -65,7 +69,14 @@ async fn main() -> ExitCode {
 }
 
 /// What there is to measure.
-const BENCHES: [&str; 4] = ["onboard", "leaving", "export", "postgres"];
+const BENCHES: [&str; 8] =
+    ["onboard", "leaving", "export", "schemas", "databases", "claims", "policies", "registry"];
+
+/// Several under one name: who leaves takes an export along, and PostgreSQL has tenants and registries.
+const SEVERAL: [(&str, &[&str]); 2] = [
+    ("leaving", &["leaving", "export"]),
+    ("postgres", &["schemas", "databases", "claims", "policies", "registry"]),
+];
 
 /// How much is measured.
 struct Plan {
@@ -120,13 +131,19 @@ const QUICK: Plan = Plan {
 /// One after the other.
 async fn benches(plan: &Plan, wanted: &[&str]) -> Result<()> {
     for bench in wanted {
+        let started = Instant::now();
+        println!("\ncargo xtask bench {bench}{}", plan.name);
         match *bench {
             "onboard" => onboard(plan).await?,
             "leaving" => leave(plan).await?,
             "export" => export::measure(plan.exported).await?,
-            "postgres" => postgres(plan).await?,
-            other => bail!("there is no bench {other}"),
+            "registry" => registry(plan).await?,
+            tenants => match server().await? {
+                Ok(server) => tenants::measure(tenants, &server, plan.amount).await?,
+                Err(why) => report::skipped("Tenants on PostgreSQL", &why),
+            },
         }
+        println!("\ntook {:.0} s", started.elapsed().as_secs_f64());
     }
     Ok(())
 }
@@ -139,24 +156,13 @@ async fn server() -> Result<Result<Postgres, String>> {
     })
 }
 
-async fn postgres(plan: &Plan) -> Result<()> {
-    let started = Instant::now();
-    let postgres = server().await?;
-    println!("cargo xtask bench postgres{}", plan.name);
+async fn registry(plan: &Plan) -> Result<()> {
     let [tenants, requests] = plan.registry;
-    match &postgres {
-        Ok(server) => {
-            println!("PostgreSQL {}", server.version);
-            tenants::measure(server, plan.amount).await?;
-        }
-        Err(why) => report::skipped("1. to 6. Tenants on PostgreSQL", why),
-    }
     registry::measure(None, tenants, requests).await?;
-    match &postgres {
-        Ok(server) => registry::measure(Some(server), tenants, requests).await?,
-        Err(why) => report::skipped("7. The registry on PostgreSQL", why),
+    match server().await? {
+        Ok(server) => registry::measure(Some(&server), tenants, requests).await?,
+        Err(why) => report::skipped("The registry on PostgreSQL", &why),
     }
-    println!("\ntook {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -175,9 +181,7 @@ async fn leave(plan: &Plan) -> Result<()> {
 }
 
 async fn onboard(plan: &Plan) -> Result<()> {
-    let started = Instant::now();
     let postgres = server().await?;
-    println!("cargo xtask bench onboard{}", plan.name);
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let version = postgres.as_ref().map_or("none", |server| server.version.as_str());
     println!("{cores} cores, shared by client, server and PostgreSQL ({version})");
@@ -207,6 +211,5 @@ async fn onboard(plan: &Plan) -> Result<()> {
         Ok(postgres) => dbos::measure(postgres, Effort { runs: 1, ..plan.effort }).await?,
         Err(why) => report::skipped("6. dbos", why),
     }
-    println!("\ntook {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
 }

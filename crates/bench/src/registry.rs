@@ -1,5 +1,5 @@
 //! How fast the registry answers over HTTP among many tenants: lists from the beginning and from the middle, searches, and
-//! look-ups, one after the other.
+//! look-ups, one after the other; beside an answer that needs no registry, which shows what HTTP and the machine take.
 
 use std::time::Instant;
 
@@ -35,10 +35,7 @@ const fn aim(store: Store) -> f64 {
 pub async fn measure(postgres: Option<&Postgres>, tenants: usize, requests: usize) -> Result<()> {
     let (place, sample) = sampled(postgres).await?;
     let store = place.store();
-    report::section(&format!(
-        "7. The registry on {store} among {} tenants, over HTTP",
-        whole(tenants as f64)
-    ));
+    report::section(&format!("The registry on {store} among {} tenants, over HTTP", whole(tenants as f64)));
     let started = Instant::now();
     fill(&place, &sample, tenants - 1).await?;
     let some = vary(&place).await?;
@@ -54,6 +51,7 @@ pub async fn measure(postgres: Option<&Postgres>, tenants: usize, requests: usiz
         question.replace("{id}", id)
     };
     for (what, question) in [
+        ("no question to the registry", "/livez"),
         ("list, 50 from the newest", "/v1/tenants?limit=50"),
         ("list, 50 from anywhere", "/v1/tenants?limit=50&cursor={id}"),
         ("search by a rare plan", "/v1/tenants?limit=50&plan=enterprise&cursor={id}"),

@@ -27,7 +27,7 @@ const REGISTRY: &str = "CREATE TABLE ends (id text PRIMARY KEY, outputs text NOT
 
 /// Measures and prints it.
 pub async fn measure(server: &Postgres, amount: Amount) -> Result<()> {
-    report::section("4. Claims of what is ready, each with a commit of three rows as the registry's");
+    report::section("Claims of what is ready, each with a commit of three rows as the registry's");
     let fleet = Fleet::make(server, "claims").await?;
     let mut registry = server.open(&fleet.database).await?;
     registry.execute(REGISTRY).await?;

@@ -125,7 +125,7 @@ fn compare(what: &str, limit: &[f64], provider: &[f64], aim: f64) -> f64 {
 /// Schemas per second; gives what the provider makes one after the other.
 pub async fn schemas(server: &Postgres, amount: Amount) -> Result<f64> {
     report::section(&format!(
-        "1. Schemas from nothing: 20 tables in 8 migrations, {} turns of {}",
+        "Schemas from nothing: 20 tables in 8 migrations, {} turns of {}",
         amount.turns,
         amount.schemas / amount.turns
     ));
@@ -153,7 +153,7 @@ pub async fn schemas(server: &Postgres, amount: Amount) -> Result<f64> {
 
 /// What a schema takes among few and among many.
 pub async fn growth(server: &Postgres, amount: Amount) -> Result<()> {
-    report::section(&format!("2. Schemas among {FEW} and among {}", whole(amount.schemas as f64)));
+    report::section(&format!("Schemas among {FEW} and among {}", whole(amount.schemas as f64)));
     let fleet = Fleet::make(server, "growth").await?;
     let provider: Arc<dyn Provider> = Arc::new(DatabasePostgresSchema::new(fleet.servers(|_| {})?));
     provider.probe().await?;
@@ -173,10 +173,7 @@ pub async fn growth(server: &Postgres, amount: Amount) -> Result<()> {
 /// Databases per second.
 pub async fn databases(server: &Postgres, amount: Amount) -> Result<()> {
     let count = (amount.databases / amount.turns).max(1);
-    report::section(&format!(
-        "3. Databases from nothing: the same tables, {} turns of {count}",
-        amount.turns
-    ));
+    report::section(&format!("Databases from nothing: the same tables, {} turns of {count}", amount.turns));
     let fleet = Fleet::make(server, "databases").await?;
     let provider: Arc<dyn Provider> = Arc::new(DatabasePostgresDatabase::new(fleet.servers(|_| {})?));
     provider.probe().await?;

@@ -1,4 +1,4 @@
-//! The bench `postgres`: how fast tenants get a place of their own on PostgreSQL, what keeping them apart costs, and how
+//! The benches on tenants: how fast they get a place of their own on PostgreSQL, what keeping them apart costs, and how
 //! fast the registry answers among many. The providers are called as the engine calls them.
 
 mod baseline;
@@ -11,7 +11,7 @@ mod world;
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use tempfile::TempDir;
 use tenantry_providers::database_postgres::{Config, Postgres as Servers};
 
@@ -50,12 +50,18 @@ impl Fleet {
     }
 }
 
-/// Measures all of it and prints it.
-pub async fn measure(server: &Postgres, amount: Amount) -> Result<()> {
-    let alone = creation::schemas(server, amount).await?;
-    creation::growth(server, amount).await?;
-    creation::databases(server, amount).await?;
-    claim::measure(server, amount).await?;
-    peer::measure(server, amount, alone).await?;
-    rls::measure(server, amount).await
+/// Measures one of the benches on tenants and prints it.
+pub async fn measure(bench: &str, server: &Postgres, amount: Amount) -> Result<()> {
+    println!("PostgreSQL {}", server.version);
+    match bench {
+        "schemas" => {
+            let alone = creation::schemas(server, amount).await?;
+            creation::growth(server, amount).await?;
+            peer::measure(server, amount, alone).await
+        }
+        "databases" => creation::databases(server, amount).await,
+        "claims" => claim::measure(server, amount).await,
+        "policies" => rls::measure(server, amount).await,
+        other => bail!("there is no bench {other}"),
+    }
 }

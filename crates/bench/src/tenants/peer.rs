@@ -20,7 +20,7 @@ const SHARE: usize = 5;
 
 /// Measures it and prints it; `ours` is what the provider makes per second, one at a time.
 pub async fn measure(server: &Postgres, amount: Amount, ours: f64) -> Result<()> {
-    report::section("5. django-tenants on the same PostgreSQL: the same tables in the same files");
+    report::section("django-tenants on the same PostgreSQL: the same tables in the same files");
     let Some(python) = std::env::var_os(PYTHON) else {
         report::skipped("schemas, 1 at a time", &format!("{PYTHON} names no python that has django-tenants"));
         return Ok(());

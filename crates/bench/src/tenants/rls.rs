@@ -23,7 +23,7 @@ const STATEMENTS: i64 = 1_000;
 
 /// Measures and prints it.
 pub async fn measure(server: &Postgres, amount: Amount) -> Result<()> {
-    report::section(&format!("6. Row level security in the pool: {TENANTS} tenants with {ROWS} rows each"));
+    report::section(&format!("Row level security in the pool: {TENANTS} tenants with {ROWS} rows each"));
     let fleet = Fleet::make(server, "pool").await?;
     let role = format!("app_{}", fleet.database);
     let provider = DatabasePostgresPool::new(fleet.servers(|config| config.app_role.clone_from(&role))?);
