@@ -5,6 +5,7 @@ use tenantry_model::Timestamp;
 
 use super::entity::archive::{Column, Entity, Model};
 use super::page::newest;
+use super::reading;
 use super::{ReadError, Stamp, Store};
 
 /// Archives that are swept at a time.
@@ -25,7 +26,7 @@ impl Store {
         limit: u64,
     ) -> Result<Vec<Model>, ReadError> {
         let query = Entity::find().filter(Column::TenantId.eq(tenant)).filter(Column::Purpose.eq(purpose));
-        Ok(newest(query, Column::Id, after, limit).all(self.reads()).await?)
+        reading::all(self.reads(), newest(query, Column::Id, after, limit)).await
     }
 
     /// Some archives that are to go by now.

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::chain::{Link, head_message};
 use super::entity::{audit, audit_head};
 use super::page::newest;
+use super::reading;
 use super::{ReadError, Store};
 use crate::keyring::{from_base64url, verify};
 
@@ -68,7 +69,7 @@ impl Store {
     ) -> Result<Vec<audit::Model>, ReadError> {
         let query = audit::Entity::find();
         let query = query.apply_if(tenant, |query, tenant| query.filter(audit::Column::TenantId.eq(tenant)));
-        Ok(newest(query, audit::Column::Id, after, limit).all(self.reads()).await?)
+        reading::all(self.reads(), newest(query, audit::Column::Id, after, limit)).await
     }
 
     /// The last link of the chain.

@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const STOPPED: Duration = Duration::from_secs(5);
 /// How long SQLite's log waits for those who read in it, before it is left for another attempt.
 const READING: Duration = Duration::from_secs(5);
+/// How long after its last use a connection is taken to be there without asking, which costs as much as a look-up.
+const BELIEVED: Duration = Duration::from_millis(100);
 /// How long a caller waits for a connection of the read pool.
 const POOL_WAIT: Duration = Duration::from_secs(10);
 
@@ -139,6 +141,14 @@ impl Address {
             Self::Postgres(options) => {
                 let options = postgres(options).options([("default_transaction_read_only", "on")]);
                 let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(POOL_WAIT);
+                let pool = pool.test_before_acquire(false).before_acquire(|connection, used| {
+                    Box::pin(async move {
+                        if used.idle_for >= BELIEVED {
+                            connection.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                });
                 SqlxPostgresConnector::from_sqlx_postgres_pool(pool.connect_with(options).await?)
             }
         })

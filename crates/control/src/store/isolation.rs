@@ -1,10 +1,11 @@
 //! Reads for the isolation check: reports, and which tenants are checked when nobody names them.
 
+use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
-use tenantry_providers::Kind;
 
 use super::entity::{isolation_report, resource};
 use super::page::newest;
+use super::reading;
 use super::{ReadError, Store};
 
 impl Store {
@@ -20,7 +21,7 @@ impl Store {
         limit: u64,
     ) -> Result<Vec<isolation_report::Model>, ReadError> {
         let query = isolation_report::Entity::find();
-        Ok(newest(query, isolation_report::Column::Id, after, limit).all(self.reads()).await?)
+        reading::all(self.reads(), newest(query, isolation_report::Column::Id, after, limit)).await
     }
 
     /// Tenants whose database this provider made: the oldest and the newest, up to `each` of both.
@@ -28,9 +29,9 @@ impl Store {
         let query = resource::Entity::find()
             .select_only()
             .column(resource::Column::TenantId)
-            .filter(resource::Column::Kind.eq(Kind::Database.as_str()))
-            .filter(resource::Column::Provider.eq(provider))
-            .filter(resource::Column::State.eq("present"));
+            // The index's own condition, so that it is used.
+            .filter(Expr::cust("kind = 'database' AND state = 'present'"))
+            .filter(resource::Column::Provider.eq(provider));
         let oldest = query.clone().order_by_asc(resource::Column::Id).limit(each);
         let newest = query.order_by_desc(resource::Column::Id).limit(each);
         let mut tenants: Vec<String> = oldest.into_tuple().all(self.reads()).await?;

@@ -7,6 +7,7 @@ use tenantry_model::{Timestamp, Write, columns};
 
 use super::entity::{api_key, credential, idempotency_key};
 use super::page::newest;
+use super::reading;
 use super::{ReadError, Rejected, Store, Unit};
 
 /// Why a claim failed.
@@ -33,7 +34,7 @@ impl Store {
 
     /// API keys, newest first, from the one after this id on.
     pub async fn keys(&self, after: Option<&str>, limit: u64) -> Result<Vec<api_key::Model>, ReadError> {
-        Ok(newest(api_key::Entity::find(), api_key::Column::Id, after, limit).all(self.reads()).await?)
+        reading::all(self.reads(), newest(api_key::Entity::find(), api_key::Column::Id, after, limit)).await
     }
 
     /// What was answered for an idempotency key.

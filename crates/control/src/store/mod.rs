@@ -26,6 +26,7 @@ mod operations;
 mod page;
 mod places;
 mod providers;
+mod reading;
 mod resources;
 mod rotations;
 mod rows;

@@ -14,6 +14,7 @@ use tenantry_model::id::OperationId;
 use super::entity::{operation, step, tenant};
 use super::ledger::UNFINISHED;
 use super::page::newest;
+use super::reading;
 use super::{ReadError, Stamp, Store};
 
 /// How many of the latest operations the estimates look at.
@@ -44,7 +45,8 @@ impl Store {
             .apply_if(open, |query, _| query.filter(Expr::cust(UNFINISHED)))
             .apply_if(tenant, |query, tenant| query.filter(operation::Column::TenantId.eq(tenant)))
             .apply_if(state, |query, state| query.filter(operation::Column::State.eq(state.as_str())));
-        self.with_steps(newest(query, operation::Column::Id, after, limit).all(self.reads()).await?).await
+        self.with_steps(reading::all(self.reads(), newest(query, operation::Column::Id, after, limit)).await?)
+            .await
     }
 
     /// The tenant's latest operation of this kind in this state.
@@ -99,7 +101,7 @@ impl Store {
                 .filter(step::Column::OperationId.is_in(rows.iter().map(|row| row.id.as_str())))
                 .order_by_asc(step::Column::Position)
                 .order_by_asc(step::Column::Key);
-            steps.extend(query.all(self.reads()).await?);
+            steps.extend(reading::all(self.reads(), query).await?);
         }
         let mut of: HashMap<String, Vec<Step>> = HashMap::new();
         for mut row in steps {

@@ -1,15 +1,20 @@
 //! Reads of resources.
 
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
-use serde::Deserialize as _;
+use std::time::Duration;
+
+use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::{
+    ColumnTrait as _, EntityTrait as _, Order, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
 use tenantry_model::Timestamp;
-use tenantry_providers::Kind;
 
 use super::entity::resource::{Column, Entity, Model};
 use super::{ReadError, Store};
 
 /// Rows that are read at a time.
 const PAGE: u64 = 1_000;
+/// A day, more than any offset.
+const DAY: Duration = Duration::from_secs(86_400);
 
 impl Store {
     /// A resource, standing or gone.
@@ -30,24 +35,34 @@ impl Store {
         Ok(query.order_by_asc(Column::Id).all(self.reads()).await?)
     }
 
-    /// Resources of active tenants that say of themselves that they are to be renewed by now (`renew_at` in their outputs): the
-    /// tenant and the step. Reads all of the kinds that can.
+    /// Resources that say of themselves that they are to be renewed by now (`renew_at` in their outputs): the tenant and the
+    /// step. In the order of their times, as they say them.
     pub async fn resources_due(&self, now: Timestamp) -> Result<Vec<(String, String)>, ReadError> {
+        let renew_at = || Expr::cust("outputs ->> 'renew_at'");
+        // Texts are compared, and an offset of its own changes what one means by less than a day.
+        let soon = (now + DAY).to_string();
         let mut due = Vec::new();
-        let mut after = String::new();
+        let mut after = (String::new(), String::new());
         loop {
+            let (at, id) = &after;
             let page = Entity::find()
-                .filter(Column::Kind.eq(Kind::Certificate.as_str()))
-                .filter(Column::State.eq("present"))
-                .filter(Column::Id.gt(&*after));
-            let page = page.order_by_asc(Column::Id).limit(PAGE).all(self.reads()).await?;
-            let Some(last) = page.last() else { return Ok(due) };
-            last.id.clone_into(&mut after);
-            let is_due = |row: &Model| {
-                let at = row.outputs.get("renew_at").and_then(|at| Timestamp::deserialize(at).ok());
-                at.is_some_and(|at| at <= now)
-            };
-            due.extend(page.into_iter().filter(is_due).map(|row| (row.tenant_id, row.step_key)));
+                .select_only()
+                .column_as(renew_at(), "renew_at")
+                .columns([Column::Id, Column::TenantId, Column::StepKey])
+                // The index's own condition, so that it is used.
+                .filter(Expr::cust("kind = 'certificate' AND state = 'present'"))
+                .filter(renew_at().lte(&*soon))
+                .filter(renew_at().gte(&**at))
+                .filter(renew_at().gt(&**at).or(Column::Id.gt(&**id)))
+                .order_by(renew_at(), Order::Asc)
+                .order_by_asc(Column::Id)
+                .limit(PAGE);
+            let page: Vec<(String, String, String, String)> = page.into_tuple().all(self.reads()).await?;
+            let Some((at, id, ..)) = page.last() else { return Ok(due) };
+            after = (at.clone(), id.clone());
+            let is_due = |at: &str| at.parse::<Timestamp>().is_ok_and(|at| at <= now);
+            let page = page.into_iter().filter(|(at, ..)| is_due(at));
+            due.extend(page.map(|(_, _, tenant, step)| (tenant, step)));
         }
     }
 

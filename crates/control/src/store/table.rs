@@ -79,12 +79,7 @@ impl Table {
         E: EntityTrait,
         E::Model: Serialize + Sync,
     {
-        let columns: Vec<Column> = E::Column::iter()
-            .map(|column| {
-                let def = column.def();
-                Column { name: column.as_str(), kind: kind(def.get_column_type()), nullable: def.is_null() }
-            })
-            .collect();
+        let columns = columns::<E>();
         let key = E::PrimaryKey::iter()
             .filter_map(|key| columns.iter().position(|c| c.name == key.into_column().as_str()))
             .collect();
@@ -95,6 +90,15 @@ impl Table {
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name == name)
     }
+}
+
+/// The columns of an entity.
+pub fn columns<E: EntityTrait>() -> Vec<Column> {
+    let column = |column: E::Column| {
+        let def = column.def();
+        Column { name: column.as_str(), kind: kind(def.get_column_type()), nullable: def.is_null() }
+    };
+    E::Column::iter().map(column).collect()
 }
 
 /// A row's columns, ready to be written.

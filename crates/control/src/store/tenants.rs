@@ -14,6 +14,7 @@ use tenantry_providers::Kind;
 use super::entity::resource;
 use super::entity::tenant::{Column, Entity, Model};
 use super::page::newest;
+use super::reading;
 use super::{ReadError, Store};
 use crate::suspension::Standing;
 
@@ -111,7 +112,7 @@ impl Store {
             .apply_if(only, |query, id| query.filter(Column::Id.eq(id)))
             .apply_if(status, |query, status| query.filter(Column::Status.eq(status.as_str())))
             .apply_if(plan, |query, plan| query.filter(Column::Plan.eq(plan)));
-        Ok(newest(query, Column::Id, after, limit).all(self.reads()).await?)
+        reading::all(self.reads(), newest(query, Column::Id, after, limit)).await
     }
 
     /// Tenants that have all that they are to have, newest first, from the one after this id on: of one id, if one is given.
@@ -124,7 +125,7 @@ impl Store {
         let query = Entity::find()
             .apply_if(only, |query, id| query.filter(Column::Id.eq(id)))
             .filter(Column::Status.is_in(STANDING.map(TenantStatus::as_str)));
-        Ok(newest(query, Column::Id, after, limit).all(self.reads()).await?)
+        reading::all(self.reads(), newest(query, Column::Id, after, limit)).await
     }
 
     /// Those of these tenants, by id, that have all that they are to have.

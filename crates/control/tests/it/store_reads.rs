@@ -69,6 +69,32 @@ on_both_stores! {
         assert_eq!(counts.into_iter().collect::<Vec<_>>(), [("active".to_owned(), 4), ("pending".to_owned(), 6)]);
     }
 
+    async fn a_list_has_the_rows_as_they_are(store: TestStore) {
+        let (tenant, operation) = (TenantId::new(), OperationId::new());
+        let odd = "a\"'\\/\n\t\u{1}\u{7f} ü 漢字 🦀 null {}";
+        let tree = json!({ odd: odd, "n": i64::MAX, "f": 0.1, "deep": [null, true, {}, [[""]]] });
+        let mut row = tenant_row(tenant, "odd");
+        row.set("name", &json!(odd));
+        row.set("version", &json!(i64::MAX));
+        row.set("labels", &json!({ odd: odd }));
+        row.set("last_error", &tree);
+        row.set("activated_at", &json!(Timestamp::from_micros(1)));
+        write(&store, vec![
+            Write::insert("tenants", row),
+            operation_row(operation, tenant, None, "succeeded"),
+            step_row(operation, odd, 0, "done", Some(Duration::from_micros(1))),
+            Write::update("operations", columns! { "id": operation }, columns! { "input": tree, "cancelled": true }),
+            Write::update("steps", columns! { "operation_id": operation, "key": odd }, columns! { "output": tree }),
+        ]).await;
+        let one = store.tenant(&tenant.to_string()).await.unwrap().unwrap();
+        assert_eq!((one.name.as_deref(), one.last_error.as_ref()), (Some(odd), Some(&tree)));
+        assert_eq!(store.tenants(None, None, None, None, 9).await.unwrap(), [one]);
+        let run = store.run(operation).await.unwrap().unwrap();
+        assert!(run.operation.cancelled && !run.operation.stuck && run.operation.input == tree);
+        assert_eq!((run.steps[0].key.as_str(), &run.steps[0].output), (odd, &tree));
+        assert_eq!(store.operations(None, None, None, 9).await.unwrap(), [run]);
+    }
+
     async fn slugs_for_ever_names_while_living(store: TestStore) {
         let id = TenantId::new();
         write(&store, vec![Write::insert("tenants", tenant_row(id, "acme"))]).await;

@@ -14,6 +14,7 @@ mod m0010_tenants_plan;
 mod m0011_clones;
 mod m0012_rotations;
 mod m0014_clones_of;
+mod m0015_sweeps;
 
 use sea_orm_migration::prelude::*;
 
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_clones::Migration),
             Box::new(m0012_rotations::Migration),
             Box::new(m0014_clones_of::Migration),
+            Box::new(m0015_sweeps::Migration),
         ]
     }
 }
