@@ -212,16 +212,18 @@ impl Owner {
         Ok(if state == State::default() { Found::Nothing } else { Found::Ours(state) })
     }
 
-    /// The statement that puts the tenant into the list, unfinished, with this password if it got a new one.
-    pub fn enlist(&self, sealed: Option<&str>) -> String {
+    /// The statement that sees to the tenant's line in the list, with this password if it got a new one. Of what is made from
+    /// nothing, `anew`, there is no evidence yet, and an earlier one's counts no longer.
+    pub fn enlist(&self, sealed: Option<&str>, anew: bool) -> String {
         let list = literal(self.isolation.as_str());
         let [tenant, name, claim, resource] =
             [&self.tenant, self.name.as_str(), &self.claim, &self.resource].map(literal);
         let sealed = sealed.map_or("NULL".to_owned(), literal);
+        let forget = if anew { ", completed = NULL, schema = NULL, seed = NULL" } else { "" };
         format!(
             "INSERT INTO tenantry.homes (isolation, tenant_id, name, claim, resource_id, sealed)
              VALUES ({list}, {tenant}, {name}, {claim}, {resource}, {sealed})
-             ON CONFLICT (isolation, tenant_id) DO UPDATE SET sealed = coalesce(excluded.sealed, homes.sealed);"
+             ON CONFLICT (isolation, tenant_id) DO UPDATE SET sealed = coalesce(excluded.sealed, homes.sealed){forget};"
         )
     }
 

@@ -330,7 +330,7 @@ pub async fn make(connection: &mut PgConnection, sql: String) -> Result<(), Fail
     })
 }
 
-/// Ends a connection in order, so that the server has done with it when this returns.
+/// Ends a connection in order. The server may take a moment to have done with it.
 pub async fn close(connection: PgConnection) -> Result<(), Failure> {
     connection.close().await.map_err(failure)
 }

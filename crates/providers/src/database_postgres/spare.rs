@@ -141,7 +141,7 @@ impl Spares {
         };
         let limit = self.shelf.postgres.config.connection_limit;
         let hand_over = role::hand_over(&name, &owner.name, &owner.claim, password, limit);
-        run(transaction, format!("{hand_over}{}", owner.enlist(handed.made()))).await?;
+        run(transaction, format!("{hand_over}{}", owner.enlist(handed.made(), false))).await?;
         Ok(Some((name, handed)))
     }
 }

@@ -1,5 +1,5 @@
-//! Tenants' databases on their servers: making one aside and renaming it, removing it, and becoming its tenant for a
-//! transaction.
+//! Tenants' databases on their servers: making one aside, which is renamed in the transaction that says whose it is;
+//! removing it; and becoming its tenant for a transaction.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,17 +10,18 @@ use futures::stream::FuturesUnordered;
 use moka::sync::Cache;
 use serde_json::{Map, Value};
 use sqlx::postgres::PgPool;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres as Driver, Transaction};
+use sqlx::{Connection, PgConnection, Postgres as Driver, Transaction};
 use tenantry_model::id::ResourceId;
 use tenantry_model::{Failure, FailureClass, TenantId};
+use tokio::join;
 
 use super::spare::SpareDatabase;
 use super::{ISOLATION, template};
 use crate::content::Ensure;
 use crate::database_postgres::{
     Found, Handed, Handout, Home, Made, Name, Owner, Postgres, Removal, Server, Spares, State, Target, begin,
-    bring_up, claimed, close, count_all, failure, is_duplicate, make, meanwhile, name_of, name_taken,
-    no_such_tenant, read_catalogue, rights, run, search_path, seed, take_time,
+    bring_up, claimed, close, count_all, failure, make, meanwhile, name_of, name_taken, no_such_tenant,
+    read_catalogue, rights, run, search_path, seed, take_time,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -29,6 +30,9 @@ use crate::tables::{Catalogue, literal};
 pub const SCHEMA: &str = "public";
 /// Connections to one tenant's database.
 const CONNECTIONS: u32 = 2;
+/// Has a commit not wait for the disk: the last one of a creation waits, unless the server's own setting is that none does, and
+/// what it follows is on the disk before it is.
+const LATER: &str = "SET LOCAL synchronous_commit = off;";
 /// How long it is believed where a tenant's rows are, and which tables it has.
 const BELIEVED: Duration = Duration::from_secs(60);
 
@@ -124,26 +128,36 @@ impl Databases {
             meanwhile(&mut turn, seed_in(server, name, work)).await?;
             None
         } else {
-            let roles = owner.roles(server, &state, handout, self.postgres.config.connection_limit).await?;
-            make(&mut turn, format!("{roles}{}", owner.enlist(handed.made()))).await?;
+            let roles = owner.roles(server, &state, handout, self.postgres.config.connection_limit);
+            let list = owner.enlist(handed.made(), !state.thing);
             drop_database(&mut turn, draft).await?;
-            if state.thing {
+            let fresh = if state.thing {
+                let roles = roles.await?;
                 // A role that was made again has lost it.
-                run(&mut turn, let_connect(name, name)).await?;
-                meanwhile(&mut turn, self.finish(server, name, owner, work, &state, None)).await?
+                make(&mut turn, format!("{roles}{list}{}", let_connect(name, name))).await?;
+                None
             } else {
-                copy(&mut turn, &template.name, draft, name, &owner.claim).await?;
-                let finish = self.finish(server, draft, owner, work, &state, template.fresh.get());
-                let shape = meanwhile(&mut turn, finish).await?;
-                if let Some(shape) = &shape {
-                    let _ = template.fresh.set(shape.clone());
+                // The password is hashed while the server copies.
+                let (copied, roles) = join!(copy(&mut turn, &template.name, draft), roles);
+                let named = async {
+                    let (roles, mark) = (copied.and(roles)?, mark(draft, name, &owner.claim));
+                    let rename =
+                        format!("{LATER}{roles}{list}{mark}ALTER DATABASE {draft} RENAME TO {name};");
+                    make(&mut turn, rename).await
+                };
+                if let Err(failure) = named.await {
+                    // If that fails too, it is dropped by the next attempt, or with the tenant.
+                    let _ = drop_database(&mut turn, draft).await;
+                    return Err(failure);
                 }
-                if !rename(&mut turn, draft, name).await? {
-                    drop_database(&mut turn, draft).await?;
-                    return Err(name_taken());
-                }
-                shape
+                Some(&template.fresh)
+            };
+            let known = fresh.and_then(OnceLock::get);
+            let shape = meanwhile(&mut turn, self.finish(server, owner, work, &state, known)).await?;
+            if let (Some(fresh), Some(shape)) = (fresh, &shape) {
+                fresh.get_or_init(|| shape.clone());
             }
+            shape
         };
         run(&mut turn, owner.complete(work, shape.as_ref(), handed.is_known())).await?;
         Ok(handed)
@@ -176,13 +190,16 @@ impl Databases {
     async fn finish(
         &self,
         server: &Server,
-        database: &Name,
         owner: &Owner,
         work: &Ensure,
         state: &State,
         fresh: Option<&Shape>,
     ) -> Result<Option<Shape>, Failure> {
-        let mut inside = server.connect_to(database).await?;
+        let mut inside = server.connect_to(&owner.name).await.map_err(|failure| match &*failure.code {
+            // It has just got this name: another server has taken over, which does not know of it.
+            "no_database" if !state.thing => Failure::retryable("just_gone", failure.message),
+            _ => failure,
+        })?;
         let shape = match fresh {
             Some(fresh) => Some(fresh.clone()),
             None => {
@@ -195,7 +212,7 @@ impl Databases {
         if state.completed.is_none() || !state.thing {
             seed(&mut transaction, SCHEMA, work).await?;
         }
-        run(&mut transaction, rights(SCHEMA, &owner.name, state.fence)).await?;
+        run(&mut transaction, format!("{LATER}{}", rights(SCHEMA, &owner.name, state.fence))).await?;
         transaction.commit().await.map_err(failure)?;
         close(inside).await?;
         Ok(shape)
@@ -313,6 +330,12 @@ pub fn draft(resource: ResourceId) -> Result<Name, Failure> {
     Name::new(&format!("tenantry_draft_{}", resource.suffix()))
 }
 
+/// Whether there is a database of this name.
+pub async fn is_there(connection: &mut PgConnection, name: &Name) -> Result<bool, Failure> {
+    let there = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)");
+    there.bind(name.as_str()).fetch_one(connection).await.map_err(failure)
+}
+
 /// Drops a database with all who are connected to it; absent is success. The caller knows that it is ours.
 pub async fn drop_database(connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {
     match run(connection, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await {
@@ -324,33 +347,18 @@ pub async fn drop_database(connection: &mut PgConnection, name: &Name) -> Result
     }
 }
 
-/// Gives a draft its name. False: something has the name.
-pub async fn rename(connection: &mut PgConnection, draft: &Name, name: &Name) -> Result<bool, Failure> {
-    let sql = format!("ALTER DATABASE {draft} RENAME TO {name}");
-    match sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await {
-        Err(error) if is_duplicate(&error) => Ok(false),
-        renamed => renamed.map(|_| true).map_err(failure),
-    }
+/// Copies the template. Nobody can tell yet whose it is, so it has a name of its own for now.
+pub async fn copy(connection: &mut PgConnection, template: &Name, database: &Name) -> Result<(), Failure> {
+    run(connection, format!("CREATE DATABASE {database} TEMPLATE {template} STRATEGY WAL_LOG")).await
 }
 
-/// Copies the template, marks the copy and lets only this role connect.
-pub async fn copy(
-    connection: &mut PgConnection,
-    template: &Name,
-    database: &Name,
-    role: &Name,
-    mark: &str,
-) -> Result<(), Failure> {
-    let mark = literal(mark);
-    run(connection, format!("CREATE DATABASE {database} TEMPLATE {template} STRATEGY WAL_LOG")).await?;
-    run(
-        connection,
-        format!(
-            "COMMENT ON DATABASE {database} IS {mark}; REVOKE ALL ON DATABASE {database} FROM PUBLIC; {}",
-            let_connect(database, role)
-        ),
+/// The statements that mark a copy and let only this role connect.
+pub fn mark(database: &Name, role: &Name, mark: &str) -> String {
+    format!(
+        "COMMENT ON DATABASE {database} IS {}; REVOKE ALL ON DATABASE {database} FROM PUBLIC; {}",
+        literal(mark),
+        let_connect(database, role)
     )
-    .await
 }
 
 fn let_connect(database: &Name, role: &Name) -> String {

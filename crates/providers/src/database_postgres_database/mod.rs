@@ -61,10 +61,11 @@ impl DatabasePostgresDatabase {
         Ok(rows::Inside { connection, schema: client::SCHEMA.to_owned(), shared: None })
     }
 
-    async fn look(&self, server: &Server, owner: &Owner) -> Result<Observed, Failure> {
-        let found = owner.look(&mut *server.connection().await?).await?;
+    async fn look(&self, server: &Server, owner: &Owner, draft: &Name) -> Result<Observed, Failure> {
+        let mut connection = server.connection().await?;
+        let found = owner.look(&mut connection).await?;
         Ok(match found {
-            Found::Nothing => Observed::Absent,
+            Found::Nothing => Observed::absent_unless(client::is_there(&mut connection, draft).await?),
             Found::Foreign => Observed::Foreign,
             Found::Ours(state) => {
                 let seen = match state.thing {
@@ -199,7 +200,8 @@ impl Provider for DatabasePostgresDatabase {
         let postgres = &self.databases.postgres;
         let owner = postgres.owner(spec, ISOLATION)?;
         let server = postgres.of_region(&spec.tenant.region);
-        self.look(server, &owner).await.map_err(|failure| server.named(failure))
+        let looked = self.look(server, &owner, &client::draft(spec.resource)?).await;
+        looked.map_err(|failure| server.named(failure))
     }
 
     async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {

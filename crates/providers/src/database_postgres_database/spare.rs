@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::PgConnection;
 use tenantry_model::Failure;
 
-use super::client::{SCHEMA, copy, drop_database};
+use super::client::{self, SCHEMA, copy, drop_database};
 use super::template;
 use crate::database_postgres::{Maker, Name, Postgres, Server, close, meanwhile, rights, run, shape};
 use crate::shape::Shape;
@@ -24,7 +24,8 @@ impl Maker for SpareDatabase {
         mark: &str,
     ) -> Result<Shape, Failure> {
         let template = meanwhile(connection, template::ready(server, &self.0.content.migrations)).await?;
-        copy(connection, &template, name, name, mark).await?;
+        copy(connection, &template, name).await?;
+        run(connection, client::mark(name, name, mark)).await?;
         let mut inside = server.connect_to(name).await?;
         run(&mut inside, rights(SCHEMA, name, None)).await?;
         let shape = shape(&mut inside, SCHEMA).await?;

@@ -2,11 +2,11 @@
 //! migrations, aside and then renamed, so that whatever has its name is complete.
 
 use sha2::{Digest, Sha256};
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use tenantry_model::Failure;
 
-use super::client::{SCHEMA, drop_database, rename};
-use crate::database_postgres::{Name, Server, Target, close, failure, meanwhile, recipe, run};
+use super::client::{SCHEMA, drop_database};
+use crate::database_postgres::{Name, Server, Target, close, failure, is_duplicate, meanwhile, recipe, run};
 use crate::migrations::Migration;
 use crate::tables::literal;
 
@@ -45,6 +45,15 @@ pub async fn ready(server: &Server, migrations: &[Migration]) -> Result<Name, Fa
         there(&mut turn, &name).await?;
     }
     Ok(name)
+}
+
+/// Gives a draft its name. False: something has the name.
+async fn rename(connection: &mut PgConnection, draft: &Name, name: &Name) -> Result<bool, Failure> {
+    let sql = format!("ALTER DATABASE {draft} RENAME TO {name}");
+    match sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await {
+        Err(error) if is_duplicate(&error) => Ok(false),
+        renamed => renamed.map(|_| true).map_err(failure),
+    }
 }
 
 /// Whether it is there. A database of its name that is no template of ours is a failure.

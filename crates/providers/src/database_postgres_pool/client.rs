@@ -59,7 +59,7 @@ impl Pool {
         let catalogue = read_catalogue(&mut turn, SCHEMA).await?;
         let anew = migrated.applied || self.made(&mut turn).await?.is_none();
         let mut transaction = turn.begin().await.map_err(failure)?;
-        run(&mut transaction, owner.enlist(None)).await?;
+        run(&mut transaction, owner.enlist(None, false)).await?;
         // Its row may be another one than it was when the tables were made.
         seed(&mut transaction, SCHEMA, &work).await?;
         run(&mut transaction, owner.complete(&work, anew.then_some(&catalogue.shape), true)).await?;
@@ -85,7 +85,7 @@ impl Pool {
         let mut sql = owner.roles(server, &state, handout, self.postgres.config.connection_limit).await?;
         sql.push_str(&format!("GRANT {} TO {name};", self.groups()?.tenants));
         sql.push_str(&owner.finds(&state, server.database(), SCHEMA));
-        sql.push_str(&owner.enlist(handed.made()));
+        sql.push_str(&owner.enlist(handed.made(), false));
         let mut transaction = turn.begin().await.map_err(failure)?;
         make(&mut transaction, sql).await?;
         if state.completed.is_none() {

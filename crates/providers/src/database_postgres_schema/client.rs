@@ -174,7 +174,7 @@ impl Schemas {
             let claim = literal(&owner.claim);
             sql.push_str(&format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS {claim};"));
         }
-        sql.push_str(&owner.enlist(handed.made()));
+        sql.push_str(&owner.enlist(handed.made(), !state.thing));
         Ok(sql)
     }
 

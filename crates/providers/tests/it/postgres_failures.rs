@@ -39,6 +39,12 @@ impl Folder {
         std::fs::write(self.path().join("postgres/app").join(name), text).unwrap();
     }
 
+    fn seed(&self, n: &str) {
+        let text = format!("[{{table: t, rows: [{{id: first, n: {n}}}]}}]");
+        std::fs::create_dir_all(self.path().join("start")).unwrap();
+        std::fs::write(self.path().join("start/en.yaml"), text).unwrap();
+    }
+
     async fn place(&self, model: Model) -> Option<Place> {
         let folder = self.path().to_owned();
         Place::with(model, |config| {
@@ -95,6 +101,32 @@ async fn migrations_never_change_and_new_ones_come_with_the_next_ensure() {
         let changed = place.another().ensure(&place.world.context(), &spec).await.unwrap_err();
         is(&changed, Fatal, "migration_changed");
         assert!(changed.message.contains("1_a.sql was changed"), "{model:?}: {changed}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_lost_and_is_made_again_is_not_complete_before_it_has_its_seed() {
+    for (model, lose) in
+        [(Model::Schema, "DROP SCHEMA NAME CASCADE"), (Model::Database, "DROP DATABASE NAME")]
+    {
+        let folder = Folder::new(&[("1_a.sql", TABLE)]);
+        folder.seed("1");
+        let Some(place) = folder.place(model).await else { return };
+        let (spec, context) = (spec(serde_json::json!({ "seed": "start" })), place.world.context());
+        place.ensure(&spec).await;
+        place.sql(&lose.replace("NAME", &format!("\"{}\"", spec.name))).await;
+        // The last step of the making fails, and by then there is a migration more.
+        folder.migration("2_b.sql", "ALTER TABLE t ADD COLUMN m integer;");
+        folder.seed("no number");
+        let failed = place.another().ensure(&context, &spec).await.unwrap_err();
+        is(&failed, Invalid, "bad_seed");
+        assert!(!is_healthy(&*place.another(), &place, &spec).await, "{model:?}");
+        folder.seed("2");
+        let later = place.another();
+        later.ensure(&context, &spec).await.unwrap();
+        assert!(is_healthy(&*later, &place, &spec).await, "{model:?}");
+        let row = later.data().unwrap().scoped(spec.tenant.id).get("t", "first").await.unwrap();
+        assert_eq!(row.unwrap()["n"], 2, "{model:?}");
     }
 }
 
