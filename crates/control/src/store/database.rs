@@ -1,7 +1,7 @@
 //! A database as the control plane uses it: migrated, read through a pool of read-only connections, written through
 //! one writer. The registry and the keyring are one each.
 
-use sea_orm::{DatabaseConnection, DbErr, TransactionTrait as _};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, DbErr, TransactionTrait as _};
 use sea_orm_migration::MigratorTrait;
 use sqlx::{ConnectOptions as _, Connection as _};
 
@@ -104,6 +104,10 @@ pub(super) async fn scrub(address: &Address) -> Result<(), Failed> {
 /// leave tables behind that the next one stumbles over.
 async fn all_at_once<M: MigratorTrait>(connection: &DatabaseConnection) -> Result<(), DbErr> {
     let transaction = connection.begin().await?;
+    if connection.get_database_backend() == DbBackend::Postgres {
+        // An index of many rows takes its time.
+        transaction.execute_unprepared("SET LOCAL statement_timeout = 0").await?;
+    }
     M::up(&transaction, None).await?;
     transaction.commit().await
 }

@@ -1,10 +1,11 @@
 //! Reads: pages, filters, counts, estimates and the one-time hand-out of credentials.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tenantry_control::store::{Store, Unit};
-use tenantry_model::id::{AuditId, KeyId, OperationId};
+use tenantry_model::id::{AuditId, KeyId, OperationId, ResourceId};
 use tenantry_model::{TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_providers::Rows;
 use tenantry_testkit::{TestStore, on_both_stores};
@@ -137,6 +138,41 @@ on_both_stores! {
         let page = store.operations(None, None, Some(&ids[1].to_string()), 2).await.unwrap();
         assert_eq!(page.iter().map(|run| run.operation.id).collect::<Vec<_>>(), ids[2..4]);
         assert_eq!(store.operation_count(&one.to_string()).await.unwrap(), 3, "children not counted");
+    }
+
+    async fn what_is_due_is_found_page_by_page(store: TestStore) {
+        let (now, tenant) = (Timestamp::from_micros(2_000_000_000_000_000), TenantId::new());
+        let resource = |n: usize, kind: &str, state: &str, renew_at: Value| {
+            let id = ResourceId::new();
+            Write::insert("resources", columns! {
+            "id": id, "tenant_id": tenant, "kind": kind, "provider": "p", "step_key": format!("step {n}"), "name": id, "claim": "c",
+            "generation": 1, "state": state, "outputs": json!({ "renew_at": renew_at }), "operation_id": OperationId::new(),
+            "created_at": now, "updated_at": now })
+        };
+        // More than a page of one instant, in the middle of others.
+        let at = |offset: i64| json!(Timestamp::from_micros(now.micros() + offset));
+        let mut rows: Vec<Write> = (0..1_005).map(|n| resource(n, "certificate", "present", at(-5))).collect();
+        rows.push(resource(1_005, "certificate", "present", at(0)));
+        rows.push(resource(1_006, "certificate", "present", at(-10)));
+        // Due, as the offset has it: the text says an hour later than now.
+        rows.push(resource(1_007, "certificate", "present", json!("2033-05-18T04:33:20+01:00")));
+        for (kind, state, renew_at) in [
+            ("certificate", "present", at(1)),
+            ("certificate", "present", json!("2033-05-18T03:33:20-01:00")),
+            ("certificate", "present", json!(7)),
+            ("certificate", "present", json!("soon")),
+            ("certificate", "present", Value::Null),
+            ("certificate", "absent", at(-5)),
+            ("database", "present", at(-5)),
+        ] {
+            rows.push(resource(9_999, kind, state, renew_at));
+        }
+        write(&store, rows).await;
+        let due = store.resources_due(now).await.unwrap();
+        assert!(due.iter().all(|(of, _)| *of == tenant.to_string()));
+        let steps: BTreeSet<String> = due.iter().map(|(_, step)| step.clone()).collect();
+        assert_eq!((steps.len(), due.len()), (1_008, 1_008), "each once");
+        assert!(!steps.contains("step 9999"));
     }
 
     async fn step_lengths_are_medians_of_the_template(store: TestStore) {

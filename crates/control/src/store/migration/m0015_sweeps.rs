@@ -16,8 +16,8 @@ impl MigrationTrait for Migration {
 }
 
 const INDEXES: [&str; 3] = [
+    "CREATE INDEX tenants_fenced ON tenants (id) WHERE denied = fenced",
     "CREATE INDEX resources_renewal ON resources ((outputs ->> 'renew_at'), id)
         WHERE kind = 'certificate' AND state = 'present'",
     "CREATE INDEX resources_database ON resources (provider, id) WHERE kind = 'database' AND state = 'present'",
-    "CREATE INDEX tenants_fenced ON tenants (id) WHERE denied = fenced",
 ];
