@@ -41,7 +41,9 @@ async fn main() -> ExitCode {
         BENCHES.iter().chain(several).chain(&["--full", "--quick"]).any(|name| name == it)
     };
     if let Some(unknown) = arguments.iter().find(|it| !known(it)) {
-        eprintln!("there is no bench {unknown}; there are: {} [--full | --quick]", BENCHES.join(", "));
+        let several = SEVERAL.map(|(name, names)| format!("{name} ({})", names.join(", ")));
+        let (each, several) = (BENCHES.join(", "), several.join(", "));
+        eprintln!("there is no bench {unknown}; there are: {each}; at once: {several} [--full | --quick]");
         return ExitCode::from(2);
     }
     let every = !arguments.iter().any(|argument| !argument.starts_with("--"));
@@ -69,13 +71,13 @@ async fn main() -> ExitCode {
 }
 
 /// What there is to measure.
-const BENCHES: [&str; 8] =
-    ["onboard", "leaving", "export", "schemas", "databases", "claims", "policies", "registry"];
+const BENCHES: [&str; 9] =
+    ["onboard", "leaving", "export", "schemas", "growth", "databases", "claims", "policies", "registry"];
 
 /// Several under one name: who leaves takes an export along, and PostgreSQL has tenants and registries.
 const SEVERAL: [(&str, &[&str]); 2] = [
     ("leaving", &["leaving", "export"]),
-    ("postgres", &["schemas", "databases", "claims", "policies", "registry"]),
+    ("postgres", &["schemas", "growth", "databases", "claims", "policies", "registry"]),
 ];
 
 /// How much is measured.
@@ -103,7 +105,7 @@ const DEFAULT: Plan = Plan {
     waiting: 10_000,
     exported: 256,
     leaving: 1_000,
-    amount: Amount { schemas: 300, databases: 30, turns: 3 },
+    amount: Amount { schemas: 300, fleet: 300, databases: 30, turns: 3 },
     registry: [100_000, 1_000],
 };
 /// Longer runs and more of them.
@@ -112,7 +114,7 @@ const FULL: Plan = Plan {
     effort: Effort { runs: 7, run: Duration::from_secs(10), alone: 1_500 },
     exported: 1_024,
     leaving: 5_000,
-    amount: Amount { schemas: 3_000, databases: 100, turns: 5 },
+    amount: Amount { schemas: 500, fleet: 3_000, databases: 100, turns: 5 },
     registry: [1_000_000, 5_000],
     ..DEFAULT
 };
@@ -124,7 +126,7 @@ const QUICK: Plan = Plan {
     waiting: 200,
     exported: 4,
     leaving: 20,
-    amount: Amount { schemas: 8, databases: 2, turns: 1 },
+    amount: Amount { schemas: 8, fleet: 8, databases: 2, turns: 1 },
     registry: [2_000, 20],
 };
 

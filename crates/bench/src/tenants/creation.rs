@@ -33,8 +33,10 @@ const FEW: usize = 100;
 /// How much is made.
 #[derive(Clone, Copy)]
 pub struct Amount {
-    /// Schemas in the fleet that grows, and by each of those that are compared.
+    /// Schemas by each of those that are compared.
     pub schemas: usize,
+    /// Schemas in the fleet that grows.
+    pub fleet: usize,
     /// Databases by each of those that are compared.
     pub databases: usize,
     /// Turns that they take.
@@ -153,18 +155,18 @@ pub async fn schemas(server: &Postgres, amount: Amount) -> Result<f64> {
 
 /// What a schema takes among few and among many.
 pub async fn growth(server: &Postgres, amount: Amount) -> Result<()> {
-    report::section(&format!("Schemas among {FEW} and among {}", whole(amount.schemas as f64)));
+    report::section(&format!("Schemas among {FEW} and among {}", whole(amount.fleet as f64)));
     let fleet = Fleet::make(server, "growth").await?;
     let provider: Arc<dyn Provider> = Arc::new(DatabasePostgresSchema::new(fleet.servers(|_| {})?));
     provider.probe().await?;
     let half = FEW / 2;
     by_provider(&provider, half, 8).await?;
     let few = percentile(&by_provider(&provider, half, 1).await?.1, 0.5);
-    by_provider(&provider, amount.schemas.saturating_sub(FEW + half), 8).await?;
+    by_provider(&provider, amount.fleet.saturating_sub(FEW + half), 8).await?;
     let many = percentile(&by_provider(&provider, half, 1).await?.1, 0.5);
     report::line(&format!("one schema among {FEW}, p50"), &milliseconds(few), "");
     let remark = format!("{:.2} times as long; {}", many / few, at_most(many / few, FLAT, ""));
-    let what = format!("one schema among {}, p50", whole(amount.schemas as f64));
+    let what = format!("one schema among {}, p50", whole(amount.fleet as f64));
     report::line(&what, &milliseconds(many), &remark);
     drop(provider);
     fleet.remove().await
