@@ -26,9 +26,9 @@ pub async fn read(connection: &mut PgConnection, schema: &str) -> Result<Catalog
 /// Every column, constraint, index, policy, trigger and function of the schema.
 pub async fn shape(connection: &mut PgConnection, schema: &str) -> Result<Shape, Failure> {
     let rows = sqlx::query_as::<_, (String, String, String)>(
-        "WITH own AS (SELECT pg_class.*, format('%s `%s`', CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
+        concat!("WITH own AS (SELECT pg_class.*, format('%s `%s`', CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
                                                             WHEN 'f' THEN 'foreign table' ELSE 'table' END, relname) AS owner
-                      FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f'))
+                      FROM pg_class WHERE pg_class.oid ", in_schema!("pg_class"), " AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f'))
          SELECT owner, '', CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(oid) ELSE relkind::text END FROM own
          UNION ALL SELECT owner, 'row level security', concat_ws(' ', relrowsecurity, relforcerowsecurity) FROM own WHERE relkind IN ('r', 'p')
          UNION ALL SELECT owner, format('column `%s`', attname), concat_ws(' ', attnum, format_type(atttypid, atttypmod), attnotnull, attgenerated,
@@ -45,7 +45,7 @@ pub async fn shape(connection: &mut PgConnection, schema: &str) -> Result<Shape,
                    FROM own JOIN pg_trigger ON tgrelid = own.oid AND NOT tgisinternal
          UNION ALL SELECT owner, 'partitions', count(*)::text FROM own JOIN pg_inherits ON inhparent = own.oid GROUP BY owner
          UNION ALL SELECT format('function `%s(%s)`', proname, pg_get_function_identity_arguments(oid)), '', concat_ws(' ', prosecdef, md5(prosrc)) FROM pg_proc
-                   WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)",
+                   WHERE pg_proc.oid ", in_schema!("pg_proc")),
     )
     .bind(schema);
     let (bare, quoted) = (format!("{schema}."), format!("{}.", quoted(schema)));
@@ -60,8 +60,8 @@ pub async fn shape(connection: &mut PgConnection, schema: &str) -> Result<Shape,
 /// Whether any table that the schema has now holds rows of this tenant's.
 pub async fn holds(connection: &mut PgConnection, schema: &str, tenant: &str) -> Result<bool, Failure> {
     let tables = sqlx::query_scalar::<_, String>(
-        "SELECT relname::text FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attname = $2 AND NOT attisdropped
-         WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind IN ('r', 'p') AND NOT relispartition",
+        concat!("SELECT relname::text FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attname = $2 AND NOT attisdropped
+         WHERE pg_class.oid ", in_schema!("pg_class"), " AND relkind IN ('r', 'p') AND NOT relispartition"),
     );
     let tables = tables.bind(schema).bind(OWNER).fetch_all(&mut *connection).await.map_err(failure)?;
     let of = |table: &String| {
@@ -78,10 +78,10 @@ async fn columns(
     faults: &mut Vec<String>,
 ) -> Result<BTreeMap<String, Table>, Failure> {
     let rows = sqlx::query(
-        "SELECT relname::text, attname::text, format_type(atttypid, atttypmod) AS kind, attnotnull, attgenerated <> '' OR attidentity = 'a' AS made
+        concat!("SELECT relname::text, attname::text, format_type(atttypid, atttypmod) AS kind, attnotnull, attgenerated <> '' OR attidentity = 'a' AS made
          FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
-         WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind IN ('r', 'p') AND NOT relispartition
-         ORDER BY relname, attnum",
+         WHERE pg_class.oid ", in_schema!("pg_class"), " AND relkind IN ('r', 'p') AND NOT relispartition
+         ORDER BY relname, attnum"),
     )
     .bind(schema)
     .fetch_all(connection)
@@ -119,12 +119,12 @@ async fn columns(
 /// that does not begin with it makes each tenant pay for the others' rows.
 async fn keys(connection: &mut PgConnection, schema: &str, faults: &mut Vec<String>) -> Result<(), Failure> {
     let rows = sqlx::query(
-        "SELECT relname::text, count(*) FILTER (WHERE indisprimary) AS primaries,
+        concat!("SELECT relname::text, count(*) FILTER (WHERE indisprimary) AS primaries,
                 count(*) FILTER (WHERE (indisunique OR indisexclusion) AND attname IS DISTINCT FROM $2) AS strangers
          FROM pg_class LEFT JOIN pg_index ON indrelid = pg_class.oid
          LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum = indkey[0] AND attnum > 0
-         WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind IN ('r', 'p') AND relname <> $3
-         GROUP BY 1 ORDER BY 1",
+         WHERE pg_class.oid ", in_schema!("pg_class"), " AND relkind IN ('r', 'p') AND relname <> $3
+         GROUP BY 1 ORDER BY 1"),
     )
     .bind(schema)
     .bind(OWNER)
@@ -153,13 +153,13 @@ async fn references(
     faults: &mut Vec<String>,
 ) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
     let rows = sqlx::query(
-        "SELECT child.relname::text AS child, parent.relname::text AS parent,
+        concat!("SELECT child.relname::text AS child, parent.relname::text AS parent,
                 EXISTS (SELECT 1 FROM unnest(conkey, confkey) AS pair(here, there)
                         JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = here
                         JOIN pg_attribute b ON b.attrelid = confrelid AND b.attnum = there
                         WHERE a.attname = $2 AND b.attname = $2) AS kept
          FROM pg_constraint JOIN pg_class child ON child.oid = conrelid JOIN pg_class parent ON parent.oid = confrelid
-         WHERE contype = 'f' AND conparentid = 0 AND child.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)",
+         WHERE contype = 'f' AND conparentid = 0 AND child.oid ", in_schema!("pg_class")),
     )
     .bind(schema)
     .bind(OWNER)

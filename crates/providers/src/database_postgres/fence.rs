@@ -5,13 +5,12 @@ use sqlx::{Connection as _, PgConnection};
 use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, Isolation};
 
-use super::directory::{Found, Owner, State};
+use super::directory::{Found, Owner};
 use super::failure::failure;
-use super::home::{grants, name_taken};
-use super::name::Name;
+use super::home::name_taken;
+use super::rights::{Grantable, rights};
 use super::server::{Server, close, run};
 use crate::fence::Order;
-use crate::tables::quoted;
 
 /// Where the tables are in a database of a tenant's own.
 const PUBLIC: &str = "public";
@@ -19,20 +18,6 @@ const PUBLIC: &str = "public";
 /// Whether the login role is shut out.
 pub const fn shuts_out(grade: Option<Grade>) -> bool {
     matches!(grade, Some(Grade::NoLogin | Grade::Blocked))
-}
-
-/// What a tenant's role may do in tables that are its own.
-pub fn rights(schema: &str, role: &Name, grade: Option<Grade>) -> String {
-    let mut sql = grants(schema, &[role]);
-    if grade.is_some() {
-        let schema = quoted(schema);
-        sql.push_str(&format!(
-            "REVOKE INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} FROM {role};
-             REVOKE USAGE ON ALL SEQUENCES IN SCHEMA {schema} FROM {role};
-             REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA {schema} FROM {role};"
-        ));
-    }
-    sql
 }
 
 /// Carries an order out.
@@ -49,11 +34,16 @@ pub async fn fence(server: &Server, owner: &Owner, order: &Order) -> Result<(), 
     if !owner.admit(&mut transaction, order.grade, order.version).await? {
         return Ok(());
     }
-    run(&mut transaction, in_main_database(owner, &state, order.grade)).await?;
+    let mut sql = owner.let_in(&state, !shuts_out(order.grade));
+    if owner.isolation == Isolation::Schema && state.thing {
+        let objects = Grantable::of(&mut transaction, name.as_str()).await?;
+        sql.push_str(&rights(name.as_str(), &objects, name, order.grade));
+    }
+    run(&mut transaction, sql).await?;
     transaction.commit().await.map_err(failure)?;
     if owner.isolation == Isolation::Database && state.thing {
         let mut inside = server.connect_to(name).await?;
-        run(&mut inside, rights(PUBLIC, name, order.grade)).await?;
+        run(&mut inside, rights(PUBLIC, &Grantable::All, name, order.grade)).await?;
         close(inside).await?;
     }
     if shuts_out(order.grade) {
@@ -69,15 +59,6 @@ pub async fn denies(server: &Server, owner: &Owner) -> Result<Option<Grade>, Fai
         Found::Foreign => Err(name_taken()),
         Found::Nothing => Ok(None),
     }
-}
-
-fn in_main_database(owner: &Owner, state: &State, grade: Option<Grade>) -> String {
-    let name = &owner.name;
-    let mut sql = owner.let_in(state, !shuts_out(grade));
-    if owner.isolation == Isolation::Schema && state.thing {
-        sql.push_str(&rights(name.as_str(), name, grade));
-    }
-    sql
 }
 
 impl Owner {

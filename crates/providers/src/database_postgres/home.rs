@@ -15,7 +15,6 @@ use super::name::Name;
 use super::server::{Server, run};
 use crate::content::{Content, Ensure};
 use crate::shape::Shape;
-use crate::tables::quoted;
 use crate::verbs::Observed;
 
 /// Somebody else has the name.
@@ -23,20 +22,6 @@ pub fn name_taken() -> Failure {
     Failure::fatal(
         "name_taken",
         "this name belongs to a schema, database, role or tenant with another owner mark; it was not touched",
-    )
-}
-
-/// Lets roles work with all rows of a schema's tables, and with nothing else in it.
-pub fn grants(schema: &str, roles: &[&Name]) -> String {
-    let to = roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let (own, schema) = (migrate::table(schema), quoted(schema));
-    format!(
-        "GRANT USAGE ON SCHEMA {schema} TO {to};
-         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {to};
-         GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {to};
-         REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA {schema} FROM PUBLIC;
-         GRANT EXECUTE ON ALL ROUTINES IN SCHEMA {schema} TO {to};
-         REVOKE ALL ON {own} FROM {to};"
     )
 }
 
@@ -92,8 +77,8 @@ pub async fn lost_rights(
     grade: Option<Grade>,
 ) -> Result<Vec<String>, Failure> {
     sqlx::query_scalar(
-        "WITH own AS (SELECT oid, relname, relkind FROM pg_class
-                      WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind IN ('r', 'p', 'S') AND relname <> $4
+        concat!("WITH own AS (SELECT oid, relname, relkind FROM pg_class
+                      WHERE pg_class.oid ", in_schema!("pg_class"), " AND relkind IN ('r', 'p', 'S') AND relname <> $4
                         AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'i'
                                         AND refobjid = to_regclass(format('%I.%I', $1, $4))))
          SELECT format('its login role may not connect to the database') WHERE NOT has_database_privilege($2, current_database(), 'CONNECT')
@@ -105,7 +90,7 @@ pub async fn lost_rights(
                    WHERE CASE WHEN relkind = 'S' AND NOT $3 THEN NOT has_sequence_privilege($2, own.oid, 'USAGE') END
          UNION ALL SELECT format('its login role may write to table `%s` in spite of its fence', relname) FROM own
                    WHERE relkind <> 'S' AND $3 AND has_table_privilege($2, own.oid, 'INSERT, UPDATE, DELETE')
-         LIMIT 20",
+         LIMIT 20"),
     )
     .bind(schema)
     .bind(role.as_str())

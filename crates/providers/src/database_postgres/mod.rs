@@ -1,6 +1,18 @@
 //! What the database providers on PostgreSQL share: servers, names, roles, the list of tenants, migrations, and one
 //! tenant's rows. A provider decides what a tenant is there: rows, a schema or a database.
 
+/// The condition that an object of this catalogue stands in the schema `$1`, by an index: there is none by schema, and among many of
+/// them a catalogue is long.
+macro_rules! in_schema {
+    ($catalogue:literal) => {
+        concat!(
+            "IN (SELECT objid FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND classid = '",
+            $catalogue,
+            "'::regclass AND refobjid = (SELECT oid FROM pg_namespace WHERE nspname = $1))"
+        )
+    };
+}
+
 mod catalogue;
 mod config;
 mod credential;
@@ -14,6 +26,7 @@ mod made;
 mod migrate;
 mod name;
 pub(crate) mod portable;
+mod rights;
 mod role;
 mod rotation;
 mod rows;
@@ -32,11 +45,12 @@ pub use config::{Cluster, Config};
 pub(crate) use credential::{Handed, Handout, forget};
 pub(crate) use directory::{Found, Owner, State, mark_of_schema, name_of, names_of, recorded};
 pub(crate) use failure::{failure, is_duplicate};
-pub(crate) use fence::{denies, fence, rights};
-pub(crate) use home::{Removal, Seen, bring_up, grants, lost_rights, name_taken, observed, seed};
+pub(crate) use fence::{denies, fence};
+pub(crate) use home::{Removal, Seen, bring_up, lost_rights, name_taken, observed, seed};
 pub(crate) use made::Made;
 pub(crate) use migrate::{Target, baseline, recipe, search_path};
 pub(crate) use name::Name;
+pub(crate) use rights::{Grantable, grants, rights};
 use rotation::Tables;
 pub(crate) use rows::{Home, Scoped, count_all, delete_all, no_such_tenant};
 pub(crate) use server::{Server, begin, close, make, meanwhile, run, take_time};

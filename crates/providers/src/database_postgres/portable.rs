@@ -214,13 +214,15 @@ impl Given {
         schema: &str,
         catalogue: &Catalogue,
     ) -> Result<Self, Failure> {
-        let rows = sqlx::query(
+        let rows = sqlx::query(concat!(
             "SELECT relname::text AS name, attname::text AS col,
                     pg_get_serial_sequence(format('%I.%I', $1, relname), attname) IS NOT NULL AS numbered
              FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
-             WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind IN ('r', 'p')
-               AND attgenerated = '' AND attname <> $2 ORDER BY relname, attnum",
-        );
+             WHERE pg_class.oid ",
+            in_schema!("pg_class"),
+            " AND relkind IN ('r', 'p')
+               AND attgenerated = '' AND attname <> $2 ORDER BY relname, attnum"
+        ));
         let rows: Vec<PgRow> =
             rows.bind(schema).bind(OWNER).persistent(false).fetch_all(connection).await.map_err(failure)?;
         let mut given = Self { tables: BTreeMap::new(), numbered: BTreeSet::new() };

@@ -13,9 +13,9 @@ use super::ISOLATION;
 use super::spare::SpareSchema;
 use crate::content::Ensure;
 use crate::database_postgres::{
-    Found, Handed, Handout, Home, Made, Name, Owner, Postgres, Removal, Spares, State, Target, baseline,
-    bring_up, claimed, count_all, failure, make, name_of, name_taken, no_such_tenant, read_catalogue, rights,
-    run, search_path, seed, take_time,
+    Found, Grantable, Handed, Handout, Home, Made, Name, Owner, Postgres, Removal, Spares, State, Target,
+    baseline, bring_up, claimed, count_all, failure, make, name_of, name_taken, no_such_tenant,
+    read_catalogue, rights, run, search_path, seed, take_time,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -25,11 +25,17 @@ const BELIEVED: Duration = Duration::from_secs(60);
 /// Tenants of whom that is known.
 const KNOWN: u64 = 1_000;
 
+/// A schema that was just made: all of them are alike.
+struct Fresh {
+    shape: Shape,
+    objects: Grantable,
+}
+
 /// The schemas.
 pub struct Schemas {
     pub postgres: Arc<Postgres>,
     /// What a schema is like that was just made.
-    fresh: OnceCell<Arc<Catalogue>>,
+    fresh: OnceCell<Fresh>,
     canary: Made<Name>,
     places: Cache<TenantId, (Name, Arc<Catalogue>)>,
     pub spares: Spares,
@@ -101,7 +107,8 @@ impl Schemas {
         if state.completed.is_none() || !state.thing {
             seed(&mut transaction, name, work).await?;
         }
-        run(&mut transaction, end(owner, work, handout, &state, shape.as_ref())).await?;
+        let objects = Grantable::of(&mut transaction, name).await?;
+        run(&mut transaction, end(owner, work, handout, &state, shape.as_ref(), &objects)).await?;
         transaction.commit().await.map_err(failure)?;
         Ok(handed)
     }
@@ -144,18 +151,21 @@ impl Schemas {
         begin: String,
     ) -> Result<(), Failure> {
         if let (Some(fresh), true) = (self.fresh.get(), work.rows.is_empty()) {
-            let end = end(owner, work, handout, state, Some(&fresh.shape));
+            let end = end(owner, work, handout, state, Some(&fresh.shape), &fresh.objects);
             // Without BEGIN and COMMIT, one message is one transaction.
             return run(connection, format!("{begin}{end}")).await;
         }
         let mut transaction = connection.begin().await.map_err(failure)?;
         run(&mut transaction, begin).await?;
-        let catalogue = self.fresh.get_or_try_init(|| async {
-            read_catalogue(&mut transaction, owner.name.as_str()).await.map(Arc::new)
+        let name = owner.name.as_str();
+        let fresh = self.fresh.get_or_try_init(|| async {
+            let shape = read_catalogue(&mut transaction, name).await?.shape;
+            Ok(Fresh { shape, objects: Grantable::of(&mut transaction, name).await? })
         });
-        let shape = &catalogue.await?.shape;
-        seed(&mut transaction, owner.name.as_str(), work).await?;
-        run(&mut transaction, end(owner, work, handout, state, Some(shape))).await?;
+        let fresh = fresh.await?;
+        seed(&mut transaction, name, work).await?;
+        let end = end(owner, work, handout, state, Some(&fresh.shape), &fresh.objects);
+        run(&mut transaction, end).await?;
         transaction.commit().await.map_err(failure)
     }
 
@@ -223,9 +233,16 @@ impl Schemas {
 }
 
 /// The statements that let the role in and say that all of it is there, in this shape if it is another one now.
-fn end(owner: &Owner, work: &Ensure, handout: &Handout, state: &State, shape: Option<&Shape>) -> String {
+fn end(
+    owner: &Owner,
+    work: &Ensure,
+    handout: &Handout,
+    state: &State,
+    shape: Option<&Shape>,
+    objects: &Grantable,
+) -> String {
     let complete = owner.complete(work, shape, handout.handed(owner, state).is_known());
-    format!("{}{complete}", rights(owner.name.as_str(), &owner.name, state.fence))
+    format!("{}{complete}", rights(owner.name.as_str(), objects, &owner.name, state.fence))
 }
 
 #[async_trait]

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use sqlx::Row as _;
 use tempfile::TempDir;
 use tenantry_model::FailureClass::{Fatal, Invalid, Retryable};
 use tenantry_model::{Failure, FailureClass};
@@ -101,6 +102,33 @@ async fn migrations_never_change_and_new_ones_come_with_the_next_ensure() {
         let changed = place.another().ensure(&place.world.context(), &spec).await.unwrap_err();
         is(&changed, Fatal, "migration_changed");
         assert!(changed.message.contains("1_a.sql was changed"), "{model:?}: {changed}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_may_use_whatever_stands_in_its_schema_and_nothing_of_the_evidence() {
+    let more = "CREATE SEQUENCE \"Odd numbers\"; CREATE TYPE mood AS ENUM ('good');
+        CREATE FUNCTION greet(m mood, n integer DEFAULT 1) RETURNS text LANGUAGE sql AS 'SELECT m::text';
+        CREATE PROCEDURE tidy() LANGUAGE sql AS 'SELECT 1';
+        CREATE VIEW seen WITH (security_invoker = true) AS SELECT * FROM t;";
+    let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", more)]);
+    let Some(place) = folder.place(Model::Schema).await else { return };
+    let checks = "SELECT has_table_privilege($R, '$S.t', 'DELETE') AND has_table_privilege($R, '$S.seen', 'SELECT')
+            AND has_sequence_privilege($R, '$S.\"Odd numbers\"', 'USAGE')
+            AND has_function_privilege($R, '$S.greet($S.mood, integer)', 'EXECUTE')
+            AND has_function_privilege($R, '$S.tidy()', 'EXECUTE') AS may,
+        has_table_privilege($R, '$S._migrations', 'SELECT') OR has_sequence_privilege($R, '$S._migrations_position_seq', 'USAGE')
+            OR has_function_privilege('public', '$S.greet($S.mood, integer)', 'EXECUTE')
+            OR has_table_privilege($R, '$S.t', 'TRUNCATE') AS may_too_much";
+    // The first one is looked through; the others are made as it was, in one message.
+    for _ in 0..3 {
+        let spec = bare();
+        place.ensure(&spec).await;
+        let asked =
+            checks.replace("$R", &format!("'{}'", spec.name)).replace("$S", &format!("\"{}\"", spec.name));
+        let rows = place.sql(&asked).await;
+        assert_eq!((rows[0].get("may"), rows[0].get("may_too_much")), (true, false));
+        assert!(is_healthy(&*place.provider, &place, &spec).await);
     }
 }
 
