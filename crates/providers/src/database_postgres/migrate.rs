@@ -50,29 +50,22 @@ impl<'a> Target<'a> {
         migrations: &[Migration],
     ) -> Result<Migrated, Failure> {
         run(connection, own_table(self.schema)).await?;
-        let applied = applied(connection, self.schema).await?;
-        let mut known = None;
-        for migration in migrations::pending(migrations, &applied)? {
-            let catalogue =
-                self.apply(connection, migration).await.map_err(|f| migrations::bad(migration, f));
+        let before = applied(connection, self.schema).await?;
+        let mut applied = false;
+        for migration in migrations::pending(migrations, &before)? {
+            let done = self.apply(connection, migration).await.map_err(|f| migrations::bad(migration, f));
             // Whatever a file has set for the session.
             run(connection, "RESET ALL".to_owned()).await?;
-            known = Some(catalogue?);
+            done?;
+            applied = true;
             tracing::info!(file = migration.file, "migration applied");
         }
-        let applied = known.is_some();
-        let catalogue = match known {
-            Some(catalogue) => catalogue,
-            None => catalogue::read(connection, self.schema).await?,
-        };
+        // Protection is part of what is there. The session's own settings say how types are called in it.
+        let catalogue = catalogue::read(connection, self.schema).await?;
         Ok(Migrated { catalogue, applied })
     }
 
-    async fn apply(
-        &self,
-        connection: &mut PgConnection,
-        migration: &Migration,
-    ) -> Result<Catalogue, Failure> {
+    async fn apply(&self, connection: &mut PgConnection, migration: &Migration) -> Result<(), Failure> {
         let path = search_path(self.schema);
         let migration = &Migration { sql: (self.prepare)(&migration.sql), ..migration.clone() };
         if !migration.transaction {
@@ -89,9 +82,7 @@ impl<'a> Target<'a> {
         let catalogue = catalogue::read(&mut transaction, self.schema).await?;
         let evidence = evidence(self.schema, migration);
         run(&mut transaction, format!("{};{evidence}", (self.protect)(&catalogue))).await?;
-        transaction.commit().await.map_err(failure)?;
-        // Protection is part of what is there.
-        catalogue::read(connection, self.schema).await
+        transaction.commit().await.map_err(failure)
     }
 }
 
@@ -140,6 +131,11 @@ pub fn search_path(schema: &str) -> String {
 /// The table of evidence.
 pub fn table(schema: &str) -> String {
     format!("{}.{TABLE}", quoted(schema))
+}
+
+/// What numbers its rows; PostgreSQL gives it this name.
+pub fn positions(schema: &str) -> String {
+    format!("{}.{TABLE}_position_seq", quoted(schema))
 }
 
 async fn exists(connection: &mut PgConnection, schema: &str) -> Result<bool, Failure> {

@@ -16,29 +16,51 @@ pub enum Grantable {
     /// a hundred milliseconds among a thousand schemas.
     #[default]
     All,
-    /// These, by name; functions with the types of their arguments as they are called in the schema.
+    /// These, by name. What comes to stand there between the look and the statement is not among them.
     Named {
         /// Tables, views and the like.
         tables: Vec<String>,
         /// Sequences.
         sequences: Vec<String>,
         /// Functions and procedures.
-        routines: Vec<String>,
+        routines: Vec<Routine>,
     },
+}
+
+/// A function, an aggregate or a procedure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routine {
+    name: String,
+    /// Types of what goes in, each with its schema, whatever the search path is; one of the routine's own schema is `.type`.
+    arguments: Vec<String>,
+}
+
+impl Routine {
+    /// As it is called in this schema, which has the same types as the one that it was found in.
+    fn of(&self, schema: &str) -> String {
+        let arguments = self.arguments.iter().map(|argument| {
+            let home = if argument.starts_with('.') { schema } else { "" };
+            format!("IN {home}{argument}")
+        });
+        format!("{schema}.{}({})", self.name, arguments.collect::<Vec<_>>().join(", "))
+    }
 }
 
 impl Grantable {
     /// What stands in a schema now, found by what depends on it.
     pub async fn of(connection: &mut PgConnection, schema: &str) -> Result<Self, Failure> {
-        let rows: Vec<(String, String)> = sqlx::query_as(concat!(
-            "SELECT CASE relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, quote_ident(relname) FROM pg_class
+        let rows: Vec<(String, String, Vec<String>)> = sqlx::query_as(concat!(
+            "SELECT CASE relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, quote_ident(relname), ARRAY[]::text[] FROM pg_class
              WHERE pg_class.oid ",
             in_schema!("pg_class"),
             " AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relname <> $2
                AND NOT EXISTS (SELECT FROM pg_depend own WHERE own.classid = 'pg_class'::regclass AND own.objid = pg_class.oid
                                AND own.deptype = 'i' AND own.refobjid = to_regclass(format('%I.%I', $1, $2)))
              UNION ALL
-             SELECT 'routine', format('%I(%s)', proname, replace(pg_get_function_identity_arguments(pg_proc.oid), format('%I.', $1), ''))
+             SELECT 'routine', quote_ident(proname), ARRAY(
+                 SELECT CASE WHEN typnamespace = pronamespace THEN '' ELSE quote_ident(nspname) END || '.' || quote_ident(typname)
+                 FROM unnest(proargtypes) WITH ORDINALITY AS argument (kind, place)
+                 JOIN pg_type ON pg_type.oid = kind JOIN pg_namespace ON pg_namespace.oid = typnamespace ORDER BY place)
              FROM pg_proc WHERE pg_proc.oid ",
             in_schema!("pg_proc"),
             " ORDER BY 1, 2"
@@ -48,10 +70,15 @@ impl Grantable {
         .fetch_all(connection)
         .await
         .map_err(failure)?;
-        let named = |wanted: &str| {
-            rows.iter().filter(|(kind, _)| kind == wanted).map(|(_, name)| name.clone()).collect()
-        };
-        Ok(Self::Named { tables: named("table"), sequences: named("sequence"), routines: named("routine") })
+        let (mut tables, mut sequences, mut routines) = (Vec::new(), Vec::new(), Vec::new());
+        for (kind, name, arguments) in rows {
+            match &*kind {
+                "table" => tables.push(name),
+                "sequence" => sequences.push(name),
+                _ => routines.push(Routine { name, arguments }),
+            }
+        }
+        Ok(Self::Named { tables, sequences, routines })
     }
 
     /// `ON` which tables, sequences and routines, as GRANT and REVOKE have it; none where there are none.
@@ -62,10 +89,13 @@ impl Grantable {
                 ["TABLES", "SEQUENCES", "ROUTINES"].map(|all| Some(format!("ALL {all} IN SCHEMA {schema}")))
             }
             Self::Named { tables, sequences, routines } => {
-                [("TABLE", tables), ("SEQUENCE", sequences), ("ROUTINE", routines)].map(|(kind, names)| {
-                    let names: Vec<String> = names.iter().map(|name| format!("{schema}.{name}")).collect();
-                    (!names.is_empty()).then(|| format!("{kind} {}", names.join(", ")))
-                })
+                let named = |names: &[String]| names.iter().map(|name| format!("{schema}.{name}")).collect();
+                let routines = routines.iter().map(|routine| routine.of(&schema)).collect();
+                [("TABLE", named(tables)), ("SEQUENCE", named(sequences)), ("ROUTINE", routines)].map(
+                    |(kind, names): (_, Vec<String>)| {
+                        (!names.is_empty()).then(|| format!("{kind} {}", names.join(", ")))
+                    },
+                )
             }
         }
     }
@@ -74,7 +104,7 @@ impl Grantable {
 /// Lets roles work with all rows of a schema's tables, and with nothing else in it.
 pub fn grants(schema: &str, objects: &Grantable, roles: &[&Name]) -> String {
     let to = roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let own = migrate::table(schema);
+    let (own, positions) = (migrate::table(schema), migrate::positions(schema));
     let [tables, sequences, routines] = objects.on(schema);
     let mut sql = format!("GRANT USAGE ON SCHEMA {} TO {to};", quoted(schema));
     if let Some(tables) = tables {
@@ -88,14 +118,13 @@ pub fn grants(schema: &str, objects: &Grantable, roles: &[&Name]) -> String {
             "REVOKE EXECUTE ON {routines} FROM PUBLIC; GRANT EXECUTE ON {routines} TO {to};"
         ));
     }
-    sql.push_str(&format!("REVOKE ALL ON {own} FROM {to};"));
+    sql.push_str(&format!("REVOKE ALL ON {own} FROM {to}; REVOKE ALL ON SEQUENCE {positions} FROM {to};"));
     sql
 }
 
 /// What a tenant's role may do in tables that are its own.
 pub fn rights(schema: &str, objects: &Grantable, role: &Name, grade: Option<Grade>) -> String {
-    // Types of arguments are called as they are in the schema.
-    let mut sql = format!("SET LOCAL {};{}", migrate::search_path(schema), grants(schema, objects, &[role]));
+    let mut sql = grants(schema, objects, &[role]);
     if grade.is_some() {
         let [tables, sequences, routines] = objects.on(schema);
         for (right, objects) in

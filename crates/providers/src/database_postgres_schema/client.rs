@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use moka::sync::Cache;
+use parking_lot::RwLock;
 use sqlx::{Connection, PgConnection, Postgres as Driver, Transaction};
 use tenantry_model::{Failure, FailureClass, TenantId};
-use tokio::sync::OnceCell;
 
 use super::ISOLATION;
 use super::spare::SpareSchema;
@@ -25,7 +25,7 @@ const BELIEVED: Duration = Duration::from_secs(60);
 /// Tenants of whom that is known.
 const KNOWN: u64 = 1_000;
 
-/// A schema that was just made: all of them are alike.
+/// A schema that was just made. All of them are alike, unless a migration does different things in different schemas.
 struct Fresh {
     shape: Shape,
     objects: Grantable,
@@ -35,7 +35,7 @@ struct Fresh {
 pub struct Schemas {
     pub postgres: Arc<Postgres>,
     /// What a schema is like that was just made.
-    fresh: OnceCell<Fresh>,
+    fresh: RwLock<Option<Arc<Fresh>>>,
     canary: Made<Name>,
     places: Cache<TenantId, (Name, Arc<Catalogue>)>,
     pub spares: Spares,
@@ -47,7 +47,7 @@ impl Schemas {
         let places = Cache::builder().max_capacity(KNOWN).time_to_live(BELIEVED).build();
         let size = postgres.config.warm_schemas;
         let spares = Spares::new(postgres.clone(), ISOLATION, size, SpareSchema(postgres.clone()));
-        Self { postgres, fresh: OnceCell::new(), canary: Made::default(), places, spares }
+        Self { postgres, fresh: RwLock::default(), canary: Made::default(), places, spares }
     }
 
     /// The canary's schema, made anew once in the life of a process.
@@ -93,8 +93,11 @@ impl Schemas {
         let whole = if state.thing { None } else { baseline(name, migrations) };
         if let Some(tables) = whole {
             match self.at_once(&mut turn, owner, work, handout, &state, format!("{begin}{tables}")).await {
-                // Statement by statement it is seen which one is at fault.
-                Err(failure) if matches!(failure.class, FailureClass::Fatal | FailureClass::Invalid) => {}
+                // Statement by statement it is seen which one is at fault; or what is known of others is not true of this one.
+                Err(failure) if matches!(failure.class, FailureClass::Fatal | FailureClass::Invalid) => {
+                    tracing::warn!(%failure, "a schema could not be made at once; it is made file by file");
+                    *self.fresh.write() = None;
+                }
                 made => return made.map(|()| handed),
             }
         }
@@ -150,7 +153,8 @@ impl Schemas {
         state: &State,
         begin: String,
     ) -> Result<(), Failure> {
-        if let (Some(fresh), true) = (self.fresh.get(), work.rows.is_empty()) {
+        let known = self.fresh.read().clone();
+        if let (Some(fresh), true) = (&known, work.rows.is_empty()) {
             let end = end(owner, work, handout, state, Some(&fresh.shape), &fresh.objects);
             // Without BEGIN and COMMIT, one message is one transaction.
             return run(connection, format!("{begin}{end}")).await;
@@ -158,15 +162,19 @@ impl Schemas {
         let mut transaction = connection.begin().await.map_err(failure)?;
         run(&mut transaction, begin).await?;
         let name = owner.name.as_str();
-        let fresh = self.fresh.get_or_try_init(|| async {
-            let shape = read_catalogue(&mut transaction, name).await?.shape;
-            Ok(Fresh { shape, objects: Grantable::of(&mut transaction, name).await? })
-        });
-        let fresh = fresh.await?;
+        let fresh = match known {
+            Some(fresh) => fresh,
+            None => {
+                let shape = read_catalogue(&mut transaction, name).await?.shape;
+                Arc::new(Fresh { shape, objects: Grantable::of(&mut transaction, name).await? })
+            }
+        };
         seed(&mut transaction, name, work).await?;
         let end = end(owner, work, handout, state, Some(&fresh.shape), &fresh.objects);
         run(&mut transaction, end).await?;
-        transaction.commit().await.map_err(failure)
+        transaction.commit().await.map_err(failure)?;
+        *self.fresh.write() = Some(fresh);
+        Ok(())
     }
 
     /// The statements that make role and schema, with their marks and their line in the list.

@@ -6,11 +6,13 @@ use std::path::Path;
 use sqlx::Row as _;
 use tempfile::TempDir;
 use tenantry_model::FailureClass::{Fatal, Invalid, Retryable};
+use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, FailureClass};
 use tenantry_providers::{Observed, Provider, Spec};
 
 use crate::contract::Environment;
 use crate::postgres::{Model, Place};
+use crate::postgres_fences::fence;
 use crate::world::spec;
 
 const MODELS: [Model; 3] = [Model::Pool, Model::Schema, Model::Database];
@@ -107,28 +109,63 @@ async fn migrations_never_change_and_new_ones_come_with_the_next_ensure() {
 
 #[tokio::test]
 async fn a_role_may_use_whatever_stands_in_its_schema_and_nothing_of_the_evidence() {
+    // Types of the same name here and elsewhere, and everything that a routine's arguments can be.
     let more = "CREATE SEQUENCE \"Odd numbers\"; CREATE TYPE mood AS ENUM ('good');
         CREATE FUNCTION greet(m mood, n integer DEFAULT 1) RETURNS text LANGUAGE sql AS 'SELECT m::text';
+        CREATE FUNCTION greet(m public.mood, VARIADIC n mood[]) RETURNS text LANGUAGE sql AS 'SELECT m::text';
+        CREATE FUNCTION \"Greet, (all)\"(OUT n integer, INOUT m text) LANGUAGE sql AS 'SELECT 1, m';
+        CREATE AGGREGATE middle(ORDER BY integer) (SFUNC = pg_catalog.int4pl, STYPE = integer);
         CREATE PROCEDURE tidy() LANGUAGE sql AS 'SELECT 1';
+        CREATE PROCEDURE tidy(a integer, OUT b integer) LANGUAGE sql AS 'SELECT 1';
+        CREATE PROCEDURE tidy(a integer, b integer) LANGUAGE sql AS 'SELECT 1';
         CREATE VIEW seen WITH (security_invoker = true) AS SELECT * FROM t;";
     let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", more)]);
     let Some(place) = folder.place(Model::Schema).await else { return };
+    place.sql("CREATE TYPE public.mood AS ENUM ('bad')").await;
     let checks = "SELECT has_table_privilege($R, '$S.t', 'DELETE') AND has_table_privilege($R, '$S.seen', 'SELECT')
-            AND has_sequence_privilege($R, '$S.\"Odd numbers\"', 'USAGE')
-            AND has_function_privilege($R, '$S.greet($S.mood, integer)', 'EXECUTE')
-            AND has_function_privilege($R, '$S.tidy()', 'EXECUTE') AS may,
+            AND has_sequence_privilege($R, '$S.\"Odd numbers\"', 'USAGE') AS may,
         has_table_privilege($R, '$S._migrations', 'SELECT') OR has_sequence_privilege($R, '$S._migrations_position_seq', 'USAGE')
-            OR has_function_privilege('public', '$S.greet($S.mood, integer)', 'EXECUTE')
-            OR has_table_privilege($R, '$S.t', 'TRUNCATE') AS may_too_much";
+            OR has_table_privilege($R, '$S.t', 'TRUNCATE') AS may_too_much,
+        count(*), count(*) FILTER (WHERE has_function_privilege($R, oid, 'EXECUTE')) AS own,
+        count(*) FILTER (WHERE has_function_privilege('public', oid, 'EXECUTE')) AS everybodys
+        FROM pg_proc WHERE pronamespace = '$S'::regnamespace";
     // The first one is looked through; the others are made as it was, in one message.
     for _ in 0..3 {
         let spec = bare();
         place.ensure(&spec).await;
-        let asked =
-            checks.replace("$R", &format!("'{}'", spec.name)).replace("$S", &format!("\"{}\"", spec.name));
-        let rows = place.sql(&asked).await;
-        assert_eq!((rows[0].get("may"), rows[0].get("may_too_much")), (true, false));
+        for (version, grade) in [(0, None), (1, Some(Grade::ReadOnly)), (2, None)] {
+            if version > 0 {
+                fence(&place, &spec, grade, version).await;
+            }
+            let asked = checks
+                .replace("$R", &format!("'{}'", spec.name))
+                .replace("$S", &format!("\"{}\"", spec.name));
+            let row = &place.sql(&asked).await[0];
+            let may = grade.is_none();
+            assert_eq!((row.get("may"), row.get("may_too_much")), (may, false), "{version}");
+            let routines = ["count", "own", "everybodys"].map(|column| row.get::<i64, _>(column));
+            assert_eq!(routines, [7, if may { 7 } else { 0 }, 0], "{version}");
+        }
         assert!(is_healthy(&*place.provider, &place, &spec).await);
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_is_not_like_the_others_is_made_nevertheless() {
+    let unlike = "DO $$ BEGIN
+        EXECUTE format('CREATE FUNCTION %I() RETURNS integer LANGUAGE sql AS ''SELECT 1''', 'of ' || current_schema());
+        END $$;";
+    let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", unlike)]);
+    let Some(place) = folder.place(Model::Schema).await else { return };
+    for _ in 0..3 {
+        let spec = bare();
+        place.ensure(&spec).await;
+        let Spec { name, .. } = &spec;
+        let asked = format!(
+            "SELECT has_function_privilege('{name}', oid, 'EXECUTE') AND NOT has_function_privilege('public', oid, 'EXECUTE')
+             FROM pg_proc WHERE proname = 'of {name}'"
+        );
+        assert!(place.sql(&asked).await[0].get::<bool, _>(0));
     }
 }
 
