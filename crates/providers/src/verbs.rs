@@ -212,7 +212,7 @@ impl Observed {
         if !left {
             return Self::Absent;
         }
-        let differs = vec!["something is left of what was removed".to_owned()];
+        let differs = vec!["something is left of an attempt that was cut off, or of a removal".to_owned()];
         Self::Present { differs, version: None, fingerprint: "remains".to_owned() }
     }
 }

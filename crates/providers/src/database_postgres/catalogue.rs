@@ -28,7 +28,7 @@ pub async fn shape(connection: &mut PgConnection, schema: &str) -> Result<Shape,
     let rows = sqlx::query_as::<_, (String, String, String)>(
         concat!("WITH own AS (SELECT pg_class.*, format('%s `%s`', CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
                                                             WHEN 'f' THEN 'foreign table' ELSE 'table' END, relname) AS owner
-                      FROM pg_class WHERE pg_class.oid ", in_schema!("pg_class"), " AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f'))
+                      FROM pg_class WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f'))
          SELECT owner, '', CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(oid) ELSE relkind::text END FROM own
          UNION ALL SELECT owner, 'row level security', concat_ws(' ', relrowsecurity, relforcerowsecurity) FROM own WHERE relkind IN ('r', 'p')
          UNION ALL SELECT owner, format('column `%s`', attname), concat_ws(' ', attnum, format_type(atttypid, atttypmod), attnotnull, attgenerated,
@@ -45,7 +45,7 @@ pub async fn shape(connection: &mut PgConnection, schema: &str) -> Result<Shape,
                    FROM own JOIN pg_trigger ON tgrelid = own.oid AND NOT tgisinternal
          UNION ALL SELECT owner, 'partitions', count(*)::text FROM own JOIN pg_inherits ON inhparent = own.oid GROUP BY owner
          UNION ALL SELECT format('function `%s(%s)`', proname, pg_get_function_identity_arguments(oid)), '', concat_ws(' ', prosecdef, md5(prosrc)) FROM pg_proc
-                   WHERE pg_proc.oid ", in_schema!("pg_proc")),
+                   WHERE ", in_schema!(proc "pg_proc")),
     )
     .bind(schema);
     let (bare, quoted) = (format!("{schema}."), format!("{}.", quoted(schema)));
@@ -61,7 +61,7 @@ pub async fn shape(connection: &mut PgConnection, schema: &str) -> Result<Shape,
 pub async fn holds(connection: &mut PgConnection, schema: &str, tenant: &str) -> Result<bool, Failure> {
     let tables = sqlx::query_scalar::<_, String>(
         concat!("SELECT relname::text FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attname = $2 AND NOT attisdropped
-         WHERE pg_class.oid ", in_schema!("pg_class"), " AND relkind IN ('r', 'p') AND NOT relispartition"),
+         WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND NOT relispartition"),
     );
     let tables = tables.bind(schema).bind(OWNER).fetch_all(&mut *connection).await.map_err(failure)?;
     let of = |table: &String| {
@@ -80,7 +80,7 @@ async fn columns(
     let rows = sqlx::query(
         concat!("SELECT relname::text, attname::text, format_type(atttypid, atttypmod) AS kind, attnotnull, attgenerated <> '' OR attidentity = 'a' AS made
          FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
-         WHERE pg_class.oid ", in_schema!("pg_class"), " AND relkind IN ('r', 'p') AND NOT relispartition
+         WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND NOT relispartition
          ORDER BY relname, attnum"),
     )
     .bind(schema)
@@ -123,7 +123,7 @@ async fn keys(connection: &mut PgConnection, schema: &str, faults: &mut Vec<Stri
                 count(*) FILTER (WHERE (indisunique OR indisexclusion) AND attname IS DISTINCT FROM $2) AS strangers
          FROM pg_class LEFT JOIN pg_index ON indrelid = pg_class.oid
          LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum = indkey[0] AND attnum > 0
-         WHERE pg_class.oid ", in_schema!("pg_class"), " AND relkind IN ('r', 'p') AND relname <> $3
+         WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND relname <> $3
          GROUP BY 1 ORDER BY 1"),
     )
     .bind(schema)
@@ -159,7 +159,7 @@ async fn references(
                         JOIN pg_attribute b ON b.attrelid = confrelid AND b.attnum = there
                         WHERE a.attname = $2 AND b.attname = $2) AS kept
          FROM pg_constraint JOIN pg_class child ON child.oid = conrelid JOIN pg_class parent ON parent.oid = confrelid
-         WHERE contype = 'f' AND conparentid = 0 AND child.oid ", in_schema!("pg_class")),
+         WHERE contype = 'f' AND conparentid = 0 AND ", in_schema!(class "child")),
     )
     .bind(schema)
     .bind(OWNER)

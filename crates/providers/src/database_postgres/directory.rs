@@ -273,14 +273,15 @@ pub async fn names_of(
     rows.into_iter().map(|(tenant, name)| Ok((tenant, Name::new(&name)?))).collect()
 }
 
-/// The name under which a tenant's rows are, if it is listed and not fenced off.
+/// The name under which a tenant's rows are, if it is listed and complete and not fenced off.
 pub async fn name_of(
     connection: &mut PgConnection,
     isolation: Isolation,
     tenant: TenantId,
 ) -> Result<Option<Name>, Failure> {
     let name: Option<String> = sqlx::query_scalar(
-        "SELECT name FROM tenantry.homes WHERE isolation = $1 AND tenant_id = $2 AND access <> 'blocked'",
+        "SELECT name FROM tenantry.homes
+         WHERE isolation = $1 AND tenant_id = $2 AND completed IS NOT NULL AND access <> 'blocked'",
     )
     .bind(isolation.as_str())
     .bind(tenant.to_string())

@@ -8,7 +8,7 @@ use tenantry_model::{Failure, Isolation};
 use super::directory::{Found, Owner};
 use super::failure::failure;
 use super::home::name_taken;
-use super::rights::{Grantable, rights};
+use super::rights::rights;
 use super::server::{Server, close, run};
 use crate::fence::Order;
 
@@ -36,14 +36,13 @@ pub async fn fence(server: &Server, owner: &Owner, order: &Order) -> Result<(), 
     }
     let mut sql = owner.let_in(&state, !shuts_out(order.grade));
     if owner.isolation == Isolation::Schema && state.thing {
-        let objects = Grantable::of(&mut transaction, name.as_str()).await?;
-        sql.push_str(&rights(name.as_str(), &objects, name, order.grade));
+        sql.push_str(&rights(name.as_str(), name, order.grade));
     }
     run(&mut transaction, sql).await?;
     transaction.commit().await.map_err(failure)?;
     if owner.isolation == Isolation::Database && state.thing {
         let mut inside = server.connect_to(name).await?;
-        run(&mut inside, rights(PUBLIC, &Grantable::All, name, order.grade)).await?;
+        run(&mut inside, rights(PUBLIC, name, order.grade)).await?;
         close(inside).await?;
     }
     if shuts_out(order.grade) {

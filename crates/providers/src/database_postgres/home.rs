@@ -78,7 +78,7 @@ pub async fn lost_rights(
 ) -> Result<Vec<String>, Failure> {
     sqlx::query_scalar(
         concat!("WITH own AS (SELECT oid, relname, relkind FROM pg_class
-                      WHERE pg_class.oid ", in_schema!("pg_class"), " AND relkind IN ('r', 'p', 'S') AND relname <> $4
+                      WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p', 'S') AND relname <> $4
                         AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'i'
                                         AND refobjid = to_regclass(format('%I.%I', $1, $4))))
          SELECT format('its login role may not connect to the database') WHERE NOT has_database_privilege($2, current_database(), 'CONNECT')

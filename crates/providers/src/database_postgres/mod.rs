@@ -1,14 +1,29 @@
 //! What the database providers on PostgreSQL share: servers, names, roles, the list of tenants, migrations, and one
 //! tenant's rows. A provider decides what a tenant is there: rows, a schema or a database.
 
-/// The condition that an object of this catalogue stands in the schema `$1`, by an index: there is none by schema, and among many of
-/// them a catalogue is long.
+/// The condition that what this name stands for, of `pg_class` or `pg_proc`, is in the schema `$1`. It is found by what depends on the
+/// schema, because there is no index by schema and among many of them a catalogue is long. Not everything that depends
+/// on a schema is in it: a tenant's temporary function whose default names another's schema does, too.
 macro_rules! in_schema {
-    ($catalogue:literal) => {
+    (class $alias:literal) => {
+        in_schema!("pg_class", $alias, "relnamespace")
+    };
+    (proc $alias:literal) => {
+        in_schema!("pg_proc", $alias, "pronamespace")
+    };
+    ($catalogue:literal, $alias:literal, $namespace:literal) => {
         concat!(
-            "IN (SELECT objid FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND classid = '",
+            "(",
+            $alias,
+            ".oid, ",
+            $alias,
+            ".",
+            $namespace,
+            ") IN (SELECT objid, refobjid FROM pg_depend
+                 WHERE refclassid = 'pg_namespace'::regclass AND classid = '",
             $catalogue,
-            "'::regclass AND refobjid = (SELECT oid FROM pg_namespace WHERE nspname = $1))"
+            "'::regclass
+                   AND refobjid = (SELECT oid FROM pg_namespace WHERE nspname = $1))"
         )
     };
 }
@@ -50,7 +65,7 @@ pub(crate) use home::{Removal, Seen, bring_up, lost_rights, name_taken, observed
 pub(crate) use made::Made;
 pub(crate) use migrate::{Target, baseline, recipe, search_path};
 pub(crate) use name::Name;
-pub(crate) use rights::{Grantable, grants, rights};
+pub(crate) use rights::{grants, rights};
 use rotation::Tables;
 pub(crate) use rows::{Home, Scoped, count_all, delete_all, no_such_tenant};
 pub(crate) use server::{Server, begin, close, make, meanwhile, run, take_time};
@@ -187,7 +202,7 @@ impl Postgres {
         let owner = self.owner(spec, isolation)?;
         let mut connection = server.connection().await?;
         match owner.look(&mut connection).await? {
-            Found::Ours(state) if state.thing => Ok(()),
+            Found::Ours(state) if state.thing && state.completed.is_some() => Ok(()),
             _ => Err(no_such_tenant()),
         }
     }

@@ -218,8 +218,8 @@ impl Given {
             "SELECT relname::text AS name, attname::text AS col,
                     pg_get_serial_sequence(format('%I.%I', $1, relname), attname) IS NOT NULL AS numbered
              FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
-             WHERE pg_class.oid ",
-            in_schema!("pg_class"),
+             WHERE ",
+            in_schema!(class "pg_class"),
             " AND relkind IN ('r', 'p')
                AND attgenerated = '' AND attname <> $2 ORDER BY relname, attnum"
         ));

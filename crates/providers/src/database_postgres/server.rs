@@ -88,6 +88,8 @@ impl Server {
                 ("idle_session_timeout", SILENT.as_millis().to_string()),
                 ("lock_timeout", LOCK.as_millis().to_string()),
                 ("standard_conforming_strings", "on".to_owned()),
+                // What others may create in a schema that everybody looks into is not what we mean.
+                ("search_path", "pg_catalog".to_owned()),
             ])
             .disable_statement_logging();
         let timeline = Arc::default();

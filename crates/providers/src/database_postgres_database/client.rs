@@ -19,9 +19,9 @@ use super::spare::SpareDatabase;
 use super::{ISOLATION, template};
 use crate::content::Ensure;
 use crate::database_postgres::{
-    Found, Grantable, Handed, Handout, Home, Made, Name, Owner, Postgres, Removal, Server, Spares, State,
-    Target, begin, bring_up, claimed, close, count_all, failure, make, meanwhile, name_of, name_taken,
-    no_such_tenant, read_catalogue, rights, run, search_path, seed, take_time,
+    Found, Handed, Handout, Home, Made, Name, Owner, Postgres, Removal, Server, Spares, State, Target, begin,
+    bring_up, claimed, close, count_all, failure, make, meanwhile, name_of, name_taken, no_such_tenant,
+    read_catalogue, rights, run, search_path, seed, take_time,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -212,11 +212,7 @@ impl Databases {
         if state.completed.is_none() || !state.thing {
             seed(&mut transaction, SCHEMA, work).await?;
         }
-        run(
-            &mut transaction,
-            format!("{LATER}{}", rights(SCHEMA, &Grantable::All, &owner.name, state.fence)),
-        )
-        .await?;
+        run(&mut transaction, format!("{LATER}{}", rights(SCHEMA, &owner.name, state.fence))).await?;
         transaction.commit().await.map_err(failure)?;
         close(inside).await?;
         Ok(shape)

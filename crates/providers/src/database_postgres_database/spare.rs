@@ -8,9 +8,7 @@ use tenantry_model::Failure;
 
 use super::client::{self, SCHEMA, copy, drop_database};
 use super::template;
-use crate::database_postgres::{
-    Grantable, Maker, Name, Postgres, Server, close, meanwhile, rights, run, shape,
-};
+use crate::database_postgres::{Maker, Name, Postgres, Server, close, meanwhile, rights, run, shape};
 use crate::shape::Shape;
 
 /// Makes them.
@@ -29,7 +27,7 @@ impl Maker for SpareDatabase {
         copy(connection, &template, name).await?;
         run(connection, client::mark(name, name, mark)).await?;
         let mut inside = server.connect_to(name).await?;
-        run(&mut inside, rights(SCHEMA, &Grantable::All, name, None)).await?;
+        run(&mut inside, rights(SCHEMA, name, None)).await?;
         let shape = shape(&mut inside, SCHEMA).await?;
         close(inside).await?;
         Ok(shape)

@@ -4,7 +4,7 @@
 use sqlx::{PgConnection, Row};
 use tenantry_model::Failure;
 
-use crate::database_postgres::{Grantable, Name, failure, grants, run};
+use crate::database_postgres::{Name, failure, grants, run};
 use crate::tables::{Catalogue, OWNER, literal, quoted};
 
 /// Where the shared tables are.
@@ -124,7 +124,7 @@ impl Groups {
                 ));
             }
         }
-        sql.push_str(&grants(SCHEMA, &Grantable::All, &[&self.app, &self.tenants]));
+        sql.push_str(&grants(SCHEMA, &[&self.app, &self.tenants]));
         sql
     }
 }

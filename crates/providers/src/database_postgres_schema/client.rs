@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use moka::sync::Cache;
-use parking_lot::RwLock;
 use sqlx::{Connection, PgConnection, Postgres as Driver, Transaction};
 use tenantry_model::{Failure, FailureClass, TenantId};
+use tokio::sync::OnceCell;
 
 use super::ISOLATION;
 use super::spare::SpareSchema;
 use crate::content::Ensure;
 use crate::database_postgres::{
-    Found, Grantable, Handed, Handout, Home, Made, Name, Owner, Postgres, Removal, Spares, State, Target,
-    baseline, bring_up, claimed, count_all, failure, make, name_of, name_taken, no_such_tenant,
-    read_catalogue, rights, run, search_path, seed, take_time,
+    Found, Handed, Handout, Home, Made, Name, Owner, Postgres, Removal, Spares, State, Target, baseline,
+    bring_up, claimed, count_all, failure, make, name_of, name_taken, no_such_tenant, read_catalogue, rights,
+    run, search_path, seed, take_time,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -25,17 +25,11 @@ const BELIEVED: Duration = Duration::from_secs(60);
 /// Tenants of whom that is known.
 const KNOWN: u64 = 1_000;
 
-/// A schema that was just made. All of them are alike, unless a migration does different things in different schemas.
-struct Fresh {
-    shape: Shape,
-    objects: Grantable,
-}
-
 /// The schemas.
 pub struct Schemas {
     pub postgres: Arc<Postgres>,
-    /// What a schema is like that was just made.
-    fresh: RwLock<Option<Arc<Fresh>>>,
+    /// What a schema is like that was just made: all of them are alike.
+    fresh: OnceCell<Shape>,
     canary: Made<Name>,
     places: Cache<TenantId, (Name, Arc<Catalogue>)>,
     pub spares: Spares,
@@ -47,7 +41,7 @@ impl Schemas {
         let places = Cache::builder().max_capacity(KNOWN).time_to_live(BELIEVED).build();
         let size = postgres.config.warm_schemas;
         let spares = Spares::new(postgres.clone(), ISOLATION, size, SpareSchema(postgres.clone()));
-        Self { postgres, fresh: RwLock::default(), canary: Made::default(), places, spares }
+        Self { postgres, fresh: OnceCell::new(), canary: Made::default(), places, spares }
     }
 
     /// The canary's schema, made anew once in the life of a process.
@@ -93,10 +87,9 @@ impl Schemas {
         let whole = if state.thing { None } else { baseline(name, migrations) };
         if let Some(tables) = whole {
             match self.at_once(&mut turn, owner, work, handout, &state, format!("{begin}{tables}")).await {
-                // Statement by statement it is seen which one is at fault; or what is known of others is not true of this one.
+                // Statement by statement it is seen which one is at fault.
                 Err(failure) if matches!(failure.class, FailureClass::Fatal | FailureClass::Invalid) => {
                     tracing::warn!(%failure, "a schema could not be made at once; it is made file by file");
-                    *self.fresh.write() = None;
                 }
                 made => return made.map(|()| handed),
             }
@@ -110,8 +103,7 @@ impl Schemas {
         if state.completed.is_none() || !state.thing {
             seed(&mut transaction, name, work).await?;
         }
-        let objects = Grantable::of(&mut transaction, name).await?;
-        run(&mut transaction, end(owner, work, handout, &state, shape.as_ref(), &objects)).await?;
+        run(&mut transaction, end(owner, work, handout, &state, shape.as_ref())).await?;
         transaction.commit().await.map_err(failure)?;
         Ok(handed)
     }
@@ -153,28 +145,21 @@ impl Schemas {
         state: &State,
         begin: String,
     ) -> Result<(), Failure> {
-        let known = self.fresh.read().clone();
-        if let (Some(fresh), true) = (&known, work.rows.is_empty()) {
-            let end = end(owner, work, handout, state, Some(&fresh.shape), &fresh.objects);
+        if let (Some(shape), true) = (self.fresh.get(), work.rows.is_empty()) {
+            let end = end(owner, work, handout, state, Some(shape));
             // Without BEGIN and COMMIT, one message is one transaction.
             return run(connection, format!("{begin}{end}")).await;
         }
         let mut transaction = connection.begin().await.map_err(failure)?;
         run(&mut transaction, begin).await?;
         let name = owner.name.as_str();
-        let fresh = match known {
-            Some(fresh) => fresh,
-            None => {
-                let shape = read_catalogue(&mut transaction, name).await?.shape;
-                Arc::new(Fresh { shape, objects: Grantable::of(&mut transaction, name).await? })
-            }
-        };
+        let shape = self.fresh.get_or_try_init(|| async {
+            read_catalogue(&mut transaction, name).await.map(|catalogue| catalogue.shape)
+        });
+        let shape = shape.await?;
         seed(&mut transaction, name, work).await?;
-        let end = end(owner, work, handout, state, Some(&fresh.shape), &fresh.objects);
-        run(&mut transaction, end).await?;
-        transaction.commit().await.map_err(failure)?;
-        *self.fresh.write() = Some(fresh);
-        Ok(())
+        run(&mut transaction, end(owner, work, handout, state, Some(shape))).await?;
+        transaction.commit().await.map_err(failure)
     }
 
     /// The statements that make role and schema, with their marks and their line in the list.
@@ -241,16 +226,9 @@ impl Schemas {
 }
 
 /// The statements that let the role in and say that all of it is there, in this shape if it is another one now.
-fn end(
-    owner: &Owner,
-    work: &Ensure,
-    handout: &Handout,
-    state: &State,
-    shape: Option<&Shape>,
-    objects: &Grantable,
-) -> String {
+fn end(owner: &Owner, work: &Ensure, handout: &Handout, state: &State, shape: Option<&Shape>) -> String {
     let complete = owner.complete(work, shape, handout.handed(owner, state).is_known());
-    format!("{}{complete}", rights(owner.name.as_str(), objects, &owner.name, state.fence))
+    format!("{}{complete}", rights(owner.name.as_str(), &owner.name, state.fence))
 }
 
 #[async_trait]

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::PgConnection;
 use tenantry_model::Failure;
 
-use crate::database_postgres::{Grantable, Maker, Name, Postgres, Server, Target, make, rights, run};
+use crate::database_postgres::{Maker, Name, Postgres, Server, Target, make, rights, run};
 use crate::shape::Shape;
 use crate::tables::literal;
 
@@ -26,8 +26,7 @@ impl Maker for SpareSchema {
         make(connection, format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS {mark};")).await?;
         let target = Target::of_one(name.as_str());
         let migrated = target.migrate(connection, &self.0.content.migrations).await?;
-        let objects = Grantable::of(connection, name.as_str()).await?;
-        run(connection, rights(name.as_str(), &objects, name, None)).await?;
+        run(connection, rights(name.as_str(), name, None)).await?;
         Ok(migrated.catalogue.shape)
     }
 

@@ -154,18 +154,23 @@ async fn a_role_may_use_whatever_stands_in_its_schema_and_nothing_of_the_evidenc
 async fn a_schema_that_is_not_like_the_others_is_made_nevertheless() {
     let unlike = "DO $$ BEGIN
         EXECUTE format('CREATE FUNCTION %I() RETURNS integer LANGUAGE sql AS ''SELECT 1''', 'of ' || current_schema());
+        IF nextval('public.made') > 2 THEN CREATE FUNCTION more() RETURNS integer LANGUAGE sql AS 'SELECT 1'; END IF;
         END $$;";
     let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", unlike)]);
     let Some(place) = folder.place(Model::Schema).await else { return };
-    for _ in 0..3 {
+    place.sql("CREATE SEQUENCE public.made").await;
+    // The canary was the first.
+    for routines in [1, 2, 2] {
         let spec = bare();
         place.ensure(&spec).await;
         let Spec { name, .. } = &spec;
         let asked = format!(
-            "SELECT has_function_privilege('{name}', oid, 'EXECUTE') AND NOT has_function_privilege('public', oid, 'EXECUTE')
-             FROM pg_proc WHERE proname = 'of {name}'"
+            "SELECT count(*) FILTER (WHERE has_function_privilege('{name}', oid, 'EXECUTE')),
+                count(*) FILTER (WHERE has_function_privilege('public', oid, 'EXECUTE'))
+             FROM pg_proc WHERE pronamespace = '{name}'::regnamespace"
         );
-        assert!(place.sql(&asked).await[0].get::<bool, _>(0));
+        let row = &place.sql(&asked).await[0];
+        assert_eq!((row.get::<i64, _>(0), row.get::<i64, _>(1)), (routines, 0));
     }
 }
 
@@ -186,6 +191,8 @@ async fn what_was_lost_and_is_made_again_is_not_complete_before_it_has_its_seed(
         let failed = place.another().ensure(&context, &spec).await.unwrap_err();
         is(&failed, Invalid, "bad_seed");
         assert!(!is_healthy(&*place.another(), &place, &spec).await, "{model:?}");
+        let too_early = place.another().data().unwrap().scoped(spec.tenant.id).get("t", "first").await;
+        is(&too_early.unwrap_err(), Invalid, "no_such_tenant");
         folder.seed("2");
         let later = place.another();
         later.ensure(&context, &spec).await.unwrap();

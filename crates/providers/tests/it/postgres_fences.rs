@@ -140,3 +140,47 @@ async fn nothing_is_fenced_that_is_not_there_or_not_ours() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_a_tenant_makes_that_names_a_schema_keeps_nobody_from_being_fenced_or_looked_after() {
+    let Some(place) = Place::of(Model::Schema).await else { return };
+    let ((spec, Ensured { outputs, .. }), (other, _)) = (make(&place).await, make(&place).await);
+    let mut session = log_in(&place, &spec, &outputs).await.unwrap();
+    // Both depend on a schema that they are not in.
+    for schema in [&spec.name, &other.name] {
+        for sql in [
+            format!(
+                "CREATE FUNCTION pg_temp.f(at regnamespace DEFAULT '{schema}'::regnamespace) RETURNS integer LANGUAGE sql AS 'SELECT 1'"
+            ),
+            format!(
+                "CREATE TEMP TABLE \"of {schema}\" (n integer) PARTITION BY LIST ((num_nulls(n, '{schema}'::regnamespace)))"
+            ),
+        ] {
+            session
+                .execute(AssertSqlSafe(sql.replace("pg_temp.f", &format!("pg_temp.\"f {schema}\""))))
+                .await
+                .unwrap();
+        }
+    }
+    let process = place.another();
+    for spec in [&spec, &other] {
+        process.ensure(&place.world.context(), spec).await.unwrap();
+        assert!(process.observe(&place.world.context(), spec).await.unwrap().is_healthy());
+        assert_eq!(
+            process
+                .data()
+                .unwrap()
+                .scoped(spec.tenant.id)
+                .list("workspaces", 9, None)
+                .await
+                .unwrap()
+                .rows
+                .len(),
+            1
+        );
+        fence(&place, spec, Some(Grade::ReadOnly), 1).await;
+    }
+    cannot_write(&place, Model::Schema, &mut session).await;
+    fence(&place, &spec, Some(Grade::Blocked), 2).await;
+    session.execute("SELECT 1").await.unwrap_err();
+}
