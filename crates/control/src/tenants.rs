@@ -148,6 +148,14 @@ impl TryFrom<entity::tenant::Model> for TenantView {
     type Error = Error;
 
     fn try_from(row: entity::tenant::Model) -> Result<Self> {
+        entity::tenant::Listed::from(row).try_into()
+    }
+}
+
+impl TryFrom<entity::tenant::Listed> for TenantView {
+    type Error = Error;
+
+    fn try_from(row: entity::tenant::Listed) -> Result<Self> {
         let labels: BTreeMap<String, String> = serde_json::from_value(row.labels).map_err(Error::internal)?;
         let last_error: Option<ErrorView> =
             row.last_error.map(serde_json::from_value).transpose().map_err(Error::internal)?;

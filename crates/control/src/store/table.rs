@@ -94,11 +94,13 @@ impl Table {
 
 /// The columns of an entity.
 pub fn columns<E: EntityTrait>() -> Vec<Column> {
-    let column = |column: E::Column| {
-        let def = column.def();
-        Column { name: column.as_str(), kind: kind(def.get_column_type()), nullable: def.is_null() }
-    };
     E::Column::iter().map(column).collect()
+}
+
+/// A column of an entity.
+pub fn column(column: impl ColumnTrait) -> Column {
+    let def = column.def();
+    Column { name: column.as_str(), kind: kind(def.get_column_type()), nullable: def.is_null() }
 }
 
 /// A row's columns, ready to be written.

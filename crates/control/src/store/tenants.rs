@@ -12,7 +12,7 @@ use tenantry_model::TenantStatus;
 use tenantry_providers::Kind;
 
 use super::entity::resource;
-use super::entity::tenant::{Column, Entity, Model};
+use super::entity::tenant::{Column, Entity, Listed, Model};
 use super::page::newest;
 use super::reading;
 use super::{ReadError, Store};
@@ -99,7 +99,7 @@ impl Store {
         Ok(living.one(self.reads()).await?.is_some())
     }
 
-    /// Tenants, newest first, from the one after this id on: of one id, one status, one plan.
+    /// Tenants as lists show them, newest first, from the one after this id on: of one id, one status, one plan.
     pub async fn tenants(
         &self,
         only: Option<&str>,
@@ -107,12 +107,12 @@ impl Store {
         plan: Option<&str>,
         after: Option<&str>,
         limit: u64,
-    ) -> Result<Vec<Model>, ReadError> {
+    ) -> Result<Vec<Listed>, ReadError> {
         let query = Entity::find()
             .apply_if(only, |query, id| query.filter(Column::Id.eq(id)))
             .apply_if(status, |query, status| query.filter(Column::Status.eq(status.as_str())))
             .apply_if(plan, |query, plan| query.filter(Column::Plan.eq(plan)));
-        reading::all(self.reads(), newest(query, Column::Id, after, limit)).await
+        reading::some(self.reads(), newest(query, Column::Id, after, limit), &Listed::COLUMNS).await
     }
 
     /// Tenants that have all that they are to have, newest first, from the one after this id on: of one id, if one is given.

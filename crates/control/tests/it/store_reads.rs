@@ -89,7 +89,7 @@ on_both_stores! {
         ]).await;
         let one = store.tenant(&tenant.to_string()).await.unwrap().unwrap();
         assert_eq!((one.name.as_deref(), one.last_error.as_ref()), (Some(odd), Some(&tree)));
-        assert_eq!(store.tenants(None, None, None, None, 9).await.unwrap(), [one]);
+        assert_eq!(store.tenants(None, None, None, None, 9).await.unwrap(), [one.into()]);
         let run = store.run(operation).await.unwrap().unwrap();
         assert!(run.operation.cancelled && !run.operation.stuck && run.operation.input == tree);
         assert_eq!((run.steps[0].key.as_str(), &run.steps[0].output), (odd, &tree));

@@ -13,6 +13,8 @@ use crate::tables::{Catalogue, literal, quoted};
 
 /// Our own table in every schema that has migrations.
 pub const TABLE: &str = "_migrations";
+/// What numbers its rows: PostgreSQL gives it this name.
+pub const POSITIONS: &str = "_migrations_position_seq";
 
 /// A schema that is brought up to date.
 #[derive(Clone, Copy)]
@@ -133,9 +135,9 @@ pub fn table(schema: &str) -> String {
     format!("{}.{TABLE}", quoted(schema))
 }
 
-/// What numbers its rows; PostgreSQL gives it this name.
+/// What numbers its rows.
 pub fn positions(schema: &str) -> String {
-    format!("{}.{TABLE}_position_seq", quoted(schema))
+    format!("{}.{POSITIONS}", quoted(schema))
 }
 
 async fn exists(connection: &mut PgConnection, schema: &str) -> Result<bool, Failure> {
