@@ -47,8 +47,10 @@ impl Postgres {
             .fetch_one(&mut connection)
             .await?;
         let (backend, version): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
+        // While it is there.
+        let postmaster = process::parent(u32::try_from(backend)?)?;
         connection.close().await?;
-        Ok(Self { url: url.to_owned(), postmaster: process::parent(u32::try_from(backend)?)?, version })
+        Ok(Self { url: url.to_owned(), postmaster, version })
     }
 
     /// The URL of another database of the server.
