@@ -79,7 +79,10 @@ on_both_stores! {
         row.set("version", &json!(i64::MAX));
         row.set("labels", &json!({ odd: odd }));
         row.set("last_error", &tree);
-        row.set("activated_at", &json!(Timestamp::from_micros(1)));
+        row.set("cloned_from", &json!(TenantId::new()));
+        for (n, when) in [(1, "activated_at"), (2, "suspended_at"), (3, "deprovisioned_at")] {
+            row.set(when, &json!(Timestamp::from_micros(n)));
+        }
         write(&store, vec![
             Write::insert("tenants", row),
             operation_row(operation, tenant, None, "succeeded"),

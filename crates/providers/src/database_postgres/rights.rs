@@ -27,36 +27,40 @@ const FOUND: &str = "
         WHERE refclassid = 'pg_namespace'::regclass AND refobjid = home AND classid = 'pg_proc'::regclass;
     END IF;";
 
+/// Statements about tables, sequences and routines, `%1$s`, and roles, `%2$s`.
+type Statements = [&'static str; 3];
+
+/// To work with all rows.
+const WORKING: Statements = [
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE %1$s TO %2$s",
+    "GRANT USAGE ON SEQUENCE %1$s TO %2$s",
+    "REVOKE EXECUTE ON ROUTINE %1$s FROM PUBLIC; GRANT EXECUTE ON ROUTINE %1$s TO %2$s",
+];
+
+/// To read rows.
+const READING: Statements = [
+    "GRANT SELECT ON TABLE %1$s TO %2$s; REVOKE INSERT, UPDATE, DELETE ON TABLE %1$s FROM %2$s",
+    "REVOKE USAGE ON SEQUENCE %1$s FROM %2$s",
+    "REVOKE EXECUTE ON ROUTINE %1$s FROM PUBLIC, %2$s",
+];
+
 /// Lets roles work with all rows of a schema's tables, and with nothing else in it.
 pub fn grants(schema: &str, roles: &[&Name]) -> String {
-    let to = roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let tables = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE %s TO {to}");
-    let sequences = format!("GRANT USAGE ON SEQUENCE %s TO {to}");
-    let routines =
-        format!("REVOKE EXECUTE ON ROUTINE %1$s FROM PUBLIC; GRANT EXECUTE ON ROUTINE %1$s TO {to}");
-    in_one(schema, &to, [tables, sequences, routines])
+    in_one(schema, &roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "), &WORKING)
 }
 
 /// What a tenant's role may do in tables that are its own.
 pub fn rights(schema: &str, role: &Name, grade: Option<Grade>) -> String {
-    if grade.is_none() {
-        return grants(schema, &[role]);
-    }
-    let tables = format!(
-        "GRANT SELECT ON TABLE %1$s TO {role}; REVOKE INSERT, UPDATE, DELETE ON TABLE %1$s FROM {role}"
-    );
-    let sequences = format!("REVOKE USAGE ON SEQUENCE %s FROM {role}");
-    let routines = format!("REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC, {role}");
-    in_one(schema, &role.to_string(), [tables, sequences, routines])
+    in_one(schema, &role.to_string(), if grade.is_none() { &WORKING } else { &READING })
 }
 
-/// The statement that gives these rights on tables, sequences and routines, where there are any.
-fn in_one(schema: &str, roles: &str, statements: [String; 3]) -> String {
+/// The statement that gives these rights, where there is anything to give them on.
+fn in_one(schema: &str, roles: &str, statements: &Statements) -> String {
     let (quoted, own, positions) = (quoted(schema), migrate::table(schema), migrate::positions(schema));
     let mut body = FOUND.replace("EVIDENCE", &[migrate::TABLE, migrate::POSITIONS].map(literal).join(", "));
     for (found, statement) in ["tables", "sequences", "routines"].into_iter().zip(statements) {
-        let statement = literal(&statement);
-        body.push_str(&format!("IF {found} <> '' THEN EXECUTE format({statement}, {found}); END IF;"));
+        let [statement, to] = [statement, roles].map(literal);
+        body.push_str(&format!("IF {found} <> '' THEN EXECUTE format({statement}, {found}, {to}); END IF;"));
     }
     let home = literal(&quoted);
     let found = "tables text; sequences text; routines text;";

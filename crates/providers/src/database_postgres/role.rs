@@ -96,6 +96,25 @@ pub async fn end_sessions(connection: &mut PgConnection, name: &Name) -> Result<
         .map_err(failure)
 }
 
+/// Ends every session that uses what depends on a schema without being in it, such as another tenant's temporary table: who
+/// drops the schema drops that too, and would wait for it.
+pub async fn end_users(connection: &mut PgConnection, schema: &Name) -> Result<(), Failure> {
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid, $2) FROM (
+             SELECT DISTINCT pid FROM pg_locks JOIN pg_class ON pg_class.oid = relation
+             JOIN pg_depend ON pg_depend.classid = 'pg_class'::regclass AND pg_depend.objid = relation
+             WHERE refclassid = 'pg_namespace'::regclass AND refobjid = (SELECT oid FROM pg_namespace WHERE nspname = $1)
+               AND relnamespace <> refobjid AND pid <> pg_backend_pid()
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) users",
+    )
+    .bind(schema.as_str())
+    .bind(i64::from(PATIENCE))
+    .execute(connection)
+    .await
+    .map(drop)
+    .map_err(failure)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,6 +42,8 @@ pub struct Server {
     /// Where the configuration has it: the path of its `url` and `pooler`, with a dot at its end.
     path: String,
     options: PgConnectOptions,
+    /// The way in that tenants' applications have, without settings of ours that would stand before their roles' own.
+    direct: PgConnectOptions,
     /// The way through the pooler, without what a pooler in transaction mode does not take.
     pooled: Option<PgConnectOptions>,
     main: PgPool,
@@ -88,13 +90,14 @@ impl Server {
                 ("idle_session_timeout", SILENT.as_millis().to_string()),
                 ("lock_timeout", LOCK.as_millis().to_string()),
                 ("standard_conforming_strings", "on".to_owned()),
-                // What others may create in a schema that everybody looks into is not what we mean.
-                ("search_path", "pg_catalog".to_owned()),
             ])
             .disable_statement_logging();
+        let direct = options.clone();
+        // What others may create in a schema that everybody looks into is not what we mean.
+        let options = options.options([("search_path", "pg_catalog")]);
         let timeline = Arc::default();
         let main = pool(connections, options.clone(), &timeline);
-        Ok(Self { path: path.to_owned(), options, pooled, main, timeline, facts: Mutex::default() })
+        Ok(Self { path: path.to_owned(), options, direct, pooled, main, timeline, facts: Mutex::default() })
     }
 
     /// A connection to the main database.
@@ -153,7 +156,7 @@ impl Server {
         database: &str,
     ) -> Result<PgConnection, sqlx::Error> {
         let pooled = self.pooled.as_ref().filter(|_| who == Who::PooledLogin);
-        let options = pooled.unwrap_or(&self.options).clone().username(role.as_str()).password(password);
+        let options = pooled.unwrap_or(&self.direct).clone().username(role.as_str()).password(password);
         options.database(database).connect().await
     }
 

@@ -130,6 +130,8 @@ impl Pool {
         let logins = owner.shut_out(&mut turn, &state).await?;
         let mut transaction = turn.begin().await.map_err(failure)?;
         take_time(&mut transaction).await?;
+        // The tables' own triggers name them as the files do.
+        run(&mut transaction, format!("SET LOCAL {}", search_path(SCHEMA))).await?;
         // Another process may have migrated the tables since this one opened them.
         let catalogue = read_catalogue(&mut transaction, SCHEMA).await?;
         let rows = delete_all(&mut transaction, &catalogue, SCHEMA, &owner.tenant).await?;

@@ -142,45 +142,35 @@ async fn nothing_is_fenced_that_is_not_there_or_not_ours() {
 }
 
 #[tokio::test]
-async fn what_a_tenant_makes_that_names_a_schema_keeps_nobody_from_being_fenced_or_looked_after() {
+async fn what_a_tenant_makes_that_names_a_schema_keeps_nobody_from_being_fenced_or_removed() {
     let Some(place) = Place::of(Model::Schema).await else { return };
     let ((spec, Ensured { outputs, .. }), (other, _)) = (make(&place).await, make(&place).await);
     let mut session = log_in(&place, &spec, &outputs).await.unwrap();
-    // Both depend on a schema that they are not in.
+    let mut busy = log_in(&place, &spec, &outputs).await.unwrap();
     for schema in [&spec.name, &other.name] {
-        for sql in [
-            format!(
-                "CREATE FUNCTION pg_temp.f(at regnamespace DEFAULT '{schema}'::regnamespace) RETURNS integer LANGUAGE sql AS 'SELECT 1'"
-            ),
-            format!(
-                "CREATE TEMP TABLE \"of {schema}\" (n integer) PARTITION BY LIST ((num_nulls(n, '{schema}'::regnamespace)))"
-            ),
-        ] {
-            session
-                .execute(AssertSqlSafe(sql.replace("pg_temp.f", &format!("pg_temp.\"f {schema}\""))))
-                .await
-                .unwrap();
+        // Both depend on a schema that they are not in.
+        let made = format!(
+            "CREATE FUNCTION pg_temp.\"f {schema}\"(at regnamespace DEFAULT '{schema}'::regnamespace) RETURNS integer LANGUAGE sql AS 'SELECT 1';
+             CREATE TEMP TABLE \"t {schema}\" (n integer) PARTITION BY LIST ((num_nulls(n, '{schema}'::regnamespace)))"
+        );
+        for session in [&mut session, &mut busy] {
+            sqlx::raw_sql(AssertSqlSafe(made.clone())).execute(session).await.unwrap();
         }
     }
-    let process = place.another();
+    let (process, context) = (place.another(), place.world.context());
     for spec in [&spec, &other] {
-        process.ensure(&place.world.context(), spec).await.unwrap();
-        assert!(process.observe(&place.world.context(), spec).await.unwrap().is_healthy());
-        assert_eq!(
-            process
-                .data()
-                .unwrap()
-                .scoped(spec.tenant.id)
-                .list("workspaces", 9, None)
-                .await
-                .unwrap()
-                .rows
-                .len(),
-            1
-        );
+        process.ensure(&context, spec).await.unwrap();
+        assert!(process.observe(&context, spec).await.unwrap().is_healthy());
+        let rows = process.data().unwrap().scoped(spec.tenant.id);
+        assert!(rows.get("workspaces", "default").await.unwrap().is_some());
         fence(&place, spec, Some(Grade::ReadOnly), 1).await;
     }
     cannot_write(&place, Model::Schema, &mut session).await;
+
+    let used = format!("BEGIN; SELECT FROM \"t {}\"", other.name);
+    sqlx::raw_sql(AssertSqlSafe(used)).execute(&mut busy).await.unwrap();
+    place.provider.remove(&context, &other).await.unwrap();
+    assert_eq!(place.count(&other).await, 0);
     fence(&place, &spec, Some(Grade::Blocked), 2).await;
     session.execute("SELECT 1").await.unwrap_err();
 }

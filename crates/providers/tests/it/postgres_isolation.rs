@@ -128,6 +128,7 @@ async fn odd_names_are_names() {
             format!("select {id}"),
             format!("it's\\ {id}"),
             format!("SELECT {id}"),
+            format!("50%s %% %1$I {id}"),
         ] {
             let mut odd = spec(place.settings());
             odd.name = name;
