@@ -66,10 +66,9 @@ pub(crate) use made::Made;
 pub(crate) use migrate::{Target, baseline, recipe, search_path};
 pub(crate) use name::Name;
 pub(crate) use rights::{grants, rights};
-pub(crate) use role::end_users;
 use rotation::Tables;
 pub(crate) use rows::{Home, Scoped, count_all, delete_all, no_such_tenant};
-pub(crate) use server::{Server, begin, close, make, meanwhile, run, take_time};
+pub(crate) use server::{Server, begin, close, make, meanwhile, run, take_time, unhindered};
 pub(crate) use spare::{Maker, Spares, claimed};
 
 use crate::content::{Content, Ensure};

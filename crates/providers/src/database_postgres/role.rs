@@ -96,19 +96,14 @@ pub async fn end_sessions(connection: &mut PgConnection, name: &Name) -> Result<
         .map_err(failure)
 }
 
-/// Ends every session that uses what depends on a schema without being in it, such as another tenant's temporary table: who
-/// drops the schema drops that too, and would wait for it.
-pub async fn end_users(connection: &mut PgConnection, schema: &Name) -> Result<(), Failure> {
+/// Ends the sessions of tenants' logins that this session waits for.
+pub async fn end_tenants_before(connection: &mut PgConnection, waiting: i32) -> Result<(), Failure> {
     sqlx::query(
-        "SELECT pg_terminate_backend(pid, $2) FROM (
-             SELECT DISTINCT pid FROM pg_locks JOIN pg_class ON pg_class.oid = relation
-             JOIN pg_depend ON pg_depend.classid = 'pg_class'::regclass AND pg_depend.objid = relation
-             WHERE refclassid = 'pg_namespace'::regclass AND refobjid = (SELECT oid FROM pg_namespace WHERE nspname = $1)
-               AND relnamespace <> refobjid AND pid <> pg_backend_pid()
-               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) users",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
+         WHERE pid = ANY (pg_blocking_pids($1)) AND NOT rolsuper AND EXISTS (
+             SELECT FROM tenantry.homes WHERE claim = shobj_description(usesysid, 'pg_authid'))",
     )
-    .bind(schema.as_str())
-    .bind(i64::from(PATIENCE))
+    .bind(waiting)
     .execute(connection)
     .await
     .map(drop)

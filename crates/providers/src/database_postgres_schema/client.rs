@@ -14,8 +14,8 @@ use super::spare::SpareSchema;
 use crate::content::Ensure;
 use crate::database_postgres::{
     Found, Handed, Handout, Home, Made, Name, Owner, Postgres, Removal, Spares, State, Target, baseline,
-    bring_up, claimed, count_all, end_users, failure, make, name_of, name_taken, no_such_tenant,
-    read_catalogue, rights, run, search_path, seed, take_time,
+    bring_up, claimed, count_all, failure, make, name_of, name_taken, no_such_tenant, read_catalogue, rights,
+    run, search_path, seed, take_time, unhindered,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -199,11 +199,10 @@ impl Schemas {
         let rows = count_all(&mut transaction, &catalogue, name.as_str()).await?;
         let mut sql = String::new();
         if state.thing {
-            end_users(&mut transaction, name).await?;
             sql.push_str(&format!("DROP SCHEMA {name} CASCADE;"));
         }
         sql.push_str(&owner.drop_roles(&state));
-        run(&mut transaction, sql).await?;
+        unhindered(self.postgres.main(), &mut transaction, sql).await?;
         owner.strike(&mut transaction).await?;
         transaction.commit().await.map_err(failure)?;
         Ok(Removal { rows, logins })
