@@ -353,6 +353,10 @@ async fn two_processes_at_once() {
     }
 }
 
+/// Ends all sessions of a provider.
+const ENDS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE application_name = 'tenantry' AND (datname = current_database() OR query ~ current_database())";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_are_ended_anywhere_leave_what_the_next_attempt_finishes() {
     for model in MODELS {
@@ -363,13 +367,16 @@ async fn sessions_that_are_ended_anywhere_leave_what_the_next_attempt_finishes()
             let spec = spec(place.settings());
             let context = place.world.context();
             let mut ensure = std::pin::pin!(place.provider.ensure(&context, &spec));
-            // Every session of the provider's, as often as there is time for until the attempt ends.
+            // Every session of the provider's, as often as there is time for until the attempt ends; and none after it, as one
+            // would that nobody waits for.
             let first = loop {
+                let mut ends = std::pin::pin!(place.sql(ENDS));
                 tokio::select! {
-                    done = &mut ensure => break done,
-                    rows = place.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tenantry' AND (datname = current_database() OR query ~ current_database())") => {
-                        ended += rows.len();
+                    done = &mut ensure => {
+                        ended += ends.await.len();
+                        break done;
                     }
+                    rows = &mut ends => ended += rows.len(),
                 }
             };
             if let Err(failure) = first {
