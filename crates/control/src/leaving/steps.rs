@@ -162,15 +162,8 @@ impl ProviderSteps {
             let reason = start.reason.unwrap_or_default();
             self.keyring.journal(spec.tenant.id, &start.begun_by, &reason).await?;
         }
-        let place = self.serving.place(provider).await;
-        let removed = provider.remove(&context, &spec).await?;
-        drop(place);
-        // What a provider keeps in the registry is gone with this step's end; the scan looks for it.
-        if !provider.transactional()
-            && matches!(provider.observe(&context, &spec).await?, Observed::Present { .. })
-        {
-            return Err(Failure::retryable("still_there", "the resource is still there after its removal"));
-        }
+        // What a provider keeps in the registry, the scan looks for.
+        let removed = self.removed(provider, &context, &spec).await?;
         let receipt = self.anonymous(&removed.receipt);
         let mut effects = removed.writes;
         effects.push(Write::update(

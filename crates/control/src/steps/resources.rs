@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tenantry_engine::{Attempt, Done, Operation, Step};
 use tenantry_model::{Columns, Failure, Timestamp, Write, columns};
-use tenantry_providers::{Context, Observed, Provider, Rows, Sealer as _, Spec, Tenant};
+use tenantry_providers::{Context, Observed, Provider, Removed, Rows, Sealer as _, Spec, Tenant};
 
 use super::ProviderSteps;
 use super::input::{ONBOARD, OperationInput, Personal, REPAIR, read, read_text, tenant_id};
@@ -108,20 +108,31 @@ impl ProviderSteps {
     ) -> Result<Done<Write>, Failure> {
         let input: StepInput = read(&attempt.step.input)?;
         let (context, spec) = self.spec(attempt, &input).await?;
-        let place = self.serving.place(provider).await;
-        let removed = provider.remove(&context, &spec).await?;
-        drop(place);
-        if !provider.transactional()
-            && matches!(provider.observe(&context, &spec).await?, Observed::Present { .. })
-        {
-            return Err(Failure::retryable("still_there", "the resource is still there after its removal"));
-        }
+        let removed = self.removed(provider, &context, &spec).await?;
         let mut effects = removed.writes;
         let row =
             resource_row(&attempt.operation, &attempt.step, &input, "absent", &removed.receipt, attempt.now);
         effects.extend(row.map(|row| Write::upsert("resources", row)));
         // The forward output stays: it tells what was made; the receipt stands with the resource.
         Ok(Done { output: attempt.step.output.clone(), effects })
+    }
+
+    /// Removes a resource and looks whether it is gone. What a provider keeps in the registry goes with the step's end.
+    pub(crate) async fn removed(
+        &self,
+        provider: &dyn Provider,
+        context: &Context,
+        spec: &Spec,
+    ) -> Result<Removed, Failure> {
+        let place = self.serving.place(provider).await;
+        let removed = provider.remove(context, spec).await?;
+        drop(place);
+        if !provider.transactional()
+            && matches!(provider.observe(context, spec).await?, Observed::Present { .. })
+        {
+            return Err(Failure::retryable("still_there", "the resource is still there after its removal"));
+        }
+        Ok(removed)
     }
 }
 

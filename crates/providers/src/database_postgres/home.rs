@@ -1,10 +1,14 @@
-//! Steps of making a tenant's place that are the same wherever it is: its rights, its first rows, and what is seen of it.
+//! Steps of a tenant's place that are the same wherever it is: its rights, its first rows, what is seen of it, and its removal.
+
+use std::pin::pin;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, FailureClass, Isolation};
+use tokio::time::timeout;
 
 use super::Postgres;
 use super::catalogue::shape;
@@ -16,6 +20,9 @@ use super::server::{Server, run};
 use crate::content::{Content, Ensure};
 use crate::shape::Shape;
 use crate::verbs::Observed;
+
+/// How long a removal waits before it is asked what it waits for.
+const HINDERED: Duration = Duration::from_secs(1);
 
 /// Somebody else has the name.
 pub fn name_taken() -> Failure {
@@ -98,6 +105,38 @@ pub async fn lost_rights(
     .bind(migrate::TABLE)
     .fetch_all(connection)
     .await
+    .map_err(failure)
+}
+
+/// Drops what is a tenant's. Other tenants may have made something that names it, a temporary table of theirs, and use that
+/// for as long as they like: it is dropped too, so whoever of them is waited for is ended.
+pub async fn unhindered(server: &Server, connection: &mut PgConnection, sql: String) -> Result<(), Failure> {
+    let waiting: i32 =
+        sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *connection).await.map_err(failure)?;
+    let mut dropped = pin!(run(connection, sql));
+    loop {
+        if let Ok(dropped) = timeout(HINDERED, &mut dropped).await {
+            return dropped;
+        }
+        let ended = async { end_tenants_before(&mut *server.connection().await?, waiting).await };
+        // Without it the statement waits for as long as for any lock.
+        if let Err(failure) = ended.await {
+            tracing::warn!(%failure, "cannot see who is in the way of a removal");
+        }
+    }
+}
+
+/// Ends the sessions of tenants' logins that this session waits for.
+async fn end_tenants_before(connection: &mut PgConnection, waiting: i32) -> Result<(), Failure> {
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
+         WHERE pid = ANY (pg_blocking_pids($1)) AND NOT rolsuper AND EXISTS (
+             SELECT FROM tenantry.homes WHERE claim = shobj_description(usesysid, 'pg_authid'))",
+    )
+    .bind(waiting)
+    .execute(connection)
+    .await
+    .map(drop)
     .map_err(failure)
 }
 

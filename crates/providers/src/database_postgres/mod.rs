@@ -61,14 +61,14 @@ pub(crate) use credential::{Handed, Handout, forget};
 pub(crate) use directory::{Found, Owner, State, mark_of_schema, name_of, names_of, recorded};
 pub(crate) use failure::{failure, is_duplicate};
 pub(crate) use fence::{denies, fence};
-pub(crate) use home::{Removal, Seen, bring_up, lost_rights, name_taken, observed, seed};
+pub(crate) use home::{Removal, Seen, bring_up, lost_rights, name_taken, observed, seed, unhindered};
 pub(crate) use made::Made;
 pub(crate) use migrate::{Target, baseline, recipe, search_path};
 pub(crate) use name::Name;
 pub(crate) use rights::{grants, rights};
 use rotation::Tables;
 pub(crate) use rows::{Home, Scoped, count_all, delete_all, no_such_tenant};
-pub(crate) use server::{Server, begin, close, make, meanwhile, run, take_time, unhindered};
+pub(crate) use server::{Server, begin, close, make, meanwhile, run, take_time};
 pub(crate) use spare::{Maker, Spares, claimed};
 
 use crate::content::{Content, Ensure};

@@ -96,20 +96,6 @@ pub async fn end_sessions(connection: &mut PgConnection, name: &Name) -> Result<
         .map_err(failure)
 }
 
-/// Ends the sessions of tenants' logins that this session waits for.
-pub async fn end_tenants_before(connection: &mut PgConnection, waiting: i32) -> Result<(), Failure> {
-    sqlx::query(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
-         WHERE pid = ANY (pg_blocking_pids($1)) AND NOT rolsuper AND EXISTS (
-             SELECT FROM tenantry.homes WHERE claim = shobj_description(usesysid, 'pg_authid'))",
-    )
-    .bind(waiting)
-    .execute(connection)
-    .await
-    .map(drop)
-    .map_err(failure)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

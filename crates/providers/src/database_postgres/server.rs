@@ -16,7 +16,6 @@ use tokio::time::timeout;
 use super::directory;
 use super::failure::{connecting, failure, is_duplicate};
 use super::name::Name;
-use super::role::end_tenants_before;
 use crate::isolation::Who;
 
 /// The oldest release that creates databases by WAL_LOG, and lets nobody create in `public`.
@@ -33,8 +32,6 @@ const TIMELINE: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN 0
 const CONNECTION: Duration = Duration::from_secs(10);
 /// How long a session may ask for nothing before the server ends it, and its turn: its process hangs.
 const SILENT: Duration = Duration::from_secs(30);
-/// How long a removal waits before it is asked what it waits for.
-const HINDERED: Duration = Duration::from_secs(1);
 /// What a session asks that has nothing to ask.
 const SIGN_OF_LIFE: &str = "SELECT";
 /// How long a connection is kept that nobody uses. Less than [`SILENT`], or it would be ended under our hands.
@@ -293,24 +290,6 @@ pub async fn meanwhile<T>(
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     keep(turn, SILENT / 3, work).await
-}
-
-/// Drops what is a tenant's. Other tenants may have made something that names it, a temporary table of theirs, and use that
-/// for as long as they like: it is dropped too, so whoever of them is waited for is ended.
-pub async fn unhindered(server: &Server, connection: &mut PgConnection, sql: String) -> Result<(), Failure> {
-    let waiting: i32 =
-        sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *connection).await.map_err(failure)?;
-    let mut dropped = pin!(run(connection, sql));
-    loop {
-        if let Ok(dropped) = timeout(HINDERED, &mut dropped).await {
-            return dropped;
-        }
-        let ended = async { end_tenants_before(&mut *server.connection().await?, waiting).await };
-        // Without it the statement waits for as long as for any lock.
-        if let Err(failure) = ended.await {
-            tracing::warn!(%failure, "cannot see who is in the way of a removal");
-        }
-    }
 }
 
 async fn keep<T>(
