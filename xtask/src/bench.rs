@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: starts a PostgreSQL that is as durable as in production, and runs the release
-//! build of the bench crate, which holds the measurements themselves. Rivals that it is compared with are
-//! brought on demand and may be missing.
+//! build of the bench crate, which contains the measurements. It installs the Python packages to compare with
+//! on demand; without them their figures are skipped.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -14,14 +14,14 @@ const PACKAGE: &str = "tenantry-bench";
 /// The package of the program that is measured; the bench finds it beside itself.
 const MEASURED: &str = "tenantry";
 
-/// What others have written in Python for the same purpose as ours.
+/// A Python package of the same purpose, measured beside Tenantry.
 struct Rival {
-    /// The bench that it is measured in.
+    /// Benches that measure it.
     benches: &'static [&'static str],
     /// Its name on PyPI, and as a module.
     package: &'static str,
     module: &'static str,
-    /// How the bench is told of a Python that has it.
+    /// Environment variable that names a Python with the package.
     variable: &'static str,
 }
 
@@ -53,7 +53,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     if !built {
         return Ok(ExitCode::FAILURE);
     }
-    // Not by `cargo run`, which would build the dependencies again as the bench alone needs them.
+    // `cargo run` would build the dependencies again, with the features of the bench alone.
     let mut command = Command::new(cargo::target_directory().join("release").join(PACKAGE));
     command.args(arguments);
     let names: Vec<&String> = arguments.iter().filter(|argument| *argument != "--full").collect();
@@ -83,7 +83,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode, Error> {
 }
 
 impl Rival {
-    /// A Python that has it, installed once into a folder of the build; the error says why there is none.
+    /// A Python with the package, installed once below the target folder. The error says why there is none.
     fn python(&self) -> Result<PathBuf, String> {
         let system = services::find_python().ok_or("there is no python3")?;
         let folder = cargo::target_directory().join(format!("bench-venv-{}", self.package));
@@ -100,13 +100,13 @@ impl Rival {
         fill.args(["-m", "pip", "install", "--quiet", self.package, "psycopg[binary]"]);
         for mut step in [create, fill] {
             if !phase::succeeds(&mut step)? {
-                return Err(format!("this failed: {step:?}"));
+                return Err(format!("command failed: {step:?}"));
             }
         }
         if self.works(&python) {
             Ok(python)
         } else {
-            Err("it is installed, and cannot be imported".to_owned())
+            Err("it is installed but cannot be imported".to_owned())
         }
     }
 

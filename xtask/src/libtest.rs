@@ -1,5 +1,5 @@
-//! Reads what `cargo test` prints and adds it up over all test binaries and doc tests. It also notices a
-//! test process that died before it could print its result, which a sum alone would miss.
+//! Reads the output of `cargo test` and adds up the results of all test binaries and doc tests. It also
+//! counts test processes that died before they printed a result.
 
 /// Sums over every test binary of one `cargo test` run.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -8,17 +8,17 @@ pub struct Tally {
     pub passed: u64,
     /// Tests that failed.
     pub failed: u64,
-    /// Tests marked to be ignored.
+    /// Ignored tests.
     pub ignored: u64,
-    /// Test processes that began and printed no result.
+    /// Test processes that started and printed no result.
     pub died: u64,
-    /// Names of failed tests, in the order of their end.
+    /// Names of failed tests, in the order in which they ended.
     pub failures: Vec<String>,
     running: bool,
 }
 
 impl Tally {
-    /// Takes one line of standard output.
+    /// Reads one line of standard output.
     pub fn read(&mut self, line: &str) {
         if let Some(counts) = line.strip_prefix("test result: ") {
             self.running = false;
@@ -35,12 +35,12 @@ impl Tally {
         }
     }
 
-    /// Call after the last line: a process still running then has died.
+    /// Ends the output: a process without a result has died.
     pub fn close(&mut self) {
         self.died += u64::from(std::mem::take(&mut self.running));
     }
 
-    /// How many tests ran, whatever came of them.
+    /// Number of tests and processes that ran, failed ones included.
     pub fn ran(&self) -> u64 {
         self.passed + self.failed + self.died
     }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_a_process_that_dies_before_its_result() {
+    fn counts_a_process_that_died_before_its_result() {
         let result = "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n";
         let first = tally(&format!("running 2 tests\ntest a ... ok\nrunning 1 test\n{result}"));
         assert_eq!((first.passed, first.died), (1, 1));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn ignores_lines_that_only_look_alike() {
+    fn ignores_similar_lines() {
         assert_eq!(tally("running late\ntest bench ... ok\nresult: 3 passed\n"), Tally::default());
     }
 }

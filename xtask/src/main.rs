@@ -1,6 +1,6 @@
-//! `cargo xtask COMMAND`: the chores of this repository, on the standard library alone, so that they
-//! build in a second on a fresh machine. One file per command. It decides nothing about the product;
-//! it only finds servers, runs the checks and the tests, and adds up what they said.
+//! `cargo xtask COMMAND`: commands for developers of this repository, one file each. They use the standard
+//! library alone, so that they build in a second on a fresh machine: they find servers, run checks and tests,
+//! and add up the results.
 
 mod bench;
 mod cargo;
@@ -21,10 +21,12 @@ cargo xtask COMMAND
   services install [--with-lint-tools]
                                       install what is missing (apt, as root or by passwordless sudo)
   test [--full] [--filter X] [-- ARG...]
-                                      format, tidy, clippy, deny, then every test; --filter runs only the
-                                      tests whose name contains X and no checks; ARGs go to the test binaries
+                                      fmt, tidy, clippy, deny, machete, then every test; --filter runs only
+                                      the tests whose name contains X and no checks; ARGs go to the test
+                                      binaries
   bench [NAME] [--full]               measure the release build against its limits, e.g. `bench onboard`
-  tidy                                the rules of this repository that no compiler checks
+  tidy [--lower]                      check the rules that no compiler checks; --lower sets each allowance to
+                                      the number of findings
 ";
 
 fn main() -> ExitCode {
@@ -51,7 +53,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Why a command could not do its work at all; a check or test that fails is not an `Error`.
+/// A command could not run at all. A failed check or test is not an `Error`.
 #[derive(Debug)]
 struct Error {
     message: String,
@@ -70,7 +72,7 @@ fn usage(message: &str) -> Error {
     Error { message: format!("{message}\n\n{HELP}"), code: 2 }
 }
 
-/// Every command works on paths relative to the root of the repository, wherever it is called from.
+/// Changes to the root of the repository: every command uses paths relative to it.
 fn enter_root() -> Result<(), Error> {
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);

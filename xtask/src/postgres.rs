@@ -1,7 +1,7 @@
-//! A throw-away PostgreSQL on a free loopback port, as a plain user, in a temporary folder of its own.
-//! A small shell process keeps it: when the pipe to us closes, because we stop it or because we were
-//! killed, the keeper stops the server and removes the folder. What even the keeper could not remove is
-//! found by the next start, by a file lock that nobody holds any more. It never touches another server.
+//! A temporary PostgreSQL on a free loopback port, as a plain user, in its own temporary folder. A shell
+//! process, the keeper, stops the server and removes the folder when its pipe to xtask closes, also when
+//! xtask is killed. The next start removes folders that a killed keeper left, which it recognizes by a free
+//! file lock. It never touches another server.
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::net::TcpListener;
@@ -13,16 +13,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::services::Postgres;
 
-/// Every folder of ours begins so.
+/// First part of the name of each server's folder.
 const PREFIX: &str = "tenantry-postgres-";
 
-/// How long a server may take to accept connections.
+/// Longest time from the start of a server until it accepts connections.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// How often a start is tried again when somebody took the port in between.
+/// Attempts at a start whose port another process took in between.
 const ATTEMPTS: u32 = 3;
 
-/// Signals to a terminal's processes must not reach the keeper before it has done its work.
+/// The keeper's script. It ignores the signals of the terminal, so that it can still clean up.
 const KEEPER: &str = r#"
 trap '' HUP INT TERM
 folder=$1
@@ -35,23 +35,23 @@ wait "$server"
 rm -rf "$folder"
 "#;
 
-/// What the server promises after a crash of the machine.
+/// What the server keeps after a crash of the machine.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Nothing: fast, for tests. A crash of the server's clients loses nothing even so.
+    /// Nothing: fast, for tests. A crash of the server's clients still loses nothing.
     None,
-    /// What PostgreSQL promises by default: for measuring.
+    /// Every commit, as PostgreSQL does by default: for measurements.
     Full,
 }
 
-/// A running server; dropping it stops it and removes its folder.
+/// A running server. Dropping it stops the server and removes its folder.
 pub struct Cluster {
     port: u16,
     keeper: Child,
     _lock: File,
 }
 
-/// The account that the server runs under, when it is not ours.
+/// The account of the server when xtask runs as root.
 #[derive(Clone, Copy)]
 struct Account {
     user: u32,
@@ -59,7 +59,7 @@ struct Account {
 }
 
 impl Cluster {
-    /// Makes and starts a server. The error carries what the server said.
+    /// Creates and starts a server. The error contains the server's log.
     pub fn start(postgres: &Postgres, durability: Durability) -> Result<Self, String> {
         sweep(postgres);
         let mut attempt = 1;
@@ -71,7 +71,7 @@ impl Cluster {
         }
     }
 
-    /// Where clients connect, as the superuser `postgres`, to the database `postgres`.
+    /// URL of the database `postgres` as the superuser `postgres`.
     pub fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
@@ -95,7 +95,7 @@ impl Cluster {
         match built {
             Ok((port, keeper)) => Ok(Self { port, keeper, _lock: lock }),
             Err(error) => {
-                // Nothing is started then, or its keeper is told by its closed pipe: only the folder is left.
+                // No keeper was started, or it has stopped the server; only the folder may be left.
                 let _ = std::fs::remove_dir_all(&folder);
                 Err(error)
             }
@@ -115,8 +115,8 @@ fn release(keeper: &mut Child) {
     let _ = keeper.wait();
 }
 
-/// Tests take the temporary folder, root's tests one that a plain user can enter; measurements take a
-/// folder that is on a disk by convention, because a write to memory would flatter them.
+/// The parent of the server's folder: for measurements `/var/tmp`, which is on a disk by convention;
+/// otherwise `/tmp`, which a plain user can enter.
 fn base(durability: Durability) -> PathBuf {
     let on_disk = PathBuf::from("/var/tmp");
     let shared = PathBuf::from("/tmp");
@@ -129,21 +129,22 @@ fn base(durability: Durability) -> PathBuf {
     }
 }
 
-/// PostgreSQL refuses root: then its own account runs it, or `nobody`. Whoever owns a folder that we just
-/// made is who we are.
+/// PostgreSQL does not run as root: returns the account `postgres` or `nobody` then. The owner of a folder
+/// that this process created shows whether it runs as root.
 fn account_for(folder: &Path) -> Result<Option<Account>, String> {
-    let we = std::fs::metadata(folder).map_err(|error| format!("{}: {error}", folder.display()))?.uid();
-    if we != 0 {
+    let user = std::fs::metadata(folder).map_err(|error| format!("{}: {error}", folder.display()))?.uid();
+    if user != 0 {
         return Ok(None);
     }
     let passwd = std::fs::read_to_string("/etc/passwd")
         .map_err(|error| format!("cannot read /etc/passwd: {error}"))?;
     plain_account(&passwd).map(Some).ok_or_else(|| {
-        "PostgreSQL does not run as root, and there is neither a user postgres nor nobody".into()
+        "PostgreSQL does not run as root, and this machine has neither an account `postgres` nor `nobody`"
+            .into()
     })
 }
 
-/// The account of `postgres`, else of `nobody`, in the form of /etc/passwd.
+/// The account `postgres`, or `nobody` without it, from the text of /etc/passwd. Never one with user id 0.
 fn plain_account(passwd: &str) -> Option<Account> {
     ["postgres", "nobody"].iter().find_map(|name| {
         let mut fields = passwd.lines().map(|line| line.split(':')).find_map(|mut fields| {
@@ -156,7 +157,7 @@ fn plain_account(passwd: &str) -> Option<Account> {
     })
 }
 
-/// A command in the server's folder and name, without settings of the caller's own PostgreSQL.
+/// A command in the server's folder, as the server's account, without the caller's PostgreSQL settings.
 fn command(program: &Path, folder: &Path, account: Option<Account>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(folder).env("LC_ALL", "C").stdin(Stdio::null());
@@ -182,7 +183,7 @@ fn initialize(postgres: &Postgres, folder: &Path, account: Option<Account>) -> R
     Err(format!("initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-/// Starts the keeper, and through it the server; returns once the server takes connections.
+/// Starts the keeper, which starts the server. Returns when the server accepts connections.
 fn serve(
     postgres: &Postgres,
     folder: &Path,
@@ -219,7 +220,7 @@ fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// The server writes its state into its lock file; its log tells when it gives up.
+/// Waits for the state `ready` in the server's lock file, and fails on `FATAL` in its log.
 fn wait_until_ready(folder: &Path) -> Result<(), String> {
     let started = Instant::now();
     loop {
@@ -245,7 +246,7 @@ fn is_ready(postmaster_pid: &str) -> bool {
     postmaster_pid.lines().nth(7).is_some_and(|state| state.trim() == "ready")
 }
 
-/// Stops and removes what killed runs left behind: folders of ours whose lock nobody holds.
+/// Stops servers and removes folders of runs that were killed: folders of this prefix whose lock is free.
 fn sweep(postgres: &Postgres) {
     let mut bases = vec![base(Durability::None), base(Durability::Full)];
     bases.dedup();
@@ -254,14 +255,13 @@ fn sweep(postgres: &Postgres) {
         if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
             continue;
         }
-        // Without a lock file it is being made just now; one that we may not open is somebody else's.
+        // No lock file: another run is creating the folder. No permission: it belongs to another user.
         let Ok(lock) = File::options().write(true).open(folder.join("lock")) else { continue };
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock | TryLockError::Error(_)) => continue,
         }
-        println!("    removing {}, left behind by a run that was killed", folder.display());
-        // The owner of the folder runs the server; for a plain user that is the user itself.
+        println!("    removing {}: the run that created it was killed", folder.display());
         let mut stop = command(&postgres.programs.join("pg_ctl"), &folder, None);
         if let Ok(metadata) = entry.metadata() {
             stop.uid(metadata.uid());
@@ -281,18 +281,18 @@ mod tests {
     use super::{is_ready, plain_account};
 
     #[test]
-    fn picks_the_account_of_postgres_then_nobody_and_never_root() {
-        let nobody = "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65533:nobody:/:/sbin/nologin\n";
-        let account = plain_account(nobody).map(|account| (account.user, account.group));
+    fn prefers_the_account_of_postgres_and_never_picks_root() {
+        let unprivileged = "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65533:nobody:/:/sbin/nologin\n";
+        let account = plain_account(unprivileged).map(|account| (account.user, account.group));
         assert_eq!(account, Some((65534, 65533)));
-        let both = format!("{nobody}postgres:x:101:104::/var/lib/postgresql:/bin/bash\n");
+        let both = format!("{unprivileged}postgres:x:101:104::/var/lib/postgresql:/bin/bash\n");
         let account = plain_account(&both).map(|account| (account.user, account.group));
         assert_eq!(account, Some((101, 104)));
         assert!(plain_account("root:x:0:0::/:/bin/sh\npostgres:x:0:0::/:/bin/sh\n").is_none());
     }
 
     #[test]
-    fn is_ready_only_when_the_server_says_so() {
+    fn reads_the_state_of_the_server() {
         let starting = "17\n/tmp/data\n1760000000\n5433\n/tmp\n127.0.0.1\n 123 4\nstarting\n";
         assert!(!is_ready(starting));
         assert!(is_ready(&starting.replace("starting", "ready   ")));

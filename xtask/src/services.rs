@@ -1,5 +1,5 @@
-//! `cargo xtask services`: finds what tests and benches need on this machine, and installs what is
-//! missing where it may. It starts nothing; a server runs only as long as the command that needs it.
+//! `cargo xtask services`: finds the servers and tools that tests and benches use, and installs missing ones.
+//! It starts no server.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -9,13 +9,17 @@ use crate::{Error, cargo, phase, usage};
 /// The oldest PostgreSQL that the product supports.
 const OLDEST_POSTGRES: u32 = 15;
 
-/// The command that brings every missing server.
+/// Command that installs missing servers.
 pub const INSTALL: &str = "cargo xtask services install";
 
-/// The command that brings the licence and ban checker.
-pub const INSTALL_DENY: &str = "cargo xtask services install --with-lint-tools";
+/// Command that installs missing lint tools.
+pub const INSTALL_LINT_TOOLS: &str = "cargo xtask services install --with-lint-tools";
 
-/// Server programs of one PostgreSQL.
+/// Subcommands of cargo that `cargo xtask test` runs where they are installed: `deny` checks licences and
+/// bans, `machete` finds unused dependencies.
+const LINT_TOOLS: [&str; 2] = ["deny", "machete"];
+
+/// An installed PostgreSQL.
 pub struct Postgres {
     /// Folder of `initdb`, `pg_ctl` and `postgres`.
     pub programs: PathBuf,
@@ -50,9 +54,9 @@ fn print() {
         Some(path) => println!("python3     {} (only for bench, to compare with dbos)", path.display()),
         None => println!("python3     missing; only bench uses it, to compare with dbos"),
     }
-    match deny_installed() {
-        true => println!("cargo-deny  found"),
-        false => println!("cargo-deny  missing; get it by `{INSTALL_DENY}` (takes minutes)"),
+    for (tool, installed) in LINT_TOOLS.map(|tool| (tool, lint_tool_installed(tool))) {
+        let missing = format!("missing; get it by `{INSTALL_LINT_TOOLS}` (takes minutes)");
+        println!("{:<11} {}", format!("cargo-{tool}"), if installed { "found" } else { &missing });
     }
 }
 
@@ -62,19 +66,20 @@ fn install(with_lint_tools: bool) -> Result<ExitCode, Error> {
         complete &= phase::run("install postgresql", || apt_install("postgresql"));
     }
     if !pgbouncer_installed() {
-        // Without it some tests are skipped, and say so.
+        // Optional: without it some tests are skipped.
         phase::run("install pgbouncer", || apt_install("pgbouncer"));
     }
-    if with_lint_tools && !deny_installed() {
-        complete &= phase::run("install cargo-deny", || {
-            phase::succeeds(&mut cargo::command(&["install", "cargo-deny", "--locked"]))
+    for tool in LINT_TOOLS.into_iter().filter(|tool| with_lint_tools && !lint_tool_installed(tool)) {
+        let package = format!("cargo-{tool}");
+        complete &= phase::run(&format!("install {package}"), || {
+            phase::succeeds(&mut cargo::command(&["install", &package, "--locked"]))
         });
     }
     print();
     Ok(if complete && find_postgres().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Installs one Debian package with its services kept stopped, or says what the user must run.
+/// Installs one Debian package and keeps its services stopped. The error says what the user must run instead.
 fn apt_install(package: &str) -> Result<bool, String> {
     const SCRIPT: &str = "xtask/apt-install.sh";
     if !on_path("apt-get") {
@@ -92,8 +97,8 @@ fn apt_install(package: &str) -> Result<bool, String> {
     }
 }
 
-/// The server programs of a PostgreSQL that is new enough: first what is on PATH, then where
-/// packages put them, newest first. The error says why there is none.
+/// A PostgreSQL that is new enough: first those on PATH, then those in the folders of packages, newest first.
+/// The error says why there is none.
 pub fn find_postgres() -> Result<Postgres, String> {
     let mut found = Vec::new();
     for folder in path_folders() {
@@ -123,8 +128,8 @@ pub fn find_postgres() -> Result<Postgres, String> {
     })
 }
 
-/// The PostgreSQL whose programs are all in this folder; links are followed, because a server looks for
-/// its own files beside its real place.
+/// The PostgreSQL whose programs are all in this folder. Follows links, because the server looks for its
+/// files beside its real path.
 fn postgres_in(folder: &Path) -> Option<Postgres> {
     let server = folder.join("postgres").canonicalize().ok()?;
     let programs = server.parent()?.to_path_buf();
@@ -142,19 +147,19 @@ fn major_version(text: &str) -> Option<u32> {
     version[..digits].parse().ok()
 }
 
-/// Packages put it where only root's PATH looks.
+/// Checks `/usr/sbin` as well, where packages install it and which only root has on PATH.
 fn pgbouncer_installed() -> bool {
     on_path("pgbouncer") || Path::new("/usr/sbin/pgbouncer").is_file()
 }
 
-/// A python3 on PATH.
+/// The first `python3` on PATH.
 pub fn find_python() -> Option<PathBuf> {
     path_folders().into_iter().map(|folder| folder.join("python3")).find(|path| path.is_file())
 }
 
-/// Whether `cargo deny` can be called.
-pub fn deny_installed() -> bool {
-    quiet(&mut cargo::command(&["deny", "--version"]))
+/// True when `cargo TOOL` can be called.
+pub fn lint_tool_installed(tool: &str) -> bool {
+    quiet(&mut cargo::command(&[tool, "--version"]))
 }
 
 fn on_path(program: &str) -> bool {
@@ -165,7 +170,7 @@ fn path_folders() -> Vec<PathBuf> {
     std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
 }
 
-/// Runs a command for its exit code only.
+/// Runs a command without output; true when it succeeds.
 fn quiet(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())

@@ -1,10 +1,8 @@
-//! `cargo xtask test`: every check and every test, and one honest sum of them. A test that cannot run
-//! because a server is missing is skipped, never passed.
-//!
-//! What the test processes get: `TENANTRY_TEST_POSTGRES` (a URL; unset when there is no PostgreSQL),
-//! `TENANTRY_TEST_FULL=1` under `--full`, `TENANTRY_SKIP_FILE` (each test that skips itself appends one
-//! line `suite<TAB>reason<TAB>command` in one write, and returns), and `TENANTRY_REPORT_FILE` (lines for
-//! people, such as a number of cases, shown before the sum).
+//! `cargo xtask test`: every check and every test, and the sum of them. A test whose server is missing counts
+//! as skipped. Environment of the test processes: `TENANTRY_TEST_POSTGRES` (a URL; unset without a
+//! PostgreSQL), `TENANTRY_TEST_FULL=1` under `--full`, `TENANTRY_SKIP_FILE` (a test that skips itself appends
+//! one line `suite<TAB>reason<TAB>command` in one write), `TENANTRY_REPORT_FILE` (lines to show before the
+//! sum).
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -14,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use crate::libtest::Tally;
 use crate::postgres::{Cluster, Durability};
-use crate::services::{self, INSTALL, INSTALL_DENY};
+use crate::services::{self, INSTALL, INSTALL_LINT_TOOLS};
 use crate::{Error, cargo, phase, tidy, usage};
 
 const POSTGRES: &str = "TENANTRY_TEST_POSTGRES";
 
-/// How long nothing may be said before the process that runs the tests is taken for one that hangs, without and with `--full`.
-const SILENCE: [Duration; 2] = [Duration::from_secs(900), Duration::from_secs(4 * 3_600)];
+/// Time without output after which a test process counts as hanging, without and with `--full`.
+const OUTPUT_TIMEOUT: [Duration; 2] = [Duration::from_secs(900), Duration::from_secs(4 * 3_600)];
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Options {
@@ -29,7 +27,7 @@ struct Options {
     extra: Vec<String>,
 }
 
-/// The sum that the last line shows.
+/// Results that the last line shows.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Sum {
     passed: u64,
@@ -37,7 +35,7 @@ struct Sum {
     skipped: u64,
 }
 
-/// Something that did not run, how often, and the command that would let it run.
+/// Something that did not run, and the command that installs what it needs.
 #[derive(Debug, PartialEq, Eq)]
 struct Skip {
     suite: String,
@@ -59,21 +57,21 @@ pub fn run(arguments: &[String]) -> Result<ExitCode, Error> {
         check_all(&mut sum, &mut skips, &mut failures);
     }
     let mut tally = Tally::default();
-    // All targets, so that programs that tests run and the tests themselves share one build of what they use.
+    // All targets, so that the tests and the programs that they start share one build of their dependencies.
     let build = ["build", "--workspace", "--all-targets"];
     let built = phase::run("build", || phase::succeeds(&mut cargo::command(&build)));
     if built {
         let postgres = start_postgres();
         if let Err(error) = &postgres {
             println!("    {error}");
-            failures.push("postgresql: it is installed and does not start".to_owned());
+            failures.push("postgresql: it is installed but does not start".to_owned());
             sum.failed += 1;
         }
         let cluster = postgres.ok().flatten();
         let passed = phase::run("tests", || cargo_test(&options, cluster.as_ref(), &notes, &mut tally));
         drop(cluster);
         if !passed && tally.failed + tally.died == 0 {
-            failures.push("cargo test: it ended with an error of its own, shown above".to_owned());
+            failures.push("cargo test: it ended with an error, shown above".to_owned());
             sum.failed += 1;
         }
     } else {
@@ -134,24 +132,27 @@ fn check_all(sum: &mut Sum, skips: &mut Vec<Skip>, failures: &mut Vec<String>) {
         let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         phase::succeeds(&mut cargo::command(&clippy))
     });
-    if services::deny_installed() {
-        // Advisories need a database from the network, so the scheduled workflow checks them.
-        let deny = ["deny", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"];
-        check("deny", &|| phase::succeeds(&mut cargo::command(&deny)));
-    } else {
-        skips.push(Skip {
-            suite: "deny".to_owned(),
-            reason: "cargo-deny is not installed".to_owned(),
-            command: INSTALL_DENY.to_owned(),
-            times: 1,
-        });
+    // Advisories need a database from the network, so the scheduled workflow checks them.
+    let deny = ["deny", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"];
+    for command in [&deny[..], &["machete"]] {
+        let tool = command[0];
+        if services::lint_tool_installed(tool) {
+            check(tool, &|| phase::succeeds(&mut cargo::command(command)));
+        } else {
+            skips.push(Skip {
+                suite: tool.to_owned(),
+                reason: format!("cargo-{tool} is not installed"),
+                command: INSTALL_LINT_TOOLS.to_owned(),
+                times: 1,
+            });
+        }
     }
 }
 
-/// The server for the tests: `None` when there is none to start or the caller named one.
+/// The server for the tests; `None` when no PostgreSQL is installed or the caller named one.
 fn start_postgres() -> Result<Option<Cluster>, String> {
     if std::env::var_os(POSTGRES).is_some() {
-        println!("\n==> postgresql: the one that {POSTGRES} names");
+        println!("\n==> postgresql: the server in {POSTGRES}");
         return Ok(None);
     }
     println!("\n==> postgresql");
@@ -174,7 +175,7 @@ fn start_postgres() -> Result<Option<Cluster>, String> {
     }
 }
 
-/// Runs the tests, shows their output as it comes, and reads it.
+/// Runs the tests of every workspace member, and prints and reads their output.
 fn cargo_test(
     options: &Options,
     cluster: Option<&Cluster>,
@@ -197,27 +198,27 @@ fn cargo_test(
         .map_err(|error| format!("cannot run cargo: {error}"))?;
     let mut reader = BufReader::new(child.stdout.take().ok_or("cargo has no output")?);
     let (read, lines) = channel();
-    // Bytes, because a test may print what is not UTF-8.
+    // Bytes: a test may print text that is not UTF-8.
     let reads = std::thread::spawn(move || {
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line)? > 0 && read.send(std::mem::take(&mut line)).is_ok() {}
         Ok::<_, std::io::Error>(())
     });
     let mut shown = std::io::stdout().lock();
-    let heard_all = loop {
-        match lines.recv_timeout(SILENCE[usize::from(options.full)]) {
+    let complete = loop {
+        match lines.recv_timeout(OUTPUT_TIMEOUT[usize::from(options.full)]) {
             Ok(line) => {
                 let written = shown.write_all(&line).and_then(|()| shown.flush());
                 written.map_err(|error| format!("cannot print: {error}"))?;
                 tally.read(String::from_utf8_lossy(&line).trim_end());
             }
-            // What a test process has started, and did not live to end, keeps the pipe open.
+            // cargo has ended, and a process that a killed test left behind keeps the pipe open.
             Err(RecvTimeoutError::Timeout) if !matches!(child.try_wait(), Ok(None)) => break false,
             Err(RecvTimeoutError::Timeout) => end_tests_of(&mut child)?,
             Err(RecvTimeoutError::Disconnected) => break true,
         }
     };
-    if heard_all {
+    if complete {
         let read = reads.join().map_err(|_| "the reader of cargo's output ended")?;
         read.map_err(|error| format!("cannot read cargo: {error}"))?;
     }
@@ -226,29 +227,28 @@ fn cargo_test(
     Ok(status.success())
 }
 
-/// Ends the test process that hangs, which counts as one that died; cargo goes on with the next.
+/// Kills the test process that hangs, which counts as one that died; cargo continues with the next.
 fn end_tests_of(cargo: &mut Child) -> Result<(), String> {
     println!(
-        "    nothing was said for too long: the test process is killed; above stands what ran for over 60 seconds"
+        "    no output for too long: the test process is killed; cargo listed tests of over 60 seconds above"
     );
     match Command::new("pkill").args(["-KILL", "-P", &cargo.id().to_string()]).status() {
         Ok(_) => Ok(()),
         Err(error) => {
-            // Nothing is waited for any more.
             let _ = cargo.kill();
-            Err(format!("a test hangs, and cannot be ended: pkill: {error}"))
+            Err(format!("a test hangs and cannot be killed: pkill: {error}"))
         }
     }
 }
 
-/// Adds the tests to the checks. A test that skipped itself passed in the eyes of its test binary.
+/// Adds the tests to the checks. Test binaries count a test that skipped itself as passed.
 fn add(sum: &mut Sum, tally: &Tally, skipped_tests: u64) {
     sum.passed += tally.passed.saturating_sub(skipped_tests);
     sum.failed += tally.failed + tally.died;
     sum.skipped += tally.ignored + skipped_tests;
 }
 
-/// One entry for equal lines, in the order of their first appearance.
+/// One entry per different line, in the order of their first appearance.
 fn parse_skips(text: &str) -> Vec<Skip> {
     let mut skips: Vec<Skip> = Vec::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -282,7 +282,7 @@ fn section(title: &str, lines: impl Iterator<Item = String>) {
     }
 }
 
-/// The folder of the files that tests append to; dropping it removes it.
+/// The folder of the files that tests append to. Dropping it removes the folder.
 struct Notes {
     folder: PathBuf,
 }
@@ -294,7 +294,7 @@ impl Notes {
         std::fs::create_dir_all(&folder)
             .and_then(|()| folder.canonicalize())
             .map(|folder| Self { folder })
-            .map_err(|error| format!("cannot make {}: {error}", folder.display()))
+            .map_err(|error| format!("cannot create {}: {error}", folder.display()))
     }
 
     fn skips(&self) -> PathBuf {
@@ -320,7 +320,7 @@ impl Drop for Notes {
     }
 }
 
-/// The file's text; nobody wrote it when it is not there.
+/// The file's text; empty when no test wrote it.
 fn read(path: &Path) -> String {
     std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_that_skipped_itself_did_not_pass() {
+    fn a_test_that_skipped_itself_counts_as_skipped() {
         let skips = parse_skips(
             "store on PostgreSQL\tno server\tinstall it\nstore on PostgreSQL\tno server\tinstall it\n\nlone\n",
         );

@@ -1,5 +1,5 @@
-//! Splits Rust source into code, comments and string literals, so that a rule about code is not fooled by
-//! a word in a text. It knows just the tokens that can hide a quote; it does not parse.
+//! Splits Rust source into code, comments and string literals, so that a rule about code does not match text
+//! inside a literal. It recognizes only the tokens that can hide a quote; it does not parse.
 
 /// The parts of a source file. Lines count from 1.
 #[derive(Debug, Default)]
@@ -10,6 +10,43 @@ pub struct Source {
     pub comments: Vec<(usize, String)>,
     /// The inside of each string literal as it is written, with the line of its opening quote.
     pub strings: Vec<(usize, String)>,
+}
+
+impl Source {
+    /// First line of the test module at the end of the file; `usize::MAX` without one.
+    pub fn first_test_line(&self) -> usize {
+        let mut lines = (1..).zip(self.code.lines()).peekable();
+        while let Some((number, line)) = lines.next() {
+            let module = lines.peek().is_some_and(|(_, next)| next.trim_start().starts_with("mod "));
+            if line.trim() == "#[cfg(test)]" && module {
+                return number;
+            }
+        }
+        usize::MAX
+    }
+
+    /// The code before the test module.
+    pub fn product_code(&self) -> String {
+        let lines = self.code.lines().take(self.first_test_line().saturating_sub(1));
+        lines.flat_map(|line| [line, "\n"]).collect()
+    }
+}
+
+/// True for a file that holds tests only.
+pub fn is_test(path: &str) -> bool {
+    path.split('/')
+        .any(|part| matches!(part, "tests" | "tests.rs" | "benches") || part.ends_with("_tests.rs"))
+}
+
+/// True when `text` contains `word` with no letter, digit or underscore at either side. A side of `word` that
+/// is punctuation needs no boundary.
+pub fn has_word(text: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word).any(|(at, _)| {
+        let before = word.starts_with(is_part) && text[..at].ends_with(is_part);
+        let after = word.ends_with(is_part) && text[at + word.len()..].starts_with(is_part);
+        !before && !after
+    })
 }
 
 /// Splits a source file.
@@ -48,7 +85,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Moves on by so many bytes, at most to the end.
+    /// Advances by `length` bytes, at most to the end.
     fn take(&mut self, length: usize) -> &'a str {
         let (taken, rest) = self.rest.split_at(length.min(self.rest.len()));
         self.line += taken.matches('\n').count();
@@ -79,7 +116,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The length of a block comment, which may hold others.
+/// The length of a block comment, nested ones included.
 fn block_comment(text: &str) -> usize {
     let mut depth = 0;
     let mut at = 0;
@@ -101,8 +138,8 @@ fn block_comment(text: &str) -> usize {
     at
 }
 
-/// The number of `#` when a raw string opens here. `code` is what stands before: in `for"…"`, which no
-/// formatter leaves so, `r` would be the end of a word.
+/// The number of `#` when a raw string opens here. `code` is the code before it: the `r` of `for"…"` ends a
+/// word and opens no raw string.
 fn raw_string(text: &str, code: &str) -> Option<usize> {
     let after = text.strip_prefix('r')?;
     let hashes = after.bytes().take_while(|byte| *byte == b'#').count();
@@ -115,7 +152,7 @@ fn raw_string(text: &str, code: &str) -> Option<usize> {
     (after[hashes..].starts_with('"') && !inside_word).then_some(hashes)
 }
 
-/// Bytes up to the closing quote that no backslash escapes.
+/// Bytes up to the first unescaped `quote`.
 fn quoted(text: &str, quote: char) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices() {

@@ -1,17 +1,17 @@
-//! Rules for every text file: its name, white space, and nothing that is true on one machine only.
+//! Rules for every text file: its name, its white space, and no path or registry of one machine.
 
 use super::{File, Finding};
 
-/// Names that say nothing; what is in such a file belongs where it is used.
+/// Names that do not state what a file owns.
 const EMPTY_NAMES: [&str; 6] = ["utils", "util", "common", "helpers", "helper", "misc"];
 
-/// Files that people write line by line; a snapshot keeps what a program wrote.
+/// Files written by hand; snapshots keep the white space of a program's output.
 const WRITTEN: [&str; 10] = [".rs", ".toml", ".yaml", ".yml", ".sql", ".sh", ".js", ".css", ".html", ".md"];
 
-/// Folders that exist on one machine only; each counts when a path goes on behind it.
+/// Folders of one machine; each counts when a path continues behind it.
 const MACHINE_FOLDERS: [&str; 3] = ["/work", "/root", "/home"];
 
-/// Settings that point a package manager at a host of one's own.
+/// Settings that point a package manager at another registry.
 const REGISTRY_SETTINGS: [&str; 8] = [
     "index-url",
     "INDEX_URL",
@@ -51,18 +51,22 @@ pub fn check(file: &File) -> Vec<Finding> {
                 "use a path relative to the repository or a temporary folder",
             );
         }
-        // This rule cannot name the settings without breaking itself.
+        // This file names the settings itself.
         if file.path != "xtask/src/tidy/text.rs" && REGISTRY_SETTINGS.iter().any(|it| text.contains(it)) {
-            find(line, "a package registry of one machine", "leave the choice of a mirror to whoever builds");
+            find(
+                line,
+                "a package registry of one machine",
+                "leave the choice of a mirror to the machine that builds",
+            );
         }
         if file.path == "Cargo.lock" && text.starts_with("source = ") && text != CRATES_IO {
-            find(line, "a package from elsewhere than crates.io", "depend on a published version");
+            find(line, "a package that is not from crates.io", "depend on a published version");
         }
     }
     findings
 }
 
-/// Whether an absolute path below `folder` is written in the line.
+/// True when the line contains an absolute path below `folder`.
 fn names_folder(line: &str, folder: &str) -> bool {
     line.match_indices(folder).any(|(at, _)| {
         let begins = !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-}~*".contains(c));
@@ -117,7 +121,7 @@ mod tests {
             assert_eq!(found("pip.conf", setting), ["1: a package registry of one machine"], "{setting}");
         }
         let lock = "name = \"a\"\nsource = \"registry+https://mirror.example/index\"\n";
-        assert_eq!(found("Cargo.lock", lock), ["2: a package from elsewhere than crates.io"]);
+        assert_eq!(found("Cargo.lock", lock), ["2: a package that is not from crates.io"]);
         let lock = "source = \"registry+https://github.com/rust-lang/crates.io-index\"\n";
         assert!(found("Cargo.lock", lock).is_empty());
     }
