@@ -1,29 +1,30 @@
-//! Time as the engine sees it, so that tests can own it.
+//! The engine's clock: the system clock, or a virtual one in tests.
 
 use std::future::Future;
 use std::pin::Pin;
 
 use tenantry_model::Timestamp;
 
-/// A future without borrowed parts.
+/// An owned future that completes at an instant.
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Held while something is going on that time must not overtake. Only a virtual clock takes notice.
+/// Guard of work in progress: while one exists, a virtual clock does not advance. The system clock ignores
+/// it.
 pub type Busy = Option<Box<dyn Send + Sync>>;
 
-/// Where `now` comes from.
+/// Source of the time.
 pub trait Clock: Send + Sync + 'static {
-    /// The present instant.
+    /// The current instant.
     fn now(&self) -> Timestamp;
-    /// Completes at that instant, or at once when it has passed.
+    /// Completes at `at`, or immediately when `at` has passed.
     fn sleep_until(&self, at: Timestamp) -> Sleep;
-    /// Says that work is under way until the value is dropped.
+    /// Marks work in progress until the guard is dropped.
     fn busy(&self) -> Busy {
         None
     }
 }
 
-/// The machine's clock.
+/// The system clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 

@@ -1,7 +1,6 @@
-//! What next? Pure functions over an operation and its steps: no clock, no ledger, no chance.
-//!
-//! `recover` takes over what a dead process left, `settle` records how an attempt ended, `decide` applies signals
-//! and says what to start. They change the run in memory; the executor commits it before it acts.
+//! Pure decisions over an operation and its steps, without clock, ledger or randomness. `recover` takes over
+//! a run of a process that ended, `settle` records the result of an attempt, `decide` applies signals and
+//! returns what to start. They change the run in memory; the executor commits it before it acts.
 
 use tenantry_model::{Failure, Timestamp, id::OperationId};
 
@@ -10,21 +9,21 @@ use crate::retry::{MAX_INTERRUPTIONS, next_delay};
 use crate::run::Verb;
 use crate::signal::{Signal, SignalKind};
 
-/// The error's code of an operation that another one has taken over from.
+/// Error code of an operation that another operation has superseded.
 pub const SUPERSEDED: &str = "superseded";
 
-/// What to do once the changed run is committed.
+/// What to start after the changed run is committed.
 #[derive(Debug, Default, PartialEq)]
 pub struct Decision {
-    /// Attempts to begin.
+    /// Attempts to start: step key and direction.
     pub start: Vec<(String, Verb)>,
-    /// Steps that have become child operations, whose ids stand in `Step::child`.
+    /// Keys of steps that have become child operations; `Step::child` has their ids.
     pub detached: Vec<String>,
     /// Signals to other operations.
     pub signals: Vec<(OperationId, SignalKind)>,
 }
 
-/// Applies the signals, then moves the run as far as it goes without the outside.
+/// Applies the signals, then advances the run until it waits for an attempt, a timer or a signal.
 pub fn decide(run: &mut Run, signals: &[Signal], now: Timestamp) -> Decision {
     let mut decision = Decision::default();
     for signal in signals {
@@ -34,8 +33,8 @@ pub fn decide(run: &mut Run, signals: &[Signal], now: Timestamp) -> Decision {
         fail(run);
     }
     match run.operation.state {
-        Op::Running => go_forward(run, now, &mut decision),
-        Op::RollingBack => go_back(run, now, &mut decision),
+        Op::Running => advance(run, now, &mut decision),
+        Op::RollingBack => compensate(run, now, &mut decision),
         Op::Paused | Op::NeedsAttention | Op::Succeeded | Op::RolledBack | Op::Cancelled => {}
     }
     let operation = &mut run.operation;
@@ -45,11 +44,11 @@ pub fn decide(run: &mut Run, signals: &[Signal], now: Timestamp) -> Decision {
             decision.signals.push((parent, SignalKind::ChildFinished));
         }
     }
-    look_ahead(run, now);
+    set_wake_up(run, now);
     decision
 }
 
-/// Records how an attempt ended. `jitter` is drawn evenly from 0 to 1.
+/// Records the result of an attempt. `jitter` is uniform in 0 to 1.
 pub fn settle(
     run: &mut Run,
     key: &str,
@@ -61,7 +60,8 @@ pub fn settle(
     let Some(step) = run.step_mut(key) else { return };
     step.note = None;
     match (verb, result) {
-        // Somebody decided against the step while it ran: what it made is undone.
+        // The step was turned back while it ran: its result is discarded, and the compensation removes what
+        // it made.
         (Verb::Do, Ok(_)) if step.state != S::Running => {}
         (Verb::Do, Ok(output)) => {
             step.state = S::Done;
@@ -78,7 +78,7 @@ pub fn settle(
         }
         (Verb::Undo, Ok(_)) if step.state == S::Undoing => {
             if step.uncertain && step.policy.in_flight_ms > 0 {
-                // A call without an answer may still arrive at the other side: look again after its bound.
+                // A call without an answer may still take effect: compensate again after the in-flight bound.
                 step.uncertain = false;
                 step.attempts = 0;
                 step.state = S::UndoPending;
@@ -98,7 +98,7 @@ pub fn settle(
     }
 }
 
-/// Takes over a run whose executor is gone: what ran is to be run again, and nobody knows how far it came.
+/// Takes over a run whose executor has ended: running attempts are repeated, with unknown progress.
 pub fn recover(run: &mut Run, epoch: i64, now: Timestamp) {
     run.operation.epoch = epoch;
     for step in &mut run.steps {
@@ -122,12 +122,12 @@ pub fn recover(run: &mut Run, epoch: i64, now: Timestamp) {
     }
 }
 
-/// Whether the run is undoing, or stopped while it was.
+/// True when the run is compensating, or stopped while it was.
 fn is_undoing(run: &Run) -> bool {
     run.steps.iter().any(|s| matches!(s.state, S::UndoPending | S::Undoing | S::Undone | S::UndoFailed))
 }
 
-/// Why a signal cannot be applied, in words for the person who sends it.
+/// Checks whether a signal can be applied. The error is a message for the sender.
 pub fn refuse(run: &Run, kind: &SignalKind) -> Result<(), String> {
     let state = run.operation.state;
     let word = state.as_str();
@@ -162,7 +162,7 @@ fn apply(run: &mut Run, signal: &Signal, decision: &mut Decision) {
     if let Some(parent) = run.operation.parent
         && signal.kind == SignalKind::Cancel
         && signal.by == parent.to_string()
-        && called_back(run, parent, decision)
+        && cancelled_by_parent(run, parent, decision)
     {
         return;
     }
@@ -173,39 +173,39 @@ fn apply(run: &mut Run, signal: &Signal, decision: &mut Decision) {
         SignalKind::Pause => run.operation.state = Op::Paused,
         SignalKind::Resume => {
             let since = run.operation.updated_at;
-            postpone(&mut run.operation, since, signal.at);
+            extend_deadline(&mut run.operation, since, signal.at);
             run.operation.state = if is_undoing(run) { Op::RollingBack } else { Op::Running }
         }
         SignalKind::Cancel => {
             run.operation.cancelled = true;
-            turn_back(run);
+            start_rollback(run);
             for step in run.steps.iter_mut().filter(|s| s.state == S::UndoFailed) {
-                begin_again(step, S::UndoPending);
+                restart(step, S::UndoPending);
             }
         }
         SignalKind::Retry => {
             for step in &mut run.steps {
                 match step.state {
-                    S::Failed | S::Retrying => begin_again(step, S::Retrying),
-                    S::UndoFailed => begin_again(step, S::UndoPending),
+                    S::Failed | S::Retrying => restart(step, S::Retrying),
+                    S::UndoFailed => restart(step, S::UndoPending),
                     _ => {}
                 }
             }
-            go_on(run, signal.at);
+            leave_needs_attention(run, signal.at);
         }
         SignalKind::Skip { step, reason } => {
             if let Some(step) = run.step_mut(step) {
-                // An undo that is left out counts as undone: the person has dealt with what is there.
+                // A skipped compensation counts as done: the operator has removed what was there.
                 step.state = if step.state == S::UndoFailed { S::Undone } else { S::Skipped };
                 step.finished_at = Some(signal.at);
                 step.due_at = None;
                 step.note = Some(serde_json::json!({ "skipped": reason, "by": signal.by }));
             }
-            go_on(run, signal.at);
+            leave_needs_attention(run, signal.at);
         }
         SignalKind::Approve { step } => {
             let since = run.step(step).and_then(|step| step.started_at).unwrap_or(signal.at);
-            postpone(&mut run.operation, since, signal.at);
+            extend_deadline(&mut run.operation, since, signal.at);
             if let Some(step) = run.step_mut(step) {
                 step.state = S::Done;
                 step.finished_at = Some(signal.at);
@@ -219,8 +219,8 @@ fn apply(run: &mut Run, signal: &Signal, decision: &mut Decision) {
                 step.finished_at = Some(signal.at);
                 step.error = Some(failure.clone());
             }
-            blame(&mut run.operation, key.clone(), Some(failure));
-            turn_back(run);
+            set_error(&mut run.operation, key.clone(), Some(failure));
+            start_rollback(run);
         }
         SignalKind::Supersede => supersede(run, signal, decision),
         SignalKind::ChildFinished => {
@@ -233,15 +233,15 @@ fn apply(run: &mut Run, signal: &Signal, decision: &mut Decision) {
     }
 }
 
-/// A detached step's operation is called back by its parent, which waits for the answer in whatever state the child
-/// is (design §4). False: it is an ordinary cancellation.
-fn called_back(run: &mut Run, parent: OperationId, decision: &mut Decision) -> bool {
+/// Handles the cancellation of a detached child by its parent, which waits for `ChildFinished` in every state
+/// of the child. Returns false when it is an ordinary cancellation.
+fn cancelled_by_parent(run: &mut Run, parent: OperationId, decision: &mut Decision) -> bool {
     let operation = &mut run.operation;
     match operation.state {
         Op::Succeeded => {
             operation.cancelled = true;
             operation.finished_at = None;
-            turn_back(run);
+            start_rollback(run);
         }
         Op::RollingBack => operation.cancelled = true,
         Op::RolledBack | Op::Cancelled => decision.signals.push((parent, SignalKind::ChildFinished)),
@@ -250,7 +250,8 @@ fn called_back(run: &mut Run, parent: OperationId, decision: &mut Decision) -> b
     true
 }
 
-/// Ends the run where it is. Nothing of it is undone here: its steps say to whom that is left. Its children end too.
+/// Ends the run and its children without compensation: the superseding operation, named in the steps' notes,
+/// does it.
 fn supersede(run: &mut Run, signal: &Signal, decision: &mut Decision) {
     let operation = &mut run.operation;
     operation.cancelled = true;
@@ -270,7 +271,7 @@ fn supersede(run: &mut Run, signal: &Signal, decision: &mut Decision) {
     }
 }
 
-fn begin_again(step: &mut Step, state: S) {
+fn restart(step: &mut Step, state: S) {
     step.state = state;
     step.attempts = 0;
     step.interruptions = 0;
@@ -278,27 +279,27 @@ fn begin_again(step: &mut Step, state: S) {
     step.finished_at = None;
 }
 
-/// Time in which the operation waited for its plan or for a person is not held against it (S0.15).
-fn postpone(operation: &mut Operation, since: Timestamp, until: Timestamp) {
+/// Extends the deadline by a time in which the operation waited for a timer or an operator.
+fn extend_deadline(operation: &mut Operation, since: Timestamp, until: Timestamp) {
     operation.expected_by = operation.expected_by.map(|by| by + until.since(since));
 }
 
-/// Leaves `needs_attention`, in the direction in which it was entered, when nothing asks for a person any more.
-fn go_on(run: &mut Run, at: Timestamp) {
+/// Leaves `needs_attention`, in the direction in which it was entered, when no failed step is left.
+fn leave_needs_attention(run: &mut Run, at: Timestamp) {
     if run.operation.state != Op::NeedsAttention {
         return;
     }
     let undoing = is_undoing(run);
     if let Some(step) = run.steps.iter().find(|s| has_failed(s)) {
         if !undoing {
-            blame(&mut run.operation, step.key.clone(), step.error.clone());
+            set_error(&mut run.operation, step.key.clone(), step.error.clone());
         }
         return;
     }
     let since = run.operation.updated_at;
-    postpone(&mut run.operation, since, at);
+    extend_deadline(&mut run.operation, since, at);
     if undoing {
-        // What it turned back for stays: people ask for it long after the undo (design §5, `last_error`).
+        // The error that caused the rollback stays: `last_error` shows it after the rollback.
         run.operation.state = Op::RollingBack;
     } else {
         run.operation.state = Op::Running;
@@ -307,30 +308,30 @@ fn go_on(run: &mut Run, at: Timestamp) {
     }
 }
 
-/// Whether a step can only go on with a person's help.
+/// True when a step continues only after an operator's signal.
 fn has_failed(step: &Step) -> bool {
     matches!(step.state, S::Failed | S::UndoFailed)
 }
 
-fn blame(operation: &mut Operation, step: String, error: Option<Failure>) {
+fn set_error(operation: &mut Operation, step: String, error: Option<Failure>) {
     operation.error = error;
     operation.error_step = Some(step);
 }
 
-/// A step has failed for good: its policy decides, rollback before park.
+/// Applies the policies of permanently failed steps; rollback takes precedence over park.
 fn fail(run: &mut Run) {
     let failed = |on| move |s: &&Step| s.state == S::Failed && s.policy.on_failure == on;
     if let Some(step) = run.steps.iter().find(failed(OnFailure::Rollback)) {
-        blame(&mut run.operation, step.key.clone(), step.error.clone());
-        turn_back(run);
+        set_error(&mut run.operation, step.key.clone(), step.error.clone());
+        start_rollback(run);
     } else if let Some(step) = run.steps.iter().find(failed(OnFailure::Park)) {
-        blame(&mut run.operation, step.key.clone(), step.error.clone());
+        set_error(&mut run.operation, step.key.clone(), step.error.clone());
         run.operation.state = Op::NeedsAttention;
     }
 }
 
-fn go_forward(run: &mut Run, now: Timestamp, decision: &mut Decision) {
-    // Waits and detached steps may be over at once, which may free others: repeat until nothing moves.
+fn advance(run: &mut Run, now: Timestamp, decision: &mut Decision) {
+    // Waits and detached steps may complete immediately, which may unblock others: repeat until none does.
     loop {
         let over: Vec<String> =
             run.steps.iter().filter(|s| s.state.is_over()).map(|s| s.key.clone()).collect();
@@ -394,17 +395,17 @@ fn begin(step: &mut Step, state: S) {
     step.finished_at = None;
 }
 
-/// Turns the run round: from here on, all that was begun is to be undone.
-fn turn_back(run: &mut Run) {
+/// Starts the rollback: every step that was started gets a compensation.
+fn start_rollback(run: &mut Run) {
     run.operation.state = Op::RollingBack;
     for step in &mut run.steps {
         let begun = step.started_at.is_some() && step.policy.wait.is_none();
         match step.state {
             S::UndoPending | S::Undoing | S::Undone | S::UndoFailed => {}
             state if begun => {
-                // Whatever still runs is cut off by the executor, so nobody knows how far it came.
+                // The executor cuts off an attempt that still runs, so its progress is unknown.
                 step.uncertain |= state == S::Running;
-                begin_again(step, S::UndoPending);
+                restart(step, S::UndoPending);
             }
             _ => {
                 step.state = S::Undone;
@@ -414,8 +415,9 @@ fn turn_back(run: &mut Run) {
     }
 }
 
-/// Undoes in the reverse of the plan's order, side branches side by side: a step waits for those that needed it.
-fn go_back(run: &mut Run, now: Timestamp, decision: &mut Decision) {
+/// Compensates in the reverse of the plan's order, independent branches in parallel: a step waits for its
+/// dependents.
+fn compensate(run: &mut Run, now: Timestamp, decision: &mut Decision) {
     loop {
         let standing: Vec<String> =
             run.steps.iter().filter(|s| s.state != S::Undone).flat_map(|s| s.needs.iter().cloned()).collect();
@@ -442,17 +444,17 @@ fn go_back(run: &mut Run, now: Timestamp, decision: &mut Decision) {
         && !run.steps.iter().any(|s| s.state == S::Undoing)
         && !run.steps.iter().any(|s| s.state == S::UndoPending && s.due_at.is_some())
     {
-        // Everything that can be undone without a person is; what is left must be seen by one (S4.100).
-        // The undo's own failure stands with its step; the operation keeps the failure that it turned back for.
+        // Only steps whose compensation failed are left, and an operator must act. The operation keeps the
+        // error that caused the rollback; the compensation's error is in its step.
         if run.operation.error.is_none() {
-            blame(&mut run.operation, failed.key.clone(), failed.error.clone());
+            set_error(&mut run.operation, failed.key.clone(), failed.error.clone());
         }
         run.operation.state = Op::NeedsAttention;
     }
 }
 
-/// Sets what the ledger must know to wake the operation: whether it is idle, and its next timer.
-fn look_ahead(run: &mut Run, now: Timestamp) {
+/// Sets the fields by which the operation is woken: `idle` and `wake_at`; also `stuck` after the deadline.
+fn set_wake_up(run: &mut Run, now: Timestamp) {
     let active = |s: &Step| matches!(s.state, S::Running | S::Undoing);
     let timed = |s: &Step| matches!(s.state, S::Retrying | S::Waiting | S::UndoPending);
     let operation = &mut run.operation;
@@ -463,17 +465,17 @@ fn look_ahead(run: &mut Run, now: Timestamp) {
     if busy && !operation.stuck && operation.expected_by.is_some_and(|by| by <= now) {
         operation.stuck = true;
     }
-    let alarm = operation.expected_by.filter(|_| busy && !operation.stuck);
+    let deadline = operation.expected_by.filter(|_| busy && !operation.stuck);
     let timer = run.steps.iter().filter(|s| moving && timed(s)).filter_map(|s| s.due_at).min();
-    operation.wake_at = alarm.into_iter().chain(timer).min();
+    operation.wake_at = deadline.into_iter().chain(timer).min();
 }
 
-/// The id of the child of a detached step: the same whenever it is asked for, with the parent's time.
+/// The id of a detached step's child: derived from parent and step key, with the parent's time.
 fn child_id(parent: OperationId, key: &str) -> OperationId {
-    // FNV-1a: only to tell the steps of one parent apart, and a child's from the parent's own.
+    // FNV-1a, to distinguish the children of one parent from each other and from the parent.
     let bytes = parent.uuid().into_bytes().into_iter().chain(key.bytes());
     let hash =
         bytes.fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-    // The low 62 bits of a UUIDv7 are random; version and variant lie above them.
+    // The low 62 bits of a UUIDv7 are random; version and variant are above them.
     OperationId::from_uuid(uuid::Uuid::from_u128(parent.uuid().as_u128() ^ u128::from(hash >> 2)))
 }

@@ -1,7 +1,6 @@
-//! One active operation: decide, commit, act, settle, until it is final or only waits.
-//!
-//! The driver is the only writer of its operation in this process. What it has not committed it has not done: a
-//! start is committed before the attempt, an end before anything that follows from it.
+//! Runs one active operation: decide, commit, start attempts, settle, until it is final or idle. The driver
+//! is the only writer of its operation in this process. It commits the start of an attempt before the
+//! attempt, and its end before the next decision takes effect.
 
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
@@ -25,37 +24,37 @@ use crate::operation::{Operation, Run, Step, StepState};
 use crate::run::{Attempt, Done, Held, Notes, Steps, Verb};
 use crate::signal::{Signal, SignalKind};
 
-/// Why a driver has stopped driving.
+/// Why a driver stopped.
 pub(crate) enum Next {
-    /// Nothing to do until a hint or a timer.
+    /// The operation is idle until a hint or a timer.
     Rest,
-    /// What is in memory cannot be trusted any more; what is in the ledger can.
+    /// The state in memory may differ from the ledger: load it again.
     Reload(CommitError),
 }
 
-/// Another operation that has something to do because of a commit.
+/// Another operation to wake after a commit.
 pub(crate) enum Woken {
-    /// One that the commit has made; this is how it stands in the ledger.
+    /// A child that the commit created, as in the ledger.
     Child(Box<Run>),
-    /// A parent or child that may have been signalled.
+    /// A parent or child that may have a new signal.
     Relative(OperationId),
 }
 
-/// An attempt in flight. Dropping it cuts it off.
+/// A running attempt. Dropping it cancels it.
 struct InFlight<E> {
     key: String,
     verb: Verb,
     work: Pin<Box<dyn Future<Output = Ended<E>> + Send>>,
 }
 
-/// An attempt that has ended. Until it is settled it keeps its turns, and a virtual clock from running ahead.
+/// An attempt that has ended. It keeps its guards, and stops a virtual clock, until it is settled.
 struct Ended<E> {
     result: Result<Done<E>, Failure>,
     _held: Held,
     _busy: Busy,
 }
 
-/// What one round of deciding adds up to, for one commit.
+/// Changes that one commit contains.
 struct Round<E> {
     effects: Vec<E>,
     children: Vec<Run>,
@@ -63,18 +62,18 @@ struct Round<E> {
     begun: Vec<(String, Verb)>,
 }
 
-/// How soon, at the earliest, a step is tried again that what others wrote stood against.
+/// Shortest delay before the retry of a step whose effects conflicted with another transaction.
 const CONFLICT_DELAY: Duration = Duration::from_millis(100);
 
 pub(crate) struct Driver<S: Steps> {
     shared: Arc<Shared<S>>,
-    /// As the ledger has it. None: not yet there.
+    /// The run in the ledger; none before the first commit.
     committed: Option<Arc<Run>>,
-    /// As it shall be committed next.
+    /// The run to commit next.
     run: Run,
-    /// Whether `run` is the committed one as recovered, rather than as it is.
+    /// True when `run` is the committed run after `recover`.
     recovered: bool,
-    /// Whether attempts begin here, or with the executor that runs.
+    /// True when this executor starts the attempts; false on a standby.
     begins: bool,
     in_flight: Vec<InFlight<S::Effect>>,
     woken: Vec<Woken>,
@@ -90,14 +89,14 @@ impl<S: Steps> Driver<S> {
         Self { shared, committed: None, run, recovered: false, begins, in_flight, woken }
     }
 
-    /// A child as its parent's commit has left it in the ledger.
+    /// A child that its parent's commit created.
     pub fn child(shared: Arc<Shared<S>>, run: Run) -> Self {
         let committed = Some(Arc::new(run.clone()));
         let (in_flight, woken) = (Vec::new(), Vec::new());
         Self { shared, committed, run, recovered: false, begins: true, in_flight, woken }
     }
 
-    /// Takes over an operation from the ledger, with the signals that wait for it. None: there is none, or a newer
+    /// Loads an operation and its pending signals from the ledger. None when it does not exist or a newer
     /// executor owns it.
     pub async fn load(
         shared: &Arc<Shared<S>>,
@@ -116,34 +115,34 @@ impl<S: Steps> Driver<S> {
         Ok(Some((Box::new(driver), signals)))
     }
 
-    /// Forgets what is not committed.
+    /// Discards changes that are not committed.
     fn reset(&mut self) {
         let Some(committed) = &self.committed else { return };
         self.run = Run::clone(committed);
         if self.recovered {
-            // Nothing of it runs in this process, so whatever the ledger calls running was cut off.
+            // This process runs none of its attempts, so those that the ledger calls running were cut off.
             recover(&mut self.run, self.shared.epoch.load(Ordering::SeqCst), self.shared.clock.now());
         }
     }
 
-    /// Whether attempts begin here. If not, the operation is left to whoever runs once it is committed.
+    /// True when this executor starts the attempts; otherwise the leader does after the commit.
     pub fn begins(&self) -> bool {
         self.begins
     }
 
-    /// The run as committed last.
+    /// The last committed run.
     pub fn snapshot(&self) -> Arc<Run> {
         self.committed.clone().unwrap_or_else(|| Arc::new(self.run.clone()))
     }
 
-    /// Parent and children shall be woken: a commit that got no answer may have left signals for them.
+    /// Wakes parent and children, because a commit without an answer may have written signals for them.
     pub fn wake_relatives(&mut self) {
         let run = &self.run;
         let relatives = run.operation.parent.into_iter().chain(run.steps.iter().filter_map(|s| s.child));
         self.woken.extend(relatives.map(Woken::Relative));
     }
 
-    /// Other operations that the last commits have made or signalled.
+    /// Operations that the last commits created or signalled.
     pub fn take_woken(&mut self) -> Vec<Woken> {
         std::mem::take(&mut self.woken)
     }
@@ -153,7 +152,7 @@ impl<S: Steps> Driver<S> {
         self.advance(&[], effects, None).await
     }
 
-    /// Goes on with an operation just loaded or just made.
+    /// Continues with an operation that was just loaded or created.
     pub async fn resume(
         &mut self,
         slot: &Slot,
@@ -167,7 +166,7 @@ impl<S: Steps> Driver<S> {
         }
     }
 
-    /// Goes on until the operation is final, only waits, or the executor stops.
+    /// Continues until the operation is final or idle, or the executor stops.
     pub async fn drive(&mut self, slot: &Slot, mut busy: Busy, wake: impl Fn(Woken)) -> Next {
         loop {
             self.take_woken().into_iter().for_each(&wake);
@@ -183,12 +182,12 @@ impl<S: Steps> Driver<S> {
                 }
                 return Next::Rest;
             }
-            // An executor that stops decides nothing more, so its timers are the next one's.
+            // A stopping executor decides nothing more; the next one handles the timers.
             let wake_at = operation.wake_at.filter(|_| !stopping);
             let mut ended = Vec::new();
             if !hinted {
                 let mut first = std::pin::pin!(next_ended(&mut self.in_flight));
-                // Once polled, attempts hold tokens of their own.
+                // Once polled, attempts have their own guards.
                 match futures::poll!(first.as_mut()) {
                     Poll::Ready(first) => ended.push(first),
                     Poll::Pending => {
@@ -217,9 +216,9 @@ impl<S: Steps> Driver<S> {
         }
     }
 
-    /// Records how attempts ended and goes on from there, in one commit. If that conflicts, what was to begin is not
-    /// begun; if it still conflicts, it is the results that do not hold: a step that conflicts has failed, and may be
-    /// tried again.
+    /// Records the results of attempts and decides, in one commit. After a conflict it repeats the commit
+    /// without starting attempts; after a second one the results with effects count as failed attempts, which
+    /// may be retried.
     async fn settle_and_advance(
         &mut self,
         ended: Vec<(String, Verb, Ended<S::Effect>)>,
@@ -242,7 +241,8 @@ impl<S: Steps> Driver<S> {
             match self.advance(signals, effects, refused.as_ref()).await {
                 Err(CommitError::Conflict { table }) if refused.is_none() || suspects => {
                     results_hold = refused.is_none();
-                    let what = format!("the registry does not allow it, or has changed meanwhile ({table})");
+                    let what =
+                        format!("the registry rejects the change, or has changed in the meantime ({table})");
                     refused = Some(Failure::retryable("conflict", what).after(CONFLICT_DELAY));
                     self.reset();
                 }
@@ -266,8 +266,8 @@ impl<S: Steps> Driver<S> {
         settle(&mut self.run, key, verb, result, self.shared.clock.now(), rand::random());
     }
 
-    /// Decides, runs the transactional steps in place, commits, and begins the attempts that are left. With
-    /// `refused`, nothing begins: whatever was to begin has failed that way.
+    /// Decides, runs the transactional steps, commits, and starts the remaining attempts. With `refused`, no
+    /// attempt starts: each fails with that error.
     async fn advance(
         &mut self,
         signals: &[Signal],
@@ -276,7 +276,7 @@ impl<S: Steps> Driver<S> {
     ) -> Result<(), CommitError> {
         let mut round = Round { effects, children: Vec::new(), signals: Vec::new(), begun: Vec::new() };
         let mut waiting = signals;
-        // An executor that stops only records how its attempts ended.
+        // A stopping executor only records the results of its attempts.
         while !self.shared.stopping.load(Ordering::SeqCst) || self.committed.is_none() {
             let before = (!self.begins).then(|| self.run.clone());
             let decision = decide(&mut self.run, std::mem::take(&mut waiting), self.shared.clock.now());
@@ -291,7 +291,7 @@ impl<S: Steps> Driver<S> {
                     round.children.push(Run { operation, steps });
                 }
             }
-            // An undo is never done in place: it must see what is committed, and this round is not.
+            // A compensation reads committed rows, and this round is not committed yet.
             let in_place = |(key, verb): &(String, Verb)| {
                 *verb == Verb::Do && self.run.step(key).is_some_and(|s| self.shared.steps.transactional(s))
             };
@@ -299,7 +299,7 @@ impl<S: Steps> Driver<S> {
                 decision.start.into_iter().partition(|start| refused.is_some() || in_place(start));
             match before {
                 None => round.begun.extend(outside),
-                Some(before) => self.leave(&before, &outside),
+                Some(before) => self.leave_to_leader(&before, &outside),
             }
             if inside.is_empty() {
                 break;
@@ -313,26 +313,26 @@ impl<S: Steps> Driver<S> {
                 self.record(&key, verb, result, &mut round.effects);
             }
         }
-        // What a later decision of this round has overtaken does not begin at all.
+        // An attempt that a later decision of this round revoked does not start.
         let mut begun = std::mem::take(&mut round.begun);
         begun.retain(|(key, verb)| runs(&self.run, key, *verb));
-        // Signals that were not decided upon, because the executor stops, stay in the ledger.
+        // Signals that a stopping executor did not apply stay in the ledger.
         let applied = if waiting.is_empty() { signals } else { &[] };
         self.commit(applied.iter().map(|s| s.id).collect(), round, &begun).await?;
         self.recovered = false;
-        // What the decision has overtaken is cut off before anything that undoes it can begin.
+        // Revoked attempts are cancelled before their compensation can start.
         let run = &self.run;
         self.in_flight.retain(|attempt| runs(run, &attempt.key, attempt.verb));
         self.begin(begun);
         Ok(())
     }
 
-    /// Leaves steps as they were before a decision began them.
-    fn leave(&mut self, before: &Run, begun: &[(String, Verb)]) {
+    /// Resets the steps in `begun` to their state before the decision: the leader starts them.
+    fn leave_to_leader(&mut self, before: &Run, begun: &[(String, Verb)]) {
         for (step, before) in self.run.steps.iter_mut().zip(&before.steps) {
             if begun.iter().any(|(key, _)| *key == step.key) {
                 step.clone_from(before);
-                // Whoever runs finds something to do.
+                // Not idle, so that the leader loads it.
                 self.run.operation.idle = false;
             }
         }
@@ -356,7 +356,7 @@ impl<S: Steps> Driver<S> {
             return Ok(());
         }
         let now = self.shared.clock.now();
-        // The version in memory moves only with the ledger's.
+        // The version in memory changes only after the commit.
         let mut next = self.run.clone();
         next.operation.version += 1;
         next.operation.updated_at = now;
@@ -394,8 +394,8 @@ impl<S: Steps> Driver<S> {
         Ok(())
     }
 
-    /// Begins attempts whose start is committed. They count as busy, and their time runs, from their first poll on:
-    /// a new operation may still have to wait for its turn.
+    /// Starts attempts whose start is committed. Their timeout begins with the first poll, because a new
+    /// operation may still wait for a permit.
     fn begin(&mut self, begun: Vec<(String, Verb)>) {
         for (key, verb) in begun {
             let Some(attempt) = self.prepare(&key, verb) else { continue };
@@ -423,7 +423,7 @@ impl<S: Steps> Driver<S> {
     }
 }
 
-/// Whether an attempt at this step, in this direction, is what the run says.
+/// True when the run has this step running in this direction.
 fn runs(run: &Run, key: &str, verb: Verb) -> bool {
     let state = match verb {
         Verb::Do => StepState::Running,
@@ -432,7 +432,7 @@ fn runs(run: &Run, key: &str, verb: Verb) -> bool {
     run.step(key).is_some_and(|step| step.state == state)
 }
 
-/// The first attempt to end. Never, if there is none.
+/// The next attempt that ends; pending for ever without one.
 async fn next_ended<E>(in_flight: &mut Vec<InFlight<E>>) -> (String, Verb, Ended<E>) {
     poll_fn(|cx: &mut Context<'_>| {
         for i in 0..in_flight.len() {
@@ -453,20 +453,21 @@ async fn sleep_until<S: Steps>(shared: &Shared<S>, at: Option<Timestamp>) {
     }
 }
 
-/// One attempt within its time. A time-out is `unknown`: the call may have arrived. So is a panic.
+/// Runs one attempt within its timeout. Timeout and panic are `unknown`: the call may have taken effect.
 async fn try_once<S: Steps>(shared: &Shared<S>, attempt: Attempt) -> Result<Done<S::Effect>, Failure> {
     let timeout = attempt.step.policy.timeout();
     let deadline = shared.clock.sleep_until(shared.clock.now() + timeout);
     tokio::select! {
         biased;
         result = AssertUnwindSafe(shared.steps.attempt(attempt)).catch_unwind() => result.unwrap_or_else(|_| {
-            Err(Failure::unknown("panic", "the step's code has a defect: it panicked; its log has the details"))
+            let message = "the step's code panicked, which is a defect of the server; its log has the details";
+            Err(Failure::unknown("panic", message))
         }),
         () = deadline => Err(Failure::unknown("timeout", format!("no answer within {timeout:?}"))),
     }
 }
 
-/// Commits notes of a running attempt.
+/// Commits the notes of a running attempt.
 struct LedgerNotes<S: Steps> {
     shared: Arc<Shared<S>>,
     operation: Arc<Operation>,

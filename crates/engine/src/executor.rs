@@ -1,8 +1,7 @@
-//! The local executor: carries out what `decide` says, in this process, with one task per operation that is doing
-//! something. An operation that only waits has no task: a row in the ledger and an entry among the timers.
-//!
-//! Of the executors on one ledger one runs. The others stand by: they take new operations and signals, which is one
-//! commit each, and leave the rest to the one that runs, whom somebody must tell (`heard`).
+//! The executor: runs operations in this process, one task per active operation. An idle operation has no
+//! task, only its row in the ledger and a timer. Of the executors on one ledger one is the leader. The others
+//! are standbys: they commit new operations and signals, and the server notifies the leader, which calls
+//! `heard`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -22,12 +21,12 @@ use crate::operation::Run;
 use crate::run::Steps;
 use crate::signal::Signal;
 
-/// How many of what.
+/// Limits of an executor.
 #[derive(Clone, Copy, Debug)]
 pub struct ExecutorConfig {
-    /// Operations that may do something at the same time; the others wait their turn.
+    /// Operations that are active at the same time; further ones wait.
     pub max_active: usize,
-    /// Longest wait for running attempts when the executor is asked to stop.
+    /// Longest wait for running attempts when the executor stops.
     pub grace: Duration,
 }
 
@@ -37,51 +36,51 @@ impl Default for ExecutorConfig {
     }
 }
 
-/// The executor. Cheap to clone; when the last clone is gone, everything it runs is cut off where it is, which is
-/// safe: the next one goes on from the ledger.
+/// The executor. Cheap to clone. Dropping the last clone cancels its attempts; the next executor continues
+/// from the ledger.
 pub struct Executor<S: Steps> {
     shared: Arc<Shared<S>>,
-    /// Operations that run here.
+    /// Tasks of active operations.
     tasks: Arc<Tasks>,
-    /// What goes on when another one runs: signals on their way, followers to be told.
-    errands: Arc<Tasks>,
+    /// Tasks that a standby has too: commits of signals, updates of followers.
+    background: Arc<Tasks>,
 }
 
 impl<S: Steps> Clone for Executor<S> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), tasks: self.tasks.clone(), errands: self.errands.clone() }
+        Self { shared: self.shared.clone(), tasks: self.tasks.clone(), background: self.background.clone() }
     }
 }
 
-/// What the tasks share.
+/// State that the tasks share.
 pub(crate) struct Shared<S: Steps> {
     pub ledger: Arc<dyn Ledger<S::Effect>>,
     pub steps: Arc<S>,
     pub clock: Arc<dyn Clock>,
     pub followers: Arc<Followers>,
     pub epoch: AtomicI64,
-    /// Whether this is the executor that runs.
+    /// True on the leader.
     pub running: AtomicBool,
     pub stopping: AtomicBool,
     slots: Mutex<HashMap<OperationId, Arc<Slot>>>,
     emptied: Notify,
     timers: Mutex<BTreeSet<(Timestamp, OperationId)>>,
-    /// Held for timers that `watch_timers` has not seen yet, so that no virtual time passes them by.
+    /// Guards for timers that `watch_timers` has not read yet: a virtual clock waits for them.
     unseen: Mutex<Vec<Busy>>,
     timer_set: Notify,
-    turns: Semaphore,
+    permits: Semaphore,
     grace: Duration,
 }
 
-/// The place of one active operation.
+/// Entry of one active operation.
 #[derive(Default)]
 pub(crate) struct Slot {
-    /// A hint came that the task has not seen: signals may wait in the ledger, or a timer is due.
+    /// A hint that the task has not handled: the ledger may have signals, or a timer is due.
     pub hinted: AtomicBool,
     pub wake: Notify,
 }
 
-/// Every task of an executor; dropping it ends them at their next await.
+/// A set of tasks; dropping it cancels them at their next await.
 struct Tasks(Mutex<JoinSet<()>>);
 
 impl Tasks {
@@ -93,7 +92,8 @@ impl Tasks {
 }
 
 impl<S: Steps> Executor<S> {
-    /// Takes over the ledger (every earlier executor's commits are refused from here on) and goes on with what it finds.
+    /// Takes over the ledger, which rejects the commits of earlier executors from then on, and continues its
+    /// operations.
     pub async fn start(
         ledger: Arc<dyn Ledger<S::Effect>>,
         steps: Arc<S>,
@@ -102,7 +102,7 @@ impl<S: Steps> Executor<S> {
         Self::start_with_clock(ledger, steps, config, Arc::new(SystemClock)).await
     }
 
-    /// The same with another clock.
+    /// `start` with another clock.
     pub async fn start_with_clock(
         ledger: Arc<dyn Ledger<S::Effect>>,
         steps: Arc<S>,
@@ -116,7 +116,7 @@ impl<S: Steps> Executor<S> {
         Ok(executor)
     }
 
-    /// Stands by on the ledger of an executor that runs.
+    /// A standby on the ledger of another executor.
     pub fn standing_by(
         ledger: Arc<dyn Ledger<S::Effect>>,
         steps: Arc<S>,
@@ -135,16 +135,16 @@ impl<S: Steps> Executor<S> {
             timers: Mutex::default(),
             unseen: Mutex::default(),
             timer_set: Notify::new(),
-            turns: Semaphore::new(config.max_active.max(1)),
+            permits: Semaphore::new(config.max_active.max(1)),
             grace: config.grace,
             clock,
         });
-        let [tasks, errands] = [(); 2].map(|()| Arc::new(Tasks(Mutex::default())));
-        Self { shared, tasks, errands }
+        let [tasks, background] = [(); 2].map(|()| Arc::new(Tasks(Mutex::default())));
+        Self { shared, tasks, background }
     }
 
-    /// Takes over the ledger: every earlier executor's commits are refused from here on. What waits in it is found by
-    /// [`Self::look`].
+    /// Takes over the ledger, which rejects the commits of earlier executors from then on. Call
+    /// [`Self::look`] after it.
     pub async fn take_over(&self) -> Result<(), CommitError> {
         let shared = &self.shared;
         shared.epoch.fetch_max(shared.ledger.begin_epoch().await?, Ordering::SeqCst);
@@ -153,12 +153,13 @@ impl<S: Steps> Executor<S> {
         Ok(())
     }
 
-    /// The epoch that its commits carry.
+    /// The epoch of its commits.
     pub fn epoch(&self) -> i64 {
         self.shared.epoch.load(Ordering::SeqCst)
     }
 
-    /// Reads the ledger for whatever wants to go on: after a take-over, or when hints may have been lost.
+    /// Finds operations to continue in the ledger: after a take-over, or when notifications may have been
+    /// lost.
     pub async fn look(&self) -> Result<(), CommitError> {
         let unfinished = self.shared.ledger.unfinished().await?;
         let now = self.shared.clock.now();
@@ -173,7 +174,7 @@ impl<S: Steps> Executor<S> {
         Ok(())
     }
 
-    /// Drops everything where it is, as another executor runs now or soon.
+    /// Cancels every task, because another executor becomes the leader.
     pub async fn stand_by(&self) {
         self.shared.running.store(false, Ordering::SeqCst);
         let mut tasks = std::mem::take(&mut *self.tasks.0.lock());
@@ -182,12 +183,12 @@ impl<S: Steps> Executor<S> {
         self.shared.unseen.lock().clear();
     }
 
-    /// Whether this is the executor that runs.
+    /// True on the leader.
     pub fn is_running(&self) -> bool {
         self.shared.running.load(Ordering::SeqCst)
     }
 
-    /// Says that another executor on this ledger has committed something of an operation.
+    /// Handles a notification: another executor on this ledger has committed a change of this operation.
     pub fn heard(&self, id: OperationId) {
         if self.is_running() {
             return self.hint(id);
@@ -196,23 +197,23 @@ impl<S: Steps> Executor<S> {
             return;
         }
         let shared = self.shared.clone();
-        self.errands.spawn(async move {
+        self.background.spawn(async move {
             match shared.ledger.load(id).await {
                 Ok(Some((run, _))) => shared.followers.tell(&Arc::new(run)),
                 Ok(None) => {}
-                Err(why) => tracing::debug!(operation = %id, "its followers are not told: {why}"),
+                Err(why) => tracing::debug!(operation = %id, "followers not updated: {why}"),
             }
         });
     }
 
-    /// The same of every operation that somebody follows here, when what was said may have been lost.
+    /// `heard` for every followed operation, when notifications may have been lost.
     pub fn heard_of_all(&self) {
         self.shared.followers.all().into_iter().for_each(|id| self.heard(id));
     }
 
-    /// Begins a new operation: decides, runs the transactional steps, and commits all of it with `effects` in one
-    /// transaction. When this returns, the operation cannot be lost. `Unavailable` leaves open whether it was begun.
-    /// A caller that is dropped meanwhile takes nothing back.
+    /// Starts a new operation: decides, runs the transactional steps, and commits them with `effects` in one
+    /// transaction. After `Unavailable` it may or may not have been committed. Dropping the future does not
+    /// cancel it.
     pub async fn submit(&self, run: Run, effects: Vec<S::Effect>) -> Result<Arc<Run>, CommitError> {
         loop {
             if self.is_running() {
@@ -221,7 +222,7 @@ impl<S: Steps> Executor<S> {
             let epoch = self.shared.ledger.epoch().await?;
             self.shared.epoch.fetch_max(epoch, Ordering::SeqCst);
             match self.submit_once(run.clone(), effects.clone()).await {
-                // Another one, or this one, has taken over in between.
+                // An executor has taken over in between.
                 Err(CommitError::Stale) if self.shared.ledger.epoch().await? > epoch => {}
                 result => return result,
             }
@@ -233,13 +234,15 @@ impl<S: Steps> Executor<S> {
         let (answer, answered) = oneshot::channel();
         let driver = Box::new(Driver::new(self.shared.clone(), run));
         if !spawn(&self.shared, &self.tasks, id, Start::Submit { driver, effects, answer }) {
-            return Err(CommitError::Unavailable("it stops, or has been asked the same already".to_owned()));
+            return Err(CommitError::Unavailable(
+                "the executor stops, or the operation has been submitted already".to_owned(),
+            ));
         }
         answered.await.unwrap_or_else(|_| Err(cut_off()))
     }
 
-    /// Commits a signal with `effects` and wakes its operation. False: there is no such operation. A caller that is
-    /// dropped meanwhile takes nothing back.
+    /// Commits a signal with `effects` and wakes its operation. False when the operation does not exist.
+    /// Dropping the future does not cancel the commit.
     pub async fn signal(
         &self,
         id: OperationId,
@@ -249,35 +252,35 @@ impl<S: Steps> Executor<S> {
         let (answer, answered) = oneshot::channel();
         let (shared, weak, busy) =
             (self.shared.clone(), Arc::downgrade(&self.tasks), self.shared.clock.busy());
-        self.errands.spawn(async move {
+        self.background.spawn(async move {
             let found = shared.ledger.signal(id, signal, effects).await;
-            // Without an answer it may stand in the ledger all the same.
+            // After an error the signal may still have been committed.
             if let (true, Some(tasks)) = (!matches!(found, Ok(false)), weak.upgrade()) {
                 spawn(&shared, &tasks, id, Start::Load);
             }
-            // Nobody waiting is fine.
+            // The caller may have been dropped.
             let _ = answer.send(found);
             drop(busy);
         });
         answered.await.unwrap_or_else(|_| Err(cut_off()))
     }
 
-    /// Says that there may be something to do for an operation. Harmless when there is not.
+    /// Wakes an operation, which reads its signals and timers. Without any it becomes idle again.
     pub fn hint(&self, id: OperationId) {
         spawn(&self.shared, &self.tasks, id, Start::Load);
     }
 
-    /// Every committed change of this operation from now on.
+    /// The committed changes of this operation from now on.
     pub fn follow(&self, id: OperationId) -> Changes {
         self.shared.followers.follow(id)
     }
 
-    /// Operations with a task at this moment, and timers that are set.
+    /// Number of active operations, and of timers.
     pub fn load(&self) -> (usize, usize) {
         (self.shared.slots.lock().len(), self.shared.timers.lock().len())
     }
 
-    /// Begins nothing new, waits for the attempts that run to end (at most the grace period), and stops.
+    /// Starts no attempt any more, waits for running ones for at most the grace period, and stops.
     pub async fn stop(&self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         for slot in self.shared.slots.lock().values() {
@@ -297,10 +300,10 @@ impl<S: Steps> Executor<S> {
             biased;
             () = emptied => {}
             () = clock.sleep_until(clock.now() + self.shared.grace) => tracing::warn!(
-                "attempts still run after the grace period; they are cut off and begun again at the next start"
+                "attempts still running after the grace period; cancelled, the next start repeats them"
             ),
         }
-        for tasks in [&self.tasks, &self.errands] {
+        for tasks in [&self.tasks, &self.background] {
             let mut tasks = std::mem::take(&mut *tasks.0.lock());
             tasks.shutdown().await;
         }
@@ -311,30 +314,30 @@ fn cut_off() -> CommitError {
     CommitError::Unavailable("the executor has stopped".to_owned())
 }
 
-/// What a task begins with.
+/// How a task gets its operation.
 enum Start<S: Steps> {
-    /// What stands in the ledger.
+    /// From the ledger.
     Load,
-    /// A new operation, to be committed first, with these effects; the answer is for whoever submitted it.
+    /// A new operation, to be committed with these effects; `answer` goes to the caller of `submit`.
     Submit {
         driver: Box<Driver<S>>,
         effects: Vec<S::Effect>,
         answer: oneshot::Sender<Result<Arc<Run>, CommitError>>,
     },
-    /// A child as its parent has just committed it.
+    /// A child that its parent has just committed.
     Child(Box<Driver<S>>),
 }
 
-/// The slot that a task holds. However the task ends, the slot is free again.
-struct Place<S: Steps> {
+/// Guard of an operation's slot. Dropping it frees the slot.
+struct SlotGuard<S: Steps> {
     shared: Arc<Shared<S>>,
     id: OperationId,
     slot: Arc<Slot>,
 }
 
-impl<S: Steps> Place<S> {
-    /// Gives the slot back, unless a hint has come meanwhile: both happen under the same lock.
-    fn leave(&self) -> bool {
+impl<S: Steps> SlotGuard<S> {
+    /// Frees the slot unless it has a new hint; true when it is free. Hints are set under the same lock.
+    fn release(&self) -> bool {
         let mut slots = self.shared.slots.lock();
         let wanted = self.slot.hinted.load(Ordering::SeqCst) && !self.shared.stopping.load(Ordering::SeqCst);
         if !wanted {
@@ -344,7 +347,7 @@ impl<S: Steps> Place<S> {
     }
 }
 
-impl<S: Steps> Drop for Place<S> {
+impl<S: Steps> Drop for SlotGuard<S> {
     fn drop(&mut self) {
         let mut slots = self.shared.slots.lock();
         if slots.get(&self.id).is_some_and(|slot| Arc::ptr_eq(slot, &self.slot)) {
@@ -355,13 +358,13 @@ impl<S: Steps> Drop for Place<S> {
     }
 }
 
-/// Gives the operation a task, or tells the one it has. False: a new one was not taken, because there is a task for it
-/// already, or the executor stops, or stands by.
+/// Starts a task for the operation, or wakes the one that it has. False when no task was started: it has one,
+/// or the executor stops or is a standby.
 fn spawn<S: Steps>(shared: &Arc<Shared<S>>, tasks: &Arc<Tasks>, id: OperationId, start: Start<S>) -> bool {
-    let place = {
+    let guard = {
         let mut slots = shared.slots.lock();
-        let ours = shared.running.load(Ordering::SeqCst) || matches!(start, Start::Submit { .. });
-        if !ours || shared.stopping.load(Ordering::SeqCst) {
+        let accepted = shared.running.load(Ordering::SeqCst) || matches!(start, Start::Submit { .. });
+        if !accepted || shared.stopping.load(Ordering::SeqCst) {
             return false;
         }
         if let Some(slot) = slots.get(&id) {
@@ -371,15 +374,15 @@ fn spawn<S: Steps>(shared: &Arc<Shared<S>>, tasks: &Arc<Tasks>, id: OperationId,
         }
         let slot = Arc::new(Slot::default());
         slots.insert(id, slot.clone());
-        Place { shared: shared.clone(), id, slot }
+        SlotGuard { shared: shared.clone(), id, slot }
     };
-    tasks.spawn(work(place, Arc::downgrade(tasks), start, shared.clock.busy()));
+    tasks.spawn(work(guard, Arc::downgrade(tasks), start, shared.clock.busy()));
     true
 }
 
-/// The life of a task: one operation from here until it only waits.
-async fn work<S: Steps>(place: Place<S>, tasks: Weak<Tasks>, start: Start<S>, mut busy: Busy) {
-    let Place { shared, id, slot } = &place;
+/// A task: runs one operation until it is idle.
+async fn work<S: Steps>(guard: SlotGuard<S>, tasks: Weak<Tasks>, start: Start<S>, mut busy: Busy) {
+    let SlotGuard { shared, id, slot } = &guard;
     let running = || shared.running.load(Ordering::SeqCst);
     if !running() && !matches!(start, Start::Submit { .. }) {
         return;
@@ -396,7 +399,7 @@ async fn work<S: Steps>(place: Place<S>, tasks: Weak<Tasks>, start: Start<S>, mu
             }
         }
     };
-    // Whether the last commit got no answer.
+    // True when the last commit got no answer.
     let mut in_doubt = false;
     let (mut driver, mut child) = (None, None);
     match start {
@@ -406,27 +409,27 @@ async fn work<S: Steps>(place: Place<S>, tasks: Weak<Tasks>, start: Start<S>, mu
             let submitted = new.submit(effects).await.map(|()| new.snapshot());
             in_doubt = matches!(submitted, Err(CommitError::Unavailable(_)));
             let refused = submitted.is_err() && !in_doubt;
-            let ours = new.begins();
+            let begins = new.begins();
             new.take_woken().into_iter().for_each(wake);
-            driver = (submitted.is_ok() && ours).then_some(new);
-            // Nobody waiting is fine.
+            driver = (submitted.is_ok() && begins).then_some(new);
+            // The caller may have been dropped.
             let _ = answer.send(submitted);
-            // What was begun for another one is ours, if we have taken over meanwhile.
-            if (refused || !ours && !running()) && place.leave() {
+            // A standby leaves the operation to the leader, unless it has become the leader in the meantime.
+            if (refused || !begins && !running()) && guard.release() {
                 return;
             }
         }
     }
-    let _turn = match shared.turns.try_acquire() {
-        Ok(turn) => turn,
+    let _permit = match shared.permits.try_acquire() {
+        Ok(permit) => permit,
         Err(_) => {
             drop(busy.take());
-            let Ok(turn) = shared.turns.acquire().await else { return };
+            let Ok(permit) = shared.permits.acquire().await else { return };
             busy = shared.clock.busy();
-            turn
+            permit
         }
     };
-    let mut patience = Patience::default();
+    let mut backoff = Backoff::default();
     loop {
         let next = match &mut driver {
             Some(driver) => driver.drive(slot, busy.take(), wake).await,
@@ -446,7 +449,7 @@ async fn work<S: Steps>(place: Place<S>, tasks: Weak<Tasks>, start: Start<S>, mu
                         }
                         driver.insert(loaded).resume(slot, &signals, busy.take(), wake).await
                     }
-                    // Unknown, or owned by a newer executor: not ours to touch.
+                    // It does not exist, or a newer executor owns it.
                     Ok(None) => Next::Rest,
                     Err(why) => Next::Reload(why),
                 }
@@ -454,30 +457,30 @@ async fn work<S: Steps>(place: Place<S>, tasks: Weak<Tasks>, start: Start<S>, mu
         };
         busy = shared.clock.busy();
         match next {
-            Next::Rest if place.leave() => return,
-            Next::Rest => patience = Patience::default(),
+            Next::Rest if guard.release() => return,
+            Next::Rest => backoff = Backoff::default(),
             Next::Reload(why) => {
                 driver = None;
                 in_doubt |= matches!(why, CommitError::Unavailable(_));
-                tracing::warn!(operation = %id, "the ledger is read again: {why}");
+                tracing::warn!(operation = %id, "reading the ledger again: {why}");
                 drop(busy.take());
-                patience.wait(&*shared.clock).await;
+                backoff.wait(&*shared.clock).await;
                 busy = shared.clock.busy();
             }
         }
     }
 }
 
-/// Delays before a ledger that refused or did not answer is asked again: doubling, to a limit.
-struct Patience(Duration);
+/// Delays before the ledger is read again after an error: 50 ms, doubled up to 5 s.
+struct Backoff(Duration);
 
-impl Default for Patience {
+impl Default for Backoff {
     fn default() -> Self {
         Self(Duration::from_millis(50))
     }
 }
 
-impl Patience {
+impl Backoff {
     async fn wait(&mut self, clock: &dyn Clock) {
         clock.sleep_until(clock.now() + self.0).await;
         self.0 = (self.0 * 2).min(Duration::from_secs(5));
@@ -485,9 +488,9 @@ impl Patience {
 }
 
 impl<S: Steps> Shared<S> {
-    /// Wakes the operation at that instant.
+    /// Wakes the operation at `at`.
     pub fn set_timer(&self, at: Timestamp, id: OperationId) {
-        // The timer first: whoever takes the token finds it.
+        // The timer before its guard: `watch_timers` drops the guards that it takes.
         self.timers.lock().insert((at, id));
         self.unseen.lock().push(self.clock.busy());
         self.timer_set.notify_one();

@@ -1,7 +1,6 @@
-//! The ledger: what must be remembered so that any process can go on where another one stopped.
-//!
-//! A commit is all or nothing, and refused if the operation has moved on since it was read. Every implementation
-//! passes the contract suite in `tests/it/ledger_contract.rs` of this crate's users.
+//! The ledger's contract: durable storage from which any process can continue an operation. A commit is
+//! atomic and fails when the operation has changed since it was read. `tenantry_testkit::ledger_contract`
+//! tests an implementation.
 
 use std::sync::Arc;
 
@@ -11,82 +10,83 @@ use tenantry_model::{Timestamp, id::OperationId, id::SignalId};
 use crate::operation::{Run, Step};
 use crate::signal::Signal;
 
-/// One atomic change.
+/// One atomic change of an operation.
 #[derive(Debug)]
 pub struct Commit<E> {
-    /// The operation as it shall be. `operation.version` is one more than that of the row it replaces; 1 makes a new row.
+    /// The new state. `operation.version` is one more than that of the replaced row; 1 creates a row.
     pub run: Arc<Run>,
-    /// Epoch of the row it replaces (for a claim it differs from the new one).
+    /// Epoch of the replaced row; it differs from the new one after a take-over.
     pub expected_epoch: i64,
-    /// Keys of the steps that changed. For a new operation: all.
+    /// Keys of the changed steps; of a new operation all of them.
     pub changed_steps: Vec<String>,
-    /// Signals that this change has applied.
+    /// Applied signals, which are deleted.
     pub applied: Vec<SignalId>,
     /// New child operations with their steps, at version 1.
     pub children: Vec<Run>,
     /// Signals to other operations (children, the parent).
     pub signals: Vec<(OperationId, Signal)>,
-    /// What else becomes true with it.
+    /// Effects written in the same transaction.
     pub effects: Vec<E>,
 }
 
-/// Why nothing was committed.
+/// Why a commit failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CommitError {
-    /// The operation was changed by somebody else, or belongs to a newer epoch.
-    #[error("the operation has moved on")]
+    /// The operation has changed since it was read, or belongs to a newer epoch.
+    #[error("the operation has changed since it was read")]
     Stale,
-    /// An effect's condition does not hold (a name is taken, a row is not in the expected state).
+    /// The condition of an effect failed: a name is taken, or a row is not in the expected state.
     #[error("conflict in {table}")]
     Conflict {
         /// The table whose condition failed.
         table: String,
     },
-    /// The database refuses the values: a defect of whoever made them. Nothing was written.
-    #[error("rows of {table} are refused")]
+    /// The database rejected the values, which is a defect of the code that made them. Nothing was written.
+    #[error("the database rejected rows of {table}")]
     Refused {
-        /// The table that refused.
+        /// The table of the rejected rows.
         table: String,
     },
-    /// The database does not answer, or refuses (disk full …). It may or may not have committed.
+    /// The database did not answer, or failed (disk full …). The change may or may not be committed.
     #[error("the ledger is unavailable: {0}")]
     Unavailable(String),
 }
 
-/// An operation that needs attention at start.
+/// An operation that an executor continues after a take-over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// Which.
+    /// Its id.
     pub id: OperationId,
-    /// Whether nothing ran when the last process ended.
+    /// True when no attempt ran at its last commit.
     pub idle: bool,
     /// Its next timer.
     pub wake_at: Option<Timestamp>,
-    /// Whether signals wait for it.
+    /// True when it has pending signals.
     pub signalled: bool,
 }
 
-/// The memory of operations.
+/// Durable storage of operations.
 #[async_trait]
 pub trait Ledger<E: Send + Sync + 'static>: Send + Sync + 'static {
-    /// Takes over: raises the epoch, so that commits of every earlier executor are refused, and returns it.
+    /// Raises the epoch, so that commits of earlier executors fail with `Stale`, and returns it.
     async fn begin_epoch(&self) -> Result<i64, CommitError>;
 
-    /// The epoch of whoever runs now.
+    /// The current leader's epoch.
     async fn epoch(&self) -> Result<i64, CommitError>;
 
-    /// An operation with its steps and the signals that wait for it, oldest first.
+    /// An operation with its steps and its pending signals, oldest first.
     async fn load(&self, id: OperationId) -> Result<Option<(Run, Vec<Signal>)>, CommitError>;
 
-    /// Writes all of it or nothing.
+    /// Writes the change atomically.
     async fn commit(&self, commit: Commit<E>) -> Result<(), CommitError>;
 
-    /// Every operation that is unfinished, or that a signal waits for (also a finished child), by id.
+    /// Operations that are unfinished or have pending signals (also finished children), by id.
     async fn unfinished(&self) -> Result<Vec<Waiting>, CommitError>;
 
-    /// Leaves a signal for an operation. False: there is no such operation.
+    /// Stores a signal for an operation. False when the operation does not exist.
     async fn signal(&self, id: OperationId, signal: Signal, effects: Vec<E>) -> Result<bool, CommitError>;
 
-    /// Commits an attempt's note on its running step, without a change of the operation's version. `Stale` if the step is not running in this epoch.
+    /// Commits a note on a running step without changing the operation's version. `Stale` when the step is
+    /// not running in this epoch.
     async fn note(&self, id: OperationId, epoch: i64, step: &Step) -> Result<(), CommitError>;
 }

@@ -1,7 +1,6 @@
-//! Durable operations: a plan of steps as data, a pure `decide`, a ledger that remembers, an executor that acts.
-//!
-//! The plan lives in the ledger, not in code that is replayed, so a release may change templates and code while
-//! operations are in flight. This crate knows no tenants and no providers: a step's input is opaque to it.
+//! Durable operations: a plan of steps as data, pure decisions, a ledger that stores them, an executor that
+//! runs them. The ledger stores the plan itself, so a release may change templates and code while operations
+//! run. A step's input is opaque to this crate: it knows neither tenants nor providers.
 
 pub mod clock;
 pub mod decide;

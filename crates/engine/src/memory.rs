@@ -1,4 +1,4 @@
-//! A ledger in memory: for tests of the engine, and the plainest statement of what a ledger must do.
+//! A ledger in memory, for tests: the reference implementation of the ledger's contract.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,7 +10,7 @@ use crate::ledger::{Commit, CommitError, Ledger, Waiting};
 use crate::operation::{Run, Step, StepState};
 use crate::signal::Signal;
 
-/// Remembers as long as it lives. Effects are kept in the order of their commits.
+/// A ledger in memory. Keeps the effects in the order of their commits.
 #[derive(Debug)]
 pub struct MemoryLedger<E> {
     state: Mutex<State<E>>,
@@ -20,7 +20,7 @@ pub struct MemoryLedger<E> {
 struct State<E> {
     epoch: i64,
     runs: BTreeMap<OperationId, Run>,
-    /// The unfinished operation without a parent of each subject that has one.
+    /// By subject, its unfinished operation without a parent.
     busy: HashMap<String, OperationId>,
     signals: BTreeMap<OperationId, Vec<Signal>>,
     effects: Vec<E>,
@@ -92,7 +92,7 @@ impl<E: Clone + Send + Sync + 'static> Ledger<E> for MemoryLedger<E> {
         } else if state.busy.get(&operation.subject) == Some(&id) {
             state.busy.remove(&operation.subject);
         }
-        // Like a real ledger, only what is said to have changed is written.
+        // As in a database, only the listed steps are written.
         match state.runs.get_mut(&id) {
             Some(old) => {
                 old.operation = operation.clone();
@@ -147,9 +147,9 @@ impl<E: Clone + Send + Sync + 'static> Ledger<E> for MemoryLedger<E> {
         }
         let run =
             state.runs.get_mut(&id).filter(|run| run.operation.epoch == epoch).ok_or(CommitError::Stale)?;
-        let held =
+        let running =
             run.step_mut(&step.key).filter(|s| matches!(s.state, StepState::Running | StepState::Undoing));
-        held.ok_or(CommitError::Stale)?.note = step.note.clone();
+        running.ok_or(CommitError::Stale)?.note = step.note.clone();
         Ok(())
     }
 }

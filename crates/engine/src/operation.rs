@@ -1,5 +1,6 @@
-//! An operation and its steps: the plan, which never changes, and the state, which only `decide`, `settle` and
-//! signals change. These types are the ledger's rows; their names and words are API (old ledgers must load).
+//! An operation and its steps: the plan, which never changes, and the state, which only `decide`, `settle`
+//! and `recover` change. These types are the ledger's rows: field and variant names must stay, so that old
+//! rows load.
 
 use std::time::Duration;
 
@@ -7,49 +8,49 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tenantry_model::{Failure, Timestamp, id::OperationId};
 
-/// One long-running change of one subject.
+/// A durable operation on one subject.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
     /// Its id.
     pub id: OperationId,
-    /// What it changes. At most one unfinished operation without a parent per subject: the ledger enforces it.
+    /// What it changes. The ledger allows one unfinished operation without a parent per subject.
     pub subject: String,
-    /// Which use case: `onboard`, `offboard` …
+    /// Operation kind: `onboard`, `offboard` …
     pub kind: String,
-    /// The operation that started this one by a detached step.
+    /// The operation whose detached step created this one.
     pub parent: Option<OperationId>,
-    /// Where it is.
+    /// Its state.
     pub state: OperationState,
-    /// Raised by every commit; compare-and-set.
+    /// Incremented by every commit; checked by compare-and-set.
     pub version: i64,
-    /// The executor generation that owns it; a commit from an older one is refused.
+    /// Epoch of the executor that owns it; commits of older epochs fail.
     pub epoch: i64,
-    /// What the use case needs to know again after a restart. Opaque here; holds no secrets and no clear personal data.
+    /// Input of the operation kind. Opaque to the engine; without secrets and without personal data in clear.
     pub input: Value,
-    /// What stopped it, if something did.
+    /// The error that stopped it or caused the rollback.
     pub error: Option<Failure>,
-    /// The step that stopped it.
+    /// The step with that error.
     pub error_step: Option<String>,
-    /// Whether a signal asked to end it: a rollback then ends in `cancelled`.
+    /// True after a cancel signal: the rollback ends in `cancelled`.
     pub cancelled: bool,
-    /// When it began.
+    /// When it was created.
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
     /// When it reached a final state.
     pub finished_at: Option<Timestamp>,
-    /// When it should be finished; later than this it counts as stuck and an alert is raised once (S0.15).
+    /// When it should be finished; after that it counts as stuck, and one alert is raised.
     pub expected_by: Option<Timestamp>,
-    /// Whether that alert has been raised.
+    /// True when that alert has been raised.
     pub stuck: bool,
-    /// The next instant at which something is to be done without anybody's signal. None: nothing to wait for.
+    /// The next timer: a retry, the end of a wait, or `expected_by`.
     pub wake_at: Option<Timestamp>,
-    /// True while no attempt runs: the operation then costs a row and, with `wake_at`, a timer.
+    /// True while no attempt runs.
     pub idle: bool,
 }
 
 impl Operation {
-    /// A new one, not yet in the ledger.
+    /// A new operation, not yet in the ledger.
     pub fn new(id: OperationId, subject: &str, kind: &str, input: Value, now: Timestamp) -> Self {
         Self {
             id,
@@ -74,28 +75,28 @@ impl Operation {
     }
 }
 
-/// Where an operation is.
+/// State of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationState {
-    /// Going forward (attempts run, or it waits for a timer or a signal).
+    /// Going forward: attempts run, or it waits for a timer or a signal.
     Running,
-    /// Starts nothing new until it is resumed.
+    /// Starts no attempt until it is resumed.
     Paused,
-    /// Undoing what it made.
+    /// Compensating its steps.
     RollingBack,
-    /// Cannot go on without a person: retry, skip or cancel it.
+    /// Waits for an operator: retry, skip or cancel it.
     NeedsAttention,
-    /// Final: everything done.
+    /// Final: every step is done or skipped.
     Succeeded,
-    /// Final: failed, and everything that it made is gone.
+    /// Final: failed, and every step is compensated.
     RolledBack,
-    /// Final: asked to end, and everything that it made is gone.
+    /// Final: cancelled, and every step is compensated.
     Cancelled,
 }
 
 impl OperationState {
-    /// Whether nothing will ever change again.
+    /// True for the three final states.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::RolledBack | Self::Cancelled)
     }
@@ -113,50 +114,50 @@ impl OperationState {
     }
 }
 
-/// One unit of an operation.
+/// One step of an operation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// The name in the plan, unique in the operation.
+    /// Name in the plan, unique in the operation.
     pub key: String,
-    /// Place in the plan, for people.
+    /// Position in the plan, for display.
     pub position: i32,
-    /// What it works on, such as `database`. Opaque here.
+    /// Resource kind or action, such as `database`. Opaque to the engine.
     pub kind: String,
-    /// Who does it. Opaque here.
+    /// Provider of the resource. Opaque to the engine.
     pub provider: String,
-    /// Keys of the steps that must be over before this one starts.
+    /// Keys of the steps that must be done or skipped before this one starts.
     pub needs: Vec<String>,
-    /// How it is tried.
+    /// Timeout, retries and what follows a failure.
     pub policy: Policy,
-    /// Everything that the step's code needs, frozen when the plan was made. Opaque here.
+    /// Input of the step's code, fixed when the plan was made. Opaque to the engine.
     pub input: Value,
 
-    /// Where it is.
+    /// Its state.
     pub state: StepState,
-    /// Attempts begun in the current direction (forward, or undo), those cut off by a crash not counted.
+    /// Attempts in the current direction, without those that a crash cut off.
     pub attempts: i32,
-    /// Attempts cut off by the end of a process.
+    /// Attempts that the end of a process cut off.
     pub interruptions: i32,
-    /// Not before this instant: a retry's delay, or the end of a timed wait.
+    /// Earliest next start: the end of a retry's delay or of a timer.
     pub due_at: Option<Timestamp>,
-    /// First start.
+    /// When it first started.
     pub started_at: Option<Timestamp>,
-    /// End, whichever.
+    /// When it ended, with or without success.
     pub finished_at: Option<Timestamp>,
-    /// What it gave; steps that need it read this.
+    /// Its output, which later steps read.
     pub output: Value,
-    /// Its latest failure. Stays after a successful retry is over, as history.
+    /// Its latest failure; stays after a successful retry.
     pub error: Option<Failure>,
-    /// Whether some attempt may have left something that nobody saw (no answer, time-out, crash).
+    /// True when an attempt with unknown outcome (no answer, timeout, crash) may have created something.
     pub uncertain: bool,
-    /// What an attempt noted of itself while it ran, such as a process group. Cleared when it ends.
+    /// Note of the running attempt, such as a process group. Cleared when the attempt ends.
     pub note: Option<Value>,
-    /// The operation that a detached step started.
+    /// The child operation of a detached step.
     pub child: Option<OperationId>,
 }
 
 impl Step {
-    /// One that has not begun, in the first place, and that needs no other.
+    /// A pending step at position 0 that needs no other.
     pub fn new(key: &str, kind: &str, provider: &str, policy: Policy, input: Value) -> Self {
         Self {
             key: key.to_owned(),
@@ -181,36 +182,36 @@ impl Step {
     }
 }
 
-/// Where a step is.
+/// State of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepState {
-    /// Not begun.
+    /// Not started.
     Pending,
     /// An attempt runs, or ran when the process ended.
     Running,
-    /// Failed; tried again at `due_at`.
+    /// Failed; the next attempt starts at `due_at`.
     Retrying,
     /// Waits for a signal or for `due_at`.
     Waiting,
-    /// Done. Never run again.
+    /// Done; never runs again.
     Done,
-    /// Left out by a person's decision.
+    /// Skipped by an operator.
     Skipped,
-    /// Failed for good.
+    /// Failed without another retry.
     Failed,
-    /// To be undone, at `due_at` or when the steps that were done after it are undone.
+    /// To be compensated at `due_at`, after the steps that needed it.
     UndoPending,
-    /// An undo runs, or ran when the process ended.
+    /// A compensation runs, or ran when the process ended.
     Undoing,
-    /// Undone, or never begun in an operation that was rolled back.
+    /// Compensated, or never started in an operation that was rolled back.
     Undone,
-    /// Its undo failed for good; a person must act.
+    /// Its compensation failed without another retry; an operator must act.
     UndoFailed,
 }
 
 impl StepState {
-    /// Whether steps that need this one may start.
+    /// True when steps that need this one may start.
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Done | Self::Skipped)
     }
@@ -232,26 +233,26 @@ impl StepState {
     }
 }
 
-/// How a step is tried.
+/// Timeout, retries and failure policy of a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
-    /// Longest time of one attempt, in milliseconds.
+    /// Timeout of one attempt, in milliseconds.
     pub timeout_ms: u64,
-    /// Attempts after the first (S4.94).
+    /// Attempts after the first.
     pub max_retries: u32,
-    /// Upper bound of the first delay, in milliseconds; doubles with each retry.
+    /// Longest first delay, in milliseconds; doubles with each retry.
     pub backoff_ms: u64,
-    /// Upper bound of any delay of our own, in milliseconds. A server's `Retry-After` may be longer.
+    /// Longest computed delay, in milliseconds. A server's `Retry-After` may be longer.
     pub backoff_cap_ms: u64,
-    /// What happens when the retries are used up.
+    /// What follows the last failed retry.
     pub on_failure: OnFailure,
-    /// Whether the operation waits for it.
+    /// Whether the operation waits for the step.
     pub mode: Mode,
-    /// Nothing runs; the step waits.
+    /// With a wait, the step runs no code and only waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<Wait>,
-    /// How long after a lost answer the other side may still act, in milliseconds: an uncertain undo waits this
-    /// long and then looks again.
+    /// Time after a lost answer in which the provider may still act, in milliseconds: an uncertain
+    /// compensation runs again after it.
     pub in_flight_ms: u64,
 }
 
@@ -271,19 +272,19 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Longest time of one attempt.
+    /// Timeout of one attempt.
     pub const fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
     }
 }
 
-/// What happens when a step has failed for good.
+/// What follows when a step has failed and has no retry left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
-    /// Undo everything.
+    /// Compensate every step.
     Rollback,
-    /// Stop and ask for a person.
+    /// Stop in `needs_attention`.
     Park,
 }
 
@@ -291,9 +292,9 @@ pub enum OnFailure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Yes.
+    /// It waits.
     Inline,
-    /// No: it becomes a child operation with retries of its own (S0.24-26).
+    /// It does not wait: the step becomes a child operation with its own retries.
     Detached,
 }
 
@@ -303,7 +304,7 @@ pub enum Mode {
 pub enum Wait {
     /// An `approve` signal.
     Approval,
-    /// This many seconds.
+    /// This number of seconds.
     Timer(u64),
 }
 
@@ -317,11 +318,11 @@ pub struct Run {
 }
 
 impl Run {
-    /// The step of this key.
+    /// The step with this key.
     pub fn step(&self, key: &str) -> Option<&Step> {
         self.steps.iter().find(|s| s.key == key)
     }
-    /// The step of this key, to change it.
+    /// The step with this key, mutable.
     pub fn step_mut(&mut self, key: &str) -> Option<&mut Step> {
         self.steps.iter_mut().find(|s| s.key == key)
     }

@@ -1,7 +1,6 @@
-//! The one place that decides what a failed attempt leads to: another attempt, when, or the end of trying.
-//!
-//! Exponential backoff with full jitter: the delay before retry n is drawn evenly from 0 to base × 2ⁿ⁻¹, capped;
-//! a server's `Retry-After` is never undercut (S0.53, S4.94, trap T4).
+//! Decides whether and when a failed attempt is retried; no other code does. Exponential backoff with full
+//! jitter: the delay before retry n is uniform in 0 to base × 2ⁿ⁻¹, capped, and at least the server's
+//! `Retry-After`.
 
 use std::time::Duration;
 
@@ -9,11 +8,11 @@ use tenantry_model::Failure;
 
 use crate::operation::Policy;
 
-/// Processes that may end under one step before it is taken for the cause.
+/// Processes that may end during one step before the step fails as their likely cause.
 pub const MAX_INTERRUPTIONS: i32 = 10;
 
-/// The delay before the next attempt, or none when there is to be no other. `attempts` have been made;
-/// `jitter` is drawn evenly from 0 to 1.
+/// The delay before the next attempt after `attempts` attempts; none when the failure is not retried.
+/// `jitter` is uniform in 0 to 1.
 pub fn next_delay(policy: &Policy, attempts: i32, failure: &Failure, jitter: f64) -> Option<Duration> {
     let retries = u32::try_from(attempts.saturating_sub(1)).unwrap_or(0);
     if !failure.may_retry() || retries >= policy.max_retries {
@@ -42,17 +41,17 @@ mod tests {
     }
 
     #[test]
-    fn the_server_is_heeded_and_the_cap_holds() {
+    fn caps_the_delay_and_respects_retry_after() {
         let policy = Policy { max_retries: 100, ..Policy::default() };
         let failure = Failure::retryable("busy", "try later");
         assert_eq!(next_delay(&policy, 99, &failure, 1.0), Some(Duration::from_secs(60)));
         assert_eq!(next_delay(&policy, 1, &failure, 0.0), Some(Duration::ZERO));
-        let told = failure.after(Duration::from_secs(90));
-        assert_eq!(next_delay(&policy, 1, &told, 0.5), Some(Duration::from_secs(90)));
+        let limited = failure.after(Duration::from_secs(90));
+        assert_eq!(next_delay(&policy, 1, &limited, 0.5), Some(Duration::from_secs(90)));
     }
 
     #[test]
-    fn what_cannot_succeed_is_not_retried() {
+    fn permanent_failures_are_not_retried() {
         for failure in [Failure::invalid("x", ""), Failure::fatal("x", "")] {
             assert_eq!(next_delay(&Policy::default(), 1, &failure, 0.5), None);
         }

@@ -1,5 +1,4 @@
-//! What the executor asks of the code behind the steps. The implementor knows tenants and providers; the engine
-//! knows when to call it.
+//! The contract of the code behind the steps: the engine calls it, the control plane implements it.
 
 use std::sync::Arc;
 
@@ -13,55 +12,56 @@ use crate::operation::{Operation, Run, Step};
 /// The direction of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
-    /// Make it so. Must be safe to call again after any failure, at any point inside itself.
+    /// Runs the step. Must be safe to repeat after a failure at any point.
     Do,
-    /// Make it not so, half-done things included.
+    /// Compensates the step, partial work included. Must be safe to repeat.
     Undo,
 }
 
 /// One attempt at one step.
 #[derive(Clone)]
 pub struct Attempt {
-    /// The operation as committed when the attempt began.
+    /// The operation at the start of the attempt, as committed.
     pub operation: Arc<Operation>,
-    /// The step as committed when the attempt began (its `note` is that of the attempt before, if a crash cut that off).
+    /// The step at the start of the attempt, as committed. Its `note` is from the previous attempt if a crash
+    /// cut that off.
     pub step: Step,
-    /// Outputs of all steps that are done, by key.
+    /// Outputs of the done steps, by key.
     pub outputs: Arc<serde_json::Map<String, Value>>,
     /// Direction.
     pub verb: Verb,
-    /// The instant of the start.
+    /// When the attempt started.
     pub now: Timestamp,
-    /// Lets the attempt commit a note about itself before it goes on.
+    /// Commits a note on the step while the attempt runs.
     pub notes: Arc<dyn Notes>,
-    /// What is kept until the attempt's end is committed.
+    /// Guards that the engine keeps until the attempt's end is committed.
     pub held: Held,
 }
 
-/// What an attempt keeps until its end is committed, or it is cut off: its turn at something of which each follows from
-/// what the one before it has committed. Not for transactional steps, whose end is committed with others'; and one step
-/// of an operation at most may want the same turn.
+/// Guards of an attempt, such as locks, which the engine drops after the attempt's end is committed or the
+/// attempt is cancelled. Not for transactional steps, whose end is committed together with other steps; and
+/// at most one step of an operation may take the same lock.
 #[derive(Clone, Default)]
 pub struct Held(Arc<Mutex<Vec<Box<dyn Send>>>>);
 
 impl Held {
-    /// Keeps this as well.
-    pub fn keep(&self, turn: impl Send + 'static) {
-        self.0.lock().push(Box::new(turn));
+    /// Adds a guard.
+    pub fn keep(&self, guard: impl Send + 'static) {
+        self.0.lock().push(Box::new(guard));
     }
 }
 
-/// Where an attempt leaves a durable note about itself.
+/// Stores the durable note of an attempt.
 #[async_trait]
 pub trait Notes: Send + Sync {
-    /// Returns once the note is committed to the step's row. Fails if the attempt has lost its operation.
+    /// Returns when the note is committed to the step's row. Fails when another executor owns the operation.
     async fn note(&self, note: Value) -> Result<(), Failure>;
 }
 
-/// A successful attempt.
+/// Result of a successful attempt.
 #[derive(Clone, Debug)]
 pub struct Done<E> {
-    /// Stored with the step; neither secrets nor clear personal data.
+    /// Stored in the step; without secrets and without personal data in clear.
     pub output: Value,
     /// Committed in the transaction that records the step's end.
     pub effects: Vec<E>,
@@ -70,25 +70,25 @@ pub struct Done<E> {
 /// The code behind the steps.
 #[async_trait]
 pub trait Steps: Send + Sync + 'static {
-    /// What the ledger writes beside its own rows.
+    /// A write that the ledger commits together with its own rows.
     type Effect: Clone + Send + Sync + 'static;
 
-    /// Whether doing this step only computes effects and touches nothing outside the ledger. Its start, end and
-    /// effects then go into one transaction, also into the one that creates the operation. An undo always begins
-    /// after a commit of its own: it may have to read what was written.
+    /// True when running this step only computes effects. Its start, end and effects then share one
+    /// transaction, which may be the one that creates the operation. Its compensation always starts after a
+    /// separate commit, because it may read what was written.
     fn transactional(&self, step: &Step) -> bool;
 
-    /// Effects committed with the step's start: what is intended, before it is tried.
+    /// Effects committed with the start of an attempt, before it runs.
     fn intend(&self, run: &Run, step: &Step, verb: Verb, now: Timestamp) -> Vec<Self::Effect>;
 
-    /// One attempt.
+    /// Runs one attempt.
     async fn attempt(&self, attempt: Attempt) -> Result<Done<Self::Effect>, Failure>;
 
-    /// The child operation that a detached step stands for. Pure: the same step gives the same plan. Id, parent,
-    /// version and epoch are the engine's to set.
+    /// The child operation of a detached step. Pure: the same step gives the same plan. The engine sets id,
+    /// parent, version and epoch.
     fn detach(&self, operation: &Operation, step: &Step) -> Run;
 
-    /// Effects of a change of the operation as a whole (it finished, it parked, it is stuck), committed with it.
-    /// `before` is none for a new operation.
+    /// Transition hooks: effects committed with a change of the operation, for example when it finishes,
+    /// parks or is stuck. `before` is none for a new operation.
     fn changed(&self, before: Option<&Operation>, after: &Run, now: Timestamp) -> Vec<Self::Effect>;
 }

@@ -1,4 +1,4 @@
-//! Signals: what a person asks of an operation in flight. Committed first, applied by `decide`, usable at any time.
+//! Signals: requests to an operation. They are committed first; `decide` applies them.
 
 use serde::{Deserialize, Serialize};
 use tenantry_model::{Timestamp, id::SignalId};
@@ -6,49 +6,49 @@ use tenantry_model::{Timestamp, id::SignalId};
 /// A request to an operation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Signal {
-    /// Its id; signals are applied in this order.
+    /// Its id; signals are applied in the order of their ids.
     pub id: SignalId,
-    /// What is asked.
+    /// The request.
     #[serde(flatten)]
     pub kind: SignalKind,
-    /// Who asks: an id, never a name.
+    /// Id of the sender: a caller or another operation.
     pub by: String,
-    /// When.
+    /// When it was sent.
     pub at: Timestamp,
 }
 
-/// What can be asked.
+/// Kinds of requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum SignalKind {
-    /// Start nothing new.
+    /// Start no attempt until the operation is resumed.
     Pause,
-    /// Go on after a pause.
+    /// Continue after a pause.
     Resume,
-    /// End it and undo what it made.
+    /// Compensate every step and end in `cancelled`.
     Cancel,
-    /// Try the failed steps again, from the failed one on, with fresh retries.
+    /// Retry the failed steps with new retries.
     Retry,
-    /// Leave a step out for good.
+    /// Skip a step.
     Skip {
         /// The step's key.
         step: String,
         /// Why.
         reason: String,
     },
-    /// Let a step go on that waits for approval.
+    /// Approve a step that waits for approval.
     Approve {
         /// The step's key.
         step: String,
     },
-    /// Refuse a step that waits for approval: the operation is rolled back.
+    /// Reject a step that waits for approval: the operation rolls back.
     Reject {
         /// The step's key.
         step: String,
         /// Why.
         reason: String,
     },
-    /// End it at once and undo nothing: the operation that sends this takes over what was made, half-done things included.
+    /// End without compensation: the sending operation takes over every resource, partial ones included.
     Supersede,
     /// A child operation has ended.
     ChildFinished,

@@ -1,12 +1,13 @@
-//! Going back: what is undone, in which order, what is looked at twice, and who is asked when an undo fails.
+//! Decisions of a rollback: order of compensations, repeated ones after unknown outcomes, failed ones, child
+//! operations.
 
 use tenantry_engine::{OperationState as Op, SignalKind, StepState as S};
 
-use crate::plan::{Shape, busy, lost, never, run, signal_from, skip, step, stranger};
+use crate::plan::{Shape, busy, lost, never, run, signal_from, skip, step, unknown_id};
 use crate::story::Story;
 
 #[test]
-fn undoing_goes_against_the_needs() {
+fn compensations_run_in_reverse_order() {
     let mut story = Story::of([
         step("a"),
         step("b").needs(&["a"]),
@@ -24,9 +25,9 @@ fn undoing_goes_against_the_needs() {
 }
 
 #[test]
-fn what_never_began_is_not_undone() {
+fn a_step_that_never_started_is_not_compensated() {
     let mut story = Story::of([step("a"), step("hold").timer(9).needs(&["a"]), step("b").needs(&["hold"])]);
-    story.ok("a").told(&[SignalKind::Cancel]);
+    story.ok("a").asked(&[SignalKind::Cancel]);
     assert_eq!(
         (story.line().as_str(), story.starts()),
         ("rolling_back: a=undoing hold=undone b=undone", "undo a".to_owned())
@@ -35,79 +36,79 @@ fn what_never_began_is_not_undone() {
 }
 
 #[test]
-fn cancel_cuts_off_what_runs_and_undoes_it() {
+fn cancel_revokes_running_attempts_and_compensates_them() {
     for before in [vec![], vec![SignalKind::Pause]] {
         let mut story = Story::of([step("a"), step("b")]);
-        story.ok("a").told(&before).told(&[SignalKind::Cancel]);
+        story.ok("a").asked(&before).asked(&[SignalKind::Cancel]);
         assert_eq!(story.starts(), "undo a, undo b");
         assert_eq!((story.step("a").uncertain, story.step("b").uncertain), (false, true));
     }
 }
 
 #[test]
-fn cancel_during_a_delay_undoes_what_the_attempts_left() {
+fn cancel_during_a_retry_delay_compensates() {
     let mut story = Story::of([step("a").backoff(9_000)]);
-    assert_eq!(story.failed("a", lost()).told(&[SignalKind::Cancel]).starts(), "undo a");
+    assert_eq!(story.failed("a", lost()).asked(&[SignalKind::Cancel]).starts(), "undo a");
 }
 
 #[test]
-fn a_step_that_is_to_be_tried_again_is_undone_all_the_same() {
+fn a_step_with_a_pending_retry_is_compensated() {
     let mut together = Story::of([step("a").park()]);
-    together.failed("a", never()).told(&[SignalKind::Retry, SignalKind::Cancel]);
+    together.failed("a", never()).asked(&[SignalKind::Retry, SignalKind::Cancel]);
     assert_eq!(together.starts(), "undo a");
 
     let mut paused = Story::of([step("a").backoff(9_000)]);
-    paused.failed("a", lost()).told(&[SignalKind::Pause, SignalKind::Retry]);
-    assert_eq!(paused.told(&[SignalKind::Cancel]).starts(), "undo a");
+    paused.failed("a", lost()).asked(&[SignalKind::Pause, SignalKind::Retry]);
+    assert_eq!(paused.asked(&[SignalKind::Cancel]).starts(), "undo a");
 }
 
 #[test]
-fn a_skipped_step_that_began_is_undone() {
+fn a_skipped_step_that_started_is_compensated() {
     let mut story = Story::of([step("a").park(), step("b").needs(&["a"])]);
-    story.failed("a", never()).told(&[skip("a")]);
-    story.told(&[SignalKind::Cancel]);
+    story.failed("a", never()).asked(&[skip("a")]);
+    story.asked(&[SignalKind::Cancel]);
     assert_eq!(story.ok("b").starts(), "undo a");
 }
 
 #[test]
-fn cancel_is_not_lost_in_a_pause() {
+fn cancel_survives_a_pause() {
     let mut story = Story::of([step("a"), step("b").needs(&["a"])]);
-    story.ok("a").told(&[SignalKind::Cancel, SignalKind::Pause]);
+    story.ok("a").asked(&[SignalKind::Cancel, SignalKind::Pause]);
     assert_eq!(story.run.operation.state, Op::Paused);
-    assert_eq!(story.told(&[SignalKind::Resume]).run.operation.state, Op::RollingBack);
+    assert_eq!(story.asked(&[SignalKind::Resume]).run.operation.state, Op::RollingBack);
 }
 
 #[test]
-fn a_pause_while_undoing() {
+fn a_pause_during_a_rollback() {
     let mut story = Story::of([step("a"), step("b").needs(&["a"])]);
-    story.ok("a").failed("b", never()).told(&[SignalKind::Pause]);
+    story.ok("a").failed("b", never()).asked(&[SignalKind::Pause]);
     assert_eq!(story.ok("b").line(), "paused: a=undo_pending b=undone");
-    assert_eq!(story.told(&[SignalKind::Resume]).starts(), "undo a");
+    assert_eq!(story.asked(&[SignalKind::Resume]).starts(), "undo a");
 }
 
 #[test]
-fn undo_is_retried_and_then_a_person_is_asked() {
+fn a_failed_compensation_is_retried_and_then_needs_attention() {
     let mut story = Story::of([step("a").retries(1), step("b").needs(&["a"]), step("c")]);
     story.ok("a").ok("c").failed("b", never());
     assert_eq!(story.starts(), "undo b, undo c");
     story.failed("b", busy()).failed("b", busy()).failed("b", busy()).failed("b", busy());
-    // The other branch is still being undone.
+    // The other branch is still compensated.
     assert_eq!(story.line(), "rolling_back: a=undo_pending b=undo_failed c=undoing");
     assert_eq!(story.ok("c").line(), "needs_attention: a=undo_pending b=undo_failed c=undone");
-    // The undo's failure stands with the step, what it turned back for with the operation, to its end.
+    // The step has the compensation's error; the operation keeps the error that caused the rollback.
     assert_eq!(story.step("b").error, Some(busy()));
     assert_eq!(story.run.operation.error_step.as_deref(), Some("b"));
     assert_eq!(story.run.operation.error, Some(never()));
-    story.told(&[SignalKind::Retry]).ok("b").ok("a");
+    story.asked(&[SignalKind::Retry]).ok("b").ok("a");
     assert_eq!(story.line(), "rolled_back: a=undone b=undone c=undone");
     assert_eq!(story.run.operation.error, Some(never()));
 }
 
 #[test]
-fn a_cancellation_names_the_undo_that_failed() {
+fn a_cancelled_operation_shows_the_failed_compensation() {
     let mut story = Story::of([step("a")]);
     story
-        .told(&[SignalKind::Cancel])
+        .asked(&[SignalKind::Cancel])
         .failed("a", busy())
         .failed("a", busy())
         .failed("a", busy())
@@ -117,30 +118,30 @@ fn a_cancellation_names_the_undo_that_failed() {
 }
 
 #[test]
-fn ways_out_of_a_failed_undo() {
+fn signals_after_a_failed_compensation() {
     let stuck = || {
         let mut story = Story::of([step("a"), step("b").needs(&["a"])]);
         story.ok("a").failed("b", never()).failed("b", never());
         assert_eq!(story.line(), "needs_attention: a=undo_pending b=undo_failed");
         story
     };
-    assert_eq!(stuck().told(&[SignalKind::Retry]).starts(), "undo b");
-    assert_eq!(stuck().told(&[skip("b")]).starts(), "undo a");
+    assert_eq!(stuck().asked(&[SignalKind::Retry]).starts(), "undo b");
+    assert_eq!(stuck().asked(&[skip("b")]).starts(), "undo a");
     let mut cancelled = stuck();
-    assert_eq!(cancelled.told(&[SignalKind::Cancel]).starts(), "undo b");
+    assert_eq!(cancelled.asked(&[SignalKind::Cancel]).starts(), "undo b");
     assert_eq!(cancelled.ok("b").ok("a").line(), "cancelled: a=undone b=undone");
 }
 
 #[test]
-fn a_failed_undo_can_be_tried_again_while_others_are_undone() {
+fn a_failed_compensation_can_be_retried_during_a_rollback() {
     let mut story = Story::of([step("a"), step("b")]);
     story.ok("a").failed("b", never()).failed("b", never());
     assert_eq!(story.line(), "rolling_back: a=undoing b=undo_failed");
-    assert_eq!(story.told(&[SignalKind::Retry]).starts(), "undo b");
+    assert_eq!(story.asked(&[SignalKind::Retry]).starts(), "undo b");
 }
 
 #[test]
-fn an_unknown_answer_is_looked_at_again() {
+fn a_compensation_repeats_after_an_unknown_outcome() {
     let mut story = Story::of([step("a").in_flight(30).retries(0)]);
     assert_eq!(story.failed("a", lost()).starts(), "undo a");
     story.ok("a");
@@ -152,14 +153,13 @@ fn an_unknown_answer_is_looked_at_again() {
 }
 
 #[test]
-fn a_crash_is_an_unknown_answer() {
+fn a_crash_is_an_unknown_outcome() {
     let mut story = Story::of([step("a").in_flight(30)]);
-    story.crashed().told(&[SignalKind::Cancel]).ok("a");
+    story.crashed().asked(&[SignalKind::Cancel]).ok("a");
     assert_eq!(story.line(), "rolling_back: a=undo_pending");
 
     let mut undoing = Story::of([step("a").in_flight(30), step("b").needs(&["a"])]);
-    undoing.ok("a").told(&[SignalKind::Cancel]).ok("b");
-    // b ran when it was cut off: it is looked at twice, then a is undone, which a crash cuts off.
+    undoing.ok("a").asked(&[SignalKind::Cancel]).ok("b");
     assert_eq!(undoing.line(), "rolling_back: a=undoing b=undone");
     assert_eq!(undoing.crashed().starts(), "undo a");
     assert_eq!(undoing.ok("a").line(), "rolling_back: a=undo_pending b=undone");
@@ -167,14 +167,14 @@ fn a_crash_is_an_unknown_answer() {
 }
 
 #[test]
-fn what_is_known_is_not_looked_at_again() {
+fn a_compensation_does_not_repeat_after_a_known_outcome() {
     let mut story = Story::of([step("a").in_flight(30)]);
     story.failed("a", never());
     assert_eq!(story.ok("a").line(), "rolled_back: a=undone");
 }
 
 #[test]
-fn a_process_that_ends_again_and_again_under_an_undo() {
+fn a_compensation_fails_after_ten_crashes() {
     let mut story = Story::of([step("a"), step("b").needs(&["a"])]);
     story.ok("a").failed("b", never()).ok("b");
     for _ in 0..10 {
@@ -184,17 +184,17 @@ fn a_process_that_ends_again_and_again_under_an_undo() {
 }
 
 #[test]
-fn children_are_called_back_one_by_one() {
+fn a_rollback_cancels_each_child() {
     let mut story = Story::of([step("a").detached(&[]), step("b").detached(&[]), step("c")]);
     let [a, b] = ["a", "b"].map(|key| story.step(key).child.unwrap());
     story.failed("c", never());
     assert_eq!(story.decision.signals, [(a, SignalKind::Cancel), (b, SignalKind::Cancel)]);
     story.ok("c");
     assert_eq!(story.line(), "rolling_back: a=undoing b=undoing c=undone");
-    assert!(story.run.operation.idle, "waiting for a child costs no task");
+    assert!(story.run.operation.idle, "idle while it waits for a child");
     story.crashed();
     assert_eq!((story.step("a").interruptions, story.step("a").state), (0, S::Undoing));
-    story.signalled(signal_from(stranger(), SignalKind::ChildFinished));
+    story.signalled(signal_from(unknown_id(), SignalKind::ChildFinished));
     assert_eq!(story.line(), "rolling_back: a=undoing b=undoing c=undone");
     story.signalled(signal_from(b, SignalKind::ChildFinished));
     assert_eq!(story.line(), "rolling_back: a=undoing b=undone c=undone");
@@ -204,7 +204,7 @@ fn children_are_called_back_one_by_one() {
 
 #[test]
 fn a_child_answers_its_parent_in_every_state() {
-    let parent = stranger();
+    let parent = unknown_id();
     let answer = [(parent, SignalKind::ChildFinished)];
     let cancel = || signal_from(parent, SignalKind::Cancel);
     let child = |steps: &[&str]| {
@@ -217,33 +217,33 @@ fn a_child_answers_its_parent_in_every_state() {
     assert_eq!(story.signalled(cancel()).line(), "rolling_back: x=undoing");
     assert_eq!(story.ok("x").line(), "cancelled: x=undone");
     assert_eq!(story.decision.signals, answer);
-    // Cancelled already: it answers again, and does nothing else.
+    // Already cancelled: it only answers again.
     assert_eq!(story.signalled(cancel()).decision.signals, answer);
     assert_eq!(story.starts(), "");
-    // Succeeded: the parent may still call it back, nobody else.
+    // Succeeded: only the parent can cancel it.
     let mut story = child(&["x"]);
     assert_eq!(story.ok("x").line(), "succeeded: x=done");
-    assert_eq!(story.told(&[SignalKind::Cancel]).line(), "succeeded: x=done");
+    assert_eq!(story.asked(&[SignalKind::Cancel]).line(), "succeeded: x=done");
     assert_eq!(story.signalled(cancel()).line(), "rolling_back: x=undoing");
     assert_eq!(story.run.operation.finished_at, None);
     assert_eq!(story.ok("x").decision.signals, answer);
-    // Called back and paused in one breath.
+    // Cancelled and paused in one decision.
     let mut story = child(&["x"]);
-    let pause = signal_from(stranger(), SignalKind::Pause);
-    story.ok("x").signalled_all(&[cancel(), pause]).told(&[SignalKind::Resume]);
+    let pause = signal_from(unknown_id(), SignalKind::Pause);
+    story.ok("x").signalled_all(&[cancel(), pause]).asked(&[SignalKind::Resume]);
     assert_eq!(story.run.operation.state, Op::RollingBack);
     // Parked.
     let mut story = child(&["x"]);
     assert_eq!(story.failed("x", never()).line(), "needs_attention: x=failed");
     assert_eq!(story.signalled(cancel()).ok("x").decision.signals, answer);
-    // Undoing by itself, after a failure of its own.
+    // Rolling back after its own failure.
     let mut plan = run([step("x")]);
     plan.operation.parent = Some(parent);
     let mut story = Story::from(plan);
     story.failed("x", never());
     assert_eq!(story.line(), "rolling_back: x=undoing");
     assert_eq!(story.signalled(cancel()).ok("x").decision.signals, answer);
-    // Rolled back by itself before it was called.
+    // Rolled back before the parent cancelled it.
     let mut plan = run([step("x")]);
     plan.operation.parent = Some(parent);
     let mut story = Story::from(plan);

@@ -1,5 +1,5 @@
-//! Random plans, random ways in which their attempts go, random signals, and death or silence of the ledger at random
-//! calls of several processes: everything ends, and the world is as the ledger says.
+//! Property test of the executor: random plans, results of attempts, signals, crashes and ledger failures
+//! over several processes. Every operation ends, and the outside state agrees with the ledger.
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -43,7 +43,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         let steps = shapes.iter().enumerate().map(|(i, (needs, retries, delay, kind, park))| {
             let needs: Vec<String> = (0..i).filter(|j| needs >> j & 1 == 1).map(key).collect();
             let needs: Vec<&str> = needs.iter().map(String::as_str).collect();
-            // A late call arrives within 15 s: an undo looks again after 20.
+            // A late call takes effect within 15 s; the compensation repeats after 20 s.
             let plain = step(&key(i))
                 .needs(&needs)
                 .retries(*retries)
@@ -82,7 +82,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn everything_ends(steps in steps(), acts in acts(), signals in signals(), lives in lives()) {
+    fn every_operation_ends_consistently(steps in steps(), acts in acts(), signals in signals(), lives in lives()) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let played = runtime.block_on(async {
             let clock = VirtualClock::start();

@@ -1,5 +1,5 @@
-//! Death at every call of the ledger, before it and after it, once and twice; silence at every call. Afterwards every
-//! operation is finished, and the world is as if each had happened once or not at all.
+//! Crashes and failures at every call of the ledger, before and after it, once and twice. Afterwards every
+//! operation is final, and each step took effect exactly once or not at all.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use crate::plan::{self, Shape, approve, busy, lost, never, signal, step};
 use crate::scene::seconds;
 use crate::world::{Act, Effect, Scripted, World};
 
-/// One story: plans, how their attempts go, what is asked at the beginning.
+/// One scenario: plans, scripted attempts, and first signals.
 pub struct Story {
     pub world: Arc<World>,
     pub runs: Vec<Run>,
-    /// Signals at the beginning, to the first operation.
+    /// First signals to the first operation.
     pub signals: Mutex<Vec<SignalKind>>,
-    /// The end that the first operation must have, if there is only one right one.
+    /// The final state that the first operation must have, if only one is correct.
     pub end: Option<OperationState>,
 }
 
@@ -39,7 +39,7 @@ impl Stage for Story {
     async fn begin(&self, executor: &Executor<Scripted>) -> Result<(), CommitError> {
         for run in &self.runs {
             match executor.submit(run.clone(), vec![]).await {
-                // It is there already: this is the second time that we ask.
+                // A former attempt has committed it.
                 Ok(_) | Err(CommitError::Stale) => {}
                 Err(refused) => return Err(refused),
             }
@@ -84,7 +84,7 @@ impl Stage for Story {
 
 type Script = Vec<(&'static str, Verb, Vec<Act>)>;
 
-/// Plays a plan with every fault at every call, and prints the number of cases.
+/// Runs a plan with every fault at every call, and prints the number of cases.
 async fn survives(
     name: &str,
     steps: Vec<Step>,
@@ -123,48 +123,48 @@ fn onboarding() -> Vec<Step> {
 }
 
 #[tokio::test]
-async fn when_all_goes_well() {
-    survives("well", onboarding(), vec![], vec![], Some(OperationState::Succeeded)).await;
+async fn crashes_of_a_successful_operation() {
+    survives("success", onboarding(), vec![], vec![], Some(OperationState::Succeeded)).await;
 }
 
 #[tokio::test]
-async fn when_attempts_fail_for_a_while() {
+async fn crashes_with_retries() {
     let script = vec![
         ("database", Verb::Do, vec![Act::FailAfter(lost()), Act::HangAfter]),
         ("bucket", Verb::Do, vec![Act::Fail(busy().after(seconds(30)))]),
         ("charge", Verb::Do, vec![Act::Fail(busy()), Act::Hang]),
         ("activate", Verb::Do, vec![Act::Fail(busy())]),
     ];
-    survives("for a while", onboarding(), script, vec![], Some(OperationState::Succeeded)).await;
+    survives("retries", onboarding(), script, vec![], Some(OperationState::Succeeded)).await;
 }
 
 #[tokio::test]
-async fn when_a_step_fails_for_good() {
+async fn crashes_with_a_permanent_failure() {
     let script = vec![
         ("smoke", Verb::Do, vec![Act::FailAfter(never()), Act::FailAfter(never()), Act::FailAfter(never())]),
         ("database", Verb::Undo, vec![Act::Fail(busy())]),
     ];
-    survives("for good", onboarding(), script, vec![], None).await;
+    survives("permanent failure", onboarding(), script, vec![], None).await;
 }
 
 #[tokio::test]
-async fn when_an_undo_needs_a_person() {
+async fn crashes_with_failed_compensations() {
     let script = vec![
         ("smoke", Verb::Do, vec![Act::Fail(never()), Act::Fail(never()), Act::Fail(never())]),
         ("bucket", Verb::Undo, vec![Act::Fail(never())]),
         ("charge", Verb::Undo, vec![Act::Fail(never())]),
     ];
-    survives("a person", onboarding(), script, vec![], None).await;
+    survives("failed compensations", onboarding(), script, vec![], None).await;
 }
 
 #[tokio::test]
-async fn when_it_is_cancelled() {
+async fn crashes_of_a_cancelled_operation() {
     let script = vec![("database", Verb::Do, vec![Act::HangAfter])];
     survives("cancel", onboarding(), script, vec![SignalKind::Cancel], None).await;
 }
 
 #[tokio::test]
-async fn when_it_is_paused_and_waits() {
+async fn crashes_with_pauses_and_waits() {
     let steps = vec![
         step("ask").approval(),
         step("a").needs(&["ask"]),
@@ -177,7 +177,7 @@ async fn when_it_is_paused_and_waits() {
 }
 
 #[tokio::test]
-async fn when_a_late_answer_arrives() {
+async fn crashes_with_late_effects() {
     let steps = vec![step("a"), step("b").needs(&["a"]).retries(0).in_flight(60)];
     let script =
         vec![("b", Verb::Do, vec![Act::Late(seconds(50)), Act::Late(seconds(50)), Act::Late(seconds(50))])];
@@ -185,7 +185,7 @@ async fn when_a_late_answer_arrives() {
 }
 
 #[tokio::test]
-async fn when_there_are_many() {
+async fn crashes_of_several_operations() {
     let cases = everywhere(
         async |clock| {
             let world = World::new(clock);
@@ -200,10 +200,10 @@ async fn when_there_are_many() {
     println!("many: {} cases", cases.unwrap());
 }
 
-/// The harness itself must notice what it is there to notice.
+/// The harness detects a compensation that reports success without an effect.
 #[tokio::test]
-async fn a_broken_world_is_noticed() {
-    let noticed = everywhere(
+async fn the_harness_detects_a_violation() {
+    let detected = everywhere(
         async |clock| {
             let world = World::new(clock);
             world.script("b", Verb::Do, [Act::Fail(never())]);
@@ -215,5 +215,5 @@ async fn a_broken_world_is_noticed() {
         false,
     )
     .await;
-    assert!(noticed.is_err_and(|why| why.contains("there are [\"a of")));
+    assert!(detected.is_err_and(|why| why.contains("there are [\"a of")));
 }

@@ -1,11 +1,11 @@
-//! The executor when nothing dies: order and overlap, commits, retries and time, turns, panics, stopping.
+//! The executor without crashes: order and overlap, commits, retries and time, permits, panics, stopping.
 
 use std::sync::Arc;
 
 use futures::FutureExt;
 use tenantry_engine::{Clock, CommitError, ExecutorConfig, SignalKind, Verb};
 
-use crate::plan::{Shape, approve, at, busy, run, signal, step, stranger};
+use crate::plan::{Shape, approve, at, busy, run, signal, step, unknown_id};
 use crate::scene::{Scene, active, seconds};
 use crate::world::{Act, Effect};
 use tenantry_testkit::crash_ledger::{Fault, Faults};
@@ -42,7 +42,7 @@ async fn independent_steps_overlap() {
 }
 
 #[tokio::test]
-async fn what_an_attempt_holds_it_holds_until_its_end_is_committed() {
+async fn guards_of_an_attempt_are_kept_until_its_end_is_committed() {
     let scene = Scene::new().await;
     scene.world.script("link", Verb::Do, vec![Act::Link; 8]);
     for _ in 0..8 {
@@ -51,26 +51,26 @@ async fn what_an_attempt_holds_it_holds_until_its_end_is_committed() {
     scene.quiet().await;
     let links: Vec<String> = (0..8).map(|n| format!("link {n}")).collect();
     assert_eq!(scene.world.claims(), links);
-    assert_eq!(scene.world.log().len(), 8, "nobody begins again because another one was faster");
+    assert_eq!(scene.world.log().len(), 8, "no attempt is repeated because of a conflict");
     scene.world.check().unwrap();
 }
 
 #[tokio::test]
-async fn a_plan_in_the_registry_is_one_commit() {
+async fn transactional_steps_share_one_commit() {
     let scene = Scene::new().await;
     let mut steps = vec![step("s0").registry()];
     for i in 1..20 {
         steps.push(step(&format!("s{i}")).registry().needs(&[&format!("s{}", i - 1)]));
     }
     let id = scene.submit(steps).await;
-    assert!(scene.line(id).starts_with("succeeded"), "already when submit returns");
+    assert!(scene.line(id).starts_with("succeeded"), "when submit returns");
     scene.quiet().await;
     assert_eq!((scene.ledger.commits(), scene.run(id).operation.version), (1, 1));
     assert_eq!(scene.world.registry().len(), 20);
 }
 
 #[tokio::test]
-async fn a_step_outside_costs_one_commit_more() {
+async fn each_step_outside_adds_one_commit() {
     let scene = Scene::new().await;
     let chain = [
         step("r").registry(),
@@ -80,12 +80,12 @@ async fn a_step_outside_costs_one_commit_more() {
     ];
     scene.submit(chain).await;
     scene.quiet().await;
-    // The beginning with a's start, a's end with s and b's start, b's end.
+    // Creation with the start of a; the end of a with s and the start of b; the end of b.
     assert_eq!(scene.ledger.commits(), 3);
 }
 
 #[tokio::test]
-async fn effects_are_committed_with_their_cause() {
+async fn effects_are_committed_with_their_step() {
     let scene = Scene::new().await;
     let id = scene.submit([step("a")]).await;
     let begun = [Effect::Intended(id, "a".into(), Verb::Do), Effect::Changed(id, "running", false)];
@@ -114,7 +114,7 @@ async fn followers_get_every_change_of_their_operation() {
 }
 
 #[tokio::test]
-async fn retries_wait_as_told() {
+async fn retries_respect_retry_after() {
     let scene = Scene::new().await;
     scene.world.script(
         "a",
@@ -123,7 +123,7 @@ async fn retries_wait_as_told() {
     );
     let id = scene.submit([step("a")]).await;
     scene.until(1).await;
-    assert_eq!(scene.executor.load(), (0, 1), "a delay costs no task");
+    assert_eq!(scene.executor.load(), (0, 1), "a delayed retry has no task");
     scene.quiet().await;
     assert_eq!(scene.world.log(), ["do a at 0", "do a at 7", "do a at 67"]);
     assert_eq!(scene.run(id).step("a").unwrap().attempts, 3);
@@ -142,7 +142,7 @@ async fn backoff_stays_below_its_ceiling() {
 }
 
 #[tokio::test]
-async fn a_hang_is_timed_out_and_tried_again() {
+async fn a_hanging_attempt_times_out_and_is_retried() {
     for act in [Act::Hang, Act::HangAfter] {
         let scene = Scene::new().await;
         scene.world.script("a", Verb::Do, [act]);
@@ -156,7 +156,7 @@ async fn a_hang_is_timed_out_and_tried_again() {
 }
 
 #[tokio::test]
-async fn a_hang_in_undo_is_timed_out() {
+async fn a_hanging_compensation_times_out() {
     let scene = Scene::new().await;
     scene.world.script("b", Verb::Do, [Act::Fail(crate::plan::never())]);
     scene.world.script("a", Verb::Undo, [Act::Hang, Act::HangAfter]);
@@ -168,7 +168,7 @@ async fn a_hang_in_undo_is_timed_out() {
 }
 
 #[tokio::test]
-async fn what_arrives_late_is_found_by_the_second_look() {
+async fn a_late_effect_is_removed_by_the_repeated_compensation() {
     let scene = Scene::new().await;
     scene.world.script("a", Verb::Do, [Act::Late(seconds(20))]);
     let id = scene.submit([step("a").retries(0).in_flight(30)]).await;
@@ -179,12 +179,12 @@ async fn what_arrives_late_is_found_by_the_second_look() {
 }
 
 #[tokio::test]
-async fn somebody_elses_thing_stays() {
+async fn things_of_another_owner_are_not_removed() {
     let scene = Scene::new().await;
     scene.world.occupy("shared");
     let id = scene.submit([step("a").input(serde_json::json!({ "name": "shared" }))]).await;
     scene.quiet().await;
-    // The undo refuses as well; a person must look.
+    // The compensation fails as well, and an operator must act.
     assert_eq!(scene.line(id), "needs_attention: a=undo_failed");
     assert_eq!(scene.world.things(), ["shared"]);
 }
@@ -202,12 +202,12 @@ async fn a_panic_is_a_failed_attempt() {
 }
 
 #[tokio::test]
-async fn operations_wait_their_turn_and_time_goes_on() {
+async fn operations_wait_for_a_permit() {
     let scene = Scene::with(active(1), Faults::new()).await;
     for key in ["a", "b", "c"] {
         scene.world.script(key, Verb::Do, [Act::Take(seconds(60))]);
     }
-    // b's time begins when b begins: it is no time-out that it had to wait.
+    // The timeout of b begins when b starts, not while it waits for a permit.
     for key in ["a", "b", "c"] {
         scene.submit([step(key).timeout(61)]).await;
     }
@@ -217,7 +217,7 @@ async fn operations_wait_their_turn_and_time_goes_on() {
 }
 
 #[tokio::test]
-async fn who_waits_takes_no_turn() {
+async fn idle_operations_hold_no_permit() {
     let scene = Scene::with(active(1), Faults::new()).await;
     scene.submit([step("hold").timer(1000)]).await;
     scene.submit([step("ask").approval()]).await;
@@ -229,7 +229,7 @@ async fn who_waits_takes_no_turn() {
 }
 
 #[tokio::test]
-async fn stop_lets_attempts_end_and_begins_nothing() {
+async fn stop_waits_for_attempts_and_starts_none() {
     let scene = Scene::new().await;
     scene.world.script("a", Verb::Do, [Act::Take(seconds(5))]);
     scene.world.script("c", Verb::Do, [Act::Fail(busy().after(seconds(1)))]);
@@ -239,20 +239,20 @@ async fn stop_lets_attempts_end_and_begins_nothing() {
     assert_eq!((scene.line(id).as_str(), scene.seconds()), ("running: a=done b=pending c=retrying", 5));
     let refused = scene.executor.submit(run([step("x")]), vec![]).await;
     assert!(matches!(refused, Err(CommitError::Unavailable(_))));
-    // Signals are kept for the next process.
+    // The next process applies the signal.
     assert!(scene.executor.signal(id, signal(SignalKind::Pause), vec![]).await.unwrap());
     scene.quiet().await;
     assert_eq!(scene.world.log(), ["do a at 0", "do c at 0"]);
     let next = scene.next().await;
     next.quiet().await;
     assert_eq!(next.line(id), "paused: a=done b=pending c=retrying");
-    next.tell(id, SignalKind::Resume).await;
+    next.ask(id, SignalKind::Resume).await;
     next.quiet().await;
     next.world.check().unwrap();
 }
 
 #[tokio::test]
-async fn a_signal_that_was_answered_survives_a_stop_at_any_moment() {
+async fn a_committed_signal_survives_a_stop_at_any_point() {
     for polls in 0..40 {
         let scene = Scene::new().await;
         scene.world.script("a", Verb::Do, [Act::Take(seconds(5))]);
@@ -271,7 +271,7 @@ async fn a_signal_that_was_answered_survives_a_stop_at_any_moment() {
 }
 
 #[tokio::test]
-async fn stop_waits_no_longer_than_its_grace() {
+async fn stop_waits_at_most_for_the_grace_period() {
     let scene =
         Scene::with(ExecutorConfig { grace: seconds(8), ..ExecutorConfig::default() }, Faults::new()).await;
     scene.world.script("a", Verb::Do, [Act::Hang]);
@@ -286,7 +286,7 @@ async fn stop_waits_no_longer_than_its_grace() {
 }
 
 #[tokio::test]
-async fn stop_does_not_wait_for_a_ledger_that_is_gone() {
+async fn stop_does_not_wait_for_an_unavailable_ledger() {
     let down = (3..2000).map(|call| (call, Fault::FailBefore)).collect();
     let scene = Scene::with(ExecutorConfig::default(), down).await;
     let refused = scene.executor.submit(run([step("a")]), vec![]).await;
@@ -297,7 +297,7 @@ async fn stop_does_not_wait_for_a_ledger_that_is_gone() {
 }
 
 #[tokio::test]
-async fn a_dropped_executor_does_nothing_more() {
+async fn a_dropped_executor_stops() {
     let scene = Scene::new().await;
     scene.world.script("a", Verb::Do, [Act::Take(seconds(5))]);
     let id = scene.submit([step("a"), step("hold").timer(3)]).await;
@@ -311,9 +311,9 @@ async fn a_dropped_executor_does_nothing_more() {
     assert_eq!(run.operation.version, 1);
 }
 
-/// A client may go away while it waits for the answer; what it asked is done or not, and is never left half-way.
+/// A caller may drop the future at any point: the request is committed or not, and never partially.
 #[tokio::test]
-async fn a_caller_that_goes_away_loses_nothing() {
+async fn a_dropped_call_is_committed_or_not() {
     for polls in 0.. {
         let scene = Scene::new().await;
         let id;
@@ -340,7 +340,7 @@ async fn a_caller_that_goes_away_loses_nothing() {
             scene.quiet().await;
             let waiting =
                 scene.world.ledger.runs()[0].operation.state == tenantry_engine::OperationState::Running;
-            let kept = scene.waiting_signals(id).await;
+            let kept = scene.pending_signals(id).await;
             assert_eq!(kept, 0, "a signal was kept and not applied after {polls} polls");
             if answered || !waiting {
                 break;
@@ -349,7 +349,7 @@ async fn a_caller_that_goes_away_loses_nothing() {
     }
 }
 
-/// Polls a future so often, with all else that is ready in between. True: it has ended.
+/// Polls a future that many times and runs other tasks in between. True when it has completed.
 async fn poll_times<F: Future + Unpin>(future: &mut F, times: usize) -> bool {
     for _ in 0..times {
         let ended = std::future::poll_fn(|cx| {
@@ -386,23 +386,23 @@ async fn one_unfinished_operation_per_subject() {
     second.operation.subject = "ten_1".into();
     let refused = scene.executor.submit(second.clone(), vec![]).await;
     assert!(matches!(refused, Err(CommitError::Conflict { .. })), "{refused:?}");
-    scene.tell(first.operation.id, approve("ask")).await;
+    scene.ask(first.operation.id, approve("ask")).await;
     scene.executor.submit(second, vec![]).await.unwrap();
     scene.quiet().await;
     scene.world.check().unwrap();
 }
 
 #[tokio::test]
-async fn signals_to_nobody() {
+async fn signals_to_an_unknown_operation_are_rejected() {
     let scene = Scene::new().await;
-    assert!(!scene.executor.signal(stranger(), signal(SignalKind::Pause), vec![]).await.unwrap());
-    scene.executor.hint(stranger());
+    assert!(!scene.executor.signal(unknown_id(), signal(SignalKind::Pause), vec![]).await.unwrap());
+    scene.executor.hint(unknown_id());
     scene.quiet().await;
     assert_eq!(scene.executor.load(), (0, 0));
 }
 
 #[tokio::test]
-async fn what_takes_too_long_raises_one_alarm() {
+async fn a_stuck_operation_raises_one_alert() {
     let scene = Scene::new().await;
     scene.world.script("a", Verb::Do, [Act::Take(seconds(50)), Act::Take(seconds(50))]);
     let mut plan = run([step("a"), step("b").needs(&["a"])]);
@@ -414,13 +414,13 @@ async fn what_takes_too_long_raises_one_alarm() {
     scene.until(20).await;
     assert!(scene.run(id).operation.stuck);
     scene.quiet().await;
-    let alarms =
+    let alerts =
         scene.world.ledger.effects().iter().filter(|e| **e == Effect::Changed(id, "running", true)).count();
-    assert_eq!(alarms, 1);
+    assert_eq!(alerts, 1);
 }
 
 #[tokio::test]
-async fn ten_thousand_waiting_operations_cost_no_task_and_no_start() {
+async fn idle_operations_have_no_task_and_are_not_loaded_at_start() {
     let scene = Scene::new().await;
     for i in 0..10_000u64 {
         let wait = match i % 3 {
@@ -428,7 +428,7 @@ async fn ten_thousand_waiting_operations_cost_no_task_and_no_start() {
             1 => step("w").timer(1_000_000),
             _ => step("w").detached(&[]),
         };
-        // A child without steps is over at once; its parent waits for approval.
+        // A child without steps succeeds immediately; its parent waits for approval.
         let steps =
             if i % 3 == 2 { vec![wait, step("ask").approval()] } else { vec![wait, step("a").needs(&["w"])] };
         scene.submit(steps).await;

@@ -1,4 +1,4 @@
-//! A ledger that refuses: effects that conflict, an executor that was replaced, a database that does not answer.
+//! Errors of the ledger: conflicting effects, a replaced executor, a database that does not answer.
 
 use serde_json::json;
 use tenantry_engine::{CommitError, Ledger, SignalKind, Verb};
@@ -17,7 +17,7 @@ fn intends(name: &str) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn a_conflict_at_the_beginning_is_the_callers() {
+async fn a_conflict_of_the_first_commit_is_returned_to_the_caller() {
     let scene = Scene::new().await;
     scene.take("slug");
     let refused = scene.executor.submit(run([step("a")]), vec![Effect::Claim("slug".into())]).await;
@@ -28,11 +28,10 @@ async fn a_conflict_at_the_beginning_is_the_callers() {
 }
 
 #[tokio::test]
-async fn a_result_that_conflicts_is_a_failed_attempt() {
+async fn a_conflicting_result_is_a_failed_attempt() {
     let scene = Scene::new().await;
     scene.take("name");
     scene.world.script("a", Verb::Do, [claim("name"), claim("name")]);
-    // b and what follows a are not to blame.
     scene.world.script("b", Verb::Do, [Act::Take(seconds(5))]);
     let id = scene.submit([step("a"), step("b"), step("c").needs(&["a"])]).await;
     scene.quiet().await;
@@ -44,20 +43,20 @@ async fn a_result_that_conflicts_is_a_failed_attempt() {
 }
 
 #[tokio::test]
-async fn a_step_in_the_registry_that_conflicts_has_failed() {
+async fn a_conflict_of_a_transactional_step_is_a_failed_attempt() {
     let scene = Scene::new().await;
     scene.take("name");
     scene.world.script("r", Verb::Do, [claim("name"), claim("name"), claim("other")]);
     let id = scene.submit([step("a"), step("r").registry().needs(&["a"]), step("b").needs(&["r"])]).await;
     scene.quiet().await;
     assert_eq!(scene.line(id), "succeeded: a=done r=done b=done");
-    // a had ended well when r conflicted: it is not run again.
+    // a had succeeded when r conflicted, and does not run again.
     assert_eq!(scene.world.log().iter().filter(|line| line.starts_with("do a")).count(), 1);
     scene.world.check().unwrap();
 }
 
 #[tokio::test]
-async fn an_intent_that_conflicts_is_a_failed_attempt_of_its_own_step() {
+async fn a_conflicting_intent_is_a_failed_attempt_of_its_step() {
     let scene = Scene::new().await;
     scene.take("name");
     let id = scene.submit([step("a"), step("b").needs(&["a"]).input(intends("name")).retries(2)]).await;
@@ -67,12 +66,12 @@ async fn an_intent_that_conflicts_is_a_failed_attempt_of_its_own_step() {
     assert_eq!(run.operation.error_step.as_deref(), Some("b"));
     assert_eq!(run.operation.error.unwrap().code, "conflict");
     let begun: Vec<_> = scene.world.log().iter().map(|l| l.split(" at").next().unwrap().to_owned()).collect();
-    assert_eq!(begun, ["do a", "undo b", "undo a"], "b is never run: its intent was never committed");
+    assert_eq!(begun, ["do a", "undo b", "undo a"], "b never ran, because its intent was never committed");
     scene.world.check().unwrap();
 }
 
 #[tokio::test]
-async fn an_intent_that_conflicts_for_a_while() {
+async fn a_conflicting_intent_is_retried() {
     let scene = Scene::new().await;
     scene.take("name");
     let id = scene.submit([step("a"), step("b").needs(&["a"]).input(intends("name")).backoff(60_000)]).await;
@@ -85,13 +84,13 @@ async fn an_intent_that_conflicts_for_a_while() {
 }
 
 #[tokio::test]
-async fn a_conflict_after_a_crash() {
+async fn a_conflicting_intent_after_a_crash_rolls_back() {
     let scene = Scene::new().await;
     scene.world.script("a", Verb::Do, [Act::Hang]);
     let id = scene.submit([step("a").input(intends("name")), step("b")]).await;
     scene.settle().await;
     scene.take("name");
-    // The next process begins both again, which a's intent forbids.
+    // The next process restarts both steps, and the intent of a conflicts.
     let next = scene.restart().await;
     next.quiet().await;
     assert_eq!(next.line(id), "rolled_back: a=undone b=undone");
@@ -99,13 +98,13 @@ async fn a_conflict_after_a_crash() {
 }
 
 #[tokio::test]
-async fn a_conflict_while_something_is_cut_off() {
+async fn a_conflict_does_not_revoke_other_attempts() {
     let scene = Scene::new().await;
     scene.take("name");
     scene.world.script("a", Verb::Do, [Act::Take(seconds(50))]);
     scene.world.script("b", Verb::Do, [Act::Take(seconds(5)), claim("name")]);
-    // r fails the operation in the very commit that b's result spoils; with b's failure r is not reached, and a,
-    // which the spoilt decision had cut off, must go on.
+    // r fails the operation in the commit in which b's result conflicts. After b's failure r is not reached,
+    // and a, which the failed commit would have revoked, must continue.
     scene.world.script("r", Verb::Do, [Act::Fail(never())]);
     scene.world.script("b", Verb::Do, [claim("name")]);
     let id = scene
@@ -117,14 +116,14 @@ async fn a_conflict_while_something_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_replaced_executor_commits_nothing_more() {
+async fn a_replaced_executor_cannot_commit() {
     let scene = Scene::new().await;
     scene.world.script("a", Verb::Do, [Act::Take(seconds(10))]);
     let id = scene.submit([step("a"), step("b").needs(&["a"])]).await;
     let waiting = scene.submit([step("ask").approval()]).await;
     scene.settle().await;
     scene.raise_epoch().await;
-    // No successor has touched these operations yet, only the epoch has moved.
+    // Only the epoch has changed; the successor has not loaded these operations yet.
     let before = scene.world.ledger.runs();
     scene.until(10).await;
     let refused = scene.executor.submit(run([step("x")]), vec![]).await;
@@ -132,12 +131,8 @@ async fn a_replaced_executor_commits_nothing_more() {
     scene.executor.signal(waiting, signal(SignalKind::Cancel), vec![]).await.unwrap();
     scene.until(1000).await;
     assert_eq!(scene.world.ledger.runs(), before);
-    assert!(
-        scene.ledger.calls() < 2_000,
-        "{} calls: a replaced executor storms the ledger",
-        scene.ledger.calls()
-    );
-    // The successor goes on, while the old one still lives.
+    assert!(scene.ledger.calls() < 2_000, "{} calls of a replaced executor", scene.ledger.calls());
+    // The successor continues while the old executor still exists.
     let next = scene.next().await;
     next.until(2000).await;
     assert_eq!(next.line(id), "succeeded: a=done b=done");
@@ -148,7 +143,7 @@ async fn a_replaced_executor_commits_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_note_of_a_replaced_executor_is_refused() {
+async fn a_replaced_executor_cannot_commit_notes() {
     let scene = Scene::new().await;
     scene.world.script("a", Verb::Do, [Act::Fail(busy().after(seconds(60))), Act::NoteThenHang]);
     let id = scene.submit([step("a")]).await;
@@ -161,12 +156,12 @@ async fn a_note_of_a_replaced_executor_is_refused() {
 }
 
 #[tokio::test]
-async fn a_ledger_that_is_silent_for_long_is_asked_patiently() {
+async fn calls_of_an_unavailable_ledger_back_off() {
     let silent = (4..40).map(|call| (call, Fault::FailBefore)).collect::<Faults>();
     let scene = Scene::with(tenantry_engine::ExecutorConfig::default(), silent).await;
     let id = scene.submit([step("a"), step("b").needs(&["a"])]).await;
     scene.quiet().await;
     assert_eq!(scene.line(id), "succeeded: a=done b=done");
-    assert!(scene.seconds() > 60, "{} s: no patience", scene.seconds());
+    assert!(scene.seconds() > 60, "{} s: no backoff", scene.seconds());
     scene.world.check().unwrap();
 }

@@ -1,5 +1,5 @@
-//! The engine's tests: the pure decisions by table and by property, and the executor on a ledger in memory, with a
-//! clock of its own and steps that do as they are told.
+//! The engine's tests: pure decisions by table and by property, and the executor on a ledger in memory with a
+//! virtual clock and scripted steps.
 
 mod backward;
 mod chaos;

@@ -1,4 +1,4 @@
-//! Plans for tests, written as short as they are thought: `step("b").needs(&["a"]).park()`.
+//! Builders of plans, signals and failures for tests: `step("b").needs(&["a"]).park()`.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use tenantry_engine::{
 use tenantry_model::id::{Id, OperationId, SignalId};
 use tenantry_model::{Failure, Timestamp};
 
-/// So many seconds after the beginning, which is where the virtual clock begins too.
+/// That many seconds after the start of the virtual clock.
 pub fn at(seconds: u64) -> Timestamp {
     Timestamp::from_micros(1_800_000_000_000_000) + Duration::from_secs(seconds)
 }
 
-/// A step that makes a thing outside the ledger, with three retries and no delay between them.
+/// A step that creates a thing outside the ledger, with three retries without delay.
 pub fn step(key: &str) -> Step {
     Step {
         key: key.to_owned(),
@@ -38,11 +38,11 @@ pub fn step(key: &str) -> Step {
     }
 }
 
-/// How a step differs from the plain one.
+/// Changes to the step of [`step`].
 pub trait Shape: Sized {
-    /// Starts after these.
+    /// Starts after these steps.
     fn needs(self, keys: &[&str]) -> Self;
-    /// Only computes effects.
+    /// Only computes effects (a transactional step).
     fn registry(self) -> Self;
     /// Changes the policy.
     fn with(self, change: impl FnOnce(&mut Policy)) -> Self;
@@ -70,7 +70,7 @@ pub trait Shape: Sized {
     fn timer(self, seconds: u64) -> Self {
         self.with(|p| p.wait = Some(Wait::Timer(seconds)))
     }
-    /// Becomes a child operation with these steps, one after another.
+    /// Becomes a child operation with these steps in sequence.
     fn detached(self, steps: &[&str]) -> Self {
         self.with(|p| p.mode = Mode::Detached).input(json!({ "steps": steps }))
     }
@@ -122,7 +122,7 @@ pub fn run(steps: impl IntoIterator<Item = Step>) -> Run {
     Run { operation, steps: steps.collect() }
 }
 
-/// A signal from a person.
+/// A signal from an operator.
 pub fn signal(kind: SignalKind) -> Signal {
     Signal { id: SignalId::new(), kind, by: "usr_1".to_owned(), at: at(0) }
 }
@@ -139,20 +139,20 @@ pub fn approve(step: &str) -> SignalKind {
     SignalKind::Approve { step: step.to_owned() }
 }
 pub fn reject(step: &str) -> SignalKind {
-    SignalKind::Reject { step: step.to_owned(), reason: "too dear".to_owned() }
+    SignalKind::Reject { step: step.to_owned(), reason: "too expensive".to_owned() }
 }
 
 pub fn busy() -> Failure {
     Failure::retryable("busy", "try later")
 }
 pub fn lost() -> Failure {
-    Failure::unknown("lost", "the line was cut")
+    Failure::unknown("lost", "connection lost")
 }
 pub fn never() -> Failure {
-    Failure::fatal("taken", "somebody else's")
+    Failure::fatal("taken", "owned by another operation")
 }
 
-/// Some id that names nothing here.
-pub fn stranger() -> OperationId {
+/// The id of an operation that does not exist.
+pub fn unknown_id() -> OperationId {
     Id::new()
 }

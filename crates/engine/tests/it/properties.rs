@@ -1,5 +1,5 @@
-//! What must hold for every plan, whatever happens: random plans under random results, signals, crashes and jumps of
-//! time, with the invariants of the engine checked after every decision.
+//! Property test of the decisions: random plans with random results, signals, crashes and jumps of time. The
+//! engine's invariants are checked after every decision.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,24 +13,24 @@ use tenantry_model::id::OperationId;
 use tenantry_model::{Failure, Timestamp};
 
 use crate::plan::{
-    Shape, approve, at, busy, lost, never, reject, run, signal, signal_from, skip, step, stranger,
+    Shape, approve, at, busy, lost, never, reject, run, signal, signal_from, skip, step, unknown_id,
 };
 
-/// Something that happens to an operation. Numbers choose among what is there, modulo.
+/// An event of an operation. A number selects among the candidates, modulo their count.
 #[derive(Clone, Debug)]
 enum Event {
     Ends(usize, Option<Failure>),
-    Signals(Vec<Told>),
+    Signals(Vec<Request>),
     Crash,
     Later(u64),
     NextTimer,
     ChildEnds(usize),
-    /// The parent, if there is one, calls the operation back.
-    CalledBack,
+    /// The parent, if there is one, cancels the operation.
+    ParentCancels,
 }
 
 #[derive(Clone, Debug)]
-enum Told {
+enum Request {
     Pause,
     Resume,
     Cancel,
@@ -50,31 +50,31 @@ fn failures() -> impl Strategy<Value = Failure> {
     ]
 }
 
-fn told() -> impl Strategy<Value = Told> {
+fn requests() -> impl Strategy<Value = Request> {
     prop_oneof![
-        3 => Just(Told::Pause),
-        4 => Just(Told::Resume),
-        1 => Just(Told::Cancel),
-        3 => Just(Told::Retry),
-        1 => any::<usize>().prop_map(Told::Skip),
-        3 => any::<usize>().prop_map(Told::Approve),
-        1 => any::<usize>().prop_map(Told::Reject),
+        3 => Just(Request::Pause),
+        4 => Just(Request::Resume),
+        1 => Just(Request::Cancel),
+        3 => Just(Request::Retry),
+        1 => any::<usize>().prop_map(Request::Skip),
+        3 => any::<usize>().prop_map(Request::Approve),
+        1 => any::<usize>().prop_map(Request::Reject),
     ]
 }
 
 fn events() -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => (any::<usize>(), proptest::option::weighted(0.4, failures())).prop_map(|(i, f)| Event::Ends(i, f)),
-        3 => proptest::collection::vec(told(), 1..4).prop_map(Event::Signals),
+        3 => proptest::collection::vec(requests(), 1..4).prop_map(Event::Signals),
         1 => Just(Event::Crash),
         2 => (0u64..40).prop_map(Event::Later),
         2 => Just(Event::NextTimer),
         1 => any::<usize>().prop_map(Event::ChildEnds),
-        1 => Just(Event::CalledBack),
+        1 => Just(Event::ParentCancels),
     ]
 }
 
-/// Plans: each step may need some of those before it.
+/// Plans in which each step may need earlier ones.
 fn plans() -> impl Strategy<Value = Vec<Step>> {
     let one = (any::<u8>(), 0u32..3, 0u64..2, 0u64..2, 0u8..12, any::<bool>());
     proptest::collection::vec(one, 1..8).prop_map(|shapes| {
@@ -100,26 +100,27 @@ fn plans() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
-/// The operation, what runs, and what has happened so far.
+/// The operation, its running attempts, and its history.
 struct World {
     run: Run,
     now: Timestamp,
     in_flight: BTreeSet<(String, bool)>,
-    /// Steps for which something may stand outside.
-    standing: BTreeSet<String>,
-    /// Children that run, by their step.
+    /// Steps that may have created something outside.
+    existing: BTreeSet<String>,
+    /// Running children by step.
     children: BTreeMap<String, OperationId>,
     done: BTreeSet<String>,
-    /// Whether the parent has called, and whether it has its answer.
-    called: bool,
+    /// Whether the parent has cancelled, and whether it has its answer.
+    cancelled_by_parent: bool,
     answered: bool,
 }
 
 impl World {
     fn new(steps: Vec<Step>, parent: Option<OperationId>) -> Self {
-        let (in_flight, standing, children, done, called, answered) = Default::default();
+        let (in_flight, existing, children, done, cancelled_by_parent, answered) = Default::default();
         let run = run(steps);
-        let mut world = Self { run, now: at(0), in_flight, standing, children, done, called, answered };
+        let mut world =
+            Self { run, now: at(0), in_flight, existing, children, done, cancelled_by_parent, answered };
         world.run.operation.parent = parent;
         world.run.operation.expected_by = Some(at(100));
         world.decide(&[]);
@@ -130,7 +131,7 @@ impl World {
         let before = self.run.clone();
         let decision = decide(&mut self.run, signals, self.now);
         self.check(&before, &decision, signals);
-        // What is overtaken is cut off, then what is decided begins.
+        // Revoked attempts are cancelled before new ones start.
         let run = &self.run;
         self.in_flight.retain(|(key, forward)| {
             let wanted = if *forward { S::Running } else { S::Undoing };
@@ -138,9 +139,9 @@ impl World {
         });
         for (key, verb) in &decision.start {
             let began = self.in_flight.insert((key.clone(), *verb == Verb::Do));
-            assert!(began, "{key} is started twice at once");
+            assert!(began, "two attempts at {key} at the same time");
             if *verb == Verb::Do {
-                self.standing.insert(key.clone());
+                self.existing.insert(key.clone());
             }
         }
         for key in &decision.detached {
@@ -159,7 +160,7 @@ impl World {
         assert_eq!((decided, &again), (Decision::default(), &self.run), "deciding again changes something");
     }
 
-    /// What one decision may do.
+    /// Checks one decision.
     fn check(&self, before: &Run, decision: &Decision, signals: &[Signal]) {
         for (key, verb) in &decision.start {
             let step = self.run.step(key).unwrap();
@@ -167,14 +168,14 @@ impl World {
             match verb {
                 Verb::Do => {
                     assert!(step.needs.iter().all(over), "{key} starts before its needs are over");
-                    assert!(!self.done.contains(key), "{key} was done and starts again");
+                    assert!(!self.done.contains(key), "{key} was done and runs again");
                     assert!(step.policy.wait.is_none() && step.child.is_none());
                     assert_eq!(self.run.operation.state, Op::Running);
                 }
                 Verb::Undo => {
-                    let standing = |s: &&Step| s.needs.contains(key) && s.state != S::Undone;
-                    let dependant = self.run.steps.iter().find(standing).map(|s| &s.key);
-                    assert_eq!(dependant, None, "stands on {key}, which is undone");
+                    let depends = |s: &&Step| s.needs.contains(key) && s.state != S::Undone;
+                    let dependant = self.run.steps.iter().find(depends).map(|s| &s.key);
+                    assert_eq!(dependant, None, "depends on {key}, which is compensated");
                 }
             }
         }
@@ -190,20 +191,20 @@ impl World {
         }
     }
 
-    /// What must be true after every decision.
+    /// Checks the state after a decision.
     fn check_after(&self) {
         let operation = &self.run.operation;
-        if self.called && operation.state.is_final() {
-            assert!(self.answered, "the parent waits for ever");
+        if self.cancelled_by_parent && operation.state.is_final() {
+            assert!(self.answered, "the parent never gets its answer");
             assert_ne!(operation.state, Op::Succeeded);
         }
         for step in &self.run.steps {
             let most = i32::try_from(step.policy.max_retries).unwrap() + 1;
-            assert!(step.attempts <= most, "{} has had {} attempts", step.key, step.attempts);
+            assert!(step.attempts <= most, "{} has {} attempts", step.key, step.attempts);
             assert!(step.interruptions <= MAX_INTERRUPTIONS + 1);
             if matches!(step.state, S::Running | S::Undoing) && step.child.is_none() {
                 let running = (step.key.clone(), step.state == S::Running);
-                assert!(self.in_flight.contains(&running), "{} is said to run", step.key);
+                assert!(self.in_flight.contains(&running), "{} counts as running", step.key);
             }
         }
         let active = !self.in_flight.is_empty();
@@ -213,22 +214,22 @@ impl World {
             Op::Succeeded => assert!(self.run.steps.iter().all(|s| s.state.is_over())),
             Op::RolledBack | Op::Cancelled => {
                 assert!(self.run.steps.iter().all(|s| s.state == S::Undone));
-                assert_eq!(self.standing, BTreeSet::new(), "something is left");
-                assert_eq!(self.children, BTreeMap::new(), "a child is left");
+                assert_eq!(self.existing, BTreeSet::new(), "something exists outside");
+                assert_eq!(self.children, BTreeMap::new(), "a child is not final");
                 assert_eq!(operation.state == Op::Cancelled, operation.cancelled);
             }
-            _ => assert!(self.hope(), "lost: {:?}", self.run),
+            _ => assert!(self.can_continue(), "stalled: {:?}", self.run),
         }
         if operation.state.is_final() {
             assert_eq!((active, operation.wake_at), (false, None));
         }
         if let Some(wake) = operation.wake_at {
-            assert!(wake > self.now, "wakes at once, for ever");
+            assert!(wake > self.now, "wakes immediately, for ever");
         }
     }
 
-    /// Whether something will go on, or a person can make it.
-    fn hope(&self) -> bool {
+    /// True when the operation continues by itself or after a signal.
+    fn can_continue(&self) -> bool {
         let operation = &self.run.operation;
         let asks = |s: &Step| s.state == S::Waiting && s.due_at.is_none();
         let child = |s: &Step| s.state == S::Undoing && self.children.contains_key(&s.key);
@@ -245,10 +246,10 @@ impl World {
             return;
         };
         self.in_flight.remove(&(key.clone(), forward));
-        let looked_at_once =
+        let repeats =
             self.run.step(&key).unwrap().uncertain && self.run.step(&key).unwrap().policy.in_flight_ms > 0;
-        if !forward && failure.is_none() && !looked_at_once {
-            self.standing.remove(&key);
+        if !forward && failure.is_none() && !repeats {
+            self.existing.remove(&key);
         }
         let verb = if forward { Verb::Do } else { Verb::Undo };
         let result = failure.map_or_else(|| Ok(json!({ "made": key })), Err);
@@ -256,41 +257,41 @@ impl World {
         self.decide(&[]);
     }
 
-    fn tell(&mut self, told: &[Told]) {
+    fn send(&mut self, requests: &[Request]) {
         let key = |i: &usize| format!("s{}", i % self.run.steps.len());
-        let signals: Vec<Signal> = told
+        let signals: Vec<Signal> = requests
             .iter()
-            .map(|told| match told {
-                Told::Pause => SignalKind::Pause,
-                Told::Resume => SignalKind::Resume,
-                Told::Cancel => SignalKind::Cancel,
-                Told::Retry => SignalKind::Retry,
-                Told::Skip(i) => skip(&key(i)),
-                Told::Approve(i) => approve(&key(i)),
-                Told::Reject(i) => reject(&key(i)),
+            .map(|request| match request {
+                Request::Pause => SignalKind::Pause,
+                Request::Resume => SignalKind::Resume,
+                Request::Cancel => SignalKind::Cancel,
+                Request::Retry => SignalKind::Retry,
+                Request::Skip(i) => skip(&key(i)),
+                Request::Approve(i) => approve(&key(i)),
+                Request::Reject(i) => reject(&key(i)),
             })
             .map(signal)
             .collect();
-        // Whoever skips a failed undo says that nothing is left.
-        for told in told {
-            if let Told::Skip(i) = told
+        // A skipped compensation counts as done.
+        for request in requests {
+            if let Request::Skip(i) = request
                 && self.run.step(&key(i)).is_some_and(|s| s.state == S::UndoFailed)
             {
                 let key = key(i);
-                self.standing.remove(&key);
+                self.existing.remove(&key);
             }
         }
         self.decide(&signals);
     }
 
     fn child_ends(&mut self, which: usize) {
-        let called: Vec<String> = self
+        let cancelled: Vec<String> = self
             .children
             .keys()
             .filter(|key| self.run.step(key).is_some_and(|s| s.state == S::Undoing))
             .cloned()
             .collect();
-        if let Some(key) = called.get(which % called.len().max(1)) {
+        if let Some(key) = cancelled.get(which % cancelled.len().max(1)) {
             let child = self.children.remove(key).unwrap();
             self.decide(&[signal_from(child, SignalKind::ChildFinished)]);
         }
@@ -309,7 +310,7 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Ends(which, failure) => self.ends(which, failure),
-            Event::Signals(told) => self.tell(&told),
+            Event::Signals(requests) => self.send(&requests),
             Event::Crash => self.crash(),
             Event::Later(seconds) => {
                 self.now = self.now + Duration::from_secs(seconds);
@@ -320,9 +321,9 @@ impl World {
                 self.decide(&[]);
             }
             Event::ChildEnds(which) => self.child_ends(which),
-            Event::CalledBack => {
+            Event::ParentCancels => {
                 if let Some(parent) = self.run.operation.parent {
-                    self.called = true;
+                    self.cancelled_by_parent = true;
                     self.answered = false;
                     self.decide(&[signal_from(parent, SignalKind::Cancel)]);
                 }
@@ -330,16 +331,16 @@ impl World {
         }
     }
 
-    /// From here on everything succeeds and every person is helpful.
-    fn end_well(&mut self) {
+    /// From here on every attempt succeeds, and the operator sends every needed signal.
+    fn finish(&mut self) {
         for _ in 0..1000 {
             let waiting = self.run.steps.iter().position(|s| s.state == S::Waiting && s.due_at.is_none());
             match self.run.operation.state {
                 state if state.is_final() => return,
                 _ if !self.in_flight.is_empty() => self.ends(0, None),
-                Op::Paused => self.tell(&[Told::Resume]),
-                Op::NeedsAttention => self.tell(&[Told::Retry]),
-                _ if waiting.is_some() => self.tell(&[Told::Approve(waiting.unwrap_or(0))]),
+                Op::Paused => self.send(&[Request::Resume]),
+                Op::NeedsAttention => self.send(&[Request::Retry]),
+                _ if waiting.is_some() => self.send(&[Request::Approve(waiting.unwrap_or(0))]),
                 _ if self.run.operation.wake_at.is_some() => self.happen(Event::NextTimer),
                 _ => self.child_ends(0),
             }
@@ -352,15 +353,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens(
+    fn every_plan_ends_and_keeps_the_invariants(
         steps in plans(),
         is_child in any::<bool>(),
         events in proptest::collection::vec(events(), 0..60),
     ) {
-        let mut world = World::new(steps, is_child.then(stranger));
+        let mut world = World::new(steps, is_child.then(unknown_id));
         for event in events {
             world.happen(event);
         }
-        world.end_well();
+        world.finish();
     }
 }

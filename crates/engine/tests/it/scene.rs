@@ -1,4 +1,4 @@
-//! An executor on a ledger in memory, a virtual clock and scripted steps.
+//! A test's process: an executor with a ledger in memory, a virtual clock and scripted steps.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tenantry_testkit::virtual_clock::VirtualClock;
 use crate::plan::{self, at, signal};
 use crate::world::{Effect, Scripted, World};
 
-/// A ledger in which some names belong to others: an effect that claims one of them is a conflict.
+/// A ledger with taken names: an effect that claims one of them is a conflict.
 pub struct Guarded {
     inner: Arc<MemoryLedger<Effect>>,
     taken: Mutex<BTreeSet<String>>,
@@ -58,7 +58,7 @@ impl Ledger<Effect> for Guarded {
     }
 }
 
-/// One process, and the world around it.
+/// One process and its outside state.
 pub struct Scene {
     pub clock: VirtualClock,
     pub world: Arc<World>,
@@ -81,7 +81,7 @@ impl Scene {
         Self { clock, world, guarded, ledger, executor }
     }
 
-    /// The next process on the same ledger, while this one goes on.
+    /// Another process that takes over the ledger while this one continues.
     pub async fn next(&self) -> Self {
         let ledger = Arc::new(CrashLedger::new(self.guarded.clone(), Faults::new()));
         let (executor, ledger) = start(&self.world, ledger, ExecutorConfig::default()).await;
@@ -89,7 +89,7 @@ impl Scene {
         Self { clock, world, guarded, ledger, executor }
     }
 
-    /// Another process that stands by while this one runs.
+    /// A standby of this process.
     pub fn standing_by(&self) -> Self {
         let ledger = Arc::new(CrashLedger::new(self.guarded.clone(), Faults::new()));
         let (clock, world, guarded) = (self.clock.clone(), self.world.clone(), self.guarded.clone());
@@ -99,7 +99,7 @@ impl Scene {
         Self { clock, world, guarded, ledger, executor }
     }
 
-    /// The process dies, and the next one begins.
+    /// The process ends, and the next one starts.
     pub async fn restart(self) -> Self {
         let Self { clock, world, guarded, executor, .. } = self;
         drop(executor);
@@ -115,19 +115,19 @@ impl Scene {
         id
     }
 
-    /// A signal of a person, and what follows from it by itself.
-    pub async fn tell(&self, id: OperationId, kind: SignalKind) {
+    /// Sends a signal of an operator and runs what follows without time.
+    pub async fn ask(&self, id: OperationId, kind: SignalKind) {
         assert!(self.executor.signal(id, signal(kind), Vec::new()).await.unwrap());
         self.settle().await;
     }
 
-    /// Waits for the instant, so many seconds after the beginning, and for what happens at it.
+    /// Waits until that many seconds after the start, and runs what is due then.
     pub async fn until(&self, seconds: u64) {
         self.clock.sleep_until(at(seconds)).await;
         self.settle().await;
     }
 
-    /// Lets everything run that needs no time.
+    /// Runs everything that needs no time.
     pub async fn settle(&self) {
         let _busy = self.clock.busy();
         for _ in 0..200 {
@@ -135,13 +135,9 @@ impl Scene {
         }
     }
 
-    /// Waits until nothing happens by itself any more.
+    /// Waits until no task and no timer is left.
     pub async fn quiet(&self) {
-        assert!(
-            self.clock.quiet(at(10 * 365 * 86_400)).await,
-            "it goes on for ever: {:?}",
-            self.world.ledger.runs()
-        );
+        assert!(self.clock.quiet(at(10 * 365 * 86_400)).await, "never quiet: {:?}", self.world.ledger.runs());
     }
 
     pub fn run(&self, id: OperationId) -> Run {
@@ -155,18 +151,18 @@ impl Scene {
         format!("{}:{}", run.operation.state.as_str(), steps.collect::<String>())
     }
 
-    /// The operation that a detached step of `parent` has become.
+    /// The child operation of a detached step.
     pub fn child(&self, parent: OperationId, key: &str) -> OperationId {
         self.run(parent).step(key).unwrap().child.unwrap()
     }
 
-    /// A successor announces itself, and does nothing yet.
+    /// A successor raises the epoch and does nothing else yet.
     pub async fn raise_epoch(&self) {
         self.world.ledger.begin_epoch().await.unwrap();
     }
 
-    /// How many signals wait for an operation in the ledger.
-    pub async fn waiting_signals(&self, id: OperationId) -> usize {
+    /// Number of an operation's pending signals in the ledger.
+    pub async fn pending_signals(&self, id: OperationId) -> usize {
         self.world.ledger.load(id).await.unwrap().map_or(0, |(_, signals)| signals.len())
     }
 
@@ -177,7 +173,7 @@ impl Scene {
         self.guarded.taken.lock().remove(name);
     }
 
-    /// Seconds since the beginning.
+    /// Seconds since the start.
     pub fn seconds(&self) -> u64 {
         self.clock.now().since(at(0)).as_secs()
     }
@@ -193,12 +189,12 @@ async fn start(
     (executor, ledger)
 }
 
-/// A configuration in which so many operations may act at once.
+/// A configuration with this number of active operations.
 pub fn active(max_active: usize) -> ExecutorConfig {
     ExecutorConfig { max_active, ..ExecutorConfig::default() }
 }
 
-/// So many seconds.
+/// A duration in seconds.
 pub fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }

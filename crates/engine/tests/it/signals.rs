@@ -1,4 +1,5 @@
-//! Which signal is accepted in which state, as one table; and that a refused one changes nothing.
+//! Signals by state: a table of the accepted ones, the messages of refused ones, and that those change
+//! nothing.
 
 use std::fmt::Write;
 
@@ -45,8 +46,8 @@ fn kinds() -> Vec<(&'static str, SignalKind)> {
     ]
 }
 
-/// An operation in that state with one step in that state; a waiting step waits for approval.
-fn standing(operation: Op, state: S) -> Run {
+/// An operation with one step, in these states; a waiting step waits for approval.
+fn in_states(operation: Op, state: S) -> Run {
     let mut run = run([if state == S::Waiting { step("a").approval() } else { step("a") }]);
     run.operation.state = operation;
     run.operation.finished_at = operation.is_final().then(|| at(0));
@@ -59,7 +60,7 @@ fn accepted_signals() {
     let mut table = String::new();
     for operation in OPERATIONS {
         for state in STEPS {
-            let run = standing(operation, state);
+            let run = in_states(operation, state);
             let accepted =
                 kinds().into_iter().filter(|(_, kind)| refuse(&run, kind).is_ok()).map(|(name, _)| name);
             let accepted: Vec<_> = accepted.collect();
@@ -79,13 +80,13 @@ fn refusals_say_why() {
         run
     };
     for (run, kind) in [
-        (standing(Op::Succeeded, S::Done), SignalKind::Cancel),
-        (standing(Op::RollingBack, S::Undoing), SignalKind::Cancel),
-        (standing(Op::Running, S::Running), SignalKind::Resume),
-        (standing(Op::Running, S::Running), SignalKind::Retry),
-        (standing(Op::Running, S::Running), skip("a")),
-        (standing(Op::Running, S::Running), skip("b")),
-        (standing(Op::Running, S::Running), approve("a")),
+        (in_states(Op::Succeeded, S::Done), SignalKind::Cancel),
+        (in_states(Op::RollingBack, S::Undoing), SignalKind::Cancel),
+        (in_states(Op::Running, S::Running), SignalKind::Resume),
+        (in_states(Op::Running, S::Running), SignalKind::Retry),
+        (in_states(Op::Running, S::Running), skip("a")),
+        (in_states(Op::Running, S::Running), skip("b")),
+        (in_states(Op::Running, S::Running), approve("a")),
         (timer.clone(), approve("a")),
         (timer, reject("a")),
     ] {
@@ -99,7 +100,7 @@ fn a_refused_signal_changes_nothing() {
     for operation in OPERATIONS {
         for state in STEPS {
             for (name, kind) in kinds() {
-                let mut without = standing(operation, state);
+                let mut without = in_states(operation, state);
                 if refuse(&without, &kind).is_ok() {
                     continue;
                 }

@@ -1,4 +1,5 @@
-//! Two executors on one ledger: one runs, the other takes what it is given, and takes over.
+//! Leader and standby on one ledger: the standby commits requests, the leader runs them, the standby takes
+//! over.
 
 use tenantry_engine::{CommitError, SignalKind, Verb};
 
@@ -6,25 +7,25 @@ use crate::plan::{self, Shape, approve, step};
 use crate::scene::{Scene, seconds};
 use crate::world::Act;
 
-/// What a new operation looks like that was given to the one that stands by.
-const TAKEN: &str = "running: r=done a=pending b=pending";
+/// A new operation that a standby has committed.
+const COMMITTED: &str = "running: r=done a=pending b=pending";
 
 fn plan() -> [tenantry_engine::Step; 3] {
     [step("r").registry(), step("a").needs(&["r"]), step("b").needs(&["a"])]
 }
 
-async fn run(scene: &Scene) {
+async fn lead(scene: &Scene) {
     scene.executor.take_over().await.unwrap();
     scene.executor.look().await.unwrap();
 }
 
 #[tokio::test]
-async fn what_stands_by_commits_and_begins_nothing() {
+async fn a_standby_commits_operations_and_starts_no_attempt() {
     let scene = Scene::new().await;
     let other = scene.standing_by();
     let id = other.submit(plan()).await;
     scene.quiet().await;
-    assert_eq!((other.line(id).as_str(), scene.world.log().len()), (TAKEN, 1));
+    assert_eq!((other.line(id).as_str(), scene.world.log().len()), (COMMITTED, 1));
     assert_eq!(other.executor.load(), (0, 0));
     scene.executor.heard(id);
     scene.quiet().await;
@@ -35,7 +36,7 @@ async fn what_stands_by_commits_and_begins_nothing() {
 }
 
 #[tokio::test]
-async fn who_follows_there_is_told_what_happens_here() {
+async fn followers_on_a_standby_get_the_leaders_changes() {
     let scene = Scene::new().await;
     let other = scene.standing_by();
     let id = other.submit(plan()).await;
@@ -47,20 +48,20 @@ async fn who_follows_there_is_told_what_happens_here() {
 }
 
 #[tokio::test]
-async fn signals_given_there_are_decided_here() {
+async fn the_leader_applies_signals_that_a_standby_committed() {
     let scene = Scene::new().await;
     let id = scene.submit([step("a").approval()]).await;
     let other = scene.standing_by();
-    other.tell(id, approve("a")).await;
+    other.ask(id, approve("a")).await;
     scene.quiet().await;
-    assert_eq!((scene.waiting_signals(id).await, scene.world.log().len()), (1, 0));
+    assert_eq!((scene.pending_signals(id).await, scene.world.log().len()), (1, 0));
     scene.executor.heard(id);
     scene.quiet().await;
-    assert_eq!((scene.waiting_signals(id).await, scene.line(id).as_str()), (0, "succeeded: a=done"));
+    assert_eq!((scene.pending_signals(id).await, scene.line(id).as_str()), (0, "succeeded: a=done"));
 }
 
 #[tokio::test]
-async fn a_child_made_there_runs_here() {
+async fn the_leader_runs_a_child_that_a_standby_committed() {
     let scene = Scene::new().await;
     let other = scene.standing_by();
     let id = other.submit([step("c").detached(&["x", "y"])]).await;
@@ -75,7 +76,7 @@ async fn a_child_made_there_runs_here() {
 }
 
 #[tokio::test]
-async fn the_other_takes_over_what_was_cut_off() {
+async fn a_standby_takes_over_interrupted_operations() {
     let scene = Scene::new().await;
     scene.world.script("a", Verb::Do, [Act::Take(seconds(1_000)), Act::Take(seconds(1))]);
     let id = scene.submit(plan()).await;
@@ -84,14 +85,14 @@ async fn the_other_takes_over_what_was_cut_off() {
     let other = scene.standing_by();
     scene.executor.stand_by().await;
     assert_eq!((scene.executor.load(), scene.executor.is_running()), ((0, 0), false));
-    run(&other).await;
+    lead(&other).await;
     scene.quiet().await;
     assert_eq!(scene.line(id), "succeeded: r=done a=done b=done");
     assert_eq!(scene.run(id).step("a").unwrap().interruptions, 1);
     assert_eq!(scene.line(late), "succeeded: w=done");
-    // And back, while the other goes.
+    // The first executor takes over again.
     other.executor.stand_by().await;
-    run(&scene).await;
+    lead(&scene).await;
     let again = scene.submit([step("z")]).await;
     scene.quiet().await;
     assert_eq!(scene.line(again), "succeeded: z=done");
@@ -99,14 +100,14 @@ async fn the_other_takes_over_what_was_cut_off() {
 }
 
 #[tokio::test]
-async fn who_is_told_too_late_writes_nothing() {
+async fn a_replaced_leader_cannot_commit() {
     let scene = Scene::new().await;
     scene.world.script("a", Verb::Do, [Act::Take(seconds(10))]);
     let id = scene.submit(plan()).await;
     scene.settle().await;
     let other = scene.standing_by();
-    // It knows of no successor: what it runs ends, and cannot be recorded.
-    run(&other).await;
+    // The old leader does not know of the take-over: its attempt ends and cannot be committed.
+    lead(&other).await;
     let refused = scene.executor.submit(plan::run([step("q")]), Vec::new()).await;
     assert!(matches!(refused, Err(CommitError::Stale)), "{refused:?}");
     scene.quiet().await;
@@ -115,13 +116,13 @@ async fn who_is_told_too_late_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_cancellation_there_undoes_here() {
+async fn the_leader_rolls_back_what_a_standby_cancels() {
     let scene = Scene::new().await;
     scene.world.script("b", Verb::Do, [Act::Take(seconds(100))]);
     let id = scene.submit(plan()).await;
     scene.settle().await;
     let other = scene.standing_by();
-    other.tell(id, SignalKind::Cancel).await;
+    other.ask(id, SignalKind::Cancel).await;
     scene.executor.heard(id);
     scene.quiet().await;
     assert!(

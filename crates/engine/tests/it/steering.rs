@@ -1,4 +1,4 @@
-//! Signals to an operation that runs, and child operations beside it.
+//! The executor with signals and child operations.
 
 use tenantry_engine::{SignalKind, Verb};
 
@@ -7,29 +7,29 @@ use crate::scene::{Scene, seconds};
 use crate::world::Act;
 
 #[tokio::test]
-async fn pause_lets_the_attempt_end_and_resume_goes_on() {
+async fn a_paused_attempt_ends_and_resume_continues() {
     let scene = Scene::new().await;
     scene.world.script("a", Verb::Do, [Act::Take(seconds(10))]);
     let id = scene.submit([step("a"), step("b").needs(&["a"])]).await;
-    scene.tell(id, SignalKind::Pause).await;
+    scene.ask(id, SignalKind::Pause).await;
     assert_eq!(scene.line(id), "paused: a=running b=pending");
     scene.quiet().await;
     assert_eq!(scene.line(id), "paused: a=done b=pending");
     assert_eq!(scene.executor.load(), (0, 0));
-    scene.tell(id, SignalKind::Resume).await;
+    scene.ask(id, SignalKind::Resume).await;
     scene.quiet().await;
     assert_eq!(scene.world.log(), ["do a at 0", "do b at 10"]);
     scene.world.check().unwrap();
 }
 
 #[tokio::test]
-async fn cancel_cuts_attempts_off_before_they_are_undone() {
+async fn cancel_stops_attempts_before_their_compensation() {
     let scene = Scene::new().await;
     scene.world.script("a", Verb::Do, [Act::HangAfter]);
     scene.world.script("b", Verb::Do, [Act::Take(seconds(10))]);
     let id = scene.submit([step("a"), step("b"), step("c").needs(&["a", "b"])]).await;
     scene.until(3).await;
-    scene.tell(id, SignalKind::Cancel).await;
+    scene.ask(id, SignalKind::Cancel).await;
     scene.quiet().await;
     assert_eq!(scene.line(id), "cancelled: a=undone b=undone c=undone");
     assert_eq!((scene.seconds(), scene.world.peak()), (3, 2));
@@ -37,7 +37,7 @@ async fn cancel_cuts_attempts_off_before_they_are_undone() {
 }
 
 #[tokio::test]
-async fn what_another_operation_takes_over_ends_without_an_undo() {
+async fn a_superseded_operation_ends_without_compensation() {
     let scene = Scene::new().await;
     scene.world.script("b", Verb::Do, [Act::HangAfter]);
     scene.world.script("pay", Verb::Do, [Act::Take(seconds(100))]);
@@ -51,30 +51,33 @@ async fn what_another_operation_takes_over_ends_without_an_undo() {
         .await;
     scene.until(3).await;
     let child = scene.child(id, "bill");
-    scene.tell(id, SignalKind::Supersede).await;
+    scene.ask(id, SignalKind::Supersede).await;
     scene.quiet().await;
     assert_eq!(scene.line(id), "cancelled: a=undone bill=undone b=undone c=undone");
     assert_eq!(scene.line(child), "cancelled: pay=undone");
     assert_eq!(scene.run(id).operation.error.unwrap().code, tenantry_engine::decide::SUPERSEDED);
-    assert!(scene.run(id).steps.iter().all(|step| step.note.is_some()), "each says to whom it is left");
+    assert!(
+        scene.run(id).steps.iter().all(|step| step.note.is_some()),
+        "each note names the superseding operation"
+    );
     assert!(!scene.world.log().iter().any(|line| line.starts_with("undo")), "{:?}", scene.world.log());
     assert_eq!((scene.seconds(), scene.executor.load()), (3, (0, 0)));
 }
 
 #[tokio::test]
-async fn retry_does_not_wait_for_the_delay() {
+async fn retry_ends_the_delay() {
     let scene = Scene::new().await;
     scene.world.script("a", Verb::Do, [Act::Fail(busy().after(seconds(1000)))]);
     let id = scene.submit([step("a")]).await;
     scene.until(5).await;
-    scene.tell(id, SignalKind::Retry).await;
+    scene.ask(id, SignalKind::Retry).await;
     assert_eq!(scene.line(id), "succeeded: a=done");
     scene.quiet().await;
     scene.world.check().unwrap();
 }
 
 #[tokio::test]
-async fn a_parked_operation_waits_for_a_person() {
+async fn a_parked_operation_waits_for_a_signal() {
     for (kind, end) in [
         (SignalKind::Retry, "succeeded: a=done b=done"),
         (skip("a"), "succeeded: a=skipped b=done"),
@@ -86,7 +89,7 @@ async fn a_parked_operation_waits_for_a_person() {
         scene.quiet().await;
         assert_eq!(scene.line(id), "needs_attention: a=failed b=pending");
         assert_eq!(scene.executor.load(), (0, 0));
-        scene.tell(id, kind).await;
+        scene.ask(id, kind).await;
         scene.quiet().await;
         assert_eq!(scene.line(id), end);
         scene.world.check().unwrap();
@@ -105,7 +108,7 @@ async fn approval_and_rejection() {
             scene.submit([step("a"), step("ask").approval().needs(&["a"]), step("b").needs(&["ask"])]).await;
         scene.quiet().await;
         assert_eq!(scene.line(id), "running: a=done ask=waiting b=pending");
-        scene.tell(id, kind).await;
+        scene.ask(id, kind).await;
         scene.quiet().await;
         assert_eq!(scene.line(id), end);
         scene.world.check().unwrap();
@@ -113,21 +116,21 @@ async fn approval_and_rejection() {
 }
 
 #[tokio::test]
-async fn skipping_a_failed_undo_is_a_persons_word_that_nothing_is_left() {
+async fn a_skipped_compensation_counts_as_done() {
     let scene = Scene::new().await;
     scene.world.script("b", Verb::Do, [Act::Fail(never())]);
     scene.world.script("a", Verb::Undo, [Act::FailAfter(never())]);
     let id = scene.submit([step("a"), step("b").needs(&["a"])]).await;
     scene.quiet().await;
     assert_eq!(scene.line(id), "needs_attention: a=undo_failed b=undone");
-    scene.tell(id, skip("a")).await;
+    scene.ask(id, skip("a")).await;
     scene.quiet().await;
     assert_eq!(scene.line(id), "rolled_back: a=undone b=undone");
     scene.world.check().unwrap();
 }
 
 #[tokio::test]
-async fn signals_that_come_together_are_applied_in_order() {
+async fn concurrent_signals_are_applied_in_order() {
     let scene = Scene::new().await;
     scene.world.script("a", Verb::Do, [Act::Take(seconds(10))]);
     let id = scene.submit([step("a")]).await;
@@ -137,21 +140,21 @@ async fn signals_that_come_together_are_applied_in_order() {
     assert!(first.unwrap() && second.unwrap());
     scene.quiet().await;
     assert_eq!(scene.line(id), "succeeded: a=done");
-    assert_eq!(scene.waiting_signals(id).await, 0);
+    assert_eq!(scene.pending_signals(id).await, 0);
 }
 
 #[tokio::test]
-async fn a_signal_to_what_has_ended_is_taken_note_of() {
+async fn a_signal_to_a_final_operation_is_consumed() {
     let scene = Scene::new().await;
     let id = scene.submit([step("a")]).await;
     scene.quiet().await;
-    scene.tell(id, SignalKind::Cancel).await;
-    assert_eq!((scene.line(id).as_str(), scene.waiting_signals(id).await), ("succeeded: a=done", 0));
+    scene.ask(id, SignalKind::Cancel).await;
+    assert_eq!((scene.line(id).as_str(), scene.pending_signals(id).await), ("succeeded: a=done", 0));
     scene.world.check().unwrap();
 }
 
 #[tokio::test]
-async fn a_note_of_an_attempt_is_there_for_the_next_process() {
+async fn the_next_process_gets_the_note_of_an_attempt() {
     let scene = Scene::new().await;
     scene.world.script("a", Verb::Do, [Act::NoteThenHang]);
     let id = scene.submit([step("a").timeout(1000)]).await;
@@ -163,7 +166,7 @@ async fn a_note_of_an_attempt_is_there_for_the_next_process() {
 }
 
 #[tokio::test]
-async fn a_child_succeeds_beside_its_parent() {
+async fn a_child_continues_after_its_parent() {
     let scene = Scene::new().await;
     scene.world.script("charge", Verb::Do, [Act::Fail(busy().after(seconds(600)))]);
     let id = scene.submit([step("bill").detached(&["charge"]), step("a").needs(&["bill"])]).await;
@@ -178,7 +181,7 @@ async fn a_child_succeeds_beside_its_parent() {
 }
 
 #[tokio::test]
-async fn a_child_that_fails_or_parks_does_not_harm_its_parent() {
+async fn a_failed_child_does_not_affect_its_parent() {
     for (park, end) in [(false, "rolled_back: charge=undone"), (true, "needs_attention: charge=failed")] {
         let scene = Scene::new().await;
         scene.world.script("charge", Verb::Do, [Act::Fail(never())]);
@@ -190,9 +193,9 @@ async fn a_child_that_fails_or_parks_does_not_harm_its_parent() {
     }
 }
 
-/// The states in which a child can be when its parent, which fails after a while, calls it back.
+/// A failing parent cancels its child in every state of the child.
 #[tokio::test]
-async fn a_child_is_called_back_in_every_state() {
+async fn a_failed_parent_cancels_its_child() {
     let delay = || Act::Fail(busy().after(seconds(3600)));
     let cases: [(&str, Vec<Act>, Vec<Act>, bool); 7] = [
         ("succeeded", vec![], vec![], false),
@@ -200,8 +203,8 @@ async fn a_child_is_called_back_in_every_state() {
         ("retrying", vec![delay()], vec![], false),
         ("parked", vec![Act::FailAfter(never())], vec![], true),
         ("rolled back", vec![Act::Fail(never())], vec![], false),
-        ("undoing by itself", vec![Act::FailAfter(never())], vec![Act::Take(seconds(50))], false),
-        ("undo to be tried again", vec![Act::FailAfter(never())], vec![delay()], false),
+        ("rolling back", vec![Act::FailAfter(never())], vec![Act::Take(seconds(50))], false),
+        ("compensation to be retried", vec![Act::FailAfter(never())], vec![delay()], false),
     ];
     for (name, forward, back, park) in cases {
         let scene = Scene::new().await;
@@ -219,32 +222,32 @@ async fn a_child_is_called_back_in_every_state() {
 }
 
 #[tokio::test]
-async fn a_parent_waits_for_the_child_that_cannot_be_undone() {
+async fn a_parent_waits_for_a_child_whose_compensation_failed() {
     let scene = Scene::new().await;
     scene.world.script("charge", Verb::Undo, [Act::Fail(never())]);
     let id = scene.submit([step("bill").detached(&["charge"]), step("ask").approval()]).await;
     scene.quiet().await;
-    scene.tell(id, SignalKind::Cancel).await;
+    scene.ask(id, SignalKind::Cancel).await;
     scene.quiet().await;
     let child = scene.child(id, "bill");
     assert_eq!(scene.line(child), "needs_attention: charge=undo_failed");
     assert_eq!(scene.line(id), "rolling_back: bill=undoing ask=undone");
     assert_eq!(scene.executor.load(), (0, 0));
-    scene.tell(child, SignalKind::Retry).await;
+    scene.ask(child, SignalKind::Retry).await;
     scene.quiet().await;
     assert_eq!(scene.line(id), "cancelled: bill=undone ask=undone");
     scene.world.check().unwrap();
 }
 
 #[tokio::test]
-async fn children_of_one_parent_end_each_in_their_time() {
+async fn children_end_independently() {
     let scene = Scene::new().await;
     scene.world.script("x", Verb::Undo, [Act::Take(seconds(10))]);
     scene.world.script("y", Verb::Undo, [Act::Take(seconds(50))]);
     let id =
         scene.submit([step("a").detached(&["x"]), step("b").detached(&["y"]), step("ask").approval()]).await;
     scene.settle().await;
-    scene.tell(id, SignalKind::Cancel).await;
+    scene.ask(id, SignalKind::Cancel).await;
     scene.until(20).await;
     assert_eq!(scene.line(id), "rolling_back: a=undone b=undoing ask=undone");
     scene.quiet().await;
@@ -253,7 +256,7 @@ async fn children_of_one_parent_end_each_in_their_time() {
 }
 
 #[tokio::test]
-async fn an_answer_lost_on_the_way_is_undone_with_the_rest() {
+async fn a_step_with_a_lost_answer_is_compensated() {
     let scene = Scene::new().await;
     scene.world.script("a", Verb::Do, [Act::FailAfter(lost())]);
     scene.world.script("b", Verb::Do, [Act::Fail(never())]);

@@ -1,4 +1,4 @@
-//! An operation driven by hand: what the executor does, without ledger, tasks and time of its own.
+//! An operation that a test advances by hand: the executor's part without ledger, tasks and clock.
 
 use serde_json::json;
 use tenantry_engine::decide::{Decision, decide, recover, settle};
@@ -7,7 +7,7 @@ use tenantry_model::{Failure, Timestamp};
 
 use crate::plan::{at, run, signal};
 
-/// The operation, the time, and what the latest decision said.
+/// The operation, the time, and the latest decision.
 pub struct Story {
     pub run: Run,
     pub now: Timestamp,
@@ -15,7 +15,7 @@ pub struct Story {
 }
 
 impl Story {
-    /// A new operation, decided upon once.
+    /// A new operation after its first decision.
     pub fn of(steps: impl IntoIterator<Item = Step>) -> Self {
         Self::from(run(steps))
     }
@@ -30,8 +30,8 @@ impl Story {
         self.decision = decide(&mut self.run, signals, self.now);
         self
     }
-    /// Signals of people, all in one decision.
-    pub fn told(&mut self, kinds: &[SignalKind]) -> &mut Self {
+    /// Signals of an operator, in one decision.
+    pub fn asked(&mut self, kinds: &[SignalKind]) -> &mut Self {
         let at = self.now;
         let signals: Vec<_> = kinds.iter().map(|kind| Signal { at, ..signal(kind.clone()) }).collect();
         self.decide(&signals)
@@ -56,13 +56,13 @@ impl Story {
         settle(&mut self.run, key, verb, result, self.now, 1.0);
         self.decide(&[])
     }
-    /// The process ends and another one takes over.
+    /// The process ends and another process takes over.
     pub fn crashed(&mut self) -> &mut Self {
         let epoch = self.run.operation.epoch + 1;
         recover(&mut self.run, epoch, self.now);
         self.decide(&[])
     }
-    /// So many seconds after the beginning.
+    /// Sets the time to that many seconds after the start, and decides.
     pub fn at(&mut self, seconds: u64) -> &mut Self {
         self.now = at(seconds);
         self.decide(&[])
@@ -72,14 +72,14 @@ impl Story {
         let steps = self.run.steps.iter().map(|s| format!(" {}={}", s.key, s.state.as_str()));
         format!("{}:{}", self.run.operation.state.as_str(), steps.collect::<String>())
     }
-    /// What the latest decision starts: `do b, undo a`.
+    /// Attempts that the latest decision starts: `do b, undo a`.
     pub fn starts(&self) -> String {
         let verb = |verb| if verb == Verb::Do { "do" } else { "undo" };
         let starts: Vec<_> =
             self.decision.start.iter().map(|(key, v)| format!("{} {key}", verb(*v))).collect();
         starts.join(", ")
     }
-    /// `wake_at` in seconds after the beginning.
+    /// `wake_at` in seconds after the start.
     pub fn wakes(&self) -> Option<f64> {
         self.run.operation.wake_at.map(|wake| wake.since(at(0)).as_secs_f64())
     }

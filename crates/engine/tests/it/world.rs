@@ -1,5 +1,5 @@
-//! What the scripted steps act upon: things with owner marks outside the ledger, and rows inside it. It survives every
-//! process, and keeps account of what must never happen.
+//! The outside state of tests: things with owner tags, the ledger, and the script of attempts. It survives
+//! every process, and records violations of the engine's rules.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -16,53 +16,53 @@ use tenantry_testkit::virtual_clock::VirtualClock;
 
 use crate::plan::{self, step};
 
-/// What the ledger writes beside its own rows.
+/// A write beside the ledger's rows.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// A step's start was announced.
+    /// An attempt was intended.
     Intended(OperationId, String, Verb),
-    /// A step has ended well.
+    /// A step succeeded.
     Made(OperationId, String),
-    /// A step has been undone.
+    /// A step was compensated.
     Unmade(OperationId, String),
-    /// The operation as a whole has changed: its state, and whether it is stuck.
+    /// The operation's state or `stuck` changed.
     Changed(OperationId, &'static str, bool),
-    /// A name in the registry that only one operation may hold; see `guarded`.
+    /// Claims a unique name; see `scene::Guarded`.
     Claim(String),
 }
 
-/// How one attempt goes.
+/// Script of one attempt.
 #[derive(Clone, Debug)]
 pub enum Act {
-    /// Nothing was done.
+    /// Fails without an effect.
     Fail(Failure),
-    /// The thing stands (or is gone), but the answer is a failure.
+    /// Takes effect, then fails.
     FailAfter(Failure),
-    /// No answer ever, nothing done.
+    /// Never answers, without an effect.
     Hang,
-    /// No answer ever; done.
+    /// Takes effect, then never answers.
     HangAfter,
-    /// Done after a while.
+    /// Succeeds after this time.
     Take(Duration),
-    /// No answer; what was asked arrives at the other side only after a while.
+    /// Fails with unknown outcome, and takes effect after this time.
     Late(Duration),
-    /// The code panics.
+    /// Panics.
     Panic,
-    /// Done, with this effect besides.
+    /// Succeeds and claims this name.
     Claim(String),
-    /// Leaves a note, then no answer.
+    /// Commits a note, then never answers.
     NoteThenHang,
-    /// Says that it is done, and is not.
+    /// Reports success without an effect.
     Lie,
-    /// Done, with the next link of a chain: which one that is, says what is committed when it has its turn.
+    /// Succeeds and claims the next number of a chain, read from committed rows under a lock that it keeps.
     Link,
 }
 
-/// The other side.
+/// The outside state.
 pub struct World {
     pub clock: VirtualClock,
     pub ledger: Arc<MemoryLedger<Effect>>,
-    /// The turn of whoever adds a link to the chain.
+    /// Lock of the chain.
     chain: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<State>,
 }
@@ -70,15 +70,15 @@ pub struct World {
 #[derive(Default)]
 struct State {
     script: BTreeMap<(String, &'static str), VecDeque<Act>>,
-    /// Each thing with its owner.
+    /// Owner of each thing.
     things: BTreeMap<String, OperationId>,
-    /// What is still under way: made for this owner, or removed.
+    /// Late calls: created for this owner, or removed.
     late: Vec<(Timestamp, String, Option<OperationId>)>,
     active: BTreeSet<(OperationId, String)>,
-    /// Most attempts at the same time.
+    /// Highest number of attempts at the same time.
     peak: usize,
     log: Vec<String>,
-    broken: Vec<String>,
+    violations: Vec<String>,
 }
 
 fn word(verb: Verb) -> &'static str {
@@ -90,45 +90,45 @@ impl World {
         Arc::new(Self { clock, ledger: Arc::default(), chain: Arc::default(), state: Mutex::default() })
     }
 
-    /// How the next attempts at a step go, in order; after that they succeed.
+    /// Scripts the next attempts at a step, in order; later ones succeed.
     pub fn script(&self, key: &str, verb: Verb, acts: impl IntoIterator<Item = Act>) {
         self.state.lock().script.entry((key.to_owned(), word(verb))).or_default().extend(acts);
     }
 
-    /// `do a at 0`, in order: one line for each attempt that began.
+    /// One line per started attempt, in order: `do a at 0`.
     pub fn log(&self) -> Vec<String> {
         self.state.lock().log.clone()
     }
 
-    /// Most attempts that ran at the same time.
+    /// Highest number of attempts at the same time.
     pub fn peak(&self) -> usize {
         self.state.lock().peak
     }
 
-    /// The names of the things that stand.
+    /// Names of the existing things.
     pub fn things(&self) -> Vec<String> {
         let mut state = self.state.lock();
-        arrive(&mut state, self.clock.now());
+        apply_late_calls(&mut state, self.clock.now());
         state.things.keys().cloned().collect()
     }
 
-    /// Rules that were broken: two attempts at one step at once, an attempt that the ledger does not know of.
-    pub fn broken(&self) -> Vec<String> {
-        self.state.lock().broken.clone()
+    /// Violations: two attempts at one step at the same time, or an attempt whose start is not committed.
+    pub fn violations(&self) -> Vec<String> {
+        self.state.lock().violations.clone()
     }
 
-    /// Puts somebody else's thing there.
+    /// Creates a thing of another owner.
     pub fn occupy(&self, name: &str) {
         self.state.lock().things.insert(name.to_owned(), OperationId::new());
     }
 
-    /// The names that operations hold, in the order of their commits.
+    /// Claimed names, in the order of their commits.
     pub fn claims(&self) -> Vec<String> {
         let claim = |effect| if let Effect::Claim(name) = effect { Some(name) } else { None };
         self.ledger.effects().into_iter().filter_map(claim).collect()
     }
 
-    /// Steps of all operations whose effects say that they are made and not unmade.
+    /// Steps whose effects say that they are made and not compensated.
     pub fn registry(&self) -> Vec<String> {
         let mut made = BTreeMap::<_, i32>::new();
         for effect in self.ledger.effects() {
@@ -141,10 +141,10 @@ impl World {
         made.into_iter().filter(|(_, n)| *n > 0).map(|((_, key), _)| key).collect()
     }
 
-    /// What must hold when every operation is final: each is as if it had happened once, or not at all.
+    /// Checks the state after every operation is final: each step took effect exactly once or not at all.
     pub fn check(&self) -> Result<(), String> {
-        if let Some(broken) = self.broken().first() {
-            return Err(broken.clone());
+        if let Some(violation) = self.violations().first() {
+            return Err(violation.clone());
         }
         let mut expected = Vec::new();
         for run in self.ledger.runs() {
@@ -158,14 +158,14 @@ impl World {
                 let made = |effect: &&Effect| **effect == Effect::Made(operation.id, step.key.clone());
                 let times = self.ledger.effects().iter().filter(made).count();
                 if done && times != 1 {
-                    return Err(format!("step {} has ended well {times} times", step.key));
+                    return Err(format!("step {} succeeded {times} times", step.key));
                 }
             }
             if !operation.state.is_final() {
                 return Err(format!("not final: {run:?}"));
             }
             if operation.wake_at.is_some() || !operation.idle {
-                return Err(format!("final, and still waited for: {operation:?}"));
+                return Err(format!("final, but not idle or with a timer: {operation:?}"));
             }
         }
         expected.sort();
@@ -177,7 +177,7 @@ impl World {
     }
 }
 
-/// The name of the thing that a step makes.
+/// Name of the thing that a step creates.
 fn name(operation: &Operation, step: &Step) -> String {
     match step.input.get("name") {
         Some(name) => name.as_str().unwrap_or_default().to_owned(),
@@ -185,8 +185,8 @@ fn name(operation: &Operation, step: &Step) -> String {
     }
 }
 
-/// Calls that were long under way take effect.
-fn arrive(state: &mut State, now: Timestamp) {
+/// Applies late calls that are due.
+fn apply_late_calls(state: &mut State, now: Timestamp) {
     let (due, later) = std::mem::take(&mut state.late).into_iter().partition(|(at, ..)| *at <= now);
     state.late = later;
     for (_, name, owner) in due {
@@ -197,10 +197,10 @@ fn arrive(state: &mut State, now: Timestamp) {
     }
 }
 
-/// The steps as one process has them.
+/// The steps of one process.
 pub struct Scripted(pub Arc<World>);
 
-/// Marks an attempt as running for as long as it lives.
+/// Marks an attempt as running until it is dropped.
 struct Active<'a>(&'a World, (OperationId, String));
 
 impl Drop for Active<'_> {
@@ -213,11 +213,13 @@ impl Scripted {
     fn act(&self, attempt: &Attempt) -> Result<(), Failure> {
         let world = &self.0;
         let mut state = world.state.lock();
-        arrive(&mut state, world.clock.now());
+        apply_late_calls(&mut state, world.clock.now());
         let name = name(&attempt.operation, &attempt.step);
         let owner = attempt.operation.id;
         match state.things.get(&name) {
-            Some(other) if *other != owner => return Err(Failure::fatal("name_taken", "somebody else's")),
+            Some(other) if *other != owner => {
+                return Err(Failure::fatal("name_taken", "owned by another operation"));
+            }
             _ => {}
         }
         match attempt.verb {
@@ -234,18 +236,18 @@ impl Scripted {
             Verb::Do => StepState::Running,
             Verb::Undo => StepState::Undoing,
         };
-        let held = world.ledger.load(id).await.ok().flatten();
-        let held = held.as_ref().and_then(|(run, _)| run.step(&key)).map(|step| step.state);
+        let stored = world.ledger.load(id).await.ok().flatten();
+        let stored = stored.as_ref().and_then(|(run, _)| run.step(&key)).map(|step| step.state);
         let mut state = world.state.lock();
-        // What only computes may do so before it is committed; its effects are counted at the end.
-        if (!self.transactional(&attempt.step) || attempt.verb == Verb::Undo) && held != Some(wanted) {
-            state.broken.push(format!(
-                "an attempt to {} {key} runs, and the ledger has {held:?}",
+        // Transactional steps run before their commit; `check` counts their effects.
+        if (!self.transactional(&attempt.step) || attempt.verb == Verb::Undo) && stored != Some(wanted) {
+            state.violations.push(format!(
+                "an attempt to {} {key} runs, and the ledger has {stored:?}",
                 word(attempt.verb)
             ));
         }
         if !state.active.insert((id, key.clone())) {
-            state.broken.push(format!("two attempts at {key} run at once"));
+            state.violations.push(format!("two attempts at {key} run at once"));
         }
         state.peak = state.peak.max(state.active.len());
         let seconds = world.clock.now().since(plan::at(0)).as_secs_f64();
@@ -273,7 +275,7 @@ impl Steps for Scripted {
 
     async fn attempt(&self, attempt: Attempt) -> Result<Done<Effect>, Failure> {
         let (mut act, _active) = self.begin(&attempt).await;
-        // What only computes takes no time and sends nothing.
+        // Transactional steps take no time and call nothing outside.
         if self.transactional(&attempt.step)
             && !matches!(act, None | Some(Act::Fail(_) | Act::Claim(_) | Act::Panic))
         {
@@ -291,7 +293,7 @@ impl Steps for Scripted {
                 let at = self.0.clock.now() + *delay;
                 let owner = (attempt.verb == Verb::Do).then_some(id);
                 self.0.state.lock().late.push((at, name(&attempt.operation, &attempt.step), owner));
-                return Err(Failure::unknown("lost", "the line was cut"));
+                return Err(Failure::unknown("lost", "connection lost"));
             }
             Some(Act::NoteThenHang) => {
                 attempt.notes.note(json!({ "group": 42 })).await?;
@@ -300,7 +302,7 @@ impl Steps for Scripted {
             Some(Act::Link) => {
                 attempt.held.keep(self.0.chain.clone().lock_owned().await);
                 let link = format!("link {}", self.0.claims().len());
-                // Until all the others wait for their turn.
+                // Until every other attempt waits for the lock.
                 for _ in 0..100 {
                     tokio::task::yield_now().await;
                 }
