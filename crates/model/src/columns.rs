@@ -1,12 +1,11 @@
-//! Columns of a row by name, each with its value, ready for a database: text that is text, and JSON that is already
-//! rendered.
+//! Columns of a row by name with their values, in the form that a database stores: scalars, and JSON as text.
 
 use std::sync::Arc;
 
 use serde::ser::{Error as _, Impossible, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-/// A column's value. A column of type JSON takes every one of them.
+/// A column's value. A JSON column accepts every variant.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Datum {
     /// NULL.
@@ -15,23 +14,24 @@ pub enum Datum {
     Bool(bool),
     /// A whole number.
     Int(i64),
-    /// Text, an id, a word or an instant.
+    /// Text, an id, an enum variant or an instant.
     Text(Arc<str>),
     /// An array, an object or a fraction, as JSON text.
     Json(Arc<str>),
 }
 
-/// Columns of a row, each at most once. Absent ones take the table's default (insert) or stay as they are (update).
+/// Columns of a row, each at most once. An absent column gets its default (insert) or keeps its value
+/// (update).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Columns(Vec<(&'static str, Datum)>);
 
-/// A value that no column can hold: a map with keys that are no text, a number beyond 64 bits.
+/// A value that no column can store: a map with keys other than text, or a number beyond 64 bits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unfit(String);
 
-/// Columns by name: `columns! { "id": id, "state": "active", "finished_at": () }`. A value is any expression that
-/// serialises, taken by reference; `()` is NULL.
+/// Columns by name: `columns! { "id": id, "state": "active", "finished_at": () }`. A value is any
+/// serializable expression, taken by reference; `()` is NULL.
 #[macro_export]
 macro_rules! columns {
     ($($name:literal : $value:expr),* $(,)?) => {{
@@ -43,7 +43,7 @@ macro_rules! columns {
 }
 
 impl Datum {
-    /// The value as a column keeps it.
+    /// The column value of a serializable value.
     pub fn of(value: &(impl Serialize + ?Sized)) -> Result<Self, Unfit> {
         match value.serialize(Scalar) {
             Err(_) => serde_json::to_string(value).map(|text| Self::Json(text.into())).map_err(Unfit::custom),
@@ -51,7 +51,7 @@ impl Datum {
         }
     }
 
-    /// The whole number, if it is one.
+    /// The number, if it is a whole number.
     pub fn int(&self) -> Option<i64> {
         if let Self::Int(value) = self { Some(*value) } else { None }
     }
@@ -61,12 +61,12 @@ impl Datum {
         if let Self::Bool(value) = self { Some(*value) } else { None }
     }
 
-    /// The text, whether plain or JSON.
+    /// The text of a text or JSON value.
     pub fn text(&self) -> Option<&str> {
         if let Self::Text(text) | Self::Json(text) = self { Some(text) } else { None }
     }
 
-    /// The same as JSON.
+    /// The value as JSON.
     pub fn to_json(&self) -> Value {
         match self {
             Self::Null => Value::Null,
@@ -86,12 +86,12 @@ impl Columns {
         columns
     }
 
-    /// Gives a column its value; one that cannot be rendered at all becomes NULL.
+    /// Sets a column; a value that cannot be serialized becomes NULL.
     pub fn set(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) {
         self.put(name, Datum::of(value).unwrap_or(Datum::Null));
     }
 
-    /// Gives a column this value.
+    /// Sets a column to a column value.
     pub fn put(&mut self, name: &'static str, datum: Datum) {
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, known)) => *known = datum,
@@ -99,7 +99,7 @@ impl Columns {
         }
     }
 
-    /// Gives these columns their values.
+    /// Sets each of these columns.
     pub fn extend(&mut self, others: Self) {
         others.into_iter().for_each(|(name, datum)| self.put(name, datum));
     }
@@ -109,22 +109,22 @@ impl Columns {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, datum)| datum)
     }
 
-    /// Every column, in the order given.
+    /// The columns, in the order in which they were set.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Datum)> {
         self.0.iter().map(|(name, datum)| (*name, datum))
     }
 
-    /// How many there are.
+    /// Number of columns.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// True without columns.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The same as a JSON object.
+    /// The columns as a JSON object.
     pub fn to_json(&self) -> Map<String, Value> {
         self.iter().map(|(name, datum)| (name.to_owned(), datum.to_json())).collect()
     }
@@ -145,11 +145,11 @@ impl serde::ser::Error for Unfit {
     }
 }
 
-/// Serialises what is one value; refuses what has parts.
+/// Serializes scalars; returns an error for compound values.
 struct Scalar;
 
-/// What `Scalar` says of values that have parts.
-fn parts<T>() -> Result<T, Unfit> {
+/// The error of `Scalar` for a compound value.
+fn compound<T>() -> Result<T, Unfit> {
     Err(Unfit(String::new()))
 }
 
@@ -210,13 +210,13 @@ impl Serializer for Scalar {
         Ok(Datum::Null)
     }
     fn serialize_f32(self, _: f32) -> Result<Datum, Unfit> {
-        parts()
+        compound()
     }
     fn serialize_f64(self, _: f64) -> Result<Datum, Unfit> {
-        parts()
+        compound()
     }
     fn serialize_bytes(self, _: &[u8]) -> Result<Datum, Unfit> {
-        parts()
+        compound()
     }
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
@@ -225,16 +225,16 @@ impl Serializer for Scalar {
         _: &'static str,
         _: &T,
     ) -> Result<Datum, Unfit> {
-        parts()
+        compound()
     }
     fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, Unfit> {
-        parts()
+        compound()
     }
     fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Unfit> {
-        parts()
+        compound()
     }
     fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeTupleStruct, Unfit> {
-        parts()
+        compound()
     }
     fn serialize_tuple_variant(
         self,
@@ -243,13 +243,13 @@ impl Serializer for Scalar {
         _: &'static str,
         _: usize,
     ) -> Result<Self::SerializeTupleVariant, Unfit> {
-        parts()
+        compound()
     }
     fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, Unfit> {
-        parts()
+        compound()
     }
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, Unfit> {
-        parts()
+        compound()
     }
     fn serialize_struct_variant(
         self,
@@ -258,7 +258,7 @@ impl Serializer for Scalar {
         _: &'static str,
         _: usize,
     ) -> Result<Self::SerializeStructVariant, Unfit> {
-        parts()
+        compound()
     }
 }
 
@@ -271,7 +271,7 @@ mod tests {
     use crate::id::EventId;
 
     #[test]
-    fn a_value_is_what_it_serialises_to() {
+    fn values_keep_their_json_form() {
         let id = EventId::new();
         let cases: [(Datum, Value); 9] = [
             (Datum::of(&id).unwrap(), json!(id)),
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_stands_once() {
+    fn setting_a_column_twice_replaces_it() {
         let mut row = columns! { "id": "a", "n": 1 };
         row.set("n", &2);
         assert_eq!(row, columns! { "id": "a", "n": 2 });

@@ -1,6 +1,5 @@
-//! Ids: a prefix that says what it names, and a UUIDv7 in TypeID form (`ten_01h2xcejqtf2nbrexx3vqjhp41`).
-//!
-//! The text form is Crockford base 32 of the 128 bits, 26 characters, lower case (TypeID specification 0.3).
+//! Typed ids: a prefix for the kind and a UUIDv7, in TypeID form (`ten_01h2xcejqtf2nbrexx3vqjhp41`). The
+//! suffix is the 128 bits in Crockford base 32: 26 lower-case characters (TypeID specification 0.3).
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -12,7 +11,7 @@ use uuid::Uuid;
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// What an id names. Only the prefix is visible outside.
+/// Kind of an id.
 pub trait IdKind: 'static {
     /// The text before the underscore.
     const PREFIX: &'static str;
@@ -42,9 +41,9 @@ kinds! {
     AuditKind, AuditId, "aud";
     /// An API key.
     Key, KeyId, "key";
-    /// A person who can sign in.
+    /// A user, who can sign in.
     User, UserId, "usr";
-    /// An invitation of a person into a tenant.
+    /// An invitation to a tenant.
     Invitation, InvitationId, "inv";
     /// A customer in the billing ledger.
     Customer, CustomerId, "cus";
@@ -58,17 +57,17 @@ kinds! {
     SignalKind, SignalId, "sig";
     /// A report of an isolation check.
     IsolationReport, IsolationReportId, "iso";
-    /// An archive of what a tenant has: an export, a backup or an import.
+    /// An archive of a tenant: an export, a backup or an import.
     Archive, ArchiveId, "arc";
     /// A certificate of a tenant's deletion.
     Certificate, CertificateId, "cert";
 }
 
-/// An id of the kind `K`. Its order is the order of creation, to the millisecond.
+/// An id of kind `K`. Ordered by time of creation, to the millisecond.
 pub struct Id<K>(Uuid, PhantomData<fn() -> K>);
 
 impl<K: IdKind> Id<K> {
-    /// A fresh id (UUIDv7 of the machine's clock).
+    /// A new id: a UUIDv7 of the system clock.
     pub fn new() -> Self {
         Self::from_uuid(Uuid::now_v7())
     }
@@ -83,7 +82,7 @@ impl<K: IdKind> Id<K> {
         self.0
     }
 
-    /// The 26 characters after the prefix: safe in names of databases, roles, buckets and hosts.
+    /// The 26 characters after the prefix, valid in names of databases, roles, buckets and hosts.
     pub fn suffix(self) -> String {
         encode(self.0.as_u128())
     }
@@ -133,7 +132,7 @@ impl<K: IdKind> fmt::Debug for Id<K> {
     }
 }
 
-/// Why a text is not an id of the expected kind.
+/// Why a text is not an id of kind `K`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Another prefix, or none.
@@ -179,7 +178,7 @@ fn encode(bits: u128) -> String {
 }
 
 fn decode(text: &str) -> Option<u128> {
-    // 26 digits hold 130 bits: the first may not pass 7.
+    // 26 digits have 130 bits, so the first digit is at most 7.
     if text.len() != 26 || text.as_bytes()[0] > b'7' {
         return None;
     }

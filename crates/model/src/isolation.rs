@@ -1,16 +1,16 @@
-//! How tenants are kept apart: a property of a template, from which its database provider follows (design §7).
+//! Isolation between tenants: a property of a template, which determines its database provider.
 
 use serde::{Deserialize, Serialize};
 
-/// How tenants are kept apart.
+/// Isolation of tenants' data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
     /// Rows in shared tables.
     Pool,
-    /// A schema of its own.
+    /// One schema per tenant.
     Schema,
-    /// A database of its own.
+    /// One database per tenant.
     Database,
 }
 

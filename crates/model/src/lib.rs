@@ -1,6 +1,5 @@
-//! The words of Tenantry as types: ids, slugs, the tenant lifecycle, plans and quotas, failure classes, time.
-//!
-//! Pure: no I/O, no clock of its own, no other crate of ours. Everything else depends on this one.
+//! Types that every crate uses: ids, slugs, the tenant lifecycle, plans and quotas, failure classes, time.
+//! Pure: no I/O, and no dependency on another crate of this workspace.
 
 pub mod columns;
 pub mod failure;

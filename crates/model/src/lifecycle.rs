@@ -1,51 +1,50 @@
-//! The tenant's lifecycle as one total function (S0.7-13, S1.11-16, design §5).
-//!
-//! Who may cause an event, and what else must hold, is decided elsewhere; here is only what follows from what.
+//! The tenant lifecycle: one total function from status and event to the next status. It checks no permission
+//! and no other condition.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a tenant is in its life.
+/// Status of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TenantStatus {
-    /// Registered; nothing is being made (payment not confirmed, or onboarding was rolled back).
+    /// Registered without resources: the payment is not confirmed, or the onboarding was rolled back.
     Pending,
-    /// Onboarding is under way.
+    /// The onboarding runs.
     Provisioning,
-    /// All resources stand and the smoke test has passed.
+    /// Every resource exists and the smoke test has passed.
     Active,
-    /// Access is denied for at least one reason; data and infrastructure stay.
+    /// Suspended for at least one reason; data and infrastructure stay.
     Suspended,
-    /// Leaving: export, hold, delete.
+    /// The offboarding runs: export, hold, deletion.
     Deprovisioning,
-    /// Gone; the row is a tombstone.
+    /// Deleted; the row is a tombstone.
     Deprovisioned,
 }
 
-/// What can happen to a tenant.
+/// Event in the life of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// Onboarding begins.
+    /// The onboarding starts.
     Provision,
-    /// Onboarding failed or was cancelled, and everything it made is gone.
+    /// The onboarding failed or was cancelled, and is compensated.
     RollBack,
-    /// Onboarding is complete.
+    /// The onboarding is complete.
     Activate,
     /// The first reason for suspension was added.
     Suspend,
     /// The last reason for suspension was cleared.
     Resume,
-    /// Termination was requested.
+    /// An offboarding or erasure was requested.
     Deprovision,
-    /// The customer thought better of it during the hold, with no reason for suspension left.
+    /// The offboarding was cancelled during the hold, without a reason for suspension.
     ReconsiderActive,
-    /// The same, with a reason for suspension left.
+    /// The offboarding was cancelled during the hold, with a reason for suspension.
     ReconsiderSuspended,
-    /// Everything is deleted and proven absent.
+    /// Every resource is deleted and verified as absent.
     Delete,
 }
 
@@ -53,13 +52,13 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a tenant that is {status} cannot {event}")]
 pub struct IllegalTransition {
-    /// Where the tenant is.
+    /// The tenant's status.
     pub status: TenantStatus,
-    /// What was tried.
+    /// The rejected event.
     pub event: Event,
 }
 
-/// The status after `event`, or why there is none.
+/// The status after `event`; an error when the event does not apply.
 pub fn next(status: TenantStatus, event: Event) -> Result<TenantStatus, IllegalTransition> {
     use Event as E;
     use TenantStatus as S;
@@ -90,7 +89,7 @@ pub fn next(status: TenantStatus, event: Event) -> Result<TenantStatus, IllegalT
 }
 
 impl TenantStatus {
-    /// Every status, in the order of a life.
+    /// Every status, in the order of the lifecycle.
     pub const ALL: [TenantStatus; 6] = [
         Self::Pending,
         Self::Provisioning,
@@ -163,7 +162,7 @@ impl fmt::Display for Event {
 mod tests {
     use super::*;
 
-    /// The whole table, also printed in ARCHITECTURE.md: a change here is a change of the product.
+    /// The table of ARCHITECTURE.md.
     #[test]
     fn transition_table() {
         let table: String = TenantStatus::ALL
@@ -188,8 +187,8 @@ mod tests {
     }
 
     #[test]
-    fn a_leaving_tenant_is_never_resumed() {
-        assert!(next(TenantStatus::Deprovisioning, Event::Resume).is_err(), "T12");
+    fn a_deprovisioning_tenant_cannot_be_resumed() {
+        assert!(next(TenantStatus::Deprovisioning, Event::Resume).is_err());
         assert!(Event::ALL.iter().all(|e| next(TenantStatus::Deprovisioned, *e).is_err()));
     }
 

@@ -1,4 +1,4 @@
-//! Plans: what is sold. The catalogue is data (conflict C1), read from a file; nothing in the code names a plan.
+//! Plans and their catalogue, which is read from a file: no code depends on the name of a plan.
 
 use std::collections::BTreeSet;
 
@@ -6,35 +6,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::quota::Quotas;
 
-/// A plan: quotas, features and the template that makes its tenants.
+/// A plan: quotas, features, price, and the template of its tenants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// The name used everywhere.
+    /// Name in requests and the API.
     pub name: String,
     /// Other names for the same plan.
     #[serde(default)]
     pub aliases: BTreeSet<String>,
-    /// The text customers see.
+    /// Text shown to customers.
     pub title: String,
-    /// The template by which its tenants are made.
+    /// Template of its tenants.
     pub template: String,
-    /// Hard limits (S1.25). They win over the template's.
+    /// Hard limits. They override the template's.
     #[serde(default)]
     pub quotas: Quotas,
-    /// Features that the plan includes; a request may ask for these only.
+    /// Features of the plan; a request may enable only these.
     #[serde(default)]
     pub features: BTreeSet<String>,
-    /// Price of a month in the currency's smallest unit.
+    /// Price per month in the smallest unit of the currency.
     #[serde(default)]
     pub price_per_month: u64,
-    /// Price of a year in the currency's smallest unit.
+    /// Price per year in the smallest unit of the currency.
     #[serde(default)]
     pub price_per_year: u64,
     /// ISO 4217 code.
     #[serde(default = "euro")]
     pub currency: String,
-    /// How many days everything is held for a customer who leaves, unless contract or request say otherwise (S1.36).
+    /// Days between an offboarding and the deletion of its data, unless the request sets another number.
     #[serde(default = "thirty")]
     pub hold_days: u32,
 }
@@ -47,21 +47,21 @@ const fn thirty() -> u32 {
     30
 }
 
-/// The plans on offer.
+/// The plans for sale.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Catalogue {
-    /// In the order in which they are shown.
+    /// In display order.
     pub plans: Vec<Plan>,
 }
 
 impl Catalogue {
-    /// The plan of this name or alias.
+    /// The plan with this name or alias.
     pub fn find(&self, name: &str) -> Option<&Plan> {
         self.plans.iter().find(|p| p.name == name || p.aliases.contains(name))
     }
 
-    /// Every name twice given, by a plan or an alias.
+    /// Names and aliases that occur more than once.
     pub fn duplicates(&self) -> Vec<&str> {
         let mut seen = BTreeSet::new();
         self.plans
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn aliases_find_the_plan() {
+    fn finds_a_plan_by_its_alias() {
         let catalogue = Catalogue { plans: vec![plan("starter", &["standard"]), plan("growth", &[])] };
         assert_eq!(catalogue.find("standard").unwrap().name, "starter");
         assert!(catalogue.find("gold").is_none());
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_twice_given_is_seen() {
+    fn finds_duplicate_names() {
         let catalogue = Catalogue { plans: vec![plan("starter", &["growth"]), plan("growth", &[])] };
         assert_eq!(catalogue.duplicates(), ["growth"]);
     }

@@ -1,14 +1,14 @@
-//! Quotas: hard limits of a plan (S1.25). A quota is a number with a unit; counting against it is the guard's work.
+//! Quotas: hard limits of a plan, as numbers with units.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Quotas by name: `api_calls_per_month`, `storage_bytes`, `seats` and whatever a plan adds.
+/// Quotas by name: `api_calls_per_month`, `storage_bytes`, `seats`, and names that a plan adds.
 pub type Quotas = BTreeMap<String, Quota>;
 
-/// One hard limit. In files a plain number, or a text with a binary or decimal unit such as `1TiB`, `500MB`.
+/// One hard limit. In files a number, or a text with a binary or decimal unit such as `1TiB` or `500MB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Quota(pub u64);
 
@@ -24,7 +24,7 @@ const UNITS: &[(&str, u64)] = &[
 ];
 
 impl Quota {
-    /// Reads `250`, `10GiB`, `1 TB`.
+    /// Parses `250`, `10GiB`, `1 TB`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let (number, factor) = UNITS

@@ -1,15 +1,15 @@
-//! Slugs: the DNS label under which a tenant is reached (RFC 1035 §2.3.1, RFC 1123 §2.1; S1.3, design §8).
-//!
-//! A slug is valid or it is not; whether it is free is the registry's business.
+//! Slugs: the DNS label of a tenant (RFC 1035 §2.3.1, RFC 1123 §2.1). Checks the form only; the registry
+//! knows which slugs are taken.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest slug in bytes: one DNS label (S1.3).
+/// Longest slug in bytes: one DNS label.
 pub const MAX_LENGTH: usize = 63;
 
-/// Labels that no tenant may have: ours, the web's, and those that look official (kept sorted for the search).
+/// Reserved labels: names of Tenantry, of internet services, and names that look official. Sorted for the
+/// search.
 const RESERVED: &[&str] = &[
     "abuse",
     "account",
@@ -98,16 +98,16 @@ const RESERVED: &[&str] = &[
 #[serde(try_from = "String", into = "String")]
 pub struct Slug(String);
 
-/// Why a text is not a slug. The text says what would be.
+/// Why a text is not a slug; the message states the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SlugError {
-    /// Nothing, or more than one DNS label holds.
+    /// Empty, or longer than a DNS label.
     #[error("must have 1 to 63 characters")]
     Length,
     /// A character outside `a-z 0-9 -`.
     #[error("may hold only lower-case letters a-z, digits and hyphens")]
     Character,
-    /// A hyphen at an end.
+    /// A hyphen at the beginning or the end.
     #[error("must begin and end with a letter or a digit")]
     Edge,
     /// The prefix of internationalised labels, with which look-alikes are made (RFC 5890).
@@ -139,7 +139,7 @@ impl Slug {
         Ok(Self(text.to_owned()))
     }
 
-    /// The best slug for a tenant's name, or none when nothing of the name can stand in one.
+    /// A slug derived from a tenant's name; none when the name has no usable character.
     pub fn from_name(name: &str) -> Option<Self> {
         let mut label = String::with_capacity(name.len().min(MAX_LENGTH));
         for c in name.chars().flat_map(char::to_lowercase) {
@@ -160,7 +160,7 @@ impl Slug {
         Self::parse(label).or_else(|_| Self::parse(&format!("{}-team", clip(label, 5)))).ok()
     }
 
-    /// This slug with a number behind it, shortened where it must be: what is offered when it is taken.
+    /// This slug with a number, shortened if necessary: a suggestion when the slug is taken.
     pub fn numbered(&self, n: u32) -> Self {
         let tail = format!("-{n}");
         Self(format!("{}{tail}", clip(&self.0, tail.len()).trim_end_matches('-')))
@@ -172,12 +172,12 @@ impl Slug {
     }
 }
 
-/// The label without what would not leave room for `room` more bytes. Slug text is ASCII.
+/// The label, cut so that `room` more bytes fit. Slugs are ASCII.
 fn clip(label: &str, room: usize) -> &str {
     label.get(..label.len().min(MAX_LENGTH - room)).unwrap_or(label)
 }
 
-/// Letters of the languages that the default seeds speak, and their neighbours, in ASCII.
+/// The ASCII form of letters of European languages.
 fn latin(c: char) -> Option<&'static str> {
     Some(match c {
         'à' | 'á' | 'â' | 'ã' | 'å' => "a",
@@ -222,12 +222,12 @@ mod tests {
 
     #[test]
     fn reserved_list_is_sorted_and_valid() {
-        assert!(RESERVED.windows(2).all(|w| w[0] < w[1]), "binary search needs order");
+        assert!(RESERVED.windows(2).all(|w| w[0] < w[1]), "not sorted");
         assert!(RESERVED.iter().all(|r| Slug::parse(r) == Err(SlugError::Reserved)));
     }
 
     #[test]
-    fn rules() {
+    fn checks_the_form() {
         for good in ["acme", "a", "0", "a-b", "a--b", &"a".repeat(63)] {
             assert!(Slug::parse(good).is_ok(), "{good}");
         }

@@ -1,6 +1,5 @@
-//! Why a tenant is suspended, and what is denied to it meanwhile (S0.11, S1.29-32, design §5).
-//!
-//! Reasons come and go each on its own; the strictest grade among them counts. Data and infrastructure stay in every one.
+//! Suspension of a tenant: reasons, each with a mode. Reasons are added and cleared independently; the
+//! strictest mode applies. Data and infrastructure stay in every mode.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -9,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::timestamp::Timestamp;
 
-/// Why. Whoever suspends for one reason cannot clear another one by accident.
+/// Reason of a suspension. Each is cleared separately.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
 )]
@@ -37,32 +36,32 @@ impl Reason {
     }
 }
 
-/// What is denied, each more than the one before.
+/// Mode of a suspension, in ascending strictness.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Grade {
-    /// Writing.
+    /// Denies writes.
     ReadOnly,
-    /// Signing in, and whatever tokens of people allow, those too that they have already.
+    /// Denies sign-ins and tokens of members, issued ones included. Signed addresses still work.
     NoLogin,
-    /// Everything.
+    /// Denies every access.
     Blocked,
 }
 
-/// A way in which a tenant's people and programs come in.
+/// Kind of access to a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// With a code, a password or an invitation, for a token.
+    /// A sign-in with a code, a password or an invitation.
     SignIn,
-    /// With a token, to read.
+    /// A read with a token.
     Read,
-    /// With a token, to write.
+    /// A write with a token.
     Write,
-    /// With a signed address, to read.
+    /// A read with a signed address.
     ReadSigned,
-    /// With a signed address, to write.
+    /// A write with a signed address.
     WriteSigned,
 }
 
@@ -76,7 +75,7 @@ impl Grade {
         }
     }
 
-    /// Whether somebody comes in all the same.
+    /// True when this mode allows the access.
     pub const fn allows(self, access: Access) -> bool {
         match self {
             Self::ReadOnly => matches!(access, Access::SignIn | Access::Read | Access::ReadSigned),
@@ -96,29 +95,29 @@ impl FromStr for Grade {
     }
 }
 
-/// One suspension.
+/// A suspension for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Suspension {
-    /// What it denies.
+    /// Its mode.
     pub grade: Grade,
-    /// Since when.
+    /// When it began.
     pub since: Timestamp,
-    /// Who said so: a principal's id.
+    /// Id of the caller that suspended.
     pub by: String,
 }
 
-/// Every suspension of a tenant, one for a reason.
+/// The suspensions of a tenant by reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct Suspensions(pub BTreeMap<Reason, Suspension>);
 
 impl Suspensions {
-    /// The strictest grade; none if the tenant is not suspended.
+    /// The strictest mode; none when the tenant is not suspended.
     pub fn grade(&self) -> Option<Grade> {
         self.0.values().map(|suspension| suspension.grade).max()
     }
 
-    /// When the first of those that hold began.
+    /// Start of the oldest suspension that is not cleared.
     pub fn since(&self) -> Option<Timestamp> {
         self.0.values().map(|suspension| suspension.since).min()
     }
@@ -132,7 +131,7 @@ mod tests {
         [Access::SignIn, Access::Read, Access::Write, Access::ReadSigned, Access::WriteSigned];
 
     #[test]
-    fn grades_deny_what_they_say() {
+    fn modes_deny_access() {
         let allowed = |grade: Grade| ALL.map(|access| grade.allows(access));
         assert_eq!(allowed(Grade::ReadOnly), [true, true, false, true, false]);
         assert_eq!(allowed(Grade::NoLogin), [false, false, false, true, true]);
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_strictest_counts_until_its_reason_is_gone() {
+    fn the_strictest_mode_applies_until_its_reason_is_cleared() {
         let of =
             |grade, micros| Suspension { grade, since: Timestamp::from_micros(micros), by: "x".to_owned() };
         let mut all = Suspensions::default();
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_those_of_the_documents() {
+    fn words_equal_their_serialized_form() {
         for reason in [Reason::Payment, Reason::Policy, Reason::Admin, Reason::Quota] {
             assert_eq!(serde_json::json!(reason), reason.as_str());
         }

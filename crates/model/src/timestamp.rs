@@ -1,6 +1,5 @@
-//! One instant in UTC with microsecond precision: what both databases can store without loss.
-//!
-//! The text form always has six fractional digits and a `Z`, so that text order is time order (SQLite keeps text).
+//! An instant in UTC with microsecond precision, which SQLite and PostgreSQL store without loss. The text
+//! form always has six fractional digits and `Z`, so that text order is time order in SQLite.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The machine's clock. Business code takes `now` as a parameter instead, so that tests own the time.
+    /// The system clock. Code under test takes `now` as a parameter instead.
     pub fn now() -> Self {
         Self(Utc::now().timestamp_micros())
     }
@@ -28,7 +27,7 @@ impl Timestamp {
         self.0
     }
 
-    /// Seconds since the Unix epoch, rounded down (the unit of JWT claims, RFC 7519).
+    /// Seconds since the Unix epoch, rounded down: the unit of JWT claims (RFC 7519).
     pub const fn seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
@@ -38,7 +37,7 @@ impl Timestamp {
         DateTime::from_timestamp_micros(self.0).unwrap_or_default()
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// Time since `earlier`; zero when `earlier` is later.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }

@@ -1,6 +1,5 @@
-//! A write to one row of the registry, as data: what to change, and what must hold for it to be allowed.
-//!
-//! Steps and use cases say what they want written; the store alone turns it into SQL, many at a time.
+//! A write to one row of the registry, as data: the change and its condition. Use cases and steps create
+//! writes; the store executes them as SQL in batches.
 
 use crate::columns::Columns;
 
@@ -13,29 +12,29 @@ pub struct Write {
     pub change: Change,
 }
 
-/// What to do with the row.
+/// Kind of change.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// A new row. `unique` says that a conflict can happen and must reject the whole unit of work; without it the
-    /// key is fresh and a conflict is a defect.
+    /// A new row. With `unique`, a conflict rejects the write batch; otherwise the key is new and a conflict
+    /// is a defect.
     Insert {
         /// The row.
         row: Columns,
-        /// Whether this is a guard.
+        /// True for a guard.
         unique: bool,
     },
-    /// A new row unless one with this key is there: for things that a repeated step must not overwrite.
+    /// A new row unless one with this key exists, for rows that a repeated step must not overwrite.
     InsertAbsent {
         /// The row.
         row: Columns,
     },
-    /// A new row, or these columns of the one that is there.
+    /// A new row, or these columns of the existing one.
     Upsert {
         /// The row.
         row: Columns,
     },
-    /// Some columns of the row with this key. If `expect` is not empty, every column in it must have this value
-    /// now, else the whole unit of work is rejected.
+    /// New values for columns of the row with this key. A row that does not match `expect` rejects the write
+    /// batch.
     Update {
         /// The primary key.
         key: Columns,
@@ -43,50 +42,50 @@ pub enum Change {
         expect: Columns,
         /// New values.
         set: Columns,
-        /// Raise the row's `version` by one.
+        /// Increments the row's `version`.
         bump: bool,
     },
-    /// The row with this key, or nothing.
+    /// Deletes the row with this key, if it exists.
     Delete {
-        /// The primary key, or the leading part of it.
+        /// The primary key, or its leading columns.
         key: Columns,
     },
 }
 
 impl Write {
-    /// A row with a fresh key.
+    /// Inserts a row with a new key.
     pub fn insert(table: &'static str, row: Columns) -> Self {
         Self { table, change: Change::Insert { row, unique: false } }
     }
-    /// A row whose unique columns may be taken: rejects the unit of work if they are.
+    /// Inserts a row; rejects the write batch when a unique column is taken.
     pub fn insert_unique(table: &'static str, row: Columns) -> Self {
         Self { table, change: Change::Insert { row, unique: true } }
     }
-    /// A row unless it is there.
+    /// Inserts a row unless its key exists.
     pub fn insert_absent(table: &'static str, row: Columns) -> Self {
         Self { table, change: Change::InsertAbsent { row } }
     }
-    /// A row, new or replaced.
+    /// Inserts a row or updates the existing one.
     pub fn upsert(table: &'static str, row: Columns) -> Self {
         Self { table, change: Change::Upsert { row } }
     }
-    /// Columns of a row.
+    /// Updates columns of a row.
     pub fn update(table: &'static str, key: Columns, set: Columns) -> Self {
         Self { table, change: Change::Update { key, expect: Columns::default(), set, bump: false } }
     }
-    /// Columns of a row if it is as expected; raises its `version`.
+    /// Updates columns of a row that matches `expect`, and increments its `version`.
     pub fn compare_and_set(table: &'static str, key: Columns, expect: Columns, set: Columns) -> Self {
         Self { table, change: Change::Update { key, expect, set, bump: true } }
     }
-    /// Columns of a row without a `version`, if it is as expected.
+    /// Updates columns of a row that matches `expect` and has no `version`.
     pub fn update_if(table: &'static str, key: Columns, expect: Columns, set: Columns) -> Self {
         Self { table, change: Change::Update { key, expect, set, bump: false } }
     }
-    /// No row.
+    /// Deletes a row.
     pub fn delete(table: &'static str, key: Columns) -> Self {
         Self { table, change: Change::Delete { key } }
     }
-    /// Whether this write can reject its unit of work.
+    /// True when this write can reject its write batch.
     pub fn is_guard(&self) -> bool {
         match &self.change {
             Change::Insert { unique, .. } => *unique,
