@@ -1,8 +1,6 @@
-//! Crashes at every commit point: a ledger that lets its process die (or fails it) at chosen calls, and a harness that
-//! plays the same story with every such call, one process after another, until nothing is unfinished.
-//!
-//! Generic over the code behind the steps and the ledger. A process dies by being dropped: no further write, no
-//! further poll. What must hold afterwards, the stage says.
+//! Crash tests: a ledger that crashes its process or fails at chosen calls, and a harness that repeats a
+//! scenario with a fault at every call, one process after another, until every operation is final. A process
+//! crashes by being dropped. The scenario ([`Stage`]) supplies ledger, steps and the final check.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,28 +16,28 @@ use tokio::sync::watch;
 
 use crate::virtual_clock::VirtualClock;
 
-/// What goes wrong at one call of the ledger.
+/// A fault at one call of the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The process dies; the ledger has not seen the call.
+    /// The process crashes before the call.
     DieBefore,
-    /// The process dies; the ledger has done what was asked.
+    /// The process crashes after the call.
     DieAfter,
-    /// The ledger does not answer in time; it has not seen the call.
+    /// The ledger does not answer, and the call has no effect.
     FailBefore,
-    /// The ledger does not answer in time; it has done what was asked.
+    /// The ledger does not answer, and the call takes effect.
     FailAfter,
 }
 
 impl Fault {
-    /// All of them.
+    /// Every fault.
     pub const ALL: [Self; 4] = [Self::DieBefore, Self::DieAfter, Self::FailBefore, Self::FailAfter];
 }
 
-/// Faults by the number of the call, counted from 1 over all calls of one process.
+/// Faults by number of the call, counted from 1 in one process.
 pub type Faults = BTreeMap<u64, Fault>;
 
-/// A ledger as one process sees it, with faults. After its death no call ever answers.
+/// A ledger with faults, for one process. After a crash no call returns.
 pub struct CrashLedger<E> {
     inner: Arc<dyn Ledger<E>>,
     faults: Faults,
@@ -59,30 +57,30 @@ impl<E: Send + Sync + 'static> CrashLedger<E> {
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::SeqCst)
     }
-    /// Operations read so far.
+    /// Calls of `load` so far.
     pub fn loads(&self) -> u64 {
         self.loads.load(Ordering::SeqCst)
     }
-    /// Commits asked for so far.
+    /// Calls of `commit` so far.
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::SeqCst)
     }
-    /// Completes when the process must die.
+    /// Completes when the process must crash.
     pub async fn died(&self) {
-        // The sender is this very value, so it cannot be gone.
+        // `self` owns the sender, so the channel is open.
         let _ = self.dead.subscribe().wait_for(|dead| *dead).await;
     }
 
     async fn call<T>(&self, call: impl Future<Output = Result<T, CommitError>>) -> Result<T, CommitError> {
         let number = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
-        let silence = || CommitError::Unavailable(format!("no answer to call {number}"));
+        let no_answer = || CommitError::Unavailable(format!("no answer to call {number}"));
         let fault = self.faults.get(&number).copied();
         if *self.dead.borrow() {
             return std::future::pending().await;
         }
-        // No ledger answers without a pause: whatever else is ready gets its turn before the call and after it.
+        // A real ledger is asynchronous: other ready tasks run before and after the call.
         tokio::task::yield_now().await;
-        let result = self.fail(fault, silence, call).await;
+        let result = self.fail(fault, no_answer, call).await;
         tokio::task::yield_now().await;
         result
     }
@@ -90,16 +88,16 @@ impl<E: Send + Sync + 'static> CrashLedger<E> {
     async fn fail<T>(
         &self,
         fault: Option<Fault>,
-        silence: impl Fn() -> CommitError,
+        no_answer: impl Fn() -> CommitError,
         call: impl Future<Output = Result<T, CommitError>>,
     ) -> Result<T, CommitError> {
         match fault {
             None => call.await,
-            Some(Fault::FailBefore) => Err(silence()),
-            Some(Fault::FailAfter) => call.await.and_then(|_| Err(silence())),
+            Some(Fault::FailBefore) => Err(no_answer()),
+            Some(Fault::FailAfter) => call.await.and_then(|_| Err(no_answer())),
             Some(Fault::DieBefore) => self.die().await,
             Some(Fault::DieAfter) => {
-                // Whether the ledger accepted it or not: nobody is left to hear.
+                // The process crashes, so the result is lost.
                 let _ = call.await;
                 self.die().await
             }
@@ -139,23 +137,23 @@ impl<E: Send + Sync + 'static> Ledger<E> for CrashLedger<E> {
     }
 }
 
-/// A world in which one process after another runs the same operations.
+/// A scenario in which one process after another runs the same operations.
 #[async_trait]
 pub trait Stage: Send + Sync {
     /// The code behind the steps.
     type Steps: Steps;
 
-    /// What survives every process.
+    /// The ledger, which survives every process.
     fn ledger(&self) -> Arc<dyn Ledger<<Self::Steps as Steps>::Effect>>;
 
-    /// The code behind the steps, as a new process makes it.
+    /// The code behind the steps for a new process.
     fn steps(&self) -> Arc<Self::Steps>;
 
-    /// What people ask at the beginning. Asked again, of the same process or the next one, until it has answered Ok
-    /// once: a client that got no answer does the same. So it must be safe to repeat.
+    /// First requests of clients. Repeated, on the same or the next process, until it returns `Ok`, as a
+    /// client does that got no answer. So it must be safe to repeat.
     async fn begin(&self, executor: &Executor<Self::Steps>) -> Result<(), CommitError>;
 
-    /// What people do when nothing moves by itself and these are unfinished (approve, retry …). False: nothing.
+    /// Signals of operators when unfinished operations only wait (approve, retry …). False when it sent none.
     async fn attend(
         &self,
         _executor: &Executor<Self::Steps>,
@@ -164,12 +162,12 @@ pub trait Stage: Send + Sync {
         Ok(false)
     }
 
-    /// What must be true when everything is finished; the error says what is not.
+    /// Checks the final state; the error describes the violation.
     async fn check(&self) -> Result<(), String>;
 }
 
-/// Plays one story: a process for each set of faults, and a last one without. Returns for each whether it got as
-/// far as all of its faults; the error says what went wrong.
+/// Runs one scenario: a process for each set of faults, and a last one without faults. Returns for each
+/// process whether it reached all of its faults; the error describes what failed.
 pub async fn play<S: Stage>(stage: &S, clock: &VirtualClock, lives: &[Faults]) -> Result<Vec<bool>, String> {
     let limit = clock.now() + Duration::from_secs(10 * 365 * 86_400);
     let mut begun = false;
@@ -189,7 +187,7 @@ pub async fn play<S: Stage>(stage: &S, clock: &VirtualClock, lives: &[Faults]) -
     Ok(reached)
 }
 
-/// The life of one process, until everything is finished.
+/// Runs one process until every operation is final.
 async fn live<S: Stage>(
     stage: &S,
     clock: &VirtualClock,
@@ -211,13 +209,13 @@ async fn live<S: Stage>(
             match stage.begin(&executor).await {
                 Ok(()) => *begun = true,
                 Err(CommitError::Unavailable(_)) => {}
-                Err(refused) => return Err(format!("what was asked was refused: {refused}")),
+                Err(refused) => return Err(format!("a request was refused: {refused}")),
             }
         }
         if !clock.quiet(limit).await {
-            return Err("it goes on for ever".to_owned());
+            return Err("the operations never end".to_owned());
         }
-        // Asked behind the faults: this is the tester's question, not the process's.
+        // Without faults: this is a call of the test, not of the process.
         let unfinished = stage.ledger().unfinished().await.map_err(|why| why.to_string())?;
         if unfinished.is_empty() && *begun {
             return Ok(());
@@ -225,14 +223,15 @@ async fn live<S: Stage>(
         match stage.attend(&executor, &unfinished).await {
             Ok(true) | Err(CommitError::Unavailable(_)) => {}
             Ok(false) if !*begun => {}
-            Ok(false) => return Err(format!("nothing moves any more, and unfinished are {unfinished:?}")),
-            Err(refused) => return Err(format!("what a person asked was refused: {refused}")),
+            Ok(false) => return Err(format!("stalled with unfinished operations: {unfinished:?}")),
+            Err(refused) => return Err(format!("a signal was refused: {refused}")),
         }
     }
 }
 
-/// Plays the story on a fresh stage with each of `faults` at each call of the ledger, and with `twice` also with every
-/// death at each call of the process that recovers from it. Returns the number of cases; the error names the case.
+/// Runs the scenario with each of `faults` at each call of the ledger, each time on a new stage. With `twice`
+/// it repeats each crash at each call of the recovering process. Returns the number of cases; the error names
+/// the case.
 pub async fn everywhere<S: Stage>(
     make: impl AsyncFn(VirtualClock) -> S,
     faults: &[Fault],

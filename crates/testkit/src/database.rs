@@ -1,16 +1,17 @@
-//! Throw-away databases: SQLite in a temporary folder, PostgreSQL as a database of its own on the server that
-//! `TENANTRY_TEST_POSTGRES` names (an administrator's URL). All are gone when their test ends.
+//! Temporary databases of tests: a SQLite file in a temporary folder, or a PostgreSQL database on the server
+//! of `TENANTRY_TEST_POSTGRES` (an administrator's URL).
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tenantry_model::TenantId;
 
-/// An empty database of a test's own.
+/// A temporary, empty database. Dropping it deletes the database, with the databases and roles that it lists.
 #[derive(Debug)]
 pub struct TestDatabase {
     url: String,
-    /// Dropped after use: a folder, or a database on the server of this administrator's URL.
+    /// Folder of a SQLite database.
     folder: Option<TempDir>,
+    /// Administrator's URL and name of a PostgreSQL database.
     server: Option<(String, String)>,
 }
 
@@ -22,7 +23,7 @@ impl TestDatabase {
         Self { url, folder: Some(folder), server: None }
     }
 
-    /// A PostgreSQL database; none, reported as skipped, where there is no server.
+    /// A PostgreSQL database; none, reported as skipped, without a server.
     pub async fn postgres() -> Option<Self> {
         Some(Self::on(&admin()?).await)
     }
@@ -37,17 +38,17 @@ impl TestDatabase {
         &self.url
     }
 
-    /// Its folder, if it is SQLite.
+    /// The folder of a SQLite database.
     pub fn folder(&self) -> Option<&std::path::Path> {
         self.folder.as_ref().map(TempDir::path)
     }
 
-    /// A name for the application's role, which the server's databases share.
+    /// A unique name for the application's role, because roles are shared by the databases of a server.
     pub fn app_role(&self) -> String {
         format!("app_{}", self.url.rsplit('_').next().unwrap_or_default())
     }
 
-    /// Another one with the same content, on PostgreSQL; nobody may be connected.
+    /// A copy of this PostgreSQL database, which must have no connections.
     pub async fn copy(&self) -> Self {
         let (admin, name) = self.server.as_ref().expect("a database on a server");
         Self::create(admin, name).await
@@ -65,13 +66,13 @@ impl Drop for TestDatabase {
     fn drop(&mut self) {
         let Some((admin, name)) = self.server.take() else { return };
         let (url, app_role) = (self.url.clone(), self.app_role());
-        // The test's runtime may be ending, so this needs one of its own.
+        // The test's runtime may be shutting down, so this starts another one.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let drop = async {
-                let outside = outside(&url).await.unwrap_or_default();
+                let statements = cleanup(&url).await.unwrap_or_default();
                 execute(&admin, format!("DROP DATABASE {name} WITH (FORCE)")).await?;
-                for sql in outside {
+                for sql in statements {
                     execute(&admin, sql).await?;
                 }
                 execute(&admin, format!("DROP ROLE IF EXISTS {app_role}, {app_role}_tenants")).await
@@ -79,13 +80,14 @@ impl Drop for TestDatabase {
             runtime.block_on(drop).map_err(std::io::Error::other)
         });
         if !matches!(dropped.join(), Ok(Ok(()))) {
-            eprintln!("a test's database was left behind");
+            eprintln!("a temporary database was not deleted");
         }
     }
 }
 
-/// What drops the databases and roles that are listed in this database: tenants', their second logins, and spares.
-async fn outside(url: &str) -> sqlx::Result<Vec<String>> {
+/// Statements that drop the databases and roles listed in this database: those of tenants, second logins,
+/// warm ones.
+async fn cleanup(url: &str) -> sqlx::Result<Vec<String>> {
     let mut connection = PgConnection::connect(url).await?;
     let listed = sqlx::query_scalar(
         "SELECT format(unnest(CASE WHEN isolation LIKE '%database' THEN '{DROP DATABASE IF EXISTS %I WITH (FORCE)}'::text[] END
@@ -97,7 +99,7 @@ async fn outside(url: &str) -> sqlx::Result<Vec<String>> {
     sql
 }
 
-/// Runs a statement on this database.
+/// Runs a statement on the database of this URL.
 pub async fn execute(url: &str, sql: String) -> sqlx::Result<()> {
     if url.starts_with("sqlite:") {
         let mut connection = SqliteConnection::connect(url).await?;
@@ -109,7 +111,7 @@ pub async fn execute(url: &str, sql: String) -> sqlx::Result<()> {
     connection.close().await
 }
 
-/// The administrator's URL; none, reported as a skipped test, where there is no server.
+/// The administrator's URL; none, reported as skipped, without a server.
 pub fn admin() -> Option<String> {
     let admin = std::env::var("TENANTRY_TEST_POSTGRES").ok();
     if admin.is_none() {

@@ -1,5 +1,4 @@
-//! What every ledger must do, as one suite: run it on each implementation. It knows only the trait, and a way to see
-//! which effects were written.
+//! Contract suite of ledgers. It uses only the trait [`Ledger`] and the committed effects.
 
 use std::collections::BTreeSet;
 
@@ -20,21 +19,21 @@ pub trait Subject {
     async fn events(&self, tenant: &str) -> BTreeSet<String>;
 }
 
-/// Runs the whole suite. Panics with the first thing that does not hold.
+/// Runs the suite. Panics at the first violation.
 pub async fn check(subject: &impl Subject) {
-    every_field_comes_back(subject).await;
-    only_what_changed_is_written(subject).await;
+    stores_every_field(subject).await;
+    writes_only_changed_steps(subject).await;
     a_stale_version_is_refused(subject).await;
     a_stale_epoch_is_refused(subject).await;
     one_unfinished_operation_per_subject(subject).await;
-    everything_of_a_commit_or_nothing(subject).await;
-    one_of_two_at_once_wins(subject).await;
-    signals_come_in_order_and_once(subject).await;
+    commits_are_atomic(subject).await;
+    one_of_two_concurrent_commits_succeeds(subject).await;
+    signals_are_ordered_and_applied_once(subject).await;
     unfinished_are_listed(subject).await;
     notes_need_a_running_step(subject).await;
 }
 
-async fn every_field_comes_back(subject: &impl Subject) {
+async fn stores_every_field(subject: &impl Subject) {
     let ledger = subject.ledger();
     let epoch = ledger.begin_epoch().await.expect("an epoch");
     let full = full_run(epoch);
@@ -72,10 +71,10 @@ async fn every_field_comes_back(subject: &impl Subject) {
     ledger.commit(change(changed.clone(), &["plain"])).await.expect("a change");
     assert_eq!(load(ledger, &changed).await, changed, "a change of every field that can change");
     let missing = ledger.load(OperationId::new()).await.expect("an answer");
-    assert!(missing.is_none(), "an operation that is not there");
+    assert!(missing.is_none(), "an operation that does not exist");
 }
 
-async fn only_what_changed_is_written(subject: &impl Subject) {
+async fn writes_only_changed_steps(subject: &impl Subject) {
     let ledger = subject.ledger();
     let epoch = ledger.begin_epoch().await.expect("an epoch");
     let mut run = bare_run(epoch);
@@ -87,7 +86,7 @@ async fn only_what_changed_is_written(subject: &impl Subject) {
     ledger.commit(change(run.clone(), &["plain"])).await.expect("a change");
     let after = load(ledger, &run).await;
     assert_eq!(after.steps[0].state, StepState::Running);
-    assert_eq!(after.steps[1], before.steps[1], "a step that is not said to have changed");
+    assert_eq!(after.steps[1], before.steps[1], "a step that is not in `changed_steps`");
 }
 
 async fn a_stale_version_is_refused(subject: &impl Subject) {
@@ -95,10 +94,10 @@ async fn a_stale_version_is_refused(subject: &impl Subject) {
     let epoch = ledger.begin_epoch().await.expect("an epoch");
     let mut run = bare_run(epoch);
     run.operation.version = 2;
-    stale(ledger.commit(change(run.clone(), &[])).await, "a change of an operation that is not there");
+    stale(ledger.commit(change(run.clone(), &[])).await, "a change of an operation that does not exist");
     run.operation.version = 1;
     ledger.commit(new(run.clone())).await.expect("a new run");
-    stale(ledger.commit(new(run.clone())).await, "the same operation made twice");
+    stale(ledger.commit(new(run.clone())).await, "the same operation created twice");
     for version in [3, 1, 0] {
         run.operation.version = version;
         run.operation.state = OperationState::Paused;
@@ -140,7 +139,7 @@ async fn one_unfinished_operation_per_subject(subject: &impl Subject) {
     conflict(ledger.commit(new(second.clone())).await, "operations");
     assert!(
         ledger.load(second.operation.id).await.expect("an answer").is_none(),
-        "the refused one left nothing"
+        "a refused commit wrote an operation"
     );
     let mut child = second.clone();
     child.operation.id = OperationId::new();
@@ -152,7 +151,7 @@ async fn one_unfinished_operation_per_subject(subject: &impl Subject) {
     ledger.commit(new(second)).await.expect("a second one after the end of the first");
 }
 
-async fn everything_of_a_commit_or_nothing(subject: &impl Subject) {
+async fn commits_are_atomic(subject: &impl Subject) {
     let ledger = subject.ledger();
     let epoch = ledger.begin_epoch().await.expect("an epoch");
     let mut run = bare_run(epoch);
@@ -182,21 +181,21 @@ async fn everything_of_a_commit_or_nothing(subject: &impl Subject) {
     assert_eq!(signals, std::slice::from_ref(&signal), "a refused commit applied a signal");
     assert!(
         ledger.load(child.operation.id).await.expect("an answer").is_none(),
-        "a refused commit made a child"
+        "a refused commit created a child"
     );
     assert!(subject.events(&tenant).await.is_empty(), "a refused commit wrote its effects");
 
     ledger.commit(whole(&run)).await.expect("the change");
     let (held, signals) = ledger.load(run.operation.id).await.expect("an answer").expect("the run");
     assert_eq!(held, run);
-    assert!(signals.is_empty(), "an applied signal came again");
+    assert!(signals.is_empty(), "an applied signal is still pending");
     let (held, signals) = ledger.load(child.operation.id).await.expect("an answer").expect("the child");
     assert_eq!(held, child);
     assert_eq!(signals.len(), 1, "a signal to another operation");
     assert_eq!(subject.events(&tenant).await, BTreeSet::from([first.0, second.0]));
 }
 
-async fn one_of_two_at_once_wins(subject: &impl Subject) {
+async fn one_of_two_concurrent_commits_succeeds(subject: &impl Subject) {
     let ledger = subject.ledger();
     let epoch = ledger.begin_epoch().await.expect("an epoch");
     for _ in 0..20 {
@@ -210,12 +209,12 @@ async fn one_of_two_at_once_wins(subject: &impl Subject) {
         let (a, b) = tokio::join!(ledger.commit(a), ledger.commit(b));
         let winner = if a.is_ok() { 0 } else { 1 };
         assert_ne!(a.is_ok(), b.is_ok(), "two commits of one version: {a:?}, {b:?}");
-        stale(if winner == 0 { b } else { a }, "the second of two at once");
+        stale(if winner == 0 { b } else { a }, "the second of two concurrent commits");
         assert_eq!(subject.events(&tenant).await, BTreeSet::from([effects[winner].0.clone()]));
     }
 }
 
-async fn signals_come_in_order_and_once(subject: &impl Subject) {
+async fn signals_are_ordered_and_applied_once(subject: &impl Subject) {
     let ledger = subject.ledger();
     let epoch = ledger.begin_epoch().await.expect("an epoch");
     let mut run = bare_run(epoch);
@@ -249,8 +248,8 @@ async fn signals_come_in_order_and_once(subject: &impl Subject) {
     ledger.commit(Commit { applied, ..change(run, &[]) }).await.expect("a change");
     let (_, waiting) = ledger.load(id).await.expect("an answer").expect("the run");
     assert_eq!(waiting, signals[3..]);
-    let nobody = ledger.signal(OperationId::new(), signal(SignalKind::Pause), vec![]).await;
-    assert!(!nobody.expect("an answer"), "a signal to nobody");
+    let unknown = ledger.signal(OperationId::new(), signal(SignalKind::Pause), vec![]).await;
+    assert!(!unknown.expect("an answer"), "a signal to an operation that does not exist");
 }
 
 async fn unfinished_are_listed(subject: &impl Subject) {
@@ -334,10 +333,10 @@ fn change(run: Run, changed: &[&str]) -> Commit<Write> {
 }
 
 fn signal(kind: SignalKind) -> Signal {
-    Signal { id: SignalId::new(), kind, by: "key_somebody".to_owned(), at: at(7) }
+    Signal { id: SignalId::new(), kind, by: "key_caller".to_owned(), at: at(7) }
 }
 
-/// An effect, and the id by which it is seen.
+/// An effect, and the id of its event.
 fn event(tenant: &str) -> (String, Write) {
     let id = EventId::new().to_string();
     let row = columns! { "id": id, "seq": (), "tenant_id": tenant, "type": "test", "data": json!({}), "sealed": (),
@@ -409,7 +408,7 @@ fn bare_run(epoch: i64) -> Run {
         wake_at: None,
         idle: false,
     };
-    // Plan order is not the order of names.
+    // Plan order differs from the order of names.
     Run { operation, steps: vec![step("plain", 0), step("another", 1)] }
 }
 
@@ -420,10 +419,8 @@ fn full_run(epoch: i64) -> Run {
         "null": null,
         "no": false,
     });
-    let failure = Failure {
-        retry_after_ms: Some(1_500),
-        ..Failure::unknown("timeout", "nobody answered: „später“")
-    };
+    let failure =
+        Failure { retry_after_ms: Some(1_500), ..Failure::unknown("timeout", "no answer: „später“") };
     let mut run = bare_run(epoch);
     let operation = &mut run.operation;
     operation.kind = "change plan".to_owned();

@@ -1,6 +1,6 @@
-//! What tests share: throw-away databases on both stores, and suites that every implementation of a trait must pass.
-//!
-//! A test whose server is missing says so through [`skip`] and returns; it never passes silently.
+//! Test fixtures of every crate: temporary databases and registries on SQLite and PostgreSQL, contract
+//! suites, a virtual clock, crash tests, and searches for leftovers. A test whose server is missing reports
+//! it through [`skip`].
 
 pub mod crash_ledger;
 #[cfg(feature = "database")]

@@ -1,5 +1,5 @@
-//! A search for what should be gone: a word that stands nowhere else, in whichever form somebody may have written it. It shares
-//! no code with the product, and asks other people's programs to unpack what is packed.
+//! A search for deleted data: finds a unique word in files and databases, plain, encoded or compressed. It
+//! shares no code with the product and decompresses with `zstd` and `gzip`.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -12,23 +12,23 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::skip::skip;
 
-/// What packed bytes begin with, and the program that unpacks them.
-const PACKED: [(&[u8], &str); 2] = [(b"\x28\xb5\x2f\xfd", "zstd"), (b"\x1f\x8b\x08", "gzip")];
-/// Packed in packed, and no deeper.
-const DEPTH: u32 = 3;
-/// Most bytes that something is unpacked to.
-const MOST: u64 = 256 << 20;
+/// First bytes of compressed data, and the program that decompresses it.
+const COMPRESSED: [(&[u8], &str); 2] = [(b"\x28\xb5\x2f\xfd", "zstd"), (b"\x1f\x8b\x08", "gzip")];
+/// Deepest level of nested compressed data.
+const MAX_DEPTH: u32 = 3;
+/// Most bytes that are decompressed from one place.
+const MAX_BYTES: u64 = 256 << 20;
 
-/// A word that is looked for.
+/// A word to search for.
 pub struct Marker {
     forms: Vec<(&'static str, Vec<u8>)>,
-    /// Bytes with which one of the forms, or something packed, begins.
+    /// First bytes of the forms and of compressed data.
     begins: [bool; 256],
 }
 
 impl Marker {
-    /// Forms of this word, which is in lower case: plain in whichever case; `word`, `Word` and `WORD` in hexadecimal and, wherever
-    /// it begins, in base64.
+    /// Searches for this lower-case word: plain in any case; `word`, `Word` and `WORD` in hexadecimal, and in
+    /// base64 at any offset.
     pub fn new(word: &str) -> Self {
         let mut forms = vec![("plain", word.as_bytes().to_vec())];
         let capital = format!("{}{}", word[..1].to_uppercase(), &word[1..]);
@@ -40,32 +40,33 @@ impl Marker {
             forms.extend((0..3).map(|skip| ("base64", in_base64(word, skip))));
         }
         let mut begins = [false; 256];
-        for first in forms.iter().map(|(_, form)| form[0]).chain(PACKED.map(|(packed, _)| packed[0])) {
+        for first in forms.iter().map(|(_, form)| form[0]).chain(COMPRESSED.map(|(packed, _)| packed[0])) {
             begins[usize::from(first)] = true;
             begins[usize::from(first.to_ascii_uppercase())] = true;
         }
         Self { forms, begins }
     }
 
-    /// Where it stands in some bytes, or in what is packed in them.
+    /// Occurrences in bytes and in compressed data within them.
     pub fn in_bytes(&self, place: &str, bytes: &[u8]) -> Vec<String> {
-        self.search(place, bytes, DEPTH)
+        self.search(place, bytes, MAX_DEPTH)
     }
 
     fn search(&self, place: &str, bytes: &[u8], depth: u32) -> Vec<String> {
         let mut found = BTreeMap::new();
         let mut unpacked = Vec::new();
-        // In one pass: a database's files are long, and tests are not optimised.
+        // One pass, because database files are long and test builds are not optimized.
         for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| self.begins[usize::from(**byte)]) {
             let rest = &bytes[at..];
             for (number, (form, wanted)) in self.forms.iter().enumerate() {
-                if stands(rest, form, wanted) {
+                if begins_with(rest, form, wanted) {
                     let around = &bytes[at.saturating_sub(60)..(at + 60).min(bytes.len())];
-                    let told = || format!("{place} ({form}): {}", String::from_utf8_lossy(around));
-                    found.entry(number).or_insert_with(told);
+                    let occurrence = || format!("{place} ({form}): {}", String::from_utf8_lossy(around));
+                    found.entry(number).or_insert_with(occurrence);
                 }
             }
-            for (_, program) in PACKED.iter().filter(|(packed, _)| depth > 0 && rest.starts_with(packed)) {
+            for (_, program) in COMPRESSED.iter().filter(|(packed, _)| depth > 0 && rest.starts_with(packed))
+            {
                 let inside = format!("{place} ({program} at {at})");
                 unpacked.extend(self.search(&inside, &unpack(program, rest), depth - 1));
             }
@@ -73,7 +74,7 @@ impl Marker {
         found.into_values().chain(unpacked).collect()
     }
 
-    /// Where it stands in the files below a folder, and in their names.
+    /// Occurrences in the names and contents of files below a folder.
     pub fn in_folder(&self, folder: &Path) -> Vec<String> {
         let (mut found, mut open) = (Vec::new(), vec![folder.to_owned()]);
         while let Some(path) = open.pop() {
@@ -88,8 +89,8 @@ impl Marker {
         found
     }
 
-    /// Where it stands in a PostgreSQL database: in its dump, and in its files once everything was written anew without what is
-    /// dead. What cannot be looked at here is reported as skipped.
+    /// Occurrences in a PostgreSQL database: in its dump, and in its files after `VACUUM FULL`. A part that
+    /// this machine cannot read is reported as skipped.
     pub async fn in_postgres(&self, url: &str) -> Vec<String> {
         let mut found = match Command::new("pg_dump").arg(url).output() {
             Ok(dump) => {
@@ -102,8 +103,8 @@ impl Marker {
             }
         };
         let mut connection = PgConnection::connect(url).await.expect("the database");
-        for sql in [ALONE, "VACUUM FULL", "CHECKPOINT"] {
-            connection.execute(sql).await.expect("a database that is written anew");
+        for sql in [WAIT_FOR_SNAPSHOTS, "VACUUM FULL", "CHECKPOINT"] {
+            connection.execute(sql).await.expect("a vacuumed database");
         }
         let place = "SELECT current_setting('data_directory') || '/base/' || oid FROM pg_database
                      WHERE datname = current_database()";
@@ -114,7 +115,7 @@ impl Marker {
         } else {
             skip(
                 "markers in PostgreSQL's files",
-                "another account's, or another machine's",
+                "the data folder is on another machine or not readable",
                 "cargo xtask test",
             );
         }
@@ -122,35 +123,35 @@ impl Marker {
     }
 }
 
-fn stands(rest: &[u8], form: &str, wanted: &[u8]) -> bool {
+fn begins_with(rest: &[u8], form: &str, wanted: &[u8]) -> bool {
     rest.get(..wanted.len()).is_some_and(|here| match form {
         "base64" => here == wanted,
         _ => here.eq_ignore_ascii_case(wanted),
     })
 }
 
-/// Waits until nobody else looks at the database, such as an autovacuum that began before: what somebody may still see is
-/// kept by a vacuum, however dead it is.
-const ALONE: &str = "SET statement_timeout = '60s';
+/// Waits until no other session has a snapshot of the database, such as an autovacuum: `VACUUM` keeps dead
+/// rows that a snapshot may still see.
+const WAIT_FOR_SNAPSHOTS: &str = "SET statement_timeout = '60s';
     DO $$ BEGIN WHILE EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
         AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)) LOOP
         PERFORM pg_stat_clear_snapshot(); PERFORM pg_sleep(0.01); END LOOP; END $$;
     RESET statement_timeout";
 
-/// The characters that the word alone decides when so many bytes stand before it in its group of three.
+/// The base64 characters that depend on the word alone when it begins `skip` bytes after a group of three.
 fn in_base64(word: &str, skip: usize) -> Vec<u8> {
     let text = STANDARD.encode(format!("{}{word}", &"   "[..skip]));
     text.as_bytes()[(skip * 8).div_ceil(6)..(skip + word.len()) * 8 / 6].to_vec()
 }
 
-/// What the program makes of bytes that begin as its own do, as far as it gets.
+/// The output of a program that decompresses these bytes, up to its first error.
 fn unpack(program: &str, bytes: &[u8]) -> Vec<u8> {
     let mut command = Command::new(program);
     command.arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(why) => {
-            skip("markers in what is packed", &format!("{program}: {why}"), "apt-get install zstd gzip");
+            skip("markers in compressed data", &format!("{program}: {why}"), "apt-get install zstd gzip");
             return Vec::new();
         }
     };
@@ -158,10 +159,10 @@ fn unpack(program: &str, bytes: &[u8]) -> Vec<u8> {
     let mut unpacked = Vec::new();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            // It stops reading where its own bytes end.
+            // The program stops reading at the end of its data.
             let _ = into.write_all(bytes);
         });
-        from.take(MOST).read_to_end(&mut unpacked).expect("what comes out");
+        from.take(MAX_BYTES).read_to_end(&mut unpacked).expect("what comes out");
     });
     child.wait().expect("it ends");
     unpacked
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_planted_one_is_found_in_each_form() {
+    fn finds_each_form() {
         let text = b"here is a MarKer0815, planted".repeat(3);
         let mut planted = vec![("plain", text.clone())];
         for word in ["marker", "Marker", "MARKER"] {
@@ -193,7 +194,7 @@ mod tests {
         }
         for program in ["zstd", "gzip"] {
             let one = packed(program, &text);
-            // In the middle of something else, and packed twice.
+            // Between other bytes, and compressed twice.
             let inside = [&b"\x00before "[..], &one, b" and after"].concat();
             planted.push((program, packed("gzip", &one)));
             planted.push((program, inside));
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_planted_one_is_found_in_postgres() {
+    async fn finds_words_in_postgres() {
         let Some(database) = TestDatabase::postgres().await else { return };
         let execute = async |sql: &str| crate::database::execute(database.url(), sql.to_owned()).await;
         let marker = Marker::new("marker");
@@ -225,7 +226,7 @@ mod tests {
         let found = marker.in_postgres(database.url()).await;
         assert!(found.iter().any(|found| found.starts_with("the dump")), "{found:?}");
         assert!(found.iter().any(|found| !found.starts_with("the dump")), "in a file too: {found:?}");
-        // What is dead goes, and what statistics have kept of it does not go by itself.
+        // Deleted rows disappear from the dump; the statistics keep values until the table is dropped.
         execute("ANALYZE things").await.expect("statistics");
         execute("DELETE FROM things").await.expect("no rows");
         let found = marker.in_postgres(database.url()).await;

@@ -1,5 +1,5 @@
-//! A PostgreSQL server of a test's own, which it may restart, halt and fill up, give a standby, and replace by that: the
-//! programs of the server that the tests have, a folder and a port of its own. Gone when its test ends.
+//! A temporary PostgreSQL server for one test, which can restart, crash and halt it, fill its disk, add a
+//! standby and fail over to it. It uses the programs and the account of the tests' server.
 
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -15,45 +15,45 @@ use tempfile::TempDir;
 use crate::database::admin;
 use crate::skip::skip;
 
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Where its data is in its folder.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// The data directory in the server's folder.
 const DATA: &str = "data";
 
-/// A server.
+/// A server. Dropping it stops it and deletes its folder.
 pub struct OwnPostgres {
-    /// None while it is down.
+    /// None while it is stopped.
     child: Option<Child>,
     programs: PathBuf,
     folder: TempDir,
     port: u16,
-    /// Who runs it: PostgreSQL refuses root.
+    /// User and group of the server, because PostgreSQL does not run as root.
     account: (u32, u32),
     settings: Vec<String>,
 }
 
 impl OwnPostgres {
-    /// With these settings over PostgreSQL's own, such as `max_connections=20`; none, reported as skipped, where the tests
-    /// have no server, or one on another machine.
+    /// Starts a server with these settings, such as `max_connections=20`. None, reported as skipped, when the
+    /// tests have no server or a remote one.
     pub async fn start(settings: &[&str]) -> Option<Self> {
         Self::start_in(&std::env::temp_dir(), settings).await
     }
 
-    /// The same with its files below this folder.
+    /// `start` with the server's folder below `parent`.
     pub async fn start_in(parent: &Path, settings: &[&str]) -> Option<Self> {
         let mut connection = PgConnection::connect(&admin()?).await.expect("the tests' server");
-        let told: (String, String) = sqlx::query_as(
+        let paths: (String, String) = sqlx::query_as(
             "SELECT setting, current_setting('data_directory') FROM pg_config WHERE name = 'BINDIR'",
         )
         .fetch_one(&mut connection)
         .await
-        .expect("where its programs are");
+        .expect("the paths of the server");
         connection.close().await.expect("closes");
-        let programs = PathBuf::from(told.0);
-        let (true, Ok(theirs)) = (programs.join("initdb").is_file(), std::fs::metadata(told.1)) else {
+        let programs = PathBuf::from(paths.0);
+        let (true, Ok(data)) = (programs.join("initdb").is_file(), std::fs::metadata(paths.1)) else {
             skip("own postgres", "the tests' PostgreSQL is on another machine", "cargo xtask test");
             return None;
         };
-        let account = (theirs.uid(), theirs.gid());
+        let account = (data.uid(), data.gid());
         let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
         let mut server = Self {
             child: None,
@@ -71,7 +71,7 @@ impl OwnPostgres {
         Some(server)
     }
 
-    /// A standby of this server, which follows it from now on and answers reads.
+    /// A hot standby of this server.
     pub async fn standby(&self) -> Self {
         let mut standby = Self {
             child: None,
@@ -89,7 +89,7 @@ impl OwnPostgres {
         standby
     }
 
-    /// The standby follows its server no more: what is written there from now on, it lacks. It has all that was written before.
+    /// Stops the replication to this standby after it has received everything written so far.
     pub async fn cut_off(&self, primary: &Self) {
         let written: String = primary.ask("SELECT pg_current_wal_insert_lsn()::text").await;
         self.until(&format!("SELECT pg_last_wal_replay_lsn() >= '{written}'")).await;
@@ -98,7 +98,7 @@ impl OwnPostgres {
         self.until("SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver)").await;
     }
 
-    /// The server dies, and its standby is promoted and found at its address.
+    /// Fails over: stops the primary and promotes this standby at the primary's address.
     pub async fn take_over(&mut self, primary: &mut Self) {
         primary.down();
         self.down();
@@ -112,19 +112,19 @@ impl OwnPostgres {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// Ends it without a word to its clients, as a crash does, and starts it again.
+    /// Stops the server as a crash does, and starts it again.
     pub async fn crash(&mut self) {
         self.down();
         self.up().await;
     }
 
-    /// Ends it without a word to its clients.
+    /// Stops the server as a crash does, without a shutdown of its sessions.
     pub fn down(&mut self) {
         kill_process(self.pid(), Signal::QUIT).expect("it runs");
         self.child.take().expect("it runs").wait().expect("a child");
     }
 
-    /// Starts it on what it has left.
+    /// Starts the stopped server.
     pub async fn up(&mut self) {
         let log = self.folder.path().join("log");
         let log = std::fs::File::options().create(true).append(true).open(log).expect("a log");
@@ -137,7 +137,7 @@ impl OwnPostgres {
         self.until("SELECT true").await;
     }
 
-    /// Writes to its log until that has no room left, which ends it: to be used on a disk that is full.
+    /// Writes to the WAL until the server crashes, on a full disk.
     pub async fn write_until_it_crashes(&self) {
         let started = Instant::now();
         loop {
@@ -148,19 +148,19 @@ impl OwnPostgres {
                 sqlx::raw_sql(sql).execute(&mut connection).await.map(drop)
             };
             match written.await {
-                // Whoever is connected when it crashes is sent away with this, or without a word.
+                // A crash ends connections with one of these codes or without a message.
                 Err(sqlx::Error::Database(error))
                     if error.code().is_none_or(|code| code.starts_with("57P")) =>
                 {
                     break;
                 }
                 Err(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => break,
-                _ => assert!(started.elapsed() < PATIENCE, "there is no end of room"),
+                _ => assert!(started.elapsed() < TIMEOUT, "the disk is never full"),
             }
         }
     }
 
-    /// Sees to it that it runs after a crash: by itself, or started anew if it could not.
+    /// Waits until the server has recovered from a crash, and starts it if it has ended.
     pub async fn revive(&mut self) {
         let started = Instant::now();
         while PgConnection::connect(&self.url()).await.is_err() {
@@ -168,7 +168,7 @@ impl OwnPostgres {
                 self.child = None;
                 return self.up().await;
             }
-            assert!(started.elapsed() < PATIENCE, "it does not come back");
+            assert!(started.elapsed() < TIMEOUT, "the server does not recover");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -187,7 +187,7 @@ impl OwnPostgres {
         answer
     }
 
-    /// Waits until it answers this question with yes.
+    /// Waits until this query returns true.
     pub async fn until(&self, question: &str) {
         let started = Instant::now();
         let yes = async || -> sqlx::Result<bool> {
@@ -198,12 +198,12 @@ impl OwnPostgres {
         };
         while !yes().await.unwrap_or_default() {
             let log = || std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            assert!(started.elapsed() < PATIENCE, "{question} is not so: {}", log());
+            assert!(started.elapsed() < TIMEOUT, "{question} stays false: {}", log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// Takes every connection that it has left, until they are dropped.
+    /// Takes every free connection of the server.
     pub async fn fill(&self) -> Vec<PgConnection> {
         let mut taken = Vec::new();
         while let Ok(connection) = PgConnection::connect(&self.url()).await {
@@ -212,25 +212,25 @@ impl OwnPostgres {
         taken
     }
 
-    /// All of its processes stand still: connections stay, nothing answers.
+    /// Stops every process of the server by SIGSTOP: connections stay open and get no answer.
     pub fn halt(&self) {
         kill_process_group(self.pid(), Signal::STOP).expect("it runs");
         self.each_session(Signal::STOP);
     }
 
-    /// They go on.
+    /// Continues the halted processes.
     pub fn go_on(&self) {
         self.each_session(Signal::CONT);
         kill_process_group(self.pid(), Signal::CONT).expect("it runs");
     }
 
-    /// Each session is a process in a group of its own.
+    /// Sends a signal to each session, which is a process in its own group.
     fn each_session(&self, signal: Signal) {
         let id = self.pid().as_raw_nonzero();
         let children =
             std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("its sessions");
         for session in children.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)) {
-            // It may have ended since.
+            // The session may have ended in between.
             let _ = kill_process(session, signal);
         }
     }
@@ -244,12 +244,12 @@ impl OwnPostgres {
         assert!(done.status.success(), "{program}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// A program of PostgreSQL's in the folder, without what the environment says to its clients.
+    /// A program of PostgreSQL in the server's folder, with an empty environment and as the server's account.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
         command.current_dir(self.folder.path()).env_clear().env("LC_ALL", "C");
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        if std::fs::metadata("/proc/self").is_ok_and(|we| we.uid() == 0) {
+        if std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
             command.uid(self.account.0).gid(self.account.1);
         }
         command

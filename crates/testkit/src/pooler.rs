@@ -1,4 +1,4 @@
-//! A PgBouncer in transaction mode before the tests' PostgreSQL, gone when its test ends.
+//! A PgBouncer in transaction mode in front of the tests' PostgreSQL.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,9 +10,9 @@ use tempfile::TempDir;
 
 use crate::skip::skip;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A running pooler.
+/// A running PgBouncer. Dropping it stops it.
 pub struct Pooler {
     child: Child,
     port: u16,
@@ -20,10 +20,10 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// Before the server of this URL, for all of its databases, as its superuser whoever asks; none, reported as skipped,
-    /// where there is no PgBouncer.
+    /// Starts one for every database of the server of this URL, which connects each client as the superuser.
+    /// None, reported as skipped, where PgBouncer is not installed.
     pub fn start(server: &str) -> Option<Self> {
-        // `any` takes the user from the database's line.
+        // `any` takes the user from the line of the database.
         Self::with(server, |database, user| {
             format!(
                 "[databases]\n{database} user={user}\n[pgbouncer]\nauth_type = any\nignore_startup_parameters = extra_float_digits, options\n"
@@ -31,7 +31,7 @@ impl Pooler {
         })
     }
 
-    /// The same, but everybody is asked for a password and comes in as who they are, as tenants' applications do.
+    /// Starts one that authenticates each client by password and connects it as its own role.
     pub fn for_everybody(server: &str) -> Option<Self> {
         Self::with(server, |database, user| {
             format!(
@@ -41,11 +41,11 @@ impl Pooler {
         })
     }
 
-    /// `who` says, of the line of all databases and the superuser, who is let in and how.
-    fn with(server: &str, who: impl FnOnce(&str, &str) -> String) -> Option<Self> {
+    /// `config` returns the configuration from the line of all databases and the name of the superuser.
+    fn with(server: &str, config: impl FnOnce(&str, &str) -> String) -> Option<Self> {
         let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
         let Some(program) = program.into_iter().find(|program| Path::new(program).is_file()) else {
-            skip("pooler", "there is no pgbouncer on this machine", "cargo xtask services install");
+            skip("pooler", "pgbouncer is not installed", "cargo xtask services install");
             return None;
         };
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -58,7 +58,7 @@ impl Pooler {
         let (host, server_port) = host.split_once(':').expect("a port in the URL");
         let file = folder.path().join("pgbouncer.ini");
         let users = folder.path().join("users.txt");
-        let config = who(&format!("* = host={host} port={server_port}"), user);
+        let config = config(&format!("* = host={host} port={server_port}"), user);
         let config = config.replace("users.txt", &users.display().to_string());
         let config = format!(
             "{config}listen_addr = 127.0.0.1\nlisten_port = {port}\npool_mode = transaction\nunix_socket_dir =\n"
@@ -70,7 +70,7 @@ impl Pooler {
         }
         let mut command = Command::new(program);
         if is_root() {
-            // It refuses root.
+            // PgBouncer does not run as root.
             command.args(["-u", "nobody"]);
         }
         let child = command.arg("-q").arg(&file).stdin(Stdio::null()).spawn().expect("pgbouncer starts");
@@ -80,7 +80,7 @@ impl Pooler {
             if let Some(status) = pooler.child.try_wait().expect("a child") {
                 panic!("pgbouncer ended with {status}");
             }
-            assert!(started.elapsed() < PATIENCE, "pgbouncer does not listen");
+            assert!(started.elapsed() < START_TIMEOUT, "pgbouncer does not listen");
             std::thread::sleep(Duration::from_millis(10));
         }
         Some(pooler)
@@ -91,7 +91,7 @@ impl Pooler {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The URL of a database as it is reached through the pooler.
+    /// The URL of a database through the pooler, from its direct URL.
     pub fn url(&self, direct: &str) -> String {
         let (before, after) = direct.split_once('@').expect("a user in the URL");
         let (_, database) = after.split_once('/').expect("a database in the URL");
@@ -106,8 +106,8 @@ impl Drop for Pooler {
     }
 }
 
-/// Whether we are root: whoever owns a process's own folder is who it runs as.
+/// True when this process runs as root: the owner of its folder in `/proc` is its user.
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+    std::fs::metadata("/proc/self").is_ok_and(|folder| folder.uid() == 0)
 }

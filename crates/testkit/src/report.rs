@@ -1,8 +1,8 @@
-//! Lines for the report that a full test run ends with: how many cases a suite has tried.
+//! Lines for the report at the end of a full test run, such as the number of cases of a suite.
 
 use std::io::Write;
 
-/// Adds a line, if the run collects them; prints it in any case.
+/// Prints a line, and appends it to the report if `TENANTRY_REPORT_FILE` is set.
 pub fn add(line: &str) {
     let line = format!("{line}\n");
     print!("{line}");
@@ -11,6 +11,6 @@ pub fn add(line: &str) {
     // One write of one line: tests of several processes append to the same file.
     let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
     if let Err(error) = written {
-        eprintln!("the report is lost: {error}");
+        eprintln!("cannot write the report: {error}");
     }
 }

@@ -1,6 +1,6 @@
-//! Looks for what should not be there, in the stores themselves and without the product's code: plain SQL on registry
-//! and tenants' databases, plain files. Which tables have rows of tenants it asks the databases, so that it knows new ones
-//! as well.
+//! A search for leftovers of tenants: counts rows and files per tenant with plain SQL and file access,
+//! without the product's code. It finds tables with a tenant column in the schema, so that it includes new
+//! ones.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,19 +10,19 @@ use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, QueryRes
 
 use crate::database::on_server;
 
-/// Where everything lies that tenants can have.
+/// Places of all data of tenants.
 #[derive(Clone, Debug)]
 pub struct Stores {
     /// URL of the registry.
     pub registry: String,
     /// The data folder.
     pub data: PathBuf,
-    /// URLs of the main databases of tenants on PostgreSQL, each on a server of its own.
+    /// URLs of the tenants' main databases on PostgreSQL, one per server.
     pub tenants: Vec<String>,
 }
 
-/// Folders below the data folder in which each entry is a resource's, named by its id or its external name; and what an
-/// entry is.
+/// Folders below the data folder whose entries belong to one resource each, named by its id or external name,
+/// and what an entry is.
 const FOLDERS: [(&str, &str); 7] = [
     ("outbox", "mails"),
     ("things", "things"),
@@ -32,65 +32,65 @@ const FOLDERS: [(&str, &str); 7] = [
     ("dns", "hosts"),
     ("certificates/certificates", "certificates"),
 ];
-/// Where a folder keeps what is on its way, and links by tenant.
+/// Subfolder with incomplete entries and links by tenant.
 const PRIVATE: &str = ".tenantry";
-/// Entries there that serve all tenants.
-const SHARED: [&str; 3] = ["canary.db", "signing.key", READY];
-/// The folder there of what nobody has yet. Nothing in it may say that it is somebody's.
-const READY: &str = "warm";
+/// Entries of `PRIVATE` that are not of one tenant.
+const SHARED: [&str; 3] = ["canary.db", "signing.key", WARM];
+/// Subfolder of `PRIVATE` with the warm pool, whose entries must not name a tenant.
+const WARM: &str = "warm";
 
-/// What stands in the stores about one tenant.
+/// Data of one tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Name of its template.
     pub template: String,
-    /// Word of `TenantStatus`.
+    /// Its `TenantStatus`.
     pub status: String,
-    /// How much there is of what: rows by table and state, files by folder.
+    /// Counts: rows by table and state, files by folder.
     pub counts: BTreeMap<String, i64>,
-    /// Errors of steps: for people who read a failed test.
+    /// Errors of steps, for the message of a failed test.
     pub errors: Vec<String>,
 }
 
-/// Everything that was found.
+/// Result of a search.
 #[derive(Clone, Debug, Default)]
 pub struct Scan {
     /// By id.
     pub tenants: BTreeMap<String, Found>,
-    /// What belongs to nobody.
+    /// Entries without a tenant.
     pub orphans: Vec<String>,
 }
 
-/// A step that is over.
+/// A step that is done or undone.
 #[derive(Clone, Debug)]
 pub struct Over {
-    /// The resource that it makes.
+    /// Its resource.
     pub resource: String,
     /// `done` or `undone`.
     pub state: String,
-    /// When, in microseconds since 1970.
+    /// When it ended, in microseconds since 1970.
     pub at: i64,
 }
 
-/// Histories: they tell what happened, so they differ with what happened.
+/// Histories, whose rows depend on the course of events.
 const HISTORIES: [&str; 4] = ["audit", "events operation.", "idempotency_keys", "sign_in_codes"];
-/// What a tenant may leave that was rolled back: histories, and papers that are kept by law.
-const LEFT: [&str; 10] = [
+/// What may remain of a rolled-back tenant: histories, and records that law requires.
+const KEPT_AFTER_ROLLBACK: [&str; 10] = [
     "audit",
     "events operation.",
     "events tenant.created",
     "events tenant.provisioning_failed",
     "idempotency_keys",
-    // A detached step that had succeeded before its parent was rolled back stays as history; those that are not
-    // finished are found by their steps.
+    // Operations of detached steps that had succeeded before the rollback of their parent. Unfinished ones
+    // are found by their steps.
     "operations ",
     "resources absent",
     "customers",
     "subscriptions cancelled",
     "invoices void",
 ];
-/// What a tenant leaves that was deleted: histories without names, papers that are kept by law, and the proof.
-const KEPT: [&str; 9] = [
+/// What may remain of a deleted tenant: histories without names, records that law requires, and certificates.
+const KEPT_AFTER_DELETION: [&str; 9] = [
     "audit",
     "events ",
     "idempotency_keys",
@@ -101,13 +101,14 @@ const KEPT: [&str; 9] = [
     "invoices ",
     "certificates",
 ];
-/// Whom the check of isolation makes, and removes at its end or, if it was killed, at the next one's beginning.
+/// The canary tenant of the isolation check, which may remain when the check was killed.
 const PROBER: &str = "tenantry_prober";
-/// Schemas that are neither PostgreSQL's nor shared by all tenants.
+/// Schemas of single tenants.
 const SCHEMAS: &str = "SELECT nspname::text FROM pg_namespace
     WHERE nspname !~ '^(pg|tenantry)_' AND nspname NOT IN ('public', 'information_schema', 'tenantry')";
-/// Steps that are not as their finished operation says.
-const AT_ODDS: &str = "SELECT o.tenant_id, count(*) FROM steps s JOIN operations o ON o.id = s.operation_id
+/// Steps whose state contradicts the final state of their operation.
+const INCONSISTENT: &str =
+    "SELECT o.tenant_id, count(*) FROM steps s JOIN operations o ON o.id = s.operation_id
     WHERE o.state = 'succeeded' AND s.state NOT IN ('done', 'skipped')
        OR o.state IN ('rolled_back', 'cancelled') AND s.state NOT IN ('undone', 'skipped')
        OR o.state NOT IN ('succeeded', 'rolled_back', 'cancelled') GROUP BY 1";
@@ -115,7 +116,7 @@ const ERRORS: &str = "SELECT o.tenant_id, s.key, s.state, CAST(s.error AS text) 
     JOIN operations o ON o.id = s.operation_id WHERE s.error IS NOT NULL";
 
 impl Stores {
-    /// Looks at everything.
+    /// Searches every place.
     pub async fn scan(&self) -> Scan {
         let registry = Database::connect(&self.registry).await.expect("the registry");
         let mut scan = Scan::default();
@@ -124,8 +125,8 @@ impl Stores {
             scan.tenants.insert(get(&row, 0), found);
         }
         count_tables(&registry, schema_of(&registry), "", &mut scan).await;
-        for row in rows(&registry, AT_ODDS).await {
-            scan.add(&get::<String>(&row, 0), "steps at odds".to_owned(), get(&row, 1));
+        for row in rows(&registry, INCONSISTENT).await {
+            scan.add(&get::<String>(&row, 0), "inconsistent steps".to_owned(), get(&row, 1));
         }
         for row in rows(&registry, ERRORS).await {
             let [tenant, key, state, error]: [String; 4] = [0, 1, 2, 3].map(|i| get(&row, i));
@@ -147,40 +148,40 @@ impl Stores {
         for (folder, what) in FOLDERS {
             let folder = self.data.join(folder);
             for name in entries(&folder).into_iter().filter(|name| name != PRIVATE) {
-                let half = if name.starts_with('.') { ", half done" } else { "" };
+                let half = if name.starts_with('.') { ", incomplete" } else { "" };
                 scan.add_named(&owners, &name, format!("{what}{half}"));
                 count_file(&folder.join(&name).join("tenant.db"), &mut scan).await;
             }
             let private = folder.join(PRIVATE);
-            for name in entries(&private.join(READY)).into_iter().filter(|name| !name.starts_with('.')) {
-                count_file(&private.join(READY).join(&name).join("tenant.db"), &mut scan).await;
+            for name in entries(&private.join(WARM)).into_iter().filter(|name| !name.starts_with('.')) {
+                count_file(&private.join(WARM).join(&name).join("tenant.db"), &mut scan).await;
             }
             for name in entries(&private) {
                 match private.join(&name).exists() {
                     _ if SHARED.iter().any(|shared| name.starts_with(shared)) => {}
-                    // A link that leads somewhere.
+                    // A link with a target.
                     true if name.starts_with("ten_") => {}
-                    false if name.starts_with("ten_") => scan.add(&name, format!("{what}, lost link"), 1),
-                    _ => scan.add_named(&owners, &name, format!("{what}, half done")),
+                    false if name.starts_with("ten_") => scan.add(&name, format!("{what}, dangling link"), 1),
+                    _ => scan.add_named(&owners, &name, format!("{what}, incomplete")),
                 }
             }
         }
         scan
     }
 
-    /// The database of the tenants that share one.
+    /// The SQLite database of pooled tenants.
     pub fn pool(&self) -> PathBuf {
         self.data.join("tenants.db")
     }
 }
 
-/// Names in a folder, if there is one.
+/// Names in a folder; empty when it does not exist.
 fn entries(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Counts the rows of a tenants' database, if there is one.
+/// Counts the rows of tenants in a SQLite file, if it exists.
 async fn count_file(file: &Path, scan: &mut Scan) {
     if file.exists() {
         let database = Database::connect(format!("sqlite://{}", file.display())).await.expect("a database");
@@ -210,7 +211,7 @@ impl Stores {
         count
     }
 
-    /// Steps of this provider that the ledger calls done or undone; a detached one counts where it is done, in the child.
+    /// Done and undone steps of a provider; of a detached step the one in the child.
     pub async fn over(&self, provider: &str) -> Vec<Over> {
         let registry = Database::connect(&self.registry).await.expect("the registry");
         let question = format!(
@@ -231,28 +232,28 @@ impl Stores {
 }
 
 impl Scan {
-    /// Counts something that is named by a resource's id or name.
+    /// Counts an entry named by a resource's id or name.
     fn add_named(&mut self, owners: &BTreeMap<String, String>, name: &str, what: String) {
         let resource = name.trim_start_matches('.').trim_start_matches("res_");
         match owners.get(resource.split('.').next().unwrap_or_default()) {
             Some(owner) => self.add(owner, what, 1),
-            None => self.orphans.push(format!("{what}: {name} is nobody's")),
+            None => self.orphans.push(format!("{what}: {name} belongs to no tenant")),
         }
     }
 
     fn add(&mut self, tenant: &str, what: String, count: i64) {
         match self.tenants.get_mut(tenant) {
             Some(found) => *found.counts.entry(what).or_default() += count,
-            // Tenants that nobody is: the canary, and the one that a check of isolation makes for itself.
+            // The canary tenants of the isolation check.
             None if tenant.starts_with("ten_00000000") || tenant == PROBER => {}
-            None => self.orphans.push(format!("{what}: {count} of {tenant}, which is no tenant")),
+            None => self.orphans.push(format!("{what}: {count} of {tenant}, which does not exist")),
         }
     }
 }
 
 impl Found {
-    /// What is wrong with a tenant once everything is finished: it is to be active, with the same as `undisturbed`,
-    /// which nothing happened to, pending with nothing at all, or gone with nothing but the proof.
+    /// Differences from the expected final state: active with the same counts as `undisturbed`, pending
+    /// without data, or deleted with only what must remain.
     pub fn faults(&self, undisturbed: &Self) -> Vec<String> {
         let is = |what: &str, list: &[&str]| list.iter().any(|word| what.starts_with(word));
         let whats = self.counts.keys().chain(undisturbed.counts.keys());
@@ -262,16 +263,16 @@ impl Found {
             "active" if is(what, &HISTORIES) => None,
             "active" => Some(count(undisturbed, what)),
             "pending" if what == "events tenant.provisioning_failed" => Some(1),
-            "pending" if is(what, &LEFT) => None,
+            "pending" if is(what, &KEPT_AFTER_ROLLBACK) => None,
             "pending" => Some(0),
             "deprovisioned" if what == "events tenant.deleted" => Some(1),
-            // The final one comes when archives go that were kept.
+            // Another certificate follows the deletion of kept archives.
             "deprovisioned" if what == "certificates" => {
                 Some(1 + count(self, "events tenant.archives_deleted"))
             }
-            "deprovisioned" if is(what, &KEPT) => None,
+            "deprovisioned" if is(what, &KEPT_AFTER_DELETION) => None,
             "deprovisioned" => Some(0),
-            other => panic!("there is no end in which a tenant is {other}: {:?}", self.errors),
+            other => panic!("the final status is {other}: {:?}", self.errors),
         };
         let wrong = whats.into_iter().filter_map(|what| {
             let (is, wanted) = (count(self, what), wanted(what)?);
@@ -283,7 +284,7 @@ impl Found {
     }
 }
 
-/// Counts what tenants have on PostgreSQL: in shared tables, in schemas and databases of their own, and roles.
+/// Counts data of tenants on PostgreSQL: shared tables, schemas, databases and roles.
 async fn count_postgres(main: &str, owners: &BTreeMap<String, String>, scan: &mut Scan) {
     let database = Database::connect(main).await.expect("the tenants' main database");
     for (schema, prefix) in [("tenantry", "list "), ("tenantry_pool", "database ")] {
@@ -294,15 +295,15 @@ async fn count_postgres(main: &str, owners: &BTreeMap<String, String>, scan: &mu
         scan.add_named(owners, &name, "schemas".to_owned());
         count_tables(&database, &name, "database ", scan).await;
     }
-    // Others on the same server have some as well. A second login is named by the resource.
-    let ours = |row: &QueryResult| {
+    // Other tests on the same server have roles and databases too. A second login is named by the resource.
+    let of_tenant = |row: &QueryResult| {
         let name = get::<String>(row, 0).trim_start_matches("tenantry_login_").to_owned();
         Some(name).filter(|name| owners.contains_key(name))
     };
-    for name in rows(&database, "SELECT rolname::text FROM pg_roles").await.iter().filter_map(ours) {
+    for name in rows(&database, "SELECT rolname::text FROM pg_roles").await.iter().filter_map(of_tenant) {
         scan.add_named(owners, &name, "roles".to_owned());
     }
-    for name in rows(&database, "SELECT datname::text FROM pg_database").await.iter().filter_map(ours) {
+    for name in rows(&database, "SELECT datname::text FROM pg_database").await.iter().filter_map(of_tenant) {
         scan.add_named(owners, &name, "databases".to_owned());
         let own = Database::connect(on_server(main, &name)).await.expect("a tenant's database");
         count_tables(&own, schema_of(&own), "database ", scan).await;
@@ -311,12 +312,12 @@ async fn count_postgres(main: &str, owners: &BTreeMap<String, String>, scan: &mu
     database.close().await.expect("closes");
 }
 
-/// The schema in which tables are that say nothing else.
+/// The default schema of the database.
 fn schema_of(database: &DatabaseConnection) -> &'static str {
     if database.get_database_backend() == DbBackend::Postgres { "public" } else { "main" }
 }
 
-/// Counts the rows of every table in this schema that has a tenant's, by their state or type.
+/// Counts the rows of every table with a tenant column in this schema, by state or type.
 async fn count_tables(database: &DatabaseConnection, schema: &str, prefix: &str, scan: &mut Scan) {
     let columns = match database.get_database_backend() {
         DbBackend::Postgres => format!(
@@ -344,7 +345,7 @@ async fn count_tables(database: &DatabaseConnection, schema: &str, prefix: &str,
     }
 }
 
-/// The answer to a question in SQL.
+/// The rows of a query.
 pub async fn rows(database: &DatabaseConnection, question: &str) -> Vec<QueryResult> {
     let statement = Statement::from_string(database.get_database_backend(), question);
     database.query_all_raw(statement).await.expect("an answer")

@@ -1,9 +1,9 @@
-//! Chance that can be played again: every random test prints its seed, and `TENANTRY_TEST_SEED` repeats it.
+//! Reproducible randomness: every random test prints its seed, and `TENANTRY_TEST_SEED` sets it.
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-/// The run's seed: what the environment says, or a new one.
+/// The seed of `TENANTRY_TEST_SEED`, or a random one.
 pub fn seed() -> u64 {
     match std::env::var("TENANTRY_TEST_SEED") {
         Ok(text) => text.parse().expect("TENANTRY_TEST_SEED is a whole number"),
@@ -11,9 +11,9 @@ pub fn seed() -> u64 {
     }
 }
 
-/// A generator from the run's seed, which is printed: a test that fails shows it.
+/// A generator with the run's seed, which it prints.
 pub fn generator(test: &str) -> (u64, StdRng) {
     let seed = seed();
-    println!("{test}: play it again with TENANTRY_TEST_SEED={seed}");
+    println!("{test}: repeat with TENANTRY_TEST_SEED={seed}");
     (seed, StdRng::seed_from_u64(seed))
 }

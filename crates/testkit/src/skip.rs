@@ -1,4 +1,5 @@
-//! Skipped tests: reported with a reason and the command that brings what is missing, so that none counts as passed.
+//! Skipped tests: reported with a reason and the command that installs what is missing, so that none counts
+//! as passed.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -15,6 +16,6 @@ pub fn skip(suite: &str, reason: &str, command: &str) {
         .open(&path)
         .and_then(|mut file| file.write_all(line.as_bytes()));
     if let Err(error) = written {
-        eprintln!("the skip file {} cannot be written: {error}", path.display());
+        eprintln!("cannot write the skip file {}: {error}", path.display());
     }
 }

@@ -1,4 +1,4 @@
-//! A disk of a few megabytes, in memory, that a test fills up and makes room on again.
+//! A file system of a few megabytes in memory, which a test can fill and empty.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -9,13 +9,13 @@ use tempfile::TempDir;
 
 use crate::skip::skip;
 
-/// A mounted disk, gone when its test ends.
+/// A mounted file system. Dropping it unmounts it.
 pub struct SmallDisk {
     folder: TempDir,
 }
 
 impl SmallDisk {
-    /// Of so many megabytes; none, reported as skipped, where the tests may not mount one.
+    /// Mounts one of this size. None, reported as skipped, where the tests may not mount.
     pub fn new(megabytes: u32) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let size = format!("size={megabytes}m,mode=1777");
@@ -28,7 +28,7 @@ impl SmallDisk {
         Some(Self { folder })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -37,7 +37,7 @@ impl SmallDisk {
         self.folder.path().join("ballast")
     }
 
-    /// Takes all the room that is left.
+    /// Fills the free space.
     pub fn fill(&self) {
         let mut ballast = File::options().create(true).append(true).open(self.ballast()).expect("a file");
         for size in [1 << 20, 1 << 12] {
@@ -45,7 +45,7 @@ impl SmallDisk {
         }
     }
 
-    /// Gives it back.
+    /// Frees the space that `fill` took.
     pub fn make_room(&self) {
         std::fs::remove_file(self.ballast()).expect("it was filled");
     }
@@ -53,7 +53,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Whoever still has a file open there keeps it until it ends.
+        // Lazy: a process may still have a file open.
         let _ = Command::new("umount").arg("--lazy").arg(self.folder.path()).status();
     }
 }

@@ -1,4 +1,5 @@
-//! Throw-away registries on both stores. Those on PostgreSQL are copies of one migrated template, made once per server.
+//! Temporary registries on SQLite and PostgreSQL. Those on PostgreSQL are copies of one migrated template per
+//! server.
 
 use std::ops::Deref;
 
@@ -9,11 +10,11 @@ use tokio::sync::OnceCell;
 use crate::database::{TestDatabase, admin, on_server};
 
 const TEMPLATE: &str = "tenantry_template";
-/// Any number: two test processes must not make the template at once.
+/// Advisory lock, so that only one test process at a time creates the template.
 const LOCK: &str = "SELECT pg_advisory_lock(7310579201443628912)";
 
 impl TestDatabase {
-    /// A PostgreSQL registry with all its tables; none, reported as skipped, where there is no server.
+    /// A PostgreSQL registry with every table; none, reported as skipped, without a server.
     pub async fn postgres_registry() -> Option<Self> {
         static TEMPLATE_READY: OnceCell<()> = OnceCell::const_new();
         let admin = admin()?;
@@ -22,7 +23,7 @@ impl TestDatabase {
     }
 }
 
-/// How many rows a table has, asked past the product.
+/// Number of rows of a table, read without the product's code.
 pub async fn count_rows(url: &str, table: &str) -> i64 {
     let connection = connect(url).await;
     let query = format!("SELECT count(*) FROM {table}");
@@ -33,10 +34,10 @@ pub async fn count_rows(url: &str, table: &str) -> i64 {
     count
 }
 
-/// A registry of a test's own, migrated and open.
+/// A temporary registry, migrated and open.
 pub struct TestStore {
     store: Store,
-    // After the store: it is in use until then.
+    // Dropped after the store, which uses it.
     database: TestDatabase,
 }
 
@@ -46,7 +47,7 @@ impl TestStore {
         Self::open(TestDatabase::sqlite()).await
     }
 
-    /// On PostgreSQL; none, reported as skipped, where there is no server.
+    /// On PostgreSQL; none, reported as skipped, without a server.
     pub async fn postgres() -> Option<Self> {
         Some(Self::open(TestDatabase::postgres_registry().await?).await)
     }
@@ -56,12 +57,12 @@ impl TestStore {
         Self { store, database }
     }
 
-    /// Where it is.
+    /// Its database.
     pub fn database(&self) -> &TestDatabase {
         &self.database
     }
 
-    /// The same registry opened once more, as another process would.
+    /// Opens the same registry again, as another process does.
     pub async fn open_again(&self) -> Store {
         open(self.database.url()).await
     }
@@ -78,13 +79,13 @@ async fn open(url: &str) -> Store {
     Store::open(&StoreConfig { url: url.to_owned(), readers: 4 }).await.expect("the registry opens")
 }
 
-/// Makes the template if the server has none, and brings its tables up to date.
+/// Creates the template if the server has none, and migrates it.
 async fn make_template(admin: &str) {
     let connection = connect(admin).await;
     execute(&connection, LOCK).await.expect("the template's lock");
     let query = format!("SELECT 1 FROM pg_database WHERE datname = '{TEMPLATE}'");
-    let there = connection.query_one_raw(Statement::from_string(DbBackend::Postgres, query)).await;
-    if there.expect("the list of databases").is_none() {
+    let existing = connection.query_one_raw(Statement::from_string(DbBackend::Postgres, query)).await;
+    if existing.expect("the list of databases").is_none() {
         execute(&connection, &format!("CREATE DATABASE {TEMPLATE} TEMPLATE template0"))
             .await
             .expect("the template");
@@ -104,7 +105,7 @@ async fn execute(connection: &DatabaseConnection, sql: &str) -> Result<(), DbErr
     connection.execute_unprepared(sql).await.map(drop)
 }
 
-/// Makes each test run on both stores: `mod name { fn sqlite, fn postgres }`.
+/// Runs each test on SQLite and PostgreSQL: `mod name { fn sqlite, fn postgres }`.
 #[macro_export]
 macro_rules! on_both_stores {
     ($($(#[$meta:meta])* async fn $name:ident($store:ident: $type:ty) $body:block)*) => {$(

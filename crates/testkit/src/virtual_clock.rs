@@ -1,7 +1,6 @@
-//! A clock whose time stands still while anything is under way and jumps to the next deadline when nothing is.
-//!
-//! It never sleeps for real. What it cannot see (a thread, a socket) it may overtake, unless somebody holds a
-//! [`Clock::busy`] token meanwhile; the engine holds one around every call of its ledger and its steps.
+//! A virtual clock: time stops while work is in progress and jumps to the next deadline when none is. Work
+//! outside the tokio runtime (threads, sockets) must hold a [`Clock::busy`] guard; the engine holds one
+//! during each call of its ledger and its steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -17,10 +16,10 @@ use tenantry_model::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-/// How often everything else that is ready gets to run, with nothing changing, before time jumps.
-const LOOKS: usize = 16;
+/// Yields to other tasks without a change before time jumps.
+const YIELDS: usize = 16;
 
-/// A virtual clock. Clones show the same time; when the last one goes, time stands still for ever.
+/// A virtual clock. Clones share the time; after the last one is dropped, time stops.
 #[derive(Clone)]
 pub struct VirtualClock(Arc<Ticking>);
 
@@ -42,17 +41,17 @@ struct Shared {
 
 struct State {
     now: Timestamp,
-    /// Tokens out. Below zero only for an instant, when an attempt that hangs is dropped.
+    /// Number of guards. Negative only while a hanging attempt is dropped.
     busy: i64,
     sleepers: BTreeMap<(Timestamp, u64), Waker>,
-    /// Sleepers whose time has come and who have not looked yet; each counts as busy.
+    /// Sleepers that are due and not polled yet; each counts as busy.
     woken: BTreeSet<u64>,
-    /// Counts what happens: as long as it stands still, nothing has.
+    /// Incremented by every change.
     generation: u64,
 }
 
 impl VirtualClock {
-    /// A clock that starts at some instant. Must be called within a tokio runtime.
+    /// Starts a clock. Must be called within a tokio runtime.
     pub fn start() -> Self {
         let state = State {
             now: Timestamp::from_micros(1_800_000_000_000_000),
@@ -66,37 +65,35 @@ impl VirtualClock {
         Self(Arc::new(Ticking { shared, ticker }))
     }
 
-    /// Never completes, and holds no token while it is pending: a provider that hangs. Only for work that itself
-    /// holds a token, such as an attempt.
+    /// A hanging provider: never completes, and releases the guard of the calling attempt while it is
+    /// pending.
     pub async fn hang(&self) {
         let _released = Released::new(&self.0.shared);
         std::future::pending().await
     }
 
-    /// Completes after `duration`, and holds no token until then: a provider that takes its time. Only for work that
-    /// itself holds a token, such as an attempt.
+    /// A slow provider: completes after `duration`, and releases the guard of the calling attempt until then.
     pub async fn take(&self, duration: Duration) {
         let _released = Released::new(&self.0.shared);
         self.sleep_until(self.now() + duration).await;
     }
 
-    /// Waits until nothing is under way and nobody waits for a later time: from then on nothing happens by itself.
-    /// False: time has passed `limit` before that.
+    /// Waits until no work is in progress and no sleeper is left. False when time passes `limit` before.
     pub async fn quiet(&self, limit: Timestamp) -> bool {
         let shared = &self.0.shared;
         loop {
             let changed = shared.changed.notified();
-            let (late, still, generation) = {
+            let (late, quiet, generation) = {
                 let state = shared.state.lock();
                 (state.now > limit, state.busy == 0 && state.sleepers.is_empty(), state.generation)
             };
             if late {
                 return false;
             }
-            if still && shared.stands_still(generation).await {
+            if quiet && shared.is_unchanged(generation).await {
                 return true;
             }
-            if !still {
+            if !quiet {
                 changed.await;
             }
         }
@@ -126,9 +123,9 @@ impl Shared {
         result
     }
 
-    /// Lets everything that is ready run; true if nothing has concerned this clock since that generation.
-    async fn stands_still(&self, before: u64) -> bool {
-        for _ in 0..LOOKS {
+    /// Runs ready tasks; true when the clock has not changed since this generation.
+    async fn is_unchanged(&self, before: u64) -> bool {
+        for _ in 0..YIELDS {
             tokio::task::yield_now().await;
             if self.state.lock().generation != before {
                 return false;
@@ -138,7 +135,7 @@ impl Shared {
     }
 }
 
-/// Moves the time, for ever.
+/// Advances the time until the task is aborted.
 async fn tick(shared: Arc<Shared>) {
     loop {
         let changed = shared.changed.notified();
@@ -148,7 +145,7 @@ async fn tick(shared: Arc<Shared>) {
         };
         if !idle {
             changed.await;
-        } else if shared.stands_still(generation).await {
+        } else if shared.is_unchanged(generation).await {
             shared.change(|state| {
                 let Some((next, _)) = state.sleepers.first_key_value() else { return };
                 state.now = state.now.max(next.0);
@@ -171,7 +168,7 @@ impl Drop for Token {
     }
 }
 
-/// The opposite of a token: takes one back for as long as it lives.
+/// Releases one guard until it is dropped.
 struct Released(Arc<Shared>);
 
 impl Released {
@@ -204,7 +201,7 @@ impl Future for Sleeper {
             return Poll::Ready(());
         }
         match self.number {
-            // Asked again by somebody else's waking: nothing has happened.
+            // Polled again without a change.
             Some(number) => {
                 state.sleepers.insert((at, number), cx.waker().clone());
             }
@@ -260,12 +257,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_stops_the_time_and_what_hangs_does_not() {
+    async fn work_stops_the_time_and_a_hanging_call_does_not() {
         let clock = VirtualClock::start();
         let begin = clock.now();
         let busy = clock.busy();
         let slept = tokio::spawn(clock.sleep_until(begin + HOUR));
-        for _ in 0..LOOKS * 4 {
+        for _ in 0..YIELDS * 4 {
             tokio::task::yield_now().await;
         }
         assert_eq!((clock.now(), slept.is_finished()), (begin, false));
@@ -281,13 +278,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_was_woken_goes_first() {
+    async fn a_woken_sleeper_runs_before_the_next_jump() {
         let clock = VirtualClock::start();
         let begin = clock.now();
         let work = async {
             clock.sleep_until(begin + HOUR).await;
             let _busy = clock.busy();
-            for _ in 0..LOOKS * 4 {
+            for _ in 0..YIELDS * 4 {
                 tokio::task::yield_now().await;
             }
             clock.now()
@@ -297,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn quiet_sees_the_limit() {
+    async fn quiet_returns_false_after_the_limit() {
         let clock = VirtualClock::start();
         let begin = clock.now();
         let _forever = tokio::spawn({

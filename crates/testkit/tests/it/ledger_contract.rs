@@ -1,4 +1,4 @@
-//! The ledger contract passes the ledger in memory, and fails each of these ledgers that break one of its words.
+//! The ledger's contract suite accepts the ledger in memory and rejects ledgers with one fault each.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use tenantry_model::id::OperationId;
 use tenantry_model::{Write, write::Change};
 use tenantry_testkit::ledger_contract::{Subject, check};
 
-/// What a broken ledger does wrong.
+/// Fault of a ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
@@ -18,7 +18,7 @@ enum Fault {
     ForgetsSignals,
     KeepsAppliedSignals,
     ReversesSignals,
-    SignalsNobody,
+    AcceptsEverySignal,
     WritesEveryStep,
     WritesNoStep,
     TruncatesTimes,
@@ -39,7 +39,7 @@ impl Faulty {
     fn is(&self, fault: Fault) -> bool {
         self.1 == fault
     }
-    async fn held(&self, id: OperationId) -> Option<Run> {
+    async fn stored(&self, id: OperationId) -> Option<Run> {
         self.0.load(id).await.ok().flatten().map(|(run, _)| run)
     }
 }
@@ -68,8 +68,8 @@ impl Ledger<Write> for Faulty {
     }
     async fn commit(&self, mut commit: Commit<Write>) -> Result<(), CommitError> {
         let mut run = Run::clone(&commit.run);
-        let held = self.held(run.operation.id).await;
-        match (self.1, &held) {
+        let stored = self.stored(run.operation.id).await;
+        match (self.1, &stored) {
             (Fault::ForgetsEffects, _) => commit.effects.clear(),
             (Fault::ForgetsChildren, _) => commit.children.clear(),
             (Fault::ForgetsSignals, _) => commit.signals.clear(),
@@ -78,9 +78,9 @@ impl Ledger<Write> for Faulty {
                 commit.changed_steps = run.steps.iter().map(|s| s.key.clone()).collect()
             }
             (Fault::WritesNoStep, Some(_)) => commit.changed_steps.clear(),
-            (Fault::IgnoresTheVersion, Some(held)) => run.operation.version = held.operation.version + 1,
-            (Fault::IgnoresTheEpoch, Some(held)) => {
-                commit.expected_epoch = held.operation.epoch;
+            (Fault::IgnoresTheVersion, Some(stored)) => run.operation.version = stored.operation.version + 1,
+            (Fault::IgnoresTheEpoch, Some(stored)) => {
+                commit.expected_epoch = stored.operation.epoch;
                 run.operation.epoch = i64::MAX;
             }
             _ => {}
@@ -90,7 +90,7 @@ impl Ledger<Write> for Faulty {
         let result = self.0.commit(commit).await;
         if result.is_err()
             && self.is(Fault::LeavesEffectsOfRefused)
-            && let Some(mut run) = held
+            && let Some(mut run) = stored
         {
             let expected_epoch = run.operation.epoch;
             run.operation.version += 1;
@@ -135,7 +135,7 @@ impl Ledger<Write> for Faulty {
         signal: Signal,
         effects: Vec<Write>,
     ) -> Result<bool, CommitError> {
-        Ok(self.0.signal(id, signal, effects).await? || self.is(Fault::SignalsNobody))
+        Ok(self.0.signal(id, signal, effects).await? || self.is(Fault::AcceptsEverySignal))
     }
     async fn note(&self, id: OperationId, epoch: i64, step: &Step) -> Result<(), CommitError> {
         match self.1 {
@@ -162,19 +162,19 @@ impl Subject for Faulty {
 }
 
 #[tokio::test]
-async fn the_ledger_in_memory_passes() {
+async fn accepts_the_ledger_in_memory() {
     check(&Faulty(MemoryLedger::default(), Fault::None)).await;
 }
 
 #[tokio::test]
-async fn every_fault_is_found() {
+async fn rejects_each_faulty_ledger() {
     for fault in [
         Fault::ForgetsEffects,
         Fault::ForgetsChildren,
         Fault::ForgetsSignals,
         Fault::KeepsAppliedSignals,
         Fault::ReversesSignals,
-        Fault::SignalsNobody,
+        Fault::AcceptsEverySignal,
         Fault::WritesEveryStep,
         Fault::WritesNoStep,
         Fault::TruncatesTimes,
@@ -189,6 +189,6 @@ async fn every_fault_is_found() {
         Fault::ForgetsNotes,
     ] {
         let suite = tokio::spawn(async move { check(&Faulty(MemoryLedger::default(), fault)).await });
-        assert!(suite.await.is_err(), "a ledger that {fault:?} passes");
+        assert!(suite.await.is_err(), "accepts a ledger that {fault:?}");
     }
 }

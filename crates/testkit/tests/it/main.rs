@@ -1,3 +1,3 @@
-//! Tests of the suites themselves: they pass what is right and fail what is wrong.
+//! Tests of the contract suites: each accepts a correct implementation and rejects a faulty one.
 
 mod ledger_contract;
