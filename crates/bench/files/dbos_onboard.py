@@ -1,6 +1,6 @@
-"""Workflows of eight empty steps on dbos, as many in flight as asked for: what a durable engine costs without any work.
+"""Measures workflows of eight empty steps on dbos: the cost of a durable engine without any work.
 
-Arguments: URL of a database of its own, workflows in flight, workflows per run, runs, workflows one after the other.
+Arguments: URL of an empty database, workflows in flight, workflows per run, runs, sequential workflows.
 Prints one JSON document.
 """
 
@@ -40,7 +40,7 @@ async def many(count: int, in_flight: int) -> float:
 
 
 async def alone(count: int) -> list[float]:
-    """Milliseconds of each of several, one after the other."""
+    """Milliseconds of each of several sequential workflows."""
     took = []
     for _ in range(count):
         started = time.perf_counter()

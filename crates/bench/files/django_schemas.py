@@ -1,6 +1,6 @@
-"""Schemas that django-tenants makes, one after the other.
+"""Measures schemas that django-tenants creates in sequence.
 
-Arguments: URL of a database of its own, number of schemas, a JSON list with the SQL of each migration.
+Arguments: URL of an empty database, number of schemas, a JSON list with the SQL of each migration.
 Prints one JSON document.
 """
 
@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
 
 
 def write(folder: pathlib.Path, files: list[str]) -> None:
-    """Two apps: the list of tenants, which is shared, and the product, which each tenant has."""
+    """Writes two apps: the shared list of tenants, and the product of each tenant."""
     customers, product = folder / "customers", folder / "product"
     for app in (customers, product / "migrations"):
         app.mkdir(parents=True)

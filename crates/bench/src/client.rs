@@ -1,5 +1,5 @@
-//! The load: keep-alive connections that have tenants made, as cheaply as it goes, because the client takes CPU time
-//! from the server on a small machine.
+//! The load: keep-alive HTTP connections that create tenants with little CPU time, because client and server
+//! share the machine.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,23 +24,23 @@ pub struct Connection {
     authority: HeaderValue,
 }
 
-/// What of a tenant is asked for.
+/// What a creation waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// Answered with 201 once the tenant is active.
+    /// Until the tenant is active (201).
     Active,
-    /// Answered with 202 once the sign-up is committed.
+    /// Until the operation is committed (202).
     Committed,
 }
 
 impl Connection {
-    /// Opens one as the bearer of `key`.
+    /// Opens a connection with this key.
     pub async fn open(address: SocketAddr, key: &str) -> Result<Self> {
         let stream = TcpStream::connect(address).await.with_context(|| format!("cannot reach {address}"))?;
         stream.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(async move {
-            // A broken connection shows at its next request.
+            // The next request fails when the connection is broken.
             let _ = connection.await;
         });
         let host = HeaderValue::from_str(&address.to_string())?;
@@ -48,17 +48,17 @@ impl Connection {
         Ok(Self { sender, address, host, authority })
     }
 
-    /// Another one to the same server, as the bearer of another key or token.
+    /// Another connection to the same server with another key or token.
     pub async fn again(&self, key: &str) -> Result<Self> {
         Self::open(self.address, key).await
     }
 
-    /// The status and the text of an answer.
+    /// Sends a GET; returns status and text of the response.
     pub async fn get(&mut self, path: &str) -> Result<(StatusCode, String)> {
         self.send(Request::builder().method(Method::GET).uri(path), Bytes::new()).await
     }
 
-    /// The document of an answer that is a success.
+    /// Sends a POST; returns the document, or an error unless the response is a success.
     pub async fn post(&mut self, path: &str, body: &serde_json::Value) -> Result<serde_json::Value> {
         let request = Request::builder().method(Method::POST).uri(path);
         let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -79,7 +79,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Has a tenant of this name made.
+    /// Creates a tenant with this name.
     pub async fn onboard(&mut self, name: &str, plan: &str, wait: Wait) -> Result<()> {
         let body = format!(
             r#"{{"tenant_name":"{name}","admin_user":{{"email":"ada@bench.example","first_name":"Ada"}},"subscription":{{"plan":"{plan}"}}}}"#
@@ -114,32 +114,32 @@ impl Connection {
     }
 }
 
-/// When a run ends: after so many requests or so long, whichever is first.
+/// End of a run: after a number of requests or a time, whichever is first.
 #[derive(Clone, Copy)]
 pub struct Until {
-    /// Requests.
+    /// Number of requests.
     pub count: usize,
-    /// No request begins later.
+    /// Time after which no request starts.
     pub within: Duration,
 }
 
-/// How a run went.
+/// Result of a run.
 pub struct Run {
-    /// From the first request to the last answer.
+    /// Time from the first request to the last response.
     pub took: Duration,
-    /// Of each request, in milliseconds.
+    /// Latency of each request in milliseconds.
     pub latencies: Vec<f64>,
 }
 
 impl Run {
-    /// Per second, if `rest` of the time is counted as well.
+    /// Requests per second, with `rest` added to the time.
     pub fn rate(&self, rest: Duration) -> f64 {
         self.latencies.len() as f64 / (self.took + rest).as_secs_f64()
     }
 }
 
-/// Has tenants made over these connections, each with one request in flight. Names begin with `prefix`, which
-/// no other run may have used. Connections serve one run: the server closes those that idle for long.
+/// Creates tenants over these connections, each with one request in flight. Their names begin with `prefix`,
+/// which must be unique to the run. Connections serve one run, because the server closes idle ones.
 pub async fn onboard(
     connections: Vec<Connection>,
     prefix: &str,

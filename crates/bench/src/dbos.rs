@@ -1,5 +1,5 @@
-//! Section 6: what others do, on the same PostgreSQL: dbos, a durable engine in Python, with workflows of eight steps
-//! that do nothing. An onboarding of ours has seven steps and two children of one step each, which do something.
+//! Section 6: dbos, a durable engine in Python, on the same PostgreSQL, with workflows of eight empty steps.
+//! For comparison: an onboarding has seven steps and two child operations of one step, which do real work.
 
 use std::process::Stdio;
 
@@ -12,19 +12,19 @@ use crate::report::{self, Cpu, milliseconds, per_second};
 use crate::statistics::Spread;
 use crate::throughput::{Effort, IN_FLIGHT};
 
-/// A python that has dbos and psycopg.
+/// Environment variable with the path of a Python that has dbos and psycopg.
 pub const PYTHON: &str = "TENANTRY_BENCH_DBOS_PYTHON";
 const SCRIPT: &str = include_str!("../files/dbos_onboard.py");
-/// Workflows of a run per second that it may take: it does not stop by the clock.
+/// Workflows per second of a run: the script counts workflows, not time.
 const PER_SECOND: u64 = 64;
-/// It takes longer for one alone than we do.
+/// Divisor of the number of single workflows, because dbos is slower.
 const SHARE: usize = 8;
 
 /// Measures it and prints it.
 pub async fn measure(postgres: &Postgres, effort: Effort) -> Result<()> {
     report::section("6. dbos on the same PostgreSQL: workflows of 8 empty steps");
     let Some(python) = std::env::var_os(PYTHON) else {
-        report::skipped("workflows", &format!("{PYTHON} names no python that has dbos and psycopg"));
+        report::skipped("workflows", &format!("{PYTHON} names no Python with dbos and psycopg"));
         return Ok(());
     };
     let name = format!("tenantry_bench_dbos_{}", std::process::id());
@@ -40,7 +40,7 @@ pub async fn measure(postgres: &Postgres, effort: Effort) -> Result<()> {
         .kill_on_drop(true)
         .output()
         .await
-        .context("cannot run the python")?;
+        .context("cannot run Python")?;
     let cpu = Cpu::now(None, Some(postgres.postmaster)).since(before);
     postgres.administer(&[format!("DROP DATABASE \"{name}\" WITH (FORCE)")]).await?;
     if !output.status.success() {
@@ -56,7 +56,7 @@ pub async fn measure(postgres: &Postgres, effort: Effort) -> Result<()> {
         &per_second(&Spread::of(&rates)),
         &format!("median of {} runs of {count}", effort.runs),
     );
-    report::line("one alone, p50", &milliseconds(alone), "");
+    report::line("one at a time, p50", &milliseconds(alone), "");
     report::note(&format!(
         "CPU time per workflow, its start included: {}",
         cpu.each(count as usize * effort.runs)

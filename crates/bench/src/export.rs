@@ -1,5 +1,5 @@
-//! The bench `export`: how fast a tenant's rows become an archive on the disk, checked, encrypted and committed, and what
-//! memory that takes; beside it `tar | zstd` of the file that the rows are in, which checks and encrypts nothing.
+//! The bench `export`: speed and memory of an export, which verifies, encrypts and commits its archive,
+//! beside `tar | zstd` of the file with the rows, which does neither.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,16 +16,16 @@ use crate::process;
 use crate::report::{self, at_least, at_most};
 use crate::server::Server;
 
-/// Rows in a megabyte of the file: each has a title of 400 characters that compress to about half, and fits a page.
+/// Rows per megabyte of the file. A title has 400 characters, which compress to about half.
 const ROWS: usize = 1_500;
-/// Most memory that an export may take, in megabytes.
+/// Highest growth of memory during an export, in megabytes.
 const MEMORY: f64 = 100.0;
-/// Least share of the bare speed that an export should have.
+/// Lowest speed of an export, as a share of `tar | zstd`.
 const SHARE: f64 = 0.5;
-/// Between two looks at the operation.
+/// Polling interval of the operation.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Measures and prints it, with so many megabytes of rows.
+/// Measures and prints it, with this number of megabytes of rows.
 pub async fn measure(megabytes: usize) -> Result<()> {
     report::section(&format!("Export of a tenant with {megabytes} MB in the SQLite pool"));
     let place = Place::make(None).await?;
@@ -35,7 +35,7 @@ pub async fn measure(megabytes: usize) -> Result<()> {
     server.drain().await?;
     let file = place.file("tenants");
     fill(&file, megabytes * ROWS).await?;
-    // What reads a file for the first time waits for the disk.
+    // Reads the file into the page cache.
     let bytes = std::fs::read(&file)?.len() as f64;
 
     let before = process::resident(server.pid())?;
@@ -47,7 +47,7 @@ pub async fn measure(megabytes: usize) -> Result<()> {
     let remark = format!("{:.0} MB of {:.0} MB in {took:.1} s", size / 1e6, bytes / 1e6);
     report::line("export", &format!("{:.0} MB/s", rate(took)), &remark);
     let grown = most.saturating_sub(before) as f64 / 1e6;
-    report::line("memory while it is made", &format!("+{grown:.0} MB"), &at_most(grown, MEMORY, " MB"));
+    report::line("memory during the export", &format!("+{grown:.0} MB"), &at_most(grown, MEMORY, " MB"));
     match bare(&file)? {
         Some(bare) => {
             let share = rate(took) / rate(bare);
@@ -78,7 +78,7 @@ async fn fill(file: &Path, rows: usize) -> Result<()> {
     Ok(connection.close().await?)
 }
 
-/// Has the export made; the archive, and the most memory that the server had meanwhile.
+/// Makes an export; returns the archive and the highest memory of the server during it.
 async fn export(client: &mut Client, pid: u32) -> Result<(Value, u64)> {
     let begun = client.post("/v1/tenants/big/exports", &json!({})).await?;
     let path = format!("/v1/operations/{}", begun["id"].as_str().context("an operation without an id")?);
@@ -95,11 +95,12 @@ async fn export(client: &mut Client, pid: u32) -> Result<(Value, u64)> {
     }
 }
 
-/// Seconds that it takes; none where it cannot be done.
+/// Seconds of `tar | zstd`; none when one of them is not installed.
 fn bare(file: &Path) -> Result<Option<f64>> {
     let pipe = "set -o pipefail; tar -cf - \"$0\" | zstd -q -3 -T1 -o \"$0.tar.zst\" && sync \"$0.tar.zst\"";
-    let there = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
-    if !there("tar") || !there("zstd") {
+    let installed =
+        |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !installed("tar") || !installed("zstd") {
         return Ok(None);
     }
     let started = Instant::now();

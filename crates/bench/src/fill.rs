@@ -1,11 +1,11 @@
-//! Many tenants at once, by plain SQL: copies of one real tenant's rows under ids and digests of their own, while no
-//! server runs.
+//! Fills a registry with many tenants by plain SQL while no server runs: copies of one real tenant's rows
+//! with new ids and digests.
 //!
-//! What differs from tenants that the product has made: copies keep the first 21 of an id's 26 characters, so they are
-//! as old as the original and stand together in an index, before everything new, as old tenants do; digests are random,
-//! as real ones are. Events and audit records are copied as sealed (with numbers that go on, and without heads: the
-//! chain of such a registry cannot be verified). Keys are copies of the original's ciphertext, which is bound to its
-//! owner, so what is sealed for a copy can never be read. Nothing that is measured reads it.
+//! Differences from real tenants: a copy keeps the first 21 of an id's 26 characters, so that copies have the
+//! age of the original and stand together in an index, as old tenants do. Events and audit records are copied
+//! as sealed, with consecutive numbers and without heads, so the chain cannot be verified. Keys are copies of
+//! the original's ciphertext, which is bound to its tenant, so data sealed for a copy cannot be read; no
+//! measurement reads it.
 
 use anyhow::{Context, Result};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -14,10 +14,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Sq
 use crate::place::{Place, Store};
 use crate::sample::{ALPHABET, Base, Cell, Column, Kind, Piece, Row, Sample};
 
-/// How many of an id's last characters tell the copies apart: five bits each.
+/// Number of an id's last characters, of five bits each, that distinguish the copies.
 const OWN: usize = 5;
 
-/// Adds `copies` copies of the sample to the place that it was read from.
+/// Adds copies of the sample to the place that it was read from.
 pub async fn fill(place: &Place, sample: &Sample, copies: usize) -> Result<()> {
     let first = free(sample, copies);
     match (place.postgres(), place.databases()) {
@@ -25,7 +25,7 @@ pub async fn fill(place: &Place, sample: &Sample, copies: usize) -> Result<()> {
             let (mut one, mut two) = (server.open(&registry).await?, server.open(&registry).await?);
             numbers_postgres(&mut one, copies, first).await?;
             numbers_postgres(&mut two, copies, first).await?;
-            // Two connections share the tables: one core each.
+            // Two connections, to use two cores.
             let all = statements(sample, Store::Postgres, Base::Registry);
             let (even, odd): (Vec<_>, Vec<_>) = all.into_iter().enumerate().partition(|(n, _)| n % 2 == 0);
             let pool = file(place, sample, copies, Base::Pool);
@@ -36,7 +36,7 @@ pub async fn fill(place: &Place, sample: &Sample, copies: usize) -> Result<()> {
             let of_keys: Vec<_> =
                 statements(sample, Store::Postgres, Base::Keyring).into_iter().enumerate().collect();
             postgres(&mut keys, &of_keys).await?;
-            // What the server would do in its own time, and disturb the measurement.
+            // Now, so that the server does not do it during the measurement.
             for connection in [&mut one, &mut keys] {
                 connection.execute("VACUUM (ANALYZE)").await?;
             }
@@ -57,7 +57,7 @@ pub async fn fill(place: &Place, sample: &Sample, copies: usize) -> Result<()> {
     Ok(())
 }
 
-/// Fills a SQLite file. A crash in the middle would cost the file, and nobody would mind.
+/// Fills a SQLite file without a journal: a crash destroys the file, which is temporary.
 async fn file(place: &Place, sample: &Sample, copies: usize, base: Base) -> Result<()> {
     let path = place.file(base.file());
     let mut connection: SqliteConnection = SqliteConnectOptions::new()
@@ -84,7 +84,7 @@ async fn file(place: &Place, sample: &Sample, copies: usize, base: Base) -> Resu
     connection.execute("COMMIT").await?;
     connection.execute("PRAGMA locking_mode = NORMAL").await?;
     connection.execute("PRAGMA journal_mode = WAL").await?;
-    // So that the measurement does not pay for writing this to the disk.
+    // Writes the file to the disk before the measurement.
     connection.close().await?;
     Ok(std::fs::File::open(path)?.sync_all()?)
 }
@@ -106,7 +106,7 @@ async fn postgres(connection: &mut PgConnection, statements: &[(usize, String)])
     Ok(())
 }
 
-/// One statement per row of the sample: it inserts that row of every copy.
+/// One statement per row of the sample, which inserts the row of every copy.
 fn statements(sample: &Sample, store: Store, base: Base) -> Vec<String> {
     let rows = sample.rows.iter().filter(|row| row.base == base);
     rows.map(|row| statement(sample, store, row)).collect()
@@ -122,7 +122,7 @@ fn statement(sample: &Sample, store: Store, row: &Row) -> String {
 fn value(sample: &Sample, store: Store, column: &Column, cell: &Cell) -> String {
     match cell {
         Cell::Null => "NULL".to_owned(),
-        // Numbers of sealed facts: far beyond the real ones, each its own.
+        // Sequence numbers of sealed rows: unique, and beyond the existing ones.
         Cell::Int(seq) if column.name == "seq" => format!("{seq} + 10 + i * 10"),
         Cell::Int(value) | Cell::Number(value) => value.to_string(),
         Cell::Bool(value) => value.to_string(),
@@ -158,7 +158,7 @@ fn code(first: usize) -> String {
     (0..OWN).rev().map(one).collect::<Vec<_>>().join(" || ")
 }
 
-/// A number after which as many codes as there are copies are nobody's: no id of the sample ends in one of them.
+/// A number after which `copies` consecutive codes are free: no id of the sample ends in one of them.
 fn free(sample: &Sample, copies: usize) -> usize {
     let ids = sample.holes.iter().filter(|hole| hole.len() == 26);
     let place = |byte: u8| ALPHABET.iter().position(|known| *known == byte).unwrap_or(0);

@@ -1,5 +1,5 @@
-//! Section 3: does an onboarding take longer among many tenants? Two servers stand side by side, one among few and one
-//! among many, and are measured in turns.
+//! Section 3: duration of an onboarding in a small and in a large registry. Two servers are measured
+//! alternately.
 
 use std::time::Instant;
 
@@ -13,18 +13,18 @@ use crate::server::Server;
 use crate::statistics::Spread;
 use crate::throughput::{Effort, IN_FLIGHT, PLAN, sampled};
 
-/// How many times longer one may take among many.
+/// Highest ratio of the durations.
 const FLAT: f64 = 1.2;
 
-/// A server among so many tenants.
-struct Among {
+/// A server with a filled registry.
+struct Filled {
     tenants: usize,
     place: Place,
     server: Server,
     rates: Vec<f64>,
 }
 
-impl Among {
+impl Filled {
     async fn make(postgres: Option<&Postgres>, tenants: usize) -> Result<Self> {
         let (place, sample) = sampled(postgres).await?;
         let started = Instant::now();
@@ -53,29 +53,29 @@ pub async fn measure(postgres: Option<&Postgres>, effort: Effort, sizes: [usize;
     let store = if postgres.is_some() { "PostgreSQL" } else { "SQLite" };
     let sizes_text = sizes.map(|size| whole(size as f64)).join(" and ");
     report::section(&format!("3. Onboardings on {store} among {sizes_text} tenants: {IN_FLIGHT} in flight"));
-    let mut both = [Among::make(postgres, sizes[0]).await?, Among::make(postgres, sizes[1]).await?];
-    // Few more than there are: a run must not change what it measures among a thousand.
+    let mut both = [Filled::make(postgres, sizes[0]).await?, Filled::make(postgres, sizes[1]).await?];
+    // At most as many onboardings as tenants, so that a run hardly changes the size of the small registry.
     let until = Until { count: sizes[0], ..effort.until() };
-    for among in &both {
-        among.run("Warm", until).await?;
+    for filled in &both {
+        filled.run("Warm", until).await?;
     }
     for n in 0..effort.runs {
-        for among in &mut both {
-            let rate = among.run(&format!("Run {n}"), until).await?;
-            among.rates.push(rate);
+        for filled in &mut both {
+            let rate = filled.run(&format!("Run {n}"), until).await?;
+            filled.rates.push(rate);
         }
     }
     let [few, many] = [Spread::of(&both[0].rates), Spread::of(&both[1].rates)];
     let times = few.median / many.median;
-    for (among, rates) in both.iter().zip([&few, &many]) {
-        let remark = if among.tenants == sizes[1] {
+    for (filled, rates) in both.iter().zip([&few, &many]) {
+        let remark = if filled.tenants == sizes[1] {
             format!("takes {times:.2} times as long; {}", at_most(times, FLAT, ""))
         } else {
             String::new()
         };
-        report::line(&format!("among {}", whole(among.tenants as f64)), &per_second(rates), &remark);
+        report::line(&format!("among {}", whole(filled.tenants as f64)), &per_second(rates), &remark);
     }
-    for Among { place, server, .. } in both {
+    for Filled { place, server, .. } in both {
         server.stop().await?;
         place.remove().await?;
     }

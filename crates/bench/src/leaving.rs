@@ -1,5 +1,5 @@
-//! The bench `leaving`: suspensions and erasures per second, and how long after a suspension was asked for anything of the
-//! tenant's still gets in: by a token, by a signed address, and by its own login to PostgreSQL.
+//! The bench `leaving`: suspensions and erasures per second, and the time from a suspension to the last
+//! allowed access by a token, by a signed address, and by the tenant's login to PostgreSQL.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,16 +16,16 @@ use crate::report::{self, at_most, milliseconds, whole};
 use crate::server::Server;
 use crate::statistics::percentile;
 
-/// Connections that ask at the same time.
+/// Concurrent connections.
 const CONNECTIONS: usize = 8;
-/// Longest that anybody gets in after a suspension was asked for, in milliseconds.
+/// Longest time from the request of a suspension to the last allowed access, in milliseconds.
 const BOUND: f64 = 1_000.0;
-/// Between two looks at an operation.
+/// Polling interval of an operation.
 const PAUSE: Duration = Duration::from_millis(2);
-/// Far more than a suspension takes; reached only when somebody is never refused.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest time until a suspension denies an access.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Measures and prints it, with so many tenants; on PostgreSQL if there is one given.
+/// Measures and prints it with a number of tenants, on PostgreSQL if a server is given.
 pub async fn measure(postgres: Option<&Postgres>, tenants: usize) -> Result<()> {
     let place = Place::make(postgres).await?;
     report::section(&format!("Suspensions and erasures of {tenants} starter tenants on {}", place.store()));
@@ -33,7 +33,7 @@ pub async fn measure(postgres: Option<&Postgres>, tenants: usize) -> Result<()> 
     let until = Until { count: tenants, within: Duration::MAX };
     let made =
         onboard(server.connect(CONNECTIONS).await?, "Leaver", "starter", until, Wait::Committed).await?;
-    ensure!(made.latencies.len() == tenants, "not all tenants were made");
+    ensure!(made.latencies.len() == tenants, "not every tenant was created");
     server.drain().await?;
     let (took, latencies) = every(&server, tenants, "suspend", json!({ "reason": "payment" })).await?;
     show("suspensions", tenants, took, &latencies);
@@ -51,7 +51,7 @@ fn show(what: &str, count: usize, took: Duration, latencies: &[f64]) {
     report::line(what, &format!("{}/s", whole(rate)), &format!("answered in p99 {p99}"));
 }
 
-/// Asks the same of every tenant. Gives how long that took, and each answer in milliseconds.
+/// Sends one request per tenant; returns the total time and each latency in milliseconds.
 async fn every(server: &Server, tenants: usize, verb: &str, what: Value) -> Result<(Duration, Vec<f64>)> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut workers = JoinSet::new();
@@ -79,15 +79,15 @@ async fn every(server: &Server, tenants: usize, verb: &str, what: Value) -> Resu
     Ok((started.elapsed(), latencies))
 }
 
-/// Somebody who gets in by what they had before.
-enum User {
+/// A client with a kind of access from before the suspension.
+enum Client {
     Token(Connection),
     Address(Connection, String),
     Login(PgConnection),
 }
 
-impl User {
-    async fn gets_in(&mut self) -> bool {
+impl Client {
+    async fn is_allowed(&mut self) -> bool {
         let answered = match self {
             Self::Token(connection) => connection.get("/data/projects").await,
             Self::Address(connection, path) => connection.get(path).await,
@@ -98,66 +98,67 @@ impl User {
         answered.is_ok_and(|(status, _)| status.is_success())
     }
 
-    /// Comes in over and over until it is refused; the instant of the last time that it was let in.
-    async fn hammer(mut self) -> Result<Instant> {
+    /// Repeats the access until it is denied; returns the instant of the last allowed one.
+    async fn repeat(mut self) -> Result<Instant> {
         let began = Instant::now();
-        ensure!(self.gets_in().await, "a tenant that is active is not let in");
+        ensure!(self.is_allowed().await, "an active tenant is denied access");
         let mut last = Instant::now();
-        while self.gets_in().await {
+        while self.is_allowed().await {
             last = Instant::now();
-            ensure!(began.elapsed() < PATIENCE, "a suspended tenant is let in for ever");
+            ensure!(began.elapsed() < TIMEOUT, "a suspended tenant keeps its access");
         }
         Ok(last)
     }
 }
 
-/// A growth tenant with all of its ways in.
+/// A growth tenant with every kind of access.
 struct Tenant {
     token: String,
     address: String,
-    /// The URL of its own login, where it has one.
+    /// URL of its database login, if it has one.
     login: Option<String>,
 }
 
-/// Measures and prints how long a suspension takes to reach everybody, in so many samples; databases only on PostgreSQL.
+/// Measures and prints the time until a suspension denies each kind of access; database logins only on
+/// PostgreSQL.
 pub async fn bound(postgres: Option<&Postgres>, samples: usize) -> Result<()> {
     let place = Place::make(postgres).await?;
     report::section(&format!(
-        "From the call of a suspension to the last use that was let in, {samples} times, on {}",
+        "From a suspension's request to the last allowed access, {samples} times, on {}",
         place.store()
     ));
     let tables = match (place.postgres(), place.databases()) {
         (Some(server), Some([registry, _])) => {
-            // Tenants' schemas stand beside the registry's tables.
+            // Tenants' schemas are in the registry's database.
             format!("[providers.postgres]\nurl = '{}'\n", server.database_url(&registry))
         }
         _ => String::new(),
     };
     let server = Server::start_with(&place, &tables).await?;
     let mut admin = server.connect(1).await?.pop().context("a connection")?;
-    let tenant = come(&mut admin).await?;
+    let tenant = create(&mut admin).await?;
     let names = ["API, by a token", "file, by a signed address", "database, by the tenant's login"];
     let mut after = [const { Vec::new() }; 3];
     for _ in 0..samples {
-        let mut users = vec![
-            User::Token(admin.again(&tenant.token).await?),
-            User::Address(admin.again(&tenant.token).await?, tenant.address.clone()),
+        let mut clients = vec![
+            Client::Token(admin.again(&tenant.token).await?),
+            Client::Address(admin.again(&tenant.token).await?, tenant.address.clone()),
         ];
         if let Some(url) = &tenant.login {
-            users.push(User::Login(log_in(url).await?));
+            clients.push(Client::Login(log_in(url).await?));
         }
-        let users: Vec<_> = users.into_iter().map(|user| tokio::spawn(user.hammer())).collect();
+        let clients: Vec<_> = clients.into_iter().map(|client| tokio::spawn(client.repeat())).collect();
         tokio::time::sleep(PAUSE * 5).await;
         let asked = Instant::now();
         admin.post("/v1/tenants/stayer/suspend", &json!({ "reason": "payment" })).await?;
-        for (user, after) in users.into_iter().zip(&mut after) {
-            after.push(user.await??.saturating_duration_since(asked).as_secs_f64() * 1e3);
+        for (client, after) in clients.into_iter().zip(&mut after) {
+            after.push(client.await??.saturating_duration_since(asked).as_secs_f64() * 1e3);
         }
         admin.post("/v1/tenants/stayer/resume", &json!({})).await?;
     }
     for (name, after) in names.iter().zip(&after) {
         if after.is_empty() {
-            report::skipped(name, "SQLite knows no logins");
+            report::skipped(name, "SQLite has no logins");
             continue;
         }
         let p99 = percentile(after, 0.99);
@@ -168,19 +169,19 @@ pub async fn bound(postgres: Option<&Postgres>, samples: usize) -> Result<()> {
     place.remove().await
 }
 
-/// A session of the tenant's own login, once it is let in again.
+/// A session of the tenant's login, after the fence is lifted.
 async fn log_in(url: &str) -> Result<PgConnection> {
     let began = Instant::now();
     loop {
         match PgConnection::connect(url).await {
             Ok(connection) => return Ok(connection),
-            Err(_) if began.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
-            Err(why) => return Err(why).context("a tenant that is active cannot log in"),
+            Err(_) if began.elapsed() < TIMEOUT => tokio::time::sleep(PAUSE).await,
+            Err(why) => return Err(why).context("an active tenant cannot log in"),
         }
     }
 }
 
-async fn come(admin: &mut Connection) -> Result<Tenant> {
+async fn create(admin: &mut Connection) -> Result<Tenant> {
     let document = json!({
         "tenant_name": "Stayer", "admin_user": { "email": "ada@bench.example" }, "subscription": { "plan": "growth" },
     });

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: what the product does per second and per tenant, each figure beside its limit, measured in the
-//! same run on the same machine. It measures the real binary from outside and never fails on a missed aim.
+//! `cargo xtask bench`: measures the release binary from outside, and prints each figure beside a limit
+//! measured in the same run on the same machine. A missed aim is printed and is no failure.
 
 mod client;
 mod dbos;
@@ -29,7 +29,7 @@ use place::Postgres;
 use tenants::Amount;
 use throughput::Effort;
 
-/// URL of a durable PostgreSQL that may be thrown away.
+/// URL of a durable, temporary PostgreSQL.
 const POSTGRES: &str = "TENANTRY_BENCH_POSTGRES";
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -37,18 +37,18 @@ async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
     let known = |it: &&String| {
-        let several = SEVERAL.iter().map(|(name, _)| name);
-        BENCHES.iter().chain(several).chain(&["--full", "--quick"]).any(|name| name == it)
+        let groups = GROUPS.iter().map(|(name, _)| name);
+        BENCHES.iter().chain(groups).chain(&["--full", "--quick"]).any(|name| name == it)
     };
     if let Some(unknown) = arguments.iter().find(|it| !known(it)) {
-        let several = SEVERAL.map(|(name, names)| format!("{name} ({})", names.join(", ")));
-        let (each, several) = (BENCHES.join(", "), several.join(", "));
-        eprintln!("there is no bench {unknown}; there are: {each}; at once: {several} [--full | --quick]");
+        let groups = GROUPS.map(|(name, names)| format!("{name} ({})", names.join(", ")));
+        let (each, groups) = (BENCHES.join(", "), groups.join(", "));
+        eprintln!("there is no bench {unknown}; there are: {each}; at once: {groups} [--full | --quick]");
         return ExitCode::from(2);
     }
     let every = !arguments.iter().any(|argument| !argument.starts_with("--"));
     let named = |name: &&str| {
-        every || has(name) || SEVERAL.iter().any(|(several, names)| has(several) && names.contains(name))
+        every || has(name) || GROUPS.iter().any(|(groups, names)| has(groups) && names.contains(name))
     };
     let wanted: Vec<&str> = BENCHES.into_iter().filter(named).collect();
     let plan = match (has("--full"), has("--quick")) {
@@ -56,7 +56,7 @@ async fn main() -> ExitCode {
         (_, true) => QUICK,
         _ => DEFAULT,
     };
-    // Ended by hand, it still stops the servers that it started.
+    // After Ctrl-C, dropping the benches stops their servers.
     let ended = tokio::select! {
         ended = benches(&plan, &wanted) => ended,
         _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
@@ -70,31 +70,31 @@ async fn main() -> ExitCode {
     }
 }
 
-/// What there is to measure.
+/// The benches.
 const BENCHES: [&str; 9] =
     ["onboard", "leaving", "export", "schemas", "growth", "databases", "claims", "policies", "registry"];
 
-/// Several under one name: who leaves takes an export along, and PostgreSQL has tenants and registries.
-const SEVERAL: [(&str, &[&str]); 2] = [
+/// Groups of benches under one name.
+const GROUPS: [(&str, &[&str]); 2] = [
     ("leaving", &["leaving", "export"]),
     ("postgres", &["schemas", "growth", "databases", "claims", "policies", "registry"]),
 ];
 
-/// How much is measured.
+/// Size of the measurements.
 struct Plan {
     name: &'static str,
     effort: Effort,
-    /// Tenants in the registries that are compared.
+    /// Tenants in the two compared registries.
     sizes: [usize; 2],
-    /// Operations that wait.
+    /// Waiting operations.
     waiting: usize,
-    /// Megabytes that are exported.
+    /// Megabytes of the export.
     exported: usize,
-    /// Tenants that leave; a tenth as many suspensions are watched from outside.
+    /// Erased tenants; a tenth as many suspensions are measured from outside.
     leaving: usize,
-    /// Schemas and databases that are made.
+    /// Schemas and databases to create.
     amount: Amount,
-    /// Tenants in the registries that are asked, and requests of a kind.
+    /// Tenants in the queried registry, and requests per kind.
     registry: [usize; 2],
 }
 
@@ -108,7 +108,7 @@ const DEFAULT: Plan = Plan {
     amount: Amount { schemas: 300, fleet: 300, databases: 30, turns: 3 },
     registry: [100_000, 1_000],
 };
-/// Longer runs and more of them.
+/// More and longer runs.
 const FULL: Plan = Plan {
     name: " --full",
     effort: Effort { runs: 7, run: Duration::from_secs(10), alone: 1_500 },
@@ -118,7 +118,7 @@ const FULL: Plan = Plan {
     registry: [1_000_000, 5_000],
     ..DEFAULT
 };
-/// Shows that everything runs; its figures say nothing.
+/// Checks that every bench runs; its figures are meaningless.
 const QUICK: Plan = Plan {
     name: " --quick",
     effort: Effort { runs: 1, run: Duration::from_secs(1), alone: 6 },
@@ -130,7 +130,7 @@ const QUICK: Plan = Plan {
     registry: [2_000, 20],
 };
 
-/// One after the other.
+/// Runs the benches in sequence.
 async fn benches(plan: &Plan, wanted: &[&str]) -> Result<()> {
     for bench in wanted {
         let started = Instant::now();
@@ -150,11 +150,11 @@ async fn benches(plan: &Plan, wanted: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The server to measure on, or why there is none.
+/// The PostgreSQL server, or why there is none.
 async fn server() -> Result<Result<Postgres, String>> {
     Ok(match std::env::var(POSTGRES) {
         Ok(url) => Ok(Postgres::connect(&url).await?),
-        Err(_) => Err(format!("{POSTGRES} names no PostgreSQL")),
+        Err(_) => Err(format!("{POSTGRES} is not set")),
     })
 }
 
@@ -197,7 +197,7 @@ async fn onboard(plan: &Plan) -> Result<()> {
     for store in stores {
         match store {
             Ok(postgres) => growth::measure(postgres, plan.effort, plan.sizes).await?,
-            Err(why) => report::skipped("3. Onboardings on PostgreSQL among many", why),
+            Err(why) => report::skipped("3. Onboardings on PostgreSQL in a large registry", why),
         }
     }
     for store in stores {
@@ -206,10 +206,10 @@ async fn onboard(plan: &Plan) -> Result<()> {
             Err(why) => report::skipped("4. Waiting operations on PostgreSQL", why),
         }
     }
-    // Where the registry is makes little of a difference to what takes so much longer.
+    // On SQLite only: the registry takes little of the time of these plans.
     plans::measure(plan.effort).await?;
     match &postgres {
-        // Slow enough for one run to tell.
+        // One run is enough, because it is slow.
         Ok(postgres) => dbos::measure(postgres, Effort { runs: 1, ..plan.effort }).await?,
         Err(why) => report::skipped("6. dbos", why),
     }

@@ -1,4 +1,4 @@
-//! Where a server's data stands: a folder on the disk, and on PostgreSQL two databases of its own, dropped at the end.
+//! The data of one measured server: a folder on the disk, and on PostgreSQL two databases.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,12 +9,12 @@ use tempfile::TempDir;
 
 use crate::process;
 
-/// Which store holds registry and keyring.
+/// Store of registry and keyring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     /// Files.
     Sqlite,
-    /// A PostgreSQL server. The tenants' pool is a SQLite file all the same.
+    /// A PostgreSQL server. The tenants' pool stays a SQLite file.
     Postgres,
 }
 
@@ -31,23 +31,23 @@ impl std::fmt::Display for Store {
 #[derive(Clone)]
 pub struct Postgres {
     url: String,
-    /// What its processes are children of.
+    /// Process id of the postmaster.
     pub postmaster: u32,
-    /// What it says of itself.
+    /// Its version.
     pub version: String,
 }
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 impl Postgres {
-    /// Finds out about the server at this URL, which must run on this machine.
+    /// Connects to the server at this URL, which must run on this machine.
     pub async fn connect(url: &str) -> Result<Self> {
         let mut connection = PgConnection::connect(url).await.context("cannot reach PostgreSQL")?;
         let row = sqlx::query("SELECT pg_backend_pid(), current_setting('server_version')")
             .fetch_one(&mut connection)
             .await?;
         let (backend, version): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
-        // While it is there.
+        // Before the connection closes and its process ends.
         let postmaster = process::parent(u32::try_from(backend)?)?;
         connection.close().await?;
         Ok(Self { url: url.to_owned(), postmaster, version })
@@ -66,12 +66,12 @@ impl Postgres {
         Ok(options.disable_statement_logging().statement_cache_capacity(1024).connect().await?)
     }
 
-    /// A connection to the server's own database, where nothing is measured.
+    /// A connection to the server's default database, which is not measured.
     pub async fn open_own(&self) -> Result<PgConnection> {
         Ok(PgConnection::connect(&self.url).await?)
     }
 
-    /// Runs statements on the server's own database.
+    /// Runs statements on the server's default database.
     pub async fn administer(&self, statements: &[String]) -> Result<()> {
         let mut connection = self.open_own().await?;
         for statement in statements {
@@ -81,17 +81,17 @@ impl Postgres {
     }
 }
 
-/// A place for one server's data.
+/// The data of one server.
 pub struct Place {
     folder: TempDir,
-    /// Server and name of the registry's database; the keyring's ends with `_keyring`.
+    /// Server and name of the registry's database; the keyring's has the suffix `_keyring`.
     postgres: Option<(Postgres, String)>,
 }
 
 impl Place {
-    /// A new place; on PostgreSQL if there is one given.
+    /// Creates a place, on PostgreSQL if a server is given.
     pub async fn make(postgres: Option<&Postgres>) -> Result<Self> {
-        // What is durable must be on a disk: the usual temporary folder may be memory.
+        // Commits must reach a disk, and the usual temporary folder may be in memory.
         let on_disk = Path::new("/var/tmp");
         let base = if on_disk.is_dir() { on_disk.to_owned() } else { std::env::temp_dir() };
         let folder = tempfile::Builder::new().prefix("tenantry-bench-").tempdir_in(base)?;
@@ -113,12 +113,12 @@ impl Place {
         self.folder.path()
     }
 
-    /// The PostgreSQL server, where there is one.
+    /// The PostgreSQL server, if the place has one.
     pub fn postgres(&self) -> Option<&Postgres> {
         self.postgres.as_ref().map(|(server, _)| server)
     }
 
-    /// Which store it is.
+    /// Its store.
     pub fn store(&self) -> Store {
         if self.postgres.is_some() { Store::Postgres } else { Store::Sqlite }
     }
@@ -133,7 +133,7 @@ impl Place {
         self.folder.path().join(format!("{name}.db"))
     }
 
-    /// Removes everything. What a failed bench leaves goes with its throw-away PostgreSQL.
+    /// Deletes the folder and the databases. Those of a failed bench are deleted with its PostgreSQL server.
     pub async fn remove(self) -> Result<()> {
         if let Some((server, name)) = &self.postgres {
             let drop = |name: &str| format!("DROP DATABASE \"{name}\" WITH (FORCE)");

@@ -1,6 +1,5 @@
-//! Section 5: growth and enterprise tenants, one after the other. How long one takes and each of its steps, as the server's
-//! own statistics tell, and which share of that time the critical path of the plan accounts for: the rest is waste. With
-//! ready databases and without.
+//! Section 5: onboardings of growth and enterprise tenants in sequence: duration of each and of its steps
+//! from the server's statistics, and the share of the critical path in it. With and without warm databases.
 
 use std::time::Duration;
 
@@ -13,27 +12,25 @@ use crate::report::{self, at_least, milliseconds};
 use crate::server::Server;
 use crate::throughput::Effort;
 
-/// The plans, and whether somebody has to agree to their tenants.
+/// The plans, and whether their onboarding needs an approval.
 const PLANS: [(&str, bool); 2] = [("growth", false), ("enterprise", true)];
-/// Least share of the time that the critical path should account for.
+/// Lowest share of the critical path in the duration.
 const SHARE: f64 = 0.8;
-/// One in so many of the requests that starter tenants are measured with.
+/// Divisor of the number of requests of starter tenants.
 const FEWER: usize = 6;
-/// Between two looks at an operation.
+/// Polling interval of an operation.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Measures and prints it.
 pub async fn measure(effort: Effort) -> Result<()> {
     let count = (effort.alone / FEWER).max(2);
-    report::section(&format!(
-        "5. Growth and enterprise tenants on SQLite: {count} of each, one after the other"
-    ));
-    for (warm, name) in [(0, "cold"), (count, "ready databases")] {
+    report::section(&format!("5. Growth and enterprise tenants on SQLite: {count} of each, in sequence"));
+    for (warm, name) in [(0, "cold"), (count, "warm databases")] {
         let place = Place::make(None).await?;
         let server = Server::start_with(&place, &format!("[providers.sqlite_file]\nwarm = {warm}\n")).await?;
         let mut connection = server.connect(1).await?.pop().context("a connection")?;
         for (plan, approved) in PLANS {
-            // Statements are prepared, and the pool is full.
+            // Prepares the statements and fills the pool.
             onboard(&mut connection, &format!("Warm {plan}"), plan, approved).await?;
         }
         server.drain().await?;
@@ -50,7 +47,7 @@ pub async fn measure(effort: Effort) -> Result<()> {
     Ok(())
 }
 
-/// Has a tenant made, agreeing to it at once, and waits until it is active.
+/// Creates a tenant, approves it, and waits until it is active.
 async fn onboard(connection: &mut Connection, name: &str, plan: &str, approved: bool) -> Result<()> {
     let document = json!({
         "tenant_name": name, "admin_user": { "email": "ada@bench.example" }, "subscription": { "plan": plan },
@@ -81,12 +78,12 @@ fn show(stats: &Value, name: &str, steps: bool) -> Result<()> {
         let template = list(stats, "templates").into_iter().find(|one| one["template"] == plan);
         let template = template.context("the template's figures")?;
         let share = template["critical_share"].as_f64().context("no critical path")?;
-        let side_by_side = template["overlap"].as_f64().unwrap_or_default();
+        let overlap = template["overlap"].as_f64().unwrap_or_default();
         report::line(
             &format!("{plan}, {name}: p50"),
             &milliseconds(p50(&of)),
             &format!(
-                "critical path {share:.2} of it, {}; {side_by_side:.1} steps side by side",
+                "critical path {share:.2} of it, {}; {overlap:.1} steps in parallel",
                 at_least(share, SHARE, "")
             ),
         );

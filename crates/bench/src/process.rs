@@ -1,4 +1,4 @@
-//! What Linux says about a process: its CPU time and its memory, read from /proc.
+//! CPU time and memory of a process, read from /proc on Linux.
 
 use std::fs;
 use std::time::Duration;
@@ -8,20 +8,20 @@ use anyhow::{Context, Result};
 /// Length of a tick in /proc, in milliseconds: USER_HZ is 100 on every Linux (proc(5)).
 const TICK_MS: u64 = 10;
 
-/// Where the fields of /proc/PID/stat stand behind the name, which may hold anything, and its bracket.
+/// Positions of fields in /proc/PID/stat after the name, which may contain any character, and its bracket.
 const PARENT: usize = 1;
 const USER: usize = 11;
 const SYSTEM: usize = 12;
 const WAITED_USER: usize = 13;
 const WAITED_SYSTEM: usize = 14;
 
-/// The CPU time that a process has used so far.
+/// CPU time of a process so far.
 pub fn cpu(pid: u32) -> Result<Duration> {
     let fields = stat(pid).with_context(|| format!("process {pid} is gone"))?;
     Ok(ticks(&fields, &[USER, SYSTEM]))
 }
 
-/// The CPU time of a process and of all its children, dead ones included: a PostgreSQL.
+/// CPU time of a process and of all its children, ended ones included, for a PostgreSQL server.
 pub fn cpu_of_family(pid: u32) -> Result<Duration> {
     let parent = stat(pid).with_context(|| format!("process {pid} is gone"))?;
     let mut sum = ticks(&parent, &[USER, SYSTEM, WAITED_USER, WAITED_SYSTEM]);
@@ -42,7 +42,7 @@ pub fn parent(pid: u32) -> Result<u32> {
     Ok(u32::try_from(fields[PARENT])?)
 }
 
-/// The memory of a process that is in RAM now, in bytes.
+/// Resident memory of a process in bytes.
 pub fn resident(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
@@ -50,7 +50,7 @@ pub fn resident(pid: u32) -> Result<u64> {
     Ok(kilobytes * 1024)
 }
 
-/// The fields behind the name; a field that is no plain number counts as 0.
+/// The fields after the name; a field that is not a number counts as 0.
 fn stat(pid: u32) -> Option<Vec<u64>> {
     fields(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
@@ -70,7 +70,7 @@ mod tests {
     use super::{PARENT, SYSTEM, USER, fields};
 
     #[test]
-    fn reads_behind_a_strange_name() {
+    fn reads_fields_after_a_name_with_brackets() {
         let text = "42 (a) b (c)) S 7 42 42 0 -1 4194304 100 0 0 0 15 16 17 18 20 0 1 0 5";
         let fields = fields(text).unwrap_or_default();
         assert_eq!((fields[PARENT], fields[USER], fields[SYSTEM]), (7, 15, 16));

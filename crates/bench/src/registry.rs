@@ -1,5 +1,5 @@
-//! How fast the registry answers over HTTP among many tenants: lists from the beginning and from the middle, searches, and
-//! look-ups, one after the other; beside an answer that needs no registry, which shows what HTTP and the machine take.
+//! The bench `registry`: latency of lists, searches and look-ups over HTTP in a large registry, beside a
+//! request that does not use the registry.
 
 use std::time::Instant;
 
@@ -15,15 +15,15 @@ use crate::server::Server;
 use crate::statistics::percentile;
 use crate::throughput::sampled;
 
-/// What few of the tenants are: one in a thousand has another plan, and another one in a thousand is suspended.
+/// Changes to few tenants: one in a thousand gets another plan, another one in a thousand is suspended.
 const RARE: [&str; 2] = [
     "UPDATE tenants SET plan = 'enterprise' WHERE id LIKE '%07'",
     "UPDATE tenants SET status = 'suspended' WHERE id LIKE '%0a'",
 ];
-/// Tenants from everywhere in the list.
+/// Tenants spread over the list.
 const SOME: &str = "SELECT id FROM tenants WHERE id LIKE '%1b' ORDER BY id";
 
-/// Most milliseconds that all but one in a hundred answers may take.
+/// Aim of the 99th percentile in milliseconds.
 const fn aim(store: Store) -> f64 {
     match store {
         Store::Sqlite => 1.0,
@@ -31,7 +31,7 @@ const fn aim(store: Store) -> f64 {
     }
 }
 
-/// Measures one store and prints it: so many tenants, so many requests of a kind.
+/// Measures one store and prints it, with a number of tenants and of requests per kind.
 pub async fn measure(postgres: Option<&Postgres>, tenants: usize, requests: usize) -> Result<()> {
     let (place, sample) = sampled(postgres).await?;
     let store = place.store();
@@ -39,7 +39,7 @@ pub async fn measure(postgres: Option<&Postgres>, tenants: usize, requests: usiz
     let started = Instant::now();
     fill(&place, &sample, tenants - 1).await?;
     let some = vary(&place).await?;
-    ensure!(!some.is_empty(), "there are too few tenants to measure among");
+    ensure!(!some.is_empty(), "too few tenants to measure");
     let server = Server::start(&place).await?;
     report::note(&format!(
         "filled in {:.1} s, ready {:.2} s after the start",
@@ -51,7 +51,7 @@ pub async fn measure(postgres: Option<&Postgres>, tenants: usize, requests: usiz
         question.replace("{id}", id)
     };
     for (what, question) in [
-        ("no question to the registry", "/livez"),
+        ("a request without the registry", "/livez"),
         ("list, 50 from the newest", "/v1/tenants?limit=50"),
         ("list, 50 from anywhere", "/v1/tenants?limit=50&cursor={id}"),
         ("search by a rare plan", "/v1/tenants?limit=50&plan=enterprise&cursor={id}"),
@@ -68,7 +68,7 @@ pub async fn measure(postgres: Option<&Postgres>, tenants: usize, requests: usiz
             took.push(asked.elapsed().as_secs_f64() * 1e3);
             ensure!(status == StatusCode::OK, "{question}: {status}: {text}");
         }
-        // The first ones find nothing in memory.
+        // The first requests fill the caches and do not count.
         let warm = &took[requests / 10..];
         let [p50, p99] = [0.5, 0.99].map(|part| percentile(warm, part));
         let remark = format!("p50 {}; {}", milliseconds(p50), at_most(p99, aim(store), " ms"));
@@ -78,7 +78,7 @@ pub async fn measure(postgres: Option<&Postgres>, tenants: usize, requests: usiz
     place.remove().await
 }
 
-/// Makes some tenants differ from the others, while no server runs; gives the ids of a few that do not.
+/// Changes some tenants while no server runs; returns ids of unchanged ones.
 async fn vary(place: &Place) -> Result<Vec<String>> {
     if let (Some(server), Some([registry, _])) = (place.postgres(), place.databases()) {
         let mut connection = server.open(&registry).await?;

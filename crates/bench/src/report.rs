@@ -1,4 +1,4 @@
-//! What is printed: one line per figure, with what it stands against and a verdict.
+//! Prints figures: one line each, with its comparison and whether it meets its aim.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ pub fn section(text: &str) {
     println!("\n{text}");
 }
 
-/// A figure with whatever there is to say of it.
+/// A figure with a remark.
 pub fn line(what: &str, figure: &str, remark: &str) {
     println!("  {what:<44} {figure:>28}   {remark}");
 }
 
-/// A part that was left out, and why.
+/// A skipped part, and why.
 pub fn skipped(what: &str, why: &str) {
     line(what, "skipped", why);
 }
 
-/// What a section said beside its figures.
+/// A remark of a section.
 pub fn note(text: &str) {
     println!("  {text}");
 }
@@ -35,26 +35,26 @@ pub fn milliseconds(value: f64) -> String {
     format!("{value:.2} ms")
 }
 
-/// Whether a figure that should be at least this much is.
+/// Whether a figure reaches its lower aim.
 pub fn at_least(figure: f64, aim: f64, unit: &str) -> String {
     format!("aim >= {}{unit}: {}", short(aim), verdict(figure >= aim))
 }
 
-/// Whether a figure that should be at most this much is.
+/// Whether a figure stays within its upper aim.
 pub fn at_most(figure: f64, aim: f64, unit: &str) -> String {
     format!("aim <= {}{unit}: {}", short(aim), verdict(figure <= aim))
 }
 
 fn verdict(met: bool) -> &'static str {
-    if met { "ok" } else { "below" }
+    if met { "ok" } else { "missed" }
 }
 
-/// With no more decimals than it needs.
+/// With as few decimals as possible.
 fn short(value: f64) -> String {
     if value.fract() == 0.0 { whole(value) } else { format!("{value}") }
 }
 
-/// Rounded, with commas.
+/// Rounded, with thousands separators.
 pub fn whole(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
@@ -67,7 +67,7 @@ pub fn whole(value: f64) -> String {
     text
 }
 
-/// CPU time of everybody who shares the machine, up to now.
+/// CPU time of client, server and PostgreSQL so far.
 #[derive(Clone, Copy, Default)]
 pub struct Cpu {
     client: Duration,
@@ -76,9 +76,9 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Of us, of a server and of a PostgreSQL, where there are such.
+    /// Of this process, and of a server and a PostgreSQL if given.
     pub fn now(server: Option<u32>, postgres: Option<u32>) -> Self {
-        // A process that has just ended counts as nothing: this is a remark, not a figure.
+        // An ended process counts as zero, because this is only a remark.
         Self {
             client: process::cpu(std::process::id()).unwrap_or_default(),
             server: server.and_then(|pid| process::cpu(pid).ok()).unwrap_or_default(),
@@ -86,7 +86,7 @@ impl Cpu {
         }
     }
 
-    /// What was used since an earlier moment.
+    /// CPU time since `earlier`.
     pub fn since(self, earlier: Self) -> Self {
         Self {
             client: self.client.saturating_sub(earlier.client),
@@ -95,7 +95,7 @@ impl Cpu {
         }
     }
 
-    /// Both together.
+    /// The sum of both.
     pub fn plus(self, other: Self) -> Self {
         Self {
             client: self.client + other.client,
@@ -104,12 +104,14 @@ impl Cpu {
         }
     }
 
-    /// Per unit of `count`, of those who used any.
+    /// CPU time per unit of `count`, without zeros.
     pub fn each(self, count: usize) -> String {
         let parts = [("client", self.client), ("server", self.server), ("PostgreSQL", self.postgres)];
         let parts = parts.iter().filter(|(_, time)| !time.is_zero());
         let parts: Vec<String> = parts
-            .map(|(who, time)| format!("{who} {:.2} ms", time.as_secs_f64() * 1e3 / count.max(1) as f64))
+            .map(|(process, time)| {
+                format!("{process} {:.2} ms", time.as_secs_f64() * 1e3 / count.max(1) as f64)
+            })
             .collect();
         parts.join(", ")
     }
@@ -125,8 +127,8 @@ mod tests {
     }
 
     #[test]
-    fn says_whether_an_aim_is_met() {
+    fn shows_whether_an_aim_is_met() {
         assert_eq!(at_least(1000.0, 1000.0, "/s"), "aim >= 1,000/s: ok");
-        assert_eq!(at_most(1.21, 1.2, ""), "aim <= 1.2: below");
+        assert_eq!(at_most(1.21, 1.2, ""), "aim <= 1.2: missed");
     }
 }

@@ -1,5 +1,5 @@
-//! The rows of one real tenant, read from where a server left them, with a hole for everything that must differ in
-//! another tenant: ids and digests. From it the limit writes its rows, and the registry is filled.
+//! The rows of one real tenant, with placeholders (holes) for ids and digests, which differ between tenants.
+//! The limit and `fill` write copies of them.
 
 use std::path::Path;
 
@@ -11,19 +11,19 @@ use uuid::Uuid;
 
 use crate::place::Place;
 
-/// Which database a table is in.
+/// Database of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Base {
     /// Keys of the tenants.
     Keyring,
-    /// What the control plane knows.
+    /// Data of the control plane.
     Registry,
-    /// The tenants' own rows, SQLite in any case.
+    /// Rows of tenants, always on SQLite.
     Pool,
 }
 
 impl Base {
-    /// All of them.
+    /// Every database.
     pub const ALL: [Self; 3] = [Self::Keyring, Self::Registry, Self::Pool];
 
     /// The name of its SQLite file.
@@ -36,7 +36,7 @@ impl Base {
     }
 }
 
-/// The tables that hold rows of a tenant, and which rows are a tenant's. `audit_heads` is the sealer's.
+/// Tables with rows of a tenant, and the condition of these rows. `audit_heads` belongs to no tenant.
 const TABLES: &[(Base, &str, &str)] = &[
     (Base::Keyring, "tenant_keys", "tenant_id = '{}'"),
     (Base::Registry, "tenants", "id = '{}'"),
@@ -63,18 +63,18 @@ const TABLES: &[(Base, &str, &str)] = &[
     (Base::Pool, "tasks", "tenant_id = '{}'"),
 ];
 
-/// How a column's values travel.
+/// Type of a column's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// As text.
+    /// Text.
     Text,
-    /// As an integer.
+    /// Integer.
     Int,
-    /// As a truth value.
+    /// Boolean.
     Bool,
-    /// As text that is JSON.
+    /// JSON as text.
     Json,
-    /// As text that is an instant.
+    /// Instant as text.
     Time,
 }
 
@@ -87,36 +87,36 @@ pub struct Column {
     pub kind: Kind,
 }
 
-/// A value, perhaps with holes.
+/// A value, which may have holes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
     /// NULL.
     Null,
-    /// An integer; a truth value of SQLite's.
+    /// An integer, or a boolean of SQLite.
     Int(i64),
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
     /// Text, JSON or an instant.
     Text(Vec<Piece>),
-    /// A number that nobody else has, the same wherever it stands in a tenant.
+    /// A number that is unique to the tenant.
     Number(i64),
 }
 
 /// A part of a text.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Piece {
-    /// As it stands.
+    /// Literal text.
     Fixed(String),
-    /// Another text in every tenant: the number of the hole.
+    /// A text that differs between tenants: the number of the hole.
     Hole(usize),
 }
 
 /// A row.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Where it is.
+    /// Its database.
     pub base: Base,
-    /// In which table.
+    /// Its table.
     pub table: String,
     /// Its columns.
     pub columns: Vec<Column>,
@@ -131,7 +131,7 @@ impl Row {
         self.cells.get(at)
     }
 
-    /// Whether this column holds this text.
+    /// True when this column has this text.
     pub fn is(&self, name: &str, text: &str) -> bool {
         matches!(self.cell(name), Some(Cell::Text(pieces)) if *pieces == [Piece::Fixed(text.to_owned())])
     }
@@ -140,14 +140,14 @@ impl Row {
 /// A tenant's rows.
 #[derive(Debug)]
 pub struct Sample {
-    /// In the order of the tables.
+    /// The rows in the order of the tables.
     pub rows: Vec<Row>,
-    /// What stands in each hole of the tenant that was read.
+    /// Text of each hole in the sampled tenant.
     pub holes: Vec<String>,
 }
 
 impl Sample {
-    /// Reads the tenant of this name from a place whose server has ended.
+    /// Reads the tenant with this name from a place whose server has stopped.
     pub async fn read(place: &Place, name: &str) -> Result<Self> {
         let mut sample = Self { rows: Vec::new(), holes: Vec::new() };
         let mut tenant = None;
@@ -165,12 +165,12 @@ impl Sample {
         Ok(sample)
     }
 
-    /// How many rows a database gets.
+    /// Number of rows in a database.
     pub fn count(&self, base: Base) -> usize {
         self.rows.iter().filter(|row| row.base == base).count()
     }
 
-    /// A text with its holes cut out.
+    /// Replaces ids and digests in a text by holes.
     pub fn cut(&mut self, text: &str) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut fixed = String::new();
@@ -195,19 +195,19 @@ impl Sample {
         pieces
     }
 
-    /// Fresh texts for all holes: ids of this moment for ids, random digests for digests.
+    /// New texts for every hole: new ids and random digests.
     pub fn fill(&self) -> Vec<String> {
-        let fresh = |hole: &String| if hole.len() == ID { id() } else { digest() };
-        self.holes.iter().map(fresh).collect()
+        let new = |hole: &String| if hole.len() == ID { id() } else { digest() };
+        self.holes.iter().map(new).collect()
     }
 
     fn cell(&mut self, value: Json) -> Result<Cell> {
         Ok(match value {
             Json::Null => Cell::Null,
             Json::Bool(value) => Cell::Bool(value),
-            Json::Number(number) => Cell::Int(number.as_i64().context("a number that is no integer")?),
+            Json::Number(number) => Cell::Int(number.as_i64().context("a number that is not an integer")?),
             Json::String(text) => Cell::Text(self.cut(&text)),
-            value => bail!("{value} is no plain value"),
+            value => bail!("{value} is not a scalar"),
         })
     }
 }
@@ -229,7 +229,7 @@ impl Source {
         })
     }
 
-    /// The id of the tenant of this name.
+    /// The id of the tenant with this name.
     async fn tenant(place: &Place, name: &str) -> Result<String> {
         let query = AssertSqlSafe(format!("SELECT id FROM tenants WHERE name = '{name}'"));
         Ok(match Self::open(place, Base::Registry).await? {
@@ -270,7 +270,7 @@ impl Source {
                 sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(c).await?
             }
             Self::Postgres(c) => {
-                // As text, so that the JSON null is not taken for NULL.
+                // As text, to distinguish JSON null from NULL.
                 let pairs = columns.iter().map(|c| {
                     let cast = if c.kind == Kind::Json { "::text" } else { "" };
                     format!("'{0}', \"{0}\"{cast}", c.name)
@@ -302,13 +302,13 @@ impl Source {
     }
 }
 
-/// Opens a SQLite file that a server has made, to read it.
+/// Opens a SQLite file of a stopped server.
 pub async fn open_file(path: &Path) -> Result<SqliteConnection> {
     let options = SqliteConnectOptions::new().filename(path).disable_statement_logging();
     options.connect().await.with_context(|| format!("cannot open {}", path.display()))
 }
 
-/// From the type as the database calls it.
+/// The kind of a declared type.
 fn kind_of(declared: &str) -> Kind {
     match declared {
         "integer" | "bigint" => Kind::Int,
@@ -319,14 +319,14 @@ fn kind_of(declared: &str) -> Kind {
     }
 }
 
-/// Length of an id's part behind its prefix.
+/// Length of an id without its prefix.
 const ID: usize = 26;
 /// Length of a SHA-256 in hexadecimal.
 const DIGEST: usize = 64;
 /// The alphabet of ids.
 pub const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// The text in pieces that are words of letters and digits, or what is between them.
+/// Splits a text into words of letters and digits and the parts between them.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -339,14 +339,14 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether a word is the part of an id behind its prefix, or a digest.
+/// True when a word is an id without its prefix, or a digest.
 fn is_unique(word: &str) -> bool {
     let id = || word.bytes().all(|b| ALPHABET.contains(&b)) && word.as_bytes()[0] <= b'7';
     let digest = || word.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     word.len() == ID && id() || word.len() == DIGEST && digest()
 }
 
-/// A fresh id without its prefix.
+/// A new id without its prefix.
 fn id() -> String {
     let bits = Uuid::now_v7().as_u128();
     (0..ID).rev().map(|i| ALPHABET[(bits >> (5 * i)) as usize & 31] as char).collect()
@@ -362,7 +362,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cuts_ids_and_digests_out() {
+    fn replaces_ids_and_digests_by_holes() {
         let mut sample = Sample { rows: Vec::new(), holes: Vec::new() };
         let (one, two, hash) = (id(), id(), digest());
         let pieces = sample.cut(&format!("tenantry:ten_{one}:res_{two} \"{hash}\", ten_{one}"));

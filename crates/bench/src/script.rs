@@ -1,23 +1,23 @@
-//! One onboarding of the starter plan as the product writes it: which rows, in which commits. The limit writes the same.
+//! The rows and commits of one onboarding of the starter plan. The limit writes the same ones.
 //!
-//! | commit | database | rows | why it is a commit of its own |
+//! | commit | database | rows | why it is a separate commit |
 //! |---|---|---|---|
-//! | key | keyring | 1 `tenant_keys` | before anything that it encrypts |
-//! | sign-up | registry | 1 `tenants`, `operations`, 7 `steps`, 3 `resources`, `events`, `audit`, `members`, `invitations`, `credentials`, `configs` | all that needs nobody outside; the intent of the database |
+//! | key | keyring | 1 `tenant_keys` | before data that it encrypts |
+//! | creation | registry | 1 `tenants`, `operations`, 7 `steps`, 3 `resources`, `events`, `audit`, `members`, `invitations`, `credentials`, `configs` | everything without an outside call; the intent of the database |
 //! | database | pool | 1 `_tenants` and 11 rows of the seed | another file |
-//! | made | registry | 1 operation, 2 steps and 1 resource change; 1 `sign_in_codes` | the database's end, the smoke test's start |
+//! | created | registry | 1 operation, 2 steps and 1 resource change; 1 `sign_in_codes` | the database's end, the smoke test's start |
 //! | sign-in | registry | 1 code changes | a code is used once |
-//! | write | pool | 1 `projects` | through the tenant's own endpoint |
-//! | delete | pool | that row goes | and away again |
-//! | active | registry | 1 operation, 4 steps and the tenant change, the code goes; `events`, `audit`; `operations` and `steps` of billing and mail, 1 each | the caller is answered here |
+//! | write | pool | 1 `projects` | through the tenant's endpoint |
+//! | delete | pool | that row is deleted | through the tenant's endpoint |
+//! | active | registry | 1 operation, 4 steps and the tenant change, the code is deleted; `events`, `audit`; `operations` and `steps` of billing and mail, 1 each | the caller gets its response |
 //! | billing | registry | 1 operation and 1 step change; `resources`, `customers`, `subscriptions`, `invoices` | detached |
-//! | mail begins | registry | 1 operation and 1 step change; 1 `resources` | intent before act |
+//! | mail starts | registry | 1 operation and 1 step change; 1 `resources` | the intent of the mail |
 //! | mail sent | registry | 1 operation, 1 step and 1 resource change | its end |
-//! | seal, twice | registry | 1 event and 1 audit record get their numbers, 1 `audit_heads` | after the sign-up and after the activation |
+//! | seal, twice | registry | 1 event and 1 audit record get their numbers, 1 `audit_heads` | after the creation and after the activation |
 //!
-//! That is 13 commits, 8 of which the caller waits for: 1 in the keyring, 9 in the registry, 3 in the pool. The message
-//! in the outbox, a file that is synchronised with its folder, is no row and no part of the limit. Seals are shared by
-//! whatever waits; so is every commit of the product.
+//! That is 13 commits: 1 in the keyring, 9 in the registry, 3 in the pool. The caller waits for 8 of them.
+//! The message in the outbox is a synced file and not part of the limit. The product groups commits and seals
+//! of concurrent onboardings.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::sample::{Base, Cell, Column, Kind, Piece, Row, Sample};
 
-/// What a statement does.
+/// Kind of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
     /// Inserts rows.
@@ -39,49 +39,49 @@ pub enum Verb {
 /// A statement without its values.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
-    /// What it does.
+    /// Its kind.
     pub verb: Verb,
-    /// To which table.
+    /// Its table.
     pub table: String,
-    /// The columns of its values.
+    /// Columns of its values.
     pub columns: Vec<Column>,
-    /// How many of them, from the first on, are the key. None of an insert.
+    /// Number of key columns, which come first; 0 for an insert.
     pub keys: usize,
 }
 
 /// A statement with the values of one onboarding.
 #[derive(Debug)]
 pub struct Change {
-    /// The number of its shape.
+    /// Number of its shape.
     pub shape: usize,
-    /// The values of each row.
+    /// Values of each row.
     pub rows: Vec<Vec<Cell>>,
-    /// Written once however many onboardings share the commit.
+    /// True when onboardings that share a commit write it once.
     pub once: bool,
 }
 
-/// What is written together.
+/// One transaction.
 #[derive(Debug)]
 pub struct Commit {
-    /// Where.
+    /// Its database.
     pub base: Base,
-    /// The caller does not wait for it.
+    /// True when the caller does not wait for it.
     pub detached: bool,
-    /// What, in order.
+    /// Its changes in order.
     pub changes: Vec<Change>,
 }
 
-/// All of it.
+/// The commits of one onboarding.
 #[derive(Debug)]
 pub struct Script {
-    /// In order.
+    /// The commits in order.
     pub commits: Vec<Commit>,
     /// The statements.
     pub shapes: Vec<Shape>,
     numbers: HashMap<Shape, usize>,
 }
 
-/// Columns of an operation that a commit writes, as the product's ledger has them.
+/// Columns of an operation that the ledger writes in a commit.
 const OPERATION: &[&str] = &[
     "state",
     "version",
@@ -95,7 +95,7 @@ const OPERATION: &[&str] = &[
     "wake_at",
     "idle",
 ];
-/// The same of a step.
+/// Columns of a step that the ledger writes.
 const STEP: &[&str] = &[
     "state",
     "attempts",
@@ -109,7 +109,7 @@ const STEP: &[&str] = &[
     "note",
     "child_id",
 ];
-/// The same of a resource: all but its key.
+/// Columns of a resource without its key.
 const RESOURCE: &[&str] = &[
     "tenant_id",
     "kind",
@@ -125,14 +125,14 @@ const RESOURCE: &[&str] = &[
     "updated_at",
 ];
 
-/// Which rows of the sample a commit has.
+/// Rows of the sample, and which of them the script has used.
 struct Rows<'a> {
     sample: &'a Sample,
     used: Vec<bool>,
 }
 
 impl<'a> Rows<'a> {
-    /// All rows of a table that `wanted` takes; marks them as written.
+    /// The rows of a table that match `wanted`; marks them as used.
     fn take(&mut self, table: &str, wanted: impl Fn(&Row) -> bool) -> Result<Vec<&'a Row>> {
         let mut found = Vec::new();
         for (row, used) in self.sample.rows.iter().zip(&mut self.used) {
@@ -142,28 +142,23 @@ impl<'a> Rows<'a> {
             }
         }
         if found.is_empty() {
-            bail!(
-                "an onboarding has no such row in {table} any more: crates/bench/src/script.rs is out of date"
-            );
+            bail!("an onboarding writes no such row in {table}: update crates/bench/src/script.rs");
         }
         Ok(found)
     }
 }
 
 impl Script {
-    /// The script of this tenant's onboarding. Fails when the product has come to write other rows.
+    /// The script of this tenant's onboarding. Fails when the product writes other rows.
     pub fn new(sample: &mut Sample) -> Result<Self> {
-        // Of what an onboarding deletes again nothing is left to be read.
+        // Placeholders for rows that an onboarding deletes again.
         let (row, digest) = (sample.cut(&"0".repeat(26)), sample.cut(&"0".repeat(64)));
         let sample = &*sample;
         let mut script = Self { commits: Vec::new(), shapes: Vec::new(), numbers: HashMap::new() };
         let mut rows = Rows { sample, used: vec![false; sample.rows.len()] };
         script.write(&mut rows, row, digest)?;
         if let Some((row, _)) = sample.rows.iter().zip(rows.used).find(|(_, used)| !used) {
-            bail!(
-                "an onboarding writes a row in {} that crates/bench/src/script.rs does not know",
-                row.table
-            );
+            bail!("an onboarding writes an unknown row in {}: update crates/bench/src/script.rs", row.table);
         }
         Ok(script)
     }
@@ -264,14 +259,14 @@ impl Script {
         steps(self, rows, mail, &[])?;
         self.update(&message, &["id"], RESOURCE)?;
 
-        for (n, (fact, deed)) in
+        for (n, (event_type, action)) in
             (1..).zip([("tenant.created", "tenant.create"), ("tenant.provisioned", "tenant.activate")])
         {
             self.begin(Base::Registry, true);
             let number = ("seq", Cell::Number(n));
-            let event = rows.take("events", |row| row.is("type", fact))?;
+            let event = rows.take("events", |row| row.is("type", event_type))?;
             self.set(&event, &["id"], &["seq"], std::slice::from_ref(&number))?;
-            let record = rows.take("audit", |row| row.is("action", deed))?;
+            let record = rows.take("audit", |row| row.is("action", action))?;
             self.set(&record, &["id"], &["seq", "hash"], std::slice::from_ref(&number))?;
             let head = Row {
                 base: Base::Registry,
@@ -304,22 +299,22 @@ impl Script {
         self.commits.push(Commit { base, detached, changes: Vec::new() });
     }
 
-    /// Inserts rows, with other values in some columns.
-    fn insert(&mut self, rows: &[&Row], instead: &[(&str, Cell)]) -> Result<()> {
+    /// Inserts rows, with replaced values in some columns.
+    fn insert(&mut self, rows: &[&Row], replaced: &[(&str, Cell)]) -> Result<()> {
         let columns: Vec<&str> = rows[0].columns.iter().map(|column| column.name.as_str()).collect();
-        self.change(Verb::Insert, rows, &[], &columns, instead)
+        self.change(Verb::Insert, rows, &[], &columns, replaced)
     }
 
     fn update(&mut self, rows: &[&Row], key: &[&str], set: &[&str]) -> Result<()> {
         self.change(Verb::Update, rows, key, set, &[])
     }
 
-    fn set(&mut self, rows: &[&Row], key: &[&str], set: &[&str], instead: &[(&str, Cell)]) -> Result<()> {
-        self.change(Verb::Update, rows, key, set, instead)
+    fn set(&mut self, rows: &[&Row], key: &[&str], set: &[&str], replaced: &[(&str, Cell)]) -> Result<()> {
+        self.change(Verb::Update, rows, key, set, replaced)
     }
 
-    fn delete(&mut self, rows: &[&Row], key: &[&str], instead: &[(&str, Cell)]) -> Result<()> {
-        self.change(Verb::Delete, rows, key, &[], instead)
+    fn delete(&mut self, rows: &[&Row], key: &[&str], replaced: &[(&str, Cell)]) -> Result<()> {
+        self.change(Verb::Delete, rows, key, &[], replaced)
     }
 
     fn change(
@@ -328,7 +323,7 @@ impl Script {
         rows: &[&Row],
         key: &[&str],
         set: &[&str],
-        instead: &[(&str, Cell)],
+        replaced: &[(&str, Cell)],
     ) -> Result<()> {
         let names: Vec<&str> = key.iter().chain(set).copied().collect();
         let first = rows[0];
@@ -343,7 +338,7 @@ impl Script {
             self.shapes.len() - 1
         });
         let value = |row: &Row, name: &str| {
-            let other = instead.iter().find(|(column, _)| *column == name);
+            let other = replaced.iter().find(|(column, _)| *column == name);
             other.map(|(_, cell)| cell).or_else(|| row.cell(name)).cloned().unwrap_or(Cell::Null)
         };
         let rows = rows.iter().map(|row| names.iter().map(|name| value(row, name)).collect()).collect();
@@ -352,7 +347,7 @@ impl Script {
         Ok(())
     }
 
-    /// How many commits a database gets.
+    /// Number of commits in a database.
     pub fn count(&self, base: Base) -> usize {
         self.commits.iter().filter(|commit| commit.base == base).count()
     }

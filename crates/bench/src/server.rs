@@ -1,5 +1,4 @@
-//! The server that is measured: the release build of the real binary, as a child of ours, with a configuration in its
-//! place. Dropping it kills it.
+//! The measured server: the release binary as a child process, with a configuration in its place.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -14,21 +13,21 @@ use crate::client::Connection;
 use crate::place::Place;
 use crate::process;
 
-/// Far more than a start or a drain takes; reached only when something hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// A server that used no CPU time for so long has nothing to do.
+/// Longest start, drain or stop of a server.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// Time without CPU use after which a server counts as idle.
 const QUIET: Duration = Duration::from_millis(60);
 
-/// Templates and plans of the bench's own, beside the shipped ones.
+/// Templates and plans of the bench, besides those of the product.
 const PLANS: &str = include_str!("../files/plans.yaml");
 const GATED: &str = include_str!("../files/gated.yaml");
 
-/// A running server.
+/// A running server. Dropping it kills it.
 pub struct Server {
     child: Child,
     address: SocketAddr,
     key: String,
-    /// From its start to the first 200 of /readyz.
+    /// Time from its start to the first 200 of /readyz.
     pub started_in: Duration,
 }
 
@@ -39,23 +38,23 @@ impl Drop for Server {
     }
 }
 
-/// The product's binary, which cargo puts beside our own.
+/// The product's binary, in the folder of this binary.
 pub fn binary() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let binary = own.with_file_name("tenantry");
     if !binary.is_file() {
-        bail!("there is no {}: build it first, or run `cargo xtask bench`", binary.display());
+        bail!("{} does not exist: build it, or run `cargo xtask bench`", binary.display());
     }
     Ok(binary)
 }
 
 impl Server {
-    /// Starts one on what the place holds.
+    /// Starts a server on the data of a place.
     pub async fn start(place: &Place) -> Result<Self> {
         Self::start_with(place, "").await
     }
 
-    /// The same, with more tables of configuration.
+    /// `start` with additional tables of configuration.
     pub async fn start_with(place: &Place, tables: &str) -> Result<Self> {
         configure(place, tables)?;
         let log = fs::File::options().create(true).append(true).open(place.folder().join("server.log"))?;
@@ -82,19 +81,19 @@ impl Server {
                 server.key = fs::read_to_string(place.folder().join("admin.key"))?.trim().to_owned();
                 return Ok(server);
             }
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > TIMEOUT {
                 bail!("the server does not get ready");
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
-    /// Its process.
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Connections to it, with all rights.
+    /// Connections with the administrator's key.
     pub async fn connect(&self, count: usize) -> Result<Vec<Connection>> {
         let mut connections = Vec::with_capacity(count);
         for _ in 0..count {
@@ -103,7 +102,8 @@ impl Server {
         Ok(connections)
     }
 
-    /// Waits until nothing is left to do: no operation does anything, facts are sealed. Returns how long that took.
+    /// Waits until no operation is active and every event is sealed. Returns the time until the last
+    /// operation was idle.
     pub async fn drain(&self) -> Result<Duration> {
         let started = Instant::now();
         let mut connection = Connection::open(self.address, &self.key).await?;
@@ -112,11 +112,11 @@ impl Server {
             let active = metrics
                 .lines()
                 .find_map(|line| line.strip_prefix("tenantry_executor_active_operations "))
-                .context("the server does not say how many operations are active")?;
+                .context("the metrics lack the number of active operations")?;
             if active == "0" {
                 break;
             }
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > TIMEOUT {
                 bail!("{active} operations do not end");
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -133,13 +133,13 @@ impl Server {
         }
     }
 
-    /// Ends it in order, so that the next start finds everything written.
+    /// Stops the server by SIGTERM.
     pub async fn stop(mut self) -> Result<()> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         let asked = Instant::now();
         while self.child.try_wait()?.is_none() {
-            if asked.elapsed() > PATIENCE {
+            if asked.elapsed() > TIMEOUT {
                 bail!("the server does not end");
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -148,7 +148,7 @@ impl Server {
     }
 }
 
-/// Where the process with this id listens, by the lock in its data folder.
+/// Address of the process with this id, from the lock file in its data folder.
 fn announced(folder: &Path, pid: u32) -> Option<SocketAddr> {
     let lock: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(folder.join("lock")).ok()?).ok()?;
@@ -161,7 +161,7 @@ async fn is_ready(address: SocketAddr) -> bool {
     matches!(connection.get("/readyz").await, Ok((StatusCode::OK, _)))
 }
 
-/// Writes the configuration: what is shipped, except for where the data stands, one more plan and these tables.
+/// Writes the configuration: defaults, the place's data, one more plan, and these tables.
 fn configure(place: &Place, tables: &str) -> Result<()> {
     let folder = place.folder();
     let templates = folder.join("templates");

@@ -1,9 +1,9 @@
-//! What a list of measurements comes to. Pure.
+//! Median, extremes and percentiles of measurements.
 
-/// The middle of several runs, with the lowest and the highest.
+/// Median, lowest and highest of several runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
-    /// Half of the runs are below.
+    /// The median.
     pub median: f64,
     /// The lowest.
     pub min: f64,
@@ -12,14 +12,14 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of these runs; all zero if there is none.
+    /// The spread of these runs; zeros without a run.
     pub fn of(runs: &[f64]) -> Self {
         Self { median: percentile(runs, 0.5), min: percentile(runs, 0.0), max: percentile(runs, 1.0) }
     }
 }
 
-/// The value that the share `part` (0 to 1) of the values does not exceed: the nearest rank, so always one that was
-/// measured, except that the middle of an even number of values is the mean of the two. Zero if there is none.
+/// The percentile `part` (0 to 1) by nearest rank; the median of an even number of values is the mean of the
+/// middle two. Zero without values.
 pub fn percentile(values: &[f64], part: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -30,7 +30,7 @@ pub fn percentile(values: &[f64], part: f64) -> f64 {
     if part == 0.5 && count.is_multiple_of(2) {
         return f64::midpoint(sorted[count / 2 - 1], sorted[count / 2]);
     }
-    // Below 2^52 values every rank is exact.
+    // Exact below 2^52 values.
     let rank = (part * count as f64).ceil() as usize;
     sorted[rank.clamp(1, count) - 1]
 }
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn middle_of_odd_and_even() {
+    fn median_of_odd_and_even_counts() {
         assert_eq!(Spread::of(&[3.0, 1.0, 2.0]), Spread { median: 2.0, min: 1.0, max: 3.0 });
         assert_eq!(Spread::of(&[4.0, 1.0, 2.0, 3.0]).median, 2.5);
     }

@@ -1,4 +1,5 @@
-//! Section 1: onboardings per second and one alone, each beside the limit, run in turns because machines are noisy.
+//! Section 1: onboardings per second and one at a time, each beside the limit, measured alternately because
+//! of noise.
 
 use std::fs;
 use std::path::Path;
@@ -14,33 +15,33 @@ use crate::sample::{Base, Sample};
 use crate::server::Server;
 use crate::statistics::{Spread, percentile};
 
-/// Requests at the same time.
+/// Concurrent requests.
 pub const IN_FLIGHT: usize = 64;
-/// Name of the tenant that the limit copies.
+/// Name of the tenant whose rows the limit copies.
 pub const SAMPLE: &str = "Sample Tenant";
-/// The plan that is measured.
+/// The measured plan.
 pub const PLAN: &str = "starter";
 
-/// Aims of the design, per second.
+/// Aims in onboardings per second.
 const fn aim(store: Store) -> f64 {
     match store {
         Store::Sqlite => 2000.0,
         Store::Postgres => 1000.0,
     }
 }
-/// Most that one alone may take, in milliseconds.
+/// Longest single onboarding, in milliseconds.
 const ALONE: f64 = 10.0;
-/// And how many times the bare commits.
+/// Highest ratio of a single onboarding to its bare commits.
 const TIMES_BARE: f64 = 3.0;
 
-/// How much is measured.
+/// Size of the measurement.
 #[derive(Clone, Copy)]
 pub struct Effort {
-    /// Runs of which the median counts.
+    /// Number of runs; the median counts.
     pub runs: usize,
-    /// How long a run takes.
+    /// Duration of a run.
     pub run: Duration,
-    /// Requests one after the other.
+    /// Number of sequential requests.
     pub alone: usize,
 }
 
@@ -50,14 +51,14 @@ impl Effort {
         Until { count: usize::MAX, within: self.run }
     }
 
-    /// How many onboardings the limit makes in a run, if it makes so many per second.
+    /// Onboardings of the limit in a run at this rate.
     fn count(self, rate: f64) -> usize {
-        // More than this would only fill memory.
+        // Bounded by memory.
         ((rate * self.run.as_secs_f64()) as usize).clamp(IN_FLIGHT, 50_000)
     }
 }
 
-/// Makes a place and has one tenant made there; the server has ended.
+/// Creates a place with one tenant, whose server has stopped.
 pub async fn sampled(postgres: Option<&Postgres>) -> Result<(Place, Sample)> {
     let place = Place::make(postgres).await?;
     let server = Server::start(&place).await?;
@@ -83,7 +84,7 @@ pub async fn measure(postgres: Option<&Postgres>, effort: Effort) -> Result<()> 
     ));
     let postmaster = postgres.map(|server| server.postmaster);
     let cpu = || Cpu::now(Some(server.pid()), postmaster);
-    // All warm up: statements are prepared, files have grown, and we know how fast the limit is.
+    // Warms up server and limit, and measures the rate of the limit.
     client::onboard(server.connect(IN_FLIGHT).await?, "Warm", PLAN, effort.until(), Wait::Active).await?;
     server.drain().await?;
     let rate = |count: usize, took: Duration| count as f64 / took.as_secs_f64();
@@ -92,8 +93,8 @@ pub async fn measure(postgres: Option<&Postgres>, effort: Effort) -> Result<()> 
     let many_grouped = effort.count(rate(4 * few, limit.grouped(4 * few, IN_FLIGHT).await?));
     let many_single = effort.count(rate(few, limit.by_itself(few, IN_FLIGHT).await?));
 
-    let (mut ours, mut grouped, mut single) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut answered, mut of_ours, mut of_grouped) = (Vec::new(), Cpu::default(), Cpu::default());
+    let (mut product, mut grouped, mut single) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut answered, mut of_product, mut of_grouped) = (Vec::new(), Cpu::default(), Cpu::default());
     let mut made = 0;
     for n in 0..effort.runs {
         let connections = server.connect(IN_FLIGHT).await?;
@@ -101,28 +102,33 @@ pub async fn measure(postgres: Option<&Postgres>, effort: Effort) -> Result<()> 
         let run =
             client::onboard(connections, &format!("Run {n}"), PLAN, effort.until(), Wait::Active).await?;
         let rest = server.drain().await?;
-        of_ours = of_ours.plus(cpu().since(before));
+        of_product = of_product.plus(cpu().since(before));
         made += run.latencies.len();
-        ours.push(run.rate(rest));
+        product.push(run.rate(rest));
         answered.push(run.rate(Duration::ZERO));
         let before = cpu();
         grouped.push(rate(many_grouped, limit.grouped(many_grouped, IN_FLIGHT).await?));
         of_grouped = of_grouped.plus(cpu().since(before));
         single.push(rate(many_single, limit.by_itself(many_single, IN_FLIGHT).await?));
     }
-    let [ours, answered, grouped, single] = [ours, answered, grouped, single].map(|runs| Spread::of(&runs));
-    let of_limit = |limit: &Spread| format!("ours is {:.2} of it", ours.median / limit.median);
+    let [product, answered, grouped, single] =
+        [product, answered, grouped, single].map(|runs| Spread::of(&runs));
+    let of_limit = |limit: &Spread| format!("the product has {:.2} of it", product.median / limit.median);
     report::line(
-        "ours, until all work is done",
-        &per_second(&ours),
-        &at_least(ours.median, aim(store), "/s"),
+        "onboardings, until all work is done",
+        &per_second(&product),
+        &at_least(product.median, aim(store), "/s"),
     );
-    report::line("ours, until the last answer", &per_second(&answered), "mail and billing go on behind it");
-    report::line("limit, commits grouped by hand", &per_second(&grouped), &of_limit(&grouped));
-    report::line("limit, each commit by itself", &per_second(&single), &of_limit(&single));
+    report::line(
+        "onboardings, until the last answer",
+        &per_second(&answered),
+        "mail and billing continue after it",
+    );
+    report::line("limit, commits grouped", &per_second(&grouped), &of_limit(&grouped));
+    report::line("limit, commits one by one", &per_second(&single), &of_limit(&single));
     report::note(&format!(
         "CPU time per onboarding: {}; of the limit, grouped: {}",
-        of_ours.each(made),
+        of_product.each(made),
         of_grouped.each(effort.runs * many_grouped)
     ));
 
@@ -138,12 +144,12 @@ pub async fn measure(postgres: Option<&Postgres>, effort: Effort) -> Result<()> 
         alone.extend(run.latencies);
     }
     let (p50, bare50) = (percentile(&alone, 0.5), percentile(&bare, 0.5));
-    report::line("one alone, p50", &milliseconds(p50), &at_most(p50, ALONE, " ms"));
-    report::line("one alone, p99", &milliseconds(percentile(&alone, 0.99)), "");
+    report::line("one at a time, p50", &milliseconds(p50), &at_most(p50, ALONE, " ms"));
+    report::line("one at a time, p99", &milliseconds(percentile(&alone, 0.99)), "");
     report::line(
-        "its commits bare, p50",
+        "its bare commits, p50",
         &milliseconds(bare50),
-        &format!("ours is {:.2} of it; {}", p50 / bare50, at_most(p50 / bare50, TIMES_BARE, "")),
+        &format!("{:.2} times as long; {}", p50 / bare50, at_most(p50 / bare50, TIMES_BARE, "")),
     );
     if store == Store::Sqlite {
         count(&server, &place, &limit).await?;
@@ -153,12 +159,12 @@ pub async fn measure(postgres: Option<&Postgres>, effort: Effort) -> Result<()> 
     place.remove().await
 }
 
-/// Counts the commits of one onboarding in SQLite's logs, and says whether the limit makes as many.
+/// Counts the commits of one onboarding in SQLite's write-ahead logs, beside those of the limit.
 async fn count(server: &Server, place: &Place, limit: &Limit) -> Result<()> {
     let logs =
         || -> Result<Vec<usize>> { Base::ALL.iter().map(|base| commits(&place.file(base.file()))).collect() };
     let mut connection = server.connect(1).await?;
-    // The first may begin a log anew; then the second does not.
+    // A checkpoint may restart a log during one of the onboardings.
     let mut counted = None;
     for n in 0..3 {
         let before = logs()?;
@@ -169,20 +175,20 @@ async fn count(server: &Server, place: &Place, limit: &Limit) -> Result<()> {
             after.iter().zip(&before).map(|(after, before)| after.checked_sub(*before)).collect();
         counted = counted.or(differences);
     }
-    let counted = counted.context("the logs begin anew at each onboarding")?;
+    let counted = counted.context("a log restarted during each onboarding")?;
     for (base, commits) in Base::ALL.iter().zip(counted) {
-        let (ours, rows) = (limit.script().count(*base), limit.sample().count(*base));
+        let (commits_of_limit, rows) = (limit.script().count(*base), limit.sample().count(*base));
         report::line(
             &format!("commits and rows of one in {}", base.file()),
             &format!("{commits} and {rows}"),
-            &format!("the limit makes {ours} commits"),
+            &format!("the limit makes {commits_of_limit} commits"),
         );
     }
     Ok(())
 }
 
-/// Commits in the write-ahead log beside a SQLite file (sqlite.org/fileformat2.html, section 4): frames of the log's
-/// present generation that say how large the database is after them.
+/// Commits in the write-ahead log of a SQLite file (sqlite.org/fileformat2.html, section 4): frames of the
+/// current generation with a database size.
 fn commits(file: &Path) -> Result<usize> {
     const HEADER: usize = 32;
     const FRAME: usize = 24;

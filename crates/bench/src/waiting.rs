@@ -1,5 +1,5 @@
-//! Section 4: what many operations that wait for an approval cost: memory, queries and CPU time while nothing happens,
-//! and the time to start again.
+//! Section 4: cost of many operations that wait for an approval: memory, queries and CPU time when idle, and
+//! the time of a restart.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use crate::report::{self, at_most, whole};
 use crate::server::Server;
 use crate::throughput::IN_FLIGHT;
 
-/// The plan whose template waits first.
+/// The plan whose template begins with an approval.
 const PLAN: &str = "gated";
-/// Aims: growth in bytes, and seconds to be ready.
+/// Aims: growth of memory in bytes, and seconds until ready.
 const GROWTH: f64 = 20e6;
 const RESTART: f64 = 1.0;
-/// How long nothing happens before it is looked at. PostgreSQL's sessions tell what they did up to ten seconds late.
+/// Idle time before a measurement. PostgreSQL's statistics are up to ten seconds late.
 const SETTLE_POSTGRES: Duration = Duration::from_secs(12);
 const SETTLE_SQLITE: Duration = Duration::from_secs(2);
-/// How long it is looked at.
+/// Duration of a measurement.
 const WATCH: Duration = Duration::from_secs(5);
 
 /// Measures one store and prints it.
@@ -29,7 +29,7 @@ pub async fn measure(postgres: Option<&Postgres>, waiting: usize) -> Result<()> 
     let store = if postgres.is_some() { "PostgreSQL" } else { "SQLite" };
     report::section(&format!("4. {} waiting operations on {store}", whole(waiting as f64)));
     let place = Place::make(postgres).await?;
-    // The first start makes the tables; both that are compared are later ones.
+    // The first start creates the tables, so it is not compared.
     Server::start(&place).await?.stop().await?;
     let server = Server::start(&place).await?;
     tokio::time::sleep(SETTLE_SQLITE).await;
@@ -50,7 +50,7 @@ pub async fn measure(postgres: Option<&Postgres>, waiting: usize) -> Result<()> 
     let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
     let growth = resident.saturating_sub(bare);
     report::line(
-        "memory, against the same server without",
+        "memory, against the same server without them",
         &format!("+{}", megabytes(growth)),
         &format!(
             "{}; {} without, {} with, {} before the restart",
@@ -63,17 +63,17 @@ pub async fn measure(postgres: Option<&Postgres>, waiting: usize) -> Result<()> 
     let seconds = WATCH.as_secs();
     if let (Some(before), Some(after)) = (queries, later) {
         let made = after - before;
-        // One a second says that the process lives, and one in ten that it hears.
+        // One per second is the heartbeat, one in ten seconds checks the notifier.
         let other = made.saturating_sub_unsigned(seconds + 2).max(0);
         report::line(
-            &format!("transactions in {seconds} s of idling"),
+            &format!("transactions in {seconds} s when idle"),
             &made.to_string(),
-            &format!("besides signs of life {other}: {}", at_most(other as f64, 0.0, "")),
+            &format!("besides heartbeats {other}: {}", at_most(other as f64, 0.0, "")),
         );
     }
     let used = later_cpu.saturating_sub(cpu).as_millis();
     report::line(
-        &format!("CPU time in {seconds} s of idling"),
+        &format!("CPU time in {seconds} s when idle"),
         &format!("{used} ms"),
         &at_most(used as f64, 0.0, " ms"),
     );
@@ -83,12 +83,12 @@ pub async fn measure(postgres: Option<&Postgres>, waiting: usize) -> Result<()> 
         &format!("{start:.2} s"),
         &format!("{}; {:.2} s without", at_most(start, RESTART, " s"), bare_start.as_secs_f64()),
     );
-    report::note(&format!("they were signed up at {}/s", whole(waiting as f64 / run.took.as_secs_f64())));
+    report::note(&format!("committed at {}/s", whole(waiting as f64 / run.took.as_secs_f64())));
     server.stop().await?;
     place.remove().await
 }
 
-/// Transactions on the place's databases so far; SQLite counts none.
+/// Transactions on the place's databases so far; none on SQLite.
 async fn queries(place: &Place) -> Result<Option<i64>> {
     let (Some(server), Some([registry, keyring])) = (place.postgres(), place.databases()) else {
         return Ok(None);

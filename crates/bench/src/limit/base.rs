@@ -1,4 +1,4 @@
-//! The limit's own connections, opened with the durability of the product's, and the transactions on them.
+//! Connections of the limit, with the durability of the product's, and transactions on them.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,8 +17,8 @@ use crate::place::{Place, Store};
 use crate::sample::{Base, Kind};
 use crate::script::Shape;
 
-/// Most rows of one SQLite statement; more than this gains nothing.
-const MOST_ROWS: usize = 64;
+/// Most rows of one SQLite statement; more rows are not faster.
+const MAX_ROWS: usize = 64;
 
 /// A value of a row.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub enum Value {
     Null,
     /// An integer.
     Int(i64),
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
     /// Text, JSON or an instant.
     Text(Arc<str>),
@@ -45,7 +45,7 @@ enum Link {
 }
 
 impl Connection {
-    /// To one of a place's databases, as durable as the product opens it.
+    /// Opens one of a place's databases with the durability of the product.
     pub async fn open(place: &Place, base: Base) -> Result<Self> {
         let link = match (place.postgres(), place.databases(), base) {
             (Some(server), Some([registry, _]), Base::Registry) => {
@@ -68,7 +68,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Makes it durable.
+    /// Commits the transaction.
     pub async fn commit(&mut self) -> Result<()> {
         match &mut self.link {
             Link::Sqlite(c) => c.execute("COMMIT").await.map(drop)?,
@@ -77,18 +77,18 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes rows of one shape, whose number is `number`.
+    /// Writes rows of the shape with this number.
     pub async fn write(&mut self, shape: &Shape, number: usize, rows: &[&[Value]]) -> Result<()> {
         let mut rest = rows;
         while !rest.is_empty() {
             let count = match &self.link {
-                // Powers of two, so that few texts are prepared.
-                Link::Sqlite(_) => 1 << rest.len().min(MOST_ROWS).ilog2(),
+                // Powers of two, so that few statements are prepared.
+                Link::Sqlite(_) => 1 << rest.len().min(MAX_ROWS).ilog2(),
                 Link::Postgres(_) => rest.len(),
             };
             let (now, later) = rest.split_at(count);
             let store = if matches!(self.link, Link::Sqlite(_)) { Store::Sqlite } else { Store::Postgres };
-            // One text for every number of rows that go as arrays.
+            // One statement for every number of rows sent as arrays.
             let size = if store == Store::Postgres && count > FEW { FEW + 1 } else { count };
             let text =
                 self.texts.entry((number, size)).or_insert_with(|| statement(shape, store, size).into());
@@ -108,7 +108,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Closes it in order.
+    /// Closes the connection.
     pub async fn close(self) -> Result<()> {
         match self.link {
             Link::Sqlite(c) => c.close().await?,
@@ -118,8 +118,8 @@ impl Connection {
     }
 }
 
-/// As the store (crates/control/src/store/connection.rs) and the pool (crates/providers/src/database_sqlite_pool)
-/// open their files.
+/// As the store (crates/control/src/store/connection.rs) and the pool
+/// (crates/providers/src/database_sqlite_pool) open their files.
 fn options(file: &Path, base: Base) -> SqliteConnectOptions {
     let options = SqliteConnectOptions::new()
         .filename(file)

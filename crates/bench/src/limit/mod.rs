@@ -1,5 +1,5 @@
-//! The limit: the same rows of the same commits, written by hand on sqlx, by nobody who plans, seals, checks, answers
-//! HTTP or reads. What the product costs beyond it is the product's own.
+//! The limit: the same rows of the same commits, written by hand on sqlx, by nobody who plans, seals, checks,
+//! answers HTTP or reads. What the product costs beyond it is the product's own.
 
 mod base;
 mod text;
@@ -18,27 +18,27 @@ use crate::sample::{Base, Cell, Piece, Sample};
 use crate::script::Script;
 use base::{Connection, Value};
 
-/// Most commits of onboardings that one transaction takes.
-const MOST: usize = 512;
+/// Most commits of onboardings in one transaction.
+const MAX_GROUP: usize = 512;
 
-/// The rows of one onboarding: of each commit, of each change.
+/// Rows of one onboarding, by commit and change.
 type Tenant = Vec<Vec<Vec<Vec<Value>>>>;
 
-/// Everything that a run needs.
+/// Sample, script and place of the limit.
 pub struct Limit {
     sample: Sample,
     script: Arc<Script>,
     place: Place,
-    /// The last number given to an event or audit record; a tenant takes a few.
+    /// Last sequence number of an event or audit record.
     number: AtomicI64,
 }
 
-/// A connection of one worker's, or one that all share.
+/// A connection, of one worker or shared by all.
 #[derive(Clone)]
-struct Lane(Arc<Mutex<Connection>>);
+struct Shared(Arc<Mutex<Connection>>);
 
 impl Limit {
-    /// On this place, whose server has made the tenant of the sample and has ended.
+    /// A limit on this place, whose server has created the sample's tenant and has stopped.
     pub fn new(place: Place, mut sample: Sample) -> Result<Self> {
         let script = Arc::new(Script::new(&mut sample)?);
         Ok(Self { sample, script, place, number: AtomicI64::new(1_000_000) })
@@ -49,17 +49,17 @@ impl Limit {
         &self.script
     }
 
-    /// The tenant that they were read from.
+    /// The sample.
     pub fn sample(&self) -> &Sample {
         &self.sample
     }
 
-    /// Drops the place.
+    /// Removes the place.
     pub async fn remove(self) -> Result<()> {
         self.place.remove().await
     }
 
-    /// The rows of one more tenant.
+    /// Rows of a new tenant.
     fn tenant(&self) -> Tenant {
         let fresh = self.sample.fill();
         let base = self.number.fetch_add(2, Ordering::Relaxed);
@@ -89,74 +89,80 @@ impl Limit {
             .collect()
     }
 
-    async fn lane(&self, base: Base) -> Result<Lane> {
-        Ok(Lane(Arc::new(Mutex::new(Connection::open(&self.place, base).await?))))
+    async fn connect(&self, base: Base) -> Result<Shared> {
+        Ok(Shared(Arc::new(Mutex::new(Connection::open(&self.place, base).await?))))
     }
 
-    async fn lanes(&self) -> Result<[Lane; 3]> {
-        Ok([self.lane(Base::ALL[0]).await?, self.lane(Base::ALL[1]).await?, self.lane(Base::ALL[2]).await?])
+    async fn connections(&self) -> Result<[Shared; 3]> {
+        Ok([
+            self.connect(Base::ALL[0]).await?,
+            self.connect(Base::ALL[1]).await?,
+            self.connect(Base::ALL[2]).await?,
+        ])
     }
 
-    /// One after the other, each commit by itself: what a caller would wait for, in milliseconds.
+    /// Onboardings in sequence with single commits; returns the time that a caller waits, in milliseconds.
     pub async fn alone(&self, count: usize) -> Result<Vec<f64>> {
-        let lanes = self.lanes().await?;
+        let connections = self.connections().await?;
         let mut latencies = Vec::with_capacity(count);
-        // The first prepares the statements and does not count.
+        // The first one prepares the statements and does not count.
         for n in 0..=count {
             let tenant = self.tenant();
             let started = Instant::now();
             for (number, commit) in self.script.commits.iter().enumerate().filter(|(_, c)| !c.detached) {
-                lanes[commit.base as usize].by_itself(&self.script, number, &tenant).await?;
+                connections[commit.base as usize].by_itself(&self.script, number, &tenant).await?;
             }
             if n > 0 {
                 latencies.push(started.elapsed().as_secs_f64() * 1e3);
             }
             for (number, commit) in self.script.commits.iter().enumerate().filter(|(_, c)| c.detached) {
-                lanes[commit.base as usize].by_itself(&self.script, number, &tenant).await?;
+                connections[commit.base as usize].by_itself(&self.script, number, &tenant).await?;
             }
         }
-        close(lanes).await?;
+        close(connections).await?;
         Ok(latencies)
     }
 
-    /// `count` onboardings, `in_flight` at a time, each commit in a transaction of its own. On PostgreSQL each worker
-    /// has connections of its own, and the server joins what it synchronises; SQLite has one writer.
+    /// `count` onboardings, `in_flight` at a time, with one transaction per commit. On PostgreSQL each worker
+    /// has its own connections; on SQLite they share one.
     pub async fn by_itself(&self, count: usize, in_flight: usize) -> Result<Duration> {
-        let shared = self.lanes().await?;
+        let shared = self.connections().await?;
         let mut workers = Vec::new();
         for _ in 0..in_flight {
             workers.push(match self.place.store() {
                 Store::Sqlite => shared.clone(),
-                Store::Postgres => {
-                    [self.lane(Base::Keyring).await?, self.lane(Base::Registry).await?, shared[2].clone()]
-                }
+                Store::Postgres => [
+                    self.connect(Base::Keyring).await?,
+                    self.connect(Base::Registry).await?,
+                    shared[2].clone(),
+                ],
             });
         }
         let tenants = Arc::new((0..count).map(|_| self.tenant()).collect::<Vec<_>>());
         let next = Arc::new(AtomicUsize::new(0));
         let started = Instant::now();
         let mut tasks = JoinSet::new();
-        for lanes in workers {
+        for connections in workers {
             let (script, tenants, next) = (Arc::clone(&self.script), Arc::clone(&tenants), Arc::clone(&next));
             tasks.spawn(async move {
                 while let Some(tenant) = tenants.get(next.fetch_add(1, Ordering::Relaxed)) {
                     for (number, commit) in script.commits.iter().enumerate() {
-                        lanes[commit.base as usize].by_itself(&script, number, tenant).await?;
+                        connections[commit.base as usize].by_itself(&script, number, tenant).await?;
                     }
                 }
-                anyhow::Ok(lanes)
+                anyhow::Ok(connections)
             });
         }
         let ended = tasks.join_all().await;
         let took = started.elapsed();
-        for lanes in ended {
-            drop(lanes?);
+        for connections in ended {
+            drop(connections?);
         }
         Ok(took)
     }
 
-    /// `count` onboardings, `in_flight` at a time; commits that wait for the same database share a transaction, with one
-    /// statement per table. What nobody waits for goes on beside the next onboardings.
+    /// `count` onboardings, `in_flight` at a time. Commits to the same database share a transaction with one
+    /// statement per table; detached ones run beside the next onboardings.
     pub async fn grouped(&self, count: usize, in_flight: usize) -> Result<Duration> {
         let mut writers = JoinSet::new();
         let mut queues = Vec::new();
@@ -188,7 +194,7 @@ impl Limit {
         let ended = tasks.join_all().await;
         let took = started.elapsed();
         drop(queues);
-        // Why a writer has failed says more than that somebody waited for it in vain.
+        // A writer's error first: it explains the errors of the workers.
         for ended in writers.join_all().await.into_iter().chain(ended) {
             ended?;
         }
@@ -196,15 +202,15 @@ impl Limit {
     }
 }
 
-async fn close(lanes: [Lane; 3]) -> Result<()> {
-    for Lane(connection) in lanes {
+async fn close(connections: [Shared; 3]) -> Result<()> {
+    for Shared(connection) in connections {
         let connection = Arc::try_unwrap(connection).map_err(|_| anyhow!("a connection is still in use"))?;
         connection.into_inner().close().await?;
     }
     Ok(())
 }
 
-impl Lane {
+impl Shared {
     async fn by_itself(&self, script: &Script, number: usize, tenant: &Tenant) -> Result<()> {
         let mut connection = self.0.lock().await;
         connection.begin().await?;
@@ -239,11 +245,11 @@ async fn run(
     Ok(())
 }
 
-/// Writes what waits in one transaction, again and again.
+/// Writes queued commits in one transaction, until the queue is closed.
 async fn write(mut connection: Connection, script: Arc<Script>, mut jobs: mpsc::Receiver<Job>) -> Result<()> {
     let mut batch = Vec::new();
-    while jobs.recv_many(&mut batch, MOST).await > 0 {
-        // Shapes are numbered in the order of their first use, so what is referred to is there before.
+    while jobs.recv_many(&mut batch, MAX_GROUP).await > 0 {
+        // Shapes are numbered in the order of their first use, so referenced rows are written first.
         let mut statements: BTreeMap<usize, Vec<&[Value]>> = BTreeMap::new();
         for job in &batch {
             for (change, rows) in script.commits[job.number].changes.iter().zip(&job.tenant[job.number]) {
@@ -259,10 +265,10 @@ async fn write(mut connection: Connection, script: Arc<Script>, mut jobs: mpsc::
         }
         connection.commit().await?;
         for job in batch.drain(..) {
-            // Nobody waiting means that the run has failed elsewhere.
+            // A worker that failed no longer waits.
             let _ = job.done.send(());
         }
-        // The answered onboardings get to queue what comes next before the next batch is taken.
+        // Lets the workers queue their next commits before the next batch.
         tokio::task::yield_now().await;
     }
     connection.close().await

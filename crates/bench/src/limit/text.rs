@@ -1,14 +1,14 @@
-//! The text of the limit's statements, written as one would by hand: plain VALUES for a few rows; for many, whatever
-//! the database takes many rows by fastest.
+//! SQL of the limit: plain VALUES for a few rows, and for many rows the fastest form of the database.
 
 use crate::place::Store;
 use crate::sample::{Column, Kind};
 use crate::script::{Shape, Verb};
 
-/// Most rows of a PostgreSQL statement with a parameter per value; more rows go as an array per column.
+/// Most rows of a PostgreSQL statement with one parameter per value; more rows are sent as one array per
+/// column.
 pub const FEW: usize = 8;
 
-/// The statement for so many rows.
+/// The statement for this number of rows.
 pub fn statement(shape: &Shape, store: Store, rows: usize) -> String {
     let table = &shape.table;
     let name = |column: &Column| format!("\"{}\"", column.name);
@@ -66,7 +66,7 @@ fn source(shape: &Shape, store: Store, rows: usize) -> String {
     format!("VALUES {}", join((0..rows).map(row)))
 }
 
-/// The parameter with this number, from 0 on, as its column takes it.
+/// The parameter with this number, counted from 0, cast to its column's type.
 fn value(column: &Column, store: Store, n: usize) -> String {
     match store {
         Store::Sqlite => format!("?{}", n + 1),
@@ -74,7 +74,7 @@ fn value(column: &Column, store: Store, n: usize) -> String {
     }
 }
 
-/// The type that PostgreSQL is sent.
+/// The PostgreSQL type of a parameter.
 fn carrier(kind: Kind) -> &'static str {
     match kind {
         Kind::Int => "bigint",

@@ -1,19 +1,19 @@
-//! The product that tenants of the bench get: 20 tables in 8 migrations, each with what tables have in earnest, a key, a
-//! reference, an index and defaults.
+//! Migrations of the bench's tenants: 20 tables in 8 files, each with a key, a reference, an index and
+//! defaults.
 
 use std::fs;
 
 use anyhow::Result;
 use tempfile::TempDir;
 
-/// The set's name.
+/// Name of the migration set.
 pub const SET: &str = "bench";
 /// Tables in it.
 pub const TABLES: usize = 20;
-/// Files that they are in.
+/// Files of the set.
 pub const FILES: usize = 8;
 
-/// The files of the set, in their order: name and text.
+/// Name and text of the files, in order.
 pub fn files() -> Vec<(String, String)> {
     let file = |n: usize| {
         let tables = (n * TABLES / FILES)..((n + 1) * TABLES / FILES);
@@ -53,7 +53,7 @@ CREATE INDEX {name}_by_parent ON {name} (tenant_id, parent_id);
     )
 }
 
-/// Writes it into a folder, as an operator would.
+/// Writes the files into a folder, as an operator does.
 pub fn write() -> Result<TempDir> {
     let folder = tempfile::Builder::new().prefix("tenantry-bench-").tempdir()?;
     let migrations = folder.path().join("migrations/postgres").join(SET);

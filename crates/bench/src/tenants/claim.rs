@@ -1,4 +1,5 @@
-//! Claims of what is ready: one after the other, each with a commit as the registry's, and while nothing is made beside it.
+//! The bench `claims`: sequential claims of warm schemas and databases, each with a commit like the
+//! registry's, while the warm pool is not refilled.
 
 use std::time::Instant;
 
@@ -15,19 +16,19 @@ use crate::place::Postgres;
 use crate::report::{self, at_most, milliseconds};
 use crate::statistics::percentile;
 
-/// Most milliseconds that a schema may take.
+/// Aim of the median claim of a schema, in milliseconds.
 const SCHEMA: f64 = 8.0;
-/// Most milliseconds that a database may take, with the first connection to it.
+/// Aim of the median claim of a database with its first connection, in milliseconds.
 const DATABASE: f64 = 15.0;
-/// Claims for a database that is measured as created from nothing.
+/// Claims per database of the bench `databases`.
 const MORE: usize = 2;
 
-/// What the registry commits at the end of a step: the step, the resource, the password.
+/// Table for the rows that the registry commits at the end of a step: step, resource, password.
 const REGISTRY: &str = "CREATE TABLE ends (id text PRIMARY KEY, outputs text NOT NULL)";
 
 /// Measures and prints it.
 pub async fn measure(server: &Postgres, amount: Amount) -> Result<()> {
-    report::section("Claims of what is ready, each with a commit of three rows as the registry's");
+    report::section("Claims of warm schemas and databases, each with a commit of three rows");
     let fleet = Fleet::make(server, "claims").await?;
     let mut registry = server.open(&fleet.database).await?;
     registry.execute(REGISTRY).await?;
@@ -48,19 +49,19 @@ pub async fn measure(server: &Postgres, amount: Amount) -> Result<()> {
     let _databases = hold(server, &fleet, "database").await?;
     let took = claims(&ready, warm, server, &mut registry, true).await?;
     print("a database with its first connection", &took, DATABASE);
-    ensure!(spares(&mut registry).await? == 0, "claims were made from nothing");
+    ensure!(warm_count(&mut registry).await? == 0, "some claims were created from nothing");
     registry.close().await?;
     fleet.remove().await
 }
 
-/// A session with the turn of whoever makes spares, so that none are made beside the claims.
+/// A session with the lock of the warm pool, so that it is not refilled during the claims.
 async fn hold(server: &Postgres, fleet: &Fleet, isolation: &str) -> Result<PgConnection> {
     let connection = server.open(&fleet.database).await?;
-    let turn = PgAdvisoryLock::new(format!("tenantry spare_{isolation}"));
-    Ok(turn.acquire(connection).await?.leak())
+    let lock = PgAdvisoryLock::new(format!("tenantry spare_{isolation}"));
+    Ok(lock.acquire(connection).await?.leak())
 }
 
-/// Takes all that are ready; milliseconds of each.
+/// Claims the whole warm pool; returns milliseconds per claim.
 async fn claims(
     provider: &dyn Provider,
     count: u16,
@@ -69,7 +70,7 @@ async fn claims(
     connecting: bool,
 ) -> Result<Vec<f64>> {
     provider.probe().await?;
-    ensure!(spares(registry).await? == i64::from(count), "not all spares are ready");
+    ensure!(warm_count(registry).await? == i64::from(count), "the warm pool is not full");
     let mut took = Vec::new();
     for _ in 0..count {
         let (context, spec) = (context(), spec());
@@ -90,8 +91,8 @@ async fn claims(
     Ok(took)
 }
 
-/// What is ready.
-async fn spares(connection: &mut PgConnection) -> Result<i64> {
+/// Number of warm schemas and databases.
+async fn warm_count(connection: &mut PgConnection) -> Result<i64> {
     let sql = "SELECT count(*) FROM tenantry.homes WHERE isolation LIKE 'spare%' AND completed IS NOT NULL";
     Ok(sqlx::query_scalar(sql).fetch_one(connection).await?)
 }

@@ -1,4 +1,5 @@
-//! Creation from nothing, beside the limit, in turns because machines are noisy: schemas, schemas among many, databases.
+//! Creation of schemas and databases without a warm pool, beside the limit, measured alternately because of
+//! noise.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,31 +20,32 @@ use crate::place::Postgres;
 use crate::report::{self, at_least, at_most, milliseconds, per_second, whole};
 use crate::statistics::{Spread, percentile};
 
-/// Share of the limit that the provider is to reach.
+/// Lowest rate of the provider, as a share of the limit.
 const SHARE: f64 = 0.9;
-/// Share of a bare CREATE DATABASE.
+/// Lowest rate of the provider, as a share of a bare CREATE DATABASE.
 const SHARE_OF_BARE: f64 = 0.8;
-/// How many times longer a creation may take among many.
+/// Highest ratio of the durations in a large and in a small fleet.
 const FLAT: f64 = 1.6;
-/// Creations at the same time.
+/// Concurrent creations.
 const IN_FLIGHT: [usize; 2] = [1, 8];
-/// A fleet that is small.
+/// Schemas of a small fleet.
 const FEW: usize = 100;
 
-/// How much is made.
+/// Size of the measurement.
 #[derive(Clone, Copy)]
 pub struct Amount {
-    /// Schemas by each of those that are compared.
+    /// Schemas of each side.
     pub schemas: usize,
-    /// Schemas in the fleet that grows.
+    /// Schemas of the large fleet.
     pub fleet: usize,
-    /// Databases by each of those that are compared.
+    /// Databases of each side.
     pub databases: usize,
-    /// Turns that they take.
+    /// Alternations of the sides.
     pub turns: usize,
 }
 
-/// Does it so many times, and tells how long all took, and each, in milliseconds. `work` is given the number of who does it.
+/// Runs `work` `count` times; returns the total time and each duration in milliseconds. `work` gets the
+/// worker's number.
 pub async fn many<F>(
     count: usize,
     in_flight: usize,
@@ -74,7 +76,7 @@ where
     Ok((started.elapsed(), each))
 }
 
-/// Has the provider make so many.
+/// Creates resources with the provider.
 pub async fn by_provider(
     provider: &Arc<dyn Provider>,
     count: usize,
@@ -88,7 +90,7 @@ pub async fn by_provider(
     .await
 }
 
-/// Has as many connections execute what `sql` says each time.
+/// Creates resources by a script on `in_flight` connections.
 async fn by_script(
     server: &Postgres,
     database: &str,
@@ -114,7 +116,7 @@ fn rate(count: usize, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
 }
 
-/// Prints both, and what share of the limit the provider reaches; gives what it makes per second.
+/// Prints both rates and their ratio; returns the provider's rate per second.
 fn compare(what: &str, limit: &[f64], provider: &[f64], aim: f64) -> f64 {
     let [limit, provider] = [Spread::of(limit), Spread::of(provider)];
     let share = provider.median / limit.median;
@@ -124,36 +126,36 @@ fn compare(what: &str, limit: &[f64], provider: &[f64], aim: f64) -> f64 {
     provider.median
 }
 
-/// Schemas per second; gives what the provider makes one after the other.
+/// Measures schemas per second; returns the provider's rate with one at a time.
 pub async fn schemas(server: &Postgres, amount: Amount) -> Result<f64> {
     report::section(&format!(
-        "Schemas from nothing: 20 tables in 8 migrations, {} turns of {}",
+        "Schemas without a warm pool: 20 tables in 8 migrations, {} turns of {}",
         amount.turns,
         amount.schemas / amount.turns
     ));
     let fleet = Fleet::make(server, "schemas").await?;
     let mut rates = Vec::new();
     for in_flight in IN_FLIGHT {
-        // One that has as many connections as it needs for this: of more, each would have forgotten what the others changed.
+        // A new provider, because connections that the others did not use have stale caches.
         let provider: Arc<dyn Provider> = Arc::new(DatabasePostgresSchema::new(fleet.servers(|_| {})?));
         provider.probe().await?;
         by_provider(&provider, 8, in_flight).await?;
         let count = (amount.schemas / amount.turns).max(in_flight);
-        let (mut limits, mut ours) = (Vec::new(), Vec::new());
+        let (mut limits, mut product) = (Vec::new(), Vec::new());
         for _ in 0..amount.turns {
             let database = fleet.database.clone();
             let script = move || limit::script(&limit::name(), &database);
             limits.push(rate(count, by_script(server, &fleet.database, count, in_flight, script).await?));
-            ours.push(rate(count, by_provider(&provider, count, in_flight).await?.0));
+            product.push(rate(count, by_provider(&provider, count, in_flight).await?.0));
         }
-        rates.push(compare(&format!("schemas, {in_flight} at a time"), &limits, &ours, SHARE));
+        rates.push(compare(&format!("schemas, {in_flight} at a time"), &limits, &product, SHARE));
     }
-    limit::must_be_like(server.open(&fleet.database).await?).await?;
+    limit::check_equal(server.open(&fleet.database).await?).await?;
     fleet.remove().await?;
     rates.first().copied().context("nothing was measured")
 }
 
-/// What a schema takes among few and among many.
+/// Measures the creation of a schema in a small and in a large fleet.
 pub async fn growth(server: &Postgres, amount: Amount) -> Result<()> {
     report::section(&format!("Schemas among {FEW} and among {}", whole(amount.fleet as f64)));
     let fleet = Fleet::make(server, "growth").await?;
@@ -172,10 +174,13 @@ pub async fn growth(server: &Postgres, amount: Amount) -> Result<()> {
     fleet.remove().await
 }
 
-/// Databases per second.
+/// Measures databases per second.
 pub async fn databases(server: &Postgres, amount: Amount) -> Result<()> {
     let count = (amount.databases / amount.turns).max(1);
-    report::section(&format!("Databases from nothing: the same tables, {} turns of {count}", amount.turns));
+    report::section(&format!(
+        "Databases without a warm pool: the same tables, {} turns of {count}",
+        amount.turns
+    ));
     let fleet = Fleet::make(server, "databases").await?;
     let provider: Arc<dyn Provider> = Arc::new(DatabasePostgresDatabase::new(fleet.servers(|_| {})?));
     provider.probe().await?;
@@ -183,9 +188,9 @@ pub async fn databases(server: &Postgres, amount: Amount) -> Result<()> {
     let newest =
         "SELECT datname FROM pg_database WHERE datname LIKE 'tenantry\\_template\\_%' ORDER BY oid DESC";
     let template: String =
-        sqlx::query_scalar(newest).fetch_one(&mut connection).await.context("there is no template")?;
+        sqlx::query_scalar(newest).fetch_one(&mut connection).await.context("the template does not exist")?;
     for in_flight in IN_FLIGHT {
-        let (mut bare, mut ours) = (Vec::new(), Vec::new());
+        let (mut bare, mut product) = (Vec::new(), Vec::new());
         for _ in 0..amount.turns {
             let template = template.clone();
             let create = move || {
@@ -193,9 +198,9 @@ pub async fn databases(server: &Postgres, amount: Amount) -> Result<()> {
                 format!("CREATE DATABASE bare_{name} TEMPLATE {template} STRATEGY WAL_LOG")
             };
             bare.push(rate(count, by_script(server, &fleet.database, count, in_flight, create).await?));
-            ours.push(rate(count, by_provider(&provider, count, in_flight).await?.0));
+            product.push(rate(count, by_provider(&provider, count, in_flight).await?.0));
         }
-        compare(&format!("databases, {in_flight} at a time"), &bare, &ours, SHARE_OF_BARE);
+        compare(&format!("databases, {in_flight} at a time"), &bare, &product, SHARE_OF_BARE);
     }
     drop(provider);
     fleet.remove().await

@@ -1,5 +1,5 @@
-//! The limit of a creation: the statements that a tenant's place consists of, written by hand as one script and sent over
-//! one connection, by nobody who looks first, takes turns, or makes a password.
+//! The limit of a creation: the statements that create a tenant's schema, as one script over one connection,
+//! without checks, locks and passwords.
 
 use anyhow::{Result, ensure};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -7,15 +7,15 @@ use tenantry_model::TenantId;
 
 use super::baseline::{self, FILES, TABLES};
 
-/// A SCRAM verifier of no password.
+/// A SCRAM verifier for which no password is known.
 const VERIFIER: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
-/// The name of one more schema.
+/// A new name of a schema.
 pub fn name() -> String {
     format!("limit_{}", TenantId::new().suffix())
 }
 
-/// Role, schema, all tables with the evidence of their migrations, rights, and a line in a list.
+/// Creates role, schema, tables, migration records, privileges and a list entry.
 pub fn script(name: &str, database: &str) -> String {
     let mut sql = format!(
         "CREATE ROLE {name} LOGIN CONNECTION LIMIT 20 PASSWORD '{VERIFIER}'; COMMENT ON ROLE {name} IS 'tenantry:{name}';
@@ -31,7 +31,7 @@ pub fn script(name: &str, database: &str) -> String {
              INSERT INTO {name}._migrations (key, version, file, checksum) VALUES ('{n}', '{n}', '{file}', '{VERIFIER}');"
         ));
     }
-    // By name: among many schemas the server takes longer to look for all of one's tables than for everything else.
+    // By name, because `ALL TABLES IN SCHEMA` is slow in a database with many schemas.
     let tables: Vec<String> = (0..TABLES).map(|n| format!("{name}.{}", baseline::name(n))).collect();
     let tables = tables.join(", ");
     sql.push_str(&format!(
@@ -44,7 +44,7 @@ pub fn script(name: &str, database: &str) -> String {
     sql
 }
 
-/// What a schema consists of: tables, constraints and indexes, files applied, and roles that may read.
+/// Counts of the newest schema: tables, indexes, constraints, and tables that its role may use.
 async fn counted(connection: &mut PgConnection, like: &str) -> Result<(i64, i64, i64, i64)> {
     let sql = format!(
         "WITH one AS (SELECT oid, nspname FROM pg_namespace WHERE nspname LIKE '{like}' ORDER BY oid DESC LIMIT 1),
@@ -56,13 +56,13 @@ async fn counted(connection: &mut PgConnection, like: &str) -> Result<(i64, i64,
     Ok(sqlx::query_as(AssertSqlSafe(sql)).fetch_one(connection).await?)
 }
 
-/// Fails unless a schema of the limit's has what one of the provider's has.
-pub async fn must_be_like(mut connection: PgConnection) -> Result<()> {
+/// Returns an error unless the schemas of limit and provider have the same counts.
+pub async fn check_equal(mut connection: PgConnection) -> Result<()> {
     let provider = counted(&mut connection, "tenant\\_%").await?;
     let limit = counted(&mut connection, "limit\\_%").await?;
     ensure!(
         provider == limit,
-        "the provider makes {provider:?}, the limit {limit:?}: one of them has changed"
+        "the provider creates {provider:?} and the limit {limit:?}: update crates/bench/src/tenants/limit.rs"
     );
     ensure!(limit.0 == i64::try_from(TABLES + 1)?, "{FILES} files make {} tables", limit.0);
     Ok(connection.close().await?)

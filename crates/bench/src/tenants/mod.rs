@@ -1,5 +1,5 @@
-//! The benches on tenants: how fast they get a place of their own on PostgreSQL, and what keeping them apart costs. The
-//! providers are called as the engine calls them.
+//! Benches of tenants on PostgreSQL: creation and claims of schemas and databases, and cost of row level
+//! security. They call the providers as the engine does.
 
 mod baseline;
 mod claim;
@@ -18,7 +18,7 @@ use tenantry_providers::database_postgres::{Config, Postgres as Servers};
 use crate::place::Postgres;
 pub use creation::Amount;
 
-/// A main database for tenants, with the product that they get.
+/// A main database for tenants, with their migrations and seeds.
 pub struct Fleet {
     server: Postgres,
     database: String,
@@ -26,14 +26,14 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// An empty one.
+    /// Creates an empty fleet.
     pub async fn make(server: &Postgres, word: &str) -> Result<Self> {
         let database = format!("tenantry_bench_{word}_{}", std::process::id());
         server.administer(&[format!("CREATE DATABASE \"{database}\"")]).await?;
         Ok(Self { server: server.clone(), database, product: baseline::write()? })
     }
 
-    /// What its providers share, as another process would have it.
+    /// Servers of its providers, as another process has them.
     pub fn servers(&self, change: impl FnOnce(&mut Config)) -> Result<Arc<Servers>> {
         let mut config = Config::new(self.server.database_url(&self.database));
         config.set = baseline::SET.to_owned();
@@ -43,7 +43,7 @@ impl Fleet {
         Ok(Servers::new(config)?)
     }
 
-    /// Drops it. Roles and databases of its tenants go with the throw-away server.
+    /// Drops the database. Roles and databases of tenants are deleted with the temporary server.
     pub async fn remove(self) -> Result<()> {
         self.server.administer(&[format!("DROP DATABASE \"{}\" WITH (FORCE)", self.database)]).await?;
         Ok(self.product.close()?)

@@ -1,4 +1,5 @@
-//! The peer: django-tenants makes schemas with the same files, one `RunSQL` migration for each, on the same server.
+//! Comparison with django-tenants: schemas with the same files, one `RunSQL` migration each, on the same
+//! server.
 
 use std::process::Stdio;
 
@@ -10,19 +11,19 @@ use super::{Amount, baseline};
 use crate::place::Postgres;
 use crate::report::{self, at_least};
 
-/// A python that has django-tenants and psycopg.
+/// Environment variable with the path of a Python that has django-tenants and psycopg.
 pub const PYTHON: &str = "TENANTRY_BENCH_DJANGO_PYTHON";
 const SCRIPT: &str = include_str!("../../files/django_schemas.py");
-/// How many times as fast as the peer a creation is to be.
+/// Lowest ratio of the provider's rate to that of django-tenants.
 const TIMES: f64 = 3.0;
-/// It is slower: a part of the schemas says as much.
+/// Divisor of the number of schemas, because django-tenants is slower.
 const SHARE: usize = 5;
 
-/// Measures it and prints it; `ours` is what the provider makes per second, one at a time.
-pub async fn measure(server: &Postgres, amount: Amount, ours: f64) -> Result<()> {
+/// Measures it and prints it; `product` is the provider's rate per second with one at a time.
+pub async fn measure(server: &Postgres, amount: Amount, product: f64) -> Result<()> {
     report::section("django-tenants on the same PostgreSQL: the same tables in the same files");
     let Some(python) = std::env::var_os(PYTHON) else {
-        report::skipped("schemas, 1 at a time", &format!("{PYTHON} names no python that has django-tenants"));
+        report::skipped("schemas, 1 at a time", &format!("{PYTHON} names no Python with django-tenants"));
         return Ok(());
     };
     let database = format!("tenantry_bench_django_{}", std::process::id());
@@ -35,7 +36,7 @@ pub async fn measure(server: &Postgres, amount: Amount, ours: f64) -> Result<()>
         .kill_on_drop(true)
         .output()
         .await
-        .context("cannot run the python")?;
+        .context("cannot run Python")?;
     server.administer(&[format!("DROP DATABASE \"{database}\" WITH (FORCE)")]).await?;
     if !output.status.success() {
         bail!("django-tenants failed: {}", String::from_utf8_lossy(&output.stderr));
@@ -44,8 +45,11 @@ pub async fn measure(server: &Postgres, amount: Amount, ours: f64) -> Result<()>
     let line = text.lines().last().unwrap_or_default();
     let found: Value = serde_json::from_str(line).with_context(|| format!("django-tenants said: {line}"))?;
     let rate = found["per_second"].as_f64().context("django-tenants measured nothing")?;
-    let remark =
-        format!("ours is {:.1} times as fast; {}", ours / rate, at_least(ours / rate, TIMES, " times"));
+    let remark = format!(
+        "the product is {:.1} times as fast; {}",
+        product / rate,
+        at_least(product / rate, TIMES, " times")
+    );
     report::line("schemas, 1 at a time", &format!("{rate:.1}/s"), &remark);
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What row level security costs in the pool: the same statements, prepared and in one long transaction, by a role that the
-//! policies hold and by one that they do not.
+//! The bench `policies`: cost of row level security in the pool. The same prepared statements in one
+//! transaction, by a role with policies and by one without.
 
 use std::time::Instant;
 
@@ -14,11 +14,11 @@ use crate::place::Postgres;
 use crate::report;
 use crate::statistics::percentile;
 
-/// Tenants whose rows share the tables.
+/// Tenants in the shared tables.
 const TENANTS: usize = 20;
-/// Rows of each.
+/// Rows per tenant.
 const ROWS: i64 = 1_000;
-/// Statements of a turn.
+/// Statements per turn.
 const STATEMENTS: i64 = 1_000;
 
 /// Measures and prints it.
@@ -42,24 +42,24 @@ pub async fn measure(server: &Postgres, amount: Amount) -> Result<()> {
     admin.execute("VACUUM (ANALYZE)").await?;
     let point = format!("SELECT title, amount FROM {table} WHERE tenant_id = $1 AND id = $2");
     let insert = format!("INSERT INTO {table} (tenant_id, id, title) VALUES ($1, $2, 'A title')");
-    let become_it = format!("SET LOCAL ROLE \"{role}\"; SET LOCAL app.current_tenant_id = '{tenant}'");
+    let as_tenant = format!("SET LOCAL ROLE \"{role}\"; SET LOCAL app.current_tenant_id = '{tenant}'");
     for (what, statement, prefix) in [("a point query", &point, "row "), ("an insert", &insert, "new ")] {
         let (mut without, mut with) = (Vec::new(), Vec::new());
         for _ in 0..amount.turns {
             without.push(turn(&mut admin, "", statement, &tenant, prefix).await?);
-            with.push(turn(&mut admin, &become_it, statement, &tenant, prefix).await?);
+            with.push(turn(&mut admin, &as_tenant, statement, &tenant, prefix).await?);
         }
         let [without, with] = [without, with].map(|turns| percentile(&turns, 0.5));
         report::line(&format!("{what} without policies"), &format!("{without:.1} us"), "");
         let remark = format!("{:+.1} us, {:.2} times", with - without, with / without);
-        report::line(&format!("{what} behind policies"), &format!("{with:.1} us"), &remark);
+        report::line(&format!("{what} with policies"), &format!("{with:.1} us"), &remark);
     }
     admin.close().await?;
     drop(provider);
     fleet.remove().await
 }
 
-/// Microseconds that a statement takes; whatever it writes is rolled back.
+/// Microseconds per statement; its writes are rolled back.
 async fn turn(
     connection: &mut PgConnection,
     prelude: &str,

@@ -1,5 +1,5 @@
-//! The world around a provider: a registry that has nothing, keys that encrypt nothing, and new tenants. What the control
-//! plane adds to a creation is measured by the bench `onboard`.
+//! Context and specifications for calls of providers: an empty registry, keys that do not encrypt, and new
+//! tenants. The bench `onboard` measures the control plane.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use zeroize::Zeroizing;
 
 use super::baseline::SET;
 
-struct Nothing;
+struct Stub;
 
 #[async_trait]
-impl Rows for Nothing {
+impl Rows for Stub {
     async fn find(&self, _: &'static str, _: &[(&'static str, Value)]) -> Result<Vec<Value>, Failure> {
         Ok(Vec::new())
     }
 }
 
 #[async_trait]
-impl Notes for Nothing {
+impl Notes for Stub {
     async fn note(&self, _: Value) -> Result<(), Failure> {
         Ok(())
     }
 }
 
-impl Sealer for Nothing {
+impl Sealer for Stub {
     fn seal(&self, _: TenantId, clear: &str) -> Result<String, Failure> {
         Ok(clear.to_owned())
     }
@@ -47,13 +47,13 @@ impl Sealer for Nothing {
     }
 }
 
-/// What a verb may use.
+/// The context of a call.
 pub fn context() -> Context {
-    let nothing = Arc::new(Nothing);
-    Context { now: Timestamp::now(), sealer: nothing.clone(), rows: nothing.clone(), notes: nothing }
+    let stub = Arc::new(Stub);
+    Context { now: Timestamp::now(), sealer: stub.clone(), rows: stub.clone(), notes: stub }
 }
 
-/// The database of one more tenant.
+/// The database of a new tenant.
 pub fn spec() -> Spec {
     let (tenant, resource) = (TenantId::new(), ResourceId::new());
     let suffix = tenant.suffix();
