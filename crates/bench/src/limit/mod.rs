@@ -1,5 +1,5 @@
-//! The limit: the same rows of the same commits, written by hand on sqlx, by nobody who plans, seals, checks,
-//! answers HTTP or reads. What the product costs beyond it is the product's own.
+//! The limit of an onboarding: the same rows in the same commits, written with sqlx without planning, encryption,
+//! checks, reads and HTTP. The difference to it is the cost of the product.
 
 mod base;
 mod text;
