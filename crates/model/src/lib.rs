@@ -1,6 +1,7 @@
 //! Types that every crate uses: ids, slugs, the tenant lifecycle, plans and quotas, failure classes, time.
 //! Pure: no I/O, and no dependency on another crate of this workspace.
 
+pub mod access;
 pub mod columns;
 pub mod failure;
 pub mod id;
@@ -13,6 +14,7 @@ pub mod suspension;
 pub mod timestamp;
 pub mod write;
 
+pub use access::{Denied, Standing};
 pub use columns::{Columns, Datum};
 pub use failure::{Failure, FailureClass};
 pub use id::{Id, IdError, IdKind, TenantId};

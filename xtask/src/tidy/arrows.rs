@@ -1,67 +1,100 @@
-//! Which crate may depend on which, at compile time, and which libraries a crate must do without. Tests
+//! Rule for dependencies between crates: which crates and libraries a crate may use at compile time. Tests
 //! (dev-dependencies) may use anything.
 
 use super::{File, Finding};
 
-/// What one crate may depend on.
+/// What the crate of a folder may depend on.
 struct Arrow {
-    /// Folder of the crate.
+    /// Folder of the crate; with `/*` at the end, every folder below it.
     folder: &'static str,
-    /// Those of our own crates that it may use; `None` for all.
-    ours: Option<&'static [&'static str]>,
-    /// Libraries that it must do without; a name that ends with `*` stands for all that begin so.
+    /// Crates of this workspace that it may use; `None` for every one.
+    may_use: Option<&'static [&'static str]>,
+    /// Libraries that it must not use; a name that ends with `*` stands for every name with that beginning.
     refused: &'static [&'static str],
 }
 
 const MODEL: &str = "tenantry-model";
 const ENGINE: &str = "tenantry-engine";
-const PROVIDERS: &str = "tenantry-providers";
+const PROVIDER: &str = "tenantry-provider";
+const BUILTIN: &str = "tenantry-builtin";
+const DATABASES: &str = "tenantry-databases";
+const STORE: &str = "tenantry-store";
 const CONTROL: &str = "tenantry-control";
 const GUARD: &str = "tenantry-guard";
 
-const ARROWS: [Arrow; 9] = [
-    Arrow { folder: "crates/model", ours: Some(&[]), refused: &[] },
-    Arrow { folder: "crates/engine", ours: Some(&[MODEL]), refused: &[] },
-    Arrow { folder: "crates/providers", ours: Some(&[MODEL]), refused: &[] },
+const NO_SQL: &[&str] = &["sqlx*", "sea-orm*", "rusqlite", "tokio-postgres"];
+
+const ARROWS: [Arrow; 14] = [
+    Arrow { folder: "crates/model", may_use: Some(&[]), refused: &[] },
+    Arrow { folder: "crates/engine", may_use: Some(&[MODEL]), refused: NO_SQL },
+    Arrow { folder: "crates/provider", may_use: Some(&[MODEL]), refused: NO_SQL },
+    Arrow { folder: "crates/providers/builtin", may_use: Some(&[MODEL, PROVIDER]), refused: &[] },
+    Arrow { folder: "crates/providers/databases", may_use: Some(&[MODEL, PROVIDER]), refused: &[] },
+    // A crate per SDK.
+    Arrow { folder: "crates/providers/*", may_use: Some(&[MODEL, PROVIDER]), refused: NO_SQL },
+    Arrow { folder: "crates/store", may_use: Some(&[MODEL, ENGINE, PROVIDER]), refused: &["axum*"] },
     Arrow {
         folder: "crates/control",
-        ours: Some(&[MODEL, ENGINE, PROVIDERS]),
-        refused: &["axum*", "http", "hyper*", "tower-http"],
+        may_use: Some(&[MODEL, ENGINE, PROVIDER, STORE]),
+        refused: &[
+            "axum*",
+            "http",
+            "hyper*",
+            "tower-http",
+            "sqlx*",
+            "sea-orm*",
+            "rusqlite",
+            "tokio-postgres",
+        ],
     },
-    Arrow { folder: "crates/guard", ours: Some(&[]), refused: &[] },
+    Arrow { folder: "crates/guard", may_use: Some(&[MODEL]), refused: NO_SQL },
     Arrow {
         folder: "crates/server",
-        ours: Some(&[MODEL, ENGINE, PROVIDERS, CONTROL, GUARD]),
-        refused: &["sqlx*", "sea-orm*"],
+        may_use: Some(&[MODEL, ENGINE, PROVIDER, BUILTIN, DATABASES, STORE, CONTROL, GUARD]),
+        refused: NO_SQL,
     },
-    Arrow { folder: "crates/testkit", ours: None, refused: &[] },
-    Arrow { folder: "crates/bench", ours: None, refused: &[] },
-    Arrow { folder: "xtask", ours: Some(&[]), refused: &["*"] },
+    Arrow { folder: "crates/testkit", may_use: None, refused: &[] },
+    Arrow { folder: "crates/bench", may_use: None, refused: &[] },
+    Arrow { folder: "examples/*", may_use: None, refused: &[] },
+    Arrow { folder: "xtask", may_use: Some(&[]), refused: &["*"] },
 ];
 
 /// Checks the manifest of a crate.
 pub fn check(file: &File) -> Vec<Finding> {
     let Some(folder) = file.path.strip_suffix("/Cargo.toml") else { return Vec::new() };
-    let Some(arrow) = ARROWS.iter().find(|arrow| arrow.folder == folder) else {
-        let fix = "say in xtask/src/tidy/arrows.rs what it may depend on";
+    let Some(arrow) = ARROWS.iter().find(|arrow| arrow.is_for(folder)) else {
+        let fix = "add to xtask/src/tidy/arrows.rs what it may depend on";
         return vec![Finding::new(&file.path, 1, "a crate without a place in the architecture", fix)];
     };
     dependencies(&file.text)
         .into_iter()
         .filter_map(|(line, name)| {
-            let ours = name.starts_with("tenantry");
-            let wrong_way = ours && arrow.ours.is_some_and(|allowed| !allowed.contains(&name.as_str()));
-            let refused = arrow.refused.iter().any(|refused| match refused.strip_suffix('*') {
-                Some(beginning) => name.starts_with(beginning),
-                None => name == *refused,
-            });
-            let fix = format!("{folder} must not depend on {name}: move the code to the crate that may");
-            (wrong_way || refused).then(|| Finding::new(&file.path, line, "a forbidden dependency", fix))
+            let fix = format!("{folder} must not depend on {name}: move the code to a crate that may");
+            arrow.refuses(&name).then(|| Finding::new(&file.path, line, "a forbidden dependency", fix))
         })
         .collect()
 }
 
-/// Names and lines of what a manifest depends on, tests apart.
+impl Arrow {
+    fn is_for(&self, folder: &str) -> bool {
+        match self.folder.strip_suffix('*') {
+            Some(parent) => folder.strip_prefix(parent).is_some_and(|name| !name.contains('/')),
+            None => folder == self.folder,
+        }
+    }
+
+    fn refuses(&self, name: &str) -> bool {
+        let of_workspace = name.starts_with("tenantry");
+        let against_arrow = of_workspace && self.may_use.is_some_and(|allowed| !allowed.contains(&name));
+        let refused = self.refused.iter().any(|refused| match refused.strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning),
+            None => name == *refused,
+        });
+        against_arrow || refused
+    }
+}
+
+/// Lines and names of the dependencies of a manifest, without those of tests.
 fn dependencies(manifest: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut listing = false;
@@ -102,37 +135,46 @@ mod tests {
     }
 
     #[test]
-    fn arrows_point_one_way() {
+    fn refuses_dependencies_against_the_arrows() {
         for (folder, may, must_not) in [
             ("crates/model", "serde", "tenantry-engine"),
-            ("crates/engine", "tenantry-model", "tenantry-providers"),
-            ("crates/providers", "tenantry-model", "tenantry-engine"),
-            ("crates/providers", "sqlx", "tenantry-control"),
+            ("crates/engine", "tenantry-model", "tenantry-provider"),
+            ("crates/provider", "tenantry-model", "tenantry-engine"),
+            ("crates/provider", "serde", "sqlx"),
+            ("crates/providers/builtin", "tenantry-provider", "tenantry-databases"),
+            ("crates/providers/databases", "sqlx", "tenantry-builtin"),
+            ("crates/providers/aws", "tenantry-provider", "tenantry-store"),
+            ("crates/store", "tenantry-engine", "tenantry-control"),
+            ("crates/store", "sea-orm", "axum"),
             ("crates/control", "tenantry-engine", "tenantry"),
-            ("crates/control", "sea-orm", "axum"),
-            ("crates/control", "tenantry-providers", "axum-extra"),
+            ("crates/control", "tenantry-store", "tenantry-databases"),
+            ("crates/control", "tenantry-provider", "tenantry-builtin"),
             ("crates/control", "tenantry-model", "http"),
-            ("crates/guard", "tower", "tenantry-model"),
+            ("crates/control", "tokio", "tokio-postgres"),
+            ("crates/control", "serde", "sea-orm"),
+            ("crates/guard", "tenantry-model", "tenantry-engine"),
             ("crates/server", "tenantry-control", "sqlx"),
-            ("crates/server", "tenantry-guard", "sea-orm"),
+            ("crates/server", "tenantry-databases", "rusqlite"),
             ("crates/server", "axum", "tenantry-testkit"),
         ] {
             assert!(allows(folder, may), "{folder} -> {may}");
             assert!(!allows(folder, must_not), "{folder} -> {must_not}");
         }
         assert!(!allows("xtask", "serde"));
-        assert!(allows("crates/bench", "tenantry-control"));
+        for folder in ["crates/bench", "crates/testkit", "examples/provider"] {
+            assert!(allows(folder, "tenantry-control"), "{folder}");
+        }
     }
 
     #[test]
-    fn every_crate_has_a_place() {
+    fn refuses_a_crate_without_an_arrow() {
         let found = short(&check(&File::new("crates/new/Cargo.toml", "")));
         assert_eq!(found, ["1: a crate without a place in the architecture"]);
         assert!(check(&File::new("Cargo.toml", "[workspace.dependencies]\naxum = \"1\"\n")).is_empty());
     }
 
     #[test]
-    fn reads_every_way_to_write_a_dependency() {
+    fn reads_every_form_of_a_dependency() {
         let manifest = "\
 [dependencies]
 a = \"1\"

@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn refuses_providers_outside_the_handle() {
         for code in [
-            "use tenantry_providers::{Kind, Provider};",
+            "use tenantry_provider::{Kind, Provider};",
             "fn f(provider: &dyn Provider) {}",
             "let fence = provider.fence();",
             "let a = it.portable().is_some();",
