@@ -1,15 +1,15 @@
-//! The access check: whether a tenant's status and suspensions allow a request. Pure; the control plane and the guard
-//! share it.
+//! The access check: whether a tenant's status and suspensions allow an access. Pure; the control plane and
+//! the guard share it.
 
 use crate::lifecycle::TenantStatus;
 use crate::suspension::{Access, Grade, Reason, Suspensions};
 
-/// What of a tenant decides about access.
+/// Status and suspensions of a tenant.
 #[derive(Clone, Debug)]
 pub struct Standing {
-    /// State in the lifecycle.
+    /// Status in the lifecycle.
     pub status: TenantStatus,
-    /// Reasons for which it is suspended; empty while it is not.
+    /// Its suspensions; empty when it is not suspended.
     pub suspensions: Suspensions,
 }
 
@@ -18,24 +18,25 @@ pub struct Standing {
 pub enum Denied {
     /// The tenant is suspended.
     Suspended {
-        /// All reasons, sorted.
+        /// Every reason, sorted.
         reasons: Vec<Reason>,
-        /// The strictest grade among them.
+        /// The strictest mode of them.
         grade: Option<Grade>,
     },
-    /// The tenant is not active, and not suspended either.
+    /// The tenant is neither active nor suspended.
     NotActive(TenantStatus),
 }
 
 impl Denied {
-    /// Whether paying alone would restore access (HTTP 402 rather than 403).
+    /// True when payment alone restores access (HTTP 402 instead of 403).
     pub fn is_payment_required(&self) -> bool {
         matches!(self, Self::Suspended { reasons, .. } if reasons == &[Reason::Payment])
     }
 }
 
 impl Standing {
-    /// Checks one access. Before the tenant is active only the smoke test passes.
+    /// Checks one access. Returns an error unless the status and every suspension allow it; during the
+    /// onboarding only the smoke test is allowed.
     pub fn check(&self, access: Access, smoke_test: bool) -> Result<(), Denied> {
         match self.status {
             TenantStatus::Provisioning if smoke_test => Ok(()),
