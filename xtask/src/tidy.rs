@@ -192,7 +192,7 @@ mod tests {
                 "SQL outside the database crates",
                 "a decision by the name of a kind",
                 "a forbidden dependency",
-                "a name that says nothing",
+                "a name without a meaning",
                 "a package in several versions",
                 "a provider without its handle",
                 "a second TLS crypto library",

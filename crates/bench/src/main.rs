@@ -43,7 +43,7 @@ async fn main() -> ExitCode {
     if let Some(unknown) = arguments.iter().find(|it| !known(it)) {
         let groups = GROUPS.map(|(name, names)| format!("{name} ({})", names.join(", ")));
         let (each, groups) = (BENCHES.join(", "), groups.join(", "));
-        eprintln!("there is no bench {unknown}; there are: {each}; at once: {groups} [--full | --quick]");
+        eprintln!("unknown bench {unknown}; benches: {each}; groups: {groups} [--full | --quick]");
         return ExitCode::from(2);
     }
     let every = !arguments.iter().any(|argument| !argument.starts_with("--"));

@@ -176,8 +176,8 @@ async fn commits_are_atomic(subject: &impl Subject) {
     let mut late = run.clone();
     late.operation.version = 5;
     stale(ledger.commit(whole(&late)).await, "a change that does not follow");
-    let (held, signals) = ledger.load(run.operation.id).await.expect("an answer").expect("the run");
-    assert_eq!(held.steps[0].state, StepState::Pending, "a refused commit changed a step");
+    let (stored, signals) = ledger.load(run.operation.id).await.expect("an answer").expect("the run");
+    assert_eq!(stored.steps[0].state, StepState::Pending, "a refused commit changed a step");
     assert_eq!(signals, std::slice::from_ref(&signal), "a refused commit applied a signal");
     assert!(
         ledger.load(child.operation.id).await.expect("an answer").is_none(),
@@ -186,11 +186,11 @@ async fn commits_are_atomic(subject: &impl Subject) {
     assert!(subject.events(&tenant).await.is_empty(), "a refused commit wrote its effects");
 
     ledger.commit(whole(&run)).await.expect("the change");
-    let (held, signals) = ledger.load(run.operation.id).await.expect("an answer").expect("the run");
-    assert_eq!(held, run);
+    let (stored, signals) = ledger.load(run.operation.id).await.expect("an answer").expect("the run");
+    assert_eq!(stored, run);
     assert!(signals.is_empty(), "an applied signal is still pending");
-    let (held, signals) = ledger.load(child.operation.id).await.expect("an answer").expect("the child");
-    assert_eq!(held, child);
+    let (stored, signals) = ledger.load(child.operation.id).await.expect("an answer").expect("the child");
+    assert_eq!(stored, child);
     assert_eq!(signals.len(), 1, "a signal to another operation");
     assert_eq!(subject.events(&tenant).await, BTreeSet::from([first.0, second.0]));
 }
@@ -240,8 +240,8 @@ async fn signals_are_ordered_and_applied_once(subject: &impl Subject) {
         assert!(ledger.signal(id, signal.clone(), effects).await.expect("a signal"));
     }
     assert_eq!(subject.events(&tenant).await, BTreeSet::from([effect.0]), "effects of a signal");
-    let (held, waiting) = ledger.load(id).await.expect("an answer").expect("the run");
-    assert_eq!(held, run, "a signal changes nothing else");
+    let (stored, waiting) = ledger.load(id).await.expect("an answer").expect("the run");
+    assert_eq!(stored, run, "a signal changes nothing else");
     assert_eq!(waiting, signals);
     run.operation.version = 2;
     let applied = signals[..3].iter().map(|signal| signal.id).collect();
@@ -307,9 +307,9 @@ async fn notes_need_a_running_step(subject: &impl Subject) {
         ledger.commit(change(run.clone(), &["plain"])).await.expect("a change");
         noted.state = state;
         ledger.note(id, epoch, &noted).await.expect("a note");
-        let held = load(ledger, &run).await;
-        assert_eq!(held.steps[0].note, noted.note);
-        assert_eq!(held.operation, run.operation, "a note changes nothing else");
+        let stored = load(ledger, &run).await;
+        assert_eq!(stored.steps[0].note, noted.note);
+        assert_eq!(stored.operation, run.operation, "a note changes nothing else");
     }
     stale(ledger.note(OperationId::new(), epoch, &noted).await, "a note on nothing");
 }

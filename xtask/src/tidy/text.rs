@@ -32,7 +32,7 @@ pub fn check(file: &File) -> Vec<Finding> {
     let mut find = |line: usize, rule, fix: &str| findings.push(Finding::new(&file.path, line, rule, fix));
     for part in file.path.split('/') {
         if EMPTY_NAMES.contains(&part.split('.').next().unwrap_or(part)) {
-            find(1, "a name that says nothing", "name the file or folder after what it owns");
+            find(1, "a name without a meaning", "name the file or folder after what it owns");
         }
     }
     let written = WRITTEN.iter().any(|ending| file.path.ends_with(ending));
@@ -87,10 +87,10 @@ mod tests {
     }
 
     #[test]
-    fn refuses_names_that_say_nothing() {
+    fn refuses_names_without_a_meaning() {
         for path in ["crates/model/src/utils.rs", "crates/x/common/mod.rs", "docs/misc.md", "a/helper/b.sql"]
         {
-            assert_eq!(found(path, ""), ["1: a name that says nothing"], "{path}");
+            assert_eq!(found(path, ""), ["1: a name without a meaning"], "{path}");
         }
         assert!(found("crates/model/src/utility_bill.rs", "").is_empty());
     }
