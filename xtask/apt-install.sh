@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs Debian packages without letting their services start: the tests start servers of their own.
 # Run as root: sh xtask/apt-install.sh PACKAGE...
-# While it runs, /usr/sbin/policy-rc.d forbids service starts. The previous file is restored at the end, also after an
-# interrupt, and by the next run after a kill.
+# While it runs, /usr/sbin/policy-rc.d forbids service starts; what stood there before is put back at the end,
+# also after an interrupt, and by the next run after a kill.
 set -eu
 
 policy=/usr/sbin/policy-rc.d
