@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tenantry_model::{Failure, TenantId, Timestamp, Write, columns};
 
-use crate::store::{ReadError, Store, entity::place};
+use tenantry_store::{ReadError, Store, entity::place};
 
 /// How many resources of each kind a region has room for. A kind that is not named has no limit.
 pub type Capacity = BTreeMap<String, BTreeMap<String, u32>>;

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenantry_engine::{Attempt, Done, OperationState, Policy, Step};
 use tenantry_model::{Failure, TenantId, TenantStatus, Write};
-use tenantry_providers::masks::{MaskRule, Masks};
-use tenantry_providers::pipe::pipe;
-use tenantry_providers::portable::{Content, Nowhere, Source as _};
-use tenantry_providers::{Context, Kind, Portable, Sealer as _};
+use tenantry_provider::masks::{MaskRule, Masks};
+use tenantry_provider::pipe::pipe;
+use tenantry_provider::portable::{Content, Nowhere, Source as _};
+use tenantry_provider::{Context, Kind, Portable, Sealer as _};
 
 use crate::access::{Caller, Permission};
 use crate::archive::{LeftOut, Standing, taker};

@@ -7,22 +7,22 @@ use std::time::Duration;
 
 use tenantry_engine::{Clock, Executor, ExecutorConfig, Ledger, SystemClock};
 use tenantry_model::{Catalogue, Timestamp, Write};
-use tenantry_providers::{Registry, Sealer};
+use tenantry_provider::{Registry, Sealer};
 use tokio::sync::watch;
 
 use crate::archive::{Archives, Shelf};
 use crate::capacity::{Capacity, Places};
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::eta::Pace;
-use crate::keyring::{Keyring, MasterKey};
 use crate::meter::{Meter, Metered};
 use crate::replica::Replica;
 use crate::serving::{AtOnce, Regions, Serving};
 use crate::smoke::Front;
 use crate::steps::ProviderSteps;
-use crate::store::{AUDIT_KEY, AuditReport, Sealing, Store, StoreConfig, WENT_BACK};
 use crate::template::Library;
 use crate::token::Tokens;
+use tenantry_store::keyring::{Keyring, MasterKey};
+use tenantry_store::{AUDIT_KEY, AuditReport, Sealing, Store, StoreConfig, WENT_BACK};
 
 /// What a process of Tenantry is told.
 #[derive(Clone, Debug)]

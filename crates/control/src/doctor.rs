@@ -6,7 +6,7 @@ use futures::future::join_all;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tenantry_model::Failure;
-use tenantry_providers::Kind;
+use tenantry_provider::Kind;
 use tokio::time::timeout;
 
 use crate::access::{Caller, Permission};

@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 use tenantry_model::TenantId;
-use tenantry_providers::Sealer;
+use tenantry_provider::Sealer;
 use tokio::sync::watch;
 
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::store::entity;
 use crate::view::EventView;
+use tenantry_store::entity;
 
 impl Control {
     /// Up to `limit` events after this sequence number, oldest first.

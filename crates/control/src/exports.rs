@@ -7,11 +7,11 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tenantry_builtin::identity_builtin::roles;
 use tenantry_engine::{OnFailure, Policy, Run, Step};
 use tenantry_model::id::ArchiveId;
 use tenantry_model::{Failure, TenantId, Timestamp};
-use tenantry_providers::identity_builtin::roles;
-use tenantry_providers::objects::{Body, Range, part};
+use tenantry_provider::objects::{Body, Range, part};
 
 use crate::access::{Caller, Permission, Scope};
 use crate::archive::{
@@ -26,8 +26,8 @@ use crate::planner::StepInput;
 use crate::record::{Deed, audit};
 use crate::repair::after;
 use crate::session::TenantSession;
-use crate::store::{Unit, entity};
 use crate::view::{OperationView, Page};
+use tenantry_store::{Unit, entity};
 
 /// What links are signed for.
 const LINK: &str = "archive_link";

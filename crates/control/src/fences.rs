@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tenantry_model::{Write, columns};
-use tenantry_providers::{Order, Provider};
+use tenantry_provider::{Order, Provider};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::onboard::id_of;
-use crate::store::{Unit, entity};
 use crate::view::FenceView;
+use tenantry_store::{Unit, entity};
 
 /// How long whoever suspends waits for the fences (design §5: denied within a second).
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -13,8 +13,8 @@ use crate::page::PageQuery;
 use crate::record::{Deed, audit};
 use crate::secret::{fingerprint, generate};
 use crate::shape;
-use crate::store::{Unit, entity};
 use crate::view::{KeyView, NewKeyView, Page};
+use tenantry_store::{Unit, entity};
 
 /// What every key begins with, so that scanners find one that leaked.
 const PREFIX: &str = "tnt_";

@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tenantry_model::suspension::Access;
 use tenantry_model::{Failure, FailureClass, TenantId, Timestamp};
-use tenantry_providers::objects::{Listing, Method, Signed, TenantObjects, Usage};
-use tenantry_providers::{Kind, Sealer};
+use tenantry_provider::objects::{Listing, Method, Signed, TenantObjects, Usage};
+use tenantry_provider::{Kind, Sealer};
 
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
@@ -77,7 +77,7 @@ impl Control {
             Method::Put | Method::Delete => Access::WriteSigned,
         };
         // Before ACTIVE the smoke test alone has a token to sign with.
-        self.standing(&tenant.to_string()).await?.let_in(access, true)?;
+        self.standing(&tenant.to_string()).await?.check(access, true)?;
         Ok((keeper.scoped(tenant, self.sealer_of(tenant).await?), now))
     }
 

@@ -8,7 +8,7 @@ use tenantry_engine::{CommitError, Operation, Run, Step};
 use tenantry_model::id::OperationId;
 use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::{FailureClass, Plan, Slug, TenantId, TenantStatus, Timestamp, Write, columns};
-use tenantry_providers::{Rows as _, Sealer};
+use tenantry_provider::{Rows as _, Sealer};
 
 use crate::access::{Caller, Permission};
 use crate::capacity::Claim;
@@ -20,10 +20,10 @@ use crate::planner::{Onboarding, Subject, price};
 use crate::record::{Deed, Fact, audit, event};
 use crate::request::CreateTenant;
 use crate::steps::{ONBOARD, OperationInput, Personal};
-use crate::store::entity;
-use crate::store::table::columns_of;
 use crate::template::{Template, customize};
 use crate::view::{OperationView, PlannedStepView, PlannedView, TenantView};
+use tenantry_store::entity;
+use tenantry_store::table::columns_of;
 
 /// How often a slug that was made from the name is chosen anew because another sign-up took it meanwhile.
 const SLUG_TRIES: u32 = 20;

@@ -12,7 +12,7 @@ use tenantry_engine::{
 };
 use tenantry_model::Write;
 use tenantry_model::id::{OperationId, SignalId};
-use tenantry_providers::Sealer;
+use tenantry_provider::Sealer;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tenantry_engine::{Mode, OnFailure, Policy, Step, Wait};
 use tenantry_model::id::ResourceId;
 use tenantry_model::{Plan, TenantId};
-use tenantry_providers::{Kind, Registry};
+use tenantry_provider::{Kind, Registry};
 
 use crate::access::Scope;
 use crate::clones;

@@ -11,7 +11,7 @@ use tenantry_engine::{
 };
 use tenantry_model::id::OperationId;
 use tenantry_model::{Failure, TenantStatus, Timestamp, Write, columns};
-use tenantry_providers::{Context, Ensured, Kind, Observed, Provider, Spec};
+use tenantry_provider::{Context, Ensured, Kind, Observed, Provider, Spec};
 
 use crate::access::{Caller, Permission};
 use crate::control::Control;
@@ -20,8 +20,8 @@ use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::onboard::id_of;
 use crate::record::{Deed, audit};
 use crate::steps::{ONBOARD, OperationInput, REPAIR};
-use crate::store::entity;
 use crate::view::OperationView;
+use tenantry_store::entity;
 
 /// What is repaired.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -12,9 +12,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
-use crate::keyring::Keyring;
 use crate::steps::ProviderSteps;
-use crate::store::{Bulletin, News, ReadError, Sealing, Store};
+use tenantry_store::keyring::Keyring;
+use tenantry_store::{Bulletin, News, ReadError, Sealing, Store};
 
 /// Between two signs of life, and between two looks at who runs.
 const BEAT: Duration = Duration::from_secs(1);

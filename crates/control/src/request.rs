@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tenantry_model::quota::Quotas;
 use tenantry_model::{Catalogue, Plan, Slug};
-use tenantry_providers::{Person, hosts};
+use tenantry_provider::{Person, hosts};
 
 use crate::clones::Cloning;
 use crate::error::{Error, FieldError, Result};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tenantry_engine::{Attempt, Done, OnFailure, Policy, Run, Step};
 use tenantry_model::{Failure, Timestamp, Write, columns};
-use tenantry_providers::{Former, Provider, Retirement};
+use tenantry_provider::{Former, Provider, Retirement};
 
 use crate::access::{Caller, Permission};
 use crate::control::Control;
@@ -20,8 +20,8 @@ use crate::planner::{Act, StepInput};
 use crate::record::{Deed, audit};
 use crate::repair::{after, is_repairable};
 use crate::steps::{ProviderSteps, read};
-use crate::store::{Unit, entity};
 use crate::view::OperationView;
+use tenantry_store::{Unit, entity};
 
 /// The kind of an operation that rotates.
 pub const ROTATE_CREDENTIALS: &str = "rotate_credentials";

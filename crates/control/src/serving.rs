@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tenantry_model::Failure;
-use tenantry_providers::{Provider, Registry};
+use tenantry_provider::{Provider, Registry};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::error::{Error, FieldError, Result};

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use tenantry_model::suspension::Access;
 use tenantry_model::{TenantId, TenantStatus};
-use tenantry_providers::data::{Page as RowPage, TenantRows};
-use tenantry_providers::{Kind, Provider};
+use tenantry_provider::data::{Page as RowPage, TenantRows};
+use tenantry_provider::{Kind, Provider};
 
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
-use crate::suspension::Standing;
+use tenantry_model::Standing;
 
 /// Who bears a verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,14 +99,14 @@ impl Control {
         let found = self.shared.store.tenant_serving(&session.tenant.to_string(), kind).await;
         let (standing, provider) =
             found.map_err(Error::unavailable)?.ok_or_else(|| Error::not_found("tenant"))?;
-        standing.let_in(access, session.is_smoke_test())?;
+        standing.check(access, session.is_smoke_test())?;
         let provider = provider.and_then(|name| self.shared.providers.get(&name));
         provider.ok_or_else(|| Error::not_found(kind.as_str()))
     }
 
     async fn admit(&self, session: &TenantSession, access: Access) -> Result<TenantStatus> {
         let standing = self.standing(&session.tenant.to_string()).await?;
-        standing.let_in(access, session.is_smoke_test())?;
+        standing.check(access, session.is_smoke_test())?;
         Ok(standing.status)
     }
 

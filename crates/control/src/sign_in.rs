@@ -3,17 +3,17 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde_json::json;
+use tenantry_builtin::identity_builtin::{EMAIL_MAC, normal_email};
 use tenantry_model::suspension::Access;
 use tenantry_model::{TenantId, Timestamp, Write, columns};
-use tenantry_providers::Sealer as _;
-use tenantry_providers::identity_builtin::{EMAIL_MAC, normal_email};
+use tenantry_provider::Sealer as _;
 
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Deed, audit};
 use crate::secret::fingerprint;
 use crate::session::TenantSession;
-use crate::store::{Rejected, Unit, entity};
+use tenantry_store::{Rejected, Unit, entity};
 
 /// As long as a hash, and none.
 const NO_HASH: &str = "sha256:----------------------------------------------------------------";
@@ -151,7 +151,7 @@ impl Control {
 
     /// Fails unless the tenant lets its members in.
     async fn admit_into(&self, tenant: &str) -> Result<()> {
-        self.standing(tenant).await?.let_in(Access::SignIn, false)
+        Ok(self.standing(tenant).await?.check(Access::SignIn, false)?)
     }
 
     fn token_for(&self, member: entity::member::Model, purpose: Option<String>) -> Result<TokenView> {

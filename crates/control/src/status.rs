@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use tenantry_engine::{Attempt, Held, Run, Verb};
 use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp};
-use tenantry_providers::{Kind, Observed, Order, Provider};
+use tenantry_provider::{Kind, Observed, Order, Provider};
 use tokio::time::timeout;
 
 use crate::access::{Caller, Permission};
@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::onboard::id_of;
 use crate::planner::StepInput;
 use crate::steps::read;
-use crate::store::entity::{resource, tenant};
+use tenantry_store::entity::{resource, tenant};
 
 /// How long a resource may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);

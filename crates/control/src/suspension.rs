@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenantry_model::lifecycle::{Event, next};
-use tenantry_model::suspension::{Access, Grade, Reason, Suspension, Suspensions};
-use tenantry_model::{TenantStatus, Timestamp, Write, columns};
+use tenantry_model::suspension::{Grade, Reason, Suspension, Suspensions};
+use tenantry_model::{Denied, TenantStatus, Timestamp, Write, columns};
 
 use crate::access::{Caller, Permission};
 use crate::control::Control;
@@ -15,8 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::onboard::id_of;
 use crate::record::{Deed, Fact, audit, event};
-use crate::store::{Rejected, Unit, entity};
 use crate::view::{StandingView, TenantView};
+use tenantry_store::{Rejected, Unit, entity};
 
 /// How often a change is tried again that another one of the same tenant came before.
 const TRIES: u32 = 20;
@@ -44,42 +44,22 @@ pub struct ResumeTenant {
     pub reason: Option<Reason>,
 }
 
-/// Where a tenant stands with those who want to come in.
-#[derive(Clone, Debug)]
-pub struct Standing {
-    /// Where it is in its life.
-    pub status: TenantStatus,
-    /// Why it is suspended, if it is.
-    pub suspensions: Suspensions,
-}
-
-impl Standing {
-    /// Fails unless somebody comes in. Before ACTIVE the smoke test alone does.
-    pub fn let_in(&self, access: Access, smoke_test: bool) -> Result<()> {
-        match self.status {
-            TenantStatus::Provisioning if smoke_test => Ok(()),
-            TenantStatus::Active => Ok(()),
-            TenantStatus::Suspended if self.suspensions.grade().is_some_and(|grade| grade.allows(access)) => {
-                Ok(())
+/// The error of a denied access: 402 if paying restores it, 403 otherwise.
+impl From<Denied> for Error {
+    fn from(denied: Denied) -> Self {
+        let kind =
+            if denied.is_payment_required() { ErrorKind::PaymentRequired } else { ErrorKind::Forbidden };
+        match denied {
+            Denied::Suspended { reasons, grade } => {
+                let reasons: Vec<_> = reasons.iter().map(|reason| reason.as_str()).collect();
+                let grade = grade.map_or("", Grade::as_str);
+                let message = format!("the tenant is suspended ({}): {grade}", reasons.join(", "));
+                Self::new(kind, "tenant_suspended", message)
             }
-            TenantStatus::Suspended => Err(self.suspended()),
-            status => {
-                let message = format!("the tenant is {status}");
-                Err(Error::new(ErrorKind::Forbidden, "tenant_not_active", message))
+            Denied::NotActive(status) => {
+                Self::new(kind, "tenant_not_active", format!("the tenant is {status}"))
             }
         }
-    }
-
-    /// S1.31: 402 if paying helps, 403 if not.
-    fn suspended(&self) -> Error {
-        let reasons: Vec<_> = self.suspensions.0.keys().map(|reason| reason.as_str()).collect();
-        let kind = match reasons[..] {
-            ["payment"] => ErrorKind::PaymentRequired,
-            _ => ErrorKind::Forbidden,
-        };
-        let grade = self.suspensions.grade().map_or("", Grade::as_str);
-        let message = format!("the tenant is suspended ({}): {grade}", reasons.join(", "));
-        Error::new(kind, "tenant_suspended", message)
     }
 }
 

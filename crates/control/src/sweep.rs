@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tenantry_providers::objects::Expired;
+use tenantry_provider::objects::Expired;
 
 use crate::control::Control;
 use crate::error::{Error, Result};

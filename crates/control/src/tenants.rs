@@ -12,8 +12,8 @@ use crate::page::PageQuery;
 use crate::record::{Deed, audit};
 use crate::request::label_fault;
 use crate::shape;
-use crate::store::{Rejected, Unit, entity};
 use crate::view::{ErrorView, Page, TenantView};
+use tenantry_store::{Rejected, Unit, entity};
 
 /// Which tenants.
 #[derive(Clone, Debug, Default)]

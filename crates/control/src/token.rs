@@ -7,13 +7,13 @@ use base64::engine::general_purpose::STANDARD;
 use moka::sync::Cache;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use tenantry_builtin::identity_builtin::tokens::{self, Claims, LIFETIME, Subject, TokenError};
 use tenantry_model::Timestamp;
-use tenantry_providers::identity_builtin::tokens::{self, Claims, LIFETIME, Subject, TokenError};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::keyring::Keyring;
 use crate::session::TenantSession;
 use crate::sign_in::TokenView;
+use tenantry_store::keyring::Keyring;
 
 /// Name of the signing key in the keyring.
 const SIGNING_KEY: &str = "token_signing";

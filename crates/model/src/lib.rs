@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no clock of its own, no other crate of ours. Everything else depends on this one.
 
+pub mod access;
 pub mod columns;
 pub mod failure;
 pub mod id;
@@ -14,6 +15,7 @@ pub mod suspension;
 pub mod timestamp;
 pub mod write;
 
+pub use access::{Denied, Standing};
 pub use columns::{Columns, Datum};
 pub use failure::{Failure, FailureClass};
 pub use id::{Id, IdError, IdKind, TenantId};

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tenantry_control::keyring::{Keyring, MasterKey};
-use tenantry_control::store::{AUDIT_KEY, AuditReport, Store, StoreConfig};
 use tenantry_control::{Control, ControlConfig, Parts};
 use tenantry_engine::ExecutorConfig;
+use tenantry_store::keyring::{Keyring, MasterKey};
+use tenantry_store::{AUDIT_KEY, AuditReport, Store, StoreConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

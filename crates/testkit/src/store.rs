@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, DbBackend, DbErr, Statement};
-use tenantry_control::store::{Store, StoreConfig};
+use tenantry_store::{Store, StoreConfig};
 use tokio::sync::OnceCell;
 
 use crate::database::{TestDatabase, admin, on_server};

@@ -15,23 +15,29 @@ struct Arrow {
 
 const MODEL: &str = "tenantry-model";
 const ENGINE: &str = "tenantry-engine";
-const PROVIDERS: &str = "tenantry-providers";
+const PROVIDER: &str = "tenantry-provider";
+const BUILTIN: &str = "tenantry-builtin";
+const DATABASES: &str = "tenantry-databases";
+const STORE: &str = "tenantry-store";
 const CONTROL: &str = "tenantry-control";
 const GUARD: &str = "tenantry-guard";
 
-const ARROWS: [Arrow; 9] = [
+const ARROWS: [Arrow; 12] = [
     Arrow { folder: "crates/model", ours: Some(&[]), refused: &[] },
     Arrow { folder: "crates/engine", ours: Some(&[MODEL]), refused: &[] },
-    Arrow { folder: "crates/providers", ours: Some(&[MODEL]), refused: &[] },
+    Arrow { folder: "crates/provider", ours: Some(&[MODEL]), refused: &["sqlx*", "sea-orm*"] },
+    Arrow { folder: "crates/providers/databases", ours: Some(&[MODEL, PROVIDER]), refused: &[] },
+    Arrow { folder: "crates/providers/builtin", ours: Some(&[MODEL, PROVIDER, DATABASES]), refused: &[] },
+    Arrow { folder: "crates/store", ours: Some(&[MODEL, ENGINE, PROVIDER]), refused: &["axum*"] },
     Arrow {
         folder: "crates/control",
-        ours: Some(&[MODEL, ENGINE, PROVIDERS]),
-        refused: &["axum*", "http", "hyper*", "tower-http"],
+        ours: Some(&[MODEL, ENGINE, PROVIDER, BUILTIN, STORE]),
+        refused: &["axum*", "http", "hyper*", "tower-http", "sqlx*", "sea-orm*"],
     },
     Arrow { folder: "crates/guard", ours: Some(&[]), refused: &[] },
     Arrow {
         folder: "crates/server",
-        ours: Some(&[MODEL, ENGINE, PROVIDERS, CONTROL, GUARD]),
+        ours: Some(&[MODEL, ENGINE, PROVIDER, BUILTIN, DATABASES, STORE, CONTROL, GUARD]),
         refused: &["sqlx*", "sea-orm*"],
     },
     Arrow { folder: "crates/testkit", ours: None, refused: &[] },
@@ -105,12 +111,13 @@ mod tests {
     fn arrows_point_one_way() {
         for (folder, may, must_not) in [
             ("crates/model", "serde", "tenantry-engine"),
-            ("crates/engine", "tenantry-model", "tenantry-providers"),
-            ("crates/providers", "tenantry-model", "tenantry-engine"),
-            ("crates/providers", "sqlx", "tenantry-control"),
+            ("crates/engine", "tenantry-model", "tenantry-provider"),
+            ("crates/provider", "tenantry-model", "tenantry-engine"),
+            ("crates/providers/databases", "sqlx", "tenantry-control"),
             ("crates/control", "tenantry-engine", "tenantry"),
-            ("crates/control", "sea-orm", "axum"),
-            ("crates/control", "tenantry-providers", "axum-extra"),
+            ("crates/store", "sea-orm", "axum"),
+            ("crates/control", "tenantry-store", "sea-orm"),
+            ("crates/control", "tenantry-provider", "axum-extra"),
             ("crates/control", "tenantry-model", "http"),
             ("crates/guard", "tower", "tenantry-model"),
             ("crates/server", "tenantry-control", "sqlx"),

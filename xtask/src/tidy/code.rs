@@ -8,11 +8,10 @@ use super::{File, Finding};
 const LONGEST: usize = 600;
 
 /// Where SQL may be written, besides tests.
-const SQL_FOLDERS: [&str; 7] = [
-    "crates/control/src/store",
-    "crates/control/src/keyring",
-    "crates/providers/src/database",
-    "crates/providers/src/bucket_folder/index.rs",
+const SQL_FOLDERS: [&str; 6] = [
+    "crates/store/src",
+    "crates/providers/databases/src",
+    "crates/providers/builtin/src/bucket_folder/index.rs",
     "crates/bench/",
     "crates/testkit/",
     "xtask/",
@@ -52,8 +51,8 @@ pub fn check(file: &File) -> Vec<Finding> {
         let tests = first_test_line(&source);
         for (line, string) in &source.strings {
             if *line < tests && is_sql(string) {
-                let fix = "move it to crates/control/src/store, crates/control/src/keyring or \
-                           crates/providers/src/database*";
+                let fix = "move it to crates/store or \
+                           crates/providers/databases";
                 find(*line, "SQL outside the stores", fix);
             }
         }
@@ -157,9 +156,9 @@ mod tests {
             let code = format!("const A: &str = {statement};");
             assert_eq!(found(PATH, &code), ["2: SQL outside the stores"], "{statement}");
             for allowed in [
-                "crates/control/src/store/read.rs",
-                "crates/control/src/keyring.rs",
-                "crates/providers/src/database_postgres/ensure.rs",
+                "crates/store/src/read.rs",
+                "crates/store/src/keyring.rs",
+                "crates/providers/databases/src/ensure.rs",
                 "crates/server/tests/it/api.rs",
                 "crates/bench/src/main.rs",
             ] {

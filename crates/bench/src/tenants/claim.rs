@@ -5,9 +5,9 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use sqlx::postgres::PgAdvisoryLock;
 use sqlx::{Connection, Executor, PgConnection};
-use tenantry_providers::Provider;
-use tenantry_providers::database_postgres_database::DatabasePostgresDatabase;
-use tenantry_providers::database_postgres_schema::DatabasePostgresSchema;
+use tenantry_databases::database_postgres_database::DatabasePostgresDatabase;
+use tenantry_databases::database_postgres_schema::DatabasePostgresSchema;
+use tenantry_provider::Provider;
 
 use super::world::{context, spec};
 use super::{Amount, Fleet};

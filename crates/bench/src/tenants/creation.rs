@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
+use tenantry_databases::database_postgres_database::DatabasePostgresDatabase;
+use tenantry_databases::database_postgres_schema::DatabasePostgresSchema;
 use tenantry_model::TenantId;
-use tenantry_providers::Provider;
-use tenantry_providers::database_postgres_database::DatabasePostgresDatabase;
-use tenantry_providers::database_postgres_schema::DatabasePostgresSchema;
+use tenantry_provider::Provider;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 

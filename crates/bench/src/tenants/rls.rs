@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
-use tenantry_providers::Provider;
-use tenantry_providers::database_postgres_pool::DatabasePostgresPool;
+use tenantry_databases::database_postgres_pool::DatabasePostgresPool;
+use tenantry_provider::Provider;
 
 use super::world::{context, spec};
 use super::{Amount, Fleet, baseline};

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tenantry_model::id::{OperationId, ResourceId};
 use tenantry_model::{Failure, TenantId, Timestamp};
-use tenantry_providers::{Context, Key, Notes, Person, Rows, Sealer, Spec, Tenant};
+use tenantry_provider::{Context, Key, Notes, Person, Rows, Sealer, Spec, Tenant};
 use zeroize::Zeroizing;
 
 use super::baseline::SET;

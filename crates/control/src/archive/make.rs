@@ -9,9 +9,9 @@ use serde_json::json;
 use tenantry_engine::{Attempt, Done};
 use tenantry_model::id::{ArchiveId, OperationId, ResourceId};
 use tenantry_model::{Failure, TenantId, Timestamp, Write, columns};
-use tenantry_providers::objects::Body;
-use tenantry_providers::portable::broken;
-use tenantry_providers::{Context, Kind, Provider, Sealer, Spec, derived};
+use tenantry_provider::objects::Body;
+use tenantry_provider::portable::broken;
+use tenantry_provider::{Context, Kind, Provider, Sealer, Spec, derived};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
@@ -19,7 +19,7 @@ use super::pack::Packer;
 use super::shelf::Shelf;
 use super::unpack::Unpacker;
 use super::{ArchiveView, LeftOut, Manifest, Packed, Purpose, VERSION};
-use crate::keyring::Keyring;
+use tenantry_store::keyring::Keyring;
 
 /// What the tenant's key is asked for.
 const KEY: &str = "archives";
@@ -219,7 +219,7 @@ impl Archives {
         body.ok_or_else(|| Failure::fatal("no_archive", "the archive is not there any more"))
     }
 
-    async fn key(&self, tenant: TenantId) -> Result<tenantry_providers::Key, Failure> {
+    async fn key(&self, tenant: TenantId) -> Result<tenantry_provider::Key, Failure> {
         self.keyring.load(tenant).await?;
         self.keyring.derive(tenant, KEY)
     }

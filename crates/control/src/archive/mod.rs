@@ -24,7 +24,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tenantry_model::id::ArchiveId;
 use tenantry_model::{TenantId, Timestamp};
-use tenantry_providers::portable::Content;
+use tenantry_provider::portable::Content;
 
 use pages::Pages;
 

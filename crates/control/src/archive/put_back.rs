@@ -9,8 +9,8 @@ use serde_json::json;
 use tenantry_engine::Done;
 use tenantry_model::id::ArchiveId;
 use tenantry_model::{Failure, TenantId, Write};
-use tenantry_providers::portable::{Content, Nowhere, bad_archive};
-use tenantry_providers::{Context, Portable};
+use tenantry_provider::portable::{Content, Nowhere, bad_archive};
+use tenantry_provider::{Context, Portable};
 
 use super::make::{Archives, Standing};
 use super::{LeftOut, Manifest, Packed};

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tenantry_model::id::{ArchiveId, ResourceId};
 use tenantry_model::{Failure, TenantId};
-use tenantry_providers::portable::bad_archive;
-use tenantry_providers::{Context, Key, Observed, Person, Provider, Sealer, Spec, Tenant, derived};
+use tenantry_provider::portable::bad_archive;
+use tenantry_provider::{Context, Key, Observed, Person, Provider, Sealer, Spec, Tenant, derived};
 
 use super::Packed;
 use super::make::{Archives, Standing, Written};

@@ -9,11 +9,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tempfile::Builder;
 use tenantry_model::{Failure, Timestamp};
-use tenantry_providers::Key;
-use tenantry_providers::lanes::blocking;
-use tenantry_providers::objects::Body;
-use tenantry_providers::place;
-use tenantry_providers::sealed_file::stream::{self, Stored};
+use tenantry_provider::Key;
+use tenantry_provider::lanes::blocking;
+use tenantry_provider::objects::Body;
+use tenantry_provider::place;
+use tenantry_provider::sealed_file::stream::{self, Stored};
 use tokio::io::DuplexStream;
 use tokio::task::JoinSet;
 

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 use tenantry_model::Failure;
-use tenantry_providers::objects::Body;
-use tenantry_providers::portable::{Arriving, Source, bad_archive};
+use tenantry_provider::objects::Body;
+use tenantry_provider::portable::{Arriving, Source, bad_archive};
 use tokio::io::{AsyncReadExt as _, BufReader, Take};
 
 use super::pack::{BLOCK, Hashed};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenantry_model::id::IsolationReportId;
 use tenantry_model::{TenantId, Write, columns};
-use tenantry_providers::{Cell, Kind, Outcome};
+use tenantry_provider::{Cell, Kind, Outcome};
 
 pub use report::{Change, IsolationReportView, LeftOut, Report};
 
@@ -20,8 +20,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome as Done};
 use crate::page::PageQuery;
 use crate::record::{Deed, audit, fleet_event};
-use crate::store::Unit;
 use crate::view::Page;
+use tenantry_store::Unit;
 
 /// Name of the keyring's key that signs reports.
 const KEY: &str = "isolation_signing";
@@ -224,7 +224,7 @@ impl Control {
         Ok(targets)
     }
 
-    async fn report_key(&self) -> Result<crate::keyring::SigningKey> {
+    async fn report_key(&self) -> Result<tenantry_store::keyring::SigningKey> {
         self.shared.keyring.signing_key(KEY).await.map_err(Error::unavailable)
     }
 }

@@ -6,11 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tenantry_model::id::IsolationReportId;
 use tenantry_model::{Isolation, TenantId, Timestamp};
-use tenantry_providers::{Cell, Outcome, Who};
+use tenantry_provider::{Cell, Outcome, Who};
 
 use crate::error::{Error, Result};
-use crate::keyring::{SigningKey, base64url, from_base64url, verify};
-use crate::store::entity;
+use tenantry_store::entity;
+use tenantry_store::keyring::{SigningKey, base64url, from_base64url, verify};
 
 /// Everything that is signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

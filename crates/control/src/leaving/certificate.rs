@@ -14,8 +14,8 @@ use tenantry_model::{TenantId, Timestamp};
 
 pub use super::clones::LivingClone;
 use crate::error::{Error, Result};
-use crate::keyring::{SigningKey, base64url, from_base64url, verify};
-use crate::store::entity;
+use tenantry_store::entity;
+use tenantry_store::keyring::{SigningKey, base64url, from_base64url, verify};
 
 /// Name of the keyring's key that signs certificates.
 pub const KEY: &str = "certificate_signing";

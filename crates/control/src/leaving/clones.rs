@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp};
-use tenantry_providers::{Rows, Sealer};
+use tenantry_provider::{Rows, Sealer};
 
 use super::steps::NAME;
 use crate::clones::{CLONE, Cloning};

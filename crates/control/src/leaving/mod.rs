@@ -20,7 +20,7 @@ use tenantry_model::id::{OperationId, SignalId};
 use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::suspension::{Grade, Suspensions};
 use tenantry_model::{Isolation, TenantId, TenantStatus, Timestamp, Write, columns};
-use tenantry_providers::{Kind, Rows as _, Sealer as _};
+use tenantry_provider::{Kind, Rows as _, Sealer as _};
 
 use crate::access::{Caller, Permission};
 use crate::archive::{Purpose, archive_id};
@@ -32,10 +32,10 @@ use crate::planner::{Act, StepInput, resource_id};
 use crate::record::{Deed, Fact, audit, event};
 use crate::request::CreateTenant;
 use crate::steps::{ONBOARD, OperationInput};
-use crate::store::{News, Rejected, Unit, entity, signal_row};
 use crate::suspension::denied;
 use crate::view::OperationView;
 use certificate::PublicKeyView;
+use tenantry_store::{News, Rejected, Unit, entity, signal_row};
 
 /// The kind of an operation that deletes a tenant at once.
 pub const ERASE: &str = "erase";
@@ -181,7 +181,7 @@ impl Control {
         Ok(certificate::public_key(&self.certificate_key().await?))
     }
 
-    async fn certificate_key(&self) -> Result<crate::keyring::SigningKey> {
+    async fn certificate_key(&self) -> Result<tenantry_store::keyring::SigningKey> {
         self.shared.keyring.signing_key(certificate::KEY).await.map_err(Error::unavailable)
     }
 

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tenantry_engine::{Mode, OnFailure, Policy, Run, Step, StepState, Wait};
 use tenantry_model::id::ResourceId;
-use tenantry_providers::Kind;
+use tenantry_provider::Kind;
 
 use crate::error::{Error, Result};
 use crate::planner::{Act, StepInput};
 use crate::repair::nearest;
-use crate::store::entity;
+use tenantry_store::entity;
 
 /// Waits until no other operation of the tenant runs.
 pub const STAND_DOWN: &str = "stand_down";

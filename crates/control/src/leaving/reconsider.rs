@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::onboard::id_of;
 use crate::record::{Deed, Fact, audit, event};
-use crate::store::{Rejected, Unit, entity, signal_row};
 use crate::suspension::denied;
 use crate::view::TenantView;
+use tenantry_store::{Rejected, Unit, entity, signal_row};
 
 impl Control {
     /// Brings a tenant back that is in its hold: active, or suspended for the reasons that it still has.

@@ -10,7 +10,7 @@ use tenantry_engine::{Attempt, Done, OperationState, StepState};
 use tenantry_model::id::{ArchiveId, CertificateId};
 use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp, Write, columns};
-use tenantry_providers::{Context, Observed, Person, Provider, Sealer as _, Spec, Tenant};
+use tenantry_provider::{Context, Observed, Person, Provider, Sealer as _, Spec, Tenant};
 
 use super::certificate::{Certificate, DeletedResource, KEY, Retained, seal};
 use super::plan::{BACKUP, CERTIFY_REST, DESTROY_KEY, SCAN, SCAN_REGISTRY, SCAN_REST, Target};
@@ -19,7 +19,7 @@ use crate::archive::{Purpose, Standing, archive_id, forget};
 use crate::planner::{Act, StepInput};
 use crate::record::{Deed, Fact, audit, event};
 use crate::steps::{OperationInput, ProviderNotes, ProviderSteps, read, tenant_id};
-use crate::store::News;
+use tenantry_store::News;
 
 /// What the HMAC of a name is for.
 pub(super) const NAME: &str = "certificate_name";

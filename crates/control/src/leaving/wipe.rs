@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use tenantry_engine::{OperationState, Signal, SignalKind};
 use tenantry_model::id::{OperationId, SignalId};
 use tenantry_model::{Columns, Failure, TenantId, Timestamp, Write, columns};
-use tenantry_providers::Rows;
+use tenantry_provider::Rows;
 
 use crate::planner::StepInput;
 use crate::steps::read;
-use crate::store::{signal_row, tables};
+use tenantry_store::{signal_row, tables};
 
 /// Tables that name tenants and keep their rows: who it was is not in them, or is sealed under the tenant's key.
 const KEPT: [&str; 8] =

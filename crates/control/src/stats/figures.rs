@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use tenantry_engine::OperationState;
+use tenantry_store::outcome::{Outcome, Taken};
 
-use super::{
-    CapacityStats, FailureCause, Lengths, Outcome, PlanStats, StepOutcome, StepStats, Taken, TemplateStats,
-};
+use super::{CapacityStats, FailureCause, Lengths, PlanStats, StepStats, TemplateStats};
 use crate::capacity::Capacity;
 
 /// How the onboardings of each plan went.
@@ -151,38 +150,6 @@ impl Tally<'_> {
     }
 }
 
-impl Outcome {
-    fn succeeded(&self) -> bool {
-        self.state == OperationState::Succeeded
-    }
-
-    fn took(&self) -> Duration {
-        self.ended.map(|ended| ended.since(self.began)).unwrap_or_default()
-    }
-
-    /// Of the steps that this one needs, the one that was over last.
-    fn held_up(&self, step: &StepOutcome) -> Option<&StepOutcome> {
-        last(self.steps.iter().filter(|other| step.needs.contains(&other.key)))
-    }
-
-    /// From the last step back, each time by what held it up. A plan has no circles, but a row may be anything.
-    fn critical_path(&self) -> impl Iterator<Item = &StepOutcome> {
-        let end = last(self.steps.iter().filter(|step| !step.detached));
-        std::iter::successors(end, |step| self.held_up(step)).take(self.steps.len())
-    }
-}
-
-impl StepOutcome {
-    fn took(&self) -> Duration {
-        self.started.zip(self.ended).map(|(started, ended)| ended.since(started)).unwrap_or_default()
-    }
-}
-
-/// The step that was over last; of several, the last in the plan.
-fn last<'a>(steps: impl Iterator<Item = &'a StepOutcome>) -> Option<&'a StepOutcome> {
-    steps.filter(|step| step.over).max_by_key(|step| step.ended)
-}
-
 fn grouped(outcomes: &[Outcome], name: impl Fn(&Outcome) -> &str) -> BTreeMap<&str, Vec<&Outcome>> {
     let mut groups: BTreeMap<&str, Vec<&Outcome>> = BTreeMap::new();
     for outcome in outcomes {
@@ -218,6 +185,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use tenantry_model::Timestamp;
+
+    use tenantry_store::outcome::StepOutcome;
 
     use super::*;
 

@@ -7,7 +7,6 @@ use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tenantry_engine::OperationState;
 use tenantry_model::Timestamp;
 
 use crate::access::{Caller, Permission};
@@ -176,44 +175,6 @@ pub struct CapacityStats {
     pub reserved: u64,
     /// Share of the room that is used or reserved; above 1 if it was made smaller.
     pub utilisation: f64,
-}
-
-/// An onboarding that has ended or needs a person, as far as the figures need it.
-#[derive(Clone, Debug)]
-pub(crate) struct Outcome {
-    pub plan: String,
-    pub template: String,
-    pub state: OperationState,
-    /// The step that stopped it, and the failure's code.
-    pub stopped_by: Option<(String, String)>,
-    pub began: Timestamp,
-    pub ended: Option<Timestamp>,
-    /// In plan order.
-    pub steps: Vec<StepOutcome>,
-}
-
-/// One step of it.
-#[derive(Clone, Debug)]
-pub(crate) struct StepOutcome {
-    pub key: String,
-    pub kind: String,
-    pub needs: Vec<String>,
-    pub attempts: u32,
-    pub started: Option<Timestamp>,
-    pub ended: Option<Timestamp>,
-    /// Whether it got done, or was left out.
-    pub over: bool,
-    /// Whether it became an operation of its own.
-    pub detached: bool,
-}
-
-/// Places that tenants have, or have reserved.
-#[derive(Clone, Debug)]
-pub(crate) struct Taken {
-    pub region: String,
-    pub kind: String,
-    pub used: u64,
-    pub reserved: u64,
 }
 
 impl Control {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tenantry_engine::Operation;
 use tenantry_model::{Failure, TenantId};
-use tenantry_providers::Person;
+use tenantry_provider::Person;
 
 use crate::planner::StepInput;
 

@@ -13,22 +13,22 @@ use async_trait::async_trait;
 use serde::Deserialize as _;
 use tenantry_engine::{Attempt, Done, Mode, OnFailure, Operation, Policy, Run, Step, Steps, Verb};
 use tenantry_model::{Failure, Timestamp, Write, columns};
-use tenantry_providers::{Provider, Registry, Rows};
+use tenantry_provider::{Provider, Registry, Rows};
 
 use crate::archive::{Archives, Purpose};
 use crate::capacity::Places;
 use crate::clones::CLONE;
-use crate::keyring::Keyring;
 use crate::leaving::plan as end;
 use crate::planner::{Act, StepInput};
 use crate::rotation::ROTATE_CREDENTIALS;
 use crate::serving::Serving;
 use crate::smoke::Front;
-use crate::store::Store;
 pub(crate) use input::read;
 pub use input::{ONBOARD, OperationInput, Personal, REPAIR, VITAL, tenant_id};
 pub(crate) use resources::ProviderNotes;
 use resources::resource_row;
+use tenantry_store::Store;
+use tenantry_store::keyring::Keyring;
 
 /// Carries steps to providers.
 pub struct ProviderSteps {

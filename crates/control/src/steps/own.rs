@@ -7,7 +7,7 @@ use tenantry_engine::{Attempt, Done, Operation, Run, Step};
 use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::suspension::{Grade, Suspensions};
 use tenantry_model::{Failure, TenantStatus, Timestamp, Write, columns};
-use tenantry_providers::Sealer;
+use tenantry_provider::Sealer;
 
 use super::ProviderSteps;
 use super::input::{OperationInput, read, tenant_id};

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tenantry_engine::{Attempt, Done, Operation, Step};
 use tenantry_model::{Columns, Failure, Timestamp, Write, columns};
-use tenantry_providers::{Context, Observed, Provider, Removed, Rows, Sealer as _, Spec, Tenant};
+use tenantry_provider::{Context, Observed, Provider, Removed, Rows, Sealer as _, Spec, Tenant};
 
 use super::ProviderSteps;
 use super::input::{ONBOARD, OperationInput, Personal, REPAIR, read, read_text, tenant_id};
@@ -168,7 +168,7 @@ impl Rows for NoRows {
 pub(crate) struct ProviderNotes(pub(crate) Arc<dyn tenantry_engine::run::Notes>);
 
 #[async_trait]
-impl tenantry_providers::Notes for ProviderNotes {
+impl tenantry_provider::Notes for ProviderNotes {
     async fn note(&self, note: Value) -> Result<(), Failure> {
         self.0.note(note).await
     }

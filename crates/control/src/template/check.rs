@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tenantry_engine::Mode;
 use tenantry_model::Isolation;
-use tenantry_providers::{Provider, Registry};
+use tenantry_provider::{Provider, Registry};
 
 use super::{Span, StepSpec, Template, customize, inherit};
 use crate::clones;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use tenantry_providers::Registry;
+use tenantry_provider::Registry;
 
 use super::{Template, load};
 use crate::error::{Error, FieldError, Result};

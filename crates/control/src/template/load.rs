@@ -3,7 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 use tenantry_model::Isolation;
-use tenantry_providers::Registry;
+use tenantry_provider::Registry;
 
 use super::{StepSpec, Template, check};
 use crate::error::{Error, FieldError, Result};

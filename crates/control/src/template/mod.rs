@@ -26,8 +26,8 @@ use serde_json::{Map, Value};
 use tenantry_engine::{Mode, OnFailure};
 use tenantry_model::Isolation;
 use tenantry_model::quota::Quotas;
-use tenantry_providers::Kind;
-use tenantry_providers::masks::MaskRule;
+use tenantry_provider::Kind;
+use tenantry_provider::masks::MaskRule;
 
 use crate::access::Scope;
 

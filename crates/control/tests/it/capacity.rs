@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tenantry_control::capacity::{Capacity, Place, Places, RESERVED_FOR};
-use tenantry_control::store::{Rejected, Store, Unit};
 use tenantry_model::{TenantId, Timestamp};
+use tenantry_store::{Rejected, Store, Unit};
 use tenantry_testkit::{TestStore, on_both_stores};
 
 const ROOM: u32 = 100;

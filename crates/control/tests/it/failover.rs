@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use tenantry_control::keyring::{Keyring, MasterKey};
-use tenantry_control::store::{Store, StoreConfig};
 use tenantry_control::{Caller, ErrorKind};
 use tenantry_engine::Ledger;
 use tenantry_model::id::OperationId;
+use tenantry_store::keyring::{Keyring, MasterKey};
+use tenantry_store::{Store, StoreConfig};
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::own_postgres::OwnPostgres;
 

@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, seq::IndexedRandom as _};
 use serde_json::Value;
 use tenantry_model::{Failure, Isolation, TenantId, Write};
-use tenantry_providers::{
+use tenantry_provider::{
     Cell, Checked, Context, Data, Ensured, Fault as SettingsFault, Fence, Former, IsolationCheck, Kind,
     Observed, Provider, Registry, Removed, Retirement, Rotate, Rotated, Rows, Spec, objects::Objects,
 };
@@ -362,7 +362,7 @@ impl<P: Provider> Provider for Faulty<P> {
         self.inner.transactional()
     }
 
-    fn portable(&self) -> Option<&dyn tenantry_providers::Portable> {
+    fn portable(&self) -> Option<&dyn tenantry_provider::Portable> {
         self.inner.portable()
     }
     fn data(&self) -> Option<&dyn Data> {

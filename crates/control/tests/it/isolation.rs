@@ -6,7 +6,7 @@ use tenantry_control::isolation::CheckIsolation;
 use tenantry_control::{Caller, Control};
 use tenantry_engine::Clock;
 use tenantry_model::Isolation;
-use tenantry_providers::{Cell, Outcome, Who};
+use tenantry_provider::{Cell, Outcome, Who};
 use tenantry_testkit::crash_ledger::Faults;
 
 use crate::crash::people;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, Database, DbBackend, Statement, TransactionTrait as _};
-use tenantry_control::keyring::{Keyring, KeyringError, MasterKey, verify};
 use tenantry_model::TenantId;
-use tenantry_providers::Sealer;
+use tenantry_provider::Sealer;
+use tenantry_store::keyring::{Keyring, KeyringError, MasterKey, verify};
 use tenantry_testkit::TestDatabase;
 
 /// A keyring that can be opened again.

@@ -14,7 +14,7 @@ use tenantry_control::objects::SignObject;
 use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey};
 use tenantry_engine::{Clock as _, OperationState, SignalKind};
 use tenantry_model::TenantStatus;
-use tenantry_providers::objects::{Method, New};
+use tenantry_provider::objects::{Method, New};
 use tenantry_testkit::crash_ledger::Faults;
 use tenantry_testkit::markers::Marker;
 use tenantry_testkit::scan::get;

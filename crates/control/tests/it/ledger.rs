@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use tenantry_control::store::Store;
 use tenantry_engine::{Commit, CommitError, Ledger, Operation, OperationState, Run};
 use tenantry_model::id::OperationId;
 use tenantry_model::{TenantId, Timestamp, Write, columns};
-use tenantry_providers::Rows;
+use tenantry_provider::Rows;
+use tenantry_store::Store;
 use tenantry_testkit::ledger_contract::{Subject, check};
 use tenantry_testkit::{TestStore, on_both_stores};
 

@@ -2,10 +2,10 @@
 //! old one takes no more.
 
 use sea_orm::{ConnectionTrait as _, Database, Statement};
-use tenantry_control::keyring::{Keyring, KeyringError, MasterKey, move_keyring};
-use tenantry_control::store::MoveError;
 use tenantry_model::TenantId;
-use tenantry_providers::Sealer as _;
+use tenantry_provider::Sealer as _;
+use tenantry_store::MoveError;
+use tenantry_store::keyring::{Keyring, KeyringError, MasterKey, move_keyring};
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::database::execute;
 

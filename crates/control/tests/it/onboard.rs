@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tenantry_control::store::{Store, StoreConfig, Unit};
 use tenantry_control::{Caller, ErrorKind, IdempotencyKey, OperationQuery, PageQuery};
 use tenantry_engine::Clock;
 use tenantry_engine::OperationState;
 use tenantry_model::{TenantStatus, Write, columns};
-use tenantry_providers::Rows;
+use tenantry_provider::Rows;
+use tenantry_store::{Store, StoreConfig, Unit};
 use tenantry_testkit::crash_ledger::Faults;
 
 use crate::crash::{live, people};

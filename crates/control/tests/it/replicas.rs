@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tenantry_control::leaving::EraseTenant;
-use tenantry_control::store::{Store, StoreConfig};
 use tenantry_control::{Caller, Control, Error, OperationQuery, PageQuery};
 use tenantry_engine::Ledger;
 use tenantry_model::TenantStatus;
 use tenantry_model::id::OperationId;
+use tenantry_store::{Store, StoreConfig};
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::crash_ledger::Faults;
 use tenantry_testkit::pooler::Pooler;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, Write, columns};
-use tenantry_providers::{
+use tenantry_provider::{
     Context, Ensured, Fault, Fence, Former, Kind, Observed, Order, Provider, Removed, Retirement, Rotate,
     Rotated, Rows, Spec,
 };

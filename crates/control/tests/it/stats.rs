@@ -6,11 +6,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::json;
 use tenantry_control::stats::{Lengths, Since, StepStats, TemplateStats};
-use tenantry_control::store::{Store, StoreConfig, Unit};
 use tenantry_control::{Caller, ErrorKind, Meter, Scope};
 use tenantry_engine::{Clock, OperationState, SignalKind};
 use tenantry_model::id::OperationId;
 use tenantry_model::{TenantId, Write, columns};
+use tenantry_store::{Store, StoreConfig, Unit};
 use tenantry_testkit::crash_ledger::Faults;
 
 use crate::faulty::{Fault, How};

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use sea_orm::{ConnectionTrait, Database};
 use serde_json::json;
-use tenantry_control::store::{Rejected, Store, StoreConfig, Unit};
 use tenantry_model::{TenantId, Write};
+use tenantry_store::{Rejected, Store, StoreConfig, Unit};
 use tenantry_testkit::{TestDatabase, TestStore};
 
 use crate::store_writer::tenant_row;

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tenantry_control::store::{Store, Unit};
 use tenantry_model::id::{AuditId, KeyId, OperationId, ResourceId};
 use tenantry_model::{TenantId, TenantStatus, Timestamp, Write, columns};
-use tenantry_providers::Rows;
+use tenantry_provider::Rows;
+use tenantry_store::{Store, Unit};
 use tenantry_testkit::{TestStore, on_both_stores};
 
 use crate::store_writer::tenant_row;

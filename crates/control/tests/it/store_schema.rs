@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
-use tenantry_control::store::{Store, StoreConfig, tables};
+use tenantry_store::{Store, StoreConfig, tables};
 use tenantry_testkit::{TestDatabase, TestStore, on_both_stores};
 
 type Tables = BTreeMap<String, BTreeMap<String, (String, bool)>>;

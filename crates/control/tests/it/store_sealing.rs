@@ -2,10 +2,10 @@
 
 use sea_orm::{ConnectionTrait, Database};
 use serde_json::json;
-use tenantry_control::keyring::{Keyring, MasterKey};
-use tenantry_control::store::{AUDIT_KEY, Fault, Sealing, Unit};
 use tenantry_model::id::{AuditId, EventId};
 use tenantry_model::{TenantId, Timestamp, Write, columns};
+use tenantry_store::keyring::{Keyring, MasterKey};
+use tenantry_store::{AUDIT_KEY, Fault, Sealing, Unit};
 use tenantry_testkit::{TestDatabase, TestStore, on_both_stores};
 
 struct Fixture {

@@ -1,10 +1,10 @@
 //! The writer: each unit wholly or not at all, whoever is in the batch beside it; order per row; every kind of value.
 
 use serde_json::{Value, json};
-use tenantry_control::store::{Rejected, Store, Unit};
 use tenantry_model::id::{AuditId, EventId, OperationId, ResourceId};
 use tenantry_model::{Columns, TenantId, Timestamp, Write, columns};
-use tenantry_providers::Rows;
+use tenantry_provider::Rows;
+use tenantry_store::{Rejected, Store, Unit};
 use tenantry_testkit::{TestStore, on_both_stores};
 
 /// A tenant whose slug and name have these MACs.

@@ -10,7 +10,7 @@ use tenantry_control::planner::resource_id;
 use tenantry_control::template::{Library, Template};
 use tenantry_engine::{Mode, OnFailure};
 use tenantry_model::{Catalogue, Plan};
-use tenantry_providers::{Kind, Registry, Spec};
+use tenantry_provider::{Kind, Registry, Spec};
 use tenantry_testkit::crash_ledger::Faults;
 use tenantry_testkit::scan::Found;
 use tokio::sync::OnceCell;

@@ -18,7 +18,7 @@ use tenantry_control::error::Error;
 use tenantry_control::objects::{SignObject, object_error};
 use tenantry_control::view::Page;
 use tenantry_model::Timestamp;
-use tenantry_providers::objects::{self, Content, Meta, New, Range, Signed, Usage};
+use tenantry_provider::objects::{self, Content, Meta, New, Range, Signed, Usage};
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::call::{Call, answer};

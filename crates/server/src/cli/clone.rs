@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde_json::{Value, json};
-use tenantry_providers::masks::{Mask, MaskRule};
+use tenantry_provider::masks::{Mask, MaskRule};
 
 #[derive(Debug, Args)]
 pub struct Clone {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Subcommand;
 use serde_json::{Value, json};
 use tenantry_control::isolation::{Change, IsolationReportView};
-use tenantry_providers::Cell;
+use tenantry_provider::Cell;
 
 use super::output::Column;
 use super::{Exit, Format, Session};

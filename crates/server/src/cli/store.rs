@@ -3,8 +3,8 @@
 use anyhow::Result;
 use clap::Subcommand;
 use serde_json::json;
-use tenantry_control::keyring::move_keyring;
-use tenantry_control::store::{MoveError, move_registry};
+use tenantry_store::keyring::move_keyring;
+use tenantry_store::{MoveError, move_registry};
 
 use super::{Exit, Session};
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 use serde_json::{Value, json};
 use tenantry_control::template::{self, ChangeKind, Library, Template, TemplateDiff};
-use tenantry_providers::Registry;
+use tenantry_provider::Registry;
 
 use super::output::Column;
 use super::{Exit, Session};

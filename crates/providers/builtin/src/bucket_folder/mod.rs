@@ -1,0 +1,365 @@
+//! A folder for each tenant's files. This file is the provider's verbs and the way to the objects.
+//! Refuses a folder that is somebody else's, and a bucket that anybody could read.
+//!
+#![doc = include_str!("docs.md")]
+
+mod client;
+mod config;
+mod index;
+mod keys;
+mod portable;
+mod signing;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tenantry_model::{Failure, TenantId, Timestamp, Write};
+
+use client::{Buckets, Handle, Policy, Which, index_file, objects_folder, policy_file};
+pub use config::{Config, Encryption, Rule, Settings};
+use keys::key_file;
+use tenantry_provider::lanes::{Lanes, blocking};
+use tenantry_provider::objects::{Expired, Objects, Signed, TenantObjects};
+use tenantry_provider::place::{self, Place};
+use tenantry_provider::portable::{Content, Portable, Sink, Source};
+use tenantry_provider::settings;
+use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Sealer, Spec};
+
+/// The provider.
+#[derive(Clone)]
+pub struct BucketFolder {
+    buckets: Arc<Buckets>,
+    lanes: Arc<Lanes>,
+}
+
+/// What is there under a name.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Foreign,
+    Ours(Policy),
+}
+
+fn look(place: &Place, spec: &Spec) -> Result<Found, Failure> {
+    if !place.exists()? {
+        return Ok(Found::Nothing);
+    }
+    Ok(match client::policy(&place.folder())? {
+        Some(policy) if policy.owner == spec.claim && policy.tenant == spec.tenant.id => Found::Ours(policy),
+        _ => Found::Foreign,
+    })
+}
+
+/// The policy that a spec asks for.
+fn wanted(spec: &Spec) -> Result<Policy, Failure> {
+    let Settings { quota_bytes, encryption, lifecycle, .. } = settings::of(spec)?;
+    Ok(Policy {
+        version: 1,
+        owner: spec.claim.clone(),
+        tenant: spec.tenant.id,
+        resource: spec.resource.to_string(),
+        public: false,
+        encryption,
+        quota_bytes,
+        lifecycle,
+    })
+}
+
+fn write_policy(folder: &Path, policy: &Policy) -> std::io::Result<()> {
+    let mut text = serde_json::to_vec_pretty(policy)?;
+    text.push(b'\n');
+    place::write(&policy_file(folder), &text)
+}
+
+/// Whether all of a bucket is there.
+fn whole(folder: &Path) -> bool {
+    index_file(folder).is_file() && objects_folder(folder).is_dir()
+}
+
+fn name_taken(why: &str) -> Failure {
+    Failure::fatal("name_taken", format!("{why}; it was not touched"))
+}
+
+impl BucketFolder {
+    /// Touches no file.
+    pub fn new(config: Config) -> Self {
+        Self { buckets: Arc::new(Buckets::new(config)), lanes: Arc::default() }
+    }
+
+    fn place(&self, spec: &Spec) -> Result<Place, Failure> {
+        Place::new(&self.buckets.config.folder, &spec.name, spec.resource)
+    }
+
+    /// The objects of the spec's own bucket, which is the tenant's.
+    async fn ours(&self, context: &Context, spec: &Spec) -> Result<Arc<dyn TenantObjects>, Failure> {
+        let (place, owned, root) = (self.place(spec)?, spec.clone(), self.buckets.config.folder.clone());
+        let ours = blocking(move || {
+            let linked = place::linked(&root, owned.tenant.id).as_deref() == Some(&*owned.name);
+            Ok(linked && matches!(look(&place, &owned)?, Found::Ours(_)))
+        });
+        match ours.await? {
+            true => Ok(self.scoped(spec.tenant.id, context.sealer.clone())),
+            false => Err(client::no_such_bucket()),
+        }
+    }
+}
+
+async fn ensure(
+    buckets: Arc<Buckets>,
+    place: Place,
+    spec: Spec,
+    sealer: Arc<dyn Sealer>,
+) -> Result<(), Failure> {
+    let policy = wanted(&spec)?;
+    let (root, there, before) = (buckets.config.folder.clone(), place.clone(), spec.clone());
+    let found = blocking(move || {
+        let other = place::linked(&root, before.tenant.id)
+            .filter(|name| *name != before.name && root.join(name).exists());
+        if other.is_some() {
+            return Err(name_taken("the tenant has a bucket of another name in this folder"));
+        }
+        look(&there, &before)
+    })
+    .await?;
+    let enhanced = policy.encryption == Encryption::Enhanced;
+    let folder = place.folder();
+    match found {
+        Found::Nothing => {
+            let (place, policy, sealer) = (place.clone(), policy.clone(), sealer.clone());
+            let draft = blocking(move || draft(&place, &policy, &*sealer)).await?;
+            index::create(&index_file(&draft)).await?;
+        }
+        Found::Ours(_) if enhanced && !key_file(&folder).is_file() => {
+            if buckets.index(&folder).await?.holds(policy.encryption).await? {
+                return Err(keys::no_key());
+            }
+            // Before the policy asks for it.
+            let (tenant, sealer) = (spec.tenant.id, sealer.clone());
+            blocking(move || keys::make(&folder, tenant, &*sealer)).await?;
+        }
+        Found::Ours(_) | Found::Foreign => {}
+    }
+    blocking(move || {
+        settle(&place, &spec, &policy, found == Found::Nothing)?;
+        keys::open(policy.encryption, &place.folder(), spec.tenant.id, &*sealer).map(drop)
+    })
+    .await
+}
+
+/// All of a new bucket but its index, where nobody sees it yet.
+fn draft(place: &Place, policy: &Policy, sealer: &dyn Sealer) -> Result<PathBuf, Failure> {
+    let folder = place.draft()?;
+    let made = write_policy(&folder, policy).and_then(|()| std::fs::create_dir(objects_folder(&folder)));
+    made.map_err(|error| place.failure(&error))?;
+    if policy.encryption == Encryption::Enhanced {
+        keys::make(&folder, policy.tenant, sealer)?;
+    }
+    Ok(folder)
+}
+
+/// Gives a bucket its name, if it is new, and brings the one that is there to its policy.
+fn settle(place: &Place, spec: &Spec, policy: &Policy, new: bool) -> Result<(), Failure> {
+    if new {
+        // False: somebody was faster. Who, is seen below.
+        place.publish()?;
+    }
+    let there = match look(place, spec)? {
+        Found::Ours(policy) => policy,
+        Found::Foreign => {
+            return Err(name_taken("this name belongs to a folder with another owner mark"));
+        }
+        Found::Nothing => {
+            return Err(Failure::retryable(
+                "cannot_open",
+                "the bucket was taken away as soon as it was there",
+            ));
+        }
+    };
+    let folder = place.folder();
+    if there != *policy {
+        write_policy(&folder, policy).map_err(|error| place.failure(&error))?;
+    }
+    if !index_file(&folder).is_file() {
+        return Err(client::no_index());
+    }
+    std::fs::create_dir_all(objects_folder(&folder)).map_err(|error| place.failure(&error))?;
+    if place.link(spec.tenant.id)? {
+        return Ok(());
+    }
+    Err(name_taken("the tenant has a bucket of another name in this folder"))
+}
+
+fn remove(place: &Place, spec: &Spec) -> Result<Value, Failure> {
+    let ours = matches!(look(place, spec)?, Found::Ours(_));
+    let mut objects = place::Size::default();
+    if ours {
+        objects = client::stored(&objects_folder(&place.folder()));
+        place.unlink(spec.tenant.id)?;
+        place.remove()?;
+    } else {
+        if !place.exists()? {
+            place.unlink(spec.tenant.id)?;
+        }
+        place.sweep()?;
+    }
+    Ok(json!({ "bucket": spec.name, "objects": objects.files, "bytes": objects.bytes }))
+}
+
+#[async_trait]
+impl Objects for BucketFolder {
+    fn scoped(&self, tenant: TenantId, sealer: Arc<dyn Sealer>) -> Arc<dyn TenantObjects> {
+        Arc::new(Handle { buckets: self.buckets.clone(), tenant, sealer })
+    }
+
+    async fn verify(&self, signed: &Signed, now: Timestamp) -> Result<TenantId, Failure> {
+        self.buckets.verify(signed, now).await
+    }
+
+    async fn expire(&self, now: Timestamp) -> Result<Expired, Failure> {
+        let root = self.buckets.config.folder.clone();
+        let names =
+            blocking(move || place::names(&root).map_err(|error| place::failure(&root, &error))).await?;
+        let mut all = Expired::default();
+        for name in names {
+            match self.buckets.expire(&Which::Named(name), now).await {
+                Ok(expired) => {
+                    all.objects += expired.objects;
+                    all.bytes += expired.bytes;
+                }
+                // Somebody else's folder, or a bucket that has just gone.
+                Err(failure) if failure.code == "no_such_bucket" => {}
+                // One broken bucket does not keep the others' objects alive.
+                Err(failure) => tracing::warn!(%failure, "the objects of a bucket could not be expired"),
+            }
+        }
+        Ok(all)
+    }
+}
+
+#[async_trait]
+impl Portable for BucketFolder {
+    fn form(&self) -> &'static str {
+        portable::FORM
+    }
+
+    async fn export(&self, context: &Context, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
+        portable::export(&*self.ours(context, spec).await?, sink).await
+    }
+
+    async fn load(
+        &self,
+        context: &Context,
+        spec: &Spec,
+        source: &mut dyn Source,
+    ) -> Result<Vec<Write>, Failure> {
+        let _turn = self.lanes.turn(spec.resource).await;
+        portable::load(&*self.ours(context, spec).await?, source).await?;
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl Provider for BucketFolder {
+    fn name(&self) -> &'static str {
+        "folder_bucket"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Bucket
+    }
+
+    fn settings_schema(&self) -> Value {
+        settings::schema::<Settings>()
+    }
+
+    fn check(&self, given: &Value) -> Vec<Fault> {
+        let settings: Settings = match settings::check(given) {
+            Ok(settings) => settings,
+            Err(faults) => return faults,
+        };
+        let fault = |path: String, message: &str| Fault { path, message: message.to_owned() };
+        let mut faults = Vec::new();
+        if settings.public {
+            let message = "a bucket is never public: leave it out, and sign the addresses that you hand out";
+            faults.push(fault("public".to_owned(), message));
+        }
+        for (place, rule) in settings.lifecycle.iter().enumerate() {
+            if !(1..=36_500).contains(&rule.expire_after) {
+                let message = "must be from 1 to 36500 days";
+                faults.push(fault(format!("lifecycle[{place}].expire_after"), message));
+            }
+            if rule.prefix.len() > tenantry_provider::objects::MAX_KEY
+                || rule.prefix.chars().any(char::is_control)
+            {
+                let message = "must be the beginning of a key: up to 1024 bytes without control characters";
+                faults.push(fault(format!("lifecycle[{place}].prefix"), message));
+            }
+        }
+        faults
+    }
+
+    async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
+        let policy = wanted(spec)?;
+        let (buckets, sealer) = (self.buckets.clone(), context.sealer.clone());
+        self.lanes.run(spec.resource, ensure(buckets, self.place(spec)?, spec.clone(), sealer)).await?;
+        let outputs = json!({
+            "bucket": spec.name,
+            "public": false,
+            "encryption": policy.encryption,
+            "quota_bytes": policy.quota_bytes.map(|quota| quota.0),
+            "lifecycle": policy.lifecycle,
+        });
+        Ok(Ensured { outputs, writes: Vec::new() })
+    }
+
+    async fn observe(&self, context: &Context, spec: &Spec) -> Result<Observed, Failure> {
+        let (place, spec, sealer) = (self.place(spec)?, spec.clone(), context.sealer.clone());
+        let root = self.buckets.config.folder.clone();
+        blocking(move || {
+            let policy = match look(&place, &spec)? {
+                Found::Nothing => return Ok(Observed::absent_unless(place.has_remains()?)),
+                Found::Foreign => return Ok(Observed::Foreign),
+                Found::Ours(policy) => policy,
+            };
+            let linked = place::linked(&root, spec.tenant.id);
+            let opens = match keys::open(policy.encryption, &place.folder(), spec.tenant.id, &*sealer) {
+                Err(failure) if failure.may_retry() => return Err(failure),
+                key => key.is_ok(),
+            };
+            let healthy = policy == wanted(&spec)?
+                && whole(&place.folder())
+                && opens
+                && linked.as_deref() == Some(&*spec.name);
+            let fingerprint = hex::encode(Sha256::digest(json!(policy).to_string()));
+            Ok(Observed::present(healthy, None, fingerprint))
+        })
+        .await
+    }
+
+    async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
+        let (place, owned) = (self.place(spec)?, spec.clone());
+        self.buckets.forget(&place.folder());
+        let receipt = self.lanes.block(spec.resource, move || remove(&place, &owned)).await?;
+        Ok(Removed { receipt, writes: Vec::new() })
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        let root = self.buckets.config.folder.clone();
+        blocking(move || place::probe(&root)).await?;
+        self.buckets.key().await.map(drop)
+    }
+
+    fn objects(&self) -> Option<&dyn Objects> {
+        Some(self)
+    }
+
+    fn portable(&self) -> Option<&dyn Portable> {
+        Some(self)
+    }
+}

@@ -1,0 +1,73 @@
+//! A tenant's flags and settings on their way out and back: one JSON document, `config.json`. The plan's limits go out, and are
+//! not taken back: they belong to the plan that the tenant is on.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tenantry_model::{Failure, Write, columns};
+use tokio::io::AsyncReadExt as _;
+
+use super::{ConfigBuiltin, QUOTAS, is_ours, map, row};
+use tenantry_provider::portable::{Content, Portable, Sink, Source, Tally, bad_archive, broken};
+use tenantry_provider::verbs::{Context, Spec};
+
+const FILE: &str = "config.json";
+/// Most bytes of the document.
+const LONGEST: u64 = 16 << 20;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    flags: Map<String, Value>,
+    settings: Map<String, Value>,
+}
+
+#[async_trait]
+impl Portable for ConfigBuiltin {
+    fn form(&self) -> &'static str {
+        "config"
+    }
+
+    async fn export(&self, context: &Context, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
+        let row = ours(context, spec).await?;
+        let document = Document { flags: map(&row, "flags"), settings: map(&row, "settings") };
+        let mut tally = Tally::default();
+        for (set, values) in [("flags", &document.flags), ("settings", &document.settings)] {
+            tally.open(set);
+            for (key, value) in values.iter().filter(|(key, _)| *key != QUOTAS) {
+                tally.add(set, &[key.as_bytes(), value.to_string().as_bytes()]);
+            }
+        }
+        let text = json!(document).to_string();
+        sink.file(FILE, text.len() as u64, &mut text.as_bytes()).await?;
+        Ok(tally.content())
+    }
+
+    async fn load(
+        &self,
+        context: &Context,
+        spec: &Spec,
+        source: &mut dyn Source,
+    ) -> Result<Vec<Write>, Failure> {
+        let row = ours(context, spec).await?;
+        let Some(file) = source.next().await?.filter(|file| file.path == FILE && file.size <= LONGEST) else {
+            return Err(bad_archive(format!("the settings must be in `{FILE}`")));
+        };
+        let mut text = Vec::new();
+        file.bytes.take(LONGEST).read_to_end(&mut text).await.map_err(|error| broken(&error))?;
+        let read = serde_json::from_slice(&text);
+        let mut document: Document = read.map_err(|why| bad_archive(format!("`{FILE}`: {why}")))?;
+        document.settings.remove(QUOTAS);
+        let quotas = map(&row, "settings").remove(QUOTAS);
+        document.settings.extend(quotas.map(|quotas| (QUOTAS.to_owned(), quotas)));
+        let set = columns! {
+            "flags": document.flags, "settings": document.settings, "updated_at": context.now,
+        };
+        Ok(vec![Write::update("configs", columns! { "tenant_id": spec.tenant.id }, set)])
+    }
+}
+
+async fn ours(context: &Context, spec: &Spec) -> Result<Value, Failure> {
+    let row = row(context, spec).await?.filter(|row| is_ours(row, spec));
+    row.ok_or_else(|| Failure::invalid("no_such_tenant", "this tenant has no settings here"))
+}

@@ -1,0 +1,98 @@
+//! One file: there as a whole or not at all, with its owner mark in it. All of it blocks; the caller runs it where that is
+//! allowed.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tenantry_model::Failure;
+
+use tenantry_provider::files::is_plain;
+use tenantry_provider::place;
+use tenantry_provider::verbs::Spec;
+
+/// Longest name in bytes, the ending not counted.
+const MAX_NAME: usize = 200;
+
+/// What is there under the name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// A file with our owner mark.
+    Ours {
+        /// Whether it says what it should.
+        whole: bool,
+    },
+    /// Anything else.
+    Foreign,
+}
+
+/// A file as it shall be.
+pub struct Note {
+    folder: PathBuf,
+    file: PathBuf,
+    owner: String,
+    content: Value,
+}
+
+impl Note {
+    /// The file of a resource. Refuses a name that could lead elsewhere.
+    pub fn new(folder: &Path, spec: &Spec, data: Map<String, Value>) -> Result<Self, Failure> {
+        if !is_plain(&spec.name) || spec.name.len() > MAX_NAME {
+            let why = format!(
+                "a file's name has up to {MAX_NAME} letters, digits, `.`, `_` and `-`, and no `.` in front"
+            );
+            return Err(Failure::invalid("bad_name", why));
+        }
+        let tenant = &spec.tenant;
+        let content = json!({
+            "owner": spec.claim,
+            "tenant": { "id": tenant.id, "slug": tenant.slug, "plan": tenant.plan, "region": tenant.region },
+            "inputs": spec.inputs,
+            "data": data,
+        });
+        let file = folder.join(format!("{}.json", spec.name));
+        Ok(Self { folder: folder.to_owned(), file, owner: spec.claim.clone(), content })
+    }
+
+    /// Where it is.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// What is there.
+    pub fn look(&self) -> Result<Found, Failure> {
+        let text = match fs::read(&self.file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+            text => text.map_err(|error| place::failure(&self.folder, &error))?,
+        };
+        let there: Value = serde_json::from_slice(&text).unwrap_or_default();
+        Ok(match there.get("owner").and_then(Value::as_str) {
+            Some(owner) if owner == self.owner => Found::Ours { whole: there == self.content },
+            // Whose a file is that cannot be read, nobody can tell.
+            _ => Found::Foreign,
+        })
+    }
+
+    /// Changes when the file does.
+    pub fn fingerprint(&self) -> Result<String, Failure> {
+        let text = fs::read(&self.file).map_err(|error| place::failure(&self.folder, &error))?;
+        Ok(hex::encode(Sha256::digest(text)))
+    }
+
+    /// Writes it, and returns when it is on the disk.
+    pub fn write(&self) -> Result<(), Failure> {
+        let written = fs::create_dir_all(&self.folder)
+            .and_then(|()| place::write(&self.file, self.content.to_string().as_bytes()));
+        written.map_err(|error| place::failure(&self.folder, &error))
+    }
+
+    /// Removes it, and returns when that is on the disk.
+    pub fn remove(&self) -> Result<(), Failure> {
+        let removed = fs::remove_file(&self.file).and_then(|()| fs::File::open(&self.folder)?.sync_all());
+        removed.map_err(|error| place::failure(&self.folder, &error))
+    }
+}

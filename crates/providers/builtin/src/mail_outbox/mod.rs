@@ -1,0 +1,243 @@
+//! Messages as files in a folder. This file is the provider's verbs.
+//! Sends nothing, writes no message twice, and touches no file without our mark.
+//!
+#![doc = include_str!("docs.md")]
+
+mod client;
+mod config;
+mod message;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lettre::message::Mailbox;
+use minijinja::context;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tenantry_model::id::ResourceId;
+use tenantry_model::{Failure, TenantId};
+use uuid::Uuid;
+
+use crate::identity_builtin::INVITATION_TOKEN;
+use client::{Found, Place};
+pub use config::{Config, Settings};
+use message::{Facts, Letter};
+use tenantry_provider::files::Files;
+use tenantry_provider::lanes::Lanes;
+use tenantry_provider::settings;
+use tenantry_provider::verbs::{
+    Context, Ensured, Fault, Kind, Observed, Person, Provider, Removed, Spec, Tenant,
+};
+
+/// The provider.
+pub struct MailOutbox {
+    config: Config,
+    from: Mailbox,
+    files: Files,
+    letters: Mutex<HashMap<String, Arc<Letter>>>,
+    lanes: Lanes,
+}
+
+impl MailOutbox {
+    /// Fails if the configured sender is not an address, or the link is not a template.
+    pub fn new(config: Config) -> Result<Self, Failure> {
+        let bad = |message: &str| Failure::invalid("bad_config", message);
+        let from = config
+            .from
+            .parse()
+            .map_err(|_| bad("mail: `from` is not an address like `Name <name@example.com>`"))?;
+        let files = Files::mail(config.templates.as_deref());
+        let outbox = Self { config, from, files, letters: Mutex::default(), lanes: Lanes::default() };
+        outbox.link(&nobody(), "token").map_err(|_| {
+            bad("mail: `link` may use {{ token }}, {{ tenant.slug }} and {{ tenant.id }} only")
+        })?;
+        Ok(outbox)
+    }
+
+    fn letter(&self, name: &str) -> Result<Arc<Letter>, Failure> {
+        if let Some(letter) = self.letters.lock().get(name) {
+            return Ok(letter.clone());
+        }
+        let letter = Arc::new(Letter::load(&self.files, name)?);
+        self.letters.lock().insert(name.to_owned(), letter.clone());
+        Ok(letter)
+    }
+
+    fn link(&self, tenant: &Tenant, token: &str) -> Result<String, Failure> {
+        let mut environment = minijinja::Environment::new();
+        environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+        let tenant = context! { slug => &tenant.slug, id => tenant.id.to_string() };
+        let filled = environment.render_str(&self.config.link, context! { token, tenant });
+        filled.map_err(|error| {
+            Failure::invalid("bad_template", format!("the link of an invitation: {}", error.kind()))
+        })
+    }
+
+    /// The link of the tenant's invitation, as long as nobody has claimed its token.
+    async fn invitation(&self, context: &Context, spec: &Spec) -> Result<Option<String>, Failure> {
+        let tenant = spec.tenant.id;
+        let equal = [("tenant_id", json!(tenant)), ("name", json!(INVITATION_TOKEN))];
+        let rows = context.rows.find("credentials", &equal).await?;
+        let newest = rows.iter().max_by_key(|row| row.get("created_at").and_then(Value::as_str));
+        match newest.and_then(|row| row.get("sealed")?.as_str()) {
+            Some(sealed) => self.link(&spec.tenant, &context.sealer.open(tenant, sealed)?).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn place(&self, resource: ResourceId) -> Place {
+        Place::new(&self.config.folder, &resource.suffix())
+    }
+}
+
+/// A tenant that does not exist, to try templates with.
+fn nobody() -> Tenant {
+    Tenant {
+        id: TenantId::from_uuid(Uuid::nil()),
+        slug: "nobody".to_owned(),
+        name: "Nobody".to_owned(),
+        plan: "none".to_owned(),
+        region: String::new(),
+        locale: String::new(),
+        admin: Person::default(),
+    }
+}
+
+/// What stands in the message for the owner mark: short, and the same alphabet whatever the mark holds.
+fn mark(spec: &Spec) -> String {
+    hex::encode(Sha256::digest(spec.claim.as_bytes()))
+}
+
+#[async_trait]
+impl Provider for MailOutbox {
+    fn name(&self) -> &'static str {
+        "outbox"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Mail
+    }
+
+    fn settings_schema(&self) -> Value {
+        settings::schema::<Settings>()
+    }
+
+    fn check(&self, given: &Value) -> Vec<Fault> {
+        let settings: Settings = match settings::check(given) {
+            Ok(settings) => settings,
+            Err(faults) => return faults,
+        };
+        let tenant = nobody();
+        let tried = self.letter(&settings.template).and_then(|letter| {
+            let facts = [None, Some("https://example.com")].map(|link| Facts {
+                tenant: &tenant,
+                link,
+                product: &self.config.product,
+                values: &settings.values,
+            });
+            letter.languages().try_for_each(|locale| {
+                facts.iter().try_for_each(|facts| letter.fill(locale, facts).map(drop))
+            })
+        });
+        tried
+            .err()
+            .map(|failure| Fault { path: "template".to_owned(), message: failure.message })
+            .into_iter()
+            .collect()
+    }
+
+    async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
+        let mut settings: Settings = settings::of(spec)?;
+        if let Some(sealed) = &settings.sealed {
+            let opened = context.sealer.open(spec.tenant.id, sealed)?;
+            // Its error could quote what is sealed.
+            let opened: BTreeMap<String, String> = serde_json::from_str(&opened)
+                .map_err(|_| Failure::invalid("bad_settings", "mail: `sealed` holds no object of texts"))?;
+            settings.values.extend(opened);
+        }
+        let letter = self.letter(&settings.template)?;
+        let link = self.invitation(context, spec).await?;
+        let facts = Facts {
+            tenant: &spec.tenant,
+            link: link.as_deref(),
+            product: &self.config.product,
+            values: &settings.values,
+        };
+        let filled = letter.fill(&spec.tenant.locale, &facts)?;
+        let place = self.place(spec.resource);
+        let outputs = json!({
+            "file": format!("{}.eml", spec.resource.suffix()), "template": settings.template, "locale": filled.locale,
+        });
+        let mark = mark(spec);
+        let message =
+            message::compose(&self.from, &spec.tenant, filled, &mark, &spec.resource.suffix(), context.now)?;
+        self.lanes
+            .block(spec.resource, move || {
+                if place.look(&mark)? == Found::Nothing {
+                    place.put(&message)?;
+                }
+                match place.look(&mark)? {
+                    Found::Ours => Ok(()),
+                    Found::Foreign => Err(Failure::fatal(
+                        "name_taken",
+                        "the outbox holds another message under this name; it was not touched",
+                    )),
+                    Found::Nothing => Err(Failure::retryable(
+                        "outbox",
+                        "the message was taken away as soon as it was there",
+                    )),
+                }
+            })
+            .await?;
+        Ok(Ensured { outputs, writes: Vec::new() })
+    }
+
+    async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
+        let (place, mark) = (self.place(spec.resource), mark(spec));
+        self.lanes
+            .block(spec.resource, move || {
+                Ok(match place.look(&mark)? {
+                    Found::Nothing => Observed::Absent,
+                    Found::Foreign => Observed::Foreign,
+                    // A file under its own name is complete: it got the name when it was.
+                    Found::Ours => {
+                        let fingerprint = hex::encode(Sha256::digest(place.read()?));
+                        Observed::present(true, None, fingerprint)
+                    }
+                })
+            })
+            .await
+    }
+
+    async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
+        let (place, mark) = (self.place(spec.resource), mark(spec));
+        let removed = self
+            .lanes
+            .block(spec.resource, move || {
+                place.sweep().map_err(|error| place.failure(&error))?;
+                let ours = place.look(&mark)? == Found::Ours;
+                if ours {
+                    place.remove()?;
+                }
+                Ok(u8::from(ours))
+            })
+            .await?;
+        Ok(Removed { receipt: json!({ "messages": removed }), writes: Vec::new() })
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        let place = Place::new(&self.config.folder, ".probe");
+        self.lanes
+            .block(ResourceId::from_uuid(Uuid::nil()), move || {
+                place.remove()?;
+                place.put(b"")?;
+                place.remove()
+            })
+            .await
+    }
+}

@@ -1,0 +1,123 @@
+//! Kubernetes manifests in a folder for each namespace, for GitOps. This file is the provider's verbs.
+//! Talks to no cluster, and refuses a folder that is somebody else's.
+//!
+#![doc = include_str!("docs.md")]
+
+mod client;
+mod config;
+mod objects;
+mod quantity;
+
+#[cfg(test)]
+mod tests;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tenantry_model::Failure;
+
+use client::Found;
+pub use config::{Config, Settings};
+use objects::Files;
+pub use quantity::Quantity;
+use tenantry_provider::lanes::{Lanes, blocking};
+use tenantry_provider::place::{self, Place};
+use tenantry_provider::settings;
+use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+
+/// The provider.
+pub struct NamespaceManifests {
+    config: Config,
+    lanes: Lanes,
+}
+
+impl NamespaceManifests {
+    /// Touches no file.
+    pub fn new(config: Config) -> Self {
+        Self { config, lanes: Lanes::default() }
+    }
+
+    fn place(&self, spec: &Spec) -> Result<Place, Failure> {
+        objects::check_name(&spec.name)?;
+        Place::new(&self.config.folder, &spec.name, spec.resource)
+    }
+}
+
+fn fingerprint(files: &Files) -> String {
+    let mut hash = Sha256::new();
+    for (name, text) in files {
+        for part in [name, text] {
+            hash.update(part.len().to_be_bytes());
+            hash.update(part);
+        }
+    }
+    hex::encode(hash.finalize())
+}
+
+#[async_trait]
+impl Provider for NamespaceManifests {
+    fn name(&self) -> &'static str {
+        "manifests"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Namespace
+    }
+
+    fn settings_schema(&self) -> Value {
+        settings::schema::<Settings>()
+    }
+
+    fn check(&self, given: &Value) -> Vec<Fault> {
+        let faults = match settings::check(given) {
+            Ok(settings) => objects::faults(&settings),
+            Err(faults) => return faults,
+        };
+        faults.into_iter().map(|(path, message)| Fault { path: path.to_owned(), message }).collect()
+    }
+
+    async fn ensure(&self, _: &Context, spec: &Spec) -> Result<Ensured, Failure> {
+        let settings: Settings = settings::of(spec)?;
+        let (place, claim) = (self.place(spec)?, spec.claim.clone());
+        let files = objects::files(spec, &settings)?;
+        let names: Vec<String> = files.keys().cloned().collect();
+        self.lanes.block(spec.resource, move || client::put(&place, &files, &claim)).await?;
+        let outputs = json!({
+            "namespace": spec.name,
+            "files": names,
+            "cpu": settings.cpu.0,
+            "memory": settings.memory.0,
+            "storage": settings.storage.0,
+            "pods": settings.pods,
+        });
+        Ok(Ensured { outputs, writes: Vec::new() })
+    }
+
+    async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
+        let wanted = objects::files(spec, &settings::of(spec)?)?;
+        let (place, claim) = (self.place(spec)?, spec.claim.clone());
+        blocking(move || {
+            Ok(match client::look(&place, &claim)? {
+                Found::Nothing => Observed::absent_unless(place.has_remains()?),
+                Found::Foreign => Observed::Foreign,
+                Found::Ours(files) => Observed::present(files == wanted, None, fingerprint(&files)),
+            })
+        })
+        .await
+    }
+
+    async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
+        let (place, claim) = (self.place(spec)?, spec.claim.clone());
+        let removed = self.lanes.block(spec.resource, move || match client::look(&place, &claim)? {
+            Found::Ours(_) => place.remove(),
+            Found::Nothing | Found::Foreign => place.sweep().map(|()| place::Size::default()),
+        });
+        let receipt = json!({ "namespace": spec.name, "files": removed.await?.files });
+        Ok(Removed { receipt, writes: Vec::new() })
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        let root = self.config.folder.clone();
+        blocking(move || place::probe(&root)).await
+    }
+}

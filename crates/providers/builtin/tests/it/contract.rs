@@ -1,0 +1,386 @@
+//! The contract of `Provider` as a function over any of them. It reports what is violated instead of panicking, so that
+//! it can be shown to notice: see `broken.rs`.
+
+use std::pin::Pin;
+use std::task::{Context as Waking, Poll};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tenantry_model::{Failure, FailureClass};
+use tenantry_provider::{Ensured, Observed, Provider, Removed, Spec};
+
+use crate::world::{World, object, personal, spec};
+
+/// A rule and how it was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    pub rule: &'static str,
+    pub how: String,
+}
+
+type Verdict = Result<(), Violation>;
+
+fn broken(rule: &'static str, how: impl std::fmt::Debug) -> Violation {
+    Violation { rule, how: format!("{how:?}") }
+}
+
+/// A provider and what is outside of it.
+#[async_trait]
+pub trait Environment: Send + Sync {
+    fn provider(&self) -> &dyn Provider;
+    fn world(&self) -> &World;
+    /// Settings that work.
+    fn settings(&self) -> Value;
+    /// How many things there are for this spec.
+    async fn count(&self, spec: &Spec) -> usize;
+    /// Everything there is, as a text that changes if anything changes.
+    async fn snapshot(&self) -> String;
+    /// Puts a thing there that has the spec's name and is somebody else's.
+    async fn plant_foreign(&self, spec: &Spec);
+    /// Leaves the thing as an attempt leaves it that dies half-way.
+    async fn leave_half(&self, spec: &Spec);
+    /// The same provider where nothing works.
+    async fn unusable(&self) -> Option<Box<dyn Provider>>;
+}
+
+/// Lets a future be polled so often, then drops it.
+struct Polls<F> {
+    future: Pin<Box<F>>,
+    left: usize,
+}
+
+impl<F: Future> Future for Polls<F> {
+    type Output = Option<F::Output>;
+    fn poll(mut self: Pin<&mut Self>, waking: &mut Waking<'_>) -> Poll<Self::Output> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        self.left -= 1;
+        self.future.as_mut().poll(waking).map(Some)
+    }
+}
+
+/// More polls than any attempt here needs.
+const MOST_POLLS: usize = 400;
+
+struct Suite<'a> {
+    environment: &'a dyn Environment,
+    leaks: Mutex<Vec<Violation>>,
+}
+
+/// Runs every rule. Empty: the provider keeps the contract.
+pub async fn violations(environment: &dyn Environment) -> Vec<Violation> {
+    let suite = Suite { environment, leaks: Mutex::default() };
+    let verdicts = [
+        suite.repeated().await,
+        suite.observed().await,
+        suite.removed_twice().await,
+        suite.dropped().await,
+        suite.half_done().await,
+        suite.foreign().await,
+        suite.neighbours().await,
+        suite.together().await,
+        suite.against_each_other().await,
+        suite.own_data().await,
+        suite.probed().await,
+        suite.settings().await,
+    ];
+    let mut violations: Vec<Violation> = verdicts.into_iter().filter_map(Result::err).collect();
+    violations.append(&mut suite.leaks.lock());
+    violations.dedup_by(|a, b| a.rule == b.rule);
+    violations
+}
+
+impl Suite<'_> {
+    fn spec(&self) -> Spec {
+        spec(self.environment.settings())
+    }
+
+    /// Looks for what must not be in a text.
+    fn look_for_leaks(&self, spec: &Spec, place: &str, text: &str) {
+        let secrets = self.environment.world().secrets();
+        let found = personal(spec)
+            .into_iter()
+            .chain(secrets.iter().map(String::as_str))
+            .find(|word| text.contains(word));
+        if let Some(word) = found {
+            self.leaks.lock().push(broken("leak", format!("{word} in {place}: {text}")));
+        }
+    }
+
+    fn look_at_failure(&self, spec: &Spec, failure: &Failure) {
+        self.look_for_leaks(spec, "a failure", &json!(failure).to_string());
+    }
+
+    fn record(&self, spec: &Spec, ensured: &Ensured) {
+        self.environment.world().registry.apply(&ensured.writes);
+        self.look_for_leaks(spec, "outputs", &ensured.outputs.to_string());
+        self.look_for_leaks(spec, "rows", &format!("{:?}", ensured.writes));
+    }
+
+    async fn ensure(&self, spec: &Spec) -> Result<Ensured, Failure> {
+        let done = self.environment.provider().ensure(&self.environment.world().context(), spec).await;
+        match &done {
+            Ok(ensured) => self.record(spec, ensured),
+            Err(failure) => self.look_at_failure(spec, failure),
+        }
+        done
+    }
+
+    async fn remove(&self, spec: &Spec) -> Result<Removed, Failure> {
+        let done = self.environment.provider().remove(&self.environment.world().context(), spec).await;
+        match &done {
+            Ok(removed) => {
+                self.look_for_leaks(spec, "a receipt", &removed.receipt.to_string());
+                self.environment.world().registry.apply(&removed.writes);
+            }
+            Err(failure) => self.look_at_failure(spec, failure),
+        }
+        done
+    }
+
+    async fn observe(&self, spec: &Spec) -> Result<Observed, Failure> {
+        let seen = self.environment.provider().observe(&self.environment.world().context(), spec).await;
+        if let Err(failure) = &seen {
+            self.look_at_failure(spec, failure);
+        }
+        seen
+    }
+
+    async fn must_ensure(&self, rule: &'static str, spec: &Spec) -> Result<Ensured, Violation> {
+        self.ensure(spec).await.map_err(|failure| broken(rule, failure))
+    }
+
+    async fn must_remove(&self, rule: &'static str, spec: &Spec) -> Result<Removed, Violation> {
+        self.remove(spec).await.map_err(|failure| broken(rule, failure))
+    }
+
+    async fn must_be_one_and_healthy(&self, rule: &'static str, spec: &Spec) -> Verdict {
+        let count = self.environment.count(spec).await;
+        if count != 1 {
+            return Err(broken(rule, format!("there are {count} things")));
+        }
+        match self.observe(spec).await {
+            Ok(seen) if seen.is_healthy() => Ok(()),
+            other => Err(broken(rule, other)),
+        }
+    }
+
+    async fn must_be_absent(&self, rule: &'static str, spec: &Spec) -> Verdict {
+        let count = self.environment.count(spec).await;
+        match self.observe(spec).await {
+            Ok(Observed::Absent) if count == 0 => Ok(()),
+            other => Err(broken(rule, (count, other))),
+        }
+    }
+
+    async fn repeated(&self) -> Verdict {
+        let rule = "a repeated ensure gives the same outputs and one thing";
+        let spec = self.spec();
+        let first = self.must_ensure(rule, &spec).await?;
+        let second = self.must_ensure(rule, &spec).await?;
+        if first.outputs != second.outputs {
+            return Err(broken(rule, (first.outputs, second.outputs)));
+        }
+        self.must_be_one_and_healthy(rule, &spec).await
+    }
+
+    async fn observed(&self) -> Verdict {
+        let rule = "observe says what is there";
+        let spec = self.spec();
+        self.must_be_absent(rule, &spec).await?;
+        self.must_ensure(rule, &spec).await?;
+        let before = self.environment.snapshot().await;
+        self.must_be_one_and_healthy(rule, &spec).await?;
+        let (a, b) = (self.observe(&spec).await, self.observe(&spec).await);
+        if a != b || before != self.environment.snapshot().await {
+            return Err(broken(rule, "looking changed something"));
+        }
+        self.must_remove(rule, &spec).await?;
+        self.must_be_absent(rule, &spec).await
+    }
+
+    async fn removed_twice(&self) -> Verdict {
+        let rule = "absent is removed";
+        let spec = self.spec();
+        self.must_remove(rule, &spec).await?;
+        self.must_ensure(rule, &spec).await?;
+        self.must_remove(rule, &spec).await?;
+        self.must_remove(rule, &spec).await?;
+        self.must_be_absent(rule, &spec).await
+    }
+
+    async fn dropped(&self) -> Verdict {
+        let rule = "an attempt that is dropped anywhere can be repeated";
+        let (provider, world) = (self.environment.provider(), self.environment.world());
+        for left in 1..=MOST_POLLS {
+            let spec = self.spec();
+            let context = world.context();
+            let ensured = Polls { future: Box::pin(provider.ensure(&context, &spec)), left }.await;
+            let whole = ensured.is_some();
+            if let Some(Ok(ensured)) = &ensured {
+                self.record(&spec, ensured);
+            }
+            self.must_ensure(rule, &spec).await?;
+            self.must_be_one_and_healthy(rule, &spec).await?;
+
+            let removed = Polls { future: Box::pin(provider.remove(&context, &spec)), left }.await;
+            let whole = whole && removed.is_some();
+            if let Some(Ok(removed)) = &removed {
+                world.registry.apply(&removed.writes);
+            }
+            self.must_remove(rule, &spec).await?;
+            self.must_be_absent(rule, &spec).await?;
+            if whole {
+                return Ok(());
+            }
+        }
+        Err(broken(rule, format!("not done after {MOST_POLLS} polls")))
+    }
+
+    async fn half_done(&self) -> Verdict {
+        let rule = "existence is not completion";
+        let spec = self.spec();
+        self.environment.leave_half(&spec).await;
+        self.must_ensure(rule, &spec).await?;
+        self.must_be_one_and_healthy(rule, &spec).await?;
+        let other = self.spec();
+        self.environment.leave_half(&other).await;
+        self.must_remove(rule, &other).await?;
+        self.must_be_absent(rule, &other).await
+    }
+
+    async fn foreign(&self) -> Verdict {
+        let rule = "somebody else's thing is never touched";
+        let spec = self.spec();
+        self.environment.plant_foreign(&spec).await;
+        let before = self.environment.snapshot().await;
+        match self.ensure(&spec).await {
+            Err(failure) if failure.class == FailureClass::Fatal && failure.code == "name_taken" => {}
+            other => return Err(broken(rule, other)),
+        }
+        match self.observe(&spec).await {
+            Ok(Observed::Foreign) => {}
+            other => return Err(broken(rule, other)),
+        }
+        // Compensation removes what an attempt may have left: that this is nothing must not stop it.
+        self.must_remove(rule, &spec).await?;
+        let after = self.environment.snapshot().await;
+        if before != after {
+            return Err(broken(rule, (before, after)));
+        }
+        Ok(())
+    }
+
+    async fn neighbours(&self) -> Verdict {
+        let rule = "a removal concerns one tenant";
+        let (a, b) = (self.spec(), self.spec());
+        let made_a = self.must_ensure(rule, &a).await?;
+        let made_b = self.must_ensure(rule, &b).await?;
+        let mixed = [(&made_a, &b), (&made_b, &a)]
+            .into_iter()
+            .find(|(made, other)| made.outputs.to_string().contains(&other.tenant.id.to_string()));
+        if let Some((made, _)) = mixed {
+            return Err(broken(rule, &made.outputs));
+        }
+        let before = self.observe(&b).await;
+        self.must_remove(rule, &a).await?;
+        self.must_be_absent(rule, &a).await?;
+        self.must_be_one_and_healthy(rule, &b).await?;
+        let after = self.observe(&b).await;
+        if before != after {
+            return Err(broken(rule, (before, after)));
+        }
+        Ok(())
+    }
+
+    async fn together(&self) -> Verdict {
+        let rule = "two ensures at once make one thing";
+        let spec = self.spec();
+        let (a, b) = tokio::join!(self.ensure(&spec), self.ensure(&spec));
+        for done in [a, b] {
+            if let Err(failure) = done
+                && !failure.may_retry()
+            {
+                return Err(broken(rule, failure));
+            }
+        }
+        self.must_ensure(rule, &spec).await?;
+        self.must_be_one_and_healthy(rule, &spec).await
+    }
+
+    async fn against_each_other(&self) -> Verdict {
+        let rule = "ensure and remove at once leave one of two ends";
+        for swapped in [false, true] {
+            let mut spec = self.spec();
+            if swapped {
+                self.must_ensure(rule, &spec).await?;
+                let _ = tokio::join!(self.remove(&spec), self.ensure(&spec));
+            } else {
+                let _ = tokio::join!(self.ensure(&spec), self.remove(&spec));
+            }
+            self.must_remove(rule, &spec).await?;
+            self.must_be_absent(rule, &spec).await?;
+            spec.generation += 1;
+            self.must_ensure(rule, &spec).await?;
+            self.must_be_one_and_healthy(rule, &spec).await?;
+        }
+        Ok(())
+    }
+
+    async fn own_data(&self) -> Verdict {
+        let rule = "a tenant sees its own rows only";
+        let Some(data) = self.environment.provider().data() else { return Ok(()) };
+        let (a, b) = (self.spec(), self.spec());
+        self.must_ensure(rule, &a).await?;
+        self.must_ensure(rule, &b).await?;
+        let canary = data.canary();
+        let mut row = canary.row.clone();
+        row.insert("id".to_owned(), json!("contract"));
+        let fails = |failure: Failure| broken(rule, failure);
+        let (mine, theirs) = (data.scoped(a.tenant.id), data.scoped(b.tenant.id));
+        mine.insert(&canary.table, row).await.map_err(fails)?;
+        let own = mine.get(&canary.table, "contract").await.map_err(fails)?;
+        let seen = theirs.get(&canary.table, "contract").await.map_err(fails)?;
+        let deleted = theirs.delete(&canary.table, "contract").await.map_err(fails)?;
+        let listed = theirs.list(&canary.table, 100, None).await.map_err(fails)?;
+        let listed = listed.rows.iter().any(|row| row.get("id") == Some(&json!("contract")));
+        let sung = mine.get(&canary.table, &canary.id).await.map_err(fails)?;
+        let alive = data.scoped(canary.tenant).get(&canary.table, &canary.id).await.map_err(fails)?;
+        if own.is_none() || seen.is_some() || deleted || listed || sung.is_some() || alive.is_none() {
+            return Err(broken(rule, (own, seen, deleted, listed, sung, alive)));
+        }
+        Ok(())
+    }
+
+    async fn probed(&self) -> Verdict {
+        let rule = "probe tells whether it works";
+        self.environment.provider().probe().await.map_err(|failure| broken(rule, failure))?;
+        match self.environment.unusable().await {
+            Some(provider) if provider.probe().await.is_ok() => {
+                Err(broken(rule, "it says yes where nothing works"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn settings(&self) -> Verdict {
+        let rule = "settings that nobody knows are refused";
+        let provider = self.environment.provider();
+        let good = self.environment.settings();
+        let faults = provider.check(&good);
+        if !faults.is_empty() {
+            return Err(broken(rule, faults));
+        }
+        let mut unknown = object(good);
+        unknown.insert("no_such_setting".to_owned(), json!(1));
+        if provider.check(&Value::Object(unknown)).is_empty() {
+            return Err(broken(rule, "accepted"));
+        }
+        match provider.settings_schema().get("additionalProperties") {
+            Some(Value::Bool(false)) => Ok(()),
+            other => Err(broken(rule, other)),
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The providers on PostgreSQL against a real server: the contract, and what they share. Each test has a main database
+//! of its own; roles and tenants' databases are the whole server's, so their names are never used twice.
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection};
+use tenantry_databases::database_postgres::{Cluster, Config, Postgres};
+use tenantry_databases::database_postgres_database::DatabasePostgresDatabase;
+use tenantry_databases::database_postgres_pool::DatabasePostgresPool;
+use tenantry_databases::database_postgres_schema::DatabasePostgresSchema;
+use tenantry_provider::{Ensured, Provider, Spec};
+use tenantry_testkit::TestDatabase;
+use tenantry_testkit::database::on_server;
+
+use crate::conform::{ensure, must_keep_it, rival};
+use crate::contract::Environment;
+use crate::world::{World, spec};
+
+/// What a tenant is on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Model {
+    Pool,
+    Schema,
+    Database,
+}
+
+/// A provider over a main database of its own.
+pub struct Place {
+    pub provider: Box<dyn Provider>,
+    pub world: World,
+    pub model: Model,
+    config: Config,
+    /// The main database of the server that has the tenants of [`spec`], where that is a region's own.
+    cluster: Option<String>,
+    // After everything that uses it.
+    _database: TestDatabase,
+}
+
+impl Place {
+    /// None, reported as skipped, where there is no server.
+    pub async fn of(model: Model) -> Option<Self> {
+        Self::with(model, |_| {}).await
+    }
+
+    /// The same with another configuration.
+    pub async fn with(model: Model, change: impl FnOnce(&mut Config)) -> Option<Self> {
+        Some(Self::on(TestDatabase::postgres().await?, model, change))
+    }
+
+    /// The same with this main database.
+    pub fn on(database: TestDatabase, model: Model, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = config(&database);
+        change(&mut config);
+        let provider = provider(model, config.clone());
+        Self { provider, world: World::default(), model, config, cluster: None, _database: database }
+    }
+
+    /// With databases on the server of a region, that of [`spec`], whose main database this is.
+    pub async fn in_cluster(cluster: Cluster) -> Option<Self> {
+        let url = cluster.url.clone();
+        let change = |config: &mut Config| drop(config.clusters.insert(REGION.to_owned(), cluster));
+        let place = Self::with(Model::Database, change).await?;
+        Some(Self { cluster: Some(url), ..place })
+    }
+
+    /// The same with an administrator who has the rights that the guide asks for, and no others.
+    pub async fn with_plain_administrator(model: Model) -> Option<Self> {
+        let database = TestDatabase::postgres().await?;
+        let mut config = config(&database);
+        let options: PgConnectOptions = config.url.parse().unwrap();
+        let (host, port, name) = (options.get_host(), options.get_port(), options.get_database().unwrap());
+        let admin = format!("admin_{name}");
+        let mut connection = connect(&config.url).await;
+        for sql in [
+            format!("CREATE ROLE {admin} LOGIN CREATEROLE CREATEDB BYPASSRLS PASSWORD 'x'"),
+            format!("ALTER DATABASE {name} OWNER TO {admin}"),
+        ] {
+            sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        }
+        config.url = format!("postgres://{admin}:x@{host}:{port}/{name}");
+        let provider = provider(model, config.clone());
+        let world = World::default();
+        Some(Self { provider, world, model, config, cluster: None, _database: database })
+    }
+
+    /// The role as which applications reach the pool.
+    pub fn app_role(&self) -> &str {
+        &self.config.app_role
+    }
+
+    /// How its provider was made.
+    pub fn config(&self) -> Config {
+        self.config.clone()
+    }
+
+    /// Its provider is that of another process from now on, with another configuration.
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        self.provider = self.another();
+    }
+
+    /// The provider of another process.
+    pub fn another(&self) -> Box<dyn Provider> {
+        provider(self.model, self.config.clone())
+    }
+
+    /// The main database of the server that its tenants are on.
+    pub fn url(&self) -> &str {
+        self.cluster.as_ref().unwrap_or(&self.config.url)
+    }
+
+    /// As the administrator, in the main database.
+    pub async fn sql(&self, sql: &str) -> Vec<PgRow> {
+        let mut connection = connect(self.url()).await;
+        sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut connection).await.unwrap()
+    }
+
+    pub async fn ensure(&self, spec: &Spec) {
+        ensure(self, spec).await;
+    }
+}
+
+/// Where the tenants of [`spec`] are.
+pub const REGION: &str = "eu-1";
+
+/// All of them.
+pub const MODELS: [Model; 3] = [Model::Pool, Model::Schema, Model::Database];
+
+pub async fn make(place: &Place) -> (Spec, Ensured) {
+    let spec = spec(place.settings());
+    let made = ensured(place, &spec).await;
+    (spec, made)
+}
+
+pub async fn ensured(place: &Place, spec: &Spec) -> Ensured {
+    let made = place.provider.ensure(&place.world.context(), spec).await.unwrap();
+    place.world.registry.apply(&made.writes);
+    made
+}
+
+/// Connects as the tenant's own application does: with what the outputs say and the password that was handed out.
+pub async fn log_in(place: &Place, spec: &Spec, outputs: &Value) -> sqlx::Result<PgConnection> {
+    let password = place.world.secret(spec, &format!("postgres_password:{}", spec.name));
+    let options: PgConnectOptions = place.url().parse().unwrap();
+    let text = |key: &str| outputs[key].as_str().unwrap().to_owned();
+    options
+        .host(&text("host"))
+        .port(outputs["port"].as_u64().unwrap().try_into().unwrap())
+        .username(&text("role"))
+        .password(&password)
+        .database(&text("database"))
+        .disable_statement_logging()
+        .connect()
+        .await
+}
+
+/// Fails with this SQLSTATE.
+pub async fn refused(connection: &mut PgConnection, sql: &str, code: &str) {
+    let error = connection.execute(AssertSqlSafe(sql)).await.expect_err(sql);
+    assert_eq!(
+        error.as_database_error().and_then(|error| error.code()).as_deref(),
+        Some(code),
+        "{sql}: {error}"
+    );
+}
+
+pub async fn connect(url: &str) -> PgConnection {
+    url.parse::<PgConnectOptions>().unwrap().disable_statement_logging().connect().await.unwrap()
+}
+
+/// Few connections, because many tests run at once; and an application role of its own.
+fn config(database: &TestDatabase) -> Config {
+    Config { connections: 4, app_role: database.app_role(), ..Config::new(database.url()) }
+}
+
+fn provider(model: Model, config: Config) -> Box<dyn Provider> {
+    let postgres = Postgres::new(config).unwrap();
+    match model {
+        Model::Pool => Box::new(DatabasePostgresPool::new(postgres)),
+        Model::Schema => Box::new(DatabasePostgresSchema::new(postgres)),
+        Model::Database => Box::new(DatabasePostgresDatabase::new(postgres)),
+    }
+}
+
+/// Every row of every table of a schema, as one text.
+async fn rows_of(connection: &mut PgConnection, schema: &str) -> String {
+    let tables = "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) ORDER BY 1";
+    let tables: Vec<String> =
+        sqlx::query_scalar(tables).bind(schema).fetch_all(&mut *connection).await.unwrap();
+    let mut dump = String::new();
+    for table in tables {
+        let sql = format!(
+            "SELECT coalesce(string_agg(t::text, ';' ORDER BY t::text), '') FROM \"{schema}\".\"{table}\" t"
+        );
+        let rows: String = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *connection).await.unwrap();
+        dump.push_str(&format!("{schema}.{table}: {rows}\n"));
+    }
+    dump
+}
+
+#[async_trait]
+impl Environment for Place {
+    fn provider(&self) -> &dyn Provider {
+        &*self.provider
+    }
+    fn world(&self) -> &World {
+        &self.world
+    }
+    fn settings(&self) -> Value {
+        json!({ "migrations": "app", "seed": "defaults" })
+    }
+    async fn count(&self, spec: &Spec) -> usize {
+        let mut connection = connect(self.url()).await;
+        let sql = match self.model {
+            Model::Pool => "tenantry.homes JOIN pg_roles ON rolname = name WHERE name = $1",
+            Model::Schema => "pg_namespace JOIN pg_roles ON rolname = nspname WHERE nspname = $1",
+            Model::Database => "pg_database JOIN pg_roles ON rolname = datname WHERE datname = $1",
+        };
+        let sql = AssertSqlSafe(format!("SELECT count(*) FROM {sql}"));
+        let count: i64 = sqlx::query_scalar(sql).bind(&spec.name).fetch_one(&mut connection).await.unwrap();
+        usize::try_from(count).unwrap()
+    }
+    async fn snapshot(&self) -> String {
+        let mut connection = connect(self.url()).await;
+        let schemas =
+            "SELECT nspname::text FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema)' ORDER BY 1";
+        let schemas: Vec<String> = sqlx::query_scalar(schemas).fetch_all(&mut connection).await.unwrap();
+        let mut dump = String::new();
+        for schema in &schemas {
+            dump.push_str(&rows_of(&mut connection, schema).await);
+        }
+        if self.model == Model::Database {
+            let databases =
+                "SELECT datname::text FROM pg_database JOIN tenantry.homes ON name = datname ORDER BY 1";
+            let databases: Vec<String> =
+                sqlx::query_scalar(databases).fetch_all(&mut connection).await.unwrap_or_default();
+            for database in databases {
+                let mut inside = connect(&on_server(self.url(), &database)).await;
+                dump.push_str(&rows_of(&mut inside, "public").await);
+            }
+        }
+        let marks = "SELECT concat_ws(' ', nspname, nspacl, obj_description(oid)) FROM pg_namespace
+            UNION ALL SELECT concat_ws(' ', a.rolname, a.rolcanlogin, a.rolpassword, shobj_description(a.oid, 'pg_authid'))
+            FROM pg_authid a JOIN tenantry.homes ON name = a.rolname ORDER BY 1";
+        let marks: Vec<String> =
+            sqlx::query_scalar(marks).fetch_all(&mut connection).await.unwrap_or_default();
+        dump + &marks.join("\n")
+    }
+    async fn plant_foreign(&self, spec: &Spec) {
+        self.ensure(&rival(spec)).await;
+    }
+    async fn leave_half(&self, spec: &Spec) {
+        self.ensure(spec).await;
+        let name = &spec.name;
+        self.sql(&format!("UPDATE tenantry.homes SET completed = NULL WHERE name = '{name}'")).await;
+        match self.model {
+            Model::Pool => drop(self.sql("DELETE FROM tenantry_pool.tasks").await),
+            Model::Schema => drop(self.sql(&format!("DROP SCHEMA \"{name}\" CASCADE")).await),
+            Model::Database => drop(self.sql(&format!("DROP DATABASE \"{name}\"")).await),
+        }
+    }
+    async fn unusable(&self) -> Option<Box<dyn Provider>> {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Some(provider(self.model, Config::new(format!("postgres://nobody@{nobody}/nothing"))))
+    }
+}
+
+#[tokio::test]
+async fn postgres_pool() {
+    if let Some(place) = Place::of(Model::Pool).await {
+        must_keep_it(&place).await;
+    }
+}
+
+#[tokio::test]
+async fn postgres_schema() {
+    if let Some(place) = Place::of(Model::Schema).await {
+        must_keep_it(&place).await;
+    }
+}
+
+#[tokio::test]
+async fn postgres_database() {
+    if let Some(place) = Place::of(Model::Database).await {
+        must_keep_it(&place).await;
+    }
+}

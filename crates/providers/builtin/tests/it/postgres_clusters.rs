@@ -1,0 +1,222 @@
+//! Tenants' databases on the servers of their regions, real second servers: everything that holds on one holds on each,
+//! and one that is out holds up its own tenants alone.
+
+use serde_json::json;
+use tenantry_databases::database_postgres::{Cluster, Postgres};
+use tenantry_databases::database_postgres_database::DatabasePostgresDatabase;
+use tenantry_model::Failure;
+use tenantry_model::FailureClass::Retryable;
+use tenantry_model::suspension::Grade;
+use tenantry_provider::{Observed, Outcome, Provider, Spec, Who};
+use tenantry_testkit::TestDatabase;
+use tenantry_testkit::own_postgres::OwnPostgres;
+use tenantry_testkit::pooler::Pooler;
+
+use crate::conform::must_keep_it;
+use crate::contract::Environment;
+use crate::portable;
+use crate::postgres::{Model, Place, REGION, connect, ensured, log_in, make};
+use crate::postgres_failures::is;
+use crate::postgres_fences::{fence, order};
+use crate::world::spec;
+
+/// Such a server forgets nothing when it ends, and need not wait for a disk.
+const FAST: [&str; 1] = ["fsync=off"];
+
+/// A tenant of a region that has no server of its own.
+fn elsewhere(place: &Place) -> Spec {
+    let mut spec = spec(place.settings());
+    spec.tenant.region = "us-1".to_owned();
+    spec
+}
+
+/// What has this name on the server of this URL: databases and roles.
+async fn count(url: &str, name: &str) -> i64 {
+    let both = "SELECT (SELECT count(*) FROM pg_database WHERE datname = $1) + (SELECT count(*) FROM pg_roles WHERE rolname = $1)";
+    sqlx::query_scalar(both).bind(name).fetch_one(&mut connect(url).await).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_region_on_a_server_of_its_own_has_all_that_the_main_one_has() {
+    let Some(second) = OwnPostgres::start(&FAST).await else { return };
+    let Some(place) = Place::in_cluster(Cluster::new(second.url())).await else { return };
+    must_keep_it(&place).await;
+    portable::on_postgres(Place::in_cluster(Cluster::new(second.url())).await.unwrap()).await;
+
+    let (here, there) = (elsewhere(&place), make(&place).await);
+    ensured(&place, &here).await;
+    let (there, made) = there;
+    let main = place.config().url;
+    for (spec, on_main, on_second) in [(&here, 2, 0), (&there, 0, 2)] {
+        assert_eq!(count(&main, &spec.name).await, on_main);
+        assert_eq!(count(&second.url(), &spec.name).await, on_second);
+    }
+    let differs = async || match place.another().observe(&place.world.context(), &there).await.unwrap() {
+        Observed::Present { differs, .. } => differs,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(differs().await, [""; 0]);
+    place.sql(&format!("ALTER ROLE \"{}\" NOLOGIN", there.name)).await;
+    assert_eq!(differs().await, ["its login role may not log in"]);
+    ensured(&place, &there).await;
+    assert_eq!(differs().await, [""; 0]);
+
+    fence(&place, &there, Some(Grade::Blocked), 1).await;
+    assert!(log_in(&place, &there, &made.outputs).await.is_err());
+    fence(&place, &there, None, 2).await;
+    log_in(&place, &there, &made.outputs).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_out_holds_up_its_own_tenants_alone() {
+    let Some(mut second) = OwnPostgres::start(&FAST).await else { return };
+    let Some(place) = Place::in_cluster(Cluster::new(second.url())).await else { return };
+    let (here, (there, _)) = (elsewhere(&place), make(&place).await);
+    ensured(&place, &here).await;
+    second.down();
+
+    let context = place.world.context();
+    // One process that knows the server, and one that never reached it.
+    for provider in [&*place.provider, &*place.another()] {
+        let [new, late] = [elsewhere(&place), spec(place.settings())];
+        let rows = |spec: &Spec| provider.data().unwrap().scoped(spec.tenant.id);
+        let (made, seen, listed) =
+            tokio::join!(provider.ensure(&context, &new), provider.observe(&context, &here), async {
+                rows(&here).list("tasks", 10, None).await
+            },);
+        assert!(made.is_ok() && seen.unwrap().is_healthy() && listed.unwrap().rows.len() == 3);
+        let fenced = order(&there, Some(Grade::Blocked), 1);
+        let (made, seen, gone, listed, fenced, probed) = tokio::join!(
+            provider.ensure(&context, &late),
+            provider.observe(&context, &there),
+            provider.remove(&context, &there),
+            async { rows(&there).list("tasks", 10, None).await },
+            provider.fence().unwrap().fence(&fenced),
+            provider.probe(),
+        );
+        let failures: [Failure; 6] = [
+            made.map(drop).unwrap_err(),
+            seen.unwrap_err(),
+            gone.map(drop).unwrap_err(),
+            listed.map(drop).unwrap_err(),
+            fenced.unwrap_err(),
+            probed.unwrap_err(),
+        ];
+        for failure in failures {
+            assert_eq!(failure.class, Retryable, "{failure}");
+            assert!(
+                failure.message.starts_with(&format!("`clusters.{REGION}.url` (127.0.0.1:")),
+                "{failure}"
+            );
+            assert!(!failure.message.contains("`url`"), "{failure}");
+        }
+        let checked = provider.isolation().unwrap().check(&[here.tenant.id, there.tenant.id]).await.unwrap();
+        let connect =
+            checked.cells.iter().find(|cell| (cell.who, &*cell.what) == (Who::TenantLogin, "connect"));
+        let connect = connect.unwrap();
+        assert_eq!((connect.outcome, connect.tried), (Outcome::Denied, 1));
+        assert!(connect.why.as_ref().is_some_and(|why| why.contains("`clusters.eu-1.url`")), "{connect:?}");
+    }
+
+    second.up().await;
+    place.provider.probe().await.unwrap();
+    ensured(&place, &spec(place.settings())).await;
+    assert!(place.provider.observe(&context, &there).await.unwrap().is_healthy());
+}
+
+/// The other way round: what all share is out, and a region with a server of its own goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_needs_no_server_but_its_own() {
+    let Some(second) = TestDatabase::postgres().await else { return };
+    let Some(mut main) = OwnPostgres::start(&FAST).await else { return };
+    let cluster = Cluster::new(second.url());
+    let place = Place::on(second, Model::Database, |config| {
+        config.url = main.url();
+        config.clusters.insert(REGION.to_owned(), cluster);
+    });
+    main.down();
+    let spec = spec(place.settings());
+    ensured(&place, &spec).await;
+    let rows = place.provider.data().unwrap().scoped(spec.tenant.id);
+    assert_eq!(rows.list("tasks", 10, None).await.unwrap().rows.len(), 3);
+    let out = place.provider.probe().await.unwrap_err();
+    assert!(out.message.starts_with("`url` (127.0.0.1:") && !out.message.contains("clusters"), "{out}");
+    place.provider.remove(&place.world.context(), &spec).await.unwrap();
+}
+
+#[tokio::test]
+async fn each_server_has_its_own_pooler() {
+    let Some(second) = OwnPostgres::start(&FAST).await else { return };
+    let Some(pooler) = Pooler::for_everybody(&second.url()) else { return };
+    let cluster = Cluster { pooler: Some(pooler.address()), ..Cluster::new(second.url()) };
+    let Some(place) = Place::in_cluster(cluster).await else { return };
+    let (here, (there, _)) = (elsewhere(&place), make(&place).await);
+    ensured(&place, &here).await;
+    let ways = async |spec: &Spec| {
+        let cells = place.provider.isolation().unwrap().check(&[spec.tenant.id]).await.unwrap().cells;
+        let reached = cells.into_iter().filter(|cell| cell.what == "connect");
+        reached.map(|cell| (cell.who, cell.outcome, cell.tried)).collect::<Vec<_>>()
+    };
+    let denied = |who| (who, Outcome::Denied, 1);
+    assert_eq!(ways(&here).await, [denied(Who::TenantLogin)]);
+    assert_eq!(ways(&there).await, [denied(Who::TenantLogin), denied(Who::PooledLogin)]);
+    assert!(place.provider.observe(&place.world.context(), &there).await.unwrap().is_healthy());
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_cluster_is_named() {
+    let bad = |cluster: Cluster| {
+        let mut config = tenantry_databases::database_postgres::Config::new("postgres://db/x");
+        config.clusters.insert("eu-1".to_owned(), cluster);
+        Postgres::new(config).err().expect("it is refused").message
+    };
+    assert!(bad(Cluster::new("nowhere at all")).starts_with("`clusters.eu-1.url` must be like postgres://"));
+    let pooler = Some("nowhere".to_owned());
+    assert!(bad(Cluster { pooler, ..Cluster::new("postgres://db/y") }).starts_with("`clusters.eu-1.pooler`"));
+}
+
+/// Two regions on one server are one server.
+#[tokio::test]
+async fn a_server_of_two_regions_is_checked_once() {
+    let Some(second) = TestDatabase::postgres().await else { return };
+    let cluster = Cluster::new(second.url());
+    let Some(mut place) = Place::in_cluster(cluster.clone()).await else { return };
+    place.reconfigure(|config| drop(config.clusters.insert("eu-2".to_owned(), cluster)));
+    let (spec, _) = make(&place).await;
+    let cells = place.provider.isolation().unwrap().check(&[spec.tenant.id]).await.unwrap().cells;
+    let connect = cells.iter().find(|cell| cell.what == "connect").unwrap();
+    assert_eq!((connect.tried, &connect.why), (1, &None));
+    place.provider.remove(&place.world.context(), &spec).await.unwrap();
+    assert_eq!(count(place.url(), &spec.name).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_is_waited_for_and_named() {
+    let Some(primary) = OwnPostgres::start(&FAST).await else { return };
+    let standby = primary.standby().await;
+    let Some(place) = Place::in_cluster(Cluster::new(standby.url())).await else { return };
+    let (context, spec) = (place.world.context(), spec(json!({})));
+    for failure in [
+        place.provider.probe().await.unwrap_err(),
+        place.provider.ensure(&context, &spec).await.map(drop).unwrap_err(),
+    ] {
+        is(&failure, Retryable, "read_only");
+        assert!(failure.message.contains("`clusters.eu-1.url` is a standby"), "{failure}");
+    }
+    // Once it is promoted, nobody has to be told.
+    standby.until("SELECT pg_promote()").await;
+    ensured(&place, &spec).await;
+    place.provider.probe().await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_is_connected_to_before_it_is_needed_and_all_who_are_out_are_named() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut config = tenantry_databases::database_postgres::Config::new(format!("postgres://a@{nobody}/x"));
+    config.clusters.insert("eu-1".to_owned(), Cluster::new(format!("postgres://b@{nobody}/y")));
+    let provider = DatabasePostgresDatabase::new(Postgres::new(config).unwrap());
+    provider.start().await.unwrap();
+    let out = provider.probe().await.unwrap_err();
+    assert_eq!(out.class, Retryable);
+    assert!(out.message.contains("`url` (") && out.message.contains("; `clusters.eu-1.url` ("), "{out}");
+}

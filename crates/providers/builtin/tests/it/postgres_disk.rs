@@ -1,0 +1,89 @@
+//! PostgreSQL's disk is full: operations wait, nothing stays half done, and they go on when there is room. Where its log has
+//! no room either, the server crashes, and may not even start before there is some.
+
+use tenantry_model::Failure;
+use tenantry_model::FailureClass::Retryable;
+use tenantry_provider::Spec;
+use tenantry_testkit::TestDatabase;
+use tenantry_testkit::own_postgres::OwnPostgres;
+use tenantry_testkit::small_disk::SmallDisk;
+
+use crate::contract::Environment as _;
+use crate::postgres::{MODELS, Place, ensured, log_in, make};
+use crate::world::spec;
+
+const MEGABYTES: u32 = 256;
+const SETTINGS: [&str; 3] = ["max_connections=60", "min_wal_size=32MB", "max_wal_size=48MB"];
+/// More tenants than there is room for in what the pages of the shared tables have left.
+const MANY: usize = 400;
+
+/// Makes tenants until one cannot be made; gives that one and why.
+async fn until_full(place: &Place) -> (Spec, Failure) {
+    for _ in 0..MANY {
+        let spec = spec(place.settings());
+        match place.provider.ensure(&place.world.context(), &spec).await {
+            Ok(made) => place.world.registry.apply(&made.writes),
+            Err(failure) => return (spec, failure),
+        }
+    }
+    panic!("{:?}: the disk is not full", place.model);
+}
+
+/// Nothing of the tenant, or of its making, is there beside what is complete.
+async fn is_whole(place: &Place, spec: &Spec) {
+    ensured(place, spec).await;
+    assert_eq!(place.count(spec).await, 1, "{:?}", place.model);
+    let seen = place.provider.observe(&place.world.context(), spec).await.unwrap();
+    assert!(seen.is_healthy(), "{:?}: {seen:?}", place.model);
+    let drafts = "SELECT datname FROM pg_database WHERE datname LIKE 'tenantry_draft%'";
+    assert!(place.sql(drafts).await.is_empty());
+    let half = "SELECT name FROM tenantry.homes WHERE completed IS NULL";
+    assert!(place.sql(half).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operations_wait_for_room_and_go_on_when_there_is_some() {
+    let Some(disk) = SmallDisk::new(MEGABYTES) else { return };
+    let Some(mut server) = OwnPostgres::start_in(disk.path(), &SETTINGS).await else { return };
+    let mut fleets = Vec::new();
+    for model in MODELS {
+        let place = Place::on(TestDatabase::on(&server.url()).await, model, |_| {});
+        let before = make(&place).await;
+        fleets.push((place, before));
+    }
+
+    disk.fill();
+    let mut waiting = Vec::new();
+    for (place, (before, made)) in &fleets {
+        let (late, failure) = until_full(place).await;
+        assert_eq!((failure.class, &*failure.code), (Retryable, "disk_full"), "{:?}: {failure}", place.model);
+        assert!(failure.message.contains("PostgreSQL's disk is full: make room"), "{failure}");
+        // Those who are there go on.
+        log_in(place, before, &made.outputs).await.unwrap();
+        let rows = place.provider.data().unwrap().scoped(before.tenant.id);
+        assert_eq!(rows.list("tasks", 10, None).await.unwrap().rows.len(), 3);
+        waiting.push(late);
+    }
+    disk.make_room();
+    for ((place, _), late) in fleets.iter().zip(&waiting) {
+        is_whole(place, late).await;
+    }
+
+    // Without room for the next piece of its log the server ends itself.
+    disk.fill();
+    server.write_until_it_crashes().await;
+    let mut waiting = Vec::new();
+    for (place, _) in &fleets {
+        let late = spec(place.settings());
+        let failure = place.provider.ensure(&place.world.context(), &late).await.map(drop).unwrap_err();
+        assert!(failure.may_retry(), "{:?}: {failure:?}", place.model);
+        waiting.push(late);
+    }
+    disk.make_room();
+    server.revive().await;
+    for ((place, (before, _)), late) in fleets.iter().zip(&waiting) {
+        is_whole(place, late).await;
+        let seen = place.provider.observe(&place.world.context(), before).await.unwrap();
+        assert!(seen.is_healthy(), "{:?}: {seen:?}", place.model);
+    }
+}

@@ -1,0 +1,140 @@
+//! What somebody changed behind our back: named by `observe`, put right by `ensure` where it can be, and named again where
+//! it cannot. A second process, which has seen nothing, says the same.
+
+use tenantry_model::suspension::Grade;
+use tenantry_provider::{Observed, Provider, Spec};
+
+use crate::postgres::{MODELS, Model, Place, connect, ensured, make};
+use crate::postgres_fences::fence;
+use sqlx::AssertSqlSafe;
+
+/// Where the harm is done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    Main,
+    Tables,
+}
+
+async fn differs(provider: &dyn Provider, place: &Place, spec: &Spec) -> Vec<String> {
+    match provider.observe(&place.world.context(), spec).await.unwrap() {
+        Observed::Present { differs, .. } => differs,
+        other => vec![format!("{other:?}")],
+    }
+}
+
+/// Runs statements where the tenant's tables are, as a superuser; `NAME` stands for the tenant's name and `APP` for the
+/// application role.
+async fn harm(place: &Place, spec: &Spec, model: Model, at: At, sql: &str) {
+    let mut url = place.url().to_owned();
+    if (model, at) == (Model::Database, At::Tables) {
+        url = format!("{}/{}", url.rsplit_once('/').unwrap().0, spec.name);
+    }
+    let schema = match model {
+        Model::Pool => "tenantry_pool".to_owned(),
+        Model::Schema => format!("\"{}\"", spec.name),
+        Model::Database => "public".to_owned(),
+    };
+    let sql = sql.replace("NAME", &format!("\"{}\"", spec.name)).replace("APP", place.app_role());
+    let mut connection = connect(&url).await;
+    let sql = if at == At::Tables { format!("SET search_path = {schema}; {sql}") } else { sql };
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+}
+
+use At::{Main, Tables};
+use Model::{Database, Pool, Schema};
+
+const OWN: &[Model] = &[Schema, Database];
+
+#[tokio::test]
+async fn what_was_changed_is_named_and_put_right() {
+    let harms: [(&[Model], At, &str, &str); 9] = [
+        (&MODELS, Main, "DROP OWNED BY NAME; DROP ROLE NAME", "its login role is missing"),
+        (&MODELS, Main, "ALTER ROLE NAME NOLOGIN", "its login role may not log in"),
+        (OWN, Tables, "REVOKE INSERT ON tasks FROM NAME", "has lost INSERT on table `tasks`"),
+        (OWN, Tables, "REVOKE USAGE ON SCHEMA public, NAME FROM NAME", "may not use the schema"),
+        (&[Database], Main, "REVOKE CONNECT ON DATABASE NAME FROM NAME", "may not connect to the database"),
+        (&[Pool], Main, "REVOKE APP_tenants FROM NAME", "may not use the schema"),
+        (&[Pool], Tables, "REVOKE SELECT ON tasks FROM APP_tenants", "has lost SELECT on table `tasks`"),
+        (&[Pool], Tables, "DROP POLICY tenantry_select ON tasks", "policy `tenantry_select` is missing"),
+        (&[Pool], Tables, "ALTER TABLE tasks DISABLE ROW LEVEL SECURITY", "row level security"),
+    ];
+    for model in MODELS {
+        let Some(place) = Place::of(model).await else { return };
+        let (spec, _) = make(&place).await;
+        assert_eq!(differs(&*place.provider, &place, &spec).await, [""; 0], "{model:?}");
+        for (models, at, sql, word) in harms {
+            if !models.contains(&model) {
+                continue;
+            }
+            let sql = match model {
+                Schema => sql.replace("public, ", ""),
+                _ => sql.replace("public, NAME FROM", "public FROM"),
+            };
+            if sql.starts_with("DROP OWNED") {
+                harm(&place, &spec, model, Tables, "DROP OWNED BY NAME").await;
+            }
+            harm(&place, &spec, model, at, &sql).await;
+            for provider in [&*place.provider, &*place.another()] {
+                let said = differs(provider, &place, &spec).await;
+                assert!(said.iter().any(|said| said.contains(word)), "{model:?}, {sql}: {said:?}");
+            }
+            ensured(&place, &spec).await;
+            assert_eq!(differs(&*place.provider, &place, &spec).await, [""; 0], "{model:?}, {sql}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_put_right_is_still_named_after_it() {
+    let harms = [
+        ("DROP TABLE tasks CASCADE", "table `tasks` is missing"),
+        ("ALTER TABLE projects DROP COLUMN name", "table `projects`, column `name` is missing"),
+        ("ALTER TABLE projects ADD COLUMN colour text", "column `colour` was added by somebody else"),
+    ];
+    for (sql, word) in harms {
+        for model in MODELS {
+            let Some(place) = Place::of(model).await else { return };
+            let (spec, _) = make(&place).await;
+            harm(&place, &spec, model, Tables, sql).await;
+            let before = differs(&*place.another(), &place, &spec).await;
+            assert_eq!(before.len(), 1, "{model:?}: {before:?}");
+            assert!(before[0].contains(word), "{model:?}: {before:?}");
+            ensured(&place, &spec).await;
+            assert_eq!(differs(&*place.provider, &place, &spec).await, before, "{model:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_schema_or_database_that_was_dropped_is_named_and_made_again() {
+    for model in [Schema, Database] {
+        let Some(place) = Place::of(model).await else { return };
+        let (spec, _) = make(&place).await;
+        let drop = if model == Schema { "DROP SCHEMA NAME CASCADE" } else { "DROP DATABASE NAME" };
+        harm(&place, &spec, model, Main, drop).await;
+        let said = differs(&*place.provider, &place, &spec).await;
+        assert_eq!(said, ["its schema or database is missing, with all its rows"], "{model:?}");
+        ensured(&place, &spec).await;
+        assert_eq!(differs(&*place.provider, &place, &spec).await, [""; 0], "{model:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_fence_that_does_not_hold_is_named() {
+    for model in MODELS {
+        let Some(place) = Place::of(model).await else { return };
+        let (spec, _) = make(&place).await;
+        fence(&place, &spec, Some(Grade::Blocked), 2).await;
+        assert_eq!(differs(&*place.provider, &place, &spec).await, [""; 0], "{model:?}");
+        harm(&place, &spec, model, Main, "ALTER ROLE NAME LOGIN").await;
+        let said = differs(&*place.provider, &place, &spec).await;
+        assert_eq!(said, ["its login role may log in in spite of its fence"], "{model:?}");
+        if model != Pool {
+            harm(&place, &spec, model, Tables, "GRANT UPDATE ON tasks TO NAME").await;
+            let said = differs(&*place.provider, &place, &spec).await;
+            assert!(said[1].contains("write to table `tasks` in spite of its fence"), "{said:?}");
+        }
+        ensured(&place, &spec).await;
+        assert_eq!(differs(&*place.provider, &place, &spec).await, [""; 0], "{model:?}");
+    }
+}

@@ -1,0 +1,453 @@
+//! PostgreSQL in trouble: sessions that are ended half-way, migrations that were changed or do not run, servers that are
+//! full, gone or too slow; and attempts of two processes at once.
+
+use std::path::Path;
+
+use sqlx::Row as _;
+use tempfile::TempDir;
+use tenantry_model::FailureClass::{Fatal, Invalid, Retryable};
+use tenantry_model::suspension::Grade;
+use tenantry_model::{Failure, FailureClass};
+use tenantry_provider::{Observed, Provider, Spec};
+
+use crate::contract::Environment;
+use crate::postgres::{Model, Place};
+use crate::postgres_fences::fence;
+use crate::world::spec;
+
+const MODELS: [Model; 3] = [Model::Pool, Model::Schema, Model::Database];
+const TABLE: &str =
+    "CREATE TABLE t (tenant_id text NOT NULL, id text NOT NULL, n integer, PRIMARY KEY (tenant_id, id));";
+
+/// Migrations and seeds of a test's own.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new(migrations: &[(&str, &str)]) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        std::fs::create_dir_all(folder.path().join("postgres/app")).unwrap();
+        std::fs::write(folder.path().join("canary.yaml"), "[{table: t, rows: [{id: canary, n: 1}]}]")
+            .unwrap();
+        for (name, text) in migrations {
+            folder.migration(name, text);
+        }
+        folder
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn migration(&self, name: &str, text: &str) {
+        std::fs::write(self.path().join("postgres/app").join(name), text).unwrap();
+    }
+
+    fn seed(&self, n: &str) {
+        let text = format!("[{{table: t, rows: [{{id: first, n: {n}}}]}}]");
+        std::fs::create_dir_all(self.path().join("start")).unwrap();
+        std::fs::write(self.path().join("start/en.yaml"), text).unwrap();
+    }
+
+    async fn place(&self, model: Model) -> Option<Place> {
+        let folder = self.path().to_owned();
+        Place::with(model, |config| {
+            config.migrations = Some(folder.clone());
+            config.seeds = Some(folder);
+        })
+        .await
+    }
+}
+
+fn bare() -> Spec {
+    spec(serde_json::json!({}))
+}
+
+async fn is_healthy(provider: &dyn Provider, place: &Place, spec: &Spec) -> bool {
+    let seen = provider.observe(&place.world.context(), spec).await.unwrap();
+    seen.is_healthy()
+}
+
+pub fn is(failure: &Failure, class: FailureClass, code: &str) {
+    assert_eq!((failure.class, &*failure.code), (class, code), "{failure}");
+}
+
+#[tokio::test]
+async fn migrations_never_change_and_new_ones_come_with_the_next_ensure() {
+    for model in MODELS {
+        let folder = Folder::new(&[("1_a.sql", TABLE)]);
+        let Some(place) = folder.place(model).await else { return };
+        let spec = bare();
+        place.ensure(&spec).await;
+        folder.migration(
+            "2_b.sql",
+            "ALTER TABLE t ADD COLUMN m integer; CREATE INDEX t_by_m ON t (tenant_id, m);",
+        );
+        let later = place.another();
+        if model != Model::Pool {
+            assert!(!is_healthy(&*later, &place, &spec).await, "{model:?}: a migration is missing");
+        }
+        later.ensure(&place.world.context(), &spec).await.unwrap();
+        assert!(is_healthy(&*later, &place, &spec).await, "{model:?}");
+        let row = serde_json::json!({ "id": "x", "m": 7 });
+        let rows = later.data().unwrap().scoped(spec.tenant.id);
+        assert_eq!(rows.insert("t", row.as_object().unwrap().clone()).await.unwrap()["m"], 7);
+        folder.migration("3_c.sql", "ALTER TABLE t DROP COLUMN m;");
+        place.another().ensure(&place.world.context(), &spec).await.unwrap();
+        if model != Model::Pool {
+            let folder_of_two = later.ensure(&place.world.context(), &spec).await.unwrap_err();
+            is(&folder_of_two, Fatal, "migration_changed");
+            let seen = rows.get("t", "x").await.unwrap().unwrap();
+            assert_eq!(seen.get("m"), None, "{model:?}: the tables are looked at again");
+        }
+
+        folder.migration("1_a.sql", &TABLE.replace("n integer", "n bigint"));
+        let changed = place.another().ensure(&place.world.context(), &spec).await.unwrap_err();
+        is(&changed, Fatal, "migration_changed");
+        assert!(changed.message.contains("1_a.sql was changed"), "{model:?}: {changed}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_may_use_whatever_stands_in_its_schema_and_nothing_of_the_evidence() {
+    // Types of the same name here and elsewhere, and everything that a routine's arguments can be.
+    let more = "CREATE SEQUENCE \"Odd numbers\"; CREATE TYPE mood AS ENUM ('good');
+        CREATE FUNCTION greet(m mood, n integer DEFAULT 1) RETURNS text LANGUAGE sql AS 'SELECT m::text';
+        CREATE FUNCTION greet(m public.mood, VARIADIC n mood[]) RETURNS text LANGUAGE sql AS 'SELECT m::text';
+        CREATE FUNCTION \"Greet, (all)\"(OUT n integer, INOUT m text) LANGUAGE sql AS 'SELECT 1, m';
+        CREATE AGGREGATE middle(ORDER BY integer) (SFUNC = pg_catalog.int4pl, STYPE = integer);
+        CREATE PROCEDURE tidy() LANGUAGE sql AS 'SELECT 1';
+        CREATE PROCEDURE tidy(a integer, OUT b integer) LANGUAGE sql AS 'SELECT 1';
+        CREATE PROCEDURE tidy(a integer, b integer) LANGUAGE sql AS 'SELECT 1';
+        CREATE VIEW seen WITH (security_invoker = true) AS SELECT * FROM t;";
+    let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", more)]);
+    let Some(place) = folder.place(Model::Schema).await else { return };
+    place.sql("CREATE TYPE public.mood AS ENUM ('bad')").await;
+    let checks = "SELECT has_table_privilege($R, '$S.t', 'DELETE') AND has_table_privilege($R, '$S.seen', 'SELECT')
+            AND has_sequence_privilege($R, '$S.\"Odd numbers\"', 'USAGE') AS may,
+        has_table_privilege($R, '$S._migrations', 'SELECT') OR has_sequence_privilege($R, '$S._migrations_position_seq', 'USAGE')
+            OR has_table_privilege($R, '$S.t', 'TRUNCATE') AS may_too_much,
+        count(*), count(*) FILTER (WHERE has_function_privilege($R, oid, 'EXECUTE')) AS own,
+        count(*) FILTER (WHERE has_function_privilege('public', oid, 'EXECUTE')) AS everybodys
+        FROM pg_proc WHERE pronamespace = '$S'::regnamespace";
+    // The first one is looked through; the others are made as it was, in one message.
+    for _ in 0..3 {
+        let spec = bare();
+        place.ensure(&spec).await;
+        for (version, grade) in [(0, None), (1, Some(Grade::ReadOnly)), (2, None)] {
+            if version > 0 {
+                fence(&place, &spec, grade, version).await;
+            }
+            let asked = checks
+                .replace("$R", &format!("'{}'", spec.name))
+                .replace("$S", &format!("\"{}\"", spec.name));
+            let row = &place.sql(&asked).await[0];
+            let may = grade.is_none();
+            assert_eq!((row.get("may"), row.get("may_too_much")), (may, false), "{version}");
+            let routines = ["count", "own", "everybodys"].map(|column| row.get::<i64, _>(column));
+            assert_eq!(routines, [7, if may { 7 } else { 0 }, 0], "{version}");
+        }
+        assert!(is_healthy(&*place.provider, &place, &spec).await);
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_is_not_like_the_others_is_made_nevertheless() {
+    let unlike = "DO $$ BEGIN
+        EXECUTE format('CREATE FUNCTION %I() RETURNS integer LANGUAGE sql AS ''SELECT 1''', 'of ' || current_schema());
+        IF nextval('public.made') > 2 THEN CREATE FUNCTION more() RETURNS integer LANGUAGE sql AS 'SELECT 1'; END IF;
+        END $$;";
+    let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", unlike)]);
+    let Some(place) = folder.place(Model::Schema).await else { return };
+    place.sql("CREATE SEQUENCE public.made").await;
+    // The canary was the first.
+    for routines in [1, 2, 2] {
+        let spec = bare();
+        place.ensure(&spec).await;
+        let Spec { name, .. } = &spec;
+        let asked = format!(
+            "SELECT count(*) FILTER (WHERE has_function_privilege('{name}', oid, 'EXECUTE')),
+                count(*) FILTER (WHERE has_function_privilege('public', oid, 'EXECUTE'))
+             FROM pg_proc WHERE pronamespace = '{name}'::regnamespace"
+        );
+        let row = &place.sql(&asked).await[0];
+        assert_eq!((row.get::<i64, _>(0), row.get::<i64, _>(1)), (routines, 0));
+    }
+}
+
+#[tokio::test]
+async fn what_was_lost_and_is_made_again_is_not_complete_before_it_has_its_seed() {
+    for (model, lose) in
+        [(Model::Schema, "DROP SCHEMA NAME CASCADE"), (Model::Database, "DROP DATABASE NAME")]
+    {
+        let folder = Folder::new(&[("1_a.sql", TABLE)]);
+        folder.seed("1");
+        let Some(place) = folder.place(model).await else { return };
+        let (spec, context) = (spec(serde_json::json!({ "seed": "start" })), place.world.context());
+        place.ensure(&spec).await;
+        place.sql(&lose.replace("NAME", &format!("\"{}\"", spec.name))).await;
+        // The last step of the making fails, and by then there is a migration more.
+        folder.migration("2_b.sql", "ALTER TABLE t ADD COLUMN m integer;");
+        folder.seed("no number");
+        let failed = place.another().ensure(&context, &spec).await.unwrap_err();
+        is(&failed, Invalid, "bad_seed");
+        assert!(!is_healthy(&*place.another(), &place, &spec).await, "{model:?}");
+        let too_early = place.another().data().unwrap().scoped(spec.tenant.id).get("t", "first").await;
+        is(&too_early.unwrap_err(), Invalid, "no_such_tenant");
+        folder.seed("2");
+        let later = place.another();
+        later.ensure(&context, &spec).await.unwrap();
+        assert!(is_healthy(&*later, &place, &spec).await, "{model:?}");
+        let row = later.data().unwrap().scoped(spec.tenant.id).get("t", "first").await.unwrap();
+        assert_eq!(row.unwrap()["n"], 2, "{model:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_older_process_deletes_from_the_tables_of_a_newer_one_too() {
+    let folder = Folder::new(&[("1_a.sql", TABLE)]);
+    let Some(place) = folder.place(Model::Pool).await else { return };
+    let (spec, context) = (bare(), place.world.context());
+    place.ensure(&spec).await;
+    folder.migration("2_notes.sql", &TABLE.replace("TABLE t", "TABLE notes"));
+    let newer = place.another();
+    newer.ensure(&context, &spec).await.unwrap();
+    let note = serde_json::json!({ "id": "x" }).as_object().unwrap().clone();
+    newer.data().unwrap().scoped(spec.tenant.id).insert("notes", note).await.unwrap();
+    let removed = place.provider.remove(&context, &spec).await.unwrap();
+    assert_eq!(removed.receipt["rows"], serde_json::json!({ "notes": 1, "t": 0 }));
+    assert_eq!(place.provider.observe(&context, &spec).await.unwrap(), Observed::Absent);
+
+    // Whatever comes to stand there of one who is not listed is seen, and goes.
+    let tenant = spec.tenant.id;
+    place.sql(&format!("INSERT INTO tenantry_pool.notes VALUES ('{tenant}', 'late', 1)")).await;
+    for process in [&*place.provider, &*newer] {
+        let seen = process.observe(&context, &spec).await.unwrap();
+        assert!(matches!(seen, Observed::Present { .. }) && !seen.is_healthy(), "{seen:?}");
+    }
+    place.provider.remove(&context, &spec).await.unwrap();
+    assert_eq!(place.provider.observe(&context, &spec).await.unwrap(), Observed::Absent);
+}
+
+#[tokio::test]
+async fn a_file_without_a_transaction_runs_statement_by_statement() {
+    for model in MODELS {
+        let folder = Folder::new(&[
+            ("1_a.sql", TABLE),
+            (
+                "2_b.sql",
+                "-- no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS t_by_n ON t (tenant_id, n);\nSELECT ';';",
+            ),
+        ]);
+        let Some(place) = folder.place(model).await else { return };
+        let spec = bare();
+        place.ensure(&spec).await;
+        assert!(is_healthy(&*place.provider, &place, &spec).await, "{model:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_at_fault_is_named_and_leaves_nothing() {
+    for (sql, why) in [
+        ("CREATE TABLE x (id text PRIMARY KEY);", "`x` cannot be shared"),
+        (
+            "CREATE TABLE x (tenant_id text NOT NULL, id text, PRIMARY KEY (id, tenant_id));",
+            "must begin with",
+        ),
+        ("CREATE TABLE x (tenant_id text NOT NULL, id text);", "needs a primary key"),
+        ("CREATE UNIQUE INDEX u ON t (n);", "unique index"),
+        ("CREATE TABLE _x (tenant_id text NOT NULL, id text, PRIMARY KEY (tenant_id, id));", "underscore"),
+        (
+            "CREATE TABLE x (tenant_id text NOT NULL, id text, o text, PRIMARY KEY (tenant_id, id),
+             FOREIGN KEY (o, id) REFERENCES t (tenant_id, id));",
+            "foreign key",
+        ),
+        ("CREATE TABEL x ();", "syntax error"),
+    ] {
+        for model in [Model::Schema, Model::Pool] {
+            let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", sql)]);
+            let Some(place) = folder.place(model).await else { return };
+            let failure = place.provider.ensure(&place.world.context(), &bare()).await.unwrap_err();
+            is(&failure, Fatal, "bad_migration");
+            assert!(failure.message.starts_with("2_b.sql") && failure.message.contains(why), "{failure}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_goes_around_policies_is_refused() {
+    for (sql, why) in [
+        ("CREATE VIEW v AS SELECT * FROM t;", "security_invoker"),
+        ("CREATE MATERIALIZED VIEW v AS SELECT * FROM t;", "copy"),
+        (
+            "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM t';",
+            "SECURITY DEFINER",
+        ),
+        ("CREATE POLICY all_of_them ON t USING (true);", "RESTRICTIVE"),
+    ] {
+        let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", sql)]);
+        let Some(place) = folder.place(Model::Pool).await else { return };
+        let failure = place.provider.probe().await.unwrap_err();
+        is(&failure, Fatal, "bad_migration");
+        assert!(failure.message.contains(why), "{failure}");
+    }
+    let harmless = "CREATE VIEW v WITH (security_invoker = true) AS SELECT * FROM t; CREATE POLICY few ON t AS RESTRICTIVE USING (n > 0);";
+    let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", harmless)]);
+    let Some(place) = folder.place(Model::Pool).await else { return };
+    place.provider.probe().await.unwrap();
+}
+
+/// What the deletion of a tenant's rows is told by the tables: as a statement that runs for too long would be ended.
+const UNHURRIED: &str = "
+CREATE FUNCTION hurried() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF current_setting('statement_timeout') <> '0' THEN RAISE EXCEPTION 'hurried'; END IF;
+   PERFORM FROM t; RETURN OLD; END $$;
+CREATE TRIGGER hurried BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION hurried();";
+
+#[tokio::test]
+async fn no_tenant_is_too_big_to_be_deleted() {
+    let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", UNHURRIED)]);
+    let Some(place) = folder.place(Model::Pool).await else { return };
+    let (spec, context) = (bare(), place.world.context());
+    place.ensure(&spec).await;
+    let row = serde_json::json!({ "id": "x" }).as_object().unwrap().clone();
+    place.provider.data().unwrap().scoped(spec.tenant.id).insert("t", row).await.unwrap();
+    let removed = place.provider.remove(&context, &spec).await.unwrap();
+    assert_eq!(removed.receipt["rows"]["t"], 1);
+
+    // An administrator's own trigger speaks for what is dropped with its schema.
+    let place = Place::of(Model::Schema).await.unwrap();
+    place
+        .sql(
+            "CREATE FUNCTION hurried() RETURNS event_trigger LANGUAGE plpgsql AS
+             $$ BEGIN IF current_setting('statement_timeout') <> '0' AND tg_tag = 'DROP SCHEMA' THEN RAISE EXCEPTION 'hurried'; END IF; END $$",
+        )
+        .await;
+    place.sql("CREATE EVENT TRIGGER hurried ON sql_drop EXECUTE FUNCTION hurried()").await;
+    let spec = bare();
+    place.ensure(&spec).await;
+    place.provider.remove(&place.world.context(), &spec).await.unwrap();
+    assert_eq!(place.count(&spec).await, 0);
+}
+
+#[tokio::test]
+async fn two_processes_at_once() {
+    for model in MODELS {
+        let Some(place) = Place::of(model).await else { return };
+        let another = place.another();
+        let spec = spec(place.settings());
+        let (context, other) = (place.world.context(), place.world.context());
+        let (a, b) = tokio::join!(place.provider.ensure(&context, &spec), another.ensure(&other, &spec));
+        // Whichever is recorded, it holds the password that is good.
+        let sealed = [a.unwrap(), b.unwrap()].map(|made| {
+            place.world.registry.apply(&made.writes);
+            place.world.secret(&spec, &format!("postgres_password:{}", spec.name))
+        });
+        assert_eq!(sealed[0], sealed[1], "{model:?}");
+        assert_eq!(place.count(&spec).await, 1);
+        let (removed, made) =
+            tokio::join!(place.provider.remove(&context, &spec), another.ensure(&other, &spec));
+        removed.unwrap();
+        made.unwrap();
+        place.provider.remove(&context, &spec).await.unwrap();
+        assert_eq!(place.count(&spec).await, 0, "{model:?}");
+    }
+}
+
+/// Ends all sessions of a provider.
+const ENDS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE application_name = 'tenantry' AND (datname = current_database() OR query ~ current_database())";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_are_ended_anywhere_leave_what_the_next_attempt_finishes() {
+    for model in MODELS {
+        let Some(place) = Place::of(model).await else { return };
+        place.provider.probe().await.unwrap();
+        let (mut ended, mut failed) = (0, 0);
+        for _ in 0..12 {
+            let spec = spec(place.settings());
+            let context = place.world.context();
+            let mut ensure = std::pin::pin!(place.provider.ensure(&context, &spec));
+            // Every session of the provider's, as often as there is time for until the attempt ends; and none after it, as one
+            // would that nobody waits for.
+            let first = loop {
+                let mut ends = std::pin::pin!(place.sql(ENDS));
+                tokio::select! {
+                    done = &mut ensure => {
+                        ended += ends.await.len();
+                        break done;
+                    }
+                    rows = &mut ends => ended += rows.len(),
+                }
+            };
+            if let Err(failure) = first {
+                assert!(failure.may_retry(), "{model:?}: {failure:?}");
+                failed += 1;
+            }
+            let mut made = place.provider.ensure(&context, &spec).await;
+            // Connections that died in the pool are found one by one.
+            for _ in 0..8 {
+                match made {
+                    Err(failure) if failure.may_retry() => {}
+                    _ => break,
+                }
+                made = place.provider.ensure(&context, &spec).await;
+            }
+            place.world.registry.apply(&made.unwrap().writes);
+            assert!(is_healthy(&*place.provider, &place, &spec).await, "{model:?}");
+            assert_eq!(place.count(&spec).await, 1, "{model:?}");
+        }
+        assert!(ended > 0 && failed > 0, "{model:?}: {ended} sessions were ended, {failed} attempts failed");
+    }
+}
+
+#[tokio::test]
+async fn failures_of_the_server_have_their_class() {
+    let Some(place) = Place::of(Model::Schema).await else { return };
+    let spec = spec(place.settings());
+    let context = place.world.context();
+    let gone = place.unusable().await.unwrap();
+    is(&gone.ensure(&context, &spec).await.unwrap_err(), Retryable, "unreachable");
+    let nowhere = |config: &mut tenantry_databases::database_postgres::Config| {
+        config.url = config.url.replace("/tenantry_", "/nowhere_");
+    };
+    let place = Place::with(Model::Schema, nowhere).await.unwrap();
+    is(&place.provider.probe().await.unwrap_err(), Fatal, "no_database");
+    let limited = |config: &mut tenantry_databases::database_postgres::Config| {
+        config.url.push_str("?options=-c%20default_transaction_read_only%3Don");
+    };
+    let place = Place::with(Model::Schema, limited).await.unwrap();
+    is(&place.provider.probe().await.unwrap_err(), Retryable, "read_only");
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_the_caller_s_fault() {
+    let Some(place) = Place::of(Model::Schema).await else { return };
+    let spec = spec(place.settings());
+    place.ensure(&spec).await;
+    let rows = place.provider.data().unwrap().scoped(spec.tenant.id);
+    let insert = async |table: &str, row: serde_json::Value| {
+        rows.insert(table, row.as_object().unwrap().clone()).await.unwrap_err()
+    };
+    for (table, row, code) in [
+        ("nothing", serde_json::json!({}), "unknown_table"),
+        ("_migrations", serde_json::json!({}), "unknown_table"),
+        ("tasks", serde_json::json!({ "x\"; --": 1 }), "unknown_column"),
+        ("tasks", serde_json::json!({ "tenant_id": "x" }), "not_allowed"),
+        ("tasks", serde_json::json!({ "title": "x", "project_id": "nobody's" }), "constraint"),
+        ("tasks", serde_json::json!({ "position": "secret" }), "bad_value"),
+        ("tasks", serde_json::json!({ "title": "a\u{0}b" }), "bad_value"),
+        ("tasks", serde_json::json!({ "position": u64::MAX }), "bad_value"),
+        ("workspaces", serde_json::json!({ "id": "default", "name": "again" }), "constraint"),
+    ] {
+        let failure = insert(table, row.clone()).await;
+        is(&failure, Invalid, code);
+        assert!(!failure.message.contains("secret"), "{failure}");
+    }
+    let first = rows.list("tasks", 2, None).await.unwrap();
+    let next = rows.list("tasks", 2, first.next.as_deref()).await.unwrap();
+    assert_eq!((first.rows.len(), next.rows.len(), next.next), (2, 1, None));
+    assert_eq!(rows.remove_samples().await.unwrap()["tasks"], 3);
+    assert!(!rows.delete("tasks", "'; DROP TABLE tasks; --").await.unwrap());
+    place.provider.remove(&place.world.context(), &spec).await.unwrap();
+    is(&rows.get("tasks", "x").await.unwrap_err(), Invalid, "no_such_tenant");
+}

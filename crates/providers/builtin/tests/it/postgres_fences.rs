@@ -1,0 +1,180 @@
+//! Fences on PostgreSQL: what a tenant's own login can still do under each grade, at once and whatever happens meanwhile.
+
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
+use tenantry_model::suspension::Grade;
+use tenantry_provider::{Ensured, Order, Spec};
+
+use crate::conform::rival;
+use crate::contract::Environment;
+use crate::postgres::{MODELS, Model, Place, ensured, log_in, make, refused};
+
+pub fn order(spec: &Spec, grade: Option<Grade>, version: i64) -> Order {
+    Order {
+        tenant: spec.tenant.id,
+        resource: spec.resource,
+        region: spec.tenant.region.clone(),
+        name: spec.name.clone(),
+        claim: spec.claim.clone(),
+        grade,
+        version,
+    }
+}
+
+pub async fn fence(place: &Place, spec: &Spec, grade: Option<Grade>, version: i64) {
+    place.provider.fence().unwrap().fence(&order(spec, grade, version)).await.unwrap();
+}
+
+async fn read(session: &mut PgConnection) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM workspaces").fetch_one(session).await.unwrap()
+}
+
+const WRITE: &str = "UPDATE workspaces SET name = name || '!'";
+
+async fn wrote(session: &mut PgConnection) -> u64 {
+    session.execute(WRITE).await.unwrap().rows_affected()
+}
+
+async fn cannot_write(place: &Place, model: Model, session: &mut PgConnection) {
+    let insert = "INSERT INTO workspaces SELECT * FROM workspaces";
+    if model == Model::Pool {
+        // Policies hide the rows from a command that writes.
+        assert_eq!(wrote(session).await, 0);
+        refused(session, insert, "42501").await;
+    } else {
+        for sql in [WRITE, insert, "DELETE FROM workspaces"] {
+            refused(session, sql, "42501").await;
+        }
+    }
+    refused(session, "RESET ROLE; SET SESSION AUTHORIZATION postgres", "42501").await;
+    assert_eq!(read(session).await, 1, "{}", place.url());
+}
+
+#[tokio::test]
+async fn each_grade_denies_what_it_says() {
+    for model in MODELS {
+        let Some(place) = Place::of(model).await else { return };
+        let ((spec, Ensured { outputs, .. }), (other, made)) = (make(&place).await, make(&place).await);
+        let mut session = log_in(&place, &spec, &outputs).await.unwrap();
+        let mut stranger = log_in(&place, &other, &made.outputs).await.unwrap();
+        assert_eq!(wrote(&mut session).await, 1);
+
+        // What is open already is bound too, and nobody else is.
+        fence(&place, &spec, Some(Grade::ReadOnly), 1).await;
+        cannot_write(&place, model, &mut session).await;
+        cannot_write(&place, model, &mut log_in(&place, &spec, &outputs).await.unwrap()).await;
+        assert_eq!(wrote(&mut stranger).await, 1);
+        fence(&place, &spec, None, 2).await;
+        assert_eq!(wrote(&mut session).await, 1);
+
+        for (grade, version) in [(Grade::NoLogin, 3), (Grade::Blocked, 4)] {
+            fence(&place, &spec, Some(grade), version).await;
+            assert!(session.execute("SELECT 1").await.is_err(), "{model:?}: the session is still there");
+            assert!(log_in(&place, &spec, &outputs).await.is_err(), "{model:?}");
+            fence(&place, &spec, None, version).await;
+            session = log_in(&place, &spec, &outputs).await.unwrap();
+            assert_eq!((wrote(&mut session).await, read(&mut session).await), (1, 1));
+        }
+        assert_eq!(wrote(&mut stranger).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn an_older_order_does_nothing() {
+    for model in MODELS {
+        let Some(place) = Place::of(model).await else { return };
+        let (spec, Ensured { outputs, .. }) = make(&place).await;
+        fence(&place, &spec, Some(Grade::Blocked), 7).await;
+        fence(&place, &spec, None, 6).await;
+        assert!(log_in(&place, &spec, &outputs).await.is_err());
+        fence(&place, &spec, None, 8).await;
+        fence(&place, &spec, Some(Grade::Blocked), 7).await;
+        log_in(&place, &spec, &outputs).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_made_again_stays_fenced() {
+    for model in MODELS {
+        let Some(place) = Place::of(model).await else { return };
+        let (spec, Ensured { outputs, .. }) = make(&place).await;
+        let mut session = log_in(&place, &spec, &outputs).await.unwrap();
+        fence(&place, &spec, Some(Grade::ReadOnly), 1).await;
+        ensured(&place, &spec).await;
+        cannot_write(&place, model, &mut session).await;
+
+        fence(&place, &spec, Some(Grade::Blocked), 2).await;
+        let again = ensured(&place, &spec).await;
+        assert!(again.writes.is_empty(), "{model:?}: the password is another one");
+        assert!(log_in(&place, &spec, &outputs).await.is_err());
+        fence(&place, &spec, None, 3).await;
+        assert_eq!(wrote(&mut log_in(&place, &spec, &outputs).await.unwrap()).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_fenced_that_is_not_there_or_not_ours() {
+    for model in MODELS {
+        let Some(place) = Place::of(model).await else { return };
+        let (spec, Ensured { outputs, .. }) = make(&place).await;
+        let before = place.snapshot().await;
+        let foreign = order(&rival(&spec), Some(Grade::Blocked), 1);
+        let failure = place.provider.fence().unwrap().fence(&foreign).await.unwrap_err();
+        assert_eq!(failure.code, "name_taken");
+        fence(&place, &crate::world::spec(place.settings()), Some(Grade::Blocked), 1).await;
+        assert_eq!(place.snapshot().await, before);
+        log_in(&place, &spec, &outputs).await.unwrap();
+        // The application role of the pool is bound by the access row as well.
+        if model == Model::Pool {
+            fence(&place, &spec, Some(Grade::Blocked), 1).await;
+            let sql = format!(
+                "SET LOCAL ROLE {}; SET LOCAL app.current_tenant_id = '{}'",
+                place.app_role(),
+                spec.tenant.id
+            );
+            let mut connection = crate::postgres::connect(place.url()).await;
+            connection.execute("BEGIN").await.unwrap();
+            connection.execute(AssertSqlSafe(sql)).await.unwrap();
+            let rows = "SELECT count(*) FROM tenantry_pool.workspaces";
+            let rows: i64 = sqlx::query_scalar(rows).fetch_one(&mut connection).await.unwrap();
+            assert_eq!(rows, 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_tenant_makes_that_names_a_schema_keeps_nobody_from_being_fenced_or_removed() {
+    // One who may do no more than has to be.
+    let Some(place) = Place::with_plain_administrator(Model::Schema).await else { return };
+    let ((spec, Ensured { outputs, .. }), (other, _)) = (make(&place).await, make(&place).await);
+    let mut session = log_in(&place, &spec, &outputs).await.unwrap();
+    let mut busy = log_in(&place, &spec, &outputs).await.unwrap();
+    for schema in [&spec.name, &other.name] {
+        // Both depend on a schema that they are not in.
+        let made = format!(
+            "CREATE FUNCTION pg_temp.\"f {schema}\"(at regnamespace DEFAULT '{schema}'::regnamespace) RETURNS integer LANGUAGE sql AS 'SELECT 1';
+             CREATE TEMP TABLE \"t {schema}\" (n integer) PARTITION BY LIST ((num_nulls(n, '{schema}'::regnamespace)));
+             CREATE TEMP TABLE \"d {schema}\" (at regnamespace DEFAULT '{schema}'::regnamespace)"
+        );
+        for session in [&mut session, &mut busy] {
+            sqlx::raw_sql(AssertSqlSafe(made.clone())).execute(session).await.unwrap();
+        }
+    }
+    let (process, context) = (place.another(), place.world.context());
+    for spec in [&spec, &other] {
+        process.ensure(&context, spec).await.unwrap();
+        assert!(process.observe(&context, spec).await.unwrap().is_healthy());
+        let rows = process.data().unwrap().scoped(spec.tenant.id);
+        assert!(rows.get("workspaces", "default").await.unwrap().is_some());
+        fence(&place, spec, Some(Grade::ReadOnly), 1).await;
+    }
+    cannot_write(&place, Model::Schema, &mut session).await;
+
+    let used = format!("BEGIN; SELECT FROM \"d {}\"", other.name);
+    sqlx::raw_sql(AssertSqlSafe(used)).execute(&mut busy).await.unwrap();
+    place.provider.remove(&context, &other).await.unwrap();
+    assert_eq!(place.count(&other).await, 0);
+    busy.execute("SELECT 1").await.unwrap_err();
+    session.execute("SELECT 1").await.unwrap();
+    fence(&place, &spec, Some(Grade::Blocked), 2).await;
+    session.execute("SELECT 1").await.unwrap_err();
+}

@@ -1,0 +1,252 @@
+//! What a tenant can reach on PostgreSQL with the login that it was given, whatever it tries; and who else is kept out.
+
+use serde_json::json;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection, Row};
+use tenantry_model::FailureClass;
+use tenantry_provider::Observed;
+
+use crate::contract::Environment;
+use crate::postgres::{MODELS, Model, Place, connect, ensured, log_in, make, refused};
+use crate::world::spec;
+
+async fn count(connection: &mut PgConnection, sql: &str) -> i64 {
+    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_login_sees_its_own_rows_alone() {
+    for model in MODELS {
+        let Some(place) = Place::of(model).await else { return };
+        let ((a, made_a), (b, made_b)) = (make(&place).await, make(&place).await);
+        let mut session = log_in(&place, &a, &made_a.outputs).await.unwrap();
+        assert_eq!(count(&mut session, "SELECT count(*) FROM workspaces").await, 1, "{model:?}");
+        let sum = format!("SELECT count(*) FROM tasks WHERE tenant_id <> '{}'", a.tenant.id);
+        assert_eq!(count(&mut session, &sum).await, 0);
+        session.execute("UPDATE workspaces SET name = 'Ours'").await.unwrap();
+        refused(&mut session, "SELECT * FROM _migrations", "42501").await;
+        refused(&mut session, "CREATE TABLE mine (x int)", "42501").await;
+        refused(&mut session, &format!("SET ROLE \"{}\"", b.name), "42501").await;
+        refused(
+            &mut session,
+            "SELECT * FROM tenantry.homes",
+            if model == Model::Database { "42P01" } else { "42501" },
+        )
+        .await;
+        let mut other = log_in(&place, &b, &made_b.outputs).await.unwrap();
+        assert_eq!(count(&mut other, "SELECT count(*) FROM workspaces WHERE name = 'Ours'").await, 0);
+    }
+}
+
+#[tokio::test]
+async fn in_the_pool_no_setting_changes_who_the_tenant_is() {
+    let Some(place) = Place::of(Model::Pool).await else { return };
+    let ((a, made), (b, _)) = (make(&place).await, make(&place).await);
+    let mut session = log_in(&place, &a, &made.outputs).await.unwrap();
+    for set in
+        ["SET app.current_tenant_id", "SET LOCAL app.current_tenant_id", "SET SESSION app.current_tenant_id"]
+    {
+        let seen: Vec<String> = {
+            session.execute(AssertSqlSafe(format!("BEGIN; {set} = '{}'", b.tenant.id))).await.unwrap();
+            let seen =
+                sqlx::query_scalar("SELECT DISTINCT tenant_id FROM workspaces").fetch_all(&mut session);
+            let seen = seen.await.unwrap();
+            session.execute("COMMIT").await.unwrap();
+            seen
+        };
+        assert_eq!(seen, [a.tenant.id.to_string()], "{set}");
+    }
+    let theirs = format!("INSERT INTO workspaces (tenant_id, id, name) VALUES ('{}', 'x', 'x')", b.tenant.id);
+    refused(&mut session, &theirs, "42501").await;
+    let moved = format!("UPDATE workspaces SET tenant_id = '{}'", b.tenant.id);
+    refused(&mut session, &moved, "42501").await;
+    refused(&mut session, "ALTER TABLE workspaces DISABLE ROW LEVEL SECURITY", "42501").await;
+    let deleted =
+        session.execute(AssertSqlSafe(format!("DELETE FROM tasks WHERE tenant_id = '{}'", b.tenant.id)));
+    assert_eq!(deleted.await.unwrap().rows_affected(), 0);
+}
+
+#[tokio::test]
+async fn the_access_row_decides_and_a_stranger_is_no_tenant() {
+    let Some(place) = Place::of(Model::Pool).await else { return };
+    let (a, made) = make(&place).await;
+    let mut session = log_in(&place, &a, &made.outputs).await.unwrap();
+    let fence = |word: &str| format!("UPDATE tenantry.homes SET access = '{word}' WHERE name = '{}'", a.name);
+    place.sql(&fence("read_only")).await;
+    assert_eq!(count(&mut session, "SELECT count(*) FROM workspaces").await, 1);
+    assert_eq!(session.execute("UPDATE workspaces SET name = 'x'").await.unwrap().rows_affected(), 0);
+    place.sql(&fence("blocked")).await;
+    assert_eq!(count(&mut session, "SELECT count(*) FROM workspaces").await, 0);
+    place.sql(&fence("full")).await;
+    assert_eq!(count(&mut session, "SELECT count(*) FROM workspaces").await, 1);
+
+    // Somebody with all rights to the tables, who is neither a tenant's login nor the application.
+    let stranger = format!("stranger_{}", a.tenant.id.suffix());
+    for sql in [
+        format!("CREATE ROLE {stranger} LOGIN"),
+        format!("GRANT USAGE ON SCHEMA tenantry, tenantry_pool TO {stranger}"),
+        format!("GRANT EXECUTE ON FUNCTION tenantry.session_tenant(boolean) TO {stranger}"),
+        format!("GRANT ALL ON ALL TABLES IN SCHEMA tenantry_pool TO {stranger}"),
+    ] {
+        place.sql(&sql).await;
+    }
+    let options: PgConnectOptions = place.url().parse().unwrap();
+    let mut session = options.username(&stranger).connect().await.unwrap();
+    session.execute(AssertSqlSafe(format!("SET app.current_tenant_id = '{}'", a.tenant.id))).await.unwrap();
+    assert_eq!(count(&mut session, "SELECT count(*) FROM tenantry_pool.workspaces").await, 0);
+    drop(session);
+    place.sql(&format!("DROP OWNED BY {stranger}")).await;
+    place.sql(&format!("DROP ROLE {stranger}")).await;
+}
+
+#[tokio::test]
+async fn nobody_gets_into_another_tenant_s_schema_or_database() {
+    let Some(place) = Place::of(Model::Schema).await else { return };
+    let ((a, made), (b, _)) = (make(&place).await, make(&place).await);
+    let mut session = log_in(&place, &a, &made.outputs).await.unwrap();
+    refused(&mut session, &format!("SELECT * FROM \"{}\".workspaces", b.name), "42501").await;
+    session.execute(AssertSqlSafe(format!("SET search_path = \"{}\"", b.name))).await.unwrap();
+    refused(&mut session, "SELECT * FROM workspaces", "42P01").await;
+    refused(&mut session, &format!("DROP SCHEMA \"{}\" CASCADE", b.name), "42501").await;
+
+    let Some(place) = Place::of(Model::Database).await else { return };
+    let ((a, mut made), (b, _)) = (make(&place).await, make(&place).await);
+    made.outputs["database"] = json!(b.name);
+    let error = log_in(&place, &a, &made.outputs).await.expect_err("another tenant's database");
+    assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some("42501"));
+}
+
+#[tokio::test]
+async fn odd_names_are_names() {
+    for model in MODELS {
+        let Some(place) = Place::of(model).await else { return };
+        let mut done = Vec::new();
+        let id = spec(json!({})).tenant.id.suffix();
+        for name in [
+            format!("a\"; drop {id}"),
+            format!("{}{id}", "ü".repeat(18)),
+            format!("select {id}"),
+            format!("it's\\ {id}"),
+            format!("SELECT {id}"),
+            format!("50%s %% %1$I {id}"),
+        ] {
+            let mut odd = spec(place.settings());
+            odd.name = name;
+            let made = ensured(&place, &odd).await;
+            let mut session = log_in(&place, &odd, &made.outputs).await.unwrap();
+            assert_eq!(count(&mut session, "SELECT count(*) FROM workspaces").await, 1, "{}", odd.name);
+            let rows = place.provider.data().unwrap().scoped(odd.tenant.id);
+            assert!(rows.get("workspaces", "default").await.unwrap().is_some(), "{}", odd.name);
+            done.push(odd);
+        }
+        for odd in done {
+            place.provider.remove(&place.world.context(), &odd).await.unwrap();
+            assert_eq!(place.count(&odd).await, 0, "{}", odd.name);
+        }
+        for bad in ["", "pg_catalog", "public", &"ü".repeat(32), "a\0b"] {
+            let mut refused = spec(place.settings());
+            bad.clone_into(&mut refused.name);
+            let failure = place.provider.ensure(&place.world.context(), &refused).await.unwrap_err();
+            assert_eq!((failure.class, &*failure.code), (FailureClass::Invalid, "bad_name"), "{bad:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_marked_is_somebody_else_s() {
+    for (model, plant, clear) in [
+        (Model::Schema, "CREATE SCHEMA \"NAME\"", "DROP SCHEMA \"NAME\""),
+        (Model::Schema, "CREATE ROLE \"NAME\"", "DROP ROLE \"NAME\""),
+        (Model::Database, "CREATE DATABASE \"NAME\"", "DROP DATABASE \"NAME\""),
+        (Model::Pool, "CREATE ROLE \"NAME\"", "DROP ROLE \"NAME\""),
+    ] {
+        let Some(place) = Place::of(model).await else { return };
+        let spec = spec(place.settings());
+        let context = place.world.context();
+        place.sql(&plant.replace("NAME", &spec.name)).await;
+        let failure = place.provider.ensure(&context, &spec).await.unwrap_err();
+        assert_eq!((failure.class, &*failure.code), (FailureClass::Fatal, "name_taken"), "{plant}");
+        assert_eq!(place.provider.observe(&context, &spec).await.unwrap(), Observed::Foreign, "{plant}");
+        place.provider.remove(&context, &spec).await.unwrap();
+        // It is still there.
+        place.sql(&clear.replace("NAME", &spec.name)).await;
+        place.provider.ensure(&context, &spec).await.unwrap();
+        place.provider.remove(&context, &spec).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn policies_that_were_dropped_are_seen_and_come_back() {
+    let Some(place) = Place::of(Model::Pool).await else { return };
+    let (spec, _) = make(&place).await;
+    for harm in [
+        "DROP POLICY tenantry_select ON tenantry_pool.tasks",
+        "ALTER TABLE tenantry_pool.tasks NO FORCE ROW LEVEL SECURITY",
+        "ALTER TABLE tenantry_pool.tasks DISABLE ROW LEVEL SECURITY",
+    ] {
+        place.sql(harm).await;
+        let healthy =
+            async || place.provider.observe(&place.world.context(), &spec).await.unwrap().is_healthy();
+        assert!(!healthy().await, "{harm}");
+        ensured(&place, &spec).await;
+        assert!(healthy().await, "{harm}");
+    }
+    let bound = place
+        .sql("SELECT bool_and(relrowsecurity AND relforcerowsecurity) FROM pg_class WHERE relnamespace = 'tenantry_pool'::regnamespace AND relkind = 'r' AND relname <> '_migrations'")
+        .await;
+    assert!(bound[0].get::<bool, _>(0));
+}
+
+#[tokio::test]
+async fn an_application_role_that_policies_do_not_bind_is_refused() {
+    let Some(place) = Place::with(Model::Pool, |config| config.app_role = "postgres".to_owned()).await else {
+        return;
+    };
+    let failure = place.provider.probe().await.unwrap_err();
+    assert_eq!((failure.class, &*failure.code), (FailureClass::Fatal, "bad_role"), "{failure}");
+    let mut connection = connect(place.url()).await;
+    assert_eq!(count(&mut connection, "SELECT count(*) FROM pg_class WHERE relname = 'workspaces'").await, 0);
+}
+
+#[tokio::test]
+async fn an_application_says_whom_it_serves_for_one_transaction() {
+    let Some(place) = Place::of(Model::Pool).await else { return };
+    let ((a, _), (b, _)) = (make(&place).await, make(&place).await);
+    let (app, own) = (place.app_role(), format!("application_{}", a.tenant.id.suffix()));
+    place.sql(&format!("CREATE ROLE {own} LOGIN IN ROLE {app}")).await;
+    let options: PgConnectOptions = place.url().parse().unwrap();
+    let mut session = options.username(&own).connect().await.unwrap();
+    for tenant in [&a, &b] {
+        let begin = format!(
+            "BEGIN; SET LOCAL ROLE {app}; SET LOCAL search_path = tenantry_pool; SET LOCAL app.current_tenant_id = '{}'",
+            tenant.tenant.id
+        );
+        session.execute(AssertSqlSafe(begin)).await.unwrap();
+        let seen: Vec<String> =
+            sqlx::query_scalar("SELECT DISTINCT tenant_id FROM tasks").fetch_all(&mut session).await.unwrap();
+        assert_eq!(seen, [tenant.tenant.id.to_string()]);
+        session.execute("COMMIT").await.unwrap();
+    }
+    assert_eq!(count(&mut session, "SELECT count(*) FROM tenantry_pool.tasks").await, 0, "nobody's");
+    drop(session);
+    place.sql(&format!("DROP ROLE {own}")).await;
+}
+
+#[tokio::test]
+async fn an_administrator_need_not_be_a_superuser() {
+    for model in MODELS {
+        let Some(place) = Place::with_plain_administrator(model).await else { return };
+        let ((a, made), (b, _)) = (make(&place).await, make(&place).await);
+        assert!(place.provider.observe(&place.world.context(), &a).await.unwrap().is_healthy());
+        let rows = place.provider.data().unwrap().scoped(a.tenant.id);
+        assert_eq!(rows.list("tasks", 10, None).await.unwrap().rows.len(), 3, "{model:?}");
+        let mut session = log_in(&place, &a, &made.outputs).await.unwrap();
+        assert_eq!(count(&mut session, "SELECT count(*) FROM tasks").await, 3);
+        // With a session that is still there.
+        for spec in [a, b] {
+            let removed = place.provider.remove(&place.world.context(), &spec).await.unwrap();
+            assert_eq!(removed.receipt["rows"]["tasks"], 3, "{model:?}");
+        }
+        assert!(session.execute("SELECT 1").await.is_err(), "{model:?}: the session is over");
+    }
+}

@@ -1,0 +1,97 @@
+//! The pool in parts: everything that holds of shared tables holds of those, and nobody gets at a part past its table.
+
+use sqlx::{AssertSqlSafe, Row};
+use tenantry_provider::{Observed, Outcome};
+
+use crate::conform::must_keep_it;
+use crate::portable;
+use crate::postgres::{Model, Place, ensured, log_in, make, refused};
+
+const PARTS: i64 = 4;
+
+async fn place() -> Option<Place> {
+    Place::with(Model::Pool, |config| config.partitions = 4).await
+}
+
+/// The names of the parts of a shared table.
+async fn parts(place: &Place, table: &str) -> Vec<String> {
+    let sql = format!(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'tenantry_pool.{table}'::regclass ORDER BY 1"
+    );
+    place.sql(&sql).await.iter().map(|row| row.get(0)).collect()
+}
+
+/// How many of these tables have rows.
+async fn filled(place: &Place, tables: &[String]) -> i64 {
+    let each = tables.iter().map(|table| format!("(EXISTS (SELECT FROM {table}))::int"));
+    let sum = each.collect::<Vec<_>>().join(" + ");
+    i64::from(place.sql(&format!("SELECT {sum}")).await[0].get::<i32, _>(0))
+}
+
+#[tokio::test]
+async fn tables_in_parts_keep_the_contract() {
+    let Some(place) = place().await else { return };
+    must_keep_it(&place).await;
+    portable::on_postgres(self::place().await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn nobody_gets_at_a_part_past_its_table() {
+    let Some(place) = place().await else { return };
+    let (spec, made) = make(&place).await;
+    for _ in 0..15 {
+        make(&place).await;
+    }
+    let tasks = parts(&place, "tasks").await;
+    assert_eq!(i64::try_from(tasks.len()).unwrap(), PARTS);
+    assert!(filled(&place, &tasks).await > 1, "sixteen tenants are in one part");
+    let mut session = log_in(&place, &spec, &made.outputs).await.unwrap();
+    let mine: i64 = sqlx::query_scalar("SELECT count(*) FROM tasks").fetch_one(&mut session).await.unwrap();
+    assert_eq!(mine, 3);
+    for part in &tasks {
+        refused(&mut session, &format!("SELECT FROM {part}"), "42501").await;
+        refused(&mut session, &format!("DELETE FROM {part}"), "42501").await;
+    }
+    let check = async || {
+        let cells = place.provider.isolation().unwrap().check(&[spec.tenant.id]).await.unwrap().cells;
+        let red = cells.into_iter().filter(|cell| cell.outcome == Outcome::Leak);
+        red.flat_map(|cell| cell.found).collect::<Vec<_>>()
+    };
+    assert_eq!(check().await, [""; 0]);
+
+    // Whatever somebody grants there is a leak to the check, and shows nothing yet.
+    let part = &tasks[0];
+    place.sql("GRANT USAGE ON SCHEMA tenantry_pool_partitions TO PUBLIC").await;
+    place.sql(&format!("GRANT SELECT ON {part} TO PUBLIC")).await;
+    let bare = part.replace('"', "");
+    assert_eq!(check().await, ["tenantry_pool_partitions".to_owned(), bare]);
+    let sql = AssertSqlSafe(format!("SELECT count(*) FROM {part}"));
+    let seen: i64 = sqlx::query_scalar(sql).fetch_one(&mut session).await.unwrap();
+    assert_eq!(seen, 0);
+}
+
+#[tokio::test]
+async fn a_part_that_is_lost_is_named() {
+    let Some(place) = place().await else { return };
+    let (spec, _) = make(&place).await;
+    let parts = parts(&place, "tasks").await;
+    place.sql(&format!("ALTER TABLE tenantry_pool.tasks DETACH PARTITION {}", parts[0])).await;
+    let seen = place.another();
+    let Observed::Present { differs, .. } = seen.observe(&place.world.context(), &spec).await.unwrap() else {
+        panic!("it is there")
+    };
+    assert_eq!(differs.len(), 1, "{differs:?}");
+    assert!(differs[0].contains("table `tasks`") && differs[0].contains("partitions"), "{differs:?}");
+}
+
+/// The number is for tables to come: those that are there stay as they are, and later ones come in parts.
+#[tokio::test]
+async fn what_is_there_stays_whole() {
+    let Some(mut place) = Place::of(Model::Pool).await else { return };
+    let (spec, _) = make(&place).await;
+    place.reconfigure(|config| config.partitions = 4);
+    ensured(&place, &spec).await;
+    assert!(parts(&place, "tasks").await.is_empty());
+    let seen = place.provider.observe(&place.world.context(), &spec).await.unwrap();
+    assert!(seen.is_healthy(), "{seen:?}");
+}

@@ -1,0 +1,294 @@
+//! What goes into tenants' tables: migrations, the seeds that fit them, and the canary. Knows no files but those of the
+//! product, and no database: how a row is inserted, and what the tables are, it is told.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tenantry_model::{Failure, FailureClass, TenantId, Timestamp};
+use uuid::Uuid;
+
+use crate::migrations::Migration;
+use crate::tables::Catalogue;
+use tenantry_provider::data::Canary;
+use tenantry_provider::files::Files;
+use tenantry_provider::seeds::{Languages, Seed};
+use tenantry_provider::settings;
+use tenantry_provider::verbs::{Context, Fault, Person, Spec, Tenant};
+
+/// Name and owner mark of the tenant that nobody is; no planned name or claim looks like it.
+const CANARY: &str = "canary";
+
+/// What a step may say.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The set of migrations that the tenant's tables come from.
+    #[serde(default = "app")]
+    pub migrations: String,
+    /// The seed whose rows the tenant begins with; none: empty tables.
+    #[serde(default)]
+    pub seed: Option<String>,
+}
+
+/// The set of migrations that came with the program.
+pub fn app() -> String {
+    "app".to_owned()
+}
+
+/// A tenant to be made.
+#[derive(Clone)]
+pub struct Ensure {
+    pub tenant: String,
+    pub name: String,
+    pub claim: String,
+    pub resource: String,
+    pub seed: Option<String>,
+    /// The instant of the attempt.
+    pub at: String,
+    /// Statements in their order, each with its rows as JSON arrays with commas between them.
+    pub rows: Vec<(Arc<str>, String)>,
+}
+
+/// The statement that inserts rows of a table with these columns. Its one parameter is a JSON array of rows, each an
+/// array of the tenant and the columns' values.
+pub type InsertStatement = fn(&str, &[String]) -> String;
+
+/// A set of migrations with its seeds.
+pub struct Content {
+    set: String,
+    pub(crate) migrations: Vec<Migration>,
+    /// What the migrations make, where that is known beforehand.
+    planned: Option<Catalogue>,
+    insert: InsertStatement,
+    files: Files,
+    seeds: Mutex<HashMap<String, Arc<Languages<Prepared>>>>,
+    canary: Prepared,
+    pub(crate) canary_row: Canary,
+}
+
+/// A seed with the statement of each of its blocks.
+struct Prepared {
+    seed: Seed,
+    statements: Vec<Arc<str>>,
+}
+
+/// A seed's rows for one tenant, and the language in which they are.
+#[derive(Default)]
+struct Filled {
+    locale: Option<String>,
+    rows: Vec<(Arc<str>, String)>,
+}
+
+impl Prepared {
+    fn new(seed: Seed, insert: InsertStatement) -> Self {
+        let statements =
+            seed.blocks.iter().map(|block| insert(&block.table, &block.columns).into()).collect();
+        Self { seed, statements }
+    }
+
+    fn rows(&self, tenant: &Tenant) -> Result<Vec<(Arc<str>, String)>, Failure> {
+        let blocks = self.statements.iter().zip(&self.seed.blocks);
+        blocks
+            .map(|(sql, block)| {
+                let mut rows = String::new();
+                self.seed.render(block, tenant, &mut rows)?;
+                Ok((sql.clone(), rows))
+            })
+            .collect()
+    }
+}
+
+impl Content {
+    /// Reads the seeds that go with these migrations; fails if the canary is missing or does not fit.
+    pub fn load(
+        set: &str,
+        migrations: Vec<Migration>,
+        planned: Option<Catalogue>,
+        seeds: Option<&Path>,
+        insert: InsertStatement,
+    ) -> Result<Self, Failure> {
+        let files = Files::seeds(seeds);
+        // An operator's folder of seeds fits the operator's tables, and then so does its canary.
+        let text = files.read("canary.yaml")?.ok_or_else(|| {
+            Failure::fatal("no_canary", "the folder of seeds has no canary.yaml: one table with one row, with an id that no tenant uses")
+        })?;
+        let canary = Seed::parse(CANARY, &text)
+            .map_err(|why| Failure::fatal("bad_seed", format!("canary.yaml: {why}")))?;
+        let canary_row = canary_row(&canary)?;
+        let faults = unknown_columns(planned.as_ref(), &canary);
+        if let Some(fault) = faults.first() {
+            return Err(Failure::fatal("bad_seed", format!("canary.yaml: {fault}")));
+        }
+        let canary = Prepared::new(canary, insert);
+        Ok(Self {
+            set: set.to_owned(),
+            migrations,
+            planned,
+            insert,
+            files,
+            seeds: Mutex::default(),
+            canary,
+            canary_row,
+        })
+    }
+
+    /// What the schema cannot say about a step's settings.
+    pub fn check(&self, given: &Value) -> Vec<Fault> {
+        let settings: Settings = match settings::check(given) {
+            Ok(settings) => settings,
+            Err(faults) => return faults,
+        };
+        let mut faults = Vec::new();
+        if settings.migrations != self.set {
+            let message = format!("this provider works with the migrations `{}`", self.set);
+            faults.push(Fault { path: "migrations".to_owned(), message });
+        }
+        if let Some(Err(failure)) = settings.seed.map(|seed| self.rehearse_seed(&seed)) {
+            faults.push(Fault { path: "seed".to_owned(), message: failure.message });
+        }
+        faults
+    }
+
+    /// What a spec asks to be written, and the outputs once it is; `isolation` is the provider's.
+    pub fn plan(&self, context: &Context, spec: &Spec, isolation: &str) -> Result<(Ensure, Value), Failure> {
+        let settings: Settings = settings::of(spec)?;
+        let filled = self.fill(settings.seed.as_deref(), &spec.tenant)?;
+        let work = Ensure {
+            tenant: spec.tenant.id.to_string(),
+            name: spec.name.clone(),
+            claim: spec.claim.clone(),
+            resource: spec.resource.to_string(),
+            seed: settings.seed.clone(),
+            at: context.now.to_string(),
+            rows: filled.rows,
+        };
+        let outputs = json!({
+            "database": spec.name,
+            "isolation": isolation,
+            "migrations": settings.migrations,
+            "version": self.last_version(),
+            "seed": settings.seed,
+            "locale": filled.locale,
+            "canary": { "table": self.canary_row.table, "id": self.canary_row.id },
+            // SQLite does not encrypt, whatever level the tenant's files have.
+            "encryption": "none",
+        });
+        Ok((work, outputs))
+    }
+
+    fn fill(&self, seed: Option<&str>, tenant: &Tenant) -> Result<Filled, Failure> {
+        let Some(name) = seed else { return Ok(Filled::default()) };
+        let languages = self.seed(name)?;
+        let Some(prepared) = languages.pick(&tenant.locale) else { return Ok(Filled::default()) };
+        Ok(Filled { locale: Some(prepared.seed.locale.clone()), rows: prepared.rows(tenant)? })
+    }
+
+    /// The canary as a tenant to be made.
+    pub fn canary(&self) -> Result<Ensure, Failure> {
+        let tenant = canary_tenant();
+        Ok(Ensure {
+            tenant: tenant.id.to_string(),
+            name: CANARY.to_owned(),
+            claim: CANARY.to_owned(),
+            resource: CANARY.to_owned(),
+            seed: None,
+            at: Timestamp::now().to_string(),
+            rows: self.canary.rows(&tenant)?,
+        })
+    }
+
+    /// What the migrations make; nothing where it is not known beforehand.
+    pub fn planned(&self) -> &Catalogue {
+        static UNKNOWN: Catalogue = Catalogue::new();
+        self.planned.as_ref().unwrap_or(&UNKNOWN)
+    }
+
+    /// The version after all migrations.
+    pub fn last_version(&self) -> &str {
+        self.migrations.last().map_or("", |migration| &migration.version)
+    }
+
+    /// In words, that migrations are missing where the last one has this version.
+    pub fn behind(&self, version: Option<&str>) -> Option<String> {
+        let (last, none) = (self.last_version(), "nothing");
+        let at = version.unwrap_or(none);
+        (at != last).then(|| format!("it is at migration {at}, and the last one is {last}"))
+    }
+
+    fn seed(&self, name: &str) -> Result<Arc<Languages<Prepared>>, Failure> {
+        if let Some(seed) = self.seeds.lock().get(name) {
+            return Ok(seed.clone());
+        }
+        let languages = Languages::load(&self.files, name)?;
+        if let Some(fault) = languages.iter().find_map(|seed| {
+            let fault = unknown_columns(self.planned.as_ref(), seed).into_iter().next()?;
+            Some(format!("{name}/{}.yaml: {fault}", seed.locale))
+        }) {
+            return Err(Failure::invalid("bad_seed", fault));
+        }
+        let prepared = Arc::new(languages.map(|seed| Prepared::new(seed, self.insert)));
+        self.seeds.lock().insert(name.to_owned(), prepared.clone());
+        Ok(prepared)
+    }
+
+    /// Reads a seed in every language and fills it in for a tenant that does not exist.
+    fn rehearse_seed(&self, name: &str) -> Result<(), Failure> {
+        let languages = self.seed(name)?;
+        let tenant = canary_tenant();
+        languages.iter().try_for_each(|prepared| prepared.rows(&tenant).map(drop))
+    }
+}
+
+/// Rows that the tables refuse come from a seed that does not fit them: trying again will not help.
+pub fn refused(failure: Failure) -> Failure {
+    match failure.class {
+        FailureClass::Invalid => Failure::invalid("bad_seed", failure.message),
+        _ => failure,
+    }
+}
+
+/// The tenant of the canary: a moment before any real tenant.
+fn canary_tenant() -> Tenant {
+    Tenant {
+        id: TenantId::from_uuid(Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0000)),
+        slug: CANARY.to_owned(),
+        name: CANARY.to_owned(),
+        plan: String::new(),
+        region: String::new(),
+        locale: String::new(),
+        admin: Person::default(),
+    }
+}
+
+fn canary_row(seed: &Seed) -> Result<Canary, Failure> {
+    let found = seed.first_row().and_then(|(table, row)| {
+        let id = row.get("id")?.as_str()?.to_owned();
+        Some(Canary { tenant: canary_tenant().id, table: table.to_owned(), id, row })
+    });
+    found.ok_or_else(|| {
+        Failure::fatal("bad_seed", "canary.yaml: its first row must have a fixed text as `id`")
+    })
+}
+
+/// What a seed names that the tables do not have, as far as they are known.
+fn unknown_columns(catalogue: Option<&Catalogue>, seed: &Seed) -> Vec<String> {
+    let mut faults = Vec::new();
+    let Some(catalogue) = catalogue else { return faults };
+    for block in &seed.blocks {
+        let Some(table) = catalogue.tables.get(&block.table) else {
+            faults.push(format!("there is no table `{}`", block.table));
+            continue;
+        };
+        for column in &block.columns {
+            if table.column(column).is_none_or(|column| column.generated) {
+                faults.push(format!("`{}` cannot be given `{column}`", block.table));
+            }
+        }
+    }
+    faults
+}

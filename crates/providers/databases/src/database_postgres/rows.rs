@@ -1,0 +1,200 @@
+//! One tenant's rows. Every statement runs in a transaction that has become the tenant's and has the tenant as a
+//! parameter; table and column names come out of the catalogue, never out of the request.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Map, Value};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
+use tenantry_model::{Failure, TenantId};
+
+use super::failure::failure;
+use crate::tables::{Catalogue, OWNER, Table, check_limit, literal, quoted, sample_in_use};
+use tenantry_provider::data::{Page, TenantRows};
+
+/// Knows where a tenant's rows are.
+#[async_trait]
+pub trait Home: Send + Sync + 'static {
+    /// A transaction that can reach this tenant's rows and no other's, and what tables there are.
+    async fn enter(
+        &self,
+        tenant: TenantId,
+    ) -> Result<(Transaction<'static, Postgres>, Arc<Catalogue>), Failure>;
+}
+
+/// The handle on one tenant's rows.
+pub struct Scoped<H> {
+    /// Where they are.
+    pub home: Arc<H>,
+    /// Whose they are.
+    pub tenant: TenantId,
+}
+
+/// A tenant that is not here, or not any more.
+pub fn no_such_tenant() -> Failure {
+    Failure::invalid("no_such_tenant", "this tenant has no place in the database")
+}
+
+/// The statement that inserts a block of a seed: its parameter is a JSON array of rows. The table's own types read the
+/// values.
+pub fn insert_statement(table: &str, columns: &[String]) -> String {
+    let all: Vec<&str> = std::iter::once(OWNER).chain(columns.iter().map(String::as_str)).collect();
+    let names: Vec<String> = all.iter().map(|column| quoted(column)).collect();
+    let fields: Vec<String> =
+        all.iter().enumerate().map(|(i, column)| format!("{}, value -> {i}", literal(column))).collect();
+    let (table, names) = (quoted(table), names.join(", "));
+    format!(
+        "INSERT INTO {table} ({names}) SELECT {names} FROM jsonb_array_elements($1::jsonb) AS rows(value),
+         LATERAL jsonb_populate_record(NULL::{table}, jsonb_build_object({})) ON CONFLICT DO NOTHING",
+        fields.join(", "),
+    )
+}
+
+/// Deletes every row of the tenant's, children before those that they belong to, and counts them by table.
+pub async fn delete_all(
+    connection: &mut PgConnection,
+    catalogue: &Catalogue,
+    schema: &str,
+    tenant: &str,
+) -> Result<Value, Failure> {
+    let mut counts = Map::new();
+    for table in &catalogue.deletion_order {
+        let sql = format!("DELETE FROM {}.{} WHERE {OWNER} = $1", quoted(schema), quoted(table));
+        let done = sqlx::query(AssertSqlSafe(sql)).bind(tenant).execute(&mut *connection).await;
+        counts.insert(table.clone(), done.map_err(failure)?.rows_affected().into());
+    }
+    Ok(Value::Object(counts))
+}
+
+/// How many rows each table of a schema of the tenant's own has.
+pub async fn count_all(
+    connection: &mut PgConnection,
+    catalogue: &Catalogue,
+    schema: &str,
+) -> Result<Value, Failure> {
+    let mut counts = Map::new();
+    for table in catalogue.tables.keys() {
+        let sql = format!("SELECT count(*) FROM {}.{}", quoted(schema), quoted(table));
+        let rows = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql)).persistent(false);
+        counts.insert(table.clone(), rows.fetch_one(&mut *connection).await.map_err(failure)?.into());
+    }
+    Ok(Value::Object(counts))
+}
+
+/// A parameter that is compared with the table's ids.
+fn id(table: &Table, parameter: u8) -> String {
+    let kind = table.column("id").map_or("text", |column| column.kind.as_str());
+    format!("(${parameter}::text)::{kind}")
+}
+
+fn as_json() -> String {
+    format!("to_jsonb(own) - '{OWNER}'")
+}
+
+#[async_trait]
+impl<H: Home> TenantRows for Scoped<H> {
+    async fn insert(&self, name: &str, mut row: Map<String, Value>) -> Result<Value, Failure> {
+        let (mut transaction, catalogue) = self.home.enter(self.tenant).await?;
+        let (name, table) = catalogue.addressable(name)?;
+        table.name_row(&mut row);
+        let columns: Vec<String> =
+            table.given(name, &row)?.into_iter().map(|column| quoted(&column.name)).collect();
+        let (columns, table) = (columns.join(", "), quoted(name));
+        let comma = if columns.is_empty() { "" } else { ", " };
+        let sql = format!(
+            "INSERT INTO {table} AS own ({OWNER}{comma}{columns}) SELECT $1{comma}{columns}
+             FROM jsonb_populate_record(NULL::{table}, $2) RETURNING {}",
+            as_json(),
+        );
+        let added = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(self.tenant.to_string())
+            .bind(Value::Object(row))
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(|error| match failure(error) {
+                // A tenant that is gone must not get rows again while its last tokens live.
+                refused if refused.code == "not_allowed" => no_such_tenant(),
+                other => other,
+            })?;
+        transaction.commit().await.map_err(failure)?;
+        Ok(added)
+    }
+
+    async fn list(&self, name: &str, limit: u32, after: Option<&str>) -> Result<Page, Failure> {
+        let (mut transaction, catalogue) = self.home.enter(self.tenant).await?;
+        let (name, table) = catalogue.addressable(name)?;
+        check_limit(limit)?;
+        let sql = format!(
+            "SELECT own.id::text, {} FROM {} own WHERE {OWNER} = $1 AND ($2::text IS NULL OR id > {}) ORDER BY own.id LIMIT $3",
+            as_json(),
+            quoted(name),
+            id(table, 2),
+        );
+        let found: Vec<(String, Value)> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(self.tenant.to_string())
+            .bind(after)
+            .bind(i64::from(limit) + 1)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(failure)?;
+        transaction.commit().await.map_err(failure)?;
+        let more = found.len() > limit as usize;
+        let kept = found.get(..limit as usize).unwrap_or(&found);
+        let next = kept.last().filter(|_| more).map(|(id, _)| id.clone());
+        Ok(Page { rows: kept.iter().map(|(_, row)| row.clone()).collect(), next })
+    }
+
+    async fn get(&self, name: &str, id_text: &str) -> Result<Option<Value>, Failure> {
+        let (mut transaction, catalogue) = self.home.enter(self.tenant).await?;
+        let (name, table) = catalogue.addressable(name)?;
+        let sql = format!(
+            "SELECT {} FROM {} own WHERE {OWNER} = $1 AND id = {}",
+            as_json(),
+            quoted(name),
+            id(table, 2)
+        );
+        let found = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(self.tenant.to_string())
+            .bind(id_text)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(failure)?;
+        transaction.commit().await.map_err(failure)?;
+        Ok(found)
+    }
+
+    async fn delete(&self, name: &str, id_text: &str) -> Result<bool, Failure> {
+        let (mut transaction, catalogue) = self.home.enter(self.tenant).await?;
+        let (name, table) = catalogue.addressable(name)?;
+        let sql = format!("DELETE FROM {} WHERE {OWNER} = $1 AND id = {}", quoted(name), id(table, 2));
+        let done = sqlx::query(AssertSqlSafe(sql))
+            .bind(self.tenant.to_string())
+            .bind(id_text)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failure)?;
+        transaction.commit().await.map_err(failure)?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    async fn remove_samples(&self) -> Result<Value, Failure> {
+        let (mut transaction, catalogue) = self.home.enter(self.tenant).await?;
+        let mut counts = Map::new();
+        for name in &catalogue.deletion_order {
+            if catalogue.tables.get(name).is_some_and(|table| table.column("sample").is_some()) {
+                let sql = format!(
+                    "DELETE FROM {} WHERE {OWNER} = $1 AND sample::text IN ('true', '1')",
+                    quoted(name)
+                );
+                let done = sqlx::query(AssertSqlSafe(sql))
+                    .bind(self.tenant.to_string())
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(|error| sample_in_use(failure(error)))?;
+                counts.insert(name.clone(), done.rows_affected().into());
+            }
+        }
+        transaction.commit().await.map_err(failure)?;
+        Ok(Value::Object(counts))
+    }
+}

@@ -1,0 +1,166 @@
+//! The check of schemas: a login of a tenant that is made for it tries to get into others' schemas, and the catalogue is
+//! read for rights that somebody has over them.
+
+use async_trait::async_trait;
+use sqlx::PgConnection;
+use tenantry_model::{Failure, TenantId};
+
+use super::client::Schemas;
+use super::{DatabasePostgresSchema, ISOLATION};
+use crate::database_postgres::isolation::{
+    Login, Prober, default_privileges, large_objects, of_neighbours, public_grants, tenants,
+};
+use crate::database_postgres::{Name, close, failure, names_of, search_path};
+use crate::tables::{literal, quoted};
+use tenantry_provider::isolation::{Checked, Findings, IsolationCheck};
+
+#[async_trait]
+impl IsolationCheck for DatabasePostgresSchema {
+    async fn check(&self, tenants: &[TenantId]) -> Result<Checked, Failure> {
+        let (schemas, server) = (&self.schemas, self.schemas.postgres.main());
+        let mut connection = server.alone("isolation check schema").await?;
+        let prober = Prober::new(&schemas.postgres, server, ISOLATION)?;
+        schemas.ensure(&prober.owner, &prober.work, &prober.handout()).await?;
+        let checked = check(schemas, &mut connection, &prober, tenants).await;
+        let removed = schemas.remove(&prober.owner, TenantId::new()).await;
+        close(connection).await?;
+        let checked = checked?;
+        removed.map(|_| checked)
+    }
+}
+
+async fn check(
+    schemas: &Schemas,
+    connection: &mut PgConnection,
+    prober: &Prober,
+    given: &[TenantId],
+) -> Result<Checked, Failure> {
+    let mut findings = Findings::new(ISOLATION);
+    let server = schemas.postgres.main();
+    let ids: Vec<String> = given.iter().map(ToString::to_string).collect();
+    let names: Vec<Name> =
+        names_of(connection, ISOLATION, &ids).await?.into_iter().map(|(_, name)| name).collect();
+    findings.met("rows", given.len(), names.len());
+    let objects = large_objects(connection).await?;
+    for (who, login) in Login::all(server, prober, server.database()).await {
+        match login {
+            Ok(mut login) => {
+                for name in &names {
+                    probe(connection, &mut login, &mut findings, name).await?;
+                }
+                login.become_role(&mut findings, server.administrator()).await?;
+                let theirs: Vec<&Name> = names.iter().collect();
+                let places: Vec<&str> = names.iter().map(Name::as_str).chain(["tenantry"]).collect();
+                login.look_around(&mut findings, &theirs, &places, &objects).await?;
+                let list = "SELECT EXISTS (SELECT FROM tenantry.homes)";
+                login.try_it(&mut findings, "list_of_tenants", "tenantry.homes", "", list).await?;
+                login.close().await?;
+            }
+            Err(why) => findings.none_checked(who, &TRIED, &why),
+        }
+    }
+    let mut roles: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
+    let mut places = roles.clone();
+    places.push("tenantry".to_owned());
+    of_neighbours(connection, &mut findings, "rights_of_other_tenants", &names, RIGHTS).await?;
+    definers(connection, &mut findings, &roles).await?;
+    roles.push(prober.role().as_str().to_owned());
+    tenants(connection, &mut findings, &roles, &[]).await?;
+    default_privileges(connection, &mut findings, &roles).await?;
+    public_grants(connection, &mut findings, &places).await?;
+    let trusted =
+        vec!["who may connect to the main database can read the names of roles and schemas in it".to_owned()];
+    Ok(Checked { cells: findings.cells(), trusted })
+}
+
+/// What a login tries here, besides what every login does.
+const TRIED: [&str; 10] = [
+    "rows",
+    "rows_after_set",
+    "rows_after_reset",
+    "insert",
+    "update",
+    "delete",
+    "schema",
+    "sequences",
+    "functions",
+    "list_of_tenants",
+];
+
+/// What one tenant may do with the schema of another, and with the tables and sequences in it.
+const RIGHTS: &str = "
+    SELECT format('%s may use %s', mine, theirs) FROM unnest($1::text[], $2::text[]) pair (mine, theirs)
+    JOIN pg_catalog.pg_namespace n ON nspname::text = theirs
+    WHERE EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname::text = mine)
+      AND (has_schema_privilege(mine, n.oid, 'USAGE, CREATE')
+           OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE relnamespace = n.oid AND relkind IN ('r', 'p', 'v', 'm')
+                      AND (has_table_privilege(mine, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+                           OR has_any_column_privilege(mine, c.oid, 'SELECT, INSERT, UPDATE, REFERENCES')))
+           OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE relnamespace = n.oid AND relkind = 'S'
+                      AND has_sequence_privilege(mine, c.oid, 'USAGE, SELECT, UPDATE')))
+    ORDER BY 1";
+
+/// Tries to read one tenant's tables and sequences, to call its functions, and to become it.
+async fn probe(
+    connection: &mut PgConnection,
+    login: &mut Login,
+    findings: &mut Findings,
+    name: &Name,
+) -> Result<(), Failure> {
+    let schema = name.as_str();
+    let relations: Vec<(String, String)> = sqlx::query_as(
+        "SELECT relname::text, relkind::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+         WHERE nspname::text = $1 AND relkind IN ('r', 'p', 'v', 'm', 'S') ORDER BY 1",
+    )
+    .bind(schema)
+    .fetch_all(connection)
+    .await
+    .map_err(failure)?;
+    let of_kind = |kinds: &[&str]| -> Vec<String> {
+        let of_kind = relations.iter().filter(|(_, kind)| kinds.contains(&kind.as_str()));
+        of_kind.map(|(name, _)| name.clone()).collect()
+    };
+    let (tables, sequences) = (of_kind(&["r", "p", "v", "m"]), of_kind(&["S"]));
+    let usage = format!("SELECT has_schema_privilege({}, 'USAGE')", literal(schema));
+    login.try_it(findings, "schema", schema, "", &usage).await?;
+    let path = format!("SET LOCAL {}", search_path(schema));
+    let again = "RESET ROLE; RESET SESSION AUTHORIZATION; RESET ALL";
+    for (what, before) in [("rows", ""), ("rows_after_set", &*path), ("rows_after_reset", again)] {
+        login.read(findings, what, schema, &tables, "true", before).await?;
+    }
+    let mut written = of_kind(&["r", "p"]);
+    // Our own have no owner's column, and other rights.
+    written.retain(|name| !name.starts_with('_'));
+    login.write(findings, schema, &written, &literal(schema), &path).await?;
+    for sequence in sequences {
+        let sql = format!("SELECT last_value IS NOT NULL FROM {}.{}", quoted(schema), quoted(&sequence));
+        login.try_it(findings, "sequences", &format!("{schema}.{sequence}"), "", &sql).await?;
+    }
+    let functions = format!(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = pronamespace
+                        WHERE nspname = {} AND has_schema_privilege(n.oid, 'USAGE') AND has_function_privilege(p.oid, 'EXECUTE'))",
+        literal(schema)
+    );
+    login.try_it(findings, "functions", schema, "", &functions).await?;
+    login.become_role(findings, schema).await
+}
+
+/// Functions that a tenant may call and that act as somebody who sees more than the tenant.
+async fn definers(
+    connection: &mut PgConnection,
+    findings: &mut Findings,
+    roles: &[String],
+) -> Result<(), Failure> {
+    let found = sqlx::query_scalar(
+        "SELECT DISTINCT format('%s.%s', nspname, proname)
+         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = pronamespace
+         JOIN pg_catalog.pg_roles r ON r.rolname::text = ANY ($1)
+         WHERE prosecdef AND proowner <> r.oid AND nspname NOT IN ('pg_catalog', 'information_schema')
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                           WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+           AND has_function_privilege(r.oid, p.oid, 'EXECUTE') AND has_schema_privilege(r.oid, n.oid, 'USAGE')
+         ORDER BY 1",
+    );
+    findings.read("definer_functions", found.bind(roles).fetch_all(connection).await.map_err(failure)?);
+    Ok(())
+}

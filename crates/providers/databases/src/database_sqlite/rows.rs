@@ -1,0 +1,106 @@
+//! One tenant's rows. Every statement has the tenant as a parameter; table and column names come out of the
+//! catalogue, never out of the request.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Map, Value};
+use sqlx::AssertSqlSafe;
+use tenantry_model::{Failure, TenantId};
+
+use super::Open;
+use super::catalogue::as_json;
+use super::client::failure;
+use super::writer::Work;
+use crate::tables::{OWNER, check_limit, quoted, sample_in_use};
+use tenantry_provider::data::{Page, TenantRows};
+
+/// Knows in which file a tenant's rows are.
+#[async_trait]
+pub trait Home: Send + Sync + 'static {
+    /// That file, open.
+    async fn open(&self, tenant: TenantId) -> Result<Arc<Open>, Failure>;
+}
+
+/// The handle on one tenant's rows.
+pub struct Scoped<H> {
+    /// Where they are.
+    pub home: Arc<H>,
+    /// Whose they are.
+    pub tenant: TenantId,
+}
+
+#[async_trait]
+impl<H: Home> TenantRows for Scoped<H> {
+    async fn insert(&self, name: &str, mut row: Map<String, Value>) -> Result<Value, Failure> {
+        let open = self.home.open(self.tenant).await?;
+        let (name, table) = open.catalogue.addressable(name)?;
+        table.name_row(&mut row);
+        let columns: Vec<String> =
+            table.given(name, &row)?.into_iter().map(|column| quoted(&column.name)).collect();
+        let parameters: Vec<String> = (2..columns.len() + 2).map(|i| format!("?{i}")).collect();
+        // A tenant that is gone must not get rows again while its last tokens live.
+        let sql = format!(
+            "INSERT INTO {} ({}) SELECT {} WHERE EXISTS (SELECT 1 FROM _tenants WHERE tenant_id = ?1) RETURNING {}",
+            quoted(name),
+            std::iter::once(OWNER.to_owned()).chain(columns).collect::<Vec<_>>().join(", "),
+            std::iter::once("?1".to_owned()).chain(parameters).collect::<Vec<_>>().join(", "),
+            as_json(table),
+        );
+        let values = row.into_iter().map(|(_, value)| value).collect();
+        open.writer.run(Work::Insert { tenant: self.tenant.to_string(), sql, values }).await
+    }
+
+    async fn list(&self, name: &str, limit: u32, after: Option<&str>) -> Result<Page, Failure> {
+        let open = self.home.open(self.tenant).await?;
+        let (name, table) = open.catalogue.addressable(name)?;
+        check_limit(limit)?;
+        let sql = format!(
+            "SELECT id, {} FROM {} WHERE tenant_id = ?1 AND (?2 IS NULL OR id > ?2) ORDER BY id LIMIT ?3",
+            as_json(table),
+            quoted(name),
+        );
+        let found: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(self.tenant.to_string())
+            .bind(after)
+            .bind(i64::from(limit) + 1)
+            .fetch_all(&open.reads)
+            .await
+            .map_err(failure)?;
+        let more = found.len() > limit as usize;
+        let kept = found.get(..limit as usize).unwrap_or(&found);
+        let rows = kept.iter().map(|(_, row)| parsed(row)).collect::<Result<_, _>>()?;
+        Ok(Page { rows, next: kept.last().filter(|_| more).map(|(id, _)| id.clone()) })
+    }
+
+    async fn get(&self, name: &str, id: &str) -> Result<Option<Value>, Failure> {
+        let open = self.home.open(self.tenant).await?;
+        let (name, table) = open.catalogue.addressable(name)?;
+        let sql = format!("SELECT {} FROM {} WHERE tenant_id = ?1 AND id = ?2", as_json(table), quoted(name));
+        let found: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(self.tenant.to_string())
+            .bind(id)
+            .fetch_optional(&open.reads)
+            .await
+            .map_err(failure)?;
+        found.as_deref().map(parsed).transpose()
+    }
+
+    async fn delete(&self, name: &str, id: &str) -> Result<bool, Failure> {
+        let open = self.home.open(self.tenant).await?;
+        let (name, _) = open.catalogue.addressable(name)?;
+        let work =
+            Work::Delete { tenant: self.tenant.to_string(), table: name.to_owned(), id: id.to_owned() };
+        Ok(open.writer.run(work).await? == Value::Bool(true))
+    }
+
+    async fn remove_samples(&self) -> Result<Value, Failure> {
+        let open = self.home.open(self.tenant).await?;
+        open.writer.run(Work::RemoveSamples { tenant: self.tenant.to_string() }).await.map_err(sample_in_use)
+    }
+}
+
+fn parsed(row: &str) -> Result<Value, Failure> {
+    serde_json::from_str(row)
+        .map_err(|_| Failure::fatal("database", "the database returned a row that is not JSON"))
+}

@@ -1,0 +1,432 @@
+//! The keyring: the keys whose loss is the erasure of a tenant, kept outside the registry and its backups.
+//!
+//! Every key is wrapped by the master key and bound to its name. A tenant's key is made before the registry knows the
+//! tenant, and destroyed for good by `destroy`: the journal of erasures is replayed at every start, so that a restored
+//! backup is erased again (design §5). Nothing here knows what the keys protect.
+
+mod cipher;
+mod entity;
+mod master;
+mod migration;
+mod signing;
+
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
+
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use parking_lot::Mutex;
+use rand::Rng as _;
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _};
+use sha2::Sha256;
+use tenantry_model::{Failure, TenantId, Timestamp, Write, columns};
+use tenantry_provider::{Key, Sealer};
+use zeroize::Zeroizing;
+
+use crate::database::Database;
+use crate::table::{Schema, Table};
+use crate::{MoveError, Moved, OpenError, Rejected, Unit, move_database};
+use cipher::{SecretBytes, open, seal};
+use entity::{erasure, secret, tenant_key};
+
+pub use master::{MasterKey, MasterKeyError};
+pub use signing::{SigningKey, verify};
+
+pub use cipher::{decode as from_base64url, encode as base64url};
+
+/// Keys that are kept in memory at most, some 200 bytes each.
+const CACHED_KEYS: u64 = 100_000;
+const READERS: u32 = 2;
+/// Name of the secret behind `mac`. Never rotated: slugs are burnt for ever by it.
+const PEPPER: &str = "slug_pepper";
+
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+    Schema(vec![
+        Table::of::<tenant_key::Entity>(),
+        Table::of::<erasure::Entity>(),
+        Table::of::<secret::Entity>(),
+    ])
+});
+
+/// Why the keyring cannot do what it is asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// Its database cannot be opened.
+    #[error("the keyring cannot be opened: {0}")]
+    Open(#[from] OpenError),
+    /// Its database does not answer.
+    #[error("the keyring is unavailable: {0}")]
+    Unavailable(String),
+    /// The tenant has no key.
+    #[error("there is no key for {0}")]
+    Missing(TenantId),
+    /// The tenant's key was destroyed, and all that it sealed with it.
+    #[error("the key of {0} is destroyed")]
+    Destroyed(TenantId),
+    /// A key does not open: another master key wrapped it, or it was changed.
+    #[error("the key {0} does not open: it was wrapped by another master key, or changed")]
+    NotOurs(String),
+}
+
+impl From<KeyringError> for Failure {
+    fn from(error: KeyringError) -> Self {
+        match &error {
+            KeyringError::Open(_) | KeyringError::Unavailable(_) => {
+                Failure::retryable("keyring_unavailable", error)
+            }
+            KeyringError::Missing(_) => Failure::fatal("key_missing", error),
+            KeyringError::Destroyed(_) => Failure::fatal("key_destroyed", error),
+            KeyringError::NotOurs(_) => Failure::fatal("key_not_ours", error),
+        }
+    }
+}
+
+impl From<sea_orm::DbErr> for KeyringError {
+    fn from(error: sea_orm::DbErr) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<Rejected> for KeyringError {
+    fn from(rejected: Rejected) -> Self {
+        Self::Unavailable(rejected.to_string())
+    }
+}
+
+/// An entry of the journal of erasures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// Who was erased.
+    pub tenant: TenantId,
+    /// Who asked for it: an id.
+    pub requested_by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The keyring. Share it in an `Arc`.
+pub struct Keyring {
+    database: Database,
+    master: MasterKey,
+    pepper: SecretBytes,
+    cache: Cache<TenantId, Arc<SecretBytes>>,
+    /// Tenants erased by this process: a load that began before must not leave their key in memory.
+    erased: Mutex<HashSet<TenantId>>,
+    /// Tenants in the journal, as far as this process has written it.
+    journalled: Mutex<HashSet<TenantId>>,
+}
+
+/// Moves a live keyring to another file or server, as the registry is moved. Gives what each table holds. The old one has no
+/// keys then: it would go on to open what is erased in the new one.
+pub async fn move_keyring(from: &str, to: &str) -> Result<Moved, MoveError> {
+    move_database::<migration::Migrator>(from, to, &SCHEMA, &["tenant_keys"]).await
+}
+
+impl Keyring {
+    /// Opens the keyring (`sqlite://…` or `postgres://…`, never the registry's database) and replays the erasures.
+    pub async fn open(url: &str, master: MasterKey) -> Result<Self, KeyringError> {
+        let database = Database::open::<migration::Migrator>(url, READERS, &SCHEMA).await?;
+        let pepper = Secrets { database: &database, master: &master }.get(PEPPER, || random(32)).await?;
+        // The newest must stay: a key is loaded just before it is used.
+        let cache = Cache::builder().max_capacity(CACHED_KEYS).eviction_policy(EvictionPolicy::lru()).build();
+        let keyring =
+            Self { database, master, pepper, cache, erased: Mutex::default(), journalled: Mutex::default() };
+        let again = keyring.replay().await?;
+        if again > 0 {
+            tracing::warn!(tenants = again, "keys of erased tenants had come back and were destroyed again");
+        }
+        Ok(keyring)
+    }
+
+    /// Makes a tenant's key, unless it has one, and loads it. Durable when it returns. Callers that come together
+    /// share one transaction.
+    pub async fn create(&self, tenant: TenantId) -> Result<(), KeyringError> {
+        let bytes = random(32);
+        let wrapped = self.master.wrap(&tenant.to_string(), &bytes)?;
+        let row = columns! { "tenant_id": tenant, "wrapped": wrapped, "created_at": Timestamp::now() };
+        match self.database.commit(Unit::new(vec![Write::insert_unique("tenant_keys", row)])).await {
+            Ok(()) => {
+                self.cache.insert(tenant, Arc::new(bytes));
+                Ok(())
+            }
+            Err(Rejected::Conflict { .. }) => self.load(tenant).await,
+            Err(rejected) => Err(rejected.into()),
+        }
+    }
+
+    /// Takes back the key of a tenant that never came to be: nothing was sealed with it.
+    pub async fn forget(&self, tenant: TenantId) -> Result<(), KeyringError> {
+        self.cache.invalidate(&tenant);
+        let key = columns! { "tenant_id": tenant };
+        Ok(self.database.commit(Unit::new(vec![Write::delete("tenant_keys", key)])).await?)
+    }
+
+    /// Says which keyring this is, and nothing else: the registry remembers it.
+    pub fn fingerprint(&self) -> String {
+        self.digest("keyring", "fingerprint")
+    }
+
+    /// Brings a tenant's key into memory, where [`Sealer`] finds it.
+    pub async fn load(&self, tenant: TenantId) -> Result<(), KeyringError> {
+        if self.cache.get(&tenant).is_some() {
+            return Ok(());
+        }
+        let row = tenant_key::Entity::find_by_id(tenant.to_string()).one(&self.database.reads).await?;
+        self.keep(tenant, row.ok_or(KeyringError::Missing(tenant))?)
+    }
+
+    /// Brings many keys into memory with one query. Tenants without a key are left out.
+    pub async fn load_all(&self, tenants: &[TenantId]) -> Result<(), KeyringError> {
+        let missing =
+            tenants.iter().filter(|tenant| !self.cache.contains_key(*tenant)).map(TenantId::to_string);
+        let missing: Vec<String> = missing.collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let rows = tenant_key::Entity::find()
+            .filter(tenant_key::Column::TenantId.is_in(missing))
+            .filter(tenant_key::Column::Wrapped.is_not_null())
+            .all(&self.database.reads)
+            .await?;
+        for row in rows {
+            if let Ok(tenant) = row.tenant_id.parse() {
+                self.keep(tenant, row)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&self, tenant: TenantId, row: tenant_key::Model) -> Result<(), KeyringError> {
+        let wrapped = row.wrapped.ok_or(KeyringError::Destroyed(tenant))?;
+        let key = self.master.unwrap(&row.tenant_id, &wrapped)?;
+        self.cache.insert(tenant, Arc::new(key));
+        if self.erased.lock().contains(&tenant) {
+            self.cache.invalidate(&tenant);
+            return Err(KeyringError::Destroyed(tenant));
+        }
+        Ok(())
+    }
+
+    /// Writes into the journal that a tenant is deleted from here on, whose key is still needed. Doing it twice is no error; the
+    /// first entry stays.
+    pub async fn journal(
+        &self,
+        tenant: TenantId,
+        requested_by: &str,
+        reason: &str,
+    ) -> Result<(), KeyringError> {
+        if self.journalled.lock().contains(&tenant) {
+            return Ok(());
+        }
+        self.database.commit(Unit::new(vec![entry(tenant, requested_by, reason, true)])).await?;
+        self.journalled.lock().insert(tenant);
+        Ok(())
+    }
+
+    /// Whether a tenant's key is destroyed, by what stands in the keyring and not by what this process remembers.
+    pub async fn is_destroyed(&self, tenant: TenantId) -> Result<bool, KeyringError> {
+        let row = tenant_key::Entity::find_by_id(tenant.to_string()).one(&self.database.reads).await?;
+        let destroyed = row.is_none_or(|row| row.wrapped.is_none());
+        if destroyed {
+            self.let_go(tenant);
+        }
+        Ok(destroyed)
+    }
+
+    /// Keeps a destroyed key in memory no longer.
+    pub fn let_go(&self, tenant: TenantId) {
+        self.erased.lock().insert(tenant);
+        self.cache.invalidate(&tenant);
+    }
+
+    /// Keeps no key in memory: some of them may have been destroyed by another process.
+    pub fn let_go_of_all(&self) {
+        self.cache.invalidate_all();
+    }
+
+    /// Destroys a tenant's key and writes the journal, in one transaction. What the key sealed cannot be read again,
+    /// from no backup. Doing it twice is no error; the first entry stays. After an error do it again: the key may be gone
+    /// from the table, and not from the file.
+    pub async fn destroy(
+        &self,
+        tenant: TenantId,
+        requested_by: &str,
+        reason: &str,
+    ) -> Result<(), KeyringError> {
+        let at = Timestamp::now();
+        let mut writes = destruction(&tenant.to_string(), at);
+        writes.push(entry(tenant, requested_by, reason, false));
+        let destroyed = columns! { "key_kept": false };
+        writes.push(Write::update("erasures", columns! { "tenant_id": tenant }, destroyed));
+        self.erased.lock().insert(tenant);
+        self.database.commit(Unit::new(writes)).await?;
+        self.cache.invalidate(&tenant);
+        // Until then its wrapped form is in the log.
+        self.database.scrub().await.map_err(|failed| KeyringError::Unavailable(failed.message))
+    }
+
+    /// Makes sure that no journalled tenant has a key or can get one. Returns how many keys had come back.
+    async fn replay(&self) -> Result<usize, KeyringError> {
+        let journal = erasure::Entity::find().filter(erasure::Column::KeyKept.eq(false));
+        let journal = journal.all(&self.database.reads).await?;
+        let mut again = 0;
+        // Small pieces: a query has a bounded number of parameters.
+        for erasures in journal.chunks(500) {
+            let rows: Vec<tenant_key::Model> = tenant_key::Entity::find()
+                .filter(tenant_key::Column::TenantId.is_in(erasures.iter().map(|e| e.tenant_id.as_str())))
+                .all(&self.database.reads)
+                .await?;
+            let destroyed: HashSet<&str> =
+                rows.iter().filter(|row| row.wrapped.is_none()).map(|row| row.tenant_id.as_str()).collect();
+            let at = Timestamp::now();
+            let alive = erasures.iter().filter(|erasure| !destroyed.contains(erasure.tenant_id.as_str()));
+            let writes = alive.flat_map(|erasure| destruction(&erasure.tenant_id, at)).collect();
+            self.database.commit(Unit::new(writes)).await?;
+            again += rows.len() - destroyed.len();
+        }
+        Ok(again)
+    }
+
+    /// Every erasure that was ever begun, by tenant.
+    pub async fn erasures(&self) -> Result<Vec<Erasure>, KeyringError> {
+        let rows =
+            erasure::Entity::find().order_by_asc(erasure::Column::TenantId).all(&self.database.reads).await?;
+        let erasure = |erasure::Model { tenant_id, requested_by, reason, .. }| {
+            Some(Erasure { tenant: tenant_id.parse().ok()?, requested_by, reason })
+        };
+        Ok(rows.into_iter().filter_map(erasure).collect())
+    }
+
+    /// The Ed25519 key of this name, made on first use.
+    pub async fn signing_key(&self, name: &str) -> Result<SigningKey, KeyringError> {
+        let secrets = Secrets { database: &self.database, master: &self.master };
+        let pkcs8 = secrets.get(name, SigningKey::generate).await?;
+        SigningKey::from_pkcs8(pkcs8).ok_or_else(|| KeyringError::NotOurs(format!("the signing key {name}")))
+    }
+
+    /// Writes what waits and closes.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+}
+
+impl Keyring {
+    /// HMAC-SHA-256 with the pepper over purpose and text, in hexadecimal. The caller normalises the text.
+    fn digest(&self, purpose: &str, text: &str) -> String {
+        // HMAC takes keys of any length, so there is always one.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.pepper) else { return String::new() };
+        // The length keeps (`a`, `bc`) and (`ab`, `c`) apart.
+        mac.update(&(purpose.len() as u64).to_be_bytes());
+        mac.update(purpose.as_bytes());
+        mac.update(text.as_bytes());
+        hex::encode(mac.finalize().into_bytes())
+    }
+}
+
+/// Seals and opens with keys in memory: [`Keyring::load`] first.
+impl Sealer for Keyring {
+    fn seal(&self, tenant: TenantId, clear: &str) -> Result<String, Failure> {
+        let sealed = seal(&self.at_hand(tenant)?, &tenant.to_string(), clear.as_bytes());
+        sealed.ok_or_else(|| Failure::fatal("cannot_seal", "the text is too long to be sealed"))
+    }
+    fn open(&self, tenant: TenantId, sealed: &str) -> Result<String, Failure> {
+        let clear = open(&self.at_hand(tenant)?, &tenant.to_string(), sealed);
+        let clear = clear.and_then(|bytes| std::str::from_utf8(&bytes).map(str::to_owned).ok());
+        clear.ok_or_else(|| {
+            Failure::fatal("not_ours", format!("this was not sealed for {tenant}, or was changed"))
+        })
+    }
+    fn derive(&self, tenant: TenantId, purpose: &str) -> Result<Key, Failure> {
+        let mut derived = Key::default();
+        // The first part keeps what is derived away from every other use of the tenant's key.
+        Salt::new(HKDF_SHA256, b"")
+            .extract(&self.at_hand(tenant)?)
+            .expand(&[b"tenantry derived key v1:", purpose.as_bytes()], HKDF_SHA256)
+            .and_then(|key| key.fill(derived.as_mut_slice()))
+            .map_err(|_| Failure::fatal("cannot_derive", "no key can be derived"))?;
+        Ok(derived)
+    }
+    fn mac(&self, purpose: &str, text: &str) -> String {
+        self.digest(purpose, text)
+    }
+}
+
+impl Keyring {
+    fn at_hand(&self, tenant: TenantId) -> Result<Arc<SecretBytes>, Failure> {
+        let missing =
+            || Failure::retryable("key_not_loaded", format!("the key of {tenant} is not in memory"));
+        self.cache.get(&tenant).ok_or_else(missing)
+    }
+}
+
+/// An entry of the journal.
+fn entry(tenant: TenantId, requested_by: &str, reason: &str, key_kept: bool) -> Write {
+    let row = columns! {
+        "tenant_id": tenant, "requested_by": requested_by, "reason": reason, "at": Timestamp::now(),
+        "key_kept": key_kept,
+    };
+    Write::insert_absent("erasures", row)
+}
+
+/// The writes that leave a tenant without a key, whether it has one or not, and never with a new one.
+fn destruction(tenant: &str, at: Timestamp) -> Vec<Write> {
+    let key = columns! { "tenant_id": tenant };
+    vec![
+        Write::insert_absent(
+            "tenant_keys",
+            columns! { "tenant_id": tenant, "wrapped": (), "created_at": at, "destroyed_at": at },
+        ),
+        Write::update("tenant_keys", key, columns! { "wrapped": (), "destroyed_at": at }),
+    ]
+}
+
+/// Named secrets, each made on first use.
+struct Secrets<'a> {
+    database: &'a Database,
+    master: &'a MasterKey,
+}
+
+impl Secrets<'_> {
+    async fn get(&self, name: &str, make: impl FnOnce() -> SecretBytes) -> Result<SecretBytes, KeyringError> {
+        if let Some(secret) = self.find(name).await? {
+            return Ok(secret);
+        }
+        let secret = make();
+        let wrapped = self.master.wrap(name, &secret)?;
+        let row = columns! { "name": name, "wrapped": wrapped, "created_at": Timestamp::now() };
+        match self.database.commit(Unit::new(vec![Write::insert_unique("secrets", row)])).await {
+            Ok(()) => Ok(secret),
+            // Another process was first; its secret counts.
+            Err(Rejected::Conflict { .. }) => self
+                .find(name)
+                .await?
+                .ok_or_else(|| KeyringError::Unavailable(format!("the secret {name} is gone"))),
+            Err(rejected) => Err(rejected.into()),
+        }
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<SecretBytes>, KeyringError> {
+        let Some(row) = secret::Entity::find_by_id(name).one(&self.database.reads).await? else {
+            return Ok(None);
+        };
+        self.master.unwrap(name, &row.wrapped).map(Some)
+    }
+}
+
+impl MasterKey {
+    fn wrap(&self, name: &str, key: &[u8]) -> Result<String, KeyringError> {
+        seal(&self.0, name, key).ok_or_else(|| KeyringError::NotOurs(name.to_owned()))
+    }
+    fn unwrap(&self, name: &str, wrapped: &str) -> Result<SecretBytes, KeyringError> {
+        open(&self.0, name, wrapped).ok_or_else(|| KeyringError::NotOurs(name.to_owned()))
+    }
+}
+
+/// Fresh random bytes.
+fn random(length: usize) -> SecretBytes {
+    let mut bytes = Zeroizing::new(vec![0; length]);
+    rand::rng().fill_bytes(&mut bytes);
+    bytes
+}
