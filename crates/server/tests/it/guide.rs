@@ -57,7 +57,7 @@ async fn clones() {
 
 #[tokio::test]
 async fn leaving() {
-    follow(include_str!("../../../../docs/guide/leaving.md"), 9).await;
+    follow(include_str!("../../../../docs/guide/offboarding.md"), 9).await;
 }
 
 #[tokio::test]

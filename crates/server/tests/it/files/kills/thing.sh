@@ -1,6 +1,6 @@
-# What the steps of these templates run. A thing is a file in `things`. Making it and removing it takes its time, and
-# when that begins and ends is written down. With the argument `broken` it cannot be made, with `breakable` not before
-# a file `mended` is there.
+# The command that the steps of these templates run. It creates or removes a file in `things`, slowly, and records the
+# start and the end of each call. With the argument `broken` the creation always fails, with `breakable` until a file
+# `mended` exists.
 read -r request
 verb=${request#*\"verb\":\"}
 verb=${verb%%\"*}
