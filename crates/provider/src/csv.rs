@@ -1,30 +1,30 @@
-//! Rows as CSV (RFC 4180, and exactly what PostgreSQL's COPY writes and reads): lines end in a line feed, the first one names
-//! the columns. Nothing between two commas is NULL, `""` is the empty text; bytes are `\x` and hexadecimal digits. Written
-//! here, a text stands in quotes and a number does not, so that types come back where columns have none.
+//! Reads and writes tables as CSV (RFC 4180, as PostgreSQL's COPY does). Lines end in a line feed; the first
+//! one names the columns. An empty field is NULL, `""` is the empty text, bytes are `\x` and hexadecimal
+//! digits. Texts are quoted and numbers are not, so that types survive where columns have none.
 
 use tenantry_model::Failure;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
 use crate::portable::{Sink, Tally, bad_archive, broken};
 
-/// Bytes after which a table goes on in another file.
-const PART: usize = 4 << 20;
-/// Longest row, in bytes, that is read.
-const LONGEST: usize = 256 << 20;
+/// Bytes after which a table continues in another file.
+const MAX_PART: usize = 4 << 20;
+/// Longest accepted row, in bytes.
+const MAX_ROW: usize = 256 << 20;
 
-/// A value as it stands.
+/// A field as written in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Field {
-    /// Nothing.
+    /// NULL: an empty field without quotes.
     Null,
-    /// Without quotes.
+    /// A field without quotes.
     Bare(String),
-    /// In quotes.
+    /// A field in quotes.
     Quoted(String),
 }
 
 impl Field {
-    /// The text, whether it was quoted or not; none for NULL.
+    /// The text, quoted or not; none for NULL.
     pub fn text(self) -> Option<String> {
         match self {
             Self::Null => None,
@@ -33,7 +33,7 @@ impl Field {
     }
 }
 
-/// Appends a text in quotes.
+/// Appends a quoted text.
 pub fn quote(line: &mut Vec<u8>, text: &str) {
     line.push(b'"');
     for piece in text.split_inclusive('"') {
@@ -45,7 +45,7 @@ pub fn quote(line: &mut Vec<u8>, text: &str) {
     line.push(b'"');
 }
 
-/// A line of texts; those that are missing are NULL.
+/// A line of quoted texts; `None` is NULL.
 pub fn line<'a>(fields: impl IntoIterator<Item = Option<&'a str>>) -> Vec<u8> {
     let mut line = Vec::new();
     for (place, field) in fields.into_iter().enumerate() {
@@ -60,7 +60,7 @@ pub fn line<'a>(fields: impl IntoIterator<Item = Option<&'a str>>) -> Vec<u8> {
     line
 }
 
-/// Appends a row as it was read.
+/// Appends a row, with the quoting it was read with.
 pub fn append(bytes: &mut Vec<u8>, row: &[Field]) {
     for (place, field) in row.iter().enumerate() {
         if place > 0 {
@@ -75,7 +75,7 @@ pub fn append(bytes: &mut Vec<u8>, row: &[Field]) {
     bytes.push(b'\n');
 }
 
-/// A table on its way out, in as many files as it needs.
+/// Writes one table to a sink, split into files.
 pub struct Table<'a> {
     sink: &'a mut dyn Sink,
     tally: &'a mut Tally,
@@ -86,7 +86,7 @@ pub struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// A table with these columns.
+    /// Starts a table with these columns.
     pub fn new<'b>(
         sink: &'a mut dyn Sink,
         tally: &'a mut Tally,
@@ -98,27 +98,28 @@ impl<'a> Table<'a> {
         Self { sink, tally, name, part: 0, bytes: header.clone(), header }
     }
 
-    /// A row, with its line feed.
+    /// Writes a row, given with its line feed.
     pub async fn row(&mut self, line: &[u8]) -> Result<(), Failure> {
         self.tally.add(self.name, &[line]);
         self.line(line).await
     }
 
-    /// A row of which only these parts are its content: the rest may be another one after it was loaded.
+    /// Writes a row of which only `content` counts for the digest: the other fields may differ after an
+    /// import.
     pub async fn row_of(&mut self, line: &[u8], content: &[&[u8]]) -> Result<(), Failure> {
         self.tally.add(self.name, content);
         self.line(line).await
     }
 
     async fn line(&mut self, line: &[u8]) -> Result<(), Failure> {
-        if self.bytes.len() + line.len() > PART && self.bytes.len() > self.header.len() {
+        if self.bytes.len() + line.len() > MAX_PART && self.bytes.len() > self.header.len() {
             self.flush().await?;
         }
         self.bytes.extend(line);
         Ok(())
     }
 
-    /// Hands out what is left: also a table without rows is there.
+    /// Writes the rest. A table without rows is written too.
     pub async fn end(mut self) -> Result<(), Failure> {
         if self.part == 0 || self.bytes.len() > self.header.len() {
             self.flush().await?;
@@ -128,29 +129,30 @@ impl<'a> Table<'a> {
 
     async fn flush(&mut self) -> Result<(), Failure> {
         self.part += 1;
-        let path = format!("{}.{:06}.csv", as_path(self.name), self.part);
+        let path = format!("{}.{:06}.csv", encode_name(self.name), self.part);
         self.sink.file(&path, self.bytes.len() as u64, &mut &*self.bytes).await?;
         self.bytes.clear();
-        // A row of many MiB shall not be paid for by all that come after it.
-        self.bytes.shrink_to(PART);
+        // Release the memory of an unusually long row.
+        self.bytes.shrink_to(MAX_PART);
         self.bytes.extend(&self.header);
         Ok(())
     }
 }
 
-/// The table whose file has this path.
+/// The name of the table whose file has this path.
 pub fn table_of(path: &str) -> Result<String, Failure> {
     let name = path.strip_suffix(".csv").and_then(|path| path.rsplit_once('.')).map(|(name, _)| name);
-    name.and_then(of_path).ok_or_else(|| bad_archive(format!("`{path}` is not the file of a table")))
+    name.and_then(decode_name).ok_or_else(|| bad_archive(format!("`{path}` is not the file of a table")))
 }
 
-/// A name as a part of a path. Two names never have the same, also where case counts for nothing.
-fn as_path(name: &str) -> String {
+/// Encodes a table's name as part of a path. Distinct names have distinct paths, even on file systems that
+/// ignore case.
+fn encode_name(name: &str) -> String {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
     name.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02x}") }).collect()
 }
 
-fn of_path(path: &str) -> Option<String> {
+fn decode_name(path: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = path.bytes();
     while let Some(byte) = rest.next() {
@@ -165,22 +167,22 @@ fn of_path(path: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The next row; none at the end.
+/// Reads the next row; none at the end.
 pub async fn read(from: &mut (impl AsyncBufRead + Unpin)) -> Result<Option<Vec<Field>>, Failure> {
     let (mut fields, mut bytes, mut length) = (Vec::new(), Vec::new(), 0);
-    // Whether the field had a quote, and whether we are between two.
+    // Whether the field has a quote, and whether the position is inside quotes.
     let (mut quoted, mut inside) = (false, false);
     loop {
         let chunk = from.fill_buf().await.map_err(|error| broken(&error))?;
         if chunk.is_empty() {
             return match (length, inside) {
                 (0, _) => Ok(None),
-                _ => Err(bad_archive("a table's last row has no end")),
+                _ => Err(bad_archive("the last row of a table is incomplete")),
             };
         }
         let (mut rest, mut ended) = (chunk, false);
         while !ended {
-            // All that is nothing but text, at once.
+            // Copy plain text up to the next special character at once.
             let special = |byte: &u8| *byte == b'"' || !inside && matches!(byte, b',' | b'\n');
             let Some(at) = rest.iter().position(special) else {
                 bytes.extend(rest);
@@ -191,7 +193,7 @@ pub async fn read(from: &mut (impl AsyncBufRead + Unpin)) -> Result<Option<Vec<F
             bytes.extend(text);
             rest = after;
             if *found == b'"' {
-                // Of two in a row the second one opens again: it is one of the text.
+                // The second of two adjacent quotes stands for a quote in the text.
                 if quoted && !inside {
                     bytes.push(b'"');
                 }
@@ -208,8 +210,8 @@ pub async fn read(from: &mut (impl AsyncBufRead + Unpin)) -> Result<Option<Vec<F
         if ended {
             return Ok(Some(fields));
         }
-        if length > LONGEST {
-            return Err(bad_archive(format!("a table has a row of more than {LONGEST} bytes")));
+        if length > MAX_ROW {
+            return Err(bad_archive(format!("a table has a row of more than {MAX_ROW} bytes")));
         }
     }
 }
@@ -223,11 +225,11 @@ fn field(bytes: Vec<u8>, quoted: bool) -> Result<Field, Failure> {
     })
 }
 
-/// The columns that a table's file names.
+/// Reads the names of the columns from the first line of a table's file.
 pub async fn header(from: &mut (impl AsyncBufRead + Unpin)) -> Result<Vec<String>, Failure> {
     let names: Option<Vec<String>> =
         read(from).await?.and_then(|fields| fields.into_iter().map(Field::text).collect());
-    names.ok_or_else(|| bad_archive("a table's file must begin with the names of its columns"))
+    names.ok_or_else(|| bad_archive("the first line of a table's file must name its columns"))
 }
 
 #[cfg(test)]
@@ -235,8 +237,8 @@ mod tests {
     use super::*;
     use tokio::io::BufReader;
 
-    async fn all(text: &[u8], room: usize) -> Result<Vec<Vec<Field>>, Failure> {
-        let mut from = BufReader::with_capacity(room, text);
+    async fn read_all(text: &[u8], buffer: usize) -> Result<Vec<Vec<Field>>, Failure> {
+        let mut from = BufReader::with_capacity(buffer, text);
         let mut rows = Vec::new();
         while let Some(row) = read(&mut from).await? {
             rows.push(row);
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_text_comes_back() {
+    async fn every_text_survives_a_round_trip() {
         let texts = ["", "a", "a,b", "\"", "\"\"", "a\"b", "line\nfeed", "\r\n", "ü🎉", ",", "\\.", "\\x00"];
         let mut file = line(texts.iter().map(|text| Some(*text)));
         file.extend(line([None, Some(""), None]));
@@ -257,23 +259,23 @@ mod tests {
             vec![bare("7"), bare("-1.5"), bare("\\x00ff"), Field::Null],
             vec![Field::Null],
         ];
-        for room in [1, 2, 3, 4096] {
-            assert_eq!(all(&file, room).await.unwrap(), expected, "{room} bytes at a time");
+        for buffer in [1, 2, 3, 4096] {
+            assert_eq!(read_all(&file, buffer).await.unwrap(), expected, "{buffer} bytes at a time");
         }
     }
 
     #[tokio::test]
-    async fn what_is_cut_off_or_no_text_is_refused() {
+    async fn rejects_truncated_and_non_utf8_tables() {
         for bad in [&b"a,b"[..], b"\"a\n", b"\xff\n"] {
-            assert_eq!(all(bad, 4096).await.unwrap_err().code, "bad_archive", "{bad:?}");
+            assert_eq!(read_all(bad, 4096).await.unwrap_err().code, "bad_archive", "{bad:?}");
         }
-        assert_eq!(all(b"", 4096).await.unwrap(), Vec::<Vec<Field>>::new());
+        assert_eq!(read_all(b"", 4096).await.unwrap(), Vec::<Vec<Field>>::new());
     }
 
     #[test]
-    fn paths_of_tables() {
+    fn table_names_survive_a_round_trip_through_paths() {
         for name in ["tasks", "Tasks", "a b", "../x", "ü", "a.b", "%"] {
-            let path = format!("{}.000001.csv", as_path(name));
+            let path = format!("{}.000001.csv", encode_name(name));
             assert!(path.bytes().all(|b| b.is_ascii_alphanumeric() || b"._%".contains(&b)), "{path}");
             assert_eq!(table_of(&path).unwrap(), name);
         }

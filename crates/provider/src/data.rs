@@ -1,5 +1,5 @@
-//! A tenant's own rows, through a handle that can reach no other tenant's. The tenant comes from a verified token;
-//! table and column names are checked against what really exists, so nothing that a caller gives becomes SQL.
+//! Access to one tenant's rows through a handle scoped to it. The tenant comes from a verified token; table
+//! and column names are checked against the database's catalogue, so that no input of a caller becomes SQL.
 
 use std::sync::Arc;
 
@@ -10,54 +10,54 @@ use tenantry_model::{Failure, TenantId};
 /// Most rows in one page.
 pub const MAX_PAGE: u32 = 100;
 
-/// A provider that keeps tenants' rows.
+/// A provider that stores tenants' rows.
 #[async_trait]
 pub trait Data: Send + Sync {
-    /// A handle on one tenant's rows. Cheap; no access happens before its methods are called.
+    /// A handle on one tenant's rows. Cheap: the database is accessed only by the handle's methods.
     fn scoped(&self, tenant: TenantId) -> Arc<dyn TenantRows>;
 
-    /// A row of a tenant that belongs to nobody. It stands beside the others from the set-up on, so that a smoke
-    /// test can prove that it does not see it (S0.37).
+    /// A row under a reserved tenant id, stored beside tenants' rows at setup. The smoke test proves with it
+    /// that a tenant does not see rows of other tenants.
     fn canary(&self) -> Canary;
 }
 
-/// One tenant's rows. Failures of class `Invalid` are the caller's and name the table or column.
+/// One tenant's rows. Failures of class `Invalid` are errors of the caller and name the table or column.
 #[async_trait]
 pub trait TenantRows: Send + Sync {
-    /// Adds a row and returns it as it is stored. Without an `id` it gets a fresh one.
+    /// Inserts a row and returns it as stored. A row without an `id` gets a new one.
     async fn insert(&self, table: &str, row: Map<String, Value>) -> Result<Value, Failure>;
 
-    /// Up to `limit` rows (1 to [`MAX_PAGE`]) in the order of their ids, from the one after `after` on.
+    /// Up to `limit` rows (1 to [`MAX_PAGE`]) in the order of their ids, starting after the id `after`.
     async fn list(&self, table: &str, limit: u32, after: Option<&str>) -> Result<Page, Failure>;
 
     /// The row with this id.
     async fn get(&self, table: &str, id: &str) -> Result<Option<Value>, Failure>;
 
-    /// Removes the row with this id; false if there is none.
+    /// Deletes the row with this id; false if it does not exist.
     async fn delete(&self, table: &str, id: &str) -> Result<bool, Failure>;
 
-    /// Removes every row that is marked as a sample (S2.28) and counts them by table.
+    /// Deletes all rows marked as samples and counts them by table.
     async fn remove_samples(&self) -> Result<Value, Failure>;
 }
 
-/// Some rows.
+/// One page of rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page {
-    /// In the order of their ids, without `tenant_id`.
+    /// Rows in the order of their ids, without `tenant_id`.
     pub rows: Vec<Value>,
-    /// The id after which the next page begins; none at the end.
+    /// The id after which the next page starts; none on the last page.
     pub next: Option<String>,
 }
 
-/// The canary's row.
+/// The row under the reserved tenant id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Canary {
-    /// The tenant that nobody is.
+    /// The reserved tenant id, which no tenant has.
     pub tenant: TenantId,
-    /// The row's table.
+    /// Table of the row.
     pub table: String,
-    /// The row's id.
+    /// Id of the row.
     pub id: String,
-    /// The row: a smoke test may write one like it, under another id.
+    /// The row. The smoke test writes a copy of it under another id.
     pub row: Map<String, Value>,
 }

@@ -1,11 +1,11 @@
-//! Ids that follow from a resource: a repeated step names the same rows, without having to look first.
+//! Derives ids from a resource, so that a repeated step writes the same rows without reading them first.
 
 use sha2::{Digest, Sha256};
 use tenantry_model::id::{Id, IdKind, ResourceId};
 use uuid::{Builder, Uuid};
 
-/// The id of something that belongs to a generation of a resource. `what` tells one thing of the resource from
-/// another. Sorts by the time of the resource, like any UUIDv7.
+/// Derives the id of an object that belongs to one generation of a resource. `what` distinguishes several
+/// objects of the same resource. The id is a UUIDv7 with the resource's timestamp.
 pub fn id<K: IdKind>(resource: ResourceId, generation: i64, what: &str) -> Id<K> {
     let mut hash = Sha256::new();
     hash.update(resource.uuid());
@@ -27,7 +27,7 @@ mod tests {
     use tenantry_model::id::{CustomerId, SubscriptionId};
 
     #[test]
-    fn same_in_same_out_and_nothing_else() {
+    fn equal_inputs_give_equal_ids_and_others_do_not() {
         let (a, b) = (ResourceId::new(), ResourceId::new());
         let first: CustomerId = id(a, 1, "x");
         assert_eq!(first, id(a, 1, "x"));

@@ -1,38 +1,40 @@
-//! Fences: what a provider serves past Tenantry, to clients with a login of their own, is denied or restored at once; the
-//! data stays (design §1). What is only reached through Tenantry needs none: every way in asks the registry.
+//! Fences: a provider whose resources clients reach directly, with their own login, blocks or restores that
+//! access while the data stays. Resources that are only reached through Tenantry need no fence, because every
+//! request checks the registry.
 
 use async_trait::async_trait;
 use tenantry_model::id::ResourceId;
 use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, TenantId};
 
-/// What is to be denied of a resource that stands.
+/// The desired fence of an existing resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// Whose it is.
+    /// The tenant that owns the resource.
     pub tenant: TenantId,
     /// The resource.
     pub resource: ResourceId,
-    /// Where it is.
+    /// Region.
     pub region: String,
-    /// Its external name.
+    /// External name of the resource.
     pub name: String,
-    /// The owner mark on it.
+    /// Owner tag on the resource.
     pub claim: String,
-    /// What is denied; none: nothing, any more.
+    /// The access to block; none removes the fence.
     pub grade: Option<Grade>,
-    /// The tenant's version that the order follows from.
+    /// Version of the tenant from which the fence follows.
     pub version: i64,
 }
 
-/// Who can deny access to what he serves.
+/// A provider that can block direct access to its resources.
 #[async_trait]
 pub trait Fence: Send + Sync {
-    /// Makes it so before it returns, for sessions that are open too. Safe to call again, and while other verbs run;
-    /// whatever is made anew meanwhile is fenced too. An order that is older than one that was carried out does nothing.
-    /// A resource that is not there has nothing to deny; one with another owner mark is a fatal failure `name_taken`.
+    /// Applies the desired fence before it returns, to open sessions too. Safe to repeat, and to call while
+    /// other verbs run: resources that are recreated meanwhile are fenced too. An order older than the last
+    /// applied one does nothing. A missing resource is no error; one with another owner tag is a fatal
+    /// failure `name_taken`.
     async fn fence(&self, order: &Order) -> Result<(), Failure>;
 
-    /// What it denies by now of the resource that the order is about, whatever the order says. Changes nothing.
+    /// Reads the applied fence of the order's resource. Ignores the order's grade and changes nothing.
     async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure>;
 }

@@ -1,17 +1,17 @@
-//! Product files: migrations, seeds, mail templates. Shipped inside the binary, or a folder of the operator's that
-//! takes their place. Refuses names that could leave the folder.
+//! Product files: migrations, seeds and mail templates, embedded in the binary or read from a folder of the
+//! operator instead. Rejects names that could leave the folder.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use tenantry_model::Failure;
 
-/// Where a provider's files are.
+/// Source of a provider's files.
 #[derive(Clone, Debug)]
 pub enum Files {
-    /// In the binary: path and text.
+    /// Embedded in the binary: path and text.
     Shipped(&'static [(&'static str, &'static str)]),
-    /// In a folder.
+    /// A folder.
     Folder(PathBuf),
 }
 
@@ -22,12 +22,12 @@ macro_rules! shipped {
 }
 
 impl Files {
-    /// Folders of migrations: the operator's, or ours.
+    /// Folders of migrations: the operator's, or the embedded ones.
     pub fn migrations(folder: Option<&Path>) -> Self {
         Self::folder_or(folder, shipped!("migrations", "app/0001_init.sql", "postgres/app/0001_init.sql"))
     }
 
-    /// Seeds by name and locale: the operator's, or ours.
+    /// Seeds by name and locale: the operator's, or the embedded ones.
     pub fn seeds(folder: Option<&Path>) -> Self {
         Self::folder_or(
             folder,
@@ -42,7 +42,7 @@ impl Files {
         )
     }
 
-    /// Mail templates by language: the operator's, or ours.
+    /// Mail templates by language: the operator's, or the embedded ones.
     pub fn mail(folder: Option<&Path>) -> Self {
         Self::folder_or(
             folder,
@@ -64,7 +64,7 @@ impl Files {
         folder.map_or(Self::Shipped(shipped), |folder| Self::Folder(folder.to_owned()))
     }
 
-    /// The text of a file, or none if there is no such file. `path` has `/` between its parts.
+    /// Reads a file; none if it does not exist. The parts of `path` are separated by `/`.
     pub fn read(&self, path: &str) -> Result<Option<String>, Failure> {
         if !path.split('/').all(is_plain) {
             return Err(Failure::invalid(
@@ -102,7 +102,7 @@ impl Files {
         Ok(names.into_iter().collect())
     }
 
-    /// Names of the files in a folder, in alphabetical order; none if there is no such folder.
+    /// Names of the files in a folder, in alphabetical order; empty if the folder does not exist.
     pub fn list(&self, folder: &str) -> Result<Vec<String>, Failure> {
         let mut names: Vec<String> = match self {
             Self::Shipped(files) => files
@@ -132,7 +132,7 @@ impl Files {
     }
 }
 
-/// Whether a name is one step down a folder and nothing else.
+/// Whether a name is a plain file name: letters, digits, `.`, `_` and `-`, not starting with `.`.
 pub fn is_plain(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('.')
@@ -148,14 +148,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shipped_and_folder_answer_alike() {
+    fn embedded_files_and_the_folder_are_equal() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../templates/seeds");
         let (shipped, own) = (Files::seeds(None), Files::seeds(Some(&folder)));
         assert_eq!(shipped.list("defaults").unwrap(), ["de.yaml", "en.yaml", "hr.yaml", "it.yaml"]);
         assert_eq!(
             shipped.list("defaults").unwrap(),
             own.list("defaults").unwrap(),
-            "a shipped file is missing in the list above"
+            "a file is missing in the list of embedded files"
         );
         assert_eq!(shipped.read("defaults/it.yaml").unwrap(), own.read("defaults/it.yaml").unwrap());
         for files in [shipped, own] {

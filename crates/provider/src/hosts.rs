@@ -1,4 +1,4 @@
-//! Names of hosts: as people write them, and as DNS and certificates hold them (ASCII, lower case, no dot at the end).
+//! Normalises host names to the form of DNS and certificates: ASCII, lower case, no trailing dot.
 
 use std::net::IpAddr;
 
@@ -9,10 +9,10 @@ pub const MAX_NAME: usize = 253;
 /// Longest label of a name, in bytes (RFC 1035).
 pub const MAX_LABEL: usize = 63;
 
-/// A host's name, with or without a domain.
+/// Normalises a host name, with or without a domain.
 pub fn name(given: &str) -> Result<String, String> {
-    let none = || "is not the name of a host, such as shop.example.com".to_owned();
-    // A name has at most four bytes a character and an end; the parser need not see more.
+    let none = || "is not a host name such as shop.example.com".to_owned();
+    // A character has at most four bytes, so a longer text is rejected before parsing.
     if given.len() > 4 * MAX_NAME {
         return Err(none());
     }
@@ -28,13 +28,17 @@ pub fn name(given: &str) -> Result<String, String> {
     Ok(host)
 }
 
-/// A host's name in a domain.
+/// Normalises a host name that must include a domain.
 pub fn full_name(given: &str) -> Result<String, String> {
     let name = name(given)?;
-    if name.contains('.') { Ok(name) } else { Err("is no full name, such as shop.example.com".to_owned()) }
+    if name.contains('.') {
+        Ok(name)
+    } else {
+        Err("is not a full host name such as shop.example.com".to_owned())
+    }
 }
 
-/// What is wrong with a label.
+/// Validates one label; the error holds the reason.
 pub fn check_label(label: &str) -> Result<(), String> {
     let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
     let fits = !label.is_empty()
@@ -45,7 +49,9 @@ pub fn check_label(label: &str) -> Result<(), String> {
     if fits {
         Ok(())
     } else {
-        Err(format!("has a label that is not 1 to {MAX_LABEL} of a-z, 0-9, - and _, without - at its ends"))
+        Err(format!(
+            "has an invalid label: a label has 1 to {MAX_LABEL} of a-z, 0-9, - and _, without - at its ends"
+        ))
     }
 }
 
@@ -54,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_as_people_write_them() {
+    fn normalises_names_and_rejects_invalid_ones() {
         for (given, host) in [
             ("Shop.Example.COM.", "shop.example.com"),
             ("localhost", "localhost"),

@@ -1,5 +1,5 @@
-//! What a check of tenants' isolation says: who tried what, in which model, and what came of it. A provider that can
-//! check its own tenants keeps to [`IsolationCheck`]; the control plane knows no more than this.
+//! Results of isolation checks: which actor attempted which access under which isolation model, and the
+//! outcome. A provider that can check its own tenants implements [`IsolationCheck`].
 
 use std::collections::BTreeMap;
 
@@ -8,72 +8,73 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tenantry_model::{Failure, Isolation, TenantId};
 
-/// Most findings that a cell names; it counts all of them.
+/// Most findings that a cell lists; it counts all of them.
 const NAMED: usize = 20;
 
-/// Who tried.
+/// Actor of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Who {
-    /// A tenant that was made for the check as every tenant is, by its own login.
+    /// The canary tenant, through its own login.
     TenantLogin,
-    /// The same, through the pooler through which tenants' applications connect.
+    /// The canary tenant, through the connection pooler that tenants' applications use.
     PooledLogin,
-    /// Nobody: it was read from the server's catalogue.
+    /// No login: read from the server's catalogue.
     Catalogue,
 }
 
-/// What came of it.
+/// Outcome of the attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Nobody gets through.
+    /// All attempts were denied.
     Denied,
-    /// Somebody does.
+    /// At least one attempt succeeded.
     Leak,
-    /// Nothing is known; `why` says the reason.
+    /// Not checked; `why` holds the reason.
     NotChecked,
 }
 
-/// One field of the matrix.
+/// One cell of the matrix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cell {
-    /// How tenants are kept apart.
+    /// Isolation model of the tenants.
     pub model: Isolation,
-    /// Who tried.
+    /// Actor of the attempts.
     pub who: Who,
-    /// What was tried: a word that stays the same from report to report.
+    /// The attempted access, as a word that is stable across reports.
     pub what: String,
-    /// What came of it.
+    /// Outcome of the attempts.
     pub outcome: Outcome,
-    /// How often it was tried.
+    /// Number of attempts.
     pub tried: u64,
-    /// How often somebody got through.
+    /// Number of attempts that succeeded.
     pub leaks: u64,
-    /// Where: the names of roles, tables and databases, never rows. The first 20.
+    /// Names of the roles, tables and databases concerned, never rows. The first 20.
     pub found: Vec<String>,
-    /// Why it, or a part of it, could not be checked.
+    /// Why the cell, or a part of it, could not be checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
-/// What a provider found out.
+/// Result of one provider's check.
 #[derive(Clone, Debug, Default)]
 pub struct Checked {
-    /// Its part of the matrix.
+    /// The provider's cells of the matrix.
     pub cells: Vec<Cell>,
-    /// What was taken for granted, a sentence each.
+    /// Assumptions of the check, one sentence each.
     pub trusted: Vec<String>,
 }
 
-/// Checks that a provider's tenants are kept apart. Changes nothing of theirs.
+/// Checks the isolation of a provider's tenants. Changes none of their data.
 #[async_trait]
 pub trait IsolationCheck: Send + Sync {
-    /// Tries to get at these tenants, and reads what protects all of them. Each costs the same, however many there are.
+    /// Attempts to access these tenants' data, and reads the protections of all tenants. The cost per given
+    /// tenant does not depend on how many tenants exist.
     async fn check(&self, tenants: &[TenantId]) -> Result<Checked, Failure>;
 }
 
-/// Collects cells.
+/// Collects the cells of a matrix.
 #[derive(Debug)]
 pub struct Findings {
     model: Isolation,
@@ -81,7 +82,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// None yet.
+    /// An empty matrix.
     pub fn new(model: Isolation) -> Self {
         Self { model, cells: BTreeMap::new() }
     }
@@ -99,7 +100,7 @@ impl Findings {
         })
     }
 
-    /// Nobody got through.
+    /// Counts a denied attempt.
     pub fn denied(&mut self, who: Who, what: &'static str) {
         let cell = self.cell(who, what);
         cell.tried += 1;
@@ -108,7 +109,7 @@ impl Findings {
         }
     }
 
-    /// Somebody got through, here.
+    /// Counts a successful attempt and its place.
     pub fn leak(&mut self, who: Who, what: &'static str, found: String) {
         let cell = self.cell(who, what);
         (cell.tried, cell.leaks, cell.outcome) = (cell.tried + 1, cell.leaks + 1, Outcome::Leak);
@@ -117,12 +118,12 @@ impl Findings {
         }
     }
 
-    /// It could not be tried.
+    /// Records why an access could not be attempted.
     pub fn not_checked(&mut self, who: Who, what: &'static str, why: &str) {
         self.cell(who, what).why.get_or_insert_with(|| why.to_owned());
     }
 
-    /// A login could try none of these.
+    /// Records why a login could attempt none of these accesses, nor the ones that every login attempts.
     pub fn none_checked(&mut self, who: Who, whats: &[&'static str], why: &str) {
         for what in
             whats.iter().chain(&["set_role", "set_session_authorization", "catalogue", "large_objects"])
@@ -131,15 +132,16 @@ impl Findings {
         }
     }
 
-    /// Of so many tenants, so many were found where they should be: nothing is known of the others.
+    /// Records that only `met` of `given` tenants were found; the others are not checked.
     pub fn met(&mut self, what: &'static str, given: usize, met: usize) {
         if met < given {
-            let why = format!("{} of {given} tenants are not on the server, or not complete", given - met);
+            let why =
+                format!("{} of {given} tenants do not exist on the server or are incomplete", given - met);
             self.not_checked(Who::TenantLogin, what, &why);
         }
     }
 
-    /// A catalogue's answer: every name in it is a leak, and none at all is as it should be.
+    /// Counts the names that a catalogue query found as leaks; no name counts as denied.
     pub fn read(&mut self, what: &'static str, found: Vec<String>) {
         if found.is_empty() {
             self.denied(Who::Catalogue, what);
@@ -149,7 +151,7 @@ impl Findings {
         }
     }
 
-    /// The matrix.
+    /// The cells of the matrix.
     pub fn cells(self) -> Vec<Cell> {
         self.cells.into_values().collect()
     }

@@ -1,5 +1,5 @@
-//! Turns: work on one resource happens one piece after the other, in the order of asking; work on others goes on beside
-//! it. What an attempt that was given up has left running ends before the next attempt begins.
+//! Serialises work per resource, in the order of the requests; different resources run in parallel. Work left
+//! running by a cancelled attempt ends before the next attempt starts.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -9,26 +9,26 @@ use tenantry_model::Failure;
 use tenantry_model::id::ResourceId;
 use tokio::sync::{Mutex as Lane, OwnedMutexGuard};
 
-/// The resources that are worked on.
+/// Locks of the resources in use.
 #[derive(Default)]
 pub struct Lanes {
-    busy: Mutex<HashMap<ResourceId, Weak<Lane<()>>>>,
+    locks: Mutex<HashMap<ResourceId, Weak<Lane<()>>>>,
 }
 
-/// The right to work on a resource until it is dropped.
+/// The lock of one resource, held until it is dropped.
 pub type Turn = OwnedMutexGuard<()>;
 
 impl Lanes {
-    /// Waits for its turn.
+    /// Waits for the lock of a resource.
     pub async fn turn(&self, resource: ResourceId) -> Turn {
         let lane = {
-            let mut busy = self.busy.lock();
-            busy.retain(|_, lane| lane.strong_count() > 0);
-            match busy.get(&resource).and_then(Weak::upgrade) {
+            let mut locks = self.locks.lock();
+            locks.retain(|_, lane| lane.strong_count() > 0);
+            match locks.get(&resource).and_then(Weak::upgrade) {
                 Some(lane) => lane,
                 None => {
                     let lane = Arc::new(Lane::new(()));
-                    busy.insert(resource, Arc::downgrade(&lane));
+                    locks.insert(resource, Arc::downgrade(&lane));
                     lane
                 }
             }
@@ -36,8 +36,9 @@ impl Lanes {
         lane.lock_owned().await
     }
 
-    /// Runs work on a resource in its turn, where it may block. It goes on to its end even if the caller gives up; what
-    /// comes next for the same resource waits for it, so that nothing late can appear behind a removal.
+    /// Runs blocking work under the resource's lock. The work runs to completion even if the caller is
+    /// cancelled, and later work on the same resource waits for it, so that a late write cannot follow a
+    /// removal.
     pub async fn block<T: Send + 'static>(
         &self,
         resource: ResourceId,
@@ -52,7 +53,7 @@ impl Lanes {
         .await
     }
 
-    /// The same for work that waits.
+    /// Like [`Self::block`], for asynchronous work.
     pub async fn run<T: Send + 'static>(
         &self,
         resource: ResourceId,
@@ -68,7 +69,7 @@ impl Lanes {
     }
 }
 
-/// Runs work where it may block.
+/// Runs blocking work on a blocking thread.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
@@ -76,7 +77,7 @@ pub async fn blocking<T: Send + 'static>(
 }
 
 fn stopped() -> Failure {
-    Failure::unknown("stopped", "the process was shut down during the work")
+    Failure::unknown("stopped", "the process was shut down during the operation")
 }
 
 #[cfg(test)]
@@ -85,15 +86,15 @@ mod tests {
     use futures::FutureExt;
 
     #[tokio::test]
-    async fn one_after_the_other_and_nothing_is_kept() {
+    async fn work_on_one_resource_is_serialised_and_locks_are_freed() {
         let lanes = Lanes::default();
         let (a, b) = (ResourceId::new(), ResourceId::new());
         let first = lanes.turn(a).await;
         assert!(lanes.turn(a).now_or_never().is_none(), "the same resource waits");
-        let other = lanes.turn(b).now_or_never().expect("another resource does not");
+        let other = lanes.turn(b).now_or_never().expect("another resource does not wait");
         drop((first, other));
-        let again = lanes.turn(a).now_or_never().expect("free again");
-        assert_eq!(lanes.busy.lock().len(), 1);
+        let again = lanes.turn(a).now_or_never().expect("the resource is free again");
+        assert_eq!(lanes.locks.lock().len(), 1);
         drop(again);
     }
 }

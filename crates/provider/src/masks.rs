@@ -1,6 +1,6 @@
-//! Masks over rows on their way out of a database, whichever provider's: they are applied while a table's file passes, before
-//! anything is stored. What one clone masks as one value stays one value in it, so that joins hold; nothing leads back, nor
-//! from one clone to another, because the key is the clone's own.
+//! Masks columns of exported tables while their files pass, before anything is stored. Equal values of one
+//! clone get equal masks, so that joins hold. Masked values cannot be traced back, nor matched between
+//! clones, because each clone has its own key.
 
 use std::collections::BTreeSet;
 
@@ -15,50 +15,52 @@ use crate::csv::{self, Field};
 use crate::portable::{Bytes, Sink};
 use crate::verbs::Key;
 
-/// Nobody's mail goes there: RFC 2606 §2 keeps the domain out of the DNS.
-const NOBODYS: &str = "masked.invalid";
-/// Smallest number that stands for another one: it has fifteen digits, as many as every reader of JSON keeps.
-const SMALLEST: u64 = 100_000_000_000_000;
+/// Domain of masked mail addresses. RFC 2606 section 2 reserves it, so that no mail is delivered there.
+const MASKED_DOMAIN: &str = "masked.invalid";
+/// Smallest masked number. It has fifteen digits, which every JSON reader keeps exactly.
+const MIN_NUMBER: u64 = 100_000_000_000_000;
 
-/// What is done to one column of a table.
+/// Masks one column of a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MaskRule {
-    /// The table.
+    /// Name of the table.
     #[schemars(length(min = 1, max = 200))]
     pub table: String,
-    /// The column.
+    /// Name of the column.
     #[schemars(length(min = 1, max = 200))]
     pub column: String,
-    /// How it is masked.
+    /// How the column is masked.
     pub mask: Mask,
-    /// What stands in every row, for `fixed` alone.
+    /// The value of every row, with `fixed` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1000))]
     pub value: Option<String>,
 }
 
-/// How a value is masked. NULL stays NULL, but for `fixed`.
+/// How a value is masked. NULL stays NULL, except with `fixed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mask {
-    /// It becomes NULL.
+    /// NULL.
     Nullify,
-    /// It becomes the rule's `value`.
+    /// The rule's `value`.
     Fixed,
-    /// It becomes a hash: of a number one of fifteen digits, of a UUID one, of bytes 32 of them, else a text of 32 hexadecimal
-    /// digits.
+    /// A hash of the same form: a number of fifteen digits for a number, a UUID for a UUID, 32 bytes for
+    /// bytes, otherwise a text of 32 hexadecimal digits.
     Hash,
-    /// It becomes a mail address that reaches nobody; the same one whatever the case.
+    /// A mail address to which no mail can be delivered. Case is ignored.
     Email,
 }
 
 impl MaskRule {
-    /// What is wrong with the rule by itself: the field, and why.
+    /// The invalid field of the rule and the reason, without regard to the tables.
     pub fn fault(&self) -> Option<(&'static str, &'static str)> {
         match (self.mask, &self.value) {
             (Mask::Fixed, None) => Some(("value", "is required with `fixed`")),
-            (Mask::Nullify | Mask::Hash | Mask::Email, Some(_)) => Some(("value", "goes with `fixed` alone")),
+            (Mask::Nullify | Mask::Hash | Mask::Email, Some(_)) => {
+                Some(("value", "is allowed with `fixed` only"))
+            }
             _ => None,
         }
     }
@@ -73,13 +75,13 @@ impl MaskRule {
             (Mask::Email, Field::Bare(text) | Field::Quoted(text)) => {
                 let tag = hmac::sign(key, text.trim().to_lowercase().as_bytes());
                 let (name, _) = tag.as_ref().split_at(10);
-                Field::Quoted(format!("{}@{NOBODYS}", hex::encode(name)))
+                Field::Quoted(format!("{}@{MASKED_DOMAIN}", hex::encode(name)))
             }
         }
     }
 }
 
-/// A hash of the same form, so that the column takes it.
+/// A hash in the form of the value, so that it fits the column's type.
 fn hash(key: &hmac::Key, text: &str) -> String {
     let tag = hmac::sign(key, text.as_bytes());
     let (mut low, mut half) = ([0; 8], [0; 16]);
@@ -88,7 +90,7 @@ fn hash(key: &hmac::Key, text: &str) -> String {
     if text.starts_with("\\x") {
         format!("\\x{}", hex::encode(tag.as_ref()))
     } else if text.parse::<f64>().is_ok() {
-        (SMALLEST + u64::from_be_bytes(low) % (9 * SMALLEST)).to_string()
+        (MIN_NUMBER + u64::from_be_bytes(low) % (9 * MIN_NUMBER)).to_string()
     } else if uuid::Uuid::try_parse(text).is_ok() {
         uuid::Builder::from_custom_bytes(half).into_uuid().to_string()
     } else {
@@ -96,7 +98,7 @@ fn hash(key: &hmac::Key, text: &str) -> String {
     }
 }
 
-/// The rules of one clone, and which of them have met their columns.
+/// The rules of one clone, and which of them have found their columns.
 pub struct Masks {
     rules: Vec<MaskRule>,
     key: hmac::Key,
@@ -104,17 +106,17 @@ pub struct Masks {
 }
 
 impl Masks {
-    /// These rules, under the clone's own key.
+    /// Creates masks from rules and the clone's own key.
     pub fn new(rules: Vec<MaskRule>, key: &Key) -> Self {
         Self { rules, key: hmac::Key::new(hmac::HMAC_SHA256, key.as_slice()), met: BTreeSet::new() }
     }
 
-    /// Lays the masks over a sink of tables in CSV.
+    /// A sink that masks CSV tables and passes them on to `sink`.
     pub fn over<'a>(&'a mut self, sink: &'a mut dyn Sink) -> Masked<'a> {
         Masked { masks: self, sink }
     }
 
-    /// Fails for the first rule whose table was not among all that passed.
+    /// An error for the first rule whose table was not exported.
     pub fn all_met(&self) -> Result<(), Failure> {
         match self.rules.iter().enumerate().find(|(place, _)| !self.met.contains(place)) {
             None => Ok(()),
@@ -123,7 +125,7 @@ impl Masks {
     }
 }
 
-/// A sink under masks.
+/// A sink that masks what it passes on.
 pub struct Masked<'a> {
     masks: &'a mut Masks,
     sink: &'a mut dyn Sink,
@@ -150,7 +152,7 @@ impl Sink for Masked<'_> {
             masks.met.insert(place);
             columns.push((column, rule));
         }
-        // A table's file is a few MiB, and its length has to be known before it goes on.
+        // Buffer the file, a few MiB, because its length must be known before it is passed on.
         let mut masked = csv::line(header.iter().map(|name| Some(name.as_str())));
         while let Some(mut row) = csv::read(&mut from).await? {
             for (column, rule) in &columns {
@@ -172,7 +174,7 @@ fn bad(place: usize, why: String) -> Failure {
 mod tests {
     use super::*;
 
-    /// Keeps the text of what comes.
+    /// A sink that collects the text it receives.
     #[derive(Default)]
     struct Kept(String);
 
@@ -180,7 +182,7 @@ mod tests {
     impl Sink for Kept {
         async fn file(&mut self, _: &str, size: u64, bytes: Bytes<'_>) -> Result<(), Failure> {
             let read = tokio::io::AsyncReadExt::read_to_string(bytes, &mut self.0).await.unwrap();
-            assert_eq!(read as u64, size, "as long as was said");
+            assert_eq!(read as u64, size, "the size is as announced");
             Ok(())
         }
     }
@@ -207,7 +209,7 @@ mod tests {
         7,,,\"\",\n";
 
     #[tokio::test]
-    async fn nothing_of_a_masked_column_passes_and_joins_hold() {
+    async fn masked_values_are_replaced_and_joins_hold() {
         let all = || {
             ["id", "mail", "phone", "note", "key"]
                 .into_iter()
@@ -220,7 +222,11 @@ mod tests {
         let rows = pass(&mut masks, PEOPLE).await.unwrap();
         masks.all_met().unwrap();
         let [_, first, second, third] = rows.as_slice() else { panic!("{rows:?}") };
-        assert_eq!((&first[0], &first[1], &first[2]), (&third[0], &second[1], &second[2]), "one stays one");
+        assert_eq!(
+            (&first[0], &first[1], &first[2]),
+            (&third[0], &second[1], &second[2]),
+            "equal values stay equal"
+        );
         assert_ne!(first[0], second[0]);
         let texts: Vec<String> = first.iter().cloned().map(|field| field.text().unwrap()).collect();
         let [id, mail, phone, note, key] = texts.as_slice() else { panic!("{texts:?}") };
@@ -230,11 +236,11 @@ mod tests {
         assert_eq!(note, "x\"y");
         assert_eq!(third[1..3], [Field::Null, Field::Null]);
         let other = pass(&mut Masks::new(all(), &Key::new([1; 32])), PEOPLE).await.unwrap();
-        assert_ne!(other[1][2], first[2], "another clone's key gives others");
+        assert_ne!(other[1][2], first[2], "another clone's key gives other values");
     }
 
     #[tokio::test]
-    async fn the_form_stays() {
+    async fn hashes_keep_the_form_of_the_value() {
         let mut masks =
             Masks::new(vec![rule("id", Mask::Hash), rule("mail", Mask::Nullify)], &Key::default());
         let text = "\"id\",\"mail\"\n\"0198c6a2-0000-7000-8000-000000000001\",\"a\"\n-1.5,\n";
@@ -246,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_there_is_named() {
+    async fn errors_name_missing_columns() {
         let mut masks =
             Masks::new(vec![rule("mail", Mask::Email), rule("iban", Mask::Hash)], &Key::default());
         let refused = pass(&mut masks, PEOPLE).await.unwrap_err();

@@ -1,5 +1,5 @@
-//! A tenant's own objects, through a handle that can reach no other tenant's. The tenant comes from a verified token, or
-//! the bucket from a signature of ours; keys never become paths.
+//! Access to one tenant's objects through a handle scoped to it. The tenant comes from a verified token, or
+//! from the bucket in a verified signature; keys never become paths.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,52 +13,54 @@ use tokio::io::AsyncRead;
 
 use crate::verbs::Sealer;
 
-/// Longest key in bytes.
+/// Longest key, in bytes.
 pub const MAX_KEY: usize = 1024;
 /// Most objects in one page.
 pub const MAX_PAGE: u32 = 1000;
-/// Longest life of a signature.
+/// Longest validity of a signature.
 pub const MAX_LIFE: Duration = Duration::from_secs(7 * 86_400);
 
-/// Bytes on their way.
+/// A stream of an object's bytes.
 pub type Body = Pin<Box<dyn AsyncRead + Send>>;
 
-/// A provider that keeps tenants' objects.
+/// A provider that stores tenants' objects.
 #[async_trait]
 pub trait Objects: Send + Sync {
-    /// A handle on one tenant's objects. Cheap; no access happens before its methods are called. Bytes go in and out only
-    /// while the sealer has the tenant's key.
+    /// A handle on one tenant's objects. Cheap: the bucket is accessed only by the handle's methods. Objects
+    /// can be stored and read only while the sealer has the tenant's key.
     fn scoped(&self, tenant: TenantId, sealer: Arc<dyn Sealer>) -> Arc<dyn TenantObjects>;
 
-    /// Whose bucket a signature opens. Refuses with `bad_signature` or `expired`; a handle on that tenant's objects is then
-    /// good for nothing but the method and the key that were signed, which the caller keeps to.
+    /// Verifies a signed address and returns the tenant that owns its bucket. An error `bad_signature` or
+    /// `expired`. The caller must allow only the signed method and key.
     async fn verify(&self, signed: &Signed, now: Timestamp) -> Result<TenantId, Failure>;
 
-    /// Deletes what is due at `now` by the buckets' own rules, in every bucket, and what uploads that were cut off have
-    /// left.
+    /// Deletes objects that are due at `now` by the rules of their buckets, and files of interrupted uploads,
+    /// in all buckets.
     async fn expire(&self, now: Timestamp) -> Result<Expired, Failure>;
 }
 
-/// One tenant's objects. Failures of class `Invalid` are the caller's.
+/// One tenant's objects. Failures of class `Invalid` are errors of the caller.
 #[async_trait]
 pub trait TenantObjects: Send + Sync {
-    /// Stores an object, in place of one with the same key, as a whole or not at all. Returns when it is on the disk.
+    /// Stores an object atomically, replacing one with the same key. Returns when it is on the disk.
     async fn put(&self, new: New<'_>, body: Body) -> Result<Meta, Failure>;
 
-    /// An object, or a part of it, as it is now, whatever becomes of it while it is read.
+    /// Reads an object or a part of it. The body stays unchanged even if the object is replaced while it is
+    /// read.
     async fn get(&self, key: &str, range: Option<Range>) -> Result<Option<Content>, Failure>;
 
-    /// What is known of an object.
+    /// Metadata of an object.
     async fn meta(&self, key: &str) -> Result<Option<Meta>, Failure>;
 
-    /// Up to `limit` objects (1 to [`MAX_PAGE`]) whose keys begin with `prefix`, in the order of their keys' bytes, from
-    /// the one after `after` on.
+    /// Up to `limit` objects (1 to [`MAX_PAGE`]) whose keys begin with `prefix`, in the order of their keys'
+    /// bytes, starting after the key `after`.
     async fn list(&self, prefix: &str, limit: u32, after: Option<&str>) -> Result<Listing, Failure>;
 
-    /// Removes an object; false if there is none.
+    /// Deletes an object; false if it does not exist.
     async fn delete(&self, key: &str) -> Result<bool, Failure>;
 
-    /// Lets whoever has the answer do one thing until `expires_at`, at most [`MAX_LIFE`] after `now`.
+    /// Signs an address that allows one method on one object until `expires_at`, at most [`MAX_LIFE`] after
+    /// `now`. Any client that has the address can use it.
     async fn sign(
         &self,
         key: &str,
@@ -67,103 +69,103 @@ pub trait TenantObjects: Send + Sync {
         now: Timestamp,
     ) -> Result<Signed, Failure>;
 
-    /// How full the bucket is.
+    /// Number of objects and bytes in the bucket.
     async fn usage(&self) -> Result<Usage, Failure>;
 }
 
-/// An object to be stored.
+/// An object to store.
 #[derive(Clone, Copy, Debug)]
 pub struct New<'a> {
-    /// Its name in the bucket.
+    /// Key in the bucket.
     pub key: &'a str,
-    /// What it is, as an HTTP header says it.
+    /// Value of the `Content-Type` header.
     pub content_type: Option<&'a str>,
-    /// The instant of the request.
+    /// Time of the request.
     pub at: Timestamp,
 }
 
-/// An object without its bytes.
+/// Metadata of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Meta {
-    /// Its name in the bucket.
+    /// Key in the bucket.
     pub key: String,
-    /// Its length in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// SHA-256 of its bytes in hexadecimal.
+    /// SHA-256 of the bytes, in hexadecimal.
     pub etag: String,
-    /// What it is.
+    /// Media type.
     pub content_type: Option<String>,
-    /// When it was stored.
+    /// Time at which it was stored.
     pub modified: Timestamp,
 }
 
-/// A part of an object, in bytes.
+/// A range of an object's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {
-    /// From this byte on.
+    /// From this byte to the end.
     From(u64),
-    /// From the first to the last, both included.
+    /// From the first to the last byte, both included.
     Between(u64, u64),
-    /// So many at the end.
+    /// This many bytes at the end.
     Last(u64),
 }
 
-/// An object, or a part of it.
+/// An object or a part of it.
 pub struct Content {
-    /// The whole object's.
+    /// Metadata of the whole object.
     pub meta: Meta,
-    /// Where the part begins.
+    /// Offset of the part in the object.
     pub first: u64,
-    /// How many bytes the body has.
+    /// Bytes in the body.
     pub length: u64,
     /// The bytes.
     pub body: Body,
 }
 
-/// Some objects.
+/// One page of objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
-    /// In the order of their keys.
+    /// Objects in the order of their keys.
     pub objects: Vec<Meta>,
-    /// The key after which the next page begins; none at the end.
+    /// The key after which the next page starts; none on the last page.
     pub next: Option<String>,
 }
 
-/// How full a bucket is.
+/// Fill level of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Usage {
-    /// Objects in it.
+    /// Number of objects.
     pub objects: u64,
-    /// Bytes in them.
+    /// Sum of their bytes.
     pub bytes: u64,
-    /// Bytes that it may hold.
+    /// Most bytes the bucket may hold.
     pub quota_bytes: Option<u64>,
 }
 
-/// What came to its end.
+/// Result of an expiry run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Expired {
-    /// Objects that were due.
+    /// Number of deleted objects.
     pub objects: u64,
-    /// Bytes in them.
+    /// Sum of their bytes.
     pub bytes: u64,
 }
 
-/// What a signature allows. `HEAD` is a `Get` whose body is not read.
+/// Method that a signature allows. `HEAD` counts as `Get`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Method {
-    /// Read it.
+    /// Read the object.
     #[default]
     Get,
-    /// Store it.
+    /// Store the object.
     Put,
-    /// Remove it.
+    /// Delete the object.
     Delete,
 }
 
 impl Method {
-    /// The word of HTTP.
+    /// Name of the HTTP method.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -176,20 +178,20 @@ impl Method {
 /// The parts of a signed URL: `/{bucket}/{key}?expires={expires_at}&signature={signature}`, the key percent-encoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signed {
-    /// What may be done.
+    /// The allowed method.
     pub method: Method,
-    /// In which bucket.
+    /// Name of the bucket.
     pub bucket: String,
-    /// With which object.
+    /// Key of the object.
     pub key: String,
-    /// Until when, in seconds since 1970.
+    /// Expiry, in seconds since 1970.
     pub expires_at: i64,
-    /// Base64 for URLs, without padding.
+    /// Signature, in URL-safe base64 without padding.
     pub signature: String,
 }
 
-/// Refuses what cannot be a key: nothing, too long, with control characters, or with a part that would lead elsewhere if
-/// somebody took it for a path.
+/// An error `bad_key` if the key is empty or too long, has control characters, or could lead elsewhere if a
+/// client used it as a path.
 pub fn check_key(key: &str) -> Result<(), Failure> {
     let bad = |why: &str| Err(Failure::invalid("bad_key", format!("the key {why}")));
     if key.is_empty() || key.len() > MAX_KEY {
@@ -207,7 +209,7 @@ pub fn check_key(key: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// First byte and length of what is asked for of `size` bytes; refuses a part that has none, with `bad_range`.
+/// First byte and length of a range of `size` bytes. An error `bad_range` if the range is empty.
 pub fn part(size: u64, range: Option<Range>) -> Result<(u64, u64), Failure> {
     let (first, end) = match range {
         None => return Ok((0, size)),
@@ -219,17 +221,17 @@ pub fn part(size: u64, range: Option<Range>) -> Result<(u64, u64), Failure> {
     if first >= end {
         return Err(Failure::invalid(
             "bad_range",
-            format!("there is nothing in this range: there are {size} bytes"),
+            format!("the range is outside of the object, which has {size} bytes"),
         ));
     }
     Ok((first, end - first))
 }
 
-/// The bucket is full.
+/// The error for an object that does not fit into the bucket's quota.
 pub fn over_quota() -> Failure {
     Failure::invalid(
         "quota_exceeded",
-        "the bucket would hold more bytes than it may: delete something, or ask for a larger quota",
+        "the upload exceeds the bucket's quota: delete objects or request a larger quota",
     )
 }
 
@@ -238,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys() {
+    fn rejects_empty_long_and_path_like_keys() {
         let long = "ä".repeat(512);
         for good in ["a", "a/b.txt", "ä/漢字 🎉.pdf", "...", "a..b/..c", "CON", "a//b", "a/", "~", &long]
         {

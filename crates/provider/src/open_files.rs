@@ -1,5 +1,5 @@
-//! Files that are open, the most recently used ones only: ten thousand tenants cost no more than those that are at work.
-//! Notices when another file has taken a name.
+//! A cache of the most recently used open files, so that the cost depends on the active tenants and not on
+//! all. Detects when another file has taken a name.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use moka::sync::Cache;
 use tenantry_model::Failure;
 use tokio::sync::OnceCell;
 
-/// What tells a file from another one under the same name: device and inode.
+/// Identity of a file independent of its name: device and inode.
 pub type Identity = (u64, u64);
 
-/// The identity of the file that has this name now.
+/// Identity of the file that currently has this name.
 pub fn identity(file: &Path) -> Option<Identity> {
     std::fs::metadata(file).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
-/// The files, each opened as a `T`.
+/// The open files, each as a `T`.
 pub struct OpenFiles<T> {
     files: Cache<PathBuf, Arc<Opened<T>>>,
 }
@@ -28,12 +28,12 @@ struct Opened<T> {
 }
 
 impl<T: Send + Sync + 'static> OpenFiles<T> {
-    /// Keeps about so many of them open. Those that are in use when they are let go close when nobody uses them any more.
+    /// Creates a cache of about `most` files. A file that is evicted while in use closes after its last use.
     pub fn new(most: u64) -> Self {
         Self { files: Cache::new(most) }
     }
 
-    /// The file, which is opened if it is not yet. None: there is no such file.
+    /// The file, opened with `open` if it is not cached; none if it does not exist.
     pub async fn get(
         &self,
         file: &Path,
@@ -49,13 +49,12 @@ impl<T: Send + Sync + 'static> OpenFiles<T> {
         opened.file.get_or_try_init(|| async { open.await.map(Arc::new) }).await.cloned().map(Some)
     }
 
-    /// Lets a file go.
+    /// Removes a file from the cache.
     pub fn forget(&self, file: &Path) {
         self.files.invalidate(file);
     }
 
-    /// How many are kept.
-    /// How many are open now.
+    /// Number of cached files.
     pub fn kept(&self) -> u64 {
         self.files.run_pending_tasks();
         self.files.entry_count()
@@ -67,7 +66,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_open_file_per_name_as_long_as_it_is_the_same() {
+    async fn a_file_is_opened_once_until_it_is_replaced_or_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let (file, other) = (dir.path().join("a"), dir.path().join("b"));
         let files = OpenFiles::new(8);
@@ -76,7 +75,7 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let fails = async { Err(Failure::retryable("busy", "not now")) };
         assert_eq!(files.get(&file, fails).await.unwrap_err().code, "busy");
-        assert_eq!(files.get(&file, open(1)).await.unwrap().as_deref(), Some(&1), "a failure is not kept");
+        assert_eq!(files.get(&file, open(1)).await.unwrap().as_deref(), Some(&1), "a failure is not cached");
         assert_eq!(files.get(&file, open(2)).await.unwrap().as_deref(), Some(&1));
         std::fs::write(&other, "").unwrap();
         std::fs::rename(&other, &file).unwrap();

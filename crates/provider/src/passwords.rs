@@ -1,8 +1,8 @@
-//! Random passwords.
+//! Generates random passwords.
 
 use rand::seq::IndexedRandom;
 
-/// 24 characters that nobody mistakes for one another: 138 bits.
+/// A password of 24 characters without look-alikes: 138 bits of entropy.
 pub fn random() -> String {
     const LETTERS: &[u8; 54] = b"ABCDEFGHJKMNPQRSTUVWXYZabcdefghjkmnpqrstuvwxyz23456789";
     let mut random = rand::rng();

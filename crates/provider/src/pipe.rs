@@ -1,5 +1,5 @@
-//! What one resource hands out, straight into another that takes it: files pass from a sink to a source, and lie nowhere in
-//! between.
+//! Streams files from the export of one resource into the import of another, through a sink and a source in
+//! memory, without storing them in between.
 
 use async_trait::async_trait;
 use tenantry_model::Failure;
@@ -8,40 +8,41 @@ use tokio::sync::mpsc;
 
 use crate::portable::{Arriving, Bytes, Sink, Source, broken};
 
-/// Bytes that are on their way at a time.
-const ROOM: usize = 256 << 10;
+/// Bytes in transit at a time.
+const BUFFER: usize = 256 << 10;
 
-/// Both ends.
+/// Creates a pipe: its sink and its source.
 pub fn pipe() -> (Inlet, Outlet) {
     let (files, passing) = mpsc::channel(1);
-    (Inlet { files }, Outlet { passing, present: None, ended: false })
+    (Inlet { files }, Outlet { passing, current: None, ended: false })
 }
 
-/// Where files go in.
+/// The sink of a pipe.
 pub struct Inlet {
-    files: mpsc::Sender<Option<File>>,
+    files: mpsc::Sender<Option<PassingFile>>,
 }
 
-/// Where they come out.
+/// The source of a pipe.
 pub struct Outlet {
-    passing: mpsc::Receiver<Option<File>>,
-    present: Option<Take<DuplexStream>>,
+    passing: mpsc::Receiver<Option<PassingFile>>,
+    current: Option<Take<DuplexStream>>,
     ended: bool,
 }
 
-struct File {
+struct PassingFile {
     path: String,
     size: u64,
     bytes: DuplexStream,
 }
 
 impl Inlet {
-    /// Says that there are no more. Dropped without it, the other end fails: half of a content is none.
+    /// Marks the end of the files. If the sink is dropped without it, the source returns an error, so that a
+    /// partial export is not imported.
     pub async fn end(self) -> Result<(), Failure> {
         self.pass(None).await
     }
 
-    async fn pass(&self, file: Option<File>) -> Result<(), Failure> {
+    async fn pass(&self, file: Option<PassingFile>) -> Result<(), Failure> {
         self.files.send(file).await.map_err(|_| cut_off())
     }
 }
@@ -49,8 +50,8 @@ impl Inlet {
 #[async_trait]
 impl Sink for Inlet {
     async fn file(&mut self, path: &str, size: u64, bytes: Bytes<'_>) -> Result<(), Failure> {
-        let (mut into, from) = tokio::io::duplex(ROOM);
-        self.pass(Some(File { path: path.to_owned(), size, bytes: from })).await?;
+        let (mut into, from) = tokio::io::duplex(BUFFER);
+        self.pass(Some(PassingFile { path: path.to_owned(), size, bytes: from })).await?;
         let copied = async {
             tokio::io::copy(bytes, &mut into).await?;
             into.shutdown().await
@@ -62,18 +63,18 @@ impl Sink for Inlet {
 #[async_trait]
 impl Source for Outlet {
     async fn next(&mut self) -> Result<Option<Arriving<'_>>, Failure> {
-        if let Some(mut before) = self.present.take() {
-            let passed = tokio::io::copy(&mut before, &mut tokio::io::sink()).await;
+        if let Some(mut previous) = self.current.take() {
+            let passed = tokio::io::copy(&mut previous, &mut tokio::io::sink()).await;
             passed.map_err(|error| broken(&error))?;
         }
         if self.ended {
             return Ok(None);
         }
-        let Some(File { path, size, bytes }) = self.passing.recv().await.ok_or_else(cut_off)? else {
+        let Some(PassingFile { path, size, bytes }) = self.passing.recv().await.ok_or_else(cut_off)? else {
             self.ended = true;
             return Ok(None);
         };
-        let bytes = self.present.insert(bytes.take(size));
+        let bytes = self.current.insert(bytes.take(size));
         Ok(Some(Arriving { path, size, bytes }))
     }
 }
@@ -87,8 +88,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn everything_passes_in_its_order_and_half_of_it_is_an_error() {
-        let big = vec![7; 3 * ROOM];
+    async fn files_pass_in_order_and_a_missing_end_is_an_error() {
+        let big = vec![7; 3 * BUFFER];
         for whole in [true, false] {
             let (mut inlet, mut outlet) = pipe();
             let put = async {
@@ -104,12 +105,12 @@ mod tests {
             let take = async {
                 let mut found = Vec::new();
                 while let Some(file) = outlet.next().await? {
-                    // Of the second one only a part is read.
+                    // Read only a part of the second file.
                     let (path, mut read) = (file.path, Vec::new());
                     file.bytes.take(5).read_to_end(&mut read).await.unwrap();
                     found.push((path, file.size, read));
                 }
-                assert!(outlet.next().await?.is_none(), "an end stays one");
+                assert!(outlet.next().await?.is_none(), "the end is permanent");
                 Ok::<_, Failure>(found)
             };
             let (put, taken) = tokio::join!(put, take);
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_puts_in_learns_that_nobody_takes() {
+    async fn sending_without_a_receiver_is_an_error() {
         let (mut inlet, outlet) = pipe();
         drop(outlet);
         assert_eq!(inlet.file("a", 1, &mut &b"x"[..]).await.unwrap_err().code, "cut_off");

@@ -1,6 +1,6 @@
-//! A tenant's own folder below a common one: there as a whole or not at all. It is filled under a private name, brought to
-//! the disk and renamed; it leaves by being renamed first. All of it blocks; the caller runs it where that is allowed.
-//! Knows no owners: who may do what with a folder that is there is the provider's to find out.
+//! Creates, replaces and deletes a resource's folder below a common root, atomically: the folder is filled
+//! under a private name, synced and renamed, and renamed again before it is deleted. All functions block.
+//! Does not check owner tags: that is the provider's task.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Write};
@@ -14,12 +14,12 @@ use tenantry_model::{Failure, TenantId};
 
 use crate::files::is_plain;
 
-/// Holds what is not there yet, what is on its way out, and the links by tenant.
+/// Folder of drafts, of folders to be deleted, and of the links by tenant.
 const PRIVATE: &str = ".tenantry";
-/// Longest name in bytes; file systems take 255.
+/// Longest name, in bytes; file systems allow 255.
 const MAX_NAME: usize = 200;
 
-/// Where a resource's folder is, or will be.
+/// Path of a resource's folder, which may not exist yet.
 #[derive(Clone, Debug)]
 pub struct Place {
     root: PathBuf,
@@ -27,52 +27,52 @@ pub struct Place {
     resource: String,
 }
 
-/// How much was in a folder.
+/// Number and size of the files in a folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
-    /// Files, at any depth.
+    /// Number of files, at any depth.
     pub files: u64,
-    /// Bytes in them.
+    /// Sum of their bytes.
     pub bytes: u64,
 }
 
 impl Place {
-    /// The folder `name` below `root`. Refuses a name that could lead elsewhere.
+    /// The folder `name` below `root`. An error `bad_name` if the name could lead elsewhere or is too long.
     pub fn new(root: &Path, name: &str, resource: ResourceId) -> Result<Self, Failure> {
         if !is_plain(name) || name.len() > MAX_NAME {
             return Err(Failure::invalid(
                 "bad_name",
                 format!(
-                    "a name of a folder has up to {MAX_NAME} letters, digits, `.`, `_` and `-`, and no `.` in front: change `names` in the template"
+                    "the name of a folder must have up to {MAX_NAME} letters, digits, `.`, `_` and `-`, and must not start with `.`: change `names` in the template"
                 ),
             ));
         }
         Ok(Self { root: root.to_owned(), name: name.to_owned(), resource: resource.suffix() })
     }
 
-    /// The folder.
+    /// Path of the folder.
     pub fn folder(&self) -> PathBuf {
         self.root.join(&self.name)
     }
 
-    /// Whether anything has that name.
+    /// Whether anything exists under the name.
     pub fn exists(&self) -> Result<bool, Failure> {
-        self.is_there(&self.folder())
+        self.path_exists(&self.folder())
     }
 
-    /// Whether something is left of an attempt that was cut off, or of a removal: what [`Self::sweep`] removes.
+    /// Whether an interrupted attempt or removal left anything that [`Self::sweep`] removes.
     pub fn has_remains(&self) -> Result<bool, Failure> {
-        Ok(self.is_there(&self.private("draft"))? || self.is_there(&self.private("gone"))?)
+        Ok(self.path_exists(&self.private("draft"))? || self.path_exists(&self.private("gone"))?)
     }
 
-    fn is_there(&self, path: &Path) -> Result<bool, Failure> {
+    fn path_exists(&self, path: &Path) -> Result<bool, Failure> {
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             other => other.map(|_| true).map_err(|error| self.failure(&error)),
         }
     }
 
-    /// An empty folder that nobody else may read, to be filled.
+    /// Creates an empty private folder, to be filled and published.
     pub fn draft(&self) -> Result<PathBuf, Failure> {
         self.sweep()?;
         let draft = self.private("draft");
@@ -80,9 +80,9 @@ impl Place {
         made.map(|()| draft).map_err(|error| self.failure(&error))
     }
 
-    /// A folder that was filled beforehand becomes the draft, in one step: of those who want it, one gets it. None: it is
-    /// not there any more. The disk is not waited for: after a power cut the folder can be back where it was, with some of
-    /// what was written into it since.
+    /// Claims a folder that was filled in advance as the draft, by an atomic rename; of concurrent callers
+    /// one succeeds. None if the folder is gone. The rename is not synced: after a power cut the folder can
+    /// be back under its old name, with later writes in it.
     pub fn adopt(&self, ready: &Path) -> Result<Option<PathBuf>, Failure> {
         self.sweep()?;
         let draft = self.private("draft");
@@ -92,29 +92,30 @@ impl Place {
         }
     }
 
-    /// Gives the draft its name and returns when that is on the disk. False: something has the name; the draft is gone.
+    /// Renames the draft to its final name and returns when that is on the disk. If the name is taken,
+    /// deletes the draft and returns false.
     pub fn publish(&self) -> Result<bool, Failure> {
-        let renamed = self.settle(RenameFlags::NOREPLACE);
+        let renamed = self.rename_draft(RenameFlags::NOREPLACE);
         match renamed {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => self.sweep().map(|()| false),
             other => other.map(|()| true).map_err(|error| self.failure(&error)),
         }
     }
 
-    /// Puts the draft in the place of the folder that is there, in one step, and removes that.
+    /// Exchanges the draft with the existing folder in one step, and deletes the old folder.
     pub fn replace(&self) -> Result<(), Failure> {
-        self.settle(RenameFlags::EXCHANGE).map_err(|error| self.failure(&error))?;
+        self.rename_draft(RenameFlags::EXCHANGE).map_err(|error| self.failure(&error))?;
         self.sweep()
     }
 
-    fn settle(&self, flags: RenameFlags) -> io::Result<()> {
+    fn rename_draft(&self, flags: RenameFlags) -> io::Result<()> {
         let draft = self.private("draft");
         sync(&draft)?;
         renameat_with(CWD, &draft, CWD, self.folder(), flags)?;
         File::open(&self.root)?.sync_all()
     }
 
-    /// Removes the folder with all that is in it, and counts that. To everybody else it goes at once.
+    /// Deletes the folder with its content and returns its size. For readers it disappears at once.
     pub fn remove(&self) -> Result<Size, Failure> {
         let gone = self.private("gone");
         let removed = private_folder(&self.root)
@@ -128,7 +129,7 @@ impl Place {
         }
     }
 
-    /// Removes what attempts that were cut off have left.
+    /// Removes what interrupted attempts left.
     pub fn sweep(&self) -> Result<(), Failure> {
         ["draft", "gone"].into_iter().try_for_each(|word| match fs::remove_dir_all(self.private(word)) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(self.failure(&error)),
@@ -136,7 +137,7 @@ impl Place {
         })
     }
 
-    /// Lets the folder be found by its tenant. False: another folder is the tenant's.
+    /// Links the folder to its tenant; false if the tenant has another folder.
     pub fn link(&self, tenant: TenantId) -> Result<bool, Failure> {
         match linked(&self.root, tenant) {
             Some(name) if name == self.name => return Ok(true),
@@ -145,7 +146,7 @@ impl Place {
         }
         let draft = self.private("link");
         let made = private_folder(&self.root).and_then(|_| {
-            absent(fs::remove_file(&draft))?;
+            missing_is_fine(fs::remove_file(&draft))?;
             symlink(Path::new("..").join(&self.name), &draft)?;
             fs::rename(&draft, link(&self.root, tenant))?;
             File::open(private(&self.root))?.sync_all()
@@ -153,25 +154,25 @@ impl Place {
         made.map(|()| true).map_err(|error| self.failure(&error))
     }
 
-    /// Takes the link away, if it leads here.
+    /// Deletes the tenant's link if it leads to this folder.
     pub fn unlink(&self, tenant: TenantId) -> Result<(), Failure> {
         if linked(&self.root, tenant).as_deref() != Some(&*self.name) {
             return Ok(());
         }
-        absent(fs::remove_file(link(&self.root, tenant))).map_err(|error| self.failure(&error))
+        missing_is_fine(fs::remove_file(link(&self.root, tenant))).map_err(|error| self.failure(&error))
     }
 
     fn private(&self, word: &str) -> PathBuf {
         private(&self.root).join(format!("{}.{word}", self.resource))
     }
 
-    /// What an error of the file system means here.
+    /// Converts an error of the file system below the root.
     pub fn failure(&self, error: &io::Error) -> Failure {
         failure(&self.root, error)
     }
 }
 
-/// Name of the folder that is a tenant's.
+/// Name of the folder that a tenant's link leads to.
 pub fn linked(root: &Path, tenant: TenantId) -> Option<String> {
     fs::read_link(link(root, tenant)).ok()?.file_name()?.to_str().map(str::to_owned)
 }
@@ -180,12 +181,12 @@ fn link(root: &Path, tenant: TenantId) -> PathBuf {
     private(root).join(tenant.to_string())
 }
 
-/// The folder for what is not a tenant's.
+/// Path of the private folder below `root`.
 pub fn private(root: &Path) -> PathBuf {
     root.join(PRIVATE)
 }
 
-/// The folder for what is not a tenant's; makes it, and the one around it, if they are missing.
+/// The private folder below `root`. Creates both if they are missing.
 pub fn private_folder(root: &Path) -> io::Result<PathBuf> {
     let folder = private(root);
     if !folder.is_dir() {
@@ -198,7 +199,7 @@ pub fn private_folder(root: &Path) -> io::Result<PathBuf> {
     Ok(folder)
 }
 
-/// The names below `root`, in order, without the private ones.
+/// The names below `root` in alphabetical order, without private ones.
 pub fn names(root: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     let entries = match fs::read_dir(root) {
@@ -212,7 +213,7 @@ pub fn names(root: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Shows that folders can be made and renamed below `root`.
+/// Checks that files and folders can be created below `root`.
 pub fn probe(root: &Path) -> Result<(), Failure> {
     let tried = private_folder(root).and_then(|folder| {
         let probe = Builder::new().prefix("probe").tempdir_in(folder)?;
@@ -222,7 +223,7 @@ pub fn probe(root: &Path) -> Result<(), Failure> {
     tried.map_err(|error| failure(root, &error))
 }
 
-/// Writes a file that readers see as a whole, as it was or as it will be; it may be read by its owner alone.
+/// Writes a file atomically, readable by its owner alone.
 pub fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = file.parent().ok_or(ErrorKind::InvalidInput)?;
     let mut draft = Builder::new().prefix(".draft").tempfile_in(folder)?;
@@ -232,30 +233,30 @@ pub fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// What an error of the file system below `root` means. Disks and folders can come back: all of it is worth another
-/// attempt.
+/// Converts an error of the file system below `root` into a retryable failure: disks and folders can become
+/// available again.
 pub fn failure(root: &Path, error: &io::Error) -> Failure {
     let root = root.display();
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Failure::retryable("disk_full", format!("there is no room left in {root}: free some"))
+            Failure::retryable("disk_full", format!("the disk of {root} is full: free some space"))
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Failure::retryable(
             "read_only",
-            format!("{root} cannot be written: let the user of this process write there"),
+            format!("{root} is not writable: give the user of this process write permission"),
         ),
         _ => Failure::retryable("cannot_open", format!("the folder {root} cannot be used: {error}")),
     }
 }
 
-fn absent(removed: io::Result<()>) -> io::Result<()> {
+fn missing_is_fine(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other,
     }
 }
 
-/// How much is in a folder, at any depth.
+/// Counts the files in a folder at any depth, and their bytes.
 pub fn size(folder: &Path) -> io::Result<Size> {
     let mut all = Size::default();
     for entry in fs::read_dir(folder)? {
@@ -272,7 +273,7 @@ pub fn size(folder: &Path) -> io::Result<Size> {
     Ok(all)
 }
 
-/// Brings a folder with all that is in it to the disk.
+/// Syncs a folder and everything in it to the disk.
 pub fn sync(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_leads_elsewhere() {
+    fn rejects_names_that_lead_elsewhere() {
         let long = "a".repeat(201);
         for bad in ["", ".", "..", "../x", "a/b", "/etc", "a\0b", ".tenantry", "ä", "a\\b", &long] {
             let failure = Place::new(Path::new("/x"), bad, ResourceId::new()).unwrap_err();
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_or_not_at_all() {
+    fn folders_appear_and_disappear_atomically() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         let (one, two) = (place(&root), place(&root));
@@ -323,11 +324,11 @@ mod tests {
         assert_eq!(fs::read_to_string(one.folder().join("file")).unwrap(), "three");
         assert_eq!(one.remove().unwrap(), Size { files: 1, bytes: 5 });
         assert_eq!(one.remove().unwrap(), Size::default());
-        assert_eq!(fs::read_dir(root.join(PRIVATE)).unwrap().count(), 0, "nothing is left");
+        assert_eq!(fs::read_dir(root.join(PRIVATE)).unwrap().count(), 0, "no private folder is left");
     }
 
     #[test]
-    fn one_folder_is_the_tenants() {
+    fn a_tenant_has_one_linked_folder() {
         let dir = tempfile::tempdir().unwrap();
         let tenant = TenantId::new();
         let one = place(dir.path());
@@ -341,12 +342,12 @@ mod tests {
         two.unlink(tenant).unwrap();
         assert_eq!(linked(dir.path(), tenant).as_deref(), Some("thing"));
         one.remove().unwrap();
-        assert!(two.link(tenant).unwrap(), "a link that leads nowhere is no obstacle");
+        assert!(two.link(tenant).unwrap(), "a dangling link is replaced");
         assert_eq!(names(dir.path()).unwrap(), ["other"]);
     }
 
     #[test]
-    fn a_root_that_cannot_be_used() {
+    fn an_unusable_root_is_a_retryable_failure() {
         let dir = tempfile::tempdir().unwrap();
         let blocked = dir.path().join("file");
         fs::write(&blocked, "").unwrap();

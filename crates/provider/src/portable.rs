@@ -1,8 +1,8 @@
-//! What a tenant has in a resource, on its way out and back: as files, one after the other, in bounded memory. A provider
-//! says what the files are; where they go, and who may have them, is not its business.
+//! Export and import of a resource's content as a sequence of files, in bounded memory. A provider defines
+//! the files; the caller decides where they are stored and checks access.
 //!
-//! Rows are tables in CSV ([`crate::csv`]), named by their columns, in files of a few MiB. Whatever holds no rows says in its
-//! own documentation what it writes.
+//! Rows are exported as CSV tables ([`crate::csv`]) in files of a few MiB. Providers without rows document
+//! their own form.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,20 @@ use tokio::io::AsyncRead;
 
 use crate::verbs::{Context, Spec};
 
-/// A provider that holds what is its tenants' own.
+/// A provider that can export and import the content of its resources.
 #[async_trait]
 pub trait Portable: Send + Sync {
-    /// The form of its files, one word. What one provider has written, every other of the same form takes back.
+    /// Form of the exported files, one word. Every provider with the same form can import them.
     fn form(&self) -> &'static str;
 
-    /// Hands the sink all that the tenant has in the resource, as it was at one moment where the server knows such a thing,
-    /// and whatever access the tenant has by now. Touches nothing. A sink that fails ends it with that failure.
+    /// Writes the resource's whole content to the sink, as one consistent snapshot where the resource's
+    /// server supports it. Works regardless of the tenant's fence and changes nothing. An error of the sink
+    /// ends the export with that error.
     async fn export(&self, context: &Context, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure>;
 
-    /// Puts what the source has in the place of what the resource holds: the same content afterwards, however often it is
-    /// done and wherever it was cut off before. Answers rows of the registry to be written with the step's end. What the
-    /// resource cannot take is a failure of class `Invalid`, code `bad_archive`.
+    /// Replaces the resource's content with the source's. Idempotent, also after an interrupted attempt.
+    /// Returns registry rows to write in the transaction that ends the step. Content that the resource cannot
+    /// store is a failure of class `Invalid`, code `bad_archive`.
     async fn load(
         &self,
         context: &Context,
@@ -34,50 +35,51 @@ pub trait Portable: Send + Sync {
         source: &mut dyn Source,
     ) -> Result<Vec<Write>, Failure>;
 
-    /// Why it takes nothing back, if it does not: `load` is not called then.
+    /// The reason why import is not supported, if it is not; `load` is not called then.
     fn one_way(&self) -> Option<&'static str> {
         None
     }
 }
 
-/// Bytes of a file on its way.
+/// Stream of a file's bytes.
 pub type Bytes<'a> = &'a mut (dyn AsyncRead + Send + Unpin);
 
-/// Where files go.
+/// Receives exported files.
 #[async_trait]
 pub trait Sink: Send {
-    /// Takes a file: its path in the resource, which nothing but letters, digits and `._%/-` are in, and exactly `size` bytes.
+    /// Stores a file of exactly `size` bytes. Its path in the resource consists of letters, digits and
+    /// `._%/-`.
     async fn file(&mut self, path: &str, size: u64, bytes: Bytes<'_>) -> Result<(), Failure>;
 }
 
-/// Where files come from, in the order in which they went out.
+/// Returns the files of an archive in the order in which they were exported.
 #[async_trait]
 pub trait Source: Send {
-    /// The next one; what was not read of the one before is passed over. None at the end.
+    /// The next file; none at the end. Skips unread bytes of the previous file.
     async fn next(&mut self) -> Result<Option<Arriving<'_>>, Failure>;
 }
 
-/// A file that comes.
+/// A file of an archive.
 pub struct Arriving<'a> {
-    /// Its path in the resource.
+    /// Path in the resource.
     pub path: String,
-    /// How many bytes it has.
+    /// Size in bytes.
     pub size: u64,
-    /// Those.
+    /// The bytes.
     pub bytes: Bytes<'a>,
 }
 
-/// What a resource holds, in a few words.
+/// Digest and counts of a resource's content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Content {
-    /// The same for the same content, in whatever order it lies and whosesoever it is: SHA-256 in hexadecimal.
+    /// SHA-256 in hexadecimal. Equal content has equal digests, independent of its order and of the tenant.
     pub digest: String,
-    /// How much there is, by the name of a table or of what else there is.
+    /// Number of items by the name of their table or set.
     pub counts: BTreeMap<String, u64>,
 }
 
-/// Adds content up. The sum of its items' hashes does not depend on their order, so that nothing has to be sorted for it; it
-/// tells whether something was lost on the way, and not whether somebody has forged it.
+/// Computes digest and counts. It sums the hashes of the items, so that their order does not matter. Detects
+/// loss but not forgery.
 #[derive(Default)]
 pub struct Tally {
     sum: [u8; 32],
@@ -85,12 +87,12 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// A set that is there, though it may stay empty.
+    /// Adds a set, which may stay empty.
     pub fn open(&mut self, set: &str) {
         self.counts.entry(set.to_owned()).or_default();
     }
 
-    /// One item of a set.
+    /// Adds an item to a set.
     pub fn add(&mut self, set: &str, parts: &[&[u8]]) {
         let mut hash = Sha256::new();
         for part in [set.as_bytes()].iter().chain(parts) {
@@ -106,7 +108,7 @@ impl Tally {
         *self.counts.entry(set.to_owned()).or_default() += 1;
     }
 
-    /// The whole.
+    /// Digest and counts of all items.
     pub fn content(self) -> Content {
         let mut hash = Sha256::new();
         hash.update(self.sum);
@@ -118,7 +120,7 @@ impl Tally {
     }
 }
 
-/// Takes everything and keeps nothing: for whoever wants to know the content alone.
+/// Discards all data; used to compute a digest and counts.
 pub struct Nowhere;
 
 #[async_trait]
@@ -129,14 +131,14 @@ impl Sink for Nowhere {
     }
 }
 
-/// Files that do not fit the resource.
+/// The error for files that the resource cannot import.
 pub fn bad_archive(why: impl std::fmt::Display) -> Failure {
     Failure::invalid("bad_archive", why)
 }
 
-/// Bytes that stopped coming.
+/// The error for a stream that ended early.
 pub fn broken(error: &std::io::Error) -> Failure {
-    Failure::retryable("cut_off", format!("the bytes broke off: {error}"))
+    Failure::retryable("cut_off", format!("the transfer was interrupted: {error}"))
 }
 
 #[cfg(test)]
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn order_is_nothing_and_all_else_is() {
+    fn the_digest_depends_on_everything_but_the_order() {
         let one = content(&[("a", "1"), ("a", "2"), ("b", "1")]);
         assert_eq!(one, content(&[("b", "1"), ("a", "2"), ("a", "1")]));
         for other in [

@@ -1,5 +1,5 @@
-//! Rotation: what a tenant's own applications log in with, past Tenantry, is exchanged for something new while both are good
-//! (S0.42-44, design §1). What is only reached through Tenantry has no secret that could be rotated.
+//! Rotation of the credentials with which a tenant's applications reach a resource directly. Old and new
+//! secret are valid for an overlap. Resources that are only reached through Tenantry have no such secret.
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
@@ -8,50 +8,52 @@ use tenantry_model::{Failure, TenantId, Write};
 
 use crate::verbs::{Context, Rows, Spec};
 
-/// What becomes of the secret that applications have.
+/// What happens to the current secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Former {
-    /// It is good until it is retired.
+    /// Stays valid until it is retired.
     Stays,
-    /// It is not good any more, and neither are sessions that were begun with it: somebody has it who should not.
+    /// Ends at once, with the sessions that use it, because it is compromised.
     Ends,
 }
 
-/// What a rotation gave.
+/// Result of a rotation.
 #[derive(Clone, Debug, Default)]
 pub struct Rotated {
-    /// Outputs of the resource that are other ones now. No secrets.
+    /// Changed outputs of the resource. No secrets.
     pub outputs: Map<String, Value>,
-    /// Rows of the registry, written in the transaction that records the step's end: the secret, sealed, until it is claimed.
+    /// Registry rows to write in the transaction that ends the step, among them the sealed secret until it is
+    /// claimed.
     pub writes: Vec<Write>,
 }
 
-/// A former secret that is to end.
+/// A former secret to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retirement {
-    /// Whose it is.
+    /// The tenant that owns the resource.
     pub tenant: TenantId,
     /// The resource.
     pub resource: ResourceId,
-    /// Where it is.
+    /// Region.
     pub region: String,
-    /// Its external name.
+    /// External name of the resource.
     pub name: String,
-    /// The owner mark on it.
+    /// Owner tag on the resource.
     pub claim: String,
-    /// The operation that rotated it.
+    /// The operation that rotated the secret.
     pub rotation: OperationId,
 }
 
-/// Who can give applications another secret.
+/// A provider that can rotate the secrets of its resources.
 #[async_trait]
 pub trait Rotate: Send + Sync {
-    /// Makes a new secret. At most two are good: the one before the newest ends before this returns, with its sessions, and so
-    /// does the newest if it is told to. What the tenant's fence denies stays denied. Safe to call again with the same spec, at any
-    /// point inside itself: an operation rotates once. A resource that is not complete is a failure; it is repaired first.
+    /// Creates a new secret. At most two secrets are valid: the one before the current one ends with its
+    /// sessions before this returns, and so does the current one with [`Former::Ends`]. The tenant's fence
+    /// stays applied. Idempotent for the same spec after an interruption at any point: one operation rotates
+    /// once. An incomplete resource is an error; repair it first.
     async fn rotate(&self, context: &Context, spec: &Spec, former: Former) -> Result<Rotated, Failure>;
 
-    /// Ends the former secret, with its sessions, before it returns the rows of the registry that go with it. Safe to call
-    /// again. Whatever another operation has rotated since, or what is not there, is left alone.
+    /// Ends the former secret with its sessions, and returns the registry rows that go with it. Idempotent.
+    /// Does nothing if the resource is missing or another operation has rotated it since.
     async fn retire(&self, rows: &dyn Rows, retirement: &Retirement) -> Result<Vec<Write>, Failure>;
 }

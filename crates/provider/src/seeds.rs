@@ -1,5 +1,6 @@
-//! Seeds: the rows that a new tenant finds, by locale, as YAML (S2.27-32). Values may use the tenant's name through a
-//! strict template. Knows no database: which tables and columns exist is checked by the provider that inserts them.
+//! Seeds: the initial rows of a new tenant, by locale, as YAML. Values may be strict templates over the
+//! tenant's name and other facts. Accesses no database: the provider that inserts the rows checks tables and
+//! columns.
 
 use std::collections::BTreeMap;
 
@@ -11,31 +12,31 @@ use tenantry_model::Failure;
 use crate::files::Files;
 use crate::verbs::Tenant;
 
-/// The language of last resort.
+/// The fallback language.
 pub const FALLBACK: &str = "en";
 
-/// A seed in one language, ready to be rendered for any tenant.
+/// A parsed seed in one language.
 pub struct Seed {
-    /// The language it was found in.
+    /// Language of the file.
     pub locale: String,
-    /// Rows with the same columns, in the order of the file.
+    /// Rows grouped by table and columns, in the order of the file.
     pub blocks: Vec<Block>,
     templates: Environment<'static>,
 }
 
-/// Rows of one table that name the same columns.
+/// Rows of one table with the same columns.
 pub struct Block {
-    /// The table.
+    /// Name of the table.
     pub table: String,
-    /// The columns, in alphabetical order.
+    /// Names of the columns, in alphabetical order.
     pub columns: Vec<String>,
     rows: Vec<Vec<Cell>>,
 }
 
 enum Cell {
-    /// The same for every tenant: its JSON text.
+    /// JSON text that is the same for every tenant.
     Fixed(String),
-    /// The name of a template.
+    /// Name of a template.
     Template(String),
 }
 
@@ -46,7 +47,7 @@ struct Entry {
     rows: Vec<BTreeMap<String, Value>>,
 }
 
-/// Files to look for, best first: `de-AT`, `de`, `en`.
+/// Languages to try for a locale, best first: `de-AT`, `de`, `en`.
 pub fn languages(locale: &str) -> Vec<String> {
     let known = !locale.is_empty() && locale.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let mut found = Vec::new();
@@ -66,11 +67,11 @@ pub fn languages(locale: &str) -> Vec<String> {
     found
 }
 
-/// A seed in every language it is written in.
+/// A seed in all its languages.
 pub struct Languages<T = Seed>(BTreeMap<String, T>);
 
 impl Languages {
-    /// Reads all files of the seed `name`.
+    /// Reads all files of the seed `name`. An error if the fallback language is missing.
     pub fn load(files: &Files, name: &str) -> Result<Self, Failure> {
         let mut found = BTreeMap::new();
         for file in files.list(name)? {
@@ -84,24 +85,24 @@ impl Languages {
         } else {
             Err(Failure::invalid(
                 "unknown_seed",
-                format!("there is no seed `{name}`: no file {name}/{FALLBACK}.yaml"),
+                format!("the seed `{name}` does not exist: create the file {name}/{FALLBACK}.yaml"),
             ))
         }
     }
 }
 
 impl<T> Languages<T> {
-    /// The best one for a locale.
+    /// The best language for a locale.
     pub fn pick(&self, locale: &str) -> Option<&T> {
         languages(locale).iter().find_map(|language| self.0.get(language))
     }
 
-    /// Each of them.
+    /// All languages.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.values()
     }
 
-    /// The same languages with something else made of each seed.
+    /// Converts the seed of each language.
     pub fn map<U>(self, f: impl Fn(T) -> U) -> Languages<U> {
         Languages(self.0.into_iter().map(|(language, seed)| (language, f(seed))).collect())
     }
@@ -112,7 +113,7 @@ fn bad(file: &str, why: impl std::fmt::Display) -> Failure {
 }
 
 impl Seed {
-    /// Reads a seed file; the error says where it is wrong.
+    /// Parses a seed file. The error names the place.
     pub fn parse(locale: &str, text: &str) -> Result<Self, String> {
         let entries: Vec<Entry> = yaml_serde::from_str(text).map_err(|error| error.to_string())?;
         let mut templates = Environment::new();
@@ -144,8 +145,8 @@ impl Seed {
         Ok(Self { locale: locale.to_owned(), blocks, templates })
     }
 
-    /// Appends a block's rows for a tenant to `out`, as JSON arrays `["ten_…", value, value …]` with commas between
-    /// them; the values stand in the order of the block's columns.
+    /// Appends a block's rows for a tenant to `out` as comma-separated JSON arrays `["ten_…", value, value
+    /// …]`, with values in the order of the block's columns.
     pub fn render(&self, block: &Block, tenant: &Tenant, out: &mut String) -> Result<(), Failure> {
         let Tenant { name, slug, plan, region, locale, .. } = tenant;
         let facts = context! { tenant => context! { name, slug, plan, region, locale } };
@@ -161,7 +162,7 @@ impl Seed {
                 match cell {
                     Cell::Fixed(json) => out.push_str(json),
                     Cell::Template(name) => {
-                        // The template engine's own words could quote a value; the kind of error cannot.
+                        // Report only the kind of the error: the engine's message may quote a value.
                         let rendered = self
                             .templates
                             .get_template(name)
@@ -176,7 +177,7 @@ impl Seed {
         Ok(())
     }
 
-    /// The first row as an object, for those who need one row to show: table and columns with fixed values.
+    /// Table and fixed values of the first row.
     pub fn first_row(&self) -> Option<(&str, serde_json::Map<String, Value>)> {
         let block = self.blocks.first()?;
         let cells = block.columns.iter().zip(block.rows.first()?);
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn best_language_first() {
+    fn the_best_language_comes_first() {
         assert_eq!(languages("de-AT"), ["de-AT", "de", "en"]);
         assert_eq!(languages("en-GB"), ["en-GB", "en"]);
         assert_eq!(languages("../../etc"), ["en"]);
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_with_other_columns_make_another_block() {
+    fn rows_with_other_columns_start_another_block() {
         let seed = Seed::parse("en", "[{table: t, rows: [{id: a, n: 1}, {id: b, n: 2}, {id: c}]}]").unwrap();
         let columns: Vec<_> = seed.blocks.iter().map(|b| b.columns.join(" ")).collect();
         assert_eq!(columns, ["id n", "id"]);
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_a_value_whatever_it_holds() {
+    fn a_tenants_name_is_never_interpreted() {
         let seed = Seed::parse("en", r#"[{table: t, rows: [{id: "Hi {{ tenant.name }}"}]}]"#).unwrap();
         let name = "\"},{{ 7 * 7 }}'; DROP TABLE t; --\u{7}\n<b>";
         let mut out = String::new();
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn strict() {
+    fn rejects_undefined_variables_and_malformed_seeds() {
         let seed = Seed::parse("en", r#"[{table: t, rows: [{id: "{{ tenant.nam }}"}]}]"#).unwrap();
         let failure = seed.render(&seed.blocks[0], &tenant("x"), &mut String::new()).unwrap_err();
         assert_eq!(failure.code, "bad_seed");

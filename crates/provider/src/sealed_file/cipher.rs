@@ -1,31 +1,32 @@
-//! How a file lies on the disk: encrypted in segments, each authenticated together with its place, so that any of them
-//! can be opened by itself. Pure: keys and bytes in, bytes out. Nothing that was changed, cut off, moved or swapped opens.
+//! Encrypts a file in segments, each authenticated together with its position, so that every segment can be
+//! opened by itself. Changed, truncated, moved or swapped segments do not open. Pure, no I/O.
 //!
-//! The form is the one of Tink's AES256-GCM-HKDF streaming with segments of 64 KiB and a raw prefix, so that Tink's
-//! libraries read it too: a header (its length, a salt, the beginning of every nonce), then the segments. The key of a file
-//! is derived from the bucket's with the salt and the file's name.
+//! The format is Tink's AES256-GCM-HKDF streaming with segments of 64 KiB and a raw prefix: a header (its
+//! length, a salt, the prefix of every nonce), then the segments. The key of a file is derived from the given
+//! key with the salt and the file's name.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 
 use crate::verbs::Key;
 
-/// Bytes of a segment on the disk, the header being part of the first.
+/// Bytes of a segment on the disk. The header is part of the first segment.
 pub const SEGMENT: u64 = 64 << 10;
 /// Bytes of the header.
 pub const HEADER: usize = 1 + SALT + PREFIX;
 const SALT: usize = 32;
-/// Bytes of a nonce that all segments of a file have; its other bytes are the segment's number and whether it is the last.
+/// Bytes of the nonce prefix that all segments of a file share. The other bytes are the segment's number and
+/// whether it is the last.
 const PREFIX: usize = NONCE_LEN - 5;
-/// Bytes that authenticate a segment.
+/// Bytes of a segment's authentication tag.
 const TAG: u64 = 16;
-/// Clear bytes of a segment that is full; the first has as many fewer as the header has.
+/// Cleartext bytes of a full segment; the first one holds [`HEADER`] fewer.
 const CLEAR: u64 = SEGMENT - TAG;
 
-/// What a file begins with.
+/// Header of a file.
 pub type Header = [u8; HEADER];
 
-/// It does not open: it was changed, or is another file's, or of another key.
+/// The error for a segment that does not open: it was changed, or belongs to another file or key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the bytes on the disk are not those that were stored")]
 pub struct Damaged;
@@ -36,22 +37,22 @@ pub struct Cipher {
     prefix: [u8; PREFIX],
 }
 
-/// A segment of a file: where its clear bytes are in the object, and where it is on the disk.
+/// A segment of a file: the range of its cleartext bytes in the object, and its offset on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Its number; files that need more cannot be written.
+    /// Number of the segment.
     pub number: u32,
-    /// Whether none comes after it.
+    /// Whether it is the last segment.
     pub last: bool,
-    /// The first of its clear bytes.
+    /// Offset of its first cleartext byte.
     pub first: u64,
-    /// The one after the last of them.
+    /// Offset after its last cleartext byte.
     pub end: u64,
-    /// Where it begins on the disk.
+    /// Offset on the disk.
     pub offset: u64,
 }
 
-/// A header that no file has yet.
+/// A new random header.
 pub fn fresh() -> Header {
     let mut header: Header = rand::random();
     header[0] = HEADER as u8;
@@ -59,7 +60,7 @@ pub fn fresh() -> Header {
 }
 
 impl Cipher {
-    /// For the file of this name and header.
+    /// Derives the key of the file with this name and header.
     pub fn new(key: &Key, name: &str, header: &Header) -> Result<Self, Damaged> {
         let [length, rest @ ..] = header;
         let (salt, prefix) = rest.split_first_chunk::<SALT>().ok_or(Damaged)?;
@@ -72,7 +73,8 @@ impl Cipher {
         Ok(Self { key: LessSafeKey::new(key), prefix })
     }
 
-    /// No two segments of a file have the same, and no two files the same key: the one danger of this cipher is kept off.
+    /// The nonce of a segment. Nonces are unique within a file and every file has its own key, so no nonce is
+    /// used twice with one key.
     fn nonce(&self, number: u32, last: bool) -> Nonce {
         let mut nonce = [0; NONCE_LEN];
         nonce[..PREFIX].copy_from_slice(&self.prefix);
@@ -81,13 +83,13 @@ impl Cipher {
         Nonce::assume_unique_for_key(nonce)
     }
 
-    /// Puts the segment's bytes on the disk in the place of the clear ones.
+    /// Encrypts a segment in place.
     pub fn seal(&self, number: u32, last: bool, bytes: &mut Vec<u8>) -> Result<(), Damaged> {
         let nonce = self.nonce(number, last);
         self.key.seal_in_place_append_tag(nonce, Aad::empty(), bytes).map_err(|_| Damaged)
     }
 
-    /// Puts the clear bytes in the place of those on the disk.
+    /// Decrypts a segment in place.
     pub fn open(&self, segment: &Segment, bytes: &mut Vec<u8>) -> Result<(), Damaged> {
         let nonce = self.nonce(segment.number, segment.last);
         let length = self.key.open_in_place(nonce, Aad::empty(), bytes).map_err(|_| Damaged)?.len();
@@ -96,13 +98,13 @@ impl Cipher {
     }
 }
 
-/// How many clear bytes the segment of this number can have.
+/// Most cleartext bytes of the segment with this number.
 pub const fn room(number: u32) -> u64 {
     if number == 0 { CLEAR - HEADER as u64 } else { CLEAR }
 }
 
 impl Segment {
-    /// The one with the byte `at` of an object of `size` bytes; of an empty object the only one, which is empty.
+    /// The segment that holds byte `at` of an object of `size` bytes. An empty object has one empty segment.
     pub fn with(at: u64, size: u64) -> Result<Self, Damaged> {
         let number = (at + HEADER as u64) / CLEAR;
         let first = (number * CLEAR).saturating_sub(HEADER as u64);
@@ -111,13 +113,13 @@ impl Segment {
         Ok(Self { number: number.try_into().map_err(|_| Damaged)?, last: end == size, first, end, offset })
     }
 
-    /// Its bytes on the disk.
+    /// Bytes on the disk.
     pub const fn length(&self) -> u64 {
         self.end - self.first + TAG
     }
 }
 
-/// The clear bytes in a file of this length; none if it is too short to be whole.
+/// Cleartext bytes in a file of this length; 0 if it is too short.
 pub const fn clear(length: u64) -> u64 {
     length.saturating_sub(HEADER as u64 + length.div_ceil(SEGMENT) * TAG)
 }
@@ -153,9 +155,10 @@ mod tests {
         (0..size).map(|at| (at % 251) as u8).collect()
     }
 
-    /// Made by Tink for Python 1.16 from this key and the associated data `a-file`: header, and SHA-256 of the whole.
+    /// Headers and SHA-256 of whole files that Tink for Python 1.16 wrote with this key and the associated
+    /// data `a-file`.
     #[test]
-    fn it_is_tinks_form() {
+    fn the_format_is_tinks() {
         let known = [
             (
                 0,
@@ -209,11 +212,15 @@ mod tests {
         }
         assert_eq!(clear(0), 0);
         assert_eq!(clear(HEADER as u64), 0);
-        assert_eq!(Segment::with(u64::MAX / 2, u64::MAX / 2 + 1), Err(Damaged), "more than can be numbered");
+        assert_eq!(
+            Segment::with(u64::MAX / 2, u64::MAX / 2 + 1),
+            Err(Damaged),
+            "more segments than the number can count"
+        );
     }
 
     #[test]
-    fn nothing_opens_but_what_was_stored_where_it_was_stored() {
+    fn changed_and_moved_segments_do_not_open() {
         let header = fresh();
         let file = sealed(&text(70_000), &header);
         let second = Segment::with(69_999, 70_000).unwrap();

@@ -1,5 +1,5 @@
-//! Files that only a key opens, in the form that Tink's libraries read too: written and read in constant memory, from any
-//! byte on. Knows no tenants and no keys but the one that it is given.
+//! Encrypted files in the format of Tink's streaming AEAD, written and read in constant memory, with reads
+//! from any offset. Uses only the key it is given.
 
 pub mod cipher;
 pub mod stream;

@@ -1,5 +1,5 @@
-//! Bytes on their way between a body and a sealed file, in constant memory. What was damaged on the disk is an error for
-//! whoever reads it, before any byte of that segment is handed out.
+//! Streams bytes between a body and an encrypted file in constant memory. A damaged segment is an error to
+//! the reader before any of its bytes are returned.
 
 use std::io::{self, Cursor, ErrorKind, SeekFrom};
 use std::path::Path;
@@ -16,14 +16,14 @@ use crate::objects::{Body, over_quota};
 use crate::place;
 use crate::verbs::Key;
 
-/// Bytes that go to the disk at a time: each write goes to another thread and back.
+/// Bytes per write to the disk, because each write switches to another thread.
 const CHUNK: usize = 256 * 1024;
 
-/// An upload that is on the disk.
+/// A stored upload.
 pub struct Stored {
-    /// Its length, clear.
+    /// Size of the cleartext, in bytes.
     pub size: u64,
-    /// SHA-256 of its clear bytes, in hexadecimal.
+    /// SHA-256 of the cleartext, in hexadecimal.
     pub etag: String,
 }
 
@@ -33,12 +33,13 @@ impl From<Damaged> for io::Error {
     }
 }
 
-/// Whether a file that was read so is not what was written.
+/// Whether a read error means that the file is damaged.
 pub fn is_damage(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
 }
 
-/// Brings a body to an empty file below `root`, which will have this name. Ends as soon as there is no more room.
+/// Encrypts a body into an empty file below `root` and returns when it is on the disk. The encryption is
+/// bound to `name`. An error `quota_exceeded` as soon as the body exceeds `room` bytes.
 pub async fn store(
     file: File,
     root: &Path,
@@ -62,7 +63,7 @@ pub async fn store(
         hash.update(&bytes);
         next.clear();
         if bytes.len() as u64 == cipher::room(number) {
-            // Whether a full segment is the last one, says what comes after it.
+            // Read on to learn whether a full segment is the last one.
             fill(&mut next, &mut body, number + 1).await?;
         }
         cipher.seal(number, next.is_empty(), &mut bytes).map_err(|_| too_long())?;
@@ -78,17 +79,17 @@ pub async fn store(
     Ok(Stored { size, etag: hex::encode(hash.finalize()) })
 }
 
-/// Takes the clear bytes of one segment from the body: fewer than it has room for are the last.
+/// Reads the cleartext of one segment from the body. Fewer bytes than fit mean the end of the body.
 async fn fill(bytes: &mut Vec<u8>, body: &mut Body, number: u32) -> Result<(), Failure> {
     let taken = body.take(cipher::room(number)).read_to_end(bytes).await;
-    taken.map(drop).map_err(|_| Failure::retryable("cut_off", "the upload broke off: send it again"))
+    taken.map(drop).map_err(|_| Failure::retryable("cut_off", "the upload was interrupted: send it again"))
 }
 
 fn too_long() -> Failure {
-    Failure::invalid("too_long", "an object has at most 256 TiB: store it in parts")
+    Failure::invalid("too_long", "the object is larger than 256 TiB: store it in parts")
 }
 
-/// A file that is read, from a byte to another.
+/// Reads a range of an encrypted file.
 struct Reader {
     file: File,
     cipher: Cipher,
@@ -98,8 +99,9 @@ struct Reader {
     end: u64,
 }
 
-/// The `length` clear bytes from `first` on, of the file of this name with an object of `size` bytes. Reads no segment that
-/// has none of them. The first one is opened at once, so that a damaged one is known before anything is answered.
+/// Reads `length` cleartext bytes from offset `first` of an object of `size` bytes. Reads only the segments
+/// that hold them. The first segment is opened at once, so that its damage is reported before the response
+/// begins.
 pub async fn read(
     mut file: File,
     (key, name): (&Key, String),
@@ -121,7 +123,7 @@ pub async fn read(
         }
         let next = reader.next().await;
         let next = next.inspect_err(
-            |error| tracing::error!(file = reader.name, %error, "a sealed file cannot be read on"),
+            |error| tracing::error!(file = reader.name, %error, "cannot read encrypted file to the end"),
         );
         next.map(|bytes| Some((bytes, reader)))
     });
@@ -129,7 +131,7 @@ pub async fn read(
 }
 
 impl Reader {
-    /// What is wanted of the segment that the file stands at.
+    /// Decrypts the next segment and returns its part of the range.
     async fn next(&mut self) -> io::Result<Cursor<Vec<u8>>> {
         let segment = Segment::with(self.at, self.size)?;
         let mut bytes = vec![0; segment.length() as usize];

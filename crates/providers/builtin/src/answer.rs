@@ -1,5 +1,5 @@
-//! What a command or another service answers to a verb: JSON of one of three shapes. An answer of another shape is a lie
-//! or a fault over there; what the call did is then not known.
+//! Requests to and responses from commands and HTTP services that implement the provider verbs. A response
+//! that does not match the schema of its verb is an error with unknown outcome.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -9,22 +9,22 @@ use tenantry_model::Failure;
 use crate::redact;
 use tenantry_provider::verbs::{Ensured, Observed, Removed, Spec};
 
-/// Longest answer, in bytes.
+/// Longest response, in bytes.
 pub const MAX: usize = 1024 * 1024;
 
-/// What is asked.
+/// The verb of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// Make it so.
+    /// Create or update the resource.
     Ensure,
-    /// What is there?
+    /// Report the resource's state.
     Observe,
-    /// Make it not so.
+    /// Delete the resource.
     Remove,
 }
 
 impl Asked {
-    /// The word in the request.
+    /// The verb as it stands in the request.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ensure => "ensure",
@@ -34,18 +34,18 @@ impl Asked {
     }
 }
 
-/// The request: `{"verb": …, "spec": …}` in one line. The spec holds no secret.
+/// The request as one line of JSON: `{"verb": …, "spec": …}`. The spec holds no secret.
 pub fn request(asked: Asked, spec: &Spec) -> String {
     let mut spec = json!(spec);
     if let Some(spec) = spec.as_object_mut() {
-        // Ours: it says how to find what an earlier attempt left running.
+        // Internal to the provider: how to find the processes of an earlier attempt.
         spec.remove("note");
     }
     json!({ "verb": asked.as_str(), "spec": spec }).to_string()
 }
 
 #[derive(Deserialize)]
-struct Made {
+struct EnsureResponse {
     #[serde(default)]
     outputs: Map<String, Value>,
     #[serde(default)]
@@ -53,7 +53,7 @@ struct Made {
 }
 
 #[derive(Deserialize)]
-struct Seen {
+struct ObserveResponse {
     #[serde(default)]
     present: Option<bool>,
     #[serde(default)]
@@ -67,46 +67,47 @@ struct Seen {
 }
 
 #[derive(Deserialize)]
-struct Gone {
+struct RemoveResponse {
     #[serde(default)]
     receipt: Map<String, Value>,
 }
 
 fn parse<T: DeserializeOwned>(answer: &[u8], shape: &str) -> Result<T, Failure> {
-    // By way of a map, because a struct would also be read from a list. The parser's own words could quote the answer.
+    // Through a map, because serde would also read the struct from a list. The parser's error is dropped: it
+    // may quote the response.
     let map: Result<Map<String, Value>, _> = serde_json::from_slice(answer);
-    let bad = |_| Failure::unknown("bad_answer", format!("the answer is not {shape}"));
+    let bad = |_| Failure::unknown("bad_answer", format!("the response does not match {shape}"));
     map.and_then(|map| T::deserialize(Value::Object(map))).map_err(bad)
 }
 
-/// An answer to `ensure`; nothing at all stands for no outputs.
+/// Parses a response to `ensure`. An empty response means no outputs.
 pub fn ensured(answer: &[u8], spec: &Spec) -> Result<Ensured, Failure> {
     let answer = answer.trim_ascii();
-    let made: Made = parse(if answer.is_empty() { b"{}" } else { answer }, "{\"outputs\": {…}}")?;
+    let made: EnsureResponse = parse(if answer.is_empty() { b"{}" } else { answer }, "{\"outputs\": {…}}")?;
     if made.foreign {
         return Err(Failure::fatal(
             "name_taken",
-            "a thing of this name belongs to somebody else; it was not touched",
+            "the name is taken by an object with another owner tag; nothing was changed",
         ));
     }
     Ok(Ensured { outputs: redact::document(Value::Object(made.outputs), &spec.tenant), writes: Vec::new() })
 }
 
-/// An answer to `observe`.
+/// Parses a response to `observe`.
 pub fn observed(answer: &[u8]) -> Result<Observed, Failure> {
     let shape = "{\"present\": true, \"healthy\": …, \"version\": …, \"fingerprint\": …}, {\"present\": false} or {\"foreign\": true}";
-    let seen: Seen = parse(answer.trim_ascii(), shape)?;
+    let seen: ObserveResponse = parse(answer.trim_ascii(), shape)?;
     match seen.present {
         _ if seen.foreign => Ok(Observed::Foreign),
         Some(true) => Ok(Observed::present(seen.healthy, seen.version, seen.fingerprint)),
         Some(false) => Ok(Observed::Absent),
-        None => Err(Failure::unknown("bad_answer", format!("the answer is not {shape}"))),
+        None => Err(Failure::unknown("bad_answer", format!("the response does not match {shape}"))),
     }
 }
 
-/// An answer to `remove`; nothing at all stands for an empty receipt.
+/// Parses a response to `remove`. An empty response means an empty receipt.
 pub fn removed(answer: &[u8], spec: &Spec) -> Result<Removed, Failure> {
     let answer = answer.trim_ascii();
-    let gone: Gone = parse(if answer.is_empty() { b"{}" } else { answer }, "{\"receipt\": {…}}")?;
+    let gone: RemoveResponse = parse(if answer.is_empty() { b"{}" } else { answer }, "{\"receipt\": {…}}")?;
     Ok(Removed { receipt: redact::document(Value::Object(gone.receipt), &spec.tenant), writes: Vec::new() })
 }

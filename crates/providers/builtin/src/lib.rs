@@ -1,5 +1,5 @@
-//! The embedded providers: buckets in folders, DNS, a local certificate authority, manifests, mail to an outbox, commands
-//! and signed HTTP calls. One folder per provider, with the same file names in each.
+//! The embedded providers: buckets in folders, DNS, a local certificate authority, manifests, mail to an
+//! outbox, commands and signed HTTP calls. One folder per provider, with the same file names in each.
 
 pub mod answer;
 pub mod billing_builtin;

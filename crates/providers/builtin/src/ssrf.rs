@@ -1,10 +1,10 @@
-//! Where a call may go (server-side request forgery): an address that a template or a user gave must not reach this
-//! machine, its network, or the metadata service of a cloud. What counts is the address that a name resolves to, at the
-//! moment of the call.
+//! Classifies addresses to prevent server-side request forgery: a URL from a template or a user must not
+//! reach this machine, its network, or a cloud's metadata service. Callers check the address that a name
+//! resolves to at the moment of the call.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address is in the public internet. Everything that IANA's special-purpose registries set apart is not.
+/// Whether an address is in the public internet: in none of IANA's special-purpose registries.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -14,19 +14,19 @@ pub fn is_public(address: IpAddr) -> bool {
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
-    let set_apart = address.is_private()
+    let special_purpose = address.is_private()
         || address.is_loopback()
         || address.is_link_local()
         || address.is_multicast()
         || address.is_documentation()
         || a == 0
         || a >= 240
-        // Shared by carriers; IETF protocols; benchmarks; the former 6to4 relays.
+        // Carrier-grade NAT; IETF protocols; benchmarks; the former 6to4 relays.
         || (a == 100 && (64..128).contains(&b))
         || (a == 192 && b == 0 && c == 0)
         || (a == 198 && (18..20).contains(&b))
         || (a == 192 && b == 88 && c == 99);
-    !set_apart
+    !special_purpose
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
@@ -42,7 +42,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         // Teredo, benchmarks, ORCHID and other protocol uses; documentation.
         [0x2001, second, ..] if second < 0x200 || second == 0xdb8 => false,
         [0x3fff, second, ..] if second < 0x1000 => false,
-        // Only 2000::/3 is handed out to networks.
+        // Only 2000::/3 is allocated to networks.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses() {
+    fn tells_public_from_special_purpose_addresses() {
         for public in [
             "1.1.1.1",
             "8.8.8.8",

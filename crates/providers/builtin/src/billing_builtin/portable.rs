@@ -1,5 +1,5 @@
-//! A tenant's subscriptions and invoices on their way out, as tables. Nothing comes back: an invoice belongs to the contract
-//! under which it was written, and another tenant has its own.
+//! Exports a tenant's subscriptions and invoices as tables. Import is not supported, because an invoice
+//! belongs to the contract under which it was written.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use tenantry_provider::csv;
 use tenantry_provider::portable::{Content, Portable, Sink, Source, Tally};
 use tenantry_provider::verbs::{Context, Spec};
 
-/// The tables, and their columns that are the customer's.
+/// The exported tables and columns.
 const TABLES: [(&str, &[&str]); 2] = [
     (
         "subscriptions",
@@ -43,7 +43,8 @@ const TABLES: [(&str, &[&str]); 2] = [
         ],
     ),
 ];
-const ONE_WAY: &str = "invoices belong to the contract under which they were written";
+const ONE_WAY: &str =
+    "invoices cannot be imported: they belong to the contract under which they were written";
 
 #[async_trait]
 impl Portable for BillingBuiltin {

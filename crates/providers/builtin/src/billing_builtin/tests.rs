@@ -1,4 +1,4 @@
-//! Periods, numbers and settings. The provider's contract is tested in `tests/it`.
+//! Periods, invoice numbers and settings. The provider contract is tested in `tests/it`.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn end(start: &str, cycle: Cycle) -> String {
 }
 
 #[test]
-fn periods_go_by_the_calendar() {
+fn periods_end_on_the_same_day_or_the_last_of_the_month() {
     for (start, cycle, expected) in [
         ("2026-01-31T10:00:00Z", Cycle::Monthly, "2026-02-28T10:00:00.000000Z"),
         ("2028-01-31T00:00:00Z", Cycle::Monthly, "2028-02-29T00:00:00.000000Z"),
@@ -19,12 +19,16 @@ fn periods_go_by_the_calendar() {
 }
 
 #[test]
-fn the_rest_of_a_period_is_credited() {
+fn credits_the_unused_rest_of_a_period() {
     let at = |day: &str| format!("2026-11-{day}T00:00:00Z").parse::<Timestamp>().unwrap();
     for (now, credit) in [("01", 900), ("02", 870), ("16", 450), ("30", 30)] {
         assert_eq!(unused(900, at("01"), "2026-12-01T00:00:00Z".parse().unwrap(), at(now)), credit, "{now}");
     }
-    assert_eq!(unused(900, at("02"), at("03"), at("01")), 900, "a clock that stood back");
+    assert_eq!(
+        unused(900, at("02"), at("03"), at("01")),
+        900,
+        "a clock that was set back credits at most the whole amount"
+    );
     assert_eq!(
         (unused(900, at("01"), at("02"), at("05")), unused(900, at("01"), at("01"), at("01"))),
         (0, 0)
@@ -33,14 +37,14 @@ fn the_rest_of_a_period_is_credited() {
 }
 
 #[test]
-fn numbers_follow_from_the_id() {
+fn invoice_numbers_are_derived_from_the_id() {
     let id: InvoiceId = "in_01h455vb4pex5vsknk084sn02q".parse().unwrap();
     assert_eq!(invoice_number(id), "INV-SKNK08-4SN02Q");
     assert_ne!(invoice_number(InvoiceId::new()), invoice_number(InvoiceId::new()));
 }
 
 #[test]
-fn settings_that_make_no_sense() {
+fn rejects_invalid_settings() {
     let paths =
         |settings: Value| BillingBuiltin.check(&settings).into_iter().map(|f| f.path).collect::<Vec<_>>();
     assert!(paths(json!({ "billing_cycle": "yearly", "amount": 9000, "currency": "EUR" })).is_empty());

@@ -1,5 +1,5 @@
-//! Buckets at work: their policy, and objects in and out. Knows nothing of steps; what it is asked by name was planned, and
-//! what it is asked by tenant or signature was verified.
+//! Reads and writes buckets: their policies and objects. Callers have verified the tenant or the signature
+//! before.
 
 use std::fs::{self, File, ReadDir};
 use std::io::ErrorKind;
@@ -31,52 +31,52 @@ use tenantry_provider::sealed_file::cipher;
 use tenantry_provider::sealed_file::stream::{self, Stored, is_damage};
 use tenantry_provider::verbs::{Key as Secret, Sealer};
 
-/// How files begin that are not whole yet.
+/// Prefix of files whose upload is not complete.
 const PART: &str = ".part";
-/// A file that no object has is left by an upload that was cut off, once it is as old as this.
-const FORGOTTEN: Duration = Duration::from_secs(86_400);
-/// Files that are looked up together: a bucket may hold millions.
-const AT_A_TIME: usize = 500;
+/// Age at which a file without an index entry counts as left by an interrupted upload.
+const ABANDONED_AFTER: Duration = Duration::from_secs(86_400);
+/// Files looked up in the index at a time, because a bucket may hold millions.
+const SWEEP_BATCH: usize = 500;
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// What a bucket is, in a file of its own: whose, how big, for how long.
+/// Owner and rules of a bucket, stored in its `policy.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
-    /// Of this form.
+    /// Version of the file's format.
     pub version: u32,
-    /// The owner mark.
+    /// Owner tag.
     pub owner: String,
-    /// Whose it is.
+    /// The tenant that owns the bucket.
     pub tenant: TenantId,
-    /// The resource's id.
+    /// Id of the resource.
     pub resource: String,
-    /// Nobody reads it without a token or a signature.
+    /// Always false: reading requires a token or a signature.
     pub public: bool,
-    /// How objects are encrypted that are stored from now on.
+    /// Encryption level of objects that are stored from now on.
     pub encryption: Encryption,
-    /// Bytes that it may hold.
+    /// Most bytes it may hold.
     pub quota_bytes: Option<Quota>,
-    /// What is deleted after a time.
+    /// Rules that delete objects after some days.
     pub lifecycle: Vec<Rule>,
 }
 
-/// Where the parts of a bucket are.
+/// File of a bucket's policy.
 pub fn policy_file(folder: &Path) -> PathBuf {
     folder.join("policy.json")
 }
 
-/// Its index.
+/// File of a bucket's index.
 pub fn index_file(folder: &Path) -> PathBuf {
     folder.join("index.db")
 }
 
-/// Its objects' files.
+/// Folder of the files of a bucket's objects.
 pub fn objects_folder(folder: &Path) -> PathBuf {
     folder.join("objects")
 }
 
-/// The policy of the bucket in a folder; none if there is no such file. One that cannot be understood is a failure: whose
-/// the folder is cannot be told then.
+/// Reads the policy of the bucket in a folder; none if there is no such file. A policy that does not parse is
+/// a failure, because the bucket's owner is unknown then.
 pub fn policy(folder: &Path) -> Result<Option<Policy>, Failure> {
     match fs::read(policy_file(folder)) {
         Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|_| {
@@ -92,23 +92,23 @@ pub fn policy(folder: &Path) -> Result<Option<Policy>, Failure> {
     }
 }
 
-/// All buckets of the folder.
+/// All buckets below the configured folder.
 pub struct Buckets {
     pub(super) config: Config,
     open: OpenFiles<Index>,
     key: OnceCell<Key>,
 }
 
-/// Which bucket is meant.
+/// Selects a bucket.
 #[derive(Clone, Debug)]
 pub enum Which {
-    /// The tenant's.
+    /// By tenant.
     Of(TenantId),
-    /// The one of this name.
+    /// By name.
     Named(String),
 }
 
-/// A bucket that is there.
+/// An existing bucket.
 struct Bucket {
     name: String,
     folder: PathBuf,
@@ -116,9 +116,9 @@ struct Bucket {
     index: Arc<Index>,
 }
 
-/// Nothing that is ours has the name.
+/// The error for a bucket that does not exist.
 pub fn no_such_bucket() -> Failure {
-    Failure::invalid("no_such_bucket", "there is no such bucket")
+    Failure::invalid("no_such_bucket", "the bucket does not exist")
 }
 
 impl Buckets {
@@ -127,12 +127,12 @@ impl Buckets {
         Self { config, open, key: OnceCell::new() }
     }
 
-    /// Lets go of a bucket's index.
+    /// Closes a bucket's index once it is unused.
     pub fn forget(&self, folder: &Path) {
         self.open.forget(&index_file(folder));
     }
 
-    /// The key of signatures; read, or made, the first time.
+    /// The signing key, read or generated at the first call.
     pub async fn key(&self) -> Result<&Key, Failure> {
         let Config { folder, secret_file, .. } = self.config.clone();
         self.key.get_or_try_init(|| blocking(move || signing::key(&folder, secret_file.as_deref()))).await
@@ -144,10 +144,10 @@ impl Buckets {
         self.open.get(&file, async { Ok(Index::new(&file)) }).await?.ok_or_else(no_index)
     }
 
-    /// Whose bucket a signature opens.
+    /// Verifies a signed address and returns the tenant that owns its bucket.
     pub async fn verify(&self, signed: &Signed, now: Timestamp) -> Result<TenantId, Failure> {
         let which = Which::Named(signed.bucket.clone());
-        // Whether there is such a bucket is nobody's business who has no signature for it.
+        // Without a valid signature the caller must not learn whether the bucket exists.
         let bucket = self.bucket(&which).await.map_err(|failure| match failure.code.as_str() {
             "no_such_bucket" => bad_signature(),
             _ => failure,
@@ -156,7 +156,8 @@ impl Buckets {
         Ok(bucket.policy.tenant)
     }
 
-    /// Reads the bucket's policy as it is now: it may have changed, or be another bucket's.
+    /// Opens a bucket with its current policy: the policy may have changed, or the name may belong to another
+    /// bucket.
     async fn bucket(&self, which: &Which) -> Result<Bucket, Failure> {
         let (root, which) = (self.config.folder.clone(), which.clone());
         let (name, folder, policy) = blocking(move || {
@@ -174,7 +175,7 @@ impl Buckets {
         Ok(Bucket { name, folder, policy, index })
     }
 
-    /// Deletes what is due in one bucket.
+    /// Deletes the objects of one bucket that are due at `now`, and files of interrupted uploads.
     pub async fn expire(&self, which: &Which, now: Timestamp) -> Result<Expired, Failure> {
         let bucket = self.bucket(which).await?;
         let mut all = Expired::default();
@@ -197,7 +198,7 @@ impl Buckets {
     }
 }
 
-/// An index that is missing is not made anew: every object would be lost.
+/// The error for a missing index. It is not created again, because every object would be lost.
 pub fn no_index() -> Failure {
     Failure::fatal(
         "corrupt",
@@ -218,7 +219,8 @@ impl Bucket {
         objects_folder(&self.folder).join(name)
     }
 
-    /// Deletes files that no object has any more. What stays is swept later.
+    /// Deletes files that belong to no object any more. Files that cannot be deleted are left for the next
+    /// sweep.
     async fn discard(&self, files: Vec<String>) {
         let files: Vec<PathBuf> = files.iter().map(|file| self.file(file)).collect();
         let discarded = blocking(move || {
@@ -226,21 +228,21 @@ impl Bucket {
                 if let Err(error) = fs::remove_file(&file)
                     && error.kind() != ErrorKind::NotFound
                 {
-                    tracing::warn!(%error, "a file of a bucket that is not needed any more stays for now");
+                    tracing::warn!(%error, "cannot delete unused bucket file; retrying at the next sweep");
                 }
             }
             Ok(())
         });
-        // Nothing in it fails.
+        // The closure returns no error.
         let _ = discarded.await;
     }
 
-    /// Deletes what uploads that were cut off have left.
+    /// Deletes files of interrupted uploads.
     async fn sweep(&self, now: Timestamp) -> Result<(), Failure> {
         let folder = objects_folder(&self.folder);
         let mut entries = fs::read_dir(folder).map_err(|error| self.failure(&error))?;
         loop {
-            let listed = blocking(move || Ok((forgotten(&mut entries, now), entries))).await?;
+            let listed = blocking(move || Ok((abandoned(&mut entries, now), entries))).await?;
             let files;
             (files, entries) = listed;
             let files = files.map_err(|error| self.failure(&error))?;
@@ -251,7 +253,7 @@ impl Bucket {
         }
     }
 
-    /// Brings an upload to the disk under a name that nobody knows; `name` is the one that it gets.
+    /// Stores an upload under a temporary name. `name` is its final one, which its encryption is bound to.
     async fn receive(
         &self,
         (key, name): (&Secret, &str),
@@ -266,7 +268,7 @@ impl Bucket {
         Ok(Received { path, stored })
     }
 
-    /// Gives an upload its name and enters it.
+    /// Renames an upload to its final name and inserts it into the index.
     async fn enter(&self, received: Received, mut entry: Entry) -> Result<Meta, Failure> {
         let quota = self.policy.quota_bytes.map(|quota| quota.0);
         let file = self.file(&entry.file);
@@ -283,7 +285,7 @@ impl Bucket {
                 self.discard(old.into_iter().collect()).await;
                 Ok(entry.meta)
             }
-            // After an unknown outcome the object may be there: sweeping will tell.
+            // After an unknown outcome the entry may exist; the next sweep deletes the file if it does not.
             Err(failure) if failure.class == tenantry_model::FailureClass::Unknown => Err(failure),
             Err(failure) => {
                 self.discard(vec![entry.file]).await;
@@ -293,13 +295,13 @@ impl Bucket {
     }
 }
 
-/// An upload that is on the disk. Dropped, it is gone.
+/// A stored upload under its temporary name. Dropping it deletes the file.
 struct Received {
     path: TempPath,
     stored: Stored,
 }
 
-/// Objects in a folder of them, and their clear bytes; a folder that is missing holds none.
+/// Number of object files in a folder and their decrypted size; zero if the folder is missing.
 pub fn stored(folder: &Path) -> Size {
     let mut all = Size::default();
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -310,17 +312,17 @@ pub fn stored(folder: &Path) -> Size {
     all
 }
 
-/// Names of the next files that were last written long ago; none: there are no more.
-fn forgotten(entries: &mut ReadDir, now: Timestamp) -> std::io::Result<Vec<String>> {
+/// Up to a batch of file names not written for [`ABANDONED_AFTER`]. Empty when none is left.
+fn abandoned(entries: &mut ReadDir, now: Timestamp) -> std::io::Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry?;
         let written = entry.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
         let written = Timestamp::from_micros(i64::try_from(written.as_micros()).unwrap_or(i64::MAX));
-        if now.since(written) > FORGOTTEN {
+        if now.since(written) > ABANDONED_AFTER {
             found.extend(entry.file_name().into_string());
         }
-        if found.len() == AT_A_TIME {
+        if found.len() == SWEEP_BATCH {
             break;
         }
     }
@@ -359,7 +361,7 @@ impl TenantObjects for Handle {
         let bucket = self.bucket().await?;
         let old = bucket.index.get(new.key).await?.map_or(0, |entry| entry.meta.size);
         let (_, used) = bucket.index.usage().await?;
-        // What surely does not fit is not written first. The transaction decides.
+        // Stop an upload early that cannot fit. The index decides in its transaction.
         let room =
             bucket.policy.quota_bytes.map(|quota| quota.0.saturating_sub(used.saturating_sub(old)).max(old));
         let encryption = bucket.policy.encryption;
@@ -374,17 +376,17 @@ impl TenantObjects for Handle {
             modified: new.at,
         };
         let entry = Entry { meta, file, encryption };
-        // Goes on if the caller gives up now: between the file and its entry is no good place to stop.
+        // Runs to completion even if the caller is cancelled, so that no file is left without an entry.
         let entered = tokio::spawn(async move { bucket.enter(received, entry).await });
-        entered
-            .await
-            .unwrap_or_else(|_| Err(Failure::unknown("stopped", "the process was shut down during the work")))
+        entered.await.unwrap_or_else(|_| {
+            Err(Failure::unknown("stopped", "the process was shut down during the operation"))
+        })
     }
 
     async fn get(&self, key: &str, range: Option<Range>) -> Result<Option<Content>, Failure> {
         check_key(key)?;
         let bucket = self.bucket().await?;
-        // The object can be replaced between its entry and its file, though hardly twice.
+        // The object may be replaced between reading its entry and opening its file.
         for _ in 0..8 {
             let Some(entry) = bucket.index.get(key).await? else { return Ok(None) };
             let file = match tokio::fs::File::open(bucket.file(&entry.file)).await {
@@ -418,7 +420,7 @@ impl TenantObjects for Handle {
             _ => (prefix, false),
         };
         let found = self.bucket().await?.index.list(from, beyond, limit + 1).await?;
-        // Keys with one prefix stand together.
+        // Keys with the same prefix are adjacent.
         let mut objects: Vec<Meta> = found
             .into_iter()
             .map(|entry| entry.meta)

@@ -1,4 +1,5 @@
-//! A bucket's index: which key is which file, and how many bytes there are. All SQL of the bucket is here.
+//! A bucket's index in SQLite: the file of each key, and the sums of objects and bytes. Holds all SQL of the
+//! bucket.
 
 use std::path::Path;
 
@@ -11,12 +12,12 @@ use super::config::Encryption;
 use tenantry_databases::database_sqlite::client::{self, failure};
 use tenantry_provider::objects::{Meta, over_quota};
 
-/// Connections to an index.
+/// Most connections to one index.
 const CONNECTIONS: u32 = 2;
-/// Most objects that one transaction removes.
+/// Most objects that one transaction deletes.
 const BATCH: i64 = 500;
 
-/// The triggers keep the sum, so that no statement can forget it.
+/// Triggers keep the sums in `usage`, so that no statement can omit them.
 const TABLES: &str = "
 CREATE TABLE objects (
     key          TEXT NOT NULL PRIMARY KEY,
@@ -41,7 +42,7 @@ CREATE TRIGGER objects_out AFTER DELETE ON objects BEGIN
     UPDATE usage SET objects = objects - 1, bytes = bytes - OLD.size;
 END;";
 
-/// An index that is open.
+/// An open index.
 pub struct Index {
     pool: SqlitePool,
 }
@@ -49,11 +50,11 @@ pub struct Index {
 /// An object and its file.
 #[derive(Debug)]
 pub struct Entry {
-    /// The object, as its clear bytes are.
+    /// The object's metadata; size and digest are of its decrypted bytes.
     pub meta: Meta,
-    /// The file's name.
+    /// Name of its file.
     pub file: String,
-    /// How the file is encrypted.
+    /// Encryption level of its file.
     pub encryption: Encryption,
 }
 
@@ -70,7 +71,7 @@ fn entry(row: &SqliteRow) -> Entry {
     Entry { meta, file: row.get("file"), encryption }
 }
 
-/// Makes an empty index that nobody else sees yet.
+/// Creates an empty index at a path that no other connection uses yet.
 pub async fn create(file: &Path) -> Result<(), Failure> {
     let mut connection = client::private(file, None).connect().await.map_err(failure)?;
     sqlx::raw_sql(TABLES).execute(&mut connection).await.map_err(failure)?;
@@ -78,7 +79,7 @@ pub async fn create(file: &Path) -> Result<(), Failure> {
 }
 
 impl Index {
-    /// An index that is there; it is opened when it is first used.
+    /// An existing index; it is opened at the first query.
     pub fn new(file: &Path) -> Self {
         let options = client::options(file, None);
         Self { pool: SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_lazy_with(options) }
@@ -90,7 +91,7 @@ impl Index {
         Ok(found.await.map_err(failure)?.as_ref().map(entry))
     }
 
-    /// Up to `limit` objects from the first that is not before `from` on; after `from` itself if `beyond`.
+    /// Up to `limit` objects in the order of their keys, starting at `from`, or after it if `beyond`.
     pub async fn list(&self, from: &str, beyond: bool, limit: u32) -> Result<Vec<Entry>, Failure> {
         let found = sqlx::query(
             "SELECT * FROM objects WHERE key >= ?1 AND (NOT ?2 OR key > ?1) ORDER BY key LIMIT ?3",
@@ -102,7 +103,7 @@ impl Index {
         Ok(found.await.map_err(failure)?.iter().map(entry).collect())
     }
 
-    /// Objects and bytes.
+    /// Number of objects and sum of their bytes.
     pub async fn usage(&self) -> Result<(u64, u64), Failure> {
         let (objects, bytes): (i64, i64) = sqlx::query_as("SELECT objects, bytes FROM usage")
             .fetch_one(&self.pool)
@@ -111,8 +112,8 @@ impl Index {
         Ok((u64::try_from(objects).unwrap_or(0), u64::try_from(bytes).unwrap_or(0)))
     }
 
-    /// Enters an object in place of one with its key, if the bytes then fit, and returns the file of that one. The check
-    /// and the entry are one transaction.
+    /// Inserts an object, replacing one with the same key, and returns the replaced object's file. The quota
+    /// is checked in the same transaction; an error `quota_exceeded` if the bytes do not fit.
     pub async fn put(&self, new: &Entry, quota: Option<u64>) -> Result<Option<String>, Failure> {
         let size = i64::try_from(new.meta.size).map_err(|_| over_quota())?;
         let mut work = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failure)?;
@@ -138,7 +139,7 @@ impl Index {
         .map_err(failure)?;
         let bytes: i64 =
             sqlx::query_scalar("SELECT bytes FROM usage").fetch_one(&mut *work).await.map_err(failure)?;
-        // An object that gets smaller may always be stored, also where the quota was lowered since.
+        // An object that gets smaller may always be stored, even if the quota was lowered since.
         let grows = old.as_ref().is_none_or(|old| new.meta.size > old.meta.size);
         if grows && quota.is_some_and(|quota| u64::try_from(bytes).unwrap_or(0) > quota) {
             work.rollback().await.map_err(failure)?;
@@ -148,15 +149,15 @@ impl Index {
         Ok(old.map(|old| old.file))
     }
 
-    /// Takes an object out and returns its file.
+    /// Deletes an object and returns its file.
     pub async fn delete(&self, key: &str) -> Result<Option<String>, Failure> {
         let gone = sqlx::query_scalar("DELETE FROM objects WHERE key = ?1 RETURNING file").bind(key);
-        // All rows, so that the statement comes to its end.
+        // Fetch all rows, so that the statement runs to completion.
         Ok(gone.fetch_all(&self.pool).await.map_err(failure)?.pop())
     }
 
-    /// Takes out some of the objects whose keys begin so and that were stored no later than `until`; none: there are no
-    /// more. Files and sizes.
+    /// Deletes up to a batch of objects with this key prefix that were stored no later than `until`, and
+    /// returns their files and sizes. Empty when none is left.
     pub async fn expire(&self, prefix: &str, until: Timestamp) -> Result<Vec<(String, u64)>, Failure> {
         let gone: Vec<(String, i64)> = sqlx::query_as(
             "DELETE FROM objects WHERE key IN (
@@ -172,14 +173,14 @@ impl Index {
         Ok(gone.into_iter().map(|(file, size)| (file, u64::try_from(size).unwrap_or(0))).collect())
     }
 
-    /// Whether any object is encrypted so.
+    /// Whether any object has this encryption level.
     pub async fn holds(&self, encryption: Encryption) -> Result<bool, Failure> {
         let found = sqlx::query_scalar::<_, i64>("SELECT 1 FROM objects WHERE encryption = ?1 LIMIT 1");
         let found = found.bind(encryption.as_str()).fetch_optional(&self.pool);
         Ok(found.await.map_err(failure)?.is_some())
     }
 
-    /// Those of these files that no object has.
+    /// Those of the given files that belong to no object.
     pub async fn unknown(&self, files: &[String]) -> Result<Vec<String>, Failure> {
         let unknown = sqlx::query_scalar(
             "SELECT value FROM json_each(?1) WHERE NOT EXISTS (SELECT 1 FROM objects WHERE file = value)",

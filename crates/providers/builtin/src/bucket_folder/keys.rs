@@ -1,6 +1,6 @@
-//! The key that a bucket's objects are encrypted under. `standard`: it follows from the tenant's key, and nothing of it is
-//! stored. `enhanced`: it is the bucket's own, random, in a file that only the tenant's key opens. So no object can be read
-//! by whoever has not the tenant's key, or has it no more. All of it blocks.
+//! Encryption keys of buckets. `standard`: derived from the tenant's key, not stored. `enhanced`: random, one
+//! per bucket, in a file sealed with the tenant's key. Without the tenant's key, or after its destruction, no
+//! object can be read. All functions block.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -15,15 +15,15 @@ use super::config::Encryption;
 use tenantry_provider::place;
 use tenantry_provider::verbs::{Key, Sealer};
 
-/// What the tenant's key is asked for.
+/// Purpose under which the key is derived from the tenant's.
 const PURPOSE: &str = "folder_bucket objects";
 
-/// The file of a bucket's own key.
+/// File of a bucket's own key.
 pub fn key_file(folder: &Path) -> PathBuf {
     folder.join("key.sealed")
 }
 
-/// Gives the bucket in this folder a key of its own, in place of any that it had.
+/// Generates the key of the bucket in this folder, replacing an existing one.
 pub fn make(folder: &Path, tenant: TenantId, sealer: &dyn Sealer) -> Result<(), Failure> {
     let random = Key::new(rand::random());
     let clear = Zeroizing::new(URL_SAFE_NO_PAD.encode(random.as_slice()));
@@ -31,7 +31,8 @@ pub fn make(folder: &Path, tenant: TenantId, sealer: &dyn Sealer) -> Result<(), 
     place::write(&key_file(folder), sealed.as_bytes()).map_err(|error| place::failure(folder, &error))
 }
 
-/// The key of this level. Fails as the sealer does when the tenant's key is not at hand, or is destroyed.
+/// Opens the bucket's key for an encryption level. Returns the sealer's error if the tenant's key is
+/// unavailable or destroyed.
 pub fn open(level: Encryption, folder: &Path, tenant: TenantId, sealer: &dyn Sealer) -> Result<Key, Failure> {
     if level == Encryption::Standard {
         return sealer.derive(tenant, PURPOSE);
@@ -44,11 +45,11 @@ pub fn open(level: Encryption, folder: &Path, tenant: TenantId, sealer: &dyn Sea
     let mut key = Key::default();
     match URL_SAFE_NO_PAD.decode_slice(clear.as_bytes(), key.as_mut_slice()) {
         Ok(length) if length == key.len() => Ok(key),
-        _ => Err(Failure::fatal("corrupt", "the bucket's key.sealed holds no key: restore it from a backup")),
+        _ => Err(Failure::fatal("corrupt", "the bucket's key.sealed is damaged: restore it from a backup")),
     }
 }
 
-/// A key that is missing is not made anew: every object under it would be lost.
+/// The error for a missing key. It is not generated again, because every object under it would be lost.
 pub fn no_key() -> Failure {
     Failure::fatal(
         "corrupt",

@@ -1,6 +1,7 @@
-//! A bucket's objects on their way out and back. Pages of up to a thousand: a table of keys and media types, then the bytes,
-//! in files with plain numbers for names, because keys make no good paths (`a` and `a/b` may both be there).
-//! Back, they come in the order of their keys, so that what is not among them is found on the way, and goes.
+//! Exports and imports a bucket's objects. An archive has pages of up to a thousand objects: a table of keys
+//! and media types, then one file per object, named by number because keys are not valid paths (`a` and `a/b`
+//! may both exist). Objects are imported in the order of their keys, so that objects missing from the archive
+//! are found and deleted on the way.
 
 use std::collections::BTreeMap;
 use std::io::{self, Cursor};
@@ -15,16 +16,17 @@ use tenantry_provider::csv::{self, Field};
 use tenantry_provider::objects::{MAX_PAGE, Meta, New, TenantObjects};
 use tenantry_provider::portable::{Arriving, Content, Sink, Source, Tally, bad_archive, broken};
 
-/// The word for a bucket's files.
+/// Archive form of a bucket's files.
 pub const FORM: &str = "objects";
-/// What the table of a page tells of each object.
+/// Columns of a page's table.
 const COLUMNS: [&str; 4] = ["file", "key", "content_type", "modified"];
-/// The name under which objects are counted.
+/// Name under which the archive's content counts objects.
 const SET: &str = "objects";
-/// Bytes that are on their way at a time.
+/// Bytes in transit at a time.
 const CHUNK: usize = 64 << 10;
 
-/// Hands out all objects. One that is stored or deleted meanwhile is as it is when its turn comes.
+/// Writes all objects to the sink. An object that changes meanwhile is exported in the state it has when it
+/// is reached.
 pub async fn export(objects: &dyn TenantObjects, sink: &mut dyn Sink) -> Result<Content, Failure> {
     let mut tally = Tally::default();
     tally.open(SET);
@@ -61,37 +63,37 @@ fn file(page: u32, place: usize) -> String {
     format!("{page:06}/{:04}", place + 1)
 }
 
-/// An object that is announced.
-struct Announced {
+/// An object listed in a page's table.
+struct ListedObject {
     key: String,
     content_type: Option<String>,
     modified: Timestamp,
 }
 
-/// Stores the source's objects, and removes what is not among them.
+/// Stores the source's objects and deletes all others of the bucket.
 pub async fn load(objects: &dyn TenantObjects, source: &mut dyn Source) -> Result<(), Failure> {
-    let mut page: BTreeMap<String, Announced> = BTreeMap::new();
-    // The last key that was dealt with.
+    let mut page: BTreeMap<String, ListedObject> = BTreeMap::new();
+    // The last key that was stored.
     let mut last: Option<String> = None;
     while let Some(file) = source.next().await? {
         if file.path.ends_with(".csv") {
-            page = announced(file).await?;
+            page = read_table(file).await?;
             continue;
         }
-        let missing = || bad_archive(format!("no table says which object `{}` is", file.path));
-        let Announced { key, content_type, modified } = page.remove(&file.path).ok_or_else(missing)?;
+        let missing = || bad_archive(format!("no table of the archive lists the file `{}`", file.path));
+        let ListedObject { key, content_type, modified } = page.remove(&file.path).ok_or_else(missing)?;
         if last.as_ref().is_some_and(|last| *last >= key) {
             return Err(bad_archive("the objects are not in the order of their keys"));
         }
-        clear(objects, last.as_deref(), Some(&key)).await?;
+        delete_between(objects, last.as_deref(), Some(&key)).await?;
         let new = New { key: &key, content_type: content_type.as_deref(), at: modified };
         store(objects, new, file).await?;
         last = Some(key);
     }
-    clear(objects, last.as_deref(), None).await
+    delete_between(objects, last.as_deref(), None).await
 }
 
-async fn announced(file: Arriving<'_>) -> Result<BTreeMap<String, Announced>, Failure> {
+async fn read_table(file: Arriving<'_>) -> Result<BTreeMap<String, ListedObject>, Failure> {
     let mut bytes = BufReader::new(file.bytes);
     if csv::header(&mut bytes).await? != COLUMNS {
         let message = format!("`{}` must have the columns {}", file.path, COLUMNS.join(", "));
@@ -99,7 +101,7 @@ async fn announced(file: Arriving<'_>) -> Result<BTreeMap<String, Announced>, Fa
     }
     let mut page = BTreeMap::new();
     while let Some(row) = csv::read(&mut bytes).await? {
-        let bad = || bad_archive(format!("`{}` has a row that is no object's", file.path));
+        let bad = || bad_archive(format!("`{}` has a row that is not an object", file.path));
         let row: Vec<Option<String>> = row.into_iter().map(Field::text).collect();
         let [Some(file), Some(key), content_type, Some(modified)] =
             <[Option<String>; 4]>::try_from(row).map_err(|_| bad())?
@@ -107,7 +109,7 @@ async fn announced(file: Arriving<'_>) -> Result<BTreeMap<String, Announced>, Fa
             return Err(bad());
         };
         let modified = modified.parse().map_err(|_| bad())?;
-        page.insert(file, Announced { key, content_type, modified });
+        page.insert(file, ListedObject { key, content_type, modified });
         if page.len() > MAX_PAGE as usize {
             return Err(bad_archive(format!("a page has more than {MAX_PAGE} objects")));
         }
@@ -115,8 +117,8 @@ async fn announced(file: Arriving<'_>) -> Result<BTreeMap<String, Announced>, Fa
     Ok(page)
 }
 
-/// Removes the objects between two keys that are not between them any more.
-async fn clear(
+/// Deletes the objects between two keys, both excluded.
+async fn delete_between(
     objects: &dyn TenantObjects,
     after: Option<&str>,
     before: Option<&str>,
@@ -137,7 +139,7 @@ async fn clear(
 async fn store(objects: &dyn TenantObjects, new: New<'_>, file: Arriving<'_>) -> Result<(), Failure> {
     let (mut into, from) = mpsc::channel::<io::Result<Cursor<Vec<u8>>>>(1);
     let size = file.size;
-    let hand_on = async move {
+    let send = async move {
         let mut left = size;
         while left > 0 {
             let mut chunk = Vec::with_capacity(CHUNK);
@@ -147,7 +149,7 @@ async fn store(objects: &dyn TenantObjects, new: New<'_>, file: Arriving<'_>) ->
                 Ok(_) => None,
                 Err(error) => Some(error),
             };
-            // An object that broke off must not be stored as if it ended there.
+            // Pass the error on, so that a truncated object is not stored as complete.
             if let Some(error) = cut_off {
                 let failure = broken(&error);
                 let _ = into.send(Err(error)).await;
@@ -155,13 +157,13 @@ async fn store(objects: &dyn TenantObjects, new: New<'_>, file: Arriving<'_>) ->
             }
             left -= chunk.len() as u64;
             if into.send(Ok(Cursor::new(chunk))).await.is_err() {
-                // Whoever stores it has stopped, and says why.
+                // The receiver has stopped; `put` returns its error.
                 break;
             }
         }
         Ok(())
     };
-    let (passed, stored) = tokio::join!(hand_on, objects.put(new, Box::pin(StreamReader::new(from))));
+    let (passed, stored) = tokio::join!(send, objects.put(new, Box::pin(StreamReader::new(from))));
     passed?;
     stored.map(drop)
 }

@@ -1,5 +1,5 @@
-//! Objects in and out, quotas, signatures, lifecycle; what lies on the disk is tested in `encryption`, and the contract in
-//! `tests/it`.
+//! Objects, quotas, signatures and lifecycle. Encryption on the disk is tested in `encryption`, the provider
+//! contract in `tests/it`.
 
 mod encryption;
 
@@ -43,14 +43,15 @@ fn spec(settings: Value) -> Spec {
     }
 }
 
-/// Not a cipher; but it opens for the tenant only, and not after its key was destroyed.
+/// Reverses texts instead of encrypting them; opens for the same tenant only, and not after its key was
+/// destroyed.
 #[derive(Default)]
 struct TestSealer {
     destroyed: Mutex<HashSet<TenantId>>,
 }
 
 impl TestSealer {
-    fn alive(&self, tenant: TenantId) -> Result<(), Failure> {
+    fn check_key(&self, tenant: TenantId) -> Result<(), Failure> {
         let destroyed = self.destroyed.lock().contains(&tenant);
         if destroyed { Err(Failure::fatal("key_destroyed", "gone")) } else { Ok(()) }
     }
@@ -58,17 +59,18 @@ impl TestSealer {
 
 impl Sealer for TestSealer {
     fn seal(&self, tenant: TenantId, clear: &str) -> Result<String, Failure> {
-        self.alive(tenant)?;
+        self.check_key(tenant)?;
         let reversed: String = clear.chars().rev().collect();
         Ok(format!("{tenant}:{reversed}"))
     }
     fn open(&self, tenant: TenantId, sealed: &str) -> Result<String, Failure> {
-        self.alive(tenant)?;
+        self.check_key(tenant)?;
         let body = sealed.strip_prefix(&format!("{tenant}:"));
-        body.map(|body| body.chars().rev().collect()).ok_or_else(|| Failure::fatal("not_ours", "another's"))
+        body.map(|body| body.chars().rev().collect())
+            .ok_or_else(|| Failure::fatal("not_ours", "sealed for another tenant"))
     }
     fn derive(&self, tenant: TenantId, purpose: &str) -> Result<Key, Failure> {
-        self.alive(tenant)?;
+        self.check_key(tenant)?;
         Ok(Key::new(Sha256::digest(format!("{tenant} {purpose}")).into()))
     }
     fn mac(&self, purpose: &str, text: &str) -> String {
@@ -76,13 +78,13 @@ impl Sealer for TestSealer {
     }
 }
 
-struct Home {
+struct Fixture {
     dir: TempDir,
     buckets: BucketFolder,
     sealer: Arc<TestSealer>,
 }
 
-impl Home {
+impl Fixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let buckets = BucketFolder::new(Config::new(dir.path().join("buckets")));
@@ -102,7 +104,7 @@ impl Home {
         self.buckets.scoped(tenant, self.sealer.clone())
     }
 
-    /// A bucket of a new tenant.
+    /// Creates a bucket of a new tenant.
     async fn bucket(&self, settings: Value) -> (Spec, Arc<dyn TenantObjects>) {
         let spec = spec(settings);
         self.make(&spec).await.unwrap();
@@ -140,9 +142,9 @@ async fn get(objects: &Arc<dyn TenantObjects>, key: &str, range: Option<Range>) 
 }
 
 #[tokio::test]
-async fn an_object_in_and_out() {
-    let home = Home::new();
-    let (spec, objects) = home.bucket(json!({})).await;
+async fn stores_reads_replaces_and_deletes_objects() {
+    let fixture = Fixture::new();
+    let (spec, objects) = fixture.bucket(json!({})).await;
     let meta = put(&objects, "a/b.txt", b"hello").await.unwrap();
     assert_eq!(meta.etag, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
     assert_eq!((meta.size, meta.content_type.as_deref(), meta.modified), (5, Some("text/plain"), NOW));
@@ -168,12 +170,12 @@ async fn an_object_in_and_out() {
     put(&objects, "a/b.txt", b"another").await.unwrap();
     let mut old = String::new();
     reading.body.read_to_string(&mut old).await.unwrap();
-    assert_eq!(old, "hello", "who reads goes on reading what was there");
+    assert_eq!(old, "hello", "an open reader keeps reading the replaced object");
     assert_eq!(get(&objects, "a/b.txt", None).await.unwrap(), b"another");
-    assert_eq!(home.files(&spec), 2, "what was replaced is gone");
+    assert_eq!(fixture.files(&spec), 2, "the replaced file is deleted");
     assert!(objects.delete("a/b.txt").await.unwrap());
     assert!(!objects.delete("a/b.txt").await.unwrap());
-    assert_eq!(home.files(&spec), 1);
+    assert_eq!(fixture.files(&spec), 1);
 
     let big: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
     put(&objects, "big", &big).await.unwrap();
@@ -183,15 +185,16 @@ async fn an_object_in_and_out() {
 }
 
 #[tokio::test]
-async fn no_key_leaves_the_folder_and_no_two_meet() {
-    let home = Home::new();
-    let (_, objects) = home.bucket(json!({})).await;
+async fn keys_neither_leave_the_folder_nor_collide() {
+    let fixture = Fixture::new();
+    let (_, objects) = fixture.bucket(json!({})).await;
     for bad in ["", "/etc/passwd", "../x", "a/../../x", "a\0b", "..\\x", &"x".repeat(1025)] {
         assert_eq!(put(&objects, bad, b"").await.unwrap_err().code, "bad_key", "{bad:?}");
         assert_eq!(objects.get(bad, None).await.err().unwrap().code, "bad_key", "{bad:?}");
         assert_eq!(objects.delete(bad).await.unwrap_err().code, "bad_key", "{bad:?}");
     }
-    // Composed and decomposed, upper and lower case, names that some systems reserve, and a path through a file.
+    // Composed and decomposed, upper and lower case, names that some systems reserve, and a key below another
+    // key.
     let keys =
         ["A", "a", "a/b", "a//b", "a/", "\u{e4}", "a\u{308}", "CON", "index.db", "漢字/🎉", "%41", "'; --"];
     for key in keys {
@@ -205,9 +208,9 @@ async fn no_key_leaves_the_folder_and_no_two_meet() {
 }
 
 #[tokio::test]
-async fn listing_by_prefix_and_page() {
-    let home = Home::new();
-    let (_, objects) = home.bucket(json!({})).await;
+async fn lists_by_prefix_and_page() {
+    let fixture = Fixture::new();
+    let (_, objects) = fixture.bucket(json!({})).await;
     for key in ["a", "b.x", "b/1", "b/2", "b/3", "b0", "b/\u{10ffff}z", "c", "ä"] {
         put(&objects, key, b"1").await.unwrap();
     }
@@ -227,9 +230,9 @@ async fn listing_by_prefix_and_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_together_cannot_pass_the_quota() {
-    let home = Home::new();
-    let (spec, objects) = home.bucket(json!({ "quota_bytes": "10kB" })).await;
+async fn concurrent_uploads_stay_within_the_quota() {
+    let fixture = Fixture::new();
+    let (spec, objects) = fixture.bucket(json!({ "quota_bytes": "10kB" })).await;
     let uploads = (0..20).map(|n| {
         let objects = objects.clone();
         async move { put(&objects, &format!("k{n}"), &[7; 1000]).await }
@@ -239,35 +242,35 @@ async fn uploads_together_cannot_pass_the_quota() {
     assert_eq!(refused.len(), 10);
     assert!(refused.iter().all(|failure| failure.code == "quota_exceeded"), "{refused:?}");
     assert_eq!(objects.usage().await.unwrap().bytes, 10_000);
-    assert_eq!(home.files(&spec), 10, "what was refused leaves nothing");
+    assert_eq!(fixture.files(&spec), 10, "rejected uploads leave no files");
     let key = objects.list("", 1, None).await.unwrap().objects.remove(0).key;
     put(&objects, &key, &[1; 1000]).await.unwrap();
     assert_eq!(put(&objects, &key, &[1; 1001]).await.unwrap_err().code, "quota_exceeded");
-    assert_eq!(get(&objects, &key, None).await.unwrap(), [1; 1000], "the old one stays");
+    assert_eq!(get(&objects, &key, None).await.unwrap(), [1; 1000], "the old object stays");
     let smaller = Spec { settings: json!({ "quota_bytes": 100 }), ..spec };
-    home.make(&smaller).await.unwrap();
+    fixture.make(&smaller).await.unwrap();
     put(&objects, &key, &[1; 500]).await.unwrap();
     assert_eq!(put(&objects, "more", &[1]).await.unwrap_err().code, "quota_exceeded");
     assert!(objects.delete(&key).await.unwrap());
 }
 
 #[tokio::test]
-async fn an_upload_that_breaks_off_leaves_nothing() {
-    let home = Home::new();
-    let (spec, objects) = home.bucket(json!({})).await;
+async fn an_interrupted_upload_leaves_no_file() {
+    let fixture = Fixture::new();
+    let (spec, objects) = fixture.bucket(json!({})).await;
     let (near, mut far) = tokio::io::duplex(64);
     let upload = tokio::spawn({
         let objects = objects.clone();
         async move { objects.put(new("a"), Box::pin(near)).await }
     });
     tokio::io::AsyncWriteExt::write_all(&mut far, b"half of").await.unwrap();
-    while home.files(&spec) == 0 {
+    while fixture.files(&spec) == 0 {
         tokio::task::yield_now().await;
     }
     upload.abort();
     assert!(upload.await.unwrap_err().is_cancelled());
-    // The thread that made the file may still have it in its hands.
-    while home.files(&spec) > 0 {
+    // The thread that created the file may still hold it.
+    while fixture.files(&spec) > 0 {
         tokio::task::yield_now().await;
     }
     struct Broken;
@@ -282,18 +285,18 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     }
     let failure = objects.put(new("a"), Box::pin(Broken)).await.unwrap_err();
     assert_eq!((failure.code.as_str(), failure.class), ("cut_off", FailureClass::Retryable));
-    assert_eq!((home.files(&spec), objects.usage().await.unwrap().objects), (0, 0));
+    assert_eq!((fixture.files(&spec), objects.usage().await.unwrap().objects), (0, 0));
 }
 
 #[tokio::test]
-async fn a_signature_opens_one_thing_for_a_time() {
-    let home = Home::new();
-    let (spec, objects) = home.bucket(json!({})).await;
-    let (other, _) = home.bucket(json!({})).await;
+async fn a_signature_allows_one_method_on_one_object_until_its_expiry() {
+    let fixture = Fixture::new();
+    let (spec, objects) = fixture.bucket(json!({})).await;
+    let (other, _) = fixture.bucket(json!({})).await;
     put(&objects, "ä b.txt", b"hello").await.unwrap();
     let signed = objects.sign("ä b.txt", Method::Get, NOW + DAY, NOW).await.unwrap();
-    assert_eq!(home.buckets.verify(&signed, NOW).await.unwrap(), spec.tenant.id);
-    let again = BucketFolder::new(Config::new(home.root()));
+    assert_eq!(fixture.buckets.verify(&signed, NOW).await.unwrap(), spec.tenant.id);
+    let again = BucketFolder::new(Config::new(fixture.root()));
     again.verify(&signed, NOW).await.expect("a restart keeps the key");
 
     type Change = fn(&mut Signed, &Spec);
@@ -310,37 +313,37 @@ async fn a_signature_opens_one_thing_for_a_time() {
     for (place, change) in changes.iter().enumerate() {
         let mut changed = signed.clone();
         change(&mut changed, &other);
-        let failure = home.buckets.verify(&changed, NOW).await.err().unwrap();
+        let failure = fixture.buckets.verify(&changed, NOW).await.err().unwrap();
         assert_eq!(
             (failure.code.as_str(), failure.class),
             ("bad_signature", FailureClass::Invalid),
             "{place}"
         );
     }
-    assert_eq!(home.buckets.verify(&signed, NOW + DAY).await.err().unwrap().code, "expired");
-    home.buckets.verify(&signed, NOW + (DAY - Duration::from_secs(1))).await.unwrap();
+    assert_eq!(fixture.buckets.verify(&signed, NOW + DAY).await.err().unwrap().code, "expired");
+    fixture.buckets.verify(&signed, NOW + (DAY - Duration::from_secs(1))).await.unwrap();
     for (at, code) in [(NOW, "expired"), (NOW + MAX_LIFE + Duration::from_secs(1), "bad_expiry")] {
         assert_eq!(objects.sign("a", Method::Put, at, NOW).await.unwrap_err().code, code);
     }
     objects.sign("a", Method::Put, NOW + MAX_LIFE, NOW).await.unwrap();
 
-    // The same name, but another bucket.
-    remove(&home.buckets.place(&spec).unwrap(), &spec).unwrap();
-    assert_eq!(home.buckets.verify(&signed, NOW).await.err().unwrap().code, "bad_signature");
-    let heir = Spec { claim: "tenantry:another".to_owned(), resource: ResourceId::new(), ..spec };
-    home.make(&heir).await.unwrap();
-    assert_eq!(home.buckets.verify(&signed, NOW).await.err().unwrap().code, "bad_signature");
+    // Another bucket of the same name.
+    remove(&fixture.buckets.place(&spec).unwrap(), &spec).unwrap();
+    assert_eq!(fixture.buckets.verify(&signed, NOW).await.err().unwrap().code, "bad_signature");
+    let successor = Spec { claim: "tenantry:another".to_owned(), resource: ResourceId::new(), ..spec };
+    fixture.make(&successor).await.unwrap();
+    assert_eq!(fixture.buckets.verify(&signed, NOW).await.err().unwrap().code, "bad_signature");
 }
 
 #[tokio::test]
-async fn the_secret_is_private_and_long_enough() {
+async fn the_signing_secret_is_private_and_long_enough() {
     use std::os::unix::fs::PermissionsExt;
-    let home = Home::new();
-    home.buckets.probe().await.unwrap();
-    let file = home.root().join(".tenantry/signing.key");
+    let fixture = Fixture::new();
+    fixture.buckets.probe().await.unwrap();
+    let file = fixture.root().join(".tenantry/signing.key");
     assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
-    let given = home.dir.path().join("secret");
-    let config = Config { secret_file: Some(given.clone()), ..Config::new(home.root()) };
+    let given = fixture.dir.path().join("secret");
+    let config = Config { secret_file: Some(given.clone()), ..Config::new(fixture.root()) };
     let failure = BucketFolder::new(config.clone()).probe().await.unwrap_err();
     assert_eq!((failure.code.as_str(), failure.class), ("unreadable", FailureClass::Retryable));
     std::fs::write(&given, "short secret").unwrap();
@@ -352,89 +355,96 @@ async fn the_secret_is_private_and_long_enough() {
 }
 
 #[tokio::test]
-async fn what_is_due_goes_and_nothing_else() {
-    let home = Home::new();
+async fn expiry_deletes_due_objects_only() {
+    let fixture = Fixture::new();
     let rules = json!([{ "prefix": "tmp/", "expire_after": 2 }, { "prefix": "logs/", "expire_after": 30 }]);
-    let (spec, objects) = home.bucket(json!({ "lifecycle": rules })).await;
-    let (_, forever) = home.bucket(json!({})).await;
+    let (spec, objects) = fixture.bucket(json!({ "lifecycle": rules })).await;
+    let (_, forever) = fixture.bucket(json!({})).await;
     for key in ["tmp/a", "tmp/b", "tmp", "logs/a", "TMP/a"] {
         put(&objects, key, b"12345").await.unwrap();
     }
     put(&forever, "tmp/a", b"1").await.unwrap();
-    std::fs::create_dir(home.root().join("somebody-elses")).unwrap();
+    std::fs::create_dir(fixture.root().join("foreign")).unwrap();
     let just_before = NOW + (2 * DAY - Duration::from_micros(1));
-    assert_eq!(home.buckets.expire(just_before).await.unwrap(), Expired::default());
+    assert_eq!(fixture.buckets.expire(just_before).await.unwrap(), Expired::default());
     let late = New { at: NOW + DAY, ..new("tmp/b") };
     objects.put(late, body("12345")).await.unwrap();
-    assert_eq!(home.buckets.expire(NOW + 2 * DAY).await.unwrap(), Expired { objects: 1, bytes: 5 });
-    assert_eq!(home.buckets.expire(NOW + 2 * DAY).await.unwrap(), Expired::default());
-    assert_eq!(home.buckets.expire(NOW + 40 * DAY).await.unwrap(), Expired { objects: 2, bytes: 10 });
+    assert_eq!(fixture.buckets.expire(NOW + 2 * DAY).await.unwrap(), Expired { objects: 1, bytes: 5 });
+    assert_eq!(fixture.buckets.expire(NOW + 2 * DAY).await.unwrap(), Expired::default());
+    assert_eq!(fixture.buckets.expire(NOW + 40 * DAY).await.unwrap(), Expired { objects: 2, bytes: 10 });
     let left = objects.list("", 10, None).await.unwrap().objects;
     assert_eq!(left.iter().map(|meta| &*meta.key).collect::<Vec<_>>(), ["TMP/a", "tmp"]);
-    assert_eq!((home.files(&spec), forever.usage().await.unwrap().objects), (2, 1));
+    assert_eq!((fixture.files(&spec), forever.usage().await.unwrap().objects), (2, 1));
 }
 
 #[tokio::test]
-async fn what_a_killed_upload_left_is_swept_when_it_is_old() {
-    let home = Home::new();
-    let (spec, objects) = home.bucket(json!({})).await;
+async fn sweeps_old_files_of_killed_uploads() {
+    let fixture = Fixture::new();
+    let (spec, objects) = fixture.bucket(json!({})).await;
     put(&objects, "a", b"1").await.unwrap();
-    std::fs::write(home.objects(&spec).join(".partABC"), "half").unwrap();
+    std::fs::write(fixture.objects(&spec).join(".partABC"), "half").unwrap();
     for number in 1000..2200 {
-        std::fs::write(home.objects(&spec).join(number.to_string()), "no entry").unwrap();
+        std::fs::write(fixture.objects(&spec).join(number.to_string()), "no entry").unwrap();
     }
-    home.buckets.expire(Timestamp::now()).await.unwrap();
-    assert_eq!(home.files(&spec), 1202, "it may still be at work");
-    home.buckets.expire(Timestamp::now() + 2 * DAY).await.unwrap();
-    assert_eq!(home.files(&spec), 1);
+    fixture.buckets.expire(Timestamp::now()).await.unwrap();
+    assert_eq!(fixture.files(&spec), 1202, "a recent file may belong to a running upload");
+    fixture.buckets.expire(Timestamp::now() + 2 * DAY).await.unwrap();
+    assert_eq!(fixture.files(&spec), 1);
     assert_eq!(get(&objects, "a", None).await.unwrap(), b"1");
 }
 
 #[tokio::test]
-async fn a_restart_and_a_removal() {
-    let home = Home::new();
-    let (spec, objects) = home.bucket(json!({ "encryption": "enhanced" })).await;
+async fn objects_survive_a_restart_and_end_with_a_removal() {
+    let fixture = Fixture::new();
+    let (spec, objects) = fixture.bucket(json!({ "encryption": "enhanced" })).await;
     put(&objects, "a", b"12345").await.unwrap();
-    let again = BucketFolder::new(Config::new(home.root()));
-    assert_eq!(get(&again.scoped(spec.tenant.id, home.sealer.clone()), "a", None).await.unwrap(), b"12345");
+    let again = BucketFolder::new(Config::new(fixture.root()));
+    assert_eq!(
+        get(&again.scoped(spec.tenant.id, fixture.sealer.clone()), "a", None).await.unwrap(),
+        b"12345"
+    );
     let receipt = remove(&again.place(&spec).unwrap(), &spec).unwrap();
     assert_eq!(receipt, json!({ "bucket": spec.name, "objects": 1, "bytes": 5 }));
     for failure in [objects.get("a", None).await.err().unwrap(), put(&objects, "a", b"").await.unwrap_err()] {
         assert_eq!(failure.code, "no_such_bucket");
     }
-    home.make(&spec).await.unwrap();
+    fixture.make(&spec).await.unwrap();
     assert!(get(&objects, "a", None).await.is_none(), "the index is the new bucket's");
-    let nobody = home.of(TenantId::new());
-    assert_eq!(nobody.usage().await.unwrap_err().code, "no_such_bucket");
+    let no_bucket = fixture.of(TenantId::new());
+    assert_eq!(no_bucket.usage().await.unwrap_err().code, "no_such_bucket");
 
-    std::fs::remove_file(home.root().join(&spec.name).join("index.db")).unwrap();
-    assert_eq!(home.make(&spec).await.unwrap_err().code, "corrupt", "an empty index would lose the objects");
+    std::fs::remove_file(fixture.root().join(&spec.name).join("index.db")).unwrap();
+    assert_eq!(
+        fixture.make(&spec).await.unwrap_err().code,
+        "corrupt",
+        "an empty index would lose the objects"
+    );
     let another = Spec { name: "another".to_owned(), ..spec };
-    assert_eq!(home.make(&another).await.unwrap_err().code, "name_taken", "a tenant has one bucket");
+    assert_eq!(fixture.make(&another).await.unwrap_err().code, "name_taken", "a tenant has one bucket");
 }
 
 #[tokio::test]
-async fn a_bucket_with_a_damaged_policy_is_nobody_else_s() {
-    let home = Home::new();
-    let (spec, objects) = home.bucket(json!({})).await;
+async fn a_damaged_policy_is_never_taken_for_another_owner() {
+    let fixture = Fixture::new();
+    let (spec, objects) = fixture.bucket(json!({})).await;
     put(&objects, "a", b"1").await.unwrap();
-    let place = home.buckets.place(&spec).unwrap();
+    let place = fixture.buckets.place(&spec).unwrap();
     for text in ["", "{", "null", "{}"] {
         std::fs::write(policy_file(&place.folder()), text).unwrap();
         for failure in [
             look(&place, &spec).unwrap_err(),
             remove(&place, &spec).unwrap_err(),
-            home.make(&spec).await.unwrap_err(),
+            fixture.make(&spec).await.unwrap_err(),
             objects.get("a", None).await.err().unwrap(),
         ] {
             assert_eq!((failure.code.as_str(), failure.class), ("corrupt", FailureClass::Fatal), "{text:?}");
         }
     }
-    assert_eq!(home.files(&spec), 1, "nothing was touched");
+    assert_eq!(fixture.files(&spec), 1, "no file was changed");
 }
 
 #[test]
-fn settings_are_checked() {
+fn rejects_invalid_settings() {
     let buckets = BucketFolder::new(Config::new("/nowhere"));
     let paths = |settings: Value| buckets.check(&settings).into_iter().map(|f| f.path).collect::<Vec<_>>();
     assert!(paths(json!({})).is_empty());

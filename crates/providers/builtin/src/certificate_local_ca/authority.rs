@@ -1,5 +1,5 @@
-//! The certificate authority: made once in a private folder, or given by the operator. It signs; it keeps no list of what
-//! it signed. Opening it blocks.
+//! The certificate authority: generated once in a private folder, or configured by the operator. It signs
+//! certificates and keeps no list of them. Opening it blocks.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -16,25 +16,25 @@ use super::client::{self, CERTIFICATE, KEY};
 use super::config::Config;
 use super::facts::Facts;
 
-/// The authority's own folder.
+/// Folder of a generated authority.
 const FOLDER: &str = "authority";
-/// Clocks differ: a certificate is valid a little before it is made.
+/// Time before the signing at which validity starts, because clocks differ.
 const SKEW: Duration = Duration::hours(1);
-/// Life of an authority that is made here.
+/// Lifetime of a generated authority.
 const LIFETIME: Duration = Duration::days(3650);
 /// Longest common name (X.520).
 const MAX_COMMON_NAME: usize = 64;
 
-/// Who signs.
+/// The authority's key and certificate.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// Its certificate.
+    /// Its certificate in PEM.
     pub pem: String,
     facts: Facts,
 }
 
 impl Authority {
-    /// The operator's, or the one in the folder, which is made if it is missing.
+    /// Opens the operator's authority, or the one in the folder, which is generated if it is missing.
     pub fn open(config: &Config) -> Result<Self, Failure> {
         match (&config.ca_certificate, &config.ca_key) {
             (Some(certificate), Some(key)) => Self::read(certificate, key),
@@ -45,7 +45,7 @@ impl Authority {
                 }
                 Self::read(&folder.join(CERTIFICATE), &folder.join(KEY))
             }
-            _ => Err(bad("`ca_certificate` and `ca_key` belong together; give both or none")),
+            _ => Err(bad("`ca_certificate` and `ca_key` belong together: set both or neither")),
         }
     }
 
@@ -56,22 +56,24 @@ impl Authority {
             })
         };
         let (pem, shown) = (text(certificate)?, certificate.display());
-        let facts = Facts::read(&pem).ok_or_else(|| bad(format!("{shown} holds no certificate in PEM")))?;
+        let facts = Facts::read(&pem).ok_or_else(|| bad(format!("{shown} is not a certificate in PEM")))?;
         if !facts.may_sign {
-            return Err(bad(format!("{shown} is not the certificate of an authority")));
+            return Err(bad(format!("{shown} is not a certificate that may sign others")));
         }
-        // The library's own words could quote the key.
-        let key = KeyPair::from_pem(&text(key)?)
-            .map_err(|_| bad(format!("{} holds no key in PEM (PKCS 8, PKCS 1 or SEC 1)", key.display())))?;
+        // The library's message may quote the key, so it is not passed on.
+        let key = KeyPair::from_pem(&text(key)?).map_err(|_| {
+            bad(format!("{} is not a private key in PEM (PKCS 8, PKCS 1 or SEC 1)", key.display()))
+        })?;
         if !facts.is_of(&key) {
-            return Err(bad(format!("{shown} is not the certificate of the key that is given with it")));
+            return Err(bad(format!("{shown} does not belong to the key in `ca_key`")));
         }
         let issuer = Issuer::from_ca_cert_pem(&pem, key)
             .map_err(|error| bad(format!("{shown} cannot be used to sign: {error}")))?;
         Ok(Self { issuer, pem, facts })
     }
 
-    /// A certificate for the names and the key, in PEM.
+    /// Signs a certificate for the names and the key, valid for `days` but no longer than the authority, and
+    /// returns it in PEM.
     pub fn issue(
         &self,
         names: &[String],
@@ -82,10 +84,10 @@ impl Authority {
         let now = clock(now)?;
         let end = now.saturating_add(Duration::days(days.into())).min(self.facts.not_after);
         if end <= now {
-            let why = "the certificate authority has expired; give another one, or remove its folder to have one made";
+            let why = "the certificate authority has expired: configure another one, or delete its folder to generate one";
             return Err(Failure::fatal("ca_expired", why));
         }
-        let mut params = CertificateParams::new(names).map_err(|error| refused(&error))?;
+        let mut params = CertificateParams::new(names).map_err(|error| cannot_sign(&error))?;
         params.serial_number = Some(serial());
         params.not_before = now.saturating_sub(SKEW);
         params.not_after = end;
@@ -100,52 +102,52 @@ impl Authority {
         params
             .signed_by(key, &self.issuer)
             .map(|certificate| certificate.pem())
-            .map_err(|error| refused(&error))
+            .map_err(|error| cannot_sign(&error))
     }
 
-    /// Whether it signed this certificate, by its name and key.
+    /// Whether the certificate's issuer and issuer key are this authority's.
     pub fn signed(&self, facts: &Facts) -> bool {
         facts.issuer == self.facts.subject && facts.authority_key == self.facts.subject_key
     }
 
-    /// Whether it will still be there at the end of what it signs now.
+    /// An error `ca_expired` if the authority's certificate has expired.
     pub fn probe(&self, now: Timestamp) -> Result<(), Failure> {
         if self.facts.not_after > clock(now)? {
             return Ok(());
         }
-        Err(Failure::fatal("ca_expired", "the certificate authority has expired; give another one"))
+        Err(Failure::fatal("ca_expired", "the certificate authority has expired: configure another one"))
     }
 }
 
-/// Makes key and certificate: both are there, or none is.
+/// Generates key and certificate of an authority; both files appear in one step.
 fn make(parent: &Path, folder: &Path) -> Result<(), Failure> {
-    let key = KeyPair::generate().map_err(|error| refused(&error))?;
+    let key = KeyPair::generate().map_err(|error| cannot_sign(&error))?;
     let now = clock(Timestamp::now())?;
     let mut params = CertificateParams::default();
     params.serial_number = Some(serial());
     params.not_before = now.saturating_sub(SKEW);
     params.not_after = now.saturating_add(LIFETIME);
     params.distinguished_name = DistinguishedName::new();
-    // Two authorities never have one name: clients would mistake one for the other.
+    // A unique name, so that clients do not confuse two authorities.
     let name = format!("Tenantry local CA {}", hex::encode(rand::random::<[u8; 4]>()));
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let certificate = params.self_signed(&key).map_err(|error| refused(&error))?.pem();
+    let certificate = params.self_signed(&key).map_err(|error| cannot_sign(&error))?.pem();
     let files = [(KEY, key.serialize_pem()), (CERTIFICATE, certificate)];
     match client::make_folder(parent, folder, &files) {
-        // Another process was first: there is one authority, and it is that one.
+        // Another process generated the authority first; its files are used.
         Err(error) if is_there(&error) => Ok(()),
         done => done.map_err(|error| client::failure(folder, &error)),
     }
 }
 
-/// How a rename says that something is there already.
+/// Whether a rename failed because the target exists.
 pub fn is_there(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty)
 }
 
-/// 126 random bits below a set one: positive, and of one length.
+/// A random serial number with 126 bits of entropy, positive and always 16 bytes long.
 fn serial() -> SerialNumber {
     let mut bytes: [u8; 16] = rand::random();
     if let Some(first) = bytes.first_mut() {
@@ -154,16 +156,20 @@ fn serial() -> SerialNumber {
     SerialNumber::from_slice(&bytes)
 }
 
-/// The instant as the library has it, in whole seconds.
+/// Converts a timestamp to the certificate library's type, in whole seconds.
 pub fn clock(now: Timestamp) -> Result<OffsetDateTime, Failure> {
-    OffsetDateTime::from_unix_timestamp(now.micros().div_euclid(1_000_000))
-        .map_err(|_| Failure::fatal("bad_clock", "the clock is set to a time that no certificate can hold"))
+    OffsetDateTime::from_unix_timestamp(now.micros().div_euclid(1_000_000)).map_err(|_| {
+        Failure::fatal(
+            "bad_clock",
+            "the system clock is set to a time that a certificate cannot contain: correct it",
+        )
+    })
 }
 
 fn bad(why: impl std::fmt::Display) -> Failure {
     Failure::invalid("bad_config", format!("local_ca: {why}"))
 }
 
-fn refused(error: &rcgen::Error) -> Failure {
-    Failure::fatal("certificate", format!("the certificate cannot be made: {error}"))
+fn cannot_sign(error: &rcgen::Error) -> Failure {
+    Failure::fatal("certificate", format!("the certificate cannot be created: {error}"))
 }

@@ -1,5 +1,5 @@
-//! Certificates as files: a private folder each, with its owner mark from its creation; every file there completely or
-//! not at all. All of it blocks; the caller runs it where that is allowed.
+//! Stores certificates as files: one private folder each, created together with its owner tag; every file is
+//! written atomically. All functions block.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -13,34 +13,34 @@ use tenantry_model::{Failure, Timestamp};
 use super::authority::{Authority, clock, is_there};
 use super::facts::Facts;
 
-/// The certificate's file.
+/// File of the certificate.
 pub const CERTIFICATE: &str = "cert.pem";
-/// The key's file, readable by its owner alone.
+/// File of the private key, readable by its owner alone.
 pub const KEY: &str = "key.pem";
-/// The file with the authority's certificate.
+/// File of the authority's certificate.
 pub const CHAIN: &str = "chain.pem";
-/// The file with the owner mark.
+/// File of the owner tag.
 const OWNER: &str = "owner";
-/// Where the certificates' folders are.
+/// Folder that holds one folder per certificate.
 const FOLDER: &str = "certificates";
 const DRAFT: &str = ".draft";
-/// For its owner alone.
+/// Mode of folders that only their owner may use.
 const PRIVATE: u32 = 0o700;
 
-/// A certificate as it shall be.
+/// Desired state of a certificate.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// The folder's name.
+    /// Name of its folder.
     pub name: String,
-    /// The owner mark.
+    /// Owner tag.
     pub claim: String,
-    /// The names it proves.
+    /// Subject alternative names.
     pub names: Vec<String>,
-    /// How long it lives.
+    /// Lifetime in days.
     pub days: u32,
 }
 
-/// What is there under a name.
+/// What exists under a name.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     Nothing,
@@ -48,23 +48,23 @@ enum Found {
     Foreign,
 }
 
-/// What a look finds.
+/// Observed state of a certificate.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// Nothing of this name.
+    /// Nothing has the name.
     Absent,
-    /// Somebody else's.
+    /// An object with another owner tag has the name.
     Foreign,
-    /// Ours.
+    /// A folder with this owner tag exists.
     Present {
-        /// Whether nothing has to be done.
+        /// Whether the certificate is complete, correct and not due.
         healthy: bool,
-        /// The certificate, if there is one.
+        /// Fields of the certificate, if its file is readable.
         facts: Option<Box<Facts>>,
     },
 }
 
-/// The folders, and who signs.
+/// The certificates' folders and the authority that signs.
 pub struct Cabinet {
     folder: PathBuf,
     authority: Authority,
@@ -72,7 +72,7 @@ pub struct Cabinet {
 }
 
 impl Cabinet {
-    /// Opens the folder, makes it if it is missing, and takes away what was never finished.
+    /// Opens the folder, creates it if it is missing, and removes unfinished drafts.
     pub fn open(folder: &Path, authority: Authority, renew_days: Option<u32>) -> Result<Self, Failure> {
         let folder = folder.join(FOLDER);
         let opened = private_folder(&folder).and_then(|()| sweep(&folder));
@@ -80,12 +80,13 @@ impl Cabinet {
         Ok(Self { folder, authority, renew_days })
     }
 
-    /// Where a certificate's files are.
+    /// Folder of a certificate's files.
     pub fn place(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    /// Makes it so, and says what the certificate says. Only what is missing, wrong or due is made.
+    /// Creates the key and the certificate, or replaces what is missing, wrong or due, and returns the
+    /// certificate's fields. An error `name_taken` if the name has another owner tag.
     pub fn make(&self, wanted: &Wanted, now: Timestamp) -> Result<Facts, Failure> {
         let place = self.place(&wanted.name);
         let fails = |error: io::Error| failure(&place, &error);
@@ -96,12 +97,12 @@ impl Cabinet {
             }
         }
         if self.look(wanted).map_err(fails)? != Found::Ours {
-            let why = "a certificate of somebody else has this name; it was not touched";
+            let why = "the name is taken by a certificate with another owner tag; nothing was changed";
             return Err(Failure::fatal("name_taken", why));
         }
         sweep(&place).map_err(fails)?;
         let key = self.key(&place)?;
-        if let Some(facts) = self.standing(&place, wanted, &key, now).map_err(fails)? {
+        if let Some(facts) = self.current(&place, wanted, &key, now).map_err(fails)? {
             return Ok(facts);
         }
         let pem = self.authority.issue(&wanted.names, &key, now, wanted.days)?;
@@ -110,7 +111,7 @@ impl Cabinet {
         Facts::read(&pem).ok_or_else(|| Failure::fatal("certificate", "the certificate cannot be read back"))
     }
 
-    /// What is there. Changes nothing.
+    /// Reads the state of a certificate. Changes nothing.
     pub fn observe(&self, wanted: &Wanted, now: Timestamp) -> Result<Seen, Failure> {
         let place = self.place(&wanted.name);
         let fails = |error: io::Error| failure(&place, &error);
@@ -120,7 +121,7 @@ impl Cabinet {
             Found::Ours => {
                 let key = read(&place, KEY).map_err(fails)?.and_then(|pem| KeyPair::from_pem(&pem).ok());
                 let healthy = match &key {
-                    Some(key) => self.standing(&place, wanted, key, now).map_err(fails)?.is_some(),
+                    Some(key) => self.current(&place, wanted, key, now).map_err(fails)?.is_some(),
                     None => false,
                 };
                 let pem = read(&place, CERTIFICATE).map_err(fails)?;
@@ -130,7 +131,8 @@ impl Cabinet {
         }
     }
 
-    /// Makes it not so, the key first and the owner mark last, and says which certificate it was. None: nothing was there.
+    /// Deletes a certificate, the key first and the owner tag last, and returns its fields if they were
+    /// readable. None if no folder with this owner tag exists.
     pub fn remove(&self, wanted: &Wanted) -> Result<Option<Option<Facts>>, Failure> {
         let place = self.place(&wanted.name);
         let fails = |error: io::Error| failure(&place, &error);
@@ -158,7 +160,7 @@ impl Cabinet {
         sync(&self.folder)
     }
 
-    /// Whether the folder can be written and the authority can sign.
+    /// Checks that the folder can be written and that the authority can sign.
     pub fn probe(&self, now: Timestamp) -> Result<(), Failure> {
         let written = Builder::new().prefix(".").suffix(DRAFT).tempfile_in(&self.folder);
         written
@@ -167,7 +169,8 @@ impl Cabinet {
         self.authority.probe(now)
     }
 
-    /// By the owner mark. An empty folder is what a removal leaves that was cut off.
+    /// Finds the folder and compares its owner tag. An empty folder counts as nothing: an interrupted removal
+    /// leaves one.
     fn look(&self, wanted: &Wanted) -> io::Result<Found> {
         let place = self.place(&wanted.name);
         match read(&place, OWNER) {
@@ -178,7 +181,7 @@ impl Cabinet {
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Nothing),
                 Err(error) => Err(error),
             },
-            // A file where the folder should be.
+            // A file has the name of the folder.
             Err(error) if error.kind() == ErrorKind::NotADirectory => {
                 self.folder.metadata().map(|_| Found::Foreign)
             }
@@ -186,8 +189,8 @@ impl Cabinet {
         }
     }
 
-    /// The certificate, if it is complete, right and not due.
-    fn standing(
+    /// The certificate, if it is complete, correct and not due.
+    fn current(
         &self,
         place: &Path,
         wanted: &Wanted,
@@ -198,29 +201,30 @@ impl Cabinet {
             return Ok(None);
         };
         let Ok(now) = clock(now) else { return Ok(None) };
-        let stands = facts.names == wanted.names
+        let current = facts.names == wanted.names
             && facts.is_of(key)
             && self.authority.signed(&facts)
             && !facts.is_due(now, self.renew_days)
             && read(place, CHAIN)?.as_ref() == Some(&self.authority.pem);
-        Ok(stands.then_some(facts))
+        Ok(current.then_some(facts))
     }
 
-    /// The key in the folder, or a new one. It stays the same when the certificate is renewed, so that the two files fit
-    /// at every instant.
+    /// The key in the folder, or a new one. Renewal keeps the key, so that key and certificate match at every
+    /// moment.
     fn key(&self, place: &Path) -> Result<KeyPair, Failure> {
         let fails = |error: io::Error| failure(place, &error);
         if let Some(key) = read(place, KEY).map_err(fails)?.and_then(|pem| KeyPair::from_pem(&pem).ok()) {
             return Ok(key);
         }
-        let key = KeyPair::generate()
-            .map_err(|error| Failure::fatal("certificate", format!("no key can be made: {error}")))?;
+        let key = KeyPair::generate().map_err(|error| {
+            Failure::fatal("certificate", format!("cannot generate a private key: {error}"))
+        })?;
         write(place, KEY, &key.serialize_pem()).map_err(fails)?;
         Ok(key)
     }
 }
 
-/// A folder that has these files from its creation. Fails if something is there already.
+/// Creates a folder together with these files. An error if the name exists.
 pub fn make_folder(parent: &Path, folder: &Path, files: &[(&str, String)]) -> io::Result<()> {
     private_folder(parent)?;
     let mut draft = Builder::new();
@@ -230,12 +234,12 @@ pub fn make_folder(parent: &Path, folder: &Path, files: &[(&str, String)]) -> io
         write(draft.path(), name, text)?;
     }
     fs::rename(draft.path(), folder)?;
-    // It has another name now; there is nothing left to clean up.
+    // The draft was renamed, so there is nothing to clean up.
     drop(draft.keep());
     sync(parent)
 }
 
-/// Writes a file that its owner alone can read, in one piece.
+/// Writes a file atomically, readable by its owner alone.
 fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     let mut draft = Builder::new().prefix(".").suffix(DRAFT).tempfile_in(folder)?;
     draft.write_all(text.as_bytes())?;
@@ -246,7 +250,7 @@ fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
 
 fn read(folder: &Path, name: &str) -> io::Result<Option<String>> {
     match fs::read(folder.join(name)) {
-        // A file that is no text is a damaged one, and is treated as such.
+        // A file that is not UTF-8 is damaged and will not parse.
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -257,7 +261,7 @@ fn private_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(PRIVATE).create(folder)
 }
 
-/// Removes what an attempt that was cut off has left.
+/// Removes drafts of interrupted attempts.
 fn sweep(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -280,7 +284,7 @@ fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// The disk and the folder can come back: all of it is worth another attempt.
+/// A retryable failure: disks and folders can become available again.
 pub fn failure(folder: &Path, error: &io::Error) -> Failure {
     let why = format!("the folder of certificates {} cannot be used: {error}", folder.display());
     Failure::retryable("certificate_folder", why)

@@ -1,4 +1,5 @@
-//! What a certificate says, read back from its file: nothing is believed to be in it because it was asked for.
+//! Reads the fields of a certificate back from its file, so that outputs and health come from the issued
+//! certificate and not from the request.
 
 use std::net::IpAddr;
 
@@ -9,34 +10,34 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::pem::parse_x509_pem;
 
-/// A certificate.
+/// The fields of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// The names it proves.
+    /// Subject alternative names.
     pub names: Vec<String>,
-    /// From when it is valid.
+    /// Start of its validity.
     pub not_before: OffsetDateTime,
-    /// Until when.
+    /// End of its validity.
     pub not_after: OffsetDateTime,
-    /// Its number, in hexadecimal.
+    /// Serial number, in hexadecimal.
     pub serial: String,
-    /// SHA-256 of it, in hexadecimal.
+    /// SHA-256 of its DER form, in hexadecimal.
     pub fingerprint: String,
-    /// Who it is of, as it stands there.
+    /// Subject, as encoded in the certificate.
     pub subject: Vec<u8>,
-    /// Who signed it, as it stands there.
+    /// Issuer, as encoded in the certificate.
     pub issuer: Vec<u8>,
-    /// The identifier of its own key.
+    /// Identifier of the subject's key.
     pub subject_key: Option<Vec<u8>>,
-    /// The identifier of the signer's key.
+    /// Identifier of the issuer's key.
     pub authority_key: Option<Vec<u8>>,
-    /// Whether it may sign others.
+    /// Whether it may sign other certificates.
     pub may_sign: bool,
     public_key: Vec<u8>,
 }
 
 impl Facts {
-    /// The first certificate of a file; none if there is none that can be understood.
+    /// Parses the first certificate of a PEM file; none if it is not a readable certificate.
     pub fn read(pem: &str) -> Option<Self> {
         let (_, pem) = parse_x509_pem(pem.as_bytes()).ok()?;
         let certificate = pem.parse_x509().ok()?;
@@ -57,12 +58,13 @@ impl Facts {
         })
     }
 
-    /// Whether it belongs to the key.
+    /// Whether the certificate is for this key.
     pub fn is_of(&self, key: &KeyPair) -> bool {
         self.public_key == key.der_bytes()
     }
 
-    /// When it should be made anew: so many days before its end, or in the last third of its life.
+    /// When it is due for renewal: `renew_days` before its end, or at the start of the last third of its
+    /// lifetime.
     pub fn renew_at(&self, renew_days: Option<u32>) -> OffsetDateTime {
         let window = match renew_days {
             Some(days) => time::Duration::days(days.into()),
@@ -71,7 +73,7 @@ impl Facts {
         self.not_after.saturating_sub(window)
     }
 
-    /// Whether it should be made anew.
+    /// Whether it is due for renewal, or not valid yet.
     pub fn is_due(&self, now: OffsetDateTime, renew_days: Option<u32>) -> bool {
         now < self.not_before || now >= self.renew_at(renew_days)
     }
@@ -94,10 +96,12 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     four.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
-fn identifier(certificate: &X509Certificate<'_>, own: bool) -> Option<Vec<u8>> {
+fn identifier(certificate: &X509Certificate<'_>, subject: bool) -> Option<Vec<u8>> {
     certificate.iter_extensions().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::SubjectKeyIdentifier(id) if own => Some(id.0.to_vec()),
-        ParsedExtension::AuthorityKeyIdentifier(id) if !own => Some(id.key_identifier.as_ref()?.0.to_vec()),
+        ParsedExtension::SubjectKeyIdentifier(id) if subject => Some(id.0.to_vec()),
+        ParsedExtension::AuthorityKeyIdentifier(id) if !subject => {
+            Some(id.key_identifier.as_ref()?.0.to_vec())
+        }
         _ => None,
     })
 }

@@ -1,4 +1,4 @@
-//! Authorities, files and renewal. The provider's contract is tested in `tests/it`.
+//! Authorities, files and renewal. The provider contract is tested in `tests/it`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -38,7 +38,7 @@ fn mode(path: PathBuf) -> u32 {
 }
 
 #[test]
-fn names_of_a_certificate() {
+fn accepts_host_names_and_addresses_as_certificate_names() {
     let checked = |given: &[&str]| names(&given.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
     assert_eq!(
         checked(&["A.Example.com.", "a.example.com", "*.B.example", "::1", "192.0.2.1", "localhost"])
@@ -73,7 +73,7 @@ fn names_of_a_certificate() {
 }
 
 #[test]
-fn names_of_folders() {
+fn rejects_folder_names_that_lead_elsewhere() {
     for good in ["acme", "tenant_01h", "a.b-c", &"a".repeat(128)] {
         assert_eq!(folder(good).unwrap(), good);
     }
@@ -83,7 +83,7 @@ fn names_of_folders() {
 }
 
 #[test]
-fn settings_are_checked() {
+fn rejects_invalid_settings() {
     let fault = |settings: Value| {
         let settings: Settings = serde_json::from_value(settings).unwrap();
         check(&settings).err().map(|(path, _)| path)
@@ -97,7 +97,7 @@ fn settings_are_checked() {
 }
 
 #[test]
-fn only_its_owner_can_read_a_key() {
+fn keys_are_readable_by_their_owner_alone() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("certificates");
     let cabinet = cabinet(&root);
@@ -111,7 +111,7 @@ fn only_its_owner_can_read_a_key() {
 }
 
 #[test]
-fn a_certificate_is_renewed_in_the_last_third_of_its_life() {
+fn renews_in_the_last_third_of_the_lifetime() {
     let dir = tempfile::tempdir().unwrap();
     let first = cabinet(dir.path());
     let wanted = wanted("acme", "us");
@@ -135,7 +135,7 @@ fn a_certificate_is_renewed_in_the_last_third_of_its_life() {
 }
 
 #[test]
-fn other_names_and_another_authority_make_a_new_one() {
+fn reissues_after_a_change_of_names_or_authority() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = cabinet(dir.path());
     let mut wanted = wanted("acme", "us");
@@ -146,10 +146,10 @@ fn other_names_and_another_authority_make_a_new_one() {
     assert!(named.serial != made.serial && named.names == wanted.names);
 
     cabinet(other.path());
-    let theirs = other.path().join("authority");
+    let foreign = other.path().join("authority");
     let second = with(&Config {
-        ca_certificate: Some(theirs.join("cert.pem")),
-        ca_key: Some(theirs.join("key.pem")),
+        ca_certificate: Some(foreign.join("cert.pem")),
+        ca_key: Some(foreign.join("key.pem")),
         ..Config::new(dir.path())
     })
     .unwrap();
@@ -157,16 +157,16 @@ fn other_names_and_another_authority_make_a_new_one() {
     second.make(&wanted, NOW).unwrap();
     assert!(is_healthy(&second, &wanted, NOW));
     let chain = fs::read(second.place("acme").join(client::CHAIN)).unwrap();
-    assert_eq!(chain, fs::read(theirs.join("cert.pem")).unwrap());
+    assert_eq!(chain, fs::read(foreign.join("cert.pem")).unwrap());
 }
 
 #[test]
-fn an_authority_that_cannot_be_used() {
+fn rejects_unusable_authorities() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let ours = cabinet(dir.path());
+    let first = cabinet(dir.path());
     cabinet(other.path());
-    ours.make(&wanted("acme", "us"), NOW).unwrap();
-    let (authority, theirs) = (dir.path().join("authority"), other.path().join("authority"));
+    first.make(&wanted("acme", "us"), NOW).unwrap();
+    let (authority, foreign) = (dir.path().join("authority"), other.path().join("authority"));
     let leaf = dir.path().join("certificates/acme");
     let garbage = dir.path().join("garbage");
     fs::write(&garbage, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
@@ -179,7 +179,7 @@ fn an_authority_that_cannot_be_used() {
     for (certificate, key) in [
         (Some(certificate.clone()), None),
         (None, Some(key.clone())),
-        (Some(certificate.clone()), Some(theirs.join("key.pem"))),
+        (Some(certificate.clone()), Some(foreign.join("key.pem"))),
         (Some(leaf.join("cert.pem")), Some(leaf.join("key.pem"))),
         (Some(key.clone()), Some(key.clone())),
         (Some(certificate.clone()), Some(certificate.clone())),
@@ -189,7 +189,11 @@ fn an_authority_that_cannot_be_used() {
         assert_eq!(code(certificate, key).as_deref(), Some("bad_config"));
     }
     fs::remove_file(certificate).unwrap();
-    assert_eq!(code(None, None).as_deref(), Some("bad_config"), "half an authority is not made anew");
+    assert_eq!(
+        code(None, None).as_deref(),
+        Some("bad_config"),
+        "an authority with a missing file is not generated again"
+    );
     for config in [
         Config { lifetime_days: 0, ..Config::new(other.path()) },
         Config { renew_days: Some(90), ..Config::new(other.path()) },
@@ -199,7 +203,7 @@ fn an_authority_that_cannot_be_used() {
 }
 
 #[test]
-fn nothing_outlives_the_authority() {
+fn certificates_end_with_their_authority() {
     let dir = tempfile::tempdir().unwrap();
     let cabinet = cabinet(dir.path());
     let root = Facts::read(&fs::read_to_string(dir.path().join("authority/cert.pem")).unwrap()).unwrap();
@@ -216,11 +220,11 @@ fn nothing_outlives_the_authority() {
 }
 
 #[test]
-fn what_was_cut_off_is_finished_and_what_is_foreign_is_left() {
+fn repairs_damaged_files_and_leaves_foreign_ones() {
     let dir = tempfile::tempdir().unwrap();
     let first = cabinet(dir.path());
     let wanted = wanted("acme", "us");
-    // An empty folder is what a removal leaves that was cut off.
+    // An interrupted removal leaves an empty folder.
     fs::create_dir(first.place("acme")).unwrap();
     assert_eq!(first.observe(&wanted, NOW).unwrap(), Seen::Absent);
     first.make(&wanted, NOW).unwrap();
@@ -250,19 +254,19 @@ fn what_was_cut_off_is_finished_and_what_is_foreign_is_left() {
     assert!(!again.place(".made.draft").exists());
 
     fs::create_dir(again.place("bare")).unwrap();
-    fs::write(again.place("bare").join("cert.pem"), "somebody's").unwrap();
-    fs::write(again.place("file"), "somebody's").unwrap();
+    fs::write(again.place("bare").join("cert.pem"), "foreign").unwrap();
+    fs::write(again.place("file"), "foreign").unwrap();
     for name in ["bare", "file"] {
-        let theirs = self::wanted(name, "us");
-        assert_eq!(again.make(&theirs, NOW).unwrap_err().code, "name_taken", "{name}");
-        assert_eq!(again.observe(&theirs, NOW).unwrap(), Seen::Foreign);
-        assert!(again.remove(&theirs).unwrap().is_none());
+        let foreign = self::wanted(name, "us");
+        assert_eq!(again.make(&foreign, NOW).unwrap_err().code, "name_taken", "{name}");
+        assert_eq!(again.observe(&foreign, NOW).unwrap(), Seen::Foreign);
+        assert!(again.remove(&foreign).unwrap().is_none());
         assert!(again.place(name).exists());
     }
 }
 
 #[test]
-fn a_folder_that_cannot_be_used() {
+fn an_unusable_folder_is_a_retryable_failure() {
     let dir = tempfile::tempdir().unwrap();
     let blocked = dir.path().join("blocked");
     fs::write(&blocked, "").unwrap();
@@ -282,7 +286,7 @@ fn a_folder_that_cannot_be_used() {
 }
 
 #[test]
-fn many_at_once_and_rivals_for_one_name() {
+fn concurrent_claims_of_one_name_have_one_winner() {
     let dir = tempfile::tempdir().unwrap();
     let cabinet = cabinet(dir.path());
     let cabinet = &cabinet;

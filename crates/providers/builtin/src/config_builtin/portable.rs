@@ -1,5 +1,5 @@
-//! A tenant's flags and settings on their way out and back: one JSON document, `config.json`. The plan's limits go out, and are
-//! not taken back: they belong to the plan that the tenant is on.
+//! Exports and imports a tenant's flags and settings as one JSON document, `config.json`. Quotas are exported
+//! but not imported: they come from the tenant's current plan.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -12,8 +12,8 @@ use tenantry_provider::portable::{Content, Portable, Sink, Source, Tally, bad_ar
 use tenantry_provider::verbs::{Context, Spec};
 
 const FILE: &str = "config.json";
-/// Most bytes of the document.
-const LONGEST: u64 = 16 << 20;
+/// Largest document, in bytes.
+const MAX_BYTES: u64 = 16 << 20;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,7 +29,7 @@ impl Portable for ConfigBuiltin {
     }
 
     async fn export(&self, context: &Context, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
-        let row = ours(context, spec).await?;
+        let row = config_row(context, spec).await?;
         let document = Document { flags: map(&row, "flags"), settings: map(&row, "settings") };
         let mut tally = Tally::default();
         for (set, values) in [("flags", &document.flags), ("settings", &document.settings)] {
@@ -49,12 +49,15 @@ impl Portable for ConfigBuiltin {
         spec: &Spec,
         source: &mut dyn Source,
     ) -> Result<Vec<Write>, Failure> {
-        let row = ours(context, spec).await?;
-        let Some(file) = source.next().await?.filter(|file| file.path == FILE && file.size <= LONGEST) else {
-            return Err(bad_archive(format!("the settings must be in `{FILE}`")));
+        let row = config_row(context, spec).await?;
+        let Some(file) = source.next().await?.filter(|file| file.path == FILE && file.size <= MAX_BYTES)
+        else {
+            return Err(bad_archive(format!(
+                "the archive must contain `{FILE}` of at most {MAX_BYTES} bytes"
+            )));
         };
         let mut text = Vec::new();
-        file.bytes.take(LONGEST).read_to_end(&mut text).await.map_err(|error| broken(&error))?;
+        file.bytes.take(MAX_BYTES).read_to_end(&mut text).await.map_err(|error| broken(&error))?;
         let read = serde_json::from_slice(&text);
         let mut document: Document = read.map_err(|why| bad_archive(format!("`{FILE}`: {why}")))?;
         document.settings.remove(QUOTAS);
@@ -67,7 +70,9 @@ impl Portable for ConfigBuiltin {
     }
 }
 
-async fn ours(context: &Context, spec: &Spec) -> Result<Value, Failure> {
+async fn config_row(context: &Context, spec: &Spec) -> Result<Value, Failure> {
     let row = row(context, spec).await?.filter(|row| is_ours(row, spec));
-    row.ok_or_else(|| Failure::invalid("no_such_tenant", "this tenant has no settings here"))
+    row.ok_or_else(|| {
+        Failure::invalid("no_such_tenant", "the tenant has no settings; repair the tenant first")
+    })
 }

@@ -1,9 +1,9 @@
-//! What can be said and what is merged. The provider's contract is tested in `tests/it`.
+//! Validation and merging of settings. The provider contract is tested in `tests/it`.
 
 use super::*;
 
 #[test]
-fn what_is_there_is_kept() {
+fn merging_keeps_existing_values() {
     let mut there = map(&json!({ "flags": { "a": false, "own": 1 } }), "flags");
     assert!(complete(&mut there, map(&json!({ "f": { "a": true, "b": true } }), "f")));
     assert_eq!(Value::Object(there.clone()), json!({ "a": false, "b": true, "own": 1 }));
@@ -11,7 +11,7 @@ fn what_is_there_is_kept() {
 }
 
 #[test]
-fn quotas_come_from_the_plan_alone() {
+fn quotas_come_only_from_the_plan() {
     let settings = Settings {
         settings: map(&json!({ "s": { "quotas": { "seats": 999 }, "date_format": "iso" } }), "s"),
         quotas: map(&json!({ "q": { "seats": 5 } }), "q"),
@@ -24,7 +24,7 @@ fn quotas_come_from_the_plan_alone() {
 }
 
 #[test]
-fn names_that_nobody_could_type() {
+fn rejects_empty_long_and_unprintable_keys() {
     for key in [String::new(), "a\u{7}".to_owned(), "x".repeat(129)] {
         assert_eq!(ConfigBuiltin.check(&json!({ "flags": { key: true } })).len(), 1);
     }

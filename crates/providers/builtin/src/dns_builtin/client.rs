@@ -1,5 +1,4 @@
-//! The records as files: one host, one file, there completely or not at all. Knows nothing of the network. All of it
-//! blocks; the caller runs it where that is allowed.
+//! Stores DNS records as files, one per host, each written atomically. All functions block.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -13,30 +12,30 @@ use super::records::Entry;
 const DRAFT: &str = ".draft";
 const SUFFIX: &str = ".json";
 
-/// What is there under a label.
+/// What exists under a label.
 #[derive(Debug, PartialEq)]
 pub enum Found {
     /// Nothing.
     Nothing,
-    /// An entry with this claim.
+    /// An entry with this owner tag.
     Ours(Entry),
     /// Anything else.
     Foreign,
 }
 
-/// The folder.
+/// The folder of the record files.
 #[derive(Clone, Debug)]
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// Opens the folder, makes it if it is missing, and takes away what an attempt that was cut off has left.
+    /// Opens the folder, creates it if it is missing, and removes drafts of interrupted attempts.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let folder = Self(path.to_owned());
         folder.sweep().map_err(|error| folder.failure(&error))?;
         Ok(folder)
     }
 
-    /// Every entry that can be read, and the names of the files that cannot.
+    /// Reads all entries. Also returns the names of files that cannot be parsed.
     pub fn load(&self) -> Result<(Vec<Entry>, Vec<String>), Failure> {
         let (mut entries, mut damaged) = (Vec::new(), Vec::new());
         for file in fs::read_dir(&self.0).map_err(|error| self.failure(&error))? {
@@ -51,11 +50,11 @@ impl Folder {
         Ok((entries, damaged))
     }
 
-    /// What is there, by the owner mark.
+    /// Reads the entry under a label and compares its owner tag.
     pub fn look(&self, label: &str, claim: &str) -> Result<Found, Failure> {
         match self.read(label) {
             Ok(Some(entry)) if entry.claim == claim => Ok(Found::Ours(entry)),
-            // Whose a damaged file is, nobody can tell.
+            // A damaged file has no readable owner tag, so it counts as foreign.
             Ok(_) => Ok(Found::Foreign),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Nothing),
             Err(error) => Err(self.failure(&error)),
@@ -68,8 +67,8 @@ impl Folder {
         Ok(entry.filter(|entry| entry.label == label))
     }
 
-    /// Puts the entry there and returns when it is on the disk. `replace`: an entry of the same owner is there. False:
-    /// something is there that was not expected.
+    /// Writes an entry and returns when it is on the disk. `replace` overwrites an existing file; without it
+    /// the result is false if the file exists.
     pub fn put(&self, entry: &Entry, replace: bool) -> Result<bool, Failure> {
         self.try_put(entry, replace).map_err(|error| self.failure(&error))
     }
@@ -87,7 +86,7 @@ impl Folder {
         }
     }
 
-    /// Removes an entry.
+    /// Deletes an entry; no error if it does not exist.
     pub fn remove(&self, label: &str) -> Result<(), Failure> {
         let removed = match fs::remove_file(self.file(label)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -96,7 +95,7 @@ impl Folder {
         removed.map_err(|error| self.failure(&error))
     }
 
-    /// Whether the folder can be read and written.
+    /// Checks that the folder can be read and written.
     pub fn probe(&self) -> Result<(), Failure> {
         let written = Builder::new().prefix(".").suffix(DRAFT).tempfile_in(&self.0);
         written
@@ -124,7 +123,7 @@ impl Folder {
         self.0.join(format!("{label}{SUFFIX}"))
     }
 
-    /// The disk and the folder can come back: all of it is worth another attempt.
+    /// A retryable failure: disks and folders can become available again.
     fn failure(&self, error: &io::Error) -> Failure {
         let folder = self.0.display();
         Failure::retryable(

@@ -1,4 +1,4 @@
-//! The records of one host: what a step asks for, checked, and as the zone serves it. No I/O.
+//! The records of one host: validates the settings and converts them into record sets. No I/O.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,59 +12,60 @@ use tenantry_model::Failure;
 use super::config::{Config, Settings};
 use tenantry_provider::hosts::{MAX_LABEL, MAX_NAME, check_label, full_name};
 
-/// Longest piece of a text record (RFC 1035); longer texts are cut into such pieces.
-const PIECE: usize = 255;
-/// Bounds of what one tenant can put into an answer: well below what a TCP message holds.
+/// Longest string of a TXT record, in bytes (RFC 1035); longer texts are split.
+const TXT_CHUNK: usize = 255;
+/// Longest text of one tenant, in bytes. This and the two bounds below keep responses well below the size of
+/// a TCP message.
 const MAX_TEXT: usize = 1024;
 const MAX_VALUES: usize = 16;
 const MAX_TARGETS: usize = 16;
 
-/// Below the host: the digest of the owner mark.
+/// Label below the host whose TXT record holds the digest of the owner tag.
 pub const OWNER: &str = "_tenantry";
-/// Below a custom domain: the proof of who owns it.
+/// Label below a custom domain whose TXT record proves its ownership.
 const CHALLENGE: &str = "_tenantry-challenge";
-/// Stands for the host itself among the labels of texts.
+/// Label in the settings that stands for the host itself.
 const APEX: &str = "@";
 
-/// The zone's own names.
+/// Names of the zone.
 #[derive(Clone, Debug)]
 pub struct Zone {
-    /// The zone.
+    /// Name of the zone.
     pub origin: Name,
-    /// The server's name in NS and SOA.
+    /// Name of the server in NS and SOA records.
     pub nameserver: Name,
 }
 
-/// The records of a host as they lie on the disk.
+/// The records of a host as stored on the disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// The label under the zone. It is also the file's name: a copy under another one counts for nothing.
+    /// Label below the zone. Must equal the file's name, so that a copied file is ignored.
     pub label: String,
-    /// The owner mark.
+    /// Owner tag.
     pub claim: String,
-    /// Seconds for which an answer may be remembered.
+    /// TTL in seconds.
     pub ttl: u32,
-    /// Where the host leads.
+    /// Target of the host.
     pub target: Target,
-    /// Texts by label under the host, the host itself as `@`.
+    /// Texts by label below the host; `@` is the host itself.
     pub txt: BTreeMap<String, Vec<String>>,
-    /// The customer's own domain, once it is proven.
+    /// The customer's own domain, once its ownership is proven.
     pub custom_domain: Option<String>,
 }
 
-/// Where a host leads.
+/// Target of a host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// A and AAAA.
+    /// Addresses, served as A and AAAA records.
     Addresses(Vec<IpAddr>),
-    /// CNAME.
+    /// Name of another host, served as a CNAME record.
     Host(String),
 }
 
 impl Zone {
-    /// Reads the names that are configured.
+    /// Validates the configured names and default targets.
     pub fn new(config: &Config) -> Result<Self, Failure> {
         let bad = |what: &str, why: String| Failure::invalid("bad_config", format!("{what}: {why}"));
         let text = full_name(&config.zone).map_err(|why| bad("the zone of builtin_dns", why))?;
@@ -78,7 +79,7 @@ impl Zone {
         Ok(Self { origin, nameserver })
     }
 
-    /// The label under the zone that an external name stands for.
+    /// The label below the zone for an external name, which may be a label or a full name in the zone.
     pub fn label(&self, name: &str) -> Result<String, Failure> {
         let bad = |why: &str| {
             let shown: String = name.chars().take(MAX_LABEL).collect();
@@ -98,17 +99,18 @@ impl Zone {
         Ok(label.to_owned())
     }
 
-    /// The host of a label that was checked.
+    /// The full name of a validated label.
     pub fn host(&self, label: &str) -> Result<Name, Failure> {
         below(label, &self.origin).map_err(|why| Failure::invalid("bad_name", why))
     }
 
-    /// The zone without the dot at its end.
+    /// The zone's name without the trailing dot.
     pub fn text(&self) -> String {
         text(&self.origin)
     }
 
-    /// What stands in the settings, checked: the entry of a host, its custom domain not proven yet.
+    /// Validates the settings and builds the entry of a host. The ownership of its custom domain is not
+    /// checked here. The error names the setting and the reason.
     pub fn entry(
         &self,
         label: String,
@@ -123,7 +125,7 @@ impl Zone {
             let under = under.to_ascii_lowercase();
             self.check_texts(&under, values, &target).map_err(|why| ("txt", format!("`{under}`: {why}")))?;
             if txt.insert(under.clone(), values.clone()).is_some() {
-                return Err(("txt", format!("`{under}` stands there twice")));
+                return Err(("txt", format!("`{under}` is listed twice")));
             }
         }
         if txt.len() > MAX_VALUES {
@@ -139,13 +141,16 @@ impl Zone {
     fn check_texts(&self, under: &str, values: &[String], target: &Target) -> Result<(), String> {
         if under == APEX {
             if matches!(target, Target::Host(_)) {
-                return Err("beside a CNAME there can be no other record; give the texts a label".to_owned());
+                return Err(
+                    "a CNAME excludes other records at the same name: put the texts under a label".to_owned()
+                );
             }
         } else {
             check_label(under)?;
-            // A host of its own would be another tenant's business; the longest host must have room for it.
+            // A label without `_` could be another tenant's host. The label must also fit below the longest
+            // host.
             if !under.starts_with('_') || under == OWNER {
-                return Err(format!("a label of texts begins with `_` and is not `{OWNER}`"));
+                return Err(format!("a label of texts must begin with `_` and must not be `{OWNER}`"));
             }
             let longest = below(&"a".repeat(MAX_LABEL), &self.origin)?;
             below(under, &longest)?;
@@ -165,7 +170,10 @@ impl Zone {
         let domain = full_name(domain)?;
         let name = absolute(&domain)?;
         if self.origin.zone_of(&name) {
-            return Err(format!("lies in {}, which belongs to this server", self.text()));
+            return Err(format!(
+                "is in {}, the zone of this server: use a domain outside of it",
+                self.text()
+            ));
         }
         challenge(&domain)?;
         Ok(domain)
@@ -173,7 +181,7 @@ impl Zone {
 }
 
 impl Entry {
-    /// What the zone serves for this entry.
+    /// Record sets of this entry.
     pub fn record_sets(&self, zone: &Zone) -> Result<Vec<RecordSet>, Failure> {
         let host = zone.host(&self.label)?;
         let failed = |why: String| Failure::invalid("bad_name", why);
@@ -207,12 +215,12 @@ impl Entry {
         Ok(sets)
     }
 
-    /// What stands in the zone for the owner mark.
+    /// Digest of the owner tag, as published in the zone.
     pub fn mark(&self) -> String {
         mark(&self.claim)
     }
 
-    /// Where the host leads, as people write it.
+    /// Addresses or host name of the target as text.
     pub fn targets(&self) -> Vec<String> {
         match &self.target {
             Target::Addresses(addresses) => addresses.iter().map(IpAddr::to_string).collect(),
@@ -221,27 +229,27 @@ impl Entry {
     }
 }
 
-/// The digest of an owner mark, which anybody may see.
+/// Digest of an owner tag. It is public.
 pub fn mark(claim: &str) -> String {
     hex::encode(Sha256::digest(claim.as_bytes()))
 }
 
-/// The owner mark's name below a host.
+/// Name of the owner tag's record below a host.
 pub fn owner(host: &Name) -> Result<Name, Failure> {
     below(OWNER, host).map_err(|why| Failure::invalid("bad_name", why))
 }
 
-/// Where the proof of a custom domain is looked for.
+/// Name of the TXT record that proves the ownership of a custom domain.
 pub fn challenge(domain: &str) -> Result<Name, String> {
     below(CHALLENGE, &absolute(domain)?)
 }
 
-/// A name without the dot at its end.
+/// A name without the trailing dot.
 pub fn text(name: &Name) -> String {
     name.to_ascii().trim_end_matches('.').to_owned()
 }
 
-/// The data of an address' record.
+/// Record data of an address.
 pub fn address_data(address: IpAddr) -> RData {
     match address {
         IpAddr::V4(address) => RData::A(address.into()),
@@ -249,12 +257,12 @@ pub fn address_data(address: IpAddr) -> RData {
     }
 }
 
-/// The data of a text record.
+/// Record data of a text.
 pub fn text_data(value: &str) -> RData {
-    RData::TXT(TXT::from_bytes(value.as_bytes().chunks(PIECE).collect()))
+    RData::TXT(TXT::from_bytes(value.as_bytes().chunks(TXT_CHUNK).collect()))
 }
 
-/// The kinds of records that a host can have.
+/// Types of records that a host can have.
 pub const KINDS: [RecordType; 4] = [RecordType::A, RecordType::AAAA, RecordType::CNAME, RecordType::TXT];
 
 fn target(targets: &[String]) -> Result<Target, String> {
@@ -270,7 +278,7 @@ fn target(targets: &[String]) -> Result<Target, String> {
 }
 
 fn absolute(host: &str) -> Result<Name, String> {
-    let mut name = Name::from_ascii(host).map_err(|_| "is not the name of a host".to_owned())?;
+    let mut name = Name::from_ascii(host).map_err(|_| "is not a host name".to_owned())?;
     name.set_fqdn(true);
     Ok(name)
 }

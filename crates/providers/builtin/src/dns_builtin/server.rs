@@ -1,5 +1,5 @@
-//! The authoritative server of one zone, UDP and TCP. It answers queries for what it holds and refuses everything else:
-//! transfers, updates, other zones, recursion. It ends when it is dropped.
+//! The authoritative name server of one zone over UDP and TCP. Answers queries for its records and refuses
+//! everything else: transfers, updates, other zones, recursion. Stops when it is dropped.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,30 +20,30 @@ use tokio::net::{TcpListener, UdpSocket};
 use super::config::Config;
 use super::records::{self, Zone, address_data, text_data};
 
-/// A connection that says nothing for so long is closed.
-const IDLE: Duration = Duration::from_secs(5);
-/// Answers that may wait for a slow reader of a connection.
-const WAITING: usize = 32;
-/// A free UDP port whose TCP twin is taken: others are tried, so many.
-const TRIES: usize = 16;
-/// Seconds for which zone records may be remembered.
+/// Time without data after which a TCP connection is closed.
+const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Responses that may be queued for a slow TCP client.
+const TCP_RESPONSE_QUEUE: usize = 32;
+/// Attempts to find a port that is free for both UDP and TCP.
+const BIND_ATTEMPTS: usize = 16;
+/// TTL of the zone's own records, in seconds.
 const APEX_TTL: u32 = 3600;
-/// Seconds for which others may remember that a name is not there: short, because it may be there soon.
+/// TTL of negative responses, in seconds. Short, because the name may be created soon.
 const NEGATIVE_TTL: u32 = 5;
-/// Refresh, retry and expire of the SOA, in seconds. For secondaries, which this zone has none of.
-const TIMERS: (i32, i32, i32) = (3600, 600, 604_800);
+/// Refresh, retry and expire of the SOA, in seconds. Unused, because the zone has no secondaries.
+const SOA_TIMERS: (i32, i32, i32) = (3600, 600, 604_800);
 
-/// The server and its zone.
+/// A running server and its zone.
 pub struct NameServer {
     zone: Zone,
     handler: Arc<InMemoryZoneHandler>,
     address: SocketAddr,
-    /// Its tasks end with it.
-    _server: Server<Desk>,
+    /// Dropping it stops its tasks.
+    _server: Server<QueryFilter>,
 }
 
 impl NameServer {
-    /// Takes the port and serves the record sets.
+    /// Binds the port and serves the record sets.
     pub async fn start(config: &Config, zone: Zone, sets: Vec<RecordSet>) -> Result<Self, Failure> {
         let (udp, tcp) = sockets(config.listen).await.map_err(|error| {
             let why = format!(
@@ -62,23 +62,23 @@ impl NameServer {
         let handler = Arc::new(handler);
         let mut catalog = Catalog::new();
         catalog.upsert(LowerName::new(&zone.origin), vec![Arc::clone(&handler) as Arc<dyn ZoneHandler>]);
-        let mut server = Server::new(Desk(catalog));
+        let mut server = Server::new(QueryFilter(catalog));
         server.register_socket(udp);
-        server.register_listener(tcp, IDLE, WAITING);
+        server.register_listener(tcp, TCP_IDLE_TIMEOUT, TCP_RESPONSE_QUEUE);
         Ok(Self { zone, handler, address, _server: server })
     }
 
-    /// The address in use.
+    /// The address on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The zone's names.
+    /// The zone.
     pub fn zone(&self) -> &Zone {
         &self.zone
     }
 
-    /// Serves these record sets at and below the host, and nothing else there.
+    /// Replaces all records at and below the host with these record sets.
     pub async fn publish(&self, host: &Name, sets: Vec<RecordSet>) {
         let mut records = self.handler.records_mut().await;
         for old in keys_below(&records, host) {
@@ -88,21 +88,21 @@ impl NameServer {
         self.raise_serial(&mut records);
     }
 
-    /// Takes away all that is at and below the host, if it has this owner mark. True: something was there.
+    /// Deletes all records at and below the host if it has this owner tag; false if it does not.
     pub async fn withdraw(&self, host: &Name, mark: &str) -> Result<bool, Failure> {
         let owner = RrKey::new(LowerName::new(&records::owner(host)?), RecordType::TXT);
         let mut records = self.handler.records_mut().await;
         let wanted = text_data(mark);
-        let ours = records
+        let owned = records
             .get(&owner)
             .is_some_and(|set| set.records_without_rrsigs().any(|record| record.data == wanted));
-        if ours {
+        if owned {
             for old in keys_below(&records, host) {
                 records.remove(&old);
             }
             self.raise_serial(&mut records);
         }
-        Ok(ours)
+        Ok(owned)
     }
 
     fn raise_serial(&self, records: &mut Records) {
@@ -116,10 +116,10 @@ impl NameServer {
     }
 }
 
-/// The zone as the library keeps it.
+/// The zone's record sets as the library stores them.
 type Records = std::collections::BTreeMap<RrKey, Arc<RecordSet>>;
 
-/// Names are in canonical order: what lies below a host stands right behind it.
+/// Keys at and below a host. They are adjacent, because names are in canonical order.
 fn keys_below(records: &Records, host: &Name) -> Vec<RrKey> {
     let host = LowerName::new(host);
     let from = RrKey::new(host.clone(), RecordType::Unknown(0));
@@ -131,34 +131,34 @@ fn key(set: &RecordSet) -> RrKey {
     RrKey::new(LowerName::new(set.name()), set.record_type())
 }
 
-/// SOA, NS, and the address of the name server if it lies in the zone.
+/// Records of the zone itself: SOA, NS, and the name server's address if its name is in the zone.
 fn apex(zone: &Zone, config: &Config, address: SocketAddr) -> Result<Vec<RecordSet>, Failure> {
     let record = |name: &Name, data| RecordSet::from(Record::from_rdata(name.clone(), APEX_TTL, data));
     let mut sets = vec![soa(zone, seconds()), record(&zone.origin, RData::NS(NS(zone.nameserver.clone())))];
-    let reached = config.public_ip.or(Some(address.ip()).filter(|ip| !ip.is_unspecified()));
-    if let Some(ip) = reached.filter(|_| zone.origin.zone_of(&zone.nameserver)) {
+    let public_ip = config.public_ip.or(Some(address.ip()).filter(|ip| !ip.is_unspecified()));
+    if let Some(ip) = public_ip.filter(|_| zone.origin.zone_of(&zone.nameserver)) {
         sets.push(record(&zone.nameserver, address_data(ip)));
     }
     Ok(sets)
 }
 
 fn soa(zone: &Zone, serial: u32) -> RecordSet {
-    let (refresh, retry, expire) = TIMERS;
+    let (refresh, retry, expire) = SOA_TIMERS;
     // A zone's name that has no room for it is nobody's mailbox.
     let mailbox = zone.origin.prepend_label("hostmaster").unwrap_or_else(|_| zone.origin.clone());
     let soa = SOA::new(zone.nameserver.clone(), mailbox, serial, refresh, retry, expire, NEGATIVE_TTL);
     RecordSet::from(Record::from_rdata(zone.origin.clone(), APEX_TTL, RData::SOA(soa)))
 }
 
-/// The serial follows the clock, so that it goes on growing after a restart.
+/// Seconds since 1970, used as the serial so that it keeps growing after a restart.
 fn seconds() -> u32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u32::try_from(now.as_secs()).unwrap_or(u32::MAX)
 }
 
-/// Both sockets on one port.
+/// Binds a UDP and a TCP socket on the same port.
 async fn sockets(listen: SocketAddr) -> std::io::Result<(UdpSocket, TcpListener)> {
-    let mut left = if listen.port() == 0 { TRIES } else { 1 };
+    let mut left = if listen.port() == 0 { BIND_ATTEMPTS } else { 1 };
     loop {
         left -= 1;
         let udp = UdpSocket::bind(listen).await?;
@@ -170,11 +170,11 @@ async fn sockets(listen: SocketAddr) -> std::io::Result<(UdpSocket, TcpListener)
     }
 }
 
-/// Who looks at a request first: what is no plain query is refused here, the rest is the catalogue's.
-struct Desk(Catalog);
+/// Refuses every request that is not a plain query and passes the rest to the catalogue.
+struct QueryFilter(Catalog);
 
 #[async_trait]
-impl RequestHandler for Desk {
+impl RequestHandler for QueryFilter {
     async fn handle_request<R: ResponseHandler, T: Time>(
         &self,
         request: &Request,

@@ -1,4 +1,4 @@
-//! Names, files and the server on the network. The provider's contract is tested in `tests/it`.
+//! Names, files and the server on the network. The provider contract is tested in `tests/it`.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket as StdUdpSocket};
@@ -41,7 +41,7 @@ fn name(text: &str) -> Name {
     Name::from_ascii(text).unwrap()
 }
 
-/// A question as it stands on the wire, changed by a test.
+/// An encoded query, changed by the test.
 fn question(host: &str, kind: RecordType, change: impl FnOnce(&mut Message)) -> Vec<u8> {
     let mut message = Message::query();
     message.add_query(Query::query(name(host), kind));
@@ -78,7 +78,7 @@ fn soa(message: &Message) -> &SOA {
 }
 
 #[test]
-fn labels_and_names_that_cannot_be_hosts() {
+fn rejects_names_that_cannot_be_hosts() {
     let zone = zone(&config(|_| {}));
     for (name, label) in [
         ("acme", "acme"),
@@ -117,7 +117,7 @@ fn labels_and_names_that_cannot_be_hosts() {
 }
 
 #[test]
-fn a_zone_so_long_that_no_host_fits() {
+fn rejects_hosts_that_do_not_fit_below_a_long_zone() {
     let labels = |count: usize| vec!["a".repeat(61); count].join(".");
     assert!(zone(&config(|c| c.zone = format!("{}.test", labels(3)))).label("abc").is_ok());
     let long = zone(&config(|c| c.zone = format!("{}.{}", labels(3), "b".repeat(55))));
@@ -131,7 +131,7 @@ fn a_zone_so_long_that_no_host_fits() {
 }
 
 #[test]
-fn settings_are_checked() {
+fn rejects_invalid_settings() {
     let config = config(|_| {});
     let zone = zone(&config);
     let fault = |settings: Value| {
@@ -155,7 +155,7 @@ fn settings_are_checked() {
         ("targets", json!({ "targets": ["localhost"] })),
         ("targets", json!({ "targets": vec!["192.0.2.1"; 17] })),
         ("txt", json!({ "targets": ["a.example"], "txt": { "@": ["beside a CNAME"] } })),
-        ("txt", json!({ "txt": { "www": ["somebody's host"] } })),
+        ("txt", json!({ "txt": { "www": ["another tenant's host"] } })),
         ("txt", json!({ "txt": { "_tenantry": ["mine"] } })),
         ("txt", json!({ "txt": { "_a.b": ["x"] } })),
         ("txt", json!({ "txt": { "_a": ["x"], "_A": ["x"] } })),
@@ -176,7 +176,7 @@ fn settings_are_checked() {
 }
 
 #[tokio::test]
-async fn what_is_there_and_what_is_not() {
+async fn answers_for_its_records_and_refuses_other_zones() {
     let dir = tempfile::tempdir().unwrap();
     let provider = started(dir.path()).await;
     let server = provider.address().unwrap();
@@ -195,7 +195,7 @@ async fn what_is_there_and_what_is_not() {
             ("tenantry.test.", RecordType::NS, ResponseCode::NoError, 1),
             ("ns.tenantry.test.", RecordType::A, ResponseCode::NoError, 1),
             ("www.acme.tenantry.test.", RecordType::A, ResponseCode::NXDomain, 0),
-            ("nobody.tenantry.test.", RecordType::A, ResponseCode::NXDomain, 0),
+            ("missing.tenantry.test.", RecordType::A, ResponseCode::NXDomain, 0),
             ("tenantry.example.", RecordType::A, ResponseCode::Refused, 0),
             ("example.com.", RecordType::A, ResponseCode::Refused, 0),
             (".", RecordType::NS, ResponseCode::Refused, 0),
@@ -204,9 +204,9 @@ async fn what_is_there_and_what_is_not() {
             let said = (answer.metadata.response_code, answer.answers.len());
             assert_eq!(said, (code, answers), "{host} {kind} tcp={tcp}");
             assert!(!answer.metadata.recursion_available, "{host}");
-            let ours = code != ResponseCode::Refused;
-            assert_eq!(answer.metadata.authoritative, ours, "{host} {kind}");
-            if ours && answers == 0 {
+            let authoritative = code != ResponseCode::Refused;
+            assert_eq!(answer.metadata.authoritative, authoritative, "{host} {kind}");
+            if authoritative && answers == 0 {
                 assert_eq!(soa(&answer).mname, name("ns.tenantry.test."));
             }
         }
@@ -248,7 +248,7 @@ async fn updates_and_other_classes_are_refused() {
 }
 
 #[tokio::test]
-async fn packets_that_are_none_change_nothing() {
+async fn malformed_packets_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let provider = started(dir.path()).await;
     let server = provider.address().unwrap();
@@ -266,7 +266,7 @@ async fn packets_that_are_none_change_nothing() {
         socket.send_to(&packet, server).unwrap();
     }
     socket.send_to(&[0; 1], server).unwrap();
-    // A name that points to itself, and a length that nothing follows.
+    // A name that points to itself, and a length without data.
     socket.send_to(&[8, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0, 1], server).unwrap();
     let mut broken = TcpStream::connect(server).await.unwrap();
     broken.write_all(&[0xff, 0xff, 1, 2, 3]).await.unwrap();
@@ -275,7 +275,7 @@ async fn packets_that_are_none_change_nothing() {
 }
 
 #[tokio::test]
-async fn the_serial_grows_and_long_texts_arrive() {
+async fn the_serial_grows_and_long_texts_arrive_over_tcp() {
     let dir = tempfile::tempdir().unwrap();
     let provider = started(dir.path()).await;
     let serial = async || {
@@ -286,7 +286,7 @@ async fn the_serial_grows_and_long_texts_arrive() {
     let texts: Vec<String> = (0..16).map(|i| format!("{i}{}", "ü".repeat(500))).collect();
     let mut long = entry("acme", "us");
     long.txt.insert("_long".to_owned(), texts.clone());
-    // Too long for UDP: the answer is cut off there, and asked for again over TCP.
+    // Too long for UDP: the response is truncated and queried again over TCP.
     make(&provider, long).await.unwrap();
     assert!(serial().await > last);
     last = serial().await;
@@ -301,7 +301,7 @@ async fn the_serial_grows_and_long_texts_arrive() {
 }
 
 #[tokio::test]
-async fn neighbours_in_the_order_of_names() {
+async fn removing_a_host_keeps_hosts_with_similar_names() {
     let dir = tempfile::tempdir().unwrap();
     let provider = started(dir.path()).await;
     for label in ["a", "aa", "b", "a-a", "0"] {
@@ -317,7 +317,7 @@ async fn neighbours_in_the_order_of_names() {
 }
 
 #[tokio::test]
-async fn a_restart_serves_what_was_there() {
+async fn a_restart_serves_the_stored_records() {
     let dir = tempfile::tempdir().unwrap();
     let first = started(dir.path()).await;
     let address = first.address().unwrap();
@@ -326,7 +326,7 @@ async fn a_restart_serves_what_was_there() {
     std::fs::write(dir.path().join("bad.json"), "{").unwrap();
     std::fs::copy(dir.path().join("acme.json"), dir.path().join("copy.json")).unwrap();
     drop(first);
-    // The port is free again as soon as the tasks have noticed.
+    // The port is free again once the server's tasks have ended.
     let config = || Config { listen: address, ..Config::new(dir.path()) };
     let mut second = DnsBuiltin::started(config()).await;
     for _ in 0..100 {
@@ -344,7 +344,7 @@ async fn a_restart_serves_what_was_there() {
     }
     assert!(!dir.path().join(".x.draft").exists());
     let failure = make(&second, entry("bad", "us")).await.unwrap_err();
-    assert_eq!(failure.code, "name_taken", "nobody can tell whose a damaged file is");
+    assert_eq!(failure.code, "name_taken", "a damaged file has no readable owner tag");
 
     let taken = DnsBuiltin::started(config()).await.err().unwrap();
     assert_eq!(taken.code, "dns_listen");
@@ -352,7 +352,7 @@ async fn a_restart_serves_what_was_there() {
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_used() {
+async fn an_unusable_folder_is_a_retryable_failure() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("dns");
     let provider = started(&folder).await;
@@ -373,7 +373,7 @@ async fn a_folder_that_cannot_be_used() {
 }
 
 #[tokio::test]
-async fn rivals_for_one_host() {
+async fn concurrent_claims_of_one_host_have_one_winner() {
     let dir = tempfile::tempdir().unwrap();
     let provider = started(dir.path()).await;
     let (a, b) = tokio::join!(make(&provider, entry("acme", "a")), make(&provider, entry("acme", "b")));

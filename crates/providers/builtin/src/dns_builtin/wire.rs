@@ -1,4 +1,4 @@
-//! Asking a name server over the network, as anybody would: UDP, and TCP when the answer is cut off.
+//! Queries a name server over the network as any client does: UDP, then TCP if the response is truncated.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -12,38 +12,38 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, RecordSet, RecordType};
 use tenantry_model::Failure;
 
-/// For one answer, all repetitions included.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Where Unix systems name their resolvers.
-const SYSTEM: &str = "/etc/resolv.conf";
+/// Timeout of one query, repetitions included.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// File in which Unix systems list their resolvers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 const PORT: u16 = 53;
 
-/// What a server said.
+/// Response of a name server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// The response code.
+    /// Response code.
     pub code: ResponseCode,
-    /// The data of the records of the kind that was asked for, in no order that means anything.
+    /// Data of the records of the queried type, in no particular order.
     pub data: Vec<RData>,
 }
 
 impl Answer {
-    /// True if this is exactly what the record set says.
+    /// Whether the response holds exactly the records of the set.
     pub fn is(&self, set: &RecordSet) -> bool {
         self.code == ResponseCode::NoError
             && self.data.len() == set.records_count()
             && set.records_without_rrsigs().all(|record| self.data.contains(&record.data))
     }
 
-    /// Name server and resolver say so if there is nothing at or below the name.
+    /// Whether no record exists at or below the name.
     pub fn nothing(&self) -> bool {
         self.code == ResponseCode::NXDomain
     }
 }
 
-/// One question.
+/// Sends one query. An error `dns_unreachable` if no response arrives in time.
 pub async fn ask(server: SocketAddr, name: &Name, kind: RecordType) -> Result<Answer, Failure> {
-    let asked = tokio::time::timeout(PATIENCE, exchange(server, name, kind)).await;
+    let asked = tokio::time::timeout(TIMEOUT, exchange(server, name, kind)).await;
     let failed = |why: &dyn std::fmt::Display| {
         Failure::retryable("dns_unreachable", format!("the name server {server} does not answer: {why}"))
     };
@@ -54,17 +54,17 @@ pub async fn ask(server: SocketAddr, name: &Name, kind: RecordType) -> Result<An
 
 async fn exchange(server: SocketAddr, name: &Name, kind: RecordType) -> Result<Message, NetError> {
     let provider = TokioRuntimeProvider::new();
-    let udp = UdpClientStream::builder(server, provider.clone()).with_timeout(Some(PATIENCE));
+    let udp = UdpClientStream::builder(server, provider.clone()).with_timeout(Some(TIMEOUT));
     let mut udp = udp.with_os_port_selection(true).exchange();
     let answer = udp.query(name.clone(), DNSClass::IN, kind).await?;
     if !answer.metadata.truncation {
         return Ok(answer.into_message());
     }
-    let mut tcp = TcpClientStream::exchange(server, None, PATIENCE, None, provider).await?;
+    let mut tcp = TcpClientStream::exchange(server, None, TIMEOUT, None, provider).await?;
     Ok(tcp.query(name.clone(), DNSClass::IN, kind).await?.into_message())
 }
 
-/// How a server that listens on every address is reached from here.
+/// The address at which a local server is reachable: the loopback address if it listens on all addresses.
 pub fn reachable(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
@@ -73,13 +73,13 @@ pub fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// The first resolver that the system is set to.
+/// The first resolver configured in the system.
 pub async fn system_resolver() -> Result<SocketAddr, Failure> {
-    let text = tokio::fs::read_to_string(SYSTEM).await.unwrap_or_default();
+    let text = tokio::fs::read_to_string(RESOLV_CONF).await.unwrap_or_default();
     let found =
         text.lines().find_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse::<IpAddr>().ok());
     found.map(|ip| SocketAddr::from((ip, PORT))).ok_or_else(|| {
-        let why = format!("{SYSTEM} names no resolver; set `resolver` of builtin_dns");
+        let why = format!("{RESOLV_CONF} lists no resolver: set `resolver` of builtin_dns");
         Failure::retryable("dns_resolver", why)
     })
 }

@@ -1,5 +1,5 @@
-//! A command and everything it starts, as one process group that cannot outlive its attempt: it is killed when the
-//! attempt is given up, and by a watcher of its own when this process dies, however that happens.
+//! Runs a command and everything that it starts in one process group. The group is killed when the attempt is
+//! cancelled, and a watcher inside the group kills it when this process dies for any reason.
 
 use std::fs;
 use std::path::Path;
@@ -15,8 +15,8 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use super::config::Config;
 use crate::answer;
 
-/// The leader of the group. It reads one line, and does nothing before: until then the command does not exist. Its input
-/// stays open for as long as we live; when it ends, the watcher kills the whole group, itself included.
+/// The script of the group's first process. It starts the command only after it has read one line. Its input
+/// stays open as long as this process lives; at its end the watcher kills the whole group, itself included.
 const LEADER: &str = r#"
 IFS= read -r request || exit 70
 exec 3<&0 </dev/null
@@ -24,40 +24,42 @@ exec 3<&0 </dev/null
 printf '%s\n' "$request" | "$@" 3<&- &
 wait "$!"
 "#;
-/// Of what a command says on its standard error, the end is kept: this many bytes.
+/// Bytes kept from the end of a command's standard error.
 const TAIL: usize = 8 * 1024;
-/// How long to wait for output after the group's end: only something that left the group can still hold it.
+/// Time to wait for output after the group's end. Only a process that left the group can still hold the pipes
+/// open.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How long killed processes may take to end.
+/// Time within which killed processes must end.
 const DYING: Duration = Duration::from_secs(5);
 
-/// How to find a group again after a crash. The start time tells it from a later process with the same number.
+/// Identifies a group after a crash. The start time distinguishes it from a later process with the same
+/// number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// Process group, which is the leader's process.
+    /// Id of the process group, which is the id of its first process.
     pub pgid: i32,
-    /// The leader's start in clock ticks since the machine's start (field 22 of `/proc/PID/stat`).
+    /// Start of the first process, in clock ticks since the machine's start (field 22 of `/proc/PID/stat`).
     pub start_time: u64,
 }
 
-/// What a command left.
+/// Result of a command that has ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// How it ended.
+    /// Exit status.
     pub status: ExitStatus,
-    /// All it said on its standard output.
+    /// The whole standard output.
     pub output: Vec<u8>,
-    /// The end of what it said on its standard error.
+    /// The end of the standard error.
     pub errors: Vec<u8>,
 }
 
-/// A group whose command waits for its request.
+/// A process group whose command waits for its request. Dropping it kills the group.
 pub struct Group {
     child: Child,
     lifeline: Option<ChildStdin>,
     output: ChildStdout,
     errors: ChildStderr,
-    /// How to find it again.
+    /// Identifies the group after a crash.
     pub mark: Mark,
 }
 
@@ -68,7 +70,7 @@ impl Drop for Group {
 }
 
 impl Group {
-    /// Starts the leader.
+    /// Starts the group's first process.
     pub fn start(config: &Config, command: &[String]) -> Result<Self, Failure> {
         let mut leader = Command::new("/bin/sh");
         leader.arg("-c").arg(LEADER).arg("sh").args(command).env_clear().process_group(0).kill_on_drop(true);
@@ -77,7 +79,7 @@ impl Group {
             leader.current_dir(directory);
         }
         leader.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let broken = || Failure::retryable("cannot_start", "a command's process could not be set up");
+        let broken = || Failure::retryable("cannot_start", "the command's process could not be set up");
         let mut child = leader.spawn().map_err(|error| cannot_start(config, &error))?;
         let pgid = child.id().and_then(|id| i32::try_from(id).ok()).ok_or_else(broken)?;
         let lifeline = child.stdin.take();
@@ -88,14 +90,14 @@ impl Group {
         Ok(group)
     }
 
-    /// Gives the command its request and waits for its end. Nothing of the group is left then.
+    /// Sends the command its request and waits until the whole group has ended.
     pub async fn run(&mut self, request: &str) -> Result<Ended, Failure> {
         let broken = |error: std::io::Error| {
-            Failure::unknown("command", format!("the command's pipes broke: {error}"))
+            Failure::unknown("command", format!("reading from the command failed: {error}"))
         };
         if let Some(lifeline) = &mut self.lifeline {
             let line = format!("{request}\n");
-            // A leader that is gone shows it by its status.
+            // A process that is gone is reported by its exit status.
             let _ = lifeline.write_all(line.as_bytes()).await;
             let _ = lifeline.flush().await;
         }
@@ -110,7 +112,7 @@ impl Group {
             keep_tail(&mut errors);
             too_long(&output)?;
         };
-        // The watcher ends whatever the command left behind, which also closes the pipes.
+        // The watcher kills what the command left running, which also closes the pipes.
         self.lifeline = None;
         let rest = async {
             while output_open && output.len() <= answer::MAX {
@@ -126,7 +128,8 @@ impl Group {
         Ok(Ended { status, output, errors })
     }
 
-    /// Kills the group, unless its leader has ended: then the watcher does, and the number may be somebody else's.
+    /// Kills the group, unless its first process has ended: then the watcher does it, and another process may
+    /// have the number.
     fn kill(&mut self) {
         if self.child.id().is_some() {
             kill(self.mark.pgid);
@@ -139,10 +142,7 @@ impl Group {
         self.lifeline = None;
         let _ = self.child.wait().await;
         if tokio::time::timeout(DYING, gone(self.mark.pgid)).await.is_err() {
-            tracing::warn!(
-                pgid = self.mark.pgid,
-                "a process of a command does not end, though it was killed"
-            );
+            tracing::warn!(pgid = self.mark.pgid, "killed process group of a command is still running");
         }
     }
 }
@@ -153,7 +153,7 @@ fn cannot_start(config: &Config, error: &std::io::Error) -> Failure {
     Failure::retryable("cannot_start", format!("no command can be started{place}: {error}"))
 }
 
-/// Appends what there is; false at the end.
+/// Appends the next bytes; false at the end of the stream.
 async fn chunk(from: &mut (impl AsyncRead + Unpin), to: &mut Vec<u8>) -> bool {
     from.read_buf(to).await.is_ok_and(|read| read > 0)
 }
@@ -168,7 +168,7 @@ fn too_long(output: &[u8]) -> Result<(), Failure> {
     if output.len() > answer::MAX {
         return Err(Failure::fatal(
             "too_much_output",
-            format!("the command said more than {} bytes", answer::MAX),
+            format!("the command wrote more than {} bytes to its standard output", answer::MAX),
         ));
     }
     Ok(())
@@ -176,25 +176,29 @@ fn too_long(output: &[u8]) -> Result<(), Failure> {
 
 fn kill(pgid: i32) {
     if let Some(pid) = Pid::from_raw(pgid).filter(|_| pgid > 1) {
-        // Gone already is as good.
+        // An error means that the group has ended already.
         let _ = kill_process_group(pid, Signal::KILL);
     }
 }
 
-/// Kills what an attempt before a crash has left running, and waits for its end. Touches nothing if the number belongs
-/// to another process by now.
+/// Kills the group that an attempt before a crash left running, and waits for its end. Does nothing if
+/// another process has the number by now.
 pub async fn kill_survivors(mark: Mark) -> Result<(), Failure> {
     if stat(mark.pgid).is_none_or(|stat| stat.start_time != mark.start_time) {
         return Ok(());
     }
     kill(mark.pgid);
     let late = |_| {
-        Failure::retryable("survivor", "a process of an earlier attempt does not end, though it was killed")
+        Failure::retryable(
+            "survivor",
+            "a process of an earlier attempt is still running after SIGKILL; it is checked again at the next attempt",
+        )
     };
     tokio::time::timeout(DYING, gone(mark.pgid)).await.map_err(late)
 }
 
-/// Returns when no process of the group runs. The kernel tells nobody but the parent, so it is asked again and again.
+/// Returns when no process of the group runs. Polls, because the kernel notifies only the parent of a
+/// process.
 async fn gone(pgid: i32) {
     while lives(pgid) {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -211,7 +215,7 @@ fn lives(pgid: i32) -> bool {
         .any(|stat| stat.group == pgid && !stat.dead)
 }
 
-/// What the kernel says of a process.
+/// Fields of `/proc/PID/stat`.
 struct Stat {
     dead: bool,
     group: i32,
@@ -222,7 +226,8 @@ fn stat(pid: i32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?)
 }
 
-/// `pid (name) state ppid pgrp …`: the name may hold anything, so counting begins behind its last bracket.
+/// Parses `pid (name) state ppid pgrp …`. The name may hold any characters, so the fields are counted from
+/// behind the last bracket.
 fn parse_stat(text: &str) -> Option<Stat> {
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     Some(Stat {
@@ -237,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_may_have_any_name() {
+    fn parses_the_stat_of_a_process_with_brackets_in_its_name() {
         let text = "42 (a) b (c)) S 1 42 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 1";
         let stat = parse_stat(text).unwrap();
         assert_eq!((stat.dead, stat.group, stat.start_time), (false, 42, 987_654));

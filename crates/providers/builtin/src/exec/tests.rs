@@ -1,4 +1,5 @@
-//! Settings, and what a command is given and what its end means. Processes that die are in `tests/it/exec.rs`.
+//! Settings, and the input, environment and output of commands. Processes that die are tested in
+//! `tests/it/exec.rs`.
 
 use super::*;
 
@@ -7,13 +8,17 @@ fn faults(settings: Value) -> Vec<String> {
 }
 
 #[test]
-fn settings_that_cannot_run() {
+fn rejects_settings_without_a_runnable_command() {
     assert!(faults(json!({ "command": ["true"], "parameters": { "a": 1 } })).is_empty());
     for bad in [json!({ "command": [] }), json!({ "command": [""] }), json!({ "command": ["a", "b\0"] })] {
         assert_eq!(faults(bad), ["command"]);
     }
     assert_eq!(faults(json!({})).len(), 1);
-    assert_eq!(faults(json!({ "command": "rm -rf /" })).len(), 1, "a list, not a line for a shell");
+    assert_eq!(
+        faults(json!({ "command": "rm -rf /" })).len(),
+        1,
+        "the command is a list, not a line for a shell"
+    );
 }
 
 async fn run(config: Config, command: &[&str], request: &str) -> Result<Ended, Failure> {
@@ -34,11 +39,11 @@ async fn arguments_and_request_arrive_as_they_are() {
 }
 
 #[tokio::test]
-async fn the_environment_is_what_was_named() {
+async fn the_environment_holds_only_the_configured_variables() {
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some(), "this process has more than PATH");
     let ended = run(Config::default(), &["env"], "{}").await.unwrap();
     let text = String::from_utf8(ended.output).unwrap();
-    // A shell may add some of its own.
+    // The shell may add these.
     let own = ["PATH", "PWD", "OLDPWD", "SHLVL", "_"];
     for line in text.lines() {
         assert!(own.contains(&line.split('=').next().unwrap()), "{line}");
@@ -47,7 +52,7 @@ async fn the_environment_is_what_was_named() {
 }
 
 #[tokio::test]
-async fn output_is_bounded_and_of_errors_the_end_is_kept() {
+async fn bounds_output_and_keeps_the_end_of_errors() {
     let endless = run(
         Config::default(),
         &["sh", "-c", "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done"],
@@ -61,20 +66,20 @@ async fn output_is_bounded_and_of_errors_the_end_is_kept() {
 }
 
 #[tokio::test]
-async fn what_is_left_behind_does_not_hold_the_attempt() {
-    // The descendant keeps the pipe open; it is ended with the group.
+async fn a_descendant_left_running_does_not_delay_the_attempt() {
+    // The descendant keeps the pipe open; it is killed with the group.
     let ended = run(Config::default(), &["sh", "-c", "sleep 1000 & echo '{}'"], "{}").await.unwrap();
     assert_eq!(ended.output, b"{}\n");
 }
 
 #[tokio::test]
-async fn a_folder_that_is_not_there() {
+async fn a_missing_working_directory_fails_the_start() {
     let config = Config { directory: Some("/nowhere/at/all".into()), ..Config::default() };
     assert_eq!(run(config.clone(), &["true"], "{}").await.unwrap_err().code, "cannot_start");
     assert!(Exec::new(config).probe().await.is_err());
     assert!(
         Exec::new(Config { env: Vec::new(), ..Config::default() }).probe().await.is_ok(),
-        "sh knows where true is"
+        "sh has a default path"
     );
     Exec::default().probe().await.unwrap();
 }

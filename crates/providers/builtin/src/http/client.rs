@@ -1,5 +1,5 @@
-//! One signed POST: where it may go, and what its outcome says about the world. Follows no redirect, uses no proxy, keeps
-//! no connection.
+//! Sends one signed POST to an allowed address and classifies its outcome. Follows no redirect, uses no
+//! proxy, keeps no connection open.
 
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
@@ -17,46 +17,47 @@ use super::config::Config;
 use crate::answer;
 use crate::ssrf::is_public;
 
-/// How long a connection may take.
+/// Time within which a connection must be established.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Longest delay that another side can ask for.
+/// Longest delay that is accepted from a `Retry-After` header.
 const MAX_DELAY: Duration = Duration::from_secs(86_400);
 
-/// What is sent.
+/// A message to send.
 pub struct Message {
-    /// Stable: the other side knows a repeat by it.
+    /// Idempotency key: the receiver recognises a repeated message by it.
     pub id: String,
-    /// JSON.
+    /// Body, as JSON.
     pub body: String,
 }
 
-/// The calls' way out.
+/// Sends messages.
 pub struct Caller {
     config: Config,
     client: Client,
 }
 
 impl Caller {
-    /// Fails if TLS cannot be set up.
+    /// Creates the HTTP client; an error if TLS cannot be set up.
     pub fn new(config: Config) -> Result<Self, Failure> {
-        let gate = Arc::new(Gate { config: config.clone() });
+        let resolver = Arc::new(AllowedResolver { config: config.clone() });
         let client = Client::builder()
             .redirect(Policy::none())
             .no_proxy()
-            .dns_resolver(gate)
+            .dns_resolver(resolver)
             .connect_timeout(CONNECT)
             .timeout(Duration::from_secs(config.timeout_seconds))
-            // A kept connection can be cut just as it is used again: the outcome would be unknown without need.
+            // A pooled connection may be closed by the server just as it is used again, which leaves the
+            // outcome unknown.
             .pool_max_idle_per_host(0)
             .user_agent(concat!("tenantry/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| {
-                Failure::fatal("bad_config", format!("no HTTP client can be set up: {error}"))
+                Failure::fatal("bad_config", format!("the HTTP client cannot be set up: {error}"))
             })?;
         Ok(Self { config, client })
     }
 
-    /// The signer, from the file as it is now.
+    /// Reads the signing secret from its file, so that a changed secret takes effect at once.
     pub fn signer(&self) -> Result<Webhook, Failure> {
         let file = self.config.secret_file.display();
         let unreadable =
@@ -65,7 +66,9 @@ impl Caller {
         let bad = || {
             Failure::fatal(
                 "no_secret",
-                format!("{file} does not hold `whsec_` and at least 24 bytes in base64"),
+                format!(
+                    "{file} is not a signing secret: write `whsec_` and at least 24 bytes in base64 into it"
+                ),
             )
         };
         let secret = secret.trim();
@@ -76,7 +79,7 @@ impl Caller {
         Webhook::new(secret).map_err(|_| bad())
     }
 
-    /// Sends the message; the answer's body if it was taken well.
+    /// Sends the message and returns the body of a 2xx response.
     pub async fn post(&self, url: &str, message: Message, now: Timestamp) -> Result<Vec<u8>, Failure> {
         let url = checked(&self.config, url).map_err(|why| Failure::fatal("address_refused", why))?;
         let bad = |_| Failure::fatal("bad_message", "the message cannot be signed");
@@ -104,7 +107,10 @@ impl Caller {
             }
             300..=399 => Err(Failure::fatal(
                 "redirected",
-                format!("{host} answered {}: redirects are not followed", status.as_u16()),
+                format!(
+                    "{host} answered {}: redirects are not followed; configure the final URL",
+                    status.as_u16()
+                ),
             )),
             other => Err(Failure::fatal("refused", format!("{host} answered {other}"))),
         }
@@ -125,15 +131,19 @@ async fn body(host: &str, mut response: Response) -> Result<Vec<u8>, Failure> {
     Ok(body)
 }
 
-/// What it means that no whole answer came. The library's own words hold the URL, so they are not passed on.
+/// Classifies a call without a complete response. The library's message holds the URL, so it is not passed
+/// on.
 fn no_answer(host: &str, error: &reqwest::Error) -> Failure {
     fn deeper<'a>(cause: &&'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-        // Of the error itself, not of the reference to it.
+        // The source of the error, not of the reference to it.
         (*cause).source()
     }
     let mut causes = std::iter::successors(error.source(), deeper);
-    if causes.any(|cause| cause.is::<Refused>()) {
-        Failure::fatal("address_refused", format!("{host} has no public address, and others are not allowed"))
+    if causes.any(|cause| cause.is::<NoPublicAddress>()) {
+        Failure::fatal(
+            "address_refused",
+            format!("{host} has no public address; add it to `allow_hosts` to call a private one"),
+        )
     } else if error.is_connect() {
         Failure::retryable("unreachable", format!("{host} cannot be reached"))
     } else if error.is_builder() {
@@ -141,11 +151,11 @@ fn no_answer(host: &str, error: &reqwest::Error) -> Failure {
     } else if error.is_timeout() {
         Failure::unknown("timeout", format!("{host} did not answer in time"))
     } else {
-        Failure::unknown("cut", format!("the line to {host} was cut before the whole answer was there"))
+        Failure::unknown("cut", format!("the connection to {host} broke before the response was complete"))
     }
 }
 
-/// Seconds, or an instant (RFC 9110).
+/// The delay of a `Retry-After` header: seconds or a date (RFC 9110), at most [`MAX_DELAY`].
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let delay = match text.parse() {
@@ -155,19 +165,19 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     Some(delay.min(MAX_DELAY))
 }
 
-/// A URL that may be called, as far as can be said without resolving its name.
+/// Parses a URL and checks that it may be called, without resolving its host.
 pub fn checked(config: &Config, url: &str) -> Result<Url, String> {
     let url = Url::parse(url).map_err(|error| format!("is not a URL: {error}"))?;
     let host = url.host_str().ok_or("has no host")?;
-    let free = is_allowed(config, host);
-    if url.scheme() != "https" && !(free && url.scheme() == "http") {
+    let exempt = is_allowed(config, host);
+    if url.scheme() != "https" && !(exempt && url.scheme() == "http") {
         return Err("must begin with https://".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold a user or a password: calls are signed".to_owned());
+        return Err("must not contain a user or a password: calls are signed instead".to_owned());
     }
     let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    if literal.is_ok_and(|address| !is_public(address)) && !free {
+    if literal.is_ok_and(|address| !is_public(address)) && !exempt {
         return Err(format!("{host} is not a public address"));
     }
     Ok(url)
@@ -177,25 +187,25 @@ fn is_allowed(config: &Config, host: &str) -> bool {
     config.allow_private || config.allow_hosts.contains(host)
 }
 
-/// Resolves names, and lets only allowed addresses through.
-struct Gate {
+/// Resolves names to the addresses that may be called.
+struct AllowedResolver {
     config: Config,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("the name has no public address")]
-struct Refused;
+struct NoPublicAddress;
 
-impl Resolve for Gate {
+impl Resolve for AllowedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let free = is_allowed(&self.config, name.as_str());
+        let exempt = is_allowed(&self.config, name.as_str());
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let some = !found.is_empty();
+            let resolved = !found.is_empty();
             let allowed: Vec<SocketAddr> =
-                found.into_iter().filter(|address| free || is_public(address.ip())).collect();
-            if some && allowed.is_empty() {
-                return Err(Refused.into());
+                found.into_iter().filter(|address| exempt || is_public(address.ip())).collect();
+            if resolved && allowed.is_empty() {
+                return Err(NoPublicAddress.into());
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
@@ -207,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays() {
+    fn parses_retry_after() {
         let now: Timestamp = "2026-11-20T12:00:00Z".parse().unwrap();
         let delay =
             |text: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]), now);

@@ -1,4 +1,4 @@
-//! Where calls may go, and the identity of messages. Calls themselves are in `tests/it/http.rs`.
+//! Allowed URLs, message ids and the signing secret. Calls are tested in `tests/it/http.rs`.
 
 use serde_json::json;
 use tenantry_model::id::{OperationId, ResourceId};
@@ -11,15 +11,15 @@ fn http(change: impl FnOnce(&mut Config)) -> Http {
     Http::new(config).unwrap()
 }
 
-fn refused(http: &Http, url: &str) -> bool {
+fn rejected(http: &Http, url: &str) -> bool {
     !http.check(&json!({ "url": url })).is_empty()
 }
 
 #[test]
-fn urls() {
+fn rejects_urls_that_are_not_https_or_not_public() {
     let strict = http(|_| {});
     for good in ["https://example.com/hook", "https://8.8.8.8:8443/x", "https://[2606:4700::1111]/"] {
-        assert!(!refused(&strict, good), "{good}");
+        assert!(!rejected(&strict, good), "{good}");
     }
     for bad in [
         "http://example.com/",
@@ -35,17 +35,17 @@ fn urls() {
         "file:///etc/passwd",
         "not a url",
     ] {
-        assert!(refused(&strict, bad), "{bad}");
+        assert!(rejected(&strict, bad), "{bad}");
     }
-    let own = http(|config| config.allow_hosts.extend(["127.0.0.1".to_owned()]));
-    assert!(!refused(&own, "http://127.0.0.1:8080/"));
-    assert!(refused(&own, "http://127.0.0.2:8080/"));
-    let free = http(|config| config.allow_private = true);
-    assert!(!refused(&free, "http://10.0.0.1/"));
+    let with_host = http(|config| config.allow_hosts.extend(["127.0.0.1".to_owned()]));
+    assert!(!rejected(&with_host, "http://127.0.0.1:8080/"));
+    assert!(rejected(&with_host, "http://127.0.0.2:8080/"));
+    let with_private = http(|config| config.allow_private = true);
+    assert!(!rejected(&with_private, "http://10.0.0.1/"));
 }
 
 #[test]
-fn a_repeat_has_the_same_id_and_a_look_never_has() {
+fn repeated_calls_share_an_id_and_observations_do_not() {
     let mut spec: Spec = serde_json::from_value(json!({
         "resource": ResourceId::new(), "operation": OperationId::new(), "generation": 1, "name": "n", "claim": "c",
         "settings": {}, "inputs": {}, "note": null,
@@ -60,11 +60,11 @@ fn a_repeat_has_the_same_id_and_a_look_never_has() {
     assert_ne!(ensure, message_id(Asked::Remove, &spec));
     assert_ne!(message_id(Asked::Observe, &spec), message_id(Asked::Observe, &spec));
     spec.operation = OperationId::new();
-    assert_ne!(ensure, message_id(Asked::Ensure, &spec), "a repair is not a repeat");
+    assert_ne!(ensure, message_id(Asked::Ensure, &spec), "another operation has another id");
 }
 
 #[tokio::test]
-async fn the_secret_must_be_one() {
+async fn rejects_malformed_signing_secrets() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("secret");
     let provider = http(|config| config.secret_file = file.clone());

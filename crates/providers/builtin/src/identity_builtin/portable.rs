@@ -1,5 +1,5 @@
-//! A tenant's members on their way out and back, as the table `members`, with their names and addresses in the clear and without
-//! any secret. Back, whoever is not a member yet becomes one, and is invited: passwords do not travel.
+//! Exports and imports a tenant's members as the table `members`, with names and addresses in clear text and
+//! without secrets. Import invites every person that is not a member yet, because passwords are not exported.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const TABLE: &str = "members";
 const COLUMNS: [&str; 7] = ["id", "email", "first_name", "last_name", "role", "state", "created_at"];
 
 #[derive(Default, Deserialize)]
-struct Person {
+struct SealedPerson {
     email: String,
     first_name: Option<String>,
     last_name: Option<String>,
@@ -42,10 +42,14 @@ impl Portable for IdentityBuiltin {
         for row in &members {
             let text = |column: &str| row.get(column).and_then(Value::as_str);
             let clear = context.sealer.open(spec.tenant.id, text("sealed").unwrap_or_default())?;
-            // Its text is personal, and so is what a parser would say of it.
-            let person: Person = serde_json::from_str(&clear)
-                .map_err(|_| Failure::fatal("bad_ledger", "a member's sealed record does not fit"))?;
-            let Person { email, first_name, last_name } = &person;
+            // The parser's error is dropped: it may quote personal data.
+            let person: SealedPerson = serde_json::from_str(&clear).map_err(|_| {
+                Failure::fatal(
+                    "bad_ledger",
+                    "a member's sealed record cannot be parsed; restore the registry from a backup",
+                )
+            })?;
+            let SealedPerson { email, first_name, last_name } = &person;
             let (first, last) = (first_name.as_deref(), last_name.as_deref());
             let line = csv::line([
                 text("id"),
@@ -56,7 +60,7 @@ impl Portable for IdentityBuiltin {
                 text("state"),
                 text("created_at"),
             ]);
-            // Ids, states and times are other ones wherever the person is invited anew.
+            // Ids, states and times differ after an import, so they are not part of the content's digest.
             let content = csv::line([Some(&*normal_email(email)), first, last, text("role")]);
             table.row_of(&line, &[&content]).await?;
         }
@@ -77,10 +81,13 @@ impl Portable for IdentityBuiltin {
         while let Some(file) = source.next().await? {
             let mut bytes = BufReader::new(file.bytes);
             if csv::table_of(&file.path)? != TABLE || csv::header(&mut bytes).await? != COLUMNS {
-                return Err(bad_archive(format!("members must be in the table `{TABLE}`")));
+                return Err(bad_archive(format!(
+                    "the archive's members must be in the table `{TABLE}` with the columns {}",
+                    COLUMNS.join(", ")
+                )));
             }
             while let Some(row) = csv::read(&mut bytes).await? {
-                let bad = || bad_archive(format!("the table `{TABLE}` has a row that is no member's"));
+                let bad = || bad_archive(format!("the table `{TABLE}` has a row that is not a member"));
                 let row: Vec<Option<String>> = row.into_iter().map(Field::text).collect();
                 let [_, Some(email), first_name, last_name, Some(role), Some(_), Some(_)] =
                     <[Option<String>; 7]>::try_from(row).map_err(|_| bad())?
@@ -104,8 +111,8 @@ impl Portable for IdentityBuiltin {
 }
 
 impl IdentityBuiltin {
-    /// A member who can come in by an invitation; its token waits with the operation's credentials. The same person has the
-    /// same rows, however often this is done.
+    /// Rows of a new member, the invitation, and its token as a credential of the operation. Repeated calls
+    /// for the same person give rows with the same ids.
     fn invite(
         &self,
         context: &Context,

@@ -1,18 +1,18 @@
-//! The roles that every tenant begins with, and what each may do (S3.12, S4.31). Data, so that it can be listed and
-//! compared; what a permission means is decided where it is checked.
+//! The roles of every tenant and their permissions, as data. Callers that check a permission define its
+//! meaning.
 
 /// A role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Role {
-    /// The word in tokens and rows.
+    /// Name in tokens and rows.
     pub name: &'static str,
-    /// Whether its bearer may be a tenant's first administrator.
+    /// Whether a tenant's first administrator may have this role.
     pub administers: bool,
-    /// What it allows, in alphabetical order.
+    /// Permissions, in alphabetical order.
     pub permissions: &'static [&'static str],
 }
 
-/// All of them, the mightiest first.
+/// All roles, the most powerful first.
 pub const ROLES: &[Role] = &[
     Role {
         name: "owner",
@@ -47,12 +47,12 @@ pub const ROLES: &[Role] = &[
     Role { name: "member", administers: false, permissions: &["data:read", "data:write", "users:read"] },
 ];
 
-/// The role of this name.
+/// The role with this name.
 pub fn find(name: &str) -> Option<&'static Role> {
     ROLES.iter().find(|role| role.name == name)
 }
 
-/// Whether the role allows it. An unknown role allows nothing.
+/// Whether the role has the permission. An unknown role has none.
 pub fn allows(role: &str, permission: &str) -> bool {
     find(role).is_some_and(|role| role.permissions.binary_search(&permission).is_ok())
 }

@@ -1,4 +1,4 @@
-//! Tokens, roles and secrets. The provider's contract is tested in `tests/it`.
+//! Tokens, roles and secrets. The provider contract is tested in `tests/it`.
 
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -15,7 +15,7 @@ fn subject() -> Subject {
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
 #[test]
-fn a_token_says_what_was_put_into_it() {
+fn a_token_carries_its_subject() {
     let tokens = Tokens::new("https://us", "app", &[generate_key().unwrap()]).unwrap();
     let subject = subject();
     let token = tokens.mint(&subject, NOW).unwrap();
@@ -25,11 +25,11 @@ fn a_token_says_what_was_put_into_it() {
         (subject.tenant, "owner", "usr_x")
     );
     assert_eq!((claims.exp - claims.iat, claims.iat), (300, NOW.seconds()));
-    assert_ne!(token, tokens.mint(&subject, NOW).unwrap(), "each has an id of its own");
+    assert_ne!(token, tokens.mint(&subject, NOW).unwrap(), "every token has its own id");
 }
 
 #[test]
-fn time_is_the_callers() {
+fn validity_is_checked_with_the_callers_clock() {
     let tokens = Tokens::new("i", "a", &[generate_key().unwrap()]).unwrap();
     let token = tokens.mint(&subject(), NOW).unwrap();
     let second = Duration::from_secs(1);
@@ -40,7 +40,7 @@ fn time_is_the_callers() {
 }
 
 #[test]
-fn keys_rotate() {
+fn tokens_of_a_rotated_key_stay_valid() {
     let (old, new) = (generate_key().unwrap(), generate_key().unwrap());
     let before = Tokens::new("i", "a", std::slice::from_ref(&old)).unwrap();
     let after = Tokens::new("i", "a", &[new.clone(), old]).unwrap();
@@ -65,7 +65,7 @@ fn forged(header: Value, claims: &Claims, signature: &str) -> String {
 }
 
 #[test]
-fn what_is_not_ours_is_refused() {
+fn rejects_forged_tokens() {
     let key = generate_key().unwrap();
     let tokens = Tokens::new("i", "a", std::slice::from_ref(&key)).unwrap();
     let good = tokens.mint(&subject(), NOW).unwrap();
@@ -98,7 +98,7 @@ fn what_is_not_ours_is_refused() {
         let elsewhere = Tokens::new(issuer, audience, std::slice::from_ref(&key)).unwrap();
         assert_eq!(tokens.verify(&elsewhere.mint(&subject(), NOW).unwrap(), NOW), Err(TokenError::Invalid));
     }
-    // Signed by us, but for longer than we ever sign.
+    // Correctly signed, but with a longer lifetime than this server issues.
     let private = EncodingKey::from_ed_der(
         &base64::engine::general_purpose::STANDARD.decode(key.expose_secret()).unwrap(),
     );
@@ -109,7 +109,7 @@ fn what_is_not_ours_is_refused() {
 }
 
 #[test]
-fn bad_keys_are_refused() {
+fn rejects_malformed_keys() {
     for key in ["", "no base64!", "AAAA"] {
         assert_eq!(Tokens::new("i", "a", &[key.to_owned().into()]).err().unwrap().code, "bad_key");
     }
@@ -117,7 +117,7 @@ fn bad_keys_are_refused() {
 }
 
 #[test]
-fn roles_are_ordered_and_the_owner_may_all() {
+fn permissions_are_sorted_and_the_owner_has_all() {
     let owner = roles::find("owner").unwrap();
     for role in roles::ROLES {
         assert!(
@@ -130,17 +130,17 @@ fn roles_are_ordered_and_the_owner_may_all() {
     assert!(roles::allows("admin", "users:write"));
     assert!(!roles::allows("member", "users:write"));
     assert!(!roles::allows("admin", "tenant:delete"));
-    assert!(!roles::allows("nobody", "data:read"));
+    assert!(!roles::allows("unknown", "data:read"));
 }
 
 #[test]
-fn secrets_are_long_and_never_the_same() {
+fn secrets_are_long_and_unique() {
     assert_eq!((token().len(), passwords::random().len()), (43, 24));
     assert_ne!(token(), token());
     assert_ne!(passwords::random(), passwords::random());
 }
 
 #[test]
-fn one_address_is_one_person() {
+fn addresses_are_compared_without_case_and_spaces() {
     assert_eq!(normal_email(" Ada@Example.COM "), normal_email("ada@example.com"));
 }

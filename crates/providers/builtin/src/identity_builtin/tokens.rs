@@ -1,5 +1,5 @@
-//! Access tokens: JWTs signed with Ed25519 (EdDSA) that carry the tenant and the role. The claim is the boundary
-//! (S2.15): what a request says about its tenant anywhere else does not count. Accepts no other algorithm.
+//! Access tokens: JWTs signed with Ed25519 (EdDSA) that carry the tenant and the role. Only the token's claim
+//! decides the tenant of a request. No other algorithm is accepted.
 
 use std::time::Duration;
 
@@ -15,83 +15,88 @@ use serde_json::Value;
 use tenantry_model::{Failure, TenantId, Timestamp};
 use uuid::Uuid;
 
-/// How long a token is good: the bound within which a suspension reaches those who check tokens offline.
+/// Lifetime of a token. Also the longest time after which a suspension takes effect in services that verify
+/// tokens offline.
 pub const LIFETIME: Duration = Duration::from_secs(300);
-/// How far another machine's clock may be ahead of ours.
+/// Seconds by which the clock of another server may be ahead of this one.
 const SKEW_SECONDS: i64 = 30;
 
-/// What a token says.
+/// Claims of a token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Claims {
-    /// Who made it.
+    /// Issuer.
     pub iss: String,
-    /// The member.
+    /// Id of the member.
     pub sub: String,
-    /// For whom it is.
+    /// Audience.
     pub aud: String,
-    /// End, in seconds since the Unix epoch.
+    /// Expiry, in seconds since the Unix epoch.
     pub exp: i64,
-    /// Beginning, likewise.
+    /// Time of issue, in seconds since the Unix epoch.
     pub iat: i64,
-    /// Its own id.
+    /// Id of the token.
     pub jti: String,
     /// The member's tenant.
     pub tenant_id: TenantId,
-    /// The member's role there.
+    /// The member's role in the tenant.
     pub role: String,
-    /// What it is good for, if not for everything: `smoke_test` …
+    /// Limits the token to one purpose, such as `smoke_test`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
 }
 
-/// For whom a token is minted.
+/// Subject of a new token.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// The member.
+    /// Id of the member.
     pub member: String,
-    /// Their tenant, from our rows and never from a request.
+    /// The member's tenant, read from the registry and never from a request.
     pub tenant: TenantId,
-    /// Their role there.
+    /// The member's role in the tenant.
     pub role: String,
-    /// What it is good for, if not for everything.
+    /// Limits the token to one purpose.
     pub purpose: Option<String>,
 }
 
-/// Why a token does not count.
+/// Why a token is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Not a token of ours: another form, key, algorithm, issuer or audience.
+    /// Malformed, or of another key, algorithm, issuer or audience.
     #[error("the token is not valid here")]
     Invalid,
-    /// It was one.
+    /// Past its expiry.
     #[error("the token has expired")]
     Expired,
 }
 
-/// Mints and verifies.
+/// Issues and verifies tokens.
 pub struct Tokens {
     issuer: String,
     audience: String,
     signing: EncodingKey,
     signing_kid: String,
-    /// The signing key and those before it, by kid.
+    /// The signing key and earlier ones, by key id.
     known: Vec<(String, DecodingKey)>,
     jwks: Value,
 }
 
-/// A fresh signing key: PKCS#8 in base64. To be kept in the keyring.
+/// Generates a signing key: PKCS#8 in base64. The caller stores it in the keyring.
 pub fn generate_key() -> Result<SecretString, Failure> {
     let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
-        .map_err(|_| Failure::retryable("no_randomness", "the system gives no random bytes"))?;
+        .map_err(|_| Failure::retryable("no_randomness", "the system returns no random bytes"))?;
     Ok(STANDARD.encode(document.as_ref()).into())
 }
 
 impl Tokens {
-    /// Signs with the first key; tokens of all of them are good, so that a key can be replaced while its last tokens
-    /// live. Keys come from [`generate_key`].
+    /// Signs with the first key and accepts tokens of all of them, so that a key can be rotated while its
+    /// last tokens are valid. Keys come from [`generate_key`].
     pub fn new(issuer: &str, audience: &str, keys: &[SecretString]) -> Result<Self, Failure> {
-        let bad =
-            || Failure::fatal("bad_key", "a token signing key is not an Ed25519 key in PKCS#8 and base64");
+        let bad = || {
+            Failure::fatal(
+                "bad_key",
+                "a token signing key is not an Ed25519 key in PKCS#8 and base64; check the keyring",
+            )
+        };
         let mut known = Vec::with_capacity(keys.len());
         let mut public = Vec::with_capacity(keys.len());
         let mut signing = None;
@@ -100,7 +105,7 @@ impl Tokens {
             let pair = Ed25519KeyPair::from_pkcs8(&document).map_err(|_| bad())?;
             let verifying = DecodingKey::from_ed_der(pair.public_key().as_ref());
             let mut jwk = Jwk::from_decoding_key(&verifying, Some(Algorithm::EdDSA)).map_err(|_| bad())?;
-            // RFC 7638: the key names itself, so no state is needed to find it.
+            // The key id is the key's thumbprint (RFC 7638), so it need not be stored.
             let kid = jwk.thumbprint(ThumbprintHash::SHA256).map_err(|_| bad())?;
             jwk.common.key_id = Some(kid.clone());
             jwk.common.public_key_use = Some(PublicKeyUse::Signature);
@@ -121,7 +126,7 @@ impl Tokens {
         })
     }
 
-    /// A token that is good from `now` for [`LIFETIME`].
+    /// Issues a token that is valid from `now` for [`LIFETIME`].
     pub fn mint(&self, subject: &Subject, now: Timestamp) -> Result<String, Failure> {
         let claims = Claims {
             iss: self.issuer.clone(),
@@ -136,10 +141,10 @@ impl Tokens {
         };
         let header = Header { kid: Some(self.signing_kid.clone()), ..Header::new(Algorithm::EdDSA) };
         jsonwebtoken::encode(&header, &claims, &self.signing)
-            .map_err(|_| Failure::fatal("bad_key", "the token signing key does not sign"))
+            .map_err(|_| Failure::fatal("bad_key", "the token signing key cannot sign"))
     }
 
-    /// What a token says, if it counts at `now`.
+    /// Verifies a token at `now` and returns its claims.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, TokenError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
         let kid = header.kid.ok_or(TokenError::Invalid)?;
@@ -153,17 +158,17 @@ impl Tokens {
         let claims =
             jsonwebtoken::decode::<Claims>(token, key, &validation).map_err(|_| TokenError::Invalid)?.claims;
         let now = now.seconds();
-        let whole_life = i64::try_from(LIFETIME.as_secs()).unwrap_or(i64::MAX);
+        let lifetime = i64::try_from(LIFETIME.as_secs()).unwrap_or(i64::MAX);
         if claims.exp <= now {
             Err(TokenError::Expired)
-        } else if claims.iat > now + SKEW_SECONDS || claims.exp.saturating_sub(claims.iat) > whole_life {
+        } else if claims.iat > now + SKEW_SECONDS || claims.exp.saturating_sub(claims.iat) > lifetime {
             Err(TokenError::Invalid)
         } else {
             Ok(claims)
         }
     }
 
-    /// The public keys (RFC 7517), for `/.well-known/jwks.json`.
+    /// The public keys as a JWK set (RFC 7517), for `/.well-known/jwks.json`.
     pub fn jwks(&self) -> &Value {
         &self.jwks
     }

@@ -1,5 +1,5 @@
-//! The outbox as files: one message, one file, there completely or not at all. Knows nothing of tenants but the owner
-//! mark in the message. All of it blocks; the caller runs it where that is allowed.
+//! Stores outbox messages as files, one per message, each written atomically. The owner tag is in a header of
+//! the message. All functions block.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -8,23 +8,23 @@ use std::path::{Path, PathBuf};
 use tempfile::Builder;
 use tenantry_model::Failure;
 
-/// The header that carries the owner mark's digest.
+/// Header that holds the digest of the owner tag.
 pub const OWNER: &str = "X-Tenantry-Owner";
-/// The mark stands within this many bytes.
+/// Bytes at the start of a file in which the owner tag must be.
 const HEAD: u64 = 16 * 1024;
 
-/// What is there under a name.
+/// What exists under a name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
     /// Nothing.
     Nothing,
-    /// A message with this mark.
+    /// A message with this owner tag.
     Ours,
     /// Anything else.
     Foreign,
 }
 
-/// A message's place in the folder.
+/// Path of a message in the folder.
 #[derive(Clone, Debug)]
 pub struct Place {
     folder: PathBuf,
@@ -32,17 +32,17 @@ pub struct Place {
 }
 
 impl Place {
-    /// The file `{name}.eml`; `name` comes from an id.
+    /// The file `{name}.eml`. `name` must be derived from an id.
     pub fn new(folder: &Path, name: &str) -> Self {
         Self { folder: folder.to_owned(), name: name.to_owned() }
     }
 
-    /// The message's file.
+    /// File of the message.
     pub fn file(&self) -> PathBuf {
         self.folder.join(format!("{}.eml", self.name))
     }
 
-    /// What is there, by the owner mark.
+    /// Reads the message's headers and compares the owner tag.
     pub fn look(&self, mark: &str) -> Result<Found, Failure> {
         let mut head = Vec::new();
         match File::open(self.file()) {
@@ -51,19 +51,19 @@ impl Place {
             Err(error) => return Err(self.failure(&error)),
         };
         let line = format!("{OWNER}: {mark}");
-        // An empty line ends the header: a mark in the text counts for nothing.
+        // An empty line ends the headers: a tag in the body does not count.
         let mut lines =
             head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-        let ours = lines.by_ref().take_while(|line| !line.is_empty()).any(|found| found == line.as_bytes());
-        Ok(if ours { Found::Ours } else { Found::Foreign })
+        let owned = lines.by_ref().take_while(|line| !line.is_empty()).any(|found| found == line.as_bytes());
+        Ok(if owned { Found::Ours } else { Found::Foreign })
     }
 
-    /// The whole message.
+    /// Reads the whole message.
     pub fn read(&self) -> Result<Vec<u8>, Failure> {
         fs::read(self.file()).map_err(|error| self.failure(&error))
     }
 
-    /// Puts the message there if nothing is, and returns when it is on the disk. False: something is there.
+    /// Writes the message and returns when it is on the disk; false if the file exists.
     pub fn put(&self, message: &[u8]) -> Result<bool, Failure> {
         self.try_put(message).map_err(|error| self.failure(&error))
     }
@@ -81,7 +81,7 @@ impl Place {
         }
     }
 
-    /// Removes the message.
+    /// Deletes the message; no error if it does not exist.
     pub fn remove(&self) -> Result<(), Failure> {
         let removed = match fs::remove_file(self.file()) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -90,7 +90,7 @@ impl Place {
         removed.map_err(|error| self.failure(&error))
     }
 
-    /// Removes what an attempt that was cut off has left.
+    /// Removes the draft of an interrupted attempt.
     pub fn sweep(&self) -> std::io::Result<()> {
         match fs::remove_file(self.folder.join(self.draft())) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
@@ -102,7 +102,7 @@ impl Place {
         format!(".{}.draft", self.name)
     }
 
-    /// The disk and the folder can come back: all of it is worth another attempt.
+    /// A retryable failure: disks and folders can become available again.
     pub fn failure(&self, error: &std::io::Error) -> Failure {
         Failure::retryable("outbox", format!("the outbox {} cannot be used: {error}", self.folder.display()))
     }

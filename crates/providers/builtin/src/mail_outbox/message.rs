@@ -1,5 +1,5 @@
-//! Messages: a mail template by language, filled in strictly, made into RFC 5322 by a library that encodes what it must.
-//! No value can become a header: subjects lose their control characters, addresses are parsed.
+//! Renders mail templates and composes RFC 5322 messages. No value can inject a header: control characters
+//! are removed from subjects, addresses are parsed, and the library encodes the rest.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -18,36 +18,37 @@ use tenantry_provider::verbs::Tenant;
 /// Longest subject, in characters.
 const MAX_SUBJECT: usize = 200;
 
-/// A mail template in every language it is written in.
+/// A mail template in all its languages.
 pub struct Letter {
-    /// Subject and text by language.
+    /// Subject and body by language.
     texts: BTreeMap<String, (String, String)>,
 }
 
-/// What is filled in.
+/// Values for a template.
 pub struct Facts<'a> {
-    /// Whose message it is.
+    /// The tenant that the message is about.
     pub tenant: &'a Tenant,
-    /// Where an invitation leads, if there is one.
+    /// URL of the invitation, if there is one.
     pub link: Option<&'a str>,
-    /// What the product is called.
+    /// Name of the product.
     pub product: &'a str,
-    /// What the step gives.
+    /// Values from the step's settings.
     pub values: &'a BTreeMap<String, String>,
 }
 
-/// A letter filled in.
+/// A rendered template.
 pub struct Filled {
-    /// One line.
+    /// Subject, one line.
     pub subject: String,
-    /// The text.
+    /// Body.
     pub text: String,
-    /// Its language.
+    /// Language.
     pub locale: String,
 }
 
 impl Letter {
-    /// Reads the template `name` in all languages: `{language}/{name}.txt`, with `Subject: …` as its first line.
+    /// Reads the template `name` in all languages from `{language}/{name}.txt`, whose first line is `Subject:
+    /// …`. An error if the fallback language is missing.
     pub fn load(files: &Files, name: &str) -> Result<Self, Failure> {
         let mut texts = BTreeMap::new();
         for language in files.folders()? {
@@ -67,21 +68,22 @@ impl Letter {
         } else {
             Err(Failure::invalid(
                 "unknown_template",
-                format!("there is no mail template `{name}`: no file en/{name}.txt"),
+                format!("the mail template `{name}` does not exist: create the file en/{name}.txt"),
             ))
         }
     }
 
-    /// The languages.
+    /// Languages of the template.
     pub fn languages(&self) -> impl Iterator<Item = &str> {
         self.texts.keys().map(String::as_str)
     }
 
-    /// Fills it in, in the best language for the locale.
+    /// Renders the template in the best language for the locale.
     pub fn fill(&self, locale: &str, facts: &Facts<'_>) -> Result<Filled, Failure> {
         let found =
             languages(locale).into_iter().find_map(|language| Some((self.texts.get(&language)?, language)));
-        let ((subject, text), locale) = found.ok_or_else(|| bad(locale, "no such language"))?;
+        let ((subject, text), locale) =
+            found.ok_or_else(|| bad(locale, "the template has no text for this language"))?;
         let subject: String = render(subject, facts, &locale)?
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
@@ -91,7 +93,7 @@ impl Letter {
     }
 }
 
-/// Fills in one text. An unknown word is a failure, not a gap.
+/// Renders one text. An undefined variable is an error.
 pub fn render(source: &str, facts: &Facts<'_>, place: &str) -> Result<String, Failure> {
     let admin = &facts.tenant.admin;
     let mut environment = Environment::new();
@@ -109,7 +111,7 @@ pub fn render(source: &str, facts: &Facts<'_>, place: &str) -> Result<String, Fa
         product => facts.product,
         values => facts.values,
     };
-    // The engine's own words could quote a value; the kind of error cannot.
+    // Report only the kind of the error: the engine's message may quote a value.
     environment.render_str(source, values).map_err(|error| bad(place, error.kind()))
 }
 
@@ -117,7 +119,7 @@ fn bad(place: &str, why: impl std::fmt::Display) -> Failure {
     Failure::invalid("bad_template", format!("mail template {place}: {why}"))
 }
 
-/// The digest of the owner mark.
+/// Header with the digest of the owner tag.
 #[derive(Clone)]
 struct Owner(String);
 
@@ -133,7 +135,7 @@ impl Header for Owner {
     }
 }
 
-/// RFC 3834: keeps holiday notices from answering.
+/// Header that stops automatic replies (RFC 3834).
 #[derive(Clone)]
 struct AutoSubmitted;
 
@@ -149,7 +151,8 @@ impl Header for AutoSubmitted {
     }
 }
 
-/// The message as it stands in its file. `id` makes the Message-ID: the same message has the same one.
+/// Composes the message for its file. The Message-ID is derived from `id`, so that a repeated attempt has the
+/// same one.
 pub fn compose(
     from: &Mailbox,
     tenant: &Tenant,
@@ -159,11 +162,13 @@ pub fn compose(
     now: Timestamp,
 ) -> Result<Vec<u8>, Failure> {
     let admin = &tenant.admin;
-    // The parser's words quote the address, so they are not passed on.
-    let address: Address =
-        admin.email.trim().parse().map_err(|_| {
-            Failure::invalid("bad_address", "the e-mail address is not one that mail can reach")
-        })?;
+    // The parser's message quotes the address, so it is not passed on.
+    let address: Address = admin.email.trim().parse().map_err(|_| {
+        Failure::invalid(
+            "bad_address",
+            "the administrator's e-mail address is not valid: correct it and retry",
+        )
+    })?;
     let name = [&admin.first_name, &admin.last_name]
         .into_iter()
         .flatten()

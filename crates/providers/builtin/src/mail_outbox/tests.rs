@@ -1,4 +1,4 @@
-//! Messages and files. The provider's contract is tested in `tests/it`.
+//! Messages and files. The provider contract is tested in `tests/it`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,7 +37,7 @@ fn header(message: &str) -> &str {
 }
 
 #[test]
-fn no_value_becomes_a_header() {
+fn values_cannot_inject_headers() {
     let evil = "A\r\nBcc: y@example.com\r\n\r\nnew body\u{0}\u{1b}[31m";
     let message = composed(&tenant(evil, "en"), None);
     for line in header(&message).split("\r\n") {
@@ -60,7 +60,7 @@ fn no_value_becomes_a_header() {
 }
 
 #[test]
-fn every_language_has_its_text_and_link() {
+fn every_language_has_its_own_text_with_the_link() {
     let letter = Letter::load(&Files::mail(None), "welcome").unwrap();
     assert_eq!(letter.languages().collect::<Vec<_>>(), ["de", "en", "hr", "it"]);
     let mut subjects = std::collections::BTreeSet::new();
@@ -84,7 +84,7 @@ fn every_language_has_its_text_and_link() {
 }
 
 #[test]
-fn an_address_that_is_none_is_not_repeated_in_the_failure() {
+fn an_invalid_address_is_not_quoted_in_the_failure() {
     let mut tenant = tenant("x", "en");
     tenant.admin.email = "not an address".to_owned();
     let from: Mailbox = "us@example.com".parse().unwrap();
@@ -95,13 +95,13 @@ fn an_address_that_is_none_is_not_repeated_in_the_failure() {
 }
 
 #[test]
-fn a_file_is_put_once_and_a_draft_is_swept() {
+fn a_message_is_written_once_and_drafts_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let place = Place::new(&dir.path().join("out"), "a");
     std::fs::create_dir(dir.path().join("out")).unwrap();
     std::fs::write(dir.path().join("out/.a.draft"), "half of a mess").unwrap();
     assert!(place.put(b"X-Tenantry-Owner: m\r\n\r\none").unwrap());
-    assert!(!place.put(b"two").unwrap(), "what is there is not overwritten");
+    assert!(!place.put(b"two").unwrap(), "an existing message is not overwritten");
     assert_eq!(place.read().unwrap(), b"X-Tenantry-Owner: m\r\n\r\none");
     let names: Vec<_> =
         std::fs::read_dir(dir.path().join("out")).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -109,7 +109,7 @@ fn a_file_is_put_once_and_a_draft_is_swept() {
 }
 
 #[test]
-fn the_mark_counts_in_the_header_alone() {
+fn the_owner_tag_counts_in_headers_only() {
     let dir = tempfile::tempdir().unwrap();
     let place = Place::new(dir.path(), "a");
     assert_eq!(place.look("m").unwrap(), Found::Nothing);
@@ -125,7 +125,7 @@ fn the_mark_counts_in_the_header_alone() {
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_written() {
+async fn an_unwritable_folder_is_a_retryable_failure() {
     let dir = tempfile::tempdir().unwrap();
     let blocked = dir.path().join("file");
     std::fs::write(&blocked, "").unwrap();
@@ -138,14 +138,14 @@ async fn a_folder_that_cannot_be_written() {
 }
 
 #[test]
-fn configuration_and_settings_are_tried_beforehand() {
+fn rejects_invalid_configuration_and_templates() {
     let config = |change: fn(&mut Config)| {
         let mut config = Config::new(Path::new("/nowhere"));
         change(&mut config);
         MailOutbox::new(config).err().map(|failure| failure.code)
     };
     assert_eq!(config(|_| {}), None);
-    assert_eq!(config(|c| c.from = "nobody".to_owned()).as_deref(), Some("bad_config"));
+    assert_eq!(config(|c| c.from = "no address".to_owned()).as_deref(), Some("bad_config"));
     assert_eq!(config(|c| c.link = "{{ password }}".to_owned()).as_deref(), Some("bad_config"));
 
     let dir = tempfile::tempdir().unwrap();

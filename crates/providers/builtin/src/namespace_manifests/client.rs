@@ -1,4 +1,4 @@
-//! The files of one namespace: whose they are, putting them there all at once, taking them away. All of it blocks.
+//! Reads and writes the folder of one namespace's manifests and checks its owner tag. All functions block.
 
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
@@ -10,14 +10,14 @@ use tenantry_model::Failure;
 use super::objects::{Files, NAMESPACE, OWNER};
 use tenantry_provider::place::Place;
 
-/// What is there under a name.
+/// What exists under a name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
     /// Nothing.
     Nothing,
-    /// Something that is somebody else's.
+    /// An object with another owner tag.
     Foreign,
-    /// The spec's own, with all that is in the folder.
+    /// A folder with this owner tag, and all files in it.
     Ours(Files),
 }
 
@@ -37,7 +37,7 @@ fn owner(text: &str) -> Option<String> {
     namespace.metadata.annotations.get(OWNER).cloned()
 }
 
-/// What is there, by the owner mark.
+/// Reads the folder and compares its owner tag.
 pub fn look(place: &Place, claim: &str) -> Result<Found, Failure> {
     if !place.exists()? {
         return Ok(Found::Nothing);
@@ -57,7 +57,8 @@ pub fn look(place: &Place, claim: &str) -> Result<Found, Failure> {
     read(place).map(Found::Ours).map_err(|error| place.failure(&error))
 }
 
-/// Everything in the folder; what is no file counts as an empty one, so that it is noticed.
+/// Reads everything in the folder. An entry that is not a file counts as an empty file, so that the drift is
+/// noticed.
 fn read(place: &Place) -> std::io::Result<Files> {
     let mut files = Files::new();
     for entry in fs::read_dir(place.folder())? {
@@ -69,13 +70,13 @@ fn read(place: &Place) -> std::io::Result<Files> {
     Ok(files)
 }
 
-/// Puts the files there in one step: whoever reads sees the old ones or the new ones. What somebody has changed or added
-/// in a folder of ours is gone then.
+/// Replaces the folder with these files in one step, so that readers see either the old or the new files.
+/// Manual changes in the folder are lost. An error `name_taken` if the folder has another owner tag.
 pub fn put(place: &Place, files: &Files, claim: &str) -> Result<(), Failure> {
     let foreign = || {
         Failure::fatal(
             "name_taken",
-            "this name belongs to manifests with another owner mark; they were not touched",
+            "the name is taken by manifests with another owner tag; nothing was changed",
         )
     };
     match look(place, claim)? {
@@ -92,15 +93,15 @@ pub fn put(place: &Place, files: &Files, claim: &str) -> Result<(), Failure> {
     }
     match look(place, claim)? {
         Found::Foreign => Err(foreign()),
-        // Another attempt was faster, or somebody is at work: the next one sees what came of it.
-        _ => Err(Failure::retryable("cannot_open", "the manifests were made or taken away at the same time")),
+        // Another attempt changes the folder at the same time; the next attempt sees its result.
+        _ => Err(Failure::retryable("cannot_open", "another attempt changed the manifests at the same time")),
     }
 }
 
 fn draft(place: &Place, files: &Files) -> Result<(), Failure> {
     let folder = place.draft()?;
     let written = files.iter().try_for_each(|(name, text)| fs::write(folder.join(name), text));
-    // There are no secrets in it, and the tool that applies it may be another user's.
+    // The files hold no secrets, and the tool that applies them may run as another user.
     let open = |()| fs::set_permissions(&folder, Permissions::from_mode(0o755));
     written.and_then(open).map_err(|error| place.failure(&error))
 }

@@ -1,4 +1,4 @@
-//! The objects of a namespace, as Kubernetes takes them. Pure: a name, an owner and amounts in, texts of files out.
+//! Builds the Kubernetes objects of a namespace as YAML files from a spec and its settings. Pure, no I/O.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,22 @@ use tenantry_model::Failure;
 use super::config::Settings;
 use tenantry_provider::verbs::Spec;
 
-/// The annotation that holds the owner mark.
+/// Annotation that holds the owner tag.
 pub const OWNER: &str = "tenantry/owner";
-/// The label that holds the tenant's id.
+/// Label that holds the tenant's id.
 const TENANT: &str = "tenantry/tenant";
-/// The file of the namespace itself, with the owner mark.
+/// File of the namespace object, which has the owner tag.
 pub const NAMESPACE: &str = "namespace.yaml";
-/// Name of what the tenant's workload runs as.
+/// Name of the tenant's service account, role and role binding.
 const WORKLOAD: &str = "workload";
-/// What a container gets that asks for nothing: at most half a processor and 512 MiB.
-const MOST_CPU: u64 = 500;
-const MOST_MEMORY: u64 = 512 << 20;
+/// Highest default limits of a container: half a processor (in thousandths) and 512 MiB.
+const MAX_DEFAULT_CPU: u64 = 500;
+const MAX_DEFAULT_MEMORY: u64 = 512 << 20;
 
-/// Files by name.
+/// Texts of files by name.
 pub type Files = BTreeMap<String, String>;
 
-/// Refuses what cannot be a namespace, or is one of the cluster's own.
+/// An error `bad_name` if the name is not a valid namespace or is reserved for the cluster.
 pub fn check_name(name: &str) -> Result<(), Failure> {
     let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let label = (1..=63).contains(&name.len())
@@ -35,11 +35,11 @@ pub fn check_name(name: &str) -> Result<(), Failure> {
     }
     Err(Failure::invalid(
         "bad_name",
-        "a namespace has up to 63 lower-case letters, digits and `-`, begins and ends without `-`, and is neither `default` nor `kube-…`: change `names` in the template",
+        "the name of a namespace must have up to 63 lower-case letters, digits and `-`, must not begin or end with `-`, and must not be `default` or `kube-…`: change `names` in the template",
     ))
 }
 
-/// What is wrong with the amounts: the setting and why.
+/// Invalid settings: the name of each and the reason.
 pub fn faults(settings: &Settings) -> Vec<(&'static str, String)> {
     let mut faults = Vec::new();
     faults.extend(settings.cpu.cpu().err().map(|why| ("cpu", why)));
@@ -87,7 +87,7 @@ fn text(object: &Value) -> Result<String, Failure> {
     Ok(format!("# Written by Tenantry: a change made here is undone by the next repair.\n{yaml}"))
 }
 
-/// The same with its keys in order, whichever order the maps of this build keep: equal objects are equal texts.
+/// Sorts the keys of all maps, so that equal objects give equal texts whatever order this build's maps keep.
 fn sorted(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -140,9 +140,9 @@ fn quota(spec: &Spec, settings: &Settings) -> Value {
     })
 }
 
-/// Under a quota a container without limits is refused: it gets some.
+/// Default limits, because a quota makes Kubernetes reject containers without limits.
 fn limits(spec: &Spec, settings: &Settings, cpu: u64, memory: u64) -> Value {
-    let (most_cpu, most_memory) = (cpu.min(MOST_CPU), memory.min(MOST_MEMORY));
+    let (default_cpu, default_memory) = (cpu.min(MAX_DEFAULT_CPU), memory.min(MAX_DEFAULT_MEMORY));
     json!({
         "apiVersion": "v1",
         "kind": "LimitRange",
@@ -151,10 +151,10 @@ fn limits(spec: &Spec, settings: &Settings, cpu: u64, memory: u64) -> Value {
             {
                 "type": "Container",
                 "max": { "cpu": settings.cpu.0, "memory": settings.memory.0 },
-                "default": { "cpu": format!("{most_cpu}m"), "memory": most_memory.to_string() },
+                "default": { "cpu": format!("{default_cpu}m"), "memory": default_memory.to_string() },
                 "defaultRequest": {
-                    "cpu": format!("{}m", (most_cpu / 5).max(1)),
-                    "memory": (most_memory / 4).max(1).to_string(),
+                    "cpu": format!("{}m", (default_cpu / 5).max(1)),
+                    "memory": (default_memory / 4).max(1).to_string(),
                 },
             },
             { "type": "PersistentVolumeClaim", "max": { "storage": settings.storage.0 } },
@@ -171,7 +171,7 @@ fn service_account(spec: &Spec) -> Value {
     })
 }
 
-/// Enough to follow its own configuration, and nothing else: no secrets, no pods, no other namespace.
+/// Lets the workload read config maps of its namespace and nothing else.
 fn role(spec: &Spec) -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -191,7 +191,7 @@ fn role_binding(spec: &Spec) -> Value {
     })
 }
 
-/// A policy for every pod of the namespace.
+/// A network policy for every pod of the namespace.
 fn policy(spec: &Spec, name: &str, rules: Value) -> Value {
     let mut rules = rules;
     if let Some(rules) = rules.as_object_mut() {

@@ -1,5 +1,5 @@
-//! Amounts as Kubernetes writes them: `4`, `500m`, `0.5`, `8Gi`, `100G`. Exponents and smaller parts than a thousandth are
-//! left out: nobody writes them in a template.
+//! Kubernetes quantities: `4`, `500m`, `0.5`, `8Gi`, `100G`. Exponents and units below a thousandth are not
+//! supported.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
-/// The suffixes of bytes and how many bytes they are.
+/// Suffixes of byte quantities and their factors.
 const BYTES: [(&str, u64); 12] = [
     ("Ki", 1 << 10),
     ("Mi", 1 << 20),
@@ -23,19 +23,19 @@ const BYTES: [(&str, u64); 12] = [
     ("E", 1_000_000_000_000_000_000),
 ];
 
-/// An amount as it was written. Whole numbers need no quotes.
+/// A quantity as written in the settings. Whole numbers need no quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quantity(pub String);
 
 impl Quantity {
-    /// Thousandths of a processor.
+    /// The quantity in thousandths of a processor.
     pub fn cpu(&self) -> Result<u64, String> {
         let (number, unit) = self.0.strip_suffix('m').map_or((&*self.0, 1000), |number| (number, 1));
         let what = "must be processors such as 4, 0.5 or 500m, and at least 1m";
         scaled(number, unit).ok_or_else(|| what.to_owned())
     }
 
-    /// Bytes.
+    /// The quantity in bytes.
     pub fn bytes(&self) -> Result<u64, String> {
         let found = BYTES.iter().find_map(|(suffix, unit)| Some((self.0.strip_suffix(suffix)?, *unit)));
         let (number, unit) = found.unwrap_or((&self.0, 1));
@@ -44,7 +44,7 @@ impl Quantity {
     }
 }
 
-/// A decimal number of units, as a whole number above zero.
+/// A decimal number times a unit; none unless the result is a whole number above zero.
 fn scaled(number: &str, unit: u64) -> Option<u64> {
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn processors() {
+    fn parses_processors() {
         for (text, millis) in
             [("4", 4000), ("500m", 500), ("0.5", 500), ("1.25", 1250), ("0.001", 1), ("1m", 1)]
         {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes() {
+    fn parses_bytes() {
         for (text, bytes) in
             [("1", 1), ("8Gi", 8 << 30), ("1.5Ki", 1536), ("100G", 100_000_000_000), ("2k", 2000)]
         {

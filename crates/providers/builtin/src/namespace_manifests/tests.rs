@@ -1,4 +1,5 @@
-//! What the objects say, and the folder. That Kubernetes takes them is tested in `kubernetes`, the contract in `tests/it`.
+//! Contents of the objects and of the folder. Their schemas are tested in `kubernetes`, the provider contract
+//! in `tests/it`.
 
 mod kubernetes;
 
@@ -43,16 +44,16 @@ fn parsed(files: &Files) -> Vec<(&String, Value)> {
 }
 
 #[test]
-fn every_object_is_in_its_namespace_and_says_whose_it_is() {
+fn every_object_is_in_its_namespace_and_has_the_tenant_label() {
     let spec = spec("tenant-acme", json!({ "cpu": 4, "memory": "8Gi", "storage": "100Gi", "pods": 50 }));
     let files = written(&spec);
     for (file, object) in parsed(&files) {
         match object["kind"].as_str().unwrap() {
             "Kustomization" => {
-                let others: Vec<&String> = files.keys().filter(|name| *name != file).collect();
+                let other_files: Vec<&String> = files.keys().filter(|name| *name != file).collect();
                 let mut listed = object["resources"].as_array().unwrap().clone();
                 listed.sort_by_key(Value::to_string);
-                assert_eq!(json!(listed), json!(others));
+                assert_eq!(json!(listed), json!(other_files));
                 let known = json!(["apiVersion", "kind", "resources"]);
                 assert_eq!(json!(object.as_object().unwrap().keys().collect::<Vec<_>>()), known);
                 assert_eq!(object["apiVersion"], "kustomize.config.k8s.io/v1beta1");
@@ -65,16 +66,19 @@ fn every_object_is_in_its_namespace_and_says_whose_it_is() {
         assert_eq!(labels["tenantry/tenant"], json!(spec.tenant.id), "{file}");
         for value in labels.values().filter_map(Value::as_str) {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-            assert!(value.len() <= 63 && value.bytes().all(plain), "no label value: {value}");
+            assert!(value.len() <= 63 && value.bytes().all(plain), "invalid label value: {value}");
         }
     }
     assert_eq!(files.len(), 10);
     let all: String = files.values().map(String::as_str).collect();
-    assert!(!all.contains("Acme") && !all.contains("Secret"), "no name of a person or company: {all}");
+    assert!(
+        !all.contains("Acme") && !all.contains("Secret"),
+        "contains a name of a person or company: {all}"
+    );
 }
 
 #[test]
-fn what_the_objects_say() {
+fn objects_hold_the_configured_amounts() {
     let spec = spec("tenant-acme", json!({ "cpu": "1500m", "memory": "1.5Gi", "storage": "1Ti", "pods": 7 }));
     let files = written(&spec);
     let object = |name: &str| yaml_serde::from_str::<Value>(&files[name]).unwrap();
@@ -100,7 +104,7 @@ fn what_the_objects_say() {
 }
 
 #[test]
-fn names() {
+fn rejects_invalid_and_reserved_namespaces() {
     for good in ["a", "tenant-acme", "0", &"a".repeat(63)] {
         assert_eq!(objects::check_name(good), Ok(()), "{good}");
     }
@@ -111,7 +115,7 @@ fn names() {
 }
 
 #[test]
-fn amounts_are_checked_when_the_plan_is_made() {
+fn rejects_invalid_settings() {
     let provider = NamespaceManifests::new(Config::new("/nowhere"));
     let paths = |settings: Value| provider.check(&settings).into_iter().map(|f| f.path).collect::<Vec<_>>();
     assert!(paths(json!({})).is_empty());
@@ -130,7 +134,7 @@ fn put(root: &Path, spec: &Spec) -> Result<(), Failure> {
 }
 
 #[test]
-fn a_change_swaps_the_whole_folder_and_drift_is_put_right() {
+fn a_change_replaces_the_whole_folder_and_repairs_drift() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("gitops");
     let one = spec("tenant-acme", json!({ "cpu": 1 }));
@@ -140,7 +144,7 @@ fn a_change_swaps_the_whole_folder_and_drift_is_put_right() {
     let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap());
     let before = inode(&folder);
     put(&root, &one).unwrap();
-    assert_eq!(inode(&folder), before, "what is right is left alone");
+    assert_eq!(inode(&folder), before, "a correct folder is not replaced");
     let more = Spec { settings: json!({ "cpu": 2 }), ..one.clone() };
     put(&root, &more).unwrap();
     assert_ne!(inode(&folder), before);
@@ -155,7 +159,7 @@ fn a_change_swaps_the_whole_folder_and_drift_is_put_right() {
 }
 
 #[test]
-fn a_folder_of_somebody_elses() {
+fn a_folder_without_the_owner_tag_is_not_changed() {
     let dir = tempfile::tempdir().unwrap();
     for (name, text) in
         [("none", None), ("odd", Some("{")), ("other", Some("metadata: {annotations: {tenantry/owner: x}}"))]

@@ -1,4 +1,5 @@
-//! What lies on the disk: nothing clear, nothing that another key opens, and nothing that is read wrongly after a change.
+//! Encryption on the disk: no cleartext, no file that another key opens, and an error instead of wrong bytes
+//! after tampering.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -8,11 +9,11 @@ use super::*;
 use tenantry_provider::objects::Content;
 
 const LEVELS: [&str; 2] = ["standard", "enhanced"];
-/// Around the ends of segments, as they are on the disk and in the object.
+/// Sizes around the ends of segments, as stored and as decrypted.
 const SIZES: [usize; 12] =
     [0, 1, 65_479, 65_480, 65_481, 65_535, 65_536, 65_537, 130_999, 131_000, 131_001, 200_000];
 
-/// Text that cannot be mistaken, and of which no two segments have the same.
+/// Recognisable text in which no two segments are equal.
 fn text(size: usize) -> Vec<u8> {
     (0u32..).flat_map(|line| format!("plain {line:08} text\n").into_bytes()).take(size).collect()
 }
@@ -37,33 +38,33 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-async fn refused(objects: &Arc<dyn TenantObjects>, key: &str, range: Option<Range>) -> String {
+async fn error_code(objects: &Arc<dyn TenantObjects>, key: &str, range: Option<Range>) -> String {
     objects.get(key, range).await.err().unwrap().code
 }
 
 #[tokio::test]
-async fn nothing_clear_is_on_the_disk() {
+async fn no_cleartext_is_on_the_disk() {
     for level in LEVELS {
-        let home = Home::new();
-        let (spec, objects) = home.bucket(json!({ "encryption": level })).await;
+        let fixture = Fixture::new();
+        let (spec, objects) = fixture.bucket(json!({ "encryption": level })).await;
         for size in [10, 100, 3_000_000] {
             put(&objects, &size.to_string(), &text(size)).await.unwrap();
         }
-        for file in files(home.dir.path()) {
+        for file in files(fixture.dir.path()) {
             let bytes = fs::read(&file).unwrap();
             assert!(!bytes.windows(6).any(|part| part == b"plain "), "{level}: {file:?}");
         }
-        assert_eq!(objects.usage().await.unwrap().bytes, 3_000_110, "what is counted is clear");
-        assert!(place::size(&home.objects(&spec)).unwrap().bytes > 3_000_110);
-        let receipt = remove(&home.buckets.place(&spec).unwrap(), &spec).unwrap();
+        assert_eq!(objects.usage().await.unwrap().bytes, 3_000_110, "the usage counts decrypted bytes");
+        assert!(place::size(&fixture.objects(&spec)).unwrap().bytes > 3_000_110);
+        let receipt = remove(&fixture.buckets.place(&spec).unwrap(), &spec).unwrap();
         assert_eq!((&receipt["objects"], &receipt["bytes"]), (&json!(3), &json!(3_000_110)));
     }
 }
 
 #[tokio::test]
-async fn a_range_is_what_it_is_of_the_clear_object() {
-    let home = Home::new();
-    let (_, objects) = home.bucket(json!({})).await;
+async fn ranges_refer_to_the_decrypted_object() {
+    let fixture = Fixture::new();
+    let (_, objects) = fixture.bucket(json!({})).await;
     for size in SIZES {
         let clear = text(size);
         put(&objects, "a", &clear).await.unwrap();
@@ -84,12 +85,12 @@ async fn a_range_is_what_it_is_of_the_clear_object() {
 }
 
 #[tokio::test]
-async fn a_range_reads_no_more_than_its_segments() {
-    let home = Home::new();
-    let (spec, objects) = home.bucket(json!({})).await;
+async fn a_range_reads_only_its_segments() {
+    let fixture = Fixture::new();
+    let (spec, objects) = fixture.bucket(json!({})).await;
     let clear = text(200_000);
     put(&objects, "a", &clear).await.unwrap();
-    let file = only(&home.objects(&spec));
+    let file = only(&fixture.objects(&spec));
     let mut bytes = fs::read(&file).unwrap();
     // All but the header and the third segment.
     bytes[40..131_072].fill(0);
@@ -100,21 +101,21 @@ async fn a_range_reads_no_more_than_its_segments() {
 }
 
 #[tokio::test]
-async fn what_was_changed_on_the_disk_is_an_error_and_never_wrong_bytes() {
-    let home = Home::new();
-    let (spec, objects) = home.bucket(json!({})).await;
+async fn tampering_is_an_error_and_never_wrong_bytes() {
+    let fixture = Fixture::new();
+    let (spec, objects) = fixture.bucket(json!({})).await;
     let clear = text(150_000);
     put(&objects, "a", &clear).await.unwrap();
-    let file = only(&home.objects(&spec));
+    let file = only(&fixture.objects(&spec));
     let whole = fs::read(&file).unwrap();
-    // The header, the first segment and its end: known before anything is answered.
+    // Damage in the header or the first segment is found before the response begins.
     for at in [0, 1, 39, 40, 65_535] {
         let mut bytes = whole.clone();
         bytes[at] ^= 1;
         fs::write(&file, bytes).unwrap();
-        assert_eq!(refused(&objects, "a", None).await, "corrupt", "{at}");
+        assert_eq!(error_code(&objects, "a", None).await, "corrupt", "{at}");
     }
-    // What comes later cuts the answer off.
+    // Damage in a later segment ends the body with an error.
     let cut = async |bytes: &[u8], how: ErrorKind, good: usize| {
         fs::write(&file, bytes).unwrap();
         let Content { mut body, .. } = objects.get("a", None).await.unwrap().unwrap();
@@ -122,7 +123,7 @@ async fn what_was_changed_on_the_disk_is_an_error_and_never_wrong_bytes() {
         let error = body.read_to_end(&mut read).await.unwrap_err();
         assert_eq!((error.kind(), read.len()), (how, good));
         assert!(clear.starts_with(&read));
-        assert_eq!(refused(&objects, "a", Some(Range::From(good as u64))).await, "corrupt");
+        assert_eq!(error_code(&objects, "a", Some(Range::From(good as u64))).await, "corrupt");
     };
     let mut flipped = whole.clone();
     flipped[150_000] ^= 0x80;
@@ -135,36 +136,36 @@ async fn what_was_changed_on_the_disk_is_an_error_and_never_wrong_bytes() {
     fs::write(&file, &whole).unwrap();
     assert!(get(&objects, "a", None).await.unwrap() == clear);
 
-    // The file of another object, of the same length.
+    // The file of another object of the same length.
     put(&objects, "b", &text(150_000)).await.unwrap();
-    let other = files(&home.objects(&spec)).into_iter().find(|other| *other != file).unwrap();
+    let other = files(&fixture.objects(&spec)).into_iter().find(|other| *other != file).unwrap();
     fs::copy(&file, &other).unwrap();
-    assert_eq!(refused(&objects, "b", None).await, "corrupt");
+    assert_eq!(error_code(&objects, "b", None).await, "corrupt");
 }
 
 #[tokio::test]
-async fn without_the_tenants_key_nothing_opens() {
+async fn no_object_opens_without_the_tenants_key() {
     for level in LEVELS {
-        let home = Home::new();
-        let (spec, objects) = home.bucket(json!({ "encryption": level })).await;
+        let fixture = Fixture::new();
+        let (spec, objects) = fixture.bucket(json!({ "encryption": level })).await;
         put(&objects, "a", b"hello").await.unwrap();
-        let stranger = Arc::new(Handle {
-            buckets: home.buckets.buckets.clone(),
+        let other_tenant = Arc::new(Handle {
+            buckets: fixture.buckets.buckets.clone(),
             tenant: spec.tenant.id,
-            sealer: Arc::new(Another(home.sealer.clone())),
+            sealer: Arc::new(Another(fixture.sealer.clone())),
         });
-        let stranger: Arc<dyn TenantObjects> = stranger;
-        assert!(["corrupt", "not_ours"].contains(&&*refused(&stranger, "a", None).await), "{level}");
-        home.sealer.destroyed.lock().insert(spec.tenant.id);
-        assert_eq!(refused(&objects, "a", None).await, "key_destroyed", "{level}");
+        let other_tenant: Arc<dyn TenantObjects> = other_tenant;
+        assert!(["corrupt", "not_ours"].contains(&&*error_code(&other_tenant, "a", None).await), "{level}");
+        fixture.sealer.destroyed.lock().insert(spec.tenant.id);
+        assert_eq!(error_code(&objects, "a", None).await, "key_destroyed", "{level}");
         assert_eq!(put(&objects, "b", b"").await.unwrap_err().code, "key_destroyed", "{level}");
-        assert_eq!(home.make(&spec).await.unwrap_err().code, "key_destroyed", "{level}");
-        assert_eq!(home.files(&spec), 1, "{level}");
-        assert!(objects.delete("a").await.unwrap(), "what cannot be read can still be deleted");
+        assert_eq!(fixture.make(&spec).await.unwrap_err().code, "key_destroyed", "{level}");
+        assert_eq!(fixture.files(&spec), 1, "{level}");
+        assert!(objects.delete("a").await.unwrap(), "an unreadable object can still be deleted");
     }
 }
 
-/// Another tenant's key under the name of this one.
+/// A sealer that uses another tenant's key.
 struct Another(Arc<TestSealer>);
 
 impl Sealer for Another {
@@ -182,76 +183,76 @@ impl Sealer for Another {
     }
 }
 
-/// What the levels differ in: a copy of the files that comes back after the bucket was removed.
+/// The difference between the levels: whether a copy of the files opens again after the bucket was deleted.
 #[tokio::test]
-async fn an_enhanced_bucket_takes_its_key_with_it() {
+async fn deleting_an_enhanced_bucket_destroys_its_key() {
     for (level, survives) in [("standard", true), ("enhanced", false)] {
-        let home = Home::new();
-        let (spec, objects) = home.bucket(json!({ "encryption": level })).await;
-        let folder = home.root().join(&spec.name);
+        let fixture = Fixture::new();
+        let (spec, objects) = fixture.bucket(json!({ "encryption": level })).await;
+        let folder = fixture.root().join(&spec.name);
         let key = || fs::read(key_file(&folder)).ok();
         let first = key();
         assert_eq!(first.is_some(), level == "enhanced");
-        home.make(&spec).await.unwrap();
-        assert_eq!(key(), first, "made again, it keeps its key");
+        fixture.make(&spec).await.unwrap();
+        assert_eq!(key(), first, "a repeated ensure keeps the key");
         put(&objects, "a", b"hello").await.unwrap();
-        let backup = home.dir.path().join("backup");
+        let backup = fixture.dir.path().join("backup");
         copy(&folder, &backup);
 
-        home.buckets.buckets.forget(&folder);
-        remove(&home.buckets.place(&spec).unwrap(), &spec).unwrap();
-        home.make(&spec).await.unwrap();
-        assert!(first.is_none() || key() != first, "a bucket of its own has a key of its own");
-        // All that it had comes back, but its key.
+        fixture.buckets.buckets.forget(&folder);
+        remove(&fixture.buckets.place(&spec).unwrap(), &spec).unwrap();
+        fixture.make(&spec).await.unwrap();
+        assert!(first.is_none() || key() != first, "a new bucket has a new key");
+        // Restore all files except the key.
         for file in files(&backup).into_iter().filter(|file| !file.ends_with("key.sealed")) {
             fs::rename(&file, folder.join(file.strip_prefix(&backup).unwrap())).unwrap();
         }
         match survives {
             true => assert_eq!(get(&objects, "a", None).await.unwrap(), b"hello"),
-            false => assert_eq!(refused(&objects, "a", None).await, "corrupt"),
+            false => assert_eq!(error_code(&objects, "a", None).await, "corrupt"),
         }
     }
 }
 
 #[tokio::test]
-async fn two_enhanced_buckets_have_two_keys() {
-    let home = Home::new();
-    let (one, first) = home.bucket(json!({ "encryption": "enhanced" })).await;
-    let (two, second) = home.bucket(json!({ "encryption": "enhanced" })).await;
+async fn enhanced_buckets_have_different_keys() {
+    let fixture = Fixture::new();
+    let (one, first) = fixture.bucket(json!({ "encryption": "enhanced" })).await;
+    let (two, second) = fixture.bucket(json!({ "encryption": "enhanced" })).await;
     let key = |spec: &Spec| {
-        keys::open(Encryption::Enhanced, &home.root().join(&spec.name), spec.tenant.id, &*home.sealer)
+        keys::open(Encryption::Enhanced, &fixture.root().join(&spec.name), spec.tenant.id, &*fixture.sealer)
             .unwrap()
     };
     assert_ne!(key(&one), key(&two));
     for objects in [&first, &second] {
         put(objects, "a", b"hello").await.unwrap();
     }
-    fs::copy(only(&home.objects(&one)), only(&home.objects(&two))).unwrap();
-    assert_eq!(refused(&second, "a", None).await, "corrupt");
+    fs::copy(only(&fixture.objects(&one)), only(&fixture.objects(&two))).unwrap();
+    assert_eq!(error_code(&second, "a", None).await, "corrupt");
 }
 
 #[tokio::test]
-async fn a_change_of_level_holds_for_what_comes_after_it() {
-    let home = Home::new();
-    let (spec, objects) = home.bucket(json!({})).await;
+async fn a_changed_level_applies_to_new_objects() {
+    let fixture = Fixture::new();
+    let (spec, objects) = fixture.bucket(json!({})).await;
     put(&objects, "before", b"1").await.unwrap();
     let enhanced = Spec { settings: json!({ "encryption": "enhanced" }), ..spec.clone() };
-    home.make(&enhanced).await.unwrap();
+    fixture.make(&enhanced).await.unwrap();
     put(&objects, "after", b"2").await.unwrap();
-    let folder = home.root().join(&spec.name);
+    let folder = fixture.root().join(&spec.name);
     let kept = fs::read(key_file(&folder)).unwrap();
     fs::remove_file(key_file(&folder)).unwrap();
-    assert_eq!(home.make(&enhanced).await.unwrap_err().code, "corrupt", "a new key would lose the object");
-    assert_eq!(refused(&objects, "after", None).await, "corrupt");
+    assert_eq!(fixture.make(&enhanced).await.unwrap_err().code, "corrupt", "a new key would lose the object");
+    assert_eq!(error_code(&objects, "after", None).await, "corrupt");
     assert_eq!(get(&objects, "before", None).await.unwrap(), b"1");
     fs::write(key_file(&folder), kept).unwrap();
-    home.make(&spec).await.unwrap();
+    fixture.make(&spec).await.unwrap();
     assert_eq!(get(&objects, "after", None).await.unwrap(), b"2");
     assert!(objects.delete("after").await.unwrap());
     fs::write(key_file(&folder), "no key").unwrap();
-    assert_eq!(home.make(&enhanced).await.unwrap_err().code, "not_ours");
+    assert_eq!(fixture.make(&enhanced).await.unwrap_err().code, "not_ours");
     fs::remove_file(key_file(&folder)).unwrap();
-    home.make(&enhanced).await.unwrap();
+    fixture.make(&enhanced).await.unwrap();
     put(&objects, "before", b"3").await.unwrap();
     assert_eq!(get(&objects, "before", None).await.unwrap(), b"3");
 }

@@ -1,5 +1,5 @@
-//! Every document against the types that are generated from the schemas that Kubernetes publishes: what has a field that
-//! they do not know, or a value of another type, does not come out of them as it went in.
+//! Checks every document against types generated from the schemas that Kubernetes publishes: a document with
+//! an unknown field or a value of another type does not survive the round trip.
 
 use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -9,36 +9,36 @@ use serde::de::DeserializeOwned;
 
 use super::*;
 
-/// What is wrong with a document, if anything is.
+/// The reason why a document is invalid, if it is.
 fn fault(object: &Value) -> Option<String> {
-    fn through<T: DeserializeOwned + Serialize>(object: &Value) -> Option<String> {
+    fn round_trip<T: DeserializeOwned + Serialize>(object: &Value) -> Option<String> {
         match serde_json::from_value::<T>(object.clone()) {
             Err(error) => Some(error.to_string()),
             Ok(typed) => {
                 let known = serde_json::to_value(typed).unwrap();
-                (known != *object).then(|| format!("{object} is taken for {known}"))
+                (known != *object).then(|| format!("{object} is read as {known}"))
             }
         }
     }
     match object["kind"].as_str().unwrap_or_default() {
-        "Namespace" => through::<Namespace>(object),
-        "ResourceQuota" => through::<ResourceQuota>(object),
-        "LimitRange" => through::<LimitRange>(object),
-        "ServiceAccount" => through::<ServiceAccount>(object),
-        "Role" => through::<Role>(object),
-        "RoleBinding" => through::<RoleBinding>(object),
-        "NetworkPolicy" => through::<NetworkPolicy>(object),
-        // No object of a cluster's: for the tool alone, which reads the list of files.
+        "Namespace" => round_trip::<Namespace>(object),
+        "ResourceQuota" => round_trip::<ResourceQuota>(object),
+        "LimitRange" => round_trip::<LimitRange>(object),
+        "ServiceAccount" => round_trip::<ServiceAccount>(object),
+        "Role" => round_trip::<Role>(object),
+        "RoleBinding" => round_trip::<RoleBinding>(object),
+        "NetworkPolicy" => round_trip::<NetworkPolicy>(object),
+        // Not a cluster object: only the kustomize tool reads it.
         "Kustomization" => None,
-        other => Some(format!("what is a {other}?")),
+        other => Some(format!("unknown kind {other}")),
     }
 }
 
-/// The settings of every namespace that the shipped templates make.
+/// Settings of all namespaces in the shipped templates.
 fn shipped() -> Vec<Value> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../templates");
     let schema = settings::schema::<Settings>();
-    let ours = schema["properties"].as_object().unwrap();
+    let known = schema["properties"].as_object().unwrap();
     let mut all = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -48,24 +48,24 @@ fn shipped() -> Vec<Value> {
         let template: Value = yaml_serde::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let steps = template["steps"].as_object().into_iter().flat_map(|steps| steps.values());
         for step in steps.filter(|step| step["kind"] == "namespace") {
-            // The others are the engine's.
-            let settings = step.as_object().unwrap().iter().filter(|(key, _)| ours.contains_key(*key));
+            // The other keys belong to the engine.
+            let settings = step.as_object().unwrap().iter().filter(|(key, _)| known.contains_key(*key));
             all.push(settings.map(|(key, value)| (key.clone(), value.clone())).collect());
         }
     }
-    assert!(!all.is_empty(), "no shipped template makes a namespace");
+    assert!(!all.is_empty(), "no shipped template has a namespace");
     all
 }
 
 #[test]
-fn every_document_is_one_that_kubernetes_takes() {
-    let odd = [
+fn every_document_matches_the_kubernetes_schema() {
+    let edge_cases = [
         json!({}),
         json!({ "cpu": 4, "memory": 1, "storage": 1, "pods": 1 }),
         json!({ "cpu": "1m", "memory": "1.5Ki", "storage": "2k", "pods": 100_000 }),
         json!({ "cpu": "0.001", "memory": "6Ei", "storage": "1.000000001G" }),
     ];
-    for settings in shipped().into_iter().chain(odd) {
+    for settings in shipped().into_iter().chain(edge_cases) {
         for name in ["0", "tenant-acme", &"a".repeat(63)] {
             let spec = spec(name, settings.clone());
             for (file, object) in parsed(&written(&spec)) {
@@ -76,7 +76,7 @@ fn every_document_is_one_that_kubernetes_takes() {
 }
 
 #[test]
-fn a_field_that_is_misspelt_or_of_another_type_is_found() {
+fn the_check_finds_misspelt_fields_and_wrong_types() {
     let files = written(&spec("tenant-acme", json!({})));
     let changed = |file: &str, at: &str, change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
         let mut object: Value = yaml_serde::from_str(&files[file]).unwrap();
