@@ -1,5 +1,5 @@
-//! What goes into tenants' tables: migrations, the seeds that fit them, and the canary. Knows no files but those of the
-//! product, and no database: how a row is inserted, and what the tables are, it is told.
+//! What Tenantry writes into tenants' tables: migrations, the rows of seeds, and the canary row. Reads the
+//! product's files only; the caller passes the tables and the insert statement of its database.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,49 +20,49 @@ use tenantry_provider::seeds::{Languages, Seed};
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Fault, Person, Spec, Tenant};
 
-/// Name and owner mark of the tenant that nobody is; no planned name or claim looks like it.
+/// Name and owner tag of the tenant that holds the canary row. No planned name or owner tag looks like it.
 const CANARY: &str = "canary";
 
-/// What a step may say.
+/// Settings of a template's `database` step.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The set of migrations that the tenant's tables come from.
+    /// The set of migrations that creates the tenant's tables.
     #[serde(default = "app")]
     pub migrations: String,
-    /// The seed whose rows the tenant begins with; none: empty tables.
+    /// The seed that fills the tenant's tables; without one they start empty.
     #[serde(default)]
     pub seed: Option<String>,
 }
 
-/// The set of migrations that came with the program.
+/// Name of the set of migrations that ships with the program.
 pub fn app() -> String {
     "app".to_owned()
 }
 
-/// A tenant to be made.
+/// One tenant's rows, ready to be written by `ensure`.
 #[derive(Clone)]
 pub struct Ensure {
     pub tenant: String,
     pub name: String,
-    pub claim: String,
+    pub tag: String,
     pub resource: String,
     pub seed: Option<String>,
-    /// The instant of the attempt.
+    /// Time of the attempt, recorded as the time of completion.
     pub at: String,
-    /// Statements in their order, each with its rows as JSON arrays with commas between them.
+    /// Insert statements in their order, each with its rows as JSON arrays separated by commas.
     pub rows: Vec<(Arc<str>, String)>,
 }
 
-/// The statement that inserts rows of a table with these columns. Its one parameter is a JSON array of rows, each an
-/// array of the tenant and the columns' values.
+/// Returns the statement that inserts rows into a table with these columns. Its one parameter is a JSON array
+/// of rows, each an array of the tenant's id and the columns' values.
 pub type InsertStatement = fn(&str, &[String]) -> String;
 
-/// A set of migrations with its seeds.
+/// A set of migrations with the seeds that fit it.
 pub struct Content {
     set: String,
     pub(crate) migrations: Vec<Migration>,
-    /// What the migrations make, where that is known beforehand.
+    /// The tables after all migrations, if they are known before a database is opened (SQLite).
     planned: Option<Catalogue>,
     insert: InsertStatement,
     files: Files,
@@ -71,13 +71,13 @@ pub struct Content {
     pub(crate) canary_row: Canary,
 }
 
-/// A seed with the statement of each of its blocks.
+/// A seed with one insert statement for each of its blocks.
 struct Prepared {
     seed: Seed,
     statements: Vec<Arc<str>>,
 }
 
-/// A seed's rows for one tenant, and the language in which they are.
+/// A seed's rows for one tenant, and the locale that was chosen.
 #[derive(Default)]
 struct Filled {
     locale: Option<String>,
@@ -104,7 +104,7 @@ impl Prepared {
 }
 
 impl Content {
-    /// Reads the seeds that go with these migrations; fails if the canary is missing or does not fit.
+    /// Reads `canary.yaml` from the seeds. Returns an error if it is missing or does not fit the tables.
     pub fn load(
         set: &str,
         migrations: Vec<Migration>,
@@ -113,9 +113,10 @@ impl Content {
         insert: InsertStatement,
     ) -> Result<Self, Failure> {
         let files = Files::seeds(seeds);
-        // An operator's folder of seeds fits the operator's tables, and then so does its canary.
+        // An operator's own folder of seeds replaces the shipped one as a whole, so it must bring a canary
+        // row that fits the operator's tables.
         let text = files.read("canary.yaml")?.ok_or_else(|| {
-            Failure::fatal("no_canary", "the folder of seeds has no canary.yaml: one table with one row, with an id that no tenant uses")
+            Failure::fatal("no_canary", "the folder of seeds has no canary.yaml: add one with one table and one row, whose id no tenant uses")
         })?;
         let canary = Seed::parse(CANARY, &text)
             .map_err(|why| Failure::fatal("bad_seed", format!("canary.yaml: {why}")))?;
@@ -137,7 +138,7 @@ impl Content {
         })
     }
 
-    /// What the schema cannot say about a step's settings.
+    /// Checks a step's settings beyond their JSON schema.
     pub fn check(&self, given: &Value) -> Vec<Fault> {
         let settings: Settings = match settings::check(given) {
             Ok(settings) => settings,
@@ -145,7 +146,10 @@ impl Content {
         };
         let mut faults = Vec::new();
         if settings.migrations != self.set {
-            let message = format!("this provider works with the migrations `{}`", self.set);
+            let message = format!(
+                "the provider runs the set of migrations `{}`: name that one, or configure another provider",
+                self.set
+            );
             faults.push(Fault { path: "migrations".to_owned(), message });
         }
         if let Some(Err(failure)) = settings.seed.map(|seed| self.rehearse_seed(&seed)) {
@@ -154,14 +158,14 @@ impl Content {
         faults
     }
 
-    /// What a spec asks to be written, and the outputs once it is; `isolation` is the provider's.
+    /// Returns the rows that a spec asks for, and the resource's outputs; `isolation` is the provider's.
     pub fn plan(&self, context: &Context, spec: &Spec, isolation: &str) -> Result<(Ensure, Value), Failure> {
         let settings: Settings = settings::of(spec)?;
         let filled = self.fill(settings.seed.as_deref(), &spec.tenant)?;
         let work = Ensure {
             tenant: spec.tenant.id.to_string(),
             name: spec.name.clone(),
-            claim: spec.claim.clone(),
+            tag: spec.claim.clone(),
             resource: spec.resource.to_string(),
             seed: settings.seed.clone(),
             at: context.now.to_string(),
@@ -175,7 +179,8 @@ impl Content {
             "seed": settings.seed,
             "locale": filled.locale,
             "canary": { "table": self.canary_row.table, "id": self.canary_row.id },
-            // SQLite does not encrypt, whatever level the tenant's files have.
+            // The database itself stores rows in clear text, whatever encryption level the tenant's files
+            // have.
             "encryption": "none",
         });
         Ok((work, outputs))
@@ -188,13 +193,13 @@ impl Content {
         Ok(Filled { locale: Some(prepared.seed.locale.clone()), rows: prepared.rows(tenant)? })
     }
 
-    /// The canary as a tenant to be made.
+    /// The tenant that holds the canary row.
     pub fn canary(&self) -> Result<Ensure, Failure> {
         let tenant = canary_tenant();
         Ok(Ensure {
             tenant: tenant.id.to_string(),
             name: CANARY.to_owned(),
-            claim: CANARY.to_owned(),
+            tag: CANARY.to_owned(),
             resource: CANARY.to_owned(),
             seed: None,
             at: Timestamp::now().to_string(),
@@ -202,22 +207,22 @@ impl Content {
         })
     }
 
-    /// What the migrations make; nothing where it is not known beforehand.
+    /// The tables after all migrations; empty if they are not known before a database is opened.
     pub fn planned(&self) -> &Catalogue {
         static UNKNOWN: Catalogue = Catalogue::new();
         self.planned.as_ref().unwrap_or(&UNKNOWN)
     }
 
-    /// The version after all migrations.
+    /// Version of the last migration.
     pub fn last_version(&self) -> &str {
         self.migrations.last().map_or("", |migration| &migration.version)
     }
 
-    /// In words, that migrations are missing where the last one has this version.
+    /// Returns a sentence if a database at this version lacks migrations.
     pub fn behind(&self, version: Option<&str>) -> Option<String> {
         let (last, none) = (self.last_version(), "nothing");
         let at = version.unwrap_or(none);
-        (at != last).then(|| format!("it is at migration {at}, and the last one is {last}"))
+        (at != last).then(|| format!("it is at migration {at}, the last one is {last}"))
     }
 
     fn seed(&self, name: &str) -> Result<Arc<Languages<Prepared>>, Failure> {
@@ -236,7 +241,7 @@ impl Content {
         Ok(prepared)
     }
 
-    /// Reads a seed in every language and fills it in for a tenant that does not exist.
+    /// Reads a seed in every language and renders it for the canary's tenant, which finds errors in it.
     fn rehearse_seed(&self, name: &str) -> Result<(), Failure> {
         let languages = self.seed(name)?;
         let tenant = canary_tenant();
@@ -244,7 +249,7 @@ impl Content {
     }
 }
 
-/// Rows that the tables refuse come from a seed that does not fit them: trying again will not help.
+/// Marks a failure as the seed's: the tables reject its rows, so a retry does not help.
 pub fn refused(failure: Failure) -> Failure {
     match failure.class {
         FailureClass::Invalid => Failure::invalid("bad_seed", failure.message),
@@ -252,7 +257,7 @@ pub fn refused(failure: Failure) -> Failure {
     }
 }
 
-/// The tenant of the canary: a moment before any real tenant.
+/// The canary's tenant. Its id lies before the id of any real tenant.
 fn canary_tenant() -> Tenant {
     Tenant {
         id: TenantId::from_uuid(Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0000)),
@@ -275,18 +280,18 @@ fn canary_row(seed: &Seed) -> Result<Canary, Failure> {
     })
 }
 
-/// What a seed names that the tables do not have, as far as they are known.
+/// Tables and columns that a seed names and the catalogue lacks; none if the catalogue is unknown.
 fn unknown_columns(catalogue: Option<&Catalogue>, seed: &Seed) -> Vec<String> {
     let mut faults = Vec::new();
     let Some(catalogue) = catalogue else { return faults };
     for block in &seed.blocks {
         let Some(table) = catalogue.tables.get(&block.table) else {
-            faults.push(format!("there is no table `{}`", block.table));
+            faults.push(format!("the migrations create no table `{}`", block.table));
             continue;
         };
         for column in &block.columns {
             if table.column(column).is_none_or(|column| column.generated) {
-                faults.push(format!("`{}` cannot be given `{column}`", block.table));
+                faults.push(format!("table `{}` has no writable column `{column}`", block.table));
             }
         }
     }

@@ -1,5 +1,6 @@
-//! The database providers: a pool, a file, a schema or a database for each tenant, on SQLite and PostgreSQL, and what
-//! they share: migrations, seeds' rows, recorded shapes, and the content that copies of a tenant take along.
+//! The database providers on SQLite and PostgreSQL: shared tables, a file, a schema or a database for each
+//! tenant. Beside them what they share: migrations, the rows of seeds, recorded schemas, and the task that
+//! fills warm pools.
 
 mod content;
 pub mod database_postgres;
@@ -10,6 +11,6 @@ pub mod database_sqlite;
 pub mod database_sqlite_file;
 pub mod database_sqlite_pool;
 pub mod migrations;
-mod refill;
 mod shape;
 mod tables;
+mod warm_task;

@@ -1,6 +1,7 @@
-//! Migrations as files: which there are, in which order, and what is in them. Understands the names of sqlx, dbmate,
-//! golang-migrate and Flyway. Applying them is the provider's work; so that a file can be applied in one transaction,
-//! what would end or leave that transaction is refused here. A file that cannot be is marked `-- no-transaction`.
+//! Reads migration files: which there are, their order, and their content. Understands the file names of
+//! sqlx, dbmate, golang-migrate and Flyway. The providers apply them, each file in one transaction, so a file
+//! that would end its transaction is rejected. A file that needs to run outside a transaction begins with `--
+//! no-transaction`.
 
 mod statements;
 
@@ -14,26 +15,27 @@ pub use statements::Dialect;
 pub(crate) use statements::split;
 use tenantry_provider::files::Files;
 
-/// One file to be applied once.
+/// One migration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migration {
-    /// Its number, part by part (`1.2` is `[1, 2]`): what orders it.
+    /// Number, part by part (`1.2` is `[1, 2]`); files are applied in this order.
     pub number: Vec<u64>,
-    /// The number as the file name has it.
+    /// The number as written in the file name.
     pub version: String,
-    /// The file's name.
+    /// File name.
     pub file: String,
-    /// What is executed.
+    /// The SQL that is executed.
     pub sql: String,
-    /// Whether all of it is applied in one transaction. If not, each statement takes effect alone, and all of them may
-    /// run again after a crash.
+    /// Whether the file is applied in one transaction. If not, each statement takes effect alone, and all of
+    /// them may run again after a crash.
     pub transaction: bool,
     /// SHA-256 of the file with line ends as `\n`, in hexadecimal.
     pub checksum: String,
 }
 
 impl Migration {
-    /// The number without leading zeros: the same file renamed from `1_x.sql` to `0001_x.sql` stays the same.
+    /// The number without leading zeros, so a file renamed from `1_x.sql` to `0001_x.sql` stays the same
+    /// migration.
     pub fn key(&self) -> String {
         let mut key = String::new();
         for part in &self.number {
@@ -45,25 +47,25 @@ impl Migration {
         key
     }
 
-    /// Its statements, one by one.
+    /// The single statements.
     pub fn statements(&self, dialect: Dialect) -> Vec<&str> {
         statements::split(&self.sql, dialect).into_iter().map(|statement| statement.text).collect()
     }
 }
 
-/// What a database says of a file that it has had.
+/// A database's record of an applied file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// [`Migration::key`].
     pub key: String,
-    /// The file's name then.
+    /// File name when it was applied.
     pub file: String,
-    /// Its checksum then.
+    /// Checksum when it was applied.
     pub checksum: String,
 }
 
-/// The migrations that a database still needs, in their order. Fails if what it has had, oldest first, is not what the
-/// folder begins with.
+/// The migrations that a database lacks, in their order. Returns an error unless the applied files, oldest
+/// first, are the beginning of the set.
 pub fn pending<'a>(migrations: &'a [Migration], applied: &[Applied]) -> Result<&'a [Migration], Failure> {
     for (index, Applied { key, file, checksum }) in applied.iter().enumerate() {
         let fault = |why: String| Err(Failure::fatal("migration_changed", why));
@@ -71,13 +73,13 @@ pub fn pending<'a>(migrations: &'a [Migration], applied: &[Applied]) -> Result<&
             Some(expected) if expected.key() == *key && expected.checksum == *checksum => {}
             Some(expected) if expected.key() == *key => {
                 return fault(format!(
-                    "{} was changed after it was applied: restore its old text, and put the change into a new file",
+                    "{} was changed after it was applied: restore its text, and put the change into a new file",
                     expected.file
                 ));
             }
             Some(expected) if !migrations.iter().any(|m| m.key() == *key) => {
                 return fault(format!(
-                    "{file} is applied but missing in the folder, where {} stands in its place",
+                    "{file} is applied but missing in the folder, which has {} in its place: restore the file",
                     expected.file
                 ));
             }
@@ -89,7 +91,7 @@ pub fn pending<'a>(migrations: &'a [Migration], applied: &[Applied]) -> Result<&
             }
             None => {
                 return fault(format!(
-                    "{file} is applied but missing in the folder: it belongs to a newer release"
+                    "{file} is applied but missing in the folder: it belongs to a newer release; run that release or restore the file"
                 ));
             }
         }
@@ -97,7 +99,7 @@ pub fn pending<'a>(migrations: &'a [Migration], applied: &[Applied]) -> Result<&
     Ok(migrations.get(applied.len()..).unwrap_or_default())
 }
 
-/// A failure of the database while it applied a file: what only the file's author can mend names the file.
+/// Adds the file's name to a failure that only a change of the file can fix.
 pub fn bad(migration: &Migration, failure: Failure) -> Failure {
     match failure.class {
         FailureClass::Retryable | FailureClass::Unknown => failure,
@@ -107,24 +109,25 @@ pub fn bad(migration: &Migration, failure: Failure) -> Failure {
     }
 }
 
-/// All migrations of a set, in the order in which they are applied. Files that are not SQL, and the down files of
-/// the other tools, are left alone; anything else that cannot be understood is a failure that names the file.
+/// All migrations of a set, in the order of application. Skips files that are not SQL and the down files of
+/// other tools; any other file that cannot be understood is an error that names it.
 pub fn load(files: &Files, set: &str, dialect: Dialect) -> Result<Vec<Migration>, Failure> {
     let mut found: Vec<Migration> = Vec::new();
     for file in files.list(set)? {
         let Some((version, number)) = parse_name(&file)? else { continue };
-        let text =
-            files.read(&format!("{set}/{file}"))?.ok_or_else(|| fault(&file, "has just disappeared"))?;
+        let text = files
+            .read(&format!("{set}/{file}"))?
+            .ok_or_else(|| fault(&file, "was removed while it was read: start again"))?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n");
         let checksum = hex::encode(Sha256::digest(text.as_bytes()));
         let sql = up_part(&text).to_owned();
-        // SQLite has nothing that needs to run without one.
+        // No SQLite statement needs to run outside a transaction.
         let transaction = dialect == Dialect::Sqlite || in_transaction(&text);
         if let Some(word) = statements::forbidden(&sql, dialect) {
             return Err(fault(
                 &file,
                 format!(
-                    "contains {word}: each file runs in one transaction of its own, which it must not end or leave"
+                    "contains {word}: a migration must not end or leave its transaction; remove the statement"
                 ),
             ));
         }
@@ -134,10 +137,13 @@ pub fn load(files: &Files, set: &str, dialect: Dialect) -> Result<Vec<Migration>
     if let Some(pair) =
         found.windows(2).find(|pair| order(&pair[0].number, &pair[1].number) == Ordering::Equal)
     {
-        return Err(fault(&pair[1].file, format!("has the number of {}; give it another", pair[0].file)));
+        return Err(fault(&pair[1].file, format!("has the number of {}: give it another one", pair[0].file)));
     }
     if found.is_empty() {
-        return Err(Failure::fatal("bad_migration", format!("the set `{set}` has no migration")));
+        return Err(Failure::fatal(
+            "bad_migration",
+            format!("the set `{set}` has no migration: add one, or name another set"),
+        ));
     }
     Ok(found)
 }
@@ -146,7 +152,7 @@ fn fault(file: &str, why: impl std::fmt::Display) -> Failure {
     Failure::fatal("bad_migration", format!("{file} {why}"))
 }
 
-/// Compares numbers part by part; a missing part is zero, so `1` and `1.0` are the same.
+/// Compares numbers part by part; a missing part counts as zero, so `1` equals `1.0`.
 fn order(a: &[u64], b: &[u64]) -> Ordering {
     let parts = a.len().max(b.len());
     (0..parts)
@@ -155,7 +161,7 @@ fn order(a: &[u64], b: &[u64]) -> Ordering {
         .unwrap_or(Ordering::Equal)
 }
 
-/// Version text and number of a file name; none if the file is not for us.
+/// Version and number of a file name; none if the file is to be skipped.
 fn parse_name(file: &str) -> Result<Option<(String, Vec<u64>)>, Failure> {
     let Some(stem) = file.strip_suffix(".sql") else { return Ok(None) };
     if stem.ends_with(".down") {
@@ -182,8 +188,8 @@ fn parse_name(file: &str) -> Result<Option<(String, Vec<u64>)>, Failure> {
     }
 }
 
-/// Whether a file does not say, before its first statement, that it needs to run without a transaction: sqlx's mark or
-/// dbmate's.
+/// False if the file's leading comments carry sqlx's or dbmate's mark for files that run without a
+/// transaction.
 fn in_transaction(text: &str) -> bool {
     let comments = text.lines().map(str::trim).take_while(|line| line.is_empty() || line.starts_with("--"));
     !comments.map(|line| line.trim_start_matches('-').trim()).any(|comment| {
@@ -192,7 +198,7 @@ fn in_transaction(text: &str) -> bool {
     })
 }
 
-/// dbmate keeps both directions in one file; the other tools have no such marks.
+/// The part of a file that migrates up: dbmate keeps both directions in one file.
 fn up_part(text: &str) -> &str {
     let mark = |line: &str, word: &str| {
         line.trim_start().strip_prefix("--").is_some_and(|rest| rest.trim_start().starts_with(word))
@@ -233,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_the_four_tools() {
+    fn file_names_of_four_tools_are_ordered() {
         assert_eq!(versions(&["0002_b.sql", "0001_a.sql", "README.md"]).unwrap(), ["0001", "0002"]);
         assert_eq!(
             versions(&["1_a.up.sql", "1_a.down.sql", "10_c.up.sql", "2_b.up.sql"]).unwrap(),
@@ -247,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_cannot_be_ordered() {
+    fn file_names_without_an_order_are_rejected() {
         assert!(versions(&["init.sql"]).unwrap_err().contains("init.sql"));
         assert!(versions(&["R__views.sql"]).unwrap_err().contains("repeatable"));
         assert!(versions(&["1_a.sql", "0001_b.sql"]).unwrap_err().contains("has the number of"));
@@ -256,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn checksum_is_of_the_text_not_of_its_line_ends() {
+    fn checksum_ignores_line_ends() {
         let (_a, unix) = folder(&[("1_a.sql", "SELECT 1;\nSELECT 2;\n")]);
         let (_b, windows) = folder(&[("1_a.sql", "\u{feff}SELECT 1;\r\nSELECT 2;\r\n")]);
         let (_c, other) = folder(&[("1_a.sql", "SELECT 1;\nSELECT 3;\n")]);
@@ -266,14 +272,14 @@ mod tests {
     }
 
     #[test]
-    fn dbmate_down_part_is_left_out() {
+    fn dbmate_down_part_is_skipped() {
         let text = "-- migrate:up\nCREATE TABLE a (x);\n-- migrate:down\nDROP TABLE a;\n";
         assert_eq!(up_part(text), "CREATE TABLE a (x);\n");
         assert_eq!(up_part("CREATE TABLE a (x);"), "CREATE TABLE a (x);");
     }
 
     #[test]
-    fn marks_of_files_without_a_transaction() {
+    fn no_transaction_marks_are_recognised() {
         for (text, transaction) in [
             ("-- no-transaction\nCREATE INDEX CONCURRENTLY i ON t (a);", false),
             ("-- of 2026\n\n--no-transaction\nSELECT 1;", false),
@@ -287,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_applied_stays_as_it_was() {
+    fn applied_files_must_not_change() {
         let (_dir, files) = folder(&[("1_a.sql", "SELECT 1;"), ("2_b.sql", "SELECT 2;")]);
         let all = load(&files, "app", Dialect::Postgres).unwrap();
         let applied = |of: &[&Migration]| -> Vec<Applied> {

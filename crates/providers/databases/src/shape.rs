@@ -1,26 +1,27 @@
-//! What a schema is made of, part by part: recorded when it is made or migrated, and compared with what is there later.
+//! The definition of a schema, part by part: recorded when a provider creates or migrates the schema, and
+//! compared with the database later to find drift.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Most differences that are named; all are counted.
+/// Most differences that are listed; the rest are counted.
 const NAMED: usize = 20;
 
-/// Definitions by what they belong to (``table `tasks` ``), and there by part (``column `title` ``); that of the thing itself
-/// has an empty name.
+/// Definitions by object (``table `tasks` ``) and part (``column `title` ``). The object's own definition has
+/// an empty part name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Shape(BTreeMap<String, BTreeMap<String, String>>);
 
 impl Shape {
-    /// Nothing.
+    /// An empty definition.
     pub const fn new() -> Self {
         Self(BTreeMap::new())
     }
 
-    /// SHA-256 over all of it.
+    /// SHA-256 over all definitions, in hexadecimal.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         for (owner, parts) in &self.0 {
@@ -34,7 +35,8 @@ impl Shape {
         hex::encode(hash.finalize())
     }
 
-    /// How what is there now differs from this, a sentence each, the first 20. Names of parts, never values.
+    /// Compares with what the database holds `now`: one sentence per difference, at most 20 and a count of
+    /// the rest. Sentences name parts, never values.
     pub fn differences(&self, now: &Self) -> Vec<String> {
         let mut differences = Vec::new();
         let mut say = |owner: &str, part: &str, what: &str| {
@@ -49,16 +51,16 @@ impl Shape {
             for (part, definition) in parts {
                 match there.get(part) {
                     None => say(owner, part, "is missing"),
-                    Some(other) if other != definition => say(owner, part, "is not as it was made"),
+                    Some(other) if other != definition => say(owner, part, "differs from its migrations"),
                     Some(_) => {}
                 }
             }
             for part in there.keys().filter(|part| !parts.contains_key(*part)) {
-                say(owner, part, "was added by somebody else");
+                say(owner, part, "was added outside the migrations");
             }
         }
         for owner in now.0.keys().filter(|owner| !self.0.contains_key(*owner)) {
-            say(owner, "", "was added by somebody else");
+            say(owner, "", "was added outside the migrations");
         }
         let more = differences.len().saturating_sub(NAMED);
         differences.truncate(NAMED);
@@ -100,10 +102,10 @@ mod tests {
         ]);
         let expected = [
             "table `a` is missing",
-            "table `b`, column `x` is not as it was made",
+            "table `b`, column `x` differs from its migrations",
             "table `b`, index `i` is missing",
-            "table `b`, column `y` was added by somebody else",
-            "view `c` was added by somebody else",
+            "table `b`, column `y` was added outside the migrations",
+            "view `c` was added outside the migrations",
         ];
         assert_eq!(made.differences(&now), expected);
         assert_eq!(made.differences(&made), [""; 0]);

@@ -1,5 +1,5 @@
-//! The tenants' tables as a database server describes them, whichever it is: tables, columns, the order in which rows
-//! can be deleted; and the checks of what callers name. Knows no SQL but how names and texts are written in it.
+//! The tenants' tables as a database server describes them: tables, columns, deletion order; and the checks
+//! of the table and column names that callers pass. Contains no SQL except quoting of names and texts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,35 +10,35 @@ use uuid::Uuid;
 use crate::shape::Shape;
 use tenantry_provider::data::MAX_PAGE;
 
-/// The column that says whose a row is.
+/// The column that holds the tenant's id in every table.
 pub const OWNER: &str = "tenant_id";
 
-/// The tenants' tables.
+/// The tenants' tables in one schema.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalogue {
-    /// By name. Ours, which begin with an underscore, are not among them.
+    /// By name, without Tenantry's own tables, whose names begin with an underscore.
     pub tables: BTreeMap<String, Table>,
-    /// The same names so that a row's table comes before those that it refers to.
+    /// The same names, ordered so that a table comes before the tables that its rows refer to.
     pub deletion_order: Vec<String>,
-    /// All that the schema is made of.
+    /// The definition of the whole schema.
     pub shape: Shape,
 }
 
 /// A table of tenants' rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    /// In the order of their definition, without `tenant_id`.
+    /// In the order of the table's definition, without `tenant_id`.
     pub columns: Vec<Column>,
 }
 
 /// A column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// Its name.
+    /// Column name.
     pub name: String,
     /// The declared type, as the server writes it.
     pub kind: String,
-    /// Computed from others: cannot be given.
+    /// Computed by the database, so a caller cannot set it.
     pub generated: bool,
 }
 
@@ -48,12 +48,12 @@ impl Table {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// The columns that a row to be added names, in its order. `name` is this table's.
+    /// The columns that a new row sets, in its order. `name` is this table's name.
     pub fn given(&self, name: &str, row: &Map<String, Value>) -> Result<Vec<&Column>, Failure> {
         if row.contains_key(OWNER) {
             return Err(Failure::invalid(
                 "not_allowed",
-                format!("`{OWNER}` cannot be given: it comes from the token"),
+                format!("`{OWNER}` cannot be set: it comes from the token; leave it out"),
             ));
         }
         let unknown = |given: &String| {
@@ -70,7 +70,7 @@ impl Table {
             .collect()
     }
 
-    /// Gives a row that has no `id` a fresh one, where ids are texts or UUIDs.
+    /// Adds a fresh `id` to a row that has none, if the table's ids are texts or UUIDs.
     pub fn name_row(&self, row: &mut Map<String, Value>) {
         let takes = |column: &Column| matches!(&*column.kind.to_ascii_lowercase(), "text" | "uuid");
         if self.column("id").is_some_and(takes) && !row.contains_key("id") {
@@ -80,12 +80,13 @@ impl Table {
 }
 
 impl Catalogue {
-    /// Of no tables.
+    /// A catalogue without tables.
     pub const fn new() -> Self {
         Self { tables: BTreeMap::new(), deletion_order: Vec::new(), shape: Shape::new() }
     }
 
-    /// The table of this name; it must have an `id`, by which rows are addressed.
+    /// The table of this name. Returns an error if there is none, or if it has no `id`, by which rows are
+    /// addressed.
     pub fn addressable(&self, name: &str) -> Result<(&str, &Table), Failure> {
         match self.tables.get_key_value(name) {
             Some((name, table)) if table.column("id").is_some() => Ok((name, table)),
@@ -93,14 +94,14 @@ impl Catalogue {
                 let names: Vec<&str> = self.tables.keys().map(String::as_str).collect();
                 Err(Failure::invalid(
                     "unknown_table",
-                    format!("there is no such table; there are: {}", names.join(", ")),
+                    format!("no such table; the tables are: {}", names.join(", ")),
                 ))
             }
         }
     }
 }
 
-/// How many rows a page may have.
+/// Returns an error if a page's size is out of range.
 pub fn check_limit(limit: u32) -> Result<(), Failure> {
     if (1..=MAX_PAGE).contains(&limit) {
         return Ok(());
@@ -108,28 +109,28 @@ pub fn check_limit(limit: u32) -> Result<(), Failure> {
     Err(Failure::invalid("bad_limit", format!("`limit` must be from 1 to {MAX_PAGE}")))
 }
 
-/// Samples that cannot be removed are in use.
+/// Translates the failure of a deletion of samples that other rows refer to.
 pub fn sample_in_use(failure: Failure) -> Failure {
     match failure.code.as_str() {
         "constraint" => Failure::invalid(
             "sample_in_use",
-            "a sample is in use by a row that is not a sample: remove that first",
+            "a sample cannot be removed: a row that is not a sample refers to it; delete that row first",
         ),
         _ => failure,
     }
 }
 
-/// An identifier as SQL.
+/// Quotes an identifier for SQL.
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text as SQL.
+/// Quotes a text for SQL.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Children before parents.
+/// Orders tables so that children come before their parents. Returns an error if foreign keys form a cycle.
 pub fn deletion_order(
     tables: &BTreeMap<String, Table>,
     mut parents: BTreeMap<String, BTreeSet<String>>,
@@ -149,7 +150,7 @@ pub fn deletion_order(
             return Err(Failure::fatal(
                 "bad_schema",
                 format!(
-                    "tables refer to each other in a circle, so no tenant could be removed: {}",
+                    "foreign keys form a cycle, so no tenant could be removed; drop one of those between: {}",
                     names.join(", ")
                 ),
             ));

@@ -1,5 +1,6 @@
-//! What is really in a schema: tables, columns, keys, policies. Refuses one in which one tenant could reach another's rows if they
-//! shared it, so that the same migrations serve every way of keeping tenants apart.
+//! Reads a schema's tables, columns, keys and policies from the server. Rejects a schema in which a tenant
+//! could reach another tenant's rows if they shared it, so that the same migrations serve all three
+//! isolations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,7 @@ use super::failure::failure;
 use crate::shape::Shape;
 use crate::tables::{Catalogue, Column, OWNER, Table, deletion_order, quoted};
 
-/// Reads the schema and checks that it keeps tenants apart. The failure names the table and what to write instead.
+/// Reads the schema and checks that it keeps tenants apart. The failure names the table and what to change.
 pub async fn read(connection: &mut PgConnection, schema: &str) -> Result<Catalogue, Failure> {
     let mut faults = Vec::new();
     let tables = columns(connection, schema, &mut faults).await?;
@@ -23,7 +24,7 @@ pub async fn read(connection: &mut PgConnection, schema: &str) -> Result<Catalog
     Ok(Catalogue { tables, deletion_order, shape: shape(connection, schema).await? })
 }
 
-/// Every column, constraint, index, policy, trigger and function of the schema.
+/// The definition of every column, constraint, index, policy, trigger and function of the schema.
 pub async fn shape(connection: &mut PgConnection, schema: &str) -> Result<Shape, Failure> {
     let rows = sqlx::query_as::<_, (String, String, String)>(
         concat!("WITH own AS (SELECT pg_class.*, format('%s `%s`', CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
@@ -49,15 +50,15 @@ pub async fn shape(connection: &mut PgConnection, schema: &str) -> Result<Shape,
     )
     .bind(schema);
     let (bare, quoted) = (format!("{schema}."), format!("{}.", quoted(schema)));
-    // Definitions name the schema or not, as the session's search path has it.
-    let anywhere = |text: String| text.replace(&bare, "").replace(&quoted, "");
+    // Definitions name the schema or not, depending on the session's search path.
+    let unqualified = |text: String| text.replace(&bare, "").replace(&quoted, "");
     let rows = rows.fetch_all(connection).await.map_err(failure)?.into_iter();
     Ok(rows
-        .map(|(owner, part, definition)| (anywhere(owner), anywhere(part), anywhere(definition)))
+        .map(|(owner, part, definition)| (unqualified(owner), unqualified(part), unqualified(definition)))
         .collect())
 }
 
-/// Whether any table that the schema has now holds rows of this tenant's.
+/// Whether any table that the schema has now holds rows of this tenant.
 pub async fn holds(connection: &mut PgConnection, schema: &str, tenant: &str) -> Result<bool, Failure> {
     let tables = sqlx::query_scalar::<_, String>(
         concat!("SELECT relname::text FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attname = $2 AND NOT attisdropped
@@ -105,7 +106,7 @@ async fn columns(
     for name in tables.keys() {
         if name.starts_with('_') {
             faults
-                .push(format!("table `{name}`: names that begin with an underscore are the database's own"));
+                .push(format!("table `{name}`: names that begin with an underscore are reserved; rename it"));
         } else if !owned.contains(name) {
             faults.push(format!(
                 "table `{name}` cannot be shared by tenants: it needs a column `{OWNER} text NOT NULL` that its primary key begins with"
@@ -115,8 +116,8 @@ async fn columns(
     Ok(tables)
 }
 
-/// Keys begin with the tenant: a unique index that does not hold it would tell one tenant what another one has, and one
-/// that does not begin with it makes each tenant pay for the others' rows.
+/// Checks that keys begin with the tenant's id: a unique index without it would tell one tenant about
+/// another's rows, and one that does not begin with it makes each tenant pay for the others' rows.
 async fn keys(connection: &mut PgConnection, schema: &str, faults: &mut Vec<String>) -> Result<(), Failure> {
     let rows = sqlx::query(
         concat!("SELECT relname::text, count(*) FILTER (WHERE indisprimary) AS primaries,
@@ -146,7 +147,8 @@ async fn keys(connection: &mut PgConnection, schema: &str, faults: &mut Vec<Stri
     Ok(())
 }
 
-/// Which tables each table refers to. A reference that does not carry `tenant_id` could point at another tenant's row.
+/// The tables that each table refers to. Checks that every foreign key carries `tenant_id`: otherwise a row
+/// could refer to another tenant's.
 async fn references(
     connection: &mut PgConnection,
     schema: &str,

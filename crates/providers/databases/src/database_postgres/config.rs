@@ -1,4 +1,4 @@
-//! Configuration of the tenants' databases on PostgreSQL, one for the three ways in which they keep tenants apart.
+//! Configuration that the three PostgreSQL providers share.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,85 +8,86 @@ use serde::Deserialize;
 
 use crate::content::app;
 
-/// Where the servers are, and what the tenants' tables are made of. Not printable: the URLs hold passwords.
+/// Servers, content of the tenants' tables, and limits. Has no `Debug`: the URLs hold passwords.
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// `postgres://administrator:password@host/database`. The administrator makes roles, schemas and databases; what
-    /// tenants share, and the list of tenants, is in that database. Direct: a pooler in transaction mode loses locks.
+    /// `postgres://administrator:password@host/database`. Tenantry connects as this administrator, who
+    /// creates roles, schemas and databases. The database holds the shared tables and the list of tenants.
+    /// Name the server itself, not a pooler: a pooler in transaction mode loses locks.
     #[schemars(extend("x-secret" = true))]
     pub url: String,
-    /// Address and port of the pooler in transaction mode, if there is one before the server of `url`, through which tenants'
-    /// applications connect. Tenantry itself does not: only the isolation check tries it.
+    /// `host:port` of the pooler in transaction mode before the server of `url`, through which tenants'
+    /// applications connect. Only the isolation check uses it; Tenantry itself connects to the server.
     #[serde(default)]
     pub pooler: Option<String>,
     /// The set of migrations: the folder `postgres/SET` inside `migrations`.
     #[serde(default = "app")]
     pub set: String,
-    /// Folder with sets of migrations; without it, the sets that came with the program.
+    /// Folder with sets of migrations; by default the sets that ship with the program.
     #[serde(default)]
     pub migrations: Option<PathBuf>,
-    /// Folder with seeds; without it, the seeds that came with the program.
+    /// Folder with seeds; by default the seeds that ship with the program.
     #[serde(default)]
     pub seeds: Option<PathBuf>,
-    /// Most connections to a server's main database.
+    /// Maximum number of connections to each server's main database.
     #[serde(default = "connections")]
     #[schemars(range(min = 2, max = 500))]
     pub connections: u32,
-    /// `postgres_pool`: the role as which applications reach the shared tables. It is made, without a right to log in,
-    /// if it is missing.
+    /// `postgres_pool`: the role that applications use to reach the shared tables. Created without login if
+    /// it is missing.
     #[serde(default = "app_role")]
     #[schemars(length(min = 1, max = 54))]
     pub app_role: String,
-    /// `postgres_pool`: in how many parts, by hash of the tenant, tables are created that are shared; 0: as a whole. Tables that
-    /// are there already stay as they are.
+    /// `postgres_pool`: number of hash partitions in which new shared tables are created; 0: not partitioned.
+    /// Existing tables stay as they are.
     #[serde(default)]
     #[schemars(range(max = 1_000))]
     pub partitions: u16,
-    /// Connections that a tenant's login role may have at a time.
+    /// Maximum number of concurrent connections of a tenant's login role.
     #[serde(default = "connection_limit")]
     #[schemars(range(min = 1, max = 10_000))]
     pub connection_limit: u16,
-    /// `postgres_database`: by region, the server that has its tenants' databases. Those of other regions are on the server
-    /// of `url`.
+    /// `postgres_database`: server of a region's tenant databases, by region. Databases of other regions are
+    /// on the server of `url`.
     #[serde(default)]
     pub clusters: BTreeMap<String, Cluster>,
-    /// `postgres_database`: tenants' databases that this process is connected to at a time; the others are connected to
-    /// when they are used.
+    /// `postgres_database`: maximum number of tenant databases that this process keeps connections to.
     #[serde(default = "open_databases")]
     #[schemars(range(min = 1, max = 1_000))]
     pub open_databases: u64,
-    /// `postgres_schema`: schemas that are kept ready, so that a tenant need not wait for its tables. None unless told.
+    /// `postgres_schema`: size of the warm pool, schemas that are created in advance. 0: no warm pool.
     #[serde(default)]
     #[schemars(range(max = 1_000))]
     pub warm_schemas: u16,
-    /// `postgres_database`: databases that are kept ready on each server. None unless told.
+    /// `postgres_database`: size of each server's warm pool, databases that are created in advance. 0: no
+    /// warm pool.
     #[serde(default)]
     #[schemars(range(max = 100))]
     pub warm_databases: u16,
 }
 
-/// The server of a region. Not printable: the URL holds a password.
+/// The server of a region. Has no `Debug`: the URL holds a password.
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
-    /// As the main server's. The list of the region's tenants is in this database.
+    /// As the main server's `url`. Its database holds the list of the region's tenants.
     #[schemars(extend("x-secret" = true))]
     pub url: String,
-    /// Address and port of the pooler before this server, as the main server's.
+    /// `host:port` of the pooler before this server, as for the main server.
     #[serde(default)]
     pub pooler: Option<String>,
 }
 
 impl Cluster {
-    /// This server, without a pooler.
+    /// A cluster at this URL, without a pooler.
     pub fn new(url: impl Into<String>) -> Self {
         Self { url: url.into(), pooler: None }
     }
 }
 
 impl Config {
-    /// This server, with everything else as shipped.
+    /// The server at this URL; all other settings have their defaults.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),

@@ -1,58 +1,58 @@
-//! A tenant's password: random, stored sealed under the tenant's key until it is handed out once, and never in an
-//! output. Until the registry has it, it waits, sealed, beside the role that it was made with: an attempt that was cut
-//! off loses none, and of two attempts at once both hand out the same.
+//! A tenant's database password: random, sealed under the tenant's key until it is handed out once, and never
+//! in an output. Until the registry has it, the sealed password waits beside its role, so an interrupted
+//! attempt loses none and two concurrent attempts hand out the same.
 
 use std::sync::Arc;
 
 use serde_json::json;
 use tenantry_model::{Failure, TenantId, Write, columns};
 
-use super::directory::{Owner, State};
+use super::directory::{Owner, TenantState};
 use super::name::Name;
 use crate::tables::literal;
 use tenantry_provider::passwords;
 use tenantry_provider::verbs::{Context, Rows, Sealer, Spec};
 
-/// What an attempt knows about the password, and a new one in case it is needed.
+/// What an attempt knows about the tenant's password, and a new one in case it is needed.
 #[derive(Clone)]
-pub struct Handout {
+pub struct PasswordRequest {
     password: Option<String>,
     sealed: Option<String>,
-    /// Who asks for it.
+    /// The operation that requests it.
     operation: String,
-    /// What the registry has had of the tenant's secrets: who made each, and its name.
+    /// The registry's credentials of the tenant: operation and name of each.
     had: Vec<(String, String)>,
     sealer: Option<(Arc<dyn Sealer>, TenantId)>,
 }
 
-/// What an attempt did about the password.
+/// The password that an attempt hands to the registry, if any.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Handed {
-    /// The login role that has the newest one.
+pub struct IssuedPassword {
+    /// The login role with the newest password.
     pub login: Name,
     secret: Secret,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Secret {
-    /// Made it: this is it, sealed.
+    /// A new password, sealed.
     New(String),
-    /// Found one that the registry does not have yet.
-    Waiting(String),
-    /// Nothing: the registry has it.
-    Known,
-    /// Nothing, and nobody has it.
+    /// An earlier password that the registry does not have yet, sealed.
+    Pending(String),
+    /// The registry has it.
+    Stored,
+    /// There is none to store: a fixed password, or a role that cannot log in.
     None,
 }
 
-/// Under which name the password of a login role waits to be claimed.
+/// Name of a login role's password among the tenant's credentials.
 fn name(login: &Name) -> String {
     format!("postgres_password:{}", login.as_str())
 }
 
-impl Handout {
-    /// For a spec.
-    pub async fn of(context: &Context, spec: &Spec) -> Result<Self, Failure> {
+impl PasswordRequest {
+    /// The request of a spec's operation, with a new random password.
+    pub async fn for_spec(context: &Context, spec: &Spec) -> Result<Self, Failure> {
         let rows = context.rows.find("credentials", &[("tenant_id", json!(spec.tenant.id))]).await?;
         let text =
             |row: &serde_json::Value, column: &str| row[column].as_str().unwrap_or_default().to_owned();
@@ -64,20 +64,20 @@ impl Handout {
         Ok(Self { password: Some(password), sealed: Some(sealed), operation, had, sealer })
     }
 
-    /// The same, where the role that the tenant gets has this password already.
+    /// The same request for a role that already has this password.
     pub fn with(&self, password: String) -> Result<Self, Failure> {
         let seal = |(sealer, tenant): &(Arc<dyn Sealer>, TenantId)| sealer.seal(*tenant, &password);
         let sealed = self.sealer.as_ref().map(seal).transpose()?;
         Ok(Self { password: Some(password), sealed, ..self.clone() })
     }
 
-    /// A password that only the caller knows: whatever the role had before, it has this one now.
-    pub const fn told(password: String) -> Self {
+    /// Sets this password, which only the caller knows, whatever the role had before.
+    pub const fn fixed(password: String) -> Self {
         Self::without_operation(Some(password))
     }
 
-    /// For a role that nobody logs in with.
-    pub const fn nobodys() -> Self {
+    /// For a role that cannot log in.
+    pub const fn no_login() -> Self {
         Self::without_operation(None)
     }
 
@@ -85,10 +85,10 @@ impl Handout {
         Self { password, sealed: None, operation: String::new(), had: Vec::new(), sealer: None }
     }
 
-    /// Whether the registry has had the newest password of the tenant's.
-    fn is_known(&self, owner: &Owner, state: &State) -> bool {
+    /// Whether the registry has the newest password.
+    fn is_stored(&self, owner: &Owner, state: &TenantState) -> bool {
         let name = name(&owner.newest(state).name);
-        // A login that has its turn again had other passwords before.
+        // A login that became the newest again had other passwords before.
         let made_by = state.rotation.as_ref().map(|rotation| &rotation.made_by);
         let is_it = |(by, had): &(String, String)| *had == name && made_by.is_none_or(|it| it == by);
         self.password.is_none() || self.had.iter().any(is_it)
@@ -99,66 +99,68 @@ impl Handout {
         self.password.as_deref()
     }
 
-    /// The new password, if the newest login needs one: it is missing, shut out, or nobody has its password any more.
-    pub fn needed(&self, owner: &Owner, state: &State) -> Option<&str> {
-        let lost = state.sealed.is_none() && !self.is_known(owner, state);
+    /// The new password, if the newest login needs one: the role is missing or may not log in, or its
+    /// password is lost.
+    pub fn needed(&self, owner: &Owner, state: &TenantState) -> Option<&str> {
+        let lost = state.sealed.is_none() && !self.is_stored(owner, state);
         self.password.as_deref().filter(|_| lost || owner.newest(state).is != Some(true))
     }
 
-    /// What is done about the password where the state is this.
-    pub fn handed(&self, owner: &Owner, state: &State) -> Handed {
+    /// The password to hand out for a tenant in this state.
+    pub fn issue(&self, owner: &Owner, state: &TenantState) -> IssuedPassword {
         let secret = match (self.needed(owner, state), &self.sealed, &state.sealed) {
             (Some(_), Some(sealed), _) => Secret::New(sealed.clone()),
             (Some(_), None, _) => Secret::None,
-            (None, _, Some(sealed)) if !self.is_known(owner, state) => Secret::Waiting(sealed.clone()),
-            (None, ..) => Secret::Known,
+            (None, _, Some(sealed)) if !self.is_stored(owner, state) => Secret::Pending(sealed.clone()),
+            (None, ..) => Secret::Stored,
         };
-        Handed { login: owner.newest(state).name, secret }
+        IssuedPassword { login: owner.newest(state).name, secret }
     }
 
-    /// What a rotation by this operation handed out; `sealed` is what waits, if it was done before.
-    pub fn rotated(&self, login: Name, done: Option<&State>) -> Handed {
+    /// The password that a rotation hands out; `done` is the state if this operation has rotated before.
+    pub fn rotated(&self, login: Name, done: Option<&TenantState>) -> IssuedPassword {
         let secret = match (done, &self.sealed) {
-            (Some(State { sealed: Some(sealed), .. }), _) => Secret::Waiting(sealed.clone()),
+            (Some(TenantState { sealed: Some(sealed), .. }), _) => Secret::Pending(sealed.clone()),
             (None, Some(sealed)) => Secret::New(sealed.clone()),
-            _ => Secret::Known,
+            _ => Secret::Stored,
         };
-        Handed { login, secret }
+        IssuedPassword { login, secret }
     }
 
-    /// The operation that asks.
+    /// The requesting operation.
     pub fn operation(&self) -> &str {
         &self.operation
     }
 
-    /// The statement that notes, of a tenant whose password was rotated, who hands the newest one out.
-    pub fn noted(&self, owner: &Owner, state: &State) -> String {
-        match self.handed(owner, state).secret {
-            Secret::New(_) | Secret::Waiting(_) => format!(
+    /// The statement that records this operation as the one that hands out a rotated tenant's newest
+    /// password.
+    pub fn record_issuer(&self, owner: &Owner, state: &TenantState) -> String {
+        match self.issue(owner, state).secret {
+            Secret::New(_) | Secret::Pending(_) => format!(
                 "UPDATE tenantry.logins SET made_by = {} WHERE name = {};",
                 literal(&self.operation),
                 literal(owner.second.as_str())
             ),
-            Secret::Known | Secret::None => String::new(),
+            Secret::Stored | Secret::None => String::new(),
         }
     }
 }
 
-impl Handed {
-    /// The new password, sealed, if it made one.
-    pub fn made(&self) -> Option<&str> {
+impl IssuedPassword {
+    /// The new sealed password, if there is one.
+    pub fn new_password(&self) -> Option<&str> {
         match &self.secret {
             Secret::New(sealed) => Some(sealed),
-            Secret::Waiting(_) | Secret::Known | Secret::None => None,
+            Secret::Pending(_) | Secret::Stored | Secret::None => None,
         }
     }
 
-    /// Whether the registry has the password, so that it is kept nowhere else.
-    pub fn is_known(&self) -> bool {
-        self.secret == Secret::Known
+    /// Whether the registry has the password, so that nothing else keeps it.
+    pub fn is_stored(&self) -> bool {
+        self.secret == Secret::Stored
     }
 
-    /// Hands it to the registry.
+    /// The writes that hand it to the registry.
     pub fn writes(self, context: &Context, spec: &Spec) -> Vec<Write> {
         let name = name(&self.login);
         let row = |sealed: String| {
@@ -169,13 +171,13 @@ impl Handed {
         };
         match self.secret {
             Secret::New(sealed) => vec![Write::upsert("credentials", row(sealed))],
-            Secret::Waiting(sealed) => vec![Write::insert_absent("credentials", row(sealed))],
-            Secret::Known | Secret::None => Vec::new(),
+            Secret::Pending(sealed) => vec![Write::insert_absent("credentials", row(sealed))],
+            Secret::Stored | Secret::None => Vec::new(),
         }
     }
 }
 
-/// Takes what waits, or was claimed, of these logins out of the registry, but for what this operation hands out.
+/// The writes that delete these logins' credentials from the registry, except those of the operation `but`.
 pub async fn forget(
     rows: &dyn Rows,
     tenant: TenantId,

@@ -1,5 +1,5 @@
-//! The list of tenants in a server's main database, `tenantry.homes`: whose what is, how far it is done, and the access
-//! row that policies consult. And what really stands under a name, with whose mark.
+//! The list of tenants in a server's main database, `tenantry.homes`: owner tag, progress, and the access
+//! that policies read. Also reads which objects exist under a tenant's names, and with which owner tag.
 
 use serde_json::json;
 use sqlx::types::Json;
@@ -15,13 +15,14 @@ use crate::content::Ensure;
 use crate::shape::Shape;
 use crate::tables::literal;
 
-/// Our own schema, and the mark that says that it is ours.
+/// Tenantry's schema and the comment that identifies it.
 const SCHEMA: &str = "tenantry";
-const MARK: &str = "tenantry: the list of tenants";
+const OWNER_TAG: &str = "tenantry: the list of tenants";
 
-/// `access` is where a fence is put: policies read it, and whoever opens a tenant's rows does; `access_version` is that of
-/// the order it came by. `sealed` is the password until the registry has it. `completed` is the evidence that everything is there.
-/// `schema` is the fingerprint of what was made or migrated; what that stands for is in `shapes`, once for all who have it.
+/// `access` is the applied fence: policies and every open of a tenant's rows read it; `access_version` is the
+/// version of the order that set it. `sealed` is the password until the registry has it. `completed` is set
+/// once everything exists. `schema` is the fingerprint of the recorded definition, which `shapes` stores once
+/// for all tenants that have it. `claim` is the owner tag.
 const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS tenantry.homes (
     isolation   text NOT NULL,
@@ -43,27 +44,27 @@ CREATE TABLE IF NOT EXISTS tenantry.shapes (
     parts       jsonb NOT NULL
 )";
 
-/// Makes the list if it is missing. The caller has the turn for it.
+/// Creates the tables if they are missing. The caller holds the lock `directory`.
 pub async fn create(connection: &mut PgConnection) -> Result<(), Failure> {
-    match mark_of_schema(connection, SCHEMA).await? {
+    match schema_tag(connection, SCHEMA).await? {
         None => {
-            let mark = literal(MARK);
+            let tag = literal(OWNER_TAG);
             let sql = format!(
-                "BEGIN; CREATE SCHEMA {SCHEMA}; COMMENT ON SCHEMA {SCHEMA} IS {mark}; {TABLE}; {}; COMMIT",
+                "BEGIN; CREATE SCHEMA {SCHEMA}; COMMENT ON SCHEMA {SCHEMA} IS {tag}; {TABLE}; {}; COMMIT",
                 logins::TABLE
             );
             run(connection, sql).await
         }
-        Some(mark) if mark == MARK => run(connection, format!("{TABLE}; {}", logins::TABLE)).await,
+        Some(tag) if tag == OWNER_TAG => run(connection, format!("{TABLE}; {}", logins::TABLE)).await,
         Some(_) => Err(Failure::fatal(
             "name_taken",
-            "the main database has a schema `tenantry` that is not ours; it was not touched: name another database in `url`",
+            "the main database has a schema `tenantry` that Tenantry did not create; it was not touched: name another database in `url`",
         )),
     }
 }
 
-/// The comment of a schema that is there; empty if it has none.
-pub async fn mark_of_schema(connection: &mut PgConnection, name: &str) -> Result<Option<String>, Failure> {
+/// The comment of a schema; empty if it has none, none if there is no such schema.
+pub async fn schema_tag(connection: &mut PgConnection, name: &str) -> Result<Option<String>, Failure> {
     sqlx::query_scalar(
         "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = $1",
     )
@@ -73,86 +74,86 @@ pub async fn mark_of_schema(connection: &mut PgConnection, name: &str) -> Result
     .map_err(failure)
 }
 
-/// What stands under a tenant's name.
+/// Who owns the objects under a tenant's names.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found {
-    /// Nothing.
-    Nothing,
-    /// Something of somebody else's.
+pub enum Ownership {
+    /// There are none.
+    Absent,
+    /// An object with another owner tag, or without one.
     Foreign,
-    /// The tenant's own.
-    Ours(State),
+    /// The tenant.
+    Own(TenantState),
 }
 
-/// How far a tenant's things are.
+/// Which of a tenant's objects exist, and their recorded state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
-    /// Whether its schema or database is there.
+pub struct TenantState {
+    /// Whether the schema or database exists.
     pub thing: bool,
-    /// Whether its role is there, and may log in by now.
+    /// Whether the role may log in; none if it is missing.
     pub role: Option<bool>,
-    /// Whether its second login role is there, and may log in by now.
+    /// Whether the second login role may log in; none if it is missing.
     pub second: Option<bool>,
-    /// Whether the second one has the rights of the first.
+    /// Whether the second login role is a member of the first.
     pub bound: bool,
-    /// How its password was rotated last, if it ever was.
+    /// The last rotation of the password.
     pub rotation: Option<Rotation>,
-    /// Whether it is in the list.
+    /// Whether the tenant is in the list.
     pub listed: bool,
-    /// The password, sealed, until the registry has it.
+    /// The sealed password, until the registry has it.
     pub sealed: Option<String>,
-    /// The seed that it began with.
+    /// The seed that filled the tables.
     pub seed: Option<String>,
-    /// The schema as it was made, or migrated.
+    /// Recorded definition of the schema.
     pub shape: Option<Shape>,
-    /// When all of it was there.
+    /// Time of completion.
     pub completed: Option<String>,
-    /// What its fence denies.
+    /// What the applied fence denies.
     pub fence: Option<Grade>,
 }
 
-/// Who looks, and for what.
+/// A tenant's identity on a server: its names there and its owner tag.
 #[derive(Clone, Debug)]
 pub struct Owner {
-    /// Which list.
+    /// Isolation, the first part of the list's key.
     pub isolation: Isolation,
     /// The tenant's id.
     pub tenant: String,
-    /// The name of its role, and of its schema or database.
+    /// Name of the role, and of the schema or database.
     pub name: Name,
-    /// The name of its second login role, which is there once its password was rotated.
+    /// Name of the second login role, which exists once the password was rotated.
     pub second: Name,
-    /// The owner mark.
-    pub claim: String,
+    /// The owner tag.
+    pub tag: String,
     /// The resource's id.
     pub resource: String,
 }
 
 impl Owner {
-    /// Fails if the server would not take the name as it is.
+    /// Returns an error if the server would reject or truncate a name.
     pub fn new(
         isolation: Isolation,
         tenant: String,
         name: &str,
-        claim: &str,
+        tag: &str,
         resource: String,
     ) -> Result<Self, Failure> {
         let (name, second) = (Name::new(name)?, logins::second(&resource)?);
-        Ok(Self { isolation, tenant, name, second, claim: claim.to_owned(), resource })
+        Ok(Self { isolation, tenant, name, second, tag: tag.to_owned(), resource })
     }
 
-    /// Of what is to be made.
+    /// The owner of rows that are to be written.
     pub fn of(isolation: Isolation, name: &str, work: &Ensure) -> Result<Self, Failure> {
-        Self::new(isolation, work.tenant.clone(), name, &work.claim, work.resource.clone())
+        Self::new(isolation, work.tenant.clone(), name, &work.tag, work.resource.clone())
     }
 
-    /// The word of the turn in which its things are changed.
-    pub fn word(&self) -> String {
+    /// Name of the advisory lock under which the tenant's objects change.
+    pub fn lock_name(&self) -> String {
         format!("{} {}", self.isolation.as_str(), self.name.as_str())
     }
 
-    /// What there is, without changing it.
-    pub async fn look(&self, connection: &mut PgConnection) -> Result<Found, Failure> {
+    /// Reads who owns the objects under the tenant's names. Changes nothing.
+    pub async fn inspect(&self, connection: &mut PgConnection) -> Result<Ownership, Failure> {
         let rows = sqlx::query(
             "SELECT CASE $1 WHEN 'schema' THEN (SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = $3)
                             WHEN 'database' THEN (SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $3) END AS thing,
@@ -174,19 +175,19 @@ impl Owner {
         .fetch_all(connection)
         .await
         .map_err(failure)?;
-        let mut state = State::default();
+        let mut state = TenantState::default();
         for row in rows {
             let second: Option<bool> = row.get("second");
-            let marks: [Option<String>; 3] =
+            let tags: [Option<String>; 3] =
                 [row.get("thing"), row.get("role"), second.map(|_| row.get("second_mark"))];
             let listed: Option<(String, String, String)> = row
                 .get::<Option<String>, _>("tenant_id")
                 .map(|tenant| (tenant, row.get("name"), row.get("claim")));
-            let ours = (self.tenant.as_str(), self.name.as_str(), self.claim.as_str());
-            if marks.iter().flatten().any(|mark| *mark != self.claim)
-                || listed.as_ref().is_some_and(|(tenant, name, claim)| (&**tenant, &**name, &**claim) != ours)
+            let own = (self.tenant.as_str(), self.name.as_str(), self.tag.as_str());
+            if tags.iter().flatten().any(|tag| *tag != self.tag)
+                || listed.as_ref().is_some_and(|(tenant, name, claim)| (&**tenant, &**name, &**claim) != own)
             {
-                return Ok(Found::Foreign);
+                return Ok(Ownership::Foreign);
             }
             let rotation = row.get::<Option<bool>, _>("newest").map(|second| Rotation {
                 second,
@@ -194,9 +195,9 @@ impl Owner {
                 by: row.get("rotated_by"),
                 made_by: row.get("made_by"),
             });
-            state = State {
-                // In the pool a tenant is its line in the list, and what that leads to.
-                thing: marks[0].is_some() || self.isolation == Isolation::Pool && listed.is_some(),
+            state = TenantState {
+                // In the pool a tenant consists of its row in the list and its rows in the tables.
+                thing: tags[0].is_some() || self.isolation == Isolation::Pool && listed.is_some(),
                 role: row.get("login"),
                 second,
                 bound: row.get::<Option<bool>, _>("bound").unwrap_or_default(),
@@ -209,30 +210,30 @@ impl Owner {
                 fence: row.get::<Option<&str>, _>("access").and_then(|access| access.parse().ok()),
             };
         }
-        Ok(if state == State::default() { Found::Nothing } else { Found::Ours(state) })
+        Ok(if state == TenantState::default() { Ownership::Absent } else { Ownership::Own(state) })
     }
 
-    /// The statement that sees to the tenant's line in the list, with this password if it got a new one. Of what is made from
-    /// nothing, `anew`, there is no evidence yet, and an earlier one's counts no longer.
+    /// The statement that inserts or updates the tenant's row in the list, with a new password if there is
+    /// one. `anew` clears the evidence of completion: the schema or database is created from scratch.
     pub fn enlist(&self, sealed: Option<&str>, anew: bool) -> String {
         let list = literal(self.isolation.as_str());
-        let [tenant, name, claim, resource] =
-            [&self.tenant, self.name.as_str(), &self.claim, &self.resource].map(literal);
+        let [tenant, name, tag, resource] =
+            [&self.tenant, self.name.as_str(), &self.tag, &self.resource].map(literal);
         let sealed = sealed.map_or("NULL".to_owned(), literal);
         let forget = if anew { ", completed = NULL, schema = NULL, seed = NULL" } else { "" };
         format!(
             "INSERT INTO tenantry.homes (isolation, tenant_id, name, claim, resource_id, sealed)
-             VALUES ({list}, {tenant}, {name}, {claim}, {resource}, {sealed})
+             VALUES ({list}, {tenant}, {name}, {tag}, {resource}, {sealed})
              ON CONFLICT (isolation, tenant_id) DO UPDATE SET sealed = coalesce(excluded.sealed, homes.sealed){forget};"
         )
     }
 
-    /// The statements that say that all of it is there, in this shape if it is another one now. `known`: the registry has the
-    /// password, so that it is kept here no longer.
+    /// The statements that record completion, with the definition if it has changed. `known`: the registry
+    /// has the password, so the list forgets it.
     pub fn complete(&self, work: &Ensure, shape: Option<&Shape>, known: bool) -> String {
         let [list, tenant, at] = [self.isolation.as_str(), &self.tenant, &work.at].map(literal);
         let seed = work.seed.as_deref().map_or("NULL".to_owned(), literal);
-        let record = shape.map(record).unwrap_or_default();
+        let record = shape.map(record_shape).unwrap_or_default();
         let schema = shape.map_or("schema".to_owned(), |shape| literal(&shape.fingerprint()));
         let sealed = if known { "NULL" } else { "sealed" };
         format!(
@@ -242,12 +243,12 @@ impl Owner {
         )
     }
 
-    /// Strikes the tenant off the list.
-    pub async fn strike(&self, connection: &mut PgConnection) -> Result<(), Failure> {
+    /// Deletes the tenant's row from the list.
+    pub async fn unlist(&self, connection: &mut PgConnection) -> Result<(), Failure> {
         sqlx::query("DELETE FROM tenantry.homes WHERE isolation = $1 AND tenant_id = $2 AND claim = $3")
             .bind(self.isolation.as_str())
             .bind(&self.tenant)
-            .bind(&self.claim)
+            .bind(&self.tag)
             .execute(connection)
             .await
             .map(drop)
@@ -255,7 +256,7 @@ impl Owner {
     }
 }
 
-/// Those of these tenants that are in the list and complete, each with its name.
+/// Names of those of these tenants that are listed and complete.
 pub async fn names_of(
     connection: &mut PgConnection,
     isolation: Isolation,
@@ -273,7 +274,7 @@ pub async fn names_of(
     rows.into_iter().map(|(tenant, name)| Ok((tenant, Name::new(&name)?))).collect()
 }
 
-/// The name under which a tenant's rows are, if it is listed and complete and not fenced off.
+/// The name of a tenant's schema or database, if the tenant is listed, complete and not blocked.
 pub async fn name_of(
     connection: &mut PgConnection,
     isolation: Isolation,
@@ -291,16 +292,16 @@ pub async fn name_of(
     name.as_deref().map(Name::new).transpose()
 }
 
-/// The statement that records a shape, once for all who have it.
-pub fn record(shape: &Shape) -> String {
+/// The statement that records a definition, once for all tenants that have it.
+pub fn record_shape(shape: &Shape) -> String {
     let [fingerprint, parts] = [shape.fingerprint(), json!(shape).to_string()].map(|text| literal(&text));
     format!(
         "INSERT INTO tenantry.shapes (fingerprint, parts) VALUES ({fingerprint}, {parts}) ON CONFLICT DO NOTHING;"
     )
 }
 
-/// The shape that is recorded of a tenant's tables, if one is.
-pub async fn recorded(
+/// The recorded definition of a tenant's tables.
+pub async fn recorded_shape(
     connection: &mut PgConnection,
     isolation: Isolation,
     tenant: &str,

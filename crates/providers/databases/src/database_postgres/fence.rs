@@ -1,40 +1,40 @@
-//! Fences on PostgreSQL: the access row that policies read, the tenant's login, its rights in tables of its own, and its
-//! sessions.
+//! Applies fences on PostgreSQL: the access that policies read, the tenant's logins, their privileges on
+//! tables of the tenant's own, and open sessions.
 
 use sqlx::{Connection as _, PgConnection};
 use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, Isolation};
 
-use super::directory::{Found, Owner};
+use super::directory::{Owner, Ownership};
 use super::failure::failure;
-use super::home::name_taken;
+use super::location::name_taken;
 use super::rights::rights;
 use super::server::{Server, close, run};
 use tenantry_provider::fence::Order;
 
-/// Where the tables are in a database of a tenant's own.
+/// Schema of the tables in a tenant's own database.
 const PUBLIC: &str = "public";
 
-/// Whether the login role is shut out.
+/// Whether this grade forbids logins.
 pub const fn shuts_out(grade: Option<Grade>) -> bool {
     matches!(grade, Some(Grade::NoLogin | Grade::Blocked))
 }
 
-/// Carries an order out.
+/// Applies an order.
 pub async fn fence(server: &Server, owner: &Owner, order: &Order) -> Result<(), Failure> {
     let name = &owner.name;
-    let mut turn = server.turn(&owner.word()).await?;
-    let state = match owner.look(&mut turn).await? {
-        Found::Ours(state) if state.listed => state,
-        Found::Foreign => return Err(name_taken()),
-        // What is only begun is not handed out.
-        Found::Ours(_) | Found::Nothing => return Ok(()),
+    let mut lock = server.lock(&owner.lock_name()).await?;
+    let state = match owner.inspect(&mut lock).await? {
+        Ownership::Own(state) if state.listed => state,
+        Ownership::Foreign => return Err(name_taken()),
+        // A tenant that is not listed yet has no clients.
+        Ownership::Own(_) | Ownership::Absent => return Ok(()),
     };
-    let mut transaction = turn.begin().await.map_err(failure)?;
-    if !owner.admit(&mut transaction, order.grade, order.version).await? {
+    let mut transaction = lock.begin().await.map_err(failure)?;
+    if !owner.record_access(&mut transaction, order.grade, order.version).await? {
         return Ok(());
     }
-    let mut sql = owner.let_in(&state, !shuts_out(order.grade));
+    let mut sql = owner.set_logins(&state, !shuts_out(order.grade));
     if owner.isolation == Isolation::Schema && state.thing {
         sql.push_str(&rights(name.as_str(), name, order.grade));
     }
@@ -46,23 +46,23 @@ pub async fn fence(server: &Server, owner: &Owner, order: &Order) -> Result<(), 
         close(inside).await?;
     }
     if shuts_out(order.grade) {
-        owner.end_sessions(&mut turn, &state).await?;
+        owner.end_sessions(&mut lock, &state).await?;
     }
     Ok(())
 }
 
-/// What is denied of what stands, by the access row.
+/// The applied fence, as the list records it.
 pub async fn denies(server: &Server, owner: &Owner) -> Result<Option<Grade>, Failure> {
-    match owner.look(&mut *server.connection().await?).await? {
-        Found::Ours(state) => Ok(state.fence),
-        Found::Foreign => Err(name_taken()),
-        Found::Nothing => Ok(None),
+    match owner.inspect(&mut *server.connection().await?).await? {
+        Ownership::Own(state) => Ok(state.fence),
+        Ownership::Foreign => Err(name_taken()),
+        Ownership::Absent => Ok(None),
     }
 }
 
 impl Owner {
-    /// Puts the grade into the access row. False: a newer order has been there.
-    async fn admit(
+    /// Records the grade in the tenant's row. False: a newer order was applied before.
+    async fn record_access(
         &self,
         connection: &mut PgConnection,
         grade: Option<Grade>,
@@ -74,7 +74,7 @@ impl Owner {
         )
         .bind(self.isolation.as_str())
         .bind(&self.tenant)
-        .bind(&self.claim)
+        .bind(&self.tag)
         .bind(grade.map_or("full", Grade::as_str))
         .bind(version)
         .execute(connection)

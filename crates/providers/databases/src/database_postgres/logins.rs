@@ -1,21 +1,23 @@
-//! The login roles of a tenant. The first has the tenant's name and all its rights. PostgreSQL keeps one password per role, so
-//! the second is there once that was rotated: a member of the first, as which its sessions act. They take turns at having the newest
-//! password; the other one, the former, is let in until it is retired. Nobody else than these two is a tenant's login.
+//! A tenant's login roles. The first has the tenant's name and all its privileges. PostgreSQL keeps one
+//! password per role, so the first rotation creates a second login, a member of the first, whose sessions act
+//! as the first. Rotations alternate between the two; the other one, the former, can log in until it is
+//! retired.
 
 use sqlx::PgConnection;
 use tenantry_model::Failure;
 
-use super::credential::Handout;
-use super::directory::{Owner, State};
+use super::credential::PasswordRequest;
+use super::directory::{Owner, TenantState};
 use super::fence::shuts_out;
 use super::migrate;
 use super::name::Name;
-use super::role::{self, end_sessions, let_in, shut_out};
+use super::role::{self, end_sessions, set_login, shut_out};
 use super::server::Server;
 use crate::tables::{literal, quoted};
 
-/// A line for every tenant whose password was ever rotated. `newest` is the login role that has the newest password, and `made_by`
-/// the operation that hands that out; `former_stays` says whether the other one is let in too, and `rotated_by` which operation did it.
+/// One row for every tenant whose password was rotated. `newest` is the login role with the newest password
+/// and `made_by` the operation that hands it out; `former_stays` says whether the other login is allowed, and
+/// `rotated_by` names the operation that rotated.
 pub const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS tenantry.logins (
     name         text PRIMARY KEY,
@@ -29,51 +31,51 @@ CREATE TABLE IF NOT EXISTS tenantry.logins (
     FOREIGN KEY (isolation, tenant_id) REFERENCES tenantry.homes ON DELETE CASCADE
 )";
 
-/// How a tenant's password was rotated last.
+/// A tenant's last password rotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rotation {
     /// Whether the second login has the newest password.
     pub second: bool,
-    /// Whether the other login is let in too.
+    /// Whether the other login is still allowed.
     pub former_stays: bool,
     /// The operation that rotated it.
     pub by: String,
-    /// The operation that hands the newest password out.
+    /// The operation that hands out the newest password.
     pub made_by: String,
 }
 
-/// One of the two, as it is and as it should be.
+/// One of a tenant's two logins: actual and desired state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
-    /// The role.
+    /// Role name.
     pub name: Name,
-    /// Whether it is there, and may log in, but for a fence.
+    /// Whether it may log in, apart from a fence; none if the role is missing.
     pub is: Option<bool>,
-    /// Whether it should be let in, but for a fence.
+    /// Whether it should be allowed to log in, apart from a fence.
     pub may: bool,
     /// Whether it has the newest password.
     pub is_newest: bool,
 }
 
-/// The name of the second login of a resource, which no planned name looks like.
+/// Name of a resource's second login. No planned name looks like it.
 pub fn second(resource: &str) -> Result<Name, Failure> {
     Name::new(&format!("tenantry_login_{}", resource.trim_start_matches("res_")))
 }
 
 impl Owner {
-    /// Its logins: the first, and the second if there is one or should be.
-    pub fn logins(&self, state: &State) -> impl Iterator<Item = Login> {
+    /// The tenant's logins: the first, and the second if there is one or should be.
+    pub fn logins(&self, state: &TenantState) -> impl Iterator<Item = Login> {
         let (first, second) = self.both(state);
         std::iter::once(first).chain(second)
     }
 
     /// The login with the newest password.
-    pub fn newest(&self, state: &State) -> Login {
+    pub fn newest(&self, state: &TenantState) -> Login {
         let (first, second) = self.both(state);
         second.filter(|second| second.is_newest).unwrap_or(first)
     }
 
-    fn both(&self, state: &State) -> (Login, Option<Login>) {
+    fn both(&self, state: &TenantState) -> (Login, Option<Login>) {
         let rotation = state.rotation.as_ref();
         let second_is_newest = rotation.is_some_and(|rotation| rotation.second);
         let former_stays = rotation.is_some_and(|rotation| rotation.former_stays);
@@ -87,93 +89,103 @@ impl Owner {
         (login(&self.name, state.role, !second_is_newest), second)
     }
 
-    fn there(&self, state: &State) -> impl Iterator<Item = Login> {
+    fn existing(&self, state: &TenantState) -> impl Iterator<Item = Login> {
         self.logins(state).filter(|login| login.is.is_some())
     }
 
-    /// The role whose rights all its logins have, if it is there.
-    pub fn right_holder(&self, state: &State) -> Option<&Name> {
+    /// The role whose privileges all its logins have, if it exists.
+    pub fn right_holder(&self, state: &TenantState) -> Option<&Name> {
         state.role.map(|_| &self.name)
     }
 
-    /// The statements that make its logins, or let them in again; none if they are as they should be.
+    /// The statements that create missing logins and correct existing ones; empty if they are as they should
+    /// be.
     pub async fn roles(
         &self,
         server: &Server,
-        state: &State,
-        handout: &Handout,
+        state: &TenantState,
+        request: &PasswordRequest,
         limit: u16,
     ) -> Result<String, Failure> {
         let mut sql = String::new();
         for login in self.logins(state) {
-            let password = handout.needed(self, state).filter(|_| login.is_newest);
+            let password = request.needed(self, state).filter(|_| login.is_newest);
             match (login.is, password) {
                 (None, password) => {
                     let superuser = server.is_superuser().await?;
-                    sql.push_str(&role::create(&login.name, &self.claim, password, limit, superuser));
+                    sql.push_str(&role::create(&login.name, &self.tag, password, limit, superuser));
                 }
                 (Some(_), Some(password)) => sql.push_str(&role::renew(&login.name, password)),
                 (Some(_), None) => {}
             }
             if !login.is_newest && login.is != Some(login.may) {
-                sql.push_str(&let_in(&login.name, login.may));
+                sql.push_str(&set_login(&login.name, login.may));
             }
             if login.name == self.second {
-                sql.push_str(&self.bind());
+                sql.push_str(&self.grant_second());
             }
             if shuts_out(state.fence) {
-                sql.push_str(&let_in(&login.name, false));
+                sql.push_str(&set_login(&login.name, false));
             }
         }
         if state.rotation.is_some() {
-            sql.push_str(&handout.noted(self, state));
+            sql.push_str(&request.record_issuer(self, state));
         }
         Ok(sql)
     }
 
-    /// The statements that give the second login the rights of the first. What it makes belongs to the first as well.
-    pub fn bind(&self) -> String {
+    /// The statements that give the second login the first's privileges. Objects that it creates belong to
+    /// the first as well.
+    pub fn grant_second(&self) -> String {
         let (first, second) = (&self.name, &self.second);
         let name = literal(first.as_str());
         format!("GRANT {first} TO {second}; ALTER ROLE {second} SET role = {name};")
     }
 
-    /// Has its logins find the tables of this schema in this database.
-    pub fn finds(&self, state: &State, database: &str, schema: &str) -> String {
+    /// The statements that set the logins' search path to this schema in this database.
+    pub fn search_paths(&self, state: &TenantState, database: &str, schema: &str) -> String {
         let (database, path) = (quoted(database), migrate::search_path(schema));
         let find = |login: Login| format!("ALTER ROLE {} IN DATABASE {database} SET {path};", login.name);
         self.logins(state).map(find).collect()
     }
 
-    /// Ends the sessions of all its logins, and lets them begin no others. Answers how many logins there are.
-    pub async fn shut_out(&self, connection: &mut PgConnection, state: &State) -> Result<usize, Failure> {
-        let there: Vec<Login> = self.there(state).collect();
+    /// Forbids all its logins and terminates their sessions. Returns the number of logins.
+    pub async fn shut_out(
+        &self,
+        connection: &mut PgConnection,
+        state: &TenantState,
+    ) -> Result<usize, Failure> {
+        let there: Vec<Login> = self.existing(state).collect();
         for login in &there {
             shut_out(connection, &login.name).await?;
         }
         Ok(there.len())
     }
 
-    /// Ends the sessions of all its logins.
-    pub async fn end_sessions(&self, connection: &mut PgConnection, state: &State) -> Result<(), Failure> {
-        for login in self.there(state) {
+    /// Terminates the sessions of all its logins.
+    pub async fn end_sessions(
+        &self,
+        connection: &mut PgConnection,
+        state: &TenantState,
+    ) -> Result<(), Failure> {
+        for login in self.existing(state) {
             end_sessions(connection, &login.name).await?;
         }
         Ok(())
     }
 
-    /// The statements that let in who should be, or nobody.
-    pub fn let_in(&self, state: &State, anybody: bool) -> String {
-        self.there(state).map(|login| let_in(&login.name, login.may && anybody)).collect()
+    /// The statements that allow the logins that should be, or forbid all.
+    pub fn set_logins(&self, state: &TenantState, allowed: bool) -> String {
+        self.existing(state).map(|login| set_login(&login.name, login.may && allowed)).collect()
     }
 
-    /// The statements that drop them.
-    pub fn drop_roles(&self, state: &State) -> String {
-        self.there(state).map(|login| format!("DROP ROLE {};", login.name)).collect()
+    /// The statements that drop its logins.
+    pub fn drop_roles(&self, state: &TenantState) -> String {
+        self.existing(state).map(|login| format!("DROP ROLE {};", login.name)).collect()
     }
 
-    /// How they are not as they should be, a sentence each.
-    pub fn differences(&self, state: &State) -> Vec<&'static str> {
+    /// Differences between actual and desired logins, a sentence each.
+    pub fn differences(&self, state: &TenantState) -> Vec<&'static str> {
         let mut differs = Vec::new();
         for login in self.logins(state) {
             differs.extend(match login.is {
@@ -181,17 +193,17 @@ impl Owner {
                 None => Some("its former login role is missing"),
                 Some(false) if login.is_newest => Some("its login role may not log in"),
                 Some(false) if login.may => {
-                    Some("its former login role may not log in, and its time is not over")
+                    Some("its former login role may not log in, but is not retired yet")
                 }
-                Some(true) if !login.may => Some("its former login role may log in, and its time is over"),
+                Some(true) if !login.may => Some("its former login role may log in, but is retired"),
                 Some(_) => None,
             });
         }
         if shuts_out(state.fence) && [state.role, state.second].contains(&Some(true)) {
-            differs.push("its login role may log in in spite of its fence");
+            differs.push("its login role may log in despite its fence");
         }
         if state.second.is_some() && !state.bound {
-            differs.push("its second login role has lost the rights of the first");
+            differs.push("its second login role has lost the privileges of the first");
         }
         differs
     }

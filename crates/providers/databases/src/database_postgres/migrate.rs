@@ -1,5 +1,5 @@
-//! Brings a schema up to date: each file once, in one transaction with the evidence that it was applied. Of a schema that
-//! is new, all files go to the server in one round trip. The caller has the turn for the schema.
+//! Applies migrations to a schema: each file once, in one transaction with its record. All files of a new
+//! schema go to the server in one round trip. The caller holds the schema's lock.
 
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
@@ -11,19 +11,19 @@ use super::server::run;
 use crate::migrations::{self, Applied, Dialect, Migration};
 use crate::tables::{Catalogue, literal, quoted};
 
-/// Our own table in every schema that has migrations.
+/// Table of applied migrations in every tenant schema.
 pub const TABLE: &str = "_migrations";
-/// What numbers its rows: PostgreSQL gives it this name.
+/// Sequence that numbers its rows; PostgreSQL gives it this name.
 pub const POSITIONS: &str = "_migrations_position_seq";
 
-/// A schema that is brought up to date.
+/// A schema to migrate.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
-    /// Its name.
+    /// Schema name.
     pub schema: &'a str,
-    /// What is run of a file, given what stands in it.
+    /// Rewrites a file's SQL before it runs.
     pub prepare: &'a (dyn Fn(&str) -> String + Send + Sync),
-    /// What its tables need, after a migration and in the same transaction, before anybody may use them.
+    /// Statements that protect its tables, run after each migration in the same transaction.
     pub protect: &'a (dyn Fn(&Catalogue) -> String + Send + Sync),
 }
 
@@ -31,21 +31,21 @@ fn no_protection(_: &Catalogue) -> String {
     String::new()
 }
 
-/// A schema that is up to date.
+/// The result of a migration run.
 pub struct Migrated {
-    /// What is in it.
+    /// The schema's tables.
     pub catalogue: Catalogue,
-    /// Whether anything was missing.
+    /// Whether a file was applied.
     pub applied: bool,
 }
 
 impl<'a> Target<'a> {
-    /// A schema of one tenant's: files are run as they are, and nobody is to be kept apart.
+    /// A schema that belongs to one tenant: files run as they are, and tables need no protection.
     pub fn of_one(schema: &'a str) -> Self {
         Self { schema, prepare: &str::to_owned, protect: &no_protection }
     }
 
-    /// Applies what is missing, and reads what is there then.
+    /// Applies the missing files and reads the resulting tables.
     pub async fn migrate(
         &self,
         connection: &mut PgConnection,
@@ -56,13 +56,14 @@ impl<'a> Target<'a> {
         let mut applied = false;
         for migration in migrations::pending(migrations, &before)? {
             let done = self.apply(connection, migration).await.map_err(|f| migrations::bad(migration, f));
-            // Whatever a file has set for the session.
+            // Undoes settings that a file made for the session.
             run(connection, "RESET ALL".to_owned()).await?;
             done?;
             applied = true;
             tracing::info!(file = migration.file, "migration applied");
         }
-        // Protection is part of what is there. The session's own settings say how types are called in it.
+        // Read again because protection changes the definition, and outside the transaction, whose search
+        // path changes how types are written.
         let catalogue = catalogue::read(connection, self.schema).await?;
         Ok(Migrated { catalogue, applied })
     }
@@ -88,7 +89,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Everything that makes a new schema's tables, as one text; none if a file cannot run in a transaction.
+/// All statements that create a new schema's tables, as one text; none if a file cannot run in a transaction.
 pub fn baseline(schema: &str, migrations: &[Migration]) -> Option<String> {
     if !migrations.iter().all(|migration| migration.transaction) {
         return None;
@@ -98,13 +99,13 @@ pub fn baseline(schema: &str, migrations: &[Migration]) -> Option<String> {
     for migration in migrations {
         sql.push_str(&format!("SET LOCAL {path};{}\n;{};", migration.sql, evidence(schema, migration)));
     }
-    // Whatever a file has set for the session.
+    // Undoes settings that a file made for the session.
     sql.push_str("RESET ALL;");
     Some(sql)
 }
 
-/// What these files make of an empty schema, in short. The tables belong to whoever makes them, so every administrator has
-/// a recipe of their own.
+/// Short hash of what these files make of an empty schema. It includes the administrator, who owns the
+/// tables.
 pub fn recipe(administrator: &str, migrations: &[Migration]) -> String {
     let mut hash = Sha256::new_with_prefix(administrator);
     for migration in migrations {
@@ -116,7 +117,7 @@ pub fn recipe(administrator: &str, migrations: &[Migration]) -> String {
     hex::encode(hash.finalize()).chars().take(16).collect()
 }
 
-/// Version of the last migration.
+/// Version of the last applied migration.
 pub async fn version(connection: &mut PgConnection, schema: &str) -> Result<Option<String>, Failure> {
     if !exists(connection, schema).await? {
         return Ok(None);
@@ -125,17 +126,17 @@ pub async fn version(connection: &mut PgConnection, schema: &str) -> Result<Opti
     sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).fetch_optional(connection).await.map_err(failure)
 }
 
-/// The setting by which names without a schema mean this one.
+/// The setting that makes unqualified names refer to this schema.
 pub fn search_path(schema: &str) -> String {
     format!("search_path = {}, pg_temp", quoted(schema))
 }
 
-/// The table of evidence.
+/// The qualified name of the table of applied migrations.
 pub fn table(schema: &str) -> String {
     format!("{}.{TABLE}", quoted(schema))
 }
 
-/// What numbers its rows.
+/// The qualified name of the sequence that numbers its rows.
 pub fn positions(schema: &str) -> String {
     format!("{}.{POSITIONS}", quoted(schema))
 }

@@ -1,9 +1,11 @@
-//! What the database providers on PostgreSQL share: servers, names, roles, the list of tenants, migrations, and one
-//! tenant's rows. A provider decides what a tenant is there: rows, a schema or a database.
+//! What the three PostgreSQL providers share: servers, names, roles, the list of tenants, migrations, and
+//! access to one tenant's rows. Each provider decides whether a tenant is a set of rows, a schema or a
+//! database.
 
-/// The condition that what this name stands for, of `pg_class` or `pg_proc`, is in the schema `$1`. It is found by what depends on the
-/// schema, because there is no index by schema and among many of them a catalogue is long. Not everything that depends
-/// on a schema is in it: a tenant's temporary function whose default names another's schema does, too.
+/// SQL condition that an object of `pg_class` or `pg_proc`, under this alias, is in the schema `$1`. It goes
+/// through the dependencies on the schema, because neither catalogue has an index by schema and both are long
+/// on a server with many of them. Dependencies alone are not enough: a tenant's temporary function whose
+/// default names another schema depends on that schema without being in it.
 macro_rules! in_schema {
     (class $alias:literal) => {
         in_schema!("pg_class", $alias, "relnamespace")
@@ -34,19 +36,19 @@ mod credential;
 mod directory;
 mod failure;
 mod fence;
-mod home;
 pub(crate) mod isolation;
+mod location;
 mod logins;
-mod made;
 mod migrate;
 mod name;
+mod per_server;
 pub(crate) mod portable;
 mod rights;
 mod role;
 mod rotation;
 mod rows;
 mod server;
-mod spare;
+mod warm_pool;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -57,19 +59,22 @@ use tenantry_model::{Failure, Isolation, Write};
 
 pub(crate) use catalogue::{holds, read as read_catalogue, shape};
 pub use config::{Cluster, Config};
-pub(crate) use credential::{Handed, Handout, forget};
-pub(crate) use directory::{Found, Owner, State, mark_of_schema, name_of, names_of, recorded};
+pub(crate) use credential::{IssuedPassword, PasswordRequest, forget};
+pub(crate) use directory::{Owner, Ownership, TenantState, name_of, names_of, recorded_shape, schema_tag};
 pub(crate) use failure::{failure, is_duplicate};
 pub(crate) use fence::{denies, fence};
-pub(crate) use home::{Removal, Seen, bring_up, lost_rights, name_taken, observed, seed, unhindered};
-pub(crate) use made::Made;
+pub(crate) use location::{
+    ObservedSchema, RemovalCounts, drop_unblocked, name_taken, observed, privilege_differences, seed,
+    update_schema,
+};
 pub(crate) use migrate::{Target, baseline, recipe, search_path};
 pub(crate) use name::Name;
+pub(crate) use per_server::PerServer;
 pub(crate) use rights::{grants, rights};
 use rotation::Tables;
-pub(crate) use rows::{Home, Scoped, count_all, delete_all, no_such_tenant};
-pub(crate) use server::{Server, begin, close, make, meanwhile, run, take_time};
-pub(crate) use spare::{Maker, Spares, claimed};
+pub(crate) use rows::{LocateRows, PostgresRows, count_all, delete_all, no_such_tenant};
+pub(crate) use server::{Server, begin, close, create_objects, lift_timeout, run, with_keepalive};
+pub(crate) use warm_pool::{WarmFactory, WarmPool, or_on_demand};
 
 use crate::content::{Content, Ensure};
 use crate::migrations::{self, Dialect};
@@ -79,7 +84,8 @@ use tenantry_provider::lanes::Lanes;
 use tenantry_provider::rotate::{Former, Retirement, Rotated};
 use tenantry_provider::verbs::{Context, Rows, Spec};
 
-/// Servers, and what goes into tenants' tables on them. The providers of one process share it.
+/// The configured servers, and the content of tenants' tables. All PostgreSQL providers of a process share
+/// it.
 pub struct Postgres {
     pub(crate) config: Config,
     pub(crate) content: Content,
@@ -89,7 +95,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Reads the migrations; fails if they, or the URLs, cannot be understood. Connects to nothing.
+    /// Reads migrations and seeds. Returns an error if they or the URLs are invalid. Does not connect.
     pub fn new(config: Config) -> Result<Arc<Self>, Failure> {
         let set = format!("postgres/{}", config.set);
         let migrations =
@@ -112,24 +118,24 @@ impl Postgres {
         Ok(Arc::new(Self { config, content, lanes: Lanes::default(), main, clusters }))
     }
 
-    /// The server of what tenants share.
+    /// The main server, which holds shared tables and schemas.
     pub(crate) fn main(&self) -> &Arc<Server> {
         &self.main
     }
 
-    /// The server of a region's databases.
+    /// The server of a region's tenant databases.
     pub(crate) fn of_region(&self, region: &str) -> &Arc<Server> {
         self.clusters.get(region).unwrap_or(&self.main)
     }
 
-    /// All servers, the main one first; one that several regions share, once.
+    /// All servers, the main one first, each once.
     pub(crate) fn servers(&self) -> impl Iterator<Item = &Arc<Server>> {
         let mut seen = BTreeSet::new();
         let all = std::iter::once(&self.main).chain(self.clusters.values());
-        all.filter(move |server| seen.insert(server.place()))
+        all.filter(move |server| seen.insert(server.id()))
     }
 
-    /// What a spec asks for: who it is for, and what is to be written.
+    /// The owner that a spec describes, the rows to write, and the planned outputs.
     pub(crate) fn plan(
         &self,
         context: &Context,
@@ -140,19 +146,20 @@ impl Postgres {
         Ok((Owner::of(isolation, &spec.name, &work)?, work, outputs))
     }
 
-    /// Who a spec is for.
+    /// The owner that a spec describes.
     pub(crate) fn owner(&self, spec: &Spec, isolation: Isolation) -> Result<Owner, Failure> {
         let (tenant, resource) = (spec.tenant.id.to_string(), spec.resource.to_string());
         Owner::new(isolation, tenant, &spec.name, &spec.claim, resource)
     }
 
-    /// Whose fence an order is about.
-    pub(crate) fn fenced(&self, order: &Order, isolation: Isolation) -> Result<Owner, Failure> {
+    /// The owner whose fence an order changes.
+    pub(crate) fn owner_of_order(&self, order: &Order, isolation: Isolation) -> Result<Owner, Failure> {
         let (tenant, resource) = (order.tenant.to_string(), order.resource.to_string());
         Owner::new(isolation, tenant, &order.name, &order.claim, resource)
     }
 
-    /// Rotates the password of a spec's logins, which have to be told of their tables if those are named.
+    /// Gives a spec's tenant a new database password. `tables` is the schema that the logins' search path
+    /// names, if it has to be set.
     pub(crate) async fn rotate(
         &self,
         server: &Server,
@@ -161,21 +168,22 @@ impl Postgres {
         tables: Tables<'_>,
         former: Former,
     ) -> Result<Rotated, Failure> {
-        let (owner, handout) = (self.owner(spec, isolation)?, Handout::of(context, spec).await?);
+        let (owner, request) =
+            (self.owner(spec, isolation)?, PasswordRequest::for_spec(context, spec).await?);
         let _turn = self.lanes.turn(spec.resource).await;
         let limit = self.config.connection_limit;
-        let handed = rotation::rotate(server, &owner, &handout, limit, tables, former).await?;
+        let issued = rotation::rotate(server, &owner, &request, limit, tables, former).await?;
         let older: &[&Name] = match former {
-            Former::Stays => &[&handed.login],
+            Former::Stays => &[&issued.login],
             Former::Ends => &[&owner.name, &owner.second],
         };
-        let mut writes = forget(&*context.rows, spec.tenant.id, older, Some(handout.operation())).await?;
-        let outputs = Map::from_iter([(ROLE.to_owned(), json!(handed.login.as_str()))]);
-        writes.extend(handed.writes(context, spec));
+        let mut writes = forget(&*context.rows, spec.tenant.id, older, Some(request.operation())).await?;
+        let outputs = Map::from_iter([(ROLE.to_owned(), json!(issued.login.as_str()))]);
+        writes.extend(issued.writes(context, spec));
         Ok(Rotated { outputs, writes })
     }
 
-    /// Ends the former password that a retirement is about.
+    /// Revokes the former password that a retirement names.
     pub(crate) async fn retire(
         &self,
         server: &Server,
@@ -192,8 +200,8 @@ impl Postgres {
         }
     }
 
-    /// Fails unless what the spec asks for is there and its own.
-    pub(crate) async fn must_stand(
+    /// Returns an error unless the spec's resource exists, is complete and carries its owner tag.
+    pub(crate) async fn require_complete(
         &self,
         server: &Server,
         spec: &Spec,
@@ -201,14 +209,14 @@ impl Postgres {
     ) -> Result<(), Failure> {
         let owner = self.owner(spec, isolation)?;
         let mut connection = server.connection().await?;
-        match owner.look(&mut connection).await? {
-            Found::Ours(state) if state.thing && state.completed.is_some() => Ok(()),
+        match owner.inspect(&mut connection).await? {
+            Ownership::Own(state) if state.thing && state.completed.is_some() => Ok(()),
             _ => Err(no_such_tenant()),
         }
     }
 
-    /// The canary as a tenant of its own. Its name is another one for every main database of a server, because roles are
-    /// the whole server's.
+    /// The owner and rows of the canary row. Its name depends on the main database, because roles belong to
+    /// the whole server.
     pub(crate) fn canary(&self, server: &Server, isolation: Isolation) -> Result<(Owner, Ensure), Failure> {
         let work = self.content.canary()?;
         let digest = hex::encode(Sha256::digest(format!("{isolation:?} {}", server.database())));
@@ -220,7 +228,7 @@ impl Postgres {
 /// The output that names the login role with the newest password.
 const ROLE: &str = "role";
 
-/// What people may know of where a tenant's rows are, over what every provider says.
+/// Adds the location of a tenant's rows to a resource's outputs.
 pub(crate) fn outputs(
     mut outputs: Value,
     server: &Server,

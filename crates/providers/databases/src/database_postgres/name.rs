@@ -1,5 +1,5 @@
-//! Names on the server. The one way from a text to an identifier in SQL: checked once, quoted always. PostgreSQL cuts
-//! names that are too long, so that two could become one; such names are refused instead.
+//! Names of schemas, databases and roles: checked once, always quoted in SQL. PostgreSQL truncates names that
+//! are too long, so that two could become one; such names are rejected.
 
 use std::fmt;
 
@@ -10,25 +10,25 @@ use crate::tables::quoted;
 /// Longest name in bytes: `NAMEDATALEN` less one.
 const MAX_NAME: usize = 63;
 
-/// The name of a schema, database or role. Displayed as it stands in SQL.
+/// The name of a schema, database or role. Displays as a quoted identifier.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Name(String);
 
 impl Name {
-    /// Refuses what the server would cut, or keeps for itself.
+    /// Returns an error if the server would truncate the name or reserves it.
     pub fn new(text: &str) -> Result<Self, Failure> {
         let fault = match text {
             "" => "is empty",
             _ if text.len() > MAX_NAME => "is longer than 63 bytes",
             _ if text.contains('\0') => "holds a zero byte",
-            _ if text.starts_with("pg_") || ["public", "none"].contains(&text) => "is PostgreSQL's own",
+            _ if text.starts_with("pg_") || ["public", "none"].contains(&text) => "is reserved by PostgreSQL",
             _ => return Ok(Self(text.to_owned())),
         };
         let text = "the name of a tenant's database, schema or role";
         Err(Failure::invalid("bad_name", format!("{text} {fault}: change `names` in the template")))
     }
 
-    /// The name as it is.
+    /// The bare name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_gets_out_of_its_quotes() {
+    fn quotes_in_names_are_escaped() {
         assert_eq!(Name::new("a\"; drop").unwrap().to_string(), "\"a\"\"; drop\"");
         assert_eq!(Name::new("select").unwrap().to_string(), "\"select\"");
         let long = "ü".repeat(31);
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_would_change_or_keep() {
+    fn truncated_and_reserved_names_are_rejected() {
         for bad in ["", &"ü".repeat(32), &"a".repeat(64), "a\0b", "pg_tenant", "public", "none"] {
             assert_eq!(Name::new(bad).unwrap_err().code, "bad_name", "{bad:?}");
         }

@@ -1,6 +1,6 @@
-//! One tenant's rows out of a schema and back into one, by COPY as CSV. Out: what one snapshot sees. Back: the rows come to
-//! stand in temporary tables first, and then take the others' place in the same transaction. All of it as the
-//! administrator, by the tenant's id: a tenant that is fenced off is entitled to its rows too.
+//! Exports one tenant's rows from a schema and loads them back, by COPY as CSV. An export reads one snapshot.
+//! A load fills temporary tables first and then replaces the tenant's rows in the same transaction. Both run
+//! as the administrator, filtered by the tenant's id, so they also work while the tenant is fenced.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,18 +13,18 @@ use tokio::io::{AsyncReadExt as _, BufReader};
 use super::catalogue;
 use super::failure::failure;
 use super::migrate::search_path;
-use super::server::{close, run, take_turn};
+use super::server::{close, lock_until_closed, run};
 use crate::tables::{Catalogue, OWNER, literal, quoted};
 use tenantry_provider::csv;
 use tenantry_provider::portable::{Content, Sink, Source, Tally, bad_archive, broken};
 use tenantry_provider::verbs::Spec;
 
-/// The word for the files of PostgreSQL's tables.
+/// Archive format of rows from PostgreSQL tables.
 pub const FORM: &str = "postgres_tables";
-/// Bytes that go to the server at a time.
+/// Size in bytes of the chunks sent to the server.
 const CHUNK: usize = 64 << 10;
 
-/// What every transaction begins with: it may take long, between statements too, and writes times and numbers in one way.
+/// Settings of both transactions: no time limits, and one format for times and numbers.
 fn settings(schema: &str) -> String {
     format!(
         "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL timezone = 'UTC';
@@ -34,28 +34,32 @@ fn settings(schema: &str) -> String {
     )
 }
 
-/// Where a tenant's rows are.
-pub struct Inside {
-    /// To their database; it is good for nothing else.
+/// Location of a tenant's rows, with a connection to it.
+pub struct RowsConnection {
+    /// A connection to their database, used for nothing else.
     pub connection: PgConnection,
     /// Their schema.
     pub schema: String,
-    /// If other tenants' rows are there too: the word of the turn that their removal takes.
+    /// In tables that tenants share: name of the advisory lock that a removal of this tenant takes.
     pub shared: Option<String>,
 }
 
-/// Hands out the tenant's rows.
-pub async fn export(mut inside: Inside, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
-    let Inside { connection, schema, .. } = &mut inside;
+/// Exports the tenant's rows into `sink`.
+pub async fn export(mut rows: RowsConnection, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
+    let RowsConnection { connection, schema, .. } = &mut rows;
     let content = export_rows(connection, schema, &spec.tenant.id.to_string(), sink).await?;
-    close(inside.connection).await?;
+    close(rows.connection).await?;
     Ok(content)
 }
 
-/// Puts the source's rows in the place of the tenant's. The registry has nothing to write for that.
-pub async fn load(mut inside: Inside, spec: &Spec, source: &mut dyn Source) -> Result<Vec<Write>, Failure> {
-    load_rows(&mut inside, &spec.tenant.id.to_string(), source).await?;
-    close(inside.connection).await?;
+/// Replaces the tenant's rows by those of `source`. The registry has nothing to write.
+pub async fn load(
+    mut rows: RowsConnection,
+    spec: &Spec,
+    source: &mut dyn Source,
+) -> Result<Vec<Write>, Failure> {
+    load_rows(&mut rows, &spec.tenant.id.to_string(), source).await?;
+    close(rows.connection).await?;
     Ok(Vec::new())
 }
 
@@ -68,12 +72,12 @@ async fn export_rows(
     let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}", settings(schema));
     run(connection, begin).await?;
     let catalogue = catalogue::read(connection, schema).await?;
-    let given = Given::read(connection, schema, &catalogue).await?;
+    let writable = WritableColumns::read(connection, schema, &catalogue).await?;
     let mut tally = Tally::default();
-    // Parents before what belongs to them.
+    // Parents before children.
     for table in catalogue.deletion_order.iter().rev() {
-        let columns = given.columns(table);
-        // Of rows that are nothing but their owner's there is nothing to take along.
+        let columns = writable.columns(table);
+        // A table with no column but the tenant's id has nothing to export.
         if columns.is_empty() {
             continue;
         }
@@ -85,7 +89,7 @@ async fn export_rows(
             quoted(table),
             literal(tenant)
         );
-        // One message is one row, says the protocol.
+        // PostgreSQL's protocol sends one row per message.
         let mut rows = connection.copy_out_raw(&copy).await.map_err(failure)?;
         while let Some(row) = rows.try_next().await.map_err(failure)? {
             out.row(&row).await?;
@@ -98,30 +102,36 @@ async fn export_rows(
 }
 
 async fn load_rows(
-    Inside { connection, schema, shared }: &mut Inside,
+    RowsConnection { connection, schema, shared }: &mut RowsConnection,
     tenant: &str,
     source: &mut dyn Source,
 ) -> Result<(), Failure> {
     run(connection, format!("BEGIN; {}", settings(schema))).await?;
     let catalogue = catalogue::read(connection, schema).await?;
-    let given = Given::read(connection, schema, &catalogue).await?;
+    let writable = WritableColumns::read(connection, schema, &catalogue).await?;
     let mut staged = BTreeMap::new();
     while let Some(mut file) = source.next().await? {
         let table = csv::table_of(&file.path)?;
         let mut bytes = BufReader::with_capacity(CHUNK, &mut file.bytes);
         let header = csv::header(&mut bytes).await?;
         if !catalogue.tables.contains_key(&table) {
-            return Err(bad_archive(format!("there is no table `{table}` here: apply its migrations first")));
+            return Err(bad_archive(format!(
+                "the database has no table `{table}`: apply its migrations first"
+            )));
         }
-        let known = given.columns(&table);
+        let known = writable.columns(&table);
         if let Some(unknown) = header.iter().find(|name| !known.contains(&name.as_str())) {
-            return Err(bad_archive(format!("table `{table}` has no column `{unknown}` here")));
+            return Err(bad_archive(format!(
+                "table `{table}` has no column `{unknown}` in this database: apply its migrations first"
+            )));
         }
         let columns = listed(&header.iter().map(String::as_str).collect::<Vec<_>>());
         match staged.get(&table) {
             Some(before) if *before == columns => {}
             Some(_) => {
-                return Err(bad_archive(format!("the files of table `{table}` differ in their columns")));
+                return Err(bad_archive(format!(
+                    "the archive's files of table `{table}` differ in their columns"
+                )));
             }
             None => {
                 let made = format!(
@@ -146,11 +156,11 @@ async fn load_rows(
         into.finish().await.map_err(|error| unfit(failure(error)))?;
     }
     replace(connection, &catalogue, &staged, schema, tenant).await.map_err(unfit)?;
-    // Where a sequence is everybody's, no tenant's numbers may use it up.
-    for (table, column) in given.numbered.iter().filter(|_| shared.is_none()) {
+    // In shared tables all tenants use the same sequences, so one tenant's numbers must not exhaust them.
+    for (table, column) in writable.numbered.iter().filter(|_| shared.is_none()) {
         let name = format!("{}.{}", quoted(schema), quoted(table));
         let sequence = format!("pg_get_serial_sequence({}, {})", literal(&name), literal(column));
-        // Numbers that came with the rows are not given out again.
+        // The sequence must not return a number that a loaded row has.
         let raise = format!(
             "SELECT setval({sequence}, greatest((SELECT max({}) FROM {name}), nextval({sequence})))",
             quoted(column)
@@ -158,9 +168,9 @@ async fn load_rows(
         run(connection, raise).await?;
     }
     if let Some(word) = shared {
-        // A removal does not see rows that are not committed, and nothing goes with their tables. So a commit that is lost on
-        // its way, because its process died, comes before a removal's turn or after nothing at all.
-        take_turn(connection, word).await?;
+        // A removal does not see uncommitted rows, and shared tables outlive it. With the lock, a commit
+        // whose process died comes either before the removal or after a removal that found nothing to delete.
+        lock_until_closed(connection, word).await?;
     }
     run(connection, "COMMIT".to_owned()).await.map_err(unfit)
 }
@@ -195,20 +205,20 @@ fn listed(names: &[&str]) -> String {
 fn unfit(failure: Failure) -> Failure {
     match failure.class {
         FailureClass::Invalid | FailureClass::Fatal => {
-            bad_archive(format!("the rows do not fit the tables here: {}", failure.message))
+            bad_archive(format!("the archive's rows do not fit this database's tables: {}", failure.message))
         }
         _ => failure,
     }
 }
 
-/// Which columns can be given. Numbers that the server gives by itself are among them: rows keep theirs.
-struct Given {
+/// The columns that an archive can set. Numbers from sequences are among them: rows keep theirs.
+struct WritableColumns {
     tables: BTreeMap<String, Vec<String>>,
-    /// Those that a sequence fills in, with their tables.
+    /// Columns that a sequence fills, with their tables.
     numbered: BTreeSet<(String, String)>,
 }
 
-impl Given {
+impl WritableColumns {
     async fn read(
         connection: &mut PgConnection,
         schema: &str,
@@ -225,18 +235,18 @@ impl Given {
         ));
         let rows: Vec<PgRow> =
             rows.bind(schema).bind(OWNER).persistent(false).fetch_all(connection).await.map_err(failure)?;
-        let mut given = Self { tables: BTreeMap::new(), numbered: BTreeSet::new() };
+        let mut writable = Self { tables: BTreeMap::new(), numbered: BTreeSet::new() };
         for row in rows {
             let (table, column): (String, String) = (row.get("name"), row.get("col"));
             if !catalogue.tables.contains_key(&table) {
                 continue;
             }
             if row.get("numbered") {
-                given.numbered.insert((table.clone(), column.clone()));
+                writable.numbered.insert((table.clone(), column.clone()));
             }
-            given.tables.entry(table).or_default().push(column);
+            writable.tables.entry(table).or_default().push(column);
         }
-        Ok(given)
+        Ok(writable)
     }
 
     fn columns(&self, table: &str) -> Vec<&str> {

@@ -1,5 +1,6 @@
-//! What roles may do with what stands in a schema. The server looks it up and names it in the same statement: for `ALL TABLES
-//! IN SCHEMA` it reads its whole catalogue, which takes a hundred milliseconds among a thousand schemas.
+//! SQL that grants and revokes privileges on a schema's objects. The server looks the objects up by
+//! dependency and names them in the same statement: `ALL TABLES IN SCHEMA` reads the whole catalogue, which
+//! takes a hundred milliseconds among a thousand schemas.
 
 use tenantry_model::suspension::Grade;
 
@@ -7,10 +8,11 @@ use super::migrate;
 use super::name::Name;
 use crate::tables::{literal, quoted};
 
-/// Finds what stands in the schema `home`, without the evidence of migrations and what numbers it: each by a name that means
-/// the same whatever the search path is, routines with the types of what goes in. Most schemas have none, and it takes the server
-/// as long to think about how to find them as to find all tables.
-const FOUND: &str = "
+/// Finds the tables, sequences and routines in the schema `home`, without the table of applied migrations and
+/// its sequence. Names are qualified, so that they mean the same under any search path; routines have their
+/// argument types. Most schemas have no routine, and planning that query takes as long as finding all tables,
+/// so existence is checked first.
+const FIND_OBJECTS: &str = "
     SELECT string_agg(name, ', ') FILTER (WHERE relkind <> 'S'), string_agg(name, ', ') FILTER (WHERE relkind = 'S')
     INTO tables, sequences
     FROM (SELECT relkind, format('%s.%I', home::regnamespace, relname) AS name
@@ -27,37 +29,38 @@ const FOUND: &str = "
         WHERE refclassid = 'pg_namespace'::regclass AND refobjid = home AND classid = 'pg_proc'::regclass;
     END IF;";
 
-/// Statements about tables, sequences and routines, `%1$s`, and roles, `%2$s`.
+/// Statements for tables, sequences and routines (`%1$s`) and roles (`%2$s`).
 type Statements = [&'static str; 3];
 
-/// To work with all rows.
-const WORKING: Statements = [
+/// Privileges to read and write all rows.
+const READ_WRITE: Statements = [
     "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE %1$s TO %2$s",
     "GRANT USAGE ON SEQUENCE %1$s TO %2$s",
     "REVOKE EXECUTE ON ROUTINE %1$s FROM PUBLIC; GRANT EXECUTE ON ROUTINE %1$s TO %2$s",
 ];
 
-/// To read rows.
-const READING: Statements = [
+/// Privileges to read rows.
+const READ_ONLY: Statements = [
     "GRANT SELECT ON TABLE %1$s TO %2$s; REVOKE INSERT, UPDATE, DELETE ON TABLE %1$s FROM %2$s",
     "REVOKE USAGE ON SEQUENCE %1$s FROM %2$s",
     "REVOKE EXECUTE ON ROUTINE %1$s FROM PUBLIC, %2$s",
 ];
 
-/// Lets roles work with all rows of a schema's tables, and with nothing else in it.
+/// Lets roles read and write all rows of a schema's tables, and nothing else in it.
 pub fn grants(schema: &str, roles: &[&Name]) -> String {
-    in_one(schema, &roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "), &WORKING)
+    apply(schema, &roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "), &READ_WRITE)
 }
 
-/// What a tenant's role may do in tables that are its own.
+/// A tenant role's privileges on tables of its own: read-only while a fence denies anything.
 pub fn rights(schema: &str, role: &Name, grade: Option<Grade>) -> String {
-    in_one(schema, &role.to_string(), if grade.is_none() { &WORKING } else { &READING })
+    apply(schema, &role.to_string(), if grade.is_none() { &READ_WRITE } else { &READ_ONLY })
 }
 
-/// The statement that gives these rights, where there is anything to give them on.
-fn in_one(schema: &str, roles: &str, statements: &Statements) -> String {
+/// The statement that applies these privileges to the objects that exist.
+fn apply(schema: &str, roles: &str, statements: &Statements) -> String {
     let (quoted, own, positions) = (quoted(schema), migrate::table(schema), migrate::positions(schema));
-    let mut body = FOUND.replace("EVIDENCE", &[migrate::TABLE, migrate::POSITIONS].map(literal).join(", "));
+    let mut body =
+        FIND_OBJECTS.replace("EVIDENCE", &[migrate::TABLE, migrate::POSITIONS].map(literal).join(", "));
     for (found, statement) in ["tables", "sequences", "routines"].into_iter().zip(statements) {
         let [statement, to] = [statement, roles].map(literal);
         body.push_str(&format!("IF {found} <> '' THEN EXECUTE format({statement}, {found}, {to}); END IF;"));

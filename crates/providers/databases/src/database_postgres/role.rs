@@ -1,5 +1,5 @@
-//! Login roles of tenants: made with their owner mark in one transaction, never with a password that the server could
-//! log. What a role may do with tables is said elsewhere.
+//! SQL for tenants' login roles: created with their owner tag in one transaction, never with a password in
+//! clear text, which the server could log. Privileges on tables are in `rights.rs`.
 
 use std::num::NonZeroU32;
 
@@ -16,12 +16,12 @@ use super::name::Name;
 use super::server::run;
 use crate::tables::literal;
 
-/// Rounds of PBKDF2, PostgreSQL's own number. The passwords are random, so more would protect nothing.
+/// Rounds of PBKDF2, PostgreSQL's default. The passwords are random, so more rounds would add nothing.
 const ROUNDS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
-/// How long a session may take to end once it is told to, in milliseconds.
-const PATIENCE: i32 = 5_000;
+/// Time for a terminated session to end, in milliseconds.
+const TERMINATION_TIMEOUT_MS: i32 = 5_000;
 
-/// What PostgreSQL stores of a password (RFC 5803): whoever reads it cannot log in with it.
+/// The SCRAM verifier that PostgreSQL stores for a password (RFC 5803). It does not allow a login.
 pub fn verifier(password: &str, salt: &[u8]) -> String {
     let mut salted = [0; 32];
     derive(PBKDF2_HMAC_SHA256, ROUNDS, salt, password.as_bytes(), &mut salted);
@@ -40,10 +40,10 @@ fn login(password: &str, limit: u16) -> String {
     format!("LOGIN CONNECTION LIMIT {limit} {}", password_clause(password))
 }
 
-/// The statements that make a role with its mark. Without a password nobody logs in with it.
-pub fn create(name: &Name, claim: &str, password: Option<&str>, limit: u16, superuser: bool) -> String {
+/// The statements that create a role with its owner tag. Without a password it cannot log in.
+pub fn create(name: &Name, tag: &str, password: Option<&str>, limit: u16, superuser: bool) -> String {
     let login = password.map_or("NOLOGIN".to_owned(), |password| login(password, limit));
-    let mut sql = format!("CREATE ROLE {name} {login}; COMMENT ON ROLE {name} IS {};", literal(claim));
+    let mut sql = format!("CREATE ROLE {name} {login}; COMMENT ON ROLE {name} IS {};", literal(tag));
     if !superuser {
         // The data endpoint acts as the tenant's role.
         sql.push_str(&format!("GRANT {name} TO CURRENT_USER;"));
@@ -51,45 +51,44 @@ pub fn create(name: &Name, claim: &str, password: Option<&str>, limit: u16, supe
     sql
 }
 
-/// The statements that make a role of ours, which nobody has logged in with, another one's: with this password, or with
-/// the one that it has.
-pub fn hand_over(from: &Name, to: &Name, claim: &str, password: Option<&str>, limit: u16) -> String {
-    let claim = literal(claim);
+/// The statements that lock a warm role into a tenant's: with this password, or with the one that it has.
+pub fn hand_over(from: &Name, to: &Name, tag: &str, password: Option<&str>, limit: u16) -> String {
+    let tag = literal(tag);
     let login = password.map_or("LOGIN".to_owned(), |password| login(password, limit));
-    format!("ALTER ROLE {from} RENAME TO {to}; COMMENT ON ROLE {to} IS {claim}; ALTER ROLE {to} {login};")
+    format!("ALTER ROLE {from} RENAME TO {to}; COMMENT ON ROLE {to} IS {tag}; ALTER ROLE {to} {login};")
 }
 
-/// The statement that gives a role a password that it cannot log in with yet.
+/// The statement that sets a password without allowing logins.
 pub fn prepare(name: &Name, password: &str, limit: u16) -> String {
     format!("ALTER ROLE {name} CONNECTION LIMIT {limit} {};", password_clause(password))
 }
 
-/// Gives a role another password, and lets it log in.
+/// The statement that sets a new password and allows logins.
 pub fn renew(name: &Name, password: &str) -> String {
     format!("ALTER ROLE {name} LOGIN {};", password_clause(password))
 }
 
-/// Takes a role's password away, and lets it begin no more sessions.
+/// The statement that removes the password and forbids logins.
 pub fn revoke(name: &Name) -> String {
     format!("ALTER ROLE {name} NOLOGIN PASSWORD NULL;")
 }
 
-/// Lets a role begin sessions, or no more.
-pub fn let_in(name: &Name, whether: bool) -> String {
-    format!("ALTER ROLE {name} {};", if whether { "LOGIN" } else { "NOLOGIN" })
+/// The statement that allows or forbids logins.
+pub fn set_login(name: &Name, allowed: bool) -> String {
+    format!("ALTER ROLE {name} {};", if allowed { "LOGIN" } else { "NOLOGIN" })
 }
 
-/// Ends every session of a role that is ours, and lets it begin no other.
+/// Forbids logins and terminates the role's sessions. The caller has checked the owner tag.
 pub async fn shut_out(connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {
-    run(connection, let_in(name, false)).await?;
+    run(connection, set_login(name, false)).await?;
     end_sessions(connection, name).await
 }
 
-/// Ends every session of a role that is ours.
+/// Terminates the role's sessions. The caller has checked the owner tag.
 pub async fn end_sessions(connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {
     sqlx::query("SELECT pg_terminate_backend(pid, $2) FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid()")
         .bind(name.as_str())
-        .bind(i64::from(PATIENCE))
+        .bind(i64::from(TERMINATION_TIMEOUT_MS))
         .execute(connection)
         .await
         .map(drop)
@@ -100,9 +99,9 @@ pub async fn end_sessions(connection: &mut PgConnection, name: &Name) -> Result<
 mod tests {
     use super::*;
 
-    /// RFC 7677's example: what its client proves and its server signs follows from what we would have stored.
+    /// RFC 7677's example: the client's proof and the server's signature match the stored verifier.
     #[test]
-    fn the_rfc_s_user_could_log_in() {
+    fn verifier_matches_the_example_of_rfc_7677() {
         let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
         let text = verifier("pencil", &salt);
         let (_, keys) = text.rsplit_once('$').unwrap();

@@ -1,91 +1,93 @@
-//! Rotation on PostgreSQL: the login whose turn it is gets a new password, in one transaction with the line that says so; the
-//! other one is let in until it is retired. Refuses what is not complete, or somebody else's.
+//! Rotates passwords on PostgreSQL: the login that has the older one gets a new password, in one transaction
+//! with its record; the other stays allowed until it is retired. Rejects a tenant that is incomplete or
+//! carries another owner tag.
 
 use sqlx::{Connection as _, PgConnection};
 use tenantry_model::Failure;
 use tenantry_model::id::OperationId;
 
-use super::credential::{Handed, Handout};
-use super::directory::{Found, Owner, State};
+use super::credential::{IssuedPassword, PasswordRequest};
+use super::directory::{Owner, Ownership, TenantState};
 use super::failure::failure;
 use super::fence::shuts_out;
-use super::home::name_taken;
+use super::location::name_taken;
 use super::logins::Rotation;
 use super::name::Name;
-use super::role::{self, end_sessions, let_in};
-use super::server::{Server, make, run};
+use super::role::{self, end_sessions, set_login};
+use super::server::{Server, create_objects, run};
 use crate::tables::literal;
 use tenantry_provider::rotate::Former;
 
-/// Where a tenant's logins find its tables, if they have to be told: in this schema of the server's main database.
+/// The schema of the main database that the logins' search path has to name; none in a database of the
+/// tenant's own.
 pub type Tables<'a> = Option<&'a str>;
 
-/// Gives a tenant's applications another password, once for the operation that asks.
+/// Gives the tenant a new password, once per operation.
 pub async fn rotate(
     server: &Server,
     owner: &Owner,
-    handout: &Handout,
+    request: &PasswordRequest,
     limit: u16,
     tables: Tables<'_>,
     former: Former,
-) -> Result<Handed, Failure> {
-    let mut turn = server.turn(&owner.word()).await?;
-    let state = match owner.look(&mut turn).await? {
-        Found::Foreign => return Err(name_taken()),
-        Found::Ours(state) if state.completed.is_some() && owner.logins(&state).all(|it| it.is.is_some()) => {
+) -> Result<IssuedPassword, Failure> {
+    let mut lock = server.lock(&owner.lock_name()).await?;
+    let state = match owner.inspect(&mut lock).await? {
+        Ownership::Foreign => return Err(name_taken()),
+        Ownership::Own(state)
+            if state.completed.is_some() && owner.logins(&state).all(|it| it.is.is_some()) =>
+        {
             state
         }
-        Found::Ours(_) | Found::Nothing => {
-            let message = "what the login leads to is not there as a whole: repair the tenant first";
+        Ownership::Own(_) | Ownership::Absent => {
+            let message = "the tenant's database is incomplete, so its password was not rotated; repair the tenant first";
             return Err(Failure::fatal("not_complete", message));
         }
     };
-    let done = state.rotation.as_ref().is_some_and(|rotation| rotation.by == handout.operation());
+    let done = state.rotation.as_ref().is_some_and(|rotation| rotation.by == request.operation());
     let second = state.rotation.as_ref().is_some_and(|rotation| rotation.second) == done;
     let (newest, other) = if second { (&owner.second, &owner.name) } else { (&owner.name, &owner.second) };
-    let handed = handout.rotated(newest.clone(), done.then_some(&state));
+    let issued = request.rotated(newest.clone(), done.then_some(&state));
     if !done {
-        let by = handout.operation().to_owned();
+        let by = request.operation().to_owned();
         let former_stays = former == Former::Stays;
         let rotation = Rotation { second, former_stays, by: by.clone(), made_by: by };
-        let then = State { rotation: Some(rotation), ..state.clone() };
+        let then = TenantState { rotation: Some(rotation), ..state.clone() };
         let there = if second { state.second } else { state.role };
-        let mut sql = match (handout.password(), there) {
+        let mut sql = match (request.password(), there) {
             (Some(password), Some(_)) => role::renew(newest, password),
-            (password, _) => {
-                role::create(newest, &owner.claim, password, limit, server.is_superuser().await?)
-            }
+            (password, _) => role::create(newest, &owner.tag, password, limit, server.is_superuser().await?),
         };
-        sql.push_str(&owner.bind());
+        sql.push_str(&owner.grant_second());
         if let Some(schema) = tables {
-            sql.push_str(&owner.finds(&then, server.database(), schema));
+            sql.push_str(&owner.search_paths(&then, server.database(), schema));
         }
         if shuts_out(state.fence) {
-            sql.push_str(&let_in(newest, false));
+            sql.push_str(&set_login(newest, false));
         }
         if former == Former::Ends {
             sql.push_str(&role::revoke(other));
         }
-        sql.push_str(&owner.note(&then, handed.made()));
-        let mut transaction = turn.begin().await.map_err(failure)?;
-        make(&mut transaction, sql).await?;
+        sql.push_str(&owner.record_rotation(&then, issued.new_password()));
+        let mut transaction = lock.begin().await.map_err(failure)?;
+        create_objects(&mut transaction, sql).await?;
         transaction.commit().await.map_err(failure)?;
     }
-    // Nobody has the new password before this returns, so whoever is in by this login has an older one.
-    end_sessions(&mut turn, newest).await?;
+    // The new password is not handed out yet, so existing sessions of this login used an older one.
+    end_sessions(&mut lock, newest).await?;
     if former == Former::Ends {
-        end_sessions(&mut turn, other).await?;
+        end_sessions(&mut lock, other).await?;
     }
-    Ok(handed)
+    Ok(issued)
 }
 
-/// Ends the former password of a tenant, if this operation made it that. Answers whose it was.
+/// Revokes the tenant's former password, if this operation made it the former one. Returns its login.
 pub async fn retire(server: &Server, owner: &Owner, operation: OperationId) -> Result<Option<Name>, Failure> {
-    let mut turn = server.turn(&owner.word()).await?;
-    let state = match owner.look(&mut turn).await? {
-        Found::Foreign => return Err(name_taken()),
-        Found::Nothing => return Ok(None),
-        Found::Ours(state) => state,
+    let mut lock = server.lock(&owner.lock_name()).await?;
+    let state = match owner.inspect(&mut lock).await? {
+        Ownership::Foreign => return Err(name_taken()),
+        Ownership::Absent => return Ok(None),
+        Ownership::Own(state) => state,
     };
     let Some(rotation) = state.rotation.as_ref().filter(|it| it.by == operation.to_string()) else {
         return Ok(None);
@@ -95,7 +97,7 @@ pub async fn retire(server: &Server, owner: &Owner, operation: OperationId) -> R
         false => (&owner.second, state.second),
     };
     if there.is_some() {
-        retire_login(&mut turn, owner, former).await?;
+        retire_login(&mut lock, owner, former).await?;
     }
     Ok(Some(former.clone()))
 }
@@ -112,8 +114,8 @@ async fn retire_login(connection: &mut PgConnection, owner: &Owner, former: &Nam
 }
 
 impl Owner {
-    /// The statements that note a rotation, with its password until the registry has that.
-    fn note(&self, state: &State, sealed: Option<&str>) -> String {
+    /// The statements that record a rotation, with its sealed password until the registry has it.
+    fn record_rotation(&self, state: &TenantState, sealed: Option<&str>) -> String {
         let Some(Rotation { former_stays, by, made_by, .. }) = &state.rotation else { return String::new() };
         let newest = self.newest(state).name;
         let [list, tenant, second, newest, by, made_by] =

@@ -1,5 +1,5 @@
-//! One tenant's rows. Every statement runs in a transaction that has become the tenant's and has the tenant as a
-//! parameter; table and column names come out of the catalogue, never out of the request.
+//! Access to one tenant's rows. Every statement runs in a transaction that acts as the tenant's role and has
+//! the tenant's id as a parameter; table and column names come from the catalogue, never from the request.
 
 use std::sync::Arc;
 
@@ -12,31 +12,34 @@ use super::failure::failure;
 use crate::tables::{Catalogue, OWNER, Table, check_limit, literal, quoted, sample_in_use};
 use tenantry_provider::data::{Page, TenantRows};
 
-/// Knows where a tenant's rows are.
+/// Locates tenants' rows.
 #[async_trait]
-pub trait Home: Send + Sync + 'static {
-    /// A transaction that can reach this tenant's rows and no other's, and what tables there are.
+pub trait LocateRows: Send + Sync + 'static {
+    /// Begins a transaction that can reach this tenant's rows only, and returns it with the tables.
     async fn enter(
         &self,
         tenant: TenantId,
     ) -> Result<(Transaction<'static, Postgres>, Arc<Catalogue>), Failure>;
 }
 
-/// The handle on one tenant's rows.
-pub struct Scoped<H> {
-    /// Where they are.
-    pub home: Arc<H>,
-    /// Whose they are.
+/// Handle on one tenant's rows.
+pub struct PostgresRows<H> {
+    /// Where the rows are.
+    pub location: Arc<H>,
+    /// The tenant.
     pub tenant: TenantId,
 }
 
-/// A tenant that is not here, or not any more.
+/// The tenant has no rows here, or no longer.
 pub fn no_such_tenant() -> Failure {
-    Failure::invalid("no_such_tenant", "this tenant has no place in the database")
+    Failure::invalid(
+        "no_such_tenant",
+        "the tenant has no rows in this database; repair the tenant if it should",
+    )
 }
 
-/// The statement that inserts a block of a seed: its parameter is a JSON array of rows. The table's own types read the
-/// values.
+/// The statement that inserts a block of a seed: its parameter is a JSON array of rows, whose values the
+/// table's types parse.
 pub fn insert_statement(table: &str, columns: &[String]) -> String {
     let all: Vec<&str> = std::iter::once(OWNER).chain(columns.iter().map(String::as_str)).collect();
     let names: Vec<String> = all.iter().map(|column| quoted(column)).collect();
@@ -50,7 +53,7 @@ pub fn insert_statement(table: &str, columns: &[String]) -> String {
     )
 }
 
-/// Deletes every row of the tenant's, children before those that they belong to, and counts them by table.
+/// Deletes every row of the tenant, children before parents, and counts them by table.
 pub async fn delete_all(
     connection: &mut PgConnection,
     catalogue: &Catalogue,
@@ -66,7 +69,7 @@ pub async fn delete_all(
     Ok(Value::Object(counts))
 }
 
-/// How many rows each table of a schema of the tenant's own has.
+/// Counts the rows of each table in a tenant's own schema.
 pub async fn count_all(
     connection: &mut PgConnection,
     catalogue: &Catalogue,
@@ -81,7 +84,7 @@ pub async fn count_all(
     Ok(Value::Object(counts))
 }
 
-/// A parameter that is compared with the table's ids.
+/// SQL of a text parameter as the type of the table's ids.
 fn id(table: &Table, parameter: u8) -> String {
     let kind = table.column("id").map_or("text", |column| column.kind.as_str());
     format!("(${parameter}::text)::{kind}")
@@ -92,9 +95,9 @@ fn as_json() -> String {
 }
 
 #[async_trait]
-impl<H: Home> TenantRows for Scoped<H> {
+impl<H: LocateRows> TenantRows for PostgresRows<H> {
     async fn insert(&self, name: &str, mut row: Map<String, Value>) -> Result<Value, Failure> {
-        let (mut transaction, catalogue) = self.home.enter(self.tenant).await?;
+        let (mut transaction, catalogue) = self.location.enter(self.tenant).await?;
         let (name, table) = catalogue.addressable(name)?;
         table.name_row(&mut row);
         let columns: Vec<String> =
@@ -112,7 +115,7 @@ impl<H: Home> TenantRows for Scoped<H> {
             .fetch_one(&mut *transaction)
             .await
             .map_err(|error| match failure(error) {
-                // A tenant that is gone must not get rows again while its last tokens live.
+                // A removed tenant must not get rows while its last tokens are valid.
                 refused if refused.code == "not_allowed" => no_such_tenant(),
                 other => other,
             })?;
@@ -121,7 +124,7 @@ impl<H: Home> TenantRows for Scoped<H> {
     }
 
     async fn list(&self, name: &str, limit: u32, after: Option<&str>) -> Result<Page, Failure> {
-        let (mut transaction, catalogue) = self.home.enter(self.tenant).await?;
+        let (mut transaction, catalogue) = self.location.enter(self.tenant).await?;
         let (name, table) = catalogue.addressable(name)?;
         check_limit(limit)?;
         let sql = format!(
@@ -145,7 +148,7 @@ impl<H: Home> TenantRows for Scoped<H> {
     }
 
     async fn get(&self, name: &str, id_text: &str) -> Result<Option<Value>, Failure> {
-        let (mut transaction, catalogue) = self.home.enter(self.tenant).await?;
+        let (mut transaction, catalogue) = self.location.enter(self.tenant).await?;
         let (name, table) = catalogue.addressable(name)?;
         let sql = format!(
             "SELECT {} FROM {} own WHERE {OWNER} = $1 AND id = {}",
@@ -164,7 +167,7 @@ impl<H: Home> TenantRows for Scoped<H> {
     }
 
     async fn delete(&self, name: &str, id_text: &str) -> Result<bool, Failure> {
-        let (mut transaction, catalogue) = self.home.enter(self.tenant).await?;
+        let (mut transaction, catalogue) = self.location.enter(self.tenant).await?;
         let (name, table) = catalogue.addressable(name)?;
         let sql = format!("DELETE FROM {} WHERE {OWNER} = $1 AND id = {}", quoted(name), id(table, 2));
         let done = sqlx::query(AssertSqlSafe(sql))
@@ -178,7 +181,7 @@ impl<H: Home> TenantRows for Scoped<H> {
     }
 
     async fn remove_samples(&self) -> Result<Value, Failure> {
-        let (mut transaction, catalogue) = self.home.enter(self.tenant).await?;
+        let (mut transaction, catalogue) = self.location.enter(self.tenant).await?;
         let mut counts = Map::new();
         for name in &catalogue.deletion_order {
             if catalogue.tables.get(name).is_some_and(|table| table.column("sample").is_some()) {

@@ -1,5 +1,5 @@
-//! Tenants' databases on their servers: making one aside, which is renamed in the transaction that says whose it is;
-//! removing it; and becoming its tenant for a transaction.
+//! Tenants' databases on their servers: creates one under a draft name and renames it in the transaction that
+//! tags it, claims a warm one, removes one, and begins transactions as its tenant.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,88 +15,95 @@ use tenantry_model::id::ResourceId;
 use tenantry_model::{Failure, FailureClass, TenantId};
 use tokio::join;
 
-use super::spare::SpareDatabase;
+use super::warm_pool::WarmDatabases;
 use super::{ISOLATION, template};
 use crate::content::Ensure;
 use crate::database_postgres::{
-    Found, Handed, Handout, Home, Made, Name, Owner, Postgres, Removal, Server, Spares, State, Target, begin,
-    bring_up, claimed, close, count_all, failure, make, meanwhile, name_of, name_taken, no_such_tenant,
-    read_catalogue, rights, run, search_path, seed, take_time,
+    IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer, Postgres, RemovalCounts,
+    Server, Target, TenantState, WarmPool, begin, close, count_all, create_objects, failure, lift_timeout,
+    name_of, name_taken, no_such_tenant, or_on_demand, read_catalogue, rights, run, search_path, seed,
+    update_schema, with_keepalive,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
 
-/// Where the tables are in a tenant's database.
+/// Schema of the tables in a tenant's database.
 pub const SCHEMA: &str = "public";
-/// Connections to one tenant's database.
+/// Maximum number of connections to one tenant's database.
 const CONNECTIONS: u32 = 2;
-/// Has a commit not wait for the disk: the last one of a creation waits, unless the server's own setting is that none does, and
-/// what it follows is on the disk before it is.
+/// Does not wait for this commit to reach the disk: the last commit of a creation waits, and the log is
+/// written in order.
 const LATER: &str = "SET LOCAL synchronous_commit = off;";
-/// How long it is believed where a tenant's rows are, and which tables it has.
+/// Time for which a tenant's database and tables are cached.
 const BELIEVED: Duration = Duration::from_secs(60);
 
-/// A tenant's database that we are connected to, or can be.
+/// Pool of connections to a tenant's database, with what is needed to use it.
 #[derive(Clone)]
-pub struct Opened {
+pub struct OpenTenantDatabase {
     server: Arc<Server>,
     role: Name,
     pool: PgPool,
     catalogue: Arc<Catalogue>,
 }
 
-/// The template on one server.
+/// The template database on one server.
 struct Template {
     name: Name,
-    /// What a copy of it is made of; servers of other releases describe it in other words.
+    /// Definition of a copy of it. Per server, because releases write definitions differently.
     fresh: OnceLock<Shape>,
 }
 
-/// The databases.
+/// The databases of all tenants.
 pub struct Databases {
     pub postgres: Arc<Postgres>,
-    template: Made<Arc<Template>>,
-    canary: Made<Name>,
-    open: Cache<TenantId, Opened>,
-    pub spares: Spares,
+    template: PerServer<Arc<Template>>,
+    canary: PerServer<Name>,
+    open: Cache<TenantId, OpenTenantDatabase>,
+    pub warm_pool: WarmPool,
 }
 
 impl Databases {
-    /// On these servers.
+    /// Does not connect.
     pub fn new(postgres: Arc<Postgres>) -> Self {
         let open = Cache::builder().max_capacity(postgres.config.open_databases).time_to_live(BELIEVED);
         let size = postgres.config.warm_databases;
-        let spares = Spares::new(postgres.clone(), ISOLATION, size, SpareDatabase(postgres.clone()));
-        Self { postgres, template: Made::default(), canary: Made::default(), open: open.build(), spares }
+        let warm_pool = WarmPool::new(postgres.clone(), ISOLATION, size, WarmDatabases(postgres.clone()));
+        Self {
+            postgres,
+            template: PerServer::default(),
+            canary: PerServer::default(),
+            open: open.build(),
+            warm_pool,
+        }
     }
 
-    /// The canary's database on a server, made anew once in the life of a process.
+    /// The database of the canary row on a server, set up once per process.
     pub async fn canary(&self, server: &Server) -> Result<Name, Failure> {
         let made = async {
             let (owner, work) = self.postgres.canary(server, ISOLATION)?;
             let draft = Name::new(&owner.name.as_str().replace("canary", "draft"))?;
-            self.make(server, &owner, &work, &Handout::nobodys(), &draft).await?;
-            // Its row may be another one than it was when the database was made.
+            self.make(server, &owner, &work, &PasswordRequest::no_login(), &draft).await?;
+            // The canary row may have changed since the database was created.
             seed_in(server, &owner.name, &work).await?;
             Ok(owner.name)
         };
-        self.canary.on(server, made).await
+        self.canary.get_or_init(server, made).await
     }
 
-    /// Makes the tenant's database and role, or finishes them.
+    /// Creates the tenant's database and role, or completes them.
     pub async fn ensure(
         &self,
         server: &Server,
         owner: &Owner,
         work: &Ensure,
-        handout: &Handout,
+        request: &PasswordRequest,
         draft: &Name,
-    ) -> Result<Handed, Failure> {
+    ) -> Result<IssuedPassword, Failure> {
         server.alive().await?;
         self.canary(server).await?;
-        let made = self.make(server, owner, work, handout, draft).await;
-        // Not before, so that what is made for later is not in the way of what is wanted now.
-        self.spares.ask();
+        let made = self.make(server, owner, work, request, draft).await;
+        // Only now, so that filling the warm pool does not delay this tenant.
+        self.warm_pool.request_fill();
         made
     }
 
@@ -105,98 +112,96 @@ impl Databases {
         server: &Server,
         owner: &Owner,
         work: &Ensure,
-        handout: &Handout,
+        request: &PasswordRequest,
         draft: &Name,
-    ) -> Result<Handed, Failure> {
+    ) -> Result<IssuedPassword, Failure> {
         let name = &owner.name;
         let template = self.template(server).await?;
-        let mut turn = server.turn(&owner.word()).await?;
-        let found = owner.look(&mut turn).await?;
-        let is_new = found == Found::Nothing;
+        let mut lock = server.lock(&owner.lock_name()).await?;
+        let found = owner.inspect(&mut lock).await?;
+        let is_new = found == Ownership::Absent;
         let state = match found {
-            Found::Foreign => return Err(name_taken()),
-            Found::Nothing => State::default(),
-            Found::Ours(state) => state,
+            Ownership::Foreign => return Err(name_taken()),
+            Ownership::Absent => TenantState::default(),
+            Ownership::Own(state) => state,
         };
         let claim = match is_new {
-            true => claimed(self.claim(&mut turn, server, owner, handout).await)?,
+            true => or_on_demand(self.claim(&mut lock, server, owner, request).await)?,
             false => None,
         };
         let is_claimed = claim.is_some();
-        let handed = claim.unwrap_or_else(|| handout.handed(owner, &state));
+        let issued = claim.unwrap_or_else(|| request.issue(owner, &state));
         let shape = if is_claimed {
-            meanwhile(&mut turn, seed_in(server, name, work)).await?;
+            with_keepalive(&mut lock, seed_in(server, name, work)).await?;
             None
         } else {
-            let roles = owner.roles(server, &state, handout, self.postgres.config.connection_limit);
-            let list = owner.enlist(handed.made(), !state.thing);
-            drop_database(&mut turn, draft).await?;
+            let roles = owner.roles(server, &state, request, self.postgres.config.connection_limit);
+            let list = owner.enlist(issued.new_password(), !state.thing);
+            drop_database(&mut lock, draft).await?;
             let fresh = if state.thing {
                 let roles = roles.await?;
-                // A role that was made again has lost it.
-                make(&mut turn, format!("{roles}{list}{}", let_connect(name, name))).await?;
+                // A role that was created again has lost this grant.
+                create_objects(&mut lock, format!("{roles}{list}{}", let_connect(name, name))).await?;
                 None
             } else {
-                // The password is hashed while the server copies.
-                let (copied, roles) = join!(copy(&mut turn, &template.name, draft), roles);
+                // Hashes the password while the server copies.
+                let (copied, roles) = join!(copy(&mut lock, &template.name, draft), roles);
                 let named = async {
-                    let (roles, mark) = (copied.and(roles)?, mark(draft, name, &owner.claim));
-                    let rename =
-                        format!("{LATER}{roles}{list}{mark}ALTER DATABASE {draft} RENAME TO {name};");
-                    make(&mut turn, rename).await
+                    let (roles, tag) = (copied.and(roles)?, tag(draft, name, &owner.tag));
+                    let rename = format!("{LATER}{roles}{list}{tag}ALTER DATABASE {draft} RENAME TO {name};");
+                    create_objects(&mut lock, rename).await
                 };
                 if let Err(failure) = named.await {
-                    // If that fails too, it is dropped by the next attempt, or with the tenant.
-                    let _ = drop_database(&mut turn, draft).await;
+                    // If this fails too, the next attempt or the removal drops it.
+                    let _ = drop_database(&mut lock, draft).await;
                     return Err(failure);
                 }
                 Some(&template.fresh)
             };
             let known = fresh.and_then(OnceLock::get);
-            let shape = meanwhile(&mut turn, self.finish(server, owner, work, &state, known)).await?;
+            let shape = with_keepalive(&mut lock, self.finish(server, owner, work, &state, known)).await?;
             if let (Some(fresh), Some(shape)) = (fresh, &shape) {
                 fresh.get_or_init(|| shape.clone());
             }
             shape
         };
-        run(&mut turn, owner.complete(work, shape.as_ref(), handed.is_known())).await?;
-        Ok(handed)
+        run(&mut lock, owner.complete(work, shape.as_ref(), issued.is_stored())).await?;
+        Ok(issued)
     }
 
-    /// Gives the tenant a database that is ready, and says what its password is. None: there is none.
+    /// Claims a warm database for the tenant and returns its password. None: the pool is empty.
     async fn claim(
         &self,
         connection: &mut PgConnection,
         server: &Server,
         owner: &Owner,
-        handout: &Handout,
-    ) -> Result<Option<Handed>, Failure> {
-        if !self.spares.are_kept() {
+        request: &PasswordRequest,
+    ) -> Result<Option<IssuedPassword>, Failure> {
+        if !self.warm_pool.is_enabled() {
             return Ok(None);
         }
-        let (name, claim) = (&owner.name, literal(&owner.claim));
+        let (name, tag) = (&owner.name, literal(&owner.tag));
         let mut transaction = connection.begin().await.map_err(failure)?;
-        let claimed = self.spares.claim(&mut transaction, server, owner, handout).await?;
-        let Some((spare, handed)) = claimed else { return Ok(None) };
-        let rename =
-            format!("ALTER DATABASE {spare} RENAME TO {name}; COMMENT ON DATABASE {name} IS {claim};");
-        make(&mut transaction, rename).await?;
+        let claimed = self.warm_pool.claim(&mut transaction, server, owner, request).await?;
+        let Some((warm, issued)) = claimed else { return Ok(None) };
+        let rename = format!("ALTER DATABASE {warm} RENAME TO {name}; COMMENT ON DATABASE {name} IS {tag};");
+        create_objects(&mut transaction, rename).await?;
         transaction.commit().await.map_err(failure)?;
-        Ok(Some(handed))
+        Ok(Some(issued))
     }
 
-    /// Brings a database up to date and gives it what it lacks; answers the shape of its tables, if it is to be recorded.
-    /// `fresh`: what a copy of the template is made of, so that it need not be looked through.
+    /// Migrates a database, seeds it and grants privileges; returns the definition to record, if any. `fresh`
+    /// is the definition of a copy of the template, which then need not be read.
     async fn finish(
         &self,
         server: &Server,
         owner: &Owner,
         work: &Ensure,
-        state: &State,
+        state: &TenantState,
         fresh: Option<&Shape>,
     ) -> Result<Option<Shape>, Failure> {
         let mut inside = server.connect_to(&owner.name).await.map_err(|failure| match &*failure.code {
-            // It has just got this name: another server has taken over, which does not know of it.
+            // The database was just renamed: a promoted server does not have it.
             "no_database" if !state.thing => Failure::retryable("just_gone", failure.message),
             _ => failure,
         })?;
@@ -205,7 +210,7 @@ impl Databases {
             None => {
                 let target = Target::of_one(SCHEMA);
                 let made = state.shape.as_ref().filter(|_| state.thing);
-                bring_up(&mut inside, target, &self.postgres, server, ISOLATION, made).await?
+                update_schema(&mut inside, target, &self.postgres, server, ISOLATION, made).await?
             }
         };
         let mut transaction = inside.begin().await.map_err(failure)?;
@@ -223,43 +228,45 @@ impl Databases {
             let name = template::ready(server, &self.postgres.content.migrations).await?;
             Ok(Arc::new(Template { name, fresh: OnceLock::new() }))
         };
-        self.template.on(server, made).await
+        self.template.get_or_init(server, made).await
     }
 
-    /// Looks again where a tenant's rows are, and in which tables, when it is next asked for them.
+    /// Drops the tenant's cache entry.
     pub fn forget(&self, tenant: TenantId) {
         self.open.invalidate(&tenant);
     }
 
-    /// Removes database and roles, if they are the tenant's, and counts rows and logins.
+    /// Removes database and roles if they carry the owner tag; counts rows and logins.
     pub async fn remove(
         &self,
         server: &Server,
         owner: &Owner,
         tenant: TenantId,
         draft: &Name,
-    ) -> Result<Removal, Failure> {
+    ) -> Result<RemovalCounts, Failure> {
         if let Some(open) = self.open.remove(&tenant) {
             open.pool.close().await;
         }
         let name = &owner.name;
-        let mut turn = server.turn(&owner.word()).await?;
-        drop_database(&mut turn, draft).await?;
-        let Found::Ours(state) = owner.look(&mut turn).await? else { return Ok(Removal::default()) };
-        let logins = owner.shut_out(&mut turn, &state).await?;
+        let mut lock = server.lock(&owner.lock_name()).await?;
+        drop_database(&mut lock, draft).await?;
+        let Ownership::Own(state) = owner.inspect(&mut lock).await? else {
+            return Ok(RemovalCounts::default());
+        };
+        let logins = owner.shut_out(&mut lock, &state).await?;
         let mut rows = Value::Object(Map::new());
         if state.thing {
-            rows = meanwhile(&mut turn, rows_in(server, name)).await?;
-            drop_database(&mut turn, name).await?;
+            rows = with_keepalive(&mut lock, rows_in(server, name)).await?;
+            drop_database(&mut lock, name).await?;
         }
-        let mut transaction = turn.begin().await.map_err(failure)?;
+        let mut transaction = lock.begin().await.map_err(failure)?;
         run(&mut transaction, owner.drop_roles(&state)).await?;
-        owner.strike(&mut transaction).await?;
+        owner.unlist(&mut transaction).await?;
         transaction.commit().await.map_err(failure)?;
-        Ok(Removal { rows, logins })
+        Ok(RemovalCounts { rows, logins })
     }
 
-    async fn opened(&self, tenant: TenantId) -> Result<Opened, Failure> {
+    async fn opened(&self, tenant: TenantId) -> Result<OpenTenantDatabase, Failure> {
         if let Some(open) = self.open.get(&tenant) {
             return Ok(open);
         }
@@ -270,12 +277,13 @@ impl Databases {
             read_catalogue(&mut transaction, SCHEMA).await
         };
         let catalogue = Arc::new(catalogue.await.map_err(|failure| server.named(failure))?);
-        let opened = Opened { server, role, pool, catalogue };
+        let opened = OpenTenantDatabase { server, role, pool, catalogue };
         self.open.insert(tenant, opened.clone());
         Ok(opened)
     }
 
-    /// Where a tenant's database is. All servers are asked at once: one that is out holds nobody up whom another one has.
+    /// Finds a tenant's database. Asks all servers at once, so that one that is down delays no tenant of
+    /// another.
     async fn find(&self, tenant: TenantId) -> Result<(Arc<Server>, Name), Failure> {
         let main = self.postgres.main();
         if tenant == self.postgres.content.canary_row.tenant {
@@ -313,11 +321,11 @@ async fn seed_in(server: &Server, name: &Name, work: &Ensure) -> Result<(), Fail
     close(inside).await
 }
 
-/// How many rows a tenant's database holds, by table.
+/// Counts the rows of a tenant's database, by table.
 async fn rows_in(server: &Server, name: &Name) -> Result<Value, Failure> {
     let mut inside = server.connect_to(name).await?;
     let mut transaction = inside.begin().await.map_err(failure)?;
-    take_time(&mut transaction).await?;
+    lift_timeout(&mut transaction).await?;
     let catalogue = read_catalogue(&mut transaction, SCHEMA).await.unwrap_or_default();
     let rows = count_all(&mut transaction, &catalogue, SCHEMA).await?;
     transaction.commit().await.map_err(failure)?;
@@ -325,21 +333,21 @@ async fn rows_in(server: &Server, name: &Name) -> Result<Value, Failure> {
     Ok(rows)
 }
 
-/// The name under which a resource's database is made.
+/// Name under which a resource's database is created.
 pub fn draft(resource: ResourceId) -> Result<Name, Failure> {
     Name::new(&format!("tenantry_draft_{}", resource.suffix()))
 }
 
-/// Whether there is a database of this name.
+/// Whether a database of this name exists.
 pub async fn is_there(connection: &mut PgConnection, name: &Name) -> Result<bool, Failure> {
     let there = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)");
     there.bind(name.as_str()).fetch_one(connection).await.map_err(failure)
 }
 
-/// Drops a database with all who are connected to it; absent is success. The caller knows that it is ours.
+/// Drops a database and terminates its sessions; absent is success. The caller has checked the owner tag.
 pub async fn drop_database(connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {
     match run(connection, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await {
-        // Only a superuser may end autovacuum by force; without force the server asks it to leave, and waits.
+        // Only a superuser may terminate autovacuum; without FORCE the server asks it to stop, and waits.
         Err(failure) if failure.code == "not_allowed" => {
             run(connection, format!("DROP DATABASE IF EXISTS {name}")).await
         }
@@ -347,16 +355,16 @@ pub async fn drop_database(connection: &mut PgConnection, name: &Name) -> Result
     }
 }
 
-/// Copies the template. Nobody can tell yet whose it is, so it has a name of its own for now.
+/// Copies the template under a temporary name: the copy has no owner tag yet.
 pub async fn copy(connection: &mut PgConnection, template: &Name, database: &Name) -> Result<(), Failure> {
     run(connection, format!("CREATE DATABASE {database} TEMPLATE {template} STRATEGY WAL_LOG")).await
 }
 
-/// The statements that mark a copy and let only this role connect.
-pub fn mark(database: &Name, role: &Name, mark: &str) -> String {
+/// The statements that tag a copy and let only this role connect.
+pub fn tag(database: &Name, role: &Name, owner_tag: &str) -> String {
     format!(
         "COMMENT ON DATABASE {database} IS {}; REVOKE ALL ON DATABASE {database} FROM PUBLIC; {}",
-        literal(mark),
+        literal(owner_tag),
         let_connect(database, role)
     )
 }
@@ -366,16 +374,16 @@ fn let_connect(database: &Name, role: &Name) -> String {
 }
 
 #[async_trait]
-impl Home for Databases {
+impl LocateRows for Databases {
     async fn enter(
         &self,
         tenant: TenantId,
     ) -> Result<(Transaction<'static, Driver>, Arc<Catalogue>), Failure> {
-        let Opened { server, role, pool, catalogue } = self.opened(tenant).await?;
+        let OpenTenantDatabase { server, role, pool, catalogue } = self.opened(tenant).await?;
         let become_it = format!("SET LOCAL ROLE {role}; SET LOCAL {}", search_path(SCHEMA));
         match begin(&pool, become_it).await {
             Ok(transaction) => Ok((transaction, catalogue)),
-            // The role or the database has gone.
+            // The role or the database is gone.
             Err(failure) if failure.class == FailureClass::Invalid || failure.code == "no_database" => {
                 self.open.invalidate(&tenant);
                 Err(no_such_tenant())

@@ -1,5 +1,5 @@
-//! The check of databases: a login of a tenant that is made for it tries to get into others' databases, and the
-//! catalogue is read for who may connect to them.
+//! Isolation check of databases: the probe tenant tries to connect to other tenants' databases, and the
+//! catalogue is searched for privileges to do so.
 
 use async_trait::async_trait;
 use sqlx::PgConnection;
@@ -7,11 +7,13 @@ use tenantry_model::{Failure, TenantId};
 
 use super::client::Databases;
 use super::{DatabasePostgresDatabase, ISOLATION};
-use crate::database_postgres::isolation::{Login, Prober, enter, large_objects, of_neighbours, tenants};
+use crate::database_postgres::isolation::{
+    ProbeSession, ProbeTenant, large_objects, privileges_on_others, probe_connect, tenant_roles,
+};
 use crate::database_postgres::{Name, Server, close, failure, names_of};
 use tenantry_provider::isolation::{Checked, Findings, IsolationCheck, Who};
 
-/// What the catalogue of each server is asked for.
+/// Catalogue checks on each server.
 const READ: [&str; 4] =
     ["public_grant_database", "rights_of_other_tenants", "role_attributes", "role_membership"];
 
@@ -26,7 +28,7 @@ impl IsolationCheck for DatabasePostgresDatabase {
                 Err(failure) => out.push(server.named(failure)),
             }
         }
-        // A server that is out keeps nobody from knowing of the others, whose cells stand; theirs say so.
+        // An unreachable server does not stop the check: its own tenants are reported as not checked.
         for failure in &out {
             findings.not_checked(Who::TenantLogin, "connect", &failure.message);
             findings.none_checked(Who::TenantLogin, &[], &failure.message);
@@ -38,31 +40,34 @@ impl IsolationCheck for DatabasePostgresDatabase {
         if let Some(failure) = out.pop().filter(|_| met == 0) {
             return Err(failure);
         }
-        let trusted =
-            vec!["who may connect to any database can read the names of roles and databases".to_owned()];
+        let trusted = vec![
+            "every role that may connect to a database can read the names of roles and databases".to_owned(),
+        ];
         Ok(Checked { cells: findings.cells(), trusted })
     }
 }
 
-/// Checks those of the tenants that are on this server; answers how many.
+/// Checks the tenants on this server; returns how many there are.
 async fn on_server(
     databases: &Databases,
     server: &Server,
     findings: &mut Findings,
     given: &[TenantId],
 ) -> Result<usize, Failure> {
-    let mut connection = server.alone("isolation check database").await?;
+    let mut connection = server.connect_with_lock("isolation check database").await?;
     let ids: Vec<String> = given.iter().map(ToString::to_string).collect();
     let names: Vec<Name> =
         names_of(&mut connection, ISOLATION, &ids).await?.into_iter().map(|(_, name)| name).collect();
     if names.is_empty() {
         return close(connection).await.map(|()| 0);
     }
-    let prober = Prober::new(&databases.postgres, server, ISOLATION)?;
-    let draft = Name::new(&prober.role().as_str().replace("prober", "draft_prober"))?;
-    databases.ensure(server, &prober.owner, &prober.work, &prober.handout(), &draft).await?;
-    let checked = check(server, &mut connection, findings, &prober, &names).await;
-    let removed = databases.remove(server, &prober.owner, TenantId::new(), &draft).await;
+    let probe_tenant = ProbeTenant::new(&databases.postgres, server, ISOLATION)?;
+    let draft = Name::new(&probe_tenant.role().as_str().replace("prober", "draft_prober"))?;
+    databases
+        .ensure(server, &probe_tenant.owner, &probe_tenant.work, &probe_tenant.request(), &draft)
+        .await?;
+    let checked = check(server, &mut connection, findings, &probe_tenant, &names).await;
+    let removed = databases.remove(server, &probe_tenant.owner, TenantId::new(), &draft).await;
     close(connection).await?;
     checked?;
     removed.map(|_| names.len())
@@ -72,17 +77,17 @@ async fn check(
     server: &Server,
     connection: &mut PgConnection,
     findings: &mut Findings,
-    prober: &Prober,
+    probe_tenant: &ProbeTenant,
     names: &[Name],
 ) -> Result<(), Failure> {
-    // In its own database the prober is what each tenant is in its own.
-    let mut inside = server.connect_to(prober.role()).await?;
+    // In its own database the probe tenant has the privileges that each tenant has in its own.
+    let mut inside = server.connect_to(probe_tenant.role()).await?;
     let objects = large_objects(&mut inside).await?;
     close(inside).await?;
     for name in names {
-        enter(server, prober, name, findings).await?;
+        probe_connect(server, probe_tenant, name, findings).await?;
     }
-    for (who, login) in Login::all(server, prober, prober.role().as_str()).await {
+    for (who, login) in ProbeSession::open_all(server, probe_tenant, probe_tenant.role().as_str()).await {
         match login {
             Ok(mut login) => {
                 for name in names {
@@ -90,7 +95,7 @@ async fn check(
                 }
                 login.become_role(findings, server.administrator()).await?;
                 let theirs: Vec<&Name> = names.iter().collect();
-                login.look_around(findings, &theirs, &[], &objects).await?;
+                login.probe_server_catalogue(findings, &theirs, &[], &objects).await?;
                 login.close().await?;
             }
             Err(why) => findings.none_checked(who, &[], &why),
@@ -103,12 +108,12 @@ async fn check(
     );
     let public = public.bind(&roles).fetch_all(&mut *connection).await.map_err(failure)?;
     findings.read("public_grant_database", public);
-    of_neighbours(connection, findings, "rights_of_other_tenants", names, RIGHTS).await?;
-    roles.push(prober.role().as_str().to_owned());
-    tenants(connection, findings, &roles, &[]).await
+    privileges_on_others(connection, findings, "rights_of_other_tenants", names, RIGHTS).await?;
+    roles.push(probe_tenant.role().as_str().to_owned());
+    tenant_roles(connection, findings, &roles, &[]).await
 }
 
-/// What one tenant may do with the database of another.
+/// Privileges of one tenant on another's database.
 const RIGHTS: &str = "
     SELECT format('%s may use %s', mine, theirs) FROM unnest($1::text[], $2::text[]) pair (mine, theirs)
     JOIN pg_catalog.pg_database d ON datname::text = theirs

@@ -1,13 +1,14 @@
-//! A PostgreSQL database for each tenant. This file is the provider's verbs.
-//! Refuses a database or role that is somebody else's, and tables that the pool would refuse.
+//! Provider `postgres_database`: a PostgreSQL database for each tenant. This file implements the provider's
+//! verbs. It rejects a database or role with another owner tag, and tables that shared use would not keep
+//! apart.
 //!
 #![doc = include_str!("docs.md")]
 
 mod client;
 mod config;
 mod isolation;
-mod spare;
 mod template;
+mod warm_pool;
 
 use std::sync::Arc;
 
@@ -18,8 +19,8 @@ use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::database_postgres::{
-    Found, Handout, Name, Owner, Postgres, Removal, Scoped, Seen, Server, close, denies, fence, forget,
-    observed, outputs, portable as rows,
+    Name, ObservedSchema, Owner, Ownership, PasswordRequest, Postgres, PostgresRows, RemovalCounts, Server,
+    close, denies, fence, forget, observed, outputs, portable as rows,
 };
 use client::Databases;
 pub use config::{Config, Settings};
@@ -40,39 +41,40 @@ pub struct DatabasePostgresDatabase {
 }
 
 impl DatabasePostgresDatabase {
-    /// Over these servers. Connects to nothing.
+    /// On these servers. Does not connect.
     pub fn new(postgres: Arc<Postgres>) -> Self {
         Self { databases: Arc::new(Databases::new(postgres)) }
     }
 
-    /// Returns when the databases are ready that were asked for by now, or could not be made.
+    /// Returns when the warm-pool fills requested so far are finished, whether they succeeded or not.
     pub async fn refilled(&self) {
-        self.databases.spares.refilled().await;
+        self.databases.warm_pool.filled().await;
     }
 
-    /// A connection of its own to the database with the spec's rows.
-    async fn inside(&self, spec: &Spec) -> Result<rows::Inside, Failure> {
+    /// Opens a connection to the spec's database, outside the pool.
+    async fn rows_connection(&self, spec: &Spec) -> Result<rows::RowsConnection, Failure> {
         let server = self.databases.postgres.of_region(&spec.tenant.region);
         let connection = async {
-            self.databases.postgres.must_stand(server, spec, ISOLATION).await?;
+            self.databases.postgres.require_complete(server, spec, ISOLATION).await?;
             server.connect_to(&Name::new(&spec.name)?).await
         };
         let connection = connection.await.map_err(|failure| server.named(failure))?;
-        Ok(rows::Inside { connection, schema: client::SCHEMA.to_owned(), shared: None })
+        Ok(rows::RowsConnection { connection, schema: client::SCHEMA.to_owned(), shared: None })
     }
 
     async fn look(&self, server: &Server, owner: &Owner, draft: &Name) -> Result<Observed, Failure> {
         let mut connection = server.connection().await?;
-        let found = owner.look(&mut connection).await?;
+        let found = owner.inspect(&mut connection).await?;
         Ok(match found {
-            Found::Nothing => Observed::absent_unless(client::is_there(&mut connection, draft).await?),
-            Found::Foreign => Observed::Foreign,
-            Found::Ours(state) => {
+            Ownership::Absent => Observed::absent_unless(client::is_there(&mut connection, draft).await?),
+            Ownership::Foreign => Observed::Foreign,
+            Ownership::Own(state) => {
                 let seen = match state.thing {
                     true => {
                         let mut inside = server.connect_to(&owner.name).await?;
                         let role = owner.right_holder(&state);
-                        let seen = Seen::of(&mut inside, client::SCHEMA, role, state.fence).await?;
+                        let seen =
+                            ObservedSchema::read(&mut inside, client::SCHEMA, role, state.fence).await?;
                         close(inside).await?;
                         Some(seen)
                     }
@@ -83,7 +85,7 @@ impl DatabasePostgresDatabase {
         })
     }
 
-    /// Shows that tenants can be made on this server.
+    /// Checks that tenants can be created on this server.
     async fn serves(&self, server: &Server) -> Result<(), Failure> {
         server.probe().await?;
         self.databases.canary(server).await.map(drop)
@@ -93,7 +95,7 @@ impl DatabasePostgresDatabase {
 #[async_trait]
 impl Data for DatabasePostgresDatabase {
     fn scoped(&self, tenant: TenantId) -> Arc<dyn TenantRows> {
-        Arc::new(Scoped { home: self.databases.clone(), tenant })
+        Arc::new(PostgresRows { location: self.databases.clone(), tenant })
     }
 
     fn canary(&self) -> Canary {
@@ -105,7 +107,7 @@ impl Data for DatabasePostgresDatabase {
 impl Fence for DatabasePostgresDatabase {
     async fn fence(&self, order: &Order) -> Result<(), Failure> {
         let postgres = &self.databases.postgres;
-        let owner = postgres.fenced(order, ISOLATION)?;
+        let owner = postgres.owner_of_order(order, ISOLATION)?;
         self.databases.forget(order.tenant);
         let server = postgres.of_region(&order.region);
         fence(server, &owner, order).await.map_err(|failure| server.named(failure))
@@ -114,7 +116,7 @@ impl Fence for DatabasePostgresDatabase {
     async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure> {
         let postgres = &self.databases.postgres;
         let server = postgres.of_region(&order.region);
-        let denied = denies(server, &postgres.fenced(order, ISOLATION)?).await;
+        let denied = denies(server, &postgres.owner_of_order(order, ISOLATION)?).await;
         denied.map_err(|failure| server.named(failure))
     }
 }
@@ -141,12 +143,12 @@ impl Portable for DatabasePostgresDatabase {
     }
 
     async fn export(&self, _: &Context, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
-        rows::export(self.inside(spec).await?, spec, sink).await
+        rows::export(self.rows_connection(spec).await?, spec, sink).await
     }
 
     async fn load(&self, _: &Context, spec: &Spec, source: &mut dyn Source) -> Result<Vec<Write>, Failure> {
         let _turn = self.databases.postgres.lanes.turn(spec.resource).await;
-        rows::load(self.inside(spec).await?, spec, source).await
+        rows::load(self.rows_connection(spec).await?, spec, source).await
     }
 }
 
@@ -165,7 +167,7 @@ impl Provider for DatabasePostgresDatabase {
     }
 
     async fn start(&self) -> Result<(), Failure> {
-        self.databases.spares.start();
+        self.databases.warm_pool.start();
         Ok(())
     }
 
@@ -181,19 +183,20 @@ impl Provider for DatabasePostgresDatabase {
         let postgres = &self.databases.postgres;
         let (owner, work, planned) = postgres.plan(context, spec, ISOLATION)?;
         let server = postgres.of_region(&spec.tenant.region).clone();
-        let (handout, draft) = (Handout::of(context, spec).await?, client::draft(spec.resource)?);
+        let (request, draft) =
+            (PasswordRequest::for_spec(context, spec).await?, client::draft(spec.resource)?);
         let databases = self.databases.clone();
         let on = server.clone();
         let made = async move {
-            let made = databases.ensure(&on, &owner, &work, &handout, &draft).await;
+            let made = databases.ensure(&on, &owner, &work, &request, &draft).await;
             made.map_err(|failure| on.named(failure))
         };
         let made = postgres.lanes.run(spec.resource, made).await;
-        // Its tables may be other ones now.
+        // The tables may have changed.
         self.databases.forget(spec.tenant.id);
-        let handed = made?;
-        let outputs = outputs(planned, &server, &spec.name, client::SCHEMA, &handed.login);
-        Ok(Ensured { outputs, writes: handed.writes(context, spec) })
+        let issued = made?;
+        let outputs = outputs(planned, &server, &spec.name, client::SCHEMA, &issued.login);
+        Ok(Ensured { outputs, writes: issued.writes(context, spec) })
     }
 
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
@@ -215,7 +218,7 @@ impl Provider for DatabasePostgresDatabase {
             let removed = databases.remove(&server, &owner, tenant, &draft).await;
             removed.map_err(|failure| server.named(failure))
         };
-        let Removal { rows, logins: count } = postgres.lanes.run(spec.resource, removed).await?;
+        let RemovalCounts { rows, logins: count } = postgres.lanes.run(spec.resource, removed).await?;
         let writes = forget(&*context.rows, tenant, &logins.each_ref(), None).await?;
         Ok(Removed { receipt: json!({ "database": spec.name, "rows": rows, "logins": count }), writes })
     }

@@ -1,4 +1,4 @@
-//! Configuration of the tables that tenants share, and what a template's step may say to them.
+//! Configuration and step settings of the provider `postgres_pool`.
 
 pub use crate::content::Settings;
 pub use crate::database_postgres::Config;

@@ -1,5 +1,5 @@
-//! What keeps tenants apart in tables that they share: who a session's tenant is, the policies of every table, and the
-//! roles that may come in. Refuses what would go around the policies.
+//! Keeps tenants apart in shared tables: the function that returns a session's tenant, the policies of every
+//! table, and the roles with access. Rejects tables, views and functions that bypass the policies.
 
 use sqlx::{PgConnection, Row};
 use tenantry_model::Failure;
@@ -7,12 +7,12 @@ use tenantry_model::Failure;
 use crate::database_postgres::{Name, failure, grants, run};
 use crate::tables::{Catalogue, OWNER, literal, quoted};
 
-/// Where the shared tables are.
+/// Schema of the shared tables.
 pub const SCHEMA: &str = "tenantry_pool";
-/// The mark of our schema and roles.
-const MARK: &str = "tenantry: the pool";
+/// Owner tag of the schema and the roles.
+const OWNER_TAG: &str = "tenantry: the pool";
 
-/// A command, the word of its policy, what of it is checked, and whether it writes.
+/// Command, name of its policy, clause, and whether the command writes.
 const POLICIES: [(&str, &str, &str, bool); 4] = [
     ("SELECT", "tenantry_select", "USING", false),
     ("INSERT", "tenantry_insert", "WITH CHECK", true),
@@ -20,11 +20,12 @@ const POLICIES: [(&str, &str, &str, bool); 4] = [
     ("DELETE", "tenantry_delete", "USING", true),
 ];
 
-/// What goes around policies. Raised as an error, so that the migration that made it leaves nothing.
+/// Finds objects that bypass policies. Raises an error, so that the migration that created one is rolled
+/// back.
 const HOLES: &str = "
 DO $$ DECLARE hole text; BEGIN
     SELECT format(CASE relkind WHEN 'v' THEN 'view `%s` shows every tenant''s rows: create it WITH (security_invoker = true)'
-                               ELSE '`%s` is a copy that no policy protects: make it an ordinary table' END, relname) INTO hole
+                               ELSE '`%s` is a copy that no policy protects: create an ordinary table' END, relname) INTO hole
     FROM pg_class WHERE relnamespace = 'tenantry_pool'::regnamespace
       AND (relkind IN ('m', 'f') OR relkind = 'v' AND NOT coalesce(reloptions, '{}') && ARRAY['security_invoker=true', 'security_invoker=on', 'security_invoker=1']) LIMIT 1;
     IF hole IS NULL THEN
@@ -32,32 +33,33 @@ DO $$ DECLARE hole text; BEGIN
         FROM pg_proc WHERE pronamespace = 'tenantry_pool'::regnamespace AND prosecdef LIMIT 1;
     END IF;
     IF hole IS NULL THEN
-        SELECT format('table `%s`: the policy `%s` lets more in than the tenant: make it AS RESTRICTIVE', relname, polname) INTO hole
+        SELECT format('table `%s`: the policy `%s` admits more than the tenant''s rows: create it AS RESTRICTIVE', relname, polname) INTO hole
         FROM pg_policy JOIN pg_class ON pg_class.oid = polrelid
         WHERE relnamespace = 'tenantry_pool'::regnamespace AND polpermissive AND NOT polname ^@ 'tenantry_' LIMIT 1;
     END IF;
     IF hole IS NOT NULL THEN RAISE EXCEPTION '%', hole; END IF;
 END $$;";
 
-/// The two roles that reach the tables: whoever may say who the tenant is, and the tenants' login roles.
+/// The two roles with privileges on the tables: applications, which name their tenant themselves, and
+/// tenants' login roles.
 #[derive(Clone, Debug)]
 pub struct Groups {
-    /// The application.
+    /// Role of applications.
     pub app: Name,
-    /// What every tenant's login role is a member of.
+    /// Role that every tenant's login role is a member of.
     pub tenants: Name,
 }
 
 impl Groups {
-    /// By the application role's name.
+    /// From the application role's name.
     pub fn new(app: &str) -> Result<Self, Failure> {
         Ok(Self { app: Name::new(app)?, tenants: Name::new(&format!("{app}_tenants"))? })
     }
 
-    /// Makes what is missing of roles, schema and function. The caller has the turn for the pool.
-    pub async fn stand(&self, connection: &mut PgConnection, superuser: bool) -> Result<(), Failure> {
+    /// Creates missing roles and the function. The caller holds the lock `pool`.
+    pub async fn ensure(&self, connection: &mut PgConnection, superuser: bool) -> Result<(), Failure> {
         for role in [&self.app, &self.tenants] {
-            stand_role(connection, role, superuser).await?;
+            ensure_role(connection, role, superuser).await?;
         }
         let Self { app, tenants } = self;
         let body = self.session_tenant();
@@ -75,7 +77,7 @@ impl Groups {
         .await
     }
 
-    /// What says who a session's tenant is.
+    /// Body of the function that returns a session's tenant.
     pub fn session_tenant(&self) -> String {
         let who = literal(self.app.as_str());
         format!(
@@ -90,7 +92,7 @@ impl Groups {
         )
     }
 
-    /// The policies of every table, as the server writes them back: name, command, and the two expressions.
+    /// The policies of every table as the server prints them: name, command, and the two expressions.
     pub fn policies() -> impl Iterator<Item = [String; 4]> {
         POLICIES.into_iter().map(|(command, policy, clause, writing)| {
             let letter = match command {
@@ -109,7 +111,8 @@ impl Groups {
         })
     }
 
-    /// The statements that protect every table: policies, rights, and the refusal of what goes around them.
+    /// The statements that protect every table: policies, privileges, and the search for objects that bypass
+    /// them.
     pub fn protect(&self, catalogue: &Catalogue) -> String {
         let mut sql = HOLES.to_owned();
         for table in catalogue.tables.keys() {
@@ -129,22 +132,23 @@ impl Groups {
     }
 }
 
-/// Makes one of our schemas if it is missing; its mark is what it has now. One that is not ours is a failure.
-pub async fn stand_schema(
+/// Creates a schema if it is missing; `mark` is its present comment. Returns an error if it carries another
+/// owner tag.
+pub async fn ensure_schema(
     connection: &mut PgConnection,
     schema: &str,
-    mark: Option<String>,
+    tag: Option<String>,
 ) -> Result<(), Failure> {
-    match mark {
+    match tag {
         None => {
-            let mark = literal(MARK);
-            run(connection, format!("CREATE SCHEMA {schema}; COMMENT ON SCHEMA {schema} IS {mark};")).await
+            let tag = literal(OWNER_TAG);
+            run(connection, format!("CREATE SCHEMA {schema}; COMMENT ON SCHEMA {schema} IS {tag};")).await
         }
-        Some(mark) if mark == MARK => Ok(()),
+        Some(tag) if tag == OWNER_TAG => Ok(()),
         Some(_) => Err(Failure::fatal(
             "name_taken",
             format!(
-                "the main database has a schema `{schema}` that is not ours; it was not touched: name another database in `url`"
+                "the main database has a schema `{schema}` that Tenantry did not create; it was not touched: name another database in `url`"
             ),
         )),
     }
@@ -163,8 +167,8 @@ pub async fn is_protected(connection: &mut PgConnection) -> Result<bool, Failure
     .map_err(failure)
 }
 
-/// Makes a role that nobody logs in with, or checks the operator's own.
-async fn stand_role(connection: &mut PgConnection, role: &Name, superuser: bool) -> Result<(), Failure> {
+/// Creates a role that cannot log in, or checks the operator's own.
+async fn ensure_role(connection: &mut PgConnection, role: &Name, superuser: bool) -> Result<(), Failure> {
     let found = sqlx::query(
         "SELECT rolsuper OR rolbypassrls OR rolname = current_user AS unbound,
                 EXISTS (SELECT 1 FROM pg_class WHERE relowner = pg_roles.oid AND relnamespace = $2::regnamespace) AS owner
@@ -181,16 +185,16 @@ async fn stand_role(connection: &mut PgConnection, role: &Name, superuser: bool)
             return Err(Failure::fatal(
                 "bad_role",
                 format!(
-                    "policies do not bind the role {name}, because it is a superuser, has BYPASSRLS, owns the tables or is the administrator: name another in `app_role`"
+                    "policies do not bind the role {name}, because it is a superuser, has BYPASSRLS, owns the tables or is the administrator: name another one in `app_role`"
                 ),
             ));
         }
         Some(_) => {}
         None => {
-            let mark = literal(MARK);
-            // Of two pools on one server that make it at once, one does.
+            let tag = literal(OWNER_TAG);
+            // Two main databases of one server may create the role at the same time.
             let sql = format!(
-                "DO $$ BEGIN CREATE ROLE {role} NOLOGIN; COMMENT ON ROLE {role} IS {mark};
+                "DO $$ BEGIN CREATE ROLE {role} NOLOGIN; COMMENT ON ROLE {role} IS {tag};
                  EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;"
             );
             run(connection, sql).await?;

@@ -1,5 +1,5 @@
-//! The check of the pool: a login of a tenant that is made for it tries to see others' rows, and the catalogue is read
-//! for what would let anybody go around the policies.
+//! Isolation check of the shared tables: the probe tenant tries to reach other tenants' rows, and the
+//! catalogue is searched for ways around the policies.
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -9,21 +9,22 @@ use super::client::Pool;
 use super::guard::{Groups, SCHEMA};
 use super::{DatabasePostgresPool, ISOLATION, partitions, tables};
 use crate::database_postgres::isolation::{
-    Login, Prober, application, default_privileges, large_objects, public_grants, tenants,
+    ProbeSession, ProbeTenant, application_roles, default_privileges, large_objects, public_grants,
+    tenant_roles,
 };
 use crate::database_postgres::{Name, close, failure, names_of, read_catalogue, run};
 use crate::tables::{OWNER, literal, quoted};
 use tenantry_provider::isolation::{Checked, Findings, IsolationCheck};
 
-/// What a login tries here, besides what every login does.
+/// Attempts on shared tables, beside those that every check makes.
 const TRIED: [&str; 7] =
     ["rows", "rows_after_set", "rows_after_reset", "insert", "update", "delete", "list_of_tenants"];
 
-/// A tenant that is got at.
-struct Target {
+/// A tenant whose rows the check tries to reach.
+struct ProbedTenant {
     tenant: String,
     name: Name,
-    /// The tables in which it has rows.
+    /// Tables in which it has rows.
     tables: Vec<String>,
 }
 
@@ -31,15 +32,16 @@ struct Target {
 impl IsolationCheck for DatabasePostgresPool {
     async fn check(&self, tenants: &[TenantId]) -> Result<Checked, Failure> {
         let (pool, server) = (&self.pool, self.pool.postgres.main());
-        let mut connection = server.alone("isolation check pool").await?;
-        // Expressions are read back with every name in full.
+        let mut connection = server.connect_with_lock("isolation check pool").await?;
+        // With this search path the server prints expressions with qualified names.
         run(&mut connection, "SET search_path = pg_catalog".to_owned()).await?;
-        let prober = Prober::new(&pool.postgres, server, ISOLATION)?;
-        // One that an earlier check left would have the policies mended before they are read.
-        pool.remove(&prober.owner).await?;
-        pool.ensure(&prober.owner, &prober.work, &prober.handout()).await?;
-        let checked = check(pool, &mut connection, &prober, tenants).await;
-        let removed = pool.remove(&prober.owner).await;
+        let probe_tenant = ProbeTenant::new(&pool.postgres, server, ISOLATION)?;
+        // With a probe tenant left by an earlier check, `ensure` would repair the policies before they are
+        // checked.
+        pool.remove(&probe_tenant.owner).await?;
+        pool.ensure(&probe_tenant.owner, &probe_tenant.work, &probe_tenant.request()).await?;
+        let checked = check(pool, &mut connection, &probe_tenant, tenants).await;
+        let removed = pool.remove(&probe_tenant.owner).await;
         close(connection).await?;
         let checked = checked?;
         removed.map(|_| checked)
@@ -49,7 +51,7 @@ impl IsolationCheck for DatabasePostgresPool {
 async fn check(
     pool: &Pool,
     connection: &mut PgConnection,
-    prober: &Prober,
+    probe_tenant: &ProbeTenant,
     tenants: &[TenantId],
 ) -> Result<Checked, Failure> {
     let mut findings = Findings::new(ISOLATION);
@@ -57,7 +59,9 @@ async fn check(
     let targets = targets(connection, tenants).await?;
     findings.met("rows", tenants.len(), targets.len());
     let objects = large_objects(connection).await?;
-    for (who, login) in Login::all(pool.postgres.main(), prober, pool.postgres.main().database()).await {
+    for (who, login) in
+        ProbeSession::open_all(pool.postgres.main(), probe_tenant, pool.postgres.main().database()).await
+    {
         match login {
             Ok(mut login) => {
                 probe(pool, &mut login, &mut findings, &groups, &targets, &objects).await?;
@@ -66,21 +70,22 @@ async fn check(
             Err(why) => findings.none_checked(who, &TRIED, &why),
         }
     }
-    catalogue(connection, &mut findings, &groups, prober, &targets).await?;
+    catalogue(connection, &mut findings, &groups, probe_tenant, &targets).await?;
     let app = groups.app.as_str();
     let trusted = vec![
-        format!("the application role {app} and its members say themselves which tenant they serve"),
-        "who may connect to the main database can read the names of roles and schemas in it".to_owned(),
+        format!("the application role {app} and its members name the tenant that they serve themselves"),
+        "every role that may connect to the main database can read the names of roles and schemas in it"
+            .to_owned(),
     ];
     Ok(Checked { cells: findings.cells(), trusted })
 }
 
-async fn targets(connection: &mut PgConnection, tenants: &[TenantId]) -> Result<Vec<Target>, Failure> {
+async fn targets(connection: &mut PgConnection, tenants: &[TenantId]) -> Result<Vec<ProbedTenant>, Failure> {
     let ids: Vec<String> = tenants.iter().map(ToString::to_string).collect();
     let tables: Vec<String> = read_catalogue(connection, SCHEMA).await?.tables.into_keys().collect();
     let mut targets = Vec::new();
     for (tenant, name) in names_of(connection, ISOLATION, &ids).await? {
-        let mut target = Target { tenant, name, tables: Vec::new() };
+        let mut target = ProbedTenant { tenant, name, tables: Vec::new() };
         for table in &tables {
             let sql =
                 format!("SELECT EXISTS (SELECT FROM {SCHEMA}.{} WHERE {OWNER}::text = $1)", quoted(table));
@@ -96,14 +101,14 @@ async fn targets(connection: &mut PgConnection, tenants: &[TenantId]) -> Result<
 
 async fn probe(
     pool: &Pool,
-    login: &mut Login,
+    login: &mut ProbeSession,
     findings: &mut Findings,
     groups: &Groups,
-    targets: &[Target],
+    targets: &[ProbedTenant],
     objects: &[i64],
 ) -> Result<(), Failure> {
     let reset = "RESET ROLE; RESET SESSION AUTHORIZATION; RESET app.current_tenant_id";
-    for Target { tenant, name, tables } in targets {
+    for ProbedTenant { tenant, name, tables } in targets {
         let theirs = literal(tenant);
         let condition = format!("{OWNER}::text = {theirs}");
         let name_it = format!("SET LOCAL app.current_tenant_id = {theirs}");
@@ -112,7 +117,7 @@ async fn probe(
             [("rows", ""), ("rows_after_set", &*name_it), ("rows_after_reset", &*name_it_for_all)]
         {
             if tables.is_empty() {
-                findings.not_checked(login.who(), what, "a tenant has no rows that could be seen");
+                findings.not_checked(login.who(), what, "a tenant has no rows to look for");
             }
             login.read(findings, what, SCHEMA, tables, &condition, before).await?;
         }
@@ -123,9 +128,9 @@ async fn probe(
         login.become_role(findings, role).await?;
     }
     let names: Vec<&Name> = targets.iter().map(|target| &target.name).collect();
-    login.look_around(findings, &names, &[SCHEMA, "tenantry"], objects).await?;
+    login.probe_server_catalogue(findings, &names, &[SCHEMA, "tenantry"], objects).await?;
     login
-        .try_it(
+        .probe(
             findings,
             "list_of_tenants",
             "tenantry.homes",
@@ -139,16 +144,16 @@ async fn catalogue(
     connection: &mut PgConnection,
     findings: &mut Findings,
     groups: &Groups,
-    prober: &Prober,
-    targets: &[Target],
+    probe_tenant: &ProbeTenant,
+    targets: &[ProbedTenant],
 ) -> Result<(), Failure> {
     let [app, group] = [&groups.app, &groups.tenants].map(|role| role.as_str().to_owned());
     let mut roles: Vec<String> = targets.iter().map(|target| target.name.as_str().to_owned()).collect();
-    roles.push(prober.role().as_str().to_owned());
+    roles.push(probe_tenant.role().as_str().to_owned());
     tables::read(connection, findings, groups).await?;
     // A tenant that were a member of the application role could say that it is another one.
-    tenants(connection, findings, &roles, std::slice::from_ref(&app)).await?;
-    application(connection, findings, &[app, group.clone()]).await?;
+    tenant_roles(connection, findings, &roles, std::slice::from_ref(&app)).await?;
+    application_roles(connection, findings, &[app, group.clone()]).await?;
     roles.push(group);
     default_privileges(connection, findings, &roles).await?;
     let schemas = [SCHEMA, partitions::SCHEMA, "tenantry"].map(str::to_owned);

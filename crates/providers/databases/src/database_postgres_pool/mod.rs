@@ -1,5 +1,6 @@
-//! Tables on PostgreSQL that tenants share. This file is the provider's verbs.
-//! Refuses a tenant or role that is somebody else's, and tables, views and functions that would show one tenant's rows to another.
+//! Provider `postgres_pool`: PostgreSQL tables that tenants share. This file implements the provider's verbs.
+//! It rejects a tenant or role with another owner tag, and tables, views and functions that would show one
+//! tenant's rows to another.
 //!
 #![doc = include_str!("docs.md")]
 
@@ -18,8 +19,8 @@ use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::database_postgres::{
-    Found, Handout, Name, Postgres, Removal, Scoped, Seen, denies, fence, forget, holds, observed, outputs,
-    portable as rows,
+    Name, ObservedSchema, Ownership, PasswordRequest, Postgres, PostgresRows, RemovalCounts, denies, fence,
+    forget, holds, observed, outputs, portable as rows,
 };
 use client::Pool;
 pub use config::{Config, Settings};
@@ -40,26 +41,26 @@ pub struct DatabasePostgresPool {
 }
 
 impl DatabasePostgresPool {
-    /// Over these servers. Connects to nothing.
+    /// On these servers. Does not connect.
     pub fn new(postgres: Arc<Postgres>) -> Self {
         Self { pool: Arc::new(Pool::new(postgres)) }
     }
 
-    /// A connection of its own to the database with the spec's rows.
-    async fn inside(&self, spec: &Spec) -> Result<rows::Inside, Failure> {
+    /// Opens a connection to the spec's rows, outside the pool.
+    async fn rows_connection(&self, spec: &Spec) -> Result<rows::RowsConnection, Failure> {
         self.pool.ready().await?;
         let server = self.pool.postgres.main();
-        self.pool.postgres.must_stand(server, spec, ISOLATION).await?;
+        self.pool.postgres.require_complete(server, spec, ISOLATION).await?;
         let connection = server.connect_to(&Name::new(server.database())?).await?;
-        let turn = self.pool.postgres.owner(spec, ISOLATION)?.word();
-        Ok(rows::Inside { connection, schema: guard::SCHEMA.to_owned(), shared: Some(turn) })
+        let lock = self.pool.postgres.owner(spec, ISOLATION)?.lock_name();
+        Ok(rows::RowsConnection { connection, schema: guard::SCHEMA.to_owned(), shared: Some(lock) })
     }
 }
 
 #[async_trait]
 impl Data for DatabasePostgresPool {
     fn scoped(&self, tenant: TenantId) -> Arc<dyn TenantRows> {
-        Arc::new(Scoped { home: self.pool.clone(), tenant })
+        Arc::new(PostgresRows { location: self.pool.clone(), tenant })
     }
 
     fn canary(&self) -> Canary {
@@ -71,13 +72,13 @@ impl Data for DatabasePostgresPool {
 impl Fence for DatabasePostgresPool {
     async fn fence(&self, order: &Order) -> Result<(), Failure> {
         let postgres = &self.pool.postgres;
-        let owner = postgres.fenced(order, ISOLATION)?;
+        let owner = postgres.owner_of_order(order, ISOLATION)?;
         fence(postgres.main(), &owner, order).await
     }
 
     async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure> {
         let postgres = &self.pool.postgres;
-        denies(postgres.main(), &postgres.fenced(order, ISOLATION)?).await
+        denies(postgres.main(), &postgres.owner_of_order(order, ISOLATION)?).await
     }
 }
 
@@ -103,12 +104,12 @@ impl Portable for DatabasePostgresPool {
     }
 
     async fn export(&self, _: &Context, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
-        rows::export(self.inside(spec).await?, spec, sink).await
+        rows::export(self.rows_connection(spec).await?, spec, sink).await
     }
 
     async fn load(&self, _: &Context, spec: &Spec, source: &mut dyn Source) -> Result<Vec<Write>, Failure> {
         let _turn = self.pool.postgres.lanes.turn(spec.resource).await;
-        rows::load(self.inside(spec).await?, spec, source).await
+        rows::load(self.rows_connection(spec).await?, spec, source).await
     }
 }
 
@@ -137,29 +138,29 @@ impl Provider for DatabasePostgresPool {
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
         let postgres = &self.pool.postgres;
         let (owner, work, planned) = postgres.plan(context, spec, ISOLATION)?;
-        let handout = Handout::of(context, spec).await?;
+        let request = PasswordRequest::for_spec(context, spec).await?;
         let pool = self.pool.clone();
-        let made = async move { pool.ensure(&owner, &work, &handout).await };
-        let handed = postgres.lanes.run(spec.resource, made).await?;
+        let made = async move { pool.ensure(&owner, &work, &request).await };
+        let issued = postgres.lanes.run(spec.resource, made).await?;
         let main = postgres.main();
-        let outputs = outputs(planned, main, main.database(), guard::SCHEMA, &handed.login);
-        Ok(Ensured { outputs, writes: handed.writes(context, spec) })
+        let outputs = outputs(planned, main, main.database(), guard::SCHEMA, &issued.login);
+        Ok(Ensured { outputs, writes: issued.writes(context, spec) })
     }
 
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
         let postgres = &self.pool.postgres;
         let owner = postgres.owner(spec, ISOLATION)?;
         let mut connection = postgres.main().connection().await?;
-        Ok(match owner.look(&mut connection).await? {
-            Found::Nothing => {
+        Ok(match owner.inspect(&mut connection).await? {
+            Ownership::Absent => {
                 Observed::absent_unless(holds(&mut connection, guard::SCHEMA, &owner.tenant).await?)
             }
-            Found::Foreign => Observed::Foreign,
-            Found::Ours(mut state) => {
-                // The tables are everybody's. What fences a tenant there is the policies, not its rights.
-                state.shape = self.pool.made(&mut connection).await?;
+            Ownership::Foreign => Observed::Foreign,
+            Ownership::Own(mut state) => {
+                // The tables are shared, so policies fence a tenant, not privileges.
+                state.shape = self.pool.recorded_shape(&mut connection).await?;
                 let role = owner.right_holder(&state);
-                let seen = Seen::of(&mut connection, guard::SCHEMA, role, None).await?;
+                let seen = ObservedSchema::read(&mut connection, guard::SCHEMA, role, None).await?;
                 observed(&postgres.content, &owner, &state, Some(seen))
             }
         })
@@ -171,7 +172,7 @@ impl Provider for DatabasePostgresPool {
         let pool = self.pool.clone();
         let logins = [owner.name.clone(), owner.second.clone()];
         let removed = async move { pool.remove(&owner).await };
-        let Removal { rows, logins: count } = postgres.lanes.run(spec.resource, removed).await?;
+        let RemovalCounts { rows, logins: count } = postgres.lanes.run(spec.resource, removed).await?;
         let writes = forget(&*context.rows, spec.tenant.id, &logins.each_ref(), None).await?;
         Ok(Removed { receipt: json!({ "database": spec.name, "rows": rows, "logins": count }), writes })
     }

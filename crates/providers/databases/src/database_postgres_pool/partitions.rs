@@ -1,20 +1,20 @@
-//! Shared tables in parts, by hash of the tenant, for those that asked for it: whatever a migration creates plainly is created
-//! partitioned, and all that it says of the table afterwards is said of that. The parts are in a schema of their own that
-//! nobody may use, so that everybody comes in through the table that has the policies.
+//! Partitions shared tables by hash of the tenant, if configured: rewrites plain CREATE TABLE statements of
+//! migrations. Partitions are in a schema of their own without privileges, so all access goes through the
+//! table that has the policies.
 
 use sqlx::PgConnection;
 use tenantry_model::Failure;
 
-use super::guard::stand_schema;
-use crate::database_postgres::mark_of_schema;
+use super::guard::ensure_schema;
+use crate::database_postgres::schema_tag;
 use crate::migrations::{Dialect, split};
 
-/// Where the parts are.
+/// Schema of the partitions.
 pub const SCHEMA: &str = "tenantry_pool_partitions";
 
-/// The same file with its tables in so many parts. Of a table that is not created by a plain `CREATE TABLE name (…)` nothing
-/// is changed: it stays whole.
-pub fn in_parts(sql: &str, parts: u16) -> String {
+/// Rewrites a file so that its tables have this many partitions. Only plain `CREATE TABLE name (…)`
+/// statements are rewritten; other tables are not partitioned.
+pub fn partitioned(sql: &str, parts: u16) -> String {
     if parts == 0 {
         return sql.to_owned();
     }
@@ -26,15 +26,16 @@ pub fn in_parts(sql: &str, parts: u16) -> String {
             statement.text.trim_end().ends_with(')') && !statement.words.iter().any(|word| word == "AS");
         let is_own = statement.text.to_uppercase().contains("PARTITION BY");
         if (first, second) == ("CREATE", "TABLE") && is_plain && !is_own {
-            all.push_str(&format!(" PARTITION BY HASH (tenant_id);{}", fill(parts)));
+            all.push_str(&format!(" PARTITION BY HASH (tenant_id);{}", create_partitions(parts)));
         }
         all.push_str(";\n");
     }
     all
 }
 
-/// What gives every table that has no part yet so many of them. Each lets nobody in by itself, whatever somebody grants.
-fn fill(parts: u16) -> String {
+/// The statement that gives every table without partitions this many. Each has row level security without a
+/// policy, so it admits no role by itself, whatever is granted.
+fn create_partitions(parts: u16) -> String {
     format!(
         "DO $$ DECLARE t record; part text; BEGIN
              FOR t IN SELECT oid, relname FROM pg_catalog.pg_class
@@ -50,11 +51,12 @@ fn fill(parts: u16) -> String {
     )
 }
 
-/// Makes the schema of the parts if it is missing and wanted. One that is not ours is a failure.
-pub async fn stand(connection: &mut PgConnection, parts: u16) -> Result<(), Failure> {
-    match mark_of_schema(connection, SCHEMA).await? {
+/// Creates the schema of the partitions if it is missing and wanted. Returns an error if it carries another
+/// owner tag.
+pub async fn ensure_schema_of_partitions(connection: &mut PgConnection, parts: u16) -> Result<(), Failure> {
+    match schema_tag(connection, SCHEMA).await? {
         None if parts == 0 => Ok(()),
-        mark => stand_schema(connection, SCHEMA, mark).await,
+        tag => ensure_schema(connection, SCHEMA, tag).await,
     }
 }
 
@@ -63,14 +65,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_tables_come_in_parts() {
+    fn only_plain_tables_are_partitioned() {
         let file = "-- A table;\ncreate table if not exists \"a;b\" (tenant_id text, PRIMARY KEY (tenant_id));\n\
                     CREATE INDEX i ON t (tenant_id, lower(n));\nCREATE TABLE c AS SELECT f();\n\
                     CREATE TABLE d (tenant_id text) WITH (fillfactor = 70) ;\nCREATE TABLE e (x int) PARTITION BY RANGE (x);\n\
                     DO $$ BEGIN CREATE TABLE f (y int); END $$;";
-        let parted = in_parts(file, 4);
+        let parted = partitioned(file, 4);
         assert_eq!(parted.matches("PARTITION BY HASH").count(), 2, "{parted}");
         assert!(parted.contains("PRIMARY KEY (tenant_id)) PARTITION BY HASH (tenant_id);DO $$"), "{parted}");
-        assert_eq!(in_parts(file, 0), file);
+        assert_eq!(partitioned(file, 0), file);
     }
 }

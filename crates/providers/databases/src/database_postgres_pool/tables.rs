@@ -1,5 +1,5 @@
-//! What the catalogue says of the shared tables: whether policies bind everybody who reaches them, and what goes around
-//! the policies.
+//! Isolation checks of the shared tables' catalogue: whether policies bind every role with access, and what
+//! bypasses them.
 
 use sqlx::{PgConnection, Row};
 use tenantry_model::Failure;
@@ -9,7 +9,7 @@ use crate::database_postgres::failure;
 use crate::tables::OWNER;
 use tenantry_provider::isolation::Findings;
 
-/// Reads it.
+/// Runs the checks.
 pub async fn read(
     connection: &mut PgConnection,
     findings: &mut Findings,
@@ -35,7 +35,7 @@ pub async fn read(
     Ok(())
 }
 
-/// Tables of the pool that belong to a role which is not to be bound by its own policies.
+/// Shared tables whose owner, a role other than the administrator, has access as a tenant or application.
 const OWNED: &str = "
     SELECT format('%s.%s belongs to %s', nspname, relname, rolname)
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
@@ -45,7 +45,8 @@ const OWNED: &str = "
                   UNION ALL SELECT FROM tenantry.homes WHERE name = rolname::text COLLATE \"default\")
     ORDER BY 1";
 
-/// Views over the pool's tables that read as their owner, and copies, wherever somebody may read them.
+/// Views over shared tables that read as their owner, and materialized views, if a tenant or application may
+/// read them.
 const VIEWS: &str = "
     SELECT DISTINCT format('%s.%s', nspname, c.relname)
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -59,7 +60,8 @@ const VIEWS: &str = "
            AND EXISTS (SELECT FROM unnest($1::text[]) role WHERE has_any_column_privilege(role, c.oid, 'SELECT')))
     ORDER BY 1";
 
-/// Functions that act as their owner and that somebody may call, except the one of ours that is looked at word for word.
+/// SECURITY DEFINER functions that a tenant or application may call, except Tenantry's own, which is compared
+/// word for word.
 const DEFINERS: &str = "
     SELECT format('%s.%s', nspname, proname)
     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = pronamespace
@@ -71,8 +73,8 @@ const DEFINERS: &str = "
                   WHERE has_function_privilege(role, p.oid, 'EXECUTE') AND has_schema_privilege(role, n.oid, 'USAGE'))
     ORDER BY 1";
 
-/// Every table of the pool, and every other one with a `tenant_id` that somebody may reach, has row level security, and
-/// its owner is not excepted.
+/// Checks that row level security is enabled and forced on every shared table, and on every other table with
+/// a `tenant_id` that tenants or applications may reach.
 async fn rows_of_tenants(
     connection: &mut PgConnection,
     findings: &mut Findings,
@@ -95,8 +97,7 @@ async fn rows_of_tenants(
     Ok(())
 }
 
-/// Every table of the pool has the policies that were written for it, word for word, and none beside them but
-/// restrictive ones.
+/// Checks that every shared table has its policies word for word, and besides them restrictive ones only.
 async fn policies(connection: &mut PgConnection, findings: &mut Findings) -> Result<(), Failure> {
     let rows = sqlx::query(
         "SELECT relname::text AS name, polname::text AS policy, polcmd::text AS command, polpermissive,

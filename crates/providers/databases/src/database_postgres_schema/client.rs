@@ -1,4 +1,5 @@
-//! Tenants' schemas on the server: making one as a whole, removing it, and becoming its tenant for a transaction.
+//! Tenants' schemas on the main server: creates one as a whole, claims a warm one, removes one, and begins
+//! transactions as its tenant.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,143 +11,154 @@ use tenantry_model::{Failure, FailureClass, TenantId};
 use tokio::sync::OnceCell;
 
 use super::ISOLATION;
-use super::spare::SpareSchema;
+use super::warm_pool::WarmSchemas;
 use crate::content::Ensure;
 use crate::database_postgres::{
-    Found, Handed, Handout, Home, Made, Name, Owner, Postgres, Removal, Spares, State, Target, baseline,
-    bring_up, claimed, count_all, failure, make, name_of, name_taken, no_such_tenant, read_catalogue, rights,
-    run, search_path, seed, take_time, unhindered,
+    IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer, Postgres, RemovalCounts,
+    Target, TenantState, WarmPool, baseline, count_all, create_objects, drop_unblocked, failure,
+    lift_timeout, name_of, name_taken, no_such_tenant, or_on_demand, read_catalogue, rights, run,
+    search_path, seed, update_schema,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
 
-/// How long it is believed where a tenant's rows are, and which tables it has.
+/// Time for which a tenant's schema name and tables are cached.
 const BELIEVED: Duration = Duration::from_secs(60);
-/// Tenants of whom that is known.
+/// Maximum number of cached tenants.
 const KNOWN: u64 = 1_000;
 
-/// The schemas.
+/// The schemas of all tenants.
 pub struct Schemas {
     pub postgres: Arc<Postgres>,
-    /// What a schema is like that was just made: all of them are alike.
+    /// Definition of a newly created schema; all are alike.
     fresh: OnceCell<Shape>,
-    canary: Made<Name>,
+    canary: PerServer<Name>,
     places: Cache<TenantId, (Name, Arc<Catalogue>)>,
-    pub spares: Spares,
+    pub warm_pool: WarmPool,
 }
 
 impl Schemas {
-    /// On these servers.
+    /// Does not connect.
     pub fn new(postgres: Arc<Postgres>) -> Self {
         let places = Cache::builder().max_capacity(KNOWN).time_to_live(BELIEVED).build();
         let size = postgres.config.warm_schemas;
-        let spares = Spares::new(postgres.clone(), ISOLATION, size, SpareSchema(postgres.clone()));
-        Self { postgres, fresh: OnceCell::new(), canary: Made::default(), places, spares }
+        let warm_pool = WarmPool::new(postgres.clone(), ISOLATION, size, WarmSchemas(postgres.clone()));
+        Self { postgres, fresh: OnceCell::new(), canary: PerServer::default(), places, warm_pool }
     }
 
-    /// The canary's schema, made anew once in the life of a process.
+    /// The schema of the canary row, set up once per process.
     pub async fn canary(&self) -> Result<Name, Failure> {
         let made = async {
             let (owner, work) = self.postgres.canary(self.postgres.main(), ISOLATION)?;
-            self.make(&owner, &work, &Handout::nobodys()).await?;
-            // Its row may be another one than it was when the schema was made.
+            self.make(&owner, &work, &PasswordRequest::no_login()).await?;
+            // The canary row may have changed since the schema was created.
             let mut transaction = self.postgres.main().begin(String::new()).await?;
             seed(&mut transaction, owner.name.as_str(), &work).await?;
             transaction.commit().await.map_err(failure)?;
             Ok(owner.name)
         };
-        self.canary.on(self.postgres.main(), made).await
+        self.canary.get_or_init(self.postgres.main(), made).await
     }
 
-    /// Makes the tenant's schema and role, or finishes them.
-    pub async fn ensure(&self, owner: &Owner, work: &Ensure, handout: &Handout) -> Result<Handed, Failure> {
+    /// Creates the tenant's schema and role, or completes them.
+    pub async fn ensure(
+        &self,
+        owner: &Owner,
+        work: &Ensure,
+        request: &PasswordRequest,
+    ) -> Result<IssuedPassword, Failure> {
         self.postgres.main().alive().await?;
         self.canary().await?;
-        let made = self.make(owner, work, handout).await;
-        // Not before, so that what is made for later is not in the way of what is wanted now.
-        self.spares.ask();
+        let made = self.make(owner, work, request).await;
+        // Only now, so that filling the warm pool does not delay this tenant.
+        self.warm_pool.request_fill();
         made
     }
 
-    async fn make(&self, owner: &Owner, work: &Ensure, handout: &Handout) -> Result<Handed, Failure> {
+    async fn make(
+        &self,
+        owner: &Owner,
+        work: &Ensure,
+        request: &PasswordRequest,
+    ) -> Result<IssuedPassword, Failure> {
         let name = owner.name.as_str();
-        let mut turn = self.postgres.main().turn(&owner.word()).await?;
-        let found = owner.look(&mut turn).await?;
-        let is_new = found == Found::Nothing;
+        let mut lock = self.postgres.main().lock(&owner.lock_name()).await?;
+        let found = owner.inspect(&mut lock).await?;
+        let is_new = found == Ownership::Absent;
         let state = match found {
-            Found::Foreign => return Err(name_taken()),
-            Found::Nothing => State::default(),
-            Found::Ours(state) => state,
+            Ownership::Foreign => return Err(name_taken()),
+            Ownership::Absent => TenantState::default(),
+            Ownership::Own(state) => state,
         };
-        if is_new && let Some(handed) = claimed(self.claim(&mut turn, owner, work, handout).await)? {
-            return Ok(handed);
+        if is_new && let Some(issued) = or_on_demand(self.claim(&mut lock, owner, work, request).await)? {
+            return Ok(issued);
         }
-        let handed = handout.handed(owner, &state);
-        let begin = self.begin(owner, handout, &state, &handed).await?;
+        let issued = request.issue(owner, &state);
+        let begin = self.begin(owner, request, &state, &issued).await?;
         let migrations = &self.postgres.content.migrations;
         let whole = if state.thing { None } else { baseline(name, migrations) };
         if let Some(tables) = whole {
-            match self.at_once(&mut turn, owner, work, handout, &state, format!("{begin}{tables}")).await {
-                // Statement by statement it is seen which one is at fault.
+            match self.at_once(&mut lock, owner, work, request, &state, format!("{begin}{tables}")).await {
+                // File by file, the failure names the file at fault.
                 Err(failure) if matches!(failure.class, FailureClass::Fatal | FailureClass::Invalid) => {
-                    tracing::warn!(%failure, "a schema could not be made at once; it is made file by file");
+                    tracing::warn!(%failure, "a schema could not be created in one transaction; it is created file by file");
                 }
-                made => return made.map(|()| handed),
+                made => return made.map(|()| issued),
             }
         }
-        make(&mut turn, begin).await?;
+        create_objects(&mut lock, begin).await?;
         let target = Target::of_one(name);
         let made = state.shape.as_ref().filter(|_| state.thing);
         let shape =
-            bring_up(&mut turn, target, &self.postgres, self.postgres.main(), ISOLATION, made).await?;
-        let mut transaction = turn.begin().await.map_err(failure)?;
+            update_schema(&mut lock, target, &self.postgres, self.postgres.main(), ISOLATION, made).await?;
+        let mut transaction = lock.begin().await.map_err(failure)?;
         if state.completed.is_none() || !state.thing {
             seed(&mut transaction, name, work).await?;
         }
-        run(&mut transaction, end(owner, work, handout, &state, shape.as_ref())).await?;
+        run(&mut transaction, end(owner, work, request, &state, shape.as_ref())).await?;
         transaction.commit().await.map_err(failure)?;
-        Ok(handed)
+        Ok(issued)
     }
 
-    /// Gives the tenant a schema that is ready, and says what its password is. None: there is none.
+    /// Claims a warm schema for the tenant and returns its password. None: the pool is empty.
     async fn claim(
         &self,
         connection: &mut PgConnection,
         owner: &Owner,
         work: &Ensure,
-        handout: &Handout,
-    ) -> Result<Option<Handed>, Failure> {
-        if !self.spares.are_kept() {
+        request: &PasswordRequest,
+    ) -> Result<Option<IssuedPassword>, Failure> {
+        if !self.warm_pool.is_enabled() {
             return Ok(None);
         }
         let (server, name) = (self.postgres.main(), &owner.name);
         let mut transaction = connection.begin().await.map_err(failure)?;
-        let claimed = self.spares.claim(&mut transaction, server, owner, handout).await?;
-        let Some((spare, handed)) = claimed else { return Ok(None) };
-        let finds = owner.finds(&State::default(), server.database(), name.as_str());
-        let claim = literal(&owner.claim);
+        let claimed = self.warm_pool.claim(&mut transaction, server, owner, request).await?;
+        let Some((warm, issued)) = claimed else { return Ok(None) };
+        let finds = owner.search_paths(&TenantState::default(), server.database(), name.as_str());
+        let tag = literal(&owner.tag);
         let rename =
-            format!("{finds}ALTER SCHEMA {spare} RENAME TO {name}; COMMENT ON SCHEMA {name} IS {claim};");
-        make(&mut transaction, rename).await?;
+            format!("{finds}ALTER SCHEMA {warm} RENAME TO {name}; COMMENT ON SCHEMA {name} IS {tag};");
+        create_objects(&mut transaction, rename).await?;
         seed(&mut transaction, name.as_str(), work).await?;
         run(&mut transaction, owner.complete(work, None, false)).await?;
         transaction.commit().await.map_err(failure)?;
-        Ok(Some(handed))
+        Ok(Some(issued))
     }
 
-    /// All of it in one transaction; in one round trip too, where no rows are to be written and it is known what tables come
-    /// out of it.
+    /// Creates everything in one transaction, and in one round trip if there are no rows to write and the
+    /// definition is known.
     async fn at_once(
         &self,
         connection: &mut PgConnection,
         owner: &Owner,
         work: &Ensure,
-        handout: &Handout,
-        state: &State,
+        request: &PasswordRequest,
+        state: &TenantState,
         begin: String,
     ) -> Result<(), Failure> {
         if let (Some(shape), true) = (self.fresh.get(), work.rows.is_empty()) {
-            let end = end(owner, work, handout, state, Some(shape));
+            let end = end(owner, work, request, state, Some(shape));
             // Without BEGIN and COMMIT, one message is one transaction.
             return run(connection, format!("{begin}{end}")).await;
         }
@@ -158,43 +170,45 @@ impl Schemas {
         });
         let shape = shape.await?;
         seed(&mut transaction, name, work).await?;
-        run(&mut transaction, end(owner, work, handout, state, Some(shape))).await?;
+        run(&mut transaction, end(owner, work, request, state, Some(shape))).await?;
         transaction.commit().await.map_err(failure)
     }
 
-    /// The statements that make role and schema, with their marks and their line in the list.
+    /// The statements that create role and schema with their owner tags, and the tenant's row in the list.
     async fn begin(
         &self,
         owner: &Owner,
-        handout: &Handout,
-        state: &State,
-        handed: &Handed,
+        request: &PasswordRequest,
+        state: &TenantState,
+        issued: &IssuedPassword,
     ) -> Result<String, Failure> {
         let (server, name) = (self.postgres.main(), &owner.name);
-        let mut sql = owner.roles(server, state, handout, self.postgres.config.connection_limit).await?;
-        sql.push_str(&owner.finds(state, server.database(), name.as_str()));
+        let mut sql = owner.roles(server, state, request, self.postgres.config.connection_limit).await?;
+        sql.push_str(&owner.search_paths(state, server.database(), name.as_str()));
         if !state.thing {
-            let claim = literal(&owner.claim);
-            sql.push_str(&format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS {claim};"));
+            let tag = literal(&owner.tag);
+            sql.push_str(&format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS {tag};"));
         }
-        sql.push_str(&owner.enlist(handed.made(), !state.thing));
+        sql.push_str(&owner.enlist(issued.new_password(), !state.thing));
         Ok(sql)
     }
 
-    /// Looks again where a tenant's rows are, and in which tables, when it is next asked for them.
+    /// Drops the tenant's cache entry.
     pub fn forget(&self, tenant: TenantId) {
         self.places.invalidate(&tenant);
     }
 
-    /// Removes schema and roles, if they are the tenant's, and counts rows and logins.
-    pub async fn remove(&self, owner: &Owner, tenant: TenantId) -> Result<Removal, Failure> {
+    /// Removes schema and roles if they carry the owner tag; counts rows and logins.
+    pub async fn remove(&self, owner: &Owner, tenant: TenantId) -> Result<RemovalCounts, Failure> {
         self.forget(tenant);
         let name = &owner.name;
-        let mut turn = self.postgres.main().turn(&owner.word()).await?;
-        let Found::Ours(state) = owner.look(&mut turn).await? else { return Ok(Removal::default()) };
-        let logins = owner.shut_out(&mut turn, &state).await?;
-        let mut transaction = turn.begin().await.map_err(failure)?;
-        take_time(&mut transaction).await?;
+        let mut lock = self.postgres.main().lock(&owner.lock_name()).await?;
+        let Ownership::Own(state) = owner.inspect(&mut lock).await? else {
+            return Ok(RemovalCounts::default());
+        };
+        let logins = owner.shut_out(&mut lock, &state).await?;
+        let mut transaction = lock.begin().await.map_err(failure)?;
+        lift_timeout(&mut transaction).await?;
         let catalogue = read_catalogue(&mut transaction, name.as_str()).await.unwrap_or_default();
         let rows = count_all(&mut transaction, &catalogue, name.as_str()).await?;
         let mut sql = String::new();
@@ -202,10 +216,10 @@ impl Schemas {
             sql.push_str(&format!("DROP SCHEMA {name} CASCADE;"));
         }
         sql.push_str(&owner.drop_roles(&state));
-        unhindered(self.postgres.main(), &mut transaction, sql).await?;
-        owner.strike(&mut transaction).await?;
+        drop_unblocked(self.postgres.main(), &mut transaction, sql).await?;
+        owner.unlist(&mut transaction).await?;
         transaction.commit().await.map_err(failure)?;
-        Ok(Removal { rows, logins })
+        Ok(RemovalCounts { rows, logins })
     }
 
     async fn place(&self, tenant: TenantId) -> Result<(Name, Arc<Catalogue>), Failure> {
@@ -225,14 +239,20 @@ impl Schemas {
     }
 }
 
-/// The statements that let the role in and say that all of it is there, in this shape if it is another one now.
-fn end(owner: &Owner, work: &Ensure, handout: &Handout, state: &State, shape: Option<&Shape>) -> String {
-    let complete = owner.complete(work, shape, handout.handed(owner, state).is_known());
+/// The statements that grant privileges and record completion, with the definition if it has changed.
+fn end(
+    owner: &Owner,
+    work: &Ensure,
+    request: &PasswordRequest,
+    state: &TenantState,
+    shape: Option<&Shape>,
+) -> String {
+    let complete = owner.complete(work, shape, request.issue(owner, state).is_stored());
     format!("{}{complete}", rights(owner.name.as_str(), &owner.name, state.fence))
 }
 
 #[async_trait]
-impl Home for Schemas {
+impl LocateRows for Schemas {
     async fn enter(
         &self,
         tenant: TenantId,

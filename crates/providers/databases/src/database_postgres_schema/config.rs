@@ -1,4 +1,4 @@
-//! Configuration of the tenants' schemas, and what a template's step may say to them.
+//! Configuration and step settings of the provider `postgres_schema`.
 
 pub use crate::content::Settings;
 pub use crate::database_postgres::Config;

@@ -1,5 +1,5 @@
-//! The check of schemas: a login of a tenant that is made for it tries to get into others' schemas, and the catalogue is
-//! read for rights that somebody has over them.
+//! Isolation check of schemas: the probe tenant tries to reach other tenants' schemas, and the catalogue is
+//! searched for privileges on them.
 
 use async_trait::async_trait;
 use sqlx::PgConnection;
@@ -8,7 +8,8 @@ use tenantry_model::{Failure, TenantId};
 use super::client::Schemas;
 use super::{DatabasePostgresSchema, ISOLATION};
 use crate::database_postgres::isolation::{
-    Login, Prober, default_privileges, large_objects, of_neighbours, public_grants, tenants,
+    ProbeSession, ProbeTenant, default_privileges, large_objects, privileges_on_others, public_grants,
+    tenant_roles,
 };
 use crate::database_postgres::{Name, close, failure, names_of, search_path};
 use crate::tables::{literal, quoted};
@@ -18,11 +19,11 @@ use tenantry_provider::isolation::{Checked, Findings, IsolationCheck};
 impl IsolationCheck for DatabasePostgresSchema {
     async fn check(&self, tenants: &[TenantId]) -> Result<Checked, Failure> {
         let (schemas, server) = (&self.schemas, self.schemas.postgres.main());
-        let mut connection = server.alone("isolation check schema").await?;
-        let prober = Prober::new(&schemas.postgres, server, ISOLATION)?;
-        schemas.ensure(&prober.owner, &prober.work, &prober.handout()).await?;
-        let checked = check(schemas, &mut connection, &prober, tenants).await;
-        let removed = schemas.remove(&prober.owner, TenantId::new()).await;
+        let mut connection = server.connect_with_lock("isolation check schema").await?;
+        let probe_tenant = ProbeTenant::new(&schemas.postgres, server, ISOLATION)?;
+        schemas.ensure(&probe_tenant.owner, &probe_tenant.work, &probe_tenant.request()).await?;
+        let checked = check(schemas, &mut connection, &probe_tenant, tenants).await;
+        let removed = schemas.remove(&probe_tenant.owner, TenantId::new()).await;
         close(connection).await?;
         let checked = checked?;
         removed.map(|_| checked)
@@ -32,7 +33,7 @@ impl IsolationCheck for DatabasePostgresSchema {
 async fn check(
     schemas: &Schemas,
     connection: &mut PgConnection,
-    prober: &Prober,
+    probe_tenant: &ProbeTenant,
     given: &[TenantId],
 ) -> Result<Checked, Failure> {
     let mut findings = Findings::new(ISOLATION);
@@ -42,7 +43,7 @@ async fn check(
         names_of(connection, ISOLATION, &ids).await?.into_iter().map(|(_, name)| name).collect();
     findings.met("rows", given.len(), names.len());
     let objects = large_objects(connection).await?;
-    for (who, login) in Login::all(server, prober, server.database()).await {
+    for (who, login) in ProbeSession::open_all(server, probe_tenant, server.database()).await {
         match login {
             Ok(mut login) => {
                 for name in &names {
@@ -51,9 +52,9 @@ async fn check(
                 login.become_role(&mut findings, server.administrator()).await?;
                 let theirs: Vec<&Name> = names.iter().collect();
                 let places: Vec<&str> = names.iter().map(Name::as_str).chain(["tenantry"]).collect();
-                login.look_around(&mut findings, &theirs, &places, &objects).await?;
+                login.probe_server_catalogue(&mut findings, &theirs, &places, &objects).await?;
                 let list = "SELECT EXISTS (SELECT FROM tenantry.homes)";
-                login.try_it(&mut findings, "list_of_tenants", "tenantry.homes", "", list).await?;
+                login.probe(&mut findings, "list_of_tenants", "tenantry.homes", "", list).await?;
                 login.close().await?;
             }
             Err(why) => findings.none_checked(who, &TRIED, &why),
@@ -62,18 +63,20 @@ async fn check(
     let mut roles: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
     let mut places = roles.clone();
     places.push("tenantry".to_owned());
-    of_neighbours(connection, &mut findings, "rights_of_other_tenants", &names, RIGHTS).await?;
+    privileges_on_others(connection, &mut findings, "rights_of_other_tenants", &names, RIGHTS).await?;
     definers(connection, &mut findings, &roles).await?;
-    roles.push(prober.role().as_str().to_owned());
-    tenants(connection, &mut findings, &roles, &[]).await?;
+    roles.push(probe_tenant.role().as_str().to_owned());
+    tenant_roles(connection, &mut findings, &roles, &[]).await?;
     default_privileges(connection, &mut findings, &roles).await?;
     public_grants(connection, &mut findings, &places).await?;
-    let trusted =
-        vec!["who may connect to the main database can read the names of roles and schemas in it".to_owned()];
+    let trusted = vec![
+        "every role that may connect to the main database can read the names of roles and schemas in it"
+            .to_owned(),
+    ];
     Ok(Checked { cells: findings.cells(), trusted })
 }
 
-/// What a login tries here, besides what every login does.
+/// Attempts on schemas, beside those that every check makes.
 const TRIED: [&str; 10] = [
     "rows",
     "rows_after_set",
@@ -87,7 +90,7 @@ const TRIED: [&str; 10] = [
     "list_of_tenants",
 ];
 
-/// What one tenant may do with the schema of another, and with the tables and sequences in it.
+/// Privileges of one tenant on another's schema, and on its tables and sequences.
 const RIGHTS: &str = "
     SELECT format('%s may use %s', mine, theirs) FROM unnest($1::text[], $2::text[]) pair (mine, theirs)
     JOIN pg_catalog.pg_namespace n ON nspname::text = theirs
@@ -100,10 +103,10 @@ const RIGHTS: &str = "
                       AND has_sequence_privilege(mine, c.oid, 'USAGE, SELECT, UPDATE')))
     ORDER BY 1";
 
-/// Tries to read one tenant's tables and sequences, to call its functions, and to become it.
+/// Tries to read one tenant's tables and sequences, to call its functions, and to become its role.
 async fn probe(
     connection: &mut PgConnection,
-    login: &mut Login,
+    login: &mut ProbeSession,
     findings: &mut Findings,
     name: &Name,
 ) -> Result<(), Failure> {
@@ -122,30 +125,30 @@ async fn probe(
     };
     let (tables, sequences) = (of_kind(&["r", "p", "v", "m"]), of_kind(&["S"]));
     let usage = format!("SELECT has_schema_privilege({}, 'USAGE')", literal(schema));
-    login.try_it(findings, "schema", schema, "", &usage).await?;
+    login.probe(findings, "schema", schema, "", &usage).await?;
     let path = format!("SET LOCAL {}", search_path(schema));
     let again = "RESET ROLE; RESET SESSION AUTHORIZATION; RESET ALL";
     for (what, before) in [("rows", ""), ("rows_after_set", &*path), ("rows_after_reset", again)] {
         login.read(findings, what, schema, &tables, "true", before).await?;
     }
     let mut written = of_kind(&["r", "p"]);
-    // Our own have no owner's column, and other rights.
+    // Tenantry's own tables have no `tenant_id`, and other privileges.
     written.retain(|name| !name.starts_with('_'));
     login.write(findings, schema, &written, &literal(schema), &path).await?;
     for sequence in sequences {
         let sql = format!("SELECT last_value IS NOT NULL FROM {}.{}", quoted(schema), quoted(&sequence));
-        login.try_it(findings, "sequences", &format!("{schema}.{sequence}"), "", &sql).await?;
+        login.probe(findings, "sequences", &format!("{schema}.{sequence}"), "", &sql).await?;
     }
     let functions = format!(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = pronamespace
                         WHERE nspname = {} AND has_schema_privilege(n.oid, 'USAGE') AND has_function_privilege(p.oid, 'EXECUTE'))",
         literal(schema)
     );
-    login.try_it(findings, "functions", schema, "", &functions).await?;
+    login.probe(findings, "functions", schema, "", &functions).await?;
     login.become_role(findings, schema).await
 }
 
-/// Functions that a tenant may call and that act as somebody who sees more than the tenant.
+/// SECURITY DEFINER functions of other owners that a tenant may call.
 async fn definers(
     connection: &mut PgConnection,
     findings: &mut Findings,

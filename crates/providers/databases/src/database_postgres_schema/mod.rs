@@ -1,12 +1,13 @@
-//! A PostgreSQL schema for each tenant. This file is the provider's verbs.
-//! Refuses a schema or role that is somebody else's, and tables that the pool would refuse.
+//! Provider `postgres_schema`: a PostgreSQL schema for each tenant. This file implements the provider's
+//! verbs. It rejects a schema or role with another owner tag, and tables that shared use would not keep
+//! apart.
 //!
 #![doc = include_str!("docs.md")]
 
 mod client;
 mod config;
 mod isolation;
-mod spare;
+mod warm_pool;
 
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::database_postgres::{
-    Found, Handout, Name, Postgres, Removal, Scoped, Seen, denies, fence, forget, observed, outputs,
-    portable as rows,
+    Name, ObservedSchema, Ownership, PasswordRequest, Postgres, PostgresRows, RemovalCounts, denies, fence,
+    forget, observed, outputs, portable as rows,
 };
 use client::Schemas;
 pub use config::{Config, Settings};
@@ -38,29 +39,29 @@ pub struct DatabasePostgresSchema {
 }
 
 impl DatabasePostgresSchema {
-    /// Over these servers. Connects to nothing.
+    /// On these servers. Does not connect.
     pub fn new(postgres: Arc<Postgres>) -> Self {
         Self { schemas: Arc::new(Schemas::new(postgres)) }
     }
 
-    /// Returns when the schemas are ready that were asked for by now, or could not be made.
+    /// Returns when the warm-pool fills requested so far are finished, whether they succeeded or not.
     pub async fn refilled(&self) {
-        self.schemas.spares.refilled().await;
+        self.schemas.warm_pool.filled().await;
     }
 
-    /// A connection of its own to the database with the spec's rows.
-    async fn inside(&self, spec: &Spec) -> Result<rows::Inside, Failure> {
+    /// Opens a connection to the spec's rows, outside the pool.
+    async fn rows_connection(&self, spec: &Spec) -> Result<rows::RowsConnection, Failure> {
         let server = self.schemas.postgres.main();
-        self.schemas.postgres.must_stand(server, spec, ISOLATION).await?;
+        self.schemas.postgres.require_complete(server, spec, ISOLATION).await?;
         let connection = server.connect_to(&Name::new(server.database())?).await?;
-        Ok(rows::Inside { connection, schema: spec.name.clone(), shared: None })
+        Ok(rows::RowsConnection { connection, schema: spec.name.clone(), shared: None })
     }
 }
 
 #[async_trait]
 impl Data for DatabasePostgresSchema {
     fn scoped(&self, tenant: TenantId) -> Arc<dyn TenantRows> {
-        Arc::new(Scoped { home: self.schemas.clone(), tenant })
+        Arc::new(PostgresRows { location: self.schemas.clone(), tenant })
     }
 
     fn canary(&self) -> Canary {
@@ -72,14 +73,14 @@ impl Data for DatabasePostgresSchema {
 impl Fence for DatabasePostgresSchema {
     async fn fence(&self, order: &Order) -> Result<(), Failure> {
         let postgres = &self.schemas.postgres;
-        let owner = postgres.fenced(order, ISOLATION)?;
+        let owner = postgres.owner_of_order(order, ISOLATION)?;
         self.schemas.forget(order.tenant);
         fence(postgres.main(), &owner, order).await
     }
 
     async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure> {
         let postgres = &self.schemas.postgres;
-        denies(postgres.main(), &postgres.fenced(order, ISOLATION)?).await
+        denies(postgres.main(), &postgres.owner_of_order(order, ISOLATION)?).await
     }
 }
 
@@ -105,12 +106,12 @@ impl Portable for DatabasePostgresSchema {
     }
 
     async fn export(&self, _: &Context, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
-        rows::export(self.inside(spec).await?, spec, sink).await
+        rows::export(self.rows_connection(spec).await?, spec, sink).await
     }
 
     async fn load(&self, _: &Context, spec: &Spec, source: &mut dyn Source) -> Result<Vec<Write>, Failure> {
         let _turn = self.schemas.postgres.lanes.turn(spec.resource).await;
-        rows::load(self.inside(spec).await?, spec, source).await
+        rows::load(self.rows_connection(spec).await?, spec, source).await
     }
 }
 
@@ -129,7 +130,7 @@ impl Provider for DatabasePostgresSchema {
     }
 
     async fn start(&self) -> Result<(), Failure> {
-        self.schemas.spares.start();
+        self.schemas.warm_pool.start();
         Ok(())
     }
 
@@ -144,29 +145,29 @@ impl Provider for DatabasePostgresSchema {
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
         let postgres = &self.schemas.postgres;
         let (owner, work, planned) = postgres.plan(context, spec, ISOLATION)?;
-        let handout = Handout::of(context, spec).await?;
+        let request = PasswordRequest::for_spec(context, spec).await?;
         let schemas = self.schemas.clone();
-        let made = async move { schemas.ensure(&owner, &work, &handout).await };
+        let made = async move { schemas.ensure(&owner, &work, &request).await };
         let made = postgres.lanes.run(spec.resource, made).await;
-        // Its tables may be other ones now.
+        // The tables may have changed.
         self.schemas.forget(spec.tenant.id);
-        let (handed, main) = (made?, postgres.main());
-        let outputs = outputs(planned, main, main.database(), &spec.name, &handed.login);
-        Ok(Ensured { outputs, writes: handed.writes(context, spec) })
+        let (issued, main) = (made?, postgres.main());
+        let outputs = outputs(planned, main, main.database(), &spec.name, &issued.login);
+        Ok(Ensured { outputs, writes: issued.writes(context, spec) })
     }
 
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
         let postgres = &self.schemas.postgres;
         let owner = postgres.owner(spec, ISOLATION)?;
         let mut connection = postgres.main().connection().await?;
-        Ok(match owner.look(&mut connection).await? {
-            Found::Nothing => Observed::Absent,
-            Found::Foreign => Observed::Foreign,
-            Found::Ours(state) => {
+        Ok(match owner.inspect(&mut connection).await? {
+            Ownership::Absent => Observed::Absent,
+            Ownership::Foreign => Observed::Foreign,
+            Ownership::Own(state) => {
                 let seen = match state.thing {
                     true => {
                         let role = owner.right_holder(&state);
-                        Some(Seen::of(&mut connection, &spec.name, role, state.fence).await?)
+                        Some(ObservedSchema::read(&mut connection, &spec.name, role, state.fence).await?)
                     }
                     false => None,
                 };
@@ -181,7 +182,7 @@ impl Provider for DatabasePostgresSchema {
         let (schemas, tenant) = (self.schemas.clone(), spec.tenant.id);
         let logins = [owner.name.clone(), owner.second.clone()];
         let removed = async move { schemas.remove(&owner, tenant).await };
-        let Removal { rows, logins: count } = postgres.lanes.run(spec.resource, removed).await?;
+        let RemovalCounts { rows, logins: count } = postgres.lanes.run(spec.resource, removed).await?;
         let writes = forget(&*context.rows, tenant, &logins.each_ref(), None).await?;
         Ok(Removed { receipt: json!({ "schema": spec.name, "rows": rows, "logins": count }), writes })
     }

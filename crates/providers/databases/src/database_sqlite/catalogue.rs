@@ -1,4 +1,5 @@
-//! What is really in a database file: tables, columns, keys. Refuses a schema in which one tenant could reach another's rows.
+//! Reads a database file's tables, columns and keys. Rejects a schema in which a tenant could reach another
+//! tenant's rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,21 +10,21 @@ use super::client::failure;
 use crate::shape::Shape;
 use crate::tables::{Catalogue, Column, OWNER, Table, deletion_order, literal, quoted};
 
-/// The expression that makes a JSON object of a row, without `tenant_id`.
+/// The expression that turns a row into a JSON object, without `tenant_id`.
 pub fn as_json(table: &Table) -> String {
     let pairs: Vec<String> = table
         .columns
         .iter()
         .map(|column| {
             let (text, name) = (literal(&column.name), quoted(&column.name));
-            // JSON holds no bytes.
+            // JSON has no bytes.
             if column.kind == "BLOB" { format!("{text}, hex({name})") } else { format!("{text}, {name}") }
         })
         .collect();
     format!("json_object({})", pairs.join(", "))
 }
 
-/// Reads the schema and checks that it keeps tenants apart. The failure names the table and what to write instead.
+/// Reads the schema and checks that it keeps tenants apart. The failure names the table and what to change.
 pub async fn read(connection: &mut SqliteConnection) -> Result<Catalogue, Failure> {
     let mut faults = Vec::new();
     let mut tables = columns(connection, &mut faults).await?;
@@ -37,7 +38,7 @@ pub async fn read(connection: &mut SqliteConnection) -> Result<Catalogue, Failur
     Ok(Catalogue { tables, deletion_order, shape: shape(connection).await? })
 }
 
-/// Every definition in the schema.
+/// The definition of every table, view, index and trigger.
 pub async fn shape(connection: &mut SqliteConnection) -> Result<Shape, Failure> {
     let rows = sqlx::query_as::<_, (String, String, String)>(
         "SELECT CASE WHEN type = 'view' THEN 'view `' || name || '`' ELSE 'table `' || tbl_name || '`' END,
@@ -47,7 +48,7 @@ pub async fn shape(connection: &mut SqliteConnection) -> Result<Shape, Failure> 
     Ok(rows.fetch_all(connection).await.map_err(failure)?.into_iter().collect())
 }
 
-/// Whether any table that the file has now holds rows of this tenant's.
+/// Whether any table that the file has now holds rows of this tenant.
 pub async fn holds(connection: &mut SqliteConnection, tenant: &str) -> Result<bool, Failure> {
     let tables = sqlx::query_scalar::<_, String>(
         "SELECT t.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c ON c.name = ?1
@@ -94,10 +95,10 @@ async fn columns(
             });
         }
     }
-    for name in tables.keys().filter(|name| !is_ours(name)) {
+    for name in tables.keys().filter(|name| !is_internal(name)) {
         if name.starts_with('_') {
             faults
-                .push(format!("table `{name}`: names that begin with an underscore are the database's own"));
+                .push(format!("table `{name}`: names that begin with an underscore are reserved; rename it"));
         } else if !owned.contains(name) {
             faults.push(format!(
                 "table `{name}` cannot be shared by tenants: it needs a column `{OWNER} TEXT NOT NULL` that is part of its primary key"
@@ -107,11 +108,12 @@ async fn columns(
     Ok(tables)
 }
 
-fn is_ours(table: &str) -> bool {
+fn is_internal(table: &str) -> bool {
     matches!(table, "_migrations" | "_tenants")
 }
 
-/// Which tables each table refers to. A reference that does not carry `tenant_id` could point at another tenant's row.
+/// The tables that each table refers to. Checks that every foreign key carries `tenant_id`: otherwise a row
+/// could refer to another tenant's.
 async fn references(
     connection: &mut SqliteConnection,
     faults: &mut Vec<String>,
@@ -139,7 +141,7 @@ async fn references(
     Ok(parents)
 }
 
-/// A unique index without `tenant_id` would tell one tenant what another one has.
+/// Checks that every unique index has `tenant_id`: without it, it would tell one tenant about another's rows.
 async fn unique_indexes(connection: &mut SqliteConnection, faults: &mut Vec<String>) -> Result<(), Failure> {
     let rows = sqlx::query(
         "SELECT t.name AS tbl, i.name AS idx FROM sqlite_schema t JOIN pragma_index_list(t.name) i

@@ -1,4 +1,4 @@
-//! A database file: opening it, bringing its schema up to date, and what SQLite's errors mean. Knows no tenants.
+//! Opens and migrates a database file, and maps SQLite's errors to failures. Knows no tenants.
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,13 +13,13 @@ use super::catalogue;
 use crate::migrations::{self, Applied, Migration};
 use crate::tables::Catalogue;
 
-/// How long a statement waits for another process that writes.
+/// Time that a statement waits for another process that writes.
 const BUSY: Duration = Duration::from_secs(10);
 /// SQLite's default page size in bytes.
 const PAGE: u64 = 4096;
 
-/// Our own two tables. `completed` is the evidence that a tenant's rows were all written: they come in one transaction
-/// with it.
+/// Tenantry's two tables. `completed` is set in the transaction that writes a tenant's rows, and `claim` is
+/// the owner tag.
 const OWN_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS _migrations (
     position   INTEGER PRIMARY KEY,
@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS _tenants (
     completed   TEXT
 ) STRICT, WITHOUT ROWID;";
 
-/// How every connection to a file that is in use is opened.
+/// Options of connections to a file in use.
 pub fn options(file: &Path, max_bytes: Option<u64>) -> SqliteConnectOptions {
     let options = durable(SqliteConnectOptions::new().filename(file))
         .journal_mode(SqliteJournalMode::Wal)
@@ -49,8 +49,8 @@ pub fn options(file: &Path, max_bytes: Option<u64>) -> SqliteConnectOptions {
     }
 }
 
-/// How a file is opened that nobody else sees yet. It is brought to the disk as a whole before it gets its name, so the
-/// disk need not be waited for on the way; and it has no second file beside it that a new name would leave behind.
+/// Options of connections to a file that has no final name yet. It is flushed to the disk as a whole before
+/// it is renamed, so single commits need not wait; and without a write-ahead log it stays one file.
 pub fn private(file: &Path, max_bytes: Option<u64>) -> SqliteConnectOptions {
     options(file, max_bytes)
         .create_if_missing(true)
@@ -58,8 +58,8 @@ pub fn private(file: &Path, max_bytes: Option<u64>) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Off)
 }
 
-/// How a file is opened that may be somebody else's.
-pub fn looking(file: &Path) -> SqliteConnectOptions {
+/// Options of read-only connections, also to a file that may carry another owner tag.
+pub fn read_only(file: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(file)
         .busy_timeout(BUSY)
@@ -72,25 +72,25 @@ fn durable(options: SqliteConnectOptions) -> SqliteConnectOptions {
         .busy_timeout(BUSY)
         .foreign_keys(true)
         .statement_cache_capacity(512)
-        // A removed tenant's rows are overwritten, not only forgotten.
+        // Overwrites deleted rows on the disk.
         .pragma("secure_delete", "ON")
         .disable_statement_logging()
 }
 
-/// Opens a file that is there and brings its schema up to date.
+/// Migrates an existing file and returns its tables.
 pub async fn migrated(
     file: &Path,
     max_bytes: Option<u64>,
     migrations: &[Migration],
 ) -> Result<Catalogue, Failure> {
-    // Migrations that rebuild a table need foreign keys off until they are done; `migrate` checks them instead.
+    // Migrations that rebuild a table need foreign keys off; `migrate` checks them afterwards.
     let mut connection = options(file, max_bytes).foreign_keys(false).connect().await.map_err(failure)?;
     let catalogue = migrate(&mut connection, migrations).await?;
     connection.close().await.map_err(failure)?;
     Ok(catalogue)
 }
 
-/// Makes the file, readable by nobody else, if it is missing.
+/// Creates the file, readable by its owner alone, if it is missing.
 pub fn create(file: &Path) -> Result<(), Failure> {
     try_create(file).map_err(|error| {
         Failure::retryable(
@@ -113,16 +113,16 @@ fn try_create(file: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Applies the migrations to an empty database in memory: what they make is known, and their faults are found, before
-/// the file is touched.
+/// Applies the migrations to an empty database in memory, which finds their errors and their tables before a
+/// file is touched.
 pub async fn rehearse(migrations: &[Migration]) -> Result<Catalogue, Failure> {
     let options = durable(SqliteConnectOptions::new().in_memory(true)).foreign_keys(false);
     let mut connection = options.connect().await.map_err(failure)?;
     migrate(&mut connection, migrations).await
 }
 
-/// Applies what is missing, each file in one transaction with its own row. The transaction takes the write lock before
-/// it looks, so that two runners cannot apply the same file (T7).
+/// Applies missing migrations, each file in one transaction with its record. The transaction takes the write
+/// lock before it reads, so that two processes cannot apply the same file.
 pub async fn migrate(
     connection: &mut SqliteConnection,
     migrations: &[Migration],
@@ -144,7 +144,7 @@ pub async fn migrate(
     }
 }
 
-/// Applies the first file that is not applied yet. False: there is none.
+/// Applies the first missing file. False: there is none.
 async fn apply_next(connection: &mut SqliteConnection, migrations: &[Migration]) -> Result<bool, Failure> {
     sqlx::raw_sql(OWN_TABLES).execute(&mut *connection).await.map_err(failure)?;
     let applied = sqlx::query("SELECT key, file, checksum FROM _migrations ORDER BY position")
@@ -166,7 +166,7 @@ async fn apply_next(connection: &mut SqliteConnection, migrations: &[Migration])
         sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut *connection).await.map_err(failure)?;
     if let Some(row) = broken.first() {
         let table: String = row.get(0);
-        return Err(bad(Failure::fatal("", format!("rows of `{table}` refer to rows that are not there"))));
+        return Err(bad(Failure::fatal("", format!("rows of `{table}` refer to missing rows"))));
     }
     sqlx::query("INSERT INTO _migrations (key, version, file, checksum, applied_at) VALUES (?, ?, ?, ?, ?)")
         .bind(migration.key())
@@ -181,40 +181,40 @@ async fn apply_next(connection: &mut SqliteConnection, migrations: &[Migration])
     Ok(true)
 }
 
-/// What an error of SQLite means. Messages name tables and columns, never values.
+/// Maps an error of SQLite to a failure. Messages name tables and columns, never values.
 pub fn failure(error: sqlx::Error) -> Failure {
     let sqlx::Error::Database(database) = &error else {
         return match error {
             sqlx::Error::PoolTimedOut => {
-                Failure::retryable("busy", "all connections to the database file are in use")
+                Failure::retryable("busy", "all connections to the database file are in use; try again")
             }
             sqlx::Error::WorkerCrashed | sqlx::Error::Io(_) | sqlx::Error::PoolClosed => {
                 Failure::unknown("io_error", format!("the connection to the database file broke: {error}"))
             }
-            // Others can quote values.
-            _ => Failure::fatal("database", "the database gave an answer of an unexpected form"),
+            // Other errors may quote values.
+            _ => Failure::fatal("database", "SQLite returned a result of an unexpected form"),
         };
     };
     let code: i32 = database.code().and_then(|code| code.parse().ok()).unwrap_or(0);
     let text = database.message();
-    // The low byte is the primary code: https://www.sqlite.org/rescode.html
+    // The low byte is the primary result code: https://www.sqlite.org/rescode.html
     match code & 0xff {
-        5 | 6 => Failure::retryable("busy", "the database file is locked by another process"),
-        8 => Failure::retryable(
-            "read_only",
-            "the database file cannot be written: it, or its folder, is read-only",
+        5 | 6 => Failure::retryable(
+            "busy",
+            "the database file is locked by another process; try again, or end that process",
         ),
+        8 => Failure::retryable("read_only", "the database file or its folder is read-only: allow writing"),
         10 => Failure::retryable(
             "io_error",
             "the database file cannot be read or written: check the disk and its space",
         ),
         13 => Failure::retryable(
             "disk_full",
-            "the database file cannot grow: the disk, or the limit set for it, is full",
+            "the database file cannot grow: free space on the disk, or raise its `max_bytes`",
         ),
         14 => Failure::retryable(
             "cannot_open",
-            "the database file cannot be opened: check that its folder is there and writable",
+            "the database file cannot be opened: check that its folder exists and is writable",
         ),
         11 | 26 => Failure::fatal(
             "corrupt",
@@ -222,13 +222,13 @@ pub fn failure(error: sqlx::Error) -> Failure {
         ),
         19 => Failure::invalid("constraint", constraint(text)),
         18 => Failure::invalid("too_big", "a value is too long"),
-        // Errors in SQL. The text quotes the statement's words only.
+        // Errors in SQL. The text quotes words of the statement only.
         1 => Failure::fatal("database", text),
         _ => Failure::fatal("database", format!("SQLite answered with code {code}")),
     }
 }
 
-/// The constraint's text, in our words where it is about the owner column.
+/// The constraint's text without the column that holds the tenant's id.
 fn constraint(text: &str) -> String {
     text.replace(".tenant_id, ", ".").replace("tenant_id, ", "")
 }

@@ -1,5 +1,5 @@
-//! What the database providers on SQLite share: an open file, its migrations and seeds, its one writer, and one tenant's
-//! rows in it. A provider decides which file a tenant's rows are in: one for all, or one of its own.
+//! What the two SQLite providers share: an open file, its migrations and seeds, its one writer, and access to
+//! one tenant's rows. Each provider decides whether tenants share a file.
 
 pub mod catalogue;
 pub mod client;
@@ -22,8 +22,8 @@ use tenantry_provider::files::Files;
 use tenantry_provider::verbs::Observed;
 use writer::{Work, Writer};
 
-/// What goes into the files: the migrations are tried in memory, so that their faults are found, and what they make is
-/// known, before a file is touched.
+/// Reads migrations and seeds, and applies the migrations to a database in memory: this finds their errors
+/// and their tables before a file is touched.
 pub(crate) async fn content(
     set: &str,
     migrations: &Option<PathBuf>,
@@ -34,21 +34,21 @@ pub(crate) async fn content(
     Content::load(set, migrations, Some(planned), seeds.as_deref(), writer::insert_statement)
 }
 
-/// What is seen of a tenant in a file.
+/// A tenant's recorded state in a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
-    /// When all of its rows were written.
+pub(crate) struct RecordedTenant {
+    /// Time of completion.
     pub completed: Option<String>,
-    /// The seed that it began with.
+    /// The seed that filled the tables.
     pub seed: Option<String>,
-    /// The last migration.
+    /// Version of the last applied migration.
     pub version: Option<String>,
-    /// The file's schema.
+    /// Definition of the file's schema.
     pub shape: Shape,
 }
 
-impl Seen {
-    /// The same, compared with what the migrations make. `differs` is what else is not as it should be.
+impl RecordedTenant {
+    /// Compares the state with what the migrations create. `differs` has other differences.
     pub fn observed(self, content: &Content, mut differs: Vec<String>) -> Observed {
         if self.completed.is_none() {
             differs.push("it was never completed".to_owned());
@@ -63,15 +63,15 @@ impl Seen {
     }
 }
 
-/// A database file at work.
-pub struct Open {
+/// An open database file: one writer, several readers.
+pub struct OpenDatabase {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) writer: Writer,
     pub(crate) reads: sqlx::SqlitePool,
 }
 
-impl Open {
-    /// Opens a file that is there, and brings its schema up to date.
+impl OpenDatabase {
+    /// Opens an existing file and migrates it.
     pub(crate) async fn new(
         file: &Path,
         max_bytes: Option<u64>,
@@ -87,11 +87,11 @@ impl Open {
         Ok(Self { catalogue, writer, reads })
     }
 
-    /// Makes the canary anew: its row may be another one than it was when the file was made, and a smoke test that looks
-    /// for a row that is not there would prove nothing.
-    pub(crate) async fn stand_canary(&self, content: &Content) -> Result<(), Failure> {
+    /// Writes the canary row again: it may have changed since the file was created, and a smoke test needs
+    /// the current one.
+    pub(crate) async fn write_canary(&self, content: &Content) -> Result<(), Failure> {
         let canary = content.canary()?;
-        let gone = Work::Remove { tenant: canary.tenant.clone(), claim: canary.claim.clone() };
+        let gone = Work::Remove { tenant: canary.tenant.clone(), tag: canary.tag.clone() };
         self.writer.run(gone).await?;
         self.writer.run(Work::Ensure(Box::new(canary))).await.map(drop)
     }

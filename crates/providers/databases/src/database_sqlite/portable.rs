@@ -1,6 +1,6 @@
-//! One tenant's rows out of a database file and back into one. Out: what one read transaction sees. Back: the rows come to
-//! stand in temporary tables first, and then take the others' place in one transaction, so that nobody waits for the
-//! source, and nothing is there by half.
+//! Exports one tenant's rows from a database file and loads them back, as CSV. An export reads one
+//! transaction. A load fills temporary tables first and then replaces the tenant's rows in one transaction,
+//! so the file is locked only briefly.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,27 +20,27 @@ use tenantry_provider::csv::{self, Field};
 use tenantry_provider::portable::{Content, Sink, Source, Tally, bad_archive};
 use tenantry_provider::verbs::Spec;
 
-/// The word for the files of SQLite's tables.
+/// Archive format of rows from SQLite tables.
 pub const FORM: &str = "sqlite_tables";
 /// Bytes of rows that are read ahead.
 const AHEAD: i64 = 8 << 20;
-/// What a value takes beside its own bytes.
+/// Bytes that a value takes beside its content.
 const VALUE: i64 = 100;
-/// Fewest and most rows that are read ahead, however long or short they are: of short ones more change nothing.
+/// Minimum and maximum number of rows that are read ahead.
 const ROWS_AHEAD: [i64; 2] = [4, 512];
 
-/// Hands out the rows of the spec's tenant.
+/// Exports the spec's rows into `sink`.
 pub async fn export(file: &Path, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
-    let options = client::looking(file).row_buffer_size(rows_ahead(file, spec).await?);
+    let options = client::read_only(file).row_buffer_size(rows_ahead(file, spec).await?);
     let mut connection = options.connect().await.map_err(failure)?;
     connection.execute("BEGIN").await.map_err(failure)?;
-    must_be_ours(&mut connection, spec).await?;
+    require_tenant(&mut connection, spec).await?;
     let catalogue = catalogue::read(&mut connection).await?;
     let mut tally = Tally::default();
-    // Parents before what belongs to them.
+    // Parents before children.
     for table in catalogue.deletion_order.iter().rev() {
         let columns = columns(&catalogue, table);
-        // Of rows that are nothing but their owner's there is nothing to take along.
+        // A table with no column but the tenant's id has nothing to export.
         if columns.is_empty() {
             continue;
         }
@@ -59,9 +59,10 @@ pub async fn export(file: &Path, spec: &Spec, sink: &mut dyn Sink) -> Result<Con
     Ok(tally.content())
 }
 
-/// How many rows of the spec's tenant can be read ahead: they may be long. An estimate, as rows may be written after it.
+/// Number of rows to read ahead, from the longest row at this moment. An estimate: longer rows may be written
+/// after it.
 async fn rows_ahead(file: &Path, spec: &Spec) -> Result<usize, Failure> {
-    let mut connection = client::looking(file).connect().await.map_err(failure)?;
+    let mut connection = client::read_only(file).connect().await.map_err(failure)?;
     let catalogue = catalogue::read(&mut connection).await?;
     let mut longest = 1;
     for table in &catalogue.deletion_order {
@@ -82,7 +83,7 @@ async fn rows_ahead(file: &Path, spec: &Spec) -> Result<usize, Failure> {
     Ok((AHEAD / longest).clamp(fewest, most) as usize)
 }
 
-/// Puts the source's rows in the place of the tenant's.
+/// Replaces the spec's rows by those of `source`.
 pub async fn load(
     file: &Path,
     max_bytes: Option<u64>,
@@ -90,22 +91,22 @@ pub async fn load(
     source: &mut dyn Source,
 ) -> Result<(), Failure> {
     let mut connection = client::options(file, max_bytes).connect().await.map_err(failure)?;
-    must_be_ours(&mut connection, spec).await?;
+    require_tenant(&mut connection, spec).await?;
     let catalogue = catalogue::read(&mut connection).await?;
-    // Writes nothing but the temporary tables: nobody is kept from the file meanwhile.
+    // Writes temporary tables only, so the file stays usable.
     connection.execute("BEGIN").await.map_err(failure)?;
     let staged = stage(&mut connection, &catalogue, source).await?;
     connection.execute("COMMIT").await.map_err(failure)?;
     connection.execute("BEGIN IMMEDIATE").await.map_err(failure)?;
-    must_be_ours(&mut connection, spec).await?;
-    // Rows may refer to others of their own table that come later.
+    require_tenant(&mut connection, spec).await?;
+    // Rows may refer to later rows of the same table.
     connection.execute("PRAGMA defer_foreign_keys = ON").await.map_err(failure)?;
     replace(&mut connection, &catalogue, &staged, spec).await.map_err(unfit)?;
     connection.execute("COMMIT").await.map_err(|error| unfit(failure(error)))?;
     connection.close().await.map_err(failure)
 }
 
-async fn must_be_ours(connection: &mut SqliteConnection, spec: &Spec) -> Result<(), Failure> {
+async fn require_tenant(connection: &mut SqliteConnection, spec: &Spec) -> Result<(), Failure> {
     let sql = "SELECT count(*) FROM _tenants WHERE tenant_id = ?1 AND claim = ?2";
     let found: i64 = sqlx::query_scalar(sql)
         .bind(spec.tenant.id.to_string())
@@ -116,10 +117,13 @@ async fn must_be_ours(connection: &mut SqliteConnection, spec: &Spec) -> Result<
     if found == 1 {
         return Ok(());
     }
-    Err(Failure::invalid("no_such_tenant", "this tenant has no place in the database"))
+    Err(Failure::invalid(
+        "no_such_tenant",
+        "the tenant has no rows in this database; repair the tenant if it should",
+    ))
 }
 
-/// The names of a table's columns that can be given.
+/// Names of a table's writable columns.
 fn columns<'a>(catalogue: &'a Catalogue, table: &str) -> Vec<&'a str> {
     let columns = catalogue.tables.get(table).map(|table| table.columns.as_slice()).unwrap_or_default();
     columns.iter().filter(|column| !column.generated).map(|column| column.name.as_str()).collect()
@@ -136,13 +140,13 @@ fn no_text(table: &str) -> Failure {
 fn unfit(failure: Failure) -> Failure {
     match failure.class {
         FailureClass::Invalid => {
-            bad_archive(format!("the rows do not fit the tables here: {}", failure.message))
+            bad_archive(format!("the archive's rows do not fit this database's tables: {}", failure.message))
         }
         _ => failure,
     }
 }
 
-/// A row as it stands in the file. Fails on text that is none.
+/// A row as a line of CSV. Returns an error for text that is not UTF-8.
 fn line(row: &SqliteRow) -> sqlx::Result<Vec<u8>> {
     let mut line = Vec::new();
     for place in 0..row.len() {
@@ -151,7 +155,7 @@ fn line(row: &SqliteRow) -> sqlx::Result<Vec<u8>> {
         }
         let value = row.try_get_raw(place)?;
         let kind = value.type_info();
-        // A value has its own type, whatever the column's is.
+        // SQLite types belong to values, not columns.
         match kind.name() {
             _ if value.is_null() => {}
             "INTEGER" => line.extend(row.try_get_unchecked::<i64, _>(place)?.to_string().bytes()),
@@ -170,32 +174,38 @@ fn line(row: &SqliteRow) -> sqlx::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// The tables that came, each with its columns. Their rows stand in temporary tables of the same names.
-type Staged = BTreeMap<String, Vec<String>>;
+/// The archive's tables with their columns. Their rows are in temporary tables of the same names.
+type StagedTables = BTreeMap<String, Vec<String>>;
 
 async fn stage(
     connection: &mut SqliteConnection,
     catalogue: &Catalogue,
     source: &mut dyn Source,
-) -> Result<Staged, Failure> {
-    let mut staged = Staged::new();
+) -> Result<StagedTables, Failure> {
+    let mut staged = StagedTables::new();
     while let Some(file) = source.next().await? {
         let table = csv::table_of(&file.path)?;
         let mut bytes = BufReader::new(file.bytes);
         let header = csv::header(&mut bytes).await?;
         if !catalogue.tables.contains_key(&table) {
-            return Err(bad_archive(format!("there is no table `{table}` here: apply its migrations first")));
+            return Err(bad_archive(format!(
+                "the database has no table `{table}`: apply its migrations first"
+            )));
         }
         let known = columns(catalogue, &table);
         if let Some(unknown) = header.iter().find(|name| !known.contains(&name.as_str())) {
-            return Err(bad_archive(format!("table `{table}` has no column `{unknown}` here")));
+            return Err(bad_archive(format!(
+                "table `{table}` has no column `{unknown}` in this database: apply its migrations first"
+            )));
         }
-        // Without types, so that every value stands in it as it came.
+        // Columns without types keep every value as it came.
         let names = listed(header.iter().map(String::as_str));
         match staged.get(&table) {
             Some(columns) if *columns == header => {}
             Some(_) => {
-                return Err(bad_archive(format!("the files of table `{table}` differ in their columns")));
+                return Err(bad_archive(format!(
+                    "the archive's files of table `{table}` differ in their columns"
+                )));
             }
             None => {
                 let sql = format!("CREATE TEMP TABLE {} ({names})", quoted(&table));
@@ -231,12 +241,12 @@ fn arguments(row: Vec<Field>) -> Result<SqliteArguments, Failure> {
                 },
             },
         };
-        added.map_err(|_| bad_archive("a value is too big for the database"))?;
+        added.map_err(|_| bad_archive("a value of the archive is too big for the database"))?;
     }
     Ok(arguments)
 }
 
-/// What `\x…` says.
+/// Decodes `\x…`.
 fn bytes(text: &str) -> Option<Vec<u8>> {
     let digits = text.strip_prefix("\\x")?.as_bytes();
     if digits.len() % 2 != 0 {
@@ -249,7 +259,7 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
 async fn replace(
     connection: &mut SqliteConnection,
     catalogue: &Catalogue,
-    staged: &Staged,
+    staged: &StagedTables,
     spec: &Spec,
 ) -> Result<(), Failure> {
     let tenant = spec.tenant.id.to_string();

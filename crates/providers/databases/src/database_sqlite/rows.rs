@@ -1,5 +1,5 @@
-//! One tenant's rows. Every statement has the tenant as a parameter; table and column names come out of the
-//! catalogue, never out of the request.
+//! Access to one tenant's rows. Every statement has the tenant's id as a parameter; table and column names
+//! come from the catalogue, never from the request.
 
 use std::sync::Arc;
 
@@ -8,38 +8,38 @@ use serde_json::{Map, Value};
 use sqlx::AssertSqlSafe;
 use tenantry_model::{Failure, TenantId};
 
-use super::Open;
+use super::OpenDatabase;
 use super::catalogue::as_json;
 use super::client::failure;
 use super::writer::Work;
 use crate::tables::{OWNER, check_limit, quoted, sample_in_use};
 use tenantry_provider::data::{Page, TenantRows};
 
-/// Knows in which file a tenant's rows are.
+/// Locates tenants' files.
 #[async_trait]
-pub trait Home: Send + Sync + 'static {
-    /// That file, open.
-    async fn open(&self, tenant: TenantId) -> Result<Arc<Open>, Failure>;
+pub trait LocateFile: Send + Sync + 'static {
+    /// Returns the tenant's open file.
+    async fn open(&self, tenant: TenantId) -> Result<Arc<OpenDatabase>, Failure>;
 }
 
-/// The handle on one tenant's rows.
-pub struct Scoped<H> {
-    /// Where they are.
-    pub home: Arc<H>,
-    /// Whose they are.
+/// Handle on one tenant's rows.
+pub struct SqliteRows<H> {
+    /// Where the rows are.
+    pub location: Arc<H>,
+    /// The tenant.
     pub tenant: TenantId,
 }
 
 #[async_trait]
-impl<H: Home> TenantRows for Scoped<H> {
+impl<H: LocateFile> TenantRows for SqliteRows<H> {
     async fn insert(&self, name: &str, mut row: Map<String, Value>) -> Result<Value, Failure> {
-        let open = self.home.open(self.tenant).await?;
+        let open = self.location.open(self.tenant).await?;
         let (name, table) = open.catalogue.addressable(name)?;
         table.name_row(&mut row);
         let columns: Vec<String> =
             table.given(name, &row)?.into_iter().map(|column| quoted(&column.name)).collect();
         let parameters: Vec<String> = (2..columns.len() + 2).map(|i| format!("?{i}")).collect();
-        // A tenant that is gone must not get rows again while its last tokens live.
+        // A removed tenant must not get rows while its last tokens are valid.
         let sql = format!(
             "INSERT INTO {} ({}) SELECT {} WHERE EXISTS (SELECT 1 FROM _tenants WHERE tenant_id = ?1) RETURNING {}",
             quoted(name),
@@ -52,7 +52,7 @@ impl<H: Home> TenantRows for Scoped<H> {
     }
 
     async fn list(&self, name: &str, limit: u32, after: Option<&str>) -> Result<Page, Failure> {
-        let open = self.home.open(self.tenant).await?;
+        let open = self.location.open(self.tenant).await?;
         let (name, table) = open.catalogue.addressable(name)?;
         check_limit(limit)?;
         let sql = format!(
@@ -74,7 +74,7 @@ impl<H: Home> TenantRows for Scoped<H> {
     }
 
     async fn get(&self, name: &str, id: &str) -> Result<Option<Value>, Failure> {
-        let open = self.home.open(self.tenant).await?;
+        let open = self.location.open(self.tenant).await?;
         let (name, table) = open.catalogue.addressable(name)?;
         let sql = format!("SELECT {} FROM {} WHERE tenant_id = ?1 AND id = ?2", as_json(table), quoted(name));
         let found: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql))
@@ -87,7 +87,7 @@ impl<H: Home> TenantRows for Scoped<H> {
     }
 
     async fn delete(&self, name: &str, id: &str) -> Result<bool, Failure> {
-        let open = self.home.open(self.tenant).await?;
+        let open = self.location.open(self.tenant).await?;
         let (name, _) = open.catalogue.addressable(name)?;
         let work =
             Work::Delete { tenant: self.tenant.to_string(), table: name.to_owned(), id: id.to_owned() };
@@ -95,7 +95,7 @@ impl<H: Home> TenantRows for Scoped<H> {
     }
 
     async fn remove_samples(&self) -> Result<Value, Failure> {
-        let open = self.home.open(self.tenant).await?;
+        let open = self.location.open(self.tenant).await?;
         open.writer.run(Work::RemoveSamples { tenant: self.tenant.to_string() }).await.map_err(sample_in_use)
     }
 }

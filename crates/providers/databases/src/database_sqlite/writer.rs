@@ -1,5 +1,5 @@
-//! The one writer of a database file. It takes whatever work waits, does it in one transaction, commits once, and only
-//! then answers: the disk is waited for once per batch, not once per tenant. A job that fails is undone alone.
+//! The one writer of a database file. It runs all waiting jobs in one transaction, commits once, and then
+//! replies: the disk is flushed once per batch, not once per tenant. A job that fails is rolled back alone.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -16,22 +16,22 @@ use crate::content::Ensure;
 use crate::tables::{Catalogue, quoted};
 use tenantry_provider::open_files::{Identity, identity};
 
-/// Most jobs in one transaction.
+/// Maximum number of jobs in one transaction.
 const BATCH: usize = 256;
 
-/// What can be written.
+/// A write.
 pub enum Work {
-    /// A tenant's row and its seed.
+    /// Writes a tenant's row in `_tenants` and the rows of its seed.
     Ensure(Box<Ensure>),
-    /// Everything of a tenant, if this claim is its.
-    Remove { tenant: String, claim: String },
-    /// Every row of a tenant that is marked as a sample.
+    /// Deletes everything of a tenant, if it carries this owner tag.
+    Remove { tenant: String, tag: String },
+    /// Deletes every row of a tenant that is marked as a sample.
     RemoveSamples { tenant: String },
-    /// One row of a tenant: a statement whose first parameter is the tenant, and the other parameters.
+    /// Inserts a row: a statement whose first parameter is the tenant's id, and the other parameters.
     Insert { tenant: String, sql: String, values: Vec<Value> },
-    /// One row of a tenant, in a table that exists.
+    /// Deletes a row from an existing table.
     Delete { tenant: String, table: String, id: String },
-    /// Nothing, durably: shows that writing works.
+    /// Writes nothing new, durably: tests that writing works.
     Touch,
 }
 
@@ -40,7 +40,7 @@ struct Job {
     reply: oneshot::Sender<Result<Value, Failure>>,
 }
 
-/// The way to the writer's task, which ends when this is dropped.
+/// Handle of the writer's task, which ends when this is dropped.
 pub struct Writer {
     jobs: mpsc::Sender<Job>,
 }
@@ -49,19 +49,20 @@ impl Writer {
     /// Opens the file and starts the task.
     pub async fn start(options: SqliteConnectOptions, catalogue: Arc<Catalogue>) -> Result<Self, Failure> {
         let connection = options.connect().await.map_err(failure)?;
-        let file = identity(options.get_filename())
-            .ok_or_else(|| Failure::retryable("cannot_open", "the database file has just disappeared"))?;
+        let file = identity(options.get_filename()).ok_or_else(|| {
+            Failure::retryable("cannot_open", "the database file was removed while it was opened; try again")
+        })?;
         let (jobs, waiting) = mpsc::channel(4 * BATCH);
         let task = Task { options, catalogue, file, connection: Some(connection) };
         tokio::spawn(task.run(waiting));
         Ok(Self { jobs })
     }
 
-    /// Does the work and returns when it is on the disk. If this future is dropped the work may still be done, but
-    /// before any work that is given later.
+    /// Queues the work and returns when it is on the disk. If this future is dropped the work may still be
+    /// done, but before any work that is queued later.
     pub async fn run(&self, work: Work) -> Result<Value, Failure> {
         let (reply, answer) = oneshot::channel();
-        let gone = |_| Failure::retryable("stopped", "the database is shutting down");
+        let gone = |_| Failure::retryable("stopped", "the database is shutting down; try again");
         self.jobs.send(Job { work, reply }).await.map_err(|_| gone(()))?;
         answer.await.unwrap_or_else(|_| {
             Err(Failure::unknown("stopped", "the database was shut down during the write"))
@@ -72,7 +73,7 @@ impl Writer {
 struct Task {
     options: SqliteConnectOptions,
     catalogue: Arc<Catalogue>,
-    /// Of the file that was opened.
+    /// Identity of the file that was opened.
     file: Identity,
     connection: Option<SqliteConnection>,
 }
@@ -84,7 +85,7 @@ impl Task {
             let (work, replies): (Vec<Work>, Vec<_>) =
                 batch.drain(..).map(|job| (job.work, job.reply)).unzip();
             let answers = match self.commit(&work).await {
-                // A batch that is too much may hold jobs that are not, such as those that make room.
+                // A batch that does not fit may contain jobs that do, such as deletions: run them one by one.
                 Err(failure) if failure.code == "disk_full" && work.len() > 1 => {
                     let mut answers = Vec::with_capacity(work.len());
                     for one in work.chunks(1) {
@@ -95,20 +96,20 @@ impl Task {
                 answers => answers.unwrap_or_else(|failure| vec![Err(failure); work.len()]),
             };
             for (reply, answer) in replies.into_iter().zip(answers) {
-                // Nobody waits any more: the attempt was given up.
+                // The caller may have given up.
                 let _ = reply.send(answer);
             }
-            // The answered callers get to queue their next work before the next batch is taken.
+            // Lets the callers queue their next job before the next batch.
             tokio::task::yield_now().await;
         }
     }
 
-    /// One transaction. An error means that nothing of it is there.
+    /// Runs one transaction. On an error nothing of it is written.
     async fn commit(&mut self, work: &[Work]) -> Result<Vec<Result<Value, Failure>>, Failure> {
         if identity(self.options.get_filename()) != Some(self.file) {
             return Err(Failure::fatal(
                 "file_replaced",
-                "the database file was removed or replaced while it was open: restore it and start again",
+                "the database file was removed or replaced while it was open: restore it and restart Tenantry",
             ));
         }
         let mut connection = match self.connection.take() {
@@ -116,7 +117,7 @@ impl Task {
             None => self.options.connect().await.map_err(failure)?,
         };
         let done = transaction(&mut connection, &self.catalogue, work).await;
-        // After a failure of the disk the connection's state is not worth trusting.
+        // After an I/O error the connection's state is unknown.
         if done.is_ok() {
             self.connection = Some(connection);
         }
@@ -124,7 +125,7 @@ impl Task {
     }
 }
 
-/// Does the work in one transaction.
+/// Runs the work in one transaction.
 pub async fn transaction(
     connection: &mut SqliteConnection,
     catalogue: &Catalogue,
@@ -136,7 +137,7 @@ pub async fn transaction(
     Ok(answers)
 }
 
-/// Does the work in its order. Tenants to be made that stand side by side are made together.
+/// Runs the work in its order. Adjacent tenants are written together.
 async fn all(
     connection: &mut SqliteConnection,
     catalogue: &Catalogue,
@@ -173,7 +174,7 @@ async fn all(
     Ok(answers)
 }
 
-/// The tenants to be made at the beginning of the work, each once.
+/// The tenants to write at the beginning of the work, each once.
 fn side_by_side(work: &[Work]) -> Vec<&Ensure> {
     let mut seen = HashSet::new();
     work.iter()
@@ -184,13 +185,13 @@ fn side_by_side(work: &[Work]) -> Vec<&Ensure> {
         .collect()
 }
 
-/// Opens the savepoint to which a job's work is undone if it fails.
+/// Opens a job's savepoint.
 async fn save(connection: &mut SqliteConnection) -> Result<(), Failure> {
     connection.execute("SAVEPOINT job").await.map(drop).map_err(failure)
 }
 
-/// Closes a job's savepoint. The outer error is one of the database as a whole and ends the transaction; the inner one is
-/// the job's own, and nothing of the job is left.
+/// Closes a job's savepoint. The outer error concerns the database as a whole and ends the transaction; the
+/// inner one is the job's own, which is rolled back.
 async fn settle<T>(
     connection: &mut SqliteConnection,
     done: Result<T, Failure>,
@@ -210,7 +211,7 @@ async fn settle<T>(
     Ok(done)
 }
 
-/// Makes tenants: one statement per table for all of them. An error is about one of them, or about the database.
+/// Writes tenants with one statement per table. An error concerns one of them, or the database.
 async fn ensure(
     connection: &mut SqliteConnection,
     tenants: &[&Ensure],
@@ -236,10 +237,10 @@ async fn ensure(
     let mut missing = Vec::new();
     for tenant in tenants {
         let there = by_tenant.get(&*tenant.tenant);
-        let ours = there.is_none_or(|(name, claim, _)| *name == tenant.name && *claim == tenant.claim)
+        let own = there.is_none_or(|(name, claim, _)| *name == tenant.name && *claim == tenant.tag)
             && by_name.get(&*tenant.name).is_none_or(|owner| *owner == tenant.tenant);
-        answers.push(if ours { Ok(Value::Null) } else { Err(name_taken()) });
-        if ours && there.is_none_or(|(_, _, done)| !done) {
+        answers.push(if own { Ok(Value::Null) } else { Err(name_taken()) });
+        if own && there.is_none_or(|(_, _, done)| !done) {
             missing.push(*tenant);
         }
     }
@@ -252,13 +253,13 @@ async fn ensure(
 fn name_taken() -> Failure {
     Failure::fatal(
         "name_taken",
-        "the database already holds a tenant of this name with another owner mark; it was not touched",
+        "the database holds a tenant of this name with another owner tag, which was not touched; remove that tenant, or change `names` in the template",
     )
 }
 
 async fn insert(connection: &mut SqliteConnection, tenants: &[&Ensure]) -> Result<(), Failure> {
     let owners: Vec<Value> =
-        tenants.iter().map(|t| json!([t.tenant, t.name, t.claim, t.resource, t.seed, t.at])).collect();
+        tenants.iter().map(|t| json!([t.tenant, t.name, t.tag, t.resource, t.seed, t.at])).collect();
     sqlx::query(
         "INSERT INTO _tenants (tenant_id, name, claim, resource_id, seed, completed)
          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(?1) WHERE true
@@ -268,7 +269,7 @@ async fn insert(connection: &mut SqliteConnection, tenants: &[&Ensure]) -> Resul
     .execute(&mut *connection)
     .await
     .map_err(failure)?;
-    // The statements of different seeds that stand at the same place are mostly the same.
+    // Statements at the same place of different seeds are mostly equal.
     let mut statements: BTreeMap<(usize, &Arc<str>), String> = BTreeMap::new();
     for tenant in tenants {
         for (place, (sql, rows)) in tenant.rows.iter().enumerate() {
@@ -309,7 +310,7 @@ async fn one(
         Work::Ensure(tenant) => {
             ensure(connection, &[tenant]).await?.into_iter().next().unwrap_or(Ok(Value::Null))
         }
-        Work::Remove { tenant, claim } => remove(connection, tenant, claim).await,
+        Work::Remove { tenant, tag } => remove(connection, tenant, tag).await,
         Work::RemoveSamples { tenant } => {
             let mut counts = Map::new();
             for table in &catalogue.deletion_order {
@@ -330,7 +331,10 @@ async fn one(
                 .await
                 .map_err(failure)?
                 .ok_or_else(|| {
-                    Failure::invalid("no_such_tenant", "this tenant has no place in the database")
+                    Failure::invalid(
+                        "no_such_tenant",
+                        "the tenant has no rows in this database; repair the tenant if it should",
+                    )
                 })?;
             let text: String = row.get(0);
             serde_json::from_str(&text)
@@ -370,16 +374,16 @@ fn bind(arguments: &mut SqliteArguments, value: &Value) -> Result<(), sqlx::erro
     }
 }
 
-/// Deletes every row of the tenant in every table that the file has, and counts them by table; also those of a tenant that
-/// is not listed any more.
-async fn remove(connection: &mut SqliteConnection, tenant: &str, claim: &str) -> Result<Value, Failure> {
+/// Deletes the tenant's rows in every table that the file has, and counts them by table. Deletes rows of a
+/// tenant that is no longer listed, too.
+async fn remove(connection: &mut SqliteConnection, tenant: &str, tag: &str) -> Result<Value, Failure> {
     let found: Option<String> = sqlx::query_scalar("SELECT claim FROM _tenants WHERE tenant_id = ?1")
         .bind(tenant)
         .fetch_optional(&mut *connection)
         .await
         .map_err(failure)?;
     let mut counts = Map::new();
-    if found.is_none_or(|found| found == claim) {
+    if found.is_none_or(|found| found == tag) {
         // Another process may have migrated the file since this one opened it.
         for table in &catalogue::read(connection).await?.deletion_order {
             count(connection, &mut counts, table, "tenant_id = ?1", tenant).await?;

@@ -1,5 +1,5 @@
-//! One tenant's file: whose it is, making it aside, counting what is in it. Works on a place that the caller has the turn
-//! for.
+//! One tenant's file: reads its owner tag, creates it under a draft name, counts its rows. The caller holds
+//! the resource's lock.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -10,9 +10,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection};
 use tenantry_model::Failure;
 
 use super::config::Config;
-use super::warm::Warm;
+use super::warm_pool::WarmPool;
 use crate::content::{Content, Ensure, refused};
-use crate::database_sqlite::Seen;
+use crate::database_sqlite::RecordedTenant;
 use crate::database_sqlite::catalogue;
 use crate::database_sqlite::client::{self, failure};
 use crate::database_sqlite::writer::{self, Work};
@@ -21,29 +21,29 @@ use tenantry_provider::lanes::blocking;
 use tenantry_provider::place::Place;
 use tenantry_provider::verbs::Spec;
 
-/// The file in the tenant's folder.
+/// Name of the file in the tenant's folder.
 pub const FILE: &str = "tenant.db";
-/// How every SQLite file begins.
+/// First bytes of every SQLite file.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// What is there under a name.
+/// Who owns the file under a tenant's name.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found {
-    /// Nothing.
-    Nothing,
-    /// Something that is somebody else's.
+pub enum FileOwnership {
+    /// There is none.
+    Absent,
+    /// A file with another owner tag, or another kind of file.
     Foreign,
-    /// The spec's own.
-    Ours(Seen),
+    /// The spec's tenant.
+    Own(RecordedTenant),
 }
 
-/// The file in a folder.
+/// Path of the file in a folder.
 pub fn file(folder: &Path) -> PathBuf {
     folder.join(FILE)
 }
 
-/// What is there, without changing it.
-pub async fn look(place: &Place, spec: &Spec) -> Result<Found, Failure> {
+/// Reads who owns the tenant's file. Changes nothing.
+pub async fn inspect(place: &Place, spec: &Spec) -> Result<FileOwnership, Failure> {
     let there = place.clone();
     let file = file(&place.folder());
     let begin = file.clone();
@@ -61,22 +61,22 @@ pub async fn look(place: &Place, spec: &Spec) -> Result<Found, Failure> {
         }
     });
     match database.await? {
-        None => return Ok(Found::Nothing),
-        Some(false) => return Ok(Found::Foreign),
+        None => return Ok(FileOwnership::Absent),
+        Some(false) => return Ok(FileOwnership::Foreign),
         Some(true) => {}
     }
-    let mut connection = client::looking(&file).connect().await.map_err(failure)?;
+    let mut connection = client::read_only(&file).connect().await.map_err(failure)?;
     let found = read(&mut connection, spec).await;
     connection.close().await.map_err(failure)?;
     found
 }
 
-async fn read(connection: &mut SqliteConnection, spec: &Spec) -> Result<Found, Failure> {
+async fn read(connection: &mut SqliteConnection, spec: &Spec) -> Result<FileOwnership, Failure> {
     let ours =
         "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('_tenants', '_migrations')";
     let tables: i64 = sqlx::query_scalar(ours).fetch_one(&mut *connection).await.map_err(failure)?;
     if tables != 2 {
-        return Ok(Found::Foreign);
+        return Ok(FileOwnership::Foreign);
     }
     let rows = sqlx::query(
         "SELECT tenant_id, name, claim, seed, completed, (SELECT version FROM _migrations ORDER BY position DESC LIMIT 1) AS version
@@ -85,12 +85,12 @@ async fn read(connection: &mut SqliteConnection, spec: &Spec) -> Result<Found, F
     .fetch_all(&mut *connection)
     .await
     .map_err(failure)?;
-    let [row] = rows.as_slice() else { return Ok(Found::Foreign) };
+    let [row] = rows.as_slice() else { return Ok(FileOwnership::Foreign) };
     let owner: (&str, &str, &str) = (row.get("tenant_id"), row.get("name"), row.get("claim"));
     if owner != (&*spec.tenant.id.to_string(), &*spec.name, &*spec.claim) {
-        return Ok(Found::Foreign);
+        return Ok(FileOwnership::Foreign);
     }
-    Ok(Found::Ours(Seen {
+    Ok(FileOwnership::Own(RecordedTenant {
         completed: row.get("completed"),
         seed: row.get("seed"),
         version: row.get("version"),
@@ -98,25 +98,25 @@ async fn read(connection: &mut SqliteConnection, spec: &Spec) -> Result<Found, F
     }))
 }
 
-/// Makes the whole file aside, out of one that is ready if there is one, and gives it its name. False: something has the
-/// name.
+/// Creates the file under a draft name, from a warm database if there is one, and publishes it. False: the
+/// name is taken.
 pub async fn make(
     place: &Place,
     config: &Config,
     content: &Content,
-    warm: &Warm,
+    warm_pool: &WarmPool,
     work: Ensure,
 ) -> Result<bool, Failure> {
-    let made = fill(place, config, content, warm, work).await;
+    let made = fill(place, config, content, warm_pool, work).await;
     let place = place.clone();
     let made = blocking(move || match made {
         Ok(()) => place.publish(),
-        // The failure says more than what sweeping could add; the next attempt sweeps too.
+        // The first failure is the cause; the next attempt cleans up as well.
         Err(failure) => place.sweep().and(Err(failure)),
     });
     let made = made.await;
-    // Not before, so that what is made for later is not in the way of what is wanted now.
-    warm.ask();
+    // Only now, so that filling the warm pool does not delay this tenant.
+    warm_pool.request_fill();
     made
 }
 
@@ -124,10 +124,10 @@ async fn fill(
     place: &Place,
     config: &Config,
     content: &Content,
-    warm: &Warm,
+    warm_pool: &WarmPool,
     work: Ensure,
 ) -> Result<(), Failure> {
-    let file = match warm.claim(place).await {
+    let file = match warm_pool.claim(place).await {
         Some(file) => file,
         None => {
             let place = place.clone();
@@ -142,7 +142,7 @@ async fn fill(
     written.into_iter().try_for_each(|one| one.map(drop)).map_err(refused)
 }
 
-/// Makes the file in a folder that nobody else sees, with all its tables and nobody's rows.
+/// Creates the file in a private folder, with all tables and no rows.
 pub async fn create(folder: &Path, max_bytes: Option<u64>, content: &Content) -> Result<PathBuf, Failure> {
     let file = file(folder);
     let new = file.clone();
@@ -155,9 +155,9 @@ pub async fn create(folder: &Path, max_bytes: Option<u64>, content: &Content) ->
     Ok(file)
 }
 
-/// How many rows each table of the tenant's has.
+/// Counts the rows of each of the tenant's tables.
 pub async fn count(place: &Place) -> Result<Value, Failure> {
-    let mut connection = client::looking(&file(&place.folder())).connect().await.map_err(failure)?;
+    let mut connection = client::read_only(&file(&place.folder())).connect().await.map_err(failure)?;
     let counts = count_all(&mut connection).await;
     connection.close().await.map_err(failure)?;
     counts.map(Value::Object).map_err(failure)

@@ -1,4 +1,4 @@
-//! Configuration of the tenants' own SQLite files, and what a template's step may say to them.
+//! Configuration and step settings of the provider `sqlite_file`.
 
 use std::path::PathBuf;
 
@@ -8,35 +8,35 @@ use serde::Deserialize;
 pub use crate::content::Settings;
 use crate::content::app;
 
-/// Where the files are and what they are made of.
+/// Location and content of the tenants' files.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The folder that has a folder for each tenant. It is made if it is missing.
+    /// The folder that contains a folder for each tenant. Created if it is missing.
     pub folder: PathBuf,
     /// The set of migrations: a folder inside `migrations`.
     #[serde(default = "app")]
     pub set: String,
-    /// Folder with sets of migrations; without it, the sets that came with the program.
+    /// Folder with sets of migrations; by default the sets that ship with the program.
     #[serde(default)]
     pub migrations: Option<PathBuf>,
-    /// Folder with seeds; without it, the seeds that came with the program.
+    /// Folder with seeds; by default the seeds that ship with the program.
     #[serde(default)]
     pub seeds: Option<PathBuf>,
-    /// No tenant's file grows past this many bytes. Its write-ahead log beside it takes a few megabytes more.
+    /// Maximum size of a tenant's file in bytes. Its write-ahead log takes a few megabytes more.
     #[serde(default)]
     pub max_bytes: Option<u64>,
-    /// Files that are open at a time; the others are opened when they are used.
+    /// Maximum number of files that are open at a time.
     #[serde(default = "open_files")]
     pub open_files: u64,
-    /// Databases that are kept ready, so that a tenant need not wait for its migrations. None unless told.
+    /// Size of the warm pool, databases that are created in advance. 0: no warm pool.
     #[serde(default)]
     #[schemars(range(max = 1000))]
     pub warm: u16,
 }
 
 impl Config {
-    /// Files in this folder, with everything else as shipped.
+    /// Files in this folder; all other settings have their defaults.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),

@@ -1,11 +1,11 @@
-//! A SQLite file for each tenant. This file is the provider's verbs and the way from a tenant to its open file.
-//! Refuses a file that is somebody else's, and a schema that the pool would refuse.
+//! Provider `sqlite_file`: a SQLite file for each tenant. This file implements the provider's verbs and finds
+//! a tenant's open file. It rejects a file with another owner tag, and a schema that the pool would reject.
 //!
 #![doc = include_str!("docs.md")]
 
 mod client;
 mod config;
-mod warm;
+mod warm_pool;
 
 #[cfg(test)]
 mod tests;
@@ -19,10 +19,10 @@ use tenantry_model::{Failure, Isolation, TenantId, Write};
 use tokio::sync::OnceCell;
 
 use crate::content::{Content, Ensure, refused};
-use crate::database_sqlite::rows::{Home, Scoped};
+use crate::database_sqlite::rows::{LocateFile, SqliteRows};
 use crate::database_sqlite::writer::Work;
-use crate::database_sqlite::{self, Open};
-use client::Found;
+use crate::database_sqlite::{self, OpenDatabase};
+use client::FileOwnership;
 pub use config::{Config, Settings};
 use tenantry_provider::data::{Canary, Data, TenantRows};
 use tenantry_provider::lanes::{Lanes, blocking};
@@ -31,9 +31,9 @@ use tenantry_provider::place::{self, Place};
 use tenantry_provider::portable::{self, Portable, Sink, Source};
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
-use warm::Warm;
+use warm_pool::WarmPool;
 
-/// Connections to a file that read.
+/// Number of connections to a file that read.
 const READERS: u32 = 1;
 
 /// The provider.
@@ -45,27 +45,29 @@ pub struct DatabaseSqliteFile {
 struct Inner {
     config: Config,
     content: Arc<Content>,
-    warm: Warm,
+    warm_pool: WarmPool,
     lanes: Lanes,
-    canary: OnceCell<Arc<Open>>,
-    open: OpenFiles<Open>,
+    canary: OnceCell<Arc<OpenDatabase>>,
+    open: OpenFiles<OpenDatabase>,
 }
 
 impl DatabaseSqliteFile {
-    /// Reads the migrations and tries them in memory; fails if they cannot be read, do not run, or do not keep tenants
-    /// apart. Touches no file.
+    /// Reads the migrations and applies them in memory. Returns an error if they cannot be read, do not run,
+    /// or do not keep tenants apart. Touches no file.
     pub async fn new(config: Config) -> Result<Self, Failure> {
         let content = database_sqlite::content(&config.set, &config.migrations, &config.seeds).await?;
         let content = Arc::new(content);
-        let warm = Warm::new(&config, content.clone());
+        let warm_pool = WarmPool::new(&config, content.clone());
         let open = OpenFiles::new(config.open_files);
         let canary = OnceCell::new();
-        Ok(Self { files: Arc::new(Inner { config, content, warm, lanes: Lanes::default(), canary, open }) })
+        Ok(Self {
+            files: Arc::new(Inner { config, content, warm_pool, lanes: Lanes::default(), canary, open }),
+        })
     }
 
-    /// Returns when the databases that are to be kept ready, and are missing by now, are made or could not be.
+    /// Returns when the warm-pool fills requested so far are finished, whether they succeeded or not.
     pub async fn refilled(&self) {
-        self.files.warm.refilled().await;
+        self.files.warm_pool.filled().await;
     }
 
     fn place(&self, spec: &Spec) -> Result<Place, Failure> {
@@ -74,27 +76,33 @@ impl DatabaseSqliteFile {
 }
 
 impl DatabaseSqliteFile {
-    /// The spec's own file.
-    async fn ours(&self, spec: &Spec) -> Result<PathBuf, Failure> {
+    /// Path of the spec's file. Returns an error if there is none with its owner tag.
+    async fn own_file(&self, spec: &Spec) -> Result<PathBuf, Failure> {
         let place = self.place(spec)?;
-        match client::look(&place, spec).await? {
-            Found::Ours(_) => Ok(client::file(&place.folder())),
-            Found::Nothing | Found::Foreign => Err(no_such_tenant()),
+        match client::inspect(&place, spec).await? {
+            FileOwnership::Own(_) => Ok(client::file(&place.folder())),
+            FileOwnership::Absent | FileOwnership::Foreign => Err(no_such_tenant()),
         }
     }
 }
 
 fn no_such_tenant() -> Failure {
-    Failure::invalid("no_such_tenant", "this tenant has no database here")
+    Failure::invalid(
+        "no_such_tenant",
+        "the tenant has no database in this folder; repair the tenant if it should",
+    )
 }
 
 fn name_taken(why: &str) -> Failure {
-    Failure::fatal("name_taken", format!("{why}; it was not touched"))
+    Failure::fatal(
+        "name_taken",
+        format!("{why}, which was not touched; remove it, or change `names` in the template"),
+    )
 }
 
 impl Inner {
-    /// The canary's file, made anew once in the life of a process.
-    async fn canary(&self) -> Result<&Arc<Open>, Failure> {
+    /// The file of the canary row, set up once per process.
+    async fn canary(&self) -> Result<&Arc<OpenDatabase>, Failure> {
         self.canary
             .get_or_try_init(|| async {
                 let root = self.config.folder.clone();
@@ -106,8 +114,8 @@ impl Inner {
                     Ok(file)
                 })
                 .await?;
-                let open = Open::new(&file, None, &self.content.migrations, READERS).await?;
-                open.stand_canary(&self.content).await?;
+                let open = OpenDatabase::new(&file, None, &self.content.migrations, READERS).await?;
+                open.write_canary(&self.content).await?;
                 Ok(Arc::new(open))
             })
             .await
@@ -125,19 +133,22 @@ impl Inner {
         if other.is_some() {
             return Err(name_taken("the tenant has a database of another name in this folder"));
         }
-        let mut found = client::look(place, spec).await?;
-        if found == Found::Nothing {
-            if client::make(place, &self.config, &self.content, &self.warm, work.clone()).await? {
+        let mut found = client::inspect(place, spec).await?;
+        if found == FileOwnership::Absent {
+            if client::make(place, &self.config, &self.content, &self.warm_pool, work.clone()).await? {
                 return self.link(place, spec).await;
             }
-            found = client::look(place, spec).await?;
+            found = client::inspect(place, spec).await?;
         }
         match found {
-            Found::Nothing => {
-                Err(Failure::retryable("cannot_open", "the file was taken away as soon as it was there"))
+            FileOwnership::Absent => Err(Failure::retryable(
+                "cannot_open",
+                "the tenant's file was removed while it was created; try again",
+            )),
+            FileOwnership::Foreign => {
+                Err(name_taken("this name belongs to a database with another owner tag"))
             }
-            Found::Foreign => Err(name_taken("this name belongs to a database with another owner mark")),
-            Found::Ours(_) => {
+            FileOwnership::Own(_) => {
                 self.link(place, spec).await?;
                 let open = self.open(spec.tenant.id).await?;
                 open.writer.run(Work::Ensure(Box::new(work))).await.map(drop).map_err(refused)
@@ -154,7 +165,7 @@ impl Inner {
     }
 
     async fn remove(&self, place: &Place, spec: &Spec) -> Result<Value, Failure> {
-        let ours = matches!(client::look(place, spec).await?, Found::Ours(_));
+        let ours = matches!(client::inspect(place, spec).await?, FileOwnership::Own(_));
         let rows = if ours { client::count(place).await? } else { Value::Object(Map::new()) };
         self.open.forget(&client::file(&place.folder()));
         let (place, tenant) = (place.clone(), spec.tenant.id);
@@ -174,13 +185,13 @@ impl Inner {
 }
 
 #[async_trait]
-impl Home for Inner {
-    async fn open(&self, tenant: TenantId) -> Result<Arc<Open>, Failure> {
+impl LocateFile for Inner {
+    async fn open(&self, tenant: TenantId) -> Result<Arc<OpenDatabase>, Failure> {
         if tenant == self.content.canary_row.tenant {
             return self.canary().await.cloned();
         }
         let file = self.file_of(tenant).ok_or_else(no_such_tenant)?;
-        let open = Open::new(&file, self.config.max_bytes, &self.content.migrations, READERS);
+        let open = OpenDatabase::new(&file, self.config.max_bytes, &self.content.migrations, READERS);
         self.open.get(&file, open).await?.ok_or_else(no_such_tenant)
     }
 }
@@ -188,7 +199,7 @@ impl Home for Inner {
 #[async_trait]
 impl Data for DatabaseSqliteFile {
     fn scoped(&self, tenant: TenantId) -> Arc<dyn TenantRows> {
-        Arc::new(Scoped { home: self.files.clone(), tenant })
+        Arc::new(SqliteRows { location: self.files.clone(), tenant })
     }
 
     fn canary(&self) -> Canary {
@@ -208,13 +219,13 @@ impl Portable for DatabaseSqliteFile {
         spec: &Spec,
         sink: &mut dyn Sink,
     ) -> Result<portable::Content, Failure> {
-        let file = self.ours(spec).await?;
+        let file = self.own_file(spec).await?;
         database_sqlite::portable::export(&file, spec, sink).await
     }
 
     async fn load(&self, _: &Context, spec: &Spec, source: &mut dyn Source) -> Result<Vec<Write>, Failure> {
         let _turn = self.files.lanes.turn(spec.resource).await;
-        let file = self.ours(spec).await?;
+        let file = self.own_file(spec).await?;
         database_sqlite::portable::load(&file, self.files.config.max_bytes, spec, source).await?;
         Ok(Vec::new())
     }
@@ -235,7 +246,7 @@ impl Provider for DatabaseSqliteFile {
     }
 
     async fn start(&self) -> Result<(), Failure> {
-        self.files.warm.start();
+        self.files.warm_pool.start();
         Ok(())
     }
 
@@ -258,12 +269,12 @@ impl Provider for DatabaseSqliteFile {
 
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
         let place = self.place(spec)?;
-        let seen = match client::look(&place, spec).await? {
-            Found::Nothing => {
+        let seen = match client::inspect(&place, spec).await? {
+            FileOwnership::Absent => {
                 return blocking(move || place.has_remains()).await.map(Observed::absent_unless);
             }
-            Found::Foreign => return Ok(Observed::Foreign),
-            Found::Ours(seen) => seen,
+            FileOwnership::Foreign => return Ok(Observed::Foreign),
+            FileOwnership::Own(seen) => seen,
         };
         let linked = place::linked(&self.files.config.folder, spec.tenant.id);
         let lost =

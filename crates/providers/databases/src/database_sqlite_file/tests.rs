@@ -1,6 +1,6 @@
 //! Tenants' own files: whose they are, found again, bounded, full, damaged. The contract is tested in `tests/it`.
 
-mod warm;
+mod warm_pool;
 
 use std::path::Path;
 
@@ -45,7 +45,7 @@ async fn make(files: &DatabaseSqliteFile, spec: &Spec) -> Result<(), Failure> {
     let work = Ensure {
         tenant: spec.tenant.id.to_string(),
         name: spec.name.clone(),
-        claim: spec.claim.clone(),
+        tag: spec.claim.clone(),
         resource: spec.resource.to_string(),
         seed: settings.seed,
         at: "now".to_owned(),
@@ -219,9 +219,9 @@ async fn a_file_of_an_older_release_is_brought_up_to_date_when_it_is_used() {
     make(&DatabaseSqliteFile::new(config.clone()).await.unwrap(), &spec).await.unwrap();
     std::fs::write(dir.path().join("app/2_b.sql"), "ALTER TABLE t ADD COLUMN n INTEGER;").unwrap();
     let newer = DatabaseSqliteFile::new(config.clone()).await.unwrap();
-    let look = async || client::look(&newer.place(&spec).unwrap(), &spec).await.unwrap();
-    let version = |found: Found| match found {
-        Found::Ours(state) => state.version,
+    let look = async || client::inspect(&newer.place(&spec).unwrap(), &spec).await.unwrap();
+    let version = |found: FileOwnership| match found {
+        FileOwnership::Own(state) => state.version,
         other => panic!("{other:?}"),
     };
     assert_eq!(version(look().await).as_deref(), Some("1"), "looking changes nothing");

@@ -1,4 +1,4 @@
-//! Configuration of the SQLite pool, and what a template's step may say to it.
+//! Configuration and step settings of the provider `sqlite_pool`.
 
 use std::path::PathBuf;
 
@@ -8,28 +8,28 @@ use serde::Deserialize;
 pub use crate::content::Settings;
 use crate::content::app;
 
-/// Where the pool is and what it is made of.
+/// Location and content of the shared file.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The database file. Its folder is made if it is missing.
+    /// The database file. Its folder is created if it is missing.
     pub file: PathBuf,
     /// The set of migrations: a folder inside `migrations`.
     #[serde(default = "app")]
     pub set: String,
-    /// Folder with sets of migrations; without it, the sets that came with the program.
+    /// Folder with sets of migrations; by default the sets that ship with the program.
     #[serde(default)]
     pub migrations: Option<PathBuf>,
-    /// Folder with seeds; without it, the seeds that came with the program.
+    /// Folder with seeds; by default the seeds that ship with the program.
     #[serde(default)]
     pub seeds: Option<PathBuf>,
-    /// The file never grows past this many bytes. Its write-ahead log beside it takes a few megabytes more.
+    /// Maximum size of the file in bytes. Its write-ahead log takes a few megabytes more.
     #[serde(default)]
     pub max_bytes: Option<u64>,
 }
 
 impl Config {
-    /// A pool in this file, with everything else as shipped.
+    /// The pool in this file; all other settings have their defaults.
     pub fn new(file: impl Into<PathBuf>) -> Self {
         Self { file: file.into(), set: app(), migrations: None, seeds: None, max_bytes: None }
     }

@@ -1,5 +1,5 @@
-//! The SQLite pool: one file, all tenants, `tenant_id` in every table. This file is the provider's verbs.
-//! Refuses a schema in which one tenant could reach another's rows.
+//! Provider `sqlite_pool`: one SQLite file for all tenants, with `tenant_id` in every table. This file
+//! implements the provider's verbs. It rejects a schema in which a tenant could reach another tenant's rows.
 //!
 #![doc = include_str!("docs.md")]
 
@@ -17,16 +17,16 @@ use tenantry_model::{Failure, Isolation, TenantId, Write};
 use tokio::sync::OnceCell;
 
 use crate::content::{Content, refused};
-use crate::database_sqlite::rows::{Home, Scoped};
+use crate::database_sqlite::rows::{LocateFile, SqliteRows};
 use crate::database_sqlite::writer::Work;
-use crate::database_sqlite::{self, Open, Seen, catalogue, client};
+use crate::database_sqlite::{self, OpenDatabase, RecordedTenant, catalogue, client};
 pub use config::{Config, Settings};
 use tenantry_provider::data::{Canary, Data, TenantRows};
 use tenantry_provider::portable::{self, Portable, Sink, Source};
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 
-/// Connections that read.
+/// Number of connections that read.
 const READERS: u32 = 4;
 
 /// The provider.
@@ -38,13 +38,13 @@ pub struct DatabaseSqlitePool {
 struct Inner {
     config: Config,
     content: Content,
-    open: OnceCell<Arc<Open>>,
+    open: OnceCell<Arc<OpenDatabase>>,
 }
 
 impl DatabaseSqlitePool {
-    /// Reads the migrations and tries them in memory; fails if they cannot be read, do not run, or do not keep tenants
-    /// apart. The file itself is opened, and migrated, when it is first needed: a folder that is not there yet or a full
-    /// disk is a failure of the step, which is tried again, not of the start.
+    /// Reads the migrations and applies them in memory. Returns an error if they cannot be read, do not run,
+    /// or do not keep tenants apart. The file is opened and migrated when it is first needed, so a missing
+    /// folder or a full disk fails a step, which is retried, not the start.
     pub async fn new(config: Config) -> Result<Self, Failure> {
         let content = database_sqlite::content(&config.set, &config.migrations, &config.seeds).await?;
         Ok(Self { pool: Arc::new(Inner { config, content, open: OnceCell::new() }) })
@@ -52,14 +52,14 @@ impl DatabaseSqlitePool {
 }
 
 impl Inner {
-    /// The open pool; opens and migrates it the first time. Safe to drop: the next call goes on.
-    async fn ready(&self) -> Result<&Arc<Open>, Failure> {
+    /// The open file; opens and migrates it when first called. Cancel-safe: the next call continues.
+    async fn ready(&self) -> Result<&Arc<OpenDatabase>, Failure> {
         self.open
             .get_or_try_init(|| async {
                 let Config { file, max_bytes, .. } = &self.config;
                 client::create(file)?;
-                let open = Open::new(file, *max_bytes, &self.content.migrations, READERS).await?;
-                open.stand_canary(&self.content).await?;
+                let open = OpenDatabase::new(file, *max_bytes, &self.content.migrations, READERS).await?;
+                open.write_canary(&self.content).await?;
                 Ok(Arc::new(open))
             })
             .await
@@ -67,8 +67,8 @@ impl Inner {
 }
 
 #[async_trait]
-impl Home for Inner {
-    async fn open(&self, _: TenantId) -> Result<Arc<Open>, Failure> {
+impl LocateFile for Inner {
+    async fn open(&self, _: TenantId) -> Result<Arc<OpenDatabase>, Failure> {
         self.ready().await.cloned()
     }
 }
@@ -76,7 +76,7 @@ impl Home for Inner {
 #[async_trait]
 impl Data for DatabaseSqlitePool {
     fn scoped(&self, tenant: TenantId) -> Arc<dyn TenantRows> {
-        Arc::new(Scoped { home: self.pool.clone(), tenant })
+        Arc::new(SqliteRows { location: self.pool.clone(), tenant })
     }
 
     fn canary(&self) -> Canary {
@@ -164,7 +164,7 @@ impl Provider for DatabaseSqlitePool {
         if !found.iter().all(ours) {
             return Ok(Observed::Foreign);
         }
-        let seen = Seen {
+        let seen = RecordedTenant {
             completed: row.get("completed"),
             seed: row.get("seed"),
             version: row.get("version"),
@@ -176,7 +176,7 @@ impl Provider for DatabaseSqlitePool {
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
         let counts = if self.pool.config.file.exists() || self.pool.open.get().is_some() {
             let open = self.pool.ready().await?;
-            let work = Work::Remove { tenant: spec.tenant.id.to_string(), claim: spec.claim.clone() };
+            let work = Work::Remove { tenant: spec.tenant.id.to_string(), tag: spec.claim.clone() };
             open.writer.run(work).await?
         } else {
             Value::Object(Map::new())

@@ -61,7 +61,7 @@ fn work(tenant: TenantId, claim: &str, rows: Vec<(Arc<str>, String)>) -> Work {
     Work::Ensure(Box::new(Ensure {
         tenant: tenant.to_string(),
         name: format!("tenant_{}", tenant.suffix()),
-        claim: claim.to_owned(),
+        tag: claim.to_owned(),
         resource: "res".to_owned(),
         seed: None,
         at: "now".to_owned(),
@@ -192,7 +192,7 @@ async fn one_batch_keeps_the_order_of_its_jobs() {
     let pool = files.open().await.unwrap();
     let writer = &pool.pool.open.get().unwrap().writer;
     let tenant = TenantId::new();
-    let remove = || Work::Remove { tenant: tenant.to_string(), claim: "mine".to_owned() };
+    let remove = || Work::Remove { tenant: tenant.to_string(), tag: "mine".to_owned() };
     let answers = futures::join!(
         writer.run(work(tenant, "mine", Vec::new())),
         writer.run(work(tenant, "other", Vec::new())),
@@ -372,7 +372,7 @@ async fn a_full_pool_says_so_and_still_lets_tenants_go() {
     assert_eq!((failure.code.as_str(), failure.class), ("disk_full", FailureClass::Retryable));
 
     let too_much = rows.insert("workspaces", row(json!({ "name": big })));
-    let remove = writer.run(Work::Remove { tenant: tenant.to_string(), claim: "c".to_owned() });
+    let remove = writer.run(Work::Remove { tenant: tenant.to_string(), tag: "c".to_owned() });
     let (refused, removed) = futures::join!(too_much, remove);
     assert_eq!(refused.unwrap_err().code, "disk_full");
     assert!(removed.unwrap()["workspaces"].as_u64().unwrap() > 5);
@@ -454,7 +454,7 @@ async fn an_older_process_deletes_from_the_tables_of_a_newer_one_too() {
     let note = Map::from_iter([("id".to_owned(), json!("x"))]);
     newer.scoped(tenant).insert("notes", note).await.unwrap();
     let old = older.pool.ready().await.unwrap();
-    let remove = || Work::Remove { tenant: tenant.to_string(), claim: claim.to_owned() };
+    let remove = || Work::Remove { tenant: tenant.to_string(), tag: claim.to_owned() };
     assert_eq!(old.writer.run(remove()).await.unwrap(), json!({ "notes": 1, "t": 0 }));
 
     // Whatever comes to stand there of one who is not listed is seen, and goes.

@@ -1,28 +1,29 @@
-//! Where the statements of a migration begin and end, without understanding them: texts, names and comments are passed
-//! over as the database would. Finds what a migration must not say.
+//! Splits a migration into statements without parsing them: skips texts, quoted names and comments as the
+//! database does. Finds statements that a migration must not contain.
 
-/// Whose SQL it is.
+/// SQL dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// SQLite's.
+    /// SQLite.
     Sqlite,
-    /// PostgreSQL's.
+    /// PostgreSQL.
     Postgres,
 }
 
-/// How many words of a statement are looked at.
+/// Number of leading words that are kept of a statement.
 const OPENING: usize = 4;
 
-/// A statement.
+/// One statement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statement<'a> {
-    /// Its text, without the semicolon.
+    /// Text without the semicolon.
     pub text: &'a str,
-    /// Its first words, in upper case; empty ones stand for quoted names and texts.
+    /// First words in upper case; an empty word stands for a quoted name or text.
     pub words: Vec<String>,
 }
 
-/// The first statement that must not be in a migration: one that ends the transaction, or reaches beyond the database.
+/// The first forbidden word in a migration: a statement that ends the transaction or reaches beyond the
+/// database.
 pub fn forbidden(sql: &str, dialect: Dialect) -> Option<&'static str> {
     const SQLITE: &[&str] = &[
         "BEGIN",
@@ -36,7 +37,7 @@ pub fn forbidden(sql: &str, dialect: Dialect) -> Option<&'static str> {
         "VACUUM",
         "PRAGMA",
     ];
-    // PostgreSQL itself refuses what cannot run in a transaction.
+    // PostgreSQL itself rejects statements that cannot run in a transaction.
     const POSTGRES: &[&str] =
         &["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE", "DISCARD", "LOAD"];
     let refused = if dialect == Dialect::Sqlite { SQLITE } else { POSTGRES };
@@ -57,27 +58,26 @@ pub fn forbidden(sql: &str, dialect: Dialect) -> Option<&'static str> {
     None
 }
 
-/// The statements, which end at semicolons outside of texts and comments.
+/// Splits at semicolons outside of texts and comments.
 pub fn split(sql: &str, dialect: Dialect) -> Vec<Statement<'_>> {
     let mut all = Vec::new();
     let (mut begin, mut at) = (0, 0);
     let mut words = Words::default();
     while let Some(rest) = sql.get(at..).filter(|rest| !rest.is_empty()) {
-        let step = Step::of(rest, dialect);
-        match step {
-            Step::Passed(length) => {
+        match Token::of(rest, dialect) {
+            Token::Skipped(length) => {
                 words.finish();
                 at += length;
             }
-            Step::Quoted(length) => {
+            Token::Quoted(length) => {
                 words.quoted();
                 at += length;
             }
-            Step::Letter(c) => {
+            Token::Letter(c) => {
                 words.push(c);
                 at += c.len_utf8();
             }
-            Step::End => {
+            Token::End => {
                 words.take(sql.get(begin..at), &mut all);
                 at += 1;
                 begin = at;
@@ -88,11 +88,11 @@ pub fn split(sql: &str, dialect: Dialect) -> Vec<Statement<'_>> {
     all
 }
 
-/// What stands at the beginning of a text.
-enum Step {
-    /// So many bytes that say nothing: white space, a comment, punctuation.
-    Passed(usize),
-    /// So many bytes of a text or a quoted name.
+/// The next token of a text.
+enum Token {
+    /// This many bytes of white space, comment or punctuation.
+    Skipped(usize),
+    /// This many bytes of a text or quoted name.
     Quoted(usize),
     /// Part of a word.
     Letter(char),
@@ -100,7 +100,7 @@ enum Step {
     End,
 }
 
-impl Step {
+impl Token {
     fn of(rest: &str, dialect: Dialect) -> Self {
         let first = rest.chars().next().unwrap_or(' ');
         let through = |mark: &str, from: usize| {
@@ -109,26 +109,26 @@ impl Step {
         };
         match (first, dialect) {
             (';', _) => Self::End,
-            // A doubled quote closes and opens again, which comes to the same.
+            // A doubled quote closes and opens again, which has the same effect.
             ('\'', _) => Self::Quoted(through("'", 1)),
             ('"', _) => Self::Quoted(through("\"", 1)),
             ('`', Dialect::Sqlite) => Self::Quoted(through("`", 1)),
             ('[', Dialect::Sqlite) => Self::Quoted(through("]", 1)),
             ('$', Dialect::Postgres) => match dollar_mark(rest) {
                 Some(mark) => Self::Quoted(through(mark, mark.len())),
-                None => Self::Passed(1),
+                None => Self::Skipped(1),
             },
             ('e' | 'E', Dialect::Postgres) if rest[1..].starts_with('\'') => Self::Quoted(escaped(rest)),
-            _ if rest.starts_with("--") => Self::Passed(through("\n", 2)),
-            ('/', Dialect::Postgres) if rest.starts_with("/*") => Self::Passed(nested_comment(rest)),
-            _ if rest.starts_with("/*") => Self::Passed(through("*/", 2)),
+            _ if rest.starts_with("--") => Self::Skipped(through("\n", 2)),
+            ('/', Dialect::Postgres) if rest.starts_with("/*") => Self::Skipped(nested_comment(rest)),
+            _ if rest.starts_with("/*") => Self::Skipped(through("*/", 2)),
             (c, _) if c.is_alphanumeric() || c == '_' => Self::Letter(c),
-            (c, _) => Self::Passed(c.len_utf8()),
+            (c, _) => Self::Skipped(c.len_utf8()),
         }
     }
 }
 
-/// `$$` or `$word$`, with which a text begins and ends.
+/// The tag `$$` or `$word$` that begins and ends a text.
 fn dollar_mark(rest: &str) -> Option<&str> {
     let end = rest.get(1..)?.find('$')? + 1;
     let word = rest.get(1..end)?;
@@ -137,7 +137,7 @@ fn dollar_mark(rest: &str) -> Option<&str> {
     plain.then(|| rest.get(..=end)).flatten()
 }
 
-/// Length of a text `E'…'`, in which a backslash escapes.
+/// Length of a text `E'…'`, in which a backslash escapes the next character.
 fn escaped(rest: &str) -> usize {
     let mut escaping = false;
     for (at, c) in rest.char_indices().skip(2) {
@@ -150,7 +150,7 @@ fn escaped(rest: &str) -> usize {
     rest.len()
 }
 
-/// Length of a comment that may hold others.
+/// Length of a comment that may contain comments.
 fn nested_comment(rest: &str) -> usize {
     let (mut depth, mut at) = (0_usize, 0);
     while let Some(left) = rest.get(at..).filter(|left| !left.is_empty()) {
@@ -168,7 +168,7 @@ fn nested_comment(rest: &str) -> usize {
     rest.len()
 }
 
-/// The words of the statement that is being read.
+/// The leading words of the current statement.
 #[derive(Default)]
 struct Words {
     done: Vec<String>,
@@ -196,7 +196,7 @@ impl Words {
         }
     }
 
-    /// Ends a statement; one without words is none.
+    /// Ends a statement; skips one without words.
     fn take<'a>(&mut self, text: Option<&'a str>, all: &mut Vec<Statement<'a>>) {
         self.finish();
         let words = std::mem::take(&mut self.done);
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_leave_a_transaction_of_sqlite() {
+    fn statements_that_end_a_sqlite_transaction_are_found() {
         for (sql, word) in [
             ("CREATE TABLE a (x); commit; CREATE TABLE b (x);", "COMMIT"),
             ("/* x */ BEGIN IMMEDIATE;", "BEGIN"),
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_leave_a_transaction_of_postgresql() {
+    fn statements_that_end_a_postgresql_transaction_are_found() {
         for (sql, word) in [
             ("CREATE TABLE a (x int); commit; CREATE TABLE b (x int);", "COMMIT"),
             ("SELECT ARRAY[1, 2]; start transaction;", "START"),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn one_by_one() {
+    fn statements_are_split_at_semicolons() {
         let sql = "-- no-transaction\nCREATE INDEX a ON t (x);\nDO $x$ SELECT 1; $x$ ;; SELECT ';' -- end\n";
         let texts: Vec<&str> = split(sql, Dialect::Postgres).into_iter().map(|s| s.text).collect();
         assert_eq!(

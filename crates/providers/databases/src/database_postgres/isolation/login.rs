@@ -1,70 +1,76 @@
-//! A session of a tenant's login, and what it tries wherever its tenant's rows are: to become somebody else, and to read
-//! what the server keeps for itself. Every try is a query of one truth in a transaction that is rolled back.
+//! A database session of the probe tenant, and the attempts that every isolation check makes with it: to
+//! become another role, and to read what the server reserves. Each attempt runs in a transaction that is
+//! rolled back.
 
 use std::borrow::Cow;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tenantry_model::Failure;
 
-use super::Prober;
+use super::ProbeTenant;
 use crate::database_postgres::failure::failure;
 use crate::database_postgres::name::Name;
 use crate::database_postgres::server::{Server, close};
 use crate::tables::{OWNER, literal, quoted};
 use tenantry_provider::isolation::{Findings, Who};
 
-/// Picks the first row that a statement comes to, without reading any of its columns: that would take a right of its own.
+/// SQL condition that is true for the first row only. It reads no column, which would need a privilege of its
+/// own.
 const FIRST: &str = "set_config('tenantry.tried', (coalesce(nullif(current_setting('tenantry.tried', true), ''), '0')::int + 1)::text, true)::int = 1";
-/// What every try begins with: it may take its time, but neither for ever nor in anybody's way.
+/// Time limits of every attempt, so that it neither hangs nor blocks other sessions.
 const BOUNDS: &str = "SET LOCAL statement_timeout = 30000; SET LOCAL lock_timeout = 2000;";
-/// Large objects that are tried.
+/// Maximum number of large objects that are tried.
 const LARGE_OBJECTS: i64 = 20;
 
-/// What came of a try.
+/// The result of an attempt.
 #[derive(Debug, PartialEq, Eq)]
-enum Try {
-    /// It succeeded: this is a leak.
-    Through,
-    /// The server refused it, or showed nothing.
+enum Attempt {
+    /// The attempt succeeded: a leak.
+    Succeeded,
+    /// The server rejected it or returned no row.
     Denied,
-    /// Something else went wrong.
-    Unclear(String),
+    /// It failed for another reason, so it proves nothing.
+    Inconclusive(String),
 }
 
-/// The session.
-pub struct Login {
+/// A session of the probe tenant's login.
+pub struct ProbeSession {
     who: Who,
     session: PgConnection,
 }
 
-impl Login {
-    /// Logs in as the prober, directly and, where one is configured, through the pooler. `Err` is why it was not let in.
-    pub async fn all(server: &Server, prober: &Prober, database: &str) -> Vec<(Who, Result<Self, String>)> {
+impl ProbeSession {
+    /// Logs in as the probe tenant, directly and through the pooler if one is configured. `Err` says why the
+    /// login was rejected.
+    pub async fn open_all(
+        server: &Server,
+        probe_tenant: &ProbeTenant,
+        database: &str,
+    ) -> Vec<(Who, Result<Self, String>)> {
         let mut all = Vec::new();
-        for who in ways(server) {
-            let session = server.log_in(who, prober.role(), &prober.password, database).await;
-            let why =
-                |error| format!("the login made for the check was not let in: {}", failure(error).message);
+        for who in logins(server) {
+            let session = server.log_in(who, probe_tenant.role(), &probe_tenant.password, database).await;
+            let why = |error| format!("the probe tenant's login was rejected: {}", failure(error).message);
             all.push((who, session.map(|session| Self { who, session }).map_err(why)));
         }
         all
     }
 
-    /// Tries a query of one truth, after these statements.
-    async fn attempt(&mut self, before: &str, sql: &str) -> Result<Try, Failure> {
+    /// Runs statements and then a query that returns one boolean.
+    async fn attempt(&mut self, before: &str, sql: &str) -> Result<Attempt, Failure> {
         let mut transaction = self.session.begin().await.map_err(failure)?;
         let answer = async {
             sqlx::raw_sql(AssertSqlSafe(format!("{BOUNDS}{before}"))).execute(&mut *transaction).await?;
             let query = sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false);
             query.fetch_one(&mut *transaction).await
         };
-        let tried = outcome(answer.await);
+        let tried = classify(answer.await);
         transaction.rollback().await.map_err(failure)?;
         Ok(tried)
     }
 
-    /// Tries a statement that writes, after these. Whatever it writes is taken back.
-    async fn attempt_write(&mut self, before: &str, sql: &str) -> Result<Try, Failure> {
+    /// Runs statements and then one that writes; both are rolled back.
+    async fn attempt_write(&mut self, before: &str, sql: &str) -> Result<Attempt, Failure> {
         let mut transaction = self.session.begin().await.map_err(failure)?;
         let answer = async {
             sqlx::raw_sql(AssertSqlSafe(format!("{BOUNDS}{before}"))).execute(&mut *transaction).await?;
@@ -72,24 +78,24 @@ impl Login {
             statement.execute(&mut *transaction).await.map(|done| done.rows_affected() > 0)
         };
         let tried = match answer.await {
-            // Constraints come after rights and policies: it got as far as the row.
-            Err(error) if code(&error).is_some_and(|code| code.starts_with("23")) => Try::Through,
-            answer => outcome(answer),
+            // Constraints are checked after privileges and policies: the statement reached the row.
+            Err(error) if code(&error).is_some_and(|code| code.starts_with("23")) => Attempt::Succeeded,
+            answer => classify(answer),
         };
         transaction.rollback().await.map_err(failure)?;
         Ok(tried)
     }
 
-    fn note(&self, findings: &mut Findings, what: &'static str, target: &str, tried: Try) {
+    fn note(&self, findings: &mut Findings, what: &'static str, target: &str, tried: Attempt) {
         match tried {
-            Try::Through => findings.leak(self.who, what, target.to_owned()),
-            Try::Denied => findings.denied(self.who, what),
-            Try::Unclear(why) => findings.not_checked(self.who, what, &why),
+            Attempt::Succeeded => findings.leak(self.who, what, target.to_owned()),
+            Attempt::Denied => findings.denied(self.who, what),
+            Attempt::Inconclusive(why) => findings.not_checked(self.who, what, &why),
         }
     }
 
-    /// The same, into a cell. `target` says what was got at.
-    pub async fn try_it(
+    /// Runs the query and records the result under `what`. `target` names the object that was tried.
+    pub async fn probe(
         &mut self,
         findings: &mut Findings,
         what: &'static str,
@@ -107,14 +113,14 @@ impl Login {
         for (what, setting) in [("set_role", "role"), ("set_session_authorization", "session_authorization")]
         {
             let sql = format!("SELECT set_config('{setting}', {}, true) IS NOT NULL", literal(role));
-            self.try_it(findings, what, role, "", &sql).await?;
+            self.probe(findings, what, role, "", &sql).await?;
         }
         Ok(())
     }
 
-    /// Tries to read what the server knows of these tenants' rows and sessions, of everybody's passwords, and of large
-    /// objects. `schemas`: where rows are that are not its own.
-    pub async fn look_around(
+    /// Tries to read statistics and sessions of these tenants, password hashes, and large objects. `schemas`
+    /// hold rows that are not the probe tenant's.
+    pub async fn probe_server_catalogue(
         &mut self,
         findings: &mut Findings,
         tenants: &[&Name],
@@ -125,14 +131,14 @@ impl Login {
         for table in ["pg_authid", "pg_statistic", "pg_largeobject"] {
             let sql = format!("SELECT EXISTS (SELECT FROM pg_catalog.{table})");
             let what = if table == "pg_largeobject" { "large_objects" } else { "catalogue" };
-            self.try_it(findings, what, table, "", &sql).await?;
+            self.probe(findings, what, table, "", &sql).await?;
         }
         if !schemas.is_empty() {
             let sql = format!(
                 "SELECT EXISTS (SELECT FROM pg_catalog.pg_stats WHERE schemaname IN ({}))",
                 list(schemas.to_vec())
             );
-            self.try_it(findings, "catalogue", "pg_stats", "", &sql).await?;
+            self.probe(findings, "catalogue", "pg_stats", "", &sql).await?;
         }
         if !tenants.is_empty() {
             let sql = format!(
@@ -140,16 +146,16 @@ impl Login {
                                 WHERE usename IN ({}) AND query NOT IN ('', '<insufficient privilege>'))",
                 list(tenants.iter().map(|name| name.as_str()).collect())
             );
-            self.try_it(findings, "catalogue", "pg_stat_activity", "", &sql).await?;
+            self.probe(findings, "catalogue", "pg_stat_activity", "", &sql).await?;
         }
         for object in objects {
             let sql = format!("SELECT lo_get({object}::oid, 0, 1) IS NOT NULL");
-            self.try_it(findings, "large_objects", &object.to_string(), "", &sql).await?;
+            self.probe(findings, "large_objects", &object.to_string(), "", &sql).await?;
         }
         Ok(())
     }
 
-    /// Tries to read tables of a schema, each by this condition, after these statements.
+    /// Tries to read a schema's tables under this condition, after these statements.
     pub async fn read(
         &mut self,
         findings: &mut Findings,
@@ -162,13 +168,13 @@ impl Login {
         for table in tables {
             let sql =
                 format!("SELECT EXISTS (SELECT FROM {}.{} WHERE {condition})", quoted(schema), quoted(table));
-            self.try_it(findings, what, &format!("{schema}.{table}"), before, &sql).await?;
+            self.probe(findings, what, &format!("{schema}.{table}"), before, &sql).await?;
         }
         Ok(())
     }
 
-    /// Tries to add a row of this owner's to tables of a schema, to give one of their rows to it, and to delete one, after
-    /// these statements. The owner is an SQL literal.
+    /// Tries to insert a row for this tenant into a schema's tables, to reassign a row to it, and to delete a
+    /// row, after these statements. `owner` is an SQL literal.
     pub async fn write(
         &mut self,
         findings: &mut Findings,
@@ -191,47 +197,47 @@ impl Login {
         Ok(())
     }
 
-    /// Who tries.
+    /// The login that is used.
     pub fn who(&self) -> Who {
         self.who
     }
 
-    /// Ends the session.
+    /// Closes the session.
     pub async fn close(self) -> Result<(), Failure> {
         close(self.session).await
     }
 }
 
-/// How the prober can come in.
-pub fn ways(server: &Server) -> impl Iterator<Item = Who> {
+/// The logins that the probe tenant can use.
+pub fn logins(server: &Server) -> impl Iterator<Item = Who> {
     std::iter::once(Who::TenantLogin).chain(server.is_pooled().then_some(Who::PooledLogin))
 }
 
-/// Tries to get the prober into a database that is another tenant's, in every way.
-pub async fn enter(
+/// Tries to connect the probe tenant to another tenant's database, with every login.
+pub async fn probe_connect(
     server: &Server,
-    prober: &Prober,
+    probe_tenant: &ProbeTenant,
     database: &Name,
     findings: &mut Findings,
 ) -> Result<(), Failure> {
-    for who in ways(server) {
-        match server.log_in(who, prober.role(), &prober.password, database.as_str()).await {
+    for who in logins(server) {
+        match server.log_in(who, probe_tenant.role(), &probe_tenant.password, database.as_str()).await {
             Ok(session) => {
-                let mut login = Login { who, session };
-                // A pooler may let somebody in before it asks the server.
-                login.try_it(findings, "connect", database.as_str(), "", "SELECT true").await?;
+                let mut login = ProbeSession { who, session };
+                // A pooler may accept a client before it connects to the server.
+                login.probe(findings, "connect", database.as_str(), "", "SELECT true").await?;
                 login.close().await?;
             }
-            Err(error) => match outcome(Err(error)) {
-                Try::Unclear(why) => findings.not_checked(who, "connect", &why),
-                Try::Through | Try::Denied => findings.denied(who, "connect"),
+            Err(error) => match classify(Err(error)) {
+                Attempt::Inconclusive(why) => findings.not_checked(who, "connect", &why),
+                Attempt::Succeeded | Attempt::Denied => findings.denied(who, "connect"),
             },
         }
     }
     Ok(())
 }
 
-/// Large objects of others in this database.
+/// Large objects in this database, newest first.
 pub async fn large_objects(connection: &mut PgConnection) -> Result<Vec<i64>, Failure> {
     sqlx::query_scalar(
         "SELECT oid::bigint FROM pg_catalog.pg_largeobject_metadata ORDER BY oid DESC LIMIT $1",
@@ -242,15 +248,15 @@ pub async fn large_objects(connection: &mut PgConnection) -> Result<Vec<i64>, Fa
     .map_err(failure)
 }
 
-fn outcome(answer: sqlx::Result<bool>) -> Try {
+fn classify(answer: sqlx::Result<bool>) -> Attempt {
     match answer {
-        Ok(true) => Try::Through,
-        Ok(false) => Try::Denied,
+        Ok(true) => Attempt::Succeeded,
+        Ok(false) => Attempt::Denied,
         Err(error) => match code(&error).as_deref() {
-            Some("42501") => Try::Denied,
-            // A pooler puts the server's words into an error of its own.
-            Some("08P01") if error.to_string().contains("permission denied for database") => Try::Denied,
-            _ => Try::Unclear(failure(error).message),
+            Some("42501") => Attempt::Denied,
+            // A pooler wraps the server's message in an error of its own.
+            Some("08P01") if error.to_string().contains("permission denied for database") => Attempt::Denied,
+            _ => Attempt::Inconclusive(failure(error).message),
         },
     }
 }

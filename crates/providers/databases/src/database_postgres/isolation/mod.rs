@@ -1,5 +1,5 @@
-//! What the three checks of isolation share: the tenant that is made for a check, what its login tries, and what the
-//! catalogue says of roles and rights. Each provider says which of it applies to its tenants.
+//! What the three isolation checks share: the probe tenant that a check creates, what its login attempts, and
+//! queries for roles and privileges. Each provider combines what applies to it.
 
 mod login;
 mod rights;
@@ -9,45 +9,45 @@ use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Isolation};
 
 use super::Postgres;
-use super::credential::Handout;
+use super::credential::PasswordRequest;
 use super::directory::Owner;
 use super::name::Name;
 use super::server::Server;
 use crate::content::Ensure;
 use tenantry_provider::passwords;
 
-pub(crate) use login::{Login, enter, large_objects};
-pub(crate) use rights::{default_privileges, of_neighbours, public_grants};
-pub(crate) use roles::{application, tenants};
+pub(crate) use login::{ProbeSession, large_objects, probe_connect};
+pub(crate) use rights::{default_privileges, privileges_on_others, public_grants};
+pub(crate) use roles::{application_roles, tenant_roles};
 
-/// The mark of what is made for a check.
-const CLAIM: &str = "tenantry: the isolation check";
+/// Owner tag of the probe tenant.
+const OWNER_TAG: &str = "tenantry: the isolation check";
 
-/// A tenant that is made for a check as every tenant is, and removed after it. One that a dead process left behind is
-/// taken over: it has the same name, and gets another password.
-pub(crate) struct Prober {
-    /// Who it is.
+/// A tenant that a check creates like any other and removes at its end. One that a dead process left is
+/// reused: it has the same name, and gets a new password.
+pub(crate) struct ProbeTenant {
+    /// The probe tenant.
     pub owner: Owner,
-    /// What is made: no rows.
+    /// The rows to write: none.
     pub work: Ensure,
-    /// Its password, which nobody else knows.
+    /// Its password, known to this check only.
     pub password: String,
 }
 
-impl Prober {
-    /// The one of this server's main database.
+impl ProbeTenant {
+    /// The probe tenant of this server's main database.
     pub fn new(postgres: &Postgres, server: &Server, isolation: Isolation) -> Result<Self, Failure> {
         let digest = hex::encode(Sha256::digest(format!("{isolation:?} {}", server.database())));
         let name = format!("tenantry_prober_{}", digest.get(..16).unwrap_or_default());
         let canary = postgres.content.canary()?;
         let tenant = "tenantry_prober".to_owned();
-        let work = Ensure { tenant, claim: CLAIM.to_owned(), rows: Vec::new(), ..canary };
+        let work = Ensure { tenant, tag: OWNER_TAG.to_owned(), rows: Vec::new(), ..canary };
         Ok(Self { owner: Owner::of(isolation, &name, &work)?, work, password: passwords::random() })
     }
 
-    /// Gives its role the password.
-    pub fn handout(&self) -> Handout {
-        Handout::told(self.password.clone())
+    /// Requests that the login gets this password.
+    pub fn request(&self) -> PasswordRequest {
+        PasswordRequest::fixed(self.password.clone())
     }
 
     /// The name of its role.

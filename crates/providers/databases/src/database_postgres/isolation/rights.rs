@@ -1,4 +1,4 @@
-//! Rights that the catalogue grants to everybody, or to one tenant over what is another's.
+//! Checks for privileges that the catalogue grants to PUBLIC, or to one tenant on another tenant's objects.
 
 use sqlx::PgConnection;
 use tenantry_model::Failure;
@@ -8,7 +8,7 @@ use crate::database_postgres::failure::failure;
 use crate::database_postgres::name::Name;
 use tenantry_provider::isolation::Findings;
 
-/// What PUBLIC may do with schemas, and with tables, columns, sequences and routines in them.
+/// Privileges of PUBLIC on schemas, and on tables, columns, sequences and routines in them.
 pub async fn public_grants(
     connection: &mut PgConnection,
     findings: &mut Findings,
@@ -52,7 +52,7 @@ pub async fn public_grants(
     Ok(())
 }
 
-/// Rights that tables, sequences and schemas of the future will give to everybody, or to one of these roles.
+/// Default privileges that give future tables, sequences or schemas to PUBLIC or to one of these roles.
 pub async fn default_privileges(
     connection: &mut PgConnection,
     findings: &mut Findings,
@@ -69,9 +69,9 @@ pub async fn default_privileges(
     Ok(())
 }
 
-/// `sql` asks, of `$1` and `$2` which are side by side, what the first may do with what is the second's: each tenant
-/// with the next one, and the last with the first; so for second logins.
-pub async fn of_neighbours(
+/// Runs `sql` for pairs of tenants, `$1` and `$2`: it returns what the first may do with the second's
+/// objects. Each tenant is paired with the next one, the last with the first; second logins likewise.
+pub async fn privileges_on_others(
     connection: &mut PgConnection,
     findings: &mut Findings,
     what: &'static str,
@@ -79,7 +79,11 @@ pub async fn of_neighbours(
     sql: &'static str,
 ) -> Result<(), Failure> {
     if names.len() < 2 {
-        findings.not_checked(tenantry_provider::isolation::Who::Catalogue, what, "it takes two tenants");
+        findings.not_checked(
+            tenantry_provider::isolation::Who::Catalogue,
+            what,
+            "the check needs two tenants",
+        );
         return Ok(());
     }
     let mut each: Vec<&str> = names.iter().map(Name::as_str).collect();

@@ -1,4 +1,5 @@
-//! Which roles policies and grants do not bind: by an attribute, or by being members of a role that they must not be.
+//! Checks for roles that policies and grants do not bind: because of an attribute, or by membership in a role
+//! that they must not have.
 
 use sqlx::PgConnection;
 use tenantry_model::Failure;
@@ -6,13 +7,13 @@ use tenantry_model::Failure;
 use crate::database_postgres::failure::failure;
 use tenantry_provider::isolation::Findings;
 
-/// All roles that some roles are members of, directly or not; a role is reached from itself.
+/// All roles that the given roles are members of, directly or not; each role reaches itself.
 const REACHED: &str = "WITH RECURSIVE reached (role, member) AS (
         SELECT oid, oid FROM pg_catalog.pg_roles WHERE rolname::text = ANY ($1)
         UNION SELECT m.roleid, r.member FROM pg_catalog.pg_auth_members m JOIN reached r ON r.role = m.member
     )";
 
-/// The second logins of these tenants' roles, each after the first.
+/// The second logins of these tenants, each after the first.
 pub async fn second_logins(
     connection: &mut PgConnection,
     roles: &[&str],
@@ -24,9 +25,9 @@ pub async fn second_logins(
     pairs.bind(roles).fetch_all(connection).await.map_err(failure)
 }
 
-/// Roles of tenants, their second logins too: no attribute that goes around rights, and no membership in the administrator, in a predefined
-/// role, in another tenant's role, or in one of `others`.
-pub async fn tenants(
+/// Checks tenants' roles and their second logins: no attribute that bypasses privileges, and no membership in
+/// the administrator, a predefined role, another tenant's role, or one of `others`.
+pub async fn tenant_roles(
     connection: &mut PgConnection,
     findings: &mut Findings,
     roles: &[String],
@@ -53,9 +54,9 @@ pub async fn tenants(
     Ok(())
 }
 
-/// Roles of the application, and whoever is their member: no attribute that goes around policies, and no membership in
-/// the administrator. The administrator itself is no application.
-pub async fn application(
+/// Checks application roles and their members: no attribute that bypasses policies, and no membership in the
+/// administrator. The administrator itself is exempt.
+pub async fn application_roles(
     connection: &mut PgConnection,
     findings: &mut Findings,
     roles: &[String],

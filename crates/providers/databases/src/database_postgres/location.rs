@@ -1,4 +1,5 @@
-//! Steps of a tenant's place that are the same wherever it is: its rights, its first rows, what is seen of it, and its removal.
+//! Steps on a tenant's schema or database that are the same in all three isolations: migrating, seeding,
+//! observing and dropping.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 
 use super::Postgres;
 use super::catalogue::shape;
-use super::directory::{Owner, State, recorded};
+use super::directory::{Owner, TenantState, recorded_shape};
 use super::failure::failure;
 use super::migrate::{self, Target};
 use super::name::Name;
@@ -21,18 +22,18 @@ use crate::content::{Content, Ensure};
 use crate::shape::Shape;
 use tenantry_provider::verbs::Observed;
 
-/// How long a removal waits before it is asked what it waits for.
-const HINDERED: Duration = Duration::from_secs(1);
+/// Time that a drop waits before the sessions that block it are looked up.
+const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 
-/// Somebody else has the name.
+/// An object of this name carries another owner tag, or none.
 pub fn name_taken() -> Failure {
     Failure::fatal(
         "name_taken",
-        "this name belongs to a schema, database, role or tenant with another owner mark; it was not touched",
+        "a schema, database, role or tenant of this name carries another owner tag and was not touched; remove it, or change `names` in the template",
     )
 }
 
-/// Writes a tenant's first rows into the tables of this schema. What is there already stays.
+/// Writes a tenant's first rows into the tables of this schema. Existing rows stay.
 pub async fn seed(transaction: &mut PgConnection, schema: &str, work: &Ensure) -> Result<(), Failure> {
     if work.rows.is_empty() {
         return Ok(());
@@ -41,7 +42,7 @@ pub async fn seed(transaction: &mut PgConnection, schema: &str, work: &Ensure) -
     for (sql, rows) in &work.rows {
         let insert = sqlx::query(AssertSqlSafe(sql.to_string())).bind(format!("[{rows}]"));
         insert.execute(&mut *transaction).await.map_err(|error| match failure(error) {
-            // What the tables refuse comes from a seed that does not fit them: trying again will not help.
+            // The tables reject the rows because the seed does not fit them: a retry does not help.
             wrong if matches!(wrong.class, FailureClass::Invalid | FailureClass::Fatal) => {
                 Failure::invalid("bad_seed", wrong.message)
             }
@@ -51,9 +52,10 @@ pub async fn seed(transaction: &mut PgConnection, schema: &str, work: &Ensure) -
     Ok(())
 }
 
-/// Brings a schema that is there up to date. Answers the shape to record, if it is another one from now on: what is there,
-/// or, where somebody had changed that before, what the migrations make of a tenant that nobody has changed.
-pub async fn bring_up(
+/// Applies missing migrations to an existing schema. Returns the definition to record if it changes: the
+/// definition found, or, if the schema had drifted before, the one that the migrations give an unchanged
+/// tenant.
+pub async fn update_schema(
     connection: &mut PgConnection,
     target: Target<'_>,
     postgres: &Postgres,
@@ -73,11 +75,12 @@ pub async fn bring_up(
         return Ok(Some(migrated.catalogue.shape));
     }
     let (canary, _) = postgres.canary(server, isolation)?;
-    recorded(&mut *server.connection().await?, isolation, &canary.tenant).await
+    recorded_shape(&mut *server.connection().await?, isolation, &canary.tenant).await
 }
 
-/// What a tenant's role cannot do in a schema and should, or can and should not, a sentence each. The role is there.
-pub async fn lost_rights(
+/// Compares a login role's privileges in a schema with those that it should have: one sentence per
+/// difference, at most 20. The role must exist.
+pub async fn privilege_differences(
     connection: &mut PgConnection,
     schema: &str,
     role: &Name,
@@ -95,7 +98,7 @@ pub async fn lost_rights(
                    WHERE relkind <> 'S' AND NOT has_table_privilege($2, own.oid, word) GROUP BY relname
          UNION ALL SELECT format('its login role has lost USAGE on sequence `%s`', relname) FROM own
                    WHERE CASE WHEN relkind = 'S' AND NOT $3 THEN NOT has_sequence_privilege($2, own.oid, 'USAGE') END
-         UNION ALL SELECT format('its login role may write to table `%s` in spite of its fence', relname) FROM own
+         UNION ALL SELECT format('its login role may write to table `%s` despite its fence', relname) FROM own
                    WHERE relkind <> 'S' AND $3 AND has_table_privilege($2, own.oid, 'INSERT, UPDATE, DELETE')
          LIMIT 20"),
     )
@@ -108,26 +111,30 @@ pub async fn lost_rights(
     .map_err(failure)
 }
 
-/// Drops what is a tenant's. Other tenants may have made something that names it, a temporary table of theirs, and use that
-/// for as long as they like: it is dropped too, so whoever of them is waited for is ended.
-pub async fn unhindered(server: &Server, connection: &mut PgConnection, sql: String) -> Result<(), Failure> {
+/// Drops a tenant's objects. Another tenant's session may hold a temporary table that refers to one of them
+/// and block the drop for any time; such a session is terminated.
+pub async fn drop_unblocked(
+    server: &Server,
+    connection: &mut PgConnection,
+    sql: String,
+) -> Result<(), Failure> {
     let waiting: i32 =
         sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *connection).await.map_err(failure)?;
     let mut dropped = pin!(run(connection, sql));
     loop {
-        if let Ok(dropped) = timeout(HINDERED, &mut dropped).await {
+        if let Ok(dropped) = timeout(BLOCKED_AFTER, &mut dropped).await {
             return dropped;
         }
-        let ended = async { end_tenants_before(&mut *server.connection().await?, waiting).await };
-        // Without it the statement waits for as long as for any lock.
+        let ended = async { terminate_blockers(&mut *server.connection().await?, waiting).await };
+        // Without it the statement waits up to the lock timeout, as for any lock.
         if let Err(failure) = ended.await {
-            tracing::warn!(%failure, "cannot see who is in the way of a removal");
+            tracing::warn!(%failure, "blocking sessions cannot be looked up; the removal waits");
         }
     }
 }
 
-/// Ends the sessions of tenants' logins that this session waits for.
-async fn end_tenants_before(connection: &mut PgConnection, waiting: i32) -> Result<(), Failure> {
+/// Terminates the sessions of tenants' logins that block this backend.
+async fn terminate_blockers(connection: &mut PgConnection, waiting: i32) -> Result<(), Failure> {
     sqlx::query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
          WHERE pid = ANY (pg_blocking_pids($1)) AND NOT rolsuper AND EXISTS (
@@ -140,41 +147,41 @@ async fn end_tenants_before(connection: &mut PgConnection, waiting: i32) -> Resu
     .map_err(failure)
 }
 
-/// What a removal has counted.
-pub struct Removal {
+/// What a removal deleted.
+pub struct RemovalCounts {
     /// Rows by table.
     pub rows: Value,
-    /// Login roles.
+    /// Number of login roles.
     pub logins: usize,
 }
 
-impl Default for Removal {
+impl Default for RemovalCounts {
     fn default() -> Self {
         Self { rows: Value::Object(Map::new()), logins: 0 }
     }
 }
 
-/// What is seen of a schema or database that is there.
+/// An existing schema of a tenant, as `observe` finds it.
 #[derive(Default)]
-pub struct Seen {
-    /// What is in it.
+pub struct ObservedSchema {
+    /// The schema's definition.
     pub shape: Shape,
-    /// The last migration.
+    /// Version of the last applied migration.
     pub version: Option<String>,
-    /// What its login role cannot do, or should not.
+    /// Differences in the login role's privileges.
     pub rights: Vec<String>,
 }
 
-impl Seen {
-    /// Looks into a schema that is a tenant's.
-    pub async fn of(
+impl ObservedSchema {
+    /// Reads a tenant's schema. Without a role, privileges are not compared.
+    pub async fn read(
         connection: &mut PgConnection,
         schema: &str,
         role: Option<&Name>,
         grade: Option<Grade>,
     ) -> Result<Self, Failure> {
         let rights = match role {
-            Some(role) => lost_rights(connection, schema, role, grade).await?,
+            Some(role) => privilege_differences(connection, schema, role, grade).await?,
             None => Vec::new(),
         };
         Ok(Self {
@@ -185,26 +192,31 @@ impl Seen {
     }
 }
 
-/// What is seen of a tenant's place; none where its schema or database is missing.
-pub fn observed(content: &Content, owner: &Owner, state: &State, seen: Option<Seen>) -> Observed {
+/// Compares a tenant's recorded state with its schema; none if the schema or database is missing.
+pub fn observed(
+    content: &Content,
+    owner: &Owner,
+    state: &TenantState,
+    seen: Option<ObservedSchema>,
+) -> Observed {
     let mut differs = Vec::new();
     if !state.thing || seen.is_none() {
         differs.push("its schema or database is missing, with all its rows".to_owned());
     }
     if !state.listed {
-        differs.push("it is not in the list of tenants".to_owned());
+        differs.push("it is missing in the list of tenants".to_owned());
     }
     differs.extend(owner.differences(state).into_iter().map(str::to_owned));
     if state.completed.is_none() {
         differs.push("it was never completed".to_owned());
     }
-    let Seen { shape, version, rights } = match seen {
+    let ObservedSchema { shape, version, rights } = match seen {
         Some(seen) => {
             differs.extend(content.behind(seen.version.as_deref()));
             differs.extend(state.shape.iter().flat_map(|made| made.differences(&seen.shape)));
             seen
         }
-        None => Seen::default(),
+        None => ObservedSchema::default(),
     };
     differs.extend(rights);
     let [seed, completed] = [&state.seed, &state.completed].map(|word| word.as_deref().unwrap_or_default());

@@ -1,5 +1,5 @@
-//! Databases that are ready before anybody wants one. A claim is one rename, so a ready database becomes one tenant's or
-//! stays nobody's. What is claimed is whole and of this release, or thrown away. Filling up never makes a caller wait.
+//! The warm pool of SQLite files: databases that are created in advance, with all tables and no rows. A claim
+//! is one rename. Only a complete database of the current migrations is claimed; others are discarded.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, BufRead, BufReader, ErrorKind};
@@ -17,41 +17,41 @@ use tenantry_model::Failure;
 use super::client::{self, FILE};
 use super::config::Config;
 use crate::content::Content;
-use crate::refill::{Refill, Stock, Stop};
+use crate::warm_task::{Fill, StopSignal, WarmTask};
 use tenantry_provider::lanes::blocking;
 use tenantry_provider::place::{self, Place};
 
-/// Folder of the ready databases, in the private folder.
+/// Folder of the warm databases, in the private folder.
 const FOLDER: &str = "warm";
-/// How the name begins of what is not ready yet, or not any more.
+/// Prefix of the names of databases that are incomplete or being discarded.
 const DRAFT: &str = ".draft";
-/// Bytes of the recipe that stand in a name.
+/// Bytes of the recipe hash in a name.
 const RECIPE: usize = 8;
 
-/// The ready databases, and the way to the task that makes them.
-pub struct Warm {
-    stock: Arc<Folder>,
-    refill: Refill,
+/// The warm pool and the task that fills it.
+pub struct WarmPool {
+    pool: Arc<WarmFolder>,
+    task: WarmTask,
 }
 
-/// The folder of ready databases. Each is named by its recipe and by the digest of its file, so that neither an older
-/// one nor a damaged one is taken for a good one.
-struct Folder {
+/// The folder of warm databases. Each name has the recipe hash and the digest of the file, so neither an
+/// outdated nor a damaged one is claimed.
+struct WarmFolder {
     root: PathBuf,
     folder: PathBuf,
     size: usize,
     max_bytes: Option<u64>,
     content: Arc<Content>,
-    /// What a database is made of: another one for other migrations.
+    /// Short hash of what a database is created from.
     recipe: String,
-    /// Whether the files that an earlier process left were read.
+    /// Whether files left by an earlier process were verified.
     checked: AtomicBool,
 }
 
-impl Warm {
+impl WarmPool {
     /// Touches no file.
     pub fn new(config: &Config, content: Arc<Content>) -> Self {
-        let stock = Folder {
+        let pool = WarmFolder {
             root: config.folder.clone(),
             folder: place::private(&config.folder).join(FOLDER),
             size: config.warm.into(),
@@ -60,73 +60,73 @@ impl Warm {
             checked: AtomicBool::new(false),
             content,
         };
-        Self { stock: Arc::new(stock), refill: Refill::default() }
+        Self { pool: Arc::new(pool), task: WarmTask::default() }
     }
 
-    /// Makes what is missing, now and whenever it is asked for. A second call changes nothing.
+    /// Starts the task and requests a first fill. A second call changes nothing.
     pub fn start(&self) {
-        self.refill.start(self.stock.clone());
+        self.task.start(self.pool.clone());
     }
 
-    /// Lets the task look for what is missing; without one, nothing happens.
-    pub fn ask(&self) {
-        if self.stock.size > 0 {
-            self.refill.ask();
+    /// Requests a fill; does nothing before `start`.
+    pub fn request_fill(&self) {
+        if self.pool.size > 0 {
+            self.task.request();
         }
     }
 
-    /// Returns when everything is made that was asked for by now, or could not be.
-    pub async fn refilled(&self) {
-        self.refill.refilled().await;
+    /// Returns when the fills requested so far are finished, whether they succeeded or not.
+    pub async fn filled(&self) {
+        self.task.finished().await;
     }
 
-    /// Ends with the task.
+    /// Closes when the task has ended.
     #[cfg(test)]
-    pub fn task(&self) -> tokio::sync::watch::Receiver<u64> {
-        self.refill.task()
+    pub fn task_closed(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.task.closed()
     }
 
-    /// Makes a ready database the draft of this place: its file. None: there is none, or none that can be had. Whoever
-    /// asked makes one then, and meets what is wrong, if anything is.
+    /// Claims a warm database as the draft of this tenant's folder and returns its file. None: there is none,
+    /// or it cannot be claimed; the caller then creates one.
     pub async fn claim(&self, place: &Place) -> Option<PathBuf> {
-        let (stock, place) = (self.stock.clone(), place.clone());
-        blocking(move || stock.claim(&place)).await.unwrap_or_else(|failure| {
-            tracing::warn!(%failure, "the ready databases cannot be used; one is made");
+        let (pool, place) = (self.pool.clone(), place.clone());
+        blocking(move || pool.claim(&place)).await.unwrap_or_else(|failure| {
+            tracing::warn!(%failure, "warm claim failed; the database is created on demand");
             None
         })
     }
 }
 
 #[async_trait]
-impl Stock for Folder {
-    async fn fill(self: Arc<Self>, stop: &Stop) -> Result<(), Failure> {
-        let stock = self.clone();
-        let turn = blocking(move || stock.turn().map_err(|error| stock.failure(&error)));
-        let Some(_turn) = turn.await? else { return Ok(()) };
-        while !stop.is_told() {
-            let stock = self.clone();
-            let ready = blocking(move || stock.ready().map_err(|error| stock.failure(&error))).await?;
+impl Fill for WarmFolder {
+    async fn fill(self: Arc<Self>, stop: &StopSignal) -> Result<(), Failure> {
+        let pool = self.clone();
+        let lock = blocking(move || pool.lock().map_err(|error| pool.failure(&error)));
+        let Some(_lock) = lock.await? else { return Ok(()) };
+        while !stop.is_set() {
+            let pool = self.clone();
+            let ready = blocking(move || pool.ready().map_err(|error| pool.failure(&error))).await?;
             if ready.len() >= self.size {
                 break;
             }
-            self.add().await?;
+            self.create_one().await?;
         }
         Ok(())
     }
 }
 
-impl Folder {
+impl WarmFolder {
     fn claim(&self, place: &Place) -> Result<Option<PathBuf>, Failure> {
         if self.size == 0 {
             return Ok(None);
         }
         for name in self.ready().map_err(|error| place.failure(&error))? {
-            // Otherwise somebody else was faster.
+            // None: another claim was faster.
             let Some(draft) = place.adopt(&self.folder.join(&name))? else { continue };
             if self.is_whole(&draft, &name) {
                 return Ok(Some(client::file(&draft)));
             }
-            tracing::warn!(name, "a ready database is damaged and was thrown away");
+            tracing::warn!(name, "a damaged warm database was discarded");
             place.sweep()?;
         }
         Ok(None)
@@ -136,7 +136,7 @@ impl Folder {
         format!("{}.{digest}", self.recipe)
     }
 
-    /// Names of those that can be claimed.
+    /// Names of the databases that can be claimed.
     fn ready(&self) -> io::Result<Vec<String>> {
         let mut names = place::names(&self.folder)?;
         names.retain(|name| self.is_ready(name));
@@ -148,26 +148,27 @@ impl Folder {
         name.starts_with(&self.name("")) && folder()
     }
 
-    /// Whether a folder of this name holds what was put there.
+    /// Whether the file in a folder matches the digest in its name.
     fn is_whole(&self, folder: &Path, name: &str) -> bool {
         digest(folder).is_ok_and(|digest| name == self.name(&digest))
     }
 
-    /// The right to fill it, which one process has at a time and loses when it dies, so that whatever is half done now is
-    /// nobody's and goes, together with what is too old, damaged or too much. None: somebody else has it.
-    fn turn(&self) -> io::Result<Option<File>> {
+    /// Locks the folder for filling and discards incomplete, outdated, damaged and surplus databases. One
+    /// process holds the lock at a time; it ends with the process. None: another process holds it.
+    fn lock(&self) -> io::Result<Option<File>> {
         if self.size == 0 && !self.folder.exists() {
             return Ok(None);
         }
         place::private_folder(&self.root)?;
         DirBuilder::new().mode(0o700).recursive(true).create(&self.folder)?;
-        let turn = File::open(&self.folder)?;
-        match turn.try_lock() {
+        let lock = File::open(&self.folder)?;
+        match lock.try_lock() {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
             Ok(()) => {}
         }
-        // After a power cut a tenant's draft can be here again, with rows of its own: it goes now, not when it is claimed.
+        // After a power cut a claimed database with a tenant's rows can reappear here: verify it now, not
+        // when it is claimed.
         let checked = self.checked.load(Ordering::Relaxed);
         let mut kept = 0;
         for entry in fs::read_dir(&self.folder)? {
@@ -180,10 +181,10 @@ impl Folder {
             }
         }
         self.checked.store(true, Ordering::Relaxed);
-        Ok(Some(turn))
+        Ok(Some(lock))
     }
 
-    /// Takes one away. It gets another name first, so that nobody can claim what is left of it.
+    /// Discards one. Renames it first, so that it cannot be claimed meanwhile.
     fn discard(&self, name: &str) -> io::Result<()> {
         let gone = self.folder.join(format!("{DRAFT}-{name}"));
         let removed = fs::rename(self.folder.join(name), &gone)
@@ -195,26 +196,26 @@ impl Folder {
         }
     }
 
-    /// Makes one.
-    async fn add(self: &Arc<Self>) -> Result<(), Failure> {
-        let stock = self.clone();
+    /// Creates one.
+    async fn create_one(self: &Arc<Self>) -> Result<(), Failure> {
+        let pool = self.clone();
         let draft = blocking(move || {
             let private = fs::Permissions::from_mode(0o700);
-            let draft = Builder::new().prefix(DRAFT).permissions(private).tempdir_in(&stock.folder);
-            draft.map_err(|error| stock.failure(&error))
+            let draft = Builder::new().prefix(DRAFT).permissions(private).tempdir_in(&pool.folder);
+            draft.map_err(|error| pool.failure(&error))
         })
         .await?;
         client::create(draft.path(), self.max_bytes, &self.content).await?;
-        let stock = self.clone();
-        blocking(move || stock.publish(draft).map_err(|error| stock.failure(&error))).await
+        let pool = self.clone();
+        blocking(move || pool.publish(draft).map_err(|error| pool.failure(&error))).await
     }
 
-    /// Lets it be claimed, once all of it is on the disk.
+    /// Makes it claimable, after flushing it to the disk.
     fn publish(&self, draft: TempDir) -> io::Result<()> {
         place::sync(draft.path())?;
         let ready = self.folder.join(self.name(&digest(draft.path())?));
         renameat_with(CWD, draft.path(), CWD, &ready, RenameFlags::NOREPLACE)?;
-        // What it was is not there any more, so there is nothing to clean up.
+        // The draft was renamed, so there is nothing to clean up.
         let _ = draft.keep();
         File::open(&self.folder)?.sync_all()
     }
@@ -224,7 +225,7 @@ impl Folder {
     }
 }
 
-/// What a new database is made of, in short.
+/// Short hash of a new database's tables and migrations.
 fn recipe(content: &Content) -> String {
     let mut hash = Sha256::new_with_prefix(content.planned().shape.fingerprint());
     for migration in &content.migrations {
@@ -233,7 +234,7 @@ fn recipe(content: &Content) -> String {
     hex::encode(hash.finalize().get(..RECIPE).unwrap_or_default())
 }
 
-/// SHA-256 of the one file in the folder. A second one, such as a journal, would change what the first one says.
+/// SHA-256 of the one file in the folder. A second file, such as a journal, could change the content.
 fn digest(folder: &Path) -> io::Result<String> {
     if fs::read_dir(folder)?.count() != 1 {
         return Err(ErrorKind::InvalidData.into());

@@ -73,7 +73,9 @@ async fn migrated(file: &Path) -> String {
 
 async fn must_be_its_own(dir: &Path, files: &DatabaseSqliteFile, spec: &Spec) {
     assert_eq!(owners(&path(dir, spec)).await, [spec.tenant.id.to_string()]);
-    let Found::Ours(state) = client::look(&files.place(spec).unwrap(), spec).await.unwrap() else { panic!() };
+    let FileOwnership::Own(state) = client::inspect(&files.place(spec).unwrap(), spec).await.unwrap() else {
+        panic!()
+    };
     assert!(state.completed.is_some());
     assert_eq!(state.shape, files.files.content.planned().shape);
     assert_eq!(state.version.as_deref(), Some(files.files.content.last_version()));
@@ -133,7 +135,7 @@ async fn of_those_who_want_the_same_one_gets_it() {
         let files = if n % 2 == 0 { one.clone() } else { two.clone() };
         tokio::spawn(async move {
             let place = files.place(&spec(json!({}))).unwrap();
-            files.files.warm.claim(&place).await
+            files.files.warm_pool.claim(&place).await
         })
     });
     let claimed: Vec<PathBuf> = join_all(claims).await.into_iter().filter_map(|file| file.unwrap()).collect();
@@ -148,7 +150,7 @@ async fn who_dies_after_a_claim_leaves_nothing_that_counts() {
         for removed in [false, true] {
             let spec = spec(json!({}));
             let dead = started(dir.path(), 1).await;
-            let file = dead.files.warm.claim(&dead.place(&spec).unwrap()).await.unwrap();
+            let file = dead.files.warm_pool.claim(&dead.place(&spec).unwrap()).await.unwrap();
             if marked {
                 sql(&file, "INSERT INTO _tenants VALUES ('ten_x', 'x', 'half', 'res_x', NULL, NULL)").await;
             }
@@ -209,7 +211,7 @@ async fn the_task_ends_with_its_provider() {
     let dir = tempfile::tempdir().unwrap();
     let files = process(dir.path(), 1000).await;
     files.start().await.unwrap();
-    let mut task = files.files.warm.task();
+    let mut task = files.files.warm_pool.task_closed();
     drop(files);
     while task.changed().await.is_ok() {}
     assert!(ready(dir.path()).len() < 1000);

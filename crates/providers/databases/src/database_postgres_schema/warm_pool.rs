@@ -1,4 +1,4 @@
-//! Schemas that nobody has yet: made file by file, because nobody waits.
+//! Creates and drops warm schemas: file by file, because no tenant waits for them.
 
 use std::sync::Arc;
 
@@ -6,24 +6,25 @@ use async_trait::async_trait;
 use sqlx::PgConnection;
 use tenantry_model::Failure;
 
-use crate::database_postgres::{Maker, Name, Postgres, Server, Target, make, rights, run};
+use crate::database_postgres::{Name, Postgres, Server, Target, WarmFactory, create_objects, rights, run};
 use crate::shape::Shape;
 use crate::tables::literal;
 
-/// Makes them.
-pub struct SpareSchema(pub Arc<Postgres>);
+/// Creates and drops warm schemas.
+pub struct WarmSchemas(pub Arc<Postgres>);
 
 #[async_trait]
-impl Maker for SpareSchema {
+impl WarmFactory for WarmSchemas {
     async fn make(
         &self,
         _: &Server,
         connection: &mut PgConnection,
         name: &Name,
-        mark: &str,
+        tag: &str,
     ) -> Result<Shape, Failure> {
-        let mark = literal(mark);
-        make(connection, format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS {mark};")).await?;
+        let tag = literal(tag);
+        create_objects(connection, format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS {tag};"))
+            .await?;
         let target = Target::of_one(name.as_str());
         let migrated = target.migrate(connection, &self.0.content.migrations).await?;
         run(connection, rights(name.as_str(), name, None)).await?;

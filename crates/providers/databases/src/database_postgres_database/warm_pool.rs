@@ -1,4 +1,4 @@
-//! Databases that nobody has yet: copies of the template with the rights of a role that nobody logs in with.
+//! Creates and drops warm databases: copies of the template with the privileges of a role that cannot log in.
 
 use std::sync::Arc;
 
@@ -8,24 +8,27 @@ use tenantry_model::Failure;
 
 use super::client::{self, SCHEMA, copy, drop_database};
 use super::template;
-use crate::database_postgres::{Maker, Name, Postgres, Server, close, meanwhile, rights, run, shape};
+use crate::database_postgres::{
+    Name, Postgres, Server, WarmFactory, close, rights, run, shape, with_keepalive,
+};
 use crate::shape::Shape;
 
-/// Makes them.
-pub struct SpareDatabase(pub Arc<Postgres>);
+/// Creates and drops warm databases.
+pub struct WarmDatabases(pub Arc<Postgres>);
 
 #[async_trait]
-impl Maker for SpareDatabase {
+impl WarmFactory for WarmDatabases {
     async fn make(
         &self,
         server: &Server,
         connection: &mut PgConnection,
         name: &Name,
-        mark: &str,
+        tag: &str,
     ) -> Result<Shape, Failure> {
-        let template = meanwhile(connection, template::ready(server, &self.0.content.migrations)).await?;
+        let template =
+            with_keepalive(connection, template::ready(server, &self.0.content.migrations)).await?;
         copy(connection, &template, name).await?;
-        run(connection, client::mark(name, name, mark)).await?;
+        run(connection, client::tag(name, name, tag)).await?;
         let mut inside = server.connect_to(name).await?;
         run(&mut inside, rights(SCHEMA, name, None)).await?;
         let shape = shape(&mut inside, SCHEMA).await?;
