@@ -1,5 +1,5 @@
-//! The smoke test's way in (S0.37): the public endpoints as a tenant's client meets them, without a network. Each call
-//! goes through the same router, the same checks and the same handlers as one from outside.
+//! Calls the public endpoints inside the process, for the smoke test: each call passes through the same
+//! router, checks and handlers as a tenant's client, without the network.
 
 use async_trait::async_trait;
 use axum::Router;
@@ -11,12 +11,12 @@ use tenantry_control::Front;
 use tenantry_model::Failure;
 use tower::ServiceExt;
 
-use crate::client::part;
+use crate::client::path_segment;
 
-/// Longest answer that is read, in bytes.
-const MAX_ANSWER: usize = 1 << 20;
+/// Longest response body that is read, in bytes.
+const MAX_RESPONSE: usize = 1 << 20;
 
-/// Calls the router in this process.
+/// A [`Front`] that calls the router in this process.
 pub struct InProcess(pub Router);
 
 impl InProcess {
@@ -38,37 +38,38 @@ impl InProcess {
             }
             None => Body::empty(),
         };
-        let (status, bytes) = self.send(request.body(body).map_err(broken)?).await?;
+        let (status, bytes) = self.send(request.body(body).map_err(unreadable)?).await?;
         if bytes.is_empty() {
             return Ok((status, Value::Null));
         }
-        Ok((status, serde_json::from_slice(&bytes).map_err(broken)?))
+        Ok((status, serde_json::from_slice(&bytes).map_err(unreadable)?))
     }
 
     async fn send(&self, request: Request<Body>) -> Result<(StatusCode, Bytes), Failure> {
         let Ok(response) = self.0.clone().oneshot(request).await;
         let status = response.status();
-        Ok((status, to_bytes(response.into_body(), MAX_ANSWER).await.map_err(broken)?))
+        Ok((status, to_bytes(response.into_body(), MAX_RESPONSE).await.map_err(unreadable)?))
     }
 
-    /// What an address that the token signs answers.
+    /// Signs a URL for this object with the token, calls it with these bytes, and returns the response's
+    /// body.
     async fn signed(&self, token: &str, method: Method, key: &str, bytes: &[u8]) -> Result<Bytes, Failure> {
-        let wish = json!({ "key": key, "method": method.as_str(), "expires_in": 60 });
-        let signed = self.expect(Method::POST, "/objects/urls", Some(token), Some(&wish)).await?;
+        let request = json!({ "key": key, "method": method.as_str(), "expires_in": 60 });
+        let signed = self.expect(Method::POST, "/objects/urls", Some(token), Some(&request)).await?;
         let url = signed.get("url").and_then(Value::as_str).unwrap_or_default();
-        // Past the public address: the call stays in this process.
+        // Only the path is used: the call stays in this process.
         let path = url.find("/files/").and_then(|at| url.get(at..)).unwrap_or_default();
-        let said = format!("{method} /files/…");
+        let call = format!("{method} /files/…");
         let request = Request::builder().method(method).uri(path).body(Body::from(bytes.to_vec()));
-        match self.send(request.map_err(broken)?).await? {
+        match self.send(request.map_err(unreadable)?).await? {
             (status, bytes) if status.is_success() => Ok(bytes),
             (status, bytes) => {
-                Err(refused(&said, status, &serde_json::from_slice(&bytes).unwrap_or_default()))
+                Err(unexpected(&call, status, &serde_json::from_slice(&bytes).unwrap_or_default()))
             }
         }
     }
 
-    /// The answer, if it is a success.
+    /// Calls an endpoint and returns the response's body; any status but a success is a failure.
     async fn expect(
         &self,
         method: Method,
@@ -76,22 +77,23 @@ impl InProcess {
         token: Option<&str>,
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
-        let said = format!("{method} {}", path.split('/').take(3).collect::<Vec<_>>().join("/"));
+        let call = format!("{method} {}", path.split('/').take(3).collect::<Vec<_>>().join("/"));
         match self.call(method, path, token, body).await? {
             (status, value) if status.is_success() => Ok(value),
-            (status, problem) => Err(refused(&said, status, &problem)),
+            (status, problem) => Err(unexpected(&call, status, &problem)),
         }
     }
 }
 
-fn broken(why: impl std::fmt::Display) -> Failure {
-    Failure::retryable("smoke_test_failed", why)
+fn unreadable(error: impl std::fmt::Display) -> Failure {
+    Failure::retryable("smoke_test_failed", error)
 }
 
-/// The failure that an unexpected answer is. A problem's detail may name things of the tenant's; its code does not.
-fn refused(said: &str, status: StatusCode, problem: &Value) -> Failure {
+/// The failure for an unexpected status. It names the problem's code only: the detail may contain tenant
+/// data.
+fn unexpected(call: &str, status: StatusCode, problem: &Value) -> Failure {
     let code = problem.get("code").and_then(Value::as_str).unwrap_or("no problem document");
-    Failure::retryable("smoke_test_failed", format!("{said} was answered by {} ({code})", status.as_u16()))
+    Failure::retryable("smoke_test_failed", format!("{call} returned status {} ({code})", status.as_u16()))
 }
 
 #[async_trait]
@@ -102,7 +104,7 @@ impl Front for InProcess {
         let token = token.get("access_token").and_then(Value::as_str);
         token
             .map(str::to_owned)
-            .ok_or_else(|| Failure::retryable("smoke_test_failed", "the sign-in gave no token"))
+            .ok_or_else(|| Failure::retryable("smoke_test_failed", "the sign-in returned no token"))
     }
 
     async fn me(&self, token: &str) -> Result<Value, Failure> {
@@ -110,15 +112,15 @@ impl Front for InProcess {
     }
 
     async fn insert(&self, token: &str, table: &str, row: &Value) -> Result<Value, Failure> {
-        self.expect(Method::POST, &format!("/data/{}", part(table)), Some(token), Some(row)).await
+        self.expect(Method::POST, &format!("/data/{}", path_segment(table)), Some(token), Some(row)).await
     }
 
     async fn get(&self, token: &str, table: &str, id: &str) -> Result<Option<Value>, Failure> {
-        let path = format!("/data/{}/{}", part(table), part(id));
+        let path = format!("/data/{}/{}", path_segment(table), path_segment(id));
         match self.call(Method::GET, &path, Some(token), None).await? {
             (StatusCode::NOT_FOUND, _) => Ok(None),
             (status, value) if status.is_success() => Ok(Some(value)),
-            (status, problem) => Err(refused("GET /data/…", status, &problem)),
+            (status, problem) => Err(unexpected("GET /data/…", status, &problem)),
         }
     }
 
@@ -135,7 +137,7 @@ impl Front for InProcess {
     }
 
     async fn delete(&self, token: &str, table: &str, id: &str) -> Result<(), Failure> {
-        let path = format!("/data/{}/{}", part(table), part(id));
+        let path = format!("/data/{}/{}", path_segment(table), path_segment(id));
         self.expect(Method::DELETE, &path, Some(token), None).await.map(|_| ())
     }
 }

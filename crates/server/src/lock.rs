@@ -1,5 +1,5 @@
-//! One process per data folder: an operating-system lock, which no crash can leave behind. The lock's file says who
-//! holds it and where it listens, for people and for clients on the same machine.
+//! Allows one process per data folder, by an operating-system lock that a crash releases. The lock file
+//! contains the holder's process id and URL as JSON, for operators and for clients on the same machine.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Seek, SeekFrom, Write};
@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-/// Who holds a data folder.
+/// The process that holds a data folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// The process.
+    /// Process id.
     pub pid: u32,
-    /// Where it listens, once it does.
+    /// Base URL, once the process accepts connections.
     pub url: Option<String>,
 }
 
-/// A held lock. It ends with the process, however that ends.
+/// A held lock. The operating system releases it when the process ends.
 pub struct Lock {
     file: File,
 }
@@ -27,7 +27,7 @@ fn path(folder: &Path) -> PathBuf {
 }
 
 impl Lock {
-    /// Takes the folder, or says who has it.
+    /// Locks the folder. If another process has it, the error names that process.
     pub fn take(folder: &Path) -> Result<Self> {
         let path = path(folder);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
@@ -35,15 +35,15 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let who = match holder(folder) {
+                let holder = match holder(folder) {
                     Some(Holder { pid, url: Some(url) }) => format!("process {pid}, which listens on {url}"),
                     Some(Holder { pid, url: None }) => format!("process {pid}"),
                     None => "another process".to_owned(),
                 };
-                bail!("{} is in use by {who}; stop it, or choose another data folder", folder.display());
+                bail!("{} is in use by {holder}; stop it or choose another data folder", folder.display());
             }
-            Err(TryLockError::Error(why)) => {
-                return Err(why).with_context(|| format!("cannot lock {}", path.display()));
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
             }
         }
         let mut lock = Self { file };
@@ -51,7 +51,7 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Says where the process listens.
+    /// Writes the process's URL to the lock file.
     pub fn announce(&mut self, url: &str) -> Result<()> {
         self.write(Some(url.to_owned()))
     }
@@ -64,7 +64,7 @@ impl Lock {
     }
 }
 
-/// Who holds the folder, or held it last.
+/// The current or most recent holder of the folder, from its lock file.
 pub fn holder(folder: &Path) -> Option<Holder> {
     serde_json::from_str(&std::fs::read_to_string(path(folder)).ok()?).ok()
 }
@@ -74,14 +74,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_is_told_who_holds_it() {
+    fn a_second_process_gets_the_holder_in_the_error() {
         let folder = tempfile::tempdir().unwrap();
         let mut lock = Lock::take(folder.path()).unwrap();
         lock.announce("http://127.0.0.1:1").unwrap();
-        let refused = Lock::take(folder.path()).err().unwrap().to_string();
+        let error = Lock::take(folder.path()).err().unwrap().to_string();
         assert!(
-            refused.contains(&format!("process {}", std::process::id())) && refused.contains("127.0.0.1:1"),
-            "{refused}"
+            error.contains(&format!("process {}", std::process::id())) && error.contains("127.0.0.1:1"),
+            "{error}"
         );
         drop(lock);
         assert!(Lock::take(folder.path()).is_ok());

@@ -1,4 +1,4 @@
-//! The binary `tenantry`: from here everything is wired and nothing is decided.
+//! The binary `tenantry`: sets up the process (TLS, file permissions, runtime) and runs the command line.
 
 mod api;
 mod cli;
@@ -15,23 +15,23 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Rows, statements and documents are many small, short-lived pieces on several threads.
+/// Requests allocate many small, short-lived values on several threads; mimalloc is built for that.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Before anything speaks TLS: one provider of cryptography in this process.
+    // rustls needs one cryptography provider per process, installed before the first TLS connection.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
-        eprintln!("error: another provider of cryptography is installed");
+        eprintln!("error: a TLS cryptography provider is already installed");
         return ExitCode::FAILURE;
     }
-    // Registry, keyring, outbox and logs are for their owner alone, whatever library makes the file.
+    // Files that this process creates (registry, keyring, outbox, logs) are readable by their owner only.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let cli = cli::Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(why) => {
-            eprintln!("error: the runtime does not start: {why}");
+        Err(error) => {
+            eprintln!("error: cannot start the async runtime: {error}");
             return ExitCode::FAILURE;
         }
     };

@@ -1,5 +1,5 @@
-//! A server process from start to end: lock, registry, admin key, listener; and the end in order, within 15 seconds of
-//! SIGTERM.
+//! Runs one server process: lock, registry, admin key, listener, background tasks, and an orderly shutdown
+//! within 15 seconds of SIGTERM.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -24,19 +24,19 @@ use crate::front::InProcess;
 use crate::lock::Lock;
 use crate::serve::serve;
 
-/// How long running attempts may take to end. With the drain before it, less than 15 seconds.
+/// Time for running attempts to finish during shutdown. Together with the drain, less than 15 seconds.
 const GRACE: Duration = Duration::from_secs(6);
-/// How long the use cases may take to stop altogether; what they leave is finished by the next process.
-const STOP: Duration = Duration::from_secs(8);
+/// Time for the control plane to stop. The next process resumes operations that are interrupted.
+const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Between two sweeps. What they look for has days to be found in.
-const BETWEEN_SWEEPS: Duration = Duration::from_secs(3_600);
-/// Between two looks for fences that were not told in time: somebody may still come in who must not.
-const BETWEEN_FENCES: Duration = Duration::from_secs(5);
+/// Time between two runs of the background sweep. Its work is due within days.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
+/// Time between two reconciliations of fences. Short, because a fence that is not applied leaves access open.
+const FENCE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Runs a server until it is told to end. `started` is called with its URL once it serves.
+/// Runs a server until SIGTERM or SIGINT. Calls `started` with the server's URL once it accepts connections.
 pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
-    survive_a_full_disk()?;
+    ignore_file_size_signal()?;
     let mut lock = open_data_folder(&config.data_dir)?;
     let address: SocketAddr = config.listen.parse().context("listen")?;
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
@@ -50,49 +50,49 @@ pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
     let stopped = CancellationToken::new();
     let serving = tokio::spawn(serve(listener, router, stopped.clone()));
     lock.announce(&url)?;
-    tracing::info!(url, "serving");
+    tracing::info!(url, "server started");
     started(&url);
 
     tokio::select! {
-        asked = end_asked() => asked?,
+        requested = shutdown_requested() => requested?,
         never = sweep(&control) => match never {},
     }
-    tracing::info!("ending");
+    tracing::info!("shutdown started");
     draining.cancel();
     tokio::time::sleep(Duration::from_millis(config.shutdown.delay_ms)).await;
     stopped.cancel();
-    // A panic of the listener is no reason not to stop the rest.
+    // A panic of the listener must not keep the control plane from stopping.
     let _ = serving.await;
-    if tokio::time::timeout(STOP, control.stop()).await.is_err() {
-        tracing::warn!("some operations were cut off; the next process goes on with them");
+    if tokio::time::timeout(STOP_TIMEOUT, control.stop()).await.is_err() {
+        tracing::warn!("operations interrupted by shutdown; the next process resumes them");
     }
-    tracing::info!("ended");
+    tracing::info!("shutdown finished");
     Ok(())
 }
 
-/// Sweeps, for ever, whenever this process is the one that runs.
+/// Runs the background tasks while this process is the leader. Never returns.
 async fn sweep(control: &Control) -> Infallible {
     let mut runs = control.runs();
     loop {
         if runs.wait_for(|runs| *runs).await.is_err() {
-            // It ends.
+            // The sender is gone: the process is shutting down.
             return std::future::pending().await;
         }
         match control.sweep().await {
-            Ok(swept) => tracing::info!(?swept, "swept"),
-            Err(why) => tracing::warn!(%why, "the sweep is tried again later"),
+            Ok(swept) => tracing::info!(?swept, "sweep finished"),
+            Err(error) => tracing::warn!(%error, retry_in = ?SWEEP_INTERVAL, "sweep failed"),
         }
-        let next = tokio::time::Instant::now() + BETWEEN_SWEEPS;
+        let next = tokio::time::Instant::now() + SWEEP_INTERVAL;
         while tokio::time::Instant::now() < next && *runs.borrow() {
-            tokio::time::sleep(BETWEEN_FENCES).await;
-            if let Err(why) = control.fence_the_rest().await {
-                tracing::debug!(%why, "fences are told again later");
+            tokio::time::sleep(FENCE_INTERVAL).await;
+            if let Err(error) = control.fence_the_rest().await {
+                tracing::debug!(%error, retry_in = ?FENCE_INTERVAL, "fence reconciliation failed");
             }
         }
     }
 }
 
-/// The use cases over what the configuration names.
+/// Builds the providers from the configuration and starts the control plane.
 async fn start(config: &Config, url: &str, metrics: Arc<Metrics>) -> Result<Control> {
     let providers = config::build(config, url).await?;
     let mut parts = Parts::new(master_key(config)?, providers);
@@ -100,7 +100,7 @@ async fn start(config: &Config, url: &str, metrics: Arc<Metrics>) -> Result<Cont
     Control::start(control_config(config, url)?, parts).await.map_err(explain)
 }
 
-/// What the use cases are told.
+/// Translates the server's configuration into the control plane's.
 fn control_config(config: &Config, url: &str) -> Result<ControlConfig> {
     let catalogue =
         config.files.catalogue.as_deref().map(|file| {
@@ -125,17 +125,17 @@ fn control_config(config: &Config, url: &str) -> Result<ControlConfig> {
     })
 }
 
-/// What every tenant's key is wrapped by.
+/// Reads the master key, which encrypts each tenant's key; creates its file if the configuration allows that.
 pub fn master_key(config: &Config) -> Result<MasterKey> {
     let (file, create) = config.master_key();
     Ok(if create { MasterKey::read_or_create(&file) } else { MasterKey::read(&file) }?)
 }
 
-/// An error for the terminal, with its cause and every faulty field.
+/// Converts an error of the control plane for the terminal, with its cause and every invalid field.
 pub fn explain(error: tenantry_control::Error) -> anyhow::Error {
     let mut text = error.message.clone();
-    for fault in &error.errors {
-        text.push_str(&format!("\n  {}: {}", fault.path, fault.message));
+    for field in &error.errors {
+        text.push_str(&format!("\n  {}: {}", field.path, field.message));
     }
     match error.cause {
         Some(cause) => anyhow::anyhow!(cause).context(text),
@@ -143,27 +143,28 @@ pub fn explain(error: tenantry_control::Error) -> anyhow::Error {
     }
 }
 
-/// Makes the folder if it is missing, private, and takes it.
+/// Creates the data folder if it is missing, restricts it to its owner, and locks it.
 fn open_data_folder(folder: &Path) -> Result<Lock> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.with_context(|| format!("cannot make the data folder {}", folder.display()))?;
-    let closed = std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700));
-    closed.with_context(|| format!("the data folder {} cannot be made private", folder.display()))?;
+    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    created.with_context(|| format!("cannot create the data folder {}", folder.display()))?;
+    let restricted = std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700));
+    restricted
+        .with_context(|| format!("cannot restrict the data folder {} to its owner", folder.display()))?;
     Lock::take(folder)
 }
 
-/// Reads the admin key, or makes one, and lets it in. The file holds only the key, and only its owner may read it.
+/// Reads the admin key from its file, or generates it, and registers it. Only the file's owner may read it.
 async fn adopt_admin_key(control: &Control, file: &Path) -> Result<()> {
     let context = || format!("the admin key {}", file.display());
     let key = match std::fs::read_to_string(file) {
         Ok(text) if is_key(text.trim()) => text.trim().to_owned(),
-        Ok(_) => bail!("{} holds no API key; delete it to have a new one made", file.display()),
-        Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
+        Ok(_) => bail!("{} contains no API key; delete it to generate a new one", file.display()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let key = Control::generate_key();
             write_private(file, &key).with_context(context)?;
             key
         }
-        Err(why) => return Err(why).with_context(context),
+        Err(error) => return Err(error).with_context(context),
     };
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).with_context(context)?;
     control.adopt_admin_key(&key).await.map_err(explain).with_context(context)
@@ -173,26 +174,26 @@ fn is_key(text: &str) -> bool {
     (32..=100).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
 }
 
-/// Writes aside and moves into place, so that nobody reads half a key.
+/// Writes to a temporary file and renames it, so that a reader never sees an incomplete key.
 fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
-    let aside = file.with_extension(format!("{}.tmp", std::process::id()));
+    let temporary = file.with_extension(format!("{}.tmp", std::process::id()));
     let mut out =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     out.write_all(text.as_bytes())?;
     out.sync_all()?;
-    std::fs::rename(&aside, file)
+    std::fs::rename(&temporary, file)
 }
 
-/// Past a limit of file sizes a write shall fail, and be answered for, instead of ending the process.
-fn survive_a_full_disk() -> Result<()> {
+/// Ignores SIGXFSZ: a write beyond a file size limit then returns an error instead of ending the process.
+fn ignore_file_size_signal() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut ignored = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     tokio::spawn(async move { while ignored.recv().await.is_some() {} });
     Ok(())
 }
 
-/// Returns when the process is asked to end. A second request ends it at once.
-async fn end_asked() -> Result<()> {
+/// Returns at the first SIGTERM or SIGINT. A second one ends the process at once with exit code 130.
+async fn shutdown_requested() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -210,12 +211,12 @@ async fn end_asked() -> Result<()> {
     Ok(())
 }
 
-/// Checks the audit trail of the registry that the configuration names, beside a server that runs on it or without.
+/// Verifies the audit trail of the configured registry. A server may run on the same registry meanwhile.
 pub async fn verify_audit(config: &Config) -> Result<AuditReport> {
     for url in [config.store_url(), config.keyring_url()] {
-        // Opening would make a database that is not there.
+        // Opening a database that does not exist would create it.
         if let Some(file) = url.strip_prefix("sqlite://").filter(|file| !Path::new(file).is_file()) {
-            return Err(Exit::NotFound.with(format!("there is no registry here: no file {file}")));
+            return Err(Exit::NotFound.with(format!("no registry found: {file} does not exist")));
         }
     }
     let keyring = Keyring::open(&config.keyring_url(), master_key(config)?).await?;

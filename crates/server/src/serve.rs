@@ -1,5 +1,5 @@
-//! The listener: one task per connection, with limits that keep a slow or hung client from doing harm, and an end in
-//! order: `/readyz` fails, then nothing new is taken, streams end, running requests finish.
+//! Accepts connections, one task each, with limits that protect the server from slow or hung clients. On
+//! shutdown it stops accepting, streams end, and running requests get time to finish.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,29 +13,29 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// Time for the head of a request, and for an idle connection.
-const HEADER_PATIENCE: Duration = Duration::from_secs(30);
+/// Time to receive the head of a request; also the longest idle time of a connection.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest head of a request, in bytes.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
-/// Header fields of a request.
+/// Most header fields of a request.
 const MAX_HEADERS: usize = 100;
-/// Connections at the same time; more wait in the kernel's queue.
+/// Most connections at the same time; further ones wait in the kernel's accept queue.
 const MAX_CONNECTIONS: usize = 4096;
-/// Pause after a failed accept, such as for want of file descriptors.
+/// Pause after a failed accept, for example when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long running requests may take to finish at the end.
+/// Time for running requests to finish during shutdown.
 const DRAIN: Duration = Duration::from_secs(4);
 
-/// Serves until `ending` is cancelled, and then until what runs has finished.
+/// Serves until `ending` is cancelled, then waits up to [`DRAIN`] for running requests.
 pub async fn serve(listener: TcpListener, router: Router, ending: CancellationToken) {
     let graceful = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = async {
-            let place = room.clone().acquire_owned().await;
-            (place, listener.accept().await)
+            let slot = slots.clone().acquire_owned().await;
+            (slot, listener.accept().await)
         };
-        let (place, accepted) = tokio::select! {
+        let (slot, accepted) = tokio::select! {
             biased;
             () = ending.cancelled() => break,
             accepted = accepted => accepted,
@@ -44,24 +44,24 @@ pub async fn serve(listener: TcpListener, router: Router, ending: CancellationTo
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        // Progress messages are small and must not wait for each other.
+        // Progress messages are small; Nagle's algorithm would delay them.
         let _ = connection.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_PATIENCE)
+            .header_read_timeout(HEADER_TIMEOUT)
             .max_buf_size(MAX_HEADER_BYTES)
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(connection), service);
         let served = graceful.watch(served);
         tokio::spawn(async move {
-            // A client that goes away in the middle is its own affair.
+            // An error here means that the client disconnected.
             let _ = served.await;
-            drop(place);
+            drop(slot);
         });
     }
     drop(listener);
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some requests did not finish within {} s and were cut off", DRAIN.as_secs());
+        tracing::warn!(timeout = ?DRAIN, "requests interrupted by shutdown");
     }
 }

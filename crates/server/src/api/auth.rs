@@ -1,4 +1,4 @@
-//! `/auth/token` and the keys that verify its tokens: how the people of a tenant come in.
+//! `/auth/token`, and the keys that verify its tokens: signing in as a member of a tenant.
 
 use axum::http::{Method, StatusCode};
 use schemars::JsonSchema;
@@ -11,10 +11,13 @@ use super::call::{Call, answer};
 use super::problem::Result;
 use super::route::{JSON, Route, public};
 
-/// What is given for a token.
+/// A credential to exchange for a token.
 #[derive(JsonSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "describes the forms; each is read by itself, so that its faults are named")]
+#[expect(
+    dead_code,
+    reason = "only for the schema; each variant is read separately, so that errors name its fields"
+)]
 enum Grant {
     /// A one-time code.
     Code(CodeGrant),
@@ -29,7 +32,7 @@ enum Grant {
 #[serde(deny_unknown_fields)]
 struct CodeGrant {
     /// `code`.
-    #[expect(dead_code, reason = "says which grant this is, and that has been looked at")]
+    #[expect(dead_code, reason = "only for the schema; the handler has matched it already")]
     #[schemars(extend("const" = "code"))]
     grant_type: String,
     /// The one-time code.
@@ -37,15 +40,15 @@ struct CodeGrant {
     code: String,
 }
 
-/// An invitation: it is accepted, once.
+/// An invitation, which is accepted once.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct InvitationGrant {
     /// `invitation`.
-    #[expect(dead_code, reason = "says which grant this is, and that has been looked at")]
+    #[expect(dead_code, reason = "only for the schema; the handler has matched it already")]
     #[schemars(extend("const" = "invitation"))]
     grant_type: String,
-    /// The invitation's token: what stands behind `#` in its link.
+    /// The invitation's token: the part of its link after `#`.
     #[schemars(length(min = 1, max = 255))]
     token: String,
 }
@@ -55,32 +58,32 @@ struct InvitationGrant {
 #[serde(deny_unknown_fields)]
 struct PasswordGrant {
     /// `password`.
-    #[expect(dead_code, reason = "says which grant this is, and that has been looked at")]
+    #[expect(dead_code, reason = "only for the schema; the handler has matched it already")]
     #[schemars(extend("const" = "password"))]
     grant_type: String,
-    /// The tenant, by id or slug.
+    /// Tenant id or slug.
     #[schemars(length(min = 1, max = 255))]
     tenant: String,
-    /// The member's e-mail address.
+    /// E-mail address of the member.
     #[schemars(length(min = 1, max = 320))]
     email: String,
-    /// The password.
+    /// Password.
     #[schemars(length(min = 1, max = 1024))]
     password: String,
 }
 
-/// What to do with an invitation's link.
+/// Instructions for an invitation's link.
 #[derive(Serialize, JsonSchema)]
 struct Invited {
-    /// In words.
+    /// Instructions for people.
     message: &'static str,
-    /// The request to send.
+    /// Path of the request to send.
     post: &'static str,
-    /// Its body.
+    /// Body of that request.
     body: Value,
 }
 
-/// The lines of the table.
+/// The routes of this resource.
 pub fn routes() -> Vec<Route> {
     vec![
         Route::new(
@@ -91,28 +94,32 @@ pub fn routes() -> Vec<Route> {
             public(token),
         )
         .about(
-            "Whatever is wrong with a grant (unknown, used, expired), the answer is the same 401. Of a right one whose \
-             tenant is not active it is 403, and an invitation stays good.",
+            "An unknown, used or expired grant always gets the same 401. A valid grant of a tenant that is \
+             not active gets 403, and an invitation stays valid.",
         )
         .reads::<Grant>(JSON)
-        .gives::<TokenView>(StatusCode::OK, "The token.")
+        .gives::<TokenView>(StatusCode::OK, "Token.")
         .fails(&[401, 403]),
         Route::new(
             Method::GET,
             "/auth/invitation",
             "explain_invitation",
-            "Read what to do with an invitation's link",
+            "Show how to use an invitation's link",
             public(invitation),
         )
-        .gives::<Invited>(StatusCode::OK, "How to come in. The token itself never reaches the server by a link."),
+        .gives::<Invited>(
+            StatusCode::OK,
+            "Instructions. The token in the link's fragment is not sent to the \
+                                           server.",
+        ),
         Route::new(
             Method::GET,
             "/.well-known/jwks.json",
             "get_jwks",
-            "Read the public keys that verify tokens",
+            "Get the public keys that verify tokens",
             public(jwks),
         )
-        .gives::<Value>(StatusCode::OK, "A JWK set (RFC 7517)."),
+        .gives::<Value>(StatusCode::OK, "JWK set (RFC 7517)."),
     ]
 }
 
@@ -134,8 +141,8 @@ async fn token(call: Call) -> Result {
 }
 
 async fn invitation(_: Call) -> Result {
-    let message = "Send what stands behind # in the link of your invitation as the token of this request. It works once, \
-                   and what it gives is your token.";
+    let message = "Send the part of your invitation's link after # as the token of this request. It works \
+                   once and returns your access token.";
     let body = json!({ "grant_type": "invitation", "token": "…" });
     answer(StatusCode::OK, &Invited { message, post: "/auth/token", body })
 }

@@ -1,5 +1,6 @@
-//! One call of a route: what came with it, checked against the table before the handler sees it. Authority first,
-//! then the form of the answer, the parameters, and the body last: nobody without authority makes us read one.
+//! One call of a route. Checks a request against the route table before its handler runs: authority first,
+//! then the accepted media type, path, parameters and headers, and the body last, so that unauthorized bodies
+//! are never read.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,50 +25,52 @@ use super::route::{ANY, Access, BodySpec, DEFAULT_LIMIT, JSON, OCTETS, Route};
 use super::upload::Upload;
 use super::{App, json};
 
-/// Longest body, in bytes.
+/// Longest JSON body, in bytes.
 pub const MAX_BODY: usize = 1 << 20;
-/// How much of a longer one is read and thrown away, so that its sender gets to read the answer.
+/// Bytes of a longer body that are read and discarded, so that the client can read the response.
 const MAX_DISCARDED: usize = 8 << 20;
-/// Longest time from the head of a request to the head of its answer; more than anybody may ask to wait.
-const PATIENCE: Duration = Duration::from_secs(75);
-/// The same for a request whose body is a file.
-const LONG_PATIENCE: Duration = Duration::from_secs(6 * 3600);
-/// How long a client may take to send its body.
-const BODY_PATIENCE: Duration = Duration::from_secs(20);
+/// Time from the head of a request to the head of its response; longer than `Prefer: wait` allows.
+const TIMEOUT: Duration = Duration::from_secs(75);
+/// The same for a request whose body is a stream of bytes.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
+/// Time for a client to send a JSON body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What came.
+/// A checked request.
 pub struct Call {
-    /// The server.
+    /// Shared state.
     pub app: Arc<App>,
-    /// The media type that the client asked for, out of those that the route has.
+    /// Negotiated media type of the response.
     pub media: &'static str,
-    /// The body; null for a route that reads none.
+    /// JSON body; null if the route has none.
     pub body: Value,
-    /// A body is not `Sync` by itself.
+    /// In a mutex because a body is not `Sync`.
     bytes: Mutex<Upload>,
-    /// The client's own name for a POST.
+    /// Idempotency key of a POST request.
     pub idempotency_key: Option<IdempotencyKey>,
     path: Vec<(String, String)>,
     query: BTreeMap<String, String>,
     headers: HeaderMap,
 }
 
-/// Who called, for the access log.
+/// The authenticated caller, for the access log.
 #[derive(Clone)]
 pub struct Principal(pub String);
 
-/// Checks the call and has it served.
+/// Checks the call, runs its handler, and turns an error or a timeout into a problem.
 pub async fn serve(app: Arc<App>, route: Arc<Route>, request: Request<Body>) -> Response {
     let (mut parts, body) = request.into_parts();
     let mut principal = None;
-    // Bytes take as long as their line is slow.
+    // The client's connection limits how fast a stream arrives.
     let reads_bytes = route.body.as_ref().is_some_and(|body| body.media == ANY);
-    let patience = if reads_bytes { LONG_PATIENCE } else { PATIENCE };
-    let served = tokio::time::timeout(patience, serve_checked(app, &route, &mut parts, body, &mut principal));
+    let timeout = if reads_bytes { STREAM_TIMEOUT } else { TIMEOUT };
+    let served = tokio::time::timeout(timeout, serve_checked(app, &route, &mut parts, body, &mut principal));
     let mut response = match served.await {
         Ok(Ok(response)) => response,
         Ok(Err(problem)) => problem.into_response(),
-        Err(_) => Problem::from(Error::unavailable(format!("no answer within {patience:?}"))).into_response(),
+        Err(_) => {
+            Problem::from(Error::unavailable(format!("no response within {timeout:?}"))).into_response()
+        }
     };
     if let Some(principal) = principal {
         response.extensions_mut().insert(principal);
@@ -99,10 +102,10 @@ async fn serve_checked(
     }
 }
 
-/// The credential of the request (RFC 6750).
+/// The bearer credential of the request (RFC 6750).
 fn bearer(headers: &HeaderMap) -> Result<&str> {
     let missing = || {
-        let detail = "this needs a credential: send the header `Authorization: Bearer …`";
+        let detail = "authentication required: send the header `Authorization: Bearer …`";
         let challenge = HeaderValue::from_static("Bearer realm=\"tenantry\"");
         Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail).with(WWW_AUTHENTICATE, challenge)
     };
@@ -140,7 +143,7 @@ impl Call {
         let missing =
             route.headers.iter().find(|param| param.required && !parts.headers.contains_key(param.name));
         if let Some(param) = missing {
-            let detail = format!("this needs the header `{}`: {}", param.name, param.about);
+            let detail = format!("the header `{}` is required: {}", param.name, param.about);
             return Err(Problem::new(StatusCode::PRECONDITION_REQUIRED, "precondition_required", detail));
         }
         let idempotency_key = match route.method {
@@ -156,66 +159,66 @@ impl Call {
         Ok(Self { app, media, body, bytes: Mutex::new(bytes), idempotency_key, path, query, headers })
     }
 
-    /// The use cases.
+    /// The control plane.
     pub fn control(&self) -> &Control {
         &self.app.control
     }
 
-    /// A part of the path.
+    /// A path parameter; empty if the path has none of this name.
     pub fn segment(&self, name: &str) -> &str {
         self.path.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
 
-    /// The id in the path. What is not even an id names nothing.
+    /// The id in the path. An invalid id is reported as not found.
     pub fn id<T: FromStr>(&self, what: &str) -> Result<T> {
         self.segment("id").parse().map_err(|_| Error::not_found(what).into())
     }
 
-    /// A query parameter.
+    /// A query parameter as text.
     pub fn param(&self, name: &str) -> Option<&str> {
         self.query.get(name).map(String::as_str)
     }
 
-    /// A query parameter in its own type; the table has checked that it is one.
+    /// A query parameter as `T`; the route table has validated it.
     pub fn value<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         serde_json::from_value(Value::String(self.param(name)?.to_owned())).ok()
     }
 
-    /// Which page of a list is asked for.
+    /// The requested page of a list.
     pub fn page(&self) -> Result<PageQuery> {
         let limit = self.param("limit").and_then(|text| text.parse().ok()).unwrap_or(DEFAULT_LIMIT);
         Ok(PageQuery::new(Some(limit), self.param("cursor").map(str::to_owned))?)
     }
 
-    /// A header that may be given once.
+    /// The value of a header; an error if the request has it more than once.
     pub fn header(&self, name: &str) -> Result<Option<&str>> {
         let mut values = self.headers.get_all(name).iter();
-        let wrong = |why: &str| {
+        let malformed = |why: &str| {
             Problem::new(StatusCode::BAD_REQUEST, "malformed_header", format!("the header `{name}` {why}"))
         };
         let Some(first) = values.next() else { return Ok(None) };
         if values.next().is_some() {
-            return Err(wrong("is given more than once"));
+            return Err(malformed("is given more than once"));
         }
-        first.to_str().map(Some).map_err(|_| wrong("holds something else than printable ASCII"))
+        first.to_str().map(Some).map_err(|_| malformed("contains characters other than printable ASCII"))
     }
 
-    /// The last message of a stream that the client has seen.
+    /// The id of the last message that the client has received from a stream.
     pub fn last_event_id(&self) -> Result<Option<i64>> {
-        let wrong = || {
+        let malformed = || {
             let detail =
-                "the header `Last-Event-ID` must be the id of a message of this stream: a whole number";
+                "the header `Last-Event-ID` must be a whole number, the id of a message of this stream";
             Problem::new(StatusCode::BAD_REQUEST, "malformed_header", detail)
         };
         self.header("last-event-id")?
             .filter(|text| !text.is_empty())
-            .map(|text| text.parse().map_err(|_| wrong()))
+            .map(|text| text.parse().map_err(|_| malformed()))
             .transpose()
     }
 
-    /// For how long the client would rather wait than be told where to look (RFC 7240), at most a minute. What is
-    /// not understood is ignored, as that document asks.
-    pub fn patience(&self) -> Option<Duration> {
+    /// Seconds of `Prefer: wait=N` (RFC 7240), at most 60. Invalid preferences are ignored, as that RFC
+    /// requires.
+    pub fn preferred_wait(&self) -> Option<Duration> {
         let preferences = self.headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
         let mut each = preferences.flat_map(|value| value.split(',')).filter_map(|one| one.split_once('='));
         let (_, seconds) = each.find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))?;
@@ -223,13 +226,13 @@ impl Call {
         Some(Duration::from_secs(seconds.min(60)))
     }
 
-    /// The bytes that a route reads that reads bytes. They end in an error if the client says nothing for a while.
+    /// The body as a stream of bytes. The stream ends with an error if the client stops sending.
     pub fn take_bytes(&mut self) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
         let bytes = self.bytes.get_mut().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(bytes, Upload::none()).chunks()
     }
 
-    /// The body as a `T`; every faulty field is named.
+    /// The JSON body as `T`; the error names every invalid field.
     pub fn read<T: DeserializeOwned + schemars::JsonSchema>(&self) -> Result<T> {
         let faults = shape::faults(schemars::schema_for!(T).as_value(), &self.body);
         if !faults.is_empty() {
@@ -240,7 +243,7 @@ impl Call {
     }
 }
 
-/// The key of a request that may be sent again.
+/// The idempotency key of the request.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>> {
     let mut given = headers.get_all("idempotency-key").iter();
     match (given.next(), given.next()) {
@@ -250,13 +253,13 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>> {
     }
 }
 
-/// The same answer, saying so if it is for something that was done before.
+/// Adds the header `Idempotent-Replayed` if the response was replayed.
 pub fn replayed(response: Response, replayed: bool) -> Result {
     let name = HeaderName::from_static("idempotent-replayed");
     if replayed { with_header(response, name, "true") } else { Ok(response) }
 }
 
-/// A JSON answer.
+/// Creates a JSON response.
 pub fn answer<T: Serialize>(status: StatusCode, value: &T) -> Result {
     let body = serde_json::to_vec(value).map_err(Error::internal)?;
     let mut response = (status, body).into_response();
@@ -264,17 +267,18 @@ pub fn answer<T: Serialize>(status: StatusCode, value: &T) -> Result {
     Ok(response)
 }
 
-/// The same answer with one more header.
+/// Adds a header to a response.
 pub fn with_header(mut response: Response, name: HeaderName, value: &str) -> Result {
     response.headers_mut().insert(name, HeaderValue::from_str(value).map_err(Error::internal)?);
     Ok(response)
 }
 
-/// The first of the route's media types that the client takes (RFC 9110 §12.5.1), by the client's own order.
+/// Picks the media type of the response from the header `Accept`, in the client's order of preference (RFC
+/// 9110 §12.5.1).
 fn negotiate(route: &Route, headers: &HeaderMap) -> Result<&'static str> {
-    // Without a body there is nothing to choose; a problem is always sent.
+    // A response without a body has no media type to negotiate; problems are sent regardless of `Accept`.
     let Some(default) = route.media().next() else { return Ok(JSON) };
-    // A file is what it is: its media type is not the route's to choose.
+    // The media type of a file is stored with it.
     if default == OCTETS {
         return Ok(OCTETS);
     }
@@ -305,7 +309,7 @@ fn negotiate(route: &Route, headers: &HeaderMap) -> Result<&'static str> {
     });
     accepted.ok_or_else(|| {
         let known: Vec<_> = route.media().collect();
-        let detail = format!("this answers in {}; ask for it in the header `Accept`", known.join(" or "));
+        let detail = format!("the header `Accept` must allow {}", known.join(" or "));
         Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", detail)
     })
 }
@@ -320,7 +324,7 @@ fn read_query(route: &Route, query: &str) -> Result<BTreeMap<String, String>> {
             None => {
                 let known: Vec<_> = route.query.iter().map(|param| param.name).collect();
                 let known = if known.is_empty() {
-                    "there are none here".to_owned()
+                    "this route has none".to_owned()
                 } else {
                     format!("known: {}", known.join(", "))
                 };
@@ -328,9 +332,9 @@ fn read_query(route: &Route, query: &str) -> Result<BTreeMap<String, String>> {
             }
             Some(param) => {
                 if value.contains('\0') {
-                    faults.push(FieldError::new(shown.clone(), "must not hold the character U+0000"));
-                } else if let Err(why) = (param.check)(&value) {
-                    faults.push(FieldError::new(shown.clone(), why));
+                    faults.push(FieldError::new(shown.clone(), "must not contain the character U+0000"));
+                } else if let Err(message) = (param.check)(&value) {
+                    faults.push(FieldError::new(shown.clone(), message));
                 }
                 if read.insert(name, value).is_some() {
                     faults.push(FieldError::new(shown, "is given more than once"));
@@ -341,7 +345,7 @@ fn read_query(route: &Route, query: &str) -> Result<BTreeMap<String, String>> {
     if faults.is_empty() { Ok(read) } else { Err(Error::invalid("query_invalid", faults).into()) }
 }
 
-/// Names and values of a query string.
+/// Decodes a query string into names and values.
 fn form_pairs(query: &str) -> Vec<(String, String)> {
     let uri = axum::http::Uri::builder().path_and_query(format!("/?{query}")).build().unwrap_or_default();
     axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri).map(|pairs| pairs.0).unwrap_or_default()
@@ -350,10 +354,10 @@ fn form_pairs(query: &str) -> Vec<(String, String)> {
 async fn read_body(spec: &BodySpec, headers: &HeaderMap, body: Body) -> Result<Value> {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut parts = given.split(';').map(|part| part.trim().to_ascii_lowercase());
-    let charset_is_ours = |p: String| {
+    let is_utf8 = |p: String| {
         p.strip_prefix("charset=").is_none_or(|c| ["utf-8", "utf8"].contains(&c.trim_matches('"')))
     };
-    if parts.next().as_deref() != Some(spec.media) || !parts.all(charset_is_ours) {
+    if parts.next().as_deref() != Some(spec.media) || !parts.all(is_utf8) {
         let detail = format!("send the body as `Content-Type: {}`", spec.media);
         let accept = match spec.media {
             JSON => HeaderName::from_static("accept-post"),
@@ -362,13 +366,13 @@ async fn read_body(spec: &BodySpec, headers: &HeaderMap, body: Body) -> Result<V
         let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail);
         return Err(problem.with(accept, HeaderValue::from_static(spec.media)));
     }
-    let bytes = tokio::time::timeout(BODY_PATIENCE, collect(body)).await.map_err(|_| {
-        let detail = format!("the body did not arrive within {} seconds", BODY_PATIENCE.as_secs());
+    let bytes = tokio::time::timeout(BODY_TIMEOUT, collect(body)).await.map_err(|_| {
+        let detail = format!("the body did not arrive within {} seconds", BODY_TIMEOUT.as_secs());
         Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
     })??;
     json::parse(&bytes).map_err(|malformed| {
         let errors = vec![FieldError::new("", &malformed)];
-        Problem::new(StatusCode::BAD_REQUEST, "malformed_json", malformed.to_string()).naming(errors)
+        Problem::new(StatusCode::BAD_REQUEST, "malformed_json", malformed.to_string()).with_errors(errors)
     })
 }
 
@@ -378,7 +382,11 @@ async fn collect(body: Body) -> Result<Vec<u8>> {
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| {
-            Problem::new(StatusCode::BAD_REQUEST, "body_cut_off", "the connection ended before the body did")
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "body_cut_off",
+                "the connection closed before the body ended",
+            )
         })?;
         length += chunk.len();
         if length <= MAX_BODY {
@@ -390,6 +398,6 @@ async fn collect(body: Body) -> Result<Vec<u8>> {
     if length <= MAX_BODY {
         return Ok(bytes);
     }
-    let detail = format!("the body has more than {MAX_BODY} bytes");
+    let detail = format!("the body is longer than {MAX_BODY} bytes");
     Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail))
 }

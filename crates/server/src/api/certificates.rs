@@ -1,4 +1,4 @@
-//! Certificates of tenants' deletion, and the key that they are checked with.
+//! Deletion certificates, and the public key that verifies them.
 
 use axum::http::{Method, StatusCode};
 use tenantry_control::access::{Caller, Permission};
@@ -8,30 +8,30 @@ use super::call::{Call, answer};
 use super::problem::Result;
 use super::route::{Route, key, public};
 
-/// The lines of the table.
+/// The routes of this resource.
 pub fn routes() -> Vec<Route> {
     vec![
         Route::new(
             Method::GET,
             "/v1/tenants/{id}/certificate",
             "get_certificate",
-            "Read the certificate of a tenant's deletion",
+            "Get the deletion certificate of a tenant",
             key(Permission::ReadTenants, get),
         )
         .about(
-            "There is none unless everything was looked for after its deletion and not found. Keep the answer as it is: it \
-             is checked byte for byte, by `tenantry certificate verify`, offline.",
+            "A certificate is issued only after every store was scanned and nothing was found. Store the \
+             response unchanged: `tenantry certificate verify` checks it byte for byte, offline.",
         )
-        .gives::<CertificateView>(StatusCode::OK, "The certificate, its keys sorted.")
+        .gives::<CertificateView>(StatusCode::OK, "The certificate, with sorted keys.")
         .fails(&[404]),
         Route::new(
             Method::GET,
             "/v1/certificates/public-key",
             "get_certificate_public_key",
-            "Read the public key that certificates are checked with",
+            "Get the public key that verifies certificates",
             public(public_key),
         )
-        .gives::<PublicKeyView>(StatusCode::OK, "The key."),
+        .gives::<PublicKeyView>(StatusCode::OK, "The public key."),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! `/data`: a tenant's own rows. Which tenant, says the verified token and nothing else: no path, parameter, header or
+//! `/data`: a tenant's own rows. The tenant comes from the verified token only: no path, parameter, header or
 //! body of this resource names one.
 
 use axum::http::header::LOCATION;
@@ -12,25 +12,25 @@ use super::call::{Call, answer, with_header};
 use super::problem::Result;
 use super::route::{CURSOR, DEFAULT_LIMIT, JSON, LIMIT, Route, token};
 
-/// The lines of the table.
+/// The routes of this resource.
 pub fn routes() -> Vec<Route> {
     vec![
-        Route::new(Method::GET, "/data/me", "get_me", "Read who the token speaks for", token(me))
-            .gives::<Value>(StatusCode::OK, "The tenant, the member and their role."),
+        Route::new(Method::GET, "/data/me", "get_me", "Get the token's tenant and member", token(me))
+            .gives::<Value>(StatusCode::OK, "Tenant, member and role."),
         Route::new(Method::GET, "/data/{table}", "list_rows", "List rows by id", token(list))
             .query(&[LIMIT, CURSOR])
-            .gives::<Page<Value>>(StatusCode::OK, "A page.")
+            .gives::<Page<Value>>(StatusCode::OK, "Page of rows.")
             .fails(&[404]),
-        Route::new(Method::POST, "/data/{table}", "insert_row", "Add a row", token(insert))
+        Route::new(Method::POST, "/data/{table}", "insert_row", "Insert a row", token(insert))
             .reads::<Map<String, Value>>(JSON)
-            .gives::<Value>(StatusCode::CREATED, "The row as it is stored.")
+            .gives::<Value>(StatusCode::CREATED, "The stored row.")
             .having(&[("Location", "The row.")])
             .fails(&[404]),
-        Route::new(Method::GET, "/data/{table}/{id}", "get_row", "Read a row", token(get))
+        Route::new(Method::GET, "/data/{table}/{id}", "get_row", "Get a row", token(get))
             .gives::<Value>(StatusCode::OK, "The row.")
             .fails(&[404]),
         Route::new(Method::DELETE, "/data/{table}/{id}", "delete_row", "Delete a row", token(delete))
-            .gives_as::<()>(StatusCode::NO_CONTENT, None, "It is gone.")
+            .gives_as::<()>(StatusCode::NO_CONTENT, None, "Deleted.")
             .fails(&[404]),
         Route::new(
             Method::POST,
@@ -39,7 +39,7 @@ pub fn routes() -> Vec<Route> {
             "Delete the rows that are marked as samples",
             token(samples),
         )
-        .gives::<Value>(StatusCode::OK, "How many were deleted, by table."),
+        .gives::<Value>(StatusCode::OK, "Number of deleted rows by table."),
     ]
 }
 

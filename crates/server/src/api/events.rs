@@ -1,4 +1,4 @@
-//! `/v1/events`: what happened, in order, by page or live.
+//! `/v1/events`: events in order, by page or as a stream.
 
 use axum::http::{Method, StatusCode};
 use axum::response::IntoResponse;
@@ -13,16 +13,16 @@ use super::stream;
 
 const AFTER: Param = Param {
     name: "cursor",
-    about: "Only events after this sequence number: `next_cursor` of the page before, or 0 for the beginning.",
+    about: "Only events after this sequence number: `next_cursor` of the previous page, or 0.",
     schema: || json!({ "type": "integer", "minimum": 0, "default": 0 }),
     check: |text| match text.parse::<i64>() {
         Ok(0..) => Ok(()),
-        _ => Err("must be a whole number from 0 on".to_owned()),
+        _ => Err("must be a whole number of at least 0".to_owned()),
     },
     required: false,
 };
 
-/// The lines of the table.
+/// The routes of this resource.
 pub fn routes() -> Vec<Route> {
     let list = key(Permission::ReadEvents, list);
     vec![
@@ -30,14 +30,14 @@ pub fn routes() -> Vec<Route> {
             Method::GET,
             "/v1/events",
             "list_events",
-            "List events, oldest first, or follow them live",
+            "List events, oldest first, or follow them as a stream",
             list,
         )
         .query(&[LIMIT, AFTER])
         .header(&[LAST_EVENT_ID])
         .gives::<Page<EventView>>(
             StatusCode::OK,
-            "A page; as a stream, every event from there on; `id` is its `seq`.",
+            "Page of events; as a stream, every further event, with its `seq` as message id.",
         )
         .gives_as::<EventView>(StatusCode::OK, Some(EVENT_STREAM), ""),
     ]

@@ -1,5 +1,5 @@
-//! `/v1/tenants/{id}/exports`, `backups`, `restores` and `imports`: everything that a tenant has, out and back; `/exports`: the
-//! bytes of an export, behind signed addresses alone.
+//! `/v1/tenants/{id}/exports`, `backups`, `restores` and `imports`: archives of a tenant's data. `/exports`:
+//! a tenant's own exports by its token, and their content through signed URLs.
 
 use std::io;
 
@@ -31,29 +31,29 @@ use super::route::{
 };
 use super::tenants::accepted;
 
-/// An export, and the address that opens it.
+/// An export with its signed URL.
 #[derive(Serialize, JsonSchema)]
 struct OwnExport {
-    /// The export.
+    /// Export.
     #[serde(flatten)]
     export: ArchiveView,
-    /// The address. Whoever has it gets all that the tenant has: treat it as a secret.
+    /// Signed URL. Anyone with the URL can read all data of the tenant: treat it as a secret.
     url: String,
 }
 
-/// An address that opens an export.
+/// A signed URL for an export.
 #[derive(Serialize, JsonSchema)]
 struct ExportLink {
-    /// The address. Whoever has it gets all that the tenant has: treat it as a secret.
+    /// Signed URL. Anyone with the URL can read all data of the tenant: treat it as a secret.
     url: String,
-    /// Until when: the end of the export.
+    /// Expiry: when the export is deleted.
     expires_at: Timestamp,
 }
 
 const BYTES_RANGE: Param = Param::text("Range", "One range of bytes, such as `bytes=0-99` (RFC 9110 §14).");
-const BEGUN: &[(&str, &str)] = &[("Location", "The operation."), REPLAYED];
+const OPERATION_HEADERS: &[(&str, &str)] = &[("Location", "The operation."), REPLAYED];
 
-/// The lines of the table.
+/// The routes of this resource.
 pub fn routes() -> Vec<Route> {
     use Permission as P;
     let list = |path, id, summary, purpose| {
@@ -65,7 +65,7 @@ pub fn routes() -> Vec<Route> {
             key(P::ReadTenants, move |call, caller| list(call, caller, purpose)),
         )
         .query(&[LIMIT, CURSOR])
-        .gives::<Page<ArchiveView>>(StatusCode::OK, "A page.")
+        .gives::<Page<ArchiveView>>(StatusCode::OK, "Page of archives.")
         .fails(&[404])
     };
     let make = |path, id, summary, purpose| {
@@ -78,15 +78,12 @@ pub fn routes() -> Vec<Route> {
         )
         .header(&[IDEMPOTENCY_KEY])
         .reads::<ArchiveSettings>(JSON)
-        .gives::<OperationView>(
-            StatusCode::ACCEPTED,
-            "It is being made; follow the operation, whose response tells of it.",
-        )
-        .having(BEGUN)
+        .gives::<OperationView>(StatusCode::ACCEPTED, "The operation; its response contains the archive.")
+        .having(OPERATION_HEADERS)
         .fails(&[404, 409])
     };
     vec![
-        make("/v1/tenants/{id}/exports", "export_tenant", "Export all that a tenant has", Purpose::Export),
+        make("/v1/tenants/{id}/exports", "export_tenant", "Export all data of a tenant", Purpose::Export),
         list(
             "/v1/tenants/{id}/exports",
             "list_exports",
@@ -97,22 +94,27 @@ pub fn routes() -> Vec<Route> {
             Method::POST,
             "/v1/tenants/{id}/exports/{export}/link",
             "link_export",
-            "Sign the address of an export",
+            "Sign a URL for an export",
             key(P::WriteTenants, link),
         )
-        .about("The address needs no key, and is good until the export goes, whatever becomes of the tenant.")
-        .gives::<ExportLink>(StatusCode::CREATED, "The address.")
+        .about(
+            "The URL needs no key and is valid until the export is deleted, even if the tenant is suspended.",
+        )
+        .gives::<ExportLink>(StatusCode::CREATED, "Signed URL.")
         .fails(&[404, 410]),
         Route::new(
             Method::POST,
             "/exports",
             "export_own",
-            "Export all that the token's tenant has",
+            "Export all data of the token's tenant",
             token(make_own),
         )
-        .about("For members who administer the tenant. `GET /exports` has the address once it is made.")
+        .about(
+            "Requires an administrator of the tenant. `GET /exports` returns the signed URL of a finished \
+             export.",
+        )
         .header(&[IDEMPOTENCY_KEY])
-        .gives::<OperationView>(StatusCode::ACCEPTED, "It is being made.")
+        .gives::<OperationView>(StatusCode::ACCEPTED, "The operation.")
         .having(&[REPLAYED])
         .fails(&[404, 409]),
         Route::new(
@@ -123,27 +125,21 @@ pub fn routes() -> Vec<Route> {
             token(list_own),
         )
         .query(&[LIMIT, CURSOR])
-        .gives::<Page<OwnExport>>(StatusCode::OK, "A page.")
+        .gives::<Page<OwnExport>>(StatusCode::OK, "Page of exports.")
         .fails(&[404]),
-        Route::new(
-            Method::GET,
-            "/exports/{export}",
-            "get_export",
-            "Read an export",
-            public(get),
-        )
-        .about("The address comes from `POST /v1/tenants/{id}/exports/{export}/link`.")
-        .query(&[EXPIRES, SIGNATURE])
-        .header(&[BYTES_RANGE])
-        .gives_as::<()>(StatusCode::OK, Some(OCTETS), "A tar inside zstd.")
-        .having(&[("ETag", "SHA-256 of the bytes."), ("Accept-Ranges", "`bytes`.")])
-        .gives_as::<()>(StatusCode::PARTIAL_CONTENT, Some(OCTETS), "The part that was asked for.")
-        .having(&[("Content-Range", "Which part it is.")])
-        .fails(&[403, 410, 416]),
+        Route::new(Method::GET, "/exports/{export}", "get_export", "Read an export", public(get))
+            .about("`POST /v1/tenants/{id}/exports/{export}/link` returns the signed URL.")
+            .query(&[EXPIRES, SIGNATURE])
+            .header(&[BYTES_RANGE])
+            .gives_as::<()>(StatusCode::OK, Some(OCTETS), "Tar archive compressed with zstd.")
+            .having(&[("ETag", "SHA-256 of the content."), ("Accept-Ranges", "`bytes`.")])
+            .gives_as::<()>(StatusCode::PARTIAL_CONTENT, Some(OCTETS), "The requested range.")
+            .having(&[("Content-Range", "Position of the range.")])
+            .fails(&[403, 410, 416]),
         make(
             "/v1/tenants/{id}/backups",
             "back_up_tenant",
-            "Back up all that a tenant has, and prove that it can be restored",
+            "Back up all data of a tenant and verify that the backup can be restored",
             Purpose::Backup,
         ),
         list(
@@ -156,34 +152,39 @@ pub fn routes() -> Vec<Route> {
             Method::POST,
             "/v1/tenants/{id}/restores",
             "restore_tenant",
-            "Put an archive's content in the place of what the tenant has",
+            "Replace a tenant's data with an archive's",
             key(P::WriteTenants, restore),
         )
-        .about("The archive is one of the tenant's own. Nothing brings back what was there before but another archive.")
+        .about(
+            "The archive must belong to the tenant. Back up first: the replaced data cannot be recovered \
+             otherwise.",
+        )
         .header(&[IDEMPOTENCY_KEY])
         .reads::<RestoreTenant>(JSON)
-        .gives::<OperationView>(StatusCode::ACCEPTED, "It is being put back; follow the operation.")
-        .having(BEGUN)
+        .gives::<OperationView>(StatusCode::ACCEPTED, "The operation.")
+        .having(OPERATION_HEADERS)
         .fails(&[404, 409, 410]),
         Route::new(
             Method::POST,
             "/v1/tenants/{id}/imports",
             "import_tenant",
-            "Put the content of an archive that is sent along in the place of what the tenant has",
+            "Replace a tenant's data with an uploaded export",
             key(P::WriteTenants, import),
         )
-        .about("The body is an export's bytes. All of it is checked before anything begins.")
+        .about(
+            "The body is the content of an export. It is validated completely before the operation begins.",
+        )
         .header(&[IDEMPOTENCY_KEY])
         .reads_bytes()
-        .gives::<OperationView>(StatusCode::ACCEPTED, "It is being put in; follow the operation.")
-        .having(BEGUN)
+        .gives::<OperationView>(StatusCode::ACCEPTED, "The operation.")
+        .having(OPERATION_HEADERS)
         .fails(&[404, 409]),
     ]
 }
 
 async fn make(call: Call, caller: Caller, purpose: Purpose) -> Result {
-    let (key, what) = (call.idempotency_key.clone(), call.read::<ArchiveSettings>()?);
-    let begun = call.control().archive_tenant(&caller, call.segment("id"), purpose, &what, key).await?;
+    let (key, request) = (call.idempotency_key.clone(), call.read::<ArchiveSettings>()?);
+    let begun = call.control().archive_tenant(&caller, call.segment("id"), purpose, &request, key).await?;
     replayed(accepted(&begun.value)?, begun.replayed)
 }
 
@@ -195,8 +196,8 @@ async fn list(call: Call, caller: Caller, purpose: Purpose) -> Result {
 }
 
 async fn restore(call: Call, caller: Caller) -> Result {
-    let (key, what) = (call.idempotency_key.clone(), call.read::<RestoreTenant>()?);
-    let begun = call.control().restore(&caller, call.segment("id"), what, key).await?;
+    let (key, request) = (call.idempotency_key.clone(), call.read::<RestoreTenant>()?);
+    let begun = call.control().restore(&caller, call.segment("id"), request, key).await?;
     replayed(accepted(&begun.value)?, begun.replayed)
 }
 
@@ -206,7 +207,7 @@ async fn import(mut call: Call, caller: Caller) -> Result {
     let begun = call.control().import(&caller, call.segment("id"), bytes, key).await;
     let begun = begun.map_err(|error| match error.code {
         "body_too_large" => {
-            let detail = error.errors.into_iter().next().map_or(error.message, |fault| fault.message);
+            let detail = error.errors.into_iter().next().map_or(error.message, |field| field.message);
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
         }
         _ => error.into(),
@@ -242,7 +243,7 @@ fn export(call: &Call) -> Result<ArchiveId> {
 async fn get(call: Call) -> Result {
     let wanted = call.header(RANGE.as_str())?.and_then(range);
     let param = |name| call.param(name).unwrap_or_default().to_owned();
-    // What is no number was signed by nobody.
+    // The signature of an invalid expiry does not match.
     let expires_at = param("expires").parse().unwrap_or_default();
     let link = ArchiveLink { archive: export(&call)?, expires_at, signature: param("signature") };
     let part = call.control().open_link(&link, wanted).await.map_err(|error| match error.code {

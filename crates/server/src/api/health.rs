@@ -1,5 +1,5 @@
-//! What machines ask of the server itself: is it alive, is it ready, how does it do, what can it do. No authority
-//! needed, so no names and no ids in the answers.
+//! Liveness, readiness, metrics and the OpenAPI document. These routes need no authority, so they return no
+//! names and no ids.
 
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Method, StatusCode};
@@ -13,26 +13,27 @@ use super::metrics::OPEN_METRICS;
 use super::problem::{Problem, Result};
 use super::route::{JSON, Route, public};
 
-/// How it is.
+/// Health of the server.
 #[derive(Serialize, JsonSchema)]
 struct Health {
     /// `ok`.
     status: &'static str,
 }
 
-/// The lines of the table.
+/// The routes of this resource.
 pub fn routes() -> Vec<Route> {
     vec![
-        Route::new(Method::GET, "/livez", "get_liveness", "Is the process alive?", public(live))
-            .gives::<Health>(StatusCode::OK, "Yes."),
-        Route::new(Method::GET, "/readyz", "get_readiness", "Can it serve?", public(ready)).gives::<Health>(
-            StatusCode::OK,
-            "Yes. Otherwise 503: the registry does not answer, or the process is ending.",
-        ),
-        Route::new(Method::GET, "/metrics", "get_metrics", "Read metrics for Prometheus", public(metrics))
+        Route::new(Method::GET, "/livez", "get_liveness", "Check that the process is alive", public(live))
+            .gives::<Health>(StatusCode::OK, "The process is alive."),
+        Route::new(Method::GET, "/readyz", "get_readiness", "Check that the server can serve", public(ready))
+            .gives::<Health>(
+                StatusCode::OK,
+                "The server is ready. 503 if the registry is unavailable or the process is shutting down.",
+            ),
+        Route::new(Method::GET, "/metrics", "get_metrics", "Get metrics for Prometheus", public(metrics))
             .gives_as::<String>(StatusCode::OK, Some(OPEN_METRICS), "OpenMetrics text.")
             .gives_as::<String>(StatusCode::OK, Some("text/plain"), ""),
-        Route::new(Method::GET, "/openapi.json", "get_openapi", "Read this description", public(describe))
+        Route::new(Method::GET, "/openapi.json", "get_openapi", "Get this document", public(describe))
             .gives::<Value>(StatusCode::OK, "OpenAPI 3.1."),
     ]
 }
@@ -43,7 +44,7 @@ async fn live(_: Call) -> Result {
 
 async fn ready(call: Call) -> Result {
     if call.app.draining.is_cancelled() {
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "the process is ending"));
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "the server is shutting down"));
     }
     call.control().ready().await?;
     answer(StatusCode::OK, &Health { status: "ok" })

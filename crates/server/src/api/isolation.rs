@@ -1,4 +1,4 @@
-//! `/v1/isolation-checks`: whether tenants are kept apart, tried and read, signed and kept.
+//! `/v1/isolation-checks`: runs isolation checks and lists their signed reports.
 
 use axum::http::{Method, StatusCode};
 use tenantry_control::access::{Caller, Permission};
@@ -9,18 +9,18 @@ use super::call::{Call, answer, replayed};
 use super::problem::Result;
 use super::route::{CURSOR, IDEMPOTENCY_KEY, JSON, LIMIT, REPLAYED, Route, key};
 
-/// The lines of the table.
+/// The routes of this resource.
 pub fn routes() -> Vec<Route> {
     vec![
         Route::new(
             Method::POST,
             "/v1/isolation-checks",
             "check_isolation",
-            "Try to get from one tenant to another, and report what came of it",
+            "Check the isolation between tenants",
             key(Permission::CheckIsolation, check),
         )
         .about(
-            "Answers when the check is over. A leak is no failure of the request: it stands in the report.",
+            "Responds when the check is finished. A leak is part of the report, not an error of the request.",
         )
         .header(&[IDEMPOTENCY_KEY])
         .reads::<CheckIsolation>(JSON)
@@ -35,13 +35,13 @@ pub fn routes() -> Vec<Route> {
             key(Permission::ReadIsolation, list),
         )
         .query(&[LIMIT, CURSOR])
-        .gives::<Page<IsolationReportView>>(StatusCode::OK, "A page of the 100 that are kept."),
+        .gives::<Page<IsolationReportView>>(StatusCode::OK, "Page of reports; the newest 100 are kept."),
     ]
 }
 
 async fn check(call: Call, caller: Caller) -> Result {
-    let (key, what) = (call.idempotency_key.clone(), call.read::<CheckIsolation>()?);
-    let checked = call.control().check_isolation(&caller, &what, key).await?;
+    let (key, request) = (call.idempotency_key.clone(), call.read::<CheckIsolation>()?);
+    let checked = call.control().check_isolation(&caller, &request, key).await?;
     replayed(answer(StatusCode::CREATED, &checked.value)?, checked.replayed)
 }
 

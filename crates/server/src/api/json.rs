@@ -1,22 +1,22 @@
-//! Reads JSON from strangers: strict (a name twice in one object is an error, because two readers of such a document
-//! can understand two things), limited in depth, and silent about what it read: an error says where.
+//! Parses JSON from untrusted clients. Rejects duplicate keys, which two parsers could read differently, and
+//! deep nesting. Errors give the position and never quote the input.
 
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Deepest nesting: far more than any document needs, and far less than would exhaust a thread's stack.
+/// Deepest nesting; far below what would exhaust a thread's stack.
 const MAX_DEPTH: u8 = 32;
 
-/// Where and why a text is not JSON.
+/// A syntax error and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// Counted from 1.
+    /// Line, from 1.
     pub line: usize,
-    /// Counted from 1.
+    /// Column, from 1.
     pub column: usize,
-    /// In words, without quoting.
+    /// Reason, without quoting the input.
     pub reason: String,
 }
 
@@ -30,15 +30,15 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// The value that stands in the text.
+/// Parses a JSON text.
 pub fn parse(bytes: &[u8]) -> Result<Value, Malformed> {
     let text =
         std::str::from_utf8(bytes).map_err(|error| at(bytes, error.valid_up_to(), "it is not UTF-8"))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Strict { depth: 0 }.deserialize(&mut deserializer);
     value.and_then(|value| deserializer.end().map(|()| value)).map_err(|error| {
-        let words = error.to_string();
-        let reason = words.split(" at line ").next().unwrap_or("a syntax error").to_owned();
+        let message = error.to_string();
+        let reason = message.split(" at line ").next().unwrap_or("syntax error").to_owned();
         Malformed { line: error.line(), column: error.column(), reason }
     })
 }
@@ -50,7 +50,7 @@ fn at(bytes: &[u8], position: usize, reason: &str) -> Malformed {
     Malformed { line, column: before.len() - line_start + 1, reason: reason.to_owned() }
 }
 
-/// A value below this many others.
+/// Deserializes a value that is nested this deep.
 #[derive(Clone, Copy)]
 struct Strict {
     depth: u8,
@@ -111,7 +111,7 @@ impl<'de> Visitor<'de> for Strict {
         let mut object = Map::new();
         while let Some(name) = map.next_key::<String>()? {
             if object.contains_key(&name) {
-                return Err(de::Error::custom("a name stands twice in one object"));
+                return Err(de::Error::custom("duplicate key in an object"));
             }
             object.insert(name, map.next_value_seed(inner)?);
         }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn says_where_and_never_what() {
+    fn errors_have_a_position_and_never_quote_the_input() {
         let cases: [(&[u8], usize, usize); 8] = [
             (b"", 1, 0),
             (b"{\"hunter2\": }", 1, 13),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_limited() {
+    fn nesting_is_limited() {
         let deep = |n| [vec![b'['; n], vec![b']'; n]].concat();
         assert!(parse(&deep(32)).is_ok());
         assert!(parse(&deep(33)).unwrap_err().reason.contains("deeper than 32"));

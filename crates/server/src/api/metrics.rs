@@ -1,6 +1,5 @@
-//! What Prometheus reads: requests as they are served, onboardings as they go on, and the state of the registry at the
-//! moment of reading. Label values come from code and configuration alone, so their number is bounded: no ids, no names,
-//! no paths of clients.
+//! Prometheus metrics: requests, onboardings and steps as they happen, and gauges that are set when they are
+//! read. Label values come from code and configuration only, so their number is bounded.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use tenantry_control::error::{Error, Result};
 use tenantry_control::{Control, Meter};
 use tenantry_engine::OperationState;
 
-/// The media type of the answer.
+/// Media type of the metrics.
 pub const OPEN_METRICS: &str = "application/openmetrics-text";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -34,12 +33,12 @@ struct Onboarding {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfPlan {
+struct PlanLabels {
     plan: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfStep {
+struct StepLabels {
     template: String,
     step: String,
 }
@@ -52,16 +51,16 @@ struct StepFailure {
 }
 
 type Count = Gauge<u64, AtomicU64>;
-/// A histogram for each value of the labels, with buckets of its own.
+/// A histogram per set of labels.
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
-/// From 10 ms to 45 minutes.
-fn of_onboardings() -> Histogram {
+/// Buckets from 10 ms to 45 minutes.
+fn onboarding_histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.01, 4.0, 10))
 }
 
-/// From 1 ms to 17 minutes.
-fn of_steps() -> Histogram {
+/// Buckets from 1 ms to 17 minutes.
+fn step_histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 4.0, 11))
 }
 
@@ -76,13 +75,13 @@ pub struct Metrics {
     red_cells: Count,
     checked: Count,
     onboardings: Family<Onboarding, Counter>,
-    onboarding_seconds: Histograms<OfPlan>,
-    step_seconds: Histograms<OfStep>,
+    onboarding_seconds: Histograms<PlanLabels>,
+    step_seconds: Histograms<StepLabels>,
     step_failures: Family<StepFailure, Counter>,
 }
 
 impl Metrics {
-    /// Everything at zero.
+    /// Creates and registers all metrics.
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("tenantry"),
@@ -94,41 +93,37 @@ impl Metrics {
             red_cells: Gauge::default(),
             checked: Gauge::default(),
             onboardings: Family::default(),
-            onboarding_seconds: Family::new_with_constructor(of_onboardings),
-            step_seconds: Family::new_with_constructor(of_steps),
+            onboarding_seconds: Family::new_with_constructor(onboarding_histogram),
+            step_seconds: Family::new_with_constructor(step_histogram),
             step_failures: Family::default(),
         };
         let Self { registry, requests, seconds, runs, active, timers, .. } = &mut metrics;
         registry.register("http_requests", "Requests served", requests.clone());
-        let took = "Time from the head of a request to the head of its answer";
-        registry.register_with_unit("http_request_duration", took, Unit::Seconds, seconds.clone());
-        let one = "Whether this process runs operations: of the processes on one registry, one does";
-        registry.register("runs", one, runs.clone());
-        registry.register(
-            "executor_active_operations",
-            "Operations that do something at this moment",
-            active.clone(),
-        );
-        registry.register("executor_timers", "Operations that wait for a time", timers.clone());
+        let help = "Time from the head of a request to the head of its response";
+        registry.register_with_unit("http_request_duration", help, Unit::Seconds, seconds.clone());
+        let help = "1 if this process is the leader, which runs operations; 0 otherwise";
+        registry.register("runs", help, runs.clone());
+        registry.register("executor_active_operations", "Operations with a running task", active.clone());
+        registry.register("executor_timers", "Operations that wait for a timer", timers.clone());
         let Self { registry, red_cells, checked, .. } = &mut metrics;
-        let leaks = "Red cells of the last isolation check of the fleet: ways from one tenant to another";
-        registry.register("isolation_red_cells", leaks, red_cells.clone());
-        let at = "When that check ended, in seconds since 1970; 0 if there is none";
-        registry.register("isolation_last_check_timestamp_seconds", at, checked.clone());
+        let help = "Kinds of access that leak between tenants, from the last isolation check of the fleet";
+        registry.register("isolation_red_cells", help, red_cells.clone());
+        let help = "End of the last isolation check of the fleet, in seconds since 1970; 0 if there is none";
+        registry.register("isolation_last_check_timestamp_seconds", help, checked.clone());
         let Self { registry, onboardings, onboarding_seconds, step_seconds, step_failures, .. } =
             &mut metrics;
-        registry.register("onboardings", "Onboardings that have ended, by how", onboardings.clone());
-        let took = "Time from the request to the active tenant";
-        registry.register_with_unit("onboarding_duration", took, Unit::Seconds, onboarding_seconds.clone());
-        let took = "Time from the first start of a step until it was done";
-        registry.register_with_unit("step_duration", took, Unit::Seconds, step_seconds.clone());
-        registry.register("step_failures", "Attempts at steps that failed", step_failures.clone());
+        registry.register("onboardings", "Finished onboardings by outcome", onboardings.clone());
+        let help = "Time from the request to the active tenant";
+        registry.register_with_unit("onboarding_duration", help, Unit::Seconds, onboarding_seconds.clone());
+        let help = "Time from the first start of a step to its end";
+        registry.register_with_unit("step_duration", help, Unit::Seconds, step_seconds.clone());
+        registry.register("step_failures", "Failed attempts of steps", step_failures.clone());
         metrics
     }
 
-    /// A request was served. `route` is the pattern of its path, not the path.
+    /// Records a request. `route` is the pattern of its path.
     pub fn served(&self, method: &Method, route: &str, status: u16, took: Duration) {
-        // A client may make a method up.
+        // Clients can send arbitrary methods; as label values they would be unbounded.
         let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE]
             .contains(method);
         let method = if known { method.as_str() } else { "other" }.to_owned();
@@ -136,9 +131,9 @@ impl Metrics {
         self.seconds.observe(took.as_secs_f64());
     }
 
-    /// The text that Prometheus reads.
+    /// Encodes all metrics as OpenMetrics text.
     pub async fn read(&self, control: &Control) -> Result<String> {
-        // Where the registry does not answer, the last figures stand: the others are all the more needed.
+        // If the registry is unavailable, the last values stay; the other metrics matter most then.
         if let Ok(Some(report)) = control.fleet_report().await {
             self.red_cells.set(report.leaks);
             self.checked.set(u64::try_from(report.at.seconds()).unwrap_or_default());
@@ -157,14 +152,14 @@ impl Meter for Metrics {
     fn onboarded(&self, plan: &str, outcome: OperationState, took: Duration) {
         let plan = plan.to_owned();
         self.onboardings.get_or_create(&Onboarding { plan: plan.clone(), outcome: outcome.as_str() }).inc();
-        // How long it takes to give up says nothing of how long it takes to make a tenant.
+        // The duration of a failed onboarding says nothing about onboarding.
         if outcome == OperationState::Succeeded {
-            self.onboarding_seconds.get_or_create(&OfPlan { plan }).observe(took.as_secs_f64());
+            self.onboarding_seconds.get_or_create(&PlanLabels { plan }).observe(took.as_secs_f64());
         }
     }
 
     fn step_done(&self, template: &str, step: &str, took: Duration) {
-        let step = OfStep { template: template.to_owned(), step: step.to_owned() };
+        let step = StepLabels { template: template.to_owned(), step: step.to_owned() };
         self.step_seconds.get_or_create(&step).observe(took.as_secs_f64());
     }
 

@@ -1,5 +1,6 @@
-//! The HTTP API: one table of routes, from which come the router, the OpenAPI document and the check of authority.
-//! One file per resource; a handler parses, calls one use case and maps its answer.
+//! The HTTP API. One table of routes defines the router, the OpenAPI document and the required authority of
+//! each route. One file per resource; a handler reads its parameters, calls the control plane once and writes
+//! the response.
 
 mod auth;
 mod call;
@@ -46,18 +47,18 @@ use self::route::Route;
 pub use self::json::parse as parse_json;
 pub use self::metrics::Metrics;
 
-/// What every call may use.
+/// State shared by all calls.
 pub struct App {
-    /// The use cases.
+    /// The control plane.
     pub control: Control,
-    /// Cancelled when the process is asked to end: `/readyz` fails and streams end.
+    /// Cancelled when shutdown starts: `/readyz` then fails and streams end.
     pub draining: CancellationToken,
     metrics: Arc<Metrics>,
     description: Bytes,
 }
 
 impl App {
-    /// Over these use cases, with these metrics.
+    /// Creates the state and renders the OpenAPI document.
     pub fn new(control: Control, metrics: Arc<Metrics>, draining: CancellationToken) -> Arc<Self> {
         let description = Bytes::from(openapi::document(&table()).to_string());
         Arc::new(Self { control, draining, metrics, description })
@@ -89,7 +90,7 @@ pub fn table() -> Vec<Route> {
     .collect()
 }
 
-/// The whole API as one service.
+/// Builds the router with its outer layers: panics become problems, requests are logged and measured.
 pub fn router(app: Arc<App>) -> Router {
     let mut paths: BTreeMap<&'static str, Vec<Arc<Route>>> = BTreeMap::new();
     for route in table() {
@@ -100,9 +101,7 @@ pub fn router(app: Arc<App>) -> Router {
         router = router.route(path, methods(&app, &routes));
     }
     router
-        .fallback(async || {
-            Problem::new(StatusCode::NOT_FOUND, "no_such_path", "there is nothing at this path")
-        })
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no_such_path", "no such path"))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(axum::middleware::from_fn_with_state(app, observe::observe))
 }
@@ -113,12 +112,12 @@ fn methods(app: &Arc<App>, routes: &[Arc<Route>]) -> MethodRouter {
         allowed.push("HEAD");
     }
     let allowed = HeaderValue::from_str(&allowed.join(", ")).unwrap_or(HeaderValue::from_static("GET"));
-    let refused = move || {
-        let detail = format!("this path has no such method; it has {}", allowed.to_str().unwrap_or_default());
+    let not_allowed = move || {
+        let detail = format!("method not allowed; use {}", allowed.to_str().unwrap_or_default());
         let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
         std::future::ready(problem.with(ALLOW, allowed.clone()))
     };
-    routes.iter().fold(MethodRouter::new().fallback(refused), |methods, route| {
+    routes.iter().fold(MethodRouter::new().fallback(not_allowed), |methods, route| {
         let (app, route) = (app.clone(), route.clone());
         let filter = match route.method {
             Method::POST => MethodFilter::POST,
@@ -131,7 +130,7 @@ fn methods(app: &Arc<App>, routes: &[Arc<Route>]) -> MethodRouter {
     })
 }
 
-/// The panic's own words may quote data, so only the fact is answered; the panic hook has logged the place.
+/// Leaves out the panic's message, which may quote tenant data; the panic hook has logged its location.
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     Problem::from(tenantry_control::error::Error::internal("a handler panicked")).into_response()
 }

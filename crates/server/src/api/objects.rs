@@ -1,5 +1,6 @@
-//! `/objects`: a tenant's files, listed and signed by its token; `/files`: the bytes, behind signed addresses alone. No
-//! cookie, key or token opens an address, so it can be handed on; and what it serves is never shown as a page of ours.
+//! `/objects`: lists a tenant's objects and signs URLs for them, by a tenant token. `/files`: serves objects
+//! through signed URLs only, as attachments in a sandbox, so that uploaded HTML never runs on the server's
+//! origin.
 
 use std::io;
 
@@ -26,75 +27,66 @@ use super::problem::{Problem, Result};
 use super::route::{
     CURSOR, DEFAULT_LIMIT, EXPIRES, JSON, LIMIT, OCTETS, Param, Route, SIGNATURE, public, token,
 };
-use crate::client::part;
+use crate::client::path_segment;
 
-/// An address that opens one object.
+/// A signed URL for one object.
 #[derive(Serialize, JsonSchema)]
 struct SignedUrl {
-    /// The address. Whoever has it can use it: treat it as a secret.
+    /// URL. Anyone with the URL can use it: treat it as a secret.
     url: String,
-    /// What may be done with it.
+    /// The allowed method.
     method: objects::Method,
-    /// Until when.
+    /// Expiry.
     expires_at: Timestamp,
 }
 
-const PREFIX: Param = Param::text("prefix", "Only objects whose keys begin so.");
+const PREFIX: Param = Param::text("prefix", "Only objects whose keys start with this prefix.");
 const BYTES_RANGE: Param = Param::text("Range", "One range of bytes, such as `bytes=0-99` (RFC 9110 §14).");
-const UNLESS: Param = Param::text("If-None-Match", "An ETag that the client has.");
+const IF_NONE_MATCH_TAG: Param = Param::text("If-None-Match", "ETag of the client's copy.");
 
-/// The lines of the table.
+/// The routes of this resource.
+
 pub fn routes() -> Vec<Route> {
     let signed = |method: Method, id, summary, access| {
         Route::new(method, "/files/{bucket}/{*key}", id, summary, access)
-            .about("The address comes from `POST /objects/urls`.")
+            .about("`POST /objects/urls` returns the signed URL.")
             .query(&[EXPIRES, SIGNATURE])
             .fails(&[403, 404])
     };
     vec![
         Route::new(Method::GET, "/objects", "list_objects", "List objects by key", token(list))
             .query(&[PREFIX, LIMIT, CURSOR])
-            .gives::<Page<Meta>>(StatusCode::OK, "A page.")
+            .gives::<Page<Meta>>(StatusCode::OK, "Page of objects.")
             .fails(&[404]),
         Route::new(
             Method::GET,
             "/objects/usage",
             "get_objects_usage",
-            "Read how full the bucket is",
+            "Get the size of the bucket",
             token(usage),
         )
-        .gives::<Usage>(StatusCode::OK, "Objects, bytes and the quota.")
+        .gives::<Usage>(StatusCode::OK, "Number of objects, bytes and the quota.")
         .fails(&[404]),
-        Route::new(
-            Method::POST,
-            "/objects/urls",
-            "sign_object",
-            "Sign the address of an object",
-            token(sign),
-        )
-        .reads::<SignObject>(JSON)
-        .gives::<SignedUrl>(StatusCode::CREATED, "The address.")
-        .fails(&[404]),
+        Route::new(Method::POST, "/objects/urls", "sign_object", "Sign a URL for an object", token(sign))
+            .reads::<SignObject>(JSON)
+            .gives::<SignedUrl>(StatusCode::CREATED, "Signed URL.")
+            .fails(&[404]),
         signed(Method::GET, "get_object", "Read an object", public(get))
-            .header(&[BYTES_RANGE, UNLESS])
-            .gives_as::<()>(
-                StatusCode::OK,
-                Some(OCTETS),
-                "The bytes, in the media type that they were stored with.",
-            )
-            .having(&[("ETag", "SHA-256 of the bytes."), ("Accept-Ranges", "`bytes`.")])
-            .gives_as::<()>(StatusCode::PARTIAL_CONTENT, Some(OCTETS), "The part that was asked for.")
-            .having(&[("Content-Range", "Which part it is.")])
-            .gives_as::<()>(StatusCode::NOT_MODIFIED, None, "The client has it.")
+            .header(&[BYTES_RANGE, IF_NONE_MATCH_TAG])
+            .gives_as::<()>(StatusCode::OK, Some(OCTETS), "Content, in the media type it was stored with.")
+            .having(&[("ETag", "SHA-256 of the content."), ("Accept-Ranges", "`bytes`.")])
+            .gives_as::<()>(StatusCode::PARTIAL_CONTENT, Some(OCTETS), "The requested range.")
+            .having(&[("Content-Range", "Position of the range.")])
+            .gives_as::<()>(StatusCode::NOT_MODIFIED, None, "The client's copy is current.")
             .fails(&[416]),
         signed(Method::PUT, "put_object", "Store an object", public(put))
             .reads_bytes()
-            .gives::<Meta>(StatusCode::OK, "It is stored, in place of the one before.")
+            .gives::<Meta>(StatusCode::OK, "The stored object; it replaces an earlier one with the same key.")
             .fails(&[409]),
         signed(Method::DELETE, "delete_object", "Delete an object", public(delete)).gives_as::<()>(
             StatusCode::NO_CONTENT,
             None,
-            "It is gone.",
+            "Deleted.",
         ),
     ]
 }
@@ -115,11 +107,11 @@ async fn usage(call: Call, session: TenantSession) -> Result {
 
 async fn sign(call: Call, session: TenantSession) -> Result {
     let signed = call.control().sign_object(&session, &call.read::<SignObject>()?).await?;
-    let key: Vec<String> = signed.key.split('/').map(part).collect();
+    let key: Vec<String> = signed.key.split('/').map(path_segment).collect();
     let url = format!(
         "{}/files/{}/{}?expires={}&signature={}",
         call.control().public_url().trim_end_matches('/'),
-        part(&signed.bucket),
+        path_segment(&signed.bucket),
         key.join("/"),
         signed.expires_at,
         signed.signature
@@ -128,14 +120,14 @@ async fn sign(call: Call, session: TenantSession) -> Result {
     answer(StatusCode::CREATED, &SignedUrl { url, method: signed.method, expires_at })
 }
 
-/// What the address says.
+/// The content of a signed URL, to be verified.
 fn signed(call: &Call, method: objects::Method) -> Signed {
     let param = |name| call.param(name).unwrap_or_default().to_owned();
     Signed {
         method,
         bucket: call.segment("bucket").to_owned(),
         key: call.segment("key").to_owned(),
-        // What is no number was signed by nobody.
+        // The signature of an invalid expiry does not match.
         expires_at: param("expires").parse().unwrap_or_default(),
         signature: param("signature"),
     }
@@ -168,7 +160,7 @@ fn serve(content: Content, partial: bool, etag: String) -> Result {
         (ETAG, etag),
         (ACCEPT_RANGES, "bytes".to_owned()),
         (LAST_MODIFIED, http_date(meta.modified)),
-        // Whatever it is, it is not one of our pages.
+        // Never render uploaded content as a page of this origin.
         (CONTENT_DISPOSITION, "attachment".to_owned()),
         (CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'".to_owned()),
     ];
@@ -204,7 +196,7 @@ async fn delete(call: Call) -> Result {
     Err(Error::not_found("object").into())
 }
 
-/// The one range that is asked for. What is not understood is ignored, as RFC 9110 §14.2 asks.
+/// Parses one range of bytes. Anything else is ignored, as RFC 9110 §14.2 allows.
 pub(super) fn range(header: &str) -> Option<Range> {
     let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
     match (first.trim(), last.trim()) {
@@ -219,7 +211,7 @@ fn http_date(at: Timestamp) -> String {
     httpdate::fmt_http_date(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds))
 }
 
-/// The same answer with these headers.
+/// Adds headers to a response.
 pub(super) fn with(
     mut response: Response,
     headers: impl IntoIterator<Item = (HeaderName, String)>,
@@ -235,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges() {
+    fn only_single_byte_ranges_are_parsed() {
         assert_eq!(range("bytes=0-99"), Some(Range::Between(0, 99)));
         assert_eq!(range("bytes=5-"), Some(Range::From(5)));
         assert_eq!(range("bytes=-7"), Some(Range::Last(7)));

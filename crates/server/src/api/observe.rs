@@ -1,5 +1,5 @@
-//! The outermost layer: every request gets an id, every answer carries it, every failure is a problem, and one line
-//! of log and one sample of the metrics tell of each. Ids only: no path with names in it, no header, no body.
+//! The outermost layer. Assigns a request id, writes problem documents, and logs and measures every request.
+//! Logs ids and the pattern of the path only: no names, headers or bodies.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +17,7 @@ use super::problem::Problem;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Serves the request and tells of it.
+/// Serves a request and records it in log and metrics.
 pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
@@ -37,6 +37,7 @@ pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) 
         status,
         principal = principal.as_ref().map(|p| p.0.as_str()),
         ms = elapsed.as_millis() as u64,
+        "request served"
     );
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("invalid")));
@@ -45,7 +46,8 @@ pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) 
     response
 }
 
-/// Writes the problem that a handler left, and makes one of a failure that came from below without.
+/// Writes the problem of a failed response; a failure without one, from an outer layer, gets a generic
+/// problem.
 fn finish(mut response: Response, id: &str) -> Response {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
@@ -53,7 +55,7 @@ fn finish(mut response: Response, id: &str) -> Response {
     }
     let problem = response.extensions_mut().remove::<Problem>();
     let problem = problem.unwrap_or_else(|| {
-        Problem::new(status, "rejected", status.canonical_reason().unwrap_or("the request was refused"))
+        Problem::new(status, "rejected", status.canonical_reason().unwrap_or("the request was rejected"))
     });
     if let Some(cause) = problem.cause() {
         tracing::error!(request_id = %id, code = problem.code, cause, "request failed");
@@ -61,13 +63,13 @@ fn finish(mut response: Response, id: &str) -> Response {
     problem.finish(id)
 }
 
-/// The client's id if it is harmless in logs, else a new one.
+/// The client's request id if it is safe to log, else a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let harmless = |id: &&str| {
+    let safe = |id: &&str| {
         (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
     };
-    given.filter(harmless).map_or_else(|| format!("req_{}", Uuid::now_v7().simple()), str::to_owned)
+    given.filter(safe).map_or_else(|| format!("req_{}", Uuid::now_v7().simple()), str::to_owned)
 }
 
 #[cfg(test)]
@@ -75,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_harmless_ids_are_taken_over() {
+    fn only_safe_request_ids_are_accepted() {
         let with = |value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(REQUEST_ID, HeaderValue::from_static(value));

@@ -1,5 +1,5 @@
-//! The description of the API (OpenAPI 3.1), made from the route table: paths, parameters, bodies, every success and
-//! every problem. Schemas are those by which requests are checked and answers are written.
+//! Generates the OpenAPI 3.1 document from the route table. Its schemas are the types that requests are read
+//! into and responses are written from.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use tenantry_control::access::Scope;
 use super::problem::{PROBLEM_JSON, Problem};
 use super::route::{Access, Answer, Param, Route};
 
-/// The description of these routes.
+/// Generates the document for these routes.
 pub fn document(routes: &[Route]) -> Value {
     let settings = || {
         let at_components =
@@ -36,7 +36,7 @@ pub fn document(routes: &[Route]) -> Value {
         "info": {
             "title": "Tenantry",
             "version": env!("CARGO_PKG_VERSION"),
-            "summary": "The tenant control plane: from sign-up to a working, isolated, billed tenant.",
+            "summary": "Onboard, operate and offboard the tenants of a multi-tenant service.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
@@ -49,7 +49,7 @@ pub fn document(routes: &[Route]) -> Value {
                 "api_key": { "type": "http", "scheme": "bearer", "description": "An API key." },
                 "tenant_token": {
                     "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
-                    "description": "A tenant's token, as `/auth/token` gives it.",
+                    "description": "A tenant token from `/auth/token`.",
                 },
             },
         },
@@ -92,9 +92,9 @@ fn operation(route: &Route, reads: &mut SchemaGenerator, writes: &mut SchemaGene
     operation
 }
 
-fn parameter(param: &Param, place: &str) -> Value {
+fn parameter(param: &Param, location: &str) -> Value {
     json!({
-        "name": param.name, "in": place, "description": param.about, "required": param.required,
+        "name": param.name, "in": location, "description": param.about, "required": param.required,
         "schema": (param.schema)(),
     })
 }
@@ -121,7 +121,7 @@ fn describe(answer: &Answer, response: &mut Value, writes: &mut SchemaGenerator)
     }
 }
 
-/// Every status of 400 and above that the route can answer.
+/// Every problem status of the route.
 fn statuses(route: &Route) -> BTreeSet<u16> {
     let mut statuses: BTreeSet<u16> = route.problems.iter().copied().collect();
     statuses.extend([400, 406, 422, 500, 503]);
@@ -133,7 +133,7 @@ fn statuses(route: &Route) -> BTreeSet<u16> {
         statuses.extend([408, 413, 415]);
     }
     if route.method == Method::GET {
-        // There is no body to be wrong; a faulty query is still 422.
+        // A GET request has no body that could arrive too late.
         statuses.remove(&408);
     }
     statuses
@@ -146,7 +146,7 @@ fn problems(schema: &Value) -> Value {
         let mut response = json!({ "description": words, "content": { PROBLEM_JSON: { "schema": schema } } });
         let header = match status {
             401 => Some(("WWW-Authenticate", "How to authenticate (RFC 6750).")),
-            503 => Some(("Retry-After", "Seconds after which trying again makes sense.")),
+            503 => Some(("Retry-After", "Seconds to wait before retrying.")),
             _ => None,
         };
         if let Some((name, about)) = header {
@@ -157,7 +157,7 @@ fn problems(schema: &Value) -> Value {
     Value::Object(each.into_iter().collect())
 }
 
-/// The resource that a path belongs to.
+/// The tag of a path: its resource.
 fn tag(path: &str) -> &str {
     match path.trim_start_matches("/v1").split('/').nth(1) {
         Some(
@@ -169,7 +169,7 @@ fn tag(path: &str) -> &str {
     }
 }
 
-/// The names of what varies in a path.
+/// The names of a path's parameters.
 fn path_names(path: &str) -> impl Iterator<Item = &str> {
     path.split('/')
         .filter_map(|part| Some(part.strip_prefix('{')?.strip_suffix('}')?.trim_start_matches('*')))
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_problem_is_described() {
+    fn every_problem_status_is_described() {
         let document = document(&table());
         for (path, methods) in document["paths"].as_object().unwrap() {
             for (method, operation) in methods.as_object().unwrap() {
@@ -198,8 +198,8 @@ mod tests {
     }
 
     #[test]
-    fn one_name_never_stands_for_two_schemas() {
-        // Requests and answers come from two generators whose definitions share one place.
+    fn references_resolve_and_operation_ids_are_unique() {
+        // Requests and responses have separate generators, whose definitions are merged.
         let references = |value: &Value| {
             let mut found = BTreeSet::new();
             let mut open = vec![value.clone()];
@@ -219,10 +219,10 @@ mod tests {
         for reference in references(&document) {
             assert!(
                 document.pointer(reference.trim_start_matches('#')).is_some(),
-                "{reference} leads nowhere"
+                "{reference} does not resolve"
             );
         }
         let ids: Vec<_> = table().iter().map(|route| route.id).collect();
-        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "operation ids are unique");
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
     }
 }

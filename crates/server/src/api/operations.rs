@@ -1,4 +1,4 @@
-//! `/v1/operations`: following what is being done, live or by asking, and stepping in.
+//! `/v1/operations`: lists, follows and controls operations.
 
 use axum::http::{Method, StatusCode};
 use axum::response::IntoResponse;
@@ -32,41 +32,41 @@ const STATE: Param = Param {
 };
 const TENANT: Param = Param::text("tenant", "Only operations of this tenant, by id or slug.");
 
-/// Which step.
+/// A step of the operation.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct StepChoice {
-    /// The step's key.
+    /// Key of the step.
     #[schemars(length(min = 1, max = 63))]
     step: String,
 }
 
-/// Which step, and why.
+/// A step of the operation and a reason.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct StepRefusal {
-    /// The step's key.
+    /// Key of the step.
     #[schemars(length(min = 1, max = 63))]
     step: String,
-    /// Why; it is audited.
+    /// Reason, for the audit trail.
     #[schemars(length(min = 1, max = 500))]
     reason: String,
 }
 
-/// The secrets that an operation made.
+/// The secrets of an operation.
 #[derive(serde::Serialize, JsonSchema)]
 struct Credentials {
-    /// Each is handed out this once.
+    /// Secrets; each is revealed once.
     credentials: Vec<CredentialView>,
 }
 
-/// The lines of the table.
+/// The routes of this resource.
 pub fn routes() -> Vec<Route> {
     use Permission as P;
-    let ask = |path, id, summary, access| {
+    let command = |path, id, summary, access| {
         Route::new(Method::POST, path, id, summary, access)
             .header(&[IDEMPOTENCY_KEY])
-            .gives::<OperationView>(StatusCode::OK, "What has become of it.")
+            .gives::<OperationView>(StatusCode::OK, "The updated operation.")
             .having(&[REPLAYED])
             .fails(&[404, 409])
     };
@@ -79,79 +79,81 @@ pub fn routes() -> Vec<Route> {
             key(P::ListOperations, list),
         )
         .query(&[LIMIT, CURSOR, STATE, TENANT])
-        .gives::<Page<OperationView>>(StatusCode::OK, "A page.")
+        .gives::<Page<OperationView>>(StatusCode::OK, "Page of operations.")
         .fails(&[404]),
         Route::new(
             Method::GET,
             "/v1/operations/{id}",
             "get_operation",
-            "Read an operation, or follow it live",
+            "Get an operation, or follow it as a stream",
             key(P::ReadOperations, get),
         )
         .header(&[LAST_EVENT_ID])
-        .gives::<OperationView>(
-            StatusCode::OK,
-            "The operation; as a stream, each change of it until it is done.",
-        )
+        .gives::<OperationView>(StatusCode::OK, "The operation; as a stream, each change until it is done.")
         .gives_as::<OperationView>(StatusCode::OK, Some(EVENT_STREAM), "")
         .fails(&[404]),
         Route::new(
             Method::GET,
             "/v1/operations/{id}/events",
             "follow_operation",
-            "Follow an operation live: a message for each change, until it is done",
+            "Follow an operation: a message for each change until it is done",
             key(P::ReadOperations, follow),
         )
         .header(&[LAST_EVENT_ID])
         .gives_as::<OperationView>(
             StatusCode::OK,
             Some(EVENT_STREAM),
-            "The operation after each change; `id` is its version.",
+            "The operation after each change; the message id is its version.",
         )
-        .gives_as::<()>(StatusCode::NO_CONTENT, None, "It is done, and the client has seen that.")
+        .gives_as::<()>(
+            StatusCode::NO_CONTENT,
+            None,
+            "The operation is done, and the client has its last \
+                                                       version.",
+        )
         .fails(&[404]),
-        ask(
+        command(
             "/v1/operations/{id}/pause",
             "pause_operation",
-            "Start nothing new",
+            "Pause an operation: running attempts finish, no new ones start",
             signal(|_| Ok(SignalKind::Pause)),
         ),
-        ask(
+        command(
             "/v1/operations/{id}/resume",
             "resume_operation",
-            "Go on after a pause",
+            "Resume a paused operation",
             signal(|_| Ok(SignalKind::Resume)),
         ),
-        ask(
+        command(
             "/v1/operations/{id}/cancel",
             "cancel_operation",
-            "End it and undo what it made",
+            "Cancel an operation and roll it back",
             signal(|_| Ok(SignalKind::Cancel)),
         ),
-        ask(
+        command(
             "/v1/operations/{id}/retry",
             "retry_operation",
-            "Try the failed steps again",
+            "Retry the failed steps of an operation",
             signal(|_| Ok(SignalKind::Retry)),
         ),
-        ask(
+        command(
             "/v1/operations/{id}/skip",
             "skip_step",
-            "Leave a step out for good",
+            "Skip a step permanently",
             signal(|call| call.read().map(|StepRefusal { step, reason }| SignalKind::Skip { step, reason })),
         )
         .reads::<StepRefusal>(JSON),
-        ask(
+        command(
             "/v1/operations/{id}/approve",
             "approve_step",
-            "Let a step go on that waits for approval",
+            "Approve a step that waits for approval",
             signal(|call| call.read().map(|StepChoice { step }| SignalKind::Approve { step })),
         )
         .reads::<StepChoice>(JSON),
-        ask(
+        command(
             "/v1/operations/{id}/reject",
             "reject_step",
-            "Refuse a step that waits for approval: the operation is rolled back",
+            "Reject a step that waits for approval; the operation is rolled back",
             signal(|call| {
                 call.read().map(|StepRefusal { step, reason }| SignalKind::Reject { step, reason })
             }),
@@ -161,14 +163,14 @@ pub fn routes() -> Vec<Route> {
             Method::POST,
             "/v1/operations/{id}/credentials",
             "claim_credentials",
-            "Take the secrets that an operation made, once",
+            "Claim the secrets of an operation, once",
             key(P::ClaimCredentials, claim),
         )
         .about(
-            "Each secret is handed out once. An `Idempotency-Key` is not replayed here: who asks again gets 410, whatever \
-             the key, also when the first answer was lost.",
+            "Each secret is revealed once. `Idempotency-Key` has no effect here: a second request gets 410, \
+             even if the first response was lost.",
         )
-        .gives::<Credentials>(StatusCode::OK, "The secrets. They are not handed out again.")
+        .gives::<Credentials>(StatusCode::OK, "The secrets. They are not revealed again.")
         .fails(&[404, 409, 410]),
     ]
 }
@@ -176,8 +178,8 @@ pub fn routes() -> Vec<Route> {
 fn signal(kind: impl Fn(&Call) -> Result<SignalKind> + Copy + Send + Sync + 'static) -> super::route::Access {
     key(Permission::SignalOperations, move |call: Call, caller: Caller| async move {
         let (id, kind) = (id(&call)?, kind(&call)?);
-        let asked = call.control().signal(&caller, id, kind, call.idempotency_key.clone()).await?;
-        replayed(answer(StatusCode::OK, &asked.value)?, asked.replayed)
+        let signalled = call.control().signal(&caller, id, kind, call.idempotency_key.clone()).await?;
+        replayed(answer(StatusCode::OK, &signalled.value)?, signalled.replayed)
     })
 }
 
@@ -203,7 +205,7 @@ async fn follow(call: Call, caller: Caller) -> Result {
     let changes = call.control().follow(id);
     let now = call.control().operation(&caller, id).await?;
     if now.done && seen >= Some(now.version) {
-        // The one answer that keeps an EventSource from coming back.
+        // 204 is the only response after which an EventSource does not reconnect.
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     Ok(stream::operation(call.app.clone(), caller, now, changes, seen).into_response())

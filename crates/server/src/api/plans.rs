@@ -1,4 +1,4 @@
-//! `/v1/plans`: what is sold.
+//! `/v1/plans`: the plans on offer.
 
 use axum::http::{Method, StatusCode};
 use tenantry_control::access::{Caller, Permission};
@@ -10,17 +10,17 @@ use super::call::{Call, answer};
 use super::problem::Result;
 use super::route::{Route, key};
 
-/// The lines of the table.
+/// The routes of this resource.
 pub fn routes() -> Vec<Route> {
     let needs = Permission::ReadCatalogue;
     vec![
-        Route::new(Method::GET, "/v1/plans", "list_plans", "List the plans on offer", key(needs, list))
-            .gives::<Page<Plan>>(StatusCode::OK, "All of them."),
+        Route::new(Method::GET, "/v1/plans", "list_plans", "List plans", key(needs, list))
+            .gives::<Page<Plan>>(StatusCode::OK, "All plans."),
         Route::new(
             Method::GET,
             "/v1/plans/{name}",
             "get_plan",
-            "Read a plan by name or alias",
+            "Get a plan by name or alias",
             key(needs, get),
         )
         .gives::<Plan>(StatusCode::OK, "The plan.")

@@ -1,5 +1,6 @@
-//! Problems: every answer of 400 and above (RFC 9457), and the one mapping from a use case's failure to a status.
-//! A problem names what is wrong and the fix; it never quotes the request's body, and never holds a cause.
+//! Problems: the body of every response with a status of 400 or above (RFC 9457), and the mapping from errors
+//! of the control plane to statuses. A problem never quotes the request's body and never contains an internal
+//! cause.
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -12,39 +13,39 @@ use tenantry_control::error::{Error, ErrorKind, FieldError};
 /// The media type of problems.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// An answer that says why something was not done.
+/// A problem document.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Problem {
-    /// Always `about:blank`: `code` says which problem it is.
+    /// Always `about:blank`; `code` identifies the problem.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// The status in words.
+    /// Name of the HTTP status.
     pub title: String,
-    /// The HTTP status.
+    /// HTTP status.
     pub status: u16,
-    /// One sentence for people: what is wrong, and the fix.
+    /// Message for people: what is wrong and how to fix it.
     pub detail: String,
-    /// A stable word for programs, such as `slug_taken`.
+    /// Stable code for programs, such as `slug_taken`.
     pub code: String,
-    /// Every faulty field of the request.
+    /// Invalid fields of the request.
     pub errors: Vec<FieldError>,
-    /// The request's id, also in the header `x-request-id` and in the log.
+    /// Request id, also in the header `x-request-id` and in the log.
     pub request_id: String,
-    /// Headers that the status asks for.
+    /// Headers that the status requires.
     #[serde(skip)]
     #[schemars(skip)]
     headers: HeaderMap,
-    /// For the log only.
+    /// Internal cause, for the log only.
     #[serde(skip)]
     #[schemars(skip)]
     cause: Option<String>,
 }
 
-/// What handlers return.
+/// Result of a handler.
 pub type Result<T = Response> = std::result::Result<T, Problem>;
 
 impl Problem {
-    /// A problem of this status.
+    /// Creates a problem without headers and invalid fields.
     pub fn new(status: StatusCode, code: impl Into<String>, detail: impl Into<String>) -> Self {
         Self {
             kind: "about:blank",
@@ -59,23 +60,23 @@ impl Problem {
         }
     }
 
-    /// With these faulty fields.
-    pub fn naming(self, errors: Vec<FieldError>) -> Self {
+    /// Sets the invalid fields.
+    pub fn with_errors(self, errors: Vec<FieldError>) -> Self {
         Self { errors, ..self }
     }
 
-    /// With one more header.
+    /// Adds a header.
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
 
-    /// What the log should know and the client should not.
+    /// The internal cause, for the log.
     pub fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
     }
 
-    /// The answer, once the request's id is known.
+    /// Creates the response once the request id is known.
     pub fn finish(mut self, request_id: &str) -> Response {
         request_id.clone_into(&mut self.request_id);
         let body = serde_json::to_vec(&self).unwrap_or_default();
@@ -88,7 +89,7 @@ impl Problem {
     }
 }
 
-/// The status of each sort of failure.
+/// The HTTP status of each kind of error.
 pub const fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::Invalid | ErrorKind::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
@@ -122,7 +123,7 @@ impl From<Error> for Problem {
 }
 
 impl IntoResponse for Problem {
-    /// Carries the problem to the outermost layer, which knows the request's id and writes the body.
+    /// Passes the problem to the outermost layer, which adds the request id and writes the body.
     fn into_response(self) -> Response {
         let mut response =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response();
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_sort_has_its_status() {
+    fn each_error_kind_has_a_status() {
         let all = [
             (ErrorKind::Invalid, 422),
             (ErrorKind::Unauthenticated, 401),
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_cause_stays_inside() {
+    async fn the_cause_is_not_in_the_response() {
         let problem = Problem::from(Error::internal("password=hunter2"));
         assert_eq!(problem.cause(), Some("password=hunter2"));
         let response = problem.finish("req_1");
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_learns_how_to_go_on() {
+    fn problems_tell_the_client_how_to_continue() {
         let unknown = Error::new(ErrorKind::Unauthenticated, "unauthenticated", "give a key");
         assert!(Problem::from(unknown).finish("r").headers().contains_key(WWW_AUTHENTICATE));
         assert_eq!(Problem::from(Error::unavailable("x")).finish("r").headers()[RETRY_AFTER], "1");

@@ -1,4 +1,4 @@
-//! `/v1/providers`: who makes what tenants have, and whether they can.
+//! `/v1/providers`: the health of the server's providers.
 
 use axum::http::{Method, StatusCode};
 use tenantry_control::access::{Caller, Permission};
@@ -9,18 +9,21 @@ use super::call::{Call, answer};
 use super::problem::Result;
 use super::route::{Route, key};
 
-/// The lines of the table.
+/// The routes of this resource.
 pub fn routes() -> Vec<Route> {
     vec![
         Route::new(
             Method::GET,
             "/v1/providers",
             "list_providers",
-            "Ask every provider whether it can be reached and do its work",
+            "Check the health of every provider",
             key(Permission::ProbeProviders, list),
         )
-        .about("Asked at that moment, of the process that answers. One that cannot is no failure of the request.")
-        .gives::<Page<ProviderStatus>>(StatusCode::OK, "All of them, by name."),
+        .about(
+            "Probes the providers from the process that responds. An unhealthy provider is not an error of \
+             the request.",
+        )
+        .gives::<Page<ProviderStatus>>(StatusCode::OK, "All providers by name."),
     ]
 }
 

@@ -1,5 +1,5 @@
-//! The shape of the route table: what is said of a route once, and used three times: to route, to describe (OpenAPI)
-//! and to check that nobody passes without authority.
+//! The types of the route table. Each entry serves three purposes: routing, the OpenAPI document, and the
+//! check of authority before the handler runs.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use tenantry_control::access::{Caller, Permission};
 use super::call::Call;
 use super::problem::Result;
 
-/// Media types.
+/// JSON.
 pub const JSON: &str = "application/json";
-/// RFC 7396.
+/// JSON merge patch (RFC 7396).
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
-/// Bytes of whatever sort.
+/// Arbitrary bytes.
 pub const OCTETS: &str = "application/octet-stream";
-/// A body of any media type, which is not read but handed on as it comes.
+/// A request body of any media type, which the handler reads as a stream.
 pub const ANY: &str = "*/*";
 /// Server-sent events.
 pub const EVENT_STREAM: &str = "text/event-stream";
@@ -28,82 +28,82 @@ pub const EVENT_STREAM: &str = "text/event-stream";
 type Handler<A> = Arc<dyn Fn(Call, A) -> BoxFuture<'static, Result<Response>> + Send + Sync>;
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
-/// Who may use a route, and what serves them. A handler gets the proof of authority as its second argument, so none
-/// can be reached without.
+/// The authority that a route requires, and its handler. The handler's second argument is the proof of that
+/// authority, so no handler runs without it.
 #[derive(Clone)]
 pub enum Access {
-    /// Everybody.
+    /// No authority required.
     Public(Handler<()>),
-    /// Holders of an API key with this permission.
+    /// Requires an API key with this permission.
     Key(Permission, Handler<Caller>),
-    /// Holders of a tenant's token.
+    /// Requires a tenant token.
     Token(Handler<TenantSession>),
 }
 
 /// A query parameter or a header.
 #[derive(Clone, Copy)]
 pub struct Param {
-    /// Its name.
+    /// Name.
     pub name: &'static str,
-    /// What it does.
+    /// Description in the OpenAPI document.
     pub about: &'static str,
-    /// JSON Schema of its value.
+    /// JSON Schema of the value.
     pub schema: fn() -> Value,
-    /// Whether a value is acceptable; the fault in words. For query parameters.
+    /// Validates a query parameter's value; the error is a message such as "must be true or false".
     pub check: fn(&str) -> std::result::Result<(), String>,
-    /// Whether it must be given.
+    /// Whether the request must have it.
     pub required: bool,
 }
 
-/// A success.
+/// A successful response.
 pub struct Answer {
-    /// Its status.
+    /// HTTP status.
     pub status: StatusCode,
-    /// When it is given.
+    /// Description in the OpenAPI document.
     pub about: &'static str,
-    /// Its media type; none without a body.
+    /// Media type; `None` for a response without a body.
     pub media: Option<&'static str>,
-    /// Its body.
+    /// Schema of the body.
     pub schema: SchemaOf,
-    /// Headers that it has.
+    /// Headers as name and description.
     pub headers: &'static [(&'static str, &'static str)],
 }
 
-/// A request's body.
+/// A request body.
 pub struct BodySpec {
-    /// The one media type that is read.
+    /// The accepted media type.
     pub media: &'static str,
-    /// Its shape.
+    /// Schema of the body.
     pub schema: SchemaOf,
 }
 
-/// One line of the table.
+/// One entry of the route table.
 pub struct Route {
-    /// The method.
+    /// HTTP method.
     pub method: Method,
-    /// The path, with `{name}` for what varies.
+    /// Path, with `{name}` for parameters.
     pub path: &'static str,
-    /// The name of the operation in the description.
+    /// Operation id in the OpenAPI document.
     pub id: &'static str,
-    /// One line of what it does.
+    /// Summary in the OpenAPI document.
     pub summary: &'static str,
-    /// What else a client must know.
+    /// Description in the OpenAPI document.
     pub about: Option<&'static str>,
-    /// Who may, and what serves them.
+    /// Required authority and handler.
     pub access: Access,
-    /// Query parameters; all others are refused.
+    /// Query parameters; any other is rejected.
     pub query: Vec<Param>,
-    /// Headers that change what it does.
+    /// Headers with an effect on this route.
     pub headers: Vec<Param>,
-    /// What it reads.
+    /// Request body.
     pub body: Option<BodySpec>,
-    /// Its successes; the first media type is the default.
+    /// Successful responses; the first media type is the default.
     pub answers: Vec<Answer>,
-    /// Statuses of its problems, besides those that its access, body and kind imply.
+    /// Statuses of problems in addition to those implied by access, body and method.
     pub problems: Vec<u16>,
 }
 
-/// A handler that everybody may call.
+/// Wraps a handler that requires no authority.
 pub fn public<F>(handler: impl Fn(Call) -> F + Send + Sync + 'static) -> Access
 where
     F: Future<Output = Result<Response>> + Send + 'static,
@@ -111,7 +111,7 @@ where
     Access::Public(Arc::new(move |call, ()| Box::pin(handler(call))))
 }
 
-/// A handler for API keys with a permission.
+/// Wraps a handler that requires an API key with this permission.
 pub fn key<F>(permission: Permission, handler: impl Fn(Call, Caller) -> F + Send + Sync + 'static) -> Access
 where
     F: Future<Output = Result<Response>> + Send + 'static,
@@ -119,7 +119,7 @@ where
     Access::Key(permission, Arc::new(move |call, caller| Box::pin(handler(call, caller))))
 }
 
-/// A handler for tenants' tokens.
+/// Wraps a handler that requires a tenant token.
 pub fn token<F>(handler: impl Fn(Call, TenantSession) -> F + Send + Sync + 'static) -> Access
 where
     F: Future<Output = Result<Response>> + Send + 'static,
@@ -128,7 +128,7 @@ where
 }
 
 impl Route {
-    /// A route with nothing but a handler.
+    /// Creates a route without parameters, body and responses.
     pub fn new(
         method: Method,
         path: &'static str,
@@ -139,35 +139,35 @@ impl Route {
         let (query, headers, answers, problems) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Self { method, path, id, summary, about: None, access, query, headers, body: None, answers, problems }
     }
-    /// Says more than its summary.
+    /// Sets the description.
     pub fn about(self, about: &'static str) -> Self {
         Self { about: Some(about), ..self }
     }
-    /// Reads this.
+    /// Sets the request body's media type and schema.
     pub fn reads<T: JsonSchema>(mut self, media: &'static str) -> Self {
         self.body = Some(BodySpec { media, schema: |generator| generator.subschema_for::<T>() });
         self
     }
-    /// Reads bytes, of whatever media type, as they come.
+    /// Accepts a request body of any media type, read as a stream.
     pub fn reads_bytes(mut self) -> Self {
         self.body = Some(BodySpec { media: ANY, schema: |_| schemars::json_schema!({ "type": "string" }) });
         self
     }
-    /// Takes these query parameters.
+    /// Adds query parameters.
     pub fn query(mut self, params: &[Param]) -> Self {
         self.query.extend_from_slice(params);
         self
     }
-    /// Honours these headers.
+    /// Adds headers.
     pub fn header(mut self, params: &[Param]) -> Self {
         self.headers.extend_from_slice(params);
         self
     }
-    /// Answers JSON with this status.
+    /// Adds a JSON response.
     pub fn gives<T: JsonSchema>(self, status: StatusCode, about: &'static str) -> Self {
         self.gives_as::<T>(status, Some(JSON), about)
     }
-    /// Answers in this media type.
+    /// Adds a response in this media type.
     pub fn gives_as<T: JsonSchema>(
         mut self,
         status: StatusCode,
@@ -178,19 +178,19 @@ impl Route {
         self.answers.push(Answer { status, about, media, schema, headers: &[] });
         self
     }
-    /// The last answer has these headers.
+    /// Sets the headers of the response added last.
     pub fn having(mut self, headers: &'static [(&'static str, &'static str)]) -> Self {
         if let Some(answer) = self.answers.last_mut() {
             answer.headers = headers;
         }
         self
     }
-    /// May fail with these statuses.
+    /// Adds statuses of problems.
     pub fn fails(mut self, statuses: &[u16]) -> Self {
         self.problems.extend_from_slice(statuses);
         self
     }
-    /// The media types of its answers, the default first.
+    /// The media types of the responses, the default first.
     pub fn media(&self) -> impl Iterator<Item = &'static str> {
         self.answers.iter().filter_map(|answer| answer.media)
     }
@@ -201,11 +201,11 @@ fn any(_: &str) -> std::result::Result<(), String> {
 }
 
 impl Param {
-    /// A text that the handler judges.
+    /// An optional text, which the handler validates.
     pub const fn text(name: &'static str, about: &'static str) -> Self {
         Self { name, about, schema: || json!({ "type": "string" }), check: any, required: false }
     }
-    /// The same, but needed.
+    /// Makes the parameter required.
     pub const fn needed(self) -> Self {
         Self { required: true, ..self }
     }
@@ -214,7 +214,7 @@ impl Param {
 /// `?limit=`
 pub const LIMIT: Param = Param {
     name: "limit",
-    about: "Most entries in one page.",
+    about: "Maximum number of entries per page.",
     schema: || json!({ "type": "integer", "minimum": 1, "maximum": 100, "default": DEFAULT_LIMIT }),
     check: |text| match text.parse::<u64>() {
         Ok(1..=100) => Ok(()),
@@ -222,23 +222,25 @@ pub const LIMIT: Param = Param {
     },
     required: false,
 };
-/// Entries of a page whose length nobody asked for.
+/// Entries per page without `?limit=`.
 pub const DEFAULT_LIMIT: u64 = 50;
 /// `?cursor=`
-pub const CURSOR: Param = Param::text("cursor", "`next_cursor` of the page before.");
-/// `?expires=` of a signed address.
+pub const CURSOR: Param = Param::text("cursor", "`next_cursor` of the previous page.");
+/// `?expires=` of a signed URL.
 pub const EXPIRES: Param =
-    Param::text("expires", "Seconds since 1970 until which the address is good.").needed();
-/// `?signature=` of a signed address.
-pub const SIGNATURE: Param = Param::text("signature", "The signature of what the address opens.").needed();
+    Param::text("expires", "Expiry of the signed URL, in seconds since 1970.").needed();
+/// `?signature=` of a signed URL.
+pub const SIGNATURE: Param = Param::text("signature", "Signature of the signed URL.").needed();
 /// `Idempotency-Key:`
 pub const IDEMPOTENCY_KEY: Param = Param::text(
     "Idempotency-Key",
-    "A name of your own for this request, at most 255 printable ASCII characters. The same key with the same request \
-     has the same answer and no second effect; with another one it is refused.",
+    "A key that the client chooses for this request, at most 255 printable ASCII characters. Repeating a \
+     request with its key returns the same response without a second effect; a different request with the \
+     same key is rejected.",
 );
-/// What an answer says that was made for the same key before.
-pub const REPLAYED: (&str, &str) = ("Idempotent-Replayed", "`true` when the same key had it done before.");
+/// Response header of a replayed request.
+pub const REPLAYED: (&str, &str) =
+    ("Idempotent-Replayed", "`true` if the response is that of an earlier request with the same key.");
 /// `Last-Event-ID:`
 pub const LAST_EVENT_ID: Param =
-    Param::text("Last-Event-ID", "Streams: go on after the message with this id.");
+    Param::text("Last-Event-ID", "Resumes a stream after the message with this id.");

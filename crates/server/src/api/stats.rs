@@ -1,4 +1,4 @@
-//! `/v1/stats`: what onboarding has been like.
+//! `/v1/stats`: statistics of onboarding.
 
 use axum::http::{Method, StatusCode};
 use serde_json::json;
@@ -11,27 +11,25 @@ use super::route::{Param, Route, key};
 
 const SINCE: Param = Param {
     name: "since",
-    about: "Only onboardings that began after this instant (RFC 3339), or so far back, such as `30d`.",
+    about: "Onboardings that started after this time (RFC 3339), or within this period, such as `30d`.",
     schema: || json!({ "type": "string", "default": "7d" }),
     check: |text| text.parse::<Since>().map(|_| ()),
     required: false,
 };
 
-/// The lines of the table.
+/// The routes of this resource.
 pub fn routes() -> Vec<Route> {
     vec![
         Route::new(
             Method::GET,
             "/v1/stats",
             "get_stats",
-            "Read how onboarding goes: times, failures, bottlenecks, room",
+            "Get statistics of onboarding: durations, failures, bottlenecks, capacity",
             key(Permission::ReadStats, stats),
         )
-        .about(
-            "Figures over all tenants, from the newest 1,000 onboardings that have ended or need a person.",
-        )
+        .about("Covers all tenants: the newest 1,000 onboardings that have ended or need attention.")
         .query(&[SINCE])
-        .gives::<StatsView>(StatusCode::OK, "The figures."),
+        .gives::<StatsView>(StatusCode::OK, "Statistics."),
     ]
 }
 

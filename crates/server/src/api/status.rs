@@ -1,4 +1,4 @@
-//! `/v1/tenants/{id}/status` and `/v1/drift`: how tenants really stand, asked of their providers.
+//! `/v1/tenants/{id}/status` and `/v1/drift`: compare tenants' resources with their templates.
 
 use axum::http::{Method, StatusCode};
 use tenantry_control::access::{Caller, Permission};
@@ -9,35 +9,36 @@ use super::call::{Call, answer};
 use super::problem::Result;
 use super::route::{CURSOR, LIMIT, Route, key};
 
-/// The lines of the table.
+/// The routes of this resource.
 pub fn routes() -> Vec<Route> {
     vec![
         Route::new(
             Method::GET,
             "/v1/tenants/{id}/status",
             "get_tenant_status",
-            "Ask the providers how a tenant really stands",
+            "Compare a tenant's resources with its template",
             key(Permission::ReadTenants, status),
         )
         .about(
-            "Nothing of it is read from what is recorded. What does not answer within 5 seconds is not responding; the \
-             others answer all the same.",
+            "Observes every resource through its provider. A resource that does not respond within 5 seconds \
+             is reported as not responding, without delaying the others.",
         )
-        .gives::<StatusView>(StatusCode::OK, "What is there, and how it differs from what was made.")
+        .gives::<StatusView>(StatusCode::OK, "Resources and their differences.")
         .fails(&[404]),
         Route::new(
             Method::GET,
             "/v1/drift",
             "list_drift",
-            "List tenants that are not as they were made, newest first",
+            "List tenants that differ from their templates, newest first",
             key(Permission::ReadTenants, drift),
         )
         .about(
-            "Asks for every active or suspended tenant of the page, many at the same time, and answers with those that \
-             differ. Go on until there is no other page: one without entries is not the last.",
+            "Observes the resources of every active or suspended tenant of the page and returns the tenants \
+             that differ. A page without entries is not the last one; continue while there is a \
+             `next_cursor`.",
         )
         .query(&[LIMIT, CURSOR])
-        .gives::<DriftView>(StatusCode::OK, "What differs among the tenants of the page."),
+        .gives::<DriftView>(StatusCode::OK, "Tenants of the page that differ."),
     ]
 }
 

@@ -1,5 +1,6 @@
-//! Live streams (server-sent events): each ends when its subject is done, when the server drains, or after a quarter
-//! of an hour, so that a revoked key does not listen for ever; the client comes back with the last id that it saw.
+//! Server-sent events. A stream ends when its operation is done, when the server drains, or after 15 minutes,
+//! so that a revoked key does not receive events indefinitely; the client reconnects with the last id it has
+//! received.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,13 +19,13 @@ use tokio::time::Instant;
 
 use super::App;
 
-/// Longest life of one connection.
-const LIFE: Duration = Duration::from_secs(15 * 60);
-/// Time between comments that show that the line still stands.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-/// What a client should wait before it comes back.
-const COME_BACK: Duration = Duration::from_secs(2);
-/// Events read at once.
+/// Longest duration of one connection.
+const MAX_AGE: Duration = Duration::from_secs(15 * 60);
+/// Time between comments that keep the connection open.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Pause that clients are told to make before they reconnect.
+const RECONNECT_DELAY: Duration = Duration::from_secs(2);
+/// Events per read.
 const BATCH: u64 = 100;
 
 type Message = Result<Event, Infallible>;
@@ -32,16 +33,16 @@ type Message = Result<Event, Infallible>;
 fn sse<S: Stream<Item = Message> + Send + 'static>(
     messages: S,
 ) -> Sse<impl Stream<Item = Message> + Send + 'static> {
-    Sse::new(messages).keep_alive(KeepAlive::new().interval(HEARTBEAT))
+    Sse::new(messages).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
 }
 
-/// A message. The data of one that cannot be written, which does not happen, is empty.
+/// Creates a message. Serializing the views cannot fail; if it did, the message would be empty.
 fn message<T: Serialize>(id: i64, data: &T) -> Message {
-    let event = Event::default().id(id.to_string()).retry(COME_BACK);
+    let event = Event::default().id(id.to_string()).retry(RECONNECT_DELAY);
     Ok(event.json_data(data).unwrap_or_else(|_| Event::default()))
 }
 
-/// Whether the connection may live on; otherwise, the work's result.
+/// Returns the work's result, or `None` once the server drains or the connection has reached its end.
 async fn while_alive<T>(app: &App, end: Instant, work: impl Future<Output = Option<T>>) -> Option<T> {
     tokio::select! {
         biased;
@@ -51,7 +52,8 @@ async fn while_alive<T>(app: &App, end: Instant, work: impl Future<Output = Opti
     }
 }
 
-/// An operation: what it is now, unless the client has seen that, and then each change until it is done.
+/// Streams an operation: its present state, unless the client has it already, then each change until it is
+/// done.
 pub fn operation(
     app: Arc<App>,
     caller: Caller,
@@ -59,7 +61,7 @@ pub fn operation(
     changes: Changes,
     seen: Option<i64>,
 ) -> Sse<impl Stream<Item = Message> + Send + 'static> {
-    let end = Instant::now() + LIFE;
+    let end = Instant::now() + MAX_AGE;
     let id = now.id;
     let first = (seen < Some(now.version)).then_some(now);
     let seen = first.as_ref().map_or(seen, |view| Some(view.version)).unwrap_or_default();
@@ -79,7 +81,7 @@ pub fn operation(
     }))
 }
 
-/// The operation after its next change; none when it cannot be read, and then the client comes back.
+/// Waits for the operation's next change. `None` ends the stream, and the client reconnects.
 async fn next_change(
     app: &App,
     caller: &Caller,
@@ -90,7 +92,7 @@ async fn next_change(
     loop {
         match changes.next().await {
             Ok(run) if run.operation.version <= seen => continue,
-            // Missed some: perhaps the one that counts.
+            // Some changes were missed; read the present state.
             Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
             Err(broadcast::error::RecvError::Closed) => return None,
         }
@@ -101,13 +103,13 @@ async fn next_change(
     }
 }
 
-/// Every event after this sequence number, as they come.
+/// Streams all events after this sequence number.
 pub fn events(
     app: Arc<App>,
     caller: Caller,
     after: i64,
 ) -> Sse<impl Stream<Item = Message> + Send + 'static> {
-    let end = Instant::now() + LIFE;
+    let end = Instant::now() + MAX_AGE;
     let head = app.control.event_head();
     let batches = stream::unfold((head, after), move |(mut head, after)| {
         let (app, caller) = (app.clone(), caller.clone());
@@ -121,7 +123,7 @@ pub fn events(
     sse(futures::StreamExt::flatten(batches))
 }
 
-/// The next events, once there are some.
+/// Waits until there are further events and reads them.
 async fn next_events(
     app: &App,
     caller: &Caller,
@@ -129,7 +131,7 @@ async fn next_events(
     after: i64,
 ) -> Option<Vec<EventView>> {
     loop {
-        // Marked as seen before the read, so that what is sealed meanwhile wakes us again.
+        // Marked as seen before the read, so that events sealed meanwhile wake this task.
         head.borrow_and_update();
         match app.control.events(caller, after, BATCH).await {
             Ok(events) if events.is_empty() => head.changed().await.ok()?,

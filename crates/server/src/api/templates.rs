@@ -1,4 +1,4 @@
-//! `/v1/templates`: how tenants are made, version by version, and the schema by which editors check a new one.
+//! `/v1/templates`: templates by version, their differences, and the JSON Schema of template files.
 
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -11,9 +11,8 @@ use super::call::{Call, answer};
 use super::problem::Result;
 use super::route::{Param, Route, key};
 
-const FROM: Param =
-    version_param("from", "The version that it changes from; the one before `to` without it.");
-const TO: Param = version_param("to", "The version that it changes to; the newest without it.");
+const FROM: Param = version_param("from", "Old version; the version before `to` by default.");
+const TO: Param = version_param("to", "New version; the newest by default.");
 
 const fn version_param(name: &'static str, about: &'static str) -> Param {
     Param {
@@ -22,13 +21,13 @@ const fn version_param(name: &'static str, about: &'static str) -> Param {
         schema: || json!({ "type": "integer", "minimum": 1 }),
         check: |text| match text.parse::<u32>() {
             Ok(1..) => Ok(()),
-            _ => Err("must be a whole number from 1 on".to_owned()),
+            _ => Err("must be a whole number of at least 1".to_owned()),
         },
         required: false,
     }
 }
 
-/// The lines of the table.
+/// The routes of this resource.
 pub fn routes() -> Vec<Route> {
     let needs = Permission::ReadCatalogue;
     vec![
@@ -36,23 +35,23 @@ pub fn routes() -> Vec<Route> {
             Method::GET,
             "/v1/templates",
             "list_templates",
-            "List templates, every version",
+            "List all versions of all templates",
             key(needs, list),
         )
-        .gives::<Page<Template>>(StatusCode::OK, "All of them, by name, oldest version first."),
+        .gives::<Page<Template>>(StatusCode::OK, "All templates by name, oldest version first."),
         Route::new(
             Method::GET,
             "/v1/templates/schema",
             "get_template_schema",
-            "Read the JSON Schema of template files",
+            "Get the JSON Schema of template files",
             key(needs, schema),
         )
-        .gives::<Value>(StatusCode::OK, "The schema, with the settings of every provider of this server."),
+        .gives::<Value>(StatusCode::OK, "The schema, with the settings of this server's providers."),
         Route::new(
             Method::GET,
             "/v1/templates/{name}",
             "get_template",
-            "Read the newest version of a template",
+            "Get the newest version of a template",
             key(needs, latest),
         )
         .gives::<Template>(StatusCode::OK, "The template.")
@@ -61,17 +60,17 @@ pub fn routes() -> Vec<Route> {
             Method::GET,
             "/v1/templates/{name}/diff",
             "diff_template",
-            "Read what changes for tenants from one version of a template to another",
+            "Compare two versions of a template",
             key(needs, diff),
         )
         .query(&[FROM, TO])
-        .gives::<TemplateDiff>(StatusCode::OK, "The changes; none if the versions mean the same.")
+        .gives::<TemplateDiff>(StatusCode::OK, "The changes; empty if the versions are equivalent.")
         .fails(&[404]),
         Route::new(
             Method::GET,
             "/v1/templates/{name}/versions/{version}",
             "get_template_version",
-            "Read one version of a template",
+            "Get a version of a template",
             key(needs, version),
         )
         .gives::<Template>(StatusCode::OK, "The template.")
@@ -102,11 +101,11 @@ async fn version(call: Call, _: Caller) -> Result {
 
 async fn diff(call: Call, _: Caller) -> Result {
     let (templates, name) = (call.control().templates(), call.segment("name"));
-    let asked = |param: &str| call.param(param).and_then(|text| text.parse().ok());
+    let given = |param: &str| call.param(param).and_then(|text| text.parse().ok());
     let newest = || templates.latest(name).map(|template| template.version);
     let missing = || Error::not_found("version of this template");
-    let to = asked("to").or_else(newest).and_then(|to| templates.version(name, to)).ok_or_else(missing)?;
-    let from = match asked("from") {
+    let to = given("to").or_else(newest).and_then(|to| templates.version(name, to)).ok_or_else(missing)?;
+    let from = match given("from") {
         Some(from) => templates.version(name, from).ok_or_else(missing)?,
         None => templates
             .before(name, to.version)

@@ -1,4 +1,4 @@
-//! `/v1/tenants`: sign-up, reading, labels, a new try after a rollback, and the end.
+//! `/v1/tenants`: creates, reads and labels tenants, and begins operations on them.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ use super::route::{CURSOR, IDEMPOTENCY_KEY, JSON, LIMIT, MERGE_PATCH, Param, REP
 
 const DRY_RUN: Param = Param {
     name: "dry_run",
-    about: "`true`: answer what would be done, and do nothing.",
+    about: "`true` returns the plan of the operation without creating the tenant.",
     schema: || json!({ "type": "boolean", "default": false }),
     check: |text| match text {
         "true" | "false" => Ok(()),
@@ -43,28 +43,30 @@ const STATUS: Param = Param {
     required: false,
 };
 const PLAN: Param = Param::text("plan", "Only tenants on this plan.");
-const PREFER: Param = Param::text(
-    "Prefer",
-    "`wait=N`: answer once the tenant is active, at the latest after N seconds (at most 60).",
-);
+const PREFER: Param =
+    Param::text("Prefer", "`wait=N` responds once the tenant is active, or after N seconds (at most 60).");
 const IF_MATCH: Param =
-    Param::text("If-Match", "the ETag of the tenant as you read it, so that nobody's change is overwritten")
+    Param::text("If-Match", "the tenant's ETag as last read, so that no concurrent change is overwritten")
         .needed();
-const CREATED: &[(&str, &str)] =
-    &[("Location", "Where to look next."), ("Preference-Applied", "How long this was waited for."), REPLAYED];
-const TAGGED: &[(&str, &str)] = &[("ETag", "The tenant's version, for If-Match.")];
+const CREATED: &[(&str, &str)] = &[
+    ("Location", "The operation, or the tenant once it is active."),
+    ("Preference-Applied", "Applied `wait`."),
+    REPLAYED,
+];
+const OPERATION_HEADERS: &[(&str, &str)] = &[("Location", "The operation."), REPLAYED];
+const TAGGED: &[(&str, &str)] = &[("ETag", "The tenant's version, for `If-Match`.")];
 
-/// What may be changed directly.
+/// The fields of a tenant that can be changed directly.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct TenantPatch {
     /// Labels to set; null removes one.
     #[schemars(extend("maxProperties" = 64))]
-    #[expect(dead_code, reason = "describes what the use case reads as a patch")]
+    #[expect(dead_code, reason = "only for the schema; the control plane reads the patch itself")]
     labels: Option<BTreeMap<String, Option<String>>>,
 }
 
-/// The lines of the table.
+/// The routes of this resource.
 pub fn routes() -> Vec<Route> {
     use Permission as P;
     vec![
@@ -78,11 +80,11 @@ pub fn routes() -> Vec<Route> {
         .query(&[DRY_RUN])
         .header(&[IDEMPOTENCY_KEY, PREFER])
         .reads::<CreateTenant>(JSON)
-        .gives::<OperationView>(StatusCode::ACCEPTED, "The tenant is being made; follow the operation.")
+        .gives::<OperationView>(StatusCode::ACCEPTED, "The onboarding.")
         .having(CREATED)
-        .gives::<TenantView>(StatusCode::CREATED, "The tenant is active: it was done within `Prefer: wait`.")
+        .gives::<TenantView>(StatusCode::CREATED, "The active tenant, if `Prefer: wait` was long enough.")
         .having(CREATED)
-        .gives::<PlannedView>(StatusCode::OK, "With `dry_run`: what would be done.")
+        .gives::<PlannedView>(StatusCode::OK, "With `dry_run`: the plan of the onboarding.")
         .fails(&[409]),
         Route::new(
             Method::GET,
@@ -92,12 +94,12 @@ pub fn routes() -> Vec<Route> {
             key(P::ReadTenants, list),
         )
         .query(&[LIMIT, CURSOR, STATUS, PLAN])
-        .gives::<Page<TenantView>>(StatusCode::OK, "A page."),
+        .gives::<Page<TenantView>>(StatusCode::OK, "Page of tenants."),
         Route::new(
             Method::GET,
             "/v1/tenants/{id}",
             "get_tenant",
-            "Read a tenant by id or slug",
+            "Get a tenant by id or slug",
             key(P::ReadTenants, get),
         )
         .gives::<TenantView>(StatusCode::OK, "The tenant.")
@@ -112,138 +114,154 @@ pub fn routes() -> Vec<Route> {
         )
         .header(&[IF_MATCH])
         .reads::<TenantPatch>(MERGE_PATCH)
-        .gives::<TenantView>(StatusCode::OK, "The tenant as it is now.")
+        .gives::<TenantView>(StatusCode::OK, "The updated tenant.")
         .having(TAGGED)
         .fails(&[404, 412, 428]),
         Route::new(
             Method::POST,
             "/v1/tenants/{id}/provision",
             "provision_tenant",
-            "Make a tenant again whose onboarding was rolled back",
+            "Retry onboarding after a rollback",
             key(P::WriteTenants, provision),
         )
         .header(&[IDEMPOTENCY_KEY])
-        .gives::<OperationView>(StatusCode::ACCEPTED, "The tenant is being made; follow the operation.")
-        .having(&[("Location", "The operation."), REPLAYED])
+        .gives::<OperationView>(StatusCode::ACCEPTED, "The onboarding.")
+        .having(OPERATION_HEADERS)
         .fails(&[404, 409]),
         Route::new(
             Method::POST,
             "/v1/tenants/{id}/clones",
             "clone_tenant",
-            "Make a sandbox with a tenant's content under masks",
+            "Clone a tenant into a sandbox with masked data",
             key(P::WriteTenants, clone),
         )
         .about(
-            "A tenant of its own, on the same plan and in the same region. Rows are masked on their way, by what the template \
-             says and by what is asked for; members, settings and billing do not come along.",
+            "The clone is a separate tenant on the same plan and in the same region. Rows are masked while \
+             they are copied, by the template's masks and the request's; members, settings and billing are \
+             not copied.",
         )
         .header(&[IDEMPOTENCY_KEY])
         .reads::<CloneTenant>(JSON)
-        .gives::<OperationView>(StatusCode::ACCEPTED, "The clone is being made; follow the operation.")
-        .having(&[("Location", "The operation."), REPLAYED])
+        .gives::<OperationView>(StatusCode::ACCEPTED, "The onboarding of the clone.")
+        .having(OPERATION_HEADERS)
         .fails(&[404, 409]),
         Route::new(
             Method::POST,
             "/v1/tenants/{id}/repair",
             "repair_tenant",
-            "Make an active tenant's resources as they should be",
+            "Reconcile an active tenant's resources with its template",
             key(P::WriteTenants, repair),
         )
-        .about("What is as it should be stays as it is; nothing is ever undone.")
+        .about("Resources that match the template are not changed. A repair is never rolled back.")
         .header(&[IDEMPOTENCY_KEY])
         .reads::<RepairTenant>(JSON)
-        .gives::<OperationView>(StatusCode::ACCEPTED, "It is being repaired; follow the operation.")
-        .having(&[("Location", "The operation."), REPLAYED])
+        .gives::<OperationView>(StatusCode::ACCEPTED, "The operation.")
+        .having(OPERATION_HEADERS)
         .fails(&[404, 409]),
         Route::new(
             Method::POST,
             "/v1/tenants/{id}/rotate-credentials",
             "rotate_credentials",
-            "Give a tenant's own applications new secrets",
+            "Rotate the credentials of a tenant's applications",
             key(P::WriteTenants, rotate_credentials),
         )
         .about(
-            "What they log in with past Tenantry, such as a role in PostgreSQL. The operation hands the new secret out once, at \
-             `POST /v1/operations/{id}/credentials`. The former one is good for the hours of grace; with 0, it ends at once, and \
-             every session with it.",
+            "Replaces the secrets of direct database access, such as the password of a PostgreSQL role. \
+             `POST /v1/operations/{id}/credentials` reveals the new secrets once. The old ones stay valid \
+             for the grace period; with 0 hours, they are invalidated and their sessions ended at once.",
         )
         .header(&[IDEMPOTENCY_KEY])
         .reads::<RotateCredentials>(JSON)
-        .gives::<OperationView>(StatusCode::ACCEPTED, "New secrets are being made; follow the operation.")
-        .having(&[("Location", "The operation."), REPLAYED])
+        .gives::<OperationView>(StatusCode::ACCEPTED, "The operation.")
+        .having(OPERATION_HEADERS)
         .fails(&[404, 409]),
         Route::new(
             Method::POST,
             "/v1/tenants/{id}/suspend",
             "suspend_tenant",
-            "Deny a tenant access for a reason",
+            "Suspend a tenant for a reason",
             key(P::WriteTenants, suspend),
         )
         .about(
-            "Holds from the next request on, for tokens issued before too. All data and infrastructure stay. Reasons are \
-             cleared each on its own; the strictest grade counts.",
+            "Applies from the next request on, also to tokens issued before. All data and infrastructure \
+             stay. Each reason is cleared separately; the strictest grade applies.",
         )
         .header(&[IDEMPOTENCY_KEY])
         .reads::<SuspendTenant>(JSON)
-        .gives::<StandingView>(StatusCode::OK, "The tenant as it is now, and which of its fences have acknowledged it.")
+        .gives::<StandingView>(
+            StatusCode::OK,
+            "The tenant, and the fences that have acknowledged the \
+                                                suspension.",
+        )
         .having(&[REPLAYED])
         .fails(&[404, 409]),
         Route::new(
             Method::POST,
             "/v1/tenants/{id}/resume",
             "resume_tenant",
-            "Clear a reason for a tenant's suspension, or all",
+            "Clear one reason for a tenant's suspension, or all",
             key(P::WriteTenants, resume),
         )
-        .about("The tenant is active again when no reason is left. Nothing is made again: it was all there.")
+        .about(
+            "The tenant becomes active once no reason is left. Its resources were kept, so none is created \
+             again.",
+        )
         .header(&[IDEMPOTENCY_KEY])
         .reads::<ResumeTenant>(JSON)
-        .gives::<StandingView>(StatusCode::OK, "The tenant as it is now, and which of its fences have acknowledged it.")
+        .gives::<StandingView>(
+            StatusCode::OK,
+            "The tenant, and the fences that have acknowledged the \
+                                                change.",
+        )
         .having(&[REPLAYED])
         .fails(&[404, 409]),
         Route::new(
             Method::POST,
             "/v1/tenants/{id}/offboard",
             "offboard_tenant",
-            "End a tenant: hold everything for a while, then delete it",
+            "Offboard a tenant: end its access, and delete its data after a hold",
             key(P::WriteTenants, offboard),
         )
         .about(
-            "Access ends with the answer, and billing right after it, with a credit for the unused rest of the period. Until \
-             the hold is over, `reconsider` brings everything back as it was, and `erase` skips the rest of it.",
+            "Access ends with the response. Billing ends right after it, with a credit for the unused \
+             period. During the hold, `reconsider` restores access and `erase` deletes at once.",
         )
         .header(&[IDEMPOTENCY_KEY])
         .reads::<OffboardTenant>(JSON)
-        .gives::<OperationView>(StatusCode::ACCEPTED, "It is leaving; follow the operation.")
-        .having(&[("Location", "The operation."), REPLAYED])
+        .gives::<OperationView>(StatusCode::ACCEPTED, "The operation.")
+        .having(OPERATION_HEADERS)
         .fails(&[404, 409]),
         Route::new(
             Method::POST,
             "/v1/tenants/{id}/reconsider",
             "reconsider_tenant",
-            "Bring a tenant back that is in its hold",
+            "Stop the offboarding of a tenant in its hold",
             key(P::WriteTenants, reconsider),
         )
-        .about("Active, or suspended for the reasons that it still has; nothing of its own was touched.")
+        .about(
+            "The tenant becomes active, or suspended if reasons for a suspension remain. Its data was not \
+             changed.",
+        )
         .header(&[IDEMPOTENCY_KEY])
-        .gives::<TenantView>(StatusCode::OK, "The tenant as it is now.")
+        .gives::<TenantView>(StatusCode::OK, "The updated tenant.")
         .having(&[REPLAYED])
         .fails(&[404, 409]),
         Route::new(
             Method::POST,
             "/v1/tenants/{id}/erase",
             "erase_tenant",
-            "Delete a tenant for good, at once (GDPR Art. 17)",
+            "Delete a tenant at once and permanently (GDPR Art. 17)",
             key(P::WriteTenants, erase),
         )
         .about(
-            "Access ends with the answer; whatever operation runs is taken over. It cannot be taken back. A tenant that is \
-             being deleted, or is gone, gives the operation that does it, or did. The reason is kept for ever.",
+            "Access ends with the response; the operation supersedes any other of the tenant. It cannot be \
+             undone. For a tenant that is being or was erased, the response is that operation. The reason is \
+             kept forever.",
         )
         .header(&[IDEMPOTENCY_KEY])
         .reads::<EraseTenant>(JSON)
-        .gives::<OperationView>(StatusCode::ACCEPTED, "It is being deleted; follow the operation.")
-        .having(&[("Location", "The operation."), REPLAYED])
+        .gives::<OperationView>(StatusCode::ACCEPTED, "The operation.")
+        .having(OPERATION_HEADERS)
         .fails(&[404, 409]),
     ]
 }
@@ -253,22 +271,23 @@ async fn create(call: Call, caller: Caller) -> Result {
         return answer(StatusCode::OK, &call.control().plan_tenant(&caller, &call.body).await?);
     }
     let mut created = call.control().create_tenant(&caller, &call.body, call.idempotency_key.clone()).await?;
-    if let Some(patience) = call.patience()
+    let wait = call.preferred_wait();
+    if let Some(wait) = wait
         && !created.operation.done
     {
-        // Nobody is held up at the end of the process: the operation goes on without us.
+        // A shutdown ends the wait; the next process continues the operation.
         tokio::select! {
-            waited = call.control().wait(&caller, created.operation.id, patience) => created.operation = waited?,
+            waited = call.control().wait(&caller, created.operation.id, wait) => created.operation = waited?,
             () = call.app.draining.cancelled() => {}
         }
     }
     let response = match created.operation.state {
-        OperationState::Succeeded if call.patience().is_some() => active(&call, &created).await?,
+        OperationState::Succeeded if wait.is_some() => active(&call, &created).await?,
         _ => accepted(&created.operation)?,
     };
-    let response = match call.patience() {
-        Some(patience) => {
-            let applied = format!("wait={}", patience.as_secs());
+    let response = match wait {
+        Some(wait) => {
+            let applied = format!("wait={}", wait.as_secs());
             with_header(response, HeaderName::from_static("preference-applied"), &applied)?
         }
         None => response,
@@ -276,14 +295,14 @@ async fn create(call: Call, caller: Caller) -> Result {
     replayed(response, created.replayed)
 }
 
-/// 201 with the tenant as it is by now. Whoever may create may see what they created.
+/// 201 with the active tenant. A caller with permission to create tenants may read this one.
 async fn active(call: &Call, created: &Created) -> Result {
     let tenant = call.control().tenant(&Caller::system(), &created.tenant.id.to_string()).await?;
     let response = tagged(StatusCode::CREATED, &tenant)?;
     with_header(response, LOCATION, &format!("/v1/tenants/{}", tenant.id))
 }
 
-/// 202 with the operation that goes on.
+/// 202 with the operation.
 pub(super) fn accepted(operation: &OperationView) -> Result {
     with_header(
         answer(StatusCode::ACCEPTED, operation)?,
@@ -304,7 +323,7 @@ async fn get(call: Call, caller: Caller) -> Result {
 async fn update(call: Call, caller: Caller) -> Result {
     let tenant = call.control().tenant(&caller, call.segment("id")).await?;
     if !is_match(call.header("if-match")?.unwrap_or_default(), tenant.version) {
-        let detail = format!("the tenant has version {} by now; read it again", tenant.version);
+        let detail = format!("the tenant was changed: it has version {}; read it again", tenant.version);
         return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", detail));
     }
     let id = tenant.id.to_string();
@@ -318,32 +337,32 @@ async fn provision(call: Call, caller: Caller) -> Result {
 }
 
 async fn clone(call: Call, caller: Caller) -> Result {
-    let (key, what) = (call.idempotency_key.clone(), call.read::<CloneTenant>()?);
-    let created = call.control().clone_tenant(&caller, call.segment("id"), what, key).await?;
+    let (key, request) = (call.idempotency_key.clone(), call.read::<CloneTenant>()?);
+    let created = call.control().clone_tenant(&caller, call.segment("id"), request, key).await?;
     replayed(accepted(&created.operation)?, created.replayed)
 }
 
 async fn repair(call: Call, caller: Caller) -> Result {
-    let (key, what) = (call.idempotency_key.clone(), call.read::<RepairTenant>()?);
-    let begun = call.control().repair(&caller, call.segment("id"), &what, key).await?;
+    let (key, request) = (call.idempotency_key.clone(), call.read::<RepairTenant>()?);
+    let begun = call.control().repair(&caller, call.segment("id"), &request, key).await?;
     replayed(accepted(&begun.value)?, begun.replayed)
 }
 
 async fn rotate_credentials(call: Call, caller: Caller) -> Result {
-    let (key, what) = (call.idempotency_key.clone(), call.read::<RotateCredentials>()?);
-    let begun = call.control().rotate_credentials(&caller, call.segment("id"), what, key).await?;
+    let (key, request) = (call.idempotency_key.clone(), call.read::<RotateCredentials>()?);
+    let begun = call.control().rotate_credentials(&caller, call.segment("id"), request, key).await?;
     replayed(accepted(&begun.value)?, begun.replayed)
 }
 
 async fn suspend(call: Call, caller: Caller) -> Result {
-    let (key, what) = (call.idempotency_key.clone(), call.read::<SuspendTenant>()?);
-    let done = call.control().suspend(&caller, call.segment("id"), what, key).await?;
+    let (key, request) = (call.idempotency_key.clone(), call.read::<SuspendTenant>()?);
+    let done = call.control().suspend(&caller, call.segment("id"), request, key).await?;
     standing(&done)
 }
 
 async fn resume(call: Call, caller: Caller) -> Result {
-    let (key, what) = (call.idempotency_key.clone(), call.read::<ResumeTenant>()?);
-    let done = call.control().resume(&caller, call.segment("id"), what, key).await?;
+    let (key, request) = (call.idempotency_key.clone(), call.read::<ResumeTenant>()?);
+    let done = call.control().resume(&caller, call.segment("id"), request, key).await?;
     standing(&done)
 }
 
@@ -357,8 +376,8 @@ fn etag(tenant: &TenantView) -> String {
 }
 
 async fn offboard(call: Call, caller: Caller) -> Result {
-    let (key, what) = (call.idempotency_key.clone(), call.read::<OffboardTenant>()?);
-    let begun = call.control().offboard(&caller, call.segment("id"), &what, key).await?;
+    let (key, request) = (call.idempotency_key.clone(), call.read::<OffboardTenant>()?);
+    let begun = call.control().offboard(&caller, call.segment("id"), &request, key).await?;
     replayed(accepted(&begun.value)?, begun.replayed)
 }
 
@@ -369,8 +388,8 @@ async fn reconsider(call: Call, caller: Caller) -> Result {
 }
 
 async fn erase(call: Call, caller: Caller) -> Result {
-    let (key, what) = (call.idempotency_key.clone(), call.read::<EraseTenant>()?);
-    let begun = call.control().erase(&caller, call.segment("id"), &what, key).await?;
+    let (key, request) = (call.idempotency_key.clone(), call.read::<EraseTenant>()?);
+    let begun = call.control().erase(&caller, call.segment("id"), &request, key).await?;
     replayed(accepted(&begun.value)?, begun.replayed)
 }
 
@@ -378,7 +397,7 @@ fn tagged(status: StatusCode, tenant: &TenantView) -> Result {
     with_header(answer(status, tenant)?, ETAG, &etag(tenant))
 }
 
-/// Strong comparison (RFC 9110 §8.8.3.2) of If-Match's tags with a version.
+/// Whether `If-Match` names this version, by strong comparison (RFC 9110 §8.8.3.2).
 fn is_match(header: &str, version: i64) -> bool {
     let tag = format!("\"{version}\"");
     header.split(',').map(str::trim).any(|given| given == "*" || given == tag)

@@ -1,5 +1,5 @@
-//! The bytes of a request whose body is a file. Whoever is refused in the middle of sending one gets to read why: what is left
-//! of it is read and thrown away for a while, beside the answer, before the connection ends.
+//! A request body read as a stream. If a request is rejected before its body has arrived, the rest is read
+//! and discarded for a while, so that the client can read the response instead of a connection reset.
 
 use std::io;
 use std::time::Duration;
@@ -8,32 +8,33 @@ use axum::body::{Body, BodyDataStream, Bytes};
 use futures::{Stream, StreamExt};
 use tokio::runtime::Handle;
 
-/// How long a client may take to send more.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Longest time in which what nobody wants any more is thrown away.
+/// Longest pause between two chunks.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest time for which an unwanted body is discarded.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// A body as its bytes come.
+/// A request body.
 pub struct Upload(Option<BodyDataStream>);
 
 impl Upload {
-    /// Of this body.
+    /// Creates an upload from a request body.
     pub fn new(body: Body) -> Self {
         Self(Some(body.into_data_stream()))
     }
 
-    /// Nothing.
+    /// Creates an upload without a body.
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// The bytes. They end in an error if the client says nothing for a while.
+    /// The chunks of the body. The stream ends with an error if the client pauses for longer than
+    /// [`CHUNK_TIMEOUT`].
     pub fn chunks(self) -> impl Stream<Item = io::Result<Bytes>> + Send {
         futures::stream::unfold(self, |mut upload| async move {
             let chunks = upload.0.as_mut()?;
-            let chunk = match tokio::time::timeout(PATIENCE, chunks.next()).await {
+            let chunk = match tokio::time::timeout(CHUNK_TIMEOUT, chunks.next()).await {
                 Ok(chunk) => chunk.map(|chunk| chunk.map_err(io::Error::other)),
-                Err(silent) => Some(Err(silent.into())),
+                Err(elapsed) => Some(Err(elapsed.into())),
             };
             if !matches!(chunk, Some(Ok(_))) {
                 upload.0 = None;

@@ -1,4 +1,4 @@
-//! `tenantry audit`: proof that the record of what was done is whole. Works offline, on the registry itself.
+//! `tenantry audit`: verifies the audit trail offline, on the registry itself.
 
 use std::path::PathBuf;
 
@@ -11,9 +11,9 @@ use crate::process;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check the hash chain and its signatures (offline: on the registry of --data or of a configuration)
+    /// Verify the hash chain and signatures of the audit trail (offline; needs --data or --config)
     Verify {
-        /// The configuration that says where registry and keyring are
+        /// Configuration file with the registry's and keyring's URLs
         #[arg(long, value_name = "FILE", conflicts_with = "data")]
         config: Option<PathBuf>,
     },
@@ -28,10 +28,10 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
     let report = process::verify_audit(&loaded).await?;
     session.output.one(&serde_json::to_value(&report)?)?;
     if report.unsealed > 0 {
-        eprintln!("{} records at the end have no number yet, and so no proof", report.unsealed);
+        eprintln!("{} records at the end are not sealed yet and were not verified", report.unsealed);
     }
     match report.broken {
         None => Ok(()),
-        Some(_) => Err(Exit::Failure.with("the audit trail is not as it was written")),
+        Some(_) => Err(Exit::Failure.with("the audit trail is broken: see `broken` in the report")),
     }
 }

@@ -1,4 +1,4 @@
-//! `tenantry certificate`: the proof of a tenant's deletion, fetched from the server and checked without it.
+//! `tenantry certificate`: fetches deletion certificates from the server and verifies them offline.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -9,22 +9,22 @@ use serde_json::Value;
 use tenantry_control::leaving::certificate::check;
 
 use super::{Exit, Format, Session};
-use crate::client::part;
+use crate::client::path_segment;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print the certificate of a tenant's deletion, as JSON; keep it as it is
+    /// Print the deletion certificate of a tenant as JSON; store it unchanged
     Get {
-        /// The tenant's id, or the slug that it had
+        /// Tenant id, or the slug it had
         tenant: String,
     },
-    /// Print the public key that certificates are checked with, as PEM
+    /// Print the public key that verifies certificates, as PEM
     PublicKey,
-    /// Check a certificate (offline); exit code 1 if it is not byte for byte as it was issued
+    /// Verify a certificate (offline); exit code 1 if it differs in any byte from the issued one
     Verify {
-        /// The certificate
+        /// Certificate file
         file: PathBuf,
-        /// The public key, as PEM, from a place that you trust
+        /// Public key file (PEM) from a source that you trust
         #[arg(long, value_name = "FILE")]
         public_key: PathBuf,
     },
@@ -33,9 +33,9 @@ pub enum Command {
 pub async fn run(command: Command, session: &Session) -> Result<()> {
     match command {
         Command::Get { tenant } => {
-            let path = format!("/v1/tenants/{}/certificate", part(&tenant));
+            let path = format!("/v1/tenants/{}/certificate", path_segment(&tenant));
             let document = session.client()?.get(&path).await?;
-            // One form, whatever is asked for: any other could not be checked.
+            // JSON for every --output: the signature covers this form.
             session.output.text(&serde_json::to_string_pretty(&document)?)
         }
         Command::PublicKey => {
@@ -54,20 +54,21 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
             }
             let (tenant, at) = (certificate.tenant_id, certificate.issued_at);
             let resources = certificate.resources.len();
-            let mut said = format!(
-                "genuine: {tenant} was deleted, with {resources} resources of which nothing was found; issued {at}"
+            let mut text = format!(
+                "genuine: {tenant} was deleted with {resources} resources, none of which was found again; \
+                 issued {at}"
             );
             for clone in &certificate.clones {
                 let masked = Vec::from_iter(clone.masked.iter().map(String::as_str)).join(", ");
                 let masked =
                     if masked.is_empty() { "nothing masked".to_owned() } else { format!("masked: {masked}") };
                 let _ = write!(
-                    said,
-                    "\nnot deleted: {}, its clone of {} ({masked})",
+                    text,
+                    "\nnot deleted: its clone {}, made {} ({masked})",
                     clone.tenant_id, clone.cloned_at
                 );
             }
-            session.output.text(&said)
+            session.output.text(&text)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `tenantry tenant clone`: what is asked for, out of options.
+//! `tenantry tenant clone`: its options and the request they make.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -6,31 +6,31 @@ use tenantry_provider::masks::{Mask, MaskRule};
 
 #[derive(Debug, Args)]
 pub struct Clone {
-    /// The id or slug of the tenant that is cloned
+    /// Tenant id or slug of the original
     pub tenant: String,
-    /// E-mail address of who gets into the clone
+    /// E-mail address of the clone's first administrator
     #[arg(long, value_name = "EMAIL")]
     admin: String,
-    /// The clone's slug [default: made from its name]
+    /// Slug of the clone [default: derived from its name]
     #[arg(long)]
     slug: Option<String>,
-    /// The clone's name [default: the tenant's, with ` (clone)`]
+    /// Name of the clone [default: the original's name with ` (clone)`]
     #[arg(long)]
     name: Option<String>,
-    /// A column to mask besides those of the template, such as `tasks.title=hash`; MASK is `nullify`, `fixed:VALUE`, `hash`
-    /// or `email`; may be given more than once
+    /// Column to mask in addition to the template's, such as `tasks.title=hash`; MASK is `nullify`,
+    /// `fixed:VALUE`, `hash` or `email`; repeatable
     #[arg(long = "mask", value_name = "TABLE.COLUMN=MASK", value_parser = mask)]
     masks: Vec<MaskRule>,
-    /// Bring files along; no mask is laid over them
+    /// Copy files too; files are not masked
     #[arg(long)]
     files: bool,
-    /// Wait until it is active, and show the progress
+    /// Wait until the clone is active and show progress
     #[arg(long)]
     pub wait: bool,
 }
 
 impl Clone {
-    /// The request.
+    /// The request's body.
     pub fn document(&self) -> Value {
         let Self { admin, slug, name, masks, files, .. } = self;
         json!({
@@ -45,13 +45,13 @@ fn mask(text: &str) -> Result<MaskRule, String> {
         let (table, column) = column.rsplit_once('.')?;
         Some((table, column, mask))
     };
-    let (table, column, how) = split().ok_or("must look like tasks.title=hash")?;
+    let (table, column, how) = split().ok_or("expected TABLE.COLUMN=MASK, such as tasks.title=hash")?;
     let (mask, value) = match how.split_once(':') {
         Some(("fixed", value)) => (Mask::Fixed, Some(value.to_owned())),
         _ if how == "nullify" => (Mask::Nullify, None),
         _ if how == "hash" => (Mask::Hash, None),
         _ if how == "email" => (Mask::Email, None),
-        _ => return Err(format!("`{how}` is no mask; there are nullify, fixed:VALUE, hash and email")),
+        _ => return Err(format!("`{how}` is not a mask; masks are nullify, fixed:VALUE, hash and email")),
     };
     Ok(MaskRule { table: table.to_owned(), column: column.to_owned(), mask, value })
 }

@@ -1,4 +1,4 @@
-//! `tenantry config`: what `serve` would be told, without starting it.
+//! `tenantry config`: checks and prints the configuration of `serve` without starting a server.
 
 use std::path::PathBuf;
 
@@ -10,18 +10,18 @@ use crate::config::{Config, DEFAULTS};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check a configuration; every fault is named
+    /// Validate a configuration and report every error
     Check {
-        /// The file; without it, defaults and environment
+        /// Configuration file [default: defaults and environment only]
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// Print what holds in the end, with passwords hidden
+    /// Print the effective configuration, with passwords hidden
     Show {
-        /// The file; without it, defaults and environment
+        /// Configuration file [default: defaults and environment only]
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// Print the commented defaults instead
+        /// Print the defaults with their comments instead
         #[arg(long, conflicts_with = "config")]
         defaults: bool,
     },
@@ -40,7 +40,7 @@ pub fn run(command: Command, session: &Session) -> Result<()> {
         Command::Show { config, .. } => {
             let shown = load(config)?.shown();
             match session.output.format {
-                // TOML has no null: a key that is not set does not stand there.
+                // TOML has no null: keys that are not set are left out.
                 Format::Table => session.output.text(toml::to_string(&without_nulls(shown))?.trim_end()),
                 _ => session.output.value(&shown),
             }

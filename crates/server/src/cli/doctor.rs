@@ -1,4 +1,4 @@
-//! `tenantry doctor`: whether the server's providers can do their work, as a table for people and an exit code for scripts.
+//! `tenantry doctor`: prints the health of the server's providers; exit code 1 if one is unhealthy.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use super::output::Column;
 use super::{Exit, Session};
 
 const PROVIDERS: [Column; 4] =
-    [("PROVIDER", "/name"), ("KIND", "/kind"), ("HEALTHY", "/healthy"), ("WHY NOT", "/message")];
+    [("PROVIDER", "/name"), ("KIND", "/kind"), ("HEALTHY", "/healthy"), ("REASON", "/message")];
 
 pub async fn run(session: &Session) -> Result<()> {
     let answer = session.client()?.get("/v1/providers").await?;
@@ -15,6 +15,6 @@ pub async fn run(session: &Session) -> Result<()> {
     session.output.list(&all, &PROVIDERS)?;
     match all.iter().filter(|provider| provider.get("healthy") != Some(&Value::Bool(true))).count() {
         0 => Ok(()),
-        out => Err(Exit::Failure.with(format!("{out} of {} providers cannot do their work", all.len()))),
+        unhealthy => Err(Exit::Failure.with(format!("{unhealthy} of {} providers are unhealthy", all.len()))),
     }
 }

@@ -1,5 +1,5 @@
-//! `tenantry drift` and `tenantry tenant status`: how tenants really stand, as lines for people as they come, and an exit
-//! code for scripts.
+//! `tenantry drift` and `tenantry tenant status`: compare tenants with their templates; exit code 1 if one
+//! has drifted.
 
 use anyhow::Result;
 use clap::Args;
@@ -9,7 +9,7 @@ use tenantry_control::status::{ResourceStatus, StatusView};
 
 use super::output::Column;
 use super::{Exit, Format, Session};
-use crate::client::{Client, part};
+use crate::client::{Client, path_segment};
 
 const RESOURCES: [Column; 8] = [
     ("STEP", "/step"),
@@ -19,30 +19,31 @@ const RESOURCES: [Column; 8] = [
     ("RESPONDING", "/responding"),
     ("VERSION", "/version"),
     ("FENCE", "/fence"),
-    ("DIFFERS", "/said"),
+    ("DIFFERENCES", "/differences"),
 ];
 
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Only this tenant, by id or slug; again for more [default: all that are active or suspended]
+    /// Tenant id or slug; repeatable [default: every active or suspended tenant]
     #[arg(long = "tenant", value_name = "ID")]
     tenants: Vec<String>,
 }
 
 pub async fn run(options: Options, session: &Session) -> Result<()> {
-    let mut report = Report { session, found: Vec::new(), checked: 0, differ: 0 };
+    let mut report = Report { session, found: Vec::new(), checked: 0, drifted: 0 };
     unhealthy(&session.client()?, &options.tenants, |checked, found| report.add(checked, found)).await?;
     report.end()
 }
 
-/// Looks at these tenants, or at all, and hands over how many were looked at and which of them are not healthy.
+/// Checks these tenants, or every tenant, and passes the number checked and the unhealthy ones of each page
+/// to `found`.
 pub async fn unhealthy(
     client: &Client,
     tenants: &[String],
     mut found: impl FnMut(u64, Vec<StatusView>) -> Result<()>,
 ) -> Result<()> {
     for tenant in tenants {
-        let answer = client.get(&format!("/v1/tenants/{}/status", part(tenant))).await?;
+        let answer = client.get(&format!("/v1/tenants/{}/status", path_segment(tenant))).await?;
         let status: StatusView = serde_json::from_value(answer)?;
         found(1, Vec::from_iter((!status.healthy).then_some(status)))?;
     }
@@ -57,16 +58,16 @@ pub async fn unhealthy(
     Ok(())
 }
 
-/// Shows one tenant.
+/// Prints the status of one tenant.
 pub async fn status(tenant: &str, session: &Session) -> Result<()> {
-    let answer = session.client()?.get(&format!("/v1/tenants/{}/status", part(tenant))).await?;
+    let answer = session.client()?.get(&format!("/v1/tenants/{}/status", path_segment(tenant))).await?;
     let view: StatusView = serde_json::from_value(answer.clone())?;
     if session.output.format == Format::Table {
-        let word = if view.healthy { "healthy" } else { "not healthy" };
-        eprintln!("{} is {} and {word}, {}", name(&view), view.status, view.at);
+        let health = if view.healthy { "healthy" } else { "not healthy" };
+        eprintln!("{} is {} and {health}, {}", name(&view), view.status, view.at);
         let row = |resource: &ResourceStatus| {
             let mut row = json!(resource);
-            row["said"] = json!((!resource.differs.is_empty()).then(|| resource.differs.join("; ")));
+            row["differences"] = json!((!resource.differs.is_empty()).then(|| resource.differs.join("; ")));
             row
         };
         session.output.list(&view.resources.iter().map(row).collect::<Vec<_>>(), &RESOURCES)?;
@@ -76,23 +77,23 @@ pub async fn status(tenant: &str, session: &Session) -> Result<()> {
     match view.healthy {
         true => Ok(()),
         false => Err(Exit::Failure
-            .with("the tenant is not as it was made; `tenantry tenant repair` mends what it can")),
+            .with("the tenant differs from its template; run `tenantry tenant repair` to reconcile it")),
     }
 }
 
-/// What was found so far.
+/// Result of a drift check so far.
 struct Report<'a> {
     session: &'a Session,
-    /// For programs, which get one document.
+    /// Unhealthy tenants, for output as one JSON or YAML document.
     found: Vec<Value>,
     checked: u64,
-    differ: u64,
+    drifted: u64,
 }
 
 impl Report<'_> {
-    /// Adds the unhealthy ones among so many tenants, and shows them to people at once.
+    /// Adds a page of results; for table output, prints it at once.
     fn add(&mut self, checked: u64, unhealthy: Vec<StatusView>) -> Result<()> {
-        (self.checked, self.differ) = (self.checked + checked, self.differ + unhealthy.len() as u64);
+        (self.checked, self.drifted) = (self.checked + checked, self.drifted + unhealthy.len() as u64);
         let output = &self.session.output;
         if output.format != Format::Table {
             self.found.extend(unhealthy.iter().map(|status| json!(status)));
@@ -100,8 +101,8 @@ impl Report<'_> {
         }
         for status in &unhealthy {
             for ResourceStatus { step, provider, differs, .. } in &status.resources {
-                for said in differs {
-                    output.text(&format!("{}  {step} ({provider}): {said}", name(status)))?;
+                for difference in differs {
+                    output.text(&format!("{}  {step} ({provider}): {difference}", name(status)))?;
                 }
             }
         }
@@ -109,22 +110,22 @@ impl Report<'_> {
     }
 
     fn end(self) -> Result<()> {
-        let Self { session, found, checked, differ } = self;
+        let Self { session, found, checked, drifted } = self;
         if session.output.format != Format::Table {
             session.output.value(&Value::from(found))?;
         }
-        match differ {
+        match drifted {
             0 => eprintln!("No drift among {checked} tenants"),
             _ => {
-                let what = format!("{differ} of {checked} tenants are not as they were made");
-                return Err(Exit::Failure.with(format!("{what}; `tenantry repair` mends what it can")));
+                let what = format!("{drifted} of {checked} tenants differ from their templates");
+                return Err(Exit::Failure.with(format!("{what}; run `tenantry repair` to reconcile them")));
             }
         }
         Ok(())
     }
 }
 
-/// What people call the tenant.
+/// The tenant's slug, or its id if it has none.
 pub fn name(status: &StatusView) -> String {
     status.slug.clone().unwrap_or_else(|| status.id.to_string())
 }

@@ -1,4 +1,4 @@
-//! `tenantry event`: what happened, in order.
+//! `tenantry event`: lists and streams events in order.
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -14,16 +14,16 @@ const COLUMNS: [Column; 5] =
 pub enum Command {
     /// List events, oldest first
     List {
-        /// Only those after this number
+        /// Start after this sequence number
         #[arg(long, default_value_t = 0, value_name = "SEQ")]
         after: i64,
-        /// At most this many
+        /// Maximum number of events
         #[arg(long, default_value_t = 1000, value_name = "N")]
         limit: usize,
     },
-    /// Print events as they come, one a line
+    /// Stream events, one per line
     Watch {
-        /// Begin after this number
+        /// Start after this sequence number
         #[arg(long, default_value_t = 0, value_name = "SEQ")]
         after: i64,
     },
@@ -36,8 +36,8 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
             let mut after = after;
             let mut events: Vec<Value> = Vec::new();
             while events.len() < limit {
-                let most = (limit - events.len()).min(100);
-                let page = client.get(&format!("/v1/events?limit={most}&cursor={after}")).await?;
+                let page_limit = (limit - events.len()).min(100);
+                let page = client.get(&format!("/v1/events?limit={page_limit}&cursor={after}")).await?;
                 let Some(data) = page.get("data").and_then(Value::as_array).filter(|data| !data.is_empty())
                 else {
                     break;

@@ -1,28 +1,28 @@
-//! Exit codes: documented, so that scripts can tell what happened.
+//! Exit codes of the command line, which scripts rely on, and errors that carry one.
 
 use std::fmt;
 
 use crate::client::ClientError;
 
-/// How a command ended.
+/// Exit code of a failed command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Exit {
-    /// It failed.
+    /// Any other failure.
     Failure = 1,
-    /// It was called wrongly.
+    /// Wrong usage or configuration.
     Usage = 2,
-    /// There is no such thing.
+    /// The named object does not exist.
     NotFound = 3,
-    /// It contradicts the present state, or an operation needs a person.
+    /// Conflict with the object's present state, or an operation needs attention.
     Conflict = 4,
-    /// No answer from the server.
+    /// The server did not respond.
     Unreachable = 5,
     /// An operation was rolled back or cancelled.
     OperationFailed = 6,
 }
 
-/// A failure that knows its exit code.
+/// An error with an exit code.
 #[derive(Debug)]
 struct Coded {
     exit: Exit,
@@ -37,20 +37,20 @@ impl fmt::Display for Coded {
 impl std::error::Error for Coded {}
 
 impl Exit {
-    /// A failure with this code.
+    /// Creates an error with this code.
     pub fn with(self, message: impl fmt::Display) -> anyhow::Error {
         Coded { exit: self, message: message.to_string() }.into()
     }
 
-    /// The code of a failure.
+    /// The exit code of an error.
     pub fn of(error: &anyhow::Error) -> Self {
         if let Some(coded) = error.downcast_ref::<Coded>() {
             return coded.exit;
         }
         match error.downcast_ref::<ClientError>() {
             Some(ClientError::Unreachable { .. }) => Self::Unreachable,
-            Some(ClientError::Refused { status: 404, .. }) => Self::NotFound,
-            Some(ClientError::Refused { status: 409 | 412, .. }) => Self::Conflict,
+            Some(ClientError::Problem { status: 404, .. }) => Self::NotFound,
+            Some(ClientError::Problem { status: 409 | 412, .. }) => Self::Conflict,
             _ => Self::Failure,
         }
     }

@@ -1,4 +1,4 @@
-//! `tenantry isolation`: whether tenants are kept apart, as a table for people and an exit code for scripts.
+//! `tenantry isolation`: runs an isolation check and prints its report; exit code 1 on a leak.
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -22,9 +22,9 @@ const CHANGES: [Column; 5] =
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Try to get from one tenant to another, in every way of keeping them apart; exit code 1 on a leak
+    /// Try to access one tenant from another through every isolation model; exit code 1 on a leak
     Check {
-        /// A tenant that is got at, by id or slug; again for more [default: the oldest and the newest]
+        /// Id or slug of a tenant to check; repeatable [default: the oldest and the newest tenant]
         #[arg(long = "tenant", value_name = "ID")]
         tenants: Vec<String>,
     },
@@ -37,8 +37,8 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
     show(&view, &answer, session)?;
     match view.report.leaks {
         0 => Ok(()),
-        1 => Err(Exit::Failure.with("there is a leak")),
-        many => Err(Exit::Failure.with(format!("there are leaks of {many} sorts"))),
+        1 => Err(Exit::Failure.with("1 kind of access leaks between tenants")),
+        leaks => Err(Exit::Failure.with(format!("{leaks} kinds of access leak between tenants"))),
     }
 }
 
@@ -68,7 +68,7 @@ fn show(view: &IsolationReportView, answer: &Value, session: &Session) -> Result
 fn row(cell: &Cell) -> Value {
     let mut row = json!(cell);
     let found = cell.found.join("; ");
-    let place = cell.why.as_ref().map_or(found.clone(), |why| format!("{found} ({why})"));
-    row["where"] = json!((!place.is_empty()).then(|| place.trim().to_owned()));
+    let details = cell.why.as_ref().map_or(found.clone(), |why| format!("{found} ({why})"));
+    row["where"] = json!((!details.is_empty()).then(|| details.trim().to_owned()));
     row
 }

@@ -1,4 +1,5 @@
-//! `tenantry key`: API keys. A secret is printed when it is made, and never again.
+//! `tenantry key`: creates, lists and revokes API keys. A key's secret is printed once, when the key is
+//! created.
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -6,7 +7,7 @@ use serde_json::json;
 
 use super::Session;
 use super::output::Column;
-use crate::client::part;
+use crate::client::path_segment;
 
 const COLUMNS: [Column; 6] = [
     ("ID", "/id"),
@@ -19,32 +20,32 @@ const COLUMNS: [Column; 6] = [
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create a key and print its secret, this once
+    /// Create a key and print its secret once
     Create {
-        /// What people call it
+        /// Display name
         #[arg(long)]
         name: String,
-        /// What it may do: admin, operator, viewer, signup, guard or tenant; may be given more than once
+        /// Scope: admin, operator, viewer, signup, guard or tenant; repeatable
         #[arg(long = "scope", required = true)]
         scopes: Vec<String>,
-        /// The one tenant that it sees, by id or slug; with the scope `tenant`
+        /// Id or slug of the only tenant that a key with the scope `tenant` can access
         #[arg(long)]
         tenant: Option<String>,
-        /// When it ends by itself, such as 2030-01-31T12:00:00Z
+        /// Expiry, such as 2030-01-31T12:00:00Z
         #[arg(long, value_name = "TIME")]
         expires_at: Option<String>,
     },
     /// List keys, newest first
     List {
-        /// At most this many
+        /// Maximum number of keys
         #[arg(long, default_value_t = 1000, value_name = "N")]
         limit: usize,
     },
-    /// End a key at once
+    /// Revoke a key at once
     Revoke {
-        /// Its id
+        /// Key id
         key: String,
-        /// Do not ask
+        /// Skip the confirmation
         #[arg(long)]
         yes: bool,
     },
@@ -66,8 +67,8 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
         }
         Command::List { limit } => session.output.list(&client.list("/v1/keys", limit).await?, &COLUMNS),
         Command::Revoke { key, yes } => {
-            session.confirm(&format!("End {key}? Whoever uses it is refused from now on."), yes)?;
-            session.output.one(&client.post(&format!("/v1/keys/{}/revoke", part(&key)), None).await?)
+            session.confirm(&format!("Revoke {key}? Requests with it fail from now on."), yes)?;
+            session.output.one(&client.post(&format!("/v1/keys/{}/revoke", path_segment(&key)), None).await?)
         }
     }
 }

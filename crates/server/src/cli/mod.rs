@@ -1,5 +1,6 @@
-//! The command line: noun, verb, options. A client of the API, except for the commands that run a server and those that
-//! say that they work offline. Data goes to stdout, everything else to stderr; secrets never stand in options.
+//! The command line: noun, verb, options. Most commands are clients of the API; the others run a server or
+//! work offline, and say so. Data goes to stdout, everything else to stderr. Secrets are never passed as
+//! options.
 
 mod audit;
 mod certificate;
@@ -41,22 +42,22 @@ pub use tenant::ended;
 
 const AFTER: &str = "\
 Exit codes:
-  0  done
-  1  failed
+  0  success
+  1  failure
   2  wrong usage
-  3  there is no such thing
+  3  not found
   4  conflict, or an operation needs attention
-  5  the server cannot be reached
-  6  an operation failed and was rolled back, or was cancelled
+  5  the server does not respond
+  6  an operation was rolled back or cancelled
 
-The API key comes from TENANTRY_KEY, from the file that TENANTRY_KEY_FILE names, or from admin.key
-in the data folder; never from an option. NO_COLOR is honoured.
+The API key is read from TENANTRY_KEY, from the file named by TENANTRY_KEY_FILE, or from admin.key
+in the data folder; never from an option. Set NO_COLOR to disable colours.
 
-Begin with:
+Start with:
   tenantry demo
   tenantry dev";
 
-/// From sign-up to a working, isolated, billed tenant.
+/// Onboard, operate and offboard the tenants of a multi-tenant service.
 #[derive(Debug, Parser)]
 #[command(name = "tenantry", version, max_term_width = 100, arg_required_else_help = true, after_long_help = AFTER, after_help = AFTER)]
 pub struct Cli {
@@ -67,27 +68,27 @@ pub struct Cli {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Everywhere")]
+#[command(next_help_heading = "Global options")]
 struct Global {
-    /// The server's URL [default: that of the data folder's server, or http://127.0.0.1:7780]
+    /// Server URL [default: the data folder's server, else http://127.0.0.1:7780]
     #[arg(long, global = true, value_name = "URL", env = "TENANTRY_SERVER", hide_env_values = true)]
     server: Option<String>,
-    /// The data folder: what `dev` and `demo` keep, and where clients find its key and address
+    /// Data folder of `dev` and `demo`; clients read its admin key and server URL
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// How data is written
+    /// Output format
     #[arg(long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
     output: Format,
-    /// Never ask anything
+    /// Never prompt
     #[arg(long, global = true)]
     no_input: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a server on this machine, with everything in one folder
+    /// Run a development server with all its data in one folder
     Dev {
-        /// Address and port; port 0 takes a free one
+        /// Address and port; port 0 picks a free one
         #[arg(
             long,
             value_name = "ADDR",
@@ -96,78 +97,78 @@ enum Command {
             hide_env_values = true
         )]
         listen: SocketAddr,
-        /// End when stdin does: for a parent that must not leave this process behind
+        /// Exit when stdin closes, so that a parent process cannot leave this one behind
         #[arg(long, hide = true)]
         exit_with_stdin: bool,
     },
-    /// Run a server by a configuration file
+    /// Run a server with a configuration file
     Serve {
-        /// The file; `tenantry config show` prints one with all defaults
+        /// Configuration file; `tenantry config show --defaults` prints one
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// See it work: make tenants, look inside one, kill the server and watch it go on
+    /// Show the product: onboard tenants, inspect one, and kill and restart the server meanwhile
     Demo(demo::Options),
-    /// Tenants: create, list, get, provision
+    /// Manage tenants: create, inspect, repair, export, suspend, offboard
     #[command(subcommand)]
     Tenant(tenant::Command),
-    /// Operations: follow them and step in
+    /// Follow and control operations
     #[command(subcommand)]
     Operation(operation::Command),
-    /// Plans on offer
+    /// Show plans
     #[command(subcommand)]
     Plan(plan::Command),
-    /// Templates: how tenants are made
+    /// Show, compare and validate templates
     #[command(subcommand)]
     Template(template::Command),
-    /// How onboarding goes: times, failures, bottlenecks, room
+    /// Show statistics of onboarding: durations, failures, bottlenecks, capacity
     Stats(stats::Options),
-    /// What of the fleet is not as it was made; exit code 1 if there is something
+    /// List tenants that differ from their templates; exit code 1 if there are any
     Drift(drift::Options),
-    /// Repair every tenant that is not as it was made, and wait until that is done
+    /// Repair every tenant that differs from its template, and wait
     Repair(repair::Options),
-    /// Whether the server's providers can do their work; exit code 1 if one cannot
+    /// Check the health of the server's providers; exit code 1 if one is unhealthy
     Doctor,
-    /// Whether tenants are kept apart
+    /// Check the isolation between tenants
     #[command(subcommand)]
     Isolation(isolation::Command),
-    /// Certificates of tenants' deletion: fetch them, check them
+    /// Fetch and verify deletion certificates
     #[command(subcommand)]
     Certificate(certificate::Command),
-    /// API keys
+    /// Manage API keys
     #[command(subcommand)]
     Key(key::Command),
-    /// Events: what happened, in order
+    /// List and stream events
     #[command(subcommand)]
     Event(event::Command),
-    /// The audit trail
+    /// Verify the audit trail
     #[command(subcommand)]
     Audit(audit::Command),
-    /// The registry's database: move it
+    /// Move the registry's database
     #[command(subcommand)]
     Store(store::Command),
-    /// The configuration of `serve`
+    /// Validate and print the configuration of `serve`
     #[command(subcommand)]
     Config(config::Command),
     /// Print a completion script for a shell
     Completions {
-        /// The shell
+        /// Shell
         shell: clap_complete::Shell,
     },
 }
 
-/// What every command may use.
+/// The global options, for commands.
 pub struct Session {
-    /// Writes data.
+    /// Writes data to stdout.
     pub output: Output,
-    /// Whether nothing may be asked.
+    /// Whether prompts are disabled.
     pub no_input: bool,
     server: Option<String>,
     data: Option<PathBuf>,
 }
 
 impl Session {
-    /// A client of the server that the options and the environment name.
+    /// A client for the server and API key of the options and the environment.
     pub fn client(&self) -> Result<Client> {
         let folder = self.folder();
         Client::new(&client::server(self.server.as_deref(), &folder), client::key(&folder)?)
@@ -178,7 +179,8 @@ impl Session {
         self.data.clone().unwrap_or_else(|| PathBuf::from("tenantry-data"))
     }
 
-    /// Asks before something that cannot be taken back, if there is somebody to ask.
+    /// Asks for confirmation of an irreversible action, if stdin and stderr are terminals and prompts are
+    /// enabled.
     pub fn confirm(&self, question: &str, yes: bool) -> Result<()> {
         use std::io::IsTerminal;
         if yes || self.no_input || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
@@ -190,12 +192,12 @@ impl Session {
         if answer.trim().eq_ignore_ascii_case("y") {
             Ok(())
         } else {
-            Err(Exit::Failure.with("nothing was done"))
+            Err(Exit::Failure.with("cancelled: nothing was changed"))
         }
     }
 }
 
-/// Runs the command.
+/// Runs a command.
 pub async fn run(cli: Cli) -> Result<()> {
     let Global { server, data, output, no_input } = cli.global;
     let session = Session { output: Output::new(output), no_input, server, data };
@@ -242,9 +244,9 @@ async fn dev(session: &Session, listen: SocketAddr, exit_with_stdin: bool) -> Re
     }
     let key = config.admin_key();
     process::run(config, |url| {
-        eprintln!("Tenantry is at {url}");
+        eprintln!("Tenantry listens on {url}");
         eprintln!(
-            "The admin key is in {}; `tenantry --data {} tenant list` uses it",
+            "The admin key is in {}; try `tenantry --data {} tenant list`",
             key.display(),
             folder.display()
         );

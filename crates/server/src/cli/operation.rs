@@ -1,4 +1,4 @@
-//! `tenantry operation`: follow operations and step in.
+//! `tenantry operation`: lists, follows and controls operations.
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -8,9 +8,9 @@ use tenantry_engine::OperationState;
 use super::output::Column;
 use super::progress::Board;
 use super::{Exit, Session, tenant};
-use crate::client::{Client, part};
+use crate::client::{Client, path_segment};
 
-/// What a list of operations shows.
+/// Columns of a list of operations.
 pub const COLUMNS: [Column; 6] = [
     ("ID", "/id"),
     ("TENANT", "/tenant_id"),
@@ -32,82 +32,82 @@ const STEPS: [Column; 6] = [
 pub enum Command {
     /// List operations, newest first
     List {
-        /// Only those of this tenant, by id or slug
+        /// Filter by tenant, by id or slug
         #[arg(long)]
         tenant: Option<String>,
-        /// Only those in this state
+        /// Filter by state
         #[arg(long)]
         state: Option<String>,
-        /// At most this many
+        /// Maximum number of operations
         #[arg(long, default_value_t = 1000, value_name = "N")]
         limit: usize,
     },
-    /// Show an operation with its steps
+    /// Show an operation and its steps
     Get {
-        /// Its id, or a tenant's id or slug for the tenant's latest
+        /// Operation id, or a tenant's id or slug for its latest operation
         operation: String,
     },
-    /// Follow an operation live until it is done or needs a person
+    /// Follow an operation until it is done or needs attention
     Watch {
-        /// Its id, or a tenant's id or slug for the tenant's latest
+        /// Operation id, or a tenant's id or slug for its latest operation
         operation: String,
     },
-    /// Start nothing new
+    /// Pause an operation: running attempts finish, no new ones start
     Pause {
-        /// Its id, or a tenant's id or slug for the tenant's latest
+        /// Operation id, or a tenant's id or slug for its latest operation
         operation: String,
     },
-    /// Go on after a pause
+    /// Resume a paused operation
     Resume {
-        /// Its id, or a tenant's id or slug for the tenant's latest
+        /// Operation id, or a tenant's id or slug for its latest operation
         operation: String,
     },
-    /// End it and undo what it made
+    /// Cancel an operation and roll it back
     Cancel {
-        /// Its id, or a tenant's id or slug for the tenant's latest
+        /// Operation id, or a tenant's id or slug for its latest operation
         operation: String,
-        /// Do not ask
+        /// Skip the confirmation
         #[arg(long)]
         yes: bool,
     },
-    /// Try the failed steps again
+    /// Retry the failed steps of an operation
     Retry {
-        /// Its id, or a tenant's id or slug for the tenant's latest
+        /// Operation id, or a tenant's id or slug for its latest operation
         operation: String,
     },
-    /// Leave a step out for good
+    /// Skip a step permanently
     Skip {
-        /// Its id, or a tenant's id or slug for the tenant's latest
+        /// Operation id, or a tenant's id or slug for its latest operation
         operation: String,
-        /// The step
+        /// Step key
         #[arg(long)]
         step: String,
-        /// Why; it is audited
+        /// Reason, for the audit trail
         #[arg(long)]
         reason: String,
     },
-    /// Let a step go on that waits for approval
+    /// Approve a step that waits for approval
     Approve {
-        /// Its id, or a tenant's id or slug for the tenant's latest
+        /// Operation id, or a tenant's id or slug for its latest operation
         operation: String,
-        /// The step
+        /// Step key
         #[arg(long)]
         step: String,
     },
-    /// Refuse a step that waits for approval: the operation is rolled back
+    /// Reject a step that waits for approval; the operation is rolled back
     Reject {
-        /// Its id, or a tenant's id or slug for the tenant's latest
+        /// Operation id, or a tenant's id or slug for its latest operation
         operation: String,
-        /// The step
+        /// Step key
         #[arg(long)]
         step: String,
-        /// Why; it is audited
+        /// Reason, for the audit trail
         #[arg(long)]
         reason: String,
     },
-    /// Take the secrets that it made; they are handed out once
+    /// Print the secrets of an operation; they are revealed once
     Credentials {
-        /// Its id, or a tenant's id or slug for the tenant's latest
+        /// Operation id, or a tenant's id or slug for its latest operation
         operation: String,
     },
 }
@@ -122,7 +122,7 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
         Command::List { tenant, state, limit } => {
             let filters = [("tenant", tenant), ("state", state)]
                 .into_iter()
-                .filter_map(|(name, value)| Some(format!("{name}={}", part(&value?))));
+                .filter_map(|(name, value)| Some(format!("{name}={}", path_segment(&value?))));
             let path = format!("/v1/operations?{}", filters.collect::<Vec<_>>().join("&"));
             session.output.list(&client.list(path.trim_end_matches(['?', '&']), limit).await?, &COLUMNS)
         }
@@ -134,7 +134,7 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
         Command::Pause { operation } => signal(&operation, "pause", None).await,
         Command::Resume { operation } => signal(&operation, "resume", None).await,
         Command::Cancel { operation, yes } => {
-            session.confirm(&format!("Undo everything that {operation} made?"), yes)?;
+            session.confirm(&format!("Cancel {operation} and roll back everything it created?"), yes)?;
             signal(&operation, "cancel", None).await
         }
         Command::Retry { operation } => signal(&operation, "retry", None).await,
@@ -152,7 +152,7 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
             let answer = client.post(&path, None).await?;
             let credentials =
                 answer.get("credentials").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            eprintln!("These are not handed out again.");
+            eprintln!("The server does not reveal these again.");
             session.output.list(credentials, &[("NAME", "/name"), ("VALUE", "/value")])
         }
     }
@@ -160,38 +160,41 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
 
 const OPERATIONS: &str = "/v1/operations/";
 
-/// The path of an operation, which may be named by its tenant: then it is that tenant's latest, not counting those that
-/// another one has detached.
+/// The path of an operation, given by its id or by its tenant: then it is the tenant's latest operation that
+/// no other operation has detached.
 async fn path(client: &Client, named: &str) -> Result<String> {
     if named.starts_with("op_") {
-        return Ok(format!("{OPERATIONS}{}", part(named)));
+        return Ok(format!("{OPERATIONS}{}", path_segment(named)));
     }
-    let of_tenant = client.list(&format!("/v1/operations?tenant={}", part(named)), 100).await?;
+    let of_tenant = client.list(&format!("/v1/operations?tenant={}", path_segment(named)), 100).await?;
     let latest = of_tenant.iter().find(|operation| operation["parent_id"].is_null());
     match latest.and_then(|operation| operation["id"].as_str()) {
-        Some(id) => Ok(format!("{OPERATIONS}{}", part(id))),
+        Some(id) => Ok(format!("{OPERATIONS}{}", path_segment(id))),
         None => Err(Exit::NotFound.with(format!("{named} has no operation"))),
     }
 }
 
-/// Follows an operation on the terminal; fails unless it succeeds.
+/// Follows an operation on the terminal; returns an error unless it succeeds.
 pub async fn watch(session: &Session, client: &Client, id: &str) -> Result<()> {
     let board = Board::new(1);
-    let mut place = board.place(id);
-    let view = client.follow(&part(id), |view| place.show(view)).await?;
-    place.end(&format!("{id}: {}", tenant::ended(&view)));
+    let mut row = board.row(id);
+    let view = client.follow(&path_segment(id), |view| row.show(view)).await?;
+    row.end(&format!("{id}: {}", tenant::ended(&view)));
     show(session, &serde_json::to_value(&view)?)?;
     match view.state {
         OperationState::Succeeded => Ok(()),
-        OperationState::NeedsAttention => Err(Exit::Conflict
-            .with(format!("it needs a person: tenantry operation retry {id}, or skip a step, or cancel it"))),
+        OperationState::NeedsAttention => Err(Exit::Conflict.with(format!(
+            "operation {id} needs attention: run `tenantry operation retry {id}`, or skip the step, or \
+             cancel it"
+        ))),
         state => {
-            Err(Exit::OperationFailed.with(format!("the operation was {}", state.as_str().replace('_', " "))))
+            let state = state.as_str().replace('_', " ");
+            Err(Exit::OperationFailed.with(format!("operation {id} was {state}")))
         }
     }
 }
 
-/// An operation: for people, its fields and a table of its steps.
+/// Prints an operation; as a table, its fields and then its steps.
 fn show(session: &Session, operation: &Value) -> Result<()> {
     if session.output.format != super::Format::Table {
         return session.output.value(operation);

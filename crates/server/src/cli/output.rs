@@ -1,4 +1,4 @@
-//! Data on stdout: a table for people, JSON or YAML for programs. JSON and YAML are what the API answered, unchanged.
+//! Writes data to stdout: a table for people, or the API's response as JSON or YAML, unchanged.
 
 use std::io::Write;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
-/// How data is written.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     Table,
@@ -14,23 +14,23 @@ pub enum Format {
     Yaml,
 }
 
-/// Writes data.
+/// Writes data to stdout.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
-    /// How.
+    /// Format.
     pub format: Format,
 }
 
-/// A column: its heading, and where its value stands in an entry.
+/// A column: its heading and the JSON pointer of its value in an entry.
 pub type Column = (&'static str, &'static str);
 
 impl Output {
-    /// In this format.
+    /// Creates an output with this format.
     pub fn new(format: Format) -> Self {
         Self { format }
     }
 
-    /// Entries of one kind.
+    /// Writes a list of objects, one row each.
     pub fn list(&self, entries: &[Value], columns: &[Column]) -> Result<()> {
         if self.format != Format::Table {
             return self.value(&Value::from(entries.to_vec()));
@@ -43,7 +43,7 @@ impl Output {
         self.text(&trimmed(&table))
     }
 
-    /// One thing, field by field.
+    /// Writes one object, one row per field; fields that are null are left out.
     pub fn one(&self, value: &Value) -> Result<()> {
         if self.format != Format::Table {
             return self.value(value);
@@ -55,7 +55,7 @@ impl Output {
         self.text(&trimmed(&table))
     }
 
-    /// Anything, as it is: JSON, or YAML for people and for those who asked for it.
+    /// Writes a value as JSON, or as YAML for the other formats.
     pub fn value(&self, value: &Value) -> Result<()> {
         match self.format {
             Format::Json => self.text(&serde_json::to_string_pretty(value)?),
@@ -63,11 +63,11 @@ impl Output {
         }
     }
 
-    /// A line or more. A reader that has gone away is no failure.
+    /// Writes text and a line break. A reader that has closed the pipe is not an error.
     pub fn text(&self, text: &str) -> Result<()> {
         let mut stdout = std::io::stdout().lock();
         match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-            Err(why) if why.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             result => Ok(result?),
         }
     }
@@ -79,7 +79,7 @@ fn plain_table() -> Table {
     table
 }
 
-/// Without the spaces that fill the last column.
+/// Renders a table without the padding at both ends of its lines.
 fn trimmed(table: &Table) -> String {
     table
         .lines()
@@ -109,7 +109,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn cells_are_short() {
+    fn cells_render_nested_values() {
         assert_eq!(cell(&json!(null)), "-");
         assert_eq!(cell(&json!(["a", "b"])), "a,b");
         assert_eq!(cell(&json!({ "a": 1, "b": [true] })), "a=1 b=true");

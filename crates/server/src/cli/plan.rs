@@ -1,11 +1,11 @@
-//! `tenantry plan`: what is sold.
+//! `tenantry plan`: shows the plans on offer.
 
 use anyhow::Result;
 use clap::Subcommand;
 
 use super::Session;
 use super::output::Column;
-use crate::client::part;
+use crate::client::path_segment;
 
 const COLUMNS: [Column; 6] = [
     ("NAME", "/name"),
@@ -18,11 +18,11 @@ const COLUMNS: [Column; 6] = [
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List the plans on offer; prices are in the currency's smallest unit
+    /// List plans; prices are in the currency's smallest unit
     List,
     /// Show a plan
     Get {
-        /// Its name or alias
+        /// Plan name or alias
         plan: String,
     },
 }
@@ -32,7 +32,7 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
     match command {
         Command::List => session.output.list(&client.all("/v1/plans").await?, &COLUMNS),
         Command::Get { plan } => {
-            session.output.one(&client.get(&format!("/v1/plans/{}", part(&plan))).await?)
+            session.output.one(&client.get(&format!("/v1/plans/{}", path_segment(&plan))).await?)
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Live progress on stderr (S4.76-77): on a terminal a bar for the operation and a line for each of its steps, with
-//! elapsed time and what is left; elsewhere a plain line for each change.
+//! Shows progress on stderr. On a terminal: a bar per operation and a line per step, with elapsed and
+//! remaining time. Elsewhere: a plain line per change.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -10,27 +10,27 @@ use tenantry_control::view::{OperationView, StepView};
 use tenantry_engine::StepState;
 use tenantry_model::Timestamp;
 
-/// More operations than this at once get one line each, without their steps.
+/// With more operations than this, each has one line, without its steps.
 const DETAILED: usize = 3;
 
-/// Where progress is shown.
+/// The progress of several operations.
 pub struct Board {
     live: Option<MultiProgress>,
     total: Option<ProgressBar>,
     detailed: bool,
 }
 
-/// The place of one operation on the board.
-pub struct Place<'a> {
+/// The progress of one operation.
+pub struct Row<'a> {
     board: &'a Board,
     label: String,
     bar: Option<ProgressBar>,
     steps: BTreeMap<String, ProgressBar>,
-    told: BTreeMap<String, (StepState, i32)>,
+    printed: BTreeMap<String, (StepState, i32)>,
 }
 
 impl Board {
-    /// A board for this many operations.
+    /// Creates a board for this many operations.
     pub fn new(operations: usize) -> Self {
         let live = std::io::stderr()
             .is_terminal()
@@ -43,8 +43,8 @@ impl Board {
         Self { live, total, detailed: operations <= DETAILED }
     }
 
-    /// A place for an operation; `label` says whose it is.
-    pub fn place(&self, label: &str) -> Place<'_> {
+    /// Adds an operation under this label.
+    pub fn row(&self, label: &str) -> Row<'_> {
         let bar = self.live.as_ref().map(|live| {
             let bar = live.add(ProgressBar::new(0));
             bar.enable_steady_tick(Duration::from_millis(100));
@@ -55,10 +55,10 @@ impl Board {
             };
             bar.with_style(style(template)).with_prefix(label.to_owned())
         });
-        Place { board: self, label: label.to_owned(), bar, steps: BTreeMap::new(), told: BTreeMap::new() }
+        Row { board: self, label: label.to_owned(), bar, steps: BTreeMap::new(), printed: BTreeMap::new() }
     }
 
-    /// A line that stays.
+    /// Prints a line that stays on the screen.
     pub fn line(&self, text: &str) {
         match &self.live {
             Some(live) => live.suspend(|| eprintln!("{text}")),
@@ -66,24 +66,24 @@ impl Board {
         }
     }
 
-    /// One more of the operations is over.
+    /// Counts one operation as finished.
     pub fn count(&self) {
         if let Some(total) = &self.total {
             total.inc(1);
         }
     }
 
-    /// Takes everything that moves off the screen.
+    /// Removes all live progress from the screen.
     pub fn clear(&self) {
         if let Some(live) = &self.live {
-            // Lines that are gone anyway.
+            // An error means that the lines could not be redrawn; nothing depends on them.
             let _ = live.clear();
         }
     }
 }
 
-impl Place<'_> {
-    /// Shows what has become of the operation.
+impl Row<'_> {
+    /// Shows the present state of the operation.
     pub fn show(&mut self, view: &OperationView) {
         match (&self.bar, &self.board.live) {
             (Some(bar), Some(live)) => {
@@ -103,18 +103,18 @@ impl Place<'_> {
                     }
                 }
             }
-            _ if self.board.detailed => self.tell_changes(view),
+            _ if self.board.detailed => self.print_changes(view),
             _ => {}
         }
     }
 
-    /// Ends the place with a last line.
+    /// Replaces the progress bar by a last line.
     pub fn end(self, text: &str) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
         for line in self.steps.values() {
-            // Those of one operation stay, as the record of it.
+            // The lines of the steps stay on the screen.
             if !line.is_finished() {
                 line.abandon();
             }
@@ -123,10 +123,10 @@ impl Place<'_> {
         self.board.count();
     }
 
-    fn tell_changes(&mut self, view: &OperationView) {
+    fn print_changes(&mut self, view: &OperationView) {
         for step in &view.steps {
             let now = (step.state, step.attempts);
-            if step.state != StepState::Pending && self.told.insert(step.key.clone(), now) != Some(now) {
+            if step.state != StepState::Pending && self.printed.insert(step.key.clone(), now) != Some(now) {
                 eprintln!("{}  {}", self.label, describe(step));
             }
         }
@@ -134,7 +134,7 @@ impl Place<'_> {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    // The templates are constants; one that were wrong would show as the default.
+    // The templates are constants; a test parses each of them.
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.progress_chars("━╸─")
 }
@@ -143,12 +143,12 @@ const fn is_over(state: StepState) -> bool {
     matches!(state, StepState::Done | StepState::Skipped | StepState::Undone | StepState::Failed)
 }
 
-/// What is left, or what is waited for.
+/// The operation's state with the remaining time, or the command that approves the step it waits for.
 fn outlook(view: &OperationView) -> String {
     if let Some(step) =
         view.steps.iter().find(|step| step.state == StepState::Waiting && step.due_at.is_none())
     {
-        return format!("waits: tenantry operation approve {} --step {}", view.id, step.key);
+        return format!("waits for approval: tenantry operation approve {} --step {}", view.id, step.key);
     }
     let state = view.state.as_str().replace('_', " ");
     match view.eta {
@@ -157,7 +157,7 @@ fn outlook(view: &OperationView) -> String {
     }
 }
 
-/// A step in one line: what it is, where it is, how long it took, what went wrong.
+/// A step in one line: key, state, duration, attempts, error.
 fn describe(step: &StepView) -> String {
     let mut text = format!("{:<12} {}", step.key, step.state.as_str().replace('_', " "));
     if let (Some(start), Some(end)) = (step.started_at, step.finished_at) {
@@ -172,7 +172,7 @@ fn describe(step: &StepView) -> String {
     text
 }
 
-/// A length of time for people.
+/// Formats a duration for people.
 pub fn length(length: Duration) -> String {
     match length.as_millis() {
         ms @ 0..1_000 => format!("{ms} ms"),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn every_template_is_one() {
+    fn templates_parse() {
         for template in
             ["{bar:30} {pos}/{len} tenants  {elapsed}  {eta} left", "  {spinner} {msg}", "  ✓ {msg}"]
         {

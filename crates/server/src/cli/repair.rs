@@ -1,4 +1,5 @@
-//! `tenantry repair`: repairs every tenant that is not as it was made, several at the same time, and says what came of each.
+//! `tenantry repair`: repairs every tenant that differs from its template, several at a time, and prints each
+//! result.
 
 use anyhow::Result;
 use clap::Args;
@@ -14,24 +15,24 @@ use crate::client::{Client, ClientError};
 
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Only this tenant, by id or slug; again for more [default: all that are active or suspended]
+    /// Tenant id or slug; repeatable [default: every active or suspended tenant]
     #[arg(long = "tenant", value_name = "ID")]
     tenants: Vec<String>,
-    /// Repairs under way at the same time
+    /// Repairs at the same time
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
 }
 
 pub async fn run(options: Options, session: &Session) -> Result<()> {
     let client = session.client()?;
-    let (mut checked, mut drifted, mut silent) = (0, Vec::<StatusView>::new(), 0);
+    let (mut checked, mut drifted, mut unavailable) = (0, Vec::<StatusView>::new(), 0);
     drift::unhealthy(&client, &options.tenants, |more, found| {
         checked += more;
         for status in found {
             match status.resources.iter().find(|resource| !resource.responding) {
-                // An outage is nothing that a repair mends: it would only be stuck in it.
+                // A repair cannot succeed while the provider is down.
                 Some(resource) => {
-                    silent += 1;
+                    unavailable += 1;
                     let (step, provider) = (&resource.step, &resource.provider);
                     eprintln!("{}: {step} ({provider}) does not respond; not repaired", drift::name(&status));
                 }
@@ -48,42 +49,41 @@ pub async fn run(options: Options, session: &Session) -> Result<()> {
         repairs.buffer_unordered(options.concurrency.into()).collect().await;
     board.clear();
     let failures: Vec<Exit> = repairs.iter().filter_map(|(_, failed)| *failed).collect();
-    // People have read it already, line by line.
+    // As a table, each result was already printed as a line.
     if session.output.format != Format::Table {
         session.output.value(&repairs.into_iter().map(|(shown, _)| shown).collect())?;
     }
-    let (all, failed) = (drifted.len() + silent, failures.len() + silent);
+    let (all, failed) = (drifted.len() + unavailable, failures.len() + unavailable);
     match (all, failures.as_slice()) {
         (0, _) => eprintln!("No drift among {checked} tenants"),
-        (_, []) if silent == 0 => {
-            eprintln!("{all} of {checked} tenants were not as they were made; all repairs succeeded")
+        (_, []) if unavailable == 0 => {
+            eprintln!("{all} of {checked} tenants differed from their templates; all repairs succeeded")
         }
         (_, failures) => {
-            // One reason for all of them is the exit code; of several, none is.
             let exit = match failures {
-                [first, rest @ ..] if silent == 0 && rest.iter().all(|exit| exit == first) => *first,
+                [first, rest @ ..] if unavailable == 0 && rest.iter().all(|exit| exit == first) => *first,
                 _ => Exit::Failure,
             };
-            return Err(exit.with(format!("{failed} of {all} tenants are not repaired, as said above")));
+            return Err(exit.with(format!("{failed} of {all} tenants were not repaired; see above")));
         }
     }
     Ok(())
 }
 
-/// Repairs one tenant: what to show of it, and whether it is a failure.
+/// Repairs one tenant. Returns the operation, or the error, and the exit code of a failure.
 async fn one(client: &Client, board: &Board, status: &StatusView) -> (Value, Option<Exit>) {
     let label = drift::name(status);
-    let mut place = board.place(&label);
+    let mut row = board.row(&label);
     let repair = async {
         let path = format!("/v1/tenants/{}/repair", status.id);
         let (_, begun) = client.post_once(&path, &json!({}), &OperationId::new().to_string()).await?;
         let id = begun["id"].as_str().unwrap_or_default();
-        client.follow(id, |view| place.show(view)).await
+        client.follow(id, |view| row.show(view)).await
     };
     let repaired: Result<OperationView, ClientError> = repair.await;
     match repaired {
         Ok(view) => {
-            place.end(&format!("{label}: {}", ended(&view)));
+            row.end(&format!("{label}: {}", ended(&view)));
             let failed = match view.state {
                 OperationState::Succeeded => None,
                 _ if view.done => Some(Exit::OperationFailed),
@@ -91,9 +91,9 @@ async fn one(client: &Client, board: &Board, status: &StatusView) -> (Value, Opt
             };
             (json!(view), failed)
         }
-        Err(why) => {
-            place.end(&format!("{label}: {why}"));
-            (json!({ "tenant_id": status.id, "error": why.to_string() }), Some(Exit::of(&why.into())))
+        Err(error) => {
+            row.end(&format!("{label}: {error}"));
+            (json!({ "tenant_id": status.id, "error": error.to_string() }), Some(Exit::of(&error.into())))
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Request files: one or many requests for tenants, as YAML (documents or a list), JSON (an object or an array) or JSON
-//! lines. Each has a key of its own that follows from its content, so a file can be given again without harm.
+//! Request files: requests for tenants as YAML (documents or a list), JSON (an object or an array) or JSON
+//! lines. The idempotency key of a request is derived from its content, so submitting a file again creates
+//! nothing twice.
 
 use anyhow::Result;
 use serde::Deserialize;
@@ -8,29 +9,29 @@ use sha2::{Digest, Sha256};
 
 use crate::api;
 
-/// One request.
+/// One request of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// Its place in the file, from 1.
-    pub place: usize,
-    /// What to send.
+    /// Position in the file, from 1.
+    pub number: usize,
+    /// The request's body.
     pub document: Value,
 }
 
 impl Entry {
-    /// The name that people gave it, as far as it has one.
+    /// The tenant's name in the request, for display.
     pub fn name(&self) -> &str {
         self.document.get("tenant_name").and_then(Value::as_str).unwrap_or("no name")
     }
 
-    /// The idempotency key: the same for the same content, wherever it stands and however it is written.
+    /// The idempotency key: equal for requests with equal content, independent of position and formatting.
     pub fn key(&self) -> String {
         let digest = Sha256::digest(canonical(&self.document).as_bytes());
         format!("request-{}", hex::encode(digest))
     }
 }
 
-/// The requests in a file's text. `name` is the file's, whose ending says what it is; of anything else, the text does.
+/// Parses a file of requests. Its format follows from the extension of `name`, else from the text.
 pub fn read_entries(name: &str, text: &str) -> Result<Vec<Entry>, String> {
     let documents = match name.rsplit_once('.').map(|(_, ending)| ending) {
         Some("yaml" | "yml") => yaml(text)?,
@@ -39,8 +40,8 @@ pub fn read_entries(name: &str, text: &str) -> Result<Vec<Entry>, String> {
         _ if !text.trim_start().starts_with(['{', '[']) => yaml(text)?,
         _ => match json(text) {
             Ok(document) => vec![document],
-            // Neither one document nor lines of them: the first fault is the one to show.
-            Err(why) => lines(text).map_err(|_| why)?,
+            // Neither one document nor JSON lines: the first error is the useful one.
+            Err(error) => lines(text).map_err(|_| error)?,
         },
     };
     let flat = documents.into_iter().flat_map(|document| match document {
@@ -49,38 +50,38 @@ pub fn read_entries(name: &str, text: &str) -> Result<Vec<Entry>, String> {
         document => vec![document],
     });
     let entries: Vec<Entry> =
-        flat.enumerate().map(|(i, document)| Entry { place: i + 1, document }).collect();
+        flat.enumerate().map(|(i, document)| Entry { number: i + 1, document }).collect();
     match entries.iter().find(|entry| !entry.document.is_object()) {
         Some(entry) => {
-            Err(format!("entry {} is not a request: a request is an object with fields", entry.place))
+            Err(format!("entry {} is not a request: expected an object with fields", entry.number))
         }
-        None if entries.is_empty() => Err("there are no requests in it".to_owned()),
+        None if entries.is_empty() => Err("the file contains no requests".to_owned()),
         None => Ok(entries),
     }
 }
 
 fn json(text: &str) -> Result<Value, String> {
-    api::parse_json(text.as_bytes()).map_err(|why| why.to_string())
+    api::parse_json(text.as_bytes()).map_err(|error| error.to_string())
 }
 
 fn lines(text: &str) -> Result<Vec<Value>, String> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines.map(|(i, line)| json(line).map_err(|why| format!("line {}: {why}", i + 1))).collect()
+    lines.map(|(i, line)| json(line).map_err(|error| format!("line {}: {error}", i + 1))).collect()
 }
 
 fn yaml(text: &str) -> Result<Vec<Value>, String> {
     let documents = yaml_serde::Deserializer::from_str(text);
     documents
         .map(|document| {
-            // By way of YAML's own value, which refuses a key that is given twice.
-            let value =
-                yaml_serde::Value::deserialize(document).map_err(|why| format!("it is not YAML: {why}"))?;
-            serde_json::to_value(value).map_err(|why| format!("it cannot be sent as JSON: {why}"))
+            // Through YAML's own value type, which rejects duplicate keys.
+            let value = yaml_serde::Value::deserialize(document)
+                .map_err(|error| format!("it is not YAML: {error}"))?;
+            serde_json::to_value(value).map_err(|error| format!("it cannot be converted to JSON: {error}"))
         })
         .collect()
 }
 
-/// JSON with the names of every object in order.
+/// Serializes JSON with the keys of every object in order.
 fn canonical(value: &Value) -> String {
     match value {
         Value::Object(object) => {
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_gives_the_same_entries() {
+    fn all_formats_give_the_same_entries() {
         for (name, text) in [
             ("a.yaml", "tenant_name: A\n---\ntenant_name: B\n"),
             ("a.yml", "- tenant_name: A\n- tenant_name: B\n"),
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_follows_the_content() {
+    fn the_idempotency_key_depends_on_content_only() {
         let a = read_entries("-", "tenant_name: A\nslug: a\n").unwrap().remove(0);
         let b = read_entries("-", r#"[{"x": 1}, {"slug": "a", "tenant_name": "A"}]"#).unwrap().remove(1);
         assert_eq!(a.key(), b.key());
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_say_where() {
+    fn errors_name_their_position() {
         for (name, text, says) in [
             ("a.yaml", "a: [", "not YAML"),
             ("a.yaml", "a: 1\na: 2", "duplicate"),
@@ -147,8 +148,8 @@ mod tests {
             ("a.yaml", "", "no requests"),
             ("-", "{\"a\": 1}\n{\"a\": }", "line 2"),
         ] {
-            let why = read_entries(name, text).unwrap_err();
-            assert!(why.contains(says), "{text}: {why}");
+            let error = read_entries(name, text).unwrap_err();
+            assert!(error.contains(says), "{text}: {error}");
         }
     }
 }

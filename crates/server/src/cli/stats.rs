@@ -1,4 +1,4 @@
-//! `tenantry stats`: how onboarding goes, as tables for people.
+//! `tenantry stats`: prints statistics of onboarding as tables.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tenantry_control::stats::{CapacityStats, Lengths, PlanStats, StatsView, Temp
 use super::output::Column;
 use super::progress::length;
 use super::{Format, Session};
-use crate::client::part;
+use crate::client::path_segment;
 
 const PLANS: [Column; 9] = [
     ("PLAN", "/plan"),
@@ -18,7 +18,7 @@ const PLANS: [Column; 9] = [
     ("SUCCEEDED", "/success_rate"),
     ("ROLLED BACK", "/rolled_back"),
     ("CANCELLED", "/cancelled"),
-    ("NEED A PERSON", "/needs_attention"),
+    ("NEED ATTENTION", "/needs_attention"),
     ("MEAN", "/mean"),
     ("P50", "/p50"),
     ("P95", "/p95"),
@@ -39,21 +39,21 @@ const STEPS: [Column; 11] = [
 const CAPACITY: [Column; 6] = [
     ("REGION", "/region"),
     ("KIND", "/kind"),
-    ("ROOM", "/capacity"),
+    ("CAPACITY", "/capacity"),
     ("USED", "/used"),
     ("RESERVED", "/reserved"),
-    ("TAKEN", "/taken"),
+    ("UTILISATION", "/utilisation_percent"),
 ];
 
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Only onboardings that began after this instant, or so far back, such as 30d
+    /// Onboardings that started after this time, or within this period, such as 30d
     #[arg(long, value_name = "WHEN", default_value = "7d")]
     since: String,
 }
 
 pub async fn run(options: Options, session: &Session) -> Result<()> {
-    let answer = session.client()?.get(&format!("/v1/stats?since={}", part(&options.since))).await?;
+    let answer = session.client()?.get(&format!("/v1/stats?since={}", path_segment(&options.since))).await?;
     let output = &session.output;
     if output.format != Format::Table {
         return output.value(&answer);
@@ -61,7 +61,7 @@ pub async fn run(options: Options, session: &Session) -> Result<()> {
     let stats: StatsView = serde_json::from_value(answer)?;
     eprintln!("{} onboardings since {}", stats.onboardings, stats.since);
     if !stats.complete {
-        eprintln!("There were more; these are the newest");
+        eprintln!("Only the newest onboardings are included");
     }
     output.list(&plans(&stats), &PLANS)?;
     output.text("")?;
@@ -104,9 +104,9 @@ fn steps(stats: &StatsView) -> Vec<Value> {
 }
 
 fn capacity(stats: &StatsView) -> Vec<Value> {
-    let row = |room: &CapacityStats| {
-        let mut row = json!(room);
-        row["taken"] = json!(percent(room.utilisation));
+    let row = |capacity: &CapacityStats| {
+        let mut row = json!(capacity);
+        row["utilisation_percent"] = json!(percent(capacity.utilisation));
         row
     };
     stats.capacity.iter().map(row).collect()

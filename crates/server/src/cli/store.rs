@@ -1,4 +1,4 @@
-//! `tenantry store`: the registry's database itself. Works offline, on the databases.
+//! `tenantry store`: moves the registry or the keyring to another database. Works offline, on the databases.
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -12,17 +12,17 @@ use super::{Exit, Session};
 pub enum Command {
     /// Move a live registry to another file or server (offline: on the two databases)
     ///
-    /// The old one is frozen: a server that still runs on it answers, and writes nothing. Every row is copied, read back and
-    /// compared. If this command dies in the middle, run it again. Leave passwords out of the URLs: PGPASSWORD and ~/.pgpass
-    /// are honoured.
+    /// The source becomes read-only: a server that still runs on it answers reads and rejects writes. Every
+    /// row is copied, read back and compared. If the command is interrupted, run it again. Do not put
+    /// passwords into the URLs; use PGPASSWORD or ~/.pgpass.
     Migrate {
-        /// Where it is, such as sqlite:///var/lib/tenantry/registry.db
+        /// Source, such as sqlite:///var/lib/tenantry/registry.db
         #[arg(long, value_name = "URL")]
         from: String,
-        /// Where it is to be: an empty database, such as postgres://tenantry@db/registry
+        /// Target, an empty database such as postgres://tenantry@db/registry
         #[arg(long, value_name = "URL")]
         to: String,
-        /// It is the keyring, not the registry
+        /// Move the keyring instead of the registry
         #[arg(long)]
         keyring: bool,
     },
@@ -31,21 +31,26 @@ pub enum Command {
 pub async fn run(command: Command, session: &Session) -> Result<()> {
     let Command::Migrate { from, to, keyring } = command;
     let moved = if keyring { move_keyring(&from, &to).await } else { move_registry(&from, &to).await };
-    let moved = moved.map_err(|why| match why {
-        MoveError::Open { .. } => Exit::Usage.with(why),
-        MoveError::To(_) | MoveError::From(_) => Exit::Conflict.with(why),
-        MoveError::Copy { .. } | MoveError::Differs { .. } | MoveError::Frozen(_) => Exit::Failure.with(why),
+    let moved = moved.map_err(|error| match error {
+        MoveError::Open { .. } => Exit::Usage.with(error),
+        MoveError::To(_) | MoveError::From(_) => Exit::Conflict.with(error),
+        MoveError::Copy { .. } | MoveError::Differs { .. } | MoveError::Frozen(_) => {
+            Exit::Failure.with(error)
+        }
     })?;
     let tables: Vec<_> = moved
         .iter()
         .map(|(table, contents)| json!({ "table": table, "rows": contents.rows, "checksum": contents.checksum() }))
         .collect();
     session.output.list(&tables, &[("TABLE", "/table"), ("ROWS", "/rows"), ("CHECKSUM", "/checksum")])?;
-    let what = if keyring { "keyring" } else { "store" };
-    eprintln!("every row is there; now name the new one as `{what}.url` and start the server again");
+    let setting = if keyring { "keyring.url" } else { "store.url" };
+    eprintln!(
+        "every row was copied and verified; set `{setting}` to the new database and restart the server"
+    );
     if keyring {
         eprintln!(
-            "the old one has no tenants' keys any more; destroy its backups, which have: they open whoever is erased from now on"
+            "the old database no longer contains tenants' keys, but its backups do: destroy them, or they can \
+             decrypt the data of tenants that are erased from now on"
         );
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! `tenantry template`: what the server has and what changes between versions, and, offline, the schema, the check of a
-//! file, and what this program and its configuration would load.
+//! `tenantry template`: lists and compares the server's templates; offline, prints the schema, validates a
+//! file, and prints the templates of this program and its configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use tenantry_provider::Registry;
 
 use super::output::Column;
 use super::{Exit, Session};
-use crate::client::part;
+use crate::client::path_segment;
 use crate::config::{self, Config};
 use crate::process::explain;
 
@@ -20,47 +20,47 @@ const COLUMNS: [Column; 4] =
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List the server's templates, every version
+    /// List all versions of the server's templates
     List,
-    /// Show what changes for tenants between two versions on the server, or from the newest there to a file
+    /// Compare two versions on the server, or the newest one with a file
     Diff {
-        /// The template's name
+        /// Template name
         name: String,
-        /// The version that it changes from; the one before the other without it
+        /// Old version [default: the version before --to]
         #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u32).range(1..))]
         from: Option<u32>,
-        /// The version that it changes to; the newest without it
+        /// New version [default: the newest]
         #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u32).range(1..))]
         to: Option<u32>,
-        /// A file that the newest version is compared with; it is checked like `validate` does
+        /// File to compare the newest version with; it is validated first
         #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to"])]
         file: Option<PathBuf>,
-        /// The configuration that says which providers there are, to check the file
+        /// Configuration file with the providers, to validate --file
         #[arg(long, value_name = "FILE", requires = "file")]
         config: Option<PathBuf>,
     },
     /// Print the JSON Schema of template files, for editors (offline)
     Schema {
-        /// The configuration that says which providers there are
+        /// Configuration file with the providers
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// Check a template file; every fault is named (offline)
+    /// Validate a template file and report every error (offline)
     Validate {
-        /// The file
+        /// Template file
         file: PathBuf,
-        /// The configuration that says which providers there are
+        /// Configuration file with the providers
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
     /// Print a template (offline)
     Show {
-        /// Its name
+        /// Template name
         name: String,
-        /// Which version; the newest without it
+        /// Version [default: the newest]
         #[arg(long)]
         version: Option<u32>,
-        /// The configuration that says where the templates are
+        /// Configuration file with the location of the templates
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
@@ -86,16 +86,17 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
             let versions =
                 versions.iter().filter_map(|(name, version)| Some(format!("{name}={}", (*version)?)));
             let query = versions.collect::<Vec<_>>().join("&");
-            let path = format!("/v1/templates/{}/diff?{query}", part(&name));
+            let path = format!("/v1/templates/{}/diff?{query}", path_segment(&name));
             show_diff(session, &session.client()?.get(path.trim_end_matches('?')).await?)
         }
         Command::Diff { name, file: Some(file), config, .. } => {
             let new = load(&file, config).await?;
             if new.template != name {
-                let held = format!("{} holds the template `{}`, not `{name}`", file.display(), new.template);
-                return Err(Exit::Usage.with(held));
+                let found = new.template;
+                return Err(Exit::Usage
+                    .with(format!("{} contains the template `{found}`, not `{name}`", file.display())));
             }
-            let old = session.client()?.get(&format!("/v1/templates/{}", part(&name))).await?;
+            let old = session.client()?.get(&format!("/v1/templates/{}", path_segment(&name))).await?;
             let old: Template = serde_json::from_value(old)?;
             show_diff(session, &json!(template::diff(&old, &new)))
         }
@@ -122,11 +123,11 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
             };
             let known = || {
                 let known: Vec<_> = library.iter().map(|t| format!("{} {}", t.template, t.version)).collect();
-                Exit::NotFound.with(format!("there is no such template; there are: {}", known.join(", ")))
+                Exit::NotFound.with(format!("no such template or version; available: {}", known.join(", ")))
             };
             let template = found.ok_or_else(known)?;
             match session.output.format {
-                // From the template itself: a JSON object would lose the order of the steps.
+                // Serialized from the template itself: a JSON value would lose the order of the steps.
                 super::Format::Json => session.output.text(&serde_json::to_string_pretty(template.as_ref())?),
                 _ => session.output.text(yaml_serde::to_string(template.as_ref())?.trim_end()),
             }
@@ -134,24 +135,24 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
     }
 }
 
-/// A template file, checked; every fault is named.
+/// Reads and validates a template file; the error lists every invalid field.
 async fn load(file: &Path, config: Option<PathBuf>) -> Result<Template> {
     let (_, providers) = providers(config).await?;
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let loaded = template::load(&text, &providers).map_err(|error| {
-        let faults = error.errors.iter().map(|fault| format!("\n  {}: {}", fault.path, fault.message));
-        Exit::Failure.with(format!("{} is not valid:{}", file.display(), faults.collect::<String>()))
+        let fields = error.errors.iter().map(|field| format!("\n  {}: {}", field.path, field.message));
+        Exit::Failure.with(format!("{} is not valid:{}", file.display(), fields.collect::<String>()))
     })?;
     Ok(loaded.template)
 }
 
-/// A line for each change: `+` what comes, `-` what goes, `~` what becomes another.
+/// Prints a line for each change: `+` added, `-` removed, `~` changed.
 fn show_diff(session: &Session, diff: &Value) -> Result<()> {
     if session.output.format != super::Format::Table {
         return session.output.value(diff);
     }
     let diff: TemplateDiff = serde_json::from_value(diff.clone())?;
-    let nothing = if diff.changes.is_empty() { ": nothing changes for tenants" } else { "" };
+    let nothing = if diff.changes.is_empty() { ": no changes for tenants" } else { "" };
     eprintln!("{}, version {} → {}{nothing}", diff.template, diff.from, diff.to);
     for change in &diff.changes {
         let (old, new) = (plain(change.old.as_ref()), plain(change.new.as_ref()));

@@ -1,5 +1,5 @@
-//! `tenantry tenant`: create from files, list, get, status, provision, repair, rotate-credentials, export and what belongs to it,
-//! clone, suspend, resume, offboard, reconsider, erase.
+//! `tenantry tenant`: creates tenants from files of requests, lists and shows them, and begins operations on
+//! them.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use tenantry_engine::OperationState;
 use super::output::Column;
 use super::progress::{Board, length};
 use super::{Entry, Exit, Session, clone, drift, export, operation, read_entries};
-use crate::client::{Client, ClientError, part};
+use crate::client::{Client, ClientError, path_segment};
 
 const COLUMNS: [Column; 6] = [
     ("ID", "/id"),
@@ -47,135 +47,135 @@ const PLANNED_STEPS: [Column; 6] = [
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create tenants from a file of requests; giving the same file again makes nothing twice
+    /// Create tenants from a file of requests; submitting the file again creates nothing twice
     Create {
-        /// YAML (documents or a list), JSON (an object or an array) or JSON lines; `-` is stdin
+        /// YAML (documents or a list), JSON (an object or an array) or JSON lines; `-` reads stdin
         #[arg(short, long, value_name = "FILE")]
         file: PathBuf,
-        /// Wait until every tenant is active, and show the progress
+        /// Wait until every tenant is active and show progress
         #[arg(long)]
         wait: bool,
-        /// Show what would be done, and do nothing
+        /// Print the plan of each tenant without creating it
         #[arg(long, conflicts_with = "wait")]
         dry_run: bool,
-        /// Requests under way at the same time
+        /// Requests at the same time
         #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
         concurrency: u16,
     },
     /// List tenants, newest first
     List {
-        /// Only those in this status
+        /// Filter by status
         #[arg(long)]
         status: Option<String>,
-        /// Only those on this plan
+        /// Filter by plan
         #[arg(long)]
         plan: Option<String>,
-        /// At most this many
+        /// Maximum number of tenants
         #[arg(long, default_value_t = 1000, value_name = "N")]
         limit: usize,
     },
     /// Show a tenant
     Get {
-        /// Its id or slug
+        /// Tenant id or slug
         tenant: String,
     },
-    /// Make a tenant again whose onboarding was rolled back
+    /// Retry onboarding after a rollback
     Provision {
-        /// Its id or slug
+        /// Tenant id or slug
         tenant: String,
-        /// Wait until it is active, and show the progress
+        /// Wait until the tenant is active and show progress
         #[arg(long)]
         wait: bool,
     },
-    /// Ask the providers how a tenant really stands; exit code 1 unless it is healthy
+    /// Compare a tenant's resources with its template; exit code 1 unless it is healthy
     Status {
-        /// Its id or slug
+        /// Tenant id or slug
         tenant: String,
     },
-    /// Make an active tenant's resources as they should be; what is so already stays as it is
+    /// Reconcile an active tenant's resources with its template
     Repair {
-        /// Its id or slug
+        /// Tenant id or slug
         tenant: String,
-        /// Only what this step made, with what that needs; may be given more than once
+        /// Repair only this step and the steps it needs; repeatable
         #[arg(long = "step", value_name = "KEY")]
         steps: Vec<String>,
-        /// Wait until it is done, and show the progress
+        /// Wait until the operation is done and show progress
         #[arg(long)]
         wait: bool,
     },
-    /// Give a tenant's own applications new secrets; the former ones are good for a while longer
+    /// Rotate the credentials of a tenant's applications
     RotateCredentials {
-        /// Its id or slug
+        /// Tenant id or slug
         tenant: String,
-        /// How long the former secret is good, in hours
+        /// Hours for which the old secrets stay valid
         #[arg(long, value_name = "N", default_value_t = RotateCredentials::default().grace_hours)]
         grace_hours: u32,
-        /// End the former secret at once, and every session with it: somebody has it who should not
+        /// Invalidate the old secrets and end their sessions at once, for example after a leak
         #[arg(long, conflicts_with = "grace_hours")]
         now: bool,
-        /// Wait until it is done, and show the progress
+        /// Wait until the operation is done and show progress
         #[arg(long)]
         wait: bool,
     },
-    /// Export all that a tenant has
+    /// Export all data of a tenant
     Export(export::Export),
-    /// Back up all that a tenant has, and prove that it can be restored
+    /// Back up all data of a tenant and verify that the backup can be restored
     Backup(export::Backup),
-    /// Put an archive's content in the place of what the tenant has
+    /// Replace a tenant's data with an archive's
     Restore(export::Restore),
-    /// Put an export into a tenant, a new one or one that is there
+    /// Import an export into a new or an existing tenant
     Import(export::Import),
-    /// Make a sandbox with a tenant's content under masks; it mails nobody and bills nobody
+    /// Clone a tenant into a sandbox with masked data, without mail and billing
     Clone(clone::Clone),
-    /// Deny a tenant access for a reason; everything it has stays
+    /// Suspend a tenant for a reason; its data stays
     Suspend {
-        /// Its id or slug
+        /// Tenant id or slug
         tenant: String,
-        /// Why: payment, policy, admin or quota
+        /// Reason: payment, policy, admin or quota
         #[arg(long)]
         reason: String,
-        /// What is denied: `read_only` writing, `no_login` people, `blocked` everything
+        /// Denied access: `read_only` (writes), `no_login` (users), `blocked` (everything)
         #[arg(long, default_value = "blocked")]
         grade: String,
     },
-    /// Clear a reason for a tenant's suspension; without one, all
+    /// Clear one reason for a tenant's suspension, or all of them
     Resume {
-        /// Its id or slug
+        /// Tenant id or slug
         tenant: String,
-        /// The reason that is gone
+        /// Reason to clear [default: all]
         #[arg(long)]
         reason: Option<String>,
     },
-    /// End a tenant: no more access and no more bills at once, everything held for a while, and then deleted
+    /// Offboard a tenant: access and billing end at once, its data is deleted after a hold
     Offboard {
-        /// Its id or slug
+        /// Tenant id or slug
         tenant: String,
-        /// Why; kept for ever, so it should name nobody
+        /// Reason; kept forever, so it must not contain personal data
         #[arg(long)]
         reason: String,
-        /// How many days everything is held [default: what the contract or the plan says]
+        /// Days of the hold [default: from the contract or the plan]
         #[arg(long, value_name = "N")]
         hold_days: Option<u32>,
-        /// Do not ask
+        /// Skip the confirmation
         #[arg(long)]
         yes: bool,
     },
-    /// Bring a tenant back, as it was, that is in its hold
+    /// Stop the offboarding of a tenant in its hold and restore its access
     Reconsider {
-        /// Its id or slug
+        /// Tenant id or slug
         tenant: String,
     },
-    /// Delete a tenant for good, at once, and have that certified; it cannot be taken back
+    /// Delete a tenant at once and permanently, and issue a deletion certificate
     Erase {
-        /// Its id or slug
+        /// Tenant id or slug
         tenant: String,
-        /// Why; kept for ever, so it should name nobody
+        /// Reason; kept forever, so it must not contain personal data
         #[arg(long)]
         reason: String,
-        /// Do not ask
+        /// Skip the confirmation
         #[arg(long)]
         yes: bool,
-        /// Wait until it is gone, and show the progress
+        /// Wait until the tenant is deleted and show progress
         #[arg(long)]
         wait: bool,
     },
@@ -192,71 +192,72 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
         Command::List { status, plan, limit } => {
             let filters = [("status", status), ("plan", plan)]
                 .into_iter()
-                .filter_map(|(name, value)| Some(format!("{name}={}", part(&value?))));
+                .filter_map(|(name, value)| Some(format!("{name}={}", path_segment(&value?))));
             let path = format!("/v1/tenants?{}", filters.collect::<Vec<_>>().join("&"));
             let path = path.trim_end_matches(['?', '&']);
             session.output.list(&session.client()?.list(path, limit).await?, &COLUMNS)
         }
-        Command::Get { tenant } => {
-            session.output.one(&session.client()?.get(&format!("/v1/tenants/{}", part(&tenant))).await?)
-        }
+        Command::Get { tenant } => session
+            .output
+            .one(&session.client()?.get(&format!("/v1/tenants/{}", path_segment(&tenant))).await?),
         Command::Provision { tenant, wait } => {
-            begin(session, &format!("/v1/tenants/{}/provision", part(&tenant)), None, wait).await
+            begin(session, &format!("/v1/tenants/{}/provision", path_segment(&tenant)), None, wait).await
         }
         Command::Status { tenant } => drift::status(&tenant, session).await,
         Command::Repair { tenant, steps, wait } => {
-            let what = json!({ "steps": steps });
-            begin(session, &format!("/v1/tenants/{}/repair", part(&tenant)), Some(&what), wait).await
+            let body = json!({ "steps": steps });
+            begin(session, &format!("/v1/tenants/{}/repair", path_segment(&tenant)), Some(&body), wait).await
         }
         Command::RotateCredentials { tenant, grace_hours, now, wait } => {
-            let what = RotateCredentials { grace_hours: if now { 0 } else { grace_hours } };
-            let path = format!("/v1/tenants/{}/rotate-credentials", part(&tenant));
-            begin(session, &path, Some(&json!(what)), wait).await
+            let body = json!(RotateCredentials { grace_hours: if now { 0 } else { grace_hours } });
+            let path = format!("/v1/tenants/{}/rotate-credentials", path_segment(&tenant));
+            begin(session, &path, Some(&body), wait).await
         }
         Command::Export(command) => export::export(command, session).await,
         Command::Backup(command) => export::backup(command, session).await,
         Command::Restore(command) => export::restore(command, session).await,
         Command::Import(command) => export::import(command, session).await,
         Command::Clone(command) => {
-            let path = format!("/v1/tenants/{}/clones", part(&command.tenant));
+            let path = format!("/v1/tenants/{}/clones", path_segment(&command.tenant));
             begin(session, &path, Some(&command.document()), command.wait).await
         }
         Command::Suspend { tenant, reason, grade } => {
-            let (path, what) = (
-                format!("/v1/tenants/{}/suspend", part(&tenant)),
-                json!({ "reason": reason, "grade": grade }),
-            );
-            session.output.one(&session.client()?.post(&path, Some(&what)).await?)
+            let path = format!("/v1/tenants/{}/suspend", path_segment(&tenant));
+            let body = json!({ "reason": reason, "grade": grade });
+            session.output.one(&session.client()?.post(&path, Some(&body)).await?)
         }
         Command::Resume { tenant, reason } => {
-            let (path, what) = (format!("/v1/tenants/{}/resume", part(&tenant)), json!({ "reason": reason }));
-            session.output.one(&session.client()?.post(&path, Some(&what)).await?)
+            let path = format!("/v1/tenants/{}/resume", path_segment(&tenant));
+            let body = json!({ "reason": reason });
+            session.output.one(&session.client()?.post(&path, Some(&body)).await?)
         }
         Command::Offboard { tenant, reason, hold_days, yes } => {
-            session
-                .confirm(&format!("Lock everybody out of {tenant}, and delete it after its hold?"), yes)?;
-            let what = json!({ "reason": reason, "hold_days": hold_days });
-            begin(session, &format!("/v1/tenants/{}/offboard", part(&tenant)), Some(&what), false).await
+            session.confirm(&format!("End all access to {tenant} and delete it after its hold?"), yes)?;
+            let body = json!({ "reason": reason, "hold_days": hold_days });
+            begin(session, &format!("/v1/tenants/{}/offboard", path_segment(&tenant)), Some(&body), false)
+                .await
         }
         Command::Reconsider { tenant } => {
-            let path = format!("/v1/tenants/{}/reconsider", part(&tenant));
+            let path = format!("/v1/tenants/{}/reconsider", path_segment(&tenant));
             session.output.one(&session.client()?.post(&path, None).await?)
         }
         Command::Erase { tenant, reason, yes, wait } => {
-            session.confirm(&format!("Delete everything of {tenant}, for good?"), yes)?;
-            let what = json!({ "reason": reason });
-            begin(session, &format!("/v1/tenants/{}/erase", part(&tenant)), Some(&what), wait).await
+            session.confirm(&format!("Permanently delete all data of {tenant}?"), yes)?;
+            let body = json!({ "reason": reason });
+            begin(session, &format!("/v1/tenants/{}/erase", path_segment(&tenant)), Some(&body), wait).await
         }
     }
 }
 
-/// Begins an operation; follows it if asked to.
+/// Begins an operation and, with `wait`, follows it.
 async fn begin(session: &Session, path: &str, body: Option<&Value>, wait: bool) -> Result<()> {
     let client = session.client()?;
     let operation = client.post(path, body).await?;
     for clone in operation.get("clones").and_then(Value::as_array).into_iter().flatten() {
         let clone = clone.as_str().unwrap_or_default();
-        eprintln!("Not deleted: {clone}, a clone with copies of its rows; erase it too, or say why not");
+        eprintln!(
+            "Not deleted: {clone}, a clone with copies of the tenant's rows; erase it separately if required"
+        );
     }
     match operation.get("id").and_then(Value::as_str).filter(|_| wait) {
         Some(id) => operation::watch(session, &client, id).await,
@@ -273,13 +274,14 @@ fn read(file: &Path) -> Result<(String, Vec<Entry>)> {
             .and_then(|mut file| file.read_to_end(&mut bytes))
             .with_context(|| format!("cannot read {name}"))?,
     };
-    let text =
-        String::from_utf8(bytes).map_err(|why| Exit::Failure.with(format!("{name} is not UTF-8: {why}")))?;
-    let entries = read_entries(&name, &text).map_err(|why| Exit::Failure.with(format!("{name}: {why}")))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| Exit::Failure.with(format!("{name} is not UTF-8: {error}")))?;
+    let entries =
+        read_entries(&name, &text).map_err(|error| Exit::Failure.with(format!("{name}: {error}")))?;
     Ok((name, entries))
 }
 
-/// Requests that are sent together.
+/// The requests of one file.
 struct Batch {
     name: String,
     client: Client,
@@ -288,7 +290,7 @@ struct Batch {
     dry_run: bool,
 }
 
-/// What came of one request: what to show, and whether it is a failure.
+/// Result of one request: what to print, and the exit code of a failure.
 struct Outcome {
     shown: Value,
     failed: Option<Exit>,
@@ -306,7 +308,7 @@ impl Batch {
         self.print(session, &shown)?;
         match failures.as_slice() {
             [] => Ok(()),
-            // One reason for all of them is the exit code; of several, none is.
+            // If all failures have one exit code, it is the command's.
             [first, rest @ ..] => {
                 let exit = if rest.iter().all(|exit| exit == first) { *first } else { Exit::Failure };
                 Err(exit.with(format!("{} of {count} requests failed", failures.len())))
@@ -334,12 +336,12 @@ impl Batch {
         let label = format!(
             "{} (entry {})",
             entry.name().chars().take(40).collect::<String>().escape_debug(),
-            entry.place
+            entry.number
         );
         match self.send(&entry, &label).await {
             Ok(outcome) => outcome,
             Err(error) => {
-                self.board.line(&format!("{}, entry {}: {}", self.name, entry.place, explain(&error)));
+                self.board.line(&format!("{}, entry {}: {}", self.name, entry.number, explain(&error)));
                 self.board.count();
                 Outcome { shown: Value::Null, failed: Some(Exit::of(&error.into())) }
             }
@@ -357,9 +359,9 @@ impl Batch {
             return Ok(Outcome { shown: operation, failed: None });
         }
         let view: OperationView = read_view(operation)?;
-        let mut place = self.board.place(label);
-        let view = self.client.follow(&view.id.to_string(), |view| place.show(view)).await?;
-        place.end(&format!("{label}: {}", ended(&view)));
+        let mut row = self.board.row(label);
+        let view = self.client.follow(&view.id.to_string(), |view| row.show(view)).await?;
+        row.end(&format!("{label}: {}", ended(&view)));
         if view.state != OperationState::Succeeded {
             let exit = if view.done { Exit::OperationFailed } else { Exit::Conflict };
             return Ok(Outcome { shown: Value::Null, failed: Some(exit) });
@@ -370,13 +372,13 @@ impl Batch {
 }
 
 fn read_view(operation: Value) -> Result<OperationView, ClientError> {
-    serde_json::from_value(operation).map_err(|why| ClientError::Foreign(why.to_string()))
+    serde_json::from_value(operation).map_err(|error| ClientError::InvalidResponse(error.to_string()))
 }
 
-/// A refusal with the name of every faulty field.
+/// The message of an error; a problem with one invalid field is shown as `field: message`.
 fn explain(error: &ClientError) -> String {
     match error {
-        ClientError::Refused { errors, .. } if errors.len() == 1 && !errors[0].path.is_empty() => {
+        ClientError::Problem { errors, .. } if errors.len() == 1 && !errors[0].path.is_empty() => {
             let FieldError { path, message } = &errors[0];
             format!("{path}: {message}")
         }
@@ -384,7 +386,7 @@ fn explain(error: &ClientError) -> String {
     }
 }
 
-/// How an operation ended, in one line.
+/// The result of an operation in one line.
 pub fn ended(view: &OperationView) -> String {
     let took = view.finished_at.map(|end| end.since(view.created_at));
     let took = took.map(|took: Duration| format!(" in {}", length(took))).unwrap_or_default();
@@ -392,7 +394,7 @@ pub fn ended(view: &OperationView) -> String {
         (OperationState::Succeeded, _) => {
             let what = match view.kind.as_str() {
                 ONBOARD | REPAIR => "active",
-                ERASE | OFFBOARD => "gone",
+                ERASE | OFFBOARD => "deleted",
                 _ => "done",
             };
             format!("{what}{took}")

@@ -1,18 +1,18 @@
-//! Reads server-sent events: what a stream of bytes says, message by message. Comments and what it does not know are
-//! skipped; a line that is cut ends the stream.
+//! Parses server-sent events from a stream of bytes. Comments and unknown fields are skipped; a read error
+//! ends the stream, and an incomplete last message is dropped.
 
 use futures::{Stream, StreamExt, stream};
 
-/// One message.
+/// One message of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
-    /// Its id; empty if it has none.
+    /// Id; empty if the server sent none.
     pub id: String,
-    /// What it says.
+    /// Data; several lines are joined by a line break.
     pub data: String,
 }
 
-/// The messages in these bytes.
+/// Parses the messages of a stream of bytes.
 pub fn messages<B: AsRef<[u8]>, E>(bytes: impl Stream<Item = Result<B, E>>) -> impl Stream<Item = Message> {
     let chunks = bytes
         .take_while(|chunk| std::future::ready(chunk.is_ok()))
@@ -24,7 +24,7 @@ pub fn messages<B: AsRef<[u8]>, E>(bytes: impl Stream<Item = Result<B, E>>) -> i
 
 #[derive(Default)]
 struct Parser {
-    /// The line that has not ended yet.
+    /// The current line, without its end.
     line: Vec<u8>,
     message: Message,
 }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn messages_are_found_however_they_are_cut() {
+    async fn messages_are_independent_of_chunk_boundaries() {
         let text = "retry: 2000\nid: 7\ndata: {\"a\":1}\n\n: still here\n\nid: 8\r\ndata: x\r\ndata: y\r\n\r\nid: 9\ndata: lost";
         let expected = [
             Message { id: "7".into(), data: "{\"a\":1}".into() },
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cut_line_ends_the_stream() {
+    async fn a_read_error_ends_the_stream() {
         let chunks = [Ok("data: 1\n\n"), Err("cut"), Ok("data: 2\n\n")];
         assert_eq!(messages(stream::iter(chunks)).count().await, 1);
     }

@@ -1,4 +1,4 @@
-//! Making tenants: a few with their progress, and many with a kill in the middle.
+//! Onboards tenants: a few with live progress, and many with a `kill -9` of the server in the middle.
 
 use std::path::Path;
 
@@ -12,11 +12,11 @@ use super::child::Child;
 use crate::cli::{Board, Entry, ended};
 use crate::client::Client;
 
-/// Requests under way at the same time.
+/// Most requests at the same time.
 const CONCURRENCY: usize = 8;
 const LOCALES: [&str; 4] = ["en", "de", "it", "hr"];
 
-/// Has these tenants made, with live progress. Gives the onboardings in the order of the entries.
+/// Onboards these tenants with live progress. Returns the onboardings in the order of the entries.
 pub async fn make(client: &Client, entries: Vec<Entry>) -> Result<Vec<OperationView>> {
     let board = Board::new(entries.len());
     let made = stream::iter(entries).map(|entry| onboard(client, &board, entry)).buffered(CONCURRENCY);
@@ -37,60 +37,61 @@ async fn onboard(client: &Client, board: &Board, entry: Entry) -> Result<Operati
     follow(client, board, entry.name(), id).await
 }
 
-/// Waits until an operation of this customer's has succeeded, and shows how it goes.
+/// Waits until this operation has succeeded and shows its progress under the customer's name.
 pub async fn follow(client: &Client, board: &Board, name: &str, id: &str) -> Result<OperationView> {
-    let mut place = board.place(name);
-    let view = client.follow(id, |view| place.show(view)).await?;
-    place.end(&format!("  {name:<20} {}", ended(&view)));
-    ensure!(view.state == OperationState::Succeeded, "{name}: the operation {id} has not succeeded");
+    let mut row = board.row(name);
+    let view = client.follow(id, |view| row.show(view)).await?;
+    row.end(&format!("  {name:<20} {}", ended(&view)));
+    ensure!(view.state == OperationState::Succeeded, "{name}: operation {id} did not succeed");
     Ok(view)
 }
 
-/// Asks for many, kills the server when a third of them have an answer, starts it again, and asks for all of them once
-/// more, as a client does that got no answer. Gives the new server.
-pub async fn kill_and_go_on(server: Child, folder: &Path, count: usize) -> Result<(Child, Client)> {
+/// Requests `count` tenants, kills the server once a third of the requests have a response, restarts it, and
+/// repeats every request with its idempotency key. Returns the new server.
+pub async fn kill_and_resume(server: Child, folder: &Path, count: usize) -> Result<(Child, Client)> {
     let entries: Vec<Entry> = (1..=count).map(entry).collect();
     let client = server.client()?;
     let (answered, killed_at) = {
         let enough = count.div_ceil(3);
         let mut answers =
-            stream::iter(&entries).map(|entry| ask(&client, entry)).buffer_unordered(CONCURRENCY);
+            stream::iter(&entries).map(|entry| create(&client, entry)).buffer_unordered(CONCURRENCY);
         let mut answered = 0;
         while answered < enough {
-            answers.next().await.context("no answers")??;
+            answers.next().await.context("the server returned no responses")??;
             answered += 1;
         }
-        // The requests that are under way lose their answers.
+        // Requests that are in flight get no response.
         let pid = server.pid();
         server.kill()?;
-        eprintln!("  {count} requests, {answered} answered: kill -9 {pid}");
+        eprintln!("  {count} requests, {answered} responses: kill -9 {pid}");
         (answered, tenantry_model::Timestamp::now())
     };
     let server = Child::start(folder).await?;
-    eprintln!("  started again on what the killed process left: {}", server.url());
+    eprintln!("  restarted on the same data folder: {}", server.url());
     let client = server.client()?;
     let answers: Vec<Result<Value>> =
-        stream::iter(&entries).map(|entry| ask(&client, entry)).buffered(CONCURRENCY).collect().await;
+        stream::iter(&entries).map(|entry| create(&client, entry)).buffered(CONCURRENCY).collect().await;
     let ids: Vec<String> = answers
         .into_iter()
-        .map(|answer| answer?.get("id").and_then(Value::as_str).map(str::to_owned).context("no id"))
+        .map(|answer| answer?.get("id").and_then(Value::as_str).map(str::to_owned).context("no operation id"))
         .collect::<Result<_>>()?;
     let views = stream::iter(&ids).map(|id| client.follow(id, |_| {})).buffered(CONCURRENCY);
     let views: Vec<OperationView> = views.collect::<Vec<_>>().await.into_iter().collect::<Result<_, _>>()?;
     let before: Vec<&OperationView> = views.iter().filter(|view| view.created_at < killed_at).collect();
-    let cut = before.iter().filter(|view| view.finished_at.is_some_and(|end| end > killed_at)).count();
+    let resumed = before.iter().filter(|view| view.finished_at.is_some_and(|end| end > killed_at)).count();
     eprintln!(
-        "  {} were in the registry at the kill ({answered} answered); {cut} of them were cut off in the middle and went on",
+        "  {} operations were in the registry at the kill ({answered} had a response); {resumed} were \
+         interrupted and resumed",
         before.len(),
     );
-    let good = views.iter().filter(|view| view.state == OperationState::Succeeded).count();
-    eprintln!("  asked again under the same keys: {good} of {count} are made");
-    ensure!(good == count, "{} of {count} were not made", count - good);
-    ensure!(before.len() >= answered, "an answered request was lost");
+    let succeeded = views.iter().filter(|view| view.state == OperationState::Succeeded).count();
+    eprintln!("  requests repeated with the same idempotency keys: {succeeded} of {count} tenants onboarded");
+    ensure!(succeeded == count, "{} of {count} tenants were not onboarded", count - succeeded);
+    ensure!(before.len() >= answered, "a request that had a response was lost");
     Ok((server, client))
 }
 
-async fn ask(client: &Client, entry: &Entry) -> Result<Value> {
+async fn create(client: &Client, entry: &Entry) -> Result<Value> {
     Ok(client.post_once("/v1/tenants", &entry.document, &entry.key()).await?.1)
 }
 
@@ -101,5 +102,5 @@ fn entry(number: usize) -> Entry {
         "subscription": { "plan": "starter" },
         "locale": LOCALES.get(number % LOCALES.len()),
     });
-    Entry { place: number, document }
+    Entry { number, document }
 }

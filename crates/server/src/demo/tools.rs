@@ -1,5 +1,5 @@
-//! What an enterprise tenant has, as tools see it that are not ours: its host by `dig`, its certificate by `openssl`, a
-//! file by a signed address. Each command is printed, so that it can be repeated as long as the server runs.
+//! Checks an enterprise tenant with external tools: its host by `dig`, its certificate by `openssl`, a file
+//! through a signed URL. Each command is printed, so that it can be repeated while the server runs.
 
 use std::io::ErrorKind;
 use std::process::Command;
@@ -9,51 +9,55 @@ use serde_json::{Value, json};
 use tenantry_control::view::OperationView;
 
 use super::child::Child;
-use super::look::{come_in, line};
+use super::inspect::{line, sign_in};
 use crate::client::Client;
 
-/// Shows all of it; fails if a tool says something else than it should.
+/// Runs and prints every check; returns an error if a tool reports an unexpected result.
 pub async fn show(server: &Child, onboarding: &OperationView) -> Result<()> {
     let made = |kind: &str| {
         let mut resources = onboarding.response.iter().flat_map(|response| response.resources.values());
         resources
             .find(|made| made.kind == kind)
             .map(|made| &made.outputs)
-            .with_context(|| format!("no {kind}"))
+            .with_context(|| format!("the tenant has no {kind}"))
     };
     let text = |outputs: &Value, field: &str| {
-        outputs.get(field).and_then(Value::as_str).map(str::to_owned).with_context(|| format!("no {field}"))
+        let value = outputs.get(field).and_then(Value::as_str);
+        value.map(str::to_owned).with_context(|| format!("the outputs have no {field}"))
     };
     let dns = made("dns")?;
     let (host, at) = (text(dns, "host")?, text(dns, "server")?);
-    let (address, port) = at.rsplit_once(':').context("an address without a port")?;
+    let (address, port) = at.rsplit_once(':').context("the name server's address has no port")?;
     let answer = run("dig", &[&format!("@{address}"), "-p", port, "+short", &host, "A"])?;
-    ensure!(answer.is_none_or(|answer| !answer.trim().is_empty()), "the name server does not know {host}");
+    ensure!(
+        answer.is_none_or(|answer| !answer.trim().is_empty()),
+        "the name server has no record for {host}"
+    );
 
     let certificate = made("certificate")?;
     let folder = text(certificate, "folder")?;
     let file = |name| text(certificate, name).map(|name| format!("{folder}/{name}"));
     run("openssl", &["verify", "-CAfile", &file("chain")?, &file("certificate")?])?;
 
-    signed_address(&come_in(server, onboarding).await?).await
+    signed_url(&sign_in(server, onboarding).await?).await
 }
 
-/// Stores and reads a file through addresses that the tenant's token has signed.
-async fn signed_address(own: &Client) -> Result<()> {
+/// Stores and reads a file through signed URLs, and checks that a changed URL is rejected.
+async fn signed_url(own: &Client) -> Result<()> {
     let (key, content) = ("offers/spring.txt", "Spring offers: ten per cent off all tulips.");
     store(own, key, content).await?;
     let (url, http) = (sign(own, key, "GET").await?, reqwest::Client::new());
     let read = http.get(&url).send().await?.error_for_status()?.text().await?;
-    ensure!(read == content, "the file that was read is not the one that was stored");
+    ensure!(read == content, "the file that was read differs from the one that was stored");
     line("signed", &format!("curl '{url}'"));
     line("", &read);
     let changed = http.get(url.replace("spring", "summer")).send().await?.status();
-    ensure!(changed == 403, "an address that was changed opened something");
-    line("", "the same address with one word changed: 403");
+    ensure!(changed == 403, "the server accepted a changed signed URL");
+    line("", "the same URL with one word changed: 403");
     Ok(())
 }
 
-/// Stores a file through an address that the tenant's token has signed.
+/// Stores a file through a signed URL.
 pub async fn store(own: &Client, key: &str, content: &'static str) -> Result<()> {
     let url = sign(own, key, "PUT").await?;
     reqwest::Client::new().put(url).body(content).send().await?.error_for_status()?;
@@ -61,12 +65,13 @@ pub async fn store(own: &Client, key: &str, content: &'static str) -> Result<()>
 }
 
 async fn sign(own: &Client, key: &str, method: &str) -> Result<String> {
-    let wish = json!({ "key": key, "method": method, "expires_in": 600 });
-    let signed = own.post("/objects/urls", Some(&wish)).await?;
-    signed.get("url").and_then(Value::as_str).map(str::to_owned).context("no address")
+    let request = json!({ "key": key, "method": method, "expires_in": 600 });
+    let signed = own.post("/objects/urls", Some(&request)).await?;
+    let url = signed.get("url").and_then(Value::as_str).map(str::to_owned);
+    url.context("the server returned no signed URL")
 }
 
-/// Runs a tool and shows what it says; none if it is not installed here.
+/// Runs a tool and prints its command and output. Returns `None` if the tool is not installed.
 fn run(tool: &str, arguments: &[&str]) -> Result<Option<String>> {
     line(tool, &format!("{tool} {}", arguments.join(" ")));
     let output = match Command::new(tool).args(arguments).output() {
@@ -74,13 +79,13 @@ fn run(tool: &str, arguments: &[&str]) -> Result<Option<String>> {
             line("", &format!("({tool} is not installed here)"));
             return Ok(None);
         }
-        output => output.with_context(|| format!("{tool} does not run"))?,
+        output => output.with_context(|| format!("cannot run {tool}"))?,
     };
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{tool} fails: {said}{complaint}");
-    for said in said.lines() {
-        line("", said);
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{tool} failed: {stdout}{stderr}");
+    for text in stdout.lines() {
+        line("", text);
     }
-    Ok(Some(said))
+    Ok(Some(stdout))
 }
