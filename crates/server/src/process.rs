@@ -1,7 +1,6 @@
 //! A server process from start to end: lock, registry, admin key, listener; and the end in order, within 15 seconds of
 //! SIGTERM.
 
-use std::convert::Infallible;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -29,11 +28,6 @@ const GRACE: Duration = Duration::from_secs(6);
 /// How long the use cases may take to stop altogether; what they leave is finished by the next process.
 const STOP: Duration = Duration::from_secs(8);
 
-/// Between two sweeps. What they look for has days to be found in.
-const BETWEEN_SWEEPS: Duration = Duration::from_secs(3_600);
-/// Between two looks for fences that were not told in time: somebody may still come in who must not.
-const BETWEEN_FENCES: Duration = Duration::from_secs(5);
-
 /// Runs a server until it is told to end. `started` is called with its URL once it serves.
 pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
     survive_a_full_disk()?;
@@ -55,7 +49,7 @@ pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
 
     tokio::select! {
         asked = end_asked() => asked?,
-        never = sweep(&control) => match never {},
+        never = control.run_background_tasks() => match never {},
     }
     tracing::info!("ending");
     draining.cancel();
@@ -68,28 +62,6 @@ pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
     }
     tracing::info!("ended");
     Ok(())
-}
-
-/// Sweeps, for ever, whenever this process is the one that runs.
-async fn sweep(control: &Control) -> Infallible {
-    let mut runs = control.runs();
-    loop {
-        if runs.wait_for(|runs| *runs).await.is_err() {
-            // It ends.
-            return std::future::pending().await;
-        }
-        match control.sweep().await {
-            Ok(swept) => tracing::info!(?swept, "swept"),
-            Err(why) => tracing::warn!(%why, "the sweep is tried again later"),
-        }
-        let next = tokio::time::Instant::now() + BETWEEN_SWEEPS;
-        while tokio::time::Instant::now() < next && *runs.borrow() {
-            tokio::time::sleep(BETWEEN_FENCES).await;
-            if let Err(why) = control.fence_the_rest().await {
-                tracing::debug!(%why, "fences are told again later");
-            }
-        }
-    }
 }
 
 /// The use cases over what the configuration names.
