@@ -205,7 +205,9 @@ impl ProviderSteps {
             match to {
                 Ok((portable, to)) => {
                     let masks = (kind == Kind::Database).then_some(&mut masks);
-                    let content = bring(&context, (portable, standing), to, masks).await?;
+                    let calls = [provider.name(), to.1.provider.as_ref().map_or("", |it| it.name())];
+                    let bringing = bring(&context, (portable, standing), to, masks);
+                    let content = self.serving.sharing(&calls, bringing).await??;
                     cloned.resources.insert(to.1.step.clone(), content);
                 }
                 Err(why) => cloned.left_out.push(LeftOut {

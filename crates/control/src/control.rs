@@ -7,20 +7,21 @@ use std::time::Duration;
 
 use tenantry_engine::{Clock, Executor, ExecutorConfig, Ledger, SystemClock};
 use tenantry_model::{Catalogue, Timestamp, Write};
-use tenantry_provider::{Registry, Sealer};
+use tenantry_provider::{Provider as _, Registry, Sealer};
 use tokio::sync::watch;
 
 use crate::archive::{Archives, Shelf};
-use crate::capacity::{Capacity, Places};
+use crate::background;
 use crate::error::{Error, ErrorKind, FieldError, Result};
-use crate::eta::Pace;
-use crate::meter::{Meter, Metered};
-use crate::replica::Replica;
-use crate::serving::{AtOnce, Regions, Serving};
+use crate::leader::Replica;
+use crate::members::token::Tokens;
+use crate::resource::capacity::{Capacity, Places};
+use crate::resource::{ConcurrencyLimits, OnCall, Regions, Resources};
 use crate::smoke::Front;
+use crate::stats::eta::Pace;
+use crate::stats::meter::{Meter, Metered};
 use crate::steps::ProviderSteps;
-use crate::template::Library;
-use crate::token::Tokens;
+use crate::templates::Library;
 use tenantry_store::keyring::{Keyring, MasterKey};
 use tenantry_store::{AUDIT_KEY, AuditReport, Sealing, Store, StoreConfig, WENT_BACK};
 
@@ -41,15 +42,15 @@ pub struct ControlConfig {
     pub locale: String,
     /// How much room there is in which region. Tenants go to these regions and to `region`.
     pub capacity: Capacity,
-    /// In which regions what a provider makes lies.
+    /// Regions in which each provider may place data.
     pub regions: Regions,
-    /// How many calls to a provider may be under way at the same time.
-    pub at_once: AtOnce,
+    /// Calls of each provider that may be under way at the same time.
+    pub at_once: ConcurrencyLimits,
     /// Issuer of tokens, and base of links in mails.
     pub public_url: String,
     /// The executor's limits.
     pub executor: ExecutorConfig,
-    /// How often the sweep checks that tenants are kept apart; none: only when somebody asks for it.
+    /// Time from one isolation check of the fleet to the next; none: only on request.
     pub isolation_every: Option<Duration>,
     /// Folder of the archives of what tenants have. Of several processes, all need the same one.
     pub archives: PathBuf,
@@ -105,18 +106,22 @@ pub(crate) struct Shared {
     pub config: ControlConfig,
     pub store: Store,
     pub keyring: Arc<Keyring>,
+    pub resources: Arc<Resources>,
+    /// The same as a list. To be removed when operations take handles from `resources`.
     pub providers: Registry,
     pub catalogue: Catalogue,
     pub templates: Library,
     pub steps: Arc<ProviderSteps>,
     pub places: Arc<Places>,
     pub archives: Arc<Archives>,
-    pub serving: Arc<Serving>,
+    /// The same as `resources`. To be removed when operations take handles from there.
+    pub serving: Arc<Resources>,
     pub executor: Executor<ProviderSteps>,
     pub sealing: Arc<Sealing>,
     replica: Option<Replica>,
     pub tokens: Tokens,
     pub pace: Pace,
+    pub background: background::Records,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -130,11 +135,11 @@ impl Control {
     /// Opens registry and keyring, reads templates and plans, takes over what an earlier process left, and goes on.
     /// `front` serves the smoke test; it may call back into the control plane only once this has returned.
     pub async fn start(config: ControlConfig, parts: Parts) -> Result<Self> {
-        let templates = Library::open(config.templates.as_deref(), &parts.providers)?;
+        let Parts { master, providers, clock, meter, ledger: wrap_ledger } = parts;
+        let templates = Library::open(config.templates.as_deref(), &providers)?;
         let catalogue = read_catalogue(config.catalogue.as_deref().unwrap_or(CATALOGUE), &templates)?;
         // Opening destroys the keys of the erased again: what a restored backup has of them is unreadable from here on.
-        let keyring =
-            Arc::new(Keyring::open(&config.keyring_url, parts.master).await.map_err(Error::unavailable)?);
+        let keyring = Arc::new(Keyring::open(&config.keyring_url, master).await.map_err(Error::unavailable)?);
         if config.replicas {
             Store::check_sessions(&config.store).await.map_err(Error::unavailable)?;
         }
@@ -146,16 +151,19 @@ impl Control {
                  put the keyring back from its backup",
             ));
         }
-        let serving = Arc::new(Serving::new(config.regions.clone(), &config.at_once, &parts.providers)?);
-        for provider in parts.providers.iter() {
+        let on_call =
+            meter.clone().map(|meter| -> OnCall { Arc::new(move |call| meter.provider_called(call)) });
+        let resources = Resources::new(providers, config.regions.clone(), &config.at_once, on_call)?;
+        let resources = Arc::new(resources);
+        for provider in resources.iter() {
             provider.start().await.map_err(Error::unavailable)?;
         }
         let places = Places::new(store.clone(), config.capacity.clone());
         let shelf = Shelf::new(config.archives.clone());
         let archives = Arc::new(Archives::new(shelf, keyring.clone(), config.import_most));
         let steps = Arc::new(ProviderSteps::new(
-            parts.providers.clone(),
-            serving.clone(),
+            resources.registry().clone(),
+            resources.clone(),
             keyring.clone(),
             store.clone(),
             places.clone(),
@@ -165,15 +173,15 @@ impl Control {
         let sealing = Arc::new(sealing.map_err(Error::unavailable)?);
         let tokens = Tokens::load(&keyring, &config.public_url).await?;
         let ledger: Arc<dyn Ledger<Write>> = Arc::new(store.clone());
-        let ledger = match parts.meter {
+        let ledger = match meter {
             Some(meter) => Arc::new(Metered::new(ledger, meter)),
             None => ledger,
         };
-        let ledger = match parts.ledger {
+        let ledger = match wrap_ledger {
             Some(wrap) => wrap(ledger),
             None => ledger,
         };
-        let executor = Executor::standing_by(ledger, steps.clone(), config.executor, parts.clock.clone());
+        let executor = Executor::standing_by(ledger, steps.clone(), config.executor, clock.clone());
         let replica = if config.replicas {
             let (store, executor) = (store.clone(), executor.clone());
             let replica = Replica::start(store, executor, sealing.clone(), keyring.clone()).await;
@@ -186,19 +194,21 @@ impl Control {
         let shared = Shared {
             store,
             keyring,
-            providers: parts.providers,
+            providers: resources.registry().clone(),
+            serving: resources.clone(),
+            resources,
             catalogue,
             templates,
             steps,
             places,
             archives,
-            serving,
             executor,
             sealing,
             replica,
             tokens,
             pace: Pace::default(),
-            clock: parts.clock,
+            background: background::records(),
+            clock,
             config,
         };
         let control = Self { shared: Arc::new(shared) };

@@ -3,56 +3,53 @@
 
 pub mod access;
 pub mod archive;
-pub mod capacity;
+pub mod background;
 pub mod clones;
 pub mod control;
-pub mod doctor;
-pub mod drift;
 pub mod error;
-mod eta;
 pub mod events;
 pub mod exports;
-mod fences;
-pub mod idempotency;
 pub mod isolation;
-pub mod keys;
+mod leader;
 pub mod leaving;
-pub mod meter;
-pub mod objects;
+pub mod members;
 pub mod onboard;
 pub mod operations;
 pub mod page;
 pub mod planner;
-mod record;
 pub mod repair;
-mod replica;
 pub mod request;
+pub mod resource;
 pub mod rotation;
-mod secret;
-pub mod serving;
-pub mod session;
-pub mod shape;
-pub mod sign_in;
 pub mod smoke;
 pub mod stats;
-pub mod status;
 pub mod steps;
-pub mod suspension;
-pub mod sweep;
-pub mod template;
+pub mod templates;
 pub mod tenants;
-mod token;
-pub mod view;
 
 pub use access::{Caller, Permission, Scope};
+pub use access::{idempotency, keys};
 pub use control::{Control, ControlConfig, Parts, WeakControl};
 pub use error::{Error, ErrorKind, FieldError, Result};
 pub use idempotency::{Answered, IdempotencyKey};
-pub use meter::Meter;
+pub use members::{session, sign_in};
 pub use onboard::Created;
 pub use operations::OperationQuery;
 pub use page::PageQuery;
+pub use resource::{capacity, doctor, drift, objects, status};
 pub use session::TenantSession;
 pub use sign_in::TokenView;
 pub use smoke::Front;
+pub use stats::meter::{self, Meter};
+pub use templates::{self as template, shape};
 pub use tenants::TenantQuery;
+pub use tenants::{suspension, view};
+
+// Paths that operations still use.
+use access::secret;
+use events::record;
+
+/// Limits of providers. To be removed when operations take handles from [`resource::Resources`].
+pub mod serving {
+    pub use crate::resource::{ConcurrencyLimits as AtOnce, Regions, Resources as Serving};
+}

@@ -1,7 +1,7 @@
 //! Pages of lists: by cursor, newest first. The cursor is the last id of the page before.
 
 use crate::error::{Error, FieldError, Result};
-use crate::view::Page;
+use crate::tenants::view::Page;
 
 /// Which page.
 #[derive(Clone, Debug)]

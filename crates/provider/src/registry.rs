@@ -25,6 +25,13 @@ impl Registry {
         self
     }
 
+    /// Each provider replaced by what `wrap` makes of it; names and order stay.
+    pub fn map<P: Provider>(mut self, mut wrap: impl FnMut(Arc<dyn Provider>) -> Arc<P>) -> Self {
+        self.by_name =
+            self.by_name.into_iter().map(|(name, it)| (name, wrap(it) as Arc<dyn Provider>)).collect();
+        self
+    }
+
     /// The provider of this name.
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Provider>> {
         self.by_name.get(name)

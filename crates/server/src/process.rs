@@ -1,7 +1,6 @@
 //! Runs one server process: lock, registry, admin key, listener, background tasks, and an orderly shutdown
 //! within 15 seconds of SIGTERM.
 
-use std::convert::Infallible;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -29,11 +28,6 @@ const GRACE: Duration = Duration::from_secs(6);
 /// Time for the control plane to stop. The next process resumes operations that are interrupted.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Time between two runs of the background sweep. Its work is due within days.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
-/// Time between two reconciliations of fences. Short, because a fence that is not applied leaves access open.
-const FENCE_INTERVAL: Duration = Duration::from_secs(5);
-
 /// Runs a server until SIGTERM or SIGINT. Calls `started` with the server's URL once it accepts connections.
 pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
     ignore_file_size_signal()?;
@@ -55,7 +49,7 @@ pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
 
     tokio::select! {
         requested = shutdown_requested() => requested?,
-        never = sweep(&control) => match never {},
+        never = control.run_background_tasks() => match never {},
     }
     tracing::info!("shutdown started");
     draining.cancel();
@@ -68,28 +62,6 @@ pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
     }
     tracing::info!("shutdown finished");
     Ok(())
-}
-
-/// Runs the background tasks while this process is the leader. Never returns.
-async fn sweep(control: &Control) -> Infallible {
-    let mut runs = control.runs();
-    loop {
-        if runs.wait_for(|runs| *runs).await.is_err() {
-            // The sender is gone: the process is shutting down.
-            return std::future::pending().await;
-        }
-        match control.sweep().await {
-            Ok(swept) => tracing::info!(?swept, "sweep finished"),
-            Err(error) => tracing::warn!(%error, retry_in = ?SWEEP_INTERVAL, "sweep failed"),
-        }
-        let next = tokio::time::Instant::now() + SWEEP_INTERVAL;
-        while tokio::time::Instant::now() < next && *runs.borrow() {
-            tokio::time::sleep(FENCE_INTERVAL).await;
-            if let Err(error) = control.fence_the_rest().await {
-                tracing::debug!(%error, retry_in = ?FENCE_INTERVAL, "fence reconciliation failed");
-            }
-        }
-    }
 }
 
 /// Builds the providers from the configuration and starts the control plane.

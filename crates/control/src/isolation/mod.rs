@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenantry_model::id::IsolationReportId;
 use tenantry_model::{TenantId, Write, columns};
-use tenantry_provider::{Cell, Kind, Outcome};
+use tenantry_provider::{Cell, Kind, Outcome, Provider as _};
 
 pub use report::{Change, IsolationReportView, LeftOut, Report};
 
+use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome as Done};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
-use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome as Done};
+use crate::events::record::{Deed, audit, fleet_event};
 use crate::page::PageQuery;
-use crate::record::{Deed, audit, fleet_event};
-use crate::view::Page;
+use crate::tenants::view::Page;
 use tenantry_store::Unit;
 
 /// Name of the keyring's key that signs reports.
@@ -85,7 +85,7 @@ impl Control {
             return Ok(false);
         }
         let checkable = |name: &String| {
-            self.shared.providers.get(name).is_some_and(|provider| provider.isolation().is_some())
+            self.shared.resources.get(name).is_some_and(|provider| provider.isolation().is_some())
         };
         if !self.sample().await?.keys().any(checkable) {
             return Ok(false);
@@ -169,7 +169,7 @@ impl Control {
             changes: Vec::new(),
         };
         for (name, tenants) in targets {
-            let provider = self.shared.providers.get(&name);
+            let provider = self.shared.resources.get(&name);
             let checked = match provider.and_then(|provider| provider.isolation()) {
                 Some(isolation) => isolation.check(&tenants).await.map_err(|failure| failure.message),
                 None => Err("its tenants have no logins of their own that could be tried".to_owned()),
@@ -195,7 +195,7 @@ impl Control {
 
     async fn sample(&self) -> Result<Targets> {
         let mut targets = Targets::new();
-        for provider in self.shared.providers.iter().filter(|provider| provider.kind() == Kind::Database) {
+        for provider in self.shared.resources.iter().filter(|provider| provider.kind() == Kind::Database) {
             let ids = self.shared.store.tenants_at_both_ends(provider.name(), EACH_END).await;
             let ids = ids.map_err(Error::unavailable)?;
             if !ids.is_empty() {

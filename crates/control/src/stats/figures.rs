@@ -9,7 +9,7 @@ use tenantry_engine::OperationState;
 use tenantry_store::outcome::{Outcome, Taken};
 
 use super::{CapacityStats, FailureCause, Lengths, PlanStats, StepStats, TemplateStats};
-use crate::capacity::Capacity;
+use crate::resource::capacity::Capacity;
 
 /// How the onboardings of each plan went.
 pub fn plans(outcomes: &[Outcome]) -> Vec<PlanStats> {

@@ -1,7 +1,9 @@
 //! What onboarding has been like: how long it takes, how often and where it fails, which step holds the others up, and
 //! how full the regions are (S4.81-85). Learned from the ledger when somebody asks; the arithmetic is in `figures.rs`.
 
+pub(crate) mod eta;
 mod figures;
+pub mod meter;
 
 use std::str::FromStr;
 
@@ -12,7 +14,7 @@ use tenantry_model::Timestamp;
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::template::Span;
+use crate::templates::Span;
 
 /// From when on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

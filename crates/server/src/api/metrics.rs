@@ -1,5 +1,5 @@
-//! Prometheus metrics: requests, onboardings and steps as they happen, and gauges that are set when they are
-//! read. Label values come from code and configuration only, so their number is bounded.
+//! Prometheus metrics: requests, onboardings, provider calls and background tasks as they happen, and gauges that are
+//! set when they are read. Label values come from code and configuration only, so their number is bounded.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tenantry_control::error::{Error, Result};
+use tenantry_control::resource::ProviderCall;
 use tenantry_control::{Control, Meter};
 use tenantry_engine::OperationState;
 
@@ -50,6 +51,24 @@ struct StepFailure {
     code: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProviderLabels {
+    provider: String,
+    verb: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProviderOutcome {
+    provider: String,
+    verb: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TaskLabels {
+    task: String,
+}
+
 type Count = Gauge<u64, AtomicU64>;
 /// A histogram per set of labels.
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -78,6 +97,11 @@ pub struct Metrics {
     onboarding_seconds: Histograms<PlanLabels>,
     step_seconds: Histograms<StepLabels>,
     step_failures: Family<StepFailure, Counter>,
+    provider_calls: Family<ProviderOutcome, Counter>,
+    provider_seconds: Histograms<ProviderLabels>,
+    task_last_run: Family<TaskLabels, Count>,
+    task_seconds: Family<TaskLabels, Gauge<f64, AtomicU64>>,
+    task_failed: Family<TaskLabels, Count>,
 }
 
 impl Metrics {
@@ -96,6 +120,11 @@ impl Metrics {
             onboarding_seconds: Family::new_with_constructor(onboarding_histogram),
             step_seconds: Family::new_with_constructor(step_histogram),
             step_failures: Family::default(),
+            provider_calls: Family::default(),
+            provider_seconds: Family::new_with_constructor(step_histogram),
+            task_last_run: Family::default(),
+            task_seconds: Family::default(),
+            task_failed: Family::default(),
         };
         let Self { registry, requests, seconds, runs, active, timers, .. } = &mut metrics;
         registry.register("http_requests", "Requests served", requests.clone());
@@ -118,6 +147,17 @@ impl Metrics {
         let help = "Time from the first start of a step to its end";
         registry.register_with_unit("step_duration", help, Unit::Seconds, step_seconds.clone());
         registry.register("step_failures", "Failed attempts of steps", step_failures.clone());
+        let Self { registry, provider_calls, provider_seconds, .. } = &mut metrics;
+        registry.register("provider_calls", "Provider calls by outcome", provider_calls.clone());
+        let took = "Duration of provider calls, including the wait for a permit";
+        registry.register_with_unit("provider_call_duration", took, Unit::Seconds, provider_seconds.clone());
+        let Self { registry, task_last_run, task_seconds, task_failed, .. } = &mut metrics;
+        let at = "Start of the last run of a background task, in seconds since 1970; 0 before the first";
+        registry.register("background_task_last_run_timestamp_seconds", at, task_last_run.clone());
+        let took = "Duration of the last run of a background task that has ended";
+        registry.register_with_unit("background_task_duration", took, Unit::Seconds, task_seconds.clone());
+        let failed = "Whether the last run of a background task failed";
+        registry.register("background_task_failed", failed, task_failed.clone());
         metrics
     }
 
@@ -142,6 +182,14 @@ impl Metrics {
         self.runs.set(u64::from(*control.runs().borrow()));
         self.active.set(active as u64);
         self.timers.set(timers as u64);
+        for task in control.background_tasks() {
+            let label = TaskLabels { task: task.name };
+            let last = task.last_run_at.map_or(0, |at| u64::try_from(at.seconds()).unwrap_or_default());
+            self.task_last_run.get_or_create(&label).set(last);
+            let took = Duration::from_millis(task.duration_ms.unwrap_or_default());
+            self.task_seconds.get_or_create(&label).set(took.as_secs_f64());
+            self.task_failed.get_or_create(&label).set(u64::from(task.error.is_some()));
+        }
         let mut text = String::new();
         encode(&mut text, &self.registry).map_err(Error::internal)?;
         Ok(text)
@@ -166,5 +214,12 @@ impl Meter for Metrics {
     fn step_failed(&self, template: &str, step: &str, code: &str) {
         let (template, step, code) = (template.to_owned(), step.to_owned(), code.to_owned());
         self.step_failures.get_or_create(&StepFailure { template, step, code }).inc();
+    }
+
+    fn provider_called(&self, call: ProviderCall<'_>) {
+        let (provider, verb) = (call.provider.to_owned(), call.verb.as_str());
+        let outcome = ProviderOutcome { provider: provider.clone(), verb, outcome: call.outcome };
+        self.provider_calls.get_or_create(&outcome).inc();
+        self.provider_seconds.get_or_create(&ProviderLabels { provider, verb }).observe(call.took.as_secs_f64());
     }
 }

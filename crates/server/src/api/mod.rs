@@ -24,6 +24,7 @@ mod route;
 mod stats;
 mod status;
 mod stream;
+mod system;
 mod templates;
 mod tenants;
 mod upload;
@@ -76,6 +77,7 @@ pub fn table() -> Vec<Route> {
         stats::routes(),
         isolation::routes(),
         providers::routes(),
+        system::routes(),
         plans::routes(),
         templates::routes(),
         events::routes(),

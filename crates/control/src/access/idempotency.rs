@@ -1,0 +1,127 @@
+//! Idempotency keys: the same key and request give the same thing, once, however often and however much at the same
+//! time they come. The key's row is a guard of the unit of work that makes the thing.
+
+use serde_json::Value;
+use tenantry_model::{TenantId, Timestamp, Write, columns};
+
+use crate::access::Caller;
+use crate::access::secret::fingerprint;
+use crate::control::Control;
+use crate::error::{Error, ErrorKind, FieldError, Result};
+
+/// A key that a client chose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// Reads the header's value, quoted or bare: 1 to 255 printable ASCII characters.
+    pub fn parse(header: impl AsRef<[u8]>) -> Result<Self> {
+        let header = header.as_ref();
+        let bare = header.strip_prefix(b"\"").and_then(|h| h.strip_suffix(b"\"")).unwrap_or(header);
+        let printable = bare.iter().all(|b| (0x20..0x7f).contains(b));
+        match std::str::from_utf8(bare) {
+            Ok(text) if printable && (1..=255).contains(&text.len()) => Ok(Self(text.to_owned())),
+            _ => Err(Self::refused("must have 1 to 255 printable ASCII characters")),
+        }
+    }
+
+    /// The refusal of what is no key.
+    pub fn refused(why: &str) -> Error {
+        Error::invalid("idempotency_key_invalid", vec![FieldError::new("Idempotency-Key", why)])
+    }
+}
+
+/// What a use case gives that was asked for under a key.
+#[derive(Clone, Debug)]
+pub struct Answered<T> {
+    /// What it gives; of something that was made before, as it is now.
+    pub value: T,
+    /// Whether the same key had it done before.
+    pub replayed: bool,
+}
+
+/// A key together with what it was sent for.
+#[derive(Clone, Debug)]
+pub(crate) struct Once {
+    principal: String,
+    key_hash: String,
+    body_hash: String,
+}
+
+impl Once {
+    /// `what` tells requests of different sorts apart.
+    pub fn new(caller: &Caller, key: &IdempotencyKey, what: &str, document: &Value) -> Self {
+        Self {
+            principal: caller.principal.clone(),
+            key_hash: fingerprint(&key.0),
+            // Objects are sorted by key, so the order in which a client writes fields does not matter.
+            body_hash: fingerprint(&format!("{what}\n{document}")),
+        }
+    }
+
+    /// The guard that goes into the unit of work.
+    pub fn guard(&self, answer: &Value, tenant: Option<TenantId>, now: Timestamp) -> Write {
+        Write::insert_unique(
+            "idempotency_keys",
+            columns! {
+            "principal": self.principal, "key_hash": self.key_hash, "body_hash": self.body_hash,
+            "answer": answer, "tenant_id": tenant, "created_at": now },
+        )
+    }
+}
+
+/// What came of a request that may have been sent before.
+pub(crate) enum Outcome<T> {
+    /// It was done now.
+    Now(T),
+    /// It was done before; this is what stands beside the key.
+    Before(Value),
+}
+
+impl Control {
+    /// Does the work unless the same key has done it before. The work commits `Once::guard` with what it makes, so of
+    /// several at the same time one succeeds; the others fail, by the guard or by what the one has changed, and find its
+    /// answer here. So does one whose commit was not answered for.
+    pub(crate) async fn once<T>(
+        &self,
+        once: Option<&Once>,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<Outcome<T>> {
+        let Some(once) = once else { return work.await.map(Outcome::Now) };
+        if let Some(answer) = self.made_before(once).await? {
+            return Ok(Outcome::Before(answer));
+        }
+        match work.await {
+            Ok(made) => Ok(Outcome::Now(made)),
+            Err(why) => match self.made_before(once).await {
+                Ok(Some(answer)) => Ok(Outcome::Before(answer)),
+                Err(reused) if reused.kind == ErrorKind::KeyReused => Err(reused),
+                _ => Err(why),
+            },
+        }
+    }
+
+    /// What the same key made before; fails if it was sent with another request.
+    pub(crate) async fn made_before(&self, once: &Once) -> Result<Option<Value>> {
+        let found = self
+            .shared
+            .store
+            .idempotency_key(&once.principal, &once.key_hash)
+            .await
+            .map_err(Error::unavailable)?;
+        match found {
+            Some(row) if row.body_hash != once.body_hash => Err(Error {
+                errors: vec![FieldError::new(
+                    "Idempotency-Key",
+                    "was used before with another request; choose a new one",
+                )],
+                ..Error::new(
+                    ErrorKind::KeyReused,
+                    "idempotency_key_reused",
+                    "this key was sent before with another request",
+                )
+            }),
+            found => Ok(found.map(|row| row.answer)),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Who calls, and what they may do. Deny by default: a scope allows what is listed here and nothing else.
+
+pub mod idempotency;
+pub mod keys;
+pub(crate) mod secret;
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use tenantry_model::TenantId;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What an API key is for.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Everything, keys included.
+    Admin,
+    /// Everything about tenants and operations.
+    Operator,
+    /// Reads everything but secrets.
+    Viewer,
+    /// Creates tenants, follows the operations that it began itself and takes their secrets, and sees nothing of anybody
+    /// else: for the product's sign-up page.
+    Signup,
+    /// The data plane's checks.
+    Guard,
+    /// Reads the one tenant that the key belongs to.
+    Tenant,
+}
+
+/// What a use case needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Permission {
+    /// Create a tenant.
+    CreateTenant,
+    /// Read tenants.
+    ReadTenants,
+    /// Change a tenant.
+    WriteTenants,
+    /// List the operations of all tenants.
+    ListOperations,
+    /// Read an operation.
+    ReadOperations,
+    /// Signal an operation.
+    SignalOperations,
+    /// Take the secrets that an operation made.
+    ClaimCredentials,
+    /// Read plans and templates.
+    ReadCatalogue,
+    /// Read figures over all tenants.
+    ReadStats,
+    /// Read the state of the process and its background tasks.
+    ReadSystem,
+    /// Ask providers whether they can do their work.
+    ProbeProviders,
+    /// Try whether tenants are kept apart.
+    CheckIsolation,
+    /// Read what came of it.
+    ReadIsolation,
+    /// Read events.
+    ReadEvents,
+    /// Read the audit trail.
+    ReadAudit,
+    /// Create, list and revoke API keys.
+    ManageKeys,
+}
+
+/// Who calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// An id for audit and idempotency: `key_…`.
+    pub principal: String,
+    /// What they may do.
+    pub scopes: BTreeSet<Scope>,
+    /// The only tenant that they may see, for keys of a tenant.
+    pub tenant: Option<TenantId>,
+}
+
+impl Scope {
+    /// Every scope.
+    pub const ALL: [Scope; 6] =
+        [Self::Admin, Self::Operator, Self::Viewer, Self::Signup, Self::Guard, Self::Tenant];
+
+    /// Whether the scope allows this.
+    pub fn allows(self, permission: Permission) -> bool {
+        use Permission as P;
+        match self {
+            Self::Admin => true,
+            Self::Operator => !matches!(permission, P::ManageKeys),
+            Self::Viewer => matches!(
+                permission,
+                P::ReadTenants
+                    | P::ListOperations
+                    | P::ReadOperations
+                    | P::ReadCatalogue
+                    | P::ReadStats
+                    | P::ReadSystem
+                    | P::ReadIsolation
+                    | P::ReadEvents
+                    | P::ReadAudit
+            ),
+            Self::Signup => matches!(
+                permission,
+                P::CreateTenant | P::ReadOperations | P::ClaimCredentials | P::ReadCatalogue
+            ),
+            Self::Guard => false,
+            Self::Tenant => matches!(
+                permission,
+                P::ReadTenants | P::ListOperations | P::ReadOperations | P::ReadCatalogue
+            ),
+        }
+    }
+}
+
+impl Caller {
+    /// The embedded process itself: scheduled work, the command line's offline commands.
+    pub fn system() -> Self {
+        Self { principal: "system".to_owned(), scopes: BTreeSet::from([Scope::Admin]), tenant: None }
+    }
+
+    /// Fails unless one of the caller's scopes allows this.
+    pub fn require(&self, permission: Permission) -> Result<()> {
+        if self.scopes.iter().any(|scope| scope.allows(permission)) {
+            return Ok(());
+        }
+        let needed: Vec<String> = Scope::ALL
+            .into_iter()
+            .filter(|s| s.allows(permission))
+            .map(|s| format!("{s:?}").to_lowercase())
+            .collect();
+        let message =
+            format!("this key may not do that; it takes a key with one of the scopes {}", needed.join(", "));
+        Err(Error::new(ErrorKind::Forbidden, "forbidden", message))
+    }
+
+    /// Fails for a tenant that the caller may not see, in the same words as for one that is not there.
+    pub fn may_see(&self, tenant: TenantId) -> Result<()> {
+        match self.tenant {
+            Some(own) if own != tenant => Err(Error::not_found("tenant")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fails for an operation that the caller may not see, in the same words as for one that is not there. `begun_by`
+    /// is who began it: what a caller may do for signing up alone, they may do to what they began themselves.
+    pub fn may_see_operation(&self, permission: Permission, tenant: TenantId, begun_by: &str) -> Result<()> {
+        let everybodys = self.scopes.iter().any(|scope| *scope != Scope::Signup && scope.allows(permission));
+        match self.may_see(tenant) {
+            Ok(()) if everybodys || begun_by == self.principal => Ok(()),
+            _ => Err(Error::not_found("operation")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deny_by_default() {
+        let caller =
+            |scope| Caller { principal: "key".into(), scopes: BTreeSet::from([scope]), tenant: None };
+        assert!(caller(Scope::Viewer).require(Permission::ReadTenants).is_ok());
+        assert_eq!(
+            caller(Scope::Viewer).require(Permission::CreateTenant).unwrap_err().kind,
+            ErrorKind::Forbidden
+        );
+        assert!(caller(Scope::Operator).require(Permission::ManageKeys).is_err());
+        assert!(caller(Scope::Signup).require(Permission::ReadTenants).is_err());
+        assert!(caller(Scope::Guard).require(Permission::ReadCatalogue).is_err());
+    }
+
+    #[test]
+    fn a_signup_key_sees_what_it_began() {
+        let caller = |scopes: &[Scope]| Caller {
+            principal: "key_own".into(),
+            scopes: scopes.iter().copied().collect(),
+            tenant: None,
+        };
+        let tenant = TenantId::new();
+        let sees = |scopes: &[Scope], permission, by| {
+            caller(scopes).may_see_operation(permission, tenant, by).is_ok()
+        };
+        let (read, claim) = (Permission::ReadOperations, Permission::ClaimCredentials);
+        for permission in [read, claim] {
+            assert!(sees(&[Scope::Signup], permission, "key_own"));
+            assert!(!sees(&[Scope::Signup], permission, "key_other"));
+            assert!(!sees(&[Scope::Signup], permission, ""));
+        }
+        // A scope beside it gives what it gives, and no more.
+        assert!(sees(&[Scope::Signup, Scope::Viewer], read, "key_other"));
+        assert!(!sees(&[Scope::Signup, Scope::Viewer], claim, "key_other"));
+        assert!(caller(&[Scope::Signup]).require(Permission::ListOperations).is_err());
+    }
+
+    #[test]
+    fn a_tenants_key_sees_one_tenant() {
+        let own = TenantId::new();
+        let caller =
+            Caller { principal: "key".into(), scopes: BTreeSet::from([Scope::Tenant]), tenant: Some(own) };
+        assert!(caller.may_see(own).is_ok());
+        assert_eq!(caller.may_see(TenantId::new()).unwrap_err().kind, ErrorKind::NotFound);
+    }
+}

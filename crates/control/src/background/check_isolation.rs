@@ -1,0 +1,24 @@
+//! Checks that tenants are isolated from each other, as often as the configuration says: the task itself only looks whether a check is due.
+
+use async_trait::async_trait;
+
+use super::Task;
+use crate::control::Control;
+use crate::error::Result;
+
+/// Name of the task.
+pub(super) const NAME: &str = "check_isolation";
+
+/// Checks the fleet when its last report is old enough.
+pub(super) struct CheckIsolation;
+
+#[async_trait]
+impl Task for CheckIsolation {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn run(&self, control: &Control) -> Result<usize> {
+        control.check_isolation_if_due().await.map(usize::from)
+    }
+}

@@ -1,0 +1,61 @@
+//! Facts in order, for those who listen.
+
+pub(crate) mod record;
+
+use serde_json::Value;
+use tenantry_model::TenantId;
+use tenantry_provider::Sealer;
+use tokio::sync::watch;
+
+use crate::access::{Caller, Permission};
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::tenants::view::EventView;
+use tenantry_store::entity;
+
+impl Control {
+    /// Up to `limit` events after this sequence number, oldest first.
+    pub async fn events(&self, caller: &Caller, after: i64, limit: u64) -> Result<Vec<EventView>> {
+        caller.require(Permission::ReadEvents)?;
+        let store = &self.shared.store;
+        let rows = match caller.tenant {
+            Some(own) => store.events_of(&own.to_string(), after, limit).await,
+            None => store.events_after(after, limit).await,
+        };
+        let rows = rows.map_err(Error::unavailable)?;
+        let mut views = Vec::with_capacity(rows.len());
+        for row in rows {
+            views.push(self.event_view(row).await?);
+        }
+        Ok(views)
+    }
+
+    /// The highest sequence number given so far, as it grows.
+    pub fn event_head(&self) -> watch::Receiver<i64> {
+        self.shared.sealing.head()
+    }
+
+    async fn event_view(&self, row: entity::event::Model) -> Result<EventView> {
+        let tenant_id: Option<TenantId> =
+            row.tenant_id.map(|id| id.parse()).transpose().map_err(Error::internal)?;
+        let mut data = row.data;
+        if let (Some(tenant), Some(sealed), Some(data)) = (tenant_id, &row.sealed, data.as_object_mut()) {
+            // After erasure the key is gone, and with it the personal part.
+            if self.shared.keyring.load(tenant).await.is_ok()
+                && let Ok(clear) = self.shared.keyring.open(tenant, sealed)
+                && let Ok(Value::Object(personal)) = serde_json::from_str(&clear)
+            {
+                data.extend(personal.into_iter().filter(|(key, _)| key != "admin"));
+            }
+        }
+        Ok(EventView {
+            id: row.id.parse().map_err(Error::internal)?,
+            seq: row.seq.unwrap_or_default(),
+            kind: row.kind,
+            tenant_id,
+            operation_id: row.operation_id.map(|id| id.parse()).transpose().map_err(Error::internal)?,
+            at: row.at.into(),
+            data,
+        })
+    }
+}

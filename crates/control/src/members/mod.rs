@@ -1,0 +1,5 @@
+//! Members of tenants: how they sign in, the tokens that they get, and what a session may reach.
+
+pub mod session;
+pub mod sign_in;
+pub(crate) mod token;

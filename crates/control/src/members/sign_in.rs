@@ -1,0 +1,167 @@
+//! How the people of a tenant come in: a one-time code, an invitation or a password, each for a token. Whatever is
+//! wrong with what they give, the refusal is the same, and so is the work that leads to it.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use serde_json::json;
+use tenantry_builtin::identity_builtin::{EMAIL_MAC, normal_email};
+use tenantry_model::suspension::Access;
+use tenantry_model::{TenantId, Timestamp, Write, columns};
+use tenantry_provider::Sealer as _;
+
+use crate::access::secret::fingerprint;
+use crate::control::Control;
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::record::{Deed, audit};
+use crate::members::session::TenantSession;
+use tenantry_store::{Rejected, Unit, entity};
+
+/// As long as a hash, and none.
+const NO_HASH: &str = "sha256:----------------------------------------------------------------";
+
+/// A token.
+#[derive(Clone, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub struct TokenView {
+    /// The bearer token, a signed JWT.
+    pub access_token: String,
+    /// `Bearer`.
+    pub token_type: String,
+    /// Seconds that it is good for.
+    pub expires_in: u64,
+    /// Whether the password that it was given for is a temporary one.
+    pub must_change_password: bool,
+}
+
+impl Control {
+    /// Exchanges a one-time code for a token. A code works once.
+    pub async fn sign_in(&self, code: &str) -> Result<TokenView> {
+        let refused = || refused("code_refused", "the code is unknown, used or expired");
+        let hash = fingerprint(code);
+        let store = &self.shared.store;
+        let row = store.sign_in_code(&hash).await.map_err(Error::unavailable)?.ok_or_else(refused)?;
+        let now = self.now();
+        if row.used_at.is_some() || *row.expires_at <= now {
+            return Err(refused());
+        }
+        if row.purpose != "smoke_test" {
+            self.admit_into(&row.tenant_id).await?;
+        }
+        let used = Write::update_if(
+            "sign_in_codes",
+            columns! { "hash": hash },
+            columns! { "used_at": () },
+            columns! { "used_at": now },
+        );
+        match store.commit(Unit::new(vec![used])).await {
+            Ok(()) => {}
+            Err(Rejected::Stale { .. }) => return Err(refused()),
+            Err(why) => return Err(Error::unavailable(why)),
+        }
+        let member = store.member(&row.member_id).await.map_err(Error::unavailable)?.ok_or_else(refused)?;
+        self.token_for(member, Some(row.purpose).filter(|purpose| purpose != "login"))
+    }
+
+    /// Accepts an invitation and gives its member a token. An invitation works once, and not before the tenant is
+    /// active: until then it stays as it is.
+    pub async fn accept_invitation(&self, token: &str) -> Result<TokenView> {
+        let refused = || refused("invitation_refused", "the invitation is unknown, used or expired");
+        let store = &self.shared.store;
+        let row = store.invitation(&fingerprint(token)).await.map_err(Error::unavailable)?;
+        let row = row.ok_or_else(refused)?;
+        let now = self.now();
+        if row.accepted_at.is_some() || *row.expires_at <= now {
+            return Err(refused());
+        }
+        let member = store.member(&row.member_id).await.map_err(Error::unavailable)?.ok_or_else(refused)?;
+        self.admit_into(&row.tenant_id).await?;
+        let tenant: TenantId = row.tenant_id.parse().map_err(Error::internal)?;
+        let deed = Deed {
+            actor: &member.id,
+            action: "invitation.accept",
+            target: &row.id,
+            tenant: Some(tenant),
+            data: json!({ "role": member.role }),
+        };
+        let mut writes = self.spent(tenant, &row.token_hash, now).await?;
+        writes.extend([
+            Write::update_if(
+                "invitations",
+                columns! { "id": row.id },
+                columns! { "accepted_at": () },
+                columns! { "accepted_at": now },
+            ),
+            Write::update_if(
+                "members",
+                columns! { "id": member.id },
+                columns! { "state": member.state },
+                columns! { "state": "active" },
+            ),
+            audit(deed, now),
+        ]);
+        match store.commit(Unit::new(writes)).await {
+            Ok(()) => self.token_for(member, None),
+            Err(Rejected::Stale { .. }) => Err(refused()),
+            Err(why) => Err(Error::unavailable(why)),
+        }
+    }
+
+    /// An invitation that was used is not handed out any more: its sealed copy goes.
+    async fn spent(&self, tenant: TenantId, token_hash: &str, now: Timestamp) -> Result<Vec<Write>> {
+        let (store, keyring) = (&self.shared.store, &self.shared.keyring);
+        let waiting = store.sealed_credentials(&tenant.to_string()).await.map_err(Error::unavailable)?;
+        if waiting.is_empty() {
+            return Ok(Vec::new());
+        }
+        keyring.load(tenant).await.map_err(Error::unavailable)?;
+        let is_it =
+            |sealed: &str| keyring.open(tenant, sealed).is_ok_and(|token| fingerprint(&token) == token_hash);
+        let used = waiting.into_iter().filter(|row| row.sealed.as_deref().is_some_and(is_it));
+        let gone = |row: entity::credential::Model| {
+            let key = columns! { "operation_id": row.operation_id, "name": row.name };
+            Write::update("credentials", key, columns! { "sealed": (), "claimed_at": now })
+        };
+        Ok(used.map(gone).collect())
+    }
+
+    /// A token for a member's password. Whether there is such a tenant, such a member or another password, nobody
+    /// learns from the answer.
+    pub async fn sign_in_by_password(&self, tenant: &str, email: &str, password: &str) -> Result<TokenView> {
+        let found = match tenant.parse::<TenantId>() {
+            Ok(id) => self.shared.store.tenant(&id.to_string()).await,
+            Err(_) => self.shared.store.tenant_by_slug(&self.mac("slug", tenant)).await,
+        };
+        let found = found.map_err(Error::unavailable)?;
+        // Without a tenant somebody is looked for all the same, and whatever is given is compared with something.
+        let tenant = found.as_ref().map_or("", |row| row.id.as_str());
+        let mac = self.mac(EMAIL_MAC, &normal_email(email));
+        let member = self.shared.store.member_by_email(tenant, &mac).await.map_err(Error::unavailable)?;
+        let given = format!("sha256:{}", fingerprint(password));
+        let stored = member.as_ref().and_then(|member| member.password_hash.as_deref());
+        let same = verify_slices_are_equal(given.as_bytes(), stored.unwrap_or(NO_HASH).as_bytes()).is_ok();
+        match member {
+            Some(member) if same && member.state == "active" => {
+                self.admit_into(&member.tenant_id).await?;
+                self.token_for(member, None)
+            }
+            _ => Err(refused(
+                "password_refused",
+                "the tenant, the e-mail address or the password is not right",
+            )),
+        }
+    }
+
+    /// Fails unless the tenant lets its members in.
+    async fn admit_into(&self, tenant: &str) -> Result<()> {
+        Ok(self.standing(tenant).await?.check(Access::SignIn, false)?)
+    }
+
+    fn token_for(&self, member: entity::member::Model, purpose: Option<String>) -> Result<TokenView> {
+        let tenant = member.tenant_id.parse().map_err(Error::internal)?;
+        let session = TenantSession { tenant, member: member.id, role: member.role, purpose };
+        let token = self.shared.tokens.mint(&session, self.now())?;
+        Ok(TokenView { must_change_password: member.must_change_password, ..token })
+    }
+}
+
+fn refused(code: &'static str, message: &str) -> Error {
+    Error::new(ErrorKind::Unauthenticated, code, message)
+}

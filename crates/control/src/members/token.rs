@@ -1,0 +1,105 @@
+//! Tokens of tenants' members: minted and verified with the keyring's signing key.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use moka::sync::Cache;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tenantry_builtin::identity_builtin::tokens::{self, Claims, LIFETIME, Subject, TokenError};
+use tenantry_model::Timestamp;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::members::session::TenantSession;
+use crate::members::sign_in::TokenView;
+use tenantry_store::keyring::Keyring;
+
+/// Name of the signing key in the keyring.
+const SIGNING_KEY: &str = "token_signing";
+/// For whom tokens are: the product that the tenants use.
+const AUDIENCE: &str = "tenants";
+
+/// Verified tokens that are remembered at most, some 300 bytes each.
+const REMEMBERED: u64 = 10_000;
+
+/// Mints and verifies.
+pub(crate) struct Tokens {
+    keys: tokens::Tokens,
+    /// Claims by the digest of a token whose signature was good: that does not change, and checking it is most of the
+    /// work of a call. Whether it has expired is asked every time.
+    verified: Cache<[u8; 32], Arc<Claims>>,
+}
+
+impl Tokens {
+    pub async fn load(keyring: &Keyring, issuer: &str) -> Result<Self> {
+        let key = keyring.signing_key(SIGNING_KEY).await.map_err(Error::unavailable)?;
+        let keys = [STANDARD.encode(key.pkcs8()).into()];
+        let keys = tokens::Tokens::new(issuer, AUDIENCE, &keys).map_err(Error::internal)?;
+        Ok(Self { keys, verified: Cache::new(REMEMBERED) })
+    }
+
+    pub fn mint(&self, session: &TenantSession, now: Timestamp) -> Result<TokenView> {
+        let subject = Subject {
+            member: session.member.clone(),
+            tenant: session.tenant,
+            role: session.role.clone(),
+            purpose: session.purpose.clone(),
+        };
+        let access_token = self.keys.mint(&subject, now).map_err(Error::internal)?;
+        let (token_type, expires_in) = ("Bearer".to_owned(), LIFETIME.as_secs());
+        Ok(TokenView { access_token, token_type, expires_in, must_change_password: false })
+    }
+
+    pub fn verify(&self, bearer: &str, now: Timestamp) -> Result<TenantSession> {
+        let claims = self.claims(bearer, now).map_err(|why| {
+            let code = if why == TokenError::Expired { "token_expired" } else { "token_invalid" };
+            Error::new(ErrorKind::Unauthenticated, code, why)
+        })?;
+        Ok(TenantSession {
+            tenant: claims.tenant_id,
+            member: claims.sub.clone(),
+            role: claims.role.clone(),
+            purpose: claims.purpose.clone(),
+        })
+    }
+
+    fn claims(&self, bearer: &str, now: Timestamp) -> std::result::Result<Arc<Claims>, TokenError> {
+        let digest = Sha256::digest(bearer).into();
+        match self.verified.get(&digest) {
+            Some(claims) if claims.exp <= now.seconds() => Err(TokenError::Expired),
+            Some(claims) => Ok(claims),
+            None => {
+                let claims = Arc::new(self.keys.verify(bearer, now)?);
+                self.verified.insert(digest, claims.clone());
+                Ok(claims)
+            }
+        }
+    }
+
+    pub fn jwks(&self) -> Value {
+        self.keys.jwks().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_was_good_expires_all_the_same() {
+        let keys = [tokens::generate_key().unwrap()];
+        let keys = tokens::Tokens::new("https://issuer.test", AUDIENCE, &keys).unwrap();
+        let tokens = Tokens { keys, verified: Cache::new(REMEMBERED) };
+        let tenant = tenantry_model::TenantId::new();
+        let session = TenantSession { tenant, member: "usr_1".into(), role: "owner".into(), purpose: None };
+        let now = Timestamp::now();
+        let token = tokens.mint(&session, now).unwrap().access_token;
+        for _ in 0..2 {
+            assert_eq!(tokens.verify(&token, now).unwrap(), session);
+        }
+        assert_eq!(tokens.verify(&token, now + LIFETIME).unwrap_err().code, "token_expired");
+        let other = format!("{}A", &token[..token.len() - 1]);
+        assert_eq!(tokens.verify(&format!("{other}A"), now).unwrap_err().code, "token_invalid");
+    }
+}

@@ -1,0 +1,82 @@
+//! What surrounds every call of a provider, as layers in one list. A layer sees which verb is called, of which provider
+//! and in which region, and wraps the call; it sees neither arguments nor answers.
+
+mod concurrency;
+mod metrics;
+mod region;
+mod timeout;
+mod tracing;
+mod verb;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tenantry_model::Failure;
+use tenantry_model::id::ResourceId;
+
+use concurrency::Concurrency;
+pub(super) use concurrency::sharing;
+use metrics::Metrics;
+pub use metrics::{OnCall, ProviderCall};
+use region::Region;
+pub(super) use region::refusal;
+pub use verb::ProviderVerb;
+
+use super::resources::Limits;
+
+/// One call of a provider.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    /// Name of the provider.
+    pub provider: &'a str,
+    /// Verb that is called.
+    pub verb: ProviderVerb,
+    /// Region of the resource; none for calls about the provider as a whole and for a tenant's own rows and objects.
+    pub region: Option<&'a str>,
+    /// Resource, if the call is about one.
+    pub resource: Option<ResourceId>,
+    /// Whether the provider only writes rows of the registry, so that nothing outside is called.
+    pub transactional: bool,
+}
+
+/// A call that is under way, with the layers inside of the present one around it.
+pub type Work<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>>;
+
+/// Wraps calls of providers.
+pub trait Layer: Send + Sync {
+    /// The call with this layer around it.
+    fn wrap<'a>(&'a self, call: &'a Call<'a>, work: Work<'a>) -> Work<'a>;
+}
+
+/// All layers, the outermost first.
+pub struct Layers(Vec<Box<dyn Layer>>);
+
+impl Layers {
+    /// The list. A call waits for its permit within its time limit; what the region check rejects takes no permit.
+    pub fn new(limits: &Arc<Limits>, on_call: Option<OnCall>) -> Self {
+        Self(vec![
+            Box::new(tracing::Tracing),
+            Box::new(Metrics::new(on_call)),
+            Box::new(Region::new(limits.clone())),
+            Box::new(timeout::Timeout),
+            Box::new(Concurrency::new(limits.clone())),
+        ])
+    }
+
+    /// Runs a call of a provider inside of all layers.
+    pub async fn run<T: Send>(
+        &self,
+        call: Call<'_>,
+        work: impl Future<Output = Result<T, Failure>> + Send,
+    ) -> Result<T, Failure> {
+        let mut answer = None;
+        let slot = &mut answer;
+        let innermost: Work<'_> = Box::pin(async move {
+            *slot = Some(work.await?);
+            Ok(())
+        });
+        let layered = self.0.iter().rev().fold(innermost, |work, layer| layer.wrap(&call, work));
+        layered.await?;
+        answer.ok_or_else(|| Failure::unknown("no_answer", "a layer dropped the provider's answer"))
+    }
+}

@@ -1,0 +1,175 @@
+//! The verbs of providers and their capabilities, each with its time limit.
+
+use std::time::Duration;
+
+/// A verb of a provider or of one of its capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProviderVerb {
+    /// Creates or updates a resource.
+    Ensure,
+    /// Reads the state of a resource.
+    Observe,
+    /// Deletes a resource.
+    Remove,
+    /// Checks that the provider can be reached and that its credentials suffice.
+    Probe,
+    /// Applies a fence.
+    ApplyFence,
+    /// Reads which fence is applied.
+    ObserveFence,
+    /// Issues a new secret.
+    Rotate,
+    /// Ends a former secret.
+    Retire,
+    /// Reads the content of a resource.
+    Export,
+    /// Replaces the content of a resource.
+    Load,
+    /// Checks that tenants are isolated from each other.
+    CheckIsolation,
+    /// Verifies a signed URL.
+    VerifyUrl,
+    /// Signs a URL.
+    SignUrl,
+    /// Deletes objects that are due by their buckets' own rules.
+    ExpireObjects,
+    /// Stores an object.
+    PutObject,
+    /// Opens an object.
+    GetObject,
+    /// Reads an object's metadata.
+    ObjectMeta,
+    /// Lists objects.
+    ListObjects,
+    /// Deletes an object.
+    DeleteObject,
+    /// Measures a bucket.
+    BucketUsage,
+    /// Inserts a row.
+    InsertRow,
+    /// Lists rows.
+    ListRows,
+    /// Reads a row.
+    GetRow,
+    /// Deletes a row.
+    DeleteRow,
+    /// Deletes the rows that are marked as samples.
+    RemoveSamples,
+}
+
+/// Limit of calls that move a resource's content, or create one: a backstop only. The timeout of the step that calls
+/// is shorter, and ends the call first.
+const LONG: Duration = Duration::from_secs(24 * 3600);
+
+impl ProviderVerb {
+    /// Every verb.
+    pub const ALL: [Self; 25] = [
+        Self::Ensure,
+        Self::Observe,
+        Self::Remove,
+        Self::Probe,
+        Self::ApplyFence,
+        Self::ObserveFence,
+        Self::Rotate,
+        Self::Retire,
+        Self::Export,
+        Self::Load,
+        Self::CheckIsolation,
+        Self::VerifyUrl,
+        Self::SignUrl,
+        Self::ExpireObjects,
+        Self::PutObject,
+        Self::GetObject,
+        Self::ObjectMeta,
+        Self::ListObjects,
+        Self::DeleteObject,
+        Self::BucketUsage,
+        Self::InsertRow,
+        Self::ListRows,
+        Self::GetRow,
+        Self::DeleteRow,
+        Self::RemoveSamples,
+    ];
+
+    /// The word in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ensure => "ensure",
+            Self::Observe => "observe",
+            Self::Remove => "remove",
+            Self::Probe => "probe",
+            Self::ApplyFence => "apply_fence",
+            Self::ObserveFence => "observe_fence",
+            Self::Rotate => "rotate",
+            Self::Retire => "retire",
+            Self::Export => "export",
+            Self::Load => "load",
+            Self::CheckIsolation => "check_isolation",
+            Self::VerifyUrl => "verify_url",
+            Self::SignUrl => "sign_url",
+            Self::ExpireObjects => "expire_objects",
+            Self::PutObject => "put_object",
+            Self::GetObject => "get_object",
+            Self::ObjectMeta => "object_meta",
+            Self::ListObjects => "list_objects",
+            Self::DeleteObject => "delete_object",
+            Self::BucketUsage => "bucket_usage",
+            Self::InsertRow => "insert_row",
+            Self::ListRows => "list_rows",
+            Self::GetRow => "get_row",
+            Self::DeleteRow => "delete_row",
+            Self::RemoveSamples => "remove_samples",
+        }
+    }
+
+    /// Longest time that a call may take, its wait for a permit included.
+    pub const fn time_limit(self) -> Duration {
+        match self {
+            Self::Ensure | Self::Remove | Self::Rotate | Self::Export | Self::Load => LONG,
+            // An upload lasts as long as its client sends; the API bounds that.
+            Self::PutObject => Duration::from_secs(3600),
+            Self::CheckIsolation | Self::ExpireObjects => Duration::from_secs(1800),
+            Self::Retire => Duration::from_secs(300),
+            Self::Observe | Self::ApplyFence => Duration::from_secs(60),
+            Self::Probe | Self::ObserveFence => Duration::from_secs(20),
+            Self::VerifyUrl
+            | Self::SignUrl
+            | Self::GetObject
+            | Self::ObjectMeta
+            | Self::ListObjects
+            | Self::DeleteObject
+            | Self::BucketUsage
+            | Self::InsertRow
+            | Self::ListRows
+            | Self::GetRow
+            | Self::DeleteRow
+            | Self::RemoveSamples => Duration::from_secs(30),
+        }
+    }
+
+    /// Whether the call puts a tenant's data into its region. The others stay possible where a provider does not serve a
+    /// region any more, so that what is there can be read, fenced and removed.
+    pub const fn places_data(self) -> bool {
+        matches!(self, Self::Ensure | Self::Load)
+    }
+
+    /// Whether the call only reads, so that nothing has happened when its answer is lost.
+    pub const fn only_reads(self) -> bool {
+        matches!(
+            self,
+            Self::Observe
+                | Self::Probe
+                | Self::ObserveFence
+                | Self::Export
+                | Self::CheckIsolation
+                | Self::VerifyUrl
+                | Self::SignUrl
+                | Self::GetObject
+                | Self::ObjectMeta
+                | Self::ListObjects
+                | Self::BucketUsage
+                | Self::ListRows
+                | Self::GetRow
+        )
+    }
+}

@@ -1,0 +1,136 @@
+//! The tenant's files. A session lists them and signs URLs; a signed URL opens one object, for one method, until it
+//! expires, and needs no token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tenantry_model::suspension::Access;
+use tenantry_model::{Failure, FailureClass, TenantId, Timestamp};
+use tenantry_provider::objects::{Listing, Method, Objects, Signed, TenantObjects, Usage};
+use tenantry_provider::{Kind, Provider as _, Sealer};
+
+use crate::control::Control;
+use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::members::session::TenantSession;
+
+/// Request for a signed URL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignObject {
+    /// The object's key in the bucket; the object need not exist yet.
+    #[schemars(length(min = 1, max = 1024))]
+    pub key: String,
+    /// The method that the URL allows. `GET` allows `HEAD` too.
+    #[serde(default)]
+    pub method: Method,
+    /// Lifetime in seconds.
+    #[serde(default = "quarter_of_an_hour")]
+    #[schemars(range(min = 1, max = 604_800))]
+    pub expires_in: u64,
+}
+
+fn quarter_of_an_hour() -> u64 {
+    900
+}
+
+impl Control {
+    /// Base of signed URLs.
+    pub fn public_url(&self) -> &str {
+        &self.shared.config.public_url
+    }
+
+    /// Up to `limit` objects whose keys begin with `prefix`, from the one after `after` on.
+    pub async fn objects(
+        &self,
+        session: &TenantSession,
+        prefix: &str,
+        limit: u32,
+        after: Option<&str>,
+    ) -> Result<Listing> {
+        self.objects_of(session, Access::Read).await?.list(prefix, limit, after).await.map_err(object_error)
+    }
+
+    /// Number of objects and bytes in the bucket, with its quota.
+    pub async fn objects_usage(&self, session: &TenantSession) -> Result<Usage> {
+        self.objects_of(session, Access::Read).await?.usage().await.map_err(object_error)
+    }
+
+    /// Signs a URL.
+    pub async fn sign_object(&self, session: &TenantSession, wish: &SignObject) -> Result<Signed> {
+        let now = self.now();
+        let until = now + Duration::from_secs(wish.expires_in);
+        let access = if wish.method == Method::Get { Access::Read } else { Access::Write };
+        let signed = self.objects_of(session, access).await?.sign(&wish.key, wish.method, until, now).await;
+        signed.map_err(object_error)
+    }
+
+    /// The objects that a signed URL opens. Returns an error if the signature is not valid, or if the tenant's status denies
+    /// this access.
+    pub async fn open_signed(&self, signed: &Signed) -> Result<(Arc<dyn TenantObjects>, Timestamp)> {
+        let now = self.now();
+        let (objects, tenant) = self.signer(signed, now).await?;
+        let access = match signed.method {
+            Method::Get => Access::ReadSigned,
+            Method::Put | Method::Delete => Access::WriteSigned,
+        };
+        // Before the tenant is active, only the smoke test has a session to sign with.
+        self.standing(&tenant.to_string()).await?.check(access, true)?;
+        Ok((objects.scoped(tenant, self.sealer_of(tenant).await?), now))
+    }
+
+    /// The provider whose signature this is, and the tenant of the bucket. Every provider of objects is asked: a URL does
+    /// not name its provider.
+    async fn signer(&self, signed: &Signed, now: Timestamp) -> Result<(&dyn Objects, TenantId)> {
+        let mut rejected = None;
+        for objects in self.shared.resources.iter().filter_map(|provider| provider.objects()) {
+            match objects.verify(signed, now).await {
+                Ok(tenant) => return Ok((objects, tenant)),
+                // Another provider may have signed it; any other failure is the signer's own.
+                Err(failure) if ["bad_signature", "no_such_bucket"].contains(&failure.code.as_str()) => {
+                    rejected.get_or_insert(failure);
+                }
+                Err(failure) => return Err(object_error(failure)),
+            }
+        }
+        Err(rejected.map_or_else(|| Error::not_found("bucket"), object_error))
+    }
+
+    async fn objects_of(&self, session: &TenantSession, access: Access) -> Result<Arc<dyn TenantObjects>> {
+        let provider = self.provider_of(session, Kind::Bucket, access).await?;
+        let objects = provider.objects().ok_or_else(|| Error::not_found("bucket"))?;
+        Ok(objects.scoped(session.tenant, self.sealer_of(session.tenant).await?))
+    }
+
+    /// The keyring, with the tenant's key loaded.
+    async fn sealer_of(&self, tenant: TenantId) -> Result<Arc<dyn Sealer>> {
+        self.shared.keyring.load(tenant).await.map_err(Error::unavailable)?;
+        Ok(self.shared.keyring.clone())
+    }
+}
+
+/// A failure of the tenant's objects, for the client.
+pub fn object_error(failure: Failure) -> Error {
+    let is = |kind, code| Error::new(kind, code, &failure.message);
+    match failure.code.as_str() {
+        "bad_signature" => is(ErrorKind::Forbidden, "bad_signature"),
+        "expired" => is(ErrorKind::Forbidden, "expired"),
+        "quota_exceeded" => is(ErrorKind::Conflict, "quota_exceeded"),
+        "no_such_bucket" => Error::not_found("bucket"),
+        "bad_key" => Error::invalid("request_invalid", vec![FieldError::new("key", &failure.message)]),
+        "corrupt" => Error {
+            message:
+                "the object, or its bucket, is damaged on the disk; an operator can restore it from a backup"
+                    .to_owned(),
+            ..Error::internal(failure)
+        },
+        _ if failure.class == FailureClass::Invalid => {
+            Error::invalid("request_invalid", vec![FieldError::new("", &failure.message)])
+        }
+        _ => Error {
+            message: "the bucket does not answer; nothing is lost, try again".to_owned(),
+            ..Error::unavailable(failure)
+        },
+    }
+}

@@ -1,0 +1,116 @@
+//! `Resources`: the providers of this process, each behind a handle, with the limits that the operator has set for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tenantry_model::{Failure, Isolation};
+use tenantry_provider::{Kind, Provider, Registry};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::handle::ResourceHandle;
+use super::layers::{Layers, OnCall, refusal, sharing};
+use crate::error::{Error, FieldError, Result};
+
+/// By provider, the regions in which it may place data. A provider that is not named serves all regions.
+pub type Regions = BTreeMap<String, BTreeSet<String>>;
+/// By provider, how many calls may be under way at the same time. A provider that is not named has no limit.
+pub type ConcurrencyLimits = BTreeMap<String, u32>;
+
+/// What the operator allows providers.
+pub(super) struct Limits {
+    pub regions: Regions,
+    pub concurrency: BTreeMap<String, Semaphore>,
+}
+
+/// The providers of this process. What calls one takes its [`ResourceHandle`] from here.
+pub struct Resources {
+    limits: Arc<Limits>,
+    handles: BTreeMap<String, ResourceHandle>,
+    /// The same handles, for the planner and for callers that still take a `Registry`.
+    registry: Registry,
+}
+
+impl Resources {
+    /// The providers behind handles with these limits; `on_call` receives every call that has ended. Fails, naming every
+    /// fault, if a limit names a provider that does not exist.
+    pub fn new(
+        providers: Registry,
+        regions: Regions,
+        concurrency: &ConcurrencyLimits,
+        on_call: Option<OnCall>,
+    ) -> Result<Self> {
+        let tables = [
+            ("regions", regions.keys().collect()),
+            ("executor.at_once", concurrency.keys().collect::<Vec<_>>()),
+        ];
+        let named =
+            tables.into_iter().flat_map(|(table, names)| names.into_iter().map(move |name| (table, name)));
+        let unknown = named.filter(|(_, name)| providers.get(name).is_none());
+        let faults: Vec<FieldError> = unknown
+            .map(|(table, name)| {
+                let known: Vec<_> = providers.iter().map(|provider| provider.name()).collect();
+                let message = format!("there is no such provider; there are {}", known.join(", "));
+                FieldError::new(format!("{table}.{name}"), message)
+            })
+            .collect();
+        if !faults.is_empty() {
+            return Err(Error::invalid("config_invalid", faults));
+        }
+        let semaphore = |(name, calls): (&String, &u32)| (name.clone(), Semaphore::new(*calls as usize));
+        let concurrency = concurrency.iter().map(semaphore).collect();
+        let limits = Arc::new(Limits { regions, concurrency });
+        let layers = Arc::new(Layers::new(&limits, on_call));
+        let mut handles = BTreeMap::new();
+        let registry = providers.map(|provider| {
+            let handle = ResourceHandle::new(provider, layers.clone());
+            handles.insert(handle.name().to_owned(), handle.clone());
+            Arc::new(handle)
+        });
+        Ok(Self { limits, handles, registry })
+    }
+
+    /// The provider of this name.
+    pub fn get(&self, name: &str) -> Option<&ResourceHandle> {
+        self.handles.get(name)
+    }
+
+    /// All providers, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &ResourceHandle> {
+        self.handles.values()
+    }
+
+    /// The provider for a step that names none: the first of the kind that isolates tenants in this way.
+    pub fn default_for(&self, kind: Kind, isolation: Isolation) -> Option<&ResourceHandle> {
+        self.registry.default_for(kind, isolation).and_then(|provider| self.get(provider.name()))
+    }
+
+    /// Why the provider may not place data in this region; none if it may.
+    pub fn refusal(&self, provider: &str, region: &str) -> Option<String> {
+        refusal(&self.limits, provider, region)
+    }
+
+    /// Runs work that calls these providers side by side, where the calls wait for each other, as a clone's export and load
+    /// do: with one permit of each provider for all of it.
+    pub async fn sharing<T>(
+        &self,
+        providers: &[&str],
+        work: impl Future<Output = T>,
+    ) -> std::result::Result<T, Failure> {
+        sharing(&self.limits, providers, work).await
+    }
+
+    /// The handles as a `Registry`. To be removed when operations take handles from [`Self::get`].
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Nothing: the handle checks the region. To be removed with the calls of it.
+    pub fn check(&self, _: &str, _: &str) -> std::result::Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Nothing: the handle takes the permit. To be removed with the calls of it.
+    pub async fn place(&self, _: &dyn Provider) -> Option<SemaphorePermit<'_>> {
+        None
+    }
+}

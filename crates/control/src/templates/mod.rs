@@ -1,0 +1,138 @@
+//! Templates: the business process of a plan as versioned data. This file is the format; `load.rs` reads and checks
+//! it, `library.rs` keeps the versions side by side.
+
+mod check;
+pub(crate) mod customize;
+mod diff;
+mod duration;
+mod expression;
+mod inherit;
+mod library;
+mod load;
+pub mod shape;
+
+pub(crate) use check::provider;
+pub use customize::{Customizations, Rule};
+pub use diff::{ChangeKind, TemplateChange, TemplateDiff, diff};
+pub use duration::Span;
+pub use inherit::Inherit;
+pub use library::Library;
+pub use load::{Loaded, load, schema};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tenantry_engine::{Mode, OnFailure};
+use tenantry_model::Isolation;
+use tenantry_model::quota::Quotas;
+use tenantry_provider::Kind;
+use tenantry_provider::masks::MaskRule;
+
+use crate::access::Scope;
+
+/// A template as it stands in its file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    /// Its name; plans refer to it.
+    #[schemars(regex(pattern = r"^[a-z][a-z0-9_]{0,62}$"))]
+    pub template: String,
+    /// Raised with every change: an operation keeps the version that it began with.
+    #[schemars(range(min = 1))]
+    pub version: u32,
+    /// How tenants are kept apart. A database step that names no provider gets one that does so.
+    pub isolation: Isolation,
+    /// Quotas of its tenants; the plan's win.
+    #[serde(default)]
+    pub quotas: Quotas,
+    /// External names by kind, with `{id}`, `{slug}`, `{region}` and `{step}` to be filled in (conflict C4).
+    #[serde(default)]
+    pub names: BTreeMap<Kind, String>,
+    /// An onboarding that takes longer counts as stuck, and an alert is raised (S0.15).
+    #[serde(default = "ten_minutes")]
+    pub expected: Span,
+    /// What happens when a step has failed for good, unless the step says otherwise (conflict C3).
+    #[serde(default = "rollback")]
+    pub on_failure: OnFailure,
+    /// What a request may change.
+    #[serde(default)]
+    pub customizations: Customizations,
+    /// What new tenants take over from a main tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherit: Option<Inherit>,
+    /// What clones of its tenants are masked by, whoever asks for one and whatever they add.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 256))]
+    pub masks: Vec<MaskRule>,
+    /// The steps by key, in the order in which people read them.
+    #[schemars(with = "BTreeMap<String, StepSpec>")]
+    pub steps: IndexMap<String, StepSpec>,
+}
+
+/// Key of the step that reserves places for everything that is made.
+pub const RESERVE: &str = "reserve";
+
+impl Template {
+    /// Whether places are reserved before anything is made.
+    pub fn reserves(&self) -> bool {
+        self.steps.contains_key(RESERVE)
+    }
+
+    /// How many resources of which kind are made (S4.24).
+    pub fn needed(&self) -> BTreeMap<String, u32> {
+        let mut needed = BTreeMap::new();
+        for kind in self.steps.values().filter_map(|step| step.kind) {
+            *needed.entry(kind.as_str().to_owned()).or_default() += 1;
+        }
+        needed
+    }
+}
+
+/// One step. Without `kind` and `wait`, the key names a built-in action: `smoke_test` or `activate`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct StepSpec {
+    /// The kind of resource to make.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Which provider; without it, the first of the kind that keeps tenants apart as the template says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// Steps that must be over before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
+    /// `approval`, or a time such as `30d`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<String>,
+    /// Whose approval: scopes of API keys; operators without it. `admin` always may.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub from: BTreeSet<Scope>,
+    /// Longest time of one attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// Attempts after the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    /// Upper bound of the first delay; doubles with each retry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Span>,
+    /// What happens when the retries are used up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<OnFailure>,
+    /// `detached`: a child operation of its own that never holds ACTIVE back (S0.24-26).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Settings of the provider.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub settings: Map<String, Value>,
+}
+
+fn ten_minutes() -> Span {
+    Span::from_secs(600)
+}
+
+fn rollback() -> OnFailure {
+    OnFailure::Rollback
+}

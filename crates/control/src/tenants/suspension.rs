@@ -1,0 +1,215 @@
+//! Suspending and resuming: reasons are added and cleared each on its own, in one transaction, at any time of a tenant's
+//! life in which there is something to deny. Every way in asks for the tenant's standing in the registry, so what is
+//! committed here holds from the next request on, whichever process serves it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tenantry_model::lifecycle::{Event, next};
+use tenantry_model::suspension::{Grade, Reason, Suspension, Suspensions};
+use tenantry_model::{Denied, TenantStatus, Timestamp, Write, columns};
+
+use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
+use crate::access::{Caller, Permission};
+use crate::control::Control;
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::record::{Deed, Fact, audit, event};
+use crate::onboard::id_of;
+use crate::tenants::view::{StandingView, TenantView};
+use tenantry_store::{Rejected, Unit, entity};
+
+/// How often a change is tried again that another one of the same tenant came before.
+const TRIES: u32 = 20;
+
+/// A suspension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SuspendTenant {
+    /// Why. A second one for the same reason replaces the first.
+    pub reason: Reason,
+    /// What is denied.
+    #[serde(default = "everything")]
+    pub grade: Grade,
+}
+
+fn everything() -> Grade {
+    Grade::Blocked
+}
+
+/// The end of a suspension.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResumeTenant {
+    /// The reason that is gone; without it, all are.
+    pub reason: Option<Reason>,
+}
+
+/// The error of a denied access: 402 if paying restores it, 403 otherwise.
+impl From<Denied> for Error {
+    fn from(denied: Denied) -> Self {
+        let kind =
+            if denied.is_payment_required() { ErrorKind::PaymentRequired } else { ErrorKind::Forbidden };
+        match denied {
+            Denied::Suspended { reasons, grade } => {
+                let reasons: Vec<_> = reasons.iter().map(|reason| reason.as_str()).collect();
+                let grade = grade.map_or("", Grade::as_str);
+                let message = format!("the tenant is suspended ({}): {grade}", reasons.join(", "));
+                Self::new(kind, "tenant_suspended", message)
+            }
+            Denied::NotActive(status) => {
+                Self::new(kind, "tenant_not_active", format!("the tenant is {status}"))
+            }
+        }
+    }
+}
+
+impl Control {
+    /// Adds a reason for suspension, or changes its grade.
+    pub async fn suspend(
+        &self,
+        caller: &Caller,
+        id_or_slug: &str,
+        what: SuspendTenant,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<StandingView>> {
+        let suspension = |since| Suspension { grade: what.grade, since, by: caller.principal.clone() };
+        let change = |suspensions: &mut Suspensions, now| {
+            let held = suspensions.0.entry(what.reason).or_insert_with(|| suspension(now));
+            if held.grade != what.grade {
+                *held = Suspension { since: held.since, ..suspension(now) };
+            }
+        };
+        self.change(caller, id_or_slug, "tenant.suspend", json!(what), key, change).await
+    }
+
+    /// Clears a reason for suspension, or all. Nothing happens if it is not there.
+    pub async fn resume(
+        &self,
+        caller: &Caller,
+        id_or_slug: &str,
+        what: ResumeTenant,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<StandingView>> {
+        let change = |suspensions: &mut Suspensions, _| match what.reason {
+            Some(reason) => drop(suspensions.0.remove(&reason)),
+            None => suspensions.0.clear(),
+        };
+        self.change(caller, id_or_slug, "tenant.resume", json!(what), key, change).await
+    }
+
+    async fn change(
+        &self,
+        caller: &Caller,
+        id_or_slug: &str,
+        action: &'static str,
+        what: serde_json::Value,
+        key: Option<IdempotencyKey>,
+        change: impl Fn(&mut Suspensions, Timestamp),
+    ) -> Result<Answered<StandingView>> {
+        caller.require(Permission::WriteTenants)?;
+        let row = self.tenant_row(caller, id_or_slug).await?;
+        let id = row.id.clone();
+        let once = key.map(|key| Once::new(caller, &key, &format!("{action} {id}"), &what));
+        let done =
+            self.once(once.as_ref(), self.try_change(caller, row, action, &what, once.as_ref(), change));
+        let replayed = matches!(done.await?, Outcome::Before(_));
+        let row = self.tenant_row(caller, &id).await?;
+        let tenant = TenantView::try_from(row.clone())?;
+        let fences = self.fence(row).await?;
+        Ok(Answered { value: StandingView { tenant, fences }, replayed })
+    }
+
+    async fn try_change(
+        &self,
+        caller: &Caller,
+        mut row: entity::tenant::Model,
+        action: &'static str,
+        what: &serde_json::Value,
+        once: Option<&Once>,
+        change: impl Fn(&mut Suspensions, Timestamp),
+    ) -> Result<()> {
+        let tenant = id_of(&row)?;
+        for _ in 0..TRIES {
+            let now = self.now();
+            let before: Suspensions =
+                serde_json::from_value(row.suspensions.clone()).map_err(Error::internal)?;
+            let mut after = before.clone();
+            change(&mut after, now);
+            let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
+            let status = status_with(status, &after)?;
+            let mut writes: Vec<Write> = once
+                .map(|once| once.guard(&json!({ "tenant_id": tenant }), Some(tenant), now))
+                .into_iter()
+                .collect();
+            if after != before {
+                let data = json!({ "asked": what, "grade": after.grade(), "reasons": reasons(&after) });
+                let deed =
+                    Deed { actor: &caller.principal, action, target: &row.id, tenant: Some(tenant), data };
+                let kind = if after.0.is_empty() { "tenant.resumed" } else { "tenant.suspended" };
+                let data = json!({ "grade": after.grade(), "reasons": reasons(&after) });
+                let fact = Fact { kind, tenant, operation: None, data, sealed: None };
+                let since = after.since().filter(|_| status == TenantStatus::Suspended);
+                let denied = denied(status, &after).map(Grade::as_str);
+                let mut now_so = columns! {
+                    "status": status, "suspensions": after, "suspended_at": since, "denied": denied,
+                };
+                if !self.has_fences() {
+                    now_so.set("fenced", &denied);
+                }
+                writes.extend([
+                    Write::compare_and_set(
+                        "tenants",
+                        columns! { "id": tenant },
+                        columns! { "version": row.version },
+                        now_so,
+                    ),
+                    audit(deed, now),
+                ]);
+                // Of one that leaves, nothing is denied or let in by it.
+                if status != TenantStatus::Deprovisioning {
+                    writes.push(event(fact, now));
+                }
+            }
+            if writes.is_empty() {
+                return Ok(());
+            }
+            match self.shared.store.commit(Unit::new(writes)).await {
+                Ok(()) => return Ok(()),
+                // Something else of this tenant came first: as it is now, then.
+                Err(Rejected::Stale { .. }) => row = self.tenant_row(caller, &row.id).await?,
+                Err(why) => return Err(Error::unavailable(why)),
+            }
+        }
+        Err(Error::conflict("tenant_busy", "the tenant changes all the time; try again"))
+    }
+}
+
+/// What is denied to a tenant's own logins: everything while it leaves, whatever reasons come and go meanwhile.
+pub(crate) fn denied(status: TenantStatus, suspensions: &Suspensions) -> Option<Grade> {
+    match status {
+        TenantStatus::Deprovisioning => Some(Grade::Blocked),
+        TenantStatus::Suspended => suspensions.grade(),
+        _ => None,
+    }
+}
+
+/// The status of a tenant with these reasons. Reasons of one that is being made or leaves are kept, and count when it is
+/// active again; a resume never brings back one that leaves.
+fn status_with(status: TenantStatus, suspensions: &Suspensions) -> Result<TenantStatus> {
+    let event = match (status, suspensions.0.is_empty()) {
+        (TenantStatus::Provisioning | TenantStatus::Deprovisioning, _)
+        // A reason that came while it was made, and stayed when that was undone, can be cleared.
+        | (TenantStatus::Pending | TenantStatus::Active, true)
+        | (TenantStatus::Suspended, false) => return Ok(status),
+        (_, false) => Event::Suspend,
+        (_, true) => Event::Resume,
+    };
+    next(status, event).map_err(|why| {
+        let message = format!("{why}; one that is provisioning, active, suspended or deprovisioning can");
+        Error::conflict("illegal_transition", message)
+    })
+}
+
+fn reasons(suspensions: &Suspensions) -> Vec<Reason> {
+    suspensions.0.keys().copied().collect()
+}
