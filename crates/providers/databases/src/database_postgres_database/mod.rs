@@ -36,13 +36,20 @@ const ISOLATION: Isolation = Isolation::Database;
 /// The provider.
 #[derive(Clone)]
 pub struct DatabasePostgresDatabase {
+    name: Arc<str>,
     databases: Arc<Databases>,
 }
 
 impl DatabasePostgresDatabase {
     /// Over these servers. Connects to nothing.
     pub fn new(postgres: Arc<Postgres>) -> Self {
-        Self { databases: Arc::new(Databases::new(postgres)) }
+        Self { name: "postgres_database".into(), databases: Arc::new(Databases::new(postgres)) }
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// Returns when the databases are ready that were asked for by now, or could not be made.
@@ -152,8 +159,8 @@ impl Portable for DatabasePostgresDatabase {
 
 #[async_trait]
 impl Provider for DatabasePostgresDatabase {
-    fn name(&self) -> &'static str {
-        "postgres_database"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn kind(&self) -> Kind {

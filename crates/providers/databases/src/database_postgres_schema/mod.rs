@@ -34,13 +34,20 @@ const ISOLATION: Isolation = Isolation::Schema;
 /// The provider.
 #[derive(Clone)]
 pub struct DatabasePostgresSchema {
+    name: Arc<str>,
     schemas: Arc<Schemas>,
 }
 
 impl DatabasePostgresSchema {
     /// Over these servers. Connects to nothing.
     pub fn new(postgres: Arc<Postgres>) -> Self {
-        Self { schemas: Arc::new(Schemas::new(postgres)) }
+        Self { name: "postgres_schema".into(), schemas: Arc::new(Schemas::new(postgres)) }
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// Returns when the schemas are ready that were asked for by now, or could not be made.
@@ -116,8 +123,8 @@ impl Portable for DatabasePostgresSchema {
 
 #[async_trait]
 impl Provider for DatabasePostgresSchema {
-    fn name(&self) -> &'static str {
-        "postgres_schema"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn kind(&self) -> Kind {
