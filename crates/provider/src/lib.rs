@@ -4,6 +4,7 @@
 pub mod csv;
 pub mod data;
 pub mod derived;
+pub mod factory;
 pub mod fence;
 pub mod files;
 pub mod hosts;
@@ -24,6 +25,7 @@ pub mod settings;
 pub mod verbs;
 
 pub use data::{Canary, Data, Page, TenantRows};
+pub use factory::{BuildContext, ProviderFactory};
 pub use fence::{Fence, Order};
 pub use isolation::{Cell, Checked, IsolationCheck, Outcome, Who};
 pub use objects::{Objects, TenantObjects};

@@ -1,27 +1,27 @@
-//! The providers of this process by name. Adding one: its `mod` line in `lib.rs` and its `add` line where the
-//! process is wired.
+//! The providers of a process by name, in the order in which steps that name none get them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tenantry_model::Isolation;
+use tenantry_model::{Failure, Isolation};
 
 use crate::verbs::{Kind, Provider};
 
-/// The registration list.
+/// Providers by name.
 #[derive(Clone, Default)]
 pub struct Registry {
-    by_name: BTreeMap<&'static str, Arc<dyn Provider>>,
-    in_order: Vec<&'static str>,
+    by_name: BTreeMap<String, Arc<dyn Provider>>,
+    in_order: Vec<String>,
 }
 
 impl Registry {
-    /// Adds a provider, after those that are there.
-    #[expect(clippy::should_implement_trait, reason = "nobody takes a list of providers for a number")]
+    /// Adds a provider after the others; one of the same name is replaced.
+    #[expect(clippy::should_implement_trait, reason = "a list of providers is not a number")]
     pub fn add(mut self, provider: impl Provider) -> Self {
-        let provider: Arc<dyn Provider> = Arc::new(provider);
-        self.in_order.push(provider.name());
-        self.by_name.insert(provider.name(), provider);
+        let name = provider.name().to_owned();
+        if self.by_name.insert(name.clone(), Arc::new(provider)).is_none() {
+            self.in_order.push(name);
+        }
         self
     }
 
@@ -32,6 +32,18 @@ impl Registry {
         self
     }
 
+    /// Adds a provider after the others. Fails with `duplicate_provider` if there is one of the same name.
+    pub fn insert(&mut self, provider: Arc<dyn Provider>) -> Result<(), Failure> {
+        let name = provider.name().to_owned();
+        if self.by_name.contains_key(&name) {
+            let why = format!("there are two providers with the name {name}; rename one of the instances");
+            return Err(Failure::invalid("duplicate_provider", why));
+        }
+        self.in_order.push(name.clone());
+        self.by_name.insert(name, provider);
+        Ok(())
+    }
+
     /// The provider of this name.
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Provider>> {
         self.by_name.get(name)
@@ -39,8 +51,8 @@ impl Registry {
 
     /// The provider for a step that names none: the first of the kind that keeps tenants apart in this way.
     pub fn default_for(&self, kind: Kind, isolation: Isolation) -> Option<&Arc<dyn Provider>> {
-        let all = self.in_order.iter().filter_map(|name| self.by_name.get(name));
-        all.into_iter().find(|provider| provider.kind() == kind && provider.isolates(isolation))
+        let mut all = self.in_order.iter().filter_map(|name| self.by_name.get(name));
+        all.find(|provider| provider.kind() == kind && provider.isolates(isolation))
     }
 
     /// All providers, by name.

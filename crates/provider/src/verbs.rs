@@ -238,8 +238,8 @@ pub struct Fault {
 /// Who makes resources of one kind.
 #[async_trait]
 pub trait Provider: Send + Sync + 'static {
-    /// The name in templates and configuration.
-    fn name(&self) -> &'static str;
+    /// The name in templates, configuration and ledger: that of the configured instance.
+    fn name(&self) -> &str;
 
     /// The kind it serves.
     fn kind(&self) -> Kind;

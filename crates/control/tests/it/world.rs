@@ -278,8 +278,8 @@ impl World {
             .add(Faulty::over(DnsBuiltin::new(dns)?, self))
             .add(Faulty::over(CertificateLocalCa::new(certificates)?, self))
             .add(Faulty::over(identity_builtin::IdentityBuiltin::default(), self))
-            .add(Faulty::over(config_builtin::ConfigBuiltin, self))
-            .add(Faulty::over(billing_builtin::BillingBuiltin, self))
+            .add(Faulty::over(config_builtin::ConfigBuiltin::default(), self))
+            .add(Faulty::over(billing_builtin::BillingBuiltin::default(), self))
             .add(Faulty::over(mail_outbox::MailOutbox::new(outbox)?, self))
             .add(Faulty::over(Shelf::new(folder("things")), self)))
     }

@@ -9,6 +9,8 @@ mod portable;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use chrono::Months;
 use serde_json::{Value, json};
@@ -18,17 +20,52 @@ use tenantry_model::{Failure, Timestamp, Write, columns};
 
 pub use config::{Config, Cycle, Settings};
 use tenantry_provider::portable::Portable;
+use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use tenantry_provider::{derived, settings};
 
+/// The type, and the name of its default instance.
+const NAME: &str = "builtin_billing";
+
+/// How a server makes these providers.
+pub const FACTORY: ProviderFactory = ProviderFactory {
+    type_name: NAME,
+    kind: Kind::Billing,
+    about: "Customers, subscriptions and invoices in the registry",
+    parts: &[""],
+    always: true,
+    schema: settings::schema::<Config>,
+    defaults: factory::no_defaults,
+    check: factory::no_check,
+    build: |context, config| {
+        Box::pin(async move {
+            Ok(factory::one(BillingBuiltin::new(factory::config(config)?).named(&context.name)))
+        })
+    },
+};
+
 /// The provider.
-#[derive(Clone, Debug, Default)]
-pub struct BillingBuiltin;
+#[derive(Clone, Debug)]
+pub struct BillingBuiltin {
+    name: Arc<str>,
+}
 
 impl BillingBuiltin {
     /// With this configuration.
     pub fn new(_: Config) -> Self {
-        Self
+        Self { name: NAME.into() }
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
+    }
+}
+
+impl Default for BillingBuiltin {
+    fn default() -> Self {
+        Self::new(Config::default())
     }
 }
 
@@ -174,8 +211,8 @@ fn generation(row: &Value) -> i64 {
 
 #[async_trait]
 impl Provider for BillingBuiltin {
-    fn name(&self) -> &'static str {
-        "builtin_billing"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn kind(&self) -> Kind {

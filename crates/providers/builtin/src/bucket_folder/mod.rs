@@ -24,6 +24,7 @@ use tenantry_model::{Failure, TenantId, Timestamp, Write};
 use client::{Buckets, Handle, Policy, Which, index_file, objects_folder, policy_file};
 pub use config::{Config, Encryption, Rule, Settings};
 use keys::key_file;
+use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::lanes::{Lanes, blocking};
 use tenantry_provider::objects::{Expired, Objects, Signed, TenantObjects};
 use tenantry_provider::place::{self, Place};
@@ -31,9 +32,30 @@ use tenantry_provider::portable::{Content, Portable, Sink, Source};
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Sealer, Spec};
 
+/// The type, and the name of its default instance.
+const NAME: &str = "folder_bucket";
+
+/// How a server makes these providers.
+pub const FACTORY: ProviderFactory = ProviderFactory {
+    type_name: NAME,
+    kind: Kind::Bucket,
+    about: "Buckets as folders",
+    parts: &[""],
+    always: true,
+    schema: settings::schema::<Config>,
+    defaults: |context| json!({ "folder": context.path("buckets") }),
+    check: factory::no_check,
+    build: |context, config| {
+        Box::pin(async move {
+            Ok(factory::one(BucketFolder::new(factory::config(config)?).named(&context.name)))
+        })
+    },
+};
+
 /// The provider.
 #[derive(Clone)]
 pub struct BucketFolder {
+    name: Arc<str>,
     buckets: Arc<Buckets>,
     lanes: Arc<Lanes>,
 }
@@ -89,7 +111,13 @@ fn name_taken(why: &str) -> Failure {
 impl BucketFolder {
     /// Touches no file.
     pub fn new(config: Config) -> Self {
-        Self { buckets: Arc::new(Buckets::new(config)), lanes: Arc::default() }
+        Self { name: NAME.into(), buckets: Arc::new(Buckets::new(config)), lanes: Arc::default() }
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 
     fn place(&self, spec: &Spec) -> Result<Place, Failure> {
@@ -266,8 +294,8 @@ impl Portable for BucketFolder {
 
 #[async_trait]
 impl Provider for BucketFolder {
-    fn name(&self) -> &'static str {
-        "folder_bucket"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn kind(&self) -> Kind {

@@ -26,6 +26,7 @@ use config::check_days;
 pub use config::{Config, Settings};
 use facts::Facts;
 use tenantry_provider::hosts;
+use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::lanes::Lanes;
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
@@ -37,8 +38,29 @@ const MAX_NAMES: usize = 100;
 /// Longest name of a certificate's folder.
 const MAX_FOLDER: usize = 128;
 
+/// The type, and the name of its default instance.
+const NAME: &str = "local_ca";
+
+/// How a server makes these providers.
+pub const FACTORY: ProviderFactory = ProviderFactory {
+    type_name: NAME,
+    kind: Kind::Certificate,
+    about: "A certificate authority in a folder",
+    parts: &[""],
+    always: true,
+    schema: settings::schema::<Config>,
+    defaults: |context| json!({ "folder": context.path("certificates") }),
+    check: factory::no_check,
+    build: |context, config| {
+        Box::pin(async move {
+            Ok(factory::one(CertificateLocalCa::new(factory::config(config)?)?.named(&context.name)))
+        })
+    },
+};
+
 /// The provider.
 pub struct CertificateLocalCa {
+    name: Arc<str>,
     config: Config,
     cabinet: OnceLock<Arc<Cabinet>>,
     lanes: Lanes,
@@ -52,7 +74,13 @@ impl CertificateLocalCa {
         if config.renew_days.is_some_and(|days| days >= config.lifetime_days) {
             return Err(bad("`renew_days` must be less than `lifetime_days`".to_owned()));
         }
-        Ok(Self { config, cabinet: OnceLock::new(), lanes: Lanes::default() })
+        Ok(Self { name: NAME.into(), config, cabinet: OnceLock::new(), lanes: Lanes::default() })
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// One that has started.
@@ -183,8 +211,8 @@ fn when(instant: time::OffsetDateTime) -> Timestamp {
 
 #[async_trait]
 impl Provider for CertificateLocalCa {
-    fn name(&self) -> &'static str {
-        "local_ca"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn kind(&self) -> Kind {

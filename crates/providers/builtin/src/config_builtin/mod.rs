@@ -9,6 +9,8 @@ mod portable;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -17,6 +19,7 @@ use tenantry_model::{Failure, Write, columns};
 pub use config::{Config, Settings};
 use tenantry_provider::portable::Portable;
 use tenantry_provider::settings;
+use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 
 /// The setting that holds the plan's limits; no template or request can set it.
@@ -24,14 +27,48 @@ pub const QUOTAS: &str = "quotas";
 /// Longest name of a flag or a setting, in bytes.
 const MAX_KEY: usize = 128;
 
+/// The type, and the name of its default instance.
+const NAME: &str = "builtin_config";
+
+/// How a server makes these providers.
+pub const FACTORY: ProviderFactory = ProviderFactory {
+    type_name: NAME,
+    kind: Kind::Config,
+    about: "Flags and settings in the registry",
+    parts: &[""],
+    always: true,
+    schema: settings::schema::<Config>,
+    defaults: factory::no_defaults,
+    check: factory::no_check,
+    build: |context, config| {
+        Box::pin(async move {
+            Ok(factory::one(ConfigBuiltin::new(factory::config(config)?).named(&context.name)))
+        })
+    },
+};
+
 /// The provider.
-#[derive(Clone, Debug, Default)]
-pub struct ConfigBuiltin;
+#[derive(Clone, Debug)]
+pub struct ConfigBuiltin {
+    name: Arc<str>,
+}
 
 impl ConfigBuiltin {
     /// With this configuration.
     pub fn new(_: Config) -> Self {
-        Self
+        Self { name: NAME.into() }
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
+    }
+}
+
+impl Default for ConfigBuiltin {
+    fn default() -> Self {
+        Self::new(Config::default())
     }
 }
 
@@ -65,8 +102,8 @@ fn map(row: &Value, column: &str) -> Map<String, Value> {
 
 #[async_trait]
 impl Provider for ConfigBuiltin {
-    fn name(&self) -> &'static str {
-        "builtin_config"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn kind(&self) -> Kind {

@@ -19,14 +19,14 @@ fn quotas_come_only_from_the_plan() {
     };
     let (_, values) = defaults(settings);
     assert_eq!(Value::Object(values), json!({ "quotas": { "seats": 5 }, "date_format": "iso" }));
-    let faults = ConfigBuiltin.check(&json!({ "settings": { "quotas": {} } }));
+    let faults = ConfigBuiltin::default().check(&json!({ "settings": { "quotas": {} } }));
     assert_eq!(faults.first().map(|fault| fault.path.as_str()), Some("settings.quotas"));
 }
 
 #[test]
 fn rejects_empty_long_and_unprintable_keys() {
     for key in [String::new(), "a\u{7}".to_owned(), "x".repeat(129)] {
-        assert_eq!(ConfigBuiltin.check(&json!({ "flags": { key: true } })).len(), 1);
+        assert_eq!(ConfigBuiltin::default().check(&json!({ "flags": { key: true } })).len(), 1);
     }
-    assert!(ConfigBuiltin.check(&json!({ "flags": { "beta": true }, "settings": { "x": "y" } })).is_empty());
+    assert!(ConfigBuiltin::default().check(&json!({ "flags": { "beta": true }, "settings": { "x": "y" } })).is_empty());
 }

@@ -31,6 +31,7 @@ use client::{Folder, Found};
 pub use config::{Config, Settings};
 use records::{Entry, Zone};
 use server::NameServer;
+use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::lanes::Lanes;
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
@@ -45,8 +46,29 @@ const PROOF_PAUSE: Duration = Duration::from_secs(60);
 /// What the proof's digest is for.
 const PROOF: &str = "dns-custom-domain";
 
+/// The type, and the name of its default instance.
+const NAME: &str = "builtin_dns";
+
+/// How a server makes these providers.
+pub const FACTORY: ProviderFactory = ProviderFactory {
+    type_name: NAME,
+    kind: Kind::Dns,
+    about: "A name server in this process",
+    parts: &[""],
+    always: true,
+    schema: settings::schema::<Config>,
+    defaults: |context| json!({ "folder": context.path("dns") }),
+    check: factory::no_check,
+    build: |context, config| {
+        Box::pin(async move {
+            Ok(factory::one(DnsBuiltin::new(factory::config(config)?)?.named(&context.name)))
+        })
+    },
+};
+
 /// The provider.
 pub struct DnsBuiltin {
+    name: Arc<str>,
     config: Config,
     zone: Zone,
     desk: OnceCell<Arc<Desk>>,
@@ -66,7 +88,13 @@ impl DnsBuiltin {
     /// Reads the names that are configured. Touches neither file nor port.
     pub fn new(config: Config) -> Result<Self, Failure> {
         let zone = Zone::new(&config)?;
-        Ok(Self { config, zone, desk: OnceCell::new(), lanes: Lanes::default() })
+        Ok(Self { name: NAME.into(), config, zone, desk: OnceCell::new(), lanes: Lanes::default() })
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// One that has started.
@@ -311,8 +339,8 @@ fn taken() -> Failure {
 
 #[async_trait]
 impl Provider for DnsBuiltin {
-    fn name(&self) -> &'static str {
-        "builtin_dns"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn kind(&self) -> Kind {

@@ -9,6 +9,8 @@ mod config;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tenantry_model::Failure;
@@ -18,6 +20,7 @@ use crate::answer::{self, Asked};
 use crate::redact;
 use client::{Ended, Group, Mark};
 pub use config::{Config, Settings};
+use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::lanes::Lanes;
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
@@ -25,17 +28,49 @@ use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider
 /// The exit code by which a command says that it may work later (`EX_TEMPFAIL` of sysexits).
 const TRY_AGAIN: i32 = 75;
 
+/// The type, and the name of its default instance.
+const NAME: &str = "exec";
+
+/// How a server makes these providers.
+pub const FACTORY: ProviderFactory = ProviderFactory {
+    type_name: NAME,
+    kind: Kind::Custom,
+    about: "A command of the operator's for each verb",
+    parts: &[""],
+    always: true,
+    schema: settings::schema::<Config>,
+    defaults: factory::no_defaults,
+    check: factory::no_check,
+    build: |context, config| {
+        Box::pin(async move {
+            Ok(factory::one(Exec::new(factory::config(config)?).named(&context.name)))
+        })
+    },
+};
+
 /// The provider.
-#[derive(Default)]
 pub struct Exec {
+    name: Arc<str>,
     config: Config,
     lanes: Lanes,
+}
+
+impl Default for Exec {
+    fn default() -> Self {
+        Self::new(Config::default())
+    }
 }
 
 impl Exec {
     /// With this configuration.
     pub fn new(config: Config) -> Self {
-        Self { config, lanes: Lanes::default() }
+        Self { name: NAME.into(), config, lanes: Lanes::default() }
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// Runs the step's command for a verb; its answer if it ended well. If this future is dropped the command is killed,
@@ -100,8 +135,8 @@ fn judged(ended: Ended, spec: &Spec) -> Result<Vec<u8>, Failure> {
 
 #[async_trait]
 impl Provider for Exec {
-    fn name(&self) -> &'static str {
-        "exec"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn kind(&self) -> Kind {

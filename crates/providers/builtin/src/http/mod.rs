@@ -9,6 +9,7 @@ mod config;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,10 +21,32 @@ use crate::answer::{self, Asked};
 use client::{Caller, Message};
 pub use config::{Config, Settings};
 use tenantry_provider::settings;
+use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+
+/// The type, and the name of its default instance.
+const NAME: &str = "http";
+
+/// How a server makes these providers.
+pub const FACTORY: ProviderFactory = ProviderFactory {
+    type_name: NAME,
+    kind: Kind::Custom,
+    about: "A signed HTTP call for each verb. Needs a secret, so there is none without this table",
+    parts: &[""],
+    always: false,
+    schema: settings::schema::<Config>,
+    defaults: factory::no_defaults,
+    check: factory::no_check,
+    build: |context, config| {
+        Box::pin(async move {
+            Ok(factory::one(Http::new(factory::config(config)?)?.named(&context.name)))
+        })
+    },
+};
 
 /// The provider.
 pub struct Http {
+    name: Arc<str>,
     config: Config,
     caller: Caller,
 }
@@ -31,7 +54,13 @@ pub struct Http {
 impl Http {
     /// Fails if no HTTP client can be set up. The secret is read when it is needed.
     pub fn new(config: Config) -> Result<Self, Failure> {
-        Ok(Self { caller: Caller::new(config.clone())?, config })
+        Ok(Self { name: NAME.into(), caller: Caller::new(config.clone())?, config })
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 
     async fn ask(&self, asked: Asked, context: &Context, spec: &Spec) -> Result<Vec<u8>, Failure> {
@@ -55,8 +84,8 @@ fn message_id(asked: Asked, spec: &Spec) -> String {
 
 #[async_trait]
 impl Provider for Http {
-    fn name(&self) -> &'static str {
-        "http"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn kind(&self) -> Kind {

@@ -11,6 +11,7 @@ pub mod tokens;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,6 +24,7 @@ use tenantry_model::{Columns, Failure, Write, columns};
 
 pub use config::{Config, FirstAdmin, Settings};
 use tenantry_provider::portable::Portable;
+use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use tenantry_provider::{derived, passwords, settings};
 
@@ -35,16 +37,49 @@ pub const ONE_TIME_PASSWORD: &str = "one_time_password";
 
 const DAY: u64 = 86_400;
 
+/// The type, and the name of its default instance.
+const NAME: &str = "builtin_identity";
+
+/// How a server makes these providers.
+pub const FACTORY: ProviderFactory = ProviderFactory {
+    type_name: NAME,
+    kind: Kind::Identity,
+    about: "Members and invitations in the registry",
+    parts: &[""],
+    always: true,
+    schema: settings::schema::<Config>,
+    defaults: factory::no_defaults,
+    check: factory::no_check,
+    build: |context, config| {
+        Box::pin(async move {
+            Ok(factory::one(IdentityBuiltin::new(factory::config(config)?).named(&context.name)))
+        })
+    },
+};
+
 /// The provider.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct IdentityBuiltin {
+    name: Arc<str>,
     config: Config,
 }
 
 impl IdentityBuiltin {
     /// With this configuration.
     pub fn new(config: Config) -> Self {
-        Self { config }
+        Self { name: NAME.into(), config }
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
+    }
+}
+
+impl Default for IdentityBuiltin {
+    fn default() -> Self {
+        Self::new(Config::default())
     }
 }
 
@@ -83,8 +118,8 @@ async fn members(context: &Context, spec: &Spec) -> Result<(Vec<Value>, bool), F
 
 #[async_trait]
 impl Provider for IdentityBuiltin {
-    fn name(&self) -> &'static str {
-        "builtin_identity"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn kind(&self) -> Kind {

@@ -28,14 +28,40 @@ use client::{Found, Place};
 pub use config::{Config, Settings};
 use message::{Facts, Letter};
 use tenantry_provider::files::Files;
+use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::lanes::Lanes;
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{
     Context, Ensured, Fault, Kind, Observed, Person, Provider, Removed, Spec, Tenant,
 };
 
+/// The type, and the name of its default instance.
+const NAME: &str = "outbox";
+
+/// How a server makes these providers.
+pub const FACTORY: ProviderFactory = ProviderFactory {
+    type_name: NAME,
+    kind: Kind::Mail,
+    about: "Mail as files in a folder, for another system to send",
+    parts: &[""],
+    always: true,
+    schema: settings::schema::<Config>,
+    defaults: |context| {
+        // The token stands behind `#`, which browsers do not send: it is in no server's log.
+        let link = format!("{}/auth/invitation#{{{{ token }}}}", context.public_url);
+        json!({ "folder": context.path("outbox"), "templates": context.mail, "link": link })
+    },
+    check: factory::no_check,
+    build: |context, config| {
+        Box::pin(async move {
+            Ok(factory::one(MailOutbox::new(factory::config(config)?)?.named(&context.name)))
+        })
+    },
+};
+
 /// The provider.
 pub struct MailOutbox {
+    name: Arc<str>,
     config: Config,
     from: Mailbox,
     files: Files,
@@ -52,11 +78,17 @@ impl MailOutbox {
             .parse()
             .map_err(|_| bad("mail: `from` is not an address like `Name <name@example.com>`"))?;
         let files = Files::mail(config.templates.as_deref());
-        let outbox = Self { config, from, files, letters: Mutex::default(), lanes: Lanes::default() };
+        let outbox = Self { name: NAME.into(), config, from, files, letters: Mutex::default(), lanes: Lanes::default() };
         outbox.link(&nobody(), "token").map_err(|_| {
             bad("mail: `link` may use {{ token }}, {{ tenant.slug }} and {{ tenant.id }} only")
         })?;
         Ok(outbox)
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 
     fn letter(&self, name: &str) -> Result<Arc<Letter>, Failure> {
@@ -115,8 +147,8 @@ fn mark(spec: &Spec) -> String {
 
 #[async_trait]
 impl Provider for MailOutbox {
-    fn name(&self) -> &'static str {
-        "outbox"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn kind(&self) -> Kind {

@@ -11,6 +11,8 @@ mod quantity;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -20,13 +22,35 @@ use client::Found;
 pub use config::{Config, Settings};
 use objects::Files;
 pub use quantity::Quantity;
+use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::lanes::{Lanes, blocking};
 use tenantry_provider::place::{self, Place};
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 
+/// The type, and the name of its default instance.
+const NAME: &str = "manifests";
+
+/// How a server makes these providers.
+pub const FACTORY: ProviderFactory = ProviderFactory {
+    type_name: NAME,
+    kind: Kind::Namespace,
+    about: "Kubernetes manifests in a folder, for a GitOps tool",
+    parts: &[""],
+    always: true,
+    schema: settings::schema::<Config>,
+    defaults: |context| json!({ "folder": context.path("manifests") }),
+    check: factory::no_check,
+    build: |context, config| {
+        Box::pin(async move {
+            Ok(factory::one(NamespaceManifests::new(factory::config(config)?).named(&context.name)))
+        })
+    },
+};
+
 /// The provider.
 pub struct NamespaceManifests {
+    name: Arc<str>,
     config: Config,
     lanes: Lanes,
 }
@@ -34,7 +58,13 @@ pub struct NamespaceManifests {
 impl NamespaceManifests {
     /// Touches no file.
     pub fn new(config: Config) -> Self {
-        Self { config, lanes: Lanes::default() }
+        Self { name: NAME.into(), config, lanes: Lanes::default() }
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 
     fn place(&self, spec: &Spec) -> Result<Place, Failure> {
@@ -56,8 +86,8 @@ fn fingerprint(files: &Files) -> String {
 
 #[async_trait]
 impl Provider for NamespaceManifests {
-    fn name(&self) -> &'static str {
-        "manifests"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn kind(&self) -> Kind {

@@ -217,7 +217,7 @@ async fn builtin_identity() {
 #[tokio::test]
 async fn builtin_config() {
     must_keep_it(&BuiltIn {
-        provider: Box::new(ConfigBuiltin),
+        provider: Box::new(ConfigBuiltin::default()),
         settings: json!({ "flags": { "projects": true }, "settings": { "date_format": "iso" }, "quotas": { "seats": 5 } }),
         world: World::default(),
         table: "configs",
@@ -234,7 +234,7 @@ async fn builtin_billing() {
         forget(world, spec, "customers")
     }] {
         must_keep_it(&BuiltIn {
-            provider: Box::new(BillingBuiltin),
+            provider: Box::new(BillingBuiltin::default()),
             settings: json!({ "billing_cycle": "yearly", "amount": 9000, "currency": "EUR" }),
             world: World::default(),
             table: "subscriptions",
@@ -480,21 +480,21 @@ async fn an_administrator_who_was_removed_is_not_brought_back() {
 async fn an_ended_subscription_is_not_begun_again_by_a_late_step() {
     let world = World::default();
     let spec = crate::world::spec(json!({ "amount": 900 }));
-    let made = BillingBuiltin.ensure(&world.context(), &spec).await.unwrap();
+    let made = BillingBuiltin::default().ensure(&world.context(), &spec).await.unwrap();
     world.registry.apply(&made.writes);
-    let gone = BillingBuiltin.remove(&world.context(), &spec).await.unwrap();
+    let gone = BillingBuiltin::default().remove(&world.context(), &spec).await.unwrap();
     world.registry.apply(&gone.writes);
     assert_eq!(
         (&gone.receipt["subscriptions_cancelled"], &gone.receipt["invoices_voided"]),
         (&json!(1), &json!(1))
     );
     assert_eq!(gone.receipt["kept_in_ledger"], json!({ "subscriptions": 1, "invoices": 1 }));
-    let late = BillingBuiltin.ensure(&world.context(), &spec).await.unwrap_err();
+    let late = BillingBuiltin::default().ensure(&world.context(), &spec).await.unwrap_err();
     assert_eq!(late.code, "stale_generation");
     let newer = Spec { generation: 2, ..spec.clone() };
-    let made = BillingBuiltin.ensure(&world.context(), &newer).await.unwrap();
+    let made = BillingBuiltin::default().ensure(&world.context(), &newer).await.unwrap();
     world.registry.apply(&made.writes);
-    assert_eq!(BillingBuiltin.ensure(&world.context(), &spec).await.unwrap_err().code, "stale_generation");
+    assert_eq!(BillingBuiltin::default().ensure(&world.context(), &spec).await.unwrap_err().code, "stale_generation");
     let states = world
         .registry
         .with("subscriptions", |rows| rows.iter().map(|r| r["state"].clone()).collect::<Vec<_>>());
@@ -505,11 +505,11 @@ async fn an_ended_subscription_is_not_begun_again_by_a_late_step() {
 async fn what_a_tenant_has_changed_is_kept() {
     let world = World::default();
     let spec = crate::world::spec(json!({ "flags": { "a": true }, "settings": { "x": 1 } }));
-    world.registry.apply(&ConfigBuiltin.ensure(&world.context(), &spec).await.unwrap().writes);
+    world.registry.apply(&ConfigBuiltin::default().ensure(&world.context(), &spec).await.unwrap().writes);
     world.registry.with("configs", |rows| rows[0].insert("flags".to_owned(), json!({ "a": false })));
     let more =
         Spec { settings: json!({ "flags": { "a": true, "b": true }, "settings": { "x": 1 } }), ..spec };
-    world.registry.apply(&ConfigBuiltin.ensure(&world.context(), &more).await.unwrap().writes);
+    world.registry.apply(&ConfigBuiltin::default().ensure(&world.context(), &more).await.unwrap().writes);
     let flags = world.registry.with("configs", |rows| rows[0]["flags"].clone());
     assert_eq!(object(flags), object(json!({ "a": false, "b": true })));
 }

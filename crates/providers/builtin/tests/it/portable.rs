@@ -462,7 +462,7 @@ impl<P: Provider> Shop for BuiltIn<P> {
 
 #[tokio::test]
 async fn settings() {
-    let shop = BuiltIn { provider: ConfigBuiltin, world: World::default() };
+    let shop = BuiltIn { provider: ConfigBuiltin::default(), world: World::default() };
     let shop = &shop as &dyn Shop;
     let (old, new) = (shop.tenant().await, shop.tenant().await);
     shop.world().registry.with("configs", |rows| {
@@ -514,7 +514,7 @@ async fn members() {
 
 #[tokio::test]
 async fn invoices_go_out_and_stay_out() {
-    let shop = BuiltIn { provider: BillingBuiltin, world: World::default() };
+    let shop = BuiltIn { provider: BillingBuiltin::default(), world: World::default() };
     let shop = &shop as &dyn Shop;
     let old = shop.tenant().await;
     let (parcel, content) = shop.export(&old).await;

@@ -34,6 +34,7 @@ mod catalogue;
 mod config;
 mod credential;
 mod directory;
+mod factory;
 mod failure;
 mod fence;
 pub(crate) mod isolation;
@@ -61,6 +62,7 @@ pub(crate) use catalogue::{holds, read as read_catalogue, shape};
 pub use config::{Cluster, Config};
 pub(crate) use credential::{IssuedPassword, PasswordRequest, forget};
 pub(crate) use directory::{Owner, Ownership, TenantState, name_of, names_of, recorded_shape, schema_tag};
+pub use factory::FACTORY;
 pub(crate) use failure::{failure, is_duplicate};
 pub(crate) use fence::{denies, fence};
 pub(crate) use location::{

@@ -37,13 +37,20 @@ const ISOLATION: Isolation = Isolation::Database;
 /// The provider.
 #[derive(Clone)]
 pub struct DatabasePostgresDatabase {
+    name: Arc<str>,
     databases: Arc<Databases>,
 }
 
 impl DatabasePostgresDatabase {
     /// On these servers. Does not connect.
     pub fn new(postgres: Arc<Postgres>) -> Self {
-        Self { databases: Arc::new(Databases::new(postgres)) }
+        Self { name: "postgres_database".into(), databases: Arc::new(Databases::new(postgres)) }
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// Returns when the warm-pool fills requested so far are finished, whether they succeeded or not.
@@ -154,8 +161,8 @@ impl Portable for DatabasePostgresDatabase {
 
 #[async_trait]
 impl Provider for DatabasePostgresDatabase {
-    fn name(&self) -> &'static str {
-        "postgres_database"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn kind(&self) -> Kind {

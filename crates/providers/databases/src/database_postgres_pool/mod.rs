@@ -37,13 +37,20 @@ const ISOLATION: Isolation = Isolation::Pool;
 /// The provider.
 #[derive(Clone)]
 pub struct DatabasePostgresPool {
+    name: Arc<str>,
     pool: Arc<Pool>,
 }
 
 impl DatabasePostgresPool {
     /// On these servers. Does not connect.
     pub fn new(postgres: Arc<Postgres>) -> Self {
-        Self { pool: Arc::new(Pool::new(postgres)) }
+        Self { name: "postgres_pool".into(), pool: Arc::new(Pool::new(postgres)) }
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// Opens a connection to the spec's rows, outside the pool.
@@ -115,8 +122,8 @@ impl Portable for DatabasePostgresPool {
 
 #[async_trait]
 impl Provider for DatabasePostgresPool {
-    fn name(&self) -> &'static str {
-        "postgres_pool"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn kind(&self) -> Kind {

@@ -35,13 +35,20 @@ const ISOLATION: Isolation = Isolation::Schema;
 /// The provider.
 #[derive(Clone)]
 pub struct DatabasePostgresSchema {
+    name: Arc<str>,
     schemas: Arc<Schemas>,
 }
 
 impl DatabasePostgresSchema {
     /// On these servers. Does not connect.
     pub fn new(postgres: Arc<Postgres>) -> Self {
-        Self { schemas: Arc::new(Schemas::new(postgres)) }
+        Self { name: "postgres_schema".into(), schemas: Arc::new(Schemas::new(postgres)) }
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// Returns when the warm-pool fills requested so far are finished, whether they succeeded or not.
@@ -117,8 +124,8 @@ impl Portable for DatabasePostgresSchema {
 
 #[async_trait]
 impl Provider for DatabasePostgresSchema {
-    fn name(&self) -> &'static str {
-        "postgres_schema"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn kind(&self) -> Kind {

@@ -25,6 +25,7 @@ use crate::database_sqlite::{self, OpenDatabase};
 use client::FileOwnership;
 pub use config::{Config, Settings};
 use tenantry_provider::data::{Canary, Data, TenantRows};
+use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::lanes::{Lanes, blocking};
 use tenantry_provider::open_files::OpenFiles;
 use tenantry_provider::place::{self, Place};
@@ -36,9 +37,35 @@ use warm_pool::WarmPool;
 /// Number of connections to a file that read.
 const READERS: u32 = 1;
 
+/// Databases that a server keeps ready: enough for a few onboardings at once, in less than a megabyte.
+const WARM: u16 = 4;
+/// The type, and the name of its default instance.
+const NAME: &str = "sqlite_file";
+
+/// How a server makes these providers.
+pub const FACTORY: ProviderFactory = ProviderFactory {
+    type_name: NAME,
+    kind: Kind::Database,
+    about: "A SQLite file for each tenant",
+    parts: &[""],
+    always: true,
+    schema: settings::schema::<Config>,
+    defaults: |context| {
+        let (migrations, seeds) = (&context.migrations, &context.seeds);
+        json!({ "folder": context.path("tenants"), "migrations": migrations, "seeds": seeds, "warm": WARM })
+    },
+    check: factory::no_check,
+    build: |context, config| {
+        Box::pin(async move {
+            Ok(factory::one(DatabaseSqliteFile::new(factory::config(config)?).await?.named(&context.name)))
+        })
+    },
+};
+
 /// The provider.
 #[derive(Clone)]
 pub struct DatabaseSqliteFile {
+    name: Arc<str>,
     files: Arc<Inner>,
 }
 
@@ -60,9 +87,14 @@ impl DatabaseSqliteFile {
         let warm_pool = WarmPool::new(&config, content.clone());
         let open = OpenFiles::new(config.open_files);
         let canary = OnceCell::new();
-        Ok(Self {
-            files: Arc::new(Inner { config, content, warm_pool, lanes: Lanes::default(), canary, open }),
-        })
+        let files = Arc::new(Inner { config, content, warm_pool, lanes: Lanes::default(), canary, open });
+        Ok(Self { name: NAME.into(), files })
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// Returns when the warm-pool fills requested so far are finished, whether they succeeded or not.
@@ -233,8 +265,8 @@ impl Portable for DatabaseSqliteFile {
 
 #[async_trait]
 impl Provider for DatabaseSqliteFile {
-    fn name(&self) -> &'static str {
-        "sqlite_file"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn kind(&self) -> Kind {

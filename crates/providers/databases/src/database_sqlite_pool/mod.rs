@@ -24,14 +24,38 @@ pub use config::{Config, Settings};
 use tenantry_provider::data::{Canary, Data, TenantRows};
 use tenantry_provider::portable::{self, Portable, Sink, Source};
 use tenantry_provider::settings;
+use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 
 /// Number of connections that read.
 const READERS: u32 = 4;
 
+/// The type, and the name of its default instance.
+const NAME: &str = "sqlite_pool";
+
+/// How a server makes these providers.
+pub const FACTORY: ProviderFactory = ProviderFactory {
+    type_name: NAME,
+    kind: Kind::Database,
+    about: "Tables that all tenants share, in a SQLite file",
+    parts: &[""],
+    always: true,
+    schema: settings::schema::<Config>,
+    defaults: |context| {
+        json!({ "file": context.path("tenants.db"), "migrations": context.migrations, "seeds": context.seeds })
+    },
+    check: factory::no_check,
+    build: |context, config| {
+        Box::pin(async move {
+            Ok(factory::one(DatabaseSqlitePool::new(factory::config(config)?).await?.named(&context.name)))
+        })
+    },
+};
+
 /// The provider.
 #[derive(Clone)]
 pub struct DatabaseSqlitePool {
+    name: Arc<str>,
     pool: Arc<Inner>,
 }
 
@@ -47,7 +71,14 @@ impl DatabaseSqlitePool {
     /// folder or a full disk fails a step, which is retried, not the start.
     pub async fn new(config: Config) -> Result<Self, Failure> {
         let content = database_sqlite::content(&config.set, &config.migrations, &config.seeds).await?;
-        Ok(Self { pool: Arc::new(Inner { config, content, open: OnceCell::new() }) })
+        let pool = Arc::new(Inner { config, content, open: OnceCell::new() });
+        Ok(Self { name: NAME.into(), pool })
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 }
 
@@ -111,8 +142,8 @@ impl Portable for DatabaseSqlitePool {
 
 #[async_trait]
 impl Provider for DatabaseSqlitePool {
-    fn name(&self) -> &'static str {
-        "sqlite_pool"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn kind(&self) -> Kind {
