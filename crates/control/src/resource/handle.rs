@@ -59,7 +59,7 @@ fn lacking(provider: &dyn Provider, capability: &str) -> Failure {
 
 #[async_trait]
 impl Provider for ResourceHandle {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         self.provider.name()
     }
     fn kind(&self) -> Kind {

@@ -220,6 +220,8 @@ impl Meter for Metrics {
         let (provider, verb) = (call.provider.to_owned(), call.verb.as_str());
         let outcome = ProviderOutcome { provider: provider.clone(), verb, outcome: call.outcome };
         self.provider_calls.get_or_create(&outcome).inc();
-        self.provider_seconds.get_or_create(&ProviderLabels { provider, verb }).observe(call.took.as_secs_f64());
+        self.provider_seconds
+            .get_or_create(&ProviderLabels { provider, verb })
+            .observe(call.took.as_secs_f64());
     }
 }

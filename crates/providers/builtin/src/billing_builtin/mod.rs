@@ -19,8 +19,8 @@ use tenantry_model::id::{CustomerId, InvoiceId, SubscriptionId};
 use tenantry_model::{Failure, Timestamp, Write, columns};
 
 pub use config::{Config, Cycle, Settings};
-use tenantry_provider::portable::Portable;
 use tenantry_provider::factory::{self, ProviderFactory};
+use tenantry_provider::portable::Portable;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use tenantry_provider::{derived, settings};
 

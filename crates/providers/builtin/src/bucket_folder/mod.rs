@@ -46,9 +46,9 @@ pub const FACTORY: ProviderFactory = ProviderFactory {
     defaults: |context| json!({ "folder": context.path("buckets") }),
     check: factory::no_check,
     build: |context, config| {
-        Box::pin(async move {
-            Ok(factory::one(BucketFolder::new(factory::config(config)?).named(&context.name)))
-        })
+        Box::pin(
+            async move { Ok(factory::one(BucketFolder::new(factory::config(config)?).named(&context.name))) },
+        )
     },
 };
 

@@ -17,9 +17,9 @@ use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Write, columns};
 
 pub use config::{Config, Settings};
+use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::portable::Portable;
 use tenantry_provider::settings;
-use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 
 /// The setting that holds the plan's limits; no template or request can set it.

@@ -60,9 +60,9 @@ pub const FACTORY: ProviderFactory = ProviderFactory {
     defaults: |context| json!({ "folder": context.path("dns") }),
     check: factory::no_check,
     build: |context, config| {
-        Box::pin(async move {
-            Ok(factory::one(DnsBuiltin::new(factory::config(config)?)?.named(&context.name)))
-        })
+        Box::pin(
+            async move { Ok(factory::one(DnsBuiltin::new(factory::config(config)?)?.named(&context.name))) },
+        )
     },
 };
 

@@ -23,8 +23,8 @@ use tenantry_model::id::{InvitationId, UserId};
 use tenantry_model::{Columns, Failure, Write, columns};
 
 pub use config::{Config, FirstAdmin, Settings};
-use tenantry_provider::portable::Portable;
 use tenantry_provider::factory::{self, ProviderFactory};
+use tenantry_provider::portable::Portable;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use tenantry_provider::{derived, passwords, settings};
 

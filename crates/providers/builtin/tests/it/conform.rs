@@ -494,7 +494,10 @@ async fn an_ended_subscription_is_not_begun_again_by_a_late_step() {
     let newer = Spec { generation: 2, ..spec.clone() };
     let made = BillingBuiltin::default().ensure(&world.context(), &newer).await.unwrap();
     world.registry.apply(&made.writes);
-    assert_eq!(BillingBuiltin::default().ensure(&world.context(), &spec).await.unwrap_err().code, "stale_generation");
+    assert_eq!(
+        BillingBuiltin::default().ensure(&world.context(), &spec).await.unwrap_err().code,
+        "stale_generation"
+    );
     let states = world
         .registry
         .with("subscriptions", |rows| rows.iter().map(|r| r["state"].clone()).collect::<Vec<_>>());

@@ -22,9 +22,9 @@ use crate::database_sqlite::writer::Work;
 use crate::database_sqlite::{self, OpenDatabase, RecordedTenant, catalogue, client};
 pub use config::{Config, Settings};
 use tenantry_provider::data::{Canary, Data, TenantRows};
+use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::portable::{self, Portable, Sink, Source};
 use tenantry_provider::settings;
-use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 
 /// Number of connections that read.
@@ -41,9 +41,7 @@ pub const FACTORY: ProviderFactory = ProviderFactory {
     parts: &[""],
     always: true,
     schema: settings::schema::<Config>,
-    defaults: |context| {
-        json!({ "file": context.path("tenants.db"), "migrations": context.migrations, "seeds": context.seeds })
-    },
+    defaults: |context| json!({ "file": context.path("tenants.db"), "migrations": context.migrations, "seeds": context.seeds }),
     check: factory::no_check,
     build: |context, config| {
         Box::pin(async move {
