@@ -1,5 +1,5 @@
-//! Archives through the use cases: a process that stops at any commit point of an export or a backup leaves one that is whole,
-//! or none; what fails leaves nothing, what is past its time goes, and what its tenant's key is gone from opens no more.
+//! Archives through the use cases: a process that stops at any commit point of an export or a backup leaves a
+//! complete archive or none; failed archives leave no file, expired ones are deleted.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,14 +19,14 @@ use crate::faulty::{Fault, How};
 use crate::world::{Process, World, in_both_worlds, request};
 
 in_both_worlds! {
-    what_fails_leaves_nothing
-    what_is_past_its_time_goes
-    one_operation_at_a_time
-    an_import_has_its_limit
-    an_export_is_made_while_nobody_gets_in
+    a_failed_archive_leaves_no_file
+    expired_archives_are_deleted
+    a_tenant_has_one_operation_at_a_time
+    an_import_is_limited_in_size
+    a_blocked_tenant_can_be_exported
 }
 
-/// A process with an active tenant, which has a bucket.
+/// A process with an active tenant that has a bucket.
 async fn active(world: &World) -> Process {
     let process = world.start(Faults::new()).await.unwrap();
     let caller = Caller::system();
@@ -49,7 +49,7 @@ async fn archives(control: &Control, purpose: Purpose) -> Vec<ArchiveView> {
     control.archives(&Caller::system(), "acme", purpose, &PageQuery::default()).await.unwrap().data
 }
 
-/// The files on the shelf.
+/// Files in the archive store.
 fn shelf(world: &World) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(world.stores().data.join("archives")).into_iter().flatten();
     entries.map(|entry| entry.unwrap().path()).collect()
@@ -62,10 +62,10 @@ async fn opens(control: &Control, link: &ArchiveLink) -> usize {
     bytes.len()
 }
 
-async fn what_fails_leaves_nothing(world: World) {
+async fn a_failed_archive_leaves_no_file(world: World) {
     let process = active(&world).await;
     let control = &process.control;
-    // An object whose bytes were changed on the disk cannot be exported.
+    // A bucket without its index cannot be exported.
     let stores = world.stores();
     let buckets = std::fs::read_dir(stores.data.join("buckets")).unwrap().map(|entry| entry.unwrap().path());
     let index = buckets.map(|bucket| bucket.join("index.db")).find(|index| index.is_file()).unwrap();
@@ -83,7 +83,7 @@ async fn what_fails_leaves_nothing(world: World) {
     process.control.stop().await;
 }
 
-async fn what_is_past_its_time_goes(world: World) {
+async fn expired_archives_are_deleted(world: World) {
     let process = active(&world).await;
     let control = &process.control;
     for purpose in [Purpose::Export, Purpose::Backup] {
@@ -102,17 +102,17 @@ async fn what_is_past_its_time_goes(world: World) {
     assert_eq!(control.sweep().await.unwrap().archives, 1);
     assert_eq!((archives(control, Purpose::Export).await.len(), shelf(&world).len()), (0, 1));
     wait(60).await;
-    assert_eq!(control.sweep().await.unwrap().archives, 1, "S3.48");
+    assert_eq!(control.sweep().await.unwrap().archives, 1, "the backup has expired");
     assert_eq!((archives(control, Purpose::Backup).await.len(), shelf(&world).len()), (0, 0));
     process.control.stop().await;
 }
 
-async fn one_operation_at_a_time(world: World) {
+async fn a_tenant_has_one_operation_at_a_time(world: World) {
     let process = active(&world).await;
     let control = &process.control;
     world.plan.set(&world.clock, &[Fault::new("bucket", true, How::Fatal, u32::MAX)]);
     control.repair(&Caller::system(), "acme", &RepairTenant::default(), None).await.unwrap();
-    // It asks for a person, so it is not over.
+    // The operation needs attention, so it has not ended.
     world.quiet().await;
     let second = begin(control, Purpose::Backup, None).await.unwrap_err();
     assert_eq!((second.kind, second.code), (ErrorKind::Conflict, "tenant_busy"));
@@ -125,7 +125,7 @@ async fn one_operation_at_a_time(world: World) {
     process.control.stop().await;
 }
 
-async fn an_import_has_its_limit(world: World) {
+async fn an_import_is_limited_in_size(world: World) {
     let process = active(&world).await;
     let control = &process.control;
     for (size, code) in [((1 << 20) + 1, "body_too_large"), (1 << 20, "bad_archive")] {
@@ -137,8 +137,8 @@ async fn an_import_has_its_limit(world: World) {
     process.control.stop().await;
 }
 
-/// A customer who is suspended is entitled to their data all the same (S1.62).
-async fn an_export_is_made_while_nobody_gets_in(world: World) {
+/// A suspended customer is still entitled to their data.
+async fn a_blocked_tenant_can_be_exported(world: World) {
     let process = active(&world).await;
     let (control, caller) = (&process.control, Caller::system());
     let what = serde_json::json!({ "reason": "payment", "grade": "blocked" });
@@ -156,7 +156,8 @@ async fn an_export_is_made_while_nobody_gets_in(world: World) {
     process.control.stop().await;
 }
 
-/// One life after another until the archive is made. Answers whether the first one got as far as its fault.
+/// Starts one process after another until the archive exists. Returns whether the first one reached its
+/// fault.
 async fn survives(purpose: Purpose, call: u64, fault: LedgerFault) -> bool {
     let world = World::sqlite().await;
     active(&world).await.control.stop().await;
@@ -183,7 +184,7 @@ async fn survives(purpose: Purpose, call: u64, fault: LedgerFault) -> bool {
     });
     let reached = reached.await.unwrap() == [true];
     let scanned = world.stores().scan().await.tenants.into_values().next().unwrap();
-    assert_eq!(scanned.counts["buckets"], 1, "nothing of the proof is left");
+    assert_eq!(scanned.counts["buckets"], 1, "the rehearsal's resources are deleted");
     reached
 }
 
@@ -200,5 +201,5 @@ async fn the_process_stops_at_every_commit_point() {
             }
         }
     }
-    report::add(&format!("crash: {cases} cases of a process that stops while it makes an archive"));
+    report::add(&format!("crash: {cases} cases of a process that stops while it creates an archive"));
 }

@@ -1,4 +1,5 @@
-//! Places: however many ask at once, none is given twice, none is lost, and a reservation that has run out is no claim.
+//! Capacity slots under concurrent requests: no slot is reserved twice or lost, and an expired reservation
+//! does not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,18 +18,18 @@ fn capacity() -> Capacity {
 }
 
 fn needed() -> BTreeMap<String, u32> {
-    // Identities have no limit.
+    // Identities have no capacity limit.
     BTreeMap::from([("database".to_owned(), 1), ("bucket".to_owned(), 2), ("identity".to_owned(), 1)])
 }
 
-/// Reserves as a step does: what is refused because somebody was faster is tried again.
+/// Reserves slots as a step does, and retries after a conflict with another request.
 async fn reserve(places: &Places, store: &Store, tenant: TenantId, now: Timestamp) -> Option<Vec<Place>> {
     loop {
         let (taken, writes) = match places.reserve(tenant, "eu", &needed(), now).await {
             Ok(found) => found,
             Err(failure) => {
                 assert_eq!(failure.code, "insufficient_resources");
-                assert!(failure.message.starts_with("Insufficient resources: "), "S4.50: {failure:?}");
+                assert!(failure.message.starts_with("Insufficient resources: "), "{failure:?}");
                 return None;
             }
         };
@@ -40,7 +41,8 @@ async fn reserve(places: &Places, store: &Store, tenant: TenantId, now: Timestam
     }
 }
 
-/// Asks for so many tenants at once, through several processes' eyes; who got what.
+/// Reserves slots for `asking` tenants concurrently through three processes. Returns the slots of each
+/// successful tenant.
 async fn race(store: &Store, asking: usize, now: Timestamp) -> BTreeMap<TenantId, Vec<Place>> {
     let processes: Vec<_> = (0..3).map(|_| Places::new(store.clone(), capacity())).collect();
     let asked = (0..asking).map(|n| {
@@ -58,7 +60,7 @@ fn distinct(got: &BTreeMap<TenantId, Vec<Place>>) -> usize {
 }
 
 on_both_stores! {
-    async fn who_comes_after_the_last_claim_is_refused(store: TestStore) {
+    async fn holds_count_before_reservations_are_written(store: TestStore) {
         let now = Timestamp::now();
         let needed = BTreeMap::from([("database".to_owned(), 1)]);
         let room = BTreeMap::from([("eu".to_owned(), BTreeMap::from([("database".to_owned(), 2)]))]);
@@ -68,15 +70,15 @@ on_both_stores! {
             places.claim(first, "eu", &needed, now).await.unwrap(),
             places.claim(second, "eu", &needed, now).await.unwrap(),
         ];
-        // Nothing is written yet, and nothing is left all the same, however often one looks.
+        // Nothing is written yet, but the holds leave no free slot.
         for later in [0, 1, 2] {
             let refused = places.claim(late, "eu", &needed, now + Duration::from_secs(later)).await.err().unwrap();
             assert_eq!(refused.code, "insufficient_resources");
         }
         let (found, writes) = places.reserve(first, "eu", &needed, now).await.unwrap();
-        assert_eq!(found, places.reserve(first, "eu", &needed, now).await.unwrap().0, "what was claimed");
+        assert_eq!(found, places.reserve(first, "eu", &needed, now).await.unwrap().0, "the held slot is reserved");
         store.commit(Unit::new(writes)).await.unwrap();
-        // One is written, the other given up: one is free.
+        // One reservation is written and the other hold is dropped, so one slot is free.
         drop(claims);
         let later = now + Duration::from_secs(3);
         let _claim = places.claim(late, "eu", &needed, later).await.unwrap();
@@ -85,11 +87,11 @@ on_both_stores! {
         assert!(places.claim(second, "eu", &needed, later + Duration::from_secs(1)).await.is_err());
     }
 
-    async fn a_thousand_race_for_a_hundred_places(store: TestStore) {
+    async fn a_thousand_requests_share_a_hundred_slots(store: TestStore) {
         let now = Timestamp::now();
         let got = race(&store, 1_000, now).await;
         assert_eq!((got.len(), distinct(&got)), (100, 300));
-        // Half of them are given back, and nothing but that is free.
+        // Half of the slots are released; only those are free.
         let places = Places::new((*store).clone(), capacity());
         for tenant in got.keys().take(50) {
             let back = places.give_back(*tenant).await.unwrap();
@@ -104,7 +106,7 @@ on_both_stores! {
         );
     }
 
-    async fn a_reservation_that_has_run_out_is_no_claim(store: TestStore) {
+    async fn an_expired_reservation_frees_its_slot(store: TestStore) {
         let now = Timestamp::now();
         let first = race(&store, 100, now).await;
         let (kept, lost): (Vec<_>, Vec<_>) = first.iter().enumerate().partition(|(n, _)| n % 2 == 0);
@@ -113,16 +115,16 @@ on_both_stores! {
         }
         let after = now + RESERVED_FOR;
         let second = race(&store, 300, after).await;
-        assert_eq!(second.len(), lost.len(), "what is in use stays");
+        assert_eq!(second.len(), lost.len(), "slots in use stay reserved");
         for (_, (tenant, places)) in &lost {
             let kept = store.commit(Unit::new(Places::keep(**tenant, places))).await;
             assert!(matches!(kept, Err(Rejected::Stale { table: "places", .. })), "{kept:?}");
-            let ours = Places::new((*store).clone(), capacity());
-            assert!(ours.give_back(**tenant).await.unwrap().is_empty(), "nothing of it is theirs any more");
+            let places = Places::new((*store).clone(), capacity());
+            assert!(places.give_back(**tenant).await.unwrap().is_empty(), "the tenant has no slot any more");
         }
     }
 
-    async fn what_has_no_limit_is_not_counted(store: TestStore) {
+    async fn kinds_without_a_limit_need_no_slot(store: TestStore) {
         let places = Places::new((*store).clone(), capacity());
         let (taken, writes) = places.reserve(TenantId::new(), "us", &needed(), Timestamp::now()).await.unwrap();
         assert!(taken.is_empty() && writes.is_empty());

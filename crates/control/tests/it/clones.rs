@@ -1,4 +1,5 @@
-//! A clone whose process stops at any commit point is whole in the end, once, and what it was made of is as it was.
+//! A clone whose process stops at any commit point ends complete and exactly once, and its source is
+//! unchanged.
 
 use serde_json::json;
 use tenantry_control::clones::CloneTenant;
@@ -12,13 +13,13 @@ use crate::world::{World, request};
 
 fn wish() -> CloneTenant {
     let wish = json!({
-        "slug": "sandbox", "admin_user": { "email": "dev@ours.example" },
+        "slug": "sandbox", "admin_user": { "email": "dev@example.com" },
         "masks": [{ "table": "tasks", "column": "title", "mask": "hash" }],
     });
     serde_json::from_value(wish).unwrap()
 }
 
-/// Everything is there once.
+/// Source and clone exist exactly once, and the clone has its rows.
 async fn is_whole(control: &Control) {
     let caller = Caller::system();
     let tenants =
@@ -30,11 +31,12 @@ async fn is_whole(control: &Control) {
     assert_eq!((clone.cloned_from, source.cloned_from), (Some(source.id), None));
     let query = OperationQuery { tenant: Some(clone.id.to_string()), ..OperationQuery::default() };
     let made = control.operations(&caller, &query, &PageQuery::default()).await.unwrap().data;
-    let cloned = made.into_iter().find_map(|made| made.response?.cloned).expect("what was cloned");
+    let cloned =
+        made.into_iter().find_map(|made| made.response?.cloned).expect("a response with the cloned content");
     assert!(cloned.resources["database"].counts["tasks"] > 0, "{cloned:?}");
 }
 
-/// One life after another until the clone is made. Answers whether the first one got as far as its fault.
+/// Starts one process after another until the clone exists. Returns whether the first one reached its fault.
 async fn survives(world: World, call: u64, fault: Fault) -> bool {
     let process = world.start(Faults::new()).await.unwrap();
     process.control.create_tenant(&Caller::system(), &request("Acme", "starter"), None).await.unwrap();
@@ -75,18 +77,18 @@ async fn the_process_stops_at_every_commit_point() {
             }
         }
     }
-    report::add(&format!("crash: {cases} cases of a process that stops while it makes a clone"));
+    report::add(&format!("crash: {cases} cases of a process that stops while it creates a clone"));
 }
 
-/// Who is being ended gives nothing away any more.
+/// A tenant that is being erased cannot be cloned any more.
 #[tokio::test]
-async fn the_source_has_to_stand() {
+async fn a_clone_fails_when_its_source_is_erased() {
     let world = World::sqlite().await;
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     control.create_tenant(&caller, &request("Acme", "starter"), None).await.unwrap();
     people(&world, control, false).await.unwrap();
-    // On a virtual clock nothing of the clone runs before this test waits for it.
+    // On a virtual clock the clone does not run before this test waits for it.
     let made = control.clone_tenant(&caller, "acme", wish(), None).await.unwrap();
     let reason = serde_json::from_value(json!({ "reason": "over" })).unwrap();
     control.erase(&caller, "acme", &reason, None).await.unwrap();

@@ -1,9 +1,10 @@
-//! Crash anywhere: every step fails in every way, every call is made twice, and the process stops at every commit
-//! point. Afterwards every tenant is active with all that it needs, once, or rolled back to nothing.
+//! Crash tests of onboarding: every step fails in every way, every call is repeated, and the process stops at
+//! every commit point. Afterwards every tenant is either active with each of its resources exactly once, or
+//! rolled back completely.
 //!
-//! Story by story, and every template is a story. All cases run under `cargo xtask test --full`, on both stores; a
-//! plain run takes a part of them on SQLite. One thread each: then what is ready runs before the virtual clock looks
-//! again, and every run is the same.
+//! There is one story per template. `cargo xtask test --full` runs all cases on both stores; a plain run
+//! takes a part of them on SQLite. Each test has one thread, so that ready tasks run before the virtual clock
+//! advances and every run is the same.
 
 use serde_json::Value;
 use tenantry_control::view::OperationView;
@@ -17,19 +18,19 @@ use crate::scan;
 use crate::story::{self, Story};
 use crate::world::{Process, World, request};
 
-/// People act at most this often in one life; more, and it goes in circles.
+/// Most rounds of manual signals during one process; more mean that the operation makes no progress.
 const PATIENCE: usize = 20;
 
 pub fn full() -> bool {
     std::env::var_os("TENANTRY_TEST_FULL").is_some()
 }
 
-/// Every `stride`th commit point, beginning with another one for each `lane`.
+/// Every `stride`th commit point, with another first one for each `lane`.
 pub fn every(stride: u64, lane: usize) -> impl Iterator<Item = u64> {
     (1 + lane as u64 % stride..).step_by(usize::try_from(stride).expect("a small number"))
 }
 
-/// Both worlds under `--full`, one without.
+/// Worlds on both stores under `--full`, otherwise one on SQLite.
 pub async fn worlds() -> Vec<World> {
     let mut worlds = vec![World::sqlite().await];
     if full() {
@@ -38,8 +39,8 @@ pub async fn worlds() -> Vec<World> {
     worlds
 }
 
-/// Plays a case: one life of a process after another until everything is finished. Answers for each life whether it
-/// got as far as all of its faults.
+/// Runs a case: one process after another until all operations have ended. Returns for each process whether
+/// it reached all of its faults.
 pub async fn play(
     world: &World,
     story: &Story,
@@ -58,7 +59,7 @@ pub async fn play(
     if faults.is_empty() { Ok(reached) } else { Err(faults.join("\n")) }
 }
 
-/// One life of a process after another, each with its faults, and a last one without any.
+/// Starts one process after another, each with its faults, and a last one without any.
 pub async fn in_lives(
     world: &World,
     lives: &[Faults],
@@ -69,7 +70,7 @@ pub async fn in_lives(
         let last = faults.keys().last().copied().unwrap_or(0);
         let process = match world.start(faults.clone()).await {
             Ok(process) => process,
-            // The ledger died or was silent at the very start.
+            // The ledger died or did not answer at the start.
             Err(_) if !faults.is_empty() => {
                 reached.push(true);
                 continue;
@@ -87,8 +88,9 @@ pub async fn in_lives(
     Ok(reached)
 }
 
-/// The life of one process, until everything is finished. People approve what waits for them and retry what asks for
-/// them, once the fault is mended; with `cancel` they rather cancel an onboarding that asks for them.
+/// Runs one process until all operations have ended. Waiting steps are approved, and operations that need
+/// attention are retried after the fault is removed; with `cancel`, an onboarding that needs attention is
+/// cancelled instead.
 pub async fn live(
     world: &World,
     process: &Process,
@@ -108,7 +110,7 @@ pub async fn live(
     people(world, control, cancel).await.map_err(|why| format!("{why} in {}", story.plan))
 }
 
-/// What people do until everything is finished.
+/// Sends the signals of an operator until all operations have ended.
 pub async fn people(world: &World, control: &Control, cancel: bool) -> Result<(), String> {
     let caller = Caller::system();
     for _ in 0..PATIENCE {
@@ -123,19 +125,22 @@ pub async fn people(world: &World, control: &Control, cancel: bool) -> Result<()
             asked += 1;
             match control.signal(&caller, operation.id, signal, None).await {
                 Ok(_) => {}
-                // Nobody knows whether it was heard; a conflict says that it was.
+                // The outcome is unknown; a conflict means that the signal was received.
                 Err(error) if [ErrorKind::Unavailable, ErrorKind::Conflict].contains(&error.kind) => {}
-                Err(error) => return Err(format!("a person is refused: {error:?}")),
+                Err(error) => return Err(format!("a signal is rejected: {error:?}")),
             }
         }
         if asked == 0 {
-            return Err(format!("nothing moves any more: {}", told(&open)));
+            return Err(format!("no operation makes progress: {}", told(&open)));
         }
     }
-    Err(format!("people are asked again and again: {}", told(&unfinished(control).await?)))
+    Err(format!(
+        "operations still need attention after {PATIENCE} rounds: {}",
+        told(&unfinished(control).await?)
+    ))
 }
 
-/// What a person says to an operation that goes no further by itself.
+/// The signal that an operation waits for, if any.
 fn answer(world: &World, operation: &OperationView, cancel: bool) -> Option<SignalKind> {
     let steps = || operation.steps.iter();
     match operation.state {
@@ -144,7 +149,7 @@ fn answer(world: &World, operation: &OperationView, cancel: bool) -> Option<Sign
             if cancel && !undoing && operation.parent_id.is_none() {
                 return Some(SignalKind::Cancel);
             }
-            // Somebody has mended what was broken.
+            // The fault has been repaired.
             world.plan.set(&world.clock, &[]);
             Some(SignalKind::Retry)
         }
@@ -180,7 +185,7 @@ pub fn smoke_test_fails() -> Fault {
     Fault::new("smoke_test", true, How::Fatal, u32::MAX)
 }
 
-/// Every way to fail, once and always. A plain run takes a third of them, another third for each `lane`.
+/// All kinds of failures, once and always. A plain run takes a third of them, another third for each `lane`.
 pub fn ways(lane: usize) -> impl Iterator<Item = (How, u32)> {
     let all = How::ALL.into_iter().flat_map(|how| [(how, 1), (how, u32::MAX)]);
     all.enumerate().filter(move |(n, _)| full() || (n + lane).is_multiple_of(3)).map(|(_, way)| way)
@@ -206,7 +211,7 @@ async fn every_step_fails_in_every_way() {
 }
 
 #[tokio::test]
-async fn every_undo_fails_in_every_way() {
+async fn every_compensation_fails_in_every_way() {
     let mut cases = 0;
     for story in story::all().await {
         for (lane, step) in story.undone().enumerate() {
@@ -225,7 +230,8 @@ async fn every_undo_fails_in_every_way() {
     report::add(&format!("crash: {cases} cases of an undo that fails once or always, in every way"));
 }
 
-/// Every call of an onboarding is made twice, when it succeeds and when it is undone. Answers how many cases that were.
+/// Repeats every provider call of an onboarding, when it succeeds and when it is rolled back. Returns the
+/// number of cases.
 pub async fn twice(story: &Story, calls: Calls, worlds: impl AsyncFn() -> Vec<World>) -> usize {
     let mut cases = 0;
     for cause in [None, Some(smoke_test_fails())] {
@@ -251,7 +257,8 @@ async fn every_call_is_made_twice() {
     report::add(&format!("crash: {cases} cases in which every call is made twice, in turn or at once"));
 }
 
-/// The process stops, or its ledger fails it, at every commit point of an onboarding that this fault befalls.
+/// Stops the process, or fails its ledger, at every commit point of an onboarding with this fault. Returns
+/// the number of cases.
 pub async fn stops_everywhere(
     story: &Story,
     cause: Option<Fault>,
@@ -293,7 +300,7 @@ async fn the_process_stops_at_every_commit_point() {
 async fn the_process_stops_at_every_commit_point_of_a_rollback() {
     let mut cases = 0;
     for story in story::all().await {
-        // Whatever step is the cause, what follows is much the same: one of them is tried at every point.
+        // A rollback is much the same for every cause, so only one cause is tested at every commit point.
         for step in story.causes() {
             let stride = match (full(), step == "smoke_test") {
                 (true, true) => 1,
@@ -310,7 +317,8 @@ async fn the_process_stops_at_every_commit_point_of_a_rollback() {
     ));
 }
 
-/// A second stop at every `stride`th commit point, whatever the first one leaves to do.
+/// Stops the process at every commit point, and the next process at every `stride`th commit point of the
+/// recovery.
 async fn stops_twice(fault: LedgerFault, stride: u64) {
     if !full() {
         tenantry_testkit::skip::skip("crash, second crashes", "they take minutes", "cargo xtask test --full");
@@ -347,7 +355,7 @@ async fn the_next_process_stops_as_well() {
     stops_twice(LedgerFault::DieAfter, 1).await;
 }
 
-/// Before a call the ledger is as after the one before it; what is left is what the process has done since.
+/// Before a commit the ledger is as after the previous one; only the work of the process since then differs.
 #[tokio::test]
 async fn the_next_process_stops_before_a_commit() {
     stops_twice(LedgerFault::DieBefore, 3).await;

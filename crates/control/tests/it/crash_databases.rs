@@ -1,8 +1,8 @@
-//! Crash anywhere with the tenants' databases on PostgreSQL, in each of the three ways in which they are kept apart: what
-//! makes and removes them fails in every way, every call is made twice, the process stops at every commit point, and the
-//! server ends sessions at any moment. Afterwards nothing is there twice, and nothing is left of what is not there.
+//! Crash tests with the tenants' databases on PostgreSQL, for each isolation model: creating and deleting
+//! them fails in every way, every call is repeated, the process stops at every commit point, and the server
+//! terminates sessions at random. Afterwards every database exists exactly once or has left nothing.
 //!
-//! All cases run under `cargo xtask test --full`; a plain run takes a part of them.
+//! `cargo xtask test --full` runs all cases; a plain run takes a part of them.
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -16,11 +16,11 @@ use crate::faulty::{Calls, Fault, How};
 use crate::story::{self, Story};
 use crate::world::World;
 
-/// One for each way of keeping tenants apart.
+/// One plan per isolation model.
 const PLANS: [&str; 3] = ["starter", "growth", "enterprise"];
-/// The step that makes the database.
+/// The step that creates the database.
 const STEP: &str = "database";
-/// Sessions that the server ends in one case.
+/// Sessions that the server terminates in one case.
 const ENDED: usize = 12;
 
 async fn stories() -> Vec<Story> {
@@ -28,7 +28,7 @@ async fn stories() -> Vec<Story> {
     all.into_iter().filter(|story| PLANS.contains(&&*story.plan)).collect()
 }
 
-/// The world, or none where there is no server.
+/// The world, or none if no server is available.
 async fn worlds() -> Vec<World> {
     World::with_tenants_on_postgres().await.into_iter().collect()
 }
@@ -41,7 +41,7 @@ async fn the_database_fails_in_every_way() {
             for (how, times) in ways(lane) {
                 for world in worlds().await {
                     let fault = Fault::new(STEP, forward, how, times);
-                    // It is undone when the smoke test fails.
+                    // A failing smoke test rolls the database back.
                     let faults: Vec<Fault> =
                         [fault].into_iter().chain((!forward).then(smoke_test_fails)).collect();
                     let played = play(&world, &story, &faults, &[], !forward && story.parks()).await;
@@ -84,7 +84,7 @@ async fn the_process_stops_at_every_commit_point() {
 }
 
 #[tokio::test]
-async fn the_process_stops_while_they_leave() {
+async fn the_process_stops_while_a_tenant_is_deleted() {
     let mut cases = 0;
     for story in stories().await {
         for way in WAYS {
@@ -98,7 +98,7 @@ async fn the_process_stops_while_they_leave() {
                         reached = played.unwrap_or_else(|why| panic!("{}: {why}", told())) == [true];
                         cases += 1;
                     }
-                    // Where there is no server, there is no world to stop in.
+                    // Without a server there is no world.
                     if !reached || cases == 0 {
                         break;
                     }
@@ -111,13 +111,13 @@ async fn the_process_stops_while_they_leave() {
     ));
 }
 
-/// Ends sessions of this world's own, one after another at moments of chance, until it has ended enough of them.
+/// Terminates random sessions of this world at random moments until [`ENDED`] of them are terminated.
 async fn ends_sessions(world: &World, random: &mut StdRng, ended: &mut usize) {
     let url = world.tenants.as_ref().expect("tenants on PostgreSQL").url();
     let mut connection = PgConnection::connect(url).await.expect("their main database");
     let enough = *ended + ENDED;
     while *ended < enough {
-        // Before there is a list of tenants, there is nothing of theirs.
+        // Before the tenants' table exists, no database does.
         let listed: bool = sqlx::query_scalar("SELECT to_regclass('tenantry.homes') IS NOT NULL")
             .fetch_one(&mut connection)
             .await
@@ -138,7 +138,7 @@ async fn ends_sessions(world: &World, random: &mut StdRng, ended: &mut usize) {
 }
 
 #[tokio::test]
-async fn the_server_ends_sessions_at_any_moment() {
+async fn the_server_terminates_sessions_at_any_moment() {
     let (seed, mut random) = seed::generator("sessions");
     let (mut cases, mut ended) = (0, 0);
     for story in stories().await {
@@ -165,7 +165,7 @@ async fn the_server_ends_sessions_at_any_moment() {
             }
         }
     }
-    assert!(cases == 0 || ended > 0, "nothing was ended in {cases} cases");
+    assert!(cases == 0 || ended > 0, "no session was terminated in {cases} cases");
     report::add(&format!(
         "databases on PostgreSQL: {cases} cases with {ended} sessions ended by the server, seed {seed}"
     ));

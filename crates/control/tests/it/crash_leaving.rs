@@ -1,8 +1,8 @@
-//! Crash anywhere while tenants leave: every deletion fails in every way, every call is made twice, and the process stops
-//! at every commit point, of an erasure, of an offboarding and of one that is turned back. Afterwards every tenant is gone with
-//! a certificate and nothing else, or back as it was.
+//! Crash tests of deletion: every deletion fails in every way, every call is repeated, and the process stops
+//! at every commit point of an erasure, an offboarding and a reconsidered offboarding. Afterwards every
+//! tenant has left nothing but a certificate, or is active as before.
 //!
-//! All cases run under `cargo xtask test --full`, on both stores; a plain run takes a part of them on SQLite.
+//! `cargo xtask test --full` runs all cases on both stores; a plain run takes a part of them on SQLite.
 
 use tenantry_control::leaving::certificate::check;
 use tenantry_control::leaving::{EraseTenant, OffboardTenant};
@@ -18,18 +18,18 @@ use crate::scan;
 use crate::story::{self, Story};
 use crate::world::{Process, World, request};
 
-/// How a tenant leaves.
+/// How a tenant is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Erase,
     Offboard,
-    /// Offboarded, and brought back at once.
+    /// Offboarded and reconsidered at once.
     Reconsider,
 }
 
 pub const WAYS: [Way; 3] = [Way::Erase, Way::Offboard, Way::Reconsider];
 
-/// What tells of one that it has left and come back.
+/// Differences that a reconsidered offboarding leaves in the registry.
 const BEEN_AWAY: [&str; 6] = [
     "events tenant.deprovisioning",
     "events tenant.reconsidered",
@@ -39,12 +39,12 @@ const BEEN_AWAY: [&str; 6] = [
     "invoices open",
 ];
 
-/// Exports that the ledger has as made by an offboarding, whether they were taken back since or not.
+/// Exports that an offboarding completed according to the ledger, compensated or not.
 const EXPORTED: &str = "SELECT s.key FROM steps s JOIN operations o ON o.id = s.operation_id
     WHERE o.kind = 'offboard' AND s.key = 'export' AND CAST(s.output AS text) LIKE '{%'";
 
-/// Plays a case: a tenant is made, then it leaves in one life of a process after another until everything is finished.
-/// Answers for each life whether it got as far as all of its faults.
+/// Runs a case: onboards a tenant without faults, then deletes it with one process after another until all
+/// operations have ended. Returns for each process whether it reached all of its faults.
 pub async fn play(
     world: &World,
     story: &Story,
@@ -56,7 +56,7 @@ pub async fn play(
     leaves(world, way, faults, lives).await
 }
 
-/// A tenant is made, undisturbed.
+/// Onboards a tenant without faults.
 pub async fn is_made(world: &World, story: &Story) -> Result<(), String> {
     world.plan.set(&world.clock, &[]);
     let process = world.start(Faults::new()).await.map_err(|why| format!("does not start: {why:?}"))?;
@@ -66,7 +66,7 @@ pub async fn is_made(world: &World, story: &Story) -> Result<(), String> {
     Ok(())
 }
 
-/// It leaves.
+/// Deletes the tenant and checks what is left.
 pub async fn leaves(
     world: &World,
     way: Way,
@@ -77,15 +77,17 @@ pub async fn leaves(
     let reached = in_lives(world, lives, async |process| leave(world, process, way).await).await?;
     let mut faults = scan::faults(world).await;
     if way == Way::Reconsider {
-        // It has been away, which is history; what it has is as it was.
+        // The history shows the offboarding; the resources are as before.
         faults.retain(|fault| !BEEN_AWAY.iter().any(|what| fault.contains(what)));
-        // So is an export that was made before it was turned back: that is told once, and no other is.
+        // So does an export completed before the reconsideration: it has exactly one event.
         let exported = ask(world, EXPORTED).await.len();
         let told = format!("with {exported} events tenant.exported");
         let before = faults.len();
         faults.retain(|fault| exported == 0 || !fault.contains(&told));
         if exported > 0 && faults.len() == before {
-            faults.push(format!("{exported} exports were made, and not as many are told of: {faults:?}"));
+            faults.push(format!(
+                "{exported} exports were completed, but the number of events differs: {faults:?}"
+            ));
         }
     }
     let end = if way == Way::Reconsider { "active" } else { "deprovisioned" };
@@ -94,7 +96,8 @@ pub async fn leaves(
     if faults.is_empty() { Ok(reached) } else { Err(faults.join("\n")) }
 }
 
-/// What is asked in every life until it is answered, and what people do until everything is finished.
+/// Repeats the request in every process until it is accepted, then sends the signals of an operator until all
+/// operations have ended.
 async fn leave(world: &World, process: &Process, way: Way) -> Result<(), String> {
     let (control, caller, reason) = (&process.control, Caller::system(), "it leaves".to_owned());
     let key = || IdempotencyKey::parse("leave").ok();
@@ -118,7 +121,7 @@ async fn leave(world: &World, process: &Process, way: Way) -> Result<(), String>
     if way != Way::Reconsider { certified(control).await } else { Ok(()) }
 }
 
-/// Asks again as long as there is no answer.
+/// Repeats a request as long as it is unavailable.
 async fn answered(ask: impl AsyncFn() -> Result<(), Error>) -> Result<(), String> {
     loop {
         match ask().await {
@@ -135,10 +138,14 @@ async fn certified(control: &Control) -> Result<(), String> {
     let document = control.certificate(&caller, "crash").await.map_err(|why| format!("{status}: {why}"))?;
     let key = control.certificate_public_key().await.map_err(|why| why.to_string())?;
     check(&document.to_string(), &key.pem).map(drop)?;
-    if status == TenantStatus::Deprovisioned { Ok(()) } else { Err(format!("certified, and {status}")) }
+    if status == TenantStatus::Deprovisioned {
+        Ok(())
+    } else {
+        Err(format!("a certificate exists, but the tenant is {status}"))
+    }
 }
 
-/// In a plain run, the one that has one of everything.
+/// All stories under `--full`, otherwise the one that has a resource of every kind.
 async fn stories() -> Vec<Story> {
     let all = story::all().await;
     all.into_iter().filter(|story| full() || story.plan == "enterprise").collect()

@@ -1,6 +1,6 @@
-//! Crash anywhere in a rotation, with logins on PostgreSQL in each of the three ways in which tenants are kept apart: the call
-//! fails in every way, or is made twice, and the process stops at every commit point. Afterwards one new password was handed out, it
-//! and the former one are good, and both are gone with their tenant.
+//! Crash tests of a rotation of PostgreSQL logins, for each isolation model: the call fails in every way or
+//! is repeated, and the process stops at every commit point. Afterwards exactly one new password was issued,
+//! it and the former one are valid, and both end with their tenant.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use crate::faulty::{Calls, Fault, rotation};
 use crate::scan;
 use crate::world::{World, request};
 
-/// One for each way of keeping tenants apart.
+/// One plan per isolation model.
 const PLANS: [&str; 3] = ["starter", "growth", "enterprise"];
 
-/// With what the tenant's application connects, by an operation that handed it out.
+/// The URL with which the tenant's application connects, from the operation that issued its password.
 async fn login(control: &Control, operation: &OperationView) -> Result<String, String> {
     let outputs = &operation.response.as_ref().ok_or("no response")?.resources["database"].outputs;
     let text =
@@ -36,12 +36,12 @@ async fn login(control: &Control, operation: &OperationView) -> Result<String, S
 
 async fn is_let_in(login: &str) -> bool {
     let write =
-        "DO $$ BEGIN UPDATE projects SET name = 'Ours'; IF NOT FOUND THEN RAISE 'none'; END IF; END $$";
+        "DO $$ BEGIN UPDATE projects SET name = 'Renamed'; IF NOT FOUND THEN RAISE 'none'; END IF; END $$";
     execute(login, write.to_owned()).await.is_ok()
 }
 
-/// A tenant is made undisturbed, and its credentials are rotated in one life of a process after another. Answers for each life
-/// whether it got as far as all of its faults.
+/// Onboards a tenant without faults, then rotates its credentials with one process after another. Returns for
+/// each process whether it reached all of its faults.
 async fn play(world: &World, plan: &str, faults: &[Fault], lives: &[Faults]) -> Result<Vec<bool>, String> {
     let caller = Caller::system();
     let process = world.start(Faults::new()).await.map_err(|why| why.to_string())?;
@@ -79,14 +79,14 @@ async fn play(world: &World, plan: &str, faults: &[Fault], lives: &[Faults]) -> 
     let mut faults = Vec::new();
     let mut expect = |what: &str, is: [bool; 2], wanted: [bool; 2]| {
         if is != wanted {
-            faults.push(format!("{what}: {is:?} are let in"));
+            faults.push(format!("{what}: former and new login accepted: {is:?}"));
         }
     };
-    expect("both are good", good().await, [true, true]);
+    expect("both passwords are valid", good().await, [true, true]);
     let day = Duration::from_secs(25 * 3_600);
     world.clock.sleep_until(world.clock.now() + day).await;
     control.sweep().await.map_err(|why| why.to_string())?;
-    expect("the former is over", good().await, [false, true]);
+    expect("the former password has ended", good().await, [false, true]);
     let status = control.tenant_status(&caller, "crash").await.unwrap();
     if !status.database.healthy {
         faults.push(format!("{:?}", status.resources));

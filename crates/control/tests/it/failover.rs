@@ -1,5 +1,5 @@
-//! A standby takes the registry's place that lacked what was written last: whoever ran begins anew with what is there, and
-//! whoever knows that the registry went back in time leaves it alone.
+//! Failover to a standby that lacks the last writes: the leader takes over again with the registry's content,
+//! and a process that knows a later epoch than the registry's does not serve.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use tenantry_testkit::own_postgres::OwnPostgres;
 use crate::replicas::{LONG, all_end, process, sign_up, stop, until_it_runs};
 use crate::world::{Process, World};
 
-/// No commit waits for the standby, so it can be behind.
+/// Commits do not wait for the standby, so it can lag behind.
 const ASYNCHRONOUS: [&str; 2] = ["synchronous_commit=off", "max_connections=60"];
 
-/// Between two questions.
+/// Pause between two polls.
 const PAUSE: Duration = Duration::from_millis(10);
 
 async fn several(process: &Process, numbers: std::ops::Range<usize>) -> Vec<OperationId> {
@@ -34,7 +34,7 @@ async fn eye(world: &World) -> Store {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_ran_begins_anew_with_what_is_there() {
+async fn the_leader_continues_with_the_standbys_content() {
     let Some(mut primary) = OwnPostgres::start(&ASYNCHRONOUS).await else { return };
     let mut standby = primary.standby().await;
     let world = World::shared(TestDatabase::on(&primary.url()).await).await;
@@ -45,7 +45,7 @@ async fn whoever_ran_begins_anew_with_what_is_there() {
     let lost = several(&first, 3..6).await;
     standby.take_over(&mut primary).await;
 
-    // Nobody has to do anything.
+    // The leader recovers without intervention.
     let mut tried = 0;
     let later = loop {
         match sign_up(&first.control, 6).await {
@@ -53,11 +53,11 @@ async fn whoever_ran_begins_anew_with_what_is_there() {
             Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}"),
         }
         tried += 1;
-        assert!(tried < 100, "it never takes one again");
+        assert!(tried < 100, "the leader accepts no request after the failover");
     };
     all_end(&first.control, &[later]).await;
     let eye = eye(&world).await;
-    assert!(Ledger::epoch(&eye).await.unwrap() > 1, "it took over once more");
+    assert!(Ledger::epoch(&eye).await.unwrap() > 1, "the leader raised the epoch");
     eye.close().await;
     let caller = Caller::system();
     for operation in &kept {
@@ -67,7 +67,7 @@ async fn whoever_ran_begins_anew_with_what_is_there() {
         let gone = first.control.operation(&caller, *operation).await.unwrap_err();
         assert_eq!(gone.kind, ErrorKind::NotFound);
     }
-    // The chain of the audit trail goes on from what is there.
+    // The audit chain continues from the standby's content.
     stop(&first).await;
     drop(first);
     let again = process(&world).await;
@@ -77,12 +77,12 @@ async fn whoever_ran_begins_anew_with_what_is_there() {
     stop(&again).await;
     let scan = world.stores().scan().await;
     assert_eq!(scan.tenants.values().filter(|tenant| tenant.status == "active").count(), 4);
-    // What the lost ones had is nobody's now, and is found as that.
+    // The resources of the lost tenants are reported as orphans.
     assert!(!scan.orphans.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_knows_a_later_epoch_leaves_an_earlier_registry_alone() {
+async fn a_process_that_knows_a_later_epoch_does_not_serve() {
     let Some(mut primary) = OwnPostgres::start(&ASYNCHRONOUS).await else { return };
     let mut standby = primary.standby().await;
     let world = World::shared(TestDatabase::on(&primary.url()).await).await;
@@ -90,7 +90,7 @@ async fn who_knows_a_later_epoch_leaves_an_earlier_registry_alone() {
     until_it_runs(&first).await;
     let kept = several(&first, 0..2).await;
     standby.cut_off(&primary).await;
-    // Another one takes over, of which the standby knows nothing.
+    // Another leader takes over, which the standby has not received.
     stop(&first).await;
     drop(first);
     let second = process(&world).await;
@@ -108,13 +108,13 @@ async fn who_knows_a_later_epoch_leaves_an_earlier_registry_alone() {
                 }
             }
         };
-        let refused = tokio::time::timeout(LONG, refusal).await.expect("it notices");
+        let refused = tokio::time::timeout(LONG, refusal).await.expect("the process notices the failover");
         assert_eq!((refused.kind, refused.code), (ErrorKind::Unavailable, "registry_went_back"));
         assert!(refused.message.contains("start them again"), "{refused}");
         assert!(!*process.control.runs().borrow());
         assert_eq!(sign_up(&process.control, 3).await.unwrap_err().kind, ErrorKind::Unavailable);
     }
-    // Starting anew is to agree to what is there.
+    // A new process accepts the standby's content.
     let third = process(&world).await;
     until_it_runs(&third).await;
     several(&third, 3..4).await;
@@ -124,11 +124,10 @@ async fn who_knows_a_later_epoch_leaves_an_earlier_registry_alone() {
 }
 
 #[tokio::test]
-async fn a_standby_is_refused_at_the_start() {
+async fn opening_a_standby_is_rejected() {
     let Some(primary) = OwnPostgres::start(&ASYNCHRONOUS).await else { return };
     let standby = primary.standby().await;
-    let refused =
-        Store::open(&StoreConfig { url: standby.url(), readers: 1 }).await.err().expect("it is refused");
+    let refused = Store::open(&StoreConfig { url: standby.url(), readers: 1 }).await.err().expect("an error");
     let address = standby.url().replace("postgres://postgres@", "");
     let refused = refused.to_string();
     assert!(
@@ -139,6 +138,6 @@ async fn a_standby_is_refused_at_the_start() {
     );
     let folder = tempfile::tempdir().unwrap();
     let master = MasterKey::read_or_create(&folder.path().join("master.key")).unwrap();
-    let refused = Keyring::open(&standby.url(), master).await.err().expect("it is refused").to_string();
+    let refused = Keyring::open(&standby.url(), master).await.err().expect("an error").to_string();
     assert!(refused.contains(&address) && refused.contains("is a standby"), "{refused}");
 }

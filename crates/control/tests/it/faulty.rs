@@ -1,5 +1,5 @@
-//! Providers that fail as told: before or after they have done their work, once or always, by every class of failure
-//! and by not answering at all.
+//! Providers that inject faults: before or after their work, once or always, with every class of failure or
+//! without an answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,17 +25,17 @@ use crate::world::World;
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// Nothing happened; may be tried again.
+    /// Retryable failure before the work.
     Retryable,
-    /// It cannot be done.
+    /// Fatal failure before the work.
     Fatal,
-    /// No answer; nothing happened.
+    /// Unknown outcome; the work was not done.
     UnknownBefore,
-    /// No answer; it happened.
+    /// Unknown outcome; the work was done.
     UnknownAfter,
-    /// Hangs before it does anything.
+    /// Hangs before the work.
     HangBefore,
-    /// Does it and hangs.
+    /// Hangs after the work.
     HangAfter,
 }
 
@@ -50,16 +50,16 @@ impl How {
     ];
 }
 
-/// Which calls fail.
+/// Selects calls that fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The step's key.
+    /// Key of the step.
     pub step: String,
-    /// Forward, or undo.
+    /// Whether the action fails, or its compensation.
     pub forward: bool,
-    /// How.
+    /// How the calls fail.
     pub how: How,
-    /// How many calls; `u32::MAX`: all of them.
+    /// Number of failing calls; `u32::MAX` means all.
     pub times: u32,
 }
 
@@ -69,48 +69,48 @@ impl Fault {
     }
 }
 
-/// How often each call is made.
+/// How often each call is repeated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Calls {
     /// Once.
     #[default]
     Once,
-    /// Twice, one after the other.
+    /// Twice, in sequence.
     InTurn,
-    /// Twice at the same time.
+    /// Twice, concurrently.
     AtOnce,
 }
 
-/// The faults to come, and the book of violations.
+/// The faults to inject, and the violations found.
 pub struct FaultPlan {
     faults: Mutex<Vec<Fault>>,
     pub calls: Mutex<Calls>,
-    /// One call in five fails, by chance.
+    /// Source of random faults: one call in five fails.
     chance: Mutex<Option<StdRng>>,
-    /// How many calls have failed as told.
+    /// Number of injected faults.
     struck: Mutex<u32>,
     over: Arc<Mutex<BTreeSet<String>>>,
     violations: Mutex<Vec<String>>,
-    /// The provider that says that it removes, and does not.
+    /// Name of the provider that reports removals without doing them.
     pub liar: Mutex<Option<String>>,
-    /// What databases' checks of isolation find; without it, they have none.
+    /// Result of the databases' isolation checks; none disables the checks.
     pub matrix: Mutex<Option<Vec<Cell>>>,
-    /// The provider that says nothing when it is asked what is there, if one does.
+    /// Name of the provider whose `observe` does not answer.
     pub silent: Mutex<Option<String>>,
     clock: Mutex<Option<VirtualClock>>,
     providers: Mutex<Option<Registry>>,
-    /// Each call that is under way listens to it.
+    /// Every running call holds a receiver.
     under_way: watch::Sender<()>,
-    /// By provider, the calls that are under way, and the most that ever were.
+    /// Running calls of each provider, and the highest number so far.
     calls_of: Mutex<BTreeMap<&'static str, (Arc<()>, usize)>>,
 }
 
-/// How the book of what is over calls a resource or a step that is done.
+/// Entry in the set of finished work for a created resource or a completed step.
 pub fn made(what: &str) -> String {
     format!("made {what}")
 }
 
-/// How the book of what is over calls a resource that is undone.
+/// Entry in the set of finished work for a removed resource.
 pub fn removed(what: &str) -> String {
     format!("removed {what}")
 }
@@ -135,7 +135,7 @@ impl FaultPlan {
         }
     }
 
-    /// A call of this provider is under way until the answer is dropped.
+    /// Counts a call of this provider as running until the returned value is dropped.
     fn counted(&self, provider: &'static str) -> Arc<()> {
         let mut calls = self.calls_of.lock();
         let (under_way, most) = calls.entry(provider).or_default();
@@ -144,12 +144,12 @@ impl FaultPlan {
         counted
     }
 
-    /// The most calls of this provider that were under way at the same time.
+    /// Highest number of concurrent calls of this provider.
     pub fn most_at_once(&self, provider: &str) -> usize {
         self.calls_of.lock().get(provider).map_or(0, |(_, most)| *most)
     }
 
-    /// Returns when no call is under way.
+    /// Returns when no call is running.
     pub async fn settled(&self) {
         self.under_way.closed().await;
     }
@@ -159,13 +159,13 @@ impl FaultPlan {
         *self.faults.lock() = faults.to_vec();
     }
 
-    /// From now on one call in five fails, in some way.
+    /// From now on one call in five fails, in a random way.
     pub fn by_chance(&self, clock: &VirtualClock, chance: StdRng) {
         *self.clock.lock() = Some(clock.clone());
         *self.chance.lock() = Some(chance);
     }
 
-    /// Those that read the templates, in which steps are found.
+    /// Sets the providers with which templates are read to find steps.
     pub fn providers(&self, providers: &Registry) {
         *self.providers.lock() = Some(providers.clone());
     }
@@ -178,10 +178,10 @@ impl FaultPlan {
         *self.struck.lock()
     }
 
-    /// Something begins that must not if it is over.
+    /// Records a violation if finished work starts again.
     pub fn begun(&self, what: &str, by: &str) {
         if self.over.lock().contains(what) {
-            let again = format!("{what} by the ledger, and then begun again by {by}");
+            let again = format!("{what} according to the ledger, then started again by {by}");
             self.violations.lock().push(again);
         }
     }
@@ -206,10 +206,10 @@ impl FaultPlan {
 
     fn failure(how: How) -> Failure {
         match how {
-            How::Retryable => Failure::retryable("test", "told to fail").after(Duration::from_millis(5)),
-            How::Fatal => Failure::fatal("test", "told to fail for good"),
+            How::Retryable => Failure::retryable("test", "injected failure").after(Duration::from_millis(5)),
+            How::Fatal => Failure::fatal("test", "injected fatal failure"),
             How::UnknownBefore | How::UnknownAfter | How::HangBefore | How::HangAfter => {
-                Failure::unknown("test", "told not to answer")
+                Failure::unknown("test", "injected missing answer")
             }
         }
     }
@@ -223,8 +223,8 @@ impl FaultPlan {
         unreachable!("a hanging call never answers")
     }
 
-    /// Fails if told to, at the beginning of a step that is no provider's or, `halfway`, when it has done some of its
-    /// work, whichever the plan says.
+    /// Injects a fault into a step without a provider, at its start or, with `halfway`, after a part of its
+    /// work, as the plan says.
     pub async fn strike(&self, step: &str, halfway: bool) -> Result<(), Failure> {
         let wanted = |how: How| matches!(how, How::UnknownAfter | How::HangAfter) == halfway;
         if !self.faults.lock().iter().any(|f| f.step == step && wanted(f.how)) {
@@ -237,8 +237,8 @@ impl FaultPlan {
         }
     }
 
-    /// What goes wrong before the work; the answer says what is to go wrong after it.
-    /// A call in place has nothing to wait for, so it does not hang: it gives no answer.
+    /// Injects a fault before the work, and returns the fault to inject after it. A transactional call does
+    /// not hang; its outcome is unknown instead.
     async fn before(&self, step: &str, forward: bool, in_place: bool) -> Result<Option<How>, Failure> {
         match self.take(step, forward) {
             Some(How::HangBefore) if in_place => Err(Self::failure(How::UnknownBefore)),
@@ -258,7 +258,7 @@ impl FaultPlan {
     }
 }
 
-/// A provider under a plan.
+/// A provider with injected faults.
 pub struct Faulty<P> {
     inner: Arc<P>,
     plan: Arc<FaultPlan>,
@@ -273,8 +273,8 @@ impl<P: Provider> Faulty<P> {
         Self { inner: Arc::new(inner), plan: world.plan.clone() }
     }
 
-    /// Makes a call as often as the plan says. All must succeed: each may be the one that counts. A call that has begun
-    /// goes on to its end, as what it asked of a disk or a server does, even if the process that made it has died.
+    /// Makes a call as often as the plan says. All calls must succeed. A started call runs to completion even
+    /// if its process has died, as the request to a disk or a server does.
     async fn call<T, C>(&self, context: &Context, spec: &Spec, call: C) -> Result<T, Failure>
     where
         T: Send + 'static,
@@ -312,7 +312,7 @@ impl<P: Provider> Faulty<P> {
             Calls::AtOnce => tokio::join!(call(), call()),
         };
         for failure in first.as_ref().err().into_iter().chain(second.as_ref().err()) {
-            self.plan.violations.lock().push(format!("of two calls {calls:?} one failed: {failure:?}"));
+            self.plan.violations.lock().push(format!("one of two calls {calls:?} failed: {failure:?}"));
         }
         first.and(second)
     }
@@ -326,7 +326,7 @@ impl<P: Provider> IsolationCheck for Faulty<P> {
     }
 }
 
-/// The key under which the rotation of what this step made fails.
+/// Fault key of the rotation of this step's resource.
 pub fn rotation(step: &str) -> String {
     format!("rotation of {step}")
 }

@@ -1,5 +1,5 @@
-//! Fences follow what is denied: at once where they answer, by the sweep where they did not, and when a tenant becomes
-//! active that was suspended while it was made.
+//! Fences are applied at once if the provider answers, otherwise by the background task, and at activation if
+//! a tenant was suspended during its onboarding.
 
 use std::path::PathBuf;
 
@@ -12,13 +12,13 @@ use crate::crash::people;
 use crate::world::{World, in_both_worlds, request};
 
 in_both_worlds! {
-    a_fence_that_does_not_answer_is_told_again
-    who_is_suspended_while_it_is_made_is_fenced_when_it_stands
+    unacknowledged_and_lost_fences_are_applied_again
+    a_tenant_suspended_during_onboarding_is_fenced_at_activation
 }
 
 const BLOCKED: SuspendTenant = SuspendTenant { reason: Reason::Admin, grade: Grade::Blocked };
 
-/// What every fence denies, by the files of the three things on the shelf.
+/// The applied fences of the test provider's three resources.
 fn fences(world: &World) -> Vec<String> {
     let files = std::fs::read_dir(world.stores().data.join("things")).unwrap();
     let files = files.map(|file| file.unwrap().path());
@@ -31,7 +31,7 @@ async fn onboard(world: &World, control: &Control) {
     people(world, control, false).await.unwrap();
 }
 
-async fn a_fence_that_does_not_answer_is_told_again(world: World) {
+async fn unacknowledged_and_lost_fences_are_applied_again(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     onboard(&world, control).await;
@@ -45,15 +45,15 @@ async fn a_fence_that_does_not_answer_is_told_again(world: World) {
     std::fs::remove_file(&deaf).unwrap();
     assert_eq!(control.sweep().await.unwrap().fenced, 1);
     assert_eq!(fences(&world), ["blocked"; 3]);
-    assert_eq!(control.sweep().await.unwrap().fenced, 0, "they have answered");
+    assert_eq!(control.sweep().await.unwrap().fenced, 0, "all fences are acknowledged");
 
-    // Whoever took over from what had one of them has never heard of it.
+    // A server that replaced another one may have lost a fence.
     let lost = std::fs::read_dir(world.stores().data.join("things")).unwrap().flatten();
     let lost = lost.map(|file| file.path()).find(|file| file.extension().is_some_and(|it| it == "fence"));
     std::fs::remove_file(lost.unwrap()).unwrap();
     assert_eq!(control.sweep().await.unwrap().fenced, 1);
     assert_eq!(fences(&world), ["blocked"; 3]);
-    assert_eq!(control.sweep().await.unwrap().fenced, 0, "all of them hold");
+    assert_eq!(control.sweep().await.unwrap().fenced, 0, "all fences are applied");
 
     let view = control.resume(&caller, "acme", ResumeTenant::default(), None).await.unwrap().value;
     assert!(view.fences.iter().all(|fence| fence.grade.is_none() && fence.acknowledged));
@@ -61,7 +61,7 @@ async fn a_fence_that_does_not_answer_is_told_again(world: World) {
     control.stop().await;
 }
 
-async fn who_is_suspended_while_it_is_made_is_fenced_when_it_stands(world: World) {
+async fn a_tenant_suspended_during_onboarding_is_fenced_at_activation(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     control.create_tenant(&caller, &request("Acme", "gated"), None).await.unwrap();

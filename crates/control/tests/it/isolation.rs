@@ -1,4 +1,4 @@
-//! The isolation check as a schedule: the sweep runs it when its last report is old enough, and a red cell is told.
+//! The scheduled isolation check: the background task runs it once a day and writes an event for every leak.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::crash::people;
 use crate::world::{World, in_both_worlds, request};
 
 in_both_worlds! {
-    the_fleet_is_checked_once_a_day
+    all_tenants_are_checked_once_a_day
 }
 
 fn rows(outcome: Outcome) -> Vec<Cell> {
@@ -43,16 +43,16 @@ async fn alarms(control: &Control) -> usize {
     events.iter().filter(|event| event.kind == "isolation.leak_found").count()
 }
 
-async fn the_fleet_is_checked_once_a_day(world: World) {
+async fn all_tenants_are_checked_once_a_day(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let check = |outcome| *world.plan.matrix.lock() = Some(rows(outcome));
     check(Outcome::Denied);
-    assert_eq!(checks(control).await, 0, "there is nobody");
+    assert_eq!(checks(control).await, 0, "there is no tenant");
     control.create_tenant(&caller, &request("Acme", "starter"), None).await.unwrap();
     people(&world, control, false).await.unwrap();
     *world.plan.matrix.lock() = None;
-    assert_eq!(checks(control).await, 0, "nobody who can be checked");
+    assert_eq!(checks(control).await, 0, "no provider supports the check");
     check(Outcome::Denied);
     assert_eq!([checks(control).await, checks(control).await], [1, 0]);
     let first = control.fleet_report().await.unwrap().unwrap();
@@ -64,17 +64,17 @@ async fn the_fleet_is_checked_once_a_day(world: World) {
     assert_eq!(checks(control).await, 0);
     later(&world, 1).await;
     check(Outcome::Leak);
-    assert_eq!(checks(control).await, 1, "what somebody asked of one tenant does not count for the fleet");
+    assert_eq!(checks(control).await, 1, "a check of one tenant does not count as a check of all");
     let second = control.fleet_report().await.unwrap().unwrap();
     assert_eq!((second.leaks, second.changes.len()), (1, 1));
     assert_eq!(
         (second.changes[0].before, second.changes[0].now),
         (Some(Outcome::Denied), Some(Outcome::Leak))
     );
-    // The sealer gives events their place a moment after the fact.
+    // The sealer numbers events shortly after their commit.
     control.stop().await;
     let process = world.start(Faults::new()).await.unwrap();
     assert_eq!(alarms(&process.control).await, 1);
-    assert_eq!(checks(&process.control).await, 0, "another process knows of it");
+    assert_eq!(checks(&process.control).await, 0, "another process sees the last report");
     process.control.stop().await;
 }

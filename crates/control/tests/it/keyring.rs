@@ -1,4 +1,5 @@
-//! The keyring on both databases: keys for ever or destroyed for ever, and nothing in the clear.
+//! The keyring on both databases: keys survive restarts, destroyed keys never return, and no key is stored in
+//! clear text.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use tenantry_provider::Sealer;
 use tenantry_store::keyring::{Keyring, KeyringError, MasterKey, verify};
 use tenantry_testkit::TestDatabase;
 
-/// A keyring that can be opened again.
+/// A keyring that can be reopened.
 struct Fixture {
     database: TestDatabase,
     folder: tempfile::TempDir,
@@ -56,7 +57,7 @@ fn code<T: std::fmt::Debug>(result: Result<T, tenantry_model::Failure>) -> Strin
 }
 
 on_both_databases! {
-    async fn a_key_outlives_the_process(fixture) {
+    async fn keys_survive_a_restart(fixture) {
         let (tenant, other) = (TenantId::new(), TenantId::new());
         let keyring = fixture.open().await;
         assert_eq!(code(keyring.seal(tenant, "x")), "key_not_loaded");
@@ -67,7 +68,7 @@ on_both_databases! {
         assert_eq!(keyring.open(tenant, &sealed).unwrap(), "Zoë");
         assert_eq!(code(keyring.open(other, &sealed)), "not_ours");
         keyring.create(tenant).await.unwrap();
-        assert_eq!(keyring.open(tenant, &sealed).unwrap(), "Zoë", "making it again keeps it");
+        assert_eq!(keyring.open(tenant, &sealed).unwrap(), "Zoë", "creating it again keeps the key");
         keyring.close().await;
 
         let keyring = fixture.open().await;
@@ -78,13 +79,13 @@ on_both_databases! {
         keyring.seal(other, "x").unwrap();
     }
 
-    async fn many_at_once(fixture) {
+    async fn concurrent_requests_for_one_tenant_get_the_same_key(fixture) {
         let keyring = Arc::new(fixture.open().await);
         let shared = TenantId::new();
         let tasks = (0..64).map(|n| {
             let keyring = keyring.clone();
             tokio::spawn(async move {
-                // Half of them want the same one: all of those must get the same key.
+                // Half of the tasks use the same tenant and must get the same key.
                 let tenant = if n % 2 == 0 { shared } else { TenantId::new() };
                 keyring.create(tenant).await.unwrap();
                 (tenant, keyring.seal(tenant, "text").unwrap())
@@ -96,7 +97,7 @@ on_both_databases! {
         }
     }
 
-    async fn destroyed_for_good(fixture) {
+    async fn a_destroyed_key_never_returns(fixture) {
         let (tenant, other) = (TenantId::new(), TenantId::new());
         let keyring = fixture.open().await;
         keyring.create(tenant).await.unwrap();
@@ -111,7 +112,7 @@ on_both_databases! {
         keyring.seal(other, "still there").unwrap();
         keyring.close().await;
 
-        // A backup brings the key back; the journal destroys it again.
+        // A restored backup has the key; the journal destroys it again.
         fixture.sql("DELETE FROM tenant_keys").await;
         fixture.sql("INSERT INTO tenant_keys SELECT * FROM backup").await;
         let keyring = fixture.open().await;
@@ -119,14 +120,14 @@ on_both_databases! {
         keyring.load(other).await.unwrap();
         keyring.close().await;
 
-        // A backup from before the key: it cannot be made anew either.
+        // A backup from before the key's creation: the key cannot be created again either.
         fixture.sql("DELETE FROM tenant_keys").await;
         let keyring = fixture.open().await;
         assert!(matches!(keyring.create(tenant).await, Err(KeyringError::Destroyed(_))));
         assert!(matches!(keyring.load(other).await, Err(KeyringError::Missing(_))));
     }
 
-    async fn derived_keys_are_the_tenants_and_die_with_it(fixture) {
+    async fn derived_keys_end_with_the_tenants_key(fixture) {
         let (tenant, other) = (TenantId::new(), TenantId::new());
         let keyring = fixture.open().await;
         assert_eq!(code(keyring.derive(tenant, "objects")), "key_not_loaded");
@@ -138,12 +139,12 @@ on_both_databases! {
         keyring.close().await;
         let keyring = fixture.open().await;
         keyring.load(tenant).await.unwrap();
-        assert_eq!(keyring.derive(tenant, "objects").unwrap(), key, "it outlives the process");
+        assert_eq!(keyring.derive(tenant, "objects").unwrap(), key, "the derived key survives a restart");
         keyring.destroy(tenant, "key_1", "the customer asked").await.unwrap();
         assert_eq!(code(keyring.derive(tenant, "objects")), "key_not_loaded");
     }
 
-    async fn one_who_never_had_a_key_gets_none_after_erasure(fixture) {
+    async fn a_tenant_without_a_key_gets_none_after_erasure(fixture) {
         let tenant = TenantId::new();
         let keyring = fixture.open().await;
         keyring.destroy(tenant, "key_1", "the customer asked").await.unwrap();
@@ -164,10 +165,10 @@ on_both_databases! {
         assert_ne!(mac, keyring.mac("name", "acme"));
         assert_ne!(keyring.mac("ab", "c"), keyring.mac("a", "bc"));
         keyring.close().await;
-        assert_eq!(fixture.open().await.mac("slug", "acme"), mac, "the pepper stays");
+        assert_eq!(fixture.open().await.mac("slug", "acme"), mac, "the pepper survives a restart");
     }
 
-    async fn signing_keys_by_name(fixture) {
+    async fn signing_keys_are_kept_by_name(fixture) {
         let keyring = fixture.open().await;
         let key = keyring.signing_key("token_signing").await.unwrap();
         let signature = key.sign(b"message");
@@ -208,7 +209,7 @@ async fn a_destroyed_key_is_in_no_file() {
     };
     let (destroyed, kept) = (wrapped(tenant).await, wrapped(other).await);
     assert!(in_files(&destroyed) && in_files(&kept));
-    // Somebody reads for a long time: the log keeps the key for them, and that is no success.
+    // A long read keeps the key in the write-ahead log, so destroying it fails.
     let reader = Database::connect(fixture.database.url()).await.unwrap();
     let reading = reader.begin().await.unwrap();
     reading.execute_unprepared("SELECT count(*) FROM tenant_keys").await.unwrap();

@@ -1,5 +1,5 @@
-//! The end of a tenant: access is gone at once, everything is deleted and looked for, and a certificate says so, or there
-//! is none.
+//! Erasure: access ends at once, all data is deleted and searched for, and a certificate is issued only if
+//! nothing is left.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -26,17 +26,17 @@ use crate::scan;
 use crate::world::{World, in_both_worlds, request};
 
 in_both_worlds! {
-    an_erased_tenant_is_gone_and_certified
-    what_is_not_deleted_is_not_certified
-    an_onboarding_is_taken_over_wherever_it_is
-    what_one_tenant_leaves_another_keeps
-    nothing_that_it_had_can_be_found
-    a_restored_registry_is_erased_again
-    of_many_at_once_each_is_certified_in_its_turn
+    an_erased_tenant_has_a_certificate
+    no_certificate_while_a_provider_has_data
+    erasure_supersedes_an_onboarding_in_every_state
+    erasure_keeps_other_tenants
+    no_trace_of_an_erased_tenant_is_found
+    an_erasure_is_repeated_after_a_restore_of_the_registry
+    concurrent_erasures_get_consecutive_certificates
 }
 
-/// A certificate names the one before it, so none can be issued beside another.
-async fn of_many_at_once_each_is_certified_in_its_turn(world: World) {
+/// Every certificate names its predecessor, so certificates are issued one at a time.
+async fn concurrent_erasures_get_consecutive_certificates(world: World) {
     const MANY: usize = 60;
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
@@ -60,8 +60,9 @@ async fn of_many_at_once_each_is_certified_in_its_turn(world: World) {
     process.control.stop().await;
 }
 
-/// The registry comes back from a backup of before the erasure; the keyring, which is elsewhere, does not.
-async fn a_restored_registry_is_erased_again(mut world: World) {
+/// The registry is restored from a backup from before the erasure; the keyring, which is stored elsewhere, is
+/// not.
+async fn an_erasure_is_repeated_after_a_restore_of_the_registry(mut world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let tenant = active(&world, &process.control, "Acme", "enterprise").await;
     let other = active(&world, &process.control, "Other", "starter").await;
@@ -78,7 +79,7 @@ async fn a_restored_registry_is_erased_again(mut world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let view = control.tenant(&caller, &tenant).await.unwrap();
-    assert_eq!(view.status, TenantStatus::Deprovisioning, "before anything is served");
+    assert_eq!(view.status, TenantStatus::Deprovisioning, "the erasure starts before requests are served");
     people(&world, control, false).await.unwrap();
     let again = certificate(control, &tenant).await;
     assert_eq!((again.reason, again.requested_by.as_str()), (reason().reason, "system"));
@@ -88,7 +89,7 @@ async fn a_restored_registry_is_erased_again(mut world: World) {
     let (found, faults) =
         (scan::faults(&world).await, ask(&world, "SELECT id FROM tenants WHERE name = 'Acme'").await);
     assert!(found.is_empty() && faults.is_empty(), "{found:#?}");
-    // Once is enough: the next start begins nothing.
+    // The next start begins no further erasure.
     let process = world.start(Faults::new()).await.unwrap();
     world.quiet().await;
     assert_eq!(certificate(&process.control, &tenant).await.operation_id, again.operation_id);
@@ -98,7 +99,7 @@ fn reason() -> EraseTenant {
     EraseTenant { reason: "request under Art. 17 GDPR".to_owned() }
 }
 
-/// The tenant's certificate, checked.
+/// The tenant's certificate, verified.
 pub async fn certificate(control: &Control, tenant: &str) -> Certificate {
     let document = control.certificate(&Caller::system(), tenant).await.unwrap();
     let key = control.certificate_public_key().await.unwrap();
@@ -111,8 +112,8 @@ pub async fn active(world: &World, control: &Control, name: &str, plan: &str) ->
     made.tenant.id.to_string()
 }
 
-/// Each provider in turn says that it deletes, and does not.
-async fn what_is_not_deleted_is_not_certified(world: World) {
+/// Each provider in turn reports deletions without doing them.
+async fn no_certificate_while_a_provider_has_data(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let providers: Vec<String> = {
@@ -142,9 +143,9 @@ async fn what_is_not_deleted_is_not_certified(world: World) {
             "SELECT id FROM events WHERE type = 'operation.needs_attention' AND operation_id = '{}'",
             begun.id
         );
-        assert_eq!(ask(&world, &alerts).await.len(), 1, "{provider}: somebody is told");
+        assert_eq!(ask(&world, &alerts).await.len(), 1, "{provider}: an event is written");
         *world.plan.liar.lock() = None;
-        // What a provider keeps in the registry was believed to be gone: somebody clears it up by hand.
+        // Rows of providers in the registry were reported as deleted; delete them by hand.
         for table in ["members", "invitations", "configs"] {
             ask(&world, &format!("DELETE FROM {table} WHERE tenant_id = '{tenant}' RETURNING 1")).await;
         }
@@ -156,7 +157,7 @@ async fn what_is_not_deleted_is_not_certified(world: World) {
     }
 }
 
-/// What the registry answers.
+/// Rows of a query on the registry.
 pub async fn ask(world: &World, question: &str) -> Vec<QueryResult> {
     let registry = Database::connect(world.registry_url()).await.unwrap();
     let found = rows(&registry, question).await;
@@ -168,7 +169,7 @@ fn skip(step: &str) -> SignalKind {
     SignalKind::Skip { step: step.to_owned(), reason: "tired".to_owned() }
 }
 
-async fn an_erased_tenant_is_gone_and_certified(world: World) {
+async fn an_erased_tenant_has_a_certificate(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     for plan in ["enterprise", "growth", "starter"] {
@@ -193,14 +194,14 @@ async fn an_erased_tenant_is_gone_and_certified(world: World) {
             "{proof:#?}"
         );
         assert!(proof.registry.values().all(|rows| *rows == 0) && proof.registry.contains_key("members"));
-        // Twice is once: the same operation, the same certificate.
+        // A repeated request returns the same operation and certificate.
         let again = control.erase(&caller, &tenant, &reason(), key()).await.unwrap();
         assert_eq!((again.value.id, again.replayed), (begun.id, true));
         let again =
             control.erase(&caller, &tenant, &EraseTenant { reason: "again".to_owned() }, None).await.unwrap();
         assert_eq!(again.value.id, begun.id);
         assert_eq!(certificate(control, &tenant).await, proof);
-        // The slug is burnt; the name is free again.
+        // The slug stays taken; the name is free again.
         let mut taken = request(&format!("Acme {plan}"), plan);
         taken["slug"] = json!(slug);
         assert_eq!(control.create_tenant(&caller, &taken, None).await.unwrap_err().code, "slug_taken");
@@ -209,8 +210,8 @@ async fn an_erased_tenant_is_gone_and_certified(world: World) {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
-/// Waiting for an approval, making things, undoing them, asking for a person: wherever it is, nothing is left of it.
-async fn an_onboarding_is_taken_over_wherever_it_is(world: World) {
+/// An onboarding that waits for approval, creates resources, rolls back or needs attention leaves nothing.
+async fn erasure_supersedes_an_onboarding_in_every_state(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let forever = |step: &str, forward, how| Fault::new(step, forward, how, u32::MAX);
@@ -224,7 +225,7 @@ async fn an_onboarding_is_taken_over_wherever_it_is(world: World) {
             false,
         ),
         ("growth", vec![forever("smoke_test", true, How::Fatal), forever("bucket", false, How::Fatal)], true),
-        // Rolled back to nothing: what was there is looked for all the same.
+        // Already rolled back: its resources are searched for all the same.
         ("growth", vec![forever("smoke_test", true, How::Fatal)], true),
         ("starter", vec![forever("billing", true, How::Fatal)], true),
     ];
@@ -245,7 +246,7 @@ async fn an_onboarding_is_taken_over_wherever_it_is(world: World) {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
-async fn what_one_tenant_leaves_another_keeps(world: World) {
+async fn erasure_keeps_other_tenants(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     for plan in ["starter", "growth", "enterprise"] {
@@ -261,18 +262,19 @@ async fn what_one_tenant_leaves_another_keeps(world: World) {
     for row in &chain {
         let (text, hash): (String, String) = (get(row, 0), get(row, 1));
         let certificate: Certificate = serde_json::from_str(&text).unwrap();
-        assert_eq!(certificate.previous, last, "each names the one before it");
+        assert_eq!(certificate.previous, last, "every certificate names its predecessor");
         assert_eq!(hex::encode(sha2::Sha256::digest(&text)), hash);
         last = Some(hash);
     }
     assert_eq!(chain.len(), 3);
-    // The stores' own scan compares the one that stays with one that nothing happened to.
+    // The scan of the stores compares the remaining tenants with undisturbed ones.
     let faults = scan::faults(&world).await;
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
-/// Unique words in everything that a tenant can have, and a search for them that knows nothing of the product.
-async fn nothing_that_it_had_can_be_found(world: World) {
+/// Puts unique words into everything that a tenant can store, and searches all files and tables for them
+/// after the erasure.
+async fn no_trace_of_an_erased_tenant_is_found(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let document = json!({
@@ -298,7 +300,7 @@ async fn nothing_that_it_had_can_be_found(world: World) {
     drop(objects);
     let key = json!({ "name": "marker17", "scopes": ["tenant"], "tenant": tenant });
     control.create_key(&caller, &key, None).await.unwrap();
-    assert!(!found(&world).await.is_empty(), "the search finds what is there");
+    assert!(!found(&world).await.is_empty(), "the search finds the words before the erasure");
     control.erase(&caller, "marker02", &reason(), None).await.unwrap();
     people(&world, control, false).await.unwrap();
     certificate(control, &tenant).await;
@@ -308,9 +310,9 @@ async fn nothing_that_it_had_can_be_found(world: World) {
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// What has run out goes, and what has not stays.
+/// The background task deletes expired idempotency keys and sign-in codes, and no others.
 #[tokio::test]
-async fn what_has_run_out_is_swept() {
+async fn expired_keys_and_codes_are_deleted() {
     let world = World::sqlite().await;
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
@@ -327,7 +329,7 @@ async fn what_has_run_out_is_swept() {
     assert_eq!(after(29).await, 0);
     let again = ask_again().await.unwrap();
     assert_eq!((again.replayed, again.tenant.id), (true, made.tenant.id));
-    assert_eq!((after(2).await, after(0).await), (1, 0), "safe to do twice");
+    assert_eq!((after(2).await, after(0).await), (1, 0), "safe to repeat");
     assert_eq!(ask_again().await.unwrap_err().code, "tenant_name_taken");
     let code = "INSERT INTO sign_in_codes (hash, tenant_id, member_id, purpose, expires_at)";
     ask(
@@ -338,7 +340,7 @@ async fn what_has_run_out_is_swept() {
     assert_eq!((control.sweep().await.unwrap().codes, control.sweep().await.unwrap().codes), (1, 0));
 }
 
-/// Where markers stand: in files below the data folder, and in the registry, wherever it is.
+/// Places that contain markers: files below the data folder and tables of the registry.
 async fn found(world: &World) -> Vec<String> {
     let marker = Marker::new("marker");
     let mut found = marker.in_folder(&world.stores().data);

@@ -1,5 +1,4 @@
-//! The ledger on the registry: the contract of every ledger, and what only this one can be asked, effects that may
-//! conflict with other rows.
+//! The ledger in the registry: the contract of every ledger, and effects that may conflict with other rows.
 
 use std::collections::BTreeSet;
 
@@ -64,11 +63,11 @@ fn commit(run: &Run, effects: Vec<Write>) -> Commit<Write> {
 }
 
 on_both_stores! {
-    async fn contract(store: TestStore) {
+    async fn keeps_the_ledger_contract(store: TestStore) {
         check(&OnStore(&store)).await;
     }
 
-    async fn an_effect_that_conflicts_refuses_the_commit(store: TestStore) {
+    async fn a_conflicting_effect_rejects_the_commit(store: TestStore) {
         let epoch = store.begin_epoch().await.unwrap();
         let tenant = TenantId::new();
         let row = tenant_row(tenant, "acme");
@@ -80,7 +79,7 @@ on_both_stores! {
         let taken = vec![Write::insert_unique("tenants", tenant_row(other, "acme"))];
         let refused = Ledger::commit(&*store, commit(&second, taken)).await;
         assert!(matches!(refused, Err(CommitError::Conflict { ref table }) if table == "tenants"), "{refused:?}");
-        assert!(store.run(second.operation.id).await.unwrap().is_none(), "its operation is not there");
+        assert!(store.run(second.operation.id).await.unwrap().is_none(), "its operation is not written");
 
         let mut next = first.clone();
         next.operation.version = 2;
@@ -94,7 +93,7 @@ on_both_stores! {
         assert_eq!((row.version, row.plan.as_str()), (2, "x"));
     }
 
-    async fn a_second_process_takes_over(store: TestStore) {
+    async fn a_new_epoch_rejects_commits_of_the_old_one(store: TestStore) {
         let old = store.begin_epoch().await.unwrap();
         let mut held = run(TenantId::new(), old);
         Ledger::commit(&*store, commit(&held, vec![])).await.unwrap();

@@ -1,4 +1,4 @@
-//! Tests of the control plane through its public face, on both stores.
+//! Tests of the control plane through its public API, on both stores.
 
 mod archives;
 mod capacity;

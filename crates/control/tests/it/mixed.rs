@@ -1,5 +1,5 @@
-//! Many tenants of all plans at once while every provider fails by chance, one call in five: afterwards each is active
-//! with all that it needs, or rolled back to nothing, and nothing is nobody's.
+//! Many concurrent onboardings of all plans while one provider call in five fails at random: afterwards each
+//! tenant is active with all its resources or rolled back completely, and no resource is orphaned.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! A keyring that moves: the old one opens nothing afterwards, and when it is not known whether the new one has the rows, the
-//! old one takes no more.
+//! Moving a keyring to another database: afterwards the old one opens nothing, and while it is unknown
+//! whether the new one has the rows, the old one is read-only.
 
 use sea_orm::{ConnectionTrait as _, Database, Statement};
 use tenantry_model::TenantId;
@@ -25,7 +25,7 @@ impl Moving {
         Self { from, folder, old, tenant }
     }
 
-    /// A database that has every table and no row, and does this to the rows that come.
+    /// A database with all tables and no rows, with a trigger on inserted rows.
     async fn trap(&self, trap: &str) -> TestDatabase {
         let to = TestDatabase::sqlite();
         open(&self.folder, &to).await.close().await;
@@ -36,7 +36,7 @@ impl Moving {
         to
     }
 
-    /// Whoever serves the old one writes nothing.
+    /// A process on the old keyring cannot write.
     async fn must_be_frozen(&self) {
         let late = self.old.create(TenantId::new()).await;
         assert!(matches!(late, Err(KeyringError::Unavailable(_))), "{late:?}");
@@ -68,7 +68,7 @@ macro_rules! from_both {
 }
 
 from_both! {
-    async fn the_old_one_opens_nothing(moving) {
+    async fn the_old_keyring_opens_nothing(moving) {
         let sealed = moving.old.seal(moving.tenant, "word").unwrap();
         let db = Database::connect(moving.from.url()).await.unwrap();
         let wrapped = Statement::from_string(db.get_database_backend(), "SELECT wrapped FROM tenant_keys");
@@ -89,7 +89,7 @@ from_both! {
         }
     }
 
-    async fn a_commit_without_an_answer_keeps_it_frozen(moving) {
+    async fn an_unknown_commit_keeps_the_old_keyring_frozen(moving) {
         let to = moving.trap("CREATE TABLE p (id INTEGER PRIMARY KEY);
             CREATE TABLE c (x REFERENCES p (id) DEFERRABLE INITIALLY DEFERRED);
             CREATE TRIGGER trap AFTER INSERT ON secrets BEGIN INSERT INTO c VALUES (1); END").await;
@@ -100,7 +100,7 @@ from_both! {
         assert_eq!(move_keyring(moving.from.url(), to.url()).await.unwrap()["tenant_keys"].rows, 1);
     }
 
-    async fn rows_that_differ_keep_it_frozen(moving) {
+    async fn differing_rows_keep_the_old_keyring_frozen(moving) {
         let to = moving.trap("CREATE TRIGGER trap AFTER INSERT ON secrets BEGIN UPDATE secrets SET wrapped = 'x'; END").await;
         for _ in 0..2 {
             let failed = move_keyring(moving.from.url(), to.url()).await;
@@ -111,7 +111,7 @@ from_both! {
         assert_eq!(move_keyring(moving.from.url(), empty.url()).await.unwrap()["tenant_keys"].rows, 1);
     }
 
-    async fn a_row_that_is_refused_leaves_it_as_it_was(moving) {
+    async fn a_rejected_row_keeps_the_old_keyring_in_use(moving) {
         let to = moving.trap("CREATE TRIGGER trap BEFORE INSERT ON secrets BEGIN SELECT RAISE(ABORT, 'no'); END").await;
         let failed = move_keyring(moving.from.url(), to.url()).await;
         assert!(matches!(failed, Err(MoveError::Copy { table: "secrets", .. })), "{failed:?}");
@@ -120,7 +120,7 @@ from_both! {
 }
 
 #[tokio::test]
-async fn a_file_that_is_open_is_no_target() {
+async fn an_open_file_is_rejected_as_target() {
     let moving = Moving::of(TestDatabase::sqlite()).await;
     let to = TestDatabase::sqlite();
     let there = open(&moving.folder, &to).await;

@@ -1,4 +1,5 @@
-//! Offboarding: everything is held until the customer cannot think better of it any more, and only then deleted.
+//! Offboarding: all data is kept during the hold, in which the offboarding can be reconsidered, and deleted
+//! after it.
 
 use std::time::Duration;
 
@@ -25,12 +26,12 @@ use crate::scan;
 use crate::world::{World, in_both_worlds, request};
 
 in_both_worlds! {
-    everything_is_held_and_then_deleted
-    who_thinks_better_of_it_has_everything_back
+    data_is_kept_during_the_hold_and_then_deleted
+    a_reconsidered_tenant_has_everything_back
     an_erasure_skips_the_hold
-    what_cannot_be_is_refused_with_what_can
-    a_notice_that_cannot_be_sent_holds_nothing_back
-    the_hold_is_as_long_as_contract_or_request_say
+    illegal_requests_are_rejected_with_the_alternative
+    a_failed_notice_does_not_delay_the_offboarding
+    the_hold_follows_the_contract_or_the_request
 }
 
 pub const DAY: Duration = Duration::from_secs(86_400);
@@ -47,7 +48,8 @@ async fn status(control: &Control, tenant: &str) -> TenantStatus {
     control.tenant(&Caller::system(), tenant).await.unwrap().status
 }
 
-/// A clock that stands still unless it is told to go on: a hold would be over before anybody has looked.
+/// Stops the virtual clock except when a test lets time pass; otherwise a hold would end before the test can
+/// look.
 pub struct Stopped<'a> {
     world: &'a World,
     still: Option<Busy>,
@@ -58,7 +60,7 @@ impl<'a> Stopped<'a> {
         Self { world, still: Some(world.clock.busy()) }
     }
 
-    /// Lets the time pass, with whatever happens in it.
+    /// Lets time pass, with all work that is due in it.
     pub async fn pass(&mut self, time: Duration) {
         let until = self.world.clock.now() + time;
         self.still = None;
@@ -66,14 +68,14 @@ impl<'a> Stopped<'a> {
         self.still = Some(self.world.clock.busy());
     }
 
-    /// Lets it go on until nothing moves any more.
+    /// Lets the clock run until all work has ended or waits for a signal.
     async fn rest(&mut self) {
         self.still = None;
         self.world.quiet().await;
         self.still = Some(self.world.clock.busy());
     }
 
-    /// The same, with people who help.
+    /// Like [`Self::rest`], with the signals of an operator.
     async fn people(&mut self, control: &Control) {
         self.still = None;
         people(self.world, control, false).await.unwrap();
@@ -89,10 +91,10 @@ fn count(found: &Found, what: &str) -> i64 {
     found.counts.get(what).copied().unwrap_or(0)
 }
 
-/// What counts as the tenant's own, and must not change in a hold.
+/// Resources of the tenant that must not change in a hold.
 const OWN: [&str; 6] = ["databases", "buckets", "namespaces", "hosts", "certificates", "members"];
 
-/// The link in a mail, whose lines are folded as RFC 2045 says.
+/// Extracts the link from a mail, whose lines are folded according to RFC 2045.
 fn addressed(mail: &str, archive: ArchiveId) -> ArchiveLink {
     let text = mail.replace("=\r\n", "").replace("=3D", "=");
     let (_, rest) = text.split_once(&format!("/exports/{archive}?expires=")).expect("an address");
@@ -101,7 +103,7 @@ fn addressed(mail: &str, archive: ArchiveId) -> ArchiveLink {
     ArchiveLink { archive, expires_at: expires_at.parse().unwrap(), signature }
 }
 
-async fn everything_is_held_and_then_deleted(world: World) {
+async fn data_is_kept_during_the_hold_and_then_deleted(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let tenant = active(&world, control, "Acme", "enterprise").await;
@@ -118,7 +120,7 @@ async fn everything_is_held_and_then_deleted(world: World) {
     control.export_link(&caller, &tenant, exports.data[0].id).await.unwrap();
     let during = standing(&world, &tenant).await;
     for what in OWN {
-        assert_eq!(count(&during, what), count(&before, what), "{what} is held");
+        assert_eq!(count(&during, what), count(&before, what), "{what} is kept");
     }
     assert_eq!((count(&during, "subscriptions cancelled"), count(&during, "subscriptions active")), (1, 0));
     let credits = "SELECT CAST(amount AS bigint) FROM invoices WHERE amount < 0";
@@ -129,9 +131,11 @@ async fn everything_is_held_and_then_deleted(world: World) {
     let mails: Vec<String> = mails.map(|mail| std::fs::read_to_string(mail.path()).unwrap()).collect();
     assert_eq!(mails.len(), 2);
     let until = (world.clock.now() + DAY).to_string();
-    let notice =
-        mails.iter().find(|mail| mail.contains(&until[..10])).expect("a notice that says until when");
-    // The address in it opens the export, and stands nowhere in the registry.
+    let notice = mails
+        .iter()
+        .find(|mail| mail.contains(&until[..10]))
+        .expect("a notice that names the end of the hold");
+    // The address in the notice opens the export and is not stored in the registry.
     let address = addressed(notice, exports.data[0].id);
     let mut part = control.open_link(&address, None).await.unwrap();
     let mut bytes = Vec::new();
@@ -141,7 +145,7 @@ async fn everything_is_held_and_then_deleted(world: World) {
     let told = crate::leaving::ask(&world, &format!("{steps} '%{}%'", address.signature)).await;
     assert!(told.is_empty(), "an address is in the ledger");
     time.pass(DAY * 2).await;
-    // It is gone, but for what it may still fetch, and what is kept in case.
+    // All data is deleted except the export for the customer, the backup and the invoices.
     let proof = certificate(control, &tenant).await;
     let kept: Vec<&str> = proof.retained.iter().map(|kept| kept.what.as_str()).collect();
     assert_eq!((kept, proof.key_destroyed_at), (vec!["invoices", "export", "backup"], None));
@@ -161,7 +165,7 @@ async fn everything_is_held_and_then_deleted(world: World) {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
-async fn who_thinks_better_of_it_has_everything_back(world: World) {
+async fn a_reconsidered_tenant_has_everything_back(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let tenant = active(&world, control, "Acme", "enterprise").await;
@@ -173,7 +177,7 @@ async fn who_thinks_better_of_it_has_everything_back(world: World) {
             control.suspend(&caller, "acme", suspend, None).await.unwrap();
         }
         let begun = offboard(control, "acme", None).await;
-        // A billing system that says "paid" brings nobody back; what else is cleared counts later.
+        // A payment does not end the offboarding; cleared suspension reasons count after a reconsideration.
         if round == 2 {
             control.resume(&caller, "acme", ResumeTenant::default(), None).await.unwrap();
         }
@@ -191,12 +195,12 @@ async fn who_thinks_better_of_it_has_everything_back(world: World) {
         assert!(again.replayed, "the same key is the same answer");
         let after = standing(&world, &tenant).await;
         for what in OWN {
-            assert_eq!(count(&after, what), count(&before, what), "{what} is as it was");
+            assert_eq!(count(&after, what), count(&before, what), "{what} is unchanged");
         }
         assert_eq!(count(&after, "subscriptions active"), 1, "{after:#?}");
-        assert_eq!(count(&after, "mails"), 1, "the welcome");
+        assert_eq!(count(&after, "mails"), 1, "the welcome mail");
     }
-    // And for good, in the end, with all that came in between.
+    // Finally the tenant is offboarded without a hold.
     offboard(control, "acme", Some(0)).await;
     time.people(control).await;
     certificate(control, &tenant).await;
@@ -223,7 +227,7 @@ async fn an_erasure_skips_the_hold(world: World) {
     assert_eq!((left.state, ended.state), (OperationState::Cancelled, OperationState::Succeeded));
     assert_eq!(left.error.unwrap().code, "superseded");
     assert_eq!(certificate(control, &tenant).await.reason, erase.reason);
-    // One that deletes already is not started over.
+    // An offboarding that already deletes is not replaced by an erasure.
     drop(time);
     let other = active(&world, control, "Other", "growth").await;
     world.plan.set(&world.clock, &[Fault::new("bucket", false, How::Fatal, u32::MAX)]);
@@ -239,7 +243,7 @@ async fn an_erasure_skips_the_hold(world: World) {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
-async fn what_cannot_be_is_refused_with_what_can(world: World) {
+async fn illegal_requests_are_rejected_with_the_alternative(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let conflict = |error: tenantry_control::Error| {
@@ -279,7 +283,7 @@ async fn what_cannot_be_is_refused_with_what_can(world: World) {
     assert_eq!((too_long.kind, too_long.errors[0].path.as_str()), (ErrorKind::Invalid, "hold_days"));
 }
 
-async fn a_notice_that_cannot_be_sent_holds_nothing_back(world: World) {
+async fn a_failed_notice_does_not_delay_the_offboarding(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let control = &process.control;
     let tenant = active(&world, control, "Acme", "starter").await;
@@ -292,7 +296,7 @@ async fn a_notice_that_cannot_be_sent_holds_nothing_back(world: World) {
     certificate(control, &tenant).await;
     process.control.stop().await;
     drop(process);
-    // What was stuck ends with the next process: nothing of it can be done any more.
+    // The next process ends what was stuck, because its tenant is gone.
     let process = world.start(Faults::new()).await.unwrap();
     time.rest().await;
     assert_eq!(world.stores().unfinished().await, 0);
@@ -301,7 +305,7 @@ async fn a_notice_that_cannot_be_sent_holds_nothing_back(world: World) {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
-async fn the_hold_is_as_long_as_contract_or_request_say(world: World) {
+async fn the_hold_follows_the_contract_or_the_request(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let days = |operation: &OperationView| {

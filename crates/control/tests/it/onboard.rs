@@ -16,17 +16,17 @@ use crate::world::{World, in_both_worlds, request};
 use crate::{scan, story};
 
 in_both_worlds! {
-    a_tenant_is_made
-    the_same_key_ten_times_at_once_makes_one_tenant
+    a_tenant_is_onboarded
+    concurrent_requests_with_one_key_create_one_tenant
     names_and_slugs_are_unique
-    a_dry_run_is_what_is_executed
-    settings_are_taken_over_from_a_main_tenant
-    secrets_are_handed_out_once
-    an_invitation_waits_until_the_tenant_is_active
-    an_invitation_ends_with_its_time
+    a_dry_run_shows_the_executed_plan
+    settings_are_inherited_from_the_main_tenant
+    credentials_can_be_claimed_once
+    an_invitation_is_accepted_only_by_an_active_tenant
+    an_expired_invitation_is_rejected
 }
 
-async fn an_invitation_waits_until_the_tenant_is_active(world: World) {
+async fn an_invitation_is_accepted_only_by_an_active_tenant(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let created = control.create_tenant(&caller, &request("Acme", "starter"), None).await.unwrap();
@@ -46,7 +46,7 @@ async fn an_invitation_waits_until_the_tenant_is_active(world: World) {
         let code = if status == "suspended" { "tenant_suspended" } else { "tenant_not_active" };
         assert_eq!((refused.kind, refused.code), (ErrorKind::Forbidden, code), "{status}");
         let invited = store.find("members", &[("tenant_id", json!(tenant))]).await.unwrap();
-        assert_eq!(invited[0]["state"], "invited", "{status}: nothing has changed");
+        assert_eq!(invited[0]["state"], "invited", "{status}: the member is unchanged");
     }
     let members = store.find("members", &[("tenant_id", json!(tenant))]).await.unwrap();
     assert_eq!(members[0]["state"], "active");
@@ -55,7 +55,7 @@ async fn an_invitation_waits_until_the_tenant_is_active(world: World) {
     process.control.stop().await;
 }
 
-async fn an_invitation_ends_with_its_time(world: World) {
+async fn an_expired_invitation_is_rejected(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let created = control.create_tenant(&caller, &request("Acme", "starter"), None).await.unwrap();
@@ -67,7 +67,7 @@ async fn an_invitation_ends_with_its_time(world: World) {
     process.control.stop().await;
 }
 
-async fn a_tenant_is_made(world: World) {
+async fn a_tenant_is_onboarded(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let caller = Caller::system();
     let created = process.control.create_tenant(&caller, &request("Acme", "starter"), None).await.unwrap();
@@ -85,7 +85,7 @@ async fn a_tenant_is_made(world: World) {
     process.control.stop().await;
 }
 
-async fn the_same_key_ten_times_at_once_makes_one_tenant(world: World) {
+async fn concurrent_requests_with_one_key_create_one_tenant(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let caller = Caller::system();
     let key = || Some(IdempotencyKey::parse("\"sign-up 1\"").unwrap());
@@ -93,7 +93,7 @@ async fn the_same_key_ten_times_at_once_makes_one_tenant(world: World) {
     let tries = (0..10).map(|_| process.control.create_tenant(&caller, &document, key()));
     let created = futures::future::try_join_all(tries).await.unwrap();
     let first = &created[0].operation.id;
-    assert!(created.iter().all(|c| c.operation.id == *first), "S2.25");
+    assert!(created.iter().all(|c| c.operation.id == *first), "one operation");
     assert_eq!(created.iter().filter(|c| !c.replayed).count(), 1);
     let other =
         process.control.create_tenant(&caller, &request("Other", "starter"), key()).await.unwrap_err();
@@ -109,7 +109,7 @@ async fn names_and_slugs_are_unique(world: World) {
     process.control.create_tenant(&caller, &request("Acme", "starter"), None).await.unwrap();
     let name =
         process.control.create_tenant(&caller, &request("  ACME ", "starter"), None).await.unwrap_err();
-    assert_eq!((name.kind, name.code), (ErrorKind::Conflict, "tenant_name_taken"), "S4.48");
+    assert_eq!((name.kind, name.code), (ErrorKind::Conflict, "tenant_name_taken"));
     let second = process.control.create_tenant(&caller, &request("Acme!", "starter"), None).await.unwrap();
     assert_eq!(second.tenant.slug.as_deref(), Some("acme-2"));
     let mut wanted = request("Third", "starter");
@@ -118,11 +118,11 @@ async fn names_and_slugs_are_unique(world: World) {
     assert_eq!((slug.kind, slug.code), (ErrorKind::Conflict, "slug_taken"));
     assert!(slug.message.contains("acme-3"), "{}", slug.message);
     let all = process.control.tenants(&caller, &Default::default(), &PageQuery::default()).await.unwrap();
-    assert_eq!(all.data.len(), 2, "what was refused left no row");
+    assert_eq!(all.data.len(), 2, "rejected requests leave no row");
     process.control.stop().await;
 }
 
-async fn a_dry_run_is_what_is_executed(world: World) {
+async fn a_dry_run_shows_the_executed_plan(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     for story in story::all().await {
@@ -144,7 +144,7 @@ async fn a_dry_run_is_what_is_executed(world: World) {
         let wet: Vec<_> =
             wet.map(|s| (&s.key, &s.kind, &s.provider, &s.needs, s.mode, &s.approval)).collect();
         assert_eq!(dry, wet);
-        // The names are those of the plan, with the tenant's id in the place of the one that the dry run made up.
+        // The names equal the plan's, with the tenant's id in place of the dry run's placeholder id.
         for (key, resource) in resources {
             let step = planned.steps.iter().find(|step| step.key == *key).unwrap();
             let id = step.name.split(['_', '.', '-']).find(|part| part.len() == suffix.len());
@@ -157,7 +157,7 @@ async fn a_dry_run_is_what_is_executed(world: World) {
     process.control.stop().await;
 }
 
-async fn settings_are_taken_over_from_a_main_tenant(world: World) {
+async fn settings_are_inherited_from_the_main_tenant(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let mut settings = Vec::new();
@@ -180,16 +180,16 @@ async fn settings_are_taken_over_from_a_main_tenant(world: World) {
         let mut has = row["settings"].as_object().unwrap().clone();
         has.remove("quotas");
         let config = planned.steps.iter().find(|step| step.kind == "config").unwrap();
-        assert_eq!(config.settings["settings"], json!(has), "what is planned is what is made");
+        assert_eq!(config.settings["settings"], json!(has), "the planned settings are the stored ones");
         settings.push(json!(has));
     }
-    assert_eq!(settings[0], json!({}), "there was no main tenant yet");
+    assert_eq!(settings[0], json!({}), "there is no main tenant yet");
     assert_eq!(settings[1], json!({ "date_format": "european", "digest": "weekly" }));
     assert_eq!(settings[2], json!({ "date_format": "european", "digest": "daily" }));
     process.control.stop().await;
 }
 
-async fn secrets_are_handed_out_once(world: World) {
+async fn credentials_can_be_claimed_once(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let caller = Caller::system();
     let id = process

@@ -1,5 +1,6 @@
-//! What could be left where no plan looks: the proof of a backup that was cut off, a thing that has lost its mark, an offboarding
-//! that a restored registry has forgotten, words in the histories that stay. None of it is certified away.
+//! Remains of a tenant outside of its plan, which a certificate must not hide: resources of an interrupted
+//! backup rehearsal, a file without its owner tag, an offboarding missing from a restored registry, personal
+//! words in the history.
 
 use std::time::Duration;
 
@@ -22,11 +23,11 @@ use crate::story::REHEARSAL;
 use crate::world::{World, in_both_worlds, request};
 
 in_both_worlds! {
-    an_erasure_removes_the_proof_of_a_backup_that_it_cuts_off
-    a_backup_that_cannot_be_made_keeps_nobody_from_erasing
-    reasons_that_come_and_go_in_the_hold_let_nobody_in
-    who_is_half_restored_is_not_offboarded
-    what_people_say_goes_with_the_tenant
+    an_erasure_deletes_the_rehearsal_of_an_interrupted_backup
+    a_failed_backup_does_not_prevent_an_erasure
+    suspension_changes_in_the_hold_restore_no_access
+    a_tenant_is_not_offboarded_during_a_restore
+    reasons_of_operators_are_erased_with_the_tenant
 }
 
 fn erasure() -> EraseTenant {
@@ -41,7 +42,7 @@ async fn status(control: &Control, tenant: &str) -> TenantStatus {
     control.tenant(&Caller::system(), tenant).await.unwrap().status
 }
 
-async fn an_erasure_removes_the_proof_of_a_backup_that_it_cuts_off(world: World) {
+async fn an_erasure_deletes_the_rehearsal_of_an_interrupted_backup(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     for plan in ["enterprise", "starter"] {
@@ -56,7 +57,7 @@ async fn an_erasure_removes_the_proof_of_a_backup_that_it_cuts_off(world: World)
             tokio::task::yield_now().await;
         }
         world.plan.settled().await;
-        assert_eq!(world.stores().scan().await.orphans.len(), 1, "{plan}: it stands somewhere");
+        assert_eq!(world.stores().scan().await.orphans.len(), 1, "{plan}: the rehearsal's resource exists");
         control.erase(&caller, &tenant, &erasure(), None).await.unwrap();
         drop(still);
         world.plan.set(&world.clock, &[]);
@@ -67,7 +68,7 @@ async fn an_erasure_removes_the_proof_of_a_backup_that_it_cuts_off(world: World)
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
-async fn a_backup_that_cannot_be_made_keeps_nobody_from_erasing(world: World) {
+async fn a_failed_backup_does_not_prevent_an_erasure(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let tenant = active(&world, control, "Acme", "enterprise").await;
@@ -86,9 +87,9 @@ async fn a_backup_that_cannot_be_made_keeps_nobody_from_erasing(world: World) {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
-/// A tenant's file that cannot be told from somebody else's any more.
+/// A database file that has lost its owner tag is neither deleted nor certified as deleted.
 #[tokio::test]
-async fn what_has_lost_its_mark_is_not_gone() {
+async fn a_file_without_its_owner_tag_blocks_the_certificate() {
     let world = World::sqlite().await;
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
@@ -103,8 +104,8 @@ async fn what_has_lost_its_mark_is_not_gone() {
     let stopped = control.operation(&caller, begun.id).await.unwrap();
     assert_eq!(stopped.state, OperationState::NeedsAttention, "{stopped:#?}");
     assert_eq!(control.certificate(&caller, &tenant).await.unwrap_err().code, "certificate_not_found");
-    assert!(file.is_file(), "it was not ours to delete");
-    // Somebody looks after it.
+    assert!(file.is_file(), "a file without an owner tag is not deleted");
+    // The operator repairs the file and deletes it.
     std::fs::write(&file, bytes).unwrap();
     std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
     control.signal(&caller, begun.id, SignalKind::Retry, None).await.unwrap();
@@ -112,9 +113,10 @@ async fn what_has_lost_its_mark_is_not_gone() {
     certificate(control, &tenant).await;
 }
 
-/// Between its certificate and the end of its backups, an offboarded tenant has its key.
+/// An offboarded tenant keeps its key until its backups end, so the offboarding must survive a restore of the
+/// registry.
 #[tokio::test]
-async fn a_restored_registry_has_not_forgotten_an_offboarding() {
+async fn an_offboarding_survives_a_restore_of_the_registry() {
     let mut world = World::sqlite().await;
     let process = world.start(Faults::new()).await.unwrap();
     let tenant = active(&world, &process.control, "Acme", "enterprise").await;
@@ -129,7 +131,7 @@ async fn a_restored_registry_has_not_forgotten_an_offboarding() {
     assert_eq!(certificate(&process.control, &tenant).await.key_destroyed_at, None);
     process.control.stop().await;
     drop(process);
-    // The next start begins nothing: it is on its way.
+    // The next start begins no erasure, because the offboarding continues.
     let process = world.start(Faults::new()).await.unwrap();
     assert_eq!(certificate(&process.control, &tenant).await.kind, "offboard");
     process.control.stop().await;
@@ -137,7 +139,11 @@ async fn a_restored_registry_has_not_forgotten_an_offboarding() {
     world.restore(backup);
     let process = world.start(Faults::new()).await.unwrap();
     let control = &process.control;
-    assert_eq!(status(control, &tenant).await, TenantStatus::Deprovisioning, "before anything is served");
+    assert_eq!(
+        status(control, &tenant).await,
+        TenantStatus::Deprovisioning,
+        "the erasure starts before requests are served"
+    );
     people(&world, control, false).await.unwrap();
     let proof = certificate(control, &tenant).await;
     assert_eq!((proof.kind.as_str(), proof.reason), ("erase", ending(1).reason));
@@ -147,7 +153,7 @@ async fn a_restored_registry_has_not_forgotten_an_offboarding() {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
-async fn reasons_that_come_and_go_in_the_hold_let_nobody_in(world: World) {
+async fn suspension_changes_in_the_hold_restore_no_access(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let tenant = active(&world, control, "Acme", "enterprise").await;
@@ -166,7 +172,7 @@ async fn reasons_that_come_and_go_in_the_hold_let_nobody_in(world: World) {
     assert_eq!(status(control, &tenant).await, TenantStatus::Deprovisioning);
 }
 
-async fn who_is_half_restored_is_not_offboarded(world: World) {
+async fn a_tenant_is_not_offboarded_during_a_restore(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let tenant = active(&world, control, "Acme", "starter").await;
@@ -184,7 +190,7 @@ async fn who_is_half_restored_is_not_offboarded(world: World) {
     control.offboard(&caller, &tenant, &ending(0), None).await.unwrap();
 }
 
-async fn what_people_say_goes_with_the_tenant(world: World) {
+async fn reasons_of_operators_are_erased_with_the_tenant(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let word = "Lovelace has no credit".to_owned();
@@ -194,7 +200,7 @@ async fn what_people_say_goes_with_the_tenant(world: World) {
     control.signal(&caller, made.operation.id, no, None).await.unwrap();
     people(&world, control, false).await.unwrap();
     let ended = control.operation(&caller, made.operation.id).await.unwrap();
-    assert!(ended.error.unwrap().message.contains(&word), "whoever asks is told why");
+    assert!(ended.error.unwrap().message.contains(&word), "the error contains the reason");
     control.erase(&caller, &made.tenant.id.to_string(), &erasure(), None).await.unwrap();
     people(&world, control, false).await.unwrap();
     for table in ["audit", "events", "operations", "steps", "signals"] {

@@ -1,5 +1,5 @@
-//! Repair and renewal: what was damaged is made good from the plan, what is due is renewed in time, and nothing that works
-//! is ever undone.
+//! Repair and renewal: damaged resources are restored from the plan, certificates are renewed in time, and
+//! working resources are never removed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::faulty::{Fault, How};
 use crate::world::{Process, World, in_both_worlds, request};
 
 in_both_worlds! {
-    what_is_damaged_is_made_good
-    a_repair_that_fails_undoes_nothing
+    damaged_resources_are_repaired
+    a_failed_repair_removes_nothing
     a_certificate_is_renewed_before_its_end
-    who_is_not_active_is_not_repaired
+    only_active_tenants_are_repaired
 }
 
 /// A process with an active enterprise tenant.
@@ -46,7 +46,7 @@ fn output<'a>(operation: &'a OperationView, step: &str) -> &'a Value {
     &operation.response.as_ref().unwrap().resources[step].outputs
 }
 
-async fn what_is_damaged_is_made_good(world: World) {
+async fn damaged_resources_are_repaired(world: World) {
     let (process, _) = active(&world).await;
     let (control, caller) = (&process.control, Caller::system());
     let data = world.stores().data;
@@ -54,7 +54,7 @@ async fn what_is_damaged_is_made_good(world: World) {
     let before = std::fs::read_to_string(&manifest).unwrap();
     std::fs::write(&manifest, "gone: wrong").unwrap();
     std::fs::remove_file(data.join("dns/acme.json")).unwrap();
-    let key = || IdempotencyKey::parse("mend").ok();
+    let key = || IdempotencyKey::parse("repair").ok();
     let all = RepairTenant::default();
     let begun = control.repair(&caller, "acme", &all, key()).await.unwrap();
     let again = control.repair(&caller, "acme", &all, key()).await.unwrap();
@@ -64,11 +64,11 @@ async fn what_is_damaged_is_made_good(world: World) {
     assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
     let steps: BTreeSet<&str> = ended.steps.iter().map(|step| step.key.as_str()).collect();
     let expected = ["bucket", "certificate", "config", "database", "dns", "identity", "namespace"];
-    assert_eq!(steps, BTreeSet::from(expected), "what is detached has a life of its own");
-    assert!(!ended.response.unwrap().credentials_waiting, "whoever is in needs no other invitation");
+    assert_eq!(steps, BTreeSet::from(expected), "detached steps are not repaired");
+    assert!(!ended.response.unwrap().credentials_waiting, "a repair issues no further invitation");
     assert_eq!(std::fs::read_to_string(&manifest).unwrap(), before);
     assert!(data.join("dns/acme.json").is_file());
-    // A part of it, with what that needs.
+    // A single step, with the steps that it needs.
     let begun = control.repair(&caller, "acme", &only("certificate"), None).await.unwrap().value;
     let ended = done(&world, control, &begun).await;
     let steps: Vec<(&str, Vec<&str>)> = ended
@@ -82,7 +82,7 @@ async fn what_is_damaged_is_made_good(world: World) {
     process.control.stop().await;
 }
 
-async fn a_repair_that_fails_undoes_nothing(world: World) {
+async fn a_failed_repair_removes_nothing(world: World) {
     let (process, _) = active(&world).await;
     let (control, caller) = (&process.control, Caller::system());
     let scan = || async { world.stores().scan().await.tenants.into_values().next().unwrap() };
@@ -127,13 +127,13 @@ async fn a_certificate_is_renewed_before_its_end(world: World) {
     process.control.stop().await;
 }
 
-async fn who_is_not_active_is_not_repaired(world: World) {
+async fn only_active_tenants_are_repaired(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     control.create_tenant(&caller, &request("Acme", "enterprise"), None).await.unwrap();
     let refused = control.repair(&caller, "acme", &RepairTenant::default(), None).await.unwrap_err();
     assert_eq!((refused.kind, refused.code), (ErrorKind::Conflict, "illegal_transition"));
-    let unknown = control.repair(&caller, "nobody", &RepairTenant::default(), None).await.unwrap_err();
+    let unknown = control.repair(&caller, "missing", &RepairTenant::default(), None).await.unwrap_err();
     assert_eq!(unknown.kind, ErrorKind::NotFound);
     process.control.stop().await;
 }

@@ -1,5 +1,6 @@
-//! Several processes on one PostgreSQL registry: all of them answer, one runs, and another takes over when that one
-//! leaves, dies, or is cut off. Time is the machine's where processes watch each other.
+//! Several processes on one PostgreSQL registry: all of them serve requests, the leader runs operations, and
+//! a standby takes over when the leader stops, dies or loses its session. Leader election uses the machine's
+//! clock.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tenantry_testkit::pooler::Pooler;
 use crate::scan;
 use crate::world::{Process, World, request};
 
-/// Longer than anything takes here, also on a busy machine.
+/// Timeout for every wait, sufficient on a busy machine.
 pub const LONG: Duration = Duration::from_secs(60);
 
 async fn world() -> Option<World> {
@@ -28,7 +29,7 @@ pub async fn process(world: &World) -> Process {
     world.start(Faults::new()).await.unwrap()
 }
 
-/// A process that runs, and one that stands by.
+/// A leader and a standby.
 async fn two(world: &World) -> (Process, Process) {
     let first = process(world).await;
     until_it_runs(&first).await;
@@ -39,7 +40,10 @@ async fn two(world: &World) -> (Process, Process) {
 
 pub async fn until_it_runs(process: &Process) {
     let mut runs = process.control.runs();
-    tokio::time::timeout(LONG, runs.wait_for(|runs| *runs)).await.expect("it runs in time").unwrap();
+    tokio::time::timeout(LONG, runs.wait_for(|runs| *runs))
+        .await
+        .expect("the process becomes leader in time")
+        .unwrap();
 }
 
 pub async fn sign_up(control: &Control, n: usize) -> Result<OperationId, Error> {
@@ -55,17 +59,17 @@ pub async fn all_end(control: &Control, operations: &[OperationId]) {
 }
 
 pub async fn stop(process: &Process) {
-    tokio::time::timeout(LONG, process.control.stop()).await.expect("it ends in time");
+    tokio::time::timeout(LONG, process.control.stop()).await.expect("the process stops in time");
 }
 
-/// Ends all, when everything is done, and looks at what they leave.
+/// Waits for all operations, stops the processes and checks the stores.
 async fn clean<const N: usize>(world: &World, processes: [Process; N], tenants: usize) {
     let caller = Caller::system();
     for process in &processes {
         let every = PageQuery::new(Some(100), None).unwrap();
         let all = process.control.operations(&caller, &OperationQuery::default(), &every).await.unwrap();
         assert!(!all.has_more);
-        // Those that were made by others of them too.
+        // Including operations that were requested from other processes.
         all_end(&process.control, &all.data.iter().map(|operation| operation.id).collect::<Vec<_>>()).await;
     }
     for process in processes {
@@ -79,29 +83,29 @@ async fn clean<const N: usize>(world: &World, processes: [Process; N], tenants: 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_answer_and_one_runs() {
+async fn all_processes_serve_and_the_leader_runs() {
     let Some(world) = world().await else { return };
     let (first, second) = two(&world).await;
     let controls = [&first.control, &second.control];
     let made = join_all((0..20).map(|n| sign_up(controls[n % 2], n))).await;
     let made: Vec<_> = made.into_iter().map(Result::unwrap).collect();
-    // Each end is seen from the process that was not asked to begin it.
+    // Each end is visible in the process that did not receive the request.
     for (n, id) in made.iter().enumerate() {
         all_end(controls[(n + 1) % 2], &[*id]).await;
         let view = controls[n % 2].operation(&Caller::system(), *id).await.unwrap();
         assert!(view.steps.iter().all(|step| step.attempts <= 1), "{view:#?}");
     }
     assert_eq!(second.control.executor_load(), (0, 0));
-    // What the one seals, the other knows of.
+    // The standby is notified of sealed events.
     let head = *first.control.event_head().borrow();
     let mut other = second.control.event_head();
     tokio::time::timeout(LONG, other.wait_for(|seq| *seq >= head)).await.unwrap().unwrap();
     clean(&world, [second, first], 20).await;
 }
 
-/// What another process runs is taken over by an end that begins here.
+/// An erasure requested from a standby supersedes an operation of the leader.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_is_ended_from_whichever_process() {
+async fn a_tenant_can_be_erased_from_any_process() {
     let Some(world) = world().await else { return };
     let (first, second) = two(&world).await;
     let caller = Caller::system();
@@ -118,7 +122,7 @@ async fn a_tenant_is_ended_from_whichever_process() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_leaves_hands_over_at_once() {
+async fn a_stopping_leader_hands_over_at_once() {
     let Some(world) = world().await else { return };
     let (first, second) = two(&world).await;
     let made = join_all((0..10).map(|n| sign_up(&second.control, n))).await;
@@ -131,7 +135,7 @@ async fn who_leaves_hands_over_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_dies_is_replaced() {
+async fn a_dead_leader_is_replaced() {
     let Some(world) = world().await else { return };
     let (first, second) = two(&world).await;
     let made = join_all((0..10).map(|n| sign_up(&first.control, n))).await;
@@ -143,7 +147,7 @@ async fn who_dies_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_that_are_cut_cost_nothing() {
+async fn terminated_sessions_lose_no_request() {
     let Some(world) = world().await else { return };
     let (first, second) = two(&world).await;
     let store = |url: &str| StoreConfig { url: url.to_owned(), readers: 1 };
@@ -167,11 +171,11 @@ async fn sessions_that_are_cut_cost_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_finds_another_epoch_begins_anew() {
+async fn the_leader_takes_over_again_after_a_foreign_epoch() {
     let Some(world) = world().await else { return };
     let (first, second) = two(&world).await;
     let eye = Store::open(&StoreConfig { url: world.registry_url(), readers: 1 }).await.unwrap();
-    // As if another had run, and gone, while the first one slept.
+    // As if another leader had run and stopped while the first process was suspended.
     let epoch = Ledger::begin_epoch(&eye).await.unwrap();
     for (n, control) in [&first.control, &second.control].into_iter().enumerate() {
         sign_up(control, n).await.unwrap();
@@ -186,7 +190,7 @@ async fn who_finds_another_epoch_begins_anew() {
 }
 
 #[tokio::test]
-async fn a_pooler_in_transaction_mode_is_refused() {
+async fn a_pooler_in_transaction_mode_is_rejected() {
     let Some(database) = TestDatabase::postgres().await else { return };
     let Some(pooler) = Pooler::start(database.url()) else { return };
     let config = |url: &str| StoreConfig { url: url.to_owned(), readers: 1 };

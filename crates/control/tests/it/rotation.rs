@@ -1,5 +1,5 @@
-//! Rotation of credentials: a new secret is handed out once, the former one is good until its time is over and the sweep has
-//! been there, and of two rotations at once there is one.
+//! Rotation of credentials: a new secret can be claimed once, the former one is valid until the background
+//! task retires it after the grace period, and of two concurrent rotations one succeeds.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,17 +22,17 @@ use crate::scan;
 use crate::world::{Process, World, in_both_worlds, request};
 
 in_both_worlds! {
-    the_former_secret_ends_when_its_time_is_over
-    a_secret_that_leaked_ends_at_once
-    a_rotation_that_fails_asks_for_a_person
-    of_two_at_once_the_later_one_shuts_nobody_out
-    who_has_nothing_to_rotate_is_told_so
-    who_leaves_takes_its_secrets_along
+    the_former_secret_ends_after_the_grace_period
+    a_compromised_secret_ends_at_once
+    a_failed_rotation_needs_attention
+    of_two_concurrent_rotations_the_later_one_is_rejected
+    a_tenant_without_credentials_is_rejected
+    secrets_end_with_the_tenant
 }
 
 const NOW: RotateCredentials = RotateCredentials { grace_hours: 0 };
 
-/// A process with an active tenant that has things with secrets, two of them made by steps that the onboarding waited for.
+/// A process with an active tenant that has resources with secrets, two of them from inline steps.
 async fn active(world: &World) -> Process {
     let process = world.start(Faults::new()).await.unwrap();
     process.control.create_tenant(&Caller::system(), &request("Acme", "gated"), None).await.unwrap();
@@ -52,7 +52,7 @@ async fn rotated(world: &World, control: &Control, what: RotateCredentials) -> O
     ended
 }
 
-/// Of each secret by now, who made it and whether the one before is good too.
+/// For each current secret, the operation that created it and whether the former one is still valid.
 fn secrets(world: &World) -> BTreeSet<(String, String)> {
     let files = std::fs::read_dir(world.stores().data.join("things")).unwrap();
     let files = files.map(|file| file.unwrap().path());
@@ -76,7 +76,7 @@ fn is_conflict(error: &Error, code: &str) {
     assert_eq!((error.kind, error.code), (ErrorKind::Conflict, code), "{error:?}");
 }
 
-async fn the_former_secret_ends_when_its_time_is_over(world: World) {
+async fn the_former_secret_ends_after_the_grace_period(world: World) {
     let process = active(&world).await;
     let (control, caller) = (&process.control, Caller::system());
     let key = || IdempotencyKey::parse("rotate").ok();
@@ -101,14 +101,18 @@ async fn the_former_secret_ends_when_its_time_is_over(world: World) {
     let values: Vec<String> = claimed.into_iter().map(|it| it.value).collect();
     assert_eq!(values, [format!("of {}", ended.id), format!("of {}", ended.id)]);
     let again = control.claim_credentials(&caller, ended.id).await;
-    assert_eq!(again.err().map(|gone| gone.code), Some("credentials_gone"), "it is handed out once");
+    assert_eq!(
+        again.err().map(|gone| gone.code),
+        Some("credentials_gone"),
+        "credentials can be claimed once"
+    );
 
-    // There would be three.
+    // A third valid secret is not allowed.
     is_conflict(&rotate(control, day).await.unwrap_err(), "rotation_under_way");
     pass(&world, 23).await;
     assert_eq!((control.sweep().await.unwrap().retired, secrets(&world)), (0, of(&ended, "stays")));
     pass(&world, 2).await;
-    // One that does not answer is told again.
+    // A failed retirement is retried.
     let deaf = world.stores().data.join("things/deaf");
     std::fs::write(&deaf, "").unwrap();
     assert_eq!((control.sweep().await.unwrap().retired, secrets(&world)), (0, of(&ended, "stays")));
@@ -117,7 +121,7 @@ async fn the_former_secret_ends_when_its_time_is_over(world: World) {
     assert_eq!((control.sweep().await.unwrap().retired, secrets(&world)), (2, of(&ended, "ends")));
     assert_eq!(control.sweep().await.unwrap().retired, 0);
 
-    // Whoever rotates again need not wait for the sweep; a suspended tenant's secrets can leak too.
+    // A new rotation need not wait for the background task, and suspended tenants can rotate too.
     let second = rotated(&world, control, day).await;
     pass(&world, 25).await;
     let what = SuspendTenant { reason: Reason::Admin, grade: Grade::NoLogin };
@@ -128,7 +132,7 @@ async fn the_former_secret_ends_when_its_time_is_over(world: World) {
     process.control.stop().await;
 }
 
-async fn a_secret_that_leaked_ends_at_once(world: World) {
+async fn a_compromised_secret_ends_at_once(world: World) {
     let process = active(&world).await;
     let control = &process.control;
     rotated(&world, control, RotateCredentials::default()).await;
@@ -137,14 +141,14 @@ async fn a_secret_that_leaked_ends_at_once(world: World) {
     let response = ended.response.unwrap();
     assert!(response.resources.values().all(|it| it.outputs["former_until"] == Value::Null));
     pass(&world, 25).await;
-    assert_eq!(control.sweep().await.unwrap().retired, 0, "nothing is left to be ended");
-    // What a resource says of itself by now names the newest.
+    assert_eq!(control.sweep().await.unwrap().retired, 0, "no former secret is left to retire");
+    // The resource's outputs name the newest secret.
     let next = rotated(&world, control, NOW).await;
     assert_eq!(next.response.unwrap().resources["first"].outputs["secret_of"], json!(next.id));
     process.control.stop().await;
 }
 
-async fn a_rotation_that_fails_asks_for_a_person(world: World) {
+async fn a_failed_rotation_needs_attention(world: World) {
     let process = active(&world).await;
     let control = &process.control;
     for (how, times) in How::ALL.into_iter().flat_map(|how| [(how, 1), (how, u32::MAX)]) {
@@ -170,13 +174,13 @@ async fn a_rotation_that_fails_asks_for_a_person(world: World) {
     process.control.stop().await;
 }
 
-async fn of_two_at_once_the_later_one_shuts_nobody_out(world: World) {
+async fn of_two_concurrent_rotations_the_later_one_is_rejected(world: World) {
     let process = active(&world).await;
     let (control, caller) = (&process.control, Caller::system());
     world.plan.set(&world.clock, &[Fault::new(&rotation("first"), true, How::Fatal, 1)]);
     let begun = rotate(control, RotateCredentials::default()).await.unwrap();
     world.quiet().await;
-    // The other one comes to its end before this one is tried.
+    // Another rotation succeeds before this one is retried.
     let faster = "INSERT INTO rotations (operation_id, resource_id, tenant_id, until)
          SELECT 'op_faster', id, tenant_id, '2999-01-01 00:00:00+00:00' FROM resources WHERE step_key = 'first'";
     execute(&world.registry_url(), faster.to_owned()).await.unwrap();
@@ -195,7 +199,7 @@ async fn of_two_at_once_the_later_one_shuts_nobody_out(world: World) {
     process.control.stop().await;
 }
 
-async fn who_has_nothing_to_rotate_is_told_so(world: World) {
+async fn a_tenant_without_credentials_is_rejected(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     control.create_tenant(&caller, &request("Acme", "starter"), None).await.unwrap();
@@ -204,12 +208,12 @@ async fn who_has_nothing_to_rotate_is_told_so(world: World) {
     is_conflict(&rotate(control, NOW).await.unwrap_err(), "nothing_to_rotate");
     let too_long = rotate(control, RotateCredentials { grace_hours: 721 }).await.unwrap_err();
     assert_eq!((too_long.kind, too_long.errors[0].path.as_str()), (ErrorKind::Invalid, "grace_hours"));
-    let unknown = control.rotate_credentials(&caller, "nobody", NOW, None).await.unwrap_err();
+    let unknown = control.rotate_credentials(&caller, "missing", NOW, None).await.unwrap_err();
     assert_eq!(unknown.kind, ErrorKind::NotFound);
     process.control.stop().await;
 }
 
-async fn who_leaves_takes_its_secrets_along(world: World) {
+async fn secrets_end_with_the_tenant(world: World) {
     let process = active(&world).await;
     let (control, caller) = (&process.control, Caller::system());
     let ended = rotated(&world, control, RotateCredentials::default()).await;
@@ -217,7 +221,7 @@ async fn who_leaves_takes_its_secrets_along(world: World) {
     let mut time = Stopped::clock(&world);
     control.offboard(&caller, "acme", &what, None).await.unwrap();
     is_conflict(&rotate(control, NOW).await.unwrap_err(), "illegal_transition");
-    // Its time is over in the hold as well.
+    // The grace period also ends during the hold.
     assert_eq!(secrets(&world), of(&ended, "stays"));
     time.pass(Duration::from_secs(25 * 3_600)).await;
     assert_eq!((control.sweep().await.unwrap().retired, secrets(&world)), (2, of(&ended, "ends")));

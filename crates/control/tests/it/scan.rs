@@ -1,10 +1,10 @@
-//! What is wrong with a world once everything is finished: every tenant is active with all that it needs, once, or
-//! pending with nothing at all.
+//! Checks a world after all operations have ended: every tenant is either active with each of its resources
+//! exactly once, or pending without resources.
 
 use crate::story::Story;
 use crate::world::World;
 
-/// Everything that is wrong.
+/// All faults found in the stores and by the fault plan.
 pub async fn faults(world: &World) -> Vec<String> {
     let scan = world.stores().scan().await;
     let mut faults = world.plan.violations();

@@ -1,4 +1,4 @@
-//! Limits of providers: how many calls at a time, and in which regions. Set by the operator, kept whatever is asked for.
+//! Provider layers set by the operator: concurrency limits and regions hold for every request.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,27 +13,27 @@ use crate::scan;
 use crate::world::{World, in_both_worlds, request};
 
 in_both_worlds! {
-    no_more_calls_at_once_than_allowed
-    nothing_is_made_outside_of_its_region
-    a_limit_of_no_provider_is_refused
-    a_thousand_ask_for_a_hundred_places_and_the_process_dies
+    concurrent_calls_stay_within_the_limit
+    no_resource_is_created_outside_of_its_region
+    limits_of_unknown_providers_are_rejected
+    a_thousand_requests_share_a_hundred_slots_across_a_crash
 }
 
-/// S4.48-52: whoever asks again gets the same answer, none of the places is given twice, and none is lost with the process.
-async fn a_thousand_ask_for_a_hundred_places_and_the_process_dies(mut world: World) {
+/// Repeated requests get the same response, no slot is reserved twice, and none is lost with the process.
+async fn a_thousand_requests_share_a_hundred_slots_across_a_crash(mut world: World) {
     world.room = 100;
     let ask = async |control: &Control, n: usize| {
         let (document, key) =
             (request(&format!("Tenant {n}"), "growth"), IdempotencyKey::parse(format!("ask-{n}")));
         loop {
-            // Who gets no answer in time, as a thousand wait for four connections, asks again.
+            // A request that times out, because a thousand wait for four connections, is repeated.
             match control.create_tenant(&Caller::system(), &document, key.clone().ok()).await {
                 Err(error) if error.kind == ErrorKind::Unavailable => {}
                 answer => return answer,
             }
         }
     };
-    // The ledger dies with about half of those under way that there is room for.
+    // The ledger dies while about half of the available slots are being reserved.
     let process = world.start(Faults::from([(200, LedgerFault::DieAfter)])).await.unwrap();
     tokio::select! {
         biased;
@@ -50,9 +50,9 @@ async fn a_thousand_ask_for_a_hundred_places_and_the_process_dies(mut world: Wor
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 100);
     let [refused] = answers.iter().filter_map(|answer| answer.as_ref().err()).take(1).collect::<Vec<_>>()[..]
     else {
-        panic!("nobody was refused")
+        panic!("no request was rejected")
     };
-    assert_eq!(refused.message, "Insufficient resources: database in eu-central-1", "S4.50");
+    assert_eq!(refused.message, "Insufficient resources: database in eu-central-1");
     people(&world, control, false).await.unwrap();
     process.control.stop().await;
     let scan = world.stores().scan().await;
@@ -62,7 +62,7 @@ async fn a_thousand_ask_for_a_hundred_places_and_the_process_dies(mut world: Wor
     assert_eq!(scan::faults(&world).await, Vec::<String>::new());
 }
 
-async fn no_more_calls_at_once_than_allowed(mut world: World) {
+async fn concurrent_calls_stay_within_the_limit(mut world: World) {
     world.at_once = BTreeMap::from([("folder_bucket".to_owned(), 2), ("builtin_config".to_owned(), 1)]);
     let process = world.start(Faults::new()).await.unwrap();
     let control = &process.control;
@@ -75,12 +75,12 @@ async fn no_more_calls_at_once_than_allowed(mut world: World) {
     join_all(made).await;
     people(&world, control, false).await.unwrap();
     assert_eq!(world.plan.most_at_once("folder_bucket"), 2);
-    assert!(world.plan.most_at_once("sqlite_file") > 2, "what has no limit is not held back");
+    assert!(world.plan.most_at_once("sqlite_file") > 2, "a provider without a limit is not limited");
     process.control.stop().await;
     assert_eq!(scan::faults(&world).await, Vec::<String>::new());
 }
 
-async fn nothing_is_made_outside_of_its_region(mut world: World) {
+async fn no_resource_is_created_outside_of_its_region(mut world: World) {
     let elsewhere = BTreeSet::from(["us-east-1".to_owned()]);
     world.regions = BTreeMap::from([("folder_bucket".to_owned(), elsewhere.clone())]);
     let process = world.start(Faults::new()).await.unwrap();
@@ -98,7 +98,7 @@ async fn nothing_is_made_outside_of_its_region(mut world: World) {
     process.control.stop().await;
     drop(process);
 
-    // Planned while it was allowed, begun when it is not any more.
+    // Planned while the region was allowed, run after it is not allowed any more.
     world.regions.clear();
     let process = world.start(Faults::new()).await.unwrap();
     process.control.create_tenant(&caller, &request("Late", "enterprise"), None).await.unwrap();
@@ -116,10 +116,10 @@ async fn nothing_is_made_outside_of_its_region(mut world: World) {
     assert_eq!(scan::faults(&world).await, Vec::<String>::new());
 }
 
-async fn a_limit_of_no_provider_is_refused(mut world: World) {
-    world.at_once = BTreeMap::from([("nobody".to_owned(), 1)]);
+async fn limits_of_unknown_providers_are_rejected(mut world: World) {
+    world.at_once = BTreeMap::from([("unknown".to_owned(), 1)]);
     world.regions = BTreeMap::from([("nowhere".to_owned(), BTreeSet::new())]);
     let refused = world.start(Faults::new()).await.err().unwrap();
     let paths: Vec<&str> = refused.errors.iter().map(|fault| fault.path.as_str()).collect();
-    assert_eq!(paths, ["regions.nowhere", "executor.at_once.nobody"]);
+    assert_eq!(paths, ["regions.nowhere", "executor.at_once.unknown"]);
 }

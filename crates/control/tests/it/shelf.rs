@@ -1,6 +1,6 @@
-//! A provider of the tests, of the kind `custom`: a thing is a file on a shelf, with the owner mark in it. Something
-//! outside the registry, whose answers can be late. A fence around it is a file beside it, which goes with it; where there is
-//! one named `deaf`, nobody hears of fences. So is what its secret is: the operation that made it, and whether the one before is good.
+//! Test provider of the kind `custom`, outside of the registry. A resource is a file that holds its owner
+//! tag; its fence and its secrets are files beside it. While a file named `deaf` exists, fences and
+//! retirements fail.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tenantry_provider::{
     Rotated, Rows, Spec,
 };
 
-/// The shelf.
+/// A folder of resources, one file each.
 pub struct Shelf {
     folder: PathBuf,
 }
@@ -35,12 +35,12 @@ impl Shelf {
 
     fn is_there(&self, spec: &Spec) -> bool {
         let there = std::fs::read_to_string(self.file(spec)).ok();
-        assert!(there.as_ref().is_none_or(|mark| *mark == spec.claim), "a mark changed: {there:?}");
+        assert!(there.as_ref().is_none_or(|mark| *mark == spec.claim), "an owner tag changed: {there:?}");
         there.is_some()
     }
 }
 
-/// The file of the fence around a thing.
+/// File of a resource's fence.
 fn fence(thing: &Path) -> PathBuf {
     thing.with_extension("fence")
 }
@@ -49,11 +49,11 @@ fn fence(thing: &Path) -> PathBuf {
 impl Fence for Shelf {
     async fn fence(&self, order: &Order) -> Result<(), Failure> {
         if self.folder.join("deaf").exists() {
-            return Err(Failure::retryable("deaf", "nobody hears"));
+            return Err(Failure::retryable("deaf", "injected: the provider does not answer"));
         }
         let (thing, file) = (self.folder.join(order.resource.to_string()), self.fence_of(order));
         match order.grade {
-            // Around what is gone there is nothing to be fenced off.
+            // A missing resource needs no fence.
             _ if !thing.exists() => Ok(()),
             Some(grade) => std::fs::write(file, grade.as_str()),
             None if file.exists() => std::fs::remove_file(file),
@@ -67,7 +67,8 @@ impl Fence for Shelf {
     }
 }
 
-/// The file that says which secret is good.
+/// File of a resource's secret: the operation that created it, whether the former one stays valid, the sealed
+/// secret.
 fn secrets(thing: &Path) -> PathBuf {
     thing.with_extension("secrets")
 }
@@ -75,7 +76,7 @@ fn secrets(thing: &Path) -> PathBuf {
 #[async_trait]
 impl Rotate for Shelf {
     async fn rotate(&self, context: &Context, spec: &Spec, former: Former) -> Result<Rotated, Failure> {
-        assert!(self.is_there(spec), "what is not there is not rotated");
+        assert!(self.is_there(spec), "the resource exists");
         let file = secrets(&self.file(spec));
         let before = std::fs::read_to_string(&file).unwrap_or_default();
         let operation = spec.operation.to_string();
@@ -95,7 +96,7 @@ impl Rotate for Shelf {
 
     async fn retire(&self, _: &dyn Rows, retirement: &Retirement) -> Result<Vec<Write>, Failure> {
         if self.folder.join("deaf").exists() {
-            return Err(Failure::retryable("deaf", "nobody hears"));
+            return Err(Failure::retryable("deaf", "injected: the provider does not answer"));
         }
         let file = secrets(&self.folder.join(retirement.resource.to_string()));
         let said = std::fs::read_to_string(&file).unwrap_or_default();
@@ -138,7 +139,7 @@ impl Provider for Shelf {
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
         let there = self.is_there(spec);
         if there {
-            // There may be none.
+            // Fence and secrets may be missing.
             let _ = std::fs::remove_file(fence(&self.file(spec)));
             let _ = std::fs::remove_file(secrets(&self.file(spec)));
             std::fs::remove_file(self.file(spec)).expect("it was there");

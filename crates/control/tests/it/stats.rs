@@ -1,4 +1,4 @@
-//! Statistics: what they say is what happened, and whoever measures is told the same as it happens.
+//! Statistics agree with the operations that ran and with the metrics reported while they ran.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::faulty::{Fault, How};
 use crate::world::{Process, World, in_both_worlds, request};
 
 in_both_worlds! {
-    figures_say_what_happened
-    of_very_many_the_newest_are_looked_at
+    statistics_match_the_operations
+    only_the_newest_operations_are_evaluated
 }
 
-/// How often somebody was told what.
+/// Counts the reported metrics.
 #[derive(Default)]
 pub struct Book(Mutex<BTreeMap<String, u32>>);
 
@@ -47,7 +47,7 @@ impl Meter for Book {
     }
 }
 
-/// Onboards a tenant while these calls fail, until nothing moves.
+/// Onboards a tenant with these faults, until it makes no more progress.
 async fn onboard(world: &World, process: &Process, name: &str, plan: &str, faults: &[Fault]) {
     let caller = Caller::system();
     world.plan.set(&world.clock, faults);
@@ -67,7 +67,7 @@ fn causes(step: &StepStats) -> Vec<(&str, u64)> {
     step.causes.iter().map(|cause| (cause.code.as_str(), cause.count)).collect()
 }
 
-async fn figures_say_what_happened(world: World) {
+async fn statistics_match_the_operations(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller, began) = (&process.control, Caller::system(), world.clock.now());
     let fault = |step, how, times| [Fault::new(step, true, how, times)];
@@ -86,7 +86,8 @@ async fn figures_say_what_happened(world: World) {
     assert_eq!((starter.plan.as_str(), starter.onboardings, starter.succeeded), ("starter", 5, 3));
     assert_eq!((starter.failed, starter.rolled_back, starter.success_rate), (2, 2, 0.6));
     assert_eq!((gated.succeeded, gated.rolled_back, gated.needs_attention), (1, 1, 1));
-    // The plan of the first two took no time at all by this clock; the third one waited before its second attempt.
+    // By the virtual clock the first two onboardings took no time; the third one waited before its second
+    // attempt.
     let Lengths { p50_ms, p95_ms, .. } = starter.duration.unwrap();
     assert!(p50_ms == 0.0 && p95_ms >= 5.0, "{starter:#?}");
     let month = 30.0 * 86_400_000.0;
@@ -98,7 +99,7 @@ async fn figures_say_what_happened(world: World) {
     assert_eq!((database.done, database.retried, database.mean_attempts), (3, 1, Some(1.3333)));
     assert_eq!((database.critical, database.critical_share), (3, Some(1.0)));
     assert_eq!(step(starter, "smoke_test").held_up_by.as_deref(), Some("database"));
-    assert_eq!(step(starter, "billing").done, 0, "an operation of its own takes an onboarding no time");
+    assert_eq!(step(starter, "billing").done, 0, "a child operation does not count for the onboarding");
     assert_eq!((starter.overlap, starter.critical_share), (Some(1.0), Some(1.0)));
     assert_eq!(step(gated, "hold").critical_share, Some(1.0), "the bottleneck");
     assert_eq!((step(gated, "identity").critical, step(gated, "letter").critical), (0, 0));
@@ -106,7 +107,7 @@ async fn figures_say_what_happened(world: World) {
     assert_eq!(causes(step(gated, "second")), [("test", 1)]);
     assert_eq!(causes(step(gated, "first")), [("test", 1)]);
     let failures: u64 = stats.templates.iter().flat_map(|t| &t.steps).map(|step| step.failures).sum();
-    assert_eq!(failures, 4, "nothing else is blamed");
+    assert_eq!(failures, 4, "no other step counts as failed");
 
     let [room] = &stats.capacity[..] else { panic!("{:#?}", stats.capacity) };
     assert_eq!((room.region.as_str(), room.kind.as_str()), ("eu-central-1", "database"));
@@ -128,7 +129,7 @@ async fn figures_say_what_happened(world: World) {
         assert_eq!(world.book.told(what), times, "{what}: {:#?}", world.book.0.lock());
     }
 
-    // Those on the gated plan took a month each.
+    // Onboardings of the gated plan took a month each.
     let week = control.stats(&caller, Since::default()).await.unwrap();
     assert_eq!(week.onboardings, 1, "only the parked one began in the last seven days");
     let text = serde_json::to_string(&stats).unwrap();
@@ -141,7 +142,7 @@ async fn figures_say_what_happened(world: World) {
     process.control.stop().await;
 }
 
-async fn of_very_many_the_newest_are_looked_at(world: World) {
+async fn only_the_newest_operations_are_evaluated(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let store = StoreConfig { url: world.registry_url(), readers: 1 };
     let store = Store::open(&store).await.unwrap();
@@ -163,7 +164,11 @@ async fn of_very_many_the_newest_are_looked_at(world: World) {
         (stats.onboardings, stats.complete)
     };
     assert_eq!(look(0).await, (1_000, false));
-    assert_eq!(look(99).await, (1_000, false), "the one before is not seen, so nobody knows");
+    assert_eq!(
+        look(99).await,
+        (1_000, false),
+        "an earlier operation is not read, so the result is incomplete"
+    );
     assert_eq!(look(101).await, (999, true));
     assert_eq!(look(2_000).await, (0, true));
     store.close().await;

@@ -1,5 +1,5 @@
-//! Live status and drift: what is there is asked of the providers, what differs is named, and a repair puts it right or says
-//! that it cannot.
+//! Live status and drift: providers report the state of resources, differences are named, and a repair
+//! removes them or needs attention.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,13 +18,13 @@ use crate::crash::people;
 use crate::world::{Process, World, in_both_worlds, request};
 
 in_both_worlds! {
-    a_tenant_that_is_as_it_was_made_is_healthy
-    what_differs_is_named_and_mended
-    what_cannot_be_mended_asks_for_a_person
-    a_database_that_was_lost_is_told_of_when_it_stands_again
-    who_does_not_answer_holds_nobody_up
-    a_fence_that_denies_something_else_is_told_again
-    a_fleet_is_looked_at_page_by_page
+    an_unchanged_tenant_is_healthy
+    drift_is_named_and_repaired
+    drift_that_cannot_be_repaired_needs_attention
+    a_recreated_database_reports_its_lost_content
+    a_provider_without_an_answer_does_not_delay_the_status
+    a_wrong_fence_is_repaired
+    drift_of_all_tenants_is_read_page_by_page
 }
 
 async fn started(world: &World, tenants: &[(&str, &str)]) -> Process {
@@ -40,7 +40,7 @@ async fn status(control: &Control, tenant: &str) -> StatusView {
     control.tenant_status(&Caller::system(), tenant).await.unwrap()
 }
 
-/// What differs, by step.
+/// Differences by step.
 fn differs(status: &StatusView) -> BTreeMap<&str, Vec<&str>> {
     let unhealthy = status.resources.iter().filter(|resource| !resource.healthy);
     unhealthy.map(|it| (it.step.as_str(), it.differs.iter().map(String::as_str).collect())).collect()
@@ -52,14 +52,14 @@ async fn repair(world: &World, control: &Control, tenant: &str) -> OperationView
     control.operation(&Caller::system(), begun.value.id).await.unwrap()
 }
 
-/// The file of the one tenant that has a database of its own.
+/// File of the one tenant that has its own database.
 fn database(world: &World) -> PathBuf {
     let folders = std::fs::read_dir(world.stores().data.join("tenants")).unwrap();
     let mut files = folders.map(|folder| folder.unwrap().path().join("tenant.db"));
     files.find(|file| file.is_file() && !file.parent().unwrap().is_symlink()).unwrap()
 }
 
-async fn a_tenant_that_is_as_it_was_made_is_healthy(world: World) {
+async fn an_unchanged_tenant_is_healthy(world: World) {
     let process = started(&world, &[("Acme", "enterprise"), ("Small", "starter")]).await;
     for tenant in ["acme", "small"] {
         let view = status(&process.control, tenant).await;
@@ -82,7 +82,7 @@ async fn a_tenant_that_is_as_it_was_made_is_healthy(world: World) {
     process.control.stop().await;
 }
 
-async fn what_differs_is_named_and_mended(world: World) {
+async fn drift_is_named_and_repaired(world: World) {
     let process = started(&world, &[("Acme", "enterprise")]).await;
     let (control, data) = (&process.control, world.stores().data);
     std::fs::write(data.join("manifests/tenant-acme/role.yaml"), "gone: wrong").unwrap();
@@ -96,7 +96,7 @@ async fn what_differs_is_named_and_mended(world: World) {
     process.control.stop().await;
 }
 
-async fn what_cannot_be_mended_asks_for_a_person(world: World) {
+async fn drift_that_cannot_be_repaired_needs_attention(world: World) {
     let process = started(&world, &[("Acme", "enterprise")]).await;
     let control = &process.control;
     let url = format!("sqlite://{}", database(&world).display());
@@ -115,7 +115,7 @@ async fn what_cannot_be_mended_asks_for_a_person(world: World) {
     process.control.stop().await;
 }
 
-async fn a_database_that_was_lost_is_told_of_when_it_stands_again(world: World) {
+async fn a_recreated_database_reports_its_lost_content(world: World) {
     let process = started(&world, &[("Acme", "enterprise")]).await;
     let control = &process.control;
     std::fs::remove_dir_all(database(&world).parent().unwrap()).unwrap();
@@ -126,15 +126,15 @@ async fn a_database_that_was_lost_is_told_of_when_it_stands_again(world: World) 
     assert_eq!(parked.state, OperationState::NeedsAttention);
     let step = parked.steps.iter().find(|step| step.key == "database").unwrap();
     assert_eq!(step.error.as_ref().unwrap().code, "content_lost");
-    assert!(status(control, "acme").await.healthy, "it stands again");
+    assert!(status(control, "acme").await.healthy, "the database exists again");
     control.signal(&Caller::system(), parked.id, SignalKind::Retry, None).await.unwrap();
     world.quiet().await;
     let ended = control.operation(&Caller::system(), parked.id).await.unwrap();
-    assert_eq!(ended.state, OperationState::Succeeded, "whoever was told goes on");
+    assert_eq!(ended.state, OperationState::Succeeded, "a retry accepts the loss");
     process.control.stop().await;
 }
 
-async fn who_does_not_answer_holds_nobody_up(world: World) {
+async fn a_provider_without_an_answer_does_not_delay_the_status(world: World) {
     let process = started(&world, &[("Acme", "enterprise")]).await;
     let control = &process.control;
     *world.plan.silent.lock() = Some("sqlite_file".to_owned());
@@ -150,7 +150,7 @@ async fn who_does_not_answer_holds_nobody_up(world: World) {
     process.control.stop().await;
 }
 
-async fn a_fence_that_denies_something_else_is_told_again(world: World) {
+async fn a_wrong_fence_is_repaired(world: World) {
     let process = started(&world, &[("Acme", "gated")]).await;
     let (control, things) = (&process.control, world.stores().data.join("things"));
     let files = std::fs::read_dir(&things).unwrap().map(|file| file.unwrap().file_name());
@@ -166,7 +166,7 @@ async fn a_fence_that_denies_something_else_is_told_again(world: World) {
     process.control.stop().await;
 }
 
-async fn a_fleet_is_looked_at_page_by_page(world: World) {
+async fn drift_of_all_tenants_is_read_page_by_page(world: World) {
     let process = started(&world, &[("A", "starter"), ("B", "enterprise"), ("C", "starter")]).await;
     let control = &process.control;
     std::fs::remove_file(world.stores().data.join("dns/b.json")).unwrap();

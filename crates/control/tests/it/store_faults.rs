@@ -1,5 +1,5 @@
-//! The store when the database fails: connections cut, no space. Whatever was confirmed is there, whatever was refused
-//! for good is not, and work goes on by itself.
+//! The store while its database fails: terminated connections and a full disk. Confirmed writes are kept,
+//! rejected ones are not, and the store recovers by itself.
 
 use std::process::Command;
 
@@ -18,16 +18,16 @@ fn new_tenant(id: TenantId, filler: usize) -> Unit {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_cut_by_the_server() {
+async fn recovers_from_terminated_connections() {
     let Some(store) = TestStore::postgres().await else { return };
     let admin = Database::connect(store.database().url()).await.unwrap();
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    // Cut while nothing happens: nobody notices.
+    // Terminated while idle: the next commit succeeds.
     admin.execute_unprepared(cut).await.unwrap();
     store.commit(new_tenant(TenantId::new(), 1)).await.unwrap();
 
-    // Cut again and again under load.
+    // Terminated repeatedly under load.
     let writers = (0..8).map(|_| {
         let store = (*store).clone();
         tokio::spawn(async move {
@@ -54,15 +54,15 @@ async fn connections_cut_by_the_server() {
         let (confirmed, refused) = writer.await.unwrap();
         answers += confirmed.len() + refused;
         for id in confirmed {
-            assert!(store.tenant(&id.to_string()).await.unwrap().is_some(), "confirmed and lost");
+            assert!(store.tenant(&id.to_string()).await.unwrap().is_some(), "a confirmed write was lost");
         }
     }
-    assert_eq!(answers, 800, "every call is answered");
+    assert_eq!(answers, 800, "every commit returns");
     store.commit(new_tenant(TenantId::new(), 1)).await.unwrap();
     admin.close().await.unwrap();
 }
 
-/// Runs the test below in a process whose files may not grow beyond 2 MiB.
+/// Runs the next test in a process whose files may not grow beyond 2 MiB.
 #[test]
 fn no_space_left() {
     let database = TestDatabase::sqlite();
@@ -70,7 +70,7 @@ fn no_space_left() {
         "trap '' XFSZ; ulimit -S -f 4096; exec \"$0\" --exact store_faults::with_no_space --nocapture";
     let output = Command::new("sh")
         .args(["-c", script])
-        // This very program, even if its file was replaced by a new build meanwhile.
+        // The running program, even if a new build has replaced its file.
         .arg(format!("/proc/{}/exe", std::process::id()))
         .env("TENANTRY_TEST_FULL_URL", database.url())
         .output()
@@ -85,7 +85,7 @@ fn no_space_left() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_no_space() {
-    // Only `no_space_left` runs it, in a process of its own.
+    // Run only by `no_space_left`, in a separate process.
     let Ok(url) = std::env::var("TENANTRY_TEST_FULL_URL") else { return };
     let store = Store::open(&StoreConfig { url: url.clone(), readers: 2 }).await.unwrap();
     let mut confirmed = Vec::new();
@@ -95,11 +95,11 @@ async fn with_no_space() {
             Ok(()) => confirmed.push(id),
             Err(rejected) => break (id, rejected),
         }
-        assert!(confirmed.len() < 10_000, "there is no limit");
+        assert!(confirmed.len() < 10_000, "the limit of the file size has no effect");
     };
     assert!(matches!(refused.1, Rejected::Unavailable(_)), "{refused:?}");
     assert!(!confirmed.is_empty());
-    // Reading goes on, and a second try is refused again, not stuck.
+    // Reads still work, and a second commit is rejected too instead of hanging.
     for id in &confirmed {
         assert!(store.tenant(&id.to_string()).await.unwrap().is_some());
     }
@@ -112,7 +112,7 @@ async fn with_no_space() {
         .unwrap();
     assert!(freed.success());
     for _ in 0..200 {
-        store.commit(new_tenant(TenantId::new(), 20_000)).await.expect("space is back");
+        store.commit(new_tenant(TenantId::new(), 20_000)).await.expect("a commit after space was freed");
     }
     store.close().await;
     let store = Store::open(&StoreConfig { url, readers: 2 }).await.unwrap();

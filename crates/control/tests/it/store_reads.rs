@@ -1,4 +1,4 @@
-//! Reads: pages, filters, counts, estimates and the one-time hand-out of credentials.
+//! Reads: pages, filters, counts, estimates, and credentials that can be claimed once.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -38,7 +38,7 @@ fn step_row(operation: OperationId, key: &str, position: i32, state: &str, took:
 }
 
 on_both_stores! {
-    async fn tenants_by_page_and_filter(store: TestStore) {
+    async fn lists_tenants_by_page_and_filter(store: TestStore) {
         let mut ids: Vec<String> = Vec::new();
         for n in 0..10 {
             let id = TenantId::new();
@@ -70,7 +70,7 @@ on_both_stores! {
         assert_eq!(counts.into_iter().collect::<Vec<_>>(), [("active".to_owned(), 4), ("pending".to_owned(), 6)]);
     }
 
-    async fn a_list_has_the_rows_as_they_are(store: TestStore) {
+    async fn lists_return_rows_unchanged(store: TestStore) {
         let (tenant, operation) = (TenantId::new(), OperationId::new());
         let odd = "a\"'\\/\n\t\u{1}\u{7f} ü 漢字 🦀 null {}";
         let tree = json!({ odd: odd, "n": i64::MAX, "f": 0.1, "deep": [null, true, {}, [[""]]] });
@@ -99,7 +99,7 @@ on_both_stores! {
         assert_eq!(store.operations(None, None, None, 9).await.unwrap(), [run]);
     }
 
-    async fn slugs_for_ever_names_while_living(store: TestStore) {
+    async fn slugs_stay_taken_and_names_become_free(store: TestStore) {
         let id = TenantId::new();
         write(&store, vec![Write::insert("tenants", tenant_row(id, "acme"))]).await;
         assert!(!store.taken_slugs(&["acme".into()]).await.unwrap().is_empty() && store.is_name_taken("acme").await.unwrap());
@@ -114,7 +114,7 @@ on_both_stores! {
         write(&store, vec![Write::insert_unique("tenants", again)]).await;
     }
 
-    async fn operations_with_their_steps(store: TestStore) {
+    async fn lists_operations_with_their_steps(store: TestStore) {
         let (one, two) = (TenantId::new(), TenantId::new());
         let mut ids = Vec::new();
         for n in 0..6 {
@@ -143,7 +143,7 @@ on_both_stores! {
         assert_eq!(store.operation_count(&one.to_string()).await.unwrap(), 3, "children not counted");
     }
 
-    async fn what_is_due_is_found_page_by_page(store: TestStore) {
+    async fn due_resources_are_found_across_pages(store: TestStore) {
         let (now, tenant) = (Timestamp::from_micros(2_000_000_000_000_000), TenantId::new());
         let resource = |n: usize, kind: &str, state: &str, renew_at: Value| {
             let id = ResourceId::new();
@@ -152,12 +152,12 @@ on_both_stores! {
             "generation": 1, "state": state, "outputs": json!({ "renew_at": renew_at }), "operation_id": OperationId::new(),
             "created_at": now, "updated_at": now })
         };
-        // More than a page of one instant, in the middle of others.
+        // More than a page of rows with the same time, between earlier and later ones.
         let at = |offset: i64| json!(Timestamp::from_micros(now.micros() + offset));
         let mut rows: Vec<Write> = (0..1_005).map(|n| resource(n, "certificate", "present", at(-5))).collect();
         rows.push(resource(1_005, "certificate", "present", at(0)));
         rows.push(resource(1_006, "certificate", "present", at(-10)));
-        // Due, as the offset has it: the text says an hour later than now.
+        // Due because of its offset, although its local time is an hour after now.
         rows.push(resource(1_007, "certificate", "present", json!("2033-05-18T04:33:20+01:00")));
         for (kind, state, renew_at) in [
             ("certificate", "present", at(1)),
@@ -204,13 +204,13 @@ on_both_stores! {
         assert!(store.step_lengths("none").await.unwrap().is_empty());
     }
 
-    async fn credentials_are_handed_out_once(store: TestStore) {
+    async fn credentials_can_be_claimed_once(store: TestStore) {
         let operation = OperationId::new().to_string();
-        let deed = |n: i32| Write::insert("audit", columns! {
+        let audit_record = |n: i32| Write::insert("audit", columns! {
             "id": AuditId::new(), "actor": "key_1", "action": "credentials.claim", "target": format!("{n}"), "data": json!({}),
             "at": Timestamp::now() });
         let now = Timestamp::now();
-        assert!(store.claim_credentials(&operation, now, deed(0)).await.unwrap().is_empty());
+        assert!(store.claim_credentials(&operation, now, audit_record(0)).await.unwrap().is_empty());
         for name in ["password", "invitation"] {
             let row = columns! {
                 "operation_id": operation, "name": name, "tenant_id": "t", "sealed": format!("v1.{name}"), "created_at": now,
@@ -218,8 +218,8 @@ on_both_stores! {
             write(&store, vec![Write::insert("credentials", row)]).await;
         }
         let claims = (1..=8).map(|n| {
-            let (store, operation, deed) = ((*store).clone(), operation.clone(), deed(n));
-            tokio::spawn(async move { store.claim_credentials(&operation, now, deed).await.unwrap() })
+            let (store, operation, audit_record) = ((*store).clone(), operation.clone(), audit_record(n));
+            tokio::spawn(async move { store.claim_credentials(&operation, now, audit_record).await.unwrap() })
         });
         let mut taken = Vec::new();
         for claim in claims.collect::<Vec<_>>() {
@@ -233,10 +233,10 @@ on_both_stores! {
         let rows = store.find("credentials", &[]).await.unwrap();
         assert!(rows.iter().all(|row| row["sealed"].is_null() && row["claimed_at"] == json!(now)));
         assert_eq!(store.find("audit", &[]).await.unwrap().len(), 1, "one audit record");
-        assert!(store.claim_credentials(&operation, now, deed(9)).await.unwrap().is_empty());
+        assert!(store.claim_credentials(&operation, now, audit_record(9)).await.unwrap().is_empty());
     }
 
-    async fn keys_by_hash_and_page(store: TestStore) {
+    async fn finds_keys_by_hash_and_page(store: TestStore) {
         let mut ids = Vec::new();
         for n in 0..3 {
             let id = KeyId::new();
@@ -255,7 +255,7 @@ on_both_stores! {
         assert_eq!(store.key(&ids[0]).await.unwrap().unwrap().scopes, json!(["admin"]));
     }
 
-    async fn rows_by_equality(store: TestStore) {
+    async fn finds_rows_by_equal_columns(store: TestStore) {
         for n in 0..3 {
             let row = tenant_row(TenantId::new(), &format!("t{n}"));
             write(&store, vec![Write::insert("tenants", row)]).await;

@@ -1,4 +1,4 @@
-//! The migrations give the same tables on both databases, and those are the tables that the entities describe.
+//! The migrations create the same tables on both databases, and the entities describe those tables.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use tenantry_testkit::{TestDatabase, TestStore, on_both_stores};
 
 type Tables = BTreeMap<String, BTreeMap<String, (String, bool)>>;
 
-/// Tables, columns, their types in common words, and whether they may be null.
+/// Tables and columns with their normalised types, and whether they are nullable.
 async fn tables_of(url: &str) -> Tables {
     let db = Database::connect(url).await.unwrap();
     let backend = db.get_database_backend();
@@ -28,7 +28,7 @@ async fn tables_of(url: &str) -> Tables {
         let kind = match text("type").to_lowercase().as_str() {
             "timestamp_with_timezone_text" | "timestamp with time zone" => "instant".to_owned(),
             "jsonb_text" | "jsonb" => "json".to_owned(),
-            // SQLite's integers have 64 bits whatever they are called.
+            // SQLite's integers have 64 bits under every type name.
             "bigint" | "integer" => "integer".to_owned(),
             other => other.to_owned(),
         };
@@ -40,7 +40,7 @@ async fn tables_of(url: &str) -> Tables {
     tables
 }
 
-/// Indexes by name: unique or not, and their columns.
+/// Indexes by name: whether they are unique, and their columns.
 async fn indexes_of(url: &str) -> BTreeMap<String, (bool, String)> {
     let db = Database::connect(url).await.unwrap();
     let backend = db.get_database_backend();
@@ -84,19 +84,19 @@ on_both_stores! {
             .map(|(table, columns)| (table.as_str(), columns.iter().map(|(name, (_, null))| (name.as_str(), *null)).collect()))
             .collect();
         assert_eq!(there, tables());
-        assert!(tables().values().all(|columns| columns.len() <= 32), "sets of columns are bits of a u32");
+        assert!(tables().values().all(|columns| columns.len() <= 32), "a set of columns is a bit mask in a u32");
     }
 
-    async fn what_a_tenant_has_is_found_by_an_index(store: TestStore) {
+    async fn rows_of_a_tenant_are_found_by_an_index(store: TestStore) {
         let indexes = indexes_of(store.database().url()).await;
-        // Its key is the tenant.
+        // Tables with the tenant as their primary key.
         let by_key = ["configs"];
         for (table, columns) in tables() {
             let by_tenant = |(name, (_, of)): (&String, &(bool, String))| {
                 name.starts_with(&format!("{table}_")) && of.split(',').next() == Some("tenant_id")
             };
             if columns.contains_key("tenant_id") && !by_key.contains(&table) {
-                assert!(indexes.iter().any(by_tenant), "{table} is read whole to find one tenant's rows");
+                assert!(indexes.iter().any(by_tenant), "{table} has no index on tenant_id");
             }
         }
     }
@@ -107,7 +107,7 @@ on_both_stores! {
         assert_eq!(tables_of(store.database().url()).await, before);
     }
 
-    async fn a_newer_registry_is_refused(store: TestStore) {
+    async fn a_newer_registry_is_rejected(store: TestStore) {
         let db = Database::connect(store.database().url()).await.unwrap();
         db.execute_unprepared("INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_future', 0)").await.unwrap();
         db.close().await.unwrap();
@@ -118,7 +118,7 @@ on_both_stores! {
 }
 
 #[tokio::test]
-async fn what_cannot_be_opened_says_why() {
+async fn errors_of_opening_name_the_reason() {
     let database = TestDatabase::sqlite();
     let missing = format!("sqlite://{}/no/such/folder/registry.db", database.folder().unwrap().display());
     let is_folder = format!("sqlite://{}", database.folder().unwrap().display());

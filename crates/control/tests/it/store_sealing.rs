@@ -1,4 +1,5 @@
-//! Sealing and its proof: numbers without gaps, a chain that shows every tampering, heads that only the key makes.
+//! Sealing of events and audit records: numbers without gaps, a hash chain that reveals tampering, and heads
+//! that only the key can sign.
 
 use sea_orm::{ConnectionTrait, Database};
 use serde_json::json;
@@ -25,7 +26,7 @@ impl Fixture {
     }
 }
 
-fn deed(n: usize) -> Write {
+fn audit_record(n: usize) -> Write {
     let row = columns! {
     "id": AuditId::new(), "tenant_id": TenantId::new(), "actor": "key_1", "action": "tenant.update",
     "target": format!("{n}"), "data": json!({ "z": 1, "a": { "n": n } }), "sealed": "v1.x", "at": Timestamp::now() };
@@ -39,10 +40,10 @@ fn event(n: usize) -> Write {
     )
 }
 
-/// Writes in several batches, each sealed with a head of its own.
+/// Writes batches of audit records, each sealed with its own head.
 async fn sealed(store: &TestStore, fixture: &Fixture, batches: usize, each: usize) {
     for _ in 0..batches {
-        store.commit(Unit::new((0..each).map(deed).collect())).await.unwrap();
+        store.commit(Unit::new((0..each).map(audit_record).collect())).await.unwrap();
         Sealing::start((**store).clone(), &fixture.keyring, true).await.unwrap().stop().await;
     }
 }
@@ -55,7 +56,7 @@ async fn tamper(store: &TestStore, sql: &str) {
 }
 
 on_both_stores! {
-    async fn events_are_numbered_in_order_while_they_come(store: TestStore) {
+    async fn events_are_numbered_in_order_under_load(store: TestStore) {
         let fixture = fixture().await;
         let sealing = Sealing::start((*store).clone(), &fixture.keyring, true).await.unwrap();
         let mut head = sealing.head();
@@ -63,14 +64,14 @@ on_both_stores! {
             let store = (*store).clone();
             tokio::spawn(async move {
                 for n in 0..50 {
-                    store.commit(Unit::new(vec![event(w * 100 + n), deed(n)])).await.unwrap();
+                    store.commit(Unit::new(vec![event(w * 100 + n), audit_record(n)])).await.unwrap();
                 }
             })
         });
         for writer in writers.collect::<Vec<_>>() {
             writer.await.unwrap();
         }
-        // No polling and no sleep: a commit is enough to bring the head here.
+        // A commit notifies the head; no polling is needed.
         head.wait_for(|head| *head == 400).await.unwrap();
         let rows = store.events_after(0, 1_000).await.unwrap();
         assert_eq!(rows.iter().map(|row| row.seq.unwrap()).collect::<Vec<_>>(), (1..=400).collect::<Vec<i64>>());
@@ -85,12 +86,12 @@ on_both_stores! {
         assert_eq!((report.verified, report.unsealed, report.broken), (400, 0, None));
     }
 
-    async fn what_was_left_unsealed_is_sealed_at_the_next_start(store: TestStore) {
+    async fn unsealed_records_are_sealed_at_the_next_start(store: TestStore) {
         let fixture = fixture().await;
         sealed(&store, &fixture, 1, 3).await;
-        // More than one batch, and nobody seals.
+        // More than one batch while no sealer runs.
         for _ in 0..3 {
-            store.commit(Unit::new((0..500).flat_map(|n| [deed(n), event(n)]).collect())).await.unwrap();
+            store.commit(Unit::new((0..500).flat_map(|n| [audit_record(n), event(n)]).collect())).await.unwrap();
         }
         let public = fixture.public().await;
         let report = store.audit_verify(&public).await.unwrap();
@@ -103,7 +104,7 @@ on_both_stores! {
         assert_eq!(report.heads, 3);
     }
 
-    async fn an_empty_audit_is_whole(store: TestStore) {
+    async fn an_empty_audit_trail_is_valid(store: TestStore) {
         let report = store.audit_verify(&fixture().await.public().await).await.unwrap();
         assert_eq!((report.verified, report.heads, report.unsealed, report.broken), (0, 0, 0, None));
     }
@@ -119,7 +120,7 @@ on_both_stores! {
             let broken = store.audit_verify(&public).await.unwrap().broken;
             broken.map(|broken| (broken.seq, broken.fault))
         };
-        // Each is undone before the next.
+        // Each change is reverted before the next.
         for (what, tampering, undo, found) in [
             ("edited", "UPDATE audit SET actor = 'key_2' WHERE seq = 7", "UPDATE audit SET actor = 'key_1' WHERE seq = 7", (7, Fault::Changed)),
             ("edited ciphertext", "UPDATE audit SET sealed = 'v1.y' WHERE seq = 20", "UPDATE audit SET sealed = 'v1.x' WHERE seq = 20", (20, Fault::Changed)),
@@ -139,7 +140,7 @@ on_both_stores! {
         }
     }
 
-    async fn two_records_exchanged(store: TestStore) {
+    async fn exchanged_records_are_detected(store: TestStore) {
         let fixture = fixture().await;
         sealed(&store, &fixture, 1, 6).await;
         tamper(&store, "UPDATE audit SET seq = -seq WHERE seq IN (3, 4)").await;
@@ -149,10 +150,10 @@ on_both_stores! {
         assert!(broken.id.is_some());
     }
 
-    async fn a_record_slipped_in_at_the_tail(store: TestStore) {
+    async fn a_record_appended_with_another_key_is_detected(store: TestStore) {
         let fixture = fixture().await;
         sealed(&store, &fixture, 2, 3).await;
-        // Numbered and chained rightly (by a sealer with another key), its head removed.
+        // Numbered and chained correctly by a sealer with another key; its head is deleted later.
         let other = self::fixture().await;
         sealed(&store, &other, 1, 1).await;
         let public = fixture.public().await;
@@ -164,10 +165,10 @@ on_both_stores! {
         assert_eq!((broken.seq, broken.fault, report.verified), (7, Fault::Unsigned, 6));
     }
 
-    async fn a_whole_chain_written_anew(store: TestStore) {
+    async fn a_rewritten_chain_is_detected(store: TestStore) {
         let fixture = fixture().await;
         sealed(&store, &fixture, 3, 2).await;
-        // Record 3 is edited and all hashes from there on are made to fit, which needs no key.
+        // Edit record 3 and recompute all hashes from there on, which needs no key.
         tamper(&store, "UPDATE audit SET actor = 'key_2' WHERE seq = 3").await;
         tamper(&store, "UPDATE audit_heads SET seq = seq + 100").await;
         tamper(&store, "UPDATE audit SET seq = NULL, hash = NULL WHERE seq >= 3").await;

@@ -1,4 +1,5 @@
-//! The writer: each unit wholly or not at all, whoever is in the batch beside it; order per row; every kind of value.
+//! The writer: every transaction is atomic independent of others in its batch, writes to one row keep their
+//! order, and all types of values survive.
 
 use serde_json::{Value, json};
 use tenantry_model::id::{AuditId, EventId, OperationId, ResourceId};
@@ -7,7 +8,7 @@ use tenantry_provider::Rows;
 use tenantry_store::{Rejected, Store, Unit};
 use tenantry_testkit::{TestStore, on_both_stores};
 
-/// A tenant whose slug and name have these MACs.
+/// A row of a tenant with this slug and name, which are also used as their MACs.
 pub fn tenant_row(id: TenantId, unique: &str) -> Columns {
     columns! {
     "id": id, "slug": unique, "slug_mac": unique, "name": unique, "name_mac": unique, "plan": "starter",
@@ -46,7 +47,7 @@ async fn at_once<T: Send + 'static>(store: &Store, units: Vec<(T, Unit)>) -> Vec
 }
 
 on_both_stores! {
-    async fn every_kind_of_value_comes_back(store: TestStore) {
+    async fn all_types_of_values_survive_a_round_trip(store: TestStore) {
         let (tenant, operation) = (TenantId::new(), OperationId::new());
         let texts = ["", "null", "true", "0", "Zoë \u{1F980} \"'\\ \u{1}\n", "{\"a\":1}", " x "];
         let values = [
@@ -83,7 +84,7 @@ on_both_stores! {
         }
     }
 
-    async fn conditions_compare_every_kind(store: TestStore) {
+    async fn conditions_compare_all_types(store: TestStore) {
         let id = ResourceId::new();
         let row = columns! {
             "id": id, "tenant_id": "t", "kind": "database", "provider": "p", "step_key": "s", "name": "n", "claim": "c",
@@ -135,7 +136,7 @@ on_both_stores! {
         assert_eq!(refused, Err(Rejected::Conflict { table: "tenants" }));
         assert!(events(&store, second).await.is_empty());
 
-        // The first guard holds and has written when the second one fails.
+        // The first guard has held and written when the second one fails.
         let mut unit = new_tenant(second, "other");
         unit.writes.push(Write::compare_and_set("tenants", columns! { "id": first }, columns! { "version": 9 }, columns! { "plan": "x" }));
         unit.writes.push(Write::update("tenants", columns! { "id": first }, columns! { "plan": "x" }));
@@ -146,7 +147,7 @@ on_both_stores! {
         store.commit(new_tenant(second, "other")).await.unwrap();
     }
 
-    async fn of_many_at_once_for_one_name_one_wins(store: TestStore) {
+    async fn of_concurrent_inserts_with_one_name_one_succeeds(store: TestStore) {
         for round in 0..5 {
             let units = (0..32).map(|n| (TenantId::new(), format!("{round}-{}", n % 4)));
             let units = units.map(|(id, unique)| ((id, unique.clone()), new_tenant(id, &unique))).collect();
@@ -163,7 +164,7 @@ on_both_stores! {
         }
     }
 
-    async fn the_same_key_at_once_writes_one(store: TestStore) {
+    async fn of_concurrent_inserts_with_one_key_one_succeeds(store: TestStore) {
         let units = (0..16).map(|n| {
             let row = columns! {
                 "principal": "p", "key_hash": "k", "body_hash": format!("{n}"), "answer": json!({}),
@@ -185,7 +186,7 @@ on_both_stores! {
             units.push((Some(*id), new_tenant(*id, &format!("good {n}"))));
             if n % 10 == 0 {
                 let bad = match n / 10 {
-                    // Not a guard, and yet taken.
+                    // A conflict without a guard.
                     0 => Write::insert("tenants", tenant_row(TenantId::new(), "there")),
                     1 => Write::update("tenants", columns! { "id": there }, columns! { "status": "nonsense" }),
                     2 => Write::insert("audit", columns! { "id": AuditId::new(), "actor": () }),
@@ -207,8 +208,8 @@ on_both_stores! {
         assert_eq!(store.tenant(&there.to_string()).await.unwrap().unwrap().status, "pending");
     }
 
-    async fn rejected_units_that_had_written_do_not_harm_others(store: TestStore) {
-        // Each odd unit takes the name that the next even one wants, and is then refused itself.
+    async fn rejected_units_do_not_affect_others(store: TestStore) {
+        // Every even unit takes the name that the next odd one needs, and is then rejected.
         let there = TenantId::new();
         store.commit(new_tenant(there, "there")).await.unwrap();
         let units = (0..30).map(|n| {
@@ -245,7 +246,7 @@ on_both_stores! {
             );
             let store = store.clone();
             let mut commit = Box::pin(async move { store.commit(Unit::new(vec![step])).await });
-            // Handed over, in this order, and not yet answered.
+            // Passed to the writer in this order, without waiting for the result.
             let handed_over = futures::poll!(&mut commit);
             assert!(handed_over.is_pending());
             waiting.push(commit);
@@ -257,7 +258,7 @@ on_both_stores! {
         assert_eq!((row.version, row.labels), (51, json!({ "n": "50" })));
     }
 
-    async fn of_many_changes_of_one_version_one_wins(store: TestStore) {
+    async fn of_concurrent_changes_of_one_version_one_succeeds(store: TestStore) {
         let tenant = TenantId::new();
         store.commit(new_tenant(tenant, "acme")).await.unwrap();
         let units = (0..32).map(|n| {
@@ -275,7 +276,7 @@ on_both_stores! {
         assert_eq!(events(&store, tenant).await, ["created".to_owned(), won[0].clone()]);
     }
 
-    async fn the_order_inside_a_unit_holds(store: TestStore) {
+    async fn writes_of_a_unit_keep_their_order(store: TestStore) {
         let tenant = TenantId::new();
         let key = columns! { "id": tenant };
         let unit = Unit::new(vec![
@@ -295,10 +296,10 @@ on_both_stores! {
             Write::compare_and_set("tenants", key, columns! { "version": 9 }, columns! {}),
         ]);
         assert!(matches!(store.commit(unit).await, Err(Rejected::Stale { .. })));
-        assert_eq!(store.tenant(&tenant.to_string()).await.unwrap().unwrap().plan, "b", "what came before the guard is undone");
+        assert_eq!(store.tenant(&tenant.to_string()).await.unwrap().unwrap().plan, "b", "writes before the failed guard are rolled back");
     }
 
-    async fn absent_upsert_delete(store: TestStore) {
+    async fn insert_absent_upsert_and_delete(store: TestStore) {
         let config = |flag: bool| columns! {
             "tenant_id": "t", "namespace": "tenant.t", "resource_id": "r", "flags": json!({ "beta": flag }), "settings": json!({}),
             "updated_at": Timestamp::from_micros(1) };
@@ -319,7 +320,7 @@ on_both_stores! {
         assert_eq!(flags().await, Some(json!(true)), "made");
     }
 
-    async fn deleting_by_the_leading_key_keeps_its_place(store: TestStore) {
+    async fn a_delete_by_key_prefix_keeps_its_place_in_the_order(store: TestStore) {
         let secret = |operation: &str, name: &str| columns! {
             "operation_id": operation, "name": name, "tenant_id": "t", "sealed": "s", "created_at": Timestamp::now() };
         let unit = Unit::new(vec![
@@ -334,7 +335,7 @@ on_both_stores! {
         assert_eq!(names, [("a", "2"), ("b", "1")]);
     }
 
-    async fn names_that_do_not_exist_are_refused(store: TestStore) {
+    async fn unknown_tables_and_columns_are_rejected(store: TestStore) {
         for write in [
             Write::insert("no_table", columns! { "id": 1 }),
             Write::insert("events", columns! { "id": "evt", "no_column": 1 }),
@@ -348,7 +349,7 @@ on_both_stores! {
         assert_eq!(store.commit(Unit::default()).await, Ok(()), "nothing to do");
     }
 
-    async fn an_old_epoch_is_refused_also_beside_others(store: TestStore) {
+    async fn an_old_epoch_is_rejected_in_a_mixed_batch(store: TestStore) {
         use tenantry_engine::Ledger;
         let old = store.begin_epoch().await.unwrap();
         let new = store.begin_epoch().await.unwrap();
@@ -363,21 +364,21 @@ on_both_stores! {
         }
     }
 
-    async fn a_caller_that_goes_away_changes_nothing(store: TestStore) {
+    async fn units_of_cancelled_callers_are_written(store: TestStore) {
         let ids: Vec<TenantId> = (0..64).map(|_| TenantId::new()).collect();
         for (n, id) in ids.iter().enumerate() {
             let mut commit = Box::pin(store.commit(new_tenant(*id, &format!("{n}"))));
             let handed_over = futures::poll!(&mut commit);
             assert!(handed_over.is_pending());
         }
-        // Units are written in order, so when this one is, they are.
+        // Units are written in order, so this commit ends after theirs.
         store.commit(new_tenant(TenantId::new(), "last")).await.unwrap();
         for id in ids {
             assert_eq!(events(&store, id).await, ["created"]);
         }
     }
 
-    async fn closing_writes_what_waits(store: TestStore) {
+    async fn closing_writes_waiting_units(store: TestStore) {
         let ids: Vec<TenantId> = (0..64).map(|_| TenantId::new()).collect();
         let mut waiting = Vec::new();
         for (n, id) in ids.iter().enumerate() {

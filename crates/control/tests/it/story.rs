@@ -1,5 +1,5 @@
-//! The stories of the crash tests: one for each template, shipped or of the tests' own folder. What can fail in a
-//! story, what can be undone and what it leaves follows from its template; a new template is a new story by itself.
+//! Stories of the crash tests: one per template, shipped or in the tests' folder. The calls, compensations
+//! and resources of a story are derived from its template, so a new template is tested without a change here.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,19 +20,19 @@ use crate::world::{World, request};
 
 const SHIPPED: &str = include_str!("../../../../templates/plans.yaml");
 
-/// A template, and the plan by which its tenants are asked for.
+/// A template and the plan with which its tenants are requested.
 #[derive(Clone, Debug)]
 pub struct Story {
     pub template: Arc<Template>,
     pub plan: String,
 }
 
-/// Templates of the tests.
+/// Folder of the tests' own templates.
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/templates")
 }
 
-/// The shipped plans, and one for each template that none of them sells.
+/// The shipped plans, and one for each template without a plan.
 pub fn catalogue(providers: &Registry) -> &'static Catalogue {
     static CATALOGUE: OnceLock<Catalogue> = OnceLock::new();
     CATALOGUE.get_or_init(|| {
@@ -49,10 +49,10 @@ pub fn catalogue(providers: &Registry) -> &'static Catalogue {
 
 fn library(providers: &Registry) -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
-    LIBRARY.get_or_init(|| Library::open(Some(&folder()), providers).expect("good templates"))
+    LIBRARY.get_or_init(|| Library::open(Some(&folder()), providers).expect("valid templates"))
 }
 
-/// Every story: the newest version of each template.
+/// All stories, with the newest version of each template.
 pub async fn all() -> Vec<Story> {
     let providers = World::sqlite().await.providers().await.expect("providers");
     let library = library(&providers);
@@ -64,39 +64,40 @@ pub async fn all() -> Vec<Story> {
     stories.into_values().collect()
 }
 
-/// What is made for nobody, to prove that a backup can be restored, is of no template's step.
+/// Stands for the step of a backup rehearsal, whose resources belong to no template.
 pub const REHEARSAL: &str = "rehearsal";
 
-/// Which step calls: its resource's id follows from tenant and key.
+/// The step that a call belongs to, found by its resource's id, which is derived from tenant and step key.
 pub fn step_of(spec: &Spec, providers: &Registry) -> String {
-    // An offboarding has one of its own.
+    // The notice is a step of the offboarding and in no template.
     let notice = "notice".to_owned();
     let mut keys =
         library(providers).iter().flat_map(|template| template.steps.keys()).chain(std::iter::once(&notice));
-    // What begins again after a hold is the same resource, as a later generation.
+    // A resource that is created again after a hold has a later generation.
     let is = |key: &str, generation| resource_id(spec.tenant.id, generation, key) == spec.resource;
     let found = keys.find(|key| (1..=spec.generation).any(|generation| is(key, generation)));
     found.map_or_else(|| REHEARSAL.to_owned(), Clone::clone)
 }
 
 impl Story {
-    /// Steps that call something outside the engine.
+    /// Steps that call a provider, and the smoke test.
     pub fn calls(&self) -> impl Iterator<Item = &str> {
         let steps = self.template.steps.iter();
         steps.filter(|(key, step)| step.kind.is_some() || *key == "smoke_test").map(|(key, _)| key.as_str())
     }
 
-    /// Of those, the ones that the operation waits for: each can be the cause of its end.
+    /// Of those, the inline steps: each can make the operation fail.
     pub fn causes(&self) -> impl Iterator<Item = &str> {
         self.calls().filter(|key| self.template.steps[*key].mode != Some(Mode::Detached))
     }
 
-    /// Steps that are undone when the smoke test fails: those that make something before the activation.
+    /// Steps that are compensated when the smoke test fails: those that create a resource before the
+    /// activation.
     pub fn undone(&self) -> impl Iterator<Item = &str> {
         self.calls().filter(|key| *key != "smoke_test" && !self.needs(key, "activate"))
     }
 
-    /// Whether a failure of the smoke test asks for a person, who is to cancel if anything shall be undone.
+    /// Whether a failed smoke test needs attention instead of rolling back.
     pub fn parks(&self) -> bool {
         self.template.steps["smoke_test"].on_failure.unwrap_or(self.template.on_failure) == OnFailure::Park
     }
@@ -105,7 +106,8 @@ impl Story {
         self.template.steps[key].needs.iter().any(|need| need == other || self.needs(need, other))
     }
 
-    /// What a tenant of this story has that nothing happened to, in a world like this one.
+    /// What the scan finds for a tenant of this template that was onboarded without faults, in a world of the
+    /// same type.
     pub async fn undisturbed(name: &str, world: &World) -> &'static Found {
         static FOUND: OnceCell<BTreeMap<String, Found>> = OnceCell::const_new();
         static ON_POSTGRES: OnceCell<BTreeMap<String, Found>> = OnceCell::const_new();
@@ -150,7 +152,8 @@ impl Story {
     }
 }
 
-/// What a step of this kind leaves, once: a new kind needs a line here, a new template does not.
+/// Names of the counts that one step of this kind adds. A new kind needs a line here; a new template does
+/// not.
 fn left_by(kind: Kind, on_postgres: bool) -> &'static [&'static str] {
     match kind {
         Kind::Database if on_postgres => &["list homes", "roles", "database workspaces"],

@@ -1,5 +1,5 @@
-//! A world in which processes come and go: registry, keyring, pool and outbox on disk, and a control plane over them
-//! with a virtual clock, a ledger that can crash and providers that can fail.
+//! The environment of the tests: registry, keyring and resources on disk, and control plane processes over
+//! them with a virtual clock, a ledger that can crash and providers with injected faults.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -48,7 +48,7 @@ use crate::story;
 
 const MASTER_KEY: &str = "master.key";
 
-/// Name and content of every file of a world in which nothing has happened yet.
+/// Name and content of every file of a new world.
 static BLANK: OnceCell<Vec<(String, Vec<u8>)>> = OnceCell::const_new();
 const REGISTRY: &str = "registry.db";
 
@@ -73,27 +73,27 @@ macro_rules! in_both_worlds {
 }
 pub(crate) use in_both_worlds;
 
-/// What survives every process.
+/// State that outlives every process.
 pub struct World {
     folder: TempDir,
     registry: Option<TestDatabase>,
-    /// The main database of tenants, if theirs are on PostgreSQL.
+    /// Main database of the tenants, if their databases are on PostgreSQL.
     pub tenants: Option<TestDatabase>,
     pub clock: VirtualClock,
     pub plan: Arc<FaultPlan>,
     pub book: Arc<Book>,
-    /// What the ledger calls done, or undone: none of it may be made, or removed, again.
+    /// Work that the ledger has recorded as done or undone, which must not run again.
     over: Arc<Mutex<BTreeSet<String>>>,
     taken_over: Arc<Mutex<BTreeSet<String>>>,
     pub regions: Regions,
     pub at_once: AtOnce,
-    /// Databases that there is room for.
+    /// Capacity of databases.
     pub room: u32,
-    /// Whether processes that are started share the registry.
+    /// Whether started processes share the registry.
     pub replicas: bool,
 }
 
-/// A registry as it was.
+/// A backup of the registry.
 pub enum Backup {
     File(Vec<u8>),
     Database(TestDatabase),
@@ -106,23 +106,24 @@ pub struct Process {
 }
 
 impl World {
-    /// On SQLite.
+    /// A world on SQLite.
     pub async fn sqlite() -> Self {
         Self::empty(None).filled().await
     }
 
-    /// On PostgreSQL; none, reported as skipped, where there is no server.
+    /// A world on PostgreSQL; none, reported as skipped, if no server is available.
     pub async fn postgres() -> Option<Self> {
         let registry = TestDatabase::postgres_registry().await?;
         Some(Self::empty(Some(registry)).filled().await)
     }
 
-    /// With its registry in this database, which processes share.
+    /// A world with its registry in this database, shared by several processes.
     pub async fn shared(registry: TestDatabase) -> Self {
         Self { replicas: true, ..Self::empty(Some(registry)).filled().await }
     }
 
-    /// On SQLite, with the tenants' databases on PostgreSQL; none, reported as skipped, where there is no server.
+    /// A world on SQLite with the tenants' databases on PostgreSQL; none, reported as skipped, if no server
+    /// is available.
     pub async fn with_tenants_on_postgres() -> Option<Self> {
         let tenants = TestDatabase::postgres().await?;
         Some(Self { tenants: Some(tenants), ..Self::empty(None).filled().await })
@@ -148,7 +149,7 @@ impl World {
         }
     }
 
-    /// Copies of databases with all their tables: making these is what takes a first start its time.
+    /// Copies prepared databases, because creating their tables is the slow part of a first start.
     async fn filled(self) -> Self {
         let files = BLANK.get_or_init(async || {
             let world = Self::empty(None);
@@ -161,7 +162,7 @@ impl World {
                 if name.ends_with(".db") {
                     let database = sea_orm::Database::connect(format!("sqlite://{}", path.display())).await;
                     let database = database.expect("a database");
-                    // Everything into the one file that is copied.
+                    // Write the log into the one file that is copied.
                     rows(&database, "PRAGMA wal_checkpoint(TRUNCATE)").await;
                     database.close().await.expect("closes");
                 }
@@ -182,7 +183,7 @@ impl World {
         self
     }
 
-    /// Where everything lies.
+    /// Locations of all stores.
     pub fn stores(&self) -> Stores {
         let tenants = self.tenants.iter().map(|database| database.url().to_owned()).collect();
         Stores { registry: self.registry_url(), data: self.folder.path().to_owned(), tenants }
@@ -193,7 +194,7 @@ impl World {
         self.registry.as_ref().map_or_else(file, |database| database.url().to_owned())
     }
 
-    /// The registry as it is now; no process runs.
+    /// Copies the registry. No process may run.
     pub async fn back_up(&self) -> Backup {
         if let Some(registry) = &self.registry {
             return Backup::Database(registry.copy().await);
@@ -204,7 +205,7 @@ impl World {
         Backup::File(std::fs::read(self.folder.path().join(REGISTRY)).expect("the registry"))
     }
 
-    /// Puts a registry back.
+    /// Replaces the registry with a backup.
     pub fn restore(&mut self, backup: Backup) {
         match backup {
             Backup::Database(database) => self.registry = Some(database),
@@ -242,7 +243,7 @@ impl World {
         }
     }
 
-    /// What makes databases in this world.
+    /// Database providers of this world.
     async fn databases(&self) -> Result<Registry, Failure> {
         let registry = Registry::default();
         if let Some(tenants) = &self.tenants {
@@ -254,7 +255,7 @@ impl World {
                 .add(Faulty::over(DatabasePostgresSchema::new(postgres.clone()), self))
                 .add(Faulty::over(DatabasePostgresDatabase::new(postgres), self)));
         }
-        // Fewer than tenants come at once, so that some of theirs were ready and some were not.
+        // Fewer warm databases than concurrent tenants, so that both paths are used.
         let own = self.folder.path().join("tenants");
         let own = database_sqlite_file::Config { warm: 2, ..database_sqlite_file::Config::new(own) };
         let pool = database_sqlite_pool::Config::new(self.stores().pool());
@@ -263,7 +264,7 @@ impl World {
             .add(Faulty::over(DatabaseSqliteFile::new(own).await?, self)))
     }
 
-    /// What makes resources in this world, each under the plan of faults.
+    /// Providers of this world, each with injected faults.
     pub async fn providers(&self) -> Result<Registry, Failure> {
         let folder = |name: &str| self.folder.path().join(name);
         let outbox = mail_outbox::Config::new(folder("outbox"));
@@ -284,12 +285,12 @@ impl World {
             .add(Faulty::over(Shelf::new(folder("things")), self)))
     }
 
-    /// A new process over what is there, with these faults of its ledger.
+    /// Starts a process on the existing state, with these faults of its ledger.
     pub async fn start(&self, faults: Faults) -> Result<Process, Error> {
         let failed = |failure: Failure| Error::internal(failure);
         let master =
             MasterKey::read_or_create(&self.folder.path().join(MASTER_KEY)).map_err(Error::internal)?;
-        // What a process did when it died is over before the next one looks.
+        // Calls of a dead process end before the next one starts.
         self.plan.settled().await;
         let providers = self.providers().await.map_err(failed)?;
         self.plan.providers(&providers);
@@ -319,14 +320,14 @@ impl World {
         Ok(Process { control, ledger })
     }
 
-    /// Waits until nothing moves by itself.
+    /// Waits until no operation makes progress without a signal.
     pub async fn quiet(&self) {
         let limit = self.clock.now() + Duration::from_secs(365 * 86_400);
-        assert!(self.clock.quiet(limit).await, "it goes on for ever");
+        assert!(self.clock.quiet(limit).await, "work continues for more than a year of virtual time");
     }
 }
 
-/// A request for a tenant of this plan.
+/// A request for a tenant with this plan.
 pub fn request(name: &str, plan: &str) -> Value {
     json!({
         "tenant_name": name, "locale": "de",
@@ -335,22 +336,23 @@ pub fn request(name: &str, plan: &str) -> Value {
     })
 }
 
-/// A ledger that keeps book of what it calls done and undone.
+/// A ledger that records finished work.
 struct Watched {
     inner: Arc<dyn Ledger<Write>>,
     over: Arc<Mutex<BTreeSet<String>>>,
-    /// Resources that an operation ends that ends their tenant.
+    /// Resources that an operation which deletes their tenant has taken over.
     taken_over: Arc<Mutex<BTreeSet<String>>>,
 }
 
-/// What is over with a step, if anything. What an operation that ends the tenant has `taken_over` is its affair alone.
+/// The work that is finished with a step, if any. Resources in `taken_over` belong to the operation that
+/// deletes the tenant.
 fn over(run: &Run, step: &Step, taken_over: &BTreeSet<String>) -> Option<String> {
     let resource = step.input.get("resource").and_then(Value::as_str);
     let what = resource.map_or_else(|| format!("{} of {}", step.key, run.operation.subject), str::to_owned);
     match step.state {
         StepState::Done if deletes(step) => Some(removed(&what)),
         StepState::Undone if taken_over.contains(&what) => None,
-        // A detached step is done for its parent; its resource is made by the child.
+        // A detached step is done for its parent; its child creates the resource.
         StepState::Done if step.child.is_none() => Some(made(&what)),
         StepState::Undone => Some(removed(&what)),
         _ => None,
@@ -384,7 +386,8 @@ impl Ledger<Write> for Watched {
         };
         self.inner.commit(commit).await?;
         let mut all = self.over.lock();
-        // Deleted by an undo or not, it is deleted once more, and then no more; in a hold it may begin again.
+        // A deleting operation may delete a resource once more even if a rollback did; during a hold it may
+        // be recreated.
         all.retain(|what| !begun.iter().any(|it| *what == removed(it) || *what == made(it)));
         all.extend(over);
         Ok(())
@@ -405,7 +408,7 @@ impl Ledger<Write> for Watched {
     }
 }
 
-/// The public endpoints without a router: straight to the use cases behind them.
+/// The public endpoints without a router, as direct calls of the use cases.
 struct Direct {
     control: WeakControl,
     plan: Arc<FaultPlan>,
@@ -416,7 +419,7 @@ impl Direct {
         self.control.upgrade().ok_or_else(|| Failure::retryable("gone", "the process is ending"))
     }
 
-    /// What an address opens that the token signs.
+    /// Signs an address with the token's session and opens it.
     async fn open(
         &self,
         token: &str,
@@ -481,7 +484,7 @@ impl Front for Direct {
         objects.delete(key).await.map(drop)
     }
     async fn delete(&self, token: &str, table: &str, id: &str) -> Result<(), Failure> {
-        // Where an attempt that is cut off leaves a row behind.
+        // An attempt interrupted here leaves a row behind.
         self.plan.strike("smoke_test", true).await?;
         let control = self.control()?;
         let session = control.verify_token(token).map_err(failed)?;

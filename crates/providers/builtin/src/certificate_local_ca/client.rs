@@ -44,7 +44,7 @@ pub struct Wanted {
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     Nothing,
-    Ours,
+    Owned,
     Foreign,
 }
 
@@ -96,7 +96,7 @@ impl Cabinet {
                 done => done.map_err(fails)?,
             }
         }
-        if self.look(wanted).map_err(fails)? != Found::Ours {
+        if self.look(wanted).map_err(fails)? != Found::Owned {
             let why = "the name is taken by a certificate with another owner tag; nothing was changed";
             return Err(Failure::fatal("name_taken", why));
         }
@@ -118,7 +118,7 @@ impl Cabinet {
         match self.look(wanted).map_err(fails)? {
             Found::Nothing => Ok(Seen::Absent),
             Found::Foreign => Ok(Seen::Foreign),
-            Found::Ours => {
+            Found::Owned => {
                 let key = read(&place, KEY).map_err(fails)?.and_then(|pem| KeyPair::from_pem(&pem).ok());
                 let healthy = match &key {
                     Some(key) => self.current(&place, wanted, key, now).map_err(fails)?.is_some(),
@@ -136,7 +136,7 @@ impl Cabinet {
     pub fn remove(&self, wanted: &Wanted) -> Result<Option<Option<Facts>>, Failure> {
         let place = self.place(&wanted.name);
         let fails = |error: io::Error| failure(&place, &error);
-        if self.look(wanted).map_err(fails)? != Found::Ours {
+        if self.look(wanted).map_err(fails)? != Found::Owned {
             return Ok(None);
         }
         let facts = read(&place, CERTIFICATE).map_err(fails)?.and_then(|pem| Facts::read(&pem));
@@ -174,7 +174,7 @@ impl Cabinet {
     fn look(&self, wanted: &Wanted) -> io::Result<Found> {
         let place = self.place(&wanted.name);
         match read(&place, OWNER) {
-            Ok(Some(claim)) if claim == wanted.claim => Ok(Found::Ours),
+            Ok(Some(claim)) if claim == wanted.claim => Ok(Found::Owned),
             Ok(Some(_)) => Ok(Found::Foreign),
             Ok(None) => match fs::read_dir(&place) {
                 Ok(mut entries) => Ok(if entries.next().is_none() { Found::Nothing } else { Found::Foreign }),

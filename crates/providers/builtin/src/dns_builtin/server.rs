@@ -144,7 +144,7 @@ fn apex(zone: &Zone, config: &Config, address: SocketAddr) -> Result<Vec<RecordS
 
 fn soa(zone: &Zone, serial: u32) -> RecordSet {
     let (refresh, retry, expire) = SOA_TIMERS;
-    // A zone's name that has no room for it is nobody's mailbox.
+    // The bare zone name stands in if `hostmaster` does not fit in front of it.
     let mailbox = zone.origin.prepend_label("hostmaster").unwrap_or_else(|_| zone.origin.clone());
     let soa = SOA::new(zone.nameserver.clone(), mailbox, serial, refresh, retry, expire, NEGATIVE_TTL);
     RecordSet::from(Record::from_rdata(zone.origin.clone(), APEX_TTL, RData::SOA(soa)))
