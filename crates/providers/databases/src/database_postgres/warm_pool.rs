@@ -231,7 +231,12 @@ impl PoolOnServers {
     }
 
     /// Creates one. Its row comes first, so that whatever a crash leaves is found.
-    async fn create_one(&self, server: &Server, connection: &mut PgConnection, tag: &str) -> Result<(), Failure> {
+    async fn create_one(
+        &self,
+        server: &Server,
+        connection: &mut PgConnection,
+        tag: &str,
+    ) -> Result<(), Failure> {
         let name = Name::new(&format!("tenantry_spare_{}", ResourceId::new().suffix()))?;
         sqlx::query(
             "INSERT INTO tenantry.homes (isolation, tenant_id, name, claim, resource_id) VALUES ($1, $2, $2, $3, '')",
