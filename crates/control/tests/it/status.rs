@@ -102,7 +102,7 @@ async fn drift_that_cannot_be_repaired_needs_attention(world: World) {
     let url = format!("sqlite://{}", database(&world).display());
     execute(&url, "DROP TABLE tasks".to_owned()).await.unwrap();
     execute(&url, "CREATE TABLE mine (x)".to_owned()).await.unwrap();
-    let named = ["table `tasks` is missing", "table `mine` was added by somebody else"];
+    let named = ["table `tasks` is missing", "table `mine` was added outside the migrations"];
     assert_eq!(differs(&status(control, "acme").await)["database"], named);
     let parked = repair(&world, control, "acme").await;
     assert_eq!(parked.state, OperationState::NeedsAttention);

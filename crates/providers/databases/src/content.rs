@@ -250,7 +250,7 @@ impl Content {
 }
 
 /// Marks a failure as the seed's: the tables reject its rows, so a retry does not help.
-pub fn refused(failure: Failure) -> Failure {
+pub fn seed_failure(failure: Failure) -> Failure {
     match failure.class {
         FailureClass::Invalid => Failure::invalid("bad_seed", failure.message),
         _ => failure,

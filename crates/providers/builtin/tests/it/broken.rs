@@ -1,5 +1,5 @@
-//! The contract notices: a small provider that keeps it, and the same provider with one fault at a time. A suite that
-//! never fails proves nothing.
+//! Tests of the contract suite itself: a small provider that keeps the contract, and the same provider with
+//! one fault at a time.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use tenantry_provider::{Context, Ensured, Fault as Complaint, Kind, Observed, Pr
 use crate::contract::{Environment, Violation, violations};
 use crate::world::World;
 
-/// What can be wrong with it.
+/// One fault of the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
@@ -41,7 +41,7 @@ struct Thing {
     busy: bool,
 }
 
-/// Things in memory, by name.
+/// Resources in memory, by name.
 struct Toy {
     fault: Fault,
     usable: bool,
@@ -81,14 +81,14 @@ impl Provider for Toy {
         tokio::task::yield_now().await;
         let foreign = found.as_ref().is_some_and(|thing| thing.claim != spec.claim);
         if foreign && !self.is(Fault::AdoptsForeign) {
-            let who = if self.is(Fault::LeaksInFailure) { &spec.tenant.admin.email } else { "somebody else" };
-            return Err(Failure::fatal("name_taken", format!("{who} has it")));
+            let who = if self.is(Fault::LeaksInFailure) { &spec.tenant.admin.email } else { "another owner" };
+            return Err(Failure::fatal("name_taken", format!("{who} owns it")));
         }
         if self.is(Fault::StaysHalfWhenDropped) && found.as_ref().is_some_and(|thing| thing.busy) {
             return Err(Failure::retryable("busy", "another attempt is at work"));
         }
         if self.is(Fault::LosesTheRace) && found.is_none() && self.things.lock().contains_key(&spec.name) {
-            return Err(Failure::fatal("exists", "it has just appeared"));
+            return Err(Failure::fatal("exists", "it was created at the same time"));
         }
         if self.is(Fault::MakesAnother) && found.is_some() {
             let another = Thing { claim: spec.claim.clone(), complete: true, busy: false };
@@ -143,8 +143,8 @@ impl Provider for Toy {
         }
         let before = things.len();
         if self.is(Fault::RemovesEverything) {
-            let ours = things.get(&spec.name).is_none_or(|thing| thing.claim == spec.claim);
-            things.retain(|_, thing| !ours || thing.claim == "somebody else");
+            let own = things.get(&spec.name).is_none_or(|thing| thing.claim == spec.claim);
+            things.retain(|_, thing| !own || thing.claim == "another owner");
         } else {
             let any = self.is(Fault::RemovesForeign);
             things.retain(|name, thing| *name != spec.name || (thing.claim != spec.claim && !any));
@@ -183,7 +183,7 @@ impl Environment for Playroom {
         format!("{:?} {}", self.toy.things.lock(), self.toy.looks.lock())
     }
     async fn plant_foreign(&self, spec: &Spec) {
-        let thing = Thing { claim: "somebody else".to_owned(), complete: true, busy: false };
+        let thing = Thing { claim: "another owner".to_owned(), complete: true, busy: false };
         self.toy.things.lock().insert(spec.name.clone(), thing);
     }
     async fn leave_half(&self, spec: &Spec) {
@@ -203,16 +203,16 @@ async fn must_find(fault: Fault, rule: &str) {
     let found = found(fault).await;
     assert!(
         found.iter().any(|violation| violation.rule == rule),
-        "{fault:?} was not noticed as `{rule}`: {found:?}"
+        "{fault:?} was not reported as `{rule}`: {found:?}"
     );
 }
 
 #[tokio::test]
-async fn a_provider_that_keeps_the_contract() {
+async fn a_correct_provider_has_no_violations() {
     assert_eq!(found(Fault::None).await, []);
 }
 
-macro_rules! noticed {
+macro_rules! reported {
     ($($name:ident: $fault:ident => $rule:literal;)*) => {$(
         #[tokio::test]
         async fn $name() {
@@ -221,21 +221,21 @@ macro_rules! noticed {
     )*};
 }
 
-noticed! {
-    adopting_is_noticed: AdoptsForeign => "somebody else's thing is never touched";
-    removing_a_foreign_thing_is_noticed: RemovesForeign => "somebody else's thing is never touched";
-    skipping_on_existence_is_noticed: SkipsOnExistence => "existence is not completion";
-    a_leak_in_outputs_is_noticed: LeaksEmail => "leak";
-    a_leak_in_a_failure_is_noticed: LeaksInFailure => "leak";
-    a_leak_in_rows_is_noticed: LeaksInRows => "leak";
-    removing_everything_is_noticed: RemovesEverything => "a removal concerns one tenant";
-    a_second_thing_is_noticed: MakesAnother => "a repeated ensure gives the same outputs and one thing";
-    other_outputs_are_noticed: ChangesOutputs => "a repeated ensure gives the same outputs and one thing";
-    failing_when_absent_is_noticed: FailsWhenAbsent => "absent is removed";
-    a_lock_that_stays_is_noticed: StaysHalfWhenDropped => "an attempt that is dropped anywhere can be repeated";
-    a_lost_race_is_noticed: LosesTheRace => "two ensures at once make one thing";
-    seeing_things_is_noticed: SeesWhatIsNotThere => "observe says what is there";
-    looking_that_changes_something_is_noticed: LooksWithSideEffects => "observe says what is there";
-    a_lying_probe_is_noticed: SaysYesToEverything => "probe tells whether it works";
-    any_setting_is_noticed: TakesAnySetting => "settings that nobody knows are refused";
+reported! {
+    adopting_a_foreign_resource_is_reported: AdoptsForeign => "another owner's resource is never touched";
+    removing_a_foreign_resource_is_reported: RemovesForeign => "another owner's resource is never touched";
+    skipping_an_incomplete_resource_is_reported: SkipsOnExistence => "an incomplete resource is completed";
+    a_leak_in_outputs_is_reported: LeaksEmail => "leak";
+    a_leak_in_a_failure_is_reported: LeaksInFailure => "leak";
+    a_leak_in_rows_is_reported: LeaksInRows => "leak";
+    removing_other_resources_is_reported: RemovesEverything => "a removal affects one tenant";
+    a_second_resource_is_reported: MakesAnother => "a repeated ensure gives the same outputs and one resource";
+    changing_outputs_are_reported: ChangesOutputs => "a repeated ensure gives the same outputs and one resource";
+    failing_to_remove_an_absent_resource_is_reported: FailsWhenAbsent => "removing an absent resource succeeds";
+    a_lock_after_a_dropped_attempt_is_reported: StaysHalfWhenDropped => "a dropped attempt can be repeated";
+    a_lost_race_is_reported: LosesTheRace => "concurrent ensures create one resource";
+    observing_an_absent_resource_is_reported: SeesWhatIsNotThere => "observe reports the resource and changes nothing";
+    side_effects_of_observe_are_reported: LooksWithSideEffects => "observe reports the resource and changes nothing";
+    a_wrong_probe_is_reported: SaysYesToEverything => "probe reports whether the provider works";
+    accepting_unknown_settings_is_reported: TakesAnySetting => "unknown settings are rejected";
 }

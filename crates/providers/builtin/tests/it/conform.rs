@@ -1,5 +1,6 @@
-//! Every provider keeps the contract: the pool on a real file, the built-in ones on the registry's rows, the outbox on
-//! a real folder, the name server on a real socket, the certificate authority on a real folder. Commands and calls have theirs beside their own tests.
+//! The provider contract for the SQLite pool on a real file, the built-in providers on registry rows, the
+//! outbox on a folder, the name server on a socket and the certificate authority on a folder. Commands and
+//! HTTP have theirs beside their own tests.
 
 use std::path::{Path, PathBuf};
 
@@ -19,10 +20,10 @@ use tenantry_provider::{Observed, Provider, Spec};
 use crate::contract::{Environment, violations};
 use crate::world::{World, object};
 
-/// The spec of somebody who wants the same thing.
+/// The same spec with another owner tag.
 pub fn rival(spec: &Spec) -> Spec {
     let mut rival = spec.clone();
-    rival.claim = "tenantry:somebody:else".to_owned();
+    rival.claim = "tenantry:another:owner".to_owned();
     rival
 }
 
@@ -119,7 +120,7 @@ async fn sqlite_pool() {
 }
 
 #[tokio::test]
-async fn a_tenant_is_seeded_in_its_language_and_leaves_with_a_receipt() {
+async fn a_tenant_is_seeded_in_its_language_and_removed_with_a_receipt() {
     let dir = tempfile::tempdir().unwrap();
     let pool = DatabaseSqlitePool::new(PoolConfig::new(dir.path().join("pool.db"))).await.unwrap();
     let world = World::default();
@@ -150,12 +151,12 @@ async fn a_tenant_is_seeded_in_its_language_and_leaves_with_a_receipt() {
     }
 }
 
-/// A provider whose things are rows of the registry. A half-done one has lost what `spoil` takes away.
+/// A provider whose resources are registry rows. `spoil` makes one incomplete.
 struct BuiltIn {
     provider: Box<dyn Provider>,
     settings: Value,
     world: World,
-    /// Table of the thing itself.
+    /// Table of the resource.
     table: &'static str,
     spoil: fn(&World, &Spec),
 }
@@ -323,7 +324,7 @@ impl Dns {
     }
 }
 
-/// Every file below a folder with its text, in order.
+/// All files below a folder with their content, sorted.
 fn texts(folder: &Path) -> String {
     let mut found: Vec<String> = std::fs::read_dir(folder)
         .into_iter()
@@ -388,7 +389,7 @@ struct Certificates {
     dir: TempDir,
     ca: CertificateLocalCa,
     world: World,
-    /// What a half-done one has lost.
+    /// The file that an incomplete certificate lacks.
     lost: &'static str,
 }
 
@@ -435,14 +436,14 @@ async fn local_ca() {
     }
 }
 
-/// Reads back what a mail system would show, undoing quoted-printable.
+/// Decodes quoted-printable.
 fn text_of(file: &Path) -> String {
     let text = std::fs::read_to_string(file).unwrap();
     text.replace("=\r\n", "").replace("=3D", "=")
 }
 
 #[tokio::test]
-async fn the_welcome_message_holds_the_link_until_its_token_is_claimed() {
+async fn the_welcome_message_has_the_link_until_its_token_is_claimed() {
     let outbox = outbox();
     let invited = crate::world::spec(json!({}));
     let context = outbox.world.context();
@@ -467,17 +468,17 @@ async fn the_welcome_message_holds_the_link_until_its_token_is_claimed() {
 }
 
 #[tokio::test]
-async fn an_administrator_who_was_removed_is_not_brought_back() {
+async fn a_removed_administrator_is_not_recreated() {
     let (world, provider) = (World::default(), IdentityBuiltin::default());
     let spec = crate::world::spec(json!({ "first_admin": "one_time_password" }));
     world.registry.apply(&provider.ensure(&world.context(), &spec).await.unwrap().writes);
-    world.registry.with("members", |rows| rows[0].insert("id".to_owned(), json!("usr_somebody_else")));
+    world.registry.with("members", |rows| rows[0].insert("id".to_owned(), json!("usr_another")));
     let again = provider.ensure(&world.context(), &spec).await.unwrap();
     assert_eq!(again.writes, []);
 }
 
 #[tokio::test]
-async fn an_ended_subscription_is_not_begun_again_by_a_late_step() {
+async fn a_late_step_does_not_restart_a_subscription() {
     let world = World::default();
     let spec = crate::world::spec(json!({ "amount": 900 }));
     let made = BillingBuiltin::default().ensure(&world.context(), &spec).await.unwrap();
@@ -505,7 +506,7 @@ async fn an_ended_subscription_is_not_begun_again_by_a_late_step() {
 }
 
 #[tokio::test]
-async fn what_a_tenant_has_changed_is_kept() {
+async fn changes_of_the_tenant_are_kept() {
     let world = World::default();
     let spec = crate::world::spec(json!({ "flags": { "a": true }, "settings": { "x": 1 } }));
     world.registry.apply(&ConfigBuiltin::default().ensure(&world.context(), &spec).await.unwrap().writes);

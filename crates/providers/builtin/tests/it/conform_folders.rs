@@ -1,4 +1,5 @@
-//! The providers that keep files for each tenant keep the contract: databases, buckets, manifests and handed-off files.
+//! The provider contract for providers that keep files for each tenant: databases, buckets, manifests and
+//! handed-off files.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ use crate::conform::{ensure, must_keep_it, rival};
 use crate::contract::Environment;
 use crate::world::World;
 
-/// Files below a folder with their texts, in order.
+/// Files below a folder with their content, sorted.
 fn texts(folder: &Path) -> Vec<String> {
     let mut all = Vec::new();
     let mut paths: Vec<PathBuf> =
@@ -34,7 +35,7 @@ fn texts(folder: &Path) -> Vec<String> {
     all
 }
 
-/// A folder of folders.
+/// A folder with a folder for each tenant.
 struct Root {
     dir: TempDir,
     world: World,
@@ -49,7 +50,7 @@ impl Root {
         self.dir.path().join("root")
     }
 
-    /// The folder of the name, and whatever else has it in its own.
+    /// The spec's folder, and entries whose names contain its name.
     fn count(&self, spec: &Spec) -> usize {
         let entries = std::fs::read_dir(self.path()).into_iter().flatten();
         entries
@@ -57,7 +58,7 @@ impl Root {
             .count()
     }
 
-    /// What an attempt leaves besides that dies before it is done.
+    /// Leaves a draft like that of an attempt that died.
     fn leave_draft(&self, spec: &Spec, file: &str) {
         let draft = self.path().join(".tenantry").join(format!("{}.draft", spec.resource.suffix()));
         std::fs::create_dir_all(&draft).unwrap();
@@ -144,11 +145,11 @@ async fn sqlite_file() {
     let files = DatabaseSqliteFile::new(FileConfig::new(root.path())).await.unwrap();
     let place = Databases { root, files };
     must_keep_it(&place).await;
-    remains_are_seen(&place, &place.root).await;
+    remains_are_reported(&place, &place.root).await;
 }
 
 #[tokio::test]
-async fn sqlite_file_with_ready_databases() {
+async fn sqlite_file_with_a_warm_pool() {
     let root = Root::new();
     let config = FileConfig { warm: 3, ..FileConfig::new(root.path()) };
     let files = DatabaseSqliteFile::new(config).await.unwrap();
@@ -158,7 +159,7 @@ async fn sqlite_file_with_ready_databases() {
 }
 
 #[tokio::test]
-async fn a_file_is_seeded_in_the_tenants_language_and_leaves_with_a_receipt() {
+async fn a_file_is_seeded_in_the_tenants_language_and_removed_with_a_receipt() {
     let root = Root::new();
     let files = DatabaseSqliteFile::new(FileConfig::new(root.path())).await.unwrap();
     let mut spec = crate::world::spec(json!({ "seed": "defaults" }));
@@ -181,8 +182,8 @@ async fn a_file_is_seeded_in_the_tenants_language_and_leaves_with_a_receipt() {
     assert!(receipt["bytes"].as_u64().unwrap() > 4096);
 }
 
-/// Half of a removal, or of an attempt: it has no name any more, or none yet, and the tenant's files are in it.
-async fn remains_are_seen(place: &dyn Environment, root: &Root) {
+/// Remains of a removal or of an attempt: the tenant's files under a private name.
+async fn remains_are_reported(place: &dyn Environment, root: &Root) {
     for word in ["gone", "draft"] {
         let spec = crate::world::spec(place.settings());
         ensure(place, &spec).await;
@@ -240,7 +241,7 @@ async fn folder_bucket() {
     let buckets = BucketFolder::new(BucketConfig::new(root.path()));
     let place = Buckets { root, buckets };
     must_keep_it(&place).await;
-    remains_are_seen(&place, &place.root).await;
+    remains_are_reported(&place, &place.root).await;
 }
 
 struct Manifests {
@@ -284,7 +285,7 @@ async fn manifests() {
     let manifests = NamespaceManifests::new(ManifestsConfig::new(root.path()));
     let place = Manifests { root, manifests };
     must_keep_it(&place).await;
-    remains_are_seen(&place, &place.root).await;
+    remains_are_reported(&place, &place.root).await;
 }
 
 struct Handoff {

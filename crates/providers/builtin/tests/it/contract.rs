@@ -1,5 +1,5 @@
-//! The contract of `Provider` as a function over any of them. It reports what is violated instead of panicking, so that
-//! it can be shown to notice: see `broken.rs`.
+//! The contract of `Provider` as a suite of rules over any provider. It returns violations instead of
+//! panicking, so that `broken.rs` can test it.
 
 use std::pin::Pin;
 use std::task::{Context as Waking, Poll};
@@ -12,7 +12,7 @@ use tenantry_provider::{Ensured, Observed, Provider, Removed, Spec};
 
 use crate::world::{World, object, personal, spec};
 
-/// A rule and how it was broken.
+/// A broken rule and how it was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     pub rule: &'static str,
@@ -25,26 +25,26 @@ fn broken(rule: &'static str, how: impl std::fmt::Debug) -> Violation {
     Violation { rule, how: format!("{how:?}") }
 }
 
-/// A provider and what is outside of it.
+/// A provider and its environment.
 #[async_trait]
 pub trait Environment: Send + Sync {
     fn provider(&self) -> &dyn Provider;
     fn world(&self) -> &World;
-    /// Settings that work.
+    /// Valid settings.
     fn settings(&self) -> Value;
-    /// How many things there are for this spec.
+    /// Number of resources of this spec.
     async fn count(&self, spec: &Spec) -> usize;
-    /// Everything there is, as a text that changes if anything changes.
+    /// All resources as a text that changes with any of them.
     async fn snapshot(&self) -> String;
-    /// Puts a thing there that has the spec's name and is somebody else's.
+    /// Creates a resource of the spec's name with another owner tag.
     async fn plant_foreign(&self, spec: &Spec);
-    /// Leaves the thing as an attempt leaves it that dies half-way.
+    /// Leaves the resource as an attempt that dies half-way does.
     async fn leave_half(&self, spec: &Spec);
     /// The same provider where nothing works.
     async fn unusable(&self) -> Option<Box<dyn Provider>>;
 }
 
-/// Lets a future be polled so often, then drops it.
+/// Polls a future this many times, then drops it.
 struct Polls<F> {
     future: Pin<Box<F>>,
     left: usize,
@@ -61,7 +61,7 @@ impl<F: Future> Future for Polls<F> {
     }
 }
 
-/// More polls than any attempt here needs.
+/// More polls than any attempt needs.
 const MOST_POLLS: usize = 400;
 
 struct Suite<'a> {
@@ -69,7 +69,7 @@ struct Suite<'a> {
     leaks: Mutex<Vec<Violation>>,
 }
 
-/// Runs every rule. Empty: the provider keeps the contract.
+/// Runs all rules. Empty: the provider keeps the contract.
 pub async fn violations(environment: &dyn Environment) -> Vec<Violation> {
     let suite = Suite { environment, leaks: Mutex::default() };
     let verdicts = [
@@ -97,7 +97,7 @@ impl Suite<'_> {
         spec(self.environment.settings())
     }
 
-    /// Looks for what must not be in a text.
+    /// Searches a text for personal data and secrets.
     fn look_for_leaks(&self, spec: &Spec, place: &str, text: &str) {
         let secrets = self.environment.world().secrets();
         let found = personal(spec)
@@ -176,7 +176,7 @@ impl Suite<'_> {
     }
 
     async fn repeated(&self) -> Verdict {
-        let rule = "a repeated ensure gives the same outputs and one thing";
+        let rule = "a repeated ensure gives the same outputs and one resource";
         let spec = self.spec();
         let first = self.must_ensure(rule, &spec).await?;
         let second = self.must_ensure(rule, &spec).await?;
@@ -187,7 +187,7 @@ impl Suite<'_> {
     }
 
     async fn observed(&self) -> Verdict {
-        let rule = "observe says what is there";
+        let rule = "observe reports the resource and changes nothing";
         let spec = self.spec();
         self.must_be_absent(rule, &spec).await?;
         self.must_ensure(rule, &spec).await?;
@@ -195,14 +195,14 @@ impl Suite<'_> {
         self.must_be_one_and_healthy(rule, &spec).await?;
         let (a, b) = (self.observe(&spec).await, self.observe(&spec).await);
         if a != b || before != self.environment.snapshot().await {
-            return Err(broken(rule, "looking changed something"));
+            return Err(broken(rule, "observe changed something"));
         }
         self.must_remove(rule, &spec).await?;
         self.must_be_absent(rule, &spec).await
     }
 
     async fn removed_twice(&self) -> Verdict {
-        let rule = "absent is removed";
+        let rule = "removing an absent resource succeeds";
         let spec = self.spec();
         self.must_remove(rule, &spec).await?;
         self.must_ensure(rule, &spec).await?;
@@ -212,7 +212,7 @@ impl Suite<'_> {
     }
 
     async fn dropped(&self) -> Verdict {
-        let rule = "an attempt that is dropped anywhere can be repeated";
+        let rule = "a dropped attempt can be repeated";
         let (provider, world) = (self.environment.provider(), self.environment.world());
         for left in 1..=MOST_POLLS {
             let spec = self.spec();
@@ -240,7 +240,7 @@ impl Suite<'_> {
     }
 
     async fn half_done(&self) -> Verdict {
-        let rule = "existence is not completion";
+        let rule = "an incomplete resource is completed";
         let spec = self.spec();
         self.environment.leave_half(&spec).await;
         self.must_ensure(rule, &spec).await?;
@@ -252,7 +252,7 @@ impl Suite<'_> {
     }
 
     async fn foreign(&self) -> Verdict {
-        let rule = "somebody else's thing is never touched";
+        let rule = "another owner's resource is never touched";
         let spec = self.spec();
         self.environment.plant_foreign(&spec).await;
         let before = self.environment.snapshot().await;
@@ -264,7 +264,7 @@ impl Suite<'_> {
             Ok(Observed::Foreign) => {}
             other => return Err(broken(rule, other)),
         }
-        // Compensation removes what an attempt may have left: that this is nothing must not stop it.
+        // Compensation removes what an attempt may have left; finding nothing must not stop it.
         self.must_remove(rule, &spec).await?;
         let after = self.environment.snapshot().await;
         if before != after {
@@ -274,7 +274,7 @@ impl Suite<'_> {
     }
 
     async fn neighbours(&self) -> Verdict {
-        let rule = "a removal concerns one tenant";
+        let rule = "a removal affects one tenant";
         let (a, b) = (self.spec(), self.spec());
         let made_a = self.must_ensure(rule, &a).await?;
         let made_b = self.must_ensure(rule, &b).await?;
@@ -296,7 +296,7 @@ impl Suite<'_> {
     }
 
     async fn together(&self) -> Verdict {
-        let rule = "two ensures at once make one thing";
+        let rule = "concurrent ensures create one resource";
         let spec = self.spec();
         let (a, b) = tokio::join!(self.ensure(&spec), self.ensure(&spec));
         for done in [a, b] {
@@ -311,7 +311,7 @@ impl Suite<'_> {
     }
 
     async fn against_each_other(&self) -> Verdict {
-        let rule = "ensure and remove at once leave one of two ends";
+        let rule = "concurrent ensure and remove leave one of two results";
         for swapped in [false, true] {
             let mut spec = self.spec();
             if swapped {
@@ -339,34 +339,34 @@ impl Suite<'_> {
         let mut row = canary.row.clone();
         row.insert("id".to_owned(), json!("contract"));
         let fails = |failure: Failure| broken(rule, failure);
-        let (mine, theirs) = (data.scoped(a.tenant.id), data.scoped(b.tenant.id));
-        mine.insert(&canary.table, row).await.map_err(fails)?;
-        let own = mine.get(&canary.table, "contract").await.map_err(fails)?;
-        let seen = theirs.get(&canary.table, "contract").await.map_err(fails)?;
-        let deleted = theirs.delete(&canary.table, "contract").await.map_err(fails)?;
-        let listed = theirs.list(&canary.table, 100, None).await.map_err(fails)?;
+        let (scoped, other) = (data.scoped(a.tenant.id), data.scoped(b.tenant.id));
+        scoped.insert(&canary.table, row).await.map_err(fails)?;
+        let own = scoped.get(&canary.table, "contract").await.map_err(fails)?;
+        let seen = other.get(&canary.table, "contract").await.map_err(fails)?;
+        let deleted = other.delete(&canary.table, "contract").await.map_err(fails)?;
+        let listed = other.list(&canary.table, 100, None).await.map_err(fails)?;
         let listed = listed.rows.iter().any(|row| row.get("id") == Some(&json!("contract")));
-        let sung = mine.get(&canary.table, &canary.id).await.map_err(fails)?;
+        let canary_seen = scoped.get(&canary.table, &canary.id).await.map_err(fails)?;
         let alive = data.scoped(canary.tenant).get(&canary.table, &canary.id).await.map_err(fails)?;
-        if own.is_none() || seen.is_some() || deleted || listed || sung.is_some() || alive.is_none() {
-            return Err(broken(rule, (own, seen, deleted, listed, sung, alive)));
+        if own.is_none() || seen.is_some() || deleted || listed || canary_seen.is_some() || alive.is_none() {
+            return Err(broken(rule, (own, seen, deleted, listed, canary_seen, alive)));
         }
         Ok(())
     }
 
     async fn probed(&self) -> Verdict {
-        let rule = "probe tells whether it works";
+        let rule = "probe reports whether the provider works";
         self.environment.provider().probe().await.map_err(|failure| broken(rule, failure))?;
         match self.environment.unusable().await {
             Some(provider) if provider.probe().await.is_ok() => {
-                Err(broken(rule, "it says yes where nothing works"))
+                Err(broken(rule, "it succeeds where nothing works"))
             }
             _ => Ok(()),
         }
     }
 
     async fn settings(&self) -> Verdict {
-        let rule = "settings that nobody knows are refused";
+        let rule = "unknown settings are rejected";
         let provider = self.environment.provider();
         let good = self.environment.settings();
         let faults = provider.check(&good);

@@ -1,5 +1,5 @@
-//! Integration tests of the providers: the contract that all of them keep, the proof that the contract notices who does
-//! not, and what only real files, processes and sockets can show.
+//! Integration tests of the providers: the contract that all of them keep, tests of the contract suite, and
+//! tests on real files, processes and sockets.
 
 mod broken;
 mod certificate;

@@ -1,4 +1,4 @@
-//! The pool against the machine: killed while it writes, starved of disk space, and how fast it is.
+//! The SQLite pool under load: killed while it writes, without disk space, and with many callers.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write as _};
@@ -14,16 +14,16 @@ use tenantry_provider::Provider;
 use crate::children;
 use crate::world::{World, spec};
 
-/// Rows that the seed gives a tenant in all tables together.
+/// Rows of a tenant's seed in all tables.
 const SEEDED: i64 = 11;
-/// Callers at once.
+/// Concurrent callers.
 const CALLERS: usize = 64;
 
 async fn pool(folder: &Path) -> DatabaseSqlitePool {
     DatabaseSqlitePool::new(Config::new(folder.join("pool.db"))).await.unwrap()
 }
 
-/// Makes tenants with many callers until `more` says no; tells each one that is done.
+/// Creates tenants with many callers until `more` returns false; calls `done` for each one.
 async fn make(
     pool: DatabaseSqlitePool,
     more: impl Fn() -> bool + Clone + Send + 'static,
@@ -53,7 +53,7 @@ async fn open(folder: &Path) -> SqliteConnection {
     sqlx::sqlite::SqliteConnectOptions::new().filename(folder.join("pool.db")).connect().await.unwrap()
 }
 
-/// The tenants that are there, after showing that each is whole and nothing else is.
+/// The complete tenants. Checks that no other rows exist.
 async fn whole_tenants(folder: &Path) -> BTreeSet<String> {
     let mut connection = open(folder).await;
     let damage: Vec<String> =
@@ -80,13 +80,13 @@ async fn whole_tenants(folder: &Path) -> BTreeSet<String> {
     connection.close().await.unwrap();
     let whole: BTreeSet<String> =
         rows.iter().filter(|(_, count)| *count == SEEDED).map(|(id, _)| id.clone()).collect();
-    assert_eq!(whole, owners, "each owner has all its rows, and nobody else has");
-    assert_eq!(rows.len(), owners.len() + 1, "beside them there is the canary");
+    assert_eq!(whole, owners, "each listed tenant has all its rows, and no other tenant has rows");
+    assert_eq!(rows.len(), owners.len() + 1, "besides them there is the canary");
     whole
 }
 
 #[test]
-fn child_makes_tenants() {
+fn child_creates_tenants() {
     let Some(folder) = children::folder() else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -105,24 +105,24 @@ fn child_makes_tenants() {
 }
 
 #[tokio::test]
-async fn killed_at_any_time_it_keeps_what_it_promised() {
+async fn a_killed_process_loses_no_reported_tenant() {
     let dir = tempfile::tempdir().unwrap();
     let mut promised = BTreeSet::new();
     for round in 0..6 {
-        let mut child = children::command("pool::child_makes_tenants", dir.path(), "").spawn().unwrap();
+        let mut child = children::command("pool::child_creates_tenants", dir.path(), "").spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        // Once as early as can be, then later and later.
+        // First as early as possible, then later and later.
         for _ in 0..round * 97 {
             let line = lines
                 .by_ref()
                 .map(Result::unwrap)
                 .find(|line| line.contains("made "))
-                .expect("it makes tenants");
+                .expect("it creates tenants");
             promised.extend(line.split_once("made ").map(|(_, tenant)| tenant.to_owned()));
         }
         children::kill(child);
         for line in lines.map_while(Result::ok) {
-            // What stood in the pipe was promised too.
+            // Tenants reported in the pipe count as well.
             promised.extend(
                 line.split_once("made ").map(|(_, tenant)| tenant.to_owned()).filter(|t| t.len() == 30),
             );
@@ -135,12 +135,13 @@ async fn killed_at_any_time_it_keeps_what_it_promised() {
 }
 
 #[tokio::test]
-async fn out_of_disk_space_it_says_so_and_nothing_is_damaged() {
+async fn a_full_disk_is_reported_and_damages_nothing() {
     let dir = tempfile::tempdir().unwrap();
     pool(dir.path()).await.probe().await.unwrap();
-    // No file may pass 4,000 blocks of 512 bytes, which is room for some batches; the signal that would end the process is ignored.
+    // Limits files to 4,000 blocks of 512 bytes, enough for some batches, and ignores the signal that would
+    // end the process.
     let limit = "trap '' XFSZ; ulimit -f 4000;";
-    let output = children::command("pool::child_makes_tenants", dir.path(), limit).output().unwrap();
+    let output = children::command("pool::child_creates_tenants", dir.path(), limit).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let failures: BTreeSet<&str> =
         text.lines().filter_map(|line| Some(line.split_once("failed ")?.1)).collect();
@@ -150,14 +151,14 @@ async fn out_of_disk_space_it_says_so_and_nothing_is_damaged() {
     }
     let promised: BTreeSet<String> =
         text.lines().filter_map(|line| Some(line.split_once("made ")?.1.to_owned())).collect();
-    assert!(!promised.is_empty(), "some room was left: {text}");
+    assert!(!promised.is_empty(), "no tenant was created: {text}");
     let again = pool(dir.path()).await;
     again.ensure(&World::default().context(), &spec(json!({ "seed": "defaults" }))).await.unwrap();
     assert!(promised.is_subset(&whole_tenants(dir.path()).await));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_tenants_at_once() {
+async fn concurrent_tenants_are_complete() {
     const TENANTS: i64 = 3_000;
     let dir = tempfile::tempdir().unwrap();
     let opened = pool(dir.path()).await;

@@ -1,5 +1,5 @@
-//! What leaves a resource comes back into another one, whole: on every provider that holds what is its tenants' own, on real
-//! files and a real server. Awkward values, nobody else's rows, twice, and after a load that was cut off.
+//! Export and load of every provider with tenants' data, on real files and a real server: awkward values,
+//! other tenants' data, repeated loads, and loads that were interrupted.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ use tokio::io::AsyncReadExt;
 use crate::postgres::{Model, Place};
 use crate::world::{World, object, spec};
 
-/// Files that left a resource.
+/// Exported files.
 #[derive(Clone, Default)]
 struct Parcel(Vec<(String, Vec<u8>)>);
 
@@ -43,7 +43,7 @@ impl Parcel {
         self.0.iter().map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect()
     }
 
-    /// All of it; or so many bytes, and then nothing more, as if the way had broken.
+    /// The whole export, or this many bytes and then nothing, as if the connection had broken.
     fn opened(&self, cut: Option<usize>) -> Opened {
         Opened { files: self.0.clone().into_iter().collect(), cut, bytes: Box::new(tokio::io::empty()) }
     }
@@ -72,13 +72,13 @@ impl Source for Opened {
     }
 }
 
-/// A provider and how a tenant's things get into it.
+/// A provider and how test data gets into it.
 #[async_trait]
 trait Shop: Send + Sync {
     fn provider(&self) -> &dyn Provider;
     fn world(&self) -> &World;
     fn settings(&self) -> Value;
-    /// Puts awkward things in, and this word.
+    /// Adds awkward values and this word.
     async fn fill(&self, spec: &Spec, word: &str);
 }
 
@@ -111,42 +111,42 @@ impl dyn Shop + '_ {
     }
 }
 
-/// What holds for all of them.
-async fn comes_back(shop: &dyn Shop) {
+/// What every provider must keep.
+async fn round_trip(shop: &dyn Shop) {
     let (one, two, bare) = (shop.tenant().await, shop.tenant().await, shop.tenant().await);
     shop.fill(&one, "words-of-one").await;
     shop.fill(&two, "words-of-two").await;
     let (parcel, content) = shop.export(&one).await;
     let (_, others) = shop.export(&two).await;
-    assert!(parcel.text().contains("words-of-one"), "in the clear");
-    assert!(!parcel.text().contains("words-of-two"), "nobody else's");
+    assert!(parcel.text().contains("words-of-one"), "in clear text");
+    assert!(!parcel.text().contains("words-of-two"), "no other tenant's data");
     assert_ne!(content.digest, others.digest);
-    assert_eq!(shop.content(&one).await, content, "the same twice");
+    assert_eq!(shop.content(&one).await, content, "a second export is equal");
 
     let new = shop.tenant().await;
     for cut in [1, parcel.0.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() / 2] {
-        shop.load(&new, &mut parcel.opened(Some(cut))).await.expect_err("it was cut off");
+        shop.load(&new, &mut parcel.opened(Some(cut))).await.expect_err("it was interrupted");
     }
     for time in ["first", "second"] {
         shop.load(&new, &mut parcel.opened(None)).await.unwrap();
         assert_eq!(shop.content(&new).await, content, "loaded for the {time} time");
     }
-    assert_eq!(shop.content(&two).await, others, "nobody else's was touched");
+    assert_eq!(shop.content(&two).await, others, "other tenants are unchanged");
     assert_eq!(shop.content(&one).await, content);
 
-    // An empty one takes everything away.
+    // Loading an empty export deletes everything.
     let (nothing, none) = shop.export(&bare).await;
     shop.load(&new, &mut nothing.opened(None)).await.unwrap();
     assert_eq!(shop.content(&new).await, none);
 
     let mut stranger = one.clone();
-    stranger.claim = "tenantry:somebody:else".to_owned();
+    stranger.claim = "tenantry:another:owner".to_owned();
     let portable = shop.provider().portable().unwrap();
     let refused = portable.export(&shop.world().context(), &stranger, &mut Nowhere).await.unwrap_err();
     assert!(["no_such_tenant", "no_such_bucket"].contains(&&*refused.code), "{refused}");
     let odd = Parcel(vec![("nothing.000001.csv".to_owned(), b"\"a\"\n1\n".to_vec())]);
     assert_eq!(shop.load(&new, &mut odd.opened(None)).await.unwrap_err().code, "bad_archive");
-    assert_eq!(shop.content(&new).await, none, "what does not fit changes nothing");
+    assert_eq!(shop.content(&new).await, none, "a rejected load changes nothing");
 }
 
 const TEXTS: [&str; 12] = [
@@ -164,7 +164,7 @@ const TEXTS: [&str; 12] = [
     "{\"a\": null}",
 ];
 
-/// Rows of the product's tables, and of `things`.
+/// Adds rows to the product's tables and to `things`.
 async fn fill_tables(shop: &dyn Shop, spec: &Spec, word: &str, things: Vec<Value>) {
     let rows = shop.provider().data().unwrap().scoped(spec.tenant.id);
     let insert = |table: &'static str, row: Value| {
@@ -184,7 +184,7 @@ async fn fill_tables(shop: &dyn Shop, spec: &Spec, word: &str, things: Vec<Value
     }
 }
 
-/// The shipped migrations, and one more.
+/// The shipped migrations and one more.
 fn migrations(dir: &Path, set: &str, more: &str) -> PathBuf {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../templates/migrations").join(set);
     let folder = dir.join("migrations");
@@ -207,7 +207,7 @@ async fn fill_sqlite(shop: &dyn Shop, spec: &Spec, file: PathBuf, word: &str) {
     let mut connection =
         sqlx::sqlite::SqliteConnectOptions::new().filename(file).foreign_keys(false).connect().await.unwrap();
     let tenant = spec.tenant.id;
-    // A row that belongs to a later one, and a value of every type in a column of none.
+    // A row that refers to a later one, and a value of every type in an untyped column.
     let sql = format!(
         "INSERT INTO things (tenant_id, id, parent, raw, amount, number, whatever, \"Odd \"\" name\") VALUES
          ('{tenant}', 'a', 'b', x'00ff22', 0.1, 9007199254740993, '1', 'x'), ('{tenant}', 'b', NULL, x'', 1e300, -1, 1, ''),
@@ -245,7 +245,7 @@ async fn sqlite_pool() {
     let mut config = PoolConfig::new(dir.path().join("pool.db"));
     config.migrations = Some(migrations(dir.path(), "app", SQLITE_THINGS));
     let provider = DatabaseSqlitePool::new(config).await.unwrap();
-    comes_back(&SqlitePool { dir, provider, world: World::default() }).await;
+    round_trip(&SqlitePool { dir, provider, world: World::default() }).await;
 }
 
 struct SqliteFile {
@@ -278,7 +278,7 @@ async fn sqlite_file() {
     let mut config = FileConfig::new(dir.path().join("root"));
     config.migrations = Some(migrations(dir.path(), "app", SQLITE_THINGS));
     let provider = DatabaseSqliteFile::new(config).await.unwrap();
-    comes_back(&SqliteFile { dir, provider, world: World::default() }).await;
+    round_trip(&SqliteFile { dir, provider, world: World::default() }).await;
 }
 
 const POSTGRES_THINGS: &str = "
@@ -322,15 +322,15 @@ async fn postgres(model: Model) {
     }
 }
 
-/// What the place's tenants have goes out and comes back, with tables of the test's own.
+/// Exports and loads tenants' rows, with tables of the test's own.
 pub async fn on_postgres(mut place: Place) {
     let dir = tempfile::tempdir().unwrap();
     let folder = migrations(dir.path(), "postgres/app", POSTGRES_THINGS);
     place.reconfigure(|config| config.migrations = Some(folder));
     let shop = Postgres(place);
-    comes_back(&shop).await;
+    round_trip(&shop).await;
 
-    // Numbers that the server gives go on after those that came.
+    // Generated numbers continue after the loaded ones.
     let (old, new) = ((&shop as &dyn Shop).tenant().await, (&shop as &dyn Shop).tenant().await);
     shop.fill(&old, "x").await;
     let (parcel, _) = (&shop as &dyn Shop).export(&old).await;
@@ -350,9 +350,9 @@ async fn postgres_pool() {
     postgres(Model::Pool).await;
 }
 
-/// Only the pool's: elsewhere a tenant's numbers are its own affair.
+/// Only in the pool do tenants share sequences.
 #[tokio::test]
-async fn no_tenant_uses_up_the_numbers_of_all() {
+async fn a_load_does_not_exhaust_shared_sequences() {
     let dir = tempfile::tempdir().unwrap();
     let numbered = "CREATE TABLE things (tenant_id text NOT NULL, id text NOT NULL,
         number bigint GENERATED BY DEFAULT AS IDENTITY, PRIMARY KEY (tenant_id, id));";
@@ -383,9 +383,9 @@ async fn postgres_database() {
     postgres(Model::Database).await;
 }
 
-/// A pool's rows become a database's, and the other way round: tenants change their plans.
+/// Tenants change plans: rows of a pool load into a database, and back.
 #[tokio::test]
-async fn from_one_way_of_keeping_tenants_apart_to_another() {
+async fn rows_load_into_another_isolation() {
     let (Some(pool), Some(database)) = (Place::of(Model::Pool).await, Place::of(Model::Database).await)
     else {
         return;
@@ -436,11 +436,11 @@ async fn bucket_folder() {
     for level in ["standard", "enhanced"] {
         let dir = tempfile::tempdir().unwrap();
         let provider = BucketFolder::new(BucketConfig::new(dir.path().join("root")));
-        comes_back(&Bucket { _dir: dir, provider, world: World::default(), level }).await;
+        round_trip(&Bucket { _dir: dir, provider, world: World::default(), level }).await;
     }
 }
 
-/// A provider whose rows are the registry's.
+/// A provider whose rows are in the registry.
 struct BuiltIn<P> {
     provider: P,
     world: World,
@@ -480,7 +480,7 @@ async fn settings() {
         rows.iter().find(|row| row["tenant_id"] == json!(new.tenant.id)).unwrap()["settings"]["quotas"]
             .clone()
     });
-    assert_eq!(quotas, json!({}), "limits are the plan's");
+    assert_eq!(quotas, json!({}), "quotas come from the plan");
 }
 
 #[tokio::test]
@@ -489,9 +489,9 @@ async fn members() {
     let shop = &shop as &dyn Shop;
     let (old, new) = (shop.tenant().await, shop.tenant().await);
     let (parcel, content) = shop.export(&old).await;
-    assert!(parcel.text().contains(&old.tenant.admin.email), "in the clear");
+    assert!(parcel.text().contains(&old.tenant.admin.email), "in clear text");
     for secret in shop.world().secrets() {
-        assert!(!parcel.text().contains(&secret), "no secret");
+        assert!(!parcel.text().contains(&secret), "a secret was exported");
     }
     for _ in 0..2 {
         shop.load(&new, &mut parcel.opened(None)).await.unwrap();
@@ -501,8 +501,8 @@ async fn members() {
     let invited = shop.world().registry.with("invitations", |rows| {
         rows.iter().filter(|row| row["tenant_id"] == json!(new.tenant.id)).count()
     });
-    assert_eq!(invited, 2, "whoever came has a way in");
-    // The same people in a tenant that has nobody else.
+    assert_eq!(invited, 2, "each loaded member is invited");
+    // The same members in a tenant without others.
     let mut alike = shop.tenant().await;
     alike.tenant.admin = old.tenant.admin.clone();
     shop.world()
@@ -513,7 +513,7 @@ async fn members() {
 }
 
 #[tokio::test]
-async fn invoices_go_out_and_stay_out() {
+async fn invoices_are_exported_and_not_loaded() {
     let shop = BuiltIn { provider: BillingBuiltin::default(), world: World::default() };
     let shop = &shop as &dyn Shop;
     let old = shop.tenant().await;
@@ -524,9 +524,10 @@ async fn invoices_go_out_and_stay_out() {
     assert_eq!(shop.load(&old, &mut parcel.opened(None)).await.unwrap_err().code, "one_way");
 }
 
-/// Whose process died may have left its last call on the way. No rows may come to stand behind a removal that did not see them.
+/// The last statement of a dead process may still run: no rows may be committed after a removal that did not
+/// see them.
 #[tokio::test]
-async fn rows_take_their_place_in_the_turn_of_a_removal() {
+async fn a_load_commits_under_the_removals_lock() {
     let Some(place) = Place::of(Model::Pool).await else { return };
     let shop = Postgres(place);
     let dyn_shop = &shop as &dyn Shop;
@@ -543,7 +544,7 @@ async fn rows_take_their_place_in_the_turn_of_a_removal() {
     let before = dyn_shop.content(&one).await;
     let options: PgConnectOptions = shop.0.url().parse().unwrap();
     let mut removal = options.connect().await.unwrap();
-    let turn =
+    let lock =
         PgAdvisoryLock::new(format!("tenantry pool {}", one.name)).acquire(&mut removal).await.unwrap();
     let waits = async {
         let waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
@@ -555,8 +556,8 @@ async fn rows_take_their_place_in_the_turn_of_a_removal() {
         ended = dyn_shop.load(&one, &mut source) => panic!("it did not wait: {ended:?}"),
         () = waits => {}
     }
-    drop(turn);
-    assert_eq!(dyn_shop.content(&one).await, before, "the call went with its process");
+    drop(lock);
+    assert_eq!(dyn_shop.content(&one).await, before, "the interrupted load changed nothing");
     removal.close().await.unwrap();
     dyn_shop.load(&one, &mut parcel.opened(None)).await.unwrap();
     assert_eq!(dyn_shop.content(&one).await, more);

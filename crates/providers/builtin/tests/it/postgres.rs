@@ -1,5 +1,5 @@
-//! The providers on PostgreSQL against a real server: the contract, and what they share. Each test has a main database
-//! of its own; roles and tenants' databases are the whole server's, so their names are never used twice.
+//! The PostgreSQL providers on a real server: the provider contract and what their tests share. Each test has
+//! its own main database. Roles and tenants' databases belong to the whole server, so each name is used once.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -25,30 +25,30 @@ pub enum Model {
     Database,
 }
 
-/// A provider over a main database of its own.
+/// A provider with its own main database.
 pub struct Place {
     pub provider: Box<dyn Provider>,
     pub world: World,
     pub model: Model,
     config: Config,
-    /// The main database of the server that has the tenants of [`spec`], where that is a region's own.
+    /// URL of the main database of the tenants' server, if that is a region's own.
     cluster: Option<String>,
-    // After everything that uses it.
+    // Last, so that it is dropped after its users.
     _database: TestDatabase,
 }
 
 impl Place {
-    /// None, reported as skipped, where there is no server.
+    /// None, reported as skipped, if there is no server.
     pub async fn of(model: Model) -> Option<Self> {
         Self::with(model, |_| {}).await
     }
 
-    /// The same with another configuration.
+    /// The same with a changed configuration.
     pub async fn with(model: Model, change: impl FnOnce(&mut Config)) -> Option<Self> {
         Some(Self::on(TestDatabase::postgres().await?, model, change))
     }
 
-    /// The same with this main database.
+    /// The same on this main database.
     pub fn on(database: TestDatabase, model: Model, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config(&database);
         change(&mut config);
@@ -56,7 +56,7 @@ impl Place {
         Self { provider, world: World::default(), model, config, cluster: None, _database: database }
     }
 
-    /// With databases on the server of a region, that of [`spec`], whose main database this is.
+    /// With tenants' databases in the cluster of the region of [`spec`].
     pub async fn in_cluster(cluster: Cluster) -> Option<Self> {
         let url = cluster.url.clone();
         let change = |config: &mut Config| drop(config.clusters.insert(REGION.to_owned(), cluster));
@@ -64,7 +64,7 @@ impl Place {
         Some(Self { cluster: Some(url), ..place })
     }
 
-    /// The same with an administrator who has the rights that the guide asks for, and no others.
+    /// The same with an administrator that has only the privileges that the guide asks for.
     pub async fn with_plain_administrator(model: Model) -> Option<Self> {
         let database = TestDatabase::postgres().await?;
         let mut config = config(&database);
@@ -84,17 +84,17 @@ impl Place {
         Some(Self { provider, world, model, config, cluster: None, _database: database })
     }
 
-    /// The role as which applications reach the pool.
+    /// The role of applications.
     pub fn app_role(&self) -> &str {
         &self.config.app_role
     }
 
-    /// How its provider was made.
+    /// The provider's configuration.
     pub fn config(&self) -> Config {
         self.config.clone()
     }
 
-    /// Its provider is that of another process from now on, with another configuration.
+    /// Replaces the provider by one of another process with a changed configuration.
     pub fn reconfigure(&mut self, change: impl FnOnce(&mut Config)) {
         change(&mut self.config);
         self.provider = self.another();
@@ -105,12 +105,12 @@ impl Place {
         provider(self.model, self.config.clone())
     }
 
-    /// The main database of the server that its tenants are on.
+    /// URL of the main database of the tenants' server.
     pub fn url(&self) -> &str {
         self.cluster.as_ref().unwrap_or(&self.config.url)
     }
 
-    /// As the administrator, in the main database.
+    /// Runs SQL as the administrator in the main database.
     pub async fn sql(&self, sql: &str) -> Vec<PgRow> {
         let mut connection = connect(self.url()).await;
         sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut connection).await.unwrap()
@@ -121,10 +121,10 @@ impl Place {
     }
 }
 
-/// Where the tenants of [`spec`] are.
+/// The region of the tenants of [`spec`].
 pub const REGION: &str = "eu-1";
 
-/// All of them.
+/// All models.
 pub const MODELS: [Model; 3] = [Model::Pool, Model::Schema, Model::Database];
 
 pub async fn make(place: &Place) -> (Spec, Ensured) {
@@ -139,7 +139,7 @@ pub async fn ensured(place: &Place, spec: &Spec) -> Ensured {
     made
 }
 
-/// Connects as the tenant's own application does: with what the outputs say and the password that was handed out.
+/// Connects as the tenant's application does: with the outputs and the password that was handed out.
 pub async fn log_in(place: &Place, spec: &Spec, outputs: &Value) -> sqlx::Result<PgConnection> {
     let password = place.world.secret(spec, &format!("postgres_password:{}", spec.name));
     let options: PgConnectOptions = place.url().parse().unwrap();
@@ -155,7 +155,7 @@ pub async fn log_in(place: &Place, spec: &Spec, outputs: &Value) -> sqlx::Result
         .await
 }
 
-/// Fails with this SQLSTATE.
+/// Expects the statement to fail with this SQLSTATE.
 pub async fn refused(connection: &mut PgConnection, sql: &str, code: &str) {
     let error = connection.execute(AssertSqlSafe(sql)).await.expect_err(sql);
     assert_eq!(
@@ -183,7 +183,7 @@ fn provider(model: Model, config: Config) -> Box<dyn Provider> {
     }
 }
 
-/// Every row of every table of a schema, as one text.
+/// All rows of all tables of a schema as one text.
 async fn rows_of(connection: &mut PgConnection, schema: &str) -> String {
     let tables = "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) ORDER BY 1";
     let tables: Vec<String> =
@@ -240,12 +240,11 @@ impl Environment for Place {
                 dump.push_str(&rows_of(&mut inside, "public").await);
             }
         }
-        let marks = "SELECT concat_ws(' ', nspname, nspacl, obj_description(oid)) FROM pg_namespace
+        let tags = "SELECT concat_ws(' ', nspname, nspacl, obj_description(oid)) FROM pg_namespace
             UNION ALL SELECT concat_ws(' ', a.rolname, a.rolcanlogin, a.rolpassword, shobj_description(a.oid, 'pg_authid'))
             FROM pg_authid a JOIN tenantry.homes ON name = a.rolname ORDER BY 1";
-        let marks: Vec<String> =
-            sqlx::query_scalar(marks).fetch_all(&mut connection).await.unwrap_or_default();
-        dump + &marks.join("\n")
+        let tags: Vec<String> = sqlx::query_scalar(tags).fetch_all(&mut connection).await.unwrap_or_default();
+        dump + &tags.join("\n")
     }
     async fn plant_foreign(&self, spec: &Spec) {
         self.ensure(&rival(spec)).await;
@@ -261,8 +260,8 @@ impl Environment for Place {
         }
     }
     async fn unusable(&self) -> Option<Box<dyn Provider>> {
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Some(provider(self.model, Config::new(format!("postgres://nobody@{nobody}/nothing"))))
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Some(provider(self.model, Config::new(format!("postgres://nobody@{closed}/nothing"))))
     }
 }
 

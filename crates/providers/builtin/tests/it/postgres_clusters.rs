@@ -1,5 +1,5 @@
-//! Tenants' databases on the servers of their regions, real second servers: everything that holds on one holds on each,
-//! and one that is out holds up its own tenants alone.
+//! Clusters: tenants' databases on the servers of their regions, with real second servers. Each server works
+//! like the main one, and a server that is down affects its own tenants only.
 
 use serde_json::json;
 use tenantry_databases::database_postgres::{Cluster, Postgres};
@@ -20,24 +20,24 @@ use crate::postgres_failures::is;
 use crate::postgres_fences::{fence, order};
 use crate::world::spec;
 
-/// Such a server forgets nothing when it ends, and need not wait for a disk.
+/// These servers are ended in order, so they need not wait for the disk.
 const FAST: [&str; 1] = ["fsync=off"];
 
-/// A tenant of a region that has no server of its own.
+/// A tenant of a region without a server of its own.
 fn elsewhere(place: &Place) -> Spec {
     let mut spec = spec(place.settings());
     spec.tenant.region = "us-1".to_owned();
     spec
 }
 
-/// What has this name on the server of this URL: databases and roles.
+/// Number of databases and roles of this name on a server.
 async fn count(url: &str, name: &str) -> i64 {
     let both = "SELECT (SELECT count(*) FROM pg_database WHERE datname = $1) + (SELECT count(*) FROM pg_roles WHERE rolname = $1)";
     sqlx::query_scalar(both).bind(name).fetch_one(&mut connect(url).await).await.unwrap()
 }
 
 #[tokio::test]
-async fn a_region_on_a_server_of_its_own_has_all_that_the_main_one_has() {
+async fn a_clusters_server_works_like_the_main_server() {
     let Some(second) = OwnPostgres::start(&FAST).await else { return };
     let Some(place) = Place::in_cluster(Cluster::new(second.url())).await else { return };
     must_keep_it(&place).await;
@@ -68,7 +68,7 @@ async fn a_region_on_a_server_of_its_own_has_all_that_the_main_one_has() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_out_holds_up_its_own_tenants_alone() {
+async fn a_server_that_is_down_affects_its_own_tenants_only() {
     let Some(mut second) = OwnPostgres::start(&FAST).await else { return };
     let Some(place) = Place::in_cluster(Cluster::new(second.url())).await else { return };
     let (here, (there, _)) = (elsewhere(&place), make(&place).await);
@@ -76,7 +76,7 @@ async fn a_server_that_is_out_holds_up_its_own_tenants_alone() {
     second.down();
 
     let context = place.world.context();
-    // One process that knows the server, and one that never reached it.
+    // One process that has used the server, and one that has never reached it.
     for provider in [&*place.provider, &*place.another()] {
         let [new, late] = [elsewhere(&place), spec(place.settings())];
         let rows = |spec: &Spec| provider.data().unwrap().scoped(spec.tenant.id);
@@ -124,9 +124,9 @@ async fn a_server_that_is_out_holds_up_its_own_tenants_alone() {
     assert!(place.provider.observe(&context, &there).await.unwrap().is_healthy());
 }
 
-/// The other way round: what all share is out, and a region with a server of its own goes on.
+/// The main server is down, and a region with its own server continues.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_region_needs_no_server_but_its_own() {
+async fn a_region_does_not_need_the_main_server() {
     let Some(second) = TestDatabase::postgres().await else { return };
     let Some(mut main) = OwnPostgres::start(&FAST).await else { return };
     let cluster = Cluster::new(second.url());
@@ -164,18 +164,18 @@ async fn each_server_has_its_own_pooler() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_cluster_is_named() {
+async fn configuration_errors_name_the_cluster() {
     let bad = |cluster: Cluster| {
         let mut config = tenantry_databases::database_postgres::Config::new("postgres://db/x");
         config.clusters.insert("eu-1".to_owned(), cluster);
-        Postgres::new(config).err().expect("it is refused").message
+        Postgres::new(config).err().expect("it was accepted").message
     };
     assert!(bad(Cluster::new("nowhere at all")).starts_with("`clusters.eu-1.url` must be like postgres://"));
     let pooler = Some("nowhere".to_owned());
     assert!(bad(Cluster { pooler, ..Cluster::new("postgres://db/y") }).starts_with("`clusters.eu-1.pooler`"));
 }
 
-/// Two regions on one server are one server.
+/// Two regions on one server count as one server.
 #[tokio::test]
 async fn a_server_of_two_regions_is_checked_once() {
     let Some(second) = TestDatabase::postgres().await else { return };
@@ -191,7 +191,7 @@ async fn a_server_of_two_regions_is_checked_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_standby_is_waited_for_and_named() {
+async fn a_standby_is_named_and_retried() {
     let Some(primary) = OwnPostgres::start(&FAST).await else { return };
     let standby = primary.standby().await;
     let Some(place) = Place::in_cluster(Cluster::new(standby.url())).await else { return };
@@ -203,17 +203,17 @@ async fn a_standby_is_waited_for_and_named() {
         is(&failure, Retryable, "read_only");
         assert!(failure.message.contains("`clusters.eu-1.url` is a standby"), "{failure}");
     }
-    // Once it is promoted, nobody has to be told.
+    // After the promotion no configuration change is needed.
     standby.until("SELECT pg_promote()").await;
     ensured(&place, &spec).await;
     place.provider.probe().await.unwrap();
 }
 
 #[tokio::test]
-async fn nobody_is_connected_to_before_it_is_needed_and_all_who_are_out_are_named() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut config = tenantry_databases::database_postgres::Config::new(format!("postgres://a@{nobody}/x"));
-    config.clusters.insert("eu-1".to_owned(), Cluster::new(format!("postgres://b@{nobody}/y")));
+async fn servers_are_connected_lazily_and_all_failures_are_named() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut config = tenantry_databases::database_postgres::Config::new(format!("postgres://a@{closed}/x"));
+    config.clusters.insert("eu-1".to_owned(), Cluster::new(format!("postgres://b@{closed}/y")));
     let provider = DatabasePostgresDatabase::new(Postgres::new(config).unwrap());
     provider.start().await.unwrap();
     let out = provider.probe().await.unwrap_err();

@@ -1,5 +1,5 @@
-//! PostgreSQL's disk is full: operations wait, nothing stays half done, and they go on when there is room. Where its log has
-//! no room either, the server crashes, and may not even start before there is some.
+//! A full disk of PostgreSQL: operations wait, nothing stays half done, and they continue when space is free.
+//! If the log has no space either, the server crashes and cannot start before there is some.
 
 use tenantry_model::Failure;
 use tenantry_model::FailureClass::Retryable;
@@ -14,10 +14,10 @@ use crate::world::spec;
 
 const MEGABYTES: u32 = 256;
 const SETTINGS: [&str; 3] = ["max_connections=60", "min_wal_size=32MB", "max_wal_size=48MB"];
-/// More tenants than there is room for in what the pages of the shared tables have left.
+/// More tenants than the free space in existing pages holds.
 const MANY: usize = 400;
 
-/// Makes tenants until one cannot be made; gives that one and why.
+/// Creates tenants until one fails; returns that one and its failure.
 async fn until_full(place: &Place) -> (Spec, Failure) {
     for _ in 0..MANY {
         let spec = spec(place.settings());
@@ -29,8 +29,8 @@ async fn until_full(place: &Place) -> (Spec, Failure) {
     panic!("{:?}: the disk is not full", place.model);
 }
 
-/// Nothing of the tenant, or of its making, is there beside what is complete.
-async fn is_whole(place: &Place, spec: &Spec) {
+/// Completes the tenant and checks that no draft or incomplete row is left.
+async fn assert_complete(place: &Place, spec: &Spec) {
     ensured(place, spec).await;
     assert_eq!(place.count(spec).await, 1, "{:?}", place.model);
     let seen = place.provider.observe(&place.world.context(), spec).await.unwrap();
@@ -42,7 +42,7 @@ async fn is_whole(place: &Place, spec: &Spec) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn operations_wait_for_room_and_go_on_when_there_is_some() {
+async fn operations_wait_for_disk_space_and_continue() {
     let Some(disk) = SmallDisk::new(MEGABYTES) else { return };
     let Some(mut server) = OwnPostgres::start_in(disk.path(), &SETTINGS).await else { return };
     let mut fleets = Vec::new();
@@ -57,8 +57,8 @@ async fn operations_wait_for_room_and_go_on_when_there_is_some() {
     for (place, (before, made)) in &fleets {
         let (late, failure) = until_full(place).await;
         assert_eq!((failure.class, &*failure.code), (Retryable, "disk_full"), "{:?}: {failure}", place.model);
-        assert!(failure.message.contains("PostgreSQL's disk is full: make room"), "{failure}");
-        // Those who are there go on.
+        assert!(failure.message.contains("PostgreSQL's disk is full: free space on it"), "{failure}");
+        // Existing tenants keep working.
         log_in(place, before, &made.outputs).await.unwrap();
         let rows = place.provider.data().unwrap().scoped(before.tenant.id);
         assert_eq!(rows.list("tasks", 10, None).await.unwrap().rows.len(), 3);
@@ -66,10 +66,10 @@ async fn operations_wait_for_room_and_go_on_when_there_is_some() {
     }
     disk.make_room();
     for ((place, _), late) in fleets.iter().zip(&waiting) {
-        is_whole(place, late).await;
+        assert_complete(place, late).await;
     }
 
-    // Without room for the next piece of its log the server ends itself.
+    // Without space for its log the server crashes.
     disk.fill();
     server.write_until_it_crashes().await;
     let mut waiting = Vec::new();
@@ -82,7 +82,7 @@ async fn operations_wait_for_room_and_go_on_when_there_is_some() {
     disk.make_room();
     server.revive().await;
     for ((place, (before, _)), late) in fleets.iter().zip(&waiting) {
-        is_whole(place, late).await;
+        assert_complete(place, late).await;
         let seen = place.provider.observe(&place.world.context(), before).await.unwrap();
         assert!(seen.is_healthy(), "{:?}: {seen:?}", place.model);
     }

@@ -1,5 +1,5 @@
-//! What somebody changed behind our back: named by `observe`, put right by `ensure` where it can be, and named again where
-//! it cannot. A second process, which has seen nothing, says the same.
+//! Drift on PostgreSQL: `observe` reports it, `ensure` repairs what it can, and the rest is still reported. A
+//! second process without any state reports the same.
 
 use tenantry_model::suspension::Grade;
 use tenantry_provider::{Observed, Provider, Spec};
@@ -8,7 +8,7 @@ use crate::postgres::{MODELS, Model, Place, connect, ensured, make};
 use crate::postgres_fences::fence;
 use sqlx::AssertSqlSafe;
 
-/// Where the harm is done.
+/// Where the change is made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum At {
     Main,
@@ -22,8 +22,8 @@ async fn differs(provider: &dyn Provider, place: &Place, spec: &Spec) -> Vec<Str
     }
 }
 
-/// Runs statements where the tenant's tables are, as a superuser; `NAME` stands for the tenant's name and `APP` for the
-/// application role.
+/// Runs statements as a superuser where the tenant's tables are; `NAME` stands for the tenant's name and
+/// `APP` for the application role.
 async fn harm(place: &Place, spec: &Spec, model: Model, at: At, sql: &str) {
     let mut url = place.url().to_owned();
     if (model, at) == (Model::Database, At::Tables) {
@@ -46,7 +46,7 @@ use Model::{Database, Pool, Schema};
 const OWN: &[Model] = &[Schema, Database];
 
 #[tokio::test]
-async fn what_was_changed_is_named_and_put_right() {
+async fn repairable_drift_is_reported_and_repaired() {
     let harms: [(&[Model], At, &str, &str); 9] = [
         (&MODELS, Main, "DROP OWNED BY NAME; DROP ROLE NAME", "its login role is missing"),
         (&MODELS, Main, "ALTER ROLE NAME NOLOGIN", "its login role may not log in"),
@@ -85,11 +85,11 @@ async fn what_was_changed_is_named_and_put_right() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_put_right_is_still_named_after_it() {
+async fn other_drift_is_reported_before_and_after_a_repair() {
     let harms = [
         ("DROP TABLE tasks CASCADE", "table `tasks` is missing"),
         ("ALTER TABLE projects DROP COLUMN name", "table `projects`, column `name` is missing"),
-        ("ALTER TABLE projects ADD COLUMN colour text", "column `colour` was added by somebody else"),
+        ("ALTER TABLE projects ADD COLUMN colour text", "column `colour` was added outside the migrations"),
     ];
     for (sql, word) in harms {
         for model in MODELS {
@@ -106,7 +106,7 @@ async fn what_cannot_be_put_right_is_still_named_after_it() {
 }
 
 #[tokio::test]
-async fn a_schema_or_database_that_was_dropped_is_named_and_made_again() {
+async fn a_dropped_schema_or_database_is_reported_and_recreated() {
     for model in [Schema, Database] {
         let Some(place) = Place::of(model).await else { return };
         let (spec, _) = make(&place).await;
@@ -120,7 +120,7 @@ async fn a_schema_or_database_that_was_dropped_is_named_and_made_again() {
 }
 
 #[tokio::test]
-async fn a_fence_that_does_not_hold_is_named() {
+async fn a_broken_fence_is_reported() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
         let (spec, _) = make(&place).await;
@@ -128,11 +128,11 @@ async fn a_fence_that_does_not_hold_is_named() {
         assert_eq!(differs(&*place.provider, &place, &spec).await, [""; 0], "{model:?}");
         harm(&place, &spec, model, Main, "ALTER ROLE NAME LOGIN").await;
         let said = differs(&*place.provider, &place, &spec).await;
-        assert_eq!(said, ["its login role may log in in spite of its fence"], "{model:?}");
+        assert_eq!(said, ["its login role may log in despite its fence"], "{model:?}");
         if model != Pool {
             harm(&place, &spec, model, Tables, "GRANT UPDATE ON tasks TO NAME").await;
             let said = differs(&*place.provider, &place, &spec).await;
-            assert!(said[1].contains("write to table `tasks` in spite of its fence"), "{said:?}");
+            assert!(said[1].contains("write to table `tasks` despite its fence"), "{said:?}");
         }
         ensured(&place, &spec).await;
         assert_eq!(differs(&*place.provider, &place, &spec).await, [""; 0], "{model:?}");

@@ -1,5 +1,5 @@
-//! A standby takes over that lacked what was written last. What the registry calls done may not be there then: it is named,
-//! and made again, by the process that had made it and by any other.
+//! Fail-over to a standby that lacks the latest commits: what the registry lists as complete may be missing.
+//! It is reported and created again, by the process that had created it and by any other.
 
 use tenantry_model::suspension::Grade;
 use tenantry_provider::{Observed, Provider, Spec};
@@ -23,7 +23,7 @@ async fn is_healthy(place: &Place, provider: &dyn Provider, spec: &Spec) -> bool
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_promoted_standby_lacks_is_named_and_made_again() {
+async fn objects_missing_after_a_failover_are_reported_and_recreated() {
     let Some(mut primary) = OwnPostgres::start(&ASYNCHRONOUS).await else { return };
     let mut standby = primary.standby().await;
     let mut fleets = Vec::new();
@@ -51,7 +51,7 @@ async fn what_a_promoted_standby_lacks_is_named_and_made_again() {
             assert_eq!(provider.observe(&context, lost).await.unwrap(), Observed::Absent, "{model:?}");
             let seen = provider.observe(&context, kept).await.unwrap();
             assert!(seen.is_healthy(), "{model:?}: {seen:?}");
-            // Its fence has gone with the rest, and says so.
+            // Its fence is missing as well, and reported so.
             let denied = provider.fence().unwrap().denies(&order(kept, Some(Grade::Blocked), 5)).await;
             assert_eq!(denied.unwrap(), None, "{model:?}");
         }
@@ -61,14 +61,14 @@ async fn what_a_promoted_standby_lacks_is_named_and_made_again() {
         let again = ensured(place, lost).await;
         assert!(is_healthy(place, &*place.provider, lost).await, "{model:?}");
         assert_eq!(rows.list("tasks", 10, None).await.unwrap().rows.len(), 3, "{model:?}: the seed");
-        // By the password that was handed out anew.
+        // With the password that was handed out again.
         log_in(place, lost, &again.outputs).await.unwrap();
     }
 }
 
-/// The standby has nothing but the empty main databases. Whatever a process knew to be there has to be found missing.
+/// The standby has only the empty main databases: a process must not rely on what it had created.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_forgets_what_it_had_made_for_all() {
+async fn cached_shared_objects_are_recreated_after_a_failover() {
     let Some(mut primary) = OwnPostgres::start(&ASYNCHRONOUS).await else { return };
     let mut standby = primary.standby().await;
     let mut fleets = Vec::new();

@@ -1,5 +1,5 @@
-//! PostgreSQL in trouble: sessions that are ended half-way, migrations that were changed or do not run, servers that are
-//! full, gone or too slow; and attempts of two processes at once.
+//! Failures of PostgreSQL: terminated sessions, changed or broken migrations, full, missing or slow servers,
+//! and attempts of two processes at once.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ const MODELS: [Model; 3] = [Model::Pool, Model::Schema, Model::Database];
 const TABLE: &str =
     "CREATE TABLE t (tenant_id text NOT NULL, id text NOT NULL, n integer, PRIMARY KEY (tenant_id, id));";
 
-/// Migrations and seeds of a test's own.
+/// A test's own migrations and seeds.
 struct Folder(TempDir);
 
 impl Folder {
@@ -72,7 +72,7 @@ pub fn is(failure: &Failure, class: FailureClass, code: &str) {
 }
 
 #[tokio::test]
-async fn migrations_never_change_and_new_ones_come_with_the_next_ensure() {
+async fn new_migrations_are_applied_by_ensure_and_changed_ones_rejected() {
     for model in MODELS {
         let folder = Folder::new(&[("1_a.sql", TABLE)]);
         let Some(place) = folder.place(model).await else { return };
@@ -97,7 +97,7 @@ async fn migrations_never_change_and_new_ones_come_with_the_next_ensure() {
             let folder_of_two = later.ensure(&place.world.context(), &spec).await.unwrap_err();
             is(&folder_of_two, Fatal, "migration_changed");
             let seen = rows.get("t", "x").await.unwrap().unwrap();
-            assert_eq!(seen.get("m"), None, "{model:?}: the tables are looked at again");
+            assert_eq!(seen.get("m"), None, "{model:?}: the tables are read again");
         }
 
         folder.migration("1_a.sql", &TABLE.replace("n integer", "n bigint"));
@@ -108,8 +108,8 @@ async fn migrations_never_change_and_new_ones_come_with_the_next_ensure() {
 }
 
 #[tokio::test]
-async fn a_role_may_use_whatever_stands_in_its_schema_and_nothing_of_the_evidence() {
-    // Types of the same name here and elsewhere, and everything that a routine's arguments can be.
+async fn a_role_may_use_all_objects_of_its_schema_except_migrations() {
+    // Types of the same name in two schemas, and all kinds of arguments of routines.
     let more = "CREATE SEQUENCE \"Odd numbers\"; CREATE TYPE mood AS ENUM ('good');
         CREATE FUNCTION greet(m mood, n integer DEFAULT 1) RETURNS text LANGUAGE sql AS 'SELECT m::text';
         CREATE FUNCTION greet(m public.mood, VARIADIC n mood[]) RETURNS text LANGUAGE sql AS 'SELECT m::text';
@@ -129,7 +129,7 @@ async fn a_role_may_use_whatever_stands_in_its_schema_and_nothing_of_the_evidenc
         count(*), count(*) FILTER (WHERE has_function_privilege($R, oid, 'EXECUTE')) AS own,
         count(*) FILTER (WHERE has_function_privilege('public', oid, 'EXECUTE')) AS everybodys
         FROM pg_proc WHERE pronamespace = '$S'::regnamespace";
-    // The first one is looked through; the others are made as it was, in one message.
+    // The first schema is read; the others are created like it, in one message.
     for _ in 0..3 {
         let spec = bare();
         place.ensure(&spec).await;
@@ -151,7 +151,7 @@ async fn a_role_may_use_whatever_stands_in_its_schema_and_nothing_of_the_evidenc
 }
 
 #[tokio::test]
-async fn a_schema_that_is_not_like_the_others_is_made_nevertheless() {
+async fn schemas_may_differ_after_the_same_migrations() {
     let unlike = "DO $$ BEGIN
         EXECUTE format('CREATE FUNCTION %I() RETURNS integer LANGUAGE sql AS ''SELECT 1''', 'of ' || current_schema());
         IF nextval('public.made') > 2 THEN CREATE FUNCTION more() RETURNS integer LANGUAGE sql AS 'SELECT 1'; END IF;
@@ -159,7 +159,7 @@ async fn a_schema_that_is_not_like_the_others_is_made_nevertheless() {
     let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", unlike)]);
     let Some(place) = folder.place(Model::Schema).await else { return };
     place.sql("CREATE SEQUENCE public.made").await;
-    // The canary was the first.
+    // The canary's schema was the first.
     for routines in [1, 2, 2] {
         let spec = bare();
         place.ensure(&spec).await;
@@ -175,7 +175,7 @@ async fn a_schema_that_is_not_like_the_others_is_made_nevertheless() {
 }
 
 #[tokio::test]
-async fn what_was_lost_and_is_made_again_is_not_complete_before_it_has_its_seed() {
+async fn a_recreated_schema_is_incomplete_without_its_seed() {
     for (model, lose) in
         [(Model::Schema, "DROP SCHEMA NAME CASCADE"), (Model::Database, "DROP DATABASE NAME")]
     {
@@ -185,7 +185,7 @@ async fn what_was_lost_and_is_made_again_is_not_complete_before_it_has_its_seed(
         let (spec, context) = (spec(serde_json::json!({ "seed": "start" })), place.world.context());
         place.ensure(&spec).await;
         place.sql(&lose.replace("NAME", &format!("\"{}\"", spec.name))).await;
-        // The last step of the making fails, and by then there is a migration more.
+        // The last step of the repair fails, and a migration was added.
         folder.migration("2_b.sql", "ALTER TABLE t ADD COLUMN m integer;");
         folder.seed("no number");
         let failed = place.another().ensure(&context, &spec).await.unwrap_err();
@@ -203,7 +203,7 @@ async fn what_was_lost_and_is_made_again_is_not_complete_before_it_has_its_seed(
 }
 
 #[tokio::test]
-async fn an_older_process_deletes_from_the_tables_of_a_newer_one_too() {
+async fn removal_covers_tables_of_newer_migrations() {
     let folder = Folder::new(&[("1_a.sql", TABLE)]);
     let Some(place) = folder.place(Model::Pool).await else { return };
     let (spec, context) = (bare(), place.world.context());
@@ -217,7 +217,7 @@ async fn an_older_process_deletes_from_the_tables_of_a_newer_one_too() {
     assert_eq!(removed.receipt["rows"], serde_json::json!({ "notes": 1, "t": 0 }));
     assert_eq!(place.provider.observe(&context, &spec).await.unwrap(), Observed::Absent);
 
-    // Whatever comes to stand there of one who is not listed is seen, and goes.
+    // Rows of a tenant that is not listed are reported and removed.
     let tenant = spec.tenant.id;
     place.sql(&format!("INSERT INTO tenantry_pool.notes VALUES ('{tenant}', 'late', 1)")).await;
     for process in [&*place.provider, &*newer] {
@@ -246,7 +246,7 @@ async fn a_file_without_a_transaction_runs_statement_by_statement() {
 }
 
 #[tokio::test]
-async fn a_file_at_fault_is_named_and_leaves_nothing() {
+async fn a_rejected_migration_is_named_and_rolled_back() {
     for (sql, why) in [
         ("CREATE TABLE x (id text PRIMARY KEY);", "`x` cannot be shared"),
         (
@@ -274,7 +274,7 @@ async fn a_file_at_fault_is_named_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn what_goes_around_policies_is_refused() {
+async fn migrations_that_bypass_policies_are_rejected() {
     for (sql, why) in [
         ("CREATE VIEW v AS SELECT * FROM t;", "security_invoker"),
         ("CREATE MATERIALIZED VIEW v AS SELECT * FROM t;", "copy"),
@@ -296,7 +296,7 @@ async fn what_goes_around_policies_is_refused() {
     place.provider.probe().await.unwrap();
 }
 
-/// What the deletion of a tenant's rows is told by the tables: as a statement that runs for too long would be ended.
+/// A trigger that raises an error if the deletion of a tenant's rows has a statement timeout.
 const UNHURRIED: &str = "
 CREATE FUNCTION hurried() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN IF current_setting('statement_timeout') <> '0' THEN RAISE EXCEPTION 'hurried'; END IF;
@@ -304,7 +304,7 @@ $$ BEGIN IF current_setting('statement_timeout') <> '0' THEN RAISE EXCEPTION 'hu
 CREATE TRIGGER hurried BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION hurried();";
 
 #[tokio::test]
-async fn no_tenant_is_too_big_to_be_deleted() {
+async fn removal_has_no_statement_timeout() {
     let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", UNHURRIED)]);
     let Some(place) = folder.place(Model::Pool).await else { return };
     let (spec, context) = (bare(), place.world.context());
@@ -314,7 +314,7 @@ async fn no_tenant_is_too_big_to_be_deleted() {
     let removed = place.provider.remove(&context, &spec).await.unwrap();
     assert_eq!(removed.receipt["rows"]["t"], 1);
 
-    // An administrator's own trigger speaks for what is dropped with its schema.
+    // An event trigger checks the same for DROP SCHEMA.
     let place = Place::of(Model::Schema).await.unwrap();
     place
         .sql(
@@ -330,14 +330,14 @@ async fn no_tenant_is_too_big_to_be_deleted() {
 }
 
 #[tokio::test]
-async fn two_processes_at_once() {
+async fn concurrent_processes_create_one_tenant() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
         let another = place.another();
         let spec = spec(place.settings());
         let (context, other) = (place.world.context(), place.world.context());
         let (a, b) = tokio::join!(place.provider.ensure(&context, &spec), another.ensure(&other, &spec));
-        // Whichever is recorded, it holds the password that is good.
+        // Both attempts hand out the same valid password.
         let sealed = [a.unwrap(), b.unwrap()].map(|made| {
             place.world.registry.apply(&made.writes);
             place.world.secret(&spec, &format!("postgres_password:{}", spec.name))
@@ -353,12 +353,12 @@ async fn two_processes_at_once() {
     }
 }
 
-/// Ends all sessions of a provider.
-const ENDS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+/// Terminates all sessions of a provider.
+const TERMINATE_SESSIONS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE application_name = 'tenantry' AND (datname = current_database() OR query ~ current_database())";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_that_are_ended_anywhere_leave_what_the_next_attempt_finishes() {
+async fn terminated_attempts_are_completed_by_the_next() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
         place.provider.probe().await.unwrap();
@@ -367,10 +367,9 @@ async fn sessions_that_are_ended_anywhere_leave_what_the_next_attempt_finishes()
             let spec = spec(place.settings());
             let context = place.world.context();
             let mut ensure = std::pin::pin!(place.provider.ensure(&context, &spec));
-            // Every session of the provider's, as often as there is time for until the attempt ends; and none after it, as one
-            // would that nobody waits for.
+            // Terminates the provider's sessions again and again until the attempt ends, and none after it.
             let first = loop {
-                let mut ends = std::pin::pin!(place.sql(ENDS));
+                let mut ends = std::pin::pin!(place.sql(TERMINATE_SESSIONS));
                 tokio::select! {
                     done = &mut ensure => {
                         ended += ends.await.len();
@@ -384,7 +383,7 @@ async fn sessions_that_are_ended_anywhere_leave_what_the_next_attempt_finishes()
                 failed += 1;
             }
             let mut made = place.provider.ensure(&context, &spec).await;
-            // Connections that died in the pool are found one by one.
+            // Dead connections in the pool are found one by one.
             for _ in 0..8 {
                 match made {
                     Err(failure) if failure.may_retry() => {}
@@ -401,7 +400,7 @@ async fn sessions_that_are_ended_anywhere_leave_what_the_next_attempt_finishes()
 }
 
 #[tokio::test]
-async fn failures_of_the_server_have_their_class() {
+async fn server_failures_have_their_class() {
     let Some(place) = Place::of(Model::Schema).await else { return };
     let spec = spec(place.settings());
     let context = place.world.context();
@@ -420,7 +419,7 @@ async fn failures_of_the_server_have_their_class() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_the_caller_s_fault() {
+async fn rejected_rows_are_the_callers_fault() {
     let Some(place) = Place::of(Model::Schema).await else { return };
     let spec = spec(place.settings());
     place.ensure(&spec).await;
@@ -433,7 +432,7 @@ async fn what_does_not_fit_is_the_caller_s_fault() {
         ("_migrations", serde_json::json!({}), "unknown_table"),
         ("tasks", serde_json::json!({ "x\"; --": 1 }), "unknown_column"),
         ("tasks", serde_json::json!({ "tenant_id": "x" }), "not_allowed"),
-        ("tasks", serde_json::json!({ "title": "x", "project_id": "nobody's" }), "constraint"),
+        ("tasks", serde_json::json!({ "title": "x", "project_id": "missing" }), "constraint"),
         ("tasks", serde_json::json!({ "position": "secret" }), "bad_value"),
         ("tasks", serde_json::json!({ "title": "a\u{0}b" }), "bad_value"),
         ("tasks", serde_json::json!({ "position": u64::MAX }), "bad_value"),

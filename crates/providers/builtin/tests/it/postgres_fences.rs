@@ -1,4 +1,4 @@
-//! Fences on PostgreSQL: what a tenant's own login can still do under each grade, at once and whatever happens meanwhile.
+//! Fences on PostgreSQL: what a tenant's login can still do under each grade, in open and new sessions.
 
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tenantry_model::suspension::Grade;
@@ -37,7 +37,7 @@ async fn wrote(session: &mut PgConnection) -> u64 {
 async fn cannot_write(place: &Place, model: Model, session: &mut PgConnection) {
     let insert = "INSERT INTO workspaces SELECT * FROM workspaces";
     if model == Model::Pool {
-        // Policies hide the rows from a command that writes.
+        // Policies hide rows from commands that write.
         assert_eq!(wrote(session).await, 0);
         refused(session, insert, "42501").await;
     } else {
@@ -50,7 +50,7 @@ async fn cannot_write(place: &Place, model: Model, session: &mut PgConnection) {
 }
 
 #[tokio::test]
-async fn each_grade_denies_what_it_says() {
+async fn each_grade_denies_its_access() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
         let ((spec, Ensured { outputs, .. }), (other, made)) = (make(&place).await, make(&place).await);
@@ -58,7 +58,7 @@ async fn each_grade_denies_what_it_says() {
         let mut stranger = log_in(&place, &other, &made.outputs).await.unwrap();
         assert_eq!(wrote(&mut session).await, 1);
 
-        // What is open already is bound too, and nobody else is.
+        // Open sessions are fenced too; other tenants are not.
         fence(&place, &spec, Some(Grade::ReadOnly), 1).await;
         cannot_write(&place, model, &mut session).await;
         cannot_write(&place, model, &mut log_in(&place, &spec, &outputs).await.unwrap()).await;
@@ -68,7 +68,7 @@ async fn each_grade_denies_what_it_says() {
 
         for (grade, version) in [(Grade::NoLogin, 3), (Grade::Blocked, 4)] {
             fence(&place, &spec, Some(grade), version).await;
-            assert!(session.execute("SELECT 1").await.is_err(), "{model:?}: the session is still there");
+            assert!(session.execute("SELECT 1").await.is_err(), "{model:?}: the session is still open");
             assert!(log_in(&place, &spec, &outputs).await.is_err(), "{model:?}");
             fence(&place, &spec, None, version).await;
             session = log_in(&place, &spec, &outputs).await.unwrap();
@@ -79,7 +79,7 @@ async fn each_grade_denies_what_it_says() {
 }
 
 #[tokio::test]
-async fn an_older_order_does_nothing() {
+async fn an_older_order_is_ignored() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
         let (spec, Ensured { outputs, .. }) = make(&place).await;
@@ -93,7 +93,7 @@ async fn an_older_order_does_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_made_again_stays_fenced() {
+async fn a_repaired_tenant_stays_fenced() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
         let (spec, Ensured { outputs, .. }) = make(&place).await;
@@ -104,7 +104,7 @@ async fn what_is_made_again_stays_fenced() {
 
         fence(&place, &spec, Some(Grade::Blocked), 2).await;
         let again = ensured(&place, &spec).await;
-        assert!(again.writes.is_empty(), "{model:?}: the password is another one");
+        assert!(again.writes.is_empty(), "{model:?}: the password has changed");
         assert!(log_in(&place, &spec, &outputs).await.is_err());
         fence(&place, &spec, None, 3).await;
         assert_eq!(wrote(&mut log_in(&place, &spec, &outputs).await.unwrap()).await, 1);
@@ -112,7 +112,7 @@ async fn what_is_made_again_stays_fenced() {
 }
 
 #[tokio::test]
-async fn nothing_is_fenced_that_is_not_there_or_not_ours() {
+async fn absent_and_foreign_resources_are_not_fenced() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
         let (spec, Ensured { outputs, .. }) = make(&place).await;
@@ -123,7 +123,7 @@ async fn nothing_is_fenced_that_is_not_there_or_not_ours() {
         fence(&place, &crate::world::spec(place.settings()), Some(Grade::Blocked), 1).await;
         assert_eq!(place.snapshot().await, before);
         log_in(&place, &spec, &outputs).await.unwrap();
-        // The application role of the pool is bound by the access row as well.
+        // The application role is bound by the access row as well.
         if model == Model::Pool {
             fence(&place, &spec, Some(Grade::Blocked), 1).await;
             let sql = format!(
@@ -142,14 +142,14 @@ async fn nothing_is_fenced_that_is_not_there_or_not_ours() {
 }
 
 #[tokio::test]
-async fn what_a_tenant_makes_that_names_a_schema_keeps_nobody_from_being_fenced_or_removed() {
-    // One who may do no more than has to be.
+async fn temporary_objects_of_other_tenants_do_not_block_fences_or_removals() {
+    // An administrator without superuser rights.
     let Some(place) = Place::with_plain_administrator(Model::Schema).await else { return };
     let ((spec, Ensured { outputs, .. }), (other, _)) = (make(&place).await, make(&place).await);
     let mut session = log_in(&place, &spec, &outputs).await.unwrap();
     let mut busy = log_in(&place, &spec, &outputs).await.unwrap();
     for schema in [&spec.name, &other.name] {
-        // Both depend on a schema that they are not in.
+        // All depend on a schema that they are not in.
         let made = format!(
             "CREATE FUNCTION pg_temp.\"f {schema}\"(at regnamespace DEFAULT '{schema}'::regnamespace) RETURNS integer LANGUAGE sql AS 'SELECT 1';
              CREATE TEMP TABLE \"t {schema}\" (n integer) PARTITION BY LIST ((num_nulls(n, '{schema}'::regnamespace)));

@@ -1,4 +1,4 @@
-//! What a tenant can reach on PostgreSQL with the login that it was given, whatever it tries; and who else is kept out.
+//! Isolation on PostgreSQL: what a tenant's login can reach, and which other roles are kept out.
 
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
@@ -15,7 +15,7 @@ async fn count(connection: &mut PgConnection, sql: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_login_sees_its_own_rows_alone() {
+async fn a_login_sees_its_own_rows_only() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
         let ((a, made_a), (b, made_b)) = (make(&place).await, make(&place).await);
@@ -39,7 +39,7 @@ async fn a_login_sees_its_own_rows_alone() {
 }
 
 #[tokio::test]
-async fn in_the_pool_no_setting_changes_who_the_tenant_is() {
+async fn no_setting_changes_the_tenant_of_a_login() {
     let Some(place) = Place::of(Model::Pool).await else { return };
     let ((a, made), (b, _)) = (make(&place).await, make(&place).await);
     let mut session = log_in(&place, &a, &made.outputs).await.unwrap();
@@ -67,7 +67,7 @@ async fn in_the_pool_no_setting_changes_who_the_tenant_is() {
 }
 
 #[tokio::test]
-async fn the_access_row_decides_and_a_stranger_is_no_tenant() {
+async fn the_access_row_is_obeyed_and_other_roles_have_no_tenant() {
     let Some(place) = Place::of(Model::Pool).await else { return };
     let (a, made) = make(&place).await;
     let mut session = log_in(&place, &a, &made.outputs).await.unwrap();
@@ -80,7 +80,7 @@ async fn the_access_row_decides_and_a_stranger_is_no_tenant() {
     place.sql(&fence("full")).await;
     assert_eq!(count(&mut session, "SELECT count(*) FROM workspaces").await, 1);
 
-    // Somebody with all rights to the tables, who is neither a tenant's login nor the application.
+    // A role with all privileges on the tables that is neither a tenant's login nor the application.
     let stranger = format!("stranger_{}", a.tenant.id.suffix());
     for sql in [
         format!("CREATE ROLE {stranger} LOGIN"),
@@ -100,7 +100,7 @@ async fn the_access_row_decides_and_a_stranger_is_no_tenant() {
 }
 
 #[tokio::test]
-async fn nobody_gets_into_another_tenant_s_schema_or_database() {
+async fn other_tenants_schemas_and_databases_are_unreachable() {
     let Some(place) = Place::of(Model::Schema).await else { return };
     let ((a, made), (b, _)) = (make(&place).await, make(&place).await);
     let mut session = log_in(&place, &a, &made.outputs).await.unwrap();
@@ -117,7 +117,7 @@ async fn nobody_gets_into_another_tenant_s_schema_or_database() {
 }
 
 #[tokio::test]
-async fn odd_names_are_names() {
+async fn unusual_names_are_quoted() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
         let mut done = Vec::new();
@@ -153,7 +153,7 @@ async fn odd_names_are_names() {
 }
 
 #[tokio::test]
-async fn what_nobody_marked_is_somebody_else_s() {
+async fn untagged_objects_are_foreign() {
     for (model, plant, clear) in [
         (Model::Schema, "CREATE SCHEMA \"NAME\"", "DROP SCHEMA \"NAME\""),
         (Model::Schema, "CREATE ROLE \"NAME\"", "DROP ROLE \"NAME\""),
@@ -168,7 +168,7 @@ async fn what_nobody_marked_is_somebody_else_s() {
         assert_eq!((failure.class, &*failure.code), (FailureClass::Fatal, "name_taken"), "{plant}");
         assert_eq!(place.provider.observe(&context, &spec).await.unwrap(), Observed::Foreign, "{plant}");
         place.provider.remove(&context, &spec).await.unwrap();
-        // It is still there.
+        // It still exists.
         place.sql(&clear.replace("NAME", &spec.name)).await;
         place.provider.ensure(&context, &spec).await.unwrap();
         place.provider.remove(&context, &spec).await.unwrap();
@@ -176,7 +176,7 @@ async fn what_nobody_marked_is_somebody_else_s() {
 }
 
 #[tokio::test]
-async fn policies_that_were_dropped_are_seen_and_come_back() {
+async fn dropped_policies_are_reported_and_recreated() {
     let Some(place) = Place::of(Model::Pool).await else { return };
     let (spec, _) = make(&place).await;
     for harm in [
@@ -198,7 +198,7 @@ async fn policies_that_were_dropped_are_seen_and_come_back() {
 }
 
 #[tokio::test]
-async fn an_application_role_that_policies_do_not_bind_is_refused() {
+async fn an_application_role_that_bypasses_policies_is_rejected() {
     let Some(place) = Place::with(Model::Pool, |config| config.app_role = "postgres".to_owned()).await else {
         return;
     };
@@ -209,7 +209,7 @@ async fn an_application_role_that_policies_do_not_bind_is_refused() {
 }
 
 #[tokio::test]
-async fn an_application_says_whom_it_serves_for_one_transaction() {
+async fn an_application_sets_its_tenant_per_transaction() {
     let Some(place) = Place::of(Model::Pool).await else { return };
     let ((a, _), (b, _)) = (make(&place).await, make(&place).await);
     let (app, own) = (place.app_role(), format!("application_{}", a.tenant.id.suffix()));
@@ -227,13 +227,13 @@ async fn an_application_says_whom_it_serves_for_one_transaction() {
         assert_eq!(seen, [tenant.tenant.id.to_string()]);
         session.execute("COMMIT").await.unwrap();
     }
-    assert_eq!(count(&mut session, "SELECT count(*) FROM tenantry_pool.tasks").await, 0, "nobody's");
+    assert_eq!(count(&mut session, "SELECT count(*) FROM tenantry_pool.tasks").await, 0, "no tenant is set");
     drop(session);
     place.sql(&format!("DROP ROLE {own}")).await;
 }
 
 #[tokio::test]
-async fn an_administrator_need_not_be_a_superuser() {
+async fn an_administrator_needs_no_superuser_rights() {
     for model in MODELS {
         let Some(place) = Place::with_plain_administrator(model).await else { return };
         let ((a, made), (b, _)) = (make(&place).await, make(&place).await);
@@ -242,11 +242,11 @@ async fn an_administrator_need_not_be_a_superuser() {
         assert_eq!(rows.list("tasks", 10, None).await.unwrap().rows.len(), 3, "{model:?}");
         let mut session = log_in(&place, &a, &made.outputs).await.unwrap();
         assert_eq!(count(&mut session, "SELECT count(*) FROM tasks").await, 3);
-        // With a session that is still there.
+        // With an open session.
         for spec in [a, b] {
             let removed = place.provider.remove(&place.world.context(), &spec).await.unwrap();
             assert_eq!(removed.receipt["rows"]["tasks"], 3, "{model:?}");
         }
-        assert!(session.execute("SELECT 1").await.is_err(), "{model:?}: the session is over");
+        assert!(session.execute("SELECT 1").await.is_err(), "{model:?}: the session is still open");
     }
 }

@@ -1,4 +1,4 @@
-//! The isolation check: no false alarm where tenants are kept apart, and every leak that is planted is found.
+//! The isolation check: no false alarm where tenants are separated, and every planted leak is found.
 
 use sqlx::AssertSqlSafe;
 use tenantry_model::TenantId;
@@ -11,7 +11,7 @@ use crate::world::spec;
 
 const MODELS: [Model; 3] = [Model::Pool, Model::Schema, Model::Database];
 
-/// Tenants of a place.
+/// The tenants of a main database.
 struct Fleet {
     place: Place,
     tenants: Vec<Spec>,
@@ -33,7 +33,7 @@ impl Fleet {
         self.place.provider.isolation().unwrap().check(&ids).await.unwrap().cells
     }
 
-    /// Every tenant's tasks.
+    /// All tenants' tasks.
     async fn rows(&self) -> Vec<serde_json::Value> {
         let mut rows = Vec::new();
         for spec in &self.tenants {
@@ -61,19 +61,19 @@ fn found_in(cells: &[Cell]) -> Vec<&Cell> {
     cells.iter().filter(|cell| cell.outcome == Outcome::Leak).collect()
 }
 
-/// A trigger that names a table as files do, without a schema.
+/// A trigger that names a table unqualified, as migrations do.
 const NEIGHBOURLY: &str = "SET search_path = tenantry_pool;
     CREATE FUNCTION near() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM FROM workspaces; RETURN NEW; END';
     REVOKE EXECUTE ON FUNCTION near() FROM PUBLIC;
     CREATE TRIGGER near BEFORE INSERT ON tasks FOR EACH ROW EXECUTE FUNCTION near();";
 
 #[tokio::test]
-async fn a_clean_fleet_gives_no_alarm_and_is_left_as_it_was() {
+async fn a_clean_fleet_gives_no_alarm_and_is_unchanged() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
         let fleet = Fleet::of(place, 3).await;
         if model == Model::Pool {
-            // It runs before the policies, for a stranger's row too.
+            // It runs before the policies, also for another tenant's row.
             fleet.sql(NEIGHBOURLY).await;
         }
         let before = fleet.place.snapshot().await;
@@ -88,7 +88,7 @@ async fn a_clean_fleet_gives_no_alarm_and_is_left_as_it_was() {
             assert!(whats.contains(&what), "{model:?}: {what} in {whats:?}");
         }
         assert_eq!(fleet.place.snapshot().await, before, "{model:?}");
-        assert_eq!(fleet.rows().await, rows, "{model:?}: what was written was taken back");
+        assert_eq!(fleet.rows().await, rows, "{model:?}: all writes were rolled back");
         assert_eq!(red(&fleet.check().await), [""; 0], "{model:?}: a second time");
     }
 }
@@ -104,8 +104,8 @@ async fn a_clean_fleet_of_a_plain_administrator_gives_no_alarm() {
 }
 
 #[tokio::test]
-async fn every_planted_leak_is_found_and_nothing_once_it_is_mended() {
-    /// A model, what is planted, the cells that turn red, and how it is mended.
+async fn planted_leaks_are_found_and_none_after_their_repair() {
+    /// Model, planted leak, the cells that report it, and its repair.
     type Planted = (Model, &'static str, &'static [&'static str], &'static str);
     const LEAKS: &[Planted] = &[
         (
@@ -202,7 +202,7 @@ async fn every_planted_leak_is_found_and_nothing_once_it_is_mended() {
         ),
         (
             Model::Pool,
-            // Statistics tell of rows too, whenever the server gathers them.
+            // Statistics reveal rows too, whenever the server gathers them.
             "GRANT SELECT ON tenantry.homes TO \"APP_tenants\"; ANALYZE tenantry.homes",
             &["list_of_tenants", "rls_enabled", "rls_forced", "catalogue"],
             "REVOKE SELECT ON tenantry.homes FROM \"APP_tenants\"",
@@ -280,7 +280,7 @@ async fn every_planted_leak_is_found_and_nothing_once_it_is_mended() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
         let fleet = Fleet::of(place, 2).await;
-        for (_, plant, expected, mend) in LEAKS.iter().filter(|(of, ..)| *of == model) {
+        for (_, plant, expected, repair) in LEAKS.iter().filter(|(of, ..)| *of == model) {
             fleet.sql(plant).await;
             let cells = fleet.check().await;
             let mut found = red(&cells);
@@ -288,20 +288,20 @@ async fn every_planted_leak_is_found_and_nothing_once_it_is_mended() {
             let mut expected = expected.to_vec();
             expected.sort_unstable();
             assert_eq!(found, expected, "{plant}: {:#?}", found_in(&cells));
-            if !mend.is_empty() {
-                fleet.sql(mend).await;
-                assert_eq!(red(&fleet.check().await), [""; 0], "after {mend}");
+            if !repair.is_empty() {
+                fleet.sql(repair).await;
+                assert_eq!(red(&fleet.check().await), [""; 0], "after {repair}");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_not_there_does_not_count_as_kept_apart() {
+async fn an_absent_tenant_is_reported_as_not_checked() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
-        let nobody = TenantId::new();
-        let cells = place.provider.isolation().unwrap().check(&[nobody]).await.unwrap().cells;
+        let absent = TenantId::new();
+        let cells = place.provider.isolation().unwrap().check(&[absent]).await.unwrap().cells;
         let reached = if model == Model::Database { "connect" } else { "rows" };
         let cell = cells.iter().find(|cell| cell.what == reached).unwrap();
         assert_eq!(cell.outcome, Outcome::NotChecked, "{model:?}: {cell:?}");
@@ -310,20 +310,20 @@ async fn a_tenant_that_is_not_there_does_not_count_as_kept_apart() {
 }
 
 #[tokio::test]
-async fn what_a_dead_process_left_is_taken_over() {
+async fn a_probe_tenant_of_a_dead_process_is_reused() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
         let fleet = Fleet::of(place, 2).await;
-        // The check holds nobody up who goes away: dropped after a moment, it leaves its tenant behind or nothing.
+        // Dropped after a moment, the check leaves its probe tenant behind or nothing.
         let gone = tokio::time::timeout(std::time::Duration::from_millis(30), fleet.check()).await;
         drop(gone);
         assert_eq!(red(&fleet.check().await), [""; 0], "{model:?}");
     }
 }
 
-/// With `TENANTRY_TEST_FULL` ten thousand, else some: no false alarm.
+/// No false alarm in many attempts: ten thousand with `TENANTRY_TEST_FULL`.
 #[tokio::test]
-async fn probes_of_a_clean_fleet_give_no_false_alarm() {
+async fn many_attempts_give_no_false_alarm() {
     let wanted = if std::env::var_os("TENANTRY_TEST_FULL").is_some() { 10_000 } else { 1_000 };
     for (model, size) in [(Model::Pool, 12), (Model::Schema, 8), (Model::Database, 6)] {
         let Some(place) = Place::of(model).await else { return };
@@ -339,9 +339,9 @@ async fn probes_of_a_clean_fleet_give_no_false_alarm() {
     }
 }
 
-/// Through a pooler in transaction mode, where sessions are lent out transaction by transaction.
+/// Through a pooler in transaction mode, which shares sessions between clients.
 #[tokio::test]
-async fn the_way_through_a_pooler_is_tried_too() {
+async fn logins_through_a_pooler_are_checked() {
     for model in MODELS {
         let Some(direct) = Place::of(model).await else { return };
         let Some(pooler) = Pooler::for_everybody(direct.url()) else { return };

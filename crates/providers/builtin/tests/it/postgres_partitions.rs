@@ -1,4 +1,4 @@
-//! The pool in parts: everything that holds of shared tables holds of those, and nobody gets at a part past its table.
+//! The partitioned pool: it keeps the contract of shared tables, and partitions cannot be reached directly.
 
 use sqlx::{AssertSqlSafe, Row};
 use tenantry_provider::{Observed, Outcome};
@@ -13,7 +13,7 @@ async fn place() -> Option<Place> {
     Place::with(Model::Pool, |config| config.partitions = 4).await
 }
 
-/// The names of the parts of a shared table.
+/// Names of a shared table's partitions.
 async fn parts(place: &Place, table: &str) -> Vec<String> {
     let sql = format!(
         "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'tenantry_pool.{table}'::regclass ORDER BY 1"
@@ -21,7 +21,7 @@ async fn parts(place: &Place, table: &str) -> Vec<String> {
     place.sql(&sql).await.iter().map(|row| row.get(0)).collect()
 }
 
-/// How many of these tables have rows.
+/// Number of these tables that have rows.
 async fn filled(place: &Place, tables: &[String]) -> i64 {
     let each = tables.iter().map(|table| format!("(EXISTS (SELECT FROM {table}))::int"));
     let sum = each.collect::<Vec<_>>().join(" + ");
@@ -29,14 +29,14 @@ async fn filled(place: &Place, tables: &[String]) -> i64 {
 }
 
 #[tokio::test]
-async fn tables_in_parts_keep_the_contract() {
+async fn partitioned_tables_keep_the_contract() {
     let Some(place) = place().await else { return };
     must_keep_it(&place).await;
     portable::on_postgres(self::place().await.unwrap()).await;
 }
 
 #[tokio::test]
-async fn nobody_gets_at_a_part_past_its_table() {
+async fn partitions_cannot_be_reached_directly() {
     let Some(place) = place().await else { return };
     let (spec, made) = make(&place).await;
     for _ in 0..15 {
@@ -44,7 +44,7 @@ async fn nobody_gets_at_a_part_past_its_table() {
     }
     let tasks = parts(&place, "tasks").await;
     assert_eq!(i64::try_from(tasks.len()).unwrap(), PARTS);
-    assert!(filled(&place, &tasks).await > 1, "sixteen tenants are in one part");
+    assert!(filled(&place, &tasks).await > 1, "sixteen tenants are in one partition");
     let mut session = log_in(&place, &spec, &made.outputs).await.unwrap();
     let mine: i64 = sqlx::query_scalar("SELECT count(*) FROM tasks").fetch_one(&mut session).await.unwrap();
     assert_eq!(mine, 3);
@@ -59,7 +59,7 @@ async fn nobody_gets_at_a_part_past_its_table() {
     };
     assert_eq!(check().await, [""; 0]);
 
-    // Whatever somebody grants there is a leak to the check, and shows nothing yet.
+    // A grant on a partition is a leak to the check, and still shows no row.
     let part = &tasks[0];
     place.sql("GRANT USAGE ON SCHEMA tenantry_pool_partitions TO PUBLIC").await;
     place.sql(&format!("GRANT SELECT ON {part} TO PUBLIC")).await;
@@ -71,22 +71,22 @@ async fn nobody_gets_at_a_part_past_its_table() {
 }
 
 #[tokio::test]
-async fn a_part_that_is_lost_is_named() {
+async fn a_lost_partition_is_reported() {
     let Some(place) = place().await else { return };
     let (spec, _) = make(&place).await;
     let parts = parts(&place, "tasks").await;
     place.sql(&format!("ALTER TABLE tenantry_pool.tasks DETACH PARTITION {}", parts[0])).await;
     let seen = place.another();
     let Observed::Present { differs, .. } = seen.observe(&place.world.context(), &spec).await.unwrap() else {
-        panic!("it is there")
+        panic!("it is absent")
     };
     assert_eq!(differs.len(), 1, "{differs:?}");
     assert!(differs[0].contains("table `tasks`") && differs[0].contains("partitions"), "{differs:?}");
 }
 
-/// The number is for tables to come: those that are there stay as they are, and later ones come in parts.
+/// The setting applies to new tables only.
 #[tokio::test]
-async fn what_is_there_stays_whole() {
+async fn existing_tables_stay_unpartitioned() {
     let Some(mut place) = Place::of(Model::Pool).await else { return };
     let (spec, _) = make(&place).await;
     place.reconfigure(|config| config.partitions = 4);

@@ -1,5 +1,5 @@
-//! Rotation on PostgreSQL, as tenants' own applications meet it: with a real password, in sessions that are open, under fences,
-//! and whatever happens half-way. At most two passwords are good, and of a tenant that has gone none is.
+//! Password rotation on PostgreSQL as tenants' applications see it: with real passwords, open sessions,
+//! fences and interruptions. At most two passwords are valid, and none of a removed tenant.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,7 +20,7 @@ use crate::postgres::{MODELS, Place, connect, ensured, make, refused};
 use crate::postgres_fences::fence;
 use crate::world;
 
-/// What an application logs in with.
+/// An application's login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Login {
     role: String,
@@ -37,27 +37,27 @@ impl Login {
         }
     }
 
-    async fn enter(&self, place: &Place) -> sqlx::Result<PgConnection> {
+    async fn connect(&self, place: &Place) -> sqlx::Result<PgConnection> {
         let options: PgConnectOptions = place.url().parse().unwrap();
         let options = options.username(&self.role).password(&self.password).database(&self.database);
         options.disable_statement_logging().connect().await
     }
 
-    async fn is_let_in(&self, place: &Place) -> bool {
-        match self.enter(place).await {
+    async fn can_log_in(&self, place: &Place) -> bool {
+        match self.connect(place).await {
             Ok(mut session) => works(&mut session).await,
             Err(_) => false,
         }
     }
 }
 
-/// Whether a session sees the tenant's rows, and can write to them.
+/// Whether a session can read and write the tenant's rows.
 async fn works(session: &mut PgConnection) -> bool {
     let written = session.execute("UPDATE workspaces SET name = name || '!'").await;
     written.is_ok_and(|done| done.rows_affected() == 1)
 }
 
-/// The rotation by another operation.
+/// The same spec in another operation.
 fn again(spec: &Spec) -> Spec {
     Spec { operation: OperationId::new(), ..spec.clone() }
 }
@@ -71,7 +71,7 @@ async fn try_rotate(
     provider.rotate().unwrap().rotate(context, rotation, former).await
 }
 
-/// Rotates, and answers the login that was handed out.
+/// Rotates and returns the login that was handed out.
 async fn rotate(place: &Place, rotation: &Spec, former: Former, outputs: &Value) -> Login {
     let done = try_rotate(&*place.provider, &place.world.context(), rotation, former).await.unwrap();
     place.world.registry.apply(&done.writes);
@@ -117,8 +117,8 @@ async fn made(place: &Place) -> (Spec, Value, Login) {
     (spec, outputs, login)
 }
 
-/// A server that asks everybody but its superuser for the password.
-async fn that_asks_for_passwords() -> Option<(OwnPostgres, NamedTempFile)> {
+/// A server that asks every role but its superuser for a password.
+async fn password_server() -> Option<(OwnPostgres, NamedTempFile)> {
     let mut rules = NamedTempFile::new().unwrap();
     rules.write_all(b"host all postgres all trust\nhost all all all scram-sha-256\n").unwrap();
     std::fs::set_permissions(rules.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
@@ -127,41 +127,41 @@ async fn that_asks_for_passwords() -> Option<(OwnPostgres, NamedTempFile)> {
 }
 
 #[tokio::test]
-async fn both_passwords_are_good_until_the_former_is_retired() {
-    let Some((server, _rules)) = that_asks_for_passwords().await else { return };
+async fn both_passwords_are_valid_until_the_former_is_retired() {
+    let Some((server, _rules)) = password_server().await else { return };
     for model in MODELS {
         let place = Place::on(TestDatabase::on(&server.url()).await, model, |_| {});
         let ((spec, outputs, first), (_, _, stranger)) = (made(&place).await, made(&place).await);
         let wrong = Login { password: stranger.password.clone(), ..first.clone() };
-        assert!(!wrong.is_let_in(&place).await, "the server asks for no password");
+        assert!(!wrong.can_log_in(&place).await, "the server asks for no password");
         let (mut former, mut logins) = (first, Vec::new());
-        for turn in 1..=4 {
-            let mut open = former.enter(&place).await.unwrap();
+        for round in 1..=4 {
+            let mut open = former.connect(&place).await.unwrap();
             let rotation = again(&spec);
             let newest = rotate(&place, &rotation, Former::Stays, &outputs).await;
-            let mut fresh = newest.enter(&place).await.unwrap();
-            assert!(works(&mut fresh).await && works(&mut open).await, "{model:?}, {turn}");
-            assert!(former.is_let_in(&place).await, "{model:?}, {turn}: the former client comes again");
+            let mut fresh = newest.connect(&place).await.unwrap();
+            assert!(works(&mut fresh).await && works(&mut open).await, "{model:?}, {round}");
+            assert!(former.can_log_in(&place).await, "{model:?}, {round}: the former login still works");
             assert!(!logins.iter().any(|login: &Login| login.password == newest.password));
-            assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}, {turn}");
-            // Whoever makes it so again changes nothing of it.
+            assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}, {round}");
+            // A repair does not change the logins.
             let again = ensured(&place, &spec).await;
             assert_eq!(again.outputs["role"], *newest.role, "{model:?}");
-            assert!(again.writes.is_empty() && former.is_let_in(&place).await, "{model:?}, {turn}");
+            assert!(again.writes.is_empty() && former.can_log_in(&place).await, "{model:?}, {round}");
 
             retire(&place, &rotation).await;
-            assert!(!works(&mut open).await, "{model:?}, {turn}: the former session is still there");
-            assert!(!former.is_let_in(&place).await, "{model:?}, {turn}");
-            assert!(works(&mut fresh).await && newest.is_let_in(&place).await, "{model:?}, {turn}");
+            assert!(!works(&mut open).await, "{model:?}, {round}: the former session is still open");
+            assert!(!former.can_log_in(&place).await, "{model:?}, {round}");
+            assert!(works(&mut fresh).await && newest.can_log_in(&place).await, "{model:?}, {round}");
             ensured(&place, &spec).await;
             logins.push(former);
             for old in &logins {
-                assert!(!old.is_let_in(&place).await, "{model:?}, {turn}: {}", old.role);
+                assert!(!old.can_log_in(&place).await, "{model:?}, {round}: {}", old.role);
             }
-            assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}, {turn}");
+            assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}, {round}");
             former = newest;
         }
-        assert!(stranger.is_let_in(&place).await, "{model:?}");
+        assert!(stranger.can_log_in(&place).await, "{model:?}");
         assert_eq!(roles(&place, &spec).await.len(), 2);
         let removed = place.provider.remove(&place.world.context(), &spec).await.unwrap();
         place.world.registry.apply(&removed.writes);
@@ -174,27 +174,27 @@ async fn both_passwords_are_good_until_the_former_is_retired() {
 }
 
 #[tokio::test]
-async fn a_password_that_leaked_ends_at_once() {
-    let Some((server, _rules)) = that_asks_for_passwords().await else { return };
+async fn a_leaked_password_is_revoked_at_once() {
+    let Some((server, _rules)) = password_server().await else { return };
     for model in MODELS {
         let place = Place::on(TestDatabase::on(&server.url()).await, model, |_| {});
         let (spec, outputs, first) = made(&place).await;
-        let mut open = first.enter(&place).await.unwrap();
+        let mut open = first.connect(&place).await.unwrap();
         let newest = rotate(&place, &again(&spec), Former::Ends, &outputs).await;
-        assert!(!works(&mut open).await && !first.is_let_in(&place).await, "{model:?}");
-        assert!(newest.is_let_in(&place).await, "{model:?}");
-        // While two are good, both end.
+        assert!(!works(&mut open).await && !first.can_log_in(&place).await, "{model:?}");
+        assert!(newest.can_log_in(&place).await, "{model:?}");
+        // If two passwords are valid, both are revoked.
         let third = rotate(&place, &again(&spec), Former::Stays, &outputs).await;
-        let [mut a, mut b] = [newest.enter(&place).await.unwrap(), third.enter(&place).await.unwrap()];
+        let [mut a, mut b] = [newest.connect(&place).await.unwrap(), third.connect(&place).await.unwrap()];
         let last = rotate(&place, &again(&spec), Former::Ends, &outputs).await;
         assert!(!works(&mut a).await && !works(&mut b).await, "{model:?}");
         for old in [&first, &newest, &third] {
-            assert!(!old.is_let_in(&place).await, "{model:?}: {}", old.role);
+            assert!(!old.can_log_in(&place).await, "{model:?}: {}", old.role);
         }
-        assert!(last.is_let_in(&place).await, "{model:?}");
+        assert!(last.can_log_in(&place).await, "{model:?}");
         assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}");
         let waiting = place.world.secrets();
-        assert_eq!(waiting.len(), 1, "{model:?}: what is no good is not handed out");
+        assert_eq!(waiting.len(), 1, "{model:?}: a revoked password is not handed out");
     }
 }
 
@@ -216,40 +216,40 @@ async fn an_operation_rotates_once() {
             place.world.registry.apply(&done.writes);
         }
         let role = second_of(&spec);
-        assert_eq!(place.world.secrets().len(), 2, "{model:?}: one secret was made");
-        assert!(Login::of(&place, &spec, &role, &outputs).is_let_in(&place).await);
-        // A retirement of another rotation than the last one does nothing.
+        assert_eq!(place.world.secrets().len(), 2, "{model:?}: one secret was created");
+        assert!(Login::of(&place, &spec, &role, &outputs).can_log_in(&place).await);
+        // A retirement of an earlier rotation does nothing.
         let before = place.snapshot().await;
         retire(&place, &again(&spec)).await;
         assert_eq!(place.snapshot().await, before, "{model:?}");
 
-        // An operation that is given up before the registry has heard of it: the secret is not lost, and handed out once.
-        for turn in 0..2 {
-            let given_up = again(&spec);
-            try_rotate(&*other, &context, &given_up, Former::Ends).await.unwrap();
+        // An operation ends before the registry has the password: a repair hands it out once.
+        for round in 0..2 {
+            let interrupted = again(&spec);
+            try_rotate(&*other, &context, &interrupted, Former::Ends).await.unwrap();
             let repair = again(&spec);
-            let mended = ensured(&place, &repair).await;
-            assert_eq!(mended.writes.len(), 1, "{model:?}, {turn}");
-            let role = mended.outputs["role"].as_str().unwrap();
-            assert_eq!(role == spec.name, turn == 0, "{model:?}: they take turns");
-            assert!(ensured(&place, &again(&spec)).await.writes.is_empty(), "{model:?}, {turn}");
-            assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}, {turn}");
+            let repaired = ensured(&place, &repair).await;
+            assert_eq!(repaired.writes.len(), 1, "{model:?}, {round}");
+            let role = repaired.outputs["role"].as_str().unwrap();
+            assert_eq!(role == spec.name, round == 0, "{model:?}: the logins alternate");
+            assert!(ensured(&place, &again(&spec)).await.writes.is_empty(), "{model:?}, {round}");
+            assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}, {round}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_is_fenced_stays_fenced() {
+async fn a_rotation_keeps_the_fence() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
         let (spec, outputs, first) = made(&place).await;
         fence(&place, &spec, Some(Grade::Blocked), 1).await;
         let rotation = again(&spec);
         let newest = rotate(&place, &rotation, Former::Stays, &outputs).await;
-        assert!(!first.is_let_in(&place).await && !newest.is_let_in(&place).await, "{model:?}");
+        assert!(!first.can_log_in(&place).await && !newest.can_log_in(&place).await, "{model:?}");
         assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}");
         fence(&place, &spec, None, 2).await;
-        let mut sessions = [first.enter(&place).await.unwrap(), newest.enter(&place).await.unwrap()];
+        let mut sessions = [first.connect(&place).await.unwrap(), newest.connect(&place).await.unwrap()];
         for session in &mut sessions {
             assert!(works(session).await, "{model:?}");
         }
@@ -262,27 +262,27 @@ async fn what_is_fenced_stays_fenced() {
         }
         fence(&place, &spec, Some(Grade::NoLogin), 4).await;
         for session in &mut sessions {
-            assert!(session.execute("SELECT 1").await.is_err(), "{model:?}: the session is still there");
+            assert!(session.execute("SELECT 1").await.is_err(), "{model:?}: the session is still open");
         }
         retire(&place, &rotation).await;
         ensured(&place, &spec).await;
         assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}");
         fence(&place, &spec, None, 5).await;
-        assert!(!first.is_let_in(&place).await, "{model:?}: its time is over, fence or not");
-        assert!(newest.is_let_in(&place).await, "{model:?}");
+        assert!(!first.can_log_in(&place).await, "{model:?}: it is retired, with or without a fence");
+        assert!(newest.can_log_in(&place).await, "{model:?}");
     }
 }
 
 #[tokio::test]
-async fn the_second_login_is_the_same_tenant_and_no_other() {
+async fn the_second_login_acts_as_its_tenant_only() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
         let ((spec, outputs, _), (other, ..)) = (made(&place).await, made(&place).await);
         let login = rotate(&place, &again(&spec), Former::Stays, &outputs).await;
-        let mut session = login.enter(&place).await.unwrap();
+        let mut session = login.connect(&place).await.unwrap();
         let acts_as: String =
             sqlx::query_scalar("SELECT current_user::text").fetch_one(&mut session).await.unwrap();
-        assert_eq!(acts_as, spec.name, "what it makes is the tenant's");
+        assert_eq!(acts_as, spec.name, "objects that it creates are the tenant's");
         let name_it = format!("SET app.current_tenant_id = '{}'", other.tenant.id);
         for set in
             [&*name_it, "RESET ROLE", "SET ROLE NONE", "SET SESSION AUTHORIZATION DEFAULT", "DISCARD ALL"]
@@ -297,7 +297,7 @@ async fn the_second_login_is_the_same_tenant_and_no_other() {
         }
         refused(&mut session, "CREATE TABLE mine (x int)", "42501").await;
 
-        // The check says so too, and finds what goes around it.
+        // The isolation check agrees, and finds ways around it.
         let check = async || {
             let tenants = [spec.tenant.id, other.tenant.id];
             let cells = place.provider.isolation().unwrap().check(&tenants).await.unwrap().cells;
@@ -336,7 +336,7 @@ async fn the_second_login_is_the_same_tenant_and_no_other() {
 }
 
 #[tokio::test]
-async fn what_somebody_did_to_a_login_is_named_and_put_right() {
+async fn drift_of_logins_is_reported_and_repaired() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
         let (spec, outputs, first) = made(&place).await;
@@ -351,38 +351,42 @@ async fn what_somebody_did_to_a_login_is_named_and_put_right() {
         };
         let name = &spec.name;
         named(format!("ALTER ROLE {second} NOLOGIN"), "its login role may not log in").await;
-        let early = "its former login role may not log in, and its time is not over";
+        let early = "its former login role may not log in, but is not retired yet";
         named(format!("ALTER ROLE \"{name}\" NOLOGIN"), early).await;
-        assert!(first.is_let_in(&place).await, "{model:?}");
-        let unbound = "its second login role has lost the rights of the first";
+        assert!(first.can_log_in(&place).await, "{model:?}");
+        let unbound = "its second login role has lost the privileges of the first";
         named(format!("REVOKE \"{name}\" FROM {second}"), unbound).await;
         retire(&place, &rotation).await;
-        let late = "its former login role may log in, and its time is over";
+        let late = "its former login role may log in, but is retired";
         named(format!("ALTER ROLE \"{name}\" LOGIN"), late).await;
-        assert!(!first.is_let_in(&place).await, "{model:?}");
+        assert!(!first.can_log_in(&place).await, "{model:?}");
         place.sql(&format!("DROP ROLE {second}")).await;
         let said = differs(&place, &spec).await;
         assert!(said.contains(&"its login role is missing".to_owned()), "{model:?}: {said:?}");
-        // A repair makes it again, and hands a new password out.
-        let mended = ensured(&place, &again(&spec)).await;
-        assert_eq!((mended.outputs["role"].as_str(), mended.writes.len()), (Some(&*second), 1), "{model:?}");
-        assert!(Login::of(&place, &spec, &second, &outputs).is_let_in(&place).await, "{model:?}");
+        // A repair creates it again and hands out a new password.
+        let repaired = ensured(&place, &again(&spec)).await;
+        assert_eq!(
+            (repaired.outputs["role"].as_str(), repaired.writes.len()),
+            (Some(&*second), 1),
+            "{model:?}"
+        );
+        assert!(Login::of(&place, &spec, &second, &outputs).can_log_in(&place).await, "{model:?}");
         assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}");
     }
 }
 
 #[tokio::test]
-async fn an_administrator_need_not_be_a_superuser_to_rotate() {
+async fn rotation_needs_no_superuser_rights() {
     for model in MODELS {
         let Some(place) = Place::with_plain_administrator(model).await else { return };
         let (spec, outputs, first) = made(&place).await;
         let mut former = first;
         for former_s in [Former::Stays, Former::Ends] {
-            let mut open = former.enter(&place).await.unwrap();
+            let mut open = former.connect(&place).await.unwrap();
             let rotation = again(&spec);
             let newest = rotate(&place, &rotation, former_s, &outputs).await;
             retire(&place, &rotation).await;
-            assert!(!works(&mut open).await && newest.is_let_in(&place).await, "{model:?}");
+            assert!(!works(&mut open).await && newest.can_log_in(&place).await, "{model:?}");
             former = newest;
         }
         place.provider.remove(&place.world.context(), &spec).await.unwrap();
@@ -391,7 +395,7 @@ async fn an_administrator_need_not_be_a_superuser_to_rotate() {
 }
 
 #[tokio::test]
-async fn nothing_is_rotated_that_is_not_there_or_not_ours() {
+async fn absent_and_foreign_tenants_are_not_rotated() {
     for model in MODELS {
         let Some(place) = Place::of(model).await else { return };
         let (spec, ..) = made(&place).await;
@@ -402,7 +406,7 @@ async fn nothing_is_rotated_that_is_not_there_or_not_ours() {
         };
         assert_eq!(fail(&rival(&spec)).await, "name_taken", "{model:?}");
         assert_eq!(fail(&world::spec(place.settings())).await, "not_complete", "{model:?}");
-        // Somebody else's role has the second login's name.
+        // A role of another owner has the second login's name.
         place.sql(&format!("CREATE ROLE {}", second_of(&spec))).await;
         assert_eq!(fail(&spec).await, "name_taken", "{model:?}");
         let mut connection = connect(place.url()).await;

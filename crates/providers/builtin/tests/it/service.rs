@@ -1,5 +1,5 @@
-//! A small service that keeps things, on a real socket, as an operator would write it for the `http` provider: it checks
-//! the signature, knows repeats by their id, and can be told to misbehave once.
+//! A service for the `http` provider on a real socket: it verifies signatures, recognises repeated requests
+//! by their id, and misbehaves once when told to.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -15,22 +15,22 @@ use tokio::net::{TcpListener, TcpStream};
 /// The shared secret.
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// How to treat one request.
+/// Misbehaviour for one request.
 #[derive(Clone, Debug)]
 pub enum Trick {
-    /// Never answer.
+    /// Does not respond.
     Hang,
-    /// Do the work, then cut the line without an answer.
+    /// Does the work, then closes the connection without a response.
     CutAfterActing,
-    /// Do the work, then cut the line in the middle of the answer.
+    /// Does the work, then closes the connection in the middle of the response.
     CutInAnswer,
-    /// This status and header line, and no work.
+    /// Responds with this status and header line without doing the work.
     Status(u16, &'static str),
-    /// Do the work, then answer with this text.
+    /// Does the work, then responds with this text.
     Say(&'static str),
 }
 
-/// A thing.
+/// A resource of the service.
 #[derive(Clone, Debug)]
 pub struct Thing {
     pub claim: String,
@@ -41,7 +41,7 @@ pub struct Thing {
 pub struct State {
     pub things: BTreeMap<String, Thing>,
     pub tricks: VecDeque<Trick>,
-    /// `webhook-id` of every request that was signed well.
+    /// `webhook-id` of every request with a valid signature.
     pub ids: Vec<String>,
     pub refused: usize,
 }
@@ -148,7 +148,7 @@ fn act(state: &mut State, request: &Value) -> Value {
         Some("ensure" | "observe") if foreign => json!({ "foreign": true }),
         Some("ensure") => {
             state.things.insert(name.clone(), Thing { claim, complete: true });
-            // It repeats more than it should: the other side must not take it over.
+            // Returns personal data, which the provider must not pass on.
             json!({ "outputs": { "thing": name, "contact": spec["tenant"]["admin"]["email"] } })
         }
         Some("observe") => match state.things.get(&name) {
@@ -156,8 +156,8 @@ fn act(state: &mut State, request: &Value) -> Value {
             None => json!({ "present": false }),
         },
         Some("remove") => {
-            let ours = !foreign && state.things.remove(&name).is_some();
-            json!({ "receipt": { "things": usize::from(ours) } })
+            let own = !foreign && state.things.remove(&name).is_some();
+            json!({ "receipt": { "things": usize::from(own) } })
         }
         _ => json!({}),
     }

@@ -1,5 +1,5 @@
-//! The world around a provider under test: the registry's rows in memory with their keys, a sealer, notes, and tenants
-//! whose personal data cannot be mistaken for anything else.
+//! The environment of a provider under test: the registry's rows in memory with their keys, a sealer, notes,
+//! and tenants with recognisable personal data.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tenantry_provider::{Context, Key, Notes, Person, Rows, Sealer, Spec, Tenant}
 
 use crate::postgres::REGION;
 
-/// A table: its key, and all of its columns.
+/// A table: its key and all of its columns.
 struct Table {
     key: &'static [&'static str],
     unique: &'static [&'static str],
@@ -127,7 +127,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Writes all of it, as the store would.
+    /// Applies the writes as the store would.
     pub fn apply(&self, writes: &[Write]) {
         let mut tables = self.tables.lock();
         for write in writes {
@@ -142,13 +142,13 @@ impl Registry {
                     let row = &row.to_json();
                     known(row);
                     for column in table.columns {
-                        assert!(row.contains_key(*column), "{}.{column} is not given", write.table);
+                        assert!(row.contains_key(*column), "{}.{column} is missing", write.table);
                     }
                     let there = rows.iter_mut().find(|other| same(other, row, table.key));
                     match (&write.change, there) {
                         (Change::Upsert { .. }, Some(there)) => *there = row.clone(),
                         (Change::InsertAbsent { .. }, Some(_)) => {}
-                        (_, Some(_)) => panic!("{}: a row with this key is there", write.table),
+                        (_, Some(_)) => panic!("{}: a row with this key exists", write.table),
                         (_, None) => {
                             assert!(
                                 !rows.iter().any(|other| same(other, row, table.unique)),
@@ -180,12 +180,12 @@ impl Registry {
         }
     }
 
-    /// The rows of a table that a test wants to see or to spoil.
+    /// Gives a test access to a table's rows.
     pub fn with<T>(&self, table: &'static str, work: impl FnOnce(&mut Vec<Row>) -> T) -> T {
         work(self.tables.lock().entry(table).or_default())
     }
 
-    /// Everything, as one text.
+    /// All tables as one text.
     pub fn dump(&self) -> String {
         let tables = self.tables.lock();
         tables.iter().map(|(name, rows)| format!("{name}: {}\n", json!(rows))).collect()
@@ -195,7 +195,7 @@ impl Registry {
 #[async_trait]
 impl Rows for Registry {
     async fn find(&self, name: &'static str, equal: &[(&'static str, Value)]) -> Result<Vec<Value>, Failure> {
-        // The store reads from a database: an attempt can be dropped here.
+        // The store reads from a database, so an attempt can be dropped here.
         tokio::task::yield_now().await;
         let table = table(name);
         assert!(equal.iter().all(|(column, _)| table.columns.contains(column)), "{name}: {equal:?}");
@@ -207,7 +207,7 @@ impl Rows for Registry {
     }
 }
 
-/// Not a cipher; but what it seals cannot be read, never looks the same twice, and opens for its tenant only.
+/// Not a cipher, but its output cannot be read, differs each time, and opens for its tenant only.
 pub struct TestSealer;
 
 impl Sealer for TestSealer {
@@ -247,7 +247,7 @@ impl Notes for TestNotes {
     }
 }
 
-/// All of it.
+/// Registry, notes and clock of a test.
 pub struct World {
     pub registry: Arc<Registry>,
     pub notes: Arc<TestNotes>,
@@ -262,7 +262,7 @@ impl Default for World {
 }
 
 impl World {
-    /// What a provider gets; each attempt is later than the one before.
+    /// The context of an attempt; each is a second later than the one before.
     pub fn context(&self) -> Context {
         let second = i64::try_from(Duration::from_secs(1).as_micros()).unwrap();
         Context {
@@ -273,7 +273,7 @@ impl World {
         }
     }
 
-    /// The secret of this name that was handed to the registry for a tenant, in clear.
+    /// A tenant's secret of this name in the registry, in clear text.
     pub fn secret(&self, spec: &Spec, name: &str) -> String {
         let (tenant, name) = (json!(spec.tenant.id), json!(name));
         let sealed = self.registry.with("credentials", |rows| {
@@ -283,7 +283,7 @@ impl World {
         TestSealer.open(spec.tenant.id, &sealed.expect("a credential")).expect("it opens")
     }
 
-    /// Everything that was ever handed to the registry as a secret, in clear.
+    /// All secrets in the registry, in clear text.
     pub fn secrets(&self) -> Vec<String> {
         self.registry.with("credentials", |rows| {
             rows.iter()
@@ -296,11 +296,11 @@ impl World {
     }
 }
 
-/// A resource of a new tenant.
+/// The spec of a resource of a new tenant.
 pub fn spec(settings: Value) -> Spec {
     let tenant = TenantId::new();
     let resource = ResourceId::new();
-    // Not the tenant's id, which may stand anywhere.
+    // Not the tenant's id, which may appear anywhere.
     let word = ResourceId::new().suffix();
     Spec {
         resource,
@@ -328,7 +328,7 @@ pub fn spec(settings: Value) -> Spec {
     }
 }
 
-/// The words of a spec that must stand nowhere but in the thing itself.
+/// A spec's personal data, which must appear in the resource only.
 pub fn personal(spec: &Spec) -> Vec<&str> {
     let tenant = &spec.tenant;
     let names = [&tenant.admin.first_name, &tenant.admin.last_name].into_iter().flatten().map(String::as_str);

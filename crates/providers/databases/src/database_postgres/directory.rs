@@ -74,7 +74,7 @@ pub async fn schema_tag(connection: &mut PgConnection, name: &str) -> Result<Opt
     .map_err(failure)
 }
 
-/// Who owns the objects under a tenant's names.
+/// Owner of the objects under a tenant's names.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ownership {
     /// There are none.
@@ -152,7 +152,7 @@ impl Owner {
         format!("{} {}", self.isolation.as_str(), self.name.as_str())
     }
 
-    /// Reads who owns the objects under the tenant's names. Changes nothing.
+    /// Reads the owner tags of the objects under the tenant's names, and their state. Changes nothing.
     pub async fn inspect(&self, connection: &mut PgConnection) -> Result<Ownership, Failure> {
         let rows = sqlx::query(
             "SELECT CASE $1 WHEN 'schema' THEN (SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = $3)

@@ -43,8 +43,8 @@ impl Pool {
     async fn set_up(&self) -> Result<Arc<Catalogue>, Failure> {
         let (server, groups) = (self.postgres.main(), self.groups()?);
         let mut lock = server.lock("pool").await?;
-        let mark = schema_tag(&mut lock, SCHEMA).await?;
-        guard::ensure_schema(&mut lock, SCHEMA, mark).await?;
+        let tag = schema_tag(&mut lock, SCHEMA).await?;
+        guard::ensure_schema(&mut lock, SCHEMA, tag).await?;
         let parts = self.postgres.config.partitions;
         partitions::ensure_schema_of_partitions(&mut lock, parts).await?;
         groups.ensure(&mut lock, server.is_superuser().await?).await?;

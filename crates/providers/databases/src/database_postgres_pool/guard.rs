@@ -79,7 +79,7 @@ impl Groups {
 
     /// Body of the function that returns a session's tenant.
     pub fn session_tenant(&self) -> String {
-        let who = literal(self.app.as_str());
+        let app = literal(self.app.as_str());
         format!(
             "SELECT tenant_id FROM tenantry.homes
              WHERE isolation = 'pool' AND (access IN ('full', 'no_login') OR access = 'read_only' AND NOT writing)
@@ -88,7 +88,7 @@ impl Groups {
                     WHERE login.isolation = 'pool' AND login.name = session_user::text COLLATE \"default\"),
                    (SELECT login.tenant_id FROM tenantry.logins login
                     WHERE login.isolation = 'pool' AND login.name = session_user::text COLLATE \"default\"),
-                   CASE WHEN pg_has_role(session_user, {who}, 'MEMBER') THEN current_setting('app.current_tenant_id', true) END)"
+                   CASE WHEN pg_has_role(session_user, {app}, 'MEMBER') THEN current_setting('app.current_tenant_id', true) END)"
         )
     }
 
@@ -132,7 +132,7 @@ impl Groups {
     }
 }
 
-/// Creates a schema if it is missing; `mark` is its present comment. Returns an error if it carries another
+/// Creates a schema if it is missing; `tag` is its present comment. Returns an error if it carries another
 /// owner tag.
 pub async fn ensure_schema(
     connection: &mut PgConnection,

@@ -122,16 +122,14 @@ async fn policies(connection: &mut PgConnection, findings: &mut Findings) -> Res
                 (row.get("polpermissive"), row.get("everybodys"), words)
             })
             .collect();
-        let is_ours = |words: &[String; 4]| expected.contains(words);
-        for ours in &expected {
-            if !found
-                .iter()
-                .any(|(permissive, everybodys, words)| *permissive && *everybodys && words == ours)
+        let is_own = |words: &[String; 4]| expected.contains(words);
+        for own in &expected {
+            if !found.iter().any(|(permissive, everybodys, words)| *permissive && *everybodys && words == own)
             {
-                missing.push(format!("{SCHEMA}.{table}: {}", ours[0]));
+                missing.push(format!("{SCHEMA}.{table}: {}", own[0]));
             }
         }
-        let others_here = found.iter().filter(|(permissive, _, words)| *permissive && !is_ours(words));
+        let others_here = found.iter().filter(|(permissive, _, words)| *permissive && !is_own(words));
         others.extend(others_here.map(|(.., words)| format!("{SCHEMA}.{table}: {}", words[0])));
     }
     findings.read("policies", missing);

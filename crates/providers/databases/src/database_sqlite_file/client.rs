@@ -11,7 +11,7 @@ use tenantry_model::Failure;
 
 use super::config::Config;
 use super::warm_pool::WarmPool;
-use crate::content::{Content, Ensure, refused};
+use crate::content::{Content, Ensure, seed_failure};
 use crate::database_sqlite::RecordedTenant;
 use crate::database_sqlite::catalogue;
 use crate::database_sqlite::client::{self, failure};
@@ -26,7 +26,7 @@ pub const FILE: &str = "tenant.db";
 /// First bytes of every SQLite file.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// Who owns the file under a tenant's name.
+/// Owner of the file under a tenant's name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FileOwnership {
     /// There is none.
@@ -42,7 +42,7 @@ pub fn file(folder: &Path) -> PathBuf {
     folder.join(FILE)
 }
 
-/// Reads who owns the tenant's file. Changes nothing.
+/// Reads the owner tag of the tenant's file, and its state. Changes nothing.
 pub async fn inspect(place: &Place, spec: &Spec) -> Result<FileOwnership, Failure> {
     let there = place.clone();
     let file = file(&place.folder());
@@ -72,9 +72,9 @@ pub async fn inspect(place: &Place, spec: &Spec) -> Result<FileOwnership, Failur
 }
 
 async fn read(connection: &mut SqliteConnection, spec: &Spec) -> Result<FileOwnership, Failure> {
-    let ours =
+    let internal =
         "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('_tenants', '_migrations')";
-    let tables: i64 = sqlx::query_scalar(ours).fetch_one(&mut *connection).await.map_err(failure)?;
+    let tables: i64 = sqlx::query_scalar(internal).fetch_one(&mut *connection).await.map_err(failure)?;
     if tables != 2 {
         return Ok(FileOwnership::Foreign);
     }
@@ -139,7 +139,7 @@ async fn fill(
     let work = [Work::Ensure(Box::new(work))];
     let written = writer::transaction(&mut connection, content.planned(), &work).await?;
     connection.close().await.map_err(failure)?;
-    written.into_iter().try_for_each(|one| one.map(drop)).map_err(refused)
+    written.into_iter().try_for_each(|one| one.map(drop)).map_err(seed_failure)
 }
 
 /// Creates the file in a private folder, with all tables and no rows.

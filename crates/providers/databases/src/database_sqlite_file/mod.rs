@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 use tokio::sync::OnceCell;
 
-use crate::content::{Content, Ensure, refused};
+use crate::content::{Content, Ensure, seed_failure};
 use crate::database_sqlite::rows::{LocateFile, SqliteRows};
 use crate::database_sqlite::writer::Work;
 use crate::database_sqlite::{self, OpenDatabase};
@@ -183,7 +183,7 @@ impl Inner {
             FileOwnership::Own(_) => {
                 self.link(place, spec).await?;
                 let open = self.open(spec.tenant.id).await?;
-                open.writer.run(Work::Ensure(Box::new(work))).await.map(drop).map_err(refused)
+                open.writer.run(Work::Ensure(Box::new(work))).await.map(drop).map_err(seed_failure)
             }
         }
     }
@@ -197,12 +197,12 @@ impl Inner {
     }
 
     async fn remove(&self, place: &Place, spec: &Spec) -> Result<Value, Failure> {
-        let ours = matches!(client::inspect(place, spec).await?, FileOwnership::Own(_));
-        let rows = if ours { client::count(place).await? } else { Value::Object(Map::new()) };
+        let is_own = matches!(client::inspect(place, spec).await?, FileOwnership::Own(_));
+        let rows = if is_own { client::count(place).await? } else { Value::Object(Map::new()) };
         self.open.forget(&client::file(&place.folder()));
         let (place, tenant) = (place.clone(), spec.tenant.id);
         let size = blocking(move || {
-            if !ours {
+            if !is_own {
                 if !place.exists()? {
                     place.unlink(tenant)?;
                 }

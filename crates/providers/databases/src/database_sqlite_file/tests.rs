@@ -1,4 +1,5 @@
-//! Tenants' own files: whose they are, found again, bounded, full, damaged. The contract is tested in `tests/it`.
+//! Tests of tenants' files: owner tags, lookup, limits, full and damaged files. The provider contract is
+//! tested in `tests/it`.
 
 mod warm_pool;
 
@@ -39,7 +40,7 @@ async fn files(dir: &Path) -> DatabaseSqliteFile {
     DatabaseSqliteFile::new(Config::new(dir.join("tenants"))).await.unwrap()
 }
 
-/// Makes the tenant, without the world that a context brings.
+/// Creates the tenant without a context.
 async fn make(files: &DatabaseSqliteFile, spec: &Spec) -> Result<(), Failure> {
     let settings: Settings = settings::of(spec)?;
     let work = Ensure {
@@ -73,26 +74,26 @@ async fn sql(file: &Path, sql: &'static str) {
 }
 
 #[tokio::test]
-async fn rows_of_one_tenant_in_its_file() {
+async fn rows_are_scoped_to_the_tenant() {
     let dir = tempfile::tempdir().unwrap();
     let files = files(dir.path()).await;
     let (a, b) = (spec(json!({})), spec(json!({})));
     make(&files, &a).await.unwrap();
     make(&files, &b).await.unwrap();
-    let (mine, theirs) = (files.scoped(a.tenant.id), files.scoped(b.tenant.id));
+    let (own, other) = (files.scoped(a.tenant.id), files.scoped(b.tenant.id));
     let stored =
-        mine.insert("workspaces", row(json!({ "id": "w", "name": "Ä \"quoted\" 漢" }))).await.unwrap();
+        own.insert("workspaces", row(json!({ "id": "w", "name": "Ä \"quoted\" 漢" }))).await.unwrap();
     assert_eq!((&stored["name"], &stored["locale"]), (&json!("Ä \"quoted\" 漢"), &json!("en")));
     assert!(stored.get("tenant_id").is_none());
-    assert_eq!(theirs.get("workspaces", "w").await.unwrap(), None);
-    assert!(!theirs.delete("workspaces", "w").await.unwrap());
+    assert_eq!(other.get("workspaces", "w").await.unwrap(), None);
+    assert!(!other.delete("workspaces", "w").await.unwrap());
     for n in 0..5 {
         let new = json!({ "id": format!("n{n}"), "label": "x", "enabled": true });
-        mine.insert("notification_settings", row(new)).await.unwrap();
+        own.insert("notification_settings", row(new)).await.unwrap();
     }
-    let first = mine.list("notification_settings", 3, None).await.unwrap();
+    let first = own.list("notification_settings", 3, None).await.unwrap();
     assert_eq!((first.rows.len(), first.next.as_deref()), (3, Some("n2")));
-    let second = mine.list("notification_settings", 3, first.next.as_deref()).await.unwrap();
+    let second = own.list("notification_settings", 3, first.next.as_deref()).await.unwrap();
     assert_eq!((second.rows.len(), second.next), (2, None));
     for (table, value, word) in [
         ("workspaces", json!({ "name": "x", "tenant_id": "ten_x" }), "tenant_id"),
@@ -101,19 +102,19 @@ async fn rows_of_one_tenant_in_its_file() {
         ("tasks", json!({ "project_id": "nowhere", "title": "x" }), "FOREIGN KEY"),
         ("_tenants", json!({}), "no such table"),
     ] {
-        let failure = mine.insert(table, row(value.clone())).await.unwrap_err();
+        let failure = own.insert(table, row(value.clone())).await.unwrap_err();
         assert_eq!(failure.class, FailureClass::Invalid, "{table} {value}: {failure}");
         assert!(failure.message.contains(word), "{table} {value}: {failure}");
     }
-    let nobody = files.scoped(TenantId::new());
-    assert_eq!(nobody.get("workspaces", "w").await.unwrap_err().code, "no_such_tenant");
+    let missing = files.scoped(TenantId::new());
+    assert_eq!(missing.get("workspaces", "w").await.unwrap_err().code, "no_such_tenant");
     let canary = files.canary();
-    assert_eq!(mine.get(&canary.table, &canary.id).await.unwrap(), None);
+    assert_eq!(own.get(&canary.table, &canary.id).await.unwrap(), None);
     assert!(files.scoped(canary.tenant).get(&canary.table, &canary.id).await.unwrap().is_some());
 }
 
 #[tokio::test]
-async fn a_restart_finds_what_was_there_and_few_files_are_open() {
+async fn a_restart_finds_all_tenants_and_limits_open_files() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config { open_files: 3, ..Config::new(dir.path().join("tenants")) };
     let files = DatabaseSqliteFile::new(config.clone()).await.unwrap();
@@ -133,7 +134,7 @@ async fn a_restart_finds_what_was_there_and_few_files_are_open() {
 }
 
 #[tokio::test]
-async fn a_file_made_anew_under_the_same_name_is_another_file() {
+async fn a_recreated_file_is_a_new_file() {
     let dir = tempfile::tempdir().unwrap();
     let files = files(dir.path()).await;
     let spec = spec(json!({}));
@@ -160,7 +161,7 @@ async fn a_file_made_anew_under_the_same_name_is_another_file() {
 }
 
 #[tokio::test]
-async fn what_is_no_database_of_ours_is_somebody_elses() {
+async fn other_files_are_foreign() {
     let dir = tempfile::tempdir().unwrap();
     let files = files(dir.path()).await;
     for plant in ["nothing", "text", "empty", "other"] {
@@ -202,7 +203,7 @@ async fn a_tenant_has_one_database() {
 }
 
 #[tokio::test]
-async fn a_file_of_an_older_release_is_brought_up_to_date_when_it_is_used() {
+async fn a_file_is_migrated_when_it_is_opened() {
     const TABLE: &str =
         "CREATE TABLE t (tenant_id TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (tenant_id, id)) STRICT;";
     let dir = tempfile::tempdir().unwrap();
@@ -233,7 +234,7 @@ async fn a_file_of_an_older_release_is_brought_up_to_date_when_it_is_used() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_said_to_be_so_and_left() {
+async fn a_damaged_file_is_reported_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     let files = files(dir.path()).await;
     let spec = spec(json!({}));
@@ -249,7 +250,7 @@ async fn a_damaged_file_is_said_to_be_so_and_left() {
 }
 
 #[tokio::test]
-async fn a_full_file_says_so_and_the_tenant_can_go() {
+async fn a_tenant_with_a_full_file_can_be_removed() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config { max_bytes: Some(160 * 1024), ..Config::new(dir.path().join("tenants")) };
     let files = DatabaseSqliteFile::new(config).await.unwrap();
@@ -270,7 +271,7 @@ async fn a_full_file_says_so_and_the_tenant_can_go() {
 }
 
 #[tokio::test]
-async fn only_the_owner_may_read_the_file_and_a_blocked_folder_is_tried_again() {
+async fn the_file_is_private_and_a_blocked_folder_is_retried() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let blocked = dir.path().join("tenants");

@@ -16,7 +16,7 @@ use sqlx::Row;
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 use tokio::sync::OnceCell;
 
-use crate::content::{Content, refused};
+use crate::content::{Content, seed_failure};
 use crate::database_sqlite::rows::{LocateFile, SqliteRows};
 use crate::database_sqlite::writer::Work;
 use crate::database_sqlite::{self, OpenDatabase, RecordedTenant, catalogue, client};
@@ -163,7 +163,7 @@ impl Provider for DatabaseSqlitePool {
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
         let (work, outputs) = self.pool.content.plan(context, spec, "pool")?;
         let open = self.pool.ready().await?;
-        open.writer.run(Work::Ensure(Box::new(work))).await.map_err(refused)?;
+        open.writer.run(Work::Ensure(Box::new(work))).await.map_err(seed_failure)?;
         Ok(Ensured { outputs, writes: Vec::new() })
     }
 
@@ -186,11 +186,11 @@ impl Provider for DatabaseSqlitePool {
             let left = catalogue::holds(&mut connection, &spec.tenant.id.to_string()).await?;
             return Ok(Observed::absent_unless(left));
         };
-        let ours = |row: &sqlx::sqlite::SqliteRow| {
+        let is_own = |row: &sqlx::sqlite::SqliteRow| {
             row.get::<&str, _>("claim") == spec.claim
                 && row.get::<&str, _>("tenant_id") == spec.tenant.id.to_string()
         };
-        if !found.iter().all(ours) {
+        if !found.iter().all(is_own) {
             return Ok(Observed::Foreign);
         }
         let seen = RecordedTenant {

@@ -1,4 +1,5 @@
-//! The pool alone: schema rules, group commit, tenants apart, full disk. The contract is tested in `tests/it`.
+//! Tests of the pool: schema rules, group commit, separation of tenants, full disk. The provider contract is
+//! tested in `tests/it`.
 
 use std::path::Path;
 
@@ -81,7 +82,7 @@ async fn scalar(file: &Path, sql: &'static str) -> i64 {
 }
 
 #[tokio::test]
-async fn schemas_that_do_not_keep_tenants_apart() {
+async fn schemas_that_mix_tenants_are_rejected() {
     for (sql, word) in [
         ("CREATE TABLE x (id TEXT PRIMARY KEY);", "`x` cannot be shared"),
         ("CREATE TABLE x (tenant_id TEXT NOT NULL, id TEXT PRIMARY KEY);", "`x` cannot be shared"),
@@ -97,7 +98,7 @@ async fn schemas_that_do_not_keep_tenants_apart() {
         (
             "CREATE TABLE x (tenant_id TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (tenant_id, id), FOREIGN KEY (tenant_id, id) REFERENCES y);
              CREATE TABLE y (tenant_id TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (tenant_id, id), FOREIGN KEY (tenant_id, id) REFERENCES x);",
-            "circle",
+            "cycle",
         ),
     ] {
         let files = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", sql)]);
@@ -109,7 +110,7 @@ async fn schemas_that_do_not_keep_tenants_apart() {
 }
 
 #[tokio::test]
-async fn migrations_are_applied_once_and_never_change() {
+async fn migrations_are_applied_once_and_must_not_change() {
     let files = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", "INSERT INTO t VALUES ('x', 'y', 1, 0);")]);
     drop(files.open().await.unwrap());
     drop(files.open().await.unwrap());
@@ -134,7 +135,7 @@ async fn migrations_are_applied_once_and_never_change() {
 async fn a_migration_that_fails_on_the_data_leaves_nothing() {
     let files = Folder::new(&[("1_a.sql", TABLE)]);
     drop(files.open().await.unwrap());
-    // Runs on an empty database and fails on this one: its first statements must be undone too.
+    // Runs on an empty database and fails on this one: its first statements must be rolled back too.
     files.migration(
         "2_b.sql",
         "CREATE TABLE n (tenant_id TEXT NOT NULL, id TEXT NOT NULL, CHECK (id <> 'canary'), PRIMARY KEY (tenant_id, id));
@@ -148,7 +149,7 @@ async fn a_migration_that_fails_on_the_data_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_runners_apply_each_file_once() {
+async fn concurrent_processes_apply_each_file_once() {
     let more: Vec<(String, String)> = (2..20)
         .map(|n| {
             (format!("{n}_b.sql"), format!("INSERT INTO t VALUES ('x', '{n}', (SELECT count(*) FROM t), 0);"))
@@ -166,7 +167,7 @@ async fn two_runners_apply_each_file_once() {
 }
 
 #[tokio::test]
-async fn a_job_that_fails_does_not_take_the_others_with_it() {
+async fn a_failed_job_is_rolled_back_alone() {
     let files = Folder::new(&[("1_a.sql", TABLE)]);
     let pool = files.open().await.unwrap();
     let writer = &pool.pool.open.get().unwrap().writer;
@@ -187,7 +188,7 @@ async fn a_job_that_fails_does_not_take_the_others_with_it() {
 }
 
 #[tokio::test]
-async fn one_batch_keeps_the_order_of_its_jobs() {
+async fn a_batch_keeps_the_order_of_its_jobs() {
     let files = Folder::new(&[("1_a.sql", TABLE)]);
     let pool = files.open().await.unwrap();
     let writer = &pool.pool.open.get().unwrap().writer;
@@ -206,7 +207,7 @@ async fn one_batch_keeps_the_order_of_its_jobs() {
 }
 
 #[tokio::test]
-async fn existence_is_not_completion() {
+async fn an_incomplete_tenant_is_completed() {
     let files = Folder::new(&[("1_a.sql", TABLE)]);
     let pool = files.open().await.unwrap();
     let writer = &pool.pool.open.get().unwrap().writer;
@@ -229,7 +230,7 @@ async fn existence_is_not_completion() {
 }
 
 #[tokio::test]
-async fn rows_of_one_tenant() {
+async fn rows_are_scoped_to_the_tenant() {
     let dir = tempfile::tempdir().unwrap();
     let pool = shipped(dir.path()).await;
     let (a, b) = (TenantId::new(), TenantId::new());
@@ -237,41 +238,41 @@ async fn rows_of_one_tenant() {
     for tenant in [a, b] {
         writer.run(work(tenant, "c", Vec::new())).await.unwrap();
     }
-    let (mine, theirs) = (pool.scoped(a), pool.scoped(b));
+    let (own, other) = (pool.scoped(a), pool.scoped(b));
     let stored =
-        mine.insert("workspaces", row(json!({ "id": "w", "name": "A \"quoted\" one" }))).await.unwrap();
+        own.insert("workspaces", row(json!({ "id": "w", "name": "A \"quoted\" one" }))).await.unwrap();
     assert_eq!(stored["name"], "A \"quoted\" one");
     assert_eq!(stored["locale"], "en", "defaults are applied");
     assert!(stored.get("tenant_id").is_none());
-    assert_eq!(theirs.get("workspaces", "w").await.unwrap(), None);
-    assert!(!theirs.delete("workspaces", "w").await.unwrap());
-    theirs.insert("workspaces", row(json!({ "id": "w", "name": "B" }))).await.unwrap();
-    assert_eq!(mine.get("workspaces", "w").await.unwrap().unwrap(), stored);
+    assert_eq!(other.get("workspaces", "w").await.unwrap(), None);
+    assert!(!other.delete("workspaces", "w").await.unwrap());
+    other.insert("workspaces", row(json!({ "id": "w", "name": "B" }))).await.unwrap();
+    assert_eq!(own.get("workspaces", "w").await.unwrap().unwrap(), stored);
 
     for n in 0..5 {
-        mine.insert(
+        own.insert(
             "notification_settings",
             row(json!({ "id": format!("n{n}"), "label": "x", "enabled": true })),
         )
         .await
         .unwrap();
     }
-    let first = mine.list("notification_settings", 3, None).await.unwrap();
+    let first = own.list("notification_settings", 3, None).await.unwrap();
     assert_eq!((first.rows.len(), first.next.as_deref()), (3, Some("n2")));
-    let second = mine.list("notification_settings", 3, first.next.as_deref()).await.unwrap();
+    let second = own.list("notification_settings", 3, first.next.as_deref()).await.unwrap();
     assert_eq!((second.rows.len(), second.next), (2, None));
-    assert!(mine.delete("notification_settings", "n0").await.unwrap());
+    assert!(own.delete("notification_settings", "n0").await.unwrap());
 
-    let id = mine.insert("workspaces", row(json!({ "name": "without id" }))).await.unwrap()["id"].clone();
-    assert!(mine.get("workspaces", id.as_str().unwrap()).await.unwrap().is_some());
+    let id = own.insert("workspaces", row(json!({ "name": "without id" }))).await.unwrap()["id"].clone();
+    assert!(own.get("workspaces", id.as_str().unwrap()).await.unwrap().is_some());
 
     let canary = pool.canary();
-    assert_eq!(mine.get(&canary.table, &canary.id).await.unwrap(), None);
+    assert_eq!(own.get(&canary.table, &canary.id).await.unwrap(), None);
     assert!(pool.scoped(canary.tenant).get(&canary.table, &canary.id).await.unwrap().is_some());
 }
 
 #[tokio::test]
-async fn the_canary_is_the_one_of_today() {
+async fn the_canary_row_is_updated_at_start() {
     let files = Folder::new(&[("1_a.sql", TABLE)]);
     drop(files.open().await.unwrap());
     files.seed("canary.yaml", "[{table: t, rows: [{id: another, n: 7}]}]");
@@ -291,7 +292,7 @@ async fn the_canary_is_the_one_of_today() {
 }
 
 #[tokio::test]
-async fn bad_rows_name_the_field() {
+async fn rejected_rows_name_the_field() {
     let dir = tempfile::tempdir().unwrap();
     let pool = shipped(dir.path()).await;
     let tenant = TenantId::new();
@@ -326,7 +327,7 @@ async fn bad_rows_name_the_field() {
 }
 
 #[tokio::test]
-async fn samples_are_removed_together_and_never_what_hangs_on_them() {
+async fn samples_in_use_are_not_removed() {
     let files = Folder::new(&[
         ("1_a.sql", TABLE),
         (
@@ -352,7 +353,7 @@ async fn samples_are_removed_together_and_never_what_hangs_on_them() {
 }
 
 #[tokio::test]
-async fn a_full_pool_says_so_and_still_lets_tenants_go() {
+async fn tenants_can_be_removed_from_a_full_pool() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config { max_bytes: Some(160 * 1024), ..Config::new(dir.path().join("pool.db")) };
     let pool = DatabaseSqlitePool::new(config.clone()).await.unwrap();
@@ -383,7 +384,7 @@ async fn a_full_pool_says_so_and_still_lets_tenants_go() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_opened_is_tried_again() {
+async fn opening_the_file_is_retried() {
     let dir = tempfile::tempdir().unwrap();
     let blocked = dir.path().join("folder");
     std::fs::write(&blocked, "not a folder").unwrap();
@@ -398,7 +399,7 @@ async fn a_file_that_cannot_be_opened_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database() {
+async fn a_file_that_is_not_a_database_is_corrupt() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("pool.db"), "x".repeat(9000)).unwrap();
     let failure = shipped(dir.path()).await.probe().await.unwrap_err();
@@ -406,7 +407,7 @@ async fn a_file_that_is_no_database() {
 }
 
 #[tokio::test]
-async fn only_the_owner_may_read_the_file() {
+async fn the_file_is_readable_by_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     shipped(dir.path()).await.probe().await.unwrap();
@@ -417,7 +418,7 @@ async fn only_the_owner_may_read_the_file() {
 }
 
 #[tokio::test]
-async fn settings_are_checked_against_the_pool() {
+async fn settings_are_checked_against_migrations_and_seeds() {
     let dir = tempfile::tempdir().unwrap();
     let pool = shipped(dir.path()).await;
     let paths = |settings: Value| pool.check(&settings).into_iter().map(|f| f.path).collect::<Vec<_>>();
@@ -441,7 +442,7 @@ async fn settings_are_checked_against_the_pool() {
 }
 
 #[tokio::test]
-async fn an_older_process_deletes_from_the_tables_of_a_newer_one_too() {
+async fn removal_covers_tables_of_newer_migrations() {
     let folder = Folder::new(&[("1_a.sql", TABLE)]);
     let older = folder.open().await.unwrap();
     let newer = {
@@ -457,7 +458,7 @@ async fn an_older_process_deletes_from_the_tables_of_a_newer_one_too() {
     let remove = || Work::Remove { tenant: tenant.to_string(), tag: claim.to_owned() };
     assert_eq!(old.writer.run(remove()).await.unwrap(), json!({ "notes": 1, "t": 0 }));
 
-    // Whatever comes to stand there of one who is not listed is seen, and goes.
+    // Rows of a tenant that is not listed are reported and removed.
     let holds = async || {
         let mut connection = old.reads.acquire().await.unwrap();
         catalogue::holds(&mut connection, &tenant.to_string()).await.unwrap()

@@ -103,9 +103,9 @@ enum Token {
 impl Token {
     fn of(rest: &str, dialect: Dialect) -> Self {
         let first = rest.chars().next().unwrap_or(' ');
-        let through = |mark: &str, from: usize| {
-            let found = rest.get(from..).and_then(|inner| inner.find(mark));
-            found.map_or(rest.len(), |at| from + at + mark.len())
+        let through = |end: &str, from: usize| {
+            let found = rest.get(from..).and_then(|inner| inner.find(end));
+            found.map_or(rest.len(), |at| from + at + end.len())
         };
         match (first, dialect) {
             (';', _) => Self::End,
@@ -114,8 +114,8 @@ impl Token {
             ('"', _) => Self::Quoted(through("\"", 1)),
             ('`', Dialect::Sqlite) => Self::Quoted(through("`", 1)),
             ('[', Dialect::Sqlite) => Self::Quoted(through("]", 1)),
-            ('$', Dialect::Postgres) => match dollar_mark(rest) {
-                Some(mark) => Self::Quoted(through(mark, mark.len())),
+            ('$', Dialect::Postgres) => match dollar_tag(rest) {
+                Some(tag) => Self::Quoted(through(tag, tag.len())),
                 None => Self::Skipped(1),
             },
             ('e' | 'E', Dialect::Postgres) if rest[1..].starts_with('\'') => Self::Quoted(escaped(rest)),
@@ -129,7 +129,7 @@ impl Token {
 }
 
 /// The tag `$$` or `$word$` that begins and ends a text.
-fn dollar_mark(rest: &str) -> Option<&str> {
+fn dollar_tag(rest: &str) -> Option<&str> {
     let end = rest.get(1..)?.find('$')? + 1;
     let word = rest.get(1..end)?;
     let plain = !word.starts_with(|c: char| c.is_ascii_digit())

@@ -1,4 +1,5 @@
-//! Ready databases: claimed by one alone, made of the present migrations, whole or thrown away; and when none can be had.
+//! Tests of the warm pool: each database is claimed once, has the current migrations, and is complete or
+//! discarded; and creation on demand when the pool cannot be used.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -9,24 +10,24 @@ use sqlx::Row;
 use super::*;
 use tenantry_provider::open_files::{Identity, identity};
 
-/// A process that keeps so many ready. It has not started.
+/// A process with a warm pool of this size, not started.
 async fn process(dir: &Path, warm: u16) -> DatabaseSqliteFile {
     DatabaseSqliteFile::new(Config { warm, ..Config::new(dir.join("tenants")) }).await.unwrap()
 }
 
-/// One that has, and has made what is missing.
+/// A started process whose pool is filled.
 async fn started(dir: &Path, warm: u16) -> DatabaseSqliteFile {
     let files = process(dir, warm).await;
-    refilled(&files).await;
+    fill(&files).await;
     files
 }
 
-async fn refilled(files: &DatabaseSqliteFile) {
+async fn fill(files: &DatabaseSqliteFile) {
     files.start().await.unwrap();
     files.refilled().await;
 }
 
-fn stock(dir: &Path) -> PathBuf {
+fn folder(dir: &Path) -> PathBuf {
     dir.join("tenants/.tenantry/warm")
 }
 
@@ -35,27 +36,27 @@ fn entries(folder: &Path) -> Vec<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// The files that are ready. Nothing else may be there.
+/// Files of the warm databases. The folder contains nothing else.
 fn ready(dir: &Path) -> BTreeSet<Identity> {
-    let stock = stock(dir);
-    entries(&stock).iter().map(|name| identity(&client::file(&stock.join(name))).expect(name)).collect()
+    let folder = folder(dir);
+    entries(&folder).iter().map(|name| identity(&client::file(&folder.join(name))).expect(name)).collect()
 }
 
-/// The one that is ready.
+/// File of the only warm database.
 fn only(dir: &Path) -> PathBuf {
-    let names = entries(&stock(dir));
+    let names = entries(&folder(dir));
     assert_eq!(names.len(), 1);
-    client::file(&stock(dir).join(&names[0]))
+    client::file(&folder(dir).join(&names[0]))
 }
 
-/// What is in the private folder besides.
-fn half_done(dir: &Path) -> Vec<String> {
+/// Drafts and remains in the private folder.
+fn drafts(dir: &Path) -> Vec<String> {
     let mut names = entries(&dir.join("tenants/.tenantry"));
     names.retain(|name| name.contains("draft") || name.contains("gone"));
     names
 }
 
-/// Whose a file says it is.
+/// Tenants that a file lists.
 async fn owners(file: &Path) -> Vec<String> {
     let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(file).connect().await.unwrap();
     let rows = sqlx::query("SELECT tenant_id FROM _tenants").fetch_all(&mut connection).await.unwrap();
@@ -63,7 +64,7 @@ async fn owners(file: &Path) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// When its tables were made.
+/// Time of a file's last migration.
 async fn migrated(file: &Path) -> String {
     let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(file).connect().await.unwrap();
     let at = sqlx::query_scalar("SELECT max(applied_at) FROM _migrations").fetch_one(&mut connection).await;
@@ -71,7 +72,7 @@ async fn migrated(file: &Path) -> String {
     at.unwrap()
 }
 
-async fn must_be_its_own(dir: &Path, files: &DatabaseSqliteFile, spec: &Spec) {
+async fn assert_complete(dir: &Path, files: &DatabaseSqliteFile, spec: &Spec) {
     assert_eq!(owners(&path(dir, spec)).await, [spec.tenant.id.to_string()]);
     let FileOwnership::Own(state) = client::inspect(&files.place(spec).unwrap(), spec).await.unwrap() else {
         panic!()
@@ -83,19 +84,19 @@ async fn must_be_its_own(dir: &Path, files: &DatabaseSqliteFile, spec: &Spec) {
 }
 
 #[tokio::test]
-async fn a_ready_database_becomes_the_tenants_and_another_is_made() {
+async fn a_claimed_database_becomes_the_tenants_and_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let files = started(dir.path(), 2).await;
     let before = ready(dir.path());
     assert_eq!(before.len(), 2);
-    for name in entries(&stock(dir.path())) {
-        assert_eq!(owners(&client::file(&stock(dir.path()).join(name))).await, [""; 0]);
+    for name in entries(&folder(dir.path())) {
+        assert_eq!(owners(&client::file(&folder(dir.path()).join(name))).await, [""; 0]);
     }
     let spec = spec(json!({}));
     make(&files, &spec).await.unwrap();
     let file = path(dir.path(), &spec);
     assert!(before.contains(&identity(&file).unwrap()));
-    must_be_its_own(dir.path(), &files, &spec).await;
+    assert_complete(dir.path(), &files, &spec).await;
     for (path, mode) in [(file.parent().unwrap(), 0o700), (&*file, 0o600)] {
         assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, mode, "{path:?}");
     }
@@ -103,11 +104,15 @@ async fn a_ready_database_becomes_the_tenants_and_another_is_made() {
     let after = ready(dir.path());
     assert_eq!((after.len(), after.intersection(&before).count()), (2, 1));
     gone(&files, &spec).await.unwrap();
-    assert_eq!((ready(dir.path()), half_done(dir.path())), (after, Vec::new()), "a removal concerns one");
+    assert_eq!(
+        (ready(dir.path()), drafts(dir.path())),
+        (after, Vec::new()),
+        "a removal affects one tenant only"
+    );
 }
 
 #[tokio::test]
-async fn many_at_once_get_one_each() {
+async fn concurrent_tenants_get_distinct_databases() {
     let dir = tempfile::tempdir().unwrap();
     let files = started(dir.path(), 3).await;
     let before = ready(dir.path());
@@ -116,19 +121,19 @@ async fn many_at_once_get_one_each() {
     made.into_iter().for_each(|made| made.unwrap());
     let mut used = BTreeSet::new();
     for spec in &specs {
-        must_be_its_own(dir.path(), &files, spec).await;
+        assert_complete(dir.path(), &files, spec).await;
         used.insert(identity(&path(dir.path(), spec)).unwrap());
     }
     assert_eq!(used.len(), specs.len());
-    assert!(before.is_subset(&used), "what is ready is used first");
+    assert!(before.is_subset(&used), "warm databases are used first");
     files.refilled().await;
     let after = ready(dir.path());
     assert_eq!((after.len(), after.intersection(&used).count()), (3, 0));
-    assert_eq!(half_done(dir.path()), [""; 0]);
+    assert_eq!(drafts(dir.path()), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_those_who_want_the_same_one_gets_it() {
+async fn each_database_is_claimed_once() {
     let dir = tempfile::tempdir().unwrap();
     let (one, two) = (started(dir.path(), 4).await, process(dir.path(), 4).await);
     let claims = (0..16).map(|n| {
@@ -144,7 +149,7 @@ async fn of_those_who_want_the_same_one_gets_it() {
 }
 
 #[tokio::test]
-async fn who_dies_after_a_claim_leaves_nothing_that_counts() {
+async fn a_crash_after_a_claim_is_cleaned_up() {
     let dir = tempfile::tempdir().unwrap();
     for marked in [false, true] {
         for removed in [false, true] {
@@ -155,35 +160,35 @@ async fn who_dies_after_a_claim_leaves_nothing_that_counts() {
                 sql(&file, "INSERT INTO _tenants VALUES ('ten_x', 'x', 'half', 'res_x', NULL, NULL)").await;
             }
             drop(dead);
-            assert_eq!((ready(dir.path()).len(), half_done(dir.path()).len()), (0, 1));
+            assert_eq!((ready(dir.path()).len(), drafts(dir.path()).len()), (0, 1));
             let next = started(dir.path(), 1).await;
             if removed {
                 gone(&next, &spec).await.unwrap();
             } else {
                 make(&next, &spec).await.unwrap();
-                must_be_its_own(dir.path(), &next, &spec).await;
+                assert_complete(dir.path(), &next, &spec).await;
             }
-            assert_eq!(half_done(dir.path()), [""; 0], "{marked} {removed}");
+            assert_eq!(drafts(dir.path()), [""; 0], "{marked} {removed}");
             next.refilled().await;
         }
     }
 }
 
 #[tokio::test]
-async fn what_a_dead_process_kept_ready_is_used_and_what_it_began_goes() {
+async fn a_restart_uses_warm_databases_and_discards_drafts() {
     let dir = tempfile::tempdir().unwrap();
     drop(started(dir.path(), 2).await);
     let left = ready(dir.path());
     for half in [".draftAbCdEf", ".draft-x"] {
-        std::fs::create_dir(stock(dir.path()).join(half)).unwrap();
-        std::fs::write(client::file(&stock(dir.path()).join(half)), "half of").unwrap();
+        std::fs::create_dir(folder(dir.path()).join(half)).unwrap();
+        std::fs::write(client::file(&folder(dir.path()).join(half)), "half of").unwrap();
     }
-    std::fs::write(stock(dir.path()).join("file"), "").unwrap();
+    std::fs::write(folder(dir.path()).join("file"), "").unwrap();
     let next = process(dir.path(), 2).await;
     let (first, second) = (spec(json!({})), spec(json!({})));
     make(&next, &first).await.unwrap();
-    assert_eq!(entries(&stock(dir.path())).len(), 4, "who has not started makes none");
-    refilled(&next).await;
+    assert_eq!(entries(&folder(dir.path())).len(), 4, "a process that is not started fills no pool");
+    fill(&next).await;
     make(&next, &second).await.unwrap();
     next.refilled().await;
     let used = [first, second].map(|spec| identity(&path(dir.path(), &spec)).unwrap());
@@ -192,10 +197,10 @@ async fn what_a_dead_process_kept_ready_is_used_and_what_it_began_goes() {
 }
 
 #[tokio::test]
-async fn two_processes_keep_no_more_than_one_and_a_lower_number_counts() {
+async fn processes_share_one_pool_and_a_smaller_size_applies() {
     let dir = tempfile::tempdir().unwrap();
     let (one, two) = (process(dir.path(), 3).await, process(dir.path(), 3).await);
-    tokio::join!(refilled(&one), refilled(&two));
+    tokio::join!(fill(&one), fill(&two));
     assert_eq!(ready(dir.path()).len(), 3);
     for (warm, left) in [(1, 1), (0, 0)] {
         started(dir.path(), warm).await;
@@ -203,7 +208,7 @@ async fn two_processes_keep_no_more_than_one_and_a_lower_number_counts() {
     }
     let other = tempfile::tempdir().unwrap();
     started(other.path(), 0).await;
-    assert!(!other.path().join("tenants").exists(), "nothing is made for nothing");
+    assert!(!other.path().join("tenants").exists(), "a disabled pool creates nothing");
 }
 
 #[tokio::test]
@@ -216,11 +221,11 @@ async fn the_task_ends_with_its_provider() {
     while task.changed().await.is_ok() {}
     assert!(ready(dir.path()).len() < 1000);
     started(dir.path(), 1).await;
-    assert_eq!(ready(dir.path()).len(), 1, "and the next one has its turn");
+    assert_eq!(ready(dir.path()).len(), 1, "and the next process takes the lock");
 }
 
 #[tokio::test]
-async fn one_of_other_migrations_is_never_used() {
+async fn databases_of_other_migrations_are_not_claimed() {
     const TABLE: &str = "CREATE TABLE workspaces (tenant_id TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (tenant_id, id)) STRICT;";
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("app")).unwrap();
@@ -233,17 +238,17 @@ async fn one_of_other_migrations_is_never_used() {
         warm: 2,
         ..Config::new(dir.path().join("tenants"))
     };
-    // A file that is made when another has gone may have the other's identity, but not its name.
-    let names = || entries(&stock(dir.path())).into_iter().collect::<BTreeSet<String>>();
+    // A new file may have the identity of a deleted one, but not its name.
+    let names = || entries(&folder(dir.path())).into_iter().collect::<BTreeSet<String>>();
     let mut old = BTreeSet::new();
     for (file, text) in [
         ("1_a.sql", TABLE.to_owned()),
         ("2_b.sql", "ALTER TABLE workspaces ADD COLUMN n INTEGER;".to_owned()),
-        // The same tables by another text.
+        // The same tables from another text.
         ("1_a.sql", format!("-- Of workspaces.\n{TABLE}")),
     ] {
         std::fs::write(dir.path().join("app").join(file), text).unwrap();
-        // A database that is in use refuses the third; this is about those that are not.
+        // A database in use rejects the changed file; this test is about unused ones.
         for file in
             entries(&dir.path().join("tenants/.tenantry")).iter().filter(|name| name.starts_with("canary"))
         {
@@ -253,12 +258,12 @@ async fn one_of_other_migrations_is_never_used() {
         let (cold, warm) = (spec(json!({})), spec(json!({})));
         make(&newer, &cold).await.unwrap();
         assert_eq!(names(), old);
-        refilled(&newer).await;
+        fill(&newer).await;
         let new = names();
         assert_eq!((new.len(), new.intersection(&old).count()), (2, 0));
         make(&newer, &warm).await.unwrap();
         for spec in [&cold, &warm] {
-            must_be_its_own(dir.path(), &newer, spec).await;
+            assert_complete(dir.path(), &newer, spec).await;
         }
         newer.refilled().await;
         old = names();
@@ -266,10 +271,10 @@ async fn one_of_other_migrations_is_never_used() {
 }
 
 #[tokio::test]
-async fn a_damaged_one_is_thrown_away() {
+async fn damaged_databases_are_discarded() {
     let dir = tempfile::tempdir().unwrap();
     for (damage, restart) in
-        ["changed", "cut", "journal", "lost", "somebody's"].into_iter().flat_map(|d| [(d, false), (d, true)])
+        ["changed", "cut", "journal", "lost", "owned"].into_iter().flat_map(|d| [(d, false), (d, true)])
     {
         let mut files = started(dir.path(), 1).await;
         let file = only(dir.path());
@@ -292,17 +297,17 @@ async fn a_damaged_one_is_thrown_away() {
         }
         let spec = spec(json!({}));
         make(&files, &spec).await.unwrap();
-        must_be_its_own(dir.path(), &files, &spec).await;
+        assert_complete(dir.path(), &files, &spec).await;
         assert_ne!(migrated(&path(dir.path(), &spec)).await, before, "{damage}");
         files.refilled().await;
-        assert_eq!((ready(dir.path()).len(), half_done(dir.path())), (1, Vec::new()), "{damage}");
+        assert_eq!((ready(dir.path()).len(), drafts(dir.path())), (1, Vec::new()), "{damage}");
     }
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_written_costs_the_readiness_alone() {
+async fn an_unwritable_pool_falls_back_to_creation_on_demand() {
     let dir = tempfile::tempdir().unwrap();
-    let blocked = stock(dir.path());
+    let blocked = folder(dir.path());
     std::fs::create_dir_all(blocked.parent().unwrap()).unwrap();
     std::fs::write(&blocked, "not a folder").unwrap();
     let files = started(dir.path(), 2).await;
@@ -313,26 +318,26 @@ async fn a_folder_that_cannot_be_written_costs_the_readiness_alone() {
     make(&files, &second).await.unwrap();
     files.refilled().await;
     let before = ready(dir.path());
-    assert_eq!(before.len(), 2, "tried again after the next one");
+    assert_eq!(before.len(), 2, "the next claim triggers another fill");
     make(&files, &third).await.unwrap();
     assert!(before.contains(&identity(&path(dir.path(), &third)).unwrap()));
     for spec in [first, second, third] {
-        must_be_its_own(dir.path(), &files, &spec).await;
+        assert_complete(dir.path(), &files, &spec).await;
     }
 }
 
 #[tokio::test]
-async fn a_full_disk_leaves_nothing_half_done() {
+async fn a_full_disk_leaves_nothing_drafts() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config { max_bytes: Some(8 * 1024), warm: 2, ..Config::new(dir.path().join("tenants")) };
     let files = DatabaseSqliteFile::new(config).await.unwrap();
-    refilled(&files).await;
+    fill(&files).await;
     let spec = spec(json!({}));
     assert_eq!(make(&files, &spec).await.unwrap_err().code, "disk_full");
     files.refilled().await;
-    assert_eq!((ready(dir.path()).len(), half_done(dir.path())), (0, Vec::new()));
+    assert_eq!((ready(dir.path()).len(), drafts(dir.path())), (0, Vec::new()));
     let roomy = started(dir.path(), 2).await;
     assert_eq!(ready(dir.path()).len(), 2);
     make(&roomy, &spec).await.unwrap();
-    must_be_its_own(dir.path(), &roomy, &spec).await;
+    assert_complete(dir.path(), &roomy, &spec).await;
 }
