@@ -1,5 +1,5 @@
-//! `Control`: the use cases over store, keyring, providers and executor. Each use case is an `impl Control` in the
-//! file of its subject; here is only what they share, and how it is put together.
+//! `Control`: the use cases over store, keyring, providers and executor. Each use case is an `impl Control` in the file of
+//! its subject; this file has the shared state and its construction.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::templates::Library;
 use tenantry_store::keyring::{Keyring, MasterKey};
 use tenantry_store::{AUDIT_KEY, AuditReport, Sealing, Store, StoreConfig, WENT_BACK};
 
-/// What a process of Tenantry is told.
+/// Configuration of a process.
 #[derive(Clone, Debug)]
 pub struct ControlConfig {
     /// The registry.
@@ -40,7 +40,7 @@ pub struct ControlConfig {
     pub region: String,
     /// Language of a tenant whose request names none.
     pub locale: String,
-    /// How much room there is in which region. Tenants go to these regions and to `region`.
+    /// Capacity of each region. Tenants go to these regions and to `region`.
     pub capacity: Capacity,
     /// Regions in which each provider may place data.
     pub regions: Regions,
@@ -52,30 +52,30 @@ pub struct ControlConfig {
     pub executor: ExecutorConfig,
     /// Time from one isolation check of the fleet to the next; none: only on request.
     pub isolation_every: Option<Duration>,
-    /// Folder of the archives of what tenants have. Of several processes, all need the same one.
+    /// Folder of the archive store. All processes on one registry need the same one.
     pub archives: PathBuf,
     /// Most bytes of an archive that is imported.
     pub import_most: u64,
-    /// Whether other processes may use the registry at the same time, which is PostgreSQL then: one of them runs. Alone, a
-    /// process takes over from whoever was there before it.
+    /// Whether other processes may use the registry, which is then PostgreSQL, at the same time: one of them is the leader.
+    /// Without, the process takes over from the one before it.
     pub replicas: bool,
 }
 
-/// What the process brings along.
+/// Parts that the process provides.
 pub struct Parts {
-    /// What every key in the keyring is wrapped by.
+    /// Key that wraps every key in the keyring.
     pub master: MasterKey,
-    /// Who makes resources.
+    /// The providers.
     pub providers: Registry,
-    /// Time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Who is told how onboarding goes, if anybody is.
+    /// Receives measurements, if there are to be any.
     pub meter: Option<Arc<dyn Meter>>,
     /// Wraps the ledger, for tests that interpose one.
     pub ledger: Option<WrapLedger>,
 }
 
-/// Puts something between the executor and the store.
+/// Wraps the ledger between the executor and the store.
 pub type WrapLedger = Box<dyn FnOnce(Arc<dyn Ledger<Write>>) -> Arc<dyn Ledger<Write>> + Send>;
 
 impl Parts {
@@ -91,7 +91,7 @@ pub struct Control {
     pub(crate) shared: Arc<Shared>,
 }
 
-/// A `Control` that may be gone.
+/// A reference to a `Control` that does not keep it alive.
 #[derive(Clone)]
 pub struct WeakControl(std::sync::Weak<Shared>);
 
@@ -125,20 +125,19 @@ pub(crate) struct Shared {
     pub clock: Arc<dyn Clock>,
 }
 
-/// How long the registry may take to count as ready.
+/// Time that the registry has to answer a readiness check.
 const READY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The shipped catalogue.
 const CATALOGUE: &str = include_str!("../../../templates/plans.yaml");
 
 impl Control {
-    /// Opens registry and keyring, reads templates and plans, takes over what an earlier process left, and goes on.
-    /// `front` serves the smoke test; it may call back into the control plane only once this has returned.
+    /// Opens registry and keyring, reads templates and plans, and continues the operations of earlier processes.
     pub async fn start(config: ControlConfig, parts: Parts) -> Result<Self> {
         let Parts { master, providers, clock, meter, ledger: wrap_ledger } = parts;
         let templates = Library::open(config.templates.as_deref(), &providers)?;
         let catalogue = read_catalogue(config.catalogue.as_deref().unwrap_or(CATALOGUE), &templates)?;
-        // Opening destroys the keys of the erased again: what a restored backup has of them is unreadable from here on.
+        // Opening destroys the keys of erased tenants again, in case the keyring was restored from a backup.
         let keyring = Arc::new(Keyring::open(&config.keyring_url, master).await.map_err(Error::unavailable)?);
         if config.replicas {
             Store::check_sessions(&config.store).await.map_err(Error::unavailable)?;
@@ -229,7 +228,7 @@ impl Control {
         WeakControl(Arc::downgrade(&self.shared))
     }
 
-    /// Begins nothing new, lets running attempts end, writes what waits, and closes.
+    /// Stops new work, waits for running attempts, commits pending writes, and closes.
     pub async fn stop(&self) {
         self.shared.executor.stop().await;
         if let Some(replica) = &self.shared.replica {
@@ -243,12 +242,12 @@ impl Control {
         self.shared.keyring.close().await;
     }
 
-    /// Whether requests can be served: the registry answers, and is no earlier one than it was.
+    /// Whether requests can be served: the registry answers, and was not restored to an earlier state.
     pub async fn ready(&self) -> Result<()> {
         if self.shared.store.went_back() {
             return Err(Error::new(ErrorKind::Unavailable, "registry_went_back", WENT_BACK));
         }
-        // Whoever asks wants to know whether it answers now, not in the end.
+        // A readiness check needs an answer now.
         match tokio::time::timeout(READY_PATIENCE, self.shared.store.ping()).await {
             Ok(answered) => answered.map_err(Error::unavailable),
             Err(_) => Err(Error::unavailable("no answer in time")),
@@ -270,13 +269,13 @@ impl Control {
         &self.shared.providers
     }
 
-    /// Walks the audit chain and says what of it is proven.
+    /// Verifies the audit chain.
     pub async fn verify_audit(&self) -> Result<AuditReport> {
         let key = self.shared.keyring.signing_key(AUDIT_KEY).await.map_err(Error::unavailable)?;
         self.shared.store.audit_verify(key.public()).await.map_err(Error::unavailable)
     }
 
-    /// Whether this process runs operations, as it changes: of several on one registry, one does.
+    /// Whether this process is the leader, as it changes.
     pub fn runs(&self) -> watch::Receiver<bool> {
         self.shared.replica.as_ref().map_or_else(|| watch::Sender::new(true).subscribe(), Replica::runs)
     }

@@ -1,5 +1,5 @@
-//! Idempotency keys: the same key and request give the same thing, once, however often and however much at the same
-//! time they come. The key's row is a guard of the unit of work that makes the thing.
+//! Idempotency keys: the same key and request give the same result, which is created once, even for concurrent requests.
+//! The key's row is a guard of the transaction that creates the result.
 
 use serde_json::Value;
 use tenantry_model::{TenantId, Timestamp, Write, columns};
@@ -25,22 +25,22 @@ impl IdempotencyKey {
         }
     }
 
-    /// The refusal of what is no key.
+    /// The error for a value that is not a key.
     pub fn refused(why: &str) -> Error {
         Error::invalid("idempotency_key_invalid", vec![FieldError::new("Idempotency-Key", why)])
     }
 }
 
-/// What a use case gives that was asked for under a key.
+/// Result of a use case with an idempotency key.
 #[derive(Clone, Debug)]
 pub struct Answered<T> {
-    /// What it gives; of something that was made before, as it is now.
+    /// The result, in its present state if an earlier request created it.
     pub value: T,
-    /// Whether the same key had it done before.
+    /// Whether an earlier request with the same key created it.
     pub replayed: bool,
 }
 
-/// A key together with what it was sent for.
+/// A key with its request.
 #[derive(Clone, Debug)]
 pub(crate) struct Once {
     principal: String,
@@ -49,7 +49,7 @@ pub(crate) struct Once {
 }
 
 impl Once {
-    /// `what` tells requests of different sorts apart.
+    /// `what` distinguishes kinds of requests.
     pub fn new(caller: &Caller, key: &IdempotencyKey, what: &str, document: &Value) -> Self {
         Self {
             principal: caller.principal.clone(),
@@ -59,7 +59,7 @@ impl Once {
         }
     }
 
-    /// The guard that goes into the unit of work.
+    /// The guard for the transaction.
     pub fn guard(&self, answer: &Value, tenant: Option<TenantId>, now: Timestamp) -> Write {
         Write::insert_unique(
             "idempotency_keys",
@@ -70,18 +70,18 @@ impl Once {
     }
 }
 
-/// What came of a request that may have been sent before.
+/// Outcome of a request that may be a repetition.
 pub(crate) enum Outcome<T> {
     /// It was done now.
     Now(T),
-    /// It was done before; this is what stands beside the key.
+    /// It was done before; this is the stored answer.
     Before(Value),
 }
 
 impl Control {
-    /// Does the work unless the same key has done it before. The work commits `Once::guard` with what it makes, so of
-    /// several at the same time one succeeds; the others fail, by the guard or by what the one has changed, and find its
-    /// answer here. So does one whose commit was not answered for.
+    /// Does the work unless the same key has done it before. The work commits `Once::guard` with its result, so of concurrent
+    /// requests one succeeds; the others fail, by the guard or by the change, and find the stored answer here. So does a
+    /// request whose commit had an unknown outcome.
     pub(crate) async fn once<T>(
         &self,
         once: Option<&Once>,
@@ -101,7 +101,7 @@ impl Control {
         }
     }
 
-    /// What the same key made before; fails if it was sent with another request.
+    /// The stored answer of the key. Returns an error if the key was sent with another request.
     pub(crate) async fn made_before(&self, once: &Once) -> Result<Option<Value>> {
         let found = self
             .shared

@@ -1,4 +1,4 @@
-//! Facts in order, for those who listen.
+//! Events, in the order of their sequence numbers.
 
 pub(crate) mod record;
 
@@ -40,7 +40,7 @@ impl Control {
             row.tenant_id.map(|id| id.parse()).transpose().map_err(Error::internal)?;
         let mut data = row.data;
         if let (Some(tenant), Some(sealed), Some(data)) = (tenant_id, &row.sealed, data.as_object_mut()) {
-            // After erasure the key is gone, and with it the personal part.
+            // After an erasure the key is destroyed, so the personal part cannot be decrypted.
             if self.shared.keyring.load(tenant).await.is_ok()
                 && let Ok(clear) = self.shared.keyring.open(tenant, sealed)
                 && let Ok(Value::Object(personal)) = serde_json::from_str(&clear)

@@ -1,22 +1,22 @@
-//! Rows of the event and audit tables. They are written in the transaction of the fact that they tell, without a
+//! Rows of the event and audit tables. They are written in the transaction of the change that they record, without a
 //! number; the sealer numbers and chains them afterwards.
 
 use serde_json::Value;
 use tenantry_model::id::{AuditId, EventId, OperationId};
 use tenantry_model::{TenantId, Timestamp, Write, columns};
 
-/// A fact for everybody who listens.
+/// An event.
 #[derive(Clone, Debug)]
 pub struct Fact {
     /// `tenant.provisioned` …
     pub kind: &'static str,
-    /// Whom it is about.
+    /// The tenant.
     pub tenant: TenantId,
-    /// Which operation brought it about.
+    /// The operation that caused it.
     pub operation: Option<OperationId>,
-    /// Its particulars, none of them personal.
+    /// Data without personal data.
     pub data: Value,
-    /// Personal particulars, sealed.
+    /// Personal data, sealed.
     pub sealed: Option<String>,
 }
 
@@ -30,7 +30,7 @@ pub fn event(fact: Fact, now: Timestamp) -> Write {
     )
 }
 
-/// The row of an event that is about no single tenant.
+/// The row of an event about the fleet.
 pub fn fleet_event(kind: &'static str, data: Value, now: Timestamp) -> Write {
     Write::insert(
         "events",
@@ -40,18 +40,18 @@ pub fn fleet_event(kind: &'static str, data: Value, now: Timestamp) -> Write {
     )
 }
 
-/// Something that somebody did.
+/// An action of a principal, for the audit trail.
 #[derive(Clone, Debug)]
 pub struct Deed<'a> {
-    /// Who: a principal's id.
+    /// Id of the principal.
     pub actor: &'a str,
-    /// What: `tenant.create` …
+    /// Action: `tenant.create` …
     pub action: &'static str,
-    /// To which thing: an id.
+    /// Id of the object.
     pub target: &'a str,
-    /// Whose thing.
+    /// Tenant of the object.
     pub tenant: Option<TenantId>,
-    /// Particulars, none of them personal or secret.
+    /// Data without personal data and secrets.
     pub data: Value,
 }
 

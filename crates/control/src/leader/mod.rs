@@ -1,8 +1,10 @@
-//! One of several processes on a registry: whether it runs operations and seals facts, or stands by (design §4).
+//! Leader election among the processes on one registry: the leader runs operations, background tasks and the sealing of
+//! events; the others are standbys.
 //!
-//! Whoever runs shows the database every second that it lives. Who stands by takes over when nobody has the registry's
-//! lock, or when its holder has been silent too long: then it ends the holder's session first, with all that it had not
-//! committed. Who runs and does not reach the database in time drops its work before anybody may take over.
+//! The leader writes a heartbeat to the database every second. A standby takes over when the registry's lock is free, or
+//! when its holder has sent no heartbeat within the lease timeout: then it ends the holder's session first, with
+//! everything that was not committed. A leader that does not reach the database in time stops its work before a standby
+//! may take over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,19 +18,21 @@ use crate::steps::ProviderSteps;
 use tenantry_store::keyring::Keyring;
 use tenantry_store::{Bulletin, News, ReadError, Sealing, Store};
 
-/// Between two signs of life, and between two looks at who runs.
-const BEAT: Duration = Duration::from_secs(1);
-/// How long whoever runs may be silent before its session is ended.
-const SILENCE: Duration = Duration::from_secs(3);
-/// How long whoever runs goes on without an answer from the database. Less than [`SILENCE`], or two would run.
-const UNANSWERED: Duration = Duration::from_secs(2);
-/// How long the database has to answer even if this process was late to ask: the lock is the session's, so nobody else
-/// runs while that lives.
-const ANSWER: Duration = Duration::from_millis(500);
-/// Between two readings of the ledger for what hints have missed, such as one of a process that died before it gave it.
-const LOOK: Duration = Duration::from_secs(30);
+/// Time between two heartbeats, and between two attempts of a standby to take over.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Time without a heartbeat after which a standby ends the leader's session.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time without an answer from the database after which the leader stops its work. Shorter than [`LEASE_TIMEOUT`], so that
+/// there are never two leaders.
+const STEP_DOWN_AFTER: Duration = Duration::from_secs(2);
+/// Time that the database has to answer a heartbeat that was sent late: the lock belongs to the session, so no other process
+/// leads while the session lives.
+const LATE_ANSWER: Duration = Duration::from_millis(500);
+/// Time between two readings of the ledger for operations whose notification was lost, such as that of a process that died
+/// before it sent it.
+const READ_LEDGER: Duration = Duration::from_secs(30);
 
-/// This process among the others.
+/// This process as a candidate for leadership.
 pub struct Replica {
     runs: watch::Receiver<bool>,
     task: JoinHandle<()>,
@@ -36,26 +40,26 @@ pub struct Replica {
     bulletin: Bulletin,
 }
 
-struct Turns {
+struct Election {
     store: Store,
     executor: Executor<ProviderSteps>,
     sealing: Arc<Sealing>,
     keyring: Arc<Keyring>,
     runs: watch::Sender<bool>,
-    /// When the database last said that the lock is ours.
+    /// When the database last confirmed that this process holds the lock.
     answered: Instant,
-    /// Reads the ledger.
+    /// Task that reads the ledger.
     looks: JoinHandle<()>,
 }
 
-impl Drop for Turns {
+impl Drop for Election {
     fn drop(&mut self) {
         self.looks.abort();
     }
 }
 
 impl Replica {
-    /// Stands by, and takes over as soon as it may. Fails if the registry cannot be heard.
+    /// Starts as a standby, and takes over as soon as it may. Returns an error if notifications cannot be received.
     pub async fn start(
         store: Store,
         executor: Executor<ProviderSteps>,
@@ -65,21 +69,21 @@ impl Replica {
         let (bulletin, news) = store.bulletin().await?;
         let (runs, watched) = watch::channel(false);
         let (answered, looks) = (Instant::now(), tokio::spawn(async {}));
-        let turns = Turns { store: store.clone(), executor, sealing, keyring, runs, answered, looks };
-        Ok(Self { runs: watched, task: tokio::spawn(turns.take(news)), store, bulletin })
+        let election = Election { store: store.clone(), executor, sealing, keyring, runs, answered, looks };
+        Ok(Self { runs: watched, task: tokio::spawn(election.take(news)), store, bulletin })
     }
 
-    /// Whether this process runs operations, as it changes.
+    /// Whether this process is the leader, as it changes.
     pub fn runs(&self) -> watch::Receiver<bool> {
         self.runs.clone()
     }
 
-    /// Takes no more turns. Whoever runs goes on until its session ends.
+    /// Stops the election. A leader remains one until its session ends.
     pub fn stop(&self) {
         self.task.abort();
     }
 
-    /// Ends the writer's session, so that another may run at once, and says what it had still to say.
+    /// Ends the writer's session, so that a standby takes over at once, and sends the remaining notifications.
     pub async fn leave(&self) {
         if *self.runs.borrow() && self.store.resign().await.is_ok() {
             self.store.tell(News::Vacant);
@@ -94,10 +98,10 @@ impl Drop for Replica {
     }
 }
 
-impl Turns {
+impl Election {
     async fn take(mut self, mut news: mpsc::UnboundedReceiver<News>) {
         let mut leads = self.store.leads();
-        let (mut beat, mut look) = (interval(BEAT), interval(LOOK));
+        let (mut beat, mut look) = (interval(HEARTBEAT), interval(READ_LEDGER));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.read_head().await;
@@ -105,7 +109,7 @@ impl Turns {
             let runs = *self.runs.borrow();
             tokio::select! {
                 _ = beat.tick() => if runs { self.beat().await } else { self.try_to_run().await },
-                // The session was lost, and another had the lock before it came back.
+                // The session was lost, and another process had the lock before it was restored.
                 Ok(()) = leads.changed(), if runs => if !*leads.borrow() { self.stand_by().await },
                 _ = look.tick() => self.look().await,
                 news = news.recv() => match news {
@@ -136,12 +140,12 @@ impl Turns {
     async fn read_head(&self) {
         match self.store.last_event_seq().await {
             Ok(head) => self.sealing.heard_of_head(head),
-            Err(error) => tracing::debug!(%error, "the last event is not known"),
+            Err(error) => tracing::debug!(%error, "cannot read the last event"),
         }
     }
 
-    /// Looks for what news may have been missed of. Whoever runs reads the ledger beside its signs of life, however
-    /// long that takes.
+    /// Reads what notifications may have been lost of. The leader reads the ledger in a task of its own, so that heartbeats
+    /// do not wait for it.
     async fn look(&mut self) {
         if !*self.runs.borrow() {
             self.executor.heard_of_all();
@@ -154,24 +158,27 @@ impl Turns {
     }
 
     async fn try_to_run(&mut self) {
-        // Who knows that the registry went back in time leaves it alone.
+        // A registry that was restored to an earlier state is left alone.
         if let Err(error) = Ledger::epoch(&self.store).await {
-            return tracing::warn!(%error, "the registry does not say who runs");
+            return tracing::warn!(%error, "cannot read the leader lock");
         }
         let began = Instant::now();
         match self.store.lead().await {
             Ok(true) => return self.run(began).await,
             Ok(false) => {}
-            Err(error) => return tracing::warn!(%error, "the registry does not say who runs"),
+            Err(error) => return tracing::warn!(%error, "cannot read the leader lock"),
         }
         let silent = match self.store.holder().await {
-            Ok(holder) => holder.filter(|holder| holder.silent > SILENCE),
-            Err(error) => return tracing::warn!(%error, "the registry does not say who runs"),
+            Ok(holder) => holder.filter(|holder| holder.silent > LEASE_TIMEOUT),
+            Err(error) => return tracing::warn!(%error, "cannot read the leader lock"),
         };
         let Some(holder) = silent else { return };
-        tracing::warn!(silent_ms = holder.silent.as_millis(), "who runs is silent; its session is ended");
+        tracing::warn!(
+            silent_ms = holder.silent.as_millis(),
+            "no heartbeat from the leader; ending its session"
+        );
         if let Err(error) = self.store.evict(holder).await {
-            return tracing::warn!(%error, "its session cannot be ended");
+            return tracing::warn!(%error, "cannot end the leader's session");
         }
         let began = Instant::now();
         if let Ok(true) = self.store.lead().await {
@@ -182,48 +189,49 @@ impl Turns {
     async fn run(&mut self, answered: Instant) {
         self.answered = answered;
         if let Err(error) = self.executor.take_over().await {
-            tracing::warn!(%error, "this process cannot run operations now");
-            // Another may.
+            tracing::warn!(%error, "cannot take over as leader");
+            // A standby may be able to.
             let _ = self.store.resign().await;
             return;
         }
         self.sealing.set(true);
         self.runs.send_replace(true);
-        tracing::info!("this process runs operations now");
+        tracing::info!("leader: this process runs operations now");
         self.look().await;
     }
 
     async fn beat(&mut self) {
         let asked = Instant::now();
-        match timeout_at((self.answered + UNANSWERED).max(asked + ANSWER), self.store.beat()).await {
-            // With another epoch somebody has run in between: our commits are refused, and we begin anew.
+        match timeout_at((self.answered + STEP_DOWN_AFTER).max(asked + LATE_ANSWER), self.store.beat()).await
+        {
+            // With another epoch another process has led in between: commits of this one are rejected, so it stands by.
             Ok(Ok(Some(epoch))) if epoch == self.executor.epoch() => self.answered = asked,
             Ok(Ok(_)) => self.stand_by().await,
-            Ok(Err(error)) if self.answered.elapsed() < UNANSWERED => {
-                tracing::warn!(%error, "the registry did not take a sign of life");
+            Ok(Err(error)) if self.answered.elapsed() < STEP_DOWN_AFTER => {
+                tracing::warn!(%error, "heartbeat failed");
             }
             Ok(Err(_)) | Err(_) => self.stand_by().await,
         }
     }
 
     async fn stand_by(&mut self) {
-        tracing::warn!("this process runs operations no more, as another may; it stands by");
+        tracing::warn!("no longer leader: another process may have taken over; standing by");
         self.runs.send_replace(false);
         self.sealing.set(false);
         self.executor.stand_by().await;
-        // A session that hangs is ended by whoever takes over.
-        let _ = tokio::time::timeout(UNANSWERED, self.store.resign()).await;
-        // What others said meanwhile was taken for something to run.
+        // A session that hangs is ended by the standby that takes over.
+        let _ = tokio::time::timeout(STEP_DOWN_AFTER, self.store.resign()).await;
+        // Notifications that arrived meanwhile were taken for operations to run.
         self.look().await;
     }
 }
 
-/// Reads the ledger until that succeeds, or somebody else runs.
+/// Reads the ledger until that succeeds, or another process leads.
 async fn look(executor: Executor<ProviderSteps>) {
     while executor.is_running()
         && let Err(error) = executor.look().await
     {
-        tracing::warn!(%error, "the ledger cannot be looked through now");
-        tokio::time::sleep(BEAT).await;
+        tracing::warn!(%error, "cannot read the ledger; trying again");
+        tokio::time::sleep(HEARTBEAT).await;
     }
 }

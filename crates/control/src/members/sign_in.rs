@@ -1,5 +1,5 @@
-//! How the people of a tenant come in: a one-time code, an invitation or a password, each for a token. Whatever is
-//! wrong with what they give, the refusal is the same, and so is the work that leads to it.
+//! Sign-in of a tenant's members: a one-time code, an invitation or a password is exchanged for a token. A rejection has the
+//! same message and takes the same work whatever is wrong with the credential.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde_json::json;
@@ -15,7 +15,7 @@ use crate::events::record::{Deed, audit};
 use crate::members::session::TenantSession;
 use tenantry_store::{Rejected, Unit, entity};
 
-/// As long as a hash, and none.
+/// Has the length of a hash and equals none.
 const NO_HASH: &str = "sha256:----------------------------------------------------------------";
 
 /// A token.
@@ -25,9 +25,9 @@ pub struct TokenView {
     pub access_token: String,
     /// `Bearer`.
     pub token_type: String,
-    /// Seconds that it is good for.
+    /// Lifetime in seconds.
     pub expires_in: u64,
-    /// Whether the password that it was given for is a temporary one.
+    /// Whether the member signed in with a temporary password.
     pub must_change_password: bool,
 }
 
@@ -60,8 +60,8 @@ impl Control {
         self.token_for(member, Some(row.purpose).filter(|purpose| purpose != "login"))
     }
 
-    /// Accepts an invitation and gives its member a token. An invitation works once, and not before the tenant is
-    /// active: until then it stays as it is.
+    /// Accepts an invitation and returns a token for its member. An invitation works once, and only when the tenant is
+    /// active; before that it stays unused.
     pub async fn accept_invitation(&self, token: &str) -> Result<TokenView> {
         let refused = || refused("invitation_refused", "the invitation is unknown, used or expired");
         let store = &self.shared.store;
@@ -104,7 +104,7 @@ impl Control {
         }
     }
 
-    /// An invitation that was used is not handed out any more: its sealed copy goes.
+    /// Deletes the sealed copy of an accepted invitation, so that it cannot be claimed any more.
     async fn spent(&self, tenant: TenantId, token_hash: &str, now: Timestamp) -> Result<Vec<Write>> {
         let (store, keyring) = (&self.shared.store, &self.shared.keyring);
         let waiting = store.sealed_credentials(&tenant.to_string()).await.map_err(Error::unavailable)?;
@@ -122,15 +122,15 @@ impl Control {
         Ok(used.map(gone).collect())
     }
 
-    /// A token for a member's password. Whether there is such a tenant, such a member or another password, nobody
-    /// learns from the answer.
+    /// A token for a member's password. The answer does not reveal whether the tenant, the member or the password is
+    /// wrong.
     pub async fn sign_in_by_password(&self, tenant: &str, email: &str, password: &str) -> Result<TokenView> {
         let found = match tenant.parse::<TenantId>() {
             Ok(id) => self.shared.store.tenant(&id.to_string()).await,
             Err(_) => self.shared.store.tenant_by_slug(&self.mac("slug", tenant)).await,
         };
         let found = found.map_err(Error::unavailable)?;
-        // Without a tenant somebody is looked for all the same, and whatever is given is compared with something.
+        // Without a tenant the same queries and comparisons run, so that the time does not reveal it.
         let tenant = found.as_ref().map_or("", |row| row.id.as_str());
         let mac = self.mac(EMAIL_MAC, &normal_email(email));
         let member = self.shared.store.member_by_email(tenant, &mac).await.map_err(Error::unavailable)?;
@@ -149,7 +149,7 @@ impl Control {
         }
     }
 
-    /// Fails unless the tenant lets its members in.
+    /// Returns an error if the tenant's status denies sign-in.
     async fn admit_into(&self, tenant: &str) -> Result<()> {
         Ok(self.standing(tenant).await?.check(Access::SignIn, false)?)
     }

@@ -17,17 +17,17 @@ use tenantry_store::keyring::Keyring;
 
 /// Name of the signing key in the keyring.
 const SIGNING_KEY: &str = "token_signing";
-/// For whom tokens are: the product that the tenants use.
+/// Audience of tokens: the product that the tenants use.
 const AUDIENCE: &str = "tenants";
 
-/// Verified tokens that are remembered at most, some 300 bytes each.
+/// Most verified tokens in the cache, about 300 bytes each.
 const REMEMBERED: u64 = 10_000;
 
 /// Mints and verifies.
 pub(crate) struct Tokens {
     keys: tokens::Tokens,
-    /// Claims by the digest of a token whose signature was good: that does not change, and checking it is most of the
-    /// work of a call. Whether it has expired is asked every time.
+    /// Claims by the digest of a token whose signature is valid: that does not change, and verifying it is most of the work
+    /// of a call. The expiry is checked every time.
     verified: Cache<[u8; 32], Arc<Claims>>,
 }
 

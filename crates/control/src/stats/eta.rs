@@ -1,4 +1,4 @@
-//! When will it be done? Learned from how long the steps of the same template took before (S4.77).
+//! Expected end of operations, estimated from the durations of the same template's steps in earlier operations.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use crate::error::{Error, Result};
 use crate::steps::OperationInput;
 use crate::templates::Template;
 
-/// How long what was learned is good for: new runs change it slowly.
+/// Time for which an estimate is cached: new operations change it slowly.
 const FRESH: Duration = Duration::from_secs(60);
 
 /// Typical length of a template's steps, by key.
 type Lengths = std::sync::Arc<HashMap<String, Duration>>;
 
-/// What was learned, by template.
+/// Estimates by template.
 #[derive(Default)]
 pub(crate) struct Pace(Mutex<HashMap<String, (Timestamp, Lengths)>>);
 
 impl Control {
-    /// When a run is expected to end; none when nothing is known or it waits for a person.
+    /// Expected end of a run; none if there is no estimate or if it waits for a person.
     pub(crate) async fn eta(&self, start: &OperationInput, run: &Run) -> Result<Option<Timestamp>> {
         let waits = run.steps.iter().any(|s| s.state == StepState::Waiting && s.due_at.is_none());
         let lengths = self.lengths(&start.template).await?;
@@ -35,7 +35,7 @@ impl Control {
         Ok(Some(now + remaining(&run.steps, &lengths, now)))
     }
 
-    /// How long the steps of a new operation are expected to take together.
+    /// Expected duration of a new operation.
     pub(crate) async fn expected_length(
         &self,
         template: &Template,
@@ -59,10 +59,11 @@ impl Control {
     }
 }
 
-/// The longest way through what is not yet over. Detached steps do not count: nobody waits for them.
+/// Duration of the longest path through the steps that are not done. Detached steps do not count: the operation does not
+/// wait for them.
 fn remaining(steps: &[Step], lengths: &HashMap<String, Duration>, now: Timestamp) -> Duration {
     let mut ends: HashMap<&str, Duration> = HashMap::new();
-    // In a plan without circles, as many rounds as steps settle every end.
+    // In a plan without cycles, as many rounds as there are steps settle every end.
     for _ in 0..steps.len() {
         for step in steps.iter().filter(|s| s.policy.mode == Mode::Inline) {
             let before = step

@@ -1,5 +1,5 @@
-//! What is told of onboardings as they go on, to whoever measures. It stands between executor and store, so what was
-//! rejected is not told.
+//! Measurements of onboardings and of calls of providers. `Metered` stands between executor and store, so that rejected commits
+//! are not measured.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tenantry_model::{Failure, Write};
 use crate::resource::ProviderCall;
 use crate::steps::{ONBOARD, OperationInput};
 
-/// Measures. The texts come from plans, templates and the code of providers: there are few different ones.
+/// Receives measurements. The texts come from plans, templates and the code of providers: there are few different ones.
 pub trait Meter: Send + Sync + 'static {
     /// An onboarding of this plan has ended like this, after this time.
     fn onboarded(&self, plan: &str, outcome: OperationState, took: Duration);
@@ -30,7 +30,7 @@ pub trait Meter: Send + Sync + 'static {
     fn provider_called(&self, _: ProviderCall<'_>) {}
 }
 
-/// A ledger that tells what it has committed.
+/// A ledger that reports what it has committed.
 pub(crate) struct Metered {
     inner: Arc<dyn Ledger<Write>>,
     meter: Arc<dyn Meter>,
@@ -42,14 +42,14 @@ impl Metered {
         Self { inner, meter }
     }
 
-    fn tell(&self, run: &Run, changed: &[String]) {
+    fn report(&self, run: &Run, changed: &[String]) {
         let Ok(start) = OperationInput::deserialize(&run.operation.input) else { return };
         let OperationInput { plan, template, .. } = start;
         for step in run.steps.iter().filter(|step| changed.contains(&step.key)) {
             if let Some(failure) = failed(step) {
                 self.meter.step_failed(&template, &step.key, &failure.code);
             }
-            // What is detached is done when its own operation is.
+            // A detached step is done when its own operation is.
             if let (StepState::Done, None, Some(started), Some(ended)) =
                 (step.state, step.child, step.started_at, step.finished_at)
             {
@@ -58,12 +58,12 @@ impl Metered {
         }
         let Operation { state, kind, parent, created_at, finished_at, error, error_step, .. } =
             &run.operation;
-        // What comes to an end changes a step; a signal that comes too late changes none.
+        // An operation that ends changes a step; a signal that comes too late changes none.
         if changed.is_empty() || !state.is_final() {
             return;
         }
         // A failure for good and the first undo are one commit, in which the failed step is already being undone. (Only
-        // if the operation was paused in between, that failure has been told above as well.)
+        // if the operation was paused in between, that failure has been reported above as well.)
         if let (OperationState::RolledBack, Some(failure), Some(step)) = (state, error, error_step) {
             self.meter.step_failed(&template, step, &failure.code);
         }
@@ -76,13 +76,13 @@ impl Metered {
 
 /// The failure of an attempt that has just ended.
 fn failed(step: &Step) -> Option<&Failure> {
-    let told = match step.state {
+    let reported = match step.state {
         // Without a time it is tried again because a person asked for it.
         StepState::Retrying => step.due_at.is_some(),
         StepState::Failed | StepState::UndoFailed => true,
         _ => false,
     };
-    step.error.as_ref().filter(|_| told)
+    step.error.as_ref().filter(|_| reported)
 }
 
 #[async_trait]
@@ -99,7 +99,7 @@ impl Ledger<Write> for Metered {
     async fn commit(&self, commit: Commit<Write>) -> Result<(), CommitError> {
         let (run, changed) = (commit.run.clone(), commit.changed_steps.clone());
         self.inner.commit(commit).await?;
-        self.tell(&run, &changed);
+        self.report(&run, &changed);
         Ok(())
     }
     async fn unfinished(&self) -> Result<Vec<Waiting>, CommitError> {

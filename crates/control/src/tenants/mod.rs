@@ -18,7 +18,7 @@ use crate::templates::shape;
 use crate::tenants::view::{ErrorView, Page, TenantView};
 use tenantry_store::{Rejected, Unit, entity};
 
-/// Which tenants.
+/// Filter of a list of tenants.
 #[derive(Clone, Debug, Default)]
 pub struct TenantQuery {
     /// In this status.
@@ -100,7 +100,7 @@ impl Control {
             ));
         }
         let now = self.now();
-        // The audit trail outlives the tenant, and a label may name somebody.
+        // The audit trail outlives the tenant, and a label may be personal data.
         let data = json!({ "labels": labels.len() });
         let tenant: TenantId = row.id.parse().map_err(Error::internal)?;
         let deed = Deed {

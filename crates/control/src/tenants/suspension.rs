@@ -1,6 +1,6 @@
-//! Suspending and resuming: reasons are added and cleared each on its own, in one transaction, at any time of a tenant's
-//! life in which there is something to deny. Every way in asks for the tenant's standing in the registry, so what is
-//! committed here holds from the next request on, whichever process serves it.
+//! Suspending and resuming tenants: each reason is added and cleared on its own, in one transaction, in every status in
+//! which there is access to deny. Every access check reads the tenant's status from the registry, so a change holds from the
+//! next request on, whichever process serves it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,16 +18,16 @@ use crate::onboard::id_of;
 use crate::tenants::view::{StandingView, TenantView};
 use tenantry_store::{Rejected, Unit, entity};
 
-/// How often a change is tried again that another one of the same tenant came before.
+/// Attempts at a change that conflicts with other changes of the same tenant.
 const TRIES: u32 = 20;
 
 /// A suspension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SuspendTenant {
-    /// Why. A second one for the same reason replaces the first.
+    /// Reason. A second suspension for the same reason replaces the first.
     pub reason: Reason,
-    /// What is denied.
+    /// Access that is denied.
     #[serde(default = "everything")]
     pub grade: Grade,
 }
@@ -40,7 +40,7 @@ fn everything() -> Grade {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResumeTenant {
-    /// The reason that is gone; without it, all are.
+    /// Reason to clear; without it, all reasons.
     pub reason: Option<Reason>,
 }
 
@@ -82,7 +82,7 @@ impl Control {
         self.change(caller, id_or_slug, "tenant.suspend", json!(what), key, change).await
     }
 
-    /// Clears a reason for suspension, or all. Nothing happens if it is not there.
+    /// Clears a reason for suspension, or all of them. Succeeds without a change if there is no such reason.
     pub async fn resume(
         &self,
         caller: &Caller,
@@ -165,7 +165,7 @@ impl Control {
                     ),
                     audit(deed, now),
                 ]);
-                // Of one that leaves, nothing is denied or let in by it.
+                // A tenant that is being deleted is denied everything already.
                 if status != TenantStatus::Deprovisioning {
                     writes.push(event(fact, now));
                 }
@@ -175,7 +175,7 @@ impl Control {
             }
             match self.shared.store.commit(Unit::new(writes)).await {
                 Ok(()) => return Ok(()),
-                // Something else of this tenant came first: as it is now, then.
+                // Another change of this tenant was committed first: try again with the present row.
                 Err(Rejected::Stale { .. }) => row = self.tenant_row(caller, &row.id).await?,
                 Err(why) => return Err(Error::unavailable(why)),
             }
@@ -184,7 +184,7 @@ impl Control {
     }
 }
 
-/// What is denied to a tenant's own logins: everything while it leaves, whatever reasons come and go meanwhile.
+/// Access that is denied to a tenant's database logins: all of it during deletion, whatever the reasons are.
 pub(crate) fn denied(status: TenantStatus, suspensions: &Suspensions) -> Option<Grade> {
     match status {
         TenantStatus::Deprovisioning => Some(Grade::Blocked),
@@ -193,12 +193,12 @@ pub(crate) fn denied(status: TenantStatus, suspensions: &Suspensions) -> Option<
     }
 }
 
-/// The status of a tenant with these reasons. Reasons of one that is being made or leaves are kept, and count when it is
-/// active again; a resume never brings back one that leaves.
+/// The status of a tenant with these reasons. During onboarding and deletion the reasons are kept, and apply when the tenant
+/// is active again; a resume never ends a deletion.
 fn status_with(status: TenantStatus, suspensions: &Suspensions) -> Result<TenantStatus> {
     let event = match (status, suspensions.0.is_empty()) {
         (TenantStatus::Provisioning | TenantStatus::Deprovisioning, _)
-        // A reason that came while it was made, and stayed when that was undone, can be cleared.
+        // A reason that was added during an onboarding that was rolled back can be cleared.
         | (TenantStatus::Pending | TenantStatus::Active, true)
         | (TenantStatus::Suspended, false) => return Ok(status),
         (_, false) => Event::Suspend,

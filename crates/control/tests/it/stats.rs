@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::json;
+use tenantry_control::resource::ProviderCall;
 use tenantry_control::stats::{Lengths, Since, StepStats, TemplateStats};
 use tenantry_control::{Caller, ErrorKind, Meter, Scope};
 use tenantry_engine::{Clock, OperationState, SignalKind};
@@ -14,6 +15,7 @@ use tenantry_store::{Store, StoreConfig, Unit};
 use tenantry_testkit::crash_ledger::Faults;
 
 use crate::faulty::{Fault, How};
+use crate::handle::{Calls, counter};
 use crate::world::{Process, World, in_both_worlds, request};
 
 in_both_worlds! {
@@ -21,21 +23,28 @@ in_both_worlds! {
     only_the_newest_operations_are_evaluated
 }
 
-/// Counts the reported metrics.
-#[derive(Default)]
-pub struct Book(Mutex<BTreeMap<String, u32>>);
+/// Counts the reported metrics and the provider calls.
+#[derive(Debug, Default)]
+pub struct Book {
+    told: Mutex<BTreeMap<String, u32>>,
+    /// Provider calls.
+    pub calls: Calls,
+}
 
 impl Book {
     fn write(&self, what: String) {
-        *self.0.lock().entry(what).or_default() += 1;
+        *self.told.lock().entry(what).or_default() += 1;
     }
 
     fn told(&self, what: &str) -> u32 {
-        self.0.lock().get(what).copied().unwrap_or_default()
+        self.told.lock().get(what).copied().unwrap_or_default()
     }
 }
 
 impl Meter for Book {
+    fn provider_called(&self, call: ProviderCall<'_>) {
+        counter(&self.calls)(call);
+    }
     fn onboarded(&self, plan: &str, outcome: OperationState, _: Duration) {
         self.write(format!("{plan} {}", outcome.as_str()));
     }
@@ -126,7 +135,7 @@ async fn statistics_match_the_operations(world: World) {
         ("gated second failed: test", 1),
         ("gated first failed: test", 1),
     ] {
-        assert_eq!(world.book.told(what), times, "{what}: {:#?}", world.book.0.lock());
+        assert_eq!(world.book.told(what), times, "{what}: {:#?}", world.book);
     }
 
     // Onboardings of the gated plan took a month each.

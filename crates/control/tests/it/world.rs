@@ -17,7 +17,7 @@ use tenantry_builtin::dns_builtin::{self, DnsBuiltin};
 use tenantry_builtin::namespace_manifests::{self, NamespaceManifests};
 use tenantry_builtin::{billing_builtin, config_builtin, identity_builtin, mail_outbox};
 use tenantry_control::objects::SignObject;
-use tenantry_control::serving::{AtOnce, Regions};
+use tenantry_control::resource::{ConcurrencyLimits as AtOnce, Regions, Resources};
 use tenantry_control::{Control, ControlConfig, Error, Front, Parts, WeakControl};
 use tenantry_databases::database_postgres::{self, Postgres};
 use tenantry_databases::database_postgres_database::DatabasePostgresDatabase;
@@ -42,6 +42,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{OnceCell, watch};
 
 use crate::faulty::{FaultPlan, Faulty, made, removed};
+use crate::handle::{Calls, counter};
 use crate::shelf::Shelf;
 use crate::stats::Book;
 use crate::story;
@@ -87,6 +88,8 @@ pub struct World {
     taken_over: Arc<Mutex<BTreeSet<String>>>,
     pub regions: Regions,
     pub at_once: AtOnce,
+    /// Calls that reached providers.
+    pub reached: Calls,
     /// Capacity of databases.
     pub room: u32,
     /// Whether started processes share the registry.
@@ -144,6 +147,7 @@ impl World {
             taken_over: Arc::default(),
             regions: Regions::new(),
             at_once: AtOnce::new(),
+            reached: Calls::default(),
             room: 1_000,
             replicas: false,
         }
@@ -297,7 +301,9 @@ impl World {
         let (made, mut known) = watch::channel(None::<Arc<CrashLedger<Write>>>);
         let (over, taken_over) = (self.over.clone(), self.taken_over.clone());
         let config = self.config(&providers);
-        let mut parts = Parts::new(master, providers);
+        let counted = Some(counter(&self.reached));
+        let counted = Resources::new(providers, Regions::new(), &AtOnce::new(), counted)?;
+        let mut parts = Parts::new(master, counted.registry().clone());
         parts.clock = Arc::new(self.clock.clone());
         parts.meter = Some(self.book.clone());
         let wrapped = made.clone();
