@@ -10,15 +10,15 @@ use tenantry_model::{Catalogue, Timestamp, Write};
 use tenantry_provider::{Registry, Sealer};
 use tokio::sync::watch;
 
-use crate::archive::{Archives, Shelf};
 use crate::capacity::{Capacity, Places};
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::eta::Pace;
 use crate::meter::{Meter, Metered};
+use crate::operations::ProviderSteps;
+use crate::operations::archive::{ArchiveStore, Archives};
+use crate::operations::onboard::Front;
 use crate::replica::Replica;
 use crate::serving::{AtOnce, Regions, Serving};
-use crate::smoke::Front;
-use crate::steps::ProviderSteps;
 use crate::template::Library;
 use crate::token::Tokens;
 use tenantry_store::keyring::{Keyring, MasterKey};
@@ -151,8 +151,8 @@ impl Control {
             provider.start().await.map_err(Error::unavailable)?;
         }
         let places = Places::new(store.clone(), config.capacity.clone());
-        let shelf = Shelf::new(config.archives.clone());
-        let archives = Arc::new(Archives::new(shelf, keyring.clone(), config.import_most));
+        let store_of_archives = ArchiveStore::new(config.archives.clone());
+        let archives = Arc::new(Archives::new(store_of_archives, keyring.clone(), config.import_most));
         let steps = Arc::new(ProviderSteps::new(
             parts.providers.clone(),
             serving.clone(),

@@ -9,7 +9,7 @@ use tenantry_model::Timestamp;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::steps::OperationInput;
+use crate::ledger::OperationInput;
 use crate::template::Template;
 
 /// How long what was learned is good for: new runs change it slowly.

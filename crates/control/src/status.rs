@@ -10,7 +10,7 @@ use futures::{StreamExt as _, stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tenantry_engine::{Attempt, Held, Run, Verb};
+use tenantry_engine::{Attempt, AttemptGuards, Run, Verb};
 use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp};
 use tenantry_provider::{Kind, Observed, Order, Provider};
@@ -19,9 +19,7 @@ use tokio::time::timeout;
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::onboard::id_of;
-use crate::planner::StepInput;
-use crate::steps::read;
+use crate::ledger::{StepInput, id_of, read};
 use tenantry_store::entity::{resource, tenant};
 
 /// How long a resource may take to answer.
@@ -203,7 +201,7 @@ impl Control {
                     verb: Verb::Do,
                     now: self.now(),
                     notes: Arc::new(NoNotes),
-                    held: Held::default(),
+                    guards: AttemptGuards::default(),
                 };
                 let order = Order {
                     tenant,

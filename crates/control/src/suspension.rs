@@ -13,7 +13,7 @@ use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
-use crate::onboard::id_of;
+use crate::ledger::id_of;
 use crate::record::{Deed, Fact, audit, event};
 use crate::view::{StandingView, TenantView};
 use tenantry_store::{Rejected, Unit, entity};

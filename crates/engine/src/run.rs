@@ -34,20 +34,19 @@ pub struct Attempt {
     pub now: Timestamp,
     /// Lets the attempt commit a note about itself before it goes on.
     pub notes: Arc<dyn Notes>,
-    /// What is kept until the attempt's end is committed.
-    pub held: Held,
+    /// Guards that are released once the attempt's end is committed.
+    pub guards: AttemptGuards,
 }
 
-/// What an attempt keeps until its end is committed, or it is cut off: its turn at something of which each follows from
-/// what the one before it has committed. Not for transactional steps, whose end is committed with others'; and one step
-/// of an operation at most may want the same turn.
+/// Guards, such as those of locks, that an attempt keeps until its end is committed or it is cut off. Not for transactional
+/// steps, whose end is committed together with others; and at most one step of an operation may wait for the same lock.
 #[derive(Clone, Default)]
-pub struct Held(Arc<Mutex<Vec<Box<dyn Send>>>>);
+pub struct AttemptGuards(Arc<Mutex<Vec<Box<dyn Send>>>>);
 
-impl Held {
-    /// Keeps this as well.
-    pub fn keep(&self, turn: impl Send + 'static) {
-        self.0.lock().push(Box::new(turn));
+impl AttemptGuards {
+    /// Keeps this guard as well.
+    pub fn keep(&self, guard: impl Send + 'static) {
+        self.0.lock().push(Box::new(guard));
     }
 }
 

@@ -7,8 +7,8 @@ use tenantry_provider::Registry;
 
 use super::{StepSpec, Template, check};
 use crate::error::{Error, FieldError, Result};
+use crate::operations::onboard::SmokeSettings;
 use crate::shape;
-use crate::smoke::SmokeSettings;
 
 /// Keys of a step that the engine reads; all others are the provider's settings.
 const STEP_KEYS: [&str; 10] =

@@ -1,7 +1,7 @@
 //! A clone whose process stops at any commit point is whole in the end, once, and what it was made of is as it was.
 
 use serde_json::json;
-use tenantry_control::clones::CloneTenant;
+use tenantry_control::operations::clone::CloneTenant;
 use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey, OperationQuery, PageQuery, TenantQuery};
 use tenantry_engine::OperationState;
 use tenantry_testkit::crash_ledger::{Fault, Faults};

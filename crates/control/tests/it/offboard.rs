@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tenantry_control::archive::Purpose;
-use tenantry_control::exports::ArchiveLink;
-use tenantry_control::leaving::{EraseTenant, OffboardTenant};
+use tenantry_control::operations::archive::ArchiveLink;
+use tenantry_control::operations::archive::Purpose;
+use tenantry_control::operations::erase::EraseTenant;
+use tenantry_control::operations::offboard::OffboardTenant;
 use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
 use tenantry_control::view::OperationView;
 use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey, PageQuery};
