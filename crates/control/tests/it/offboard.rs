@@ -260,7 +260,7 @@ async fn what_cannot_be_is_refused_with_what_can(world: World) {
     let tenant = active(&world, control, "Acme", "starter").await;
     let mut time = Stopped::clock(&world);
     let why = conflict(control.reconsider(&caller, &tenant, None).await.unwrap_err());
-    assert_eq!(why, "the tenant cannot be brought back: it is active, and does not leave");
+    assert_eq!(why, "the tenant cannot be brought back: it is active, and has no offboarding");
     let begun = offboard(control, &tenant, None).await;
     let why = conflict(control.offboard(&caller, &tenant, &leave(None), None).await.unwrap_err());
     assert!(why.contains("`reconsider` brings it back, `erase` skips the hold"), "{why}");
@@ -274,7 +274,7 @@ async fn what_cannot_be_is_refused_with_what_can(world: World) {
     assert_eq!(why, "the tenant cannot be brought back: its hold is over, or it is to be erased");
     time.people(control).await;
     let why = conflict(control.reconsider(&caller, &tenant, None).await.unwrap_err());
-    assert_eq!(why, "the tenant cannot be brought back: it is gone");
+    assert_eq!(why, "the tenant cannot be brought back: it is deleted");
     conflict(control.offboard(&caller, &tenant, &leave(None), None).await.unwrap_err());
     let too_long = control.offboard(&caller, &waits, &leave(Some(36_501)), None).await.unwrap_err();
     assert_eq!((too_long.kind, too_long.errors[0].path.as_str()), (ErrorKind::Invalid, "hold_days"));
