@@ -10,17 +10,17 @@ use tenantry_model::{Catalogue, Timestamp, Write};
 use tenantry_provider::{Provider as _, Registry, Sealer};
 use tokio::sync::watch;
 
-use crate::archive::{Archives, Shelf};
 use crate::background;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::leader::Replica;
 use crate::members::token::Tokens;
+use crate::operations::ProviderSteps;
+use crate::operations::archive::{ArchiveStore, Archives};
+use crate::operations::onboard::Front;
 use crate::resource::capacity::{Capacity, Places};
 use crate::resource::{ConcurrencyLimits, OnCall, Regions, Resources};
-use crate::smoke::Front;
 use crate::stats::eta::Pace;
 use crate::stats::meter::{Meter, Metered};
-use crate::steps::ProviderSteps;
 use crate::templates::Library;
 use tenantry_store::keyring::{Keyring, MasterKey};
 use tenantry_store::{AUDIT_KEY, AuditReport, Sealing, Store, StoreConfig, WENT_BACK};
@@ -158,8 +158,8 @@ impl Control {
             provider.start().await.map_err(Error::unavailable)?;
         }
         let places = Places::new(store.clone(), config.capacity.clone());
-        let shelf = Shelf::new(config.archives.clone());
-        let archives = Arc::new(Archives::new(shelf, keyring.clone(), config.import_most));
+        let store_of_archives = ArchiveStore::new(config.archives.clone());
+        let archives = Arc::new(Archives::new(store_of_archives, keyring.clone(), config.import_most));
         let steps = Arc::new(ProviderSteps::new(
             resources.registry().clone(),
             resources.clone(),

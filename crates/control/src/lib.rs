@@ -2,28 +2,18 @@
 //! store with all its SQL, and the keyring. No transport: the server maps these words to HTTP.
 
 pub mod access;
-pub mod archive;
 pub mod background;
-pub mod clones;
 pub mod control;
 pub mod error;
 pub mod events;
-pub mod exports;
 pub mod isolation;
 mod leader;
-pub mod leaving;
+pub mod ledger;
 pub mod members;
-pub mod onboard;
 pub mod operations;
 pub mod page;
-pub mod planner;
-pub mod repair;
-pub mod request;
 pub mod resource;
-pub mod rotation;
-pub mod smoke;
 pub mod stats;
-pub mod steps;
 pub mod templates;
 pub mod tenants;
 
@@ -33,13 +23,12 @@ pub use control::{Control, ControlConfig, Parts, WeakControl};
 pub use error::{Error, ErrorKind, FieldError, Result};
 pub use idempotency::{Answered, IdempotencyKey};
 pub use members::{session, sign_in};
-pub use onboard::Created;
 pub use operations::OperationQuery;
+pub use operations::onboard::{Created, Front};
 pub use page::PageQuery;
 pub use resource::{capacity, doctor, drift, objects, status};
 pub use session::TenantSession;
 pub use sign_in::TokenView;
-pub use smoke::Front;
 pub use stats::meter::{self, Meter};
 pub use templates::{self as template, shape};
 pub use tenants::TenantQuery;

@@ -21,7 +21,7 @@ use crate::decide::{decide, recover, settle};
 use crate::executor::{Shared, Slot};
 use crate::ledger::{Commit, CommitError};
 use crate::operation::{Operation, Run, Step, StepState};
-use crate::run::{Attempt, Done, Held, Notes, Steps, Verb};
+use crate::run::{Attempt, AttemptGuards, Done, Notes, Steps, Verb};
 use crate::signal::{Signal, SignalKind};
 
 /// Why a driver stopped.
@@ -50,7 +50,7 @@ struct InFlight<E> {
 /// An attempt that has ended. It keeps its guards, and stops a virtual clock, until it is settled.
 struct Ended<E> {
     result: Result<Done<E>, Failure>,
-    _held: Held,
+    _guards: AttemptGuards,
     _busy: Busy,
 }
 
@@ -401,8 +401,8 @@ impl<S: Steps> Driver<S> {
             let Some(attempt) = self.prepare(&key, verb) else { continue };
             let shared = self.shared.clone();
             let work = Box::pin(async move {
-                let (busy, held) = (shared.clock.busy(), attempt.held.clone());
-                Ended { result: try_once(&shared, attempt).await, _held: held, _busy: busy }
+                let (busy, guards) = (shared.clock.busy(), attempt.guards.clone());
+                Ended { result: try_once(&shared, attempt).await, _guards: guards, _busy: busy }
             });
             self.in_flight.push(InFlight { key, verb, work });
         }
@@ -418,8 +418,8 @@ impl<S: Steps> Driver<S> {
             operation: operation.clone(),
             step: step.clone(),
         });
-        let (now, held) = (self.shared.clock.now(), Held::default());
-        Some(Attempt { operation, step, outputs, verb, now, notes, held })
+        let (now, guards) = (self.shared.clock.now(), AttemptGuards::default());
+        Some(Attempt { operation, step, outputs, verb, now, notes, guards })
     }
 }
 

@@ -35,16 +35,16 @@ pub struct Attempt {
     /// Commits a note on the step while the attempt runs.
     pub notes: Arc<dyn Notes>,
     /// Guards that the engine keeps until the attempt's end is committed.
-    pub held: Held,
+    pub guards: AttemptGuards,
 }
 
 /// Guards of an attempt, such as locks, which the engine drops after the attempt's end is committed or the
 /// attempt is cancelled. Not for transactional steps, whose end is committed together with other steps; and
 /// at most one step of an operation may take the same lock.
 #[derive(Clone, Default)]
-pub struct Held(Arc<Mutex<Vec<Box<dyn Send>>>>);
+pub struct AttemptGuards(Arc<Mutex<Vec<Box<dyn Send>>>>);
 
-impl Held {
+impl AttemptGuards {
     /// Adds a guard.
     pub fn keep(&self, guard: impl Send + 'static) {
         self.0.lock().push(Box::new(guard));

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
-use crate::steps::ProviderSteps;
+use crate::operations::ProviderSteps;
 use tenantry_store::keyring::Keyring;
 use tenantry_store::{Bulletin, News, ReadError, Sealing, Store};
 

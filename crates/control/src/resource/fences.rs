@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::onboard::id_of;
+use crate::ledger::id_of;
 use crate::resource::ResourceHandle;
 use crate::tenants::view::FenceView;
 use tenantry_store::{Unit, entity};

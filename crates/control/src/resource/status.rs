@@ -10,7 +10,7 @@ use futures::{StreamExt as _, stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tenantry_engine::{Attempt, Held, Run, Verb};
+use tenantry_engine::{Attempt, AttemptGuards, Run, Verb};
 use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp};
 use tenantry_provider::{Kind, Observed, Order, Provider as _};
@@ -19,10 +19,8 @@ use tokio::time::timeout;
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::onboard::id_of;
-use crate::planner::StepInput;
+use crate::ledger::{StepInput, id_of, read};
 use crate::resource::ResourceHandle;
-use crate::steps::read;
 use tenantry_store::entity::{resource, tenant};
 
 /// Time that a provider has to report on a resource.
@@ -205,7 +203,7 @@ impl Control {
                     verb: Verb::Do,
                     now: self.now(),
                     notes: Arc::new(NoNotes),
-                    held: Held::default(),
+                    guards: AttemptGuards::default(),
                 };
                 let order = Order {
                     tenant,

@@ -9,7 +9,7 @@ use tenantry_model::Timestamp;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::steps::OperationInput;
+use crate::ledger::OperationInput;
 use crate::templates::Template;
 
 /// Time for which an estimate is cached: new operations change it slowly.

@@ -12,8 +12,8 @@ use tenantry_engine::{
 use tenantry_model::id::OperationId;
 use tenantry_model::{Failure, Write};
 
+use crate::ledger::{OperationInput, OperationKind};
 use crate::resource::ProviderCall;
-use crate::steps::{ONBOARD, OperationInput};
 
 /// Receives measurements. The texts come from plans, templates and the code of providers: there are few different ones.
 pub trait Meter: Send + Sync + 'static {
@@ -56,8 +56,7 @@ impl Metered {
                 self.meter.step_done(&template, &step.key, ended.since(started));
             }
         }
-        let Operation { state, kind, parent, created_at, finished_at, error, error_step, .. } =
-            &run.operation;
+        let Operation { state, created_at, finished_at, error, error_step, .. } = &run.operation;
         // An operation that ends changes a step; a signal that comes too late changes none.
         if changed.is_empty() || !state.is_final() {
             return;
@@ -67,7 +66,7 @@ impl Metered {
         if let (OperationState::RolledBack, Some(failure), Some(step)) = (state, error, error_step) {
             self.meter.step_failed(&template, step, &failure.code);
         }
-        if kind == ONBOARD && parent.is_none() {
+        if OperationKind::of(&run.operation) == OperationKind::Onboard {
             let took = finished_at.map(|ended| ended.since(*created_at)).unwrap_or_default();
             self.meter.onboarded(&plan, *state, took);
         }

@@ -8,13 +8,9 @@ use tenantry_model::Isolation;
 use tenantry_provider::{Provider, Registry};
 
 use super::{Span, StepSpec, Template, customize, inherit};
-use crate::clones;
 use crate::error::FieldError;
+use crate::operations::{clone, required_actions, reserved_names, template_actions};
 
-/// Steps that Tenantry does itself.
-pub const BUILT_IN: [&str; 3] = ["reserve", "smoke_test", "activate"];
-/// Those that no template may lack.
-const NEEDED: [&str; 2] = ["smoke_test", "activate"];
 const PLACEHOLDERS: [&str; 4] = ["id", "slug", "region", "step"];
 
 /// The provider that serves the step, if it is a resource of a known one.
@@ -63,10 +59,11 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
                     format!("no such provider of {kind} with isolation {isolation}; known: {known}"),
                 );
             }
-            (None, None) if !BUILT_IN.contains(&key.as_str()) => {
+            (None, None) if !template_actions().any(|name| name == key) => {
+                let names = Vec::from_iter(template_actions()).join(", ");
                 fault(
                     format!("steps.{key}"),
-                    format!("needs a `kind` or a `wait`, or one of the names {}", BUILT_IN.join(", ")),
+                    format!("needs a `kind` or a `wait`, or one of the names {names}"),
                 );
             }
             (None, Some(wait)) if wait != "approval" => {
@@ -87,12 +84,10 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
             fault(at("mode"), "only a step that makes a resource can be detached".to_owned());
         }
     }
-    faults.extend(clones::mask_faults(&template.masks));
-    if template.steps.contains_key(clones::CLONE) {
-        faults.push(FieldError::new(
-            format!("steps.{}", clones::CLONE),
-            "is the step that clones have besides",
-        ));
+    faults.extend(clone::mask_faults(&template.masks));
+    for name in reserved_names().filter(|name| template.steps.contains_key(*name)) {
+        let message = format!("`{name}` is a reserved step name; rename this step");
+        faults.push(FieldError::new(format!("steps.{name}"), message));
     }
     faults.extend(customize::faults(template));
     faults.extend(inherit::faults(template));
@@ -100,7 +95,7 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
     for key in in_cycles(template) {
         fault(format!("steps.{key}.needs"), "the steps need each other in a circle".to_owned());
     }
-    for name in NEEDED {
+    for name in required_actions() {
         if !template.steps.contains_key(name) {
             fault(
                 "steps".to_owned(),

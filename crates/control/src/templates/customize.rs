@@ -13,7 +13,7 @@ use super::Template;
 use super::expression::{cel, compile, names};
 use crate::access::{Permission, Scope};
 use crate::error::FieldError;
-use crate::request::{CreateTenant, EncryptionLevel};
+use crate::operations::onboard::request::{CreateTenant, EncryptionLevel};
 
 /// What a request may change, under which rules.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -7,7 +7,7 @@ use tenantry_provider::Registry;
 
 use super::{StepSpec, Template, check};
 use crate::error::{Error, FieldError, Result};
-use crate::smoke::SmokeSettings;
+use crate::operations::onboard::SmokeSettings;
 use crate::templates::shape;
 
 /// Keys of a step that the engine reads; all others are the provider's settings.

@@ -14,7 +14,7 @@ use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::record::{Deed, Fact, audit, event};
-use crate::onboard::id_of;
+use crate::ledger::id_of;
 use crate::tenants::view::{StandingView, TenantView};
 use tenantry_store::{Rejected, Unit, entity};
 

@@ -12,9 +12,9 @@ use tenantry_model::suspension::{Grade, Suspensions};
 use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp};
 
 use crate::access::Scope;
-use crate::archive::{ArchiveView, Loaded};
-use crate::clones::Cloned;
-use crate::request::BillingCycle;
+use crate::operations::archive::{ArchiveView, Loaded};
+use crate::operations::clone::Cloned;
+use crate::operations::onboard::request::BillingCycle;
 
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

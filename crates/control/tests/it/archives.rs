@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tenantry_control::archive::{ArchiveSettings, ArchiveView, Purpose};
-use tenantry_control::exports::ArchiveLink;
-use tenantry_control::repair::RepairTenant;
+use tenantry_control::operations::archive::ArchiveLink;
+use tenantry_control::operations::archive::{ArchiveSettings, ArchiveView, Purpose};
+use tenantry_control::operations::repair::RepairTenant;
 use tenantry_control::view::OperationView;
 use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey, PageQuery};
 use tenantry_engine::{Clock, OperationState};

@@ -2,7 +2,7 @@
 //! unchanged.
 
 use serde_json::json;
-use tenantry_control::clones::CloneTenant;
+use tenantry_control::operations::clone::CloneTenant;
 use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey, OperationQuery, PageQuery, TenantQuery};
 use tenantry_engine::OperationState;
 use tenantry_testkit::crash_ledger::{Fault, Faults};

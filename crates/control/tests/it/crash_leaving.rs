@@ -4,8 +4,9 @@
 //!
 //! `cargo xtask test --full` runs all cases on both stores; a plain run takes a part of them on SQLite.
 
-use tenantry_control::leaving::certificate::check;
-use tenantry_control::leaving::{EraseTenant, OffboardTenant};
+use tenantry_control::operations::erase::EraseTenant;
+use tenantry_control::operations::offboard::OffboardTenant;
+use tenantry_control::operations::offboard::certificate::check;
 use tenantry_control::{Caller, Control, Error, ErrorKind, IdempotencyKey};
 use tenantry_model::TenantStatus;
 use tenantry_testkit::crash_ledger::{Fault as LedgerFault, Faults};

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use tenantry_control::leaving::EraseTenant;
-use tenantry_control::rotation::{ROTATE_CREDENTIALS, RotateCredentials};
+use tenantry_control::operations::erase::EraseTenant;
+use tenantry_control::operations::rotate_credentials::RotateCredentials;
 use tenantry_control::view::OperationView;
 use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey};
 use tenantry_engine::{Clock, OperationState};
@@ -69,7 +69,8 @@ async fn play(world: &World, plan: &str, faults: &[Fault], lives: &[Faults]) -> 
     let control = &process.control;
     let (query, page) = Default::default();
     let all = control.operations(&caller, &query, &page).await.unwrap().data;
-    let rotations: Vec<OperationView> = all.into_iter().filter(|it| it.kind == ROTATE_CREDENTIALS).collect();
+    let rotations: Vec<OperationView> =
+        all.into_iter().filter(|it| it.kind == "rotate_credentials").collect();
     let [rotation] = &rotations[..] else { return Err(format!("{} rotations", rotations.len())) };
     if rotation.state != OperationState::Succeeded {
         return Err(format!("{rotation:?}"));

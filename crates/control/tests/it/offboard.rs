@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tenantry_control::archive::Purpose;
-use tenantry_control::exports::ArchiveLink;
-use tenantry_control::leaving::{EraseTenant, OffboardTenant};
+use tenantry_control::operations::archive::ArchiveLink;
+use tenantry_control::operations::archive::Purpose;
+use tenantry_control::operations::erase::EraseTenant;
+use tenantry_control::operations::offboard::OffboardTenant;
 use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
 use tenantry_control::view::OperationView;
 use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey, PageQuery};
@@ -263,7 +264,7 @@ async fn illegal_requests_are_rejected_with_the_alternative(world: World) {
     let tenant = active(&world, control, "Acme", "starter").await;
     let mut time = Stopped::clock(&world);
     let why = conflict(control.reconsider(&caller, &tenant, None).await.unwrap_err());
-    assert_eq!(why, "the tenant cannot be brought back: it is active, and does not leave");
+    assert_eq!(why, "the tenant cannot be brought back: it is active, and has no offboarding");
     let begun = offboard(control, &tenant, None).await;
     let why = conflict(control.offboard(&caller, &tenant, &leave(None), None).await.unwrap_err());
     assert!(why.contains("`reconsider` brings it back, `erase` skips the hold"), "{why}");
@@ -277,7 +278,7 @@ async fn illegal_requests_are_rejected_with_the_alternative(world: World) {
     assert_eq!(why, "the tenant cannot be brought back: its hold is over, or it is to be erased");
     time.people(control).await;
     let why = conflict(control.reconsider(&caller, &tenant, None).await.unwrap_err());
-    assert_eq!(why, "the tenant cannot be brought back: it is gone");
+    assert_eq!(why, "the tenant cannot be brought back: it is deleted");
     conflict(control.offboard(&caller, &tenant, &leave(None), None).await.unwrap_err());
     let too_long = control.offboard(&caller, &waits, &leave(Some(36_501)), None).await.unwrap_err();
     assert_eq!((too_long.kind, too_long.errors[0].path.as_str()), (ErrorKind::Invalid, "hold_days"));

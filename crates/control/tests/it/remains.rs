@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
-use tenantry_control::archive::{ArchiveSettings, Purpose};
-use tenantry_control::exports::RestoreTenant;
-use tenantry_control::leaving::{EraseTenant, OffboardTenant};
+use tenantry_control::operations::archive::RestoreTenant;
+use tenantry_control::operations::archive::{ArchiveSettings, Purpose};
+use tenantry_control::operations::erase::EraseTenant;
+use tenantry_control::operations::offboard::OffboardTenant;
 use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
 use tenantry_control::{Caller, Control, PageQuery};
 use tenantry_engine::{OperationState, SignalKind};

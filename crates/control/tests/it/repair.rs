@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
-use tenantry_control::repair::RepairTenant;
+use tenantry_control::operations::repair::RepairTenant;
 use tenantry_control::view::OperationView;
 use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey};
 use tenantry_engine::{Clock, OperationState, SignalKind};

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use tenantry_control::leaving::EraseTenant;
+use tenantry_control::operations::erase::EraseTenant;
 use tenantry_control::{Caller, Control, Error, OperationQuery, PageQuery};
 use tenantry_engine::Ledger;
 use tenantry_model::TenantStatus;

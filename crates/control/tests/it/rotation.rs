@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tenantry_control::leaving::{EraseTenant, OffboardTenant};
-use tenantry_control::rotation::RotateCredentials;
+use tenantry_control::operations::erase::EraseTenant;
+use tenantry_control::operations::offboard::OffboardTenant;
+use tenantry_control::operations::rotate_credentials::RotateCredentials;
 use tenantry_control::suspension::SuspendTenant;
 use tenantry_control::view::OperationView;
 use tenantry_control::{Caller, Control, Error, ErrorKind, IdempotencyKey};

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use tenantry_control::repair::RepairTenant;
+use tenantry_control::operations::repair::RepairTenant;
 use tenantry_control::status::StatusView;
 use tenantry_control::view::OperationView;
 use tenantry_control::{Caller, Control, PageQuery};
@@ -72,7 +72,7 @@ async fn an_unchanged_tenant_is_healthy(world: World) {
         let steps: Vec<&str> = view.resources.iter().map(|it| it.step.as_str()).collect();
         assert!(["database", "identity", "config", "billing"].iter().all(|step| steps.contains(step)));
     }
-    let erased = tenantry_control::leaving::EraseTenant { reason: "asked".to_owned() };
+    let erased = tenantry_control::operations::erase::EraseTenant { reason: "asked".to_owned() };
     process.control.erase(&Caller::system(), "small", &erased, None).await.unwrap();
     let leaving = status(&process.control, "small").await;
     people(&world, &process.control, false).await.unwrap();

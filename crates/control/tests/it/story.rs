@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use serde_json::json;
-use tenantry_control::planner::resource_id;
+use tenantry_control::ledger::resource_id;
 use tenantry_control::template::{Library, Template};
 use tenantry_engine::{Mode, OnFailure};
 use tenantry_model::{Catalogue, Plan};

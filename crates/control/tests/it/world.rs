@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use tenantry_engine::{
     Clock, Commit, CommitError, ExecutorConfig, Ledger, Run, Signal, Step, StepState, Waiting,
 };
 use tenantry_model::id::OperationId;
-use tenantry_model::{Failure, Timestamp, Write};
+use tenantry_model::{Failure, Plan, Timestamp, Write};
 use tenantry_provider::Registry;
 use tenantry_provider::objects::{Method, New, TenantObjects};
 use tenantry_store::StoreConfig;
@@ -94,6 +95,10 @@ pub struct World {
     pub room: u32,
     /// Whether started processes share the registry.
     pub replicas: bool,
+    /// Folder of the templates beside the shipped ones.
+    pub templates: PathBuf,
+    /// Plans beside the shipped ones and those of the tests' own templates.
+    pub plans: Vec<Plan>,
 }
 
 /// A backup of the registry.
@@ -150,6 +155,8 @@ impl World {
             reached: Calls::default(),
             room: 1_000,
             replicas: false,
+            templates: story::folder(),
+            plans: Vec::new(),
         }
     }
 
@@ -225,11 +232,13 @@ impl World {
     }
 
     fn config(&self, providers: &Registry) -> ControlConfig {
+        let mut catalogue = story::catalogue(providers).clone();
+        catalogue.plans.extend(self.plans.iter().cloned());
         ControlConfig {
             store: StoreConfig { url: self.registry_url(), readers: 4 },
             keyring_url: format!("sqlite://{}", self.folder.path().join("keyring.db").display()),
-            templates: Some(story::folder()),
-            catalogue: Some(json!(story::catalogue(providers)).to_string()),
+            templates: Some(self.templates.clone()),
+            catalogue: Some(json!(catalogue).to_string()),
             region: "eu-central-1".to_owned(),
             locale: "en".to_owned(),
             capacity: BTreeMap::from([(

@@ -300,7 +300,7 @@ impl Steps for Scripted {
                 self.0.clock.hang().await;
             }
             Some(Act::Link) => {
-                attempt.held.keep(self.0.chain.clone().lock_owned().await);
+                attempt.guards.keep(self.0.chain.clone().lock_owned().await);
                 let link = format!("link {}", self.0.claims().len());
                 // Until every other attempt waits for the lock.
                 for _ in 0..100 {

@@ -2,7 +2,7 @@
 
 use axum::http::{Method, StatusCode};
 use tenantry_control::access::{Caller, Permission};
-use tenantry_control::leaving::certificate::{CertificateView, PublicKeyView};
+use tenantry_control::operations::offboard::certificate::{CertificateView, PublicKeyView};
 
 use super::call::{Call, answer};
 use super::problem::Result;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use serde_json::Value;
-use tenantry_control::leaving::certificate::check;
+use tenantry_control::operations::offboard::certificate::check;
 
 use super::{Exit, Format, Session};
 use crate::client::path_segment;

@@ -9,7 +9,7 @@ use clap::Args;
 use futures::StreamExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tenantry_control::archive::ArchiveView;
+use tenantry_control::operations::archive::ArchiveView;
 use tenantry_control::view::OperationView;
 use tenantry_engine::OperationState;
 use tokio::io::AsyncWriteExt;

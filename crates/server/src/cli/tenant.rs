@@ -10,9 +10,8 @@ use clap::Subcommand;
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use tenantry_control::FieldError;
-use tenantry_control::leaving::{ERASE, OFFBOARD};
-use tenantry_control::rotation::RotateCredentials;
-use tenantry_control::steps::{ONBOARD, REPAIR};
+use tenantry_control::ledger::OperationKind;
+use tenantry_control::operations::rotate_credentials::RotateCredentials;
 use tenantry_control::view::OperationView;
 use tenantry_engine::OperationState;
 
@@ -392,9 +391,9 @@ pub fn ended(view: &OperationView) -> String {
     let took = took.map(|took: Duration| format!(" in {}", length(took))).unwrap_or_default();
     match (view.state, &view.error) {
         (OperationState::Succeeded, _) => {
-            let what = match view.kind.as_str() {
-                ONBOARD | REPAIR => "active",
-                ERASE | OFFBOARD => "deleted",
+            let what = match OperationKind::read(&view.kind, view.parent_id.is_some()) {
+                OperationKind::Onboard | OperationKind::Repair => "active",
+                OperationKind::Erase | OperationKind::Offboard => "deleted",
                 _ => "done",
             };
             format!("{what}{took}")

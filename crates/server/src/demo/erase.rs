@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
-use tenantry_control::leaving::certificate::{Certificate, check};
+use tenantry_control::operations::offboard::certificate::{Certificate, check};
 use tenantry_control::view::OperationView;
 
 use super::child::Child;

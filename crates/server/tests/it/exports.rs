@@ -17,8 +17,6 @@ use crate::plans::onboard;
 use crate::server::{Server, read, request};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/verify_export.py");
-/// An export whose manifest lists all files itself, as the first version made it of a new tenant of the plan growth.
-const FIRST_FORM: &[u8] = include_bytes!("files/first_form.tar.zst");
 
 /// A tenant with a row and an object of its own, and its token.
 async fn tenant(server: &Server, name: &str, plan: &str) -> (String, String) {
@@ -194,7 +192,7 @@ on_both! {
         if let Some(whole) = verified(&archive) {
             assert!(whole);
             let other = forged(&archive, b"bytes of Acme bytes", b"bytes of Acme lives");
-            for changed in [&other[..], &archive[..archive.len() - 1], FIRST_FORM] {
+            for changed in [&other[..], &archive[..archive.len() - 1]] {
                 assert_eq!(verified(changed), Some(false));
             }
         }
@@ -254,22 +252,6 @@ on_both! {
         succeeded(&server, &format!("/v1/tenants/{acme}/erase"), &json!({ "reason": "over" })).await;
         read(server.bare(Method::GET, address)).await.problem(403, "bad_signature");
         assert_eq!(std::fs::read_dir(server.folder().join("archives")).unwrap().count(), 0);
-    }
-
-    async fn an_export_of_the_first_form_is_still_taken_in(mut server: Server) {
-        let (acme, _) = tenant(&server, "Acme", "growth").await;
-        let path = format!("/v1/tenants/{acme}/imports");
-        let begun = read(server.request(Method::POST, &path).body(FIRST_FORM)).await.expect(202).body;
-        let done = server.done(begun["id"].as_str().unwrap()).await;
-        assert_eq!(done["state"], "succeeded", "{done:#}");
-        let manifest: Value = serde_json::from_str(&unpacked(FIRST_FORM)["manifest.json"]).unwrap();
-        assert_eq!(manifest["version"], 1);
-        let then = digests(&manifest);
-        for step in ["database", "bucket"] {
-            assert_eq!(done["response"]["loaded"]["resources"][step]["digest"], then[step], "{step}");
-        }
-        let forged = forged(FIRST_FORM, b"Nordwind", b"Suedwind");
-        read(server.request(Method::POST, &path).body(forged)).await.problem(422, "bad_archive");
     }
 
     async fn what_is_too_long_is_refused_to_whoever_sends_it(mut server: Server) {

@@ -1,0 +1,168 @@
+//! Loads an archive: the action `load` of a restore or an import. Every file is compared with the manifest before the first one
+//! is loaded, and every resource is compared with it afterwards.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tenantry_engine::{Attempt, Done, Step};
+use tenantry_model::id::ArchiveId;
+use tenantry_model::{Failure, TenantId, Write};
+use tenantry_provider::portable::{Content, Nowhere, bad_archive};
+use tenantry_provider::{Context, Portable};
+
+use super::archives::{Archives, Standing};
+use super::{LeftOut, Manifest, Packed};
+use crate::ledger::{input_of, read, tenant_id};
+use crate::operations::{Action, Compensation, ProviderSteps};
+use crate::record::{Fact, event};
+use crate::view::ResponseView;
+
+/// Replaces the content of the tenant's resources by that of an archive.
+pub(crate) struct Load;
+
+#[async_trait]
+impl Action for Load {
+    fn kind(&self) -> &'static str {
+        "load"
+    }
+
+    async fn run(&self, steps: &ProviderSteps, attempt: &Attempt) -> Result<Done<Write>, Failure> {
+        let settings: LoadSettings = read(&input_of(&attempt.step)?.settings)?;
+        let (context, tenant) = (steps.context(attempt), tenant_id(&attempt.operation)?);
+        let standing = steps.standing(attempt).await?;
+        let mut done = steps.archives.load(&settings, &context, tenant, &standing).await?;
+        let (operation, data) = (Some(attempt.operation.id), json!({ "archive": settings.archive }));
+        let fact = Fact { kind: "tenant.restored", tenant, operation, data, sealed: None };
+        done.effects.push(event(fact, attempt.now));
+        Ok(done)
+    }
+
+    async fn compensate(&self, _: &ProviderSteps, _: &Attempt) -> Result<Compensation, Failure> {
+        Ok(Compensation::None("only an archive has the content from before; restore one to get it back"))
+    }
+
+    fn respond(&self, step: &Step, response: &mut ResponseView) {
+        response.loaded = Loaded::deserialize(&step.output).ok().or(response.loaded.take());
+    }
+}
+
+/// Settings of the action: the archive to load.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadSettings {
+    /// An archive of the same tenant.
+    pub archive: ArchiveId,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// Result of a load.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Loaded {
+    /// The archive.
+    pub archive: ArchiveId,
+    /// Content of the tenant's resources, by the step that created them.
+    pub resources: BTreeMap<String, Content>,
+    /// Folders of the archive that no resource takes.
+    pub left_out: Vec<LeftOut>,
+}
+
+impl Archives {
+    /// Loads each folder into the resource that takes it. The output says which folders were loaded where.
+    pub async fn load(
+        &self,
+        settings: &LoadSettings,
+        context: &Context,
+        tenant: TenantId,
+        standing: &[Standing],
+    ) -> Result<Done<Write>, Failure> {
+        let LoadSettings { archive, size } = *settings;
+        let manifest = self.unpack(archive, tenant, size).await?.verify().await?;
+        let mut unpacker = self.unpack(archive, tenant, size).await?;
+        let (mut effects, mut resources, mut left_out) = (Vec::new(), BTreeMap::new(), Vec::new());
+        while let Some(folder) = unpacker.folder().await? {
+            let mut files = unpacker.files(&folder);
+            match target(&manifest, &folder, standing)? {
+                Ok((packed, portable, to)) => {
+                    effects.extend(portable.load(context, &to.spec, &mut files).await?);
+                    let content = match effects_only(to) {
+                        true => packed.content.clone(),
+                        false => compared(portable, context, to, packed).await?,
+                    };
+                    resources.insert(to.step.clone(), content);
+                }
+                Err(left) => left_out.push(left),
+            }
+            files.pass().await?;
+        }
+        Ok(Done { output: json!(Loaded { archive, resources, left_out }), effects })
+    }
+}
+
+/// Whether loading only gives writes, so that the content cannot be compared before the step ends.
+fn effects_only(to: &Standing) -> bool {
+    to.provider.as_ref().is_ok_and(|provider| provider.transactional())
+}
+
+type Target<'a> = (&'a Packed, &'a dyn Portable, &'a Standing);
+
+/// The resource that a folder is loaded into.
+fn target<'a>(
+    manifest: &'a Manifest,
+    folder: &str,
+    standing: &'a [Standing],
+) -> Result<Result<Target<'a>, LeftOut>, Failure> {
+    let packed = manifest.resources.iter().find(|packed| packed.folder == folder);
+    let packed =
+        packed.ok_or_else(|| bad_archive(format!("no resource of its manifest is in `{folder}`")))?;
+    let left_out = |why: &str| {
+        Ok(Err(LeftOut { step: folder.to_owned(), provider: packed.provider.clone(), why: why.to_owned() }))
+    };
+    match taker(folder, &packed.kind, &packed.form, standing) {
+        Ok((portable, to)) => Ok(Ok((packed, portable, to))),
+        Err(why) => left_out(why),
+    }
+}
+
+/// The resource that takes the content of a step's resource: that of the same step or, if there is none, the only one of the
+/// same kind and form. Otherwise, the reason why there is none.
+pub(crate) fn taker<'a>(
+    step: &str,
+    kind: &str,
+    form: &str,
+    standing: &'a [Standing],
+) -> Result<(&'a dyn Portable, &'a Standing), &'static str> {
+    let fits: Vec<(&dyn Portable, &Standing)> = standing
+        .iter()
+        .filter_map(|to| {
+            let portable = to.provider.as_ref().ok()?.portable()?;
+            (portable.form() == form && to.kind == kind).then_some((portable, to))
+        })
+        .collect();
+    let same = fits.iter().find(|(_, to)| to.step == step);
+    let (portable, to) = match (same, fits.as_slice()) {
+        (Some(same), _) => *same,
+        (None, [one]) => *one,
+        _ => return Err("the tenant has no resource that takes its form"),
+    };
+    portable.one_way().map_or(Ok((portable, to)), Err)
+}
+
+/// Compares the loaded content with the archive. A client that writes at the same time causes a difference, so the failure
+/// can be retried.
+pub(super) async fn compared(
+    portable: &dyn Portable,
+    context: &Context,
+    to: &Standing,
+    packed: &Packed,
+) -> Result<Content, Failure> {
+    let content = portable.export(context, &to.spec, &mut Nowhere).await?;
+    if content.digest == packed.content.digest {
+        return Ok(content);
+    }
+    let message = format!("what is in `{}` now is not what the archive has", to.step);
+    Err(Failure::retryable("content_differs", message))
+}

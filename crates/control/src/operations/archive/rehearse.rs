@@ -1,0 +1,173 @@
+//! The proof that a backup can be restored: all of it is read back and compared with its manifest, and each resource whose
+//! provider allows it is restored into a temporary resource, compared, and removed.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tenantry_model::id::{ArchiveId, ResourceId};
+use tenantry_model::{Failure, TenantId};
+use tenantry_provider::portable::bad_archive;
+use tenantry_provider::{Context, Key, Observed, Person, Provider, Sealer, Spec, Tenant, derived};
+
+use super::Packed;
+use super::archives::{Archives, Standing, Written};
+use super::load::compared;
+use super::unpack::Unpacker;
+
+/// Result of a backup's proof.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Verified {
+    /// Files whose hashes were compared.
+    pub files: u64,
+    /// Steps whose resources were restored into temporary ones with the same content.
+    pub restored: Vec<String>,
+    /// Steps whose resources were only compared, file by file.
+    pub read_only: Vec<String>,
+}
+
+impl Archives {
+    pub(super) async fn rehearse(
+        &self,
+        context: &Context,
+        written: &Written,
+        standing: &[Standing],
+    ) -> Result<Verified, Failure> {
+        let Written { id, size, manifest, .. } = written;
+        let read = self.unpack(*id, manifest.tenant, *size).await?.verify().await?;
+        if read != *manifest {
+            return Err(bad_archive("it does not read back as it was written"));
+        }
+        let files = manifest.pages.files;
+        let mut verified = Verified { files, restored: Vec::new(), read_only: Vec::new() };
+        let mut unpacker = self.unpack(*id, manifest.tenant, *size).await?;
+        while let Some(folder) = unpacker.folder().await? {
+            let from = standing.iter().find(|from| from.step == folder);
+            let packed = manifest.resources.iter().find(|packed| packed.folder == folder);
+            match (from, packed) {
+                (Some(from), Some(packed)) if can_be_rehearsed(from) => {
+                    restore(context, *id, from, packed, &mut unpacker).await?;
+                    verified.restored.push(folder);
+                }
+                _ => {
+                    unpacker.files(&folder).pass().await?;
+                    verified.read_only.push(folder);
+                }
+            }
+        }
+        Ok(verified)
+    }
+
+    /// Removes temporary resources that an interrupted proof may have left.
+    pub async fn clear(
+        &self,
+        context: &Context,
+        id: ArchiveId,
+        standing: &[Standing],
+    ) -> Result<(), Failure> {
+        for from in standing.iter().filter(|from| can_be_rehearsed(from)) {
+            if let Ok(provider) = &from.provider {
+                let spec = temporary(id, from).spec;
+                provider.remove(context, &spec).await?;
+                if matches!(provider.observe(context, &spec).await?, Observed::Present { .. }) {
+                    let message = format!("the restored copy of `{}` is still there", from.step);
+                    return Err(Failure::retryable("still_there", message));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a resource can be restored into a temporary one. Registry rows cannot: they would be committed as rows of a tenant.
+fn can_be_rehearsed(from: &Standing) -> bool {
+    from.provider.as_ref().is_ok_and(|provider| {
+        !provider.transactional() && provider.portable().is_some_and(|portable| portable.one_way().is_none())
+    })
+}
+
+/// Restores a folder into a temporary resource and removes that again, also after a failure. After a crash, the next attempt
+/// uses the same name.
+async fn restore(
+    context: &Context,
+    archive: ArchiveId,
+    from: &Standing,
+    packed: &Packed,
+    unpacker: &mut Unpacker,
+) -> Result<(), Failure> {
+    let Ok(provider) = &from.provider else { return Ok(()) };
+    let copy = temporary(archive, from);
+    let sealer = Arc::new(SealAs { sealer: context.sealer.clone(), real: from.spec.tenant.id });
+    let context = Context { sealer, ..context.clone() };
+    let tried = try_restore(&context, &**provider, &copy, packed, unpacker).await;
+    let removed = provider.remove(&context, &copy.spec).await;
+    tried?;
+    removed.map(drop)
+}
+
+async fn try_restore(
+    context: &Context,
+    provider: &dyn Provider,
+    copy: &Standing,
+    packed: &Packed,
+    unpacker: &mut Unpacker,
+) -> Result<(), Failure> {
+    let Some(portable) = provider.portable() else { return Ok(()) };
+    provider.ensure(context, &copy.spec).await?;
+    let mut files = unpacker.files(&packed.folder);
+    portable.load(context, &copy.spec, &mut files).await?;
+    files.pass().await?;
+    compared(portable, context, copy, packed).await.map(drop)
+}
+
+/// A resource like this one, of a tenant that does not exist.
+fn temporary(archive: ArchiveId, from: &Standing) -> Standing {
+    let base = ResourceId::from_uuid(archive.uuid());
+    let resource: ResourceId = derived::id(base, from.spec.generation, &from.step);
+    let tenant: TenantId = derived::id(base, from.spec.generation, &from.step);
+    let mut settings = from.spec.settings.clone();
+    // All of its content comes from the archive.
+    if let Some(seed) = settings.get_mut("seed") {
+        *seed = Value::Null;
+    }
+    let separator = if from.spec.name.contains('_') { '_' } else { '-' };
+    let spec = Spec {
+        resource,
+        tenant: Tenant {
+            id: tenant,
+            slug: format!("rehearsal-{}", resource.suffix()),
+            name: "rehearsal".to_owned(),
+            admin: Person::default(),
+            ..from.spec.tenant.clone()
+        },
+        name: format!("rehearsal{separator}{}", resource.suffix()),
+        claim: format!("tenantry:{tenant}:{resource}"),
+        settings,
+        note: None,
+        ..from.spec.clone()
+    };
+    Standing { step: from.step.clone(), provider: from.provider.clone(), kind: from.kind.clone(), spec }
+}
+
+/// Seals under the real tenant's key in place of the temporary tenant's, so that a temporary resource is encrypted as the
+/// tenant's own.
+struct SealAs {
+    sealer: Arc<dyn Sealer>,
+    real: TenantId,
+}
+
+impl Sealer for SealAs {
+    fn seal(&self, _: TenantId, clear: &str) -> Result<String, Failure> {
+        self.sealer.seal(self.real, clear)
+    }
+    fn open(&self, _: TenantId, sealed: &str) -> Result<String, Failure> {
+        self.sealer.open(self.real, sealed)
+    }
+    fn derive(&self, _: TenantId, purpose: &str) -> Result<Key, Failure> {
+        self.sealer.derive(self.real, purpose)
+    }
+    fn mac(&self, purpose: &str, text: &str) -> String {
+        self.sealer.mac(purpose, text)
+    }
+}

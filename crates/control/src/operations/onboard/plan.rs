@@ -1,0 +1,263 @@
+//! The plan of an onboarding: from template and request to steps. Pure: the same input gives the same plan, so a dry run
+//! shows exactly what will be done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tenantry_engine::{Mode, OnFailure, Policy, Step, Wait};
+use tenantry_model::{Plan, TenantId};
+use tenantry_provider::{Kind, Registry};
+
+use super::request::{BillingCycle, CreateTenant};
+use crate::access::Scope;
+use crate::error::{Error, Result};
+use crate::ledger::{Act, StepInput, resource_id};
+use crate::operations::{TENANTRY, clone};
+use crate::template::{RESERVE, Span, StepSpec, Template, customize};
+use crate::view::PriceView;
+
+/// Longest identifier that every server of every kind takes: PostgreSQL's limit, below those of DNS and Kubernetes.
+const MAX_NAME: usize = 63;
+
+/// The quota of a tenant's files.
+const STORAGE: &str = "storage_bytes";
+
+/// The tenant of a plan.
+#[derive(Clone, Debug)]
+pub struct Subject<'a> {
+    /// The tenant's id.
+    pub tenant: TenantId,
+    /// Its slug.
+    pub slug: &'a str,
+    /// Its region.
+    pub region: &'a str,
+    /// How often it was provisioned before, plus one.
+    pub generation: i64,
+}
+
+/// Input of an onboarding's plan.
+#[derive(Clone, Copy)]
+pub struct Onboarding<'a> {
+    /// Template.
+    pub template: &'a Template,
+    /// Plan.
+    pub plan: &'a Plan,
+    /// Request.
+    pub request: &'a CreateTenant,
+    /// Tenant.
+    pub subject: &'a Subject<'a>,
+    /// Settings that the tenant inherits from the template's main tenant.
+    pub inherited: &'a Map<String, Value>,
+    /// Providers of this process.
+    pub providers: &'a Registry,
+}
+
+impl Onboarding<'_> {
+    /// The steps. Approvals come first: every other step without needs waits for them.
+    pub fn steps(&self) -> Result<Vec<Step>> {
+        let mut steps = Vec::new();
+        for (key, from, asked) in customize::approvals(self.template, self.request) {
+            let step = customize::approval_step(&key);
+            let spec = StepSpec { wait: Some("approval".to_owned()), ..StepSpec::default() };
+            let asked = Map::from_iter([(key, asked)]);
+            steps.push(self.step(0, &step, &spec, approval(from, asked))?);
+        }
+        let approvals: Vec<String> = steps.iter().map(|step| step.key.clone()).collect();
+        for (key, spec) in &self.template.steps {
+            let settings = match (spec.kind, spec.wait.as_deref()) {
+                (Some(kind), _) => self.customised(kind, spec),
+                (None, Some("approval")) => approval(&spec.from, Map::new()),
+                (None, None) if key == RESERVE => json!(self.template.needed()),
+                (None, _) => Value::Object(spec.settings.clone()),
+            };
+            let mut step = self.step(steps.len(), key, spec, settings)?;
+            if step.needs.is_empty() {
+                step.needs.clone_from(&approvals);
+            }
+            steps.push(step);
+        }
+        if let Some(cloning) = &self.request.cloning {
+            clone::join(&mut steps, cloning)?;
+        }
+        Ok(steps)
+    }
+
+    fn step(&self, position: usize, key: &str, spec: &StepSpec, settings: Value) -> Result<Step> {
+        let Self { template, subject, providers, .. } = *self;
+        let (kind, provider, input, in_flight_ms) = match spec.kind {
+            None => {
+                let kind = if spec.wait.is_some() { "wait" } else { key };
+                let input = StepInput { settings, ..StepInput::default() };
+                (kind.to_owned(), TENANTRY.to_owned(), input, 0)
+            }
+            Some(kind) => {
+                let provider = match &spec.provider {
+                    Some(name) => providers.get(name),
+                    None => providers.default_for(kind, template.isolation),
+                };
+                let provider = provider.ok_or_else(|| {
+                    Error::internal(format!("template {} was not checked", template.template))
+                })?;
+                let resource = resource_id(subject.tenant, subject.generation, key);
+                let pattern = template.names.get(&kind).map_or("tenant_{id}_{step}", String::as_str);
+                let input = StepInput {
+                    resource: Some(resource),
+                    generation: subject.generation,
+                    name: external_name(pattern, subject, key),
+                    claim: format!("tenantry:{}:{}", subject.tenant, resource),
+                    settings,
+                    act: Act::Ensure,
+                };
+                let in_flight = u64::try_from(provider.in_flight().as_millis()).unwrap_or(u64::MAX);
+                (kind.as_str().to_owned(), provider.name().to_owned(), input, in_flight)
+            }
+        };
+        let input = serde_json::to_value(input).map_err(Error::internal)?;
+        let policy = policy(template, spec, in_flight_ms)?;
+        let position = i32::try_from(position).unwrap_or(i32::MAX);
+        Ok(Step { position, needs: spec.needs.clone(), ..Step::new(key, &kind, &provider, policy, input) })
+    }
+
+    /// The template's settings of a step, with what plan and request add for its resource kind.
+    fn customised(&self, kind: Kind, spec: &StepSpec) -> Value {
+        let Self { template, plan, request, inherited, .. } = *self;
+        let mut settings = spec.settings.clone();
+        let configuration = request.configuration.clone().unwrap_or_default();
+        match kind {
+            Kind::Billing => {
+                let PriceView { amount, currency, billing_cycle } = price(plan, request);
+                settings.insert("billing_cycle".to_owned(), json!(billing_cycle));
+                settings.insert("amount".to_owned(), json!(amount));
+                settings.insert("currency".to_owned(), json!(currency));
+            }
+            Kind::Config => {
+                let features = request.subscription.features.as_ref().unwrap_or(&plan.features);
+                let flags: Map<String, Value> =
+                    plan.features.iter().map(|f| (f.clone(), Value::Bool(features.contains(f)))).collect();
+                merge(&mut settings, "flags", flags);
+                let mut wishes = configuration.settings.unwrap_or_default();
+                wishes
+                    .extend(configuration.branding.map(|branding| ("branding".to_owned(), branding.into())));
+                wishes.extend(configuration.integrations.map(|all| ("integrations".to_owned(), all.into())));
+                merge(&mut settings, "settings", inherited.clone());
+                merge(&mut settings, "settings", wishes);
+                let quotas = json!(customize::quotas(template, plan, request));
+                settings.insert("quotas".to_owned(), quotas);
+            }
+            Kind::Bucket => {
+                let level = request.compliance.as_ref().and_then(|compliance| compliance.encryption_level);
+                settings.extend(level.map(|level| ("encryption".to_owned(), json!(level))));
+                let quota = customize::quotas(template, plan, request).remove(STORAGE);
+                let quota = quota.filter(|_| !settings.contains_key("quota_bytes"));
+                settings.extend(quota.map(|quota| ("quota_bytes".to_owned(), json!(quota))));
+            }
+            Kind::Dns => {
+                let domain = configuration.custom_domain;
+                settings.extend(domain.map(|domain| ("custom_domain".to_owned(), domain.into())));
+            }
+            Kind::Database
+            | Kind::Namespace
+            | Kind::Certificate
+            | Kind::Identity
+            | Kind::Mail
+            | Kind::Custom => {}
+        }
+        Value::Object(settings)
+    }
+}
+
+/// Price of one billing period.
+pub(crate) fn price(plan: &Plan, request: &CreateTenant) -> PriceView {
+    let billing_cycle = request.subscription.billing_cycle;
+    let amount = match billing_cycle {
+        BillingCycle::Monthly => plan.price_per_month,
+        BillingCycle::Yearly => plan.price_per_year,
+    };
+    PriceView { amount, currency: plan.currency.clone(), billing_cycle }
+}
+
+/// Settings of a step that waits for an approval: the scopes that may give it (operators by default), and what they approve.
+fn approval(from: &BTreeSet<Scope>, asked: Map<String, Value>) -> Value {
+    let operators = BTreeSet::from([Scope::Operator]);
+    json!({ "from": if from.is_empty() { &operators } else { from }, "asked": asked })
+}
+
+fn policy(template: &Template, spec: &StepSpec, in_flight_ms: u64) -> Result<Policy> {
+    let default = Policy::default();
+    let mode = spec.mode.unwrap_or(Mode::Inline);
+    // A detached step must not undo a tenant that works: by default its failure asks for an operator.
+    let on_failure = spec.on_failure.unwrap_or(match mode {
+        Mode::Inline => template.on_failure,
+        Mode::Detached => OnFailure::Park,
+    });
+    let wait = match spec.wait.as_deref() {
+        None => None,
+        Some("approval") => Some(Wait::Approval),
+        Some(text) => Some(Wait::Timer(Span::parse(text).map_err(Error::internal)?.duration().as_secs())),
+    };
+    Ok(Policy {
+        timeout_ms: spec.timeout.map_or(default.timeout_ms, Span::millis),
+        max_retries: spec.retries.unwrap_or(default.max_retries),
+        backoff_ms: spec.backoff.map_or(default.backoff_ms, Span::millis),
+        backoff_cap_ms: default.backoff_cap_ms,
+        on_failure,
+        mode,
+        wait,
+        in_flight_ms,
+    })
+}
+
+/// Lays `over` on the object under `key`; what stands in `over` wins.
+fn merge(settings: &mut Map<String, Value>, key: &str, over: Map<String, Value>) {
+    let under = settings.entry(key.to_owned()).or_insert_with(|| json!({}));
+    if let Some(under) = under.as_object_mut() {
+        under.extend(over);
+    }
+}
+
+/// Fills in the pattern. A name that would be too long is cut and gets a hash of the whole, so that two names never differ
+/// only in the part that was cut.
+fn external_name(pattern: &str, subject: &Subject<'_>, key: &str) -> String {
+    let values = BTreeMap::from([
+        ("{id}", subject.tenant.suffix()),
+        ("{slug}", subject.slug.to_owned()),
+        ("{region}", subject.region.to_owned()),
+        ("{step}", key.to_owned()),
+    ]);
+    let full =
+        values.iter().fold(pattern.to_owned(), |name, (placeholder, value)| name.replace(placeholder, value));
+    if full.len() <= MAX_NAME {
+        return full;
+    }
+    let digest = Sha256::digest(full.as_bytes());
+    let hash = hex::encode(&digest[..6]);
+    let cut =
+        full.char_indices().map(|(i, _)| i).take_while(|i| *i < MAX_NAME - hash.len()).last().unwrap_or(0);
+    let separator = if pattern.contains('_') { '_' } else { '-' };
+    format!("{}{separator}{hash}", &full[..cut])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(slug: &str) -> Subject<'_> {
+        Subject { tenant: TenantId::from_uuid(uuid::Uuid::nil()), slug, region: "eu-1", generation: 1 }
+    }
+
+    #[test]
+    fn long_names_never_meet() {
+        let (a, b) = ("a".repeat(63), format!("{}b", "a".repeat(62)));
+        let (a, b) = (
+            external_name("tenant-{slug}", &subject(&a), "x"),
+            external_name("tenant-{slug}", &subject(&b), "x"),
+        );
+        assert_eq!(a.len(), 63);
+        assert_ne!(a, b);
+        assert_eq!(
+            external_name("tenant-{id}-{region}", &subject("x"), "s"),
+            "tenant-00000000000000000000000000-eu-1"
+        );
+    }
+}

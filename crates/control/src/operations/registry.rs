@@ -1,0 +1,109 @@
+//! The list of operation kinds and actions. This file alone names them all: a new kind is a folder and a line here.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use tenantry_engine::{Operation as Row, Step};
+use tenantry_model::Failure;
+
+use super::archive::{self, Create, Load, Purpose};
+use super::clone::CloneContent;
+use super::detached::Detached;
+use super::erase::Erase;
+use super::offboard::{
+    Certify, DestroyKey, DiscardArchives, Offboard, ScanProviders, ScanRegistry, StandDown, WipeRegistry,
+};
+use super::onboard::{Activate, Onboard, Reserve, SmokeTest, Wait};
+use super::repair::Repair;
+use super::resource_steps::{Ensure, Remove};
+use super::rotate_credentials::{Rotate, RotateOperation};
+use super::{Action, InTemplates, Operation};
+use crate::ledger::{Act, OperationKind, input_of};
+
+/// The actions of Tenantry's own. A step that acts on a resource has [`Ensure`], [`Remove`] or [`Rotate`].
+static ACTIONS: [&dyn Action; 15] = [
+    &Reserve,
+    &SmokeTest,
+    &Activate,
+    &Wait,
+    &CloneContent,
+    &Create(Purpose::Export),
+    &Create(Purpose::Backup),
+    &Load,
+    &StandDown,
+    &ScanProviders,
+    &DiscardArchives,
+    &DestroyKey,
+    &WipeRegistry,
+    &ScanRegistry,
+    &Certify,
+];
+
+static BY_KIND: LazyLock<HashMap<&str, &dyn Action>> =
+    LazyLock::new(|| ACTIONS.iter().map(|action| (action.kind(), *action)).collect());
+
+/// The unit of an operation kind.
+pub(crate) fn operation(kind: &OperationKind) -> &'static dyn Operation {
+    match kind {
+        OperationKind::Onboard => &Onboard,
+        OperationKind::Repair => &Repair,
+        OperationKind::RotateCredentials => &RotateOperation,
+        OperationKind::Export => &archive::EXPORT,
+        OperationKind::Backup => &archive::BACKUP,
+        OperationKind::Restore => &archive::RESTORE,
+        OperationKind::Import => &archive::IMPORT,
+        OperationKind::Offboard => &Offboard,
+        OperationKind::Erase => &Erase,
+        OperationKind::Detached { .. } => &Detached,
+    }
+}
+
+/// The unit of a stored operation.
+pub(crate) fn operation_of(row: &Row) -> &'static dyn Operation {
+    operation(&OperationKind::of(row))
+}
+
+/// The action of a step. Fails on a step of a kind that this version does not know.
+pub(crate) fn action(step: &Step) -> Result<&'static dyn Action, Failure> {
+    let input = input_of(step)?;
+    match (input.resource, input.act) {
+        (Some(_), Act::Ensure) => Ok(&Ensure),
+        (Some(_), Act::Remove) => Ok(&Remove),
+        (Some(_), Act::Rotate) => Ok(&Rotate),
+        (None, _) => BY_KIND.get(step.kind.as_str()).copied().ok_or_else(|| {
+            Failure::fatal("unknown_action", format!("this version has no action `{}`", step.kind))
+        }),
+    }
+}
+
+/// Names of steps that a template may have without a `kind` and a `wait`.
+pub(crate) fn template_actions() -> impl Iterator<Item = &'static str> {
+    named(|use_of| matches!(use_of, InTemplates::Optional | InTemplates::Required))
+}
+
+/// Names of steps that every template must have.
+pub(crate) fn required_actions() -> impl Iterator<Item = &'static str> {
+    named(|use_of| use_of == InTemplates::Required)
+}
+
+/// Names that no step of a template may have: Tenantry adds steps of these names to plans.
+pub(crate) fn reserved_names() -> impl Iterator<Item = &'static str> {
+    named(|use_of| use_of == InTemplates::Reserved)
+}
+
+fn named(is: impl Fn(InTemplates) -> bool) -> impl Iterator<Item = &'static str> {
+    ACTIONS.iter().filter(move |action| is(action.in_templates())).map(|action| action.kind())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_action_has_a_kind_of_its_own() {
+        assert_eq!(BY_KIND.len(), ACTIONS.len());
+        assert_eq!(template_actions().collect::<Vec<_>>(), ["reserve", "smoke_test", "activate"]);
+        assert_eq!(required_actions().collect::<Vec<_>>(), ["smoke_test", "activate"]);
+        assert_eq!(reserved_names().collect::<Vec<_>>(), ["clone"]);
+    }
+}
