@@ -11,7 +11,7 @@ use crate::process;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Verify the hash chain and signatures of the audit trail (offline; needs --data or --config)
+    /// Verify the hash chain and signatures of the audit trail (offline: on the registry of --data or --config)
     Verify {
         /// Configuration file with the registry's and keyring's URLs
         #[arg(long, value_name = "FILE", conflicts_with = "data")]

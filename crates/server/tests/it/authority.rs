@@ -1,5 +1,5 @@
-//! Nobody passes without authority: every route of the OpenAPI document is tried without a key, with a wrong one and
-//! with one of each scope. A route that is added is tried without a change here.
+//! Authority: every route of the OpenAPI document is called without a key, with a wrong one and with one of
+//! each scope. New routes are covered without a change here.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ struct Route {
     scopes: Vec<String>,
 }
 
-/// Every route of the document, its path filled with ids of things that are not there.
+/// Every route of the document, with ids in its path that do not exist.
 async fn routes(server: &Server) -> Vec<Route> {
     let document = read(server.bare(Method::GET, "/openapi.json")).await.expect(200).body;
     assert_eq!(document["openapi"], "3.1.0");
@@ -50,7 +50,7 @@ async fn routes(server: &Server) -> Vec<Route> {
 }
 
 on_both! {
-    async fn every_route_refuses_who_may_not(mut server: Server) {
+    async fn every_route_rejects_callers_without_authority(mut server: Server) {
         let tenant = server.onboard("Acme").await["tenant_id"].as_str().unwrap().to_owned();
         let mut keys = Vec::new();
         for scope in SCOPES {
@@ -80,7 +80,7 @@ on_both! {
                 let answer = send(Some(key)).await;
                 tried += 1;
                 if security == "tenant_token" {
-                    assert_eq!(answer.status, 401, "{says}: an API key is no tenant's token");
+                    assert_eq!(answer.status, 401, "{says}: an API key is not a tenant token");
                 } else if scopes.iter().any(|allowed| allowed == scope) {
                     assert!(![401, 403].contains(&answer.status.as_u16()), "{says} with {scope}: {}", answer.text);
                 } else {
@@ -91,7 +91,7 @@ on_both! {
         tenantry_testkit::report::add(&format!("authority: {tried} calls of routes with a wrong or lesser key"));
     }
 
-    async fn a_tenants_key_sees_that_tenant_alone(mut server: Server) {
+    async fn a_tenant_key_accesses_its_tenant_only(mut server: Server) {
         let own = server.onboard("Acme").await;
         let other = server.onboard("Other").await;
         let key = server.key("tenant", own["tenant_id"].as_str().unwrap()).await;
@@ -107,7 +107,7 @@ on_both! {
         }
     }
 
-    async fn a_signup_key_sees_what_it_began_alone(mut server: Server) {
+    async fn a_signup_key_accesses_its_own_operations_only(mut server: Server) {
         let foreign = server.onboard("Other").await;
         let foreign = foreign["id"].as_str().unwrap();
         let (own, another) = (server.key("signup", "").await, server.key("signup", "").await);
@@ -118,7 +118,7 @@ on_both! {
         let listed = server.get(&format!("/v1/operations?tenant={tenant}")).await.expect(200).body;
         let begun: Vec<&Value> = listed["data"].as_array().unwrap().iter().collect();
         let id = begun.iter().find(|o| o["parent_id"].is_null()).unwrap()["id"].as_str().unwrap();
-        assert!(begun.len() > 1, "its detached steps are its own too");
+        assert!(begun.len() > 1, "detached steps belong to the same caller");
         for operation in &begun {
             let path = format!("/v1/operations/{}", operation["id"].as_str().unwrap());
             ask(&own, Method::GET, path.clone()).await.expect(200);
@@ -140,7 +140,7 @@ on_both! {
         ask(&own, Method::POST, format!("/v1/operations/{id}/credentials")).await.expect(200);
     }
 
-    async fn a_revoked_or_expired_key_is_no_key(mut server: Server) {
+    async fn revoked_and_expired_keys_are_rejected(mut server: Server) {
         let made = server.post("/v1/keys", &json!({ "name": "k", "scopes": ["viewer"] })).await.expect(201).body;
         let secret = made["secret"].as_str().unwrap();
         let get = || read(server.bare(Method::GET, "/v1/tenants").bearer_auth(secret));
@@ -152,10 +152,10 @@ on_both! {
         let past = json!({ "name": "k", "scopes": ["viewer"], "expires_at": "2001-01-01T00:00:00Z" });
         assert_eq!(server.post("/v1/keys", &past).await.problem(422, "request_invalid"), ["expires_at"]);
         let listed = server.get("/v1/keys").await.expect(200);
-        assert!(!listed.text.contains(secret), "a secret is shown once");
+        assert!(!listed.text.contains(secret), "a secret is revealed once");
     }
 
-    async fn other_methods_are_named(mut server: Server) {
+    async fn other_methods_get_405_with_allow(mut server: Server) {
         let document = read(server.bare(Method::GET, "/openapi.json")).await.expect(200).body;
         for (path, methods) in document["paths"].as_object().unwrap() {
             let has = |method: &Method| methods.get(method.as_str().to_lowercase()).is_some();
@@ -172,7 +172,7 @@ on_both! {
 }
 
 #[tokio::test]
-async fn health_needs_no_key_and_tells_no_names() {
+async fn health_routes_need_no_key_and_reveal_no_names() {
     let server = Server::sqlite().await;
     server.onboard("Acme Confidential").await;
     for path in ["/livez", "/readyz", "/metrics", "/openapi.json", "/.well-known/jwks.json"] {
@@ -182,7 +182,7 @@ async fn health_needs_no_key_and_tells_no_names() {
     let jwks = read(server.bare(Method::GET, "/.well-known/jwks.json")).await.body;
     let key: &Value = &jwks["keys"][0];
     assert_eq!((&key["kty"], &key["crv"]), (&json!("OKP"), &json!("Ed25519")));
-    assert!(key.get("d").is_none(), "the private part stays");
+    assert!(key.get("d").is_none(), "the private part is not revealed");
     let metrics = read(server.bare(Method::GET, "/metrics")).await;
     assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
     assert!(metrics.text.contains("tenantry_http_requests_total{"), "{}", metrics.text);

@@ -1,4 +1,5 @@
-//! Bad input of every sort: a 4xx problem that names every faulty field, nothing of the body in it, and no row left.
+//! Invalid requests: a 4xx problem that names every invalid field and quotes nothing of the body, and no row
+//! written.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ fn nested(depth: usize) -> Value {
     (0..depth).fold(json!(1), |inner, _| json!({ "a": inner }))
 }
 
-/// A request in which every field is given.
+/// A request with every field.
 fn full() -> Value {
     json!({
         "tenant_name": "Acme", "organization_name": "Acme Holding", "slug": "acme", "region": "local", "locale": "de-AT",
@@ -35,7 +36,7 @@ fn set(document: &mut Value, path: &str, value: Value) {
 }
 
 on_both! {
-    async fn it_names_every_faulty_field_and_leaves_nothing(mut server: Server) {
+    async fn every_invalid_field_is_named_and_nothing_is_written(mut server: Server) {
         server.onboard("Taken").await;
         let before = server.counts().await;
         let faulty = [
@@ -69,7 +70,7 @@ on_both! {
             paths.sort();
             assert_eq!(paths, expected, "{body}: {}", refused.text);
         }
-        // Each field alone, wrong in each way.
+        // Each field alone with every wrong value.
         let wrong = [json!(null), json!(7), json!(true), json!("\u{0}"), json!([[]]), json!({ "x": {} }), json!("x".repeat(5000))];
         for path in [
             "tenant_name", "organization_name", "slug", "region", "locale", "admin_user", "admin_user.email",
@@ -89,7 +90,7 @@ on_both! {
                 let refused = send(&server, document.to_string()).await;
                 let paths = refused.problem(422, refused.body["code"].as_str().unwrap());
                 assert!(paths.iter().any(|named| named.starts_with(path)), "{path} = {value}: {paths:?}");
-                assert!(refused.text.len() < 5_000, "what was sent is not sent back: {path}");
+                assert!(refused.text.len() < 5_000, "the response does not echo the request: {path}");
             }
         }
         for (path, value) in [
@@ -103,7 +104,7 @@ on_both! {
             set(&mut document, path, value);
             assert_eq!(send(&server, document.to_string()).await.problem(422, "request_invalid"), [path]);
         }
-        // S4.75, in words and without a trace.
+        // A customization that the template does not allow: named, and nothing written.
         let mut document = full();
         set(&mut document, "configuration.custom_domain", json!("app.example.com"));
         let refused = send(&server, document.to_string()).await;
@@ -122,11 +123,11 @@ on_both! {
         taken["slug"] = "taken".into();
         assert_eq!(send(&server, taken.to_string()).await.problem(409, "slug_taken"), ["slug"]);
         assert_eq!(server.counts().await, before);
-        // The same document, with nothing wrong, is accepted.
+        // The same document without errors is accepted.
         send(&server, full().to_string()).await.expect(202);
     }
 
-    async fn what_is_not_json_is_said_with_its_place(mut server: Server) {
+    async fn malformed_json_is_reported_with_its_position(mut server: Server) {
         let before = server.counts().await;
         let deep = format!("{{\"configuration\":{}1{}}}", "{\"a\":".repeat(5_000), "}".repeat(5_000));
         let bodies: Vec<(Vec<u8>, &str)> = vec![
@@ -135,7 +136,7 @@ on_both! {
             (b"{\n  \"tenant_name\": hunter2\n}".to_vec(), "line 2"),
             (b"{\"tenant_name\": \"hunter2\xff\"}".to_vec(), "UTF-8"),
             (b"{\"tenant_name\": \"\\ud800\"}".to_vec(), "line 1"),
-            (b"{\"tenant_name\": \"hunter2\", \"tenant_name\": \"x\"}".to_vec(), "twice"),
+            (b"{\"tenant_name\": \"hunter2\", \"tenant_name\": \"x\"}".to_vec(), "duplicate key"),
             (b"\xef\xbb\xbf{}".to_vec(), "line 1"),
             (deep.into_bytes(), "deeper than 32 levels"),
             (vec![b'['; 900_000], "deeper than 32 levels"),
@@ -144,9 +145,9 @@ on_both! {
             let refused = send(&server, body).await;
             assert_eq!(refused.problem(400, "malformed_json"), [""]);
             assert!(refused.text.contains(says), "{says}: {}", refused.text);
-            assert!(!refused.text.contains("hunter2"), "the body is not quoted: {}", refused.text);
+            assert!(!refused.text.contains("hunter2"), "the response quotes the body: {}", refused.text);
         }
-        // As deep as is allowed is no harm.
+        // The deepest allowed nesting works.
         let mut allowed = full();
         set(&mut allowed, "configuration.settings", nested(29));
         let answer = send(&server, allowed.to_string()).await;
@@ -158,7 +159,7 @@ on_both! {
         }
     }
 
-    async fn size_and_type_have_limits(mut server: Server) {
+    async fn size_and_media_type_are_limited(mut server: Server) {
         let before = server.counts().await;
         let long = request(&"x".repeat(1_000_000), "starter");
         assert_eq!(send(&server, long.to_string()).await.problem(422, "request_invalid"), ["tenant_name"]);
@@ -182,7 +183,7 @@ on_both! {
         post(Some("application/json; charset=UTF-8")).await.expect(202);
     }
 
-    async fn parameters_that_are_not_known_are_faults(mut server: Server) {
+    async fn unknown_and_invalid_parameters_are_rejected(mut server: Server) {
         let bad = server.get("/v1/tenants?limt=3&limit=0&status=odd&cursor=%00&limit=5").await;
         let paths = bad.problem(422, "query_invalid");
         for path in ["limt", "limit", "status"] {
@@ -201,7 +202,7 @@ on_both! {
 }
 
 #[tokio::test]
-async fn request_ids_are_taken_over_when_they_are_harmless() {
+async fn safe_request_ids_are_accepted() {
     let server = Server::sqlite().await;
     let with = |id: &str| read(server.request(Method::GET, "/v1/nothing").header("x-request-id", id));
     let mine = with("4bf92f35-77b3").await;
@@ -218,9 +219,9 @@ async fn request_ids_are_taken_over_when_they_are_harmless() {
     assert_eq!(shown.headers["cache-control"], "no-store");
 }
 
-/// Clients that say half a request and no more hold up nobody else.
+/// Clients that stop in the middle of a request do not block others.
 #[tokio::test]
-async fn a_hung_client_does_no_harm() {
+async fn hung_clients_do_not_block_others() {
     let server = Server::sqlite().await;
     let address = server.url.trim_start_matches("http://").to_owned();
     let mut hung = Vec::new();
@@ -236,7 +237,7 @@ async fn a_hung_client_does_no_harm() {
         }
     }
     assert_eq!(server.onboard("Acme").await["state"], "succeeded");
-    // What is not HTTP is answered as HTTP does.
+    // Anything but HTTP gets 400.
     let mut noise = tokio::net::TcpStream::connect(&address).await.unwrap();
     noise.write_all(b"\x16\x03\x01 hello\r\n\r\n").await.unwrap();
     let mut said = String::new();

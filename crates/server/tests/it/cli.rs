@@ -1,4 +1,4 @@
-//! The command line from end to end: files of requests in every form, data on stdout, exit codes that scripts can use.
+//! The command line: request files in every format, data on stdout, exit codes, offline commands.
 
 use std::io::Write;
 use std::process::{Output, Stdio};
@@ -11,7 +11,7 @@ fn run(server: &Server, arguments: &[&str]) -> Output {
     server.cli(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
-/// Stdout as JSON; fails unless the command succeeds.
+/// Asserts success and parses stdout as JSON.
 fn json_of(server: &Server, arguments: &[&str]) -> Value {
     let output = run(server, &[arguments, &["--output", "json"]].concat());
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -44,7 +44,7 @@ const B: &str =
     r#"{"tenant_name":"B","admin_user":{"email":"b@example.com"},"subscription":{"plan":"starter"}}"#;
 
 #[tokio::test]
-async fn files_of_every_form_make_tenants_once() {
+async fn request_files_of_every_format_create_tenants_once() {
     let server = Server::sqlite().await;
     let yaml = "tenant_name: A\nadmin_user: {email: a@example.com}\nsubscription: {plan: starter}\n---\n\
                 - {tenant_name: B, admin_user: {email: b@example.com}, subscription: {plan: starter}}\n";
@@ -76,7 +76,7 @@ async fn files_of_every_form_make_tenants_once() {
 }
 
 #[tokio::test]
-async fn faults_name_entry_and_field() {
+async fn errors_name_entry_and_field() {
     let server = Server::sqlite().await;
     let faulty = file(
         &server,
@@ -107,7 +107,7 @@ async fn faults_name_entry_and_field() {
 }
 
 #[tokio::test]
-async fn a_dry_run_makes_nothing() {
+async fn a_dry_run_creates_nothing() {
     let server = Server::sqlite().await;
     let path = file(&server, "r.json", &format!("[{A},{B}]"));
     let plans = json_of(&server, &["tenant", "create", "-f", &path, "--dry-run"]);
@@ -118,7 +118,7 @@ async fn a_dry_run_makes_nothing() {
 }
 
 #[tokio::test]
-async fn operations_are_watched_and_steered() {
+async fn operations_are_followed_and_controlled() {
     let server = Server::sqlite().await;
     let path = file(&server, "r.json", &A.replace("starter", "gated"));
     let made = json_of(&server, &["tenant", "create", "-f", &path]);
@@ -138,7 +138,7 @@ async fn operations_are_watched_and_steered() {
     let progress = String::from_utf8(watched.stderr).unwrap();
     assert!(watched.status.success(), "{progress}");
     assert!(progress.contains("database     done in"), "a line for each step: {progress}");
-    assert!(!progress.contains('\u{1b}'), "no colours and no cursor where there is no terminal");
+    assert!(!progress.contains('\u{1b}'), "without a terminal, no colours and no cursor control");
     let secrets = json_of(&server, &["operation", "credentials", &id]);
     assert!(!secrets.as_array().unwrap().is_empty());
     fails(&server, &["operation", "credentials", &id], 1, &["no secrets"]);
@@ -146,7 +146,7 @@ async fn operations_are_watched_and_steered() {
     let path = file(&server, "p.json", &B.replace("starter", "parked"));
     let made = json_of(&server, &["tenant", "create", "-f", &path]);
     let id = made[0]["id"].as_str().unwrap().to_owned();
-    fails(&server, &["operation", "watch", &id], 4, &["needs a person"]);
+    fails(&server, &["operation", "watch", &id], 4, &["needs attention"]);
     json_of(&server, &["operation", "cancel", &id, "--yes"]);
     server.done(&id).await;
     fails(&server, &["operation", "watch", &id], 6, &["cancelled"]);
@@ -157,7 +157,7 @@ async fn operations_are_watched_and_steered() {
 }
 
 #[tokio::test]
-async fn everything_can_be_read() {
+async fn every_resource_can_be_read() {
     let server = Server::sqlite().await;
     server.onboard("Acme").await;
     assert_eq!(json_of(&server, &["tenant", "get", "acme"])["name"], "Acme");
@@ -188,7 +188,7 @@ async fn everything_can_be_read() {
 }
 
 #[tokio::test]
-async fn the_data_folder_gives_key_and_address() {
+async fn the_data_folder_provides_key_and_url() {
     let server = Server::sqlite().await;
     server.onboard("Acme").await;
     let folder = server.folder().display().to_string();
@@ -201,7 +201,7 @@ async fn the_data_folder_gives_key_and_address() {
     let elsewhere = tempfile::tempdir().unwrap();
     let none = list(&["--data", elsewhere.path().to_str().unwrap(), "tenant", "list"]);
     assert_eq!(none.status.code(), Some(2), "no key");
-    // Nobody listens on port 1.
+    // No server listens on port 1.
     let away = list(&["--data", &folder, "--server", "http://127.0.0.1:1", "tenant", "list"]);
     assert_eq!(away.status.code(), Some(5), "{}", String::from_utf8_lossy(&away.stderr));
     let mut wrong = server.cli(&["tenant", "list"]);
@@ -212,7 +212,7 @@ async fn the_data_folder_gives_key_and_address() {
 }
 
 #[tokio::test]
-async fn offline_commands_need_no_server() {
+async fn offline_commands_work_without_a_server() {
     let run = |arguments: &[&str]| {
         let mut command = std::process::Command::new(TENANTRY);
         clean(&mut command).args(arguments).output().unwrap()
@@ -245,7 +245,7 @@ async fn offline_commands_need_no_server() {
 }
 
 #[tokio::test]
-async fn the_audit_is_verified_offline() {
+async fn the_audit_trail_is_verified_offline() {
     let mut server = Server::sqlite().await;
     server.onboard("Acme").await;
     server.signal(rustix::process::Signal::TERM);

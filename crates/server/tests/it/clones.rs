@@ -1,5 +1,5 @@
-//! Clones as whoever asks for one meets them: the content of another tenant under masks, nobody of that one's, and nothing
-//! half-made where a mask does not fit.
+//! Clones: masked rows of another tenant, optionally its files, and nothing left behind if a mask does not
+//! fit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use crate::on_both;
 use crate::plans::onboard;
 use crate::server::{Server, read, request};
 
-/// A tenant with rows of two people's, and its token.
+/// Onboards a tenant and adds rows with personal data; returns its id and token.
 async fn tenant(server: &Server, plan: &str) -> (String, String) {
     let (operation, token) = onboard(server, &request("Acme", plan)).await;
     let put = async |path: &str, row: Value| {
@@ -26,7 +26,7 @@ async fn tenant(server: &Server, plan: &str) -> (String, String) {
     (operation["tenant_id"].as_str().unwrap().to_owned(), token)
 }
 
-fn wish(slug: &str, masks: &[(&str, &str)]) -> Value {
+fn options(slug: &str, masks: &[(&str, &str)]) -> Value {
     let masks = masks.iter().map(|(column, mask)| {
         let (table, column) = column.split_once('.').unwrap();
         let fixed = (*mask == "fixed").then_some("masked");
@@ -49,9 +49,9 @@ const ALL: [(&str, &str); 5] = [
     ("tasks.title", "hash"),
 ];
 
-/// The clone's operation, and a token of its administrator.
-async fn cloned(server: &Server, tenant: &str, wish: &Value) -> (Value, String) {
-    let begun = server.post(&format!("/v1/tenants/{tenant}/clones"), wish).await.expect(202).body;
+/// Clones a tenant; returns the operation and a token of the clone's administrator.
+async fn cloned(server: &Server, tenant: &str, options: &Value) -> (Value, String) {
+    let begun = server.post(&format!("/v1/tenants/{tenant}/clones"), options).await.expect(202).body;
     let id = begun["id"].as_str().unwrap();
     for step in begun["steps"].as_array().unwrap().iter().filter(|step| step["approval"].is_object()) {
         let agreed = json!({ "step": step["key"] });
@@ -71,9 +71,9 @@ async fn rows(server: &Server, token: &str, table: &str) -> Vec<Value> {
     listed.expect(200).body["data"].as_array().unwrap().clone()
 }
 
-/// Each row of the tenant's with the one of its clone that it became.
+/// Pairs each row of the tenant with the row of the clone that it became.
 fn beside(theirs: &[Value], ours: &[Value], same: impl Fn(&Value, &Value) -> bool) -> Vec<(Value, Value)> {
-    assert_eq!(theirs.len(), ours.len(), "every row came, and no other");
+    assert_eq!(theirs.len(), ours.len(), "every row was cloned, and no other");
     let pair = |their: &Value| {
         let became: Vec<&Value> = ours.iter().filter(|our| same(their, our)).collect();
         assert_eq!(became.len(), 1, "{their} became {became:?}");
@@ -86,8 +86,8 @@ fn ours(pairs: &[(Value, Value)]) -> Vec<Value> {
     pairs.iter().map(|(_, our)| our.clone()).collect()
 }
 
-/// What no mask is laid over is as it was, value by value; what one is laid over is as its rule says, and what was the same
-/// before is the same afterwards, and nothing else is.
+/// Asserts that columns without a mask are unchanged, that the others follow their rule, and that equal
+/// values have equal masks and different values different ones.
 fn are_masked(table: &str, pairs: &[(Value, Value)]) {
     let columns = pairs[0].0.as_object().unwrap().keys();
     for column in columns {
@@ -113,20 +113,20 @@ fn are_masked(table: &str, pairs: &[(Value, Value)]) {
     }
 }
 
-/// What every clone is, wherever its rows are.
+/// Asserts the properties of a clone, for any isolation model.
 async fn is_a_sandbox(server: &Server, plan: &str) {
     let (acme, token) = tenant(server, plan).await;
-    let (operation, own) = cloned(server, &acme, &wish("sandbox", &ALL)).await;
+    let (operation, own) = cloned(server, &acme, &options("sandbox", &ALL)).await;
     let clone = server.get("/v1/tenants/sandbox").await.expect(200).body;
     assert_eq!((&clone["cloned_from"], &clone["plan"]), (&json!(acme), &json!(plan)));
     assert!(server.get("/v1/tenants/acme").await.expect(200).body["cloned_from"].is_null());
     let steps = operation["steps"].as_array().unwrap();
-    assert!(steps.iter().all(|step| step["kind"] != "billing"), "nobody is billed");
+    assert!(steps.iter().all(|step| step["kind"] != "billing"), "a clone is not billed");
     assert_eq!(operation["response"]["cloned"]["from"], json!(acme));
 
     let (projects, tasks) = (rows(server, &own, "projects").await, rows(server, &own, "tasks").await);
     let theirs = (rows(server, &token, "projects").await, rows(server, &token, "tasks").await);
-    // No mask is laid over a task's own id. What it refers to tells which project is which.
+    // Task ids are not masked; tasks pair the projects that they refer to.
     let tasks = beside(&theirs.1, &tasks, |their, our| their["id"] == our["id"]);
     let referred = |their: &Value, our: &Value| {
         let of = |(task, cloned): &(Value, Value)| {
@@ -139,16 +139,16 @@ async fn is_a_sandbox(server: &Server, plan: &str) {
     are_masked("tasks", &tasks);
     let text = json!([ours(&projects), ours(&tasks)]).to_string().to_lowercase();
     assert!(!text.contains("secret") && !text.contains("acme.example"), "{text}");
-    // The next clone's hashes are others, and the tenant itself is as it was.
-    let (_, second) = cloned(server, &acme, &wish("second", &ALL)).await;
+    // Another clone has other hashes, and the tenant itself is unchanged.
+    let (_, second) = cloned(server, &acme, &options("second", &ALL)).await;
     let ids = |rows: &[Value]| rows.iter().map(|row| row["id"].to_string()).collect::<Vec<_>>();
     let again = rows(server, &second, "projects").await;
     assert!(ids(&again).iter().all(|id| !ids(&ours(&projects)).contains(id)));
     assert_eq!((rows(server, &token, "projects").await, rows(server, &token, "tasks").await), theirs);
 }
 
-/// The command line says it of a certificate that is good.
-fn says_so(server: &Server, tenant: &str, clone: &str) {
+/// Asserts that `tenantry certificate verify` names the clone.
+fn verify_names_clone(server: &Server, tenant: &str, clone: &str) {
     let folder = tempfile::tempdir().unwrap();
     let print = |arguments: &[&str]| server.cli(arguments).stdin(Stdio::null()).output().unwrap().stdout;
     let (key, file) = (folder.path().join("key.pem"), folder.path().join("certificate.json"));
@@ -157,27 +157,27 @@ fn says_so(server: &Server, tenant: &str, clone: &str) {
     let (key, file) = (key.to_str().unwrap(), file.to_str().unwrap());
     let said = String::from_utf8(print(&["certificate", "verify", file, "--public-key", key])).unwrap();
     assert!(
-        said.starts_with("genuine: ") && said.contains(&format!("not deleted: {clone}, its clone")),
+        said.starts_with("genuine: ") && said.contains(&format!("not deleted: its clone {clone}, made")),
         "{said}"
     );
     assert!(said.contains("(masked: projects.name, tasks.title)"), "{said}");
 }
 
 on_both! {
-    async fn a_clone_has_the_rows_and_nothing_that_leads_to_people(mut server: Server) {
+    async fn a_clone_has_masked_rows_and_no_members_or_billing(mut server: Server) {
         is_a_sandbox(&server, "starter").await;
     }
 
-    async fn files_come_along_if_they_are_asked_for(mut server: Server) {
+    async fn files_are_cloned_on_request(mut server: Server) {
         let (acme, token) = tenant(&server, "growth").await;
         let key = json!({ "key": "a.txt", "method": "PUT" });
         let signed = read(server.bare(Method::POST, "/objects/urls").bearer_auth(&token).json(&key)).await;
         let address = signed.expect(201).body["url"].as_str().unwrap().replace(&server.url, "");
         read(server.bare(Method::PUT, &address).body("bytes of ours")).await.expect(200);
         for (slug, files) in [("without", false), ("with", true)] {
-            let mut wish = wish(slug, &[]);
-            wish["files"] = json!(files);
-            let (operation, own) = cloned(&server, &acme, &wish).await;
+            let mut options = options(slug, &[]);
+            options["files"] = json!(files);
+            let (operation, own) = cloned(&server, &acme, &options).await;
             let key = json!({ "key": "a.txt", "method": "GET" });
             let signed = read(server.bare(Method::POST, "/objects/urls").bearer_auth(&own).json(&key)).await;
             let address = signed.expect(201).body["url"].as_str().unwrap().replace(&server.url, "");
@@ -191,55 +191,55 @@ on_both! {
         }
     }
 
-    async fn what_the_template_masks_nobody_takes_back(mut server: Server) {
+    async fn masks_of_the_template_cannot_be_overridden(mut server: Server) {
         let (acme, token) = tenant(&server, "masked").await;
         let path = format!("/v1/tenants/{acme}/clones");
-        let refused = server.post(&path, &wish("sandbox", &[("tasks.title", "fixed")])).await;
+        let refused = server.post(&path, &options("sandbox", &[("tasks.title", "fixed")])).await;
         assert_eq!(refused.problem(422, "request_invalid"), ["masks[0].column"]);
-        let (_, own) = cloned(&server, &acme, &wish("sandbox", &[("projects.description", "fixed")])).await;
+        let (_, own) = cloned(&server, &acme, &options("sandbox", &[("projects.description", "fixed")])).await;
         let titles = |rows: &[Value]| rows.iter().map(|row| row["title"].to_string()).collect::<Vec<_>>();
         let (here, there) = (rows(&server, &own, "tasks").await, rows(&server, &token, "tasks").await);
         assert!(!here.is_empty() && titles(&here).iter().all(|title| !titles(&there).contains(title)));
     }
 
-    async fn a_mask_that_does_not_fit_is_named_and_leaves_nothing(mut server: Server) {
+    async fn a_mask_that_does_not_fit_is_named_and_rolled_back(mut server: Server) {
         let (acme, _) = tenant(&server, "starter").await;
         for (column, why) in [
             ("nowhere.name", "mask 2: there is no table `nowhere`"),
             ("tasks.nothing", "mask 2: table `tasks` has no column `nothing`; it has id, project_id,"),
             ("tasks.title", "NOT NULL"),
         ] {
-            let wish = wish("sandbox", &[("projects.name", "hash"), (column, "nullify")]);
-            let begun = server.post(&format!("/v1/tenants/{acme}/clones"), &wish).await.expect(202).body;
+            let options = options("sandbox", &[("projects.name", "hash"), (column, "nullify")]);
+            let begun = server.post(&format!("/v1/tenants/{acme}/clones"), &options).await.expect(202).body;
             let ended = server.done(begun["id"].as_str().unwrap()).await;
             assert_eq!((&ended["state"], &ended["error"]["step"]), (&json!("rolled_back"), &json!("clone")), "{ended:#}");
             assert!(ended["error"]["message"].as_str().unwrap().contains(why), "{ended:#}");
             let clone = server.get("/v1/tenants/sandbox").await.expect(200).body;
             assert_eq!((&clone["status"], &clone["cloned_from"]), (&json!("pending"), &json!(acme)));
-            // Made again, it is a clone again, and so fails again.
+            // A retried onboarding is still a clone, and fails again.
             let again = server.post("/v1/tenants/sandbox/provision", &json!({})).await.expect(202).body;
             assert_eq!(server.done(again["id"].as_str().unwrap()).await["error"]["step"], "clone");
             server.done(server.post("/v1/tenants/sandbox/erase", &json!({ "reason": "over" })).await.expect(202).body["id"].as_str().unwrap()).await;
         }
     }
 
-    async fn a_certificate_says_where_rows_live_on(mut server: Server) {
+    async fn a_certificate_names_the_clones(mut server: Server) {
         let (acme, _) = tenant(&server, "starter").await;
         let id = |operation: &Value| operation["tenant_id"].as_str().unwrap().to_owned();
-        let (first, _) = cloned(&server, &acme, &wish("first", &[("tasks.title", "hash")])).await;
+        let (first, _) = cloned(&server, &acme, &options("first", &[("tasks.title", "hash")])).await;
         let first = id(&first);
-        let mut with_files = wish("second", &[("projects.name", "email")]);
+        let mut with_files = options("second", &[("projects.name", "email")]);
         with_files["files"] = json!(true);
         let (second, _) = cloned(&server, &first, &with_files).await;
         let second = id(&second);
-        // What fails has no rows.
-        let failed = wish("failed", &[("nowhere.name", "hash")]);
+        // A clone that failed has no rows.
+        let failed = options("failed", &[("nowhere.name", "hash")]);
         let begun = server.post(&format!("/v1/tenants/{acme}/clones"), &failed).await.expect(202).body;
         server.done(begun["id"].as_str().unwrap()).await;
 
         let erased = async |tenant: &str| {
-            let what = json!({ "reason": "over" });
-            let begun = server.post(&format!("/v1/tenants/{tenant}/erase"), &what).await.expect(202).body;
+            let body = json!({ "reason": "over" });
+            let begun = server.post(&format!("/v1/tenants/{tenant}/erase"), &body).await.expect(202).body;
             server.done(begun["id"].as_str().unwrap()).await;
             let proof = server.get(&format!("/v1/tenants/{tenant}/certificate")).await.expect(200).body;
             let mut clones = proof["certificate"]["clones"].clone();
@@ -255,10 +255,10 @@ on_both! {
             json!({ "tenant_id": clone, "cloned_from": from, "masked": masked, "files": files })
         };
         let (answered, certified) = erased(&acme).await;
-        assert_eq!(answered, json!([first, second]), "whoever asks for it gets to know");
+        assert_eq!(answered, json!([first, second]), "the response names the clones");
         let (title, both) = (["tasks.title"], ["projects.name", "tasks.title"]);
         assert_eq!(certified, json!([entry(&first, &acme, &title, false), entry(&second, &first, &both, true)]));
-        says_so(&server, &acme, &first);
+        verify_names_clone(&server, &acme, &first);
         let (answered, certified) = erased(&first).await;
         assert_eq!(answered, json!([second]));
         assert_eq!(certified, json!([entry(&second, &first, &["projects.name"], true)]));
@@ -266,14 +266,14 @@ on_both! {
         assert_eq!((answered, certified), (Value::Null, json!([])));
     }
 
-    async fn a_clone_of_one_that_is_gone_is_not_forgotten(mut server: Server) {
+    async fn a_certificate_names_clones_of_deleted_clones(mut server: Server) {
         let (acme, _) = tenant(&server, "starter").await;
-        let (first, _) = cloned(&server, &acme, &wish("first", &[])).await;
-        let (second, _) = cloned(&server, first["tenant_id"].as_str().unwrap(), &wish("second", &[])).await;
+        let (first, _) = cloned(&server, &acme, &options("first", &[])).await;
+        let (second, _) = cloned(&server, first["tenant_id"].as_str().unwrap(), &options("second", &[])).await;
         for (tenant, left) in [(&first["tenant_id"], 1), (&json!(acme), 1)] {
             let tenant = tenant.as_str().unwrap();
-            let what = json!({ "reason": "over" });
-            let begun = server.post(&format!("/v1/tenants/{tenant}/erase"), &what).await.expect(202).body;
+            let body = json!({ "reason": "over" });
+            let begun = server.post(&format!("/v1/tenants/{tenant}/erase"), &body).await.expect(202).body;
             server.done(begun["id"].as_str().unwrap()).await;
             let proof = server.get(&format!("/v1/tenants/{tenant}/certificate")).await.expect(200).body;
             let clones = proof["certificate"]["clones"].as_array().unwrap();
@@ -281,18 +281,18 @@ on_both! {
         }
     }
 
-    async fn what_is_asked_for_wrongly_is_said(mut server: Server) {
+    async fn invalid_requests_are_rejected(mut server: Server) {
         let (acme, _) = tenant(&server, "starter").await;
         let path = format!("/v1/tenants/{acme}/clones");
-        let good = wish("sandbox", &[]);
+        let good = options("sandbox", &[]);
         let with = |field: &str, value: Value| {
-            let mut wish = good.clone();
-            wish[field] = value;
-            wish
+            let mut options = good.clone();
+            options[field] = value;
+            options
         };
         let rule = |mask: &str, value: Value| json!({ "table": "tasks", "column": "title", "mask": mask, "value": value });
         let (hash, fixed) = (rule("hash", json!(null)), rule("fixed", json!("x")));
-        for (wish, field) in [
+        for (options, field) in [
             (json!({}), "admin_user"),
             (with("admin_user", json!({ "email": "nobody" })), "admin_user.email"),
             (with("slug", json!("A B")), "slug"),
@@ -302,11 +302,11 @@ on_both! {
             (with("masks", json!([rule("email", json!("x"))])), "masks[0].value"),
             (with("masks", json!([hash, fixed])), "masks[1].column"),
         ] {
-            let refused = server.post(&path, &wish).await.problem(422, "request_invalid");
-            assert!(refused.iter().any(|path| path == field), "{wish}: {refused:?}");
+            let refused = server.post(&path, &options).await.problem(422, "request_invalid");
+            assert!(refused.iter().any(|path| path == field), "{options}: {refused:?}");
         }
         server.post("/v1/tenants/nobody/clones", &good).await.problem(404, "not_found");
-        // No sign-up says that it is one.
+        // A request for a tenant cannot declare itself a clone.
         let mut sign_up = request("Cuckoo", "starter");
         sign_up["cloning"] = json!({ "from": acme, "masks": [], "files": true });
         assert_eq!(server.post("/v1/tenants", &sign_up).await.problem(422, "request_invalid"), ["cloning"]);
@@ -317,7 +317,7 @@ on_both! {
 
 /// Rows in a pool, a schema and a database of PostgreSQL.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tenants_on_postgres_are_cloned_alike() {
+async fn tenants_on_postgres_are_cloned() {
     for plan in ["starter", "growth", "enterprise"] {
         let Some(server) = Server::with_tenants_on_postgres().await else { return };
         is_a_sandbox(&server, plan).await;

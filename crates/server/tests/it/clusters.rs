@@ -1,13 +1,13 @@
-//! Tenants of a region live and die on its server, a real second one; while that is out they wait, the others do not, and
-//! people are told which server it is.
+//! Clusters: tenants of a region are onboarded and erased on its own PostgreSQL. During its outage they wait,
+//! tenants of other regions do not, and errors name the cluster.
 
 use serde_json::{Value, json};
 use tenantry_testkit::own_postgres::OwnPostgres;
 
-use crate::plans::{come_in, made, onboard};
+use crate::plans::{made, onboard, sign_in};
 use crate::server::{Server, request};
 
-/// What the scan finds wrong, but for tenants that are not like this one.
+/// The differences between the scanned tenants and this one, and orphans.
 async fn faults(server: &Server, like: &str) -> Vec<String> {
     let scan = server.stores().scan().await;
     let one = scan.tenants[like].clone();
@@ -24,9 +24,9 @@ fn far(name: &str) -> Value {
     document
 }
 
-/// What the doctor says, and whether it is content.
+/// Output of `tenantry doctor`, and whether it succeeded.
 fn doctor(server: &Server) -> (String, bool) {
-    let output = server.cli(&["doctor"]).output().expect("the doctor comes");
+    let output = server.cli(&["doctor"]).output().expect("tenantry doctor");
     (String::from_utf8(output.stdout).expect("a text"), output.status.success())
 }
 
@@ -35,7 +35,7 @@ fn id_of(operation: &Value) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_region_s_tenants_live_and_die_on_its_server() {
+async fn tenants_of_a_region_are_on_its_cluster() {
     let Some(mut second) = OwnPostgres::start(&["fsync=off"]).await else { return };
     let Some(server) = Server::with_cluster(&second.url()).await else { return };
     let (near, _) = onboard(&server, &request("Near", "enterprise")).await;
@@ -71,7 +71,7 @@ async fn a_region_s_tenants_live_and_die_on_its_server() {
     assert!(drift.to_string().contains("gave no answer") || drift.to_string().contains("clusters.far.url"));
 
     second.up().await;
-    let (finished, _) = come_in(&server, late).await;
+    let (finished, _) = sign_in(&server, late).await;
     assert_eq!(port(&finished), port(&first));
     let (text, content) = doctor(&server);
     assert!(content, "{text}");

@@ -1,4 +1,4 @@
-//! Tenants of every plan with their databases on PostgreSQL, from the request to what their own logins see.
+//! Tenants on PostgreSQL in each isolation model: onboarding, repair, and fences of their database logins.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use tenantry_testkit::store::count_rows;
 use crate::plans::{made, onboard};
 use crate::server::{Server, read, request};
 
-/// The URL with which the tenant's own application connects: what the operation says, and the password that it handed out.
+/// The URL of the tenant's database login, from the operation's outputs and credentials.
 pub fn login(operation: &Value) -> String {
     let of = |key: &str| made(operation, "database")[key].to_string().trim_matches('"').to_owned();
     let [role, host, port, database] = ["role", "host", "port", "database"].map(of);
@@ -24,7 +24,7 @@ fn provider(operation: &Value) -> &Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_plan_has_its_way_of_keeping_tenants_apart() {
+async fn each_plan_has_its_isolation_model() {
     let Some(server) = Server::with_tenants_on_postgres().await else { return };
     for (plan, name) in
         [("starter", "postgres_pool"), ("growth", "postgres_schema"), ("enterprise", "postgres_database")]
@@ -42,7 +42,7 @@ async fn each_plan_has_its_way_of_keeping_tenants_apart() {
         assert_eq!(see(&token).await.expect(200).body["name"], "Ours");
         see(&stranger).await.problem(404, "not_found");
 
-        // The seed's project, and this one; the tenant's own login sees its own rows and no other's.
+        // The seeded project and the new one; a login reads the rows of its own tenant only.
         assert_eq!(count_rows(&login(&operation), "projects").await, 2, "{plan}");
         assert_eq!(count_rows(&login(&other), "projects").await, 1, "{plan}");
         let log = server.log();
@@ -62,28 +62,28 @@ async fn a_repair_keeps_rows_and_password() {
     assert_eq!(repaired["state"], "succeeded", "{repaired:#}");
     let claim = format!("/v1/operations/{}/credentials", repaired["id"].as_str().unwrap());
     let claimed = server.post(&claim, &json!({})).await;
-    assert!(!claimed.text.contains("postgres_password"), "it is not handed out twice");
+    assert!(!claimed.text.contains("postgres_password"), "a repair reveals no password");
     let rows = read(server.bare(Method::GET, "/data/projects").bearer_auth(&token)).await.expect(200).body;
     assert_eq!(rows["data"].as_array().unwrap().len(), 1);
-    assert_eq!(count_rows(&login(&operation), "projects").await, 1, "the password is still good");
+    assert_eq!(count_rows(&login(&operation), "projects").await, 1, "the password is still valid");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_suspension_reaches_logins_of_their_own() {
+async fn a_suspension_fences_database_logins() {
     let Some(server) = Server::with_tenants_on_postgres().await else { return };
     for (plan, provider) in
         [("starter", "postgres_pool"), ("growth", "postgres_schema"), ("enterprise", "postgres_database")]
     {
         let (operation, _) = onboard(&server, &request(&format!("Acme {plan}"), plan)).await;
         let tenant = operation["tenant_id"].as_str().unwrap();
-        let change = async |verb: &str, what: Value| {
+        let change = async |verb: &str, body: Value| {
             let path = format!("/v1/tenants/{tenant}/{verb}");
-            server.post(&path, &what).await.expect(200).body["fences"].clone()
+            server.post(&path, &body).await.expect(200).body["fences"].clone()
         };
         let fenced = |grade: Value| json!([{ "resource": "database", "kind": "database", "provider": provider, "grade": grade, "acknowledged": true }]);
         let login = login(&operation);
         let reads = async || execute(&login, "SELECT FROM projects".to_owned()).await.is_ok();
-        // In the pool a policy hides the rows from who may not write them.
+        // In the pool a policy hides rows that may not be written; an update then finds none.
         let writes = async || {
             let write = "DO $$ BEGIN UPDATE projects SET name = 'Ours'; IF NOT FOUND THEN RAISE 'none'; END IF; END $$";
             execute(&login, write.to_owned()).await.is_ok()
@@ -91,7 +91,7 @@ async fn a_suspension_reaches_logins_of_their_own() {
         assert!(writes().await);
         assert_eq!(change("suspend", json!({ "reason": "payment" })).await, fenced(json!("blocked")));
         assert!(!reads().await, "{plan}");
-        // A weaker reason beside it changes nothing, and the strongest that is left counts.
+        // A weaker reason changes nothing; the strictest remaining one applies.
         let also = json!({ "reason": "policy", "grade": "read_only" });
         assert_eq!(change("suspend", also).await, fenced(json!("blocked")));
         assert_eq!(change("resume", json!({ "reason": "payment" })).await, fenced(json!("read_only")));

@@ -1,4 +1,5 @@
-//! The demo: it ends well only if all that it shows is so, and leaves nothing behind, however it ends.
+//! The demo: it succeeds only if every check passes, and leaves no files and no server behind, however it
+//! ends.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,9 +17,9 @@ fn demo(folder: &Path) -> Command {
 }
 
 #[test]
-fn all_of_it_is_so() {
+fn every_check_passes() {
     let folder = tempfile::tempdir().unwrap();
-    // What the environment says to Tenantry is not meant for the demo.
+    // The demo ignores Tenantry's environment variables.
     let output = demo(folder.path())
         .args(["--tenants", "20"])
         .env("TENANTRY_STORE_URL", "sqlite:///nowhere/registry.db")
@@ -57,11 +58,11 @@ fn all_of_it_is_so() {
         "deleted by folder_bucket",
         "0 rows found",
         "genuine",
-        "one word changed: refused",
+        "one word changed: rejected",
     ] {
         assert!(progress.contains(said), "`{said}` is not in: {progress}");
     }
-    // What it says of verifying holds for whoever does it.
+    // The printed command verifies the certificate.
     let file = |name: &str| folder.path().join(name);
     let verified = clean(&mut Command::new(TENANTRY))
         .args(["certificate", "verify"])
@@ -71,14 +72,15 @@ fn all_of_it_is_so() {
         .output()
         .unwrap();
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
-    assert!(is_gone(holder_of(folder.path()).unwrap()), "the server has ended");
-    // A folder that holds a registry is not played with.
+    assert!(is_gone(holder_of(folder.path()).unwrap()), "the server has stopped");
+    // The demo does not touch a folder with a registry.
     let again = demo(folder.path()).output().unwrap();
-    assert!(!again.status.success() && String::from_utf8(again.stderr).unwrap().contains("holds a registry"));
+    assert!(!again.status.success());
+    assert!(String::from_utf8(again.stderr).unwrap().contains("contains a registry"));
 }
 
 #[test]
-fn nothing_stays_in_the_temporary_folder() {
+fn a_temporary_folder_is_deleted() {
     let place = tempfile::tempdir().unwrap();
     let mut command = Command::new(TENANTRY);
     let output =
@@ -88,9 +90,9 @@ fn nothing_stays_in_the_temporary_folder() {
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
 }
 
-/// However the demo ends, its server ends too.
+/// The server ends with the demo, also after a SIGKILL of the demo.
 #[test]
-fn the_server_never_outlives_the_demo() {
+fn the_server_ends_with_the_demo() {
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
         let folder = tempfile::tempdir().unwrap();
         let mut child = demo(folder.path())
@@ -110,7 +112,7 @@ fn the_server_never_outlives_the_demo() {
         kill_process(Pid::from_child(&child), signal).unwrap();
         assert!(!child.wait().unwrap().success());
         while !is_gone(server) {
-            assert!(started.elapsed() < PATIENCE, "after {signal:?} the server {server} is still there");
+            assert!(started.elapsed() < PATIENCE, "after {signal:?} the server {server} is still running");
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }

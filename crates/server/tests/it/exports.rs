@@ -1,5 +1,5 @@
-//! Everything that a tenant has, out and back, as operators and customers meet it: exports behind signed addresses, backups that
-//! are proven, and a new tenant with the content of an old one.
+//! Archives: exports behind signed URLs, backups that are verified and restored, and imports into new and
+//! existing tenants.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -18,14 +18,14 @@ use crate::server::{Server, read, request};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/verify_export.py");
 
-/// A tenant with a row and an object of its own, and its token.
+/// Onboards a tenant and adds a row and an object; returns its id and token.
 async fn tenant(server: &Server, name: &str, plan: &str) -> (String, String) {
     let (operation, token) = onboard(server, &request(name, plan)).await;
     let row = json!({ "id": "mine", "name": format!("Zoë's \"{name}\", 🎉\nline"), "description": "" });
     read(server.bare(Method::POST, "/data/projects").bearer_auth(&token).json(&row)).await.expect(201);
     if plan != "starter" {
-        let wish = json!({ "key": "plans/ä b", "method": "PUT" });
-        let signed = read(server.bare(Method::POST, "/objects/urls").bearer_auth(&token).json(&wish)).await;
+        let body = json!({ "key": "plans/ä b", "method": "PUT" });
+        let signed = read(server.bare(Method::POST, "/objects/urls").bearer_auth(&token).json(&body)).await;
         let address = signed.expect(201).body["url"].as_str().unwrap().replace(&server.url, "");
         let bytes = server.bare(Method::PUT, &address).body(format!("bytes of {name} ").repeat(20_000));
         read(bytes).await.expect(200);
@@ -45,7 +45,7 @@ async fn export(server: &Server, tenant: &str) -> Value {
     done["response"]["archives"]["export"].clone()
 }
 
-/// Path and query of the address of an export.
+/// Path and query of the signed URL of an export.
 async fn address(server: &Server, tenant: &str, export: &Value) -> String {
     let path = format!("/v1/tenants/{tenant}/exports/{}/link", export["id"].as_str().unwrap());
     let link = server.post(&path, &json!({})).await.expect(201).body;
@@ -59,14 +59,14 @@ async fn bytes(server: &Server, address: &str) -> Vec<u8> {
     response.bytes().await.unwrap().to_vec()
 }
 
-/// The digests of an archive's resources, by their steps.
+/// The digests of an archive's resources by step.
 fn digests(archive: &Value) -> BTreeMap<String, String> {
     let resources = archive["resources"].as_array().unwrap().iter();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     resources.map(|one| (text(&one["folder"]), text(&one["content"]["digest"]))).collect()
 }
 
-/// What any tar and any zstd make of an archive: its files by name.
+/// The files of an archive by name, unpacked with `tar` and `zstd`.
 fn unpacked(archive: &[u8]) -> BTreeMap<String, String> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("archive"), archive).unwrap();
@@ -87,7 +87,7 @@ fn unpacked(archive: &[u8]) -> BTreeMap<String, String> {
     files
 }
 
-/// What somebody finds who has Python, zstd and nothing of ours; none where these are not.
+/// Verifies an archive with the guide's Python script. `None`, reported as skipped, without Python or zstd.
 fn verified(archive: &[u8]) -> Option<bool> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("archive");
@@ -102,7 +102,7 @@ fn verified(archive: &[u8]) -> Option<bool> {
     Some(said.status.success())
 }
 
-/// An archive in which somebody who knows how to write one has put other bytes of the same length.
+/// Replaces bytes inside an archive by others of the same length.
 fn forged(archive: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
@@ -119,7 +119,7 @@ fn forged(archive: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     std::fs::read(folder.path().join("forged")).unwrap()
 }
 
-/// What a client gets to read that sends all of its body before it looks for an answer.
+/// Sends a whole body before reading; returns the response.
 fn sent_blindly(server: &Server, path: &str, length: usize, chunked: bool) -> String {
     let address = server.url.strip_prefix("http://").unwrap();
     let mut connection = TcpStream::connect(address).unwrap();
@@ -145,7 +145,7 @@ fn sent_blindly(server: &Server, path: &str, length: usize, chunked: bool) -> St
     }
     let mut answer = Vec::new();
     let mut some = [0; 4096];
-    // An answer is there when its problem is.
+    // The response is complete at the end of its problem document.
     while !answer.ends_with(b"}") {
         let read = connection.read(&mut some).expect("an answer");
         assert_ne!(read, 0, "the connection was cut: {}", String::from_utf8_lossy(&answer));
@@ -162,7 +162,7 @@ fn holds(folder: &Path, word: &[u8]) -> bool {
 }
 
 on_both! {
-    async fn an_export_is_the_customers_behind_a_signed_address(mut server: Server) {
+    async fn an_export_is_served_through_a_signed_url(mut server: Server) {
         let (acme, _) = tenant(&server, "Acme", "growth").await;
         let (other, _) = tenant(&server, "Other", "growth").await;
         let made = export(&server, &acme).await;
@@ -184,9 +184,9 @@ on_both! {
         assert!(files["database/projects.000001.csv"].contains("\"Zoë's \"\"Acme\"\", 🎉\nline\""));
         assert!(files["identity/members.000001.csv"].contains("ada@example.com"));
         assert!(files["bucket/000001/0001"].starts_with("bytes of Acme"));
-        assert!(files.values().all(|text| !text.contains("Other")), "nobody else's");
+        assert!(files.values().all(|text| !text.contains("Other")), "another tenant's data is exported");
         assert!(files.values().all(|text| !text.contains("token_hash") && !text.contains("password")));
-        // On the disk it is the tenant's key's.
+        // The stored archive is encrypted under the tenant's key.
         assert!(!holds(&server.folder().join("archives"), &archive[..16]));
 
         if let Some(whole) = verified(&archive) {
@@ -197,7 +197,7 @@ on_both! {
             }
         }
 
-        // A part, and what opens nothing.
+        // A range, and URLs that are rejected.
         let part = server.bare(Method::GET, &address).header(RANGE, "bytes=100-1099").send().await.unwrap();
         assert_eq!(part.status(), 206);
         assert_eq!(part.headers()[CONTENT_RANGE], format!("bytes 100-1099/{}", archive.len()).as_str());
@@ -221,9 +221,9 @@ on_both! {
         }
         let foreign = format!("/v1/tenants/{other}/exports/{}/link", id(&made));
         server.post(&foreign, &json!({})).await.problem(404, "not_found");
-        // Whoever got the address or the bytes is on record: a part of them is no second time.
+        // Each link and each first read is audited; a further range is not.
         assert_eq!((server.audited("tenant.export_link").await, server.audited("tenant.export_read").await), (1, 1));
-        // It stays good while the tenant lets nobody in, and after a restart.
+        // The URL stays valid during a suspension and after a restart.
         server.post(&format!("/v1/tenants/{acme}/suspend"), &json!({ "reason": "payment" })).await.expect(200);
         server.kill_and_restart().await;
         assert_eq!(bytes(&server, &address).await, archive);
@@ -231,7 +231,7 @@ on_both! {
         assert_eq!(server.post(&format!("/v1/tenants/{acme}/exports"), &keep).await.problem(422, "request_invalid"), ["keep_days"]);
     }
 
-    async fn who_administers_a_tenant_exports_it_alone(mut server: Server) {
+    async fn an_administrator_exports_the_own_tenant_only(mut server: Server) {
         let (acme, token) = tenant(&server, "Acme", "starter").await;
         let (_, stranger) = tenant(&server, "Other", "starter").await;
         let ask = |method, bearer: &str| read(server.bare(method, "/exports").bearer_auth(bearer));
@@ -239,7 +239,7 @@ on_both! {
         server.done(begun["id"].as_str().unwrap()).await;
         let mine = ask(Method::GET, &token).await.expect(200).body["data"].clone();
         assert_eq!((mine.as_array().unwrap().len(), &mine[0]["tenant_id"]), (1, &json!(acme)));
-        assert_eq!(server.audited("tenant.export_link").await, 1, "a list hands out an address as well");
+        assert_eq!(server.audited("tenant.export_link").await, 1, "a list reveals a signed URL as well");
         let address = mine[0]["url"].as_str().unwrap().strip_prefix(&server.url).unwrap();
         let files = unpacked(&bytes(&server, address).await);
         assert!(files["database/projects.000001.csv"].contains("Zoë"));
@@ -248,13 +248,13 @@ on_both! {
         assert!(events.contains("tenant.exported"), "{events}");
         server.post(&format!("/v1/tenants/{acme}/suspend"), &json!({ "reason": "policy" })).await.expect(200);
         ask(Method::POST, &token).await.problem(403, "tenant_suspended");
-        // Its thirty days end with the tenant.
+        // Erasing the tenant deletes the export before its 30 days are over.
         succeeded(&server, &format!("/v1/tenants/{acme}/erase"), &json!({ "reason": "over" })).await;
         read(server.bare(Method::GET, address)).await.problem(403, "bad_signature");
         assert_eq!(std::fs::read_dir(server.folder().join("archives")).unwrap().count(), 0);
     }
 
-    async fn what_is_too_long_is_refused_to_whoever_sends_it(mut server: Server) {
+    async fn a_rejected_upload_gets_a_response(mut server: Server) {
         let (acme, _) = tenant(&server, "Acme", "starter").await;
         let made = export(&server, &acme).await;
         let address = address(&server, &acme, &made).await;
@@ -264,7 +264,7 @@ on_both! {
         server.kill_and_restart().await;
         let before = server.counts().await;
         let path = format!("/v1/tenants/{acme}/imports");
-        // More than a connection takes that nobody reads from.
+        // More than the buffers of a connection hold.
         for (path, status) in [(&*path, "413 "), ("/v1/tenants/nobody/imports", "404 ")] {
             for chunked in [false, true] {
                 let answer = sent_blindly(&server, path, 32 << 20, chunked);
@@ -273,14 +273,14 @@ on_both! {
                 assert!(status != "413 " || answer.contains("body_too_large") && answer.contains(&says), "{answer}");
             }
         }
-        assert_eq!(server.counts().await, before, "nothing has begun");
+        assert_eq!(server.counts().await, before, "no operation has begun");
         let left = std::fs::read_dir(server.folder().join("archives")).unwrap().count();
-        assert_eq!(left, 1, "the export, and nothing half-made");
+        assert_eq!(left, 1, "the export, and no incomplete file");
         let begun = read(server.request(Method::POST, &path).body(archive)).await.expect(202).body;
-        assert_eq!(server.done(begun["id"].as_str().unwrap()).await["state"], "succeeded", "as long as it may be");
+        assert_eq!(server.done(begun["id"].as_str().unwrap()).await["state"], "succeeded", "of the maximum size");
     }
 
-    async fn a_new_tenant_has_the_content_of_the_old_one(mut server: Server) {
+    async fn an_import_into_a_new_tenant_has_the_same_content(mut server: Server) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("acme.tar.zst");
         let file = file.to_str().unwrap();
@@ -302,7 +302,7 @@ on_both! {
             assert_eq!(old[step], new[step], "{step}");
         }
 
-        // What is not an archive begins nothing.
+        // A damaged archive begins no operation.
         let whole = std::fs::read(file).unwrap();
         let mut changed = whole.clone();
         let middle = changed.len() / 2;
@@ -322,7 +322,7 @@ on_both! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_is_proven_and_restores_what_was_lost() {
+async fn a_backup_is_verified_and_restores_lost_data() {
     let Some(postgres) = Server::with_tenants_on_postgres().await else { return };
     for server in [Server::sqlite().await, postgres] {
         for plan in ["starter", "growth", "enterprise"] {
@@ -344,10 +344,10 @@ async fn a_backup_is_proven_and_restores_what_was_lost() {
             let loaded = &done["response"]["loaded"];
             assert_eq!(loaded["resources"]["database"]["digest"], digests(backup)["database"], "{loaded:#}");
             assert!(ask(Method::GET).await.expect(200).text.contains("Zoë"));
-            // No key of ours opens a backup to anybody.
+            // A backup has no signed URL.
             let link = format!("/v1/tenants/{acme}/exports/{}/link", backup["id"].as_str().unwrap());
             server.post(&link, &json!({})).await.problem(404, "not_found");
         }
-        assert!(!server.log().contains("rehearsal"), "nothing of the proof is left");
+        assert!(!server.log().contains("rehearsal"), "the verification leaves nothing behind");
     }
 }

@@ -1,5 +1,5 @@
-//! What others rely on, word for word: the help, the routes with their authority and statuses, the problems. A change
-//! here is a change of the product's face and is looked at as one.
+//! Snapshots of the public interface: help texts, routes with their authority and statuses, problems. Review
+//! every change of a snapshot as a change of the interface.
 
 use std::process::Command;
 
@@ -59,7 +59,7 @@ fn help_of(words: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The route table as others see it: what is there, for whom, and how it can end.
+/// The route table, from the OpenAPI document.
 #[tokio::test]
 async fn routes() {
     let server = Server::sqlite().await;
@@ -98,9 +98,9 @@ async fn routes() {
     insta::assert_snapshot!(lines.join("\n"));
 }
 
-/// Whatever is described can be looked up, and every schema is one.
+/// Every reference of the OpenAPI document resolves, and a real response matches its schema.
 #[tokio::test]
-async fn the_description_is_whole() {
+async fn the_openapi_document_is_complete() {
     let server = Server::sqlite().await;
     let document = read(server.bare(Method::GET, "/openapi.json")).await.expect(200).body;
     let mut open = vec![&document];
@@ -111,7 +111,7 @@ async fn the_description_is_whole() {
                 if let Some(reference) = object.get("$ref").and_then(Value::as_str) {
                     references += 1;
                     let target = document.pointer(reference.trim_start_matches('#'));
-                    assert!(target.is_some(), "{reference} leads nowhere");
+                    assert!(target.is_some(), "{reference} does not resolve");
                 }
                 open.extend(object.values());
             }
@@ -123,7 +123,7 @@ async fn the_description_is_whole() {
     for name in ["CreateTenant", "TenantView", "OperationView", "Problem"] {
         assert!(document["components"]["schemas"][name].is_object(), "{name}");
     }
-    // A real answer has no field that is not described.
+    // A real response has no field that is missing from the schema.
     let operation = server.onboard("Acme").await;
     let described = document["components"]["schemas"]["OperationView"]["properties"].as_object().unwrap();
     for field in operation.as_object().unwrap().keys() {
@@ -138,7 +138,7 @@ async fn problems() {
     let with_id = |request: reqwest::RequestBuilder| read(request.header("x-request-id", "req_golden"));
     let post = |body: Value| server.request(Method::POST, "/v1/tenants").json(&body);
     let mut shown = Vec::new();
-    for (what, request) in [
+    for (case, request) in [
         ("no key", server.bare(Method::GET, "/v1/tenants")),
         ("unknown path", server.request(Method::GET, "/v1/nothing")),
         ("unknown tenant", server.request(Method::GET, "/v1/tenants/nobody")),
@@ -168,7 +168,7 @@ async fn problems() {
         ("unknown parameter", server.request(Method::GET, "/v1/tenants?page=2")),
     ] {
         let answer = with_id(request).await;
-        shown.push(format!("{what}:\n{}", serde_json::to_string_pretty(&answer.body).unwrap()));
+        shown.push(format!("{case}:\n{}", serde_json::to_string_pretty(&answer.body).unwrap()));
     }
     insta::assert_snapshot!(shown.join("\n\n"));
 }

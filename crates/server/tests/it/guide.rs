@@ -1,4 +1,5 @@
-//! The guide's commands are run as they stand: blocks of `sh` in order, `sh server` beside them, `yaml NAME` as files.
+//! Runs the commands of the guide: blocks of `sh` in order, `sh server` in the background, `yaml NAME`
+//! written to files.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,7 +9,7 @@ use tenantry_testkit::TestDatabase;
 
 use crate::server::{PATIENCE, TENANTRY, clean, holder};
 
-/// Fenced blocks: what stands behind the fence, and the text.
+/// The fenced blocks of a page: the words after the fence, and the text.
 fn blocks(page: &str) -> Vec<(&str, String)> {
     let mut blocks = Vec::new();
     let mut open: Option<(&str, String)> = None;
@@ -24,7 +25,7 @@ fn blocks(page: &str) -> Vec<(&str, String)> {
     blocks
 }
 
-/// A shell in which `tenantry` is the program under test.
+/// A shell command in which `tenantry` is the binary under test.
 fn shell(folder: &Path, text: &str, variables: &[(&str, &str)]) -> Command {
     let programs = Path::new(TENANTRY).parent().unwrap();
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -77,7 +78,7 @@ async fn rotation() {
     follow_with(include_str!("../../../../docs/guide/rotation.md"), 8, &variables).await;
 }
 
-/// Runs a page, which has at least so many commands.
+/// Runs a page and asserts that it has at least this many commands.
 async fn follow(page: &str, commands: usize) {
     follow_with(page, commands, &[]).await;
 }
@@ -90,7 +91,7 @@ async fn follow_with(page: &str, commands: usize, variables: &[(&str, &str)]) {
         match kind.split_once(' ').unwrap_or((kind, "")) {
             ("yaml", file) if !file.is_empty() => std::fs::write(folder.path().join(file), text).unwrap(),
             ("sh", "server") => {
-                // A port of its own, for tests run side by side.
+                // A free port, because tests run in parallel.
                 let text = format!("exec {} --listen 127.0.0.1:0", text.trim());
                 let mut server =
                     Guard(shell(folder.path(), &text, variables).stderr(Stdio::null()).spawn().unwrap());
@@ -117,7 +118,7 @@ async fn follow_with(page: &str, commands: usize, variables: &[(&str, &str)]) {
     assert!(ran >= commands && servers.len() == 1, "the page was read: {ran} commands");
 }
 
-/// A server that ends with the test.
+/// A server that is killed when the test ends.
 struct Guard(std::process::Child);
 
 impl Drop for Guard {

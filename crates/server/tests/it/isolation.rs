@@ -1,5 +1,5 @@
-//! The isolation check as its operators meet it: a signed matrix over tenants of every plan, a leak that is found, told
-//! and mended, and what is said of tenants that cannot be checked.
+//! Isolation checks: a signed matrix over tenants of every plan, a leak that is found and reported, and
+//! tenants that cannot be checked.
 
 use std::process::Stdio;
 
@@ -18,7 +18,7 @@ fn cells<'a>(report: &'a Value, outcome: &str) -> Vec<&'a Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leak_is_found_told_and_kept() {
+async fn a_leak_is_found_and_reported() {
     let Some(server) = Server::with_tenants_on_postgres().await else { return };
     let mut first = String::new();
     for plan in ["starter", "growth", "enterprise"] {
@@ -90,10 +90,10 @@ async fn a_leak_is_found_told_and_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_checked_is_said() {
+async fn unchecked_tenants_are_reported() {
     let server = Server::sqlite().await;
-    let nobody = server.post(CHECKS, &json!({})).await.expect(201).body;
-    assert_eq!((&nobody["report"]["leaks"], &nobody["report"]["left_out"]), (&json!(0), &json!([])));
+    let empty = server.post(CHECKS, &json!({})).await.expect(201).body;
+    assert_eq!((&empty["report"]["leaks"], &empty["report"]["left_out"]), (&json!(0), &json!([])));
     server.onboard("Acme").await;
     let report = server.post(CHECKS, &json!({ "tenants": ["acme"] })).await.expect(201).body;
     assert_eq!(report["report"]["matrix"], json!([]));

@@ -1,6 +1,6 @@
-//! Real deaths: a server that is killed without warning again and again, also while it starts, with customers at its
-//! door. Afterwards the stores are looked at with plain SQL and plain files: every operation is finished, every tenant
-//! is active with everything once or rolled back to nothing, and no step ran again that the ledger calls done.
+//! Kills: the server is killed with SIGKILL repeatedly, also while it starts, under load. Afterwards the
+//! stores are scanned by plain SQL and file access: every operation is finished, every tenant is complete or
+//! rolled back, and no step ran again that the ledger records as done.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,20 +16,20 @@ use serde_json::Value;
 use tenantry_testkit::scan::Over;
 use tenantry_testkit::{report, seed};
 
-use crate::customers::Door;
+use crate::retrying_client::RetryingClient;
 use crate::server::{On, PATIENCE, Server};
 
-/// Ways in which an onboarding can go.
+/// Plans whose onboardings succeed, fail, wait or need attention.
 const PLANS: [&str; 6] = ["slow", "enterprise", "doomed", "growth", "stuck", "starter"];
-/// Customers at the same time.
+/// Clients at the same time.
 const CUSTOMERS: usize = 8;
 
 fn full() -> bool {
     std::env::var_os("TENANTRY_TEST_FULL").is_some()
 }
 
-/// Kills while requests and steps are under way, and while the server starts and goes on with what it finds.
-async fn is_killed(on: On) {
+/// Kills the server while requests and steps run, and while it starts and resumes operations.
+async fn kill_repeatedly(on: On) {
     let kills = if full() { 60 } else { 4 };
     let (seed, mut random) = seed::generator("kills");
     let Some(mut server) = Server::start_with(on, "kills").await else { return };
@@ -37,10 +37,10 @@ async fn is_killed(on: On) {
     std::fs::copy(files.join("thing.sh"), server.folder().join("thing.sh")).expect("the script");
     let mended = server.folder().join("mended");
     std::fs::write(&mended, "").expect("a file");
-    let door = Door::of(&server);
+    let client = RetryingClient::new(&server);
     let mut undisturbed = BTreeMap::new();
     for plan in PLANS {
-        let operation = door.rests(&door.sign_up(&format!("Calm {plan}"), plan).await).await;
+        let operation = client.settled(&client.create_tenant(&format!("Calm {plan}"), plan).await).await;
         undisturbed.insert(operation["tenant_id"].as_str().expect("an id").to_owned(), plan);
     }
     std::fs::remove_file(&mended).expect("it was there");
@@ -51,17 +51,17 @@ async fn is_killed(on: On) {
         while !closing.load(Ordering::SeqCst) {
             let number = next.fetch_add(1, Ordering::SeqCst);
             let plan = PLANS[number % PLANS.len()];
-            let id = door.sign_up(&format!("Customer {number}"), plan).await;
-            if door.rests(&id).await["state"] == "needs_attention" {
+            let id = client.create_tenant(&format!("Customer {number}"), plan).await;
+            if client.settled(&id).await["state"] == "needs_attention" {
                 stuck.lock().push(id);
             }
         }
     };
     let (server, starting) = {
-        let (door, closing) = (&door, &closing);
+        let (client, closing) = (&client, &closing);
         let killer = async move {
             let mut starting = 0;
-            // How long a start takes here, so that deaths fall into all of it.
+            // Duration of a start on this machine, so that kills hit every phase of it.
             let mut start = Duration::from_millis(500);
             for n in 0..kills {
                 server.kill_and_spawn();
@@ -72,8 +72,8 @@ async fn is_killed(on: On) {
                 } else {
                     server.ready().await;
                     start = spawned.elapsed();
-                    door.moved(&server);
-                    // Long enough for most of what is under way to end, however slow this machine is.
+                    client.set_server(&server);
+                    // Long enough for most running operations to end, however slow the machine is.
                     tokio::time::sleep(start.mul_f64(random.random_range(0.0..3.0))).await;
                 }
             }
@@ -83,18 +83,18 @@ async fn is_killed(on: On) {
         tokio::join!(killer, join_all((0..CUSTOMERS).map(|_| customer()))).0
     };
     let mut server = server;
-    // Somebody mends what was broken, and retries or gives up what asks for a person.
+    // Repair the cause, then retry or cancel every operation that needs attention.
     std::fs::write(&mended, "").expect("a file");
     let parked = std::mem::take(&mut *stuck.lock());
     for (n, id) in parked.iter().enumerate() {
         let verb = if n % 2 == 0 { "retry" } else { "cancel" };
-        door.ask(Method::POST, &format!("/v1/operations/{id}/{verb}"), None, None).await;
+        client.send(Method::POST, &format!("/v1/operations/{id}/{verb}"), None, None).await;
     }
-    finish(&server, &door).await;
+    finish(&server, &client).await;
     server.signal(Signal::TERM);
     assert!(server.wait().success(), "{}", server.log());
 
-    let told = format!("TENANTRY_TEST_SEED={seed}, {on:?}");
+    let context = format!("TENANTRY_TEST_SEED={seed}, {on:?}");
     let stores = server.stores();
     let scan = stores.scan().await;
     let mut faults = scan.orphans.clone();
@@ -111,31 +111,33 @@ async fn is_killed(on: On) {
     let log = std::fs::read_to_string(server.folder().join("things.log")).expect("the commands' log");
     let over = stores.over("exec").await;
     faults.extend(ran_again(&over, &log));
-    assert!(faults.is_empty(), "{told}:\n{}\n{}", faults.join("\n"), server.log());
-    assert_eq!(scan.tenants.len(), next.into_inner() + PLANS.len(), "{told}: each once");
+    assert!(faults.is_empty(), "{context}:\n{}\n{}", faults.join("\n"), server.log());
+    assert_eq!(scan.tenants.len(), next.into_inner() + PLANS.len(), "{context}: each tenant exists once");
     report::add(&format!(
         "kills on {on:?}: {kills} by SIGKILL, {starting} of them while it started; {ends:?} tenants, {} steps by commands, seed {seed}",
         over.len()
     ));
 }
 
-/// Waits until no operation is unfinished. What asks for a person after all, somebody retries.
-pub async fn finish(server: &Server, door: &Door) {
+/// Waits until every operation is finished, and retries those that need attention.
+pub async fn finish(server: &Server, client: &RetryingClient) {
     let started = Instant::now();
     while server.stores().unfinished().await > 0 {
-        let open = door.ask(Method::GET, "/v1/operations?state=needs_attention&limit=100", None, None).await;
+        let open =
+            client.send(Method::GET, "/v1/operations?state=needs_attention&limit=100", None, None).await;
         for operation in open["data"].as_array().expect("a list") {
             let path = format!("/v1/operations/{}/retry", operation["id"].as_str().expect("an id"));
-            // It may have gone on by itself since.
+            // An operation that has resumed by itself rejects this.
             let _ = server.post(&path, &Value::Null).await;
         }
-        assert!(started.elapsed() < PATIENCE * 2, "something is never finished: {open:#}\n{}", server.log());
+        assert!(started.elapsed() < PATIENCE * 2, "some operations never finish: {open:#}\n{}", server.log());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// What the commands wrote down that the ledger says cannot be: a beginning after the end of its step, a step that is
-/// done and never was at its end, one process of a resource that goes on after the next has begun.
+/// Compares the commands' log with the ledger. Returns the contradictions: a start after the end of its step,
+/// a step that is done without an end in the log, a process that goes on after the next one of its resource
+/// has started.
 fn ran_again(over: &[Over], log: &str) -> Vec<String> {
     let mut faults = Vec::new();
     let mut ended = BTreeSet::new();
@@ -143,9 +145,9 @@ fn ran_again(over: &[Over], log: &str) -> Vec<String> {
     let mut left: BTreeSet<(&str, &str)> = BTreeSet::new();
     for line in log.lines() {
         let words: Vec<&str> = line.split(' ').collect();
-        let [at, process, what, verb, resource] = words[..] else { panic!("a broken line: {line}") };
+        let [at, process, event, verb, resource] = words[..] else { panic!("a broken line: {line}") };
         let at: i64 = at.parse::<i64>().expect("a time") / 1000;
-        if what == "begin"
+        if event == "begin"
             && let Some(before) = latest.insert(resource, process)
         {
             left.insert((resource, before));
@@ -155,10 +157,10 @@ fn ran_again(over: &[Over], log: &str) -> Vec<String> {
         }
         for step in over.iter().filter(|step| step.resource == resource) {
             let same = step.state == "undone" || verb == "ensure";
-            if what == "begin" && same && at > step.at {
+            if event == "begin" && same && at > step.at {
                 faults.push(format!("{} at {}, and then: {line}", step.state, step.at));
             }
-            if what == "end" && at <= step.at {
+            if event == "end" && at <= step.at {
                 ended.insert((resource.to_owned(), verb));
             }
         }
@@ -166,28 +168,28 @@ fn ran_again(over: &[Over], log: &str) -> Vec<String> {
     for step in over {
         let verb = if step.state == "done" { "ensure" } else { "remove" };
         if !ended.contains(&(step.resource.clone(), verb)) {
-            faults.push(format!("{step:?}, and no command says so"));
+            faults.push(format!("{step:?} has no end in the commands' log"));
         }
     }
     faults
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_or_doubled_on_sqlite() {
-    is_killed(On::Sqlite).await;
+async fn kills_lose_and_duplicate_nothing_on_sqlite() {
+    kill_repeatedly(On::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_or_doubled_on_postgres() {
-    is_killed(On::Postgres).await;
+async fn kills_lose_and_duplicate_nothing_on_postgres() {
+    kill_repeatedly(On::Postgres).await;
 }
 
-/// Many customers at once, and a server that is killed again and again: each is made, and made once.
-async fn a_storm(on: On) {
+/// Many requests at the same time while the server is killed repeatedly: each tenant is created exactly once.
+async fn storm(on: On) {
     let (count, kills, at_once) = if full() { (3000, 5, 64) } else { (200, 2, 64) };
     let (seed, mut random) = seed::generator("storm");
     let Some(mut server) = Server::start(on).await else { return };
-    let door = Door::of(&server);
+    let client = RetryingClient::new(&server);
     let (next, answered) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let operations = Mutex::new(Vec::new());
     let customer = async || {
@@ -196,7 +198,7 @@ async fn a_storm(on: On) {
             if number >= count {
                 return;
             }
-            let id = door.sign_up(&format!("Customer {number}"), "starter").await;
+            let id = client.create_tenant(&format!("Customer {number}"), "starter").await;
             operations.lock().push(id);
             answered.fetch_add(1, Ordering::SeqCst);
         }
@@ -210,19 +212,19 @@ async fn a_storm(on: On) {
             }
             server.kill_and_spawn();
             server.ready().await;
-            door.moved(&server);
+            client.set_server(&server);
         }
     };
     tokio::join!(join_all((0..at_once).map(|_| customer())), killer);
     for id in operations.into_inner() {
-        assert_eq!(door.rests(&id).await["state"], "succeeded");
+        assert_eq!(client.settled(&id).await["state"], "succeeded");
     }
     let tenants = server.tenants().await;
     let names: BTreeSet<&str> = tenants.iter().map(|tenant| tenant["name"].as_str().unwrap()).collect();
     assert_eq!((tenants.len(), names.len()), (count, count));
     assert!(tenants.iter().all(|tenant| tenant["status"] == "active"));
-    // Each is like the first one, whichever that is.
-    finish(&server, &door).await;
+    // Each tenant has the same content as the first one.
+    finish(&server, &client).await;
     let scan = server.stores().scan().await;
     let first = scan.tenants.values().next().expect("one").clone();
     let wrong: Vec<_> = scan.tenants.values().flat_map(|found| found.faults(&first)).collect();
@@ -233,11 +235,11 @@ async fn a_storm(on: On) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_storm_makes_each_tenant_once_on_sqlite() {
-    a_storm(On::Sqlite).await;
+async fn a_storm_creates_each_tenant_once_on_sqlite() {
+    storm(On::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_storm_makes_each_tenant_once_on_postgres() {
-    a_storm(On::Postgres).await;
+async fn a_storm_creates_each_tenant_once_on_postgres() {
+    storm(On::Postgres).await;
 }

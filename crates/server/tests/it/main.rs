@@ -1,13 +1,11 @@
-//! Tests of the binary as its users meet it: over HTTP, on the command line, by signals. Each server is a process of
-//! its own on a free port; what concerns the registry runs on both stores.
+//! End-to-end tests of the binary: over HTTP, on the command line and by signals. Each server is a process of
+//! its own on a free port; tests that depend on the registry run on both databases.
 
-mod asked_again;
 mod authority;
 mod bad_input;
 mod cli;
 mod clones;
 mod clusters;
-mod customers;
 mod databases;
 mod demo;
 mod exports;
@@ -16,18 +14,19 @@ mod guide;
 mod idempotency;
 mod isolation;
 mod kills;
-mod leaving;
-mod moving;
+mod offboarding;
 mod operations;
 mod plans;
 mod process;
 mod replicas;
 mod restarts;
+mod retrying_client;
 mod rotation;
 mod server;
 mod sign_in;
 mod stats;
 mod status;
+mod store_migrate;
 mod streams;
 mod suspension;
 mod templates;

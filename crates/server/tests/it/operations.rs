@@ -1,4 +1,5 @@
-//! Stepping in: approvals, pauses, retries, skips, cancellation; secrets once; what failed is undone and says why.
+//! Operations: approvals, pauses, retries, skips and cancellation; rollbacks and their errors; secrets that
+//! are revealed once.
 
 use serde_json::{Value, json};
 
@@ -15,7 +16,7 @@ fn step<'a>(operation: &'a Value, key: &str) -> &'a Value {
 }
 
 on_both! {
-    async fn an_approval_lets_it_go_on(mut server: Server) {
+    async fn an_approval_resumes_the_operation(mut server: Server) {
         let id = begin(&server, "Acme", "gated").await;
         let path = |verb: &str| format!("/v1/operations/{id}/{verb}");
         server.until(&id, |operation| step(operation, "approve")["state"] == "waiting").await;
@@ -29,7 +30,7 @@ on_both! {
         server.post(&path("approve"), &json!({ "step": "approve" })).await.problem(409, "signal_refused");
     }
 
-    async fn a_refusal_rolls_it_back(mut server: Server) {
+    async fn a_rejection_rolls_the_operation_back(mut server: Server) {
         let id = begin(&server, "Acme", "gated").await;
         let reject = format!("/v1/operations/{id}/reject");
         let faults = server.post(&reject, &json!({ "step": "approve", "reason": "", "by": "me" })).await;
@@ -40,7 +41,7 @@ on_both! {
         let tenant = server.get(&format!("/v1/tenants/{}", operation["tenant_id"].as_str().unwrap())).await.expect(200);
         assert_eq!(tenant.body["status"], "pending");
         assert!(tenant.body["last_error"].is_object());
-        // A rolled-back tenant can be made again.
+        // Onboarding can be retried after a rollback.
         let again = server.post("/v1/tenants/acme/provision", &json!({})).await.expect(202);
         let again = again.body["id"].as_str().unwrap();
         server.post(&format!("/v1/operations/{again}/approve"), &json!({ "step": "approve" })).await.expect(200);
@@ -49,7 +50,7 @@ on_both! {
         server.post("/v1/tenants/acme/provision", &json!({})).await.problem(409, "illegal_transition");
     }
 
-    async fn a_failure_is_undone_and_says_why(mut server: Server) {
+    async fn a_failure_rolls_back_and_is_reported(mut server: Server) {
         let id = begin(&server, "Acme", "failing").await;
         let operation = server.done(&id).await;
         assert_eq!(operation["state"], "rolled_back");
@@ -58,7 +59,7 @@ on_both! {
         assert_eq!(server.get("/v1/tenants/acme").await.body["last_error"]["step"], "broken");
     }
 
-    async fn a_person_helps_what_needs_attention(mut server: Server) {
+    async fn an_operation_that_needs_attention_is_retried_skipped_or_cancelled(mut server: Server) {
         let id = begin(&server, "Acme", "parked").await;
         let path = |verb: &str| format!("/v1/operations/{id}/{verb}");
         let attention = |operation: &Value| operation["state"] == "needs_attention";
@@ -76,7 +77,7 @@ on_both! {
         assert_eq!(server.done(&id).await["state"], "cancelled");
     }
 
-    async fn what_makes_a_tenant_active_cannot_be_skipped(mut server: Server) {
+    async fn vital_steps_cannot_be_skipped(mut server: Server) {
         let id = begin(&server, "Acme", "gated").await;
         for key in ["smoke_test", "activate"] {
             let skip = json!({ "step": key, "reason": "no time" });
@@ -84,7 +85,7 @@ on_both! {
         }
     }
 
-    async fn a_pause_holds_across_a_kill(mut server: Server) {
+    async fn a_pause_survives_a_kill(mut server: Server) {
         let id = begin(&server, "Acme", "gated").await;
         let path = |verb: &str| format!("/v1/operations/{id}/{verb}");
         assert_eq!(server.post(&path("pause"), &json!({})).await.expect(200).body["state"], "paused");
@@ -97,7 +98,7 @@ on_both! {
         assert_eq!(server.done(&id).await["state"], "succeeded");
     }
 
-    async fn secrets_are_handed_out_once(mut server: Server) {
+    async fn secrets_are_revealed_once(mut server: Server) {
         let operation = server.onboard("Acme").await;
         assert_eq!(operation["response"]["credentials_waiting"], true, "{operation:#}");
         let path = format!("/v1/operations/{}/credentials", operation["id"].as_str().unwrap());
@@ -112,13 +113,13 @@ on_both! {
         let kept = server.get(&format!("/v1/operations/{}", operation["id"].as_str().unwrap())).await.body;
         let listed = list["data"].as_array().unwrap().iter().find(|o| o["id"] == operation["id"]).unwrap();
         for view in [&kept, listed] {
-            assert_eq!(view["response"]["credentials_waiting"], false, "they were taken");
+            assert_eq!(view["response"]["credentials_waiting"], false, "they were claimed");
         }
         let other = server.onboard("Other").await;
         let list = server.get("/v1/operations").await.expect(200).body;
         let waiting = list["data"].as_array().unwrap().iter().filter(|o| o["response"]["credentials_waiting"] == true);
-        assert_eq!(waiting.map(|o| &o["id"]).collect::<Vec<_>>(), [&other["id"]], "each has its own");
-        // Neither the operation, nor an event, nor the log has it.
+        assert_eq!(waiting.map(|o| &o["id"]).collect::<Vec<_>>(), [&other["id"]], "each operation has its own secrets");
+        // Operation, events and log contain no secret and no personal data.
         let operation = server.get(&format!("/v1/operations/{}", operation["id"].as_str().unwrap())).await;
         let events = server.get("/v1/events").await;
         for text in [operation.text, events.text, server.log()] {

@@ -1,5 +1,5 @@
-//! The plans beside starter, as their customers meet them: a bucket behind signed addresses, an approval, and the names,
-//! certificates and manifests that an enterprise tenant gets.
+//! The plans growth and enterprise: a bucket behind signed URLs, quotas, an approval, and the host name,
+//! certificate and manifests of an enterprise tenant.
 
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::on_both;
 use crate::server::{Server, read, request};
 
-/// Has a tenant made, agreeing to what waits for somebody; gives the operation, with the credentials that it handed out,
-/// and its first administrator's token.
+/// Onboards a tenant and approves its waiting steps. Returns the operation with its credentials, and a token
+/// of the first administrator.
 pub async fn onboard(server: &Server, document: &Value) -> (Value, String) {
     let begun = server.post("/v1/tenants", document).await.expect(202).body;
     let id = begun["id"].as_str().unwrap();
@@ -21,11 +21,11 @@ pub async fn onboard(server: &Server, document: &Value) -> (Value, String) {
             .await
             .expect(200);
     }
-    come_in(server, id).await
+    sign_in(server, id).await
 }
 
-/// Waits until a tenant is made, and has its first administrator come in; gives the same.
-pub async fn come_in(server: &Server, id: &str) -> (Value, String) {
+/// Waits until an onboarding is done and signs in by its invitation; returns the same as [`onboard`].
+pub async fn sign_in(server: &Server, id: &str) -> (Value, String) {
     let mut operation = server.done(id).await;
     assert_eq!(operation["state"], "succeeded", "{operation:#}");
     let claimed = server.post(&format!("/v1/operations/{id}/credentials"), &json!({})).await.expect(200).body;
@@ -41,10 +41,10 @@ pub fn made<'a>(operation: &'a Value, kind: &str) -> &'a Value {
     &resources.values().find(|resource| resource["kind"] == kind).unwrap()["outputs"]
 }
 
-/// The path and query of an address that the token signs.
+/// Path and query of a signed URL.
 async fn sign(server: &Server, token: &str, method: &str, key: &str) -> String {
-    let wish = json!({ "key": key, "method": method });
-    let signed = read(server.bare(Method::POST, "/objects/urls").bearer_auth(token).json(&wish)).await;
+    let body = json!({ "key": key, "method": method });
+    let signed = read(server.bare(Method::POST, "/objects/urls").bearer_auth(token).json(&body)).await;
     let signed = signed.expect(201).body;
     let url = signed["url"].as_str().unwrap();
     url.strip_prefix(&server.url)
@@ -59,13 +59,13 @@ async fn put(server: &Server, address: &str, bytes: Vec<u8>) -> Response {
 /// All files below a folder.
 fn walk(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
-    // Links lead to what is there anyway.
+    // Links point to files that are listed anyway.
     let entries = entries.filter(|entry| !entry.file_type().unwrap().is_symlink()).map(|entry| entry.path());
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 on_both! {
-    async fn a_growth_tenant_has_a_bucket_behind_signed_addresses(mut server: Server) {
+    async fn a_growth_tenant_has_a_bucket_behind_signed_urls(mut server: Server) {
         let (_, token) = onboard(&server, &request("Acme", "growth")).await;
         let (_, stranger) = onboard(&server, &request("Other", "growth")).await;
         let list = async |bearer: &str, query: &str| {
@@ -73,7 +73,7 @@ on_both! {
             read(server.bare(Method::GET, &path).bearer_auth(bearer)).await.expect(200).body
         };
         assert_eq!(list(&token, "").await["data"], json!([]), "the smoke test leaves nothing");
-        // More than a body of JSON may have, and a key that needs escaping.
+        // Larger than a JSON body may be, under a key that needs escaping.
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
         let key = "plans/ä b?/#1%.png";
         let address = sign(&server, &token, "PUT", key).await;
@@ -100,7 +100,8 @@ on_both! {
         let head = server.bare(Method::HEAD, &address).send().await.unwrap();
         assert_eq!((head.status().as_u16(), header(&head, "content-length")), (200, "3000000".to_owned()));
 
-        // An address is good for its method, key and bucket alone; a token of another tenant's opens another bucket.
+        // A signed URL is valid for its method, key and bucket only; another tenant's token opens another
+        // bucket.
         for (method, address) in [
             (Method::PUT, address.clone()),
             (Method::DELETE, address.clone()),
@@ -129,10 +130,10 @@ on_both! {
         read(server.bare(Method::GET, &address)).await.problem(404, "not_found");
     }
 
-    async fn wishes_for_addresses_are_checked(mut server: Server) {
+    async fn invalid_requests_for_signed_urls_are_rejected(mut server: Server) {
         let (_, token) = onboard(&server, &request("Acme", "growth")).await;
-        let ask = |wish: Value| read(server.bare(Method::POST, "/objects/urls").bearer_auth(&token).json(&wish));
-        for (wish, field) in [
+        let ask = |body: Value| read(server.bare(Method::POST, "/objects/urls").bearer_auth(&token).json(&body));
+        for (body, field) in [
             (json!({}), "key"),
             (json!({ "key": "" }), "key"),
             (json!({ "key": "a/../b" }), "key"),
@@ -143,15 +144,15 @@ on_both! {
             (json!({ "key": "a", "expires_in": 0 }), "expires_in"),
             (json!({ "key": "a", "tenant": "other" }), "tenant"),
         ] {
-            assert_eq!(ask(wish.clone()).await.problem(422, "request_invalid"), [field], "{wish}");
+            assert_eq!(ask(body.clone()).await.problem(422, "request_invalid"), [field], "{body}");
         }
-        // A tenant of another plan has no bucket.
+        // A tenant of the plan starter has no bucket.
         let (_, token) = onboard(&server, &request("Small", "starter")).await;
         let none = server.bare(Method::POST, "/objects/urls").bearer_auth(&token).json(&json!({ "key": "a" }));
         read(none).await.problem(404, "not_found");
     }
 
-    async fn files_are_ciphertext_on_the_disk_and_damage_is_no_answer(mut server: Server) {
+    async fn objects_are_encrypted_on_disk_and_damage_is_an_error(mut server: Server) {
         let (_, token) = onboard(&server, &request("Acme", "growth")).await;
         let bytes = "plain text ".repeat(20_000).into_bytes();
         let address = sign(&server, &token, "PUT", "a").await;
@@ -174,13 +175,13 @@ on_both! {
         };
         flip(150_000);
         let cut_off = server.bare(Method::GET, &address).send().await.unwrap();
-        assert_eq!(cut_off.status(), 200, "the beginning is whole");
-        cut_off.bytes().await.expect_err("what is not whole does not look so");
+        assert_eq!(cut_off.status(), 200, "the first part is intact");
+        cut_off.bytes().await.expect_err("a damaged object ends with an error");
         flip(100);
         read(server.bare(Method::GET, &address)).await.problem(500, "internal");
     }
 
-    async fn a_quota_is_kept(mut server: Server) {
+    async fn the_storage_quota_is_enforced(mut server: Server) {
         let mut document = request("Acme", "growth");
         document["quotas"] = json!({ "storage_bytes": 1000 });
         let (_, token) = onboard(&server, &document).await;
@@ -196,7 +197,7 @@ on_both! {
         assert!(refused.text.contains("at most 1 TiB"), "{}", refused.text);
     }
 
-    async fn an_enterprise_tenant_is_agreed_to_and_has_everything_of_its_own(mut server: Server) {
+    async fn an_enterprise_tenant_is_approved_and_has_its_own_resources(mut server: Server) {
         let mut document = request("Gärtnerei Abendrot", "enterprise");
         document["compliance"] = json!({ "encryption_level": "enhanced" });
         let begun = server.post("/v1/tenants", &document).await.expect(202).body;
@@ -207,7 +208,7 @@ on_both! {
         let viewer = server.key("viewer", "").await;
         let step = json!({ "step": "approve" });
         read(server.bare(Method::POST, &approve).bearer_auth(viewer).json(&step)).await.problem(403, "forbidden");
-        assert!(!server.folder().join("buckets").join(".tenantry").exists(), "nothing is made before");
+        assert!(!server.folder().join("buckets").join(".tenantry").exists(), "nothing is created before the approval");
         let operator = server.key("operator", "").await;
         read(server.bare(Method::POST, &approve).bearer_auth(operator).json(&step)).await.expect(200);
         let operation = server.done(id).await;
@@ -216,7 +217,7 @@ on_both! {
         let dns = made(&operation, "dns");
         assert_eq!(dns["host"], "gaertnerei-abendrot.tenantry.test");
         let certificate = made(&operation, "certificate");
-        assert_eq!(certificate["names"], json!(["gaertnerei-abendrot.tenantry.test"]), "of the step before it");
+        assert_eq!(certificate["names"], json!(["gaertnerei-abendrot.tenantry.test"]), "from the outputs of the step dns");
         let folder = certificate["folder"].as_str().unwrap();
         let verified = std::process::Command::new("openssl")
             .args(["verify", "-CAfile", &format!("{folder}/chain.pem"), &format!("{folder}/cert.pem")])
@@ -232,7 +233,7 @@ on_both! {
         assert!(server.folder().join(format!("tenants/tenant_{tenant}/tenant.db")).is_file());
     }
 
-    async fn a_refused_approval_leaves_nothing(mut server: Server) {
+    async fn a_rejected_approval_leaves_nothing(mut server: Server) {
         let begun = server.post("/v1/tenants", &request("Acme", "enterprise")).await.expect(202).body;
         let id = begun["id"].as_str().unwrap();
         let refusal = json!({ "step": "approve", "reason": "no contract" });
@@ -245,7 +246,7 @@ on_both! {
         }
     }
 
-    async fn what_a_plan_does_not_allow_is_refused_by_name(mut server: Server) {
+    async fn customizations_outside_the_plan_are_rejected(mut server: Server) {
         let with = |plan: &str, configuration: Value| {
             let mut document = request("Acme", plan);
             document["configuration"] = configuration;

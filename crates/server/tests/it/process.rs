@@ -1,4 +1,4 @@
-//! The process as its surroundings meet it: one per folder, an admin key that survives, an end in time.
+//! The process: one per data folder, file permissions, the admin key, shutdown in time, and a full disk.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::server::{On, PATIENCE, Server, TENANTRY, clean, holder};
 
-/// `tenantry dev` in this folder, killed at the end of the test.
+/// `tenantry dev` in this folder, killed when the test ends.
 struct Dev(Child);
 
 impl Drop for Dev {
@@ -40,13 +40,13 @@ async fn ready(folder: &Path, dev: &mut Dev) -> String {
         {
             return url;
         }
-        assert!(dev.0.try_wait().unwrap().is_none(), "it ended");
+        assert!(dev.0.try_wait().unwrap().is_none(), "the server exited");
         assert!(started.elapsed() < PATIENCE);
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
 
-fn says(output: &Output, words: &[&str]) {
+fn fails_with(output: &Output, words: &[&str]) {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{text}");
     for word in words {
@@ -55,12 +55,12 @@ fn says(output: &Output, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn one_process_per_folder() {
+async fn a_data_folder_has_one_process() {
     let folder = tempfile::tempdir().unwrap();
     let (first, url) = start(folder.path()).await;
     let second = dev(folder.path()).output().unwrap();
-    says(&second, &["in use by process", &first.0.id().to_string(), &url]);
-    // The first is not disturbed.
+    fails_with(&second, &["in use by process", &first.0.id().to_string(), &url]);
+    // The first process is not disturbed.
     assert_eq!(reqwest::get(format!("{url}/readyz")).await.unwrap().status(), 200);
     drop(first);
     start(folder.path()).await;
@@ -82,14 +82,14 @@ async fn the_admin_key_is_private_and_survives() {
     };
     assert_eq!(ask(&url, &key).await, 200);
     drop(first);
-    // Somebody opened it; a restart closes it again and keeps the key.
+    // A restart restricts the file's permissions again and keeps the key.
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     let (second, url) = start(&data).await;
     assert_eq!(std::fs::read_to_string(&file).unwrap(), key);
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(ask(&url, &key).await, 200);
     drop(second);
-    // A lost file is replaced; what is no key is refused.
+    // A lost file is replaced; a file without a valid key is an error.
     std::fs::remove_file(&file).unwrap();
     let (third, url) = start(&data).await;
     let other = std::fs::read_to_string(&file).unwrap();
@@ -97,11 +97,11 @@ async fn the_admin_key_is_private_and_survives() {
     assert_eq!(ask(&url, &other).await, 200);
     drop(third);
     std::fs::write(&file, "not a key").unwrap();
-    says(&dev(&data).output().unwrap(), &["admin.key", "holds no API key"]);
+    fails_with(&dev(&data).output().unwrap(), &["admin.key", "contains no API key"]);
 }
 
 #[tokio::test]
-async fn every_file_is_its_owners_alone() {
+async fn files_are_readable_by_their_owner_only() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let (_dev, _) = start(folder.path()).await;
@@ -119,14 +119,14 @@ async fn every_file_is_its_owners_alone() {
 }
 
 #[tokio::test]
-async fn a_registry_is_not_read_with_another_keyring() {
+async fn a_registry_needs_its_own_keyring() {
     let folder = tempfile::tempdir().unwrap();
     drop(start(folder.path()).await);
     let aside = tempfile::tempdir().unwrap();
     for name in ["keyring.db", "keyring.db-wal", "keyring.db-shm"] {
         let _ = std::fs::rename(folder.path().join(name), aside.path().join(name));
     }
-    says(&dev(folder.path()).output().unwrap(), &["another keyring", "backup"]);
+    fails_with(&dev(folder.path()).output().unwrap(), &["another keyring", "backup"]);
     for name in ["keyring.db", "keyring.db-wal", "keyring.db-shm"] {
         let _ = std::fs::remove_file(folder.path().join(name));
         let _ = std::fs::rename(aside.path().join(name), folder.path().join(name));
@@ -144,7 +144,7 @@ async fn ends_in_time(on: On, signal: Signal) {
     let signalled = Instant::now();
     let status = server.wait();
     assert!(status.success(), "{status}: {}", server.log());
-    // The promise is 15 seconds; nothing here needs a tenth of it.
+    // Shutdown is limited to 15 seconds; the operations here need far less.
     assert!(signalled.elapsed().as_secs() < 15);
     server.restart().await;
     for tenant in server.tenants().await {
@@ -159,30 +159,30 @@ async fn ends_in_time(on: On, signal: Signal) {
 }
 
 #[tokio::test]
-async fn sigterm_ends_it_in_time_on_sqlite() {
+async fn sigterm_stops_the_server_in_time_on_sqlite() {
     ends_in_time(On::Sqlite, Signal::TERM).await;
 }
 
 #[tokio::test]
-async fn sigint_ends_it_in_time_on_postgres() {
+async fn sigint_stops_the_server_in_time_on_postgres() {
     ends_in_time(On::Postgres, Signal::INT).await;
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_named() {
-    // A file where the folder should be: also root cannot write into it.
+fn an_unusable_data_folder_is_named_in_the_error() {
+    // A file in place of the folder: root cannot write into it either.
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("data"), "").unwrap();
-    says(&dev(&folder.path().join("data")).output().unwrap(), &["data"]);
+    fails_with(&dev(&folder.path().join("data")).output().unwrap(), &["data"]);
 }
 
-/// A disk that is full is said, and nothing that was accepted is lost.
+/// On a full disk requests get 503, and no accepted request is lost.
 #[tokio::test]
-async fn a_full_disk_is_answered_and_survived() {
+async fn a_full_disk_loses_no_accepted_request() {
     let folder = tempfile::tempdir().unwrap();
     let (first, _) = start(folder.path()).await;
     drop(first);
-    // Files may grow to 512 KiB; the registry's write-ahead log soon wants more.
+    // Limits files to 512 KiB, which the registry's write-ahead log soon exceeds.
     let mut command = Command::new("sh");
     let limited = "ulimit -f 1024; exec \"$0\" dev --data \"$1\" --listen 127.0.0.1:0";
     clean(&mut command).args(["-c", limited, TENANTRY]).arg(folder.path()).stdin(Stdio::null());
@@ -199,11 +199,11 @@ async fn a_full_disk_is_answered_and_survived() {
             202 => accepted.push(answer.body["id"].as_str().unwrap().to_owned()),
             _ => break answer,
         }
-        assert!(accepted.len() < 5_000, "the disk is never full");
+        assert!(accepted.len() < 5_000, "the disk never fills up");
     };
     refused.problem(503, "unavailable");
     assert!(refused.headers.contains_key("retry-after"));
-    assert!(full.0.try_wait().unwrap().is_none(), "it lives on");
+    assert!(full.0.try_wait().unwrap().is_none(), "the server stays alive");
     drop(full);
 
     let (_second, url) = start(folder.path()).await;
@@ -213,7 +213,7 @@ async fn a_full_disk_is_answered_and_survived() {
     let started = Instant::now();
     for id in &accepted {
         while get(format!("/v1/operations/{id}")).await["state"] != "succeeded" {
-            assert!(started.elapsed() < PATIENCE, "{id} does not go on");
+            assert!(started.elapsed() < PATIENCE, "operation {id} is not resumed");
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     }
@@ -222,14 +222,14 @@ async fn a_full_disk_is_answered_and_survived() {
 }
 
 #[test]
-fn faults_of_the_configuration_are_named_at_once() {
+fn all_errors_of_a_configuration_are_reported_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("t.toml");
     std::fs::write(&file, "listen = 'x'\ncolour = 1\n[store]\nreaders = 'many'\n[providers.pigeon]\n")
         .unwrap();
     for verb in [["serve", "--config"].as_slice(), &["config", "check", "--config"]] {
         let output = clean(&mut Command::new(TENANTRY)).args(verb).arg(&file).output().unwrap();
-        says(&output, &["listen: ", "colour: ", "store.readers: ", "providers.pigeon: "]);
+        fails_with(&output, &["listen: ", "colour: ", "store.readers: ", "providers.pigeon: "]);
     }
     std::fs::write(&file, "[store]\nurl = 'postgres://me:hunter2@db/x'\n").unwrap();
     let output =

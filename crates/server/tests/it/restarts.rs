@@ -1,5 +1,5 @@
-//! The PostgreSQL that has registry, keyring and tenants is in trouble while tenants are made: it crashes and comes back, it
-//! has no connection left or no room on its disk, it stands still. Operations go on as soon as it does, and nothing is made twice.
+//! Outages of the PostgreSQL with registry, keyring and tenants during onboarding: crashes, no connection
+//! left, a full disk, a halted server. Operations resume when the outage ends, and nothing is created twice.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -12,35 +12,35 @@ use tenantry_testkit::own_postgres::OwnPostgres;
 use tenantry_testkit::report;
 use tenantry_testkit::small_disk::SmallDisk;
 
-use crate::customers::Door;
 use crate::kills::finish;
+use crate::retrying_client::RetryingClient;
 use crate::server::{PATIENCE, Server, read};
 
-/// One for each way of keeping tenants apart.
+/// One plan for each isolation model.
 const PLANS: [&str; 3] = ["starter", "growth", "enterprise"];
-/// Tenants that are made meanwhile.
+/// Tenants that are onboarded during the outage.
 const TENANTS: usize = 12;
-/// A server of a test's own is the only one that crashes, so it need not wait for a disk: the system keeps what it has written.
+/// Without fsync: only the server crashes, so the operating system keeps what it has written.
 const FAST: [&str; 2] = ["fsync=off", "max_connections=200"];
 
-/// Has tenants made while this goes on, and one of each plan before. Everything must be as if it had not.
-async fn goes_on(server: &Server, trouble: impl AsyncFnOnce(&Door, &Mutex<usize>)) {
-    let door = Door::of(server);
+/// Onboards a tenant of each plan, then more during an outage, and asserts that they are equal.
+async fn survives(server: &Server, outage: impl AsyncFnOnce(&RetryingClient, &Mutex<usize>)) {
+    let client = RetryingClient::new(server);
     let calm = Mutex::new(BTreeMap::new());
     for plan in PLANS {
-        let operation = door.rests(&door.sign_up(&format!("Calm {plan}"), plan).await).await;
+        let operation = client.settled(&client.create_tenant(&format!("Calm {plan}"), plan).await).await;
         let tenant = operation["tenant_id"].as_str().expect("an id").to_owned();
         calm.lock().insert(plan, tenant);
     }
     let made = Mutex::new(0);
     let customer = async |number: usize| {
         let plan = PLANS[number % PLANS.len()];
-        let operation = door.sign_up(&format!("Customer {number}"), plan).await;
-        door.rests(&operation).await;
+        let operation = client.create_tenant(&format!("Customer {number}"), plan).await;
+        client.settled(&operation).await;
         *made.lock() += 1;
     };
-    tokio::join!(join_all((0..TENANTS).map(customer)), trouble(&door, &made));
-    finish(server, &door).await;
+    tokio::join!(join_all((0..TENANTS).map(customer)), outage(&client, &made));
+    finish(server, &client).await;
     let scan = server.stores().scan().await;
     let mut faults = scan.orphans.clone();
     for (id, found) in &scan.tenants {
@@ -49,23 +49,23 @@ async fn goes_on(server: &Server, trouble: impl AsyncFnOnce(&Door, &Mutex<usize>
         faults.extend(found.faults(undisturbed).into_iter().map(|fault| format!("tenant {id}: {fault}")));
     }
     assert!(faults.is_empty(), "{}\n{}", faults.join("\n"), server.log());
-    assert_eq!(scan.tenants.len(), TENANTS + PLANS.len(), "each once");
+    assert_eq!(scan.tenants.len(), TENANTS + PLANS.len(), "each tenant exists once");
 }
 
-/// Waits until so many more have been made.
+/// Waits until this many tenants have been onboarded.
 async fn until_made(made: &Mutex<usize>, count: usize) {
     let started = Instant::now();
     while *made.lock() < count {
-        assert!(started.elapsed() < PATIENCE * 2, "none is made any more");
+        assert!(started.elapsed() < PATIENCE * 2, "onboarding has stopped");
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_crashes_and_comes_back() {
+async fn postgres_crashes() {
     let Some(mut postgres) = OwnPostgres::start(&FAST).await else { return };
     let server = Server::on_postgres(&postgres.url()).await;
-    goes_on(&server, async |_, made| {
+    survives(&server, async |_, made| {
         for crash in 0..4 {
             until_made(made, crash * TENANTS / 6).await;
             postgres.crash().await;
@@ -77,18 +77,18 @@ async fn it_crashes_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_has_no_connection_left() {
+async fn postgres_has_no_connection_left() {
     let Some(postgres) = OwnPostgres::start(&["fsync=off", "max_connections=60"]).await else {
         return;
     };
     let server = Server::on_postgres(&postgres.url()).await;
     let mut most = 0;
-    goes_on(&server, async |_, made| {
+    survives(&server, async |_, made| {
         for turn in 0..3 {
             until_made(made, turn * TENANTS / 4).await;
             let taken = postgres.fill().await;
             most = most.max(taken.len());
-            // What has a connection goes on with it; what needs another one is refused.
+            // Open connections keep working; new ones are rejected.
             until_made(made, turn * TENANTS / 4 + 1).await;
             drop(taken);
         }
@@ -101,17 +101,17 @@ async fn it_has_no_connection_left() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_stands_still() {
+async fn postgres_is_halted() {
     let Some(postgres) = OwnPostgres::start(&FAST).await else { return };
     let server = Server::on_postgres(&postgres.url()).await;
-    goes_on(&server, async |_, made| {
+    survives(&server, async |_, made| {
         for halt in 0..2 {
             until_made(made, halt * TENANTS / 3).await;
             postgres.halt();
-            // The server says so itself, and answers that at once.
+            // `/readyz` still responds, and reports the outage.
             let started = Instant::now();
             while read(server.bare(Method::GET, "/readyz")).await.status == 200 {
-                assert!(started.elapsed() < PATIENCE, "it calls itself ready");
+                assert!(started.elapsed() < PATIENCE, "/readyz does not report the outage");
             }
             postgres.go_on();
         }
@@ -122,18 +122,18 @@ async fn it_stands_still() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_has_no_room_left() {
+async fn the_disk_of_postgres_is_full() {
     let Some(disk) = SmallDisk::new(512) else { return };
     let settings = ["max_connections=200", "min_wal_size=32MB", "max_wal_size=64MB"];
     let Some(mut postgres) = OwnPostgres::start_in(disk.path(), &settings).await else { return };
     let server = Server::on_postgres(&postgres.url()).await;
     let key = json!({ "name": "one more", "scopes": ["viewer"] });
-    goes_on(&server, async |_, made| {
+    survives(&server, async |_, made| {
         for crashes in [false, true] {
             until_made(made, usize::from(crashes) * TENANTS / 3).await;
             disk.fill();
             if crashes {
-                // Its log has no room either.
+                // The write-ahead log cannot grow either.
                 postgres.write_until_it_crashes().await;
             }
             let started = Instant::now();
@@ -143,13 +143,13 @@ async fn it_has_no_room_left() {
                     answer.problem(503, "unavailable");
                     break;
                 }
-                assert!(started.elapsed() < PATIENCE, "there is no end of room");
+                assert!(started.elapsed() < PATIENCE, "the disk never fills up");
             }
             disk.make_room();
             postgres.revive().await;
             let started = Instant::now();
             while server.post("/v1/keys", &key).await.status != 201 {
-                assert!(started.elapsed() < PATIENCE, "it takes nothing any more");
+                assert!(started.elapsed() < PATIENCE, "writes still fail after the outage");
             }
         }
     })

@@ -1,5 +1,5 @@
-//! Rotation as operators and tenants' applications meet it: over HTTP and by the command line, with logins on PostgreSQL in each of
-//! the three ways in which tenants are kept apart, and where there is nothing to rotate.
+//! Rotation of credentials, over HTTP and by the command line: logins on PostgreSQL in each isolation model,
+//! and tenants without logins.
 
 use std::process::Stdio;
 
@@ -11,13 +11,13 @@ use crate::on_both;
 use crate::plans::{made, onboard};
 use crate::server::{Server, request};
 
-async fn is_let_in(login: &str) -> bool {
+async fn has_access(login: &str) -> bool {
     let write =
         "DO $$ BEGIN UPDATE projects SET name = 'Ours'; IF NOT FOUND THEN RAISE 'none'; END IF; END $$";
     execute(login, write.to_owned()).await.is_ok()
 }
 
-/// Exit code and output of `tenantry` with these arguments.
+/// Exit code and stdout of `tenantry` with these arguments.
 fn cli(server: &Server, arguments: &[&str]) -> (Option<i32>, String) {
     let output = server.cli(arguments).stdin(Stdio::null()).output().unwrap();
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
@@ -33,7 +33,7 @@ async fn ended(server: &Server, id: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn applications_get_new_passwords_without_an_interruption() {
+async fn passwords_are_rotated_without_interruption() {
     let Some(server) = Server::with_tenants_on_postgres().await else { return };
     for plan in ["starter", "growth", "enterprise"] {
         let (operation, _) = onboard(&server, &request(plan, plan)).await;
@@ -49,18 +49,18 @@ async fn applications_get_new_passwords_without_an_interruption() {
         );
         assert!(made(&rotation, "database")["former_until"].is_string(), "{rotation:#}");
         let second = login(&rotation);
-        assert!(is_let_in(&first).await && is_let_in(&second).await, "{plan}");
+        assert!(has_access(&first).await && has_access(&second).await, "{plan}");
         server.post(&path, &json!({})).await.problem(409, "rotation_under_way");
         assert_eq!(cli(&server, &["tenant", "status", plan]).0, Some(0), "{plan}");
 
-        // A suspension reaches both.
+        // A suspension fences both logins.
         let tenant = format!("/v1/tenants/{plan}");
         server.post(&format!("{tenant}/suspend"), &json!({ "reason": "policy" })).await.expect(200);
-        assert!(!is_let_in(&first).await && !is_let_in(&second).await, "{plan}");
+        assert!(!has_access(&first).await && !has_access(&second).await, "{plan}");
         server.post(&format!("{tenant}/resume"), &json!({})).await.expect(200);
-        assert!(is_let_in(&first).await && is_let_in(&second).await, "{plan}");
+        assert!(has_access(&first).await && has_access(&second).await, "{plan}");
 
-        // It leaked.
+        // After a leak: the old logins are invalidated at once.
         let (code, said) =
             cli(&server, &["tenant", "rotate-credentials", plan, "--now", "--wait", "--output", "json"]);
         assert_eq!(code, Some(0), "{said}");
@@ -68,17 +68,17 @@ async fn applications_get_new_passwords_without_an_interruption() {
         let leaked = ended(&server, said["id"].as_str().unwrap()).await;
         assert_eq!(made(&leaked, "database")["former_until"], Value::Null);
         let third = login(&leaked);
-        // It is the first role's turn again; the tests' server asks nobody for the password.
+        // The first role is used again; the tests' server does not check passwords.
         let role = |operation| made(operation, "database")["role"].clone();
         assert_eq!((role(&leaked) == role(&operation), third == first), (true, false), "{plan}");
-        assert!(!is_let_in(&second).await && is_let_in(&third).await, "{plan}");
+        assert!(!has_access(&second).await && has_access(&third).await, "{plan}");
 
-        // Who makes it so again changes none of it, and says which role it is by now.
+        // A repair changes nothing and reports the present role.
         let (code, said) = cli(&server, &["tenant", "repair", plan, "--wait", "--output", "json"]);
         let repair: Value = serde_json::from_str(&said).unwrap();
         assert_eq!((code, &repair["response"]["credentials_waiting"]), (Some(0), &json!(false)), "{said}");
         assert_eq!(made(&repair, "database")["role"], made(&leaked, "database")["role"]);
-        assert!(is_let_in(&third).await, "{plan}");
+        assert!(has_access(&third).await, "{plan}");
         assert_eq!(cli(&server, &["drift"]), (Some(0), String::new()), "{plan}");
         let log = server.log();
         for operation in [&operation, &rotation, &leaked] {
@@ -93,14 +93,14 @@ async fn applications_get_new_passwords_without_an_interruption() {
         late.problem(409, "illegal_transition");
         let erased = server.done(begun.body["id"].as_str().unwrap()).await;
         assert_eq!(erased["state"], "succeeded", "{erased:#}");
-        assert!(!is_let_in(&third).await, "{plan}");
+        assert!(!has_access(&third).await, "{plan}");
         let certificate = server.get(&format!("{tenant}/certificate")).await.expect(200).body;
         assert!(certificate.to_string().contains("\"logins\":2"), "{certificate:#}");
     }
 }
 
 on_both! {
-    async fn who_has_no_login_has_nothing_to_rotate(mut server: Server) {
+    async fn a_tenant_without_logins_has_nothing_to_rotate(mut server: Server) {
         server.onboard("Acme").await;
         let path = "/v1/tenants/acme/rotate-credentials";
         server.post(path, &json!({})).await.problem(409, "nothing_to_rotate");

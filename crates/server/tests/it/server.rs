@@ -1,4 +1,5 @@
-//! A server of a test's own: the real binary with a configuration in a temporary folder, killed when the test ends.
+//! Runs the real binary for one test, with a configuration in a temporary folder; kills it when the test
+//! ends.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,10 +14,10 @@ use tenantry_testkit::scan::Stores;
 
 /// The binary under test.
 pub const TENANTRY: &str = env!("CARGO_BIN_EXE_tenantry");
-/// Far more than anything here takes; reached only when something hangs.
+/// Far longer than any wait of these tests; reached only when something hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where the registry is.
+/// Database of the registry and the keyring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum On {
     Sqlite,
@@ -30,7 +31,7 @@ pub struct Server {
     http: reqwest::Client,
     pub url: String,
     pub key: String,
-    // After everything that uses them.
+    // Dropped last: the fields above use them.
     databases: Vec<TestDatabase>,
 }
 
@@ -42,12 +43,12 @@ impl Drop for Server {
             let log = self.log();
             let warnings: Vec<_> = log.lines().filter(|line| !line.contains("INFO")).collect();
             let last = &warnings[warnings.len().saturating_sub(40)..];
-            eprintln!("what the server said last, but for information:\n{}", last.join("\n"));
+            eprintln!("last log lines of the server above INFO:\n{}", last.join("\n"));
         }
     }
 }
 
-/// An answer, read to its end.
+/// A response with its body.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -57,17 +58,17 @@ pub struct Answer {
 }
 
 impl Server {
-    /// On SQLite.
+    /// A server on SQLite.
     pub async fn sqlite() -> Self {
         Self::on(Vec::new(), "", "").await
     }
 
-    /// On this store; none, reported as skipped, where there is no such server.
+    /// A server on this database. `None`, reported as skipped, if there is no PostgreSQL.
     pub async fn start(on: On) -> Option<Self> {
         Self::start_with(on, "").await
     }
 
-    /// The same with the templates and plans of this folder among the tests' files, in which also commands run.
+    /// The same with the templates and plans of this folder below `files`.
     pub async fn start_with(on: On, files: &str) -> Option<Self> {
         match on {
             On::Sqlite => Some(Self::on(Vec::new(), "", files).await),
@@ -80,21 +81,22 @@ impl Server {
         }
     }
 
-    /// With the registry on SQLite and the tenants on PostgreSQL; none, reported as skipped, where there is no such server.
+    /// A server with its registry on SQLite and tenants on PostgreSQL. `None`, reported as skipped, if there
+    /// is none.
     pub async fn with_tenants_on_postgres() -> Option<Self> {
         let tenants = TestDatabase::postgres().await?;
         let config = tenants_on(&tenants);
         Some(Self::on(vec![tenants], &config, "").await)
     }
 
-    /// With registry, keyring and tenants on PostgreSQL, as one of several processes; none, reported as skipped, where there
-    /// is no such server.
+    /// A server with registry, keyring and tenants on PostgreSQL, so that others can share them
+    /// ([`Self::beside`]). `None`, reported as skipped, if there is no PostgreSQL.
     pub async fn one_of_several() -> Option<Self> {
         let admin = tenantry_testkit::database::admin()?;
         Some(Self::on_postgres(&admin).await)
     }
 
-    /// The same on the server of this administrator's URL.
+    /// The same on the PostgreSQL at this administrator URL.
     pub async fn on_postgres(admin: &str) -> Self {
         let new = TestDatabase::on;
         let databases = vec![new(admin).await, new(admin).await, new(admin).await];
@@ -104,8 +106,9 @@ impl Server {
         Self::on(databases, &config, "").await
     }
 
-    /// With registry, keyring and tenants on PostgreSQL, and the tenants of the region `far` on the server of this
-    /// administrator's URL; none, reported as skipped, where there is no server for the others.
+    /// A server with registry, keyring and tenants on PostgreSQL, except that tenants of the region `far` are
+    /// on the PostgreSQL at this administrator URL. `None`, reported as skipped, if there is no PostgreSQL
+    /// for the others.
     pub async fn with_cluster(far: &str) -> Option<Self> {
         let admin = tenantry_testkit::database::admin()?;
         let new = TestDatabase::on;
@@ -137,7 +140,7 @@ impl Server {
         server
     }
 
-    /// Another process on the same registry, keyring and tenants' things as this [`Self::one_of_several`].
+    /// Another process on the same registry, keyring and tenants as this [`Self::one_of_several`].
     pub async fn beside(&self) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let [store, keyring] = [self.databases[0].url(), self.databases[1].url()];
@@ -157,13 +160,13 @@ impl Server {
         server
     }
 
-    /// Waits until it serves, and takes its admin key.
+    /// Waits until the server is ready, and reads its admin key.
     pub async fn ready(&mut self) {
         self.serves().await;
         self.key = std::fs::read_to_string(self.folder.path().join("admin.key")).expect("the admin key");
     }
 
-    /// Waits until it serves.
+    /// Waits until the server is ready.
     async fn serves(&mut self) {
         let started = Instant::now();
         loop {
@@ -183,19 +186,19 @@ impl Server {
         }
     }
 
-    /// Ends it without warning, and starts it again on what it left.
+    /// Kills the server and restarts it on the same data.
     pub async fn kill_and_restart(&mut self) {
         self.kill_and_spawn();
         self.ready().await;
     }
 
-    /// Starts the next one on what one has left that has ended as it was asked to.
+    /// Restarts a server that has ended.
     pub async fn restart(&mut self) {
         self.child = spawn(self.folder.path());
         self.ready().await;
     }
 
-    /// Ends it without warning, and starts the next one on what it left, without waiting for that.
+    /// Kills the server and starts it again without waiting until it is ready.
     pub fn kill_and_spawn(&mut self) {
         if let Some(status) = self.child.try_wait().expect("a child") {
             panic!("the server ended by itself, with {status}:\n{}", self.log());
@@ -205,7 +208,7 @@ impl Server {
         self.child = spawn(self.folder.path());
     }
 
-    /// Where its tenants' things lie.
+    /// The stores of the server's tenants.
     pub fn stores(&self) -> Stores {
         let data = self.folder.path().to_owned();
         let file = || format!("sqlite://{}", data.join("registry.db").display());
@@ -223,12 +226,12 @@ impl Server {
         rustix::process::kill_process(pid, signal).expect("the process is there");
     }
 
-    /// Waits for its end.
+    /// Waits until the process has ended.
     pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("a child")
     }
 
-    /// What it logged.
+    /// The server's log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default()
     }
@@ -258,7 +261,7 @@ impl Server {
         self.http.request(method, format!("{}{path}", self.url))
     }
 
-    /// A request of the administrator.
+    /// A request with the admin key.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.bare(method, path).bearer_auth(&self.key)
     }
@@ -271,18 +274,18 @@ impl Server {
         read(self.request(Method::POST, path).json(body)).await
     }
 
-    /// Has a tenant made and waits until that is over. Answers the operation.
+    /// Onboards a tenant and waits until the operation is done; returns the operation.
     pub async fn onboard(&self, name: &str) -> Value {
         let operation = self.post("/v1/tenants", &request(name, "starter")).await.expect(202);
         self.done(operation.body["id"].as_str().expect("an id")).await
     }
 
-    /// Waits until an operation is over.
+    /// Waits until an operation is done.
     pub async fn done(&self, id: &str) -> Value {
         self.until(id, |operation| operation["done"] == true).await
     }
 
-    /// Waits until an operation is as it should be.
+    /// Waits until an operation meets a condition.
     pub async fn until(&self, id: &str, reached: impl Fn(&Value) -> bool) -> Value {
         let started = Instant::now();
         loop {
@@ -290,30 +293,30 @@ impl Server {
             if reached(&operation) {
                 return operation;
             }
-            assert!(started.elapsed() < PATIENCE, "it is not reached: {operation:#}\n{}", self.log());
+            assert!(started.elapsed() < PATIENCE, "condition not met: {operation:#}\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// How many rows a table of the database has that the tenants of several processes share.
+    /// Number of rows of a table in the tenants' database of several processes.
     pub async fn rows_of_tenants(&self, table: &str) -> i64 {
         tenantry_testkit::store::count_rows(self.databases[2].url(), table).await
     }
 
-    /// How many tenants have a key in the keyring.
+    /// Number of tenants' keys in the keyring.
     pub async fn keys_of_tenants(&self) -> i64 {
         let file = format!("sqlite://{}", self.folder.path().join("keyring.db").display());
         let url = self.databases.get(1).map_or(file.as_str(), TestDatabase::url);
         tenantry_testkit::store::count_rows(url, "tenant_keys").await
     }
 
-    /// How often the audit trail has this action.
+    /// Number of audit records with this action.
     pub async fn audited(&self, action: &str) -> i64 {
         let deeds = format!("audit WHERE action = '{action}'");
         tenantry_testkit::store::count_rows(&self.stores().registry, &deeds).await
     }
 
-    /// Every tenant.
+    /// All tenants.
     pub async fn tenants(&self) -> Vec<Value> {
         let mut all = Vec::new();
         let mut cursor = String::new();
@@ -327,7 +330,7 @@ impl Server {
         }
     }
 
-    /// How much there is of everything that a request can leave behind.
+    /// Numbers of tenants, operations and keys: everything that a request can create.
     pub async fn counts(&self) -> [usize; 3] {
         let mut counts = [0; 3];
         for (count, path) in counts.iter_mut().zip(["/v1/tenants", "/v1/operations", "/v1/keys"]) {
@@ -338,7 +341,7 @@ impl Server {
         counts
     }
 
-    /// A new key with this scope; one of a tenant's for the scope `tenant`.
+    /// Creates a key with this scope; for the scope `tenant`, one for this tenant.
     pub async fn key(&self, scope: &str, tenant: &str) -> String {
         let mut request = json!({ "name": scope, "scopes": [scope] });
         if scope == "tenant" {
@@ -352,13 +355,13 @@ impl Server {
 }
 
 impl Answer {
-    /// Fails unless it has this status.
+    /// Asserts the status.
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}", self.text);
         self
     }
 
-    /// Fails unless it is a well-formed problem with this status and code. Gives the paths of the faulty fields.
+    /// Asserts a well-formed problem with this status and code. Returns the paths of the invalid fields.
     pub fn problem(&self, status: u16, code: &str) -> Vec<String> {
         assert_eq!(self.status, status, "{}", self.text);
         assert_eq!(self.headers[CONTENT_TYPE], "application/problem+json", "{}", self.text);
@@ -374,7 +377,7 @@ impl Answer {
     }
 }
 
-/// Sends a request and reads the answer.
+/// Sends a request and reads the response.
 pub async fn read(request: RequestBuilder) -> Answer {
     let response: Response = request.send().await.expect("an answer");
     let (status, headers) = (response.status(), response.headers().clone());
@@ -382,31 +385,32 @@ pub async fn read(request: RequestBuilder) -> Answer {
     Answer { status, headers, body: serde_json::from_str(&text).unwrap_or_default(), text }
 }
 
-/// The configuration of tenants on this PostgreSQL. Roles belong to the whole server, so that each test has its own.
+/// The configuration for tenants on this PostgreSQL. Roles belong to the whole server, so each test has its
+/// own.
 fn tenants_on(database: &TestDatabase) -> String {
     format!("[providers.postgres]\nurl = '{}'\napp_role = '{}'\n", database.url(), database.app_role())
 }
 
-/// The smallest good request.
+/// The smallest valid request for a tenant.
 pub fn request(name: &str, plan: &str) -> Value {
     json!({
         "tenant_name": name, "admin_user": { "email": "ada@example.com" }, "subscription": { "plan": plan },
     })
 }
 
-/// Where the process with this id listens.
+/// The URL of the process with this id, from its lock file.
 pub fn holder(folder: &Path, pid: u32) -> Option<String> {
     let lock: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("lock")).ok()?).ok()?;
     (lock["pid"] == pid).then(|| lock["url"].as_str().map(str::to_owned))?
 }
 
-/// The process that holds a data folder, or held it last.
+/// The process id of the current or most recent holder of a data folder.
 pub fn holder_of(folder: &Path) -> Option<u32> {
     let lock: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("lock")).ok()?).ok()?;
     lock["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())
 }
 
-/// Without what the environment of the tests says to Tenantry.
+/// Removes Tenantry's variables of the tests' own environment.
 pub fn clean(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TENANTRY_")) {
         command.env_remove(name);
@@ -428,7 +432,7 @@ fn spawn(folder: &Path) -> Child {
         .expect("the binary starts")
 }
 
-/// Makes each test run on both stores: `mod name { fn sqlite, fn postgres }`.
+/// Runs each test on both databases: `mod name { fn sqlite, fn postgres }`.
 #[macro_export]
 macro_rules! on_both {
     ($($(#[$meta:meta])* async fn $name:ident(mut $server:ident: Server) $body:block)*) => {$(

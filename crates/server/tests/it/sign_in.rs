@@ -1,5 +1,5 @@
-//! How a tenant's people come in: by an invitation, once, or by a password; each into their own tenant, and nobody
-//! learns from a refusal what was wrong.
+//! Signing in as a member of a tenant: by an invitation, once, or by a password; and rejections that do not
+//! reveal the reason.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ fn password(tenant: &str, email: &str, password: &str) -> Value {
     json!({ "grant_type": "password", "tenant": tenant, "email": email, "password": password })
 }
 
-/// Has a tenant made and takes its first administrator's secret.
+/// Onboards a tenant and claims its first administrator's secret; returns its id and the secret.
 async fn onboard(server: &Server, name: &str, plan: &str) -> (String, String) {
     let operation = server.post("/v1/tenants", &request(name, plan)).await.expect(202);
     let operation = server.done(operation.body["id"].as_str().unwrap()).await;
@@ -30,7 +30,7 @@ async fn onboard(server: &Server, name: &str, plan: &str) -> (String, String) {
 }
 
 on_both! {
-    async fn an_invitation_that_was_accepted_from_the_mail_waits_no_more(mut server: Server) {
+    async fn an_invitation_accepted_from_the_mail_is_no_longer_claimable(mut server: Server) {
         let operation = server.onboard("Acme").await;
         let welcome = operation["steps"].as_array().unwrap().iter().find(|step| step["key"] == "welcome").unwrap();
         server.done(welcome["operation_id"].as_str().unwrap()).await;
@@ -48,7 +48,7 @@ on_both! {
         server.post(&format!("/v1/operations/{id}/credentials"), &json!({})).await.problem(410, "credentials_gone");
     }
 
-    async fn an_invitation_works_once_and_for_its_tenant(mut server: Server) {
+    async fn an_invitation_is_accepted_once_and_for_its_tenant(mut server: Server) {
         let (tenant, token) = onboard(&server, "Acme", "starter").await;
         let (other, foreign) = onboard(&server, "Other", "starter").await;
         let tries = futures::future::join_all((0..6).map(|_| grant(&server, invitation(&token)))).await;
@@ -57,7 +57,7 @@ on_both! {
         assert_eq!(good[0].body["must_change_password"], false);
         let detail = |answer: &Answer| { answer.problem(401, "invitation_refused"); answer.body["detail"].clone() };
         let unknown = detail(&grant(&server, invitation("nothing")).await);
-        assert!(bad.iter().all(|answer| detail(answer) == unknown), "a used one is like an unknown one");
+        assert!(bad.iter().all(|answer| detail(answer) == unknown), "a used invitation looks like an unknown one");
 
         let bearer = good[0].body["access_token"].as_str().unwrap();
         let get = |path: String, bearer: &str| read(server.bare(Method::GET, &path).bearer_auth(bearer));
@@ -71,12 +71,12 @@ on_both! {
         let path = row.headers["location"].to_str().unwrap().to_owned();
         get(path.clone(), bearer).await.expect(200);
         get(path, foreign).await.problem(404, "not_found");
-        // It is on record who came in.
+        // The invitation stays used after a restart.
         server.kill_and_restart().await;
         grant(&server, invitation(&token)).await.problem(401, "invitation_refused");
     }
 
-    async fn a_one_time_password_lets_in_and_must_be_changed(mut server: Server) {
+    async fn a_one_time_password_signs_in_and_must_be_changed(mut server: Server) {
         let (tenant, secret) = onboard(&server, "Acme", "password").await;
         onboard(&server, "Other", "password").await;
         for name in [tenant.as_str(), "acme"] {
@@ -85,7 +85,8 @@ on_both! {
             let me = server.bare(Method::GET, "/data/me").bearer_auth(token["access_token"].as_str().unwrap());
             assert_eq!(read(me).await.expect(200).body["tenant_id"], tenant);
         }
-        // Whoever asks learns nothing: no tenant, no member, another password, another tenant's.
+        // Rejections are equal for an unknown tenant or member, a wrong password, and another tenant's
+        // password.
         let mut refusals = Vec::new();
         for wrong in [
             password("nobody", "ada@example.com", &secret),
@@ -104,7 +105,7 @@ on_both! {
         assert!(!server.log().contains(&secret));
     }
 
-    async fn who_is_only_invited_has_no_password(mut server: Server) {
+    async fn an_invited_member_has_no_password(mut server: Server) {
         let (_, token) = onboard(&server, "Acme", "starter").await;
         for guess in ["", "sha256:", token.as_str()] {
             let refused = grant(&server, password("acme", "ada@example.com", guess)).await;
@@ -118,7 +119,7 @@ on_both! {
 }
 
 #[tokio::test]
-async fn a_faulty_grant_is_named() {
+async fn an_invalid_grant_is_reported_by_field() {
     let server = Server::sqlite().await;
     for (given, faults) in [
         (json!({}), vec!["grant_type"]),

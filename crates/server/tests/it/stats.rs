@@ -1,4 +1,4 @@
-//! Statistics as people and Prometheus read them.
+//! Statistics of onboarding, in the API and for Prometheus.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ fn named<'a>(list: &'a Value, field: &str, name: &str) -> &'a Value {
 }
 
 on_both! {
-    async fn statistics_say_how_onboarding_goes(mut server: Server) {
+    async fn statistics_cover_plans_steps_and_failures(mut server: Server) {
         server.onboard("Acme").await;
         server.onboard("Other").await;
         let failing = server.post("/v1/tenants", &request("Never", "failing")).await.expect(202).body;
@@ -49,7 +49,7 @@ on_both! {
         ] {
             assert!(metrics.contains(line), "{line}\n{metrics}");
         }
-        // After a restart the metrics begin anew, as Prometheus expects; the statistics are the ledger's.
+        // Metrics start from zero after a restart, as Prometheus expects; statistics come from the ledger.
         server.kill_and_restart().await;
         assert!(!server.get("/metrics").await.text.contains("tenantry_onboardings_total{"));
         assert_eq!(server.get("/v1/stats").await.expect(200).body["plans"], stats["plans"]);

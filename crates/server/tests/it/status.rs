@@ -1,4 +1,4 @@
-//! Live status, drift and repair as operators meet them, over tenants of every plan on PostgreSQL and on SQLite.
+//! Live status, drift and repair, over tenants of every plan on PostgreSQL and on SQLite.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -16,14 +16,14 @@ fn database(status: &Value) -> &Value {
     resources.iter().find(|resource| resource["step"] == "database").unwrap()
 }
 
-/// Exit code and output of `tenantry` with these arguments.
+/// Exit code and stdout of `tenantry` with these arguments.
 fn cli(server: &Server, arguments: &[&str]) -> (Option<i32>, String) {
     let output = server.cli(arguments).stdin(Stdio::null()).output().unwrap();
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 on_both! {
-    async fn who_is_as_it_was_made_is_healthy(mut server: Server) {
+    async fn an_unchanged_tenant_is_healthy(mut server: Server) {
         server.onboard("Acme").await;
         let status = server.get("/v1/tenants/acme/status").await.expect(200).body;
         assert_eq!((&status["status"], &status["healthy"]), (&json!("active"), &json!(true)), "{status:#}");
@@ -44,7 +44,7 @@ on_both! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_somebody_changed_on_postgres_is_found_and_mended() {
+async fn drift_on_postgres_is_found_and_repaired() {
     let Some(server) = Server::with_tenants_on_postgres().await else { return };
     let mut places = Vec::new();
     for plan in ["starter", "growth", "enterprise"] {
@@ -78,7 +78,7 @@ async fn what_somebody_changed_on_postgres_is_found_and_mended() {
     let (code, said) = cli(&server, &["tenant", "repair", "growth", "--wait"]);
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(cli(&server, &["tenant", "status", "growth"]).0, Some(0));
-    // The rest of them at once.
+    // All other tenants at once.
     let (code, repaired) = cli(&server, &["repair", "--output", "json"]);
     let repaired: Vec<Value> = serde_json::from_str(&repaired).unwrap();
     let ends: BTreeSet<_> = repaired.iter().map(|it| (it["kind"].as_str(), it["state"].as_str())).collect();
@@ -89,7 +89,7 @@ async fn what_somebody_changed_on_postgres_is_found_and_mended() {
     assert_eq!(cli(&server, &["drift"]), (Some(0), String::new()));
     assert_eq!(cli(&server, &["repair"]), (Some(0), String::new()));
 
-    // What a suspension denies, and what somebody did about it.
+    // A fence that was removed directly in the database.
     server.post("/v1/tenants/growth/suspend", &json!({ "reason": "payment" })).await.expect(200);
     let status = server.get("/v1/tenants/growth/status").await.expect(200).body;
     assert_eq!(
@@ -110,7 +110,7 @@ async fn what_somebody_changed_on_postgres_is_found_and_mended() {
         "{status:#}"
     );
 
-    // A schema that is gone comes back without its rows, and that is said.
+    // A deleted schema is created again without its rows, and the loss is reported.
     harm(main, format!("DROP SCHEMA \"{growth}\" CASCADE")).await;
     let status = server.get("/v1/tenants/growth/status").await.expect(200).body;
     assert_eq!((&status["healthy"], &database(&status)["version"]), (&json!(false), &Value::Null));
@@ -124,17 +124,17 @@ async fn what_somebody_changed_on_postgres_is_found_and_mended() {
     let steps = parked["steps"].as_array().unwrap();
     let step = steps.iter().find(|step| step["key"] == "database").unwrap();
     assert_eq!(step["error"]["code"], "content_lost", "{step}");
-    assert_eq!(cli(&server, &["tenant", "status", "growth"]).0, Some(0), "it stands again");
+    assert_eq!(cli(&server, &["tenant", "status", "growth"]).0, Some(0), "the schema exists again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_hangs_is_said_not_to_respond() {
+async fn a_hung_database_is_reported_as_not_responding() {
     let Some(server) = Server::with_tenants_on_postgres().await else { return };
     let (operation, _) = onboard(&server, &request("Acme", "enterprise")).await;
     let name = made(&operation, "database")["database"].as_str().unwrap().to_owned();
     let (url, _) = server.tenants_database().rsplit_once('/').unwrap();
     let own = format!("{url}/{name}");
-    // Nobody gets past this, not even to the end of a log-in.
+    // Blocks every session, even a new login.
     let hold = "BEGIN; LOCK TABLE pg_catalog.pg_class IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600)";
     let holder = tokio::spawn(async move { execute(&own, hold.to_owned()).await });
     let held = format!(
@@ -149,11 +149,11 @@ async fn a_database_that_hangs_is_said_not_to_respond() {
     let others = status["resources"].as_array().unwrap().iter().filter(|it| it["step"] != "database");
     assert!(others.clone().count() > 3 && others.clone().all(|it| it["healthy"] == true), "{status:#}");
     assert_eq!(cli(&server, &["drift"]).0, Some(1));
-    // An outage is not repaired: everybody's would be stuck in it.
+    // An unavailable resource is not repaired: the repair would hang.
     assert_eq!(cli(&server, &["repair", "--output", "json"]), (Some(1), "[]\n".to_owned()));
     let end =
         format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'");
     execute(server.tenants_database(), end).await.unwrap();
-    assert!(holder.await.unwrap().is_err(), "it was held until here");
+    assert!(holder.await.unwrap().is_err(), "the lock was held until here");
     assert_eq!(cli(&server, &["tenant", "status", "acme"]).0, Some(0));
 }

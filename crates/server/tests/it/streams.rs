@@ -1,4 +1,5 @@
-//! Live streams: every change arrives, a client that comes back misses nothing, and the end is the end.
+//! Streams: every change arrives, a client that reconnects misses nothing, and a stream ends with its
+//! operation or server.
 
 use futures::StreamExt;
 use reqwest::{Method, RequestBuilder};
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use crate::on_both;
 use crate::server::{Server, request};
 
-/// Messages of a stream until `enough`, or its end.
+/// Reads messages of a stream until `enough`, or its end.
 async fn messages(request: RequestBuilder, enough: impl Fn(&[(i64, Value)]) -> bool) -> Vec<(i64, Value)> {
     let response = request.send().await.expect("an answer");
     assert_eq!(response.status(), 200);
@@ -34,7 +35,7 @@ fn rising(messages: &[(i64, Value)]) -> bool {
 }
 
 on_both! {
-    async fn an_operation_is_followed_to_its_end(mut server: Server) {
+    async fn an_operation_is_followed_until_it_is_done(mut server: Server) {
         let operation = server.post("/v1/tenants", &request("Acme", "gated")).await.expect(202).body;
         let id = operation["id"].as_str().unwrap();
         let path = format!("/v1/operations/{id}/events");
@@ -48,7 +49,7 @@ on_both! {
         assert_eq!((&end["done"], &end["state"]), (&json!(true), &json!("succeeded")));
         assert!(all[..all.len() - 1].iter().all(|(_, view)| view["done"] == false), "it ends with the final state");
 
-        // Who comes back gets what they have not seen; who has seen the end need not come back.
+        // A client that reconnects gets the versions it has not received; with the last version it gets 204.
         let again = server.request(Method::GET, &path).header("last-event-id", last - 1);
         assert_eq!(messages(again, |_| false).await.len(), 1);
         let over = server.request(Method::GET, &path).header("last-event-id", *last).send().await.unwrap();
@@ -60,7 +61,7 @@ on_both! {
         server.get("/v1/operations/op_01h2xcejqtf2nbrexx3vqjhp41/events").await.problem(404, "not_found");
     }
 
-    async fn events_are_replayed_from_where_the_client_stopped(mut server: Server) {
+    async fn events_resume_after_the_last_received_one(mut server: Server) {
         server.onboard("Acme").await;
         let stream = |last: Option<i64>| {
             let request = server.request(Method::GET, "/v1/events").header("accept", "text/event-stream");
@@ -90,7 +91,7 @@ on_both! {
         assert_eq!(rest["data"][0]["seq"], last + 1);
     }
 
-    async fn streams_end_when_the_server_does(mut server: Server) {
+    async fn streams_end_on_shutdown(mut server: Server) {
         let following = tokio::spawn(messages(
             server.request(Method::GET, "/v1/events").header("accept", "text/event-stream"),
             |_| false,

@@ -1,5 +1,5 @@
-//! Suspension as customers meet it: tokens issued before die with the next request and come back with the last reason,
-//! nothing that the tenant has is touched, and what cannot be suspended says so.
+//! Suspension: access is denied from the next request on and restored with the last reason, the tenant's data
+//! is untouched, and invalid requests are rejected.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,12 @@ use crate::on_both;
 use crate::server::{Answer, PATIENCE, Server, read, request};
 
 async fn suspend(server: &Server, tenant: &str, reason: &str, grade: &str) -> Answer {
-    let what = json!({ "reason": reason, "grade": grade });
-    server.post(&format!("/v1/tenants/{tenant}/suspend"), &what).await
+    let body = json!({ "reason": reason, "grade": grade });
+    server.post(&format!("/v1/tenants/{tenant}/suspend"), &body).await
 }
 
-async fn resume(server: &Server, tenant: &str, what: Value) -> Answer {
-    server.post(&format!("/v1/tenants/{tenant}/resume"), &what).await
+async fn resume(server: &Server, tenant: &str, body: Value) -> Answer {
+    server.post(&format!("/v1/tenants/{tenant}/resume"), &body).await
 }
 
 async fn grant(server: &Server, grant: Value) -> Answer {
@@ -29,7 +29,7 @@ async fn claim(server: &Server, operation: &Value) -> String {
     claimed["credentials"][0]["value"].as_str().unwrap().to_owned()
 }
 
-/// A tenant and a token of its first administrator.
+/// Onboards a tenant; returns its id and a token of its first administrator.
 async fn onboard(server: &Server, name: &str, plan: &str) -> (String, String) {
     let begun = server.post("/v1/tenants", &request(name, plan)).await.expect(202);
     let operation = server.done(begun.body["id"].as_str().unwrap()).await;
@@ -48,7 +48,7 @@ async fn write(server: &Server, token: &str) -> Answer {
 }
 
 on_both! {
-    async fn tokens_die_and_come_back_with_the_last_reason(mut server: Server) {
+    async fn tokens_are_denied_until_the_last_reason_is_cleared(mut server: Server) {
         let (tenant, token) = onboard(&server, "Acme", "starter").await;
         let row = write(&server, &token).await.expect(201).headers["location"].to_str().unwrap().to_owned();
 
@@ -57,14 +57,14 @@ on_both! {
         assert_eq!(view["suspended_at"], view["suspensions"]["payment"]["since"]);
         me(&server, &token).await.problem(402, "tenant_suspended");
         write(&server, &token).await.problem(402, "tenant_suspended");
-        // Two reasons: paying alone does not help, and clearing one does not clear the other.
+        // Two reasons: clearing one does not clear the other.
         suspend(&server, &tenant, "policy", "read_only").await.expect(200);
         me(&server, &token).await.problem(403, "tenant_suspended");
         let view = resume(&server, &tenant, json!({ "reason": "payment" })).await.expect(200).body;
         assert_eq!((&view["status"], view["suspensions"].as_object().unwrap().len()), (&json!("suspended"), 1));
         me(&server, &token).await.expect(200);
         write(&server, &token).await.problem(403, "tenant_suspended");
-        // The same again changes nothing, nor does what is not there.
+        // Repeating a suspension changes nothing, nor does clearing a reason that is not set.
         let again = suspend(&server, &tenant, "policy", "read_only").await.expect(200).body;
         assert_eq!(again, view);
         assert_eq!(resume(&server, &tenant, json!({ "reason": "quota" })).await.expect(200).body, view);
@@ -89,10 +89,10 @@ on_both! {
         assert_eq!((of("tenant.suspended"), of("tenant.resumed")), (3, 1), "{kinds:?}");
     }
 
-    async fn people_without_login_and_addresses_with_it(mut server: Server) {
+    async fn no_login_denies_tokens_but_not_signed_urls(mut server: Server) {
         let (tenant, token) = onboard(&server, "Acme", "growth").await;
-        let wish = server.bare(Method::POST, "/objects/urls").bearer_auth(&token);
-        let signed = read(wish.json(&json!({ "key": "a", "method": "PUT" }))).await.expect(201).body;
+        let request = server.bare(Method::POST, "/objects/urls").bearer_auth(&token);
+        let signed = read(request.json(&json!({ "key": "a", "method": "PUT" }))).await.expect(201).body;
         let address = signed["url"].as_str().unwrap().strip_prefix(&server.url).unwrap().to_owned();
         let put = async || read(server.bare(Method::PUT, &address).body("text")).await;
         put().await.expect(200);
@@ -105,13 +105,13 @@ on_both! {
         put().await.expect(200);
     }
 
-    async fn nobody_signs_in_to_a_tenant_without_login(mut server: Server) {
+    async fn no_login_denies_signing_in(mut server: Server) {
         let begun = server.post("/v1/tenants", &request("Acme", "password")).await.expect(202);
         let operation = server.done(begun.body["id"].as_str().unwrap()).await;
         let password = claim(&server, &operation).await;
         let sign_in = async || {
-            let what = json!({ "grant_type": "password", "tenant": "acme", "email": "ada@example.com", "password": password });
-            grant(&server, what).await
+            let body = json!({ "grant_type": "password", "tenant": "acme", "email": "ada@example.com", "password": password });
+            grant(&server, body).await
         };
         sign_in().await.expect(200);
         suspend(&server, "acme", "quota", "read_only").await.expect(200);
@@ -122,7 +122,7 @@ on_both! {
         sign_in().await.expect(200);
     }
 
-    async fn reasons_come_also_while_it_is_made(mut server: Server) {
+    async fn a_tenant_is_suspended_during_onboarding(mut server: Server) {
         let begun = server.post("/v1/tenants", &request("Acme", "gated")).await.expect(202).body;
         let id = begun["id"].as_str().unwrap();
         let view = suspend(&server, "acme", "policy", "blocked").await.expect(200).body;
@@ -136,7 +136,7 @@ on_both! {
         assert_eq!(resume(&server, "acme", json!({})).await.expect(200).body["status"], "active");
     }
 
-    async fn many_at_once_lose_nothing(mut server: Server) {
+    async fn concurrent_suspensions_lose_no_reason(mut server: Server) {
         let (tenant, _) = onboard(&server, "Acme", "starter").await;
         let reasons = ["payment", "policy", "admin", "quota"];
         let answers = join_all((0..16).map(|n| suspend(&server, &tenant, reasons[n % 4], "blocked"))).await;
@@ -147,19 +147,19 @@ on_both! {
         answers.into_iter().for_each(|answer| drop(answer.expect(200)));
         let view = server.get(&format!("/v1/tenants/{tenant}")).await.expect(200).body;
         assert_eq!((&view["status"], &view["suspensions"]), (&json!("active"), &json!({})));
-        // One key is one change, whoever comes first.
+        // Concurrent requests with one key make one change.
         let path = format!("/v1/tenants/{tenant}/suspend");
-        let what = json!({ "reason": "admin" });
-        let once = || read(server.request(Method::POST, &path).header("idempotency-key", "k").json(&what));
+        let body = json!({ "reason": "admin" });
+        let once = || read(server.request(Method::POST, &path).header("idempotency-key", "k").json(&body));
         let answers = join_all((0..6).map(|_| once())).await;
         let replayed = answers.into_iter().map(|answer| answer.expect(200)).filter(|answer| answer.headers.contains_key("idempotent-replayed"));
         assert_eq!(replayed.count(), 5);
         resume(&server, &tenant, json!({})).await.expect(200);
         once().await.expect(200);
-        assert_eq!(server.get(&format!("/v1/tenants/{tenant}")).await.body["status"], "active", "it was done before");
+        assert_eq!(server.get(&format!("/v1/tenants/{tenant}")).await.body["status"], "active", "the request was replayed");
     }
 
-    async fn what_cannot_be_suspended_says_so(mut server: Server) {
+    async fn invalid_suspensions_are_rejected(mut server: Server) {
         let begun = server.post("/v1/tenants", &request("Acme", "failing")).await.expect(202).body;
         server.done(begun["id"].as_str().unwrap()).await;
         let refused = suspend(&server, "acme", "admin", "blocked").await;
@@ -169,15 +169,15 @@ on_both! {
             "a tenant that is pending cannot be suspended; one that is provisioning, active, suspended or deprovisioning can"
         );
         suspend(&server, "nobody", "admin", "blocked").await.problem(404, "not_found");
-        for (what, field) in [
+        for (body, field) in [
             (json!({}), "reason"),
             (json!({ "reason": "boredom" }), "reason"),
             (json!({ "reason": 7 }), "reason"),
             (json!({ "reason": "admin", "grade": "a bit" }), "grade"),
             (json!({ "reason": "admin", "note": "x" }), "note"),
         ] {
-            let refused = server.post("/v1/tenants/acme/suspend", &what).await;
-            assert_eq!(refused.problem(422, "request_invalid"), [field], "{what}");
+            let refused = server.post("/v1/tenants/acme/suspend", &body).await;
+            assert_eq!(refused.problem(422, "request_invalid"), [field], "{body}");
         }
         let refused = resume(&server, "acme", json!({ "reason": ["payment"] })).await;
         assert_eq!(refused.problem(422, "request_invalid"), ["reason"]);

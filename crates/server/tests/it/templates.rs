@@ -1,10 +1,10 @@
-//! Versions of templates side by side, and what changes from one to another.
+//! Versions of templates and their differences.
 
 use serde_json::json;
 
 use crate::server::Server;
 
-/// The changes from version 1 to 2 of the template, as people read them.
+/// The changes from version 1 to version 2 of the template.
 const CHANGES: &str = "\
 ~ quotas.seats: 5 → 10
 + steps.config: {\"kind\":\"config\",\"needs\":[\"identity\"]}
@@ -41,16 +41,16 @@ async fn versions_are_compared() {
 }
 
 #[tokio::test]
-async fn changes_are_lines() {
+async fn changes_are_printed_as_lines() {
     let server = Server::sqlite().await;
-    // What the check of a file makes on the way shall not lie about.
+    // Validating a file creates folders relative to the working directory.
     let run =
         |arguments: &[&str]| said(&server.cli(arguments).current_dir(server.folder()).output().unwrap());
     let (code, shown, about) = run(&["template", "diff", "versions"]);
     assert_eq!((code, shown.as_str()), (Some(0), CHANGES), "{about}");
     assert!(about.contains("version 1 → 2"), "{about}");
     let (_, same, about) = run(&["template", "diff", "versions", "--from", "2", "--to", "2"]);
-    assert!(same.is_empty() && about.contains("nothing changes"), "{same}{about}");
+    assert!(same.is_empty() && about.contains("no changes"), "{same}{about}");
     let (_, whole, _) = run(&["template", "diff", "versions", "--output", "json"]);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&whole).unwrap()["to"], 2);
     assert_eq!(run(&["template", "diff", "gated"]).0, Some(3), "there is one version only");

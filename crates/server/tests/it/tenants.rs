@@ -1,4 +1,5 @@
-//! Tenants over HTTP: sign-up, waiting for it, dry runs, reading, paging, and changing without overwriting.
+//! Tenants over HTTP: creation, `Prefer: wait`, dry runs, lists, and updates that never overwrite a
+//! concurrent change.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -7,7 +8,7 @@ use crate::on_both;
 use crate::server::{Server, read, request};
 
 on_both! {
-    async fn a_sign_up_gives_a_working_tenant(mut server: Server) {
+    async fn a_request_creates_a_working_tenant(mut server: Server) {
         let accepted = server.post("/v1/tenants", &request("Acme GmbH", "standard")).await.expect(202);
         let id = accepted.body["id"].as_str().unwrap();
         assert_eq!(accepted.headers["location"], format!("/v1/operations/{id}"));
@@ -26,7 +27,7 @@ on_both! {
         server.get("/v1/tenants/ten_01h2xcejqtf2nbrexx3vqjhp41").await.problem(404, "not_found");
     }
 
-    async fn who_prefers_to_wait_gets_the_tenant(mut server: Server) {
+    async fn prefer_wait_returns_the_active_tenant(mut server: Server) {
         let waiting = |name, plan, prefer| {
             read(server.request(Method::POST, "/v1/tenants").header("prefer", prefer).json(&request(name, plan)))
         };
@@ -35,17 +36,17 @@ on_both! {
         assert_eq!(created.headers["location"], format!("/v1/tenants/{}", created.body["id"].as_str().unwrap()));
         assert_eq!(created.headers["preference-applied"], "wait=30");
         assert_eq!(created.headers["etag"], format!("\"{}\"", created.body["version"]));
-        // One that waits for a person is not there in time; nobody waits longer than a minute.
+        // An onboarding that waits for approval exceeds the wait, which is at most 60 seconds.
         let slow = waiting("Slow", "gated", "respond-async, wait=1").await.expect(202);
         assert_eq!(slow.headers["location"], format!("/v1/operations/{}", slow.body["id"].as_str().unwrap()));
         let failed = waiting("Failing", "failing", "wait=9999").await.expect(202);
         assert_eq!(failed.headers["preference-applied"], "wait=60");
         assert_eq!(failed.body["state"], "rolled_back");
-        // What cannot be understood is ignored (RFC 7240).
+        // Invalid preferences are ignored (RFC 7240).
         assert!(!waiting("Odd", "starter", "wait=soon").await.expect(202).headers.contains_key("preference-applied"));
     }
 
-    async fn a_dry_run_shows_the_plan_and_leaves_nothing(mut server: Server) {
+    async fn a_dry_run_returns_the_plan_and_creates_nothing(mut server: Server) {
         let before = server.counts().await;
         let plan = server.post("/v1/tenants?dry_run=true", &request("Acme", "starter")).await.expect(200).body;
         assert_eq!(plan["slug"], "acme");
@@ -65,25 +66,25 @@ on_both! {
         other["slug"] = "acme".into();
         let taken = server.post("/v1/tenants", &other).await;
         assert_eq!(taken.problem(409, "slug_taken"), ["slug"]);
-        assert!(taken.body["detail"].as_str().unwrap().contains("acme-2"), "free ones are suggested: {}", taken.text);
+        assert!(taken.body["detail"].as_str().unwrap().contains("acme-2"), "a free slug is suggested: {}", taken.text);
         assert_eq!(server.tenants().await.len(), 1);
     }
 
-    async fn a_slug_that_the_name_gives_is_numbered(mut server: Server) {
+    async fn slugs_derived_from_names_are_numbered(mut server: Server) {
         let mut slugs = std::collections::BTreeSet::new();
         for n in 0..60 {
-            // Names that differ in what a slug cannot hold.
+            // Names that differ only in characters that a slug cannot contain.
             let name = format!("Acme {}", "!".repeat(n));
             let operation = server.post("/v1/tenants", &request(&name, "starter")).await.expect(202).body;
             slugs.insert(server.get(&format!("/v1/tenants/{}", operation["tenant_id"].as_str().unwrap())).await.body["slug"].to_string());
         }
         assert_eq!(slugs.len(), 60);
         assert!(slugs.contains("\"acme\"") && slugs.contains("\"acme-2\""));
-        // Every tenant has a key, and there is no key without one.
+        // The keyring has one key per tenant.
         assert_eq!(server.keys_of_tenants().await, 60);
     }
 
-    async fn lists_have_pages(mut server: Server) {
+    async fn lists_are_paged(mut server: Server) {
         let mut made = Vec::new();
         for n in 0..7 {
             made.push(server.onboard(&format!("Tenant {n}")).await["tenant_id"].as_str().unwrap().to_owned());
@@ -111,7 +112,7 @@ on_both! {
         assert!(operations.body["data"].as_array().unwrap().iter().all(|o| o["tenant_id"] == made[0].as_str()));
     }
 
-    async fn nobody_overwrites_what_they_have_not_seen(mut server: Server) {
+    async fn an_update_never_overwrites_a_concurrent_change(mut server: Server) {
         server.onboard("Acme").await;
         let tenant = server.get("/v1/tenants/acme").await.expect(200);
         let etag = tenant.headers["etag"].to_str().unwrap().to_owned();
@@ -131,7 +132,7 @@ on_both! {
         let refused = patch(Some(&etag), "application/json", labels.clone()).await;
         refused.problem(415, "unsupported_media_type");
         assert_eq!(refused.headers["accept-patch"], MERGE);
-        assert_eq!(server.get("/v1/tenants/acme").await.body, tenant.body, "nothing has changed");
+        assert_eq!(server.get("/v1/tenants/acme").await.body, tenant.body, "nothing was changed");
 
         let changed = patch(Some(&etag), MERGE, labels.clone()).await.expect(200);
         assert_eq!(changed.body["labels"], labels["labels"]);

@@ -1,5 +1,5 @@
-//! A registry that moves while its server lives: nothing is lost, nothing is written twice, and of the two at most one takes
-//! writes, whatever happens in between.
+//! Moving a registry to another database while its server runs: nothing is lost or written twice, and at most
+//! one of the two databases accepts writes at any time.
 
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -37,7 +37,7 @@ fn file(server: &Server, name: &str) -> String {
     format!("sqlite://{}", server.folder().join(name).display())
 }
 
-/// Has the server use another registry and keyring from its next start on.
+/// Configures another registry and keyring for the next start of the server.
 fn point_to(server: &Server, store: &str, keyring: &str) {
     let config = std::fs::read_to_string(server.config()).unwrap();
     let config = format!("{config}\n[store]\nurl = '{store}'\n[keyring]\nurl = '{keyring}'\n");
@@ -67,7 +67,7 @@ async fn a_live_registry_moves_to_postgres() {
     let keys = moved(&["--keyring", "--from", &file(&server, "keyring.db"), "--to", keyring.url()]);
     assert!(keys.iter().any(|table| table["table"] == "tenant_keys" && table["rows"] == 2));
 
-    // Who still serves the old one shows it, and writes nothing.
+    // A server that still runs on the old registry serves reads and rejects writes.
     assert_eq!(server.tenants().await, before);
     let late = server.post("/v1/tenants", &request("Late", "starter")).await;
     late.problem(503, "unavailable");
@@ -78,7 +78,7 @@ async fn a_live_registry_moves_to_postgres() {
     point_to(&server, store.url(), keyring.url());
     server.restart().await;
     assert_eq!(server.tenants().await, before);
-    // What waited goes on, what is new comes, and the trail is whole.
+    // Waiting operations resume, and new requests are accepted.
     assert_eq!(approve(&server, &waiting).await["state"], "succeeded");
     assert_eq!(server.onboard("Late").await["state"], "succeeded");
     let rows = read(server.request(Method::GET, "/v1/tenants/acme")).await.expect(200);
@@ -86,7 +86,7 @@ async fn a_live_registry_moves_to_postgres() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_moved_says_so_and_goes_on() {
+async fn an_impossible_move_is_rejected_without_effect() {
     let server = Server::sqlite().await;
     let mut other = Server::sqlite().await;
     let registry = file(&server, "registry.db");
@@ -105,7 +105,7 @@ async fn what_cannot_be_moved_says_so_and_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_move_that_dies_is_run_again() {
+async fn an_interrupted_move_is_repeated() {
     let mut server = Server::sqlite().await;
     for n in 0..10 {
         server.onboard(&format!("Tenant {n}")).await;
@@ -127,7 +127,7 @@ async fn a_move_that_dies_is_run_again() {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(millis));
         child.kill().unwrap();
-        // It may have been through.
+        // The move may have finished before the kill.
         if !child.wait().unwrap().success() {
             let output = migrate(&["--from", &from, "--to", &new]);
             let text = String::from_utf8_lossy(&output.stderr);

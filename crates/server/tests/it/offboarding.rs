@@ -1,5 +1,5 @@
-//! The end of a tenant as its operator meets it: access is gone at once, the certificate is checked offline by us and by
-//! others, and what cannot be done says why.
+//! Offboarding and erasure: access ends at once, the certificate is verified offline by the command line and
+//! by a script, and invalid requests are rejected.
 
 use std::process::{Command, Stdio};
 
@@ -17,7 +17,7 @@ async fn erase(server: &Server, tenant: &str) -> Answer {
     server.post(&format!("/v1/tenants/{tenant}/erase"), &json!({ "reason": "asked for" })).await
 }
 
-/// An active tenant and a token of its first administrator.
+/// Onboards a tenant; returns its id and a token of its first administrator.
 async fn onboard(server: &Server, name: &str, plan: &str) -> (String, String) {
     let begun = server.post("/v1/tenants", &request(name, plan)).await.expect(202);
     let operation = server.done(begun.body["id"].as_str().unwrap()).await;
@@ -29,7 +29,7 @@ async fn onboard(server: &Server, name: &str, plan: &str) -> (String, String) {
 }
 
 on_both! {
-    async fn access_is_gone_at_once_and_everything_after_it(mut server: Server) {
+    async fn access_ends_with_the_request(mut server: Server) {
         let (tenant, token) = onboard(&server, "Acme", "growth").await;
         let own = server.key("tenant", &tenant).await;
         let me = || read(server.bare(Method::GET, "/data/me").bearer_auth(&token));
@@ -48,15 +48,15 @@ on_both! {
         assert_eq!((&gone["status"], &gone["slug"], &gone["name"]), (&json!("deprovisioned"), &Value::Null, &Value::Null));
         assert!(gone["deprovisioned_at"].is_string());
         assert_eq!(erase(&server, &tenant).await.expect(202).body["id"], begun.body["id"]);
-        for (path, what) in [("suspend", json!({ "reason": "admin" })), ("resume", json!({})), ("repair", json!({})), ("provision", json!({}))] {
-            server.post(&format!("/v1/tenants/{tenant}/{path}"), &what).await.problem(409, "illegal_transition");
+        for (path, body) in [("suspend", json!({ "reason": "admin" })), ("resume", json!({})), ("repair", json!({})), ("provision", json!({}))] {
+            server.post(&format!("/v1/tenants/{tenant}/{path}"), &body).await.problem(409, "illegal_transition");
         }
         let labels = server.request(Method::PATCH, &format!("/v1/tenants/{tenant}")).header("if-match", "*");
         let labels = labels.header("content-type", "application/merge-patch+json").body(r#"{"labels":{"a":"b"}}"#);
         read(labels).await.problem(409, "illegal_transition");
     }
 
-    async fn who_thinks_better_of_it_comes_in_again(mut server: Server) {
+    async fn reconsider_restores_access_during_the_hold(mut server: Server) {
         let (tenant, token) = onboard(&server, "Acme", "growth").await;
         let me = || read(server.bare(Method::GET, "/data/me").bearer_auth(&token));
         let begun = server.post("/v1/tenants/acme/offboard", &json!({ "reason": "contract" })).await.expect(202).body;
@@ -82,7 +82,7 @@ on_both! {
         let path = format!("/v1/tenants/{tenant}/certificate");
         let proof = server.get(&path).await.expect(200).body;
         assert_eq!((&proof["certificate"]["kind"], &proof["certificate"]["key_destroyed_at"]), (&json!("offboard"), &Value::Null));
-        // The archives are kept for their time, unless somebody asks for erasure.
+        // After an offboarding, archives are kept for their time; an erasure deletes them.
         let exports = server.get(&format!("/v1/tenants/{tenant}/exports")).await.expect(200).body;
         let export = exports["data"][0]["id"].as_str().unwrap();
         let link = server.post(&format!("/v1/tenants/{tenant}/exports/{export}/link"), &json!({})).await.expect(201).body;
@@ -97,17 +97,17 @@ on_both! {
         assert!(last["certificate"]["key_destroyed_at"].is_string());
         assert_ne!(last["certificate"]["id"], proof["certificate"]["id"]);
         assert_eq!(fetch().await.unwrap().status(), 403);
-        for (what, field) in [
+        for (body, field) in [
             (json!({ "reason": "x", "hold_days": -1 }), "hold_days"),
             (json!({ "reason": "x", "hold_days": 36501 }), "hold_days"),
             (json!({ "hold_days": 1 }), "reason"),
         ] {
-            let refused = server.post("/v1/tenants/acme/offboard", &what).await;
-            assert_eq!(refused.problem(422, "request_invalid"), [field], "{what}");
+            let refused = server.post("/v1/tenants/acme/offboard", &body).await;
+            assert_eq!(refused.problem(422, "request_invalid"), [field], "{body}");
         }
     }
 
-    async fn the_certificate_is_checked_by_anybody(mut server: Server) {
+    async fn a_certificate_is_verified_offline(mut server: Server) {
         let (tenant, _) = onboard(&server, "Acme", "starter").await;
         server.done(erase(&server, &tenant).await.expect(202).body["id"].as_str().unwrap()).await;
         let folder = tempfile::tempdir().unwrap();
@@ -142,10 +142,10 @@ on_both! {
         assert!(!script().status.success());
     }
 
-    async fn what_is_asked_for_wrongly_is_said(mut server: Server) {
+    async fn invalid_requests_are_rejected(mut server: Server) {
         let (tenant, _) = onboard(&server, "Acme", "starter").await;
         let path = format!("/v1/tenants/{tenant}/erase");
-        for (what, field) in [
+        for (body, field) in [
             (json!({}), "reason"),
             (json!({ "reason": "" }), "reason"),
             (json!({ "reason": " " }), "reason"),
@@ -154,28 +154,28 @@ on_both! {
             (json!({ "reason": 7 }), "reason"),
             (json!({ "reason": "ok", "when": "now" }), "when"),
         ] {
-            assert_eq!(server.post(&path, &what).await.problem(422, "request_invalid"), [field], "{what}");
+            assert_eq!(server.post(&path, &body).await.problem(422, "request_invalid"), [field], "{body}");
         }
         server.post("/v1/tenants/nobody/erase", &json!({ "reason": "ok" })).await.problem(404, "not_found");
-        assert_eq!(server.get("/v1/tenants/acme").await.expect(200).body["status"], "active", "nothing was done");
+        assert_eq!(server.get("/v1/tenants/acme").await.expect(200).body["status"], "active", "no request had an effect");
     }
 
-    async fn an_onboarding_that_waits_is_taken_over(mut server: Server) {
+    async fn an_erasure_supersedes_a_waiting_onboarding(mut server: Server) {
         let begun = server.post("/v1/tenants", &request("Acme", "gated")).await.expect(202).body;
         let id = begun["id"].as_str().unwrap();
         let operation = server.done(erase(&server, "acme").await.expect(202).body["id"].as_str().unwrap()).await;
         assert_eq!(operation["state"], "succeeded", "{operation:#}");
         let taken = server.get(&format!("/v1/operations/{id}")).await.expect(200).body;
         assert_eq!((&taken["state"], &taken["error"]["code"]), (&json!("cancelled"), &json!("superseded")));
-        // It never was active: its slug is free again.
+        // The tenant was never active, so its slug is free again.
         server.post("/v1/tenants", &request("Acme", "starter")).await.expect(202);
         assert_eq!(server.get("/v1/tenants/acme").await.expect(200).body["plan"], "starter");
     }
 }
 
-/// Rows, schemas, databases and logins on a PostgreSQL of the tenants' own.
+/// Rows, schemas, databases and logins on the tenants' PostgreSQL.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tenants_on_postgres_leave_nothing_there() {
+async fn an_erasure_leaves_nothing_on_postgres() {
     let Some(server) = Server::with_tenants_on_postgres().await else { return };
     for plan in ["starter", "growth", "enterprise"] {
         let (operation, token) =
@@ -189,7 +189,7 @@ async fn tenants_on_postgres_leave_nothing_there() {
         let gone = proof["certificate"]["resources"].as_array().unwrap();
         let database = gone.iter().find(|gone| gone["kind"] == "database").unwrap();
         assert!(database["provider"].as_str().unwrap().starts_with("postgres"), "{database:#}");
-        // Logins are the server's, not a database's: they show that none is forgotten.
+        // Logins belong to the server, not to a database, and would survive the databases.
         let logins =
             format!("SELECT FROM pg_roles WHERE rolname LIKE '%{}%'", tenant.trim_start_matches("ten_"));
         let none = format!("DO $$ BEGIN IF EXISTS ({logins}) THEN RAISE 'a login is left'; END IF; END $$");
