@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tenantry_model::suspension::Access;
 use tenantry_model::{Failure, FailureClass, TenantId, Timestamp};
 use tenantry_provider::objects::{Listing, Method, Signed, TenantObjects, Usage};
-use tenantry_provider::{Kind, Sealer};
+use tenantry_provider::{Kind, Objects, Sealer};
 
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
@@ -66,12 +66,11 @@ impl Control {
         signed.map_err(object_error)
     }
 
-    /// What a signed address opens. It opens nothing while the tenant lets nobody in.
+    /// Returns a handle on the bucket that a signed address opens, which is the one whose provider made the signature.
+    /// Fails while the tenant's status denies the access.
     pub async fn open_signed(&self, signed: &Signed) -> Result<(Arc<dyn TenantObjects>, Timestamp)> {
         let now = self.now();
-        let keeper = self.shared.providers.iter().find_map(|provider| provider.objects());
-        let keeper = keeper.ok_or_else(|| Error::not_found("bucket"))?;
-        let tenant = keeper.verify(signed, now).await.map_err(object_error)?;
+        let (keeper, tenant) = self.signer(signed, now).await?;
         let access = match signed.method {
             Method::Get => Access::ReadSigned,
             Method::Put | Method::Delete => Access::WriteSigned,
@@ -79,6 +78,25 @@ impl Control {
         // Before ACTIVE the smoke test alone has a token to sign with.
         self.standing(&tenant.to_string()).await?.check(access, true)?;
         Ok((keeper.scoped(tenant, self.sealer_of(tenant).await?), now))
+    }
+
+    /// The provider that signed an address, and the tenant whose bucket it opens. Two instances may have buckets of one
+    /// name; a signature is tied to one bucket's owner tag, so at most one of them accepts it.
+    async fn signer(&self, signed: &Signed, now: Timestamp) -> Result<(&dyn Objects, TenantId)> {
+        let mut refusal = None;
+        for keeper in self.shared.providers.iter().filter_map(|provider| provider.objects()) {
+            match keeper.verify(signed, now).await {
+                Ok(tenant) => return Ok((keeper, tenant)),
+                // A provider that does not know the signature says nothing about the others.
+                Err(failure) if failure.code == "bad_signature" => {
+                    refusal.get_or_insert(failure);
+                }
+                Err(failure) if failure.class == FailureClass::Invalid => return Err(object_error(failure)),
+                // It may be the one that signed: its answer counts if no other provider accepts the signature.
+                Err(failure) => refusal = Some(failure),
+            }
+        }
+        Err(refusal.map_or_else(|| Error::not_found("bucket"), object_error))
     }
 
     async fn objects_of(&self, session: &TenantSession, access: Access) -> Result<Arc<dyn TenantObjects>> {

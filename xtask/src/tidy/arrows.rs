@@ -22,7 +22,7 @@ const STORE: &str = "tenantry-store";
 const CONTROL: &str = "tenantry-control";
 const GUARD: &str = "tenantry-guard";
 
-const ARROWS: [Arrow; 12] = [
+const ARROWS: [Arrow; 13] = [
     Arrow { folder: "crates/model", ours: Some(&[]), refused: &[] },
     Arrow { folder: "crates/engine", ours: Some(&[MODEL]), refused: &[] },
     Arrow { folder: "crates/provider", ours: Some(&[MODEL]), refused: &["sqlx*", "sea-orm*"] },
@@ -42,6 +42,7 @@ const ARROWS: [Arrow; 12] = [
     },
     Arrow { folder: "crates/testkit", ours: None, refused: &[] },
     Arrow { folder: "crates/bench", ours: None, refused: &[] },
+    Arrow { folder: "examples/provider", ours: Some(&[MODEL, PROVIDER]), refused: &[] },
     Arrow { folder: "xtask", ours: Some(&[]), refused: &["*"] },
 ];
 

@@ -102,7 +102,7 @@ pub struct FaultPlan {
     /// Each call that is under way listens to it.
     under_way: watch::Sender<()>,
     /// By provider, the calls that are under way, and the most that ever were.
-    calls_of: Mutex<BTreeMap<&'static str, (Arc<()>, usize)>>,
+    calls_of: Mutex<BTreeMap<String, (Arc<()>, usize)>>,
 }
 
 /// How the book of what is over calls a resource or a step that is done.
@@ -136,9 +136,9 @@ impl FaultPlan {
     }
 
     /// A call of this provider is under way until the answer is dropped.
-    fn counted(&self, provider: &'static str) -> Arc<()> {
+    fn counted(&self, provider: &str) -> Arc<()> {
         let mut calls = self.calls_of.lock();
-        let (under_way, most) = calls.entry(provider).or_default();
+        let (under_way, most) = calls.entry(provider.to_owned()).or_default();
         let counted = Arc::clone(under_way);
         *most = (*most).max(Arc::strong_count(under_way) - 1);
         counted
@@ -349,7 +349,7 @@ impl<P: Provider> Rotate for Faulty<P> {
 
 #[async_trait]
 impl<P: Provider> Provider for Faulty<P> {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         self.inner.name()
     }
     fn kind(&self) -> Kind {

@@ -6,8 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use schemars::JsonSchema;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tenantry_model::{Failure, FailureClass, TenantId, Timestamp};
 use uuid::Uuid;
@@ -16,29 +14,13 @@ use crate::migrations::Migration;
 use crate::tables::Catalogue;
 use tenantry_provider::data::Canary;
 use tenantry_provider::files::Files;
+pub use tenantry_provider::kinds::database::{DatabaseSettings as Settings, app};
 use tenantry_provider::seeds::{Languages, Seed};
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Fault, Person, Spec, Tenant};
 
 /// Name and owner mark of the tenant that nobody is; no planned name or claim looks like it.
 const CANARY: &str = "canary";
-
-/// What a step may say.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// The set of migrations that the tenant's tables come from.
-    #[serde(default = "app")]
-    pub migrations: String,
-    /// The seed whose rows the tenant begins with; none: empty tables.
-    #[serde(default)]
-    pub seed: Option<String>,
-}
-
-/// The set of migrations that came with the program.
-pub fn app() -> String {
-    "app".to_owned()
-}
 
 /// A tenant to be made.
 #[derive(Clone)]

@@ -41,8 +41,9 @@ fn numbers_follow_from_the_id() {
 
 #[test]
 fn settings_that_make_no_sense() {
-    let paths =
-        |settings: Value| BillingBuiltin::default().check(&settings).into_iter().map(|f| f.path).collect::<Vec<_>>();
+    let paths = |settings: Value| {
+        BillingBuiltin::default().check(&settings).into_iter().map(|f| f.path).collect::<Vec<_>>()
+    };
     assert!(paths(json!({ "billing_cycle": "yearly", "amount": 9000, "currency": "EUR" })).is_empty());
     assert_eq!(paths(json!({ "amount": -1, "currency": "euro" })), ["amount", "currency"]);
     assert_eq!(paths(json!({ "billing_cycle": "weekly" })).len(), 1);

@@ -28,5 +28,9 @@ fn names_that_nobody_could_type() {
     for key in [String::new(), "a\u{7}".to_owned(), "x".repeat(129)] {
         assert_eq!(ConfigBuiltin::default().check(&json!({ "flags": { key: true } })).len(), 1);
     }
-    assert!(ConfigBuiltin::default().check(&json!({ "flags": { "beta": true }, "settings": { "x": "y" } })).is_empty());
+    assert!(
+        ConfigBuiltin::default()
+            .check(&json!({ "flags": { "beta": true }, "settings": { "x": "y" } }))
+            .is_empty()
+    );
 }

@@ -42,9 +42,7 @@ pub const FACTORY: ProviderFactory = ProviderFactory {
     defaults: factory::no_defaults,
     check: factory::no_check,
     build: |context, config| {
-        Box::pin(async move {
-            Ok(factory::one(Exec::new(factory::config(config)?).named(&context.name)))
-        })
+        Box::pin(async move { Ok(factory::one(Exec::new(factory::config(config)?).named(&context.name))) })
     },
 };
 

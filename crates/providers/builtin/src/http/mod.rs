@@ -20,8 +20,8 @@ use uuid::Uuid;
 use crate::answer::{self, Asked};
 use client::{Caller, Message};
 pub use config::{Config, Settings};
-use tenantry_provider::settings;
 use tenantry_provider::factory::{self, ProviderFactory};
+use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 
 /// The type, and the name of its default instance.
@@ -38,9 +38,7 @@ pub const FACTORY: ProviderFactory = ProviderFactory {
     defaults: factory::no_defaults,
     check: factory::no_check,
     build: |context, config| {
-        Box::pin(async move {
-            Ok(factory::one(Http::new(factory::config(config)?)?.named(&context.name)))
-        })
+        Box::pin(async move { Ok(factory::one(Http::new(factory::config(config)?)?.named(&context.name))) })
     },
 };
 

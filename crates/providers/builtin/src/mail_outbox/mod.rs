@@ -25,10 +25,11 @@ use uuid::Uuid;
 
 use crate::identity_builtin::INVITATION_TOKEN;
 use client::{Found, Place};
-pub use config::{Config, Settings};
+pub use config::Config;
 use message::{Facts, Letter};
-use tenantry_provider::files::Files;
 use tenantry_provider::factory::{self, ProviderFactory};
+use tenantry_provider::files::Files;
+use tenantry_provider::kinds::mail::MailSettings as Settings;
 use tenantry_provider::lanes::Lanes;
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{
@@ -53,9 +54,9 @@ pub const FACTORY: ProviderFactory = ProviderFactory {
     },
     check: factory::no_check,
     build: |context, config| {
-        Box::pin(async move {
-            Ok(factory::one(MailOutbox::new(factory::config(config)?)?.named(&context.name)))
-        })
+        Box::pin(
+            async move { Ok(factory::one(MailOutbox::new(factory::config(config)?)?.named(&context.name))) },
+        )
     },
 };
 
@@ -78,7 +79,14 @@ impl MailOutbox {
             .parse()
             .map_err(|_| bad("mail: `from` is not an address like `Name <name@example.com>`"))?;
         let files = Files::mail(config.templates.as_deref());
-        let outbox = Self { name: NAME.into(), config, from, files, letters: Mutex::default(), lanes: Lanes::default() };
+        let outbox = Self {
+            name: NAME.into(),
+            config,
+            from,
+            files,
+            letters: Mutex::default(),
+            lanes: Lanes::default(),
+        };
         outbox.link(&nobody(), "token").map_err(|_| {
             bad("mail: `link` may use {{ token }}, {{ tenant.slug }} and {{ tenant.id }} only")
         })?;
@@ -156,7 +164,7 @@ impl Provider for MailOutbox {
     }
 
     fn settings_schema(&self) -> Value {
-        settings::schema::<Settings>()
+        settings::schema::<settings::NoSettings>()
     }
 
     fn check(&self, given: &Value) -> Vec<Fault> {

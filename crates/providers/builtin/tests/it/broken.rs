@@ -61,7 +61,7 @@ impl Toy {
 
 #[async_trait]
 impl Provider for Toy {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "toy"
     }
     fn kind(&self) -> Kind {
@@ -222,8 +222,8 @@ macro_rules! noticed {
 }
 
 noticed! {
-    adopting_is_noticed: AdoptsForeign => "somebody else's thing is never touched";
-    removing_a_foreign_thing_is_noticed: RemovesForeign => "somebody else's thing is never touched";
+    adopting_is_noticed: AdoptsForeign => "a thing with another owner tag is never touched";
+    removing_a_foreign_thing_is_noticed: RemovesForeign => "a thing with another owner tag is never touched";
     skipping_on_existence_is_noticed: SkipsOnExistence => "existence is not completion";
     a_leak_in_outputs_is_noticed: LeaksEmail => "leak";
     a_leak_in_a_failure_is_noticed: LeaksInFailure => "leak";
@@ -237,5 +237,5 @@ noticed! {
     seeing_things_is_noticed: SeesWhatIsNotThere => "observe says what is there";
     looking_that_changes_something_is_noticed: LooksWithSideEffects => "observe says what is there";
     a_lying_probe_is_noticed: SaysYesToEverything => "probe tells whether it works";
-    any_setting_is_noticed: TakesAnySetting => "settings that nobody knows are refused";
+    any_setting_is_noticed: TakesAnySetting => "unknown settings are rejected";
 }

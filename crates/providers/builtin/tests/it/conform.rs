@@ -16,24 +16,9 @@ use tenantry_builtin::mail_outbox::{Config as MailConfig, MailOutbox};
 use tenantry_databases::database_sqlite_pool::{Config as PoolConfig, DatabaseSqlitePool};
 use tenantry_provider::{Observed, Provider, Spec};
 
-use crate::contract::{Environment, violations};
+use crate::contract::Environment;
+pub use crate::contract::{ensure, must_keep_contract as must_keep_it, rival};
 use crate::world::{World, object};
-
-/// The spec of somebody who wants the same thing.
-pub fn rival(spec: &Spec) -> Spec {
-    let mut rival = spec.clone();
-    rival.claim = "tenantry:somebody:else".to_owned();
-    rival
-}
-
-pub async fn ensure(environment: &dyn Environment, spec: &Spec) {
-    let ensured = environment.provider().ensure(&environment.world().context(), spec).await.unwrap();
-    environment.world().registry.apply(&ensured.writes);
-}
-
-pub async fn must_keep_it(environment: &dyn Environment) {
-    assert_eq!(violations(environment).await, []);
-}
 
 struct Pool {
     dir: TempDir,
@@ -494,7 +479,10 @@ async fn an_ended_subscription_is_not_begun_again_by_a_late_step() {
     let newer = Spec { generation: 2, ..spec.clone() };
     let made = BillingBuiltin::default().ensure(&world.context(), &newer).await.unwrap();
     world.registry.apply(&made.writes);
-    assert_eq!(BillingBuiltin::default().ensure(&world.context(), &spec).await.unwrap_err().code, "stale_generation");
+    assert_eq!(
+        BillingBuiltin::default().ensure(&world.context(), &spec).await.unwrap_err().code,
+        "stale_generation"
+    );
     let states = world
         .registry
         .with("subscriptions", |rows| rows.iter().map(|r| r["state"].clone()).collect::<Vec<_>>());

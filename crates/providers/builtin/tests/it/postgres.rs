@@ -121,8 +121,7 @@ impl Place {
     }
 }
 
-/// Where the tenants of [`spec`] are.
-pub const REGION: &str = "eu-1";
+pub use crate::world::REGION;
 
 /// All of them.
 pub const MODELS: [Model; 3] = [Model::Pool, Model::Schema, Model::Database];

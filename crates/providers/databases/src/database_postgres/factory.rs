@@ -49,9 +49,6 @@ fn check(config: &Value) -> Vec<Fault> {
     let wrong = |url: &str| !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
     servers
         .filter(|(_, server)| server.get("url").and_then(Value::as_str).is_some_and(wrong))
-        .map(|(at, _)| Fault {
-            path: format!("{at}url"),
-            message: "must begin with postgres://".to_owned(),
-        })
+        .map(|(at, _)| Fault { path: format!("{at}url"), message: "must begin with postgres://".to_owned() })
         .collect()
 }

@@ -1,11 +1,10 @@
-//! Configuration of the tenants' own SQLite files, and what a template's step may say to them.
+//! Configuration of the tenants' own SQLite files.
 
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use crate::content::Settings;
 use crate::content::app;
 
 /// Where the files are and what they are made of.

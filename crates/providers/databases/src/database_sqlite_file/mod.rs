@@ -23,7 +23,7 @@ use crate::database_sqlite::rows::{Home, Scoped};
 use crate::database_sqlite::writer::Work;
 use crate::database_sqlite::{self, Open};
 use client::Found;
-pub use config::{Config, Settings};
+pub use config::Config;
 use tenantry_provider::data::{Canary, Data, TenantRows};
 use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::lanes::{Lanes, blocking};
@@ -274,7 +274,7 @@ impl Provider for DatabaseSqliteFile {
     }
 
     fn settings_schema(&self) -> Value {
-        settings::schema::<Settings>()
+        settings::schema::<settings::NoSettings>()
     }
 
     fn check(&self, given: &Value) -> Vec<Fault> {

@@ -1,11 +1,10 @@
-//! Configuration of the SQLite pool, and what a template's step may say to it.
+//! Configuration of the SQLite pool.
 
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use crate::content::Settings;
 use crate::content::app;
 
 /// Where the pool is and what it is made of.

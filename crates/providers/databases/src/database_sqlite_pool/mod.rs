@@ -20,11 +20,11 @@ use crate::content::{Content, refused};
 use crate::database_sqlite::rows::{Home, Scoped};
 use crate::database_sqlite::writer::Work;
 use crate::database_sqlite::{self, Open, Seen, catalogue, client};
-pub use config::{Config, Settings};
+pub use config::Config;
 use tenantry_provider::data::{Canary, Data, TenantRows};
+use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::portable::{self, Portable, Sink, Source};
 use tenantry_provider::settings;
-use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 
 /// Connections that read.
@@ -41,9 +41,7 @@ pub const FACTORY: ProviderFactory = ProviderFactory {
     parts: &[""],
     always: true,
     schema: settings::schema::<Config>,
-    defaults: |context| {
-        json!({ "file": context.path("tenants.db"), "migrations": context.migrations, "seeds": context.seeds })
-    },
+    defaults: |context| json!({ "file": context.path("tenants.db"), "migrations": context.migrations, "seeds": context.seeds }),
     check: factory::no_check,
     build: |context, config| {
         Box::pin(async move {
@@ -155,7 +153,7 @@ impl Provider for DatabaseSqlitePool {
     }
 
     fn settings_schema(&self) -> Value {
-        settings::schema::<Settings>()
+        settings::schema::<settings::NoSettings>()
     }
 
     fn check(&self, given: &Value) -> Vec<Fault> {

@@ -1,5 +1,10 @@
-//! The contract of `Provider` as a function over any of them. It reports what is violated instead of panicking, so that
-//! it can be shown to notice: see `broken.rs`.
+//! The conformance suite: the contract of [`Provider`](crate::Provider) as a function over any provider, for the tests of
+//! its author. It reports violations instead of panicking, so that a test can show that it notices them.
+//!
+//! An author implements [`Environment`] for the provider and what is outside of it, and a test that reads
+//! `must_keep_contract(&environment).await`. `examples/provider` is such a provider with its test.
+
+pub mod world;
 
 use std::pin::Pin;
 use std::task::{Context as Waking, Poll};
@@ -8,14 +13,17 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tenantry_model::{Failure, FailureClass};
-use tenantry_provider::{Ensured, Observed, Provider, Removed, Spec};
 
-use crate::world::{World, object, personal, spec};
+use crate::kinds;
+use crate::{Ensured, Observed, Provider, Removed, Spec};
+use world::{World, object, personal, spec};
 
 /// A rule and how it was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
+    /// The rule.
     pub rule: &'static str,
+    /// What the provider did.
     pub how: String,
 }
 
@@ -28,23 +36,25 @@ fn broken(rule: &'static str, how: impl std::fmt::Debug) -> Violation {
 /// A provider and what is outside of it.
 #[async_trait]
 pub trait Environment: Send + Sync {
+    /// The provider under test.
     fn provider(&self) -> &dyn Provider;
+    /// The registry, keys and notes that it gets.
     fn world(&self) -> &World;
-    /// Settings that work.
+    /// Settings that work: those of the kind and the provider's own, in one object.
     fn settings(&self) -> Value;
     /// How many things there are for this spec.
     async fn count(&self, spec: &Spec) -> usize;
     /// Everything there is, as a text that changes if anything changes.
     async fn snapshot(&self) -> String;
-    /// Puts a thing there that has the spec's name and is somebody else's.
+    /// Makes a thing that has the spec's name and another owner tag.
     async fn plant_foreign(&self, spec: &Spec);
-    /// Leaves the thing as an attempt leaves it that dies half-way.
+    /// Leaves the thing as an attempt leaves it that is cut off half-way.
     async fn leave_half(&self, spec: &Spec);
-    /// The same provider where nothing works.
+    /// The same provider where nothing works; none if there is no such place.
     async fn unusable(&self) -> Option<Box<dyn Provider>>;
 }
 
-/// Lets a future be polled so often, then drops it.
+/// Polls a future up to a number of times, then drops it.
 struct Polls<F> {
     future: Pin<Box<F>>,
     left: usize,
@@ -61,7 +71,7 @@ impl<F: Future> Future for Polls<F> {
     }
 }
 
-/// More polls than any attempt here needs.
+/// More polls than an attempt needs.
 const MOST_POLLS: usize = 400;
 
 struct Suite<'a> {
@@ -90,6 +100,23 @@ pub async fn violations(environment: &dyn Environment) -> Vec<Violation> {
     violations.append(&mut suite.leaks.lock());
     violations.dedup_by(|a, b| a.rule == b.rule);
     violations
+}
+
+/// Fails the test, with every violation, unless the provider keeps the contract.
+pub async fn must_keep_contract(environment: &dyn Environment) {
+    let violations = violations(environment).await;
+    assert!(violations.is_empty(), "{violations:#?}");
+}
+
+/// The same resource for another owner.
+pub fn rival(spec: &Spec) -> Spec {
+    Spec { claim: "tenantry:another:owner".to_owned(), ..spec.clone() }
+}
+
+/// Makes the resource, and its rows in the registry; fails the test if that fails.
+pub async fn ensure(environment: &dyn Environment, spec: &Spec) {
+    let ensured = environment.provider().ensure(&environment.world().context(), spec).await;
+    environment.world().registry.apply(&ensured.expect("the resource is made").writes);
 }
 
 impl Suite<'_> {
@@ -183,6 +210,10 @@ impl Suite<'_> {
         if first.outputs != second.outputs {
             return Err(broken(rule, (first.outputs, second.outputs)));
         }
+        let kind = self.environment.provider().kind();
+        if let Some(why) = kinds::outputs_fault(kind, &first.outputs) {
+            return Err(broken("outputs are those of the kind", why));
+        }
         self.must_be_one_and_healthy(rule, &spec).await
     }
 
@@ -252,7 +283,7 @@ impl Suite<'_> {
     }
 
     async fn foreign(&self) -> Verdict {
-        let rule = "somebody else's thing is never touched";
+        let rule = "a thing with another owner tag is never touched";
         let spec = self.spec();
         self.environment.plant_foreign(&spec).await;
         let before = self.environment.snapshot().await;
@@ -366,7 +397,7 @@ impl Suite<'_> {
     }
 
     async fn settings(&self) -> Verdict {
-        let rule = "settings that nobody knows are refused";
+        let rule = "unknown settings are rejected";
         let provider = self.environment.provider();
         let good = self.environment.settings();
         let faults = provider.check(&good);
@@ -378,7 +409,13 @@ impl Suite<'_> {
         if provider.check(&Value::Object(unknown)).is_empty() {
             return Err(broken(rule, "accepted"));
         }
-        match provider.settings_schema().get("additionalProperties") {
+        let schema = provider.settings_schema();
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let mut keys = properties.into_iter().flat_map(|all| all.keys());
+        if let Some(key) = keys.find(|key| kinds::keys(provider.kind()).contains(&key.as_str())) {
+            return Err(broken(rule, format!("`{key}` is a setting of the kind")));
+        }
+        match schema.get("additionalProperties") {
             Some(Value::Bool(false)) => Ok(()),
             other => Err(broken(rule, other)),
         }
