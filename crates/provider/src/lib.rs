@@ -1,6 +1,8 @@
 //! The provider contract: resource kinds, the verbs that every provider implements, the capabilities that some have in
 //! addition, and what authors of providers need for them. Knows no particular provider.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod csv;
 pub mod data;
 pub mod derived;
@@ -9,6 +11,7 @@ pub mod fence;
 pub mod files;
 pub mod hosts;
 pub mod isolation;
+pub mod kinds;
 pub mod lanes;
 pub mod masks;
 pub mod objects;

@@ -113,7 +113,8 @@ pub struct Spec {
     /// The owner mark that the thing carries from its creation (T1, T11). A thing with this name and another mark
     /// belongs to somebody else: a fatal failure `name_taken`, and never touched.
     pub claim: String,
-    /// The provider's own settings from the template, checked against its schema at plan time.
+    /// Settings of the kind and of the provider in one object, checked against both schemas at plan time. A provider reads
+    /// them with [`settings`](crate::settings).
     pub settings: Value,
     /// Outputs of the steps that this one needs, by step key.
     pub inputs: BTreeMap<String, Value>,
@@ -266,10 +267,12 @@ pub trait Provider: Send + Sync + 'static {
         Ok(())
     }
 
-    /// JSON Schema (2020-12) of the settings that a template's step may give.
+    /// JSON Schema (2020-12) of the settings that a template's step gives under `with`: an object without additional
+    /// properties, none of which is a setting of the kind. Settings of the kind are in [`kinds`](crate::kinds).
     fn settings_schema(&self) -> Value;
 
-    /// What the schema cannot say about the settings. Called at plan time.
+    /// What the schemas cannot say about the settings: those of the kind and those under `with`, in one object. Called at
+    /// plan time.
     fn check(&self, _settings: &Value) -> Vec<Fault> {
         Vec::new()
     }

@@ -47,9 +47,8 @@ pub struct Config {
     pub isolation: Isolation,
     pub shutdown: Shutdown,
     pub log: Log,
-    // The tables are checked by their providers; this one key can also come from the environment, because it is secret.
+    // Each table is checked by the type of its provider.
     #[serde(default)]
-    #[schemars(extend("properties" = { "postgres": { "properties": { "url": { "type": "string", "x-secret": true } } } }))]
     pub providers: Map<String, Value>,
 }
 
@@ -173,7 +172,8 @@ impl Config {
         let mut faults = Vec::new();
         let mut value = parse(DEFAULTS)?;
         overlay::merge(&mut value, parse(text)?);
-        faults.extend(overlay::environment(&mut value, &schema, environment));
+        let with_secrets = with_secrets(&schema, &value);
+        faults.extend(overlay::environment(&mut value, &with_secrets, environment));
         faults.extend(shape::faults(&schema, &value));
         faults.extend(meaning(&value));
         if !faults.is_empty() {
@@ -185,16 +185,7 @@ impl Config {
     /// What holds in the end, with passwords hidden.
     pub fn shown(&self) -> Value {
         let mut value = serde_json::to_value(self).unwrap_or_default();
-        let hide = |url: &mut Value| {
-            if let Value::String(text) = url {
-                *text = overlay::without_password(text);
-            }
-        };
-        for pointer in ["/store/url", "/keyring/url", "/providers/postgres/url"] {
-            value.pointer_mut(pointer).map(hide);
-        }
-        let clusters = value.pointer_mut("/providers/postgres/clusters").and_then(Value::as_object_mut);
-        clusters.into_iter().flatten().filter_map(|(_, it)| it.get_mut("url")).for_each(hide);
+        hide_passwords(&mut value);
         value
     }
 
@@ -242,6 +233,25 @@ pub fn schema() -> Value {
     SchemaSettings::draft2020_12().with(inline).into_generator().into_root_schema_for::<Config>().to_value()
 }
 
+/// The shape with the secret settings of all providers, which can come from the environment.
+fn with_secrets(schema: &Value, config: &Value) -> Value {
+    let mut schema = schema.clone();
+    if let Some(all) = schema.pointer_mut("/properties").and_then(Value::as_object_mut) {
+        all.insert("providers".to_owned(), providers::secrets(config));
+    }
+    schema
+}
+
+/// Hides the password of every URL in the document.
+fn hide_passwords(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = overlay::without_password(text),
+        Value::Array(values) => values.iter_mut().for_each(hide_passwords),
+        Value::Object(map) => map.values_mut().for_each(hide_passwords),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 fn parse(text: &str) -> Result<Value, Faults> {
     let fault = |why: String| Faults(vec![FieldError::new("", why)]);
     let table: toml::Table = toml::from_str(text).map_err(|why| fault(why.to_string()))?;
@@ -268,15 +278,6 @@ fn meaning(value: &Value) -> Vec<FieldError> {
         let wrong =
             url.filter(|url| !["sqlite:", "postgres://", "postgresql://"].iter().any(|s| url.starts_with(s)));
         check(path, wrong.map(|_| "must begin with sqlite: or postgres://".to_owned()));
-    }
-    let clusters = value.pointer("/providers/postgres/clusters").and_then(Value::as_object);
-    let clusters = clusters.into_iter().flatten().map(|(region, it)| (format!("clusters.{region}."), it));
-    let main = value.pointer("/providers/postgres").map(|it| (String::new(), it));
-    for (place, it) in main.into_iter().chain(clusters) {
-        let url = it.get("url").and_then(Value::as_str);
-        let wrong = url.filter(|url| !["postgres://", "postgresql://"].iter().any(|s| url.starts_with(s)));
-        let path = format!("providers.postgres.{place}url");
-        check(&path, wrong.map(|_| "must begin with postgres://".to_owned()));
     }
     if let (Some(store), Some(keyring)) = (text("/store/url"), text("/keyring/url"))
         && store == keyring
@@ -367,6 +368,8 @@ mod tests {
             ["providers.postgres.url"]
         );
         assert_eq!(paths("[providers.postgres]", &[]), ["providers.postgres.url"]);
+        let named = "[providers.eu]\ntype = 'postgres'";
+        assert_eq!(paths(named, &[("TENANTRY_PROVIDERS_EU_URL", "postgres://eu/x")]), [""; 0]);
     }
 
     #[test]

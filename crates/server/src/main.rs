@@ -9,6 +9,7 @@ mod front;
 mod lock;
 mod logging;
 mod process;
+mod providers;
 mod serve;
 
 use std::process::ExitCode;

@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tenantry_model::suspension::Access;
 use tenantry_model::{Failure, FailureClass, TenantId, Timestamp};
-use tenantry_provider::objects::{Listing, Method, Objects, Signed, TenantObjects, Usage};
-use tenantry_provider::{Kind, Provider as _, Sealer};
+use tenantry_provider::objects::{Listing, Method, Signed, TenantObjects, Usage};
+use tenantry_provider::{Kind, Objects, Provider as _, Sealer};
 
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
@@ -66,11 +66,11 @@ impl Control {
         signed.map_err(object_error)
     }
 
-    /// The objects that a signed URL opens. Returns an error if the signature is not valid, or if the tenant's status denies
-    /// this access.
+    /// Returns the objects that a signed URL opens, by the provider that signed it. Fails if the signature is not valid, or
+    /// while the tenant's status denies this access.
     pub async fn open_signed(&self, signed: &Signed) -> Result<(Arc<dyn TenantObjects>, Timestamp)> {
         let now = self.now();
-        let (objects, tenant) = self.signer(signed, now).await?;
+        let (keeper, tenant) = self.signer(signed, now).await?;
         let access = match signed.method {
             Method::Get => Access::ReadSigned,
             Method::Put | Method::Delete => Access::WriteSigned,
@@ -95,6 +95,25 @@ impl Control {
             }
         }
         Err(rejected.map_or_else(|| Error::not_found("bucket"), object_error))
+    }
+
+    /// The provider that signed an address, and the tenant whose bucket it opens. Two instances may have buckets of one
+    /// name; a signature is tied to one bucket's owner tag, so at most one of them accepts it.
+    async fn signer(&self, signed: &Signed, now: Timestamp) -> Result<(&dyn Objects, TenantId)> {
+        let mut refusal = None;
+        for keeper in self.shared.providers.iter().filter_map(|provider| provider.objects()) {
+            match keeper.verify(signed, now).await {
+                Ok(tenant) => return Ok((keeper, tenant)),
+                // A provider that does not know the signature says nothing about the others.
+                Err(failure) if failure.code == "bad_signature" => {
+                    refusal.get_or_insert(failure);
+                }
+                Err(failure) if failure.class == FailureClass::Invalid => return Err(object_error(failure)),
+                // It may be the one that signed: its answer counts if no other provider accepts the signature.
+                Err(failure) => refusal = Some(failure),
+            }
+        }
+        Err(refusal.map_or_else(|| Error::not_found("bucket"), object_error))
     }
 
     async fn objects_of(&self, session: &TenantSession, access: Access) -> Result<Arc<dyn TenantObjects>> {

@@ -119,7 +119,7 @@ mod tests {
         steps:
           identity:   { kind: identity }
           database:   { kind: database, migrations: app, timeout: 60s, retries: 1 }
-          ping:       { kind: custom, provider: exec, command: [ping, host], needs: [identity, database] }
+          ping:       { kind: custom, provider: exec, with: { command: [ping, host] }, needs: [identity, database] }
           smoke_test: { needs: [identity, database] }
           activate:   { needs: [smoke_test] }";
 
@@ -183,13 +183,13 @@ mod tests {
 
     #[test]
     fn steps_come_and_go_as_a_whole() {
-        let ping = "ping:       { kind: custom, provider: exec, command: [ping, host], needs: [identity, database] }";
+        let ping = "ping:       { kind: custom, provider: exec, with: { command: [ping, host] }, needs: [identity, database] }";
         assert_eq!(
             changes(&[(ping, "reserve: {}"), ("{ kind: identity }", "{ kind: identity, needs: [reserve] }")]),
             [
                 r#"Added steps.identity.needs |["reserve"]"#,
                 "Added steps.reserve |{}",
-                r#"Removed steps.ping {"command":["ping","host"],"kind":"custom","needs":["identity","database"],"provider":"exec"}|"#,
+                r#"Removed steps.ping {"kind":"custom","needs":["identity","database"],"provider":"exec","with":{"command":["ping","host"]}}|"#,
             ]
         );
     }

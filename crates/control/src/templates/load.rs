@@ -1,18 +1,17 @@
 //! From the text of a template to a checked one: shape by JSON Schema, then meaning. All faults at once.
 
 use schemars::generate::SchemaSettings;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tenantry_model::Isolation;
-use tenantry_provider::Registry;
+use tenantry_provider::{Registry, kinds};
 
 use super::{StepSpec, Template, check};
 use crate::error::{Error, FieldError, Result};
 use crate::operations::onboard::SmokeSettings;
 use crate::templates::shape;
 
-/// Keys of a step that the engine reads; all others are the provider's settings.
-const STEP_KEYS: [&str; 10] =
-    ["kind", "provider", "needs", "wait", "from", "timeout", "retries", "backoff", "on_failure", "mode"];
+/// The key of a step under which the provider's own settings stand.
+const WITH: &str = "with";
 
 /// A checked template with its text's meaning as JSON (what `show` prints and an operation records).
 #[derive(Clone, Debug)]
@@ -21,35 +20,48 @@ pub struct Loaded {
     pub template: Template,
 }
 
-/// The JSON Schema of template files, with the settings of every provider of this process.
+/// The JSON Schema of template files, with the settings of every kind and of every provider of this process.
 pub fn schema(providers: &Registry) -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
     let mut schema = generator.into_root_schema_for::<Template>().to_value();
-    let settings: Vec<Value> = providers
-        .iter()
-        .map(|provider| {
-            json!({
-                "if": {
-                    "required": ["kind"],
-                    "properties": { "kind": { "const": provider.kind() }, "provider": { "const": provider.name() } }
-                },
-                "then": { "$ref": format!("#/$defs/settings_{}", provider.name()) }
-            })
-        })
-        .collect();
-    if let Some(defs) = schema.get_mut("$defs").and_then(Value::as_object_mut) {
-        for provider in providers.iter() {
-            let mut own = provider.settings_schema();
-            if let Some(own) = own.as_object_mut() {
-                // The step's own keys are described once, above; here only what is the provider's.
-                own.remove("additionalProperties");
-                own.remove("$schema");
-            }
-            defs.insert(format!("settings_{}", provider.name()), own);
+    let mut definitions = Map::new();
+    let mut conditions = Vec::new();
+    for provider in providers.iter() {
+        let (kind, name) = (provider.kind(), provider.name());
+        let of_kind = format!("settings_{}", kind.as_str());
+        if !definitions.contains_key(&of_kind) {
+            conditions.push(json!({
+                "if": { "required": ["kind"], "properties": { "kind": { "const": kind } } },
+                "then": { "$ref": format!("#/$defs/{of_kind}") }
+            }));
+            // A step has keys of its own beside those of the kind.
+            definitions.insert(of_kind, inner(kinds::schema(kind), true));
         }
-        if let Some(step) = defs.get_mut("StepSpec").and_then(Value::as_object_mut) {
-            step.insert("allOf".to_owned(), Value::Array(settings));
+        conditions.push(json!({
+            "if": {
+                "required": ["kind", "provider"],
+                "properties": { "kind": { "const": kind }, "provider": { "const": name } }
+            },
+            "then": { "properties": { WITH: { "$ref": format!("#/$defs/with_{name}") } } }
+        }));
+        definitions.insert(format!("with_{name}"), inner(provider.settings_schema(), false));
+    }
+    if let Some(all) = schema.get_mut("$defs").and_then(Value::as_object_mut) {
+        if let Some(step) = all.get_mut("StepSpec").and_then(Value::as_object_mut) {
+            step.insert("allOf".to_owned(), Value::Array(conditions));
             step.remove("additionalProperties");
+        }
+        all.extend(definitions);
+    }
+    schema
+}
+
+/// A schema inside another one, if need be one that allows more properties.
+fn inner(mut schema: Value, open: bool) -> Value {
+    if let Some(schema) = schema.as_object_mut() {
+        schema.remove("$schema");
+        if open {
+            schema.remove("additionalProperties");
         }
     }
     schema
@@ -77,35 +89,169 @@ pub fn load(text: &str, providers: &Registry) -> Result<Loaded> {
     if faults.is_empty() { Ok(Loaded { template }) } else { Err(Error::invalid("template_invalid", faults)) }
 }
 
+/// What is wrong with the settings of a step: those of its kind, beside the step's own keys, and its provider's, under
+/// `with`.
 fn settings_faults(
     key: &str,
     step: &StepSpec,
     isolation: Isolation,
     providers: &Registry,
 ) -> Vec<FieldError> {
-    debug_assert!(STEP_KEYS.iter().all(|k| !step.settings.contains_key(*k)));
+    let at = |under: &str, path: &str| {
+        let parts = ["steps", key, under, path].into_iter().filter(|part| !part.is_empty());
+        Vec::from_iter(parts).join(".")
+    };
+    let in_place = |under: &'static str, faults: Vec<FieldError>| {
+        faults.into_iter().map(move |fault| FieldError::new(at(under, &fault.path), fault.message))
+    };
     let settings = Value::Object(step.settings.clone());
-    let at =
-        |path: &str| if path.is_empty() { format!("steps.{key}") } else { format!("steps.{key}.{path}") };
-    let in_place = |faults: Vec<FieldError>| {
-        faults.into_iter().map(|f| FieldError::new(at(&f.path), f.message)).collect()
+    let Some(kind) = step.kind else {
+        let mut faults: Vec<FieldError> = match key {
+            "smoke_test" => {
+                let schema = schemars::schema_for!(SmokeSettings);
+                in_place("", shape::faults(schema.as_value(), &settings)).collect()
+            }
+            _ => {
+                let unknown = |key| FieldError::new(at("", key), "is not known for such a step; remove it");
+                step.settings.keys().map(|key| unknown(key)).collect()
+            }
+        };
+        if !step.with.is_empty() {
+            let why = "holds settings of a provider, which only a step with a `kind` has; remove it";
+            faults.push(FieldError::new(at(WITH, ""), why));
+        }
+        return faults;
     };
     let Some(provider) = check::provider(step, isolation, providers) else {
-        return match key {
-            _ if step.kind.is_some() => Vec::new(),
-            "smoke_test" => {
-                in_place(shape::faults(schemars::schema_for!(SmokeSettings).as_value(), &settings))
-            }
-            _ => in_place(
-                step.settings
-                    .keys()
-                    .map(|k| FieldError::new(k, "is not known for such a step; remove it"))
-                    .collect(),
-            ),
-        };
+        // That there is no such provider is a fault already.
+        return in_place("", shape::faults(&kinds::schema(kind), &settings)).collect();
     };
-    let shape = shape::faults(&provider.settings_schema(), &settings);
-    let shape = shape.into_iter().map(|f| FieldError::new(at(&f.path), f.message));
-    let meaning = provider.check(&settings).into_iter().map(|f| FieldError::new(at(&f.path), f.message));
-    shape.chain(meaning).collect()
+    let (keys, own) = (kinds::keys(kind), provider.settings_schema());
+    let is_own = |key: &str| own.get("properties").is_some_and(|all| all.get(key).is_some());
+    let mut faults = Vec::new();
+    // Settings on the wrong side are named with the right one; what else is wrong with them shows there.
+    let mut beside = step.settings.clone();
+    beside.retain(|key, _| {
+        let misplaced = !keys.contains(&key.as_str()) && is_own(key);
+        if misplaced {
+            let why = format!("is a setting of the provider {}; move it under `{WITH}`", provider.name());
+            faults.push(FieldError::new(at("", key), why));
+        }
+        !misplaced
+    });
+    let mut with = step.with.clone();
+    with.retain(|key, _| {
+        let misplaced = keys.contains(&key.as_str());
+        if misplaced {
+            let why = format!("is a setting of the kind {}; move it beside `{WITH}`", kind.as_str());
+            faults.push(FieldError::new(at(WITH, key), why));
+        }
+        !misplaced
+    });
+    if !faults.is_empty() {
+        return faults;
+    }
+    faults.extend(in_place("", shape::faults(&kinds::schema(kind), &Value::Object(beside.clone()))));
+    faults.extend(in_place(WITH, shape::faults(&own, &Value::Object(with.clone()))));
+    if faults.is_empty() {
+        beside.extend(with);
+        let meaning = provider.check(&Value::Object(beside));
+        let under = |path: &str| {
+            let first = path.split(['.', '[']).next().unwrap_or_default();
+            if first.is_empty() || keys.contains(&first) { "" } else { WITH }
+        };
+        faults.extend(
+            meaning
+                .into_iter()
+                .map(|fault| FieldError::new(at(under(&fault.path), &fault.path), fault.message)),
+        );
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use tenantry_model::Failure;
+    use tenantry_provider::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+
+    use super::*;
+
+    /// A provider with settings that are named as keys of a step.
+    struct Odd;
+
+    #[derive(serde::Deserialize, schemars::JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only the shape counts")]
+    struct Settings {
+        mode: String,
+        timeout: u32,
+    }
+
+    #[async_trait]
+    impl Provider for Odd {
+        fn name(&self) -> &str {
+            "odd"
+        }
+        fn kind(&self) -> Kind {
+            Kind::Bucket
+        }
+        fn settings_schema(&self) -> Value {
+            tenantry_provider::settings::schema::<Settings>()
+        }
+        fn check(&self, settings: &Value) -> Vec<Fault> {
+            let fast = settings["mode"] == "fast" && settings["quota_bytes"] == 1;
+            let fault = |path: &str| Fault { path: path.to_owned(), message: "no".to_owned() };
+            if fast { vec![fault("mode"), fault("quota_bytes")] } else { Vec::new() }
+        }
+        async fn ensure(&self, _: &Context, _: &Spec) -> std::result::Result<Ensured, Failure> {
+            Ok(Ensured::default())
+        }
+        async fn observe(&self, _: &Context, _: &Spec) -> std::result::Result<Observed, Failure> {
+            Ok(Observed::Absent)
+        }
+        async fn remove(&self, _: &Context, _: &Spec) -> std::result::Result<Removed, Failure> {
+            Ok(Removed::default())
+        }
+        async fn probe(&self) -> std::result::Result<(), Failure> {
+            Ok(())
+        }
+    }
+
+    fn paths(step: &str) -> Vec<String> {
+        let text = format!(
+            "{{ template: odd, version: 1, isolation: pool, steps: {{ bucket: {step}, \
+             smoke_test: {{ needs: [bucket] }}, activate: {{ needs: [smoke_test] }} }} }}"
+        );
+        let faults = load(&text, &Registry::default().add(Odd)).err().map(|error| error.errors);
+        faults.unwrap_or_default().into_iter().map(|fault| fault.path).collect()
+    }
+
+    #[test]
+    fn a_provider_may_have_settings_that_are_named_as_keys_of_a_step() {
+        let step =
+            "{ kind: bucket, mode: inline, timeout: 5s, quota_bytes: 5, with: { mode: fast, timeout: 3 } }";
+        assert_eq!(paths(step), [""; 0]);
+    }
+
+    #[test]
+    fn every_fault_of_settings_is_named_with_its_path() {
+        for (step, expected) in [
+            (
+                "{ kind: bucket, quota: 5, with: { mode: fast, timeout: soon, colour: red } }",
+                &["steps.bucket.quota", "steps.bucket.with.colour", "steps.bucket.with.timeout"][..],
+            ),
+            ("{ kind: bucket }", &["steps.bucket.with.mode", "steps.bucket.with.timeout"]),
+            (
+                "{ kind: bucket, with: { mode: fast, timeout: 3, quota_bytes: 5 } }",
+                &["steps.bucket.with.quota_bytes"],
+            ),
+            (
+                "{ kind: bucket, quota_bytes: 1, with: { mode: fast, timeout: 3 } }",
+                &["steps.bucket.with.mode", "steps.bucket.quota_bytes"],
+            ),
+        ] {
+            assert_eq!(paths(step), expected, "{step}");
+        }
+    }
 }

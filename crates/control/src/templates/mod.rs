@@ -123,7 +123,10 @@ pub struct StepSpec {
     /// `detached`: a child operation of its own that never holds ACTIVE back (S0.24-26).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// Settings of the provider.
+    /// The provider's own settings.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub with: Map<String, Value>,
+    /// Settings of the kind, or of the built-in action: all keys that are none of the above.
     #[serde(flatten)]
     #[schemars(skip)]
     pub settings: Map<String, Value>,

@@ -102,7 +102,7 @@ pub struct FaultPlan {
     /// Every running call holds a receiver.
     under_way: watch::Sender<()>,
     /// Running calls of each provider, and the highest number so far.
-    calls_of: Mutex<BTreeMap<&'static str, (Arc<()>, usize)>>,
+    calls_of: Mutex<BTreeMap<String, (Arc<()>, usize)>>,
 }
 
 /// Entry in the set of finished work for a created resource or a completed step.
@@ -136,9 +136,9 @@ impl FaultPlan {
     }
 
     /// Counts a call of this provider as running until the returned value is dropped.
-    fn counted(&self, provider: &'static str) -> Arc<()> {
+    fn counted(&self, provider: &str) -> Arc<()> {
         let mut calls = self.calls_of.lock();
-        let (under_way, most) = calls.entry(provider).or_default();
+        let (under_way, most) = calls.entry(provider.to_owned()).or_default();
         let counted = Arc::clone(under_way);
         *most = (*most).max(Arc::strong_count(under_way) - 1);
         counted
@@ -349,7 +349,7 @@ impl<P: Provider> Rotate for Faulty<P> {
 
 #[async_trait]
 impl<P: Provider> Provider for Faulty<P> {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         self.inner.name()
     }
     fn kind(&self) -> Kind {

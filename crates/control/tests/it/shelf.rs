@@ -109,7 +109,7 @@ impl Rotate for Shelf {
 
 #[async_trait]
 impl Provider for Shelf {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "shelf"
     }
     fn kind(&self) -> Kind {

@@ -6,7 +6,6 @@ pub mod billing_builtin;
 pub mod bucket_folder;
 pub mod certificate_local_ca;
 pub mod config_builtin;
-pub mod custom_handoff;
 pub mod dns_builtin;
 pub mod exec;
 pub mod http;

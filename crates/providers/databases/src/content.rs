@@ -6,8 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use schemars::JsonSchema;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tenantry_model::{Failure, FailureClass, TenantId, Timestamp};
 use uuid::Uuid;
@@ -16,29 +14,13 @@ use crate::migrations::Migration;
 use crate::tables::Catalogue;
 use tenantry_provider::data::Canary;
 use tenantry_provider::files::Files;
+pub use tenantry_provider::kinds::database::{DatabaseSettings as Settings, app};
 use tenantry_provider::seeds::{Languages, Seed};
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Fault, Person, Spec, Tenant};
 
 /// Name and owner tag of the tenant that holds the canary row. No planned name or owner tag looks like it.
 const CANARY: &str = "canary";
-
-/// Settings of a template's `database` step.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// The set of migrations that creates the tenant's tables.
-    #[serde(default = "app")]
-    pub migrations: String,
-    /// The seed that fills the tenant's tables; without one they start empty.
-    #[serde(default)]
-    pub seed: Option<String>,
-}
-
-/// Name of the set of migrations that ships with the program.
-pub fn app() -> String {
-    "app".to_owned()
-}
 
 /// One tenant's rows, ready to be written by `ensure`.
 #[derive(Clone)]

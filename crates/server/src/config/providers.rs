@@ -1,196 +1,304 @@
-//! The providers of this process: the registration list, and each one's table of the configuration. Paths that a table
-//! leaves out lie in the data folder.
+//! The tables `[providers.NAME]`: from what is configured to instances of the provider types, with every fault by its path.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
+use anyhow::{Result, anyhow};
 use serde_json::{Map, Value, json};
-use tenantry_builtin::billing_builtin::{self, BillingBuiltin};
-use tenantry_builtin::bucket_folder::{self, BucketFolder};
-use tenantry_builtin::certificate_local_ca::{self, CertificateLocalCa};
-use tenantry_builtin::config_builtin::{self, ConfigBuiltin};
-use tenantry_builtin::custom_handoff::{self, CustomHandoff};
-use tenantry_builtin::dns_builtin::{self, DnsBuiltin};
-use tenantry_builtin::exec::{self, Exec};
-use tenantry_builtin::http::{self, Http};
-use tenantry_builtin::identity_builtin::{self, IdentityBuiltin};
-use tenantry_builtin::mail_outbox::{self, MailOutbox};
-use tenantry_builtin::namespace_manifests::{self, NamespaceManifests};
 use tenantry_control::{FieldError, shape};
-use tenantry_databases::database_postgres::{self, Postgres};
-use tenantry_databases::database_postgres_database::DatabasePostgresDatabase;
-use tenantry_databases::database_postgres_pool::DatabasePostgresPool;
-use tenantry_databases::database_postgres_schema::DatabasePostgresSchema;
-use tenantry_databases::database_sqlite_file::{self, DatabaseSqliteFile};
-use tenantry_databases::database_sqlite_pool::{self, DatabaseSqlitePool};
 use tenantry_model::Failure;
-use tenantry_provider::Registry;
+use tenantry_provider::factory::{TYPE, is_name};
+use tenantry_provider::{BuildContext, ProviderFactory, Registry};
 
 use super::Config;
+use crate::providers::FACTORIES;
 
-/// One table for the three providers on PostgreSQL.
-const POSTGRES: &str = "postgres";
-const DATABASE: &str = "sqlite_pool";
-const DATABASE_FILE: &str = "sqlite_file";
-const IDENTITY: &str = "builtin_identity";
-const CONFIG: &str = "builtin_config";
-const BILLING: &str = "builtin_billing";
-const MAIL: &str = "outbox";
-const BUCKET: &str = "folder_bucket";
-const NAMESPACE: &str = "manifests";
-const DNS: &str = "builtin_dns";
-const CERTIFICATE: &str = "local_ca";
-const HANDOFF: &str = "handoff";
-const EXEC: &str = "exec";
-const HTTP: &str = "http";
-
-/// Databases of tenants' own that are ready beforehand: enough for a few sign-ups at once, in less than a megabyte.
-const WARM: u16 = 4;
-
-/// A table of the configuration over the paths that the data folder gives.
-struct Table<'a> {
-    name: &'static str,
-    schema: fn() -> Value,
-    defaults: Value,
-    given: Option<&'a Value>,
+/// One instance of a provider type.
+struct Instance<'a> {
+    factory: &'a ProviderFactory,
+    context: BuildContext,
+    /// The settings of its table, without the type.
+    given: Map<String, Value>,
 }
 
-impl Table<'_> {
-    fn value(&self) -> Value {
-        let mut value = self.defaults.clone();
-        super::overlay::merge(&mut value, self.given.cloned().unwrap_or_else(|| json!({})));
-        value
+impl Instance<'_> {
+    fn config(&self) -> Value {
+        let mut config = (self.factory.defaults)(&self.context);
+        super::overlay::merge(&mut config, Value::Object(self.given.clone()));
+        config
     }
 
     fn faults(&self) -> Vec<FieldError> {
-        let at =
-            |path: &str| format!("providers.{}{}{path}", self.name, if path.is_empty() { "" } else { "." });
-        let found = shape::faults(&(self.schema)(), &self.value());
-        found.into_iter().map(|fault| FieldError::new(at(&fault.path), fault.message)).collect()
-    }
-
-    fn read<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_value(self.value())
-            .with_context(|| format!("the table providers.{} does not fit", self.name))
+        let config = self.config();
+        let shape = shape::faults(&(self.factory.schema)(), &config);
+        let meaning = (self.factory.check)(&config);
+        let meaning = meaning.into_iter().map(|fault| FieldError::new(fault.path, fault.message));
+        let all = shape.into_iter().chain(meaning);
+        all.map(|fault| FieldError::new(at(&self.context.name, &fault.path), fault.message)).collect()
     }
 }
 
-fn schema<T: JsonSchema>() -> Value {
-    schemars::schema_for!(T).to_value()
+/// Path of a setting of an instance; of its table, without a setting.
+fn at(instance: &str, path: &str) -> String {
+    let dot = if path.is_empty() { "" } else { "." };
+    format!("providers.{instance}{dot}{path}")
 }
 
-/// Every table, whether it is given or not.
-fn tables<'a>(
-    data_dir: &Path,
-    url: &str,
-    files: &Map<String, Value>,
-    given: &'a Map<String, Value>,
-) -> [Table<'a>; 14] {
-    let table =
-        |name: &'static str, schema, defaults| Table { name, schema, defaults, given: given.get(name) };
-    let file = |key: &str| files.get(key).cloned().unwrap_or(Value::Null);
-    let database = json!({ "file": data_dir.join("tenants.db"), "migrations": file("migrations"), "seeds": file("seeds") });
-    let database_file = json!({ "folder": data_dir.join("tenants"), "migrations": file("migrations"), "seeds": file("seeds"), "warm": WARM });
-    let postgres = json!({ "migrations": file("migrations"), "seeds": file("seeds") });
-    let bucket = json!({ "folder": data_dir.join("buckets") });
-    let namespace = json!({ "folder": data_dir.join("manifests") });
-    // The token stands behind `#`, which browsers do not send: it is in no server's log.
-    let link = format!("{url}/auth/invitation#{{{{ token }}}}");
-    let mail = json!({ "folder": data_dir.join("outbox"), "templates": file("mail"), "link": link });
-    [
-        table(POSTGRES, schema::<database_postgres::Config>, postgres),
-        table(DATABASE, schema::<database_sqlite_pool::Config>, database),
-        table(DATABASE_FILE, schema::<database_sqlite_file::Config>, database_file),
-        table(BUCKET, schema::<bucket_folder::Config>, bucket),
-        table(NAMESPACE, schema::<namespace_manifests::Config>, namespace),
-        table(IDENTITY, schema::<identity_builtin::Config>, json!({})),
-        table(CONFIG, schema::<config_builtin::Config>, json!({})),
-        table(BILLING, schema::<billing_builtin::Config>, json!({})),
-        table(MAIL, schema::<mail_outbox::Config>, mail),
-        table(DNS, schema::<dns_builtin::Config>, json!({ "folder": data_dir.join("dns") })),
-        table(
-            CERTIFICATE,
-            schema::<certificate_local_ca::Config>,
-            json!({ "folder": data_dir.join("certificates") }),
-        ),
-        table(HANDOFF, schema::<custom_handoff::Config>, json!({ "folder": data_dir.join("handoff") })),
-        table(EXEC, schema::<exec::Config>, json!({})),
-        table(HTTP, schema::<http::Config>, json!({})),
-    ]
+/// What a process tells every instance; the name is the instance's.
+fn shared(data_dir: PathBuf, url: &str, files: &Value) -> BuildContext {
+    let folder = |key: &str| files.get(key).and_then(Value::as_str).map(PathBuf::from);
+    BuildContext {
+        data_dir,
+        public_url: url.to_owned(),
+        migrations: folder("migrations"),
+        seeds: folder("seeds"),
+        mail: folder("mail"),
+        ..BuildContext::new("", "".as_ref())
+    }
 }
 
-/// What is wrong with the tables of a whole configuration that may itself be faulty.
+/// The instances that a configuration has, in the order of the types, the default instance of each before the others; and
+/// what is wrong with the tables.
+fn instances<'a>(
+    factories: &'a [ProviderFactory],
+    shared: &BuildContext,
+    tables: &Map<String, Value>,
+) -> (Vec<Instance<'a>>, Vec<FieldError>) {
+    let mut faults: Vec<FieldError> = Vec::new();
+    let mut named: BTreeMap<&str, Vec<Instance<'a>>> = BTreeMap::new();
+    let find = |type_name: &str| factories.iter().find(|factory| factory.type_name == type_name);
+    let known = || Vec::from_iter(factories.iter().map(|factory| factory.type_name)).join(", ");
+    let context = |name: &str, factory: &ProviderFactory| BuildContext {
+        name: name.to_owned(),
+        is_default: name == factory.type_name,
+        ..shared.clone()
+    };
+    for (name, table) in tables {
+        let mut fault = |path: &str, message: String| faults.push(FieldError::new(at(name, path), message));
+        let Some(table) = table.as_object() else {
+            fault("", "must be a table".to_owned());
+            continue;
+        };
+        if !is_name(name) {
+            fault("", "must be named with up to 40 of a-z, 0-9 and _, beginning with a letter".to_owned());
+            continue;
+        }
+        let mut given = table.clone();
+        let own = find(name);
+        let factory = match (given.remove(TYPE), own) {
+            (None, Some(factory)) => factory,
+            (None, None) => {
+                let message = format!("there is no such provider; give it a `{TYPE}`, one of {}", known());
+                fault("", message);
+                continue;
+            }
+            (Some(Value::String(type_name)), own) => match (find(&type_name), own) {
+                (None, _) => {
+                    fault(TYPE, format!("there is no such type; there are {}", known()));
+                    continue;
+                }
+                (Some(factory), Some(own)) if factory.type_name != own.type_name => {
+                    let message = "is another type than that of this name; name the instance differently";
+                    fault(TYPE, message.to_owned());
+                    continue;
+                }
+                (Some(factory), _) => factory,
+            },
+            (Some(_), _) => {
+                fault(TYPE, format!("must be a text, one of {}", known()));
+                continue;
+            }
+        };
+        let context = context(name, factory);
+        named.entry(factory.type_name).or_default().push(Instance { factory, context, given });
+    }
+    let mut all = Vec::new();
+    for factory in factories {
+        let mut own = named.remove(factory.type_name).unwrap_or_default();
+        if factory.always && !own.iter().any(|instance| instance.context.is_default) {
+            let context = context(factory.type_name, factory);
+            own.push(Instance { factory, context, given: Map::new() });
+        }
+        own.sort_by_key(|instance| !instance.context.is_default);
+        all.extend(own);
+    }
+    let mut providers: BTreeMap<String, String> = BTreeMap::new();
+    for instance in &all {
+        let name = &instance.context.name;
+        for provider in instance.factory.names(name) {
+            if let Some(other) = providers.insert(provider.clone(), name.clone()) {
+                let message = format!(
+                    "makes a provider with the name {provider}, and so does providers.{other}; rename one of them"
+                );
+                faults.push(FieldError::new(at(name, ""), message));
+            }
+        }
+    }
+    (all, faults)
+}
+
+/// What is wrong with the types themselves, and with the tables of a whole configuration that may itself be faulty.
 pub fn faults(config: &Value) -> Vec<FieldError> {
-    let none = Map::new();
-    let object = |key: &str| config.get(key).and_then(Value::as_object).unwrap_or(&none);
-    let given = object("providers");
-    let tables = tables(Path::new("."), "http://localhost", object("files"), given);
-    let unknown = given.keys().filter(|name| !tables.iter().any(|table| table.name == **name));
-    let unknown = unknown.map(|name| {
-        let known = tables.each_ref().map(|table| table.name).join(", ");
-        FieldError::new(format!("providers.{name}"), format!("there is no such provider; there are {known}"))
-    });
-    let used = |table: &&Table| ![POSTGRES, HTTP].contains(&table.name) || table.given.is_some();
-    let faulty = tables.iter().filter(used).flat_map(Table::faults);
-    unknown.chain(faulty).collect()
+    faults_of(FACTORIES, config)
 }
 
-/// The providers that the configuration asks for, in a server that clients reach at `url`. The first of a kind is what a
-/// step gets that names none.
-pub async fn build(config: &Config, url: &str) -> Result<Registry> {
-    let failed = |failure: Failure| anyhow::anyhow!(failure.message);
-    let files = serde_json::to_value(&config.files)?;
-    let none = Map::new();
-    let [
-        postgres,
-        database,
-        database_file,
-        bucket,
-        namespace,
-        identity,
-        settings,
-        billing,
-        mail,
-        dns,
-        certificate,
-        handoff,
-        exec,
-        http,
-    ] = tables(&config.data_dir, url, files.as_object().unwrap_or(&none), &config.providers);
-    let pool = DatabaseSqlitePool::new(database.read()?)
-        .await
-        .map_err(failed)
-        .context("the provider sqlite_pool")?;
-    let files = DatabaseSqliteFile::new(database_file.read()?)
-        .await
-        .map_err(failed)
-        .context("the provider sqlite_file")?;
-    let mut registry = Registry::default();
-    if postgres.given.is_some() {
-        let postgres = Postgres::new(postgres.read()?).map_err(failed).context("providers.postgres")?;
-        // Before the others: where there is a server, steps that name no provider get it.
-        registry = registry
-            .add(DatabasePostgresPool::new(postgres.clone()))
-            .add(DatabasePostgresSchema::new(postgres.clone()))
-            .add(DatabasePostgresDatabase::new(postgres));
+fn faults_of(factories: &[ProviderFactory], config: &Value) -> Vec<FieldError> {
+    let wrong = factories.iter().flat_map(ProviderFactory::faults);
+    let wrong: Vec<FieldError> = wrong.map(|why| FieldError::new("providers", why)).collect();
+    if !wrong.is_empty() {
+        return wrong;
     }
-    registry = registry
-        .add(pool)
-        .add(files)
-        .add(BucketFolder::new(bucket.read()?))
-        .add(NamespaceManifests::new(namespace.read()?))
-        .add(IdentityBuiltin::new(identity.read()?))
-        .add(ConfigBuiltin::new(settings.read()?))
-        .add(BillingBuiltin::new(billing.read()?))
-        .add(MailOutbox::new(mail.read()?).map_err(failed).context("the provider outbox")?)
-        .add(DnsBuiltin::new(dns.read()?).map_err(failed).context("the provider builtin_dns")?)
-        .add(CertificateLocalCa::new(certificate.read()?).map_err(failed).context("the provider local_ca")?)
-        .add(CustomHandoff::new(handoff.read()?))
-        .add(Exec::new(exec.read()?));
-    if http.given.is_some() {
-        registry = registry.add(Http::new(http.read()?).map_err(failed).context("the provider http")?);
+    let none = json!({});
+    let shared = shared(PathBuf::from("."), "http://localhost", config.get("files").unwrap_or(&none));
+    let tables = config.get("providers").and_then(Value::as_object).cloned().unwrap_or_default();
+    let (instances, mut faults) = instances(factories, &shared, &tables);
+    faults.extend(instances.iter().flat_map(Instance::faults));
+    faults
+}
+
+/// JSON Schema of the secret settings of all instances: those that can also come from the environment.
+pub fn secrets(config: &Value) -> Value {
+    let tables = config.get("providers").and_then(Value::as_object).cloned().unwrap_or_default();
+    let type_of = |name: &str, table: &Value| {
+        let type_name = table.get(TYPE).and_then(Value::as_str).unwrap_or(name);
+        FACTORIES.iter().find(|factory| factory.type_name == type_name)
+    };
+    let given = tables.iter().filter_map(|(name, table)| Some((name.clone(), type_of(name, table)?)));
+    let types = FACTORIES.iter().map(|factory| (factory.type_name.to_owned(), factory));
+    let all: BTreeMap<String, &ProviderFactory> = types.chain(given).collect();
+    let secrets = all.into_iter().filter_map(|(name, factory)| {
+        let schema = (factory.schema)();
+        let settings = schema.get("properties").and_then(Value::as_object)?;
+        let secret = settings.iter().filter(|(_, setting)| setting.get("x-secret").is_some());
+        let secret: Map<String, Value> = secret.map(|(key, it)| (key.clone(), it.clone())).collect();
+        (!secret.is_empty()).then(|| (name, json!({ "type": "object", "properties": secret })))
+    });
+    json!({ "type": "object", "properties": Map::from_iter(secrets) })
+}
+
+/// The providers that the configuration asks for, in a server that clients reach at `url`.
+pub async fn build(config: &Config, url: &str) -> Result<Registry> {
+    let shared = shared(config.data_dir.clone(), url, &serde_json::to_value(&config.files)?);
+    let (instances, faults) = instances(FACTORIES, &shared, &config.providers);
+    if !faults.is_empty() {
+        return Err(super::Faults(faults).into());
+    }
+    let mut registry = Registry::default();
+    for instance in instances {
+        let path = at(&instance.context.name, "");
+        let failed = |failure: Failure| anyhow!(failure.message).context(path.clone());
+        let config = instance.config();
+        let Instance { factory, context, .. } = instance;
+        for provider in (factory.build)(context, config).await.map_err(failed)? {
+            registry.insert(provider).map_err(failed)?;
+        }
     }
     Ok(registry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(factories: &[ProviderFactory], providers: Value) -> Vec<(String, String)> {
+        let faults = faults_of(factories, &json!({ "providers": providers }));
+        faults.into_iter().map(|fault| (fault.path, fault.message)).collect()
+    }
+
+    fn paths(providers: Value) -> Vec<String> {
+        found(FACTORIES, providers).into_iter().map(|(path, _)| path).collect()
+    }
+
+    #[test]
+    fn every_type_of_this_server_is_sound() {
+        for factory in FACTORIES {
+            assert_eq!(factory.faults(), [""; 0]);
+        }
+        assert_eq!(paths(json!({})), [""; 0]);
+    }
+
+    #[test]
+    fn a_type_has_any_number_of_instances() {
+        assert_eq!(
+            paths(json!({ "photos": { "type": "folder_bucket" }, "films": { "type": "folder_bucket" } })),
+            [""; 0]
+        );
+        let shared = shared("data".into(), "http://localhost", &json!({}));
+        let tables = json!({
+            "photos": { "type": "folder_bucket" },
+            "eu": { "type": "postgres", "url": "postgres://eu/x" },
+            "folder_bucket": { "open_files": 3 },
+        });
+        let tables = tables.as_object().unwrap();
+        let (instances, faults) = instances(FACTORIES, &shared, tables);
+        assert!(faults.is_empty(), "{faults:?}");
+        let names: Vec<String> =
+            instances.iter().flat_map(|instance| instance.factory.names(&instance.context.name)).collect();
+        let first =
+            ["eu_pool", "eu_schema", "eu_database", "sqlite_pool", "sqlite_file", "folder_bucket", "photos"];
+        assert_eq!(names[..7], first);
+        let folder = |name: &str| {
+            let instance = instances.iter().find(|instance| instance.context.name == name).unwrap();
+            instance.config()["folder"].clone()
+        };
+        assert_eq!(folder("folder_bucket"), "data/buckets");
+        assert_eq!(folder("photos"), "data/providers/photos/buckets");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_table_is_named_by_its_path() {
+        for (providers, path) in [
+            (json!({ "photos": {} }), "providers.photos"),
+            (json!({ "photos": 1 }), "providers.photos"),
+            (json!({ "my photos": { "type": "folder_bucket" } }), "providers.my photos"),
+            (json!({ "photos": { "type": "s3" } }), "providers.photos.type"),
+            (json!({ "photos": { "type": 3 } }), "providers.photos.type"),
+            (json!({ "outbox": { "type": "folder_bucket" } }), "providers.outbox.type"),
+            (json!({ "photos": { "type": "folder_bucket", "colour": "red" } }), "providers.photos.colour"),
+            (json!({ "eu": { "type": "postgres" } }), "providers.eu.url"),
+            (json!({ "eu": { "type": "postgres", "url": "mysql://x" } }), "providers.eu.url"),
+        ] {
+            assert_eq!(paths(providers.clone()), [path], "{providers}");
+        }
+    }
+
+    #[test]
+    fn two_providers_of_one_name_are_refused() {
+        let twice = json!({
+            "eu": { "type": "postgres", "url": "postgres://eu/x" },
+            "eu_pool": { "type": "sqlite_pool" },
+        });
+        assert_eq!(paths(twice), ["providers.eu_pool"]);
+    }
+
+    #[test]
+    fn a_type_with_a_wrong_schema_is_named() {
+        let outbox = *FACTORIES.iter().find(|factory| factory.type_name == "outbox").unwrap();
+        let broken = [
+            ProviderFactory { schema: || json!({ "type": "object", "properties": 5 }), ..outbox },
+            ProviderFactory { schema: || json!({ "type": "string" }), ..outbox },
+            ProviderFactory { defaults: |_| json!({ "folder": 5, "link": "x" }), ..outbox },
+            ProviderFactory { defaults: |_| json!({ "link": "x" }), ..outbox },
+        ];
+        for factory in broken {
+            let found = found(&[factory], json!({}));
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].1.starts_with("the provider type outbox: "), "{found:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn instances_are_built_under_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "data_dir = '{}'\n[providers.photos]\ntype = 'folder_bucket'\n[providers.eu]\ntype = 'postgres'\nurl = 'postgres://eu/x'",
+            folder.path().display()
+        );
+        let registry = build(&Config::read(&text, []).unwrap(), "http://localhost").await.unwrap();
+        for (name, kind) in [("photos", "bucket"), ("folder_bucket", "bucket"), ("eu_pool", "database")] {
+            let provider = registry.get(name).unwrap();
+            assert_eq!((provider.name(), provider.kind().as_str()), (name, kind));
+        }
+        assert!(registry.get("http").is_none() && registry.get("postgres_pool").is_none());
+    }
 }

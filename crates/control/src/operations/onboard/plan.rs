@@ -7,9 +7,14 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_engine::{Mode, OnFailure, Policy, Step, Wait};
 use tenantry_model::{Plan, TenantId};
+use tenantry_provider::kinds::KindSettings;
+use tenantry_provider::kinds::billing::{BillingSettings, Cycle};
+use tenantry_provider::kinds::bucket::{BucketSettings, Encryption};
+use tenantry_provider::kinds::config::ConfigSettings;
+use tenantry_provider::kinds::dns::DnsSettings;
 use tenantry_provider::{Kind, Registry};
 
-use super::request::{BillingCycle, CreateTenant};
+use super::request::{BillingCycle, CreateTenant, EncryptionLevel};
 use crate::access::Scope;
 use crate::error::{Error, Result};
 use crate::ledger::{Act, StepInput, resource_id};
@@ -66,7 +71,7 @@ impl Onboarding<'_> {
         let approvals: Vec<String> = steps.iter().map(|step| step.key.clone()).collect();
         for (key, spec) in &self.template.steps {
             let settings = match (spec.kind, spec.wait.as_deref()) {
-                (Some(kind), _) => self.customised(kind, spec),
+                (Some(kind), _) => self.customised(kind, spec)?,
                 (None, Some("approval")) => approval(&spec.from, Map::new()),
                 (None, None) if key == RESERVE => json!(self.template.needed()),
                 (None, _) => Value::Object(spec.settings.clone()),
@@ -119,51 +124,70 @@ impl Onboarding<'_> {
         Ok(Step { position, needs: spec.needs.clone(), ..Step::new(key, &kind, &provider, policy, input) })
     }
 
-    /// The template's settings of a step, with what plan and request add for its resource kind.
-    fn customised(&self, kind: Kind, spec: &StepSpec) -> Value {
+    /// The template's settings of a step, with what plan and request add for its resource kind, and the provider's own.
+    fn customised(&self, kind: Kind, spec: &StepSpec) -> Result<Value> {
         let Self { template, plan, request, inherited, .. } = *self;
-        let mut settings = spec.settings.clone();
         let configuration = request.configuration.clone().unwrap_or_default();
-        match kind {
-            Kind::Billing => {
+        let given = &spec.settings;
+        let mut settings = match kind {
+            Kind::Billing => filled(given, |billing: &mut BillingSettings| {
                 let PriceView { amount, currency, billing_cycle } = price(plan, request);
-                settings.insert("billing_cycle".to_owned(), json!(billing_cycle));
-                settings.insert("amount".to_owned(), json!(amount));
-                settings.insert("currency".to_owned(), json!(currency));
-            }
-            Kind::Config => {
+                billing.amount = i64::try_from(amount).unwrap_or(i64::MAX);
+                billing.currency = currency;
+                billing.billing_cycle = match billing_cycle {
+                    BillingCycle::Monthly => Cycle::Monthly,
+                    BillingCycle::Yearly => Cycle::Yearly,
+                };
+            }),
+            Kind::Config => filled(given, |config: &mut ConfigSettings| {
                 let features = request.subscription.features.as_ref().unwrap_or(&plan.features);
-                let flags: Map<String, Value> =
-                    plan.features.iter().map(|f| (f.clone(), Value::Bool(features.contains(f)))).collect();
-                merge(&mut settings, "flags", flags);
-                let mut wishes = configuration.settings.unwrap_or_default();
-                wishes
-                    .extend(configuration.branding.map(|branding| ("branding".to_owned(), branding.into())));
-                wishes.extend(configuration.integrations.map(|all| ("integrations".to_owned(), all.into())));
-                merge(&mut settings, "settings", inherited.clone());
-                merge(&mut settings, "settings", wishes);
-                let quotas = json!(customize::quotas(template, plan, request));
-                settings.insert("quotas".to_owned(), quotas);
-            }
-            Kind::Bucket => {
+                let flag = |name: &String| (name.clone(), Value::Bool(features.contains(name)));
+                config.flags.extend(plan.features.iter().map(flag));
+                config.settings.extend(inherited.clone());
+                config.settings.extend(configuration.settings.unwrap_or_default());
+                let branding =
+                    configuration.branding.map(|branding| ("branding".to_owned(), branding.into()));
+                config.settings.extend(branding);
+                let integrations = configuration.integrations;
+                config.settings.extend(integrations.map(|all| ("integrations".to_owned(), all.into())));
+                let quotas = customize::quotas(template, plan, request);
+                config.quotas = quotas.into_iter().map(|(name, quota)| (name, json!(quota))).collect();
+            }),
+            Kind::Bucket => filled(given, |bucket: &mut BucketSettings| {
                 let level = request.compliance.as_ref().and_then(|compliance| compliance.encryption_level);
-                settings.extend(level.map(|level| ("encryption".to_owned(), json!(level))));
+                bucket.encryption = match level {
+                    None => bucket.encryption,
+                    Some(EncryptionLevel::Standard) => Encryption::Standard,
+                    Some(EncryptionLevel::Enhanced) => Encryption::Enhanced,
+                };
                 let quota = customize::quotas(template, plan, request).remove(STORAGE);
-                let quota = quota.filter(|_| !settings.contains_key("quota_bytes"));
-                settings.extend(quota.map(|quota| ("quota_bytes".to_owned(), json!(quota))));
-            }
-            Kind::Dns => {
-                let domain = configuration.custom_domain;
-                settings.extend(domain.map(|domain| ("custom_domain".to_owned(), domain.into())));
-            }
+                bucket.quota_bytes = bucket.quota_bytes.or(quota);
+            }),
+            Kind::Dns => filled(given, |dns: &mut DnsSettings| {
+                dns.custom_domain = configuration.custom_domain.or(dns.custom_domain.take());
+            }),
             Kind::Database
             | Kind::Namespace
             | Kind::Certificate
             | Kind::Identity
             | Kind::Mail
-            | Kind::Custom => {}
-        }
-        Value::Object(settings)
+            | Kind::Custom => Ok(given.clone()),
+        }?;
+        settings.extend(spec.with.clone());
+        Ok(Value::Object(settings))
+    }
+}
+
+/// The settings of a kind that a template gives, with more of them filled in.
+fn filled<T: KindSettings>(
+    given: &Map<String, Value>,
+    fill: impl FnOnce(&mut T),
+) -> Result<Map<String, Value>> {
+    let mut settings: T = serde_json::from_value(Value::Object(given.clone())).map_err(Error::internal)?;
+    fill(&mut settings);
+    match serde_json::to_value(settings).map_err(Error::internal)? {
+        Value::Object(settings) => Ok(settings),
+        _ => Err(Error::internal("the settings of a kind are no object")),
     }
 }
 
@@ -206,14 +230,6 @@ fn policy(template: &Template, spec: &StepSpec, in_flight_ms: u64) -> Result<Pol
         wait,
         in_flight_ms,
     })
-}
-
-/// Lays `over` on the object under `key`; what stands in `over` wins.
-fn merge(settings: &mut Map<String, Value>, key: &str, over: Map<String, Value>) {
-    let under = settings.entry(key.to_owned()).or_insert_with(|| json!({}));
-    if let Some(under) = under.as_object_mut() {
-        under.extend(over);
-    }
 }
 
 /// Fills in the pattern. A name that would be too long is cut and gets a hash of the whole, so that two names never differ

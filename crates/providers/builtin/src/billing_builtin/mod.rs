@@ -18,8 +18,9 @@ use sha2::{Digest, Sha256};
 use tenantry_model::id::{CustomerId, InvoiceId, SubscriptionId};
 use tenantry_model::{Failure, Timestamp, Write, columns};
 
-pub use config::{Config, Cycle, Settings};
+pub use config::Config;
 use tenantry_provider::factory::{self, ProviderFactory};
+use tenantry_provider::kinds::billing::{BillingSettings as Settings, Cycle};
 use tenantry_provider::portable::Portable;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use tenantry_provider::{derived, settings};
@@ -224,7 +225,7 @@ impl Provider for BillingBuiltin {
     }
 
     fn settings_schema(&self) -> Value {
-        settings::schema::<Settings>()
+        settings::schema::<settings::NoSettings>()
     }
 
     fn check(&self, given: &Value) -> Vec<Fault> {

@@ -15,11 +15,12 @@ use tenantry_model::quota::Quota;
 use tenantry_model::{Failure, TenantId, Timestamp};
 use tokio::sync::OnceCell;
 
-use super::config::{Config, Encryption, Rule};
+use super::config::Config;
 use super::index::{Entry, Index};
 use super::keys;
 use super::signing::{self, bad_signature};
 use tenantry_provider::files::is_plain;
+use tenantry_provider::kinds::bucket::{Encryption, LifecycleRule as Rule};
 use tenantry_provider::lanes::blocking;
 use tenantry_provider::objects::{
     Body, Content, Expired, Listing, MAX_PAGE, Meta, Method, New, Range, Signed, TenantObjects, Usage,

@@ -8,8 +8,8 @@ use sqlx::sqlite::{SqlitePoolOptions, SqliteRow};
 use sqlx::{ConnectOptions, Connection, Row, SqlitePool};
 use tenantry_model::{Failure, Timestamp};
 
-use super::config::Encryption;
 use tenantry_databases::database_sqlite::client::{self, failure};
+use tenantry_provider::kinds::bucket::Encryption;
 use tenantry_provider::objects::{Meta, over_quota};
 
 /// Most connections to one index.

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tenantry_model::{Failure, TenantId};
 use zeroize::Zeroizing;
 
-use super::config::Encryption;
+use tenantry_provider::kinds::bucket::Encryption;
 use tenantry_provider::place;
 use tenantry_provider::verbs::{Key, Sealer};
 

@@ -22,9 +22,10 @@ use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, TenantId, Timestamp, Write};
 
 use client::{Buckets, Handle, Policy, Which, index_file, objects_folder, policy_file};
-pub use config::{Config, Encryption, Rule, Settings};
+pub use config::Config;
 use keys::key_file;
 use tenantry_provider::factory::{self, ProviderFactory};
+use tenantry_provider::kinds::bucket::{BucketSettings as Settings, Encryption};
 use tenantry_provider::lanes::{Lanes, blocking};
 use tenantry_provider::objects::{Expired, Objects, Signed, TenantObjects};
 use tenantry_provider::place::{self, Place};
@@ -303,7 +304,7 @@ impl Provider for BucketFolder {
     }
 
     fn settings_schema(&self) -> Value {
-        settings::schema::<Settings>()
+        settings::schema::<settings::NoSettings>()
     }
 
     fn check(&self, given: &Value) -> Vec<Fault> {

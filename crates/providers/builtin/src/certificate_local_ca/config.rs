@@ -1,4 +1,4 @@
-//! Configuration of the certificate authority, and what a template's step may say to it.
+//! Configuration of the certificate authority, and its own settings of a step.
 
 use std::path::PathBuf;
 
@@ -42,13 +42,10 @@ impl Config {
     }
 }
 
-/// What a step may say.
+/// What a step says under `with`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The names that the certificate proves. Without them, those of the step `from`.
-    #[serde(default)]
-    pub names: Option<Vec<String>>,
     /// The step whose outputs `names` or `host` say the names. Without it, `dns`; a plan without such a step gets a
     /// certificate for the resource's own name.
     #[serde(default)]

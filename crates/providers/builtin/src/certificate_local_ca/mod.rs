@@ -27,6 +27,7 @@ pub use config::{Config, Settings};
 use facts::Facts;
 use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::hosts;
+use tenantry_provider::kinds::certificate::CertificateSettings;
 use tenantry_provider::lanes::Lanes;
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
@@ -102,11 +103,11 @@ impl CertificateLocalCa {
     }
 
     fn wanted(&self, spec: &Spec) -> Result<Wanted, Failure> {
-        let settings: Settings = settings::of(spec)?;
+        let (kind, settings): (CertificateSettings, Settings) = settings::both_of(spec)?;
         let invalid =
             |(path, why): (&str, String)| Failure::invalid("bad_settings", format!("{path}: {why}"));
-        check(&settings).map_err(invalid)?;
-        let given = match &settings.names {
+        check(&kind, &settings).map_err(invalid)?;
+        let given = match &kind.names {
             Some(names) => names.clone(),
             None => names_of(spec, settings.from.as_deref())?,
         };
@@ -136,8 +137,8 @@ impl CertificateLocalCa {
 }
 
 /// What is wrong with settings, whichever resource they are for.
-fn check(settings: &Settings) -> Result<(), (&'static str, String)> {
-    if let Some(given) = &settings.names {
+fn check(kind: &CertificateSettings, settings: &Settings) -> Result<(), (&'static str, String)> {
+    if let Some(given) = &kind.names {
         names(given).map_err(|why| ("names", why))?;
         if settings.from.is_some() {
             return Err(("from", "says nothing beside `names`; give one of the two".to_owned()));
@@ -237,11 +238,11 @@ impl Provider for CertificateLocalCa {
     }
 
     fn check(&self, given: &Value) -> Vec<Fault> {
-        let settings: Settings = match settings::check(given) {
-            Ok(settings) => settings,
+        let (kind, settings) = match settings::check_both(given) {
+            Ok(both) => both,
             Err(faults) => return faults,
         };
-        let fault = check(&settings).err();
+        let fault = check(&kind, &settings).err();
         fault.map(|(path, message)| Fault { path: path.to_owned(), message }).into_iter().collect()
     }
 

@@ -85,8 +85,8 @@ fn rejects_folder_names_that_lead_elsewhere() {
 #[test]
 fn rejects_invalid_settings() {
     let fault = |settings: Value| {
-        let settings: Settings = serde_json::from_value(settings).unwrap();
-        check(&settings).err().map(|(path, _)| path)
+        let (kind, settings): (CertificateSettings, Settings) = settings::check_both(&settings).unwrap();
+        check(&kind, &settings).err().map(|(path, _)| path)
     };
     assert_eq!(fault(json!({})), None);
     assert_eq!(fault(json!({ "names": ["a.example"], "lifetime_days": 825 })), None);

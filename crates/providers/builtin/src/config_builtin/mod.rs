@@ -16,8 +16,9 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Write, columns};
 
-pub use config::{Config, Settings};
+pub use config::Config;
 use tenantry_provider::factory::{self, ProviderFactory};
+use tenantry_provider::kinds::config::ConfigSettings as Settings;
 use tenantry_provider::portable::Portable;
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
@@ -115,7 +116,7 @@ impl Provider for ConfigBuiltin {
     }
 
     fn settings_schema(&self) -> Value {
-        settings::schema::<Settings>()
+        settings::schema::<settings::NoSettings>()
     }
 
     fn check(&self, given: &Value) -> Vec<Fault> {

@@ -1,4 +1,4 @@
-//! Configuration of the name server, and what a template's step may say to it.
+//! Configuration of the name server, and its own settings of a step.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -53,7 +53,7 @@ impl Config {
     }
 }
 
-/// What a step may say.
+/// What a step says under `with`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -67,9 +67,6 @@ pub struct Settings {
     /// Texts by label under the host, such as `_dmarc`; `@` is the host itself.
     #[serde(default)]
     pub txt: BTreeMap<String, Vec<String>>,
-    /// A domain of the customer's own. It counts once its owner has proven it.
-    #[serde(default)]
-    pub custom_domain: Option<String>,
 }
 
 fn listen() -> SocketAddr {

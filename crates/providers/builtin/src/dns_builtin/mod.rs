@@ -32,6 +32,7 @@ pub use config::{Config, Settings};
 use records::{Entry, Zone};
 use server::NameServer;
 use tenantry_provider::factory::{self, ProviderFactory};
+use tenantry_provider::kinds::dns::DnsSettings;
 use tenantry_provider::lanes::Lanes;
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
@@ -166,9 +167,10 @@ impl Desk {
 
     /// The entry that a spec asks for.
     fn wanted(&self, spec: &Spec) -> Result<Entry, Failure> {
-        let settings: Settings = settings::of(spec)?;
+        let (kind, settings): (DnsSettings, Settings) = settings::both_of(spec)?;
         let label = self.zone().label(&spec.name)?;
-        let entry = self.zone().entry(label, &spec.claim, &self.config, &settings);
+        let domain = kind.custom_domain.as_deref();
+        let entry = self.zone().entry(label, &spec.claim, &self.config, domain, &settings);
         entry.map_err(|(path, why)| Failure::invalid("bad_settings", format!("{path}: {why}")))
     }
 
@@ -356,11 +358,12 @@ impl Provider for DnsBuiltin {
     }
 
     fn check(&self, given: &Value) -> Vec<Fault> {
-        let settings: Settings = match settings::check(given) {
-            Ok(settings) => settings,
+        let (kind, settings): (DnsSettings, Settings) = match settings::check_both(given) {
+            Ok(both) => both,
             Err(faults) => return faults,
         };
-        let tried = self.zone.entry(String::new(), "", &self.config, &settings);
+        let domain = kind.custom_domain.as_deref();
+        let tried = self.zone.entry(String::new(), "", &self.config, domain, &settings);
         tried.err().map(|(path, message)| Fault { path: path.to_owned(), message }).into_iter().collect()
     }
 

@@ -116,6 +116,7 @@ impl Zone {
         label: String,
         claim: &str,
         config: &Config,
+        domain: Option<&str>,
         settings: &Settings,
     ) -> Result<Entry, (&'static str, String)> {
         let target =
@@ -131,7 +132,6 @@ impl Zone {
         if txt.len() > MAX_VALUES {
             return Err(("txt", format!("at most {MAX_VALUES} labels")));
         }
-        let domain = settings.custom_domain.as_deref();
         let custom_domain = domain.map(|domain| self.custom_domain(domain)).transpose();
         let custom_domain = custom_domain.map_err(|why| ("custom_domain", why))?;
         let ttl = settings.ttl.unwrap_or(config.ttl);

@@ -135,8 +135,10 @@ fn rejects_invalid_settings() {
     let config = config(|_| {});
     let zone = zone(&config);
     let fault = |settings: Value| {
-        let settings: Settings = serde_json::from_value(settings).unwrap();
-        zone.entry("acme".to_owned(), "claim", &config, &settings).err().map(|(path, _)| path)
+        let (kind, settings): (DnsSettings, Settings) = settings::check_both(&settings).unwrap();
+        zone.entry("acme".to_owned(), "claim", &config, kind.custom_domain.as_deref(), &settings)
+            .err()
+            .map(|(path, _)| path)
     };
     for good in [
         json!({}),

@@ -23,7 +23,7 @@ impl Default for Config {
     }
 }
 
-/// What a step may say.
+/// What a step says under `with`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {

@@ -45,7 +45,7 @@ fn timeout() -> u64 {
     60
 }
 
-/// What a step may say.
+/// What a step says under `with`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {

@@ -22,8 +22,9 @@ use sha2::{Digest, Sha256};
 use tenantry_model::id::{InvitationId, UserId};
 use tenantry_model::{Columns, Failure, Write, columns};
 
-pub use config::{Config, FirstAdmin, Settings};
+pub use config::Config;
 use tenantry_provider::factory::{self, ProviderFactory};
+use tenantry_provider::kinds::identity::{FirstAdmin, IdentitySettings as Settings};
 use tenantry_provider::portable::Portable;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use tenantry_provider::{derived, passwords, settings};
@@ -131,7 +132,7 @@ impl Provider for IdentityBuiltin {
     }
 
     fn settings_schema(&self) -> Value {
-        settings::schema::<Settings>()
+        settings::schema::<settings::NoSettings>()
     }
 
     fn check(&self, given: &Value) -> Vec<Fault> {

@@ -1,6 +1,5 @@
-//! Configuration of the outbox, and what a template's step may say to it.
+//! Configuration of the outbox.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -33,29 +32,10 @@ impl Config {
     }
 }
 
-/// What a step may say.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// The mail template.
-    #[serde(default = "welcome")]
-    pub template: String,
-    /// What else is filled in, as `values.NAME`. Nothing personal: it stands in the ledger.
-    #[serde(default)]
-    pub values: BTreeMap<String, String>,
-    /// More values, as a JSON object that is sealed under the tenant's key: what nobody may read in the ledger.
-    #[serde(default)]
-    pub sealed: Option<String>,
-}
-
 fn sender() -> String {
     "Tenantry <no-reply@example.com>".to_owned()
 }
 
 fn product() -> String {
     "Tenantry".to_owned()
-}
-
-fn welcome() -> String {
-    "welcome".to_owned()
 }

@@ -25,10 +25,11 @@ use uuid::Uuid;
 
 use crate::identity_builtin::INVITATION_TOKEN;
 use client::{Found, Place};
-pub use config::{Config, Settings};
+pub use config::Config;
 use message::{Facts, Letter};
 use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::files::Files;
+use tenantry_provider::kinds::mail::MailSettings as Settings;
 use tenantry_provider::lanes::Lanes;
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{
@@ -163,7 +164,7 @@ impl Provider for MailOutbox {
     }
 
     fn settings_schema(&self) -> Value {
-        settings::schema::<Settings>()
+        settings::schema::<settings::NoSettings>()
     }
 
     fn check(&self, given: &Value) -> Vec<Fault> {

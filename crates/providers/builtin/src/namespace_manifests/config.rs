@@ -22,7 +22,7 @@ impl Config {
     }
 }
 
-/// What a step may say: how much all workloads of the tenant may take together.
+/// What a step says under `with`: how much all workloads of the tenant may take together.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {

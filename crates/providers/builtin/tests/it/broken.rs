@@ -61,7 +61,7 @@ impl Toy {
 
 #[async_trait]
 impl Provider for Toy {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "toy"
     }
     fn kind(&self) -> Kind {

@@ -17,24 +17,9 @@ use tenantry_builtin::mail_outbox::{Config as MailConfig, MailOutbox};
 use tenantry_databases::database_sqlite_pool::{Config as PoolConfig, DatabaseSqlitePool};
 use tenantry_provider::{Observed, Provider, Spec};
 
-use crate::contract::{Environment, violations};
+use crate::contract::Environment;
+pub use crate::contract::{ensure, must_keep_contract as must_keep_it, rival};
 use crate::world::{World, object};
-
-/// The same spec with another owner tag.
-pub fn rival(spec: &Spec) -> Spec {
-    let mut rival = spec.clone();
-    rival.claim = "tenantry:another:owner".to_owned();
-    rival
-}
-
-pub async fn ensure(environment: &dyn Environment, spec: &Spec) {
-    let ensured = environment.provider().ensure(&environment.world().context(), spec).await.unwrap();
-    environment.world().registry.apply(&ensured.writes);
-}
-
-pub async fn must_keep_it(environment: &dyn Environment) {
-    assert_eq!(violations(environment).await, []);
-}
 
 struct Pool {
     dir: TempDir,

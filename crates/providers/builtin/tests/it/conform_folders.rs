@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection};
 use tempfile::TempDir;
 use tenantry_builtin::bucket_folder::{BucketFolder, Config as BucketConfig};
-use tenantry_builtin::custom_handoff::{Config as HandoffConfig, CustomHandoff};
 use tenantry_builtin::namespace_manifests::{Config as ManifestsConfig, NamespaceManifests};
 use tenantry_databases::database_sqlite_file::{Config as FileConfig, DatabaseSqliteFile};
 use tenantry_provider::{Observed, Provider, Spec};
@@ -286,47 +285,4 @@ async fn manifests() {
     let place = Manifests { root, manifests };
     must_keep_it(&place).await;
     remains_are_reported(&place, &place.root).await;
-}
-
-struct Handoff {
-    root: Root,
-    handoff: CustomHandoff,
-}
-
-#[async_trait]
-impl Environment for Handoff {
-    fn provider(&self) -> &dyn Provider {
-        &self.handoff
-    }
-    fn world(&self) -> &World {
-        &self.root.world
-    }
-    fn settings(&self) -> Value {
-        json!({ "data": { "tier": 2 } })
-    }
-    async fn count(&self, spec: &Spec) -> usize {
-        usize::from(self.root.path().join(format!("{}.json", spec.name)).exists())
-    }
-    async fn snapshot(&self) -> String {
-        texts(&self.root.path()).concat()
-    }
-    async fn plant_foreign(&self, spec: &Spec) {
-        ensure(self, &rival(spec)).await;
-    }
-    async fn leave_half(&self, spec: &Spec) {
-        ensure(self, spec).await;
-        let file = self.root.path().join(format!("{}.json", spec.name));
-        let text = std::fs::read_to_string(&file).unwrap();
-        std::fs::write(file, text.replace("\"tier\":2", "\"tier\":1")).unwrap();
-    }
-    async fn unusable(&self) -> Option<Box<dyn Provider>> {
-        Some(Box::new(CustomHandoff::new(HandoffConfig { folder: self.root.blocked() })))
-    }
-}
-
-#[tokio::test]
-async fn handoff() {
-    let root = Root::new();
-    let handoff = CustomHandoff::new(HandoffConfig { folder: root.path() });
-    must_keep_it(&Handoff { root, handoff }).await;
 }

@@ -6,7 +6,6 @@ mod certificate;
 mod children;
 mod conform;
 mod conform_folders;
-mod contract;
 mod dns;
 mod exec;
 mod http;
@@ -25,4 +24,5 @@ mod postgres_partitions;
 mod postgres_rotation;
 mod postgres_spares;
 mod service;
-mod world;
+
+use tenantry_provider::conformance::{self as contract, world};

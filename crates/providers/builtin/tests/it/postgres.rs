@@ -121,8 +121,7 @@ impl Place {
     }
 }
 
-/// The region of the tenants of [`spec`].
-pub const REGION: &str = "eu-1";
+pub use crate::world::REGION;
 
 /// All models.
 pub const MODELS: [Model; 3] = [Model::Pool, Model::Schema, Model::Database];

@@ -142,7 +142,7 @@ impl Provider for DatabasePostgresSchema {
     }
 
     fn settings_schema(&self) -> Value {
-        settings::schema::<Settings>()
+        settings::schema::<settings::NoSettings>()
     }
 
     fn check(&self, given: &Value) -> Vec<Fault> {

@@ -1,11 +1,10 @@
-//! Configuration and step settings of the provider `sqlite_file`.
+//! Configuration of the tenants' own SQLite files.
 
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use crate::content::Settings;
 use crate::content::app;
 
 /// Location and content of the tenants' files.

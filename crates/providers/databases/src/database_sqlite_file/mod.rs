@@ -23,7 +23,7 @@ use crate::database_sqlite::rows::{LocateFile, SqliteRows};
 use crate::database_sqlite::writer::Work;
 use crate::database_sqlite::{self, OpenDatabase};
 use client::FileOwnership;
-pub use config::{Config, Settings};
+pub use config::Config;
 use tenantry_provider::data::{Canary, Data, TenantRows};
 use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::lanes::{Lanes, blocking};
@@ -283,7 +283,7 @@ impl Provider for DatabaseSqliteFile {
     }
 
     fn settings_schema(&self) -> Value {
-        settings::schema::<Settings>()
+        settings::schema::<settings::NoSettings>()
     }
 
     fn check(&self, given: &Value) -> Vec<Fault> {

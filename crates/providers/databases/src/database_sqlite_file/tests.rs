@@ -11,6 +11,7 @@ use tenantry_model::FailureClass;
 use tenantry_model::id::{OperationId, ResourceId};
 
 use super::*;
+use crate::content::Settings;
 use tenantry_provider::verbs::{Person, Tenant};
 
 fn spec(settings: Value) -> Spec {

@@ -1,11 +1,10 @@
-//! Configuration and step settings of the provider `sqlite_pool`.
+//! Configuration of the SQLite pool.
 
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use crate::content::Settings;
 use crate::content::app;
 
 /// Location and content of the shared file.

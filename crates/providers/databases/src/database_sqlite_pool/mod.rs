@@ -20,7 +20,7 @@ use crate::content::{Content, seed_failure};
 use crate::database_sqlite::rows::{LocateFile, SqliteRows};
 use crate::database_sqlite::writer::Work;
 use crate::database_sqlite::{self, OpenDatabase, RecordedTenant, catalogue, client};
-pub use config::{Config, Settings};
+pub use config::Config;
 use tenantry_provider::data::{Canary, Data, TenantRows};
 use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::portable::{self, Portable, Sink, Source};
@@ -153,7 +153,7 @@ impl Provider for DatabaseSqlitePool {
     }
 
     fn settings_schema(&self) -> Value {
-        settings::schema::<Settings>()
+        settings::schema::<settings::NoSettings>()
     }
 
     fn check(&self, given: &Value) -> Vec<Fault> {

@@ -1,10 +1,10 @@
-//! Names that lead nowhere else, and files that are somebody else's.
+//! Names that could leave the folder, and files of other owners.
 
 use serde_json::Map;
 use tenantry_model::TenantId;
 use tenantry_model::id::{OperationId, ResourceId};
 
-use super::client::{Found, Note};
+use super::file::{Found, Note};
 use tenantry_provider::verbs::{Person, Spec, Tenant};
 
 fn spec(name: &str, claim: &str) -> Spec {

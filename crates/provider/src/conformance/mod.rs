@@ -1,5 +1,10 @@
-//! The contract of `Provider` as a suite of rules over any provider. It returns violations instead of
-//! panicking, so that `broken.rs` can test it.
+//! The conformance suite: the contract of [`Provider`](crate::Provider) as a function over any provider, for the tests of
+//! its author. It reports violations instead of panicking, so that a test can show that it notices them.
+//!
+//! An author implements [`Environment`] for the provider and what is outside of it, and a test that reads
+//! `must_keep_contract(&environment).await`. `examples/provider` is such a provider with its test.
+
+pub mod world;
 
 use std::pin::Pin;
 use std::task::{Context as Waking, Poll};
@@ -8,14 +13,17 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tenantry_model::{Failure, FailureClass};
-use tenantry_provider::{Ensured, Observed, Provider, Removed, Spec};
 
-use crate::world::{World, object, personal, spec};
+use crate::kinds;
+use crate::{Ensured, Observed, Provider, Removed, Spec};
+use world::{World, object, personal, spec};
 
 /// A broken rule and how it was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
+    /// The rule.
     pub rule: &'static str,
+    /// What the provider did.
     pub how: String,
 }
 
@@ -28,9 +36,11 @@ fn broken(rule: &'static str, how: impl std::fmt::Debug) -> Violation {
 /// A provider and its environment.
 #[async_trait]
 pub trait Environment: Send + Sync {
+    /// The provider under test.
     fn provider(&self) -> &dyn Provider;
+    /// The registry, keys and notes that it gets.
     fn world(&self) -> &World;
-    /// Valid settings.
+    /// Settings that work: those of the kind and the provider's own, in one object.
     fn settings(&self) -> Value;
     /// Number of resources of this spec.
     async fn count(&self, spec: &Spec) -> usize;
@@ -40,7 +50,7 @@ pub trait Environment: Send + Sync {
     async fn plant_foreign(&self, spec: &Spec);
     /// Leaves the resource as an attempt that dies half-way does.
     async fn leave_half(&self, spec: &Spec);
-    /// The same provider where nothing works.
+    /// The same provider where nothing works; none if there is no such place.
     async fn unusable(&self) -> Option<Box<dyn Provider>>;
 }
 
@@ -90,6 +100,23 @@ pub async fn violations(environment: &dyn Environment) -> Vec<Violation> {
     violations.append(&mut suite.leaks.lock());
     violations.dedup_by(|a, b| a.rule == b.rule);
     violations
+}
+
+/// Fails the test, with every violation, unless the provider keeps the contract.
+pub async fn must_keep_contract(environment: &dyn Environment) {
+    let violations = violations(environment).await;
+    assert!(violations.is_empty(), "{violations:#?}");
+}
+
+/// The same resource for another owner.
+pub fn rival(spec: &Spec) -> Spec {
+    Spec { claim: "tenantry:another:owner".to_owned(), ..spec.clone() }
+}
+
+/// Makes the resource, and its rows in the registry; fails the test if that fails.
+pub async fn ensure(environment: &dyn Environment, spec: &Spec) {
+    let ensured = environment.provider().ensure(&environment.world().context(), spec).await;
+    environment.world().registry.apply(&ensured.expect("the resource is made").writes);
 }
 
 impl Suite<'_> {
@@ -182,6 +209,10 @@ impl Suite<'_> {
         let second = self.must_ensure(rule, &spec).await?;
         if first.outputs != second.outputs {
             return Err(broken(rule, (first.outputs, second.outputs)));
+        }
+        let kind = self.environment.provider().kind();
+        if let Some(why) = kinds::outputs_fault(kind, &first.outputs) {
+            return Err(broken("outputs are those of the kind", why));
         }
         self.must_be_one_and_healthy(rule, &spec).await
     }
@@ -378,7 +409,13 @@ impl Suite<'_> {
         if provider.check(&Value::Object(unknown)).is_empty() {
             return Err(broken(rule, "accepted"));
         }
-        match provider.settings_schema().get("additionalProperties") {
+        let schema = provider.settings_schema();
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let mut keys = properties.into_iter().flat_map(|all| all.keys());
+        if let Some(key) = keys.find(|key| kinds::keys(provider.kind()).contains(&key.as_str())) {
+            return Err(broken(rule, format!("`{key}` is a setting of the kind")));
+        }
+        match schema.get("additionalProperties") {
             Some(Value::Bool(false)) => Ok(()),
             other => Err(broken(rule, other)),
         }

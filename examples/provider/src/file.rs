@@ -1,5 +1,5 @@
-//! One file: there as a whole or not at all, with its owner mark in it. All of it blocks; the caller runs it where that is
-//! allowed.
+//! The file of one resource: written as a whole, with its owner tag in it. All of it blocks; the caller runs it where
+//! blocking is allowed.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -18,20 +18,20 @@ const MAX_NAME: usize = 200;
 
 /// What is there under the name.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found {
+pub(crate) enum Found {
     /// Nothing.
     Nothing,
-    /// A file with our owner mark.
+    /// A file with this resource's owner tag.
     Ours {
-        /// Whether it says what it should.
+        /// Whether its content is as the spec asks.
         whole: bool,
     },
     /// Anything else.
     Foreign,
 }
 
-/// A file as it shall be.
-pub struct Note {
+/// The file of a resource, with the content that its spec asks for.
+pub(crate) struct Note {
     folder: PathBuf,
     file: PathBuf,
     owner: String,
@@ -58,12 +58,12 @@ impl Note {
         Ok(Self { folder: folder.to_owned(), file, owner: spec.claim.clone(), content })
     }
 
-    /// Where it is.
+    /// Path of the file.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// What is there.
+    /// What is on the disk under its name.
     pub fn look(&self) -> Result<Found, Failure> {
         let text = match fs::read(&self.file) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
@@ -72,7 +72,7 @@ impl Note {
         let there: Value = serde_json::from_slice(&text).unwrap_or_default();
         Ok(match there.get("owner").and_then(Value::as_str) {
             Some(owner) if owner == self.owner => Found::Ours { whole: there == self.content },
-            // Whose a file is that cannot be read, nobody can tell.
+            // A file without a readable owner tag belongs to something else.
             _ => Found::Foreign,
         })
     }

@@ -13,9 +13,11 @@ use sha2::{Digest, Sha256};
 use tenantry_model::id::{OperationId, ResourceId};
 use tenantry_model::write::Change;
 use tenantry_model::{Failure, TenantId, Timestamp, Write};
-use tenantry_provider::{Context, Key, Notes, Person, Rows, Sealer, Spec, Tenant};
 
-use crate::postgres::REGION;
+use crate::{Context, Key, Notes, Person, Rows, Sealer, Spec, Tenant};
+
+/// Region of the tenants.
+pub const REGION: &str = "eu-1";
 
 /// A table: its key and all of its columns.
 struct Table {
@@ -114,7 +116,7 @@ fn table(name: &str) -> Table {
 }
 
 /// A row as JSON.
-type Row = serde_json::Map<String, Value>;
+pub type Row = serde_json::Map<String, Value>;
 
 fn same(a: &Row, b: &Row, columns: &[&str]) -> bool {
     !columns.is_empty() && columns.iter().all(|column| a.get(*column) == b.get(*column))
@@ -249,7 +251,9 @@ impl Notes for TestNotes {
 
 /// Registry, notes and clock of a test.
 pub struct World {
+    /// The registry's rows.
     pub registry: Arc<Registry>,
+    /// The latest note.
     pub notes: Arc<TestNotes>,
     clock: AtomicI64,
 }
@@ -264,7 +268,7 @@ impl Default for World {
 impl World {
     /// The context of an attempt; each is a second later than the one before.
     pub fn context(&self) -> Context {
-        let second = i64::try_from(Duration::from_secs(1).as_micros()).unwrap();
+        let second = i64::try_from(Duration::from_secs(1).as_micros()).unwrap_or(1);
         Context {
             now: Timestamp::from_micros(self.clock.fetch_add(second, Ordering::Relaxed)),
             sealer: Arc::new(TestSealer),
