@@ -77,35 +77,18 @@ impl Control {
         };
         // Before the tenant is active, only the smoke test has a session to sign with.
         self.standing(&tenant.to_string()).await?.check(access, true)?;
-        Ok((objects.scoped(tenant, self.sealer_of(tenant).await?), now))
-    }
-
-    /// The provider whose signature this is, and the tenant of the bucket. Every provider of objects is asked: a URL does
-    /// not name its provider.
-    async fn signer(&self, signed: &Signed, now: Timestamp) -> Result<(&dyn Objects, TenantId)> {
-        let mut rejected = None;
-        for objects in self.shared.resources.iter().filter_map(|provider| provider.objects()) {
-            match objects.verify(signed, now).await {
-                Ok(tenant) => return Ok((objects, tenant)),
-                // Another provider may have signed it; any other failure is the signer's own.
-                Err(failure) if ["bad_signature", "no_such_bucket"].contains(&failure.code.as_str()) => {
-                    rejected.get_or_insert(failure);
-                }
-                Err(failure) => return Err(object_error(failure)),
-            }
-        }
-        Err(rejected.map_or_else(|| Error::not_found("bucket"), object_error))
+        Ok((keeper.scoped(tenant, self.sealer_of(tenant).await?), now))
     }
 
     /// The provider that signed an address, and the tenant whose bucket it opens. Two instances may have buckets of one
     /// name; a signature is tied to one bucket's owner tag, so at most one of them accepts it.
     async fn signer(&self, signed: &Signed, now: Timestamp) -> Result<(&dyn Objects, TenantId)> {
         let mut refusal = None;
-        for keeper in self.shared.providers.iter().filter_map(|provider| provider.objects()) {
+        for keeper in self.shared.resources.iter().filter_map(|provider| provider.objects()) {
             match keeper.verify(signed, now).await {
                 Ok(tenant) => return Ok((keeper, tenant)),
                 // A provider that does not know the signature says nothing about the others.
-                Err(failure) if failure.code == "bad_signature" => {
+                Err(failure) if ["bad_signature", "no_such_bucket"].contains(&failure.code.as_str()) => {
                     refusal.get_or_insert(failure);
                 }
                 Err(failure) if failure.class == FailureClass::Invalid => return Err(object_error(failure)),
