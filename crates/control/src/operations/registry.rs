@@ -97,6 +97,9 @@ fn named(is: impl Fn(InTemplates) -> bool) -> impl Iterator<Item = &'static str>
 
 #[cfg(test)]
 mod tests {
+    use tenantry_engine::Policy;
+    use tenantry_model::TenantId;
+
     use super::*;
 
     #[test]
@@ -105,5 +108,36 @@ mod tests {
         assert_eq!(template_actions().collect::<Vec<_>>(), ["reserve", "smoke_test", "activate"]);
         assert_eq!(required_actions().collect::<Vec<_>>(), ["smoke_test", "activate"]);
         assert_eq!(reserved_names().collect::<Vec<_>>(), ["clone"]);
+    }
+
+    #[test]
+    fn every_kind_has_its_own_unit() {
+        for word in ["onboard", "repair", "rotate_credentials", "export", "backup", "restore", "import"] {
+            let kind = OperationKind::read(word, false);
+            assert_eq!(operation(&kind).kind(), kind);
+            assert_eq!(operation(&kind).may_cancel(), Ok(()), "{word}");
+        }
+        for kind in [OperationKind::Offboard, OperationKind::Erase] {
+            assert_eq!(operation(&kind).kind(), kind);
+            assert!(operation(&kind).may_cancel().is_err() && operation(&kind).ends_tenant());
+        }
+    }
+
+    #[test]
+    fn the_action_decides_whether_a_step_may_be_skipped() {
+        let step = |key: &str, kind: &str| {
+            Step::new(key, kind, "tenantry", Policy::default(), serde_json::json!({}))
+        };
+        let may_skip = |kind: OperationKind, step: &Step| operation(&kind).may_skip(step).is_ok();
+        assert!(!may_skip(OperationKind::Onboard, &step("activate", "activate")));
+        assert!(may_skip(OperationKind::Onboard, &step("reserve", "reserve")));
+        assert!(may_skip(OperationKind::Offboard, &step("keep", "wait")));
+        assert!(!may_skip(OperationKind::Offboard, &step("settle", "wait")));
+        // The key of a detached step is the template's: here it is that of a step that a deletion cannot do without.
+        let detached = OperationKind::Detached { step: "certify".to_owned() };
+        let mut mail = step("certify", "mail");
+        mail.input =
+            serde_json::json!({ "resource": crate::ledger::resource_id(TenantId::new(), 1, "certify") });
+        assert!(may_skip(detached, &mail));
     }
 }
