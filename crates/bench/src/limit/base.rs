@@ -118,7 +118,7 @@ impl Connection {
     }
 }
 
-/// As the store (crates/store/src/connection.rs) and the pool (crates/providers/databases/src/database_sqlite_pool)
+/// As the store (crates/store/src/connection.rs) and the pool (crates/providers/databases/src/sqlite_pool)
 /// open their files.
 fn options(file: &Path, base: Base) -> SqliteConnectOptions {
     let options = SqliteConnectOptions::new()
