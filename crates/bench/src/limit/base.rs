@@ -118,8 +118,8 @@ impl Connection {
     }
 }
 
-/// As the store (crates/store/src/connection.rs) and the pool
-/// (crates/providers/databases/src/database_sqlite_pool) open their files.
+/// As the store (crates/store/src/connection.rs) and the pool (crates/providers/databases/src/sqlite_pool)
+/// open their files.
 fn options(file: &Path, base: Base) -> SqliteConnectOptions {
     let options = SqliteConnectOptions::new()
         .filename(file)

@@ -3,14 +3,23 @@
 //! fills warm pools.
 
 mod content;
-pub mod database_postgres;
-pub mod database_postgres_database;
-pub mod database_postgres_pool;
-pub mod database_postgres_schema;
-pub mod database_sqlite;
-pub mod database_sqlite_file;
-pub mod database_sqlite_pool;
 pub mod migrations;
+pub mod postgres;
+pub mod postgres_database;
+pub mod postgres_pool;
+pub mod postgres_schema;
 mod shape;
+pub mod sqlite;
+pub mod sqlite_file;
+pub mod sqlite_pool;
 mod tables;
 mod warm_task;
+
+// Former names of the modules.
+pub use postgres as database_postgres;
+pub use postgres_database as database_postgres_database;
+pub use postgres_pool as database_postgres_pool;
+pub use postgres_schema as database_postgres_schema;
+pub use sqlite as database_sqlite;
+pub use sqlite_file as database_sqlite_file;
+pub use sqlite_pool as database_sqlite_pool;

@@ -1,4 +1,0 @@
-//! Configuration and step settings of the provider `postgres_pool`.
-
-pub use crate::content::Settings;
-pub use crate::database_postgres::Config;

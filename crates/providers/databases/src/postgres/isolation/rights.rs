@@ -1,0 +1,103 @@
+//! Checks for privileges that the catalogue grants to PUBLIC, or to one tenant on another tenant's objects.
+
+use sqlx::PgConnection;
+use tenantry_model::Failure;
+
+use super::roles::second_logins;
+use crate::postgres::failure::failure;
+use crate::postgres::name::Name;
+use tenantry_provider::isolation::Findings;
+
+/// Privileges of PUBLIC on schemas, and on tables, columns, sequences and routines in them.
+pub async fn public_grants(
+    connection: &mut PgConnection,
+    findings: &mut Findings,
+    schemas: &[String],
+) -> Result<(), Failure> {
+    let query = |sql| sqlx::query_scalar(sql).bind(schemas);
+    for (what, sql) in [
+        (
+            "public_grant_schema",
+            "SELECT DISTINCT nspname::text FROM pg_catalog.pg_namespace, aclexplode(nspacl) acl
+             WHERE acl.grantee = 0 AND nspname::text = ANY ($1) ORDER BY 1",
+        ),
+        (
+            "public_grant_table",
+            "SELECT DISTINCT format('%s.%s', nspname, relname)
+             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+             LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attacl IS NOT NULL,
+             LATERAL (SELECT grantee FROM aclexplode(relacl) UNION ALL SELECT grantee FROM aclexplode(attacl)) acl
+             WHERE acl.grantee = 0 AND relkind <> 'S' AND nspname::text = ANY ($1) ORDER BY 1",
+        ),
+        (
+            "public_grant_sequence",
+            "SELECT DISTINCT format('%s.%s', nspname, relname)
+             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace, aclexplode(relacl) acl
+             WHERE acl.grantee = 0 AND relkind = 'S' AND nspname::text = ANY ($1) ORDER BY 1",
+        ),
+        (
+            "public_grant_function",
+            "SELECT DISTINCT format('%s.%s', nspname, proname)
+             FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = pronamespace,
+                  aclexplode(coalesce(proacl, acldefault('f', proowner))) acl
+             WHERE acl.grantee = 0 AND nspname::text = ANY ($1)
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                               WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+             ORDER BY 1",
+        ),
+    ] {
+        let found = query(sql).fetch_all(&mut *connection).await.map_err(failure)?;
+        findings.read(what, found);
+    }
+    Ok(())
+}
+
+/// Default privileges that give future tables, sequences or schemas to PUBLIC or to one of these roles.
+pub async fn default_privileges(
+    connection: &mut PgConnection,
+    findings: &mut Findings,
+    roles: &[String],
+) -> Result<(), Failure> {
+    let found = sqlx::query_scalar(
+        "SELECT DISTINCT format('%s in %s to %s', CASE defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences' ELSE 'schemas' END,
+                                coalesce(nspname, 'every schema'), coalesce(rolname, 'PUBLIC'))
+         FROM pg_catalog.pg_default_acl d LEFT JOIN pg_catalog.pg_namespace n ON n.oid = defaclnamespace,
+              aclexplode(defaclacl) acl LEFT JOIN pg_catalog.pg_roles r ON r.oid = acl.grantee
+         WHERE defaclobjtype IN ('r', 'S', 'n') AND (acl.grantee = 0 OR rolname::text = ANY ($1)) ORDER BY 1",
+    );
+    findings.read("default_privileges", found.bind(roles).fetch_all(connection).await.map_err(failure)?);
+    Ok(())
+}
+
+/// Runs `sql` for pairs of tenants, `$1` and `$2`: it returns what the first may do with the second's
+/// objects. Each tenant is paired with the next one, the last with the first; second logins likewise.
+pub async fn privileges_on_others(
+    connection: &mut PgConnection,
+    findings: &mut Findings,
+    what: &'static str,
+    names: &[Name],
+    sql: &'static str,
+) -> Result<(), Failure> {
+    if names.len() < 2 {
+        findings.not_checked(
+            tenantry_provider::isolation::Who::Catalogue,
+            what,
+            "the check needs two tenants",
+        );
+        return Ok(());
+    }
+    let mut each: Vec<&str> = names.iter().map(Name::as_str).collect();
+    let mut next = each.clone();
+    next.rotate_left(1);
+    let second = second_logins(connection, &each).await?;
+    for (first, login) in &second {
+        if let Some(theirs) = each.iter().position(|name| name == first).and_then(|at| next.get(at).copied())
+        {
+            each.push(login);
+            next.push(theirs);
+        }
+    }
+    let found = sqlx::query_scalar(sql).bind(each).bind(next).fetch_all(connection).await;
+    findings.read(what, found.map_err(failure)?);
+    Ok(())
+}

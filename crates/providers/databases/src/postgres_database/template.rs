@@ -1,0 +1,81 @@
+//! The template database, which tenants' databases are copied from: all migrations, no rows. Created once per
+//! server, administrator and set of migrations, under a draft name and then renamed, so a database of its
+//! final name is complete.
+
+use sha2::{Digest, Sha256};
+use sqlx::{AssertSqlSafe, PgConnection};
+use tenantry_model::Failure;
+
+use super::client::{SCHEMA, drop_database};
+use crate::migrations::Migration;
+use crate::postgres::{Name, Server, Target, close, failure, is_duplicate, recipe, run, with_keepalive};
+use crate::tables::literal;
+
+/// Owner tag of every template.
+const OWNER_TAG: &str = "tenantry: a template of tenants' databases";
+
+/// The template on this server; creates it if it is missing.
+pub async fn ready(server: &Server, migrations: &[Migration]) -> Result<Name, Failure> {
+    let digest = recipe(server.administrator(), migrations);
+    let name = Name::new(&format!("tenantry_template_{digest}"))?;
+    let mut lock = server.lock("template").await?;
+    if exists(&mut lock, &name).await? {
+        return Ok(name);
+    }
+    // Another main database of the same server may create the same template now.
+    let own = hex::encode(Sha256::digest(server.database()));
+    let draft = Name::new(&format!("tenantry_draft_{digest}_{}", own.get(..12).unwrap_or_default()))?;
+    drop_database(&mut lock, &draft).await?;
+    run(&mut lock, format!("CREATE DATABASE {draft} TEMPLATE template0")).await?;
+    let mut inside = server.connect_to(&draft).await?;
+    run(&mut inside, format!("REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC")).await?;
+    let target = Target::of_one(SCHEMA);
+    with_keepalive(&mut lock, target.migrate(&mut inside, migrations)).await?;
+    close(inside).await?;
+    let tag = literal(OWNER_TAG);
+    run(
+        &mut lock,
+        format!(
+            "REVOKE ALL ON DATABASE {draft} FROM PUBLIC; COMMENT ON DATABASE {draft} IS {tag};
+             ALTER DATABASE {draft} IS_TEMPLATE true ALLOW_CONNECTIONS false"
+        ),
+    )
+    .await?;
+    if !rename(&mut lock, &draft, &name).await? {
+        drop_database(&mut lock, &draft).await?;
+        exists(&mut lock, &name).await?;
+    }
+    Ok(name)
+}
+
+/// Renames a draft. False: the name is taken.
+async fn rename(connection: &mut PgConnection, draft: &Name, name: &Name) -> Result<bool, Failure> {
+    let sql = format!("ALTER DATABASE {draft} RENAME TO {name}");
+    match sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await {
+        Err(error) if is_duplicate(&error) => Ok(false),
+        renamed => renamed.map(|_| true).map_err(failure),
+    }
+}
+
+/// Whether the template exists. A database of its name with another owner tag is a failure.
+async fn exists(connection: &mut PgConnection, name: &Name) -> Result<bool, Failure> {
+    let tag: Option<String> = sqlx::query_scalar(
+        "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $1",
+    )
+    .bind(name.as_str())
+    .fetch_optional(connection)
+    .await
+    .map_err(failure)?;
+    match tag {
+        Some(tag) if tag != OWNER_TAG => {
+            let name = name.as_str();
+            Err(Failure::fatal(
+                "name_taken",
+                format!(
+                    "the database {name} carries another owner tag and was not touched; remove or rename it"
+                ),
+            ))
+        }
+        tag => Ok(tag.is_some()),
+    }
+}

@@ -1,0 +1,40 @@
+//! Creates and drops warm databases: copies of the template with the privileges of a role that cannot log in.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::PgConnection;
+use tenantry_model::Failure;
+
+use super::client::{self, SCHEMA, copy, drop_database};
+use super::template;
+use crate::postgres::{Name, Postgres, Server, WarmFactory, close, rights, run, shape, with_keepalive};
+use crate::shape::Shape;
+
+/// Creates and drops warm databases.
+pub struct WarmDatabases(pub Arc<Postgres>);
+
+#[async_trait]
+impl WarmFactory for WarmDatabases {
+    async fn make(
+        &self,
+        server: &Server,
+        connection: &mut PgConnection,
+        name: &Name,
+        tag: &str,
+    ) -> Result<Shape, Failure> {
+        let template =
+            with_keepalive(connection, template::ready(server, &self.0.content.migrations)).await?;
+        copy(connection, &template, name).await?;
+        run(connection, client::tag(name, name, tag)).await?;
+        let mut inside = server.connect_to(name).await?;
+        run(&mut inside, rights(SCHEMA, name, None)).await?;
+        let shape = shape(&mut inside, SCHEMA).await?;
+        close(inside).await?;
+        Ok(shape)
+    }
+
+    async fn discard(&self, connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {
+        drop_database(connection, name).await
+    }
+}

@@ -1,0 +1,168 @@
+//! The shared tables on the main server: creates and migrates them, manages a tenant's row in the list, role
+//! and rows, and begins transactions as a tenant.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::{Connection, PgConnection, Postgres as Driver, Transaction};
+use tenantry_model::{Failure, TenantId};
+
+use super::guard::{self, Groups, SCHEMA};
+use super::{ISOLATION, partitions};
+use crate::content::Ensure;
+use crate::postgres::{
+    IssuedPassword, LocateRows, ObservedSchema, Owner, Ownership, PasswordRequest, PerServer, Postgres,
+    RemovalCounts, Target, TenantState, create_objects, delete_all, failure, lift_timeout, name_taken,
+    privilege_differences, read_catalogue, recorded_shape, run, schema_tag, search_path, seed,
+};
+use crate::shape::Shape;
+use crate::tables::{Catalogue, literal};
+
+/// The shared tables.
+pub struct Pool {
+    pub postgres: Arc<Postgres>,
+    ready: PerServer<Arc<Catalogue>>,
+}
+
+impl Pool {
+    /// Does not connect.
+    pub fn new(postgres: Arc<Postgres>) -> Self {
+        Self { postgres, ready: PerServer::default() }
+    }
+
+    /// The roles with privileges on the tables.
+    pub fn groups(&self) -> Result<Groups, Failure> {
+        Groups::new(&self.postgres.config.app_role)
+    }
+
+    /// The tables; creates and migrates them when first called. Cancel-safe: the next call continues.
+    pub async fn ready(&self) -> Result<Arc<Catalogue>, Failure> {
+        self.ready.get_or_init(self.postgres.main(), self.set_up()).await
+    }
+
+    async fn set_up(&self) -> Result<Arc<Catalogue>, Failure> {
+        let (server, groups) = (self.postgres.main(), self.groups()?);
+        let mut lock = server.lock("pool").await?;
+        let tag = schema_tag(&mut lock, SCHEMA).await?;
+        guard::ensure_schema(&mut lock, SCHEMA, tag).await?;
+        let parts = self.postgres.config.partitions;
+        partitions::ensure_schema_of_partitions(&mut lock, parts).await?;
+        groups.ensure(&mut lock, server.is_superuser().await?).await?;
+        let protect = |catalogue: &Catalogue| groups.protect(catalogue);
+        let prepare = |sql: &str| partitions::partitioned(sql, parts);
+        let target = Target { prepare: &prepare, protect: &protect, ..Target::of_one(SCHEMA) };
+        let migrated = target.migrate(&mut lock, &self.postgres.content.migrations).await?;
+        if !guard::is_protected(&mut lock).await? {
+            let catalogue = read_catalogue(&mut lock, SCHEMA).await?;
+            run(&mut lock, groups.protect(&catalogue)).await?;
+        }
+        let (owner, work) = self.postgres.canary(server, ISOLATION)?;
+        let catalogue = read_catalogue(&mut lock, SCHEMA).await?;
+        let anew = migrated.applied || self.recorded_shape(&mut lock).await?.is_none();
+        let mut transaction = lock.begin().await.map_err(failure)?;
+        run(&mut transaction, owner.enlist(None, false)).await?;
+        // The canary row may have changed since the tables were created.
+        seed(&mut transaction, SCHEMA, &work).await?;
+        run(&mut transaction, owner.complete(&work, anew.then_some(&catalogue.shape), true)).await?;
+        transaction.commit().await.map_err(failure)?;
+        Ok(Arc::new(catalogue))
+    }
+
+    /// Creates the tenant's row in the list, role and rows, or completes them.
+    pub async fn ensure(
+        &self,
+        owner: &Owner,
+        work: &Ensure,
+        request: &PasswordRequest,
+    ) -> Result<IssuedPassword, Failure> {
+        let (server, name) = (self.postgres.main(), &owner.name);
+        server.alive().await?;
+        self.ready().await?;
+        let mut lock = server.lock(&owner.lock_name()).await?;
+        let state = match owner.inspect(&mut lock).await? {
+            Ownership::Foreign => return Err(name_taken()),
+            Ownership::Absent => TenantState::default(),
+            Ownership::Own(state) => state,
+        };
+        if state.completed.is_some() && self.differs_from_recorded(&mut lock).await? {
+            self.repair_policies().await?;
+        }
+        let issued = request.issue(owner, &state);
+        let mut sql = owner.roles(server, &state, request, self.postgres.config.connection_limit).await?;
+        sql.push_str(&format!("GRANT {} TO {name};", self.groups()?.tenants));
+        sql.push_str(&owner.search_paths(&state, server.database(), SCHEMA));
+        sql.push_str(&owner.enlist(issued.new_password(), false));
+        let mut transaction = lock.begin().await.map_err(failure)?;
+        create_objects(&mut transaction, sql).await?;
+        if state.completed.is_none() {
+            seed(&mut transaction, SCHEMA, work).await?;
+        }
+        run(&mut transaction, owner.complete(work, None, issued.is_stored())).await?;
+        transaction.commit().await.map_err(failure)?;
+        Ok(issued)
+    }
+
+    /// The recorded definition of the tables, which the canary's row in the list refers to.
+    pub async fn recorded_shape(&self, connection: &mut PgConnection) -> Result<Option<Shape>, Failure> {
+        let (canary, _) = self.postgres.canary(self.postgres.main(), ISOLATION)?;
+        recorded_shape(connection, ISOLATION, &canary.tenant).await
+    }
+
+    /// Whether the tables, their policies or the privileges on them differ from what was recorded.
+    async fn differs_from_recorded(&self, connection: &mut PgConnection) -> Result<bool, Failure> {
+        let (made, Groups { app, tenants }) = (self.recorded_shape(connection).await?, self.groups()?);
+        let ObservedSchema { shape, rights, .. } =
+            ObservedSchema::read(connection, SCHEMA, Some(&tenants), None).await?;
+        let of_app = privilege_differences(connection, SCHEMA, &app, None).await?;
+        Ok(!rights.is_empty() || !of_app.is_empty() || made.is_some_and(|made| made != shape))
+    }
+
+    /// Writes policies and privileges again.
+    async fn repair_policies(&self) -> Result<(), Failure> {
+        let mut lock = self.postgres.main().lock("pool").await?;
+        let catalogue = read_catalogue(&mut lock, SCHEMA).await?;
+        let mut transaction = lock.begin().await.map_err(failure)?;
+        run(&mut transaction, self.groups()?.protect(&catalogue)).await?;
+        transaction.commit().await.map_err(failure)
+    }
+
+    /// Removes the tenant's rows, roles and row in the list, and counts rows and logins. Deletes rows of a
+    /// tenant that is no longer listed, too.
+    pub async fn remove(&self, owner: &Owner) -> Result<RemovalCounts, Failure> {
+        let mut lock = self.postgres.main().lock(&owner.lock_name()).await?;
+        let state = match owner.inspect(&mut lock).await? {
+            Ownership::Foreign => return Ok(RemovalCounts::default()),
+            Ownership::Absent => TenantState::default(),
+            Ownership::Own(state) => state,
+        };
+        let logins = owner.shut_out(&mut lock, &state).await?;
+        let mut transaction = lock.begin().await.map_err(failure)?;
+        lift_timeout(&mut transaction).await?;
+        // Triggers of the tables name them unqualified, as the migrations do.
+        run(&mut transaction, format!("SET LOCAL {}", search_path(SCHEMA))).await?;
+        // Another process may have migrated the tables since this one read them.
+        let catalogue = read_catalogue(&mut transaction, SCHEMA).await?;
+        let rows = delete_all(&mut transaction, &catalogue, SCHEMA, &owner.tenant).await?;
+        run(&mut transaction, owner.drop_roles(&state)).await?;
+        owner.unlist(&mut transaction).await?;
+        transaction.commit().await.map_err(failure)?;
+        Ok(RemovalCounts { rows, logins })
+    }
+}
+
+#[async_trait]
+impl LocateRows for Pool {
+    async fn enter(
+        &self,
+        tenant: TenantId,
+    ) -> Result<(Transaction<'static, Driver>, Arc<Catalogue>), Failure> {
+        let ready = self.ready().await?;
+        let become_it = format!(
+            "SET LOCAL ROLE {}; SET LOCAL {}; SET LOCAL app.current_tenant_id = {}",
+            self.groups()?.app,
+            search_path(SCHEMA),
+            literal(&tenant.to_string()),
+        );
+        Ok((self.postgres.main().begin(become_it).await?, ready))
+    }
+}

@@ -1,0 +1,207 @@
+//! Keeps tenants apart in shared tables: the function that returns a session's tenant, the policies of every
+//! table, and the roles with access. Rejects tables, views and functions that bypass the policies.
+
+use sqlx::{PgConnection, Row};
+use tenantry_model::Failure;
+
+use crate::postgres::{Name, failure, grants, run};
+use crate::tables::{Catalogue, OWNER, literal, quoted};
+
+/// Schema of the shared tables.
+pub const SCHEMA: &str = "tenantry_pool";
+/// Owner tag of the schema and the roles.
+const OWNER_TAG: &str = "tenantry: the pool";
+
+/// Command, name of its policy, clause, and whether the command writes.
+const POLICIES: [(&str, &str, &str, bool); 4] = [
+    ("SELECT", "tenantry_select", "USING", false),
+    ("INSERT", "tenantry_insert", "WITH CHECK", true),
+    ("UPDATE", "tenantry_update", "USING", true),
+    ("DELETE", "tenantry_delete", "USING", true),
+];
+
+/// Finds objects that bypass policies. Raises an error, so that the migration that created one is rolled
+/// back.
+const HOLES: &str = "
+DO $$ DECLARE hole text; BEGIN
+    SELECT format(CASE relkind WHEN 'v' THEN 'view `%s` shows every tenant''s rows: create it WITH (security_invoker = true)'
+                               ELSE '`%s` is a copy that no policy protects: create an ordinary table' END, relname) INTO hole
+    FROM pg_class WHERE relnamespace = 'tenantry_pool'::regnamespace
+      AND (relkind IN ('m', 'f') OR relkind = 'v' AND NOT coalesce(reloptions, '{}') && ARRAY['security_invoker=true', 'security_invoker=on', 'security_invoker=1']) LIMIT 1;
+    IF hole IS NULL THEN
+        SELECT format('function `%s` runs as its owner and sees every tenant''s rows: leave SECURITY DEFINER out', proname) INTO hole
+        FROM pg_proc WHERE pronamespace = 'tenantry_pool'::regnamespace AND prosecdef LIMIT 1;
+    END IF;
+    IF hole IS NULL THEN
+        SELECT format('table `%s`: the policy `%s` admits more than the tenant''s rows: create it AS RESTRICTIVE', relname, polname) INTO hole
+        FROM pg_policy JOIN pg_class ON pg_class.oid = polrelid
+        WHERE relnamespace = 'tenantry_pool'::regnamespace AND polpermissive AND NOT polname ^@ 'tenantry_' LIMIT 1;
+    END IF;
+    IF hole IS NOT NULL THEN RAISE EXCEPTION '%', hole; END IF;
+END $$;";
+
+/// The two roles with privileges on the tables: applications, which name their tenant themselves, and
+/// tenants' login roles.
+#[derive(Clone, Debug)]
+pub struct Groups {
+    /// Role of applications.
+    pub app: Name,
+    /// Role that every tenant's login role is a member of.
+    pub tenants: Name,
+}
+
+impl Groups {
+    /// From the application role's name.
+    pub fn new(app: &str) -> Result<Self, Failure> {
+        Ok(Self { app: Name::new(app)?, tenants: Name::new(&format!("{app}_tenants"))? })
+    }
+
+    /// Creates missing roles and the function. The caller holds the lock `pool`.
+    pub async fn ensure(&self, connection: &mut PgConnection, superuser: bool) -> Result<(), Failure> {
+        for role in [&self.app, &self.tenants] {
+            ensure_role(connection, role, superuser).await?;
+        }
+        let Self { app, tenants } = self;
+        let body = self.session_tenant();
+        run(
+            connection,
+            format!(
+                "CREATE OR REPLACE FUNCTION tenantry.session_tenant(writing boolean) RETURNS text
+                 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {};
+                 REVOKE ALL ON FUNCTION tenantry.session_tenant(boolean) FROM PUBLIC;
+                 GRANT USAGE ON SCHEMA tenantry TO {app}, {tenants};
+                 GRANT EXECUTE ON FUNCTION tenantry.session_tenant(boolean) TO {app}, {tenants};",
+                literal(&body)
+            ),
+        )
+        .await
+    }
+
+    /// Body of the function that returns a session's tenant.
+    pub fn session_tenant(&self) -> String {
+        let app = literal(self.app.as_str());
+        format!(
+            "SELECT tenant_id FROM tenantry.homes
+             WHERE isolation = 'pool' AND (access IN ('full', 'no_login') OR access = 'read_only' AND NOT writing)
+               AND tenant_id = coalesce(
+                   (SELECT login.tenant_id FROM tenantry.homes login
+                    WHERE login.isolation = 'pool' AND login.name = session_user::text COLLATE \"default\"),
+                   (SELECT login.tenant_id FROM tenantry.logins login
+                    WHERE login.isolation = 'pool' AND login.name = session_user::text COLLATE \"default\"),
+                   CASE WHEN pg_has_role(session_user, {app}, 'MEMBER') THEN current_setting('app.current_tenant_id', true) END)"
+        )
+    }
+
+    /// The policies of every table as the server prints them: name, command, and the two expressions.
+    pub fn policies() -> impl Iterator<Item = [String; 4]> {
+        POLICIES.into_iter().map(|(command, policy, clause, writing)| {
+            let letter = match command {
+                "SELECT" => "r",
+                "INSERT" => "a",
+                "UPDATE" => "w",
+                _ => "d",
+            };
+            let is_tenant =
+                format!("({OWNER} = ( SELECT tenantry.session_tenant({writing}) AS session_tenant))");
+            let (using, with_check) = match clause {
+                "USING" => (is_tenant, String::new()),
+                _ => (String::new(), is_tenant),
+            };
+            [policy.to_owned(), letter.to_owned(), using, with_check]
+        })
+    }
+
+    /// The statements that protect every table: policies, privileges, and the search for objects that bypass
+    /// them.
+    pub fn protect(&self, catalogue: &Catalogue) -> String {
+        let mut sql = HOLES.to_owned();
+        for table in catalogue.tables.keys() {
+            let table = format!("{SCHEMA}.{}", quoted(table));
+            sql.push_str(&format!(
+                "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
+            ));
+            for (command, policy, clause, writing) in POLICIES {
+                sql.push_str(&format!(
+                    "DROP POLICY IF EXISTS {policy} ON {table};
+                     CREATE POLICY {policy} ON {table} FOR {command} {clause} ({OWNER} = (SELECT tenantry.session_tenant({writing})));"
+                ));
+            }
+        }
+        sql.push_str(&grants(SCHEMA, &[&self.app, &self.tenants]));
+        sql
+    }
+}
+
+/// Creates a schema if it is missing; `tag` is its present comment. Returns an error if it carries another
+/// owner tag.
+pub async fn ensure_schema(
+    connection: &mut PgConnection,
+    schema: &str,
+    tag: Option<String>,
+) -> Result<(), Failure> {
+    match tag {
+        None => {
+            let tag = literal(OWNER_TAG);
+            run(connection, format!("CREATE SCHEMA {schema}; COMMENT ON SCHEMA {schema} IS {tag};")).await
+        }
+        Some(tag) if tag == OWNER_TAG => Ok(()),
+        Some(_) => Err(Failure::fatal(
+            "name_taken",
+            format!(
+                "the main database has a schema `{schema}` that Tenantry did not create; it was not touched: name another database in `url`"
+            ),
+        )),
+    }
+}
+
+/// Whether every table has its policies.
+pub async fn is_protected(connection: &mut PgConnection) -> Result<bool, Failure> {
+    sqlx::query_scalar(
+        "SELECT coalesce(bool_and(relrowsecurity AND relforcerowsecurity
+                AND (SELECT count(*) FROM pg_policy WHERE polrelid = pg_class.oid AND polname ^@ 'tenantry_') = 4), true)
+         FROM pg_class WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND relname <> '_migrations'",
+    )
+    .bind(SCHEMA)
+    .fetch_one(connection)
+    .await
+    .map_err(failure)
+}
+
+/// Creates a role that cannot log in, or checks the operator's own.
+async fn ensure_role(connection: &mut PgConnection, role: &Name, superuser: bool) -> Result<(), Failure> {
+    let found = sqlx::query(
+        "SELECT rolsuper OR rolbypassrls OR rolname = current_user AS unbound,
+                EXISTS (SELECT 1 FROM pg_class WHERE relowner = pg_roles.oid AND relnamespace = $2::regnamespace) AS owner
+         FROM pg_roles WHERE rolname = $1",
+    )
+    .bind(role.as_str())
+    .bind(SCHEMA)
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(failure)?;
+    let name = role.as_str();
+    match found {
+        Some(row) if row.get("unbound") || row.get("owner") => {
+            return Err(Failure::fatal(
+                "bad_role",
+                format!(
+                    "policies do not bind the role {name}, because it is a superuser, has BYPASSRLS, owns the tables or is the administrator: name another one in `app_role`"
+                ),
+            ));
+        }
+        Some(_) => {}
+        None => {
+            let tag = literal(OWNER_TAG);
+            // Two main databases of one server may create the role at the same time.
+            let sql = format!(
+                "DO $$ BEGIN CREATE ROLE {role} NOLOGIN; COMMENT ON ROLE {role} IS {tag};
+                 EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;"
+            );
+            run(connection, sql).await?;
+        }
+    }
+    if !superuser {
+        run(connection, format!("GRANT {role} TO CURRENT_USER")).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,271 @@
+//! Tenants' schemas on the main server: creates one as a whole, claims a warm one, removes one, and begins
+//! transactions as its tenant.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use moka::sync::Cache;
+use sqlx::{Connection, PgConnection, Postgres as Driver, Transaction};
+use tenantry_model::{Failure, FailureClass, TenantId};
+use tokio::sync::OnceCell;
+
+use super::ISOLATION;
+use super::warm_pool::WarmSchemas;
+use crate::content::Ensure;
+use crate::postgres::{
+    IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer, Postgres, RemovalCounts,
+    Target, TenantState, WarmPool, baseline, count_all, create_objects, drop_unblocked, failure,
+    lift_timeout, name_of, name_taken, no_such_tenant, or_on_demand, read_catalogue, rights, run,
+    search_path, seed, update_schema,
+};
+use crate::shape::Shape;
+use crate::tables::{Catalogue, literal};
+
+/// Time for which a tenant's schema name and tables are cached.
+const BELIEVED: Duration = Duration::from_secs(60);
+/// Maximum number of cached tenants.
+const KNOWN: u64 = 1_000;
+
+/// The schemas of all tenants.
+pub struct Schemas {
+    pub postgres: Arc<Postgres>,
+    /// Definition of a newly created schema; all are alike.
+    fresh: OnceCell<Shape>,
+    canary: PerServer<Name>,
+    places: Cache<TenantId, (Name, Arc<Catalogue>)>,
+    pub warm_pool: WarmPool,
+}
+
+impl Schemas {
+    /// Does not connect.
+    pub fn new(postgres: Arc<Postgres>) -> Self {
+        let places = Cache::builder().max_capacity(KNOWN).time_to_live(BELIEVED).build();
+        let size = postgres.config.warm_schemas;
+        let warm_pool = WarmPool::new(postgres.clone(), ISOLATION, size, WarmSchemas(postgres.clone()));
+        Self { postgres, fresh: OnceCell::new(), canary: PerServer::default(), places, warm_pool }
+    }
+
+    /// The schema of the canary row, set up once per process.
+    pub async fn canary(&self) -> Result<Name, Failure> {
+        let made = async {
+            let (owner, work) = self.postgres.canary(self.postgres.main(), ISOLATION)?;
+            self.make(&owner, &work, &PasswordRequest::no_login()).await?;
+            // The canary row may have changed since the schema was created.
+            let mut transaction = self.postgres.main().begin(String::new()).await?;
+            seed(&mut transaction, owner.name.as_str(), &work).await?;
+            transaction.commit().await.map_err(failure)?;
+            Ok(owner.name)
+        };
+        self.canary.get_or_init(self.postgres.main(), made).await
+    }
+
+    /// Creates the tenant's schema and role, or completes them.
+    pub async fn ensure(
+        &self,
+        owner: &Owner,
+        work: &Ensure,
+        request: &PasswordRequest,
+    ) -> Result<IssuedPassword, Failure> {
+        self.postgres.main().alive().await?;
+        self.canary().await?;
+        let made = self.make(owner, work, request).await;
+        // Only now, so that filling the warm pool does not delay this tenant.
+        self.warm_pool.request_fill();
+        made
+    }
+
+    async fn make(
+        &self,
+        owner: &Owner,
+        work: &Ensure,
+        request: &PasswordRequest,
+    ) -> Result<IssuedPassword, Failure> {
+        let name = owner.name.as_str();
+        let mut lock = self.postgres.main().lock(&owner.lock_name()).await?;
+        let found = owner.inspect(&mut lock).await?;
+        let is_new = found == Ownership::Absent;
+        let state = match found {
+            Ownership::Foreign => return Err(name_taken()),
+            Ownership::Absent => TenantState::default(),
+            Ownership::Own(state) => state,
+        };
+        if is_new && let Some(issued) = or_on_demand(self.claim(&mut lock, owner, work, request).await)? {
+            return Ok(issued);
+        }
+        let issued = request.issue(owner, &state);
+        let begin = self.begin(owner, request, &state, &issued).await?;
+        let migrations = &self.postgres.content.migrations;
+        let whole = if state.thing { None } else { baseline(name, migrations) };
+        if let Some(tables) = whole {
+            match self.at_once(&mut lock, owner, work, request, &state, format!("{begin}{tables}")).await {
+                // File by file, the failure names the file at fault.
+                Err(failure) if matches!(failure.class, FailureClass::Fatal | FailureClass::Invalid) => {
+                    tracing::warn!(%failure, "a schema could not be created in one transaction; it is created file by file");
+                }
+                made => return made.map(|()| issued),
+            }
+        }
+        create_objects(&mut lock, begin).await?;
+        let target = Target::of_one(name);
+        let made = state.shape.as_ref().filter(|_| state.thing);
+        let shape =
+            update_schema(&mut lock, target, &self.postgres, self.postgres.main(), ISOLATION, made).await?;
+        let mut transaction = lock.begin().await.map_err(failure)?;
+        if state.completed.is_none() || !state.thing {
+            seed(&mut transaction, name, work).await?;
+        }
+        run(&mut transaction, end(owner, work, request, &state, shape.as_ref())).await?;
+        transaction.commit().await.map_err(failure)?;
+        Ok(issued)
+    }
+
+    /// Claims a warm schema for the tenant and returns its password. None: the pool is empty.
+    async fn claim(
+        &self,
+        connection: &mut PgConnection,
+        owner: &Owner,
+        work: &Ensure,
+        request: &PasswordRequest,
+    ) -> Result<Option<IssuedPassword>, Failure> {
+        if !self.warm_pool.is_enabled() {
+            return Ok(None);
+        }
+        let (server, name) = (self.postgres.main(), &owner.name);
+        let mut transaction = connection.begin().await.map_err(failure)?;
+        let claimed = self.warm_pool.claim(&mut transaction, server, owner, request).await?;
+        let Some((warm, issued)) = claimed else { return Ok(None) };
+        let finds = owner.search_paths(&TenantState::default(), server.database(), name.as_str());
+        let tag = literal(&owner.tag);
+        let rename =
+            format!("{finds}ALTER SCHEMA {warm} RENAME TO {name}; COMMENT ON SCHEMA {name} IS {tag};");
+        create_objects(&mut transaction, rename).await?;
+        seed(&mut transaction, name.as_str(), work).await?;
+        run(&mut transaction, owner.complete(work, None, false)).await?;
+        transaction.commit().await.map_err(failure)?;
+        Ok(Some(issued))
+    }
+
+    /// Creates everything in one transaction, and in one round trip if there are no rows to write and the
+    /// definition is known.
+    async fn at_once(
+        &self,
+        connection: &mut PgConnection,
+        owner: &Owner,
+        work: &Ensure,
+        request: &PasswordRequest,
+        state: &TenantState,
+        begin: String,
+    ) -> Result<(), Failure> {
+        if let (Some(shape), true) = (self.fresh.get(), work.rows.is_empty()) {
+            let end = end(owner, work, request, state, Some(shape));
+            // Without BEGIN and COMMIT, one message is one transaction.
+            return run(connection, format!("{begin}{end}")).await;
+        }
+        let mut transaction = connection.begin().await.map_err(failure)?;
+        run(&mut transaction, begin).await?;
+        let name = owner.name.as_str();
+        let shape = self.fresh.get_or_try_init(|| async {
+            read_catalogue(&mut transaction, name).await.map(|catalogue| catalogue.shape)
+        });
+        let shape = shape.await?;
+        seed(&mut transaction, name, work).await?;
+        run(&mut transaction, end(owner, work, request, state, Some(shape))).await?;
+        transaction.commit().await.map_err(failure)
+    }
+
+    /// The statements that create role and schema with their owner tags, and the tenant's row in the list.
+    async fn begin(
+        &self,
+        owner: &Owner,
+        request: &PasswordRequest,
+        state: &TenantState,
+        issued: &IssuedPassword,
+    ) -> Result<String, Failure> {
+        let (server, name) = (self.postgres.main(), &owner.name);
+        let mut sql = owner.roles(server, state, request, self.postgres.config.connection_limit).await?;
+        sql.push_str(&owner.search_paths(state, server.database(), name.as_str()));
+        if !state.thing {
+            let tag = literal(&owner.tag);
+            sql.push_str(&format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS {tag};"));
+        }
+        sql.push_str(&owner.enlist(issued.new_password(), !state.thing));
+        Ok(sql)
+    }
+
+    /// Drops the tenant's cache entry.
+    pub fn forget(&self, tenant: TenantId) {
+        self.places.invalidate(&tenant);
+    }
+
+    /// Removes schema and roles if they carry the owner tag; counts rows and logins.
+    pub async fn remove(&self, owner: &Owner, tenant: TenantId) -> Result<RemovalCounts, Failure> {
+        self.forget(tenant);
+        let name = &owner.name;
+        let mut lock = self.postgres.main().lock(&owner.lock_name()).await?;
+        let Ownership::Own(state) = owner.inspect(&mut lock).await? else {
+            return Ok(RemovalCounts::default());
+        };
+        let logins = owner.shut_out(&mut lock, &state).await?;
+        let mut transaction = lock.begin().await.map_err(failure)?;
+        lift_timeout(&mut transaction).await?;
+        let catalogue = read_catalogue(&mut transaction, name.as_str()).await.unwrap_or_default();
+        let rows = count_all(&mut transaction, &catalogue, name.as_str()).await?;
+        let mut sql = String::new();
+        if state.thing {
+            sql.push_str(&format!("DROP SCHEMA {name} CASCADE;"));
+        }
+        sql.push_str(&owner.drop_roles(&state));
+        drop_unblocked(self.postgres.main(), &mut transaction, sql).await?;
+        owner.unlist(&mut transaction).await?;
+        transaction.commit().await.map_err(failure)?;
+        Ok(RemovalCounts { rows, logins })
+    }
+
+    async fn place(&self, tenant: TenantId) -> Result<(Name, Arc<Catalogue>), Failure> {
+        if let Some(place) = self.places.get(&tenant) {
+            return Ok(place);
+        }
+        let canary = tenant == self.postgres.content.canary_row.tenant;
+        let canary = if canary { Some(self.canary().await?) } else { None };
+        let mut connection = self.postgres.main().connection().await?;
+        let name = match canary {
+            Some(name) => name,
+            None => name_of(&mut connection, ISOLATION, tenant).await?.ok_or_else(no_such_tenant)?,
+        };
+        let catalogue = Arc::new(read_catalogue(&mut connection, name.as_str()).await?);
+        self.places.insert(tenant, (name.clone(), catalogue.clone()));
+        Ok((name, catalogue))
+    }
+}
+
+/// The statements that grant privileges and record completion, with the definition if it has changed.
+fn end(
+    owner: &Owner,
+    work: &Ensure,
+    request: &PasswordRequest,
+    state: &TenantState,
+    shape: Option<&Shape>,
+) -> String {
+    let complete = owner.complete(work, shape, request.issue(owner, state).is_stored());
+    format!("{}{complete}", rights(owner.name.as_str(), &owner.name, state.fence))
+}
+
+#[async_trait]
+impl LocateRows for Schemas {
+    async fn enter(
+        &self,
+        tenant: TenantId,
+    ) -> Result<(Transaction<'static, Driver>, Arc<Catalogue>), Failure> {
+        let (name, catalogue) = self.place(tenant).await?;
+        let become_it = format!("SET LOCAL ROLE {name}; SET LOCAL {}", search_path(name.as_str()));
+        match self.postgres.main().begin(become_it).await {
+            Ok(transaction) => Ok((transaction, catalogue)),
+            Err(failure) if failure.class == FailureClass::Invalid => {
+                self.places.invalidate(&tenant);
+                Err(no_such_tenant())
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+}

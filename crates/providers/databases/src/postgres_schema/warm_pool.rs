@@ -1,0 +1,37 @@
+//! Creates and drops warm schemas: file by file, because no tenant waits for them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::PgConnection;
+use tenantry_model::Failure;
+
+use crate::postgres::{Name, Postgres, Server, Target, WarmFactory, create_objects, rights, run};
+use crate::shape::Shape;
+use crate::tables::literal;
+
+/// Creates and drops warm schemas.
+pub struct WarmSchemas(pub Arc<Postgres>);
+
+#[async_trait]
+impl WarmFactory for WarmSchemas {
+    async fn make(
+        &self,
+        _: &Server,
+        connection: &mut PgConnection,
+        name: &Name,
+        tag: &str,
+    ) -> Result<Shape, Failure> {
+        let tag = literal(tag);
+        create_objects(connection, format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS {tag};"))
+            .await?;
+        let target = Target::of_one(name.as_str());
+        let migrated = target.migrate(connection, &self.0.content.migrations).await?;
+        run(connection, rights(name.as_str(), name, None)).await?;
+        Ok(migrated.catalogue.shape)
+    }
+
+    async fn discard(&self, connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {
+        run(connection, format!("DROP SCHEMA IF EXISTS {name} CASCADE")).await
+    }
+}

@@ -1,0 +1,338 @@
+//! Provider `sqlite_file`: a SQLite file for each tenant. This file implements the provider's verbs and finds
+//! a tenant's open file. It rejects a file with another owner tag, and a schema that the pool would reject.
+//!
+#![doc = include_str!("docs.md")]
+
+mod client;
+mod config;
+mod warm_pool;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Map, Value, json};
+use tenantry_model::{Failure, Isolation, TenantId, Write};
+use tokio::sync::OnceCell;
+
+use crate::content::{Content, Ensure, seed_failure};
+use crate::sqlite::rows::{LocateFile, SqliteRows};
+use crate::sqlite::writer::Work;
+use crate::sqlite::{self, OpenDatabase};
+use client::FileOwnership;
+pub use config::Config;
+use tenantry_provider::data::{Canary, Data, TenantRows};
+use tenantry_provider::factory::{self, ProviderFactory};
+use tenantry_provider::lanes::{Lanes, blocking};
+use tenantry_provider::open_files::OpenFiles;
+use tenantry_provider::place::{self, Place};
+use tenantry_provider::portable::{self, Portable, Sink, Source};
+use tenantry_provider::settings;
+use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+use warm_pool::WarmPool;
+
+/// Number of connections to a file that read.
+const READERS: u32 = 1;
+
+/// Databases that a server keeps ready: enough for a few onboardings at once, in less than a megabyte.
+const WARM: u16 = 4;
+/// The type, and the name of its default instance.
+const NAME: &str = "sqlite_file";
+
+/// How a server makes these providers.
+pub const FACTORY: ProviderFactory = ProviderFactory {
+    type_name: NAME,
+    kind: Kind::Database,
+    about: "A SQLite file for each tenant",
+    parts: &[""],
+    always: true,
+    schema: settings::schema::<Config>,
+    defaults: |context| {
+        let (migrations, seeds) = (&context.migrations, &context.seeds);
+        json!({ "folder": context.path("tenants"), "migrations": migrations, "seeds": seeds, "warm": WARM })
+    },
+    check: factory::no_check,
+    build: |context, config| {
+        Box::pin(async move {
+            Ok(factory::one(DatabaseSqliteFile::new(factory::config(config)?).await?.named(&context.name)))
+        })
+    },
+};
+
+/// The provider.
+#[derive(Clone)]
+pub struct DatabaseSqliteFile {
+    name: Arc<str>,
+    files: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    content: Arc<Content>,
+    warm_pool: WarmPool,
+    lanes: Lanes,
+    canary: OnceCell<Arc<OpenDatabase>>,
+    open: OpenFiles<OpenDatabase>,
+}
+
+impl DatabaseSqliteFile {
+    /// Reads the migrations and applies them in memory. Returns an error if they cannot be read, do not run,
+    /// or do not keep tenants apart. Touches no file.
+    pub async fn new(config: Config) -> Result<Self, Failure> {
+        let content = sqlite::content(&config.set, &config.migrations, &config.seeds).await?;
+        let content = Arc::new(content);
+        let warm_pool = WarmPool::new(&config, content.clone());
+        let open = OpenFiles::new(config.open_files);
+        let canary = OnceCell::new();
+        let files = Arc::new(Inner { config, content, warm_pool, lanes: Lanes::default(), canary, open });
+        Ok(Self { name: NAME.into(), files })
+    }
+
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Returns when the warm-pool fills requested so far are finished, whether they succeeded or not.
+    pub async fn refilled(&self) {
+        self.files.warm_pool.filled().await;
+    }
+
+    fn place(&self, spec: &Spec) -> Result<Place, Failure> {
+        Place::new(&self.files.config.folder, &spec.name, spec.resource)
+    }
+}
+
+impl DatabaseSqliteFile {
+    /// Path of the spec's file. Returns an error if there is none with its owner tag.
+    async fn own_file(&self, spec: &Spec) -> Result<PathBuf, Failure> {
+        let place = self.place(spec)?;
+        match client::inspect(&place, spec).await? {
+            FileOwnership::Own(_) => Ok(client::file(&place.folder())),
+            FileOwnership::Absent | FileOwnership::Foreign => Err(no_such_tenant()),
+        }
+    }
+}
+
+fn no_such_tenant() -> Failure {
+    Failure::invalid(
+        "no_such_tenant",
+        "the tenant has no database in this folder; repair the tenant if it should",
+    )
+}
+
+fn name_taken(why: &str) -> Failure {
+    Failure::fatal(
+        "name_taken",
+        format!("{why}, which was not touched; remove it, or change `names` in the template"),
+    )
+}
+
+impl Inner {
+    /// The file of the canary row, set up once per process.
+    async fn canary(&self) -> Result<&Arc<OpenDatabase>, Failure> {
+        self.canary
+            .get_or_try_init(|| async {
+                let root = self.config.folder.clone();
+                let file = blocking(move || {
+                    let folder =
+                        place::private_folder(&root).map_err(|error| place::failure(&root, &error))?;
+                    let file = folder.join("canary.db");
+                    sqlite::client::create(&file)?;
+                    Ok(file)
+                })
+                .await?;
+                let open = OpenDatabase::new(&file, None, &self.content.migrations, READERS).await?;
+                open.write_canary(&self.content).await?;
+                Ok(Arc::new(open))
+            })
+            .await
+    }
+
+    fn file_of(&self, tenant: TenantId) -> Option<PathBuf> {
+        let name = place::linked(&self.config.folder, tenant)?;
+        Some(client::file(&self.config.folder.join(name)))
+    }
+
+    async fn ensure(&self, place: &Place, spec: &Spec, work: Ensure) -> Result<(), Failure> {
+        self.canary().await?;
+        let other = place::linked(&self.config.folder, spec.tenant.id)
+            .filter(|name| *name != spec.name && self.config.folder.join(name).exists());
+        if other.is_some() {
+            return Err(name_taken("the tenant has a database of another name in this folder"));
+        }
+        let mut found = client::inspect(place, spec).await?;
+        if found == FileOwnership::Absent {
+            if client::make(place, &self.config, &self.content, &self.warm_pool, work.clone()).await? {
+                return self.link(place, spec).await;
+            }
+            found = client::inspect(place, spec).await?;
+        }
+        match found {
+            FileOwnership::Absent => Err(Failure::retryable(
+                "cannot_open",
+                "the tenant's file was removed while it was created; try again",
+            )),
+            FileOwnership::Foreign => {
+                Err(name_taken("this name belongs to a database with another owner tag"))
+            }
+            FileOwnership::Own(_) => {
+                self.link(place, spec).await?;
+                let open = self.open(spec.tenant.id).await?;
+                open.writer.run(Work::Ensure(Box::new(work))).await.map(drop).map_err(seed_failure)
+            }
+        }
+    }
+
+    async fn link(&self, place: &Place, spec: &Spec) -> Result<(), Failure> {
+        let (place, tenant) = (place.clone(), spec.tenant.id);
+        if blocking(move || place.link(tenant)).await? {
+            return Ok(());
+        }
+        Err(name_taken("the tenant has a database of another name in this folder"))
+    }
+
+    async fn remove(&self, place: &Place, spec: &Spec) -> Result<Value, Failure> {
+        let is_own = matches!(client::inspect(place, spec).await?, FileOwnership::Own(_));
+        let rows = if is_own { client::count(place).await? } else { Value::Object(Map::new()) };
+        self.open.forget(&client::file(&place.folder()));
+        let (place, tenant) = (place.clone(), spec.tenant.id);
+        let size = blocking(move || {
+            if !is_own {
+                if !place.exists()? {
+                    place.unlink(tenant)?;
+                }
+                return place.sweep().map(|()| place::Size::default());
+            }
+            place.unlink(tenant)?;
+            place.remove()
+        })
+        .await?;
+        Ok(json!({ "database": spec.name, "rows": rows, "files": size.files, "bytes": size.bytes }))
+    }
+}
+
+#[async_trait]
+impl LocateFile for Inner {
+    async fn open(&self, tenant: TenantId) -> Result<Arc<OpenDatabase>, Failure> {
+        if tenant == self.content.canary_row.tenant {
+            return self.canary().await.cloned();
+        }
+        let file = self.file_of(tenant).ok_or_else(no_such_tenant)?;
+        let open = OpenDatabase::new(&file, self.config.max_bytes, &self.content.migrations, READERS);
+        self.open.get(&file, open).await?.ok_or_else(no_such_tenant)
+    }
+}
+
+#[async_trait]
+impl Data for DatabaseSqliteFile {
+    fn scoped(&self, tenant: TenantId) -> Arc<dyn TenantRows> {
+        Arc::new(SqliteRows { location: self.files.clone(), tenant })
+    }
+
+    fn canary(&self) -> Canary {
+        self.files.content.canary_row.clone()
+    }
+}
+
+#[async_trait]
+impl Portable for DatabaseSqliteFile {
+    fn form(&self) -> &'static str {
+        sqlite::portable::FORM
+    }
+
+    async fn export(
+        &self,
+        _: &Context,
+        spec: &Spec,
+        sink: &mut dyn Sink,
+    ) -> Result<portable::Content, Failure> {
+        let file = self.own_file(spec).await?;
+        sqlite::portable::export(&file, spec, sink).await
+    }
+
+    async fn load(&self, _: &Context, spec: &Spec, source: &mut dyn Source) -> Result<Vec<Write>, Failure> {
+        let _turn = self.files.lanes.turn(spec.resource).await;
+        let file = self.own_file(spec).await?;
+        sqlite::portable::load(&file, self.files.config.max_bytes, spec, source).await?;
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl Provider for DatabaseSqliteFile {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Database
+    }
+
+    fn isolates(&self, isolation: Isolation) -> bool {
+        isolation != Isolation::Pool
+    }
+
+    async fn start(&self) -> Result<(), Failure> {
+        self.files.warm_pool.start();
+        Ok(())
+    }
+
+    fn settings_schema(&self) -> Value {
+        settings::schema::<settings::NoSettings>()
+    }
+
+    fn check(&self, given: &Value) -> Vec<Fault> {
+        self.files.content.check(given)
+    }
+
+    async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
+        let place = self.place(spec)?;
+        let (work, outputs) = self.files.content.plan(context, spec, "database")?;
+        let (files, owned) = (self.files.clone(), spec.clone());
+        let ensured = async move { files.ensure(&place, &owned, work).await };
+        self.files.lanes.run(spec.resource, ensured).await?;
+        Ok(Ensured { outputs, writes: Vec::new() })
+    }
+
+    async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
+        let place = self.place(spec)?;
+        let seen = match client::inspect(&place, spec).await? {
+            FileOwnership::Absent => {
+                return blocking(move || place.has_remains()).await.map(Observed::absent_unless);
+            }
+            FileOwnership::Foreign => return Ok(Observed::Foreign),
+            FileOwnership::Own(seen) => seen,
+        };
+        let linked = place::linked(&self.files.config.folder, spec.tenant.id);
+        let lost =
+            (linked.as_deref() != Some(&*spec.name)).then(|| "the link to its file is missing".to_owned());
+        Ok(seen.observed(&self.files.content, lost.into_iter().collect()))
+    }
+
+    async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
+        let place = self.place(spec)?;
+        let (files, owned) = (self.files.clone(), spec.clone());
+        let removed = async move { files.remove(&place, &owned).await };
+        let receipt = self.files.lanes.run(spec.resource, removed).await?;
+        Ok(Removed { receipt, writes: Vec::new() })
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        self.files.canary().await?.writer.run(Work::Touch).await?;
+        let root = self.files.config.folder.clone();
+        blocking(move || place::probe(&root)).await
+    }
+
+    fn data(&self) -> Option<&dyn Data> {
+        Some(self)
+    }
+
+    fn portable(&self) -> Option<&dyn Portable> {
+        Some(self)
+    }
+}
