@@ -5,6 +5,7 @@
 mod allowance;
 mod arrows;
 mod code;
+mod codes;
 mod cycles;
 mod handle;
 mod packages;
@@ -80,6 +81,7 @@ fn findings(files: &[File], package_tree: &str) -> (Vec<Finding>, Allowances) {
     let each = |rule: fn(&File) -> Vec<Finding>| files.iter().flat_map(rule).collect::<Vec<_>>();
     let mut findings = [text::check, code::check].map(each).concat();
     findings.extend(packages::check(package_tree));
+    findings.extend(codes::check(files));
     let mut allowances = Allowances::read(files);
     for (rule, found) in [
         ("arrows", each(arrows::check)),

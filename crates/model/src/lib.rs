@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod columns;
+pub mod error_code;
 pub mod failure;
 pub mod id;
 pub mod isolation;
@@ -16,6 +17,7 @@ pub mod write;
 
 pub use access::{Denied, Standing};
 pub use columns::{Columns, Datum};
+pub use error_code::ErrorCode;
 pub use failure::{Failure, FailureClass};
 pub use id::{Id, IdError, IdKind, TenantId};
 pub use isolation::Isolation;

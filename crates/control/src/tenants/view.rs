@@ -9,7 +9,7 @@ use serde_json::Value;
 use tenantry_engine::{Mode, OperationState, StepState};
 use tenantry_model::id::{EventId, KeyId, OperationId};
 use tenantry_model::suspension::{Grade, Suspensions};
-use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp};
+use tenantry_model::{Failure, FailureClass, TenantId, TenantStatus, Timestamp};
 
 use crate::access::Scope;
 use crate::operations::archive::{ArchiveView, Loaded};
@@ -81,19 +81,31 @@ pub struct FenceView {
 /// Why something failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorView {
-    /// A stable word.
+    /// A stable word; `docs/errors/` explains each.
     pub code: String,
+    /// What the failure says about trying again. Records of earlier versions lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<FailureClass>,
     /// One sentence.
     pub message: String,
     /// The step where it happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
+    /// Seconds after which the server that failed asks to be called again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
 }
 
 impl ErrorView {
     /// The public part of a failure.
     pub fn of(failure: &Failure, step: Option<&str>) -> Self {
-        Self { code: failure.code.clone(), message: failure.message.clone(), step: step.map(str::to_owned) }
+        Self {
+            code: failure.code.clone(),
+            class: Some(failure.class),
+            message: failure.message.clone(),
+            step: step.map(str::to_owned),
+            retry_after: failure.retry_after_ms.map(|ms| ms.div_ceil(1_000)),
+        }
     }
 }
 
