@@ -140,4 +140,41 @@ mod tests {
             serde_json::json!({ "resource": crate::ledger::resource_id(TenantId::new(), 1, "certify") });
         assert!(may_skip(detached, &mail));
     }
+
+    /// Step kinds and inputs as every version so far has stored them.
+    #[test]
+    fn stored_steps_find_their_actions() {
+        let step = |kind: &str, input| Step::new("any", kind, "any", Policy::default(), input);
+        let own = [
+            "reserve",
+            "smoke_test",
+            "activate",
+            "wait",
+            "clone",
+            "export",
+            "backup",
+            "load",
+            "stand_down",
+            "scan",
+            "discard_archives",
+            "destroy_key",
+            "wipe",
+            "scan_registry",
+            "certify",
+        ];
+        for kind in own {
+            let stored = step(kind, serde_json::json!({ "generation": 0 }));
+            assert_eq!(action(&stored).unwrap().kind(), kind);
+        }
+        let resource = crate::ledger::resource_id(TenantId::new(), 1, "database");
+        let mut input =
+            serde_json::json!({ "resource": resource, "generation": 1, "name": "n", "claim": "c" });
+        assert_eq!(action(&step("database", input.clone())).unwrap().kind(), "ensure");
+        for act in ["remove", "rotate"] {
+            input["act"] = serde_json::json!(act);
+            assert_eq!(action(&step("database", input.clone())).unwrap().kind(), act);
+        }
+        let unknown = action(&step("later", serde_json::json!({}))).err();
+        assert_eq!(unknown.map(|failure| failure.code).as_deref(), Some("unknown_action"));
+    }
 }

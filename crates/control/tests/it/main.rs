@@ -35,6 +35,5 @@ mod store_reads;
 mod store_schema;
 mod store_sealing;
 mod store_writer;
-mod stored_plans;
 mod story;
 mod world;
