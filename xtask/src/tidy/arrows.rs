@@ -27,7 +27,7 @@ const ARROWS: [Arrow; 13] = [
     Arrow { folder: "crates/engine", ours: Some(&[MODEL]), refused: &[] },
     Arrow { folder: "crates/provider", ours: Some(&[MODEL]), refused: &["sqlx*", "sea-orm*"] },
     Arrow { folder: "crates/providers/databases", ours: Some(&[MODEL, PROVIDER]), refused: &[] },
-    Arrow { folder: "crates/providers/builtin", ours: Some(&[MODEL, PROVIDER, DATABASES]), refused: &[] },
+    Arrow { folder: "crates/providers/builtin", ours: Some(&[MODEL, PROVIDER]), refused: &[] },
     Arrow { folder: "crates/store", ours: Some(&[MODEL, ENGINE, PROVIDER]), refused: &["axum*"] },
     Arrow {
         folder: "crates/control",
