@@ -14,20 +14,23 @@ use crate::content::app;
 pub struct Config {
     /// `postgres://administrator:password@host/database`. The administrator makes roles, schemas and databases; what
     /// tenants share, and the list of tenants, is in that database. Direct: a pooler in transaction mode loses locks.
-    #[schemars(extend("x-secret" = true))]
+    #[schemars(extend("x-secret" = true, "examples" = ["postgres://tenantry_admin:password@localhost/tenants"]))]
     pub url: String,
     /// Address and port of the pooler in transaction mode, if there is one before the server of `url`, through which tenants'
     /// applications connect. Tenantry itself does not: only the isolation check tries it.
     #[serde(default)]
+    #[schemars(extend("examples" = ["db.example.com:6432"]))]
     pub pooler: Option<String>,
     /// The set of migrations: the folder `postgres/SET` inside `migrations`.
     #[serde(default = "app")]
     pub set: String,
     /// Folder with sets of migrations; without it, the sets that came with the program.
     #[serde(default)]
+    #[schemars(extend("examples" = ["/etc/tenantry/migrations"]))]
     pub migrations: Option<PathBuf>,
     /// Folder with seeds; without it, the seeds that came with the program.
     #[serde(default)]
+    #[schemars(extend("examples" = ["/etc/tenantry/seeds"]))]
     pub seeds: Option<PathBuf>,
     /// Most connections to a server's main database.
     #[serde(default = "connections")]
@@ -50,6 +53,7 @@ pub struct Config {
     /// `postgres_database`: by region, the server that has its tenants' databases. Those of other regions are on the server
     /// of `url`.
     #[serde(default)]
+    #[schemars(extend("examples" = [{ "eu-central-1": { "url": "postgres://tenantry_admin:password@eu/tenants" } }]))]
     pub clusters: BTreeMap<String, Cluster>,
     /// `postgres_database`: tenants' databases that this process is connected to at a time; the others are connected to
     /// when they are used.

@@ -18,12 +18,15 @@ pub struct Config {
     pub set: String,
     /// Folder with sets of migrations; without it, the sets that came with the program.
     #[serde(default)]
+    #[schemars(extend("examples" = ["/etc/tenantry/migrations"]))]
     pub migrations: Option<PathBuf>,
     /// Folder with seeds; without it, the seeds that came with the program.
     #[serde(default)]
+    #[schemars(extend("examples" = ["/etc/tenantry/seeds"]))]
     pub seeds: Option<PathBuf>,
     /// No tenant's file grows past this many bytes. Its write-ahead log beside it takes a few megabytes more.
     #[serde(default)]
+    #[schemars(extend("examples" = [1_000_000_000]))]
     pub max_bytes: Option<u64>,
     /// Files that are open at a time; the others are opened when they are used.
     #[serde(default = "open_files")]
