@@ -1,5 +1,18 @@
-//! The provider contract: resource kinds, the verbs that every provider implements, the capabilities that some have in
-//! addition, and what authors of providers need for them. Knows no particular provider.
+//! The provider contract: kinds of resources with their settings and outputs, the verbs that every provider implements,
+//! the capabilities that some have in addition, and what authors of providers need for them. Knows no particular provider.
+//!
+//! A provider of one's own needs:
+//!
+//! - a type that implements [`Provider`]: `ensure`, `observe`, `remove`, `probe`, each safe to repeat, and as many of the
+//!   capabilities ([`Data`], [`Objects`], [`Fence`], [`Rotate`], [`Portable`], [`IsolationCheck`]) as it has;
+//! - the settings of its kind from [`kinds`], read with [`settings`], and a type for its own, which a template gives under
+//!   `with`;
+//! - a `FACTORY` ([`ProviderFactory`]): the type's name, the schema of its configuration, and how instances are built;
+//! - one line in the list of factories of the server that should have it.
+//!
+//! With the feature `conformance`, the module `conformance` is the suite that such a provider has to pass;
+//! `examples/provider` in the repository is a whole provider with its test. For files, [`place`] has folders that appear as
+//! a whole or not at all, [`lanes`] one piece of work per resource at a time, [`open_files`] a cache of open files.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;

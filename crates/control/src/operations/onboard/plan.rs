@@ -263,6 +263,30 @@ mod tests {
     }
 
     #[test]
+    fn stored_inputs_keep_their_form() {
+        let stored = json!({
+            "resource": ResourceId::new(), "generation": 1, "name": "tenant-acme", "claim": "tenantry:a:b",
+            "settings": { "cpu": "4", "memory": "8Gi", "custom_domain": "shop.example.com", "ttl": 60 },
+        });
+        let input: StepInput = serde_json::from_value(stored.clone()).unwrap();
+        assert_eq!(serde_json::to_value(input).unwrap(), stored);
+    }
+
+    #[test]
+    fn settings_of_kind_and_provider_are_stored_in_one_object() {
+        let template =
+            json!({ "quota_bytes": "1GiB", "lifecycle": [{ "prefix": "tmp/", "expire_after": 7 }] });
+        let filled = filled(template.as_object().unwrap(), |bucket: &mut BucketSettings| {
+            bucket.encryption = Encryption::Enhanced;
+        });
+        let stored = json!({
+            "quota_bytes": 1 << 30, "lifecycle": [{ "prefix": "tmp/", "expire_after": 7 }],
+            "encryption": "enhanced",
+        });
+        assert_eq!(Value::Object(filled.unwrap()), stored);
+    }
+
+    #[test]
     fn long_names_never_meet() {
         let (a, b) = ("a".repeat(63), format!("{}b", "a".repeat(62)));
         let (a, b) = (

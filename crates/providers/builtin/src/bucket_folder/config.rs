@@ -14,6 +14,7 @@ pub struct Config {
     /// File with the secret that URLs are signed with, at least 32 bytes. Without it, one is made once, beside the
     /// buckets, readable by its owner alone.
     #[serde(default)]
+    #[schemars(extend("examples" = ["/etc/tenantry/objects.secret"]))]
     pub secret_file: Option<PathBuf>,
     /// Indexes that are open at a time; the others are opened when they are used.
     #[serde(default = "open_files")]

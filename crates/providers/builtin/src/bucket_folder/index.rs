@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqlitePoolOptions, SqliteRow};
 use sqlx::{ConnectOptions, Connection, Row, SqlitePool};
 use tenantry_model::{Failure, Timestamp};
 
-use tenantry_databases::database_sqlite::client::{self, failure};
+use super::connection::{self, failure};
 use tenantry_provider::kinds::bucket::Encryption;
 use tenantry_provider::objects::{Meta, over_quota};
 
@@ -73,7 +73,7 @@ fn entry(row: &SqliteRow) -> Entry {
 
 /// Creates an empty index at a path that no other connection uses yet.
 pub async fn create(file: &Path) -> Result<(), Failure> {
-    let mut connection = client::private(file, None).connect().await.map_err(failure)?;
+    let mut connection = connection::draft(file).connect().await.map_err(failure)?;
     sqlx::raw_sql(TABLES).execute(&mut connection).await.map_err(failure)?;
     connection.close().await.map_err(failure)
 }
@@ -81,7 +81,7 @@ pub async fn create(file: &Path) -> Result<(), Failure> {
 impl Index {
     /// An existing index; it is opened at the first query.
     pub fn new(file: &Path) -> Self {
-        let options = client::options(file, None);
+        let options = connection::in_use(file);
         Self { pool: SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_lazy_with(options) }
     }
 

@@ -5,6 +5,7 @@
 
 mod client;
 mod config;
+mod connection;
 mod index;
 mod keys;
 mod portable;

@@ -16,9 +16,11 @@ pub struct Config {
     pub folder: PathBuf,
     /// A certificate of your own authority, in PEM. Without it, an authority is made in the folder.
     #[serde(default)]
+    #[schemars(extend("examples" = ["/etc/tenantry/ca.pem"]))]
     pub ca_certificate: Option<PathBuf>,
     /// The key of your own authority, in PEM.
     #[serde(default)]
+    #[schemars(extend("examples" = ["/etc/tenantry/ca.key"]))]
     pub ca_key: Option<PathBuf>,
     /// How long a certificate lives, in days.
     #[serde(default = "lifetime_days")]
@@ -26,6 +28,7 @@ pub struct Config {
     pub lifetime_days: u32,
     /// How many days before its end it is renewed. Without it, in the last third of its life.
     #[serde(default)]
+    #[schemars(extend("examples" = [30]))]
     pub renew_days: Option<u32>,
 }
 

@@ -24,9 +24,11 @@ pub struct Config {
     pub targets: Vec<String>,
     /// The name of this server in NS and SOA. Without it, `ns` under the zone.
     #[serde(default)]
+    #[schemars(extend("examples" = ["ns.tenantry.test"]))]
     pub nameserver: Option<String>,
     /// This server's address as others reach it. Without it, the one it listens on.
     #[serde(default)]
+    #[schemars(extend("examples" = ["192.0.2.53"]))]
     pub public_ip: Option<IpAddr>,
     /// Seconds for which an answer may be remembered.
     #[serde(default = "ttl")]
@@ -34,6 +36,7 @@ pub struct Config {
     pub ttl: u32,
     /// Address and port of the resolver that is asked for the proof of a custom domain. Without it, the system's.
     #[serde(default)]
+    #[schemars(extend("examples" = ["192.0.2.1:53"]))]
     pub resolver: Option<SocketAddr>,
 }
 

@@ -14,6 +14,7 @@ pub struct Config {
     /// stay here.
     pub env: Vec<String>,
     /// Where commands run; this process's own folder without it.
+    #[schemars(extend("examples" = ["/srv/hooks"]))]
     pub directory: Option<PathBuf>,
 }
 

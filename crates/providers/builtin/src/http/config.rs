@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 pub struct Config {
     /// File with the signing secret (`whsec_` and base64, as Standard Webhooks has it). Read at each call, so that it can be
     /// replaced.
+    #[schemars(extend("examples" = ["/etc/tenantry/webhook.secret"]))]
     pub secret_file: PathBuf,
     /// Lets calls go to private addresses and over plain HTTP. For development.
     #[serde(default)]

@@ -21,6 +21,7 @@ pub struct Config {
     pub link: String,
     /// Folder with mail templates by language; without it, the ones that came with the program.
     #[serde(default)]
+    #[schemars(extend("examples" = ["/etc/tenantry/mail"]))]
     pub templates: Option<PathBuf>,
 }
 

@@ -24,5 +24,6 @@ mod postgres_partitions;
 mod postgres_rotation;
 mod postgres_spares;
 mod service;
+mod stored;
 
 use tenantry_provider::conformance::{self as contract, world};

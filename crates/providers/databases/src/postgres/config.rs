@@ -15,20 +15,23 @@ pub struct Config {
     /// `postgres://administrator:password@host/database`. Tenantry connects as this administrator, who
     /// creates roles, schemas and databases. The database holds the shared tables and the list of tenants.
     /// Name the server itself, not a pooler: a pooler in transaction mode loses locks.
-    #[schemars(extend("x-secret" = true))]
+    #[schemars(extend("x-secret" = true, "examples" = ["postgres://tenantry_admin:password@localhost/tenants"]))]
     pub url: String,
     /// `host:port` of the pooler in transaction mode before the server of `url`, through which tenants'
     /// applications connect. Only the isolation check uses it; Tenantry itself connects to the server.
     #[serde(default)]
+    #[schemars(extend("examples" = ["db.example.com:6432"]))]
     pub pooler: Option<String>,
     /// The set of migrations: the folder `postgres/SET` inside `migrations`.
     #[serde(default = "app")]
     pub set: String,
     /// Folder with sets of migrations; by default the sets that ship with the program.
     #[serde(default)]
+    #[schemars(extend("examples" = ["/etc/tenantry/migrations"]))]
     pub migrations: Option<PathBuf>,
     /// Folder with seeds; by default the seeds that ship with the program.
     #[serde(default)]
+    #[schemars(extend("examples" = ["/etc/tenantry/seeds"]))]
     pub seeds: Option<PathBuf>,
     /// Maximum number of connections to each server's main database.
     #[serde(default = "connections")]
@@ -51,6 +54,7 @@ pub struct Config {
     /// `postgres_database`: server of a region's tenant databases, by region. Databases of other regions are
     /// on the server of `url`.
     #[serde(default)]
+    #[schemars(extend("examples" = [{ "eu-central-1": { "url": "postgres://tenantry_admin:password@eu/tenants" } }]))]
     pub clusters: BTreeMap<String, Cluster>,
     /// `postgres_database`: maximum number of tenant databases that this process keeps connections to.
     #[serde(default = "open_databases")]

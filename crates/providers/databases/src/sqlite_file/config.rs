@@ -18,12 +18,15 @@ pub struct Config {
     pub set: String,
     /// Folder with sets of migrations; by default the sets that ship with the program.
     #[serde(default)]
+    #[schemars(extend("examples" = ["/etc/tenantry/migrations"]))]
     pub migrations: Option<PathBuf>,
     /// Folder with seeds; by default the seeds that ship with the program.
     #[serde(default)]
+    #[schemars(extend("examples" = ["/etc/tenantry/seeds"]))]
     pub seeds: Option<PathBuf>,
     /// Maximum size of a tenant's file in bytes. Its write-ahead log takes a few megabytes more.
     #[serde(default)]
+    #[schemars(extend("examples" = [1_000_000_000]))]
     pub max_bytes: Option<u64>,
     /// Maximum number of files that are open at a time.
     #[serde(default = "open_files")]
