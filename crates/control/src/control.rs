@@ -115,7 +115,6 @@ pub(crate) struct Shared {
     pub places: Arc<Places>,
     pub archives: Arc<Archives>,
     /// The same as `resources`. To be removed when operations take handles from there.
-    pub serving: Arc<Resources>,
     pub executor: Executor<ProviderSteps>,
     pub sealing: Arc<Sealing>,
     replica: Option<Replica>,
@@ -194,7 +193,6 @@ impl Control {
             store,
             keyring,
             providers: resources.registry().clone(),
-            serving: resources.clone(),
             resources,
             catalogue,
             templates,

@@ -33,12 +33,3 @@ pub use stats::meter::{self, Meter};
 pub use templates::{self as template, shape};
 pub use tenants::TenantQuery;
 pub use tenants::{suspension, view};
-
-// Paths that operations still use.
-use access::secret;
-use events::record;
-
-/// Limits of providers. To be removed when operations take handles from [`resource::Resources`].
-pub mod serving {
-    pub use crate::resource::{ConcurrencyLimits as AtOnce, Regions, Resources as Serving};
-}

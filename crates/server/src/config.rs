@@ -1,6 +1,8 @@
 //! What a process is told: the embedded defaults, then a file, then the environment. Checked as a whole before anything
 //! starts, with every fault named at once; unknown keys are faults.
 
+#[cfg(test)]
+mod defaults;
 mod overlay;
 mod providers;
 

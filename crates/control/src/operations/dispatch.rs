@@ -13,14 +13,14 @@ use super::archive::Archives;
 use super::onboard::Front;
 use super::registry::{action, operation};
 use super::{Compensation, Start, detached, no_provider, transitions};
-use crate::capacity::Places;
 use crate::ledger::{OperationKind, input_of};
-use crate::serving::Serving;
+use crate::resource::Resources;
+use crate::resource::capacity::Places;
 
 /// What actions work with. Implements the engine's port by the registry of actions.
 pub struct ProviderSteps {
     pub(crate) providers: Registry,
-    pub(crate) serving: Arc<Serving>,
+    pub(crate) resources: Arc<Resources>,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) store: Store,
     pub(crate) rows: Arc<dyn Rows>,
@@ -35,7 +35,7 @@ impl ProviderSteps {
     /// Actions over these providers.
     pub fn new(
         providers: Registry,
-        serving: Arc<Serving>,
+        resources: Arc<Resources>,
         keyring: Arc<Keyring>,
         store: Store,
         places: Arc<Places>,
@@ -43,7 +43,7 @@ impl ProviderSteps {
     ) -> Self {
         let rows = Arc::new(store.clone());
         let (certifying, front) = (Arc::default(), OnceLock::new());
-        Self { providers, serving, keyring, store, rows, places, archives, certifying, front }
+        Self { providers, resources, keyring, store, rows, places, archives, certifying, front }
     }
 
     /// Gives the smoke test its endpoints. Only the first call counts.

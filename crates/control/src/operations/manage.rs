@@ -16,14 +16,14 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use super::registry::{action, operation_of};
+use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
-use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
+use crate::events::record::{Deed, audit};
 use crate::ledger::{Act, OperationInput, StepInput, input_of, tenant_id};
 use crate::page::PageQuery;
-use crate::record::{Deed, audit};
-use crate::view::{
+use crate::tenants::view::{
     ApprovalView, CredentialView, ErrorView, OperationView, Page, ResourceView, ResponseView, StepView,
 };
 

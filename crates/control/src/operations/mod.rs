@@ -20,7 +20,7 @@ use tenantry_engine::{Attempt, Done, OnFailure, Policy, Run, Step, Verb};
 use tenantry_model::{Failure, Timestamp, Write};
 
 use crate::ledger::{OperationKind, StepInput};
-use crate::view::ResponseView;
+use crate::tenants::view::ResponseView;
 
 pub use dispatch::ProviderSteps;
 pub use manage::OperationQuery;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tenantry_model::{Failure, Isolation};
 use tenantry_provider::{Kind, Provider, Registry};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 use super::handle::ResourceHandle;
 use super::layers::{Layers, OnCall, refusal, sharing};
@@ -99,18 +99,8 @@ impl Resources {
         sharing(&self.limits, providers, work).await
     }
 
-    /// The handles as a `Registry`. To be removed when operations take handles from [`Self::get`].
+    /// The handles as a `Registry`, for code that looks a provider up by name or kind.
     pub fn registry(&self) -> &Registry {
         &self.registry
-    }
-
-    /// Nothing: the handle checks the region. To be removed with the calls of it.
-    pub fn check(&self, _: &str, _: &str) -> std::result::Result<(), Failure> {
-        Ok(())
-    }
-
-    /// Nothing: the handle takes the permit. To be removed with the calls of it.
-    pub async fn place(&self, _: &dyn Provider) -> Option<SemaphorePermit<'_>> {
-        None
     }
 }

@@ -12,6 +12,7 @@ mod failover;
 mod faulty;
 mod fences;
 mod handle;
+mod instances;
 mod isolation;
 mod keyring;
 mod leaving;

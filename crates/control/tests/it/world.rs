@@ -91,6 +91,8 @@ pub struct World {
     pub at_once: AtOnce,
     /// Calls that reached providers.
     pub reached: Calls,
+    /// Whether there is a second instance of the buckets, whose name sorts before that of the first.
+    pub another_bucket: bool,
     /// Capacity of databases.
     pub room: u32,
     /// Whether started processes share the registry.
@@ -153,6 +155,7 @@ impl World {
             regions: Regions::new(),
             at_once: AtOnce::new(),
             reached: Calls::default(),
+            another_bucket: false,
             room: 1_000,
             replicas: false,
             templates: story::folder(),
@@ -285,7 +288,12 @@ impl World {
         let manifests = namespace_manifests::Config::new(folder("manifests"));
         let dns = dns_builtin::Config::new(folder("dns"));
         let certificates = certificate_local_ca::Config::new(folder("certificates"));
-        let databases = self.databases().await?;
+        let mut databases = self.databases().await?;
+        if self.another_bucket {
+            let another = bucket_folder::Config::new(folder("more_buckets"));
+            let another = Faulty::over(BucketFolder::new(another).named("another_bucket"), self);
+            databases.insert(Arc::new(another))?;
+        }
         Ok(databases
             .add(Faulty::over(BucketFolder::new(bucket), self))
             .add(Faulty::over(NamespaceManifests::new(manifests), self))

@@ -9,10 +9,10 @@ use tenantry_engine::{Attempt, Done, Step};
 use tenantry_model::{Failure, Write};
 
 use super::{ArchiveSettings, ArchiveView, Purpose, Standing};
+use crate::events::record::{Fact, event};
 use crate::ledger::{Act, StepInput, input_of, read, settings_of, tenant_id};
 use crate::operations::{Action, Compensation, ProviderSteps};
-use crate::record::{Fact, event};
-use crate::view::ResponseView;
+use crate::tenants::view::ResponseView;
 
 /// Writes an archive for this purpose; a backup is proven to be restorable as well. A further attempt writes it again under
 /// the same id.

@@ -15,10 +15,10 @@ use tenantry_provider::{Context, Portable};
 
 use super::archives::{Archives, Standing};
 use super::{LeftOut, Manifest, Packed};
+use crate::events::record::{Fact, event};
 use crate::ledger::{input_of, read, tenant_id};
 use crate::operations::{Action, Compensation, ProviderSteps};
-use crate::record::{Fact, event};
-use crate::view::ResponseView;
+use crate::tenants::view::ResponseView;
 
 /// Replaces the content of the tenant's resources by that of an archive.
 pub(crate) struct Load;

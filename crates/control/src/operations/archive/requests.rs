@@ -16,18 +16,18 @@ use tenantry_provider::objects::{Body, Range, part};
 use super::{
     ArchiveSettings, ArchiveView, Create, LeftOut, Load, LoadSettings, Packed, Purpose, forget, remember,
 };
+use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
-use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
+use crate::events::record::{Deed, audit};
 use crate::ledger::{OperationKind, StepInput, id_of};
+use crate::members::session::TenantSession;
 use crate::operations::registry::operation as unit_of;
 use crate::operations::repair::after;
 use crate::operations::{Action, TENANTRY};
 use crate::page::PageQuery;
-use crate::record::{Deed, audit};
-use crate::session::TenantSession;
-use crate::view::{OperationView, Page};
+use crate::tenants::view::{OperationView, Page};
 use tenantry_store::{Unit, entity};
 
 /// Purpose of the MAC in links.

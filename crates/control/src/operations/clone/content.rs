@@ -17,7 +17,7 @@ use super::{Cloned, Cloning, STEP};
 use crate::ledger::{OperationKind, input_of, read, tenant_id};
 use crate::operations::archive::{LeftOut, Standing, taker};
 use crate::operations::{Action, Compensation, InTemplates, ProviderSteps, no_provider};
-use crate::view::ResponseView;
+use crate::tenants::view::ResponseView;
 
 /// Purpose for which the mask key is derived from the clone's key.
 const KEY: &str = "masks";
@@ -61,7 +61,7 @@ impl Action for CloneContent {
                     let masks = (kind == Kind::Database).then_some(&mut masks);
                     let calls = [provider.name(), to.1.provider.as_ref().map_or("", |it| it.name())];
                     let bringing = bring(&context, (portable, standing), to, masks);
-                    let content = steps.serving.sharing(&calls, bringing).await??;
+                    let content = steps.resources.sharing(&calls, bringing).await??;
                     cloned.resources.insert(to.1.step.clone(), content);
                 }
                 Err(why) => cloned.left_out.push(LeftOut {

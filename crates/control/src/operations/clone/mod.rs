@@ -19,10 +19,10 @@ use super::archive::{LeftOut, TIMEOUT_MS};
 use super::onboard::request::{AdminUser, CreateTenant};
 use super::onboard::{Activate, Created};
 use super::{Action as _, TENANTRY};
+use crate::access::idempotency::{IdempotencyKey, Once};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
-use crate::idempotency::{IdempotencyKey, Once};
 use crate::ledger::{StepInput, id_of};
 
 pub(super) use content::CloneContent;

@@ -9,11 +9,11 @@ use tenantry_engine::{OnFailure, Run, Step};
 use super::Operation;
 use super::offboard::{Demand, deletes_already, has_failed, may_skip};
 use crate::access::Caller;
+use crate::access::idempotency::{Answered, IdempotencyKey};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::idempotency::{Answered, IdempotencyKey};
 use crate::ledger::OperationKind;
-use crate::view::OperationView;
+use crate::tenants::view::OperationView;
 
 /// The operation that erases a tenant.
 pub(super) struct Erase;

@@ -16,18 +16,18 @@ use tenantry_store::{News, Rejected, Unit, entity, signal_row};
 
 use super::certificate::{self, PublicKeyView};
 use super::{Offboard, clones, plan};
+use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
-use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
+use crate::events::record::{Deed, Fact, audit, event};
 use crate::ledger::{Act, OperationInput, OperationKind, StepInput, id_of, resource_id};
 use crate::operations::Operation as _;
 use crate::operations::archive::{Purpose, archive_id};
 use crate::operations::onboard::request::CreateTenant;
 use crate::operations::registry::operation_of;
-use crate::record::{Deed, Fact, audit, event};
-use crate::suspension::denied;
-use crate::view::OperationView;
+use crate::tenants::suspension::denied;
+use crate::tenants::view::OperationView;
 
 /// Attempts to plan the operation when the tenant changes at the same time.
 pub(super) const TRIES: u32 = 20;

@@ -9,14 +9,14 @@ use tenantry_model::suspension::{Grade, Suspensions};
 use tenantry_model::{TenantStatus, Write, columns};
 
 use super::deletion::{TRIES, holds};
+use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
+use crate::events::record::{Deed, Fact, audit, event};
 use crate::ledger::{OperationKind, id_of};
-use crate::record::{Deed, Fact, audit, event};
-use crate::suspension::denied;
-use crate::view::TenantView;
+use crate::tenants::suspension::denied;
+use crate::tenants::view::TenantView;
 use tenantry_store::{Rejected, Unit, entity, signal_row};
 
 impl Control {

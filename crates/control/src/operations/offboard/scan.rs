@@ -50,10 +50,7 @@ impl Action for ScanProviders {
         for Target { step, kind, provider: name, input, ours } in targets {
             let (context, spec) = steps.nameless(attempt, &input)?;
             let provider = steps.provider(&name)?;
-            let permit = steps.serving.place(provider).await;
-            let seen = provider.observe(&context, &spec).await?;
-            drop(permit);
-            match seen {
+            match provider.observe(&context, &spec).await? {
                 Observed::Present { .. } => left.push(format!("{} ({name})", spec.resource)),
                 // A created resource whose owner tag has changed is not gone, and its content is unknown.
                 Observed::Foreign if ours => {

@@ -8,10 +8,10 @@ use tenantry_model::suspension::{Grade, Suspensions};
 use tenantry_model::{Failure, TenantStatus, Write, columns};
 
 use super::reserve;
+use crate::events::record::{Deed, Fact, audit, event};
 use crate::ledger::{OperationInput, read, tenant_id};
 use crate::operations::{Action, Compensation, InTemplates, ProviderSteps, writes};
-use crate::record::{Deed, Fact, audit, event};
-use crate::suspension::denied;
+use crate::tenants::suspension::denied;
 
 /// Sets the tenant to `active`, or to `suspended` if reasons for that came meanwhile, and writes the event
 /// `tenant.provisioned`.

@@ -12,16 +12,16 @@ use tenantry_provider::{Rows as _, Sealer};
 
 use super::plan::{Onboarding, Subject, price};
 use super::request::CreateTenant;
+use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
-use crate::capacity::Claim;
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
-use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
+use crate::events::record::{Deed, Fact, audit, event};
 use crate::ledger::{OperationInput, OperationKind, Personal, id_of};
 use crate::operations::manage::approval_view;
-use crate::record::{Deed, Fact, audit, event};
-use crate::template::{Template, customize};
-use crate::view::{OperationView, PlannedStepView, PlannedView, TenantView};
+use crate::resource::capacity::Claim;
+use crate::templates::{Template, customize};
+use crate::tenants::view::{OperationView, PlannedStepView, PlannedView, TenantView};
 use tenantry_store::entity;
 use tenantry_store::table::columns_of;
 
@@ -462,8 +462,8 @@ impl Control {
         let providers = template
             .steps
             .values()
-            .filter_map(|step| crate::template::provider(step, template.isolation, &self.shared.providers));
-        let refused = providers.filter_map(|provider| self.shared.serving.refusal(provider.name(), region));
+            .filter_map(|step| crate::templates::provider(step, template.isolation, &self.shared.providers));
+        let refused = providers.filter_map(|provider| self.shared.resources.refusal(provider.name(), region));
         let faults: Vec<FieldError> = refused.map(|why| FieldError::new(field, why)).collect();
         if faults.is_empty() { Ok(()) } else { Err(Error::invalid("request_invalid", faults)) }
     }

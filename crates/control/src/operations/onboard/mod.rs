@@ -15,7 +15,7 @@ use tenantry_model::{TenantStatus, Write, columns};
 
 use super::{Operation, Transition};
 use crate::ledger::OperationKind;
-use crate::view::ErrorView;
+use crate::tenants::view::ErrorView;
 
 pub(super) use activate::Activate;
 pub use create::Created;

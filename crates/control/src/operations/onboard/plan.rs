@@ -19,8 +19,8 @@ use crate::access::Scope;
 use crate::error::{Error, Result};
 use crate::ledger::{Act, StepInput, resource_id};
 use crate::operations::{TENANTRY, clone};
-use crate::template::{RESERVE, Span, StepSpec, Template, customize};
-use crate::view::PriceView;
+use crate::templates::{RESERVE, Span, StepSpec, Template, customize};
+use crate::tenants::view::PriceView;
 
 /// Longest identifier that every server of every kind takes: PostgreSQL's limit, below those of DNS and Kubernetes.
 const MAX_NAME: usize = 63;

@@ -12,7 +12,7 @@ use tenantry_provider::{Person, hosts};
 
 use crate::error::{Error, FieldError, Result};
 use crate::operations::clone::Cloning;
-use crate::shape;
+use crate::templates::shape;
 
 /// Request to create a tenant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

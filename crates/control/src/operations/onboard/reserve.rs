@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use tenantry_engine::{Attempt, Done, Step};
 use tenantry_model::{Failure, TenantId, Write};
 
-use crate::capacity::{Place, Places};
 use crate::ledger::{OperationInput, input_of, read, tenant_id};
 use crate::operations::{Action, Compensation, InTemplates, ProviderSteps};
+use crate::resource::capacity::{Place, Places};
 
 /// Field of the output that holds the reserved slots.
 const PLACES: &str = "places";

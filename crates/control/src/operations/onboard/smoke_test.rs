@@ -10,9 +10,9 @@ use tenantry_engine::{Attempt, Done, Operation, Step, Verb};
 use tenantry_model::{Failure, TenantId, Write, columns};
 use tenantry_provider::Sealer;
 
+use crate::access::secret;
 use crate::ledger::{input_of, read, resource_id, tenant_id};
 use crate::operations::{Action, Compensation, InTemplates, ProviderSteps, Start};
-use crate::secret;
 
 /// Time for which the test's one-time code is valid.
 const SMOKE_CODE: Duration = Duration::from_secs(300);

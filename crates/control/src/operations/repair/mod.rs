@@ -14,13 +14,13 @@ use tenantry_model::{TenantStatus, Timestamp, Write, columns};
 use tenantry_store::entity;
 
 use super::{Operation, Transition};
+use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
-use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
+use crate::events::record::{Deed, audit};
 use crate::ledger::{OperationInput, OperationKind, id_of};
-use crate::record::{Deed, audit};
-use crate::view::OperationView;
+use crate::tenants::view::OperationView;
 
 pub(super) use reconcile::reconcile;
 

@@ -39,13 +39,10 @@ impl Action for Ensure {
         let provider = steps.provider(&attempt.step.provider)?;
         let input = input_of(&attempt.step)?;
         let (context, spec) = steps.spec(attempt, &input).await?;
-        steps.serving.check(provider.name(), &spec.tenant.region)?;
-        let permit = steps.serving.place(provider).await;
         let ensured = match creates || provider.transactional() {
             true => provider.ensure(&context, &spec).await?,
             false => reconcile(provider, &context, &spec).await?,
         };
-        drop(permit);
         let (mut effects, outputs) = (ensured.writes, ensured.outputs);
         if creates {
             let Attempt { operation, step, now, .. } = attempt;

@@ -80,9 +80,7 @@ impl ProviderSteps {
         context: &Context,
         spec: &Spec,
     ) -> Result<Removed, Failure> {
-        let permit = self.serving.place(provider).await;
         let removed = provider.remove(context, spec).await?;
-        drop(permit);
         if !provider.transactional()
             && matches!(provider.observe(context, spec).await?, Observed::Present { .. })
         {

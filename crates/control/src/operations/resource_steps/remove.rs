@@ -59,7 +59,6 @@ impl Action for Remove {
         let start: OperationInput = read(&attempt.operation.input)?;
         let (context, spec) = steps.spec(attempt, &input_of(&attempt.step)?).await?;
         let id = columns! { "id": spec.resource };
-        let permit = steps.serving.place(provider).await;
         let effects = match provider.observe(&context, &spec).await? {
             // The step was cut off before it deleted anything.
             Observed::Present { .. } => {
@@ -76,7 +75,6 @@ impl Action for Remove {
                 ensured.writes.into_iter().chain([Write::update("resources", id, again)]).collect()
             }
         };
-        drop(permit);
         Ok(Compensation::Writes(effects))
     }
 }

@@ -15,13 +15,13 @@ use tenantry_store::{Unit, entity};
 
 use super::repair::{after, is_repairable, succeeded_event};
 use super::{Operation, Transition, no_provider};
+use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
-use crate::idempotency::{Answered, IdempotencyKey, Once, Outcome};
+use crate::events::record::{Deed, audit};
 use crate::ledger::{Act, OperationKind, StepInput, id_of};
-use crate::record::{Deed, audit};
-use crate::view::OperationView;
+use crate::tenants::view::OperationView;
 
 pub(super) use rotate::Rotate;
 
@@ -187,7 +187,6 @@ impl Control {
                 rotation: rotation.operation_id.parse().map_err(bad)?,
             };
             if let Some(rotate) = provider.rotate() {
-                let _permit = self.shared.serving.place(&**provider).await;
                 writes = rotate.retire(store, &retirement).await?;
             }
         }

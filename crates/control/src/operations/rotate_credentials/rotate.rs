@@ -46,9 +46,7 @@ impl Action for Rotate {
             // The provider keeps one former secret; an older one has ended.
             effects.push(over(by, &spec.resource.to_string()));
         }
-        let permit = steps.serving.place(provider).await;
         let rotated = rotate.rotate(&context, &spec, former).await?;
-        drop(permit);
         effects.extend(rotated.writes);
         let recorded = steps.rows.find("resources", &[("id", resource)]).await?.pop();
         let mut outputs = recorded.and_then(|row| row["outputs"].as_object().cloned()).unwrap_or_default();
