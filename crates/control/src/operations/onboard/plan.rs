@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn stored_inputs_keep_their_form() {
         let stored = json!({
-            "resource": ResourceId::new(), "generation": 1, "name": "tenant-acme", "claim": "tenantry:a:b",
+            "resource": tenantry_model::id::ResourceId::new(), "generation": 1, "name": "tenant-acme", "claim": "tenantry:a:b",
             "settings": { "cpu": "4", "memory": "8Gi", "custom_domain": "shop.example.com", "ttl": 60 },
         });
         let input: StepInput = serde_json::from_value(stored.clone()).unwrap();
