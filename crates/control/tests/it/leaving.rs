@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::join_all;
-use sea_orm::{Database, QueryResult};
 use serde_json::json;
 use sha2::Digest as _;
 use tenantry_control::leaving::EraseTenant;
@@ -17,8 +16,8 @@ use tenantry_model::TenantStatus;
 use tenantry_provider::objects::{Method, New};
 use tenantry_testkit::crash_ledger::Faults;
 use tenantry_testkit::markers::Marker;
+use tenantry_testkit::raw::{Raw, Row};
 use tenantry_testkit::scan::get;
-use tenantry_testkit::scan::rows;
 
 use crate::crash::people;
 use crate::faulty::{Fault, How};
@@ -157,10 +156,10 @@ async fn what_is_not_deleted_is_not_certified(world: World) {
 }
 
 /// What the registry answers.
-pub async fn ask(world: &World, question: &str) -> Vec<QueryResult> {
-    let registry = Database::connect(world.registry_url()).await.unwrap();
-    let found = rows(&registry, question).await;
-    registry.close().await.unwrap();
+pub async fn ask(world: &World, question: &str) -> Vec<Row> {
+    let registry = Raw::connect(&world.registry_url()).await;
+    let found = registry.rows(question).await;
+    registry.close().await;
     found
 }
 

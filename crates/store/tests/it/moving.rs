@@ -1,13 +1,12 @@
 //! A keyring that moves: the old one opens nothing afterwards, and when it is not known whether the new one has the rows, the
 //! old one takes no more.
 
-use sea_orm::{ConnectionTrait as _, Database, Statement};
 use tenantry_model::TenantId;
 use tenantry_provider::Sealer as _;
 use tenantry_store::MoveError;
 use tenantry_store::keyring::{Keyring, KeyringError, MasterKey, move_keyring};
-use tenantry_testkit::TestDatabase;
 use tenantry_testkit::database::execute;
+use tenantry_testkit::{Raw, TestDatabase};
 
 struct Moving {
     from: TestDatabase,
@@ -29,10 +28,10 @@ impl Moving {
     async fn trap(&self, trap: &str) -> TestDatabase {
         let to = TestDatabase::sqlite();
         open(&self.folder, &to).await.close().await;
-        let db = Database::connect(to.url()).await.unwrap();
-        db.execute_unprepared("DELETE FROM secrets").await.unwrap();
-        db.execute_unprepared(trap).await.unwrap();
-        db.close().await.unwrap();
+        let db = Raw::connect(to.url()).await;
+        db.execute("DELETE FROM secrets").await;
+        db.execute(trap).await;
+        db.close().await;
         to
     }
 
@@ -70,10 +69,9 @@ macro_rules! from_both {
 from_both! {
     async fn the_old_one_opens_nothing(moving) {
         let sealed = moving.old.seal(moving.tenant, "word").unwrap();
-        let db = Database::connect(moving.from.url()).await.unwrap();
-        let wrapped = Statement::from_string(db.get_database_backend(), "SELECT wrapped FROM tenant_keys");
-        let wrapped: String = db.query_one_raw(wrapped).await.unwrap().unwrap().try_get("", "wrapped").unwrap();
-        db.close().await.unwrap();
+        let db = Raw::connect(moving.from.url()).await;
+        let wrapped: String = db.rows("SELECT wrapped FROM tenant_keys").await[0].get(0);
+        db.close().await;
         let to = TestDatabase::sqlite();
         let moved = move_keyring(moving.from.url(), to.url()).await.unwrap();
         assert_eq!(moved["tenant_keys"].rows, 1);

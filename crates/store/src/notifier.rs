@@ -1,30 +1,33 @@
-//! What the processes on one registry tell each other, by NOTIFY: hints, outside of the facts' transactions and several
-//! at once. Each is repeated until the server has taken it; who may have missed some is told so, and looks for itself.
+//! The notifier: what the processes on one registry tell each other, by NOTIFY. Notifications are hints, outside of the
+//! transactions that they are about and several at once. Each is repeated until the server has taken it; a process that
+//! may have missed some is told so, and reads the registry instead.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::{PgListener, PgPool};
 use tenantry_model::TenantId;
 use tenantry_model::id::OperationId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::connection::{Address, open_for_hints};
+use super::address::{Address, Server};
+use super::failed::Failed;
+use super::postgres::{Access, Session};
+use super::query::Parameter;
 use super::{ReadError, Store};
 
-/// How long hints wait for others after the first.
+/// How long notifications wait for others after the first.
 const TOGETHER: Duration = Duration::from_millis(5);
 /// Pause before a server that did not answer is asked again.
 const AGAIN: Duration = Duration::from_millis(250);
-/// How long a process waits at its end until the others are told.
+/// How long a process waits at its end until its notifications are sent.
 const FLUSH: Duration = Duration::from_secs(2);
-/// Every process says something at least so often.
+/// Every process notifies at least so often.
 const PULSE: Duration = Duration::from_secs(10);
-/// Who has heard nothing for so long, not even itself, listens on a connection that is dead.
-const DEAF: Duration = Duration::from_secs(25);
+/// A process that has heard nothing for so long, not even itself, listens on a connection that is dead.
+const SILENCE: Duration = Duration::from_secs(25);
 /// Most ids of a kind in one message, whose limit is 8,000 bytes.
 const MOST: usize = 100;
 
@@ -33,13 +36,13 @@ const MOST: usize = 100;
 pub enum News {
     /// Operations have changed, or want to go on.
     Operations(Vec<OperationId>),
-    /// There are facts to be sealed.
+    /// There are events or audit records to be sealed.
     Facts,
     /// Events are sealed up to this number.
     Sealed(i64),
-    /// These tenants' keys are destroyed: whoever has them in memory lets go of them.
+    /// These tenants' keys are destroyed: processes that have them in memory remove them.
     Erased(Vec<TenantId>),
-    /// Nobody runs any more.
+    /// There is no leader any more.
     Vacant,
     /// Some of all this may have been lost.
     Missed,
@@ -104,37 +107,37 @@ fn cut<T: Copy + Ord>(mut all: BTreeSet<T>) -> (BTreeSet<T>, BTreeSet<T>) {
     (all, rest)
 }
 
-/// What is put on the board.
+/// What is handed to the notifier.
 enum Item {
     News(News),
     /// Say when everything before this is sent.
     Flush(oneshot::Sender<()>),
 }
 
-/// Where a process puts what others should know. Nothing happens with it while nobody reads it.
+/// Where a process puts its notifications. They go nowhere before the notifier is started.
 #[derive(Clone, Default)]
-pub(super) struct Board(Arc<OnceLock<mpsc::UnboundedSender<Item>>>);
+pub(super) struct Outbox(Arc<OnceLock<mpsc::UnboundedSender<Item>>>);
 
-impl Board {
+impl Outbox {
     fn put(&self, item: Item) {
-        if let Some(board) = self.0.get() {
+        if let Some(outbox) = self.0.get() {
             // Its reader ends with the process.
-            let _ = board.send(item);
+            let _ = outbox.send(item);
         }
     }
 }
 
 /// The connection to the other processes. Dropped, it hears and sends nothing more.
 pub struct Bulletin {
-    board: Board,
+    outbox: Outbox,
     task: JoinHandle<()>,
 }
 
 impl Bulletin {
-    /// Returns once everything that was told is sent, or cannot be for a while.
+    /// Returns once every notification is sent, or cannot be for a while.
     pub async fn flush(&self) {
         let (done, sent) = oneshot::channel();
-        self.board.put(Item::Flush(done));
+        self.outbox.put(Item::Flush(done));
         // A reader that is gone sends nothing more.
         let _ = tokio::time::timeout(FLUSH, sent).await;
     }
@@ -147,123 +150,131 @@ impl Drop for Bulletin {
 }
 
 impl Store {
-    /// Begins to tell and to hear. On PostgreSQL, once.
+    /// Begins to notify and to listen. On PostgreSQL, once.
     pub async fn bulletin(&self) -> Result<(Bulletin, mpsc::UnboundedReceiver<News>), ReadError> {
-        let Address::Postgres(options) = self.database.address() else {
+        let Address::Postgres(server) = self.database.address() else {
             return Err(ReadError("a SQLite registry has one process".to_owned()));
         };
-        let unreadable = |error: sqlx::Error| ReadError(error.to_string());
-        let pool = open_for_hints(options).await.map_err(unreadable)?;
-        let schema = sqlx::query_scalar("SELECT CAST(current_schema() AS text)").fetch_one(&pool).await;
-        let schema: String = schema.map_err(unreadable)?;
-        let channel = format!("tenantry:{schema}");
-        let listener = listen(&pool, &channel).await.map_err(unreadable)?;
-        let (board, told) = mpsc::unbounded_channel();
-        let (hears, heard) = mpsc::unbounded_channel();
-        if self.board.0.set(board).is_err() {
-            return Err(ReadError("the registry has its bulletin already".to_owned()));
-        }
-        let me = uuid::Uuid::new_v4().to_string();
-        let ear = Ear { pool: pool.clone(), channel: channel.clone(), me: me.clone(), hears };
-        let tells = tell(pool, channel, told, me);
-        let task = tokio::spawn(async move {
-            tokio::join!(tells, ear.hear(listener));
-        });
-        Ok((Bulletin { board: self.board.clone(), task }, heard))
-    }
-
-    /// Tells the other processes, if there can be any.
-    pub fn tell(&self, news: News) {
-        self.board.put(Item::News(news));
-    }
-}
-
-async fn tell(pool: PgPool, channel: String, mut told: mpsc::UnboundedReceiver<Item>, me: String) {
-    loop {
-        // Without news it sends nothing but itself, and hears that it is heard.
-        let first = match tokio::time::timeout(PULSE, told.recv()).await {
-            Ok(Some(first)) => Some(first),
-            Ok(None) => return,
-            Err(_) => None,
+        let mut session = Session::open(server, Access::Write).await?;
+        let schema = session.ask("SELECT current_schema()").await?.unwrap_or_default();
+        let peers = Peers {
+            server: (**server).clone(),
+            channel: format!("tenantry:{schema}"),
+            me: uuid::Uuid::new_v4().to_string(),
         };
-        let pulse = first.is_none();
-        let (mut message, mut flushed) = (Message::default(), Vec::new());
-        if matches!(first, Some(Item::News(_))) {
-            tokio::time::sleep(TOGETHER).await;
+        let listener = peers.listen().await?;
+        let (outbox, waiting) = mpsc::unbounded_channel();
+        let (hears, heard) = mpsc::unbounded_channel();
+        if self.outbox.0.set(outbox).is_err() {
+            return Err(ReadError("the registry has its notifier already".to_owned()));
         }
-        for item in first.into_iter().chain(std::iter::from_fn(|| told.try_recv().ok())) {
-            match item {
-                Item::News(news) => message.add(news),
-                Item::Flush(done) => flushed.push(done),
-            }
-        }
-        let mut pulse = pulse;
-        while std::mem::take(&mut pulse) || !message.is_empty() {
-            let piece = message.piece(&me);
-            let Ok(text) = serde_json::to_string(&piece) else { continue };
-            let notify = || sqlx::query("SELECT pg_notify($1, $2)").bind(&channel).bind(&text).execute(&pool);
-            while let Err(error) = notify().await {
-                tracing::debug!(%error, "other processes cannot be told now");
-                tokio::time::sleep(AGAIN).await;
-            }
-        }
-        for done in flushed {
-            // Nobody waiting is fine.
-            let _ = done.send(());
-        }
+        let task = tokio::spawn(async move {
+            tokio::join!(peers.notify(session, waiting), peers.hear(listener, hears));
+        });
+        Ok((Bulletin { outbox: self.outbox.clone(), task }, heard))
+    }
+
+    /// Notifies the other processes, if there can be any.
+    pub fn tell(&self, news: News) {
+        self.outbox.put(Item::News(news));
     }
 }
 
-async fn listen(pool: &PgPool, channel: &str) -> Result<PgListener, sqlx::Error> {
-    let mut listener = PgListener::connect_with(pool).await?;
-    // It is opened again here, where what was missed meanwhile is known of.
-    listener.eager_reconnect(false);
-    listener.listen(channel).await?;
-    Ok(listener)
-}
-
-/// What hears the other processes.
-struct Ear {
-    pool: PgPool,
+/// The other processes on the registry.
+struct Peers {
+    server: Server,
     channel: String,
     me: String,
-    hears: mpsc::UnboundedSender<News>,
 }
 
-impl Ear {
-    async fn hear(self, mut listener: PgListener) {
+/// A session that listens, and what it hears.
+type Listener = (Session, mpsc::UnboundedReceiver<String>);
+
+impl Peers {
+    async fn notify(&self, session: Session, mut waiting: mpsc::UnboundedReceiver<Item>) {
+        let mut session = Some(session);
         loop {
-            let notification = match tokio::time::timeout(DEAF, listener.try_recv()).await {
-                Ok(Ok(Some(notification))) => notification,
-                // The connection is gone, or nothing comes through it any more.
-                Ok(Ok(None) | Err(_)) | Err(_) => {
-                    drop(listener);
-                    listener = self.again().await;
-                    if self.hears.send(News::Missed).is_err() {
-                        return;
-                    }
-                    continue;
-                }
+            // When there is nothing to say it sends nothing but itself, and hears that it is heard.
+            let first = match tokio::time::timeout(PULSE, waiting.recv()).await {
+                Ok(Some(first)) => Some(first),
+                Ok(None) => return,
+                Err(_) => None,
             };
-            let news = match serde_json::from_str::<Message>(notification.payload()) {
+            let mut pulse = first.is_none();
+            let (mut message, mut flushed) = (Message::default(), Vec::new());
+            if matches!(first, Some(Item::News(_))) {
+                tokio::time::sleep(TOGETHER).await;
+            }
+            for item in first.into_iter().chain(std::iter::from_fn(|| waiting.try_recv().ok())) {
+                match item {
+                    Item::News(news) => message.add(news),
+                    Item::Flush(done) => flushed.push(done),
+                }
+            }
+            while std::mem::take(&mut pulse) || !message.is_empty() {
+                let piece = message.piece(&self.me);
+                let Ok(text) = serde_json::to_string(&piece) else { continue };
+                while let Err(failed) = self.send(&mut session, &text).await {
+                    tracing::debug!(error = failed.message, "other processes cannot be notified now");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+            for done in flushed {
+                // The process may have stopped waiting.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// Sends a message by the session, or by a new one.
+    async fn send(&self, session: &mut Option<Session>, text: &str) -> Result<(), Failed> {
+        let mut open = match session.take() {
+            Some(open) => open,
+            None => Session::open(&self.server, Access::Write).await?,
+        };
+        let values = [Parameter::from(self.channel.as_str()), Parameter::from(text)];
+        open.query("SELECT pg_notify($1, $2)", &values).await?;
+        *session = Some(open);
+        Ok(())
+    }
+
+    async fn listen(&self) -> Result<Listener, Failed> {
+        let (hears, heard) = mpsc::unbounded_channel();
+        let mut session = Session::open_and_hear(&self.server, Access::Write, Some(hears)).await?;
+        session.execute(&format!("LISTEN \"{}\"", self.channel.replace('"', "\"\""))).await?;
+        Ok((session, heard))
+    }
+
+    async fn hear(&self, mut listener: Listener, hears: mpsc::UnboundedSender<News>) {
+        loop {
+            let Ok(Some(text)) = tokio::time::timeout(SILENCE, listener.1.recv()).await else {
+                // The connection is gone, or nothing comes through it any more.
+                drop(listener);
+                listener = self.listen_again().await;
+                if hears.send(News::Missed).is_err() {
+                    return;
+                }
+                continue;
+            };
+            let news = match serde_json::from_str::<Message>(&text) {
                 Ok(message) if message.from == self.me => continue,
                 Ok(message) => message.news().collect(),
-                // From a later version, perhaps: whoever reads it looks for itself.
+                // From a later version, perhaps.
                 Err(_) => vec![News::Missed],
             };
             for news in news {
-                if self.hears.send(news).is_err() {
+                if hears.send(news).is_err() {
                     return;
                 }
             }
         }
     }
 
-    async fn again(&self) -> PgListener {
+    async fn listen_again(&self) -> Listener {
         loop {
-            match listen(&self.pool, &self.channel).await {
+            match self.listen().await {
                 Ok(listener) => return listener,
-                Err(error) => tracing::debug!(%error, "other processes cannot be heard now"),
+                Err(failed) => tracing::debug!(error = failed.message, "other processes cannot be heard now"),
             }
             tokio::time::sleep(AGAIN).await;
         }

@@ -2,12 +2,12 @@
 //! for good is not, and work goes on by itself.
 
 use std::process::Command;
+use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, Database};
 use serde_json::json;
 use tenantry_model::{TenantId, Write};
 use tenantry_store::{Rejected, Store, StoreConfig, Unit};
-use tenantry_testkit::{TestDatabase, TestStore};
+use tenantry_testkit::{Raw, TestDatabase, TestStore};
 
 use crate::store_writer::tenant_row;
 
@@ -20,11 +20,11 @@ fn new_tenant(id: TenantId, filler: usize) -> Unit {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_cut_by_the_server() {
     let Some(store) = TestStore::postgres().await else { return };
-    let admin = Database::connect(store.database().url()).await.unwrap();
+    let admin = Raw::connect(store.database().url()).await;
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE datname = current_database() AND pid <> pg_backend_pid()";
     // Cut while nothing happens: nobody notices.
-    admin.execute_unprepared(cut).await.unwrap();
+    admin.execute(cut).await;
     store.commit(new_tenant(TenantId::new(), 1)).await.unwrap();
 
     // Cut again and again under load.
@@ -46,8 +46,9 @@ async fn connections_cut_by_the_server() {
     });
     let writers: Vec<_> = writers.collect();
     while !writers.iter().all(|writer| writer.is_finished()) {
-        admin.execute_unprepared(cut).await.unwrap();
-        tokio::task::yield_now().await;
+        admin.execute(cut).await;
+        // Time enough for some connections to be opened and used.
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let mut answers = 0;
     for writer in writers {
@@ -59,7 +60,7 @@ async fn connections_cut_by_the_server() {
     }
     assert_eq!(answers, 800, "every call is answered");
     store.commit(new_tenant(TenantId::new(), 1)).await.unwrap();
-    admin.close().await.unwrap();
+    admin.close().await;
 }
 
 /// Runs the test below in a process whose files may not grow beyond 2 MiB.

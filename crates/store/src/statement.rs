@@ -4,18 +4,13 @@
 //!
 //! Names come from the entities, never from input; they are quoted all the same.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-use super::table::{Kind, Schema, Table};
-
-/// Which database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// SQLite: a file, one process.
-    Sqlite,
-    /// PostgreSQL.
-    Postgres,
-}
+use super::dialect::Dialect;
+use super::row::Kind;
+use super::table::{ColumnSet, Schema, Table};
 
 /// What a statement does with its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,7 +31,7 @@ pub enum Verb {
     Delete,
 }
 
-/// The shape of a change: everything but the values. Sets of columns are bits.
+/// The shape of a change: everything but the values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// Number of the table in its schema.
@@ -44,11 +39,11 @@ pub struct Shape {
     /// What to do.
     pub verb: Verb,
     /// Columns that choose the row.
-    pub key: u32,
+    pub key: ColumnSet,
     /// Columns that are compared.
-    pub expect: u32,
+    pub expect: ColumnSet,
     /// Columns that are written.
-    pub set: u32,
+    pub set: ColumnSet,
     /// Whether `version` is raised.
     pub bump: bool,
 }
@@ -56,12 +51,13 @@ pub struct Shape {
 impl Shape {
     /// The columns of a row's parameters, in order.
     pub fn columns(&self) -> impl Iterator<Item = usize> {
-        bits(self.key).chain(bits(self.expect)).chain(bits(self.set))
+        self.key.iter().chain(self.expect.iter()).chain(self.set.iter())
     }
 
     /// Whether the statement returns the keys of the rows that passed.
     pub fn returns_keys(&self) -> bool {
-        matches!(self.verb, Verb::InsertGuard | Verb::Check) || self.verb == Verb::Update && self.expect != 0
+        matches!(self.verb, Verb::InsertGuard | Verb::Check)
+            || self.verb == Verb::Update && !self.expect.is_empty()
     }
 }
 
@@ -87,8 +83,29 @@ impl Role {
 /// Separates the columns of a composite key where it travels as one text.
 pub const KEY_SEPARATOR: char = '\u{1f}';
 
+/// The statements of one database, each text made once.
+pub struct Statements {
+    /// Its tables.
+    pub schema: &'static Schema,
+    dialect: Dialect,
+    texts: HashMap<(Shape, usize), Arc<str>>,
+}
+
+impl Statements {
+    /// None yet.
+    pub fn new(schema: &'static Schema, dialect: Dialect) -> Self {
+        Self { schema, dialect, texts: HashMap::new() }
+    }
+
+    /// The statement of a shape; on SQLite, for this many rows.
+    pub fn text(&mut self, shape: Shape, rows: usize) -> Arc<str> {
+        let make = || statement(self.schema, shape, self.dialect, rows).into();
+        Arc::clone(self.texts.entry((shape, rows)).or_insert_with(make))
+    }
+}
+
 /// The statement for a shape; on SQLite, for this many rows.
-pub fn statement(schema: &Schema, shape: Shape, dialect: Dialect, rows: usize) -> String {
+fn statement(schema: &Schema, shape: Shape, dialect: Dialect, rows: usize) -> String {
     let text = Text { table: schema.at(shape.table), shape, dialect };
     let statement = match shape.verb {
         Verb::Insert => text.insert(""),
@@ -113,8 +130,8 @@ struct Text<'a> {
 
 impl Text<'_> {
     fn insert(&self, conflict: &str) -> String {
-        let columns = join(bits(self.shape.set).map(|i| self.name(i)));
-        let values = join(bits(self.shape.set).map(|i| self.value(Role::Set, i)));
+        let columns = join(self.shape.set.iter().map(|i| self.name(i)));
+        let values = join(self.shape.set.iter().map(|i| self.value(Role::Set, i)));
         // SQLite reads `ON` after a bare FROM as a join's condition, hence the WHERE.
         format!(
             "INSERT INTO \"{}\" ({columns}) SELECT {values} FROM {} WHERE true{conflict}",
@@ -124,14 +141,17 @@ impl Text<'_> {
     }
 
     fn upsert(&self) -> String {
-        let others = bits(self.shape.set).filter(|i| !self.table.key.contains(i));
+        let others = self.shape.set.iter().filter(|i| !self.table.key.contains(i));
         let set = join(others.map(|i| format!("{0} = excluded.{0}", self.name(i))));
         let action = if set.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {set}") };
         self.insert(&format!(" ON CONFLICT ({}) DO {action}", self.key_columns()))
     }
 
     fn update(&self) -> String {
-        let mut set: Vec<String> = bits(self.shape.set)
+        let mut set: Vec<String> = self
+            .shape
+            .set
+            .iter()
             .map(|i| format!("{} = {}", self.name(i), self.value(Role::Set, i)))
             .collect();
         if self.shape.bump {
@@ -163,8 +183,8 @@ impl Text<'_> {
     }
 
     fn delete(&self) -> String {
-        let columns = join(bits(self.shape.key).map(|i| self.name(i)));
-        let values = join(bits(self.shape.key).map(|i| self.value(Role::Key, i)));
+        let columns = join(self.shape.key.iter().map(|i| self.name(i)));
+        let values = join(self.shape.key.iter().map(|i| self.value(Role::Key, i)));
         format!(
             "DELETE FROM \"{}\" WHERE ({columns}) IN (SELECT {values} FROM {})",
             self.table.name,
@@ -198,7 +218,9 @@ impl Text<'_> {
         let Shape { key, expect, set, .. } = self.shape;
         let roles = [(Role::Key, key), (Role::Expect, expect), (Role::Set, set)];
         join(
-            roles.into_iter().flat_map(|(role, set)| bits(set).map(move |i| format!("{}{i}", role.letter()))),
+            roles
+                .into_iter()
+                .flat_map(|(role, set)| set.iter().map(move |i| format!("{}{i}", role.letter()))),
         )
     }
 
@@ -213,8 +235,8 @@ impl Text<'_> {
 
     fn condition(&self) -> String {
         let key =
-            bits(self.shape.key).map(|i| format!("t.{} = ({})", self.name(i), self.value(Role::Key, i)));
-        let expect = bits(self.shape.expect).map(|i| {
+            self.shape.key.iter().map(|i| format!("t.{} = ({})", self.name(i), self.value(Role::Key, i)));
+        let expect = self.shape.expect.iter().map(|i| {
             let (name, value) = (self.name(i), self.value(Role::Expect, i));
             match (self.dialect, self.table.columns[i].nullable) {
                 // The plus keeps SQLite from searching by this column instead of the key.
@@ -241,16 +263,12 @@ impl Text<'_> {
     }
 
     fn key_columns(&self) -> String {
-        join(self.table.key.iter().map(|i| self.name(*i)))
+        self.table.key_names()
     }
 
     fn name(&self, i: usize) -> String {
         format!("\"{}\"", self.table.columns[i].name)
     }
-}
-
-fn bits(set: u32) -> impl Iterator<Item = usize> {
-    (0..32).filter(move |i| set >> i & 1 == 1)
 }
 
 fn join(parts: impl Iterator<Item = String>) -> String {

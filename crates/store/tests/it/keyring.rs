@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, Database, DbBackend, Statement, TransactionTrait as _};
 use tenantry_model::TenantId;
 use tenantry_provider::Sealer;
 use tenantry_store::keyring::{Keyring, KeyringError, MasterKey, verify};
-use tenantry_testkit::TestDatabase;
+use tenantry_testkit::{Raw, TestDatabase};
 
 /// A keyring that can be opened again.
 struct Fixture {
@@ -26,9 +25,9 @@ impl Fixture {
         Keyring::open(self.database.url(), master).await
     }
     async fn sql(&self, sql: &str) {
-        let db = Database::connect(self.database.url()).await.unwrap();
-        db.execute_unprepared(sql).await.unwrap();
-        db.close().await.unwrap();
+        let db = Raw::connect(self.database.url()).await;
+        db.execute(sql).await;
+        db.close().await;
     }
 }
 
@@ -191,12 +190,10 @@ async fn a_destroyed_key_is_in_no_file() {
     let wrapped = |of: TenantId| {
         let url = fixture.database.url().to_owned();
         async move {
-            let db = Database::connect(url).await.unwrap();
+            let db = Raw::connect(&url).await;
             let query = format!("SELECT wrapped FROM tenant_keys WHERE tenant_id = '{of}'");
-            let row =
-                db.query_one_raw(Statement::from_string(DbBackend::Sqlite, query)).await.unwrap().unwrap();
-            let wrapped = row.try_get::<String>("", "wrapped").unwrap();
-            db.close().await.unwrap();
+            let wrapped: String = db.rows(&query).await[0].get(0);
+            db.close().await;
             wrapped
         }
     };
@@ -208,14 +205,14 @@ async fn a_destroyed_key_is_in_no_file() {
     };
     let (destroyed, kept) = (wrapped(tenant).await, wrapped(other).await);
     assert!(in_files(&destroyed) && in_files(&kept));
-    // Somebody reads for a long time: the log keeps the key for them, and that is no success.
-    let reader = Database::connect(fixture.database.url()).await.unwrap();
-    let reading = reader.begin().await.unwrap();
-    reading.execute_unprepared("SELECT count(*) FROM tenant_keys").await.unwrap();
+    // Another connection reads for a long time: the log keeps the key for it, and that is no success.
+    let reader = Raw::connect(fixture.database.url()).await;
+    reader.execute("BEGIN").await;
+    reader.rows("SELECT count(*) FROM tenant_keys").await;
     let failed = keyring.destroy(tenant, "key_1", "the customer asked").await;
     assert!(matches!(failed, Err(KeyringError::Unavailable(_))), "{failed:?}");
     assert!(in_files(&destroyed));
-    reading.rollback().await.unwrap();
+    reader.execute("ROLLBACK").await;
     keyring.destroy(tenant, "key_1", "the customer asked").await.unwrap();
     assert!(!in_files(&destroyed));
     assert!(in_files(&kept));
