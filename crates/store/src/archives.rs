@@ -1,20 +1,18 @@
 //! Reads of archives.
 
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
 use tenantry_model::Timestamp;
 
-use super::entity::archive::{Column, Entity, Model};
-use super::page::newest;
-use super::reading;
-use super::{ReadError, Stamp, Store};
+use super::entity::archive::Model;
+use super::query::Query;
+use super::{ReadError, Store};
 
-/// Archives that are swept at a time.
+/// Archives that are deleted at a time.
 const BATCH: u64 = 100;
 
 impl Store {
     /// An archive.
     pub async fn archive(&self, id: &str) -> Result<Option<Model>, ReadError> {
-        Ok(Entity::find_by_id(id).one(self.reads()).await?)
+        self.reads().one(Query::of::<Model>().filter("id = ?", id)).await
     }
 
     /// A tenant's archives of a purpose, newest first, from the one after this id on.
@@ -25,13 +23,13 @@ impl Store {
         after: Option<&str>,
         limit: u64,
     ) -> Result<Vec<Model>, ReadError> {
-        let query = Entity::find().filter(Column::TenantId.eq(tenant)).filter(Column::Purpose.eq(purpose));
-        reading::all(self.reads(), newest(query, Column::Id, after, limit)).await
+        let query = Query::of::<Model>().filter("tenant_id = ?", tenant).filter("purpose = ?", purpose);
+        self.reads().all(query.newest(after, limit)).await
     }
 
-    /// Some archives that are to go by now.
+    /// Some archives whose time is over by now.
     pub async fn archives_due(&self, now: Timestamp) -> Result<Vec<Model>, ReadError> {
-        let due = Entity::find().filter(Column::ExpiresAt.lte(Stamp::from(now)));
-        Ok(due.order_by_asc(Column::ExpiresAt).limit(BATCH).all(self.reads()).await?)
+        let due = Query::of::<Model>().filter("expires_at <= ?", now);
+        self.reads().all(due.sql("ORDER BY expires_at").limit(BATCH)).await
     }
 }

@@ -1,19 +1,13 @@
-//! The audit: pages of it, and the proof that nobody has changed it.
+//! The audit: pages of it, and the proof that it is unchanged.
 //!
 //! The proof rests on the signed heads, whose key is not in the registry. What it cannot see: a tail that was removed
-//! together with its heads. Whoever wants that too keeps a head elsewhere.
+//! together with its heads. An operator who wants that too keeps a head elsewhere.
 
-use sea_orm::sea_query::Expr;
-use sea_orm::{
-    ColumnTrait as _, EntityTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, QueryTrait as _,
-};
 use serde::Serialize;
 
 use super::chain::{Link, head_message};
 use super::entity::{audit, audit_head};
-use super::page::newest;
-use super::reading;
+use super::query::Query;
 use super::{ReadError, Store};
 use crate::keyring::{from_base64url, verify};
 
@@ -55,7 +49,7 @@ pub enum Fault {
     Rewritten,
     /// The head here is not signed by the key.
     Forged,
-    /// No head covers this record and the following ones: they were added by somebody else, or their head was deleted.
+    /// No head covers this record and the following ones: they were added without the key, or their head was deleted.
     Unsigned,
 }
 
@@ -67,17 +61,17 @@ impl Store {
         after: Option<&str>,
         limit: u64,
     ) -> Result<Vec<audit::Model>, ReadError> {
-        let query = audit::Entity::find();
-        let query = query.apply_if(tenant, |query, tenant| query.filter(audit::Column::TenantId.eq(tenant)));
-        reading::all(self.reads(), newest(query, audit::Column::Id, after, limit)).await
+        let query = Query::of::<audit::Model>().filter_if("tenant_id = ?", tenant);
+        self.reads().all(query.newest(after, limit)).await
     }
 
     /// The last link of the chain.
     pub(super) async fn last_link(&self) -> Result<Link, ReadError> {
-        let query = audit::Entity::find().filter(audit::Column::Seq.is_not_null());
-        let last = query.order_by_desc(audit::Column::Seq).one(self.reads()).await?;
+        let query =
+            Query::new("SELECT seq, hash FROM audit").only("seq IS NOT NULL").sql("ORDER BY seq DESC");
+        let last: Option<(i64, Option<String>)> = self.reads().one(query).await?;
         Ok(match last {
-            Some(audit::Model { seq: Some(seq), hash: Some(hash), .. }) => Link { seq, hash },
+            Some((seq, Some(hash))) => Link { seq, hash },
             _ => Link::start(),
         })
     }
@@ -96,7 +90,9 @@ impl Store {
                 break Some(broken);
             }
         };
-        let unsealed = audit::Entity::find().filter(Expr::cust("seq IS NULL")).count(self.reads()).await?;
+        let unsealed = Query::new("SELECT count(*) FROM audit").only("seq IS NULL");
+        let unsealed = self.reads().column::<i64>(unsealed).await?.first().copied().unwrap_or_default();
+        let unsealed = u64::try_from(unsealed).unwrap_or_default();
         let verified = if broken.is_some() { walk.covered.min(walk.link.seq) } else { walk.link.seq };
         Ok(AuditReport { verified, heads: walk.heads, unsealed, broken })
     }
@@ -104,29 +100,29 @@ impl Store {
     /// What is wrong after the last record.
     async fn tail_fault(&self, walk: &Walk<'_>) -> Result<Option<Broken>, ReadError> {
         let seq = walk.link.seq + 1;
-        let beyond =
-            audit_head::Entity::find().filter(audit_head::Column::Seq.gte(seq)).one(self.reads()).await?;
+        let beyond = Query::new("SELECT seq FROM audit_heads").filter("seq >= ?", seq);
+        let beyond: Option<(i64,)> = self.reads().one(beyond).await?;
         // Sealing may go on while this walks: only a head that is still beyond the last record counts.
         if beyond.is_some() && self.last_link().await?.seq < seq {
             return Ok(Some(Broken { seq, id: None, fault: Fault::Missing }));
         }
         if walk.covered < walk.link.seq {
             let first = walk.covered + 1;
-            let record = audit::Entity::find().filter(audit::Column::Seq.eq(first)).one(self.reads()).await?;
-            return Ok(Some(Broken { seq: first, id: record.map(|r| r.id), fault: Fault::Unsigned }));
+            let record: Option<(String,)> =
+                self.reads().one(Query::new("SELECT id FROM audit").filter("seq = ?", first)).await?;
+            return Ok(Some(Broken { seq: first, id: record.map(|(id,)| id), fault: Fault::Unsigned }));
         }
         Ok(None)
     }
 
     async fn records_after(&self, seq: i64) -> Result<Vec<audit::Model>, ReadError> {
-        let query = audit::Entity::find().filter(audit::Column::Seq.gt(seq));
-        Ok(query.order_by_asc(audit::Column::Seq).limit(CHUNK).all(self.reads()).await?)
+        let query = Query::of::<audit::Model>().filter("seq > ?", seq);
+        self.reads().all(query.sql("ORDER BY seq").limit(CHUNK)).await
     }
 
     async fn heads_between(&self, after: i64, last: i64) -> Result<Vec<audit_head::Model>, ReadError> {
-        let query = audit_head::Entity::find().filter(audit_head::Column::Seq.gt(after));
-        let query = query.filter(audit_head::Column::Seq.lte(last)).order_by_asc(audit_head::Column::Seq);
-        Ok(query.all(self.reads()).await?)
+        let query = Query::of::<audit_head::Model>().filter("seq > ?", after).filter("seq <= ?", last);
+        self.reads().all(query.sql("ORDER BY seq")).await
     }
 }
 

@@ -3,14 +3,12 @@
 //! Statements go wave by wave: two changes of one row of one unit are in different waves. In a wave conditions come
 //! first, then rows that may conflict, then effects; so a unit that fails has usually written nothing yet.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
-use tenantry_model::Datum;
-
-use super::connection::{Connection, Failed};
-use super::sql::{Shape, Verb};
+use super::connection::{Connection, Request};
+use super::failed::{Cause, Failed};
+use super::statement::{Shape, Statements, Verb};
 use super::unit::{Prepared, Rejected};
-use super::writer::Statements;
 
 /// What an error names instead of a table when the transaction as a whole may or may not have ended.
 pub(super) const TRANSACTION: &str = "transaction";
@@ -33,62 +31,139 @@ struct Group {
 
 /// Writes the units in the transaction that was begun, and ends it. On an error, which names the table, the caller must
 /// roll back.
+///
+/// Requests whose answers decide about nothing that follows them are sent together: conditions first, then, once these
+/// have been met, all effects up to the next conditions. The last effects take the commit with them.
 pub(super) async fn attempt(
     connection: &mut Connection,
     statements: &mut Statements,
     units: &[&Prepared],
 ) -> Result<Attempt, (Failed, &'static str)> {
-    let mut rejected: Vec<Option<Rejected>> = vec![None; units.len()];
-    if units.iter().any(|unit| unit.epoch.is_some()) {
-        let current = connection.epoch().await.map_err(|e| (e, "runner"))?;
-        for (unit, rejection) in units.iter().zip(&mut rejected) {
-            if unit.epoch.is_some_and(|epoch| epoch < current) {
+    let mut state = State { units, rejected: vec![None; units.len()], wrote: vec![false; units.len()] };
+    let last = units.iter().flat_map(|unit| &unit.items).map(|item| item.wave).max().unwrap_or(0);
+    let epoch = units.iter().any(|unit| unit.epoch.is_some()).then_some(Step::Epoch);
+    let groups = (0..=last).flat_map(|wave| groups(units, wave)).map(Step::Group);
+    let mut steps: VecDeque<Step> = epoch.into_iter().chain(groups).collect();
+    let mut committed = false;
+    while !committed {
+        let together = together(&mut steps, connection.pipelines());
+        let together: Vec<Step> = together.into_iter().filter(|step| state.has_rows(step)).collect();
+        committed = steps.is_empty() && !together.iter().any(Step::decides);
+        let schema = statements.schema;
+        let table = |step: &Step| match step {
+            Step::Epoch => "runner",
+            Step::Group(group) => schema.at(group.shape.table).name,
+        };
+        let requests: Vec<Request<'_>> = together.iter().map(|step| state.request(step)).collect();
+        let answers = connection.run(statements, &requests, committed).await;
+        let answers = answers.map_err(|(failed, step)| {
+            // A commit that was sent with it and is not answered may hold.
+            let in_doubt = committed && failed.cause == Cause::Lost;
+            let step = step.and_then(|step| together.get(step)).filter(|_| !in_doubt);
+            (failed, step.map_or(TRANSACTION, table))
+        })?;
+        for (step, keys) in together.iter().zip(answers) {
+            match step {
+                Step::Epoch => state.compare_epoch(&keys),
+                Step::Group(group) => state.note(group, table(step), &keys),
+            }
+        }
+        let failed = |e| (e, TRANSACTION);
+        if state.left_something() && units.len() > 1 {
+            connection.rollback().await.map_err(failed)?;
+            return Ok(Attempt::Mixed(state.rejected));
+        }
+        if state.left_something() || !committed && state.rejected.iter().all(Option::is_some) {
+            connection.rollback().await.map_err(failed)?;
+            return Ok(Attempt::Rejected(state.rejected));
+        }
+    }
+    Ok(Attempt::Committed(state.rejected))
+}
+
+/// What is asked of the database, in its order.
+enum Step {
+    Epoch,
+    Group(Group),
+}
+
+impl Step {
+    /// Whether its answer can reject a unit.
+    fn decides(&self) -> bool {
+        match self {
+            Self::Epoch => true,
+            Self::Group(group) => group.shape.returns_keys(),
+        }
+    }
+}
+
+/// The next steps that can be sent before the first of them is answered: one alone, or effects and then conditions.
+fn together(steps: &mut VecDeque<Step>, pipelines: bool) -> Vec<Step> {
+    let mut together: Vec<Step> = steps.pop_front().into_iter().collect();
+    while pipelines
+        && let Some(next) = steps.front()
+        && (next.decides() || !together.iter().any(Step::decides))
+    {
+        together.extend(steps.pop_front());
+    }
+    together
+}
+
+/// How the units stand.
+struct State<'a> {
+    units: &'a [&'a Prepared],
+    rejected: Vec<Option<Rejected>>,
+    wrote: Vec<bool>,
+}
+
+impl<'a> State<'a> {
+    /// Whether any unit that is not rejected wants it.
+    fn has_rows(&self, step: &Step) -> bool {
+        match step {
+            Step::Epoch => true,
+            Step::Group(group) => group.members.iter().any(|(unit, _)| self.rejected[*unit].is_none()),
+        }
+    }
+
+    fn request(&self, step: &Step) -> Request<'a> {
+        let Step::Group(group) = step else { return Request::Epoch };
+        let members = group.members.iter().filter(|(unit, _)| self.rejected[*unit].is_none());
+        let rows = members.map(|(unit, item)| self.units[*unit].items[*item].cells.as_slice());
+        Request::Rows(group.shape, rows.collect())
+    }
+
+    fn compare_epoch(&mut self, keys: &[String]) {
+        let current = keys.first().and_then(|epoch| epoch.parse::<i64>().ok());
+        for (unit, rejection) in self.units.iter().zip(&mut self.rejected) {
+            // A registry without an epoch is none that this executor runs on.
+            if unit.epoch.is_some_and(|epoch| current.is_none_or(|current| epoch < current)) {
                 *rejection = Some(Rejected::Stale { table: "runner", key: "1".to_owned() });
             }
         }
     }
-    let mut wrote = vec![false; units.len()];
-    let last = units.iter().flat_map(|unit| &unit.items).map(|item| item.wave).max().unwrap_or(0);
-    for wave in 0..=last {
-        for group in groups(units, wave) {
-            let table = statements.schema.at(group.shape.table).name;
-            let members = || group.members.iter().filter(|(unit, _)| rejected[*unit].is_none());
-            let rows: Vec<&[Datum]> =
-                members().map(|(unit, item)| units[*unit].items[*item].cells.as_slice()).collect();
-            if rows.is_empty() {
-                continue;
-            }
-            let keys = connection.run(statements, group.shape, &rows).await.map_err(|e| (e, table))?;
+
+    fn note(&mut self, group: &Group, table: &'static str, keys: &[String]) {
+        let passed: HashSet<&str> = keys.iter().map(String::as_str).collect();
+        for (unit, item) in &group.members {
+            let key = &self.units[*unit].items[*item].key;
+            let rejection = &mut self.rejected[*unit];
             if !group.shape.returns_keys() {
-                members().for_each(|(unit, _)| wrote[*unit] = true);
-                continue;
-            }
-            let passed: HashSet<&str> = keys.iter().map(String::as_str).collect();
-            for (unit, item) in &group.members {
-                let key = &units[*unit].items[*item].key;
-                if passed.contains(key.as_str()) {
-                    wrote[*unit] |= group.shape.verb != Verb::Check;
-                } else if rejected[*unit].is_none() {
-                    rejected[*unit] = Some(match group.shape.verb {
-                        Verb::InsertGuard => Rejected::Conflict { table },
-                        _ => Rejected::Stale { table, key: key.clone() },
-                    });
-                }
+                self.wrote[*unit] |= rejection.is_none();
+            } else if passed.contains(key.as_str()) {
+                self.wrote[*unit] |= group.shape.verb != Verb::Check;
+            } else if rejection.is_none() {
+                *rejection = Some(match group.shape.verb {
+                    Verb::InsertGuard => Rejected::Conflict { table },
+                    _ => Rejected::Stale { table, key: key.clone() },
+                });
             }
         }
     }
-    let failed = |e| (e, TRANSACTION);
-    let left_something = rejected.iter().zip(&wrote).any(|(rejection, wrote)| rejection.is_some() && *wrote);
-    if left_something && units.len() > 1 {
-        connection.rollback().await.map_err(failed)?;
-        return Ok(Attempt::Mixed(rejected));
+
+    /// Whether a unit that is rejected has written something.
+    fn left_something(&self) -> bool {
+        self.rejected.iter().zip(&self.wrote).any(|(rejection, wrote)| rejection.is_some() && *wrote)
     }
-    if left_something || rejected.iter().all(Option::is_some) {
-        connection.rollback().await.map_err(failed)?;
-        return Ok(Attempt::Rejected(rejected));
-    }
-    connection.commit().await.map_err(failed)?;
-    Ok(Attempt::Committed(rejected))
 }
 
 /// The items of a wave by shape, in the order in which their statements must run.

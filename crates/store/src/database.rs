@@ -1,12 +1,15 @@
 //! A database as the control plane uses it: migrated, read through a pool of read-only connections, written through
 //! one writer. The registry and the keyring are one each.
 
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, DbErr, TransactionTrait as _};
-use sea_orm_migration::MigratorTrait;
-use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::runtime::Handle;
 
-use super::connection::{Address, Connection, Failed, timeline};
-use super::sql::Dialect;
+use super::address::Address;
+use super::connection::Connection;
+use super::dialect::Dialect;
+use super::failed::{Cause, Failed};
+use super::migration::Migrations;
+use super::postgres::{Access, Session};
+use super::reads::Reads;
 use super::table::Schema;
 use super::unit::{Rejected, Unit};
 use super::writer::Writer;
@@ -28,34 +31,39 @@ pub enum OpenError {
     Migration(String),
 }
 
-impl From<sqlx::Error> for OpenError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Unavailable(error.to_string())
+impl From<Failed> for OpenError {
+    fn from(failed: Failed) -> Self {
+        Self::Unavailable(failed.message)
     }
 }
 
 /// An open database.
 pub struct Database {
-    /// For reads. Writing through it fails.
-    pub reads: DatabaseConnection,
+    /// For reads.
+    pub(super) reads: Reads,
     writer: Writer,
     address: Address,
 }
 
 impl Database {
     /// Migrates a database and opens it.
-    pub async fn open<M: MigratorTrait>(
+    pub(super) async fn open(
         url: &str,
         readers: u32,
         schema: &'static Schema,
+        migrations: &'static Migrations,
     ) -> Result<Self, OpenError> {
         let address: Address = url.parse().map_err(OpenError::Address)?;
-        migrate::<M>(&address).await?;
-        let unavailable = |failed: Failed| OpenError::Unavailable(failed.message);
-        let mut connection = Connection::open(&address).await.map_err(unavailable)?;
-        let timeline = connection.timeline().await.map_err(unavailable)?;
-        let reads = address.open_for_reading(readers).await?;
-        Ok(Self { reads, writer: Writer::start(schema, address.clone(), connection, timeline), address })
+        let opened = async move {
+            migrate(&address, migrations).await?;
+            let mut connection = Connection::open(&address).await?;
+            let timeline = connection.timeline().await?;
+            let reads = Reads::open(&address, readers).await?;
+            let writer = Writer::start(schema, address.clone(), connection, timeline);
+            let writer = writer.map_err(|why| OpenError::Unavailable(format!("no thread: {why}")))?;
+            Ok(Self { reads, writer, address })
+        };
+        apart(opened).await.unwrap_or_else(|failed| Err(failed.into()))
     }
 
     /// Writes a unit: see [`Writer::commit`].
@@ -64,74 +72,66 @@ impl Database {
     }
 
     /// Where it is.
-    pub const fn address(&self) -> &Address {
+    pub(super) const fn address(&self) -> &Address {
         &self.address
     }
 
     /// The writer.
-    pub fn writer(&self) -> &Writer {
+    pub(super) fn writer(&self) -> &Writer {
         &self.writer
     }
 
     /// Removes from the files what changed and deleted rows have left there: see [`scrub`].
-    pub async fn scrub(&self) -> Result<(), Failed> {
-        scrub(&self.address).await
+    pub(super) async fn scrub(&self) -> Result<(), Failed> {
+        let address = self.address.clone();
+        apart(async move { scrub(&address).await }).await?
     }
 
     /// Writes what waits and closes all connections.
     pub async fn close(&self) {
         self.writer.close().await;
-        if let Err(error) = self.reads.close_by_ref().await {
-            tracing::debug!(%error, "the readers did not close in order");
-        }
+        self.reads.close().await;
     }
 }
 
+/// Runs what may block, on a thread where that disturbs no other task.
+pub(super) async fn apart<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Failed> {
+    let runtime = Handle::current();
+    let done = tokio::task::spawn_blocking(move || runtime.block_on(work)).await;
+    done.map_err(|why| Failed { cause: Cause::Unavailable, message: why.to_string() })
+}
+
 /// Removes from SQLite's files what changed and deleted rows have left there: pages are wiped as they are written
-/// (`secure_delete`), and this folds the log, which holds older copies, into them. Fails while somebody still reads those.
-/// PostgreSQL does that in its own time (vacuum, log recycling).
+/// (`secure_delete`), and this folds the log, which holds older copies, into them. Fails while another connection reads
+/// those. PostgreSQL does that in its own time (vacuum, log recycling). Blocks.
 pub(super) async fn scrub(address: &Address) -> Result<(), Failed> {
     if address.dialect() == Dialect::Postgres {
         return Ok(());
     }
     let mut connection = Connection::open(address).await?;
-    let folded = connection.fold_log().await;
+    let folded = connection.fold_log();
     connection.close().await;
     folded
 }
 
-/// All migrations that are missing, or none: on SQLite a process that dies between two statements of one would otherwise
-/// leave tables behind that the next one stumbles over.
-async fn all_at_once<M: MigratorTrait>(connection: &DatabaseConnection) -> Result<(), DbErr> {
-    let transaction = connection.begin().await?;
-    if connection.get_database_backend() == DbBackend::Postgres {
-        // An index of many rows takes its time.
-        transaction.execute_unprepared("SET LOCAL statement_timeout = 0").await?;
-    }
-    M::up(&transaction, None).await?;
-    transaction.commit().await
-}
-
-/// Brings a database's tables up to date.
-pub(super) async fn migrate<M: MigratorTrait>(address: &Address) -> Result<(), OpenError> {
-    // Held until this connection closes.
-    let lock = match address {
-        Address::Postgres(options) => {
-            let mut connection = options.connect().await?;
-            let refused = |failed: Failed| {
+/// Brings a database's tables up to date: all migrations that are missing, or none. Blocks.
+pub(super) async fn migrate(address: &Address, migrations: &Migrations) -> Result<(), OpenError> {
+    let mut connection = match address {
+        Address::Postgres(server) => {
+            // Without limits: an index of many rows takes its time.
+            let mut session = Session::open(server, Access::Plain).await?;
+            session.timeline().await.map_err(|failed| {
                 OpenError::Address(format!("the database {}: {}", address.place(), failed.message))
-            };
-            timeline(&mut connection).await.map_err(refused)?;
-            sqlx::query(MIGRATION_LOCK).execute(&mut connection).await?;
-            Some(connection)
+            })?;
+            // Held until this connection closes.
+            session.query(MIGRATION_LOCK, &[]).await?;
+            Connection::Postgres(Box::new(session))
         }
-        Address::Sqlite(_) => None,
+        Address::Sqlite(_) => Connection::open(address).await?,
     };
-    let connection = address.open_for_migration().await?;
-    let migrated = all_at_once::<M>(&connection).await.map_err(|e| OpenError::Migration(e.to_string()));
-    let closed = connection.close().await.map_err(|e| OpenError::Unavailable(e.to_string()));
-    if let Some(lock) = lock {
-        lock.close().await?;
-    }
-    migrated.and(closed)
+    let migrated = migrations.run(&mut connection, address.dialect()).await;
+    connection.close().await;
+    migrated.map_err(OpenError::Migration)
 }

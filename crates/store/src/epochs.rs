@@ -1,6 +1,6 @@
 //! What a process remembers of the registry's epochs. They only grow, so a registry with an earlier one than was read before
 //! is not the one that it was: a backup of it, or a standby that took over and lacked what was written last. There what
-//! keeps two processes from running at once holds no more, so whoever knows that does not serve it.
+//! keeps two processes from leading at once holds no more, so a process that knows that does not serve it.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 
@@ -37,7 +37,7 @@ impl Epochs {
     }
 }
 
-/// What people are told.
+/// What the operator is told.
 pub const WENT_BACK: &str = "the registry is an earlier one than this process has known: a backup was put back, or a standby \
     took over that lacked what was written last; let `store.url` lead to the server that has it, or end all processes and \
     start them again to go on with what is there";

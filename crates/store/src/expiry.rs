@@ -1,11 +1,10 @@
-//! What has run out goes: answers that nobody asks for again, codes that nobody can use any more. In small units, so that
-//! nobody waits for them.
+//! Deletes what has run out: answers to idempotency keys, and sign-in codes that have ended. In small units, so that other
+//! writes do not wait for them.
 
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
 use tenantry_model::{Timestamp, Write, columns};
 
-use super::entity::{idempotency_key, sign_in_code};
-use super::{ReadError, Rejected, Stamp, Store, Unit};
+use super::query::Query;
+use super::{ReadError, Rejected, Store, Unit};
 
 /// Rows of one unit.
 const PIECE: u64 = 500;
@@ -24,17 +23,13 @@ pub enum ExpiryError {
 impl Store {
     /// Forgets answers to idempotency keys of before this instant; says how many.
     pub async fn forget_answers(&self, before: Timestamp) -> Result<usize, ExpiryError> {
-        use idempotency_key::{Column, Entity};
         let mut forgotten = 0;
         loop {
-            let old = Entity::find()
-                .select_only()
-                .columns([Column::Principal, Column::KeyHash])
-                .filter(Column::CreatedAt.lt(Stamp::from(before)))
-                .order_by_asc(Column::CreatedAt)
+            let old = Query::new("SELECT principal, key_hash FROM idempotency_keys")
+                .filter("created_at < ?", before)
+                .sql("ORDER BY created_at")
                 .limit(PIECE);
-            let old: Vec<(String, String)> =
-                old.into_tuple().all(self.reads()).await.map_err(ReadError::from)?;
+            let old: Vec<(String, String)> = self.reads().all(old).await?;
             let key = |(principal, key_hash): &(String, String)| {
                 Write::delete("idempotency_keys", columns! { "principal": principal, "key_hash": key_hash })
             };
@@ -48,16 +43,13 @@ impl Store {
 
     /// Forgets one-time sign-in codes that ended before this instant; says how many.
     pub async fn forget_codes(&self, before: Timestamp) -> Result<usize, ExpiryError> {
-        use sign_in_code::{Column, Entity};
         let mut forgotten = 0;
         loop {
-            let old = Entity::find()
-                .select_only()
-                .column(Column::Hash)
-                .filter(Column::ExpiresAt.lt(Stamp::from(before)))
-                .order_by_asc(Column::ExpiresAt)
+            let old = Query::new("SELECT hash FROM sign_in_codes")
+                .filter("expires_at < ?", before)
+                .sql("ORDER BY expires_at")
                 .limit(PIECE);
-            let old: Vec<String> = old.into_tuple().all(self.reads()).await.map_err(ReadError::from)?;
+            let old: Vec<String> = self.reads().column(old).await?;
             let key = |hash: &String| Write::delete("sign_in_codes", columns! { "hash": hash });
             self.forget(old.iter().map(key).collect()).await?;
             forgotten += old.len();

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
 use tenantry_model::{Timestamp, Write, columns};
 
 use super::entity::{api_key, credential, idempotency_key};
-use super::page::newest;
-use super::reading;
+use super::query::Query;
 use super::{ReadError, Rejected, Store, Unit};
 
 /// Why a claim failed.
@@ -24,17 +22,17 @@ pub enum ClaimError {
 impl Store {
     /// The API key with this hash, whatever its state.
     pub async fn key_by_hash(&self, hash: &str) -> Result<Option<api_key::Model>, ReadError> {
-        Ok(api_key::Entity::find().filter(api_key::Column::Hash.eq(hash)).one(self.reads()).await?)
+        self.reads().one(Query::of::<api_key::Model>().filter("hash = ?", hash)).await
     }
 
     /// An API key.
     pub async fn key(&self, id: &str) -> Result<Option<api_key::Model>, ReadError> {
-        Ok(api_key::Entity::find_by_id(id).one(self.reads()).await?)
+        self.reads().one(Query::of::<api_key::Model>().filter("id = ?", id)).await
     }
 
     /// API keys, newest first, from the one after this id on.
     pub async fn keys(&self, after: Option<&str>, limit: u64) -> Result<Vec<api_key::Model>, ReadError> {
-        reading::all(self.reads(), newest(api_key::Entity::find(), api_key::Column::Id, after, limit)).await
+        self.reads().all(Query::of::<api_key::Model>().newest(after, limit)).await
     }
 
     /// What was answered for an idempotency key.
@@ -43,8 +41,8 @@ impl Store {
         principal: &str,
         key_hash: &str,
     ) -> Result<Option<idempotency_key::Model>, ReadError> {
-        let key = (principal.to_owned(), key_hash.to_owned());
-        Ok(idempotency_key::Entity::find_by_id(key).one(self.reads()).await?)
+        let query = Query::of::<idempotency_key::Model>().filter("principal = ?", principal);
+        self.reads().one(query.filter("key_hash = ?", key_hash)).await
     }
 
     /// Those of these operations whose credentials wait to be handed out. At most one query.
@@ -52,21 +50,17 @@ impl Store {
         if operations.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let waiting: Vec<String> = credential::Entity::find()
-            .select_only()
-            .column(credential::Column::OperationId)
-            .filter(credential::Column::OperationId.is_in(operations))
-            .filter(credential::Column::Sealed.is_not_null())
-            .into_tuple()
-            .all(self.reads())
-            .await?;
+        let waiting = Query::new("SELECT operation_id FROM credentials")
+            .filter("operation_id IN ?", operations)
+            .only("sealed IS NOT NULL");
+        let waiting: Vec<String> = self.reads().column(waiting).await?;
         Ok(waiting.into_iter().collect())
     }
 
     /// A tenant's credentials that wait to be handed out.
     pub async fn sealed_credentials(&self, tenant: &str) -> Result<Vec<credential::Model>, ReadError> {
-        let query = credential::Entity::find().filter(credential::Column::TenantId.eq(tenant));
-        Ok(query.filter(credential::Column::Sealed.is_not_null()).all(self.reads()).await?)
+        let query = Query::of::<credential::Model>().filter("tenant_id = ?", tenant);
+        self.reads().all(query.only("sealed IS NOT NULL")).await
     }
 
     /// Hands an operation's credentials out, by name and still sealed, once: of several callers one gets them, the
@@ -77,15 +71,11 @@ impl Store {
         at: Timestamp,
         deed: Write,
     ) -> Result<Vec<(String, String)>, ClaimError> {
-        let rows = credential::Entity::find()
-            .filter(credential::Column::OperationId.eq(operation))
-            .filter(credential::Column::Sealed.is_not_null())
-            .order_by_asc(credential::Column::Name)
-            .all(self.reads())
-            .await
-            .map_err(ReadError::from)?;
-        let waiting: Vec<(String, String)> =
-            rows.into_iter().filter_map(|row| Some((row.name, row.sealed?))).collect();
+        let waiting = Query::new("SELECT name, sealed FROM credentials")
+            .filter("operation_id = ?", operation)
+            .only("sealed IS NOT NULL")
+            .sql("ORDER BY name");
+        let waiting: Vec<(String, String)> = self.reads().all(waiting).await?;
         if waiting.is_empty() {
             return Ok(waiting);
         }

@@ -7,15 +7,14 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use tenantry_engine::{Commit, CommitError, Ledger, Operation, Run, Signal, Step, StepState, Waiting};
 use tenantry_model::id::OperationId;
 use tenantry_model::{Columns, Write, columns};
 
-use super::entity::{operation, runner, signal};
+use super::entity::signal;
+use super::query::Query;
 use super::rows::parse;
-use super::{News, ReadError, Rejected, Store, Unit};
+use super::{News, ReadError, Rejected, Stamp, Store, Unit};
 
 /// States in which an operation never changes again, as the partial indexes have them.
 pub(super) const UNFINISHED: &str = "state NOT IN ('succeeded', 'rolled_back', 'cancelled')";
@@ -38,21 +37,18 @@ impl Ledger<Write> for Store {
 
     async fn epoch(&self) -> Result<i64, CommitError> {
         let before = self.epochs.latest();
-        let row = runner::Entity::find_by_id(1).one(self.reads()).await.map_err(ReadError::from)?;
-        let row = row.ok_or_else(|| CommitError::Unavailable("the runner row is missing".to_owned()))?;
-        self.epochs.saw(row.epoch, before).map_err(commit_error)
+        let row: Option<(i64,)> =
+            self.reads().one(Query::new("SELECT epoch FROM runner WHERE id = 1")).await?;
+        let (epoch,) = row.ok_or_else(|| CommitError::Unavailable("the runner row is missing".to_owned()))?;
+        self.epochs.saw(epoch, before).map_err(commit_error)
     }
 
     async fn load(&self, id: OperationId) -> Result<Option<(Run, Vec<Signal>)>, CommitError> {
         // The operation first: if it changes while its steps are read, its version gives that away at the commit.
         let Some(run) = self.run(id).await? else { return Ok(None) };
-        let rows = signal::Entity::find()
-            .filter(signal::Column::OperationId.eq(id.to_string()))
-            .filter(Expr::cust("NOT applied"))
-            .order_by_asc(signal::Column::Id)
-            .all(self.reads())
-            .await
-            .map_err(ReadError::from)?;
+        let rows =
+            Query::of::<signal::Model>().filter("operation_id = ?", id.to_string()).only("NOT applied");
+        let rows: Vec<signal::Model> = self.reads().all(rows.sql("ORDER BY id")).await?;
         let signals = rows.into_iter().map(Signal::try_from).collect::<Result<_, _>>()?;
         Ok(Some((run, signals)))
     }
@@ -77,28 +73,12 @@ impl Ledger<Write> for Store {
     }
 
     async fn unfinished(&self) -> Result<Vec<Waiting>, CommitError> {
-        let signalled: Vec<String> = signal::Entity::find()
-            .select_only()
-            .column(signal::Column::OperationId)
-            .distinct()
-            .filter(Expr::cust("NOT applied"))
-            .into_tuple()
-            .all(self.reads())
-            .await
-            .map_err(ReadError::from)?;
+        let signalled = Query::new("SELECT DISTINCT operation_id FROM signals WHERE NOT applied");
+        let signalled: Vec<String> = self.reads().column(signalled).await?;
         let mut waiting = BTreeMap::new();
-        // Small pieces: a query has a bounded number of parameters.
-        let of_signals =
-            signalled.chunks(500).map(|ids| operation::Column::Id.is_in(ids.iter().map(String::as_str)));
-        for condition in std::iter::once(Expr::cust(UNFINISHED)).chain(of_signals) {
-            let rows: Vec<(String, bool, Option<super::Stamp>)> = operation::Entity::find()
-                .select_only()
-                .columns([operation::Column::Id, operation::Column::Idle, operation::Column::WakeAt])
-                .filter(condition)
-                .into_tuple()
-                .all(self.reads())
-                .await
-                .map_err(ReadError::from)?;
+        let operations = || Query::new("SELECT id, idle, wake_at FROM operations");
+        for query in [operations().only(UNFINISHED), operations().filter("id IN ?", signalled.clone())] {
+            let rows: Vec<(String, bool, Option<Stamp>)> = self.reads().all(query).await?;
             for (id, idle, wake_at) in rows {
                 let id = parse(&id)?;
                 waiting.insert(id, Waiting { id, idle, wake_at: wake_at.map(Into::into), signalled: false });
@@ -119,9 +99,8 @@ impl Ledger<Write> for Store {
         effects: Vec<Write>,
     ) -> Result<bool, CommitError> {
         // Operations are never deleted, so what is there now is there when the signal is written.
-        let found =
-            operation::Entity::find_by_id(id.to_string()).one(self.reads()).await.map_err(ReadError::from)?;
-        if found.is_none() {
+        let found = Query::new("SELECT id FROM operations").filter("id = ?", id.to_string());
+        if self.reads().column::<String>(found).await?.is_empty() {
             return Ok(false);
         }
         let mut writes = vec![signal_row(id, &signal)];

@@ -1,112 +1,117 @@
-//! The store: all SQL of the registry, on SQLite and PostgreSQL alike.
+//! The store: all SQL of the registry and the keyring, on SQLite and PostgreSQL alike.
 //!
-//! Writes are units through one group-committing writer (`unit`, `writer`); reads go through the entities, one file
-//! per aggregate. Nothing above it sees a connection, a transaction or a statement.
+//! Writes are units through one group-committing writer (`unit`, `batch`, `writer`); reads are queries of one text for both
+//! databases, one file per aggregate. Nothing above it sees a connection, a transaction or a statement.
 
+mod address;
 mod archives;
 mod audit;
 mod batch;
-mod bulletin;
 mod certificates;
 mod chain;
 mod connection;
 pub mod database;
+mod dialect;
 pub mod entity;
 mod epochs;
 mod events;
 mod expiry;
+mod failed;
 mod isolation;
 pub mod keyring;
 mod keys;
-mod lead;
+mod leader;
 mod ledger;
 mod members;
 mod migration;
 mod moving;
+mod notifier;
 mod operations;
 pub mod outcome;
-mod page;
-mod places;
+mod postgres;
 mod providers;
-mod reading;
+mod query;
+mod reads;
 mod resources;
 mod rotations;
+mod row;
 mod rows;
 mod sealing;
-mod sql;
+mod slots;
+mod sqlite;
 mod stamp;
+mod statement;
 mod stats;
 pub mod table;
 mod tenants;
+mod tls;
 mod unit;
 mod writer;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use sea_orm::{DatabaseConnection, DbErr};
 use tenantry_model::{Write, columns};
 use tokio::sync::Notify;
 
 pub use audit::{AuditReport, Broken, Fault};
-pub use bulletin::{Bulletin, News};
 pub use database::OpenError;
 pub use epochs::WENT_BACK;
 pub use expiry::ExpiryError;
 pub use keys::ClaimError;
-pub use migration::Migrator;
-pub use moving::move_database;
 pub use moving::{Contents, MoveError, Moved};
+pub use notifier::{Bulletin, News};
 pub use sealing::{AUDIT_KEY, Sealing};
 pub use stamp::Stamp;
 pub use unit::{Rejected, Unit};
 
 pub use ledger::signal_row;
 
-use bulletin::Board;
 use database::Database;
 use epochs::Epochs;
+use failed::Failed;
+use notifier::Outbox;
+use reads::Reads;
 use table::{Schema, Table};
 
 /// Every table of the registry.
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     Schema(vec![
-        Table::of::<entity::tenant::Entity>(),
-        Table::of::<entity::operation::Entity>(),
-        Table::of::<entity::step::Entity>(),
-        Table::of::<entity::signal::Entity>(),
-        Table::of::<entity::resource::Entity>(),
-        Table::of::<entity::place::Entity>(),
-        Table::of::<entity::rotation::Entity>(),
-        Table::of::<entity::event::Entity>(),
-        Table::of::<entity::audit::Entity>(),
-        Table::of::<entity::audit_head::Entity>(),
-        Table::of::<entity::idempotency_key::Entity>(),
-        Table::of::<entity::api_key::Entity>(),
-        Table::of::<entity::credential::Entity>(),
-        Table::of::<entity::runner::Entity>(),
-        Table::of::<entity::member::Entity>(),
-        Table::of::<entity::invitation::Entity>(),
-        Table::of::<entity::sign_in_code::Entity>(),
-        Table::of::<entity::config::Entity>(),
-        Table::of::<entity::customer::Entity>(),
-        Table::of::<entity::subscription::Entity>(),
-        Table::of::<entity::invoice::Entity>(),
-        Table::of::<entity::isolation_report::Entity>(),
-        Table::of::<entity::archive::Entity>(),
-        Table::of::<entity::certificate::Entity>(),
+        Table::of::<entity::tenant::Model>(),
+        Table::of::<entity::operation::Model>(),
+        Table::of::<entity::step::Model>(),
+        Table::of::<entity::signal::Model>(),
+        Table::of::<entity::resource::Model>(),
+        Table::of::<entity::place::Model>(),
+        Table::of::<entity::rotation::Model>(),
+        Table::of::<entity::event::Model>(),
+        Table::of::<entity::audit::Model>(),
+        Table::of::<entity::audit_head::Model>(),
+        Table::of::<entity::idempotency_key::Model>(),
+        Table::of::<entity::api_key::Model>(),
+        Table::of::<entity::credential::Model>(),
+        Table::of::<entity::runner::Model>(),
+        Table::of::<entity::member::Model>(),
+        Table::of::<entity::invitation::Model>(),
+        Table::of::<entity::sign_in_code::Model>(),
+        Table::of::<entity::config::Model>(),
+        Table::of::<entity::customer::Model>(),
+        Table::of::<entity::subscription::Model>(),
+        Table::of::<entity::invoice::Model>(),
+        Table::of::<entity::isolation_report::Model>(),
+        Table::of::<entity::archive::Model>(),
+        Table::of::<entity::certificate::Model>(),
     ])
 });
 
 /// The tables by name, each with its columns and whether they may be null.
 pub fn tables() -> BTreeMap<&'static str, BTreeMap<&'static str, bool>> {
-    let columns = |table: &Table| table.columns.iter().map(|column| (column.name, column.nullable)).collect();
-    SCHEMA.0.iter().map(|table| (table.name, columns(table))).collect()
+    SCHEMA.describe()
 }
 
 /// Moves a live registry to another file or server: see [`moving`]. Gives what each table holds.
 pub async fn move_registry(from: &str, to: &str) -> Result<Moved, MoveError> {
-    move_database::<Migrator>(from, to, &SCHEMA, &[]).await
+    moving::move_database(from, to, &SCHEMA, &migration::REGISTRY, &[]).await
 }
 
 /// Where the registry is and how it is opened.
@@ -123,16 +128,9 @@ pub struct StoreConfig {
 #[error("the registry cannot be read: {0}")]
 pub struct ReadError(String);
 
-impl ReadError {
-    /// A column that is not there, or cannot be compared with such a value.
-    fn column(name: &str) -> Self {
-        Self(format!("column {name} cannot be asked for like this"))
-    }
-}
-
-impl From<DbErr> for ReadError {
-    fn from(error: DbErr) -> Self {
-        Self(error.to_string())
+impl From<Failed> for ReadError {
+    fn from(failed: Failed) -> Self {
+        Self(failed.message)
     }
 }
 
@@ -146,16 +144,16 @@ impl From<serde_json::Error> for ReadError {
 #[derive(Clone)]
 pub struct Store {
     database: Arc<Database>,
-    /// Where other processes on the registry are told, if there can be any.
-    board: Board,
+    /// Notifications to other processes on the registry, if there can be any.
+    outbox: Outbox,
     epochs: Arc<Epochs>,
 }
 
 impl Store {
     /// Opens the registry and brings its tables up to date.
     pub async fn open(config: &StoreConfig) -> Result<Self, OpenError> {
-        let database = Database::open::<Migrator>(&config.url, config.readers, &SCHEMA).await?;
-        Ok(Self { database: Arc::new(database), board: Board::default(), epochs: Arc::default() })
+        let database = Database::open(&config.url, config.readers, &SCHEMA, &migration::REGISTRY).await?;
+        Ok(Self { database: Arc::new(database), outbox: Outbox::default(), epochs: Arc::default() })
     }
 
     /// Writes a unit; returns once it is durable or rejected. Dropping the future does not take the unit back.
@@ -186,7 +184,7 @@ impl Store {
 
     /// Fails unless the registry answers now.
     pub async fn ping(&self) -> Result<(), ReadError> {
-        Ok(self.reads().ping().await?)
+        self.reads().column::<i32>(query::Query::new("SELECT 1")).await.map(drop)
     }
 
     /// Writes what waits and closes all connections. Later calls fail as unavailable.
@@ -196,7 +194,7 @@ impl Store {
 
     /// Removes from the files what wiped rows have left there: see [`Database::scrub`].
     pub async fn scrub(&self) -> Result<(), ReadError> {
-        self.database.scrub().await.map_err(|failed| ReadError(failed.message))
+        Ok(self.database.scrub().await?)
     }
 
     /// Woken after commits with new events or audit records.
@@ -204,7 +202,7 @@ impl Store {
         self.database.writer().facts()
     }
 
-    fn reads(&self) -> &DatabaseConnection {
+    fn reads(&self) -> &Reads {
         &self.database.reads
     }
 }

@@ -1,14 +1,13 @@
 //! Reads of members, their invitations and sign-in codes, for the sign-in; the identity provider reads its rows by itself.
 
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
-
 use super::entity::{invitation, member, sign_in_code};
+use super::query::Query;
 use super::{ReadError, Store};
 
 impl Store {
     /// A member.
     pub async fn member(&self, id: &str) -> Result<Option<member::Model>, ReadError> {
-        Ok(member::Entity::find_by_id(id).one(self.reads()).await?)
+        self.reads().one(Query::of::<member::Model>().filter("id = ?", id)).await
     }
 
     /// The member of a tenant with this digest of an e-mail address.
@@ -17,21 +16,17 @@ impl Store {
         tenant: &str,
         email_mac: &str,
     ) -> Result<Option<member::Model>, ReadError> {
-        Ok(member::Entity::find()
-            .filter(member::Column::TenantId.eq(tenant))
-            .filter(member::Column::EmailMac.eq(email_mac))
-            .one(self.reads())
-            .await?)
+        let query = Query::of::<member::Model>().filter("tenant_id = ?", tenant);
+        self.reads().one(query.filter("email_mac = ?", email_mac)).await
     }
 
     /// The invitation whose token has this hash, accepted or not.
     pub async fn invitation(&self, token_hash: &str) -> Result<Option<invitation::Model>, ReadError> {
-        let query = invitation::Entity::find().filter(invitation::Column::TokenHash.eq(token_hash));
-        Ok(query.one(self.reads()).await?)
+        self.reads().one(Query::of::<invitation::Model>().filter("token_hash = ?", token_hash)).await
     }
 
     /// The one-time sign-in code with this hash, used or not.
     pub async fn sign_in_code(&self, hash: &str) -> Result<Option<sign_in_code::Model>, ReadError> {
-        Ok(sign_in_code::Entity::find_by_id(hash).one(self.reads()).await?)
+        self.reads().one(Query::of::<sign_in_code::Model>().filter("hash = ?", hash)).await
     }
 }

@@ -1,27 +1,32 @@
-//! Moving a whole database to another file or server, while it lives: the old one is frozen first, so that whoever still
-//! serves it can read and not write; then every row is copied in one transaction, read back, and compared. Of the two at
-//! most one takes writes at any time, also if this process dies in the middle: then it is run again.
+//! Moving a whole database to another file or server, while it lives: the old one is frozen first, so that a process that
+//! still serves it can read and not write; then every row is copied in one transaction, read back, and compared. Of the two
+//! at most one takes writes at any time, also if this process dies in the middle: then it is run again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbErr, QueryResult, Statement};
-use sea_orm_migration::{MigratorTrait, SchemaManager};
 use sha2::{Digest as _, Sha256};
 use tenantry_model::{Columns, Datum};
 
-use super::connection::{Address, Connection, Failed};
-use super::database::{OpenError, migrate, scrub};
-use super::sql::{Dialect, Shape, Verb};
-use super::table::{Key, Page, Schema, Table};
-use super::writer::Statements;
+use super::ReadError;
+use super::address::Address;
+use super::connection::{Connection, Request};
+use super::database::{OpenError, apart, migrate, scrub};
+use super::dialect::Dialect;
+use super::failed::Failed;
+use super::migration::Migrations;
+use super::query::Query;
+use super::reads::Reads;
+use super::sqlite;
+use super::statement::{Shape, Statements, Verb};
+use super::table::{ColumnSet, Key, Page, Schema, Table};
 
 /// What each table holds.
 pub type Moved = BTreeMap<&'static str, Contents>;
 
 /// Rows that are held in memory at a time.
 const PAGE: u64 = 1_000;
-/// What a frozen database says to whoever writes.
+/// What a frozen database answers to a write.
 const FROZEN: &str = "this database has moved; serve the other one";
 
 /// What changes a row.
@@ -93,7 +98,7 @@ impl Contents {
         hex::encode(self.checksum)
     }
 
-    async fn of(table: &Table, database: &DatabaseConnection) -> Result<Self, MoveError> {
+    async fn of(table: &Table, database: &Reads) -> Result<Self, MoveError> {
         let mut contents = Self::default();
         let mut after = None;
         while let Some((rows, last)) = page(table, database, after).await? {
@@ -112,59 +117,77 @@ impl Contents {
 
 /// Moves the database at `from` to `to`, which must be empty. Gives what each table holds. The old one loses its `retired`
 /// tables once the new one has their rows.
-pub async fn move_database<M: MigratorTrait>(
+pub(super) async fn move_database(
     from: &str,
     to: &str,
     schema: &'static Schema,
-    retired: &[&'static str],
+    migrations: &'static Migrations,
+    retired: &'static [&'static str],
 ) -> Result<Moved, MoveError> {
     let address = |which, url: &str| {
         url.parse::<Address>().map_err(|why| MoveError::Open { which, why: OpenError::Address(why) })
     };
     let (from, to) = (address("from", from)?, address("to", to)?);
-    let source = open_old::<M>(&from).await?;
-    let begun = match moved_to(&source).await? {
+    let moved = apart(async move { run(from, to, schema, migrations, retired).await });
+    moved.await.unwrap_or_else(|failed| Err(MoveError::From(failed.message)))
+}
+
+async fn run(
+    from: Address,
+    to: Address,
+    schema: &'static Schema,
+    migrations: &Migrations,
+    retired: &'static [&'static str],
+) -> Result<Moved, MoveError> {
+    let source = open_old(&from, migrations).await?;
+    let begun = match moved_to(&source, from.dialect()).await? {
         Some((place, true)) => {
             return Err(MoveError::From(format!("it has moved to {place}: serve that one")));
         }
         begun => begun.is_some(),
     };
-    let mut target = open_new::<M>(&to).await?;
+    let mut target = open_new(&to, migrations).await?;
     let reads = readers("to", &to).await?;
     let moving = Moving { schema, retired, from: &from, source: &source, to: &to, reads: &reads };
     let moved = moving.run(&mut target, begun).await;
     target.close().await;
-    for database in [source, reads] {
-        if let Err(error) = database.close().await {
-            tracing::debug!(%error, "a database did not close in order");
-        }
-    }
+    source.close().await;
+    reads.close().await;
     moved
 }
 
 /// The old database.
-async fn open_old<M: MigratorTrait>(address: &Address) -> Result<DatabaseConnection, MoveError> {
+async fn open_old(address: &Address, migrations: &Migrations) -> Result<Reads, MoveError> {
     if let Address::Sqlite(path) = address
         && !Path::exists(path)
     {
         return Err(MoveError::From(format!("there is no file {}", path.display())));
     }
     let source = readers("from", address).await?;
-    let pending = M::get_pending_migrations_read_only(&source).await;
-    let pending = pending.map_err(|why| MoveError::From(format!("it is no database of ours: {why}")))?;
-    match pending.first() {
-        None => Ok(source),
-        Some(_) => Err(MoveError::From(
-            "it is no database of ours, or an older release made it: start this one on it once".to_owned(),
+    let failed =
+        |failed: Failed| MoveError::From(format!("it is no database of Tenantry's: {}", failed.message));
+    let mut connection = Connection::open(address).await.map_err(failed)?;
+    let missing = migrations.missing(&mut connection, address.dialect()).await;
+    connection.close().await;
+    match missing {
+        Ok(missing) if missing.is_empty() => Ok(source),
+        Ok(_) => Err(MoveError::From(
+            "it is no database of Tenantry's, or an older release made it: start this one on it once"
+                .to_owned(),
         )),
+        Err(why) => Err(MoveError::From(why)),
     }
 }
 
-/// The new database, migrated and in nobody's use.
-async fn open_new<M: MigratorTrait>(address: &Address) -> Result<Connection, MoveError> {
-    migrate::<M>(address).await.map_err(|why| MoveError::Open { which: "to", why })?;
+/// The new database, migrated and not in use.
+async fn open_new(address: &Address, migrations: &Migrations) -> Result<Connection, MoveError> {
+    migrate(address, migrations).await.map_err(|why| MoveError::Open { which: "to", why })?;
     let failed = |failed: Failed| MoveError::To(failed.message);
-    let in_use = address.is_open_elsewhere().await.map_err(failed)?;
+    let in_use = match address {
+        Address::Sqlite(path) => sqlite::is_open_elsewhere(path).map_err(failed)?,
+        // A server's database has a lock for that.
+        Address::Postgres(_) => false,
+    };
     let mut target = Connection::open(address).await.map_err(failed)?;
     match !in_use && target.lock().await.map_err(failed)? {
         true => Ok(target),
@@ -172,30 +195,31 @@ async fn open_new<M: MigratorTrait>(address: &Address) -> Result<Connection, Mov
     }
 }
 
-async fn readers(which: &'static str, address: &Address) -> Result<DatabaseConnection, MoveError> {
-    let opened = address.open_for_reading(1).await;
-    opened.map_err(|why| MoveError::Open { which, why: OpenError::Unavailable(why.to_string()) })
+async fn readers(which: &'static str, address: &Address) -> Result<Reads, MoveError> {
+    let opened = Reads::open(address, 1).await;
+    opened.map_err(|failed| MoveError::Open { which, why: failed.into() })
 }
 
 /// Where an old database has moved, and whether it is over.
-async fn moved_to(source: &DatabaseConnection) -> Result<Option<(String, bool)>, MoveError> {
-    let failed = |why: DbErr| MoveError::From(why.to_string());
-    if !SchemaManager::new(source).has_table("moved_to").await.map_err(failed)? {
+async fn moved_to(source: &Reads, dialect: Dialect) -> Result<Option<(String, bool)>, MoveError> {
+    let there = match dialect {
+        Dialect::Sqlite => "SELECT count(*) FROM sqlite_schema WHERE name = 'moved_to'",
+        Dialect::Postgres => "SELECT count(to_regclass('moved_to'))",
+    };
+    let failed = |why: ReadError| MoveError::From(why.to_string());
+    if source.column::<i64>(Query::new(there)).await.map_err(failed)? == [0] {
         return Ok(None);
     }
-    let query = Statement::from_string(source.get_database_backend(), "SELECT place, done FROM moved_to");
-    let row = source.query_one_raw(query).await.map_err(failed)?;
-    let read = |row: QueryResult| Ok((row.try_get("", "place")?, row.try_get("", "done")?));
-    row.map(read).transpose().map_err(failed)
+    source.one(Query::new("SELECT place, done FROM moved_to")).await.map_err(failed)
 }
 
 struct Moving<'a> {
     schema: &'static Schema,
     retired: &'a [&'static str],
     from: &'a Address,
-    source: &'a DatabaseConnection,
+    source: &'a Reads,
     to: &'a Address,
-    reads: &'a DatabaseConnection,
+    reads: &'a Reads,
 }
 
 impl Moving<'_> {
@@ -236,7 +260,7 @@ impl Moving<'_> {
     /// A table of the new database that has rows.
     async fn occupied(&self) -> Result<Option<&'static str>, MoveError> {
         for table in &self.schema.0 {
-            let page = (table.page)(self.reads, None, 2).await;
+            let page = table.page(self.reads, None, 2).await;
             let (rows, _) = page.map_err(|why| MoveError::To(why.to_string()))?;
             // The runner's row is there from the beginning.
             if rows.len() > usize::from(table.name == "runner") {
@@ -248,19 +272,21 @@ impl Moving<'_> {
 
     /// Copies every row, in one transaction that is still to be committed.
     async fn copy(&self, target: &mut Connection) -> Result<(), MoveError> {
-        let mut statements = Statements::new(self.schema, self.to.clone());
+        let mut statements = Statements::new(self.schema, self.to.dialect());
         let failed = |failed: Failed| MoveError::To(failed.message);
         target.begin().await.map_err(failed)?;
         for (number, table) in (0u8..).zip(&self.schema.0) {
             let refused = |failed: Failed| MoveError::Copy { table: table.name, why: failed.message };
-            target.execute_owned(format!("DELETE FROM \"{}\"", table.name)).await.map_err(refused)?;
-            let set = u32::MAX >> (u32::BITS as usize - table.columns.len());
-            let shape = Shape { table: number, verb: Verb::Insert, key: 0, expect: 0, set, bump: false };
+            target.execute(&format!("DELETE FROM \"{}\"", table.name)).await.map_err(refused)?;
+            let (none, set) = (ColumnSet::default(), ColumnSet::first(table.columns.len()));
+            let shape =
+                Shape { table: number, verb: Verb::Insert, key: none, expect: none, set, bump: false };
             let mut after = None;
             while let Some((rows, last)) = page(table, self.source, after).await? {
                 let cells: Vec<Vec<Datum>> = rows.into_iter().map(|row| cells(table, row)).collect();
                 let cells: Vec<&[Datum]> = cells.iter().map(Vec::as_slice).collect();
-                target.run(&mut statements, shape, &cells).await.map_err(refused)?;
+                let copied = target.run(&mut statements, &[Request::Rows(shape, cells)], false).await;
+                copied.map_err(|(failed, _)| refused(failed))?;
                 after = last;
             }
         }
@@ -281,7 +307,7 @@ impl Moving<'_> {
         Ok(moved)
     }
 
-    /// Lets nobody write the old one any more, once those have ended that do at this moment.
+    /// Lets no process write the old one any more, once the writes of this moment have ended.
     async fn freeze(&self) -> Result<(), MoveError> {
         let place = self.to.place().replace('\'', "''");
         let mut sql = vec![
@@ -315,7 +341,7 @@ impl Moving<'_> {
         self.on_old(sql).await
     }
 
-    /// Lets everybody write the old one again.
+    /// Lets processes write the old one again.
     async fn thaw(&self) -> Result<(), MoveError> {
         let tables = self.schema.0.iter().map(|table| table.name);
         let mut sql: Vec<String> = match self.from.dialect() {
@@ -339,7 +365,7 @@ impl Moving<'_> {
         let mut old = Connection::open(self.from).await.map_err(failed)?;
         old.begin().await.map_err(failed)?;
         for statement in sql {
-            old.execute_owned(statement).await.map_err(failed)?;
+            old.execute(&statement).await.map_err(failed)?;
         }
         old.commit().await.map_err(failed)?;
         old.close().await;
@@ -348,12 +374,8 @@ impl Moving<'_> {
 }
 
 /// The next rows after this key; none when there are no more.
-async fn page(
-    table: &Table,
-    database: &DatabaseConnection,
-    after: Option<Key>,
-) -> Result<Option<Page>, MoveError> {
-    let page = (table.page)(database, after, PAGE).await;
+async fn page(table: &Table, database: &Reads, after: Option<Key>) -> Result<Option<Page>, MoveError> {
+    let page = table.page(database, after, PAGE).await;
     let (rows, last) = page.map_err(|why| MoveError::Copy { table: table.name, why: why.to_string() })?;
     Ok((!rows.is_empty()).then_some((rows, last)))
 }

@@ -3,18 +3,12 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use sea_orm::sea_query::Expr;
-use sea_orm::{
-    ColumnTrait as _, EntityTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, QueryTrait as _,
-};
 use tenantry_engine::{Operation, OperationState, Run, Step, StepState};
 use tenantry_model::id::OperationId;
 
-use super::entity::{operation, step, tenant};
+use super::entity::{operation, step};
 use super::ledger::UNFINISHED;
-use super::page::newest;
-use super::reading;
+use super::query::Query;
 use super::{ReadError, Stamp, Store};
 
 /// How many of the latest operations the estimates look at.
@@ -24,9 +18,8 @@ impl Store {
     /// An operation with its steps.
     pub async fn run(&self, id: OperationId) -> Result<Option<Run>, ReadError> {
         // The operation first: if it changes while its steps are read, its version gives that away at the commit.
-        let Some(row) = operation::Entity::find_by_id(id.to_string()).one(self.reads()).await? else {
-            return Ok(None);
-        };
+        let row = Query::of::<operation::Model>().filter("id = ?", id.to_string());
+        let Some(row) = self.reads().one(row).await? else { return Ok(None) };
         Ok(self.with_steps(vec![row]).await?.pop())
     }
 
@@ -40,13 +33,14 @@ impl Store {
         limit: u64,
     ) -> Result<Vec<Run>, ReadError> {
         // The index's own condition, so that the few that are open are not looked for among all that ever were.
-        let open = state.filter(|state| !state.is_final());
-        let query = operation::Entity::find()
-            .apply_if(open, |query, _| query.filter(Expr::cust(UNFINISHED)))
-            .apply_if(tenant, |query, tenant| query.filter(operation::Column::TenantId.eq(tenant)))
-            .apply_if(state, |query, state| query.filter(operation::Column::State.eq(state.as_str())));
-        self.with_steps(reading::all(self.reads(), newest(query, operation::Column::Id, after, limit)).await?)
-            .await
+        let open = state.is_some_and(|state| !state.is_final());
+        let query = Query::of::<operation::Model>();
+        let query = if open { query.only(UNFINISHED) } else { query };
+        let query = query
+            .filter_if("tenant_id = ?", tenant)
+            .filter_if("state = ?", state.map(OperationState::as_str))
+            .newest(after, limit);
+        self.with_steps(self.reads().all(query).await?).await
     }
 
     /// The tenant's latest operation of this kind in this state.
@@ -56,53 +50,42 @@ impl Store {
         kind: &str,
         state: OperationState,
     ) -> Result<Option<Run>, ReadError> {
-        let query = operation::Entity::find()
-            .filter(operation::Column::TenantId.eq(tenant))
-            .filter(operation::Column::Kind.eq(kind))
-            .filter(operation::Column::State.eq(state.as_str()))
-            .filter(operation::Column::ParentId.is_null());
-        let row = query.order_by_desc(operation::Column::Id).one(self.reads()).await?;
+        let query = Query::of::<operation::Model>()
+            .filter("tenant_id = ?", tenant)
+            .filter("kind = ?", kind)
+            .filter("state = ?", state.as_str())
+            .only("parent_id IS NULL")
+            .sql("ORDER BY id DESC");
+        let row = self.reads().one(query).await?;
         Ok(self.with_steps(row.into_iter().collect()).await?.pop())
     }
 
-    /// Operations with their steps, in no order. Two queries for every 500.
+    /// Operations with their steps, in no order. Two queries.
     pub async fn runs(&self, ids: BTreeSet<String>) -> Result<Vec<Run>, ReadError> {
-        let ids = Vec::from_iter(ids);
-        let mut runs = Vec::with_capacity(ids.len());
-        // Small pieces: a query has a bounded number of parameters.
-        for ids in ids.chunks(500) {
-            let query = operation::Entity::find().filter(operation::Column::Id.is_in(ids));
-            runs.extend(self.with_steps(query.all(self.reads()).await?).await?);
-        }
-        Ok(runs)
+        let query = Query::of::<operation::Model>().filter("id IN ?", Vec::from_iter(ids));
+        self.with_steps(self.reads().all(query).await?).await
     }
 
     /// All operations that a tenant has had, oldest first, those that a detached step started included. Two queries.
     pub async fn runs_of(&self, tenant: &str) -> Result<Vec<Run>, ReadError> {
-        let query = operation::Entity::find().filter(operation::Column::TenantId.eq(tenant));
-        self.with_steps(query.order_by_asc(operation::Column::Id).all(self.reads()).await?).await
+        let query = Query::of::<operation::Model>().filter("tenant_id = ?", tenant).sql("ORDER BY id");
+        self.with_steps(self.reads().all(query).await?).await
     }
 
     /// How many operations a tenant has had, children not counted.
     pub async fn operation_count(&self, tenant: &str) -> Result<i64, ReadError> {
-        let query = operation::Entity::find().filter(operation::Column::TenantId.eq(tenant));
-        let count = query.filter(operation::Column::ParentId.is_null()).count(self.reads()).await?;
-        Ok(i64::try_from(count).unwrap_or(i64::MAX))
+        let query = Query::new("SELECT count(*) FROM operations").filter("tenant_id = ?", tenant);
+        let count = self.reads().column(query.only("parent_id IS NULL")).await?;
+        Ok(count.first().copied().unwrap_or_default())
     }
 
     async fn with_steps(&self, rows: Vec<operation::Model>) -> Result<Vec<Run>, ReadError> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let mut steps = Vec::new();
-        // Small pieces: a query has a bounded number of parameters.
-        for rows in rows.chunks(500) {
-            let query = step::Entity::find()
-                .filter(step::Column::OperationId.is_in(rows.iter().map(|row| row.id.as_str())))
-                .order_by_asc(step::Column::Position)
-                .order_by_asc(step::Column::Key);
-            steps.extend(reading::all(self.reads(), query).await?);
-        }
+        let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
+        let steps = Query::of::<step::Model>().filter("operation_id IN ?", ids).sql("ORDER BY position, key");
+        let steps: Vec<step::Model> = self.reads().all(steps).await?;
         let mut of: HashMap<String, Vec<Step>> = HashMap::new();
         for mut row in steps {
             let operation = std::mem::take(&mut row.operation_id);
@@ -117,35 +100,24 @@ impl Store {
     }
 
     /// How long the steps of operations on tenants of this template usually take, from first start to end (the median of
-    /// the latest ones), by step key: for the ETA (S4.77). Steps that never got done are not in it.
+    /// the latest ones), by step key: for the ETA. Steps that never got done are not in it.
     pub async fn step_lengths(&self, template: &str) -> Result<HashMap<String, Duration>, ReadError> {
         // Bounded first, filtered afterwards: the estimate must not scan all history.
-        let latest = operation::Entity::find()
-            .select_only()
-            .columns([operation::Column::Id, operation::Column::TenantId])
-            .filter(operation::Column::ParentId.is_null())
-            .order_by_desc(operation::Column::Id)
+        let latest = Query::new("SELECT id, tenant_id FROM operations")
+            .only("parent_id IS NULL")
+            .sql("ORDER BY id DESC")
             .limit(LATEST);
-        let latest: Vec<(String, String)> = latest.into_tuple().all(self.reads()).await?;
-        let tenants: Vec<String> = tenant::Entity::find()
-            .select_only()
-            .column(tenant::Column::Id)
-            .filter(tenant::Column::Id.is_in(latest.iter().map(|(_, tenant)| tenant.as_str())))
-            .filter(tenant::Column::Template.eq(template))
-            .into_tuple()
-            .all(self.reads())
-            .await?;
+        let latest: Vec<(String, String)> = self.reads().all(latest).await?;
+        let tenants: Vec<String> = latest.iter().map(|(_, tenant)| tenant.clone()).collect();
+        let tenants = Query::new("SELECT id FROM tenants").filter("id IN ?", tenants);
+        let tenants: Vec<String> = self.reads().column(tenants.filter("template = ?", template)).await?;
         let tenants: HashSet<String> = tenants.into_iter().collect();
-        let operations =
-            latest.iter().filter(|(_, tenant)| tenants.contains(tenant)).map(|(id, _)| id.as_str());
-        let steps: Vec<(String, Option<Stamp>, Option<Stamp>)> = step::Entity::find()
-            .select_only()
-            .columns([step::Column::Key, step::Column::StartedAt, step::Column::FinishedAt])
-            .filter(step::Column::OperationId.is_in(operations))
-            .filter(step::Column::State.eq(StepState::Done.as_str()))
-            .into_tuple()
-            .all(self.reads())
-            .await?;
+        let operations = latest.into_iter().filter(|(_, tenant)| tenants.contains(tenant));
+        let operations: Vec<String> = operations.map(|(id, _)| id).collect();
+        let steps = Query::new("SELECT key, started_at, finished_at FROM steps")
+            .filter("operation_id IN ?", operations)
+            .filter("state = ?", StepState::Done.as_str());
+        let steps: Vec<(String, Option<Stamp>, Option<Stamp>)> = self.reads().all(steps).await?;
         let mut lengths: HashMap<String, Vec<Duration>> = HashMap::new();
         for (key, started, finished) in steps {
             if let (Some(started), Some(finished)) = (started, finished) {

@@ -16,7 +16,8 @@ impl Rows for Store {
     ) -> Result<Vec<Value>, Failure> {
         let unknown = || Failure::fatal("no_such_table", format!("there is no table {table}"));
         let (_, found) = SCHEMA.table(table).ok_or_else(unknown)?;
-        (found.find)(self.reads(), equal)
+        found
+            .find(self.reads(), equal)
             .await
             .map_err(|error| Failure::retryable("registry_unavailable", error))
     }

@@ -1,18 +1,18 @@
 //! Reads of former secrets that are still good.
 
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
 use tenantry_model::Timestamp;
 
-use super::entity::rotation::{Column, Entity, Model};
-use super::{ReadError, Stamp, Store};
+use super::entity::rotation::Model;
+use super::query::Query;
+use super::{ReadError, Store};
 
-/// Secrets that are swept at a time.
+/// Secrets that are revoked at a time.
 const BATCH: u64 = 100;
 
 impl Store {
     /// A tenant's.
     pub async fn rotations(&self, tenant: &str) -> Result<Vec<Model>, ReadError> {
-        Ok(Entity::find().filter(Column::TenantId.eq(tenant)).all(self.reads()).await?)
+        self.reads().all(Query::of::<Model>().filter("tenant_id = ?", tenant)).await
     }
 
     /// Some of those whose time is over by now, by operation and resource, from the one after these on.
@@ -21,11 +21,11 @@ impl Store {
         now: Timestamp,
         after: Option<&(String, String)>,
     ) -> Result<Vec<Model>, ReadError> {
-        let due = Entity::find().filter(Column::Until.lte(Stamp::from(now)));
-        let mut due = due.cursor_by((Column::OperationId, Column::ResourceId));
-        if let Some(after) = after {
-            due.after(after.clone());
+        let mut due = Query::of::<Model>().filter("until <= ?", now);
+        if let Some((operation, resource)) = after {
+            due = due.only("(operation_id, resource_id) > (?, ?)");
+            due = due.value(operation.as_str()).value(resource.as_str());
         }
-        Ok(due.first(BATCH).all(self.reads()).await?)
+        self.reads().all(due.sql("ORDER BY operation_id, resource_id").limit(BATCH)).await
     }
 }

@@ -2,20 +2,19 @@
 //!
 //! A fact's own transaction gives it no number, so that writers never wait for each other. One task reads what is
 //! unnumbered, in id order, and numbers it in one unit; it sleeps until commits wake it. The unit is refused if
-//! anybody else has numbered one of its rows. Of several processes the one that runs seals; the others tell it of facts.
+//! another process has numbered one of its rows. Of several processes the leader seals; the others notify it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sea_orm::sea_query::Expr;
-use sea_orm::{EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
 use tenantry_model::{Columns, Timestamp, Write, columns};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::chain::{Link, head_message};
-use super::entity::{audit, event};
+use super::entity::audit;
+use super::query::Query;
 use super::{News, ReadError, Rejected, Store, Unit};
 use crate::keyring::{Keyring, KeyringError, SigningKey, base64url};
 
@@ -113,7 +112,7 @@ async fn run(
             Ok(())
         };
         if let Err(error) = &done {
-            // After a commit without an answer nobody knows what holds.
+            // A commit without an answer may hold.
             last = None;
             tracing::warn!(%error, "facts cannot be sealed now");
         }
@@ -192,12 +191,11 @@ fn number(table: &'static str, id: &str, set: Columns) -> Write {
 }
 
 async fn unsealed_events(store: &Store) -> Result<Vec<String>, ReadError> {
-    let query = event::Entity::find().select_only().column(event::Column::Id);
-    let query = query.filter(Expr::cust("seq IS NULL")).order_by_asc(event::Column::Id).limit(BATCH as u64);
-    Ok(query.into_tuple().all(store.reads()).await?)
+    let query = Query::new("SELECT id FROM events").only("seq IS NULL");
+    store.reads().column(query.sql("ORDER BY id").limit(BATCH as u64)).await
 }
 
 async fn unsealed_audit(store: &Store) -> Result<Vec<audit::Model>, ReadError> {
-    let query = audit::Entity::find().filter(Expr::cust("seq IS NULL"));
-    Ok(query.order_by_asc(audit::Column::Id).limit(BATCH as u64).all(store.reads()).await?)
+    let query = Query::of::<audit::Model>().only("seq IS NULL");
+    store.reads().all(query.sql("ORDER BY id").limit(BATCH as u64)).await
 }

@@ -1,19 +1,26 @@
 //! `Stamp`: a `Timestamp` as a column. PostgreSQL keeps `timestamptz`; SQLite keeps the 27-character text.
-//!
-//! As a bound parameter a stamp would be rendered differently by SQLite's driver, so no query binds one:
-//! rows are written by the writer (as text, both databases), and pages and ranges go by id or sequence.
 
 use std::ops::Deref;
 
-use sea_orm::sea_query::{ArrayType, Nullable, ValueType, ValueTypeErr};
-use sea_orm::{ColIdx, ColumnType, QueryResult, TryGetError, TryGetable, Value};
+use rusqlite::types::{FromSqlError, FromSqlResult, ValueRef};
 use serde::{Deserialize, Serialize};
 use tenantry_model::Timestamp;
+use tokio_postgres::types::Type;
+
+/// PostgreSQL counts microseconds from 2000-01-01 on; this is that day in microseconds since 1970.
+const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 /// An instant in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Stamp(pub Timestamp);
+
+impl Stamp {
+    /// The number by which PostgreSQL knows it.
+    pub(super) const fn to_postgres(self) -> i64 {
+        self.0.micros().saturating_sub(POSTGRES_EPOCH)
+    }
+}
 
 impl Deref for Stamp {
     type Target = Timestamp;
@@ -34,38 +41,19 @@ impl From<Stamp> for Timestamp {
     }
 }
 
-impl From<Stamp> for Value {
-    fn from(stamp: Stamp) -> Self {
-        Value::ChronoDateTimeUtc(Some(stamp.0.to_chrono()))
+impl rusqlite::types::FromSql for Stamp {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let at = value.as_str()?.parse::<Timestamp>();
+        at.map(Self).map_err(|error| FromSqlError::Other(Box::new(error)))
     }
 }
 
-impl Nullable for Stamp {
-    fn null() -> Value {
-        Value::ChronoDateTimeUtc(None)
+impl<'a> tokio_postgres::types::FromSql<'a> for Stamp {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        let micros = i64::from_be_bytes(raw.try_into()?);
+        Ok(Self(Timestamp::from_micros(micros.saturating_add(POSTGRES_EPOCH))))
     }
-}
-
-impl ValueType for Stamp {
-    fn try_from(value: Value) -> Result<Self, ValueTypeErr> {
-        match value {
-            Value::ChronoDateTimeUtc(Some(at)) => Ok(Self(at.into())),
-            _ => Err(ValueTypeErr),
-        }
-    }
-    fn type_name() -> String {
-        "Stamp".to_owned()
-    }
-    fn array_type() -> ArrayType {
-        ArrayType::ChronoDateTimeUtc
-    }
-    fn column_type() -> ColumnType {
-        ColumnType::TimestampWithTimeZone
-    }
-}
-
-impl TryGetable for Stamp {
-    fn try_get_by<I: ColIdx>(row: &QueryResult, index: I) -> Result<Self, TryGetError> {
-        row.try_get_by_nullable::<chrono::DateTime<chrono::Utc>, I>(index).map(|at| Self(at.into()))
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::TIMESTAMPTZ
     }
 }

@@ -1,16 +1,13 @@
-//! Reads of the statistics: how onboardings ended, and which places are taken.
+//! Reads of the statistics: how onboardings ended, and which slots are taken.
 
 use std::collections::{BTreeMap, HashMap};
 
-use sea_orm::{
-    ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _,
-};
 use serde_json::Value;
 use tenantry_engine::{OperationState, StepState};
 use tenantry_model::Timestamp;
 
-use super::entity::{operation, place, step};
 use super::outcome::{Outcome, StepOutcome, Taken};
+use super::query::Query;
 use super::{ReadError, Stamp, Store};
 
 /// The kind of an operation that makes a tenant, as its rows name it.
@@ -20,7 +17,7 @@ const ONBOARD: &str = "onboard";
 const ONBOARDINGS: u64 = 1_000;
 
 /// Among how many of the newest operations of every sort.
-const OPERATIONS: u64 = 20_000;
+const OPERATIONS: i64 = 20_000;
 
 /// What an onboarding can have become when it is looked at.
 const ENDS: [OperationState; 4] = [
@@ -39,22 +36,19 @@ impl Store {
     /// The newest onboardings that began since then and have ended or need a person, and whether these are all. A bounded
     /// number of rows, by index, however long the history is.
     pub async fn onboardings(&self, since: Timestamp) -> Result<(Vec<Outcome>, bool), ReadError> {
-        use operation::Column as C;
-        let oldest = operation::Entity::find().select_only().column(C::Id).order_by_desc(C::Id);
-        let oldest: Option<String> =
-            oldest.offset(OPERATIONS).limit(1).into_tuple().one(self.reads()).await?;
-        let mut rows: Vec<OperationRow> = operation::Entity::find()
-            .select_only()
-            .columns([C::Id, C::State, C::Input, C::Error, C::ErrorStep, C::CreatedAt, C::FinishedAt])
-            .filter(C::Kind.eq(ONBOARD))
-            .filter(C::ParentId.is_null())
-            .filter(C::State.is_in(ENDS.map(OperationState::as_str)))
-            .apply_if(oldest.as_deref(), |query, oldest| query.filter(C::Id.gt(oldest)))
-            .order_by_desc(C::Id)
-            .limit(ONBOARDINGS)
-            .into_tuple()
-            .all(self.reads())
-            .await?;
+        let oldest = Query::new("SELECT id FROM operations ORDER BY id DESC LIMIT 1 OFFSET ?");
+        let oldest = self.reads().column::<String>(oldest.value(OPERATIONS)).await?.pop();
+        let ends = ENDS.map(|end| end.as_str().to_owned()).to_vec();
+        let query =
+            Query::new("SELECT id, state, input, error, error_step, created_at, finished_at FROM operations");
+        let query = query
+            .filter("kind = ?", ONBOARD)
+            .only("parent_id IS NULL")
+            .filter("state IN ?", ends)
+            .filter_if("id > ?", oldest.as_deref())
+            .sql("ORDER BY id DESC")
+            .limit(ONBOARDINGS);
+        let mut rows: Vec<OperationRow> = self.reads().all(query).await?;
         // The ids stand in the order of the beginnings, to the millisecond.
         let bounded = oldest.is_some() || rows.len() as u64 == ONBOARDINGS;
         let complete = !bounded || rows.last().is_some_and(|row| *row.5 < since);
@@ -68,21 +62,16 @@ impl Store {
     }
 
     async fn steps_of(&self, rows: &[OperationRow]) -> Result<HashMap<String, Vec<StepOutcome>>, ReadError> {
-        use step::Column as C;
         let mut of: HashMap<String, Vec<StepOutcome>> = HashMap::new();
         if rows.is_empty() {
             return Ok(of);
         }
-        let steps: Vec<StepRow> = step::Entity::find()
-            .select_only()
-            .columns([C::OperationId, C::Key, C::Kind, C::Needs, C::State, C::Attempts])
-            .columns([C::StartedAt, C::FinishedAt, C::ChildId])
-            .filter(C::OperationId.is_in(rows.iter().map(|row| row.0.as_str())))
-            .order_by_asc(C::Position)
-            .order_by_asc(C::Key)
-            .into_tuple()
-            .all(self.reads())
-            .await?;
+        let query = Query::new(
+            "SELECT operation_id, key, kind, needs, state, attempts, started_at, finished_at, child_id FROM steps",
+        );
+        let query =
+            query.filter("operation_id IN ?", rows.iter().map(|row| row.0.clone()).collect::<Vec<_>>());
+        let steps: Vec<StepRow> = self.reads().all(query.sql("ORDER BY position, key")).await?;
         for (operation, key, kind, needs, state, attempts, started, ended, child) in steps {
             of.entry(operation).or_default().push(StepOutcome {
                 key,
@@ -98,35 +87,25 @@ impl Store {
         Ok(of)
     }
 
-    /// How many places tenants have, and how many are reserved and not yet free again, by region and kind.
+    /// How many slots tenants have, and how many are reserved and not yet free again, by region and kind.
     pub async fn places_taken(&self, now: Timestamp) -> Result<Vec<Taken>, ReadError> {
-        use place::Column as C;
-        let taken = place::Entity::find()
-            .select_only()
-            .columns([C::Region, C::Kind])
-            .filter(C::TenantId.is_not_null());
-        let used: Vec<(String, String, i64)> = taken
-            .clone()
-            .column_as(C::Place.count(), "used")
-            .filter(C::ReservedUntil.is_null())
-            .group_by(C::Region)
-            .group_by(C::Kind)
-            .into_tuple()
-            .all(self.reads())
-            .await?;
-        // Row by row: instants are not compared by the databases. Only onboardings under way have such.
-        let reserved: Vec<(String, String, Option<Stamp>)> = taken
-            .column(C::ReservedUntil)
-            .filter(C::ReservedUntil.is_not_null())
-            .into_tuple()
-            .all(self.reads())
-            .await?;
+        let used = Query::new("SELECT region, kind, count(*) FROM places")
+            .only("tenant_id IS NOT NULL")
+            .only("reserved_until IS NULL")
+            .sql("GROUP BY region, kind");
+        let used: Vec<(String, String, i64)> = self.reads().all(used).await?;
+        // Only onboardings under way have such.
+        let reserved = Query::new("SELECT region, kind, count(*) FROM places")
+            .only("tenant_id IS NOT NULL")
+            .filter("reserved_until > ?", now)
+            .sql("GROUP BY region, kind");
+        let reserved: Vec<(String, String, i64)> = self.reads().all(reserved).await?;
         let mut all: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
         for (region, kind, used) in used {
             all.entry((region, kind)).or_default().0 = u64::try_from(used).unwrap_or_default();
         }
-        for (region, kind, _) in reserved.into_iter().filter(|row| row.2.is_some_and(|until| *until > now)) {
-            all.entry((region, kind)).or_default().1 += 1;
+        for (region, kind, reserved) in reserved {
+            all.entry((region, kind)).or_default().1 = u64::try_from(reserved).unwrap_or_default();
         }
         let taken =
             all.into_iter().map(|((region, kind), (used, reserved))| Taken { region, kind, used, reserved });

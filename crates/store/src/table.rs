@@ -1,34 +1,16 @@
-//! What the writer and generic reads must know of a table: names, types, nullability, key. All of it is derived from
-//! the entities; nothing is written twice.
+//! What the writer and generic reads know of a table: names, types, nullability, key. Each table says it once, as a
+//! struct with its columns (`table!`).
 
-use futures::future::BoxFuture;
-use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{
-    ColumnTrait, ColumnType, DatabaseConnection, EntityTrait, IdenStatic, Iterable, ModelTrait, Order,
-    PrimaryKeyToColumn, QueryFilter, QueryOrder, QuerySelect,
-};
-use serde::Serialize;
+use std::collections::BTreeMap;
+
 use serde_json::Value;
-use tenantry_model::{Columns, Datum, Timestamp};
+use tenantry_model::{Columns, Datum};
 
 use super::ReadError;
-
-/// How a column's values travel and are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Text.
-    Text,
-    /// 32-bit integer.
-    Int,
-    /// 64-bit integer.
-    BigInt,
-    /// Boolean.
-    Bool,
-    /// JSON of any shape.
-    Json,
-    /// An instant.
-    Time,
-}
+use super::failed::Failed;
+use super::query::{Parameter, Query};
+use super::reads::Reads;
+use super::row::{FromRow, Kind, Row};
 
 /// A column.
 #[derive(Clone, Copy, Debug)]
@@ -41,149 +23,197 @@ pub struct Column {
     pub nullable: bool,
 }
 
-/// Rows of a table with these column values, in key order.
-type Find = for<'a> fn(
-    &'a DatabaseConnection,
-    &'a [(&'static str, Value)],
-) -> BoxFuture<'a, Result<Vec<Value>, ReadError>>;
+/// A struct that is a row of a table, one field a column.
+pub trait Record: FromRow {
+    /// The table's name.
+    const TABLE: &'static str;
+    /// Its columns.
+    const COLUMNS: &'static [Column];
+    /// The columns of its primary key, in key order.
+    const KEY: &'static [&'static str];
 
-/// Up to so many rows of a table in key order, those after this key; with the key of the last one.
-type ReadPage =
-    for<'a> fn(&'a DatabaseConnection, Option<Key>, u64) -> BoxFuture<'a, Result<Page, ReadError>>;
+    /// The row, ready to be written.
+    fn columns(&self) -> Columns;
+}
 
-/// Rows, and the key of the last one.
-pub type Page = (Vec<Columns>, Option<Key>);
+/// A row's columns, ready to be written.
+pub fn columns_of<R: Record>(row: &R) -> Columns {
+    row.columns()
+}
 
-/// The values of a primary key.
-pub type Key = Vec<sea_orm::Value>;
+/// Declares a row and its table: `table! { /// Doc. Model = "name" (key, …) { /// Doc. field: Type, … } }`. A field that
+/// is no word of Rust's says its column: `kind as "type": String`.
+macro_rules! table {
+    (
+        $(#[$doc:meta])*
+        $model:ident = $table:literal ($($key:literal),+)
+        { $($(#[$field_doc:meta])* $field:ident $(as $column:literal)?: $type:ty,)+ }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        pub struct $model {
+            $($(#[$field_doc])* $(#[serde(rename = $column)])? pub $field: $type,)+
+        }
 
-/// A table. At most 32 columns: sets of columns are bits of a `u32`.
+        impl $crate::row::FromRow for $model {
+            fn from_row(row: &$crate::row::Row<'_>) -> Result<Self, $crate::failed::Failed> {
+                let mut columns = 0..;
+                // There is always a next number.
+                let mut next = || columns.next().unwrap_or_default();
+                Ok(Self { $($field: row.get(next())?,)+ })
+            }
+        }
+
+        impl $crate::table::Record for $model {
+            const TABLE: &'static str = $table;
+            const COLUMNS: &'static [$crate::table::Column] = &[$(
+                $crate::table::Column {
+                    name: $crate::table::table!(@name $field $($column)?),
+                    kind: <$type as $crate::row::Field>::KIND,
+                    nullable: <$type as $crate::row::Field>::NULLABLE,
+                },
+            )+];
+            const KEY: &'static [&'static str] = &[$($key),+];
+
+            fn columns(&self) -> tenantry_model::Columns {
+                let mut columns = tenantry_model::Columns::default();
+                $(columns.put(
+                    $crate::table::table!(@name $field $($column)?),
+                    $crate::row::Field::datum(&self.$field),
+                );)+
+                columns
+            }
+        }
+    };
+    (@name $field:ident $column:literal) => { $column };
+    (@name $field:ident) => { stringify!($field) };
+}
+pub(crate) use table;
+
+/// A table. Its columns are known by their numbers.
 #[derive(Debug)]
 pub struct Table {
     /// Its name.
     pub name: &'static str,
     /// Its columns.
-    pub columns: Vec<Column>,
-    /// The primary key, as indices of columns, in key order.
+    pub columns: &'static [Column],
+    /// The primary key, as numbers of columns, in key order.
     pub key: Vec<usize>,
-    /// Reads rows by equality.
-    pub find: Find,
-    /// Reads all rows, page by page.
-    pub page: ReadPage,
 }
+
+/// The values of a primary key.
+pub type Key = Vec<Datum>;
+/// Rows, and the key of the last one.
+pub type Page = (Vec<Columns>, Option<Key>);
 
 impl Table {
-    /// The table of an entity.
-    pub fn of<E>() -> Self
-    where
-        E: EntityTrait,
-        E::Model: Serialize + Sync,
-    {
-        let columns = columns::<E>();
-        let key = E::PrimaryKey::iter()
-            .filter_map(|key| columns.iter().position(|c| c.name == key.into_column().as_str()))
-            .collect();
-        Self { name: E::default().table_name(), columns, key, find: find::<E>, page: page::<E> }
+    /// The table of a record.
+    pub fn of<R: Record>() -> Self {
+        const { assert!(R::COLUMNS.len() <= ColumnSet::MOST, "a set of columns has no room for so many") }
+        let number = |name: &&str| R::COLUMNS.iter().position(|column| column.name == *name);
+        Self { name: R::TABLE, columns: R::COLUMNS, key: R::KEY.iter().filter_map(number).collect() }
     }
 
-    /// The index of a column.
+    /// The number of a column.
     pub fn column(&self, name: &str) -> Option<usize> {
-        self.columns.iter().position(|c| c.name == name)
+        self.columns.iter().position(|column| column.name == name)
     }
-}
 
-/// The columns of an entity.
-pub fn columns<E: EntityTrait>() -> Vec<Column> {
-    E::Column::iter().map(column).collect()
-}
-
-/// A column of an entity.
-pub fn column(column: impl ColumnTrait) -> Column {
-    let def = column.def();
-    Column { name: column.as_str(), kind: kind(def.get_column_type()), nullable: def.is_null() }
-}
-
-/// A row's columns, ready to be written.
-pub fn columns_of<M: ModelTrait>(model: &M) -> Columns {
-    let mut columns = Columns::default();
-    for column in <M::Entity as EntityTrait>::Column::iter() {
-        columns.put(column.as_str(), datum(model.get(column)));
+    /// The names of the primary key, quoted.
+    pub fn key_names(&self) -> String {
+        let names: Vec<String> = self.key.iter().map(|i| format!("\"{}\"", self.columns[*i].name)).collect();
+        names.join(", ")
     }
-    columns
-}
 
-/// A value of one of the kinds.
-fn datum(value: sea_orm::Value) -> Datum {
-    use sea_orm::Value;
-    match value {
-        Value::Bool(Some(value)) => Datum::Bool(value),
-        Value::Int(Some(value)) => Datum::Int(value.into()),
-        Value::BigInt(Some(value)) => Datum::Int(value),
-        Value::String(Some(text)) => Datum::Text(text.as_str().into()),
-        Value::Json(Some(value)) => Datum::Json(value.to_string().into()),
-        Value::ChronoDateTimeUtc(Some(at)) => Datum::Text(Timestamp::from(at).to_string().into()),
-        _ => Datum::Null,
+    fn query(&self) -> Query {
+        let columns: Vec<String> = self.columns.iter().map(|c| format!("\"{}\"", c.name)).collect();
+        Query::new(format!("SELECT {} FROM \"{}\"", columns.join(", "), self.name))
     }
-}
 
-fn kind(column: &ColumnType) -> Kind {
-    match column {
-        ColumnType::Integer => Kind::Int,
-        ColumnType::BigInteger => Kind::BigInt,
-        ColumnType::Boolean => Kind::Bool,
-        ColumnType::Json | ColumnType::JsonBinary => Kind::Json,
-        ColumnType::TimestampWithTimeZone => Kind::Time,
-        _ => Kind::Text,
-    }
-}
-
-fn find<'a, E>(
-    db: &'a DatabaseConnection,
-    equal: &'a [(&'static str, Value)],
-) -> BoxFuture<'a, Result<Vec<Value>, ReadError>>
-where
-    E: EntityTrait,
-    E::Model: Serialize + Sync,
-{
-    Box::pin(async move {
-        let mut query = E::find();
+    /// Rows with these column values, in key order, as JSON objects.
+    pub async fn find(
+        &self,
+        reads: &Reads,
+        equal: &[(&'static str, Value)],
+    ) -> Result<Vec<Value>, ReadError> {
+        let mut query = self.query();
         for (name, value) in equal {
-            let column = name.parse::<E::Column>().map_err(|_| ReadError::column(name))?;
-            query = query.filter(match value {
-                Value::Null => column.is_null(),
-                Value::Bool(value) => column.eq(*value),
-                Value::String(value) => column.eq(value.as_str()),
-                Value::Number(value) => column.eq(value.as_i64().ok_or_else(|| ReadError::column(name))?),
-                Value::Array(_) | Value::Object(_) => return Err(ReadError::column(name)),
-            });
+            let unfit = || ReadError(format!("column {name} cannot be asked for like this"));
+            self.column(name).ok_or_else(unfit)?;
+            let condition = format!("\"{name}\" = ?");
+            query = match value {
+                Value::Null => query.only(&format!("\"{name}\" IS NULL")),
+                Value::Bool(value) => query.filter(&condition, Datum::Bool(*value)),
+                Value::String(value) => query.filter(&condition, value.as_str()),
+                Value::Number(value) => query.filter(&condition, value.as_i64().ok_or_else(unfit)?),
+                Value::Array(_) | Value::Object(_) => return Err(unfit()),
+            };
         }
-        for key in E::PrimaryKey::iter() {
-            query = query.order_by(key.into_column(), Order::Asc);
+        let rows = self.rows(reads, query.sql(&format!("ORDER BY {}", self.key_names()))).await?;
+        Ok(rows.into_iter().map(|row| Value::Object(row.to_json())).collect())
+    }
+
+    /// Up to so many rows in key order, those after this key; with the key of the last one.
+    pub async fn page(&self, reads: &Reads, after: Option<Key>, limit: u64) -> Result<Page, ReadError> {
+        let names = self.key_names();
+        let mut query = self.query();
+        if let Some(after) = after {
+            let places = vec!["?"; after.len()].join(", ");
+            query = query.only(&format!("({names}) > ({places})"));
+            query = after.into_iter().map(Parameter::One).fold(query, Query::value);
         }
-        let rows = query.all(db).await?;
-        rows.iter().map(|row| serde_json::to_value(row).map_err(ReadError::from)).collect()
-    })
+        let rows = self.rows(reads, query.sql(&format!("ORDER BY {names}")).limit(limit)).await?;
+        let key = |row: &Columns| {
+            let value = |i: &usize| row.get(self.columns[*i].name).cloned().unwrap_or(Datum::Null);
+            self.key.iter().map(value).collect()
+        };
+        let last = rows.last().map(key);
+        Ok((rows, last))
+    }
+
+    async fn rows(&self, reads: &Reads, query: Query) -> Result<Vec<Columns>, ReadError> {
+        let columns = self.columns;
+        reads.map(query, move |row| read(columns, row)).await
+    }
 }
 
-fn page<E>(db: &DatabaseConnection, after: Option<Key>, limit: u64) -> BoxFuture<'_, Result<Page, ReadError>>
-where
-    E: EntityTrait,
-    E::Model: Serialize + Sync,
-{
-    Box::pin(async move {
-        let key = || E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column);
-        let mut query = E::find();
-        if let Some(after) = after {
-            let columns = Expr::tuple(key().map(Expr::col));
-            query = query.filter(columns.gt(Expr::tuple(after.into_iter().map(Expr::val))));
-        }
-        for column in key() {
-            query = query.order_by(column, Order::Asc);
-        }
-        let rows = query.limit(limit).all(db).await?;
-        let last = rows.last().map(|row| key().map(|column| row.get(column)).collect());
-        Ok((rows.iter().map(columns_of).collect(), last))
-    })
+fn read(columns: &'static [Column], row: &Row<'_>) -> Result<Columns, Failed> {
+    let mut read = Columns::default();
+    for (n, column) in columns.iter().enumerate() {
+        read.put(column.name, row.datum(n, column.kind)?);
+    }
+    Ok(read)
+}
+
+/// A set of a table's columns, by their numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ColumnSet(u128);
+
+impl ColumnSet {
+    /// Most columns of a table.
+    pub const MOST: usize = 128;
+
+    /// The first so many.
+    pub fn first(count: usize) -> Self {
+        let mut set = Self::default();
+        (0..count).for_each(|column| set.add(column));
+        set
+    }
+
+    /// Adds a column.
+    pub fn add(&mut self, column: usize) {
+        self.0 |= 1 << column;
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The columns, in order.
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        (0..Self::MOST).filter(move |column| self.0 >> column & 1 == 1)
+    }
 }
 
 /// The tables of one database.
@@ -199,5 +229,12 @@ impl Schema {
     /// The table of this number.
     pub fn at(&self, number: u8) -> &Table {
         &self.0[usize::from(number)]
+    }
+
+    /// The tables by name, each with its columns and whether they may be null.
+    pub fn describe(&self) -> BTreeMap<&'static str, BTreeMap<&'static str, bool>> {
+        let columns =
+            |table: &Table| table.columns.iter().map(|column| (column.name, column.nullable)).collect();
+        self.0.iter().map(|table| (table.name, columns(table))).collect()
     }
 }

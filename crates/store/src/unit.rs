@@ -1,15 +1,16 @@
 //! A unit of work: rows that are written together or not at all, and how it is made ready for the writer.
 //!
 //! Preparing (names to numbers, values to parameters, conflicts inside the unit) happens in the caller's task, so that
-//! the writer itself only passes them on. Names that no entity has and values of another type are refused here.
+//! the writer itself only passes them on. Names that no table has and values of another type are refused here.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use tenantry_model::write::Change;
 use tenantry_model::{Columns, Datum, Write};
 
-use super::sql::{KEY_SEPARATOR, Shape, Verb};
-use super::table::{Column, Kind, Schema, Table};
+use super::row::Kind;
+use super::statement::{KEY_SEPARATOR, Shape, Verb};
+use super::table::{Column, ColumnSet, Schema, Table};
 
 /// Writes that become true together, or not at all.
 ///
@@ -24,7 +25,7 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// A unit of these writes, from nobody's executor.
+    /// A unit of these writes, from no executor.
     pub fn new(writes: Vec<Write>) -> Self {
         Self { writes, epoch: None }
     }
@@ -114,19 +115,20 @@ impl Prepared {
         let key = key_text(table, key);
         let mut cells = Cells { table, cells: Vec::new(), bytes: 0 };
         let shape = |verb, key, expect, set, bump| Shape { table: number, verb, key, expect, set, bump };
+        let none = ColumnSet::default();
         let shape = match write.change {
             Change::Insert { row, unique } => {
                 let verb = if unique { Verb::InsertGuard } else { Verb::Insert };
-                shape(verb, 0, 0, cells.add(row)?, false)
+                shape(verb, none, none, cells.add(row)?, false)
             }
-            Change::InsertAbsent { row } => shape(Verb::InsertAbsent, 0, 0, cells.add(row)?, false),
-            Change::Upsert { row } => shape(Verb::Upsert, 0, 0, cells.add(row)?, false),
+            Change::InsertAbsent { row } => shape(Verb::InsertAbsent, none, none, cells.add(row)?, false),
+            Change::Upsert { row } => shape(Verb::Upsert, none, none, cells.add(row)?, false),
             Change::Update { key, expect, set, bump } => {
                 let columns = (cells.add(key)?, cells.add(expect)?, cells.add(set)?);
-                let verb = if columns.2 == 0 && !bump { Verb::Check } else { Verb::Update };
+                let verb = if columns.2.is_empty() && !bump { Verb::Check } else { Verb::Update };
                 shape(verb, columns.0, columns.1, columns.2, bump)
             }
-            Change::Delete { key } => shape(Verb::Delete, cells.add(key)?, 0, 0, false),
+            Change::Delete { key } => shape(Verb::Delete, cells.add(key)?, none, none, false),
         };
         if keyless || !one_row && shape.verb != Verb::Delete {
             return Err(Rejected::Invalid { table: table.name, message: "the key is incomplete".to_owned() });
@@ -181,16 +183,16 @@ struct Cells {
 }
 
 impl Cells {
-    /// Adds values in the order of the table's columns and returns these as bits.
-    fn add(&mut self, row: Columns) -> Result<u32, Rejected> {
-        let mut set = 0;
+    /// Adds values in the order of the table's columns and returns these.
+    fn add(&mut self, row: Columns) -> Result<ColumnSet, Rejected> {
+        let mut set = ColumnSet::default();
         let mut found = Vec::with_capacity(row.len());
         for (name, datum) in row {
             let invalid = |message| Rejected::Invalid { table: self.table.name, message };
             let i = self.table.column(name).ok_or_else(|| invalid(format!("no column {name}")))?;
             let cell = cell(&self.table.columns[i], datum)
                 .map_err(|datum| invalid(format!("{name} cannot be {}", datum.to_json())))?;
-            set |= 1 << i;
+            set.add(i);
             self.bytes += cell.text().map_or(8, str::len);
             found.push((i, cell));
         }

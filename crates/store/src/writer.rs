@@ -1,23 +1,23 @@
 //! The writer: every change of a database goes through one task, which writes the units that wait together in one
-//! transaction (group commit), each wholly or not at all, and answers each by itself.
+//! transaction (group commit), each wholly or not at all, and answers each by itself. To SQLite it is a thread of its own
+//! that owns the connection.
 //!
-//! Order: units that touch the same row are written in the order of their arrival, never in one batch. A caller that
-//! goes away changes nothing: a unit that has been handed over is written.
-//!
-//! Of the processes on one registry the one runs whose writer's session holds the registry's lock (design §4): who loses
-//! the session loses the lock.
+//! Units that touch the same row are written in the order of their arrival, never in one batch. A unit that has been handed
+//! over is written, even if its caller goes away. The leader's session holds the registry's lock, and loses it when it ends.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::address::Address;
 use super::batch::{Attempt, TRANSACTION, attempt};
-use super::connection::{Address, Cause, Connection, Failed};
-use super::sql::{Shape, statement};
+use super::connection::Connection;
+use super::failed::{Cause, Failed};
+use super::statement::Statements;
 use super::table::Schema;
 use super::unit::{Prepared, Rejected, Unit};
 
@@ -44,7 +44,7 @@ struct Job {
 
 /// What the writer's session is asked for. It comes before what waits to be written.
 enum Ask {
-    /// Take the lock, if nobody has it.
+    /// Take the lock, if no other session has it.
     Lead(oneshot::Sender<Result<bool, Rejected>>),
     /// Show that the session lives, and give the epoch if it has the lock.
     Beat(oneshot::Sender<Result<Option<i64>, Rejected>>),
@@ -58,19 +58,26 @@ pub struct Writer {
     queue: parking_lot::Mutex<Option<mpsc::Sender<Job>>>,
     asks: mpsc::UnboundedSender<Ask>,
     leads: watch::Receiver<bool>,
-    task: parking_lot::Mutex<Option<JoinHandle<()>>>,
+    ended: parking_lot::Mutex<Option<oneshot::Receiver<()>>>,
     facts: Arc<Notify>,
 }
 
 impl Writer {
     /// Starts the writer on an open connection to a server on this timeline.
-    pub fn start(schema: &'static Schema, address: Address, connection: Connection, timeline: i32) -> Self {
+    pub fn start(
+        schema: &'static Schema,
+        address: Address,
+        connection: Connection,
+        timeline: i32,
+    ) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let (asks, asked) = mpsc::unbounded_channel();
         let facts = Arc::new(Notify::new());
         let (leads, led) = watch::channel(false);
         let worker = Worker {
-            statements: Statements::new(schema, address),
+            statements: Statements::new(schema, address.dialect()),
+            blocks: matches!(connection, Connection::Sqlite(_)),
+            address,
             connection: Some(connection),
             timeline,
             jobs,
@@ -79,8 +86,8 @@ impl Writer {
             facts: Arc::clone(&facts),
             leads,
         };
-        let task = tokio::spawn(worker.run());
-        Self { schema, queue: Some(queue).into(), asks, leads: led, task: Some(task).into(), facts }
+        let ended = worker.start()?;
+        Ok(Self { schema, queue: Some(queue).into(), asks, leads: led, ended: Some(ended).into(), facts })
     }
 
     /// Writes a unit; returns once it is durable or rejected.
@@ -133,37 +140,20 @@ impl Writer {
     /// Takes no more units, writes those that wait, and closes the connection.
     pub async fn close(&self) {
         self.queue.lock().take();
-        let task = self.task.lock().take();
-        if let Some(task) = task
-            && let Err(error) = task.await
+        let ended = self.ended.lock().take();
+        if let Some(ended) = ended
+            && ended.await.is_err()
         {
-            tracing::error!(%error, "the writer ended abnormally");
+            tracing::error!("the writer ended abnormally");
         }
-    }
-}
-
-/// The statements of one database, each made once.
-pub(super) struct Statements {
-    pub schema: &'static Schema,
-    address: Address,
-    texts: HashMap<(Shape, usize), Arc<str>>,
-}
-
-impl Statements {
-    /// None yet.
-    pub fn new(schema: &'static Schema, address: Address) -> Self {
-        Self { schema, address, texts: HashMap::new() }
-    }
-
-    /// The statement of a shape; on SQLite, for this many rows.
-    pub fn text(&mut self, shape: Shape, rows: usize) -> Arc<str> {
-        let make = || statement(self.schema, shape, self.address.dialect(), rows).into();
-        Arc::clone(self.texts.entry((shape, rows)).or_insert_with(make))
     }
 }
 
 struct Worker {
     statements: Statements,
+    address: Address,
+    /// Whether its connection blocks, so that it needs a thread of its own.
+    blocks: bool,
     connection: Option<Connection>,
     /// Of the server that the latest connection was to.
     timeline: i32,
@@ -176,6 +166,25 @@ struct Worker {
 }
 
 impl Worker {
+    /// Starts it, and says by what it can be seen to have ended.
+    fn start(self) -> std::io::Result<oneshot::Receiver<()>> {
+        let (ends, ended) = oneshot::channel();
+        let blocks = self.blocks;
+        let run = async move {
+            self.run().await;
+            // A database that is dropped without being closed does not wait.
+            let _ = ends.send(());
+        };
+        if blocks {
+            let runtime = Handle::current();
+            let thread = std::thread::Builder::new().name("sqlite-write".to_owned());
+            thread.spawn(move || runtime.block_on(run))?;
+        } else {
+            tokio::spawn(run);
+        }
+        Ok(ended)
+    }
+
     async fn run(mut self) {
         loop {
             if self.waiting.is_empty() {
@@ -206,7 +215,7 @@ impl Worker {
         }
     }
 
-    /// Whoever asked may have gone.
+    /// Answers; the caller may have gone.
     async fn answer(&mut self, ask: Ask) {
         let unavailable = |failed: Failed| Rejected::Unavailable(failed.message);
         match ask {
@@ -243,19 +252,19 @@ impl Worker {
 
     async fn beat(&mut self) -> Result<Option<i64>, Failed> {
         let mut connection = self.begin().await?;
-        let epoch = connection.present_epoch().await?;
+        let epoch = connection.epoch().await?;
         connection.rollback().await?;
         self.connection = Some(connection);
         Ok(self.leads.borrow().then_some(epoch))
     }
 
     /// A new connection. If another server has taken over from the one that was known, it may lack what this process has
-    /// seen there: then it runs no more, and whoever runs begins with what the registry has.
+    /// seen there: then it leads no more, and the next leader begins with what the registry has.
     async fn open(&mut self) -> Result<Connection, Failed> {
-        let mut connection = Connection::open(&self.statements.address).await?;
+        let mut connection = Connection::open(&self.address).await?;
         let timeline = connection.timeline().await?;
         if std::mem::replace(&mut self.timeline, timeline) != timeline {
-            tracing::warn!(database = self.statements.address.place(), "another server has taken over");
+            tracing::warn!(database = self.address.place(), "another server has taken over");
             self.leads.send_replace(false);
         }
         Ok(connection)
@@ -287,7 +296,7 @@ impl Worker {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(failed)) if Instant::now() + pause >= give_up => return Err(failed),
                 Ok(Err(_)) => tokio::time::sleep(pause).await,
-                Err(_) => return Err(no_answer()),
+                Err(_) => return Err(Failed::no_answer()),
             }
             pause = (pause * 2).min(Duration::from_secs(1));
         }
@@ -340,7 +349,7 @@ impl Worker {
             let units: Vec<&Prepared> = group.iter().map(|job| &job.unit).collect();
             let attempted = attempt(&mut connection, &mut self.statements, &units);
             let attempted = tokio::time::timeout(WRITTEN, attempted).await;
-            match attempted.unwrap_or_else(|_| Err((no_answer(), TRANSACTION))) {
+            match attempted.unwrap_or_else(|_| Err((Failed::no_answer(), TRANSACTION))) {
                 Ok(Attempt::Committed(rejections)) => {
                     if group.iter().any(|job| job.unit.facts) {
                         self.facts.notify_one();
@@ -359,7 +368,7 @@ impl Worker {
                 }
                 Err((failed, table)) => {
                     let lost = failed.cause == Cause::Lost || connection.rollback().await.is_err();
-                    // Nobody had asked for the commit, so nothing is in doubt: once more, on a new connection.
+                    // No commit was sent, so nothing is in doubt: once more, on a new connection.
                     if lost && table != TRANSACTION && !std::mem::replace(&mut retried, true) {
                         groups.push(group);
                         continue;
@@ -389,11 +398,7 @@ impl Worker {
 
 /// What comes in time; without an answer the connection must not be used again.
 async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(no_answer()))
-}
-
-fn no_answer() -> Failed {
-    Failed { cause: Cause::Lost, message: "no answer in time".to_owned() }
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(Failed::no_answer()))
 }
 
 fn unavailable(groups: Vec<Vec<Job>>, failed: Failed) {

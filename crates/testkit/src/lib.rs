@@ -11,6 +11,8 @@ pub mod markers;
 #[cfg(feature = "database")]
 pub mod own_postgres;
 pub mod pooler;
+#[cfg(feature = "database")]
+pub mod raw;
 pub mod report;
 #[cfg(feature = "store")]
 pub mod scan;
@@ -24,5 +26,7 @@ pub mod virtual_clock;
 
 #[cfg(feature = "database")]
 pub use database::TestDatabase;
+#[cfg(feature = "database")]
+pub use raw::Raw;
 #[cfg(feature = "store")]
 pub use store::TestStore;

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sea_orm::prelude::ChronoDateTimeUtc;
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, QueryResult, Statement, TryGetable};
+use tenantry_model::Timestamp;
 
 use crate::database::on_server;
+use crate::raw::{FromText, Raw, Row};
 
 /// Places of all data of tenants.
 #[derive(Clone, Debug)]
@@ -118,7 +118,7 @@ const ERRORS: &str = "SELECT o.tenant_id, s.key, s.state, CAST(s.error AS text) 
 impl Stores {
     /// Searches every place.
     pub async fn scan(&self) -> Scan {
-        let registry = Database::connect(&self.registry).await.expect("the registry");
+        let registry = Raw::connect(&self.registry).await;
         let mut scan = Scan::default();
         for row in rows(&registry, "SELECT id, template, status FROM tenants").await {
             let found = Found { template: get(&row, 1), status: get(&row, 2), ..Found::default() };
@@ -140,7 +140,7 @@ impl Stores {
             owners.insert(id.trim_start_matches("res_").to_owned(), tenant.clone());
             owners.insert(name, tenant);
         }
-        registry.close().await.expect("closes");
+        registry.close().await;
         for main in &self.tenants {
             count_postgres(main, &owners, &mut scan).await;
         }
@@ -184,36 +184,36 @@ fn entries(folder: &Path) -> Vec<String> {
 /// Counts the rows of tenants in a SQLite file, if it exists.
 async fn count_file(file: &Path, scan: &mut Scan) {
     if file.exists() {
-        let database = Database::connect(format!("sqlite://{}", file.display())).await.expect("a database");
+        let database = Raw::connect(&format!("sqlite://{}", file.display())).await;
         count_tables(&database, schema_of(&database), "database ", scan).await;
-        database.close().await.expect("closes");
+        database.close().await;
     }
 }
 
 impl Stores {
     /// Version and epoch of every operation.
     pub async fn versions(&self) -> BTreeMap<String, (i64, i64)> {
-        let registry = Database::connect(&self.registry).await.expect("the registry opens");
+        let registry = Raw::connect(&self.registry).await;
         let all = "SELECT id, CAST(version AS bigint), CAST(epoch AS bigint) FROM operations";
         let versions =
             rows(&registry, all).await.iter().map(|row| (get(row, 0), (get(row, 1), get(row, 2)))).collect();
-        registry.close().await.expect("closes");
+        registry.close().await;
         versions
     }
 
     /// Operations that are not finished.
     pub async fn unfinished(&self) -> i64 {
-        let registry = Database::connect(&self.registry).await.expect("the registry");
+        let registry = Raw::connect(&self.registry).await;
         let question =
             "SELECT count(*) FROM operations WHERE state NOT IN ('succeeded', 'rolled_back', 'cancelled')";
         let count = get(&rows(&registry, question).await[0], 0);
-        registry.close().await.expect("closes");
+        registry.close().await;
         count
     }
 
     /// Done and undone steps of a provider; of a detached step the one in the child.
     pub async fn over(&self, provider: &str) -> Vec<Over> {
-        let registry = Database::connect(&self.registry).await.expect("the registry");
+        let registry = Raw::connect(&self.registry).await;
         let question = format!(
             "SELECT CAST(input AS text), state, finished_at FROM steps
              WHERE provider = '{provider}' AND started_at IS NOT NULL
@@ -221,12 +221,12 @@ impl Stores {
         );
         let over = rows(&registry, &question).await.into_iter().map(|row| {
             let input: serde_json::Value = serde_json::from_str(&get::<String>(&row, 0)).expect("JSON");
-            let at: ChronoDateTimeUtc = get(&row, 2);
+            let at: Timestamp = get(&row, 2);
             let resource = input["resource"].as_str().expect("a resource").to_owned();
-            Over { resource, state: get(&row, 1), at: at.timestamp_micros() }
+            Over { resource, state: get(&row, 1), at: at.micros() }
         });
         let over = over.collect();
-        registry.close().await.expect("closes");
+        registry.close().await;
         over
     }
 }
@@ -286,7 +286,7 @@ impl Found {
 
 /// Counts data of tenants on PostgreSQL: shared tables, schemas, databases and roles.
 async fn count_postgres(main: &str, owners: &BTreeMap<String, String>, scan: &mut Scan) {
-    let database = Database::connect(main).await.expect("the tenants' main database");
+    let database = Raw::connect(main).await;
     for (schema, prefix) in [("tenantry", "list "), ("tenantry_pool", "database ")] {
         count_tables(&database, schema, prefix, scan).await;
     }
@@ -296,7 +296,7 @@ async fn count_postgres(main: &str, owners: &BTreeMap<String, String>, scan: &mu
         count_tables(&database, &name, "database ", scan).await;
     }
     // Other tests on the same server have roles and databases too. A second login is named by the resource.
-    let of_tenant = |row: &QueryResult| {
+    let of_tenant = |row: &Row| {
         let name = get::<String>(row, 0).trim_start_matches("tenantry_login_").to_owned();
         Some(name).filter(|name| owners.contains_key(name))
     };
@@ -305,26 +305,26 @@ async fn count_postgres(main: &str, owners: &BTreeMap<String, String>, scan: &mu
     }
     for name in rows(&database, "SELECT datname::text FROM pg_database").await.iter().filter_map(of_tenant) {
         scan.add_named(owners, &name, "databases".to_owned());
-        let own = Database::connect(on_server(main, &name)).await.expect("a tenant's database");
+        let own = Raw::connect(&on_server(main, &name)).await;
         count_tables(&own, schema_of(&own), "database ", scan).await;
-        own.close().await.expect("closes");
+        own.close().await;
     }
-    database.close().await.expect("closes");
+    database.close().await;
 }
 
 /// The default schema of the database.
-fn schema_of(database: &DatabaseConnection) -> &'static str {
-    if database.get_database_backend() == DbBackend::Postgres { "public" } else { "main" }
+fn schema_of(database: &Raw) -> &'static str {
+    if database.is_postgres() { "public" } else { "main" }
 }
 
 /// Counts the rows of every table with a tenant column in this schema, by state or type.
-async fn count_tables(database: &DatabaseConnection, schema: &str, prefix: &str, scan: &mut Scan) {
-    let columns = match database.get_database_backend() {
-        DbBackend::Postgres => format!(
+async fn count_tables(database: &Raw, schema: &str, prefix: &str, scan: &mut Scan) {
+    let columns = match database.is_postgres() {
+        true => format!(
             "SELECT table_name::text, column_name::text FROM information_schema.columns
              WHERE table_schema = '{schema}' ORDER BY 1"
         ),
-        _ => "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c
+        false => "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c
              WHERE t.type = 'table' ORDER BY 1"
             .to_owned(),
     };
@@ -346,12 +346,11 @@ async fn count_tables(database: &DatabaseConnection, schema: &str, prefix: &str,
 }
 
 /// The rows of a query.
-pub async fn rows(database: &DatabaseConnection, question: &str) -> Vec<QueryResult> {
-    let statement = Statement::from_string(database.get_database_backend(), question);
-    database.query_all_raw(statement).await.expect("an answer")
+pub async fn rows(database: &Raw, question: &str) -> Vec<Row> {
+    database.rows(question).await
 }
 
 /// A column of a row.
-pub fn get<T: TryGetable>(row: &QueryResult, column: usize) -> T {
-    row.try_get_by_index(column).expect("a column")
+pub fn get<T: FromText>(row: &Row, column: usize) -> T {
+    row.get(column)
 }

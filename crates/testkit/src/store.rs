@@ -3,11 +3,11 @@
 
 use std::ops::Deref;
 
-use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, DbBackend, DbErr, Statement};
 use tenantry_store::{Store, StoreConfig};
 use tokio::sync::OnceCell;
 
 use crate::database::{TestDatabase, admin, on_server};
+use crate::raw::Raw;
 
 const TEMPLATE: &str = "tenantry_template";
 /// Advisory lock, so that only one test process at a time creates the template.
@@ -25,13 +25,10 @@ impl TestDatabase {
 
 /// Number of rows of a table, read without the product's code.
 pub async fn count_rows(url: &str, table: &str) -> i64 {
-    let connection = connect(url).await;
-    let query = format!("SELECT count(*) FROM {table}");
-    let row =
-        connection.query_one_raw(Statement::from_string(connection.get_database_backend(), query)).await;
-    let count = row.expect("an answer").expect("a row").try_get_by_index(0).expect("a count");
-    connection.close().await.expect("closes");
-    count
+    let connection = Raw::connect(url).await;
+    let rows = connection.rows(&format!("SELECT count(*) FROM {table}")).await;
+    connection.close().await;
+    rows[0].get(0)
 }
 
 /// A temporary registry, migrated and open.
@@ -81,28 +78,15 @@ async fn open(url: &str) -> Store {
 
 /// Creates the template if the server has none, and migrates it.
 async fn make_template(admin: &str) {
-    let connection = connect(admin).await;
-    execute(&connection, LOCK).await.expect("the template's lock");
+    let connection = Raw::connect(admin).await;
+    connection.execute(LOCK).await;
     let query = format!("SELECT 1 FROM pg_database WHERE datname = '{TEMPLATE}'");
-    let existing = connection.query_one_raw(Statement::from_string(DbBackend::Postgres, query)).await;
-    if existing.expect("the list of databases").is_none() {
-        execute(&connection, &format!("CREATE DATABASE {TEMPLATE} TEMPLATE template0"))
-            .await
-            .expect("the template");
+    if connection.rows(&query).await.is_empty() {
+        connection.execute(&format!("CREATE DATABASE {TEMPLATE} TEMPLATE template0")).await;
     }
     let url = on_server(admin, TEMPLATE);
     open(&url).await.close().await;
-    connection.close().await.expect("closes");
-}
-
-async fn connect(url: &str) -> DatabaseConnection {
-    let mut options = sea_orm::ConnectOptions::new(url);
-    options.max_connections(1).sqlx_logging(false);
-    Database::connect(options).await.expect("the database answers")
-}
-
-async fn execute(connection: &DatabaseConnection, sql: &str) -> Result<(), DbErr> {
-    connection.execute_unprepared(sql).await.map(drop)
+    connection.close().await;
 }
 
 /// Runs each test on SQLite and PostgreSQL: `mod name { fn sqlite, fn postgres }`.

@@ -145,7 +145,7 @@ mod tests {
             ("crates/providers/databases", "sqlx", "tenantry-builtin"),
             ("crates/providers/aws", "tenantry-provider", "tenantry-store"),
             ("crates/store", "tenantry-engine", "tenantry-control"),
-            ("crates/store", "sea-orm", "axum"),
+            ("crates/store", "tokio-postgres", "axum"),
             ("crates/control", "tenantry-engine", "tenantry"),
             ("crates/control", "tenantry-store", "tenantry-databases"),
             ("crates/control", "tenantry-provider", "tenantry-builtin"),

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::join_all;
-use sea_orm::{Database, QueryResult};
 use serde_json::json;
 use sha2::Digest as _;
 use tenantry_control::objects::SignObject;
@@ -17,8 +16,8 @@ use tenantry_model::TenantStatus;
 use tenantry_provider::objects::{Method, New};
 use tenantry_testkit::crash_ledger::Faults;
 use tenantry_testkit::markers::Marker;
+use tenantry_testkit::raw::{Raw, Row};
 use tenantry_testkit::scan::get;
-use tenantry_testkit::scan::rows;
 
 use crate::crash::people;
 use crate::faulty::{Fault, How};
@@ -158,10 +157,10 @@ async fn no_certificate_while_a_provider_has_data(world: World) {
 }
 
 /// Rows of a query on the registry.
-pub async fn ask(world: &World, question: &str) -> Vec<QueryResult> {
-    let registry = Database::connect(world.registry_url()).await.unwrap();
-    let found = rows(&registry, question).await;
-    registry.close().await.unwrap();
+pub async fn ask(world: &World, question: &str) -> Vec<Row> {
+    let registry = Raw::connect(&world.registry_url()).await;
+    let found = registry.rows(question).await;
+    registry.close().await;
     found
 }
 

@@ -35,9 +35,10 @@ use tenantry_provider::Registry;
 use tenantry_provider::objects::{Method, New, TenantObjects};
 use tenantry_store::StoreConfig;
 use tenantry_store::keyring::MasterKey;
+use tenantry_testkit::Raw;
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::crash_ledger::{CrashLedger, Faults};
-use tenantry_testkit::scan::{Stores, rows};
+use tenantry_testkit::scan::Stores;
 use tenantry_testkit::virtual_clock::VirtualClock;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{OnceCell, watch};
@@ -174,11 +175,10 @@ impl World {
             for file in std::fs::read_dir(world.folder.path()).expect("a folder").flatten() {
                 let (name, path) = (file.file_name().to_string_lossy().into_owned(), file.path());
                 if name.ends_with(".db") {
-                    let database = sea_orm::Database::connect(format!("sqlite://{}", path.display())).await;
-                    let database = database.expect("a database");
+                    let database = Raw::connect(&format!("sqlite://{}", path.display())).await;
                     // Write the log into the one file that is copied.
-                    rows(&database, "PRAGMA wal_checkpoint(TRUNCATE)").await;
-                    database.close().await.expect("closes");
+                    database.rows("PRAGMA wal_checkpoint(TRUNCATE)").await;
+                    database.close().await;
                 }
                 if path.is_file() && !name.ends_with("-wal") && !name.ends_with("-shm") {
                     files.push((name, std::fs::read(path).expect("a file")));
@@ -213,9 +213,9 @@ impl World {
         if let Some(registry) = &self.registry {
             return Backup::Database(registry.copy().await);
         }
-        let database = sea_orm::Database::connect(self.registry_url()).await.expect("a registry");
-        rows(&database, "PRAGMA wal_checkpoint(TRUNCATE)").await;
-        database.close().await.expect("closes");
+        let database = Raw::connect(&self.registry_url()).await;
+        database.rows("PRAGMA wal_checkpoint(TRUNCATE)").await;
+        database.close().await;
         Backup::File(std::fs::read(self.folder.path().join(REGISTRY)).expect("the registry"))
     }
 

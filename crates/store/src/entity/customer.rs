@@ -1,31 +1,22 @@
 //! Customers, kept by the built-in billing provider.
 
-use sea_orm::entity::prelude::*;
-use serde::{Deserialize, Serialize};
-
 use crate::Stamp;
+use crate::table::table;
 
-/// A customer.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-#[sea_orm(table_name = "customers")]
-pub struct Model {
-    /// Its id, `cus_…`.
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub id: String,
-    /// Which tenant pays.
-    pub tenant_id: String,
-    /// The billing resource.
-    pub resource_id: String,
-    /// Who gets the invoices, under the tenant's key.
-    pub sealed: Option<String>,
-    /// ISO 4217.
-    pub currency: String,
-    /// When.
-    pub created_at: Stamp,
+table! {
+    /// A customer.
+    Model = "customers" ("id") {
+        /// Its id, `cus_…`.
+        id: String,
+        /// The tenant that pays.
+        tenant_id: String,
+        /// The billing resource.
+        resource_id: String,
+        /// Recipient of the invoices, under the tenant's key.
+        sealed: Option<String>,
+        /// ISO 4217.
+        currency: String,
+        /// When it was made.
+        created_at: Stamp,
+    }
 }
-
-/// No relations: rows are joined by the reads that need it.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}

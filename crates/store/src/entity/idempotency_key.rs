@@ -1,33 +1,24 @@
 //! Answers given for an `Idempotency-Key`, committed with what they answer for.
 
-use sea_orm::entity::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use crate::Stamp;
+use crate::table::table;
 
-/// An answered key.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-#[sea_orm(table_name = "idempotency_keys")]
-pub struct Model {
-    /// Who sent it.
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub principal: String,
-    /// SHA-256 of the key.
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub key_hash: String,
-    /// SHA-256 of the request, to tell a repetition from a reuse.
-    pub body_hash: String,
-    /// Ids of what was made, from which the answer is made again.
-    #[sea_orm(column_type = "JsonBinary")]
-    pub answer: Json,
-    /// The tenant it made.
-    pub tenant_id: Option<String>,
-    /// When.
-    pub created_at: Stamp,
+table! {
+    /// An answered key.
+    Model = "idempotency_keys" ("principal", "key_hash") {
+        /// The principal that sent it.
+        principal: String,
+        /// SHA-256 of the key.
+        key_hash: String,
+        /// SHA-256 of the request, to tell a repetition from a reuse.
+        body_hash: String,
+        /// Ids of what was made, from which the answer is made again.
+        answer: Json,
+        /// The tenant it made.
+        tenant_id: Option<String>,
+        /// When it was made.
+        created_at: Stamp,
+    }
 }
-
-/// No relations: rows are joined by the reads that need it.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}

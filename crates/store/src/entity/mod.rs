@@ -1,5 +1,5 @@
-//! The registry's tables as they are today, one file each. Columns, types, nullability and keys are said here once:
-//! the writer derives its statements from them, and a test compares them with both databases after all migrations.
+//! The registry's tables as they are today, one file each. Columns, types, nullability and keys are said here once: reads
+//! and the writer derive their statements from them, and a test compares them with both databases after all migrations.
 
 pub mod api_key;
 pub mod archive;

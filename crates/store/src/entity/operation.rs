@@ -1,57 +1,48 @@
 //! Operations: the ledger's row for one long-running change of one tenant.
 
-use sea_orm::entity::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use crate::Stamp;
+use crate::table::table;
 
-/// An operation.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-#[sea_orm(table_name = "operations")]
-pub struct Model {
-    /// Its id, `op_…`.
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub id: String,
-    /// Whom it changes: the engine's subject.
-    pub tenant_id: String,
-    /// The use case, such as `onboard`.
-    pub kind: String,
-    /// The operation whose detached step this is.
-    pub parent_id: Option<String>,
-    /// A word of `OperationState`.
-    pub state: String,
-    /// Raised by every commit; compare-and-set.
-    pub version: i64,
-    /// The executor generation that owns it.
-    pub epoch: i64,
-    /// What the use case needs again after a restart.
-    #[sea_orm(column_type = "JsonBinary")]
-    pub input: Json,
-    /// What stopped it.
-    #[sea_orm(column_type = "JsonBinary")]
-    pub error: Option<Json>,
-    /// The step that stopped it.
-    pub error_step: Option<String>,
-    /// Whether somebody asked to end it.
-    pub cancelled: bool,
-    /// When it began.
-    pub created_at: Stamp,
-    /// When it last changed.
-    pub updated_at: Stamp,
-    /// When it reached a final state.
-    pub finished_at: Option<Stamp>,
-    /// Later than this it counts as stuck (S0.15).
-    pub expected_by: Option<Stamp>,
-    /// Whether that alert was raised.
-    pub stuck: bool,
-    /// Its next timer.
-    pub wake_at: Option<Stamp>,
-    /// Whether no attempt runs.
-    pub idle: bool,
+table! {
+    /// An operation.
+    Model = "operations" ("id") {
+        /// Its id, `op_…`.
+        id: String,
+        /// The tenant that it changes: the engine's subject.
+        tenant_id: String,
+        /// The use case, such as `onboard`.
+        kind: String,
+        /// The operation whose detached step this is.
+        parent_id: Option<String>,
+        /// A word of `OperationState`.
+        state: String,
+        /// Raised by every commit; compare-and-set.
+        version: i64,
+        /// The executor generation that owns it.
+        epoch: i64,
+        /// What the use case needs again after a restart.
+        input: Json,
+        /// What stopped it.
+        error: Option<Json>,
+        /// The step that stopped it.
+        error_step: Option<String>,
+        /// Whether a caller asked to end it.
+        cancelled: bool,
+        /// When it began.
+        created_at: Stamp,
+        /// When it last changed.
+        updated_at: Stamp,
+        /// When it reached a final state.
+        finished_at: Option<Stamp>,
+        /// Later than this it counts as stuck.
+        expected_by: Option<Stamp>,
+        /// Whether that alert was raised.
+        stuck: bool,
+        /// Its next timer.
+        wake_at: Option<Stamp>,
+        /// Whether no attempt runs.
+        idle: bool,
+    }
 }
-
-/// No relations: rows are joined by the reads that need it.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}

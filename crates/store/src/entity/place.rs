@@ -1,31 +1,20 @@
-//! Places: how much of a kind a region has, one row for each that was ever taken.
-
-use sea_orm::entity::prelude::*;
-use serde::{Deserialize, Serialize};
+//! Slots of capacity: how much of a kind a region has, one row for each slot that was ever taken.
 
 use crate::Stamp;
+use crate::table::table;
 
-/// A place.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-#[sea_orm(table_name = "places")]
-pub struct Model {
-    /// Where.
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub region: String,
-    /// For what kind of resource.
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub kind: String,
-    /// Which one, from 1 on.
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub place: i64,
-    /// Who has it; null when it is free again.
-    pub tenant_id: Option<String>,
-    /// Until when it is only reserved; null once it is in use.
-    pub reserved_until: Option<Stamp>,
+table! {
+    /// A slot.
+    Model = "places" ("region", "kind", "place") {
+        /// Region.
+        region: String,
+        /// Resource kind.
+        kind: String,
+        /// Slot number, from 1 on.
+        place: i64,
+        /// The tenant that has it; null when it is free again.
+        tenant_id: Option<String>,
+        /// End of the reservation; null once it is in use.
+        reserved_until: Option<Stamp>,
+    }
 }
-
-/// No relations: rows are joined by the reads that need it.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}

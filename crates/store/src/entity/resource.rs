@@ -1,46 +1,38 @@
-//! Resources: what tenants own outside the registry. The row is there before the thing (T1, T11).
+//! Resources: what tenants own outside the registry. The row is written before the external object is made.
 
-use sea_orm::entity::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use crate::Stamp;
+use crate::table::table;
 
-/// A resource.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-#[sea_orm(table_name = "resources")]
-pub struct Model {
-    /// Its id, `res_…`.
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub id: String,
-    /// Whose it is.
-    pub tenant_id: String,
-    /// What it is.
-    pub kind: String,
-    /// Who made it.
-    pub provider: String,
-    /// The step that makes it.
-    pub step_key: String,
-    /// External name; one owner per provider while it stands (T2).
-    pub name: String,
-    /// The owner mark on the thing.
-    pub claim: String,
-    /// Raised whenever it is made anew.
-    pub generation: i64,
-    /// `creating`, `present`, `removing` or `absent`.
-    pub state: String,
-    /// What others may know of it.
-    #[sea_orm(column_type = "JsonBinary")]
-    pub outputs: Json,
-    /// The operation that changed it last.
-    pub operation_id: String,
-    /// When it was first intended.
-    pub created_at: Stamp,
-    /// When it last changed.
-    pub updated_at: Stamp,
+table! {
+    /// A resource.
+    Model = "resources" ("id") {
+        /// Its id, `res_…`.
+        id: String,
+        /// Its tenant.
+        tenant_id: String,
+        /// What it is.
+        kind: String,
+        /// The provider that made it.
+        provider: String,
+        /// The step that makes it.
+        step_key: String,
+        /// External name; one owner per provider while it stands.
+        name: String,
+        /// Owner tag of the external object.
+        claim: String,
+        /// Raised whenever it is made anew.
+        generation: i64,
+        /// `creating`, `present`, `removing` or `absent`.
+        state: String,
+        /// Outputs that may be shown.
+        outputs: Json,
+        /// The operation that changed it last.
+        operation_id: String,
+        /// When it was first intended.
+        created_at: Stamp,
+        /// When it last changed.
+        updated_at: Stamp,
+    }
 }
-
-/// No relations: rows are joined by the reads that need it.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}

@@ -1,121 +1,96 @@
 //! Tenants, living and gone. A tombstone keeps its row without personal data.
 
-use sea_orm::FromQueryResult;
-use sea_orm::entity::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use crate::Stamp;
+use crate::table::table;
 
-/// A tenant.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-#[sea_orm(table_name = "tenants")]
-pub struct Model {
-    /// Its id, `ten_…`.
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub id: String,
-    /// DNS label; null after erasure.
-    pub slug: Option<String>,
-    /// HMAC of the slug: unique for ever, also after erasure (design §5).
-    pub slug_mac: String,
-    /// Name; null after erasure.
-    pub name: Option<String>,
-    /// HMAC of the name without regard to case: unique among living tenants (S4.48).
-    pub name_mac: String,
-    /// The plan's name.
-    pub plan: String,
-    /// The template that it was made from.
-    pub template: String,
-    /// Version of that template.
-    pub template_version: i32,
-    /// A word of `TenantStatus`.
-    pub status: String,
-    /// Where its resources are.
-    pub region: String,
-    /// BCP 47 language.
-    pub locale: String,
-    /// Raised by every change; compare-and-set and ETag.
-    pub version: i64,
-    /// Labels, an object of texts.
-    #[sea_orm(column_type = "JsonBinary")]
-    pub labels: Json,
-    /// The first administrator, a sealed `Person`.
-    pub admin_sealed: Option<String>,
-    /// Why the last operation failed.
-    #[sea_orm(column_type = "JsonBinary")]
-    pub last_error: Option<Json>,
-    /// When it signed up.
-    pub created_at: Stamp,
-    /// When it became active first.
-    pub activated_at: Option<Stamp>,
-    /// Why it is suspended, or will be once it is active: `Suspensions`.
-    #[sea_orm(column_type = "JsonBinary")]
-    pub suspensions: Json,
-    /// The grade that fences are to deny, if any.
-    pub denied: Option<String>,
-    /// The grade that every fence of its resources denies.
-    pub fenced: Option<String>,
-    /// When it was suspended, while it is.
-    pub suspended_at: Option<Stamp>,
-    /// When it was gone.
-    pub deprovisioned_at: Option<Stamp>,
-    /// The tenant that it is a clone of.
-    pub cloned_from: Option<String>,
+table! {
+    /// A tenant.
+    Model = "tenants" ("id") {
+        /// Its id, `ten_…`.
+        id: String,
+        /// DNS label; null after erasure.
+        slug: Option<String>,
+        /// HMAC of the slug: unique for ever, also after erasure.
+        slug_mac: String,
+        /// Name; null after erasure.
+        name: Option<String>,
+        /// HMAC of the name without regard to case: unique among living tenants.
+        name_mac: String,
+        /// The plan's name.
+        plan: String,
+        /// The template that it was made from.
+        template: String,
+        /// Version of that template.
+        template_version: i32,
+        /// A word of `TenantStatus`.
+        status: String,
+        /// Region of its resources.
+        region: String,
+        /// BCP 47 language.
+        locale: String,
+        /// Raised by every change; compare-and-set and ETag.
+        version: i64,
+        /// Labels, an object of texts.
+        labels: Json,
+        /// The first administrator, a sealed `Person`.
+        admin_sealed: Option<String>,
+        /// Why the last operation failed.
+        last_error: Option<Json>,
+        /// When it signed up.
+        created_at: Stamp,
+        /// When it became active first.
+        activated_at: Option<Stamp>,
+        /// Why it is suspended, or will be once it is active: `Suspensions`.
+        suspensions: Json,
+        /// The grade that fences are to deny, if any.
+        denied: Option<String>,
+        /// The grade that every fence of its resources denies.
+        fenced: Option<String>,
+        /// When it was suspended, while it is.
+        suspended_at: Option<Stamp>,
+        /// When it was gone.
+        deprovisioned_at: Option<Stamp>,
+        /// The tenant that it is a clone of.
+        cloned_from: Option<String>,
+    }
 }
 
-/// A tenant as lists show it: without what is sealed, hashed or for the engine alone, which is most of a row.
-#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult, Deserialize)]
-pub struct Listed {
-    /// Its id, `ten_…`.
-    pub id: String,
-    /// DNS label; null after erasure.
-    pub slug: Option<String>,
-    /// Name; null after erasure.
-    pub name: Option<String>,
-    /// The plan's name.
-    pub plan: String,
-    /// A word of `TenantStatus`.
-    pub status: String,
-    /// Where its resources are.
-    pub region: String,
-    /// Raised by every change; compare-and-set and ETag.
-    pub version: i64,
-    /// Labels, an object of texts.
-    pub labels: Json,
-    /// Why the last operation failed.
-    pub last_error: Option<Json>,
-    /// When it signed up.
-    pub created_at: Stamp,
-    /// When it became active first.
-    pub activated_at: Option<Stamp>,
-    /// Why it is suspended, or will be once it is active: `Suspensions`.
-    pub suspensions: Json,
-    /// When it was suspended, while it is.
-    pub suspended_at: Option<Stamp>,
-    /// When it was gone.
-    pub deprovisioned_at: Option<Stamp>,
-    /// The tenant that it is a clone of.
-    pub cloned_from: Option<String>,
-}
-
-impl Listed {
-    /// What it is read from.
-    pub const COLUMNS: [Column; 15] = [
-        Column::Id,
-        Column::Slug,
-        Column::Name,
-        Column::Plan,
-        Column::Status,
-        Column::Region,
-        Column::Version,
-        Column::Labels,
-        Column::LastError,
-        Column::CreatedAt,
-        Column::ActivatedAt,
-        Column::Suspensions,
-        Column::SuspendedAt,
-        Column::DeprovisionedAt,
-        Column::ClonedFrom,
-    ];
+table! {
+    /// A tenant as lists show it: without what is sealed, hashed or for the engine alone, which is most of a row.
+    Listed = "tenants" ("id") {
+        /// Its id, `ten_…`.
+        id: String,
+        /// DNS label; null after erasure.
+        slug: Option<String>,
+        /// Name; null after erasure.
+        name: Option<String>,
+        /// The plan's name.
+        plan: String,
+        /// A word of `TenantStatus`.
+        status: String,
+        /// Region of its resources.
+        region: String,
+        /// Raised by every change; compare-and-set and ETag.
+        version: i64,
+        /// Labels, an object of texts.
+        labels: Json,
+        /// Why the last operation failed.
+        last_error: Option<Json>,
+        /// When it signed up.
+        created_at: Stamp,
+        /// When it became active first.
+        activated_at: Option<Stamp>,
+        /// Why it is suspended, or will be once it is active: `Suspensions`.
+        suspensions: Json,
+        /// When it was suspended, while it is.
+        suspended_at: Option<Stamp>,
+        /// When it was gone.
+        deprovisioned_at: Option<Stamp>,
+        /// The tenant that it is a clone of.
+        cloned_from: Option<String>,
+    }
 }
 
 impl From<Model> for Listed {
@@ -139,9 +114,3 @@ impl From<Model> for Listed {
         }
     }
 }
-
-/// No relations: rows are joined by the reads that need it.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}

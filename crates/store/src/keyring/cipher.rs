@@ -1,4 +1,4 @@
-//! Sealing: AES-256-GCM with a random nonce, as text. Whom a text belongs to is authenticated with it, so that one
+//! Sealing: AES-256-GCM with a random nonce, as text. The tenant or name that a text belongs to is authenticated with it, so that one
 //! tenant's (or one name's) ciphertext does not open as another's, even under the same key.
 
 use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
@@ -23,7 +23,7 @@ pub fn seal(key: &[u8], whose: &str, clear: &[u8]) -> Option<String> {
     Some(format!("{VERSION}{}", encode(&[nonce.as_slice(), &sealed].concat())))
 }
 
-/// Opens what [`seal`] made; none if it was made with another key, for somebody else, or changed.
+/// Opens what [`seal`] made; none if it was made with another key, for another tenant or name, or changed.
 pub fn open(key: &[u8], whose: &str, sealed: &str) -> Option<SecretBytes> {
     let bytes = URL_SAFE_NO_PAD.decode(sealed.strip_prefix(VERSION)?).ok()?;
     let (nonce, ciphertext) = bytes.split_first_chunk::<NONCE>()?;

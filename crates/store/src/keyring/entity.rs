@@ -2,87 +2,60 @@
 
 /// Keys of tenants.
 pub mod tenant_key {
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
-
     use crate::Stamp;
+    use crate::table::table;
 
-    /// A tenant's key.
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "tenant_keys")]
-    pub struct Model {
-        /// Whose.
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub tenant_id: String,
-        /// The key under the master key; null once destroyed.
-        pub wrapped: Option<String>,
-        /// When it was made.
-        pub created_at: Stamp,
-        /// When it was destroyed.
-        pub destroyed_at: Option<Stamp>,
+    table! {
+        /// A tenant's key.
+        Model = "tenant_keys" ("tenant_id") {
+            /// Its tenant.
+            tenant_id: String,
+            /// The key under the master key; null once destroyed.
+            wrapped: Option<String>,
+            /// When it was made.
+            created_at: Stamp,
+            /// When it was destroyed.
+            destroyed_at: Option<Stamp>,
+        }
     }
-
-    /// None.
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
 }
 
 /// The journal of erasures.
 pub mod erasure {
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
-
     use crate::Stamp;
+    use crate::table::table;
 
-    /// An erasure.
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "erasures")]
-    pub struct Model {
-        /// Who was erased.
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub tenant_id: String,
-        /// Who asked for it: an id.
-        pub requested_by: String,
-        /// Why.
-        pub reason: String,
-        /// When.
-        pub at: Stamp,
-        /// Whether the key is not destroyed yet: its deletion has begun, and archives are kept that it opens.
-        pub key_kept: bool,
+    table! {
+        /// An erasure.
+        Model = "erasures" ("tenant_id") {
+            /// The tenant.
+            tenant_id: String,
+            /// The caller that asked for it: an id.
+            requested_by: String,
+            /// Why.
+            reason: String,
+            /// When it was made.
+            at: Stamp,
+            /// Whether the key is not destroyed yet: its deletion has begun, and archives are kept that it opens.
+            key_kept: bool,
+        }
     }
-
-    /// None.
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
 }
 
 /// The installation's own secrets: the pepper and the signing keys.
 pub mod secret {
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
-
     use crate::Stamp;
+    use crate::table::table;
 
-    /// A secret.
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
-    #[sea_orm(table_name = "secrets")]
-    pub struct Model {
-        /// Its name.
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub name: String,
-        /// The secret under the master key.
-        pub wrapped: String,
-        /// When it was made.
-        pub created_at: Stamp,
+    table! {
+        /// A secret.
+        Model = "secrets" ("name") {
+            /// Its name.
+            name: String,
+            /// The secret under the master key.
+            wrapped: String,
+            /// When it was made.
+            created_at: Stamp,
+        }
     }
-
-    /// None.
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
 }

@@ -2,12 +2,11 @@
 //!
 //! Every key is wrapped by the master key and bound to its name. A tenant's key is made before the registry knows the
 //! tenant, and destroyed for good by `destroy`: the journal of erasures is replayed at every start, so that a restored
-//! backup is erased again (design §5). Nothing here knows what the keys protect.
+//! backup is erased again. Nothing here knows what the keys protect.
 
 mod cipher;
 mod entity;
 mod master;
-mod migration;
 mod signing;
 
 use std::collections::HashSet;
@@ -19,15 +18,17 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use rand::Rng as _;
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _};
 use sha2::Sha256;
 use tenantry_model::{Failure, TenantId, Timestamp, Write, columns};
 use tenantry_provider::{Key, Sealer};
 use zeroize::Zeroizing;
 
 use crate::database::Database;
+use crate::migration::KEYRING;
+use crate::moving::move_database;
+use crate::query::Query;
 use crate::table::{Schema, Table};
-use crate::{MoveError, Moved, OpenError, Rejected, Unit, move_database};
+use crate::{MoveError, Moved, OpenError, ReadError, Rejected, Unit};
 use cipher::{SecretBytes, open, seal};
 use entity::{erasure, secret, tenant_key};
 
@@ -44,9 +45,9 @@ const PEPPER: &str = "slug_pepper";
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     Schema(vec![
-        Table::of::<tenant_key::Entity>(),
-        Table::of::<erasure::Entity>(),
-        Table::of::<secret::Entity>(),
+        Table::of::<tenant_key::Model>(),
+        Table::of::<erasure::Model>(),
+        Table::of::<secret::Model>(),
     ])
 });
 
@@ -83,8 +84,8 @@ impl From<KeyringError> for Failure {
     }
 }
 
-impl From<sea_orm::DbErr> for KeyringError {
-    fn from(error: sea_orm::DbErr) -> Self {
+impl From<ReadError> for KeyringError {
+    fn from(error: ReadError) -> Self {
         Self::Unavailable(error.to_string())
     }
 }
@@ -121,13 +122,13 @@ pub struct Keyring {
 /// Moves a live keyring to another file or server, as the registry is moved. Gives what each table holds. The old one has no
 /// keys then: it would go on to open what is erased in the new one.
 pub async fn move_keyring(from: &str, to: &str) -> Result<Moved, MoveError> {
-    move_database::<migration::Migrator>(from, to, &SCHEMA, &["tenant_keys"]).await
+    move_database(from, to, &SCHEMA, &KEYRING, &["tenant_keys"]).await
 }
 
 impl Keyring {
     /// Opens the keyring (`sqlite://…` or `postgres://…`, never the registry's database) and replays the erasures.
     pub async fn open(url: &str, master: MasterKey) -> Result<Self, KeyringError> {
-        let database = Database::open::<migration::Migrator>(url, READERS, &SCHEMA).await?;
+        let database = Database::open(url, READERS, &SCHEMA, &KEYRING).await?;
         let pepper = Secrets { database: &database, master: &master }.get(PEPPER, || random(32)).await?;
         // The newest must stay: a key is loaded just before it is used.
         let cache = Cache::builder().max_capacity(CACHED_KEYS).eviction_policy(EvictionPolicy::lru()).build();
@@ -173,7 +174,7 @@ impl Keyring {
         if self.cache.get(&tenant).is_some() {
             return Ok(());
         }
-        let row = tenant_key::Entity::find_by_id(tenant.to_string()).one(&self.database.reads).await?;
+        let row = self.row(tenant).await?;
         self.keep(tenant, row.ok_or(KeyringError::Missing(tenant))?)
     }
 
@@ -185,17 +186,20 @@ impl Keyring {
         if missing.is_empty() {
             return Ok(());
         }
-        let rows = tenant_key::Entity::find()
-            .filter(tenant_key::Column::TenantId.is_in(missing))
-            .filter(tenant_key::Column::Wrapped.is_not_null())
-            .all(&self.database.reads)
-            .await?;
+        let rows =
+            Query::of::<tenant_key::Model>().filter("tenant_id IN ?", missing).only("wrapped IS NOT NULL");
+        let rows: Vec<tenant_key::Model> = self.database.reads.all(rows).await?;
         for row in rows {
             if let Ok(tenant) = row.tenant_id.parse() {
                 self.keep(tenant, row)?;
             }
         }
         Ok(())
+    }
+
+    async fn row(&self, tenant: TenantId) -> Result<Option<tenant_key::Model>, KeyringError> {
+        let query = Query::of::<tenant_key::Model>().filter("tenant_id = ?", tenant.to_string());
+        Ok(self.database.reads.one(query).await?)
     }
 
     fn keep(&self, tenant: TenantId, row: tenant_key::Model) -> Result<(), KeyringError> {
@@ -227,7 +231,7 @@ impl Keyring {
 
     /// Whether a tenant's key is destroyed, by what stands in the keyring and not by what this process remembers.
     pub async fn is_destroyed(&self, tenant: TenantId) -> Result<bool, KeyringError> {
-        let row = tenant_key::Entity::find_by_id(tenant.to_string()).one(&self.database.reads).await?;
+        let row = self.row(tenant).await?;
         let destroyed = row.is_none_or(|row| row.wrapped.is_none());
         if destroyed {
             self.let_go(tenant);
@@ -269,20 +273,18 @@ impl Keyring {
 
     /// Makes sure that no journalled tenant has a key or can get one. Returns how many keys had come back.
     async fn replay(&self) -> Result<usize, KeyringError> {
-        let journal = erasure::Entity::find().filter(erasure::Column::KeyKept.eq(false));
-        let journal = journal.all(&self.database.reads).await?;
+        let journal = Query::new("SELECT tenant_id FROM erasures WHERE NOT key_kept");
+        let journal: Vec<String> = self.database.reads.column(journal).await?;
         let mut again = 0;
-        // Small pieces: a query has a bounded number of parameters.
-        for erasures in journal.chunks(500) {
-            let rows: Vec<tenant_key::Model> = tenant_key::Entity::find()
-                .filter(tenant_key::Column::TenantId.is_in(erasures.iter().map(|e| e.tenant_id.as_str())))
-                .all(&self.database.reads)
-                .await?;
+        // Small pieces: each is one unit.
+        for erased in journal.chunks(500) {
+            let rows = Query::of::<tenant_key::Model>().filter("tenant_id IN ?", erased);
+            let rows: Vec<tenant_key::Model> = self.database.reads.all(rows).await?;
             let destroyed: HashSet<&str> =
                 rows.iter().filter(|row| row.wrapped.is_none()).map(|row| row.tenant_id.as_str()).collect();
             let at = Timestamp::now();
-            let alive = erasures.iter().filter(|erasure| !destroyed.contains(erasure.tenant_id.as_str()));
-            let writes = alive.flat_map(|erasure| destruction(&erasure.tenant_id, at)).collect();
+            let alive = erased.iter().filter(|tenant| !destroyed.contains(tenant.as_str()));
+            let writes = alive.flat_map(|tenant| destruction(tenant, at)).collect();
             self.database.commit(Unit::new(writes)).await?;
             again += rows.len() - destroyed.len();
         }
@@ -291,8 +293,8 @@ impl Keyring {
 
     /// Every erasure that was ever begun, by tenant.
     pub async fn erasures(&self) -> Result<Vec<Erasure>, KeyringError> {
-        let rows =
-            erasure::Entity::find().order_by_asc(erasure::Column::TenantId).all(&self.database.reads).await?;
+        let rows = Query::of::<erasure::Model>().sql("ORDER BY tenant_id");
+        let rows: Vec<erasure::Model> = self.database.reads.all(rows).await?;
         let erasure = |erasure::Model { tenant_id, requested_by, reason, .. }| {
             Some(Erasure { tenant: tenant_id.parse().ok()?, requested_by, reason })
         };
@@ -408,10 +410,9 @@ impl Secrets<'_> {
     }
 
     async fn find(&self, name: &str) -> Result<Option<SecretBytes>, KeyringError> {
-        let Some(row) = secret::Entity::find_by_id(name).one(&self.database.reads).await? else {
-            return Ok(None);
-        };
-        self.master.unwrap(name, &row.wrapped).map(Some)
+        let query = Query::of::<secret::Model>().filter("name = ?", name);
+        let row: Option<secret::Model> = self.database.reads.one(query).await?;
+        row.map(|row| self.master.unwrap(name, &row.wrapped)).transpose()
     }
 }
 

@@ -1,42 +1,118 @@
-//! The registry's migrations, in order. A migration that has been released never changes: a later one corrects it.
+//! The migrations of a database, in order, and which of them it has. A migration that has been released never changes: a
+//! later one corrects it.
 //!
-//! Migrations describe tables as they were on their day and so never use the entities, which describe them today.
+//! They are SQL for both databases and describe tables as they were on their day. SQLite keeps `jsonb` and `timestamptz`
+//! columns as text (instants with six fractional digits and `Z`, so that text order is time order). There are no foreign
+//! keys: rows outlive what they name (tombstones, audit, history).
 
-mod m0001_registry;
-mod m0002_by_tenant;
-mod m0003_places;
-mod m0004_suspensions;
-mod m0005_isolation_reports;
-mod m0006_fences;
-mod m0007_archives;
-mod m0008_leaving;
-mod m0010_tenants_plan;
-mod m0011_clones;
-mod m0012_rotations;
-mod m0014_clones_of;
-mod m0015_sweeps;
+use std::collections::BTreeSet;
 
-use sea_orm_migration::prelude::*;
+use super::connection::Connection;
+use super::dialect::Dialect;
+use super::failed::Failed;
 
-/// Brings a registry up to date.
-pub struct Migrator;
+/// A migration.
+pub struct Migration {
+    name: &'static str,
+    sql: &'static str,
+}
 
-impl MigratorTrait for Migrator {
-    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(m0001_registry::Migration),
-            Box::new(m0002_by_tenant::Migration),
-            Box::new(m0003_places::Migration),
-            Box::new(m0004_suspensions::Migration),
-            Box::new(m0005_isolation_reports::Migration),
-            Box::new(m0006_fences::Migration),
-            Box::new(m0007_archives::Migration),
-            Box::new(m0008_leaving::Migration),
-            Box::new(m0010_tenants_plan::Migration),
-            Box::new(m0011_clones::Migration),
-            Box::new(m0012_rotations::Migration),
-            Box::new(m0014_clones_of::Migration),
-            Box::new(m0015_sweeps::Migration),
-        ]
+/// The migrations of a database.
+pub struct Migrations {
+    /// The table of those that were run. SeaORM has made it first, hence its columns.
+    pub table: &'static str,
+    /// All of them, in order.
+    pub all: &'static [Migration],
+}
+
+macro_rules! migrations {
+    ($($name:literal),+ $(,)?) => {
+        &[$($crate::migration::Migration { name: $name, sql: include_str!(concat!($name, ".sql")) }),+]
+    };
+}
+
+/// Those of the registry.
+pub static REGISTRY: Migrations = Migrations {
+    table: "seaql_migrations",
+    all: migrations![
+        "m0001_registry",
+        "m0002_by_tenant",
+        "m0003_places",
+        "m0004_suspensions",
+        "m0005_isolation_reports",
+        "m0006_fences",
+        "m0007_archives",
+        "m0008_leaving",
+        "m0010_tenants_plan",
+        "m0011_clones",
+        "m0012_rotations",
+        "m0014_clones_of",
+        "m0015_sweeps",
+    ],
+};
+
+/// Those of the keyring.
+pub static KEYRING: Migrations =
+    Migrations { table: "keyring_migrations", all: migrations!["m0001_keyring", "m0002_journal"] };
+
+impl Migrations {
+    /// Runs those that are missing, in one transaction. Gives why it cannot.
+    pub async fn run(&self, connection: &mut Connection, dialect: Dialect) -> Result<(), String> {
+        if self.missing(connection, dialect).await?.is_empty() {
+            return Ok(());
+        }
+        self.run_missing(connection, dialect).await.map_err(|failed| failed.message)
+    }
+
+    async fn run_missing(&self, connection: &mut Connection, dialect: Dialect) -> Result<(), Failed> {
+        connection.begin().await?;
+        let table = self.table;
+        let bookkeeping = format!(
+            "CREATE TABLE IF NOT EXISTS \"{table}\"
+             (\"version\" varchar NOT NULL PRIMARY KEY, \"applied_at\" bigint NOT NULL)"
+        );
+        connection.execute(&dialect.migration(&bookkeeping)).await?;
+        // Another process may have run some of them meanwhile.
+        let done = self.done(connection).await?;
+        for Migration { name, sql } in self.all.iter().filter(|migration| !done.contains(migration.name)) {
+            connection.execute(&dialect.migration(sql)).await?;
+            let at = tenantry_model::Timestamp::now().seconds();
+            let note = format!("INSERT INTO \"{table}\" (version, applied_at) VALUES ('{name}', {at})");
+            connection.execute(&note).await?;
+        }
+        connection.commit().await
+    }
+
+    /// Names of those that the database lacks. Fails if it has one that this program does not know.
+    pub async fn missing(
+        &self,
+        connection: &mut Connection,
+        dialect: Dialect,
+    ) -> Result<Vec<&'static str>, String> {
+        let failed = |failed: Failed| failed.message;
+        let there = match dialect {
+            Dialect::Sqlite => format!("SELECT name FROM sqlite_schema WHERE name = '{}'", self.table),
+            Dialect::Postgres => {
+                format!("SELECT CAST(oid AS text) FROM pg_class WHERE oid = to_regclass('{}')", self.table)
+            }
+        };
+        let done = match connection.texts(&there).await.map_err(failed)?.is_empty() {
+            true => BTreeSet::new(),
+            false => self.done(connection).await.map_err(failed)?,
+        };
+        let is_known = |name: &String| self.all.iter().any(|migration| migration.name == *name);
+        if let Some(newer) = done.iter().rfind(|name| !is_known(name)) {
+            let known = self.all.last().map(|migration| migration.name).unwrap_or_default();
+            return Err(format!(
+                "a newer release has served it: it is at {newer}, and this one knows nothing after {known}; start that \
+                 release, or go back to a backup"
+            ));
+        }
+        Ok(self.all.iter().map(|migration| migration.name).filter(|name| !done.contains(*name)).collect())
+    }
+
+    async fn done(&self, connection: &mut Connection) -> Result<BTreeSet<String>, Failed> {
+        let done = format!("SELECT version FROM \"{}\"", self.table);
+        Ok(connection.texts(&done).await?.into_iter().collect())
     }
 }

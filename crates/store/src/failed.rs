@@ -1,0 +1,123 @@
+//! Errors of both databases, sorted once: is the connection gone, can the database not write now, or does it refuse
+//! the rows?
+
+use std::error::Error as _;
+
+use tokio_postgres::error::SqlState;
+
+/// Why a statement failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// What kind of failure it is.
+    pub cause: Cause,
+    /// The driver's or the database's text.
+    pub message: String,
+}
+
+/// The kinds of failure that need different answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The connection must not be used again.
+    Lost,
+    /// The database cannot do it now (disk full, locked, shutting down).
+    Unavailable,
+    /// A unique value is taken.
+    Conflict,
+    /// The database refuses the statement or its values.
+    Refused,
+}
+
+impl Failed {
+    /// The connection gave no answer in time.
+    pub fn no_answer() -> Self {
+        Self { cause: Cause::Lost, message: "no answer in time".to_owned() }
+    }
+
+    /// The connection was closed.
+    pub fn closed() -> Self {
+        Self { cause: Cause::Lost, message: "the connection is closed".to_owned() }
+    }
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Self {
+        let cause = match &error {
+            rusqlite::Error::SqliteFailure(failure, _) => sqlite_cause(failure.extended_code),
+            // What it gave, or was given, does not fit: the connection is as good as before.
+            _ => Cause::Refused,
+        };
+        Self { cause, message: error.to_string() }
+    }
+}
+
+impl From<tokio_postgres::Error> for Failed {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let cause = match error.as_db_error() {
+            Some(database) if *database.code() == SqlState::UNIQUE_VIOLATION => Cause::Conflict,
+            Some(database) => postgres_cause(database.code().code()),
+            None if unfit(&error) => Cause::Refused,
+            None => Cause::Lost,
+        };
+        Self { cause, message: text(&error) }
+    }
+}
+
+/// Whether a value could not be sent or read. The driver has no other word for it than the beginning of its text.
+fn unfit(error: &tokio_postgres::Error) -> bool {
+    let text = error.to_string();
+    text.starts_with("error serializing") || text.starts_with("error deserializing")
+}
+
+/// An error and its reasons; the database's own text alone, if it has one.
+fn text(error: &tokio_postgres::Error) -> String {
+    if let Some(database) = error.as_db_error() {
+        return database.message().to_owned();
+    }
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(reason) = source {
+        text.push_str(": ");
+        text.push_str(&reason.to_string());
+        source = reason.source();
+    }
+    text
+}
+
+/// By SQLSTATE class (PostgreSQL's appendix A).
+fn postgres_cause(code: &str) -> Cause {
+    match code.get(..2).unwrap_or_default() {
+        // Ended because it had asked for nothing in the middle of a transaction.
+        "25" if code == "25P03" => Cause::Lost,
+        // Connection; operator intervention (shutdown, crash; but a cancelled statement only failed itself).
+        "08" => Cause::Lost,
+        "57" if code != "57014" => Cause::Lost,
+        // Serialization and deadlock; resources (disk full …); timeout; limits; locks; system errors; a standby.
+        "40" | "53" | "54" | "55" | "57" | "58" | "25" => Cause::Unavailable,
+        _ => Cause::Refused,
+    }
+}
+
+/// By extended result code.
+fn sqlite_cause(code: i32) -> Cause {
+    const BUSY: i32 = 5;
+    const LOCKED: i32 = 6;
+    const NOMEM: i32 = 7;
+    const READONLY: i32 = 8;
+    const FULL: i32 = 13;
+    const TOOBIG: i32 = 18;
+    const CONSTRAINT: i32 = 19;
+    const MISMATCH: i32 = 20;
+    const ERROR: i32 = 1;
+    const PRIMARY_KEY: i32 = 1555;
+    const UNIQUE: i32 = 2067;
+    /// A trigger refuses. The only ones are those of a registry that has moved.
+    const TRIGGER: i32 = 1811;
+    match (code, code & 0xff) {
+        (TRIGGER, _) => Cause::Unavailable,
+        (PRIMARY_KEY | UNIQUE, _) => Cause::Conflict,
+        (_, BUSY | LOCKED | NOMEM | READONLY | FULL) => Cause::Unavailable,
+        (_, TOOBIG | CONSTRAINT | MISMATCH | ERROR) => Cause::Refused,
+        // I/O errors and everything stranger: a fresh connection reads the file's true state.
+        _ => Cause::Lost,
+    }
+}
