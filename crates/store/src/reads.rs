@@ -14,7 +14,7 @@ pub enum Reads {
     /// To a SQLite file.
     Sqlite(Threads),
     /// To a PostgreSQL database.
-    Postgres(Pool),
+    Postgres(Box<Pool>),
 }
 
 impl Reads {
@@ -22,7 +22,7 @@ impl Reads {
     pub async fn open(address: &Address, connections: u32) -> Result<Self, Failed> {
         Ok(match address {
             Address::Sqlite(path) => Self::Sqlite(Threads::start(path, connections)?),
-            Address::Postgres(server) => Self::Postgres(Pool::open(server, connections).await?),
+            Address::Postgres(server) => Self::Postgres(Box::new(Pool::open(server, connections).await?)),
         })
     }
 

@@ -45,7 +45,6 @@ const BYTES_RANGE: Param = Param::text("Range", "One range of bytes, such as `by
 const IF_NONE_MATCH_TAG: Param = Param::text("If-None-Match", "ETag of the client's copy.");
 
 /// The routes of this resource.
-
 pub fn routes() -> Vec<Route> {
     let signed = |method: Method, id, summary, access| {
         Route::new(method, "/files/{bucket}/{*key}", id, summary, access)
