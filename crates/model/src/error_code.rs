@@ -584,10 +584,10 @@ codes! {
     KeyNotLoaded "key_not_loaded" Retryable 503
         "The tenant's key is not in memory yet."
         "The step is retried."
-    KeyNotOurs "key_not_ours" Fatal 500
+    WrongMasterKey "wrong_master_key" Fatal 500
         "The key was wrapped by another master key."
         "Use the master key that belongs to the keyring."
-    NotOurs "not_ours" Fatal 500
+    WrongTenantKey "wrong_tenant_key" Fatal 500
         "The sealed text belongs to another tenant, or was changed."
         "Restore the row from a backup."
     CannotDerive "cannot_derive" Fatal 500

@@ -22,7 +22,7 @@ pub(crate) enum Found {
     /// Nothing.
     Nothing,
     /// A file with this resource's owner tag.
-    Ours {
+    Owned {
         /// Whether its content is as the spec asks.
         whole: bool,
     },
@@ -71,7 +71,7 @@ impl Note {
         };
         let there: Value = serde_json::from_slice(&text).unwrap_or_default();
         Ok(match there.get("owner").and_then(Value::as_str) {
-            Some(owner) if owner == self.owner => Found::Ours { whole: there == self.content },
+            Some(owner) if owner == self.owner => Found::Owned { whole: there == self.content },
             // A file without a readable owner tag belongs to something else.
             _ => Found::Foreign,
         })

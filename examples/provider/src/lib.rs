@@ -121,8 +121,8 @@ impl Provider for Handoff {
         let outputs = json!({ "file": note.file() });
         let write = move || match note.look()? {
             Found::Foreign => Err(name_taken()),
-            Found::Ours { whole: true } => Ok(()),
-            Found::Nothing | Found::Ours { whole: false } => note.write(),
+            Found::Owned { whole: true } => Ok(()),
+            Found::Nothing | Found::Owned { whole: false } => note.write(),
         };
         self.lanes.block(spec.resource, write).await?;
         Ok(Ensured { outputs, writes: Vec::new() })
@@ -135,7 +135,7 @@ impl Provider for Handoff {
                 Ok(match note.look()? {
                     Found::Nothing => Observed::Absent,
                     Found::Foreign => Observed::Foreign,
-                    Found::Ours { whole } => Observed::present(whole, None, note.fingerprint()?),
+                    Found::Owned { whole } => Observed::present(whole, None, note.fingerprint()?),
                 })
             })
             .await
@@ -144,7 +144,7 @@ impl Provider for Handoff {
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
         let note = self.note(spec)?;
         let remove = move || match note.look()? {
-            Found::Ours { .. } => note.remove().map(|()| 1),
+            Found::Owned { .. } => note.remove().map(|()| 1),
             Found::Nothing | Found::Foreign => Ok(0),
         };
         let files = self.lanes.block(spec.resource, remove).await?;

@@ -42,13 +42,13 @@ fn no_name_leads_elsewhere() {
 #[test]
 fn what_is_there() {
     let dir = tempfile::tempdir().unwrap();
-    let ours = spec("acme", "us");
-    let note = |data| Note::new(dir.path(), &ours, data).unwrap();
+    let spec_of_acme = spec("acme", "us");
+    let note = |data| Note::new(dir.path(), &spec_of_acme, data).unwrap();
     let more = Map::from_iter([("more".to_owned(), true.into())]);
     assert_eq!(note(Map::new()).look().unwrap(), Found::Nothing);
     note(Map::new()).write().unwrap();
-    assert_eq!(note(Map::new()).look().unwrap(), Found::Ours { whole: true });
-    assert_eq!(note(more).look().unwrap(), Found::Ours { whole: false });
+    assert_eq!(note(Map::new()).look().unwrap(), Found::Owned { whole: true });
+    assert_eq!(note(more).look().unwrap(), Found::Owned { whole: false });
     let theirs = Note::new(dir.path(), &spec("acme", "them"), Map::new()).unwrap();
     assert_eq!(theirs.look().unwrap(), Found::Foreign);
     for garbage in ["", "{", "[1]", "{\"owner\": 1}"] {

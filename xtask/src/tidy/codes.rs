@@ -53,8 +53,13 @@ fn unlisted(file: &File, known: &HashSet<&str>) -> Vec<Finding> {
 fn is_argument(before: &str) -> bool {
     CALLS.iter().any(|call| {
         before.rfind(call).is_some_and(|at| {
+            // `FieldError::new` takes a path, not a code.
+            if before[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+                return false;
+            }
             let between = &before[at + call.len()..];
-            between.chars().all(|c| c.is_alphanumeric() || c.is_whitespace() || "_:,".contains(c))
+            between.matches(',').count() <= 1
+                && between.chars().all(|c| c.is_alphanumeric() || c.is_whitespace() || "_:,".contains(c))
         })
     })
 }
@@ -87,6 +92,7 @@ mod tests {
             "let a = Failure::retryable(\"busy\", \"later\");",
             "let a = Failure::new(class, code, \"text\".len());",
             "let a = Error::not_found(\"operation\");",
+            "let a = FieldError::new(\"slug\", \"is taken\");",
             "#[cfg(test)]\nmod tests { fn a() { Failure::fatal(\"x\", \"\"); } }",
         ] {
             assert!(found(code).is_empty(), "{code}");

@@ -219,7 +219,7 @@ impl Sealer for TestSealer {
         Ok(format!("{tenant}:{nonce:02x}:{body}"))
     }
     fn open(&self, tenant: TenantId, sealed: &str) -> Result<String, Failure> {
-        let bad = || Failure::fatal("not_ours", "not sealed for this tenant");
+        let bad = || Failure::fatal("wrong_tenant_key", "not sealed for this tenant");
         let rest = sealed.strip_prefix(&format!("{tenant}:")).ok_or_else(bad)?;
         let (nonce, body) = rest.split_once(':').ok_or_else(bad)?;
         let nonce = u8::from_str_radix(nonce, 16).map_err(|_| bad())?;

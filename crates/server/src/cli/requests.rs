@@ -142,7 +142,7 @@ mod tests {
             ("a.yaml", "a: [", "not YAML"),
             ("a.yaml", "a: 1\na: 2", "duplicate"),
             ("a.json", "{\"a\":\n", "line 2"),
-            ("a.json", r#"{"a":1,"a":2}"#, "twice"),
+            ("a.json", r#"{"a":1,"a":2}"#, "duplicate key"),
             ("a.jsonl", "{}\n{\n", "line 2"),
             ("a.json", "[{}, 7]", "entry 2"),
             ("a.yaml", "", "no requests"),

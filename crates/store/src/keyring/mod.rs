@@ -79,7 +79,7 @@ impl From<KeyringError> for Failure {
             }
             KeyringError::Missing(_) => Failure::fatal("key_missing", error),
             KeyringError::Destroyed(_) => Failure::fatal("key_destroyed", error),
-            KeyringError::NotOurs(_) => Failure::fatal("key_not_ours", error),
+            KeyringError::NotOurs(_) => Failure::fatal("wrong_master_key", error),
         }
     }
 }
@@ -337,7 +337,7 @@ impl Sealer for Keyring {
         let clear = open(&self.at_hand(tenant)?, &tenant.to_string(), sealed);
         let clear = clear.and_then(|bytes| std::str::from_utf8(&bytes).map(str::to_owned).ok());
         clear.ok_or_else(|| {
-            Failure::fatal("not_ours", format!("this was not sealed for {tenant}, or was changed"))
+            Failure::fatal("wrong_tenant_key", format!("this was not sealed for {tenant}, or was changed"))
         })
     }
     fn derive(&self, tenant: TenantId, purpose: &str) -> Result<Key, Failure> {

@@ -65,7 +65,7 @@ on_both_databases! {
         keyring.create(other).await.unwrap();
         let sealed = keyring.seal(tenant, "Zoë").unwrap();
         assert_eq!(keyring.open(tenant, &sealed).unwrap(), "Zoë");
-        assert_eq!(code(keyring.open(other, &sealed)), "not_ours");
+        assert_eq!(code(keyring.open(other, &sealed)), "wrong_tenant_key");
         keyring.create(tenant).await.unwrap();
         assert_eq!(keyring.open(tenant, &sealed).unwrap(), "Zoë", "creating it again keeps the key");
         keyring.close().await;

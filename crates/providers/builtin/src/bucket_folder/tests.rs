@@ -67,7 +67,7 @@ impl Sealer for TestSealer {
         self.check_key(tenant)?;
         let body = sealed.strip_prefix(&format!("{tenant}:"));
         body.map(|body| body.chars().rev().collect())
-            .ok_or_else(|| Failure::fatal("not_ours", "sealed for another tenant"))
+            .ok_or_else(|| Failure::fatal("wrong_tenant_key", "sealed for another tenant"))
     }
     fn derive(&self, tenant: TenantId, purpose: &str) -> Result<Key, Failure> {
         self.check_key(tenant)?;

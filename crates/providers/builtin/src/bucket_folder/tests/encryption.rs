@@ -155,7 +155,10 @@ async fn no_object_opens_without_the_tenants_key() {
             sealer: Arc::new(Another(fixture.sealer.clone())),
         });
         let other_tenant: Arc<dyn TenantObjects> = other_tenant;
-        assert!(["corrupt", "not_ours"].contains(&&*error_code(&other_tenant, "a", None).await), "{level}");
+        assert!(
+            ["corrupt", "wrong_tenant_key"].contains(&&*error_code(&other_tenant, "a", None).await),
+            "{level}"
+        );
         fixture.sealer.destroyed.lock().insert(spec.tenant.id);
         assert_eq!(error_code(&objects, "a", None).await, "key_destroyed", "{level}");
         assert_eq!(put(&objects, "b", b"").await.unwrap_err().code, "key_destroyed", "{level}");
@@ -250,7 +253,7 @@ async fn a_changed_level_applies_to_new_objects() {
     assert_eq!(get(&objects, "after", None).await.unwrap(), b"2");
     assert!(objects.delete("after").await.unwrap());
     fs::write(key_file(&folder), "no key").unwrap();
-    assert_eq!(fixture.make(&enhanced).await.unwrap_err().code, "not_ours");
+    assert_eq!(fixture.make(&enhanced).await.unwrap_err().code, "wrong_tenant_key");
     fs::remove_file(key_file(&folder)).unwrap();
     fixture.make(&enhanced).await.unwrap();
     put(&objects, "before", b"3").await.unwrap();
