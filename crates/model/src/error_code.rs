@@ -48,556 +48,374 @@ macro_rules! codes {
 
 codes! {
     // Requests
-    RequestInvalid "request_invalid" Invalid 422
-        "Fields of the request are not valid; `errors` names every one of them."
+    RequestInvalid "request_invalid" Invalid 422 "Fields of the request are not valid; `errors` names every one of them."
         "Correct the named fields and send the request again."
-    QueryInvalid "query_invalid" Invalid 422
-        "Parameters of the query string are not valid."
+    QueryInvalid "query_invalid" Invalid 422 "Parameters of the query string are not valid."
         "Correct the named parameters."
-    MalformedJson "malformed_json" Invalid 400
-        "The body is not JSON, or has a duplicate key."
+    MalformedJson "malformed_json" Invalid 400 "The body is not JSON, or has a duplicate key."
         "Send a valid JSON document (RFC 8259)."
-    MalformedHeader "malformed_header" Invalid 400
-        "A header has a value that cannot be read."
+    MalformedHeader "malformed_header" Invalid 400 "A header has a value that cannot be read."
         "Correct the header that the message names."
-    MalformedPath "malformed_path" Invalid 400
-        "The path contains bytes that are not valid percent-encoded UTF-8."
+    MalformedPath "malformed_path" Invalid 400 "The path contains bytes that are not valid percent-encoded UTF-8."
         "Encode the path as RFC 3986 asks."
-    NoSuchPath "no_such_path" Invalid 404
-        "The API has no such path."
+    NoSuchPath "no_such_path" Invalid 404 "The API has no such path."
         "See `/openapi.json` for all paths."
-    MethodNotAllowed "method_not_allowed" Invalid 405
-        "The path does not take this method; `Allow` lists those that it takes."
+    MethodNotAllowed "method_not_allowed" Invalid 405 "The path does not take this method; `Allow` lists those that it takes."
         "Use one of the listed methods."
-    NotAcceptable "not_acceptable" Invalid 406
-        "The client accepts none of the media types that this path answers with."
+    NotAcceptable "not_acceptable" Invalid 406 "The client accepts none of the media types that this path answers with."
         "Accept the media type that the message names."
-    RequestTimeout "request_timeout" Retryable 408
-        "The body did not arrive in time."
+    RequestTimeout "request_timeout" Retryable 408 "The body did not arrive in time."
         "Send it again, faster or in smaller parts."
-    BodyCutOff "body_cut_off" Retryable 400
-        "The connection ended before the body did."
+    BodyCutOff "body_cut_off" Retryable 400 "The connection ended before the body did."
         "Send the request again."
-    BodyTooLarge "body_too_large" Invalid 413
-        "The body is longer than the limit that the message names."
+    BodyTooLarge "body_too_large" Invalid 413 "The body is longer than the limit that the message names."
         "Send less, or raise the limit in the configuration."
-    UnsupportedMediaType "unsupported_media_type" Invalid 415
-        "The body has a media type that this path does not take."
+    UnsupportedMediaType "unsupported_media_type" Invalid 415 "The body has a media type that this path does not take."
         "Send the media type that `Accept` names."
-    BadRange "bad_range" Invalid 416
-        "The requested range lies outside of the content."
+    BadRange "bad_range" Invalid 416 "The requested range lies outside of the content."
         "Ask for a range within the size that the message names."
-    PreconditionRequired "precondition_required" Invalid 428
-        "The change needs the version that it is based on."
+    PreconditionRequired "precondition_required" Invalid 428 "The change needs the version that it is based on."
         "Read the object and send its `ETag` as `If-Match`."
-    VersionMismatch "version_mismatch" Invalid 412
-        "The object has changed since the client read it."
+    VersionMismatch "version_mismatch" Invalid 412 "The object has changed since the client read it."
         "Read it again, and repeat the change on the new version."
-    IdempotencyKeyInvalid "idempotency_key_invalid" Invalid 422
-        "The idempotency key is not 1 to 255 printable ASCII characters."
+    IdempotencyKeyInvalid "idempotency_key_invalid" Invalid 422 "The idempotency key is not 1 to 255 printable ASCII characters."
         "Send a key of the allowed form."
-    IdempotencyKeyReused "idempotency_key_reused" Invalid 422
-        "The idempotency key was used for another request before."
+    IdempotencyKeyReused "idempotency_key_reused" Invalid 422 "The idempotency key was used for another request before."
         "Use a new key for every new request."
-    Rejected "rejected" Invalid 400
-        "The server rejected the request, or an approver rejected the step; the message has the reason."
+    Rejected "rejected" Invalid 400 "The server rejected the request, or an approver rejected the step; the message has the reason."
         "Read the reason; begin again if it no longer applies."
-    Draining "draining" Retryable 503
-        "This process is shutting down and takes no new work."
+    Draining "draining" Retryable 503 "This process is shutting down and takes no new work."
         "Send the request again; another process answers."
-    NotFound "not_found" Invalid 404
-        "The object does not exist, or the caller may not see it."
+    NotFound "not_found" Invalid 404 "The object does not exist, or the caller may not see it."
         "Check the id and the key's scopes."
-    Unauthenticated "unauthenticated" Invalid 401
-        "The credential is missing, unknown, expired or revoked."
+    Unauthenticated "unauthenticated" Invalid 401 "The credential is missing, unknown, expired or revoked."
         "Send a valid API key or token."
-    Forbidden "forbidden" Invalid 403
-        "The credential does not allow this."
+    Forbidden "forbidden" Invalid 403 "The credential does not allow this."
         "Use a key with the scope that the message names."
-    TenantSuspended "tenant_suspended" Invalid 403
-        "The tenant is suspended, in a mode that denies this access. The status is 402 if payment is the only reason."
+    TenantSuspended "tenant_suspended" Invalid 403 "The tenant is suspended, in a mode that denies this access. The status is 402 if payment is the only reason."
         "Resolve the named reason and resume the tenant."
-    TenantNotActive "tenant_not_active" Invalid 403
-        "The tenant is not active."
+    TenantNotActive "tenant_not_active" Invalid 403 "The tenant is not active."
         "Wait for its onboarding, or see its status."
     // Tenants and operations
-    TenantNameTaken "tenant_name_taken" Invalid 409
-        "Another tenant has this name; names are compared without regard to case."
+    TenantNameTaken "tenant_name_taken" Invalid 409 "Another tenant has this name; names are compared without regard to case."
         "Choose another name."
-    SlugTaken "slug_taken" Invalid 409
-        "Another tenant has or had this slug."
+    SlugTaken "slug_taken" Invalid 409 "Another tenant has or had this slug."
         "Choose one of the free slugs that the message names."
-    TenantBusy "tenant_busy" Retryable 409
-        "Another operation changes this tenant."
+    TenantBusy "tenant_busy" Retryable 409 "Another operation changes this tenant."
         "Wait for it, then try again."
-    IllegalTransition "illegal_transition" Invalid 409
-        "The tenant's status does not allow this."
+    IllegalTransition "illegal_transition" Invalid 409 "The tenant's status does not allow this."
         "See the tenant's status and the lifecycle in the guide."
-    Illegal "illegal" Fatal 409
-        "An operation reached a step that the tenant's status does not allow."
+    Illegal "illegal" Fatal 409 "An operation reached a step that the tenant's status does not allow."
         "See the tenant's history; repair or offboard it."
-    OperationRunning "operation_running" Retryable 409
-        "The operation is still running."
+    OperationRunning "operation_running" Retryable 409 "The operation is still running."
         "Wait for its end."
-    SignalRefused "signal_refused" Invalid 409
-        "The operation or step does not take this signal now."
+    SignalRefused "signal_refused" Invalid 409 "The operation or step does not take this signal now."
         "See the operation's state; the message says what is possible."
-    CredentialsGone "credentials_gone" Invalid 410
-        "The operation made no secrets, or they were handed out before."
+    CredentialsGone "credentials_gone" Invalid 410 "The operation made no secrets, or they were handed out before."
         "Rotate the credentials to get new ones."
-    CustomizationNotAllowed "customization_not_allowed" Invalid 422
-        "The template does not allow this customisation."
+    CustomizationNotAllowed "customization_not_allowed" Invalid 422 "The template does not allow this customisation."
         "Leave it out, or allow it in the template."
-    CustomizationRefused "customization_refused" Invalid 422
-        "A rule of the template rejects the value."
+    CustomizationRefused "customization_refused" Invalid 422 "A rule of the template rejects the value."
         "Choose a value that satisfies the rule."
-    InheritanceFailed "inheritance_failed" Invalid 409
-        "The settings inherited from the main tenant do not satisfy the template's schema."
+    InheritanceFailed "inheritance_failed" Invalid 409 "The settings inherited from the main tenant do not satisfy the template's schema."
         "Correct the main tenant's settings."
-    InsufficientResources "insufficient_resources" Invalid 409
-        "The region has no free capacity of a kind that the template reserves."
+    InsufficientResources "insufficient_resources" Invalid 409 "The region has no free capacity of a kind that the template reserves."
         "Choose another region, or raise the capacity in the configuration."
-    SourceGone "source_gone" Invalid 422
-        "The tenant to be cloned does not exist any more."
+    SourceGone "source_gone" Invalid 422 "The tenant to be cloned does not exist any more."
         "Choose another source."
-    NothingToRotate "nothing_to_rotate" Invalid 409
-        "The tenant has no credentials that can be rotated."
+    NothingToRotate "nothing_to_rotate" Invalid 409 "The tenant has no credentials that can be rotated."
         "None: SQLite databases, for instance, have no logins."
-    RotationUnderWay "rotation_under_way" Invalid 409
-        "A rotation of these credentials is under way."
+    RotationUnderWay "rotation_under_way" Invalid 409 "A rotation of these credentials is under way."
         "Wait until the former secret has retired."
-    NoDatabase "no_database" Invalid 409
-        "The tenant has no database that this applies to, or the database does not exist."
+    NoDatabase "no_database" Invalid 409 "The tenant has no database that this applies to, or the database does not exist."
         "Check the tenant's resources, or restore the database and run `tenantry repair`."
-    TooManyExports "too_many_exports" Invalid 409
-        "The tenant has as many exports as it may have at a time."
+    TooManyExports "too_many_exports" Invalid 409 "The tenant has as many exports as it may have at a time."
         "Wait until the oldest has expired."
-    ArchiveGone "archive_gone" Invalid 410
-        "The archive has expired, or its key is destroyed."
+    ArchiveGone "archive_gone" Invalid 410 "The archive has expired, or its key is destroyed."
         "Make a new export."
-    ReportGone "report_gone" Invalid 410
-        "The isolation report is not kept any more."
+    ReportGone "report_gone" Invalid 410 "The isolation report is not kept any more."
         "Run the isolation check again."
-    CertificateNotFound "certificate_not_found" Invalid 404
-        "No certificate of deletion has this id."
+    CertificateNotFound "certificate_not_found" Invalid 404 "No certificate of deletion has this id."
         "Check the id."
-    QuotaExceeded "quota_exceeded" Invalid 409
-        "The bucket would exceed its quota."
+    QuotaExceeded "quota_exceeded" Invalid 409 "The bucket would exceed its quota."
         "Delete objects, or raise the quota."
-    Expired "expired" Invalid 403
-        "The signed address has expired."
+    Expired "expired" Invalid 403 "The signed address has expired."
         "Ask for a new one."
-    BadSignature "bad_signature" Invalid 403
-        "The signature does not fit the address."
+    BadSignature "bad_signature" Invalid 403 "The signature does not fit the address."
         "Ask for a new address; do not change a signed one."
     // Configuration and templates
-    CatalogueInvalid "catalogue_invalid" Invalid 422
-        "The plan catalogue is not valid."
+    CatalogueInvalid "catalogue_invalid" Invalid 422 "The plan catalogue is not valid."
         "Correct the named entries."
-    ConfigInvalid "config_invalid" Invalid 422
-        "The configuration is not valid."
+    ConfigInvalid "config_invalid" Invalid 422 "The configuration is not valid."
         "Run `tenantry config check`; it names every fault."
-    TemplateInvalid "template_invalid" Invalid 422
-        "A template is not valid."
+    TemplateInvalid "template_invalid" Invalid 422 "A template is not valid."
         "Run `tenantry template validate`; it names every fault."
-    KeyringMismatch "keyring_mismatch" Fatal 409
-        "The registry was made with another keyring."
+    KeyringMismatch "keyring_mismatch" Fatal 409 "The registry was made with another keyring."
         "Put the keyring back from its backup."
-    BadConfig "bad_config" Invalid 500
-        "A provider's configuration cannot be used."
+    BadConfig "bad_config" Invalid 500 "A provider's configuration cannot be used."
         "Correct the setting that the message names."
-    BadUrl "bad_url" Invalid 500
-        "A connection URL in the configuration cannot be read."
+    BadUrl "bad_url" Invalid 500 "A connection URL in the configuration cannot be read."
         "Write it in the form that the message shows."
-    BadCredentials "bad_credentials" Fatal 503
-        "The server rejects the name or password of the configuration."
+    BadCredentials "bad_credentials" Fatal 503 "The server rejects the name or password of the configuration."
         "Correct the URL or the secret."
-    BadSettings "bad_settings" Invalid 422
-        "The settings of a template's step are not valid for its provider."
+    BadSettings "bad_settings" Invalid 422 "The settings of a template's step are not valid for its provider."
         "Correct the step in the template."
-    BadTemplate "bad_template" Invalid 422
-        "A mail or text template cannot be rendered."
+    BadTemplate "bad_template" Invalid 422 "A mail or text template cannot be rendered."
         "Correct the template that the message names."
-    UnknownTemplate "unknown_template" Invalid 422
-        "The mail template does not exist."
+    UnknownTemplate "unknown_template" Invalid 422 "The mail template does not exist."
         "Add the file that the message names."
-    UnknownSeed "unknown_seed" Invalid 422
-        "The seed does not exist."
+    UnknownSeed "unknown_seed" Invalid 422 "The seed does not exist."
         "Add the file that the message names."
-    BadSeed "bad_seed" Invalid 422
-        "A seed file is not valid."
+    BadSeed "bad_seed" Invalid 422 "A seed file is not valid."
         "Correct the file and place that the message names."
-    BadMigration "bad_migration" Invalid 422
-        "A migration file cannot be applied."
+    BadMigration "bad_migration" Invalid 422 "A migration file cannot be applied."
         "Correct the file that the message names."
-    MigrationChanged "migration_changed" Invalid 409
-        "A migration that was applied before has another content now."
+    MigrationChanged "migration_changed" Invalid 409 "A migration that was applied before has another content now."
         "Put the old content back, and add a new migration."
-    BadMask "bad_mask" Invalid 422
-        "A mask of a clone is not valid."
+    BadMask "bad_mask" Invalid 422 "A mask of a clone is not valid."
         "Correct the mask that the message names."
-    BadSchema "bad_schema" Fatal 422
-        "The tenant's tables do not keep the rules of the isolation model."
+    BadSchema "bad_schema" Fatal 422 "The tenant's tables do not keep the rules of the isolation model."
         "Change the migration as the message says."
-    NoCanary "no_canary" Invalid 422
-        "The seeds have no canary row, which the isolation check needs."
+    NoCanary "no_canary" Invalid 422 "The seeds have no canary row, which the isolation check needs."
         "Add `canary.yaml` with one row."
-    BadRole "bad_role" Invalid 422
-        "A role cannot be used: policies do not bind it, or the role of a member does not exist."
+    BadRole "bad_role" Invalid 422 "A role cannot be used: policies do not bind it, or the role of a member does not exist."
         "Name another role."
-    BadName "bad_name" Invalid 422
-        "The planned name is not allowed for this resource."
+    BadName "bad_name" Invalid 422 "The planned name is not allowed for this resource."
         "Change `names` in the template."
     // Rows and objects
-    BadContentType "bad_content_type" Invalid 422
-        "The content type is not valid."
+    BadContentType "bad_content_type" Invalid 422 "The content type is not valid."
         "Send up to 255 printable ASCII characters."
-    BadExpiry "bad_expiry" Invalid 422
-        "The time for which the address shall be valid is too long."
+    BadExpiry "bad_expiry" Invalid 422 "The time for which the address shall be valid is too long."
         "Ask for at most seven days."
-    BadKey "bad_key" Invalid 422
-        "The object's key, or a stored signing key, is not valid."
+    BadKey "bad_key" Invalid 422 "The object's key, or a stored signing key, is not valid."
         "Use 1 to 1024 bytes without control characters."
-    BadLimit "bad_limit" Invalid 422
-        "`limit` is out of range."
+    BadLimit "bad_limit" Invalid 422 "`limit` is out of range."
         "Use a value in the range that the message names."
-    BadValue "bad_value" Invalid 422
-        "A value does not fit its column."
+    BadValue "bad_value" Invalid 422 "A value does not fit its column."
         "Send a value of the column's type."
-    BadText "bad_text" Fatal 422
-        "A table holds text that is not UTF-8."
+    BadText "bad_text" Fatal 422 "A table holds text that is not UTF-8."
         "Store such values as bytes."
-    Constraint "constraint" Invalid 422
-        "A constraint of the tenant's tables rejects the row."
+    Constraint "constraint" Invalid 422 "A constraint of the tenant's tables rejects the row."
         "Correct the row."
-    SampleInUse "sample_in_use" Invalid 409
-        "A sample row is referenced by a row that is not a sample."
+    SampleInUse "sample_in_use" Invalid 409 "A sample row is referenced by a row that is not a sample."
         "Delete the referencing row first."
-    TooBig "too_big" Invalid 422
-        "A value is longer than the database allows."
+    TooBig "too_big" Invalid 422 "A value is longer than the database allows."
         "Send a shorter one."
-    TooLarge "too_large" Invalid 413
-        "The archive is larger than the limit."
+    TooLarge "too_large" Invalid 413 "The archive is larger than the limit."
         "Raise `import_max_bytes`."
-    TooLong "too_long" Invalid 422
-        "The object is larger than 256 TiB."
+    TooLong "too_long" Invalid 422 "The object is larger than 256 TiB."
         "Store it in parts."
-    UnknownColumn "unknown_column" Invalid 422
-        "The table has no such column."
+    UnknownColumn "unknown_column" Invalid 422 "The table has no such column."
         "Use one of the columns that the message names."
-    UnknownTable "unknown_table" Invalid 422
-        "The tenant has no such table."
+    UnknownTable "unknown_table" Invalid 422 "The tenant has no such table."
         "Use one of the tables that the message names."
-    NoSuchTable "no_such_table" Fatal 500
-        "The code names a registry table that does not exist: a defect."
+    NoSuchTable "no_such_table" Fatal 500 "The code names a registry table that does not exist: a defect."
         "Report it with the message."
-    NoSuchTenant "no_such_tenant" Invalid 404
-        "The provider knows no such tenant."
+    NoSuchTenant "no_such_tenant" Invalid 404 "The provider knows no such tenant."
         "Check the tenant's resources with `tenantry tenant status`."
-    NoSuchBucket "no_such_bucket" Invalid 404
-        "The tenant has no bucket."
+    NoSuchBucket "no_such_bucket" Invalid 404 "The tenant has no bucket."
         "Check the tenant's template."
-    OneWay "one_way" Invalid 422
-        "Content of this kind is exported but never imported."
+    OneWay "one_way" Invalid 422 "Content of this kind is exported but never imported."
         "None: it is made anew."
     // Steps and providers
-    NoProvider "no_provider" Fatal 503
-        "The provider that the step names is not configured in this process."
+    NoProvider "no_provider" Fatal 503 "The provider that the step names is not configured in this process."
         "Configure it, then retry the operation."
-    NoTenant "no_tenant" Fatal 500
-        "The tenant's row is missing."
+    NoTenant "no_tenant" Fatal 500 "The tenant's row is missing."
         "Restore the registry from a backup."
-    BadPlan "bad_plan" Fatal 500
-        "The stored plan of an operation is not valid."
+    BadPlan "bad_plan" Fatal 500 "The stored plan of an operation is not valid."
         "Report it with the operation's id."
-    BadLedger "bad_ledger" Fatal 500
-        "A row of the ledger cannot be read by this version."
+    BadLedger "bad_ledger" Fatal 500 "A row of the ledger cannot be read by this version."
         "Use the version that wrote it, or report it with the operation's id."
-    CrossBorder "cross_border" Fatal 409
-        "The provider would place data outside of the tenant's region."
+    CrossBorder "cross_border" Fatal 409 "The provider would place data outside of the tenant's region."
         "Add the region to `[regions]`, or choose another provider."
-    NameTaken "name_taken" Fatal 409
-        "Another owner's resource has the planned name; it was not touched."
+    NameTaken "name_taken" Fatal 409 "Another owner's resource has the planned name; it was not touched."
         "Remove or rename it, then retry."
-    DomainTaken "domain_taken" Fatal 409
-        "Another tenant has this domain; it was not touched."
+    DomainTaken "domain_taken" Fatal 409 "Another tenant has this domain; it was not touched."
         "Choose another domain."
-    DomainUnproven "domain_unproven" Retryable 409
-        "The custom domain is not proven yet."
+    DomainUnproven "domain_unproven" Retryable 409 "The custom domain is not proven yet."
         "Create the DNS record that the message names."
-    StaleGeneration "stale_generation" Fatal 409
-        "A newer generation of the resource exists."
+    StaleGeneration "stale_generation" Fatal 409 "A newer generation of the resource exists."
         "None: the newer one counts."
-    NoAdmin "no_admin" Invalid 422
-        "The tenant has no administrator's e-mail address."
+    NoAdmin "no_admin" Invalid 422 "The tenant has no administrator's e-mail address."
         "Name an administrator in the request."
-    BadAddress "bad_address" Invalid 422
-        "The e-mail address cannot receive mail."
+    BadAddress "bad_address" Invalid 422 "The e-mail address cannot receive mail."
         "Correct the address."
-    BadMessage "bad_message" Invalid 422
-        "The message cannot be built or signed."
+    BadMessage "bad_message" Invalid 422 "The message cannot be built or signed."
         "Correct the settings that the message names."
-    BadAnswer "bad_answer" Unknown 502
-        "The answer of the command or server does not match its schema."
+    BadAnswer "bad_answer" Unknown 502 "The answer of the command or server does not match its schema."
         "Correct the command or server; the step is retried."
-    CannotRepair "cannot_repair" Fatal 409
-        "The provider cannot repair what differs."
+    CannotRepair "cannot_repair" Fatal 409 "The provider cannot repair what differs."
         "Restore the resource as the message says."
-    ContentDiffers "content_differs" Retryable 409
-        "The content's digest differs from the one expected after a copy."
+    ContentDiffers "content_differs" Retryable 409 "The content's digest differs from the one expected after a copy."
         "The step is retried; check the source if it recurs."
-    NotComplete "not_complete" Fatal 409
-        "The resource is not complete."
+    NotComplete "not_complete" Fatal 409 "The resource is not complete."
         "Repair it first."
-    NotGone "not_gone" Retryable 409
-        "A provider still has resources of the tenant."
+    NotGone "not_gone" Retryable 409 "A provider still has resources of the tenant."
         "The step is retried; remove what the message names."
-    StillThere "still_there" Retryable 409
-        "The resource still exists after its removal."
+    StillThere "still_there" Retryable 409 "The resource still exists after its removal."
         "The step is retried; check the provider if it recurs."
-    JustGone "just_gone" Retryable 503
-        "The resource was removed while the step worked on it."
+    JustGone "just_gone" Retryable 503 "The resource was removed while the step worked on it."
         "The step is retried."
-    JustMade "just_made" Retryable 503
-        "A resource of this name was created at the same moment."
+    JustMade "just_made" Retryable 503 "A resource of this name was created at the same moment."
         "The step is retried."
-    SmokeTestFailed "smoke_test_failed" Retryable 409
-        "The smoke test failed; the message names the check."
+    SmokeTestFailed "smoke_test_failed" Retryable 409 "The smoke test failed; the message names the check."
         "See the check; the step is retried."
-    IsolationBroken "isolation_broken" Fatal 500
-        "A tenant can read another tenant's row."
+    IsolationBroken "isolation_broken" Fatal 500 "A tenant can read another tenant's row."
         "Treat it as an incident: stop onboarding and run the isolation check."
-    CannotCertify "cannot_certify" Fatal 409
-        "The certificate of deletion cannot be issued, because a store still holds data or was not looked through."
+    CannotCertify "cannot_certify" Fatal 409 "The certificate of deletion cannot be issued, because a store still holds data or was not looked through."
         "Resolve what the message names, then retry."
-    NoArchive "no_archive" Fatal 410
-        "The archive's file is missing."
+    NoArchive "no_archive" Fatal 410 "The archive's file is missing."
         "Restore the archive folder from its backup."
-    BadArchive "bad_archive" Invalid 422
-        "The archive is damaged, incomplete or not one of Tenantry."
+    BadArchive "bad_archive" Invalid 422 "The archive is damaged, incomplete or not one of Tenantry."
         "Export again, and transfer the file whole."
-    BadManifest "bad_manifest" Fatal 500
-        "The archive's manifest cannot be written."
+    BadManifest "bad_manifest" Fatal 500 "The archive's manifest cannot be written."
         "Report it with the operation's id."
-    Corrupt "corrupt" Fatal 500
-        "A stored file is damaged."
+    Corrupt "corrupt" Fatal 500 "A stored file is damaged."
         "Restore it from a backup."
-    FileReplaced "file_replaced" Fatal 500
-        "A database file was removed or replaced while it was open."
+    FileReplaced "file_replaced" Fatal 500 "A database file was removed or replaced while it was open."
         "Restore it and start again."
-    BrokenOff "broken_off" Unknown 503
-        "Storing the archive was interrupted."
+    BrokenOff "broken_off" Unknown 503 "Storing the archive was interrupted."
         "The step is retried."
-    Cut "cut" Unknown 502
-        "The answer ended early."
+    Cut "cut" Unknown 502 "The answer ended early."
         "The step is retried."
-    CutOff "cut_off" Retryable 400
-        "The upload or copy ended early."
+    CutOff "cut_off" Retryable 400 "The upload or copy ended early."
         "Send it again, or let the step be retried."
-    Command "command" Unknown 502
-        "The pipes to the command broke."
+    Command "command" Unknown 502 "The pipes to the command broke."
         "The step is retried."
-    CommandFailed "command_failed" Fatal 502
-        "The command ended with a failure."
+    CommandFailed "command_failed" Fatal 502 "The command ended with a failure."
         "See its output in the message."
-    CannotStart "cannot_start" Fatal 502
-        "The command cannot be started."
+    CannotStart "cannot_start" Fatal 502 "The command cannot be started."
         "Check the path and permissions of the command."
-    Killed "killed" Unknown 502
-        "The command was killed by a signal."
+    Killed "killed" Unknown 502 "The command was killed by a signal."
         "The step is retried."
-    Survivor "survivor" Retryable 503
-        "A process of an earlier attempt does not end, though it was killed."
+    Survivor "survivor" Retryable 503 "A process of an earlier attempt does not end, though it was killed."
         "The step is retried; check the machine."
-    TooMuchOutput "too_much_output" Fatal 502
-        "The command printed more than the limit."
+    TooMuchOutput "too_much_output" Fatal 502 "The command printed more than the limit."
         "Let it print less."
-    AddressRefused "address_refused" Fatal 422
-        "The host has a private address, and the configuration does not allow it."
+    AddressRefused "address_refused" Fatal 422 "The host has a private address, and the configuration does not allow it."
         "Use a public host, or set `allow_private`."
-    Redirected "redirected" Fatal 502
-        "The server answered with a redirect; redirects are not followed."
+    Redirected "redirected" Fatal 502 "The server answered with a redirect; redirects are not followed."
         "Configure the final URL."
-    Refused "refused" Fatal 502
-        "The server rejected the call for good."
+    Refused "refused" Fatal 502 "The server rejected the call for good."
         "See its status in the message."
-    TryAgain "try_again" Retryable 503
-        "The command or server asks to try again later."
+    TryAgain "try_again" Retryable 503 "The command or server asks to try again later."
         "The step is retried."
-    Unreachable "unreachable" Retryable 503
-        "The server cannot be reached."
+    Unreachable "unreachable" Retryable 503 "The server cannot be reached."
         "The step is retried; check the address and the network."
-    Timeout "timeout" Unknown 504
-        "No answer came in time; the call may have taken effect."
+    Timeout "timeout" Unknown 504 "No answer came in time; the call may have taken effect."
         "The step is retried, and checks the outcome first."
-    Stopped "stopped" Unknown 503
-        "The process was shut down during the work."
+    Stopped "stopped" Unknown 503 "The process was shut down during the work."
         "The work continues after the restart."
-    Panic "panic" Unknown 500
-        "The step's code panicked: a defect."
+    Panic "panic" Unknown 500 "The step's code panicked: a defect."
         "Report it with the log."
-    Interrupted "interrupted" Fatal 500
-        "Ten processes in a row died while they ran this step."
+    Interrupted "interrupted" Fatal 500 "Ten processes in a row died while they ran this step."
         "See the logs of the processes; retry the step."
-    Conflict "conflict" Retryable 409
-        "The operation changed meanwhile."
+    Conflict "conflict" Retryable 409 "The operation changed meanwhile."
         "Try again."
-    Busy "busy" Retryable 503
-        "The resource is locked or in use."
+    Busy "busy" Retryable 503 "The resource is locked or in use."
         "The step is retried."
-    Restarting "restarting" Retryable 503
-        "The database server is starting, stopping or recovering."
+    Restarting "restarting" Retryable 503 "The database server is starting, stopping or recovering."
         "The step is retried."
-    ConnectionLost "connection_lost" Unknown 503
-        "The connection to the database broke before the answer."
+    ConnectionLost "connection_lost" Unknown 503 "The connection to the database broke before the answer."
         "The step is retried, and checks the outcome first."
-    Deadlock "deadlock" Retryable 503
-        "The database ended the transaction because of a deadlock."
+    Deadlock "deadlock" Retryable 503 "The database ended the transaction because of a deadlock."
         "The step is retried."
-    Serialization "serialization" Retryable 503
-        "Another transaction was faster."
+    Serialization "serialization" Retryable 503 "Another transaction was faster."
         "The step is retried."
-    RolledBack "rolled_back" Retryable 503
-        "The database rolled the transaction back."
+    RolledBack "rolled_back" Retryable 503 "The database rolled the transaction back."
         "The step is retried."
-    OutOfResources "out_of_resources" Retryable 503
-        "The database server is out of memory or another resource."
+    OutOfResources "out_of_resources" Retryable 503 "The database server is out of memory or another resource."
         "Give it more, or lower its load."
-    TooManyConnections "too_many_connections" Retryable 503
-        "The database server has no free connection."
+    TooManyConnections "too_many_connections" Retryable 503 "The database server has no free connection."
         "Raise `max_connections`, or lower `connections`."
-    DiskFull "disk_full" Retryable 503
-        "The disk is full."
+    DiskFull "disk_full" Retryable 503 "The disk is full."
         "Free space; the step is retried."
-    IoError "io_error" Retryable 503
-        "A file cannot be read or written."
+    IoError "io_error" Retryable 503 "A file cannot be read or written."
         "Check the disk; the step is retried."
-    ReadOnly "read_only" Retryable 503
-        "The folder or database cannot be written."
+    ReadOnly "read_only" Retryable 503 "The folder or database cannot be written."
         "Grant write permission, or fail over to the primary."
-    CannotOpen "cannot_open" Retryable 503
-        "A file, folder or database cannot be opened."
+    CannotOpen "cannot_open" Retryable 503 "A file, folder or database cannot be opened."
         "Check that it exists and that the process may open it."
-    Unreadable "unreadable" Retryable 503
-        "A file cannot be read."
+    Unreadable "unreadable" Retryable 503 "A file cannot be read."
         "Check its permissions."
-    NotAllowed "not_allowed" Fatal 503
-        "The database does not allow the statement to this role."
+    NotAllowed "not_allowed" Fatal 503 "The database does not allow the statement to this role."
         "Grant the right that the message names."
-    Database "database" Fatal 500
-        "The database rejected a statement."
+    Database "database" Fatal 500 "The database rejected a statement."
         "See the message of the database."
-    TooOld "too_old" Fatal 503
-        "The server's version is too old."
+    TooOld "too_old" Fatal 503 "The server's version is too old."
         "Use the version that the message names, or a newer one."
-    NotStarted "not_started" Retryable 503
-        "The provider has not started yet."
+    NotStarted "not_started" Retryable 503 "The provider has not started yet."
         "The step is retried."
-    NotReady "not_ready" Retryable 503
-        "The server is still starting."
+    NotReady "not_ready" Retryable 503 "The server is still starting."
         "The step is retried."
-    DnsFolder "dns_folder" Retryable 503
-        "The folder of DNS records cannot be used."
+    DnsFolder "dns_folder" Retryable 503 "The folder of DNS records cannot be used."
         "Check its permissions."
-    DnsListen "dns_listen" Retryable 503
-        "The DNS server cannot listen on its address."
+    DnsListen "dns_listen" Retryable 503 "The DNS server cannot listen on its address."
         "Free the port, or configure another."
-    DnsNotPropagated "dns_not_propagated" Retryable 503
-        "The DNS record is not visible yet."
+    DnsNotPropagated "dns_not_propagated" Retryable 503 "The DNS record is not visible yet."
         "The step is retried."
-    DnsResolver "dns_resolver" Retryable 503
-        "The resolver cannot be used."
+    DnsResolver "dns_resolver" Retryable 503 "The resolver cannot be used."
         "Check `resolver` in the configuration."
-    DnsUnreachable "dns_unreachable" Retryable 503
-        "The DNS server cannot be reached."
+    DnsUnreachable "dns_unreachable" Retryable 503 "The DNS server cannot be reached."
         "The step is retried."
-    Certificate "certificate" Fatal 500
-        "The certificate cannot be made."
+    Certificate "certificate" Fatal 500 "The certificate cannot be made."
         "See the message."
-    CertificateFolder "certificate_folder" Retryable 503
-        "The folder of certificates cannot be used."
+    CertificateFolder "certificate_folder" Retryable 503 "The folder of certificates cannot be used."
         "Check its permissions."
-    CaExpired "ca_expired" Fatal 500
-        "The certificate authority has expired."
+    CaExpired "ca_expired" Fatal 500 "The certificate authority has expired."
         "Configure another authority."
-    BadClock "bad_clock" Fatal 500
-        "The machine's clock is set to a time that no certificate can hold."
+    BadClock "bad_clock" Fatal 500 "The machine's clock is set to a time that no certificate can hold."
         "Set the clock."
-    Manifest "manifest" Fatal 500
-        "A manifest cannot be written."
+    Manifest "manifest" Fatal 500 "A manifest cannot be written."
         "See the message."
-    Outbox "outbox" Retryable 503
-        "The outbox folder cannot be used."
+    Outbox "outbox" Retryable 503 "The outbox folder cannot be used."
         "Check its permissions."
-    NoRandomness "no_randomness" Retryable 503
-        "The operating system gives no random bytes."
+    NoRandomness "no_randomness" Retryable 503 "The operating system gives no random bytes."
         "Check the machine; the step is retried."
-    NoSecret "no_secret" Fatal 500
-        "The secret that signs or verifies does not exist."
+    NoSecret "no_secret" Fatal 500 "The secret that signs or verifies does not exist."
         "Configure the secret file."
-    DuplicateProvider "duplicate_provider" Invalid 500
-        "Two providers of the configuration have the same name."
+    DuplicateProvider "duplicate_provider" Invalid 500 "Two providers of the configuration have the same name."
         "Rename one of the instances."
-    NotSupported "not_supported" Invalid 422
-        "The provider does not have the capability that the call needs."
+    NotSupported "not_supported" Invalid 422 "The provider does not have the capability that the call needs."
         "Choose a provider that has it."
-    NoAnswer "no_answer" Unknown 504
-        "The provider did not answer within the time limit of the call; it may have taken effect."
+    NoAnswer "no_answer" Unknown 504 "The provider did not answer within the time limit of the call; it may have taken effect."
         "The step is retried, and checks the outcome first."
-    ShuttingDown "shutting_down" Retryable 503
-        "The process is shutting down."
+    ShuttingDown "shutting_down" Retryable 503 "The process is shutting down."
         "The work continues after the restart."
-    UnknownAction "unknown_action" Fatal 500
-        "This version has no action of the step's kind."
+    UnknownAction "unknown_action" Fatal 500 "This version has no action of the step's kind."
         "Use the version that wrote the operation, or a newer one."
-    Irreversible "irreversible" Fatal 409
-        "The action cannot be compensated."
+    Irreversible "irreversible" Fatal 409 "The action cannot be compensated."
         "See the message."
     // Registry and keyring
-    Unavailable "unavailable" Retryable 503
-        "The registry does not answer."
+    Unavailable "unavailable" Retryable 503 "The registry does not answer."
         "Nothing is lost; try again."
-    RegistryUnavailable "registry_unavailable" Retryable 503
-        "The registry does not answer to the process that runs operations."
+    RegistryUnavailable "registry_unavailable" Retryable 503 "The registry does not answer to the process that runs operations."
         "The step is retried."
-    RegistryWentBack "registry_went_back" Fatal 503
-        "The registry is older than one that this process has seen."
+    RegistryWentBack "registry_went_back" Fatal 503 "The registry is older than one that this process has seen."
         "Point the process to the current primary."
-    KeyringUnavailable "keyring_unavailable" Retryable 503
-        "The keyring does not answer."
+    KeyringUnavailable "keyring_unavailable" Retryable 503 "The keyring does not answer."
         "The step is retried."
-    ProviderUnavailable "provider_unavailable" Retryable 503
-        "A provider does not answer."
+    ProviderUnavailable "provider_unavailable" Retryable 503 "A provider does not answer."
         "Nothing is lost; try again."
-    ProviderFailed "provider_failed" Fatal 502
-        "A provider rejected the call."
+    ProviderFailed "provider_failed" Fatal 502 "A provider rejected the call."
         "See the message, and `tenantry doctor`."
-    Ledger "ledger" Retryable 503
-        "The ledger does not answer."
+    Ledger "ledger" Retryable 503 "The ledger does not answer."
         "The step is retried."
-    KeyDestroyed "key_destroyed" Fatal 410
-        "The tenant's key is destroyed: its data cannot be read any more."
+    KeyDestroyed "key_destroyed" Fatal 410 "The tenant's key is destroyed: its data cannot be read any more."
         "None: the tenant was erased."
-    KeyMissing "key_missing" Fatal 500
-        "The tenant's key is missing in the keyring."
+    KeyMissing "key_missing" Fatal 500 "The tenant's key is missing in the keyring."
         "Restore the keyring from its backup."
-    KeyNotLoaded "key_not_loaded" Retryable 503
-        "The tenant's key is not in memory yet."
+    KeyNotLoaded "key_not_loaded" Retryable 503 "The tenant's key is not in memory yet."
         "The step is retried."
-    WrongMasterKey "wrong_master_key" Fatal 500
-        "The key was wrapped by another master key."
+    WrongMasterKey "wrong_master_key" Fatal 500 "The key was wrapped by another master key."
         "Use the master key that belongs to the keyring."
-    WrongTenantKey "wrong_tenant_key" Fatal 500
-        "The sealed text belongs to another tenant, or was changed."
+    WrongTenantKey "wrong_tenant_key" Fatal 500 "The sealed text belongs to another tenant, or was changed."
         "Restore the row from a backup."
-    CannotDerive "cannot_derive" Fatal 500
-        "No key can be derived."
+    CannotDerive "cannot_derive" Fatal 500 "No key can be derived."
         "Report it with the log."
-    CannotSeal "cannot_seal" Fatal 500
-        "The text is too long to be sealed."
+    CannotSeal "cannot_seal" Fatal 500 "The text is too long to be sealed."
         "Shorten it."
-    Internal "internal" Fatal 500
-        "A defect inside Tenantry; the log has the cause under the request's id."
+    Internal "internal" Fatal 500 "A defect inside Tenantry; the log has the cause under the request's id."
         "Report it with the log."
 }
 

@@ -40,7 +40,12 @@ fn unlisted(file: &File, known: &HashSet<&str>) -> Vec<Finding> {
     let literals = source.strings.iter().zip(quotes.chunks_exact(2));
     literals
         .filter(|((line, code), ends)| {
-            *line < tests && is_argument(&source.code[..ends[0]]) && !known.contains(code.as_str())
+            let is_code = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            *line < tests
+                && !code.is_empty()
+                && code.chars().all(is_code)
+                && is_argument(&source.code[..ends[0]])
+                && !known.contains(code.as_str())
         })
         .map(|((line, code), _)| {
             let fix = format!("add `{code}` to {LIST}, or use a code that is there");
