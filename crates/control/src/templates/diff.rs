@@ -176,7 +176,7 @@ mod tests {
         );
         assert_eq!(
             changes(&[("[ping, host]", "[host, ping]")]),
-            [r#"Changed steps.ping.command ["ping","host"]|["host","ping"]"#],
+            [r#"Changed steps.ping.with.command ["ping","host"]|["host","ping"]"#],
             "the order of a provider's settings may mean something"
         );
     }
