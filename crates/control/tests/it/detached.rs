@@ -61,6 +61,12 @@ steps:
     world
 }
 
+/// Faults of all detached steps: the shipped templates know the key `welcome`; the others have the name of steps that are
+/// in no template.
+fn every_detached_step_fails() -> [Fault; 2] {
+    [story::REHEARSAL, "welcome"].map(|step| Fault::new(step, true, How::Fatal, u32::MAX))
+}
+
 /// The operation of each detached step, by its key.
 async fn children(control: &Control, parent: &OperationView) -> BTreeMap<String, OperationView> {
     let parent = control.operation(&Caller::system(), parent.id).await.unwrap();
@@ -116,8 +122,7 @@ async fn a_step_that_is_named_like_an_operation_is_cancelled_and_skipped_like_an
         let world = world().await;
         let process = world.start(Faults::new()).await.unwrap();
         let (control, caller) = (&process.control, Caller::system());
-        // Steps of no shipped template all go by this name.
-        world.plan.set(&world.clock, &[Fault::new(story::REHEARSAL, true, How::Fatal, u32::MAX)]);
+        world.plan.set(&world.clock, &every_detached_step_fails());
         let made = control.create_tenant(&caller, &request("Acme", "named"), None).await.unwrap();
         world.quiet().await;
         world.plan.set(&world.clock, &[]);
@@ -144,7 +149,7 @@ async fn a_step_that_is_named_like_an_operation_does_not_block_an_offboarding() 
     let world = world().await;
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
-    world.plan.set(&world.clock, &[Fault::new(story::REHEARSAL, true, How::Fatal, u32::MAX)]);
+    world.plan.set(&world.clock, &every_detached_step_fails());
     let made = control.create_tenant(&caller, &request("Acme", "named"), None).await.unwrap();
     world.quiet().await;
     world.plan.set(&world.clock, &[]);
