@@ -154,7 +154,8 @@ impl Control {
         let resources = Resources::new(providers, config.regions.clone(), &config.at_once, on_call)?;
         let resources = Arc::new(resources);
         for provider in resources.iter() {
-            provider.start().await.map_err(Error::unavailable)?;
+            let what = format!("the provider {}", provider.name());
+            provider.start().await.map_err(|failure| Error::provider_unavailable(&what, failure))?;
         }
         let places = Places::new(store.clone(), config.capacity.clone());
         let store_of_archives = ArchiveStore::new(config.archives.clone());

@@ -89,12 +89,18 @@ impl Error {
     pub fn conflict(code: &'static str, message: impl fmt::Display) -> Self {
         Self::new(ErrorKind::Conflict, code, message)
     }
-    /// Something that Tenantry needs does not answer.
+    /// The registry or the keyring does not answer.
     pub fn unavailable(cause: impl fmt::Display) -> Self {
         let message = "the registry does not answer; nothing is lost, try again";
         Self { cause: Some(cause.to_string()), ..Self::new(ErrorKind::Unavailable, "unavailable", message) }
     }
-    /// A defect of ours.
+    /// A provider, or the archive store, does not answer. `what` names it in the message, such as "the bucket".
+    pub fn provider_unavailable(what: &str, cause: impl fmt::Display) -> Self {
+        let message = format!("{what} does not answer; nothing is lost, try again");
+        let error = Self::new(ErrorKind::Unavailable, "provider_unavailable", message);
+        Self { cause: Some(cause.to_string()), ..error }
+    }
+    /// A defect inside Tenantry.
     pub fn internal(cause: impl fmt::Display) -> Self {
         let message = "something went wrong inside Tenantry; the log has the cause under this request's id";
         Self { cause: Some(cause.to_string()), ..Self::new(ErrorKind::Internal, "internal", message) }

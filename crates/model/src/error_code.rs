@@ -397,8 +397,6 @@ codes! {
         "The step is retried."
     ProviderUnavailable "provider_unavailable" Retryable 503 "A provider does not answer."
         "Nothing is lost; try again."
-    ProviderFailed "provider_failed" Fatal 502 "A provider rejected the call."
-        "See the message, and `tenantry doctor`."
     Ledger "ledger" Retryable 503 "The ledger does not answer."
         "The step is retried."
     KeyDestroyed "key_destroyed" Fatal 410 "The tenant's key is destroyed: its data cannot be read any more."

@@ -1,7 +1,7 @@
 //! The provider contract: kinds of resources with their settings and outputs, the verbs that every provider implements,
 //! the capabilities that some have in addition, and what authors of providers need for them. Knows no particular provider.
 //!
-//! A provider of one's own needs:
+//! A provider needs:
 //!
 //! - a type that implements [`Provider`]: `ensure`, `observe`, `remove`, `probe`, each safe to repeat, and as many of the
 //!   capabilities ([`Data`], [`Objects`], [`Fence`], [`Rotate`], [`Portable`], [`IsolationCheck`]) as it has;

@@ -1,4 +1,4 @@
-//! A provider of one's own, outside of the server: a JSON file for each tenant, in a folder that another system watches.
+//! A third party's provider: a JSON file for each tenant, in a folder that another system watches.
 //! Rejects a file that has another owner tag.
 //!
 //! - **Content**: `NAME.json` with the owner tag, the tenant's id, slug, plan and region, the outputs of the steps that

@@ -28,7 +28,23 @@ pub fn check(files: &[File]) -> Vec<Finding> {
     let known: HashSet<&str> = list.strings.iter().map(|(_, string)| string.as_str()).collect();
     let sources = files.iter().filter(|file| file.path.starts_with("crates/") && file.path.ends_with(".rs"));
     let sources = sources.filter(|file| !is_test(&file.path) && !file.path.starts_with("crates/bench/"));
-    sources.flat_map(|file| unlisted(file, &known)).collect()
+    let sources: Vec<&File> = sources.filter(|file| file.path != LIST).collect();
+    let mut findings: Vec<Finding> = sources.iter().flat_map(|file| unlisted(file, &known)).collect();
+    // Each code's word is the first string of its entry; the other two are sentences.
+    let words = list.strings.iter().filter(|(line, word)| *line < list.first_test_line() && is_code(word));
+    let unused =
+        words.filter(|(_, word)| !sources.iter().any(|file| file.text.contains(&format!("\"{word}\""))));
+    findings.extend(unused.map(|(line, word)| {
+        let fix = format!("use `{word}` or take it out, with its page");
+        Finding::new(LIST, *line, "an error code that nothing uses", fix)
+    }));
+    findings
+}
+
+/// Whether a string has the form of a code.
+fn is_code(string: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    !string.is_empty() && string.chars().all(allowed)
 }
 
 /// Codes of a file that are not listed.
@@ -40,10 +56,8 @@ fn unlisted(file: &File, known: &HashSet<&str>) -> Vec<Finding> {
     let literals = source.strings.iter().zip(quotes.chunks_exact(2));
     literals
         .filter(|((line, code), ends)| {
-            let is_code = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
             *line < tests
-                && !code.is_empty()
-                && code.chars().all(is_code)
+                && is_code(code)
                 && is_argument(&source.code[..ends[0]])
                 && !known.contains(code.as_str())
         })
@@ -75,6 +89,7 @@ mod tests {
     use super::check;
 
     fn found(code: &str) -> Vec<String> {
+        let code = format!("const BUSY: &str = \"busy\";\n{code}");
         let list = File::new(super::LIST, "//! Lists.\nconst A: &str = \"busy\";\n");
         let source = File::new("crates/store/src/a.rs", &format!("//! Owns.\n{code}\n"));
         short(&check(&[list, source]))
@@ -89,6 +104,13 @@ mod tests {
         ] {
             assert_eq!(found(code).len(), 1, "{code}");
         }
+    }
+
+    #[test]
+    fn refuses_a_listed_code_that_nothing_uses() {
+        let list = File::new(super::LIST, "//! Lists.\nconst A: &str = \"busy\";\n");
+        let other = File::new("crates/store/src/a.rs", "//! Owns.\n");
+        assert_eq!(short(&check(&[list, other])), ["2: an error code that nothing uses"]);
     }
 
     #[test]

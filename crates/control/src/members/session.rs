@@ -130,9 +130,23 @@ fn row_error(failure: tenantry_model::Failure) -> Error {
         tenantry_model::FailureClass::Invalid => {
             Error::invalid("request_invalid", vec![FieldError::new("", failure.message)])
         }
-        _ => Error {
-            message: "the tenant's database does not answer; nothing is lost, try again".to_owned(),
-            ..Error::unavailable(failure)
-        },
+        _ => Error::provider_unavailable("the tenant's database", failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tenantry_model::Failure;
+
+    use super::row_error;
+    use crate::resource::objects::object_error;
+
+    #[test]
+    fn a_provider_that_does_not_answer_is_not_taken_for_the_registry() {
+        let lost = || Failure::unknown("connection_lost", "the connection broke");
+        for (error, named) in [(row_error(lost()), "database"), (object_error(lost()), "bucket")] {
+            assert_eq!(error.code, "provider_unavailable");
+            assert!(error.message.contains(named) && !error.message.contains("registry"), "{error}");
+        }
     }
 }

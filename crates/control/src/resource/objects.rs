@@ -130,9 +130,6 @@ pub fn object_error(failure: Failure) -> Error {
         _ if failure.class == FailureClass::Invalid => {
             Error::invalid("request_invalid", vec![FieldError::new("", &failure.message)])
         }
-        _ => Error {
-            message: "the bucket does not answer; nothing is lost, try again".to_owned(),
-            ..Error::unavailable(failure)
-        },
+        _ => Error::provider_unavailable("the bucket", failure),
     }
 }

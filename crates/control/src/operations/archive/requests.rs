@@ -442,6 +442,6 @@ pub fn archive_error(failure: Failure) -> Error {
             Error::new(ErrorKind::Gone, "archive_gone", "this archive was removed")
         }
         "cut_off" => Error::invalid("body_cut_off", vec![FieldError::new("", failure.message)]),
-        _ => Error::unavailable(failure),
+        _ => Error::provider_unavailable("the archive store", failure),
     }
 }
