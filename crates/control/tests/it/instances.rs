@@ -19,6 +19,9 @@ async fn an_address_is_opened_by_the_instance_that_signed_it(mut world: World) {
     let (control, caller) = (&process.control, Caller::system());
     let made = control.create_tenant(&caller, &request("Two buckets", "growth"), None).await.unwrap();
     people(&world, control, false).await.unwrap();
+    let onboarded = control.operation(&caller, made.operation.id).await.unwrap();
+    let bucket = onboarded.steps.iter().find(|step| step.kind == "bucket").unwrap();
+    assert!(bucket.provider.as_str() > "another_bucket", "{} is asked second", bucket.provider);
     let secrets = control.claim_credentials(&caller, made.operation.id).await.unwrap();
     let token = control.accept_invitation(&secrets[0].value).await.unwrap().access_token;
     let session = control.verify_token(&token).unwrap();

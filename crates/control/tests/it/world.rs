@@ -288,13 +288,8 @@ impl World {
         let manifests = namespace_manifests::Config::new(folder("manifests"));
         let dns = dns_builtin::Config::new(folder("dns"));
         let certificates = certificate_local_ca::Config::new(folder("certificates"));
-        let mut databases = self.databases().await?;
-        if self.another_bucket {
-            let another = bucket_folder::Config::new(folder("more_buckets"));
-            let another = Faulty::over(BucketFolder::new(another).named("another_bucket"), self);
-            databases.insert(Arc::new(another))?;
-        }
-        Ok(databases
+        let databases = self.databases().await?;
+        let mut all = databases
             .add(Faulty::over(BucketFolder::new(bucket), self))
             .add(Faulty::over(NamespaceManifests::new(manifests), self))
             .add(Faulty::over(DnsBuiltin::new(dns)?, self))
@@ -303,7 +298,14 @@ impl World {
             .add(Faulty::over(config_builtin::ConfigBuiltin::default(), self))
             .add(Faulty::over(billing_builtin::BillingBuiltin::default(), self))
             .add(Faulty::over(mail_outbox::MailOutbox::new(outbox)?, self))
-            .add(Faulty::over(Shelf::new(folder("things")), self)))
+            .add(Faulty::over(Shelf::new(folder("things")), self));
+        if self.another_bucket {
+            // After the others, so that it is not the default of its kind.
+            let another = bucket_folder::Config::new(folder("more_buckets"));
+            let another = Faulty::over(BucketFolder::new(another).named("another_bucket"), self);
+            all.insert(Arc::new(another))?;
+        }
+        Ok(all)
     }
 
     /// Starts a process on the existing state, with these faults of its ledger.
