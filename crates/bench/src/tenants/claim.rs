@@ -6,8 +6,8 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use sqlx::postgres::PgAdvisoryLock;
 use sqlx::{Connection, Executor, PgConnection};
-use tenantry_databases::database_postgres_database::DatabasePostgresDatabase;
-use tenantry_databases::database_postgres_schema::DatabasePostgresSchema;
+use tenantry_databases::postgres_database::DatabasePostgresDatabase;
+use tenantry_databases::postgres_schema::DatabasePostgresSchema;
 use tenantry_provider::Provider;
 
 use super::world::{context, spec};

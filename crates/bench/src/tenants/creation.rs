@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
-use tenantry_databases::database_postgres_database::DatabasePostgresDatabase;
-use tenantry_databases::database_postgres_schema::DatabasePostgresSchema;
+use tenantry_databases::postgres_database::DatabasePostgresDatabase;
+use tenantry_databases::postgres_schema::DatabasePostgresSchema;
 use tenantry_model::TenantId;
 use tenantry_provider::Provider;
 use tokio::sync::Mutex;

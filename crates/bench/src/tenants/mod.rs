@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use tempfile::TempDir;
-use tenantry_databases::database_postgres::{Config, Postgres as Servers};
+use tenantry_databases::postgres::{Config, Postgres as Servers};
 
 use crate::place::Postgres;
 pub use creation::Amount;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
-use tenantry_databases::database_postgres_pool::DatabasePostgresPool;
+use tenantry_databases::postgres_pool::DatabasePostgresPool;
 use tenantry_provider::Provider;
 
 use super::world::{context, spec};

@@ -1,7 +1,11 @@
 //! Several instances of one provider type in one process.
 
+use std::sync::Arc;
+
+use tenantry_builtin::config_builtin::ConfigBuiltin;
 use tenantry_control::Caller;
 use tenantry_control::objects::SignObject;
+use tenantry_provider::Registry;
 use tenantry_provider::objects::{Method, New};
 use tenantry_testkit::crash_ledger::Faults;
 
@@ -34,4 +38,16 @@ async fn an_address_is_opened_by_the_instance_that_signed_it(mut world: World) {
     forged.key.push('2');
     let refused = control.open_signed(&forged).await.err().map(|error| error.code);
     assert_eq!(refused, Some("bad_signature"));
+}
+
+#[test]
+fn two_instances_of_one_name_are_rejected() {
+    let mut registry = Registry::default().add(ConfigBuiltin::default());
+    let rejected = registry.insert(Arc::new(ConfigBuiltin::default())).unwrap_err();
+    assert_eq!(rejected.code, "duplicate_provider");
+    registry.insert(Arc::new(ConfigBuiltin::default().named("second"))).unwrap();
+    assert_eq!(
+        registry.iter().map(|provider| provider.name()).collect::<Vec<_>>(),
+        ["builtin_config", "second"]
+    );
 }

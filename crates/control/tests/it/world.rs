@@ -20,12 +20,12 @@ use tenantry_builtin::{billing_builtin, config_builtin, identity_builtin, mail_o
 use tenantry_control::objects::SignObject;
 use tenantry_control::resource::{ConcurrencyLimits as AtOnce, Regions, Resources};
 use tenantry_control::{Control, ControlConfig, Error, Front, Parts, WeakControl};
-use tenantry_databases::database_postgres::{self, Postgres};
-use tenantry_databases::database_postgres_database::DatabasePostgresDatabase;
-use tenantry_databases::database_postgres_pool::DatabasePostgresPool;
-use tenantry_databases::database_postgres_schema::DatabasePostgresSchema;
-use tenantry_databases::database_sqlite_file::{self, DatabaseSqliteFile};
-use tenantry_databases::database_sqlite_pool::{self, DatabaseSqlitePool};
+use tenantry_databases::postgres::{self, Postgres};
+use tenantry_databases::postgres_database::DatabasePostgresDatabase;
+use tenantry_databases::postgres_pool::DatabasePostgresPool;
+use tenantry_databases::postgres_schema::DatabasePostgresSchema;
+use tenantry_databases::sqlite_file::{self, DatabaseSqliteFile};
+use tenantry_databases::sqlite_pool::{self, DatabaseSqlitePool};
 use tenantry_engine::{
     Clock, Commit, CommitError, ExecutorConfig, Ledger, Run, Signal, Step, StepState, Waiting,
 };
@@ -263,8 +263,8 @@ impl World {
     async fn databases(&self) -> Result<Registry, Failure> {
         let registry = Registry::default();
         if let Some(tenants) = &self.tenants {
-            let config = database_postgres::Config::new(tenants.url());
-            let config = database_postgres::Config { app_role: tenants.app_role(), connections: 4, ..config };
+            let config = postgres::Config::new(tenants.url());
+            let config = postgres::Config { app_role: tenants.app_role(), connections: 4, ..config };
             let postgres = Postgres::new(config)?;
             return Ok(registry
                 .add(Faulty::over(DatabasePostgresPool::new(postgres.clone()), self))
@@ -273,8 +273,8 @@ impl World {
         }
         // Fewer warm databases than concurrent tenants, so that both paths are used.
         let own = self.folder.path().join("tenants");
-        let own = database_sqlite_file::Config { warm: 2, ..database_sqlite_file::Config::new(own) };
-        let pool = database_sqlite_pool::Config::new(self.stores().pool());
+        let own = sqlite_file::Config { warm: 2, ..sqlite_file::Config::new(own) };
+        let pool = sqlite_pool::Config::new(self.stores().pool());
         Ok(registry
             .add(Faulty::over(DatabaseSqlitePool::new(pool).await?, self))
             .add(Faulty::over(DatabaseSqliteFile::new(own).await?, self)))

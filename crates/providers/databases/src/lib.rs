@@ -14,12 +14,3 @@ pub mod sqlite_file;
 pub mod sqlite_pool;
 mod tables;
 mod warm_task;
-
-// Former names of the modules.
-pub use postgres as database_postgres;
-pub use postgres_database as database_postgres_database;
-pub use postgres_pool as database_postgres_pool;
-pub use postgres_schema as database_postgres_schema;
-pub use sqlite as database_sqlite;
-pub use sqlite_file as database_sqlite_file;
-pub use sqlite_pool as database_sqlite_pool;

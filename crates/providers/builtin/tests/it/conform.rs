@@ -14,7 +14,7 @@ use tenantry_builtin::config_builtin::ConfigBuiltin;
 use tenantry_builtin::dns_builtin::{Config as DnsConfig, DnsBuiltin};
 use tenantry_builtin::identity_builtin::IdentityBuiltin;
 use tenantry_builtin::mail_outbox::{Config as MailConfig, MailOutbox};
-use tenantry_databases::database_sqlite_pool::{Config as PoolConfig, DatabaseSqlitePool};
+use tenantry_databases::sqlite_pool::{Config as PoolConfig, DatabaseSqlitePool};
 use tenantry_provider::{Observed, Provider, Spec};
 
 use crate::contract::Environment;

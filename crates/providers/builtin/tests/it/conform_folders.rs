@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection};
 use tempfile::TempDir;
 use tenantry_builtin::bucket_folder::{BucketFolder, Config as BucketConfig};
 use tenantry_builtin::namespace_manifests::{Config as ManifestsConfig, NamespaceManifests};
-use tenantry_databases::database_sqlite_file::{Config as FileConfig, DatabaseSqliteFile};
+use tenantry_databases::sqlite_file::{Config as FileConfig, DatabaseSqliteFile};
 use tenantry_provider::{Observed, Provider, Spec};
 
 use crate::conform::{ensure, must_keep_it, rival};

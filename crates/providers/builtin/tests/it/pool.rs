@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde_json::json;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
-use tenantry_databases::database_sqlite_pool::{Config, DatabaseSqlitePool};
+use tenantry_databases::sqlite_pool::{Config, DatabaseSqlitePool};
 use tenantry_provider::Provider;
 
 use crate::children;

@@ -2,8 +2,8 @@
 //! like the main one, and a server that is down affects its own tenants only.
 
 use serde_json::json;
-use tenantry_databases::database_postgres::{Cluster, Postgres};
-use tenantry_databases::database_postgres_database::DatabasePostgresDatabase;
+use tenantry_databases::postgres::{Cluster, Postgres};
+use tenantry_databases::postgres_database::DatabasePostgresDatabase;
 use tenantry_model::Failure;
 use tenantry_model::FailureClass::Retryable;
 use tenantry_model::suspension::Grade;
@@ -166,7 +166,7 @@ async fn each_server_has_its_own_pooler() {
 #[tokio::test]
 async fn configuration_errors_name_the_cluster() {
     let bad = |cluster: Cluster| {
-        let mut config = tenantry_databases::database_postgres::Config::new("postgres://db/x");
+        let mut config = tenantry_databases::postgres::Config::new("postgres://db/x");
         config.clusters.insert("eu-1".to_owned(), cluster);
         Postgres::new(config).err().expect("it was accepted").message
     };
@@ -212,7 +212,7 @@ async fn a_standby_is_named_and_retried() {
 #[tokio::test]
 async fn servers_are_connected_lazily_and_all_failures_are_named() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut config = tenantry_databases::database_postgres::Config::new(format!("postgres://a@{closed}/x"));
+    let mut config = tenantry_databases::postgres::Config::new(format!("postgres://a@{closed}/x"));
     config.clusters.insert("eu-1".to_owned(), Cluster::new(format!("postgres://b@{closed}/y")));
     let provider = DatabasePostgresDatabase::new(Postgres::new(config).unwrap());
     provider.start().await.unwrap();

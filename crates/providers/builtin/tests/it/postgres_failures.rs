@@ -406,12 +406,12 @@ async fn server_failures_have_their_class() {
     let context = place.world.context();
     let gone = place.unusable().await.unwrap();
     is(&gone.ensure(&context, &spec).await.unwrap_err(), Retryable, "unreachable");
-    let nowhere = |config: &mut tenantry_databases::database_postgres::Config| {
+    let nowhere = |config: &mut tenantry_databases::postgres::Config| {
         config.url = config.url.replace("/tenantry_", "/nowhere_");
     };
     let place = Place::with(Model::Schema, nowhere).await.unwrap();
     is(&place.provider.probe().await.unwrap_err(), Fatal, "no_database");
-    let limited = |config: &mut tenantry_databases::database_postgres::Config| {
+    let limited = |config: &mut tenantry_databases::postgres::Config| {
         config.url.push_str("?options=-c%20default_transaction_read_only%3Don");
     };
     let place = Place::with(Model::Schema, limited).await.unwrap();

@@ -4,9 +4,9 @@
 
 use futures::future::join_all;
 use sqlx::{AssertSqlSafe, Connection, Row};
-use tenantry_databases::database_postgres::{Cluster, Config, Postgres};
-use tenantry_databases::database_postgres_database::DatabasePostgresDatabase;
-use tenantry_databases::database_postgres_schema::DatabasePostgresSchema;
+use tenantry_databases::postgres::{Cluster, Config, Postgres};
+use tenantry_databases::postgres_database::DatabasePostgresDatabase;
+use tenantry_databases::postgres_schema::DatabasePostgresSchema;
 use tenantry_provider::{Observed, Provider, Spec};
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::database::on_server;

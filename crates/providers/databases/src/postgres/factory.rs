@@ -8,9 +8,9 @@ use tenantry_provider::settings;
 use tenantry_provider::verbs::{Fault, Kind, Provider};
 
 use super::{Config, Postgres};
-use crate::database_postgres_database::DatabasePostgresDatabase;
-use crate::database_postgres_pool::DatabasePostgresPool;
-use crate::database_postgres_schema::DatabasePostgresSchema;
+use crate::postgres_database::DatabasePostgresDatabase;
+use crate::postgres_pool::DatabasePostgresPool;
+use crate::postgres_schema::DatabasePostgresSchema;
 
 const POOL: &str = "_pool";
 const SCHEMA: &str = "_schema";
