@@ -28,5 +28,6 @@ mod shelf;
 mod slow;
 mod stats;
 mod status;
+mod stored_plans;
 mod story;
 mod world;
