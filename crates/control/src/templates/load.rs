@@ -129,28 +129,26 @@ fn settings_faults(
     let (keys, own) = (kinds::keys(kind), provider.settings_schema());
     let is_own = |key: &str| own.get("properties").is_some_and(|all| all.get(key).is_some());
     let mut faults = Vec::new();
-    // Settings on the wrong side are named with the right one; what else is wrong with them shows there.
-    let mut beside = step.settings.clone();
-    beside.retain(|key, _| {
+    // A setting on the wrong side is a fault; its value is checked on the right one, with all others.
+    let (mut beside, mut with) = (step.settings.clone(), step.with.clone());
+    beside.retain(|key, value| {
         let misplaced = !keys.contains(&key.as_str()) && is_own(key);
         if misplaced {
             let why = format!("is a setting of the provider {}; move it under `{WITH}`", provider.name());
             faults.push(FieldError::new(at("", key), why));
+            with.insert(key.clone(), value.take());
         }
         !misplaced
     });
-    let mut with = step.with.clone();
-    with.retain(|key, _| {
+    with.retain(|key, value| {
         let misplaced = keys.contains(&key.as_str());
         if misplaced {
             let why = format!("is a setting of the kind {}; move it beside `{WITH}`", kind.as_str());
             faults.push(FieldError::new(at(WITH, key), why));
+            beside.insert(key.clone(), value.take());
         }
         !misplaced
     });
-    if !faults.is_empty() {
-        return faults;
-    }
     faults.extend(in_place("", shape::faults(&kinds::schema(kind), &Value::Object(beside.clone()))));
     faults.extend(in_place(WITH, shape::faults(&own, &Value::Object(with.clone()))));
     if faults.is_empty() {
@@ -245,6 +243,10 @@ mod tests {
             (
                 "{ kind: bucket, with: { mode: fast, timeout: 3, quota_bytes: 5 } }",
                 &["steps.bucket.with.quota_bytes"],
+            ),
+            (
+                "{ kind: bucket, quota: 5, with: { mode: fast, timeout: 3, quota_bytes: many } }",
+                &["steps.bucket.with.quota_bytes", "steps.bucket.quota", "steps.bucket.quota_bytes"],
             ),
             (
                 "{ kind: bucket, quota_bytes: 1, with: { mode: fast, timeout: 3 } }",
