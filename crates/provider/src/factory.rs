@@ -126,19 +126,6 @@ impl ProviderFactory {
             })
             .collect()
     }
-
-    /// Builds an instance with these settings over its defaults.
-    pub async fn build(
-        &self,
-        context: BuildContext,
-        given: Map<String, Value>,
-    ) -> Result<Vec<Arc<dyn Provider>>, Failure> {
-        let mut config = (self.defaults)(&context);
-        if let Some(config) = config.as_object_mut() {
-            config.extend(given);
-        }
-        (self.build)(context, config).await
-    }
 }
 
 /// Whether a text can name a type or an instance: `a-z`, `0-9` and `_`, at most 40 bytes, beginning with a letter.

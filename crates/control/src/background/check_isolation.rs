@@ -1,4 +1,5 @@
-//! Checks that tenants are isolated from each other, as often as the configuration says: the task itself only looks whether a check is due.
+//! Checks that tenants are isolated from each other, as often as the configuration says: the task only finds out whether a
+//! check is due.
 
 use async_trait::async_trait;
 
@@ -19,6 +20,10 @@ impl Task for CheckIsolation {
     }
 
     async fn run(&self, control: &Control) -> Result<usize> {
-        control.check_isolation_if_due().await.map(usize::from)
+        let checked = control.check_isolation_if_due().await;
+        if let Err(why) = &checked {
+            tracing::error!(%why, "isolation of the tenants is not known: the check failed");
+        }
+        checked.map(usize::from)
     }
 }

@@ -1,5 +1,7 @@
 //! Deletes objects that are due by their buckets' own rules.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tenantry_provider::Provider as _;
 
@@ -19,6 +21,11 @@ impl Task for ExpireObjects {
         NAME
     }
 
+    fn time_limit(&self) -> Duration {
+        // A run starts at the first bucket, so it has to get through all of them.
+        Duration::from_secs(6 * 3600)
+    }
+
     async fn run(&self, control: &Control) -> Result<usize> {
         let (mut deleted, mut failed) = (0, None);
         for provider in control.shared.resources.iter() {
@@ -32,6 +39,9 @@ impl Task for ExpireObjects {
                 }
             }
         }
-        failed.map_or(Ok(deleted), |why| Err(Error::unavailable(why)))
+        if deleted > 0 {
+            tracing::info!(objects = deleted, "objects expired");
+        }
+        failed.map_or(Ok(deleted), |why| Err(Error::provider_unavailable("a provider of buckets", why)))
     }
 }

@@ -40,6 +40,11 @@ pub(crate) trait Task: Send + Sync {
         HOUR
     }
 
+    /// Longest time that a run may take.
+    fn time_limit(&self) -> Duration {
+        schedule::TIME_LIMIT
+    }
+
     /// Runs once. Returns the number of things that it changed.
     async fn run(&self, control: &Control) -> Result<usize>;
 }
@@ -70,11 +75,13 @@ impl Control {
     pub async fn run_background_tasks(&self) -> Infallible {
         let jobs = tasks().into_iter().map(|task| {
             let control = self.clone();
-            let (name, interval) = (task.name(), task.interval());
-            Job::new(name, interval, move || {
+            let (name, interval, time_limit) = (task.name(), task.interval(), task.time_limit());
+            let mut job = Job::new(name, interval, move || {
                 let (task, control) = (task.clone(), control.clone());
                 async move { task.run(&control).await }
-            })
+            });
+            job.time_limit = time_limit;
+            job
         });
         schedule::run(jobs.collect(), &self.shared.background, &self.runs(), &*self.shared.clock).await
     }

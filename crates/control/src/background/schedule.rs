@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::error::{Error, Result};
 
 /// Longest time that one run may take.
-const TIME_LIMIT: Duration = Duration::from_secs(1800);
+pub(super) const TIME_LIMIT: Duration = Duration::from_secs(1800);
 
 /// A background task and its last run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -70,7 +70,7 @@ impl Records {
 pub(super) struct Job {
     name: &'static str,
     interval: Duration,
-    time_limit: Duration,
+    pub time_limit: Duration,
     work: Box<dyn Fn() -> BoxFuture<'static, Result<usize>> + Send + Sync>,
 }
 

@@ -12,5 +12,6 @@ mod resources;
 pub mod status;
 
 pub use handle::ResourceHandle;
-pub use layers::{OnCall, ProviderCall, ProviderVerb};
+pub(crate) use layers::staying;
+pub use layers::{OnCall, PermitClass, ProviderCall, ProviderVerb};
 pub use resources::{ConcurrencyLimits, Regions, Resources};

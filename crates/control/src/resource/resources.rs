@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tenantry_model::{Failure, Isolation};
-use tenantry_provider::{Kind, Provider, Registry};
+use tenantry_model::Failure;
+use tenantry_provider::{Provider, Registry};
 use tokio::sync::Semaphore;
 
 use super::handle::ResourceHandle;
@@ -19,7 +19,13 @@ pub type ConcurrencyLimits = BTreeMap<String, u32>;
 /// What the operator allows providers.
 pub(super) struct Limits {
     pub regions: Regions,
-    pub concurrency: BTreeMap<String, Semaphore>,
+    pub concurrency: BTreeMap<String, Permits>,
+}
+
+/// Permits of one provider.
+pub(super) struct Permits {
+    pub work: Semaphore,
+    pub control: Semaphore,
 }
 
 /// The providers of this process. What calls one takes its [`ResourceHandle`] from here.
@@ -56,8 +62,11 @@ impl Resources {
         if !faults.is_empty() {
             return Err(Error::invalid("config_invalid", faults));
         }
-        let semaphore = |(name, calls): (&String, &u32)| (name.clone(), Semaphore::new(*calls as usize));
-        let concurrency = concurrency.iter().map(semaphore).collect();
+        let permits = |(name, calls): (&String, &u32)| {
+            let semaphore = || Semaphore::new(*calls as usize);
+            (name.clone(), Permits { work: semaphore(), control: semaphore() })
+        };
+        let concurrency = concurrency.iter().map(permits).collect();
         let limits = Arc::new(Limits { regions, concurrency });
         let layers = Arc::new(Layers::new(&limits, on_call));
         let mut handles = BTreeMap::new();
@@ -77,11 +86,6 @@ impl Resources {
     /// All providers, by name.
     pub fn iter(&self) -> impl Iterator<Item = &ResourceHandle> {
         self.handles.values()
-    }
-
-    /// The provider for a step that names none: the first of the kind that isolates tenants in this way.
-    pub fn default_for(&self, kind: Kind, isolation: Isolation) -> Option<&ResourceHandle> {
-        self.registry.default_for(kind, isolation).and_then(|provider| self.get(provider.name()))
     }
 
     /// Why the provider may not place data in this region; none if it may.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, json};
 use tenantry_control::objects::SignObject;
 use tenantry_control::operations::archive::{ArchiveSettings, Purpose};
-use tenantry_control::resource::{ProviderVerb, Regions, ResourceHandle, Resources};
+use tenantry_control::resource::{PermitClass, ProviderVerb, Regions, ResourceHandle, Resources};
 use tenantry_control::suspension::SuspendTenant;
 use tenantry_control::{Caller, Control, TenantSession};
 use tenantry_engine::{Clock, OperationState};
@@ -103,7 +103,7 @@ pub fn counter(calls: &Calls) -> tenantry_control::resource::OnCall {
 }
 
 #[tokio::test]
-async fn every_verb_takes_a_permit_and_is_reported() {
+async fn every_verb_takes_its_permit_and_is_reported() {
     let slow = Slow::default();
     let (resources, calls) = resources(&slow, Regions::new());
     let handle = resources.get("slow").unwrap();
@@ -112,9 +112,31 @@ async fn every_verb_takes_a_permit_and_is_reported() {
             done.unwrap_or_else(|failure| panic!("{verb:?}: {failure:?}"));
         }
         let load = slow.take();
-        assert_eq!((load.most, load.calls, load.now), (2, 5, 0), "{verb:?}");
+        // Calls of clients' requests take no permit.
+        let most = if verb.permit_class() == PermitClass::Request { 5 } else { 2 };
+        assert_eq!((load.most, load.calls, load.now), (most, 5, 0), "{verb:?}");
         let reported = std::mem::take(&mut *calls.lock());
         assert_eq!(reported, BTreeMap::from([(("slow".to_owned(), verb.as_str()), 5)]), "{verb:?}");
+    }
+}
+
+/// Exports that take for ever hold all permits for work.
+#[tokio::test]
+async fn no_work_delays_access_control_or_requests() {
+    let slow = Slow::default();
+    let (resources, _) = resources(&slow, Regions::new());
+    let handle = resources.get("slow").unwrap();
+    let mut held = join_all((0..2).map(|_| resources.sharing(&["slow"], std::future::pending::<()>())));
+    assert!(futures::poll!(&mut held).is_pending());
+    for verb in ProviderVerb::ALL {
+        let mut called = Box::pin(call(handle, verb));
+        if verb.permit_class() == PermitClass::Work {
+            assert!(futures::poll!(&mut called).is_pending(), "{verb:?}");
+            assert_eq!(slow.take().calls, 0, "{verb:?} waits for a permit");
+        } else {
+            called.await.unwrap_or_else(|failure| panic!("{verb:?}: {failure:?}"));
+            assert_eq!(slow.take().calls, 1, "{verb:?}");
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use serde_json::json;
+use tenantry_control::operations::archive::{ArchiveSettings, Purpose};
+use tenantry_control::operations::offboard::OffboardTenant;
 use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey, OperationQuery, PageQuery};
 use tenantry_engine::OperationState;
 use tenantry_testkit::crash_ledger::{Fault as LedgerFault, Faults};
@@ -15,6 +17,7 @@ use crate::world::{World, in_both_worlds, request};
 in_both_worlds! {
     concurrent_calls_stay_within_the_limit
     no_resource_is_created_outside_of_its_region
+    a_region_that_is_withdrawn_can_be_backed_up_and_offboarded
     limits_of_unknown_providers_are_rejected
     a_thousand_requests_share_a_hundred_slots_across_a_crash
 }
@@ -78,6 +81,34 @@ async fn concurrent_calls_stay_within_the_limit(mut world: World) {
     assert!(world.plan.most_at_once("sqlite_file") > 2, "a provider without a limit is not limited");
     process.control.stop().await;
     assert_eq!(scan::faults(&world).await, Vec::<String>::new());
+}
+
+/// The providers hold a tenant's resources and serve its region no longer.
+async fn a_region_that_is_withdrawn_can_be_backed_up_and_offboarded(mut world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let caller = Caller::system();
+    process.control.create_tenant(&caller, &request("Acme", "growth"), None).await.unwrap();
+    people(&world, &process.control, false).await.unwrap();
+    process.control.stop().await;
+    drop(process);
+    let elsewhere = BTreeSet::from(["us-east-1".to_owned()]);
+    let providers = world.providers().await.unwrap();
+    let outside = providers.iter().filter(|provider| !provider.transactional());
+    world.regions = outside.map(|provider| (provider.name().to_owned(), elsewhere.clone())).collect();
+    drop(providers);
+    let process = world.start(Faults::new()).await.unwrap();
+    let control = &process.control;
+    let what = ArchiveSettings::default();
+    let backup = control.archive_tenant(&caller, "acme", Purpose::Backup, &what, None).await.unwrap().value;
+    people(&world, control, false).await.unwrap();
+    let backup = control.operation(&caller, backup.id).await.unwrap();
+    assert_eq!(backup.state, OperationState::Succeeded, "{backup:#?}");
+    let leave = OffboardTenant { reason: "contract 7 has ended".to_owned(), hold_days: Some(0) };
+    let offboarded = control.offboard(&caller, "acme", &leave, None).await.unwrap().value;
+    people(&world, control, false).await.unwrap();
+    let offboarded = control.operation(&caller, offboarded.id).await.unwrap();
+    assert_eq!(offboarded.state, OperationState::Succeeded, "{offboarded:#?}");
+    process.control.stop().await;
 }
 
 async fn no_resource_is_created_outside_of_its_region(mut world: World) {

@@ -15,6 +15,7 @@ use super::Packed;
 use super::archives::{Archives, Standing, Written};
 use super::load::compared;
 use super::unpack::Unpacker;
+use crate::resource::staying;
 
 /// Result of a backup's proof.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -114,9 +115,13 @@ async fn try_restore(
     unpacker: &mut Unpacker,
 ) -> Result<(), Failure> {
     let Some(portable) = provider.portable() else { return Ok(()) };
-    provider.ensure(context, &copy.spec).await?;
     let mut files = unpacker.files(&packed.folder);
-    portable.load(context, &copy.spec, &mut files).await?;
+    let restored = async {
+        provider.ensure(context, &copy.spec).await?;
+        portable.load(context, &copy.spec, &mut files).await
+    };
+    // The copy lies beside the resource, which may be in a region that its provider serves no longer.
+    staying(restored).await?;
     files.pass().await?;
     compared(portable, context, copy, packed).await.map(drop)
 }

@@ -9,6 +9,7 @@ use tenantry_provider::{Observed, Spec};
 use crate::ledger::{OperationInput, OperationKind, input_of, read};
 use crate::operations::offboard::{BACKUP, Deleted};
 use crate::operations::{Action, Compensation, ProviderSteps, Start};
+use crate::resource::staying;
 
 /// Deletes the step's resource without the tenant's key or personal data, checks that it is gone, and records the receipt.
 pub(crate) struct Remove;
@@ -67,7 +68,7 @@ impl Action for Remove {
             }
             Observed::Absent | Observed::Foreign => {
                 let spec = Spec { generation: start.generation, ..spec };
-                let ensured = provider.ensure(&context, &spec).await?;
+                let ensured = staying(provider.ensure(&context, &spec)).await?;
                 let again = columns! {
                     "state": "present", "outputs": ensured.outputs, "generation": spec.generation,
                     "updated_at": attempt.now,

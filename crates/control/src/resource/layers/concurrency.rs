@@ -1,4 +1,5 @@
-//! Concurrency layer: at most as many calls of a provider at the same time as the operator allows.
+//! Concurrency layer: at most as many calls of a provider at the same time as the operator allows, for work on resources
+//! and for access control apart.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::sync::Arc;
 use tenantry_model::Failure;
 use tokio::sync::SemaphorePermit;
 
-use super::{Call, Layer, Work};
+use super::{Call, Layer, PermitClass, Work};
 use crate::resource::resources::Limits;
 
 tokio::task_local! {
@@ -30,9 +31,10 @@ impl Layer for Concurrency {
     fn wrap<'a>(&'a self, call: &'a Call<'a>, work: Work<'a>) -> Work<'a> {
         let permitted = || PERMITTED.try_with(|all| all.contains(call.provider)).unwrap_or(false);
         Box::pin(async move {
-            let _permit = match call.transactional || permitted() {
+            let class = call.verb.permit_class();
+            let _permit = match call.transactional || class == PermitClass::Work && permitted() {
                 true => None,
-                false => permit(&self.limits, call.provider).await?,
+                false => permit(&self.limits, call.provider, class).await?,
             };
             work.await
         })
@@ -50,15 +52,24 @@ pub async fn sharing<T>(
     let names: BTreeSet<String> = providers.iter().map(|name| (*name).to_owned()).collect();
     let mut permits = Vec::new();
     for name in &names {
-        permits.push(permit(limits, name).await?);
+        permits.push(permit(limits, name, PermitClass::Work).await?);
     }
     let done = PERMITTED.scope(names, work).await;
     drop(permits);
     Ok(done)
 }
 
-async fn permit<'a>(limits: &'a Limits, provider: &str) -> Result<Option<SemaphorePermit<'a>>, Failure> {
-    let Some(limit) = limits.concurrency.get(provider) else { return Ok(None) };
-    let permit = limit.acquire().await;
+async fn permit<'a>(
+    limits: &'a Limits,
+    provider: &str,
+    class: PermitClass,
+) -> Result<Option<SemaphorePermit<'a>>, Failure> {
+    let Some(permits) = limits.concurrency.get(provider) else { return Ok(None) };
+    let permits = match class {
+        PermitClass::Work => &permits.work,
+        PermitClass::Control => &permits.control,
+        PermitClass::Request => return Ok(None),
+    };
+    let permit = permits.acquire().await;
     permit.map(Some).map_err(|closed| Failure::retryable("shutting_down", closed))
 }

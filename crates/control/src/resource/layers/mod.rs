@@ -20,7 +20,8 @@ use metrics::Metrics;
 pub use metrics::{OnCall, ProviderCall};
 use region::Region;
 pub(super) use region::refusal;
-pub use verb::ProviderVerb;
+pub(crate) use region::staying;
+pub use verb::{PermitClass, ProviderVerb};
 
 use super::resources::Limits;
 
@@ -52,14 +53,15 @@ pub trait Layer: Send + Sync {
 pub struct Layers(Vec<Box<dyn Layer>>);
 
 impl Layers {
-    /// The list. A call waits for its permit within its time limit; what the region check rejects takes no permit.
+    /// The list. A call that the region check rejects takes no permit; the wait for a permit, which the caller's own timeout
+    /// bounds, does not count against the time limit of the verb.
     pub fn new(limits: &Arc<Limits>, on_call: Option<OnCall>) -> Self {
         Self(vec![
             Box::new(tracing::Tracing),
             Box::new(Metrics::new(on_call)),
             Box::new(Region::new(limits.clone())),
-            Box::new(timeout::Timeout),
             Box::new(Concurrency::new(limits.clone())),
+            Box::new(timeout::Timeout),
         ])
     }
 

@@ -8,6 +8,18 @@ use tenantry_model::Failure;
 use super::{Call, Layer, Work};
 use crate::resource::resources::Limits;
 
+tokio::task_local! {
+    /// Set around work that places no data in a region that did not hold it.
+    static STAYS: ();
+}
+
+/// Runs work that places no data where it was not before: a backup's rehearsal beside the resource that it copies, or the
+/// reversal of a removal. It passes the region check, so that a provider which serves a region no longer can still back up,
+/// offboard and bring back what it holds there.
+pub async fn staying<T>(work: impl Future<Output = T>) -> T {
+    STAYS.scope((), work).await
+}
+
 /// Rejects calls that would place data outside of the provider's regions, with the fatal failure `cross_border`.
 pub struct Region {
     limits: Arc<Limits>,
@@ -29,7 +41,8 @@ pub fn refusal(limits: &Limits, provider: &str, region: &str) -> Option<String> 
 
 impl Layer for Region {
     fn wrap<'a>(&'a self, call: &'a Call<'a>, work: Work<'a>) -> Work<'a> {
-        let region = call.region.filter(|_| call.verb.places_data());
+        let stays = STAYS.try_with(|()| ()).is_ok();
+        let region = call.region.filter(|_| call.verb.places_data() && !stays);
         match region.and_then(|region| refusal(&self.limits, call.provider, region)) {
             None => work,
             Some(why) => {

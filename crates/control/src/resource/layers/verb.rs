@@ -61,6 +61,19 @@ pub enum ProviderVerb {
 /// is shorter, and ends the call first.
 const LONG: Duration = Duration::from_secs(24 * 3600);
 
+/// Which permits of its provider a call takes. The limit of a provider holds for each of the first two apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PermitClass {
+    /// Work on resources: creation, removal, content, secrets.
+    Work,
+    /// Access control and state. Apart from the work, so that no export or upload, however long, delays the fence of a
+    /// suspended tenant or the observations of an erasure.
+    Control,
+    /// Rows and objects that a client's request reads or writes: none, so that one tenant's slow upload delays neither other
+    /// tenants nor onboardings. The API limits requests.
+    Request,
+}
+
 impl ProviderVerb {
     /// Every verb.
     pub const ALL: [Self; 25] = [
@@ -122,13 +135,46 @@ impl ProviderVerb {
         }
     }
 
-    /// Longest time that a call may take, its wait for a permit included.
+    /// Which permits a call takes.
+    pub const fn permit_class(self) -> PermitClass {
+        match self {
+            Self::Ensure
+            | Self::Remove
+            | Self::Rotate
+            | Self::Retire
+            | Self::Export
+            | Self::Load
+            | Self::CheckIsolation
+            | Self::ExpireObjects => PermitClass::Work,
+            Self::Observe | Self::Probe | Self::ApplyFence | Self::ObserveFence => PermitClass::Control,
+            Self::VerifyUrl
+            | Self::SignUrl
+            | Self::PutObject
+            | Self::GetObject
+            | Self::ObjectMeta
+            | Self::ListObjects
+            | Self::DeleteObject
+            | Self::BucketUsage
+            | Self::InsertRow
+            | Self::ListRows
+            | Self::GetRow
+            | Self::DeleteRow
+            | Self::RemoveSamples => PermitClass::Request,
+        }
+    }
+
+    /// Longest time that a call may take once it has its permit.
     pub const fn time_limit(self) -> Duration {
         match self {
-            Self::Ensure | Self::Remove | Self::Rotate | Self::Export | Self::Load => LONG,
-            // An upload lasts as long as its client sends; the API bounds that.
-            Self::PutObject => Duration::from_secs(3600),
-            Self::CheckIsolation | Self::ExpireObjects => Duration::from_secs(1800),
+            Self::Ensure
+            | Self::Remove
+            | Self::Rotate
+            | Self::Export
+            | Self::Load
+            // The API ends uploads, and the background task its own calls.
+            | Self::PutObject
+            | Self::ExpireObjects => LONG,
+            Self::CheckIsolation => Duration::from_secs(1800),
             Self::Retire => Duration::from_secs(300),
             Self::Observe | Self::ApplyFence => Duration::from_secs(60),
             Self::Probe | Self::ObserveFence => Duration::from_secs(20),
@@ -143,12 +189,13 @@ impl ProviderVerb {
             | Self::ListRows
             | Self::GetRow
             | Self::DeleteRow
-            | Self::RemoveSamples => Duration::from_secs(30),
+            // Longer than a request may take, which the API ends.
+            | Self::RemoveSamples => Duration::from_secs(90),
         }
     }
 
-    /// Whether the call puts a tenant's data into its region. The others stay possible where a provider does not serve a
-    /// region any more, so that what is there can be read, fenced and removed.
+    /// Whether the call puts a tenant's data into its region. The other verbs stay possible where a provider does not serve a
+    /// region any more, so that existing resources can be read, fenced and removed.
     pub const fn places_data(self) -> bool {
         matches!(self, Self::Ensure | Self::Load)
     }
