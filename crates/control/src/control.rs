@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tenantry_model::ErrorCode;
 
 use tenantry_engine::{Clock, Executor, ExecutorConfig, Ledger, SystemClock};
 use tenantry_model::{Catalogue, Timestamp, Write};
@@ -11,7 +12,7 @@ use tenantry_provider::{Provider as _, Registry, Sealer};
 use tokio::sync::watch;
 
 use crate::background;
-use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::leader::Replica;
 use crate::members::token::Tokens;
 use crate::operations::ProviderSteps;
@@ -143,8 +144,8 @@ impl Control {
         }
         let store = Store::open(&config.store).await.map_err(Error::unavailable)?;
         if !store.belongs_to(&keyring.fingerprint()).await.map_err(Error::unavailable)? {
-            return Err(Error::conflict(
-                "keyring_mismatch",
+            return Err(Error::new(
+                ErrorCode::KeyringMismatch,
                 "this registry was made with another keyring, without which nobody can read it; \
                  put the keyring back from its backup",
             ));
@@ -244,7 +245,7 @@ impl Control {
     /// Whether requests can be served: the registry answers, and was not restored to an earlier state.
     pub async fn ready(&self) -> Result<()> {
         if self.shared.store.went_back() {
-            return Err(Error::new(ErrorKind::Unavailable, "registry_went_back", WENT_BACK));
+            return Err(Error::new(ErrorCode::RegistryWentBack, WENT_BACK));
         }
         // A readiness check needs an answer now.
         match tokio::time::timeout(READY_PATIENCE, self.shared.store.ping()).await {
@@ -295,7 +296,8 @@ impl Control {
 }
 
 fn read_catalogue(text: &str, templates: &Library) -> Result<Catalogue> {
-    let fault = |why: String| Error::invalid("catalogue_invalid", vec![FieldError::new("plans", why)]);
+    let fault =
+        |why: String| Error::invalid(ErrorCode::CatalogueInvalid, vec![FieldError::new("plans", why)]);
     let catalogue: Catalogue = yaml_serde::from_str(text).map_err(|why| fault(why.to_string()))?;
     if let Some(name) = catalogue.duplicates().first() {
         return Err(fault(format!("the name or alias `{name}` is given twice")));

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use tenantry_model::{ErrorCode, Failure, FailureClass};
 
 /// One faulty field of a request or a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -41,8 +42,6 @@ pub enum ErrorKind {
     PreconditionFailed,
     /// It was there once and is not handed out again.
     Gone,
-    /// The same idempotency key came with another request.
-    KeyReused,
     /// Something that Tenantry needs does not answer; trying again is safe.
     Unavailable,
     /// A defect of ours.
@@ -52,10 +51,8 @@ pub enum ErrorKind {
 /// A failed use case.
 #[derive(Clone, Debug)]
 pub struct Error {
-    /// Which sort.
-    pub kind: ErrorKind,
-    /// A stable word for programs, such as `slug_taken`.
-    pub code: &'static str,
+    /// What it is, for programs.
+    pub code: ErrorCode,
     /// One sentence for people: what is wrong, and the fix. Neither secrets nor somebody else's data.
     pub message: String,
     /// Faulty fields.
@@ -68,42 +65,61 @@ pub struct Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// A failure of this sort.
-    pub fn new(kind: ErrorKind, code: &'static str, message: impl fmt::Display) -> Self {
-        Self { kind, code, message: message.to_string(), errors: Vec::new(), cause: None }
+    /// An error with this code.
+    pub fn new(code: ErrorCode, message: impl fmt::Display) -> Self {
+        Self { code, message: message.to_string(), errors: Vec::new(), cause: None }
+    }
+    /// Which kind of error it is, by the status of its code.
+    pub const fn kind(&self) -> ErrorKind {
+        match self.code.status() {
+            Some(401) => ErrorKind::Unauthenticated,
+            Some(402) => ErrorKind::PaymentRequired,
+            Some(403) => ErrorKind::Forbidden,
+            Some(404) => ErrorKind::NotFound,
+            Some(409) => ErrorKind::Conflict,
+            Some(410) => ErrorKind::Gone,
+            Some(412) => ErrorKind::PreconditionFailed,
+            Some(503) => ErrorKind::Unavailable,
+            Some(400..=499) => ErrorKind::Invalid,
+            _ => ErrorKind::Internal,
+        }
     }
     /// Faulty fields, all of them.
-    pub fn invalid(code: &'static str, errors: Vec<FieldError>) -> Self {
+    pub fn invalid(code: ErrorCode, errors: Vec<FieldError>) -> Self {
         let message = match errors.as_slice() {
             [one] if one.path.is_empty() => one.message.clone(),
             [one] => format!("`{}` {}", one.path, one.message),
             many => format!("{} fields are not valid", many.len()),
         };
-        Self { errors, ..Self::new(ErrorKind::Invalid, code, message) }
+        Self { errors, ..Self::new(code, message) }
     }
     /// There is no such thing.
     pub fn not_found(what: &str) -> Self {
-        Self::new(ErrorKind::NotFound, "not_found", format!("there is no such {what}"))
-    }
-    /// It contradicts the present state.
-    pub fn conflict(code: &'static str, message: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::Conflict, code, message)
+        Self::new(ErrorCode::NotFound, format!("there is no such {what}"))
     }
     /// The registry or the keyring does not answer.
     pub fn unavailable(cause: impl fmt::Display) -> Self {
         let message = "the registry does not answer; nothing is lost, try again";
-        Self { cause: Some(cause.to_string()), ..Self::new(ErrorKind::Unavailable, "unavailable", message) }
+        Self { cause: Some(cause.to_string()), ..Self::new(ErrorCode::Unavailable, message) }
     }
     /// A provider, or the archive store, does not answer. `what` names it in the message, such as "the bucket".
     pub fn provider_unavailable(what: &str, cause: impl fmt::Display) -> Self {
         let message = format!("{what} does not answer; nothing is lost, try again");
-        let error = Self::new(ErrorKind::Unavailable, "provider_unavailable", message);
+        let error = Self::new(ErrorCode::ProviderUnavailable, message);
         Self { cause: Some(cause.to_string()), ..error }
+    }
+    /// A failure of a provider, or of the archive store. `what` names it in the message, such as "the bucket".
+    pub fn provider(what: &str, failure: Failure) -> Self {
+        if failure.class != FailureClass::Fatal {
+            return Self::provider_unavailable(what, failure);
+        }
+        let message = format!("{what} cannot do this until an operator acts; the log has the cause");
+        Self { cause: Some(failure.to_string()), ..Self::new(ErrorCode::ProviderFailed, message) }
     }
     /// A defect inside Tenantry.
     pub fn internal(cause: impl fmt::Display) -> Self {
         let message = "something went wrong inside Tenantry; the log has the cause under this request's id";
-        Self { cause: Some(cause.to_string()), ..Self::new(ErrorKind::Internal, "internal", message) }
+        Self { cause: Some(cause.to_string()), ..Self::new(ErrorCode::Internal, message) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, FieldError, Result};
 use crate::tenants::view::Page;
+use tenantry_model::ErrorCode;
 
 /// Which page.
 #[derive(Clone, Debug)]
@@ -14,8 +15,9 @@ impl PageQuery {
     /// `limit` from 1 to 100, 50 without it; `cursor` as a page gave it.
     pub fn new(limit: Option<u64>, cursor: Option<String>) -> Result<Self> {
         let limit = limit.unwrap_or(50);
-        let faulty =
-            |path: &str, message: &str| Error::invalid("query_invalid", vec![FieldError::new(path, message)]);
+        let faulty = |path: &str, message: &str| {
+            Error::invalid(ErrorCode::QueryInvalid, vec![FieldError::new(path, message)])
+        };
         if !(1..=100).contains(&limit) {
             return Err(faulty("limit", "must be from 1 to 100"));
         }

@@ -10,16 +10,8 @@ use super::{File, Finding};
 const LIST: &str = "crates/model/src/error_code.rs";
 
 /// Calls whose first string is an error code.
-const CALLS: [&str; 8] = [
-    "Failure::new(",
-    "Failure::retryable(",
-    "Failure::unknown(",
-    "Failure::invalid(",
-    "Failure::fatal(",
-    "Error::new(",
-    "Error::conflict(",
-    "Error::invalid(",
-];
+const CALLS: [&str; 5] =
+    ["Failure::new(", "Failure::retryable(", "Failure::unknown(", "Failure::invalid(", "Failure::fatal("];
 
 /// Checks all sources against the list; without a list there is nothing to check.
 pub fn check(files: &[File]) -> Vec<Finding> {
@@ -30,15 +22,24 @@ pub fn check(files: &[File]) -> Vec<Finding> {
     let sources = sources.filter(|file| !is_test(&file.path) && !file.path.starts_with("crates/bench/"));
     let sources: Vec<&File> = sources.filter(|file| file.path != LIST).collect();
     let mut findings: Vec<Finding> = sources.iter().flat_map(|file| unlisted(file, &known)).collect();
-    // Each code's word is the first string of its entry; the other two are sentences.
+    // Each code's word is the first string of its entry; the other two are sentences. Control and server use the variant.
     let words = list.strings.iter().filter(|(line, word)| *line < list.first_test_line() && is_code(word));
-    let unused =
-        words.filter(|(_, word)| !sources.iter().any(|file| file.text.contains(&format!("\"{word}\""))));
+    let is_used = |word: &str| {
+        let [word, variant] = [format!("\"{word}\""), format!("ErrorCode::{}", variant(word))];
+        sources.iter().any(|file| file.text.contains(&word) || file.text.contains(&variant))
+    };
+    let unused = words.filter(|(_, word)| !is_used(word));
     findings.extend(unused.map(|(line, word)| {
         let fix = format!("use `{word}` or take it out, with its page");
         Finding::new(LIST, *line, "an error code that nothing uses", fix)
     }));
     findings
+}
+
+/// The variant of a code, `SlugTaken` for `slug_taken`.
+fn variant(word: &str) -> String {
+    let capital = |part: &str| part[..1].to_uppercase() + &part[1..];
+    word.split('_').filter(|part| !part.is_empty()).map(capital).collect()
 }
 
 /// Whether a string has the form of a code.
@@ -99,8 +100,7 @@ mod tests {
     fn refuses_codes_that_are_not_listed() {
         for code in [
             "let a = Failure::fatal(\"bussy\", \"x\");",
-            "let a = Error::new(ErrorKind::Conflict, \"bussy\", \"x\");",
-            "let a = Error::conflict(\n    \"bussy\", x);",
+            "let a = Failure::new(\n    FailureClass::Fatal, \"bussy\", x);",
         ] {
             assert_eq!(found(code).len(), 1, "{code}");
         }
@@ -110,6 +110,8 @@ mod tests {
     fn refuses_a_listed_code_that_nothing_uses() {
         let list = File::new(super::LIST, "//! Lists.\nconst A: &str = \"busy\";\n");
         let other = File::new("crates/store/src/a.rs", "//! Owns.\n");
+        let user = File::new("crates/store/src/a.rs", "//! Owns.\nconst A: ErrorCode = ErrorCode::Busy;\n");
+        assert!(check(&[File::new(super::LIST, &list.text), user]).is_empty());
         assert_eq!(short(&check(&[list, other])), ["2: an error code that nothing uses"]);
     }
 

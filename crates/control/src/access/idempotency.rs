@@ -2,12 +2,13 @@
 //! The key's row is a guard of the transaction that creates the result.
 
 use serde_json::Value;
+use tenantry_model::ErrorCode;
 use tenantry_model::{TenantId, Timestamp, Write, columns};
 
 use crate::access::Caller;
 use crate::access::secret::fingerprint;
 use crate::control::Control;
-use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::error::{Error, FieldError, Result};
 
 /// A key that a client chose.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl IdempotencyKey {
 
     /// The error for a value that is not a key.
     pub fn refused(why: &str) -> Error {
-        Error::invalid("idempotency_key_invalid", vec![FieldError::new("Idempotency-Key", why)])
+        Error::invalid(ErrorCode::IdempotencyKeyInvalid, vec![FieldError::new("Idempotency-Key", why)])
     }
 }
 
@@ -95,7 +96,7 @@ impl Control {
             Ok(made) => Ok(Outcome::Now(made)),
             Err(why) => match self.made_before(once).await {
                 Ok(Some(answer)) => Ok(Outcome::Before(answer)),
-                Err(reused) if reused.kind == ErrorKind::KeyReused => Err(reused),
+                Err(reused) if reused.code == ErrorCode::IdempotencyKeyReused => Err(reused),
                 _ => Err(why),
             },
         }
@@ -115,11 +116,7 @@ impl Control {
                     "Idempotency-Key",
                     "was used before with another request; choose a new one",
                 )],
-                ..Error::new(
-                    ErrorKind::KeyReused,
-                    "idempotency_key_reused",
-                    "this key was sent before with another request",
-                )
+                ..Error::new(ErrorCode::IdempotencyKeyReused, "this key was sent before with another request")
             }),
             found => Ok(found.map(|row| row.answer)),
         }

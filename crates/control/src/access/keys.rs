@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tenantry_model::ErrorCode;
 use tenantry_model::id::KeyId;
 use tenantry_model::{TenantId, TenantStatus, Timestamp, Write, columns};
 
@@ -9,7 +10,7 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::secret::{fingerprint, generate};
 use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
-use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::events::record::{Deed, audit};
 use crate::page::PageQuery;
 use crate::templates::shape;
@@ -61,10 +62,10 @@ impl Control {
     async fn make_key(&self, caller: &Caller, document: &Value, once: Option<&Once>) -> Result<NewKeyView> {
         let faults = shape::faults(schemars::schema_for!(CreateKey).as_value(), document);
         if !faults.is_empty() {
-            return Err(Error::invalid("request_invalid", faults));
+            return Err(Error::invalid(ErrorCode::RequestInvalid, faults));
         }
         let request: CreateKey = serde_json::from_value(document.clone())
-            .map_err(|why| Error::invalid("request_invalid", vec![FieldError::new("", why)]))?;
+            .map_err(|why| Error::invalid(ErrorCode::RequestInvalid, vec![FieldError::new("", why)]))?;
         let now = self.now();
         let mut faults = Vec::new();
         let bound = request.scopes.contains(&Scope::Tenant);
@@ -84,7 +85,7 @@ impl Control {
             faults.push(FieldError::new("name", "must not be blank or hold control characters"));
         }
         if !faults.is_empty() {
-            return Err(Error::invalid("request_invalid", faults));
+            return Err(Error::invalid(ErrorCode::RequestInvalid, faults));
         }
         let tenant = match &request.tenant {
             Some(tenant) => {
@@ -147,13 +148,8 @@ impl Control {
 
     /// Who bears this key.
     pub async fn authenticate(&self, bearer: &str) -> Result<Caller> {
-        let refused = || {
-            Error::new(
-                ErrorKind::Unauthenticated,
-                "unauthenticated",
-                "the API key is missing, unknown, expired or revoked",
-            )
-        };
+        let refused =
+            || Error::new(ErrorCode::Unauthenticated, "the API key is missing, unknown, expired or revoked");
         if !bearer.starts_with(PREFIX) || bearer.len() > 100 {
             return Err(refused());
         }

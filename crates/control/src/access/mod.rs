@@ -5,11 +5,12 @@ pub mod keys;
 pub(crate) mod secret;
 
 use std::collections::BTreeSet;
+use tenantry_model::ErrorCode;
 
 use serde::{Deserialize, Serialize};
 use tenantry_model::TenantId;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// What an API key is for.
 #[derive(
@@ -135,7 +136,7 @@ impl Caller {
             .collect();
         let message =
             format!("this key may not do that; it takes a key with one of the scopes {}", needed.join(", "));
-        Err(Error::new(ErrorKind::Forbidden, "forbidden", message))
+        Err(Error::new(ErrorCode::Forbidden, message))
     }
 
     /// Fails for a tenant that the caller may not see, in the same words as for one that is not there.
@@ -160,6 +161,7 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn deny_by_default() {
@@ -167,7 +169,7 @@ mod tests {
             |scope| Caller { principal: "key".into(), scopes: BTreeSet::from([scope]), tenant: None };
         assert!(caller(Scope::Viewer).require(Permission::ReadTenants).is_ok());
         assert_eq!(
-            caller(Scope::Viewer).require(Permission::CreateTenant).unwrap_err().kind,
+            caller(Scope::Viewer).require(Permission::CreateTenant).unwrap_err().kind(),
             ErrorKind::Forbidden
         );
         assert!(caller(Scope::Operator).require(Permission::ManageKeys).is_err());
@@ -204,6 +206,6 @@ mod tests {
         let caller =
             Caller { principal: "key".into(), scopes: BTreeSet::from([Scope::Tenant]), tenant: Some(own) };
         assert!(caller.may_see(own).is_ok());
-        assert_eq!(caller.may_see(TenantId::new()).unwrap_err().kind, ErrorKind::NotFound);
+        assert_eq!(caller.may_see(TenantId::new()).unwrap_err().kind(), ErrorKind::NotFound);
     }
 }

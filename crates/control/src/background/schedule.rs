@@ -111,7 +111,7 @@ async fn repeat(job: &Job, records: &Records, mut leads: watch::Receiver<bool>, 
         match &result {
             Ok(changed) => tracing::debug!(task = job.name, changed, took_ms = took, "background task ended"),
             Err(why) => {
-                tracing::warn!(task = job.name, code = why.code, cause = why.cause, %why, "background task failed");
+                tracing::warn!(task = job.name, code = why.code.as_str(), cause = why.cause, %why, "background task failed");
             }
         }
         records.change(job.name, |task| {

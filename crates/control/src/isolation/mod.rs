@@ -4,6 +4,7 @@
 mod report;
 
 use std::collections::BTreeMap;
+use tenantry_model::ErrorCode;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ pub use report::{Change, IsolationReportView, LeftOut, Report};
 use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome as Done};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::events::record::{Deed, audit, fleet_event};
 use crate::page::PageQuery;
 use crate::tenants::view::Page;
@@ -59,7 +60,7 @@ impl Control {
             Done::Before(answer) => {
                 let id = answer.get("report_id").and_then(|id| id.as_str()).unwrap_or_default();
                 let row = self.shared.store.isolation_report(id).await.map_err(Error::unavailable)?;
-                let gone = || Error::new(ErrorKind::Gone, "report_gone", "this report is not kept any more");
+                let gone = || Error::new(ErrorCode::ReportGone, "this report is not kept any more");
                 report::open(row.ok_or_else(gone)?, &self.report_key().await?).map(replayed)
             }
         }
@@ -213,7 +214,7 @@ impl Control {
             let serving = self.shared.store.tenant_serving(&row.id, Kind::Database).await;
             let provider = serving.map_err(Error::unavailable)?.and_then(|(_, provider)| provider);
             let provider = provider.ok_or_else(|| {
-                Error::conflict("no_database", format!("the tenant {name} has no database"))
+                Error::new(ErrorCode::NoDatabase, format!("the tenant {name} has no database"))
             })?;
             let id = row.id.parse().map_err(Error::internal)?;
             let of_it = targets.entry(provider).or_default();

@@ -2,6 +2,7 @@
 //! verified token alone, never from the request.
 
 use std::sync::Arc;
+use tenantry_model::ErrorCode;
 
 use serde_json::{Map, Value, json};
 use tenantry_model::suspension::Access;
@@ -128,9 +129,9 @@ impl TenantSession {
 fn row_error(failure: tenantry_model::Failure) -> Error {
     match failure.class {
         tenantry_model::FailureClass::Invalid => {
-            Error::invalid("request_invalid", vec![FieldError::new("", failure.message)])
+            Error::invalid(ErrorCode::RequestInvalid, vec![FieldError::new("", failure.message)])
         }
-        _ => Error::provider_unavailable("the tenant's database", failure),
+        _ => Error::provider("the tenant's database", failure),
     }
 }
 
@@ -145,7 +146,7 @@ mod tests {
     fn a_provider_that_does_not_answer_is_not_taken_for_the_registry() {
         let lost = || Failure::unknown("connection_lost", "the connection broke");
         for (error, named) in [(row_error(lost()), "database"), (object_error(lost()), "bucket")] {
-            assert_eq!(error.code, "provider_unavailable");
+            assert_eq!(error.code.as_str(), "provider_unavailable");
             assert!(error.message.contains(named) && !error.message.contains("registry"), "{error}");
         }
     }

@@ -10,9 +10,10 @@ use tenantry_provider::Sealer as _;
 
 use crate::access::secret::fingerprint;
 use crate::control::Control;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::events::record::{Deed, audit};
 use crate::members::session::TenantSession;
+use tenantry_model::ErrorCode;
 use tenantry_store::{Rejected, Unit, entity};
 
 /// Has the length of a hash and equals none.
@@ -34,7 +35,7 @@ pub struct TokenView {
 impl Control {
     /// Exchanges a one-time code for a token. A code works once.
     pub async fn sign_in(&self, code: &str) -> Result<TokenView> {
-        let refused = || refused("code_refused", "the code is unknown, used or expired");
+        let refused = || Error::new(ErrorCode::CodeRefused, "the code is unknown, used or expired");
         let hash = fingerprint(code);
         let store = &self.shared.store;
         let row = store.sign_in_code(&hash).await.map_err(Error::unavailable)?.ok_or_else(refused)?;
@@ -63,7 +64,8 @@ impl Control {
     /// Accepts an invitation and returns a token for its member. An invitation works once, and only when the tenant is
     /// active; before that it stays unused.
     pub async fn accept_invitation(&self, token: &str) -> Result<TokenView> {
-        let refused = || refused("invitation_refused", "the invitation is unknown, used or expired");
+        let refused =
+            || Error::new(ErrorCode::InvitationRefused, "the invitation is unknown, used or expired");
         let store = &self.shared.store;
         let row = store.invitation(&fingerprint(token)).await.map_err(Error::unavailable)?;
         let row = row.ok_or_else(refused)?;
@@ -142,8 +144,8 @@ impl Control {
                 self.admit_into(&member.tenant_id).await?;
                 self.token_for(member, None)
             }
-            _ => Err(refused(
-                "password_refused",
+            _ => Err(Error::new(
+                ErrorCode::PasswordRefused,
                 "the tenant, the e-mail address or the password is not right",
             )),
         }
@@ -160,8 +162,4 @@ impl Control {
         let token = self.shared.tokens.mint(&session, self.now())?;
         Ok(TokenView { must_change_password: member.must_change_password, ..token })
     }
-}
-
-fn refused(code: &'static str, message: &str) -> Error {
-    Error::new(ErrorKind::Unauthenticated, code, message)
 }

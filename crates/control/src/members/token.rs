@@ -10,9 +10,10 @@ use sha2::{Digest as _, Sha256};
 use tenantry_builtin::identity_builtin::tokens::{self, Claims, LIFETIME, Subject, TokenError};
 use tenantry_model::Timestamp;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::members::session::TenantSession;
 use crate::members::sign_in::TokenView;
+use tenantry_model::ErrorCode;
 use tenantry_store::keyring::Keyring;
 
 /// Name of the signing key in the keyring.
@@ -53,8 +54,9 @@ impl Tokens {
 
     pub fn verify(&self, bearer: &str, now: Timestamp) -> Result<TenantSession> {
         let claims = self.claims(bearer, now).map_err(|why| {
-            let code = if why == TokenError::Expired { "token_expired" } else { "token_invalid" };
-            Error::new(ErrorKind::Unauthenticated, code, why)
+            let code =
+                if why == TokenError::Expired { ErrorCode::TokenExpired } else { ErrorCode::TokenInvalid };
+            Error::new(code, why)
         })?;
         Ok(TenantSession {
             tenant: claims.tenant_id,
@@ -98,8 +100,8 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(tokens.verify(&token, now).unwrap(), session);
         }
-        assert_eq!(tokens.verify(&token, now + LIFETIME).unwrap_err().code, "token_expired");
+        assert_eq!(tokens.verify(&token, now + LIFETIME).unwrap_err().code.as_str(), "token_expired");
         let other = format!("{}A", &token[..token.len() - 1]);
-        assert_eq!(tokens.verify(&format!("{other}A"), now).unwrap_err().code, "token_invalid");
+        assert_eq!(tokens.verify(&format!("{other}A"), now).unwrap_err().code.as_str(), "token_invalid");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tenantry_model::ErrorCode;
 
 use serde_json::{Value, json};
 use tenantry_engine::decide::refuse;
@@ -19,7 +20,7 @@ use super::registry::{action, operation_of};
 use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
-use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::events::record::{Deed, audit};
 use crate::ledger::{Act, OperationInput, StepInput, input_of, tenant_id};
 use crate::page::PageQuery;
@@ -116,7 +117,7 @@ impl Control {
                 || reason.chars().any(char::is_control))
         {
             let message = "is required: 1 to 500 characters, no control characters";
-            return Err(Error::invalid("request_invalid", vec![FieldError::new("reason", message)]));
+            return Err(Error::invalid(ErrorCode::RequestInvalid, vec![FieldError::new("reason", message)]));
         }
         let once = key.map(|key| Once::new(caller, &key, &format!("signal {id}"), &json!(kind)));
         match self.once(once.as_ref(), self.try_signal(caller, &run, kind, once.as_ref())).await? {
@@ -139,22 +140,22 @@ impl Control {
         {
             let keys: Vec<_> = run.steps.iter().map(|s| s.key.as_str()).collect();
             let message = format!("there is no such step; the steps are {}", keys.join(", "));
-            return Err(Error::invalid("request_invalid", vec![FieldError::new("step", message)]));
+            return Err(Error::invalid(ErrorCode::RequestInvalid, vec![FieldError::new("step", message)]));
         }
         if let SignalKind::Skip { step, .. } = &kind
             && let Some(found) = run.step(step)
         {
             unit.may_skip(found).map_err(|why| {
-                Error::conflict("signal_refused", format!("step `{step}` cannot be skipped: {why}"))
+                Error::new(ErrorCode::SignalRefused, format!("step `{step}` cannot be skipped: {why}"))
             })?;
         }
         if kind == SignalKind::Cancel {
-            unit.may_cancel().map_err(|why| Error::conflict("signal_refused", why))?;
+            unit.may_cancel().map_err(|why| Error::new(ErrorCode::SignalRefused, why))?;
         }
         if let SignalKind::Approve { step } | SignalKind::Reject { step, .. } = &kind {
             may_approve(caller, run.step(step))?;
         }
-        refuse(run, &kind).map_err(|why| Error::conflict("signal_refused", why))?;
+        refuse(run, &kind).map_err(|why| Error::new(ErrorCode::SignalRefused, why))?;
         let mut changes = self.shared.executor.follow(id);
         let now = self.now();
         let tenant = tenant_id(&run.operation).map_err(Error::internal)?;
@@ -223,8 +224,8 @@ impl Control {
     pub async fn claim_credentials(&self, caller: &Caller, id: OperationId) -> Result<Vec<CredentialView>> {
         let run = self.visible_run(caller, Permission::ClaimCredentials, id).await?;
         if !run.operation.state.is_final() {
-            return Err(Error::conflict(
-                "operation_running",
+            return Err(Error::new(
+                ErrorCode::OperationRunning,
                 "the secrets are handed out once the operation is done",
             ));
         }
@@ -246,7 +247,7 @@ impl Control {
         if sealed.is_empty() {
             let message =
                 "there are no secrets to hand out: the operation made none, or they were handed out before";
-            return Err(Error::new(ErrorKind::Gone, "credentials_gone", message));
+            return Err(Error::new(ErrorCode::CredentialsGone, message));
         }
         let open = |(name, sealed): (String, String)| {
             let value = self.shared.keyring.open(tenant, &sealed).map_err(Error::internal)?;
@@ -348,7 +349,7 @@ fn may_approve(caller: &Caller, step: Option<&Step>) -> Result<()> {
     let from: Vec<String> = asked.from.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect();
     let message =
         format!("this takes the approval of a key with one of the scopes admin, {}", from.join(", "));
-    Err(Error::new(ErrorKind::Forbidden, "forbidden", message))
+    Err(Error::new(ErrorCode::Forbidden, message))
 }
 
 /// The approval that a step waits for.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use tenantry_model::ErrorCode;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use tenantry_provider::objects::{Listing, Method, Signed, TenantObjects, Usage};
 use tenantry_provider::{Kind, Objects, Provider as _, Sealer};
 
 use crate::control::Control;
-use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::members::session::TenantSession;
 
 /// Request for a signed URL.
@@ -114,13 +115,17 @@ impl Control {
 
 /// A failure of the tenant's objects, for the client.
 pub fn object_error(failure: Failure) -> Error {
-    let is = |kind, code| Error::new(kind, code, &failure.message);
+    let is = |code| Error::new(code, &failure.message);
     match failure.code.as_str() {
-        "bad_signature" => is(ErrorKind::Forbidden, "bad_signature"),
-        "expired" => is(ErrorKind::Forbidden, "expired"),
-        "quota_exceeded" => is(ErrorKind::Conflict, "quota_exceeded"),
+        "bad_signature" => is(ErrorCode::BadSignature),
+        "expired" => is(ErrorCode::Expired),
+        "bad_range" => is(ErrorCode::BadRange),
+        "cut_off" => is(ErrorCode::BodyCutOff),
+        "quota_exceeded" => is(ErrorCode::QuotaExceeded),
         "no_such_bucket" => Error::not_found("bucket"),
-        "bad_key" => Error::invalid("request_invalid", vec![FieldError::new("key", &failure.message)]),
+        "bad_key" => {
+            Error::invalid(ErrorCode::RequestInvalid, vec![FieldError::new("key", &failure.message)])
+        }
         "corrupt" => Error {
             message:
                 "the object, or its bucket, is damaged on the disk; an operator can restore it from a backup"
@@ -128,8 +133,8 @@ pub fn object_error(failure: Failure) -> Error {
             ..Error::internal(failure)
         },
         _ if failure.class == FailureClass::Invalid => {
-            Error::invalid("request_invalid", vec![FieldError::new("", &failure.message)])
+            Error::invalid(ErrorCode::RequestInvalid, vec![FieldError::new("", &failure.message)])
         }
-        _ => Error::provider_unavailable("the bucket", failure),
+        _ => Error::provider("the bucket", failure),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use tenantry_model::ErrorCode;
 
 use tenantry_model::Failure;
 use tenantry_provider::{Provider, Registry};
@@ -60,7 +61,7 @@ impl Resources {
             })
             .collect();
         if !faults.is_empty() {
-            return Err(Error::invalid("config_invalid", faults));
+            return Err(Error::invalid(ErrorCode::ConfigInvalid, faults));
         }
         let permits = |(name, calls): (&String, &u32)| {
             let semaphore = || Semaphore::new(*calls as usize);

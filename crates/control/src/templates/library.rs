@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use tenantry_model::ErrorCode;
 
 use tenantry_provider::Registry;
 
@@ -43,7 +44,7 @@ impl Library {
                 ),
             }
         }
-        if faults.is_empty() { Ok(library) } else { Err(Error::invalid("template_invalid", faults)) }
+        if faults.is_empty() { Ok(library) } else { Err(Error::invalid(ErrorCode::TemplateInvalid, faults)) }
     }
 
     /// Adds a template; one with the same name and version is replaced.
@@ -76,7 +77,7 @@ impl Library {
 fn read_folder(folder: &Path) -> Result<Vec<(String, String)>> {
     let fault = |path: &Path, why: &std::io::Error| {
         Error::invalid(
-            "template_invalid",
+            ErrorCode::TemplateInvalid,
             vec![FieldError::new(path.display().to_string(), format!("cannot be read: {why}"))],
         )
     };

@@ -2,6 +2,7 @@
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
+use tenantry_model::ErrorCode;
 use tenantry_model::Isolation;
 use tenantry_provider::{Registry, kinds};
 
@@ -72,21 +73,28 @@ pub fn load(text: &str, providers: &Registry) -> Result<Loaded> {
     // First as YAML's own value: only that refuses a key that stands twice.
     let value: Value =
         yaml_serde::from_str::<yaml_serde::Value>(text).and_then(yaml_serde::from_value).map_err(|why| {
-            Error::invalid("template_invalid", vec![FieldError::new("", format!("is not YAML: {why}"))])
+            Error::invalid(
+                ErrorCode::TemplateInvalid,
+                vec![FieldError::new("", format!("is not YAML: {why}"))],
+            )
         })?;
     let schema = schemars::schema_for!(Template).to_value();
     let faults = shape::faults(&schema, &value);
     if !faults.is_empty() {
-        return Err(Error::invalid("template_invalid", faults));
+        return Err(Error::invalid(ErrorCode::TemplateInvalid, faults));
     }
     // Again from the text: a JSON object would lose the order of the steps.
     let template: Template = yaml_serde::from_str(text)
-        .map_err(|why| Error::invalid("template_invalid", vec![FieldError::new("", why)]))?;
+        .map_err(|why| Error::invalid(ErrorCode::TemplateInvalid, vec![FieldError::new("", why)]))?;
     let mut faults = check::faults(&template, providers);
     for (key, step) in &template.steps {
         faults.extend(settings_faults(key, step, template.isolation, providers));
     }
-    if faults.is_empty() { Ok(Loaded { template }) } else { Err(Error::invalid("template_invalid", faults)) }
+    if faults.is_empty() {
+        Ok(Loaded { template })
+    } else {
+        Err(Error::invalid(ErrorCode::TemplateInvalid, faults))
+    }
 }
 
 /// What is wrong with the settings of a step: those of its kind, beside the step's own keys, and its provider's, under

@@ -4,13 +4,14 @@ pub mod suspension;
 pub mod view;
 
 use std::collections::BTreeMap;
+use tenantry_model::ErrorCode;
 
 use serde_json::{Value, json};
 use tenantry_model::{TenantId, TenantStatus, Write, columns};
 
 use crate::access::{Caller, Permission};
 use crate::control::Control;
-use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::events::record::{Deed, audit};
 use crate::operations::onboard::request::label_fault;
 use crate::page::PageQuery;
@@ -64,7 +65,7 @@ impl Control {
         let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
         if matches!(status, TenantStatus::Deprovisioning | TenantStatus::Deprovisioned) {
             let message = format!("the tenant is {status}; the labels of one that leaves do not change");
-            return Err(Error::conflict("illegal_transition", message));
+            return Err(Error::new(ErrorCode::IllegalTransition, message));
         }
         let faults = shape::faults(
             &json!({
@@ -78,7 +79,7 @@ impl Control {
         let given = given.filter_map(|(name, value)| label_fault(name, value.as_str().unwrap_or_default()));
         let faults: Vec<FieldError> = faults.into_iter().chain(given).collect();
         if !faults.is_empty() {
-            return Err(Error::invalid("request_invalid", faults));
+            return Err(Error::invalid(ErrorCode::RequestInvalid, faults));
         }
         let mut labels = row.labels.as_object().cloned().unwrap_or_default();
         match patch.get("labels") {
@@ -95,7 +96,7 @@ impl Control {
         }
         if labels.len() > 64 {
             return Err(Error::invalid(
-                "request_invalid",
+                ErrorCode::RequestInvalid,
                 vec![FieldError::new("labels", "must have at most 64 entries")],
             ));
         }
@@ -122,8 +123,7 @@ impl Control {
         match self.shared.store.commit(Unit::new(writes)).await {
             Ok(()) => self.tenant_row(caller, &row.id).await?.try_into(),
             Err(Rejected::Stale { .. }) => Err(Error::new(
-                ErrorKind::PreconditionFailed,
-                "version_mismatch",
+                ErrorCode::VersionMismatch,
                 format!("the tenant has version {} by now; read it again", row.version),
             )),
             Err(why) => Err(Error::unavailable(why)),

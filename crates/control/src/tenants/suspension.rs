@@ -5,6 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tenantry_model::ErrorCode;
 use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::suspension::{Grade, Reason, Suspension, Suspensions};
 use tenantry_model::{Denied, TenantStatus, Timestamp, Write, columns};
@@ -12,7 +13,7 @@ use tenantry_model::{Denied, TenantStatus, Timestamp, Write, columns};
 use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::events::record::{Deed, Fact, audit, event};
 use crate::ledger::id_of;
 use crate::tenants::view::{StandingView, TenantView};
@@ -47,18 +48,19 @@ pub struct ResumeTenant {
 /// The error of a denied access: 402 if paying restores it, 403 otherwise.
 impl From<Denied> for Error {
     fn from(denied: Denied) -> Self {
-        let kind =
-            if denied.is_payment_required() { ErrorKind::PaymentRequired } else { ErrorKind::Forbidden };
+        let code = match &denied {
+            Denied::Suspended { .. } if denied.is_payment_required() => ErrorCode::PaymentRequired,
+            Denied::Suspended { .. } => ErrorCode::TenantSuspended,
+            Denied::NotActive(_) => ErrorCode::TenantNotActive,
+        };
         match denied {
             Denied::Suspended { reasons, grade } => {
                 let reasons: Vec<_> = reasons.iter().map(|reason| reason.as_str()).collect();
                 let grade = grade.map_or("", Grade::as_str);
                 let message = format!("the tenant is suspended ({}): {grade}", reasons.join(", "));
-                Self::new(kind, "tenant_suspended", message)
+                Self::new(code, message)
             }
-            Denied::NotActive(status) => {
-                Self::new(kind, "tenant_not_active", format!("the tenant is {status}"))
-            }
+            Denied::NotActive(status) => Self::new(code, format!("the tenant is {status}")),
         }
     }
 }
@@ -180,7 +182,7 @@ impl Control {
                 Err(why) => return Err(Error::unavailable(why)),
             }
         }
-        Err(Error::conflict("tenant_busy", "the tenant changes all the time; try again"))
+        Err(Error::new(ErrorCode::TenantBusy, "the tenant changes all the time; try again"))
     }
 }
 
@@ -206,7 +208,7 @@ fn status_with(status: TenantStatus, suspensions: &Suspensions) -> Result<Tenant
     };
     next(status, event).map_err(|why| {
         let message = format!("{why}; one that is provisioning, active, suspended or deprovisioning can");
-        Error::conflict("illegal_transition", message)
+        Error::new(ErrorCode::IllegalTransition, message)
     })
 }
 

@@ -96,9 +96,9 @@ async fn expired_archives_are_deleted(world: World) {
     assert_eq!(control.sweep().await.unwrap().archives, 0);
     let wait = |days: u64| world.clock.sleep_until(world.clock.now() + Duration::from_secs(days * 86_400));
     wait(31).await;
-    assert_eq!(control.open_link(&link, None).await.err().unwrap().code, "expired");
+    assert_eq!(control.open_link(&link, None).await.err().unwrap().code.as_str(), "expired");
     let gone = control.export_link(&Caller::system(), "acme", export.id).await.unwrap_err();
-    assert_eq!(gone.kind, ErrorKind::Gone);
+    assert_eq!(gone.kind(), ErrorKind::Gone);
     assert_eq!(control.sweep().await.unwrap().archives, 1);
     assert_eq!((archives(control, Purpose::Export).await.len(), shelf(&world).len()), (0, 1));
     wait(60).await;
@@ -115,7 +115,7 @@ async fn a_tenant_has_one_operation_at_a_time(world: World) {
     // The operation needs attention, so it has not ended.
     world.quiet().await;
     let second = begin(control, Purpose::Backup, None).await.unwrap_err();
-    assert_eq!((second.kind, second.code), (ErrorKind::Conflict, "tenant_busy"));
+    assert_eq!((second.kind(), second.code.as_str()), (ErrorKind::Conflict, "tenant_busy"));
     people(&world, control, false).await.unwrap();
     let first = begin(control, Purpose::Export, Some("k")).await.unwrap();
     assert_eq!(begin(control, Purpose::Export, Some("k")).await.unwrap().id, first.id);
@@ -131,7 +131,7 @@ async fn an_import_is_limited_in_size(world: World) {
     for (size, code) in [((1 << 20) + 1, "body_too_large"), (1 << 20, "bad_archive")] {
         let bytes = Box::pin(tokio::io::repeat(0).take(size));
         let refused = control.import(&Caller::system(), "acme", bytes, None).await.unwrap_err();
-        assert_eq!(refused.code, code, "{size} bytes");
+        assert_eq!(refused.code.as_str(), code, "{size} bytes");
         assert_eq!(shelf(&world), Vec::<PathBuf>::new());
     }
     process.control.stop().await;
@@ -168,7 +168,7 @@ async fn survives(purpose: Purpose, call: u64, fault: LedgerFault) -> bool {
         while !begun {
             match begin(control, purpose, Some("crash")).await {
                 Ok(_) => begun = true,
-                Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}"),
             }
         }
         people(&world, control, false).await?;

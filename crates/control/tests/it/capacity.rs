@@ -28,7 +28,7 @@ async fn reserve(places: &Places, store: &Store, tenant: TenantId, now: Timestam
         let (taken, writes) = match places.reserve(tenant, "eu", &needed(), now).await {
             Ok(found) => found,
             Err(failure) => {
-                assert_eq!(failure.code, "insufficient_resources");
+                assert_eq!(failure.code.as_str(), "insufficient_resources");
                 assert!(failure.message.starts_with("Insufficient resources: "), "{failure:?}");
                 return None;
             }
@@ -73,7 +73,7 @@ on_both_stores! {
         // Nothing is written yet, but the holds leave no free slot.
         for later in [0, 1, 2] {
             let refused = places.claim(late, "eu", &needed, now + Duration::from_secs(later)).await.err().unwrap();
-            assert_eq!(refused.code, "insufficient_resources");
+            assert_eq!(refused.code.as_str(), "insufficient_resources");
         }
         let (found, writes) = places.reserve(first, "eu", &needed, now).await.unwrap();
         assert_eq!(found, places.reserve(first, "eu", &needed, now).await.unwrap().0, "the held slot is reserved");

@@ -51,7 +51,7 @@ async fn survives(world: World, call: u64, fault: Fault) -> bool {
             let key = IdempotencyKey::parse("crash").ok();
             match control.clone_tenant(&Caller::system(), "acme", wish(), key).await {
                 Ok(_) => begun = true,
-                Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}"),
             }
         }
         people(&world, control, false).await?;

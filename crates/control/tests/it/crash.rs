@@ -103,7 +103,7 @@ pub async fn live(
     while !*begun {
         match control.create_tenant(&caller, document, IdempotencyKey::parse("crash").ok()).await {
             Ok(_) => *begun = true,
-            Err(error) if error.kind == ErrorKind::Unavailable => {}
+            Err(error) if error.kind() == ErrorKind::Unavailable => {}
             Err(error) => return Err(format!("refused: {error}")),
         }
     }
@@ -126,7 +126,7 @@ pub async fn people(world: &World, control: &Control, cancel: bool) -> Result<()
             match control.signal(&caller, operation.id, signal, None).await {
                 Ok(_) => {}
                 // The outcome is unknown; a conflict means that the signal was received.
-                Err(error) if [ErrorKind::Unavailable, ErrorKind::Conflict].contains(&error.kind) => {}
+                Err(error) if [ErrorKind::Unavailable, ErrorKind::Conflict].contains(&error.kind()) => {}
                 Err(error) => return Err(format!("a signal is rejected: {error:?}")),
             }
         }

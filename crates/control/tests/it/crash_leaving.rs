@@ -127,7 +127,7 @@ async fn answered(ask: impl AsyncFn() -> Result<(), Error>) -> Result<(), String
     loop {
         match ask().await {
             Ok(()) => return Ok(()),
-            Err(error) if error.kind == ErrorKind::Unavailable => {}
+            Err(error) if error.kind() == ErrorKind::Unavailable => {}
             Err(error) => return Err(format!("refused: {error:?}")),
         }
     }

@@ -58,7 +58,7 @@ async fn play(world: &World, plan: &str, faults: &[Fault], lives: &[Faults]) -> 
             let (what, key) = (RotateCredentials::default(), IdempotencyKey::parse("rotate").ok());
             match control.rotate_credentials(&caller, "crash", what, key).await {
                 Ok(_) => break people(world, control, false).await,
-                Err(error) if error.kind == ErrorKind::Unavailable => {}
+                Err(error) if error.kind() == ErrorKind::Unavailable => {}
                 Err(error) => return Err(format!("refused: {error:?}")),
             }
         }

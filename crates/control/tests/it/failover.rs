@@ -50,7 +50,7 @@ async fn the_leader_continues_with_the_standbys_content() {
     let later = loop {
         match sign_up(&first.control, 6).await {
             Ok(operation) => break operation,
-            Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}"),
         }
         tried += 1;
         assert!(tried < 100, "the leader accepts no request after the failover");
@@ -65,7 +65,7 @@ async fn the_leader_continues_with_the_standbys_content() {
     }
     for operation in &lost {
         let gone = first.control.operation(&caller, *operation).await.unwrap_err();
-        assert_eq!(gone.kind, ErrorKind::NotFound);
+        assert_eq!(gone.kind(), ErrorKind::NotFound);
     }
     // The audit chain continues from the standby's content.
     stop(&first).await;
@@ -103,23 +103,23 @@ async fn a_process_that_knows_a_later_epoch_does_not_serve() {
         let refusal = async {
             loop {
                 match process.control.ready().await {
-                    Err(error) if error.code != "unavailable" => break error,
+                    Err(error) if error.code.as_str() != "unavailable" => break error,
                     _ => tokio::time::sleep(PAUSE).await,
                 }
             }
         };
         let refused = tokio::time::timeout(LONG, refusal).await.expect("the process notices the failover");
-        assert_eq!((refused.kind, refused.code), (ErrorKind::Unavailable, "registry_went_back"));
+        assert_eq!((refused.kind(), refused.code.as_str()), (ErrorKind::Unavailable, "registry_went_back"));
         assert!(refused.message.contains("start them again"), "{refused}");
         assert!(!*process.control.runs().borrow());
-        assert_eq!(sign_up(&process.control, 3).await.unwrap_err().kind, ErrorKind::Unavailable);
+        assert_eq!(sign_up(&process.control, 3).await.unwrap_err().kind(), ErrorKind::Unavailable);
     }
     // A new process accepts the standby's content.
     let third = process(&world).await;
     until_it_runs(&third).await;
     several(&third, 3..4).await;
     assert!(third.control.operation(&Caller::system(), kept[0]).await.unwrap().done);
-    assert_eq!(second.control.ready().await.unwrap_err().code, "registry_went_back");
+    assert_eq!(second.control.ready().await.unwrap_err().code.as_str(), "registry_went_back");
     stop(&third).await;
 }
 

@@ -36,7 +36,7 @@ async fn an_address_is_opened_by_the_instance_that_signed_it(mut world: World) {
     objects.put(New { key: "film", content_type: None, at }, body).await.unwrap();
     let mut forged = signed;
     forged.key.push('2');
-    let refused = control.open_signed(&forged).await.err().map(|error| error.code);
+    let refused = control.open_signed(&forged).await.err().map(|error| error.code.as_str());
     assert_eq!(refused, Some("bad_signature"));
 }
 
@@ -44,7 +44,7 @@ async fn an_address_is_opened_by_the_instance_that_signed_it(mut world: World) {
 fn two_instances_of_one_name_are_rejected() {
     let mut registry = Registry::default().add(ConfigBuiltin::default());
     let rejected = registry.insert(Arc::new(ConfigBuiltin::default())).unwrap_err();
-    assert_eq!(rejected.code, "duplicate_provider");
+    assert_eq!(rejected.code.as_str(), "duplicate_provider");
     registry.insert(Arc::new(ConfigBuiltin::default().named("second"))).unwrap();
     assert_eq!(
         registry.iter().map(|provider| provider.name()).collect::<Vec<_>>(),

@@ -132,11 +132,11 @@ async fn no_certificate_while_a_provider_has_data(world: World) {
         let stopped = control.operation(&caller, begun.id).await.unwrap();
         assert_eq!(stopped.state, OperationState::NeedsAttention, "{provider}: {stopped:#?}");
         let none = control.certificate(&caller, &tenant).await.unwrap_err();
-        assert_eq!(none.code, "certificate_not_found", "{provider}");
+        assert_eq!(none.code.as_str(), "certificate_not_found", "{provider}");
         assert_eq!(control.tenant(&caller, &tenant).await.unwrap().status, TenantStatus::Deprovisioning);
         for signal in [SignalKind::Cancel, skip("scan"), skip("certify"), skip("scan_registry")] {
             let refused = control.signal(&caller, begun.id, signal, None).await.unwrap_err();
-            assert_eq!(refused.code, "signal_refused", "{refused:?}");
+            assert_eq!(refused.code.as_str(), "signal_refused", "{refused:?}");
         }
         let alerts = format!(
             "SELECT id FROM events WHERE type = 'operation.needs_attention' AND operation_id = '{}'",
@@ -175,7 +175,7 @@ async fn an_erased_tenant_has_a_certificate(world: World) {
         let tenant = active(&world, control, &format!("Acme {plan}"), plan).await;
         let slug = format!("acme-{plan}");
         let none = control.certificate(&caller, &tenant).await.unwrap_err();
-        assert_eq!((none.kind, none.code), (ErrorKind::NotFound, "certificate_not_found"));
+        assert_eq!((none.kind(), none.code.as_str()), (ErrorKind::NotFound, "certificate_not_found"));
         let key = || IdempotencyKey::parse(plan).ok();
         let begun = control.erase(&caller, &slug, &reason(), key()).await.unwrap().value;
         let view = control.tenant(&caller, &tenant).await.unwrap();
@@ -203,7 +203,10 @@ async fn an_erased_tenant_has_a_certificate(world: World) {
         // The slug stays taken; the name is free again.
         let mut taken = request(&format!("Acme {plan}"), plan);
         taken["slug"] = json!(slug);
-        assert_eq!(control.create_tenant(&caller, &taken, None).await.unwrap_err().code, "slug_taken");
+        assert_eq!(
+            control.create_tenant(&caller, &taken, None).await.unwrap_err().code.as_str(),
+            "slug_taken"
+        );
     }
     let faults = scan::faults(&world).await;
     assert!(faults.is_empty(), "{faults:#?}");
@@ -329,7 +332,7 @@ async fn expired_keys_and_codes_are_deleted() {
     let again = ask_again().await.unwrap();
     assert_eq!((again.replayed, again.tenant.id), (true, made.tenant.id));
     assert_eq!((after(2).await, after(0).await), (1, 0), "safe to repeat");
-    assert_eq!(ask_again().await.unwrap_err().code, "tenant_name_taken");
+    assert_eq!(ask_again().await.unwrap_err().code.as_str(), "tenant_name_taken");
     let code = "INSERT INTO sign_in_codes (hash, tenant_id, member_id, purpose, expires_at)";
     ask(
         &world,

@@ -226,7 +226,7 @@ async fn an_erasure_skips_the_hold(world: World) {
         control.operation(&caller, erased.id).await.unwrap(),
     );
     assert_eq!((left.state, ended.state), (OperationState::Cancelled, OperationState::Succeeded));
-    assert_eq!(left.error.unwrap().code, "superseded");
+    assert_eq!(left.error.unwrap().code.as_str(), "superseded");
     assert_eq!(certificate(control, &tenant).await.reason, erase.reason);
     // An offboarding that already deletes is not replaced by an erasure.
     drop(time);
@@ -248,7 +248,7 @@ async fn illegal_requests_are_rejected_with_the_alternative(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let conflict = |error: tenantry_control::Error| {
-        assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "illegal_transition"));
+        assert_eq!((error.kind(), error.code.as_str()), (ErrorKind::Conflict, "illegal_transition"));
         error.message
     };
     let mut time = Stopped::clock(&world);
@@ -281,7 +281,7 @@ async fn illegal_requests_are_rejected_with_the_alternative(world: World) {
     assert_eq!(why, "the tenant cannot be brought back: it is deleted");
     conflict(control.offboard(&caller, &tenant, &leave(None), None).await.unwrap_err());
     let too_long = control.offboard(&caller, &waits, &leave(Some(36_501)), None).await.unwrap_err();
-    assert_eq!((too_long.kind, too_long.errors[0].path.as_str()), (ErrorKind::Invalid, "hold_days"));
+    assert_eq!((too_long.kind(), too_long.errors[0].path.as_str()), (ErrorKind::Invalid, "hold_days"));
 }
 
 async fn a_failed_notice_does_not_delay_the_offboarding(world: World) {

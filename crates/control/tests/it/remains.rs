@@ -104,7 +104,10 @@ async fn a_file_without_its_owner_tag_blocks_the_certificate() {
     world.quiet().await;
     let stopped = control.operation(&caller, begun.id).await.unwrap();
     assert_eq!(stopped.state, OperationState::NeedsAttention, "{stopped:#?}");
-    assert_eq!(control.certificate(&caller, &tenant).await.unwrap_err().code, "certificate_not_found");
+    assert_eq!(
+        control.certificate(&caller, &tenant).await.unwrap_err().code.as_str(),
+        "certificate_not_found"
+    );
     assert!(file.is_file(), "a file without an owner tag is not deleted");
     // The operator repairs the file and deletes it.
     std::fs::write(&file, bytes).unwrap();
@@ -185,7 +188,7 @@ async fn a_tenant_is_not_offboarded_during_a_restore(world: World) {
     let still = tenantry_engine::Clock::busy(&world.clock);
     control.restore(&caller, &tenant, RestoreTenant { archive }, None).await.unwrap();
     let refused = control.offboard(&caller, &tenant, &ending(0), None).await.unwrap_err();
-    assert_eq!(refused.code, "tenant_busy", "{refused:?}");
+    assert_eq!(refused.code.as_str(), "tenant_busy", "{refused:?}");
     drop(still);
     people(&world, control, false).await.unwrap();
     control.offboard(&caller, &tenant, &ending(0), None).await.unwrap();

@@ -78,7 +78,7 @@ async fn damaged_resources_are_repaired(world: World) {
         .collect();
     assert_eq!(steps, [("namespace", vec![]), ("dns", vec!["namespace"]), ("certificate", vec!["dns"])]);
     let unknown = control.repair(&caller, "acme", &only("welcome"), None).await.unwrap_err();
-    assert_eq!((unknown.kind, unknown.errors[0].path.as_str()), (ErrorKind::Invalid, "steps"));
+    assert_eq!((unknown.kind(), unknown.errors[0].path.as_str()), (ErrorKind::Invalid, "steps"));
     process.control.stop().await;
 }
 
@@ -93,7 +93,7 @@ async fn a_failed_repair_removes_nothing(world: World) {
     let parked = control.operation(&caller, begun.id).await.unwrap();
     assert_eq!(parked.state, OperationState::NeedsAttention);
     let busy = control.repair(&caller, "acme", &RepairTenant::default(), None).await.unwrap_err();
-    assert_eq!((busy.kind, busy.code), (ErrorKind::Conflict, "tenant_busy"));
+    assert_eq!((busy.kind(), busy.code.as_str()), (ErrorKind::Conflict, "tenant_busy"));
     control.signal(&caller, begun.id, SignalKind::Cancel, None).await.unwrap();
     world.quiet().await;
     assert_eq!(control.operation(&caller, begun.id).await.unwrap().state, OperationState::Cancelled);
@@ -132,8 +132,8 @@ async fn only_active_tenants_are_repaired(world: World) {
     let (control, caller) = (&process.control, Caller::system());
     control.create_tenant(&caller, &request("Acme", "enterprise"), None).await.unwrap();
     let refused = control.repair(&caller, "acme", &RepairTenant::default(), None).await.unwrap_err();
-    assert_eq!((refused.kind, refused.code), (ErrorKind::Conflict, "illegal_transition"));
+    assert_eq!((refused.kind(), refused.code.as_str()), (ErrorKind::Conflict, "illegal_transition"));
     let unknown = control.repair(&caller, "missing", &RepairTenant::default(), None).await.unwrap_err();
-    assert_eq!(unknown.kind, ErrorKind::NotFound);
+    assert_eq!(unknown.kind(), ErrorKind::NotFound);
     process.control.stop().await;
 }

@@ -31,7 +31,7 @@ async fn a_thousand_requests_share_a_hundred_slots_across_a_crash(mut world: Wor
         loop {
             // A request that times out, because a thousand wait for four connections, is repeated.
             match control.create_tenant(&Caller::system(), &document, key.clone().ok()).await {
-                Err(error) if error.kind == ErrorKind::Unavailable => {}
+                Err(error) if error.kind() == ErrorKind::Unavailable => {}
                 answer => return answer,
             }
         }
@@ -48,7 +48,7 @@ async fn a_thousand_requests_share_a_hundred_slots_across_a_crash(mut world: Wor
     let control = &process.control;
     let answers = join_all((0..1_000).map(|n| ask(control, n))).await;
     let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
-    let codes: BTreeSet<_> = refused.map(|error| error.code).collect();
+    let codes: BTreeSet<_> = refused.map(|error| error.code.as_str()).collect();
     assert_eq!(codes, BTreeSet::from(["insufficient_resources"]));
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 100);
     let [refused] = answers.iter().filter_map(|answer| answer.as_ref().err()).take(1).collect::<Vec<_>>()[..]
@@ -120,7 +120,7 @@ async fn no_resource_is_created_outside_of_its_region(mut world: World) {
     document["compliance"] = json!({ "data_residency": "eu-central-1" });
     let refused = control.create_tenant(&caller, &document, None).await.unwrap_err();
     assert_eq!(
-        (refused.kind, refused.errors[0].path.as_str()),
+        (refused.kind(), refused.errors[0].path.as_str()),
         (ErrorKind::Invalid, "compliance.data_residency")
     );
     assert!(refused.errors[0].message.contains("folder_bucket makes nothing in eu-central-1"), "{refused}");

@@ -147,7 +147,7 @@ async fn statistics_match_the_operations(world: World) {
     }
     let tenants =
         Caller { scopes: [Scope::Tenant].into(), tenant: Some(TenantId::new()), ..Caller::system() };
-    assert_eq!(control.stats(&tenants, Since::default()).await.unwrap_err().kind, ErrorKind::Forbidden);
+    assert_eq!(control.stats(&tenants, Since::default()).await.unwrap_err().kind(), ErrorKind::Forbidden);
     process.control.stop().await;
 }
 

@@ -108,7 +108,7 @@ async fn drift_that_cannot_be_repaired_needs_attention(world: World) {
     assert_eq!(parked.state, OperationState::NeedsAttention);
     let step = parked.steps.iter().find(|step| step.key == "database").unwrap();
     let error = step.error.as_ref().unwrap();
-    assert_eq!(error.code, "cannot_repair");
+    assert_eq!(error.code.as_str(), "cannot_repair");
     assert!(named.iter().all(|said| error.message.contains(said)), "{}", error.message);
     control.signal(&Caller::system(), parked.id, SignalKind::Cancel, None).await.unwrap();
     world.quiet().await;
@@ -125,7 +125,7 @@ async fn a_recreated_database_reports_its_lost_content(world: World) {
     let parked = repair(&world, control, "acme").await;
     assert_eq!(parked.state, OperationState::NeedsAttention);
     let step = parked.steps.iter().find(|step| step.key == "database").unwrap();
-    assert_eq!(step.error.as_ref().unwrap().code, "content_lost");
+    assert_eq!(step.error.as_ref().unwrap().code.as_str(), "content_lost");
     assert!(status(control, "acme").await.healthy, "the database exists again");
     control.signal(&Caller::system(), parked.id, SignalKind::Retry, None).await.unwrap();
     world.quiet().await;

@@ -488,7 +488,7 @@ impl Front for Direct {
         let session = control.verify_token(token).map_err(failed)?;
         match control.row(&session, table, id).await {
             Ok(row) => Ok(Some(row)),
-            Err(error) if error.kind == tenantry_control::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == tenantry_control::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error)),
         }
     }

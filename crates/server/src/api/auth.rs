@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tenantry_control::TokenView;
 use tenantry_control::error::{Error, FieldError};
+use tenantry_model::ErrorCode;
 
 use super::call::{Call, answer};
 use super::problem::Result;
@@ -95,11 +96,11 @@ pub fn routes() -> Vec<Route> {
         )
         .about(
             "An unknown, used or expired grant always gets the same 401. A valid grant of a tenant that is \
-             not active gets 403, and an invitation stays valid.",
+             not active gets 402 or 403, and an invitation stays valid.",
         )
         .reads::<Grant>(JSON)
         .gives::<TokenView>(StatusCode::OK, "Token.")
-        .fails(&[401, 403]),
+        .fails(&[401, 402, 403]),
         Route::new(
             Method::GET,
             "/auth/invitation",
@@ -134,7 +135,7 @@ async fn token(call: Call) -> Result {
         }
         _ => {
             let fault = FieldError::new("grant_type", "must be one of code, invitation, password");
-            Err(Error::invalid("request_invalid", vec![fault]))
+            Err(Error::invalid(ErrorCode::RequestInvalid, vec![fault]))
         }
     };
     answer(StatusCode::OK, &token?)

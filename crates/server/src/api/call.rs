@@ -7,6 +7,7 @@ use std::io;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tenantry_model::ErrorCode;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, RawPathParams};
@@ -107,7 +108,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str> {
     let missing = || {
         let detail = "authentication required: send the header `Authorization: Bearer …`";
         let challenge = HeaderValue::from_static("Bearer realm=\"tenantry\"");
-        Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail).with(WWW_AUTHENTICATE, challenge)
+        Problem::new(ErrorCode::Unauthenticated, detail).with(WWW_AUTHENTICATE, challenge)
     };
     let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(missing)?;
     let (scheme, credential) = value.split_once(' ').ok_or_else(missing)?;
@@ -132,11 +133,7 @@ impl Call {
     async fn new(app: Arc<App>, route: &Route, parts: &mut Parts, body: Body) -> Result<Self> {
         let media = negotiate(route, &parts.headers)?;
         let path = RawPathParams::from_request_parts(parts, &()).await.map_err(|_| {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "malformed_path",
-                "the path is not valid percent-encoded UTF-8",
-            )
+            Problem::new(ErrorCode::MalformedPath, "the path is not valid percent-encoded UTF-8")
         })?;
         let path = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let query = read_query(route, parts.uri.query().unwrap_or_default())?;
@@ -144,7 +141,7 @@ impl Call {
             route.headers.iter().find(|param| param.required && !parts.headers.contains_key(param.name));
         if let Some(param) = missing {
             let detail = format!("the header `{}` is required: {}", param.name, param.about);
-            return Err(Problem::new(StatusCode::PRECONDITION_REQUIRED, "precondition_required", detail));
+            return Err(Problem::new(ErrorCode::PreconditionRequired, detail));
         }
         let idempotency_key = match route.method {
             Method::POST => idempotency_key(&parts.headers)?,
@@ -193,9 +190,8 @@ impl Call {
     /// The value of a header; an error if the request has it more than once.
     pub fn header(&self, name: &str) -> Result<Option<&str>> {
         let mut values = self.headers.get_all(name).iter();
-        let malformed = |why: &str| {
-            Problem::new(StatusCode::BAD_REQUEST, "malformed_header", format!("the header `{name}` {why}"))
-        };
+        let malformed =
+            |why: &str| Problem::new(ErrorCode::MalformedHeader, format!("the header `{name}` {why}"));
         let Some(first) = values.next() else { return Ok(None) };
         if values.next().is_some() {
             return Err(malformed("is given more than once"));
@@ -208,7 +204,7 @@ impl Call {
         let malformed = || {
             let detail =
                 "the header `Last-Event-ID` must be a whole number, the id of a message of this stream";
-            Problem::new(StatusCode::BAD_REQUEST, "malformed_header", detail)
+            Problem::new(ErrorCode::MalformedHeader, detail)
         };
         self.header("last-event-id")?
             .filter(|text| !text.is_empty())
@@ -236,10 +232,10 @@ impl Call {
     pub fn read<T: DeserializeOwned + schemars::JsonSchema>(&self) -> Result<T> {
         let faults = shape::faults(schemars::schema_for!(T).as_value(), &self.body);
         if !faults.is_empty() {
-            return Err(Error::invalid("request_invalid", faults).into());
+            return Err(Error::invalid(ErrorCode::RequestInvalid, faults).into());
         }
         let read = T::deserialize(&self.body);
-        read.map_err(|why| Error::invalid("request_invalid", vec![FieldError::new("", why)]).into())
+        read.map_err(|why| Error::invalid(ErrorCode::RequestInvalid, vec![FieldError::new("", why)]).into())
     }
 }
 
@@ -310,7 +306,7 @@ fn negotiate(route: &Route, headers: &HeaderMap) -> Result<&'static str> {
     accepted.ok_or_else(|| {
         let known: Vec<_> = route.media().collect();
         let detail = format!("the header `Accept` must allow {}", known.join(" or "));
-        Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", detail)
+        Problem::new(ErrorCode::NotAcceptable, detail)
     })
 }
 
@@ -342,7 +338,7 @@ fn read_query(route: &Route, query: &str) -> Result<BTreeMap<String, String>> {
             }
         }
     }
-    if faults.is_empty() { Ok(read) } else { Err(Error::invalid("query_invalid", faults).into()) }
+    if faults.is_empty() { Ok(read) } else { Err(Error::invalid(ErrorCode::QueryInvalid, faults).into()) }
 }
 
 /// Decodes a query string into names and values.
@@ -363,16 +359,16 @@ async fn read_body(spec: &BodySpec, headers: &HeaderMap, body: Body) -> Result<V
             JSON => HeaderName::from_static("accept-post"),
             _ => HeaderName::from_static("accept-patch"),
         };
-        let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail);
+        let problem = Problem::new(ErrorCode::UnsupportedMediaType, detail);
         return Err(problem.with(accept, HeaderValue::from_static(spec.media)));
     }
     let bytes = tokio::time::timeout(BODY_TIMEOUT, collect(body)).await.map_err(|_| {
         let detail = format!("the body did not arrive within {} seconds", BODY_TIMEOUT.as_secs());
-        Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
+        Problem::new(ErrorCode::RequestTimeout, detail)
     })??;
     json::parse(&bytes).map_err(|malformed| {
         let errors = vec![FieldError::new("", &malformed)];
-        Problem::new(StatusCode::BAD_REQUEST, "malformed_json", malformed.to_string()).with_errors(errors)
+        Problem::new(ErrorCode::MalformedJson, malformed.to_string()).with_errors(errors)
     })
 }
 
@@ -382,11 +378,7 @@ async fn collect(body: Body) -> Result<Vec<u8>> {
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "body_cut_off",
-                "the connection closed before the body ended",
-            )
+            Problem::new(ErrorCode::BodyCutOff, "the connection closed before the body ended")
         })?;
         length += chunk.len();
         if length <= MAX_BODY {
@@ -399,5 +391,5 @@ async fn collect(body: Body) -> Result<Vec<u8>> {
         return Ok(bytes);
     }
     let detail = format!("the body is longer than {MAX_BODY} bytes");
-    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail))
+    Err(Problem::new(ErrorCode::BodyTooLarge, detail))
 }

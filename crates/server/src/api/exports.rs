@@ -24,7 +24,7 @@ use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::call::{Call, answer, replayed};
 use super::objects::{range, with};
-use super::problem::{Problem, Result};
+use super::problem::Result;
 use super::route::{
     CURSOR, EXPIRES, IDEMPOTENCY_KEY, JSON, LIMIT, OCTETS, Param, REPLAYED, Route, SIGNATURE, key, public,
     token,
@@ -204,14 +204,7 @@ async fn restore(call: Call, caller: Caller) -> Result {
 async fn import(mut call: Call, caller: Caller) -> Result {
     let bytes = Box::pin(StreamReader::new(call.take_bytes().map_err(io::Error::other)));
     let key = call.idempotency_key.clone();
-    let begun = call.control().import(&caller, call.segment("id"), bytes, key).await;
-    let begun = begun.map_err(|error| match error.code {
-        "body_too_large" => {
-            let detail = error.errors.into_iter().next().map_or(error.message, |field| field.message);
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
-        }
-        _ => error.into(),
-    })?;
+    let begun = call.control().import(&caller, call.segment("id"), bytes, key).await?;
     replayed(accepted(&begun.value)?, begun.replayed)
 }
 
@@ -246,10 +239,7 @@ async fn get(call: Call) -> Result {
     // The signature of an invalid expiry does not match.
     let expires_at = param("expires").parse().unwrap_or_default();
     let link = ArchiveLink { archive: export(&call)?, expires_at, signature: param("signature") };
-    let part = call.control().open_link(&link, wanted).await.map_err(|error| match error.code {
-        "bad_range" => Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "bad_range", error.message),
-        _ => error.into(),
-    })?;
+    let part = call.control().open_link(&link, wanted).await?;
     let status = if wanted.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
     let response = (status, Body::from_stream(ReaderStream::new(part.body))).into_response();
     let (archive, first, length) = (part.archive, part.first, part.length);

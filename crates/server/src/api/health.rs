@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
+use tenantry_model::ErrorCode;
 
 use super::call::{Call, answer};
 use super::metrics::OPEN_METRICS;
@@ -44,7 +45,7 @@ async fn live(_: Call) -> Result {
 
 async fn ready(call: Call) -> Result {
     if call.app.draining.is_cancelled() {
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "the server is shutting down"));
+        return Err(Problem::new(ErrorCode::Draining, "the server is shutting down"));
     }
     call.control().ready().await?;
     answer(StatusCode::OK, &Health { status: "ok" })

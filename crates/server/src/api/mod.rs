@@ -31,11 +31,12 @@ mod upload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tenantry_model::ErrorCode;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::header::ALLOW;
-use axum::http::{HeaderValue, Method, Request, StatusCode};
+use axum::http::{HeaderValue, Method, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter};
 use tenantry_control::Control;
@@ -103,7 +104,7 @@ pub fn router(app: Arc<App>) -> Router {
         router = router.route(path, methods(&app, &routes));
     }
     router
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no_such_path", "no such path"))
+        .fallback(async || Problem::new(ErrorCode::NoSuchPath, "no such path"))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(axum::middleware::from_fn_with_state(app, observe::observe))
 }
@@ -116,7 +117,7 @@ fn methods(app: &Arc<App>, routes: &[Arc<Route>]) -> MethodRouter {
     let allowed = HeaderValue::from_str(&allowed.join(", ")).unwrap_or(HeaderValue::from_static("GET"));
     let not_allowed = move || {
         let detail = format!("method not allowed; use {}", allowed.to_str().unwrap_or_default());
-        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+        let problem = Problem::new(ErrorCode::MethodNotAllowed, detail);
         std::future::ready(problem.with(ALLOW, allowed.clone()))
     };
     routes.iter().fold(MethodRouter::new().fallback(not_allowed), |methods, route| {

@@ -23,7 +23,7 @@ use tenantry_provider::objects::{self, Content, Meta, New, Range, Signed, Usage}
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::call::{Call, answer};
-use super::problem::{Problem, Result};
+use super::problem::Result;
 use super::route::{
     CURSOR, DEFAULT_LIMIT, EXPIRES, JSON, LIMIT, OCTETS, Param, Route, SIGNATURE, public, token,
 };
@@ -50,7 +50,7 @@ pub fn routes() -> Vec<Route> {
         Route::new(method, "/files/{bucket}/{*key}", id, summary, access)
             .about("`POST /objects/urls` returns the signed URL.")
             .query(&[EXPIRES, SIGNATURE])
-            .fails(&[403, 404])
+            .fails(&[402, 403, 404])
     };
     vec![
         Route::new(Method::GET, "/objects", "list_objects", "List objects by key", token(list))
@@ -136,10 +136,7 @@ async fn get(call: Call) -> Result {
     let range = call.header(RANGE.as_str())?.and_then(range);
     let signed = signed(&call, objects::Method::Get);
     let (objects, _) = call.control().open_signed(&signed).await?;
-    let content = objects.get(&signed.key, range).await.map_err(|failure| match failure.code.as_str() {
-        "bad_range" => Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "bad_range", failure.message),
-        _ => object_error(failure).into(),
-    })?;
+    let content = objects.get(&signed.key, range).await.map_err(object_error)?;
     let content = content.ok_or_else(|| Error::not_found("object"))?;
     let etag = format!("\"{}\"", content.meta.etag);
     let known = call.header(IF_NONE_MATCH.as_str())?.unwrap_or_default();
@@ -177,13 +174,7 @@ async fn put(mut call: Call) -> Result {
     let content_type = call.header(CONTENT_TYPE.as_str())?;
     let new = New { key: &signed.key, content_type, at };
     let stored = objects.put(new, Box::pin(StreamReader::new(bytes))).await;
-    answer(
-        StatusCode::OK,
-        &stored.map_err(|failure| match failure.code.as_str() {
-            "cut_off" => Problem::new(StatusCode::BAD_REQUEST, "body_cut_off", failure.message),
-            _ => object_error(failure).into(),
-        })?,
-    )
+    answer(StatusCode::OK, &stored.map_err(object_error)?)
 }
 
 async fn delete(call: Call) -> Result {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::App;
 use super::call::Principal;
 use super::problem::Problem;
+use tenantry_model::ErrorCode;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -55,7 +56,11 @@ fn finish(mut response: Response, id: &str) -> Response {
     }
     let problem = response.extensions_mut().remove::<Problem>();
     let problem = problem.unwrap_or_else(|| {
-        Problem::new(status, "rejected", status.canonical_reason().unwrap_or("the request was rejected"))
+        Problem::with_status(
+            status,
+            ErrorCode::Rejected,
+            status.canonical_reason().unwrap_or("the request was rejected"),
+        )
     });
     if let Some(cause) = problem.cause() {
         tracing::error!(request_id = %id, code = problem.code, cause, "request failed");

@@ -127,7 +127,9 @@ fn statuses(route: &Route) -> BTreeSet<u16> {
     statuses.extend([400, 406, 422, 500, 503]);
     match route.access {
         Access::Public(_) => {}
-        Access::Key(..) | Access::Token(_) => statuses.extend([401, 403]),
+        Access::Key(..) => statuses.extend([401, 403]),
+        // 402: the tenant is suspended until it has paid.
+        Access::Token(_) => statuses.extend([401, 402, 403]),
     }
     if route.body.is_some() {
         statuses.extend([408, 413, 415]);
@@ -140,7 +142,7 @@ fn statuses(route: &Route) -> BTreeSet<u16> {
 }
 
 fn problems(schema: &Value) -> Value {
-    let known = [400, 401, 403, 404, 406, 408, 409, 410, 412, 413, 415, 416, 422, 428, 500, 503];
+    let known = [400, 401, 402, 403, 404, 406, 408, 409, 410, 412, 413, 415, 416, 422, 428, 500, 503];
     let each = known.map(|status| {
         let words = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error");
         let mut response = json!({ "description": words, "content": { PROBLEM_JSON: { "schema": schema } } });

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tenantry_control::error::{Error, ErrorKind, FieldError};
+use tenantry_model::ErrorCode;
 
 /// The media type of problems.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -45,14 +46,20 @@ pub struct Problem {
 pub type Result<T = Response> = std::result::Result<T, Problem>;
 
 impl Problem {
-    /// Creates a problem without headers and invalid fields.
-    pub fn new(status: StatusCode, code: impl Into<String>, detail: impl Into<String>) -> Self {
+    /// A problem with this code, whose status is that of the list, without headers and invalid fields.
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        let status = code.status().and_then(|status| StatusCode::from_u16(status).ok());
+        Self::with_status(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), code, detail)
+    }
+
+    /// The same with another status, for what a layer below the handlers has rejected.
+    pub fn with_status(status: StatusCode, code: ErrorCode, detail: impl Into<String>) -> Self {
         Self {
             kind: "about:blank",
             title: status.canonical_reason().unwrap_or("Error").to_owned(),
             status: status.as_u16(),
             detail: detail.into(),
-            code: code.into(),
+            code: code.to_string(),
             errors: Vec::new(),
             request_id: String::new(),
             headers: HeaderMap::new(),
@@ -89,30 +96,12 @@ impl Problem {
     }
 }
 
-/// The HTTP status of each kind of error.
-pub const fn status(kind: ErrorKind) -> StatusCode {
-    match kind {
-        ErrorKind::Invalid | ErrorKind::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-        ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
-        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
-        ErrorKind::PaymentRequired => StatusCode::PAYMENT_REQUIRED,
-        ErrorKind::NotFound => StatusCode::NOT_FOUND,
-        ErrorKind::Conflict => StatusCode::CONFLICT,
-        ErrorKind::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
-        ErrorKind::Gone => StatusCode::GONE,
-        ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        let problem = Self {
-            errors: error.errors,
-            cause: error.cause,
-            ..Self::new(status(error.kind), error.code, error.message)
-        };
-        match error.kind {
+        let kind = error.kind();
+        let problem =
+            Self { errors: error.errors, cause: error.cause, ..Self::new(error.code, error.message) };
+        match kind {
             ErrorKind::Unauthenticated => {
                 problem.with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tenantry\""))
             }
@@ -136,26 +125,6 @@ impl IntoResponse for Problem {
 mod tests {
     use super::*;
 
-    #[test]
-    fn each_error_kind_has_a_status() {
-        let all = [
-            (ErrorKind::Invalid, 422),
-            (ErrorKind::Unauthenticated, 401),
-            (ErrorKind::Forbidden, 403),
-            (ErrorKind::PaymentRequired, 402),
-            (ErrorKind::NotFound, 404),
-            (ErrorKind::Conflict, 409),
-            (ErrorKind::PreconditionFailed, 412),
-            (ErrorKind::Gone, 410),
-            (ErrorKind::KeyReused, 422),
-            (ErrorKind::Unavailable, 503),
-            (ErrorKind::Internal, 500),
-        ];
-        for (kind, expected) in all {
-            assert_eq!(status(kind).as_u16(), expected, "{kind:?}");
-        }
-    }
-
     #[tokio::test]
     async fn the_cause_is_not_in_the_response() {
         let problem = Problem::from(Error::internal("password=hunter2"));
@@ -169,7 +138,7 @@ mod tests {
 
     #[test]
     fn problems_tell_the_client_how_to_continue() {
-        let unknown = Error::new(ErrorKind::Unauthenticated, "unauthenticated", "give a key");
+        let unknown = Error::new(ErrorCode::Unauthenticated, "give a key");
         assert!(Problem::from(unknown).finish("r").headers().contains_key(WWW_AUTHENTICATE));
         assert_eq!(Problem::from(Error::unavailable("x")).finish("r").headers()[RETRY_AFTER], "1");
     }

@@ -1,6 +1,7 @@
 //! `/v1/tenants`: creates, reads and labels tenants, and begins operations on them.
 
 use std::collections::BTreeMap;
+use tenantry_model::ErrorCode;
 
 use axum::http::header::{ETAG, LOCATION};
 use axum::http::{HeaderName, Method, StatusCode};
@@ -325,7 +326,7 @@ async fn update(call: Call, caller: Caller) -> Result {
     let tenant = call.control().tenant(&caller, call.segment("id")).await?;
     if !is_match(call.header("if-match")?.unwrap_or_default(), tenant.version) {
         let detail = format!("the tenant was changed: it has version {}; read it again", tenant.version);
-        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", detail));
+        return Err(Problem::new(ErrorCode::VersionMismatch, detail));
     }
     let id = tenant.id.to_string();
     tagged(StatusCode::OK, &call.control().update_tenant(&caller, &id, &call.body, tenant.version).await?)

@@ -55,8 +55,8 @@ on_both! {
         let view = suspend(&server, "acme", "payment", "blocked").await.expect(200).body;
         assert_eq!((&view["status"], &view["suspensions"]["payment"]["grade"]), (&json!("suspended"), &json!("blocked")));
         assert_eq!(view["suspended_at"], view["suspensions"]["payment"]["since"]);
-        me(&server, &token).await.problem(402, "tenant_suspended");
-        write(&server, &token).await.problem(402, "tenant_suspended");
+        me(&server, &token).await.problem(402, "payment_required");
+        write(&server, &token).await.problem(402, "payment_required");
         // Two reasons: clearing one does not clear the other.
         suspend(&server, &tenant, "policy", "read_only").await.expect(200);
         me(&server, &token).await.problem(403, "tenant_suspended");

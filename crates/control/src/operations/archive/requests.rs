@@ -2,6 +2,7 @@
 //! other. A customer downloads an export by a signed address, without an API key, until the export expires.
 
 use std::collections::BTreeSet;
+use tenantry_model::ErrorCode;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use schemars::JsonSchema;
@@ -173,7 +174,7 @@ impl Control {
             Ok(Outcome::Now(_)) => true,
             Ok(Outcome::Before(_)) => false,
             // The outcome is unknown: the background task removes the file if the import did not begin.
-            Err(error) => matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Internal),
+            Err(error) => matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Internal),
         };
         if !used && let Err(why) = archives.remove(id).await {
             tracing::warn!(archive = %id, "the file of a rejected import was not removed: {why}");
@@ -250,7 +251,7 @@ impl Control {
         let message = format!(
             "the tenant has {OWN_EXPORTS} exports, the most allowed; the first one expires at {first}"
         );
-        Err(Error::conflict("too_many_exports", message))
+        Err(Error::new(ErrorCode::TooManyExports, message))
     }
 
     /// Exports of the member's tenant, newest first, each with a link.
@@ -277,7 +278,7 @@ impl Control {
         self.me(session).await?;
         if !roles::allows(&session.role, "tenant:admin") {
             let message = "this takes a member who administers the tenant";
-            return Err(Error::new(ErrorKind::Forbidden, "forbidden", message));
+            return Err(Error::new(ErrorCode::Forbidden, message));
         }
         Ok(Caller {
             principal: session.member.clone(),
@@ -289,11 +290,12 @@ impl Control {
     /// Opens a link, in whatever status the tenant is, until the tenant's key is destroyed. The answer does not tell a client
     /// without a valid signature whether the archive exists.
     pub async fn open_link(&self, link: &ArchiveLink, range: Option<Range>) -> Result<ArchivePart> {
-        let refused = |code, message| Error::new(ErrorKind::Forbidden, code, message);
         if link.expires_at <= self.now().seconds() {
-            return Err(refused("expired", "the address has expired: ask for a new export"));
+            return Err(Error::new(ErrorCode::Expired, "the address has expired: ask for a new export"));
         }
-        let bad = || refused("bad_signature", "the signature does not fit this address: ask for a new one");
+        let bad = || {
+            Error::new(ErrorCode::BadSignature, "the signature does not fit this address: ask for a new one")
+        };
         let row = self.shared.store.archive(&link.archive.to_string()).await.map_err(Error::unavailable)?;
         let archive = view(row.ok_or_else(bad)?)?;
         let right = self.link(archive.tenant_id, archive.id, link.expires_at);
@@ -365,7 +367,7 @@ impl Control {
         let found = found.filter(|archive| archive.tenant_id == row.id);
         let archive = view(found.ok_or_else(|| Error::not_found("archive"))?)?;
         if archive.expires_at <= self.now() {
-            return Err(Error::new(ErrorKind::Gone, "archive_gone", "this archive has expired"));
+            return Err(Error::new(ErrorCode::ArchiveGone, "this archive has expired"));
         }
         Ok(archive)
     }
@@ -434,14 +436,12 @@ pub fn archive_error(failure: Failure) -> Error {
     match failure.code.as_str() {
         "bad_archive" => {
             let message = format!("is not a Tenantry archive: {}", failure.message);
-            Error::invalid("bad_archive", vec![FieldError::new("", message)])
+            Error::invalid(ErrorCode::BadArchive, vec![FieldError::new("", message)])
         }
-        "too_large" => Error::invalid("body_too_large", vec![FieldError::new("", failure.message)]),
-        "bad_range" => Error::invalid("bad_range", vec![FieldError::new("", failure.message)]),
-        "no_archive" | "key_destroyed" => {
-            Error::new(ErrorKind::Gone, "archive_gone", "this archive was removed")
-        }
-        "cut_off" => Error::invalid("body_cut_off", vec![FieldError::new("", failure.message)]),
-        _ => Error::provider_unavailable("the archive store", failure),
+        "too_large" => Error::new(ErrorCode::BodyTooLarge, failure.message),
+        "bad_range" => Error::new(ErrorCode::BadRange, failure.message),
+        "no_archive" | "key_destroyed" => Error::new(ErrorCode::ArchiveGone, "this archive was removed"),
+        "cut_off" => Error::new(ErrorCode::BodyCutOff, failure.message),
+        _ => Error::provider("the archive store", failure),
     }
 }

@@ -5,6 +5,7 @@
 mod content;
 
 use std::collections::BTreeMap;
+use tenantry_model::ErrorCode;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,7 +107,7 @@ impl Control {
         let CloneTenant { tenant_name, slug, admin_user, masks, files } = what;
         let faults = faults_beside(always, &masks);
         if !faults.is_empty() {
-            return Err(Error::invalid("request_invalid", faults));
+            return Err(Error::invalid(ErrorCode::RequestInvalid, faults));
         }
         let name = tenant_name.unwrap_or_else(|| format!("{} (clone)", row.name.unwrap_or_default()));
         // Only plan, quotas, region and compliance are those of the source.

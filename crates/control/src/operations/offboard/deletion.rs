@@ -2,6 +2,7 @@
 //! are superseded, and the resources that they created are deleted with the others.
 
 use std::time::Duration;
+use tenantry_model::ErrorCode;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use super::{Offboard, clones, plan};
 use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
-use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::events::record::{Deed, Fact, audit, event};
 use crate::ledger::{Act, OperationInput, OperationKind, StepInput, id_of, resource_id};
 use crate::operations::Operation as _;
@@ -82,7 +83,10 @@ impl Control {
     ) -> Result<Answered<OperationView>> {
         if what.hold_days.is_some_and(|days| days > MAX_HOLD_DAYS) {
             let message = format!("must be at most {MAX_HOLD_DAYS} days");
-            return Err(Error::invalid("request_invalid", vec![FieldError::new("hold_days", message)]));
+            return Err(Error::invalid(
+                ErrorCode::RequestInvalid,
+                vec![FieldError::new("hold_days", message)],
+            ));
         }
         let (reason, hold_days) = (&what.reason, what.hold_days);
         let demand = Demand { kind: OperationKind::Offboard, action: "tenant.offboard", reason, hold_days };
@@ -117,7 +121,7 @@ impl Control {
         let found = found.ok_or_else(|| {
             let message =
                 format!("the tenant is {}: there is a certificate once its deletion is proven", row.status);
-            Error::new(ErrorKind::NotFound, "certificate_not_found", message)
+            Error::new(ErrorCode::CertificateNotFound, message)
         })?;
         certificate::document(&found, &self.certificate_key().await?)
     }
@@ -152,7 +156,7 @@ impl Control {
                 (true, TenantStatus::Deprovisioning) => status,
                 (true, _) | (_, TenantStatus::Active | TenantStatus::Suspended) => {
                     next(status, Event::Deprovision)
-                        .map_err(|why| Error::conflict("illegal_transition", why))?
+                        .map_err(|why| Error::new(ErrorCode::IllegalTransition, why))?
                 }
                 _ => return Err(cannot_offboard(status)),
             };
@@ -162,7 +166,7 @@ impl Control {
                     "the tenant's rows are being replaced by a {}: offboard it when operation {} has ended",
                     operation.kind, operation.id
                 );
-                return Err(Error::conflict("tenant_busy", message));
+                return Err(Error::new(ErrorCode::TenantBusy, message));
             }
             let run = self.run_to_end(caller, &row, &runs, demand).await?;
             let (id, now) = (run.operation.id, run.operation.created_at);
@@ -197,7 +201,7 @@ impl Control {
                 Err(why) => return Err(Error::unavailable(why)),
             }
         }
-        Err(Error::conflict("tenant_busy", "the tenant was changed too often at the same time; try again"))
+        Err(Error::new(ErrorCode::TenantBusy, "the tenant was changed too often at the same time; try again"))
     }
 
     /// The operation, not yet in the ledger.
@@ -389,8 +393,8 @@ fn cannot_offboard(status: TenantStatus) -> Error {
         }
         _ => "only one that is active or suspended can; `erase` ends one in any state",
     };
-    Error::conflict(
-        "illegal_transition",
+    Error::new(
+        ErrorCode::IllegalTransition,
         format!("a tenant that is {status} cannot be offboarded: {allowed}"),
     )
 }
@@ -423,7 +427,7 @@ fn refuse_bad_reason(reason: &str) -> Result<()> {
     let length = reason.chars().count();
     if reason.trim().is_empty() || length > MAX_REASON || reason.chars().any(char::is_control) {
         let message = "is required: 1 to 500 characters, no control characters";
-        return Err(Error::invalid("request_invalid", vec![FieldError::new("reason", message)]));
+        return Err(Error::invalid(ErrorCode::RequestInvalid, vec![FieldError::new("reason", message)]));
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use serde_json::json;
 use tenantry_engine::{Run, Signal, SignalKind};
+use tenantry_model::ErrorCode;
 use tenantry_model::id::SignalId;
 use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::suspension::{Grade, Suspensions};
@@ -53,7 +54,7 @@ impl Control {
                 true => Event::ReconsiderActive,
                 false => Event::ReconsiderSuspended,
             };
-            let after = next(status, happens).map_err(|why| Error::conflict("illegal_transition", why))?;
+            let after = next(status, happens).map_err(|why| Error::new(ErrorCode::IllegalTransition, why))?;
             let now = self.now();
             let by = caller.principal.clone();
             let signal = Signal { id: SignalId::new(), kind: SignalKind::Cancel, by, at: now };
@@ -103,7 +104,7 @@ impl Control {
                 Err(why) => return Err(Error::unavailable(why)),
             }
         }
-        Err(Error::conflict("tenant_busy", "the tenant was changed too often at the same time; try again"))
+        Err(Error::new(ErrorCode::TenantBusy, "the tenant was changed too often at the same time; try again"))
     }
 }
 
@@ -121,5 +122,5 @@ fn in_hold(status: TenantStatus, runs: &[Run]) -> Result<&Run> {
         TenantStatus::Deprovisioned => "it is deleted".to_owned(),
         status => format!("it is {status}, and has no offboarding"),
     };
-    Err(Error::conflict("illegal_transition", format!("the tenant cannot be brought back: {why}")))
+    Err(Error::new(ErrorCode::IllegalTransition, format!("the tenant cannot be brought back: {why}")))
 }

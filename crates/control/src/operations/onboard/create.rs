@@ -2,6 +2,7 @@
 //! written in one transaction; the tenant's key is committed before them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use tenantry_model::ErrorCode;
 
 use serde_json::{Map, Value, json};
 use tenantry_engine::{CommitError, Operation, Run, Step};
@@ -85,7 +86,7 @@ impl Control {
         let unused = match &created {
             Ok(created) => created.replayed,
             // Without an answer the tenant may be there all the same.
-            Err(error) => !matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Internal),
+            Err(error) => !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Internal),
         };
         if unused && let Err(why) = self.shared.keyring.forget(tenant).await {
             tracing::warn!(%tenant, "the key of a rejected request was not removed: {why}");
@@ -206,7 +207,7 @@ impl Control {
         let tenant = id_of(&row)?;
         let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
         let provisioning =
-            next(status, Event::Provision).map_err(|why| Error::conflict("illegal_transition", why))?;
+            next(status, Event::Provision).map_err(|why| Error::new(ErrorCode::IllegalTransition, why))?;
         self.shared.keyring.load(tenant).await.map_err(Error::unavailable)?;
         let sealed = row.admin_sealed.as_deref().ok_or_else(|| Error::not_found("tenant"))?;
         let request = self.shared.keyring.open(tenant, sealed).map_err(Error::internal)?;
@@ -241,8 +242,8 @@ impl Control {
         effects.extend(once.map(|once| once.guard(&answer, Some(tenant), now)));
         match self.submit(run, effects).await {
             Ok(run) => self.operation_view(&run).await,
-            Err(CommitError::Conflict { .. } | CommitError::Stale) => Err(Error::conflict(
-                "tenant_busy",
+            Err(CommitError::Conflict { .. } | CommitError::Stale) => Err(Error::new(
+                ErrorCode::TenantBusy,
                 "another operation changes this tenant; wait until it has ended",
             )),
             Err(why) => Err(Error::unavailable(why)),
@@ -262,14 +263,14 @@ impl Control {
             ));
         }
         let (Some(plan), Some(slug), true) = (plan, slug, faults.is_empty()) else {
-            return Err(Error::invalid("request_invalid", faults));
+            return Err(Error::invalid(ErrorCode::RequestInvalid, faults));
         };
         let template = self.shared.templates.latest(&plan.template);
         let template =
             template.ok_or_else(|| Error::internal(format!("plan {} has no template", plan.name)))?;
         let refused = customize::refused(template, &request);
         if !refused.is_empty() {
-            return Err(Error::invalid("customization_not_allowed", refused));
+            return Err(Error::invalid(ErrorCode::CustomizationNotAllowed, refused));
         }
         let region = request.region().unwrap_or(&self.shared.config.region).to_owned();
         let field = if request.region.is_some() { "region" } else { "compliance.data_residency" };
@@ -277,7 +278,7 @@ impl Control {
         self.refuse_across_borders(field, template, &region)?;
         let broken = customize::broken_rules(template, plan, &request, &region);
         if !broken.is_empty() {
-            return Err(Error::invalid("customization_refused", broken));
+            return Err(Error::invalid(ErrorCode::CustomizationRefused, broken));
         }
         let locale = request.locale.clone().unwrap_or_else(|| self.shared.config.locale.clone());
         Ok(Prepared { request, plan, template, slug, region, locale, inherited: Map::new() })
@@ -300,8 +301,8 @@ impl Control {
         let taken = inherit.apply(&settings.unwrap_or_default());
         prepared.inherited = taken.map_err(|faults| Error {
             errors: faults,
-            ..Error::conflict(
-                "inheritance_failed",
+            ..Error::new(
+                ErrorCode::InheritanceFailed,
                 "the main tenant's settings do not fit what the template says",
             )
         })?;
@@ -454,7 +455,7 @@ impl Control {
         }
         let known = Vec::from_iter(known).join(", ");
         let fault = FieldError::new(field, format!("there is no such region here; there are {known}"));
-        Err(Error::invalid("request_invalid", vec![fault]))
+        Err(Error::invalid(ErrorCode::RequestInvalid, vec![fault]))
     }
 
     /// Fails if a provider of the template does not serve the tenant's region.
@@ -465,7 +466,7 @@ impl Control {
             .filter_map(|step| crate::templates::provider(step, template.isolation, &self.shared.providers));
         let refused = providers.filter_map(|provider| self.shared.resources.refusal(provider.name(), region));
         let faults: Vec<FieldError> = refused.map(|why| FieldError::new(field, why)).collect();
-        if faults.is_empty() { Ok(()) } else { Err(Error::invalid("request_invalid", faults)) }
+        if faults.is_empty() { Ok(()) } else { Err(Error::invalid(ErrorCode::RequestInvalid, faults)) }
     }
 
     /// Holds the slots that the first commit will reserve, if the template reserves any. Fails if there are too few, so that
@@ -477,7 +478,7 @@ impl Control {
         let needed = prepared.template.needed();
         let claim = self.shared.places.claim(tenant, &prepared.region, &needed, self.now()).await;
         claim.map(Some).map_err(|why| match why.class {
-            FailureClass::Fatal => Error::conflict("insufficient_resources", why.message),
+            FailureClass::Fatal => Error::new(ErrorCode::InsufficientResources, why.message),
             _ => Error::unavailable(why),
         })
     }
@@ -491,9 +492,10 @@ impl Control {
         let missing = self.shared.places.missing(&prepared.region, &needed, self.now()).await;
         match missing.map_err(Error::unavailable)?.join(", ") {
             missing if missing.is_empty() => Ok(()),
-            missing => {
-                Err(Error::conflict("insufficient_resources", format!("Insufficient resources: {missing}")))
-            }
+            missing => Err(Error::new(
+                ErrorCode::InsufficientResources,
+                format!("Insufficient resources: {missing}"),
+            )),
         }
     }
 
@@ -504,7 +506,7 @@ impl Control {
         }
         let message = format!("Tenant name {name} already exists");
         let errors = vec![FieldError::new("tenant_name", &message)];
-        Err(Error { errors, ..Error::conflict("tenant_name_taken", message) })
+        Err(Error { errors, ..Error::new(ErrorCode::TenantNameTaken, message) })
     }
 
     async fn is_taken(&self, slug: &Slug) -> Result<bool> {
@@ -530,7 +532,7 @@ impl Control {
         let free = free.join(", ");
         let errors = vec![FieldError::new("slug", format!("is taken; free are {free}"))];
         let message = format!("the slug {slug} is taken; free are {free}");
-        Ok(Error { errors, ..Error::conflict("slug_taken", message) })
+        Ok(Error { errors, ..Error::new(ErrorCode::SlugTaken, message) })
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
+use tenantry_model::ErrorCode;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -164,10 +165,10 @@ impl CreateTenant {
             SHAPE.as_ref().ok_or_else(|| Error::internal("the schema of CreateTenant does not compile"))?;
         let faults = shape::faults_by(validator, document);
         if !faults.is_empty() {
-            return Err(Error::invalid("request_invalid", faults));
+            return Err(Error::invalid(ErrorCode::RequestInvalid, faults));
         }
         serde_json::from_value(document.clone())
-            .map_err(|why| Error::invalid("request_invalid", vec![FieldError::new("", why)]))
+            .map_err(|why| Error::invalid(ErrorCode::RequestInvalid, vec![FieldError::new("", why)]))
     }
 
     /// The plan asked for and every fault of meaning that can be seen without the registry.

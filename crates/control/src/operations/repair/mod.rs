@@ -4,6 +4,7 @@
 mod reconcile;
 
 use std::collections::BTreeSet;
+use tenantry_model::ErrorCode;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -126,7 +127,7 @@ impl Control {
         let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
         if !matches!(status, TenantStatus::Active | TenantStatus::Suspended) {
             let message = format!("the tenant is {status}; this takes one that is active or suspended");
-            return Err(Error::conflict("illegal_transition", message));
+            return Err(Error::new(ErrorCode::IllegalTransition, message));
         }
         let made = self
             .shared
@@ -152,8 +153,8 @@ impl Control {
         effects.extend(once.map(|once| once.guard(&answer, Some(tenant), now)));
         match self.submit(run, effects).await {
             Ok(run) => self.operation_view(&run).await,
-            Err(CommitError::Conflict { .. } | CommitError::Stale) => Err(Error::conflict(
-                "tenant_busy",
+            Err(CommitError::Conflict { .. } | CommitError::Stale) => Err(Error::new(
+                ErrorCode::TenantBusy,
                 "another operation changes this tenant; wait until it has ended",
             )),
             Err(why) => Err(Error::unavailable(why)),
@@ -170,7 +171,7 @@ fn repair_of(made: &Run, wanted: &BTreeSet<String>, by: &str, now: Timestamp) ->
         let message = format!(
             "`{unknown}` is not a step that created a resource of this tenant; the steps are {known}"
         );
-        return Err(Error::invalid("request_invalid", vec![FieldError::new("steps", message)]));
+        return Err(Error::invalid(ErrorCode::RequestInvalid, vec![FieldError::new("steps", message)]));
     }
     let chosen: BTreeSet<&str> = match wanted.is_empty() {
         true => can_be,

@@ -4,6 +4,7 @@
 mod rotate;
 
 use std::time::Duration;
+use tenantry_model::ErrorCode;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use super::{Operation, Transition, no_provider};
 use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
-use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::events::record::{Deed, audit};
 use crate::ledger::{Act, OperationKind, StepInput, id_of};
 use crate::tenants::view::OperationView;
@@ -86,7 +87,10 @@ impl Control {
         caller.require(Permission::WriteTenants)?;
         if what.grace_hours > MAX_GRACE_HOURS {
             let message = format!("must be at most {MAX_GRACE_HOURS}");
-            return Err(Error::invalid("request_invalid", vec![FieldError::new("grace_hours", message)]));
+            return Err(Error::invalid(
+                ErrorCode::RequestInvalid,
+                vec![FieldError::new("grace_hours", message)],
+            ));
         }
         let row = self.tenant_row(caller, id_or_slug).await?;
         let asked = format!("{} {}", OperationKind::RotateCredentials.as_str(), row.id);
@@ -115,7 +119,7 @@ impl Control {
         let steps = steps.map(|step| rotation_of(step, what)).collect::<Result<Vec<_>>>()?;
         if steps.is_empty() {
             let message = "this tenant has no credentials to rotate (SQLite databases have no logins)";
-            return Err(Error::conflict("nothing_to_rotate", message));
+            return Err(Error::new(ErrorCode::NothingToRotate, message));
         }
         let operation = after(&made.operation, &RotateOperation.kind(), &caller.principal, now)?;
         let deed = Deed {
@@ -136,13 +140,13 @@ impl Control {
                 let message = format!(
                     "the secret before the newest is good until {until}: rotate again then, or with a grace of 0 hours, which ends both"
                 );
-                return Err(Error::conflict("rotation_under_way", message));
+                return Err(Error::new(ErrorCode::RotationUnderWay, message));
             }
             // It has expired, and the background task has not ended it yet.
             self.retire(rotation).await.map_err(|why| {
                 let message = "an expired former secret cannot be ended at the moment; try again";
                 let cause = Some(why.to_string());
-                Error { cause, ..Error::new(ErrorKind::Unavailable, "unavailable", message) }
+                Error { cause, ..Error::new(ErrorCode::Unavailable, message) }
             })?;
         }
         Ok(())
