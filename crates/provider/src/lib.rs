@@ -12,10 +12,12 @@
 //!
 //! With the feature `conformance`, the module `conformance` is the suite that such a provider has to pass;
 //! `examples/provider` in the repository is a whole provider with its test. For files, [`place`] has folders that appear as
-//! a whole or not at all, [`lanes`] one piece of work per resource at a time, [`open_files`] a cache of open files.
+//! a whole or not at all, [`lanes`] one piece of work per resource at a time, [`open_files`] a cache of open files,
+//! [`connections`] a few connections whose calls block.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod connections;
 pub mod csv;
 pub mod data;
 pub mod derived;
