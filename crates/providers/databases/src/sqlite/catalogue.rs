@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use rusqlite::Connection;
 use tenantry_model::Failure;
 
-use super::client::failure;
+use super::client::{first, query};
 use crate::shape::Shape;
 use crate::tables::{Catalogue, Column, OWNER, Table, deletion_order, literal, quoted};
 
@@ -25,74 +25,73 @@ pub fn as_json(table: &Table) -> String {
 }
 
 /// Reads the schema and checks that it keeps tenants apart. The failure names the table and what to change.
-pub async fn read(connection: &mut SqliteConnection) -> Result<Catalogue, Failure> {
+pub fn read(connection: &Connection) -> Result<Catalogue, Failure> {
     let mut faults = Vec::new();
-    let mut tables = columns(connection, &mut faults).await?;
-    let parents = references(connection, &mut faults).await?;
-    unique_indexes(connection, &mut faults).await?;
+    let mut tables = columns(connection, &mut faults)?;
+    let parents = references(connection, &mut faults)?;
+    unique_indexes(connection, &mut faults)?;
     if let Some(fault) = faults.into_iter().next() {
         return Err(Failure::fatal("bad_schema", fault));
     }
     let deletion_order = deletion_order(&tables, parents)?;
     tables.retain(|name, _| !name.starts_with('_'));
-    Ok(Catalogue { tables, deletion_order, shape: shape(connection).await? })
+    Ok(Catalogue { tables, deletion_order, shape: shape(connection)? })
 }
 
 /// The definition of every table, view, index and trigger.
-pub async fn shape(connection: &mut SqliteConnection) -> Result<Shape, Failure> {
-    let rows = sqlx::query_as::<_, (String, String, String)>(
+pub fn shape(connection: &Connection) -> Result<Shape, Failure> {
+    let rows = query(
+        connection,
         "SELECT CASE WHEN type = 'view' THEN 'view `' || name || '`' ELSE 'table `' || tbl_name || '`' END,
                 CASE WHEN type IN ('table', 'view') THEN '' ELSE type || ' `' || name || '`' END, sql
          FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite~_%' ESCAPE '~'",
+        [],
+        |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)),
     );
-    Ok(rows.fetch_all(connection).await.map_err(failure)?.into_iter().collect())
+    Ok(rows?.into_iter().collect())
 }
 
 /// Whether any table that the file has now holds rows of this tenant.
-pub async fn holds(connection: &mut SqliteConnection, tenant: &str) -> Result<bool, Failure> {
-    let tables = sqlx::query_scalar::<_, String>(
+pub fn holds(connection: &Connection, tenant: &str) -> Result<bool, Failure> {
+    let tables: Vec<String> = query(
+        connection,
         "SELECT t.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c ON c.name = ?1
          WHERE t.type = 'table' AND t.name NOT IN ('_tenants', '_migrations')",
-    );
-    let tables = tables.bind(OWNER).fetch_all(&mut *connection).await.map_err(failure)?;
-    let of = |table: &String| format!("EXISTS (SELECT 1 FROM {} WHERE {OWNER} = ?1)", quoted(table));
-    let any: Vec<String> = std::iter::once("false".to_owned()).chain(tables.iter().map(of)).collect();
-    let found = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {}", any.join(" OR "))));
-    found.bind(tenant).persistent(false).fetch_one(connection).await.map_err(failure)
+        [OWNER],
+        |row| row.get(0),
+    )?;
+    for table in tables {
+        let sql = format!("SELECT 1 FROM {} WHERE {OWNER} = ?1 LIMIT 1", quoted(&table));
+        if first(connection, &sql, [tenant], |_| Ok(()))?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-async fn columns(
-    connection: &mut SqliteConnection,
-    faults: &mut Vec<String>,
-) -> Result<BTreeMap<String, Table>, Failure> {
-    let rows = sqlx::query(
-        "SELECT t.name AS tbl, t.sql AS sql, c.name AS col, upper(c.type) AS kind, c.\"notnull\" AS filled, c.pk AS pk, c.hidden AS hidden
-         FROM sqlite_schema t JOIN pragma_table_xinfo(t.name) c
-         WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY t.name, c.cid",
-    )
-    .fetch_all(connection)
-    .await
-    .map_err(failure)?;
+fn columns(connection: &Connection, faults: &mut Vec<String>) -> Result<BTreeMap<String, Table>, Failure> {
     let mut tables: BTreeMap<String, Table> = BTreeMap::new();
     let mut owned = BTreeSet::new();
-    for row in rows {
-        let name: String = row.get("tbl");
-        let sql: String = row.get("sql");
+    let rows = query(
+        connection,
+        "SELECT t.name, t.sql, c.name, upper(c.type), c.\"notnull\" = 1 AND c.pk > 0, c.hidden > 1
+         FROM sqlite_schema t JOIN pragma_table_xinfo(t.name) c
+         WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY t.name, c.cid",
+        [],
+        |row| {
+            let column = Column { name: row.get(2)?, kind: row.get(3)?, generated: row.get(5)? };
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, bool>(4)?, column))
+        },
+    )?;
+    for (name, sql, key, column) in rows {
         if sql.get(..14).is_some_and(|start| start.eq_ignore_ascii_case("CREATE VIRTUAL")) {
             faults.push(format!("table `{name}` is virtual: its rows cannot be told apart by tenant"));
         }
-        let column: String = row.get("col");
         let table = tables.entry(name.clone()).or_default();
-        if column == OWNER {
-            if row.get::<i64, _>("filled") == 1 && row.get::<i64, _>("pk") > 0 {
-                owned.insert(name);
-            }
-        } else {
-            table.columns.push(Column {
-                name: column,
-                kind: row.get("kind"),
-                generated: row.get::<i64, _>("hidden") > 1,
-            });
+        if column.name != OWNER {
+            table.columns.push(column);
+        } else if key {
+            owned.insert(name);
         }
     }
     for name in tables.keys().filter(|name| !is_internal(name)) {
@@ -114,22 +113,21 @@ fn is_internal(table: &str) -> bool {
 
 /// The tables that each table refers to. Checks that every foreign key carries `tenant_id`: otherwise a row
 /// could refer to another tenant's.
-async fn references(
-    connection: &mut SqliteConnection,
+fn references(
+    connection: &Connection,
     faults: &mut Vec<String>,
 ) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
-    let rows = sqlx::query(
-        "SELECT t.name AS tbl, f.\"table\" AS parent, max(f.\"from\" = 'tenant_id' AND coalesce(f.\"to\", 'tenant_id') = 'tenant_id') AS kept
+    let rows: Vec<(String, String, bool)> = query(
+        connection,
+        "SELECT t.name, f.\"table\", max(f.\"from\" = 'tenant_id' AND coalesce(f.\"to\", 'tenant_id') = 'tenant_id')
          FROM sqlite_schema t JOIN pragma_foreign_key_list(t.name) f
          WHERE t.type = 'table' GROUP BY t.name, f.id",
-    )
-    .fetch_all(connection)
-    .await
-    .map_err(failure)?;
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )?;
     let mut parents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for row in rows {
-        let (table, parent): (String, String) = (row.get("tbl"), row.get("parent"));
-        if row.get::<i64, _>("kept") == 0 {
+    for (table, parent, kept) in rows {
+        if !kept {
             faults.push(format!(
                 "table `{table}`: its foreign key to `{parent}` must carry `{OWNER}`, or a row could refer to another tenant's"
             ));
@@ -142,20 +140,19 @@ async fn references(
 }
 
 /// Checks that every unique index has `tenant_id`: without it, it would tell one tenant about another's rows.
-async fn unique_indexes(connection: &mut SqliteConnection, faults: &mut Vec<String>) -> Result<(), Failure> {
-    let rows = sqlx::query(
-        "SELECT t.name AS tbl, i.name AS idx FROM sqlite_schema t JOIN pragma_index_list(t.name) i
+fn unique_indexes(connection: &Connection, faults: &mut Vec<String>) -> Result<(), Failure> {
+    let tables: Vec<String> = query(
+        connection,
+        "SELECT t.name FROM sqlite_schema t JOIN pragma_index_list(t.name) i
          WHERE t.type = 'table' AND substr(t.name, 1, 1) <> '_' AND i.\"unique\" = 1
            AND NOT EXISTS (SELECT 1 FROM pragma_index_info(i.name) c WHERE c.name = 'tenant_id')",
-    )
-    .fetch_all(connection)
-    .await
-    .map_err(failure)?;
-    for row in rows {
-        let table: String = row.get("tbl");
-        faults.push(format!(
+        [],
+        |row| row.get(0),
+    )?;
+    faults.extend(tables.iter().map(|table| {
+        format!(
             "table `{table}`: every unique index must have `{OWNER}` among its columns, or one tenant could find out what another one has"
-        ));
-    }
+        )
+    }));
     Ok(())
 }

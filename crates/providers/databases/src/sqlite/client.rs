@@ -5,8 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row, SqliteConnection};
+use rusqlite::{Connection, OpenFlags, Params, Row, Transaction, TransactionBehavior, params};
 use tenantry_model::{Failure, Timestamp};
 
 use super::catalogue;
@@ -17,6 +16,8 @@ use crate::tables::Catalogue;
 const BUSY: Duration = Duration::from_secs(10);
 /// SQLite's default page size in bytes.
 const PAGE: u64 = 4096;
+/// Statements that a connection keeps prepared.
+const STATEMENTS: usize = 512;
 
 /// Tenantry's two tables. `completed` is set in the transaction that writes a tenant's rows, and `claim` is
 /// the owner tag.
@@ -38,56 +39,80 @@ CREATE TABLE IF NOT EXISTS _tenants (
     completed   TEXT
 ) STRICT, WITHOUT ROWID;";
 
-/// Options of connections to a file in use.
-pub fn options(file: &Path, max_bytes: Option<u64>) -> SqliteConnectOptions {
-    let options = durable(SqliteConnectOptions::new().filename(file))
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full);
-    match max_bytes {
-        Some(bytes) => options.pragma("max_page_count", (bytes / PAGE).max(1).to_string()),
-        None => options,
+/// Opens an existing file that is in use.
+pub fn open(file: &Path, max_bytes: Option<u64>) -> Result<Connection, Failure> {
+    let connection = connect(file, OpenFlags::empty())?;
+    batch(&connection, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")?;
+    prepare(connection, max_bytes)
+}
+
+/// Opens a file that has no final name yet, or creates it. It is flushed to the disk as a whole before it is
+/// renamed, so single commits need not wait; and without a write-ahead log it stays one file.
+pub fn open_draft(file: &Path, max_bytes: Option<u64>) -> Result<Connection, Failure> {
+    let connection = connect(file, OpenFlags::SQLITE_OPEN_CREATE)?;
+    batch(&connection, "PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF")?;
+    prepare(connection, max_bytes)
+}
+
+/// Opens a file to read it, also one that may carry another owner tag.
+pub fn open_to_read(file: &Path) -> Result<Connection, Failure> {
+    let connection = connect(file, OpenFlags::empty())?;
+    batch(&connection, "PRAGMA query_only = ON")?;
+    Ok(connection)
+}
+
+fn connect(file: &Path, create: OpenFlags) -> Result<Connection, Failure> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
+    let connection = Connection::open_with_flags(file, flags).map_err(failure)?;
+    connection.busy_timeout(BUSY).map_err(failure)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
+}
+
+/// Prepares a connection for writing. Deleted rows are overwritten on the disk.
+fn prepare(connection: Connection, max_bytes: Option<u64>) -> Result<Connection, Failure> {
+    batch(&connection, "PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON")?;
+    if let Some(bytes) = max_bytes {
+        batch(&connection, &format!("PRAGMA max_page_count = {}", (bytes / PAGE).max(1)))?;
     }
+    Ok(connection)
 }
 
-/// Options of connections to a file that has no final name yet. It is flushed to the disk as a whole before
-/// it is renamed, so single commits need not wait; and without a write-ahead log it stays one file.
-pub fn private(file: &Path, max_bytes: Option<u64>) -> SqliteConnectOptions {
-    options(file, max_bytes)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Delete)
-        .synchronous(SqliteSynchronous::Off)
+/// All rows of a statement, which runs to its end.
+pub fn query<T>(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, Failure> {
+    let mut statement = connection.prepare_cached(sql).map_err(failure)?;
+    let rows = statement.query_map(values, read).map_err(failure)?;
+    rows.collect::<Result<_, _>>().map_err(failure)
 }
 
-/// Options of read-only connections, also to a file that may carry another owner tag.
-pub fn read_only(file: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(file)
-        .busy_timeout(BUSY)
-        .pragma("query_only", "ON")
-        .disable_statement_logging()
+/// The first row of a statement, which runs to its end.
+pub fn first<T>(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Option<T>, Failure> {
+    Ok(query(connection, sql, values, read)?.into_iter().next())
 }
 
-fn durable(options: SqliteConnectOptions) -> SqliteConnectOptions {
-    options
-        .busy_timeout(BUSY)
-        .foreign_keys(true)
-        .statement_cache_capacity(512)
-        // Overwrites deleted rows on the disk.
-        .pragma("secure_delete", "ON")
-        .disable_statement_logging()
+/// Runs a statement that returns no rows, and returns the number of rows that it changed.
+pub fn execute(connection: &Connection, sql: &str, values: impl Params) -> Result<usize, Failure> {
+    connection.prepare_cached(sql).and_then(|mut statement| statement.execute(values)).map_err(failure)
 }
 
-/// Migrates an existing file and returns its tables.
-pub async fn migrated(
-    file: &Path,
-    max_bytes: Option<u64>,
-    migrations: &[Migration],
-) -> Result<Catalogue, Failure> {
-    // Migrations that rebuild a table need foreign keys off; `migrate` checks them afterwards.
-    let mut connection = options(file, max_bytes).foreign_keys(false).connect().await.map_err(failure)?;
-    let catalogue = migrate(&mut connection, migrations).await?;
-    connection.close().await.map_err(failure)?;
-    Ok(catalogue)
+/// Runs several statements without parameters.
+pub fn batch(connection: &Connection, sql: &str) -> Result<(), Failure> {
+    connection.execute_batch(sql).map_err(failure)
+}
+
+/// Begins a transaction that takes the write lock before it reads. Dropped, it is rolled back.
+pub fn begin(connection: &Connection) -> Result<Transaction<'_>, Failure> {
+    Transaction::new_unchecked(connection, TransactionBehavior::Immediate).map_err(failure)
 }
 
 /// Creates the file, readable by its owner alone, if it is missing.
@@ -115,88 +140,62 @@ fn try_create(file: &Path) -> std::io::Result<()> {
 
 /// Applies the migrations to an empty database in memory, which finds their errors and their tables before a
 /// file is touched.
-pub async fn rehearse(migrations: &[Migration]) -> Result<Catalogue, Failure> {
-    let options = durable(SqliteConnectOptions::new().in_memory(true)).foreign_keys(false);
-    let mut connection = options.connect().await.map_err(failure)?;
-    migrate(&mut connection, migrations).await
+pub fn rehearse(migrations: &[Migration]) -> Result<Catalogue, Failure> {
+    let connection = prepare(Connection::open_in_memory().map_err(failure)?, None)?;
+    migrate(&connection, migrations)
 }
 
-/// Applies missing migrations, each file in one transaction with its record. The transaction takes the write
-/// lock before it reads, so that two processes cannot apply the same file.
-pub async fn migrate(
-    connection: &mut SqliteConnection,
-    migrations: &[Migration],
-) -> Result<Catalogue, Failure> {
+/// Applies missing migrations, each file in one transaction with its record, and returns the tables. The
+/// transaction takes the write lock before it reads, so that two processes cannot apply the same file.
+pub fn migrate(connection: &Connection, migrations: &[Migration]) -> Result<Catalogue, Failure> {
+    // Migrations that rebuild a table need foreign keys off; they are checked after each file.
+    batch(connection, "PRAGMA foreign_keys = OFF")?;
     loop {
-        connection.execute("BEGIN IMMEDIATE").await.map_err(failure)?;
-        let next = apply_next(connection, migrations).await;
-        let end = if next.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        let ended = connection.execute(end).await.map_err(failure);
-        match next {
-            Ok(more) => {
-                ended?;
-                if !more {
-                    return catalogue::read(connection).await;
-                }
-            }
-            Err(failure) => return Err(failure),
+        let transaction = begin(connection)?;
+        let more = apply_next(&transaction, migrations)?;
+        transaction.commit().map_err(failure)?;
+        if !more {
+            batch(connection, "PRAGMA foreign_keys = ON")?;
+            return catalogue::read(connection);
         }
     }
 }
 
 /// Applies the first missing file. False: there is none.
-async fn apply_next(connection: &mut SqliteConnection, migrations: &[Migration]) -> Result<bool, Failure> {
-    sqlx::raw_sql(OWN_TABLES).execute(&mut *connection).await.map_err(failure)?;
-    let applied = sqlx::query("SELECT key, file, checksum FROM _migrations ORDER BY position")
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(failure)?;
-    let applied: Vec<Applied> = applied
-        .iter()
-        .map(|row| Applied { key: row.get("key"), file: row.get("file"), checksum: row.get("checksum") })
-        .collect();
+fn apply_next(connection: &Connection, migrations: &[Migration]) -> Result<bool, Failure> {
+    batch(connection, OWN_TABLES)?;
+    let applied = "SELECT key, file, checksum FROM _migrations ORDER BY position";
+    let applied = query(connection, applied, [], |row| {
+        Ok(Applied { key: row.get(0)?, file: row.get(1)?, checksum: row.get(2)? })
+    })?;
     let Some(migration) = migrations::pending(migrations, &applied)?.first() else { return Ok(false) };
     let bad = |failure| migrations::bad(migration, failure);
-    sqlx::raw_sql(AssertSqlSafe(migration.sql.as_str()))
-        .execute(&mut *connection)
-        .await
-        .map_err(|error| bad(failure(error)))?;
-    catalogue::read(connection).await.map_err(bad)?;
-    let broken =
-        sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut *connection).await.map_err(failure)?;
-    if let Some(row) = broken.first() {
-        let table: String = row.get(0);
+    batch(connection, &migration.sql).map_err(bad)?;
+    catalogue::read(connection).map_err(bad)?;
+    let broken = first(connection, "PRAGMA foreign_key_check", [], |row| row.get::<_, String>(0))?;
+    if let Some(table) = broken {
         return Err(bad(Failure::fatal("", format!("rows of `{table}` refer to missing rows"))));
     }
-    sqlx::query("INSERT INTO _migrations (key, version, file, checksum, applied_at) VALUES (?, ?, ?, ?, ?)")
-        .bind(migration.key())
-        .bind(&migration.version)
-        .bind(&migration.file)
-        .bind(&migration.checksum)
-        .bind(Timestamp::now().to_string())
-        .execute(connection)
-        .await
-        .map_err(failure)?;
-    tracing::info!(file = migration.file, "migration applied");
+    let Migration { version, file, checksum, .. } = migration;
+    execute(
+        connection,
+        "INSERT INTO _migrations (key, version, file, checksum, applied_at) VALUES (?, ?, ?, ?, ?)",
+        params![migration.key(), version, file, checksum, Timestamp::now().to_string()],
+    )?;
+    tracing::info!(file, "migration applied");
     Ok(true)
 }
 
 /// Maps an error of SQLite to a failure. Messages name tables and columns, never values.
-pub fn failure(error: sqlx::Error) -> Failure {
-    let sqlx::Error::Database(database) = &error else {
-        return match error {
-            sqlx::Error::PoolTimedOut => {
-                Failure::retryable("busy", "all connections to the database file are in use; try again")
-            }
-            sqlx::Error::WorkerCrashed | sqlx::Error::Io(_) | sqlx::Error::PoolClosed => {
-                Failure::unknown("io_error", format!("the connection to the database file broke: {error}"))
-            }
-            // Other errors may quote values.
-            _ => Failure::fatal("database", "SQLite returned a result of an unexpected form"),
-        };
+pub fn failure(error: rusqlite::Error) -> Failure {
+    let (code, text) = match &error {
+        rusqlite::Error::SqliteFailure(error, text) => {
+            (error.extended_code, text.as_deref().unwrap_or("error"))
+        }
+        rusqlite::Error::SqlInputError { error, msg, .. } => (error.extended_code, msg.as_str()),
+        // Other errors may quote values.
+        _ => return Failure::fatal("database", "SQLite returned a result of an unexpected form"),
     };
-    let code: i32 = database.code().and_then(|code| code.parse().ok()).unwrap_or(0);
-    let text = database.message();
     // The low byte is the primary result code: https://www.sqlite.org/rescode.html
     match code & 0xff {
         5 | 6 => Failure::retryable(

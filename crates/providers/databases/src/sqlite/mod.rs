@@ -10,17 +10,20 @@ pub(crate) mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rusqlite::Connection;
 use sha2::{Digest, Sha256};
-use sqlx::sqlite::SqlitePoolOptions;
 use tenantry_model::Failure;
 
 use crate::content::Content;
-use crate::migrations::{self, Dialect, Migration};
+use crate::migrations::{self, Dialect};
 use crate::shape::Shape;
 use crate::tables::Catalogue;
+use tenantry_provider::connections::Connections;
 use tenantry_provider::files::Files;
+use tenantry_provider::lanes::blocking;
+use tenantry_provider::open_files::identity;
 use tenantry_provider::verbs::Observed;
-use writer::{Work, Writer};
+use writer::{Session, Work, Writer};
 
 /// Reads migrations and seeds, and applies the migrations to a database in memory: this finds their errors
 /// and their tables before a file is touched.
@@ -29,9 +32,13 @@ pub(crate) async fn content(
     migrations: &Option<PathBuf>,
     seeds: &Option<PathBuf>,
 ) -> Result<Content, Failure> {
-    let migrations = migrations::load(&Files::migrations(migrations.as_deref()), set, Dialect::Sqlite)?;
-    let planned = client::rehearse(&migrations).await?;
-    Content::load(set, migrations, Some(planned), seeds.as_deref(), writer::insert_statement)
+    let (set, migrations, seeds) = (set.to_owned(), migrations.clone(), seeds.clone());
+    blocking(move || {
+        let migrations = migrations::load(&Files::migrations(migrations.as_deref()), &set, Dialect::Sqlite)?;
+        let planned = client::rehearse(&migrations)?;
+        Content::load(&set, migrations, Some(planned), seeds.as_deref(), writer::insert_statement)
+    })
+    .await
 }
 
 /// A tenant's recorded state in a file.
@@ -67,7 +74,7 @@ impl RecordedTenant {
 pub struct OpenDatabase {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) writer: Writer,
-    pub(crate) reads: sqlx::SqlitePool,
+    reads: Connections<Connection>,
 }
 
 impl OpenDatabase {
@@ -75,16 +82,34 @@ impl OpenDatabase {
     pub(crate) async fn new(
         file: &Path,
         max_bytes: Option<u64>,
-        migrations: &[Migration],
+        content: &Arc<Content>,
         readers: u32,
     ) -> Result<Self, Failure> {
-        let catalogue = Arc::new(client::migrated(file, max_bytes, migrations).await?);
-        let options = client::options(file, max_bytes);
-        let writer = Writer::start(options.clone(), catalogue.clone()).await?;
-        let reads = SqlitePoolOptions::new()
-            .max_connections(readers)
-            .connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self { catalogue, writer, reads })
+        let (path, content) = (file.to_owned(), content.clone());
+        let (catalogue, session) = blocking(move || {
+            let connection = client::open(&path, max_bytes)?;
+            let catalogue = Arc::new(client::migrate(&connection, &content.migrations)?);
+            let opened = identity(&path).ok_or_else(|| {
+                Failure::retryable(
+                    "cannot_open",
+                    "the database file was removed while it was opened; try again",
+                )
+            })?;
+            let connection = Some(connection);
+            Ok((catalogue.clone(), Session { file: path, max_bytes, catalogue, opened, connection }))
+        })
+        .await?;
+        let path = file.to_owned();
+        let reads = Connections::new(readers, "the database file", move || client::open_to_read(&path));
+        Ok(Self { catalogue, writer: Writer::start(session), reads })
+    }
+
+    /// Runs queries on a connection that reads.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        queries: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.reads.run(move |connection| queries(connection)).await
     }
 
     /// Writes the canary row again: it may have changed since the file was created, and a smoke test needs

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use rusqlite::params;
 use serde_json::{Map, Value};
-use sqlx::AssertSqlSafe;
 use tenantry_model::{Failure, TenantId};
 
 use super::OpenDatabase;
 use super::catalogue::as_json;
-use super::client::failure;
+use super::client::{first, query};
 use super::writer::Work;
 use crate::tables::{OWNER, check_limit, quoted, sample_in_use};
 use tenantry_provider::data::{Page, TenantRows};
@@ -60,13 +60,13 @@ impl<H: LocateFile> TenantRows for SqliteRows<H> {
             as_json(table),
             quoted(name),
         );
-        let found: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(sql))
-            .bind(self.tenant.to_string())
-            .bind(after)
-            .bind(i64::from(limit) + 1)
-            .fetch_all(&open.reads)
-            .await
-            .map_err(failure)?;
+        let (tenant, after) = (self.tenant.to_string(), after.map(str::to_owned));
+        let found: Vec<(String, String)> = open
+            .read(move |connection| {
+                let values = params![tenant, after, i64::from(limit) + 1];
+                query(connection, &sql, values, |row| Ok((row.get(0)?, row.get(1)?)))
+            })
+            .await?;
         let more = found.len() > limit as usize;
         let kept = found.get(..limit as usize).unwrap_or(&found);
         let rows = kept.iter().map(|(_, row)| parsed(row)).collect::<Result<_, _>>()?;
@@ -77,12 +77,9 @@ impl<H: LocateFile> TenantRows for SqliteRows<H> {
         let open = self.location.open(self.tenant).await?;
         let (name, table) = open.catalogue.addressable(name)?;
         let sql = format!("SELECT {} FROM {} WHERE tenant_id = ?1 AND id = ?2", as_json(table), quoted(name));
-        let found: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql))
-            .bind(self.tenant.to_string())
-            .bind(id)
-            .fetch_optional(&open.reads)
-            .await
-            .map_err(failure)?;
+        let values = [self.tenant.to_string(), id.to_owned()];
+        let found: Option<String> =
+            open.read(move |connection| first(connection, &sql, values, |row| row.get(0))).await?;
         found.as_deref().map(parsed).transpose()
     }
 
@@ -100,7 +97,8 @@ impl<H: LocateFile> TenantRows for SqliteRows<H> {
     }
 }
 
-fn parsed(row: &str) -> Result<Value, Failure> {
+/// A row that SQLite wrote as JSON.
+pub fn parsed(row: &str) -> Result<Value, Failure> {
     serde_json::from_str(row)
         .map_err(|_| Failure::fatal("database", "the database returned a row that is not JSON"))
 }

@@ -4,17 +4,17 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rusqlite::Connection;
 use serde_json::{Map, Value};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection};
 use tenantry_model::Failure;
 
-use super::config::Config;
 use super::warm_pool::WarmPool;
 use crate::content::{Content, Ensure, seed_failure};
 use crate::sqlite::RecordedTenant;
 use crate::sqlite::catalogue;
-use crate::sqlite::client::{self, failure};
+use crate::sqlite::client::{self, query};
 use crate::sqlite::writer::{self, Work};
 use crate::tables::quoted;
 use tenantry_provider::lanes::blocking;
@@ -44,72 +44,56 @@ pub fn file(folder: &Path) -> PathBuf {
 
 /// Reads the owner tag of the tenant's file, and its state. Changes nothing.
 pub async fn inspect(place: &Place, spec: &Spec) -> Result<FileOwnership, Failure> {
-    let there = place.clone();
-    let file = file(&place.folder());
-    let begin = file.clone();
-    let database = blocking(move || {
-        if !there.exists()? {
-            return Ok(None);
+    let (place, spec) = (place.clone(), spec.clone());
+    blocking(move || {
+        if !place.exists()? {
+            return Ok(FileOwnership::Absent);
         }
-        let mut head = [0; MAGIC.len()];
-        match File::open(begin).and_then(|mut file| file.read_exact(&mut head)) {
-            Ok(()) => Ok(Some(&head == MAGIC)),
+        let (file, mut head) = (file(&place.folder()), [0; MAGIC.len()]);
+        match File::open(&file).and_then(|mut file| file.read_exact(&mut head)) {
+            Ok(()) if &head == MAGIC => read(&client::open_to_read(&file)?, &spec),
+            Ok(()) => Ok(FileOwnership::Foreign),
             Err(error) => match error.kind() {
-                ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::NotADirectory => Ok(Some(false)),
-                _ => Err(there.failure(&error)),
+                ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::NotADirectory => {
+                    Ok(FileOwnership::Foreign)
+                }
+                _ => Err(place.failure(&error)),
             },
         }
-    });
-    match database.await? {
-        None => return Ok(FileOwnership::Absent),
-        Some(false) => return Ok(FileOwnership::Foreign),
-        Some(true) => {}
-    }
-    let mut connection = client::read_only(&file).connect().await.map_err(failure)?;
-    let found = read(&mut connection, spec).await;
-    connection.close().await.map_err(failure)?;
-    found
+    })
+    .await
 }
 
-async fn read(connection: &mut SqliteConnection, spec: &Spec) -> Result<FileOwnership, Failure> {
-    let internal =
-        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('_tenants', '_migrations')";
-    let tables: i64 = sqlx::query_scalar(internal).fetch_one(&mut *connection).await.map_err(failure)?;
-    if tables != 2 {
+fn read(connection: &Connection, spec: &Spec) -> Result<FileOwnership, Failure> {
+    let internal = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name IN ('_tenants', '_migrations')";
+    if query(connection, internal, [], |_| Ok(()))?.len() != 2 {
         return Ok(FileOwnership::Foreign);
     }
-    let rows = sqlx::query(
-        "SELECT tenant_id, name, claim, seed, completed, (SELECT version FROM _migrations ORDER BY position DESC LIMIT 1) AS version
+    let tenants: Vec<(bool, _)> = query(
+        connection,
+        "SELECT tenant_id = ?1 AND name = ?2 AND claim = ?3, completed, seed, (SELECT version FROM _migrations ORDER BY position DESC LIMIT 1)
          FROM _tenants LIMIT 2",
-    )
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(failure)?;
-    let [row] = rows.as_slice() else { return Ok(FileOwnership::Foreign) };
-    let owner: (&str, &str, &str) = (row.get("tenant_id"), row.get("name"), row.get("claim"));
-    if owner != (&*spec.tenant.id.to_string(), &*spec.name, &*spec.claim) {
-        return Ok(FileOwnership::Foreign);
-    }
-    Ok(FileOwnership::Own(RecordedTenant {
-        completed: row.get("completed"),
-        seed: row.get("seed"),
-        version: row.get("version"),
-        shape: catalogue::shape(connection).await?,
-    }))
+        [&spec.tenant.id.to_string(), &spec.name, &spec.claim],
+        |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?, row.get(3)?))),
+    )?;
+    let [(true, recorded)] = tenants.as_slice() else { return Ok(FileOwnership::Foreign) };
+    let (completed, seed, version) = recorded.clone();
+    let shape = catalogue::shape(connection)?;
+    Ok(FileOwnership::Own(RecordedTenant { completed, seed, version, shape }))
 }
 
 /// Creates the file under a draft name, from a warm database if there is one, and publishes it. False: the
 /// name is taken.
 pub async fn make(
     place: &Place,
-    config: &Config,
-    content: &Content,
+    max_bytes: Option<u64>,
+    content: &Arc<Content>,
     warm_pool: &WarmPool,
     work: Ensure,
 ) -> Result<bool, Failure> {
-    let made = fill(place, config, content, warm_pool, work).await;
-    let place = place.clone();
-    let made = blocking(move || match made {
+    let claimed = warm_pool.claim(place).await;
+    let (place, content) = (place.clone(), content.clone());
+    let made = blocking(move || match fill(&place, claimed, max_bytes, &content, work) {
         Ok(()) => place.publish(),
         // The first failure is the cause; the next attempt cleans up as well.
         Err(failure) => place.sweep().and(Err(failure)),
@@ -120,58 +104,45 @@ pub async fn make(
     made
 }
 
-async fn fill(
+fn fill(
     place: &Place,
-    config: &Config,
+    claimed: Option<PathBuf>,
+    max_bytes: Option<u64>,
     content: &Content,
-    warm_pool: &WarmPool,
     work: Ensure,
 ) -> Result<(), Failure> {
-    let file = match warm_pool.claim(place).await {
+    let file = match claimed {
         Some(file) => file,
-        None => {
-            let place = place.clone();
-            let draft = blocking(move || place.draft()).await?;
-            create(&draft, config.max_bytes, content).await?
-        }
+        None => create(&place.draft()?, max_bytes, content)?,
     };
-    let mut connection = client::private(&file, config.max_bytes).connect().await.map_err(failure)?;
+    let connection = client::open_draft(&file, max_bytes)?;
     let work = [Work::Ensure(Box::new(work))];
-    let written = writer::transaction(&mut connection, content.planned(), &work).await?;
-    connection.close().await.map_err(failure)?;
+    let written = writer::transaction(&connection, content.planned(), &work)?;
     written.into_iter().try_for_each(|one| one.map(drop)).map_err(seed_failure)
 }
 
 /// Creates the file in a private folder, with all tables and no rows.
-pub async fn create(folder: &Path, max_bytes: Option<u64>, content: &Content) -> Result<PathBuf, Failure> {
+pub fn create(folder: &Path, max_bytes: Option<u64>, content: &Content) -> Result<PathBuf, Failure> {
     let file = file(folder);
-    let new = file.clone();
-    blocking(move || client::create(&new)).await?;
-    // Migrations need foreign keys off, as in `client::migrated`.
-    let options = client::private(&file, max_bytes).foreign_keys(false);
-    let mut connection = options.connect().await.map_err(failure)?;
-    client::migrate(&mut connection, &content.migrations).await?;
-    connection.close().await.map_err(failure)?;
+    client::create(&file)?;
+    client::migrate(&client::open_draft(&file, max_bytes)?, &content.migrations)?;
     Ok(file)
 }
 
 /// Counts the rows of each of the tenant's tables.
-pub async fn count(place: &Place) -> Result<Value, Failure> {
-    let mut connection = client::read_only(&file(&place.folder())).connect().await.map_err(failure)?;
-    let counts = count_all(&mut connection).await;
-    connection.close().await.map_err(failure)?;
-    counts.map(Value::Object).map_err(failure)
-}
-
-async fn count_all(connection: &mut SqliteConnection) -> sqlx::Result<Map<String, Value>> {
-    let names = sqlx::query_scalar::<_, String>(
+pub fn count(file: &Path) -> Result<Value, Failure> {
+    let connection = client::open_to_read(file)?;
+    let names: Vec<String> = query(
+        &connection,
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite~_%' ESCAPE '~' AND substr(name, 1, 1) <> '_' ORDER BY name",
-    );
+        [],
+        |row| row.get(0),
+    )?;
     let mut counts = Map::new();
-    for name in names.fetch_all(&mut *connection).await? {
+    for name in names {
         let sql = format!("SELECT count(*) FROM {}", quoted(&name));
-        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *connection).await?;
-        counts.insert(name, rows.into());
+        let rows = query(&connection, &sql, [], |row| row.get::<_, i64>(0))?;
+        counts.insert(name, rows.into_iter().sum::<i64>().into());
     }
-    Ok(counts)
+    Ok(Value::Object(counts))
 }

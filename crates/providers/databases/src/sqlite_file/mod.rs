@@ -146,7 +146,7 @@ impl Inner {
                     Ok(file)
                 })
                 .await?;
-                let open = OpenDatabase::new(&file, None, &self.content.migrations, READERS).await?;
+                let open = OpenDatabase::new(&file, None, &self.content, READERS).await?;
                 open.write_canary(&self.content).await?;
                 Ok(Arc::new(open))
             })
@@ -167,7 +167,9 @@ impl Inner {
         }
         let mut found = client::inspect(place, spec).await?;
         if found == FileOwnership::Absent {
-            if client::make(place, &self.config, &self.content, &self.warm_pool, work.clone()).await? {
+            if client::make(place, self.config.max_bytes, &self.content, &self.warm_pool, work.clone())
+                .await?
+            {
                 return self.link(place, spec).await;
             }
             found = client::inspect(place, spec).await?;
@@ -198,8 +200,13 @@ impl Inner {
 
     async fn remove(&self, place: &Place, spec: &Spec) -> Result<Value, Failure> {
         let is_own = matches!(client::inspect(place, spec).await?, FileOwnership::Own(_));
-        let rows = if is_own { client::count(place).await? } else { Value::Object(Map::new()) };
-        self.open.forget(&client::file(&place.folder()));
+        let file = client::file(&place.folder());
+        let counted = file.clone();
+        let rows = match is_own {
+            true => blocking(move || client::count(&counted)).await?,
+            false => Value::Object(Map::new()),
+        };
+        self.open.forget(&file);
         let (place, tenant) = (place.clone(), spec.tenant.id);
         let size = blocking(move || {
             if !is_own {
@@ -223,7 +230,7 @@ impl LocateFile for Inner {
             return self.canary().await.cloned();
         }
         let file = self.file_of(tenant).ok_or_else(no_such_tenant)?;
-        let open = OpenDatabase::new(&file, self.config.max_bytes, &self.content.migrations, READERS);
+        let open = OpenDatabase::new(&file, self.config.max_bytes, &self.content, READERS);
         self.open.get(&file, open).await?.ok_or_else(no_such_tenant)
     }
 }

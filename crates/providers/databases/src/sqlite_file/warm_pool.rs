@@ -105,11 +105,9 @@ impl Fill for WarmFolder {
         let Some(_lock) = lock.await? else { return Ok(()) };
         while !stop.is_set() {
             let pool = self.clone();
-            let ready = blocking(move || pool.ready().map_err(|error| pool.failure(&error))).await?;
-            if ready.len() >= self.size {
+            if !blocking(move || pool.create_missing()).await? {
                 break;
             }
-            self.create_one().await?;
         }
         Ok(())
     }
@@ -196,18 +194,18 @@ impl WarmFolder {
         }
     }
 
-    /// Creates one.
-    async fn create_one(self: &Arc<Self>) -> Result<(), Failure> {
-        let pool = self.clone();
-        let draft = blocking(move || {
-            let private = fs::Permissions::from_mode(0o700);
-            let draft = Builder::new().prefix(DRAFT).permissions(private).tempdir_in(&pool.folder);
-            draft.map_err(|error| pool.failure(&error))
-        })
-        .await?;
-        client::create(draft.path(), self.max_bytes, &self.content).await?;
-        let pool = self.clone();
-        blocking(move || pool.publish(draft).map_err(|error| pool.failure(&error))).await
+    /// Creates one. False: none is missing.
+    fn create_missing(&self) -> Result<bool, Failure> {
+        let failure = |error| self.failure(&error);
+        if self.ready().map_err(failure)?.len() >= self.size {
+            return Ok(false);
+        }
+        let private = fs::Permissions::from_mode(0o700);
+        let draft = Builder::new().prefix(DRAFT).permissions(private).tempdir_in(&self.folder);
+        let draft = draft.map_err(failure)?;
+        client::create(draft.path(), self.max_bytes, &self.content)?;
+        self.publish(draft).map_err(failure)?;
+        Ok(true)
     }
 
     /// Makes it claimable, after flushing it to the disk.

@@ -12,17 +12,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
-use sqlx::Row;
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 use tokio::sync::OnceCell;
 
 use crate::content::{Content, seed_failure};
+use crate::sqlite::client::query;
 use crate::sqlite::rows::{LocateFile, SqliteRows};
 use crate::sqlite::writer::Work;
 use crate::sqlite::{self, OpenDatabase, RecordedTenant, catalogue, client};
 pub use config::Config;
 use tenantry_provider::data::{Canary, Data, TenantRows};
 use tenantry_provider::factory::{self, ProviderFactory};
+use tenantry_provider::lanes::blocking;
 use tenantry_provider::portable::{self, Portable, Sink, Source};
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
@@ -59,7 +60,7 @@ pub struct DatabaseSqlitePool {
 
 struct Inner {
     config: Config,
-    content: Content,
+    content: Arc<Content>,
     open: OnceCell<Arc<OpenDatabase>>,
 }
 
@@ -68,7 +69,7 @@ impl DatabaseSqlitePool {
     /// or do not keep tenants apart. The file is opened and migrated when it is first needed, so a missing
     /// folder or a full disk fails a step, which is retried, not the start.
     pub async fn new(config: Config) -> Result<Self, Failure> {
-        let content = sqlite::content(&config.set, &config.migrations, &config.seeds).await?;
+        let content = Arc::new(sqlite::content(&config.set, &config.migrations, &config.seeds).await?);
         let pool = Arc::new(Inner { config, content, open: OnceCell::new() });
         Ok(Self { name: NAME.into(), pool })
     }
@@ -86,8 +87,9 @@ impl Inner {
         self.open
             .get_or_try_init(|| async {
                 let Config { file, max_bytes, .. } = &self.config;
-                client::create(file)?;
-                let open = OpenDatabase::new(file, *max_bytes, &self.content.migrations, READERS).await?;
+                let new = file.clone();
+                blocking(move || client::create(&new)).await?;
+                let open = OpenDatabase::new(file, *max_bytes, &self.content, READERS).await?;
                 open.write_canary(&self.content).await?;
                 Ok(Arc::new(open))
             })
@@ -172,34 +174,24 @@ impl Provider for DatabaseSqlitePool {
             return Ok(Observed::Absent);
         }
         let open = self.pool.ready().await?;
-        let mut connection = open.reads.acquire().await.map_err(client::failure)?;
-        let found = sqlx::query(
-            "SELECT tenant_id, claim, seed, completed, (SELECT version FROM _migrations ORDER BY position DESC LIMIT 1) AS version
-             FROM _tenants WHERE tenant_id = ?1 OR name = ?2",
-        )
-        .bind(spec.tenant.id.to_string())
-        .bind(&spec.name)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(client::failure)?;
-        let Some(row) = found.first() else {
-            let left = catalogue::holds(&mut connection, &spec.tenant.id.to_string()).await?;
-            return Ok(Observed::absent_unless(left));
-        };
-        let is_own = |row: &sqlx::sqlite::SqliteRow| {
-            row.get::<&str, _>("claim") == spec.claim
-                && row.get::<&str, _>("tenant_id") == spec.tenant.id.to_string()
-        };
-        if !found.iter().all(is_own) {
-            return Ok(Observed::Foreign);
-        }
-        let seen = RecordedTenant {
-            completed: row.get("completed"),
-            seed: row.get("seed"),
-            version: row.get("version"),
-            shape: catalogue::shape(&mut connection).await?,
-        };
-        Ok(seen.observed(&self.pool.content, Vec::new()))
+        let (tenant, name, claim) = (spec.tenant.id.to_string(), spec.name.clone(), spec.claim.clone());
+        let seen = open.read(move |connection| {
+            let found = query(
+                connection,
+                "SELECT tenant_id = ?1 AND claim = ?3, completed, seed, (SELECT version FROM _migrations ORDER BY position DESC LIMIT 1)
+                 FROM _tenants WHERE tenant_id = ?1 OR name = ?2",
+                [&tenant, &name, &claim],
+                |row| Ok((row.get::<_, bool>(0)?, (row.get(1)?, row.get(2)?, row.get(3)?))),
+            )?;
+            if !found.iter().all(|(is_own, _)| *is_own) {
+                return Ok(Err(Observed::Foreign));
+            }
+            let Some((_, (completed, seed, version))) = found.into_iter().next() else {
+                return Ok(Err(Observed::absent_unless(catalogue::holds(connection, &tenant)?)));
+            };
+            Ok(Ok(RecordedTenant { completed, seed, version, shape: catalogue::shape(connection)? }))
+        });
+        Ok(seen.await?.map_or_else(|other| other, |seen| seen.observed(&self.pool.content, Vec::new())))
     }
 
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {

@@ -1,6 +1,8 @@
 //! Tests of the pool: schema rules, group commit, separation of tenants, full disk. The provider contract is
 //! tested in `tests/it`.
 
+mod portable;
+
 use std::path::Path;
 
 use serde_json::Map;
@@ -459,14 +461,11 @@ async fn removal_covers_tables_of_newer_migrations() {
     assert_eq!(old.writer.run(remove()).await.unwrap(), json!({ "notes": 1, "t": 0 }));
 
     // Rows of a tenant that is not listed are reported and removed.
-    let holds = async || {
-        let mut connection = old.reads.acquire().await.unwrap();
-        catalogue::holds(&mut connection, &tenant.to_string()).await.unwrap()
-    };
+    let holds = async || old.read(move |reads| catalogue::holds(reads, &tenant.to_string())).await.unwrap();
     assert!(!holds().await);
-    let mut connection = client::options(&folder.config().file, None).connect().await.unwrap();
-    let late = format!("INSERT INTO notes (tenant_id, id) VALUES ('{tenant}', 'late')");
-    sqlx::query(sqlx::AssertSqlSafe(late)).execute(&mut connection).await.unwrap();
+    let connection = client::open(&folder.config().file, None).unwrap();
+    let late = "INSERT INTO notes (tenant_id, id) VALUES (?1, 'late')";
+    client::execute(&connection, late, [tenant.to_string()]).unwrap();
     assert!(holds().await);
     old.writer.run(remove()).await.unwrap();
     assert!(!holds().await);
