@@ -3,49 +3,48 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use rusqlite::{Connection, OpenFlags};
 use tenantry_model::Failure;
 
 /// Time that a statement waits for another process that writes.
 const BUSY: Duration = Duration::from_secs(10);
 
-/// Options of connections to an index that is in use.
-pub fn in_use(file: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(file)
-        .busy_timeout(BUSY)
-        .foreign_keys(true)
+/// Opens an index that is in use.
+pub fn open(file: &Path) -> Result<Connection, Failure> {
+    connect(file, OpenFlags::empty(), "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
+}
+
+/// Opens an index that has no final name yet, or creates it. The bucket is flushed to the disk as a whole
+/// before it is renamed, so single commits need not wait; and without a write-ahead log it stays one file.
+pub fn open_draft(file: &Path) -> Result<Connection, Failure> {
+    let journal = "PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF";
+    connect(file, OpenFlags::SQLITE_OPEN_CREATE, journal)
+}
+
+fn connect(file: &Path, create: OpenFlags, journal: &str) -> Result<Connection, Failure> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
+    let opened = || {
+        let connection = Connection::open_with_flags(file, flags)?;
+        connection.busy_timeout(BUSY)?;
+        connection.execute_batch(journal)?;
         // Rows of deleted objects are overwritten.
-        .pragma("secure_delete", "ON")
-        .disable_statement_logging()
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-}
-
-/// Options of the connection that makes an index. The bucket is synced as a whole before it gets its name, so nothing
-/// waits for the disk before that; and there is no second file that would keep the old name.
-pub fn draft(file: &Path) -> SqliteConnectOptions {
-    in_use(file)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Delete)
-        .synchronous(SqliteSynchronous::Off)
-}
-
-/// An error of SQLite as a failure. Quotes no values.
-pub fn failure(error: sqlx::Error) -> Failure {
-    let sqlx::Error::Database(database) = &error else {
-        return match error {
-            sqlx::Error::PoolTimedOut => {
-                Failure::retryable("busy", "all connections to the bucket's index are in use")
-            }
-            sqlx::Error::WorkerCrashed | sqlx::Error::Io(_) | sqlx::Error::PoolClosed => {
-                Failure::unknown("io_error", format!("the connection to the bucket's index broke: {error}"))
-            }
-            _ => Failure::fatal("database", "the bucket's index gave an answer of an unexpected form"),
-        };
+        connection.execute_batch("PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON")?;
+        Ok(connection)
     };
-    let code: i32 = database.code().and_then(|code| code.parse().ok()).unwrap_or(0);
+    opened().map_err(failure)
+}
+
+/// Maps an error of SQLite to a failure. Quotes no values.
+pub fn failure(error: rusqlite::Error) -> Failure {
+    let (code, text) = match &error {
+        rusqlite::Error::SqliteFailure(error, text) => {
+            (error.extended_code, text.as_deref().unwrap_or("error"))
+        }
+        rusqlite::Error::SqlInputError { error, msg, .. } => (error.extended_code, msg.as_str()),
+        _ => {
+            return Failure::fatal("database", "the bucket's index gave an answer of an unexpected form");
+        }
+    };
     // The low byte is the primary code: https://www.sqlite.org/rescode.html
     match code & 0xff {
         5 | 6 => Failure::retryable("busy", "the bucket's index is locked by another process"),
@@ -66,9 +65,9 @@ pub fn failure(error: sqlx::Error) -> Failure {
             "corrupt",
             "the bucket's index is damaged or not a SQLite database: restore it from a backup",
         ),
-        19 => Failure::invalid("constraint", database.message()),
+        19 => Failure::invalid("constraint", text),
         18 => Failure::invalid("too_big", "a value is too long"),
-        1 => Failure::fatal("database", database.message()),
+        1 => Failure::fatal("database", text),
         _ => Failure::fatal("database", format!("SQLite answered with code {code}")),
     }
 }

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
+use rusqlite::{Connection, Params, Row, TransactionBehavior, params};
 use serde_json::json;
-use sqlx::sqlite::{SqlitePoolOptions, SqliteRow};
-use sqlx::{ConnectOptions, Connection, Row, SqlitePool};
 use tenantry_model::{Failure, Timestamp};
 
 use super::connection::{self, failure};
+use tenantry_provider::connections::Connections;
 use tenantry_provider::kinds::bucket::Encryption;
 use tenantry_provider::objects::{Meta, over_quota};
 
@@ -44,11 +44,11 @@ END;";
 
 /// An open index.
 pub struct Index {
-    pool: SqlitePool,
+    connections: Connections<Connection>,
 }
 
 /// An object and its file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// The object's metadata; size and digest are of its decrypted bytes.
     pub meta: Meta,
@@ -58,133 +58,147 @@ pub struct Entry {
     pub encryption: Encryption,
 }
 
-fn entry(row: &SqliteRow) -> Entry {
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let meta = Meta {
-        key: row.get("key"),
-        size: u64::try_from(row.get::<i64, _>("size")).unwrap_or(0),
-        etag: row.get("etag"),
-        content_type: row.get("content_type"),
-        modified: Timestamp::from_micros(row.get("modified")),
+        key: row.get("key")?,
+        size: unsigned(row.get("size")?),
+        etag: row.get("etag")?,
+        content_type: row.get("content_type")?,
+        modified: Timestamp::from_micros(row.get("modified")?),
     };
-    let enhanced = row.get::<&str, _>("encryption") == Encryption::Enhanced.as_str();
+    let enhanced = row.get::<_, String>("encryption")? == Encryption::Enhanced.as_str();
     let encryption = if enhanced { Encryption::Enhanced } else { Encryption::Standard };
-    Entry { meta, file: row.get("file"), encryption }
+    Ok(Entry { meta, file: row.get("file")?, encryption })
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// All rows of a statement, which runs to its end.
+fn query<T>(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, Failure> {
+    let mut statement = connection.prepare_cached(sql).map_err(failure)?;
+    let rows = statement.query_map(values, read).map_err(failure)?;
+    rows.collect::<Result<_, _>>().map_err(failure)
 }
 
 /// Creates an empty index at a path that no other connection uses yet.
-pub async fn create(file: &Path) -> Result<(), Failure> {
-    let mut connection = connection::draft(file).connect().await.map_err(failure)?;
-    sqlx::raw_sql(TABLES).execute(&mut connection).await.map_err(failure)?;
-    connection.close().await.map_err(failure)
+pub fn create(file: &Path) -> Result<(), Failure> {
+    connection::open_draft(file)?.execute_batch(TABLES).map_err(failure)
 }
 
 impl Index {
     /// An existing index; it is opened at the first query.
     pub fn new(file: &Path) -> Self {
-        let options = connection::in_use(file);
-        Self { pool: SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_lazy_with(options) }
+        let file = file.to_owned();
+        let open = move || connection::open(&file);
+        Self { connections: Connections::new(CONNECTIONS, "the bucket's index", open) }
+    }
+
+    async fn query<T: Send + 'static>(
+        &self,
+        sql: &'static str,
+        values: impl Params + Send + 'static,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<Vec<T>, Failure> {
+        self.connections.run(move |connection| query(connection, sql, values, read)).await
     }
 
     /// The object with this key.
     pub async fn get(&self, key: &str) -> Result<Option<Entry>, Failure> {
-        let found = sqlx::query("SELECT * FROM objects WHERE key = ?1").bind(key).fetch_optional(&self.pool);
-        Ok(found.await.map_err(failure)?.as_ref().map(entry))
+        Ok(self.query("SELECT * FROM objects WHERE key = ?1", [key.to_owned()], entry).await?.pop())
     }
 
     /// Up to `limit` objects in the order of their keys, starting at `from`, or after it if `beyond`.
     pub async fn list(&self, from: &str, beyond: bool, limit: u32) -> Result<Vec<Entry>, Failure> {
-        let found = sqlx::query(
+        self.query(
             "SELECT * FROM objects WHERE key >= ?1 AND (NOT ?2 OR key > ?1) ORDER BY key LIMIT ?3",
+            (from.to_owned(), beyond, limit),
+            entry,
         )
-        .bind(from)
-        .bind(beyond)
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool);
-        Ok(found.await.map_err(failure)?.iter().map(entry).collect())
+        .await
     }
 
     /// Number of objects and sum of their bytes.
     pub async fn usage(&self) -> Result<(u64, u64), Failure> {
-        let (objects, bytes): (i64, i64) = sqlx::query_as("SELECT objects, bytes FROM usage")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(failure)?;
-        Ok((u64::try_from(objects).unwrap_or(0), u64::try_from(bytes).unwrap_or(0)))
+        let sums = |row: &Row<'_>| Ok((unsigned(row.get(0)?), unsigned(row.get(1)?)));
+        let found = self.query("SELECT objects, bytes FROM usage", [], sums).await?.pop();
+        found.ok_or_else(|| failure(rusqlite::Error::QueryReturnedNoRows))
     }
 
     /// Inserts an object, replacing one with the same key, and returns the replaced object's file. The quota
     /// is checked in the same transaction; an error `quota_exceeded` if the bytes do not fit.
     pub async fn put(&self, new: &Entry, quota: Option<u64>) -> Result<Option<String>, Failure> {
         let size = i64::try_from(new.meta.size).map_err(|_| over_quota())?;
-        let mut work = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failure)?;
-        let old = sqlx::query("DELETE FROM objects WHERE key = ?1 RETURNING *")
-            .bind(&new.meta.key)
-            .fetch_optional(&mut *work)
-            .await
-            .map_err(failure)?;
-        let old = old.as_ref().map(entry);
-        sqlx::query(
-            "INSERT INTO objects (key, file, size, etag, content_type, modified, encryption)
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(&new.meta.key)
-        .bind(&new.file)
-        .bind(size)
-        .bind(&new.meta.etag)
-        .bind(&new.meta.content_type)
-        .bind(new.meta.modified.micros())
-        .bind(new.encryption.as_str())
-        .execute(&mut *work)
-        .await
-        .map_err(failure)?;
-        let bytes: i64 =
-            sqlx::query_scalar("SELECT bytes FROM usage").fetch_one(&mut *work).await.map_err(failure)?;
-        // An object that gets smaller may always be stored, even if the quota was lowered since.
-        let grows = old.as_ref().is_none_or(|old| new.meta.size > old.meta.size);
-        if grows && quota.is_some_and(|quota| u64::try_from(bytes).unwrap_or(0) > quota) {
-            work.rollback().await.map_err(failure)?;
-            return Err(over_quota());
-        }
-        work.commit().await.map_err(failure)?;
-        Ok(old.map(|old| old.file))
+        let new = new.clone();
+        let work = move |connection: &mut Connection| {
+            // Rolled back unless it is committed.
+            let work =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failure)?;
+            let old = "DELETE FROM objects WHERE key = ?1 RETURNING *";
+            let old = query(&work, old, [&new.meta.key], entry)?.pop();
+            let Entry { meta, file, encryption } = new;
+            query(
+                &work,
+                "INSERT INTO objects (key, file, size, etag, content_type, modified, encryption)
+                 VALUES (?, ?, ?, ?, ?, ?, ?)",
+                params![
+                    meta.key,
+                    file,
+                    size,
+                    meta.etag,
+                    meta.content_type,
+                    meta.modified.micros(),
+                    encryption.as_str()
+                ],
+                |_| Ok(()),
+            )?;
+            let bytes = query(&work, "SELECT bytes FROM usage", [], |row| Ok(unsigned(row.get(0)?)))?.pop();
+            // An object that gets smaller may always be stored, even if the quota was lowered since.
+            let grows = old.as_ref().is_none_or(|old| meta.size > old.meta.size);
+            if grows && quota.is_some_and(|quota| bytes.unwrap_or(0) > quota) {
+                return Err(over_quota());
+            }
+            work.commit().map_err(failure)?;
+            Ok(old.map(|old| old.file))
+        };
+        self.connections.run(work).await
     }
 
     /// Deletes an object and returns its file.
     pub async fn delete(&self, key: &str) -> Result<Option<String>, Failure> {
-        let gone = sqlx::query_scalar("DELETE FROM objects WHERE key = ?1 RETURNING file").bind(key);
-        // Fetch all rows, so that the statement runs to completion.
-        Ok(gone.fetch_all(&self.pool).await.map_err(failure)?.pop())
+        let sql = "DELETE FROM objects WHERE key = ?1 RETURNING file";
+        Ok(self.query(sql, [key.to_owned()], |row| row.get(0)).await?.pop())
     }
 
     /// Deletes up to a batch of objects with this key prefix that were stored no later than `until`, and
     /// returns their files and sizes. Empty when none is left.
     pub async fn expire(&self, prefix: &str, until: Timestamp) -> Result<Vec<(String, u64)>, Failure> {
-        let gone: Vec<(String, i64)> = sqlx::query_as(
+        self.query(
             "DELETE FROM objects WHERE key IN (
                SELECT key FROM objects WHERE modified <= ?2 AND substr(key, 1, length(?1)) = ?1 LIMIT ?3)
              RETURNING file, size",
+            (prefix.to_owned(), until.micros(), BATCH),
+            |row| Ok((row.get(0)?, unsigned(row.get(1)?))),
         )
-        .bind(prefix)
-        .bind(until.micros())
-        .bind(BATCH)
-        .fetch_all(&self.pool)
         .await
-        .map_err(failure)?;
-        Ok(gone.into_iter().map(|(file, size)| (file, u64::try_from(size).unwrap_or(0))).collect())
     }
 
     /// Whether any object has this encryption level.
     pub async fn holds(&self, encryption: Encryption) -> Result<bool, Failure> {
-        let found = sqlx::query_scalar::<_, i64>("SELECT 1 FROM objects WHERE encryption = ?1 LIMIT 1");
-        let found = found.bind(encryption.as_str()).fetch_optional(&self.pool);
-        Ok(found.await.map_err(failure)?.is_some())
+        let sql = "SELECT 1 FROM objects WHERE encryption = ?1 LIMIT 1";
+        Ok(!self.query(sql, [encryption.as_str()], |_| Ok(())).await?.is_empty())
     }
 
     /// Those of the given files that belong to no object.
     pub async fn unknown(&self, files: &[String]) -> Result<Vec<String>, Failure> {
-        let unknown = sqlx::query_scalar(
-            "SELECT value FROM json_each(?1) WHERE NOT EXISTS (SELECT 1 FROM objects WHERE file = value)",
-        );
-        unknown.bind(json!(files).to_string()).fetch_all(&self.pool).await.map_err(failure)
+        let sql =
+            "SELECT value FROM json_each(?1) WHERE NOT EXISTS (SELECT 1 FROM objects WHERE file = value)";
+        self.query(sql, [json!(files).to_string()], |row| row.get(0)).await
     }
 }

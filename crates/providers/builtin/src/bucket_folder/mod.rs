@@ -162,8 +162,7 @@ async fn ensure(
     match found {
         Found::Nothing => {
             let (place, policy, sealer) = (place.clone(), policy.clone(), sealer.clone());
-            let draft = blocking(move || draft(&place, &policy, &*sealer)).await?;
-            index::create(&index_file(&draft)).await?;
+            blocking(move || index::create(&index_file(&draft(&place, &policy, &*sealer)?))).await?;
         }
         Found::Ours(_) if enhanced && !key_file(&folder).is_file() => {
             if buckets.index(&folder).await?.holds(policy.encryption).await? {
