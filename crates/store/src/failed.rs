@@ -50,6 +50,16 @@ impl From<rusqlite::Error> for Failed {
     }
 }
 
+impl From<tenantry_postgres::Error> for Failed {
+    fn from(error: tenantry_postgres::Error) -> Self {
+        match error {
+            tenantry_postgres::Error::Driver(error) => error.into(),
+            // The server was not asked.
+            other => Self { cause: Cause::Unavailable, message: other.to_string() },
+        }
+    }
+}
+
 impl From<tokio_postgres::Error> for Failed {
     fn from(error: tokio_postgres::Error) -> Self {
         let cause = match error.as_db_error() {

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use tenantry_postgres::Server;
 use tokio::sync::watch;
 
-use super::address::{Address, Server};
+use super::address::Address;
 use super::postgres::{Access, Session};
 use super::query::Query;
 use super::{OpenError, ReadError, Rejected, Store, StoreConfig};

@@ -44,7 +44,6 @@ mod statement;
 mod stats;
 pub mod table;
 mod tenants;
-mod tls;
 mod unit;
 mod writer;
 

@@ -9,10 +9,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tenantry_model::TenantId;
 use tenantry_model::id::OperationId;
+use tenantry_postgres::Server;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::address::{Address, Server};
+use super::address::Address;
 use super::failed::Failed;
 use super::postgres::{Access, Session};
 use super::query::Parameter;

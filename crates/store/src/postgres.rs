@@ -1,5 +1,4 @@
-//! PostgreSQL: sessions, each driven by a task of its own so that statements can be sent before earlier ones are
-//! answered, and the pool that reads share.
+//! PostgreSQL: sessions that can send statements before earlier ones are answered, and the pool that reads share.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -9,12 +8,11 @@ use std::time::{Duration, Instant};
 use futures::TryStreamExt as _;
 use futures::future::maybe_done;
 use parking_lot::Mutex;
+use tenantry_postgres::{Driver, Server, connect};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinHandle;
 use tokio_postgres::types::BorrowToSql;
-use tokio_postgres::{AsyncMessage, Client, Row, Statement};
+use tokio_postgres::{Client, Row, Statement};
 
-use super::address::Server;
 use super::failed::{Cause, Failed};
 use super::query::Parameter;
 
@@ -26,8 +24,6 @@ const STOPPED: Duration = Duration::from_secs(5);
 const BELIEVED: Duration = Duration::from_millis(100);
 /// How long a caller waits for a session of the read pool.
 const POOL_WAIT: Duration = Duration::from_secs(10);
-/// How long a session may take to end in order.
-const ENDING: Duration = Duration::from_secs(5);
 /// Statements that a session keeps prepared.
 const PREPARED: usize = 512;
 
@@ -75,15 +71,6 @@ impl Access {
     }
 }
 
-/// What drives a session; ended at once when it is dropped.
-struct Driver(JoinHandle<()>);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// A session.
 pub struct Session {
     client: Client,
@@ -110,30 +97,8 @@ impl Session {
             server.config.application_name("tenantry");
         }
         access.options().iter().for_each(|option| server.add_option(option));
-        let connector = server.tls.connector();
-        let connector = connector
-            .map_err(|why| Failed { cause: Cause::Unavailable, message: format!("no TLS: {why}") })?;
-        let (client, mut connection) = server.config.connect(connector).await?;
-        let driver = tokio::spawn(async move {
-            loop {
-                match poll_fn(|context| connection.poll_message(context)).await {
-                    Some(Ok(AsyncMessage::Notification(notification))) => {
-                        if let Some(heard) = &heard {
-                            // The listener may have gone.
-                            let _ = heard.send(notification.payload().to_owned());
-                        }
-                    }
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => {
-                        tracing::debug!(error = Failed::from(error).message, "a session has ended");
-                        return;
-                    }
-                    None => return,
-                }
-            }
-        });
-        let mut session =
-            Self { client, statements: HashMap::new(), used: Instant::now(), driver: Driver(driver) };
+        let (client, driver) = connect(&server, heard).await?;
+        let mut session = Self { client, statements: HashMap::new(), used: Instant::now(), driver };
         if access == Access::Write {
             session.execute(DURABLE).await?;
         }
@@ -223,11 +188,9 @@ impl Session {
 
     /// Ends it in order.
     pub async fn close(self) {
-        let Self { client, statements, mut driver, .. } = self;
+        let Self { client, statements, driver, .. } = self;
         drop((statements, client));
-        if tokio::time::timeout(ENDING, &mut driver.0).await.is_err() {
-            tracing::debug!("a session did not end in order");
-        }
+        driver.ended().await;
     }
 }
 

@@ -18,21 +18,27 @@ const ENGINE: &str = "tenantry-engine";
 const PROVIDER: &str = "tenantry-provider";
 const BUILTIN: &str = "tenantry-builtin";
 const DATABASES: &str = "tenantry-databases";
+const POSTGRES: &str = "tenantry-postgres";
 const STORE: &str = "tenantry-store";
 const CONTROL: &str = "tenantry-control";
 const GUARD: &str = "tenantry-guard";
 
 const NO_SQL: &[&str] = &["sqlx*", "sea-orm*", "rusqlite", "tokio-postgres"];
 
-const ARROWS: [Arrow; 14] = [
+const ARROWS: [Arrow; 15] = [
     Arrow { folder: "crates/model", may_use: Some(&[]), refused: &[] },
     Arrow { folder: "crates/engine", may_use: Some(&[MODEL]), refused: NO_SQL },
     Arrow { folder: "crates/provider", may_use: Some(&[MODEL]), refused: NO_SQL },
+    Arrow { folder: "crates/postgres", may_use: Some(&[]), refused: &["sqlx*", "sea-orm*", "rusqlite"] },
     Arrow { folder: "crates/providers/builtin", may_use: Some(&[MODEL, PROVIDER]), refused: &[] },
-    Arrow { folder: "crates/providers/databases", may_use: Some(&[MODEL, PROVIDER]), refused: &[] },
+    Arrow { folder: "crates/providers/databases", may_use: Some(&[MODEL, PROVIDER, POSTGRES]), refused: &[] },
     // A crate per SDK.
     Arrow { folder: "crates/providers/*", may_use: Some(&[MODEL, PROVIDER]), refused: NO_SQL },
-    Arrow { folder: "crates/store", may_use: Some(&[MODEL, ENGINE, PROVIDER]), refused: &["axum*"] },
+    Arrow {
+        folder: "crates/store",
+        may_use: Some(&[MODEL, ENGINE, PROVIDER, POSTGRES]),
+        refused: &["axum*"],
+    },
     Arrow {
         folder: "crates/control",
         may_use: Some(&[MODEL, ENGINE, PROVIDER, STORE]),
@@ -141,6 +147,7 @@ mod tests {
             ("crates/engine", "tenantry-model", "tenantry-provider"),
             ("crates/provider", "tenantry-model", "tenantry-engine"),
             ("crates/provider", "serde", "sqlx"),
+            ("crates/postgres", "tokio-postgres", "tenantry-model"),
             ("crates/providers/builtin", "tenantry-provider", "tenantry-databases"),
             ("crates/providers/databases", "sqlx", "tenantry-builtin"),
             ("crates/providers/aws", "tenantry-provider", "tenantry-store"),

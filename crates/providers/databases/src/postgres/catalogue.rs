@@ -4,15 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::{AssertSqlSafe, PgConnection, Row};
 use tenantry_model::Failure;
+use tenantry_postgres::{Error, Row, Session};
 
 use super::failure::failure;
 use crate::shape::Shape;
 use crate::tables::{Catalogue, Column, OWNER, Table, deletion_order, quoted};
 
 /// Reads the schema and checks that it keeps tenants apart. The failure names the table and what to change.
-pub async fn read(connection: &mut PgConnection, schema: &str) -> Result<Catalogue, Failure> {
+pub async fn read(connection: &mut Session, schema: &str) -> Result<Catalogue, Failure> {
     let mut faults = Vec::new();
     let tables = columns(connection, schema, &mut faults).await?;
     keys(connection, schema, &mut faults).await?;
@@ -25,8 +25,8 @@ pub async fn read(connection: &mut PgConnection, schema: &str) -> Result<Catalog
 }
 
 /// The definition of every column, constraint, index, policy, trigger and function of the schema.
-pub async fn shape(connection: &mut PgConnection, schema: &str) -> Result<Shape, Failure> {
-    let rows = sqlx::query_as::<_, (String, String, String)>(
+pub async fn shape(connection: &mut Session, schema: &str) -> Result<Shape, Failure> {
+    let rows = connection.rows(
         concat!("WITH own AS (SELECT pg_class.*, format('%s `%s`', CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
                                                             WHEN 'f' THEN 'foreign table' ELSE 'table' END, relname) AS owner
                       FROM pg_class WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f'))
@@ -47,45 +47,43 @@ pub async fn shape(connection: &mut PgConnection, schema: &str) -> Result<Shape,
          UNION ALL SELECT owner, 'partitions', count(*)::text FROM own JOIN pg_inherits ON inhparent = own.oid GROUP BY owner
          UNION ALL SELECT format('function `%s(%s)`', proname, pg_get_function_identity_arguments(oid)), '', concat_ws(' ', prosecdef, md5(prosrc)) FROM pg_proc
                    WHERE ", in_schema!(proc "pg_proc")),
-    )
-    .bind(schema);
+        &[&schema],
+    ).await;
+    let rows = rows.map_err(failure)?;
     let (bare, quoted) = (format!("{schema}."), format!("{}.", quoted(schema)));
     // Definitions name the schema or not, depending on the session's search path.
-    let unqualified = |text: String| text.replace(&bare, "").replace(&quoted, "");
-    let rows = rows.fetch_all(connection).await.map_err(failure)?.into_iter();
-    Ok(rows
-        .map(|(owner, part, definition)| (unqualified(owner), unqualified(part), unqualified(definition)))
-        .collect())
+    let unqualified = |row: &Row, column: usize| {
+        let text: &str = row.try_get(column)?;
+        Ok::<_, Error>(text.replace(&bare, "").replace(&quoted, ""))
+    };
+    let part = |row: &Row| Ok((unqualified(row, 0)?, unqualified(row, 1)?, unqualified(row, 2)?));
+    rows.iter().map(part).collect::<Result<_, Error>>().map_err(failure)
 }
 
 /// Whether any table that the schema has now holds rows of this tenant.
-pub async fn holds(connection: &mut PgConnection, schema: &str, tenant: &str) -> Result<bool, Failure> {
-    let tables = sqlx::query_scalar::<_, String>(
+pub async fn holds(connection: &mut Session, schema: &str, tenant: &str) -> Result<bool, Failure> {
+    let tables = connection.all::<String>(
         concat!("SELECT relname::text FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attname = $2 AND NOT attisdropped
          WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND NOT relispartition"),
-    );
-    let tables = tables.bind(schema).bind(OWNER).fetch_all(&mut *connection).await.map_err(failure)?;
+        &[&schema, &OWNER],
+    ).await;
+    let tables = tables.map_err(failure)?;
     let of = |table: &String| {
         format!("EXISTS (SELECT FROM {}.{} WHERE {OWNER} = $1)", quoted(schema), quoted(table))
     };
     let any: Vec<String> = std::iter::once("false".to_owned()).chain(tables.iter().map(of)).collect();
-    let found = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {}", any.join(" OR "))));
-    found.bind(tenant).persistent(false).fetch_one(connection).await.map_err(failure)
+    connection.one(&format!("SELECT {}", any.join(" OR ")), &[&tenant]).await.map_err(failure)
 }
 
 async fn columns(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     schema: &str,
     faults: &mut Vec<String>,
 ) -> Result<BTreeMap<String, Table>, Failure> {
-    let rows = sqlx::query(
-        concat!("SELECT relname::text, attname::text, format_type(atttypid, atttypmod) AS kind, attnotnull, attgenerated <> '' OR attidentity = 'a' AS made
+    let rows = connection.rows(concat!("SELECT relname::text, attname::text, format_type(atttypid, atttypmod) AS kind, attnotnull, attgenerated <> '' OR attidentity = 'a' AS made
          FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
          WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND NOT relispartition
-         ORDER BY relname, attnum"),
-    )
-    .bind(schema)
-    .fetch_all(connection)
+         ORDER BY relname, attnum"), &[&schema])
     .await
     .map_err(failure)?;
     let mut tables: BTreeMap<String, Table> = BTreeMap::new();
@@ -118,27 +116,21 @@ async fn columns(
 
 /// Checks that keys begin with the tenant's id: a unique index without it would tell one tenant about
 /// another's rows, and one that does not begin with it makes each tenant pay for the others' rows.
-async fn keys(connection: &mut PgConnection, schema: &str, faults: &mut Vec<String>) -> Result<(), Failure> {
-    let rows = sqlx::query(
-        concat!("SELECT relname::text, count(*) FILTER (WHERE indisprimary) AS primaries,
+async fn keys(connection: &mut Session, schema: &str, faults: &mut Vec<String>) -> Result<(), Failure> {
+    let rows = connection.rows(concat!("SELECT relname::text, count(*) FILTER (WHERE indisprimary) AS primaries,
                 count(*) FILTER (WHERE (indisunique OR indisexclusion) AND attname IS DISTINCT FROM $2) AS strangers
          FROM pg_class LEFT JOIN pg_index ON indrelid = pg_class.oid
          LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum = indkey[0] AND attnum > 0
          WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND relname <> $3
-         GROUP BY 1 ORDER BY 1"),
-    )
-    .bind(schema)
-    .bind(OWNER)
-    .bind(super::migrate::TABLE)
-    .fetch_all(connection)
+         GROUP BY 1 ORDER BY 1"), &[&schema, &OWNER, &super::migrate::TABLE])
     .await
     .map_err(failure)?;
     for row in rows {
         let table: String = row.get("relname");
-        if row.get::<i64, _>("primaries") == 0 {
+        if row.get::<_, i64>("primaries") == 0 {
             faults.push(format!("table `{table}` needs a primary key that begins with `{OWNER}`"));
         }
-        if row.get::<i64, _>("strangers") > 0 {
+        if row.get::<_, i64>("strangers") > 0 {
             faults.push(format!(
                 "table `{table}`: every unique index must begin with `{OWNER}`, or one tenant could find out what another one has"
             ));
@@ -150,28 +142,23 @@ async fn keys(connection: &mut PgConnection, schema: &str, faults: &mut Vec<Stri
 /// The tables that each table refers to. Checks that every foreign key carries `tenant_id`: otherwise a row
 /// could refer to another tenant's.
 async fn references(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     schema: &str,
     faults: &mut Vec<String>,
 ) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
-    let rows = sqlx::query(
-        concat!("SELECT child.relname::text AS child, parent.relname::text AS parent,
+    let rows = connection.rows(concat!("SELECT child.relname::text AS child, parent.relname::text AS parent,
                 EXISTS (SELECT 1 FROM unnest(conkey, confkey) AS pair(here, there)
                         JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = here
                         JOIN pg_attribute b ON b.attrelid = confrelid AND b.attnum = there
                         WHERE a.attname = $2 AND b.attname = $2) AS kept
          FROM pg_constraint JOIN pg_class child ON child.oid = conrelid JOIN pg_class parent ON parent.oid = confrelid
-         WHERE contype = 'f' AND conparentid = 0 AND ", in_schema!(class "child")),
-    )
-    .bind(schema)
-    .bind(OWNER)
-    .fetch_all(connection)
+         WHERE contype = 'f' AND conparentid = 0 AND ", in_schema!(class "child")), &[&schema, &OWNER])
     .await
     .map_err(failure)?;
     let mut parents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for row in rows {
         let (child, parent): (String, String) = (row.get("child"), row.get("parent"));
-        if !row.get::<bool, _>("kept") {
+        if !row.get::<_, bool>("kept") {
             faults.push(format!(
                 "table `{child}`: its foreign key to `{parent}` must carry `{OWNER}`, or a row could refer to another tenant's"
             ));

@@ -2,10 +2,9 @@
 //! that policies read. Also reads which objects exist under a tenant's names, and with which owner tag.
 
 use serde_json::json;
-use sqlx::types::Json;
-use sqlx::{PgConnection, Row};
 use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, Isolation, TenantId};
+use tenantry_postgres::{Json, Session};
 
 use super::failure::failure;
 use super::logins::{self, Rotation};
@@ -45,7 +44,7 @@ CREATE TABLE IF NOT EXISTS tenantry.shapes (
 )";
 
 /// Creates the tables if they are missing. The caller holds the lock `directory`.
-pub async fn create(connection: &mut PgConnection) -> Result<(), Failure> {
+pub async fn create(connection: &mut Session) -> Result<(), Failure> {
     match schema_tag(connection, SCHEMA).await? {
         None => {
             let tag = literal(OWNER_TAG);
@@ -64,14 +63,14 @@ pub async fn create(connection: &mut PgConnection) -> Result<(), Failure> {
 }
 
 /// The comment of a schema; empty if it has none, none if there is no such schema.
-pub async fn schema_tag(connection: &mut PgConnection, name: &str) -> Result<Option<String>, Failure> {
-    sqlx::query_scalar(
-        "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = $1",
-    )
-    .bind(name)
-    .fetch_optional(connection)
-    .await
-    .map_err(failure)
+pub async fn schema_tag(connection: &mut Session, name: &str) -> Result<Option<String>, Failure> {
+    connection
+        .first(
+            "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = $1",
+            &[&name],
+        )
+        .await
+        .map_err(failure)
 }
 
 /// Owner of the objects under a tenant's names.
@@ -153,9 +152,8 @@ impl Owner {
     }
 
     /// Reads the owner tags of the objects under the tenant's names, and their state. Changes nothing.
-    pub async fn inspect(&self, connection: &mut PgConnection) -> Result<Ownership, Failure> {
-        let rows = sqlx::query(
-            "SELECT CASE $1 WHEN 'schema' THEN (SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = $3)
+    pub async fn inspect(&self, connection: &mut Session) -> Result<Ownership, Failure> {
+        let rows = connection.rows("SELECT CASE $1 WHEN 'schema' THEN (SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = $3)
                             WHEN 'database' THEN (SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $3) END AS thing,
                     (SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = $3) AS role,
                     (SELECT rolcanlogin FROM pg_roles WHERE rolname = $3) AS login,
@@ -166,13 +164,7 @@ impl Owner {
              FROM (VALUES (1)) one LEFT JOIN tenantry.homes h ON h.isolation = $1 AND (h.tenant_id = $2 OR h.name = $3)
              LEFT JOIN tenantry.shapes s ON s.fingerprint = h.schema
              LEFT JOIN tenantry.logins l ON l.isolation = h.isolation AND l.tenant_id = h.tenant_id
-             LEFT JOIN pg_roles other ON other.rolname = $4",
-        )
-        .bind(self.isolation.as_str())
-        .bind(&self.tenant)
-        .bind(self.name.as_str())
-        .bind(self.second.as_str())
-        .fetch_all(connection)
+             LEFT JOIN pg_roles other ON other.rolname = $4", &[&self.isolation.as_str(), &self.tenant, &self.name.as_str(), &self.second.as_str()])
         .await
         .map_err(failure)?;
         let mut state = TenantState::default();
@@ -181,7 +173,7 @@ impl Owner {
             let tags: [Option<String>; 3] =
                 [row.get("thing"), row.get("role"), second.map(|_| row.get("second_mark"))];
             let listed: Option<(String, String, String)> = row
-                .get::<Option<String>, _>("tenant_id")
+                .get::<_, Option<String>>("tenant_id")
                 .map(|tenant| (tenant, row.get("name"), row.get("claim")));
             let own = (self.tenant.as_str(), self.name.as_str(), self.tag.as_str());
             if tags.iter().flatten().any(|tag| *tag != self.tag)
@@ -189,7 +181,7 @@ impl Owner {
             {
                 return Ok(Ownership::Foreign);
             }
-            let rotation = row.get::<Option<bool>, _>("newest").map(|second| Rotation {
+            let rotation = row.get::<_, Option<bool>>("newest").map(|second| Rotation {
                 second,
                 former_stays: row.get("former_stays"),
                 by: row.get("rotated_by"),
@@ -200,14 +192,14 @@ impl Owner {
                 thing: tags[0].is_some() || self.isolation == Isolation::Pool && listed.is_some(),
                 role: row.get("login"),
                 second,
-                bound: row.get::<Option<bool>, _>("bound").unwrap_or_default(),
+                bound: row.get::<_, Option<bool>>("bound").unwrap_or_default(),
                 rotation,
                 listed: listed.is_some(),
                 sealed: row.get("sealed"),
                 seed: row.get("seed"),
-                shape: row.get::<Option<Json<Shape>>, _>("parts").map(|parts| parts.0),
+                shape: row.get::<_, Option<Json<Shape>>>("parts").map(|parts| parts.0),
                 completed: row.get("completed"),
-                fence: row.get::<Option<&str>, _>("access").and_then(|access| access.parse().ok()),
+                fence: row.get::<_, Option<&str>>("access").and_then(|access| access.parse().ok()),
             };
         }
         Ok(if state == TenantState::default() { Ownership::Absent } else { Ownership::Own(state) })
@@ -244,12 +236,12 @@ impl Owner {
     }
 
     /// Deletes the tenant's row from the list.
-    pub async fn unlist(&self, connection: &mut PgConnection) -> Result<(), Failure> {
-        sqlx::query("DELETE FROM tenantry.homes WHERE isolation = $1 AND tenant_id = $2 AND claim = $3")
-            .bind(self.isolation.as_str())
-            .bind(&self.tenant)
-            .bind(&self.tag)
-            .execute(connection)
+    pub async fn unlist(&self, connection: &mut Session) -> Result<(), Failure> {
+        connection
+            .execute(
+                "DELETE FROM tenantry.homes WHERE isolation = $1 AND tenant_id = $2 AND claim = $3",
+                &[&self.isolation.as_str(), &self.tenant, &self.tag],
+            )
             .await
             .map(drop)
             .map_err(failure)
@@ -258,37 +250,35 @@ impl Owner {
 
 /// Names of those of these tenants that are listed and complete.
 pub async fn names_of(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     isolation: Isolation,
     tenants: &[String],
 ) -> Result<Vec<(String, Name)>, Failure> {
-    let rows: Vec<(String, String)> = sqlx::query_as(
-        "SELECT tenant_id, name FROM tenantry.homes
+    let rows: Vec<(String, String)> = connection
+        .pairs(
+            "SELECT tenant_id, name FROM tenantry.homes
          WHERE isolation = $1 AND tenant_id = ANY ($2) AND completed IS NOT NULL ORDER BY tenant_id",
-    )
-    .bind(isolation.as_str())
-    .bind(tenants)
-    .fetch_all(connection)
-    .await
-    .map_err(failure)?;
+            &[&isolation.as_str(), &tenants],
+        )
+        .await
+        .map_err(failure)?;
     rows.into_iter().map(|(tenant, name)| Ok((tenant, Name::new(&name)?))).collect()
 }
 
 /// The name of a tenant's schema or database, if the tenant is listed, complete and not blocked.
 pub async fn name_of(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     isolation: Isolation,
     tenant: TenantId,
 ) -> Result<Option<Name>, Failure> {
-    let name: Option<String> = sqlx::query_scalar(
-        "SELECT name FROM tenantry.homes
+    let name: Option<String> = connection
+        .first(
+            "SELECT name FROM tenantry.homes
          WHERE isolation = $1 AND tenant_id = $2 AND completed IS NOT NULL AND access <> 'blocked'",
-    )
-    .bind(isolation.as_str())
-    .bind(tenant.to_string())
-    .fetch_optional(connection)
-    .await
-    .map_err(failure)?;
+            &[&isolation.as_str(), &tenant.to_string()],
+        )
+        .await
+        .map_err(failure)?;
     name.as_deref().map(Name::new).transpose()
 }
 
@@ -302,16 +292,11 @@ pub fn record_shape(shape: &Shape) -> String {
 
 /// The recorded definition of a tenant's tables.
 pub async fn recorded_shape(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     isolation: Isolation,
     tenant: &str,
 ) -> Result<Option<Shape>, Failure> {
-    let shape: Option<Json<Shape>> = sqlx::query_scalar(
-        "SELECT parts FROM tenantry.homes JOIN tenantry.shapes ON schema = fingerprint WHERE isolation = $1 AND tenant_id = $2",
-    )
-    .bind(isolation.as_str())
-    .bind(tenant)
-    .fetch_optional(connection)
+    let shape: Option<Json<Shape>> = connection.first("SELECT parts FROM tenantry.homes JOIN tenantry.shapes ON schema = fingerprint WHERE isolation = $1 AND tenant_id = $2", &[&isolation.as_str(), &tenant])
     .await
     .map_err(failure)?;
     Ok(shape.map(|shape| shape.0))

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use sqlx::postgres::PgDatabaseError;
 use tenantry_model::Failure;
+use tenantry_postgres::{Error, Kind};
 
 /// Maximum length in characters of each text taken over from the server.
 const MAX_TEXT: usize = 500;
@@ -21,49 +21,48 @@ const DETAIL_NAMES_OBJECTS: [&str; 12] =
 const ROW_DETAILS: [&str; 3] = ["Key (", "Failing row contains", "Partition key of the failing row"];
 
 /// Maps an error of connecting: nothing was sent to the server.
-pub fn connecting(error: sqlx::Error) -> Failure {
-    match &error {
-        sqlx::Error::PoolTimedOut => Failure::retryable(
+pub fn connecting(error: Error) -> Failure {
+    match error.kind() {
+        Kind::Busy => Failure::retryable(
             "busy",
             "no connection to PostgreSQL became free: check that the server answers, or raise `connections`",
         ),
-        sqlx::Error::Io(why) => Failure::retryable(
+        Kind::Lost(why) => Failure::retryable(
             "unreachable",
-            format!("PostgreSQL cannot be reached: {}; check that it runs at this address", why.kind()),
+            format!("PostgreSQL cannot be reached: {why}; check that it runs at this address"),
         ),
-        sqlx::Error::Tls(_) => Failure::retryable(
+        Kind::Tls => Failure::retryable(
             "unreachable",
             "no TLS connection to PostgreSQL: check `sslmode` and the server's certificate",
         ),
-        sqlx::Error::Database(_) => match failure(error) {
+        Kind::Database => match failure(error) {
             // The server ended the session before a statement was sent.
             lost if lost.code == "connection_lost" => Failure::retryable("restarting", lost.message),
             other => other,
         },
-        _ => Failure::retryable("unreachable", "the connection to PostgreSQL failed: check its URL"),
+        Kind::Unsendable | Kind::Other => {
+            Failure::retryable("unreachable", "the connection to PostgreSQL failed: check its URL")
+        }
     }
 }
 
 /// Maps an error of a statement.
-pub fn failure(error: sqlx::Error) -> Failure {
-    let unexpected = || Failure::fatal("database", "PostgreSQL returned a result of an unexpected form");
-    let sqlx::Error::Database(database) = &error else {
-        return match error {
-            sqlx::Error::PoolTimedOut => connecting(error),
-            sqlx::Error::Io(_) | sqlx::Error::PoolClosed | sqlx::Error::Protocol(_) => {
-                Failure::unknown("connection_lost", LOST)
-            }
-            // Other errors may quote values.
-            _ => unexpected(),
-        };
-    };
-    let Some(error) = database.try_downcast_ref::<PgDatabaseError>() else { return unexpected() };
-    by_code(&ServerError {
-        code: error.code(),
-        message: error.message(),
-        detail: error.detail(),
-        hint: error.hint(),
-    })
+pub fn failure(error: Error) -> Failure {
+    match (error.kind(), error.database()) {
+        (Kind::Busy, _) => connecting(error),
+        (Kind::Lost(_), _) => Failure::unknown("connection_lost", LOST),
+        (Kind::Unsendable, _) => {
+            Failure::invalid("bad_value", "a text contains a NUL character, which PostgreSQL cannot store")
+        }
+        (_, Some(error)) => by_code(&ServerError {
+            code: error.code().code(),
+            message: error.message(),
+            detail: error.detail(),
+            hint: error.hint(),
+        }),
+        // Other errors may quote values.
+        _ => Failure::fatal("database", "PostgreSQL returned a result of an unexpected form"),
+    }
 }
 
 const LOST: &str =
@@ -185,10 +184,9 @@ fn by_class(error: &ServerError<'_>) -> Failure {
 }
 
 /// Whether the error says that an object to be created exists already.
-pub fn is_duplicate(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+pub fn is_duplicate(error: &Error) -> bool {
     // Of two sessions that create the same object at once, the second may violate the catalogue's unique index.
-    code.is_some_and(|code| ["42P04", "42P06", "42710", "23505"].contains(&&*code))
+    error.code().is_some_and(|code| ["42P04", "42P06", "42710", "23505"].contains(&code))
 }
 
 #[cfg(test)]
@@ -283,9 +281,7 @@ mod tests {
 
     #[test]
     fn connection_errors_before_a_statement_are_retryable() {
-        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        assert_eq!(connecting(sqlx::Error::Io(refused)).class, Retryable);
-        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-        assert_eq!(failure(sqlx::Error::Io(reset)).class, Unknown);
+        assert_eq!(connecting(Error::Closed).class, Retryable);
+        assert_eq!(failure(Error::Closed).class, Unknown);
     }
 }

@@ -1,15 +1,15 @@
 //! Applies fences on PostgreSQL: the access that policies read, the tenant's logins, their privileges on
 //! tables of the tenant's own, and open sessions.
 
-use sqlx::{Connection as _, PgConnection};
 use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, Isolation};
+use tenantry_postgres::Session;
 
 use super::directory::{Owner, Ownership};
 use super::failure::failure;
 use super::location::name_taken;
 use super::rights::rights;
-use super::server::{Server, close, run};
+use super::server::{Server, run};
 use tenantry_provider::fence::Order;
 
 /// Schema of the tables in a tenant's own database.
@@ -43,7 +43,7 @@ pub async fn fence(server: &Server, owner: &Owner, order: &Order) -> Result<(), 
     if owner.isolation == Isolation::Database && state.thing {
         let mut inside = server.connect_to(name).await?;
         run(&mut inside, rights(PUBLIC, name, order.grade)).await?;
-        close(inside).await?;
+        inside.close().await;
     }
     if shuts_out(order.grade) {
         owner.end_sessions(&mut lock, &state).await?;
@@ -64,22 +64,24 @@ impl Owner {
     /// Records the grade in the tenant's row. False: a newer order was applied before.
     async fn record_access(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         grade: Option<Grade>,
         version: i64,
     ) -> Result<bool, Failure> {
-        let done = sqlx::query(
-            "UPDATE tenantry.homes SET access = $4, access_version = $5
+        let done = connection
+            .execute(
+                "UPDATE tenantry.homes SET access = $4, access_version = $5
              WHERE isolation = $1 AND tenant_id = $2 AND claim = $3 AND access_version <= $5",
-        )
-        .bind(self.isolation.as_str())
-        .bind(&self.tenant)
-        .bind(&self.tag)
-        .bind(grade.map_or("full", Grade::as_str))
-        .bind(version)
-        .execute(connection)
-        .await
-        .map_err(failure)?;
-        Ok(done.rows_affected() > 0)
+                &[
+                    &self.isolation.as_str(),
+                    &self.tenant,
+                    &self.tag,
+                    &grade.map_or("full", Grade::as_str),
+                    &version,
+                ],
+            )
+            .await
+            .map_err(failure)?;
+        Ok(done > 0)
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, PgConnection};
 use tenantry_model::suspension::Grade;
 use tenantry_model::{Failure, FailureClass, Isolation};
+use tenantry_postgres::Session;
 use tokio::time::timeout;
 
 use super::Postgres;
@@ -34,14 +34,14 @@ pub fn name_taken() -> Failure {
 }
 
 /// Writes a tenant's first rows into the tables of this schema. Existing rows stay.
-pub async fn seed(transaction: &mut PgConnection, schema: &str, work: &Ensure) -> Result<(), Failure> {
+pub async fn seed(transaction: &mut Session, schema: &str, work: &Ensure) -> Result<(), Failure> {
     if work.rows.is_empty() {
         return Ok(());
     }
     run(transaction, format!("SET LOCAL {}", migrate::search_path(schema))).await?;
     for (sql, rows) in &work.rows {
-        let insert = sqlx::query(AssertSqlSafe(sql.to_string())).bind(format!("[{rows}]"));
-        insert.execute(&mut *transaction).await.map_err(|error| match failure(error) {
+        let inserted = transaction.execute(sql, &[&format!("[{rows}]")]).await;
+        inserted.map_err(|error| match failure(error) {
             // The tables reject the rows because the seed does not fit them: a retry does not help.
             wrong if matches!(wrong.class, FailureClass::Invalid | FailureClass::Fatal) => {
                 Failure::invalid("bad_seed", wrong.message)
@@ -56,7 +56,7 @@ pub async fn seed(transaction: &mut PgConnection, schema: &str, work: &Ensure) -
 /// definition found, or, if the schema had drifted before, the one that the migrations give an unchanged
 /// tenant.
 pub async fn update_schema(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     target: Target<'_>,
     postgres: &Postgres,
     server: &Server,
@@ -81,13 +81,12 @@ pub async fn update_schema(
 /// Compares a login role's privileges in a schema with those that it should have: one sentence per
 /// difference, at most 20. The role must exist.
 pub async fn privilege_differences(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     schema: &str,
     role: &Name,
     grade: Option<Grade>,
 ) -> Result<Vec<String>, Failure> {
-    sqlx::query_scalar(
-        concat!("WITH own AS (SELECT oid, relname, relkind FROM pg_class
+    connection.all(concat!("WITH own AS (SELECT oid, relname, relkind FROM pg_class
                       WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p', 'S') AND relname <> $4
                         AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'i'
                                         AND refobjid = to_regclass(format('%I.%I', $1, $4))))
@@ -100,26 +99,15 @@ pub async fn privilege_differences(
                    WHERE CASE WHEN relkind = 'S' AND NOT $3 THEN NOT has_sequence_privilege($2, own.oid, 'USAGE') END
          UNION ALL SELECT format('its login role may write to table `%s` despite its fence', relname) FROM own
                    WHERE relkind <> 'S' AND $3 AND has_table_privilege($2, own.oid, 'INSERT, UPDATE, DELETE')
-         LIMIT 20"),
-    )
-    .bind(schema)
-    .bind(role.as_str())
-    .bind(grade.is_some())
-    .bind(migrate::TABLE)
-    .fetch_all(connection)
+         LIMIT 20"), &[&schema, &role.as_str(), &grade.is_some(), &migrate::TABLE])
     .await
     .map_err(failure)
 }
 
 /// Drops a tenant's objects. Another tenant's session may hold a temporary table that refers to one of them
 /// and block the drop for any time; such a session is terminated.
-pub async fn drop_unblocked(
-    server: &Server,
-    connection: &mut PgConnection,
-    sql: String,
-) -> Result<(), Failure> {
-    let waiting: i32 =
-        sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *connection).await.map_err(failure)?;
+pub async fn drop_unblocked(server: &Server, connection: &mut Session, sql: String) -> Result<(), Failure> {
+    let waiting: i32 = connection.one("SELECT pg_backend_pid()", &[]).await.map_err(failure)?;
     let mut dropped = pin!(run(connection, sql));
     loop {
         if let Ok(dropped) = timeout(BLOCKED_AFTER, &mut dropped).await {
@@ -134,17 +122,17 @@ pub async fn drop_unblocked(
 }
 
 /// Terminates the sessions of tenants' logins that block this backend.
-async fn terminate_blockers(connection: &mut PgConnection, waiting: i32) -> Result<(), Failure> {
-    sqlx::query(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
+async fn terminate_blockers(connection: &mut Session, waiting: i32) -> Result<(), Failure> {
+    connection
+        .execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
          WHERE pid = ANY (pg_blocking_pids($1)) AND NOT rolsuper AND EXISTS (
              SELECT FROM tenantry.homes WHERE claim = shobj_description(usesysid, 'pg_authid'))",
-    )
-    .bind(waiting)
-    .execute(connection)
-    .await
-    .map(drop)
-    .map_err(failure)
+            &[&waiting],
+        )
+        .await
+        .map(drop)
+        .map_err(failure)
 }
 
 /// What a removal deleted.
@@ -175,7 +163,7 @@ pub struct ObservedSchema {
 impl ObservedSchema {
     /// Reads a tenant's schema. Without a role, privileges are not compared.
     pub async fn read(
-        connection: &mut PgConnection,
+        connection: &mut Session,
         schema: &str,
         role: Option<&Name>,
         grade: Option<Grade>,

@@ -3,8 +3,8 @@
 //! as the first. Rotations alternate between the two; the other one, the former, can log in until it is
 //! retired.
 
-use sqlx::PgConnection;
 use tenantry_model::Failure;
+use tenantry_postgres::Session;
 
 use super::credential::PasswordRequest;
 use super::directory::{Owner, TenantState};
@@ -150,11 +150,7 @@ impl Owner {
     }
 
     /// Forbids all its logins and terminates their sessions. Returns the number of logins.
-    pub async fn shut_out(
-        &self,
-        connection: &mut PgConnection,
-        state: &TenantState,
-    ) -> Result<usize, Failure> {
+    pub async fn shut_out(&self, connection: &mut Session, state: &TenantState) -> Result<usize, Failure> {
         let there: Vec<Login> = self.existing(state).collect();
         for login in &there {
             shut_out(connection, &login.name).await?;
@@ -163,11 +159,7 @@ impl Owner {
     }
 
     /// Terminates the sessions of all its logins.
-    pub async fn end_sessions(
-        &self,
-        connection: &mut PgConnection,
-        state: &TenantState,
-    ) -> Result<(), Failure> {
+    pub async fn end_sessions(&self, connection: &mut Session, state: &TenantState) -> Result<(), Failure> {
         for login in self.existing(state) {
             end_sessions(connection, &login.name).await?;
         }

@@ -2,8 +2,8 @@
 //! schema go to the server in one round trip. The caller holds the schema's lock.
 
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use tenantry_model::Failure;
+use tenantry_postgres::{Row, Session};
 
 use super::catalogue;
 use super::failure::failure;
@@ -48,7 +48,7 @@ impl<'a> Target<'a> {
     /// Applies the missing files and reads the resulting tables.
     pub async fn migrate(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         migrations: &[Migration],
     ) -> Result<Migrated, Failure> {
         run(connection, own_table(self.schema)).await?;
@@ -68,7 +68,7 @@ impl<'a> Target<'a> {
         Ok(Migrated { catalogue, applied })
     }
 
-    async fn apply(&self, connection: &mut PgConnection, migration: &Migration) -> Result<(), Failure> {
+    async fn apply(&self, connection: &mut Session, migration: &Migration) -> Result<(), Failure> {
         let path = search_path(self.schema);
         let migration = &Migration { sql: (self.prepare)(&migration.sql), ..migration.clone() };
         if !migration.transaction {
@@ -118,12 +118,12 @@ pub fn recipe(administrator: &str, migrations: &[Migration]) -> String {
 }
 
 /// Version of the last applied migration.
-pub async fn version(connection: &mut PgConnection, schema: &str) -> Result<Option<String>, Failure> {
+pub async fn version(connection: &mut Session, schema: &str) -> Result<Option<String>, Failure> {
     if !exists(connection, schema).await? {
         return Ok(None);
     }
     let sql = format!("SELECT version FROM {} ORDER BY position DESC LIMIT 1", table(schema));
-    sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).fetch_optional(connection).await.map_err(failure)
+    connection.first(&sql, &[]).await.map_err(failure)
 }
 
 /// The setting that makes unqualified names refer to this schema.
@@ -141,22 +141,15 @@ pub fn positions(schema: &str) -> String {
     format!("{}.{POSITIONS}", quoted(schema))
 }
 
-async fn exists(connection: &mut PgConnection, schema: &str) -> Result<bool, Failure> {
-    sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-        .bind(table(schema))
-        .fetch_one(connection)
-        .await
-        .map_err(failure)
+async fn exists(connection: &mut Session, schema: &str) -> Result<bool, Failure> {
+    connection.one("SELECT to_regclass($1) IS NOT NULL", &[&table(schema)]).await.map_err(failure)
 }
 
-async fn applied(connection: &mut PgConnection, schema: &str) -> Result<Vec<Applied>, Failure> {
+async fn applied(connection: &mut Session, schema: &str) -> Result<Vec<Applied>, Failure> {
     let sql = format!("SELECT key, file, checksum FROM {} ORDER BY position", table(schema));
-    let rows = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_all(connection).await;
-    let one = |row: &sqlx::postgres::PgRow| Applied {
-        key: row.get("key"),
-        file: row.get("file"),
-        checksum: row.get("checksum"),
-    };
+    let rows = connection.rows(&sql, &[]).await;
+    let one =
+        |row: &Row| Applied { key: row.get("key"), file: row.get("file"), checksum: row.get("checksum") };
     Ok(rows.map_err(failure)?.iter().map(one).collect())
 }
 

@@ -75,7 +75,7 @@ pub(crate) use per_server::PerServer;
 pub(crate) use rights::{grants, rights};
 use rotation::Tables;
 pub(crate) use rows::{LocateRows, PostgresRows, count_all, delete_all, no_such_tenant};
-pub(crate) use server::{Server, begin, close, create_objects, lift_timeout, run, with_keepalive};
+pub(crate) use server::{Server, begin, create_objects, lift_timeout, run, with_keepalive};
 pub(crate) use warm_pool::{WarmFactory, WarmPool, or_on_demand};
 
 use crate::content::{Content, Ensure};

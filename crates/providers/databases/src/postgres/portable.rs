@@ -3,17 +3,18 @@
 //! as the administrator, filtered by the tenant's id, so they also work while the tenant is fenced.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 
-use futures::TryStreamExt as _;
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use bytes::BytesMut;
+use futures::{SinkExt as _, TryStreamExt as _};
 use tenantry_model::{Failure, FailureClass, Write};
+use tenantry_postgres::{Error, Session};
 use tokio::io::{AsyncReadExt as _, BufReader};
 
 use super::catalogue;
 use super::failure::failure;
 use super::migrate::search_path;
-use super::server::{close, lock_until_closed, run};
+use super::server::{lock_until_closed, run};
 use crate::tables::{Catalogue, OWNER, literal, quoted};
 use tenantry_provider::csv;
 use tenantry_provider::portable::{Content, Sink, Source, Tally, bad_archive, broken};
@@ -37,7 +38,7 @@ fn settings(schema: &str) -> String {
 /// Location of a tenant's rows, with a connection to it.
 pub struct RowsConnection {
     /// A connection to their database, used for nothing else.
-    pub connection: PgConnection,
+    pub connection: Session,
     /// Their schema.
     pub schema: String,
     /// In tables that tenants share: name of the advisory lock that a removal of this tenant takes.
@@ -48,7 +49,7 @@ pub struct RowsConnection {
 pub async fn export(mut rows: RowsConnection, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
     let RowsConnection { connection, schema, .. } = &mut rows;
     let content = export_rows(connection, schema, &spec.tenant.id.to_string(), sink).await?;
-    close(rows.connection).await?;
+    rows.connection.close().await;
     Ok(content)
 }
 
@@ -59,12 +60,12 @@ pub async fn load(
     source: &mut dyn Source,
 ) -> Result<Vec<Write>, Failure> {
     load_rows(&mut rows, &spec.tenant.id.to_string(), source).await?;
-    close(rows.connection).await?;
+    rows.connection.close().await;
     Ok(Vec::new())
 }
 
 async fn export_rows(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     schema: &str,
     tenant: &str,
     sink: &mut dyn Sink,
@@ -90,11 +91,11 @@ async fn export_rows(
             literal(tenant)
         );
         // PostgreSQL's protocol sends one row per message.
-        let mut rows = connection.copy_out_raw(&copy).await.map_err(failure)?;
+        let rows = connection.copy_out(&copy).await.map_err(failure)?;
+        let mut rows = pin!(rows.map_err(Error::from));
         while let Some(row) = rows.try_next().await.map_err(failure)? {
             out.row(&row).await?;
         }
-        drop(rows);
         out.end().await?;
     }
     run(connection, "COMMIT".to_owned()).await?;
@@ -145,15 +146,15 @@ async fn load_rows(
             }
         }
         let copy = format!("COPY pg_temp.{} ({columns}) FROM STDIN (FORMAT csv)", quoted(&table));
-        let mut into = connection.copy_in_raw(&copy).await.map_err(failure)?;
-        let mut chunk = vec![0; CHUNK];
+        let mut into = pin!(connection.copy_in(&copy).await.map_err(failure)?);
         loop {
-            match bytes.read(&mut chunk).await.map_err(|error| broken(&error))? {
-                0 => break,
-                length => drop(into.send(chunk.get(..length).unwrap_or_default()).await.map_err(failure)?),
+            let mut chunk = BytesMut::with_capacity(CHUNK);
+            if bytes.read_buf(&mut chunk).await.map_err(|error| broken(&error))? == 0 {
+                break;
             }
+            into.send(chunk.freeze()).await.map_err(|error| failure(error.into()))?;
         }
-        into.finish().await.map_err(|error| unfit(failure(error)))?;
+        into.finish().await.map_err(|error| unfit(failure(error.into())))?;
     }
     replace(connection, &catalogue, &staged, schema, tenant).await.map_err(unfit)?;
     // In shared tables all tenants use the same sequences, so one tenant's numbers must not exhaust them.
@@ -176,7 +177,7 @@ async fn load_rows(
 }
 
 async fn replace(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     catalogue: &Catalogue,
     staged: &BTreeMap<String, String>,
     schema: &str,
@@ -219,12 +220,8 @@ struct WritableColumns {
 }
 
 impl WritableColumns {
-    async fn read(
-        connection: &mut PgConnection,
-        schema: &str,
-        catalogue: &Catalogue,
-    ) -> Result<Self, Failure> {
-        let rows = sqlx::query(concat!(
+    async fn read(connection: &mut Session, schema: &str, catalogue: &Catalogue) -> Result<Self, Failure> {
+        let columns = concat!(
             "SELECT relname::text AS name, attname::text AS col,
                     pg_get_serial_sequence(format('%I.%I', $1, relname), attname) IS NOT NULL AS numbered
              FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
@@ -232,9 +229,8 @@ impl WritableColumns {
             in_schema!(class "pg_class"),
             " AND relkind IN ('r', 'p')
                AND attgenerated = '' AND attname <> $2 ORDER BY relname, attnum"
-        ));
-        let rows: Vec<PgRow> =
-            rows.bind(schema).bind(OWNER).persistent(false).fetch_all(connection).await.map_err(failure)?;
+        );
+        let rows = connection.rows(columns, &[&schema, &OWNER]).await.map_err(failure)?;
         let mut writable = Self { tables: BTreeMap::new(), numbered: BTreeSet::new() };
         for row in rows {
             let (table, column): (String, String) = (row.get("name"), row.get("col"));

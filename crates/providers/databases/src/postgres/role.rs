@@ -8,8 +8,8 @@ use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
 use aws_lc_rs::pbkdf2::{PBKDF2_HMAC_SHA256, derive};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use sqlx::PgConnection;
 use tenantry_model::Failure;
+use tenantry_postgres::Session;
 
 use super::failure::failure;
 use super::name::Name;
@@ -79,17 +79,14 @@ pub fn set_login(name: &Name, allowed: bool) -> String {
 }
 
 /// Forbids logins and terminates the role's sessions. The caller has checked the owner tag.
-pub async fn shut_out(connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {
+pub async fn shut_out(connection: &mut Session, name: &Name) -> Result<(), Failure> {
     run(connection, set_login(name, false)).await?;
     end_sessions(connection, name).await
 }
 
 /// Terminates the role's sessions. The caller has checked the owner tag.
-pub async fn end_sessions(connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {
-    sqlx::query("SELECT pg_terminate_backend(pid, $2) FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid()")
-        .bind(name.as_str())
-        .bind(i64::from(TERMINATION_TIMEOUT_MS))
-        .execute(connection)
+pub async fn end_sessions(connection: &mut Session, name: &Name) -> Result<(), Failure> {
+    connection.execute("SELECT pg_terminate_backend(pid, $2) FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid()", &[&name.as_str(), &i64::from(TERMINATION_TIMEOUT_MS)])
         .await
         .map(drop)
         .map_err(failure)

@@ -2,9 +2,9 @@
 //! with its record; the other stays allowed until it is retired. Rejects a tenant that is incomplete or
 //! carries another owner tag.
 
-use sqlx::{Connection as _, PgConnection};
 use tenantry_model::Failure;
 use tenantry_model::id::OperationId;
+use tenantry_postgres::Session;
 
 use super::credential::{IssuedPassword, PasswordRequest};
 use super::directory::{Owner, Ownership, TenantState};
@@ -102,7 +102,7 @@ pub async fn retire(server: &Server, owner: &Owner, operation: OperationId) -> R
     Ok(Some(former.clone()))
 }
 
-async fn retire_login(connection: &mut PgConnection, owner: &Owner, former: &Name) -> Result<(), Failure> {
+async fn retire_login(connection: &mut Session, owner: &Owner, former: &Name) -> Result<(), Failure> {
     let retired = format!(
         "{}UPDATE tenantry.logins SET former_stays = false WHERE name = {};",
         role::revoke(former),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
 use tenantry_model::{Failure, TenantId};
+use tenantry_postgres::{Pooled, Session, Transaction};
 
 use super::failure::failure;
 use crate::tables::{Catalogue, OWNER, Table, check_limit, literal, quoted, sample_in_use};
@@ -16,10 +16,7 @@ use tenantry_provider::data::{Page, TenantRows};
 #[async_trait]
 pub trait LocateRows: Send + Sync + 'static {
     /// Begins a transaction that can reach this tenant's rows only, and returns it with the tables.
-    async fn enter(
-        &self,
-        tenant: TenantId,
-    ) -> Result<(Transaction<'static, Postgres>, Arc<Catalogue>), Failure>;
+    async fn enter(&self, tenant: TenantId) -> Result<(Transaction<Pooled>, Arc<Catalogue>), Failure>;
 }
 
 /// Handle on one tenant's rows.
@@ -55,7 +52,7 @@ pub fn insert_statement(table: &str, columns: &[String]) -> String {
 
 /// Deletes every row of the tenant, children before parents, and counts them by table.
 pub async fn delete_all(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     catalogue: &Catalogue,
     schema: &str,
     tenant: &str,
@@ -63,23 +60,22 @@ pub async fn delete_all(
     let mut counts = Map::new();
     for table in &catalogue.deletion_order {
         let sql = format!("DELETE FROM {}.{} WHERE {OWNER} = $1", quoted(schema), quoted(table));
-        let done = sqlx::query(AssertSqlSafe(sql)).bind(tenant).execute(&mut *connection).await;
-        counts.insert(table.clone(), done.map_err(failure)?.rows_affected().into());
+        let done = connection.execute(&sql, &[&tenant]).await;
+        counts.insert(table.clone(), done.map_err(failure)?.into());
     }
     Ok(Value::Object(counts))
 }
 
 /// Counts the rows of each table in a tenant's own schema.
 pub async fn count_all(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     catalogue: &Catalogue,
     schema: &str,
 ) -> Result<Value, Failure> {
     let mut counts = Map::new();
     for table in catalogue.tables.keys() {
         let sql = format!("SELECT count(*) FROM {}.{}", quoted(schema), quoted(table));
-        let rows = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql)).persistent(false);
-        counts.insert(table.clone(), rows.fetch_one(&mut *connection).await.map_err(failure)?.into());
+        counts.insert(table.clone(), connection.one::<i64>(&sql, &[]).await.map_err(failure)?.into());
     }
     Ok(Value::Object(counts))
 }
@@ -109,16 +105,13 @@ impl<H: LocateRows> TenantRows for PostgresRows<H> {
              FROM jsonb_populate_record(NULL::{table}, $2) RETURNING {}",
             as_json(),
         );
-        let added = sqlx::query_scalar(AssertSqlSafe(sql))
-            .bind(self.tenant.to_string())
-            .bind(Value::Object(row))
-            .fetch_one(&mut *transaction)
-            .await
-            .map_err(|error| match failure(error) {
+        let added = transaction.one(&sql, &[&self.tenant.to_string(), &Value::Object(row)]).await.map_err(
+            |error| match failure(error) {
                 // A removed tenant must not get rows while its last tokens are valid.
                 refused if refused.code == "not_allowed" => no_such_tenant(),
                 other => other,
-            })?;
+            },
+        )?;
         transaction.commit().await.map_err(failure)?;
         Ok(added)
     }
@@ -133,11 +126,8 @@ impl<H: LocateRows> TenantRows for PostgresRows<H> {
             quoted(name),
             id(table, 2),
         );
-        let found: Vec<(String, Value)> = sqlx::query_as(AssertSqlSafe(sql))
-            .bind(self.tenant.to_string())
-            .bind(after)
-            .bind(i64::from(limit) + 1)
-            .fetch_all(&mut *transaction)
+        let found: Vec<(String, Value)> = transaction
+            .pairs(&sql, &[&self.tenant.to_string(), &after, &(i64::from(limit) + 1)])
             .await
             .map_err(failure)?;
         transaction.commit().await.map_err(failure)?;
@@ -156,12 +146,7 @@ impl<H: LocateRows> TenantRows for PostgresRows<H> {
             quoted(name),
             id(table, 2)
         );
-        let found = sqlx::query_scalar(AssertSqlSafe(sql))
-            .bind(self.tenant.to_string())
-            .bind(id_text)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(failure)?;
+        let found = transaction.first(&sql, &[&self.tenant.to_string(), &id_text]).await.map_err(failure)?;
         transaction.commit().await.map_err(failure)?;
         Ok(found)
     }
@@ -170,14 +155,9 @@ impl<H: LocateRows> TenantRows for PostgresRows<H> {
         let (mut transaction, catalogue) = self.location.enter(self.tenant).await?;
         let (name, table) = catalogue.addressable(name)?;
         let sql = format!("DELETE FROM {} WHERE {OWNER} = $1 AND id = {}", quoted(name), id(table, 2));
-        let done = sqlx::query(AssertSqlSafe(sql))
-            .bind(self.tenant.to_string())
-            .bind(id_text)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failure)?;
+        let done = transaction.execute(&sql, &[&self.tenant.to_string(), &id_text]).await.map_err(failure)?;
         transaction.commit().await.map_err(failure)?;
-        Ok(done.rows_affected() > 0)
+        Ok(done > 0)
     }
 
     async fn remove_samples(&self) -> Result<Value, Failure> {
@@ -189,12 +169,11 @@ impl<H: LocateRows> TenantRows for PostgresRows<H> {
                     "DELETE FROM {} WHERE {OWNER} = $1 AND sample::text IN ('true', '1')",
                     quoted(name)
                 );
-                let done = sqlx::query(AssertSqlSafe(sql))
-                    .bind(self.tenant.to_string())
-                    .execute(&mut *transaction)
+                let done = transaction
+                    .execute(&sql, &[&self.tenant.to_string()])
                     .await
                     .map_err(|error| sample_in_use(failure(error)))?;
-                counts.insert(name.clone(), done.rows_affected().into());
+                counts.insert(name.clone(), done.into());
             }
         }
         transaction.commit().await.map_err(failure)?;

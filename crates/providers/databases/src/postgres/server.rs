@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgAdvisoryLock, PgAdvisoryLockGuard, PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Postgres, Row, Transaction};
 use tenantry_model::{Failure, FailureClass};
+use tenantry_postgres::{AdvisoryLock, Error, Limits, Pool, Pooled, Server as Address, Session, Transaction};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -29,6 +27,8 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// restored. 0 on a standby.
 const TIMELINE: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN 0
     ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END";
+/// How the server writes times and numbers, whatever its own settings are.
+const VALUES: &str = "-c TimeZone=UTC -c DateStyle=ISO,MDY -c extra_float_digits=2";
 /// Time that a caller waits for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time without a query after which the server ends a session and releases its locks: its process hangs.
@@ -42,13 +42,13 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Server {
     /// Path of its section in the configuration, with a final dot.
     path: String,
-    options: PgConnectOptions,
-    /// Options of tenants' direct logins: without the administrator's search path, which would override that
-    /// of the tenant's role.
-    direct: PgConnectOptions,
-    /// Options of logins through the pooler, without settings that transaction mode rejects.
-    pooled: Option<PgConnectOptions>,
-    main: PgPool,
+    address: Address,
+    /// Of tenants' direct logins: without the administrator's search path, which would override that of the
+    /// tenant's role.
+    direct: Address,
+    /// Of logins through the pooler, without settings that transaction mode rejects.
+    pooled: Option<Address>,
+    main: Pool,
     /// Timeline that the latest connection found.
     timeline: Arc<AtomicI32>,
     facts: Mutex<Option<Facts>>,
@@ -62,51 +62,46 @@ struct Facts {
 }
 
 /// A connection whose session holds an advisory lock. Dropping it releases the lock.
-pub type ServerLock = PgAdvisoryLockGuard<PoolConnection<Postgres>>;
+pub type ServerLock = AdvisoryLock<Pooled>;
 
 impl Server {
     /// The server at this URL with an optional pooler; `path` is its section in the configuration. Does not
     /// connect.
     pub fn new(path: &str, url: &str, pooler: Option<&str>, connections: u32) -> Result<Self, Failure> {
         // The parser's error may quote the password.
-        let options: PgConnectOptions = url.parse().map_err(|_| {
+        let mut direct: Address = url.parse().map_err(|_| {
             let like = "postgres://administrator:password@host/database";
             Failure::fatal("bad_url", format!("`{path}url` must be like {like}"))
         })?;
         let through = |address: &str| {
             let (host, port) = address.rsplit_once(':')?;
-            let options = options.clone().host(host).port(port.parse().ok()?).extra_float_digits(None);
-            Some(options.statement_cache_capacity(0).disable_statement_logging())
+            Some(direct.at(host, port.parse().ok()?))
         };
         let bad = || {
             let like = "must be an address and a port, like db.example.com:6432";
             Failure::fatal("bad_url", format!("`{path}pooler` {like}"))
         };
         let pooled = pooler.map(|address| through(address).ok_or_else(bad)).transpose()?;
-        let options = options
-            .application_name("tenantry")
-            .statement_cache_capacity(256)
-            .options([
-                ("statement_timeout", STATEMENT_TIMEOUT.as_millis().to_string()),
-                ("idle_in_transaction_session_timeout", SILENCE_LIMIT.as_millis().to_string()),
-                ("idle_session_timeout", SILENCE_LIMIT.as_millis().to_string()),
-                ("lock_timeout", LOCK_TIMEOUT.as_millis().to_string()),
-                ("standard_conforming_strings", "on".to_owned()),
-            ])
-            .disable_statement_logging();
-        let direct = options.clone();
+        direct.config.application_name("tenantry");
+        let [statement, silence, lock] =
+            [STATEMENT_TIMEOUT, SILENCE_LIMIT, LOCK_TIMEOUT].map(|limit| limit.as_millis());
+        direct.add_option(&format!(
+            "-c statement_timeout={statement} -c lock_timeout={lock} -c idle_in_transaction_session_timeout={silence} \
+             -c idle_session_timeout={silence} -c standard_conforming_strings=on {VALUES}"
+        ));
+        let mut address = direct.clone();
         // Fixes the search path, so that objects which other roles create in `public` are never found by
         // name.
-        let options = options.options([("search_path", "pg_catalog")]);
+        address.add_option("-c search_path=pg_catalog");
         let timeline = Arc::default();
-        let main = pool(connections, options.clone(), &timeline);
-        Ok(Self { path: path.to_owned(), options, direct, pooled, main, timeline, facts: Mutex::default() })
+        let main = pool(connections, address.clone(), &timeline);
+        Ok(Self { path: path.to_owned(), address, direct, pooled, main, timeline, facts: Mutex::default() })
     }
 
     /// A connection to the main database.
-    pub async fn connection(&self) -> Result<PoolConnection<Postgres>, Failure> {
+    pub async fn connection(&self) -> Result<Pooled, Failure> {
         self.facts().await?;
-        let connection = self.main.acquire().await.map_err(connecting)?;
+        let connection = self.main.get().await.map_err(connecting)?;
         // This connection may be the first one to a promoted server.
         self.facts().await?;
         Ok(connection)
@@ -134,7 +129,7 @@ impl Server {
     }
 
     /// Begins a transaction in the main database and runs these statements in it.
-    pub async fn begin(&self, prelude: String) -> Result<Transaction<'static, Postgres>, Failure> {
+    pub async fn begin(&self, prelude: String) -> Result<Transaction<Pooled>, Failure> {
         self.facts().await?;
         begin(&self.main, prelude).await
     }
@@ -142,12 +137,12 @@ impl Server {
     /// Takes the advisory lock of this name in the main database; waits for it up to the lock timeout.
     pub async fn lock(&self, name: &str) -> Result<ServerLock, Failure> {
         let connection = self.connection().await?;
-        PgAdvisoryLock::new(format!("tenantry {name}")).acquire(connection).await.map_err(failure)
+        AdvisoryLock::take(&lock_name(name), connection).await.map_err(failure)
     }
 
     /// Opens a connection to another database on the server, outside the pool.
-    pub async fn connect_to(&self, database: &Name) -> Result<PgConnection, Failure> {
-        connect(&self.options.clone().database(database.as_str())).await
+    pub async fn connect_to(&self, database: &Name) -> Result<Session, Failure> {
+        connect(&self.address_of(database)).await
     }
 
     /// Opens a session of a tenant's role as its application does: directly or through the pooler.
@@ -157,10 +152,11 @@ impl Server {
         role: &Name,
         password: &str,
         database: &str,
-    ) -> Result<PgConnection, sqlx::Error> {
+    ) -> Result<Session, Error> {
         let pooled = self.pooled.as_ref().filter(|_| who == Who::PooledLogin);
-        let options = pooled.unwrap_or(&self.direct).clone().username(role.as_str()).password(password);
-        options.database(database).connect().await
+        let mut address = pooled.unwrap_or(&self.direct).clone();
+        address.config.user(role.as_str()).password(password).dbname(database);
+        Session::open(&address).await
     }
 
     /// Whether a pooler is configured for tenants' applications.
@@ -170,16 +166,22 @@ impl Server {
 
     /// Opens a connection to the main database outside the pool, which holds the advisory lock of this name
     /// until it is closed.
-    pub async fn connect_with_lock(&self, name: &str) -> Result<PgConnection, Failure> {
+    pub async fn connect_with_lock(&self, name: &str) -> Result<Session, Failure> {
         self.facts().await?;
-        let mut connection = connect(&self.options).await?;
+        let mut connection = connect(&self.address).await?;
         lock_until_closed(&mut connection, name).await?;
         Ok(connection)
     }
 
     /// A pool of connections to another database on the server; connects when used.
-    pub fn pool_of(&self, database: &Name, connections: u32) -> PgPool {
-        pool(connections, self.options.clone().database(database.as_str()), &self.timeline)
+    pub fn pool_of(&self, database: &Name, connections: u32) -> Pool {
+        pool(connections, self.address_of(database), &self.timeline)
+    }
+
+    fn address_of(&self, database: &Name) -> Address {
+        let mut address = self.address.clone();
+        address.config.dbname(database.as_str());
+        address
     }
 
     /// Whether the administrator is a superuser, who may act as any role without being its member.
@@ -188,8 +190,8 @@ impl Server {
     }
 
     /// Host and port.
-    pub fn address(&self) -> (&str, u16) {
-        (self.options.get_host(), self.options.get_port())
+    pub fn address(&self) -> (String, u16) {
+        (self.address.host(), self.address.port())
     }
 
     /// Identifies the main database among those of all servers: `host:port/database`.
@@ -200,12 +202,12 @@ impl Server {
 
     /// The administrator's role.
     pub fn administrator(&self) -> &str {
-        self.options.get_username()
+        self.address.user()
     }
 
     /// Name of the main database.
     pub fn database(&self) -> &str {
-        self.options.get_database().unwrap_or_else(|| self.options.get_username())
+        self.address.database()
     }
 
     /// Checks that the server answers, can write, and grants the administrator's role what it needs.
@@ -228,30 +230,27 @@ impl Server {
             );
         }
         // Not from the pool, which retries while the server is unreachable.
-        let mut connection = connect(&self.options).await?;
+        let mut connection = connect(&self.address).await?;
         let found = self.check(&mut connection).await?;
-        let mut lock =
-            PgAdvisoryLock::new("tenantry directory").acquire(&mut connection).await.map_err(failure)?;
-        directory::create(lock.as_mut()).await?;
-        drop(lock);
-        close(connection).await?;
+        // The lock is released with the session.
+        lock_until_closed(&mut connection, "directory").await?;
+        directory::create(&mut connection).await?;
+        connection.close().await;
         self.timeline.store(found.timeline, Ordering::Relaxed);
         *facts = Some(found);
         Ok(found)
     }
 
     /// Checks release, writability and the administrator's attributes.
-    async fn check(&self, connection: &mut PgConnection) -> Result<Facts, Failure> {
-        let row = sqlx::query(
-            "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS standby,
+    async fn check(&self, connection: &mut Session) -> Result<Facts, Failure> {
+        let row = connection.row("SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS standby,
                     rolsuper, rolsuper OR rolbypassrls AND rolcreaterole AND rolcreatedb AS able
-             FROM pg_roles WHERE rolname = current_user",
-        )
-        .fetch_one(&mut *connection)
+             FROM pg_roles WHERE rolname = current_user", &[])
         .await
+        .and_then(|row| row.ok_or(Error::NoRow))
         .map_err(failure)?;
         let path = &self.path;
-        if row.get::<i32, _>("version") < OLDEST {
+        if row.get::<_, i32>("version") < OLDEST {
             return Err(Failure::fatal(
                 "too_old",
                 "the server is too old: upgrade it to PostgreSQL 15 or newer",
@@ -261,45 +260,41 @@ impl Server {
             let why = format!("the server of `{path}url` is a standby and cannot write: name the primary");
             return Err(Failure::retryable("read_only", why));
         }
-        if !row.get::<bool, _>("able") {
+        if !row.get::<_, bool>("able") {
             let why = format!(
                 "the role of `{path}url` lacks CREATEROLE, CREATEDB or BYPASSRLS: run ALTER ROLE … CREATEROLE CREATEDB BYPASSRLS"
             );
             return Err(Failure::fatal("not_allowed", why));
         }
-        let timeline = timeline(connection).await.map_err(failure)?;
+        let timeline = connection.one(TIMELINE, &[]).await.map_err(failure)?;
         Ok(Facts { superuser: row.get("rolsuper"), timeline })
     }
 }
 
 /// Connects within the time limit: a server that neither accepts nor rejects would block the caller.
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Failure> {
-    match timeout(CONNECT_TIMEOUT, options.connect()).await {
+async fn connect(address: &Address) -> Result<Session, Failure> {
+    match timeout(CONNECT_TIMEOUT, Session::open(address)).await {
         Ok(connected) => connected.map_err(connecting),
-        Err(_) => Err(connecting(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))),
+        Err(_) => Err(connecting(Error::TimedOut)),
     }
 }
 
-async fn timeline(connection: &mut PgConnection) -> sqlx::Result<i32> {
-    sqlx::query_scalar(TIMELINE).persistent(false).fetch_one(connection).await
-}
-
 /// Lifts the statement timeout for the current transaction: deleting a large tenant may take long.
-pub async fn lift_timeout(transaction: &mut PgConnection) -> Result<(), Failure> {
+pub async fn lift_timeout(transaction: &mut Session) -> Result<(), Failure> {
     run(transaction, "SET LOCAL statement_timeout = 0".to_owned()).await
 }
 
 /// Runs `work`, which uses other connections, while `lock` stays idle; sends a query from time to time, or
 /// the server would end the session and release its lock.
 pub async fn with_keepalive<T>(
-    lock: &mut PgConnection,
+    lock: &mut Session,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     with_keepalive_every(lock, SILENCE_LIMIT / 3, work).await
 }
 
 async fn with_keepalive_every<T>(
-    lock: &mut PgConnection,
+    lock: &mut Session,
     often: Duration,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
@@ -313,29 +308,31 @@ async fn with_keepalive_every<T>(
 }
 
 /// Begins a transaction and runs these statements in it. If they fail, it is rolled back.
-pub async fn begin(pool: &PgPool, prelude: String) -> Result<Transaction<'static, Postgres>, Failure> {
+pub async fn begin(pool: &Pool, prelude: String) -> Result<Transaction<Pooled>, Failure> {
     let mut transaction = pool.begin().await.map_err(connecting)?;
     run(&mut transaction, prelude).await?;
     Ok(transaction)
 }
 
 /// Takes the advisory lock of this name, which is held until the connection closes.
-pub async fn lock_until_closed(connection: &mut PgConnection, name: &str) -> Result<(), Failure> {
-    let guard = PgAdvisoryLock::new(format!("tenantry {name}")).acquire(connection).await;
-    guard.map_err(failure)?.leak();
-    Ok(())
+pub async fn lock_until_closed(connection: &mut Session, name: &str) -> Result<(), Failure> {
+    connection.lock(&lock_name(name)).await.map_err(failure)
+}
+
+/// Separates these locks from those of other programs in the same database.
+fn lock_name(name: &str) -> String {
+    format!("tenantry {name}")
 }
 
 /// Runs statements in one round trip.
-pub async fn run(connection: &mut PgConnection, sql: String) -> Result<(), Failure> {
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop).map_err(failure)
+pub async fn run(connection: &mut Session, sql: String) -> Result<(), Failure> {
+    connection.run(&sql).await.map_err(failure)
 }
 
 /// Runs statements that create objects. If one of them exists already, the failure is retryable: the next
 /// attempt reads its owner tag.
-pub async fn create_objects(connection: &mut PgConnection, sql: String) -> Result<(), Failure> {
-    let made = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await;
-    made.map(drop).map_err(|error| match is_duplicate(&error) {
+pub async fn create_objects(connection: &mut Session, sql: String) -> Result<(), Failure> {
+    connection.run(&sql).await.map_err(|error| match is_duplicate(&error) {
         true => Failure::retryable(
             "just_made",
             "an object of this name was created at the same time by another session",
@@ -344,27 +341,18 @@ pub async fn create_objects(connection: &mut PgConnection, sql: String) -> Resul
     })
 }
 
-/// Closes a connection in order. The server may list it for a moment longer.
-pub async fn close(connection: PgConnection) -> Result<(), Failure> {
-    connection.close().await.map_err(failure)
-}
-
 /// Creates a pool whose connections record the server's timeline: a promotion ends the connections to the
 /// former primary.
-fn pool(connections: u32, options: PgConnectOptions, seen: &Arc<AtomicI32>) -> PgPool {
+fn pool(connections: u32, address: Address, seen: &Arc<AtomicI32>) -> Pool {
     let seen = seen.clone();
-    PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(CONNECT_TIMEOUT)
-        .idle_timeout(IDLE_TIMEOUT)
-        .after_connect(move |connection, _| {
-            let seen = seen.clone();
-            Box::pin(async move {
-                seen.store(timeline(connection).await?, Ordering::Relaxed);
-                Ok(())
-            })
+    let limits = Limits { sessions: connections, wait: CONNECT_TIMEOUT, idle: IDLE_TIMEOUT };
+    Pool::new(address, limits, move |session| {
+        let seen = seen.clone();
+        Box::pin(async move {
+            seen.store(session.one(TIMELINE, &[]).await?, Ordering::Relaxed);
+            Ok(())
         })
-        .connect_lazy_with(options)
+    })
 }
 
 #[cfg(test)]
@@ -376,13 +364,14 @@ mod tests {
     #[tokio::test]
     async fn idle_lock_session_sends_keepalives() {
         let Some(database) = TestDatabase::postgres().await else { return };
-        let options: PgConnectOptions = database.url().parse().unwrap();
-        let [mut lock, mut inside] = [options.connect().await.unwrap(), options.connect().await.unwrap()];
-        let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut lock).await.unwrap();
+        let address: Address = database.url().parse().unwrap();
+        let [mut lock, mut inside] =
+            [Session::open(&address).await.unwrap(), Session::open(&address).await.unwrap()];
+        let pid: i32 = lock.one("SELECT pg_backend_pid()", &[]).await.unwrap();
         let work = async {
             for _ in 0..10_000 {
-                let asked = sqlx::query_scalar("SELECT query FROM pg_stat_activity WHERE pid = $1").bind(pid);
-                let asked: String = asked.fetch_one(&mut inside).await.unwrap();
+                let query = "SELECT query FROM pg_stat_activity WHERE pid = $1";
+                let asked: String = inside.one(query, &[&pid]).await.unwrap();
                 if asked == KEEPALIVE {
                     return Ok(true);
                 }

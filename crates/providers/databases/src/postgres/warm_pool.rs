@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
 use tenantry_model::id::ResourceId;
 use tenantry_model::{Failure, FailureClass, Isolation};
+use tenantry_postgres::{Row, Session};
 use zeroize::Zeroizing;
 
 use super::Postgres;
@@ -20,7 +20,7 @@ use super::failure::failure;
 use super::migrate::recipe;
 use super::name::Name;
 use super::role;
-use super::server::{Server, close, run};
+use super::server::{Server, run};
 use crate::shape::Shape;
 use crate::warm_task::{Fill, StopSignal, WarmTask};
 use tenantry_provider::passwords;
@@ -40,13 +40,13 @@ pub trait WarmFactory: Send + Sync + 'static {
     async fn make(
         &self,
         server: &Server,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         name: &Name,
         tag: &str,
     ) -> Result<Shape, Failure>;
 
     /// Drops it; absent is success.
-    async fn discard(&self, connection: &mut PgConnection, name: &Name) -> Result<(), Failure>;
+    async fn discard(&self, connection: &mut Session, name: &Name) -> Result<(), Failure>;
 }
 
 /// A provider's warm pools and the task that fills them.
@@ -109,7 +109,7 @@ impl WarmPool {
     /// transaction. None: the pool is empty.
     pub async fn claim(
         &self,
-        transaction: &mut PgConnection,
+        transaction: &mut Session,
         server: &Server,
         owner: &Owner,
         request: &PasswordRequest,
@@ -124,15 +124,19 @@ impl WarmPool {
              UPDATE tenantry.homes SET isolation = $1, tenant_id = $2, name = $3, claim = $4, resource_id = $5, completed = NULL
              FROM one WHERE isolation = $6 AND name = spare RETURNING spare"
         );
-        let warm: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql))
-            .bind(owner.isolation.as_str())
-            .bind(&owner.tenant)
-            .bind(owner.name.as_str())
-            .bind(&owner.tag)
-            .bind(&owner.resource)
-            .bind(self.pools.list())
-            .bind(self.pools.tag(server))
-            .fetch_optional(&mut *transaction)
+        let warm: Option<String> = transaction
+            .first(
+                &sql,
+                &[
+                    &owner.isolation.as_str(),
+                    &owner.tenant,
+                    &owner.name.as_str(),
+                    &owner.tag,
+                    &owner.resource,
+                    &self.pools.list(),
+                    &self.pools.tag(server),
+                ],
+            )
             .await
             .map_err(failure)?;
         let Some(warm) = warm else { return Ok(None) };
@@ -211,15 +215,16 @@ impl PoolOnServers {
             self.create_one(server, &mut connection, &tag).await?;
             ready += 1;
         }
-        close(connection).await
+        connection.close().await;
+        Ok(())
     }
 
-    async fn entries(&self, connection: &mut PgConnection) -> Result<Vec<WarmEntry>, Failure> {
+    async fn entries(&self, connection: &mut Session) -> Result<Vec<WarmEntry>, Failure> {
         let sql = format!(
             "SELECT name, claim, {WHOLE} AS whole FROM tenantry.homes WHERE isolation = $1 ORDER BY name"
         );
-        let rows = sqlx::query(AssertSqlSafe(sql)).bind(self.list()).fetch_all(connection).await;
-        let entry = |row: &sqlx::postgres::PgRow| {
+        let rows = connection.rows(&sql, &[&self.list()]).await;
+        let entry = |row: &Row| {
             let whole: Option<bool> = row.get("whole");
             Ok(WarmEntry {
                 name: Name::new(row.get("name"))?,
@@ -231,20 +236,9 @@ impl PoolOnServers {
     }
 
     /// Creates one. Its row comes first, so that whatever a crash leaves is found.
-    async fn create_one(
-        &self,
-        server: &Server,
-        connection: &mut PgConnection,
-        tag: &str,
-    ) -> Result<(), Failure> {
+    async fn create_one(&self, server: &Server, connection: &mut Session, tag: &str) -> Result<(), Failure> {
         let name = Name::new(&format!("tenantry_spare_{}", ResourceId::new().suffix()))?;
-        sqlx::query(
-            "INSERT INTO tenantry.homes (isolation, tenant_id, name, claim, resource_id) VALUES ($1, $2, $2, $3, '')",
-        )
-        .bind(self.list())
-        .bind(name.as_str())
-        .bind(tag)
-        .execute(&mut *connection)
+        connection.execute("INSERT INTO tenantry.homes (isolation, tenant_id, name, claim, resource_id) VALUES ($1, $2, $2, $3, '')", &[&self.list(), &name.as_str(), &tag])
         .await
         .map_err(failure)?;
         let password = Zeroizing::new(passwords::random());
@@ -253,11 +247,7 @@ impl PoolOnServers {
         run(connection, format!("{role}{}", role::prepare(&name, &password, limit))).await?;
         let shape = self.factory.make(server, connection, &name, tag).await?;
         run(connection, record_shape(&shape)).await?;
-        sqlx::query("UPDATE tenantry.homes SET schema = $3, completed = now()::text WHERE isolation = $1 AND name = $2")
-            .bind(self.list())
-            .bind(name.as_str())
-            .bind(shape.fingerprint())
-            .execute(connection)
+        connection.execute("UPDATE tenantry.homes SET schema = $3, completed = now()::text WHERE isolation = $1 AND name = $2", &[&self.list(), &name.as_str(), &shape.fingerprint()])
             .await
             .map_err(failure)?;
         self.passwords.lock().insert(name, password);
@@ -268,18 +258,18 @@ impl PoolOnServers {
     async fn discard(
         &self,
         server: &Server,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         entry: &WarmEntry,
     ) -> Result<(), Failure> {
-        let taken =
-            sqlx::query("UPDATE tenantry.homes SET completed = NULL WHERE isolation = $1 AND name = $2")
-                .bind(self.list())
-                .bind(entry.name.as_str())
-                .execute(&mut *connection)
-                .await
-                .map_err(failure)?;
+        let taken = connection
+            .execute(
+                "UPDATE tenantry.homes SET completed = NULL WHERE isolation = $1 AND name = $2",
+                &[&self.list(), &entry.name.as_str()],
+            )
+            .await
+            .map_err(failure)?;
         self.passwords.lock().remove(&entry.name);
-        if taken.rows_affected() == 0 {
+        if taken == 0 {
             return Ok(());
         }
         // In a copied main database the row refers to objects of the original.
@@ -287,10 +277,11 @@ impl PoolOnServers {
             self.factory.discard(connection, &entry.name).await?;
             run(connection, format!("DROP ROLE IF EXISTS {}", entry.name)).await?;
         }
-        sqlx::query("DELETE FROM tenantry.homes WHERE isolation = $1 AND name = $2")
-            .bind(self.list())
-            .bind(entry.name.as_str())
-            .execute(connection)
+        connection
+            .execute(
+                "DELETE FROM tenantry.homes WHERE isolation = $1 AND name = $2",
+                &[&self.list(), &entry.name.as_str()],
+            )
             .await
             .map(drop)
             .map_err(failure)

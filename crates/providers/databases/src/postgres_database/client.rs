@@ -9,10 +9,9 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use moka::sync::Cache;
 use serde_json::{Map, Value};
-use sqlx::postgres::PgPool;
-use sqlx::{Connection, PgConnection, Postgres as Driver, Transaction};
 use tenantry_model::id::ResourceId;
 use tenantry_model::{Failure, FailureClass, TenantId};
+use tenantry_postgres::{Pool, Pooled, Session, Transaction};
 use tokio::join;
 
 use super::warm_pool::WarmDatabases;
@@ -20,9 +19,9 @@ use super::{ISOLATION, template};
 use crate::content::Ensure;
 use crate::postgres::{
     IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer, Postgres, RemovalCounts,
-    Server, Target, TenantState, WarmPool, begin, close, count_all, create_objects, failure, lift_timeout,
-    name_of, name_taken, no_such_tenant, or_on_demand, read_catalogue, rights, run, search_path, seed,
-    update_schema, with_keepalive,
+    Server, Target, TenantState, WarmPool, begin, count_all, create_objects, failure, lift_timeout, name_of,
+    name_taken, no_such_tenant, or_on_demand, read_catalogue, rights, run, search_path, seed, update_schema,
+    with_keepalive,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -42,7 +41,7 @@ const BELIEVED: Duration = Duration::from_secs(60);
 pub struct OpenTenantDatabase {
     server: Arc<Server>,
     role: Name,
-    pool: PgPool,
+    pool: Pool,
     catalogue: Arc<Catalogue>,
 }
 
@@ -172,7 +171,7 @@ impl Databases {
     /// Claims a warm database for the tenant and returns its password. None: the pool is empty.
     async fn claim(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         server: &Server,
         owner: &Owner,
         request: &PasswordRequest,
@@ -219,7 +218,7 @@ impl Databases {
         }
         run(&mut transaction, format!("{LATER}{}", rights(SCHEMA, &owner.name, state.fence))).await?;
         transaction.commit().await.map_err(failure)?;
-        close(inside).await?;
+        inside.close().await;
         Ok(shape)
     }
 
@@ -318,7 +317,8 @@ async fn seed_in(server: &Server, name: &Name, work: &Ensure) -> Result<(), Fail
     let mut transaction = inside.begin().await.map_err(failure)?;
     seed(&mut transaction, SCHEMA, work).await?;
     transaction.commit().await.map_err(failure)?;
-    close(inside).await
+    inside.close().await;
+    Ok(())
 }
 
 /// Counts the rows of a tenant's database, by table.
@@ -329,7 +329,7 @@ async fn rows_in(server: &Server, name: &Name) -> Result<Value, Failure> {
     let catalogue = read_catalogue(&mut transaction, SCHEMA).await.unwrap_or_default();
     let rows = count_all(&mut transaction, &catalogue, SCHEMA).await?;
     transaction.commit().await.map_err(failure)?;
-    close(inside).await?;
+    inside.close().await;
     Ok(rows)
 }
 
@@ -339,13 +339,13 @@ pub fn draft(resource: ResourceId) -> Result<Name, Failure> {
 }
 
 /// Whether a database of this name exists.
-pub async fn is_there(connection: &mut PgConnection, name: &Name) -> Result<bool, Failure> {
-    let there = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)");
-    there.bind(name.as_str()).fetch_one(connection).await.map_err(failure)
+pub async fn is_there(connection: &mut Session, name: &Name) -> Result<bool, Failure> {
+    let there = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)";
+    connection.one(there, &[&name.as_str()]).await.map_err(failure)
 }
 
 /// Drops a database and terminates its sessions; absent is success. The caller has checked the owner tag.
-pub async fn drop_database(connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {
+pub async fn drop_database(connection: &mut Session, name: &Name) -> Result<(), Failure> {
     match run(connection, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await {
         // Only a superuser may terminate autovacuum; without FORCE the server asks it to stop, and waits.
         Err(failure) if failure.code == "not_allowed" => {
@@ -356,7 +356,7 @@ pub async fn drop_database(connection: &mut PgConnection, name: &Name) -> Result
 }
 
 /// Copies the template under a temporary name: the copy has no owner tag yet.
-pub async fn copy(connection: &mut PgConnection, template: &Name, database: &Name) -> Result<(), Failure> {
+pub async fn copy(connection: &mut Session, template: &Name, database: &Name) -> Result<(), Failure> {
     run(connection, format!("CREATE DATABASE {database} TEMPLATE {template} STRATEGY WAL_LOG")).await
 }
 
@@ -375,10 +375,7 @@ fn let_connect(database: &Name, role: &Name) -> String {
 
 #[async_trait]
 impl LocateRows for Databases {
-    async fn enter(
-        &self,
-        tenant: TenantId,
-    ) -> Result<(Transaction<'static, Driver>, Arc<Catalogue>), Failure> {
+    async fn enter(&self, tenant: TenantId) -> Result<(Transaction<Pooled>, Arc<Catalogue>), Failure> {
         let OpenTenantDatabase { server, role, pool, catalogue } = self.opened(tenant).await?;
         let become_it = format!("SET LOCAL ROLE {role}; SET LOCAL {}", search_path(SCHEMA));
         match begin(&pool, become_it).await {

@@ -2,15 +2,15 @@
 //! catalogue is searched for privileges to do so.
 
 use async_trait::async_trait;
-use sqlx::PgConnection;
 use tenantry_model::{Failure, TenantId};
+use tenantry_postgres::Session;
 
 use super::client::Databases;
 use super::{DatabasePostgresDatabase, ISOLATION};
 use crate::postgres::isolation::{
     ProbeSession, ProbeTenant, large_objects, privileges_on_others, probe_connect, tenant_roles,
 };
-use crate::postgres::{Name, Server, close, failure, names_of};
+use crate::postgres::{Name, Server, failure, names_of};
 use tenantry_provider::isolation::{Checked, Findings, IsolationCheck, Who};
 
 /// Catalogue checks on each server.
@@ -59,7 +59,8 @@ async fn on_server(
     let names: Vec<Name> =
         names_of(&mut connection, ISOLATION, &ids).await?.into_iter().map(|(_, name)| name).collect();
     if names.is_empty() {
-        return close(connection).await.map(|()| 0);
+        connection.close().await;
+        return Ok(0);
     }
     let probe_tenant = ProbeTenant::new(&databases.postgres, server, ISOLATION)?;
     let draft = Name::new(&probe_tenant.role().as_str().replace("prober", "draft_prober"))?;
@@ -68,14 +69,14 @@ async fn on_server(
         .await?;
     let checked = check(server, &mut connection, findings, &probe_tenant, &names).await;
     let removed = databases.remove(server, &probe_tenant.owner, TenantId::new(), &draft).await;
-    close(connection).await?;
+    connection.close().await;
     checked?;
     removed.map(|_| names.len())
 }
 
 async fn check(
     server: &Server,
-    connection: &mut PgConnection,
+    connection: &mut Session,
     findings: &mut Findings,
     probe_tenant: &ProbeTenant,
     names: &[Name],
@@ -83,7 +84,7 @@ async fn check(
     // In its own database the probe tenant has the privileges that each tenant has in its own.
     let mut inside = server.connect_to(probe_tenant.role()).await?;
     let objects = large_objects(&mut inside).await?;
-    close(inside).await?;
+    inside.close().await;
     for name in names {
         probe_connect(server, probe_tenant, name, findings).await?;
     }
@@ -96,18 +97,18 @@ async fn check(
                 login.become_role(findings, server.administrator()).await?;
                 let theirs: Vec<&Name> = names.iter().collect();
                 login.probe_server_catalogue(findings, &theirs, &[], &objects).await?;
-                login.close().await?;
+                login.close().await;
             }
             Err(why) => findings.none_checked(who, &[], &why),
         }
     }
     let mut roles: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
-    let public = sqlx::query_scalar(
+    let public = connection.all(
         "SELECT DISTINCT datname::text FROM pg_catalog.pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) acl
          WHERE acl.grantee = 0 AND datname::text = ANY ($1) ORDER BY 1",
-    );
-    let public = public.bind(&roles).fetch_all(&mut *connection).await.map_err(failure)?;
-    findings.read("public_grant_database", public);
+        &[&roles],
+    ).await;
+    findings.read("public_grant_database", public.map_err(failure)?);
     privileges_on_others(connection, findings, "rights_of_other_tenants", names, RIGHTS).await?;
     roles.push(probe_tenant.role().as_str().to_owned());
     tenant_roles(connection, findings, &roles, &[]).await

@@ -20,7 +20,7 @@ use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::postgres::{
     Name, ObservedSchema, Owner, Ownership, PasswordRequest, Postgres, PostgresRows, RemovalCounts, Server,
-    close, denies, fence, forget, observed, outputs, portable as rows,
+    denies, fence, forget, observed, outputs, portable as rows,
 };
 use client::Databases;
 pub use config::{Config, Settings};
@@ -82,7 +82,7 @@ impl DatabasePostgresDatabase {
                         let role = owner.right_holder(&state);
                         let seen =
                             ObservedSchema::read(&mut inside, client::SCHEMA, role, state.fence).await?;
-                        close(inside).await?;
+                        inside.close().await;
                         Some(seen)
                     }
                     false => None,

@@ -3,12 +3,12 @@
 //! final name is complete.
 
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, PgConnection};
 use tenantry_model::Failure;
+use tenantry_postgres::Session;
 
 use super::client::{SCHEMA, drop_database};
 use crate::migrations::Migration;
-use crate::postgres::{Name, Server, Target, close, failure, is_duplicate, recipe, run, with_keepalive};
+use crate::postgres::{Name, Server, Target, failure, is_duplicate, recipe, run, with_keepalive};
 use crate::tables::literal;
 
 /// Owner tag of every template.
@@ -31,7 +31,7 @@ pub async fn ready(server: &Server, migrations: &[Migration]) -> Result<Name, Fa
     run(&mut inside, format!("REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC")).await?;
     let target = Target::of_one(SCHEMA);
     with_keepalive(&mut lock, target.migrate(&mut inside, migrations)).await?;
-    close(inside).await?;
+    inside.close().await;
     let tag = literal(OWNER_TAG);
     run(
         &mut lock,
@@ -49,23 +49,23 @@ pub async fn ready(server: &Server, migrations: &[Migration]) -> Result<Name, Fa
 }
 
 /// Renames a draft. False: the name is taken.
-async fn rename(connection: &mut PgConnection, draft: &Name, name: &Name) -> Result<bool, Failure> {
+async fn rename(connection: &mut Session, draft: &Name, name: &Name) -> Result<bool, Failure> {
     let sql = format!("ALTER DATABASE {draft} RENAME TO {name}");
-    match sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await {
+    match connection.run(&sql).await {
         Err(error) if is_duplicate(&error) => Ok(false),
         renamed => renamed.map(|_| true).map_err(failure),
     }
 }
 
 /// Whether the template exists. A database of its name with another owner tag is a failure.
-async fn exists(connection: &mut PgConnection, name: &Name) -> Result<bool, Failure> {
-    let tag: Option<String> = sqlx::query_scalar(
-        "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $1",
-    )
-    .bind(name.as_str())
-    .fetch_optional(connection)
-    .await
-    .map_err(failure)?;
+async fn exists(connection: &mut Session, name: &Name) -> Result<bool, Failure> {
+    let tag: Option<String> = connection
+        .first(
+            "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $1",
+            &[&name.as_str()],
+        )
+        .await
+        .map_err(failure)?;
     match tag {
         Some(tag) if tag != OWNER_TAG => {
             let name = name.as_str();

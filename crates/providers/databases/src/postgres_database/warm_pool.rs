@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::PgConnection;
 use tenantry_model::Failure;
+use tenantry_postgres::Session;
 
 use super::client::{self, SCHEMA, copy, drop_database};
 use super::template;
-use crate::postgres::{Name, Postgres, Server, WarmFactory, close, rights, run, shape, with_keepalive};
+use crate::postgres::{Name, Postgres, Server, WarmFactory, rights, run, shape, with_keepalive};
 use crate::shape::Shape;
 
 /// Creates and drops warm databases.
@@ -19,7 +19,7 @@ impl WarmFactory for WarmDatabases {
     async fn make(
         &self,
         server: &Server,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         name: &Name,
         tag: &str,
     ) -> Result<Shape, Failure> {
@@ -30,11 +30,11 @@ impl WarmFactory for WarmDatabases {
         let mut inside = server.connect_to(name).await?;
         run(&mut inside, rights(SCHEMA, name, None)).await?;
         let shape = shape(&mut inside, SCHEMA).await?;
-        close(inside).await?;
+        inside.close().await;
         Ok(shape)
     }
 
-    async fn discard(&self, connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {
+    async fn discard(&self, connection: &mut Session, name: &Name) -> Result<(), Failure> {
         drop_database(connection, name).await
     }
 }

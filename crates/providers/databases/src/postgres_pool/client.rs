@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::{Connection, PgConnection, Postgres as Driver, Transaction};
 use tenantry_model::{Failure, TenantId};
+use tenantry_postgres::{Pooled, Session, Transaction};
 
 use super::guard::{self, Groups, SCHEMA};
 use super::{ISOLATION, partitions};
@@ -103,13 +103,13 @@ impl Pool {
     }
 
     /// The recorded definition of the tables, which the canary's row in the list refers to.
-    pub async fn recorded_shape(&self, connection: &mut PgConnection) -> Result<Option<Shape>, Failure> {
+    pub async fn recorded_shape(&self, connection: &mut Session) -> Result<Option<Shape>, Failure> {
         let (canary, _) = self.postgres.canary(self.postgres.main(), ISOLATION)?;
         recorded_shape(connection, ISOLATION, &canary.tenant).await
     }
 
     /// Whether the tables, their policies or the privileges on them differ from what was recorded.
-    async fn differs_from_recorded(&self, connection: &mut PgConnection) -> Result<bool, Failure> {
+    async fn differs_from_recorded(&self, connection: &mut Session) -> Result<bool, Failure> {
         let (made, Groups { app, tenants }) = (self.recorded_shape(connection).await?, self.groups()?);
         let ObservedSchema { shape, rights, .. } =
             ObservedSchema::read(connection, SCHEMA, Some(&tenants), None).await?;
@@ -152,10 +152,7 @@ impl Pool {
 
 #[async_trait]
 impl LocateRows for Pool {
-    async fn enter(
-        &self,
-        tenant: TenantId,
-    ) -> Result<(Transaction<'static, Driver>, Arc<Catalogue>), Failure> {
+    async fn enter(&self, tenant: TenantId) -> Result<(Transaction<Pooled>, Arc<Catalogue>), Failure> {
         let ready = self.ready().await?;
         let become_it = format!(
             "SET LOCAL ROLE {}; SET LOCAL {}; SET LOCAL app.current_tenant_id = {}",

@@ -1,8 +1,8 @@
 //! Keeps tenants apart in shared tables: the function that returns a session's tenant, the policies of every
 //! table, and the roles with access. Rejects tables, views and functions that bypass the policies.
 
-use sqlx::{PgConnection, Row};
 use tenantry_model::Failure;
+use tenantry_postgres::Session;
 
 use crate::postgres::{Name, failure, grants, run};
 use crate::tables::{Catalogue, OWNER, literal, quoted};
@@ -57,7 +57,7 @@ impl Groups {
     }
 
     /// Creates missing roles and the function. The caller holds the lock `pool`.
-    pub async fn ensure(&self, connection: &mut PgConnection, superuser: bool) -> Result<(), Failure> {
+    pub async fn ensure(&self, connection: &mut Session, superuser: bool) -> Result<(), Failure> {
         for role in [&self.app, &self.tenants] {
             ensure_role(connection, role, superuser).await?;
         }
@@ -135,7 +135,7 @@ impl Groups {
 /// Creates a schema if it is missing; `tag` is its present comment. Returns an error if it carries another
 /// owner tag.
 pub async fn ensure_schema(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     schema: &str,
     tag: Option<String>,
 ) -> Result<(), Failure> {
@@ -155,28 +155,19 @@ pub async fn ensure_schema(
 }
 
 /// Whether every table has its policies.
-pub async fn is_protected(connection: &mut PgConnection) -> Result<bool, Failure> {
-    sqlx::query_scalar(
-        "SELECT coalesce(bool_and(relrowsecurity AND relforcerowsecurity
+pub async fn is_protected(connection: &mut Session) -> Result<bool, Failure> {
+    connection.one("SELECT coalesce(bool_and(relrowsecurity AND relforcerowsecurity
                 AND (SELECT count(*) FROM pg_policy WHERE polrelid = pg_class.oid AND polname ^@ 'tenantry_') = 4), true)
-         FROM pg_class WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND relname <> '_migrations'",
-    )
-    .bind(SCHEMA)
-    .fetch_one(connection)
+         FROM pg_class WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND relname <> '_migrations'", &[&SCHEMA])
     .await
     .map_err(failure)
 }
 
 /// Creates a role that cannot log in, or checks the operator's own.
-async fn ensure_role(connection: &mut PgConnection, role: &Name, superuser: bool) -> Result<(), Failure> {
-    let found = sqlx::query(
-        "SELECT rolsuper OR rolbypassrls OR rolname = current_user AS unbound,
+async fn ensure_role(connection: &mut Session, role: &Name, superuser: bool) -> Result<(), Failure> {
+    let found = connection.row("SELECT rolsuper OR rolbypassrls OR rolname = current_user AS unbound,
                 EXISTS (SELECT 1 FROM pg_class WHERE relowner = pg_roles.oid AND relnamespace = $2::regnamespace) AS owner
-         FROM pg_roles WHERE rolname = $1",
-    )
-    .bind(role.as_str())
-    .bind(SCHEMA)
-    .fetch_optional(&mut *connection)
+         FROM pg_roles WHERE rolname = $1", &[&role.as_str(), &SCHEMA])
     .await
     .map_err(failure)?;
     let name = role.as_str();

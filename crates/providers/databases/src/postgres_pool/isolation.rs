@@ -2,8 +2,8 @@
 //! catalogue is searched for ways around the policies.
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, PgConnection};
 use tenantry_model::{Failure, TenantId};
+use tenantry_postgres::Session;
 
 use super::client::Pool;
 use super::guard::{Groups, SCHEMA};
@@ -12,7 +12,7 @@ use crate::postgres::isolation::{
     ProbeSession, ProbeTenant, application_roles, default_privileges, large_objects, public_grants,
     tenant_roles,
 };
-use crate::postgres::{Name, close, failure, names_of, read_catalogue, run};
+use crate::postgres::{Name, failure, names_of, read_catalogue, run};
 use crate::tables::{OWNER, literal, quoted};
 use tenantry_provider::isolation::{Checked, Findings, IsolationCheck};
 
@@ -42,7 +42,7 @@ impl IsolationCheck for DatabasePostgresPool {
         pool.ensure(&probe_tenant.owner, &probe_tenant.work, &probe_tenant.request()).await?;
         let checked = check(pool, &mut connection, &probe_tenant, tenants).await;
         let removed = pool.remove(&probe_tenant.owner).await;
-        close(connection).await?;
+        connection.close().await;
         let checked = checked?;
         removed.map(|_| checked)
     }
@@ -50,7 +50,7 @@ impl IsolationCheck for DatabasePostgresPool {
 
 async fn check(
     pool: &Pool,
-    connection: &mut PgConnection,
+    connection: &mut Session,
     probe_tenant: &ProbeTenant,
     tenants: &[TenantId],
 ) -> Result<Checked, Failure> {
@@ -65,7 +65,7 @@ async fn check(
         match login {
             Ok(mut login) => {
                 probe(pool, &mut login, &mut findings, &groups, &targets, &objects).await?;
-                login.close().await?;
+                login.close().await;
             }
             Err(why) => findings.none_checked(who, &TRIED, &why),
         }
@@ -80,7 +80,7 @@ async fn check(
     Ok(Checked { cells: findings.cells(), trusted })
 }
 
-async fn targets(connection: &mut PgConnection, tenants: &[TenantId]) -> Result<Vec<ProbedTenant>, Failure> {
+async fn targets(connection: &mut Session, tenants: &[TenantId]) -> Result<Vec<ProbedTenant>, Failure> {
     let ids: Vec<String> = tenants.iter().map(ToString::to_string).collect();
     let tables: Vec<String> = read_catalogue(connection, SCHEMA).await?.tables.into_keys().collect();
     let mut targets = Vec::new();
@@ -89,8 +89,7 @@ async fn targets(connection: &mut PgConnection, tenants: &[TenantId]) -> Result<
         for table in &tables {
             let sql =
                 format!("SELECT EXISTS (SELECT FROM {SCHEMA}.{} WHERE {OWNER}::text = $1)", quoted(table));
-            let has_rows = sqlx::query_scalar(AssertSqlSafe(sql)).bind(&target.tenant);
-            if has_rows.fetch_one(&mut *connection).await.map_err(failure)? {
+            if connection.one(&sql, &[&target.tenant]).await.map_err(failure)? {
                 target.tables.push(table.clone());
             }
         }
@@ -141,7 +140,7 @@ async fn probe(
 }
 
 async fn catalogue(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     findings: &mut Findings,
     groups: &Groups,
     probe_tenant: &ProbeTenant,

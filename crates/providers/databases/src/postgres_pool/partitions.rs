@@ -2,8 +2,8 @@
 //! migrations. Partitions are in a schema of their own without privileges, so all access goes through the
 //! table that has the policies.
 
-use sqlx::PgConnection;
 use tenantry_model::Failure;
+use tenantry_postgres::Session;
 
 use super::guard::ensure_schema;
 use crate::migrations::{Dialect, split};
@@ -53,7 +53,7 @@ fn create_partitions(parts: u16) -> String {
 
 /// Creates the schema of the partitions if it is missing and wanted. Returns an error if it carries another
 /// owner tag.
-pub async fn ensure_schema_of_partitions(connection: &mut PgConnection, parts: u16) -> Result<(), Failure> {
+pub async fn ensure_schema_of_partitions(connection: &mut Session, parts: u16) -> Result<(), Failure> {
     match schema_tag(connection, SCHEMA).await? {
         None if parts == 0 => Ok(()),
         tag => ensure_schema(connection, SCHEMA, tag).await,

@@ -1,8 +1,8 @@
 //! Isolation checks of the shared tables' catalogue: whether policies bind every role with access, and what
 //! bypasses them.
 
-use sqlx::{PgConnection, Row};
 use tenantry_model::Failure;
+use tenantry_postgres::Session;
 
 use super::guard::{Groups, SCHEMA};
 use crate::postgres::failure;
@@ -10,26 +10,22 @@ use crate::tables::OWNER;
 use tenantry_provider::isolation::Findings;
 
 /// Runs the checks.
-pub async fn read(
-    connection: &mut PgConnection,
-    findings: &mut Findings,
-    groups: &Groups,
-) -> Result<(), Failure> {
+pub async fn read(connection: &mut Session, findings: &mut Findings, groups: &Groups) -> Result<(), Failure> {
     let reach = [groups.app.as_str(), groups.tenants.as_str()];
     rows_of_tenants(connection, findings, &reach).await?;
     policies(connection, findings).await?;
     for (what, sql) in [("table_owner", OWNED), ("views", VIEWS), ("definer_functions", DEFINERS)] {
-        let found = sqlx::query_scalar(sql).bind(reach.as_slice()).fetch_all(&mut *connection).await;
+        let found = connection.all(sql, &[&reach.as_slice()]).await;
         findings.read(what, found.map_err(failure)?);
     }
-    let same: Option<bool> = sqlx::query_scalar(
-        "SELECT prosrc = $1 AND prosecdef AND proconfig = ARRAY['search_path=pg_catalog, pg_temp']
+    let same: Option<bool> = connection
+        .first(
+            "SELECT prosrc = $1 AND prosecdef AND proconfig = ARRAY['search_path=pg_catalog, pg_temp']
          FROM pg_catalog.pg_proc WHERE oid = to_regprocedure('tenantry.session_tenant(boolean)')",
-    )
-    .bind(groups.session_tenant())
-    .fetch_optional(connection)
-    .await
-    .map_err(failure)?;
+            &[&groups.session_tenant()],
+        )
+        .await
+        .map_err(failure)?;
     let changed = if same == Some(true) { Vec::new() } else { vec!["tenantry.session_tenant".to_owned()] };
     findings.read("who_the_tenant_is", changed);
     Ok(())
@@ -76,11 +72,11 @@ const DEFINERS: &str = "
 /// Checks that row level security is enabled and forced on every shared table, and on every other table with
 /// a `tenant_id` that tenants or applications may reach.
 async fn rows_of_tenants(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     findings: &mut Findings,
     reach: &[&str],
 ) -> Result<(), Failure> {
-    let tables = sqlx::query(
+    let tables = connection.rows(
         "SELECT format('%s.%s', nspname, relname) AS name, relrowsecurity, relforcerowsecurity
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
          WHERE relkind IN ('r', 'p') AND relname <> '_migrations'
@@ -88,33 +84,35 @@ async fn rows_of_tenants(
                 AND EXISTS (SELECT FROM unnest($3::text[]) role
                             WHERE has_schema_privilege(role, n.oid, 'USAGE') AND has_table_privilege(role, c.oid, 'SELECT, INSERT, UPDATE, DELETE')))
          ORDER BY 1",
-    );
-    let tables = tables.bind(SCHEMA).bind(OWNER).bind(reach).fetch_all(connection).await.map_err(failure)?;
+        &[&SCHEMA, &OWNER, &reach],
+    ).await;
+    let tables = tables.map_err(failure)?;
     for (what, column) in [("rls_enabled", "relrowsecurity"), ("rls_forced", "relforcerowsecurity")] {
-        let open = tables.iter().filter(|row| !row.get::<bool, _>(column));
+        let open = tables.iter().filter(|row| !row.get::<_, bool>(column));
         findings.read(what, open.map(|row| row.get("name")).collect());
     }
     Ok(())
 }
 
 /// Checks that every shared table has its policies word for word, and besides them restrictive ones only.
-async fn policies(connection: &mut PgConnection, findings: &mut Findings) -> Result<(), Failure> {
-    let rows = sqlx::query(
+async fn policies(connection: &mut Session, findings: &mut Findings) -> Result<(), Failure> {
+    let rows = connection.rows(
         "SELECT relname::text AS name, polname::text AS policy, polcmd::text AS command, polpermissive,
                 polroles = ARRAY[0::oid] AS everybodys,
                 coalesce(pg_get_expr(polqual, polrelid), '') AS using,
                 coalesce(pg_get_expr(polwithcheck, polrelid), '') AS check
          FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_policy ON polrelid = c.oid
          WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND relname <> '_migrations' ORDER BY 1, 2",
-    );
-    let rows = rows.bind(SCHEMA).fetch_all(connection).await.map_err(failure)?;
+        &[&SCHEMA],
+    ).await;
+    let rows = rows.map_err(failure)?;
     let expected: Vec<[String; 4]> = Groups::policies().collect();
     let [mut missing, mut others] = [Vec::new(), Vec::new()];
     let mut names: Vec<&str> = rows.iter().map(|row| row.get("name")).collect();
     names.dedup();
     for table in names {
         let of_table = rows.iter().filter(|row| {
-            row.get::<&str, _>("name") == table && row.get::<Option<&str>, _>("policy").is_some()
+            row.get::<_, &str>("name") == table && row.get::<_, Option<&str>>("policy").is_some()
         });
         let found: Vec<(bool, bool, [String; 4])> = of_table
             .map(|row| {

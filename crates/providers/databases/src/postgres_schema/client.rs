@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use moka::sync::Cache;
-use sqlx::{Connection, PgConnection, Postgres as Driver, Transaction};
 use tenantry_model::{Failure, FailureClass, TenantId};
+use tenantry_postgres::{Pooled, Session, Transaction};
 use tokio::sync::OnceCell;
 
 use super::ISOLATION;
@@ -123,7 +123,7 @@ impl Schemas {
     /// Claims a warm schema for the tenant and returns its password. None: the pool is empty.
     async fn claim(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         owner: &Owner,
         work: &Ensure,
         request: &PasswordRequest,
@@ -150,7 +150,7 @@ impl Schemas {
     /// definition is known.
     async fn at_once(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         owner: &Owner,
         work: &Ensure,
         request: &PasswordRequest,
@@ -253,10 +253,7 @@ fn end(
 
 #[async_trait]
 impl LocateRows for Schemas {
-    async fn enter(
-        &self,
-        tenant: TenantId,
-    ) -> Result<(Transaction<'static, Driver>, Arc<Catalogue>), Failure> {
+    async fn enter(&self, tenant: TenantId) -> Result<(Transaction<Pooled>, Arc<Catalogue>), Failure> {
         let (name, catalogue) = self.place(tenant).await?;
         let become_it = format!("SET LOCAL ROLE {name}; SET LOCAL {}", search_path(name.as_str()));
         match self.postgres.main().begin(become_it).await {

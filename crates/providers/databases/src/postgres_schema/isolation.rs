@@ -2,8 +2,8 @@
 //! searched for privileges on them.
 
 use async_trait::async_trait;
-use sqlx::PgConnection;
 use tenantry_model::{Failure, TenantId};
+use tenantry_postgres::Session;
 
 use super::client::Schemas;
 use super::{DatabasePostgresSchema, ISOLATION};
@@ -11,7 +11,7 @@ use crate::postgres::isolation::{
     ProbeSession, ProbeTenant, default_privileges, large_objects, privileges_on_others, public_grants,
     tenant_roles,
 };
-use crate::postgres::{Name, close, failure, names_of, search_path};
+use crate::postgres::{Name, failure, names_of, search_path};
 use crate::tables::{literal, quoted};
 use tenantry_provider::isolation::{Checked, Findings, IsolationCheck};
 
@@ -24,7 +24,7 @@ impl IsolationCheck for DatabasePostgresSchema {
         schemas.ensure(&probe_tenant.owner, &probe_tenant.work, &probe_tenant.request()).await?;
         let checked = check(schemas, &mut connection, &probe_tenant, tenants).await;
         let removed = schemas.remove(&probe_tenant.owner, TenantId::new()).await;
-        close(connection).await?;
+        connection.close().await;
         let checked = checked?;
         removed.map(|_| checked)
     }
@@ -32,7 +32,7 @@ impl IsolationCheck for DatabasePostgresSchema {
 
 async fn check(
     schemas: &Schemas,
-    connection: &mut PgConnection,
+    connection: &mut Session,
     probe_tenant: &ProbeTenant,
     given: &[TenantId],
 ) -> Result<Checked, Failure> {
@@ -55,7 +55,7 @@ async fn check(
                 login.probe_server_catalogue(&mut findings, &theirs, &places, &objects).await?;
                 let list = "SELECT EXISTS (SELECT FROM tenantry.homes)";
                 login.probe(&mut findings, "list_of_tenants", "tenantry.homes", "", list).await?;
-                login.close().await?;
+                login.close().await;
             }
             Err(why) => findings.none_checked(who, &TRIED, &why),
         }
@@ -105,18 +105,14 @@ const RIGHTS: &str = "
 
 /// Tries to read one tenant's tables and sequences, to call its functions, and to become its role.
 async fn probe(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     login: &mut ProbeSession,
     findings: &mut Findings,
     name: &Name,
 ) -> Result<(), Failure> {
     let schema = name.as_str();
-    let relations: Vec<(String, String)> = sqlx::query_as(
-        "SELECT relname::text, relkind::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
-         WHERE nspname::text = $1 AND relkind IN ('r', 'p', 'v', 'm', 'S') ORDER BY 1",
-    )
-    .bind(schema)
-    .fetch_all(connection)
+    let relations: Vec<(String, String)> = connection.pairs("SELECT relname::text, relkind::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+         WHERE nspname::text = $1 AND relkind IN ('r', 'p', 'v', 'm', 'S') ORDER BY 1", &[&schema])
     .await
     .map_err(failure)?;
     let of_kind = |kinds: &[&str]| -> Vec<String> {
@@ -150,12 +146,13 @@ async fn probe(
 
 /// SECURITY DEFINER functions of other owners that a tenant may call.
 async fn definers(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     findings: &mut Findings,
     roles: &[String],
 ) -> Result<(), Failure> {
-    let found = sqlx::query_scalar(
-        "SELECT DISTINCT format('%s.%s', nspname, proname)
+    let found = connection
+        .all(
+            "SELECT DISTINCT format('%s.%s', nspname, proname)
          FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = pronamespace
          JOIN pg_catalog.pg_roles r ON r.rolname::text = ANY ($1)
          WHERE prosecdef AND proowner <> r.oid AND nspname NOT IN ('pg_catalog', 'information_schema')
@@ -163,7 +160,9 @@ async fn definers(
                            WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
            AND has_function_privilege(r.oid, p.oid, 'EXECUTE') AND has_schema_privilege(r.oid, n.oid, 'USAGE')
          ORDER BY 1",
-    );
-    findings.read("definer_functions", found.bind(roles).fetch_all(connection).await.map_err(failure)?);
+            &[&roles],
+        )
+        .await;
+    findings.read("definer_functions", found.map_err(failure)?);
     Ok(())
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::PgConnection;
 use tenantry_model::Failure;
+use tenantry_postgres::Session;
 
 use crate::postgres::{Name, Postgres, Server, Target, WarmFactory, create_objects, rights, run};
 use crate::shape::Shape;
@@ -18,7 +18,7 @@ impl WarmFactory for WarmSchemas {
     async fn make(
         &self,
         _: &Server,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         name: &Name,
         tag: &str,
     ) -> Result<Shape, Failure> {
@@ -31,7 +31,7 @@ impl WarmFactory for WarmSchemas {
         Ok(migrated.catalogue.shape)
     }
 
-    async fn discard(&self, connection: &mut PgConnection, name: &Name) -> Result<(), Failure> {
+    async fn discard(&self, connection: &mut Session, name: &Name) -> Result<(), Failure> {
         run(connection, format!("DROP SCHEMA IF EXISTS {name} CASCADE")).await
     }
 }

@@ -2,15 +2,13 @@
 //! become another role, and to read what the server reserves. Each attempt runs in a transaction that is
 //! rolled back.
 
-use std::borrow::Cow;
-
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tenantry_model::Failure;
+use tenantry_postgres::{Error, Session};
 
 use super::ProbeTenant;
 use crate::postgres::failure::failure;
 use crate::postgres::name::Name;
-use crate::postgres::server::{Server, close};
+use crate::postgres::server::Server;
 use crate::tables::{OWNER, literal, quoted};
 use tenantry_provider::isolation::{Findings, Who};
 
@@ -36,7 +34,7 @@ enum Attempt {
 /// A session of the probe tenant's login.
 pub struct ProbeSession {
     who: Who,
-    session: PgConnection,
+    session: Session,
 }
 
 impl ProbeSession {
@@ -60,9 +58,8 @@ impl ProbeSession {
     async fn attempt(&mut self, before: &str, sql: &str) -> Result<Attempt, Failure> {
         let mut transaction = self.session.begin().await.map_err(failure)?;
         let answer = async {
-            sqlx::raw_sql(AssertSqlSafe(format!("{BOUNDS}{before}"))).execute(&mut *transaction).await?;
-            let query = sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false);
-            query.fetch_one(&mut *transaction).await
+            transaction.run(&format!("{BOUNDS}{before}")).await?;
+            transaction.one(sql, &[]).await
         };
         let tried = classify(answer.await);
         transaction.rollback().await.map_err(failure)?;
@@ -73,13 +70,12 @@ impl ProbeSession {
     async fn attempt_write(&mut self, before: &str, sql: &str) -> Result<Attempt, Failure> {
         let mut transaction = self.session.begin().await.map_err(failure)?;
         let answer = async {
-            sqlx::raw_sql(AssertSqlSafe(format!("{BOUNDS}{before}"))).execute(&mut *transaction).await?;
-            let statement = sqlx::query(AssertSqlSafe(sql)).persistent(false);
-            statement.execute(&mut *transaction).await.map(|done| done.rows_affected() > 0)
+            transaction.run(&format!("{BOUNDS}{before}")).await?;
+            Ok::<_, Error>(transaction.execute(sql, &[]).await? > 0)
         };
         let tried = match answer.await {
             // Constraints are checked after privileges and policies: the statement reached the row.
-            Err(error) if code(&error).is_some_and(|code| code.starts_with("23")) => Attempt::Succeeded,
+            Err(error) if error.code().is_some_and(|code| code.starts_with("23")) => Attempt::Succeeded,
             answer => classify(answer),
         };
         transaction.rollback().await.map_err(failure)?;
@@ -203,8 +199,8 @@ impl ProbeSession {
     }
 
     /// Closes the session.
-    pub async fn close(self) -> Result<(), Failure> {
-        close(self.session).await
+    pub async fn close(self) {
+        self.session.close().await;
     }
 }
 
@@ -226,7 +222,7 @@ pub async fn probe_connect(
                 let mut login = ProbeSession { who, session };
                 // A pooler may accept a client before it connects to the server.
                 login.probe(findings, "connect", database.as_str(), "", "SELECT true").await?;
-                login.close().await?;
+                login.close().await;
             }
             Err(error) => match classify(Err(error)) {
                 Attempt::Inconclusive(why) => findings.not_checked(who, "connect", &why),
@@ -238,29 +234,29 @@ pub async fn probe_connect(
 }
 
 /// Large objects in this database, newest first.
-pub async fn large_objects(connection: &mut PgConnection) -> Result<Vec<i64>, Failure> {
-    sqlx::query_scalar(
-        "SELECT oid::bigint FROM pg_catalog.pg_largeobject_metadata ORDER BY oid DESC LIMIT $1",
-    )
-    .bind(LARGE_OBJECTS)
-    .fetch_all(connection)
-    .await
-    .map_err(failure)
+pub async fn large_objects(connection: &mut Session) -> Result<Vec<i64>, Failure> {
+    connection
+        .all(
+            "SELECT oid::bigint FROM pg_catalog.pg_largeobject_metadata ORDER BY oid DESC LIMIT $1",
+            &[&LARGE_OBJECTS],
+        )
+        .await
+        .map_err(failure)
 }
 
-fn classify(answer: sqlx::Result<bool>) -> Attempt {
+fn classify(answer: Result<bool, Error>) -> Attempt {
     match answer {
         Ok(true) => Attempt::Succeeded,
         Ok(false) => Attempt::Denied,
-        Err(error) => match code(&error).as_deref() {
+        Err(error) => match error.code() {
             Some("42501") => Attempt::Denied,
             // A pooler wraps the server's message in an error of its own.
-            Some("08P01") if error.to_string().contains("permission denied for database") => Attempt::Denied,
+            Some("08P01") if database_says(&error, "permission denied for database") => Attempt::Denied,
             _ => Attempt::Inconclusive(failure(error).message),
         },
     }
 }
 
-fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
-    error.as_database_error().and_then(|error| error.code())
+fn database_says(error: &Error, words: &str) -> bool {
+    error.database().is_some_and(|error| error.message().contains(words))
 }

@@ -1,7 +1,7 @@
 //! Checks for privileges that the catalogue grants to PUBLIC, or to one tenant on another tenant's objects.
 
-use sqlx::PgConnection;
 use tenantry_model::Failure;
+use tenantry_postgres::Session;
 
 use super::roles::second_logins;
 use crate::postgres::failure::failure;
@@ -10,11 +10,10 @@ use tenantry_provider::isolation::Findings;
 
 /// Privileges of PUBLIC on schemas, and on tables, columns, sequences and routines in them.
 pub async fn public_grants(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     findings: &mut Findings,
     schemas: &[String],
 ) -> Result<(), Failure> {
-    let query = |sql| sqlx::query_scalar(sql).bind(schemas);
     for (what, sql) in [
         (
             "public_grant_schema",
@@ -46,7 +45,7 @@ pub async fn public_grants(
              ORDER BY 1",
         ),
     ] {
-        let found = query(sql).fetch_all(&mut *connection).await.map_err(failure)?;
+        let found = connection.all(sql, &[&schemas]).await.map_err(failure)?;
         findings.read(what, found);
     }
     Ok(())
@@ -54,25 +53,26 @@ pub async fn public_grants(
 
 /// Default privileges that give future tables, sequences or schemas to PUBLIC or to one of these roles.
 pub async fn default_privileges(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     findings: &mut Findings,
     roles: &[String],
 ) -> Result<(), Failure> {
-    let found = sqlx::query_scalar(
+    let found = connection.all(
         "SELECT DISTINCT format('%s in %s to %s', CASE defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences' ELSE 'schemas' END,
                                 coalesce(nspname, 'every schema'), coalesce(rolname, 'PUBLIC'))
          FROM pg_catalog.pg_default_acl d LEFT JOIN pg_catalog.pg_namespace n ON n.oid = defaclnamespace,
               aclexplode(defaclacl) acl LEFT JOIN pg_catalog.pg_roles r ON r.oid = acl.grantee
          WHERE defaclobjtype IN ('r', 'S', 'n') AND (acl.grantee = 0 OR rolname::text = ANY ($1)) ORDER BY 1",
-    );
-    findings.read("default_privileges", found.bind(roles).fetch_all(connection).await.map_err(failure)?);
+        &[&roles],
+    ).await;
+    findings.read("default_privileges", found.map_err(failure)?);
     Ok(())
 }
 
 /// Runs `sql` for pairs of tenants, `$1` and `$2`: it returns what the first may do with the second's
 /// objects. Each tenant is paired with the next one, the last with the first; second logins likewise.
 pub async fn privileges_on_others(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     findings: &mut Findings,
     what: &'static str,
     names: &[Name],
@@ -97,7 +97,7 @@ pub async fn privileges_on_others(
             next.push(theirs);
         }
     }
-    let found = sqlx::query_scalar(sql).bind(each).bind(next).fetch_all(connection).await;
+    let found = connection.all(sql, &[&each, &next]).await;
     findings.read(what, found.map_err(failure)?);
     Ok(())
 }

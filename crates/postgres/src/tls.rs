@@ -17,6 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_rustls::TlsConnector;
 
+use crate::error::Fault;
+
 /// What a server's certificate must prove.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verify {
@@ -41,9 +43,6 @@ pub struct Tls {
     /// File of the client's key.
     pub key: Option<PathBuf>,
 }
-
-/// Any error on the way.
-type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 impl Tls {
     /// What makes connections.

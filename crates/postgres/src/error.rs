@@ -1,0 +1,126 @@
+//! Errors of connections, sessions and pools, by what they tell about the server. Their texts may quote values.
+
+use std::error::Error as _;
+use std::{fmt, io};
+
+use tokio_postgres::error::{DbError, SqlState};
+
+/// Any error on the way to TLS.
+pub(crate) type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+/// What failed.
+#[derive(Debug)]
+pub enum Error {
+    /// No session of the pool became free in time.
+    Busy,
+    /// The pool is closed.
+    Closed,
+    /// The server did not answer in time.
+    TimedOut,
+    /// The query returned no row.
+    NoRow,
+    /// TLS cannot be set up: a file of certificates or keys is missing or unreadable.
+    Tls(Fault),
+    /// An error of the driver or the server.
+    Driver(tokio_postgres::Error),
+}
+
+/// What an error tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No session became free in time.
+    Busy,
+    /// The connection was not made, or broke before the server replied.
+    Lost(io::ErrorKind),
+    /// TLS was refused, or a certificate does not prove what it must.
+    Tls,
+    /// The server rejected it: see [`Error::database`].
+    Database,
+    /// A statement contains a character that cannot be sent.
+    Unsendable,
+    /// The driver rejected a value, a result or an address.
+    Other,
+}
+
+impl Error {
+    /// What the server said.
+    pub fn database(&self) -> Option<&DbError> {
+        match self {
+            Self::Driver(error) => error.as_db_error(),
+            _ => None,
+        }
+    }
+
+    /// The server's SQLSTATE.
+    pub fn code(&self) -> Option<&str> {
+        self.database().map(|error| error.code().code())
+    }
+
+    /// What the error tells.
+    pub fn kind(&self) -> Kind {
+        let error = match self {
+            Self::Busy => return Kind::Busy,
+            Self::Closed => return Kind::Lost(io::ErrorKind::NotConnected),
+            Self::TimedOut => return Kind::Lost(io::ErrorKind::TimedOut),
+            Self::NoRow => return Kind::Other,
+            Self::Tls(_) => return Kind::Tls,
+            Self::Driver(error) => error,
+        };
+        if error.as_db_error().is_some() {
+            return Kind::Database;
+        }
+        if error.is_closed() {
+            return Kind::Lost(io::ErrorKind::UnexpectedEof);
+        }
+        // The driver has no other word for these than the beginning of its text.
+        let text = error.to_string();
+        if text.starts_with("error performing TLS") {
+            return Kind::Tls;
+        }
+        if text.starts_with("unexpected message") {
+            return Kind::Lost(io::ErrorKind::InvalidData);
+        }
+        match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+            Some(_) if text.starts_with("error encoding") => Kind::Unsendable,
+            Some(error) => Kind::Lost(error.kind()),
+            None => Kind::Other,
+        }
+    }
+
+    /// Whether a later attempt to connect may succeed: the server is starting or has no connection left.
+    pub(crate) fn is_transient(&self) -> bool {
+        let later = [SqlState::TOO_MANY_CONNECTIONS, SqlState::CANNOT_CONNECT_NOW];
+        match self.database() {
+            Some(error) => later.contains(error.code()),
+            None => self.kind() == Kind::Lost(io::ErrorKind::ConnectionRefused),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Driver(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("no session became free in time"),
+            Self::Closed => f.write_str("the pool is closed"),
+            Self::TimedOut => f.write_str("the server did not answer in time"),
+            Self::NoRow => f.write_str("the query returned no row"),
+            Self::Tls(why) => write!(f, "no TLS: {why}"),
+            Self::Driver(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Driver(error) => error.source(),
+            _ => None,
+        }
+    }
+}
