@@ -48,8 +48,7 @@ pub async fn shape(connection: &mut Session, schema: &str) -> Result<Shape, Fail
          UNION ALL SELECT format('function `%s(%s)`', proname, pg_get_function_identity_arguments(oid)), '', concat_ws(' ', prosecdef, md5(prosrc)) FROM pg_proc
                    WHERE ", in_schema!(proc "pg_proc")),
         &[&schema],
-    ).await;
-    let rows = rows.map_err(failure)?;
+    ).await.map_err(failure)?;
     let (bare, quoted) = (format!("{schema}."), format!("{}.", quoted(schema)));
     // Definitions name the schema or not, depending on the session's search path.
     let unqualified = |row: &Row, column: usize| {
@@ -66,8 +65,7 @@ pub async fn holds(connection: &mut Session, schema: &str, tenant: &str) -> Resu
         concat!("SELECT relname::text FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attname = $2 AND NOT attisdropped
          WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND NOT relispartition"),
         &[&schema, &OWNER],
-    ).await;
-    let tables = tables.map_err(failure)?;
+    ).await.map_err(failure)?;
     let of = |table: &String| {
         format!("EXISTS (SELECT FROM {}.{} WHERE {OWNER} = $1)", quoted(schema), quoted(table))
     };
@@ -80,10 +78,13 @@ async fn columns(
     schema: &str,
     faults: &mut Vec<String>,
 ) -> Result<BTreeMap<String, Table>, Failure> {
-    let rows = connection.rows(concat!("SELECT relname::text, attname::text, format_type(atttypid, atttypmod) AS kind, attnotnull, attgenerated <> '' OR attidentity = 'a' AS made
+    let rows = connection.rows(
+        concat!("SELECT relname::text, attname::text, format_type(atttypid, atttypmod) AS kind, attnotnull, attgenerated <> '' OR attidentity = 'a' AS made
          FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
          WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND NOT relispartition
-         ORDER BY relname, attnum"), &[&schema])
+         ORDER BY relname, attnum"),
+        &[&schema],
+    )
     .await
     .map_err(failure)?;
     let mut tables: BTreeMap<String, Table> = BTreeMap::new();
@@ -117,12 +118,15 @@ async fn columns(
 /// Checks that keys begin with the tenant's id: a unique index without it would tell one tenant about
 /// another's rows, and one that does not begin with it makes each tenant pay for the others' rows.
 async fn keys(connection: &mut Session, schema: &str, faults: &mut Vec<String>) -> Result<(), Failure> {
-    let rows = connection.rows(concat!("SELECT relname::text, count(*) FILTER (WHERE indisprimary) AS primaries,
+    let rows = connection.rows(
+        concat!("SELECT relname::text, count(*) FILTER (WHERE indisprimary) AS primaries,
                 count(*) FILTER (WHERE (indisunique OR indisexclusion) AND attname IS DISTINCT FROM $2) AS strangers
          FROM pg_class LEFT JOIN pg_index ON indrelid = pg_class.oid
          LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum = indkey[0] AND attnum > 0
          WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND relname <> $3
-         GROUP BY 1 ORDER BY 1"), &[&schema, &OWNER, &super::migrate::TABLE])
+         GROUP BY 1 ORDER BY 1"),
+        &[&schema, &OWNER, &super::migrate::TABLE],
+    )
     .await
     .map_err(failure)?;
     for row in rows {
@@ -146,13 +150,16 @@ async fn references(
     schema: &str,
     faults: &mut Vec<String>,
 ) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
-    let rows = connection.rows(concat!("SELECT child.relname::text AS child, parent.relname::text AS parent,
+    let rows = connection.rows(
+        concat!("SELECT child.relname::text AS child, parent.relname::text AS parent,
                 EXISTS (SELECT 1 FROM unnest(conkey, confkey) AS pair(here, there)
                         JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = here
                         JOIN pg_attribute b ON b.attrelid = confrelid AND b.attnum = there
                         WHERE a.attname = $2 AND b.attname = $2) AS kept
          FROM pg_constraint JOIN pg_class child ON child.oid = conrelid JOIN pg_class parent ON parent.oid = confrelid
-         WHERE contype = 'f' AND conparentid = 0 AND ", in_schema!(class "child")), &[&schema, &OWNER])
+         WHERE contype = 'f' AND conparentid = 0 AND ", in_schema!(class "child")),
+        &[&schema, &OWNER],
+    )
     .await
     .map_err(failure)?;
     let mut parents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

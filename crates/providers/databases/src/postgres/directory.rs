@@ -153,7 +153,8 @@ impl Owner {
 
     /// Reads the owner tags of the objects under the tenant's names, and their state. Changes nothing.
     pub async fn inspect(&self, connection: &mut Session) -> Result<Ownership, Failure> {
-        let rows = connection.rows("SELECT CASE $1 WHEN 'schema' THEN (SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = $3)
+        let rows = connection.rows(
+            "SELECT CASE $1 WHEN 'schema' THEN (SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = $3)
                             WHEN 'database' THEN (SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $3) END AS thing,
                     (SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = $3) AS role,
                     (SELECT rolcanlogin FROM pg_roles WHERE rolname = $3) AS login,
@@ -164,7 +165,9 @@ impl Owner {
              FROM (VALUES (1)) one LEFT JOIN tenantry.homes h ON h.isolation = $1 AND (h.tenant_id = $2 OR h.name = $3)
              LEFT JOIN tenantry.shapes s ON s.fingerprint = h.schema
              LEFT JOIN tenantry.logins l ON l.isolation = h.isolation AND l.tenant_id = h.tenant_id
-             LEFT JOIN pg_roles other ON other.rolname = $4", &[&self.isolation.as_str(), &self.tenant, &self.name.as_str(), &self.second.as_str()])
+             LEFT JOIN pg_roles other ON other.rolname = $4",
+            &[&self.isolation.as_str(), &self.tenant, &self.name.as_str(), &self.second.as_str()],
+        )
         .await
         .map_err(failure)?;
         let mut state = TenantState::default();
@@ -296,7 +299,10 @@ pub async fn recorded_shape(
     isolation: Isolation,
     tenant: &str,
 ) -> Result<Option<Shape>, Failure> {
-    let shape: Option<Json<Shape>> = connection.first("SELECT parts FROM tenantry.homes JOIN tenantry.shapes ON schema = fingerprint WHERE isolation = $1 AND tenant_id = $2", &[&isolation.as_str(), &tenant])
+    let shape: Option<Json<Shape>> = connection.first(
+        "SELECT parts FROM tenantry.homes JOIN tenantry.shapes ON schema = fingerprint WHERE isolation = $1 AND tenant_id = $2",
+        &[&isolation.as_str(), &tenant],
+    )
     .await
     .map_err(failure)?;
     Ok(shape.map(|shape| shape.0))

@@ -86,7 +86,8 @@ pub async fn privilege_differences(
     role: &Name,
     grade: Option<Grade>,
 ) -> Result<Vec<String>, Failure> {
-    connection.all(concat!("WITH own AS (SELECT oid, relname, relkind FROM pg_class
+    connection.all(
+        concat!("WITH own AS (SELECT oid, relname, relkind FROM pg_class
                       WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p', 'S') AND relname <> $4
                         AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'i'
                                         AND refobjid = to_regclass(format('%I.%I', $1, $4))))
@@ -99,7 +100,9 @@ pub async fn privilege_differences(
                    WHERE CASE WHEN relkind = 'S' AND NOT $3 THEN NOT has_sequence_privilege($2, own.oid, 'USAGE') END
          UNION ALL SELECT format('its login role may write to table `%s` despite its fence', relname) FROM own
                    WHERE relkind <> 'S' AND $3 AND has_table_privilege($2, own.oid, 'INSERT, UPDATE, DELETE')
-         LIMIT 20"), &[&schema, &role.as_str(), &grade.is_some(), &migrate::TABLE])
+         LIMIT 20"),
+        &[&schema, &role.as_str(), &grade.is_some(), &migrate::TABLE],
+    )
     .await
     .map_err(failure)
 }

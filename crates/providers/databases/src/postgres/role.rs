@@ -86,7 +86,10 @@ pub async fn shut_out(connection: &mut Session, name: &Name) -> Result<(), Failu
 
 /// Terminates the role's sessions. The caller has checked the owner tag.
 pub async fn end_sessions(connection: &mut Session, name: &Name) -> Result<(), Failure> {
-    connection.execute("SELECT pg_terminate_backend(pid, $2) FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid()", &[&name.as_str(), &i64::from(TERMINATION_TIMEOUT_MS)])
+    connection.execute(
+        "SELECT pg_terminate_backend(pid, $2) FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid()",
+        &[&name.as_str(), &i64::from(TERMINATION_TIMEOUT_MS)],
+    )
         .await
         .map(drop)
         .map_err(failure)

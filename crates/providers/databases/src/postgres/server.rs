@@ -243,9 +243,12 @@ impl Server {
 
     /// Checks release, writability and the administrator's attributes.
     async fn check(&self, connection: &mut Session) -> Result<Facts, Failure> {
-        let row = connection.row("SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS standby,
+        let row = connection.row(
+            "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS standby,
                     rolsuper, rolsuper OR rolbypassrls AND rolcreaterole AND rolcreatedb AS able
-             FROM pg_roles WHERE rolname = current_user", &[])
+             FROM pg_roles WHERE rolname = current_user",
+            &[],
+        )
         .await
         .and_then(|row| row.ok_or(Error::NoRow))
         .map_err(failure)?;

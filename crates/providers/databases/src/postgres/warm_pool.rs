@@ -238,7 +238,10 @@ impl PoolOnServers {
     /// Creates one. Its row comes first, so that whatever a crash leaves is found.
     async fn create_one(&self, server: &Server, connection: &mut Session, tag: &str) -> Result<(), Failure> {
         let name = Name::new(&format!("tenantry_spare_{}", ResourceId::new().suffix()))?;
-        connection.execute("INSERT INTO tenantry.homes (isolation, tenant_id, name, claim, resource_id) VALUES ($1, $2, $2, $3, '')", &[&self.list(), &name.as_str(), &tag])
+        connection.execute(
+            "INSERT INTO tenantry.homes (isolation, tenant_id, name, claim, resource_id) VALUES ($1, $2, $2, $3, '')",
+            &[&self.list(), &name.as_str(), &tag],
+        )
         .await
         .map_err(failure)?;
         let password = Zeroizing::new(passwords::random());
@@ -247,9 +250,12 @@ impl PoolOnServers {
         run(connection, format!("{role}{}", role::prepare(&name, &password, limit))).await?;
         let shape = self.factory.make(server, connection, &name, tag).await?;
         run(connection, record_shape(&shape)).await?;
-        connection.execute("UPDATE tenantry.homes SET schema = $3, completed = now()::text WHERE isolation = $1 AND name = $2", &[&self.list(), &name.as_str(), &shape.fingerprint()])
-            .await
-            .map_err(failure)?;
+        connection.execute(
+            "UPDATE tenantry.homes SET schema = $3, completed = now()::text WHERE isolation = $1 AND name = $2",
+            &[&self.list(), &name.as_str(), &shape.fingerprint()],
+        )
+        .await
+        .map_err(failure)?;
         self.passwords.lock().insert(name, password);
         Ok(())
     }

@@ -156,18 +156,24 @@ pub async fn ensure_schema(
 
 /// Whether every table has its policies.
 pub async fn is_protected(connection: &mut Session) -> Result<bool, Failure> {
-    connection.one("SELECT coalesce(bool_and(relrowsecurity AND relforcerowsecurity
+    connection.one(
+        "SELECT coalesce(bool_and(relrowsecurity AND relforcerowsecurity
                 AND (SELECT count(*) FROM pg_policy WHERE polrelid = pg_class.oid AND polname ^@ 'tenantry_') = 4), true)
-         FROM pg_class WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND relname <> '_migrations'", &[&SCHEMA])
+         FROM pg_class WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND relname <> '_migrations'",
+        &[&SCHEMA],
+    )
     .await
     .map_err(failure)
 }
 
 /// Creates a role that cannot log in, or checks the operator's own.
 async fn ensure_role(connection: &mut Session, role: &Name, superuser: bool) -> Result<(), Failure> {
-    let found = connection.row("SELECT rolsuper OR rolbypassrls OR rolname = current_user AS unbound,
+    let found = connection.row(
+        "SELECT rolsuper OR rolbypassrls OR rolname = current_user AS unbound,
                 EXISTS (SELECT 1 FROM pg_class WHERE relowner = pg_roles.oid AND relnamespace = $2::regnamespace) AS owner
-         FROM pg_roles WHERE rolname = $1", &[&role.as_str(), &SCHEMA])
+         FROM pg_roles WHERE rolname = $1",
+        &[&role.as_str(), &SCHEMA],
+    )
     .await
     .map_err(failure)?;
     let name = role.as_str();

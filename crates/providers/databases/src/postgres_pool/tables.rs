@@ -85,8 +85,7 @@ async fn rows_of_tenants(
                             WHERE has_schema_privilege(role, n.oid, 'USAGE') AND has_table_privilege(role, c.oid, 'SELECT, INSERT, UPDATE, DELETE')))
          ORDER BY 1",
         &[&SCHEMA, &OWNER, &reach],
-    ).await;
-    let tables = tables.map_err(failure)?;
+    ).await.map_err(failure)?;
     for (what, column) in [("rls_enabled", "relrowsecurity"), ("rls_forced", "relforcerowsecurity")] {
         let open = tables.iter().filter(|row| !row.get::<_, bool>(column));
         findings.read(what, open.map(|row| row.get("name")).collect());
@@ -104,8 +103,7 @@ async fn policies(connection: &mut Session, findings: &mut Findings) -> Result<(
          FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_policy ON polrelid = c.oid
          WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND relname <> '_migrations' ORDER BY 1, 2",
         &[&SCHEMA],
-    ).await;
-    let rows = rows.map_err(failure)?;
+    ).await.map_err(failure)?;
     let expected: Vec<[String; 4]> = Groups::policies().collect();
     let [mut missing, mut others] = [Vec::new(), Vec::new()];
     let mut names: Vec<&str> = rows.iter().map(|row| row.get("name")).collect();

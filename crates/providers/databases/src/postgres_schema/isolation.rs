@@ -111,8 +111,11 @@ async fn probe(
     name: &Name,
 ) -> Result<(), Failure> {
     let schema = name.as_str();
-    let relations: Vec<(String, String)> = connection.pairs("SELECT relname::text, relkind::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
-         WHERE nspname::text = $1 AND relkind IN ('r', 'p', 'v', 'm', 'S') ORDER BY 1", &[&schema])
+    let relations: Vec<(String, String)> = connection.pairs(
+        "SELECT relname::text, relkind::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+         WHERE nspname::text = $1 AND relkind IN ('r', 'p', 'v', 'm', 'S') ORDER BY 1",
+        &[&schema],
+    )
     .await
     .map_err(failure)?;
     let of_kind = |kinds: &[&str]| -> Vec<String> {

@@ -63,10 +63,13 @@ pub async fn application_roles(
     findings: &mut Findings,
     roles: &[String],
 ) -> Result<(), Failure> {
-    let members: Vec<String> = connection.all("WITH RECURSIVE members (role) AS (
+    let members: Vec<String> = connection.all(
+        "WITH RECURSIVE members (role) AS (
              SELECT oid FROM pg_catalog.pg_roles WHERE rolname::text = ANY ($1)
              UNION SELECT m.member FROM pg_catalog.pg_auth_members m JOIN members ON m.roleid = members.role
-         ) SELECT rolname::text FROM members JOIN pg_catalog.pg_roles ON oid = role WHERE rolname <> current_user", &[&roles])
+         ) SELECT rolname::text FROM members JOIN pg_catalog.pg_roles ON oid = role WHERE rolname <> current_user",
+        &[&roles],
+    )
     .await
     .map_err(failure)?;
     attributes(connection, findings, &members).await?;
