@@ -21,7 +21,7 @@ pub struct Session {
     driver: Driver,
     /// Whether a statement was sent whose future was dropped before the reply.
     unanswered: bool,
-    /// Whether statements were queued whose replies nobody awaits.
+    /// Whether statements were queued without awaiting their replies.
     queued: bool,
     opened: Instant,
     used: Instant,

@@ -4,8 +4,9 @@ use super::rust::{is_test, split};
 use super::{File, Finding};
 
 /// Folders and files that may contain SQL, besides tests.
-const ALLOWED: [&str; 6] = [
+const ALLOWED: [&str; 7] = [
     "crates/store/",
+    "crates/postgres/",
     "crates/providers/databases/",
     // The index of a bucket is a SQLite file.
     "crates/providers/builtin/src/bucket_folder/index.rs",
