@@ -53,7 +53,7 @@ async fn a_dropped_transaction_leaves_nothing() {
 async fn a_session_with_an_unanswered_statement_is_not_used_again() {
     let Some(database) = TestDatabase::postgres().await else { return };
     let pool = pool(database.url(), 1, Duration::from_secs(10));
-    let first = pid(&mut *pool.get().await.unwrap()).await;
+    let first = pid(&mut pool.get().await.unwrap()).await;
     let work = async { pool.get().await.unwrap().run("SET search_path = pg_temp; SELECT pg_sleep(1)").await };
     timeout(SOON, work).await.unwrap_err();
     let mut session = pool.get().await.unwrap();
@@ -72,7 +72,7 @@ async fn a_session_that_the_server_ended_is_replaced() {
     let error = transaction.commit().await.unwrap_err();
     assert!(error.code() == Some("57P01") || matches!(error.kind(), Kind::Lost(_)), "{error:?}");
     for _ in 0..3 {
-        assert_ne!(pid(&mut *pool.get().await.unwrap()).await, victim);
+        assert_ne!(pid(&mut pool.get().await.unwrap()).await, victim);
     }
     pool.close().await;
     assert!(matches!(pool.get().await.err(), Some(Error::Closed)));
