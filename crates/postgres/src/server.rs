@@ -1,12 +1,30 @@
-//! How a PostgreSQL database is reached: what its URL says, and what it leaves out.
+//! How a PostgreSQL database is reached: what its URL says, and what it leaves out. The rules are those of libpq
+//! (PostgreSQL manual, "Database Connection Control Functions"), with one host.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{ChannelBinding, Host, SslMode, TargetSessionAttrs};
 
 use crate::tls::{Tls, Verify};
+
+/// Folders in which a server's socket is looked for when the URL names no host.
+const SOCKETS: [&str; 3] = ["/var/run/postgresql", "/private/tmp", "/tmp"];
+/// Parameters of other clients that change nothing here.
+const IGNORED: [&str; 10] = [
+    "client_encoding",
+    "fallback_application_name",
+    "gssdelegation",
+    "gssencmode",
+    "gsslib",
+    "krbsrvname",
+    "load_balance_hosts",
+    "sslcompression",
+    "sslsni",
+    "statement-cache-capacity",
+];
 
 /// How a PostgreSQL database is reached.
 #[derive(Clone, Debug)]
@@ -17,46 +35,125 @@ pub struct Server {
     pub tls: Tls,
 }
 
+/// What the URL or a variable says, before the driver's own settings are made of it.
+#[derive(Default)]
+struct Given {
+    host: Option<String>,
+    address: Option<String>,
+    port: Option<String>,
+    user: Option<String>,
+    password: Option<String>,
+    database: Option<String>,
+    mode: Option<String>,
+    options: Vec<String>,
+}
+
 impl FromStr for Server {
     type Err = String;
-    /// Reads a URL. The driver's own error may quote the password, so it is not passed on.
+
+    /// Reads a URL. No error quotes a value: it may hold the password.
     fn from_str(url: &str) -> Result<Self, String> {
         let malformed = || "the postgres URL is malformed".to_owned();
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
-        let mut tls = Tls::default();
-        let (mut mode, mut options) = (variable("PGSSLMODE"), Vec::new());
-        let mut rest = Vec::new();
+        let mut given = authority(address).ok_or_else(malformed)?;
+        let mut server = Self { config: Config::new(), tls: Tls::default() };
+        server.tls.roots = variable("PGSSLROOTCERT").map(PathBuf::from);
+        server.tls.certificate = variable("PGSSLCERT").map(PathBuf::from);
+        server.tls.key = variable("PGSSLKEY").map(PathBuf::from);
+        given.options.extend(variable("PGOPTIONS"));
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').ok_or_else(malformed)?;
-            let clear = || percent_encoding::percent_decode_str(value).decode_utf8().map(String::from);
-            let clear = clear().map_err(|_| malformed())?;
-            match name {
-                "sslmode" | "ssl-mode" => mode = Some(clear.to_ascii_lowercase()),
-                "sslrootcert" | "ssl-root-cert" | "ssl-ca" => tls.roots = Some(clear.into()),
-                "sslcert" | "ssl-cert" => tls.certificate = Some(clear.into()),
-                "sslkey" | "ssl-key" => tls.key = Some(clear.into()),
-                "statement-cache-capacity" => {}
-                _ => match name.strip_prefix("options[").and_then(|name| name.strip_suffix(']')) {
-                    Some(name) => options.push(format!("-c {name}={}", escaped(&clear))),
-                    None => rest.push(pair),
-                },
-            }
+            server.set(&mut given, name, decoded(value).ok_or_else(malformed)?)?;
         }
-        let url = if rest.is_empty() { address.to_owned() } else { format!("{address}?{}", rest.join("&")) };
-        let config: Config = url.parse().map_err(|_| malformed())?;
-        let mut server = Self { config, tls };
-        server.set_mode(mode.as_deref())?;
-        options.into_iter().for_each(|option| server.add_option(&option));
-        server.complete();
+        server.complete(given)?;
         Ok(server)
     }
 }
 
 impl Server {
+    /// A parameter of the query string.
+    fn set(&mut self, given: &mut Given, name: &str, value: String) -> Result<(), String> {
+        let wrong = || format!("the postgres URL has a value of `{name}` that cannot be used");
+        match name {
+            "host" => given.host = Some(value),
+            "hostaddr" => given.address = Some(value),
+            "port" => given.port = Some(value),
+            "user" => given.user = Some(value),
+            "password" => given.password = Some(value),
+            "dbname" => given.database = Some(value),
+            "sslmode" | "ssl-mode" => given.mode = Some(value.to_ascii_lowercase()),
+            "sslrootcert" | "ssl-root-cert" | "ssl-ca" => self.tls.roots = Some(value.into()),
+            "sslcert" | "ssl-cert" => self.tls.certificate = Some(value.into()),
+            "sslkey" | "ssl-key" => self.tls.key = Some(value.into()),
+            "options" => given.options.push(value),
+            "application_name" => drop(self.config.application_name(value)),
+            "connect_timeout" => {
+                let seconds = value.parse().map_err(|_| wrong())?;
+                if seconds > 0 {
+                    self.config.connect_timeout(std::time::Duration::from_secs(seconds));
+                }
+            }
+            "channel_binding" => drop(self.config.channel_binding(match value.as_str() {
+                "disable" => ChannelBinding::Disable,
+                "prefer" => ChannelBinding::Prefer,
+                "require" => ChannelBinding::Require,
+                _ => return Err(wrong()),
+            })),
+            "target_session_attrs" => drop(self.config.target_session_attrs(match value.as_str() {
+                "any" => TargetSessionAttrs::Any,
+                "read-write" | "primary" => TargetSessionAttrs::ReadWrite,
+                _ => return Err(wrong()),
+            })),
+            "keepalives" => drop(self.config.keepalives(value != "0")),
+            "keepalives_idle" => {
+                let idle = std::time::Duration::from_secs(value.parse().map_err(|_| wrong())?);
+                self.config.keepalives_idle(idle);
+            }
+            _ if IGNORED.contains(&name) => {}
+            _ => match name.strip_prefix("options[").and_then(|name| name.strip_suffix(']')) {
+                Some(name) => given.options.push(format!("-c {name}={}", escaped(&value))),
+                None => return Err(format!("the postgres URL has an unknown parameter: `{name}`")),
+            },
+        }
+        Ok(())
+    }
+
+    /// Takes what was given, and the rest from PostgreSQL's own variables, the system and the password file.
+    fn complete(&mut self, given: Given) -> Result<(), String> {
+        let port = given.port.or_else(|| variable("PGPORT")).unwrap_or_else(|| "5432".to_owned());
+        let port = port.parse().map_err(|_| "the port of the postgres URL is not a number".to_owned())?;
+        let host = given.host.filter(|host| !host.is_empty()).or_else(|| variable("PGHOST"));
+        let address = given.address.or_else(|| variable("PGHOSTADDR"));
+        let host = host.or_else(|| address.clone()).unwrap_or_else(|| default_host(port));
+        if host.contains(',') {
+            return Err("the postgres URL names several hosts: name one that follows the primary".to_owned());
+        }
+        self.config.host(&host).port(port);
+        if let Some(address) = address {
+            let address = address.parse();
+            self.config
+                .hostaddr(address.map_err(|_| "`hostaddr` of the postgres URL is no IP address".to_owned())?);
+        }
+        let user = given.user.or_else(|| variable("PGUSER")).or_else(|| variable("USER"));
+        let user = user.or_else(|| variable("LOGNAME")).ok_or("the postgres URL names no user")?;
+        self.config.user(&user);
+        let database = given.database.filter(|name| !name.is_empty()).or_else(|| variable("PGDATABASE"));
+        self.config.dbname(database.unwrap_or(user));
+        given.options.iter().for_each(|option| self.add_option(option));
+        self.set_mode(given.mode.or_else(|| variable("PGSSLMODE")).as_deref())?;
+        let password = given.password.or_else(|| variable("PGPASSWORD"));
+        if let Some(password) = password.or_else(|| self.password_in_file()) {
+            self.config.password(password);
+        }
+        Ok(())
+    }
+
     fn set_mode(&mut self, mode: Option<&str>) -> Result<(), String> {
         let (ssl, verify) = match mode {
             Some("disable") => (SslMode::Disable, Verify::Nothing),
             None | Some("allow" | "prefer") => (SslMode::Prefer, Verify::Nothing),
+            // With a file of authorities, `require` checks as `verify-ca` does.
+            Some("require") if self.tls.roots.is_some() => (SslMode::Require, Verify::Authority),
             Some("require") => (SslMode::Require, Verify::Nothing),
             Some("verify-ca") => (SslMode::Require, Verify::Authority),
             Some("verify-full") => (SslMode::Require, Verify::Host),
@@ -88,41 +185,16 @@ impl Server {
         Self { config, tls: self.tls.clone() }
     }
 
-    /// What the URL leaves out comes from PostgreSQL's own variables and password file.
-    fn complete(&mut self) {
-        if self.config.get_hosts().is_empty() {
-            self.config.host(variable("PGHOST").unwrap_or_else(|| "localhost".to_owned()));
-        }
-        if self.config.get_ports().is_empty()
-            && let Some(port) = variable("PGPORT").and_then(|port| port.parse().ok())
-        {
-            self.config.port(port);
-        }
-        if self.config.get_user().is_none() {
-            let user = variable("PGUSER").or_else(|| variable("USER"));
-            self.config.user(user.unwrap_or_else(|| "postgres".to_owned()));
-        }
-        if self.config.get_dbname().is_none()
-            && let Some(database) = variable("PGDATABASE")
-        {
-            self.config.dbname(database);
-        }
-        if self.config.get_password().is_none()
-            && let Some(password) = variable("PGPASSWORD").or_else(|| self.password_in_file())
-        {
-            self.config.password(password);
-        }
-    }
-
     fn password_in_file(&self) -> Option<String> {
         let home = || variable("HOME").map(|home| Path::new(&home).join(".pgpass"));
-        let file = std::fs::read_to_string(variable("PGPASSFILE").map(PathBuf::from).or_else(home)?).ok()?;
+        let file = private(&variable("PGPASSFILE").map(PathBuf::from).or_else(home)?)?;
         let [host, port, database, user] =
             [self.host(), self.port().to_string(), self.database().to_owned(), self.user().to_owned()];
         file.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
             let (fields, password) = password_line(line)?;
             let is = |field: &str, value: &str| field == "*" || field == value;
-            let fits = is(&fields[0], &host) && is(&fields[1], &port);
+            let is_host = is(&fields[0], &host) || host.starts_with('/') && fields[0] == "localhost";
+            let fits = is_host && is(&fields[1], &port);
             (fits && is(&fields[2], &database) && is(&fields[3], &user)).then_some(password)
         })
     }
@@ -151,6 +223,66 @@ impl Server {
     pub fn database(&self) -> &str {
         self.config.get_dbname().or(self.config.get_user()).unwrap_or_default()
     }
+}
+
+/// The part of a URL before its query: user, password, host, port and database.
+fn authority(address: &str) -> Option<Given> {
+    let (_, rest) = address.split_once("://")?;
+    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let (credentials, place) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (user, password) = match credentials.split_once(':') {
+        Some((user, password)) => (user, Some(decoded(password)?)),
+        None => (credentials, None),
+    };
+    // An IPv6 address stands in brackets.
+    let (host, port) = match place.strip_prefix('[') {
+        Some(place) => {
+            let (host, port) = place.split_once(']')?;
+            (host, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
+        }
+        None => match place.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (place, None),
+        },
+    };
+    let some = |text: &str| decoded(text).map(|text| Some(text).filter(|text| !text.is_empty()));
+    Some(Given {
+        host: some(host)?,
+        port: port.filter(|port| !port.is_empty()).map(str::to_owned),
+        user: some(user)?,
+        password,
+        database: some(database)?,
+        ..Given::default()
+    })
+}
+
+fn decoded(text: &str) -> Option<String> {
+    percent_encoding::percent_decode_str(text).decode_utf8().ok().map(String::from)
+}
+
+/// The folder that has the server's socket, or else this machine.
+fn default_host(port: u16) -> String {
+    let has_socket = |folder: &&str| Path::new(folder).join(format!(".s.PGSQL.{port}")).exists();
+    SOCKETS.into_iter().find(has_socket).unwrap_or("localhost").to_owned()
+}
+
+/// The content of a file that only its owner can read; none for any other file.
+fn private(path: &Path) -> Option<String> {
+    let mut file = std::fs::File::open(path).ok()?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let mode = file.metadata().ok()?.mode();
+        if mode & 0o077 != 0 {
+            tracing::warn!(
+                "the password file of PostgreSQL is ignored: other users can read it; set its mode to 0600"
+            );
+            return None;
+        }
+    }
+    let mut content = String::new();
+    file.read_to_string(&mut content).ok()?;
+    Some(content)
 }
 
 /// The four fields and the password of a line of a password file, in which a backslash takes the next character as it is.
@@ -189,13 +321,47 @@ mod tests {
         let server: Server = url.parse().unwrap();
         assert_eq!(server.config.get_user(), Some("u@x"));
         assert_eq!(server.config.get_password(), Some(b"p:w".as_slice()));
-        assert_eq!(server.config.get_options(), Some("-c jit=off -c search_path=a\\ b"));
+        assert_eq!(server.config.get_options(), Some("-c search_path=a\\ b -c jit=off"));
         assert_eq!((server.config.get_ssl_mode(), server.tls.verify), (SslMode::Require, Verify::Host));
         let pooler = server.at("pooler.example", 6432);
         assert_eq!((pooler.host(), pooler.port()), ("pooler.example".to_owned(), 6432));
         assert_eq!((pooler.user(), pooler.database(), pooler.tls.verify), ("u@x", "name", Verify::Host));
-        for url in ["postgres://u:secret@h/x?sslmode=strange", "postgres://u:secret@h:port/x"] {
-            assert!(!url.parse::<Server>().unwrap_err().contains("secret"), "{url}");
+    }
+
+    #[test]
+    fn the_query_replaces_what_stands_before_it() {
+        let server: Server = "postgres://u@h:1/d?host=/run/pg&port=6432&user=v&dbname=e".parse().unwrap();
+        assert_eq!((server.host().as_str(), server.port()), ("/run/pg", 6432));
+        assert_eq!((server.user(), server.database()), ("v", "e"));
+        assert_eq!((server.config.get_hosts().len(), server.config.get_ports().len()), (1, 1));
+        let server: Server =
+            "postgres://u@[::1]:5433/d?gssencmode=disable&channel_binding=require".parse().unwrap();
+        assert_eq!((server.host().as_str(), server.port()), ("::1", 5433));
+        let server: Server = "postgres://u@%2Frun%2Fpg/d?hostaddr=10.0.0.1".parse().unwrap();
+        assert_eq!((server.host().as_str(), server.config.get_hosts().len()), ("/run/pg", 1));
+    }
+
+    #[test]
+    fn require_with_a_root_file_checks_the_authority() {
+        let server: Server = "postgres://u@h/d?sslmode=require&sslrootcert=/ca.pem".parse().unwrap();
+        assert_eq!(server.tls.verify, Verify::Authority);
+    }
+
+    #[test]
+    fn errors_name_the_fault_and_no_value() {
+        for (url, fault) in [
+            ("postgres://u:secret@h/x?sslmode=strange", "sslmode"),
+            ("postgres://u:secret@h:port/x", "port"),
+            ("postgres://u:secret@h/x?pool=secret", "`pool`"),
+            ("postgres://u:secret@h/x?connect_timeout=secret", "`connect_timeout`"),
+            ("postgres://u:secret@h/x?target_session_attrs=secret", "`target_session_attrs`"),
+            ("postgres://u:secret@h,i/x", "several hosts"),
+            ("postgres://u:secret@h/x?hostaddr=secret", "hostaddr"),
+            ("postgres://u:secret@h/x?nothing", "malformed"),
+            ("postgres://u:secret@[::1/x", "malformed"),
+        ] {
+            let error = url.parse::<Server>().unwrap_err();
+            assert!(error.contains(fault) && !error.contains("secret"), "{url}: {error}");
         }
     }
 

@@ -1,8 +1,9 @@
 //! A temporary PostgreSQL server for one test, which can restart, crash and halt it, fill its disk, add a
 //! standby and fail over to it. It uses the programs and the account of the tests' server.
 
+use std::fs::Permissions;
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -40,6 +41,21 @@ impl OwnPostgres {
 
     /// `start` with the server's folder below `parent`.
     pub async fn start_in(parent: &Path, settings: &[&str]) -> Option<Self> {
+        Self::start_with(parent, &[], settings).await
+    }
+
+    /// Starts a server that offers TLS with this certificate and key, in PEM. The role `bound` needs TLS and its password.
+    pub async fn start_encrypted(certificate: &str, key: &str) -> Option<Self> {
+        let rules = "hostssl all bound 127.0.0.1/32 scram-sha-256\nhost all bound 127.0.0.1/32 reject\n\
+                     host all all 127.0.0.1/32 trust\n";
+        let files = [("server.crt", certificate), ("server.key", key), ("rules", rules)];
+        let settings =
+            ["ssl=on", "ssl_cert_file=../server.crt", "ssl_key_file=../server.key", "hba_file=rules"];
+        Self::start_with(&std::env::temp_dir(), &files, &settings).await
+    }
+
+    /// `start_in` with these files in the server's folder, which only the server can read.
+    async fn start_with(parent: &Path, files: &[(&str, &str)], settings: &[&str]) -> Option<Self> {
         let mut connection = PgConnection::connect(&admin()?).await.expect("the tests' server");
         let paths: (String, String) = sqlx::query_as(
             "SELECT setting, current_setting('data_directory') FROM pg_config WHERE name = 'BINDIR'",
@@ -67,6 +83,14 @@ impl OwnPostgres {
             "initdb",
             &["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D", DATA],
         );
+        for (name, content) in files {
+            let file = server.folder.path().join(name);
+            std::fs::write(&file, content).expect("writes");
+            std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("its own file");
+            if std::fs::metadata(&file).is_ok_and(|file| file.uid() != account.0) {
+                chown(&file, Some(account.0), Some(account.1)).expect("as root");
+            }
+        }
         server.up().await;
         Some(server)
     }

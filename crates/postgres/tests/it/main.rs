@@ -1,5 +1,7 @@
 //! Sessions, transactions, locks and the pool against a real server: above all what a dropped future leaves.
 
+mod tls;
+
 use std::future::pending;
 use std::time::{Duration, Instant};
 
