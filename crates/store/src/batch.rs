@@ -64,7 +64,14 @@ pub(super) async fn attempt(
         })?;
         for (step, keys) in together.iter().zip(answers) {
             match step {
-                Step::Epoch => state.compare_epoch(&keys),
+                Step::Epoch => {
+                    state.compare_epoch(&keys);
+                    // Another process leads: whatever else passed, nothing of this is written.
+                    if state.rejected.iter().all(Option::is_some) {
+                        connection.rollback().await.map_err(|failed| (failed, TRANSACTION))?;
+                        return Ok(Attempt::Rejected(state.rejected));
+                    }
+                }
                 Step::Group(group) => state.note(group, table(step), &keys),
             }
         }

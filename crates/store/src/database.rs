@@ -125,6 +125,8 @@ pub(super) async fn migrate(address: &Address, migrations: &Migrations) -> Resul
             session.timeline().await.map_err(|failed| {
                 OpenError::Address(format!("the database {}: {}", address.place(), failed.message))
             })?;
+            // Whatever limit the role or the database has.
+            session.execute("SET statement_timeout = 0").await?;
             // Held until this connection closes.
             session.query(MIGRATION_LOCK, &[]).await?;
             Connection::Postgres(Box::new(session))

@@ -96,13 +96,16 @@ fn text(error: &tokio_postgres::Error) -> String {
 /// By SQLSTATE class (PostgreSQL's appendix A).
 fn postgres_cause(code: &str) -> Cause {
     match code.get(..2).unwrap_or_default() {
-        // Ended because it had asked for nothing in the middle of a transaction.
-        "25" if code == "25P03" => Cause::Lost,
+        // Ended because it had asked for nothing in the middle of a transaction; or a session that was opened while the
+        // database was read-only, and stays so.
+        "25" if ["25P03", "25006"].contains(&code) => Cause::Lost,
+        // The session's prepared statements are gone, or a newer release has changed what they return.
+        "26" | "0A" => Cause::Lost,
         // Connection; operator intervention (shutdown, crash; but a cancelled statement only failed itself).
         "08" => Cause::Lost,
         "57" if code != "57014" => Cause::Lost,
-        // Serialization and deadlock; resources (disk full …); timeout; limits; locks; system errors; a standby.
-        "40" | "53" | "54" | "55" | "57" | "58" | "25" => Cause::Unavailable,
+        // Serialization and deadlock; resources (disk full …); timeout; locks; system errors; a standby.
+        "40" | "53" | "55" | "57" | "58" | "25" => Cause::Unavailable,
         _ => Cause::Refused,
     }
 }

@@ -204,7 +204,7 @@ async fn readers(which: &'static str, address: &Address) -> Result<Reads, MoveEr
 async fn moved_to(source: &Reads, dialect: Dialect) -> Result<Option<(String, bool)>, MoveError> {
     let there = match dialect {
         Dialect::Sqlite => "SELECT count(*) FROM sqlite_schema WHERE name = 'moved_to'",
-        Dialect::Postgres => "SELECT count(to_regclass('moved_to'))",
+        Dialect::Postgres => "SELECT count(to_regclass(quote_ident(current_schema()) || '.moved_to'))",
     };
     let failed = |why: ReadError| MoveError::From(why.to_string());
     if source.column::<i64>(Query::new(there)).await.map_err(failed)? == [0] {
@@ -328,7 +328,7 @@ impl Moving<'_> {
             Dialect::Postgres => {
                 sql.push(format!(
                     "CREATE OR REPLACE FUNCTION moved() RETURNS trigger LANGUAGE plpgsql AS
-                     $$ BEGIN RAISE EXCEPTION USING MESSAGE = '{FROZEN}', ERRCODE = 'read_only_sql_transaction'; END $$"
+                     $$ BEGIN RAISE EXCEPTION USING MESSAGE = '{FROZEN}', ERRCODE = 'object_not_in_prerequisite_state'; END $$"
                 ));
                 sql.extend(tables.map(|table| {
                     format!(

@@ -23,6 +23,8 @@ use super::{ReadError, Store};
 const TOGETHER: Duration = Duration::from_millis(5);
 /// Pause before a server that did not answer is asked again.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How long the server may take to accept a message or a listener.
+const ANSWER: Duration = Duration::from_secs(10);
 /// How long a process waits at its end until its notifications are sent.
 const FLUSH: Duration = Duration::from_secs(2);
 /// Every process notifies at least so often.
@@ -188,6 +190,12 @@ struct Peers {
     me: String,
 }
 
+/// What this does, unless the server is silent for too long: a connection whose other end has gone without a word would
+/// be waited for until TCP gives up.
+async fn in_time<T>(work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    tokio::time::timeout(ANSWER, work).await.unwrap_or_else(|_| Err(Failed::no_answer()))
+}
+
 /// A session that listens, and what it hears.
 type Listener = (Session, mpsc::UnboundedReceiver<String>);
 
@@ -227,8 +235,12 @@ impl Peers {
         }
     }
 
-    /// Sends a message by the session, or by a new one.
+    /// Sends a message by the session, or by a new one, within the time limit.
     async fn send(&self, session: &mut Option<Session>, text: &str) -> Result<(), Failed> {
+        in_time(self.try_to_send(session, text)).await
+    }
+
+    async fn try_to_send(&self, session: &mut Option<Session>, text: &str) -> Result<(), Failed> {
         let mut open = match session.take() {
             Some(open) => open,
             None => Session::open(&self.server, Access::Write).await?,
@@ -240,6 +252,10 @@ impl Peers {
     }
 
     async fn listen(&self) -> Result<Listener, Failed> {
+        in_time(self.try_to_listen()).await
+    }
+
+    async fn try_to_listen(&self) -> Result<Listener, Failed> {
         let (hears, heard) = mpsc::unbounded_channel();
         let mut session = Session::open_and_hear(&self.server, Access::Write, Some(hears)).await?;
         session.execute(&format!("LISTEN \"{}\"", self.channel.replace('"', "\"\""))).await?;

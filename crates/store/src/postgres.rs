@@ -56,18 +56,14 @@ impl Access {
         if self == Self::Plain {
             return Vec::new();
         }
-        let mut options = vec![
+        vec![
             format!("-c statement_timeout={}", PATIENCE.as_millis()),
             // A process that was stopped in a transaction must not hold its locks against the others.
             format!("-c idle_in_transaction_session_timeout={}", STOPPED.as_millis()),
             // Statements are planned once, perhaps while the tables are still empty and reading them whole is cheapest.
             // Nothing here wants that; and what plans are then thought to cost must not have them compiled.
             "-c enable_seqscan=off -c jit=off".to_owned(),
-        ];
-        if self == Self::Read {
-            options.push("-c default_transaction_read_only=on".to_owned());
-        }
-        options
+        ]
     }
 }
 
@@ -99,8 +95,11 @@ impl Session {
         access.options().iter().for_each(|option| server.add_option(option));
         let (client, driver) = connect(&server, heard).await?;
         let mut session = Self { client, statements: HashMap::new(), used: Instant::now(), driver };
-        if access == Access::Write {
-            session.execute(DURABLE).await?;
+        match access {
+            Access::Write => session.execute(DURABLE).await?,
+            // Not an option of the connection: the driver would take it for a server that cannot write.
+            Access::Read => session.execute("SET default_transaction_read_only = on").await?,
+            Access::Plain => {}
         }
         Ok(session)
     }
@@ -244,7 +243,9 @@ impl Pool {
         let _permit = permit.map_err(|_| Failed::no_answer())?.map_err(|_| Failed::closed())?;
         let session = tokio::time::timeout(POOL_WAIT, self.session()).await;
         let mut session = session.unwrap_or_else(|_| Err(Failed::no_answer()))?;
-        let rows = session.query(sql, values).await;
+        // The server ends a statement that is too slow; one whose server has gone would be waited for until TCP gives up.
+        let rows = tokio::time::timeout(PATIENCE + STOPPED, session.query(sql, values)).await;
+        let rows = rows.unwrap_or_else(|_| Err(Failed::no_answer()));
         let is_lost = rows.as_ref().is_err_and(|failed| failed.cause == Cause::Lost);
         if !is_lost && !self.permits.is_closed() {
             self.idle.lock().push(session);

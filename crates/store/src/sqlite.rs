@@ -18,6 +18,8 @@ use super::row::Row;
 const BUSY: Duration = Duration::from_secs(30);
 /// How long the log waits for those who read in it, before it is left for another attempt.
 const READING: Duration = Duration::from_secs(5);
+/// How long a query waits for a thread.
+const WAIT: Duration = Duration::from_secs(10);
 /// Statements that a connection keeps prepared.
 const PREPARED: usize = 1024;
 
@@ -155,8 +157,10 @@ impl Threads {
         read: impl Fn(&Row<'_>) -> Result<T, Failed> + Send + 'static,
     ) -> Result<Vec<T>, Failed> {
         let (answer, answered) = oneshot::channel();
+        let (start, started) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            if !answer.is_closed() {
+            // The caller may have given up.
+            if start.send(()).is_ok() {
                 // The caller may go while it is read.
                 let _ = answer.send(query(connection, &text, &values, read));
             }
@@ -169,6 +173,14 @@ impl Threads {
             queue.jobs.push_back(job);
         }
         self.shared.ready.notify_one();
+        match tokio::time::timeout(WAIT, started).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(Failed::closed()),
+            Err(_) => {
+                let message = "all threads that read are busy; try again";
+                return Err(Failed { cause: Cause::Unavailable, message: message.to_owned() });
+            }
+        }
         answered.await.unwrap_or_else(|_| Err(Failed::closed()))
     }
 

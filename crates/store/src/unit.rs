@@ -213,7 +213,8 @@ fn cell(column: &Column, datum: Datum) -> Result<Datum, Datum> {
         (Kind::Text, Datum::Text(text)) => Datum::Text(text),
         // The one form whose text order is time order.
         (Kind::Time, Datum::Text(text)) if text.len() == 27 && text.ends_with('Z') => Datum::Text(text),
-        (Kind::Int | Kind::BigInt, Datum::Int(value)) => Datum::Int(value),
+        (Kind::Int, Datum::Int(value)) if i32::try_from(value).is_ok() => Datum::Int(value),
+        (Kind::BigInt, Datum::Int(value)) => Datum::Int(value),
         (Kind::Bool, Datum::Bool(value)) => Datum::Bool(value),
         (_, datum) => return Err(datum),
     })

@@ -93,7 +93,11 @@ impl Migrations {
         let there = match dialect {
             Dialect::Sqlite => format!("SELECT name FROM sqlite_schema WHERE name = '{}'", self.table),
             Dialect::Postgres => {
-                format!("SELECT CAST(oid AS text) FROM pg_class WHERE oid = to_regclass('{}')", self.table)
+                // In its own schema alone: another one on the search path may have another application's table.
+                format!(
+                    "SELECT relname FROM pg_class WHERE relname = '{}' AND relnamespace = to_regnamespace(quote_ident(current_schema()))",
+                    self.table
+                )
             }
         };
         let done = match connection.texts(&there).await.map_err(failed)?.is_empty() {
