@@ -135,10 +135,14 @@ impl Server {
                 .hostaddr(address.map_err(|_| "`hostaddr` of the postgres URL is no IP address".to_owned())?);
         }
         let user = given.user.or_else(|| variable("PGUSER")).or_else(|| variable("USER"));
-        let user = user.or_else(|| variable("LOGNAME")).ok_or("the postgres URL names no user")?;
-        self.config.user(&user);
         let database = given.database.filter(|name| !name.is_empty()).or_else(|| variable("PGDATABASE"));
-        self.config.dbname(database.unwrap_or(user));
+        // Without a user the driver takes the account's name, and without a database the server takes the user's.
+        if let Some(database) = database.or_else(|| user.clone()) {
+            self.config.dbname(database);
+        }
+        if let Some(user) = user {
+            self.config.user(user);
+        }
         given.options.iter().for_each(|option| self.add_option(option));
         self.set_mode(given.mode.or_else(|| variable("PGSSLMODE")).as_deref())?;
         let password = given.password.or_else(|| variable("PGPASSWORD"));
@@ -227,7 +231,10 @@ impl Server {
 
 /// The part of a URL before its query: user, password, host, port and database.
 fn authority(address: &str) -> Option<Given> {
-    let (_, rest) = address.split_once("://")?;
+    let (scheme, rest) = address.split_once("://")?;
+    if !["postgres", "postgresql"].contains(&scheme) {
+        return None;
+    }
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
     let (credentials, place) = authority.rsplit_once('@').unwrap_or(("", authority));
     let (user, password) = match credentials.split_once(':') {
@@ -359,6 +366,7 @@ mod tests {
             ("postgres://u:secret@h/x?hostaddr=secret", "hostaddr"),
             ("postgres://u:secret@h/x?nothing", "malformed"),
             ("postgres://u:secret@[::1/x", "malformed"),
+            ("mysql://u:secret@h/x", "malformed"),
         ] {
             let error = url.parse::<Server>().unwrap_err();
             assert!(error.contains(fault) && !error.contains("secret"), "{url}: {error}");

@@ -68,10 +68,9 @@ impl Server {
     /// The server at this URL with an optional pooler; `path` is its section in the configuration. Does not
     /// connect.
     pub fn new(path: &str, url: &str, pooler: Option<&str>, connections: u32) -> Result<Self, Failure> {
-        // The parser's error may quote the password.
-        let mut direct: Address = url.parse().map_err(|_| {
+        let mut direct: Address = url.parse().map_err(|why: String| {
             let like = "postgres://administrator:password@host/database";
-            Failure::fatal("bad_url", format!("`{path}url` must be like {like}"))
+            Failure::fatal("bad_url", format!("`{path}url` must be like {like}: {why}"))
         })?;
         let through = |address: &str| {
             let (host, port) = address.rsplit_once(':')?;
