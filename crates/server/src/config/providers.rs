@@ -13,6 +13,9 @@ use tenantry_provider::{BuildContext, ProviderFactory, Registry};
 use super::Config;
 use crate::providers::FACTORIES;
 
+/// Settings that say where an instance keeps what it creates.
+const PLACES: [&str; 3] = ["folder", "file", "url"];
+
 /// One instance of a provider type.
 struct Instance<'a> {
     factory: &'a ProviderFactory,
@@ -134,7 +137,26 @@ fn instances<'a>(
             }
         }
     }
+    faults.extend(shared_places(&all));
     (all, faults)
+}
+
+/// Instances of one type that have the same place: each would take the other's resources for its own.
+fn shared_places(instances: &[Instance<'_>]) -> Vec<FieldError> {
+    let mut places = BTreeMap::new();
+    let mut faults = Vec::new();
+    for instance in instances {
+        let (config, name) = (instance.config(), &instance.context.name);
+        for key in PLACES {
+            let Some(place) = config.get(key).and_then(Value::as_str) else { continue };
+            let place = (instance.factory.type_name, key, place.to_owned());
+            if let Some(other) = places.insert(place, name) {
+                let message = format!("is that of providers.{other} too; give each instance its own");
+                faults.push(FieldError::new(at(name, key), message));
+            }
+        }
+    }
+    faults
 }
 
 /// What is wrong with the types themselves, and with the tables of a whole configuration that may itself be faulty.
@@ -269,6 +291,17 @@ mod tests {
             "eu_pool": { "type": "sqlite_pool" },
         });
         assert_eq!(paths(twice), ["providers.eu_pool"]);
+    }
+
+    #[test]
+    fn instances_of_one_type_have_places_of_their_own() {
+        let twice = json!({
+            "films": { "type": "folder_bucket", "folder": "/srv/media" },
+            "photos": { "type": "folder_bucket", "folder": "/srv/media" },
+            "east": { "type": "postgres", "url": "postgres://db/x" },
+            "west": { "type": "postgres", "url": "postgres://db/x" },
+        });
+        assert_eq!(paths(twice), ["providers.west.url", "providers.photos.folder"]);
     }
 
     #[test]
