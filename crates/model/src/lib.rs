@@ -8,6 +8,7 @@ pub mod failure;
 pub mod id;
 pub mod isolation;
 pub mod lifecycle;
+pub mod member;
 pub mod plan;
 pub mod quota;
 pub mod slug;

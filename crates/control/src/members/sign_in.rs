@@ -3,7 +3,7 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde_json::json;
-use tenantry_builtin::identity_builtin::{EMAIL_MAC, normal_email};
+use tenantry_model::member::{EMAIL_MAC, normal_email};
 use tenantry_model::suspension::Access;
 use tenantry_model::{TenantId, Timestamp, Write, columns};
 use tenantry_provider::Sealer as _;

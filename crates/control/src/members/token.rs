@@ -7,10 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use moka::sync::Cache;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tenantry_builtin::identity_builtin::tokens::{self, Claims, LIFETIME, Subject, TokenError};
 use tenantry_model::Timestamp;
 
 use crate::error::{Error, Result};
+use crate::members::jwt::{self, Claims, LIFETIME, Subject, TokenError};
 use crate::members::session::TenantSession;
 use crate::members::sign_in::TokenView;
 use tenantry_model::ErrorCode;
@@ -26,7 +26,7 @@ const REMEMBERED: u64 = 10_000;
 
 /// Mints and verifies.
 pub(crate) struct Tokens {
-    keys: tokens::Tokens,
+    keys: jwt::Tokens,
     /// Claims by the digest of a token whose signature is valid: that does not change, and verifying it is most of the work
     /// of a call. The expiry is checked every time.
     verified: Cache<[u8; 32], Arc<Claims>>,
@@ -36,7 +36,7 @@ impl Tokens {
     pub async fn load(keyring: &Keyring, issuer: &str) -> Result<Self> {
         let key = keyring.signing_key(SIGNING_KEY).await.map_err(Error::unavailable)?;
         let keys = [STANDARD.encode(key.pkcs8()).into()];
-        let keys = tokens::Tokens::new(issuer, AUDIENCE, &keys).map_err(Error::internal)?;
+        let keys = jwt::Tokens::new(issuer, AUDIENCE, &keys).map_err(Error::internal)?;
         Ok(Self { keys, verified: Cache::new(REMEMBERED) })
     }
 
@@ -90,8 +90,8 @@ mod tests {
 
     #[test]
     fn a_token_that_was_good_expires_all_the_same() {
-        let keys = [tokens::generate_key().unwrap()];
-        let keys = tokens::Tokens::new("https://issuer.test", AUDIENCE, &keys).unwrap();
+        let keys = [jwt::tests::generate_key()];
+        let keys = jwt::Tokens::new("https://issuer.test", AUDIENCE, &keys).unwrap();
         let tokens = Tokens { keys, verified: Cache::new(REMEMBERED) };
         let tenant = tenantry_model::TenantId::new();
         let session = TenantSession { tenant, member: "usr_1".into(), role: "owner".into(), purpose: None };

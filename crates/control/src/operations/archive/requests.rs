@@ -2,13 +2,13 @@
 //! other. A customer downloads an export by a signed address, without an API key, until the export expires.
 
 use std::collections::BTreeSet;
+use tenantry_model::member;
 use tenantry_model::ErrorCode;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tenantry_builtin::identity_builtin::roles;
 use tenantry_engine::{Policy, Run, Step};
 use tenantry_model::id::ArchiveId;
 use tenantry_model::{Failure, TenantId, Timestamp};
@@ -276,7 +276,7 @@ impl Control {
     /// The session's member as a caller with full access to the member's tenant alone. Fails for other members.
     async fn administrator(&self, session: &TenantSession) -> Result<Caller> {
         self.me(session).await?;
-        if !roles::allows(&session.role, "tenant:admin") {
+        if !member::allows(&session.role, "tenant:admin") {
             let message = "this takes a member who administers the tenant";
             return Err(Error::new(ErrorCode::Forbidden, message));
         }

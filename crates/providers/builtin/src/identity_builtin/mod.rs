@@ -5,8 +5,6 @@
 
 mod config;
 mod portable;
-pub mod roles;
-pub mod tokens;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +18,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::id::{InvitationId, UserId};
+use tenantry_model::member::{self, EMAIL_MAC, normal_email};
 use tenantry_model::{Columns, Failure, Write, columns};
 
 pub use config::Config;
@@ -29,8 +28,6 @@ use tenantry_provider::portable::Portable;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use tenantry_provider::{derived, passwords, settings};
 
-/// Purpose of the digest by which a member is found by e-mail address.
-pub const EMAIL_MAC: &str = "member_email";
 /// Name under which an invitation's token waits to be claimed.
 pub const INVITATION_TOKEN: &str = "invitation_token";
 /// Name under which a one-time password waits to be claimed.
@@ -82,11 +79,6 @@ impl Default for IdentityBuiltin {
     fn default() -> Self {
         Self::new(Config::default())
     }
-}
-
-/// The form of an e-mail address by which people are found: two spellings of one address are one person.
-pub fn normal_email(email: &str) -> String {
-    email.trim().to_lowercase()
 }
 
 /// What is stored of a random secret.
@@ -149,9 +141,9 @@ impl Provider for IdentityBuiltin {
                 "the tenant has no e-mail address of a first administrator",
             ));
         }
-        if !roles::find(&admin.role).is_some_and(|role| role.administers) {
+        if !member::find(&admin.role).is_some_and(|role| role.administers) {
             let known: Vec<&str> =
-                roles::ROLES.iter().filter(|role| role.administers).map(|role| role.name).collect();
+                member::ROLES.iter().filter(|role| role.administers).map(|role| role.name).collect();
             let message = format!("the first administrator's role must be one of: {}", known.join(", "));
             return Err(Failure::invalid("bad_role", message));
         }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tenantry_model::member::{self, EMAIL_MAC, normal_email};
 use tenantry_model::id::{InvitationId, UserId};
 use tenantry_model::{Failure, Write, columns};
 use tokio::io::BufReader;
 
 use super::{
-    DAY, EMAIL_MAC, INVITATION_TOKEN, IdentityBuiltin, fingerprint, members, normal_email, roles, token,
+    DAY, INVITATION_TOKEN, IdentityBuiltin, fingerprint, members, token,
 };
 use tenantry_provider::csv::{self, Field};
 use tenantry_provider::derived;
@@ -95,7 +96,7 @@ impl Portable for IdentityBuiltin {
                     return Err(bad());
                 };
                 let normal = normal_email(&email);
-                if normal.is_empty() || roles::find(&role).is_none() {
+                if normal.is_empty() || member::find(&role).is_none() {
                     return Err(bad());
                 }
                 let mac = context.sealer.mac(EMAIL_MAC, &normal);

@@ -1,5 +1,13 @@
-//! The roles of every tenant and their permissions, as data. Callers that check a permission define its
-//! meaning.
+//! Members of a tenant: their roles with the permissions of each, as data, and how e-mail addresses are compared. Code that
+//! checks a permission defines its meaning.
+
+/// Purpose of the keyed hash (MAC) by which a member is found by e-mail address.
+pub const EMAIL_MAC: &str = "member_email";
+
+/// The form of an e-mail address by which members are found: two spellings of one address are one member.
+pub fn normal_email(email: &str) -> String {
+    email.trim().to_lowercase()
+}
 
 /// A role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -55,4 +63,31 @@ pub fn find(name: &str) -> Option<&'static Role> {
 /// Whether the role has the permission. An unknown role has none.
 pub fn allows(role: &str, permission: &str) -> bool {
     find(role).is_some_and(|role| role.permissions.binary_search(&permission).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permissions_are_sorted_and_the_owner_has_all() {
+        let owner = find("owner").unwrap();
+        for role in ROLES {
+            assert!(
+                role.permissions.windows(2).all(|pair| pair[0] < pair[1]),
+                "{}: binary search needs order",
+                role.name
+            );
+            assert!(role.permissions.iter().all(|p| owner.permissions.contains(p)), "{}", role.name);
+        }
+        assert!(allows("admin", "users:write"));
+        assert!(!allows("member", "users:write"));
+        assert!(!allows("admin", "tenant:delete"));
+        assert!(!allows("unknown", "data:read"));
+    }
+
+    #[test]
+    fn addresses_are_compared_without_case_and_spaces() {
+        assert_eq!(normal_email(" Ada@Example.COM "), normal_email("ada@example.com"));
+    }
 }

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -80,16 +79,9 @@ pub struct Tokens {
     jwks: Value,
 }
 
-/// Generates a signing key: PKCS#8 in base64. The caller stores it in the keyring.
-pub fn generate_key() -> Result<SecretString, Failure> {
-    let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
-        .map_err(|_| Failure::retryable("no_randomness", "the system returns no random bytes"))?;
-    Ok(STANDARD.encode(document.as_ref()).into())
-}
-
 impl Tokens {
     /// Signs with the first key and accepts tokens of all of them, so that a key can be rotated while its
-    /// last tokens are valid. Keys come from [`generate_key`].
+    /// last tokens are valid. A key is PKCS#8 in base64.
     pub fn new(issuer: &str, audience: &str, keys: &[SecretString]) -> Result<Self, Failure> {
         let bad = || {
             Failure::fatal(
@@ -173,3 +165,6 @@ impl Tokens {
         &self.jwks
     }
 }
+
+#[cfg(test)]
+pub mod tests;
