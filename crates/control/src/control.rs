@@ -146,8 +146,8 @@ impl Control {
         if !store.belongs_to(&keyring.fingerprint()).await.map_err(Error::unavailable)? {
             return Err(Error::new(
                 ErrorCode::KeyringMismatch,
-                "this registry was made with another keyring, without which nobody can read it; \
-                 put the keyring back from its backup",
+                "the registry was created with another keyring: point `keyring.url` to that keyring, or \
+                 restore it from its backup",
             ));
         }
         let on_call =

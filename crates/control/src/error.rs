@@ -99,12 +99,12 @@ impl Error {
     }
     /// The registry or the keyring does not answer.
     pub fn unavailable(cause: impl fmt::Display) -> Self {
-        let message = "the registry does not answer; nothing is lost, try again";
+        let message = "the registry does not respond; try again";
         Self { cause: Some(cause.to_string()), ..Self::new(ErrorCode::Unavailable, message) }
     }
     /// A provider, or the archive store, does not answer. `what` names it in the message, such as "the bucket".
     pub fn provider_unavailable(what: &str, cause: impl fmt::Display) -> Self {
-        let message = format!("{what} does not answer; nothing is lost, try again");
+        let message = format!("{what} does not respond; try again");
         let error = Self::new(ErrorCode::ProviderUnavailable, message);
         Self { cause: Some(cause.to_string()), ..error }
     }
@@ -113,12 +113,13 @@ impl Error {
         if failure.class != FailureClass::Fatal {
             return Self::provider_unavailable(what, failure);
         }
-        let message = format!("{what} cannot do this until an operator acts; the log has the cause");
+        let message =
+            format!("{what} failed, and fails again until an operator acts; the server's log has the cause");
         Self { cause: Some(failure.to_string()), ..Self::new(ErrorCode::ProviderFailed, message) }
     }
     /// A defect inside Tenantry.
     pub fn internal(cause: impl fmt::Display) -> Self {
-        let message = "something went wrong inside Tenantry; the log has the cause under this request's id";
+        let message = "internal error of the server; its log has the cause under this request's id";
         Self { cause: Some(cause.to_string()), ..Self::new(ErrorCode::Internal, message) }
     }
 }

@@ -27,7 +27,7 @@ impl PageQuery {
                 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         };
         if cursor.as_deref().is_some_and(|c| c.is_empty() || !id(c)) {
-            return Err(faulty("cursor", "must be a `next_cursor` that a page gave"));
+            return Err(faulty("cursor", "must be the `next_cursor` of a page"));
         }
         Ok(Self { limit: usize::try_from(limit).unwrap_or(100), cursor })
     }

@@ -111,8 +111,9 @@ pub fn recover(run: &mut Run, epoch: i64, now: Timestamp) {
         step.attempts = step.attempts.saturating_sub(1);
         step.uncertain = true;
         if step.interruptions > MAX_INTERRUPTIONS {
-            let message =
-                format!("the process ended {MAX_INTERRUPTIONS} times while this step ran; not tried again");
+            let message = format!(
+                "{MAX_INTERRUPTIONS} processes in a row ended while this step ran; retry the step when the cause is known"
+            );
             step.error = Some(Failure::fatal("interrupted", message));
             step.state = if forward { S::Failed } else { S::UndoFailed };
         } else {
@@ -137,7 +138,7 @@ pub fn refuse(run: &Run, kind: &SignalKind) -> Result<(), String> {
         Some(step) => Err(format!("step `{key}` is {}", step.state.as_str())),
     };
     match kind {
-        _ if state.is_final() => Err(format!("the operation has ended: it is {word}")),
+        _ if state.is_final() => Err(format!("the operation has ended ({word})")),
         SignalKind::Pause if matches!(state, Op::Running | Op::RollingBack) => Ok(()),
         SignalKind::Resume if state == Op::Paused => Ok(()),
         SignalKind::Cancel if state != Op::RollingBack => Ok(()),
@@ -147,7 +148,7 @@ pub fn refuse(run: &Run, kind: &SignalKind) -> Result<(), String> {
         }
         SignalKind::Approve { step: key } | SignalKind::Reject { step: key, .. } => match run.step(key) {
             Some(step) if matches!(step.policy.wait, Some(Wait::Timer(_))) => {
-                Err(format!("step `{key}` waits for its time, not for an approval"))
+                Err(format!("step `{key}` waits for a timer, not for an approval"))
             }
             _ => step_in(key, &[S::Waiting]),
         },
@@ -257,10 +258,7 @@ fn supersede(run: &mut Run, signal: &Signal, decision: &mut Decision) {
     operation.cancelled = true;
     operation.state = Op::Cancelled;
     operation.error_step = None;
-    operation.error = Some(Failure::fatal(
-        SUPERSEDED,
-        format!("operation {} has taken over what this one made", signal.by),
-    ));
+    operation.error = Some(Failure::fatal(SUPERSEDED, format!("superseded by operation {}", signal.by)));
     for step in run.steps.iter_mut().filter(|step| !matches!(step.state, S::Undone | S::Skipped)) {
         decision.signals.extend(step.child.map(|child| (child, SignalKind::Supersede)));
         step.uncertain |= matches!(step.state, S::Running | S::Undoing);

@@ -463,7 +463,7 @@ async fn try_once<S: Steps>(shared: &Shared<S>, attempt: Attempt) -> Result<Done
             let message = "the step's code panicked, which is a defect of the server; its log has the details";
             Err(Failure::unknown("panic", message))
         }),
-        () = deadline => Err(Failure::unknown("timeout", format!("no answer within {timeout:?}"))),
+        () = deadline => Err(Failure::unknown("timeout", format!("no response within {timeout:?}"))),
     }
 }
 

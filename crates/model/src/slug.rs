@@ -105,7 +105,7 @@ pub enum SlugError {
     #[error("must have 1 to 63 characters")]
     Length,
     /// A character outside `a-z 0-9 -`.
-    #[error("may hold only lower-case letters a-z, digits and hyphens")]
+    #[error("may contain only lower-case letters a-z, digits and hyphens")]
     Character,
     /// A hyphen at the beginning or the end.
     #[error("must begin and end with a letter or a digit")]

@@ -1,4 +1,4 @@
-//! The verbs, and what they take and give (design §1). The contract suite in `tests/it/contract.rs` holds every
+//! The verbs, and what they take and give. The contract suite in `tests/it/contract.rs` holds every
 //! provider to the words written here.
 
 use std::collections::BTreeMap;

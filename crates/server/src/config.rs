@@ -285,12 +285,13 @@ fn meaning(value: &Value) -> Vec<FieldError> {
         && store == keyring
     {
         let message =
-            "must not be the registry's database: a backup of one must not hold the other".to_owned();
+            "must not be the registry's database: a backup of the registry must not contain the keys"
+                .to_owned();
         check("keyring.url", Some(message));
     }
     let filter =
         text("/log/filter").map(|filter| filter.parse::<tracing_subscriber::EnvFilter>().map(|_| ()));
-    check("log.filter", filter.and_then(Result::err).map(|why| format!("cannot be understood: {why}")));
+    check("log.filter", filter.and_then(Result::err).map(|why| format!("is not a valid log filter: {why}")));
     for (path, is_file) in [
         ("keyring.master_key_file", true),
         ("files.catalogue", true),
@@ -302,8 +303,8 @@ fn meaning(value: &Value) -> Vec<FieldError> {
         let Some(found) = text(&format!("/{}", path.replace('.', "/"))).map(Path::new) else { continue };
         let message = match (is_file, found.is_file(), found.is_dir()) {
             (true, true, _) | (false, _, true) => continue,
-            (true, ..) => format!("there is no file {}", found.display()),
-            (false, ..) => format!("there is no folder {}", found.display()),
+            (true, ..) => format!("the file {} does not exist", found.display()),
+            (false, ..) => format!("the folder {} does not exist", found.display()),
         };
         check(path, Some(message));
     }

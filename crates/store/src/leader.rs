@@ -85,7 +85,7 @@ async fn check_sessions(server: &Server) -> Result<(), OpenError> {
     let after = first.ask(BACKEND).await?;
     second.execute("ROLLBACK").await?;
     if before != after || before == other {
-        let why = "the registry's connections share sessions: there is a pooler in transaction mode between; connect directly";
+        let why = "the registry's connections share sessions, as behind a pooler in transaction mode: connect to the server directly";
         return Err(OpenError::Address(why.to_owned()));
     }
     first.close().await;

@@ -27,7 +27,7 @@ pub type Moved = BTreeMap<&'static str, Contents>;
 /// Rows that are held in memory at a time.
 const PAGE: u64 = 1_000;
 /// What a frozen database answers to a write.
-const FROZEN: &str = "this database has moved; serve the other one";
+const FROZEN: &str = "this database has moved: use the new one";
 
 /// What changes a row.
 const VERBS: [&str; 3] = ["insert", "update", "delete"];
@@ -58,7 +58,7 @@ pub enum MoveError {
         why: String,
     },
     /// What was read back is not what was copied.
-    #[error("the rows of {table} differ: {from} there, {to} here")]
+    #[error("the rows of {table} differ: {from} in the source, {to} in the target")]
     Differs {
         /// Of this table.
         table: &'static str,
@@ -68,7 +68,9 @@ pub enum MoveError {
         to: Contents,
     },
     /// The new one may have the rows already, so the old one takes writes no more.
-    #[error("{0}; the old one stays frozen: run this again, into another empty database if the rows differ")]
+    #[error(
+        "{0}; the source stays read-only: run the command again, with another empty target if the rows differ"
+    )]
     Frozen(Box<Self>),
 }
 
@@ -142,7 +144,7 @@ async fn run(
     let source = open_old(&from, migrations).await?;
     let begun = match moved_to(&source, from.dialect()).await? {
         Some((place, true)) => {
-            return Err(MoveError::From(format!("it has moved to {place}: serve that one")));
+            return Err(MoveError::From(format!("it has moved to {place}: use that database")));
         }
         begun => begun.is_some(),
     };
@@ -165,14 +167,14 @@ async fn open_old(address: &Address, migrations: &Migrations) -> Result<Reads, M
     }
     let source = readers("from", address).await?;
     let failed =
-        |failed: Failed| MoveError::From(format!("it is no database of Tenantry's: {}", failed.message));
+        |failed: Failed| MoveError::From(format!("it is not a database of Tenantry: {}", failed.message));
     let mut connection = Connection::open(address).await.map_err(failed)?;
     let missing = migrations.missing(&mut connection, address.dialect()).await;
     connection.close().await;
     match missing {
         Ok(missing) if missing.is_empty() => Ok(source),
         Ok(_) => Err(MoveError::From(
-            "it is no database of Tenantry's, or an older release made it: start this one on it once"
+            "it is not a database of Tenantry, or an older release created it: start this release on it once"
                 .to_owned(),
         )),
         Err(why) => Err(MoveError::From(why)),
@@ -191,7 +193,7 @@ async fn open_new(address: &Address, migrations: &Migrations) -> Result<Connecti
     let mut target = Connection::open(address).await.map_err(failed)?;
     match !in_use && target.lock().await.map_err(failed)? {
         true => Ok(target),
-        false => Err(MoveError::To("a server runs on it: end it".to_owned())),
+        false => Err(MoveError::To("a server runs on it: stop the server".to_owned())),
     }
 }
 
@@ -227,7 +229,7 @@ impl Moving<'_> {
     async fn run(&self, target: &mut Connection, begun: bool) -> Result<Moved, MoveError> {
         match self.occupied().await? {
             Some(table) if !begun => {
-                return Err(MoveError::To(format!("{table} has rows already: name an empty database")));
+                return Err(MoveError::To(format!("{table} has rows already: choose an empty database")));
             }
             Some(_) => {}
             None => {
@@ -252,7 +254,7 @@ impl Moving<'_> {
         let retired = self.retired.iter().map(|table| format!("DROP TABLE \"{table}\""));
         self.on_old(retired.chain(["UPDATE moved_to SET done = true".to_owned()]).collect()).await?;
         if let Err(failed) = scrub(self.from).await {
-            tracing::warn!(why = failed.message, "rows of the old database may still stand in its log");
+            tracing::warn!(why = failed.message, "the source's write-ahead log may still contain rows");
         }
         Ok(moved)
     }

@@ -108,7 +108,7 @@ impl Session {
     pub async fn timeline(&mut self) -> Result<i32, Failed> {
         let rows = self.query(TIMELINE, &[]).await?;
         let timeline: Option<i32> = rows.first().map(|row| row.try_get(0)).transpose()?.flatten();
-        let standby = "the server is a standby, which cannot write: name the primary";
+        let standby = "the server is a standby, which cannot write: set the URL to the primary";
         timeline.ok_or_else(|| Failed { cause: Cause::Unavailable, message: standby.to_owned() })
     }
 

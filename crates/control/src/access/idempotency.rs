@@ -114,9 +114,12 @@ impl Control {
             Some(row) if row.body_hash != once.body_hash => Err(Error {
                 errors: vec![FieldError::new(
                     "Idempotency-Key",
-                    "was used before with another request; choose a new one",
+                    "was sent before with another request; choose a new one",
                 )],
-                ..Error::new(ErrorCode::IdempotencyKeyReused, "this key was sent before with another request")
+                ..Error::new(
+                    ErrorCode::IdempotencyKeyReused,
+                    "the idempotency key was sent before with another request; choose a new one",
+                )
             }),
             found => Ok(found.map(|row| row.answer)),
         }

@@ -72,17 +72,20 @@ impl Control {
         if bound && request.scopes.len() > 1 {
             faults.push(FieldError::new(
                 "scopes",
-                "`tenant` stands alone: such a key sees one tenant and nothing else",
+                "`tenant` cannot be combined with other scopes: its key reads one tenant only",
             ));
         }
         if bound != request.tenant.is_some() {
-            faults.push(FieldError::new("tenant", "goes with the scope `tenant`, and with no other"));
+            faults.push(FieldError::new(
+                "tenant",
+                "is required with the scope `tenant`, and not allowed with other scopes",
+            ));
         }
         if request.expires_at.is_some_and(|at| at <= now) {
             faults.push(FieldError::new("expires_at", "must be in the future"));
         }
         if request.name.chars().any(char::is_control) || request.name.trim().is_empty() {
-            faults.push(FieldError::new("name", "must not be blank or hold control characters"));
+            faults.push(FieldError::new("name", "must not be blank or contain control characters"));
         }
         if !faults.is_empty() {
             return Err(Error::invalid(ErrorCode::RequestInvalid, faults));

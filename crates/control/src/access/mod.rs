@@ -27,7 +27,7 @@ pub enum Scope {
     /// Creates tenants, follows the operations that it began itself and takes their secrets, and sees nothing of anybody
     /// else: for the product's sign-up page.
     Signup,
-    /// The data plane's checks.
+    /// Reserved; allows nothing at present.
     Guard,
     /// Reads the one tenant that the key belongs to.
     Tenant,
@@ -135,7 +135,7 @@ impl Caller {
             .map(|s| format!("{s:?}").to_lowercase())
             .collect();
         let message =
-            format!("this key may not do that; it takes a key with one of the scopes {}", needed.join(", "));
+            format!("the API key lacks the permission: use one with the scope {}", needed.join(" or "));
         Err(Error::new(ErrorCode::Forbidden, message))
     }
 

@@ -1,5 +1,5 @@
-//! Random secrets: API keys, invitation tokens, one-time codes. Long enough that a fast hash is the right one to store
-//! (design §5); argon2 is for what people choose.
+//! Random secrets: API keys, invitation tokens, one-time codes. They are long enough to be stored as a
+//! fast hash; passwords, which people choose, are stored with argon2.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -35,8 +35,8 @@ const KEPT: u64 = 100;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckIsolation {
-    /// Ids or slugs of the tenants that are got at; without it, the 20 oldest and the 20 newest of each way of keeping
-    /// tenants apart.
+    /// Ids or slugs of the tenants to check; without it, the 20 oldest and the 20 newest tenants of each database
+    /// provider.
     #[schemars(extend("maxItems" = 100))]
     pub tenants: Vec<String>,
 }
@@ -60,7 +60,12 @@ impl Control {
             Done::Before(answer) => {
                 let id = answer.get("report_id").and_then(|id| id.as_str()).unwrap_or_default();
                 let row = self.shared.store.isolation_report(id).await.map_err(Error::unavailable)?;
-                let gone = || Error::new(ErrorCode::ReportGone, "this report is not kept any more");
+                let gone = || {
+                    Error::new(
+                        ErrorCode::ReportGone,
+                        "the report was deleted: the server keeps the newest 100; run the check again",
+                    )
+                };
                 report::open(row.ok_or_else(gone)?, &self.report_key().await?).map(replayed)
             }
         }
@@ -173,7 +178,7 @@ impl Control {
             let provider = self.shared.resources.get(&name);
             let checked = match provider.and_then(|provider| provider.isolation()) {
                 Some(isolation) => isolation.check(&tenants).await.map_err(|failure| failure.message),
-                None => Err("its tenants have no logins of their own that could be tried".to_owned()),
+                None => Err("tenants on this provider have no database logins".to_owned()),
             };
             match checked {
                 Ok(checked) => {

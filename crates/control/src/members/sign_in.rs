@@ -146,7 +146,7 @@ impl Control {
             }
             _ => Err(Error::new(
                 ErrorCode::PasswordRefused,
-                "the tenant, the e-mail address or the password is not right",
+                "the tenant, the e-mail address or the password is wrong",
             )),
         }
     }

@@ -226,7 +226,7 @@ impl Control {
         if !run.operation.state.is_final() {
             return Err(Error::new(
                 ErrorCode::OperationRunning,
-                "the secrets are handed out once the operation is done",
+                "the operation is still running: claim its secrets when it has ended",
             ));
         }
         let tenant = tenant_id(&run.operation).map_err(Error::internal)?;
@@ -245,8 +245,7 @@ impl Control {
         let sealed =
             store.claim_credentials(&target, now, audit(deed, now)).await.map_err(Error::unavailable)?;
         if sealed.is_empty() {
-            let message =
-                "there are no secrets to hand out: the operation made none, or they were handed out before";
+            let message = "the operation has no unclaimed secrets: it created none, or a client has claimed them already";
             return Err(Error::new(ErrorCode::CredentialsGone, message));
         }
         let open = |(name, sealed): (String, String)| {
@@ -347,8 +346,10 @@ fn may_approve(caller: &Caller, step: Option<&Step>) -> Result<()> {
         return Ok(());
     }
     let from: Vec<String> = asked.from.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect();
-    let message =
-        format!("this takes the approval of a key with one of the scopes admin, {}", from.join(", "));
+    let message = format!(
+        "the API key may not approve this step: use one with the scope admin or {}",
+        from.join(" or ")
+    );
     Err(Error::new(ErrorCode::Forbidden, message))
 }
 

@@ -1,4 +1,4 @@
-//! Capacity: how many resources of a kind a region has room for, and who has which place (S4.24, S4.48-52).
+//! Capacity: how many resources of a kind a region has room for, and who has which place.
 //!
 //! A place is a row, and its key is unique: two tenants cannot get the same one, however many ask at once and from
 //! wherever. What is in memory only says where to look first, and which places a sign-up has claimed that is not written
@@ -91,7 +91,7 @@ impl Places {
         Ok(missing)
     }
 
-    /// Finds the places that [`Self::reserve`] will reserve for this tenant. Fails with everything that is missing (S4.50).
+    /// Finds the places that [`Self::reserve`] will reserve for this tenant. The error names everything that is missing.
     pub async fn claim(
         &self,
         tenant: TenantId,
@@ -104,8 +104,8 @@ impl Places {
         Ok(Claim { places: self, tenant })
     }
 
-    /// The places that are reserved by these writes: those that were claimed, or else free ones. Fails with everything
-    /// that is missing (S4.50).
+    /// The places that are reserved by these writes: those that were claimed, or else free ones. The error names
+    /// everything that is missing.
     pub async fn reserve(
         &self,
         tenant: TenantId,
@@ -133,7 +133,7 @@ impl Places {
         if missing.is_empty() {
             return Ok((places, writes));
         }
-        // S4.50's words.
+        // Clients match this wording.
         Err(Failure::fatal(
             "insufficient_resources",
             format!("Insufficient resources: {}", missing.join(", ")),

@@ -37,7 +37,7 @@ impl Control {
     pub async fn doctor(&self, caller: &Caller) -> Result<Page<ProviderStatus>> {
         caller.require(Permission::ProbeProviders)?;
         let each = self.shared.resources.iter().map(|provider| async move {
-            let late = || Failure::retryable("timeout", "it gave no answer in time");
+            let late = || Failure::retryable("timeout", "the provider did not respond in time");
             let probed = timeout(PATIENCE, provider.probe()).await.unwrap_or_else(|_| Err(late()));
             let failure = probed.err();
             ProviderStatus {

@@ -239,22 +239,24 @@ impl Control {
             return status;
         };
         match timeout(PATIENCE, self.observe_with_fence(&provider, &attempt, &order)).await {
-            Err(_) => status.differs.push(format!("it gave no answer within {} s", PATIENCE.as_secs())),
+            Err(_) => {
+                status.differs.push(format!("the provider did not respond within {} s", PATIENCE.as_secs()))
+            }
             Ok(Err(failure)) => status.differs.push(failure.message),
             Ok(Ok((seen, fence))) => {
                 (status.responding, status.fence) = (true, fence);
                 status.exists = Some(matches!(seen, Observed::Present { .. }));
                 match seen {
-                    Observed::Absent => status.differs.push("it is missing".to_owned()),
+                    Observed::Absent => status.differs.push("the resource is missing".to_owned()),
                     Observed::Foreign => {
-                        status.differs.push("what has its name belongs to somebody else".to_owned());
+                        status.differs.push("a resource with another owner tag has its name".to_owned());
                     }
                     Observed::Present { differs, version, fingerprint } => {
                         (status.version, status.fingerprint) = (version, Some(fingerprint));
                         status.differs.extend(differs);
                         if provider.fence().is_some() && fence != order.grade {
                             let [is, wanted] = [fence, order.grade].map(word);
-                            status.differs.push(format!("its fence denies {is}, and is to deny {wanted}"));
+                            status.differs.push(format!("its fence denies {is} instead of {wanted}"));
                         }
                     }
                 }

@@ -1,5 +1,5 @@
 //! What onboarding has been like: how long it takes, how often and where it fails, which step holds the others up, and
-//! how full the regions are (S4.81-85). Learned from the ledger when somebody asks; the arithmetic is in `figures.rs`.
+//! how full the regions are. Computed from the ledger for each request; the arithmetic is in `figures.rs`.
 
 pub(crate) mod eta;
 mod figures;

@@ -75,7 +75,7 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
         }
         if !step.from.is_empty() {
             if step.wait.as_deref() != Some("approval") {
-                fault(at("from"), "only a step with `wait: approval` asks somebody".to_owned());
+                fault(at("from"), "is allowed only in a step with `wait: approval`".to_owned());
             } else if let Some(why) = customize::approvers_fault(&step.from) {
                 fault(at("from"), why);
             }
@@ -93,13 +93,13 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
     faults.extend(inherit::faults(template));
     let mut fault = |path: String, message: String| faults.push(FieldError::new(path, message));
     for key in in_cycles(template) {
-        fault(format!("steps.{key}.needs"), "the steps need each other in a circle".to_owned());
+        fault(format!("steps.{key}.needs"), "the steps form a cycle; remove one of these `needs`".to_owned());
     }
     for name in required_actions() {
         if !template.steps.contains_key(name) {
             fault(
                 "steps".to_owned(),
-                format!("has no step `{name}`: a tenant is tested before it becomes active (S0.37)"),
+                format!("has no step `{name}`, without which no tenant becomes active; add it"),
             );
         }
     }
@@ -117,13 +117,16 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
             && template.steps.contains_key("activate")
             && !before.contains(key.as_str())
         {
-            let message = "must be needed by `activate`, directly or through other steps, or be detached: nothing may \
-                           fail once the customer is in";
+            let message = "must be needed by `activate`, directly or through other steps, or be detached: no step may \
+                           fail after the activation";
             fault(format!("steps.{key}"), message.to_owned());
         }
         if !detached && before.contains(key.as_str()) {
             for need in step.needs.iter().filter(|n| is_detached(template, n)) {
-                fault(format!("steps.{key}.needs"), format!("`{need}` is detached; nobody can wait for it"));
+                fault(
+                    format!("steps.{key}.needs"),
+                    format!("`{need}` is detached, so no step before `activate` can need it"),
+                );
             }
         }
     }
@@ -135,7 +138,7 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
             }
         }
         if !pattern.contains("{id}") && !pattern.contains("{slug}") {
-            let message = "must hold {id} or {slug}: two tenants may never share a name".to_owned();
+            let message = "must contain {id} or {slug}, so that every tenant gets its own name".to_owned();
             fault(format!("names.{}", kind.as_str()), message);
         }
     }

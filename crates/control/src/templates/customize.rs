@@ -1,4 +1,4 @@
-//! What a request may change of a template: the keys, the rules that hold between them, and who must agree (S4.71-75).
+//! What a request may change of a template: the keys, the rules that hold between them, and the approvals that it needs.
 //! Rules are CEL over what the tenant would get; they are checked when the template is read.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,13 +62,13 @@ pub(super) fn faults(template: &Template) -> Vec<FieldError> {
     let known: Vec<&str> =
         KEYS.iter().map(|(key, _)| *key).chain(template.quotas.keys().map(String::as_str)).collect();
     for key in allowed.iter().filter(|key| !known.contains(&key.as_str())) {
-        let message = format!("`{key}` cannot be customised; there are {}", known.join(", "));
+        let message = format!("`{key}` cannot be customised; known keys: {}", known.join(", "));
         fault("customizations.allowed".to_owned(), message);
     }
     for (key, scopes) in approvals {
         let at = format!("customizations.approvals.{key}");
         if !allowed.contains(key) {
-            fault(at.clone(), "is not among `allowed`, so nobody can ask for it".to_owned());
+            fault(at.clone(), "is not listed in `allowed`; add it there".to_owned());
         }
         if template.steps.contains_key(&approval_step(key)) {
             fault(at.clone(), format!("there is a step `{}` already", approval_step(key)));
@@ -80,7 +80,7 @@ pub(super) fn faults(template: &Template) -> Vec<FieldError> {
     for (i, Rule { rule, message }) in rules.iter().enumerate() {
         let at = format!("customizations.rules.{i}");
         if message.trim().is_empty() {
-            fault(format!("{at}.message"), "must say what is wrong and what would be right".to_owned());
+            fault(format!("{at}.message"), "must not be blank: say which values are allowed".to_owned());
         }
         match compile(rule) {
             Err(why) => fault(format!("{at}.rule"), why),
@@ -102,7 +102,7 @@ pub(super) fn approvers_fault(scopes: &BTreeSet<Scope>) -> Option<String> {
     let may = |scope: &Scope| scope.allows(Permission::SignalOperations);
     if scopes.is_empty() || !scopes.iter().all(may) {
         let able: Vec<String> = Scope::ALL.iter().filter(|s| may(s)).map(|s| json!(s).to_string()).collect();
-        return Some(format!("must name scopes that may approve: {}", able.join(", ").replace('"', "")));
+        return Some(format!("must list only scopes that may approve: {}", able.join(", ").replace('"', "")));
     }
     None
 }
@@ -141,7 +141,7 @@ pub fn quotas(template: &Template, plan: &Plan, request: &CreateTenant) -> Quota
     quotas
 }
 
-/// S4.75: what the template does not allow, by name.
+/// Customisations of the request that the template does not allow, by field.
 pub(crate) fn refused(template: &Template, request: &CreateTenant) -> Vec<FieldError> {
     let not_allowed =
         asked(request).into_iter().filter(|(key, _)| !template.customizations.allowed.contains(key));
@@ -170,7 +170,7 @@ pub(crate) fn broken_rules(
             Ok(Cel::Bool(true)) => return None,
             Ok(Cel::Bool(false)) => message.clone(),
             // A rule that cannot be told to hold does not.
-            Ok(_) | Err(_) => format!("{message} (the rule `{rule}` cannot be answered for this request)"),
+            Ok(_) | Err(_) => format!("{message} (the rule `{rule}` cannot be evaluated for this request)"),
         };
         let about = names(&program).iter().find_map(|name| asked.get(name)).map(|(at, _)| at.as_str());
         Some(FieldError::new(about.unwrap_or_default(), message))
@@ -282,7 +282,7 @@ mod tests {
                 "configuration.settings"
             ]
         );
-        assert_eq!(faults[0].message, "Customization custom_domain not allowed for this template", "S4.75");
+        assert_eq!(faults[0].message, "Customization custom_domain not allowed for this template");
         let standard = request(json!({ "compliance": { "encryption_level": "standard" } }));
         assert_eq!(refused(&template, &standard), []);
     }

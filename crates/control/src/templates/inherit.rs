@@ -1,4 +1,4 @@
-//! Settings that new tenants take over from a main tenant (S3.8): which ones, and what becomes of each on the way. What the
+//! Settings that new tenants take over from a main tenant: which ones, and what becomes of each on the way. What the
 //! request says wins over them, and they win over the template's own.
 
 use std::collections::BTreeMap;
@@ -59,7 +59,7 @@ impl Inherit {
                 }
                 None => faults.push(FieldError::new(
                     format!("inherit.settings.{name}"),
-                    format!("`{expression}` has no answer for what the main tenant has"),
+                    format!("`{expression}` cannot be evaluated for the main tenant's value"),
                 )),
             }
         }

@@ -125,7 +125,7 @@ fn settings_faults(
             }
         };
         if !step.with.is_empty() {
-            let why = "holds settings of a provider, which only a step with a `kind` has; remove it";
+            let why = "holds provider settings, which only a step with a `kind` can have; remove it";
             faults.push(FieldError::new(at(WITH, ""), why));
         }
         return faults;

@@ -47,13 +47,13 @@ pub struct Template {
     /// Quotas of its tenants; the plan's win.
     #[serde(default)]
     pub quotas: Quotas,
-    /// External names by kind, with `{id}`, `{slug}`, `{region}` and `{step}` to be filled in (conflict C4).
+    /// External names by kind, with `{id}`, `{slug}`, `{region}` and `{step}` to be filled in.
     #[serde(default)]
     pub names: BTreeMap<Kind, String>,
-    /// An onboarding that takes longer counts as stuck, and an alert is raised (S0.15).
+    /// An onboarding that takes longer counts as stuck, and an alert is raised.
     #[serde(default = "ten_minutes")]
     pub expected: Span,
-    /// What happens when a step has failed for good, unless the step says otherwise (conflict C3).
+    /// What happens when a step has failed for good, unless the step says otherwise.
     #[serde(default = "rollback")]
     pub on_failure: OnFailure,
     /// What a request may change.
@@ -80,7 +80,7 @@ impl Template {
         self.steps.contains_key(RESERVE)
     }
 
-    /// How many resources of which kind are made (S4.24).
+    /// Number of resources that the steps create, by kind.
     pub fn needed(&self) -> BTreeMap<String, u32> {
         let mut needed = BTreeMap::new();
         for kind in self.steps.values().filter_map(|step| step.kind) {
@@ -120,7 +120,7 @@ pub struct StepSpec {
     /// What happens when the retries are used up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
-    /// `detached`: a child operation of its own that never holds ACTIVE back (S0.24-26).
+    /// `detached`: runs as a child operation, for which the activation does not wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// The provider's own settings.

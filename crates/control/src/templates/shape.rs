@@ -41,7 +41,7 @@ fn find_nul(value: &Value, at: &str, faults: &mut Vec<FieldError>) {
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     };
     if found {
-        faults.push(FieldError::new(at, "must not hold the character U+0000"));
+        faults.push(FieldError::new(at, "must not contain the character U+0000"));
     }
 }
 

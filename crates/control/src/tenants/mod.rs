@@ -64,7 +64,9 @@ impl Control {
         let row = self.tenant_row(caller, id_or_slug).await?;
         let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
         if matches!(status, TenantStatus::Deprovisioning | TenantStatus::Deprovisioned) {
-            let message = format!("the tenant is {status}; the labels of one that leaves do not change");
+            let message = format!(
+                "the tenant is {status}: labels of a tenant that is being or was deleted cannot be changed"
+            );
             return Err(Error::new(ErrorCode::IllegalTransition, message));
         }
         let faults = shape::faults(
@@ -124,7 +126,7 @@ impl Control {
             Ok(()) => self.tenant_row(caller, &row.id).await?.try_into(),
             Err(Rejected::Stale { .. }) => Err(Error::new(
                 ErrorCode::VersionMismatch,
-                format!("the tenant has version {} by now; read it again", row.version),
+                format!("the tenant was changed: it has version {}; read it again", row.version),
             )),
             Err(why) => Err(Error::unavailable(why)),
         }

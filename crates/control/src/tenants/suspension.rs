@@ -57,7 +57,8 @@ impl From<Denied> for Error {
             Denied::Suspended { reasons, grade } => {
                 let reasons: Vec<_> = reasons.iter().map(|reason| reason.as_str()).collect();
                 let grade = grade.map_or("", Grade::as_str);
-                let message = format!("the tenant is suspended ({}): {grade}", reasons.join(", "));
+                let message =
+                    format!("the tenant is suspended (reason: {}, mode: {grade})", reasons.join(", "));
                 Self::new(code, message)
             }
             Denied::NotActive(status) => Self::new(code, format!("the tenant is {status}")),
@@ -182,7 +183,7 @@ impl Control {
                 Err(why) => return Err(Error::unavailable(why)),
             }
         }
-        Err(Error::new(ErrorCode::TenantBusy, "the tenant changes all the time; try again"))
+        Err(Error::new(ErrorCode::TenantBusy, "concurrent changes of this tenant; try again"))
     }
 }
 
@@ -207,7 +208,7 @@ fn status_with(status: TenantStatus, suspensions: &Suspensions) -> Result<Tenant
         (_, true) => Event::Resume,
     };
     next(status, event).map_err(|why| {
-        let message = format!("{why}; one that is provisioning, active, suspended or deprovisioning can");
+        let message = format!("{why}; allowed statuses: provisioning, active, suspended, deprovisioning");
         Error::new(ErrorCode::IllegalTransition, message)
     })
 }

@@ -1,4 +1,4 @@
-//! What use cases answer: the words and fields of the API (design §8), without any transport in them. Neither
+//! What use cases answer: the words and fields of the API, without any transport in them. Neither
 //! secrets nor sealed text ever stand in these types.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,7 +127,7 @@ pub struct OperationView {
     pub done: bool,
     /// Share of the steps that are over, from 0 to 1.
     pub progress: f64,
-    /// When it is expected to end, learned from past runs (S4.77).
+    /// Estimated end, from the durations of past operations.
     pub eta: Option<Timestamp>,
     /// Template and version that it began with and keeps.
     pub template: String,
@@ -141,7 +141,7 @@ pub struct OperationView {
     pub updated_at: Timestamp,
     /// End.
     pub finished_at: Option<Timestamp>,
-    /// True once it has taken longer than expected (S0.15).
+    /// True once it has taken longer than expected.
     pub stuck: bool,
     /// Its steps, in plan order.
     pub steps: Vec<StepView>,
@@ -208,7 +208,7 @@ impl Default for ApprovalView {
     }
 }
 
-/// What an onboarding gave (S4.14-20).
+/// Result of an onboarding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResponseView {
     /// The tenant.

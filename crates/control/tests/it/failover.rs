@@ -133,7 +133,7 @@ async fn opening_a_standby_is_rejected() {
     assert!(
         refused.contains(&address)
             && refused.contains("is a standby")
-            && refused.contains("name the primary"),
+            && refused.contains("set the URL to the primary"),
         "{refused}"
     );
     let folder = tempfile::tempdir().unwrap();

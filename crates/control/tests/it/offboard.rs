@@ -257,17 +257,17 @@ async fn illegal_requests_are_rejected_with_the_alternative(world: World) {
     let why = conflict(control.offboard(&caller, &waits, &leave(None), None).await.unwrap_err());
     assert_eq!(
         why,
-        "a tenant that is provisioning cannot be offboarded: only one that is active or suspended can; `erase` ends one in any state"
+        "a tenant that is provisioning cannot be offboarded: only active and suspended tenants can be; use `erase` for other statuses"
     );
     time.people(control).await;
     drop(time);
     let tenant = active(&world, control, "Acme", "starter").await;
     let mut time = Stopped::clock(&world);
     let why = conflict(control.reconsider(&caller, &tenant, None).await.unwrap_err());
-    assert_eq!(why, "the tenant cannot be brought back: it is active, and has no offboarding");
+    assert_eq!(why, "the offboarding cannot be reversed: it is active");
     let begun = offboard(control, &tenant, None).await;
     let why = conflict(control.offboard(&caller, &tenant, &leave(None), None).await.unwrap_err());
-    assert!(why.contains("`reconsider` brings it back, `erase` skips the hold"), "{why}");
+    assert!(why.contains("`reconsider` stops it during the hold, `erase` skips the hold"), "{why}");
     let refused = control.signal(&caller, begun.id, SignalKind::Cancel, None).await.unwrap_err();
     assert!(refused.message.contains("reconsider"), "{refused:?}");
     conflict(control.provision_again(&caller, &tenant, None).await.unwrap_err());
@@ -275,10 +275,10 @@ async fn illegal_requests_are_rejected_with_the_alternative(world: World) {
     world.plan.set(&world.clock, &[Fault::new("database", false, How::Fatal, u32::MAX)]);
     time.pass(DAY * 31).await;
     let why = conflict(control.reconsider(&caller, &tenant, None).await.unwrap_err());
-    assert_eq!(why, "the tenant cannot be brought back: its hold is over, or it is to be erased");
+    assert_eq!(why, "the offboarding cannot be reversed: its hold is over, or an erasure has begun");
     time.people(control).await;
     let why = conflict(control.reconsider(&caller, &tenant, None).await.unwrap_err());
-    assert_eq!(why, "the tenant cannot be brought back: it is deleted");
+    assert_eq!(why, "the offboarding cannot be reversed: it is deleted");
     conflict(control.offboard(&caller, &tenant, &leave(None), None).await.unwrap_err());
     let too_long = control.offboard(&caller, &waits, &leave(Some(36_501)), None).await.unwrap_err();
     assert_eq!((too_long.kind(), too_long.errors[0].path.as_str()), (ErrorKind::Invalid, "hold_days"));

@@ -195,6 +195,6 @@ async fn a_pooler_in_transaction_mode_is_rejected() {
     let Some(pooler) = Pooler::start(database.url()) else { return };
     let config = |url: &str| StoreConfig { url: url.to_owned(), readers: 1 };
     let refused = Store::check_sessions(&config(&pooler.url(database.url()))).await.unwrap_err().to_string();
-    assert!(refused.contains("there is a pooler in transaction mode"), "{refused}");
+    assert!(refused.contains("behind a pooler in transaction mode"), "{refused}");
     Store::check_sessions(&config(database.url())).await.unwrap();
 }

@@ -123,7 +123,10 @@ async fn no_resource_is_created_outside_of_its_region(mut world: World) {
         (refused.kind(), refused.errors[0].path.as_str()),
         (ErrorKind::Invalid, "compliance.data_residency")
     );
-    assert!(refused.errors[0].message.contains("folder_bucket makes nothing in eu-central-1"), "{refused}");
+    assert!(
+        refused.errors[0].message.contains("folder_bucket does not serve the region eu-central-1"),
+        "{refused}"
+    );
     control.create_tenant(&caller, &request("Small", "starter"), None).await.unwrap();
     people(&world, control, false).await.unwrap();
     process.control.stop().await;

@@ -120,7 +120,7 @@ async fn a_recreated_database_reports_its_lost_content(world: World) {
     let control = &process.control;
     std::fs::remove_dir_all(database(&world).parent().unwrap()).unwrap();
     let view = status(control, "acme").await;
-    assert_eq!(differs(&view)["database"], ["it is missing"]);
+    assert_eq!(differs(&view)["database"], ["the resource is missing"]);
     assert_eq!((view.database.provisioned, view.database.last_migration), (false, None));
     let parked = repair(&world, control, "acme").await;
     assert_eq!(parked.state, OperationState::NeedsAttention);
@@ -139,7 +139,10 @@ async fn a_provider_without_an_answer_does_not_delay_the_status(world: World) {
     let control = &process.control;
     *world.plan.silent.lock() = Some("sqlite_file".to_owned());
     let view = status(control, "acme").await;
-    assert_eq!(differs(&view), BTreeMap::from([("database", vec!["it gave no answer within 5 s"])]));
+    assert_eq!(
+        differs(&view),
+        BTreeMap::from([("database", vec!["the provider did not respond within 5 s"])])
+    );
     let database = view.resources.iter().find(|it| it.step == "database").unwrap();
     assert_eq!((database.responding, database.exists), (false, None));
     assert!(!view.database.provisioned && !view.database.healthy);
@@ -159,7 +162,7 @@ async fn a_wrong_fence_is_repaired(world: World) {
     let view = status(control, "acme").await;
     let fenced: Vec<_> = view.resources.iter().filter(|it| it.fence == Some(Grade::Blocked)).collect();
     assert_eq!(fenced.len(), 1);
-    assert_eq!(fenced[0].differs, ["its fence denies blocked, and is to deny nothing"]);
+    assert_eq!(fenced[0].differs, ["its fence denies blocked instead of nothing"]);
     repair(&world, control, "acme").await;
     let view = status(control, "acme").await;
     assert!(view.healthy, "{:?}", differs(&view));

@@ -129,7 +129,7 @@ impl Content {
         let mut faults = Vec::new();
         if settings.migrations != self.set {
             let message = format!(
-                "the provider runs the set of migrations `{}`: name that one, or configure another provider",
+                "the provider applies the migration set `{}`: use that set, or another provider",
                 self.set
             );
             faults.push(Fault { path: "migrations".to_owned(), message });

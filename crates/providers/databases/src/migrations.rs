@@ -142,7 +142,7 @@ pub fn load(files: &Files, set: &str, dialect: Dialect) -> Result<Vec<Migration>
     if found.is_empty() {
         return Err(Failure::fatal(
             "bad_migration",
-            format!("the set `{set}` has no migration: add one, or name another set"),
+            format!("the set `{set}` has no migrations: add one, or choose another set"),
         ));
     }
     Ok(found)

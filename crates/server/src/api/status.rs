@@ -16,7 +16,7 @@ pub fn routes() -> Vec<Route> {
             Method::GET,
             "/v1/tenants/{id}/status",
             "get_tenant_status",
-            "Compare a tenant's resources with its template",
+            "Compare a tenant's resources with the plan of its onboarding",
             key(Permission::ReadTenants, status),
         )
         .about(
@@ -29,7 +29,7 @@ pub fn routes() -> Vec<Route> {
             Method::GET,
             "/v1/drift",
             "list_drift",
-            "List tenants that differ from their templates, newest first",
+            "List tenants that differ from the plan of their onboarding, newest first",
             key(Permission::ReadTenants, drift),
         )
         .about(

@@ -18,7 +18,7 @@ pub fn routes() -> Vec<Route> {
             "Read the state of the process and of its background tasks",
             key(Permission::ReadSystem, system),
         )
-        .about("Of the process that answers: a standby runs no background tasks.")
+        .about("Covers only the process that responds; a standby runs no background tasks.")
         .gives::<SystemView>(
             StatusCode::OK,
             "Whether it is the leader, and each background task with its last run.",

@@ -151,10 +151,10 @@ pub fn routes() -> Vec<Route> {
             Method::POST,
             "/v1/tenants/{id}/repair",
             "repair_tenant",
-            "Reconcile an active tenant's resources with its template",
+            "Reconcile a tenant's resources with the plan of its onboarding",
             key(P::WriteTenants, repair),
         )
-        .about("Resources that match the template are not changed. A repair is never rolled back.")
+        .about("Resources that match it are not changed. A repair is never rolled back.")
         .header(&[IDEMPOTENCY_KEY])
         .reads::<RepairTenant>(JSON)
         .gives::<OperationView>(StatusCode::ACCEPTED, "The operation.")
@@ -185,8 +185,8 @@ pub fn routes() -> Vec<Route> {
             key(P::WriteTenants, suspend),
         )
         .about(
-            "Applies from the next request on, also to tokens issued before. All data and infrastructure \
-             stay. Each reason is cleared separately; the strictest grade applies.",
+            "Applies from the next request on, also to tokens issued before. All data and resources are \
+             kept. Each reason is cleared separately; the strictest grade applies.",
         )
         .header(&[IDEMPOTENCY_KEY])
         .reads::<SuspendTenant>(JSON)
@@ -225,8 +225,9 @@ pub fn routes() -> Vec<Route> {
             key(P::WriteTenants, offboard),
         )
         .about(
-            "Access ends with the response. Billing ends right after it, with a credit for the unused \
-             period. During the hold, `reconsider` restores access and `erase` deletes at once.",
+            "The server denies access from the response on; direct database access ends when its provider \
+             has applied the fence. Billing ends after the final export, with a credit for the unused period. \
+             During the hold, `reconsider` restores access and `erase` deletes at once.",
         )
         .header(&[IDEMPOTENCY_KEY])
         .reads::<OffboardTenant>(JSON)
@@ -256,9 +257,9 @@ pub fn routes() -> Vec<Route> {
             key(P::WriteTenants, erase),
         )
         .about(
-            "Access ends with the response; the operation supersedes any other of the tenant. It cannot be \
-             undone. For a tenant that is being or was erased, the response is that operation. The reason is \
-             kept forever.",
+            "The server denies access from the response on. The operation supersedes all other operations of \
+             the tenant and cannot be undone. For a tenant that is being or was erased, the response is that \
+             operation. The reason is kept forever.",
         )
         .header(&[IDEMPOTENCY_KEY])
         .reads::<EraseTenant>(JSON)

@@ -1,5 +1,5 @@
-//! `tenantry drift` and `tenantry tenant status`: compare tenants with their templates; exit code 1 if one
-//! has drifted.
+//! `tenantry drift` and `tenantry tenant status`: compare tenants with the plans of their onboardings; exit code 1
+//! if one has drifted.
 
 use anyhow::Result;
 use clap::Args;
@@ -77,7 +77,7 @@ pub async fn status(tenant: &str, session: &Session) -> Result<()> {
     match view.healthy {
         true => Ok(()),
         false => Err(Exit::Failure
-            .with("the tenant differs from its template; run `tenantry tenant repair` to reconcile it")),
+            .with("the tenant differs from the plan of its onboarding; run `tenantry tenant repair` to reconcile it")),
     }
 }
 
@@ -117,7 +117,7 @@ impl Report<'_> {
         match drifted {
             0 => eprintln!("No drift among {checked} tenants"),
             _ => {
-                let what = format!("{drifted} of {checked} tenants differ from their templates");
+                let what = format!("{drifted} of {checked} tenants differ from the plan of their onboarding");
                 return Err(Exit::Failure.with(format!("{what}; run `tenantry repair` to reconcile them")));
             }
         }

@@ -24,7 +24,8 @@ const CHANGES: [Column; 5] =
 pub enum Command {
     /// Try to access one tenant from another through every isolation model; exit code 1 on a leak
     Check {
-        /// Id or slug of a tenant to check; repeatable [default: the oldest and the newest tenant]
+        /// Id or slug of a tenant to check; repeatable [default: the 20 oldest and the 20 newest tenants of each
+        /// database provider]
         #[arg(long = "tenant", value_name = "ID")]
         tenants: Vec<String>,
     },

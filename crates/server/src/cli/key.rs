@@ -25,7 +25,7 @@ pub enum Command {
         /// Display name
         #[arg(long)]
         name: String,
-        /// Scope: admin, operator, viewer, signup, guard or tenant; repeatable
+        /// Scope: admin, operator, viewer, signup or tenant; repeatable
         #[arg(long = "scope", required = true)]
         scopes: Vec<String>,
         /// Id or slug of the only tenant that a key with the scope `tenant` can access

@@ -123,9 +123,9 @@ enum Command {
     Template(template::Command),
     /// Show statistics of onboarding: durations, failures, bottlenecks, capacity
     Stats(stats::Options),
-    /// List tenants that differ from their templates; exit code 1 if there are any
+    /// List tenants that differ from the plan of their onboarding; exit code 1 if there are any
     Drift(drift::Options),
-    /// Repair every tenant that differs from its template, and wait
+    /// Repair every tenant that differs from the plan of its onboarding, and wait
     Repair(repair::Options),
     /// Check the health of the server's providers; exit code 1 if one is unhealthy
     Doctor,

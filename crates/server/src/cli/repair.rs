@@ -1,5 +1,5 @@
-//! `tenantry repair`: repairs every tenant that differs from its template, several at a time, and prints each
-//! result.
+//! `tenantry repair`: repairs every tenant that differs from the plan of its onboarding, several at a time,
+//! and prints each result.
 
 use anyhow::Result;
 use clap::Args;
@@ -57,7 +57,9 @@ pub async fn run(options: Options, session: &Session) -> Result<()> {
     match (all, failures.as_slice()) {
         (0, _) => eprintln!("No drift among {checked} tenants"),
         (_, []) if unavailable == 0 => {
-            eprintln!("{all} of {checked} tenants differed from their templates; all repairs succeeded")
+            eprintln!(
+                "{all} of {checked} tenants differed from the plan of their onboarding; all repairs succeeded"
+            )
         }
         (_, failures) => {
             let exit = match failures {

@@ -86,12 +86,12 @@ pub enum Command {
         #[arg(long)]
         wait: bool,
     },
-    /// Compare a tenant's resources with its template; exit code 1 unless it is healthy
+    /// Compare a tenant's resources with the plan of its onboarding; exit code 1 unless it is healthy
     Status {
         /// Tenant id or slug
         tenant: String,
     },
-    /// Reconcile an active tenant's resources with its template
+    /// Reconcile a tenant's resources with the plan of its onboarding
     Repair {
         /// Tenant id or slug
         tenant: String,
@@ -145,7 +145,7 @@ pub enum Command {
         #[arg(long)]
         reason: Option<String>,
     },
-    /// Offboard a tenant: access and billing end at once, its data is deleted after a hold
+    /// Offboard a tenant: end its access, stop billing after a final export, and delete its data after a hold
     Offboard {
         /// Tenant id or slug
         tenant: String,

@@ -38,7 +38,7 @@ pub fn environment(
                 (Some(_), Some(_)) => {
                     faults.push(FieldError::new(
                         path,
-                        format!("is given by {name} and by {name}_FILE; keep one"),
+                        format!("is set by {name} and by {name}_FILE: unset one"),
                     ));
                     continue;
                 }

@@ -91,24 +91,25 @@ fn instances<'a>(
         let factory = match (given.remove(TYPE), own) {
             (None, Some(factory)) => factory,
             (None, None) => {
-                let message = format!("there is no such provider; give it a `{TYPE}`, one of {}", known());
+                let message =
+                    format!("is not the name of a provider type: set its `{TYPE}` to one of {}", known());
                 fault("", message);
                 continue;
             }
             (Some(Value::String(type_name)), own) => match (find(&type_name), own) {
                 (None, _) => {
-                    fault(TYPE, format!("there is no such type; there are {}", known()));
+                    fault(TYPE, format!("is not a provider type; the types are {}", known()));
                     continue;
                 }
                 (Some(factory), Some(own)) if factory.type_name != own.type_name => {
-                    let message = "is another type than that of this name; name the instance differently";
+                    let message = "differs from the type that has this name: rename the instance";
                     fault(TYPE, message.to_owned());
                     continue;
                 }
                 (Some(factory), _) => factory,
             },
             (Some(_), _) => {
-                fault(TYPE, format!("must be a text, one of {}", known()));
+                fault(TYPE, format!("must be a string, one of {}", known()));
                 continue;
             }
         };
@@ -131,7 +132,7 @@ fn instances<'a>(
         for provider in instance.factory.names(name) {
             if let Some(other) = providers.insert(provider.clone(), name.clone()) {
                 let message = format!(
-                    "makes a provider with the name {provider}, and so does providers.{other}; rename one of them"
+                    "creates a provider with the name {provider}, as does providers.{other}: rename one of them"
                 );
                 faults.push(FieldError::new(at(name, ""), message));
             }

@@ -269,7 +269,7 @@ on_both! {
             for chunked in [false, true] {
                 let answer = sent_blindly(&server, path, 32 << 20, chunked);
                 assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
-                let says = format!("an import has at most {} bytes here", archive.len());
+                let says = format!("the archive exceeds `import_max_bytes` ({} bytes)", archive.len());
                 assert!(status != "413 " || answer.contains("body_too_large") && answer.contains(&says), "{answer}");
             }
         }

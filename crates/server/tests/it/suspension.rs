@@ -166,7 +166,7 @@ on_both! {
         refused.problem(409, "illegal_transition");
         assert_eq!(
             refused.body["detail"],
-            "a tenant that is pending cannot be suspended; one that is provisioning, active, suspended or deprovisioning can"
+            "a tenant that is pending cannot be suspended; allowed statuses: provisioning, active, suspended, deprovisioning"
         );
         suspend(&server, "nobody", "admin", "blocked").await.problem(404, "not_found");
         for (body, field) in [

@@ -21,7 +21,7 @@ pub enum MasterKeyError {
     #[error("the master key {0} cannot be read: {1}")]
     File(PathBuf, std::io::Error),
     /// Others than its owner may read or change it.
-    #[error("the master key {0} may be read by others; make it private: chmod 600 {0}")]
+    #[error("other users can read the master key {0}: run chmod 600 {0}")]
     Open(PathBuf),
     /// It has not 32 bytes.
     #[error("the master key {0} must have exactly 32 bytes, such as: head -c 32 /dev/urandom > {0}")]

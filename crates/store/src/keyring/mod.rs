@@ -404,7 +404,7 @@ impl Secrets<'_> {
             Err(Rejected::Conflict { .. }) => self
                 .find(name)
                 .await?
-                .ok_or_else(|| KeyringError::Unavailable(format!("the secret {name} is gone"))),
+                .ok_or_else(|| KeyringError::Unavailable(format!("the secret {name} does not exist"))),
             Err(rejected) => Err(rejected.into()),
         }
     }

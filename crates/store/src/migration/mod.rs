@@ -108,8 +108,8 @@ impl Migrations {
         if let Some(newer) = done.iter().rfind(|name| !is_known(name)) {
             let known = self.all.last().map(|migration| migration.name).unwrap_or_default();
             return Err(format!(
-                "a newer release has served it: it is at {newer}, and this one knows nothing after {known}; start that \
-                 release, or go back to a backup"
+                "a newer release migrated the database (to {newer}); this release supports migrations up to {known}: \
+                 start that release, or restore a backup"
             ));
         }
         Ok(self.all.iter().map(|migration| migration.name).filter(|name| !done.contains(*name)).collect())

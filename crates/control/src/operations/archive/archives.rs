@@ -177,7 +177,7 @@ impl Archives {
             };
             match copied.await.map_err(|error: std::io::Error| broken(&error))? {
                 copied if copied > self.most => {
-                    let message = format!("an import has at most {} bytes here", self.most);
+                    let message = format!("the archive exceeds `import_max_bytes` ({} bytes)", self.most);
                     Err(Failure::invalid("too_large", message))
                 }
                 _ => Ok(()),

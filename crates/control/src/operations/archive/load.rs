@@ -41,7 +41,7 @@ impl Action for Load {
     }
 
     async fn compensate(&self, _: &ProviderSteps, _: &Attempt) -> Result<Compensation, Failure> {
-        Ok(Compensation::None("only an archive has the content from before; restore one to get it back"))
+        Ok(Compensation::None("the replaced content exists only in archives; restore one to get it back"))
     }
 
     fn respond(&self, step: &Step, response: &mut ResponseView) {
@@ -146,7 +146,7 @@ pub(crate) fn taker<'a>(
     let (portable, to) = match (same, fits.as_slice()) {
         (Some(same), _) => *same,
         (None, [one]) => *one,
-        _ => return Err("the tenant has no resource that takes its form"),
+        _ => return Err("the tenant has no resource that can import this format"),
     };
     portable.one_way().map_or(Ok((portable, to)), Err)
 }
@@ -163,6 +163,6 @@ pub(super) async fn compared(
     if content.digest == packed.content.digest {
         return Ok(content);
     }
-    let message = format!("what is in `{}` now is not what the archive has", to.step);
+    let message = format!("the content of `{}` differs from the archive's", to.step);
     Err(Failure::retryable("content_differs", message))
 }

@@ -94,7 +94,7 @@ impl Listing {
             Some(file) => format!("`{}`", file.path.escape_debug()),
             None => "its number of files".to_owned(),
         };
-        Err(bad_archive(format!("{which} is not as its manifest says")))
+        Err(bad_archive(format!("{which} does not match the manifest")))
     }
 
     /// The summary for the manifest.

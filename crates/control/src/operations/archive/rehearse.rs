@@ -38,7 +38,7 @@ impl Archives {
         let Written { id, size, manifest, .. } = written;
         let read = self.unpack(*id, manifest.tenant, *size).await?.verify().await?;
         if read != *manifest {
-            return Err(bad_archive("it does not read back as it was written"));
+            return Err(bad_archive("the archive differs from what was written"));
         }
         let files = manifest.pages.files;
         let mut verified = Verified { files, restored: Vec::new(), read_only: Vec::new() };

@@ -277,7 +277,7 @@ impl Control {
     async fn administrator(&self, session: &TenantSession) -> Result<Caller> {
         self.me(session).await?;
         if !member::allows(&session.role, "tenant:admin") {
-            let message = "this takes a member who administers the tenant";
+            let message = "only an administrator of the tenant may do this";
             return Err(Error::new(ErrorCode::Forbidden, message));
         }
         Ok(Caller {
@@ -291,10 +291,10 @@ impl Control {
     /// without a valid signature whether the archive exists.
     pub async fn open_link(&self, link: &ArchiveLink, range: Option<Range>) -> Result<ArchivePart> {
         if link.expires_at <= self.now().seconds() {
-            return Err(Error::new(ErrorCode::Expired, "the address has expired: ask for a new export"));
+            return Err(Error::new(ErrorCode::Expired, "the signed URL has expired: export again"));
         }
         let bad = || {
-            Error::new(ErrorCode::BadSignature, "the signature does not fit this address: ask for a new one")
+            Error::new(ErrorCode::BadSignature, "the signature does not match this URL: request a new URL")
         };
         let row = self.shared.store.archive(&link.archive.to_string()).await.map_err(Error::unavailable)?;
         let archive = view(row.ok_or_else(bad)?)?;

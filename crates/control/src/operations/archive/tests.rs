@@ -177,12 +177,12 @@ async fn a_forged_archive_is_rejected() {
     assert_eq!(open(&archive(&whole).await).verify().await.unwrap(), manifest);
     let last = format!("manifest.{:06}.ndjson", manifest.pages.count);
     let cases: Vec<(&str, Forge<'_>)> = vec![
-        ("`one/f1` is not as its manifest says", forge(|all| put(all, "one/f1", "\u{1}", "x"))),
-        ("`one/f1` is not as its manifest says", forge(|all| put(all, FIRST, "\"size\":1,", "\"size\":2,"))),
+        ("`one/f1` does not match the manifest", forge(|all| put(all, "one/f1", "\u{1}", "x"))),
+        ("`one/f1` does not match the manifest", forge(|all| put(all, FIRST, "\"size\":1,", "\"size\":2,"))),
         // The first that is not where it was.
-        ("`one/f1` is not as its manifest says", forge(|all| drop(all.remove(place(all, "one/f0"))))),
+        ("`one/f1` does not match the manifest", forge(|all| drop(all.remove(place(all, "one/f0"))))),
         (
-            "its pages are not as its manifest says",
+            "its pages do not match its manifest",
             forge(|all| {
                 put(all, "one/f1", "\u{1}", "x");
                 let digest = |text: &[u8]| hex::encode(Sha256::digest(text));
@@ -198,28 +198,28 @@ async fn a_forged_archive_is_rejected() {
             }),
         ),
         (
-            "its number of files is not as its manifest says",
+            "its number of files does not match the manifest",
             forge(|all| {
                 let first = place(all, FIRST);
                 let copy = all[first].1.clone();
                 all.insert(first + 1, (SECOND.to_owned(), copy));
             }),
         ),
-        ("its pages are not as its manifest says", Box::new(|all| drop(all.remove(place(all, &last))))),
+        ("its pages do not match its manifest", Box::new(|all| drop(all.remove(place(all, &last))))),
         (
-            "its pages are not as its manifest says",
+            "its pages do not match its manifest",
             forge(|all| {
                 let end = all.len() - 1;
                 all.insert(end, ("two/more".to_owned(), b"more".to_vec()));
             }),
         ),
         (
-            "its pages are not as its manifest says",
+            "its pages do not match its manifest",
             forge(|all| put(all, MANIFEST, "\"files\": 7", "\"files\": 6")),
         ),
         ("it has format 3", forge(|all| put(all, MANIFEST, "\"version\": 2", "\"version\": 3"))),
         ("it has format 1", forge(|all| put(all, MANIFEST, "\"version\": 2", "\"version\": 1"))),
-        ("it goes on behind its manifest", forge(|all| all.push(("two/more".to_owned(), Vec::new())))),
+        ("it has data after its manifest", forge(|all| all.push(("two/more".to_owned(), Vec::new())))),
         ("it has no manifest", forge(|all| drop(all.pop()))),
     ];
     for (why, change) in cases {

@@ -41,7 +41,7 @@ impl Unpacker {
         let mut passed = Listing::default();
         loop {
             let Some((path, size)) = self.peek().await?.map(|(path, size)| (path.to_owned(), size)) else {
-                return Err(bad_archive("it has no manifest: it was cut off"));
+                return Err(bad_archive("it has no manifest: it is incomplete"));
             };
             if path == MANIFEST {
                 break;
@@ -61,13 +61,13 @@ impl Unpacker {
             }
             passed.add(&PackedFile { path, size, sha256: hex::encode(hashed.hash.finalize()) })?;
             if passed.open() as u64 > PAGE_MOST {
-                return Err(bad_archive("it has more files in a row than any page of a manifest lists"));
+                return Err(bad_archive("it has more consecutive files than a page of a manifest can list"));
             }
         }
         let size = self.peek().await?.map_or(0, |(_, size)| size);
         let text = self.text(size, PAGE_MOST).await?;
         if self.peek().await?.is_some() {
-            return Err(bad_archive("it goes on behind its manifest"));
+            return Err(bad_archive("it has data after its manifest"));
         }
         self.end().await?;
         manifest(&text, passed)
@@ -79,7 +79,7 @@ impl Unpacker {
         let mut tail = Vec::new();
         self.input.read_to_end(&mut tail).await.map_err(|error| damaged(&error))?;
         if tail.len() as u64 > TAIL_MOST || tail.iter().any(|byte| *byte != 0) {
-            return Err(bad_archive("it goes on behind its end"));
+            return Err(bad_archive("it has data after its end"));
         }
         Ok(())
     }
@@ -149,10 +149,10 @@ impl Unpacker {
                 EntryType::Regular => {
                     let path = long.unwrap_or_else(|| header.path_bytes().into_owned());
                     let path =
-                        String::from_utf8(path).map_err(|_| bad_archive("one of its paths is no text"))?;
+                        String::from_utf8(path).map_err(|_| bad_archive("one of its paths is not UTF-8"))?;
                     return Ok(Some((path.trim_end_matches('\0').to_owned(), size)));
                 }
-                _ => return Err(bad_archive("it holds something else than plain files")),
+                _ => return Err(bad_archive("it contains entries that are not regular files")),
             }
         }
     }
@@ -213,18 +213,18 @@ fn manifest(text: &[u8], passed: Listing) -> Result<Manifest, Failure> {
     let unread = |why| bad_archive(format!("its manifest cannot be read: {why}"));
     let Format { version } = serde_json::from_slice(text).map_err(unread)?;
     if version != VERSION {
-        return Err(bad_archive(format!("it has format {version}; this Tenantry reads {VERSION}")));
+        return Err(bad_archive(format!("it has format {version}; this release reads format {VERSION}")));
     }
     let manifest: Manifest = serde_json::from_slice(text).map_err(unread)?;
     // The pages' sums do not cover files that stand on no page.
     if passed.open() > 0 || passed.end() != manifest.pages {
-        return Err(bad_archive("its pages are not as its manifest says"));
+        return Err(bad_archive("its pages do not match its manifest"));
     }
     Ok(manifest)
 }
 
 fn cut_off() -> Failure {
-    bad_archive("it was cut off")
+    bad_archive("it is incomplete")
 }
 
 /// The failure for a read error: final if the archive is damaged, retryable if the disk is at fault.
@@ -233,7 +233,7 @@ fn damaged(error: &std::io::Error) -> Failure {
     match error.kind() {
         K::UnexpectedEof => cut_off(),
         K::InvalidData | K::InvalidInput | K::Other => {
-            bad_archive(format!("it is damaged, or not a tar inside zstd: {error}"))
+            bad_archive(format!("it is damaged, or not a tar archive compressed with zstd: {error}"))
         }
         _ => Failure::retryable("io_error", format!("the archive cannot be read: {error}")),
     }

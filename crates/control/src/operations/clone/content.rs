@@ -49,12 +49,12 @@ impl Action for CloneContent {
             let provider = standing.provider.as_ref().map_err(|name| no_provider(name))?;
             let kind = provider.kind();
             let to = match (kind, provider.portable()) {
-                (Kind::Bucket, _) if !files => Err("files come along only if they are asked for"),
+                (Kind::Bucket, _) if !files => Err("files are copied only if the request sets `files`"),
                 (Kind::Database | Kind::Bucket, Some(portable)) => {
                     taker(&standing.step, &standing.kind, portable.form(), &ours).map(|to| (portable, to))
                 }
-                (Kind::Database | Kind::Bucket, None) => Err("its provider cannot hand out what it holds"),
-                _ => Err("a clone has its own"),
+                (Kind::Database | Kind::Bucket, None) => Err("its provider cannot export its content"),
+                _ => Err("not copied: a clone has its own"),
             };
             match to {
                 Ok((portable, to)) => {
@@ -149,6 +149,6 @@ async fn bring(
     if same {
         return Ok(content);
     }
-    let message = format!("what is in `{}` now is not what was brought", ours.step);
+    let message = format!("the content of `{}` differs from what was copied", ours.step);
     Err(Failure::retryable("content_differs", message))
 }

@@ -145,9 +145,9 @@ fn faults_beside(always: &[MaskRule], rules: &[MaskRule]) -> Vec<FieldError> {
         }
         let same = |other: &MaskRule| (&other.table, &other.column) == (&rule.table, &rule.column);
         if always.iter().any(same) {
-            fault("column", "is masked by the template already, and no request changes that");
+            fault("column", "is masked by the template; a request cannot change that");
         } else if rules.iter().take(place).any(same) {
-            fault("column", "has a mask already; give one for each column");
+            fault("column", "has two masks; give one for each column");
         }
     }
     faults

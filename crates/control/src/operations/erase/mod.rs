@@ -40,7 +40,7 @@ impl Operation for Erase {
     }
 
     fn may_cancel(&self) -> std::result::Result<(), &'static str> {
-        Err("an erasure cannot be taken back; retry what has failed, or skip it with a reason")
+        Err("an erasure cannot be cancelled; retry its failed steps, or skip them with a reason")
     }
 }
 

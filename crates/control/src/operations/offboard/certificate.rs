@@ -161,22 +161,26 @@ pub(super) fn public_key(key: &SigningKey) -> PublicKeyView {
 /// Checks a certificate file with a public key file, offline. Fails unless the file is byte for byte as the owner of the key
 /// issued it.
 pub fn check(file: &str, public_key: &str) -> std::result::Result<Certificate, String> {
-    let key = read_key(public_key).ok_or("the public key is no Ed25519 key in PEM form")?;
+    let key = read_key(public_key).ok_or("the public key is not an Ed25519 key in PEM format")?;
     let document: Value =
-        serde_json::from_str(file).map_err(|why| format!("the certificate is no JSON document: {why}"))?;
+        serde_json::from_str(file).map_err(|why| format!("the certificate is not valid JSON: {why}"))?;
     let same = |written: String| written == file.strip_suffix('\n').unwrap_or(file);
     // Only two forms are valid, in one line and indented, so that no byte of a file can change undetected.
     if !same(document.to_string()) && !serde_json::to_string_pretty(&document).is_ok_and(same) {
-        return Err("the file is not written as certificates are".to_owned());
+        return Err(
+            "the file was reformatted or changed: verify the file as the server returned it".to_owned()
+        );
     }
-    let view: CertificateView =
-        serde_json::from_value(document.clone()).map_err(|why| format!("this is no certificate: {why}"))?;
+    let view: CertificateView = serde_json::from_value(document.clone())
+        .map_err(|why| format!("the file is not a certificate: {why}"))?;
     if from_base64url(&view.public_key).as_deref() != Some(key.as_slice()) {
-        return Err("it was signed with another key than the one given".to_owned());
+        return Err("the certificate was signed with another key than the given one".to_owned());
     }
     let signature = from_base64url(&view.signature).unwrap_or_default();
     if !verify(&key, message(&document["certificate"].to_string()).as_bytes(), &signature) {
-        return Err("the signature does not fit: the certificate is not as it was issued".to_owned());
+        return Err(
+            "the signature does not match: the certificate was changed after it was issued".to_owned()
+        );
     }
     Ok(view.certificate)
 }
@@ -263,10 +267,10 @@ mod tests {
         let (ours, other) = (key(), key());
         let pem = public_key(&ours).pem;
         let why = check(&issued(&other).to_string(), &pem).unwrap_err();
-        assert_eq!(why, "it was signed with another key than the one given");
+        assert_eq!(why, "the certificate was signed with another key than the given one");
         let mut lied = issued(&other);
         lied["public_key"] = json!(ours.x());
-        assert!(check(&lied.to_string(), &pem).unwrap_err().starts_with("the signature does not fit"));
+        assert!(check(&lied.to_string(), &pem).unwrap_err().starts_with("the signature does not match"));
         assert!(check(&issued(&ours).to_string(), "no key").is_err());
         assert!(check("[]", &pem).is_err() && check("", &pem).is_err());
     }

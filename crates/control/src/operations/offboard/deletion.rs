@@ -72,8 +72,8 @@ pub(crate) struct Demand<'a> {
 }
 
 impl Control {
-    /// Begins to offboard an active or suspended tenant: access and billing end at once; everything is held for a while, during
-    /// which `reconsider` brings the tenant back, and then deleted.
+    /// Begins to offboard an active or suspended tenant. Access ends in this transaction, billing after the export. During the
+    /// hold, `reconsider` stops the offboarding; after it, everything is deleted.
     pub async fn offboard(
         &self,
         caller: &Caller,
@@ -119,8 +119,10 @@ impl Control {
         let row = self.tenant_row(caller, id_or_slug).await?;
         let found = self.shared.store.certificate_of(&row.id).await.map_err(Error::unavailable)?;
         let found = found.ok_or_else(|| {
-            let message =
-                format!("the tenant is {}: there is a certificate once its deletion is proven", row.status);
+            let message = format!(
+                "the tenant is {}: its certificate is issued when its deletion is complete",
+                row.status
+            );
             Error::new(ErrorCode::CertificateNotFound, message)
         })?;
         certificate::document(&found, &self.certificate_key().await?)
@@ -163,7 +165,7 @@ impl Control {
             if let Some(half) = runs.iter().find(|run| !erases && replaces_content(run)) {
                 let operation = &half.operation;
                 let message = format!(
-                    "the tenant's rows are being replaced by a {}: offboard it when operation {} has ended",
+                    "a {} is replacing the tenant's data: offboard the tenant when operation {} has ended",
                     operation.kind, operation.id
                 );
                 return Err(Error::new(ErrorCode::TenantBusy, message));
@@ -201,7 +203,7 @@ impl Control {
                 Err(why) => return Err(Error::unavailable(why)),
             }
         }
-        Err(Error::new(ErrorCode::TenantBusy, "the tenant was changed too often at the same time; try again"))
+        Err(Error::new(ErrorCode::TenantBusy, "concurrent changes of this tenant; try again"))
     }
 
     /// The operation, not yet in the ledger.
@@ -389,9 +391,9 @@ fn cannot_offboard(status: TenantStatus) -> Error {
     let allowed = match status {
         TenantStatus::Deprovisioned => "it is deleted",
         TenantStatus::Deprovisioning => {
-            "its offboarding has begun; `reconsider` brings it back, `erase` skips the hold"
+            "its offboarding has begun; `reconsider` stops it during the hold, `erase` skips the hold"
         }
-        _ => "only one that is active or suspended can; `erase` ends one in any state",
+        _ => "only active and suspended tenants can be; use `erase` for other statuses",
     };
     Error::new(
         ErrorCode::IllegalTransition,

@@ -1,6 +1,6 @@
-//! Offboarding: ends a tenant. Access and billing end at once; everything is held for a while, during which the customer can
-//! come back; then it is deleted, and the deletion is proven by a certificate (GDPR Art. 17). An erasure has the same actions
-//! without the hold.
+//! Offboarding: ends a tenant. Access ends when the operation begins, billing after the final export. During the hold, the
+//! offboarding can be reversed; after it, all data is deleted and a certificate is issued (GDPR Art. 17). An erasure has the
+//! same actions without the hold.
 
 pub mod certificate;
 mod certify;
@@ -67,7 +67,7 @@ impl Operation for Offboard {
     }
 
     fn may_cancel(&self) -> Result<(), &'static str> {
-        Err("an offboarding is turned back by `reconsider`, as long as it holds")
+        Err("an offboarding cannot be cancelled; use `tenantry tenant reconsider` before its hold ends")
     }
 }
 

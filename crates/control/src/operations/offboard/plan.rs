@@ -67,7 +67,7 @@ const REQUIRED: [&str; 12] = [
 /// Whether a client may skip a step of a deletion. Some keys name waits and repeated actions, so the key decides.
 pub fn may_skip(step: &Step) -> std::result::Result<(), &'static str> {
     match REQUIRED.contains(&step.key.as_str()) {
-        true => Err("nothing is deleted, or proven to be, without it"),
+        true => Err("the deletion cannot be certified without this step"),
         false => Ok(()),
     }
 }

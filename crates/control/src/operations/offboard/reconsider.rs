@@ -104,7 +104,7 @@ impl Control {
                 Err(why) => return Err(Error::unavailable(why)),
             }
         }
-        Err(Error::new(ErrorCode::TenantBusy, "the tenant was changed too often at the same time; try again"))
+        Err(Error::new(ErrorCode::TenantBusy, "concurrent changes of this tenant; try again"))
     }
 }
 
@@ -116,11 +116,11 @@ fn in_hold(status: TenantStatus, runs: &[Run]) -> Result<&Run> {
             let run = runs.iter().filter(offboards).find(|run| !run.operation.state.is_final() && holds(run));
             match run {
                 Some(run) if !run.operation.cancelled => return Ok(run),
-                _ => "its hold is over, or it is to be erased".to_owned(),
+                _ => "its hold is over, or an erasure has begun".to_owned(),
             }
         }
         TenantStatus::Deprovisioned => "it is deleted".to_owned(),
-        status => format!("it is {status}, and has no offboarding"),
+        status => format!("it is {status}"),
     };
-    Err(Error::new(ErrorCode::IllegalTransition, format!("the tenant cannot be brought back: {why}")))
+    Err(Error::new(ErrorCode::IllegalTransition, format!("the offboarding cannot be reversed: {why}")))
 }

@@ -54,7 +54,7 @@ impl Action for ScanProviders {
                 Observed::Present { .. } => left.push(format!("{} ({name})", spec.resource)),
                 // A created resource whose owner tag has changed is not gone, and its content is unknown.
                 Observed::Foreign if ours => {
-                    left.push(format!("{} ({name}, which has another owner tag now)", spec.resource));
+                    left.push(format!("{} ({name}; its owner tag has changed)", spec.resource));
                 }
                 Observed::Foreign | Observed::Absent => {}
             }
@@ -77,7 +77,10 @@ impl Action for ScanProviders {
         if left.is_empty() {
             return Ok(Done { output: json!(absent), effects: Vec::new() });
         }
-        let message = format!("still there after the deletion: {}; nothing is certified", left.join(", "));
+        let message = format!(
+            "resources still exist after the deletion: {}; no certificate was issued",
+            left.join(", ")
+        );
         Err(Failure::retryable("not_gone", message))
     }
 

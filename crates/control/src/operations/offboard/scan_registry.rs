@@ -33,13 +33,14 @@ impl Action for ScanRegistry {
         }
         let left: Vec<&str> = found.iter().filter(|(_, rows)| **rows > 0).map(|(table, _)| *table).collect();
         if !left.is_empty() {
-            let message = format!("the registry still has rows in {}; nothing is certified", left.join(", "));
+            let message =
+                format!("the registry still has rows in {}; no certificate was issued", left.join(", "));
             return Err(Failure::retryable("not_gone", message));
         }
         if keeps || steps.keyring.is_destroyed(tenant).await? {
             return Ok(Done { output: json!(found), effects: Vec::new() });
         }
-        Err(Failure::retryable("not_gone", "the tenant's key is still there; nothing is certified"))
+        Err(Failure::retryable("not_gone", "the tenant's key still exists; no certificate was issued"))
     }
 
     async fn compensate(&self, _: &ProviderSteps, _: &Attempt) -> Result<Compensation, Failure> {

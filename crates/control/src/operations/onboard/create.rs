@@ -244,7 +244,7 @@ impl Control {
             Ok(run) => self.operation_view(&run).await,
             Err(CommitError::Conflict { .. } | CommitError::Stale) => Err(Error::new(
                 ErrorCode::TenantBusy,
-                "another operation changes this tenant; wait until it has ended",
+                "another operation is changing this tenant; try again when it has ended",
             )),
             Err(why) => Err(Error::unavailable(why)),
         }
@@ -259,7 +259,7 @@ impl Control {
         if slug.is_none() && request.slug.is_none() {
             faults.push(FieldError::new(
                 "slug",
-                "is required: the name has no letters or digits that a DNS label can hold",
+                "is required: no slug can be derived from `tenant_name`, which has no letters a-z or digits",
             ));
         }
         let (Some(plan), Some(slug), true) = (plan, slug, faults.is_empty()) else {
@@ -303,7 +303,7 @@ impl Control {
             errors: faults,
             ..Error::new(
                 ErrorCode::InheritanceFailed,
-                "the main tenant's settings do not fit what the template says",
+                "the main tenant's settings do not satisfy the template's schema",
             )
         })?;
         Ok(())
@@ -454,7 +454,8 @@ impl Control {
             return Ok(());
         }
         let known = Vec::from_iter(known).join(", ");
-        let fault = FieldError::new(field, format!("there is no such region here; there are {known}"));
+        let fault =
+            FieldError::new(field, format!("is not a region of this server; its regions are {known}"));
         Err(Error::invalid(ErrorCode::RequestInvalid, vec![fault]))
     }
 
@@ -530,8 +531,8 @@ impl Control {
     async fn slug_taken(&self, slug: &Slug) -> Result<Error> {
         let free: Vec<String> = self.free_slugs(slug, 3).await?.iter().map(Slug::to_string).collect();
         let free = free.join(", ");
-        let errors = vec![FieldError::new("slug", format!("is taken; free are {free}"))];
-        let message = format!("the slug {slug} is taken; free are {free}");
+        let errors = vec![FieldError::new("slug", format!("is taken; available: {free}"))];
+        let message = format!("the slug {slug} is taken; available: {free}");
         Ok(Error { errors, ..Error::new(ErrorCode::SlugTaken, message) })
     }
 }

@@ -183,7 +183,7 @@ impl CreateTenant {
         ];
         for (path, text) in texts.into_iter().filter_map(|(path, text)| Some((path, text?))) {
             if text.chars().any(|c| c.is_control() || is_invisible(c)) {
-                fault(path, "must not hold control or invisible characters".to_owned());
+                fault(path, "must not contain control or invisible characters".to_owned());
             } else if text.trim().is_empty() {
                 fault(path, "must not be blank".to_owned());
             }
@@ -202,7 +202,7 @@ impl CreateTenant {
         if let Some(region) = &self.region
             && !is_label(region)
         {
-            fault("region", "may hold only a-z, 0-9 and hyphens".to_owned());
+            fault("region", "may contain only a-z, 0-9 and hyphens".to_owned());
         }
         let residency = self.compliance.as_ref().and_then(|c| c.data_residency.as_ref());
         if let (Some(region), Some(residency)) = (&self.region, residency)
@@ -213,7 +213,7 @@ impl CreateTenant {
         if let Some(residency) = residency
             && !is_label(residency)
         {
-            fault("compliance.data_residency", "may hold only a-z, 0-9 and hyphens".to_owned());
+            fault("compliance.data_residency", "may contain only a-z, 0-9 and hyphens".to_owned());
         }
         if let Some(locale) = &self.locale
             && !locale.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
@@ -233,7 +233,7 @@ impl CreateTenant {
             if value.to_string().len() > MAX_SETTINGS {
                 fault(path, format!("must have at most {MAX_SETTINGS} bytes as JSON"));
             } else if is_unprintable(&value) {
-                fault(path, "must not hold control characters".to_owned());
+                fault(path, "must not contain control characters".to_owned());
             }
         }
         let domain = configuration.and_then(|c| c.custom_domain.as_deref());

@@ -162,7 +162,7 @@ async fn test(
             .await?
             .ok_or_else(|| broken("the row that was written cannot be read"))?;
         if settings.row.iter().any(|(column, value)| read.get(column) != Some(value)) {
-            return Err(broken("the row that was read is not the one that was written"));
+            return Err(broken("the row that was read differs from the one that was written"));
         }
         front.delete(&token, table, &id).await?;
         checked.extend(["write", "read"]);
@@ -172,7 +172,7 @@ async fn test(
         // Replaces the object of an interrupted attempt.
         front.store(&token, key, &content).await?;
         if front.fetch(&token, key).await? != content {
-            return Err(broken("the object that was read is not the one that was stored"));
+            return Err(broken("the object that was read differs from the one that was stored"));
         }
         front.discard(&token, key).await?;
         checked.push("object");

@@ -126,7 +126,7 @@ impl Control {
     pub(crate) async fn made(&self, row: &entity::tenant::Model) -> Result<Run> {
         let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
         if !matches!(status, TenantStatus::Active | TenantStatus::Suspended) {
-            let message = format!("the tenant is {status}; this takes one that is active or suspended");
+            let message = format!("the tenant is {status}; only active and suspended tenants allow this");
             return Err(Error::new(ErrorCode::IllegalTransition, message));
         }
         let made = self
@@ -155,7 +155,7 @@ impl Control {
             Ok(run) => self.operation_view(&run).await,
             Err(CommitError::Conflict { .. } | CommitError::Stale) => Err(Error::new(
                 ErrorCode::TenantBusy,
-                "another operation changes this tenant; wait until it has ended",
+                "another operation is changing this tenant; try again when it has ended",
             )),
             Err(why) => Err(Error::unavailable(why)),
         }

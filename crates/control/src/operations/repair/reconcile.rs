@@ -30,8 +30,8 @@ pub(crate) async fn reconcile(
         Observed::Present { differs, .. } if differs.is_empty() => {}
         Observed::Present { differs, .. } => {
             let message = format!(
-                "a repair cannot put this right: {}; do so by hand and retry the step, or, where all of it is the tenant's own, \
-                 drop it, retry, and restore a backup",
+                "repair cannot restore: {}; correct it by hand and retry the step; or, if the resource serves this tenant \
+                 only, delete it, retry the step, and restore a backup",
                 differs.join("; ")
             );
             return Err(Failure::fatal("cannot_repair", message));
@@ -46,7 +46,7 @@ pub(crate) async fn reconcile(
     if lost {
         return Err(Failure::fatal(
             LOST,
-            "the resource was gone and was created again without the tenant's content: retry the step, which changes no more, and restore a backup",
+            "the resource was missing and was created again without the tenant's content: retry the step and restore a backup",
         ));
     }
     Ok(ensured)

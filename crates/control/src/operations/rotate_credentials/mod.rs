@@ -138,13 +138,13 @@ impl Control {
             let until = Timestamp::from(rotation.until);
             if until > now {
                 let message = format!(
-                    "the secret before the newest is good until {until}: rotate again then, or with a grace of 0 hours, which ends both"
+                    "the previous credentials are valid until {until}; rotate again after that, or at once with `--now` (`grace_hours` 0), which revokes all earlier ones"
                 );
                 return Err(Error::new(ErrorCode::RotationUnderWay, message));
             }
             // It has expired, and the background task has not ended it yet.
             self.retire(rotation).await.map_err(|why| {
-                let message = "an expired former secret cannot be ended at the moment; try again";
+                let message = "the provider cannot revoke the expired previous credentials now; try again";
                 let cause = Some(why.to_string());
                 Error { cause, ..Error::new(ErrorCode::Unavailable, message) }
             })?;

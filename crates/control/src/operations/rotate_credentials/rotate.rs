@@ -40,7 +40,7 @@ impl Action for Rotate {
             }
             // Of two rotations that began at the same time, the other one may have ended first.
             if former == Former::Stays && read::<Timestamp>(&row["until"])? > attempt.now {
-                let message = "another rotation was faster, and the secret before its own is still good: cancel this one";
+                let message = "another rotation has finished first, and its previous credentials are still valid: cancel this operation";
                 return Err(Failure::fatal("rotation_under_way", message));
             }
             // The provider keeps one former secret; an older one has ended.

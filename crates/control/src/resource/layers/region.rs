@@ -36,7 +36,7 @@ impl Region {
 pub fn refusal(limits: &Limits, provider: &str, region: &str) -> Option<String> {
     let regions = limits.regions.get(provider).filter(|regions| !regions.contains(region))?;
     let known = Vec::from_iter(regions.iter().map(String::as_str)).join(", ");
-    Some(format!("{provider} makes nothing in {region}; it serves {known}"))
+    Some(format!("the provider {provider} does not serve the region {region}; it serves {known}"))
 }
 
 impl Layer for Region {

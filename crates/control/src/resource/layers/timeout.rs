@@ -13,7 +13,7 @@ impl Layer for Timeout {
         let limit = call.verb.time_limit();
         Box::pin(async move {
             tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-                let message = format!("{} gave no answer within {} s", call.provider, limit.as_secs());
+                let message = format!("{} did not respond within {} s", call.provider, limit.as_secs());
                 Err(match call.verb.only_reads() {
                     true => Failure::retryable("timeout", message),
                     false => Failure::unknown("timeout", message),

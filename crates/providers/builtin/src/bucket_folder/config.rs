@@ -9,14 +9,14 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The folder that has a folder for each bucket. It is made if it is missing.
+    /// Folder that contains one folder per bucket. Created if it is missing.
     pub folder: PathBuf,
-    /// File with the secret that URLs are signed with, at least 32 bytes. Without it, one is made once, beside the
-    /// buckets, readable by its owner alone.
+    /// File with the secret that signs URLs, at least 32 bytes. Without it, Tenantry generates one beside the
+    /// buckets, readable by its owner only.
     #[serde(default)]
     #[schemars(extend("examples" = ["/etc/tenantry/objects.secret"]))]
     pub secret_file: Option<PathBuf>,
-    /// Indexes that are open at a time; the others are opened when they are used.
+    /// Maximum number of bucket indexes that are open at a time.
     #[serde(default = "open_files")]
     pub open_files: u64,
 }

@@ -201,12 +201,12 @@ fn settle(place: &Place, spec: &Spec, policy: &Policy, new: bool) -> Result<(), 
     let there = match look(place, spec)? {
         Found::Ours(policy) => policy,
         Found::Foreign => {
-            return Err(name_taken("this name belongs to a folder with another owner mark"));
+            return Err(name_taken("a folder with another owner tag has this name"));
         }
         Found::Nothing => {
             return Err(Failure::retryable(
                 "cannot_open",
-                "the bucket was taken away as soon as it was there",
+                "the bucket was removed right after it was created",
             ));
         }
     };
@@ -315,7 +315,7 @@ impl Provider for BucketFolder {
         let fault = |path: String, message: &str| Fault { path, message: message.to_owned() };
         let mut faults = Vec::new();
         if settings.public {
-            let message = "a bucket is never public: leave it out, and sign the addresses that you hand out";
+            let message = "buckets cannot be public: remove this setting and use signed URLs";
             faults.push(fault("public".to_owned(), message));
         }
         for (place, rule) in settings.lifecycle.iter().enumerate() {

@@ -91,22 +91,19 @@ pub fn verify(key: &Key, signed: &Signed, owner: &str, now: Timestamp) -> Result
 
 /// The error for any invalid signature; it does not reveal what is wrong.
 pub fn bad_signature() -> Failure {
-    Failure::invalid(
-        "bad_signature",
-        "the signature does not match this address: request a new signed address",
-    )
+    Failure::invalid("bad_signature", "the signature does not match this URL: request a new signed URL")
 }
 
 fn check_time(expires_at: i64, now: Timestamp) -> Result<(), Failure> {
     let now = now.seconds();
     if expires_at <= now {
-        return Err(Failure::invalid("expired", "the signed address has expired: request a new one"));
+        return Err(Failure::invalid("expired", "the signed URL has expired: request a new one"));
     }
     let most = i64::try_from(MAX_LIFE.as_secs()).unwrap_or(i64::MAX);
     if expires_at.saturating_sub(now) > most {
         return Err(Failure::invalid(
             "bad_expiry",
-            "a signed address may be valid for at most 7 days: request an earlier expiry",
+            "a signed URL may be valid for at most 7 days: request an earlier expiry",
         ));
     }
     Ok(())

@@ -8,32 +8,34 @@ use serde::Deserialize;
 /// Longest lifetime that clients accept of a server's certificate, in days.
 const MAX_DAYS: u32 = 825;
 
-/// Where certificates lie and who signs them.
+/// Folder of certificates, and the authority that signs them.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The folder: `authority` with the authority's own key, and a folder per certificate. It is made if it is missing.
+    /// Folder that contains the authority's key (`authority`) and one folder per certificate. Created if it is
+    /// missing.
     pub folder: PathBuf,
-    /// A certificate of your own authority, in PEM. Without it, an authority is made in the folder.
+    /// PEM file with the certificate of your own authority. Without it, Tenantry creates an authority in the
+    /// folder.
     #[serde(default)]
     #[schemars(extend("examples" = ["/etc/tenantry/ca.pem"]))]
     pub ca_certificate: Option<PathBuf>,
-    /// The key of your own authority, in PEM.
+    /// PEM file with the key of your own authority.
     #[serde(default)]
     #[schemars(extend("examples" = ["/etc/tenantry/ca.key"]))]
     pub ca_key: Option<PathBuf>,
-    /// How long a certificate lives, in days.
+    /// Lifetime of certificates, in days.
     #[serde(default = "lifetime_days")]
     #[schemars(range(min = 1, max = 825))]
     pub lifetime_days: u32,
-    /// How many days before its end it is renewed. Without it, in the last third of its life.
+    /// Days before its expiry at which a certificate is renewed. Default: a third of its lifetime.
     #[serde(default)]
     #[schemars(extend("examples" = [30]))]
     pub renew_days: Option<u32>,
 }
 
 impl Config {
-    /// An authority of its own in this folder, with everything else as shipped.
+    /// A generated authority in this folder; all other settings have their defaults.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
@@ -49,11 +51,11 @@ impl Config {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The step whose outputs `names` or `host` say the names. Without it, `dns`; a plan without such a step gets a
-    /// certificate for the resource's own name.
+    /// Step whose output `names` or `host` gives the certificate's names. Default: `dns`; without a step `dns`, the
+    /// certificate is for the resource's name.
     #[serde(default)]
     pub from: Option<String>,
-    /// How long the certificate lives, in days, instead of the configured time.
+    /// Lifetime of the certificate, in days. Default: the configured lifetime.
     #[serde(default)]
     #[schemars(range(min = 1, max = 825))]
     pub lifetime_days: Option<u32>,

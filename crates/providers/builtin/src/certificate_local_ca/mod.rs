@@ -141,7 +141,7 @@ fn check(kind: &CertificateSettings, settings: &Settings) -> Result<(), (&'stati
     if let Some(given) = &kind.names {
         names(given).map_err(|why| ("names", why))?;
         if settings.from.is_some() {
-            return Err(("from", "says nothing beside `names`; give one of the two".to_owned()));
+            return Err(("from", "cannot be combined with `names`; set one of the two".to_owned()));
         }
     }
     settings.lifetime_days.map_or(Ok(()), check_days).map_err(|why| ("lifetime_days", why))
@@ -165,7 +165,7 @@ fn names_of(spec: &Spec, from: Option<&str>) -> Result<Vec<String>, Failure> {
         _ => None,
     };
     found.ok_or_else(|| {
-        let why = format!("the step `{step}` says neither `names` nor `host`; give this step `names`");
+        let why = format!("the step `{step}` has no output `names` or `host`; set `names` of this step");
         Failure::invalid("bad_settings", why)
     })
 }

@@ -7,41 +7,42 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Where the server listens, what it answers for, and where its records lie.
+/// Address, zone and records of the name server.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The folder with a file per tenant's host. It is made if it is missing.
+    /// Folder that contains one file per host of a tenant. Created if it is missing.
     pub folder: PathBuf,
-    /// Address and port, UDP and TCP. Port 0 takes a free one.
+    /// Address and port to listen on (UDP and TCP). Port 0 selects a free port.
     #[serde(default = "listen")]
     pub listen: SocketAddr,
-    /// The zone under which every tenant gets a label.
+    /// Zone in which every tenant gets a host name.
     #[serde(default = "zone")]
     pub zone: String,
-    /// Where tenants' hosts lead: addresses, or the name of one host (a CNAME).
+    /// Targets of tenants' hosts: addresses, or one host name (a CNAME).
     #[serde(default = "targets")]
     pub targets: Vec<String>,
-    /// The name of this server in NS and SOA. Without it, `ns` under the zone.
+    /// Name of this server in NS and SOA records. Default: `ns` in the zone.
     #[serde(default)]
     #[schemars(extend("examples" = ["ns.tenantry.test"]))]
     pub nameserver: Option<String>,
-    /// This server's address as others reach it. Without it, the one it listens on.
+    /// Public address of this server. Default: the address of `listen`.
     #[serde(default)]
     #[schemars(extend("examples" = ["192.0.2.53"]))]
     pub public_ip: Option<IpAddr>,
-    /// Seconds for which an answer may be remembered.
+    /// Time to live of records, in seconds.
     #[serde(default = "ttl")]
     #[schemars(range(min = 1, max = 86400))]
     pub ttl: u32,
-    /// Address and port of the resolver that is asked for the proof of a custom domain. Without it, the system's.
+    /// Address and port of the resolver that looks up the ownership records of custom domains. Default: the system's
+    /// resolver.
     #[serde(default)]
     #[schemars(extend("examples" = ["192.0.2.1:53"]))]
     pub resolver: Option<SocketAddr>,
 }
 
 impl Config {
-    /// A server on a free port of this machine with its records in this folder, everything else as shipped.
+    /// A server on a free local port with its records in this folder; all other settings have their defaults.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
@@ -60,14 +61,14 @@ impl Config {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where the host leads, instead of the configured targets.
+    /// Targets of the host. Default: the configured targets.
     #[serde(default)]
     pub targets: Option<Vec<String>>,
-    /// Seconds for which an answer may be remembered, instead of the configured ones.
+    /// Time to live of the records, in seconds. Default: the configured value.
     #[serde(default)]
     #[schemars(range(min = 1, max = 86400))]
     pub ttl: Option<u32>,
-    /// Texts by label under the host, such as `_dmarc`; `@` is the host itself.
+    /// TXT records by label under the host, such as `_dmarc`; `@` is the host itself.
     #[serde(default)]
     pub txt: BTreeMap<String, Vec<String>>,
 }

@@ -116,7 +116,10 @@ impl DnsBuiltin {
         })
         .await?;
         for file in damaged {
-            tracing::error!(file, "this file is no DNS entry; its host is not served until it is put right");
+            tracing::error!(
+                file,
+                "the file is not a DNS entry; its host is not served until the file is corrected or removed"
+            );
         }
         let mut sets: Vec<RecordSet> = Vec::new();
         for entry in &entries {
@@ -317,7 +320,7 @@ impl Desk {
     /// Waits a little before the next question; fails at the end of all patience.
     async fn pause(&self, end: Instant) -> Result<(), Failure> {
         if Instant::now() > end {
-            let why = format!("{} does not say yet what it was told", self.server.address());
+            let why = format!("{} does not answer with the new record yet", self.server.address());
             return Err(Failure::retryable("dns_not_propagated", why));
         }
         sleep(PAUSE).await;
@@ -336,7 +339,7 @@ fn stopped() -> Failure {
 }
 
 fn taken() -> Failure {
-    Failure::fatal("name_taken", "this host belongs to somebody else; it was not touched")
+    Failure::fatal("name_taken", "the host has another owner tag; it was not touched")
 }
 
 #[async_trait]

@@ -6,14 +6,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// What every command gets.
+/// Environment and working directory of commands.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Names of the environment variables that a command sees, if they are set. It sees no others: secrets of this process
-    /// stay here.
+    /// Names of the environment variables that commands inherit; all others are removed, so that commands do not
+    /// see the server's secrets.
     pub env: Vec<String>,
-    /// Where commands run; this process's own folder without it.
+    /// Working directory of commands. Default: the server's.
     #[schemars(extend("examples" = ["/srv/hooks"]))]
     pub directory: Option<PathBuf>,
 }
@@ -28,10 +28,10 @@ impl Default for Config {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The program and its arguments, passed as they are: no shell reads them.
+    /// Program and arguments. No shell interprets them.
     #[schemars(length(min = 1))]
     pub command: Vec<String>,
-    /// Anything that the command wants to know; it finds it in `spec.settings`.
+    /// Values for the command, which receives them in `spec.settings`.
     #[serde(default)]
     pub parameters: Map<String, Value>,
 }

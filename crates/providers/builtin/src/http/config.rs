@@ -7,24 +7,24 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// How calls are signed and where they may go.
+/// Signing secret, allowed hosts and time limits of calls.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// File with the signing secret (`whsec_` and base64, as Standard Webhooks has it). Read at each call, so that it can be
-    /// replaced.
+    /// File with the signing secret: `whsec_` and base64, as defined by Standard Webhooks. Read at each call, so that
+    /// it can be replaced while the server runs.
     #[schemars(extend("examples" = ["/etc/tenantry/webhook.secret"]))]
     pub secret_file: PathBuf,
-    /// Lets calls go to private addresses and over plain HTTP. For development.
+    /// Allow calls to private addresses and over plain HTTP. For development.
     #[serde(default)]
     pub allow_private: bool,
-    /// Hosts to which the same applies, exactly as they stand in a URL.
+    /// Hosts to which calls may use private addresses and plain HTTP, written as in the URL.
     #[serde(default)]
     pub allow_hosts: BTreeSet<String>,
-    /// Longest time of one call in seconds.
+    /// Timeout of a call, in seconds.
     #[serde(default = "timeout")]
     pub timeout_seconds: u64,
-    /// How long the other side may go on after the line was cut, in seconds.
+    /// Seconds for which the called server may continue to work on a call after the connection has ended.
     #[serde(default = "timeout")]
     pub in_flight_seconds: u64,
 }
@@ -50,9 +50,9 @@ fn timeout() -> u64 {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where to call: an `https` URL.
+    /// URL to call; must begin with `https`.
     pub url: String,
-    /// Anything that the other side wants to know; it finds it in `spec.settings`.
+    /// Values for the called server, which receives them in `spec.settings`.
     #[serde(default)]
     pub parameters: Map<String, Value>,
 }

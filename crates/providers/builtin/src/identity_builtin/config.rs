@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// How people sign in for the first time.
+/// Settings of invitations.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Days for which an invitation works.
+    /// Days until an invitation expires.
     #[schemars(range(min = 1, max = 365))]
     pub invitation_days: u16,
 }

@@ -5,21 +5,21 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Where messages go and what stands in them.
+/// Folder and content of messages.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The folder. It is made if it is missing.
+    /// Folder of outgoing messages. Created if it is missing.
     pub folder: PathBuf,
-    /// The sender, such as `Example <hello@example.com>`.
+    /// Sender of messages, such as `Example <hello@example.com>`.
     #[serde(default = "sender")]
     pub from: String,
-    /// What the product is called.
+    /// Name of the product in messages.
     #[serde(default = "product")]
     pub product: String,
-    /// Where an invitation leads, as a template over `token`, `tenant.slug` and `tenant.id`.
+    /// URL of invitations, a template with the variables `token`, `tenant.slug` and `tenant.id`.
     pub link: String,
-    /// Folder with mail templates by language; without it, the ones that came with the program.
+    /// Folder with mail templates by language. Default: the templates that ship with the program.
     #[serde(default)]
     #[schemars(extend("examples" = ["/etc/tenantry/mail"]))]
     pub templates: Option<PathBuf>,

@@ -229,7 +229,7 @@ impl Provider for MailOutbox {
                     )),
                     Found::Nothing => Err(Failure::retryable(
                         "outbox",
-                        "the message was taken away as soon as it was there",
+                        "the message was removed right after it was created",
                     )),
                 }
             })

@@ -11,7 +11,7 @@ use super::quantity::Quantity;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The folder that has a folder for each namespace. It is made if it is missing.
+    /// Folder that contains one folder per namespace. Created if it is missing.
     pub folder: PathBuf,
 }
 

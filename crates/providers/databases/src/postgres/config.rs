@@ -22,14 +22,14 @@ pub struct Config {
     #[serde(default)]
     #[schemars(extend("examples" = ["db.example.com:6432"]))]
     pub pooler: Option<String>,
-    /// The set of migrations: the folder `postgres/SET` inside `migrations`.
+    /// Name of the migration set: the folder `postgres/NAME` in `migrations`.
     #[serde(default = "app")]
     pub set: String,
-    /// Folder with sets of migrations; by default the sets that ship with the program.
+    /// Folder with migration sets. Default: the sets that ship with the program.
     #[serde(default)]
     #[schemars(extend("examples" = ["/etc/tenantry/migrations"]))]
     pub migrations: Option<PathBuf>,
-    /// Folder with seeds; by default the seeds that ship with the program.
+    /// Folder with seeds. Default: the seeds that ship with the program.
     #[serde(default)]
     #[schemars(extend("examples" = ["/etc/tenantry/seeds"]))]
     pub seeds: Option<PathBuf>,

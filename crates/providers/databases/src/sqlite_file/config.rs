@@ -11,16 +11,16 @@ use crate::content::app;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The folder that contains a folder for each tenant. Created if it is missing.
+    /// Folder that contains one folder per tenant. Created if it is missing.
     pub folder: PathBuf,
-    /// The set of migrations: a folder inside `migrations`.
+    /// Name of the migration set: a folder in `migrations`.
     #[serde(default = "app")]
     pub set: String,
-    /// Folder with sets of migrations; by default the sets that ship with the program.
+    /// Folder with migration sets. Default: the sets that ship with the program.
     #[serde(default)]
     #[schemars(extend("examples" = ["/etc/tenantry/migrations"]))]
     pub migrations: Option<PathBuf>,
-    /// Folder with seeds; by default the seeds that ship with the program.
+    /// Folder with seeds. Default: the seeds that ship with the program.
     #[serde(default)]
     #[schemars(extend("examples" = ["/etc/tenantry/seeds"]))]
     pub seeds: Option<PathBuf>,

@@ -179,9 +179,7 @@ impl Inner {
                 "cannot_open",
                 "the tenant's file was removed while it was created; try again",
             )),
-            FileOwnership::Foreign => {
-                Err(name_taken("this name belongs to a database with another owner tag"))
-            }
+            FileOwnership::Foreign => Err(name_taken("a database with another owner tag has this name")),
             FileOwnership::Own(_) => {
                 self.link(place, spec).await?;
                 let open = self.open(spec.tenant.id).await?;

@@ -13,14 +13,14 @@ use crate::content::app;
 pub struct Config {
     /// The database file. Its folder is created if it is missing.
     pub file: PathBuf,
-    /// The set of migrations: a folder inside `migrations`.
+    /// Name of the migration set: a folder in `migrations`.
     #[serde(default = "app")]
     pub set: String,
-    /// Folder with sets of migrations; by default the sets that ship with the program.
+    /// Folder with migration sets. Default: the sets that ship with the program.
     #[serde(default)]
     #[schemars(extend("examples" = ["/etc/tenantry/migrations"]))]
     pub migrations: Option<PathBuf>,
-    /// Folder with seeds; by default the seeds that ship with the program.
+    /// Folder with seeds. Default: the seeds that ship with the program.
     #[serde(default)]
     #[schemars(extend("examples" = ["/etc/tenantry/seeds"]))]
     pub seeds: Option<PathBuf>,
