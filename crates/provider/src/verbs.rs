@@ -110,8 +110,8 @@ pub struct Spec {
     pub tenant: Tenant,
     /// The external name, planned and committed before the call.
     pub name: String,
-    /// The owner mark that the thing carries from its creation (T1, T11). A thing with this name and another mark
-    /// belongs to somebody else: a fatal failure `name_taken`, and never touched.
+    /// The owner tag that the resource carries from its creation. A resource with this name and another tag is never
+    /// changed: the call fails with the fatal `name_taken`.
     pub claim: String,
     /// Settings of the kind and of the provider in one object, checked against both schemas at plan time. A provider reads
     /// them with [`settings`](crate::settings).

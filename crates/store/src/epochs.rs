@@ -38,9 +38,9 @@ impl Epochs {
 }
 
 /// What the operator is told.
-pub const WENT_BACK: &str = "the registry is an earlier one than this process has known: a backup was put back, or a standby \
-    took over that lacked what was written last; let `store.url` lead to the server that has it, or end all processes and \
-    start them again to go on with what is there";
+pub const WENT_BACK: &str = "the registry is older than one that this process has seen: a backup was restored, or a standby \
+    without the last writes took over; point `store.url` to the current primary, or stop all processes and \
+    start them again to continue with this registry";
 
 #[cfg(test)]
 mod tests {

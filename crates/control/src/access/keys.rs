@@ -24,16 +24,16 @@ const PREFIX: &str = "tnt_";
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
-    /// What people call it.
+    /// Display name.
     #[schemars(length(min = 1, max = 100))]
     pub name: String,
-    /// What it may do.
+    /// Scopes.
     #[schemars(length(min = 1, max = 6))]
     pub scopes: Vec<Scope>,
-    /// The one tenant that it sees: required with the scope `tenant`, refused without.
+    /// The only tenant that the key can read: required with the scope `tenant`, rejected without it.
     #[serde(default)]
     pub tenant: Option<String>,
-    /// When it ends by itself.
+    /// Expiry.
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
 }

@@ -18,14 +18,14 @@ use crate::error::{Error, Result};
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// Everything, keys included.
+    /// Allows everything, including key management.
     Admin,
-    /// Everything about tenants and operations.
+    /// Allows everything except key management.
     Operator,
-    /// Reads everything but secrets.
+    /// Reads everything except secrets.
     Viewer,
-    /// Creates tenants, follows the operations that it began itself and takes their secrets, and sees nothing of anybody
-    /// else: for the product's sign-up page.
+    /// For the product's sign-up page: creates tenants, and reads and claims the secrets of operations that the key
+    /// itself began.
     Signup,
     /// Reserved; allows nothing at present.
     Guard,

@@ -19,61 +19,61 @@ pub struct Report {
     pub id: IsolationReportId,
     /// When the check ended.
     pub at: Timestamp,
-    /// How many cells are red.
+    /// Number of leaks.
     pub leaks: u64,
-    /// Who tried × what × model.
+    /// Attempts by model, actor and kind of access.
     pub matrix: Vec<Cell>,
-    /// Whether somebody chose the tenants; otherwise they stand for the fleet.
+    /// Whether the request named the tenants; otherwise the report covers a sample of all tenants.
     #[serde(default)]
     pub named: bool,
-    /// The tenants that were got at.
+    /// Checked tenants.
     pub tenants: Vec<TenantId>,
-    /// Tenants' databases that nothing is said of.
+    /// Databases that were not checked.
     pub left_out: Vec<LeftOut>,
-    /// What was taken for granted.
+    /// Assumptions of the check.
     pub trusted: Vec<String>,
-    /// The report before this one, if it is still kept.
+    /// The previous report, if it is still kept.
     pub previous: Option<IsolationReportId>,
-    /// Cells that came to another outcome there.
+    /// Attempts whose outcome differs from the previous report.
     pub changes: Vec<Change>,
 }
 
 /// Databases that were not checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeftOut {
-    /// Whose.
+    /// Provider.
     pub provider: String,
-    /// How many of the tenants that were asked for; of the fleet, some.
+    /// Number of tenants of the request or sample that were not checked.
     pub tenants: u64,
-    /// Why.
+    /// Reason.
     pub why: String,
 }
 
 /// A cell that came to another outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
-    /// How tenants are kept apart.
+    /// Isolation model.
     pub model: Isolation,
-    /// Who tried.
+    /// Actor.
     pub who: Who,
-    /// What was tried.
+    /// Kind of access.
     pub what: String,
-    /// What came of it before; none if it was not in the matrix.
+    /// Previous outcome; null if it was not checked.
     pub before: Option<Outcome>,
-    /// What comes of it now; none if it is not in the matrix any more.
+    /// Present outcome; null if it was not checked.
     pub now: Option<Outcome>,
 }
 
 /// A report with its proof.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IsolationReportView {
-    /// What was found.
+    /// The report.
     pub report: Report,
     /// Ed25519, base64url, over the line `tenantry isolation report v1` and `report` as JSON with sorted keys and without spaces.
     pub signature: String,
-    /// The public key that the signature is checked with, base64url.
+    /// Public key that verifies the signature, base64url.
     pub public_key: String,
-    /// Whether the signature is good: the report is as it was written.
+    /// Whether the signature is valid.
     pub genuine: bool,
 }
 

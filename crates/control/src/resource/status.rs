@@ -95,7 +95,7 @@ pub struct ResourceStatus {
     pub healthy: bool,
     /// Version of what it holds, such as the last migration.
     pub version: Option<String>,
-    /// Changes when the resource is changed by something else than Tenantry.
+    /// Changes when the resource is changed outside Tenantry.
     pub fingerprint: Option<String>,
     /// Access that its fence denies to direct connections; null: none, or it has no fence.
     pub fence: Option<Grade>,

@@ -50,23 +50,23 @@ pub struct Template {
     /// External names by kind, with `{id}`, `{slug}`, `{region}` and `{step}` to be filled in.
     #[serde(default)]
     pub names: BTreeMap<Kind, String>,
-    /// An onboarding that takes longer counts as stuck, and an alert is raised.
+    /// Expected duration; an onboarding that takes longer is marked `stuck`.
     #[serde(default = "ten_minutes")]
     pub expected: Span,
-    /// What happens when a step has failed for good, unless the step says otherwise.
+    /// Action when a step has failed permanently, unless the step sets its own.
     #[serde(default = "rollback")]
     pub on_failure: OnFailure,
-    /// What a request may change.
+    /// Customisations that a request may make.
     #[serde(default)]
     pub customizations: Customizations,
-    /// What new tenants take over from a main tenant.
+    /// Settings that new tenants inherit from a main tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inherit: Option<Inherit>,
-    /// What clones of its tenants are masked by, whoever asks for one and whatever they add.
+    /// Masks of all clones of its tenants; a request can only add masks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 256))]
     pub masks: Vec<MaskRule>,
-    /// The steps by key, in the order in which people read them.
+    /// Steps by key.
     #[schemars(with = "BTreeMap<String, StepSpec>")]
     pub steps: IndexMap<String, StepSpec>,
 }
@@ -93,22 +93,22 @@ impl Template {
 /// One step. Without `kind` and `wait`, the key names a built-in action: `smoke_test` or `activate`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct StepSpec {
-    /// The kind of resource to make.
+    /// Kind of resource to create.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
-    /// Which provider; without it, the first of the kind that keeps tenants apart as the template says.
+    /// Provider; by default the first one of this kind with the template's isolation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// Steps that must be over before.
+    /// Keys of the steps that must end before this one starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
-    /// `approval`, or a time such as `30d`.
+    /// `approval`, or a duration such as `30d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<String>,
-    /// Whose approval: scopes of API keys; operators without it. `admin` always may.
+    /// Scopes of the API keys that may approve; by default `operator`. `admin` always may.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub from: BTreeSet<Scope>,
-    /// Longest time of one attempt.
+    /// Timeout of an attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
     /// Attempts after the first.
@@ -117,13 +117,13 @@ pub struct StepSpec {
     /// Upper bound of the first delay; doubles with each retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Span>,
-    /// What happens when the retries are used up.
+    /// Action when the retries are used up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
     /// `detached`: runs as a child operation, for which the activation does not wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// The provider's own settings.
+    /// Settings of the provider.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub with: Map<String, Value>,
     /// Settings of the kind, or of the built-in action: all keys that are none of the above.

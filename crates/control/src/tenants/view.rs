@@ -25,11 +25,11 @@ pub struct TenantView {
     pub slug: Option<String>,
     /// Its name; null once it is erased.
     pub name: Option<String>,
-    /// What it bought.
+    /// Plan.
     pub plan: String,
-    /// Where it is in its life.
+    /// Lifecycle status.
     pub status: TenantStatus,
-    /// Where its resources are.
+    /// Region of its resources.
     pub region: String,
     /// Raised by every change; the ETag.
     pub version: i64,
@@ -37,7 +37,7 @@ pub struct TenantView {
     pub created_at: Timestamp,
     /// First activation.
     pub activated_at: Option<Timestamp>,
-    /// Why it is suspended, by reason, or will be once it is active.
+    /// Reasons and modes of its suspension; during an onboarding, of the suspension that follows it.
     pub suspensions: Suspensions,
     /// Start of the present suspension.
     pub suspended_at: Option<Timestamp>,
@@ -58,40 +58,40 @@ pub struct StandingView {
     /// The tenant as it is now.
     #[serde(flatten)]
     pub tenant: TenantView,
-    /// What clients reach with logins of their own, and whether it denies or lets in accordingly by now. Everything else asks
-    /// the registry at each request.
+    /// Fences of resources with direct access, and whether each has acknowledged the change. All other access is
+    /// checked at each request.
     pub fences: Vec<FenceView>,
 }
 
 /// A fence around a resource.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FenceView {
-    /// The step that made the resource.
+    /// Key of the step that created the resource.
     pub resource: String,
-    /// What it is.
+    /// Kind.
     pub kind: String,
-    /// Who serves it.
+    /// Provider.
     pub provider: String,
-    /// What it is to deny; null: nothing.
+    /// Access that it must deny; null: none.
     pub grade: Option<Grade>,
-    /// Whether it says that it does. One that does not yet is told again until it does.
+    /// Whether the provider has confirmed it; the server repeats the change until then.
     pub acknowledged: bool,
 }
 
 /// Why something failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorView {
-    /// A stable word; `docs/errors/` explains each.
+    /// Stable error code; `docs/errors/` explains each.
     pub code: String,
-    /// What the failure says about trying again. Records of earlier versions lack it.
+    /// Whether a retry can succeed. Missing in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<FailureClass>,
-    /// One sentence.
+    /// Message for people.
     pub message: String,
     /// The step where it happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
-    /// Seconds after which the server that failed asks to be called again.
+    /// Seconds to wait before a retry, if the failed server asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
 }
@@ -114,22 +114,22 @@ impl ErrorView {
 pub struct OperationView {
     /// Its id.
     pub id: OperationId,
-    /// Whom it changes.
+    /// Tenant that it changes.
     pub tenant_id: TenantId,
-    /// Which use case: `onboard` …, or the step that it was detached for.
+    /// Kind, such as `onboard`; for a child operation, the key of its detached step.
     pub kind: String,
     /// The operation that started it, for a detached step.
     pub parent_id: Option<OperationId>,
-    /// Where it is.
+    /// State.
     #[schemars(with = "String")]
     pub state: OperationState,
-    /// Whether nothing will change any more.
+    /// Whether it has ended.
     pub done: bool,
     /// Share of the steps that are over, from 0 to 1.
     pub progress: f64,
     /// Estimated end, from the durations of past operations.
     pub eta: Option<Timestamp>,
-    /// Template and version that it began with and keeps.
+    /// Template from which it was planned.
     pub template: String,
     /// The version.
     pub template_version: u32,
@@ -145,14 +145,14 @@ pub struct OperationView {
     pub stuck: bool,
     /// Its steps, in plan order.
     pub steps: Vec<StepView>,
-    /// While a tenant is ended: tenants that were cloned from it, or from its clones, and keep copies of its rows. Who erases
-    /// a person's data has to erase them too.
+    /// For an offboarding or erasure: tenants that were cloned from this one or its clones. They keep copies of its rows;
+    /// erase them separately if required.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clones: Vec<TenantId>,
-    /// What came of it, once it has succeeded.
+    /// Result, once it has succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<ResponseView>,
-    /// What stopped it.
+    /// Error that stopped it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorView>,
 }
@@ -162,16 +162,16 @@ pub struct OperationView {
 pub struct StepView {
     /// Its name in the template.
     pub key: String,
-    /// What it makes.
+    /// Kind of resource or action.
     pub kind: String,
-    /// Who makes it.
+    /// Provider.
     pub provider: String,
-    /// Steps that must be over before.
+    /// Keys of the steps that must end before it starts.
     pub needs: Vec<String>,
     /// Whether the operation waits for it.
     #[schemars(with = "String")]
     pub mode: Mode,
-    /// Where it is.
+    /// State.
     #[schemars(with = "String")]
     pub state: StepState,
     /// Attempts in the present direction.
@@ -184,9 +184,9 @@ pub struct StepView {
     pub finished_at: Option<Timestamp>,
     /// Its latest failure.
     pub error: Option<ErrorView>,
-    /// The operation that does it, for a detached step.
+    /// Child operation of a detached step.
     pub operation_id: Option<OperationId>,
-    /// Whose approval it waits for.
+    /// Approval that it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalView>,
 }
@@ -196,13 +196,13 @@ pub struct StepView {
 pub struct ApprovalView {
     /// Scopes of the keys that may give it; `admin` always may.
     pub from: BTreeSet<Scope>,
-    /// What the customer asks for beyond the template. Numbers are shown, texts are not.
+    /// Customisations of the request that need the approval; text values are hidden.
     #[serde(default)]
     pub asked: BTreeMap<String, Value>,
 }
 
 impl Default for ApprovalView {
-    /// An operator's, to whatever it is: as plans said it that named nobody.
+    /// The approval of an operator, as in plans of earlier versions, which name no scopes.
     fn default() -> Self {
         Self { from: BTreeSet::from([Scope::Operator]), asked: BTreeMap::new() }
     }
@@ -215,35 +215,35 @@ pub struct ResponseView {
     pub tenant_id: TenantId,
     /// `success`.
     pub status: String,
-    /// What was made, by step key: kind, provider, external name and public outputs.
+    /// Created resources by step key: kind, provider, external name and public outputs.
     pub resources: BTreeMap<String, ResourceView>,
-    /// Archives that were made, by step key.
+    /// Created archives, by step key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub archives: BTreeMap<String, ArchiveView>,
-    /// What was put back from an archive.
+    /// Content that was loaded from an archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loaded: Option<Loaded>,
-    /// What was taken over from the tenant that this one is a clone of.
+    /// Content that was copied from the original of a clone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloned: Option<Cloned>,
-    /// Whether secrets wait to be taken, once, at `POST /v1/operations/{id}/credentials`.
+    /// Whether `POST /v1/operations/{id}/credentials` has secrets to reveal.
     pub credentials_waiting: bool,
 }
 
 /// A resource.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResourceView {
-    /// What it is.
+    /// Kind.
     pub kind: String,
-    /// Who serves it.
+    /// Provider.
     pub provider: String,
     /// Its external name.
     pub name: String,
-    /// What others may know of it.
+    /// Public outputs.
     pub outputs: Value,
 }
 
-/// What a dry run shows: what would be executed, step by step.
+/// Result of a dry run: the plan that would be executed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedView {
     /// The plan.
@@ -256,17 +256,17 @@ pub struct PlannedView {
     pub slug: String,
     /// The region.
     pub region: String,
-    /// Expected length in milliseconds, learned from past runs; null when there were none.
+    /// Expected duration in milliseconds, from past operations; null if there are none.
     pub expected_ms: Option<u64>,
-    /// What it costs.
+    /// Price.
     pub price: PriceView,
-    /// How many places would be reserved, by kind; empty if the template reserves none.
+    /// Capacity slots that would be reserved, by kind; empty if the template reserves none.
     pub reserved: BTreeMap<String, u32>,
     /// The steps.
     pub steps: Vec<PlannedStepView>,
 }
 
-/// What a plan costs.
+/// Price of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PriceView {
     /// For one period, in the currency's smallest unit.
@@ -283,11 +283,11 @@ pub struct PriceView {
 pub struct PlannedStepView {
     /// Its name.
     pub key: String,
-    /// What it makes.
+    /// Kind of resource or action.
     pub kind: String,
-    /// Who would make it.
+    /// Provider.
     pub provider: String,
-    /// Steps before it.
+    /// Keys of the steps that must end before it starts.
     pub needs: Vec<String>,
     /// Whether the operation waits for it.
     #[schemars(with = "String")]
@@ -296,12 +296,12 @@ pub struct PlannedStepView {
     pub name: String,
     /// The provider's settings.
     pub settings: Value,
-    /// Whose approval it would wait for.
+    /// Approval that it would wait for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalView>,
 }
 
-/// A secret that is handed out once.
+/// A secret, revealed once.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct CredentialView {
     /// `invitation_token`, `one_time_password` …
@@ -310,7 +310,7 @@ pub struct CredentialView {
     pub value: String,
 }
 
-/// A fact that happened.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// Its id.
@@ -320,13 +320,13 @@ pub struct EventView {
     /// `tenant.provisioned` …
     #[serde(rename = "type")]
     pub kind: String,
-    /// Whom it is about.
+    /// Tenant.
     pub tenant_id: Option<TenantId>,
-    /// Which operation brought it about.
+    /// Operation that caused it.
     pub operation_id: Option<OperationId>,
-    /// When.
+    /// Time.
     pub at: Timestamp,
-    /// Its particulars; personal ones only as long as the tenant's key lives.
+    /// Data; personal data only until the tenant's key is destroyed.
     pub data: Value,
 }
 
@@ -335,17 +335,17 @@ pub struct EventView {
 pub struct KeyView {
     /// Its id.
     pub id: KeyId,
-    /// What people call it.
+    /// Display name.
     pub name: String,
-    /// What it may do.
+    /// Scopes.
     pub scopes: Vec<Scope>,
-    /// The one tenant that it sees.
+    /// The only tenant that it can read; null without the scope `tenant`.
     pub tenant_id: Option<TenantId>,
-    /// When it was made.
+    /// Creation.
     pub created_at: Timestamp,
-    /// When it ends by itself.
+    /// Expiry.
     pub expires_at: Option<Timestamp>,
-    /// When it was revoked.
+    /// Revocation.
     pub revoked_at: Option<Timestamp>,
 }
 
@@ -355,7 +355,7 @@ pub struct NewKeyView {
     /// The key.
     #[serde(flatten)]
     pub key: KeyView,
-    /// The bearer token. It is missing where the same idempotency key has made the key before: a secret is shown once.
+    /// The bearer token. Missing if the request repeats an earlier one: a secret is shown once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
 }
@@ -367,6 +367,6 @@ pub struct Page<T> {
     pub data: Vec<T>,
     /// Whether there are more.
     pub has_more: bool,
-    /// Give this as `cursor` to get them.
+    /// `cursor` of the next page.
     pub next_cursor: Option<String>,
 }

@@ -78,9 +78,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
-    /// For the customer, by a signed address.
+    /// For the customer, by a signed URL.
     Export,
-    /// For the operator, proven to be restorable.
+    /// For the operator; verified to be restorable.
     Backup,
     /// Uploaded by a client, to be loaded into the tenant.
     Import,
@@ -147,7 +147,7 @@ pub struct ArchiveView {
     pub resources: Vec<Packed>,
     /// Resources with content that are not in it.
     pub left_out: Vec<LeftOut>,
-    /// Result of the proof; only of a backup.
+    /// Result of the verification; only for a backup.
     pub verified: Option<Verified>,
 }
 

@@ -39,7 +39,7 @@ pub struct CloneTenant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 200))]
     pub tenant_name: Option<String>,
-    /// The clone's DNS label; made from the name without it.
+    /// The clone's DNS label; by default derived from its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub slug: Option<String>,

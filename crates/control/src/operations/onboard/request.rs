@@ -22,29 +22,29 @@ pub struct CreateTenant {
     /// The tenant's name, unique among living tenants without regard to case.
     #[schemars(length(min = 1, max = 200))]
     pub tenant_name: String,
-    /// The organisation behind it.
+    /// Name of the customer's organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 200))]
     pub organization_name: Option<String>,
     /// The first administrator.
     pub admin_user: AdminUser,
-    /// What is bought.
+    /// Plan, billing cycle and features.
     pub subscription: SubscriptionRequest,
-    /// Wishes for the configuration.
+    /// Configuration beyond the template; the template decides what is allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration: Option<ConfigurationRequest>,
     /// Compliance rules for the tenant's data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compliance: Option<ComplianceRequest>,
-    /// Quotas other than the plan's; which ones may be given is the template's decision.
+    /// Quotas that differ from the plan's; the template decides which are allowed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub quotas: Quotas,
-    /// The DNS label; made from the name without it.
+    /// DNS label; by default derived from the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub slug: Option<String>,
-    /// Where the resources are.
+    /// Region of the tenant's resources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub region: Option<String>,
@@ -90,16 +90,16 @@ pub struct SubscriptionRequest {
     /// The plan's name or alias.
     #[schemars(length(min = 1, max = 63))]
     pub plan: String,
-    /// How often an invoice is written.
+    /// Billing period.
     #[serde(default)]
     pub billing_cycle: BillingCycle,
-    /// Features to switch on; the plan's without it.
+    /// Features to enable; by default the plan's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxItems" = 256))]
     pub features: Option<BTreeSet<String>>,
 }
 
-/// How often an invoice is written.
+/// Billing period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BillingCycle {
@@ -117,7 +117,7 @@ pub struct ConfigurationRequest {
     /// The customer's own domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom_domain: Option<String>,
-    /// Colours, logo and the like.
+    /// Colours, logo and similar settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branding: Option<Map<String, Value>>,
     /// Third-party integrations.
@@ -136,11 +136,11 @@ pub struct ComplianceRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub data_residency: Option<String>,
-    /// Days that data is kept after the end.
+    /// Days for which data is held after the start of an offboarding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 36_500))]
     pub retention_period: Option<u32>,
-    /// How the tenant's files are encrypted at rest. What a database does, say its outputs.
+    /// Encryption at rest of the tenant's files. The outputs of its database state how the database is encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption_level: Option<EncryptionLevel>,
 }
