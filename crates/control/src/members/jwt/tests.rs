@@ -109,9 +109,7 @@ fn rejects_forged_tokens() {
         assert_eq!(tokens.verify(&elsewhere.mint(&subject(), NOW).unwrap(), NOW), Err(TokenError::Invalid));
     }
     // Correctly signed, but with a longer lifetime than this server issues.
-    let private = EncodingKey::from_ed_der(
-        &STANDARD.decode(key.expose_secret()).unwrap(),
-    );
+    let private = EncodingKey::from_ed_der(&STANDARD.decode(key.expose_secret()).unwrap());
     let header = Header { kid: Some(kid), ..Header::new(Algorithm::EdDSA) };
     let long = Claims { exp: claims.exp + 1, ..claims };
     let token = jsonwebtoken::encode(&header, &long, &private).unwrap();
@@ -125,4 +123,3 @@ fn rejects_malformed_keys() {
     }
     assert_eq!(Tokens::new("i", "a", &[]).err().unwrap().code, "bad_key");
 }
-

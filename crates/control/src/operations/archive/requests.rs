@@ -2,8 +2,8 @@
 //! other. A customer downloads an export by a signed address, without an API key, until the export expires.
 
 use std::collections::BTreeSet;
-use tenantry_model::member;
 use tenantry_model::ErrorCode;
+use tenantry_model::member;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use schemars::JsonSchema;

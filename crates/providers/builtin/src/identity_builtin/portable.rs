@@ -7,14 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tenantry_model::member::{self, EMAIL_MAC, normal_email};
 use tenantry_model::id::{InvitationId, UserId};
+use tenantry_model::member::{self, EMAIL_MAC, normal_email};
 use tenantry_model::{Failure, Write, columns};
 use tokio::io::BufReader;
 
-use super::{
-    DAY, INVITATION_TOKEN, IdentityBuiltin, fingerprint, members, token,
-};
+use super::{DAY, INVITATION_TOKEN, IdentityBuiltin, fingerprint, members, token};
 use tenantry_provider::csv::{self, Field};
 use tenantry_provider::derived;
 use tenantry_provider::portable::{Content, Portable, Sink, Source, Tally, bad_archive};
