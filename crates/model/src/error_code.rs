@@ -391,8 +391,6 @@ codes! {
         "See the message."
     Outbox "outbox" Retryable _ "The outbox folder cannot be used."
         "Check its permissions."
-    NoRandomness "no_randomness" Retryable _ "The operating system gives no random bytes."
-        "Check the machine; the step is retried."
     NoSecret "no_secret" Fatal _ "The secret that signs or verifies does not exist."
         "Configure the secret file."
     DuplicateProvider "duplicate_provider" Invalid _ "Two providers of the configuration have the same name."
