@@ -141,7 +141,7 @@ async fn operations_are_followed_and_controlled() {
     assert!(!progress.contains('\u{1b}'), "without a terminal, no colours and no cursor control");
     let secrets = json_of(&server, &["operation", "credentials", &id]);
     assert!(!secrets.as_array().unwrap().is_empty());
-    fails(&server, &["operation", "credentials", &id], 1, &["no secrets"]);
+    fails(&server, &["operation", "credentials", &id], 1, &["no unclaimed secrets"]);
 
     let path = file(&server, "p.json", &B.replace("starter", "parked"));
     let made = json_of(&server, &["tenant", "create", "-f", &path]);
