@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
+    PKCS_ECDSA_P384_SHA384, PKCS_ED25519, SignatureAlgorithm,
+};
 use tempfile::TempDir;
 use tenantry_postgres::{Server, Session};
 use tenantry_testkit::own_postgres::OwnPostgres;
@@ -15,7 +18,11 @@ struct Authority {
 }
 
 fn authority(names: &[&str]) -> Authority {
-    let key = KeyPair::generate().unwrap();
+    signed_with(&PKCS_ECDSA_P256_SHA256, names)
+}
+
+fn signed_with(algorithm: &'static SignatureAlgorithm, names: &[&str]) -> Authority {
+    let key = KeyPair::generate_for(algorithm).unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let root = params.self_signed(&key).unwrap().pem();
@@ -75,18 +82,33 @@ async fn each_mode_checks_what_it_says() {
     assert!(missing.is_err());
 }
 
+/// Whether the role `bound` gets in with this password and query.
+async fn login(server: &OwnPostgres, password: &str, query: &str) -> Result<bool, String> {
+    let url = server.url().replace("postgres@", &format!("bound:{password}@"));
+    is_encrypted(&format!("{url}?{query}")).await
+}
+
 #[tokio::test]
 async fn a_login_is_bound_to_the_certificate() {
-    let own = authority(&["127.0.0.1"]);
+    // The hash of the certificate is by the hash function of its signature.
+    for algorithm in [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384] {
+        let own = signed_with(algorithm, &["127.0.0.1"]);
+        let Some(server) = OwnPostgres::start_encrypted(&own.certificate, &own.key).await else { return };
+        server.say("CREATE ROLE bound LOGIN PASSWORD 'right'").await;
+        for query in ["sslmode=require", "sslmode=require&channel_binding=require"] {
+            assert_eq!(login(&server, "right", query).await, Ok(true), "{algorithm:?} {query}");
+        }
+        assert!(login(&server, "right", "channel_binding=require&sslmode=disable").await.is_err());
+        let refused = login(&server, "wrong-secret", "sslmode=require").await.unwrap_err();
+        assert!(refused.contains("password") && !refused.contains("wrong-secret"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_whose_signature_names_no_hash_binds_nothing() {
+    let own = signed_with(&PKCS_ED25519, &["127.0.0.1"]);
     let Some(server) = OwnPostgres::start_encrypted(&own.certificate, &own.key).await else { return };
     server.say("CREATE ROLE bound LOGIN PASSWORD 'right'").await;
-    let url = |password: &str| server.url().replace("postgres@", &format!("bound:{password}@"));
-    for query in ["sslmode=require", "sslmode=require&channel_binding=require"] {
-        assert_eq!(is_encrypted(&format!("{}?{query}", url("right"))).await, Ok(true), "{query}");
-    }
-    assert!(
-        is_encrypted(&format!("{}?channel_binding=require&sslmode=disable", url("right"))).await.is_err()
-    );
-    let refused = is_encrypted(&format!("{}?sslmode=require", url("wrong-secret"))).await.unwrap_err();
-    assert!(refused.contains("password") && !refused.contains("wrong-secret"), "{refused}");
+    assert_eq!(login(&server, "right", "sslmode=require").await, Ok(true));
+    login(&server, "right", "sslmode=require&channel_binding=require").await.unwrap_err();
 }
