@@ -134,3 +134,33 @@ fn sqlite_cause(code: i32) -> Cause {
         _ => Cause::Lost,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_of_sqlstates() {
+        for (code, cause) in [
+            // A session that must be replaced: cut, idle for too long, opened while the database was read-only, without its
+            // prepared statements, or with those of an older schema.
+            ("08006", Cause::Lost),
+            ("57P01", Cause::Lost),
+            ("25P03", Cause::Lost),
+            ("25006", Cause::Lost),
+            ("26000", Cause::Lost),
+            ("0A000", Cause::Lost),
+            // The statement can succeed later: deadlock, disk full, statement timeout, the frozen registry.
+            ("40P01", Cause::Unavailable),
+            ("53100", Cause::Unavailable),
+            ("57014", Cause::Unavailable),
+            ("55000", Cause::Unavailable),
+            // It cannot: a value too long for its index, a violated check, a wrong type.
+            ("54000", Cause::Refused),
+            ("23514", Cause::Refused),
+            ("42804", Cause::Refused),
+        ] {
+            assert_eq!(postgres_cause(code), cause, "{code}");
+        }
+    }
+}

@@ -219,3 +219,17 @@ fn cell(column: &Column, datum: Datum) -> Result<Datum, Datum> {
         (_, datum) => return Err(datum),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_fit_their_columns() {
+        let column = |kind| Column { name: "n", kind, nullable: false };
+        let large = i64::from(i32::MAX) + 1;
+        assert!(cell(&column(Kind::Int), Datum::Int(large)).is_err());
+        assert!(cell(&column(Kind::Int), Datum::Int(large - 1)).is_ok());
+        assert!(cell(&column(Kind::BigInt), Datum::Int(large)).is_ok());
+    }
+}

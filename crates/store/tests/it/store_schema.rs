@@ -114,6 +114,28 @@ on_both_stores! {
     }
 }
 
+/// A schema of its own, in a database where another application keeps migrations in `public`; and a URL that names the primary,
+/// as those of replicated servers do.
+#[tokio::test]
+async fn a_registry_shares_a_database_with_another_application() {
+    let Some(database) = TestDatabase::postgres().await else { return };
+    let db = Raw::connect(database.url()).await;
+    db.execute("CREATE TABLE public.seaql_migrations (version varchar PRIMARY KEY, applied_at bigint)").await;
+    db.execute("INSERT INTO public.seaql_migrations VALUES ('m9999_of_another', 0)").await;
+    db.execute("CREATE SCHEMA tenantry").await;
+    let url = database.url();
+    let query = if url.contains('?') { '&' } else { '?' };
+    let url = format!("{url}{query}options[search_path]=tenantry,public&target_session_attrs=read-write");
+    for _ in 0..2 {
+        let store = Store::open(&StoreConfig { url: url.clone(), readers: 1 }).await.unwrap();
+        store.ping().await.unwrap();
+        store.close().await;
+    }
+    let query = "SELECT count(*)::text FROM information_schema.tables WHERE table_schema = 'public'";
+    assert_eq!(db.rows(query).await[0].get::<String>(0), "1");
+    db.close().await;
+}
+
 #[tokio::test]
 async fn errors_of_opening_name_the_reason() {
     let database = TestDatabase::sqlite();
