@@ -42,6 +42,19 @@ pub enum OperationKind {
 }
 
 impl OperationKind {
+    /// Every kind that is named by its word.
+    const NAMED: [Self; 9] = [
+        Self::Onboard,
+        Self::Repair,
+        Self::RotateCredentials,
+        Self::Export,
+        Self::Backup,
+        Self::Restore,
+        Self::Import,
+        Self::Offboard,
+        Self::Erase,
+    ];
+
     /// The kind of a stored operation. A child is detached whatever its step's key is: the key may be the word of another
     /// kind. So is an operation whose word this version does not know, which therefore gets no special treatment.
     pub fn of(operation: &Operation) -> Self {
@@ -50,18 +63,7 @@ impl OperationKind {
 
     /// The kind that a row's word stands for.
     pub fn read(word: &str, is_child: bool) -> Self {
-        let kinds = [
-            Self::Onboard,
-            Self::Repair,
-            Self::RotateCredentials,
-            Self::Export,
-            Self::Backup,
-            Self::Restore,
-            Self::Import,
-            Self::Offboard,
-            Self::Erase,
-        ];
-        let known = kinds.into_iter().find(|kind| !is_child && kind.as_str() == word);
+        let known = Self::NAMED.into_iter().find(|kind| !is_child && kind.as_str() == word);
         known.unwrap_or_else(|| Self::Detached { step: word.to_owned() })
     }
 
@@ -223,6 +225,31 @@ mod tests {
         assert_eq!(one, resource_id(tenant, 1, "database"));
         assert_ne!(one, resource_id(tenant, 1, "config"));
         assert_ne!(one, resource_id(tenant, 2, "database"));
+    }
+
+    #[test]
+    fn every_named_kind_is_read_back() {
+        use OperationKind as K;
+        for word in [
+            "onboard",
+            "repair",
+            "rotate_credentials",
+            "export",
+            "backup",
+            "restore",
+            "import",
+            "offboard",
+            "erase",
+        ] {
+            let kind = OperationKind::read(word, false);
+            // A new kind does not compile here: it belongs into the list above and into `NAMED`.
+            match kind {
+                K::Onboard | K::Repair | K::RotateCredentials | K::Export | K::Backup => {}
+                K::Restore | K::Import | K::Offboard | K::Erase => {}
+                K::Detached { .. } => panic!("{word} is not in `NAMED`"),
+            }
+            assert_eq!(kind.as_str(), word);
+        }
     }
 
     #[test]

@@ -192,6 +192,7 @@ mod tests {
     struct Settings {
         mode: String,
         timeout: u32,
+        speed: Option<u32>,
     }
 
     #[async_trait]
@@ -255,6 +256,10 @@ mod tests {
             (
                 "{ kind: bucket, quota: 5, with: { mode: fast, timeout: 3, quota_bytes: many } }",
                 &["steps.bucket.with.quota_bytes", "steps.bucket.quota", "steps.bucket.quota_bytes"],
+            ),
+            (
+                "{ kind: bucket, speed: high, with: { mode: fast, timeout: 3 } }",
+                &["steps.bucket.speed", "steps.bucket.with.speed"],
             ),
             (
                 "{ kind: bucket, quota_bytes: 1, with: { mode: fast, timeout: 3 } }",
