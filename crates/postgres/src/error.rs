@@ -34,6 +34,11 @@ pub enum Kind {
     Lost(io::ErrorKind),
     /// TLS was refused, or a certificate does not prove what it must.
     Tls,
+    /// The login failed before the server could check it: the URL has no password, or the server and the URL have no way to
+    /// authenticate in common.
+    Credentials,
+    /// The server takes no writes, and the URL asks for one that does.
+    ReadOnly,
     /// The server rejected it: see [`Error::database`].
     Database,
     /// A statement contains a character that cannot be sent.
@@ -77,11 +82,15 @@ impl Error {
         if text.starts_with("error performing TLS") {
             return Kind::Tls;
         }
+        if text.starts_with("authentication error") || text.starts_with("invalid configuration") {
+            return Kind::Credentials;
+        }
         if text.starts_with("unexpected message") {
             return Kind::Lost(io::ErrorKind::InvalidData);
         }
         match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
             Some(_) if text.starts_with("error encoding") => Kind::Unsendable,
+            Some(error) if error.to_string() == "database does not allow writes" => Kind::ReadOnly,
             Some(error) => Kind::Lost(error.kind()),
             None => Kind::Other,
         }

@@ -1,5 +1,5 @@
 //! How a PostgreSQL database is reached: what its URL says, and what it leaves out. The rules are those of libpq
-//! (PostgreSQL manual, "Database Connection Control Functions"), with one host.
+//! (PostgreSQL manual, "Database Connection Control Functions"), with one host and the parameters that are listed here.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -55,6 +55,10 @@ impl FromStr for Server {
     fn from_str(url: &str) -> Result<Self, String> {
         let malformed = || "the postgres URL is malformed".to_owned();
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
+        // A `?` in the password, which must be encoded: nothing of it may be taken for a parameter's name.
+        if query.contains('@') {
+            return Err(malformed());
+        }
         let mut given = authority(address).ok_or_else(malformed)?;
         let mut server = Self { config: Config::new(), tls: Tls::default() };
         server.tls.roots = variable("PGSSLROOTCERT").map(PathBuf::from);
@@ -104,6 +108,15 @@ impl Server {
                 "read-write" | "primary" => TargetSessionAttrs::ReadWrite,
                 _ => return Err(wrong()),
             })),
+            "keepalives_interval" => {
+                let interval = std::time::Duration::from_secs(value.parse().map_err(|_| wrong())?);
+                self.config.keepalives_interval(interval);
+            }
+            "keepalives_count" => drop(self.config.keepalives_retries(value.parse().map_err(|_| wrong())?)),
+            "tcp_user_timeout" => {
+                let limit = std::time::Duration::from_millis(value.parse().map_err(|_| wrong())?);
+                self.config.tcp_user_timeout(limit);
+            }
             "keepalives" => drop(self.config.keepalives(value != "0")),
             "keepalives_idle" => {
                 let idle = std::time::Duration::from_secs(value.parse().map_err(|_| wrong())?);
@@ -134,15 +147,11 @@ impl Server {
             self.config
                 .hostaddr(address.map_err(|_| "`hostaddr` of the postgres URL is no IP address".to_owned())?);
         }
-        let user = given.user.or_else(|| variable("PGUSER")).or_else(|| variable("USER"));
+        let user = given.user.or_else(|| variable("PGUSER")).or_else(|| whoami::username().ok());
+        let user = user.ok_or("the postgres URL names no user, and this account has no name")?;
+        self.config.user(&user);
         let database = given.database.filter(|name| !name.is_empty()).or_else(|| variable("PGDATABASE"));
-        // Without a user the driver takes the account's name, and without a database the server takes the user's.
-        if let Some(database) = database.or_else(|| user.clone()) {
-            self.config.dbname(database);
-        }
-        if let Some(user) = user {
-            self.config.user(user);
-        }
+        self.config.dbname(database.unwrap_or(user));
         given.options.iter().for_each(|option| self.add_option(option));
         self.set_mode(given.mode.or_else(|| variable("PGSSLMODE")).as_deref())?;
         let password = given.password.or_else(|| variable("PGPASSWORD"));
@@ -181,6 +190,13 @@ impl Server {
     pub fn at(&self, host: &str, port: u16) -> Self {
         let mut config = Config::new();
         config.host(host).port(port).ssl_mode(self.config.get_ssl_mode());
+        config.channel_binding(self.config.get_channel_binding());
+        config.target_session_attrs(self.config.get_target_session_attrs());
+        config.keepalives(self.config.get_keepalives()).keepalives_idle(self.config.get_keepalives_idle());
+        self.config.get_keepalives_interval().map(|interval| config.keepalives_interval(interval));
+        self.config.get_keepalives_retries().map(|count| config.keepalives_retries(count));
+        self.config.get_tcp_user_timeout().map(|limit| config.tcp_user_timeout(*limit));
+        self.config.get_connect_timeout().map(|limit| config.connect_timeout(*limit));
         self.config.get_user().map(|user| config.user(user));
         self.config.get_password().map(|password| config.password(password));
         self.config.get_dbname().map(|database| config.dbname(database));
@@ -367,6 +383,7 @@ mod tests {
             ("postgres://u:secret@h/x?nothing", "malformed"),
             ("postgres://u:secret@[::1/x", "malformed"),
             ("mysql://u:secret@h/x", "malformed"),
+            ("postgres://u:pa?secret=word@h/x", "malformed"),
         ] {
             let error = url.parse::<Server>().unwrap_err();
             assert!(error.contains(fault) && !error.contains("secret"), "{url}: {error}");

@@ -119,3 +119,14 @@ async fn a_server_that_does_not_answer_is_given_up() {
     let refused = Session::open(&url.parse().unwrap()).await.err().unwrap();
     assert!(matches!(refused.kind(), Kind::Lost(_)), "{refused:?}");
 }
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_is_named() {
+    let Some(database) = TestDatabase::postgres().await else { return };
+    let query = if database.url().contains('?') { '&' } else { '?' };
+    let read_only = format!("{}{query}options[default_transaction_read_only]=on", database.url());
+    assert!(Session::open(&read_only.parse().unwrap()).await.is_ok());
+    let server = format!("{read_only}&target_session_attrs=read-write").parse().unwrap();
+    let refused = Session::open(&server).await.err().unwrap();
+    assert_eq!(refused.kind(), Kind::ReadOnly, "{refused:?}");
+}

@@ -7,7 +7,7 @@ use rcgen::{
     PKCS_ECDSA_P384_SHA384, PKCS_ED25519, SignatureAlgorithm,
 };
 use tempfile::TempDir;
-use tenantry_postgres::{Server, Session};
+use tenantry_postgres::{Kind, Server, Session};
 use tenantry_testkit::own_postgres::OwnPostgres;
 
 /// An authority, the PEM of its certificate, and a certificate and key that it made for a server.
@@ -101,6 +101,9 @@ async fn a_login_is_bound_to_the_certificate() {
         assert!(login(&server, "right", "channel_binding=require&sslmode=disable").await.is_err());
         let refused = login(&server, "wrong-secret", "sslmode=require").await.unwrap_err();
         assert!(refused.contains("password") && !refused.contains("wrong-secret"), "{refused}");
+        let without = server.url().replace("postgres@", "bound@") + "?sslmode=require";
+        let refused = Session::open(&without.parse().unwrap()).await.err().unwrap();
+        assert_eq!(refused.kind(), Kind::Credentials, "{refused:?}");
     }
 }
 

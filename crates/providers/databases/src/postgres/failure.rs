@@ -35,6 +35,14 @@ pub fn connecting(error: Error) -> Failure {
             "unreachable",
             "no TLS connection to PostgreSQL: check `sslmode` and the server's certificate",
         ),
+        Kind::Credentials => Failure::fatal(
+            "bad_credentials",
+            "PostgreSQL and `url` have no way to log in in common: add the password, or change `channel_binding`",
+        ),
+        Kind::ReadOnly => Failure::retryable(
+            "read_only",
+            "PostgreSQL accepts no writes: it is a standby or read-only; name the primary",
+        ),
         Kind::Database => match failure(error) {
             // The server ended the session before a statement was sent.
             lost if lost.code == "connection_lost" => Failure::retryable("restarting", lost.message),
@@ -163,7 +171,7 @@ fn by_code(error: &ServerError<'_>) -> Failure {
         ),
         "XX001" | "XX002" => fatal("corrupt", "PostgreSQL's data is damaged: restore it from a backup"),
         // Two sessions changed one row of the catalogue, or an internal check failed.
-        "XX000" => retryable("internal", "PostgreSQL reported an internal error; try again"),
+        "XX000" => retryable("rolled_back", "PostgreSQL reported an internal error; try again"),
         _ => by_class(error),
     }
 }
@@ -221,7 +229,7 @@ mod tests {
             ("54000", Fatal, "database"),
             ("23505", Invalid, "constraint"),
             ("22P02", Invalid, "bad_value"),
-            ("XX000", Retryable, "internal"),
+            ("XX000", Retryable, "rolled_back"),
             ("XX001", Fatal, "corrupt"),
         ];
         for (code, class, word) in classes {

@@ -155,7 +155,7 @@ impl Server {
         let pooled = self.pooled.as_ref().filter(|_| who == Who::PooledLogin);
         let mut address = pooled.unwrap_or(&self.direct).clone();
         address.config.user(role.as_str()).password(password).dbname(database);
-        Session::open(&address).await
+        timeout(CONNECT_TIMEOUT, Session::open(&address)).await.unwrap_or(Err(Error::TimedOut))
     }
 
     /// Whether a pooler is configured for tenants' applications.

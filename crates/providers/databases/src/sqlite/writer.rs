@@ -72,6 +72,7 @@ async fn run(mut session: Session, mut waiting: mpsc::Receiver<Job>) {
     let mut jobs = Vec::new();
     while waiting.recv_many(&mut jobs, BATCH).await > 0 {
         let (work, replies): (Vec<Work>, Vec<_>) = jobs.drain(..).map(|job| (job.work, job.reply)).unzip();
+        let again = session.reopened();
         let written = tokio::task::spawn_blocking(move || {
             for (reply, answer) in replies.into_iter().zip(session.write(&work)) {
                 // The caller may have given up.
@@ -79,9 +80,16 @@ async fn run(mut session: Session, mut waiting: mpsc::Receiver<Job>) {
             }
             session
         });
-        // An error: the process shuts down.
-        let Ok(after) = written.await else { return };
-        session = after;
+        session = match written.await {
+            Ok(session) => session,
+            // A defect. Its batch is rolled back with its connection; its callers learn that the outcome is unknown.
+            Err(error) if error.is_panic() => {
+                tracing::error!("the writer of a database file panicked");
+                again
+            }
+            // The process shuts down.
+            Err(_) => return,
+        };
         // Lets the callers queue their next job before the next batch.
         tokio::task::yield_now().await;
     }
@@ -100,6 +108,12 @@ pub struct Session {
 }
 
 impl Session {
+    /// The same without its connection: the next batch opens one.
+    fn reopened(&self) -> Self {
+        let (file, catalogue) = (self.file.clone(), self.catalogue.clone());
+        Self { file, max_bytes: self.max_bytes, catalogue, opened: self.opened, connection: None }
+    }
+
     /// Runs a batch. Returns an answer for each job.
     fn write(&mut self, work: &[Work]) -> Vec<Result<Value, Failure>> {
         match self.commit(work) {
