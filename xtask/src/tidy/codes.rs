@@ -9,14 +9,17 @@ use super::{File, Finding};
 /// The list of codes.
 const LIST: &str = "crates/model/src/error_code.rs";
 
+/// Folders whose errors are answers to requests.
+const REQUESTS: [&str; 2] = ["crates/control/src/", "crates/server/src/"];
+
 /// Calls whose first string is an error code.
 const CALLS: [&str; 5] =
     ["Failure::new(", "Failure::retryable(", "Failure::unknown(", "Failure::invalid(", "Failure::fatal("];
 
 /// Checks all sources against the list; without a list there is nothing to check.
 pub fn check(files: &[File]) -> Vec<Finding> {
-    let Some(list) = files.iter().find(|file| file.path == LIST) else { return Vec::new() };
-    let list = split(&list.text);
+    let Some(list_file) = files.iter().find(|file| file.path == LIST) else { return Vec::new() };
+    let list = split(&list_file.text);
     let known: HashSet<&str> = list.strings.iter().map(|(_, string)| string.as_str()).collect();
     let sources = files.iter().filter(|file| file.path.starts_with("crates/") && file.path.ends_with(".rs"));
     let sources = sources.filter(|file| !is_test(&file.path) && !file.path.starts_with("crates/bench/"));
@@ -26,14 +29,42 @@ pub fn check(files: &[File]) -> Vec<Finding> {
     let words = list.strings.iter().filter(|(line, word)| *line < list.first_test_line() && is_code(word));
     let is_used = |word: &str| {
         let [word, variant] = [format!("\"{word}\""), format!("ErrorCode::{}", variant(word))];
-        sources.iter().any(|file| file.text.contains(&word) || file.text.contains(&variant))
+        sources.iter().any(|file| file.text.contains(&word) || has_name(&file.text, &variant))
     };
     let unused = words.filter(|(_, word)| !is_used(word));
+    findings.extend(without_status(&list_file.text, &sources));
     findings.extend(unused.map(|(line, word)| {
         let fix = format!("use `{word}` or take it out, with its page");
         Finding::new(LIST, *line, "an error code that nothing uses", fix)
     }));
     findings
+}
+
+/// Whether a text has this name, and not as the beginning of a longer one.
+fn has_name(text: &str, name: &str) -> bool {
+    let mut ends = text.match_indices(name).map(|(at, _)| at + name.len());
+    ends.any(|end| !text[end..].starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+}
+
+/// Variants that requests use although the list gives them no status: `codes` writes `_` for those that only operations have.
+fn without_status(list: &str, sources: &[&File]) -> Vec<Finding> {
+    let entry = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (name, _, _, status) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        (status == "_").then(|| name.to_owned())
+    };
+    let names = list.lines().filter_map(entry);
+    let requests = |file: &&&File| REQUESTS.iter().any(|folder| file.path.starts_with(folder));
+    let used = |name: &String| {
+        let name = format!("ErrorCode::{name}");
+        sources.iter().filter(requests).any(|file| has_name(&file.text, &name))
+    };
+    let without = names.filter(used);
+    without
+        .map(|name| {
+            Finding::new(LIST, 1, "a request's error without a status", format!("give {name} a status"))
+        })
+        .collect()
 }
 
 /// The variant of a code, `SlugTaken` for `slug_taken`.
@@ -112,7 +143,23 @@ mod tests {
         let other = File::new("crates/store/src/a.rs", "//! Owns.\n");
         let user = File::new("crates/store/src/a.rs", "//! Owns.\nconst A: ErrorCode = ErrorCode::Busy;\n");
         assert!(check(&[File::new(super::LIST, &list.text), user]).is_empty());
+        let longer =
+            File::new("crates/store/src/a.rs", "//! Owns.\nconst A: ErrorCode = ErrorCode::BusyNow;\n");
+        assert_eq!(check(&[File::new(super::LIST, &list.text), longer]).len(), 1);
         assert_eq!(short(&check(&[list, other])), ["2: an error code that nothing uses"]);
+    }
+
+    #[test]
+    fn refuses_a_request_whose_code_has_no_status() {
+        let found = |status: &str| {
+            let list = format!(
+                "//! Lists.\ncodes! {{\n    Busy \"busy\" Retryable {status} \"It works.\"\n        \"Wait.\"\n}}\n"
+            );
+            let user = "//! Owns.\nconst A: ErrorCode = ErrorCode::Busy;\n";
+            short(&check(&[File::new(super::LIST, &list), File::new("crates/server/src/a.rs", user)]))
+        };
+        assert_eq!(found("_"), ["1: a request's error without a status"]);
+        assert!(found("503").is_empty());
     }
 
     #[test]
