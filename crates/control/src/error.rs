@@ -110,7 +110,7 @@ impl Error {
     }
     /// A failure of a provider, or of the archive store. `what` names it in the message, such as "the bucket".
     pub fn provider(what: &str, failure: Failure) -> Self {
-        if failure.class != FailureClass::Fatal {
+        if matches!(failure.class, FailureClass::Retryable | FailureClass::Unknown) {
             return Self::provider_unavailable(what, failure);
         }
         let message =

@@ -367,7 +367,8 @@ impl Worker {
                     }
                 }
                 Err((failed, table)) => {
-                    let lost = failed.cause == Cause::Lost || connection.rollback().await.is_err();
+                    let lost =
+                        failed.cause == Cause::Lost || in_time(ASKED, connection.rollback()).await.is_err();
                     // No commit was sent, so nothing is in doubt: once more, on a new connection.
                     if lost && table != TRANSACTION && !std::mem::replace(&mut retried, true) {
                         groups.push(group);

@@ -42,6 +42,6 @@ impl Task for ExpireObjects {
         if deleted > 0 {
             tracing::info!(objects = deleted, "objects expired");
         }
-        failed.map_or(Ok(deleted), |why| Err(Error::provider_unavailable("a provider of buckets", why)))
+        failed.map_or(Ok(deleted), |why| Err(Error::provider("a provider of buckets", why)))
     }
 }

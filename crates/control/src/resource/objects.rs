@@ -126,12 +126,11 @@ pub fn object_error(failure: Failure) -> Error {
         "bad_key" => {
             Error::invalid(ErrorCode::RequestInvalid, vec![FieldError::new("key", &failure.message)])
         }
-        "corrupt" => Error {
-            message:
-                "the object, or its bucket, is damaged on the disk; an operator can restore it from a backup"
-                    .to_owned(),
-            ..Error::internal(failure)
-        },
+        "corrupt" => {
+            let message =
+                "the object, or its bucket, is damaged on the disk; an operator can restore it from a backup";
+            Error { message: message.to_owned(), ..Error::provider("the bucket", failure) }
+        }
         _ if failure.class == FailureClass::Invalid => {
             Error::invalid(ErrorCode::RequestInvalid, vec![FieldError::new("", &failure.message)])
         }

@@ -178,7 +178,7 @@ on_both! {
         assert_eq!(cut_off.status(), 200, "the first part is intact");
         cut_off.bytes().await.expect_err("a damaged object ends with an error");
         flip(100);
-        read(server.bare(Method::GET, &address)).await.problem(500, "internal");
+        read(server.bare(Method::GET, &address)).await.problem(500, "provider_failed");
     }
 
     async fn the_storage_quota_is_enforced(mut server: Server) {

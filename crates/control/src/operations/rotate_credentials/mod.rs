@@ -143,10 +143,9 @@ impl Control {
                 return Err(Error::new(ErrorCode::RotationUnderWay, message));
             }
             // It has expired, and the background task has not ended it yet.
-            self.retire(rotation).await.map_err(|why| {
-                let message = "the provider cannot revoke the expired previous credentials now; try again";
-                let cause = Some(why.to_string());
-                Error { cause, ..Error::new(ErrorCode::Unavailable, message) }
+            self.retire(rotation).await.map_err(|why| match why.code.as_str() {
+                "registry_unavailable" => Error::unavailable(why),
+                _ => Error::provider("the provider of the expired previous credentials", why),
             })?;
         }
         Ok(())

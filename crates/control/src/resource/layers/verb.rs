@@ -69,8 +69,8 @@ pub enum PermitClass {
     /// Access control and state. Apart from the work, so that no export or upload, however long, delays the fence of a
     /// suspended tenant or the observations of an erasure.
     Control,
-    /// Rows and objects that a client's request reads or writes: none, so that one tenant's slow upload delays neither other
-    /// tenants nor onboardings. The API limits requests.
+    /// Rows and objects that a client's request reads or writes: none, so that no slow upload holds a permit that an onboarding
+    /// needs. A provider's own pool of connections still limits them, together with its other calls.
     Request,
 }
 
