@@ -31,6 +31,9 @@ const TIMELINE: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN 0
 const VALUES: &str = "-c TimeZone=UTC -c DateStyle=ISO,MDY -c extra_float_digits=2";
 /// Time that a caller waits for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for a login of a tenant's role: longer than a pooler makes a client wait for its server (PgBouncer's
+/// `query_wait_timeout`, 120 s), so that a pooler that waits after a rejected login is not taken for one that denies it.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(150);
 /// Time without a query after which the server ends a session and releases its locks: its process hangs.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 /// Query that keeps an idle session alive.
@@ -155,7 +158,7 @@ impl Server {
         let pooled = self.pooled.as_ref().filter(|_| who == Who::PooledLogin);
         let mut address = pooled.unwrap_or(&self.direct).clone();
         address.config.user(role.as_str()).password(password).dbname(database);
-        timeout(CONNECT_TIMEOUT, Session::open(&address)).await.unwrap_or(Err(Error::TimedOut))
+        timeout(LOGIN_TIMEOUT, Session::open(&address)).await.unwrap_or(Err(Error::TimedOut))
     }
 
     /// Whether a pooler is configured for tenants' applications.
