@@ -18,7 +18,7 @@ use crate::members::token::Tokens;
 use crate::operations::ProviderSteps;
 use crate::operations::archive::{ArchiveStore, Archives};
 use crate::operations::onboard::Front;
-use crate::resource::capacity::{Capacity, Places};
+use crate::resource::capacity::{Capacity, Slots};
 use crate::resource::{ConcurrencyLimits, OnCall, Regions, Resources};
 use crate::stats::eta::Pace;
 use crate::stats::meter::{Meter, Metered};
@@ -43,7 +43,7 @@ pub struct ControlConfig {
     pub locale: String,
     /// Capacity of each region. Tenants go to these regions and to `region`.
     pub capacity: Capacity,
-    /// Regions in which each provider may place data.
+    /// Regions in which each provider may slot data.
     pub regions: Regions,
     /// Calls of each provider that may be under way at the same time.
     pub at_once: ConcurrencyLimits,
@@ -113,7 +113,7 @@ pub(crate) struct Shared {
     pub catalogue: Catalogue,
     pub templates: Library,
     pub steps: Arc<ProviderSteps>,
-    pub places: Arc<Places>,
+    pub slots: Arc<Slots>,
     pub archives: Arc<Archives>,
     /// The same as `resources`. To be removed when operations take handles from there.
     pub executor: Executor<ProviderSteps>,
@@ -158,7 +158,7 @@ impl Control {
             let what = format!("the provider {}", provider.name());
             provider.start().await.map_err(|failure| Error::provider_unavailable(&what, failure))?;
         }
-        let places = Places::new(store.clone(), config.capacity.clone());
+        let slots = Slots::new(store.clone(), config.capacity.clone());
         let store_of_archives = ArchiveStore::new(config.archives.clone());
         let archives = Arc::new(Archives::new(store_of_archives, keyring.clone(), config.import_most));
         let steps = Arc::new(ProviderSteps::new(
@@ -166,7 +166,7 @@ impl Control {
             resources.clone(),
             keyring.clone(),
             store.clone(),
-            places.clone(),
+            slots.clone(),
             archives.clone(),
         ));
         let sealing = Sealing::start(store.clone(), &keyring, !config.replicas).await;
@@ -199,7 +199,7 @@ impl Control {
             catalogue,
             templates,
             steps,
-            places,
+            slots,
             archives,
             executor,
             sealing,

@@ -6,7 +6,7 @@ use tenantry_model::{Failure, Timestamp, id::OperationId};
 
 use crate::operation::{Mode, OnFailure, Operation, OperationState as Op, Run, Step, StepState as S, Wait};
 use crate::retry::{MAX_INTERRUPTIONS, next_delay};
-use crate::run::Verb;
+use crate::run::Direction;
 use crate::signal::{Signal, SignalKind};
 
 /// Error code of an operation that another operation has superseded.
@@ -16,7 +16,7 @@ pub const SUPERSEDED: &str = "superseded";
 #[derive(Debug, Default, PartialEq)]
 pub struct Decision {
     /// Attempts to start: step key and direction.
-    pub start: Vec<(String, Verb)>,
+    pub start: Vec<(String, Direction)>,
     /// Keys of steps that have become child operations; `Step::child` has their ids.
     pub detached: Vec<String>,
     /// Signals to other operations.
@@ -52,31 +52,31 @@ pub fn decide(run: &mut Run, signals: &[Signal], now: Timestamp) -> Decision {
 pub fn settle(
     run: &mut Run,
     key: &str,
-    verb: Verb,
+    direction: Direction,
     result: Result<serde_json::Value, Failure>,
     now: Timestamp,
     jitter: f64,
 ) {
     let Some(step) = run.step_mut(key) else { return };
     step.note = None;
-    match (verb, result) {
+    match (direction, result) {
         // The step was turned back while it ran: its result is discarded, and the compensation removes what
         // it made.
-        (Verb::Do, Ok(_)) if step.state != S::Running => {}
-        (Verb::Do, Ok(output)) => {
+        (Direction::Run, Ok(_)) if step.state != S::Running => {}
+        (Direction::Run, Ok(output)) => {
             step.state = S::Done;
             step.output = output;
             step.due_at = None;
             step.finished_at = Some(now);
         }
-        (Verb::Do, Err(failure)) if step.state == S::Running => {
+        (Direction::Run, Err(failure)) if step.state == S::Running => {
             step.uncertain |= failure.class == tenantry_model::FailureClass::Unknown;
             step.due_at = next_delay(&step.policy, step.attempts, &failure, jitter).map(|d| now + d);
             step.state = if step.due_at.is_some() { S::Retrying } else { S::Failed };
             step.finished_at = (step.state == S::Failed).then_some(now);
             step.error = Some(failure);
         }
-        (Verb::Undo, Ok(_)) if step.state == S::Undoing => {
+        (Direction::Compensate, Ok(_)) if step.state == S::Undoing => {
             if step.uncertain && step.policy.in_flight_ms > 0 {
                 // A call without an answer may still take effect: compensate again after the in-flight bound.
                 step.uncertain = false;
@@ -89,12 +89,12 @@ pub fn settle(
                 step.finished_at = Some(now);
             }
         }
-        (Verb::Undo, Err(failure)) if step.state == S::Undoing => {
+        (Direction::Compensate, Err(failure)) if step.state == S::Undoing => {
             step.due_at = next_delay(&step.policy, step.attempts, &failure, jitter).map(|d| now + d);
             step.state = if step.due_at.is_some() { S::UndoPending } else { S::UndoFailed };
             step.error = Some(failure);
         }
-        (Verb::Do | Verb::Undo, _) => {}
+        (Direction::Run | Direction::Compensate, _) => {}
     }
 }
 
@@ -372,7 +372,7 @@ fn advance(run: &mut Run, now: Timestamp, decision: &mut Decision) {
                 }
                 (None, Mode::Inline) => {
                     begin(step, S::Running);
-                    decision.start.push((step.key.clone(), Verb::Do));
+                    decision.start.push((step.key.clone(), Direction::Run));
                 }
             }
         }
@@ -429,7 +429,7 @@ fn compensate(run: &mut Run, now: Timestamp, decision: &mut Decision) {
             moved = true;
             match step.child {
                 Some(child) => decision.signals.push((child, SignalKind::Cancel)),
-                None => decision.start.push((step.key.clone(), Verb::Undo)),
+                None => decision.start.push((step.key.clone(), Direction::Compensate)),
             }
         }
         if !moved {

@@ -21,7 +21,7 @@ use crate::decide::{decide, recover, settle};
 use crate::executor::{Shared, Slot};
 use crate::ledger::{Commit, CommitError};
 use crate::operation::{Operation, Run, Step, StepState};
-use crate::run::{Attempt, AttemptGuards, Done, Notes, Steps, Verb};
+use crate::run::{Attempt, AttemptGuards, Direction, Done, Notes, Steps};
 use crate::signal::{Signal, SignalKind};
 
 /// Why a driver stopped.
@@ -43,7 +43,7 @@ pub(crate) enum Woken {
 /// A running attempt. Dropping it cancels it.
 struct InFlight<E> {
     key: String,
-    verb: Verb,
+    direction: Direction,
     work: Pin<Box<dyn Future<Output = Ended<E>> + Send>>,
 }
 
@@ -59,7 +59,7 @@ struct Round<E> {
     effects: Vec<E>,
     children: Vec<Run>,
     signals: Vec<(OperationId, SignalKind)>,
-    begun: Vec<(String, Verb)>,
+    begun: Vec<(String, Direction)>,
 }
 
 /// Shortest delay before the retry of a step whose effects conflicted with another transaction.
@@ -221,21 +221,21 @@ impl<S: Steps> Driver<S> {
     /// may be retried.
     async fn settle_and_advance(
         &mut self,
-        ended: Vec<(String, Verb, Ended<S::Effect>)>,
+        ended: Vec<(String, Direction, Ended<S::Effect>)>,
         signals: &[Signal],
     ) -> Result<(), CommitError> {
         let mut refused: Option<Failure> = None;
         let mut results_hold = true;
         loop {
             let mut effects = Vec::new();
-            for (key, verb, Ended { result, .. }) in &ended {
+            for (key, direction, Ended { result, .. }) in &ended {
                 let result = match (result, &refused) {
                     (Ok(done), Some(conflict)) if !results_hold && !done.effects.is_empty() => {
                         Err(conflict.clone())
                     }
                     (result, _) => result.clone(),
                 };
-                self.record(key, *verb, result, &mut effects);
+                self.record(key, *direction, result, &mut effects);
             }
             let suspects = results_hold && !effects.is_empty();
             match self.advance(signals, effects, refused.as_ref()).await {
@@ -255,7 +255,7 @@ impl<S: Steps> Driver<S> {
     fn record(
         &mut self,
         key: &str,
-        verb: Verb,
+        direction: Direction,
         result: Result<Done<S::Effect>, Failure>,
         effects: &mut Vec<S::Effect>,
     ) {
@@ -263,7 +263,7 @@ impl<S: Steps> Driver<S> {
             effects.extend(done.effects);
             done.output
         });
-        settle(&mut self.run, key, verb, result, self.shared.clock.now(), rand::random());
+        settle(&mut self.run, key, direction, result, self.shared.clock.now(), rand::random());
     }
 
     /// Decides, runs the transactional steps, commits, and starts the remaining attempts. With `refused`, no
@@ -292,8 +292,9 @@ impl<S: Steps> Driver<S> {
                 }
             }
             // A compensation reads committed rows, and this round is not committed yet.
-            let in_place = |(key, verb): &(String, Verb)| {
-                *verb == Verb::Do && self.run.step(key).is_some_and(|s| self.shared.steps.transactional(s))
+            let in_place = |(key, direction): &(String, Direction)| {
+                *direction == Direction::Run
+                    && self.run.step(key).is_some_and(|s| self.shared.steps.transactional(s))
             };
             let (inside, outside): (Vec<_>, Vec<_>) =
                 decision.start.into_iter().partition(|start| refused.is_some() || in_place(start));
@@ -304,31 +305,31 @@ impl<S: Steps> Driver<S> {
             if inside.is_empty() {
                 break;
             }
-            for (key, verb) in inside {
-                let result = match (refused, self.prepare(&key, verb)) {
+            for (key, direction) in inside {
+                let result = match (refused, self.prepare(&key, direction)) {
                     (Some(failure), _) => Err(failure.clone()),
                     (None, Some(attempt)) => try_once(&self.shared, attempt).await,
                     (None, None) => continue,
                 };
-                self.record(&key, verb, result, &mut round.effects);
+                self.record(&key, direction, result, &mut round.effects);
             }
         }
         // An attempt that a later decision of this round revoked does not start.
         let mut begun = std::mem::take(&mut round.begun);
-        begun.retain(|(key, verb)| runs(&self.run, key, *verb));
+        begun.retain(|(key, direction)| runs(&self.run, key, *direction));
         // Signals that a stopping executor did not apply stay in the ledger.
         let applied = if waiting.is_empty() { signals } else { &[] };
         self.commit(applied.iter().map(|s| s.id).collect(), round, &begun).await?;
         self.recovered = false;
         // Revoked attempts are cancelled before their compensation can start.
         let run = &self.run;
-        self.in_flight.retain(|attempt| runs(run, &attempt.key, attempt.verb));
+        self.in_flight.retain(|attempt| runs(run, &attempt.key, attempt.direction));
         self.begin(begun);
         Ok(())
     }
 
     /// Resets the steps in `begun` to their state before the decision: the leader starts them.
-    fn leave_to_leader(&mut self, before: &Run, begun: &[(String, Verb)]) {
+    fn leave_to_leader(&mut self, before: &Run, begun: &[(String, Direction)]) {
         for (step, before) in self.run.steps.iter_mut().zip(&before.steps) {
             if begun.iter().any(|(key, _)| *key == step.key) {
                 step.clone_from(before);
@@ -342,7 +343,7 @@ impl<S: Steps> Driver<S> {
         &mut self,
         applied: Vec<SignalId>,
         mut round: Round<S::Effect>,
-        begun: &[(String, Verb)],
+        begun: &[(String, Direction)],
     ) -> Result<(), CommitError> {
         let changed_steps: Vec<String> = match &self.committed {
             None => self.run.steps.iter().map(|s| s.key.clone()).collect(),
@@ -360,9 +361,9 @@ impl<S: Steps> Driver<S> {
         let mut next = self.run.clone();
         next.operation.version += 1;
         next.operation.updated_at = now;
-        for (key, verb) in begun {
+        for (key, direction) in begun {
             if let Some(step) = next.step(key) {
-                round.effects.extend(self.shared.steps.intend(&next, step, *verb, now));
+                round.effects.extend(self.shared.steps.intend(&next, step, *direction, now));
             }
         }
         let before = self.committed.as_ref().map(|run| &run.operation);
@@ -396,19 +397,19 @@ impl<S: Steps> Driver<S> {
 
     /// Starts attempts whose start is committed. Their timeout begins with the first poll, because a new
     /// operation may still wait for a permit.
-    fn begin(&mut self, begun: Vec<(String, Verb)>) {
-        for (key, verb) in begun {
-            let Some(attempt) = self.prepare(&key, verb) else { continue };
+    fn begin(&mut self, begun: Vec<(String, Direction)>) {
+        for (key, direction) in begun {
+            let Some(attempt) = self.prepare(&key, direction) else { continue };
             let shared = self.shared.clone();
             let work = Box::pin(async move {
                 let (busy, guards) = (shared.clock.busy(), attempt.guards.clone());
                 Ended { result: try_once(&shared, attempt).await, _guards: guards, _busy: busy }
             });
-            self.in_flight.push(InFlight { key, verb, work });
+            self.in_flight.push(InFlight { key, direction, work });
         }
     }
 
-    fn prepare(&self, key: &str, verb: Verb) -> Option<Attempt> {
+    fn prepare(&self, key: &str, direction: Direction) -> Option<Attempt> {
         let step = self.run.step(key)?.clone();
         let done = self.run.steps.iter().filter(|s| s.state == StepState::Done);
         let outputs = Arc::new(done.map(|s| (s.key.clone(), s.output.clone())).collect());
@@ -419,26 +420,26 @@ impl<S: Steps> Driver<S> {
             step: step.clone(),
         });
         let (now, guards) = (self.shared.clock.now(), AttemptGuards::default());
-        Some(Attempt { operation, step, outputs, verb, now, notes, guards })
+        Some(Attempt { operation, step, outputs, direction, now, notes, guards })
     }
 }
 
 /// True when the run has this step running in this direction.
-fn runs(run: &Run, key: &str, verb: Verb) -> bool {
-    let state = match verb {
-        Verb::Do => StepState::Running,
-        Verb::Undo => StepState::Undoing,
+fn runs(run: &Run, key: &str, direction: Direction) -> bool {
+    let state = match direction {
+        Direction::Run => StepState::Running,
+        Direction::Compensate => StepState::Undoing,
     };
     run.step(key).is_some_and(|step| step.state == state)
 }
 
 /// The next attempt that ends; pending for ever without one.
-async fn next_ended<E>(in_flight: &mut Vec<InFlight<E>>) -> (String, Verb, Ended<E>) {
+async fn next_ended<E>(in_flight: &mut Vec<InFlight<E>>) -> (String, Direction, Ended<E>) {
     poll_fn(|cx: &mut Context<'_>| {
         for i in 0..in_flight.len() {
             if let Poll::Ready(ended) = in_flight[i].work.as_mut().poll(cx) {
-                let InFlight { key, verb, .. } = in_flight.swap_remove(i);
-                return Poll::Ready((key, verb, ended));
+                let InFlight { key, direction, .. } = in_flight.swap_remove(i);
+                return Poll::Ready((key, direction, ended));
             }
         }
         Poll::Pending

@@ -189,7 +189,7 @@ impl<S: Steps> Executor<S> {
     }
 
     /// Handles a notification: another executor on this ledger has committed a change of this operation.
-    pub fn heard(&self, id: OperationId) {
+    pub fn notice(&self, id: OperationId) {
         if self.is_running() {
             return self.hint(id);
         }
@@ -207,8 +207,8 @@ impl<S: Steps> Executor<S> {
     }
 
     /// `heard` for every followed operation, when notifications may have been lost.
-    pub fn heard_of_all(&self) {
-        self.shared.followers.all().into_iter().for_each(|id| self.heard(id));
+    pub fn notice_all(&self) {
+        self.shared.followers.all().into_iter().for_each(|id| self.notice(id));
     }
 
     /// Starts a new operation: decides, runs the transactional steps, and commits them with `effects` in one

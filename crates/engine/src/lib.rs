@@ -19,5 +19,5 @@ pub use executor::{Executor, ExecutorConfig};
 pub use follow::Changes;
 pub use ledger::{Commit, CommitError, Ledger, Waiting};
 pub use operation::{Mode, OnFailure, Operation, OperationState, Policy, Run, Step, StepState, Wait};
-pub use run::{Attempt, AttemptGuards, Done, Steps, Verb};
+pub use run::{Attempt, AttemptGuards, Direction, Done, Steps};
 pub use signal::{Signal, SignalKind};

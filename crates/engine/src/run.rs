@@ -11,11 +11,11 @@ use crate::operation::{Operation, Run, Step};
 
 /// The direction of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verb {
+pub enum Direction {
     /// Runs the step. Must be safe to repeat after a failure at any point.
-    Do,
+    Run,
     /// Compensates the step, partial work included. Must be safe to repeat.
-    Undo,
+    Compensate,
 }
 
 /// One attempt at one step.
@@ -29,7 +29,7 @@ pub struct Attempt {
     /// Outputs of the done steps, by key.
     pub outputs: Arc<serde_json::Map<String, Value>>,
     /// Direction.
-    pub verb: Verb,
+    pub direction: Direction,
     /// When the attempt started.
     pub now: Timestamp,
     /// Commits a note on the step while the attempt runs.
@@ -79,7 +79,7 @@ pub trait Steps: Send + Sync + 'static {
     fn transactional(&self, step: &Step) -> bool;
 
     /// Effects committed with the start of an attempt, before it runs.
-    fn intend(&self, run: &Run, step: &Step, verb: Verb, now: Timestamp) -> Vec<Self::Effect>;
+    fn intend(&self, run: &Run, step: &Step, direction: Direction, now: Timestamp) -> Vec<Self::Effect>;
 
     /// Runs one attempt.
     async fn attempt(&self, attempt: Attempt) -> Result<Done<Self::Effect>, Failure>;

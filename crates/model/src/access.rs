@@ -2,11 +2,11 @@
 //! the guard share it.
 
 use crate::lifecycle::TenantStatus;
-use crate::suspension::{Access, Grade, Reason, Suspensions};
+use crate::suspension::{Access, Reason, SuspensionMode, Suspensions};
 
 /// Status and suspensions of a tenant.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct AccessStatus {
     /// Status in the lifecycle.
     pub status: TenantStatus,
     /// Its suspensions; empty when it is not suspended.
@@ -21,7 +21,7 @@ pub enum Denied {
         /// Every reason, sorted.
         reasons: Vec<Reason>,
         /// The strictest mode of them.
-        grade: Option<Grade>,
+        mode: Option<SuspensionMode>,
     },
     /// The tenant is neither active nor suspended.
     NotActive(TenantStatus),
@@ -34,19 +34,19 @@ impl Denied {
     }
 }
 
-impl Standing {
+impl AccessStatus {
     /// Checks one access. Returns an error unless the status and every suspension allow it; during the
     /// onboarding only the smoke test is allowed.
     pub fn check(&self, access: Access, smoke_test: bool) -> Result<(), Denied> {
         match self.status {
             TenantStatus::Provisioning if smoke_test => Ok(()),
             TenantStatus::Active => Ok(()),
-            TenantStatus::Suspended if self.suspensions.grade().is_some_and(|grade| grade.allows(access)) => {
+            TenantStatus::Suspended if self.suspensions.mode().is_some_and(|mode| mode.allows(access)) => {
                 Ok(())
             }
             TenantStatus::Suspended => Err(Denied::Suspended {
                 reasons: self.suspensions.0.keys().copied().collect(),
-                grade: self.suspensions.grade(),
+                mode: self.suspensions.mode(),
             }),
             status => Err(Denied::NotActive(status)),
         }

@@ -16,7 +16,7 @@ pub mod suspension;
 pub mod timestamp;
 pub mod write;
 
-pub use access::{Denied, Standing};
+pub use access::{AccessStatus, Denied};
 pub use columns::{Columns, Datum};
 pub use error_code::ErrorCode;
 pub use failure::{Failure, FailureClass};

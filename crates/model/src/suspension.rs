@@ -41,7 +41,7 @@ impl Reason {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Grade {
+pub enum SuspensionMode {
     /// Denies writes.
     ReadOnly,
     /// Denies sign-ins and tokens of members, issued ones included. Signed addresses still work.
@@ -65,7 +65,7 @@ pub enum Access {
     WriteSigned,
 }
 
-impl Grade {
+impl SuspensionMode {
     /// The word used in the API and the tables.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -85,12 +85,12 @@ impl Grade {
     }
 }
 
-impl FromStr for Grade {
+impl FromStr for SuspensionMode {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         [Self::ReadOnly, Self::NoLogin, Self::Blocked]
             .into_iter()
-            .find(|grade| grade.as_str() == text)
+            .find(|mode| mode.as_str() == text)
             .ok_or_else(|| "must be one of read_only, no_login, blocked".to_owned())
     }
 }
@@ -98,8 +98,9 @@ impl FromStr for Grade {
 /// A suspension for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Suspension {
-    /// Its mode.
-    pub grade: Grade,
+    /// Its mode; registries of earlier versions call it `grade`.
+    #[serde(alias = "grade")]
+    pub mode: SuspensionMode,
     /// When it began.
     pub since: Timestamp,
     /// Id of the caller that suspended.
@@ -113,8 +114,8 @@ pub struct Suspensions(pub BTreeMap<Reason, Suspension>);
 
 impl Suspensions {
     /// The strictest mode; none when the tenant is not suspended.
-    pub fn grade(&self) -> Option<Grade> {
-        self.0.values().map(|suspension| suspension.grade).max()
+    pub fn mode(&self) -> Option<SuspensionMode> {
+        self.0.values().map(|suspension| suspension.mode).max()
     }
 
     /// Start of the oldest suspension that is not cleared.
@@ -132,23 +133,26 @@ mod tests {
 
     #[test]
     fn modes_deny_access() {
-        let allowed = |grade: Grade| ALL.map(|access| grade.allows(access));
-        assert_eq!(allowed(Grade::ReadOnly), [true, true, false, true, false]);
-        assert_eq!(allowed(Grade::NoLogin), [false, false, false, true, true]);
-        assert_eq!(allowed(Grade::Blocked), [false; 5]);
+        let allowed = |mode: SuspensionMode| ALL.map(|access| mode.allows(access));
+        assert_eq!(allowed(SuspensionMode::ReadOnly), [true, true, false, true, false]);
+        assert_eq!(allowed(SuspensionMode::NoLogin), [false, false, false, true, true]);
+        assert_eq!(allowed(SuspensionMode::Blocked), [false; 5]);
     }
 
     #[test]
     fn the_strictest_mode_applies_until_its_reason_is_cleared() {
         let of =
-            |grade, micros| Suspension { grade, since: Timestamp::from_micros(micros), by: "x".to_owned() };
+            |mode, micros| Suspension { mode, since: Timestamp::from_micros(micros), by: "x".to_owned() };
         let mut all = Suspensions::default();
-        assert_eq!((all.grade(), all.since()), (None, None));
-        all.0.insert(Reason::Quota, of(Grade::ReadOnly, 5));
-        all.0.insert(Reason::Payment, of(Grade::Blocked, 9));
-        assert_eq!((all.grade(), all.since()), (Some(Grade::Blocked), Some(Timestamp::from_micros(5))));
+        assert_eq!((all.mode(), all.since()), (None, None));
+        all.0.insert(Reason::Quota, of(SuspensionMode::ReadOnly, 5));
+        all.0.insert(Reason::Payment, of(SuspensionMode::Blocked, 9));
+        assert_eq!(
+            (all.mode(), all.since()),
+            (Some(SuspensionMode::Blocked), Some(Timestamp::from_micros(5)))
+        );
         all.0.remove(&Reason::Payment);
-        assert_eq!(all.grade(), Some(Grade::ReadOnly));
+        assert_eq!(all.mode(), Some(SuspensionMode::ReadOnly));
     }
 
     #[test]
@@ -156,9 +160,9 @@ mod tests {
         for reason in [Reason::Payment, Reason::Policy, Reason::Admin, Reason::Quota] {
             assert_eq!(serde_json::json!(reason), reason.as_str());
         }
-        for grade in [Grade::ReadOnly, Grade::NoLogin, Grade::Blocked] {
-            assert_eq!(serde_json::json!(grade), grade.as_str());
-            assert_eq!(grade.as_str().parse(), Ok(grade));
+        for mode in [SuspensionMode::ReadOnly, SuspensionMode::NoLogin, SuspensionMode::Blocked] {
+            assert_eq!(serde_json::json!(mode), mode.as_str());
+            assert_eq!(mode.as_str().parse(), Ok(mode));
         }
     }
 }

@@ -9,7 +9,7 @@ use tenantry_model::{Failure, FailureClass};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::lanes::blocking;
+use crate::resource_locks::blocking;
 
 /// Time that a call waits for a connection.
 const WAIT: Duration = Duration::from_secs(30);

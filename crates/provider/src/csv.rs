@@ -5,7 +5,7 @@
 use tenantry_model::Failure;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
-use crate::portable::{Sink, Tally, bad_archive, broken};
+use crate::transfer::{Sink, Tally, bad_archive, broken};
 
 /// Bytes after which a table continues in another file.
 const MAX_PART: usize = 4 << 20;
@@ -48,8 +48,8 @@ pub fn quote(line: &mut Vec<u8>, text: &str) {
 /// A line of quoted texts; `None` is NULL.
 pub fn line<'a>(fields: impl IntoIterator<Item = Option<&'a str>>) -> Vec<u8> {
     let mut line = Vec::new();
-    for (place, field) in fields.into_iter().enumerate() {
-        if place > 0 {
+    for (index, field) in fields.into_iter().enumerate() {
+        if index > 0 {
             line.push(b',');
         }
         if let Some(text) = field {
@@ -62,8 +62,8 @@ pub fn line<'a>(fields: impl IntoIterator<Item = Option<&'a str>>) -> Vec<u8> {
 
 /// Appends a row, with the quoting it was read with.
 pub fn append(bytes: &mut Vec<u8>, row: &[Field]) {
-    for (place, field) in row.iter().enumerate() {
-        if place > 0 {
+    for (index, field) in row.iter().enumerate() {
+        if index > 0 {
             bytes.push(b',');
         }
         match field {

@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 use tenantry_model::id::ResourceId;
-use tenantry_model::suspension::Grade;
+use tenantry_model::suspension::SuspensionMode;
 use tenantry_model::{Failure, TenantId};
 
 /// The desired fence of an existing resource.
@@ -21,7 +21,7 @@ pub struct Order {
     /// Owner tag on the resource.
     pub claim: String,
     /// The access to block; none removes the fence.
-    pub grade: Option<Grade>,
+    pub mode: Option<SuspensionMode>,
     /// Version of the tenant from which the fence follows.
     pub version: i64,
 }
@@ -35,6 +35,6 @@ pub trait Fence: Send + Sync {
     /// failure `name_taken`.
     async fn fence(&self, order: &Order) -> Result<(), Failure>;
 
-    /// Reads the applied fence of the order's resource. Ignores the order's grade and changes nothing.
-    async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure>;
+    /// Reads the applied fence of the order's resource. Ignores the order's mode and changes nothing.
+    async fn denies(&self, order: &Order) -> Result<Option<SuspensionMode>, Failure>;
 }

@@ -12,7 +12,7 @@ use tenantry_model::Failure;
 use tokio::io::BufReader;
 
 use crate::csv::{self, Field};
-use crate::portable::{Bytes, Sink};
+use crate::transfer::{Bytes, Sink};
 use crate::verbs::Key;
 
 /// Domain of masked mail addresses. RFC 2606 section 2 reserves it, so that no mail is delivered there.
@@ -118,9 +118,9 @@ impl Masks {
 
     /// An error for the first rule whose table was not exported.
     pub fn all_met(&self) -> Result<(), Failure> {
-        match self.rules.iter().enumerate().find(|(place, _)| !self.met.contains(place)) {
+        match self.rules.iter().enumerate().find(|(index, _)| !self.met.contains(index)) {
             None => Ok(()),
-            Some((place, rule)) => Err(bad(place, format!("there is no table `{}`", rule.table))),
+            Some((index, rule)) => Err(bad(index, format!("there is no table `{}`", rule.table))),
         }
     }
 }
@@ -144,12 +144,12 @@ impl Sink for Masked<'_> {
         let mut from = BufReader::new(bytes);
         let header = csv::header(&mut from).await?;
         let mut columns = Vec::new();
-        for (place, rule) in rules {
+        for (index, rule) in rules {
             let column = header.iter().position(|name| *name == rule.column).ok_or_else(|| {
                 let known = header.join(", ");
-                bad(place, format!("table `{table}` has no column `{}`; it has {known}", rule.column))
+                bad(index, format!("table `{table}` has no column `{}`; it has {known}", rule.column))
             })?;
-            masks.met.insert(place);
+            masks.met.insert(index);
             columns.push((column, rule));
         }
         // Buffer the file, a few MiB, because its length must be known before it is passed on.
@@ -166,8 +166,8 @@ impl Sink for Masked<'_> {
     }
 }
 
-fn bad(place: usize, why: String) -> Failure {
-    Failure::invalid("bad_mask", format!("mask {}: {why}", place + 1))
+fn bad(index: usize, why: String) -> Failure {
+    Failure::invalid("bad_mask", format!("mask {}: {why}", index + 1))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use tenantry_model::Failure;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, Take};
 use tokio::sync::mpsc;
 
-use crate::portable::{Arriving, Bytes, Sink, Source, broken};
+use crate::transfer::{Arriving, Bytes, Sink, Source, broken};
 
 /// Bytes in transit at a time.
 const BUFFER: usize = 256 << 10;

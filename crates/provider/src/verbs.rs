@@ -16,8 +16,8 @@ use crate::data::Data;
 use crate::fence::Fence;
 use crate::isolation::IsolationCheck;
 use crate::objects::Objects;
-use crate::portable::Portable;
 use crate::rotate::Rotate;
+use crate::transfer::Transfer;
 
 /// What a resource is.
 #[derive(
@@ -316,7 +316,7 @@ pub trait Provider: Send + Sync + 'static {
     }
 
     /// The way out and back for what the tenant has in it, if it holds anything of theirs.
-    fn portable(&self) -> Option<&dyn Portable> {
+    fn transfer(&self) -> Option<&dyn Transfer> {
         None
     }
 }

@@ -11,7 +11,7 @@ use super::migration::Migrations;
 use super::postgres::{Access, Session};
 use super::reads::Reads;
 use super::table::Schema;
-use super::unit::{Rejected, Unit};
+use super::write_batch::{Rejected, WriteBatch};
 use super::writer::Writer;
 
 /// Any number that no other use of the database takes; keeps two starting processes from migrating at once.
@@ -66,9 +66,9 @@ impl Database {
         apart(opened).await.unwrap_or_else(|failed| Err(failed.into()))
     }
 
-    /// Writes a unit: see [`Writer::commit`].
-    pub async fn commit(&self, unit: Unit) -> Result<(), Rejected> {
-        self.writer.commit(unit).await
+    /// Writes a batch: see [`Writer::commit`].
+    pub async fn commit(&self, batch: WriteBatch) -> Result<(), Rejected> {
+        self.writer.commit(batch).await
     }
 
     /// Where it is.

@@ -1,12 +1,12 @@
-//! Deletes what has run out: answers to idempotency keys, and sign-in codes that have ended. In small units, so that other
+//! Deletes what has run out: answers to idempotency keys, and sign-in codes that have ended. In small batches, so that other
 //! writes do not wait for them.
 
 use tenantry_model::{Timestamp, Write, columns};
 
 use super::query::Query;
-use super::{ReadError, Rejected, Store, Unit};
+use super::{ReadError, Rejected, Store, WriteBatch};
 
-/// Rows of one unit.
+/// Rows of one batch.
 const PIECE: u64 = 500;
 
 /// Why something stays.
@@ -60,6 +60,6 @@ impl Store {
     }
 
     async fn forget(&self, writes: Vec<Write>) -> Result<(), Rejected> {
-        if writes.is_empty() { Ok(()) } else { self.commit(Unit::new(writes)).await }
+        if writes.is_empty() { Ok(()) } else { self.commit(WriteBatch::new(writes)).await }
     }
 }

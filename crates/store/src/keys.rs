@@ -6,7 +6,7 @@ use tenantry_model::{Timestamp, Write, columns};
 
 use super::entity::{api_key, credential, idempotency_key};
 use super::query::Query;
-use super::{ReadError, Rejected, Store, Unit};
+use super::{ReadError, Rejected, Store, WriteBatch};
 
 /// Why a claim failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -64,12 +64,12 @@ impl Store {
     }
 
     /// Hands an operation's credentials out, by name and still sealed, once: of several callers one gets them, the
-    /// others none. `deed` (the audit record) is written with it.
+    /// others none. `audited` (the audit record) is written with it.
     pub async fn claim_credentials(
         &self,
         operation: &str,
         at: Timestamp,
-        deed: Write,
+        audited: Write,
     ) -> Result<Vec<(String, String)>, ClaimError> {
         let waiting = Query::new("SELECT name, sealed FROM credentials")
             .filter("operation_id = ?", operation)
@@ -84,8 +84,8 @@ impl Store {
             let taken = columns! { "sealed": (), "claimed_at": at };
             Write::update_if("credentials", key, columns! { "claimed_at": () }, taken)
         };
-        let writes = waiting.iter().map(take).chain([deed]).collect();
-        match self.commit(Unit::new(writes)).await {
+        let writes = waiting.iter().map(take).chain([audited]).collect();
+        match self.commit(WriteBatch::new(writes)).await {
             Ok(()) => Ok(waiting),
             Err(Rejected::Stale { table: "credentials", .. }) => Ok(Vec::new()),
             Err(rejected) => Err(ClaimError::Write(rejected)),

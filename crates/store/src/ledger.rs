@@ -1,4 +1,4 @@
-//! The engine's ledger on the registry: one commit is one unit of the writer.
+//! The engine's ledger on the registry: one commit is one batch of the writer.
 //!
 //! What refuses a commit: the operation's row must have the version and epoch that were read (a new one must be
 //! free), and the registry's epoch, read in the same transaction, must not be newer than the executor's. So an
@@ -14,7 +14,7 @@ use tenantry_model::{Columns, Write, columns};
 use super::entity::signal;
 use super::query::Query;
 use super::rows::parse;
-use super::{News, ReadError, Rejected, Stamp, Store, Unit};
+use super::{Notification, ReadError, Rejected, Stamp, Store, WriteBatch};
 
 /// States in which an operation never changes again, as the partial indexes have them.
 pub(super) const UNFINISHED: &str = "state NOT IN ('succeeded', 'rolled_back', 'cancelled')";
@@ -26,7 +26,7 @@ impl Ledger<Write> for Store {
             let epoch = self.epoch().await?;
             let (old, new) = (columns! { "epoch": epoch }, columns! { "epoch": epoch + 1 });
             let write = Write::update_if("runner", columns! { "id": 1 }, old, new);
-            match Store::commit(self, Unit::new(vec![write])).await {
+            match Store::commit(self, WriteBatch::new(vec![write])).await {
                 Ok(()) => return self.epochs.saw(epoch + 1, epoch).map_err(commit_error),
                 // Another one took over in between: after it, then.
                 Err(Rejected::Stale { .. }) => {}
@@ -58,10 +58,10 @@ impl Ledger<Write> for Store {
         let children = commit.children.iter().map(|child| child.operation.id);
         let changed =
             [id].into_iter().chain(children).chain(commit.signals.iter().map(|(to, _)| *to)).collect();
-        match Store::commit(self, unit(commit)).await {
+        match Store::commit(self, batch(commit)).await {
             // Without an answer it may hold all the same, and a hint too many does no harm.
             result @ (Ok(()) | Err(Rejected::Unavailable(_))) => {
-                self.tell(News::Operations(changed));
+                self.notify(Notification::Operations(changed));
                 result.map_err(commit_error)
             }
             Err(Rejected::Stale { table: "operations" | "runner", .. }) => Err(CommitError::Stale),
@@ -105,9 +105,9 @@ impl Ledger<Write> for Store {
         }
         let mut writes = vec![signal_row(id, &signal)];
         writes.extend(effects);
-        let signalled = Store::commit(self, Unit::new(writes)).await;
+        let signalled = Store::commit(self, WriteBatch::new(writes)).await;
         if matches!(signalled, Ok(()) | Err(Rejected::Unavailable(_))) {
-            self.tell(News::Operations(vec![id]));
+            self.notify(Notification::Operations(vec![id]));
         }
         signalled.map(|()| true).map_err(commit_error)
     }
@@ -125,7 +125,7 @@ impl Ledger<Write> for Store {
                 columns! { "note": step.note },
             ),
         ];
-        match Store::commit(self, Unit { writes, epoch: Some(epoch) }).await {
+        match Store::commit(self, WriteBatch { writes, epoch: Some(epoch) }).await {
             Err(Rejected::Stale { .. }) => Err(CommitError::Stale),
             result => result.map_err(commit_error),
         }
@@ -133,7 +133,7 @@ impl Ledger<Write> for Store {
 }
 
 /// The rows of a commit.
-fn unit(commit: Commit<Write>) -> Unit {
+fn batch(commit: Commit<Write>) -> WriteBatch {
     let operation = &commit.run.operation;
     let mut writes = Vec::new();
     if operation.version == 1 {
@@ -158,7 +158,7 @@ fn unit(commit: Commit<Write>) -> Unit {
     }
     let epoch = Some(operation.epoch);
     writes.extend(commit.effects);
-    Unit { writes, epoch }
+    WriteBatch { writes, epoch }
 }
 
 fn new_run(run: &Run, writes: &mut Vec<Write>) {

@@ -1,14 +1,14 @@
 //! The store: all SQL of the registry and the keyring, on SQLite and PostgreSQL alike.
 //!
-//! Writes are units through one group-committing writer (`unit`, `batch`, `writer`); reads are queries of one text for both
+//! Writes are batches through one group-committing writer (`write_batch`, `commit_group`, `writer`); reads are queries of one text for both
 //! databases, one file per aggregate. Nothing above it sees a connection, a transaction or a statement.
 
 mod address;
 mod archives;
 mod audit;
-mod batch;
 mod certificates;
 mod chain;
+mod commit_group;
 mod connection;
 pub mod database;
 mod dialect;
@@ -44,7 +44,7 @@ mod statement;
 mod stats;
 pub mod table;
 mod tenants;
-mod unit;
+mod write_batch;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -59,10 +59,10 @@ pub use epochs::WENT_BACK;
 pub use expiry::ExpiryError;
 pub use keys::ClaimError;
 pub use moving::{Contents, MoveError, Moved};
-pub use notifier::{Bulletin, News};
+pub use notifier::{Notification, Notifier};
 pub use sealing::{AUDIT_KEY, Sealing};
 pub use stamp::Stamp;
-pub use unit::{Rejected, Unit};
+pub use write_batch::{Rejected, WriteBatch};
 
 pub use ledger::signal_row;
 
@@ -81,7 +81,7 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         Table::of::<entity::step::Model>(),
         Table::of::<entity::signal::Model>(),
         Table::of::<entity::resource::Model>(),
-        Table::of::<entity::place::Model>(),
+        Table::of::<entity::slot::Model>(),
         Table::of::<entity::rotation::Model>(),
         Table::of::<entity::event::Model>(),
         Table::of::<entity::audit::Model>(),
@@ -155,10 +155,10 @@ impl Store {
         Ok(Self { database: Arc::new(database), outbox: Outbox::default(), epochs: Arc::default() })
     }
 
-    /// Writes a unit; returns once it is durable or rejected. Dropping the future does not take the unit back.
-    pub async fn commit(&self, unit: Unit) -> Result<(), Rejected> {
+    /// Writes a batch; returns once it is durable or rejected. Dropping the future does not take the batch back.
+    pub async fn commit(&self, batch: WriteBatch) -> Result<(), Rejected> {
         self.epochs.check()?;
-        self.database.commit(unit).await
+        self.database.commit(batch).await
     }
 
     /// Whether the registry is an earlier one than this process has known: then it takes no writes from it.
@@ -172,7 +172,7 @@ impl Store {
         let first = Write::update_if("runner", key.clone(), none, columns! { "keyring": keyring });
         let again = Write::update_if("runner", key, columns! { "keyring": keyring }, columns! {});
         for write in [first, again] {
-            match self.commit(Unit::new(vec![write])).await {
+            match self.commit(WriteBatch::new(vec![write])).await {
                 Ok(()) => return Ok(true),
                 Err(Rejected::Stale { .. }) => {}
                 Err(rejected) => return Err(rejected),

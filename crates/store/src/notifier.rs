@@ -1,6 +1,6 @@
-//! The notifier: what the processes on one registry tell each other, by NOTIFY. Notifications are hints, outside of the
-//! transactions that they are about and several at once. Each is repeated until the server has taken it; a process that
-//! may have missed some is told so, and reads the registry instead.
+//! Notifies the other processes on one registry with NOTIFY. Notifications are hints: they are sent outside of the
+//! transactions that they are about, several in one message. The notifier repeats a message until the server accepts it.
+//! A process that may have missed some receives [`Notification::Missed`] and reads the registry instead.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -19,46 +19,46 @@ use super::postgres::{Access, Session};
 use super::query::Parameter;
 use super::{ReadError, Store};
 
-/// How long notifications wait for others after the first.
-const TOGETHER: Duration = Duration::from_millis(5);
-/// Pause before a server that did not answer is asked again.
-const AGAIN: Duration = Duration::from_millis(250);
-/// How long the server may take to accept a message or a listener.
-const ANSWER: Duration = Duration::from_secs(10);
-/// How long a process waits at its end until its notifications are sent.
+/// Time in which notifications are collected into one message.
+const COLLECT: Duration = Duration::from_millis(5);
+/// Pause before the next attempt to reach the server.
+const RETRY: Duration = Duration::from_millis(250);
+/// Time limit for sending a message and for starting a listener.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for the last notifications when a process ends.
 const FLUSH: Duration = Duration::from_secs(2);
-/// Every process notifies at least so often.
-const PULSE: Duration = Duration::from_secs(10);
-/// A process that has heard nothing for so long, not even itself, listens on a connection that is dead.
-const SILENCE: Duration = Duration::from_secs(25);
-/// Most ids of a kind in one message, whose limit is 8,000 bytes.
+/// Longest time between two messages of a process.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// A listener that receives nothing for so long, not even its own process's heartbeat, is on a dead connection.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(25);
+/// Most ids of each kind in one message; PostgreSQL limits a message to 8,000 bytes.
 const MOST: usize = 100;
 
-/// Something that other processes should know.
+/// A notification to the other processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
-    /// Operations have changed, or want to go on.
+pub enum Notification {
+    /// Operations that have changed or can continue.
     Operations(Vec<OperationId>),
-    /// There are events or audit records to be sealed.
-    Facts,
-    /// Events are sealed up to this number.
+    /// There are events or audit records that have no number yet.
+    Unsealed,
+    /// Events have numbers up to this one.
     Sealed(i64),
-    /// These tenants' keys are destroyed: processes that have them in memory remove them.
+    /// Tenants whose keys are destroyed: a process that has them in memory removes them.
     Erased(Vec<TenantId>),
-    /// There is no leader any more.
+    /// The leader has ended.
     Vacant,
-    /// Some of all this may have been lost.
+    /// Notifications may have been lost.
     Missed,
 }
 
-/// As it is sent.
+/// A message of NOTIFY.
 #[derive(Default, Serialize, Deserialize)]
 struct Message {
     from: String,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     operations: BTreeSet<OperationId>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    facts: bool,
+    unsealed: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sealed: Option<i64>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -68,23 +68,23 @@ struct Message {
 }
 
 impl Message {
-    fn add(&mut self, news: News) {
-        match news {
-            News::Operations(ids) => self.operations.extend(ids),
-            News::Facts => self.facts = true,
-            News::Sealed(head) => self.sealed = self.sealed.max(Some(head)),
-            News::Erased(tenants) => self.erased.extend(tenants),
-            News::Vacant => self.vacant = true,
-            News::Missed => {}
+    fn add(&mut self, notification: Notification) {
+        match notification {
+            Notification::Operations(ids) => self.operations.extend(ids),
+            Notification::Unsealed => self.unsealed = true,
+            Notification::Sealed(head) => self.sealed = self.sealed.max(Some(head)),
+            Notification::Erased(tenants) => self.erased.extend(tenants),
+            Notification::Vacant => self.vacant = true,
+            Notification::Missed => {}
         }
     }
 
     fn is_empty(&self) -> bool {
         let idle = self.sealed.is_none() && self.erased.is_empty() && !self.vacant;
-        self.operations.is_empty() && !self.facts && idle
+        self.operations.is_empty() && !self.unsealed && idle
     }
 
-    /// A piece that is not too long; the rest stays.
+    /// Takes a part that is not longer than a message may be.
     fn piece(&mut self, from: &str) -> Self {
         let (operations, more) = cut(std::mem::take(&mut self.operations));
         let (erased, more_erased) = cut(std::mem::take(&mut self.erased));
@@ -93,68 +93,70 @@ impl Message {
         piece
     }
 
-    fn news(self) -> impl Iterator<Item = News> {
-        let operations =
-            (!self.operations.is_empty()).then(|| News::Operations(self.operations.into_iter().collect()));
-        let (facts, vacant) = (self.facts.then_some(News::Facts), self.vacant.then_some(News::Vacant));
-        let erased = (!self.erased.is_empty()).then(|| News::Erased(self.erased.into_iter().collect()));
-        let sealed = self.sealed.map(News::Sealed);
-        operations.into_iter().chain(facts).chain(sealed).chain(erased).chain(vacant)
+    fn notifications(self) -> impl Iterator<Item = Notification> {
+        let operations = (!self.operations.is_empty())
+            .then(|| Notification::Operations(self.operations.into_iter().collect()));
+        let (unsealed, vacant) =
+            (self.unsealed.then_some(Notification::Unsealed), self.vacant.then_some(Notification::Vacant));
+        let erased =
+            (!self.erased.is_empty()).then(|| Notification::Erased(self.erased.into_iter().collect()));
+        let sealed = self.sealed.map(Notification::Sealed);
+        operations.into_iter().chain(unsealed).chain(sealed).chain(erased).chain(vacant)
     }
 }
 
-/// What goes into one message, and the rest.
+/// The ids for one message, and the rest.
 fn cut<T: Copy + Ord>(mut all: BTreeSet<T>) -> (BTreeSet<T>, BTreeSet<T>) {
     let first = all.iter().nth(MOST).copied();
     let rest = first.map(|first| all.split_off(&first)).unwrap_or_default();
     (all, rest)
 }
 
-/// What is handed to the notifier.
+/// An order to the notifier's task.
 enum Item {
-    News(News),
-    /// Say when everything before this is sent.
+    Notification(Notification),
+    /// Reports when everything before this is sent.
     Flush(oneshot::Sender<()>),
 }
 
-/// Where a process puts its notifications. They go nowhere before the notifier is started.
+/// The queue of a process's notifications; dropped while no notifier runs.
 #[derive(Clone, Default)]
 pub(super) struct Outbox(Arc<OnceLock<mpsc::UnboundedSender<Item>>>);
 
 impl Outbox {
     fn put(&self, item: Item) {
         if let Some(outbox) = self.0.get() {
-            // Its reader ends with the process.
+            // The task that reads the queue ends with the process.
             let _ = outbox.send(item);
         }
     }
 }
 
-/// The connection to the other processes. Dropped, it hears and sends nothing more.
-pub struct Bulletin {
+/// The connection to the other processes; it ends when this is dropped.
+pub struct Notifier {
     outbox: Outbox,
     task: JoinHandle<()>,
 }
 
-impl Bulletin {
-    /// Returns once every notification is sent, or cannot be for a while.
+impl Notifier {
+    /// Returns when every notification is sent, at the latest after a time limit.
     pub async fn flush(&self) {
         let (done, sent) = oneshot::channel();
         self.outbox.put(Item::Flush(done));
-        // A reader that is gone sends nothing more.
+        // If the task has ended, nothing more is sent.
         let _ = tokio::time::timeout(FLUSH, sent).await;
     }
 }
 
-impl Drop for Bulletin {
+impl Drop for Notifier {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
 impl Store {
-    /// Begins to notify and to listen. On PostgreSQL, once.
-    pub async fn bulletin(&self) -> Result<(Bulletin, mpsc::UnboundedReceiver<News>), ReadError> {
+    /// Starts to send and to receive notifications. Only on PostgreSQL, and once per store.
+    pub async fn notifier(&self) -> Result<(Notifier, mpsc::UnboundedReceiver<Notification>), ReadError> {
         let Address::Postgres(server) = self.database.address() else {
             return Err(ReadError("a SQLite registry has one process".to_owned()));
         };
@@ -167,19 +169,19 @@ impl Store {
         };
         let listener = peers.listen().await?;
         let (outbox, waiting) = mpsc::unbounded_channel();
-        let (hears, heard) = mpsc::unbounded_channel();
+        let (sender, received) = mpsc::unbounded_channel();
         if self.outbox.0.set(outbox).is_err() {
             return Err(ReadError("the registry has its notifier already".to_owned()));
         }
         let task = tokio::spawn(async move {
-            tokio::join!(peers.notify(session, waiting), peers.hear(listener, hears));
+            tokio::join!(peers.notify(session, waiting), peers.receive(listener, sender));
         });
-        Ok((Bulletin { outbox: self.outbox.clone(), task }, heard))
+        Ok((Notifier { outbox: self.outbox.clone(), task }, received))
     }
 
-    /// Notifies the other processes, if there can be any.
-    pub fn tell(&self, news: News) {
-        self.outbox.put(Item::News(news));
+    /// Notifies the other processes; does nothing on SQLite.
+    pub fn notify(&self, notification: Notification) {
+        self.outbox.put(Item::Notification(notification));
     }
 }
 
@@ -190,46 +192,45 @@ struct Peers {
     me: String,
 }
 
-/// What this does, unless the server is silent for too long: a connection whose other end has gone without a word would
-/// be waited for until TCP gives up.
+/// Limits work on a session to [`TIMEOUT`]: a connection whose other end has vanished would block until TCP gives up.
 async fn in_time<T>(work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
-    tokio::time::timeout(ANSWER, work).await.unwrap_or_else(|_| Err(Failed::no_answer()))
+    tokio::time::timeout(TIMEOUT, work).await.unwrap_or_else(|_| Err(Failed::no_answer()))
 }
 
-/// A session that listens, and what it hears.
+/// A session that listens, and the messages that it receives.
 type Listener = (Session, mpsc::UnboundedReceiver<String>);
 
 impl Peers {
     async fn notify(&self, session: Session, mut waiting: mpsc::UnboundedReceiver<Item>) {
         let mut session = Some(session);
         loop {
-            // When there is nothing to say it sends nothing but itself, and hears that it is heard.
-            let first = match tokio::time::timeout(PULSE, waiting.recv()).await {
+            // Without notifications it sends an empty message, which its own listener receives as a heartbeat.
+            let first = match tokio::time::timeout(HEARTBEAT, waiting.recv()).await {
                 Ok(Some(first)) => Some(first),
                 Ok(None) => return,
                 Err(_) => None,
             };
-            let mut pulse = first.is_none();
+            let mut heartbeat = first.is_none();
             let (mut message, mut flushed) = (Message::default(), Vec::new());
-            if matches!(first, Some(Item::News(_))) {
-                tokio::time::sleep(TOGETHER).await;
+            if matches!(first, Some(Item::Notification(_))) {
+                tokio::time::sleep(COLLECT).await;
             }
             for item in first.into_iter().chain(std::iter::from_fn(|| waiting.try_recv().ok())) {
                 match item {
-                    Item::News(news) => message.add(news),
+                    Item::Notification(notification) => message.add(notification),
                     Item::Flush(done) => flushed.push(done),
                 }
             }
-            while std::mem::take(&mut pulse) || !message.is_empty() {
+            while std::mem::take(&mut heartbeat) || !message.is_empty() {
                 let piece = message.piece(&self.me);
                 let Ok(text) = serde_json::to_string(&piece) else { continue };
                 while let Err(failed) = self.send(&mut session, &text).await {
-                    tracing::debug!(error = failed.message, "other processes cannot be notified now");
-                    tokio::time::sleep(AGAIN).await;
+                    tracing::debug!(error = failed.message, "cannot send notifications");
+                    tokio::time::sleep(RETRY).await;
                 }
             }
             for done in flushed {
-                // The process may have stopped waiting.
+                // The receiver may have stopped waiting.
                 let _ = done.send(());
             }
         }
@@ -256,44 +257,44 @@ impl Peers {
     }
 
     async fn try_to_listen(&self) -> Result<Listener, Failed> {
-        let (hears, heard) = mpsc::unbounded_channel();
-        let mut session = Session::open_and_hear(&self.server, Access::Write, Some(hears)).await?;
+        let (sender, received) = mpsc::unbounded_channel();
+        let mut session = Session::open_and_hear(&self.server, Access::Write, Some(sender)).await?;
         session.execute(&format!("LISTEN \"{}\"", self.channel.replace('"', "\"\""))).await?;
-        Ok((session, heard))
+        Ok((session, received))
     }
 
-    async fn hear(&self, mut listener: Listener, hears: mpsc::UnboundedSender<News>) {
+    async fn receive(&self, mut listener: Listener, sender: mpsc::UnboundedSender<Notification>) {
         loop {
-            let Ok(Some(text)) = tokio::time::timeout(SILENCE, listener.1.recv()).await else {
-                // The connection is gone, or nothing comes through it any more.
+            let Ok(Some(text)) = tokio::time::timeout(LISTEN_TIMEOUT, listener.1.recv()).await else {
+                // The connection is closed or dead.
                 drop(listener);
-                listener = self.listen_again().await;
-                if hears.send(News::Missed).is_err() {
+                listener = self.listen_anew().await;
+                if sender.send(Notification::Missed).is_err() {
                     return;
                 }
                 continue;
             };
-            let news = match serde_json::from_str::<Message>(&text) {
+            let notifications = match serde_json::from_str::<Message>(&text) {
                 Ok(message) if message.from == self.me => continue,
-                Ok(message) => message.news().collect(),
-                // From a later version, perhaps.
-                Err(_) => vec![News::Missed],
+                Ok(message) => message.notifications().collect(),
+                // A message of a later version.
+                Err(_) => vec![Notification::Missed],
             };
-            for news in news {
-                if hears.send(news).is_err() {
+            for notification in notifications {
+                if sender.send(notification).is_err() {
                     return;
                 }
             }
         }
     }
 
-    async fn listen_again(&self) -> Listener {
+    async fn listen_anew(&self) -> Listener {
         loop {
             match self.listen().await {
                 Ok(listener) => return listener,
-                Err(failed) => tracing::debug!(error = failed.message, "other processes cannot be heard now"),
+                Err(failed) => tracing::debug!(error = failed.message, "cannot listen for notifications"),
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(RETRY).await;
         }
     }
 }
@@ -306,27 +307,30 @@ mod tests {
     fn pieces_are_short_and_lose_nothing() {
         let ids: BTreeSet<OperationId> = (0..1_000).map(|_| OperationId::new()).collect();
         let mut message = Message::default();
-        for news in [
-            News::Operations(ids.iter().copied().collect()),
-            News::Facts,
-            News::Sealed(7),
-            News::Sealed(3),
-            News::Vacant,
+        for notification in [
+            Notification::Operations(ids.iter().copied().collect()),
+            Notification::Unsealed,
+            Notification::Sealed(7),
+            Notification::Sealed(3),
+            Notification::Vacant,
         ] {
-            message.add(news);
+            message.add(notification);
         }
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         while !message.is_empty() {
             let text = serde_json::to_string(&message.piece("me")).unwrap();
             assert!(text.len() < 8_000, "{}", text.len());
-            heard.extend(serde_json::from_str::<Message>(&text).unwrap().news());
+            received.extend(serde_json::from_str::<Message>(&text).unwrap().notifications());
         }
-        let operations = heard.iter().filter_map(|news| match news {
-            News::Operations(ids) => Some(ids),
+        let operations = received.iter().filter_map(|notification| match notification {
+            Notification::Operations(ids) => Some(ids),
             _ => None,
         });
         assert_eq!(operations.flatten().copied().collect::<BTreeSet<_>>(), ids);
-        let others: Vec<_> = heard.iter().filter(|news| !matches!(news, News::Operations(_))).collect();
-        assert_eq!(others, [&News::Facts, &News::Sealed(7), &News::Vacant]);
+        let others: Vec<_> = received
+            .iter()
+            .filter(|notification| !matches!(notification, Notification::Operations(_)))
+            .collect();
+        assert_eq!(others, [&Notification::Unsealed, &Notification::Sealed(7), &Notification::Vacant]);
     }
 }

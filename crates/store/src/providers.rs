@@ -1,4 +1,4 @@
-//! What providers may read: rows of any table by equality. They write through the step's own unit.
+//! What providers may read: rows of any table by equality. They write through the step's own batch.
 
 use async_trait::async_trait;
 use serde_json::Value;

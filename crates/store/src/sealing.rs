@@ -1,7 +1,7 @@
 //! The sealer: numbers events and audit records after their commit, and chains and signs the audit.
 //!
 //! A fact's own transaction gives it no number, so that writers never wait for each other. One task reads what is
-//! unnumbered, in id order, and numbers it in one unit; it sleeps until commits wake it. The unit is refused if
+//! unnumbered, in id order, and numbers it in one batch; it sleeps until commits wake it. The batch is refused if
 //! another process has numbered one of its rows. Of several processes the leader seals; the others notify it.
 
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use tokio::task::JoinHandle;
 use super::chain::{Link, head_message};
 use super::entity::audit;
 use super::query::Query;
-use super::{News, ReadError, Rejected, Store, Unit};
+use super::{Notification, ReadError, Rejected, Store, WriteBatch};
 use crate::keyring::{Keyring, KeyringError, SigningKey, base64url};
 
-/// Most records of each kind in one unit.
+/// Most records of each kind in one batch.
 const BATCH: usize = 1_000;
 /// How long facts wait for others after the first.
 const TOGETHER: Duration = Duration::from_millis(10);
@@ -53,12 +53,12 @@ impl Sealing {
     }
 
     /// Another process has facts to be sealed.
-    pub fn heard_of_facts(&self) {
+    pub fn notice_unsealed(&self) {
         self.facts.notify_one();
     }
 
     /// Another process has sealed events up to this number.
-    pub fn heard_of_head(&self, seq: i64) {
+    pub fn notice_head(&self, seq: i64) {
         self.heads.send_if_modified(|head| {
             let newer = seq > *head;
             *head = seq.max(*head);
@@ -104,11 +104,11 @@ async fn run(
     loop {
         let done = if *seals.borrow_and_update() {
             let sealed = seal_all(&store, &key, &heads, &mut last).await;
-            store.tell(News::Sealed(*heads.borrow()));
+            store.notify(Notification::Sealed(*heads.borrow()));
             sealed
         } else {
             last = None;
-            store.tell(News::Facts);
+            store.notify(Notification::Unsealed);
             Ok(())
         };
         if let Err(error) = &done {
@@ -176,7 +176,7 @@ async fn seal_all(
             let head = columns! { "seq": link.seq, "hash": link.hash, "signature": signature, "at": at };
             writes.push(Write::insert_unique("audit_heads", head));
         }
-        store.commit(Unit::new(writes)).await?;
+        store.commit(WriteBatch::new(writes)).await?;
         // What was committed since the read wakes us again; only what did not fit must be asked for.
         if events.len().max(records.len()) < BATCH {
             heads.send_replace(*event);

@@ -88,14 +88,14 @@ impl Store {
     }
 
     /// How many slots tenants have, and how many are reserved and not yet free again, by region and kind.
-    pub async fn places_taken(&self, now: Timestamp) -> Result<Vec<Taken>, ReadError> {
-        let used = Query::new("SELECT region, kind, count(*) FROM places")
+    pub async fn slots_taken(&self, now: Timestamp) -> Result<Vec<Taken>, ReadError> {
+        let used = Query::new("SELECT region, kind, count(*) FROM slots")
             .only("tenant_id IS NOT NULL")
             .only("reserved_until IS NULL")
             .sql("GROUP BY region, kind");
         let used: Vec<(String, String, i64)> = self.reads().all(used).await?;
         // Only onboardings under way have such.
-        let reserved = Query::new("SELECT region, kind, count(*) FROM places")
+        let reserved = Query::new("SELECT region, kind, count(*) FROM slots")
             .only("tenant_id IS NOT NULL")
             .filter("reserved_until > ?", now)
             .sql("GROUP BY region, kind");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value as Json;
-use tenantry_model::{Standing, TenantStatus};
+use tenantry_model::{AccessStatus, TenantStatus};
 use tenantry_provider::Kind;
 
 use super::entity::tenant::{Listed, Model};
@@ -25,7 +25,7 @@ impl Store {
         &self,
         id: &str,
         kind: Kind,
-    ) -> Result<Option<(Standing, Option<String>)>, ReadError> {
+    ) -> Result<Option<(AccessStatus, Option<String>)>, ReadError> {
         let query = Query::new(
             "SELECT t.status, t.suspensions, r.provider FROM tenants t
              LEFT JOIN resources r ON r.tenant_id = t.id AND r.kind = ? AND r.state <> 'absent'",
@@ -33,15 +33,15 @@ impl Store {
         let query = query.value(kind.as_str()).filter("t.id = ?", id).sql("ORDER BY r.id");
         let found: Option<(String, Json, Option<String>)> = self.reads().one(query).await?;
         found
-            .map(|(status, suspensions, provider)| Ok((standing_of(&status, suspensions)?, provider)))
+            .map(|(status, suspensions, provider)| Ok((access_status_of(&status, suspensions)?, provider)))
             .transpose()
     }
 
     /// A tenant's status alone.
-    pub async fn tenant_standing(&self, id: &str) -> Result<Option<Standing>, ReadError> {
+    pub async fn access_status(&self, id: &str) -> Result<Option<AccessStatus>, ReadError> {
         let query = Query::new("SELECT status, suspensions FROM tenants").filter("id = ?", id);
         let found: Option<(String, Json)> = self.reads().one(query).await?;
-        found.map(|(status, suspensions)| standing_of(&status, suspensions)).transpose()
+        found.map(|(status, suspensions)| access_status_of(&status, suspensions)).transpose()
     }
 
     /// Tenants whose fences do not all deny what they are to, from the oldest.
@@ -121,7 +121,7 @@ impl Store {
     }
 }
 
-fn standing_of(status: &str, suspensions: Json) -> Result<Standing, ReadError> {
+fn access_status_of(status: &str, suspensions: Json) -> Result<AccessStatus, ReadError> {
     let status = status.parse().map_err(ReadError)?;
-    Ok(Standing { status, suspensions: serde_json::from_value(suspensions)? })
+    Ok(AccessStatus { status, suspensions: serde_json::from_value(suspensions)? })
 }

@@ -1,8 +1,8 @@
-//! The writer: every change of a database goes through one task, which writes the units that wait together in one
+//! The writer: every change of a database goes through one task, which writes the batches that wait together in one
 //! transaction (group commit), each wholly or not at all, and answers each by itself. To SQLite it is a thread of its own
 //! that owns the connection.
 //!
-//! Units that touch the same row are written in the order of their arrival, never in one batch. A unit that has been handed
+//! Batches that touch the same row are written in the order of their arrival, never in one group. A batch that has been handed
 //! over is written, even if its caller goes away. The leader's session holds the registry's lock, and loses it when it ends.
 
 use std::collections::{HashSet, VecDeque};
@@ -14,20 +14,20 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::address::Address;
-use super::batch::{Attempt, TRANSACTION, attempt};
+use super::commit_group::{Attempt, TRANSACTION, attempt};
 use super::connection::Connection;
 use super::failed::{Cause, Failed};
 use super::statement::Statements;
 use super::table::Schema;
-use super::unit::{Prepared, Rejected, Unit};
+use super::write_batch::{Prepared, Rejected, WriteBatch};
 
-/// Most units in one transaction.
-const MAX_UNITS: usize = 512;
-/// Most bytes of rows in one transaction (one unit may have more).
+/// Most batches in one transaction.
+const MAX_BATCHES: usize = 512;
+/// Most bytes of rows in one transaction (one batch may have more).
 const MAX_BYTES: usize = 4 << 20;
-/// Most units that wait; further callers wait to hand theirs over.
+/// Most batches that wait; further callers wait to hand theirs over.
 const QUEUE: usize = 4096;
-/// How long units wait for a lost connection to come back before they are refused.
+/// How long batches wait for a lost connection to come back before they are refused.
 const RECONNECT: Duration = Duration::from_secs(5);
 
 /// How long the session has for an answer to what is no writing.
@@ -38,7 +38,7 @@ const WRITTEN: Duration = Duration::from_secs(60);
 type Answer = oneshot::Sender<Result<(), Rejected>>;
 
 struct Job {
-    unit: Prepared,
+    batch: Prepared,
     answer: Answer,
 }
 
@@ -90,16 +90,16 @@ impl Writer {
         Ok(Self { schema, queue: Some(queue).into(), asks, leads: led, ended: Some(ended).into(), facts })
     }
 
-    /// Writes a unit; returns once it is durable or rejected.
-    pub async fn commit(&self, unit: Unit) -> Result<(), Rejected> {
-        let unit = Prepared::new(self.schema, unit)?;
-        if unit.items.is_empty() {
+    /// Writes a batch; returns once it is durable or rejected.
+    pub async fn commit(&self, batch: WriteBatch) -> Result<(), Rejected> {
+        let batch = Prepared::new(self.schema, batch)?;
+        if batch.items.is_empty() {
             return Ok(());
         }
         let closed = || Rejected::Unavailable("the store is closed".to_owned());
         let queue = self.queue.lock().clone().ok_or_else(closed)?;
         let (answer, answered) = oneshot::channel();
-        queue.send(Job { unit, answer }).await.map_err(|_| closed())?;
+        queue.send(Job { batch, answer }).await.map_err(|_| closed())?;
         drop(queue);
         answered.await.unwrap_or_else(|_| Err(closed()))
     }
@@ -137,7 +137,7 @@ impl Writer {
         Arc::clone(&self.facts)
     }
 
-    /// Takes no more units, writes those that wait, and closes the connection.
+    /// Takes no more batches, writes those that wait, and closes the connection.
     pub async fn close(&self) {
         self.queue.lock().take();
         let ended = self.ended.lock().take();
@@ -200,14 +200,14 @@ impl Worker {
             while let Ok(ask) = self.asked.try_recv() {
                 self.answer(ask).await;
             }
-            while self.waiting.len() < 2 * MAX_UNITS
+            while self.waiting.len() < 2 * MAX_BATCHES
                 && let Ok(job) = self.jobs.try_recv()
             {
                 self.waiting.push_back(job);
             }
             if !self.waiting.is_empty() {
-                let batch = self.take_batch();
-                self.write(batch).await;
+                let group = self.take_group();
+                self.write(group).await;
             }
         }
         if let Some(connection) = self.connection {
@@ -302,38 +302,38 @@ impl Worker {
         }
     }
 
-    /// The oldest units that may be in one transaction: no two touch the same row, and none overtakes another that
+    /// The oldest batches that may be in one transaction: no two touch the same row, and none overtakes another that
     /// touches one of its rows.
-    fn take_batch(&mut self) -> Vec<Job> {
-        let mut batch = Vec::new();
+    fn take_group(&mut self) -> Vec<Job> {
+        let mut group = Vec::new();
         let mut later = VecDeque::new();
         let (mut rows, mut bytes, mut full) = (HashSet::new(), 0, false);
         for job in self.waiting.drain(..) {
-            let free = job.unit.items.iter().all(|item| !rows.contains(&item.row));
-            let fits = batch.is_empty()
-                || batch.len() < MAX_UNITS && bytes + job.unit.bytes <= MAX_BYTES && !job.unit.alone;
+            let free = job.batch.items.iter().all(|item| !rows.contains(&item.row));
+            let fits = group.is_empty()
+                || group.len() < MAX_BATCHES && bytes + job.batch.bytes <= MAX_BYTES && !job.batch.alone;
             full |= !fits;
             if free && !full {
-                bytes += job.unit.bytes;
-                full |= job.unit.alone;
-                rows.extend(job.unit.items.iter().map(|item| item.row));
-                batch.push(job);
+                bytes += job.batch.bytes;
+                full |= job.batch.alone;
+                rows.extend(job.batch.items.iter().map(|item| item.row));
+                group.push(job);
             } else {
-                rows.extend(job.unit.items.iter().map(|item| item.row));
+                rows.extend(job.batch.items.iter().map(|item| item.row));
                 later.push_back(job);
             }
         }
         self.waiting = later;
-        batch
+        group
     }
 
-    /// Writes a batch and answers each of its units.
-    async fn write(&mut self, batch: Vec<Job>) {
+    /// Writes a group and answers each of its batches.
+    async fn write(&mut self, group: Vec<Job>) {
         // What is still to be written, as groups that go into one transaction each; the next one last.
-        let mut groups = vec![batch];
+        let mut groups = vec![group];
         let mut retried = false;
         while let Some(mut group) = groups.pop() {
-            // A batch may fall into many groups, and signs of life must not wait for all of them.
+            // A group may fall into many groups, and signs of life must not wait for all of them.
             while let Ok(ask) = self.asked.try_recv() {
                 self.answer(ask).await;
             }
@@ -346,12 +346,12 @@ impl Worker {
                     return unavailable(groups, failed);
                 }
             };
-            let units: Vec<&Prepared> = group.iter().map(|job| &job.unit).collect();
-            let attempted = attempt(&mut connection, &mut self.statements, &units);
+            let batches: Vec<&Prepared> = group.iter().map(|job| &job.batch).collect();
+            let attempted = attempt(&mut connection, &mut self.statements, &batches);
             let attempted = tokio::time::timeout(WRITTEN, attempted).await;
             match attempted.unwrap_or_else(|_| Err((Failed::no_answer(), TRANSACTION))) {
                 Ok(Attempt::Committed(rejections)) => {
-                    if group.iter().any(|job| job.unit.facts) {
+                    if group.iter().any(|job| job.batch.facts) {
                         self.facts.notify_one();
                     }
                     answer(group, rejections);

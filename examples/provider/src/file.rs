@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tenantry_model::Failure;
 
 use tenantry_provider::files::is_plain;
-use tenantry_provider::place;
+use tenantry_provider::resource_folder;
 use tenantry_provider::verbs::Spec;
 
 /// Longest name in bytes, the ending not counted.
@@ -67,7 +67,7 @@ impl Note {
     pub fn look(&self) -> Result<Found, Failure> {
         let text = match fs::read(&self.file) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
-            text => text.map_err(|error| place::failure(&self.folder, &error))?,
+            text => text.map_err(|error| resource_folder::failure(&self.folder, &error))?,
         };
         let there: Value = serde_json::from_slice(&text).unwrap_or_default();
         Ok(match there.get("owner").and_then(Value::as_str) {
@@ -79,20 +79,20 @@ impl Note {
 
     /// Changes when the file does.
     pub fn fingerprint(&self) -> Result<String, Failure> {
-        let text = fs::read(&self.file).map_err(|error| place::failure(&self.folder, &error))?;
+        let text = fs::read(&self.file).map_err(|error| resource_folder::failure(&self.folder, &error))?;
         Ok(hex::encode(Sha256::digest(text)))
     }
 
     /// Writes it, and returns when it is on the disk.
     pub fn write(&self) -> Result<(), Failure> {
         let written = fs::create_dir_all(&self.folder)
-            .and_then(|()| place::write(&self.file, self.content.to_string().as_bytes()));
-        written.map_err(|error| place::failure(&self.folder, &error))
+            .and_then(|()| resource_folder::write(&self.file, self.content.to_string().as_bytes()));
+        written.map_err(|error| resource_folder::failure(&self.folder, &error))
     }
 
     /// Removes it, and returns when that is on the disk.
     pub fn remove(&self) -> Result<(), Failure> {
         let removed = fs::remove_file(&self.file).and_then(|()| fs::File::open(&self.folder)?.sync_all());
-        removed.map_err(|error| place::failure(&self.folder, &error))
+        removed.map_err(|error| resource_folder::failure(&self.folder, &error))
     }
 }

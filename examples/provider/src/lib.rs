@@ -30,9 +30,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tenantry_model::Failure;
 use tenantry_provider::factory::{self, ProviderFactory};
-use tenantry_provider::lanes::{Lanes, blocking};
+use tenantry_provider::resource_locks::{ResourceLocks, blocking};
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
-use tenantry_provider::{place, settings};
+use tenantry_provider::{resource_folder, settings};
 
 /// The type, and the name of its default instance.
 const NAME: &str = "handoff";
@@ -73,13 +73,13 @@ pub struct Settings {
 pub struct Handoff {
     name: String,
     config: Config,
-    lanes: Lanes,
+    resource_locks: ResourceLocks,
 }
 
 impl Handoff {
     /// Files in this folder. Touches none of them.
     pub fn new(config: Config) -> Self {
-        Self { name: NAME.to_owned(), config, lanes: Lanes::default() }
+        Self { name: NAME.to_owned(), config, resource_locks: ResourceLocks::default() }
     }
 
     /// The same under another name.
@@ -124,13 +124,13 @@ impl Provider for Handoff {
             Found::Owned { whole: true } => Ok(()),
             Found::Nothing | Found::Owned { whole: false } => note.write(),
         };
-        self.lanes.block(spec.resource, write).await?;
+        self.resource_locks.block(spec.resource, write).await?;
         Ok(Ensured { outputs, writes: Vec::new() })
     }
 
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
         let note = self.note(spec)?;
-        self.lanes
+        self.resource_locks
             .block(spec.resource, move || {
                 Ok(match note.look()? {
                     Found::Nothing => Observed::Absent,
@@ -147,12 +147,12 @@ impl Provider for Handoff {
             Found::Owned { .. } => note.remove().map(|()| 1),
             Found::Nothing | Found::Foreign => Ok(0),
         };
-        let files = self.lanes.block(spec.resource, remove).await?;
+        let files = self.resource_locks.block(spec.resource, remove).await?;
         Ok(Removed { receipt: json!({ "files": files }), writes: Vec::new() })
     }
 
     async fn probe(&self) -> Result<(), Failure> {
         let folder = self.config.folder.clone();
-        blocking(move || place::probe(&folder)).await
+        blocking(move || resource_folder::probe(&folder)).await
     }
 }

@@ -10,7 +10,7 @@ const HANDLE: &str = "crates/control/src/resource/";
 
 /// The provider's trait, and how a capability is taken from it.
 const CALLS: [&str; 7] =
-    ["Provider", ".fence()", ".portable()", ".rotate()", ".isolation()", ".objects()", ".data()"];
+    ["Provider", ".fence()", ".transfer()", ".rotate()", ".isolation()", ".objects()", ".data()"];
 
 /// Checks one file: one finding a line.
 pub fn check(file: &File) -> Vec<Finding> {
@@ -45,7 +45,7 @@ mod tests {
             "use tenantry_provider::{Kind, Provider};",
             "fn f(provider: &dyn Provider) {}",
             "let fence = provider.fence();",
-            "let a = it.portable().is_some();",
+            "let a = it.transfer().is_some();",
         ] {
             for path in ["crates/control/src/fences.rs", "crates/control/src/operations/onboard/mod.rs"] {
                 assert_eq!(found(path, code), ["2: a provider without its handle"], "{path} {code}");

@@ -11,11 +11,11 @@ use crate::access::secret::{fingerprint, generate};
 use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
-use crate::events::record::{Deed, audit};
+use crate::events::record::{AuditRecord, audit};
 use crate::page::PageQuery;
 use crate::templates::shape;
 use crate::tenants::view::{KeyView, NewKeyView, Page};
-use tenantry_store::{Unit, entity};
+use tenantry_store::{WriteBatch, entity};
 
 /// What every key begins with, so that scanners find one that leaked.
 const PREFIX: &str = "tnt_";
@@ -133,7 +133,7 @@ impl Control {
         let mut writes: Vec<Write> =
             once.map(|once| once.guard(&json!({ "key_id": target }), None, now)).into_iter().collect();
         if row.revoked_at.is_none() {
-            let deed = Deed {
+            let audited = AuditRecord {
                 actor: &caller.principal,
                 action: "key.revoke",
                 target,
@@ -141,12 +141,12 @@ impl Control {
                 data: Value::Null,
             };
             let revoke = Write::update("api_keys", columns! { "id": target }, columns! { "revoked_at": now });
-            writes.extend([revoke, audit(deed, now)]);
+            writes.extend([revoke, audit(audited, now)]);
         }
         if writes.is_empty() {
             return Ok(());
         }
-        self.shared.store.commit(Unit::new(writes)).await.map_err(Error::unavailable)
+        self.shared.store.commit(WriteBatch::new(writes)).await.map_err(Error::unavailable)
     }
 
     /// Who bears this key.
@@ -164,8 +164,8 @@ impl Control {
         let key = KeyView::try_from(row)?;
         if let Some(tenant) = key.tenant_id {
             // A tenant's own keys end with its access.
-            let standing = self.shared.store.tenant_standing(&tenant.to_string()).await;
-            let status = standing.map_err(Error::unavailable)?.map(|standing| standing.status);
+            let access_status = self.shared.store.access_status(&tenant.to_string()).await;
+            let status = access_status.map_err(Error::unavailable)?.map(|access_status| access_status.status);
             if matches!(status, None | Some(TenantStatus::Deprovisioning | TenantStatus::Deprovisioned)) {
                 return Err(refused());
             }
@@ -203,15 +203,20 @@ impl Control {
         let (id, now) = (KeyId::new(), self.now());
         let CreateKey { name, scopes, expires_at, .. } = request;
         let target = id.to_string();
-        let deed =
-            Deed { actor, action: "key.create", target: &target, tenant, data: json!({ "scopes": scopes }) };
+        let audited = AuditRecord {
+            actor,
+            action: "key.create",
+            target: &target,
+            tenant,
+            data: json!({ "scopes": scopes }),
+        };
         let row = columns! {
             "id": id, "hash": fingerprint(secret), "name": name, "scopes": scopes, "tenant_id": tenant,
             "created_at": now, "expires_at": expires_at, "revoked_at": (),
         };
-        let mut writes = vec![Write::insert_unique("api_keys", row), audit(deed, now)];
+        let mut writes = vec![Write::insert_unique("api_keys", row), audit(audited, now)];
         writes.extend(once.map(|once| once.guard(&json!({ "key_id": id }), tenant, now)));
-        self.shared.store.commit(Unit::new(writes)).await.map_err(Error::unavailable)?;
+        self.shared.store.commit(WriteBatch::new(writes)).await.map_err(Error::unavailable)?;
         let key =
             KeyView { id, name, scopes, tenant_id: tenant, created_at: now, expires_at, revoked_at: None };
         Ok(NewKeyView { key, secret: Some(secret.to_owned()) })

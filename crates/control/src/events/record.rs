@@ -7,7 +7,7 @@ use tenantry_model::{TenantId, Timestamp, Write, columns};
 
 /// An event.
 #[derive(Clone, Debug)]
-pub struct Fact {
+pub struct EventRecord {
     /// `tenant.provisioned` …
     pub kind: &'static str,
     /// The tenant.
@@ -21,12 +21,12 @@ pub struct Fact {
 }
 
 /// The event's row.
-pub fn event(fact: Fact, now: Timestamp) -> Write {
+pub fn event(event_record: EventRecord, now: Timestamp) -> Write {
     Write::insert(
         "events",
         columns! {
-        "id": EventId::new(), "seq": (), "tenant_id": fact.tenant, "type": fact.kind, "data": fact.data,
-        "sealed": fact.sealed, "operation_id": fact.operation, "at": now },
+        "id": EventId::new(), "seq": (), "tenant_id": event_record.tenant, "type": event_record.kind, "data": event_record.data,
+        "sealed": event_record.sealed, "operation_id": event_record.operation, "at": now },
     )
 }
 
@@ -42,7 +42,7 @@ pub fn fleet_event(kind: &'static str, data: Value, now: Timestamp) -> Write {
 
 /// An action of a principal, for the audit trail.
 #[derive(Clone, Debug)]
-pub struct Deed<'a> {
+pub struct AuditRecord<'a> {
     /// Id of the principal.
     pub actor: &'a str,
     /// Action: `tenant.create` …
@@ -56,11 +56,11 @@ pub struct Deed<'a> {
 }
 
 /// The audit row.
-pub fn audit(deed: Deed<'_>, now: Timestamp) -> Write {
+pub fn audit(audited: AuditRecord<'_>, now: Timestamp) -> Write {
     Write::insert(
         "audit",
         columns! {
-        "id": AuditId::new(), "seq": (), "tenant_id": deed.tenant, "actor": deed.actor, "action": deed.action,
-        "target": deed.target, "data": deed.data, "sealed": (), "request_id": (), "at": now, "hash": () },
+        "id": AuditId::new(), "seq": (), "tenant_id": audited.tenant, "actor": audited.actor, "action": audited.action,
+        "target": audited.target, "data": audited.data, "sealed": (), "request_id": (), "at": now, "hash": () },
     )
 }

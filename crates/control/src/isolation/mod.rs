@@ -19,10 +19,10 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome as Done
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::events::record::{Deed, audit, fleet_event};
+use crate::events::record::{AuditRecord, audit, fleet_event};
 use crate::page::PageQuery;
 use crate::tenants::view::Page;
-use tenantry_store::Unit;
+use tenantry_store::WriteBatch;
 
 /// Name of the keyring's key that signs reports.
 const KEY: &str = "isolation_signing";
@@ -138,14 +138,14 @@ impl Control {
         let (id, now) = (report.id.to_string(), report.at);
         let row = columns! { "id": report.id, "report": &*text, "signature": &*signature, "at": now };
         let red: Vec<&Cell> = red(&report.matrix).collect();
-        let deed = Deed {
+        let audited = AuditRecord {
             actor: &caller.principal,
             action: "isolation.check",
             target: &id,
             tenant: None,
             data: json!({ "tenants": report.tenants.len(), "leaks": red.len() }),
         };
-        let mut writes = vec![Write::insert("isolation_reports", row), audit(deed, now)];
+        let mut writes = vec![Write::insert("isolation_reports", row), audit(audited, now)];
         if !red.is_empty() {
             let words: Vec<String> = red.iter().map(|c| format!("{} {}", c.model.as_str(), c.what)).collect();
             tracing::error!(report = id, cells = words.join(", "), "isolation.leak_found");
@@ -156,7 +156,7 @@ impl Control {
         let too_old = kept.iter().skip(usize::try_from(KEPT - 1).unwrap_or(usize::MAX));
         writes.extend(too_old.map(|row| Write::delete("isolation_reports", columns! { "id": &*row.id })));
         writes.extend(once.map(|once| once.guard(&json!({ "report_id": id }), None, now)));
-        store.commit(Unit::new(writes)).await.map_err(Error::unavailable)?;
+        store.commit(WriteBatch::new(writes)).await.map_err(Error::unavailable)?;
         Ok(IsolationReportView { report, signature, public_key: key.x(), genuine: true })
     }
 

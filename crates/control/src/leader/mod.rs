@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::operations::ProviderSteps;
 use tenantry_store::keyring::Keyring;
-use tenantry_store::{Bulletin, News, ReadError, Sealing, Store};
+use tenantry_store::{Notification, Notifier, ReadError, Sealing, Store};
 
 /// Time between two heartbeats, and between two attempts of a standby to take over.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub struct Replica {
     runs: watch::Receiver<bool>,
     task: JoinHandle<()>,
     store: Store,
-    bulletin: Bulletin,
+    notifier: Notifier,
 }
 
 struct Election {
@@ -66,11 +66,11 @@ impl Replica {
         sealing: Arc<Sealing>,
         keyring: Arc<Keyring>,
     ) -> Result<Self, ReadError> {
-        let (bulletin, news) = store.bulletin().await?;
+        let (notifier, notifications) = store.notifier().await?;
         let (runs, watched) = watch::channel(false);
         let (answered, looks) = (Instant::now(), tokio::spawn(async {}));
         let election = Election { store: store.clone(), executor, sealing, keyring, runs, answered, looks };
-        Ok(Self { runs: watched, task: tokio::spawn(election.take(news)), store, bulletin })
+        Ok(Self { runs: watched, task: tokio::spawn(election.take(notifications)), store, notifier })
     }
 
     /// Whether this process is the leader, as it changes.
@@ -86,9 +86,9 @@ impl Replica {
     /// Ends the writer's session, so that a standby takes over at once, and sends the remaining notifications.
     pub async fn leave(&self) {
         if *self.runs.borrow() && self.store.resign().await.is_ok() {
-            self.store.tell(News::Vacant);
+            self.store.notify(Notification::Vacant);
         }
-        self.bulletin.flush().await;
+        self.notifier.flush().await;
     }
 }
 
@@ -99,7 +99,7 @@ impl Drop for Replica {
 }
 
 impl Election {
-    async fn take(mut self, mut news: mpsc::UnboundedReceiver<News>) {
+    async fn take(mut self, mut notifications: mpsc::UnboundedReceiver<Notification>) {
         let mut leads = self.store.leads();
         let (mut beat, mut look) = (interval(HEARTBEAT), interval(READ_LEDGER));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -112,26 +112,28 @@ impl Election {
                 // The session was lost, and another process had the lock before it was restored.
                 Ok(()) = leads.changed(), if runs => if !*leads.borrow() { self.stand_by().await },
                 _ = look.tick() => self.look().await,
-                news = news.recv() => match news {
-                    Some(news) => self.hear(news).await,
+                notification = notifications.recv() => match notification {
+                    Some(notification) => self.receive(notification).await,
                     None => return,
                 },
             }
         }
     }
 
-    async fn hear(&mut self, news: News) {
+    async fn receive(&mut self, notification: Notification) {
         let runs = *self.runs.borrow();
-        match news {
-            News::Operations(ids) => ids.into_iter().for_each(|id| self.executor.heard(id)),
-            News::Facts if runs => self.sealing.heard_of_facts(),
-            News::Facts => {}
-            News::Sealed(head) => self.sealing.heard_of_head(head),
-            News::Erased(tenants) => tenants.into_iter().for_each(|tenant| self.keyring.let_go(tenant)),
-            News::Vacant if !runs => self.try_to_run().await,
-            News::Vacant => {}
-            News::Missed => {
-                self.keyring.let_go_of_all();
+        match notification {
+            Notification::Operations(ids) => ids.into_iter().for_each(|id| self.executor.notice(id)),
+            Notification::Unsealed if runs => self.sealing.notice_unsealed(),
+            Notification::Unsealed => {}
+            Notification::Sealed(head) => self.sealing.notice_head(head),
+            Notification::Erased(tenants) => {
+                tenants.into_iter().for_each(|tenant| self.keyring.evict(tenant))
+            }
+            Notification::Vacant if !runs => self.try_to_run().await,
+            Notification::Vacant => {}
+            Notification::Missed => {
+                self.keyring.evict_all();
                 self.look().await;
             }
         }
@@ -139,7 +141,7 @@ impl Election {
 
     async fn read_head(&self) {
         match self.store.last_event_seq().await {
-            Ok(head) => self.sealing.heard_of_head(head),
+            Ok(head) => self.sealing.notice_head(head),
             Err(error) => tracing::debug!(%error, "cannot read the last event"),
         }
     }
@@ -148,10 +150,10 @@ impl Election {
     /// do not wait for it.
     async fn look(&mut self) {
         if !*self.runs.borrow() {
-            self.executor.heard_of_all();
+            self.executor.notice_all();
             return self.read_head().await;
         }
-        self.sealing.heard_of_facts();
+        self.sealing.notice_unsealed();
         if self.looks.is_finished() {
             self.looks = tokio::spawn(look(self.executor.clone()));
         }

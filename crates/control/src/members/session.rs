@@ -13,7 +13,7 @@ use tenantry_provider::{Kind, Provider as _};
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
 use crate::resource::ResourceHandle;
-use tenantry_model::Standing;
+use tenantry_model::AccessStatus;
 
 /// The bearer of a verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,23 +99,23 @@ impl Control {
         access: Access,
     ) -> Result<&ResourceHandle> {
         let found = self.shared.store.tenant_serving(&session.tenant.to_string(), kind).await;
-        let (standing, provider) =
+        let (access_status, provider) =
             found.map_err(Error::unavailable)?.ok_or_else(|| Error::not_found("tenant"))?;
-        standing.check(access, session.is_smoke_test())?;
+        access_status.check(access, session.is_smoke_test())?;
         let provider = provider.and_then(|name| self.shared.resources.get(&name));
         provider.ok_or_else(|| Error::not_found(kind.as_str()))
     }
 
     async fn admit(&self, session: &TenantSession, access: Access) -> Result<TenantStatus> {
-        let standing = self.standing(&session.tenant.to_string()).await?;
-        standing.check(access, session.is_smoke_test())?;
-        Ok(standing.status)
+        let access_status = self.access_status(&session.tenant.to_string()).await?;
+        access_status.check(access, session.is_smoke_test())?;
+        Ok(access_status.status)
     }
 
     /// The tenant's status and suspension, for access checks.
-    pub(crate) async fn standing(&self, tenant: &str) -> Result<Standing> {
-        let standing = self.shared.store.tenant_standing(tenant).await.map_err(Error::unavailable)?;
-        standing.ok_or_else(|| Error::not_found("tenant"))
+    pub(crate) async fn access_status(&self, tenant: &str) -> Result<AccessStatus> {
+        let access_status = self.shared.store.access_status(tenant).await.map_err(Error::unavailable)?;
+        access_status.ok_or_else(|| Error::not_found("tenant"))
     }
 }
 

@@ -11,10 +11,10 @@ use tenantry_provider::Sealer as _;
 use crate::access::secret::fingerprint;
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::events::record::{Deed, audit};
+use crate::events::record::{AuditRecord, audit};
 use crate::members::session::TenantSession;
 use tenantry_model::ErrorCode;
-use tenantry_store::{Rejected, Unit, entity};
+use tenantry_store::{Rejected, WriteBatch, entity};
 
 /// Has the length of a hash and equals none.
 const NO_HASH: &str = "sha256:----------------------------------------------------------------";
@@ -52,7 +52,7 @@ impl Control {
             columns! { "used_at": () },
             columns! { "used_at": now },
         );
-        match store.commit(Unit::new(vec![used])).await {
+        match store.commit(WriteBatch::new(vec![used])).await {
             Ok(()) => {}
             Err(Rejected::Stale { .. }) => return Err(refused()),
             Err(why) => return Err(Error::unavailable(why)),
@@ -76,7 +76,7 @@ impl Control {
         let member = store.member(&row.member_id).await.map_err(Error::unavailable)?.ok_or_else(refused)?;
         self.admit_into(&row.tenant_id).await?;
         let tenant: TenantId = row.tenant_id.parse().map_err(Error::internal)?;
-        let deed = Deed {
+        let audited = AuditRecord {
             actor: &member.id,
             action: "invitation.accept",
             target: &row.id,
@@ -97,9 +97,9 @@ impl Control {
                 columns! { "state": member.state },
                 columns! { "state": "active" },
             ),
-            audit(deed, now),
+            audit(audited, now),
         ]);
-        match store.commit(Unit::new(writes)).await {
+        match store.commit(WriteBatch::new(writes)).await {
             Ok(()) => self.token_for(member, None),
             Err(Rejected::Stale { .. }) => Err(refused()),
             Err(why) => Err(Error::unavailable(why)),
@@ -153,7 +153,7 @@ impl Control {
 
     /// Returns an error if the tenant's status denies sign-in.
     async fn admit_into(&self, tenant: &str) -> Result<()> {
-        Ok(self.standing(tenant).await?.check(Access::SignIn, false)?)
+        Ok(self.access_status(tenant).await?.check(Access::SignIn, false)?)
     }
 
     fn token_for(&self, member: entity::member::Model, purpose: Option<String>) -> Result<TokenView> {

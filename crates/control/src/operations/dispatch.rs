@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use tenantry_engine::{Attempt, Done, Mode, Operation, Policy, Run, Step, Steps, Verb};
+use tenantry_engine::{Attempt, Direction, Done, Mode, Operation, Policy, Run, Step, Steps};
 use tenantry_model::{Failure, Timestamp, Write};
 use tenantry_provider::{Provider, Registry, Rows};
 use tenantry_store::Store;
@@ -15,7 +15,7 @@ use super::registry::{action, operation};
 use super::{Compensation, Start, detached, no_provider, transitions};
 use crate::ledger::{OperationKind, input_of};
 use crate::resource::Resources;
-use crate::resource::capacity::Places;
+use crate::resource::capacity::Slots;
 
 /// What actions work with. Implements the engine's port by the registry of actions.
 pub struct ProviderSteps {
@@ -24,7 +24,7 @@ pub struct ProviderSteps {
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) store: Store,
     pub(crate) rows: Arc<dyn Rows>,
-    pub(crate) places: Arc<Places>,
+    pub(crate) slots: Arc<Slots>,
     pub(crate) archives: Arc<Archives>,
     /// Lock of the certificate chain: each certificate names the one before it.
     pub(crate) certifying: Arc<tokio::sync::Mutex<()>>,
@@ -38,12 +38,12 @@ impl ProviderSteps {
         resources: Arc<Resources>,
         keyring: Arc<Keyring>,
         store: Store,
-        places: Arc<Places>,
+        slots: Arc<Slots>,
         archives: Arc<Archives>,
     ) -> Self {
         let rows = Arc::new(store.clone());
         let (certifying, front) = (Arc::default(), OnceLock::new());
-        Self { providers, resources, keyring, store, rows, places, archives, certifying, front }
+        Self { providers, resources, keyring, store, rows, slots, archives, certifying, front }
     }
 
     /// Gives the smoke test its endpoints. Only the first call counts.
@@ -71,14 +71,14 @@ impl Steps for ProviderSteps {
         action(step).is_ok_and(|action| action.transactional(self, step))
     }
 
-    fn intend(&self, run: &Run, step: &Step, verb: Verb, now: Timestamp) -> Vec<Write> {
+    fn intend(&self, run: &Run, step: &Step, direction: Direction, now: Timestamp) -> Vec<Write> {
         let (Ok(action), Ok(input)) = (action(step), input_of(step)) else { return Vec::new() };
-        action.intend(self, &Start { run, step, input: &input, verb, now })
+        action.intend(self, &Start { run, step, input: &input, direction, now })
     }
 
     async fn attempt(&self, attempt: Attempt) -> Result<Done<Write>, Failure> {
         let action = action(&attempt.step)?;
-        if attempt.verb == Verb::Do {
+        if attempt.direction == Direction::Run {
             return action.run(self, &attempt).await;
         }
         let effects = match action.compensate(self, &attempt).await? {

@@ -21,7 +21,7 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
-use crate::events::record::{Deed, audit};
+use crate::events::record::{AuditRecord, audit};
 use crate::ledger::{Act, OperationInput, StepInput, input_of, tenant_id};
 use crate::page::PageQuery;
 use crate::tenants::view::{
@@ -163,7 +163,7 @@ impl Control {
         let mut data = json!(&kind);
         // The audit trail outlives the tenant, and a reason may name a person: it is kept with the operation only.
         data.as_object_mut().map(|data| data.remove("reason"));
-        let deed = Deed {
+        let audited = AuditRecord {
             actor: &caller.principal,
             action: "operation.signal",
             target: &target,
@@ -171,7 +171,7 @@ impl Control {
             data,
         };
         let signal = Signal { id: SignalId::new(), kind, by: caller.principal.clone(), at: now };
-        let mut effects = vec![audit(deed, now)];
+        let mut effects = vec![audit(audited, now)];
         effects.extend(once.map(|once| once.guard(&json!({ "operation_id": id }), Some(tenant), now)));
         let found = self.shared.executor.signal(id, signal, effects).await.map_err(Error::unavailable)?;
         if !found {
@@ -232,7 +232,7 @@ impl Control {
         let tenant = tenant_id(&run.operation).map_err(Error::internal)?;
         let now = self.now();
         let target = id.to_string();
-        let deed = Deed {
+        let audited = AuditRecord {
             actor: &caller.principal,
             action: "credentials.claim",
             target: &target,
@@ -243,7 +243,7 @@ impl Control {
         self.shared.keyring.load(tenant).await.map_err(Error::unavailable)?;
         let store = &self.shared.store;
         let sealed =
-            store.claim_credentials(&target, now, audit(deed, now)).await.map_err(Error::unavailable)?;
+            store.claim_credentials(&target, now, audit(audited, now)).await.map_err(Error::unavailable)?;
         if sealed.is_empty() {
             let message = "the operation has no unclaimed secrets: it created none, or a client has claimed them already";
             return Err(Error::new(ErrorCode::CredentialsGone, message));

@@ -16,7 +16,7 @@ pub mod rotate_credentials;
 mod transitions;
 
 use async_trait::async_trait;
-use tenantry_engine::{Attempt, Done, OnFailure, Policy, Run, Step, Verb};
+use tenantry_engine::{Attempt, Direction, Done, OnFailure, Policy, Run, Step};
 use tenantry_model::{Failure, Timestamp, Write};
 
 use crate::ledger::{OperationKind, StepInput};
@@ -127,7 +127,7 @@ pub(crate) struct Start<'a> {
     /// Its input.
     pub input: &'a StepInput,
     /// Forward, or compensation.
-    pub verb: Verb,
+    pub direction: Direction,
     /// Now.
     pub now: Timestamp,
 }

@@ -6,7 +6,7 @@ use tenantry_engine::{Operation, OperationState, Run, StepState};
 use tenantry_model::{Failure, TenantId, Timestamp, Write};
 
 use super::registry::operation_of;
-use crate::events::record::{Fact, event};
+use crate::events::record::{EventRecord, event};
 use crate::ledger::tenant_id;
 
 /// A change of an operation's state.
@@ -38,7 +38,7 @@ impl Transition<'_> {
     /// An event about the operation.
     pub fn event(&self, kind: &'static str, data: Value) -> Write {
         let operation = Some(self.after.operation.id);
-        event(Fact { kind, tenant: self.tenant, operation, data, sealed: None }, self.now)
+        event(EventRecord { kind, tenant: self.tenant, operation, data, sealed: None }, self.now)
     }
 
     /// An event that an operator should see, which is logged as well.

@@ -1,9 +1,9 @@
-//! Capacity: how many resources of a kind a region has room for, and who has which place.
+//! Capacity: the number of resources of a kind that a region may hold, counted in slots.
 //!
-//! A place is a row, and its key is unique: two tenants cannot get the same one, however many ask at once and from
-//! wherever. What is in memory only says where to look first, and which places a sign-up has claimed that is not written
-//! yet: who comes too late is refused before anything is. A reservation lasts a while; after that somebody else may take
-//! the place over, and whoever had it finds out when they activate.
+//! A slot is a row with a unique key, so two tenants cannot have the same one, however many requests and processes
+//! compete. The free slots in memory only say which rows to try first, and which slots an onboarding has claimed whose
+//! rows are not committed yet. A reservation expires after [`RESERVED_FOR`]; another tenant may then take the slot, and
+//! the activation of the tenant that had it fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,68 +13,68 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tenantry_model::{Failure, TenantId, Timestamp, Write, columns};
 
-use tenantry_store::{ReadError, Store, entity::place};
+use tenantry_store::{ReadError, Store, entity::slot};
 
-/// How many resources of each kind a region has room for. A kind that is not named has no limit.
+/// Number of slots by region and kind. A kind that is not named has no limit.
 pub type Capacity = BTreeMap<String, BTreeMap<String, u32>>;
 
-/// How long a place stays reserved for an operation that does not get on.
+/// Duration of a reservation; an onboarding that takes longer may lose its slots.
 pub const RESERVED_FOR: Duration = Duration::from_secs(24 * 3600);
 
-/// A place of a kind in a region.
+/// A slot of a kind in a region.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Place {
-    /// Where.
+pub struct Slot {
+    /// Region.
     pub region: String,
-    /// For what.
+    /// Resource kind.
     pub kind: String,
-    /// Which one.
-    pub place: i64,
+    /// Slot number, from 1 on; stored plans call it `place`.
+    #[serde(rename = "place")]
+    pub slot: i64,
 }
 
-/// How long it is believed that everything is taken.
+/// Time for which a region without free slots is not read again.
 const FULL_FOR: Duration = Duration::from_millis(100);
 
-/// Places of one kind in one region that are free, as far as is known: each with its row if it has one, those whose
-/// reservation has run out last. What is offered is not in it any more; it comes back, if nobody has taken it after all,
-/// when the rows are read again.
+/// The known free slots of one kind in one region, each with its row if it has one; slots with an expired reservation
+/// come last. A slot leaves the list when it is offered, and returns with the next read of the rows if it is still free.
 #[derive(Default)]
 struct Free {
-    places: BTreeMap<(bool, i64), Option<place::Model>>,
-    /// When a reading found nothing.
+    slots: BTreeMap<(bool, i64), Option<slot::Model>>,
+    /// Time of the last read that found no free slot.
     full_at: Option<Timestamp>,
 }
 
-/// Places, and the writes that reserve them.
-type Reservation = (Vec<Place>, Vec<Write>);
+/// Slots, and the writes that reserve them.
+type Reservation = (Vec<Slot>, Vec<Write>);
 
-/// Who has which place.
-pub struct Places {
+/// The slots of a registry.
+pub struct Slots {
     store: Store,
     capacity: Capacity,
     free: Mutex<BTreeMap<(String, String), Free>>,
     claimed: Mutex<BTreeMap<TenantId, Reservation>>,
 }
 
-/// Places that nobody else in this process is offered while it lasts.
+/// Reserves slots within this process until it is dropped.
 pub struct Claim<'a> {
-    places: &'a Places,
+    slots: &'a Slots,
     tenant: TenantId,
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.places.claimed.lock().remove(&self.tenant);
+        self.slots.claimed.lock().remove(&self.tenant);
     }
 }
 
-impl Places {
-    /// Over this registry.
+impl Slots {
+    /// Reads the slots of this registry.
     pub fn new(store: Store, capacity: Capacity) -> Arc<Self> {
         Arc::new(Self { store, capacity, free: Mutex::default(), claimed: Mutex::default() })
     }
 
-    /// What is needed and the region has no room for, such as `database in eu`.
+    /// The needed kinds without enough free slots, each as `database in eu`.
     pub async fn missing(
         &self,
         region: &str,
@@ -83,7 +83,7 @@ impl Places {
     ) -> Result<Vec<String>, ReadError> {
         let mut missing = Vec::new();
         for (kind, count, limit) in self.limited(region, needed) {
-            let enough = |free: &mut Free| free.places.len() >= count as usize;
+            let enough = |free: &mut Free| free.slots.len() >= count as usize;
             if self.look(region, kind, limit, now, |free| enough(free).then_some(())).await?.is_none() {
                 missing.push(format!("{kind} in {region}"));
             }
@@ -91,7 +91,7 @@ impl Places {
         Ok(missing)
     }
 
-    /// Finds the places that [`Self::reserve`] will reserve for this tenant. The error names everything that is missing.
+    /// Finds the slots that [`Self::reserve`] will reserve for this tenant. The error names everything that is missing.
     pub async fn claim(
         &self,
         tenant: TenantId,
@@ -101,10 +101,10 @@ impl Places {
     ) -> Result<Claim<'_>, Failure> {
         let found = self.reserve(tenant, region, needed, now).await?;
         self.claimed.lock().insert(tenant, found);
-        Ok(Claim { places: self, tenant })
+        Ok(Claim { slots: self, tenant })
     }
 
-    /// The places that are reserved by these writes: those that were claimed, or else free ones. The error names
+    /// The slots that are reserved by these writes: those that were claimed, or else free ones. The error names
     /// everything that is missing.
     pub async fn reserve(
         &self,
@@ -116,22 +116,22 @@ impl Places {
         if let Some(claimed) = self.claimed.lock().get(&tenant) {
             return Ok(claimed.clone());
         }
-        let (mut places, mut writes, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut slots, mut writes, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for (kind, count, limit) in self.limited(region, needed) {
             let taken = self.look(region, kind, limit, now, |free| free.take(count as usize)).await;
             match taken.map_err(unreadable)? {
                 None => missing.push(format!("{kind} in {region}")),
                 Some(taken) => {
-                    for (place, row) in taken {
-                        let place = Place { region: region.to_owned(), kind: kind.clone(), place };
-                        writes.push(place.reserved(tenant, row.as_ref(), now));
-                        places.push(place);
+                    for (slot, row) in taken {
+                        let slot = Slot { region: region.to_owned(), kind: kind.clone(), slot };
+                        writes.push(slot.reserved(tenant, row.as_ref(), now));
+                        slots.push(slot);
                     }
                 }
             }
         }
         if missing.is_empty() {
-            return Ok((places, writes));
+            return Ok((slots, writes));
         }
         // Clients match this wording.
         Err(Failure::fatal(
@@ -140,22 +140,21 @@ impl Places {
         ))
     }
 
-    /// Writes that make the reservations of a tenant lasting. They are refused if somebody else has taken one over.
-    pub fn keep(tenant: TenantId, places: &[Place]) -> Vec<Write> {
+    /// Writes that turn the reservations of a tenant into slots in use. They fail if another tenant has taken one.
+    pub fn keep(tenant: TenantId, slots: &[Slot]) -> Vec<Write> {
         let ours = || columns! { "tenant_id": tenant };
-        let keep = |place: &Place| {
-            Write::update_if("places", place.key(), ours(), columns! { "reserved_until": () })
-        };
-        places.iter().map(keep).collect()
+        let keep =
+            |slot: &Slot| Write::update_if("slots", slot.key(), ours(), columns! { "reserved_until": () });
+        slots.iter().map(keep).collect()
     }
 
-    /// Writes that give back what a tenant has.
-    pub async fn give_back(&self, tenant: TenantId) -> Result<Vec<Write>, Failure> {
-        let rows = self.store.places_of(&tenant.to_string()).await.map_err(unreadable)?;
+    /// Writes that free the slots of a tenant.
+    pub async fn release(&self, tenant: TenantId) -> Result<Vec<Write>, Failure> {
+        let rows = self.store.slots_of(&tenant.to_string()).await.map_err(unreadable)?;
         let ours = columns! { "tenant_id": tenant };
         let free = columns! { "tenant_id": (), "reserved_until": () };
-        let back = rows.into_iter().map(|place::Model { region, kind, place, .. }| {
-            Write::update_if("places", Place { region, kind, place }.key(), ours.clone(), free.clone())
+        let back = rows.into_iter().map(|slot::Model { region, kind, slot, .. }| {
+            Write::update_if("slots", Slot { region, kind, slot }.key(), ours.clone(), free.clone())
         });
         Ok(back.collect())
     }
@@ -172,7 +171,7 @@ impl Places {
         })
     }
 
-    /// Finds something among the free places that are known; if there is nothing, among those that are really free.
+    /// Finds something among the free slots that are known; if there is nothing, among those that are really free.
     async fn look<T>(
         &self,
         region: &str,
@@ -188,59 +187,59 @@ impl Places {
                 return Ok(found);
             }
         }
-        let rows = self.store.places(region, kind).await?;
-        let mut places: BTreeMap<_, _> = (1..=limit).map(|place| ((false, place), None)).collect();
-        for row in rows.into_iter().filter(|row| row.place <= limit) {
-            places.remove(&(false, row.place));
+        let rows = self.store.slots(region, kind).await?;
+        let mut slots: BTreeMap<_, _> = (1..=limit).map(|slot| ((false, slot), None)).collect();
+        for row in rows.into_iter().filter(|row| row.slot <= limit) {
+            slots.remove(&(false, row.slot));
             let run_out = row.reserved_until.is_some_and(|until| *until <= now);
             if row.tenant_id.is_none() || run_out {
-                places.insert((run_out, row.place), Some(row));
+                slots.insert((run_out, row.slot), Some(row));
             }
         }
         let claimed = self.claimed_of(region, kind);
-        places.retain(|(_, place), _| !claimed.contains(place));
+        slots.retain(|(_, slot), _| !claimed.contains(slot));
         let mut all = self.free.lock();
         let free = all.entry(key).or_default();
-        *free = Free { full_at: places.is_empty().then_some(now), places };
+        *free = Free { full_at: slots.is_empty().then_some(now), slots };
         Ok(find(free))
     }
 
     fn claimed_of(&self, region: &str, kind: &str) -> BTreeSet<i64> {
         let claimed = self.claimed.lock();
-        let places = claimed.values().flat_map(|(places, _)| places);
-        places.filter(|place| place.region == region && place.kind == kind).map(|place| place.place).collect()
+        let slots = claimed.values().flat_map(|(slots, _)| slots);
+        slots.filter(|slot| slot.region == region && slot.kind == kind).map(|slot| slot.slot).collect()
     }
 }
 
 impl Free {
-    /// So many places, the best first; none if there are not so many.
-    fn take(&mut self, count: usize) -> Option<Vec<(i64, Option<place::Model>)>> {
-        if self.places.len() < count {
+    /// So many slots, the best first; none if there are not so many.
+    fn take(&mut self, count: usize) -> Option<Vec<(i64, Option<slot::Model>)>> {
+        if self.slots.len() < count {
             return None;
         }
-        let next = || self.places.pop_first().map(|((_, place), row)| (place, row));
+        let next = || self.slots.pop_first().map(|((_, slot), row)| (slot, row));
         Some(std::iter::from_fn(next).take(count).collect())
     }
 }
 
-impl Place {
+impl Slot {
     fn key(&self) -> tenantry_model::Columns {
-        columns! { "region": self.region, "kind": self.kind, "place": self.place }
+        columns! { "region": self.region, "kind": self.kind, "slot": self.slot }
     }
 
-    /// The write that takes the place: a new row, or the one that is there if nobody else takes it first.
-    fn reserved(&self, tenant: TenantId, row: Option<&place::Model>, now: Timestamp) -> Write {
+    /// The write that reserves the slot: inserts its row, or updates it if it is unchanged since it was read.
+    fn reserved(&self, tenant: TenantId, row: Option<&slot::Model>, now: Timestamp) -> Write {
         let mine = columns! { "tenant_id": tenant, "reserved_until": now + RESERVED_FOR };
         match row {
             None => {
                 let mut new = self.key();
                 new.extend(mine);
-                Write::insert_unique("places", new)
+                Write::insert_unique("slots", new)
             }
             Some(row) => {
                 let until: Option<Timestamp> = row.reserved_until.map(Into::into);
                 let was = columns! { "tenant_id": row.tenant_id, "reserved_until": until };
-                Write::update_if("places", self.key(), was, mine)
+                Write::update_if("slots", self.key(), was, mine)
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::ledger::id_of;
 use crate::resource::ResourceHandle;
 use crate::tenants::view::FenceView;
-use tenantry_store::{Unit, entity};
+use tenantry_store::{WriteBatch, entity};
 
 /// Time that a suspension waits for the fences; they are applied in the background after that.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -61,12 +61,12 @@ impl Control {
             if provider.fence().is_none() {
                 continue;
             }
-            let grade = row.denied.as_deref().map(str::parse).transpose().map_err(Error::internal)?;
+            let mode = row.denied.as_deref().map(str::parse).transpose().map_err(Error::internal)?;
             let view = FenceView {
                 resource: resource.step_key,
                 kind: resource.kind,
                 provider: resource.provider,
-                grade,
+                mode,
                 acknowledged: false,
             };
             let order = Order {
@@ -75,7 +75,7 @@ impl Control {
                 region: row.region.clone(),
                 name: resource.name,
                 claim: resource.claim,
-                grade,
+                mode,
                 version: row.version,
             };
             all.push((view, FenceOrder { provider: provider.clone(), order }));
@@ -136,7 +136,7 @@ impl Control {
             columns! { "denied": denied(), "version": row.version },
             columns! { "fenced": denied() },
         );
-        if let Err(why) = self.shared.store.commit(Unit::new(vec![done])).await {
+        if let Err(why) = self.shared.store.commit(WriteBatch::new(vec![done])).await {
             tracing::debug!(tenant = row.id, %why, "fences are applied again");
         }
     }
@@ -176,7 +176,7 @@ impl Control {
         for (_, FenceOrder { provider, order }) in self.fences_of(&row).await? {
             let Some(fence) = provider.fence() else { continue };
             // A fence that cannot be read could not be applied either.
-            if fence.denies(&order).await.is_ok_and(|denied| denied != order.grade) {
+            if fence.denies(&order).await.is_ok_and(|denied| denied != order.mode) {
                 tracing::warn!(
                     tenant = row.id,
                     resource = %order.resource,

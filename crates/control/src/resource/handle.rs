@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use tenantry_model::suspension::Grade;
+use tenantry_model::suspension::SuspensionMode;
 use tenantry_model::{Failure, Isolation, TenantId, Timestamp, Write};
 use tenantry_provider::data::Page;
 use tenantry_provider::isolation::Checked;
 use tenantry_provider::objects::{Body, Content, Expired, Listing, Meta, Method, New, Range, Signed, Usage};
-use tenantry_provider::portable::{self, Sink, Source};
+use tenantry_provider::transfer::{self, Sink, Source};
 use tenantry_provider::{
     Canary, Context, Data, Ensured, Fault, Fence, Former, IsolationCheck, Kind, Objects, Observed, Order,
-    Portable, Provider, Removed, Retirement, Rotate, Rotated, Rows, Sealer, Spec, TenantObjects, TenantRows,
+    Provider, Removed, Retirement, Rotate, Rotated, Rows, Sealer, Spec, TenantObjects, TenantRows, Transfer,
 };
 
 use super::layers::{Call, Layers, ProviderVerb};
@@ -112,8 +112,8 @@ impl Provider for ResourceHandle {
     fn objects(&self) -> Option<&dyn Objects> {
         self.provider.objects().map(|_| self as &dyn Objects)
     }
-    fn portable(&self) -> Option<&dyn Portable> {
-        self.provider.portable().map(|_| self as &dyn Portable)
+    fn transfer(&self) -> Option<&dyn Transfer> {
+        self.provider.transfer().map(|_| self as &dyn Transfer)
     }
 }
 
@@ -123,7 +123,7 @@ impl Fence for ResourceHandle {
         let fence = self.provider.fence().ok_or_else(|| lacking(&*self.provider, "fence"))?;
         self.layers.run(self.call_for_fence(ProviderVerb::ApplyFence, order), fence.fence(order)).await
     }
-    async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure> {
+    async fn denies(&self, order: &Order) -> Result<Option<SuspensionMode>, Failure> {
         let fence = self.provider.fence().ok_or_else(|| lacking(&*self.provider, "fence"))?;
         self.layers.run(self.call_for_fence(ProviderVerb::ObserveFence, order), fence.denies(order)).await
     }
@@ -145,19 +145,19 @@ impl Rotate for ResourceHandle {
 }
 
 #[async_trait]
-impl Portable for ResourceHandle {
+impl Transfer for ResourceHandle {
     fn form(&self) -> &'static str {
-        self.provider.portable().map_or("", Portable::form)
+        self.provider.transfer().map_or("", Transfer::form)
     }
     async fn export(
         &self,
         context: &Context,
         spec: &Spec,
         sink: &mut dyn Sink,
-    ) -> Result<portable::Content, Failure> {
-        let portable = self.provider.portable().ok_or_else(|| lacking(&*self.provider, "portable"))?;
+    ) -> Result<transfer::Content, Failure> {
+        let transfer = self.provider.transfer().ok_or_else(|| lacking(&*self.provider, "transfer"))?;
         let call = self.call_for(ProviderVerb::Export, spec);
-        self.layers.run(call, portable.export(context, spec, sink)).await
+        self.layers.run(call, transfer.export(context, spec, sink)).await
     }
     async fn load(
         &self,
@@ -165,12 +165,12 @@ impl Portable for ResourceHandle {
         spec: &Spec,
         source: &mut dyn Source,
     ) -> Result<Vec<Write>, Failure> {
-        let portable = self.provider.portable().ok_or_else(|| lacking(&*self.provider, "portable"))?;
+        let transfer = self.provider.transfer().ok_or_else(|| lacking(&*self.provider, "transfer"))?;
         let call = self.call_for(ProviderVerb::Load, spec);
-        self.layers.run(call, portable.load(context, spec, source)).await
+        self.layers.run(call, transfer.load(context, spec, source)).await
     }
     fn one_way(&self) -> Option<&'static str> {
-        self.provider.portable().and_then(Portable::one_way)
+        self.provider.transfer().and_then(Transfer::one_way)
     }
 }
 

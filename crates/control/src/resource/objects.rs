@@ -77,7 +77,7 @@ impl Control {
             Method::Put | Method::Delete => Access::WriteSigned,
         };
         // Before the tenant is active, only the smoke test has a session to sign with.
-        self.standing(&tenant.to_string()).await?.check(access, true)?;
+        self.access_status(&tenant.to_string()).await?.check(access, true)?;
         Ok((keeper.scoped(tenant, self.sealer_of(tenant).await?), now))
     }
 

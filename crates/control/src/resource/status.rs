@@ -10,8 +10,8 @@ use futures::{StreamExt as _, stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tenantry_engine::{Attempt, AttemptGuards, Run, Verb};
-use tenantry_model::suspension::Grade;
+use tenantry_engine::{Attempt, AttemptGuards, Direction, Run};
+use tenantry_model::suspension::SuspensionMode;
 use tenantry_model::{Failure, TenantId, TenantStatus, Timestamp};
 use tenantry_provider::{Kind, Observed, Order, Provider as _};
 use tokio::time::timeout;
@@ -98,7 +98,7 @@ pub struct ResourceStatus {
     /// Changes when the resource is changed outside Tenantry.
     pub fingerprint: Option<String>,
     /// Access that its fence denies to direct connections; null: none, or it has no fence.
-    pub fence: Option<Grade>,
+    pub fence: Option<SuspensionMode>,
     /// How it differs from what was created, or why the provider did not answer, a sentence each.
     pub differs: Vec<String>,
 }
@@ -200,7 +200,7 @@ impl Control {
                     operation: Arc::new(run.operation.clone()),
                     step: step.clone(),
                     outputs: Arc::new(known),
-                    verb: Verb::Do,
+                    direction: Direction::Run,
                     now: self.now(),
                     notes: Arc::new(NoNotes),
                     guards: AttemptGuards::default(),
@@ -211,7 +211,7 @@ impl Control {
                     region: row.region.clone(),
                     name: resource.name.clone(),
                     claim: resource.claim.clone(),
-                    grade: denied,
+                    mode: denied,
                     version: row.version,
                 };
                 let provider = self.shared.resources.get(&resource.provider).cloned();
@@ -254,8 +254,8 @@ impl Control {
                     Observed::Present { differs, version, fingerprint } => {
                         (status.version, status.fingerprint) = (version, Some(fingerprint));
                         status.differs.extend(differs);
-                        if provider.fence().is_some() && fence != order.grade {
-                            let [is, wanted] = [fence, order.grade].map(word);
+                        if provider.fence().is_some() && fence != order.mode {
+                            let [is, wanted] = [fence, order.mode].map(word);
                             status.differs.push(format!("its fence denies {is} instead of {wanted}"));
                         }
                     }
@@ -271,7 +271,7 @@ impl Control {
         provider: &ResourceHandle,
         attempt: &Attempt,
         order: &Order,
-    ) -> std::result::Result<(Observed, Option<Grade>), Failure> {
+    ) -> std::result::Result<(Observed, Option<SuspensionMode>), Failure> {
         let input: StepInput = read(&attempt.step.input)?;
         let (context, spec) = self.shared.steps.spec(attempt, &input).await?;
         let seen = provider.observe(&context, &spec).await?;
@@ -294,8 +294,8 @@ impl Control {
     }
 }
 
-fn word(grade: Option<Grade>) -> &'static str {
-    grade.map_or("nothing", Grade::as_str)
+fn word(mode: Option<SuspensionMode>) -> &'static str {
+    mode.map_or("nothing", SuspensionMode::as_str)
 }
 
 /// An observation leaves no notes.

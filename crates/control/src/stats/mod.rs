@@ -187,7 +187,7 @@ impl Control {
         let since = since.from(at);
         let store = &self.shared.store;
         let (outcomes, complete) = store.onboardings(since).await.map_err(Error::unavailable)?;
-        let taken = store.places_taken(at).await.map_err(Error::unavailable)?;
+        let taken = store.slots_taken(at).await.map_err(Error::unavailable)?;
         Ok(StatsView {
             since,
             at,

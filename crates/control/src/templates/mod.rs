@@ -71,11 +71,11 @@ pub struct Template {
     pub steps: IndexMap<String, StepSpec>,
 }
 
-/// Key of the step that reserves places for everything that is made.
+/// Key of the step that reserves slots for everything that is made.
 pub const RESERVE: &str = "reserve";
 
 impl Template {
-    /// Whether places are reserved before anything is made.
+    /// Whether slots are reserved before anything is made.
     pub fn reserves(&self) -> bool {
         self.steps.contains_key(RESERVE)
     }

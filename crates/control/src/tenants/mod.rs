@@ -12,12 +12,12 @@ use tenantry_model::{TenantId, TenantStatus, Write, columns};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
-use crate::events::record::{Deed, audit};
+use crate::events::record::{AuditRecord, audit};
 use crate::operations::onboard::request::label_fault;
 use crate::page::PageQuery;
 use crate::templates::shape;
 use crate::tenants::view::{ErrorView, Page, TenantView};
-use tenantry_store::{Rejected, Unit, entity};
+use tenantry_store::{Rejected, WriteBatch, entity};
 
 /// Filter of a list of tenants.
 #[derive(Clone, Debug, Default)]
@@ -106,7 +106,7 @@ impl Control {
         // The audit trail outlives the tenant, and a label may be personal data.
         let data = json!({ "labels": labels.len() });
         let tenant: TenantId = row.id.parse().map_err(Error::internal)?;
-        let deed = Deed {
+        let audited = AuditRecord {
             actor: &caller.principal,
             action: "tenant.update",
             target: &row.id,
@@ -120,9 +120,9 @@ impl Control {
                 columns! { "version": expected_version },
                 columns! { "labels": labels },
             ),
-            audit(deed, now),
+            audit(audited, now),
         ];
-        match self.shared.store.commit(Unit::new(writes)).await {
+        match self.shared.store.commit(WriteBatch::new(writes)).await {
             Ok(()) => self.tenant_row(caller, &row.id).await?.try_into(),
             Err(Rejected::Stale { .. }) => Err(Error::new(
                 ErrorCode::VersionMismatch,

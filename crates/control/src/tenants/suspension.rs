@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenantry_model::ErrorCode;
 use tenantry_model::lifecycle::{Event, next};
-use tenantry_model::suspension::{Grade, Reason, Suspension, Suspensions};
+use tenantry_model::suspension::{Reason, Suspension, SuspensionMode, Suspensions};
 use tenantry_model::{Denied, TenantStatus, Timestamp, Write, columns};
 
 use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::events::record::{Deed, Fact, audit, event};
+use crate::events::record::{AuditRecord, EventRecord, audit, event};
 use crate::ledger::id_of;
-use crate::tenants::view::{StandingView, TenantView};
-use tenantry_store::{Rejected, Unit, entity};
+use crate::tenants::view::{SuspensionView, TenantView};
+use tenantry_store::{Rejected, WriteBatch, entity};
 
 /// Attempts at a change that conflicts with other changes of the same tenant.
 const TRIES: u32 = 20;
@@ -30,11 +30,11 @@ pub struct SuspendTenant {
     pub reason: Reason,
     /// Access that is denied.
     #[serde(default = "everything")]
-    pub grade: Grade,
+    pub mode: SuspensionMode,
 }
 
-fn everything() -> Grade {
-    Grade::Blocked
+fn everything() -> SuspensionMode {
+    SuspensionMode::Blocked
 }
 
 /// The end of a suspension.
@@ -54,11 +54,11 @@ impl From<Denied> for Error {
             Denied::NotActive(_) => ErrorCode::TenantNotActive,
         };
         match denied {
-            Denied::Suspended { reasons, grade } => {
+            Denied::Suspended { reasons, mode } => {
                 let reasons: Vec<_> = reasons.iter().map(|reason| reason.as_str()).collect();
-                let grade = grade.map_or("", Grade::as_str);
+                let mode = mode.map_or("", SuspensionMode::as_str);
                 let message =
-                    format!("the tenant is suspended (reason: {}, mode: {grade})", reasons.join(", "));
+                    format!("the tenant is suspended (reason: {}, mode: {mode})", reasons.join(", "));
                 Self::new(code, message)
             }
             Denied::NotActive(status) => Self::new(code, format!("the tenant is {status}")),
@@ -67,18 +67,18 @@ impl From<Denied> for Error {
 }
 
 impl Control {
-    /// Adds a reason for suspension, or changes its grade.
+    /// Adds a reason for suspension, or changes its mode.
     pub async fn suspend(
         &self,
         caller: &Caller,
         id_or_slug: &str,
         what: SuspendTenant,
         key: Option<IdempotencyKey>,
-    ) -> Result<Answered<StandingView>> {
-        let suspension = |since| Suspension { grade: what.grade, since, by: caller.principal.clone() };
+    ) -> Result<Answered<SuspensionView>> {
+        let suspension = |since| Suspension { mode: what.mode, since, by: caller.principal.clone() };
         let change = |suspensions: &mut Suspensions, now| {
             let held = suspensions.0.entry(what.reason).or_insert_with(|| suspension(now));
-            if held.grade != what.grade {
+            if held.mode != what.mode {
                 *held = Suspension { since: held.since, ..suspension(now) };
             }
         };
@@ -92,7 +92,7 @@ impl Control {
         id_or_slug: &str,
         what: ResumeTenant,
         key: Option<IdempotencyKey>,
-    ) -> Result<Answered<StandingView>> {
+    ) -> Result<Answered<SuspensionView>> {
         let change = |suspensions: &mut Suspensions, _| match what.reason {
             Some(reason) => drop(suspensions.0.remove(&reason)),
             None => suspensions.0.clear(),
@@ -108,7 +108,7 @@ impl Control {
         what: serde_json::Value,
         key: Option<IdempotencyKey>,
         change: impl Fn(&mut Suspensions, Timestamp),
-    ) -> Result<Answered<StandingView>> {
+    ) -> Result<Answered<SuspensionView>> {
         caller.require(Permission::WriteTenants)?;
         let row = self.tenant_row(caller, id_or_slug).await?;
         let id = row.id.clone();
@@ -119,7 +119,7 @@ impl Control {
         let row = self.tenant_row(caller, &id).await?;
         let tenant = TenantView::try_from(row.clone())?;
         let fences = self.fence(row).await?;
-        Ok(Answered { value: StandingView { tenant, fences }, replayed })
+        Ok(Answered { value: SuspensionView { tenant, fences }, replayed })
     }
 
     async fn try_change(
@@ -145,14 +145,19 @@ impl Control {
                 .into_iter()
                 .collect();
             if after != before {
-                let data = json!({ "asked": what, "grade": after.grade(), "reasons": reasons(&after) });
-                let deed =
-                    Deed { actor: &caller.principal, action, target: &row.id, tenant: Some(tenant), data };
+                let data = json!({ "asked": what, "mode": after.mode(), "reasons": reasons(&after) });
+                let audited = AuditRecord {
+                    actor: &caller.principal,
+                    action,
+                    target: &row.id,
+                    tenant: Some(tenant),
+                    data,
+                };
                 let kind = if after.0.is_empty() { "tenant.resumed" } else { "tenant.suspended" };
-                let data = json!({ "grade": after.grade(), "reasons": reasons(&after) });
-                let fact = Fact { kind, tenant, operation: None, data, sealed: None };
+                let data = json!({ "mode": after.mode(), "reasons": reasons(&after) });
+                let event_record = EventRecord { kind, tenant, operation: None, data, sealed: None };
                 let since = after.since().filter(|_| status == TenantStatus::Suspended);
-                let denied = denied(status, &after).map(Grade::as_str);
+                let denied = denied(status, &after).map(SuspensionMode::as_str);
                 let mut now_so = columns! {
                     "status": status, "suspensions": after, "suspended_at": since, "denied": denied,
                 };
@@ -166,17 +171,17 @@ impl Control {
                         columns! { "version": row.version },
                         now_so,
                     ),
-                    audit(deed, now),
+                    audit(audited, now),
                 ]);
                 // A tenant that is being deleted is denied everything already.
                 if status != TenantStatus::Deprovisioning {
-                    writes.push(event(fact, now));
+                    writes.push(event(event_record, now));
                 }
             }
             if writes.is_empty() {
                 return Ok(());
             }
-            match self.shared.store.commit(Unit::new(writes)).await {
+            match self.shared.store.commit(WriteBatch::new(writes)).await {
                 Ok(()) => return Ok(()),
                 // Another change of this tenant was committed first: try again with the present row.
                 Err(Rejected::Stale { .. }) => row = self.tenant_row(caller, &row.id).await?,
@@ -188,10 +193,10 @@ impl Control {
 }
 
 /// Access that is denied to a tenant's database logins: all of it during deletion, whatever the reasons are.
-pub(crate) fn denied(status: TenantStatus, suspensions: &Suspensions) -> Option<Grade> {
+pub(crate) fn denied(status: TenantStatus, suspensions: &Suspensions) -> Option<SuspensionMode> {
     match status {
-        TenantStatus::Deprovisioning => Some(Grade::Blocked),
-        TenantStatus::Suspended => suspensions.grade(),
+        TenantStatus::Deprovisioning => Some(SuspensionMode::Blocked),
+        TenantStatus::Suspended => suspensions.mode(),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tenantry_engine::{Mode, OperationState, StepState};
 use tenantry_model::id::{EventId, KeyId, OperationId};
-use tenantry_model::suspension::{Grade, Suspensions};
+use tenantry_model::suspension::{SuspensionMode, Suspensions};
 use tenantry_model::{Failure, FailureClass, TenantId, TenantStatus, Timestamp};
 
 use crate::access::Scope;
@@ -54,7 +54,7 @@ pub struct TenantView {
 
 /// A tenant whose access was changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct StandingView {
+pub struct SuspensionView {
     /// The tenant as it is now.
     #[serde(flatten)]
     pub tenant: TenantView,
@@ -73,7 +73,7 @@ pub struct FenceView {
     /// Provider.
     pub provider: String,
     /// Access that it must deny; null: none.
-    pub grade: Option<Grade>,
+    pub mode: Option<SuspensionMode>,
     /// Whether the provider has confirmed it; the server repeats the change until then.
     pub acknowledged: bool,
 }

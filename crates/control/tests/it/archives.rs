@@ -141,7 +141,7 @@ async fn an_import_is_limited_in_size(world: World) {
 async fn a_blocked_tenant_can_be_exported(world: World) {
     let process = active(&world).await;
     let (control, caller) = (&process.control, Caller::system());
-    let what = serde_json::json!({ "reason": "payment", "grade": "blocked" });
+    let what = serde_json::json!({ "reason": "payment", "mode": "blocked" });
     let what = serde_json::from_value(what).unwrap();
     control.suspend(&caller, "acme", what, None).await.unwrap();
     begin(control, Purpose::Export, None).await.unwrap();

@@ -362,8 +362,8 @@ impl<P: Provider> Provider for Faulty<P> {
         self.inner.transactional()
     }
 
-    fn portable(&self) -> Option<&dyn tenantry_provider::Portable> {
-        self.inner.portable()
+    fn transfer(&self) -> Option<&dyn tenantry_provider::Transfer> {
+        self.inner.transfer()
     }
     fn data(&self) -> Option<&dyn Data> {
         self.inner.data()

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
 use tenantry_control::{Caller, Control};
-use tenantry_model::suspension::{Grade, Reason};
+use tenantry_model::suspension::{Reason, SuspensionMode};
 use tenantry_testkit::crash_ledger::Faults;
 
 use crate::crash::people;
@@ -16,7 +16,7 @@ in_both_worlds! {
     a_tenant_suspended_during_onboarding_is_fenced_at_activation
 }
 
-const BLOCKED: SuspendTenant = SuspendTenant { reason: Reason::Admin, grade: Grade::Blocked };
+const BLOCKED: SuspendTenant = SuspendTenant { reason: Reason::Admin, mode: SuspensionMode::Blocked };
 
 /// The applied fences of the test provider's three resources.
 fn fences(world: &World) -> Vec<String> {
@@ -39,7 +39,9 @@ async fn unacknowledged_and_lost_fences_are_applied_again(world: World) {
     std::fs::write(&deaf, "").unwrap();
     let view = control.suspend(&caller, "acme", BLOCKED, None).await.unwrap().value;
     assert_eq!(view.fences.len(), 3);
-    assert!(view.fences.iter().all(|fence| fence.grade == Some(Grade::Blocked) && !fence.acknowledged));
+    assert!(
+        view.fences.iter().all(|fence| fence.mode == Some(SuspensionMode::Blocked) && !fence.acknowledged)
+    );
     assert_eq!((control.sweep().await.unwrap().fenced, fences(&world).len()), (1, 0));
 
     std::fs::remove_file(&deaf).unwrap();
@@ -56,7 +58,7 @@ async fn unacknowledged_and_lost_fences_are_applied_again(world: World) {
     assert_eq!(control.sweep().await.unwrap().fenced, 0, "all fences are applied");
 
     let view = control.resume(&caller, "acme", ResumeTenant::default(), None).await.unwrap().value;
-    assert!(view.fences.iter().all(|fence| fence.grade.is_none() && fence.acknowledged));
+    assert!(view.fences.iter().all(|fence| fence.mode.is_none() && fence.acknowledged));
     assert_eq!(fences(&world), Vec::<String>::new());
     control.stop().await;
 }

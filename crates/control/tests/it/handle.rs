@@ -15,11 +15,11 @@ use tenantry_control::suspension::SuspendTenant;
 use tenantry_control::{Caller, Control, TenantSession};
 use tenantry_engine::{Clock, OperationState};
 use tenantry_model::id::OperationId;
-use tenantry_model::suspension::{Grade, Reason};
+use tenantry_model::suspension::{Reason, SuspensionMode};
 use tenantry_model::{Failure, Timestamp};
 use tenantry_provider::objects::{Method, New};
 use tenantry_provider::pipe::pipe;
-use tenantry_provider::portable::Nowhere;
+use tenantry_provider::transfer::Nowhere;
 use tenantry_provider::{Checked, Former, Order, Provider, Registry, Retirement};
 use tenantry_testkit::crash_ledger::Faults;
 
@@ -41,12 +41,12 @@ async fn call(handle: &ResourceHandle, verb: ProviderVerb) -> Result<(), Failure
         region: region.clone(),
         name: name.clone(),
         claim: claim.clone(),
-        grade: None,
+        mode: None,
         version: 1,
     };
     let retirement = Retirement { tenant, resource, region, name, claim, rotation: OperationId::new() };
     let (fence, rotate) = (handle.fence().unwrap(), handle.rotate().unwrap());
-    let (portable, isolation) = (handle.portable().unwrap(), handle.isolation().unwrap());
+    let (transfer, isolation) = (handle.transfer().unwrap(), handle.isolation().unwrap());
     let rows = handle.data().unwrap().scoped(tenant);
     let objects = handle.objects().unwrap();
     let own = objects.scoped(tenant, Arc::new(Nothing));
@@ -59,11 +59,11 @@ async fn call(handle: &ResourceHandle, verb: ProviderVerb) -> Result<(), Failure
         ProviderVerb::ObserveFence => fence.denies(&order).await.map(drop),
         ProviderVerb::Rotate => rotate.rotate(&context, &spec, Former::Stays).await.map(drop),
         ProviderVerb::Retire => rotate.retire(&Nothing, &retirement).await.map(drop),
-        ProviderVerb::Export => portable.export(&context, &spec, &mut Nowhere).await.map(drop),
+        ProviderVerb::Export => transfer.export(&context, &spec, &mut Nowhere).await.map(drop),
         ProviderVerb::Load => {
             let (inlet, mut outlet) = pipe();
             let ending = inlet.end();
-            let (loaded, _) = tokio::join!(portable.load(&context, &spec, &mut outlet), ending);
+            let (loaded, _) = tokio::join!(transfer.load(&context, &spec, &mut outlet), ending);
             loaded.map(drop)
         }
         ProviderVerb::CheckIsolation => isolation.check(&[tenant]).await.map(drop),
@@ -176,11 +176,11 @@ async fn calls_that_wait_for_each_other_share_a_permit() {
         let (context, spec) = (context(), spec());
         let (mut inlet, mut outlet) = pipe();
         let export = async move {
-            handle.portable().unwrap().export(&context, &spec, &mut inlet).await?;
+            handle.transfer().unwrap().export(&context, &spec, &mut inlet).await?;
             inlet.end().await
         };
         let (context, spec) = (crate::slow::context(), crate::slow::spec());
-        let load = async { handle.portable().unwrap().load(&context, &spec, &mut outlet).await.map(drop) };
+        let load = async { handle.transfer().unwrap().load(&context, &spec, &mut outlet).await.map(drop) };
         let (exported, loaded) = tokio::join!(export, load);
         exported.and(loaded)
     };
@@ -277,7 +277,7 @@ async fn drive(caller: &str, world: &World, control: &Control) {
             control.rotate_credentials(&system, "gate", what, None).await.unwrap();
         }
         "suspend" => {
-            let what = SuspendTenant { reason: Reason::Admin, grade: Grade::Blocked };
+            let what = SuspendTenant { reason: Reason::Admin, mode: SuspensionMode::Blocked };
             control.suspend(&system, "gate", what, None).await.unwrap();
         }
         "background" => {

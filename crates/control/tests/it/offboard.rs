@@ -15,7 +15,7 @@ use tenantry_engine::clock::Busy;
 use tenantry_engine::{Clock, OperationState, SignalKind, StepState};
 use tenantry_model::TenantStatus;
 use tenantry_model::id::ArchiveId;
-use tenantry_model::suspension::{Grade, Reason};
+use tenantry_model::suspension::{Reason, SuspensionMode};
 use tenantry_testkit::crash_ledger::Faults;
 use tenantry_testkit::scan::Found;
 use tokio::io::AsyncReadExt as _;
@@ -172,7 +172,7 @@ async fn a_reconsidered_tenant_has_everything_back(world: World) {
     let tenant = active(&world, control, "Acme", "enterprise").await;
     let before = standing(&world, &tenant).await;
     let mut time = Stopped::clock(&world);
-    let suspend = SuspendTenant { reason: Reason::Policy, grade: Grade::ReadOnly };
+    let suspend = SuspendTenant { reason: Reason::Policy, mode: SuspensionMode::ReadOnly };
     for round in 0..3 {
         if round == 1 {
             control.suspend(&caller, "acme", suspend, None).await.unwrap();

@@ -8,7 +8,7 @@ use tenantry_engine::Clock;
 use tenantry_engine::OperationState;
 use tenantry_model::{TenantStatus, Write, columns};
 use tenantry_provider::Rows;
-use tenantry_store::{Store, StoreConfig, Unit};
+use tenantry_store::{Store, StoreConfig, WriteBatch};
 use tenantry_testkit::crash_ledger::Faults;
 
 use crate::crash::{live, people};
@@ -37,7 +37,7 @@ async fn an_invitation_is_accepted_only_by_an_active_tenant(world: World) {
     let tenant = created.tenant.id;
     for status in ["pending", "provisioning", "suspended", "deprovisioned", "active"] {
         let is = Write::update("tenants", columns! { "id": tenant }, columns! { "status": status });
-        store.commit(Unit::new(vec![is])).await.unwrap();
+        store.commit(WriteBatch::new(vec![is])).await.unwrap();
         let accepted = control.accept_invitation(&token).await;
         let Err(refused) = accepted else {
             assert_eq!(status, "active");
@@ -151,8 +151,8 @@ async fn a_dry_run_shows_the_executed_plan(world: World) {
             let name = id.map_or(step.name.clone(), |id| step.name.replace(id, generic));
             assert_eq!(name, resource.name.replace(&suffix, generic), "{} {key}", story.plan);
         }
-        let places: u32 = planned.reserved.values().sum();
-        assert_eq!(places > 0, planned.steps.iter().any(|step| step.key == "reserve"), "{}", story.plan);
+        let slots: u32 = planned.reserved.values().sum();
+        assert_eq!(slots > 0, planned.steps.iter().any(|step| step.key == "reserve"), "{}", story.plan);
     }
     process.control.stop().await;
 }

@@ -12,7 +12,7 @@ use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
 use tenantry_control::{Caller, Control, PageQuery};
 use tenantry_engine::{OperationState, SignalKind};
 use tenantry_model::TenantStatus;
-use tenantry_model::suspension::{Grade, Reason};
+use tenantry_model::suspension::{Reason, SuspensionMode};
 use tenantry_testkit::crash_ledger::Faults;
 
 use crate::crash::people;
@@ -166,8 +166,8 @@ async fn suspension_changes_in_the_hold_restore_no_access(world: World) {
     time.pass(Duration::from_secs(60)).await;
     let denied = async || ask(&world, "SELECT id FROM tenants WHERE denied = 'blocked'").await.len();
     assert_eq!(denied().await, 1);
-    let (reason, grade) = (Reason::Payment, Grade::ReadOnly);
-    control.suspend(&caller, &tenant, SuspendTenant { reason, grade }, None).await.unwrap();
+    let (reason, mode) = (Reason::Payment, SuspensionMode::ReadOnly);
+    control.suspend(&caller, &tenant, SuspendTenant { reason, mode }, None).await.unwrap();
     assert_eq!(denied().await, 1);
     control.resume(&caller, &tenant, ResumeTenant::default(), None).await.unwrap();
     assert_eq!(denied().await, 1);

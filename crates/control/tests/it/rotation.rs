@@ -12,7 +12,7 @@ use tenantry_control::suspension::SuspendTenant;
 use tenantry_control::view::OperationView;
 use tenantry_control::{Caller, Control, Error, ErrorKind, IdempotencyKey};
 use tenantry_engine::{Clock, OperationState, SignalKind};
-use tenantry_model::suspension::{Grade, Reason};
+use tenantry_model::suspension::{Reason, SuspensionMode};
 use tenantry_testkit::crash_ledger::Faults;
 use tenantry_testkit::database::execute;
 
@@ -125,7 +125,7 @@ async fn the_former_secret_ends_after_the_grace_period(world: World) {
     // A new rotation need not wait for the background task, and suspended tenants can rotate too.
     let second = rotated(&world, control, day).await;
     pass(&world, 25).await;
-    let what = SuspendTenant { reason: Reason::Admin, grade: Grade::NoLogin };
+    let what = SuspendTenant { reason: Reason::Admin, mode: SuspensionMode::NoLogin };
     control.suspend(&caller, "acme", what, None).await.unwrap();
     let third = rotated(&world, control, RotateCredentials { grace_hours: 720 }).await;
     assert_ne!(second.id, third.id);

@@ -61,7 +61,7 @@ async fn a_thousand_requests_share_a_hundred_slots_across_a_crash(mut world: Wor
     let scan = world.stores().scan().await;
     let active = scan.tenants.values().filter(|tenant| tenant.status == "active");
     assert_eq!((active.clone().count(), scan.tenants.len()), (100, 100));
-    assert!(active.clone().all(|tenant| tenant.counts.get("places") == Some(&1)));
+    assert!(active.clone().all(|tenant| tenant.counts.get("slots") == Some(&1)));
     assert_eq!(scan::faults(&world).await, Vec::<String>::new());
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tenantry_model::suspension::Grade;
+use tenantry_model::suspension::SuspensionMode;
 use tenantry_model::{Failure, Write, columns};
 use tenantry_provider::{
     Context, Ensured, Fault, Fence, Former, Kind, Observed, Order, Provider, Removed, Retirement, Rotate,
@@ -52,18 +52,18 @@ impl Fence for Shelf {
             return Err(Failure::retryable("deaf", "injected: the provider does not answer"));
         }
         let (thing, file) = (self.folder.join(order.resource.to_string()), self.fence_of(order));
-        match order.grade {
+        match order.mode {
             // A missing resource needs no fence.
             _ if !thing.exists() => Ok(()),
-            Some(grade) => std::fs::write(file, grade.as_str()),
+            Some(mode) => std::fs::write(file, mode.as_str()),
             None if file.exists() => std::fs::remove_file(file),
             None => Ok(()),
         }
         .map_err(|error| Failure::retryable("file", error))
     }
 
-    async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure> {
-        Ok(std::fs::read_to_string(self.fence_of(order)).ok().and_then(|grade| grade.parse().ok()))
+    async fn denies(&self, order: &Order) -> Result<Option<SuspensionMode>, Failure> {
+        Ok(std::fs::read_to_string(self.fence_of(order)).ok().and_then(|mode| mode.parse().ok()))
     }
 }
 

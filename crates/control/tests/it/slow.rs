@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tenantry_model::id::{OperationId, ResourceId};
-use tenantry_model::suspension::Grade;
+use tenantry_model::suspension::SuspensionMode;
 use tenantry_model::{Failure, TenantId, Timestamp, Write};
 use tenantry_provider::data::Page;
 use tenantry_provider::objects::{Body, Content, Expired, Listing, Meta, Method, New, Range, Signed, Usage};
-use tenantry_provider::portable::{self, Bytes, Sink, Source};
+use tenantry_provider::transfer::{self, Bytes, Sink, Source};
 use tenantry_provider::*;
 
 /// Calls that are under way, the most of them at the same time, and how many there were.
@@ -84,7 +84,7 @@ impl Provider for Slow {
     fn objects(&self) -> Option<&dyn Objects> {
         Some(self)
     }
-    fn portable(&self) -> Option<&dyn Portable> {
+    fn transfer(&self) -> Option<&dyn Transfer> {
         Some(self)
     }
 }
@@ -94,7 +94,7 @@ impl Fence for Slow {
     async fn fence(&self, _: &Order) -> Result<(), Failure> {
         self.call(()).await
     }
-    async fn denies(&self, _: &Order) -> Result<Option<Grade>, Failure> {
+    async fn denies(&self, _: &Order) -> Result<Option<SuspensionMode>, Failure> {
         self.call(None).await
     }
 }
@@ -110,15 +110,15 @@ impl Rotate for Slow {
 }
 
 #[async_trait]
-impl Portable for Slow {
+impl Transfer for Slow {
     fn form(&self) -> &'static str {
         "nothing"
     }
-    async fn export(&self, _: &Context, _: &Spec, sink: &mut dyn Sink) -> Result<portable::Content, Failure> {
+    async fn export(&self, _: &Context, _: &Spec, sink: &mut dyn Sink) -> Result<transfer::Content, Failure> {
         let mut bytes: &[u8] = b"x";
         let bytes: Bytes<'_> = &mut bytes;
         sink.file("file", 1, bytes).await?;
-        self.call(portable::Content::default()).await
+        self.call(transfer::Content::default()).await
     }
     async fn load(&self, _: &Context, _: &Spec, source: &mut dyn Source) -> Result<Vec<Write>, Failure> {
         while source.next().await?.is_some() {}

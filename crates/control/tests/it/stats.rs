@@ -11,7 +11,7 @@ use tenantry_control::{Caller, ErrorKind, Meter, Scope};
 use tenantry_engine::{Clock, OperationState, SignalKind};
 use tenantry_model::id::OperationId;
 use tenantry_model::{TenantId, Write, columns};
-use tenantry_store::{Store, StoreConfig, Unit};
+use tenantry_store::{Store, StoreConfig, WriteBatch};
 use tenantry_testkit::crash_ledger::Faults;
 
 use crate::faulty::{Fault, How};
@@ -167,7 +167,7 @@ async fn only_the_newest_operations_are_evaluated(world: World) {
         };
         Write::insert("operations", row)
     };
-    store.commit(Unit::new((0..1_100).map(ended).collect())).await.unwrap();
+    store.commit(WriteBatch::new((0..1_100).map(ended).collect())).await.unwrap();
     let look = async |since: u64| {
         let stats = process.control.stats(&Caller::system(), Since::At(began(since))).await.unwrap();
         (stats.onboardings, stats.complete)

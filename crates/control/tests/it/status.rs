@@ -10,7 +10,7 @@ use tenantry_control::view::OperationView;
 use tenantry_control::{Caller, Control, PageQuery};
 use tenantry_engine::{OperationState, SignalKind};
 use tenantry_model::TenantStatus;
-use tenantry_model::suspension::Grade;
+use tenantry_model::suspension::SuspensionMode;
 use tenantry_testkit::crash_ledger::Faults;
 use tenantry_testkit::database::execute;
 
@@ -160,7 +160,8 @@ async fn a_wrong_fence_is_repaired(world: World) {
     let thing = files.map(|file| file.into_string().unwrap()).find(|file| !file.ends_with(".fence")).unwrap();
     std::fs::write(things.join(format!("{thing}.fence")), "blocked").unwrap();
     let view = status(control, "acme").await;
-    let fenced: Vec<_> = view.resources.iter().filter(|it| it.fence == Some(Grade::Blocked)).collect();
+    let fenced: Vec<_> =
+        view.resources.iter().filter(|it| it.fence == Some(SuspensionMode::Blocked)).collect();
     assert_eq!(fenced.len(), 1);
     assert_eq!(fenced[0].differs, ["its fence denies blocked instead of nothing"]);
     repair(&world, control, "acme").await;

@@ -1,5 +1,5 @@
 //! Plans that earlier versions stored: an operation of each kind, put into a registry half-way through, is carried out to its
-//! end. The files in `stored_plans/` were written by the last version before operations became units; a new kind gets its
+//! end. The files in `stored_plans/` were written by the last version before operations became batches; a new kind gets its
 //! file by TENANTRY_WRITE_STORED_PLANS=1, and no file is ever written again.
 
 use std::path::PathBuf;

@@ -4,7 +4,7 @@
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use std::time::Duration;
-use tenantry_engine::{SignalKind, Step, Verb};
+use tenantry_engine::{Direction, SignalKind, Step};
 use tenantry_model::Failure;
 use tenantry_testkit::crash_ledger::{Fault, Faults, play};
 use tenantry_testkit::virtual_clock::VirtualClock;
@@ -89,7 +89,7 @@ proptest! {
             let world = World::new(clock.clone());
             for (which, forward, acts) in acts {
                 let key = ["s0", "s1", "s2", "s3", "c0", "c1"][which];
-                world.script(key, if forward { Verb::Do } else { Verb::Undo }, acts);
+                world.script(key, if forward { Direction::Run } else { Direction::Compensate }, acts);
             }
             let runs = vec![plan::run(steps)];
             let story = Story { world, runs, signals: Mutex::new(signals), end: None };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tenantry_engine::{
-    CommitError, Executor, Ledger, OperationState, Run, SignalKind, Step, StepState, Verb, Waiting,
+    CommitError, Direction, Executor, Ledger, OperationState, Run, SignalKind, Step, StepState, Waiting,
 };
 use tenantry_testkit::crash_ledger::{Fault, Stage, everywhere};
 
@@ -82,7 +82,7 @@ impl Stage for Story {
     }
 }
 
-type Script = Vec<(&'static str, Verb, Vec<Act>)>;
+type Script = Vec<(&'static str, Direction, Vec<Act>)>;
 
 /// Runs a plan with every fault at every call, and prints the number of cases.
 async fn survives(
@@ -95,8 +95,8 @@ async fn survives(
     let cases = everywhere(
         async |clock| {
             let world = World::new(clock);
-            for (key, verb, acts) in script.clone() {
-                world.script(key, verb, acts);
+            for (key, direction, acts) in script.clone() {
+                world.script(key, direction, acts);
             }
             let runs = vec![plan::run(steps.clone())];
             Story { world, runs, signals: Mutex::new(signals.clone()), end }
@@ -130,10 +130,10 @@ async fn crashes_of_a_successful_operation() {
 #[tokio::test]
 async fn crashes_with_retries() {
     let script = vec![
-        ("database", Verb::Do, vec![Act::FailAfter(lost()), Act::HangAfter]),
-        ("bucket", Verb::Do, vec![Act::Fail(busy().after(seconds(30)))]),
-        ("charge", Verb::Do, vec![Act::Fail(busy()), Act::Hang]),
-        ("activate", Verb::Do, vec![Act::Fail(busy())]),
+        ("database", Direction::Run, vec![Act::FailAfter(lost()), Act::HangAfter]),
+        ("bucket", Direction::Run, vec![Act::Fail(busy().after(seconds(30)))]),
+        ("charge", Direction::Run, vec![Act::Fail(busy()), Act::Hang]),
+        ("activate", Direction::Run, vec![Act::Fail(busy())]),
     ];
     survives("retries", onboarding(), script, vec![], Some(OperationState::Succeeded)).await;
 }
@@ -141,8 +141,12 @@ async fn crashes_with_retries() {
 #[tokio::test]
 async fn crashes_with_a_permanent_failure() {
     let script = vec![
-        ("smoke", Verb::Do, vec![Act::FailAfter(never()), Act::FailAfter(never()), Act::FailAfter(never())]),
-        ("database", Verb::Undo, vec![Act::Fail(busy())]),
+        (
+            "smoke",
+            Direction::Run,
+            vec![Act::FailAfter(never()), Act::FailAfter(never()), Act::FailAfter(never())],
+        ),
+        ("database", Direction::Compensate, vec![Act::Fail(busy())]),
     ];
     survives("permanent failure", onboarding(), script, vec![], None).await;
 }
@@ -150,16 +154,16 @@ async fn crashes_with_a_permanent_failure() {
 #[tokio::test]
 async fn crashes_with_failed_compensations() {
     let script = vec![
-        ("smoke", Verb::Do, vec![Act::Fail(never()), Act::Fail(never()), Act::Fail(never())]),
-        ("bucket", Verb::Undo, vec![Act::Fail(never())]),
-        ("charge", Verb::Undo, vec![Act::Fail(never())]),
+        ("smoke", Direction::Run, vec![Act::Fail(never()), Act::Fail(never()), Act::Fail(never())]),
+        ("bucket", Direction::Compensate, vec![Act::Fail(never())]),
+        ("charge", Direction::Compensate, vec![Act::Fail(never())]),
     ];
     survives("failed compensations", onboarding(), script, vec![], None).await;
 }
 
 #[tokio::test]
 async fn crashes_of_a_cancelled_operation() {
-    let script = vec![("database", Verb::Do, vec![Act::HangAfter])];
+    let script = vec![("database", Direction::Run, vec![Act::HangAfter])];
     survives("cancel", onboarding(), script, vec![SignalKind::Cancel], None).await;
 }
 
@@ -171,7 +175,7 @@ async fn crashes_with_pauses_and_waits() {
         step("hold").timer(86_400).needs(&["a"]),
         step("b").needs(&["hold"]).park(),
     ];
-    let script = vec![("b", Verb::Do, vec![Act::Fail(never())])];
+    let script = vec![("b", Direction::Run, vec![Act::Fail(never())])];
     let signals = vec![SignalKind::Pause, SignalKind::Resume, SignalKind::Pause];
     survives("pause", steps, script, signals, Some(OperationState::Succeeded)).await;
 }
@@ -179,8 +183,11 @@ async fn crashes_with_pauses_and_waits() {
 #[tokio::test]
 async fn crashes_with_late_effects() {
     let steps = vec![step("a"), step("b").needs(&["a"]).retries(0).in_flight(60)];
-    let script =
-        vec![("b", Verb::Do, vec![Act::Late(seconds(50)), Act::Late(seconds(50)), Act::Late(seconds(50))])];
+    let script = vec![(
+        "b",
+        Direction::Run,
+        vec![Act::Late(seconds(50)), Act::Late(seconds(50)), Act::Late(seconds(50))],
+    )];
     survives("late", steps, script, vec![], None).await;
 }
 
@@ -206,8 +213,8 @@ async fn the_harness_detects_a_violation() {
     let detected = everywhere(
         async |clock| {
             let world = World::new(clock);
-            world.script("b", Verb::Do, [Act::Fail(never())]);
-            world.script("a", Verb::Undo, [Act::Lie]);
+            world.script("b", Direction::Run, [Act::Fail(never())]);
+            world.script("a", Direction::Compensate, [Act::Lie]);
             let runs = vec![plan::run([step("a"), step("b").needs(&["a"])])];
             Story { world, runs, signals: Mutex::default(), end: None }
         },

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use tenantry_engine::{Clock, CommitError, ExecutorConfig, SignalKind, Verb};
+use tenantry_engine::{Clock, CommitError, Direction, ExecutorConfig, SignalKind};
 
 use crate::plan::{Shape, approve, at, busy, run, signal, step, unknown_id};
 use crate::scene::{Scene, active, seconds};
@@ -33,7 +33,7 @@ async fn steps_run_in_the_order_of_their_needs() {
 async fn independent_steps_overlap() {
     let scene = Scene::new().await;
     for key in ["a", "b", "c"] {
-        scene.world.script(key, Verb::Do, [Act::Take(seconds(10))]);
+        scene.world.script(key, Direction::Run, [Act::Take(seconds(10))]);
     }
     scene.submit([step("a"), step("b"), step("c"), step("d").needs(&["a", "b", "c"])]).await;
     scene.quiet().await;
@@ -44,7 +44,7 @@ async fn independent_steps_overlap() {
 #[tokio::test]
 async fn guards_of_an_attempt_are_kept_until_its_end_is_committed() {
     let scene = Scene::new().await;
-    scene.world.script("link", Verb::Do, vec![Act::Link; 8]);
+    scene.world.script("link", Direction::Run, vec![Act::Link; 8]);
     for _ in 0..8 {
         scene.submit([step("link")]).await;
     }
@@ -88,7 +88,7 @@ async fn each_step_outside_adds_one_commit() {
 async fn effects_are_committed_with_their_step() {
     let scene = Scene::new().await;
     let id = scene.submit([step("a")]).await;
-    let begun = [Effect::Intended(id, "a".into(), Verb::Do), Effect::Changed(id, "running", false)];
+    let begun = [Effect::Intended(id, "a".into(), Direction::Run), Effect::Changed(id, "running", false)];
     assert_eq!(scene.world.ledger.effects(), begun);
     scene.quiet().await;
     let ended = [Effect::Made(id, "a".into()), Effect::Changed(id, "succeeded", false)];
@@ -99,7 +99,7 @@ async fn effects_are_committed_with_their_step() {
 async fn followers_get_every_change_of_their_operation() {
     let scene = Scene::new().await;
     for key in ["a", "other"] {
-        scene.world.script(key, Verb::Do, [Act::Take(seconds(1))]);
+        scene.world.script(key, Direction::Run, [Act::Take(seconds(1))]);
     }
     let other = scene.submit([step("other")]).await;
     let id = scene.submit([step("a"), step("b").needs(&["a"])]).await;
@@ -118,7 +118,7 @@ async fn retries_respect_retry_after() {
     let scene = Scene::new().await;
     scene.world.script(
         "a",
-        Verb::Do,
+        Direction::Run,
         [Act::Fail(busy().after(seconds(7))), Act::Fail(busy().after(seconds(60)))],
     );
     let id = scene.submit([step("a")]).await;
@@ -133,7 +133,7 @@ async fn retries_respect_retry_after() {
 #[tokio::test]
 async fn backoff_stays_below_its_ceiling() {
     let scene = Scene::new().await;
-    scene.world.script("a", Verb::Do, [Act::Fail(busy()), Act::Fail(busy()), Act::Fail(busy())]);
+    scene.world.script("a", Direction::Run, [Act::Fail(busy()), Act::Fail(busy()), Act::Fail(busy())]);
     scene.submit([step("a").backoff(10_000)]).await;
     scene.quiet().await;
     assert_eq!(scene.world.log().len(), 4);
@@ -145,7 +145,7 @@ async fn backoff_stays_below_its_ceiling() {
 async fn a_hanging_attempt_times_out_and_is_retried() {
     for act in [Act::Hang, Act::HangAfter] {
         let scene = Scene::new().await;
-        scene.world.script("a", Verb::Do, [act]);
+        scene.world.script("a", Direction::Run, [act]);
         let id = scene.submit([step("a").timeout(30)]).await;
         scene.quiet().await;
         assert_eq!(scene.world.log(), ["do a at 0", "do a at 30"]);
@@ -158,8 +158,8 @@ async fn a_hanging_attempt_times_out_and_is_retried() {
 #[tokio::test]
 async fn a_hanging_compensation_times_out() {
     let scene = Scene::new().await;
-    scene.world.script("b", Verb::Do, [Act::Fail(crate::plan::never())]);
-    scene.world.script("a", Verb::Undo, [Act::Hang, Act::HangAfter]);
+    scene.world.script("b", Direction::Run, [Act::Fail(crate::plan::never())]);
+    scene.world.script("a", Direction::Compensate, [Act::Hang, Act::HangAfter]);
     let id = scene.submit([step("a").timeout(30), step("b").needs(&["a"])]).await;
     scene.quiet().await;
     assert_eq!(scene.line(id), "rolled_back: a=undone b=undone");
@@ -170,7 +170,7 @@ async fn a_hanging_compensation_times_out() {
 #[tokio::test]
 async fn a_late_effect_is_removed_by_the_repeated_compensation() {
     let scene = Scene::new().await;
-    scene.world.script("a", Verb::Do, [Act::Late(seconds(20))]);
+    scene.world.script("a", Direction::Run, [Act::Late(seconds(20))]);
     let id = scene.submit([step("a").retries(0).in_flight(30)]).await;
     scene.quiet().await;
     assert_eq!(scene.line(id), "rolled_back: a=undone");
@@ -192,8 +192,8 @@ async fn things_of_another_owner_are_not_removed() {
 #[tokio::test]
 async fn a_panic_is_a_failed_attempt() {
     let scene = Scene::new().await;
-    scene.world.script("a", Verb::Do, [Act::Panic]);
-    scene.world.script("r", Verb::Do, [Act::Panic]);
+    scene.world.script("a", Direction::Run, [Act::Panic]);
+    scene.world.script("r", Direction::Run, [Act::Panic]);
     let id = scene.submit([step("a"), step("r").registry()]).await;
     scene.quiet().await;
     assert_eq!(scene.line(id), "succeeded: a=done r=done");
@@ -205,7 +205,7 @@ async fn a_panic_is_a_failed_attempt() {
 async fn operations_wait_for_a_permit() {
     let scene = Scene::with(active(1), Faults::new()).await;
     for key in ["a", "b", "c"] {
-        scene.world.script(key, Verb::Do, [Act::Take(seconds(60))]);
+        scene.world.script(key, Direction::Run, [Act::Take(seconds(60))]);
     }
     // The timeout of b begins when b starts, not while it waits for a permit.
     for key in ["a", "b", "c"] {
@@ -221,7 +221,7 @@ async fn idle_operations_hold_no_permit() {
     let scene = Scene::with(active(1), Faults::new()).await;
     scene.submit([step("hold").timer(1000)]).await;
     scene.submit([step("ask").approval()]).await;
-    scene.world.script("slow", Verb::Do, [Act::Fail(busy().after(seconds(500)))]);
+    scene.world.script("slow", Direction::Run, [Act::Fail(busy().after(seconds(500)))]);
     scene.submit([step("slow")]).await;
     let id = scene.submit([step("a")]).await;
     scene.until(1).await;
@@ -231,8 +231,8 @@ async fn idle_operations_hold_no_permit() {
 #[tokio::test]
 async fn stop_waits_for_attempts_and_starts_none() {
     let scene = Scene::new().await;
-    scene.world.script("a", Verb::Do, [Act::Take(seconds(5))]);
-    scene.world.script("c", Verb::Do, [Act::Fail(busy().after(seconds(1)))]);
+    scene.world.script("a", Direction::Run, [Act::Take(seconds(5))]);
+    scene.world.script("c", Direction::Run, [Act::Fail(busy().after(seconds(1)))]);
     let id = scene.submit([step("a"), step("b").needs(&["a"]), step("c")]).await;
     scene.settle().await;
     scene.executor.stop().await;
@@ -255,7 +255,7 @@ async fn stop_waits_for_attempts_and_starts_none() {
 async fn a_committed_signal_survives_a_stop_at_any_point() {
     for polls in 0..40 {
         let scene = Scene::new().await;
-        scene.world.script("a", Verb::Do, [Act::Take(seconds(5))]);
+        scene.world.script("a", Direction::Run, [Act::Take(seconds(5))]);
         let id = scene.submit([step("a"), step("b").needs(&["a"])]).await;
         scene.settle().await;
         let mut ask = Box::pin(scene.executor.signal(id, signal(SignalKind::Pause), vec![]));
@@ -274,7 +274,7 @@ async fn a_committed_signal_survives_a_stop_at_any_point() {
 async fn stop_waits_at_most_for_the_grace_period() {
     let scene =
         Scene::with(ExecutorConfig { grace: seconds(8), ..ExecutorConfig::default() }, Faults::new()).await;
-    scene.world.script("a", Verb::Do, [Act::Hang]);
+    scene.world.script("a", Direction::Run, [Act::Hang]);
     let id = scene.submit([step("a")]).await;
     scene.settle().await;
     scene.executor.stop().await;
@@ -299,7 +299,7 @@ async fn stop_does_not_wait_for_an_unavailable_ledger() {
 #[tokio::test]
 async fn a_dropped_executor_stops() {
     let scene = Scene::new().await;
-    scene.world.script("a", Verb::Do, [Act::Take(seconds(5))]);
+    scene.world.script("a", Direction::Run, [Act::Take(seconds(5))]);
     let id = scene.submit([step("a"), step("hold").timer(3)]).await;
     scene.settle().await;
     let Scene { clock, world, executor, .. } = scene;
@@ -404,7 +404,7 @@ async fn signals_to_an_unknown_operation_are_rejected() {
 #[tokio::test]
 async fn a_stuck_operation_raises_one_alert() {
     let scene = Scene::new().await;
-    scene.world.script("a", Verb::Do, [Act::Take(seconds(50)), Act::Take(seconds(50))]);
+    scene.world.script("a", Direction::Run, [Act::Take(seconds(50)), Act::Take(seconds(50))]);
     let mut plan = run([step("a"), step("b").needs(&["a"])]);
     plan.operation.expected_by = Some(at(20));
     let id = plan.operation.id;

@@ -1,7 +1,7 @@
 //! Errors of the ledger: conflicting effects, a replaced executor, a database that does not answer.
 
 use serde_json::json;
-use tenantry_engine::{CommitError, Ledger, SignalKind, Verb};
+use tenantry_engine::{CommitError, Direction, Ledger, SignalKind};
 use tenantry_testkit::crash_ledger::{Fault, Faults};
 
 use crate::plan::{Shape, busy, never, run, signal, step};
@@ -31,8 +31,8 @@ async fn a_conflict_of_the_first_commit_is_returned_to_the_caller() {
 async fn a_conflicting_result_is_a_failed_attempt() {
     let scene = Scene::new().await;
     scene.take("name");
-    scene.world.script("a", Verb::Do, [claim("name"), claim("name")]);
-    scene.world.script("b", Verb::Do, [Act::Take(seconds(5))]);
+    scene.world.script("a", Direction::Run, [claim("name"), claim("name")]);
+    scene.world.script("b", Direction::Run, [Act::Take(seconds(5))]);
     let id = scene.submit([step("a"), step("b"), step("c").needs(&["a"])]).await;
     scene.quiet().await;
     assert_eq!(scene.line(id), "succeeded: a=done b=done c=done");
@@ -46,7 +46,7 @@ async fn a_conflicting_result_is_a_failed_attempt() {
 async fn a_conflict_of_a_transactional_step_is_a_failed_attempt() {
     let scene = Scene::new().await;
     scene.take("name");
-    scene.world.script("r", Verb::Do, [claim("name"), claim("name"), claim("other")]);
+    scene.world.script("r", Direction::Run, [claim("name"), claim("name"), claim("other")]);
     let id = scene.submit([step("a"), step("r").registry().needs(&["a"]), step("b").needs(&["r"])]).await;
     scene.quiet().await;
     assert_eq!(scene.line(id), "succeeded: a=done r=done b=done");
@@ -86,7 +86,7 @@ async fn a_conflicting_intent_is_retried() {
 #[tokio::test]
 async fn a_conflicting_intent_after_a_crash_rolls_back() {
     let scene = Scene::new().await;
-    scene.world.script("a", Verb::Do, [Act::Hang]);
+    scene.world.script("a", Direction::Run, [Act::Hang]);
     let id = scene.submit([step("a").input(intends("name")), step("b")]).await;
     scene.settle().await;
     scene.take("name");
@@ -101,12 +101,12 @@ async fn a_conflicting_intent_after_a_crash_rolls_back() {
 async fn a_conflict_does_not_revoke_other_attempts() {
     let scene = Scene::new().await;
     scene.take("name");
-    scene.world.script("a", Verb::Do, [Act::Take(seconds(50))]);
-    scene.world.script("b", Verb::Do, [Act::Take(seconds(5)), claim("name")]);
+    scene.world.script("a", Direction::Run, [Act::Take(seconds(50))]);
+    scene.world.script("b", Direction::Run, [Act::Take(seconds(5)), claim("name")]);
     // r fails the operation in the commit in which b's result conflicts. After b's failure r is not reached,
     // and a, which the failed commit would have revoked, must continue.
-    scene.world.script("r", Verb::Do, [Act::Fail(never())]);
-    scene.world.script("b", Verb::Do, [claim("name")]);
+    scene.world.script("r", Direction::Run, [Act::Fail(never())]);
+    scene.world.script("b", Direction::Run, [claim("name")]);
     let id = scene
         .submit([step("a").timeout(100), step("b").timeout(1), step("r").registry().needs(&["b"])])
         .await;
@@ -118,7 +118,7 @@ async fn a_conflict_does_not_revoke_other_attempts() {
 #[tokio::test]
 async fn a_replaced_executor_cannot_commit() {
     let scene = Scene::new().await;
-    scene.world.script("a", Verb::Do, [Act::Take(seconds(10))]);
+    scene.world.script("a", Direction::Run, [Act::Take(seconds(10))]);
     let id = scene.submit([step("a"), step("b").needs(&["a"])]).await;
     let waiting = scene.submit([step("ask").approval()]).await;
     scene.settle().await;
@@ -145,7 +145,7 @@ async fn a_replaced_executor_cannot_commit() {
 #[tokio::test]
 async fn a_replaced_executor_cannot_commit_notes() {
     let scene = Scene::new().await;
-    scene.world.script("a", Verb::Do, [Act::Fail(busy().after(seconds(60))), Act::NoteThenHang]);
+    scene.world.script("a", Direction::Run, [Act::Fail(busy().after(seconds(60))), Act::NoteThenHang]);
     let id = scene.submit([step("a")]).await;
     scene.until(60).await;
     assert!(scene.run(id).step("a").unwrap().note.is_some());

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use tenantry_engine::decide::{Decision, decide, recover, refuse, settle};
 use tenantry_engine::retry::MAX_INTERRUPTIONS;
-use tenantry_engine::{OperationState as Op, Run, Signal, SignalKind, Step, StepState as S, Verb};
+use tenantry_engine::{Direction, OperationState as Op, Run, Signal, SignalKind, Step, StepState as S};
 use tenantry_model::id::OperationId;
 use tenantry_model::{Failure, Timestamp};
 
@@ -137,10 +137,10 @@ impl World {
             let wanted = if *forward { S::Running } else { S::Undoing };
             run.step(key).is_some_and(|s| s.state == wanted)
         });
-        for (key, verb) in &decision.start {
-            let began = self.in_flight.insert((key.clone(), *verb == Verb::Do));
+        for (key, direction) in &decision.start {
+            let began = self.in_flight.insert((key.clone(), *direction == Direction::Run));
             assert!(began, "two attempts at {key} at the same time");
-            if *verb == Verb::Do {
+            if *direction == Direction::Run {
                 self.existing.insert(key.clone());
             }
         }
@@ -162,17 +162,17 @@ impl World {
 
     /// Checks one decision.
     fn check(&self, before: &Run, decision: &Decision, signals: &[Signal]) {
-        for (key, verb) in &decision.start {
+        for (key, direction) in &decision.start {
             let step = self.run.step(key).unwrap();
             let over = |need: &String| self.run.step(need).unwrap().state.is_over();
-            match verb {
-                Verb::Do => {
+            match direction {
+                Direction::Run => {
                     assert!(step.needs.iter().all(over), "{key} starts before its needs are over");
                     assert!(!self.done.contains(key), "{key} was done and runs again");
                     assert!(step.policy.wait.is_none() && step.child.is_none());
                     assert_eq!(self.run.operation.state, Op::Running);
                 }
-                Verb::Undo => {
+                Direction::Compensate => {
                     let depends = |s: &&Step| s.needs.contains(key) && s.state != S::Undone;
                     let dependant = self.run.steps.iter().find(depends).map(|s| &s.key);
                     assert_eq!(dependant, None, "depends on {key}, which is compensated");
@@ -251,9 +251,9 @@ impl World {
         if !forward && failure.is_none() && !repeats {
             self.existing.remove(&key);
         }
-        let verb = if forward { Verb::Do } else { Verb::Undo };
+        let direction = if forward { Direction::Run } else { Direction::Compensate };
         let result = failure.map_or_else(|| Ok(json!({ "made": key })), Err);
-        settle(&mut self.run, &key, verb, result, self.now, 1.0);
+        settle(&mut self.run, &key, direction, result, self.now, 1.0);
         self.decide(&[]);
     }
 

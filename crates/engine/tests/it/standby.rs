@@ -1,7 +1,7 @@
 //! Leader and standby on one ledger: the standby commits requests, the leader runs them, the standby takes
 //! over.
 
-use tenantry_engine::{CommitError, SignalKind, Verb};
+use tenantry_engine::{CommitError, Direction, SignalKind};
 
 use crate::plan::{self, Shape, approve, step};
 use crate::scene::{Scene, seconds};
@@ -27,7 +27,7 @@ async fn a_standby_commits_operations_and_starts_no_attempt() {
     scene.quiet().await;
     assert_eq!((other.line(id).as_str(), scene.world.log().len()), (COMMITTED, 1));
     assert_eq!(other.executor.load(), (0, 0));
-    scene.executor.heard(id);
+    scene.executor.notice(id);
     scene.quiet().await;
     assert_eq!(scene.line(id), "succeeded: r=done a=done b=done");
     let run = scene.run(id);
@@ -41,9 +41,9 @@ async fn followers_on_a_standby_get_the_leaders_changes() {
     let other = scene.standing_by();
     let id = other.submit(plan()).await;
     let mut changes = other.executor.follow(id);
-    scene.executor.heard(id);
+    scene.executor.notice(id);
     scene.quiet().await;
-    other.executor.heard_of_all();
+    other.executor.notice_all();
     assert_eq!(changes.next().await.unwrap().operation.state.as_str(), "succeeded");
 }
 
@@ -55,7 +55,7 @@ async fn the_leader_applies_signals_that_a_standby_committed() {
     other.ask(id, approve("a")).await;
     scene.quiet().await;
     assert_eq!((scene.pending_signals(id).await, scene.world.log().len()), (1, 0));
-    scene.executor.heard(id);
+    scene.executor.notice(id);
     scene.quiet().await;
     assert_eq!((scene.pending_signals(id).await, scene.line(id).as_str()), (0, "succeeded: a=done"));
 }
@@ -78,7 +78,7 @@ async fn the_leader_runs_a_child_that_a_standby_committed() {
 #[tokio::test]
 async fn a_standby_takes_over_interrupted_operations() {
     let scene = Scene::new().await;
-    scene.world.script("a", Verb::Do, [Act::Take(seconds(1_000)), Act::Take(seconds(1))]);
+    scene.world.script("a", Direction::Run, [Act::Take(seconds(1_000)), Act::Take(seconds(1))]);
     let id = scene.submit(plan()).await;
     let late = scene.submit([step("w").timer(50)]).await;
     scene.settle().await;
@@ -102,7 +102,7 @@ async fn a_standby_takes_over_interrupted_operations() {
 #[tokio::test]
 async fn a_replaced_leader_cannot_commit() {
     let scene = Scene::new().await;
-    scene.world.script("a", Verb::Do, [Act::Take(seconds(10))]);
+    scene.world.script("a", Direction::Run, [Act::Take(seconds(10))]);
     let id = scene.submit(plan()).await;
     scene.settle().await;
     let other = scene.standing_by();
@@ -118,12 +118,12 @@ async fn a_replaced_leader_cannot_commit() {
 #[tokio::test]
 async fn the_leader_rolls_back_what_a_standby_cancels() {
     let scene = Scene::new().await;
-    scene.world.script("b", Verb::Do, [Act::Take(seconds(100))]);
+    scene.world.script("b", Direction::Run, [Act::Take(seconds(100))]);
     let id = scene.submit(plan()).await;
     scene.settle().await;
     let other = scene.standing_by();
     other.ask(id, SignalKind::Cancel).await;
-    scene.executor.heard(id);
+    scene.executor.notice(id);
     scene.quiet().await;
     assert!(
         scene.line(id).starts_with("cancelled") || scene.line(id).starts_with("rolled_back"),

@@ -1,6 +1,6 @@
 //! The executor with signals and child operations.
 
-use tenantry_engine::{SignalKind, Verb};
+use tenantry_engine::{Direction, SignalKind};
 
 use crate::plan::{Shape, approve, busy, lost, never, reject, skip, step};
 use crate::scene::{Scene, seconds};
@@ -9,7 +9,7 @@ use crate::world::Act;
 #[tokio::test]
 async fn a_paused_attempt_ends_and_resume_continues() {
     let scene = Scene::new().await;
-    scene.world.script("a", Verb::Do, [Act::Take(seconds(10))]);
+    scene.world.script("a", Direction::Run, [Act::Take(seconds(10))]);
     let id = scene.submit([step("a"), step("b").needs(&["a"])]).await;
     scene.ask(id, SignalKind::Pause).await;
     assert_eq!(scene.line(id), "paused: a=running b=pending");
@@ -25,8 +25,8 @@ async fn a_paused_attempt_ends_and_resume_continues() {
 #[tokio::test]
 async fn cancel_stops_attempts_before_their_compensation() {
     let scene = Scene::new().await;
-    scene.world.script("a", Verb::Do, [Act::HangAfter]);
-    scene.world.script("b", Verb::Do, [Act::Take(seconds(10))]);
+    scene.world.script("a", Direction::Run, [Act::HangAfter]);
+    scene.world.script("b", Direction::Run, [Act::Take(seconds(10))]);
     let id = scene.submit([step("a"), step("b"), step("c").needs(&["a", "b"])]).await;
     scene.until(3).await;
     scene.ask(id, SignalKind::Cancel).await;
@@ -39,8 +39,8 @@ async fn cancel_stops_attempts_before_their_compensation() {
 #[tokio::test]
 async fn a_superseded_operation_ends_without_compensation() {
     let scene = Scene::new().await;
-    scene.world.script("b", Verb::Do, [Act::HangAfter]);
-    scene.world.script("pay", Verb::Do, [Act::Take(seconds(100))]);
+    scene.world.script("b", Direction::Run, [Act::HangAfter]);
+    scene.world.script("pay", Direction::Run, [Act::Take(seconds(100))]);
     let id = scene
         .submit([
             step("a"),
@@ -67,7 +67,7 @@ async fn a_superseded_operation_ends_without_compensation() {
 #[tokio::test]
 async fn retry_ends_the_delay() {
     let scene = Scene::new().await;
-    scene.world.script("a", Verb::Do, [Act::Fail(busy().after(seconds(1000)))]);
+    scene.world.script("a", Direction::Run, [Act::Fail(busy().after(seconds(1000)))]);
     let id = scene.submit([step("a")]).await;
     scene.until(5).await;
     scene.ask(id, SignalKind::Retry).await;
@@ -84,7 +84,7 @@ async fn a_parked_operation_waits_for_a_signal() {
         (SignalKind::Cancel, "cancelled: a=undone b=undone"),
     ] {
         let scene = Scene::new().await;
-        scene.world.script("a", Verb::Do, [Act::Fail(never())]);
+        scene.world.script("a", Direction::Run, [Act::Fail(never())]);
         let id = scene.submit([step("a").park(), step("b").needs(&["a"])]).await;
         scene.quiet().await;
         assert_eq!(scene.line(id), "needs_attention: a=failed b=pending");
@@ -118,8 +118,8 @@ async fn approval_and_rejection() {
 #[tokio::test]
 async fn a_skipped_compensation_counts_as_done() {
     let scene = Scene::new().await;
-    scene.world.script("b", Verb::Do, [Act::Fail(never())]);
-    scene.world.script("a", Verb::Undo, [Act::FailAfter(never())]);
+    scene.world.script("b", Direction::Run, [Act::Fail(never())]);
+    scene.world.script("a", Direction::Compensate, [Act::FailAfter(never())]);
     let id = scene.submit([step("a"), step("b").needs(&["a"])]).await;
     scene.quiet().await;
     assert_eq!(scene.line(id), "needs_attention: a=undo_failed b=undone");
@@ -132,7 +132,7 @@ async fn a_skipped_compensation_counts_as_done() {
 #[tokio::test]
 async fn concurrent_signals_are_applied_in_order() {
     let scene = Scene::new().await;
-    scene.world.script("a", Verb::Do, [Act::Take(seconds(10))]);
+    scene.world.script("a", Direction::Run, [Act::Take(seconds(10))]);
     let id = scene.submit([step("a")]).await;
     let [pause, resume] = [SignalKind::Pause, SignalKind::Resume].map(crate::plan::signal);
     let (first, second) =
@@ -156,7 +156,7 @@ async fn a_signal_to_a_final_operation_is_consumed() {
 #[tokio::test]
 async fn the_next_process_gets_the_note_of_an_attempt() {
     let scene = Scene::new().await;
-    scene.world.script("a", Verb::Do, [Act::NoteThenHang]);
+    scene.world.script("a", Direction::Run, [Act::NoteThenHang]);
     let id = scene.submit([step("a").timeout(1000)]).await;
     scene.settle().await;
     assert_eq!(scene.run(id).step("a").unwrap().note, Some(serde_json::json!({ "group": 42 })));
@@ -168,7 +168,7 @@ async fn the_next_process_gets_the_note_of_an_attempt() {
 #[tokio::test]
 async fn a_child_continues_after_its_parent() {
     let scene = Scene::new().await;
-    scene.world.script("charge", Verb::Do, [Act::Fail(busy().after(seconds(600)))]);
+    scene.world.script("charge", Direction::Run, [Act::Fail(busy().after(seconds(600)))]);
     let id = scene.submit([step("bill").detached(&["charge"]), step("a").needs(&["bill"])]).await;
     scene.until(1).await;
     assert_eq!(scene.line(id), "succeeded: bill=done a=done");
@@ -184,7 +184,7 @@ async fn a_child_continues_after_its_parent() {
 async fn a_failed_child_does_not_affect_its_parent() {
     for (park, end) in [(false, "rolled_back: charge=undone"), (true, "needs_attention: charge=failed")] {
         let scene = Scene::new().await;
-        scene.world.script("charge", Verb::Do, [Act::Fail(never())]);
+        scene.world.script("charge", Direction::Run, [Act::Fail(never())]);
         let bill = step("bill").detached(&["charge"]);
         let id = scene.submit([if park { bill.park() } else { bill }, step("a").needs(&["bill"])]).await;
         scene.quiet().await;
@@ -208,9 +208,9 @@ async fn a_failed_parent_cancels_its_child() {
     ];
     for (name, forward, back, park) in cases {
         let scene = Scene::new().await;
-        scene.world.script("charge", Verb::Do, forward);
-        scene.world.script("charge", Verb::Undo, back);
-        scene.world.script("a", Verb::Do, [Act::Take(seconds(10)), Act::Fail(never())]);
+        scene.world.script("charge", Direction::Run, forward);
+        scene.world.script("charge", Direction::Compensate, back);
+        scene.world.script("a", Direction::Run, [Act::Take(seconds(10)), Act::Fail(never())]);
         let bill = step("bill").detached(&["charge"]);
         let bill = if park { bill.park() } else { bill };
         let id = scene.submit([bill, step("a").timeout(5).retries(0).needs(&["bill"])]).await;
@@ -224,7 +224,7 @@ async fn a_failed_parent_cancels_its_child() {
 #[tokio::test]
 async fn a_parent_waits_for_a_child_whose_compensation_failed() {
     let scene = Scene::new().await;
-    scene.world.script("charge", Verb::Undo, [Act::Fail(never())]);
+    scene.world.script("charge", Direction::Compensate, [Act::Fail(never())]);
     let id = scene.submit([step("bill").detached(&["charge"]), step("ask").approval()]).await;
     scene.quiet().await;
     scene.ask(id, SignalKind::Cancel).await;
@@ -242,8 +242,8 @@ async fn a_parent_waits_for_a_child_whose_compensation_failed() {
 #[tokio::test]
 async fn children_end_independently() {
     let scene = Scene::new().await;
-    scene.world.script("x", Verb::Undo, [Act::Take(seconds(10))]);
-    scene.world.script("y", Verb::Undo, [Act::Take(seconds(50))]);
+    scene.world.script("x", Direction::Compensate, [Act::Take(seconds(10))]);
+    scene.world.script("y", Direction::Compensate, [Act::Take(seconds(50))]);
     let id =
         scene.submit([step("a").detached(&["x"]), step("b").detached(&["y"]), step("ask").approval()]).await;
     scene.settle().await;
@@ -258,8 +258,8 @@ async fn children_end_independently() {
 #[tokio::test]
 async fn a_step_with_a_lost_answer_is_compensated() {
     let scene = Scene::new().await;
-    scene.world.script("a", Verb::Do, [Act::FailAfter(lost())]);
-    scene.world.script("b", Verb::Do, [Act::Fail(never())]);
+    scene.world.script("a", Direction::Run, [Act::FailAfter(lost())]);
+    scene.world.script("b", Direction::Run, [Act::Fail(never())]);
     let id = scene.submit([step("a").in_flight(10).retries(0), step("b")]).await;
     scene.quiet().await;
     assert_eq!((scene.line(id).as_str(), scene.seconds()), ("rolled_back: a=undone b=undone", 10));

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tenantry_engine::decide::{Decision, decide, recover, settle};
-use tenantry_engine::{Run, Signal, SignalKind, Step, Verb};
+use tenantry_engine::{Direction, Run, Signal, SignalKind, Step};
 use tenantry_model::{Failure, Timestamp};
 
 use crate::plan::{at, run, signal};
@@ -52,8 +52,8 @@ impl Story {
     }
     fn ended(&mut self, key: &str, result: Result<serde_json::Value, Failure>) -> &mut Self {
         let undoing = self.run.step(key).is_some_and(|s| s.state == tenantry_engine::StepState::Undoing);
-        let verb = if undoing { Verb::Undo } else { Verb::Do };
-        settle(&mut self.run, key, verb, result, self.now, 1.0);
+        let direction = if undoing { Direction::Compensate } else { Direction::Run };
+        settle(&mut self.run, key, direction, result, self.now, 1.0);
         self.decide(&[])
     }
     /// The process ends and another process takes over.
@@ -74,9 +74,9 @@ impl Story {
     }
     /// Attempts that the latest decision starts: `do b, undo a`.
     pub fn starts(&self) -> String {
-        let verb = |verb| if verb == Verb::Do { "do" } else { "undo" };
+        let direction = |direction| if direction == Direction::Run { "do" } else { "undo" };
         let starts: Vec<_> =
-            self.decision.start.iter().map(|(key, v)| format!("{} {key}", verb(*v))).collect();
+            self.decision.start.iter().map(|(key, v)| format!("{} {key}", direction(*v))).collect();
         starts.join(", ")
     }
     /// `wake_at` in seconds after the start.

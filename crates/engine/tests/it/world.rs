@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::json;
 use tenantry_engine::memory::MemoryLedger;
-use tenantry_engine::{Attempt, Clock, Done, Ledger, Mode, Operation, Run, Step, StepState, Steps, Verb};
+use tenantry_engine::{
+    Attempt, Clock, Direction, Done, Ledger, Mode, Operation, Run, Step, StepState, Steps,
+};
 use tenantry_model::id::OperationId;
 use tenantry_model::{Failure, Timestamp};
 use tenantry_testkit::virtual_clock::VirtualClock;
@@ -20,7 +22,7 @@ use crate::plan::{self, step};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// An attempt was intended.
-    Intended(OperationId, String, Verb),
+    Intended(OperationId, String, Direction),
     /// A step succeeded.
     Made(OperationId, String),
     /// A step was compensated.
@@ -81,8 +83,8 @@ struct State {
     violations: Vec<String>,
 }
 
-fn word(verb: Verb) -> &'static str {
-    if verb == Verb::Do { "do" } else { "undo" }
+fn word(direction: Direction) -> &'static str {
+    if direction == Direction::Run { "do" } else { "undo" }
 }
 
 impl World {
@@ -91,8 +93,8 @@ impl World {
     }
 
     /// Scripts the next attempts at a step, in order; later ones succeed.
-    pub fn script(&self, key: &str, verb: Verb, acts: impl IntoIterator<Item = Act>) {
-        self.state.lock().script.entry((key.to_owned(), word(verb))).or_default().extend(acts);
+    pub fn script(&self, key: &str, direction: Direction, acts: impl IntoIterator<Item = Act>) {
+        self.state.lock().script.entry((key.to_owned(), word(direction))).or_default().extend(acts);
     }
 
     /// One line per started attempt, in order: `do a at 0`.
@@ -222,9 +224,9 @@ impl Scripted {
             }
             _ => {}
         }
-        match attempt.verb {
-            Verb::Do => state.things.insert(name, owner),
-            Verb::Undo => state.things.remove(&name),
+        match attempt.direction {
+            Direction::Run => state.things.insert(name, owner),
+            Direction::Compensate => state.things.remove(&name),
         };
         Ok(())
     }
@@ -232,18 +234,20 @@ impl Scripted {
     async fn begin(&self, attempt: &Attempt) -> (Option<Act>, Active<'_>) {
         let world = &self.0;
         let (id, key) = (attempt.operation.id, attempt.step.key.clone());
-        let wanted = match attempt.verb {
-            Verb::Do => StepState::Running,
-            Verb::Undo => StepState::Undoing,
+        let wanted = match attempt.direction {
+            Direction::Run => StepState::Running,
+            Direction::Compensate => StepState::Undoing,
         };
         let stored = world.ledger.load(id).await.ok().flatten();
         let stored = stored.as_ref().and_then(|(run, _)| run.step(&key)).map(|step| step.state);
         let mut state = world.state.lock();
         // Transactional steps run before their commit; `check` counts their effects.
-        if (!self.transactional(&attempt.step) || attempt.verb == Verb::Undo) && stored != Some(wanted) {
+        if (!self.transactional(&attempt.step) || attempt.direction == Direction::Compensate)
+            && stored != Some(wanted)
+        {
             state.violations.push(format!(
                 "an attempt to {} {key} runs, and the ledger has {stored:?}",
-                word(attempt.verb)
+                word(attempt.direction)
             ));
         }
         if !state.active.insert((id, key.clone())) {
@@ -251,8 +255,8 @@ impl Scripted {
         }
         state.peak = state.peak.max(state.active.len());
         let seconds = world.clock.now().since(plan::at(0)).as_secs_f64();
-        state.log.push(format!("{} {key} at {seconds}", word(attempt.verb)));
-        let act = state.script.get_mut(&(key.clone(), word(attempt.verb))).and_then(VecDeque::pop_front);
+        state.log.push(format!("{} {key} at {seconds}", word(attempt.direction)));
+        let act = state.script.get_mut(&(key.clone(), word(attempt.direction))).and_then(VecDeque::pop_front);
         (act, Active(world, (id, key)))
     }
 }
@@ -265,9 +269,9 @@ impl Steps for Scripted {
         step.kind == "registry"
     }
 
-    fn intend(&self, run: &Run, step: &Step, verb: Verb, _: Timestamp) -> Vec<Effect> {
-        let mut effects = vec![Effect::Intended(run.operation.id, step.key.clone(), verb)];
-        if let (Some(name), Verb::Do) = (step.input.get("intends"), verb) {
+    fn intend(&self, run: &Run, step: &Step, direction: Direction, _: Timestamp) -> Vec<Effect> {
+        let mut effects = vec![Effect::Intended(run.operation.id, step.key.clone(), direction)];
+        if let (Some(name), Direction::Run) = (step.input.get("intends"), direction) {
             effects.push(Effect::Claim(name.as_str().unwrap_or_default().to_owned()));
         }
         effects
@@ -291,7 +295,7 @@ impl Steps for Scripted {
             Some(Act::Claim(name)) => effects.push(Effect::Claim(name.clone())),
             Some(Act::Late(delay)) => {
                 let at = self.0.clock.now() + *delay;
-                let owner = (attempt.verb == Verb::Do).then_some(id);
+                let owner = (attempt.direction == Direction::Run).then_some(id);
                 self.0.state.lock().late.push((at, name(&attempt.operation, &attempt.step), owner));
                 return Err(Failure::unknown("lost", "connection lost"));
             }
@@ -318,9 +322,9 @@ impl Steps for Scripted {
             Some(Act::HangAfter) => self.0.clock.hang().await,
             _ => {}
         }
-        effects.push(match attempt.verb {
-            Verb::Do => Effect::Made(id, key.clone()),
-            Verb::Undo => Effect::Unmade(id, key.clone()),
+        effects.push(match attempt.direction {
+            Direction::Run => Effect::Made(id, key.clone()),
+            Direction::Compensate => Effect::Unmade(id, key.clone()),
         });
         let needed: Vec<&String> =
             attempt.step.needs.iter().filter(|n| attempt.outputs.contains_key(*n)).collect();

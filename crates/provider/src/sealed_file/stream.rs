@@ -13,7 +13,7 @@ use tokio_util::io::StreamReader;
 
 use super::cipher::{self, Cipher, Damaged, HEADER, Header, Segment};
 use crate::objects::{Body, over_quota};
-use crate::place;
+use crate::resource_folder;
 use crate::verbs::Key;
 
 /// Bytes per write to the disk, because each write switches to another thread.
@@ -47,7 +47,7 @@ pub async fn store(
     mut body: Body,
     room: Option<u64>,
 ) -> Result<Stored, Failure> {
-    let failed = |error: io::Error| place::failure(root, &error);
+    let failed = |error: io::Error| resource_folder::failure(root, &error);
     let header = cipher::fresh();
     let cipher = Cipher::new(key, name, &header).map_err(|_| too_long())?;
     let mut file = BufWriter::with_capacity(CHUNK, file);

@@ -15,7 +15,7 @@ use tenantry_control::operations::onboard::request::CreateTenant;
 use tenantry_control::operations::repair::RepairTenant;
 use tenantry_control::operations::rotate_credentials::RotateCredentials;
 use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
-use tenantry_control::view::{OperationView, Page, PlannedView, StandingView, TenantView};
+use tenantry_control::view::{OperationView, Page, PlannedView, SuspensionView, TenantView};
 use tenantry_control::{Answered, Created, TenantQuery};
 use tenantry_engine::OperationState;
 use tenantry_model::TenantStatus;
@@ -186,11 +186,11 @@ pub fn routes() -> Vec<Route> {
         )
         .about(
             "Applies from the next request on, also to tokens issued before. All data and resources are \
-             kept. Each reason is cleared separately; the strictest grade applies.",
+             kept. Each reason is cleared separately; the strictest mode applies.",
         )
         .header(&[IDEMPOTENCY_KEY])
         .reads::<SuspendTenant>(JSON)
-        .gives::<StandingView>(
+        .gives::<SuspensionView>(
             StatusCode::OK,
             "The tenant, and the fences that have acknowledged the \
                                                 suspension.",
@@ -210,7 +210,7 @@ pub fn routes() -> Vec<Route> {
         )
         .header(&[IDEMPOTENCY_KEY])
         .reads::<ResumeTenant>(JSON)
-        .gives::<StandingView>(
+        .gives::<SuspensionView>(
             StatusCode::OK,
             "The tenant, and the fences that have acknowledged the \
                                                 change.",
@@ -360,16 +360,16 @@ async fn rotate_credentials(call: Call, caller: Caller) -> Result {
 async fn suspend(call: Call, caller: Caller) -> Result {
     let (key, request) = (call.idempotency_key.clone(), call.read::<SuspendTenant>()?);
     let done = call.control().suspend(&caller, call.segment("id"), request, key).await?;
-    standing(&done)
+    suspension(&done)
 }
 
 async fn resume(call: Call, caller: Caller) -> Result {
     let (key, request) = (call.idempotency_key.clone(), call.read::<ResumeTenant>()?);
     let done = call.control().resume(&caller, call.segment("id"), request, key).await?;
-    standing(&done)
+    suspension(&done)
 }
 
-fn standing(done: &Answered<StandingView>) -> Result {
+fn suspension(done: &Answered<SuspensionView>) -> Result {
     let answer = answer(StatusCode::OK, &done.value)?;
     replayed(with_header(answer, ETAG, &etag(&done.value.tenant))?, done.replayed)
 }

@@ -135,7 +135,7 @@ pub enum Command {
         reason: String,
         /// Denied access: `read_only` (writes), `no_login` (users), `blocked` (everything)
         #[arg(long, default_value = "blocked")]
-        grade: String,
+        mode: String,
     },
     /// Clear one reason for a tenant's suspension, or all of them
     Resume {
@@ -220,9 +220,9 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
             let path = format!("/v1/tenants/{}/clones", path_segment(&command.tenant));
             begin(session, &path, Some(&command.document()), command.wait).await
         }
-        Command::Suspend { tenant, reason, grade } => {
+        Command::Suspend { tenant, reason, mode } => {
             let path = format!("/v1/tenants/{}/suspend", path_segment(&tenant));
-            let body = json!({ "reason": reason, "grade": grade });
+            let body = json!({ "reason": reason, "mode": mode });
             session.output.one(&session.client()?.post(&path, Some(&body)).await?)
         }
         Command::Resume { tenant, reason } => {

@@ -80,7 +80,7 @@ async fn a_suspension_fences_database_logins() {
             let path = format!("/v1/tenants/{tenant}/{verb}");
             server.post(&path, &body).await.expect(200).body["fences"].clone()
         };
-        let fenced = |grade: Value| json!([{ "resource": "database", "kind": "database", "provider": provider, "grade": grade, "acknowledged": true }]);
+        let fenced = |mode: Value| json!([{ "resource": "database", "kind": "database", "provider": provider, "mode": mode, "acknowledged": true }]);
         let login = login(&operation);
         let reads = async || execute(&login, "SELECT FROM projects".to_owned()).await.is_ok();
         // In the pool a policy hides rows that may not be written; an update then finds none.
@@ -92,7 +92,7 @@ async fn a_suspension_fences_database_logins() {
         assert_eq!(change("suspend", json!({ "reason": "payment" })).await, fenced(json!("blocked")));
         assert!(!reads().await, "{plan}");
         // A weaker reason changes nothing; the strictest remaining one applies.
-        let also = json!({ "reason": "policy", "grade": "read_only" });
+        let also = json!({ "reason": "policy", "mode": "read_only" });
         assert_eq!(change("suspend", also).await, fenced(json!("blocked")));
         assert_eq!(change("resume", json!({ "reason": "payment" })).await, fenced(json!("read_only")));
         assert!(reads().await && !writes().await, "{plan}");

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::on_both;
 use crate::server::{Answer, PATIENCE, Server, read, request};
 
-async fn suspend(server: &Server, tenant: &str, reason: &str, grade: &str) -> Answer {
-    let body = json!({ "reason": reason, "grade": grade });
+async fn suspend(server: &Server, tenant: &str, reason: &str, mode: &str) -> Answer {
+    let body = json!({ "reason": reason, "mode": mode });
     server.post(&format!("/v1/tenants/{tenant}/suspend"), &body).await
 }
 
@@ -53,7 +53,7 @@ on_both! {
         let row = write(&server, &token).await.expect(201).headers["location"].to_str().unwrap().to_owned();
 
         let view = suspend(&server, "acme", "payment", "blocked").await.expect(200).body;
-        assert_eq!((&view["status"], &view["suspensions"]["payment"]["grade"]), (&json!("suspended"), &json!("blocked")));
+        assert_eq!((&view["status"], &view["suspensions"]["payment"]["mode"]), (&json!("suspended"), &json!("blocked")));
         assert_eq!(view["suspended_at"], view["suspensions"]["payment"]["since"]);
         me(&server, &token).await.problem(402, "payment_required");
         write(&server, &token).await.problem(402, "payment_required");
@@ -173,7 +173,7 @@ on_both! {
             (json!({}), "reason"),
             (json!({ "reason": "boredom" }), "reason"),
             (json!({ "reason": 7 }), "reason"),
-            (json!({ "reason": "admin", "grade": "a bit" }), "grade"),
+            (json!({ "reason": "admin", "mode": "a bit" }), "mode"),
             (json!({ "reason": "admin", "note": "x" }), "note"),
         ] {
             let refused = server.post("/v1/tenants/acme/suspend", &body).await;

@@ -10,7 +10,7 @@ table! {
     Model = "audit" ("id") {
         /// Its id, `aud_…`.
         id: String,
-        /// Place in the chain; null until sealed.
+        /// ResourceFolder in the chain; null until sealed.
         seq: Option<i64>,
         /// The tenant that it concerns.
         tenant_id: Option<String>,

@@ -10,7 +10,7 @@ table! {
     Model = "events" ("id") {
         /// Its id, `evt_…`.
         id: String,
-        /// Place in the order of facts; null until sealed.
+        /// ResourceFolder in the order of facts; null until sealed.
         seq: Option<i64>,
         /// The tenant that it concerns.
         tenant_id: Option<String>,

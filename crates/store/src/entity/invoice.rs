@@ -16,7 +16,7 @@ table! {
         subscription_id: String,
         /// Number on the invoice.
         number: String,
-        /// Total in the currency's minor unit.
+        /// Total in the currency's minor batch.
         amount: i64,
         /// ISO 4217.
         currency: String,

@@ -1,4 +1,4 @@
-//! Steps: the units of an operation, the plan and how far each has come.
+//! Steps: the batches of an operation, the plan and how far each has come.
 
 use serde_json::Value as Json;
 
@@ -12,7 +12,7 @@ table! {
         operation_id: String,
         /// Its name in the plan.
         key: String,
-        /// Place in the plan, for people.
+        /// ResourceFolder in the plan, for people.
         position: i32,
         /// What it works on.
         kind: String,

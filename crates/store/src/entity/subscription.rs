@@ -20,7 +20,7 @@ table! {
         state: String,
         /// The billing resource's generation: an older one must not bill.
         generation: i64,
-        /// Price of a period in the currency's minor unit.
+        /// Price of a period in the currency's minor batch.
         amount: i64,
         /// ISO 4217.
         currency: String,

@@ -44,9 +44,9 @@ table! {
         activated_at: Option<Stamp>,
         /// Why it is suspended, or will be once it is active: `Suspensions`.
         suspensions: Json,
-        /// The grade that fences are to deny, if any.
+        /// The mode that fences are to deny, if any.
         denied: Option<String>,
-        /// The grade that every fence of its resources denies.
+        /// The mode that every fence of its resources denies.
         fenced: Option<String>,
         /// When it was suspended, while it is.
         suspended_at: Option<Stamp>,

@@ -28,7 +28,7 @@ use crate::migration::KEYRING;
 use crate::moving::move_database;
 use crate::query::Query;
 use crate::table::{Schema, Table};
-use crate::{MoveError, Moved, OpenError, ReadError, Rejected, Unit};
+use crate::{MoveError, Moved, OpenError, ReadError, Rejected, WriteBatch};
 use cipher::{SecretBytes, open, seal};
 use entity::{erasure, secret, tenant_key};
 
@@ -147,7 +147,7 @@ impl Keyring {
         let bytes = random(32);
         let wrapped = self.master.wrap(&tenant.to_string(), &bytes)?;
         let row = columns! { "tenant_id": tenant, "wrapped": wrapped, "created_at": Timestamp::now() };
-        match self.database.commit(Unit::new(vec![Write::insert_unique("tenant_keys", row)])).await {
+        match self.database.commit(WriteBatch::new(vec![Write::insert_unique("tenant_keys", row)])).await {
             Ok(()) => {
                 self.cache.insert(tenant, Arc::new(bytes));
                 Ok(())
@@ -161,7 +161,7 @@ impl Keyring {
     pub async fn forget(&self, tenant: TenantId) -> Result<(), KeyringError> {
         self.cache.invalidate(&tenant);
         let key = columns! { "tenant_id": tenant };
-        Ok(self.database.commit(Unit::new(vec![Write::delete("tenant_keys", key)])).await?)
+        Ok(self.database.commit(WriteBatch::new(vec![Write::delete("tenant_keys", key)])).await?)
     }
 
     /// Says which keyring this is, and nothing else: the registry remembers it.
@@ -224,7 +224,7 @@ impl Keyring {
         if self.journalled.lock().contains(&tenant) {
             return Ok(());
         }
-        self.database.commit(Unit::new(vec![entry(tenant, requested_by, reason, true)])).await?;
+        self.database.commit(WriteBatch::new(vec![entry(tenant, requested_by, reason, true)])).await?;
         self.journalled.lock().insert(tenant);
         Ok(())
     }
@@ -234,19 +234,19 @@ impl Keyring {
         let row = self.row(tenant).await?;
         let destroyed = row.is_none_or(|row| row.wrapped.is_none());
         if destroyed {
-            self.let_go(tenant);
+            self.evict(tenant);
         }
         Ok(destroyed)
     }
 
-    /// Keeps a destroyed key in memory no longer.
-    pub fn let_go(&self, tenant: TenantId) {
+    /// Removes a destroyed key from memory.
+    pub fn evict(&self, tenant: TenantId) {
         self.erased.lock().insert(tenant);
         self.cache.invalidate(&tenant);
     }
 
-    /// Keeps no key in memory: some of them may have been destroyed by another process.
-    pub fn let_go_of_all(&self) {
+    /// Removes all keys from memory: another process may have destroyed some of them.
+    pub fn evict_all(&self) {
         self.cache.invalidate_all();
     }
 
@@ -265,7 +265,7 @@ impl Keyring {
         let destroyed = columns! { "key_kept": false };
         writes.push(Write::update("erasures", columns! { "tenant_id": tenant }, destroyed));
         self.erased.lock().insert(tenant);
-        self.database.commit(Unit::new(writes)).await?;
+        self.database.commit(WriteBatch::new(writes)).await?;
         self.cache.invalidate(&tenant);
         // Until then its wrapped form is in the log.
         self.database.scrub().await.map_err(|failed| KeyringError::Unavailable(failed.message))
@@ -276,7 +276,7 @@ impl Keyring {
         let journal = Query::new("SELECT tenant_id FROM erasures WHERE NOT key_kept");
         let journal: Vec<String> = self.database.reads.column(journal).await?;
         let mut again = 0;
-        // Small pieces: each is one unit.
+        // Small pieces: each is one batch.
         for erased in journal.chunks(500) {
             let rows = Query::of::<tenant_key::Model>().filter("tenant_id IN ?", erased);
             let rows: Vec<tenant_key::Model> = self.database.reads.all(rows).await?;
@@ -285,7 +285,7 @@ impl Keyring {
             let at = Timestamp::now();
             let alive = erased.iter().filter(|tenant| !destroyed.contains(tenant.as_str()));
             let writes = alive.flat_map(|tenant| destruction(tenant, at)).collect();
-            self.database.commit(Unit::new(writes)).await?;
+            self.database.commit(WriteBatch::new(writes)).await?;
             again += rows.len() - destroyed.len();
         }
         Ok(again)
@@ -398,7 +398,7 @@ impl Secrets<'_> {
         let secret = make();
         let wrapped = self.master.wrap(name, &secret)?;
         let row = columns! { "name": name, "wrapped": wrapped, "created_at": Timestamp::now() };
-        match self.database.commit(Unit::new(vec![Write::insert_unique("secrets", row)])).await {
+        match self.database.commit(WriteBatch::new(vec![Write::insert_unique("secrets", row)])).await {
             Ok(()) => Ok(secret),
             // Another process was first; its secret counts.
             Err(Rejected::Conflict { .. }) => self

@@ -48,6 +48,7 @@ pub static REGISTRY: Migrations = Migrations {
         "m0012_rotations",
         "m0014_clones_of",
         "m0015_sweeps",
+        "m0016_slots",
     ],
 };
 

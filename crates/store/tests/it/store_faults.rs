@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use serde_json::json;
 use tenantry_model::{TenantId, Write};
-use tenantry_store::{Rejected, Store, StoreConfig, Unit};
+use tenantry_store::{Rejected, Store, StoreConfig, WriteBatch};
 use tenantry_testkit::{Raw, TestDatabase, TestStore};
 
 use crate::store_writer::tenant_row;
 
-fn new_tenant(id: TenantId, filler: usize) -> Unit {
+fn new_tenant(id: TenantId, filler: usize) -> WriteBatch {
     let mut row = tenant_row(id, &id.to_string());
     row.set("labels", &json!({ "filler": "x".repeat(filler) }));
-    Unit::new(vec![Write::insert_unique("tenants", row)])
+    WriteBatch::new(vec![Write::insert_unique("tenants", row)])
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use tenantry_model::id::{AuditId, KeyId, OperationId, ResourceId};
 use tenantry_model::{TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_provider::Rows;
-use tenantry_store::{Store, Unit};
+use tenantry_store::{Store, WriteBatch};
 use tenantry_testkit::{TestStore, on_both_stores};
 
 use crate::store_writer::tenant_row;
 
 async fn write(store: &Store, writes: Vec<Write>) {
-    store.commit(Unit::new(writes)).await.unwrap();
+    store.commit(WriteBatch::new(writes)).await.unwrap();
 }
 
 fn operation_row(id: OperationId, tenant: TenantId, parent: Option<OperationId>, state: &str) -> Write {

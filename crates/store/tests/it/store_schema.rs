@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use tenantry_engine::Ledger as _;
 use tenantry_model::{Timestamp, Write, columns};
-use tenantry_store::{Store, StoreConfig, Unit, tables};
+use tenantry_store::{Store, StoreConfig, WriteBatch, tables};
 use tenantry_testkit::{Raw, TestDatabase, TestStore, on_both_stores};
 
 type Tables = BTreeMap<String, BTreeMap<String, (String, bool)>>;
@@ -110,7 +110,7 @@ on_both_stores! {
         db.close().await;
         let config = StoreConfig { url: store.database().url().to_owned(), readers: 1 };
         let refused = Store::open(&config).await.err().expect("refused").to_string();
-        assert!(refused.contains("m9999_future") && refused.contains("m0015_sweeps"), "{refused}");
+        assert!(refused.contains("m9999_future") && refused.contains("m0016_slots"), "{refused}");
     }
 }
 
@@ -184,7 +184,7 @@ async fn goes_on(database: TestDatabase, made: &str, new: TestStore) {
         [&json!({ "n": 1.5, "t": [true, null] })]
     );
     assert!(store.member("usr_1").await.unwrap().expect("the member").must_change_password);
-    assert_eq!(store.places("eu", "database").await.unwrap().len(), 1);
+    assert_eq!(store.slots("eu", "database").await.unwrap().len(), 1);
     assert!(store.belongs_to("fingerprint").await.unwrap() && !store.belongs_to("another").await.unwrap());
 
     let epoch = store.begin_epoch().await.unwrap();
@@ -194,9 +194,9 @@ async fn goes_on(database: TestDatabase, made: &str, new: TestStore) {
         Write::compare_and_set("tenants", key, as_read, columns! { "name": "Acme", "suspended_at": at })
     };
     let event = columns! { "id": "evt_2", "type": "tenant.renamed", "data": json!({}), "at": at };
-    let unit = Unit { writes: vec![rename(3), Write::insert("events", event)], epoch: Some(epoch) };
-    store.commit(unit).await.unwrap();
-    store.commit(Unit::new(vec![rename(3)])).await.unwrap_err();
+    let batch = WriteBatch { writes: vec![rename(3), Write::insert("events", event)], epoch: Some(epoch) };
+    store.commit(batch).await.unwrap();
+    store.commit(WriteBatch::new(vec![rename(3)])).await.unwrap_err();
     store.close().await;
     let store = Store::open(&config).await.unwrap();
     let tenant = store.tenant(id).await.unwrap().expect("the tenant");

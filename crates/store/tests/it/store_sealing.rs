@@ -5,7 +5,7 @@ use serde_json::json;
 use tenantry_model::id::{AuditId, EventId};
 use tenantry_model::{TenantId, Timestamp, Write, columns};
 use tenantry_store::keyring::{Keyring, MasterKey};
-use tenantry_store::{AUDIT_KEY, Fault, Sealing, Unit};
+use tenantry_store::{AUDIT_KEY, Fault, Sealing, WriteBatch};
 use tenantry_testkit::{Raw, TestDatabase, TestStore, on_both_stores};
 
 struct Fixture {
@@ -42,7 +42,7 @@ fn event(n: usize) -> Write {
 /// Writes batches of audit records, each sealed with its own head.
 async fn sealed(store: &TestStore, fixture: &Fixture, batches: usize, each: usize) {
     for _ in 0..batches {
-        store.commit(Unit::new((0..each).map(audit_record).collect())).await.unwrap();
+        store.commit(WriteBatch::new((0..each).map(audit_record).collect())).await.unwrap();
         Sealing::start((**store).clone(), &fixture.keyring, true).await.unwrap().stop().await;
     }
 }
@@ -63,7 +63,7 @@ on_both_stores! {
             let store = (*store).clone();
             tokio::spawn(async move {
                 for n in 0..50 {
-                    store.commit(Unit::new(vec![event(w * 100 + n), audit_record(n)])).await.unwrap();
+                    store.commit(WriteBatch::new(vec![event(w * 100 + n), audit_record(n)])).await.unwrap();
                 }
             })
         });
@@ -90,7 +90,7 @@ on_both_stores! {
         sealed(&store, &fixture, 1, 3).await;
         // More than one batch while no sealer runs.
         for _ in 0..3 {
-            store.commit(Unit::new((0..500).flat_map(|n| [audit_record(n), event(n)]).collect())).await.unwrap();
+            store.commit(WriteBatch::new((0..500).flat_map(|n| [audit_record(n), event(n)]).collect())).await.unwrap();
         }
         let public = fixture.public().await;
         let report = store.audit_verify(&public).await.unwrap();

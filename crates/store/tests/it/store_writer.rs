@@ -1,4 +1,4 @@
-//! The writer: every transaction is atomic independent of others in its batch, writes to one row keep their
+//! The writer: every transaction is atomic independent of others in its group, writes to one row keep their
 //! order, and all types of values survive.
 
 use std::task::Poll;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tenantry_model::id::{AuditId, EventId, OperationId, ResourceId};
 use tenantry_model::{Columns, TenantId, Timestamp, Write, columns};
 use tenantry_provider::Rows;
-use tenantry_store::{Rejected, Store, Unit};
+use tenantry_store::{Rejected, Store, WriteBatch};
 use tenantry_testkit::{TestStore, on_both_stores};
 
 /// A row of a tenant with this slug and name, which are also used as their MACs.
@@ -32,14 +32,17 @@ async fn events(store: &Store, tenant: TenantId) -> Vec<String> {
     rows.iter().map(|row| row["type"].as_str().unwrap().to_owned()).collect()
 }
 
-fn new_tenant(id: TenantId, unique: &str) -> Unit {
-    Unit::new(vec![Write::insert_unique("tenants", tenant_row(id, unique)), event(id, "created")])
+fn new_tenant(id: TenantId, unique: &str) -> WriteBatch {
+    WriteBatch::new(vec![Write::insert_unique("tenants", tenant_row(id, unique)), event(id, "created")])
 }
 
-async fn at_once<T: Send + 'static>(store: &Store, units: Vec<(T, Unit)>) -> Vec<(T, Result<(), Rejected>)> {
-    let tasks = units.into_iter().map(|(name, unit)| {
+async fn at_once<T: Send + 'static>(
+    store: &Store,
+    batches: Vec<(T, WriteBatch)>,
+) -> Vec<(T, Result<(), Rejected>)> {
+    let tasks = batches.into_iter().map(|(name, batch)| {
         let store = store.clone();
-        tokio::spawn(async move { (name, store.commit(unit).await) })
+        tokio::spawn(async move { (name, store.commit(batch).await) })
     });
     let mut results = Vec::new();
     for task in tasks.collect::<Vec<_>>() {
@@ -63,7 +66,7 @@ on_both_stores! {
                 "principal": key, "key_hash": text, "body_hash": text, "answer": json,
                 "tenant_id": if n % 2 == 0 { json!(null) } else { json!(tenant) },
                 "created_at": Timestamp::from_micros(n as i64) };
-            store.commit(Unit::new(vec![Write::insert("idempotency_keys", row.clone())])).await.unwrap();
+            store.commit(WriteBatch::new(vec![Write::insert("idempotency_keys", row.clone())])).await.unwrap();
             let found = store.find("idempotency_keys", &[("principal", json!(key)), ("key_hash", json!(text))]).await;
             assert_eq!(found.unwrap(), [Value::Object(row.to_json())]);
         }
@@ -74,12 +77,12 @@ on_both_stores! {
                 "due_at": (), "started_at": Timestamp::from_micros(-1), "finished_at": Timestamp::now(), "output": value,
                 "error": value, "uncertain": true, "note": (), "child_id": () };
             let key = columns! { "operation_id": operation, "key": value.to_string() };
-            store.commit(Unit::new(vec![Write::insert("steps", row.clone())])).await.unwrap();
+            store.commit(WriteBatch::new(vec![Write::insert("steps", row.clone())])).await.unwrap();
             let this = [("operation_id", json!(operation)), ("key", json!(value.to_string()))];
             assert_eq!(store.find("steps", &this).await.unwrap(), [Value::Object(row.to_json())], "inserted");
 
             let set = columns! { "note": value, "error": (), "uncertain": false, "attempts": -7, "child_id": "", "started_at": () };
-            store.commit(Unit::new(vec![Write::update("steps", key, set.clone())])).await.unwrap();
+            store.commit(WriteBatch::new(vec![Write::update("steps", key, set.clone())])).await.unwrap();
             let mut expected = row.to_json();
             expected.extend(set.to_json());
             assert_eq!(store.find("steps", &this).await.unwrap(), [Value::Object(expected)], "updated");
@@ -92,15 +95,15 @@ on_both_stores! {
             "id": id, "tenant_id": "t", "kind": "database", "provider": "p", "step_key": "s", "name": "n", "claim": "c",
             "generation": 3, "state": "creating", "outputs": json!({}), "operation_id": "o", "created_at": Timestamp::from_micros(5),
             "updated_at": Timestamp::from_micros(5) };
-        store.commit(Unit::new(vec![Write::insert("resources", row)])).await.unwrap();
+        store.commit(WriteBatch::new(vec![Write::insert("resources", row)])).await.unwrap();
         let event = EventId::new();
         let row = columns! { "id": event, "type": "t", "data": json!({}), "at": Timestamp::from_micros(5) };
-        store.commit(Unit::new(vec![Write::insert("events", row)])).await.unwrap();
+        store.commit(WriteBatch::new(vec![Write::insert("events", row)])).await.unwrap();
         let expect = |table, id: String, expect: Columns| {
             let store = store.clone();
             async move {
                 let write = Write::update_if(table, columns! { "id": id }, expect, columns! {});
-                match store.commit(Unit::new(vec![write])).await {
+                match store.commit(WriteBatch::new(vec![write])).await {
                     Ok(()) => true,
                     Err(Rejected::Stale { table: at, key }) => {
                         assert_eq!((at, key), (table, id));
@@ -139,10 +142,10 @@ on_both_stores! {
         assert!(events(&store, second).await.is_empty());
 
         // The first guard has held and written when the second one fails.
-        let mut unit = new_tenant(second, "other");
-        unit.writes.push(Write::compare_and_set("tenants", columns! { "id": first }, columns! { "version": 9 }, columns! { "plan": "x" }));
-        unit.writes.push(Write::update("tenants", columns! { "id": first }, columns! { "plan": "x" }));
-        let refused = store.commit(unit).await;
+        let mut batch = new_tenant(second, "other");
+        batch.writes.push(Write::compare_and_set("tenants", columns! { "id": first }, columns! { "version": 9 }, columns! { "plan": "x" }));
+        batch.writes.push(Write::update("tenants", columns! { "id": first }, columns! { "plan": "x" }));
+        let refused = store.commit(batch).await;
         assert_eq!(refused, Err(Rejected::Stale { table: "tenants", key: first.to_string() }));
         assert!(store.tenant(&second.to_string()).await.unwrap().is_none());
         assert_eq!(store.tenant(&first.to_string()).await.unwrap().unwrap().plan, "starter");
@@ -151,10 +154,10 @@ on_both_stores! {
 
     async fn of_concurrent_inserts_with_one_name_one_succeeds(store: TestStore) {
         for round in 0..5 {
-            let units = (0..32).map(|n| (TenantId::new(), format!("{round}-{}", n % 4)));
-            let units = units.map(|(id, unique)| ((id, unique.clone()), new_tenant(id, &unique))).collect();
+            let batches = (0..32).map(|n| (TenantId::new(), format!("{round}-{}", n % 4)));
+            let batches = batches.map(|(id, unique)| ((id, unique.clone()), new_tenant(id, &unique))).collect();
             let mut winners = std::collections::BTreeMap::<String, usize>::new();
-            for ((id, unique), result) in at_once(&store, units).await {
+            for ((id, unique), result) in at_once(&store, batches).await {
                 let there = store.tenant(&id.to_string()).await.unwrap().is_some();
                 match result {
                     Ok(()) => *winners.entry(unique).or_default() += 1,
@@ -167,13 +170,13 @@ on_both_stores! {
     }
 
     async fn of_concurrent_inserts_with_one_key_one_succeeds(store: TestStore) {
-        let units = (0..16).map(|n| {
+        let batches = (0..16).map(|n| {
             let row = columns! {
                 "principal": "p", "key_hash": "k", "body_hash": format!("{n}"), "answer": json!({}),
                 "tenant_id": (), "created_at": Timestamp::now() };
-            (n, Unit::new(vec![Write::insert_unique("idempotency_keys", row)]))
+            (n, WriteBatch::new(vec![Write::insert_unique("idempotency_keys", row)]))
         });
-        let results = at_once(&store, units.collect()).await;
+        let results = at_once(&store, batches.collect()).await;
         let won: Vec<_> = results.iter().filter(|(_, result)| result.is_ok()).map(|(n, _)| n.to_string()).collect();
         assert_eq!(won.len(), 1);
         assert_eq!(store.idempotency_key("p", "k").await.unwrap().unwrap().body_hash, won[0]);
@@ -183,9 +186,9 @@ on_both_stores! {
         let there = TenantId::new();
         store.commit(new_tenant(there, "there")).await.unwrap();
         let good: Vec<TenantId> = (0..40).map(|_| TenantId::new()).collect();
-        let mut units: Vec<(Option<TenantId>, Unit)> = Vec::new();
+        let mut batches: Vec<(Option<TenantId>, WriteBatch)> = Vec::new();
         for (n, id) in good.iter().enumerate() {
-            units.push((Some(*id), new_tenant(*id, &format!("good {n}"))));
+            batches.push((Some(*id), new_tenant(*id, &format!("good {n}"))));
             if n % 10 == 0 {
                 let bad = match n / 10 {
                     // A conflict without a guard.
@@ -194,10 +197,10 @@ on_both_stores! {
                     2 => Write::insert("audit", columns! { "id": AuditId::new(), "actor": () }),
                     _ => Write::insert("events", columns! { "id": EventId::new(), "type": "t", "data": json!({}), "at": () }),
                 };
-                units.push((None, Unit::new(vec![event(there, "never"), bad])));
+                batches.push((None, WriteBatch::new(vec![event(there, "never"), bad])));
             }
         }
-        for (id, result) in at_once(&store, units).await {
+        for (id, result) in at_once(&store, batches).await {
             match id {
                 Some(id) => {
                     assert_eq!(result, Ok(()));
@@ -211,24 +214,24 @@ on_both_stores! {
     }
 
     async fn rejected_units_do_not_affect_others(store: TestStore) {
-        // Every even unit takes the name that the next odd one needs, and is then rejected.
+        // Every even batch takes the name that the next odd one needs, and is then rejected.
         let there = TenantId::new();
         store.commit(new_tenant(there, "there")).await.unwrap();
-        let units = (0..30).map(|n| {
+        let batches = (0..30).map(|n| {
             let id = TenantId::new();
-            let mut unit = new_tenant(id, &format!("name {}", n / 2));
+            let mut batch = new_tenant(id, &format!("name {}", n / 2));
             if n % 2 == 0 {
                 let row = columns! {
                     "id": format!("{n}"), "tenant_id": there, "email_mac": "taken", "resource_id": "r", "sealed": "s", "role": "owner",
                     "state": "active", "must_change_password": false, "created_at": Timestamp::now() };
-                unit.writes.push(Write::insert_unique("members", row.clone()));
+                batch.writes.push(Write::insert_unique("members", row.clone()));
                 let mut again = row;
                 again.set("id", &format!("{n} again"));
-                unit.writes.push(Write::insert_unique("members", again));
+                batch.writes.push(Write::insert_unique("members", again));
             }
-            ((n, id), unit)
+            ((n, id), batch)
         });
-        for ((n, id), result) in at_once(&store, units.collect()).await {
+        for ((n, id), result) in at_once(&store, batches.collect()).await {
             assert_eq!(result.is_ok(), n % 2 == 1, "{n}: {result:?}");
             assert_eq!(store.tenant(&id.to_string()).await.unwrap().is_some(), n % 2 == 1);
         }
@@ -247,7 +250,7 @@ on_both_stores! {
                 columns! { "labels": json!({ "n": n.to_string() }) },
             );
             let store = store.clone();
-            let mut commit = Box::pin(async move { store.commit(Unit::new(vec![step])).await });
+            let mut commit = Box::pin(async move { store.commit(WriteBatch::new(vec![step])).await });
             // Passed to the writer in this order; a fast writer may have committed it already.
             assert!(matches!(futures::poll!(&mut commit), Poll::Pending | Poll::Ready(Ok(()))));
             waiting.push(commit);
@@ -262,14 +265,14 @@ on_both_stores! {
     async fn of_concurrent_changes_of_one_version_one_succeeds(store: TestStore) {
         let tenant = TenantId::new();
         store.commit(new_tenant(tenant, "acme")).await.unwrap();
-        let units = (0..32).map(|n| {
+        let batches = (0..32).map(|n| {
             let key = columns! { "id": tenant };
-            (n, Unit::new(vec![
+            (n, WriteBatch::new(vec![
                 Write::compare_and_set("tenants", key, columns! { "version": 1 }, columns! { "plan": format!("{n}") }),
                 event(tenant, &format!("{n}")),
             ]))
         });
-        let results = at_once(&store, units.collect()).await;
+        let results = at_once(&store, batches.collect()).await;
         let won: Vec<_> = results.iter().filter(|(_, result)| result.is_ok()).map(|(n, _)| n.to_string()).collect();
         assert_eq!(won.len(), 1, "{results:?}");
         let row = store.tenant(&tenant.to_string()).await.unwrap().unwrap();
@@ -280,23 +283,23 @@ on_both_stores! {
     async fn writes_of_a_unit_keep_their_order(store: TestStore) {
         let tenant = TenantId::new();
         let key = columns! { "id": tenant };
-        let unit = Unit::new(vec![
+        let batch = WriteBatch::new(vec![
             Write::insert_unique("tenants", tenant_row(tenant, "acme")),
             Write::update("tenants", key.clone(), columns! { "plan": "a", "region": "x" }),
             Write::compare_and_set("tenants", key.clone(), columns! { "version": 1, "plan": "a" }, columns! { "plan": "b" }),
             Write::compare_and_set("tenants", key.clone(), columns! { "version": 2 }, columns! { "status": "active" }),
             Write::update("tenants", key.clone(), columns! { "locale": "de" }),
         ]);
-        store.commit(unit).await.unwrap();
+        store.commit(batch).await.unwrap();
         let row = store.tenant(&tenant.to_string()).await.unwrap().unwrap();
         let is = (row.version, row.plan.as_str(), row.region.as_str(), row.locale.as_str(), row.status.as_str());
         assert_eq!(is, (3, "b", "x", "de", "active"));
 
-        let unit = Unit::new(vec![
+        let batch = WriteBatch::new(vec![
             Write::update("tenants", key.clone(), columns! { "plan": "c" }),
             Write::compare_and_set("tenants", key, columns! { "version": 9 }, columns! {}),
         ]);
-        assert!(matches!(store.commit(unit).await, Err(Rejected::Stale { .. })));
+        assert!(matches!(store.commit(batch).await, Err(Rejected::Stale { .. })));
         assert_eq!(store.tenant(&tenant.to_string()).await.unwrap().unwrap().plan, "b", "writes before the failed guard are rolled back");
     }
 
@@ -308,7 +311,7 @@ on_both_stores! {
             let rows = store.find("configs", &[("tenant_id", json!("t"))]).await.unwrap();
             rows.first().map(|row| row["flags"]["beta"].clone())
         };
-        let write = |write| store.commit(Unit::new(vec![write]));
+        let write = |write| store.commit(WriteBatch::new(vec![write]));
         write(Write::insert_absent("configs", config(true))).await.unwrap();
         write(Write::insert_absent("configs", config(false))).await.unwrap();
         assert_eq!(flags().await, Some(json!(true)), "kept");
@@ -324,13 +327,13 @@ on_both_stores! {
     async fn a_delete_by_key_prefix_keeps_its_place_in_the_order(store: TestStore) {
         let secret = |operation: &str, name: &str| columns! {
             "operation_id": operation, "name": name, "tenant_id": "t", "sealed": "s", "created_at": Timestamp::now() };
-        let unit = Unit::new(vec![
+        let batch = WriteBatch::new(vec![
             Write::insert("credentials", secret("a", "1")),
             Write::insert("credentials", secret("b", "1")),
             Write::delete("credentials", columns! { "operation_id": "a" }),
             Write::insert("credentials", secret("a", "2")),
         ]);
-        store.commit(unit).await.unwrap();
+        store.commit(batch).await.unwrap();
         let rows = store.find("credentials", &[]).await.unwrap();
         let names: Vec<_> = rows.iter().map(|row| (row["operation_id"].as_str().unwrap(), row["name"].as_str().unwrap())).collect();
         assert_eq!(names, [("a", "2"), ("b", "1")]);
@@ -344,22 +347,22 @@ on_both_stores! {
             Write::update("steps", columns! { "operation_id": "o" }, columns! { "attempts": 1 }),
             Write::delete("steps", columns! {}),
         ] {
-            let refused = store.commit(Unit::new(vec![write.clone()])).await;
+            let refused = store.commit(WriteBatch::new(vec![write.clone()])).await;
             assert!(matches!(refused, Err(Rejected::Invalid { .. })), "{write:?}: {refused:?}");
         }
-        assert_eq!(store.commit(Unit::default()).await, Ok(()), "nothing to do");
+        assert_eq!(store.commit(WriteBatch::default()).await, Ok(()), "nothing to do");
     }
 
     async fn an_old_epoch_is_rejected_in_a_mixed_batch(store: TestStore) {
         use tenantry_engine::Ledger;
         let old = store.begin_epoch().await.unwrap();
         let new = store.begin_epoch().await.unwrap();
-        let units = (0..30).map(|n| {
+        let batches = (0..30).map(|n| {
             let id = TenantId::new();
             let epoch = [None, Some(old), Some(new)][n % 3];
-            ((n, id), Unit { epoch, ..new_tenant(id, &format!("{n}")) })
+            ((n, id), WriteBatch { epoch, ..new_tenant(id, &format!("{n}")) })
         });
-        for ((n, id), result) in at_once(&store, units.collect()).await {
+        for ((n, id), result) in at_once(&store, batches.collect()).await {
             assert_eq!(result.is_err(), n % 3 == 1, "{n}: {result:?}");
             assert_eq!(store.tenant(&id.to_string()).await.unwrap().is_some(), n % 3 != 1);
         }
@@ -372,7 +375,7 @@ on_both_stores! {
             // A quick writer may have answered already.
             assert!(matches!(futures::poll!(&mut commit), Poll::Pending | Poll::Ready(Ok(()))));
         }
-        // Units are written in order, so this commit ends after theirs.
+        // Batches are written in order, so this commit ends after theirs.
         store.commit(new_tenant(TenantId::new(), "last")).await.unwrap();
         for id in ids {
             assert_eq!(events(&store, id).await, ["created"]);

@@ -9,7 +9,7 @@ use tenantry_engine::{Attempt, Done};
 use tenantry_model::id::{ArchiveId, OperationId, ResourceId};
 use tenantry_model::{Failure, TenantId, Timestamp, Write, columns};
 use tenantry_provider::objects::Body;
-use tenantry_provider::portable::broken;
+use tenantry_provider::transfer::broken;
 use tenantry_provider::{Context, Kind, Provider, Sealer, Spec, derived};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -37,7 +37,7 @@ pub struct ArchiveSettings {
 }
 
 /// A present resource of a tenant.
-pub struct Standing {
+pub struct PresentResource {
     /// Key of the step that created it.
     pub step: String,
     /// Its provider, or the provider's name if it is not configured here any more.
@@ -83,12 +83,12 @@ impl Archives {
         settings: &ArchiveSettings,
         context: &Context,
         tenant: TenantId,
-        standing: &[Standing],
+        present: &[PresentResource],
     ) -> Result<Done<Write>, Failure> {
         let id = archive_id(attempt.operation.id, &attempt.step.key);
-        let written = self.write(id, context, tenant, standing).await?;
+        let written = self.write(id, context, tenant, present).await?;
         let verified = match purpose {
-            Purpose::Backup => Some(self.rehearse(context, &written, standing).await?),
+            Purpose::Backup => Some(self.rehearse(context, &written, present).await?),
             Purpose::Export | Purpose::Import => None,
         };
         let Written { id, size, sha256, manifest } = written;
@@ -117,10 +117,10 @@ impl Archives {
         &self,
         attempt: &Attempt,
         context: &Context,
-        standing: &[Standing],
+        present: &[PresentResource],
     ) -> Result<Vec<Write>, Failure> {
         let id = archive_id(attempt.operation.id, &attempt.step.key);
-        self.clear(context, id, standing).await?;
+        self.clear(context, id, present).await?;
         self.remove(id).await?;
         Ok(vec![forget(id)])
     }
@@ -130,18 +130,18 @@ impl Archives {
         id: ArchiveId,
         context: &Context,
         tenant: TenantId,
-        standing: &[Standing],
+        present: &[PresentResource],
     ) -> Result<Written, Failure> {
         let key = self.key(tenant).await?;
         let fill = async |into| {
             let mut packer = Packer::new(into, context.now);
             let (mut resources, mut left_out) = (Vec::new(), Vec::new());
-            for Standing { step, provider, kind, spec } in standing {
+            for PresentResource { step, provider, kind, spec } in present {
                 let provider = match provider {
                     Ok(provider) => provider,
                     Err(name) => return Err(no_provider(name)),
                 };
-                let Some(portable) = provider.portable() else {
+                let Some(transfer) = provider.transfer() else {
                     if HOLDING.contains(&provider.kind()) {
                         let why = "its provider cannot export its content".to_owned();
                         let provider = provider.name().to_owned();
@@ -149,12 +149,12 @@ impl Archives {
                     }
                     continue;
                 };
-                let content = portable.export(context, spec, &mut packer.folder(step)).await?;
+                let content = transfer.export(context, spec, &mut packer.folder(step)).await?;
                 resources.push(Packed {
                     folder: step.clone(),
                     kind: kind.clone(),
                     provider: provider.name().to_owned(),
-                    form: portable.form().to_owned(),
+                    form: transfer.form().to_owned(),
                     content,
                 });
             }

@@ -8,8 +8,8 @@ use serde_json::json;
 use tenantry_engine::{Attempt, Done, Step};
 use tenantry_model::{Failure, Write};
 
-use super::{ArchiveSettings, ArchiveView, Purpose, Standing};
-use crate::events::record::{Fact, event};
+use super::{ArchiveSettings, ArchiveView, PresentResource, Purpose};
+use crate::events::record::{EventRecord, event};
 use crate::ledger::{Act, StepInput, input_of, read, settings_of, tenant_id};
 use crate::operations::{Action, Compensation, ProviderSteps};
 use crate::tenants::view::ResponseView;
@@ -32,21 +32,21 @@ impl Action for Create {
         let Self(purpose) = *self;
         let settings: ArchiveSettings = settings_of(&input_of(&attempt.step)?)?;
         let (context, tenant) = (steps.context(attempt), tenant_id(&attempt.operation)?);
-        let standing = steps.standing(attempt).await?;
-        let mut done = steps.archives.make(attempt, purpose, &settings, &context, tenant, &standing).await?;
+        let present = steps.present_resources(attempt).await?;
+        let mut done = steps.archives.make(attempt, purpose, &settings, &context, tenant, &present).await?;
         let output = &done.output;
         let data =
             json!({ "archive": output["id"], "size": output["size"], "expires_at": output["expires_at"] });
         let kind = if purpose == Purpose::Backup { "tenant.backed_up" } else { "tenant.exported" };
         let operation = Some(attempt.operation.id);
-        done.effects.push(event(Fact { kind, tenant, operation, data, sealed: None }, attempt.now));
+        done.effects.push(event(EventRecord { kind, tenant, operation, data, sealed: None }, attempt.now));
         Ok(done)
     }
 
     /// Removes the archive, and what the proof of a backup may have left.
     async fn compensate(&self, steps: &ProviderSteps, attempt: &Attempt) -> Result<Compensation, Failure> {
-        let standing = steps.standing(attempt).await?;
-        let writes = steps.archives.unmake(attempt, &steps.context(attempt), &standing).await?;
+        let present = steps.present_resources(attempt).await?;
+        let writes = steps.archives.unmake(attempt, &steps.context(attempt), &present).await?;
         Ok(Compensation::Writes(writes))
     }
 
@@ -58,7 +58,7 @@ impl Action for Create {
 
 impl ProviderSteps {
     /// The tenant's present resources, each as the step that created it was planned, in the order of an archive's folders.
-    pub(crate) async fn standing(&self, attempt: &Attempt) -> Result<Vec<Standing>, Failure> {
+    pub(crate) async fn present_resources(&self, attempt: &Attempt) -> Result<Vec<PresentResource>, Failure> {
         let subject = &attempt.operation.subject;
         let of_tenant = [("tenant_id", json!(subject)), ("state", json!("present"))];
         let rows = self.rows.find("resources", &of_tenant).await?;
@@ -71,7 +71,7 @@ impl ProviderSteps {
                 made_by.entry(resource.to_string()).or_insert((&step.key, input));
             }
         }
-        let mut standing = Vec::with_capacity(rows.len());
+        let mut present = Vec::with_capacity(rows.len());
         for row in rows {
             let made = row["id"].as_str().and_then(|id| made_by.get(id));
             let (key, input) =
@@ -79,9 +79,9 @@ impl ProviderSteps {
             let (_, spec) = self.spec(attempt, input).await?;
             let text = |column: &str| row[column].as_str().unwrap_or_default().to_owned();
             let provider = self.providers.get(&text("provider")).cloned().ok_or_else(|| text("provider"));
-            standing.push(Standing { step: (*key).clone(), provider, kind: text("kind"), spec });
+            present.push(PresentResource { step: (*key).clone(), provider, kind: text("kind"), spec });
         }
-        standing.sort_by(|a, b| a.step.cmp(&b.step));
-        Ok(standing)
+        present.sort_by(|a, b| a.step.cmp(&b.step));
+        Ok(present)
     }
 }

@@ -10,12 +10,12 @@ use serde_json::json;
 use tenantry_engine::{Attempt, Done, Step};
 use tenantry_model::id::ArchiveId;
 use tenantry_model::{Failure, TenantId, Write};
-use tenantry_provider::portable::{Content, Nowhere, bad_archive};
-use tenantry_provider::{Context, Portable};
+use tenantry_provider::transfer::{Content, Nowhere, bad_archive};
+use tenantry_provider::{Context, Transfer};
 
-use super::archives::{Archives, Standing};
+use super::archives::{Archives, PresentResource};
 use super::{LeftOut, Manifest, Packed};
-use crate::events::record::{Fact, event};
+use crate::events::record::{EventRecord, event};
 use crate::ledger::{input_of, read, tenant_id};
 use crate::operations::{Action, Compensation, ProviderSteps};
 use crate::tenants::view::ResponseView;
@@ -32,11 +32,11 @@ impl Action for Load {
     async fn run(&self, steps: &ProviderSteps, attempt: &Attempt) -> Result<Done<Write>, Failure> {
         let settings: LoadSettings = read(&input_of(&attempt.step)?.settings)?;
         let (context, tenant) = (steps.context(attempt), tenant_id(&attempt.operation)?);
-        let standing = steps.standing(attempt).await?;
-        let mut done = steps.archives.load(&settings, &context, tenant, &standing).await?;
+        let present = steps.present_resources(attempt).await?;
+        let mut done = steps.archives.load(&settings, &context, tenant, &present).await?;
         let (operation, data) = (Some(attempt.operation.id), json!({ "archive": settings.archive }));
-        let fact = Fact { kind: "tenant.restored", tenant, operation, data, sealed: None };
-        done.effects.push(event(fact, attempt.now));
+        let event_record = EventRecord { kind: "tenant.restored", tenant, operation, data, sealed: None };
+        done.effects.push(event(event_record, attempt.now));
         Ok(done)
     }
 
@@ -77,7 +77,7 @@ impl Archives {
         settings: &LoadSettings,
         context: &Context,
         tenant: TenantId,
-        standing: &[Standing],
+        present: &[PresentResource],
     ) -> Result<Done<Write>, Failure> {
         let LoadSettings { archive, size } = *settings;
         let manifest = self.unpack(archive, tenant, size).await?.verify().await?;
@@ -85,12 +85,12 @@ impl Archives {
         let (mut effects, mut resources, mut left_out) = (Vec::new(), BTreeMap::new(), Vec::new());
         while let Some(folder) = unpacker.folder().await? {
             let mut files = unpacker.files(&folder);
-            match target(&manifest, &folder, standing)? {
-                Ok((packed, portable, to)) => {
-                    effects.extend(portable.load(context, &to.spec, &mut files).await?);
+            match target(&manifest, &folder, present)? {
+                Ok((packed, transfer, to)) => {
+                    effects.extend(transfer.load(context, &to.spec, &mut files).await?);
                     let content = match effects_only(to) {
                         true => packed.content.clone(),
-                        false => compared(portable, context, to, packed).await?,
+                        false => compared(transfer, context, to, packed).await?,
                     };
                     resources.insert(to.step.clone(), content);
                 }
@@ -103,17 +103,17 @@ impl Archives {
 }
 
 /// Whether loading only gives writes, so that the content cannot be compared before the step ends.
-fn effects_only(to: &Standing) -> bool {
+fn effects_only(to: &PresentResource) -> bool {
     to.provider.as_ref().is_ok_and(|provider| provider.transactional())
 }
 
-type Target<'a> = (&'a Packed, &'a dyn Portable, &'a Standing);
+type Target<'a> = (&'a Packed, &'a dyn Transfer, &'a PresentResource);
 
 /// The resource that a folder is loaded into.
 fn target<'a>(
     manifest: &'a Manifest,
     folder: &str,
-    standing: &'a [Standing],
+    present: &'a [PresentResource],
 ) -> Result<Result<Target<'a>, LeftOut>, Failure> {
     let packed = manifest.resources.iter().find(|packed| packed.folder == folder);
     let packed =
@@ -121,8 +121,8 @@ fn target<'a>(
     let left_out = |why: &str| {
         Ok(Err(LeftOut { step: folder.to_owned(), provider: packed.provider.clone(), why: why.to_owned() }))
     };
-    match taker(folder, &packed.kind, &packed.form, standing) {
-        Ok((portable, to)) => Ok(Ok((packed, portable, to))),
+    match taker(folder, &packed.kind, &packed.form, present) {
+        Ok((transfer, to)) => Ok(Ok((packed, transfer, to))),
         Err(why) => left_out(why),
     }
 }
@@ -133,33 +133,33 @@ pub(crate) fn taker<'a>(
     step: &str,
     kind: &str,
     form: &str,
-    standing: &'a [Standing],
-) -> Result<(&'a dyn Portable, &'a Standing), &'static str> {
-    let fits: Vec<(&dyn Portable, &Standing)> = standing
+    present: &'a [PresentResource],
+) -> Result<(&'a dyn Transfer, &'a PresentResource), &'static str> {
+    let fits: Vec<(&dyn Transfer, &PresentResource)> = present
         .iter()
         .filter_map(|to| {
-            let portable = to.provider.as_ref().ok()?.portable()?;
-            (portable.form() == form && to.kind == kind).then_some((portable, to))
+            let transfer = to.provider.as_ref().ok()?.transfer()?;
+            (transfer.form() == form && to.kind == kind).then_some((transfer, to))
         })
         .collect();
     let same = fits.iter().find(|(_, to)| to.step == step);
-    let (portable, to) = match (same, fits.as_slice()) {
+    let (transfer, to) = match (same, fits.as_slice()) {
         (Some(same), _) => *same,
         (None, [one]) => *one,
         _ => return Err("the tenant has no resource that can import this format"),
     };
-    portable.one_way().map_or(Ok((portable, to)), Err)
+    transfer.one_way().map_or(Ok((transfer, to)), Err)
 }
 
 /// Compares the loaded content with the archive. A client that writes at the same time causes a difference, so the failure
 /// can be retried.
 pub(super) async fn compared(
-    portable: &dyn Portable,
+    transfer: &dyn Transfer,
     context: &Context,
-    to: &Standing,
+    to: &PresentResource,
     packed: &Packed,
 ) -> Result<Content, Failure> {
-    let content = portable.export(context, &to.spec, &mut Nowhere).await?;
+    let content = transfer.export(context, &to.spec, &mut Nowhere).await?;
     if content.digest == packed.content.digest {
         return Ok(content);
     }

@@ -21,12 +21,12 @@ use serde::{Deserialize, Serialize};
 use tenantry_engine::OnFailure;
 use tenantry_model::id::ArchiveId;
 use tenantry_model::{TenantId, Timestamp};
-use tenantry_provider::portable::Content;
+use tenantry_provider::transfer::Content;
 
 use super::{Operation, OperationKind};
 use pages::Pages;
 
-pub use archives::{ArchiveSettings, Archives, Standing, Written, archive_id, forget, remember};
+pub use archives::{ArchiveSettings, Archives, PresentResource, Written, archive_id, forget, remember};
 pub(super) use create::Create;
 pub(super) use load::{Load, taker};
 pub use load::{LoadSettings, Loaded};

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 use tenantry_model::{Failure, Timestamp};
-use tenantry_provider::portable::{Bytes, Sink, broken};
+use tenantry_provider::transfer::{Bytes, Sink, broken};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, ReadBuf};
 
 use super::pages::{Listing, PAGE, PackedFile, Pages};

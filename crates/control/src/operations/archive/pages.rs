@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tenantry_model::Failure;
-use tenantry_provider::portable::bad_archive;
+use tenantry_provider::transfer::bad_archive;
 
 /// A page ends with the line that makes it this long, in bytes.
 pub const PAGE: usize = 1 << 20;

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tenantry_model::id::{ArchiveId, ResourceId};
 use tenantry_model::{Failure, TenantId};
-use tenantry_provider::portable::bad_archive;
+use tenantry_provider::transfer::bad_archive;
 use tenantry_provider::{Context, Key, Observed, Person, Provider, Sealer, Spec, Tenant, derived};
 
 use super::Packed;
-use super::archives::{Archives, Standing, Written};
+use super::archives::{Archives, PresentResource, Written};
 use super::load::compared;
 use super::unpack::Unpacker;
 use crate::resource::staying;
@@ -33,7 +33,7 @@ impl Archives {
         &self,
         context: &Context,
         written: &Written,
-        standing: &[Standing],
+        present: &[PresentResource],
     ) -> Result<Verified, Failure> {
         let Written { id, size, manifest, .. } = written;
         let read = self.unpack(*id, manifest.tenant, *size).await?.verify().await?;
@@ -44,7 +44,7 @@ impl Archives {
         let mut verified = Verified { files, restored: Vec::new(), read_only: Vec::new() };
         let mut unpacker = self.unpack(*id, manifest.tenant, *size).await?;
         while let Some(folder) = unpacker.folder().await? {
-            let from = standing.iter().find(|from| from.step == folder);
+            let from = present.iter().find(|from| from.step == folder);
             let packed = manifest.resources.iter().find(|packed| packed.folder == folder);
             match (from, packed) {
                 (Some(from), Some(packed)) if can_be_rehearsed(from) => {
@@ -65,9 +65,9 @@ impl Archives {
         &self,
         context: &Context,
         id: ArchiveId,
-        standing: &[Standing],
+        present: &[PresentResource],
     ) -> Result<(), Failure> {
-        for from in standing.iter().filter(|from| can_be_rehearsed(from)) {
+        for from in present.iter().filter(|from| can_be_rehearsed(from)) {
             if let Ok(provider) = &from.provider {
                 let spec = temporary(id, from).spec;
                 provider.remove(context, &spec).await?;
@@ -82,9 +82,9 @@ impl Archives {
 }
 
 /// Whether a resource can be restored into a temporary one. Registry rows cannot: they would be committed as rows of a tenant.
-fn can_be_rehearsed(from: &Standing) -> bool {
+fn can_be_rehearsed(from: &PresentResource) -> bool {
     from.provider.as_ref().is_ok_and(|provider| {
-        !provider.transactional() && provider.portable().is_some_and(|portable| portable.one_way().is_none())
+        !provider.transactional() && provider.transfer().is_some_and(|transfer| transfer.one_way().is_none())
     })
 }
 
@@ -93,7 +93,7 @@ fn can_be_rehearsed(from: &Standing) -> bool {
 async fn restore(
     context: &Context,
     archive: ArchiveId,
-    from: &Standing,
+    from: &PresentResource,
     packed: &Packed,
     unpacker: &mut Unpacker,
 ) -> Result<(), Failure> {
@@ -110,24 +110,24 @@ async fn restore(
 async fn try_restore(
     context: &Context,
     provider: &dyn Provider,
-    copy: &Standing,
+    copy: &PresentResource,
     packed: &Packed,
     unpacker: &mut Unpacker,
 ) -> Result<(), Failure> {
-    let Some(portable) = provider.portable() else { return Ok(()) };
+    let Some(transfer) = provider.transfer() else { return Ok(()) };
     let mut files = unpacker.files(&packed.folder);
     let restored = async {
         provider.ensure(context, &copy.spec).await?;
-        portable.load(context, &copy.spec, &mut files).await
+        transfer.load(context, &copy.spec, &mut files).await
     };
     // The copy lies beside the resource, which may be in a region that its provider serves no longer.
     staying(restored).await?;
     files.pass().await?;
-    compared(portable, context, copy, packed).await.map(drop)
+    compared(transfer, context, copy, packed).await.map(drop)
 }
 
 /// A resource like this one, of a tenant that does not exist.
-fn temporary(archive: ArchiveId, from: &Standing) -> Standing {
+fn temporary(archive: ArchiveId, from: &PresentResource) -> PresentResource {
     let base = ResourceId::from_uuid(archive.uuid());
     let resource: ResourceId = derived::id(base, from.spec.generation, &from.step);
     let tenant: TenantId = derived::id(base, from.spec.generation, &from.step);
@@ -152,7 +152,12 @@ fn temporary(archive: ArchiveId, from: &Standing) -> Standing {
         note: None,
         ..from.spec.clone()
     };
-    Standing { step: from.step.clone(), provider: from.provider.clone(), kind: from.kind.clone(), spec }
+    PresentResource {
+        step: from.step.clone(),
+        provider: from.provider.clone(),
+        kind: from.kind.clone(),
+        spec,
+    }
 }
 
 /// Seals under the real tenant's key in place of the temporary tenant's, so that a temporary resource is encrypted as the

@@ -21,7 +21,7 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
-use crate::events::record::{Deed, audit};
+use crate::events::record::{AuditRecord, audit};
 use crate::ledger::{OperationKind, StepInput, id_of};
 use crate::members::session::TenantSession;
 use crate::operations::registry::operation as unit_of;
@@ -29,7 +29,7 @@ use crate::operations::repair::after;
 use crate::operations::{Action, TENANTRY};
 use crate::page::PageQuery;
 use crate::tenants::view::{OperationView, Page};
-use tenantry_store::{Unit, entity};
+use tenantry_store::{WriteBatch, entity};
 
 /// Purpose of the MAC in links.
 const LINK: &str = "archive_link";
@@ -221,9 +221,12 @@ impl Control {
     ) -> Result<()> {
         let deeds = exports.iter().map(|export| {
             let (target, tenant) = (&export.tenant_id.to_string(), Some(export.tenant_id));
-            audit(Deed { actor, action, target, tenant, data: json!({ "export": export.id }) }, self.now())
+            audit(
+                AuditRecord { actor, action, target, tenant, data: json!({ "export": export.id }) },
+                self.now(),
+            )
         });
-        let records = Unit::new(deeds.collect());
+        let records = WriteBatch::new(deeds.collect());
         self.shared.store.commit(records).await.map_err(Error::unavailable)
     }
 
@@ -326,7 +329,7 @@ impl Control {
                     tracing::warn!(archive = %id, "expired archive not removed: {why}");
                     continue;
                 }
-                let forgotten = Unit::new(vec![forget(id)]);
+                let forgotten = WriteBatch::new(vec![forget(id)]);
                 self.shared.store.commit(forgotten).await.map_err(Error::unavailable)?;
                 gone += 1;
             }
@@ -388,16 +391,21 @@ impl Control {
         // It takes time in proportion to the content, so it never counts as stuck.
         operation.expected_by = None;
         let tenant = id_of(row)?;
-        let deed = match kind {
+        let audited = match kind {
             OperationKind::Export => "tenant.export",
             OperationKind::Backup => "tenant.backup",
             OperationKind::Restore => "tenant.restore",
             _ => "tenant.import",
         };
         let data = json!({ "operation_id": operation.id, "asked": settings });
-        let deed =
-            Deed { actor: &caller.principal, action: deed, target: &row.id, tenant: Some(tenant), data };
-        let mut effects = vec![audit(deed, now)];
+        let audited = AuditRecord {
+            actor: &caller.principal,
+            action: audited,
+            target: &row.id,
+            tenant: Some(tenant),
+            data,
+        };
+        let mut effects = vec![audit(audited, now)];
         effects.extend(archive.map(|archive| remember(archive, operation.id)));
         let input = json!(StepInput { settings, ..StepInput::default() });
         let policy = unit_of(kind).policy(Policy { timeout_ms: TIMEOUT_MS, ..Policy::default() });

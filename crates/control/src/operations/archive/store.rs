@@ -10,9 +10,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use tempfile::Builder;
 use tenantry_model::{Failure, Timestamp};
 use tenantry_provider::Key;
-use tenantry_provider::lanes::blocking;
 use tenantry_provider::objects::Body;
-use tenantry_provider::place;
+use tenantry_provider::resource_folder;
+use tenantry_provider::resource_locks::blocking;
 use tenantry_provider::sealed_file::stream::{self, Stored};
 use tokio::io::DuplexStream;
 use tokio::task::JoinSet;
@@ -45,7 +45,9 @@ impl ArchiveStore {
         fill: impl AsyncFnOnce(DuplexStream) -> Result<T, Failure>,
     ) -> Result<(Stored, T), Failure> {
         let (folder, begins) = (self.folder.clone(), format!("{name}{PART}"));
-        let part = blocking(move || draft(&folder, &begins).map_err(|error| place::failure(&folder, &error)));
+        let part = blocking(move || {
+            draft(&folder, &begins).map_err(|error| resource_folder::failure(&folder, &error))
+        });
         let (file, path) = part.await?.into_parts();
         let (into, from) = tokio::io::duplex(CHUNK);
         let file = tokio::fs::File::from_std(file);
@@ -63,7 +65,7 @@ impl ArchiveStore {
             let named = path.persist(&whole).map_err(|refused| refused.error);
             named
                 .and_then(|()| File::open(&folder)?.sync_all())
-                .map_err(|error| place::failure(&folder, &error))
+                .map_err(|error| resource_folder::failure(&folder, &error))
         });
         named.await?;
         Ok((stored, filled))
@@ -79,7 +81,7 @@ impl ArchiveStore {
     ) -> Result<Option<Body>, Failure> {
         let failed = |error: std::io::Error| match stream::is_damage(&error) {
             true => Failure::fatal("corrupt", "the archive is damaged on the disk"),
-            false => place::failure(&self.folder, &error),
+            false => resource_folder::failure(&self.folder, &error),
         };
         let file = match tokio::fs::File::open(self.folder.join(name)).await {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -92,13 +94,14 @@ impl ArchiveStore {
     /// Names of files, complete or not, that were last written more than a day ago.
     pub async fn old(&self, now: Timestamp) -> Result<Vec<String>, Failure> {
         let folder = self.folder.clone();
-        blocking(move || old(&folder, now).map_err(|error| place::failure(&folder, &error))).await
+        blocking(move || old(&folder, now).map_err(|error| resource_folder::failure(&folder, &error))).await
     }
 
     /// Removes an archive and its parts; false if there was none.
     pub async fn remove(&self, name: &str) -> Result<bool, Failure> {
         let (folder, name) = (self.folder.clone(), name.to_owned());
-        blocking(move || remove(&folder, &name).map_err(|error| place::failure(&folder, &error))).await
+        blocking(move || remove(&folder, &name).map_err(|error| resource_folder::failure(&folder, &error)))
+            .await
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
 use tenantry_model::{TenantId, Timestamp};
-use tenantry_provider::portable::{Sink as _, Source as _};
+use tenantry_provider::transfer::{Sink as _, Source as _};
 use tenantry_testkit::report;
 use tokio::io::AsyncReadExt as _;
 

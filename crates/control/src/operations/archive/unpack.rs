@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 use tenantry_model::Failure;
 use tenantry_provider::objects::Body;
-use tenantry_provider::portable::{Arriving, Source, bad_archive};
+use tenantry_provider::transfer::{Arriving, Source, bad_archive};
 use tokio::io::{AsyncReadExt as _, BufReader, Take};
 
 use super::pack::{BLOCK, Hashed};

@@ -10,12 +10,12 @@ use tenantry_engine::{Attempt, Done, OperationState, Step};
 use tenantry_model::{Failure, TenantId, TenantStatus, Write};
 use tenantry_provider::masks::Masks;
 use tenantry_provider::pipe::pipe;
-use tenantry_provider::portable::{Content, Nowhere, Source as _};
-use tenantry_provider::{Context, Kind, Portable, Sealer as _};
+use tenantry_provider::transfer::{Content, Nowhere, Source as _};
+use tenantry_provider::{Context, Kind, Sealer as _, Transfer};
 
 use super::{Cloned, Cloning, STEP};
 use crate::ledger::{OperationKind, input_of, read, tenant_id};
-use crate::operations::archive::{LeftOut, Standing, taker};
+use crate::operations::archive::{LeftOut, PresentResource, taker};
 use crate::operations::{Action, Compensation, InTemplates, ProviderSteps, no_provider};
 use crate::tenants::view::ResponseView;
 
@@ -40,32 +40,32 @@ impl Action for CloneContent {
         let input = input_of(&attempt.step)?;
         let Cloning { from, masks, files } = read(&input.settings)?;
         let theirs = of_source(steps, attempt, from).await?;
-        let ours = steps.standing(attempt).await?;
+        let ours = steps.present_resources(attempt).await?;
         let context = steps.context(attempt);
         let key = steps.keyring.derive(tenant_id(&attempt.operation)?, KEY)?;
         let mut masks = Masks::new(masks, &key);
         let mut cloned = Cloned { from, resources: BTreeMap::new(), left_out: Vec::new() };
-        for standing in &theirs {
-            let provider = standing.provider.as_ref().map_err(|name| no_provider(name))?;
+        for present in &theirs {
+            let provider = present.provider.as_ref().map_err(|name| no_provider(name))?;
             let kind = provider.kind();
-            let to = match (kind, provider.portable()) {
+            let to = match (kind, provider.transfer()) {
                 (Kind::Bucket, _) if !files => Err("files are copied only if the request sets `files`"),
-                (Kind::Database | Kind::Bucket, Some(portable)) => {
-                    taker(&standing.step, &standing.kind, portable.form(), &ours).map(|to| (portable, to))
+                (Kind::Database | Kind::Bucket, Some(transfer)) => {
+                    taker(&present.step, &present.kind, transfer.form(), &ours).map(|to| (transfer, to))
                 }
                 (Kind::Database | Kind::Bucket, None) => Err("its provider cannot export its content"),
                 _ => Err("not copied: a clone has its own"),
             };
             match to {
-                Ok((portable, to)) => {
+                Ok((transfer, to)) => {
                     let masks = (kind == Kind::Database).then_some(&mut masks);
                     let calls = [provider.name(), to.1.provider.as_ref().map_or("", |it| it.name())];
-                    let bringing = bring(&context, (portable, standing), to, masks);
+                    let bringing = bring(&context, (transfer, present), to, masks);
                     let content = steps.resources.sharing(&calls, bringing).await??;
                     cloned.resources.insert(to.1.step.clone(), content);
                 }
                 Err(why) => cloned.left_out.push(LeftOut {
-                    step: standing.step.clone(),
+                    step: present.step.clone(),
                     provider: provider.name().to_owned(),
                     why: why.to_owned(),
                 }),
@@ -91,7 +91,7 @@ async fn of_source(
     steps: &ProviderSteps,
     attempt: &Attempt,
     from: TenantId,
-) -> Result<Vec<Standing>, Failure> {
+) -> Result<Vec<PresentResource>, Failure> {
     must_stand(steps, from).await?;
     let made = steps
         .store
@@ -100,7 +100,7 @@ async fn of_source(
     let made = made.map_err(|why| Failure::retryable("registry_unavailable", why))?;
     let made = made.ok_or_else(|| Failure::fatal("bad_ledger", "a tenant without its onboarding"))?;
     let theirs = Attempt { operation: Arc::new(made.operation), outputs: Arc::default(), ..attempt.clone() };
-    steps.standing(&theirs).await
+    steps.present_resources(&theirs).await
 }
 
 /// Fails unless the source is active or suspended.
@@ -119,8 +119,8 @@ async fn must_stand(steps: &ProviderSteps, from: TenantId) -> Result<(), Failure
 /// Copies the content of one resource into another and compares the two.
 async fn bring(
     context: &Context,
-    (from, theirs): (&dyn Portable, &Standing),
-    (to, ours): (&dyn Portable, &Standing),
+    (from, theirs): (&dyn Transfer, &PresentResource),
+    (to, ours): (&dyn Transfer, &PresentResource),
     masks: Option<&mut Masks>,
 ) -> Result<Content, Failure> {
     let masked = masks.is_some();

@@ -13,7 +13,7 @@ use serde_json::json;
 use tenantry_engine::{Policy, Step};
 use tenantry_model::TenantId;
 use tenantry_provider::masks::MaskRule;
-use tenantry_provider::portable::Content;
+use tenantry_provider::transfer::Content;
 use tenantry_provider::{Kind, Sealer as _};
 
 use super::archive::{LeftOut, TIMEOUT_MS};

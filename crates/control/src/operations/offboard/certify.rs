@@ -14,7 +14,7 @@ use super::certificate::{Certificate, DeletedResource, KEY, Retained, seal};
 use super::plan::{CERTIFY, CERTIFY_REST, DESTROY_KEY, SCAN, SCAN_REGISTRY, SCAN_REST};
 use super::scan::{Absent, Named};
 use super::{Deleted, clones};
-use crate::events::record::{Deed, Fact, audit, event};
+use crate::events::record::{AuditRecord, EventRecord, audit, event};
 use crate::ledger::{OperationInput, read, tenant_id};
 use crate::operations::{Action, Compensation, ProviderSteps, irreversible};
 
@@ -84,7 +84,7 @@ impl Action for Certify {
             "operation_id": operation.id, "certificate_id": certificate.id, "certificate_hash": sealed.hash,
             "resources": certificate.resources.len(), "clones": certificate.clones.len(),
         });
-        let deed = Deed {
+        let audited = AuditRecord {
             actor: "system",
             action: if is_final { "tenant.delete_archives" } else { "tenant.delete" },
             target: &id,
@@ -92,7 +92,7 @@ impl Action for Certify {
             data: data.clone(),
         };
         let kind = if is_final { "tenant.archives_deleted" } else { "tenant.deleted" };
-        let fact = Fact { kind, tenant, operation: Some(operation.id), data, sealed: None };
+        let event_record = EventRecord { kind, tenant, operation: Some(operation.id), data, sealed: None };
         let mut effects = vec![
             Write::insert_unique(
                 "certificates",
@@ -100,8 +100,8 @@ impl Action for Certify {
                 "id": certificate.id, "seq": certificate.seq, "tenant_id": tenant, "certificate": &*sealed.text,
                 "signature": &*sealed.signature, "hash": &*sealed.hash, "at": attempt.now },
             ),
-            event(fact, attempt.now),
-            audit(deed, attempt.now),
+            event(event_record, attempt.now),
+            audit(audited, attempt.now),
         ];
         if !is_final {
             let gone = next(TenantStatus::Deprovisioning, Event::Delete)

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use tenantry_engine::{CommitError, Mode, Operation as Row, Policy, Run, Signal, SignalKind, Step};
 use tenantry_model::id::{OperationId, SignalId};
 use tenantry_model::lifecycle::{Event, next};
-use tenantry_model::suspension::{Grade, Suspensions};
+use tenantry_model::suspension::{SuspensionMode, Suspensions};
 use tenantry_model::{Isolation, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_provider::{Kind, Rows as _, Sealer as _};
-use tenantry_store::{News, Rejected, Unit, entity, signal_row};
+use tenantry_store::{Notification, Rejected, WriteBatch, entity, signal_row};
 
 use super::certificate::{self, PublicKeyView};
 use super::{Offboard, clones, plan};
@@ -21,7 +21,7 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
-use crate::events::record::{Deed, Fact, audit, event};
+use crate::events::record::{AuditRecord, EventRecord, audit, event};
 use crate::ledger::{Act, OperationInput, OperationKind, StepInput, id_of, resource_id};
 use crate::operations::Operation as _;
 use crate::operations::archive::{Purpose, archive_id};
@@ -177,7 +177,7 @@ impl Control {
                 "tenants",
                 columns! { "id": tenant },
                 columns! { "status": status, "version": row.version },
-                columns! { "status": after, "denied": denied(after, &Suspensions::default()).map(Grade::as_str) },
+                columns! { "status": after, "denied": denied(after, &Suspensions::default()).map(SuspensionMode::as_str) },
             )];
             effects.extend(records(caller, tenant, &run.operation, demand, now));
             effects.extend(others.iter().map(|other| signal_row(*other, &supersede(id, now))));
@@ -318,9 +318,9 @@ impl Control {
         demand: &Demand<'_>,
     ) -> Result<()> {
         let now = self.now();
-        let [deed, _] = records(caller, tenant, operation, demand, now);
+        let [audited, _] = records(caller, tenant, operation, demand, now);
         let guard = once.map(|once| once.guard(&json!({ "operation_id": operation.id }), Some(tenant), now));
-        match self.shared.store.commit(Unit::new([deed].into_iter().chain(guard).collect())).await {
+        match self.shared.store.commit(WriteBatch::new([audited].into_iter().chain(guard).collect())).await {
             Ok(()) | Err(Rejected::Conflict { .. }) => Ok(()),
             Err(why) => Err(Error::unavailable(why)),
         }
@@ -357,7 +357,7 @@ impl Control {
     /// Wakes these operations, for which signals are stored.
     pub(super) fn wake(&self, operations: &[OperationId]) {
         operations.iter().for_each(|id| self.shared.executor.hint(*id));
-        self.shared.store.tell(News::Operations(operations.to_vec()));
+        self.shared.store.notify(Notification::Operations(operations.to_vec()));
     }
 }
 
@@ -370,21 +370,21 @@ fn records(
     now: Timestamp,
 ) -> [Write; 2] {
     let id = tenant.to_string();
-    let deed = Deed {
+    let audited = AuditRecord {
         actor: &caller.principal,
         action: demand.action,
         target: &id,
         tenant: Some(tenant),
         data: json!({ "operation_id": operation.id, "reason": demand.reason }),
     };
-    let fact = Fact {
+    let event_record = EventRecord {
         kind: "tenant.deprovisioning",
         tenant,
         operation: Some(operation.id),
         data: json!({ "kind": operation.kind }),
         sealed: None,
     };
-    [audit(deed, now), event(fact, now)]
+    [audit(audited, now), event(event_record, now)]
 }
 
 fn cannot_offboard(status: TenantStatus) -> Error {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde_json::json;
 use tenantry_engine::{Attempt, Done};
 use tenantry_model::{Failure, Write};
-use tenantry_store::News;
+use tenantry_store::Notification;
 
 use super::plan::DESTROY_KEY;
 use crate::ledger::{OperationInput, read, tenant_id};
@@ -24,7 +24,7 @@ impl Action for DestroyKey {
         let tenant = tenant_id(&attempt.operation)?;
         let reason = start.reason.unwrap_or_default();
         steps.keyring.destroy(tenant, &start.begun_by, &reason).await?;
-        steps.store.tell(News::Erased(vec![tenant]));
+        steps.store.notify(Notification::Erased(vec![tenant]));
         Ok(Done { output: json!(attempt.now), effects: Vec::new() })
     }
 

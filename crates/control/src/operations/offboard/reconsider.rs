@@ -6,7 +6,7 @@ use tenantry_engine::{Run, Signal, SignalKind};
 use tenantry_model::ErrorCode;
 use tenantry_model::id::SignalId;
 use tenantry_model::lifecycle::{Event, next};
-use tenantry_model::suspension::{Grade, Suspensions};
+use tenantry_model::suspension::{SuspensionMode, Suspensions};
 use tenantry_model::{TenantStatus, Write, columns};
 
 use super::deletion::{TRIES, holds};
@@ -14,11 +14,11 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::events::record::{Deed, Fact, audit, event};
+use crate::events::record::{AuditRecord, EventRecord, audit, event};
 use crate::ledger::{OperationKind, id_of};
 use crate::tenants::suspension::denied;
 use crate::tenants::view::TenantView;
-use tenantry_store::{Rejected, Unit, entity, signal_row};
+use tenantry_store::{Rejected, WriteBatch, entity, signal_row};
 
 impl Control {
     /// Brings back a tenant that is in its hold: active, or suspended if it still has reasons for that.
@@ -58,14 +58,14 @@ impl Control {
             let now = self.now();
             let by = caller.principal.clone();
             let signal = Signal { id: SignalId::new(), kind: SignalKind::Cancel, by, at: now };
-            let deed = Deed {
+            let audited = AuditRecord {
                 actor: &caller.principal,
                 action: "tenant.reconsider",
                 target: &row.id,
                 tenant: Some(tenant),
                 data: json!({ "operation_id": operation.id }),
             };
-            let fact = Fact {
+            let event_record = EventRecord {
                 kind: "tenant.reconsidered",
                 tenant,
                 operation: Some(operation.id),
@@ -86,15 +86,15 @@ impl Control {
                     columns! { "version": row.version },
                     columns! {
                         "status": after, "suspended_at": suspensions.since(),
-                        "denied": denied(after, &suspensions).map(Grade::as_str),
+                        "denied": denied(after, &suspensions).map(SuspensionMode::as_str),
                     },
                 ),
                 signal_row(operation.id, &signal),
-                audit(deed, now),
-                event(fact, now),
+                audit(audited, now),
+                event(event_record, now),
             ];
             writes.extend(once.map(|once| once.guard(&json!({ "tenant_id": tenant }), Some(tenant), now)));
-            match self.shared.store.commit(Unit::new(writes)).await {
+            match self.shared.store.commit(WriteBatch::new(writes)).await {
                 Ok(()) => {
                     self.wake(&[operation.id]);
                     self.fence_in_time(&row.id).await;

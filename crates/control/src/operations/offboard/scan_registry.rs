@@ -56,9 +56,9 @@ async fn remains(rows: &dyn Rows, tenant: TenantId) -> Result<BTreeMap<&'static 
     for table in named.map(|(table, _)| table).filter(|table| !KEPT.contains(table) && *table != ANSWERS) {
         found.insert(table, rows.find(table, &of_tenant).await?.len() as u64);
     }
-    let standing = rows.find("resources", &of_tenant).await?;
-    let standing = standing.iter().filter(|row| row["state"] != "absent" || row["name"] != row["id"]);
-    found.insert("resources", standing.count() as u64);
+    let present = rows.find("resources", &of_tenant).await?;
+    let present = present.iter().filter(|row| row["state"] != "absent" || row["name"] != row["id"]);
+    found.insert("resources", present.count() as u64);
     let customers = rows.find("customers", &of_tenant).await?;
     found.insert("customers", customers.iter().filter(|row| !row["sealed"].is_null()).count() as u64);
     let tenants = rows.find("tenants", &[("id", json!(tenant))]).await?;

@@ -10,7 +10,7 @@ use tenantry_model::{Failure, Write};
 
 use super::plan::STAND_DOWN;
 use crate::ledger::{Act, StepInput, input_of, read};
-use crate::operations::archive::{Purpose, Standing, archive_id};
+use crate::operations::archive::{PresentResource, Purpose, archive_id};
 use crate::operations::{Action, Compensation, ProviderSteps, writes};
 
 /// Time until the other operations are looked at again.
@@ -76,14 +76,14 @@ async fn clear_archives(steps: &ProviderSteps, attempt: &Attempt) -> Result<(), 
     if cut_off.is_empty() {
         return Ok(());
     }
-    let mut standing = Vec::with_capacity(made.len());
+    let mut present = Vec::with_capacity(made.len());
     for (step, input) in made.into_values() {
         let (_, spec) = steps.nameless(attempt, &input)?;
         let provider = steps.providers.get(&step.provider).cloned().ok_or_else(|| step.provider.clone());
-        standing.push(Standing { step: step.key.clone(), provider, kind: step.kind.clone(), spec });
+        present.push(PresentResource { step: step.key.clone(), provider, kind: step.kind.clone(), spec });
     }
     for id in cut_off {
-        steps.archives.clear(&steps.context(attempt), id, &standing).await?;
+        steps.archives.clear(&steps.context(attempt), id, &present).await?;
         steps.archives.remove(id).await?;
     }
     Ok(())

@@ -40,7 +40,7 @@ impl Action for WipeRegistry {
     async fn run(&self, steps: &ProviderSteps, attempt: &Attempt) -> Result<Done<Write>, Failure> {
         let tenant = tenant_id(&attempt.operation)?;
         let mut effects = anonymize(&*steps.rows, tenant, attempt.operation.id, attempt.now).await?;
-        effects.extend(steps.places.give_back(tenant).await?);
+        effects.extend(steps.slots.release(tenant).await?);
         Ok(writes(effects))
     }
 

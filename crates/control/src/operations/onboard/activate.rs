@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use serde_json::json;
 use tenantry_engine::{Attempt, Done, Step};
 use tenantry_model::lifecycle::{Event, next};
-use tenantry_model::suspension::{Grade, Suspensions};
+use tenantry_model::suspension::{SuspensionMode, Suspensions};
 use tenantry_model::{Failure, TenantStatus, Write, columns};
 
 use super::reserve;
-use crate::events::record::{Deed, Fact, audit, event};
+use crate::events::record::{AuditRecord, EventRecord, audit, event};
 use crate::ledger::{OperationInput, read, tenant_id};
 use crate::operations::{Action, Compensation, InTemplates, ProviderSteps, writes};
 use crate::tenants::suspension::denied;
@@ -48,7 +48,7 @@ impl Action for Activate {
         if !suspensions.0.is_empty() {
             status = next(status, Event::Suspend).map_err(illegal)?;
         }
-        let fact = Fact {
+        let event_record = EventRecord {
             kind: "tenant.provisioned",
             tenant,
             operation: Some(operation.id),
@@ -56,7 +56,7 @@ impl Action for Activate {
             sealed: Some(start.sealed),
         };
         let id = tenant.to_string();
-        let deed = Deed {
+        let audited = AuditRecord {
             actor: "system",
             action: "tenant.activate",
             target: &id,
@@ -70,11 +70,11 @@ impl Action for Activate {
                 columns! { "status": TenantStatus::Provisioning, "version": row["version"].as_i64() },
                 columns! {
                     "status": status, "activated_at": attempt.now, "last_error": (),
-                    "suspended_at": suspensions.since(), "denied": denied(status, &suspensions).map(Grade::as_str),
+                    "suspended_at": suspensions.since(), "denied": denied(status, &suspensions).map(SuspensionMode::as_str),
                 },
             ),
-            event(fact, attempt.now),
-            audit(deed, attempt.now),
+            event(event_record, attempt.now),
+            audit(audited, attempt.now),
         ];
         effects.extend(reserve::keep(tenant, attempt.outputs.values())?);
         Ok(writes(effects))

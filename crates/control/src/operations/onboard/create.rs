@@ -17,7 +17,7 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
-use crate::events::record::{Deed, Fact, audit, event};
+use crate::events::record::{AuditRecord, EventRecord, audit, event};
 use crate::ledger::{OperationInput, OperationKind, Personal, id_of};
 use crate::operations::manage::approval_view;
 use crate::resource::capacity::Claim;
@@ -120,7 +120,7 @@ impl Control {
             {
                 return self.created_before(&answer).await;
             }
-            if table == "places" {
+            if table == "slots" {
                 // Another process took a slot. Each round leaves fewer, so this loop ends.
                 continue;
             }
@@ -224,7 +224,7 @@ impl Control {
         let now = self.now();
         let run = self.onboarding(caller, tenant, &prepared, generation, now)?;
         let id = tenant.to_string();
-        let deed = Deed {
+        let audited = AuditRecord {
             actor: &caller.principal,
             action: "tenant.provision",
             target: &id,
@@ -238,7 +238,7 @@ impl Control {
             columns! { "status": provisioning, "template_version": prepared.template.version },
         );
         let answer = json!({ "operation_id": run.operation.id });
-        let mut effects = vec![again, audit(deed, now)];
+        let mut effects = vec![again, audit(audited, now)];
         effects.extend(once.map(|once| once.guard(&answer, Some(tenant), now)));
         match self.submit(run, effects).await {
             Ok(run) => self.operation_view(&run).await,
@@ -358,28 +358,28 @@ impl Control {
             once.guard(&json!({ "operation_id": operation, "tenant_id": tenant }), Some(tenant), now)
         }));
         let data = json!({ "plan": row.plan, "region": row.region, "operation_id": operation });
-        let deed = Deed {
+        let audited = AuditRecord {
             actor: &caller.principal,
             action: "tenant.create",
             target: &row.id,
             tenant: Some(tenant),
             data,
         };
-        let fact = Fact {
+        let event_record = EventRecord {
             kind: "tenant.created",
             tenant,
             operation: Some(operation),
             data: json!({ "plan": row.plan, "region": row.region }),
             sealed: None,
         };
-        effects.extend([audit(deed, now), event(fact, now)]);
+        effects.extend([audit(audited, now), event(event_record, now)]);
         effects.extend(prepared.request.cloning.as_ref().map(|cloning| {
             // Column names only: a mask's replacement value may be confidential.
             let masked: Vec<String> =
                 cloning.masks.iter().map(|mask| format!("{}.{}", mask.table, mask.column)).collect();
             let data = json!({ "clone": tenant, "masked": masked, "files": cloning.files });
             let (target, tenant) = (&cloning.from.to_string(), Some(cloning.from));
-            audit(Deed { actor: &caller.principal, action: "tenant.clone", target, tenant, data }, now)
+            audit(AuditRecord { actor: &caller.principal, action: "tenant.clone", target, tenant, data }, now)
         }));
         Ok((run, row, effects))
     }
@@ -477,7 +477,7 @@ impl Control {
             return Ok(None);
         }
         let needed = prepared.template.needed();
-        let claim = self.shared.places.claim(tenant, &prepared.region, &needed, self.now()).await;
+        let claim = self.shared.slots.claim(tenant, &prepared.region, &needed, self.now()).await;
         claim.map(Some).map_err(|why| match why.class {
             FailureClass::Fatal => Error::new(ErrorCode::InsufficientResources, why.message),
             _ => Error::unavailable(why),
@@ -490,7 +490,7 @@ impl Control {
             return Ok(());
         }
         let needed = prepared.template.needed();
-        let missing = self.shared.places.missing(&prepared.region, &needed, self.now()).await;
+        let missing = self.shared.slots.missing(&prepared.region, &needed, self.now()).await;
         match missing.map_err(Error::unavailable)?.join(", ") {
             missing if missing.is_empty() => Ok(()),
             missing => Err(Error::new(

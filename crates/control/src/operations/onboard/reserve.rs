@@ -7,10 +7,10 @@ use tenantry_model::{Failure, TenantId, Write};
 
 use crate::ledger::{OperationInput, input_of, read, tenant_id};
 use crate::operations::{Action, Compensation, InTemplates, ProviderSteps};
-use crate::resource::capacity::{Place, Places};
+use crate::resource::capacity::{Slot, Slots};
 
 /// Field of the output that holds the reserved slots.
-const PLACES: &str = "places";
+const SLOTS: &str = "places";
 
 /// Reserves one slot for each resource of the template in the tenant's region. Fails if there are too few.
 pub(crate) struct Reserve;
@@ -34,13 +34,13 @@ impl Action for Reserve {
         let start: OperationInput = read(&operation.input)?;
         let needed = read(&input_of(&attempt.step)?.settings)?;
         let tenant = tenant_id(operation)?;
-        let (places, effects) = steps.places.reserve(tenant, &start.region, &needed, attempt.now).await?;
-        Ok(Done { output: json!({ PLACES: places }), effects })
+        let (slots, effects) = steps.slots.reserve(tenant, &start.region, &needed, attempt.now).await?;
+        Ok(Done { output: json!({ SLOTS: slots }), effects })
     }
 
     /// Frees the slots.
     async fn compensate(&self, steps: &ProviderSteps, attempt: &Attempt) -> Result<Compensation, Failure> {
-        steps.places.give_back(tenant_id(&attempt.operation)?).await.map(Compensation::Writes)
+        steps.slots.release(tenant_id(&attempt.operation)?).await.map(Compensation::Writes)
     }
 }
 
@@ -50,9 +50,9 @@ pub(super) fn keep<'a>(
     outputs: impl Iterator<Item = &'a Value>,
 ) -> Result<Vec<Write>, Failure> {
     let mut writes = Vec::new();
-    for places in outputs.filter_map(|output| output.get(PLACES)) {
-        let places: Vec<Place> = read(places)?;
-        writes.extend(Places::keep(tenant, &places));
+    for slots in outputs.filter_map(|output| output.get(SLOTS)) {
+        let slots: Vec<Slot> = read(slots)?;
+        writes.extend(Slots::keep(tenant, &slots));
     }
     Ok(writes)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use tenantry_engine::{Attempt, Done, Operation, Step, Verb};
+use tenantry_engine::{Attempt, Direction, Done, Operation, Step};
 use tenantry_model::{Failure, TenantId, Write, columns};
 use tenantry_provider::Sealer;
 
@@ -36,7 +36,7 @@ impl Action for SmokeTest {
 
     /// The row of the one-time code.
     fn intend(&self, steps: &ProviderSteps, start: &Start<'_>) -> Vec<Write> {
-        if start.verb == Verb::Undo {
+        if start.direction == Direction::Compensate {
             return Vec::new();
         }
         let operation = &start.run.operation;

@@ -19,7 +19,7 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
-use crate::events::record::{Deed, audit};
+use crate::events::record::{AuditRecord, audit};
 use crate::ledger::{OperationInput, OperationKind, id_of};
 use crate::tenants::view::OperationView;
 
@@ -108,14 +108,14 @@ impl Control {
     ) -> Result<OperationView> {
         let (made, now) = (self.made(row).await?, self.now());
         let run = repair_of(&made, &what.steps, &caller.principal, now)?;
-        let deed = Deed {
+        let audited = AuditRecord {
             actor: &caller.principal,
             action: "tenant.repair",
             target: &row.id,
             tenant: Some(id_of(row)?),
             data: json!({ "operation_id": run.operation.id, "steps": what.steps }),
         };
-        let begun = self.begin(row, run, vec![audit(deed, now)], once).await?;
+        let begun = self.begin(row, run, vec![audit(audited, now)], once).await?;
         // The background task only retries fences whose provider did not answer; one that was changed from outside is
         // reconciled here.
         self.fence_in_time(&row.id).await;

@@ -20,7 +20,7 @@ pub(crate) async fn reconcile(
         Observed::Foreign => false,
     };
     let noted = spec.note.as_ref().is_some_and(|note| note.get(LOST).is_some());
-    let lost = noted || is_empty && provider.portable().is_some();
+    let lost = noted || is_empty && provider.transfer().is_some();
     if lost {
         // An attempt after a crash finds the resource present, as good as new.
         context.notes.note(json!({ LOST: true })).await?;

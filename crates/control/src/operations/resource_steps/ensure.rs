@@ -1,7 +1,7 @@
 //! Creates or updates a resource.
 
 use async_trait::async_trait;
-use tenantry_engine::{Attempt, Done, Step, Verb};
+use tenantry_engine::{Attempt, Direction, Done, Step};
 use tenantry_model::{Failure, Write, columns};
 
 use super::resource_row;
@@ -25,11 +25,11 @@ impl Action for Ensure {
     }
 
     fn intend(&self, _: &ProviderSteps, start: &Start<'_>) -> Vec<Write> {
-        let Start { run, step, input, verb, now } = *start;
+        let Start { run, step, input, direction, now } = *start;
         if !operation_of(&run.operation).creates_resources() {
             return Vec::new();
         }
-        let state = if verb == Verb::Do { "creating" } else { "removing" };
+        let state = if direction == Direction::Run { "creating" } else { "removing" };
         let row = resource_row(&run.operation, step, input, state, &step.output, now);
         row.map(|row| Write::upsert("resources", row)).into_iter().collect()
     }

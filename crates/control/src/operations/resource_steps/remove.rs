@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use serde_json::json;
-use tenantry_engine::{Attempt, Done, Verb};
+use tenantry_engine::{Attempt, Direction, Done};
 use tenantry_model::{Failure, Write, columns};
 use tenantry_provider::{Observed, Spec};
 
@@ -21,7 +21,7 @@ impl Action for Remove {
     }
 
     fn intend(&self, _: &ProviderSteps, start: &Start<'_>) -> Vec<Write> {
-        let Some(resource) = start.input.resource.filter(|_| start.verb == Verb::Do) else {
+        let Some(resource) = start.input.resource.filter(|_| start.direction == Direction::Run) else {
             return Vec::new();
         };
         let removing = columns! { "state": "removing", "updated_at": start.now };

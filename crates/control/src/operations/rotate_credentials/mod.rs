@@ -12,7 +12,7 @@ use serde_json::json;
 use tenantry_engine::{OnFailure, Run, Step};
 use tenantry_model::{Failure, Timestamp, Write, columns};
 use tenantry_provider::Retirement;
-use tenantry_store::{Unit, entity};
+use tenantry_store::{WriteBatch, entity};
 
 use super::repair::{after, is_repairable, succeeded_event};
 use super::{Operation, Transition, no_provider};
@@ -20,7 +20,7 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
-use crate::events::record::{Deed, audit};
+use crate::events::record::{AuditRecord, audit};
 use crate::ledger::{Act, OperationKind, StepInput, id_of};
 use crate::tenants::view::OperationView;
 
@@ -122,14 +122,14 @@ impl Control {
             return Err(Error::new(ErrorCode::NothingToRotate, message));
         }
         let operation = after(&made.operation, &RotateOperation.kind(), &caller.principal, now)?;
-        let deed = Deed {
+        let audited = AuditRecord {
             actor: &caller.principal,
             action: "tenant.rotate_credentials",
             target: &row.id,
             tenant: Some(id_of(row)?),
             data: json!({ "operation_id": operation.id, "grace_hours": what.grace_hours }),
         };
-        self.begin(row, Run { operation, steps }, vec![audit(deed, now)], once).await
+        self.begin(row, Run { operation, steps }, vec![audit(audited, now)], once).await
     }
 
     /// Fails while a former secret is valid: a third valid secret would be created.
@@ -194,7 +194,10 @@ impl Control {
             }
         }
         writes.push(over(&rotation.operation_id, &rotation.resource_id));
-        store.commit(Unit::new(writes)).await.map_err(|why| Failure::retryable("registry_unavailable", why))
+        store
+            .commit(WriteBatch::new(writes))
+            .await
+            .map_err(|why| Failure::retryable("registry_unavailable", why))
     }
 }
 

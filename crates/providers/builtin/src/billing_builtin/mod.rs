@@ -4,7 +4,7 @@
 #![doc = include_str!("docs.md")]
 
 mod config;
-mod portable;
+mod transfer;
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +21,7 @@ use tenantry_model::{Failure, Timestamp, Write, columns};
 pub use config::Config;
 use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::kinds::billing::{BillingSettings as Settings, Cycle};
-use tenantry_provider::portable::Portable;
+use tenantry_provider::transfer::Transfer;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use tenantry_provider::{derived, settings};
 
@@ -354,7 +354,7 @@ impl Provider for BillingBuiltin {
         Ok(())
     }
 
-    fn portable(&self) -> Option<&dyn Portable> {
+    fn transfer(&self) -> Option<&dyn Transfer> {
         Some(self)
     }
 }

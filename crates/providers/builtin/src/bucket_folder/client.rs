@@ -21,13 +21,13 @@ use super::keys;
 use super::signing::{self, bad_signature};
 use tenantry_provider::files::is_plain;
 use tenantry_provider::kinds::bucket::{Encryption, LifecycleRule as Rule};
-use tenantry_provider::lanes::blocking;
 use tenantry_provider::objects::{
     Body, Content, Expired, Listing, MAX_PAGE, Meta, Method, New, Range, Signed, TenantObjects, Usage,
     check_key, part,
 };
 use tenantry_provider::open_files::OpenFiles;
-use tenantry_provider::place::{self, Size};
+use tenantry_provider::resource_folder::{self, Size};
+use tenantry_provider::resource_locks::blocking;
 use tenantry_provider::sealed_file::cipher;
 use tenantry_provider::sealed_file::stream::{self, Stored, is_damage};
 use tenantry_provider::verbs::{Key as Secret, Sealer};
@@ -88,7 +88,7 @@ pub fn policy(folder: &Path) -> Result<Option<Policy>, Failure> {
         }),
         Err(error) => match error.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => Ok(None),
-            _ => Err(place::failure(folder.parent().unwrap_or(folder), &error)),
+            _ => Err(resource_folder::failure(folder.parent().unwrap_or(folder), &error)),
         },
     }
 }
@@ -163,7 +163,7 @@ impl Buckets {
         let (root, which) = (self.config.folder.clone(), which.clone());
         let (name, folder, policy) = blocking(move || {
             let name = match which {
-                Which::Of(tenant) => place::linked(&root, tenant),
+                Which::Of(tenant) => resource_folder::linked(&root, tenant),
                 Which::Named(name) => Some(name),
             };
             let name = name.filter(|name| is_plain(name)).ok_or_else(no_such_bucket)?;
@@ -213,7 +213,7 @@ impl Bucket {
     }
 
     fn failure(&self, error: &std::io::Error) -> Failure {
-        place::failure(self.root(), error)
+        resource_folder::failure(self.root(), error)
     }
 
     fn file(&self, name: &str) -> PathBuf {

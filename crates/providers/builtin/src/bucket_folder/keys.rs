@@ -12,7 +12,7 @@ use tenantry_model::{Failure, TenantId};
 use zeroize::Zeroizing;
 
 use tenantry_provider::kinds::bucket::Encryption;
-use tenantry_provider::place;
+use tenantry_provider::resource_folder;
 use tenantry_provider::verbs::{Key, Sealer};
 
 /// Purpose under which the key is derived from the tenant's.
@@ -28,7 +28,8 @@ pub fn make(folder: &Path, tenant: TenantId, sealer: &dyn Sealer) -> Result<(), 
     let random = Key::new(rand::random());
     let clear = Zeroizing::new(URL_SAFE_NO_PAD.encode(random.as_slice()));
     let sealed = sealer.seal(tenant, &clear)?;
-    place::write(&key_file(folder), sealed.as_bytes()).map_err(|error| place::failure(folder, &error))
+    resource_folder::write(&key_file(folder), sealed.as_bytes())
+        .map_err(|error| resource_folder::failure(folder, &error))
 }
 
 /// Opens the bucket's key for an encryption level. Returns the sealer's error if the tenant's key is
@@ -39,7 +40,7 @@ pub fn open(level: Encryption, folder: &Path, tenant: TenantId, sealer: &dyn Sea
     }
     let sealed = fs::read_to_string(key_file(folder)).map_err(|error| match error.kind() {
         ErrorKind::NotFound => no_key(),
-        _ => place::failure(folder, &error),
+        _ => resource_folder::failure(folder, &error),
     })?;
     let clear = Zeroizing::new(sealer.open(tenant, &sealed)?);
     let mut key = Key::default();

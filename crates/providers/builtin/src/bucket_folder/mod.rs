@@ -8,8 +8,8 @@ mod config;
 mod connection;
 mod index;
 mod keys;
-mod portable;
 mod signing;
+mod transfer;
 
 #[cfg(test)]
 mod tests;
@@ -27,11 +27,11 @@ pub use config::Config;
 use keys::key_file;
 use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::kinds::bucket::{BucketSettings as Settings, Encryption};
-use tenantry_provider::lanes::{Lanes, blocking};
 use tenantry_provider::objects::{Expired, Objects, Signed, TenantObjects};
-use tenantry_provider::place::{self, Place};
-use tenantry_provider::portable::{Content, Portable, Sink, Source};
+use tenantry_provider::resource_folder::{self, ResourceFolder};
+use tenantry_provider::resource_locks::{ResourceLocks, blocking};
 use tenantry_provider::settings;
+use tenantry_provider::transfer::{Content, Sink, Source, Transfer};
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Sealer, Spec};
 
 /// The type, and the name of its default instance.
@@ -59,7 +59,7 @@ pub const FACTORY: ProviderFactory = ProviderFactory {
 pub struct BucketFolder {
     name: Arc<str>,
     buckets: Arc<Buckets>,
-    lanes: Arc<Lanes>,
+    locks: Arc<ResourceLocks>,
 }
 
 /// What is there under a name.
@@ -70,11 +70,11 @@ enum Found {
     Ours(Policy),
 }
 
-fn look(place: &Place, spec: &Spec) -> Result<Found, Failure> {
-    if !place.exists()? {
+fn look(target: &ResourceFolder, spec: &Spec) -> Result<Found, Failure> {
+    if !target.exists()? {
         return Ok(Found::Nothing);
     }
-    Ok(match client::policy(&place.folder())? {
+    Ok(match client::policy(&target.path())? {
         Some(policy) if policy.owner == spec.claim && policy.tenant == spec.tenant.id => Found::Ours(policy),
         _ => Found::Foreign,
     })
@@ -98,7 +98,7 @@ fn wanted(spec: &Spec) -> Result<Policy, Failure> {
 fn write_policy(folder: &Path, policy: &Policy) -> std::io::Result<()> {
     let mut text = serde_json::to_vec_pretty(policy)?;
     text.push(b'\n');
-    place::write(&policy_file(folder), &text)
+    resource_folder::write(&policy_file(folder), &text)
 }
 
 /// Whether all of a bucket is there.
@@ -113,7 +113,7 @@ fn name_taken(why: &str) -> Failure {
 impl BucketFolder {
     /// Touches no file.
     pub fn new(config: Config) -> Self {
-        Self { name: NAME.into(), buckets: Arc::new(Buckets::new(config)), lanes: Arc::default() }
+        Self { name: NAME.into(), buckets: Arc::new(Buckets::new(config)), locks: Arc::default() }
     }
 
     /// The same under another name.
@@ -122,16 +122,16 @@ impl BucketFolder {
         self
     }
 
-    fn place(&self, spec: &Spec) -> Result<Place, Failure> {
-        Place::new(&self.buckets.config.folder, &spec.name, spec.resource)
+    fn folder_of(&self, spec: &Spec) -> Result<ResourceFolder, Failure> {
+        ResourceFolder::new(&self.buckets.config.folder, &spec.name, spec.resource)
     }
 
     /// The objects of the spec's own bucket, which is the tenant's.
     async fn ours(&self, context: &Context, spec: &Spec) -> Result<Arc<dyn TenantObjects>, Failure> {
-        let (place, owned, root) = (self.place(spec)?, spec.clone(), self.buckets.config.folder.clone());
+        let (target, owned, root) = (self.folder_of(spec)?, spec.clone(), self.buckets.config.folder.clone());
         let ours = blocking(move || {
-            let linked = place::linked(&root, owned.tenant.id).as_deref() == Some(&*owned.name);
-            Ok(linked && matches!(look(&place, &owned)?, Found::Ours(_)))
+            let linked = resource_folder::linked(&root, owned.tenant.id).as_deref() == Some(&*owned.name);
+            Ok(linked && matches!(look(&target, &owned)?, Found::Ours(_)))
         });
         match ours.await? {
             true => Ok(self.scoped(spec.tenant.id, context.sealer.clone())),
@@ -142,14 +142,14 @@ impl BucketFolder {
 
 async fn ensure(
     buckets: Arc<Buckets>,
-    place: Place,
+    target: ResourceFolder,
     spec: Spec,
     sealer: Arc<dyn Sealer>,
 ) -> Result<(), Failure> {
     let policy = wanted(&spec)?;
-    let (root, there, before) = (buckets.config.folder.clone(), place.clone(), spec.clone());
+    let (root, there, before) = (buckets.config.folder.clone(), target.clone(), spec.clone());
     let found = blocking(move || {
-        let other = place::linked(&root, before.tenant.id)
+        let other = resource_folder::linked(&root, before.tenant.id)
             .filter(|name| *name != before.name && root.join(name).exists());
         if other.is_some() {
             return Err(name_taken("the tenant has a bucket of another name in this folder"));
@@ -158,11 +158,11 @@ async fn ensure(
     })
     .await?;
     let enhanced = policy.encryption == Encryption::Enhanced;
-    let folder = place.folder();
+    let folder = target.path();
     match found {
         Found::Nothing => {
-            let (place, policy, sealer) = (place.clone(), policy.clone(), sealer.clone());
-            blocking(move || index::create(&index_file(&draft(&place, &policy, &*sealer)?))).await?;
+            let (target, policy, sealer) = (target.clone(), policy.clone(), sealer.clone());
+            blocking(move || index::create(&index_file(&draft(&target, &policy, &*sealer)?))).await?;
         }
         Found::Ours(_) if enhanced && !key_file(&folder).is_file() => {
             if buckets.index(&folder).await?.holds(policy.encryption).await? {
@@ -175,17 +175,17 @@ async fn ensure(
         Found::Ours(_) | Found::Foreign => {}
     }
     blocking(move || {
-        settle(&place, &spec, &policy, found == Found::Nothing)?;
-        keys::open(policy.encryption, &place.folder(), spec.tenant.id, &*sealer).map(drop)
+        settle(&target, &spec, &policy, found == Found::Nothing)?;
+        keys::open(policy.encryption, &target.path(), spec.tenant.id, &*sealer).map(drop)
     })
     .await
 }
 
 /// All of a new bucket but its index, where nobody sees it yet.
-fn draft(place: &Place, policy: &Policy, sealer: &dyn Sealer) -> Result<PathBuf, Failure> {
-    let folder = place.draft()?;
+fn draft(target: &ResourceFolder, policy: &Policy, sealer: &dyn Sealer) -> Result<PathBuf, Failure> {
+    let folder = target.draft()?;
     let made = write_policy(&folder, policy).and_then(|()| std::fs::create_dir(objects_folder(&folder)));
-    made.map_err(|error| place.failure(&error))?;
+    made.map_err(|error| target.failure(&error))?;
     if policy.encryption == Encryption::Enhanced {
         keys::make(&folder, policy.tenant, sealer)?;
     }
@@ -193,12 +193,12 @@ fn draft(place: &Place, policy: &Policy, sealer: &dyn Sealer) -> Result<PathBuf,
 }
 
 /// Gives a bucket its name, if it is new, and brings the one that is there to its policy.
-fn settle(place: &Place, spec: &Spec, policy: &Policy, new: bool) -> Result<(), Failure> {
+fn settle(target: &ResourceFolder, spec: &Spec, policy: &Policy, new: bool) -> Result<(), Failure> {
     if new {
         // False: somebody was faster. Who, is seen below.
-        place.publish()?;
+        target.publish()?;
     }
-    let there = match look(place, spec)? {
+    let there = match look(target, spec)? {
         Found::Ours(policy) => policy,
         Found::Foreign => {
             return Err(name_taken("a folder with another owner tag has this name"));
@@ -210,32 +210,32 @@ fn settle(place: &Place, spec: &Spec, policy: &Policy, new: bool) -> Result<(), 
             ));
         }
     };
-    let folder = place.folder();
+    let folder = target.path();
     if there != *policy {
-        write_policy(&folder, policy).map_err(|error| place.failure(&error))?;
+        write_policy(&folder, policy).map_err(|error| target.failure(&error))?;
     }
     if !index_file(&folder).is_file() {
         return Err(client::no_index());
     }
-    std::fs::create_dir_all(objects_folder(&folder)).map_err(|error| place.failure(&error))?;
-    if place.link(spec.tenant.id)? {
+    std::fs::create_dir_all(objects_folder(&folder)).map_err(|error| target.failure(&error))?;
+    if target.link(spec.tenant.id)? {
         return Ok(());
     }
     Err(name_taken("the tenant has a bucket of another name in this folder"))
 }
 
-fn remove(place: &Place, spec: &Spec) -> Result<Value, Failure> {
-    let ours = matches!(look(place, spec)?, Found::Ours(_));
-    let mut objects = place::Size::default();
+fn remove(target: &ResourceFolder, spec: &Spec) -> Result<Value, Failure> {
+    let ours = matches!(look(target, spec)?, Found::Ours(_));
+    let mut objects = resource_folder::Size::default();
     if ours {
-        objects = client::stored(&objects_folder(&place.folder()));
-        place.unlink(spec.tenant.id)?;
-        place.remove()?;
+        objects = client::stored(&objects_folder(&target.path()));
+        target.unlink(spec.tenant.id)?;
+        target.remove()?;
     } else {
-        if !place.exists()? {
-            place.unlink(spec.tenant.id)?;
+        if !target.exists()? {
+            target.unlink(spec.tenant.id)?;
         }
-        place.sweep()?;
+        target.sweep()?;
     }
     Ok(json!({ "bucket": spec.name, "objects": objects.files, "bytes": objects.bytes }))
 }
@@ -252,8 +252,10 @@ impl Objects for BucketFolder {
 
     async fn expire(&self, now: Timestamp) -> Result<Expired, Failure> {
         let root = self.buckets.config.folder.clone();
-        let names =
-            blocking(move || place::names(&root).map_err(|error| place::failure(&root, &error))).await?;
+        let names = blocking(move || {
+            resource_folder::names(&root).map_err(|error| resource_folder::failure(&root, &error))
+        })
+        .await?;
         let mut all = Expired::default();
         for name in names {
             match self.buckets.expire(&Which::Named(name), now).await {
@@ -272,13 +274,13 @@ impl Objects for BucketFolder {
 }
 
 #[async_trait]
-impl Portable for BucketFolder {
+impl Transfer for BucketFolder {
     fn form(&self) -> &'static str {
-        portable::FORM
+        transfer::FORM
     }
 
     async fn export(&self, context: &Context, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
-        portable::export(&*self.ours(context, spec).await?, sink).await
+        transfer::export(&*self.ours(context, spec).await?, sink).await
     }
 
     async fn load(
@@ -287,8 +289,8 @@ impl Portable for BucketFolder {
         spec: &Spec,
         source: &mut dyn Source,
     ) -> Result<Vec<Write>, Failure> {
-        let _turn = self.lanes.turn(spec.resource).await;
-        portable::load(&*self.ours(context, spec).await?, source).await?;
+        let _lock = self.locks.lock(spec.resource).await;
+        transfer::load(&*self.ours(context, spec).await?, source).await?;
         Ok(Vec::new())
     }
 }
@@ -318,16 +320,16 @@ impl Provider for BucketFolder {
             let message = "buckets cannot be public: remove this setting and use signed URLs";
             faults.push(fault("public".to_owned(), message));
         }
-        for (place, rule) in settings.lifecycle.iter().enumerate() {
+        for (index, rule) in settings.lifecycle.iter().enumerate() {
             if !(1..=36_500).contains(&rule.expire_after) {
                 let message = "must be from 1 to 36500 days";
-                faults.push(fault(format!("lifecycle[{place}].expire_after"), message));
+                faults.push(fault(format!("lifecycle[{index}].expire_after"), message));
             }
             if rule.prefix.len() > tenantry_provider::objects::MAX_KEY
                 || rule.prefix.chars().any(char::is_control)
             {
                 let message = "must be the beginning of a key: up to 1024 bytes without control characters";
-                faults.push(fault(format!("lifecycle[{place}].prefix"), message));
+                faults.push(fault(format!("lifecycle[{index}].prefix"), message));
             }
         }
         faults
@@ -336,7 +338,7 @@ impl Provider for BucketFolder {
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
         let policy = wanted(spec)?;
         let (buckets, sealer) = (self.buckets.clone(), context.sealer.clone());
-        self.lanes.run(spec.resource, ensure(buckets, self.place(spec)?, spec.clone(), sealer)).await?;
+        self.locks.run(spec.resource, ensure(buckets, self.folder_of(spec)?, spec.clone(), sealer)).await?;
         let outputs = json!({
             "bucket": spec.name,
             "public": false,
@@ -348,21 +350,21 @@ impl Provider for BucketFolder {
     }
 
     async fn observe(&self, context: &Context, spec: &Spec) -> Result<Observed, Failure> {
-        let (place, spec, sealer) = (self.place(spec)?, spec.clone(), context.sealer.clone());
+        let (target, spec, sealer) = (self.folder_of(spec)?, spec.clone(), context.sealer.clone());
         let root = self.buckets.config.folder.clone();
         blocking(move || {
-            let policy = match look(&place, &spec)? {
-                Found::Nothing => return Ok(Observed::absent_unless(place.has_remains()?)),
+            let policy = match look(&target, &spec)? {
+                Found::Nothing => return Ok(Observed::absent_unless(target.has_remains()?)),
                 Found::Foreign => return Ok(Observed::Foreign),
                 Found::Ours(policy) => policy,
             };
-            let linked = place::linked(&root, spec.tenant.id);
-            let opens = match keys::open(policy.encryption, &place.folder(), spec.tenant.id, &*sealer) {
+            let linked = resource_folder::linked(&root, spec.tenant.id);
+            let opens = match keys::open(policy.encryption, &target.path(), spec.tenant.id, &*sealer) {
                 Err(failure) if failure.may_retry() => return Err(failure),
                 key => key.is_ok(),
             };
             let healthy = policy == wanted(&spec)?
-                && whole(&place.folder())
+                && whole(&target.path())
                 && opens
                 && linked.as_deref() == Some(&*spec.name);
             let fingerprint = hex::encode(Sha256::digest(json!(policy).to_string()));
@@ -372,15 +374,15 @@ impl Provider for BucketFolder {
     }
 
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
-        let (place, owned) = (self.place(spec)?, spec.clone());
-        self.buckets.forget(&place.folder());
-        let receipt = self.lanes.block(spec.resource, move || remove(&place, &owned)).await?;
+        let (target, owned) = (self.folder_of(spec)?, spec.clone());
+        self.buckets.forget(&target.path());
+        let receipt = self.locks.block(spec.resource, move || remove(&target, &owned)).await?;
         Ok(Removed { receipt, writes: Vec::new() })
     }
 
     async fn probe(&self) -> Result<(), Failure> {
         let root = self.buckets.config.folder.clone();
-        blocking(move || place::probe(&root)).await?;
+        blocking(move || resource_folder::probe(&root)).await?;
         self.buckets.key().await.map(drop)
     }
 
@@ -388,7 +390,7 @@ impl Provider for BucketFolder {
         Some(self)
     }
 
-    fn portable(&self) -> Option<&dyn Portable> {
+    fn transfer(&self) -> Option<&dyn Transfer> {
         Some(self)
     }
 }

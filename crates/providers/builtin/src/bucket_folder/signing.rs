@@ -11,7 +11,7 @@ use tempfile::Builder;
 use tenantry_model::{Failure, Timestamp};
 
 use tenantry_provider::objects::{MAX_LIFE, Signed};
-use tenantry_provider::place;
+use tenantry_provider::resource_folder;
 
 /// Shortest secret, in bytes.
 const MIN_SECRET: usize = 32;
@@ -23,7 +23,7 @@ const MAX_SECRET: u64 = 4096;
 pub fn key(root: &Path, given: Option<&Path>) -> Result<Key, Failure> {
     let secret = match given {
         Some(file) => read(file).map_err(|error| unreadable(file, &error))?,
-        None => generated(root).map_err(|error| place::failure(root, &error))?,
+        None => generated(root).map_err(|error| resource_folder::failure(root, &error))?,
     };
     if secret.len() < MIN_SECRET {
         return Err(Failure::fatal(
@@ -45,7 +45,7 @@ fn read(file: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 fn generated(root: &Path) -> std::io::Result<Vec<u8>> {
-    let folder = place::private_folder(root)?;
+    let folder = resource_folder::private_folder(root)?;
     let file = folder.join("signing.key");
     match read(&file) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -97,7 +97,7 @@ impl Fixture {
 
     async fn make(&self, spec: &Spec) -> Result<(), Failure> {
         let buckets = self.buckets.buckets.clone();
-        ensure(buckets, self.buckets.place(spec)?, spec.clone(), self.sealer.clone()).await
+        ensure(buckets, self.buckets.folder_of(spec)?, spec.clone(), self.sealer.clone()).await
     }
 
     fn of(&self, tenant: TenantId) -> Arc<dyn TenantObjects> {
@@ -310,14 +310,14 @@ async fn a_signature_allows_one_method_on_one_object_until_its_expiry() {
         |signed, _| signed.signature.replace_range(0..2, "__"),
         |signed, _| signed.signature.clear(),
     ];
-    for (place, change) in changes.iter().enumerate() {
+    for (index, change) in changes.iter().enumerate() {
         let mut changed = signed.clone();
         change(&mut changed, &other);
         let failure = fixture.buckets.verify(&changed, NOW).await.err().unwrap();
         assert_eq!(
             (failure.code.as_str(), failure.class),
             ("bad_signature", FailureClass::Invalid),
-            "{place}"
+            "{index}"
         );
     }
     assert_eq!(fixture.buckets.verify(&signed, NOW + DAY).await.err().unwrap().code, "expired");
@@ -328,7 +328,7 @@ async fn a_signature_allows_one_method_on_one_object_until_its_expiry() {
     objects.sign("a", Method::Put, NOW + MAX_LIFE, NOW).await.unwrap();
 
     // Another bucket of the same name.
-    remove(&fixture.buckets.place(&spec).unwrap(), &spec).unwrap();
+    remove(&fixture.buckets.folder_of(&spec).unwrap(), &spec).unwrap();
     assert_eq!(fixture.buckets.verify(&signed, NOW).await.err().unwrap().code, "bad_signature");
     let successor = Spec { claim: "tenantry:another".to_owned(), resource: ResourceId::new(), ..spec };
     fixture.make(&successor).await.unwrap();
@@ -403,7 +403,7 @@ async fn objects_survive_a_restart_and_end_with_a_removal() {
         get(&again.scoped(spec.tenant.id, fixture.sealer.clone()), "a", None).await.unwrap(),
         b"12345"
     );
-    let receipt = remove(&again.place(&spec).unwrap(), &spec).unwrap();
+    let receipt = remove(&again.folder_of(&spec).unwrap(), &spec).unwrap();
     assert_eq!(receipt, json!({ "bucket": spec.name, "objects": 1, "bytes": 5 }));
     for failure in [objects.get("a", None).await.err().unwrap(), put(&objects, "a", b"").await.unwrap_err()] {
         assert_eq!(failure.code, "no_such_bucket");
@@ -428,12 +428,12 @@ async fn a_damaged_policy_is_never_taken_for_another_owner() {
     let fixture = Fixture::new();
     let (spec, objects) = fixture.bucket(json!({})).await;
     put(&objects, "a", b"1").await.unwrap();
-    let place = fixture.buckets.place(&spec).unwrap();
+    let target = fixture.buckets.folder_of(&spec).unwrap();
     for text in ["", "{", "null", "{}"] {
-        std::fs::write(policy_file(&place.folder()), text).unwrap();
+        std::fs::write(policy_file(&target.path()), text).unwrap();
         for failure in [
-            look(&place, &spec).unwrap_err(),
-            remove(&place, &spec).unwrap_err(),
+            look(&target, &spec).unwrap_err(),
+            remove(&target, &spec).unwrap_err(),
             fixture.make(&spec).await.unwrap_err(),
             objects.get("a", None).await.err().unwrap(),
         ] {

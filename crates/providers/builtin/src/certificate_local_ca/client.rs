@@ -81,17 +81,17 @@ impl Cabinet {
     }
 
     /// Folder of a certificate's files.
-    pub fn place(&self, name: &str) -> PathBuf {
+    pub fn folder_of(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
     /// Creates the key and the certificate, or replaces what is missing, wrong or due, and returns the
     /// certificate's fields. An error `name_taken` if the name has another owner tag.
     pub fn make(&self, wanted: &Wanted, now: Timestamp) -> Result<Facts, Failure> {
-        let place = self.place(&wanted.name);
-        let fails = |error: io::Error| failure(&place, &error);
+        let folder = self.folder_of(&wanted.name);
+        let fails = |error: io::Error| failure(&folder, &error);
         if self.look(wanted).map_err(fails)? == Found::Nothing {
-            match make_folder(&self.folder, &place, &[(OWNER, wanted.claim.clone())]) {
+            match make_folder(&self.folder, &folder, &[(OWNER, wanted.claim.clone())]) {
                 Err(error) if is_there(&error) => {}
                 done => done.map_err(fails)?,
             }
@@ -100,31 +100,31 @@ impl Cabinet {
             let why = "the name is taken by a certificate with another owner tag; nothing was changed";
             return Err(Failure::fatal("name_taken", why));
         }
-        sweep(&place).map_err(fails)?;
-        let key = self.key(&place)?;
-        if let Some(facts) = self.current(&place, wanted, &key, now).map_err(fails)? {
+        sweep(&folder).map_err(fails)?;
+        let key = self.key(&folder)?;
+        if let Some(facts) = self.current(&folder, wanted, &key, now).map_err(fails)? {
             return Ok(facts);
         }
         let pem = self.authority.issue(&wanted.names, &key, now, wanted.days)?;
-        write(&place, CHAIN, &self.authority.pem).map_err(fails)?;
-        write(&place, CERTIFICATE, &pem).map_err(fails)?;
+        write(&folder, CHAIN, &self.authority.pem).map_err(fails)?;
+        write(&folder, CERTIFICATE, &pem).map_err(fails)?;
         Facts::read(&pem).ok_or_else(|| Failure::fatal("certificate", "the certificate cannot be read back"))
     }
 
     /// Reads the state of a certificate. Changes nothing.
     pub fn observe(&self, wanted: &Wanted, now: Timestamp) -> Result<Seen, Failure> {
-        let place = self.place(&wanted.name);
-        let fails = |error: io::Error| failure(&place, &error);
+        let folder = self.folder_of(&wanted.name);
+        let fails = |error: io::Error| failure(&folder, &error);
         match self.look(wanted).map_err(fails)? {
             Found::Nothing => Ok(Seen::Absent),
             Found::Foreign => Ok(Seen::Foreign),
             Found::Owned => {
-                let key = read(&place, KEY).map_err(fails)?.and_then(|pem| KeyPair::from_pem(&pem).ok());
+                let key = read(&folder, KEY).map_err(fails)?.and_then(|pem| KeyPair::from_pem(&pem).ok());
                 let healthy = match &key {
-                    Some(key) => self.current(&place, wanted, key, now).map_err(fails)?.is_some(),
+                    Some(key) => self.current(&folder, wanted, key, now).map_err(fails)?.is_some(),
                     None => false,
                 };
-                let pem = read(&place, CERTIFICATE).map_err(fails)?;
+                let pem = read(&folder, CERTIFICATE).map_err(fails)?;
                 let facts = pem.and_then(|pem| Facts::read(&pem)).map(Box::new);
                 Ok(Seen::Present { healthy, facts })
             }
@@ -134,19 +134,19 @@ impl Cabinet {
     /// Deletes a certificate, the key first and the owner tag last, and returns its fields if they were
     /// readable. None if no folder with this owner tag exists.
     pub fn remove(&self, wanted: &Wanted) -> Result<Option<Option<Facts>>, Failure> {
-        let place = self.place(&wanted.name);
-        let fails = |error: io::Error| failure(&place, &error);
+        let folder = self.folder_of(&wanted.name);
+        let fails = |error: io::Error| failure(&folder, &error);
         if self.look(wanted).map_err(fails)? != Found::Owned {
             return Ok(None);
         }
-        let facts = read(&place, CERTIFICATE).map_err(fails)?.and_then(|pem| Facts::read(&pem));
-        self.clear(&place).map_err(fails)?;
+        let facts = read(&folder, CERTIFICATE).map_err(fails)?.and_then(|pem| Facts::read(&pem));
+        self.clear(&folder).map_err(fails)?;
         Ok(Some(facts))
     }
 
-    fn clear(&self, place: &Path) -> io::Result<()> {
-        absent_is_fine(fs::remove_file(place.join(KEY)))?;
-        for entry in fs::read_dir(place)? {
+    fn clear(&self, folder: &Path) -> io::Result<()> {
+        absent_is_fine(fs::remove_file(folder.join(KEY)))?;
+        for entry in fs::read_dir(folder)? {
             let entry = entry?;
             if entry.file_name() == OWNER {
                 continue;
@@ -154,9 +154,9 @@ impl Cabinet {
             let path = entry.path();
             if entry.file_type()?.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
         }
-        sync(place)?;
-        fs::remove_file(place.join(OWNER))?;
-        fs::remove_dir(place)?;
+        sync(folder)?;
+        fs::remove_file(folder.join(OWNER))?;
+        fs::remove_dir(folder)?;
         sync(&self.folder)
     }
 
@@ -172,11 +172,11 @@ impl Cabinet {
     /// Finds the folder and compares its owner tag. An empty folder counts as nothing: an interrupted removal
     /// leaves one.
     fn look(&self, wanted: &Wanted) -> io::Result<Found> {
-        let place = self.place(&wanted.name);
-        match read(&place, OWNER) {
+        let folder = self.folder_of(&wanted.name);
+        match read(&folder, OWNER) {
             Ok(Some(claim)) if claim == wanted.claim => Ok(Found::Owned),
             Ok(Some(_)) => Ok(Found::Foreign),
-            Ok(None) => match fs::read_dir(&place) {
+            Ok(None) => match fs::read_dir(&folder) {
                 Ok(mut entries) => Ok(if entries.next().is_none() { Found::Nothing } else { Found::Foreign }),
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Nothing),
                 Err(error) => Err(error),
@@ -192,12 +192,12 @@ impl Cabinet {
     /// The certificate, if it is complete, correct and not due.
     fn current(
         &self,
-        place: &Path,
+        folder: &Path,
         wanted: &Wanted,
         key: &KeyPair,
         now: Timestamp,
     ) -> io::Result<Option<Facts>> {
-        let Some(facts) = read(place, CERTIFICATE)?.and_then(|pem| Facts::read(&pem)) else {
+        let Some(facts) = read(folder, CERTIFICATE)?.and_then(|pem| Facts::read(&pem)) else {
             return Ok(None);
         };
         let Ok(now) = clock(now) else { return Ok(None) };
@@ -205,21 +205,21 @@ impl Cabinet {
             && facts.is_of(key)
             && self.authority.signed(&facts)
             && !facts.is_due(now, self.renew_days)
-            && read(place, CHAIN)?.as_ref() == Some(&self.authority.pem);
+            && read(folder, CHAIN)?.as_ref() == Some(&self.authority.pem);
         Ok(current.then_some(facts))
     }
 
     /// The key in the folder, or a new one. Renewal keeps the key, so that key and certificate match at every
     /// moment.
-    fn key(&self, place: &Path) -> Result<KeyPair, Failure> {
-        let fails = |error: io::Error| failure(place, &error);
-        if let Some(key) = read(place, KEY).map_err(fails)?.and_then(|pem| KeyPair::from_pem(&pem).ok()) {
+    fn key(&self, folder: &Path) -> Result<KeyPair, Failure> {
+        let fails = |error: io::Error| failure(folder, &error);
+        if let Some(key) = read(folder, KEY).map_err(fails)?.and_then(|pem| KeyPair::from_pem(&pem).ok()) {
             return Ok(key);
         }
         let key = KeyPair::generate().map_err(|error| {
             Failure::fatal("certificate", format!("cannot generate a private key: {error}"))
         })?;
-        write(place, KEY, &key.serialize_pem()).map_err(fails)?;
+        write(folder, KEY, &key.serialize_pem()).map_err(fails)?;
         Ok(key)
     }
 }

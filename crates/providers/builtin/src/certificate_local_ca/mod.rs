@@ -28,7 +28,7 @@ use facts::Facts;
 use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::hosts;
 use tenantry_provider::kinds::certificate::CertificateSettings;
-use tenantry_provider::lanes::Lanes;
+use tenantry_provider::resource_locks::ResourceLocks;
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 
@@ -64,7 +64,7 @@ pub struct CertificateLocalCa {
     name: Arc<str>,
     config: Config,
     cabinet: OnceLock<Arc<Cabinet>>,
-    lanes: Lanes,
+    locks: ResourceLocks,
 }
 
 impl CertificateLocalCa {
@@ -75,7 +75,7 @@ impl CertificateLocalCa {
         if config.renew_days.is_some_and(|days| days >= config.lifetime_days) {
             return Err(bad("`renew_days` must be less than `lifetime_days`".to_owned()));
         }
-        Ok(Self { name: NAME.into(), config, cabinet: OnceLock::new(), lanes: Lanes::default() })
+        Ok(Self { name: NAME.into(), config, cabinet: OnceLock::new(), locks: ResourceLocks::default() })
     }
 
     /// The same under another name.
@@ -92,9 +92,9 @@ impl CertificateLocalCa {
     }
 
     /// Where the files of a resource with this external name are, once it has started.
-    pub fn place(&self, name: &str) -> Result<std::path::PathBuf, Failure> {
+    pub fn folder_of(&self, name: &str) -> Result<std::path::PathBuf, Failure> {
         let name = folder(name)?;
-        self.cabinet().map(|cabinet| cabinet.place(&name))
+        self.cabinet().map(|cabinet| cabinet.folder_of(&name))
     }
 
     fn cabinet(&self) -> Result<&Arc<Cabinet>, Failure> {
@@ -123,11 +123,11 @@ impl CertificateLocalCa {
         resource: ResourceId,
         work: impl FnOnce(&Cabinet) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let turn = self.lanes.turn(resource).await;
+        let lock = self.locks.lock(resource).await;
         let cabinet = Arc::clone(self.cabinet()?);
         let done = tokio::task::spawn_blocking(move || {
             let done = work(&cabinet);
-            drop(turn);
+            drop(lock);
             done
         });
         done.await.unwrap_or_else(|_| {
@@ -248,9 +248,9 @@ impl Provider for CertificateLocalCa {
 
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
         let (wanted, now) = (self.wanted(spec)?, context.now);
-        let place = self.cabinet()?.place(&wanted.name);
+        let folder = self.cabinet()?.folder_of(&wanted.name);
         let facts = self.work(spec.resource, move |cabinet| cabinet.make(&wanted, now)).await?;
-        Ok(Ensured { outputs: outputs(&facts, self.config.renew_days, &place), writes: Vec::new() })
+        Ok(Ensured { outputs: outputs(&facts, self.config.renew_days, &folder), writes: Vec::new() })
     }
 
     async fn observe(&self, context: &Context, spec: &Spec) -> Result<Observed, Failure> {
@@ -288,11 +288,11 @@ impl Provider for CertificateLocalCa {
     }
 }
 
-fn outputs(facts: &Facts, renew_days: Option<u32>, place: &Path) -> Value {
+fn outputs(facts: &Facts, renew_days: Option<u32>, folder: &Path) -> Value {
     json!({
         "names": facts.names, "serial": facts.serial, "not_after": when(facts.not_after),
         "renew_at": when(facts.renew_at(renew_days)),
-        "fingerprint": facts.fingerprint, "folder": place.display().to_string(),
+        "fingerprint": facts.fingerprint, "folder": folder.display().to_string(),
         "certificate": client::CERTIFICATE, "chain": client::CHAIN,
     })
 }

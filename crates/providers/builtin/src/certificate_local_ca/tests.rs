@@ -117,7 +117,7 @@ fn renews_in_the_last_third_of_the_lifetime() {
     let wanted = wanted("acme", "us");
     let made = first.make(&wanted, NOW).unwrap();
     assert_eq!((made.serial.len(), when(made.not_after)), (32, after(90)));
-    let key = fs::read(first.place("acme").join(client::KEY)).unwrap();
+    let key = fs::read(first.folder_of("acme").join(client::KEY)).unwrap();
     assert_eq!(first.make(&wanted, after(59)).unwrap(), made);
     assert!(is_healthy(&first, &wanted, after(59)));
     for late in [61, 89, 90, 1000] {
@@ -127,7 +127,7 @@ fn renews_in_the_last_third_of_the_lifetime() {
     assert_ne!(renewed.serial, made.serial);
     assert_eq!(when(renewed.not_after), after(151));
     assert!(is_healthy(&first, &wanted, after(61)));
-    assert_eq!(fs::read(first.place("acme").join(client::KEY)).unwrap(), key);
+    assert_eq!(fs::read(first.folder_of("acme").join(client::KEY)).unwrap(), key);
 
     let soon = with(&Config { renew_days: Some(5), ..Config::new(dir.path()) }).unwrap();
     assert!(is_healthy(&soon, &wanted, after(145)));
@@ -156,7 +156,7 @@ fn reissues_after_a_change_of_names_or_authority() {
     assert!(!is_healthy(&second, &wanted, NOW));
     second.make(&wanted, NOW).unwrap();
     assert!(is_healthy(&second, &wanted, NOW));
-    let chain = fs::read(second.place("acme").join(client::CHAIN)).unwrap();
+    let chain = fs::read(second.folder_of("acme").join(client::CHAIN)).unwrap();
     assert_eq!(chain, fs::read(foreign.join("cert.pem")).unwrap());
 }
 
@@ -225,7 +225,7 @@ fn repairs_damaged_files_and_leaves_foreign_ones() {
     let first = cabinet(dir.path());
     let wanted = wanted("acme", "us");
     // An interrupted removal leaves an empty folder.
-    fs::create_dir(first.place("acme")).unwrap();
+    fs::create_dir(first.folder_of("acme")).unwrap();
     assert_eq!(first.observe(&wanted, NOW).unwrap(), Seen::Absent);
     first.make(&wanted, NOW).unwrap();
     for (file, text) in [
@@ -236,32 +236,32 @@ fn repairs_damaged_files_and_leaves_foreign_ones() {
         (client::CHAIN, Some("x")),
         (client::CHAIN, None),
     ] {
-        let place = first.place("acme").join(file);
+        let folder = first.folder_of("acme").join(file);
         match text {
-            Some(text) => fs::write(&place, text).unwrap(),
-            None => fs::remove_file(&place).unwrap(),
+            Some(text) => fs::write(&folder, text).unwrap(),
+            None => fs::remove_file(&folder).unwrap(),
         }
-        fs::write(first.place("acme").join(".x.draft"), "half of a key").unwrap();
+        fs::write(first.folder_of("acme").join(".x.draft"), "half of a key").unwrap();
         assert!(!is_healthy(&first, &wanted, NOW), "{file} {text:?}");
         first.make(&wanted, NOW).unwrap();
         assert!(is_healthy(&first, &wanted, NOW), "{file} {text:?}");
     }
-    assert_eq!(fs::read_dir(first.place("acme")).unwrap().count(), 4);
+    assert_eq!(fs::read_dir(first.folder_of("acme")).unwrap().count(), 4);
 
-    fs::create_dir(first.place(".made.draft")).unwrap();
+    fs::create_dir(first.folder_of(".made.draft")).unwrap();
     let again = cabinet(dir.path());
     assert!(is_healthy(&again, &wanted, NOW), "a restart changes nothing");
-    assert!(!again.place(".made.draft").exists());
+    assert!(!again.folder_of(".made.draft").exists());
 
-    fs::create_dir(again.place("bare")).unwrap();
-    fs::write(again.place("bare").join("cert.pem"), "foreign").unwrap();
-    fs::write(again.place("file"), "foreign").unwrap();
+    fs::create_dir(again.folder_of("bare")).unwrap();
+    fs::write(again.folder_of("bare").join("cert.pem"), "foreign").unwrap();
+    fs::write(again.folder_of("file"), "foreign").unwrap();
     for name in ["bare", "file"] {
         let foreign = self::wanted(name, "us");
         assert_eq!(again.make(&foreign, NOW).unwrap_err().code, "name_taken", "{name}");
         assert_eq!(again.observe(&foreign, NOW).unwrap(), Seen::Foreign);
         assert!(again.remove(&foreign).unwrap().is_none());
-        assert!(again.place(name).exists());
+        assert!(again.folder_of(name).exists());
     }
 }
 

@@ -4,7 +4,7 @@
 #![doc = include_str!("docs.md")]
 
 mod config;
-mod portable;
+mod transfer;
 
 #[cfg(test)]
 mod tests;
@@ -19,8 +19,8 @@ use tenantry_model::{Failure, Write, columns};
 pub use config::Config;
 use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::kinds::config::ConfigSettings as Settings;
-use tenantry_provider::portable::Portable;
 use tenantry_provider::settings;
+use tenantry_provider::transfer::Transfer;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 
 /// The setting that holds the plan's limits; no template or request can set it.
@@ -202,7 +202,7 @@ impl Provider for ConfigBuiltin {
         Ok(())
     }
 
-    fn portable(&self) -> Option<&dyn Portable> {
+    fn transfer(&self) -> Option<&dyn Transfer> {
         Some(self)
     }
 }

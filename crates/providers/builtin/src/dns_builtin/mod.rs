@@ -33,7 +33,7 @@ use records::{Entry, Zone};
 use server::NameServer;
 use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::kinds::dns::DnsSettings;
-use tenantry_provider::lanes::Lanes;
+use tenantry_provider::resource_locks::ResourceLocks;
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use wire::Answer;
@@ -73,7 +73,7 @@ pub struct DnsBuiltin {
     config: Config,
     zone: Zone,
     desk: OnceCell<Arc<Desk>>,
-    lanes: Lanes,
+    locks: ResourceLocks,
 }
 
 /// What the work needs, also when the attempt that began it is gone.
@@ -89,7 +89,7 @@ impl DnsBuiltin {
     /// Reads the names that are configured. Touches neither file nor port.
     pub fn new(config: Config) -> Result<Self, Failure> {
         let zone = Zone::new(&config)?;
-        Ok(Self { name: NAME.into(), config, zone, desk: OnceCell::new(), lanes: Lanes::default() })
+        Ok(Self { name: NAME.into(), config, zone, desk: OnceCell::new(), locks: ResourceLocks::default() })
     }
 
     /// The same under another name.
@@ -153,10 +153,10 @@ impl DnsBuiltin {
         resource: ResourceId,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
     ) -> Result<T, Failure> {
-        let turn = self.lanes.turn(resource).await;
+        let lock = self.locks.lock(resource).await;
         let done = tokio::spawn(async move {
             let done = work.await;
-            drop(turn);
+            drop(lock);
             done
         });
         done.await.unwrap_or_else(|_| Err(stopped()))

@@ -21,7 +21,7 @@ use crate::redact;
 use client::{Ended, Group, Mark};
 pub use config::{Config, Settings};
 use tenantry_provider::factory::{self, ProviderFactory};
-use tenantry_provider::lanes::Lanes;
+use tenantry_provider::resource_locks::ResourceLocks;
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 
@@ -50,7 +50,7 @@ pub const FACTORY: ProviderFactory = ProviderFactory {
 pub struct Exec {
     name: Arc<str>,
     config: Config,
-    lanes: Lanes,
+    locks: ResourceLocks,
 }
 
 impl Default for Exec {
@@ -62,7 +62,7 @@ impl Default for Exec {
 impl Exec {
     /// With this configuration.
     pub fn new(config: Config) -> Self {
-        Self { name: NAME.into(), config, lanes: Lanes::default() }
+        Self { name: NAME.into(), config, locks: ResourceLocks::default() }
     }
 
     /// The same under another name.
@@ -75,7 +75,7 @@ impl Exec {
     /// and the next one for the same resource begins when it has ended.
     async fn ask(&self, asked: Asked, context: &Context, spec: &Spec) -> Result<Vec<u8>, Failure> {
         let settings: Settings = settings::of(spec)?;
-        let turn = self.lanes.turn(spec.resource).await;
+        let lock = self.locks.lock(spec.resource).await;
         if let Some(mark) = spec.note.clone().and_then(|note| serde_json::from_value::<Mark>(note).ok()) {
             client::kill_survivors(mark).await?;
         }
@@ -98,7 +98,7 @@ impl Exec {
             if let Some(ended) = ended {
                 let _ = send.send(ended);
             }
-            drop(turn);
+            drop(lock);
         });
         let ended = ended.await.unwrap_or_else(|_| {
             Err(Failure::unknown("stopped", "the command was killed: this process stops"))

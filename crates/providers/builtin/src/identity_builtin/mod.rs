@@ -4,7 +4,7 @@
 #![doc = include_str!("docs.md")]
 
 mod config;
-mod portable;
+mod transfer;
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +24,7 @@ use tenantry_model::{Columns, Failure, Write, columns};
 pub use config::Config;
 use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::kinds::identity::{FirstAdmin, IdentitySettings as Settings};
-use tenantry_provider::portable::Portable;
+use tenantry_provider::transfer::Transfer;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use tenantry_provider::{derived, passwords, settings};
 
@@ -259,7 +259,7 @@ impl Provider for IdentityBuiltin {
         Ok(())
     }
 
-    fn portable(&self) -> Option<&dyn Portable> {
+    fn transfer(&self) -> Option<&dyn Transfer> {
         Some(self)
     }
 }

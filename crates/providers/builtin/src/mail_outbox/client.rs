@@ -26,12 +26,12 @@ pub enum Found {
 
 /// Path of a message in the folder.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct ResourceFolder {
     folder: PathBuf,
     name: String,
 }
 
-impl Place {
+impl ResourceFolder {
     /// The file `{name}.eml`. `name` must be derived from an id.
     pub fn new(folder: &Path, name: &str) -> Self {
         Self { folder: folder.to_owned(), name: name.to_owned() }

@@ -24,13 +24,13 @@ use tenantry_model::{Failure, TenantId};
 use uuid::Uuid;
 
 use crate::identity_builtin::INVITATION_TOKEN;
-use client::{Found, Place};
+use client::{Found, ResourceFolder};
 pub use config::Config;
 use message::{Facts, Letter};
 use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::files::Files;
 use tenantry_provider::kinds::mail::MailSettings as Settings;
-use tenantry_provider::lanes::Lanes;
+use tenantry_provider::resource_locks::ResourceLocks;
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{
     Context, Ensured, Fault, Kind, Observed, Person, Provider, Removed, Spec, Tenant,
@@ -67,7 +67,7 @@ pub struct MailOutbox {
     from: Mailbox,
     files: Files,
     letters: Mutex<HashMap<String, Arc<Letter>>>,
-    lanes: Lanes,
+    locks: ResourceLocks,
 }
 
 impl MailOutbox {
@@ -85,7 +85,7 @@ impl MailOutbox {
             from,
             files,
             letters: Mutex::default(),
-            lanes: Lanes::default(),
+            locks: ResourceLocks::default(),
         };
         outbox.link(&nobody(), "token").map_err(|_| {
             bad("mail: `link` may use {{ token }}, {{ tenant.slug }} and {{ tenant.id }} only")
@@ -130,8 +130,8 @@ impl MailOutbox {
         }
     }
 
-    fn place(&self, resource: ResourceId) -> Place {
-        Place::new(&self.config.folder, &resource.suffix())
+    fn place(&self, resource: ResourceId) -> ResourceFolder {
+        ResourceFolder::new(&self.config.folder, &resource.suffix())
     }
 }
 
@@ -216,7 +216,7 @@ impl Provider for MailOutbox {
         let mark = mark(spec);
         let message =
             message::compose(&self.from, &spec.tenant, filled, &mark, &spec.resource.suffix(), context.now)?;
-        self.lanes
+        self.locks
             .block(spec.resource, move || {
                 if place.look(&mark)? == Found::Nothing {
                     place.put(&message)?;
@@ -239,7 +239,7 @@ impl Provider for MailOutbox {
 
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
         let (place, mark) = (self.place(spec.resource), mark(spec));
-        self.lanes
+        self.locks
             .block(spec.resource, move || {
                 Ok(match place.look(&mark)? {
                     Found::Nothing => Observed::Absent,
@@ -257,7 +257,7 @@ impl Provider for MailOutbox {
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
         let (place, mark) = (self.place(spec.resource), mark(spec));
         let removed = self
-            .lanes
+            .locks
             .block(spec.resource, move || {
                 place.sweep().map_err(|error| place.failure(&error))?;
                 let ours = place.look(&mark)? == Found::Ours;
@@ -271,8 +271,8 @@ impl Provider for MailOutbox {
     }
 
     async fn probe(&self) -> Result<(), Failure> {
-        let place = Place::new(&self.config.folder, ".probe");
-        self.lanes
+        let place = ResourceFolder::new(&self.config.folder, ".probe");
+        self.locks
             .block(ResourceId::from_uuid(Uuid::nil()), move || {
                 place.remove()?;
                 place.put(b"")?;

@@ -97,7 +97,7 @@ fn an_invalid_address_is_not_quoted_in_the_failure() {
 #[test]
 fn a_message_is_written_once_and_drafts_are_removed() {
     let dir = tempfile::tempdir().unwrap();
-    let place = Place::new(&dir.path().join("out"), "a");
+    let place = ResourceFolder::new(&dir.path().join("out"), "a");
     std::fs::create_dir(dir.path().join("out")).unwrap();
     std::fs::write(dir.path().join("out/.a.draft"), "half of a mess").unwrap();
     assert!(place.put(b"X-Tenantry-Owner: m\r\n\r\none").unwrap());
@@ -111,7 +111,7 @@ fn a_message_is_written_once_and_drafts_are_removed() {
 #[test]
 fn the_owner_tag_counts_in_headers_only() {
     let dir = tempfile::tempdir().unwrap();
-    let place = Place::new(dir.path(), "a");
+    let place = ResourceFolder::new(dir.path(), "a");
     assert_eq!(place.look("m").unwrap(), Found::Nothing);
     for (text, found) in [
         ("From: x\r\nX-Tenantry-Owner: m\r\n\r\ntext", Found::Ours),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tenantry_model::Failure;
 
 use super::objects::{Files, NAMESPACE, OWNER};
-use tenantry_provider::place::Place;
+use tenantry_provider::resource_folder::ResourceFolder;
 
 /// What exists under a name.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,11 +38,11 @@ fn owner(text: &str) -> Option<String> {
 }
 
 /// Reads the folder and compares its owner tag.
-pub fn look(place: &Place, claim: &str) -> Result<Found, Failure> {
-    if !place.exists()? {
+pub fn look(target: &ResourceFolder, claim: &str) -> Result<Found, Failure> {
+    if !target.exists()? {
         return Ok(Found::Nothing);
     }
-    match fs::read(place.folder().join(NAMESPACE)) {
+    match fs::read(target.path().join(NAMESPACE)) {
         Ok(text) if owner(&String::from_utf8_lossy(&text)).as_deref() == Some(claim) => {}
         Err(error)
             if !matches!(
@@ -50,18 +50,18 @@ pub fn look(place: &Place, claim: &str) -> Result<Found, Failure> {
                 ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory
             ) =>
         {
-            return Err(place.failure(&error));
+            return Err(target.failure(&error));
         }
         _ => return Ok(Found::Foreign),
     }
-    read(place).map(Found::Ours).map_err(|error| place.failure(&error))
+    read(target).map(Found::Ours).map_err(|error| target.failure(&error))
 }
 
 /// Reads everything in the folder. An entry that is not a file counts as an empty file, so that the drift is
 /// noticed.
-fn read(place: &Place) -> std::io::Result<Files> {
+fn read(target: &ResourceFolder) -> std::io::Result<Files> {
     let mut files = Files::new();
-    for entry in fs::read_dir(place.folder())? {
+    for entry in fs::read_dir(target.path())? {
         let entry = entry?;
         let text = if entry.file_type()?.is_file() { fs::read(entry.path())? } else { Vec::new() };
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -72,36 +72,36 @@ fn read(place: &Place) -> std::io::Result<Files> {
 
 /// Replaces the folder with these files in one step, so that readers see either the old or the new files.
 /// Manual changes in the folder are lost. An error `name_taken` if the folder has another owner tag.
-pub fn put(place: &Place, files: &Files, claim: &str) -> Result<(), Failure> {
+pub fn put(target: &ResourceFolder, files: &Files, claim: &str) -> Result<(), Failure> {
     let foreign = || {
         Failure::fatal(
             "name_taken",
             "the name is taken by manifests with another owner tag; nothing was changed",
         )
     };
-    match look(place, claim)? {
+    match look(target, claim)? {
         Found::Foreign => return Err(foreign()),
-        Found::Ours(there) if there == *files => return place.sweep(),
+        Found::Ours(there) if there == *files => return target.sweep(),
         Found::Ours(_) => {
-            draft(place, files)?;
-            return place.replace();
+            draft(target, files)?;
+            return target.replace();
         }
-        Found::Nothing => draft(place, files)?,
+        Found::Nothing => draft(target, files)?,
     }
-    if place.publish()? {
+    if target.publish()? {
         return Ok(());
     }
-    match look(place, claim)? {
+    match look(target, claim)? {
         Found::Foreign => Err(foreign()),
         // Another attempt changes the folder at the same time; the next attempt sees its result.
         _ => Err(Failure::retryable("cannot_open", "another attempt changed the manifests at the same time")),
     }
 }
 
-fn draft(place: &Place, files: &Files) -> Result<(), Failure> {
-    let folder = place.draft()?;
+fn draft(target: &ResourceFolder, files: &Files) -> Result<(), Failure> {
+    let folder = target.draft()?;
     let written = files.iter().try_for_each(|(name, text)| fs::write(folder.join(name), text));
     // The files hold no secrets, and the tool that applies them may run as another user.
     let open = |()| fs::set_permissions(&folder, Permissions::from_mode(0o755));
-    written.and_then(open).map_err(|error| place.failure(&error))
+    written.and_then(open).map_err(|error| target.failure(&error))
 }

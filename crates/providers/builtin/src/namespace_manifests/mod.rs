@@ -23,8 +23,8 @@ pub use config::{Config, Settings};
 use objects::Files;
 pub use quantity::Quantity;
 use tenantry_provider::factory::{self, ProviderFactory};
-use tenantry_provider::lanes::{Lanes, blocking};
-use tenantry_provider::place::{self, Place};
+use tenantry_provider::resource_folder::{self, ResourceFolder};
+use tenantry_provider::resource_locks::{ResourceLocks, blocking};
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 
@@ -52,13 +52,13 @@ pub const FACTORY: ProviderFactory = ProviderFactory {
 pub struct NamespaceManifests {
     name: Arc<str>,
     config: Config,
-    lanes: Lanes,
+    locks: ResourceLocks,
 }
 
 impl NamespaceManifests {
     /// Touches no file.
     pub fn new(config: Config) -> Self {
-        Self { name: NAME.into(), config, lanes: Lanes::default() }
+        Self { name: NAME.into(), config, locks: ResourceLocks::default() }
     }
 
     /// The same under another name.
@@ -67,9 +67,9 @@ impl NamespaceManifests {
         self
     }
 
-    fn place(&self, spec: &Spec) -> Result<Place, Failure> {
+    fn folder_of(&self, spec: &Spec) -> Result<ResourceFolder, Failure> {
         objects::check_name(&spec.name)?;
-        Place::new(&self.config.folder, &spec.name, spec.resource)
+        ResourceFolder::new(&self.config.folder, &spec.name, spec.resource)
     }
 }
 
@@ -108,10 +108,10 @@ impl Provider for NamespaceManifests {
 
     async fn ensure(&self, _: &Context, spec: &Spec) -> Result<Ensured, Failure> {
         let settings: Settings = settings::of(spec)?;
-        let (place, claim) = (self.place(spec)?, spec.claim.clone());
+        let (target, claim) = (self.folder_of(spec)?, spec.claim.clone());
         let files = objects::files(spec, &settings)?;
         let names: Vec<String> = files.keys().cloned().collect();
-        self.lanes.block(spec.resource, move || client::put(&place, &files, &claim)).await?;
+        self.locks.block(spec.resource, move || client::put(&target, &files, &claim)).await?;
         let outputs = json!({
             "namespace": spec.name,
             "files": names,
@@ -125,10 +125,10 @@ impl Provider for NamespaceManifests {
 
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
         let wanted = objects::files(spec, &settings::of(spec)?)?;
-        let (place, claim) = (self.place(spec)?, spec.claim.clone());
+        let (target, claim) = (self.folder_of(spec)?, spec.claim.clone());
         blocking(move || {
-            Ok(match client::look(&place, &claim)? {
-                Found::Nothing => Observed::absent_unless(place.has_remains()?),
+            Ok(match client::look(&target, &claim)? {
+                Found::Nothing => Observed::absent_unless(target.has_remains()?),
                 Found::Foreign => Observed::Foreign,
                 Found::Ours(files) => Observed::present(files == wanted, None, fingerprint(&files)),
             })
@@ -137,10 +137,10 @@ impl Provider for NamespaceManifests {
     }
 
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
-        let (place, claim) = (self.place(spec)?, spec.claim.clone());
-        let removed = self.lanes.block(spec.resource, move || match client::look(&place, &claim)? {
-            Found::Ours(_) => place.remove(),
-            Found::Nothing | Found::Foreign => place.sweep().map(|()| place::Size::default()),
+        let (target, claim) = (self.folder_of(spec)?, spec.claim.clone());
+        let removed = self.locks.block(spec.resource, move || match client::look(&target, &claim)? {
+            Found::Ours(_) => target.remove(),
+            Found::Nothing | Found::Foreign => target.sweep().map(|()| resource_folder::Size::default()),
         });
         let receipt = json!({ "namespace": spec.name, "files": removed.await?.files });
         Ok(Removed { receipt, writes: Vec::new() })
@@ -148,6 +148,6 @@ impl Provider for NamespaceManifests {
 
     async fn probe(&self) -> Result<(), Failure> {
         let root = self.config.folder.clone();
-        blocking(move || place::probe(&root)).await
+        blocking(move || resource_folder::probe(&root)).await
     }
 }

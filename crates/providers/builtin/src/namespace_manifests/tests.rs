@@ -130,7 +130,7 @@ fn rejects_invalid_settings() {
 }
 
 fn put(root: &Path, spec: &Spec) -> Result<(), Failure> {
-    client::put(&Place::new(root, &spec.name, spec.resource)?, &written(spec), &spec.claim)
+    client::put(&ResourceFolder::new(root, &spec.name, spec.resource)?, &written(spec), &spec.claim)
 }
 
 #[test]
@@ -153,8 +153,8 @@ fn a_change_replaces_the_whole_folder_and_repairs_drift() {
     std::fs::write(folder.join("extra.yaml"), "kind: Secret").unwrap();
     std::fs::create_dir(folder.join("folder")).unwrap();
     put(&root, &more).unwrap();
-    let place = Place::new(&root, &more.name, more.resource).unwrap();
-    assert_eq!(client::look(&place, &more.claim).unwrap(), Found::Ours(written(&more)));
+    let target = ResourceFolder::new(&root, &more.name, more.resource).unwrap();
+    assert_eq!(client::look(&target, &more.claim).unwrap(), Found::Ours(written(&more)));
     assert_eq!(std::fs::read_dir(root.join(".tenantry")).unwrap().count(), 0);
 }
 

@@ -27,8 +27,8 @@ fn root(dir: &TempDir) -> PathBuf {
 async fn made(ca: &CertificateLocalCa, settings: Value) -> (Spec, PathBuf) {
     let spec = spec(settings);
     ca.ensure(&World::default().context(), &spec).await.unwrap();
-    let place = ca.place(&spec.name).unwrap();
-    (spec, place)
+    let folder = ca.folder_of(&spec.name).unwrap();
+    (spec, folder)
 }
 
 fn certificates(file: &Path) -> Vec<CertificateDer<'static>> {
@@ -36,9 +36,9 @@ fn certificates(file: &Path) -> Vec<CertificateDer<'static>> {
 }
 
 /// A handshake under this name with whoever trusts the root.
-async fn shake_hands(root: &Path, place: &Path, name: &str) -> Result<(), String> {
-    let chain = [certificates(&place.join("cert.pem")), certificates(&place.join("chain.pem"))].concat();
-    let key = PrivateKeyDer::from_pem_file(place.join("key.pem")).unwrap();
+async fn shake_hands(root: &Path, folder: &Path, name: &str) -> Result<(), String> {
+    let chain = [certificates(&folder.join("cert.pem")), certificates(&folder.join("chain.pem"))].concat();
+    let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -70,18 +70,18 @@ async fn shake_hands(root: &Path, place: &Path, name: &str) -> Result<(), String
 async fn a_handshake_succeeds_under_its_names_and_no_other() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let ca = opened(&dir).await;
-    let (_, place) =
+    let (_, folder) =
         made(&ca, json!({ "names": ["acme.example.com", "*.acme.example.com", "127.0.0.1"] })).await;
     for name in ["acme.example.com", "www.acme.example.com", "127.0.0.1"] {
-        shake_hands(&root(&dir), &place, name).await.unwrap();
+        shake_hands(&root(&dir), &folder, name).await.unwrap();
     }
     for name in ["other.example.com", "a.b.acme.example.com", "127.0.0.2"] {
-        assert!(shake_hands(&root(&dir), &place, name).await.is_err(), "{name}");
+        assert!(shake_hands(&root(&dir), &folder, name).await.is_err(), "{name}");
     }
     opened(&other).await;
-    assert!(shake_hands(&root(&other), &place, "acme.example.com").await.is_err());
-    let (unnamed, place) = made(&ca, json!({})).await;
-    shake_hands(&root(&dir), &place, &unnamed.name).await.unwrap();
+    assert!(shake_hands(&root(&other), &folder, "acme.example.com").await.is_err());
+    let (unnamed, folder) = made(&ca, json!({})).await;
+    shake_hands(&root(&dir), &folder, &unnamed.name).await.unwrap();
 }
 
 /// What `openssl` prints; none where there is none.
@@ -95,8 +95,8 @@ fn openssl(words: &[&str]) -> Option<(bool, String)> {
 async fn openssl_verifies_it() {
     let dir = tempfile::tempdir().unwrap();
     let ca = opened(&dir).await;
-    let (_, place) = made(&ca, json!({ "names": ["acme.example.com", "2001:db8::1"] })).await;
-    let (root, file) = (root(&dir), place.join("cert.pem"));
+    let (_, folder) = made(&ca, json!({ "names": ["acme.example.com", "2001:db8::1"] })).await;
+    let (root, file) = (root(&dir), folder.join("cert.pem"));
     let [root, file] = [&root, &file].map(|path| path.to_str().unwrap());
     let strict = ["verify", "-x509_strict", "-purpose", "sslserver", "-verify_hostname", "acme.example.com"];
     let Some((verified, said)) = openssl(&[&strict[..], &["-CAfile", root, file]].concat()) else {

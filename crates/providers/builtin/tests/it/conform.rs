@@ -390,7 +390,7 @@ impl Environment for Certificates {
         json!({ "names": ["acme.example.com", "*.acme.example.com", "192.0.2.1"], "lifetime_days": 7 })
     }
     async fn count(&self, spec: &Spec) -> usize {
-        usize::from(self.ca.place(&spec.name).unwrap().exists())
+        usize::from(self.ca.folder_of(&spec.name).unwrap().exists())
     }
     async fn snapshot(&self) -> String {
         texts(self.dir.path())
@@ -400,9 +400,9 @@ impl Environment for Certificates {
     }
     async fn leave_half(&self, spec: &Spec) {
         ensure(self, spec).await;
-        let place = self.ca.place(&spec.name).unwrap();
-        std::fs::remove_file(place.join(self.lost)).unwrap();
-        std::fs::write(place.join(".x.draft"), "half of").unwrap();
+        let folder = self.ca.folder_of(&spec.name).unwrap();
+        std::fs::remove_file(folder.join(self.lost)).unwrap();
+        std::fs::write(folder.join(".x.draft"), "half of").unwrap();
     }
     async fn unusable(&self) -> Option<Box<dyn Provider>> {
         let blocked = self.dir.path().join("blocked");

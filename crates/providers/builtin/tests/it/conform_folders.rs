@@ -142,9 +142,9 @@ impl Environment for Databases {
 async fn sqlite_file() {
     let root = Root::new();
     let files = DatabaseSqliteFile::new(FileConfig::new(root.path())).await.unwrap();
-    let place = Databases { root, files };
-    must_keep_it(&place).await;
-    remains_are_reported(&place, &place.root).await;
+    let environment = Databases { root, files };
+    must_keep_it(&environment).await;
+    remains_are_reported(&environment, &environment.root).await;
 }
 
 #[tokio::test]
@@ -182,17 +182,21 @@ async fn a_file_is_seeded_in_the_tenants_language_and_removed_with_a_receipt() {
 }
 
 /// Remains of a removal or of an attempt: the tenant's files under a private name.
-async fn remains_are_reported(place: &dyn Environment, root: &Root) {
+async fn remains_are_reported(environment: &dyn Environment, root: &Root) {
     for word in ["gone", "draft"] {
-        let spec = crate::world::spec(place.settings());
-        ensure(place, &spec).await;
-        let context = place.world().context();
+        let spec = crate::world::spec(environment.settings());
+        ensure(environment, &spec).await;
+        let context = environment.world().context();
         let hidden = root.path().join(".tenantry").join(format!("{}.{word}", spec.resource.suffix()));
         std::fs::rename(root.path().join(&spec.name), &hidden).unwrap();
-        let seen = place.provider().observe(&context, &spec).await.unwrap();
+        let seen = environment.provider().observe(&context, &spec).await.unwrap();
         assert!(matches!(seen, Observed::Present { .. }) && !seen.is_healthy(), "{word}: {seen:?}");
-        place.provider().remove(&context, &spec).await.unwrap();
-        assert_eq!(place.provider().observe(&context, &spec).await.unwrap(), Observed::Absent, "{word}");
+        environment.provider().remove(&context, &spec).await.unwrap();
+        assert_eq!(
+            environment.provider().observe(&context, &spec).await.unwrap(),
+            Observed::Absent,
+            "{word}"
+        );
         assert!(!hidden.exists(), "{word}");
     }
 }
@@ -238,9 +242,9 @@ impl Environment for Buckets {
 async fn folder_bucket() {
     let root = Root::new();
     let buckets = BucketFolder::new(BucketConfig::new(root.path()));
-    let place = Buckets { root, buckets };
-    must_keep_it(&place).await;
-    remains_are_reported(&place, &place.root).await;
+    let environment = Buckets { root, buckets };
+    must_keep_it(&environment).await;
+    remains_are_reported(&environment, &environment.root).await;
 }
 
 struct Manifests {
@@ -282,7 +286,7 @@ impl Environment for Manifests {
 async fn manifests() {
     let root = Root::new();
     let manifests = NamespaceManifests::new(ManifestsConfig::new(root.path()));
-    let place = Manifests { root, manifests };
-    must_keep_it(&place).await;
-    remains_are_reported(&place, &place.root).await;
+    let environment = Manifests { root, manifests };
+    must_keep_it(&environment).await;
+    remains_are_reported(&environment, &environment.root).await;
 }

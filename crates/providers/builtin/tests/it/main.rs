@@ -10,7 +10,6 @@ mod dns;
 mod exec;
 mod http;
 mod pool;
-mod portable;
 mod postgres;
 mod postgres_clusters;
 mod postgres_disk;
@@ -25,5 +24,6 @@ mod postgres_rotation;
 mod postgres_spares;
 mod service;
 mod stored;
+mod transfer;
 
 use tenantry_provider::conformance::{self as contract, world};

@@ -26,7 +26,7 @@ pub enum Model {
 }
 
 /// A provider with its own main database.
-pub struct Place {
+pub struct Fixture {
     pub provider: Box<dyn Provider>,
     pub world: World,
     pub model: Model,
@@ -37,7 +37,7 @@ pub struct Place {
     _database: TestDatabase,
 }
 
-impl Place {
+impl Fixture {
     /// None, reported as skipped, if there is no server.
     pub async fn of(model: Model) -> Option<Self> {
         Self::with(model, |_| {}).await
@@ -60,8 +60,8 @@ impl Place {
     pub async fn in_cluster(cluster: Cluster) -> Option<Self> {
         let url = cluster.url.clone();
         let change = |config: &mut Config| drop(config.clusters.insert(REGION.to_owned(), cluster));
-        let place = Self::with(Model::Database, change).await?;
-        Some(Self { cluster: Some(url), ..place })
+        let fixture = Self::with(Model::Database, change).await?;
+        Some(Self { cluster: Some(url), ..fixture })
     }
 
     /// The same with an administrator that has only the privileges that the guide asks for.
@@ -126,22 +126,22 @@ pub use crate::world::REGION;
 /// All models.
 pub const MODELS: [Model; 3] = [Model::Pool, Model::Schema, Model::Database];
 
-pub async fn make(place: &Place) -> (Spec, Ensured) {
-    let spec = spec(place.settings());
-    let made = ensured(place, &spec).await;
+pub async fn make(fixture: &Fixture) -> (Spec, Ensured) {
+    let spec = spec(fixture.settings());
+    let made = ensured(fixture, &spec).await;
     (spec, made)
 }
 
-pub async fn ensured(place: &Place, spec: &Spec) -> Ensured {
-    let made = place.provider.ensure(&place.world.context(), spec).await.unwrap();
-    place.world.registry.apply(&made.writes);
+pub async fn ensured(fixture: &Fixture, spec: &Spec) -> Ensured {
+    let made = fixture.provider.ensure(&fixture.world.context(), spec).await.unwrap();
+    fixture.world.registry.apply(&made.writes);
     made
 }
 
 /// Connects as the tenant's application does: with the outputs and the password that was handed out.
-pub async fn log_in(place: &Place, spec: &Spec, outputs: &Value) -> sqlx::Result<PgConnection> {
-    let password = place.world.secret(spec, &format!("postgres_password:{}", spec.name));
-    let options: PgConnectOptions = place.url().parse().unwrap();
+pub async fn log_in(fixture: &Fixture, spec: &Spec, outputs: &Value) -> sqlx::Result<PgConnection> {
+    let password = fixture.world.secret(spec, &format!("postgres_password:{}", spec.name));
+    let options: PgConnectOptions = fixture.url().parse().unwrap();
     let text = |key: &str| outputs[key].as_str().unwrap().to_owned();
     options
         .host(&text("host"))
@@ -199,7 +199,7 @@ async fn rows_of(connection: &mut PgConnection, schema: &str) -> String {
 }
 
 #[async_trait]
-impl Environment for Place {
+impl Environment for Fixture {
     fn provider(&self) -> &dyn Provider {
         &*self.provider
     }
@@ -266,21 +266,21 @@ impl Environment for Place {
 
 #[tokio::test]
 async fn postgres_pool() {
-    if let Some(place) = Place::of(Model::Pool).await {
-        must_keep_it(&place).await;
+    if let Some(fixture) = Fixture::of(Model::Pool).await {
+        must_keep_it(&fixture).await;
     }
 }
 
 #[tokio::test]
 async fn postgres_schema() {
-    if let Some(place) = Place::of(Model::Schema).await {
-        must_keep_it(&place).await;
+    if let Some(fixture) = Fixture::of(Model::Schema).await {
+        must_keep_it(&fixture).await;
     }
 }
 
 #[tokio::test]
 async fn postgres_database() {
-    if let Some(place) = Place::of(Model::Database).await {
-        must_keep_it(&place).await;
+    if let Some(fixture) = Fixture::of(Model::Database).await {
+        must_keep_it(&fixture).await;
     }
 }

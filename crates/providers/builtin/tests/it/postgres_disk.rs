@@ -9,7 +9,7 @@ use tenantry_testkit::own_postgres::OwnPostgres;
 use tenantry_testkit::small_disk::SmallDisk;
 
 use crate::contract::Environment as _;
-use crate::postgres::{MODELS, Place, ensured, log_in, make};
+use crate::postgres::{Fixture, MODELS, ensured, log_in, make};
 use crate::world::spec;
 
 const MEGABYTES: u32 = 256;
@@ -18,27 +18,27 @@ const SETTINGS: [&str; 3] = ["max_connections=60", "min_wal_size=32MB", "max_wal
 const MANY: usize = 400;
 
 /// Creates tenants until one fails; returns that one and its failure.
-async fn until_full(place: &Place) -> (Spec, Failure) {
+async fn until_full(fixture: &Fixture) -> (Spec, Failure) {
     for _ in 0..MANY {
-        let spec = spec(place.settings());
-        match place.provider.ensure(&place.world.context(), &spec).await {
-            Ok(made) => place.world.registry.apply(&made.writes),
+        let spec = spec(fixture.settings());
+        match fixture.provider.ensure(&fixture.world.context(), &spec).await {
+            Ok(made) => fixture.world.registry.apply(&made.writes),
             Err(failure) => return (spec, failure),
         }
     }
-    panic!("{:?}: the disk is not full", place.model);
+    panic!("{:?}: the disk is not full", fixture.model);
 }
 
 /// Completes the tenant and checks that no draft or incomplete row is left.
-async fn assert_complete(place: &Place, spec: &Spec) {
-    ensured(place, spec).await;
-    assert_eq!(place.count(spec).await, 1, "{:?}", place.model);
-    let seen = place.provider.observe(&place.world.context(), spec).await.unwrap();
-    assert!(seen.is_healthy(), "{:?}: {seen:?}", place.model);
+async fn assert_complete(fixture: &Fixture, spec: &Spec) {
+    ensured(fixture, spec).await;
+    assert_eq!(fixture.count(spec).await, 1, "{:?}", fixture.model);
+    let seen = fixture.provider.observe(&fixture.world.context(), spec).await.unwrap();
+    assert!(seen.is_healthy(), "{:?}: {seen:?}", fixture.model);
     let drafts = "SELECT datname FROM pg_database WHERE datname LIKE 'tenantry_draft%'";
-    assert!(place.sql(drafts).await.is_empty());
+    assert!(fixture.sql(drafts).await.is_empty());
     let half = "SELECT name FROM tenantry.homes WHERE completed IS NULL";
-    assert!(place.sql(half).await.is_empty());
+    assert!(fixture.sql(half).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,43 +47,48 @@ async fn operations_wait_for_disk_space_and_continue() {
     let Some(mut server) = OwnPostgres::start_in(disk.path(), &SETTINGS).await else { return };
     let mut fleets = Vec::new();
     for model in MODELS {
-        let place = Place::on(TestDatabase::on(&server.url()).await, model, |_| {});
-        let before = make(&place).await;
-        fleets.push((place, before));
+        let fixture = Fixture::on(TestDatabase::on(&server.url()).await, model, |_| {});
+        let before = make(&fixture).await;
+        fleets.push((fixture, before));
     }
 
     disk.fill();
     let mut waiting = Vec::new();
-    for (place, (before, made)) in &fleets {
-        let (late, failure) = until_full(place).await;
-        assert_eq!((failure.class, &*failure.code), (Retryable, "disk_full"), "{:?}: {failure}", place.model);
+    for (fixture, (before, made)) in &fleets {
+        let (late, failure) = until_full(fixture).await;
+        assert_eq!(
+            (failure.class, &*failure.code),
+            (Retryable, "disk_full"),
+            "{:?}: {failure}",
+            fixture.model
+        );
         assert!(failure.message.contains("PostgreSQL's disk is full: free space on it"), "{failure}");
         // Existing tenants keep working.
-        log_in(place, before, &made.outputs).await.unwrap();
-        let rows = place.provider.data().unwrap().scoped(before.tenant.id);
+        log_in(fixture, before, &made.outputs).await.unwrap();
+        let rows = fixture.provider.data().unwrap().scoped(before.tenant.id);
         assert_eq!(rows.list("tasks", 10, None).await.unwrap().rows.len(), 3);
         waiting.push(late);
     }
     disk.make_room();
-    for ((place, _), late) in fleets.iter().zip(&waiting) {
-        assert_complete(place, late).await;
+    for ((fixture, _), late) in fleets.iter().zip(&waiting) {
+        assert_complete(fixture, late).await;
     }
 
     // Without space for its log the server crashes.
     disk.fill();
     server.write_until_it_crashes().await;
     let mut waiting = Vec::new();
-    for (place, _) in &fleets {
-        let late = spec(place.settings());
-        let failure = place.provider.ensure(&place.world.context(), &late).await.map(drop).unwrap_err();
-        assert!(failure.may_retry(), "{:?}: {failure:?}", place.model);
+    for (fixture, _) in &fleets {
+        let late = spec(fixture.settings());
+        let failure = fixture.provider.ensure(&fixture.world.context(), &late).await.map(drop).unwrap_err();
+        assert!(failure.may_retry(), "{:?}: {failure:?}", fixture.model);
         waiting.push(late);
     }
     disk.make_room();
     server.revive().await;
-    for ((place, (before, _)), late) in fleets.iter().zip(&waiting) {
-        assert_complete(place, late).await;
-        let seen = place.provider.observe(&place.world.context(), before).await.unwrap();
-        assert!(seen.is_healthy(), "{:?}: {seen:?}", place.model);
+    for ((fixture, (before, _)), late) in fleets.iter().zip(&waiting) {
+        assert_complete(fixture, late).await;
+        let seen = fixture.provider.observe(&fixture.world.context(), before).await.unwrap();
+        assert!(seen.is_healthy(), "{:?}: {seen:?}", fixture.model);
     }
 }

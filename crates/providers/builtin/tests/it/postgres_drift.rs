@@ -1,10 +1,10 @@
 //! Drift on PostgreSQL: `observe` reports it, `ensure` repairs what it can, and the rest is still reported. A
 //! second process without any state reports the same.
 
-use tenantry_model::suspension::Grade;
+use tenantry_model::suspension::SuspensionMode;
 use tenantry_provider::{Observed, Provider, Spec};
 
-use crate::postgres::{MODELS, Model, Place, connect, ensured, make};
+use crate::postgres::{Fixture, MODELS, Model, connect, ensured, make};
 use crate::postgres_fences::fence;
 use sqlx::AssertSqlSafe;
 
@@ -15,8 +15,8 @@ enum At {
     Tables,
 }
 
-async fn differs(provider: &dyn Provider, place: &Place, spec: &Spec) -> Vec<String> {
-    match provider.observe(&place.world.context(), spec).await.unwrap() {
+async fn differs(provider: &dyn Provider, fixture: &Fixture, spec: &Spec) -> Vec<String> {
+    match provider.observe(&fixture.world.context(), spec).await.unwrap() {
         Observed::Present { differs, .. } => differs,
         other => vec![format!("{other:?}")],
     }
@@ -24,8 +24,8 @@ async fn differs(provider: &dyn Provider, place: &Place, spec: &Spec) -> Vec<Str
 
 /// Runs statements as a superuser where the tenant's tables are; `NAME` stands for the tenant's name and
 /// `APP` for the application role.
-async fn harm(place: &Place, spec: &Spec, model: Model, at: At, sql: &str) {
-    let mut url = place.url().to_owned();
+async fn harm(fixture: &Fixture, spec: &Spec, model: Model, at: At, sql: &str) {
+    let mut url = fixture.url().to_owned();
     if (model, at) == (Model::Database, At::Tables) {
         url = format!("{}/{}", url.rsplit_once('/').unwrap().0, spec.name);
     }
@@ -34,7 +34,7 @@ async fn harm(place: &Place, spec: &Spec, model: Model, at: At, sql: &str) {
         Model::Schema => format!("\"{}\"", spec.name),
         Model::Database => "public".to_owned(),
     };
-    let sql = sql.replace("NAME", &format!("\"{}\"", spec.name)).replace("APP", place.app_role());
+    let sql = sql.replace("NAME", &format!("\"{}\"", spec.name)).replace("APP", fixture.app_role());
     let mut connection = connect(&url).await;
     let sql = if at == At::Tables { format!("SET search_path = {schema}; {sql}") } else { sql };
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
@@ -59,9 +59,9 @@ async fn repairable_drift_is_reported_and_repaired() {
         (&[Pool], Tables, "ALTER TABLE tasks DISABLE ROW LEVEL SECURITY", "row level security"),
     ];
     for model in MODELS {
-        let Some(place) = Place::of(model).await else { return };
-        let (spec, _) = make(&place).await;
-        assert_eq!(differs(&*place.provider, &place, &spec).await, [""; 0], "{model:?}");
+        let Some(fixture) = Fixture::of(model).await else { return };
+        let (spec, _) = make(&fixture).await;
+        assert_eq!(differs(&*fixture.provider, &fixture, &spec).await, [""; 0], "{model:?}");
         for (models, at, sql, word) in harms {
             if !models.contains(&model) {
                 continue;
@@ -71,15 +71,15 @@ async fn repairable_drift_is_reported_and_repaired() {
                 _ => sql.replace("public, NAME FROM", "public FROM"),
             };
             if sql.starts_with("DROP OWNED") {
-                harm(&place, &spec, model, Tables, "DROP OWNED BY NAME").await;
+                harm(&fixture, &spec, model, Tables, "DROP OWNED BY NAME").await;
             }
-            harm(&place, &spec, model, at, &sql).await;
-            for provider in [&*place.provider, &*place.another()] {
-                let said = differs(provider, &place, &spec).await;
+            harm(&fixture, &spec, model, at, &sql).await;
+            for provider in [&*fixture.provider, &*fixture.another()] {
+                let said = differs(provider, &fixture, &spec).await;
                 assert!(said.iter().any(|said| said.contains(word)), "{model:?}, {sql}: {said:?}");
             }
-            ensured(&place, &spec).await;
-            assert_eq!(differs(&*place.provider, &place, &spec).await, [""; 0], "{model:?}, {sql}");
+            ensured(&fixture, &spec).await;
+            assert_eq!(differs(&*fixture.provider, &fixture, &spec).await, [""; 0], "{model:?}, {sql}");
         }
     }
 }
@@ -93,14 +93,14 @@ async fn other_drift_is_reported_before_and_after_a_repair() {
     ];
     for (sql, word) in harms {
         for model in MODELS {
-            let Some(place) = Place::of(model).await else { return };
-            let (spec, _) = make(&place).await;
-            harm(&place, &spec, model, Tables, sql).await;
-            let before = differs(&*place.another(), &place, &spec).await;
+            let Some(fixture) = Fixture::of(model).await else { return };
+            let (spec, _) = make(&fixture).await;
+            harm(&fixture, &spec, model, Tables, sql).await;
+            let before = differs(&*fixture.another(), &fixture, &spec).await;
             assert_eq!(before.len(), 1, "{model:?}: {before:?}");
             assert!(before[0].contains(word), "{model:?}: {before:?}");
-            ensured(&place, &spec).await;
-            assert_eq!(differs(&*place.provider, &place, &spec).await, before, "{model:?}");
+            ensured(&fixture, &spec).await;
+            assert_eq!(differs(&*fixture.provider, &fixture, &spec).await, before, "{model:?}");
         }
     }
 }
@@ -108,33 +108,33 @@ async fn other_drift_is_reported_before_and_after_a_repair() {
 #[tokio::test]
 async fn a_dropped_schema_or_database_is_reported_and_recreated() {
     for model in [Schema, Database] {
-        let Some(place) = Place::of(model).await else { return };
-        let (spec, _) = make(&place).await;
+        let Some(fixture) = Fixture::of(model).await else { return };
+        let (spec, _) = make(&fixture).await;
         let drop = if model == Schema { "DROP SCHEMA NAME CASCADE" } else { "DROP DATABASE NAME" };
-        harm(&place, &spec, model, Main, drop).await;
-        let said = differs(&*place.provider, &place, &spec).await;
+        harm(&fixture, &spec, model, Main, drop).await;
+        let said = differs(&*fixture.provider, &fixture, &spec).await;
         assert_eq!(said, ["its schema or database is missing, with all its rows"], "{model:?}");
-        ensured(&place, &spec).await;
-        assert_eq!(differs(&*place.provider, &place, &spec).await, [""; 0], "{model:?}");
+        ensured(&fixture, &spec).await;
+        assert_eq!(differs(&*fixture.provider, &fixture, &spec).await, [""; 0], "{model:?}");
     }
 }
 
 #[tokio::test]
 async fn a_broken_fence_is_reported() {
     for model in MODELS {
-        let Some(place) = Place::of(model).await else { return };
-        let (spec, _) = make(&place).await;
-        fence(&place, &spec, Some(Grade::Blocked), 2).await;
-        assert_eq!(differs(&*place.provider, &place, &spec).await, [""; 0], "{model:?}");
-        harm(&place, &spec, model, Main, "ALTER ROLE NAME LOGIN").await;
-        let said = differs(&*place.provider, &place, &spec).await;
+        let Some(fixture) = Fixture::of(model).await else { return };
+        let (spec, _) = make(&fixture).await;
+        fence(&fixture, &spec, Some(SuspensionMode::Blocked), 2).await;
+        assert_eq!(differs(&*fixture.provider, &fixture, &spec).await, [""; 0], "{model:?}");
+        harm(&fixture, &spec, model, Main, "ALTER ROLE NAME LOGIN").await;
+        let said = differs(&*fixture.provider, &fixture, &spec).await;
         assert_eq!(said, ["its login role may log in despite its fence"], "{model:?}");
         if model != Pool {
-            harm(&place, &spec, model, Tables, "GRANT UPDATE ON tasks TO NAME").await;
-            let said = differs(&*place.provider, &place, &spec).await;
+            harm(&fixture, &spec, model, Tables, "GRANT UPDATE ON tasks TO NAME").await;
+            let said = differs(&*fixture.provider, &fixture, &spec).await;
             assert!(said[1].contains("write to table `tasks` despite its fence"), "{said:?}");
         }
-        ensured(&place, &spec).await;
-        assert_eq!(differs(&*place.provider, &place, &spec).await, [""; 0], "{model:?}");
+        ensured(&fixture, &spec).await;
+        assert_eq!(differs(&*fixture.provider, &fixture, &spec).await, [""; 0], "{model:?}");
     }
 }

@@ -6,12 +6,12 @@ use std::path::Path;
 use sqlx::Row as _;
 use tempfile::TempDir;
 use tenantry_model::FailureClass::{Fatal, Invalid, Retryable};
-use tenantry_model::suspension::Grade;
+use tenantry_model::suspension::SuspensionMode;
 use tenantry_model::{Failure, FailureClass};
 use tenantry_provider::{Observed, Provider, Spec};
 
 use crate::contract::Environment;
-use crate::postgres::{Model, Place};
+use crate::postgres::{Fixture, Model};
 use crate::postgres_fences::fence;
 use crate::world::spec;
 
@@ -48,9 +48,9 @@ impl Folder {
         std::fs::write(self.path().join("start/en.yaml"), text).unwrap();
     }
 
-    async fn place(&self, model: Model) -> Option<Place> {
+    async fn fixture(&self, model: Model) -> Option<Fixture> {
         let folder = self.path().to_owned();
-        Place::with(model, |config| {
+        Fixture::with(model, |config| {
             config.migrations = Some(folder.clone());
             config.seeds = Some(folder);
         })
@@ -62,8 +62,8 @@ fn bare() -> Spec {
     spec(serde_json::json!({}))
 }
 
-async fn is_healthy(provider: &dyn Provider, place: &Place, spec: &Spec) -> bool {
-    let seen = provider.observe(&place.world.context(), spec).await.unwrap();
+async fn is_healthy(provider: &dyn Provider, fixture: &Fixture, spec: &Spec) -> bool {
+    let seen = provider.observe(&fixture.world.context(), spec).await.unwrap();
     seen.is_healthy()
 }
 
@@ -75,33 +75,33 @@ pub fn is(failure: &Failure, class: FailureClass, code: &str) {
 async fn new_migrations_are_applied_by_ensure_and_changed_ones_rejected() {
     for model in MODELS {
         let folder = Folder::new(&[("1_a.sql", TABLE)]);
-        let Some(place) = folder.place(model).await else { return };
+        let Some(fixture) = folder.fixture(model).await else { return };
         let spec = bare();
-        place.ensure(&spec).await;
+        fixture.ensure(&spec).await;
         folder.migration(
             "2_b.sql",
             "ALTER TABLE t ADD COLUMN m integer; CREATE INDEX t_by_m ON t (tenant_id, m);",
         );
-        let later = place.another();
+        let later = fixture.another();
         if model != Model::Pool {
-            assert!(!is_healthy(&*later, &place, &spec).await, "{model:?}: a migration is missing");
+            assert!(!is_healthy(&*later, &fixture, &spec).await, "{model:?}: a migration is missing");
         }
-        later.ensure(&place.world.context(), &spec).await.unwrap();
-        assert!(is_healthy(&*later, &place, &spec).await, "{model:?}");
+        later.ensure(&fixture.world.context(), &spec).await.unwrap();
+        assert!(is_healthy(&*later, &fixture, &spec).await, "{model:?}");
         let row = serde_json::json!({ "id": "x", "m": 7 });
         let rows = later.data().unwrap().scoped(spec.tenant.id);
         assert_eq!(rows.insert("t", row.as_object().unwrap().clone()).await.unwrap()["m"], 7);
         folder.migration("3_c.sql", "ALTER TABLE t DROP COLUMN m;");
-        place.another().ensure(&place.world.context(), &spec).await.unwrap();
+        fixture.another().ensure(&fixture.world.context(), &spec).await.unwrap();
         if model != Model::Pool {
-            let folder_of_two = later.ensure(&place.world.context(), &spec).await.unwrap_err();
+            let folder_of_two = later.ensure(&fixture.world.context(), &spec).await.unwrap_err();
             is(&folder_of_two, Fatal, "migration_changed");
             let seen = rows.get("t", "x").await.unwrap().unwrap();
             assert_eq!(seen.get("m"), None, "{model:?}: the tables are read again");
         }
 
         folder.migration("1_a.sql", &TABLE.replace("n integer", "n bigint"));
-        let changed = place.another().ensure(&place.world.context(), &spec).await.unwrap_err();
+        let changed = fixture.another().ensure(&fixture.world.context(), &spec).await.unwrap_err();
         is(&changed, Fatal, "migration_changed");
         assert!(changed.message.contains("1_a.sql was changed"), "{model:?}: {changed}");
     }
@@ -120,8 +120,8 @@ async fn a_role_may_use_all_objects_of_its_schema_except_migrations() {
         CREATE PROCEDURE tidy(a integer, b integer) LANGUAGE sql AS 'SELECT 1';
         CREATE VIEW seen WITH (security_invoker = true) AS SELECT * FROM t;";
     let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", more)]);
-    let Some(place) = folder.place(Model::Schema).await else { return };
-    place.sql("CREATE TYPE public.mood AS ENUM ('bad')").await;
+    let Some(fixture) = folder.fixture(Model::Schema).await else { return };
+    fixture.sql("CREATE TYPE public.mood AS ENUM ('bad')").await;
     let checks = "SELECT has_table_privilege($R, '$S.t', 'DELETE') AND has_table_privilege($R, '$S.seen', 'SELECT')
             AND has_sequence_privilege($R, '$S.\"Odd numbers\"', 'USAGE') AS may,
         has_table_privilege($R, '$S._migrations', 'SELECT') OR has_sequence_privilege($R, '$S._migrations_position_seq', 'USAGE')
@@ -132,21 +132,21 @@ async fn a_role_may_use_all_objects_of_its_schema_except_migrations() {
     // The first schema is read; the others are created like it, in one message.
     for _ in 0..3 {
         let spec = bare();
-        place.ensure(&spec).await;
-        for (version, grade) in [(0, None), (1, Some(Grade::ReadOnly)), (2, None)] {
+        fixture.ensure(&spec).await;
+        for (version, mode) in [(0, None), (1, Some(SuspensionMode::ReadOnly)), (2, None)] {
             if version > 0 {
-                fence(&place, &spec, grade, version).await;
+                fence(&fixture, &spec, mode, version).await;
             }
             let asked = checks
                 .replace("$R", &format!("'{}'", spec.name))
                 .replace("$S", &format!("\"{}\"", spec.name));
-            let row = &place.sql(&asked).await[0];
-            let may = grade.is_none();
+            let row = &fixture.sql(&asked).await[0];
+            let may = mode.is_none();
             assert_eq!((row.get("may"), row.get("may_too_much")), (may, false), "{version}");
             let routines = ["count", "own", "everybodys"].map(|column| row.get::<i64, _>(column));
             assert_eq!(routines, [7, if may { 7 } else { 0 }, 0], "{version}");
         }
-        assert!(is_healthy(&*place.provider, &place, &spec).await);
+        assert!(is_healthy(&*fixture.provider, &fixture, &spec).await);
     }
 }
 
@@ -157,19 +157,19 @@ async fn schemas_may_differ_after_the_same_migrations() {
         IF nextval('public.made') > 2 THEN CREATE FUNCTION more() RETURNS integer LANGUAGE sql AS 'SELECT 1'; END IF;
         END $$;";
     let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", unlike)]);
-    let Some(place) = folder.place(Model::Schema).await else { return };
-    place.sql("CREATE SEQUENCE public.made").await;
+    let Some(fixture) = folder.fixture(Model::Schema).await else { return };
+    fixture.sql("CREATE SEQUENCE public.made").await;
     // The canary's schema was the first.
     for routines in [1, 2, 2] {
         let spec = bare();
-        place.ensure(&spec).await;
+        fixture.ensure(&spec).await;
         let Spec { name, .. } = &spec;
         let asked = format!(
             "SELECT count(*) FILTER (WHERE has_function_privilege('{name}', oid, 'EXECUTE')),
                 count(*) FILTER (WHERE has_function_privilege('public', oid, 'EXECUTE'))
              FROM pg_proc WHERE pronamespace = '{name}'::regnamespace"
         );
-        let row = &place.sql(&asked).await[0];
+        let row = &fixture.sql(&asked).await[0];
         assert_eq!((row.get::<i64, _>(0), row.get::<i64, _>(1)), (routines, 0));
     }
 }
@@ -181,22 +181,22 @@ async fn a_recreated_schema_is_incomplete_without_its_seed() {
     {
         let folder = Folder::new(&[("1_a.sql", TABLE)]);
         folder.seed("1");
-        let Some(place) = folder.place(model).await else { return };
-        let (spec, context) = (spec(serde_json::json!({ "seed": "start" })), place.world.context());
-        place.ensure(&spec).await;
-        place.sql(&lose.replace("NAME", &format!("\"{}\"", spec.name))).await;
+        let Some(fixture) = folder.fixture(model).await else { return };
+        let (spec, context) = (spec(serde_json::json!({ "seed": "start" })), fixture.world.context());
+        fixture.ensure(&spec).await;
+        fixture.sql(&lose.replace("NAME", &format!("\"{}\"", spec.name))).await;
         // The last step of the repair fails, and a migration was added.
         folder.migration("2_b.sql", "ALTER TABLE t ADD COLUMN m integer;");
         folder.seed("no number");
-        let failed = place.another().ensure(&context, &spec).await.unwrap_err();
+        let failed = fixture.another().ensure(&context, &spec).await.unwrap_err();
         is(&failed, Invalid, "bad_seed");
-        assert!(!is_healthy(&*place.another(), &place, &spec).await, "{model:?}");
-        let too_early = place.another().data().unwrap().scoped(spec.tenant.id).get("t", "first").await;
+        assert!(!is_healthy(&*fixture.another(), &fixture, &spec).await, "{model:?}");
+        let too_early = fixture.another().data().unwrap().scoped(spec.tenant.id).get("t", "first").await;
         is(&too_early.unwrap_err(), Invalid, "no_such_tenant");
         folder.seed("2");
-        let later = place.another();
+        let later = fixture.another();
         later.ensure(&context, &spec).await.unwrap();
-        assert!(is_healthy(&*later, &place, &spec).await, "{model:?}");
+        assert!(is_healthy(&*later, &fixture, &spec).await, "{model:?}");
         let row = later.data().unwrap().scoped(spec.tenant.id).get("t", "first").await.unwrap();
         assert_eq!(row.unwrap()["n"], 2, "{model:?}");
     }
@@ -205,27 +205,27 @@ async fn a_recreated_schema_is_incomplete_without_its_seed() {
 #[tokio::test]
 async fn removal_covers_tables_of_newer_migrations() {
     let folder = Folder::new(&[("1_a.sql", TABLE)]);
-    let Some(place) = folder.place(Model::Pool).await else { return };
-    let (spec, context) = (bare(), place.world.context());
-    place.ensure(&spec).await;
+    let Some(fixture) = folder.fixture(Model::Pool).await else { return };
+    let (spec, context) = (bare(), fixture.world.context());
+    fixture.ensure(&spec).await;
     folder.migration("2_notes.sql", &TABLE.replace("TABLE t", "TABLE notes"));
-    let newer = place.another();
+    let newer = fixture.another();
     newer.ensure(&context, &spec).await.unwrap();
     let note = serde_json::json!({ "id": "x" }).as_object().unwrap().clone();
     newer.data().unwrap().scoped(spec.tenant.id).insert("notes", note).await.unwrap();
-    let removed = place.provider.remove(&context, &spec).await.unwrap();
+    let removed = fixture.provider.remove(&context, &spec).await.unwrap();
     assert_eq!(removed.receipt["rows"], serde_json::json!({ "notes": 1, "t": 0 }));
-    assert_eq!(place.provider.observe(&context, &spec).await.unwrap(), Observed::Absent);
+    assert_eq!(fixture.provider.observe(&context, &spec).await.unwrap(), Observed::Absent);
 
     // Rows of a tenant that is not listed are reported and removed.
     let tenant = spec.tenant.id;
-    place.sql(&format!("INSERT INTO tenantry_pool.notes VALUES ('{tenant}', 'late', 1)")).await;
-    for process in [&*place.provider, &*newer] {
+    fixture.sql(&format!("INSERT INTO tenantry_pool.notes VALUES ('{tenant}', 'late', 1)")).await;
+    for process in [&*fixture.provider, &*newer] {
         let seen = process.observe(&context, &spec).await.unwrap();
         assert!(matches!(seen, Observed::Present { .. }) && !seen.is_healthy(), "{seen:?}");
     }
-    place.provider.remove(&context, &spec).await.unwrap();
-    assert_eq!(place.provider.observe(&context, &spec).await.unwrap(), Observed::Absent);
+    fixture.provider.remove(&context, &spec).await.unwrap();
+    assert_eq!(fixture.provider.observe(&context, &spec).await.unwrap(), Observed::Absent);
 }
 
 #[tokio::test]
@@ -238,10 +238,10 @@ async fn a_file_without_a_transaction_runs_statement_by_statement() {
                 "-- no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS t_by_n ON t (tenant_id, n);\nSELECT ';';",
             ),
         ]);
-        let Some(place) = folder.place(model).await else { return };
+        let Some(fixture) = folder.fixture(model).await else { return };
         let spec = bare();
-        place.ensure(&spec).await;
-        assert!(is_healthy(&*place.provider, &place, &spec).await, "{model:?}");
+        fixture.ensure(&spec).await;
+        assert!(is_healthy(&*fixture.provider, &fixture, &spec).await, "{model:?}");
     }
 }
 
@@ -265,8 +265,8 @@ async fn a_rejected_migration_is_named_and_rolled_back() {
     ] {
         for model in [Model::Schema, Model::Pool] {
             let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", sql)]);
-            let Some(place) = folder.place(model).await else { return };
-            let failure = place.provider.ensure(&place.world.context(), &bare()).await.unwrap_err();
+            let Some(fixture) = folder.fixture(model).await else { return };
+            let failure = fixture.provider.ensure(&fixture.world.context(), &bare()).await.unwrap_err();
             is(&failure, Fatal, "bad_migration");
             assert!(failure.message.starts_with("2_b.sql") && failure.message.contains(why), "{failure}");
         }
@@ -285,15 +285,15 @@ async fn migrations_that_bypass_policies_are_rejected() {
         ("CREATE POLICY all_of_them ON t USING (true);", "RESTRICTIVE"),
     ] {
         let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", sql)]);
-        let Some(place) = folder.place(Model::Pool).await else { return };
-        let failure = place.provider.probe().await.unwrap_err();
+        let Some(fixture) = folder.fixture(Model::Pool).await else { return };
+        let failure = fixture.provider.probe().await.unwrap_err();
         is(&failure, Fatal, "bad_migration");
         assert!(failure.message.contains(why), "{failure}");
     }
     let harmless = "CREATE VIEW v WITH (security_invoker = true) AS SELECT * FROM t; CREATE POLICY few ON t AS RESTRICTIVE USING (n > 0);";
     let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", harmless)]);
-    let Some(place) = folder.place(Model::Pool).await else { return };
-    place.provider.probe().await.unwrap();
+    let Some(fixture) = folder.fixture(Model::Pool).await else { return };
+    fixture.provider.probe().await.unwrap();
 }
 
 /// A trigger that raises an error if the deletion of a tenant's rows has a statement timeout.
@@ -306,50 +306,50 @@ CREATE TRIGGER hurried BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION hurried(
 #[tokio::test]
 async fn removal_has_no_statement_timeout() {
     let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", UNHURRIED)]);
-    let Some(place) = folder.place(Model::Pool).await else { return };
-    let (spec, context) = (bare(), place.world.context());
-    place.ensure(&spec).await;
+    let Some(fixture) = folder.fixture(Model::Pool).await else { return };
+    let (spec, context) = (bare(), fixture.world.context());
+    fixture.ensure(&spec).await;
     let row = serde_json::json!({ "id": "x" }).as_object().unwrap().clone();
-    place.provider.data().unwrap().scoped(spec.tenant.id).insert("t", row).await.unwrap();
-    let removed = place.provider.remove(&context, &spec).await.unwrap();
+    fixture.provider.data().unwrap().scoped(spec.tenant.id).insert("t", row).await.unwrap();
+    let removed = fixture.provider.remove(&context, &spec).await.unwrap();
     assert_eq!(removed.receipt["rows"]["t"], 1);
 
     // An event trigger checks the same for DROP SCHEMA.
-    let place = Place::of(Model::Schema).await.unwrap();
-    place
+    let fixture = Fixture::of(Model::Schema).await.unwrap();
+    fixture
         .sql(
             "CREATE FUNCTION hurried() RETURNS event_trigger LANGUAGE plpgsql AS
              $$ BEGIN IF current_setting('statement_timeout') <> '0' AND tg_tag = 'DROP SCHEMA' THEN RAISE EXCEPTION 'hurried'; END IF; END $$",
         )
         .await;
-    place.sql("CREATE EVENT TRIGGER hurried ON sql_drop EXECUTE FUNCTION hurried()").await;
+    fixture.sql("CREATE EVENT TRIGGER hurried ON sql_drop EXECUTE FUNCTION hurried()").await;
     let spec = bare();
-    place.ensure(&spec).await;
-    place.provider.remove(&place.world.context(), &spec).await.unwrap();
-    assert_eq!(place.count(&spec).await, 0);
+    fixture.ensure(&spec).await;
+    fixture.provider.remove(&fixture.world.context(), &spec).await.unwrap();
+    assert_eq!(fixture.count(&spec).await, 0);
 }
 
 #[tokio::test]
 async fn concurrent_processes_create_one_tenant() {
     for model in MODELS {
-        let Some(place) = Place::of(model).await else { return };
-        let another = place.another();
-        let spec = spec(place.settings());
-        let (context, other) = (place.world.context(), place.world.context());
-        let (a, b) = tokio::join!(place.provider.ensure(&context, &spec), another.ensure(&other, &spec));
+        let Some(fixture) = Fixture::of(model).await else { return };
+        let another = fixture.another();
+        let spec = spec(fixture.settings());
+        let (context, other) = (fixture.world.context(), fixture.world.context());
+        let (a, b) = tokio::join!(fixture.provider.ensure(&context, &spec), another.ensure(&other, &spec));
         // Both attempts hand out the same valid password.
         let sealed = [a.unwrap(), b.unwrap()].map(|made| {
-            place.world.registry.apply(&made.writes);
-            place.world.secret(&spec, &format!("postgres_password:{}", spec.name))
+            fixture.world.registry.apply(&made.writes);
+            fixture.world.secret(&spec, &format!("postgres_password:{}", spec.name))
         });
         assert_eq!(sealed[0], sealed[1], "{model:?}");
-        assert_eq!(place.count(&spec).await, 1);
+        assert_eq!(fixture.count(&spec).await, 1);
         let (removed, made) =
-            tokio::join!(place.provider.remove(&context, &spec), another.ensure(&other, &spec));
+            tokio::join!(fixture.provider.remove(&context, &spec), another.ensure(&other, &spec));
         removed.unwrap();
         made.unwrap();
-        place.provider.remove(&context, &spec).await.unwrap();
-        assert_eq!(place.count(&spec).await, 0, "{model:?}");
+        fixture.provider.remove(&context, &spec).await.unwrap();
+        assert_eq!(fixture.count(&spec).await, 0, "{model:?}");
     }
 }
 
@@ -360,16 +360,16 @@ const TERMINATE_SESSIONS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn terminated_attempts_are_completed_by_the_next() {
     for model in MODELS {
-        let Some(place) = Place::of(model).await else { return };
-        place.provider.probe().await.unwrap();
+        let Some(fixture) = Fixture::of(model).await else { return };
+        fixture.provider.probe().await.unwrap();
         let (mut ended, mut failed) = (0, 0);
         for _ in 0..12 {
-            let spec = spec(place.settings());
-            let context = place.world.context();
-            let mut ensure = std::pin::pin!(place.provider.ensure(&context, &spec));
+            let spec = spec(fixture.settings());
+            let context = fixture.world.context();
+            let mut ensure = std::pin::pin!(fixture.provider.ensure(&context, &spec));
             // Terminates the provider's sessions again and again until the attempt ends, and none after it.
             let first = loop {
-                let mut ends = std::pin::pin!(place.sql(TERMINATE_SESSIONS));
+                let mut ends = std::pin::pin!(fixture.sql(TERMINATE_SESSIONS));
                 tokio::select! {
                     done = &mut ensure => {
                         ended += ends.await.len();
@@ -382,18 +382,18 @@ async fn terminated_attempts_are_completed_by_the_next() {
                 assert!(failure.may_retry(), "{model:?}: {failure:?}");
                 failed += 1;
             }
-            let mut made = place.provider.ensure(&context, &spec).await;
+            let mut made = fixture.provider.ensure(&context, &spec).await;
             // Dead connections in the pool are found one by one.
             for _ in 0..8 {
                 match made {
                     Err(failure) if failure.may_retry() => {}
                     _ => break,
                 }
-                made = place.provider.ensure(&context, &spec).await;
+                made = fixture.provider.ensure(&context, &spec).await;
             }
-            place.world.registry.apply(&made.unwrap().writes);
-            assert!(is_healthy(&*place.provider, &place, &spec).await, "{model:?}");
-            assert_eq!(place.count(&spec).await, 1, "{model:?}");
+            fixture.world.registry.apply(&made.unwrap().writes);
+            assert!(is_healthy(&*fixture.provider, &fixture, &spec).await, "{model:?}");
+            assert_eq!(fixture.count(&spec).await, 1, "{model:?}");
         }
         assert!(ended > 0 && failed > 0, "{model:?}: {ended} sessions were ended, {failed} attempts failed");
     }
@@ -401,29 +401,29 @@ async fn terminated_attempts_are_completed_by_the_next() {
 
 #[tokio::test]
 async fn server_failures_have_their_class() {
-    let Some(place) = Place::of(Model::Schema).await else { return };
-    let spec = spec(place.settings());
-    let context = place.world.context();
-    let gone = place.unusable().await.unwrap();
+    let Some(fixture) = Fixture::of(Model::Schema).await else { return };
+    let spec = spec(fixture.settings());
+    let context = fixture.world.context();
+    let gone = fixture.unusable().await.unwrap();
     is(&gone.ensure(&context, &spec).await.unwrap_err(), Retryable, "unreachable");
     let nowhere = |config: &mut tenantry_databases::postgres::Config| {
         config.url = config.url.replace("/tenantry_", "/nowhere_");
     };
-    let place = Place::with(Model::Schema, nowhere).await.unwrap();
-    is(&place.provider.probe().await.unwrap_err(), Fatal, "no_database");
+    let fixture = Fixture::with(Model::Schema, nowhere).await.unwrap();
+    is(&fixture.provider.probe().await.unwrap_err(), Fatal, "no_database");
     let limited = |config: &mut tenantry_databases::postgres::Config| {
         config.url.push_str("?options=-c%20default_transaction_read_only%3Don");
     };
-    let place = Place::with(Model::Schema, limited).await.unwrap();
-    is(&place.provider.probe().await.unwrap_err(), Retryable, "read_only");
+    let fixture = Fixture::with(Model::Schema, limited).await.unwrap();
+    is(&fixture.provider.probe().await.unwrap_err(), Retryable, "read_only");
 }
 
 #[tokio::test]
 async fn rejected_rows_are_the_callers_fault() {
-    let Some(place) = Place::of(Model::Schema).await else { return };
-    let spec = spec(place.settings());
-    place.ensure(&spec).await;
-    let rows = place.provider.data().unwrap().scoped(spec.tenant.id);
+    let Some(fixture) = Fixture::of(Model::Schema).await else { return };
+    let spec = spec(fixture.settings());
+    fixture.ensure(&spec).await;
+    let rows = fixture.provider.data().unwrap().scoped(spec.tenant.id);
     let insert = async |table: &str, row: serde_json::Value| {
         rows.insert(table, row.as_object().unwrap().clone()).await.unwrap_err()
     };
@@ -447,6 +447,6 @@ async fn rejected_rows_are_the_callers_fault() {
     assert_eq!((first.rows.len(), next.rows.len(), next.next), (2, 1, None));
     assert_eq!(rows.remove_samples().await.unwrap()["tasks"], 3);
     assert!(!rows.delete("tasks", "'; DROP TABLE tasks; --").await.unwrap());
-    place.provider.remove(&place.world.context(), &spec).await.unwrap();
+    fixture.provider.remove(&fixture.world.context(), &spec).await.unwrap();
     is(&rows.get("tasks", "x").await.unwrap_err(), Invalid, "no_such_tenant");
 }

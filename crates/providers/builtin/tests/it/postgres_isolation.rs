@@ -7,7 +7,7 @@ use tenantry_model::FailureClass;
 use tenantry_provider::Observed;
 
 use crate::contract::Environment;
-use crate::postgres::{MODELS, Model, Place, connect, ensured, log_in, make, refused};
+use crate::postgres::{Fixture, MODELS, Model, connect, ensured, log_in, make, refused};
 use crate::world::spec;
 
 async fn count(connection: &mut PgConnection, sql: &str) -> i64 {
@@ -17,9 +17,9 @@ async fn count(connection: &mut PgConnection, sql: &str) -> i64 {
 #[tokio::test]
 async fn a_login_sees_its_own_rows_only() {
     for model in MODELS {
-        let Some(place) = Place::of(model).await else { return };
-        let ((a, made_a), (b, made_b)) = (make(&place).await, make(&place).await);
-        let mut session = log_in(&place, &a, &made_a.outputs).await.unwrap();
+        let Some(fixture) = Fixture::of(model).await else { return };
+        let ((a, made_a), (b, made_b)) = (make(&fixture).await, make(&fixture).await);
+        let mut session = log_in(&fixture, &a, &made_a.outputs).await.unwrap();
         assert_eq!(count(&mut session, "SELECT count(*) FROM workspaces").await, 1, "{model:?}");
         let sum = format!("SELECT count(*) FROM tasks WHERE tenant_id <> '{}'", a.tenant.id);
         assert_eq!(count(&mut session, &sum).await, 0);
@@ -33,16 +33,16 @@ async fn a_login_sees_its_own_rows_only() {
             if model == Model::Database { "42P01" } else { "42501" },
         )
         .await;
-        let mut other = log_in(&place, &b, &made_b.outputs).await.unwrap();
+        let mut other = log_in(&fixture, &b, &made_b.outputs).await.unwrap();
         assert_eq!(count(&mut other, "SELECT count(*) FROM workspaces WHERE name = 'Ours'").await, 0);
     }
 }
 
 #[tokio::test]
 async fn no_setting_changes_the_tenant_of_a_login() {
-    let Some(place) = Place::of(Model::Pool).await else { return };
-    let ((a, made), (b, _)) = (make(&place).await, make(&place).await);
-    let mut session = log_in(&place, &a, &made.outputs).await.unwrap();
+    let Some(fixture) = Fixture::of(Model::Pool).await else { return };
+    let ((a, made), (b, _)) = (make(&fixture).await, make(&fixture).await);
+    let mut session = log_in(&fixture, &a, &made.outputs).await.unwrap();
     for set in
         ["SET app.current_tenant_id", "SET LOCAL app.current_tenant_id", "SET SESSION app.current_tenant_id"]
     {
@@ -68,16 +68,16 @@ async fn no_setting_changes_the_tenant_of_a_login() {
 
 #[tokio::test]
 async fn the_access_row_is_obeyed_and_other_roles_have_no_tenant() {
-    let Some(place) = Place::of(Model::Pool).await else { return };
-    let (a, made) = make(&place).await;
-    let mut session = log_in(&place, &a, &made.outputs).await.unwrap();
+    let Some(fixture) = Fixture::of(Model::Pool).await else { return };
+    let (a, made) = make(&fixture).await;
+    let mut session = log_in(&fixture, &a, &made.outputs).await.unwrap();
     let fence = |word: &str| format!("UPDATE tenantry.homes SET access = '{word}' WHERE name = '{}'", a.name);
-    place.sql(&fence("read_only")).await;
+    fixture.sql(&fence("read_only")).await;
     assert_eq!(count(&mut session, "SELECT count(*) FROM workspaces").await, 1);
     assert_eq!(session.execute("UPDATE workspaces SET name = 'x'").await.unwrap().rows_affected(), 0);
-    place.sql(&fence("blocked")).await;
+    fixture.sql(&fence("blocked")).await;
     assert_eq!(count(&mut session, "SELECT count(*) FROM workspaces").await, 0);
-    place.sql(&fence("full")).await;
+    fixture.sql(&fence("full")).await;
     assert_eq!(count(&mut session, "SELECT count(*) FROM workspaces").await, 1);
 
     // A role with all privileges on the tables that is neither a tenant's login nor the application.
@@ -88,38 +88,38 @@ async fn the_access_row_is_obeyed_and_other_roles_have_no_tenant() {
         format!("GRANT EXECUTE ON FUNCTION tenantry.session_tenant(boolean) TO {stranger}"),
         format!("GRANT ALL ON ALL TABLES IN SCHEMA tenantry_pool TO {stranger}"),
     ] {
-        place.sql(&sql).await;
+        fixture.sql(&sql).await;
     }
-    let options: PgConnectOptions = place.url().parse().unwrap();
+    let options: PgConnectOptions = fixture.url().parse().unwrap();
     let mut session = options.username(&stranger).connect().await.unwrap();
     session.execute(AssertSqlSafe(format!("SET app.current_tenant_id = '{}'", a.tenant.id))).await.unwrap();
     assert_eq!(count(&mut session, "SELECT count(*) FROM tenantry_pool.workspaces").await, 0);
     drop(session);
-    place.sql(&format!("DROP OWNED BY {stranger}")).await;
-    place.sql(&format!("DROP ROLE {stranger}")).await;
+    fixture.sql(&format!("DROP OWNED BY {stranger}")).await;
+    fixture.sql(&format!("DROP ROLE {stranger}")).await;
 }
 
 #[tokio::test]
 async fn other_tenants_schemas_and_databases_are_unreachable() {
-    let Some(place) = Place::of(Model::Schema).await else { return };
-    let ((a, made), (b, _)) = (make(&place).await, make(&place).await);
-    let mut session = log_in(&place, &a, &made.outputs).await.unwrap();
+    let Some(fixture) = Fixture::of(Model::Schema).await else { return };
+    let ((a, made), (b, _)) = (make(&fixture).await, make(&fixture).await);
+    let mut session = log_in(&fixture, &a, &made.outputs).await.unwrap();
     refused(&mut session, &format!("SELECT * FROM \"{}\".workspaces", b.name), "42501").await;
     session.execute(AssertSqlSafe(format!("SET search_path = \"{}\"", b.name))).await.unwrap();
     refused(&mut session, "SELECT * FROM workspaces", "42P01").await;
     refused(&mut session, &format!("DROP SCHEMA \"{}\" CASCADE", b.name), "42501").await;
 
-    let Some(place) = Place::of(Model::Database).await else { return };
-    let ((a, mut made), (b, _)) = (make(&place).await, make(&place).await);
+    let Some(fixture) = Fixture::of(Model::Database).await else { return };
+    let ((a, mut made), (b, _)) = (make(&fixture).await, make(&fixture).await);
     made.outputs["database"] = json!(b.name);
-    let error = log_in(&place, &a, &made.outputs).await.expect_err("another tenant's database");
+    let error = log_in(&fixture, &a, &made.outputs).await.expect_err("another tenant's database");
     assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some("42501"));
 }
 
 #[tokio::test]
 async fn unusual_names_are_quoted() {
     for model in MODELS {
-        let Some(place) = Place::of(model).await else { return };
+        let Some(fixture) = Fixture::of(model).await else { return };
         let mut done = Vec::new();
         let id = spec(json!({})).tenant.id.suffix();
         for name in [
@@ -130,23 +130,23 @@ async fn unusual_names_are_quoted() {
             format!("SELECT {id}"),
             format!("50%s %% %1$I {id}"),
         ] {
-            let mut odd = spec(place.settings());
+            let mut odd = spec(fixture.settings());
             odd.name = name;
-            let made = ensured(&place, &odd).await;
-            let mut session = log_in(&place, &odd, &made.outputs).await.unwrap();
+            let made = ensured(&fixture, &odd).await;
+            let mut session = log_in(&fixture, &odd, &made.outputs).await.unwrap();
             assert_eq!(count(&mut session, "SELECT count(*) FROM workspaces").await, 1, "{}", odd.name);
-            let rows = place.provider.data().unwrap().scoped(odd.tenant.id);
+            let rows = fixture.provider.data().unwrap().scoped(odd.tenant.id);
             assert!(rows.get("workspaces", "default").await.unwrap().is_some(), "{}", odd.name);
             done.push(odd);
         }
         for odd in done {
-            place.provider.remove(&place.world.context(), &odd).await.unwrap();
-            assert_eq!(place.count(&odd).await, 0, "{}", odd.name);
+            fixture.provider.remove(&fixture.world.context(), &odd).await.unwrap();
+            assert_eq!(fixture.count(&odd).await, 0, "{}", odd.name);
         }
         for bad in ["", "pg_catalog", "public", &"ü".repeat(32), "a\0b"] {
-            let mut refused = spec(place.settings());
+            let mut refused = spec(fixture.settings());
             bad.clone_into(&mut refused.name);
-            let failure = place.provider.ensure(&place.world.context(), &refused).await.unwrap_err();
+            let failure = fixture.provider.ensure(&fixture.world.context(), &refused).await.unwrap_err();
             assert_eq!((failure.class, &*failure.code), (FailureClass::Invalid, "bad_name"), "{bad:?}");
         }
     }
@@ -160,38 +160,38 @@ async fn untagged_objects_are_foreign() {
         (Model::Database, "CREATE DATABASE \"NAME\"", "DROP DATABASE \"NAME\""),
         (Model::Pool, "CREATE ROLE \"NAME\"", "DROP ROLE \"NAME\""),
     ] {
-        let Some(place) = Place::of(model).await else { return };
-        let spec = spec(place.settings());
-        let context = place.world.context();
-        place.sql(&plant.replace("NAME", &spec.name)).await;
-        let failure = place.provider.ensure(&context, &spec).await.unwrap_err();
+        let Some(fixture) = Fixture::of(model).await else { return };
+        let spec = spec(fixture.settings());
+        let context = fixture.world.context();
+        fixture.sql(&plant.replace("NAME", &spec.name)).await;
+        let failure = fixture.provider.ensure(&context, &spec).await.unwrap_err();
         assert_eq!((failure.class, &*failure.code), (FailureClass::Fatal, "name_taken"), "{plant}");
-        assert_eq!(place.provider.observe(&context, &spec).await.unwrap(), Observed::Foreign, "{plant}");
-        place.provider.remove(&context, &spec).await.unwrap();
+        assert_eq!(fixture.provider.observe(&context, &spec).await.unwrap(), Observed::Foreign, "{plant}");
+        fixture.provider.remove(&context, &spec).await.unwrap();
         // It still exists.
-        place.sql(&clear.replace("NAME", &spec.name)).await;
-        place.provider.ensure(&context, &spec).await.unwrap();
-        place.provider.remove(&context, &spec).await.unwrap();
+        fixture.sql(&clear.replace("NAME", &spec.name)).await;
+        fixture.provider.ensure(&context, &spec).await.unwrap();
+        fixture.provider.remove(&context, &spec).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn dropped_policies_are_reported_and_recreated() {
-    let Some(place) = Place::of(Model::Pool).await else { return };
-    let (spec, _) = make(&place).await;
+    let Some(fixture) = Fixture::of(Model::Pool).await else { return };
+    let (spec, _) = make(&fixture).await;
     for harm in [
         "DROP POLICY tenantry_select ON tenantry_pool.tasks",
         "ALTER TABLE tenantry_pool.tasks NO FORCE ROW LEVEL SECURITY",
         "ALTER TABLE tenantry_pool.tasks DISABLE ROW LEVEL SECURITY",
     ] {
-        place.sql(harm).await;
+        fixture.sql(harm).await;
         let healthy =
-            async || place.provider.observe(&place.world.context(), &spec).await.unwrap().is_healthy();
+            async || fixture.provider.observe(&fixture.world.context(), &spec).await.unwrap().is_healthy();
         assert!(!healthy().await, "{harm}");
-        ensured(&place, &spec).await;
+        ensured(&fixture, &spec).await;
         assert!(healthy().await, "{harm}");
     }
-    let bound = place
+    let bound = fixture
         .sql("SELECT bool_and(relrowsecurity AND relforcerowsecurity) FROM pg_class WHERE relnamespace = 'tenantry_pool'::regnamespace AND relkind = 'r' AND relname <> '_migrations'")
         .await;
     assert!(bound[0].get::<bool, _>(0));
@@ -199,22 +199,23 @@ async fn dropped_policies_are_reported_and_recreated() {
 
 #[tokio::test]
 async fn an_application_role_that_bypasses_policies_is_rejected() {
-    let Some(place) = Place::with(Model::Pool, |config| config.app_role = "postgres".to_owned()).await else {
+    let Some(fixture) = Fixture::with(Model::Pool, |config| config.app_role = "postgres".to_owned()).await
+    else {
         return;
     };
-    let failure = place.provider.probe().await.unwrap_err();
+    let failure = fixture.provider.probe().await.unwrap_err();
     assert_eq!((failure.class, &*failure.code), (FailureClass::Fatal, "bad_role"), "{failure}");
-    let mut connection = connect(place.url()).await;
+    let mut connection = connect(fixture.url()).await;
     assert_eq!(count(&mut connection, "SELECT count(*) FROM pg_class WHERE relname = 'workspaces'").await, 0);
 }
 
 #[tokio::test]
 async fn an_application_sets_its_tenant_per_transaction() {
-    let Some(place) = Place::of(Model::Pool).await else { return };
-    let ((a, _), (b, _)) = (make(&place).await, make(&place).await);
-    let (app, own) = (place.app_role(), format!("application_{}", a.tenant.id.suffix()));
-    place.sql(&format!("CREATE ROLE {own} LOGIN IN ROLE {app}")).await;
-    let options: PgConnectOptions = place.url().parse().unwrap();
+    let Some(fixture) = Fixture::of(Model::Pool).await else { return };
+    let ((a, _), (b, _)) = (make(&fixture).await, make(&fixture).await);
+    let (app, own) = (fixture.app_role(), format!("application_{}", a.tenant.id.suffix()));
+    fixture.sql(&format!("CREATE ROLE {own} LOGIN IN ROLE {app}")).await;
+    let options: PgConnectOptions = fixture.url().parse().unwrap();
     let mut session = options.username(&own).connect().await.unwrap();
     for tenant in [&a, &b] {
         let begin = format!(
@@ -229,22 +230,22 @@ async fn an_application_sets_its_tenant_per_transaction() {
     }
     assert_eq!(count(&mut session, "SELECT count(*) FROM tenantry_pool.tasks").await, 0, "no tenant is set");
     drop(session);
-    place.sql(&format!("DROP ROLE {own}")).await;
+    fixture.sql(&format!("DROP ROLE {own}")).await;
 }
 
 #[tokio::test]
 async fn an_administrator_needs_no_superuser_rights() {
     for model in MODELS {
-        let Some(place) = Place::with_plain_administrator(model).await else { return };
-        let ((a, made), (b, _)) = (make(&place).await, make(&place).await);
-        assert!(place.provider.observe(&place.world.context(), &a).await.unwrap().is_healthy());
-        let rows = place.provider.data().unwrap().scoped(a.tenant.id);
+        let Some(fixture) = Fixture::with_plain_administrator(model).await else { return };
+        let ((a, made), (b, _)) = (make(&fixture).await, make(&fixture).await);
+        assert!(fixture.provider.observe(&fixture.world.context(), &a).await.unwrap().is_healthy());
+        let rows = fixture.provider.data().unwrap().scoped(a.tenant.id);
         assert_eq!(rows.list("tasks", 10, None).await.unwrap().rows.len(), 3, "{model:?}");
-        let mut session = log_in(&place, &a, &made.outputs).await.unwrap();
+        let mut session = log_in(&fixture, &a, &made.outputs).await.unwrap();
         assert_eq!(count(&mut session, "SELECT count(*) FROM tasks").await, 3);
         // With an open session.
         for spec in [a, b] {
-            let removed = place.provider.remove(&place.world.context(), &spec).await.unwrap();
+            let removed = fixture.provider.remove(&fixture.world.context(), &spec).await.unwrap();
             assert_eq!(removed.receipt["rows"]["tasks"], 3, "{model:?}");
         }
         assert!(session.execute("SELECT 1").await.is_err(), "{model:?}: the session is still open");

@@ -6,38 +6,38 @@ use tenantry_provider::{Cell, Outcome, Spec, Who};
 use tenantry_testkit::pooler::Pooler;
 
 use crate::contract::Environment;
-use crate::postgres::{Model, Place, connect};
+use crate::postgres::{Fixture, Model, connect};
 use crate::world::spec;
 
 const MODELS: [Model; 3] = [Model::Pool, Model::Schema, Model::Database];
 
 /// The tenants of a main database.
 struct Fleet {
-    place: Place,
+    fixture: Fixture,
     tenants: Vec<Spec>,
 }
 
 impl Fleet {
-    async fn of(place: Place, size: usize) -> Self {
+    async fn of(fixture: Fixture, size: usize) -> Self {
         let mut tenants = Vec::new();
         for _ in 0..size {
-            let spec = spec(place.settings());
-            place.ensure(&spec).await;
+            let spec = spec(fixture.settings());
+            fixture.ensure(&spec).await;
             tenants.push(spec);
         }
-        Self { place, tenants }
+        Self { fixture, tenants }
     }
 
     async fn check(&self) -> Vec<Cell> {
         let ids: Vec<TenantId> = self.tenants.iter().map(|spec| spec.tenant.id).collect();
-        self.place.provider.isolation().unwrap().check(&ids).await.unwrap().cells
+        self.fixture.provider.isolation().unwrap().check(&ids).await.unwrap().cells
     }
 
     /// All tenants' tasks.
     async fn rows(&self) -> Vec<serde_json::Value> {
         let mut rows = Vec::new();
         for spec in &self.tenants {
-            let scoped = self.place.provider.data().unwrap().scoped(spec.tenant.id);
+            let scoped = self.fixture.provider.data().unwrap().scoped(spec.tenant.id);
             rows.extend(scoped.list("tasks", 100, None).await.unwrap().rows);
         }
         rows
@@ -47,8 +47,8 @@ impl Fleet {
     /// application role.
     async fn sql(&self, text: &str) {
         let [name, other] = [0, 1].map(|n| self.tenants[n].name.as_str());
-        let text = text.replace("NAME", name).replace("OTHER", other).replace("APP", self.place.app_role());
-        let mut connection = connect(self.place.url()).await;
+        let text = text.replace("NAME", name).replace("OTHER", other).replace("APP", self.fixture.app_role());
+        let mut connection = connect(self.fixture.url()).await;
         sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
     }
 }
@@ -70,13 +70,13 @@ const NEIGHBOURLY: &str = "SET search_path = tenantry_pool;
 #[tokio::test]
 async fn a_clean_fleet_gives_no_alarm_and_is_unchanged() {
     for model in MODELS {
-        let Some(place) = Place::of(model).await else { return };
-        let fleet = Fleet::of(place, 3).await;
+        let Some(fixture) = Fixture::of(model).await else { return };
+        let fleet = Fleet::of(fixture, 3).await;
         if model == Model::Pool {
             // It runs before the policies, also for another tenant's row.
             fleet.sql(NEIGHBOURLY).await;
         }
-        let before = fleet.place.snapshot().await;
+        let before = fleet.fixture.snapshot().await;
         let rows = fleet.rows().await;
         let cells = fleet.check().await;
         for cell in &cells {
@@ -87,7 +87,7 @@ async fn a_clean_fleet_gives_no_alarm_and_is_unchanged() {
         for what in [reached, "set_role", "set_session_authorization", "catalogue", "role_attributes"] {
             assert!(whats.contains(&what), "{model:?}: {what} in {whats:?}");
         }
-        assert_eq!(fleet.place.snapshot().await, before, "{model:?}");
+        assert_eq!(fleet.fixture.snapshot().await, before, "{model:?}");
         assert_eq!(fleet.rows().await, rows, "{model:?}: all writes were rolled back");
         assert_eq!(red(&fleet.check().await), [""; 0], "{model:?}: a second time");
     }
@@ -96,8 +96,8 @@ async fn a_clean_fleet_gives_no_alarm_and_is_unchanged() {
 #[tokio::test]
 async fn a_clean_fleet_of_a_plain_administrator_gives_no_alarm() {
     for model in MODELS {
-        let Some(place) = Place::with_plain_administrator(model).await else { return };
-        let cells = Fleet::of(place, 2).await.check().await;
+        let Some(fixture) = Fixture::with_plain_administrator(model).await else { return };
+        let cells = Fleet::of(fixture, 2).await.check().await;
         let odd: Vec<&Cell> = cells.iter().filter(|cell| cell.outcome != Outcome::Denied).collect();
         assert!(odd.is_empty(), "{model:?}: {odd:?}");
     }
@@ -278,8 +278,8 @@ async fn planted_leaks_are_found_and_none_after_their_repair() {
         ),
     ];
     for model in MODELS {
-        let Some(place) = Place::of(model).await else { return };
-        let fleet = Fleet::of(place, 2).await;
+        let Some(fixture) = Fixture::of(model).await else { return };
+        let fleet = Fleet::of(fixture, 2).await;
         for (_, plant, expected, repair) in LEAKS.iter().filter(|(of, ..)| *of == model) {
             fleet.sql(plant).await;
             let cells = fleet.check().await;
@@ -299,9 +299,9 @@ async fn planted_leaks_are_found_and_none_after_their_repair() {
 #[tokio::test]
 async fn an_absent_tenant_is_reported_as_not_checked() {
     for model in MODELS {
-        let Some(place) = Place::of(model).await else { return };
+        let Some(fixture) = Fixture::of(model).await else { return };
         let absent = TenantId::new();
-        let cells = place.provider.isolation().unwrap().check(&[absent]).await.unwrap().cells;
+        let cells = fixture.provider.isolation().unwrap().check(&[absent]).await.unwrap().cells;
         let reached = if model == Model::Database { "connect" } else { "rows" };
         let cell = cells.iter().find(|cell| cell.what == reached).unwrap();
         assert_eq!(cell.outcome, Outcome::NotChecked, "{model:?}: {cell:?}");
@@ -312,8 +312,8 @@ async fn an_absent_tenant_is_reported_as_not_checked() {
 #[tokio::test]
 async fn a_probe_tenant_of_a_dead_process_is_reused() {
     for model in MODELS {
-        let Some(place) = Place::of(model).await else { return };
-        let fleet = Fleet::of(place, 2).await;
+        let Some(fixture) = Fixture::of(model).await else { return };
+        let fleet = Fleet::of(fixture, 2).await;
         // Dropped after a moment, the check leaves its probe tenant behind or nothing.
         let gone = tokio::time::timeout(std::time::Duration::from_millis(30), fleet.check()).await;
         drop(gone);
@@ -326,8 +326,8 @@ async fn a_probe_tenant_of_a_dead_process_is_reused() {
 async fn many_attempts_give_no_false_alarm() {
     let wanted = if std::env::var_os("TENANTRY_TEST_FULL").is_some() { 10_000 } else { 1_000 };
     for (model, size) in [(Model::Pool, 12), (Model::Schema, 8), (Model::Database, 6)] {
-        let Some(place) = Place::of(model).await else { return };
-        let fleet = Fleet::of(place, size).await;
+        let Some(fixture) = Fixture::of(model).await else { return };
+        let fleet = Fleet::of(fixture, size).await;
         let mut tried = 0;
         while tried < wanted / 3 + 1 {
             let cells = fleet.check().await;
@@ -343,11 +343,13 @@ async fn many_attempts_give_no_false_alarm() {
 #[tokio::test]
 async fn logins_through_a_pooler_are_checked() {
     for model in MODELS {
-        let Some(direct) = Place::of(model).await else { return };
+        let Some(direct) = Fixture::of(model).await else { return };
         let Some(pooler) = Pooler::for_everybody(direct.url()) else { return };
         let address = pooler.address();
-        let Some(place) = Place::with(model, |config| config.pooler = Some(address)).await else { return };
-        let fleet = Fleet::of(place, 2).await;
+        let Some(fixture) = Fixture::with(model, |config| config.pooler = Some(address)).await else {
+            return;
+        };
+        let fleet = Fleet::of(fixture, 2).await;
         let cells = fleet.check().await;
         let odd: Vec<&Cell> = cells.iter().filter(|cell| cell.outcome != Outcome::Denied).collect();
         assert!(odd.is_empty(), "{model:?}: {odd:?}");

@@ -9,14 +9,14 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection, Row};
 use tempfile::NamedTempFile;
 use tenantry_model::id::OperationId;
-use tenantry_model::suspension::Grade;
+use tenantry_model::suspension::SuspensionMode;
 use tenantry_provider::{Context, Ensured, Former, Observed, Outcome, Provider, Retirement, Rotated, Spec};
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::own_postgres::OwnPostgres;
 
 use crate::conform::rival;
 use crate::contract::Environment;
-use crate::postgres::{MODELS, Place, connect, ensured, make, refused};
+use crate::postgres::{Fixture, MODELS, connect, ensured, make, refused};
 use crate::postgres_fences::fence;
 use crate::world;
 
@@ -29,22 +29,22 @@ struct Login {
 }
 
 impl Login {
-    fn of(place: &Place, spec: &Spec, role: &str, outputs: &Value) -> Self {
+    fn of(fixture: &Fixture, spec: &Spec, role: &str, outputs: &Value) -> Self {
         Self {
             role: role.to_owned(),
-            password: place.world.secret(spec, &format!("postgres_password:{role}")),
+            password: fixture.world.secret(spec, &format!("postgres_password:{role}")),
             database: outputs["database"].as_str().unwrap().to_owned(),
         }
     }
 
-    async fn connect(&self, place: &Place) -> sqlx::Result<PgConnection> {
-        let options: PgConnectOptions = place.url().parse().unwrap();
+    async fn connect(&self, fixture: &Fixture) -> sqlx::Result<PgConnection> {
+        let options: PgConnectOptions = fixture.url().parse().unwrap();
         let options = options.username(&self.role).password(&self.password).database(&self.database);
         options.disable_statement_logging().connect().await
     }
 
-    async fn can_log_in(&self, place: &Place) -> bool {
-        match self.connect(place).await {
+    async fn can_log_in(&self, fixture: &Fixture) -> bool {
+        match self.connect(fixture).await {
             Ok(mut session) => works(&mut session).await,
             Err(_) => false,
         }
@@ -72,38 +72,38 @@ async fn try_rotate(
 }
 
 /// Rotates and returns the login that was handed out.
-async fn rotate(place: &Place, rotation: &Spec, former: Former, outputs: &Value) -> Login {
-    let done = try_rotate(&*place.provider, &place.world.context(), rotation, former).await.unwrap();
-    place.world.registry.apply(&done.writes);
+async fn rotate(fixture: &Fixture, rotation: &Spec, former: Former, outputs: &Value) -> Login {
+    let done = try_rotate(&*fixture.provider, &fixture.world.context(), rotation, former).await.unwrap();
+    fixture.world.registry.apply(&done.writes);
     let role = done.outputs["role"].as_str().unwrap().to_owned();
-    let login = Login::of(place, rotation, &role, outputs);
+    let login = Login::of(fixture, rotation, &role, outputs);
     assert!(!format!("{done:?}").contains(&login.password), "the secret is nowhere in clear");
     login
 }
 
-async fn retire(place: &Place, rotation: &Spec) {
+async fn retire(fixture: &Fixture, rotation: &Spec) {
     let Spec { resource, name, claim, .. } = rotation.clone();
     let (tenant, region) = (rotation.tenant.id, rotation.tenant.region.clone());
     let what = Retirement { tenant, resource, region, name, claim, rotation: rotation.operation };
-    let rows = place.world.context().rows;
-    let writes = place.provider.rotate().unwrap().retire(&*rows, &what).await.unwrap();
-    place.world.registry.apply(&writes);
+    let rows = fixture.world.context().rows;
+    let writes = fixture.provider.rotate().unwrap().retire(&*rows, &what).await.unwrap();
+    fixture.world.registry.apply(&writes);
 }
 
-async fn differs(place: &Place, spec: &Spec) -> Vec<String> {
-    match place.another().observe(&place.world.context(), spec).await.unwrap() {
+async fn differs(fixture: &Fixture, spec: &Spec) -> Vec<String> {
+    match fixture.another().observe(&fixture.world.context(), spec).await.unwrap() {
         Observed::Present { differs, .. } => differs,
         other => vec![format!("{other:?}")],
     }
 }
 
-async fn roles(place: &Place, spec: &Spec) -> Vec<String> {
+async fn roles(fixture: &Fixture, spec: &Spec) -> Vec<String> {
     let second = second_of(spec);
     let names = format!(
         "SELECT rolname::text FROM pg_roles WHERE rolname IN ('{}', '{second}') ORDER BY 1",
         spec.name
     );
-    place.sql(&names).await.iter().map(|row| row.get(0)).collect()
+    fixture.sql(&names).await.iter().map(|row| row.get(0)).collect()
 }
 
 fn second_of(spec: &Spec) -> String {
@@ -111,9 +111,9 @@ fn second_of(spec: &Spec) -> String {
 }
 
 /// A tenant with its first login.
-async fn made(place: &Place) -> (Spec, Value, Login) {
-    let (spec, Ensured { outputs, .. }) = make(place).await;
-    let login = Login::of(place, &spec, outputs["role"].as_str().unwrap(), &outputs);
+async fn made(fixture: &Fixture) -> (Spec, Value, Login) {
+    let (spec, Ensured { outputs, .. }) = make(fixture).await;
+    let login = Login::of(fixture, &spec, outputs["role"].as_str().unwrap(), &outputs);
     (spec, outputs, login)
 }
 
@@ -130,45 +130,45 @@ async fn password_server() -> Option<(OwnPostgres, NamedTempFile)> {
 async fn both_passwords_are_valid_until_the_former_is_retired() {
     let Some((server, _rules)) = password_server().await else { return };
     for model in MODELS {
-        let place = Place::on(TestDatabase::on(&server.url()).await, model, |_| {});
-        let ((spec, outputs, first), (_, _, stranger)) = (made(&place).await, made(&place).await);
+        let fixture = Fixture::on(TestDatabase::on(&server.url()).await, model, |_| {});
+        let ((spec, outputs, first), (_, _, stranger)) = (made(&fixture).await, made(&fixture).await);
         let wrong = Login { password: stranger.password.clone(), ..first.clone() };
-        assert!(!wrong.can_log_in(&place).await, "the server asks for no password");
+        assert!(!wrong.can_log_in(&fixture).await, "the server asks for no password");
         let (mut former, mut logins) = (first, Vec::new());
         for round in 1..=4 {
-            let mut open = former.connect(&place).await.unwrap();
+            let mut open = former.connect(&fixture).await.unwrap();
             let rotation = again(&spec);
-            let newest = rotate(&place, &rotation, Former::Stays, &outputs).await;
-            let mut fresh = newest.connect(&place).await.unwrap();
+            let newest = rotate(&fixture, &rotation, Former::Stays, &outputs).await;
+            let mut fresh = newest.connect(&fixture).await.unwrap();
             assert!(works(&mut fresh).await && works(&mut open).await, "{model:?}, {round}");
-            assert!(former.can_log_in(&place).await, "{model:?}, {round}: the former login still works");
+            assert!(former.can_log_in(&fixture).await, "{model:?}, {round}: the former login still works");
             assert!(!logins.iter().any(|login: &Login| login.password == newest.password));
-            assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}, {round}");
+            assert_eq!(differs(&fixture, &spec).await, [""; 0], "{model:?}, {round}");
             // A repair does not change the logins.
-            let again = ensured(&place, &spec).await;
+            let again = ensured(&fixture, &spec).await;
             assert_eq!(again.outputs["role"], *newest.role, "{model:?}");
-            assert!(again.writes.is_empty() && former.can_log_in(&place).await, "{model:?}, {round}");
+            assert!(again.writes.is_empty() && former.can_log_in(&fixture).await, "{model:?}, {round}");
 
-            retire(&place, &rotation).await;
+            retire(&fixture, &rotation).await;
             assert!(!works(&mut open).await, "{model:?}, {round}: the former session is still open");
-            assert!(!former.can_log_in(&place).await, "{model:?}, {round}");
-            assert!(works(&mut fresh).await && newest.can_log_in(&place).await, "{model:?}, {round}");
-            ensured(&place, &spec).await;
+            assert!(!former.can_log_in(&fixture).await, "{model:?}, {round}");
+            assert!(works(&mut fresh).await && newest.can_log_in(&fixture).await, "{model:?}, {round}");
+            ensured(&fixture, &spec).await;
             logins.push(former);
             for old in &logins {
-                assert!(!old.can_log_in(&place).await, "{model:?}, {round}: {}", old.role);
+                assert!(!old.can_log_in(&fixture).await, "{model:?}, {round}: {}", old.role);
             }
-            assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}, {round}");
+            assert_eq!(differs(&fixture, &spec).await, [""; 0], "{model:?}, {round}");
             former = newest;
         }
-        assert!(stranger.can_log_in(&place).await, "{model:?}");
-        assert_eq!(roles(&place, &spec).await.len(), 2);
-        let removed = place.provider.remove(&place.world.context(), &spec).await.unwrap();
-        place.world.registry.apply(&removed.writes);
+        assert!(stranger.can_log_in(&fixture).await, "{model:?}");
+        assert_eq!(roles(&fixture, &spec).await.len(), 2);
+        let removed = fixture.provider.remove(&fixture.world.context(), &spec).await.unwrap();
+        fixture.world.registry.apply(&removed.writes);
         assert_eq!(removed.receipt["logins"], 2, "{model:?}");
-        assert_eq!(roles(&place, &spec).await, [""; 0], "{model:?}");
-        assert!(place.sql("SELECT FROM tenantry.logins").await.is_empty());
-        let left = place.world.secrets();
+        assert_eq!(roles(&fixture, &spec).await, [""; 0], "{model:?}");
+        assert!(fixture.sql("SELECT FROM tenantry.logins").await.is_empty());
+        let left = fixture.world.secrets();
         assert!(!left.iter().any(|secret| logins.iter().any(|login| login.password == *secret)));
     }
 }
@@ -177,23 +177,24 @@ async fn both_passwords_are_valid_until_the_former_is_retired() {
 async fn a_leaked_password_is_revoked_at_once() {
     let Some((server, _rules)) = password_server().await else { return };
     for model in MODELS {
-        let place = Place::on(TestDatabase::on(&server.url()).await, model, |_| {});
-        let (spec, outputs, first) = made(&place).await;
-        let mut open = first.connect(&place).await.unwrap();
-        let newest = rotate(&place, &again(&spec), Former::Ends, &outputs).await;
-        assert!(!works(&mut open).await && !first.can_log_in(&place).await, "{model:?}");
-        assert!(newest.can_log_in(&place).await, "{model:?}");
+        let fixture = Fixture::on(TestDatabase::on(&server.url()).await, model, |_| {});
+        let (spec, outputs, first) = made(&fixture).await;
+        let mut open = first.connect(&fixture).await.unwrap();
+        let newest = rotate(&fixture, &again(&spec), Former::Ends, &outputs).await;
+        assert!(!works(&mut open).await && !first.can_log_in(&fixture).await, "{model:?}");
+        assert!(newest.can_log_in(&fixture).await, "{model:?}");
         // If two passwords are valid, both are revoked.
-        let third = rotate(&place, &again(&spec), Former::Stays, &outputs).await;
-        let [mut a, mut b] = [newest.connect(&place).await.unwrap(), third.connect(&place).await.unwrap()];
-        let last = rotate(&place, &again(&spec), Former::Ends, &outputs).await;
+        let third = rotate(&fixture, &again(&spec), Former::Stays, &outputs).await;
+        let [mut a, mut b] =
+            [newest.connect(&fixture).await.unwrap(), third.connect(&fixture).await.unwrap()];
+        let last = rotate(&fixture, &again(&spec), Former::Ends, &outputs).await;
         assert!(!works(&mut a).await && !works(&mut b).await, "{model:?}");
         for old in [&first, &newest, &third] {
-            assert!(!old.can_log_in(&place).await, "{model:?}: {}", old.role);
+            assert!(!old.can_log_in(&fixture).await, "{model:?}: {}", old.role);
         }
-        assert!(last.can_log_in(&place).await, "{model:?}");
-        assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}");
-        let waiting = place.world.secrets();
+        assert!(last.can_log_in(&fixture).await, "{model:?}");
+        assert_eq!(differs(&fixture, &spec).await, [""; 0], "{model:?}");
+        let waiting = fixture.world.secrets();
         assert_eq!(waiting.len(), 1, "{model:?}: a revoked password is not handed out");
     }
 }
@@ -201,39 +202,39 @@ async fn a_leaked_password_is_revoked_at_once() {
 #[tokio::test]
 async fn an_operation_rotates_once() {
     for model in MODELS {
-        let Some(place) = Place::of(model).await else { return };
-        let (spec, outputs, _) = made(&place).await;
-        let (rotation, context) = (again(&spec), place.world.context());
-        let other = place.another();
+        let Some(fixture) = Fixture::of(model).await else { return };
+        let (spec, outputs, _) = made(&fixture).await;
+        let (rotation, context) = (again(&spec), fixture.world.context());
+        let other = fixture.another();
         let (one, two) = tokio::join!(
-            try_rotate(&*place.provider, &context, &rotation, Former::Stays),
+            try_rotate(&*fixture.provider, &context, &rotation, Former::Stays),
             try_rotate(&*other, &context, &rotation, Former::Stays)
         );
-        let before = place.snapshot().await;
+        let before = fixture.snapshot().await;
         let three = try_rotate(&*other, &context, &rotation, Former::Stays).await.unwrap();
-        assert_eq!(place.snapshot().await, before, "{model:?}");
+        assert_eq!(fixture.snapshot().await, before, "{model:?}");
         for done in [one.unwrap(), two.unwrap(), three] {
-            place.world.registry.apply(&done.writes);
+            fixture.world.registry.apply(&done.writes);
         }
         let role = second_of(&spec);
-        assert_eq!(place.world.secrets().len(), 2, "{model:?}: one secret was created");
-        assert!(Login::of(&place, &spec, &role, &outputs).can_log_in(&place).await);
+        assert_eq!(fixture.world.secrets().len(), 2, "{model:?}: one secret was created");
+        assert!(Login::of(&fixture, &spec, &role, &outputs).can_log_in(&fixture).await);
         // A retirement of an earlier rotation does nothing.
-        let before = place.snapshot().await;
-        retire(&place, &again(&spec)).await;
-        assert_eq!(place.snapshot().await, before, "{model:?}");
+        let before = fixture.snapshot().await;
+        retire(&fixture, &again(&spec)).await;
+        assert_eq!(fixture.snapshot().await, before, "{model:?}");
 
         // An operation ends before the registry has the password: a repair hands it out once.
         for round in 0..2 {
             let interrupted = again(&spec);
             try_rotate(&*other, &context, &interrupted, Former::Ends).await.unwrap();
             let repair = again(&spec);
-            let repaired = ensured(&place, &repair).await;
+            let repaired = ensured(&fixture, &repair).await;
             assert_eq!(repaired.writes.len(), 1, "{model:?}, {round}");
             let role = repaired.outputs["role"].as_str().unwrap();
             assert_eq!(role == spec.name, round == 0, "{model:?}: the logins alternate");
-            assert!(ensured(&place, &again(&spec)).await.writes.is_empty(), "{model:?}, {round}");
-            assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}, {round}");
+            assert!(ensured(&fixture, &again(&spec)).await.writes.is_empty(), "{model:?}, {round}");
+            assert_eq!(differs(&fixture, &spec).await, [""; 0], "{model:?}, {round}");
         }
     }
 }
@@ -241,45 +242,45 @@ async fn an_operation_rotates_once() {
 #[tokio::test]
 async fn a_rotation_keeps_the_fence() {
     for model in MODELS {
-        let Some(place) = Place::of(model).await else { return };
-        let (spec, outputs, first) = made(&place).await;
-        fence(&place, &spec, Some(Grade::Blocked), 1).await;
+        let Some(fixture) = Fixture::of(model).await else { return };
+        let (spec, outputs, first) = made(&fixture).await;
+        fence(&fixture, &spec, Some(SuspensionMode::Blocked), 1).await;
         let rotation = again(&spec);
-        let newest = rotate(&place, &rotation, Former::Stays, &outputs).await;
-        assert!(!first.can_log_in(&place).await && !newest.can_log_in(&place).await, "{model:?}");
-        assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}");
-        fence(&place, &spec, None, 2).await;
-        let mut sessions = [first.connect(&place).await.unwrap(), newest.connect(&place).await.unwrap()];
+        let newest = rotate(&fixture, &rotation, Former::Stays, &outputs).await;
+        assert!(!first.can_log_in(&fixture).await && !newest.can_log_in(&fixture).await, "{model:?}");
+        assert_eq!(differs(&fixture, &spec).await, [""; 0], "{model:?}");
+        fence(&fixture, &spec, None, 2).await;
+        let mut sessions = [first.connect(&fixture).await.unwrap(), newest.connect(&fixture).await.unwrap()];
         for session in &mut sessions {
             assert!(works(session).await, "{model:?}");
         }
-        fence(&place, &spec, Some(Grade::ReadOnly), 3).await;
+        fence(&fixture, &spec, Some(SuspensionMode::ReadOnly), 3).await;
         for session in &mut sessions {
             assert!(!works(session).await, "{model:?}");
             let seen: i64 =
                 sqlx::query_scalar("SELECT count(*) FROM workspaces").fetch_one(session).await.unwrap();
             assert_eq!(seen, 1, "{model:?}");
         }
-        fence(&place, &spec, Some(Grade::NoLogin), 4).await;
+        fence(&fixture, &spec, Some(SuspensionMode::NoLogin), 4).await;
         for session in &mut sessions {
             assert!(session.execute("SELECT 1").await.is_err(), "{model:?}: the session is still open");
         }
-        retire(&place, &rotation).await;
-        ensured(&place, &spec).await;
-        assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}");
-        fence(&place, &spec, None, 5).await;
-        assert!(!first.can_log_in(&place).await, "{model:?}: it is retired, with or without a fence");
-        assert!(newest.can_log_in(&place).await, "{model:?}");
+        retire(&fixture, &rotation).await;
+        ensured(&fixture, &spec).await;
+        assert_eq!(differs(&fixture, &spec).await, [""; 0], "{model:?}");
+        fence(&fixture, &spec, None, 5).await;
+        assert!(!first.can_log_in(&fixture).await, "{model:?}: it is retired, with or without a fence");
+        assert!(newest.can_log_in(&fixture).await, "{model:?}");
     }
 }
 
 #[tokio::test]
 async fn the_second_login_acts_as_its_tenant_only() {
     for model in MODELS {
-        let Some(place) = Place::of(model).await else { return };
-        let ((spec, outputs, _), (other, ..)) = (made(&place).await, made(&place).await);
-        let login = rotate(&place, &again(&spec), Former::Stays, &outputs).await;
-        let mut session = login.connect(&place).await.unwrap();
+        let Some(fixture) = Fixture::of(model).await else { return };
+        let ((spec, outputs, _), (other, ..)) = (made(&fixture).await, made(&fixture).await);
+        let login = rotate(&fixture, &again(&spec), Former::Stays, &outputs).await;
+        let mut session = login.connect(&fixture).await.unwrap();
         let acts_as: String =
             sqlx::query_scalar("SELECT current_user::text").fetch_one(&mut session).await.unwrap();
         assert_eq!(acts_as, spec.name, "objects that it creates are the tenant's");
@@ -300,7 +301,7 @@ async fn the_second_login_acts_as_its_tenant_only() {
         // The isolation check agrees, and finds ways around it.
         let check = async || {
             let tenants = [spec.tenant.id, other.tenant.id];
-            let cells = place.provider.isolation().unwrap().check(&tenants).await.unwrap().cells;
+            let cells = fixture.provider.isolation().unwrap().check(&tenants).await.unwrap().cells;
             cells
                 .into_iter()
                 .filter(|cell| cell.outcome == Outcome::Leak)
@@ -327,9 +328,9 @@ async fn the_second_login_acts_as_its_tenant_only() {
             ),
         ];
         for (plant, clear, what) in leaks {
-            place.sql(&plant).await;
+            fixture.sql(&plant).await;
             assert!(check().await.contains(&what.to_owned()), "{model:?}: {plant}");
-            place.sql(&clear).await;
+            fixture.sql(&clear).await;
         }
         assert_eq!(check().await, [""; 0], "{model:?}");
     }
@@ -338,81 +339,81 @@ async fn the_second_login_acts_as_its_tenant_only() {
 #[tokio::test]
 async fn drift_of_logins_is_reported_and_repaired() {
     for model in MODELS {
-        let Some(place) = Place::of(model).await else { return };
-        let (spec, outputs, first) = made(&place).await;
+        let Some(fixture) = Fixture::of(model).await else { return };
+        let (spec, outputs, first) = made(&fixture).await;
         let rotation = again(&spec);
-        rotate(&place, &rotation, Former::Stays, &outputs).await;
+        rotate(&fixture, &rotation, Former::Stays, &outputs).await;
         let second = second_of(&spec);
         let named = async |sql: String, said: &str| {
-            place.sql(&sql).await;
-            assert_eq!(differs(&place, &spec).await, [said], "{model:?}: {sql}");
-            ensured(&place, &spec).await;
-            assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}: {sql}");
+            fixture.sql(&sql).await;
+            assert_eq!(differs(&fixture, &spec).await, [said], "{model:?}: {sql}");
+            ensured(&fixture, &spec).await;
+            assert_eq!(differs(&fixture, &spec).await, [""; 0], "{model:?}: {sql}");
         };
         let name = &spec.name;
         named(format!("ALTER ROLE {second} NOLOGIN"), "its login role may not log in").await;
         let early = "its former login role may not log in, but is not retired yet";
         named(format!("ALTER ROLE \"{name}\" NOLOGIN"), early).await;
-        assert!(first.can_log_in(&place).await, "{model:?}");
+        assert!(first.can_log_in(&fixture).await, "{model:?}");
         let unbound = "its second login role has lost the privileges of the first";
         named(format!("REVOKE \"{name}\" FROM {second}"), unbound).await;
-        retire(&place, &rotation).await;
+        retire(&fixture, &rotation).await;
         let late = "its former login role may log in, but is retired";
         named(format!("ALTER ROLE \"{name}\" LOGIN"), late).await;
-        assert!(!first.can_log_in(&place).await, "{model:?}");
-        place.sql(&format!("DROP ROLE {second}")).await;
-        let said = differs(&place, &spec).await;
+        assert!(!first.can_log_in(&fixture).await, "{model:?}");
+        fixture.sql(&format!("DROP ROLE {second}")).await;
+        let said = differs(&fixture, &spec).await;
         assert!(said.contains(&"its login role is missing".to_owned()), "{model:?}: {said:?}");
         // A repair creates it again and hands out a new password.
-        let repaired = ensured(&place, &again(&spec)).await;
+        let repaired = ensured(&fixture, &again(&spec)).await;
         assert_eq!(
             (repaired.outputs["role"].as_str(), repaired.writes.len()),
             (Some(&*second), 1),
             "{model:?}"
         );
-        assert!(Login::of(&place, &spec, &second, &outputs).can_log_in(&place).await, "{model:?}");
-        assert_eq!(differs(&place, &spec).await, [""; 0], "{model:?}");
+        assert!(Login::of(&fixture, &spec, &second, &outputs).can_log_in(&fixture).await, "{model:?}");
+        assert_eq!(differs(&fixture, &spec).await, [""; 0], "{model:?}");
     }
 }
 
 #[tokio::test]
 async fn rotation_needs_no_superuser_rights() {
     for model in MODELS {
-        let Some(place) = Place::with_plain_administrator(model).await else { return };
-        let (spec, outputs, first) = made(&place).await;
+        let Some(fixture) = Fixture::with_plain_administrator(model).await else { return };
+        let (spec, outputs, first) = made(&fixture).await;
         let mut former = first;
         for former_s in [Former::Stays, Former::Ends] {
-            let mut open = former.connect(&place).await.unwrap();
+            let mut open = former.connect(&fixture).await.unwrap();
             let rotation = again(&spec);
-            let newest = rotate(&place, &rotation, former_s, &outputs).await;
-            retire(&place, &rotation).await;
-            assert!(!works(&mut open).await && newest.can_log_in(&place).await, "{model:?}");
+            let newest = rotate(&fixture, &rotation, former_s, &outputs).await;
+            retire(&fixture, &rotation).await;
+            assert!(!works(&mut open).await && newest.can_log_in(&fixture).await, "{model:?}");
             former = newest;
         }
-        place.provider.remove(&place.world.context(), &spec).await.unwrap();
-        assert_eq!(roles(&place, &spec).await, [""; 0], "{model:?}");
+        fixture.provider.remove(&fixture.world.context(), &spec).await.unwrap();
+        assert_eq!(roles(&fixture, &spec).await, [""; 0], "{model:?}");
     }
 }
 
 #[tokio::test]
 async fn absent_and_foreign_tenants_are_not_rotated() {
     for model in MODELS {
-        let Some(place) = Place::of(model).await else { return };
-        let (spec, ..) = made(&place).await;
-        let before = place.snapshot().await;
-        let context = place.world.context();
+        let Some(fixture) = Fixture::of(model).await else { return };
+        let (spec, ..) = made(&fixture).await;
+        let before = fixture.snapshot().await;
+        let context = fixture.world.context();
         let fail = async |rotation: &Spec| {
-            try_rotate(&*place.provider, &context, rotation, Former::Stays).await.unwrap_err().code
+            try_rotate(&*fixture.provider, &context, rotation, Former::Stays).await.unwrap_err().code
         };
         assert_eq!(fail(&rival(&spec)).await, "name_taken", "{model:?}");
-        assert_eq!(fail(&world::spec(place.settings())).await, "not_complete", "{model:?}");
+        assert_eq!(fail(&world::spec(fixture.settings())).await, "not_complete", "{model:?}");
         // A role of another owner has the second login's name.
-        place.sql(&format!("CREATE ROLE {}", second_of(&spec))).await;
+        fixture.sql(&format!("CREATE ROLE {}", second_of(&spec))).await;
         assert_eq!(fail(&spec).await, "name_taken", "{model:?}");
-        let mut connection = connect(place.url()).await;
+        let mut connection = connect(fixture.url()).await;
         let drop = format!("DROP ROLE {}", second_of(&spec));
         connection.execute(AssertSqlSafe(drop)).await.unwrap();
-        retire(&place, &world::spec(place.settings())).await;
-        assert_eq!(place.snapshot().await, before, "{model:?}");
+        retire(&fixture, &world::spec(fixture.settings())).await;
+        assert_eq!(fixture.snapshot().await, before, "{model:?}");
     }
 }

@@ -13,7 +13,7 @@ use tenantry_testkit::database::on_server;
 
 use crate::conform::must_keep_it;
 use crate::contract::Environment;
-use crate::postgres::{Model, Place, connect, ensured, log_in};
+use crate::postgres::{Fixture, Model, connect, ensured, log_in};
 use crate::world::spec;
 
 const MODELS: [Model; 2] = [Model::Schema, Model::Database];
@@ -23,11 +23,11 @@ fn warm(config: &mut Config, size: u16) {
 }
 
 /// A process with a warm pool of this size, which has filled it.
-async fn filled(place: &Place, size: u16) -> Box<dyn Provider> {
-    let mut config = place.config();
+async fn filled(fixture: &Fixture, size: u16) -> Box<dyn Provider> {
+    let mut config = fixture.config();
     warm(&mut config, size);
     let postgres = Postgres::new(config).unwrap();
-    match place.model {
+    match fixture.model {
         Model::Schema => {
             let provider = DatabasePostgresSchema::new(postgres);
             provider.start().await.unwrap();
@@ -43,54 +43,54 @@ async fn filled(place: &Place, size: u16) -> Box<dyn Provider> {
     }
 }
 
-async fn texts(place: &Place, sql: &str) -> Vec<String> {
-    place.sql(sql).await.iter().map(|row| row.get(0)).collect()
+async fn texts(fixture: &Fixture, sql: &str) -> Vec<String> {
+    fixture.sql(sql).await.iter().map(|row| row.get(0)).collect()
 }
 
 /// Names of the warm entries that can be claimed.
-async fn warm_entries(place: &Place) -> Vec<String> {
+async fn warm_entries(fixture: &Fixture) -> Vec<String> {
     let sql =
         "SELECT name FROM tenantry.homes WHERE isolation LIKE 'spare%' AND completed IS NOT NULL ORDER BY 1";
-    texts(place, sql).await
+    texts(fixture, sql).await
 }
 
 /// Roles, schemas and databases of these names on the server.
-async fn traces(place: &Place, entries: &[String]) -> Vec<String> {
+async fn traces(fixture: &Fixture, entries: &[String]) -> Vec<String> {
     let names = entries.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
     let sql = format!(
         "SELECT rolname::text FROM pg_roles WHERE rolname IN ({names}) UNION ALL
          SELECT nspname::text FROM pg_namespace WHERE nspname IN ({names}) UNION ALL
          SELECT datname::text FROM pg_database WHERE datname IN ({names})"
     );
-    texts(place, &sql).await
+    texts(fixture, &sql).await
 }
 
 /// Object ids, which a rename does not change.
-async fn identities(place: &Place, names: &[String]) -> Vec<String> {
+async fn identities(fixture: &Fixture, names: &[String]) -> Vec<String> {
     let names = names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
-    let (table, name) = match place.model {
+    let (table, name) = match fixture.model {
         Model::Schema => ("pg_namespace", "nspname"),
         _ => ("pg_database", "datname"),
     };
-    texts(place, &format!("SELECT oid::text FROM {table} WHERE {name} IN ({names}) ORDER BY oid")).await
+    texts(fixture, &format!("SELECT oid::text FROM {table} WHERE {name} IN ({names}) ORDER BY oid")).await
 }
 
-async fn must_be_healthy(place: &Place, spec: &Spec) {
-    let seen = place.provider.observe(&place.world.context(), spec).await.unwrap();
+async fn must_be_healthy(fixture: &Fixture, spec: &Spec) {
+    let seen = fixture.provider.observe(&fixture.world.context(), spec).await.unwrap();
     assert!(seen.is_healthy(), "{seen:?}");
 }
 
 /// Database and schema of a warm entry's tables.
-fn inside<'a>(place: &Place, entry: &'a str) -> (String, &'a str) {
-    match place.model {
-        Model::Schema => (place.url().to_owned(), entry),
-        _ => (on_server(place.url(), entry), "public"),
+fn inside<'a>(fixture: &Fixture, entry: &'a str) -> (String, &'a str) {
+    match fixture.model {
+        Model::Schema => (fixture.url().to_owned(), entry),
+        _ => (on_server(fixture.url(), entry), "public"),
     }
 }
 
 /// Names of a warm entry's tables.
-async fn tables(place: &Place, entry: &str) -> Vec<String> {
-    let (url, schema) = inside(place, entry);
+async fn tables(fixture: &Fixture, entry: &str) -> Vec<String> {
+    let (url, schema) = inside(fixture, entry);
     let sql = "SELECT tablename::text FROM pg_tables WHERE schemaname = $1 ORDER BY 1";
     sqlx::query_scalar(sql).bind(schema).fetch_all(&mut connect(&url).await).await.unwrap()
 }
@@ -98,67 +98,67 @@ async fn tables(place: &Place, entry: &str) -> Vec<String> {
 #[tokio::test]
 async fn claimed_entries_keep_the_contract() {
     for model in MODELS {
-        let Some(place) = Place::with(model, |config| warm(config, 6)).await else { return };
-        filled(&place, 6).await;
-        let before = warm_entries(&place).await;
+        let Some(fixture) = Fixture::with(model, |config| warm(config, 6)).await else { return };
+        filled(&fixture, 6).await;
+        let before = warm_entries(&fixture).await;
         assert_eq!(before.len(), 6);
-        must_keep_it(&place).await;
-        assert!(warm_entries(&place).await.len() < before.len(), "{model:?}: nothing was claimed");
+        must_keep_it(&fixture).await;
+        assert!(warm_entries(&fixture).await.len() < before.len(), "{model:?}: nothing was claimed");
     }
 }
 
 #[tokio::test]
 async fn each_entry_is_claimed_once() {
     for model in MODELS {
-        let Some(place) = Place::with(model, |config| warm(config, 3)).await else { return };
-        filled(&place, 3).await;
-        let ready = warm_entries(&place).await;
-        let identities_of_ready = identities(&place, &ready).await;
-        let specs: Vec<Spec> = (0..5).map(|_| spec(place.settings())).collect();
+        let Some(fixture) = Fixture::with(model, |config| warm(config, 3)).await else { return };
+        filled(&fixture, 3).await;
+        let ready = warm_entries(&fixture).await;
+        let identities_of_ready = identities(&fixture, &ready).await;
+        let specs: Vec<Spec> = (0..5).map(|_| spec(fixture.settings())).collect();
         // By two processes at once, and more tenants than warm entries.
-        let other = place.another();
-        let context = place.world.context();
+        let other = fixture.another();
+        let context = fixture.world.context();
         let made = join_all(specs.iter().enumerate().map(|(n, spec)| {
-            let provider = if n % 2 == 0 { &place.provider } else { &other };
+            let provider = if n % 2 == 0 { &fixture.provider } else { &other };
             provider.ensure(&context, spec)
         }));
         let made: Vec<_> = made.await.into_iter().map(Result::unwrap).collect();
         for (spec, made) in specs.iter().zip(&made) {
-            place.world.registry.apply(&made.writes);
-            must_be_healthy(&place, spec).await;
-            let mut tenant = log_in(&place, spec, &made.outputs).await.unwrap();
+            fixture.world.registry.apply(&made.writes);
+            must_be_healthy(&fixture, spec).await;
+            let mut tenant = log_in(&fixture, spec, &made.outputs).await.unwrap();
             let seeded: i64 =
                 sqlx::query_scalar("SELECT count(*) FROM projects").fetch_one(&mut tenant).await.unwrap();
             assert!(seeded > 0, "{model:?}: the first rows are there");
         }
-        assert!(warm_entries(&place).await.is_empty() && traces(&place, &ready).await.is_empty());
+        assert!(warm_entries(&fixture).await.is_empty() && traces(&fixture, &ready).await.is_empty());
         let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
-        let theirs = identities(&place, &names).await;
+        let theirs = identities(&fixture, &names).await;
         assert_eq!(theirs.len(), 5);
         assert!(identities_of_ready.iter().all(|ready| theirs.contains(ready)), "{model:?}");
     }
 }
 
 /// The roles' password verifiers on the server.
-async fn verifiers(place: &Place, names: &[String]) -> Vec<String> {
+async fn verifiers(fixture: &Fixture, names: &[String]) -> Vec<String> {
     let names = names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
-    texts(place, &format!("SELECT rolpassword FROM pg_authid WHERE rolname IN ({names})")).await
+    texts(fixture, &format!("SELECT rolpassword FROM pg_authid WHERE rolname IN ({names})")).await
 }
 
 #[tokio::test]
 async fn the_creating_process_reuses_the_password() {
     for model in MODELS {
-        let Some(place) = Place::with(model, |config| warm(config, 2)).await else { return };
-        let maker = filled(&place, 2).await;
-        let of_entries = verifiers(&place, &warm_entries(&place).await).await;
+        let Some(fixture) = Fixture::with(model, |config| warm(config, 2)).await else { return };
+        let maker = filled(&fixture, 2).await;
+        let of_entries = verifiers(&fixture, &warm_entries(&fixture).await).await;
         assert_eq!(of_entries.len(), 2, "{model:?}: each has a password");
-        for (provider, knows) in [(&place.provider, false), (&maker, true)] {
-            let (context, spec) = (place.world.context(), spec(place.settings()));
+        for (provider, knows) in [(&fixture.provider, false), (&maker, true)] {
+            let (context, spec) = (fixture.world.context(), spec(fixture.settings()));
             let made = provider.ensure(&context, &spec).await.unwrap();
-            place.world.registry.apply(&made.writes);
-            let has = verifiers(&place, std::slice::from_ref(&spec.name)).await;
+            fixture.world.registry.apply(&made.writes);
+            let has = verifiers(&fixture, std::slice::from_ref(&spec.name)).await;
             assert_eq!(of_entries.contains(&has[0]), knows, "{model:?}");
-            log_in(&place, &spec, &made.outputs).await.unwrap();
+            log_in(&fixture, &spec, &made.outputs).await.unwrap();
         }
     }
 }
@@ -166,20 +166,20 @@ async fn the_creating_process_reuses_the_password() {
 #[tokio::test]
 async fn drift_of_a_warm_entry_is_reported_after_the_claim() {
     for model in MODELS {
-        let Some(place) = Place::with(model, |config| warm(config, 1)).await else { return };
-        filled(&place, 1).await;
-        let entry = warm_entries(&place).await.remove(0);
-        let (url, schema) = inside(&place, &entry);
+        let Some(fixture) = Fixture::with(model, |config| warm(config, 1)).await else { return };
+        filled(&fixture, 1).await;
+        let entry = warm_entries(&fixture).await.remove(0);
+        let (url, schema) = inside(&fixture, &entry);
         let mut connection = connect(&url).await;
         let change = format!("ALTER TABLE {schema}.projects ADD COLUMN colour text");
         sqlx::query(AssertSqlSafe(change)).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
-        let spec = spec(place.settings());
+        let spec = spec(fixture.settings());
         // Once after the claim, and once after a repair.
         for _ in 0..2 {
-            ensured(&place, &spec).await;
-            assert!(warm_entries(&place).await.is_empty());
-            let seen = place.another().observe(&place.world.context(), &spec).await.unwrap();
+            ensured(&fixture, &spec).await;
+            assert!(warm_entries(&fixture).await.is_empty());
+            let seen = fixture.another().observe(&fixture.world.context(), &spec).await.unwrap();
             let Observed::Present { differs, .. } = seen else { panic!("{seen:?}") };
             assert_eq!(
                 differs,
@@ -193,18 +193,18 @@ async fn drift_of_a_warm_entry_is_reported_after_the_claim() {
 #[tokio::test]
 async fn an_administrator_without_superuser_can_claim() {
     for model in MODELS {
-        let Some(mut place) = Place::with_plain_administrator(model).await else { return };
-        place.reconfigure(|config| warm(config, 1));
-        filled(&place, 1).await;
-        let ready = warm_entries(&place).await;
-        let spec = spec(place.settings());
-        let made = ensured(&place, &spec).await;
+        let Some(mut fixture) = Fixture::with_plain_administrator(model).await else { return };
+        fixture.reconfigure(|config| warm(config, 1));
+        filled(&fixture, 1).await;
+        let ready = warm_entries(&fixture).await;
+        let spec = spec(fixture.settings());
+        let made = ensured(&fixture, &spec).await;
         assert!(
-            warm_entries(&place).await.is_empty() && traces(&place, &ready).await.is_empty(),
+            warm_entries(&fixture).await.is_empty() && traces(&fixture, &ready).await.is_empty(),
             "{model:?}"
         );
-        log_in(&place, &spec, &made.outputs).await.unwrap();
-        must_be_healthy(&place, &spec).await;
+        log_in(&fixture, &spec, &made.outputs).await.unwrap();
+        must_be_healthy(&fixture, &spec).await;
     }
 }
 
@@ -219,14 +219,14 @@ async fn unusable_entries_are_discarded() {
         };
         std::fs::write(migrations.join("1_a.sql"), table("t")).unwrap();
         std::fs::write(folder.path().join("canary.yaml"), "[{table: t, rows: [{id: canary}]}]").unwrap();
-        let place = Place::with(model, |config| {
+        let fixture = Fixture::with(model, |config| {
             warm(config, 2);
             config.migrations = Some(folder.path().to_owned());
             config.seeds = Some(folder.path().to_owned());
         });
-        let Some(mut place) = place.await else { return };
-        filled(&place, 3).await;
-        let first = warm_entries(&place).await;
+        let Some(mut fixture) = fixture.await else { return };
+        filled(&fixture, 3).await;
+        let first = warm_entries(&fixture).await;
         assert_eq!(first.len(), 3);
 
         // A smaller pool; one entry has lost its owner tag, another one is incomplete.
@@ -234,81 +234,81 @@ async fn unusable_entries_are_discarded() {
             Model::Schema => format!("COMMENT ON SCHEMA {} IS 'another owner'", first[0]),
             _ => format!("COMMENT ON DATABASE {} IS 'another owner'", first[0]),
         };
-        place.sql(&lost).await;
-        place.sql(&format!("UPDATE tenantry.homes SET completed = NULL WHERE name = '{}'", first[1])).await;
-        filled(&place, 2).await;
-        let second = warm_entries(&place).await;
+        fixture.sql(&lost).await;
+        fixture.sql(&format!("UPDATE tenantry.homes SET completed = NULL WHERE name = '{}'", first[1])).await;
+        filled(&fixture, 2).await;
+        let second = warm_entries(&fixture).await;
         assert_eq!(second.len(), 2);
         assert!(second.contains(&first[2]), "{model:?}: a usable entry stays");
-        assert_eq!(traces(&place, &first[..2]).await, [""; 0], "{model:?}");
+        assert_eq!(traces(&fixture, &first[..2]).await, [""; 0], "{model:?}");
 
         // Another release adds a table: entries of the older one are not claimed, and then discarded.
         std::fs::write(migrations.join("2_b.sql"), table("u")).unwrap();
-        place.reconfigure(|_| {});
+        fixture.reconfigure(|_| {});
         let tenant = spec(serde_json::json!({}));
-        ensured(&place, &tenant).await;
-        must_be_healthy(&place, &tenant).await;
-        assert_eq!(warm_entries(&place).await, second, "{model:?}: no outdated entry was claimed");
-        filled(&place, 1).await;
-        let third = warm_entries(&place).await;
+        ensured(&fixture, &tenant).await;
+        must_be_healthy(&fixture, &tenant).await;
+        assert_eq!(warm_entries(&fixture).await, second, "{model:?}: no outdated entry was claimed");
+        filled(&fixture, 1).await;
+        let third = warm_entries(&fixture).await;
         assert_eq!(third.len(), 1);
-        assert_eq!(traces(&place, &second).await, [""; 0], "{model:?}");
-        assert_eq!(tables(&place, &third[0]).await, ["_migrations", "t", "u"]);
+        assert_eq!(traces(&fixture, &second).await, [""; 0], "{model:?}");
+        assert_eq!(tables(&fixture, &third[0]).await, ["_migrations", "t", "u"]);
 
         // The pool is disabled.
-        filled(&place, 0).await;
+        filled(&fixture, 0).await;
         assert!(
-            warm_entries(&place).await.is_empty() && traces(&place, &third).await.is_empty(),
+            warm_entries(&fixture).await.is_empty() && traces(&fixture, &third).await.is_empty(),
             "{model:?}"
         );
-        must_be_healthy(&place, &tenant).await;
+        must_be_healthy(&fixture, &tenant).await;
     }
 }
 
 #[tokio::test]
 async fn a_failed_claim_leaves_the_entry_in_the_pool() {
     for model in MODELS {
-        let Some(place) = Place::with(model, |config| warm(config, 1)).await else { return };
-        filled(&place, 1).await;
-        let ready = warm_entries(&place).await;
+        let Some(fixture) = Fixture::with(model, |config| warm(config, 1)).await else { return };
+        filled(&fixture, 1).await;
+        let ready = warm_entries(&fixture).await;
         // The list accepts no tenant, neither by a claim nor by creation on demand.
         let refuse = "ALTER TABLE tenantry.homes ADD CONSTRAINT no_tenant CHECK (isolation LIKE 'spare%' OR claim = 'canary') NOT VALID";
-        place.sql(refuse).await;
-        let spec = spec(place.settings());
-        place.provider.ensure(&place.world.context(), &spec).await.unwrap_err();
-        assert_eq!(warm_entries(&place).await, ready, "{model:?}");
-        place.sql("ALTER TABLE tenantry.homes DROP CONSTRAINT no_tenant").await;
-        let made = ensured(&place, &spec).await;
-        assert!(warm_entries(&place).await.is_empty(), "{model:?}: the same entry is claimed now");
-        log_in(&place, &spec, &made.outputs).await.unwrap();
+        fixture.sql(refuse).await;
+        let spec = spec(fixture.settings());
+        fixture.provider.ensure(&fixture.world.context(), &spec).await.unwrap_err();
+        assert_eq!(warm_entries(&fixture).await, ready, "{model:?}");
+        fixture.sql("ALTER TABLE tenantry.homes DROP CONSTRAINT no_tenant").await;
+        let made = ensured(&fixture, &spec).await;
+        assert!(warm_entries(&fixture).await.is_empty(), "{model:?}: the same entry is claimed now");
+        log_in(&fixture, &spec, &made.outputs).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn an_interrupted_claim_is_rolled_back_or_completed() {
     for model in MODELS {
-        let Some(place) = Place::with(model, |config| warm(config, 1)).await else { return };
-        filled(&place, 1).await;
-        let ready = warm_entries(&place).await;
-        let identity = identities(&place, &ready).await;
+        let Some(fixture) = Fixture::with(model, |config| warm(config, 1)).await else { return };
+        filled(&fixture, 1).await;
+        let ready = warm_entries(&fixture).await;
+        let identity = identities(&fixture, &ready).await;
         // No tenant can be completed: the claim gets up to that point.
         let refuse = "ALTER TABLE tenantry.homes ADD CONSTRAINT never CHECK (isolation LIKE 'spare%' OR claim = 'canary' OR completed IS NULL) NOT VALID";
-        place.sql(refuse).await;
-        let spec = spec(place.settings());
-        place.provider.ensure(&place.world.context(), &spec).await.unwrap_err();
+        fixture.sql(refuse).await;
+        let spec = spec(fixture.settings());
+        fixture.provider.ensure(&fixture.world.context(), &spec).await.unwrap_err();
         match model {
             // One transaction: the claim is rolled back, and creation on demand is incomplete.
             Model::Schema => {
-                assert_eq!(warm_entries(&place).await, ready);
-                assert_eq!(traces(&place, &ready).await.len(), 2);
+                assert_eq!(warm_entries(&fixture).await, ready);
+                assert_eq!(traces(&fixture, &ready).await.len(), 2);
             }
             // The database is already the tenant's.
-            _ => assert_eq!(identities(&place, std::slice::from_ref(&spec.name)).await, identity),
+            _ => assert_eq!(identities(&fixture, std::slice::from_ref(&spec.name)).await, identity),
         }
-        place.sql("ALTER TABLE tenantry.homes DROP CONSTRAINT never").await;
-        let made = ensured(&place, &spec).await;
-        must_be_healthy(&place, &spec).await;
-        log_in(&place, &spec, &made.outputs).await.unwrap();
+        fixture.sql("ALTER TABLE tenantry.homes DROP CONSTRAINT never").await;
+        let made = ensured(&fixture, &spec).await;
+        must_be_healthy(&fixture, &spec).await;
+        log_in(&fixture, &spec, &made.outputs).await.unwrap();
     }
 }
 
@@ -316,23 +316,23 @@ async fn an_interrupted_claim_is_rolled_back_or_completed() {
 async fn a_region_has_a_pool_on_its_server() {
     let Some(cluster) = TestDatabase::postgres().await else { return };
     let url = cluster.url().to_owned();
-    let place = Place::with(Model::Database, |config| {
+    let fixture = Fixture::with(Model::Database, |config| {
         warm(config, 1);
         config.clusters.insert("eu-1".to_owned(), Cluster::new(&url));
     });
-    let Some(place) = place.await else { return };
-    filled(&place, 1).await;
+    let Some(fixture) = fixture.await else { return };
+    filled(&fixture, 1).await;
     let listed = async || -> Vec<(String, String)> {
         let sql = "SELECT isolation, name FROM tenantry.homes WHERE name NOT LIKE '%canary%' ORDER BY 1";
         sqlx::query_as(sql).fetch_all(&mut connect(&url).await).await.unwrap()
     };
-    let (here, there) = (warm_entries(&place).await, listed().await);
+    let (here, there) = (warm_entries(&fixture).await, listed().await);
     assert_eq!((here.len(), there.len(), &*there[0].0), (1, 1, "spare_database"));
-    let spec = spec(place.settings());
+    let spec = spec(fixture.settings());
     assert_eq!(spec.tenant.region, "eu-1");
-    let made = ensured(&place, &spec).await;
+    let made = ensured(&fixture, &spec).await;
     assert_eq!(listed().await, [("database".to_owned(), spec.name.clone())], "claimed in its region");
-    assert_eq!(warm_entries(&place).await, here, "and nowhere else");
-    log_in(&place, &spec, &made.outputs).await.unwrap();
-    must_be_healthy(&place, &spec).await;
+    assert_eq!(warm_entries(&fixture).await, here, "and nowhere else");
+    log_in(&fixture, &spec, &made.outputs).await.unwrap();
+    must_be_healthy(&fixture, &spec).await;
 }

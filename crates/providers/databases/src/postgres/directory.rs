@@ -2,7 +2,7 @@
 //! that policies read. Also reads which objects exist under a tenant's names, and with which owner tag.
 
 use serde_json::json;
-use tenantry_model::suspension::Grade;
+use tenantry_model::suspension::SuspensionMode;
 use tenantry_model::{Failure, Isolation, TenantId};
 use tenantry_postgres::{Json, Session};
 
@@ -108,7 +108,7 @@ pub struct TenantState {
     /// Time of completion.
     pub completed: Option<String>,
     /// What the applied fence denies.
-    pub fence: Option<Grade>,
+    pub fence: Option<SuspensionMode>,
 }
 
 /// A tenant's identity on a server: its names there and its owner tag.

@@ -1,7 +1,7 @@
 //! Applies fences on PostgreSQL: the access that policies read, the tenant's logins, their privileges on
 //! tables of the tenant's own, and open sessions.
 
-use tenantry_model::suspension::Grade;
+use tenantry_model::suspension::SuspensionMode;
 use tenantry_model::{Failure, Isolation};
 use tenantry_postgres::Session;
 
@@ -15,9 +15,9 @@ use tenantry_provider::fence::Order;
 /// Schema of the tables in a tenant's own database.
 const PUBLIC: &str = "public";
 
-/// Whether this grade forbids logins.
-pub const fn shuts_out(grade: Option<Grade>) -> bool {
-    matches!(grade, Some(Grade::NoLogin | Grade::Blocked))
+/// Whether this mode forbids logins.
+pub const fn shuts_out(mode: Option<SuspensionMode>) -> bool {
+    matches!(mode, Some(SuspensionMode::NoLogin | SuspensionMode::Blocked))
 }
 
 /// Applies an order.
@@ -31,28 +31,28 @@ pub async fn fence(server: &Server, owner: &Owner, order: &Order) -> Result<(), 
         Ownership::Own(_) | Ownership::Absent => return Ok(()),
     };
     let mut transaction = lock.begin().await.map_err(failure)?;
-    if !owner.record_access(&mut transaction, order.grade, order.version).await? {
+    if !owner.record_access(&mut transaction, order.mode, order.version).await? {
         return Ok(());
     }
-    let mut sql = owner.set_logins(&state, !shuts_out(order.grade));
+    let mut sql = owner.set_logins(&state, !shuts_out(order.mode));
     if owner.isolation == Isolation::Schema && state.thing {
-        sql.push_str(&rights(name.as_str(), name, order.grade));
+        sql.push_str(&rights(name.as_str(), name, order.mode));
     }
     run(&mut transaction, sql).await?;
     transaction.commit().await.map_err(failure)?;
     if owner.isolation == Isolation::Database && state.thing {
         let mut inside = server.connect_to(name).await?;
-        run(&mut inside, rights(PUBLIC, name, order.grade)).await?;
+        run(&mut inside, rights(PUBLIC, name, order.mode)).await?;
         inside.close().await;
     }
-    if shuts_out(order.grade) {
+    if shuts_out(order.mode) {
         owner.end_sessions(&mut lock, &state).await?;
     }
     Ok(())
 }
 
 /// The applied fence, as the list records it.
-pub async fn denies(server: &Server, owner: &Owner) -> Result<Option<Grade>, Failure> {
+pub async fn denies(server: &Server, owner: &Owner) -> Result<Option<SuspensionMode>, Failure> {
     match owner.inspect(&mut *server.connection().await?).await? {
         Ownership::Own(state) => Ok(state.fence),
         Ownership::Foreign => Err(name_taken()),
@@ -61,11 +61,11 @@ pub async fn denies(server: &Server, owner: &Owner) -> Result<Option<Grade>, Fai
 }
 
 impl Owner {
-    /// Records the grade in the tenant's row. False: a newer order was applied before.
+    /// Records the mode in the tenant's row. False: a newer order was applied before.
     async fn record_access(
         &self,
         connection: &mut Session,
-        grade: Option<Grade>,
+        mode: Option<SuspensionMode>,
         version: i64,
     ) -> Result<bool, Failure> {
         let done = connection
@@ -76,7 +76,7 @@ impl Owner {
                     &self.isolation.as_str(),
                     &self.tenant,
                     &self.tag,
-                    &grade.map_or("full", Grade::as_str),
+                    &mode.map_or("full", SuspensionMode::as_str),
                     &version,
                 ],
             )

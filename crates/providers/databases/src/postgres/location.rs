@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use tenantry_model::suspension::Grade;
+use tenantry_model::suspension::SuspensionMode;
 use tenantry_model::{Failure, FailureClass, Isolation};
 use tenantry_postgres::Session;
 use tokio::time::timeout;
@@ -84,7 +84,7 @@ pub async fn privilege_differences(
     connection: &mut Session,
     schema: &str,
     role: &Name,
-    grade: Option<Grade>,
+    mode: Option<SuspensionMode>,
 ) -> Result<Vec<String>, Failure> {
     connection.all(
         concat!("WITH own AS (SELECT oid, relname, relkind FROM pg_class
@@ -101,7 +101,7 @@ pub async fn privilege_differences(
          UNION ALL SELECT format('its login role may write to table `%s` despite its fence', relname) FROM own
                    WHERE relkind <> 'S' AND $3 AND has_table_privilege($2, own.oid, 'INSERT, UPDATE, DELETE')
          LIMIT 20"),
-        &[&schema, &role.as_str(), &grade.is_some(), &migrate::TABLE],
+        &[&schema, &role.as_str(), &mode.is_some(), &migrate::TABLE],
     )
     .await
     .map_err(failure)
@@ -169,10 +169,10 @@ impl ObservedSchema {
         connection: &mut Session,
         schema: &str,
         role: Option<&Name>,
-        grade: Option<Grade>,
+        mode: Option<SuspensionMode>,
     ) -> Result<Self, Failure> {
         let rights = match role {
-            Some(role) => privilege_differences(connection, schema, role, grade).await?,
+            Some(role) => privilege_differences(connection, schema, role, mode).await?,
             None => Vec::new(),
         };
         Ok(Self {

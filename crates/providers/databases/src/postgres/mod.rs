@@ -43,12 +43,12 @@ mod logins;
 mod migrate;
 mod name;
 mod per_server;
-pub(crate) mod portable;
 mod rights;
 mod role;
 mod rotation;
 mod rows;
 mod server;
+pub(crate) mod transfer;
 mod warm_pool;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,7 +82,7 @@ use crate::content::{Content, Ensure};
 use crate::migrations::{self, Dialect};
 use tenantry_provider::fence::Order;
 use tenantry_provider::files::Files;
-use tenantry_provider::lanes::Lanes;
+use tenantry_provider::resource_locks::ResourceLocks;
 use tenantry_provider::rotate::{Former, Retirement, Rotated};
 use tenantry_provider::verbs::{Context, Rows, Spec};
 
@@ -91,7 +91,7 @@ use tenantry_provider::verbs::{Context, Rows, Spec};
 pub struct Postgres {
     pub(crate) config: Config,
     pub(crate) content: Content,
-    pub(crate) lanes: Lanes,
+    pub(crate) locks: ResourceLocks,
     main: Arc<Server>,
     clusters: BTreeMap<String, Arc<Server>>,
 }
@@ -117,7 +117,7 @@ impl Postgres {
                 Ok((region.clone(), server(&format!("clusters.{region}."), &it.url, &it.pooler)?))
             })
             .collect::<Result<_, Failure>>()?;
-        Ok(Arc::new(Self { config, content, lanes: Lanes::default(), main, clusters }))
+        Ok(Arc::new(Self { config, content, locks: ResourceLocks::default(), main, clusters }))
     }
 
     /// The main server, which holds shared tables and schemas.
@@ -172,7 +172,7 @@ impl Postgres {
     ) -> Result<Rotated, Failure> {
         let (owner, request) =
             (self.owner(spec, isolation)?, PasswordRequest::for_spec(context, spec).await?);
-        let _turn = self.lanes.turn(spec.resource).await;
+        let _lock = self.locks.lock(spec.resource).await;
         let limit = self.config.connection_limit;
         let issued = rotation::rotate(server, &owner, &request, limit, tables, former).await?;
         let older: &[&Name] = match former {
@@ -195,7 +195,7 @@ impl Postgres {
     ) -> Result<Vec<Write>, Failure> {
         let Retirement { tenant, resource, name, claim, rotation, .. } = retirement;
         let owner = Owner::new(isolation, tenant.to_string(), name, claim, resource.to_string())?;
-        let _turn = self.lanes.turn(*resource).await;
+        let _lock = self.locks.lock(*resource).await;
         match rotation::retire(server, &owner, *rotation).await? {
             Some(former) => forget(rows, *tenant, &[&former], None).await,
             None => Ok(Vec::new()),

@@ -2,7 +2,7 @@
 //! dependency and names them in the same statement: `ALL TABLES IN SCHEMA` reads the whole catalogue, which
 //! takes a hundred milliseconds among a thousand schemas.
 
-use tenantry_model::suspension::Grade;
+use tenantry_model::suspension::SuspensionMode;
 
 use super::migrate;
 use super::name::Name;
@@ -52,8 +52,8 @@ pub fn grants(schema: &str, roles: &[&Name]) -> String {
 }
 
 /// A tenant role's privileges on tables of its own: read-only while a fence denies anything.
-pub fn rights(schema: &str, role: &Name, grade: Option<Grade>) -> String {
-    apply(schema, &role.to_string(), if grade.is_none() { &READ_WRITE } else { &READ_ONLY })
+pub fn rights(schema: &str, role: &Name, mode: Option<SuspensionMode>) -> String {
+    apply(schema, &role.to_string(), if mode.is_none() { &READ_WRITE } else { &READ_ONLY })
 }
 
 /// The statement that applies these privileges to the objects that exist.

@@ -15,21 +15,21 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::join_all;
 use serde_json::{Value, json};
-use tenantry_model::suspension::Grade;
+use tenantry_model::suspension::SuspensionMode;
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::postgres::{
     Name, ObservedSchema, Owner, Ownership, PasswordRequest, Postgres, PostgresRows, RemovalCounts, Server,
-    denies, fence, forget, observed, outputs, portable as rows,
+    denies, fence, forget, observed, outputs, transfer as rows,
 };
 use client::Databases;
 pub use config::{Config, Settings};
 use tenantry_provider::data::{Canary, Data, TenantRows};
 use tenantry_provider::fence::{Fence, Order};
 use tenantry_provider::isolation::IsolationCheck;
-use tenantry_provider::portable::{Content, Portable, Sink, Source};
 use tenantry_provider::rotate::{Former, Retirement, Rotate, Rotated};
 use tenantry_provider::settings;
+use tenantry_provider::transfer::{Content, Sink, Source, Transfer};
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Rows, Spec};
 
 const ISOLATION: Isolation = Isolation::Database;
@@ -120,7 +120,7 @@ impl Fence for DatabasePostgresDatabase {
         fence(server, &owner, order).await.map_err(|failure| server.named(failure))
     }
 
-    async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure> {
+    async fn denies(&self, order: &Order) -> Result<Option<SuspensionMode>, Failure> {
         let postgres = &self.databases.postgres;
         let server = postgres.of_region(&order.region);
         let denied = denies(server, &postgres.owner_of_order(order, ISOLATION)?).await;
@@ -144,7 +144,7 @@ impl Rotate for DatabasePostgresDatabase {
 }
 
 #[async_trait]
-impl Portable for DatabasePostgresDatabase {
+impl Transfer for DatabasePostgresDatabase {
     fn form(&self) -> &'static str {
         rows::FORM
     }
@@ -154,7 +154,7 @@ impl Portable for DatabasePostgresDatabase {
     }
 
     async fn load(&self, _: &Context, spec: &Spec, source: &mut dyn Source) -> Result<Vec<Write>, Failure> {
-        let _turn = self.databases.postgres.lanes.turn(spec.resource).await;
+        let _lock = self.databases.postgres.locks.lock(spec.resource).await;
         rows::load(self.rows_connection(spec).await?, spec, source).await
     }
 }
@@ -198,7 +198,7 @@ impl Provider for DatabasePostgresDatabase {
             let made = databases.ensure(&on, &owner, &work, &request, &draft).await;
             made.map_err(|failure| on.named(failure))
         };
-        let made = postgres.lanes.run(spec.resource, made).await;
+        let made = postgres.locks.run(spec.resource, made).await;
         // The tables may have changed.
         self.databases.forget(spec.tenant.id);
         let issued = made?;
@@ -225,7 +225,7 @@ impl Provider for DatabasePostgresDatabase {
             let removed = databases.remove(&server, &owner, tenant, &draft).await;
             removed.map_err(|failure| server.named(failure))
         };
-        let RemovalCounts { rows, logins: count } = postgres.lanes.run(spec.resource, removed).await?;
+        let RemovalCounts { rows, logins: count } = postgres.locks.run(spec.resource, removed).await?;
         let writes = forget(&*context.rows, tenant, &logins.each_ref(), None).await?;
         Ok(Removed { receipt: json!({ "database": spec.name, "rows": rows, "logins": count }), writes })
     }
@@ -259,7 +259,7 @@ impl Provider for DatabasePostgresDatabase {
         Some(self)
     }
 
-    fn portable(&self) -> Option<&dyn Portable> {
+    fn transfer(&self) -> Option<&dyn Transfer> {
         Some(self)
     }
 }

@@ -15,21 +15,21 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tenantry_model::suspension::Grade;
+use tenantry_model::suspension::SuspensionMode;
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::postgres::{
     Name, ObservedSchema, Ownership, PasswordRequest, Postgres, PostgresRows, RemovalCounts, denies, fence,
-    forget, holds, observed, outputs, portable as rows,
+    forget, holds, observed, outputs, transfer as rows,
 };
 use client::Pool;
 pub use config::{Config, Settings};
 use tenantry_provider::data::{Canary, Data, TenantRows};
 use tenantry_provider::fence::{Fence, Order};
 use tenantry_provider::isolation::IsolationCheck;
-use tenantry_provider::portable::{Content, Portable, Sink, Source};
 use tenantry_provider::rotate::{Former, Retirement, Rotate, Rotated};
 use tenantry_provider::settings;
+use tenantry_provider::transfer::{Content, Sink, Source, Transfer};
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Rows, Spec};
 
 const ISOLATION: Isolation = Isolation::Pool;
@@ -83,7 +83,7 @@ impl Fence for DatabasePostgresPool {
         fence(postgres.main(), &owner, order).await
     }
 
-    async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure> {
+    async fn denies(&self, order: &Order) -> Result<Option<SuspensionMode>, Failure> {
         let postgres = &self.pool.postgres;
         denies(postgres.main(), &postgres.owner_of_order(order, ISOLATION)?).await
     }
@@ -105,7 +105,7 @@ impl Rotate for DatabasePostgresPool {
 }
 
 #[async_trait]
-impl Portable for DatabasePostgresPool {
+impl Transfer for DatabasePostgresPool {
     fn form(&self) -> &'static str {
         rows::FORM
     }
@@ -115,7 +115,7 @@ impl Portable for DatabasePostgresPool {
     }
 
     async fn load(&self, _: &Context, spec: &Spec, source: &mut dyn Source) -> Result<Vec<Write>, Failure> {
-        let _turn = self.pool.postgres.lanes.turn(spec.resource).await;
+        let _lock = self.pool.postgres.locks.lock(spec.resource).await;
         rows::load(self.rows_connection(spec).await?, spec, source).await
     }
 }
@@ -148,7 +148,7 @@ impl Provider for DatabasePostgresPool {
         let request = PasswordRequest::for_spec(context, spec).await?;
         let pool = self.pool.clone();
         let made = async move { pool.ensure(&owner, &work, &request).await };
-        let issued = postgres.lanes.run(spec.resource, made).await?;
+        let issued = postgres.locks.run(spec.resource, made).await?;
         let main = postgres.main();
         let outputs = outputs(planned, main, main.database(), guard::SCHEMA, &issued.login);
         Ok(Ensured { outputs, writes: issued.writes(context, spec) })
@@ -179,7 +179,7 @@ impl Provider for DatabasePostgresPool {
         let pool = self.pool.clone();
         let logins = [owner.name.clone(), owner.second.clone()];
         let removed = async move { pool.remove(&owner).await };
-        let RemovalCounts { rows, logins: count } = postgres.lanes.run(spec.resource, removed).await?;
+        let RemovalCounts { rows, logins: count } = postgres.locks.run(spec.resource, removed).await?;
         let writes = forget(&*context.rows, spec.tenant.id, &logins.each_ref(), None).await?;
         Ok(Removed { receipt: json!({ "database": spec.name, "rows": rows, "logins": count }), writes })
     }
@@ -205,7 +205,7 @@ impl Provider for DatabasePostgresPool {
         Some(self)
     }
 
-    fn portable(&self) -> Option<&dyn Portable> {
+    fn transfer(&self) -> Option<&dyn Transfer> {
         Some(self)
     }
 }

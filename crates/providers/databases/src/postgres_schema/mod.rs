@@ -13,21 +13,21 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tenantry_model::suspension::Grade;
+use tenantry_model::suspension::SuspensionMode;
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::postgres::{
     Name, ObservedSchema, Ownership, PasswordRequest, Postgres, PostgresRows, RemovalCounts, denies, fence,
-    forget, observed, outputs, portable as rows,
+    forget, observed, outputs, transfer as rows,
 };
 use client::Schemas;
 pub use config::{Config, Settings};
 use tenantry_provider::data::{Canary, Data, TenantRows};
 use tenantry_provider::fence::{Fence, Order};
 use tenantry_provider::isolation::IsolationCheck;
-use tenantry_provider::portable::{Content, Portable, Sink, Source};
 use tenantry_provider::rotate::{Former, Retirement, Rotate, Rotated};
 use tenantry_provider::settings;
+use tenantry_provider::transfer::{Content, Sink, Source, Transfer};
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Rows, Spec};
 
 const ISOLATION: Isolation = Isolation::Schema;
@@ -85,7 +85,7 @@ impl Fence for DatabasePostgresSchema {
         fence(postgres.main(), &owner, order).await
     }
 
-    async fn denies(&self, order: &Order) -> Result<Option<Grade>, Failure> {
+    async fn denies(&self, order: &Order) -> Result<Option<SuspensionMode>, Failure> {
         let postgres = &self.schemas.postgres;
         denies(postgres.main(), &postgres.owner_of_order(order, ISOLATION)?).await
     }
@@ -107,7 +107,7 @@ impl Rotate for DatabasePostgresSchema {
 }
 
 #[async_trait]
-impl Portable for DatabasePostgresSchema {
+impl Transfer for DatabasePostgresSchema {
     fn form(&self) -> &'static str {
         rows::FORM
     }
@@ -117,7 +117,7 @@ impl Portable for DatabasePostgresSchema {
     }
 
     async fn load(&self, _: &Context, spec: &Spec, source: &mut dyn Source) -> Result<Vec<Write>, Failure> {
-        let _turn = self.schemas.postgres.lanes.turn(spec.resource).await;
+        let _lock = self.schemas.postgres.locks.lock(spec.resource).await;
         rows::load(self.rows_connection(spec).await?, spec, source).await
     }
 }
@@ -155,7 +155,7 @@ impl Provider for DatabasePostgresSchema {
         let request = PasswordRequest::for_spec(context, spec).await?;
         let schemas = self.schemas.clone();
         let made = async move { schemas.ensure(&owner, &work, &request).await };
-        let made = postgres.lanes.run(spec.resource, made).await;
+        let made = postgres.locks.run(spec.resource, made).await;
         // The tables may have changed.
         self.schemas.forget(spec.tenant.id);
         let (issued, main) = (made?, postgres.main());
@@ -189,7 +189,7 @@ impl Provider for DatabasePostgresSchema {
         let (schemas, tenant) = (self.schemas.clone(), spec.tenant.id);
         let logins = [owner.name.clone(), owner.second.clone()];
         let removed = async move { schemas.remove(&owner, tenant).await };
-        let RemovalCounts { rows, logins: count } = postgres.lanes.run(spec.resource, removed).await?;
+        let RemovalCounts { rows, logins: count } = postgres.locks.run(spec.resource, removed).await?;
         let writes = forget(&*context.rows, tenant, &logins.each_ref(), None).await?;
         Ok(Removed { receipt: json!({ "schema": spec.name, "rows": rows, "logins": count }), writes })
     }
@@ -215,7 +215,7 @@ impl Provider for DatabasePostgresSchema {
         Some(self)
     }
 
-    fn portable(&self) -> Option<&dyn Portable> {
+    fn transfer(&self) -> Option<&dyn Transfer> {
         Some(self)
     }
 }

@@ -3,8 +3,8 @@
 
 pub mod catalogue;
 pub mod client;
-pub mod portable;
 pub mod rows;
+pub mod transfer;
 pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};
@@ -20,8 +20,8 @@ use crate::shape::Shape;
 use crate::tables::Catalogue;
 use tenantry_provider::connections::Connections;
 use tenantry_provider::files::Files;
-use tenantry_provider::lanes::blocking;
 use tenantry_provider::open_files::identity;
+use tenantry_provider::resource_locks::blocking;
 use tenantry_provider::verbs::Observed;
 use writer::{Session, Work, Writer};
 

@@ -17,8 +17,8 @@ use crate::sqlite::catalogue;
 use crate::sqlite::client::{self, query};
 use crate::sqlite::writer::{self, Work};
 use crate::tables::quoted;
-use tenantry_provider::lanes::blocking;
-use tenantry_provider::place::Place;
+use tenantry_provider::resource_folder::ResourceFolder;
+use tenantry_provider::resource_locks::blocking;
 use tenantry_provider::verbs::Spec;
 
 /// Name of the file in the tenant's folder.
@@ -43,13 +43,13 @@ pub fn file(folder: &Path) -> PathBuf {
 }
 
 /// Reads the owner tag of the tenant's file, and its state. Changes nothing.
-pub async fn inspect(place: &Place, spec: &Spec) -> Result<FileOwnership, Failure> {
-    let (place, spec) = (place.clone(), spec.clone());
+pub async fn inspect(target: &ResourceFolder, spec: &Spec) -> Result<FileOwnership, Failure> {
+    let (target, spec) = (target.clone(), spec.clone());
     blocking(move || {
-        if !place.exists()? {
+        if !target.exists()? {
             return Ok(FileOwnership::Absent);
         }
-        let (file, mut head) = (file(&place.folder()), [0; MAGIC.len()]);
+        let (file, mut head) = (file(&target.path()), [0; MAGIC.len()]);
         match File::open(&file).and_then(|mut file| file.read_exact(&mut head)) {
             Ok(()) if &head == MAGIC => read(&client::open_to_read(&file)?, &spec),
             Ok(()) => Ok(FileOwnership::Foreign),
@@ -57,7 +57,7 @@ pub async fn inspect(place: &Place, spec: &Spec) -> Result<FileOwnership, Failur
                 ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::NotADirectory => {
                     Ok(FileOwnership::Foreign)
                 }
-                _ => Err(place.failure(&error)),
+                _ => Err(target.failure(&error)),
             },
         }
     })
@@ -85,18 +85,18 @@ fn read(connection: &Connection, spec: &Spec) -> Result<FileOwnership, Failure> 
 /// Creates the file under a draft name, from a warm database if there is one, and publishes it. False: the
 /// name is taken.
 pub async fn make(
-    place: &Place,
+    target: &ResourceFolder,
     max_bytes: Option<u64>,
     content: &Arc<Content>,
     warm_pool: &WarmPool,
     work: Ensure,
 ) -> Result<bool, Failure> {
-    let claimed = warm_pool.claim(place).await;
-    let (place, content) = (place.clone(), content.clone());
-    let made = blocking(move || match fill(&place, claimed, max_bytes, &content, work) {
-        Ok(()) => place.publish(),
+    let claimed = warm_pool.claim(target).await;
+    let (target, content) = (target.clone(), content.clone());
+    let made = blocking(move || match fill(&target, claimed, max_bytes, &content, work) {
+        Ok(()) => target.publish(),
         // The first failure is the cause; the next attempt cleans up as well.
-        Err(failure) => place.sweep().and(Err(failure)),
+        Err(failure) => target.sweep().and(Err(failure)),
     });
     let made = made.await;
     // Only now, so that filling the warm pool does not delay this tenant.
@@ -105,7 +105,7 @@ pub async fn make(
 }
 
 fn fill(
-    place: &Place,
+    target: &ResourceFolder,
     claimed: Option<PathBuf>,
     max_bytes: Option<u64>,
     content: &Content,
@@ -113,7 +113,7 @@ fn fill(
 ) -> Result<(), Failure> {
     let file = match claimed {
         Some(file) => file,
-        None => create(&place.draft()?, max_bytes, content)?,
+        None => create(&target.draft()?, max_bytes, content)?,
     };
     let connection = client::open_draft(&file, max_bytes)?;
     let work = [Work::Ensure(Box::new(work))];

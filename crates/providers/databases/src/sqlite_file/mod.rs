@@ -26,11 +26,11 @@ use client::FileOwnership;
 pub use config::Config;
 use tenantry_provider::data::{Canary, Data, TenantRows};
 use tenantry_provider::factory::{self, ProviderFactory};
-use tenantry_provider::lanes::{Lanes, blocking};
 use tenantry_provider::open_files::OpenFiles;
-use tenantry_provider::place::{self, Place};
-use tenantry_provider::portable::{self, Portable, Sink, Source};
+use tenantry_provider::resource_folder::{self, ResourceFolder};
+use tenantry_provider::resource_locks::{ResourceLocks, blocking};
 use tenantry_provider::settings;
+use tenantry_provider::transfer::{self, Sink, Source, Transfer};
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use warm_pool::WarmPool;
 
@@ -73,7 +73,7 @@ struct Inner {
     config: Config,
     content: Arc<Content>,
     warm_pool: WarmPool,
-    lanes: Lanes,
+    locks: ResourceLocks,
     canary: OnceCell<Arc<OpenDatabase>>,
     open: OpenFiles<OpenDatabase>,
 }
@@ -87,7 +87,8 @@ impl DatabaseSqliteFile {
         let warm_pool = WarmPool::new(&config, content.clone());
         let open = OpenFiles::new(config.open_files);
         let canary = OnceCell::new();
-        let files = Arc::new(Inner { config, content, warm_pool, lanes: Lanes::default(), canary, open });
+        let files =
+            Arc::new(Inner { config, content, warm_pool, locks: ResourceLocks::default(), canary, open });
         Ok(Self { name: NAME.into(), files })
     }
 
@@ -102,17 +103,17 @@ impl DatabaseSqliteFile {
         self.files.warm_pool.filled().await;
     }
 
-    fn place(&self, spec: &Spec) -> Result<Place, Failure> {
-        Place::new(&self.files.config.folder, &spec.name, spec.resource)
+    fn folder_of(&self, spec: &Spec) -> Result<ResourceFolder, Failure> {
+        ResourceFolder::new(&self.files.config.folder, &spec.name, spec.resource)
     }
 }
 
 impl DatabaseSqliteFile {
     /// Path of the spec's file. Returns an error if there is none with its owner tag.
     async fn own_file(&self, spec: &Spec) -> Result<PathBuf, Failure> {
-        let place = self.place(spec)?;
-        match client::inspect(&place, spec).await? {
-            FileOwnership::Own(_) => Ok(client::file(&place.folder())),
+        let target = self.folder_of(spec)?;
+        match client::inspect(&target, spec).await? {
+            FileOwnership::Own(_) => Ok(client::file(&target.path())),
             FileOwnership::Absent | FileOwnership::Foreign => Err(no_such_tenant()),
         }
     }
@@ -139,8 +140,8 @@ impl Inner {
             .get_or_try_init(|| async {
                 let root = self.config.folder.clone();
                 let file = blocking(move || {
-                    let folder =
-                        place::private_folder(&root).map_err(|error| place::failure(&root, &error))?;
+                    let folder = resource_folder::private_folder(&root)
+                        .map_err(|error| resource_folder::failure(&root, &error))?;
                     let file = folder.join("canary.db");
                     sqlite::client::create(&file)?;
                     Ok(file)
@@ -154,25 +155,25 @@ impl Inner {
     }
 
     fn file_of(&self, tenant: TenantId) -> Option<PathBuf> {
-        let name = place::linked(&self.config.folder, tenant)?;
+        let name = resource_folder::linked(&self.config.folder, tenant)?;
         Some(client::file(&self.config.folder.join(name)))
     }
 
-    async fn ensure(&self, place: &Place, spec: &Spec, work: Ensure) -> Result<(), Failure> {
+    async fn ensure(&self, target: &ResourceFolder, spec: &Spec, work: Ensure) -> Result<(), Failure> {
         self.canary().await?;
-        let other = place::linked(&self.config.folder, spec.tenant.id)
+        let other = resource_folder::linked(&self.config.folder, spec.tenant.id)
             .filter(|name| *name != spec.name && self.config.folder.join(name).exists());
         if other.is_some() {
             return Err(name_taken("the tenant has a database of another name in this folder"));
         }
-        let mut found = client::inspect(place, spec).await?;
+        let mut found = client::inspect(target, spec).await?;
         if found == FileOwnership::Absent {
-            if client::make(place, self.config.max_bytes, &self.content, &self.warm_pool, work.clone())
+            if client::make(target, self.config.max_bytes, &self.content, &self.warm_pool, work.clone())
                 .await?
             {
-                return self.link(place, spec).await;
+                return self.link(target, spec).await;
             }
-            found = client::inspect(place, spec).await?;
+            found = client::inspect(target, spec).await?;
         }
         match found {
             FileOwnership::Absent => Err(Failure::retryable(
@@ -181,40 +182,40 @@ impl Inner {
             )),
             FileOwnership::Foreign => Err(name_taken("a database with another owner tag has this name")),
             FileOwnership::Own(_) => {
-                self.link(place, spec).await?;
+                self.link(target, spec).await?;
                 let open = self.open(spec.tenant.id).await?;
                 open.writer.run(Work::Ensure(Box::new(work))).await.map(drop).map_err(seed_failure)
             }
         }
     }
 
-    async fn link(&self, place: &Place, spec: &Spec) -> Result<(), Failure> {
-        let (place, tenant) = (place.clone(), spec.tenant.id);
-        if blocking(move || place.link(tenant)).await? {
+    async fn link(&self, target: &ResourceFolder, spec: &Spec) -> Result<(), Failure> {
+        let (target, tenant) = (target.clone(), spec.tenant.id);
+        if blocking(move || target.link(tenant)).await? {
             return Ok(());
         }
         Err(name_taken("the tenant has a database of another name in this folder"))
     }
 
-    async fn remove(&self, place: &Place, spec: &Spec) -> Result<Value, Failure> {
-        let is_own = matches!(client::inspect(place, spec).await?, FileOwnership::Own(_));
-        let file = client::file(&place.folder());
+    async fn remove(&self, target: &ResourceFolder, spec: &Spec) -> Result<Value, Failure> {
+        let is_own = matches!(client::inspect(target, spec).await?, FileOwnership::Own(_));
+        let file = client::file(&target.path());
         let counted = file.clone();
         let rows = match is_own {
             true => blocking(move || client::count(&counted)).await?,
             false => Value::Object(Map::new()),
         };
         self.open.forget(&file);
-        let (place, tenant) = (place.clone(), spec.tenant.id);
+        let (target, tenant) = (target.clone(), spec.tenant.id);
         let size = blocking(move || {
             if !is_own {
-                if !place.exists()? {
-                    place.unlink(tenant)?;
+                if !target.exists()? {
+                    target.unlink(tenant)?;
                 }
-                return place.sweep().map(|()| place::Size::default());
+                return target.sweep().map(|()| resource_folder::Size::default());
             }
-            place.unlink(tenant)?;
-            place.remove()
+            target.unlink(tenant)?;
+            target.remove()
         })
         .await?;
         Ok(json!({ "database": spec.name, "rows": rows, "files": size.files, "bytes": size.bytes }))
@@ -245,9 +246,9 @@ impl Data for DatabaseSqliteFile {
 }
 
 #[async_trait]
-impl Portable for DatabaseSqliteFile {
+impl Transfer for DatabaseSqliteFile {
     fn form(&self) -> &'static str {
-        sqlite::portable::FORM
+        sqlite::transfer::FORM
     }
 
     async fn export(
@@ -255,15 +256,15 @@ impl Portable for DatabaseSqliteFile {
         _: &Context,
         spec: &Spec,
         sink: &mut dyn Sink,
-    ) -> Result<portable::Content, Failure> {
+    ) -> Result<transfer::Content, Failure> {
         let file = self.own_file(spec).await?;
-        sqlite::portable::export(&file, spec, sink).await
+        sqlite::transfer::export(&file, spec, sink).await
     }
 
     async fn load(&self, _: &Context, spec: &Spec, source: &mut dyn Source) -> Result<Vec<Write>, Failure> {
-        let _turn = self.files.lanes.turn(spec.resource).await;
+        let _lock = self.files.locks.lock(spec.resource).await;
         let file = self.own_file(spec).await?;
-        sqlite::portable::load(&file, self.files.config.max_bytes, spec, source).await?;
+        sqlite::transfer::load(&file, self.files.config.max_bytes, spec, source).await?;
         Ok(Vec::new())
     }
 }
@@ -296,48 +297,48 @@ impl Provider for DatabaseSqliteFile {
     }
 
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
-        let place = self.place(spec)?;
+        let target = self.folder_of(spec)?;
         let (work, outputs) = self.files.content.plan(context, spec, "database")?;
         let (files, owned) = (self.files.clone(), spec.clone());
-        let ensured = async move { files.ensure(&place, &owned, work).await };
-        self.files.lanes.run(spec.resource, ensured).await?;
+        let ensured = async move { files.ensure(&target, &owned, work).await };
+        self.files.locks.run(spec.resource, ensured).await?;
         Ok(Ensured { outputs, writes: Vec::new() })
     }
 
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
-        let place = self.place(spec)?;
-        let seen = match client::inspect(&place, spec).await? {
+        let target = self.folder_of(spec)?;
+        let seen = match client::inspect(&target, spec).await? {
             FileOwnership::Absent => {
-                return blocking(move || place.has_remains()).await.map(Observed::absent_unless);
+                return blocking(move || target.has_remains()).await.map(Observed::absent_unless);
             }
             FileOwnership::Foreign => return Ok(Observed::Foreign),
             FileOwnership::Own(seen) => seen,
         };
-        let linked = place::linked(&self.files.config.folder, spec.tenant.id);
+        let linked = resource_folder::linked(&self.files.config.folder, spec.tenant.id);
         let lost =
             (linked.as_deref() != Some(&*spec.name)).then(|| "the link to its file is missing".to_owned());
         Ok(seen.observed(&self.files.content, lost.into_iter().collect()))
     }
 
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
-        let place = self.place(spec)?;
+        let target = self.folder_of(spec)?;
         let (files, owned) = (self.files.clone(), spec.clone());
-        let removed = async move { files.remove(&place, &owned).await };
-        let receipt = self.files.lanes.run(spec.resource, removed).await?;
+        let removed = async move { files.remove(&target, &owned).await };
+        let receipt = self.files.locks.run(spec.resource, removed).await?;
         Ok(Removed { receipt, writes: Vec::new() })
     }
 
     async fn probe(&self) -> Result<(), Failure> {
         self.files.canary().await?.writer.run(Work::Touch).await?;
         let root = self.files.config.folder.clone();
-        blocking(move || place::probe(&root)).await
+        blocking(move || resource_folder::probe(&root)).await
     }
 
     fn data(&self) -> Option<&dyn Data> {
         Some(self)
     }
 
-    fn portable(&self) -> Option<&dyn Portable> {
+    fn transfer(&self) -> Option<&dyn Transfer> {
         Some(self)
     }
 }

@@ -53,11 +53,11 @@ async fn make(files: &DatabaseSqliteFile, spec: &Spec) -> Result<(), Failure> {
         at: "now".to_owned(),
         rows: Vec::new(),
     };
-    files.files.ensure(&files.place(spec)?, spec, work).await
+    files.files.ensure(&files.folder_of(spec)?, spec, work).await
 }
 
 async fn gone(files: &DatabaseSqliteFile, spec: &Spec) -> Result<Value, Failure> {
-    files.files.remove(&files.place(spec)?, spec).await
+    files.files.remove(&files.folder_of(spec)?, spec).await
 }
 
 fn path(dir: &Path, spec: &Spec) -> PathBuf {
@@ -194,7 +194,7 @@ async fn a_tenant_has_one_database() {
     make(&files, &first).await.unwrap();
     let second = Spec { name: "another".to_owned(), resource: ResourceId::new(), ..first.clone() };
     assert_eq!(make(&files, &second).await.unwrap_err().code, "name_taken");
-    assert!(!files.place(&second).unwrap().exists().unwrap());
+    assert!(!files.folder_of(&second).unwrap().exists().unwrap());
     gone(&files, &second).await.unwrap();
     files.scoped(first.tenant.id).list("tasks", 1, None).await.unwrap();
     for name in ["../x", "", ".tenantry", "a/b", "ä"] {
@@ -221,7 +221,7 @@ async fn a_file_is_migrated_when_it_is_opened() {
     make(&DatabaseSqliteFile::new(config.clone()).await.unwrap(), &spec).await.unwrap();
     std::fs::write(dir.path().join("app/2_b.sql"), "ALTER TABLE t ADD COLUMN n INTEGER;").unwrap();
     let newer = DatabaseSqliteFile::new(config.clone()).await.unwrap();
-    let look = async || client::inspect(&newer.place(&spec).unwrap(), &spec).await.unwrap();
+    let look = async || client::inspect(&newer.folder_of(&spec).unwrap(), &spec).await.unwrap();
     let version = |found: FileOwnership| match found {
         FileOwnership::Own(state) => state.version,
         other => panic!("{other:?}"),

@@ -18,8 +18,8 @@ use super::client::{self, FILE};
 use super::config::Config;
 use crate::content::Content;
 use crate::warm_task::{Fill, StopSignal, WarmTask};
-use tenantry_provider::lanes::blocking;
-use tenantry_provider::place::{self, Place};
+use tenantry_provider::resource_folder::{self, ResourceFolder};
+use tenantry_provider::resource_locks::blocking;
 
 /// Folder of the warm databases, in the private folder.
 const FOLDER: &str = "warm";
@@ -53,7 +53,7 @@ impl WarmPool {
     pub fn new(config: &Config, content: Arc<Content>) -> Self {
         let pool = WarmFolder {
             root: config.folder.clone(),
-            folder: place::private(&config.folder).join(FOLDER),
+            folder: resource_folder::private(&config.folder).join(FOLDER),
             size: config.warm.into(),
             max_bytes: config.max_bytes,
             recipe: recipe(&content),
@@ -88,9 +88,9 @@ impl WarmPool {
 
     /// Claims a warm database as the draft of this tenant's folder and returns its file. None: there is none,
     /// or it cannot be claimed; the caller then creates one.
-    pub async fn claim(&self, place: &Place) -> Option<PathBuf> {
-        let (pool, place) = (self.pool.clone(), place.clone());
-        blocking(move || pool.claim(&place)).await.unwrap_or_else(|failure| {
+    pub async fn claim(&self, target: &ResourceFolder) -> Option<PathBuf> {
+        let (pool, target) = (self.pool.clone(), target.clone());
+        blocking(move || pool.claim(&target)).await.unwrap_or_else(|failure| {
             tracing::warn!(%failure, "warm claim failed; the database is created on demand");
             None
         })
@@ -114,18 +114,18 @@ impl Fill for WarmFolder {
 }
 
 impl WarmFolder {
-    fn claim(&self, place: &Place) -> Result<Option<PathBuf>, Failure> {
+    fn claim(&self, target: &ResourceFolder) -> Result<Option<PathBuf>, Failure> {
         if self.size == 0 {
             return Ok(None);
         }
-        for name in self.ready().map_err(|error| place.failure(&error))? {
+        for name in self.ready().map_err(|error| target.failure(&error))? {
             // None: another claim was faster.
-            let Some(draft) = place.adopt(&self.folder.join(&name))? else { continue };
+            let Some(draft) = target.adopt(&self.folder.join(&name))? else { continue };
             if self.is_whole(&draft, &name) {
                 return Ok(Some(client::file(&draft)));
             }
             tracing::warn!(name, "a damaged warm database was discarded");
-            place.sweep()?;
+            target.sweep()?;
         }
         Ok(None)
     }
@@ -136,7 +136,7 @@ impl WarmFolder {
 
     /// Names of the databases that can be claimed.
     fn ready(&self) -> io::Result<Vec<String>> {
-        let mut names = place::names(&self.folder)?;
+        let mut names = resource_folder::names(&self.folder)?;
         names.retain(|name| self.is_ready(name));
         Ok(names)
     }
@@ -157,7 +157,7 @@ impl WarmFolder {
         if self.size == 0 && !self.folder.exists() {
             return Ok(None);
         }
-        place::private_folder(&self.root)?;
+        resource_folder::private_folder(&self.root)?;
         DirBuilder::new().mode(0o700).recursive(true).create(&self.folder)?;
         let lock = File::open(&self.folder)?;
         match lock.try_lock() {
@@ -210,7 +210,7 @@ impl WarmFolder {
 
     /// Makes it claimable, after flushing it to the disk.
     fn publish(&self, draft: TempDir) -> io::Result<()> {
-        place::sync(draft.path())?;
+        resource_folder::sync(draft.path())?;
         let ready = self.folder.join(self.name(&digest(draft.path())?));
         renameat_with(CWD, draft.path(), CWD, &ready, RenameFlags::NOREPLACE)?;
         // The draft was renamed, so there is nothing to clean up.
@@ -219,7 +219,7 @@ impl WarmFolder {
     }
 
     fn failure(&self, error: &io::Error) -> Failure {
-        place::failure(&self.folder, error)
+        resource_folder::failure(&self.folder, error)
     }
 }
 

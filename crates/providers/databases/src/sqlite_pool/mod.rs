@@ -23,9 +23,9 @@ use crate::sqlite::{self, OpenDatabase, RecordedTenant, catalogue, client};
 pub use config::Config;
 use tenantry_provider::data::{Canary, Data, TenantRows};
 use tenantry_provider::factory::{self, ProviderFactory};
-use tenantry_provider::lanes::blocking;
-use tenantry_provider::portable::{self, Portable, Sink, Source};
+use tenantry_provider::resource_locks::blocking;
 use tenantry_provider::settings;
+use tenantry_provider::transfer::{self, Sink, Source, Transfer};
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 
 /// Number of connections that read.
@@ -116,9 +116,9 @@ impl Data for DatabaseSqlitePool {
 }
 
 #[async_trait]
-impl Portable for DatabaseSqlitePool {
+impl Transfer for DatabaseSqlitePool {
     fn form(&self) -> &'static str {
-        sqlite::portable::FORM
+        sqlite::transfer::FORM
     }
 
     async fn export(
@@ -126,16 +126,16 @@ impl Portable for DatabaseSqlitePool {
         _: &Context,
         spec: &Spec,
         sink: &mut dyn Sink,
-    ) -> Result<portable::Content, Failure> {
+    ) -> Result<transfer::Content, Failure> {
         self.pool.ready().await?;
         let file = self.pool.config.file.clone();
-        sqlite::portable::export(&file, spec, sink).await
+        sqlite::transfer::export(&file, spec, sink).await
     }
 
     async fn load(&self, _: &Context, spec: &Spec, source: &mut dyn Source) -> Result<Vec<Write>, Failure> {
         self.pool.ready().await?;
         let file = self.pool.config.file.clone();
-        sqlite::portable::load(&file, self.pool.config.max_bytes, spec, source).await?;
+        sqlite::transfer::load(&file, self.pool.config.max_bytes, spec, source).await?;
         Ok(Vec::new())
     }
 }
@@ -213,7 +213,7 @@ impl Provider for DatabaseSqlitePool {
         Some(self)
     }
 
-    fn portable(&self) -> Option<&dyn Portable> {
+    fn transfer(&self) -> Option<&dyn Transfer> {
         Some(self)
     }
 }

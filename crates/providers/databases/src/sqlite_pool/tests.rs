@@ -1,7 +1,7 @@
 //! Tests of the pool: schema rules, group commit, separation of tenants, full disk. The provider contract is
 //! tested in `tests/it`.
 
-mod portable;
+mod transfer;
 
 use std::path::Path;
 

@@ -55,8 +55,8 @@ async fn no_cleartext_is_on_the_disk() {
             assert!(!bytes.windows(6).any(|part| part == b"plain "), "{level}: {file:?}");
         }
         assert_eq!(objects.usage().await.unwrap().bytes, 3_000_110, "the usage counts decrypted bytes");
-        assert!(place::size(&fixture.objects(&spec)).unwrap().bytes > 3_000_110);
-        let receipt = remove(&fixture.buckets.place(&spec).unwrap(), &spec).unwrap();
+        assert!(resource_folder::size(&fixture.objects(&spec)).unwrap().bytes > 3_000_110);
+        let receipt = remove(&fixture.buckets.folder_of(&spec).unwrap(), &spec).unwrap();
         assert_eq!((&receipt["objects"], &receipt["bytes"]), (&json!(3), &json!(3_000_110)));
     }
 }
@@ -203,7 +203,7 @@ async fn deleting_an_enhanced_bucket_destroys_its_key() {
         copy(&folder, &backup);
 
         fixture.buckets.buckets.forget(&folder);
-        remove(&fixture.buckets.place(&spec).unwrap(), &spec).unwrap();
+        remove(&fixture.buckets.folder_of(&spec).unwrap(), &spec).unwrap();
         fixture.make(&spec).await.unwrap();
         assert!(first.is_none() || key() != first, "a new bucket has a new key");
         // Restore all files except the key.

@@ -74,7 +74,8 @@ async fn migrated(file: &Path) -> String {
 
 async fn assert_complete(dir: &Path, files: &DatabaseSqliteFile, spec: &Spec) {
     assert_eq!(owners(&path(dir, spec)).await, [spec.tenant.id.to_string()]);
-    let FileOwnership::Own(state) = client::inspect(&files.place(spec).unwrap(), spec).await.unwrap() else {
+    let FileOwnership::Own(state) = client::inspect(&files.folder_of(spec).unwrap(), spec).await.unwrap()
+    else {
         panic!()
     };
     assert!(state.completed.is_some());
@@ -139,8 +140,8 @@ async fn each_database_is_claimed_once() {
     let claims = (0..16).map(|n| {
         let files = if n % 2 == 0 { one.clone() } else { two.clone() };
         tokio::spawn(async move {
-            let place = files.place(&spec(json!({}))).unwrap();
-            files.files.warm_pool.claim(&place).await
+            let target = files.folder_of(&spec(json!({}))).unwrap();
+            files.files.warm_pool.claim(&target).await
         })
     });
     let claimed: Vec<PathBuf> = join_all(claims).await.into_iter().filter_map(|file| file.unwrap()).collect();
@@ -155,7 +156,7 @@ async fn a_crash_after_a_claim_is_cleaned_up() {
         for removed in [false, true] {
             let spec = spec(json!({}));
             let dead = started(dir.path(), 1).await;
-            let file = dead.files.warm_pool.claim(&dead.place(&spec).unwrap()).await.unwrap();
+            let file = dead.files.warm_pool.claim(&dead.folder_of(&spec).unwrap()).await.unwrap();
             if marked {
                 sql(&file, "INSERT INTO _tenants VALUES ('ten_x', 'x', 'half', 'res_x', NULL, NULL)").await;
             }

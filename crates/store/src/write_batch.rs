@@ -1,6 +1,6 @@
-//! A unit of work: rows that are written together or not at all, and how it is made ready for the writer.
+//! A batch of work: rows that are written together or not at all, and how it is made ready for the writer.
 //!
-//! Preparing (names to numbers, values to parameters, conflicts inside the unit) happens in the caller's task, so that
+//! Preparing (names to numbers, values to parameters, conflicts inside the batch) happens in the caller's task, so that
 //! the writer itself only passes them on. Names that no table has and values of another type are refused here.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,24 +14,24 @@ use super::table::{Column, ColumnSet, Schema, Table};
 
 /// Writes that become true together, or not at all.
 ///
-/// Guards (`Write::is_guard`) see the rows as they were before this unit's effects, except where both name the same
+/// Guards (`Write::is_guard`) see the rows as they were before this batch's effects, except where both name the same
 /// row: then the order of the writes holds.
 #[derive(Debug, Default)]
-pub struct Unit {
+pub struct WriteBatch {
     /// What to write.
     pub writes: Vec<Write>,
     /// The executor generation that asks; refused as stale when the registry has a newer one.
     pub epoch: Option<i64>,
 }
 
-impl Unit {
-    /// A unit of these writes, from no executor.
+impl WriteBatch {
+    /// A batch of these writes, from no executor.
     pub fn new(writes: Vec<Write>) -> Self {
         Self { writes, epoch: None }
     }
 }
 
-/// Why a unit was not written. Nothing of it was, unless this says otherwise.
+/// Why a batch was not written. Nothing of it was, unless this says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
     /// A unique value is taken.
@@ -56,7 +56,7 @@ pub enum Rejected {
         /// The database's reason. It may quote values and so is no part of the text.
         message: String,
     },
-    /// The database does not answer, or cannot write (disk full …). The unit may or may not have been written.
+    /// The database does not answer, or cannot write (disk full …). The batch may or may not have been written.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
 }
@@ -65,11 +65,11 @@ pub enum Rejected {
 #[derive(Debug)]
 pub(super) struct Item {
     pub shape: Shape,
-    /// Comes after every item of the unit with a smaller wave: they touch the same row.
+    /// Comes after every item of the batch with a smaller wave: they touch the same row.
     pub wave: u16,
     /// The statement's values for this row: the key's columns, the compared ones, the written ones, each by number.
     pub cells: Vec<Datum>,
-    /// Hash of table and key. Two that are equal by accident only make a unit wait.
+    /// Hash of table and key. Two that are equal by accident only make a batch wait.
     pub row: u64,
     /// The key as the statement returns it; empty where it returns none.
     pub key: String,
@@ -77,13 +77,13 @@ pub(super) struct Item {
     pub one_row: bool,
 }
 
-/// A unit, ready.
+/// A batch, ready.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub items: Vec<Item>,
     pub epoch: Option<i64>,
     pub bytes: usize,
-    /// Must be alone in its batch: it touches rows that it does not name.
+    /// Must be alone in its group: it touches rows that it does not name.
     pub alone: bool,
     /// Whether it adds rows that the sealer numbers.
     pub facts: bool,
@@ -91,10 +91,10 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// Checks names and types and renders the values.
-    pub fn new(schema: &'static Schema, unit: Unit) -> Result<Self, Rejected> {
-        let items = Vec::with_capacity(unit.writes.len());
-        let mut prepared = Self { items, epoch: unit.epoch, bytes: 0, alone: false, facts: false };
-        for write in unit.writes {
+    pub fn new(schema: &'static Schema, batch: WriteBatch) -> Result<Self, Rejected> {
+        let items = Vec::with_capacity(batch.writes.len());
+        let mut prepared = Self { items, epoch: batch.epoch, bytes: 0, alone: false, facts: false };
+        for write in batch.writes {
             prepared.push(schema, write)?;
         }
         Ok(prepared)

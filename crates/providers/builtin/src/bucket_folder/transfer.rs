@@ -14,7 +14,7 @@ use tokio_util::io::StreamReader;
 
 use tenantry_provider::csv::{self, Field};
 use tenantry_provider::objects::{MAX_PAGE, Meta, New, TenantObjects};
-use tenantry_provider::portable::{Arriving, Content, Sink, Source, Tally, bad_archive, broken};
+use tenantry_provider::transfer::{Arriving, Content, Sink, Source, Tally, bad_archive, broken};
 
 /// Archive form of a bucket's files.
 pub const FORM: &str = "objects";
@@ -34,8 +34,8 @@ pub async fn export(objects: &dyn TenantObjects, sink: &mut dyn Sink) -> Result<
     for page in 1_u32.. {
         let listing = objects.list("", MAX_PAGE, after.as_deref()).await?;
         let mut table = csv::line(COLUMNS.map(Some));
-        for (place, meta) in listing.objects.iter().enumerate() {
-            let (file, modified) = (file(page, place), meta.modified.to_string());
+        for (index, meta) in listing.objects.iter().enumerate() {
+            let (file, modified) = (file(page, index), meta.modified.to_string());
             table.extend(csv::line([
                 Some(&*file),
                 Some(&meta.key),
@@ -44,12 +44,12 @@ pub async fn export(objects: &dyn TenantObjects, sink: &mut dyn Sink) -> Result<
             ]));
         }
         sink.file(&format!("{page:06}.csv"), table.len() as u64, &mut &*table).await?;
-        for (place, listed) in listing.objects.iter().enumerate() {
+        for (index, listed) in listing.objects.iter().enumerate() {
             let Some(mut content) = objects.get(&listed.key, None).await? else { continue };
             let Meta { key, etag, .. } = &content.meta;
             let media = listed.content_type.as_deref().unwrap_or_default();
             tally.add(SET, &[key.as_bytes(), media.as_bytes(), etag.as_bytes()]);
-            sink.file(&file(page, place), content.length, &mut content.body).await?;
+            sink.file(&file(page, index), content.length, &mut content.body).await?;
         }
         after = listing.next;
         if after.is_none() {
@@ -59,8 +59,8 @@ pub async fn export(objects: &dyn TenantObjects, sink: &mut dyn Sink) -> Result<
     Ok(tally.content())
 }
 
-fn file(page: u32, place: usize) -> String {
-    format!("{page:06}/{:04}", place + 1)
+fn file(page: u32, index: usize) -> String {
+    format!("{page:06}/{:04}", index + 1)
 }
 
 /// An object listed in a page's table.

@@ -21,7 +21,7 @@ const MAX_NAME: usize = 200;
 
 /// Path of a resource's folder, which may not exist yet.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct ResourceFolder {
     root: PathBuf,
     name: String,
     resource: String,
@@ -36,7 +36,7 @@ pub struct Size {
     pub bytes: u64,
 }
 
-impl Place {
+impl ResourceFolder {
     /// The folder `name` below `root`. An error `bad_name` if the name could lead elsewhere or is too long.
     pub fn new(root: &Path, name: &str, resource: ResourceId) -> Result<Self, Failure> {
         if !is_plain(name) || name.len() > MAX_NAME {
@@ -51,13 +51,13 @@ impl Place {
     }
 
     /// Path of the folder.
-    pub fn folder(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.root.join(&self.name)
     }
 
     /// Whether anything exists under the name.
     pub fn exists(&self) -> Result<bool, Failure> {
-        self.path_exists(&self.folder())
+        self.path_exists(&self.path())
     }
 
     /// Whether an interrupted attempt or removal left anything that [`Self::sweep`] removes.
@@ -111,7 +111,7 @@ impl Place {
     fn rename_draft(&self, flags: RenameFlags) -> io::Result<()> {
         let draft = self.private("draft");
         sync(&draft)?;
-        renameat_with(CWD, &draft, CWD, self.folder(), flags)?;
+        renameat_with(CWD, &draft, CWD, self.path(), flags)?;
         File::open(&self.root)?.sync_all()
     }
 
@@ -119,8 +119,8 @@ impl Place {
     pub fn remove(&self) -> Result<Size, Failure> {
         let gone = self.private("gone");
         let removed = private_folder(&self.root)
-            .and_then(|_| size(&self.folder()))
-            .and_then(|size| fs::rename(self.folder(), &gone).map(|()| size))
+            .and_then(|_| size(&self.path()))
+            .and_then(|size| fs::rename(self.path(), &gone).map(|()| size))
             .and_then(|size| File::open(&self.root)?.sync_all().map(|()| size));
         match removed {
             Err(error) if error.kind() == ErrorKind::NotFound => self.sweep().map(|()| Size::default()),
@@ -290,19 +290,19 @@ pub fn sync(folder: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn place(root: &Path) -> Place {
-        Place::new(root, "thing", ResourceId::new()).unwrap()
+    fn named_thing(root: &Path) -> ResourceFolder {
+        ResourceFolder::new(root, "thing", ResourceId::new()).unwrap()
     }
 
-    fn fill(place: &Place, text: &str) {
-        fs::write(place.draft().unwrap().join("file"), text).unwrap();
+    fn fill(folder: &ResourceFolder, text: &str) {
+        fs::write(folder.draft().unwrap().join("file"), text).unwrap();
     }
 
     #[test]
     fn rejects_names_that_lead_elsewhere() {
         let long = "a".repeat(201);
         for bad in ["", ".", "..", "../x", "a/b", "/etc", "a\0b", ".tenantry", "ä", "a\\b", &long] {
-            let failure = Place::new(Path::new("/x"), bad, ResourceId::new()).unwrap_err();
+            let failure = ResourceFolder::new(Path::new("/x"), bad, ResourceId::new()).unwrap_err();
             assert_eq!(failure.code, "bad_name", "{bad:?}");
         }
     }
@@ -311,17 +311,17 @@ mod tests {
     fn folders_appear_and_disappear_atomically() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
-        let (one, two) = (place(&root), place(&root));
+        let (one, two) = (named_thing(&root), named_thing(&root));
         fill(&one, "cut off");
         fill(&one, "one");
         assert!(!one.exists().unwrap());
         assert!(one.has_remains().unwrap() && one.publish().unwrap() && !one.has_remains().unwrap());
         fill(&two, "two");
         assert!(!two.publish().unwrap(), "the name is taken");
-        assert_eq!(fs::read_to_string(one.folder().join("file")).unwrap(), "one");
+        assert_eq!(fs::read_to_string(one.path().join("file")).unwrap(), "one");
         fill(&one, "three");
         one.replace().unwrap();
-        assert_eq!(fs::read_to_string(one.folder().join("file")).unwrap(), "three");
+        assert_eq!(fs::read_to_string(one.path().join("file")).unwrap(), "three");
         assert_eq!(one.remove().unwrap(), Size { files: 1, bytes: 5 });
         assert_eq!(one.remove().unwrap(), Size::default());
         assert_eq!(fs::read_dir(root.join(PRIVATE)).unwrap().count(), 0, "no private folder is left");
@@ -331,11 +331,11 @@ mod tests {
     fn a_tenant_has_one_linked_folder() {
         let dir = tempfile::tempdir().unwrap();
         let tenant = TenantId::new();
-        let one = place(dir.path());
-        let two = Place::new(dir.path(), "other", ResourceId::new()).unwrap();
-        for place in [&one, &two] {
-            fill(place, "");
-            place.publish().unwrap();
+        let one = named_thing(dir.path());
+        let two = ResourceFolder::new(dir.path(), "other", ResourceId::new()).unwrap();
+        for folder in [&one, &two] {
+            fill(folder, "");
+            folder.publish().unwrap();
         }
         assert!(one.link(tenant).unwrap() && one.link(tenant).unwrap());
         assert!(!two.link(tenant).unwrap());
@@ -351,7 +351,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let blocked = dir.path().join("file");
         fs::write(&blocked, "").unwrap();
-        for failure in [probe(&blocked).unwrap_err(), place(&blocked).draft().unwrap_err()] {
+        for failure in [probe(&blocked).unwrap_err(), named_thing(&blocked).draft().unwrap_err()] {
             assert!(failure.may_retry(), "{failure}");
         }
         let denied = failure(&blocked, &io::Error::from(ErrorKind::ReadOnlyFilesystem));

@@ -5,13 +5,13 @@ use crate::table::table;
 
 table! {
     /// A slot.
-    Model = "places" ("region", "kind", "place") {
+    Model = "slots" ("region", "kind", "slot") {
         /// Region.
         region: String,
         /// Resource kind.
         kind: String,
         /// Slot number, from 1 on.
-        place: i64,
+        slot: i64,
         /// The tenant that has it; null when it is free again.
         tenant_id: Option<String>,
         /// End of the reservation; null once it is in use.

@@ -8,7 +8,7 @@ use tenantry_model::{Failure, Write, columns};
 use tokio::io::AsyncReadExt as _;
 
 use super::{ConfigBuiltin, QUOTAS, is_ours, map, row};
-use tenantry_provider::portable::{Content, Portable, Sink, Source, Tally, bad_archive, broken};
+use tenantry_provider::transfer::{Content, Sink, Source, Tally, Transfer, bad_archive, broken};
 use tenantry_provider::verbs::{Context, Spec};
 
 const FILE: &str = "config.json";
@@ -23,7 +23,7 @@ struct Document {
 }
 
 #[async_trait]
-impl Portable for ConfigBuiltin {
+impl Transfer for ConfigBuiltin {
     fn form(&self) -> &'static str {
         "config"
     }

@@ -7,33 +7,33 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use tenantry_model::Failure;
 use tenantry_model::id::ResourceId;
-use tokio::sync::{Mutex as Lane, OwnedMutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 /// Locks of the resources in use.
 #[derive(Default)]
-pub struct Lanes {
-    locks: Mutex<HashMap<ResourceId, Weak<Lane<()>>>>,
+pub struct ResourceLocks {
+    locks: Mutex<HashMap<ResourceId, Weak<AsyncMutex<()>>>>,
 }
 
 /// The lock of one resource, held until it is dropped.
-pub type Turn = OwnedMutexGuard<()>;
+pub type ResourceLock = OwnedMutexGuard<()>;
 
-impl Lanes {
+impl ResourceLocks {
     /// Waits for the lock of a resource.
-    pub async fn turn(&self, resource: ResourceId) -> Turn {
-        let lane = {
+    pub async fn lock(&self, resource: ResourceId) -> ResourceLock {
+        let lock = {
             let mut locks = self.locks.lock();
-            locks.retain(|_, lane| lane.strong_count() > 0);
+            locks.retain(|_, lock| lock.strong_count() > 0);
             match locks.get(&resource).and_then(Weak::upgrade) {
-                Some(lane) => lane,
+                Some(lock) => lock,
                 None => {
-                    let lane = Arc::new(Lane::new(()));
-                    locks.insert(resource, Arc::downgrade(&lane));
-                    lane
+                    let lock = Arc::new(AsyncMutex::new(()));
+                    locks.insert(resource, Arc::downgrade(&lock));
+                    lock
                 }
             }
         };
-        lane.lock_owned().await
+        lock.lock_owned().await
     }
 
     /// Runs blocking work under the resource's lock. The work runs to completion even if the caller is
@@ -44,10 +44,10 @@ impl Lanes {
         resource: ResourceId,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let turn = self.turn(resource).await;
+        let held = self.lock(resource).await;
         blocking(move || {
             let done = work();
-            drop(turn);
+            drop(held);
             done
         })
         .await
@@ -59,10 +59,10 @@ impl Lanes {
         resource: ResourceId,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
     ) -> Result<T, Failure> {
-        let turn = self.turn(resource).await;
+        let held = self.lock(resource).await;
         let done = tokio::spawn(async move {
             let done = work.await;
-            drop(turn);
+            drop(held);
             done
         });
         done.await.unwrap_or_else(|_| Err(stopped()))
@@ -87,14 +87,14 @@ mod tests {
 
     #[tokio::test]
     async fn work_on_one_resource_is_serialised_and_locks_are_freed() {
-        let lanes = Lanes::default();
+        let locks = ResourceLocks::default();
         let (a, b) = (ResourceId::new(), ResourceId::new());
-        let first = lanes.turn(a).await;
-        assert!(lanes.turn(a).now_or_never().is_none(), "the same resource waits");
-        let other = lanes.turn(b).now_or_never().expect("another resource does not wait");
+        let first = locks.lock(a).await;
+        assert!(locks.lock(a).now_or_never().is_none(), "the same resource waits");
+        let other = locks.lock(b).now_or_never().expect("another resource does not wait");
         drop((first, other));
-        let again = lanes.turn(a).now_or_never().expect("the resource is free again");
-        assert_eq!(lanes.locks.lock().len(), 1);
+        let again = locks.lock(a).now_or_never().expect("the resource is free again");
+        assert_eq!(locks.locks.lock().len(), 1);
         drop(again);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tenantry_model::id::{OperationId, ResourceId};
-use tenantry_provider::portable::{Arriving, Bytes, Nowhere, broken};
+use tenantry_provider::transfer::{Arriving, Bytes, Nowhere, broken};
 use tenantry_provider::verbs::{Person, Tenant};
 
 use super::*;
@@ -111,7 +111,7 @@ async fn a_load_that_ends_early_changes_nothing() {
     let rows = pool.scoped(spec.tenant.id);
     for end in [End::Broken, End::Never] {
         let mut source = archive(end);
-        let load = sqlite::portable::load(&file, None, &spec, &mut source);
+        let load = sqlite::transfer::load(&file, None, &spec, &mut source);
         match tokio::time::timeout(Duration::from_millis(300), load).await {
             Ok(done) => assert_eq!(done.unwrap_err().code, "cut_off"),
             Err(_) => assert!(matches!(end, End::Never)),
@@ -120,8 +120,8 @@ async fn a_load_that_ends_early_changes_nothing() {
         assert_eq!(rows.list("t", 10, None).await.unwrap().rows.len(), 1);
         assert!(rows.get("t", "before").await.unwrap().is_some());
     }
-    sqlite::portable::load(&file, None, &spec, &mut archive(End::Whole)).await.unwrap();
-    let content = sqlite::portable::export(&file, &spec, &mut Nowhere).await.unwrap();
+    sqlite::transfer::load(&file, None, &spec, &mut archive(End::Whole)).await.unwrap();
+    let content = sqlite::transfer::export(&file, &spec, &mut Nowhere).await.unwrap();
     assert_eq!(content.counts["t"], 200);
 }
 
@@ -129,9 +129,9 @@ async fn a_load_that_ends_early_changes_nothing() {
 async fn an_export_that_is_dropped_ends_its_transaction() {
     let (files, pool, spec) = filled().await;
     let file = files.config().file;
-    sqlite::portable::load(&file, None, &spec, &mut archive(End::Whole)).await.unwrap();
+    sqlite::transfer::load(&file, None, &spec, &mut archive(End::Whole)).await.unwrap();
     let mut sink = Stuck;
-    let export = sqlite::portable::export(&file, &spec, &mut sink);
+    let export = sqlite::transfer::export(&file, &spec, &mut sink);
     assert!(tokio::time::timeout(Duration::from_millis(300), export).await.is_err());
     at_rest(&file).await;
     pool.scoped(spec.tenant.id).insert("t", row(json!({ "id": "after" }))).await.unwrap();
@@ -144,7 +144,7 @@ async fn a_text_that_is_not_utf8_is_reported_without_its_value() {
     let connection = client::open(&file, None).unwrap();
     client::batch(&connection, "UPDATE t SET id = CAST(x'736563726574ff' AS TEXT) WHERE id = 'before'")
         .unwrap();
-    let failure = sqlite::portable::export(&file, &spec, &mut Nowhere).await.unwrap_err();
+    let failure = sqlite::transfer::export(&file, &spec, &mut Nowhere).await.unwrap_err();
     assert_eq!((failure.code.as_str(), failure.class), ("bad_text", FailureClass::Fatal));
     assert!(failure.message.contains("`t`") && !failure.message.contains("secret"), "{failure}");
     let failure = pool.scoped(spec.tenant.id).list("t", 10, None).await.unwrap_err();

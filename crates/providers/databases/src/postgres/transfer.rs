@@ -17,7 +17,7 @@ use super::migrate::search_path;
 use super::server::{lock_until_closed, run};
 use crate::tables::{Catalogue, OWNER, literal, quoted};
 use tenantry_provider::csv;
-use tenantry_provider::portable::{Content, Sink, Source, Tally, bad_archive, broken};
+use tenantry_provider::transfer::{Content, Sink, Source, Tally, bad_archive, broken};
 use tenantry_provider::verbs::Spec;
 
 /// Archive format of rows from PostgreSQL tables.

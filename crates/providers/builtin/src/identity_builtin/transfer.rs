@@ -15,7 +15,7 @@ use tokio::io::BufReader;
 use super::{DAY, INVITATION_TOKEN, IdentityBuiltin, fingerprint, members, token};
 use tenantry_provider::csv::{self, Field};
 use tenantry_provider::derived;
-use tenantry_provider::portable::{Content, Portable, Sink, Source, Tally, bad_archive};
+use tenantry_provider::transfer::{Content, Sink, Source, Tally, Transfer, bad_archive};
 use tenantry_provider::verbs::{Context, Spec};
 
 const TABLE: &str = "members";
@@ -29,7 +29,7 @@ struct SealedPerson {
 }
 
 #[async_trait]
-impl Portable for IdentityBuiltin {
+impl Transfer for IdentityBuiltin {
     fn form(&self) -> &'static str {
         "members"
     }

@@ -1,35 +1,35 @@
-//! One transaction of the writer: guards in bulk, then the effects of the units that passed, in bulk.
+//! One transaction of the writer: guards in bulk, then the effects of the batches that passed, in bulk.
 //!
-//! Statements go wave by wave: two changes of one row of one unit are in different waves. In a wave conditions come
-//! first, then rows that may conflict, then effects; so a unit that fails has usually written nothing yet.
+//! Statements go wave by wave: two changes of one row of one batch are in different waves. In a wave conditions come
+//! first, then rows that may conflict, then effects; so a batch that fails has usually written nothing yet.
 
 use std::collections::{HashSet, VecDeque};
 
 use super::connection::{Connection, Request};
 use super::failed::{Cause, Failed};
 use super::statement::{Shape, Statements, Verb};
-use super::unit::{Prepared, Rejected};
+use super::write_batch::{Prepared, Rejected};
 
 /// What an error names instead of a table when the transaction as a whole may or may not have ended.
 pub(super) const TRANSACTION: &str = "transaction";
 
-/// How a transaction ended, with one answer per unit (none: passed).
+/// How a transaction ended, with one answer per batch (none: passed).
 pub(super) enum Attempt {
     /// Committed what passed.
     Committed(Vec<Option<Rejected>>),
     /// Nothing passed, nothing is written.
     Rejected(Vec<Option<Rejected>>),
-    /// Rolled back, although some passed: a rejected unit had already written something.
+    /// Rolled back, although some passed: a rejected batch had already written something.
     Mixed(Vec<Option<Rejected>>),
 }
 
-/// Items of one shape: (unit, item).
+/// Items of one shape: (batch, item).
 struct Group {
     shape: Shape,
     members: Vec<(usize, usize)>,
 }
 
-/// Writes the units in the transaction that was begun, and ends it. On an error, which names the table, the caller must
+/// Writes the batches in the transaction that was begun, and ends it. On an error, which names the table, the caller must
 /// roll back.
 ///
 /// Requests whose answers decide about nothing that follows them are sent together: conditions first, then, once these
@@ -37,12 +37,12 @@ struct Group {
 pub(super) async fn attempt(
     connection: &mut Connection,
     statements: &mut Statements,
-    units: &[&Prepared],
+    batches: &[&Prepared],
 ) -> Result<Attempt, (Failed, &'static str)> {
-    let mut state = State { units, rejected: vec![None; units.len()], wrote: vec![false; units.len()] };
-    let last = units.iter().flat_map(|unit| &unit.items).map(|item| item.wave).max().unwrap_or(0);
-    let epoch = units.iter().any(|unit| unit.epoch.is_some()).then_some(Step::Epoch);
-    let groups = (0..=last).flat_map(|wave| groups(units, wave)).map(Step::Group);
+    let mut state = State { batches, rejected: vec![None; batches.len()], wrote: vec![false; batches.len()] };
+    let last = batches.iter().flat_map(|batch| &batch.items).map(|item| item.wave).max().unwrap_or(0);
+    let epoch = batches.iter().any(|batch| batch.epoch.is_some()).then_some(Step::Epoch);
+    let groups = (0..=last).flat_map(|wave| groups(batches, wave)).map(Step::Group);
     let mut steps: VecDeque<Step> = epoch.into_iter().chain(groups).collect();
     let mut committed = false;
     while !committed {
@@ -76,7 +76,7 @@ pub(super) async fn attempt(
             }
         }
         let failed = |e| (e, TRANSACTION);
-        if state.left_something() && units.len() > 1 {
+        if state.left_something() && batches.len() > 1 {
             connection.rollback().await.map_err(failed)?;
             return Ok(Attempt::Mixed(state.rejected));
         }
@@ -95,7 +95,7 @@ enum Step {
 }
 
 impl Step {
-    /// Whether its answer can reject a unit.
+    /// Whether its answer can reject a batch.
     fn decides(&self) -> bool {
         match self {
             Self::Epoch => true,
@@ -116,34 +116,34 @@ fn together(steps: &mut VecDeque<Step>, pipelines: bool) -> Vec<Step> {
     together
 }
 
-/// How the units stand.
+/// How the batches stand.
 struct State<'a> {
-    units: &'a [&'a Prepared],
+    batches: &'a [&'a Prepared],
     rejected: Vec<Option<Rejected>>,
     wrote: Vec<bool>,
 }
 
 impl<'a> State<'a> {
-    /// Whether any unit that is not rejected wants it.
+    /// Whether any batch that is not rejected wants it.
     fn has_rows(&self, step: &Step) -> bool {
         match step {
             Step::Epoch => true,
-            Step::Group(group) => group.members.iter().any(|(unit, _)| self.rejected[*unit].is_none()),
+            Step::Group(group) => group.members.iter().any(|(batch, _)| self.rejected[*batch].is_none()),
         }
     }
 
     fn request(&self, step: &Step) -> Request<'a> {
         let Step::Group(group) = step else { return Request::Epoch };
-        let members = group.members.iter().filter(|(unit, _)| self.rejected[*unit].is_none());
-        let rows = members.map(|(unit, item)| self.units[*unit].items[*item].cells.as_slice());
+        let members = group.members.iter().filter(|(batch, _)| self.rejected[*batch].is_none());
+        let rows = members.map(|(batch, item)| self.batches[*batch].items[*item].cells.as_slice());
         Request::Rows(group.shape, rows.collect())
     }
 
     fn compare_epoch(&mut self, keys: &[String]) {
         let current = keys.first().and_then(|epoch| epoch.parse::<i64>().ok());
-        for (unit, rejection) in self.units.iter().zip(&mut self.rejected) {
+        for (batch, rejection) in self.batches.iter().zip(&mut self.rejected) {
             // A registry without an epoch is none that this executor runs on.
-            if unit.epoch.is_some_and(|epoch| current.is_none_or(|current| epoch < current)) {
+            if batch.epoch.is_some_and(|epoch| current.is_none_or(|current| epoch < current)) {
                 *rejection = Some(Rejected::Stale { table: "runner", key: "1".to_owned() });
             }
         }
@@ -151,13 +151,13 @@ impl<'a> State<'a> {
 
     fn note(&mut self, group: &Group, table: &'static str, keys: &[String]) {
         let passed: HashSet<&str> = keys.iter().map(String::as_str).collect();
-        for (unit, item) in &group.members {
-            let key = &self.units[*unit].items[*item].key;
-            let rejection = &mut self.rejected[*unit];
+        for (batch, item) in &group.members {
+            let key = &self.batches[*batch].items[*item].key;
+            let rejection = &mut self.rejected[*batch];
             if !group.shape.returns_keys() {
-                self.wrote[*unit] |= rejection.is_none();
+                self.wrote[*batch] |= rejection.is_none();
             } else if passed.contains(key.as_str()) {
-                self.wrote[*unit] |= group.shape.verb != Verb::Check;
+                self.wrote[*batch] |= group.shape.verb != Verb::Check;
             } else if rejection.is_none() {
                 *rejection = Some(match group.shape.verb {
                     Verb::InsertGuard => Rejected::Conflict { table },
@@ -167,17 +167,17 @@ impl<'a> State<'a> {
         }
     }
 
-    /// Whether a unit that is rejected has written something.
+    /// Whether a batch that is rejected has written something.
     fn left_something(&self) -> bool {
         self.rejected.iter().zip(&self.wrote).any(|(rejection, wrote)| rejection.is_some() && *wrote)
     }
 }
 
 /// The items of a wave by shape, in the order in which their statements must run.
-fn groups(units: &[&Prepared], wave: u16) -> Vec<Group> {
+fn groups(batches: &[&Prepared], wave: u16) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    for (u, unit) in units.iter().enumerate() {
-        for (i, item) in unit.items.iter().enumerate().filter(|(_, item)| item.wave == wave) {
+    for (u, batch) in batches.iter().enumerate() {
+        for (i, item) in batch.items.iter().enumerate().filter(|(_, item)| item.wave == wave) {
             match groups.iter_mut().find(|group| group.shape == item.shape) {
                 Some(group) => group.members.push((u, i)),
                 None => groups.push(Group { shape: item.shape, members: vec![(u, i)] }),

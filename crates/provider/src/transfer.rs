@@ -16,7 +16,7 @@ use crate::verbs::{Context, Spec};
 
 /// A provider that can export and import the content of its resources.
 #[async_trait]
-pub trait Portable: Send + Sync {
+pub trait Transfer: Send + Sync {
     /// Form of the exported files, one word. Every provider with the same form can import them.
     fn form(&self) -> &'static str;
 

@@ -7,7 +7,7 @@ use tenantry_model::{Failure, Write};
 
 use super::BillingBuiltin;
 use tenantry_provider::csv;
-use tenantry_provider::portable::{Content, Portable, Sink, Source, Tally};
+use tenantry_provider::transfer::{Content, Sink, Source, Tally, Transfer};
 use tenantry_provider::verbs::{Context, Spec};
 
 /// The exported tables and columns.
@@ -47,7 +47,7 @@ const ONE_WAY: &str =
     "invoices cannot be imported: they belong to the contract under which they were written";
 
 #[async_trait]
-impl Portable for BillingBuiltin {
+impl Transfer for BillingBuiltin {
     fn form(&self) -> &'static str {
         "billing"
     }

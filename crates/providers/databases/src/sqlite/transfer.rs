@@ -16,8 +16,8 @@ use super::catalogue;
 use super::client::{self, batch, execute, failure, first};
 use crate::tables::{Catalogue, OWNER, quoted};
 use tenantry_provider::csv::{self, Field};
-use tenantry_provider::lanes::blocking;
-use tenantry_provider::portable::{Content, Sink, Source, Tally, bad_archive};
+use tenantry_provider::resource_locks::blocking;
+use tenantry_provider::transfer::{Content, Sink, Source, Tally, bad_archive};
 use tenantry_provider::verbs::Spec;
 
 /// Archive format of rows from SQLite tables.
