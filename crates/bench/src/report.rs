@@ -36,13 +36,13 @@ pub fn milliseconds(value: f64) -> String {
 }
 
 /// Whether a figure reaches its lower aim.
-pub fn at_least(figure: f64, aim: f64, batch: &str) -> String {
-    format!("aim >= {}{batch}: {}", short(aim), verdict(figure >= aim))
+pub fn at_least(figure: f64, aim: f64, unit: &str) -> String {
+    format!("aim >= {}{unit}: {}", short(aim), verdict(figure >= aim))
 }
 
 /// Whether a figure stays within its upper aim.
-pub fn at_most(figure: f64, aim: f64, batch: &str) -> String {
-    format!("aim <= {}{batch}: {}", short(aim), verdict(figure <= aim))
+pub fn at_most(figure: f64, aim: f64, unit: &str) -> String {
+    format!("aim <= {}{unit}: {}", short(aim), verdict(figure <= aim))
 }
 
 fn verdict(met: bool) -> &'static str {
@@ -104,7 +104,7 @@ impl Cpu {
         }
     }
 
-    /// CPU time per batch of `count`, without zeros.
+    /// CPU time per unit of `count`, without zeros.
     pub fn each(self, count: usize) -> String {
         let parts = [("client", self.client), ("server", self.server), ("PostgreSQL", self.postgres)];
         let parts = parts.iter().filter(|(_, time)| !time.is_zero());
