@@ -2,6 +2,7 @@
 //! suites, a virtual clock, crash tests, and searches for leftovers. A test whose server is missing reports
 //! it through [`skip`].
 
+pub mod children;
 pub mod crash_ledger;
 #[cfg(feature = "database")]
 pub mod database;

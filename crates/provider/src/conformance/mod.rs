@@ -4,6 +4,8 @@
 //! An author implements [`Environment`] for the provider and what is outside of it, and a test that reads
 //! `must_keep_contract(&environment).await`. `examples/provider` is such a provider with its test.
 
+pub mod folders;
+pub mod transfer;
 pub mod world;
 
 use std::pin::Pin;

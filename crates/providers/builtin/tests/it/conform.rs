@@ -1,12 +1,10 @@
-//! The provider contract for the SQLite pool on a real file, the built-in providers on registry rows, the
-//! outbox on a folder, the name server on a socket and the certificate authority on a folder. Commands and
-//! HTTP have theirs beside their own tests.
+//! The provider contract for the built-in providers on registry rows, the outbox on a folder, the name server on
+//! a socket and the certificate authority on a folder. Commands and HTTP have theirs beside their own tests.
 
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 use tempfile::TempDir;
 use tenantry_builtin::billing_builtin::BillingBuiltin;
 use tenantry_builtin::certificate_local_ca::{CertificateLocalCa, Config as CaConfig};
@@ -14,127 +12,10 @@ use tenantry_builtin::config_builtin::ConfigBuiltin;
 use tenantry_builtin::dns_builtin::{Config as DnsConfig, DnsBuiltin};
 use tenantry_builtin::identity_builtin::IdentityBuiltin;
 use tenantry_builtin::mail_outbox::{Config as MailConfig, MailOutbox};
-use tenantry_databases::sqlite_pool::{Config as PoolConfig, DatabaseSqlitePool};
 use tenantry_provider::{Observed, Provider, Spec};
 
-use crate::contract::Environment;
-pub use crate::contract::{ensure, must_keep_contract as must_keep_it, rival};
+use crate::contract::{Environment, ensure, must_keep_contract, rival};
 use crate::world::{World, object};
-
-struct Pool {
-    dir: TempDir,
-    pool: DatabaseSqlitePool,
-    world: World,
-}
-
-impl Pool {
-    fn file(&self) -> PathBuf {
-        self.dir.path().join("pool.db")
-    }
-
-    async fn sql(&self, sql: &str) -> Vec<sqlx::sqlite::SqliteRow> {
-        let options =
-            sqlx::sqlite::SqliteConnectOptions::new().filename(self.file()).create_if_missing(false);
-        let Ok(mut connection) = options.connect().await else { return Vec::new() };
-        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut connection).await.unwrap_or_default();
-        connection.close().await.unwrap();
-        rows
-    }
-}
-
-#[async_trait]
-impl Environment for Pool {
-    fn provider(&self) -> &dyn Provider {
-        &self.pool
-    }
-    fn world(&self) -> &World {
-        &self.world
-    }
-    fn settings(&self) -> Value {
-        json!({ "migrations": "app", "seed": "defaults" })
-    }
-    async fn count(&self, spec: &Spec) -> usize {
-        let rows = self.sql("SELECT tenant_id FROM workspaces WHERE id = 'default'").await;
-        rows.iter().filter(|row| row.get::<String, _>(0) == spec.tenant.id.to_string()).count()
-    }
-    async fn snapshot(&self) -> String {
-        let mut dump = String::new();
-        for table in [
-            "_tenants",
-            "_migrations",
-            "workspaces",
-            "categories",
-            "notification_settings",
-            "projects",
-            "tasks",
-        ] {
-            let columns: Vec<String> = self
-                .sql(&format!("SELECT name FROM pragma_table_info('{table}')"))
-                .await
-                .iter()
-                .map(|r| r.get(0))
-                .collect();
-            let row = columns.iter().map(|c| format!("quote({c})")).collect::<Vec<_>>().join(" || ',' || ");
-            for row in self.sql(&format!("SELECT {row} FROM {table} ORDER BY 1")).await {
-                dump.push_str(&format!("{table}: {}\n", row.get::<String, _>(0)));
-            }
-        }
-        dump
-    }
-    async fn plant_foreign(&self, spec: &Spec) {
-        ensure(self, &rival(spec)).await;
-    }
-    async fn leave_half(&self, spec: &Spec) {
-        ensure(self, spec).await;
-        let id = spec.tenant.id;
-        self.sql(&format!("DELETE FROM tasks WHERE tenant_id = '{id}'")).await;
-        self.sql(&format!("UPDATE _tenants SET completed = NULL WHERE tenant_id = '{id}'")).await;
-    }
-    async fn unusable(&self) -> Option<Box<dyn Provider>> {
-        let blocked = self.dir.path().join("blocked");
-        std::fs::write(&blocked, "").unwrap();
-        Some(Box::new(DatabaseSqlitePool::new(PoolConfig::new(blocked.join("pool.db"))).await.unwrap()))
-    }
-}
-
-#[tokio::test]
-async fn sqlite_pool() {
-    let dir = tempfile::tempdir().unwrap();
-    let pool = DatabaseSqlitePool::new(PoolConfig::new(dir.path().join("pool.db"))).await.unwrap();
-    must_keep_it(&Pool { dir, pool, world: World::default() }).await;
-}
-
-#[tokio::test]
-async fn a_tenant_is_seeded_in_its_language_and_removed_with_a_receipt() {
-    let dir = tempfile::tempdir().unwrap();
-    let pool = DatabaseSqlitePool::new(PoolConfig::new(dir.path().join("pool.db"))).await.unwrap();
-    let world = World::default();
-    for (locale, language, project) in [
-        ("en-GB", "en", "First steps"),
-        ("de", "de", "Erste Schritte"),
-        ("it-CH", "it", "Primi passi"),
-        ("hr", "hr", "Prvi koraci"),
-        ("fr", "en", "First steps"),
-    ] {
-        let mut spec = crate::world::spec(json!({ "seed": "defaults" }));
-        spec.tenant.locale = locale.to_owned();
-        let outputs = pool.ensure(&world.context(), &spec).await.unwrap().outputs;
-        assert_eq!((&outputs["locale"], &outputs["version"]), (&json!(language), &json!("0001")), "{locale}");
-        let rows = pool.data().unwrap().scoped(spec.tenant.id);
-        let starter = rows.get("projects", "starter").await.unwrap().unwrap();
-        assert_eq!(starter["name"], project);
-        let workspace = rows.get("workspaces", "default").await.unwrap().unwrap();
-        assert_eq!((&workspace["name"], &workspace["locale"]), (&json!(spec.tenant.name), &json!(language)));
-        let Observed::Present { version, .. } = pool.observe(&world.context(), &spec).await.unwrap() else {
-            panic!()
-        };
-        assert_eq!(version.as_deref(), Some("0001"));
-        assert_eq!(rows.remove_samples().await.unwrap(), json!({ "projects": 0, "tasks": 3 }));
-        let receipt = pool.remove(&world.context(), &spec).await.unwrap().receipt;
-        let counts = json!({ "workspaces": 1, "categories": 3, "notification_settings": 3, "projects": 1, "tasks": 0 });
-        assert_eq!(receipt["rows"], counts);
-    }
-}
 
 /// A provider whose resources are registry rows. `spoil` makes one incomplete.
 struct BuiltIn {
@@ -196,13 +77,13 @@ async fn builtin_identity() {
         table: "members",
         spoil,
     };
-    must_keep_it(&environment("invitation", |world, spec| forget(world, spec, "invitations"))).await;
-    must_keep_it(&environment("one_time_password", |_, _| {})).await;
+    must_keep_contract(&environment("invitation", |world, spec| forget(world, spec, "invitations"))).await;
+    must_keep_contract(&environment("one_time_password", |_, _| {})).await;
 }
 
 #[tokio::test]
 async fn builtin_config() {
-    must_keep_it(&BuiltIn {
+    must_keep_contract(&BuiltIn {
         provider: Box::new(ConfigBuiltin::default()),
         settings: json!({ "flags": { "projects": true }, "settings": { "date_format": "iso" }, "quotas": { "seats": 5 } }),
         world: World::default(),
@@ -219,7 +100,7 @@ async fn builtin_billing() {
     for spoil in [(|world, spec| forget(world, spec, "invoices")) as fn(&World, &Spec), |world, spec| {
         forget(world, spec, "customers")
     }] {
-        must_keep_it(&BuiltIn {
+        must_keep_contract(&BuiltIn {
             provider: Box::new(BillingBuiltin::default()),
             settings: json!({ "billing_cycle": "yearly", "amount": 9000, "currency": "EUR" }),
             world: World::default(),
@@ -290,7 +171,7 @@ fn outbox() -> Outbox {
 
 #[tokio::test]
 async fn mail_outbox() {
-    must_keep_it(&outbox()).await;
+    must_keep_contract(&outbox()).await;
 }
 
 struct Dns {
@@ -367,7 +248,7 @@ impl Environment for Dns {
 async fn builtin_dns() {
     let dir = tempfile::tempdir().unwrap();
     let dns = DnsBuiltin::started(DnsConfig::new(dir.path().join("dns"))).await.unwrap();
-    must_keep_it(&Dns { dir, dns, world: World::default() }).await;
+    must_keep_contract(&Dns { dir, dns, world: World::default() }).await;
 }
 
 struct Certificates {
@@ -417,7 +298,7 @@ async fn local_ca() {
     for lost in ["cert.pem", "chain.pem", "key.pem"] {
         let dir = tempfile::tempdir().unwrap();
         let ca = CertificateLocalCa::started(CaConfig::new(dir.path().join("certificates"))).await.unwrap();
-        must_keep_it(&Certificates { dir, ca, world: World::default(), lost }).await;
+        must_keep_contract(&Certificates { dir, ca, world: World::default(), lost }).await;
     }
 }
 

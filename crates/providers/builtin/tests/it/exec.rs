@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use tenantry_builtin::exec::{Config, Exec};
 use tenantry_model::{Failure, FailureClass};
 use tenantry_provider::{Notes, Provider, Spec};
+use tenantry_testkit::children::{self, runs, until};
 
-use crate::children::{self, runs, until};
 use crate::contract::{Environment, violations};
 use crate::world::{World, personal, spec};
 

@@ -10,8 +10,8 @@ use serde_json::json;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tenantry_databases::sqlite_pool::{Config, DatabaseSqlitePool};
 use tenantry_provider::Provider;
+use tenantry_testkit::children;
 
-use crate::children;
 use crate::world::{World, spec};
 
 /// Rows of a tenant's seed in all tables.
@@ -109,7 +109,8 @@ async fn a_killed_process_loses_no_reported_tenant() {
     let dir = tempfile::tempdir().unwrap();
     let mut promised = BTreeSet::new();
     for round in 0..6 {
-        let mut child = children::command("pool::child_creates_tenants", dir.path(), "").spawn().unwrap();
+        let mut child =
+            children::command("sqlite_pool_load::child_creates_tenants", dir.path(), "").spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // First as early as possible, then later and later.
         for _ in 0..round * 97 {
@@ -141,7 +142,8 @@ async fn a_full_disk_is_reported_and_damages_nothing() {
     // Limits files to 4,000 blocks of 512 bytes, enough for some batches, and ignores the signal that would
     // end the process.
     let limit = "trap '' XFSZ; ulimit -f 4000;";
-    let output = children::command("pool::child_creates_tenants", dir.path(), limit).output().unwrap();
+    let output =
+        children::command("sqlite_pool_load::child_creates_tenants", dir.path(), limit).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let failures: BTreeSet<&str> =
         text.lines().filter_map(|line| Some(line.split_once("failed ")?.1)).collect();

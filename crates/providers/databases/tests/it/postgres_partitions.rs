@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, Row};
 use tenantry_provider::{Observed, Outcome};
 
-use crate::conform::must_keep_it;
+use crate::contract::must_keep_contract;
 use crate::postgres::{Fixture, Model, ensured, log_in, make, refused};
 use crate::transfer;
 
@@ -31,7 +31,7 @@ async fn filled(fixture: &Fixture, tables: &[String]) -> i64 {
 #[tokio::test]
 async fn partitioned_tables_keep_the_contract() {
     let Some(fixture) = fixture().await else { return };
-    must_keep_it(&fixture).await;
+    must_keep_contract(&fixture).await;
     transfer::on_postgres(self::fixture().await.unwrap()).await;
 }
 

@@ -11,8 +11,7 @@ use tenantry_provider::{Observed, Provider, Spec};
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::database::on_server;
 
-use crate::conform::must_keep_it;
-use crate::contract::Environment;
+use crate::contract::{Environment, must_keep_contract};
 use crate::postgres::{Fixture, Model, connect, ensured, log_in};
 use crate::world::spec;
 
@@ -102,7 +101,7 @@ async fn claimed_entries_keep_the_contract() {
         filled(&fixture, 6).await;
         let before = warm_entries(&fixture).await;
         assert_eq!(before.len(), 6);
-        must_keep_it(&fixture).await;
+        must_keep_contract(&fixture).await;
         assert!(warm_entries(&fixture).await.len() < before.len(), "{model:?}: nothing was claimed");
     }
 }

@@ -14,8 +14,7 @@ use tenantry_provider::{Context, Ensured, Former, Observed, Outcome, Provider, R
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::own_postgres::OwnPostgres;
 
-use crate::conform::rival;
-use crate::contract::Environment;
+use crate::contract::{Environment, rival};
 use crate::postgres::{Fixture, MODELS, connect, ensured, make, refused};
 use crate::postgres_fences::fence;
 use crate::world;

@@ -4,8 +4,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tenantry_model::suspension::SuspensionMode;
 use tenantry_provider::{Ensured, Order, Spec};
 
-use crate::conform::rival;
-use crate::contract::Environment;
+use crate::contract::{Environment, rival};
 use crate::postgres::{Fixture, MODELS, Model, ensured, log_in, make, refused};
 
 pub fn order(spec: &Spec, mode: Option<SuspensionMode>, version: i64) -> Order {

@@ -13,8 +13,7 @@ use tenantry_provider::{Ensured, Provider, Spec};
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::database::on_server;
 
-use crate::conform::{ensure, must_keep_it, rival};
-use crate::contract::Environment;
+use crate::contract::{Environment, ensure, must_keep_contract, rival};
 use crate::world::{World, spec};
 
 /// What a tenant is on the server.
@@ -267,20 +266,20 @@ impl Environment for Fixture {
 #[tokio::test]
 async fn postgres_pool() {
     if let Some(fixture) = Fixture::of(Model::Pool).await {
-        must_keep_it(&fixture).await;
+        must_keep_contract(&fixture).await;
     }
 }
 
 #[tokio::test]
 async fn postgres_schema() {
     if let Some(fixture) = Fixture::of(Model::Schema).await {
-        must_keep_it(&fixture).await;
+        must_keep_contract(&fixture).await;
     }
 }
 
 #[tokio::test]
 async fn postgres_database() {
     if let Some(fixture) = Fixture::of(Model::Database).await {
-        must_keep_it(&fixture).await;
+        must_keep_contract(&fixture).await;
     }
 }

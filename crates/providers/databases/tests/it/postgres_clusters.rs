@@ -12,8 +12,7 @@ use tenantry_testkit::TestDatabase;
 use tenantry_testkit::own_postgres::OwnPostgres;
 use tenantry_testkit::pooler::Pooler;
 
-use crate::conform::must_keep_it;
-use crate::contract::Environment;
+use crate::contract::{Environment, must_keep_contract};
 use crate::postgres::{Fixture, Model, REGION, connect, ensured, log_in, make};
 use crate::postgres_failures::is;
 use crate::postgres_fences::{fence, order};
@@ -40,7 +39,7 @@ async fn count(url: &str, name: &str) -> i64 {
 async fn a_clusters_server_works_like_the_main_server() {
     let Some(second) = OwnPostgres::start(&FAST).await else { return };
     let Some(fixture) = Fixture::in_cluster(Cluster::new(second.url())).await else { return };
-    must_keep_it(&fixture).await;
+    must_keep_contract(&fixture).await;
     transfer::on_postgres(Fixture::in_cluster(Cluster::new(second.url())).await.unwrap()).await;
 
     let (here, there) = (elsewhere(&fixture), make(&fixture).await);

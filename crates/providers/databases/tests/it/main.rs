@@ -1,0 +1,21 @@
+//! Integration tests of the database providers, on real files and a real server: the contract that all providers
+//! keep, and what each provider does beyond it.
+
+mod postgres;
+mod postgres_clusters;
+mod postgres_disk;
+mod postgres_drift;
+mod postgres_failover;
+mod postgres_failures;
+mod postgres_fences;
+mod postgres_isolation;
+mod postgres_leaks;
+mod postgres_partitions;
+mod postgres_rotation;
+mod postgres_spares;
+mod sqlite_file;
+mod sqlite_pool;
+mod sqlite_pool_load;
+mod transfer;
+
+use tenantry_provider::conformance::{self as contract, world};
