@@ -32,7 +32,7 @@ impl Pooler {
     }
 
     /// Starts one that authenticates each client by password and connects it as its own role.
-    pub fn for_everybody(server: &str) -> Option<Self> {
+    pub fn for_all_roles(server: &str) -> Option<Self> {
         Self::with(server, |database, user| {
             format!(
                 "[databases]\n{database} auth_user={user}\n[pgbouncer]\nauth_type = scram-sha-256\nauth_file = users.txt\n\

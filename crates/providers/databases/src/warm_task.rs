@@ -50,7 +50,7 @@ impl WarmTask {
         }
     }
 
-    /// Returns when the requests made so far are finished, whether they succeeded or not.
+    /// Returns when the earlier requests are finished, whether they succeeded or not.
     pub async fn finished(&self) {
         let requested = *self.requested.borrow();
         // This handle holds a sender, so the channel is open.

@@ -78,6 +78,12 @@ pub async fn update_schema(
     recorded_shape(&mut *server.connection().await?, isolation, &canary.tenant).await
 }
 
+/// Relations, indexes included, that one transaction drops: each takes a lock, and PostgreSQL has 6,400 by default for
+/// all its sessions.
+const RELATIONS_AT_ONCE: i64 = 2_000;
+/// Tables that are dropped at once when a schema has more relations than that.
+const TABLES_AT_ONCE: i64 = 100;
+
 /// Compares a login role's privileges in a schema with those that it should have: one sentence per
 /// difference, at most 20. The role must exist.
 pub async fn privilege_differences(
@@ -89,6 +95,8 @@ pub async fn privilege_differences(
     connection.all(
         concat!("WITH own AS (SELECT oid, relname, relkind FROM pg_class
                       WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p', 'S') AND relname <> $4
+                        -- Partitions of shared tables have no privileges.
+                        AND NOT (relispartition AND $1 = 'tenantry_pool')
                         AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'i'
                                         AND refobjid = to_regclass(format('%I.%I', $1, $4))))
          SELECT format('its login role may not connect to the database') WHERE NOT has_database_privilege($2, current_database(), 'CONNECT')
@@ -105,6 +113,33 @@ pub async fn privilege_differences(
     )
     .await
     .map_err(failure)
+}
+
+/// Drops most tables of a schema in transactions of their own if there are so many that one transaction could not hold
+/// their locks: partitions first, because a partitioned table is dropped with all of them. A removal that is
+/// interrupted continues with the rest.
+pub async fn drop_tables_in_batches(
+    server: &Server,
+    connection: &mut Session,
+    schema: &str,
+) -> Result<(), Failure> {
+    loop {
+        let (count, first): (i64, Option<String>) = connection
+            .pairs(
+                concat!("WITH own AS (SELECT relname, relkind, relispartition FROM pg_class WHERE ", in_schema!(class "pg_class"), "),
+                 first AS (SELECT relname FROM own WHERE relkind = 'r' ORDER BY relispartition DESC, relname LIMIT $3)
+                 SELECT (SELECT count(*) FROM own), (SELECT string_agg(format('%I.%I', $1, relname), ', ') FROM first)
+                 WHERE (SELECT count(*) FROM own) > $2"),
+                &[&schema, &RELATIONS_AT_ONCE, &TABLES_AT_ONCE],
+            )
+            .await
+            .map_err(failure)?
+            .pop()
+            .unwrap_or_default();
+        let Some(tables) = first else { return Ok(()) };
+        tracing::debug!(schema, relations = count, "tables are dropped in batches");
+        drop_unblocked(server, connection, format!("DROP TABLE {tables} CASCADE")).await?;
+    }
 }
 
 /// Drops a tenant's objects. Another tenant's session may hold a temporary table that refers to one of them

@@ -11,7 +11,7 @@ use super::directory::{Owner, TenantState};
 use super::fence::shuts_out;
 use super::migrate;
 use super::name::Name;
-use super::role::{self, end_sessions, set_login, shut_out};
+use super::role::{self, drop_owned, end_sessions, set_login, shut_out};
 use super::server::Server;
 use crate::tables::{literal, quoted};
 
@@ -154,6 +154,7 @@ impl Owner {
         let there: Vec<Login> = self.existing(state).collect();
         for login in &there {
             shut_out(connection, &login.name).await?;
+            drop_owned(connection, &login.name).await?;
         }
         Ok(there.len())
     }

@@ -8,6 +8,7 @@ use tenantry_postgres::{Row, Session};
 use super::catalogue;
 use super::failure::failure;
 use super::server::run;
+use super::trial::bypasses_in;
 use crate::migrations::{self, Applied, Dialect, Migration};
 use crate::tables::{Catalogue, literal, quoted};
 
@@ -25,6 +26,8 @@ pub struct Target<'a> {
     pub prepare: &'a (dyn Fn(&str) -> String + Send + Sync),
     /// Statements that protect its tables, run after each migration in the same transaction.
     pub protect: &'a (dyn Fn(&Catalogue) -> String + Send + Sync),
+    /// Query for objects that bypass this protection; what it finds after a migration rolls the migration back.
+    pub bypasses: Option<&'static str>,
 }
 
 fn no_protection(_: &Catalogue) -> String {
@@ -42,7 +45,7 @@ pub struct Migrated {
 impl<'a> Target<'a> {
     /// A schema that belongs to one tenant: files run as they are, and tables need no protection.
     pub fn of_one(schema: &'a str) -> Self {
-        Self { schema, prepare: &str::to_owned, protect: &no_protection }
+        Self { schema, prepare: &str::to_owned, protect: &no_protection, bypasses: None }
     }
 
     /// Applies the missing files and reads the resulting tables.
@@ -52,9 +55,8 @@ impl<'a> Target<'a> {
         migrations: &[Migration],
     ) -> Result<Migrated, Failure> {
         run(connection, own_table(self.schema)).await?;
-        let before = applied(connection, self.schema).await?;
         let mut applied = false;
-        for migration in migrations::pending(migrations, &before)? {
+        for migration in pending(connection, self.schema, migrations).await? {
             let done = self.apply(connection, migration).await.map_err(|f| migrations::bad(migration, f));
             // Undoes settings that a file made for the session.
             run(connection, "RESET ALL".to_owned()).await?;
@@ -73,14 +75,32 @@ impl<'a> Target<'a> {
         let migration = &Migration { sql: (self.prepare)(&migration.sql), ..migration.clone() };
         if !migration.transaction {
             run(connection, format!("SET {path}")).await?;
+            // Left by an earlier attempt at this file: with IF NOT EXISTS, the next one would leave them as they are.
+            for index in invalid_indexes(connection, self.schema).await? {
+                run(connection, format!("DROP INDEX {index}")).await?;
+            }
             for statement in migration.statements(Dialect::Postgres) {
                 run(connection, statement.to_owned()).await?;
+            }
+            if let Some(index) = invalid_indexes(connection, self.schema).await?.first() {
+                return Err(Failure::fatal(
+                    "bad_schema",
+                    format!(
+                        "the index {index} is not valid: its CREATE INDEX CONCURRENTLY has failed; check the rows of its table"
+                    ),
+                ));
             }
         }
         let mut transaction = connection.begin().await.map_err(failure)?;
         run(&mut transaction, format!("SET LOCAL {path}")).await?;
         if migration.transaction {
             run(&mut transaction, migration.sql.clone()).await?;
+        }
+        if let Some(bypasses) = self.bypasses {
+            let found = bypasses_in(&mut transaction, bypasses, self.schema).await?;
+            if !found.is_empty() {
+                return Err(Failure::fatal("bad_schema", found.join("; ")));
+            }
         }
         let catalogue = catalogue::read(&mut transaction, self.schema).await?;
         let evidence = evidence(self.schema, migration);
@@ -139,6 +159,33 @@ pub fn table(schema: &str) -> String {
 /// The qualified name of the sequence that numbers its rows.
 pub fn positions(schema: &str) -> String {
     format!("{}.{POSITIONS}", quoted(schema))
+}
+
+/// The files that are not applied to a schema yet, which may not exist.
+pub async fn pending<'a>(
+    connection: &mut Session,
+    schema: &str,
+    migrations: &'a [Migration],
+) -> Result<&'a [Migration], Failure> {
+    let before = match exists(connection, schema).await? {
+        true => applied(connection, schema).await?,
+        false => Vec::new(),
+    };
+    migrations::pending(migrations, &before)
+}
+
+/// The schema's indexes that are not valid, by qualified name. An index of a partitioned table is valid once every
+/// partition has it.
+async fn invalid_indexes(connection: &mut Session, schema: &str) -> Result<Vec<String>, Failure> {
+    connection
+        .all(
+            "SELECT format('%I.%I', nspname, relname) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+             JOIN pg_namespace ON pg_namespace.oid = relnamespace
+             WHERE nspname = $1 AND relkind = 'i' AND NOT indisvalid ORDER BY 1",
+            &[&schema],
+        )
+        .await
+        .map_err(failure)
 }
 
 async fn exists(connection: &mut Session, schema: &str) -> Result<bool, Failure> {

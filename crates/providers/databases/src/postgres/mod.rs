@@ -49,6 +49,7 @@ mod rotation;
 mod rows;
 mod server;
 pub(crate) mod transfer;
+mod trial;
 mod warm_pool;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,8 +67,8 @@ pub use factory::FACTORY;
 pub(crate) use failure::{failure, is_duplicate};
 pub(crate) use fence::{denies, fence};
 pub(crate) use location::{
-    ObservedSchema, RemovalCounts, drop_unblocked, name_taken, observed, privilege_differences, seed,
-    update_schema,
+    ObservedSchema, RemovalCounts, drop_tables_in_batches, drop_unblocked, name_taken, observed,
+    privilege_differences, seed, update_schema,
 };
 pub(crate) use migrate::{Target, baseline, recipe, search_path};
 pub(crate) use name::Name;
@@ -76,6 +77,7 @@ pub(crate) use rights::{grants, rights};
 use rotation::Tables;
 pub(crate) use rows::{LocateRows, PostgresRows, count_all, delete_all, no_such_tenant};
 pub(crate) use server::{Server, begin, create_objects, lift_timeout, run, with_keepalive};
+pub(crate) use trial::Trial;
 pub(crate) use warm_pool::{WarmFactory, WarmPool, or_on_demand};
 
 use crate::content::{Content, Ensure};

@@ -18,7 +18,7 @@ const FIND_OBJECTS: &str = "
     FROM (SELECT relkind, format('%s.%I', home::regnamespace, relname) AS name
           FROM pg_depend JOIN pg_class ON pg_class.oid = objid AND relnamespace = refobjid
           WHERE refclassid = 'pg_namespace'::regclass AND refobjid = home AND classid = 'pg_class'::regclass
-            AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relname NOT IN (EVIDENCE)) own;
+            AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relname NOT IN (EVIDENCE) PARTITIONS) own;
     IF EXISTS (SELECT FROM pg_depend
                WHERE refclassid = 'pg_namespace'::regclass AND refobjid = home AND classid = 'pg_proc'::regclass) THEN
         SELECT string_agg(format('%s.%I(%s)', home::regnamespace, proname, arguments), ', ') INTO routines
@@ -46,21 +46,23 @@ const READ_ONLY: Statements = [
     "REVOKE EXECUTE ON ROUTINE %1$s FROM PUBLIC, %2$s",
 ];
 
-/// Lets roles read and write all rows of a schema's tables, and nothing else in it.
+/// Lets roles read and write the rows of shared tables, which the policies of these tables admit, and nothing else in
+/// their schema: partitions have no policies of their own.
 pub fn grants(schema: &str, roles: &[&Name]) -> String {
-    apply(schema, &roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "), &READ_WRITE)
+    let roles = roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    apply(schema, &roles, &READ_WRITE, "AND NOT relispartition")
 }
 
 /// A tenant role's privileges on tables of its own: read-only while a fence denies anything.
 pub fn rights(schema: &str, role: &Name, mode: Option<SuspensionMode>) -> String {
-    apply(schema, &role.to_string(), if mode.is_none() { &READ_WRITE } else { &READ_ONLY })
+    apply(schema, &role.to_string(), if mode.is_none() { &READ_WRITE } else { &READ_ONLY }, "")
 }
 
-/// The statement that applies these privileges to the objects that exist.
-fn apply(schema: &str, roles: &str, statements: &Statements) -> String {
+/// The statement that applies these privileges to the objects that exist; `condition` selects among the tables.
+fn apply(schema: &str, roles: &str, statements: &Statements, condition: &str) -> String {
     let (quoted, own, positions) = (quoted(schema), migrate::table(schema), migrate::positions(schema));
-    let mut body =
-        FIND_OBJECTS.replace("EVIDENCE", &[migrate::TABLE, migrate::POSITIONS].map(literal).join(", "));
+    let evidence = [migrate::TABLE, migrate::POSITIONS].map(literal).join(", ");
+    let mut body = FIND_OBJECTS.replace("EVIDENCE", &evidence).replace("PARTITIONS", condition);
     for (found, statement) in ["tables", "sequences", "routines"].into_iter().zip(statements) {
         let [statement, to] = [statement, roles].map(literal);
         body.push_str(&format!("IF {found} <> '' THEN EXECUTE format({statement}, {found}, {to}); END IF;"));

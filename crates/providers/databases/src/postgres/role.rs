@@ -32,6 +32,9 @@ pub fn verifier(password: &str, salt: &[u8]) -> String {
     format!("SCRAM-SHA-256${ROUNDS}:{salt}${stored}:{server}")
 }
 
+/// Large objects that are dropped at once, well below PostgreSQL's default of locks in a transaction.
+const LARGE_OBJECTS: i64 = 1_000;
+
 fn password_clause(password: &str) -> String {
     format!("PASSWORD {}", literal(&verifier(password, &rand::random::<[u8; 16]>())))
 }
@@ -82,6 +85,26 @@ pub fn set_login(name: &Name, allowed: bool) -> String {
 pub async fn shut_out(connection: &mut Session, name: &Name) -> Result<(), Failure> {
     run(connection, set_login(name, false)).await?;
     end_sessions(connection, name).await
+}
+
+/// Drops what the role owns in this database beside its tables, and its privileges: large objects that it created, and
+/// default privileges that it set. PostgreSQL drops no role that has any of them. The caller has checked the owner tag.
+pub async fn drop_owned(connection: &mut Session, name: &Name) -> Result<(), Failure> {
+    loop {
+        // Each large object takes a lock until the end of the statement.
+        let unlinked = connection
+            .execute(
+                "SELECT lo_unlink(oid) FROM (SELECT l.oid FROM pg_largeobject_metadata l JOIN pg_roles r ON r.oid = lomowner
+                 WHERE rolname = $1 LIMIT $2) own",
+                &[&name.as_str(), &LARGE_OBJECTS],
+            )
+            .await
+            .map_err(failure)?;
+        if i64::try_from(unlinked).is_ok_and(|unlinked| unlinked < LARGE_OBJECTS) {
+            break;
+        }
+    }
+    run(connection, format!("DROP OWNED BY {name}")).await
 }
 
 /// Terminates the role's sessions. The caller has checked the owner tag.

@@ -119,10 +119,10 @@ impl WarmPool {
         // MATERIALIZED: a plain subquery could run once per row and choose another one each time.
         let sql = format!(
             "WITH one AS MATERIALIZED (
-                 SELECT name AS spare FROM tenantry.homes WHERE isolation = $6 AND claim = $7 AND {WHOLE}
+                 SELECT name AS warm FROM tenantry.homes WHERE isolation = $6 AND claim = $7 AND {WHOLE}
                  LIMIT 1 FOR UPDATE SKIP LOCKED)
              UPDATE tenantry.homes SET isolation = $1, tenant_id = $2, name = $3, claim = $4, resource_id = $5, completed = NULL
-             FROM one WHERE isolation = $6 AND name = spare RETURNING spare"
+             FROM one WHERE isolation = $6 AND name = warm RETURNING warm"
         );
         let warm: Option<String> = transaction
             .first(

@@ -6,9 +6,10 @@ use sha2::{Digest, Sha256};
 use tenantry_model::Failure;
 use tenantry_postgres::Session;
 
+use super::ISOLATION;
 use super::client::{SCHEMA, drop_database};
 use crate::migrations::Migration;
-use crate::postgres::{Name, Server, Target, failure, is_duplicate, recipe, run, with_keepalive};
+use crate::postgres::{Name, Server, Target, Trial, failure, is_duplicate, recipe, run, with_keepalive};
 use crate::tables::literal;
 
 /// Owner tag of every template.
@@ -29,8 +30,11 @@ pub async fn ready(server: &Server, migrations: &[Migration]) -> Result<Name, Fa
     run(&mut lock, format!("CREATE DATABASE {draft} TEMPLATE template0")).await?;
     let mut inside = server.connect_to(&draft).await?;
     run(&mut inside, format!("REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC")).await?;
-    let target = Target::of_one(SCHEMA);
-    with_keepalive(&mut lock, target.migrate(&mut inside, migrations)).await?;
+    let made = async {
+        Trial::new(ISOLATION, None).run(&mut inside, SCHEMA, migrations).await?;
+        Target::of_one(SCHEMA).migrate(&mut inside, migrations).await
+    };
+    with_keepalive(&mut lock, made).await?;
     inside.close().await;
     let tag = literal(OWNER_TAG);
     run(

@@ -12,7 +12,7 @@ use super::{ISOLATION, partitions};
 use crate::content::Ensure;
 use crate::postgres::{
     IssuedPassword, LocateRows, ObservedSchema, Owner, Ownership, PasswordRequest, PerServer, Postgres,
-    RemovalCounts, Target, TenantState, create_objects, delete_all, failure, lift_timeout, name_taken,
+    RemovalCounts, Target, TenantState, Trial, create_objects, delete_all, failure, lift_timeout, name_taken,
     privilege_differences, read_catalogue, recorded_shape, run, schema_tag, search_path, seed,
 };
 use crate::shape::Shape;
@@ -48,10 +48,13 @@ impl Pool {
         let parts = self.postgres.config.partitions;
         partitions::ensure_schema_of_partitions(&mut lock, parts).await?;
         groups.ensure(&mut lock, server.is_superuser().await?).await?;
+        let migrations = &self.postgres.content.migrations;
+        Trial::new(ISOLATION, Some(guard::BYPASSES)).run(&mut lock, SCHEMA, migrations).await?;
         let protect = |catalogue: &Catalogue| groups.protect(catalogue);
         let prepare = |sql: &str| partitions::partitioned(sql, parts);
-        let target = Target { prepare: &prepare, protect: &protect, ..Target::of_one(SCHEMA) };
-        let migrated = target.migrate(&mut lock, &self.postgres.content.migrations).await?;
+        let bypasses = Some(guard::BYPASSES);
+        let target = Target { prepare: &prepare, protect: &protect, bypasses, ..Target::of_one(SCHEMA) };
+        let migrated = target.migrate(&mut lock, migrations).await?;
         if !guard::is_protected(&mut lock).await? {
             let catalogue = read_catalogue(&mut lock, SCHEMA).await?;
             run(&mut lock, groups.protect(&catalogue)).await?;

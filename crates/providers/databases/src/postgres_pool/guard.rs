@@ -20,24 +20,17 @@ const POLICIES: [(&str, &str, &str, bool); 4] = [
     ("DELETE", "tenantry_delete", "USING", true),
 ];
 
-/// Finds objects that bypass policies. Raises an error, so that the migration that created one is rolled
-/// back.
-const HOLES: &str = "
-DO $$ DECLARE hole text; BEGIN
-    SELECT format(CASE relkind WHEN 'v' THEN 'view `%s` shows every tenant''s rows: create it WITH (security_invoker = true)'
-                               ELSE '`%s` is a copy that no policy protects: create an ordinary table' END, relname) INTO hole
-    FROM pg_class WHERE relnamespace = 'tenantry_pool'::regnamespace
-      AND (relkind IN ('m', 'f') OR relkind = 'v' AND NOT coalesce(reloptions, '{}') && ARRAY['security_invoker=true', 'security_invoker=on', 'security_invoker=1']) LIMIT 1;
-    IF hole IS NULL THEN
-        SELECT format('function `%s` runs as its owner and sees every tenant''s rows: leave SECURITY DEFINER out', proname) INTO hole
-        FROM pg_proc WHERE pronamespace = 'tenantry_pool'::regnamespace AND prosecdef LIMIT 1;
-    END IF;
-    IF hole IS NULL THEN
-        SELECT format('table `%s`: the policy `%s` admits more than the tenant''s rows: create it AS RESTRICTIVE', relname, polname) INTO hole
-        FROM pg_policy JOIN pg_class ON pg_class.oid = polrelid
-        WHERE relnamespace = 'tenantry_pool'::regnamespace AND polpermissive AND NOT polname ^@ 'tenantry_' LIMIT 1;
-    END IF;
-    IF hole IS NOT NULL THEN RAISE EXCEPTION '%', hole; END IF;
+/// Finds objects in the schema `$1` that bypass the policies.
+pub const BYPASSES: &str = include_str!("bypasses.sql");
+
+/// Closes the partitions of shared tables: a partition has row level security without a policy and without privileges,
+/// so that all access goes through its table, whose policies apply.
+const CLOSE_PARTITIONS: &str = "
+DO $$ DECLARE part text; BEGIN
+    FOR part IN SELECT oid::regclass FROM pg_class WHERE relnamespace = 'tenantry_pool'::regnamespace AND relispartition AND relkind IN ('r', 'p')
+    LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; REVOKE ALL ON TABLE %s FROM PUBLIC, ROLES', part, part);
+    END LOOP;
 END $$;";
 
 /// The two roles with privileges on the tables: applications, which name their tenant themselves, and
@@ -111,10 +104,9 @@ impl Groups {
         })
     }
 
-    /// The statements that protect every table: policies, privileges, and the search for objects that bypass
-    /// them.
+    /// The statements that protect every table: policies and privileges.
     pub fn protect(&self, catalogue: &Catalogue) -> String {
-        let mut sql = HOLES.to_owned();
+        let mut sql = CLOSE_PARTITIONS.replace("ROLES", &format!("{}, {}", self.app, self.tenants));
         for table in catalogue.tables.keys() {
             let table = format!("{SCHEMA}.{}", quoted(table));
             sql.push_str(&format!(
@@ -154,11 +146,12 @@ pub async fn ensure_schema(
     }
 }
 
-/// Whether every table has its policies.
+/// Whether every table has its policies, and no partition admits anyone.
 pub async fn is_protected(connection: &mut Session) -> Result<bool, Failure> {
     connection.one(
-        "SELECT coalesce(bool_and(relrowsecurity AND relforcerowsecurity
-                AND (SELECT count(*) FROM pg_policy WHERE polrelid = pg_class.oid AND polname ^@ 'tenantry_') = 4), true)
+        "SELECT coalesce(bool_and(relrowsecurity AND relforcerowsecurity AND CASE WHEN relispartition
+                    THEN NOT EXISTS (SELECT FROM aclexplode(relacl) WHERE grantee <> relowner)
+                    ELSE (SELECT count(*) FROM pg_policy WHERE polrelid = pg_class.oid AND polname ^@ 'tenantry_') = 4 END), true)
          FROM pg_class WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND relname <> '_migrations'",
         &[&SCHEMA],
     )

@@ -12,7 +12,7 @@ use crate::postgres::isolation::{
     ProbeSession, ProbeTenant, application_roles, default_privileges, large_objects, public_grants,
     tenant_roles,
 };
-use crate::postgres::{Name, failure, names_of, read_catalogue, run};
+use crate::postgres::{Name, failure, names_of, run};
 use crate::tables::{OWNER, literal, quoted};
 use tenantry_provider::isolation::{Checked, Findings, IsolationCheck};
 
@@ -82,7 +82,16 @@ async fn check(
 
 async fn targets(connection: &mut Session, tenants: &[TenantId]) -> Result<Vec<ProbedTenant>, Failure> {
     let ids: Vec<String> = tenants.iter().map(ToString::to_string).collect();
-    let tables: Vec<String> = read_catalogue(connection, SCHEMA).await?.tables.into_keys().collect();
+    // Every table and partition with rows of tenants, also those that a login should not be able to name.
+    let tables: Vec<String> = connection
+        .all(
+            "SELECT relname::text FROM pg_catalog.pg_class c WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p')
+               AND EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = c.oid AND attname = $2 AND NOT attisdropped)
+             ORDER BY 1",
+            &[&SCHEMA, &OWNER],
+        )
+        .await
+        .map_err(failure)?;
     let mut targets = Vec::new();
     for (tenant, name) in names_of(connection, ISOLATION, &ids).await? {
         let mut target = ProbedTenant { tenant, name, tables: Vec::new() };

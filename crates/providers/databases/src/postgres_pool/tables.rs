@@ -14,7 +14,13 @@ pub async fn read(connection: &mut Session, findings: &mut Findings, groups: &Gr
     let reach = [groups.app.as_str(), groups.tenants.as_str()];
     rows_of_tenants(connection, findings, &reach).await?;
     policies(connection, findings).await?;
-    for (what, sql) in [("table_owner", OWNED), ("views", VIEWS), ("definer_functions", DEFINERS)] {
+    for (what, sql) in [
+        ("table_owner", OWNED),
+        ("views", VIEWS),
+        ("definer_functions", DEFINERS),
+        ("partitions", PARTITIONS),
+        ("other_rights", OTHER_RIGHTS),
+    ] {
         let found = connection.all(sql, &[&reach.as_slice()]).await;
         findings.read(what, found.map_err(failure)?);
     }
@@ -69,6 +75,30 @@ const DEFINERS: &str = "
                   WHERE has_function_privilege(role, p.oid, 'EXECUTE') AND has_schema_privilege(role, n.oid, 'USAGE'))
     ORDER BY 1";
 
+/// Partitions and other children of shared tables, wherever they are, that a tenant or application may reach past the
+/// table with the policies.
+const PARTITIONS: &str = "
+    WITH RECURSIVE parts (oid) AS (
+        SELECT inhrelid FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class c ON c.oid = inhparent
+        WHERE relnamespace = 'tenantry_pool'::regnamespace
+        UNION SELECT inhrelid FROM pg_catalog.pg_inherits JOIN parts ON inhparent = parts.oid)
+    SELECT format('%s.%s', nspname, relname)
+    FROM parts JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+    WHERE relkind IN ('r', 'p') AND (relispartition OR nspname <> 'tenantry_pool')
+      AND EXISTS (SELECT FROM unnest($1::text[]) role WHERE has_any_column_privilege(role, c.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
+                  OR has_table_privilege(role, c.oid, 'DELETE, TRUNCATE, TRIGGER'))
+    ORDER BY 1";
+
+/// Privileges of tenants or applications on shared tables and their sequences that no policy bounds.
+const OTHER_RIGHTS: &str = "
+    SELECT format('%s.%s: %s', nspname, relname, word)
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace,
+         unnest(CASE relkind WHEN 'S' THEN ARRAY['UPDATE'] ELSE ARRAY['TRUNCATE', 'REFERENCES', 'TRIGGER'] END) word
+    WHERE nspname = 'tenantry_pool' AND relkind IN ('r', 'p', 'v', 'S')
+      AND EXISTS (SELECT FROM unnest($1::text[]) role
+                  WHERE NOT pg_has_role(role, relowner, 'MEMBER') AND CASE relkind WHEN 'S' THEN has_sequence_privilege(role, c.oid, word) ELSE has_table_privilege(role, c.oid, word) END)
+    ORDER BY 1";
+
 /// Checks that row level security is enabled and forced on every shared table, and on every other table with
 /// a `tenant_id` that tenants or applications may reach.
 async fn rows_of_tenants(
@@ -101,7 +131,7 @@ async fn policies(connection: &mut Session, findings: &mut Findings) -> Result<(
                 coalesce(pg_get_expr(polqual, polrelid), '') AS using,
                 coalesce(pg_get_expr(polwithcheck, polrelid), '') AS check
          FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_policy ON polrelid = c.oid
-         WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND relname <> '_migrations' ORDER BY 1, 2",
+         WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND relname <> '_migrations' AND NOT relispartition ORDER BY 1, 2",
         &[&SCHEMA],
     ).await.map_err(failure)?;
     let expected: Vec<[String; 4]> = Groups::policies().collect();

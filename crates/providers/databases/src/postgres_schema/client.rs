@@ -15,9 +15,9 @@ use super::warm_pool::WarmSchemas;
 use crate::content::Ensure;
 use crate::postgres::{
     IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer, Postgres, RemovalCounts,
-    Target, TenantState, WarmPool, baseline, count_all, create_objects, drop_unblocked, failure,
-    lift_timeout, name_of, name_taken, no_such_tenant, or_on_demand, read_catalogue, rights, run,
-    search_path, seed, update_schema,
+    Target, TenantState, Trial, WarmPool, baseline, count_all, create_objects, drop_tables_in_batches,
+    drop_unblocked, failure, lift_timeout, name_of, name_taken, no_such_tenant, or_on_demand, read_catalogue,
+    rights, run, search_path, seed, update_schema,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -50,6 +50,10 @@ impl Schemas {
     pub async fn canary(&self) -> Result<Name, Failure> {
         let made = async {
             let (owner, work) = self.postgres.canary(self.postgres.main(), ISOLATION)?;
+            let migrations = &self.postgres.content.migrations;
+            let mut lock = self.postgres.main().lock(&owner.lock_name()).await?;
+            Trial::new(ISOLATION, None).run(&mut lock, owner.name.as_str(), migrations).await?;
+            drop(lock);
             self.make(&owner, &work, &PasswordRequest::no_login()).await?;
             // The canary row may have changed since the schema was created.
             let mut transaction = self.postgres.main().begin(String::new()).await?;
@@ -211,6 +215,11 @@ impl Schemas {
         lift_timeout(&mut transaction).await?;
         let catalogue = read_catalogue(&mut transaction, name.as_str()).await.unwrap_or_default();
         let rows = count_all(&mut transaction, &catalogue, name.as_str()).await?;
+        // Ends the locks on the counted tables.
+        transaction.commit().await.map_err(failure)?;
+        drop_tables_in_batches(self.postgres.main(), &mut lock, name.as_str()).await?;
+        let mut transaction = lock.begin().await.map_err(failure)?;
+        lift_timeout(&mut transaction).await?;
         let mut sql = String::new();
         if state.thing {
             sql.push_str(&format!("DROP SCHEMA {name} CASCADE;"));

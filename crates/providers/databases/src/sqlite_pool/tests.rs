@@ -435,7 +435,7 @@ async fn settings_are_checked_against_migrations_and_seeds() {
         ("[{table: x, rows: [{id: a}]}]", "no table `x`"),
         ("[{table: t, rows: [{id: a, y: 1}]}]", "`y`"),
         ("[{table: t, rows: [{id: a, tenant_id: 1}]}]", "`tenant_id`"),
-        ("[{table: t, rows: [{id: '{{ nobody }}'}]}]", "row 1, id"),
+        ("[{table: t, rows: [{id: '{{ unknown }}'}]}]", "row 1, id"),
     ] {
         files.seed("s/en.yaml", text);
         let faults = pool.check(&json!({ "seed": "s" }));

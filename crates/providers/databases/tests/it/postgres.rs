@@ -259,7 +259,7 @@ impl Environment for Fixture {
     }
     async fn unusable(&self) -> Option<Box<dyn Provider>> {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Some(provider(self.model, Config::new(format!("postgres://nobody@{closed}/nothing"))))
+        Some(provider(self.model, Config::new(format!("postgres://unknown@{closed}/nothing"))))
     }
 }
 

@@ -146,7 +146,7 @@ async fn a_region_does_not_need_the_main_server() {
 #[tokio::test]
 async fn each_server_has_its_own_pooler() {
     let Some(second) = OwnPostgres::start(&FAST).await else { return };
-    let Some(pooler) = Pooler::for_everybody(&second.url()) else { return };
+    let Some(pooler) = Pooler::for_all_roles(&second.url()) else { return };
     let cluster = Cluster { pooler: Some(pooler.address()), ..Cluster::new(second.url()) };
     let Some(fixture) = Fixture::in_cluster(cluster).await else { return };
     let (here, (there, _)) = (elsewhere(&fixture), make(&fixture).await);

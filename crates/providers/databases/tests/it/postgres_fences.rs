@@ -49,7 +49,7 @@ async fn cannot_write(fixture: &Fixture, model: Model, session: &mut PgConnectio
 }
 
 #[tokio::test]
-async fn each_grade_denies_its_access() {
+async fn each_mode_denies_its_access() {
     for model in MODELS {
         let Some(fixture) = Fixture::of(model).await else { return };
         let ((spec, Ensured { outputs, .. }), (other, made)) = (make(&fixture).await, make(&fixture).await);

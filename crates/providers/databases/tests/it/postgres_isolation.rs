@@ -23,7 +23,7 @@ async fn a_login_sees_its_own_rows_only() {
         assert_eq!(count(&mut session, "SELECT count(*) FROM workspaces").await, 1, "{model:?}");
         let sum = format!("SELECT count(*) FROM tasks WHERE tenant_id <> '{}'", a.tenant.id);
         assert_eq!(count(&mut session, &sum).await, 0);
-        session.execute("UPDATE workspaces SET name = 'Ours'").await.unwrap();
+        session.execute("UPDATE workspaces SET name = 'Renamed'").await.unwrap();
         refused(&mut session, "SELECT * FROM _migrations", "42501").await;
         refused(&mut session, "CREATE TABLE mine (x int)", "42501").await;
         refused(&mut session, &format!("SET ROLE \"{}\"", b.name), "42501").await;
@@ -34,7 +34,7 @@ async fn a_login_sees_its_own_rows_only() {
         )
         .await;
         let mut other = log_in(&fixture, &b, &made_b.outputs).await.unwrap();
-        assert_eq!(count(&mut other, "SELECT count(*) FROM workspaces WHERE name = 'Ours'").await, 0);
+        assert_eq!(count(&mut other, "SELECT count(*) FROM workspaces WHERE name = 'Renamed'").await, 0);
     }
 }
 

@@ -344,7 +344,7 @@ async fn many_attempts_give_no_false_alarm() {
 async fn logins_through_a_pooler_are_checked() {
     for model in MODELS {
         let Some(direct) = Fixture::of(model).await else { return };
-        let Some(pooler) = Pooler::for_everybody(direct.url()) else { return };
+        let Some(pooler) = Pooler::for_all_roles(direct.url()) else { return };
         let address = pooler.address();
         let Some(fixture) = Fixture::with(model, |config| config.pooler = Some(address)).await else {
             return;

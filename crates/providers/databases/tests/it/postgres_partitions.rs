@@ -64,7 +64,7 @@ async fn partitions_cannot_be_reached_directly() {
     fixture.sql("GRANT USAGE ON SCHEMA tenantry_pool_partitions TO PUBLIC").await;
     fixture.sql(&format!("GRANT SELECT ON {part} TO PUBLIC")).await;
     let bare = part.replace('"', "");
-    assert_eq!(check().await, ["tenantry_pool_partitions".to_owned(), bare]);
+    assert_eq!(check().await, [bare.clone(), "tenantry_pool_partitions".to_owned(), bare]);
     let sql = AssertSqlSafe(format!("SELECT count(*) FROM {part}"));
     let seen: i64 = sqlx::query_scalar(sql).fetch_one(&mut session).await.unwrap();
     assert_eq!(seen, 0);

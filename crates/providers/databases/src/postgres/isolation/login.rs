@@ -74,6 +74,8 @@ impl ProbeSession {
             Ok::<_, Error>(transaction.execute(sql, &[]).await? > 0)
         };
         let tried = match answer.await {
+            // The row fits no partition: it was not checked against the policies, and not inserted.
+            Err(error) if fits_no_partition(&error) => Attempt::Denied,
             // Constraints are checked after privileges and policies: the statement reached the row.
             Err(error) if error.code().is_some_and(|code| code.starts_with("23")) => Attempt::Succeeded,
             answer => classify(answer),
@@ -255,6 +257,11 @@ fn classify(answer: Result<bool, Error>) -> Attempt {
             _ => Attempt::Inconclusive(failure(error).message),
         },
     }
+}
+
+/// Whether the server found no partition for a row, by its function: the message is translated.
+fn fits_no_partition(error: &Error) -> bool {
+    error.database().is_some_and(|error| error.routine() == Some("ExecFindPartition"))
 }
 
 fn database_says(error: &Error, words: &str) -> bool {

@@ -1,0 +1,49 @@
+//! A removal ends whatever a tenant's login has made, and however many tables its schema has.
+
+use sqlx::AssertSqlSafe;
+use tenantry_provider::Observed;
+
+use crate::postgres::{MODELS, Model, ensured, log_in};
+use crate::postgres_failures::{Folder, TABLE, bare};
+
+/// Large objects and default privileges belong to the login that made them, and PostgreSQL drops no role with any.
+#[tokio::test]
+async fn objects_of_a_tenants_login_do_not_block_its_removal() {
+    for model in MODELS {
+        let folder = Folder::new(&[("1_a.sql", TABLE)]);
+        let Some(fixture) = folder.fixture(model).await else { return };
+        let spec = bare();
+        let made = ensured(&fixture, &spec).await;
+        let mut session = log_in(&fixture, &spec, &made.outputs).await.unwrap();
+        for sql in [
+            "SELECT count(lo_create(0)) FROM generate_series(1, 2500)",
+            "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC",
+            "CREATE TEMPORARY TABLE kept (a int)",
+        ] {
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut session).await.unwrap();
+        }
+        fixture.provider.remove(&fixture.world.context(), &spec).await.unwrap();
+        let seen = fixture.provider.observe(&fixture.world.context(), &spec).await.unwrap();
+        assert!(matches!(seen, Observed::Absent), "{model:?}: {seen:?}");
+        let left = "SELECT count(*) FROM pg_largeobject_metadata";
+        assert_eq!(sqlx::Row::get::<i64, _>(&fixture.sql(left).await[0], 0), 0, "{model:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_schema_of_thousands_of_tables_is_removed() {
+    let many = "DO $$ BEGIN FOR n IN 1 .. 2500 LOOP
+        EXECUTE format('CREATE TABLE many_%s (tenant_id text NOT NULL, id text NOT NULL, PRIMARY KEY (tenant_id, id))', n);
+        IF n % 100 = 0 THEN COMMIT; END IF; END LOOP; END $$;";
+    let folder = Folder::new(&[("1_a.sql", TABLE)]);
+    let Some(fixture) = folder.fixture(Model::Schema).await else { return };
+    let spec = bare();
+    ensured(&fixture, &spec).await;
+    let in_schema = many.replace("CREATE TABLE many_%s", &format!("CREATE TABLE \"{}\".many_%s", spec.name));
+    fixture.sql(&in_schema).await;
+    fixture.provider.remove(&fixture.world.context(), &spec).await.unwrap();
+    assert_eq!(
+        fixture.sql(&format!("SELECT FROM pg_namespace WHERE nspname = '{}'", spec.name)).await.len(),
+        0
+    );
+}
