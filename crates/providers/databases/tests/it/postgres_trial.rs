@@ -212,7 +212,7 @@ async fn objects_that_bypass_policies_are_rejected() {
         let failure = fixture.provider.probe().await.unwrap_err();
         is(&failure, Fatal, "bad_migration");
         assert!(
-            failure.message.contains(&format!("2_b.sql: ")) && failure.message.contains(why),
+            failure.message.contains("2_b.sql: ") && failure.message.contains(why),
             "{failure}"
         );
     }
