@@ -11,9 +11,9 @@ use tenantry_model::quota::Quotas;
 
 use super::Template;
 use super::expression::{cel, compile, names};
-use crate::access::{Permission, Scope};
 use crate::error::FieldError;
 use crate::operations::onboard::request::{CreateTenant, EncryptionLevel};
+use tenantry_model::{Permission, Scope};
 
 /// What a request may change, under which rules.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -30,7 +30,7 @@ use tenantry_model::quota::Quotas;
 use tenantry_provider::Kind;
 use tenantry_provider::masks::MaskRule;
 
-use crate::access::Scope;
+use tenantry_model::Scope;
 
 /// A template as it stands in its file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

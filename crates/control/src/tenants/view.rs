@@ -11,10 +11,10 @@ use tenantry_model::id::{EventId, KeyId, OperationId};
 use tenantry_model::suspension::{SuspensionMode, Suspensions};
 use tenantry_model::{Failure, FailureClass, TenantId, TenantStatus, Timestamp};
 
-use crate::access::Scope;
 use crate::operations::archive::{ArchiveView, Loaded};
 use crate::operations::clone::Cloned;
 use crate::operations::onboard::request::BillingCycle;
+use tenantry_model::Scope;
 
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

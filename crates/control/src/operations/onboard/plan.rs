@@ -15,12 +15,12 @@ use tenantry_provider::kinds::dns::DnsSettings;
 use tenantry_provider::{Kind, Registry};
 
 use super::request::{BillingCycle, CreateTenant, EncryptionLevel};
-use crate::access::Scope;
 use crate::error::{Error, Result};
 use crate::ledger::{Act, StepInput, resource_id};
 use crate::operations::{TENANTRY, clone};
 use crate::templates::{RESERVE, Span, StepSpec, Template, customize};
 use crate::tenants::view::PriceView;
+use tenantry_model::Scope;
 
 /// Longest identifier that every server of every kind takes: PostgreSQL's limit, below those of DNS and Kubernetes.
 const MAX_NAME: usize = 63;
