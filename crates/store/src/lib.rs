@@ -32,6 +32,7 @@ mod postgres;
 mod providers;
 mod query;
 mod reads;
+pub mod record;
 mod resources;
 mod rotations;
 mod row;

@@ -11,10 +11,10 @@ use crate::access::secret::{fingerprint, generate};
 use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
-use crate::events::record::{AuditRecord, audit};
 use crate::page::PageQuery;
 use crate::templates::shape;
 use crate::tenants::view::{KeyView, NewKeyView, Page};
+use tenantry_store::record::{AuditRecord, audit};
 use tenantry_store::{WriteBatch, entity};
 
 /// What every key begins with, so that scanners find one that leaked.

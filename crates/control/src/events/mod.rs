@@ -1,7 +1,5 @@
 //! Events, in the order of their sequence numbers.
 
-pub(crate) mod record;
-
 use serde_json::Value;
 use tenantry_model::TenantId;
 use tenantry_provider::Sealer;

@@ -19,10 +19,10 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome as Done
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::events::record::{AuditRecord, audit, fleet_event};
 use crate::page::PageQuery;
 use crate::tenants::view::Page;
 use tenantry_store::WriteBatch;
+use tenantry_store::record::{AuditRecord, audit, fleet_event};
 
 /// Name of the keyring's key that signs reports.
 const KEY: &str = "isolation_signing";

@@ -11,9 +11,9 @@ use tenantry_provider::Sealer as _;
 use crate::access::secret::fingerprint;
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::events::record::{AuditRecord, audit};
 use crate::members::session::TenantSession;
 use tenantry_model::ErrorCode;
+use tenantry_store::record::{AuditRecord, audit};
 use tenantry_store::{Rejected, WriteBatch, entity};
 
 /// Has the length of a hash and equals none.

@@ -21,12 +21,12 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
-use crate::events::record::{AuditRecord, audit};
 use crate::ledger::{Act, OperationInput, StepInput, input_of, tenant_id};
 use crate::page::PageQuery;
 use crate::tenants::view::{
     ApprovalView, CredentialView, ErrorView, OperationView, Page, ResourceView, ResponseView, StepView,
 };
+use tenantry_store::record::{AuditRecord, audit};
 
 /// Longest wait for a signal to take effect before the request is answered.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(5);

@@ -6,8 +6,8 @@ use tenantry_engine::{Operation, OperationState, Run, StepState};
 use tenantry_model::{Failure, TenantId, Timestamp, Write};
 
 use super::registry::operation_of;
-use crate::events::record::{EventRecord, event};
 use crate::ledger::tenant_id;
+use tenantry_store::record::{EventRecord, event};
 
 /// A change of an operation's state.
 pub(crate) struct Transition<'a> {

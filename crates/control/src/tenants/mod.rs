@@ -12,11 +12,11 @@ use tenantry_model::{TenantId, TenantStatus, Write, columns};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
-use crate::events::record::{AuditRecord, audit};
 use crate::operations::onboard::request::label_fault;
 use crate::page::PageQuery;
 use crate::templates::shape;
 use crate::tenants::view::{ErrorView, Page, TenantView};
+use tenantry_store::record::{AuditRecord, audit};
 use tenantry_store::{Rejected, WriteBatch, entity};
 
 /// Filter of a list of tenants.

@@ -14,9 +14,9 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::events::record::{AuditRecord, EventRecord, audit, event};
 use crate::ledger::id_of;
 use crate::tenants::view::{SuspensionView, TenantView};
+use tenantry_store::record::{AuditRecord, EventRecord, audit, event};
 use tenantry_store::{Rejected, WriteBatch, entity};
 
 /// Attempts at a change that conflicts with other changes of the same tenant.

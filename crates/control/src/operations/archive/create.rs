@@ -9,10 +9,10 @@ use tenantry_engine::{Attempt, Done, Step};
 use tenantry_model::{Failure, Write};
 
 use super::{ArchiveSettings, ArchiveView, PresentResource, Purpose};
-use crate::events::record::{EventRecord, event};
 use crate::ledger::{Act, StepInput, input_of, read, settings_of, tenant_id};
 use crate::operations::{Action, Compensation, ProviderSteps};
 use crate::tenants::view::ResponseView;
+use tenantry_store::record::{EventRecord, event};
 
 /// Writes an archive for this purpose; a backup is proven to be restorable as well. A further attempt writes it again under
 /// the same id.

@@ -15,10 +15,10 @@ use tenantry_provider::{Context, Transfer};
 
 use super::archives::{Archives, PresentResource};
 use super::{LeftOut, Manifest, Packed};
-use crate::events::record::{EventRecord, event};
 use crate::ledger::{input_of, read, tenant_id};
 use crate::operations::{Action, Compensation, ProviderSteps};
 use crate::tenants::view::ResponseView;
+use tenantry_store::record::{EventRecord, event};
 
 /// Replaces the content of the tenant's resources by that of an archive.
 pub(crate) struct Load;

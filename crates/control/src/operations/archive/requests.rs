@@ -21,7 +21,6 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
-use crate::events::record::{AuditRecord, audit};
 use crate::ledger::{OperationKind, StepInput, id_of};
 use crate::members::session::TenantSession;
 use crate::operations::registry::operation as unit_of;
@@ -29,6 +28,7 @@ use crate::operations::repair::after;
 use crate::operations::{Action, TENANTRY};
 use crate::page::PageQuery;
 use crate::tenants::view::{OperationView, Page};
+use tenantry_store::record::{AuditRecord, audit};
 use tenantry_store::{WriteBatch, entity};
 
 /// Purpose of the MAC in links.

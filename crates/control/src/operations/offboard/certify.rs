@@ -14,9 +14,9 @@ use super::certificate::{Certificate, DeletedResource, KEY, Retained, seal};
 use super::plan::{CERTIFY, CERTIFY_REST, DESTROY_KEY, SCAN, SCAN_REGISTRY, SCAN_REST};
 use super::scan::{Absent, Named};
 use super::{Deleted, clones};
-use crate::events::record::{AuditRecord, EventRecord, audit, event};
 use crate::ledger::{OperationInput, read, tenant_id};
 use crate::operations::{Action, Compensation, ProviderSteps, irreversible};
+use tenantry_store::record::{AuditRecord, EventRecord, audit, event};
 
 /// Signs and chains a certificate of what the steps before found. The first one of a tenant sets it to `deprovisioned` and
 /// writes `tenant.deleted`; the final one, after the archives, writes `tenant.archives_deleted`.

@@ -21,7 +21,6 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
-use crate::events::record::{AuditRecord, EventRecord, audit, event};
 use crate::ledger::{Act, OperationInput, OperationKind, StepInput, id_of, resource_id};
 use crate::operations::Operation as _;
 use crate::operations::archive::{Purpose, archive_id};
@@ -29,6 +28,7 @@ use crate::operations::onboard::request::CreateTenant;
 use crate::operations::registry::operation_of;
 use crate::tenants::suspension::denied;
 use crate::tenants::view::OperationView;
+use tenantry_store::record::{AuditRecord, EventRecord, audit, event};
 
 /// Attempts to plan the operation when the tenant changes at the same time.
 pub(super) const TRIES: u32 = 20;

@@ -14,10 +14,10 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::events::record::{AuditRecord, EventRecord, audit, event};
 use crate::ledger::{OperationKind, id_of};
 use crate::tenants::suspension::denied;
 use crate::tenants::view::TenantView;
+use tenantry_store::record::{AuditRecord, EventRecord, audit, event};
 use tenantry_store::{Rejected, WriteBatch, entity, signal_row};
 
 impl Control {

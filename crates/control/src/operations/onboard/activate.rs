@@ -8,10 +8,10 @@ use tenantry_model::suspension::{SuspensionMode, Suspensions};
 use tenantry_model::{Failure, TenantStatus, Write, columns};
 
 use super::reserve;
-use crate::events::record::{AuditRecord, EventRecord, audit, event};
 use crate::ledger::{OperationInput, read, tenant_id};
 use crate::operations::{Action, Compensation, InTemplates, ProviderSteps, writes};
 use crate::tenants::suspension::denied;
+use tenantry_store::record::{AuditRecord, EventRecord, audit, event};
 
 /// Sets the tenant to `active`, or to `suspended` if reasons for that came meanwhile, and writes the event
 /// `tenant.provisioned`.

@@ -17,13 +17,13 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
-use crate::events::record::{AuditRecord, EventRecord, audit, event};
 use crate::ledger::{OperationInput, OperationKind, Personal, id_of};
 use crate::operations::manage::approval_view;
 use crate::resource::capacity::Claim;
 use crate::templates::{Template, customize};
 use crate::tenants::view::{OperationView, PlannedStepView, PlannedView, TenantView};
 use tenantry_store::entity;
+use tenantry_store::record::{AuditRecord, EventRecord, audit, event};
 use tenantry_store::table::columns_of;
 
 /// Attempts to find a free slug for a name when other requests take slugs at the same time.

@@ -19,9 +19,9 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
-use crate::events::record::{AuditRecord, audit};
 use crate::ledger::{OperationInput, OperationKind, id_of};
 use crate::tenants::view::OperationView;
+use tenantry_store::record::{AuditRecord, audit};
 
 pub(super) use reconcile::reconcile;
 
