@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tenantry_model::{ErrorCode, Failure, FailureClass};
 
@@ -59,6 +60,37 @@ pub struct Error {
     pub errors: Vec<FieldError>,
     /// For the log only.
     pub cause: Option<String>,
+}
+
+/// Why something failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorView {
+    /// Stable error code; `docs/errors/` explains each.
+    pub code: String,
+    /// Whether a retry can succeed. Missing in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<FailureClass>,
+    /// Message for people.
+    pub message: String,
+    /// The step where it happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Seconds to wait before a retry, if the failed server asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+}
+
+impl ErrorView {
+    /// The public part of a failure.
+    pub fn of(failure: &Failure, step: Option<&str>) -> Self {
+        Self {
+            code: failure.code.clone(),
+            class: Some(failure.class),
+            message: failure.message.clone(),
+            step: step.map(str::to_owned),
+            retry_after: failure.retry_after_ms.map(|ms| ms.div_ceil(1_000)),
+        }
+    }
 }
 
 /// What use cases return.

@@ -1,5 +1,5 @@
-//! The use cases of the control plane: templates and planner, onboarding, operations, members, events, audit; the
-//! store with all its SQL, and the keyring. No transport: the server maps these words to HTTP.
+//! The use cases of the control plane: tenants and their operations, members, API keys, events, templates. No transport: the
+//! server maps these words to HTTP.
 
 pub mod access;
 pub mod background;
@@ -7,11 +7,10 @@ pub mod control;
 pub mod error;
 pub mod events;
 pub mod isolation;
-mod leader;
 pub mod ledger;
 pub mod members;
 pub mod operations;
-pub mod page;
+pub mod process;
 pub mod resource;
 pub mod stats;
 pub mod templates;
@@ -19,17 +18,27 @@ pub mod tenants;
 
 pub use access::{Caller, Permission, Scope};
 pub use access::{idempotency, keys};
-pub use control::{Control, ControlConfig, Parts, WeakControl};
+pub use control::page::PageQuery;
+pub use control::token::{TenantSession, TokenView};
+pub use control::{Control, ControlConfig, Front, WeakControl};
 pub use error::{Error, ErrorKind, FieldError, Result};
 pub use idempotency::{Answered, IdempotencyKey};
-pub use members::{session, sign_in};
+pub use members::{objects, session, sign_in};
 pub use operations::OperationQuery;
-pub use operations::onboard::{Created, Front};
-pub use page::PageQuery;
-pub use resource::{capacity, doctor, drift, objects, status};
-pub use session::TenantSession;
-pub use sign_in::TokenView;
+pub use operations::onboard::Created;
+pub use process::{Parts, doctor};
+pub use resource::capacity;
 pub use stats::meter::{self, Meter};
 pub use templates::{self as template, shape};
 pub use tenants::TenantQuery;
-pub use tenants::{suspension, view};
+pub use tenants::{drift, status, suspension};
+
+/// What use cases return.
+pub mod view {
+    pub use crate::access::keys::{KeyView, NewKeyView};
+    pub use crate::control::page::Page;
+    pub use crate::error::ErrorView;
+    pub use crate::events::EventView;
+    pub use crate::operations::view::*;
+    pub use crate::tenants::view::*;
+}

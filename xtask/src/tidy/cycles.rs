@@ -1,6 +1,7 @@
 //! Rules for the modules of the control plane: few at the root, no import cycle between them, and no import
 //! against the order operations → resource → store. A module of the root with its folder is one node; tests
-//! do not count.
+//! do not count. A call of a use case counts as an import of the module that has it: every use case is a method
+//! of `Control`, which is below them all, so no `use` shows that one calls another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +16,9 @@ const MAX_MODULES: usize = 15;
 
 /// A module of this list may import those before it, not those after it.
 const LAYERS: [&str; 3] = ["store", "resource", "operations"];
+
+/// The block of a file that has its use cases.
+const USE_CASES: &str = "impl Control {";
 
 /// Imports between modules of the root, each with the place of its first use.
 type Imports = BTreeMap<(String, String), (String, usize)>;
@@ -91,22 +95,48 @@ fn module_names(files: &[File]) -> BTreeSet<String> {
 
 fn imports(files: &[File]) -> Imports {
     let modules = module_names(files);
-    let exported = exports(files, &modules);
+    let mut targets = exports(files, &modules);
+    targets.extend(modules.iter().map(|module| (module.clone(), module.clone())));
+    let inside: Vec<(&File, Vec<&str>, String)> = files
+        .iter()
+        .filter_map(|file| Some((file, inside(file)?.split('/').collect(), split(&file.text).product_code())))
+        .collect();
+    let mut use_cases = BTreeMap::new();
+    for (_, parts, code) in &inside {
+        let methods = blocks(code).flat_map(|(_, block)| after(block, "fn "));
+        use_cases.extend(methods.map(|(_, name)| (name.to_owned(), parts[0].to_owned())));
+    }
     let mut imports = Imports::new();
-    for file in files {
-        let Some(path) = inside(file) else { continue };
-        let parts: Vec<&str> = path.split('/').collect();
+    for (file, parts, code) in &inside {
         let depth = parts.len() - usize::from(parts.len() > 1 && parts.last() == Some(&"mod"));
-        let code = split(&file.text).product_code();
-        for (at, name) in root_names(&code, depth) {
-            let target =
-                if modules.contains(name) { Some(name) } else { exported.get(name).map(String::as_str) };
+        let own = blocks(code)
+            .flat_map(|(start, block)| after(block, "self.").map(move |(at, name)| (start + at, name)));
+        let called = own.chain(after(code, "control.")).map(|(at, name)| (at, use_cases.get(name)));
+        let named = root_names(code, depth).into_iter().map(|(at, name)| (at, targets.get(name)));
+        for (at, target) in named.chain(called) {
             let Some(target) = target.filter(|target| *target != parts[0]) else { continue };
             let line = 1 + code[..at].matches('\n').count();
-            imports.entry((parts[0].to_owned(), target.to_owned())).or_insert((file.path.clone(), line));
+            imports.entry((parts[0].to_owned(), target.clone())).or_insert((file.path.clone(), line));
         }
     }
     imports
+}
+
+/// The blocks of use cases, each with its place.
+fn blocks(code: &str) -> impl Iterator<Item = (usize, &str)> {
+    code.match_indices(USE_CASES).map(|(at, _)| {
+        let block = &code[at..];
+        (at, &block[..block.find("\n}").unwrap_or(block.len())])
+    })
+}
+
+/// The names behind each `prefix` that has an opening bracket or parenthesis behind them.
+fn after<'a>(code: &'a str, prefix: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
+    code.match_indices(prefix).filter_map(move |(at, _)| {
+        let rest = &code[at + prefix.len()..];
+        let name = words(rest).next().filter(|name| rest.starts_with(*name))?;
+        rest[name.len()..].starts_with(['(', '<']).then_some((at, name))
+    })
 }
 
 /// Names that `lib.rs` exports, with the module each comes from.
@@ -197,6 +227,18 @@ mod tests {
         let found =
             cycles(&files(&[lib, ("a.rs", "use crate::b::X;"), ("b.rs", "\nuse crate::{Four, Error};")]));
         assert_eq!(short(&found), ["1: an import cycle", "2: an import cycle"]);
+    }
+
+    #[test]
+    fn a_call_of_a_use_case_is_an_import() {
+        let a = "impl Control {\n    pub fn one(&self) {\n        self.two();\n    }\n}\n";
+        let b = "impl Control {\n    fn two<T>(&self) {}\n}\nimpl Task for B {\n    fn f(control: &Control) { control.one() }\n}\n";
+        assert_eq!(
+            short(&cycles(&files(&[("a.rs", a), ("b/mod.rs", b)]))),
+            ["3: an import cycle", "5: an import cycle"]
+        );
+        let other = "impl B {\n    fn two(&self) { self.one(); }\n}\n";
+        assert!(cycles(&files(&[("a.rs", a), ("b/mod.rs", other)])).is_empty());
     }
 
     #[test]

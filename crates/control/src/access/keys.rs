@@ -1,6 +1,7 @@
 //! API keys: random, stored as SHA-256, shown once.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tenantry_model::ErrorCode;
 use tenantry_model::id::KeyId;
@@ -10,10 +11,9 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::secret::{fingerprint, generate};
 use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
+use crate::control::page::{Page, PageQuery};
 use crate::error::{Error, FieldError, Result};
-use crate::page::PageQuery;
 use crate::templates::shape;
-use crate::tenants::view::{KeyView, NewKeyView, Page};
 use tenantry_store::record::{AuditRecord, audit};
 use tenantry_store::{WriteBatch, entity};
 
@@ -36,6 +36,36 @@ pub struct CreateKey {
     /// Expiry.
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
+}
+
+/// An API key, without its secret.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyView {
+    /// Its id.
+    pub id: KeyId,
+    /// Display name.
+    pub name: String,
+    /// Scopes.
+    pub scopes: Vec<Scope>,
+    /// The only tenant that it can read; null without the scope `tenant`.
+    pub tenant_id: Option<TenantId>,
+    /// Creation.
+    pub created_at: Timestamp,
+    /// Expiry.
+    pub expires_at: Option<Timestamp>,
+    /// Revocation.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A new API key with its secret, shown this once.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct NewKeyView {
+    /// The key.
+    #[serde(flatten)]
+    pub key: KeyView,
+    /// The bearer token. Missing if the request repeats an earlier one: a secret is shown once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
 }
 
 impl Control {

@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 use tenantry_model::{ErrorCode, TenantId};
 pub use tenantry_model::{Permission, Scope};
 
+use crate::control::Control;
 use crate::error::{Error, Result};
+use tenantry_store::entity;
 
 /// Who calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +61,24 @@ impl Caller {
             Ok(()) if everybodys || begun_by == self.principal => Ok(()),
             _ => Err(Error::not_found("operation")),
         }
+    }
+}
+
+impl Control {
+    /// The row of a tenant that the caller may see.
+    pub(crate) async fn tenant_row(
+        &self,
+        caller: &Caller,
+        id_or_slug: &str,
+    ) -> Result<entity::tenant::Model> {
+        let store = &self.shared.store;
+        let row = match id_or_slug.parse::<TenantId>() {
+            Ok(id) => store.tenant(&id.to_string()).await,
+            Err(_) => store.tenant_by_slug(&self.mac("slug", id_or_slug)).await,
+        };
+        let row = row.map_err(Error::unavailable)?.ok_or_else(|| Error::not_found("tenant"))?;
+        caller.may_see(row.id.parse().map_err(Error::internal)?)?;
+        Ok(row)
     }
 }
 

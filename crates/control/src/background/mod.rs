@@ -19,11 +19,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub(crate) use schedule::Records;
-pub use schedule::TaskView;
 pub use system::SystemView;
 
 use crate::control::Control;
+use crate::control::tasks::Records;
+pub use crate::control::tasks::TaskView;
 use crate::error::Result;
 use schedule::Job;
 

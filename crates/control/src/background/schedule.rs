@@ -1,70 +1,19 @@
 //! Runs background tasks side by side, each in a loop of its own, and records the last run of each.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use futures::future::{BoxFuture, join_all};
-use parking_lot::Mutex;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tenantry_engine::Clock;
-use tenantry_model::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::control::tasks::Records;
 use crate::error::{Error, Result};
 
 /// Longest time that one run may take.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(1800);
-
-/// A background task and its last run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct TaskView {
-    /// Its name.
-    pub name: String,
-    /// Seconds from the end of a run to the start of the next.
-    pub interval_seconds: u64,
-    /// Whether it runs at this moment.
-    pub running: bool,
-    /// Start of the last run, which may still go on; null if it has not run in this process.
-    pub last_run_at: Option<Timestamp>,
-    /// Duration of the last run that has ended, in milliseconds.
-    pub duration_ms: Option<u64>,
-    /// Number of things that the last run changed.
-    pub changed: Option<u64>,
-    /// Why the last run that has ended failed; null if it succeeded.
-    pub error: Option<String>,
-    /// Start of the next run; null while it runs, and while this process is not the leader.
-    pub next_run_at: Option<Timestamp>,
-}
-
-/// The last run of every task.
-#[derive(Debug)]
-pub(crate) struct Records(Mutex<BTreeMap<&'static str, TaskView>>);
-
-impl Records {
-    /// For tasks with these names and intervals.
-    pub fn new(tasks: impl Iterator<Item = (&'static str, Duration)>) -> Self {
-        let views = tasks.map(|(name, interval)| {
-            let view = TaskView { interval_seconds: interval.as_secs(), ..TaskView::default() };
-            (name, TaskView { name: name.to_owned(), ..view })
-        });
-        Self(Mutex::new(views.collect()))
-    }
-
-    /// All tasks, by name.
-    pub fn views(&self) -> Vec<TaskView> {
-        self.0.lock().values().cloned().collect()
-    }
-
-    fn change(&self, name: &str, change: impl FnOnce(&mut TaskView)) {
-        if let Some(view) = self.0.lock().get_mut(name) {
-            change(view);
-        }
-    }
-}
 
 /// A background task, ready to run.
 pub(super) struct Job {
@@ -151,6 +100,7 @@ mod tests {
     use tenantry_engine::SystemClock;
 
     use super::*;
+    use crate::control::tasks::TaskView;
 
     const INTERVAL: Duration = Duration::from_millis(40);
 

@@ -1,15 +1,37 @@
 //! Events, in the order of their sequence numbers.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tenantry_model::TenantId;
+use tenantry_model::id::{EventId, OperationId};
+use tenantry_model::{TenantId, Timestamp};
 use tenantry_provider::Sealer;
 use tokio::sync::watch;
 
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::tenants::view::EventView;
 use tenantry_store::entity;
+
+/// An event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EventView {
+    /// Its id.
+    pub id: EventId,
+    /// Its place in the order of all events; the id of the stream's messages.
+    pub seq: i64,
+    /// `tenant.provisioned` …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Tenant.
+    pub tenant_id: Option<TenantId>,
+    /// Operation that caused it.
+    pub operation_id: Option<OperationId>,
+    /// Time.
+    pub at: Timestamp,
+    /// Data; personal data only until the tenant's key is destroyed.
+    pub data: Value,
+}
 
 impl Control {
     /// Up to `limit` events after this sequence number, oldest first.

@@ -18,9 +18,8 @@ pub use report::{Change, IsolationReportView, LeftOut, Report};
 use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome as Done};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
+use crate::control::page::{Page, PageQuery};
 use crate::error::{Error, Result};
-use crate::page::PageQuery;
-use crate::tenants::view::Page;
 use tenantry_store::WriteBatch;
 use tenantry_store::record::{AuditRecord, audit, fleet_event};
 

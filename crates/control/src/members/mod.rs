@@ -1,6 +1,5 @@
-//! Members of tenants: how they sign in, the tokens that they get, and what a session may reach.
+//! Members of tenants: how they sign in, and what a session may reach.
 
-pub(crate) mod jwt;
+pub mod objects;
 pub mod session;
 pub mod sign_in;
-pub(crate) mod token;

@@ -5,28 +5,16 @@ use std::sync::Arc;
 use tenantry_model::ErrorCode;
 
 use serde_json::{Map, Value, json};
+use tenantry_model::TenantStatus;
 use tenantry_model::suspension::Access;
-use tenantry_model::{TenantId, TenantStatus};
 use tenantry_provider::data::{Page as RowPage, TenantRows};
 use tenantry_provider::{Kind, Provider as _};
 
 use crate::control::Control;
+use crate::control::token::TenantSession;
 use crate::error::{Error, FieldError, Result};
 use crate::resource::ResourceHandle;
 use tenantry_model::AccessStatus;
-
-/// The bearer of a verified token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TenantSession {
-    /// The tenant.
-    pub tenant: TenantId,
-    /// The member, `usr_…`.
-    pub member: String,
-    /// Their role.
-    pub role: String,
-    /// Purpose of the token, if it is a special one: `smoke_test` is accepted before the tenant is active.
-    pub purpose: Option<String>,
-}
 
 impl Control {
     /// The bearer of a token that Tenantry signed and that has not expired.
@@ -119,12 +107,6 @@ impl Control {
     }
 }
 
-impl TenantSession {
-    fn is_smoke_test(&self) -> bool {
-        self.purpose.as_deref() == Some("smoke_test")
-    }
-}
-
 /// A failure of the tenant's rows, for the client.
 fn row_error(failure: tenantry_model::Failure) -> Error {
     match failure.class {
@@ -140,7 +122,7 @@ mod tests {
     use tenantry_model::Failure;
 
     use super::row_error;
-    use crate::resource::objects::object_error;
+    use crate::members::objects::object_error;
 
     #[test]
     fn a_provider_that_does_not_answer_is_not_taken_for_the_registry() {

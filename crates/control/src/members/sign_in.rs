@@ -10,27 +10,14 @@ use tenantry_provider::Sealer as _;
 
 use crate::access::secret::fingerprint;
 use crate::control::Control;
+use crate::control::token::{SMOKE_TEST, TenantSession, TokenView};
 use crate::error::{Error, Result};
-use crate::members::session::TenantSession;
 use tenantry_model::ErrorCode;
 use tenantry_store::record::{AuditRecord, audit};
 use tenantry_store::{Rejected, WriteBatch, entity};
 
 /// Has the length of a hash and equals none.
 const NO_HASH: &str = "sha256:----------------------------------------------------------------";
-
-/// A token.
-#[derive(Clone, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-pub struct TokenView {
-    /// The bearer token, a signed JWT.
-    pub access_token: String,
-    /// `Bearer`.
-    pub token_type: String,
-    /// Lifetime in seconds.
-    pub expires_in: u64,
-    /// Whether the member signed in with a temporary password.
-    pub must_change_password: bool,
-}
 
 impl Control {
     /// Exchanges a one-time code for a token. A code works once.
@@ -43,7 +30,7 @@ impl Control {
         if row.used_at.is_some() || *row.expires_at <= now {
             return Err(refused());
         }
-        if row.purpose != "smoke_test" {
+        if row.purpose != SMOKE_TEST {
             self.admit_into(&row.tenant_id).await?;
         }
         let used = Write::update_if(

@@ -20,11 +20,12 @@ use super::registry::{action, operation_of};
 use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
+use crate::control::page::{Page, PageQuery};
+use crate::error::ErrorView;
 use crate::error::{Error, FieldError, Result};
 use crate::ledger::{Act, OperationInput, StepInput, input_of, tenant_id};
-use crate::page::PageQuery;
-use crate::tenants::view::{
-    ApprovalView, CredentialView, ErrorView, OperationView, Page, ResourceView, ResponseView, StepView,
+use crate::operations::view::{
+    ApprovalView, CredentialView, OperationView, ResourceView, ResponseView, StepView,
 };
 use tenantry_store::record::{AuditRecord, audit};
 

@@ -14,17 +14,17 @@ pub mod repair;
 mod resource_steps;
 pub mod rotate_credentials;
 mod transitions;
+pub mod view;
 
 use async_trait::async_trait;
 use tenantry_engine::{Attempt, Direction, Done, OnFailure, Policy, Run, Step};
 use tenantry_model::{Failure, Timestamp, Write};
 
+pub(crate) use crate::control::ProviderSteps;
 use crate::ledger::{OperationKind, StepInput};
-use crate::tenants::view::ResponseView;
+use view::ResponseView;
 
-pub use dispatch::ProviderSteps;
 pub use manage::OperationQuery;
-pub(crate) use registry::{required_actions, reserved_names, template_actions};
 pub(crate) use transitions::Transition;
 
 /// Provider name of steps that Tenantry does itself.
@@ -93,11 +93,6 @@ pub(crate) trait Action: Send + Sync {
         false
     }
 
-    /// Whether templates name it.
-    fn in_templates(&self) -> InTemplates {
-        InTemplates::Never
-    }
-
     /// Why a client may not skip its steps, if that is so.
     fn required_because(&self) -> Option<&'static str> {
         None
@@ -138,19 +133,6 @@ pub(crate) enum Compensation {
     Writes(Vec<Write>),
     /// There is nothing to undo, for this reason.
     None(#[expect(dead_code, reason = "for the reader of the action")] &'static str),
-}
-
-/// Whether templates name an action as a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum InTemplates {
-    /// Only plans of Tenantry's own have it.
-    Never,
-    /// A template may have it.
-    Optional,
-    /// Every template must have it.
-    Required,
-    /// No template may have a step of this name: Tenantry adds one to the plans of templates.
-    Reserved,
 }
 
 /// An attempt that gave nothing but writes.

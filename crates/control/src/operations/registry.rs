@@ -17,7 +17,7 @@ use super::onboard::{Activate, Onboard, Reserve, SmokeTest, Wait};
 use super::repair::Repair;
 use super::resource_steps::{Ensure, Remove};
 use super::rotate_credentials::{Rotate, RotateOperation};
-use super::{Action, InTemplates, Operation};
+use super::{Action, Operation};
 use crate::ledger::{Act, OperationKind, input_of};
 
 /// The actions of Tenantry's own. A step that acts on a resource has [`Ensure`], [`Remove`] or [`Rotate`].
@@ -76,38 +76,24 @@ pub(crate) fn action(step: &Step) -> Result<&'static dyn Action, Failure> {
     }
 }
 
-/// Names of steps that a template may have without a `kind` and a `wait`.
-pub(crate) fn template_actions() -> impl Iterator<Item = &'static str> {
-    named(|use_of| matches!(use_of, InTemplates::Optional | InTemplates::Required))
-}
-
-/// Names of steps that every template must have.
-pub(crate) fn required_actions() -> impl Iterator<Item = &'static str> {
-    named(|use_of| use_of == InTemplates::Required)
-}
-
-/// Names that no step of a template may have: Tenantry adds steps of these names to plans.
-pub(crate) fn reserved_names() -> impl Iterator<Item = &'static str> {
-    named(|use_of| use_of == InTemplates::Reserved)
-}
-
-fn named(is: impl Fn(InTemplates) -> bool) -> impl Iterator<Item = &'static str> {
-    ACTIONS.iter().filter(move |action| is(action.in_templates())).map(|action| action.kind())
-}
-
 #[cfg(test)]
 mod tests {
     use tenantry_engine::Policy;
     use tenantry_model::TenantId;
 
     use super::*;
+    use crate::templates::built_in;
 
     #[test]
     fn every_action_has_a_kind_of_its_own() {
         assert_eq!(BY_KIND.len(), ACTIONS.len());
-        assert_eq!(template_actions().collect::<Vec<_>>(), ["reserve", "smoke_test", "activate"]);
-        assert_eq!(required_actions().collect::<Vec<_>>(), ["smoke_test", "activate"]);
-        assert_eq!(reserved_names().collect::<Vec<_>>(), ["clone"]);
+    }
+
+    #[test]
+    fn every_built_in_step_of_templates_has_an_action() {
+        for name in built_in::ALLOWED.iter().chain(&built_in::REQUIRED).chain(&built_in::RESERVED) {
+            assert!(BY_KIND.contains_key(name), "{name}");
+        }
     }
 
     #[test]

@@ -1,16 +1,13 @@
-//! Tenants' resources as they are now: the handle through which every provider is called, and the use cases that look at
-//! resources, fence them and serve what is in them.
+//! Tenants' resources: the handle through which every provider is called, the capacity of regions, and the store of
+//! archives. No use cases: those that look at resources are in `tenants`, those that serve what is in them in `members`.
 
+mod archive_store;
 pub mod capacity;
-pub mod doctor;
-pub mod drift;
-mod fences;
 mod handle;
 mod layers;
-pub mod objects;
 mod resources;
-pub mod status;
 
+pub use archive_store::ArchiveStore;
 pub use handle::ResourceHandle;
 pub(crate) use layers::staying;
 pub use layers::{OnCall, PermitClass, ProviderCall, ProviderVerb};

@@ -1,7 +1,6 @@
 //! What onboarding has been like: how long it takes, how often and where it fails, which step holds the others up, and
 //! how full the regions are. Computed from the ledger for each request; the arithmetic is in `figures.rs`.
 
-pub(crate) mod eta;
 mod figures;
 pub mod meter;
 

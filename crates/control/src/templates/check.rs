@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use tenantry_engine::Mode;
 use tenantry_model::Isolation;
+use tenantry_provider::masks::MaskRule;
 use tenantry_provider::{Provider, Registry};
 
+use super::built_in::{ACTIVATE, ALLOWED, REQUIRED, RESERVED, SMOKE_TEST};
 use super::{Span, StepSpec, Template, customize, inherit};
 use crate::error::FieldError;
-use crate::operations::{clone, required_actions, reserved_names, template_actions};
 
 const PLACEHOLDERS: [&str; 4] = ["id", "slug", "region", "step"];
 
@@ -59,8 +60,8 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
                     format!("no such provider of {kind} with isolation {isolation}; known: {known}"),
                 );
             }
-            (None, None) if !template_actions().any(|name| name == key) => {
-                let names = Vec::from_iter(template_actions()).join(", ");
+            (None, None) if !ALLOWED.contains(&key.as_str()) => {
+                let names = ALLOWED.join(", ");
                 fault(
                     format!("steps.{key}"),
                     format!("needs a `kind` or a `wait`, or one of the names {names}"),
@@ -84,8 +85,8 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
             fault(at("mode"), "only a step that makes a resource can be detached".to_owned());
         }
     }
-    faults.extend(clone::mask_faults(&template.masks));
-    for name in reserved_names().filter(|name| template.steps.contains_key(*name)) {
+    faults.extend(mask_faults(&[], &template.masks));
+    for name in RESERVED.into_iter().filter(|name| template.steps.contains_key(*name)) {
         let message = format!("`{name}` is a reserved step name; rename this step");
         faults.push(FieldError::new(format!("steps.{name}"), message));
     }
@@ -95,7 +96,7 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
     for key in in_cycles(template) {
         fault(format!("steps.{key}.needs"), "the steps form a cycle; remove one of these `needs`".to_owned());
     }
-    for name in required_actions() {
+    for name in REQUIRED {
         if !template.steps.contains_key(name) {
             fault(
                 "steps".to_owned(),
@@ -103,18 +104,18 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
             );
         }
     }
-    if !ancestors(template, "activate").contains("smoke_test") && template.steps.contains_key("smoke_test") {
+    if !ancestors(template, ACTIVATE).contains(SMOKE_TEST) && template.steps.contains_key(SMOKE_TEST) {
         fault(
             "steps.activate.needs".to_owned(),
             "must include `smoke_test`, directly or through other steps".to_owned(),
         );
     }
-    let before = ancestors(template, "activate");
+    let before = ancestors(template, ACTIVATE);
     for (key, step) in &template.steps {
         let detached = step.mode == Some(Mode::Detached);
         if !detached
-            && key != "activate"
-            && template.steps.contains_key("activate")
+            && key != ACTIVATE
+            && template.steps.contains_key(ACTIVATE)
             && !before.contains(key.as_str())
         {
             let message = "must be needed by `activate`, directly or through other steps, or be detached: no step may \
@@ -158,6 +159,26 @@ fn is_key(key: &str) -> bool {
 /// The texts between braces.
 fn placeholders(pattern: &str) -> impl Iterator<Item = &str> {
     pattern.split('{').skip(1).map(|rest| rest.split('}').next().unwrap_or(rest))
+}
+
+/// Faults of masks that apply in addition to `always`.
+pub(crate) fn mask_faults(always: &[MaskRule], rules: &[MaskRule]) -> Vec<FieldError> {
+    let mut faults = Vec::new();
+    for (place, rule) in rules.iter().enumerate() {
+        let mut fault = |field: &str, why: &str| {
+            faults.push(FieldError::new(format!("masks[{place}].{field}"), why));
+        };
+        if let Some((field, why)) = rule.fault() {
+            fault(field, why);
+        }
+        let same = |other: &MaskRule| (&other.table, &other.column) == (&rule.table, &rule.column);
+        if always.iter().any(same) {
+            fault("column", "is masked by the template; a request cannot change that");
+        } else if rules.iter().take(place).any(same) {
+            fault("column", "has two masks; give one for each column");
+        }
+    }
+    faults
 }
 
 /// All that a step needs, directly or not.

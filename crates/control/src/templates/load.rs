@@ -6,9 +6,9 @@ use tenantry_model::ErrorCode;
 use tenantry_model::Isolation;
 use tenantry_provider::{Registry, kinds};
 
-use super::{StepSpec, Template, check};
+use super::built_in::SMOKE_TEST;
+use super::{SmokeSettings, StepSpec, Template, check};
 use crate::error::{Error, FieldError, Result};
-use crate::operations::onboard::SmokeSettings;
 use crate::templates::shape;
 
 /// The key of a step under which the provider's own settings stand.
@@ -115,7 +115,7 @@ fn settings_faults(
     let settings = Value::Object(step.settings.clone());
     let Some(kind) = step.kind else {
         let mut faults: Vec<FieldError> = match key {
-            "smoke_test" => {
+            SMOKE_TEST => {
                 let schema = schemars::schema_for!(SmokeSettings);
                 in_place("", shape::faults(schema.as_value(), &settings)).collect()
             }

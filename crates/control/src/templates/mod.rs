@@ -1,17 +1,18 @@
 //! Templates: the business process of a plan as versioned data. This file is the format; `load.rs` reads and checks
 //! it, `library.rs` keeps the versions side by side.
 
+pub(crate) mod built_in;
 mod check;
 pub(crate) mod customize;
 mod diff;
 mod duration;
-mod expression;
+pub(crate) mod expression;
 mod inherit;
 mod library;
 mod load;
 pub mod shape;
 
-pub(crate) use check::provider;
+pub(crate) use check::{mask_faults, provider};
 pub use customize::{Customizations, Rule};
 pub use diff::{ChangeKind, TemplateChange, TemplateDiff, diff};
 pub use duration::Span;
@@ -71,13 +72,26 @@ pub struct Template {
     pub steps: IndexMap<String, StepSpec>,
 }
 
-/// Key of the step that reserves slots for everything that is made.
-pub const RESERVE: &str = "reserve";
+/// Settings of a template's smoke test.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SmokeSettings {
+    /// The table in which a row is written, read and deleted.
+    #[serde(default)]
+    pub table: Option<String>,
+    /// That row.
+    #[serde(default)]
+    pub row: Map<String, Value>,
+    /// Key of an object that is stored, read and deleted, through signed addresses.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 1024))]
+    pub object: Option<String>,
+}
 
 impl Template {
     /// Whether slots are reserved before anything is made.
     pub fn reserves(&self) -> bool {
-        self.steps.contains_key(RESERVE)
+        self.steps.contains_key(built_in::RESERVE)
     }
 
     /// Number of resources that the steps create, by kind.

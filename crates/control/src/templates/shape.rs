@@ -113,6 +113,6 @@ fn path(pointer: &str) -> String {
 }
 
 /// A name that a client made up, cut and without control characters: it is shown back.
-fn clip(name: &str) -> String {
+pub(crate) fn clip(name: &str) -> String {
     name.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -1,5 +1,8 @@
 //! Reading tenants, and changing what a client may change of them directly.
 
+pub mod drift;
+mod fences;
+pub mod status;
 pub mod suspension;
 pub mod view;
 
@@ -11,11 +14,11 @@ use tenantry_model::{TenantId, TenantStatus, Write, columns};
 
 use crate::access::{Caller, Permission};
 use crate::control::Control;
+use crate::control::page::{Page, PageQuery};
+use crate::error::ErrorView;
 use crate::error::{Error, FieldError, Result};
-use crate::operations::onboard::request::label_fault;
-use crate::page::PageQuery;
-use crate::templates::shape;
-use crate::tenants::view::{ErrorView, Page, TenantView};
+use crate::templates::shape::{self, clip};
+use crate::tenants::view::TenantView;
 use tenantry_store::record::{AuditRecord, audit};
 use tenantry_store::{Rejected, WriteBatch, entity};
 
@@ -131,21 +134,19 @@ impl Control {
             Err(why) => Err(Error::unavailable(why)),
         }
     }
+}
 
-    /// The row of a tenant that the caller may see.
-    pub(crate) async fn tenant_row(
-        &self,
-        caller: &Caller,
-        id_or_slug: &str,
-    ) -> Result<entity::tenant::Model> {
-        let store = &self.shared.store;
-        let row = match id_or_slug.parse::<TenantId>() {
-            Ok(id) => store.tenant(&id.to_string()).await,
-            Err(_) => store.tenant_by_slug(&self.mac("slug", id_or_slug)).await,
-        };
-        let row = row.map_err(Error::unavailable)?.ok_or_else(|| Error::not_found("tenant"))?;
-        caller.may_see(row.id.parse().map_err(Error::internal)?)?;
-        Ok(row)
+/// What is wrong with a label.
+pub(crate) fn label_fault(name: &str, value: &str) -> Option<FieldError> {
+    let known = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
+    if name.is_empty() || name.len() > 63 || !name.bytes().all(known) {
+        let message = format!("`{}`: a label's name has 1 to 63 of A-Z a-z 0-9 - _ . /", clip(name));
+        Some(FieldError::new("labels", message))
+    } else if value.len() > 255 || value.chars().any(char::is_control) {
+        let message = "must have at most 255 bytes and no control characters";
+        Some(FieldError::new(format!("labels.{name}"), message))
+    } else {
+        None
     }
 }
 

@@ -15,10 +15,10 @@ use tenantry_provider::{Context, Kind, Provider, Sealer, Spec, derived};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::pack::Packer;
-use super::store::ArchiveStore;
 use super::unpack::Unpacker;
 use super::{ArchiveView, LeftOut, Manifest, Packed, Purpose, VERSION};
-use crate::operations::no_provider;
+use crate::operations::{ProviderSteps, no_provider};
+use crate::resource::ArchiveStore;
 use tenantry_store::keyring::Keyring;
 
 /// Purpose for which the archive key is derived from the tenant's key.
@@ -49,9 +49,9 @@ pub struct PresentResource {
 }
 
 /// The archive store with the keys of its archives.
-pub struct Archives {
-    pub(super) store: ArchiveStore,
-    pub(super) keyring: Arc<Keyring>,
+pub struct Archives<'a> {
+    pub(super) store: &'a ArchiveStore,
+    pub(super) keyring: &'a Keyring,
     /// Longest import, in bytes.
     most: u64,
 }
@@ -68,12 +68,14 @@ pub struct Written {
     pub manifest: Manifest,
 }
 
-impl Archives {
-    /// Archives in this store. An import has at most `most` bytes.
-    pub fn new(store: ArchiveStore, keyring: Arc<Keyring>, most: u64) -> Self {
-        Self { store, keyring, most }
+impl ProviderSteps {
+    /// The archives of this process's archive store.
+    pub(crate) fn archives(&self) -> Archives<'_> {
+        Archives { store: &self.archive_store, keyring: &self.keyring, most: self.import_most }
     }
+}
 
+impl Archives<'_> {
     /// Writes an archive of these resources. The effect records it in the registry. A further attempt writes it again, under
     /// the same id.
     pub async fn make(

@@ -10,8 +10,8 @@ use tenantry_model::{Failure, Write};
 
 use super::{ArchiveSettings, ArchiveView, PresentResource, Purpose};
 use crate::ledger::{Act, StepInput, input_of, read, settings_of, tenant_id};
+use crate::operations::view::ResponseView;
 use crate::operations::{Action, Compensation, ProviderSteps};
-use crate::tenants::view::ResponseView;
 use tenantry_store::record::{EventRecord, event};
 
 /// Writes an archive for this purpose; a backup is proven to be restorable as well. A further attempt writes it again under
@@ -33,7 +33,7 @@ impl Action for Create {
         let settings: ArchiveSettings = settings_of(&input_of(&attempt.step)?)?;
         let (context, tenant) = (steps.context(attempt), tenant_id(&attempt.operation)?);
         let present = steps.present_resources(attempt).await?;
-        let mut done = steps.archives.make(attempt, purpose, &settings, &context, tenant, &present).await?;
+        let mut done = steps.archives().make(attempt, purpose, &settings, &context, tenant, &present).await?;
         let output = &done.output;
         let data =
             json!({ "archive": output["id"], "size": output["size"], "expires_at": output["expires_at"] });
@@ -46,7 +46,7 @@ impl Action for Create {
     /// Removes the archive, and what the proof of a backup may have left.
     async fn compensate(&self, steps: &ProviderSteps, attempt: &Attempt) -> Result<Compensation, Failure> {
         let present = steps.present_resources(attempt).await?;
-        let writes = steps.archives.unmake(attempt, &steps.context(attempt), &present).await?;
+        let writes = steps.archives().unmake(attempt, &steps.context(attempt), &present).await?;
         Ok(Compensation::Writes(writes))
     }
 

@@ -16,8 +16,8 @@ use tenantry_provider::{Context, Transfer};
 use super::archives::{Archives, PresentResource};
 use super::{LeftOut, Manifest, Packed};
 use crate::ledger::{input_of, read, tenant_id};
+use crate::operations::view::ResponseView;
 use crate::operations::{Action, Compensation, ProviderSteps};
-use crate::tenants::view::ResponseView;
 use tenantry_store::record::{EventRecord, event};
 
 /// Replaces the content of the tenant's resources by that of an archive.
@@ -33,7 +33,7 @@ impl Action for Load {
         let settings: LoadSettings = read(&input_of(&attempt.step)?.settings)?;
         let (context, tenant) = (steps.context(attempt), tenant_id(&attempt.operation)?);
         let present = steps.present_resources(attempt).await?;
-        let mut done = steps.archives.load(&settings, &context, tenant, &present).await?;
+        let mut done = steps.archives().load(&settings, &context, tenant, &present).await?;
         let (operation, data) = (Some(attempt.operation.id), json!({ "archive": settings.archive }));
         let event_record = EventRecord { kind: "tenant.restored", tenant, operation, data, sealed: None };
         done.effects.push(event(event_record, attempt.now));
@@ -70,7 +70,7 @@ pub struct Loaded {
     pub left_out: Vec<LeftOut>,
 }
 
-impl Archives {
+impl Archives<'_> {
     /// Loads each folder into the resource that takes it. The output says which folders were loaded where.
     pub async fn load(
         &self,

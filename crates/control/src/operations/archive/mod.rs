@@ -9,7 +9,6 @@ mod pack;
 mod pages;
 mod rehearse;
 mod requests;
-mod store;
 #[cfg(test)]
 mod tests;
 mod unpack;
@@ -33,7 +32,6 @@ pub use load::{LoadSettings, Loaded};
 pub use rehearse::Verified;
 pub(super) use requests::TIMEOUT_MS;
 pub use requests::{ArchiveLink, ArchivePart, RestoreTenant, archive_error};
-pub use store::ArchiveStore;
 
 /// An operation that creates or loads one archive.
 pub(super) struct ArchiveOperation {

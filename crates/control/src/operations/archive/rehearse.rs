@@ -28,7 +28,7 @@ pub struct Verified {
     pub read_only: Vec<String>,
 }
 
-impl Archives {
+impl Archives<'_> {
     pub(super) async fn rehearse(
         &self,
         context: &Context,

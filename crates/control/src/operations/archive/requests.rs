@@ -20,14 +20,14 @@ use super::{
 use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission, Scope};
 use crate::control::Control;
+use crate::control::page::{Page, PageQuery};
+use crate::control::token::TenantSession;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::ledger::{OperationKind, StepInput, id_of};
-use crate::members::session::TenantSession;
 use crate::operations::registry::operation as unit_of;
 use crate::operations::repair::after;
+use crate::operations::view::OperationView;
 use crate::operations::{Action, TENANTRY};
-use crate::page::PageQuery;
-use crate::tenants::view::{OperationView, Page};
 use tenantry_store::record::{AuditRecord, audit};
 use tenantry_store::{WriteBatch, entity};
 
@@ -146,7 +146,7 @@ impl Control {
         let row = self.tenant_row(caller, id_or_slug).await?;
         self.made(&row).await?;
         let (id, tenant, now) = (ArchiveId::new(), id_of(&row)?, self.now());
-        let archives = &self.shared.archives;
+        let archives = self.shared.steps.archives();
         let stored = archives.take_in(id, tenant, bytes).await.map_err(archive_error)?;
         let once = key.map(|key| {
             Once::new(caller, &key, &format!("import {tenant}"), &json!({ "sha256": stored.sha256 }))
@@ -310,8 +310,12 @@ impl Control {
             // One record for each download, in however many parts. The downloading client is not known.
             self.record_exports("tenant.export_read", LINK, &[&archive]).await?;
         }
-        let body =
-            self.shared.archives.read(archive.id, archive.tenant_id, archive.size, (first, length)).await;
+        let body = self
+            .shared
+            .steps
+            .archives()
+            .read(archive.id, archive.tenant_id, archive.size, (first, length))
+            .await;
         Ok(ArchivePart { archive, first, length, body: body.map_err(archive_error)? })
     }
 
@@ -324,7 +328,7 @@ impl Control {
             for row in due {
                 let id: ArchiveId = row.id.parse().map_err(Error::internal)?;
                 // The file first: the row is what leads to it.
-                if let Err(why) = self.shared.archives.remove(id).await {
+                if let Err(why) = self.shared.steps.archives().remove(id).await {
                     // The others are removed all the same.
                     tracing::warn!(archive = %id, "expired archive not removed: {why}");
                     continue;
@@ -341,7 +345,7 @@ impl Control {
 
     /// Removes old files that belong to no archive.
     async fn sweep_store(&self) -> Result<()> {
-        let archives = &self.shared.archives;
+        let archives = self.shared.steps.archives();
         for (id, name) in archives.old(self.now()).await.map_err(Error::unavailable)? {
             let known = match id {
                 Some(id) => self.shared.store.archive(&id.to_string()).await.map_err(Error::unavailable)?,

@@ -13,11 +13,12 @@ use tenantry_provider::pipe::pipe;
 use tenantry_provider::transfer::{Content, Nowhere, Source as _};
 use tenantry_provider::{Context, Kind, Sealer as _, Transfer};
 
-use super::{Cloned, Cloning, STEP};
+use super::{Cloned, Cloning};
 use crate::ledger::{OperationKind, input_of, read, tenant_id};
 use crate::operations::archive::{LeftOut, PresentResource, taker};
-use crate::operations::{Action, Compensation, InTemplates, ProviderSteps, no_provider};
-use crate::tenants::view::ResponseView;
+use crate::operations::view::ResponseView;
+use crate::operations::{Action, Compensation, ProviderSteps, no_provider};
+use crate::templates::built_in::CLONE;
 
 /// Purpose for which the mask key is derived from the clone's key.
 const KEY: &str = "masks";
@@ -29,11 +30,7 @@ pub(crate) struct CloneContent;
 #[async_trait]
 impl Action for CloneContent {
     fn kind(&self) -> &'static str {
-        STEP
-    }
-
-    fn in_templates(&self) -> InTemplates {
-        InTemplates::Reserved
+        CLONE
     }
 
     async fn run(&self, steps: &ProviderSteps, attempt: &Attempt) -> Result<Done<Write>, Failure> {

@@ -23,13 +23,12 @@ use super::{Action as _, TENANTRY};
 use crate::access::idempotency::{IdempotencyKey, Once};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
-use crate::error::{Error, FieldError, Result};
+use crate::error::{Error, Result};
 use crate::ledger::{StepInput, id_of};
+use crate::templates::built_in::CLONE;
+use crate::templates::mask_faults;
 
 pub(super) use content::CloneContent;
-
-/// Key of the step that a clone's onboarding has besides those of the template. Stored plans have it, and templates may not.
-pub(crate) const STEP: &str = "clone";
 
 /// Request to clone a tenant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -105,7 +104,7 @@ impl Control {
         let template = self.shared.templates.latest(&row.template);
         let always = template.map(|template| template.masks.as_slice()).unwrap_or_default();
         let CloneTenant { tenant_name, slug, admin_user, masks, files } = what;
-        let faults = faults_beside(always, &masks);
+        let faults = mask_faults(always, &masks);
         if !faults.is_empty() {
             return Err(Error::invalid(ErrorCode::RequestInvalid, faults));
         }
@@ -128,31 +127,6 @@ impl Control {
     }
 }
 
-/// Faults of a template's masks.
-pub(crate) fn mask_faults(rules: &[MaskRule]) -> Vec<FieldError> {
-    faults_beside(&[], rules)
-}
-
-/// Faults of masks that apply in addition to `always`.
-fn faults_beside(always: &[MaskRule], rules: &[MaskRule]) -> Vec<FieldError> {
-    let mut faults = Vec::new();
-    for (place, rule) in rules.iter().enumerate() {
-        let mut fault = |field: &str, why: &str| {
-            faults.push(FieldError::new(format!("masks[{place}].{field}"), why));
-        };
-        if let Some((field, why)) = rule.fault() {
-            fault(field, why);
-        }
-        let same = |other: &MaskRule| (&other.table, &other.column) == (&rule.table, &rule.column);
-        if always.iter().any(same) {
-            fault("column", "is masked by the template; a request cannot change that");
-        } else if rules.iter().take(place).any(same) {
-            fault("column", "has two masks; give one for each column");
-        }
-    }
-    faults
-}
-
 /// Turns an onboarding's plan into that of a clone: without billing, and with the content copied right before the activation,
 /// so that the smoke test runs on empty tables.
 pub(super) fn join(steps: &mut Vec<Step>, cloning: &Cloning) -> Result<()> {
@@ -168,9 +142,9 @@ pub(super) fn join(steps: &mut Vec<Step>, cloning: &Cloning) -> Result<()> {
     };
     let input = StepInput { settings: json!(cloning), ..StepInput::default() };
     let policy = Policy { timeout_ms: TIMEOUT_MS, ..Policy::default() };
-    let mut clone = Step::new(STEP, CloneContent.kind(), TENANTRY, policy, json!(input));
+    let mut clone = Step::new(CLONE, CloneContent.kind(), TENANTRY, policy, json!(input));
     if let Some(activate) = steps.get_mut(at) {
-        clone.needs = std::mem::replace(&mut activate.needs, vec![STEP.to_owned()]);
+        clone.needs = std::mem::replace(&mut activate.needs, vec![CLONE.to_owned()]);
     }
     steps.insert(at, clone);
     for (place, step) in steps.iter_mut().enumerate() {

@@ -13,7 +13,7 @@ use crate::access::idempotency::{Answered, IdempotencyKey};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::ledger::OperationKind;
-use crate::tenants::view::OperationView;
+use crate::operations::view::OperationView;
 
 /// The operation that erases a tenant.
 pub(super) struct Erase;

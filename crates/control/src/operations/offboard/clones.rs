@@ -11,7 +11,8 @@ use tenantry_provider::{Rows, Sealer};
 
 use super::NAME;
 use crate::ledger::{OperationKind, StepInput, read};
-use crate::operations::clone::{Cloning, STEP};
+use crate::operations::clone::Cloning;
+use crate::templates::built_in::CLONE;
 
 /// A tenant with copies of another tenant's rows, cloned from it or from a clone of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -69,7 +70,7 @@ async fn taken_over(rows: &dyn Rows, clone: &Value) -> Result<Option<(Cloning, T
         if OperationKind::read(word, !onboarding["parent_id"].is_null()) != OperationKind::Onboard {
             continue;
         }
-        let step = [("operation_id", onboarding["id"].clone()), ("key", json!(STEP))];
+        let step = [("operation_id", onboarding["id"].clone()), ("key", json!(CLONE))];
         let Some(step) = rows.find("steps", &step).await?.pop() else { continue };
         let Some(at) = read(&step["started_at"])? else { continue };
         let StepInput { settings, .. } = read(&step["input"])?;

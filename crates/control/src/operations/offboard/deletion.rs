@@ -26,8 +26,8 @@ use crate::operations::Operation as _;
 use crate::operations::archive::{Purpose, archive_id};
 use crate::operations::onboard::request::CreateTenant;
 use crate::operations::registry::operation_of;
+use crate::operations::view::OperationView;
 use crate::tenants::suspension::denied;
-use crate::tenants::view::OperationView;
 use tenantry_store::record::{AuditRecord, EventRecord, audit, event};
 
 /// Attempts to plan the operation when the tenant changes at the same time.

@@ -25,7 +25,7 @@ impl Action for DiscardArchives {
         let mut effects = Vec::new();
         for row in steps.rows.find("archives", &[("tenant_id", json!(tenant))]).await? {
             let id: ArchiveId = read(&row["id"])?;
-            steps.archives.remove(id).await?;
+            steps.archives().remove(id).await?;
             effects.push(forget(id));
         }
         Ok(Done { output: json!({ "archives": effects.len() }), effects })

@@ -23,8 +23,8 @@ use tenantry_engine::{Attempt, OnFailure, OperationState, Run, Step};
 use tenantry_model::{Failure, Timestamp};
 use tenantry_provider::{Context, Person, Sealer as _, Spec, Tenant};
 
-use super::resource_steps::ProviderNotes;
 use super::{Operation, ProviderSteps};
+use crate::control::ProviderNotes;
 use crate::ledger::{OperationInput, OperationKind, StepInput, read, tenant_id};
 
 pub(super) use certify::Certify;

@@ -83,8 +83,8 @@ async fn clear_archives(steps: &ProviderSteps, attempt: &Attempt) -> Result<(), 
         present.push(PresentResource { step: step.key.clone(), provider, kind: step.kind.clone(), spec });
     }
     for id in cut_off {
-        steps.archives.clear(&steps.context(attempt), id, &present).await?;
-        steps.archives.remove(id).await?;
+        steps.archives().clear(&steps.context(attempt), id, &present).await?;
+        steps.archives().remove(id).await?;
     }
     Ok(())
 }

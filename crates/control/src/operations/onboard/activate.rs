@@ -9,7 +9,8 @@ use tenantry_model::{Failure, TenantStatus, Write, columns};
 
 use super::reserve;
 use crate::ledger::{OperationInput, read, tenant_id};
-use crate::operations::{Action, Compensation, InTemplates, ProviderSteps, writes};
+use crate::operations::{Action, Compensation, ProviderSteps, writes};
+use crate::templates::built_in::ACTIVATE;
 use crate::tenants::suspension::denied;
 use tenantry_store::record::{AuditRecord, EventRecord, audit, event};
 
@@ -20,15 +21,11 @@ pub(crate) struct Activate;
 #[async_trait]
 impl Action for Activate {
     fn kind(&self) -> &'static str {
-        "activate"
+        ACTIVATE
     }
 
     fn transactional(&self, _: &ProviderSteps, _: &Step) -> bool {
         true
-    }
-
-    fn in_templates(&self) -> InTemplates {
-        InTemplates::Required
     }
 
     fn required_because(&self) -> Option<&'static str> {

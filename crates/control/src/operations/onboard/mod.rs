@@ -2,6 +2,7 @@
 
 mod activate;
 mod create;
+mod customize;
 mod plan;
 pub mod request;
 mod reserve;
@@ -14,14 +15,13 @@ use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::{TenantStatus, Write, columns};
 
 use super::{Operation, Transition};
+use crate::error::ErrorView;
 use crate::ledger::OperationKind;
-use crate::tenants::view::ErrorView;
 
 pub(super) use activate::Activate;
 pub use create::Created;
 pub(super) use reserve::Reserve;
 pub(super) use smoke_test::SmokeTest;
-pub use smoke_test::{Front, SmokeSettings};
 pub(super) use wait::Wait;
 
 /// The operation that onboards a tenant.

@@ -14,12 +14,15 @@ use tenantry_provider::kinds::config::ConfigSettings;
 use tenantry_provider::kinds::dns::DnsSettings;
 use tenantry_provider::{Kind, Registry};
 
+use super::customize;
 use super::request::{BillingCycle, CreateTenant, EncryptionLevel};
 use crate::error::{Error, Result};
 use crate::ledger::{Act, StepInput, resource_id};
+use crate::operations::view::PriceView;
 use crate::operations::{TENANTRY, clone};
-use crate::templates::{RESERVE, Span, StepSpec, Template, customize};
-use crate::tenants::view::PriceView;
+use crate::templates::built_in::RESERVE;
+use crate::templates::customize::approval_step;
+use crate::templates::{Span, StepSpec, Template};
 use tenantry_model::Scope;
 
 /// Longest identifier that every server of every kind takes: PostgreSQL's limit, below those of DNS and Kubernetes.
@@ -63,7 +66,7 @@ impl Onboarding<'_> {
     pub fn steps(&self) -> Result<Vec<Step>> {
         let mut steps = Vec::new();
         for (key, from, asked) in customize::approvals(self.template, self.request) {
-            let step = customize::approval_step(&key);
+            let step = approval_step(&key);
             let spec = StepSpec { wait: Some("approval".to_owned()), ..StepSpec::default() };
             let asked = Map::from_iter([(key, asked)]);
             steps.push(self.step(0, &step, &spec, approval(from, asked))?);

@@ -13,7 +13,8 @@ use tenantry_provider::{Person, hosts};
 
 use crate::error::{Error, FieldError, Result};
 use crate::operations::clone::Cloning;
-use crate::templates::shape;
+use crate::templates::shape::{self, clip};
+use crate::tenants::label_fault;
 
 /// Request to create a tenant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -277,20 +278,6 @@ impl CreateTenant {
 /// Longest settings of a request, in bytes of JSON.
 const MAX_SETTINGS: usize = 64 << 10;
 
-/// What is wrong with a label.
-pub(crate) fn label_fault(name: &str, value: &str) -> Option<FieldError> {
-    let known = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
-    if name.is_empty() || name.len() > 63 || !name.bytes().all(known) {
-        let message = format!("`{}`: a label's name has 1 to 63 of A-Z a-z 0-9 - _ . /", clip(name));
-        Some(FieldError::new("labels", message))
-    } else if value.len() > 255 || value.chars().any(char::is_control) {
-        let message = "must have at most 255 bytes and no control characters";
-        Some(FieldError::new(format!("labels.{name}"), message))
-    } else {
-        None
-    }
-}
-
 /// Control characters other than those that lay out a text.
 fn has_controls(text: &str) -> bool {
     text.chars().any(|c| c.is_control() && !"\n\r\t".contains(c))
@@ -304,11 +291,6 @@ fn is_unprintable(value: &Value) -> bool {
         Value::Object(map) => map.iter().any(|(name, value)| has_controls(name) || is_unprintable(value)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
-}
-
-/// A made-up name that is shown back: cut, without control characters.
-fn clip(text: &str) -> String {
-    text.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Characters that change how text looks without being seen: bidirectional overrides, zero-width, byte order mark.

@@ -6,8 +6,9 @@ use tenantry_engine::{Attempt, Done, Step};
 use tenantry_model::{Failure, TenantId, Write};
 
 use crate::ledger::{OperationInput, input_of, read, tenant_id};
-use crate::operations::{Action, Compensation, InTemplates, ProviderSteps};
+use crate::operations::{Action, Compensation, ProviderSteps};
 use crate::resource::capacity::{Slot, Slots};
+use crate::templates::built_in::RESERVE;
 
 /// Field of the output that holds the reserved slots.
 const SLOTS: &str = "places";
@@ -18,15 +19,11 @@ pub(crate) struct Reserve;
 #[async_trait]
 impl Action for Reserve {
     fn kind(&self) -> &'static str {
-        "reserve"
+        RESERVE
     }
 
     fn transactional(&self, _: &ProviderSteps, _: &Step) -> bool {
         true
-    }
-
-    fn in_templates(&self) -> InTemplates {
-        InTemplates::Optional
     }
 
     async fn run(&self, steps: &ProviderSteps, attempt: &Attempt) -> Result<Done<Write>, Failure> {

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tenantry_engine::{Attempt, Direction, Done, Operation, Step};
 use tenantry_model::{Failure, TenantId, Write, columns};
 use tenantry_provider::Sealer;
 
 use crate::access::secret;
+use crate::control::Front;
 use crate::ledger::{input_of, read, resource_id, tenant_id};
-use crate::operations::{Action, Compensation, InTemplates, ProviderSteps, Start};
+use crate::operations::{Action, Compensation, ProviderSteps, Start};
+use crate::templates::SmokeSettings;
+use crate::templates::built_in::SMOKE_TEST;
 
 /// Time for which the test's one-time code is valid.
 const SMOKE_CODE: Duration = Duration::from_secs(300);
@@ -23,11 +26,7 @@ pub(crate) struct SmokeTest;
 #[async_trait]
 impl Action for SmokeTest {
     fn kind(&self) -> &'static str {
-        "smoke_test"
-    }
-
-    fn in_templates(&self) -> InTemplates {
-        InTemplates::Required
+        SMOKE_TEST
     }
 
     fn required_because(&self) -> Option<&'static str> {
@@ -73,43 +72,6 @@ impl Action for SmokeTest {
 /// The one-time code of an attempt. It follows from the keyring, so that it is stored nowhere.
 fn code(sealer: &dyn Sealer, operation: &Operation, step: &Step) -> String {
     sealer.mac("smoke_test", &format!("{}:{}:{}", operation.id, step.key, step.attempts))
-}
-
-/// The public endpoints as a tenant's client sees them.
-#[async_trait]
-pub trait Front: Send + Sync + 'static {
-    /// Exchanges a one-time code for a token.
-    async fn sign_in(&self, code: &str) -> Result<String, Failure>;
-    /// The identity that the token states: `{tenant_id, role, …}`.
-    async fn me(&self, token: &str) -> Result<Value, Failure>;
-    /// Inserts a row and returns it with its `id`.
-    async fn insert(&self, token: &str, table: &str, row: &Value) -> Result<Value, Failure>;
-    /// Reads a row; none if no row of this id is visible to the bearer.
-    async fn get(&self, token: &str, table: &str, id: &str) -> Result<Option<Value>, Failure>;
-    /// Deletes a row.
-    async fn delete(&self, token: &str, table: &str, id: &str) -> Result<(), Failure>;
-    /// Stores an object through an address that the token signs.
-    async fn store(&self, token: &str, key: &str, bytes: &[u8]) -> Result<(), Failure>;
-    /// Reads an object through an address that the token signs.
-    async fn fetch(&self, token: &str, key: &str) -> Result<Vec<u8>, Failure>;
-    /// Deletes an object through an address that the token signs.
-    async fn discard(&self, token: &str, key: &str) -> Result<(), Failure>;
-}
-
-/// Settings of a template's smoke test.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SmokeSettings {
-    /// The table in which a row is written, read and deleted.
-    #[serde(default)]
-    pub table: Option<String>,
-    /// That row.
-    #[serde(default)]
-    pub row: Map<String, Value>,
-    /// Key of an object that is stored, read and deleted, through signed addresses.
-    #[serde(default)]
-    #[schemars(length(min = 1, max = 1024))]
-    pub object: Option<String>,
 }
 
 /// A row of another tenant that must stay invisible: the output `canary` of a database step.

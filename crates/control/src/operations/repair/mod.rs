@@ -20,7 +20,7 @@ use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
 use crate::ledger::{OperationInput, OperationKind, id_of};
-use crate::tenants::view::OperationView;
+use crate::operations::view::OperationView;
 use tenantry_store::record::{AuditRecord, audit};
 
 pub(super) use reconcile::reconcile;

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use crate::access::{Caller, Permission};
 use crate::control::Control;
+use crate::control::page::Page;
 use crate::error::Result;
-use crate::tenants::view::Page;
 
 /// Time that a provider has to answer, its wait for a permit included.
 const PATIENCE: Duration = Duration::from_secs(20);

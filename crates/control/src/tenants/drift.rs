@@ -8,10 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Caller, Permission};
 use crate::control::Control;
+use crate::control::page::{Page, PageQuery};
 use crate::error::{Error, Result};
-use crate::page::PageQuery;
-use crate::resource::status::StatusView;
-use crate::tenants::view::Page;
+use crate::tenants::status::StatusView;
 
 /// The differences among the tenants of a page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -7,12 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use moka::sync::Cache;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tenantry_model::Timestamp;
+use tenantry_model::{TenantId, Timestamp};
 
+use crate::control::jwt::{self, Claims, LIFETIME, Subject, TokenError};
 use crate::error::{Error, Result};
-use crate::members::jwt::{self, Claims, LIFETIME, Subject, TokenError};
-use crate::members::session::TenantSession;
-use crate::members::sign_in::TokenView;
 use tenantry_model::ErrorCode;
 use tenantry_store::keyring::Keyring;
 
@@ -21,8 +19,44 @@ const SIGNING_KEY: &str = "token_signing";
 /// Audience of tokens: the product that the tenants use.
 const AUDIENCE: &str = "tenants";
 
+/// Purpose of the codes and tokens of smoke tests: accepted before the tenant is active.
+pub(crate) const SMOKE_TEST: &str = "smoke_test";
+
 /// Most verified tokens in the cache, about 300 bytes each.
 const REMEMBERED: u64 = 10_000;
+
+/// The bearer of a verified token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantSession {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The member, `usr_…`.
+    pub member: String,
+    /// Their role.
+    pub role: String,
+    /// Purpose of the token, if it is a special one: `smoke_test` is accepted before the tenant is active.
+    pub purpose: Option<String>,
+}
+
+impl TenantSession {
+    /// Whether it is that of an onboarding's smoke test.
+    pub(crate) fn is_smoke_test(&self) -> bool {
+        self.purpose.as_deref() == Some(SMOKE_TEST)
+    }
+}
+
+/// A token.
+#[derive(Clone, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub struct TokenView {
+    /// The bearer token, a signed JWT.
+    pub access_token: String,
+    /// `Bearer`.
+    pub token_type: String,
+    /// Lifetime in seconds.
+    pub expires_in: u64,
+    /// Whether the member signed in with a temporary password.
+    pub must_change_password: bool,
+}
 
 /// Mints and verifies.
 pub(crate) struct Tokens {

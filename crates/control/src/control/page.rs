@@ -1,7 +1,8 @@
 //! Pages of lists: by cursor, newest first. The cursor is the last id of the page before.
 
 use crate::error::{Error, FieldError, Result};
-use crate::tenants::view::Page;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tenantry_model::ErrorCode;
 
 /// Which page.
@@ -9,6 +10,17 @@ use tenantry_model::ErrorCode;
 pub struct PageQuery {
     limit: usize,
     cursor: Option<String>,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Page<T> {
+    /// The entries.
+    pub data: Vec<T>,
+    /// Whether there are more.
+    pub has_more: bool,
+    /// `cursor` of the next page.
+    pub next_cursor: Option<String>,
 }
 
 impl PageQuery {

@@ -13,8 +13,8 @@ use tenantry_provider::objects::{Listing, Method, Signed, TenantObjects, Usage};
 use tenantry_provider::{Kind, Objects, Provider as _, Sealer};
 
 use crate::control::Control;
+use crate::control::token::TenantSession;
 use crate::error::{Error, FieldError, Result};
-use crate::members::session::TenantSession;
 
 /// Request for a signed URL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

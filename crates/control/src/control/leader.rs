@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
-use crate::operations::ProviderSteps;
+use crate::control::ProviderSteps;
 use tenantry_store::keyring::Keyring;
 use tenantry_store::{Notification, Notifier, ReadError, Sealing, Store};
 

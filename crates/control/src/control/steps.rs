@@ -1,0 +1,165 @@
+//! What the actions of steps work with. The actions themselves are in `operations`, and so is the engine's port to them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tenantry_engine::Attempt;
+use tenantry_model::Failure;
+use tenantry_provider::{Context, Registry, Rows, Sealer as _, Spec, Tenant};
+use tenantry_store::Store;
+use tenantry_store::keyring::Keyring;
+
+use crate::ledger::{OperationInput, OperationKind, Personal, StepInput, read, read_sealed, tenant_id};
+use crate::resource::capacity::Slots;
+use crate::resource::{ArchiveStore, Resources};
+
+/// What actions work with. Implements the engine's port by the registry of actions.
+pub struct ProviderSteps {
+    pub(crate) providers: Registry,
+    pub(crate) resources: Arc<Resources>,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) store: Store,
+    pub(crate) rows: Arc<dyn Rows>,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) archive_store: ArchiveStore,
+    /// Longest import, in bytes.
+    pub(crate) import_most: u64,
+    /// Lock of the certificate chain: each certificate names the one before it.
+    pub(crate) certifying: Arc<tokio::sync::Mutex<()>>,
+    front: OnceLock<Arc<dyn Front>>,
+}
+
+impl ProviderSteps {
+    /// Actions over these providers.
+    pub fn new(
+        providers: Registry,
+        resources: Arc<Resources>,
+        keyring: Arc<Keyring>,
+        store: Store,
+        slots: Arc<Slots>,
+        archive_store: ArchiveStore,
+        import_most: u64,
+    ) -> Self {
+        let rows = Arc::new(store.clone());
+        let (certifying, front) = (Arc::default(), OnceLock::new());
+        Self {
+            providers,
+            resources,
+            keyring,
+            store,
+            rows,
+            slots,
+            archive_store,
+            import_most,
+            certifying,
+            front,
+        }
+    }
+
+    /// Gives the smoke test its endpoints. Only the first call counts.
+    pub fn set_front(&self, front: Arc<dyn Front>) {
+        let _ = self.front.set(front);
+    }
+
+    /// The smoke test's endpoints. Fails while the server starts.
+    pub(crate) fn front(&self) -> Result<&dyn Front, Failure> {
+        let front = self.front.get().map(|front| &**front);
+        front.ok_or_else(|| Failure::retryable("not_ready", "the server is still starting"))
+    }
+
+    /// What the provider of a step is told, with the tenant's personal data.
+    pub(crate) async fn spec(
+        &self,
+        attempt: &Attempt,
+        input: &StepInput,
+    ) -> Result<(Context, Spec), Failure> {
+        let operation = &attempt.operation;
+        let start: OperationInput = read(&operation.input)?;
+        let tenant = tenant_id(operation)?;
+        self.keyring.load(tenant).await?;
+        let personal: Personal = read_sealed(&self.keyring.open(tenant, &start.sealed)?)?;
+        let resource =
+            input.resource.ok_or_else(|| Failure::fatal("bad_plan", "the step names no resource"))?;
+        let spec = Spec {
+            resource,
+            operation: operation.parent.unwrap_or(operation.id),
+            generation: input.generation,
+            tenant: Tenant {
+                id: tenant,
+                slug: personal.slug,
+                name: personal.name,
+                plan: start.plan,
+                region: start.region,
+                locale: start.locale,
+                admin: personal.admin,
+            },
+            name: input.name.clone(),
+            claim: input.claim.clone(),
+            settings: input.settings.clone(),
+            inputs: attempt
+                .step
+                .needs
+                .iter()
+                .filter_map(|need| Some((need.clone(), attempt.outputs.get(need)?.clone())))
+                .collect::<BTreeMap<_, _>>(),
+            note: attempt.step.note.clone(),
+        };
+        Ok((self.context(attempt), spec))
+    }
+
+    /// What a provider may use during an attempt.
+    pub(crate) fn context(&self, attempt: &Attempt) -> Context {
+        let operation = &attempt.operation;
+        // The tenant of an onboarding that is not in the ledger yet has no rows.
+        let is_new = operation.version == 0 && OperationKind::of(operation) == OperationKind::Onboard;
+        Context {
+            now: attempt.now,
+            sealer: self.keyring.clone(),
+            rows: if is_new { Arc::new(NoRows) } else { self.rows.clone() },
+            notes: Arc::new(ProviderNotes(attempt.notes.clone())),
+        }
+    }
+}
+
+/// The public endpoints as a tenant's client sees them.
+#[async_trait]
+pub trait Front: Send + Sync + 'static {
+    /// Exchanges a one-time code for a token.
+    async fn sign_in(&self, code: &str) -> Result<String, Failure>;
+    /// The identity that the token states: `{tenant_id, role, …}`.
+    async fn me(&self, token: &str) -> Result<Value, Failure>;
+    /// Inserts a row and returns it with its `id`.
+    async fn insert(&self, token: &str, table: &str, row: &Value) -> Result<Value, Failure>;
+    /// Reads a row; none if no row of this id is visible to the bearer.
+    async fn get(&self, token: &str, table: &str, id: &str) -> Result<Option<Value>, Failure>;
+    /// Deletes a row.
+    async fn delete(&self, token: &str, table: &str, id: &str) -> Result<(), Failure>;
+    /// Stores an object through an address that the token signs.
+    async fn store(&self, token: &str, key: &str, bytes: &[u8]) -> Result<(), Failure>;
+    /// Reads an object through an address that the token signs.
+    async fn fetch(&self, token: &str, key: &str) -> Result<Vec<u8>, Failure>;
+    /// Deletes an object through an address that the token signs.
+    async fn discard(&self, token: &str, key: &str) -> Result<(), Failure>;
+}
+
+/// Rows of a tenant that is not written yet.
+struct NoRows;
+
+#[async_trait]
+impl Rows for NoRows {
+    async fn find(&self, _: &'static str, _: &[(&'static str, Value)]) -> Result<Vec<Value>, Failure> {
+        Ok(Vec::new())
+    }
+}
+
+/// Passes a provider's note on to the ledger.
+pub(crate) struct ProviderNotes(pub(crate) Arc<dyn tenantry_engine::run::Notes>);
+
+#[async_trait]
+impl tenantry_provider::Notes for ProviderNotes {
+    async fn note(&self, note: Value) -> Result<(), Failure> {
+        self.0.note(note).await
+    }
+}
