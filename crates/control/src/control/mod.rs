@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tenantry_engine::{Clock, Executor, ExecutorConfig};
 use tenantry_model::{Catalogue, Timestamp};
-use tenantry_provider::{Registry, Sealer};
+use tenantry_provider::Sealer;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
@@ -90,8 +90,6 @@ pub(crate) struct Shared {
     pub store: Store,
     pub keyring: Arc<Keyring>,
     pub resources: Arc<Resources>,
-    /// The same as a list. To be removed when operations take handles from `resources`.
-    pub providers: Registry,
     pub catalogue: Catalogue,
     pub templates: Library,
     pub steps: Arc<ProviderSteps>,
@@ -124,11 +122,6 @@ impl Control {
     /// The templates, every version.
     pub fn templates(&self) -> &Library {
         &self.shared.templates
-    }
-
-    /// The providers of this process.
-    pub fn providers(&self) -> &Registry {
-        &self.shared.providers
     }
 
     /// Verifies the audit chain.

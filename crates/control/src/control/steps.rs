@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tenantry_engine::Attempt;
 use tenantry_model::Failure;
-use tenantry_provider::{Context, Registry, Rows, Sealer as _, Spec, Tenant};
+use tenantry_provider::{Context, Rows, Sealer as _, Spec, Tenant};
 use tenantry_store::Store;
 use tenantry_store::keyring::Keyring;
 
@@ -17,7 +17,6 @@ use crate::resource::{ArchiveStore, Resources};
 
 /// What actions work with. Implements the engine's port by the registry of actions.
 pub struct ProviderSteps {
-    pub(crate) providers: Registry,
     pub(crate) resources: Arc<Resources>,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) store: Store,
@@ -34,7 +33,6 @@ pub struct ProviderSteps {
 impl ProviderSteps {
     /// Actions over these providers.
     pub fn new(
-        providers: Registry,
         resources: Arc<Resources>,
         keyring: Arc<Keyring>,
         store: Store,
@@ -44,18 +42,7 @@ impl ProviderSteps {
     ) -> Self {
         let rows = Arc::new(store.clone());
         let (certifying, front) = (Arc::default(), OnceLock::new());
-        Self {
-            providers,
-            resources,
-            keyring,
-            store,
-            rows,
-            slots,
-            archive_store,
-            import_most,
-            certifying,
-            front,
-        }
+        Self { resources, keyring, store, rows, slots, archive_store, import_most, certifying, front }
     }
 
     /// Gives the smoke test its endpoints. Only the first call counts.

@@ -3,16 +3,16 @@
 use async_trait::async_trait;
 use tenantry_engine::{Attempt, Direction, Done, Mode, Operation, Policy, Run, Step, Steps};
 use tenantry_model::{Failure, Timestamp, Write};
-use tenantry_provider::Provider;
 
 use super::registry::{action, operation};
 use super::{Compensation, ProviderSteps, Start, detached, no_provider, transitions};
 use crate::ledger::{OperationKind, input_of};
+use crate::resource::ResourceHandle;
 
 impl ProviderSteps {
     /// The provider of this name.
-    pub(crate) fn provider(&self, name: &str) -> Result<&dyn Provider, Failure> {
-        self.providers.get(name).map(|provider| &**provider).ok_or_else(|| no_provider(name))
+    pub(crate) fn provider(&self, name: &str) -> Result<&ResourceHandle, Failure> {
+        self.resources.get(name).ok_or_else(|| no_provider(name))
     }
 }
 

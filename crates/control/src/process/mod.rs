@@ -81,7 +81,6 @@ impl Control {
         }
         let slots = Slots::new(store.clone(), config.capacity.clone());
         let steps = Arc::new(ProviderSteps::new(
-            resources.registry().clone(),
             resources.clone(),
             keyring.clone(),
             store.clone(),
@@ -114,7 +113,6 @@ impl Control {
         let shared = Shared {
             store,
             keyring,
-            providers: resources.registry().clone(),
             resources,
             catalogue,
             templates,
@@ -135,6 +133,11 @@ impl Control {
             control.shared.executor.look().await.map_err(Error::unavailable)?;
         }
         Ok(control)
+    }
+
+    /// The providers of this process.
+    pub fn providers(&self) -> &Registry {
+        self.shared.resources.registry()
     }
 
     /// Stops new work, waits for running attempts, commits pending writes, and closes.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tenantry_model::ErrorCode;
 
-use tenantry_model::Failure;
-use tenantry_provider::{Provider, Registry};
+use tenantry_model::{Failure, Isolation};
+use tenantry_provider::{Kind, Provider, Registry};
 use tokio::sync::Semaphore;
 
 use super::handle::ResourceHandle;
@@ -33,7 +33,7 @@ pub(super) struct Permits {
 pub struct Resources {
     limits: Arc<Limits>,
     handles: BTreeMap<String, ResourceHandle>,
-    /// The same handles, for the planner and for callers that still take a `Registry`.
+    /// The same handles in the order of their configuration.
     registry: Registry,
 }
 
@@ -84,6 +84,14 @@ impl Resources {
         self.handles.get(name)
     }
 
+    /// The provider that serves a template's step of this kind: the one that it names, or the first that fits.
+    pub fn serving(&self, kind: Kind, name: Option<&str>, isolation: Isolation) -> Option<&ResourceHandle> {
+        match name {
+            Some(name) => self.get(name),
+            None => self.get(self.registry.default_for(kind, isolation)?.name()),
+        }
+    }
+
     /// All providers, by name.
     pub fn iter(&self) -> impl Iterator<Item = &ResourceHandle> {
         self.handles.values()
@@ -104,7 +112,7 @@ impl Resources {
         sharing(&self.limits, providers, work).await
     }
 
-    /// The handles as a `Registry`, for code that looks a provider up by name or kind.
+    /// The handles as a `Registry`, against which templates are checked.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }

@@ -12,7 +12,7 @@ mod library;
 mod load;
 pub mod shape;
 
-pub(crate) use check::{mask_faults, provider};
+pub(crate) use check::mask_faults;
 pub use customize::{Customizations, Rule};
 pub use diff::{ChangeKind, TemplateChange, TemplateDiff, diff};
 pub use duration::Span;

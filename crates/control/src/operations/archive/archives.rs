@@ -1,6 +1,5 @@
 //! Archives of one archive store: writes them from a tenant's resources, takes uploads in, reads and removes them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +9,7 @@ use tenantry_model::id::{ArchiveId, OperationId, ResourceId};
 use tenantry_model::{Failure, TenantId, Timestamp, Write, columns};
 use tenantry_provider::objects::Body;
 use tenantry_provider::transfer::broken;
-use tenantry_provider::{Context, Kind, Provider, Sealer, Spec, derived};
+use tenantry_provider::{Context, Kind, Provider as _, Sealer, Spec, derived};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
@@ -18,7 +17,7 @@ use super::pack::Packer;
 use super::unpack::Unpacker;
 use super::{ArchiveView, LeftOut, Manifest, Packed, Purpose, VERSION};
 use crate::operations::{ProviderSteps, no_provider};
-use crate::resource::ArchiveStore;
+use crate::resource::{ArchiveStore, ResourceHandle};
 use tenantry_store::keyring::Keyring;
 
 /// Purpose for which the archive key is derived from the tenant's key.
@@ -41,7 +40,7 @@ pub struct PresentResource {
     /// Key of the step that created it.
     pub step: String,
     /// Its provider, or the provider's name if it is not configured here any more.
-    pub provider: Result<Arc<dyn Provider>, String>,
+    pub provider: Result<ResourceHandle, String>,
     /// Resource kind.
     pub kind: String,
     /// Its spec, as planned.

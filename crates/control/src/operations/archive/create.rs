@@ -78,7 +78,7 @@ impl ProviderSteps {
                 made.ok_or_else(|| Failure::fatal("bad_ledger", "a resource without its step"))?;
             let (_, spec) = self.spec(attempt, input).await?;
             let text = |column: &str| row[column].as_str().unwrap_or_default().to_owned();
-            let provider = self.providers.get(&text("provider")).cloned().ok_or_else(|| text("provider"));
+            let provider = self.resources.get(&text("provider")).cloned().ok_or_else(|| text("provider"));
             present.push(PresentResource { step: (*key).clone(), provider, kind: text("kind"), spec });
         }
         present.sort_by(|a, b| a.step.cmp(&b.step));

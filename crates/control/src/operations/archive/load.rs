@@ -11,7 +11,7 @@ use tenantry_engine::{Attempt, Done, Step};
 use tenantry_model::id::ArchiveId;
 use tenantry_model::{Failure, TenantId, Write};
 use tenantry_provider::transfer::{Content, Nowhere, bad_archive};
-use tenantry_provider::{Context, Transfer};
+use tenantry_provider::{Context, Provider as _, Transfer};
 
 use super::archives::{Archives, PresentResource};
 use super::{LeftOut, Manifest, Packed};

@@ -9,13 +9,13 @@ use serde_json::Value;
 use tenantry_model::id::{ArchiveId, ResourceId};
 use tenantry_model::{Failure, TenantId};
 use tenantry_provider::transfer::bad_archive;
-use tenantry_provider::{Context, Key, Observed, Person, Provider, Sealer, Spec, Tenant, derived};
+use tenantry_provider::{Context, Key, Observed, Person, Provider as _, Sealer, Spec, Tenant, derived};
 
 use super::Packed;
 use super::archives::{Archives, PresentResource, Written};
 use super::load::compared;
 use super::unpack::Unpacker;
-use crate::resource::staying;
+use crate::resource::{ResourceHandle, staying};
 
 /// Result of a backup's proof.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -101,7 +101,7 @@ async fn restore(
     let copy = temporary(archive, from);
     let sealer = Arc::new(SealAs { sealer: context.sealer.clone(), real: from.spec.tenant.id });
     let context = Context { sealer, ..context.clone() };
-    let tried = try_restore(&context, &**provider, &copy, packed, unpacker).await;
+    let tried = try_restore(&context, provider, &copy, packed, unpacker).await;
     let removed = provider.remove(&context, &copy.spec).await;
     tried?;
     removed.map(drop)
@@ -109,7 +109,7 @@ async fn restore(
 
 async fn try_restore(
     context: &Context,
-    provider: &dyn Provider,
+    provider: &ResourceHandle,
     copy: &PresentResource,
     packed: &Packed,
     unpacker: &mut Unpacker,

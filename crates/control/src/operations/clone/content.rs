@@ -11,7 +11,7 @@ use tenantry_model::{Failure, TenantId, TenantStatus, Write};
 use tenantry_provider::masks::Masks;
 use tenantry_provider::pipe::pipe;
 use tenantry_provider::transfer::{Content, Nowhere, Source as _};
-use tenantry_provider::{Context, Kind, Sealer as _, Transfer};
+use tenantry_provider::{Context, Kind, Provider as _, Sealer as _, Transfer};
 
 use super::{Cloned, Cloning};
 use crate::ledger::{OperationKind, input_of, read, tenant_id};

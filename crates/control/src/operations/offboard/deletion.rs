@@ -12,7 +12,7 @@ use tenantry_model::id::{OperationId, SignalId};
 use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::suspension::{SuspensionMode, Suspensions};
 use tenantry_model::{Isolation, TenantId, TenantStatus, Timestamp, Write, columns};
-use tenantry_provider::{Kind, Rows as _, Sealer as _};
+use tenantry_provider::{Kind, Provider as _, Rows as _, Sealer as _};
 use tenantry_store::{Notification, Rejected, WriteBatch, entity, signal_row};
 
 use super::certificate::{self, PublicKeyView};
@@ -274,7 +274,7 @@ impl Control {
         generation: i64,
         until: Timestamp,
     ) -> Result<Option<Step>> {
-        let Some(mail) = self.shared.providers.default_for(Kind::Mail, Isolation::Pool) else {
+        let Some(mail) = self.shared.resources.serving(Kind::Mail, None, Isolation::Pool) else {
             return Ok(None);
         };
         let tenant = id_of(row)?;

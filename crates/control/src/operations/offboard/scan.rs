@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tenantry_engine::{Attempt, Done};
 use tenantry_model::id::ResourceId;
 use tenantry_model::{Failure, Timestamp, Write};
-use tenantry_provider::{Observed, Sealer as _};
+use tenantry_provider::{Observed, Provider as _, Sealer as _};
 
 use super::NAME;
 use super::plan::{SCAN, Target};

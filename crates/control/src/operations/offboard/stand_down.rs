@@ -79,7 +79,7 @@ async fn clear_archives(steps: &ProviderSteps, attempt: &Attempt) -> Result<(), 
     let mut present = Vec::with_capacity(made.len());
     for (step, input) in made.into_values() {
         let (_, spec) = steps.nameless(attempt, &input)?;
-        let provider = steps.providers.get(&step.provider).cloned().ok_or_else(|| step.provider.clone());
+        let provider = steps.resources.get(&step.provider).cloned().ok_or_else(|| step.provider.clone());
         present.push(PresentResource { step: step.key.clone(), provider, kind: step.kind.clone(), spec });
     }
     for id in cut_off {

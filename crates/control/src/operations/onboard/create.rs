@@ -9,7 +9,7 @@ use tenantry_engine::{CommitError, Operation, Run, Step};
 use tenantry_model::id::OperationId;
 use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::{FailureClass, Plan, Slug, TenantId, TenantStatus, Timestamp, Write, columns};
-use tenantry_provider::{Rows as _, Sealer};
+use tenantry_provider::{Provider as _, Rows as _, Sealer};
 
 use super::customize;
 use super::plan::{Onboarding, Subject, price};
@@ -313,8 +313,8 @@ impl Control {
 
     fn steps(&self, prepared: &Prepared<'_>, subject: &Subject<'_>) -> Result<Vec<Step>> {
         let Prepared { template, plan, request, inherited, .. } = prepared;
-        let providers = &self.shared.providers;
-        Onboarding { template, plan, request, subject, inherited, providers }.steps()
+        let resources = &self.shared.resources;
+        Onboarding { template, plan, request, subject, inherited, resources }.steps()
     }
 
     /// Everything that a new tenant's transaction writes.
@@ -463,11 +463,12 @@ impl Control {
 
     /// Fails if a provider of the template does not serve the tenant's region.
     fn refuse_across_borders(&self, field: &str, template: &Template, region: &str) -> Result<()> {
+        let resources = &self.shared.resources;
         let providers = template
             .steps
             .values()
-            .filter_map(|step| crate::templates::provider(step, template.isolation, &self.shared.providers));
-        let refused = providers.filter_map(|provider| self.shared.resources.refusal(provider.name(), region));
+            .filter_map(|step| resources.serving(step.kind?, step.provider.as_deref(), template.isolation));
+        let refused = providers.filter_map(|provider| resources.refusal(provider.name(), region));
         let faults: Vec<FieldError> = refused.map(|why| FieldError::new(field, why)).collect();
         if faults.is_empty() { Ok(()) } else { Err(Error::invalid(ErrorCode::RequestInvalid, faults)) }
     }

@@ -12,7 +12,7 @@ use tenantry_provider::kinds::billing::{BillingSettings, Cycle};
 use tenantry_provider::kinds::bucket::{BucketSettings, Encryption};
 use tenantry_provider::kinds::config::ConfigSettings;
 use tenantry_provider::kinds::dns::DnsSettings;
-use tenantry_provider::{Kind, Registry};
+use tenantry_provider::{Kind, Provider as _};
 
 use super::customize;
 use super::request::{BillingCycle, CreateTenant, EncryptionLevel};
@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::ledger::{Act, StepInput, resource_id};
 use crate::operations::view::PriceView;
 use crate::operations::{TENANTRY, clone};
+use crate::resource::Resources;
 use crate::templates::built_in::RESERVE;
 use crate::templates::customize::approval_step;
 use crate::templates::{Span, StepSpec, Template};
@@ -58,7 +59,7 @@ pub struct Onboarding<'a> {
     /// Settings that the tenant inherits from the template's main tenant.
     pub inherited: &'a Map<String, Value>,
     /// Providers of this process.
-    pub providers: &'a Registry,
+    pub resources: &'a Resources,
 }
 
 impl Onboarding<'_> {
@@ -92,7 +93,7 @@ impl Onboarding<'_> {
     }
 
     fn step(&self, position: usize, key: &str, spec: &StepSpec, settings: Value) -> Result<Step> {
-        let Self { template, subject, providers, .. } = *self;
+        let Self { template, subject, resources, .. } = *self;
         let (kind, provider, input, in_flight_ms) = match spec.kind {
             None => {
                 let kind = if spec.wait.is_some() { "wait" } else { key };
@@ -100,10 +101,7 @@ impl Onboarding<'_> {
                 (kind.to_owned(), TENANTRY.to_owned(), input, 0)
             }
             Some(kind) => {
-                let provider = match &spec.provider {
-                    Some(name) => providers.get(name),
-                    None => providers.default_for(kind, template.isolation),
-                };
+                let provider = resources.serving(kind, spec.provider.as_deref(), template.isolation);
                 let provider = provider.ok_or_else(|| {
                     Error::internal(format!("template {} was not checked", template.template))
                 })?;

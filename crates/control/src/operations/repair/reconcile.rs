@@ -2,7 +2,9 @@
 
 use serde_json::json;
 use tenantry_model::Failure;
-use tenantry_provider::{Context, Ensured, Kind, Observed, Provider, Spec};
+use tenantry_provider::{Context, Ensured, Kind, Observed, Provider as _, Spec};
+
+use crate::resource::ResourceHandle;
 
 /// Code of the failure for a resource whose content is gone, and key of the note about it.
 const LOST: &str = "content_lost";
@@ -10,7 +12,7 @@ const LOST: &str = "content_lost";
 /// Creates or updates a resource that the tenant has already. Fails with `cannot_repair` if it still differs, and with
 /// `content_lost` if it had to be created anew without its content.
 pub(crate) async fn reconcile(
-    provider: &dyn Provider,
+    provider: &ResourceHandle,
     context: &Context,
     spec: &Spec,
 ) -> Result<Ensured, Failure> {

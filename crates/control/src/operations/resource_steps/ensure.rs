@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use tenantry_engine::{Attempt, Direction, Done, Step};
 use tenantry_model::{Failure, Write, columns};
+use tenantry_provider::Provider as _;
 
 use super::resource_row;
 use crate::ledger::input_of;

@@ -6,10 +6,11 @@ mod remove;
 use serde_json::Value;
 use tenantry_engine::{Operation, Step};
 use tenantry_model::{Columns, Failure, Timestamp, columns};
-use tenantry_provider::{Context, Observed, Provider, Removed, Spec};
+use tenantry_provider::{Context, Observed, Provider as _, Removed, Spec};
 
 use super::ProviderSteps;
 use crate::ledger::StepInput;
+use crate::resource::ResourceHandle;
 
 pub(super) use ensure::Ensure;
 pub(super) use remove::Remove;
@@ -19,7 +20,7 @@ impl ProviderSteps {
     /// has those is not asked.
     pub(crate) async fn removed(
         &self,
-        provider: &dyn Provider,
+        provider: &ResourceHandle,
         context: &Context,
         spec: &Spec,
     ) -> Result<Removed, Failure> {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde_json::json;
 use tenantry_engine::{Attempt, Direction, Done};
 use tenantry_model::{Failure, Write, columns};
-use tenantry_provider::{Observed, Spec};
+use tenantry_provider::{Observed, Provider as _, Spec};
 
 use crate::ledger::{OperationInput, OperationKind, input_of, read};
 use crate::operations::offboard::{BACKUP, Deleted};

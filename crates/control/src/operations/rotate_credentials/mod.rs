@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenantry_engine::{OnFailure, Run, Step};
 use tenantry_model::{Failure, Timestamp, Write, columns};
-use tenantry_provider::Retirement;
+use tenantry_provider::{Provider as _, Retirement};
 use tenantry_store::{WriteBatch, entity};
 
 use super::repair::{after, is_repairable, succeeded_event};
@@ -113,7 +113,7 @@ impl Control {
             self.no_other_rotation(row, now).await?;
         }
         let steps = made.steps.iter().filter(|step| {
-            let provider = self.shared.providers.get(&step.provider);
+            let provider = self.shared.resources.get(&step.provider);
             is_repairable(step) && provider.is_some_and(|provider| provider.rotate().is_some())
         });
         let steps = steps.map(|step| rotation_of(step, what)).collect::<Result<Vec<_>>>()?;
@@ -179,7 +179,7 @@ impl Control {
         if let (Some(resource), Some(tenant)) = (resource.filter(|it| it.state != "absent"), tenant) {
             let bad =
                 |why| Failure::fatal("bad_ledger", format!("the rotation's record does not fit: {why}"));
-            let provider = self.shared.providers.get(&resource.provider);
+            let provider = self.shared.resources.get(&resource.provider);
             let provider = provider.ok_or_else(|| no_provider(&resource.provider))?;
             let retirement = Retirement {
                 tenant: tenant.id.parse().map_err(bad)?,

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tenantry_engine::{Attempt, Done, Step};
 use tenantry_model::{Failure, Timestamp, Write, columns};
-use tenantry_provider::Former;
+use tenantry_provider::{Former, Provider as _};
 
 use super::{RotateCredentials, over};
 use crate::ledger::{input_of, read};
