@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod background;
+pub mod billing;
 pub mod control;
 pub mod error;
 pub mod events;

@@ -8,3 +8,14 @@ pub fn random() -> String {
     let mut random = rand::rng();
     (0..24).filter_map(|_| LETTERS.choose(&mut random).map(|letter| char::from(*letter))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::random;
+
+    #[test]
+    fn passwords_are_long_and_unique() {
+        assert_eq!(random().len(), 24);
+        assert_ne!(random(), random());
+    }
+}

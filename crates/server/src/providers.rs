@@ -1,9 +1,10 @@
 //! The provider types of this server. A new type is one line here.
 
 use tenantry_builtin::{
-    billing_builtin, bucket_folder, certificate_local_ca, config_builtin, dns_builtin, exec, http,
-    identity_builtin, mail_outbox, namespace_manifests,
+    bucket_folder, certificate_local_ca, dns_builtin, exec, http, mail_outbox, namespace_manifests,
 };
+use tenantry_control::tenants::config;
+use tenantry_control::{billing, members};
 use tenantry_databases::{postgres, sqlite_file, sqlite_pool};
 use tenantry_provider::ProviderFactory;
 
@@ -15,9 +16,9 @@ pub const FACTORIES: &[ProviderFactory] = &[
     sqlite_file::FACTORY,
     bucket_folder::FACTORY,
     namespace_manifests::FACTORY,
-    identity_builtin::FACTORY,
-    config_builtin::FACTORY,
-    billing_builtin::FACTORY,
+    members::FACTORY,
+    config::FACTORY,
+    billing::FACTORY,
     mail_outbox::FACTORY,
     dns_builtin::FACTORY,
     certificate_local_ca::FACTORY,

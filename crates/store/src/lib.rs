@@ -61,6 +61,7 @@ pub use expiry::ExpiryError;
 pub use keys::ClaimError;
 pub use moving::{Contents, MoveError, Moved};
 pub use notifier::{Notification, Notifier};
+pub use providers::rows_of;
 pub use sealing::{AUDIT_KEY, Sealing};
 pub use stamp::Stamp;
 pub use write_batch::{Rejected, WriteBatch};

@@ -1,4 +1,4 @@
-//! Reads of members, their invitations and sign-in codes, for the sign-in; the identity provider reads its rows by itself.
+//! Reads of members, their invitations and sign-in codes by what a client presents. Writes are those of the control plane.
 
 use super::entity::{invitation, member, sign_in_code};
 use super::query::Query;

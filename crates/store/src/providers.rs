@@ -1,9 +1,12 @@
 //! What providers may read: rows of any table by equality. They write through the step's own batch.
 
 use async_trait::async_trait;
-use serde_json::Value;
-use tenantry_model::Failure;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tenantry_model::{Failure, TenantId};
 use tenantry_provider::Rows;
+
+use super::table::Record;
 
 use super::{SCHEMA, Store};
 
@@ -21,4 +24,19 @@ impl Rows for Store {
             .await
             .map_err(|error| Failure::retryable("registry_unavailable", error))
     }
+}
+
+/// The tenant's rows of a table, read as a provider reads them.
+pub async fn rows_of<R: Record + DeserializeOwned>(
+    rows: &dyn Rows,
+    tenant: TenantId,
+) -> Result<Vec<R>, Failure> {
+    let found = rows.find(R::TABLE, &[("tenant_id", json!(tenant))]).await?;
+    let read = found.into_iter().map(serde_json::from_value);
+    // The parser's error is dropped: it may quote personal data.
+    read.collect::<Result<_, _>>().map_err(|_| {
+        let why =
+            format!("a row of the table {} cannot be read; restore the registry from a backup", R::TABLE);
+        Failure::fatal("bad_ledger", why)
+    })
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tenantry_model::{Columns, Datum};
+use tenantry_model::{Columns, Datum, Write};
 
 use super::ReadError;
 use super::failed::Failed;
@@ -39,6 +39,25 @@ pub trait Record: FromRow {
 /// A row's columns, ready to be written.
 pub fn columns_of<R: Record>(row: &R) -> Columns {
     row.columns()
+}
+
+/// Inserts a row unless its key exists.
+pub fn insert_absent<R: Record>(row: &R) -> Write {
+    Write::insert_absent(R::TABLE, row.columns())
+}
+
+/// Inserts a row or updates the existing one.
+pub fn upsert<R: Record>(row: &R) -> Write {
+    Write::upsert(R::TABLE, row.columns())
+}
+
+/// Deletes a row.
+pub fn delete<R: Record>(row: &R) -> Write {
+    let (row, mut key) = (row.columns(), Columns::default());
+    for name in R::KEY {
+        key.put(name, row.get(name).cloned().unwrap_or(Datum::Null));
+    }
+    Write::delete(R::TABLE, key)
 }
 
 /// Declares a row and its table: `table! { /// Doc. Model = "name" (key, …) { /// Doc. field: Type, … } }`. A field that

@@ -1,5 +1,11 @@
-//! Members of tenants: how they sign in, and what a session may reach.
+//! Members of tenants: their rows and rules, how they sign in, and what a session may reach. The identity resource of a tenant
+//! is its members; `provider` serves it.
 
 pub mod objects;
+mod provider;
+mod rows;
 pub mod session;
 pub mod sign_in;
+mod transfer;
+
+pub use provider::{Config, FACTORY, IdentityBuiltin};

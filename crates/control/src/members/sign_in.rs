@@ -5,13 +5,14 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde_json::json;
 use tenantry_model::member::{EMAIL_MAC, normal_email};
 use tenantry_model::suspension::Access;
-use tenantry_model::{TenantId, Timestamp, Write, columns};
+use tenantry_model::{TenantId, Timestamp, Write};
 use tenantry_provider::Sealer as _;
 
 use crate::access::secret::fingerprint;
 use crate::control::Control;
 use crate::control::token::{SMOKE_TEST, TenantSession, TokenView};
 use crate::error::{Error, Result};
+use crate::members::rows;
 use tenantry_model::ErrorCode;
 use tenantry_store::record::{AuditRecord, audit};
 use tenantry_store::{Rejected, WriteBatch, entity};
@@ -33,13 +34,7 @@ impl Control {
         if row.purpose != SMOKE_TEST {
             self.admit_into(&row.tenant_id).await?;
         }
-        let used = Write::update_if(
-            "sign_in_codes",
-            columns! { "hash": hash },
-            columns! { "used_at": () },
-            columns! { "used_at": now },
-        );
-        match store.commit(WriteBatch::new(vec![used])).await {
+        match store.commit(WriteBatch::new(vec![rows::use_code(&row, now)])).await {
             Ok(()) => {}
             Err(Rejected::Stale { .. }) => return Err(refused()),
             Err(why) => return Err(Error::unavailable(why)),
@@ -71,21 +66,8 @@ impl Control {
             data: json!({ "role": member.role }),
         };
         let mut writes = self.spent(tenant, &row.token_hash, now).await?;
-        writes.extend([
-            Write::update_if(
-                "invitations",
-                columns! { "id": row.id },
-                columns! { "accepted_at": () },
-                columns! { "accepted_at": now },
-            ),
-            Write::update_if(
-                "members",
-                columns! { "id": member.id },
-                columns! { "state": member.state },
-                columns! { "state": "active" },
-            ),
-            audit(audited, now),
-        ]);
+        writes.extend(rows::accept(&row, &member, now));
+        writes.push(audit(audited, now));
         match store.commit(WriteBatch::new(writes)).await {
             Ok(()) => self.token_for(member, None),
             Err(Rejected::Stale { .. }) => Err(refused()),
@@ -104,11 +86,7 @@ impl Control {
         let is_it =
             |sealed: &str| keyring.open(tenant, sealed).is_ok_and(|token| fingerprint(&token) == token_hash);
         let used = waiting.into_iter().filter(|row| row.sealed.as_deref().is_some_and(is_it));
-        let gone = |row: entity::credential::Model| {
-            let key = columns! { "operation_id": row.operation_id, "name": row.name };
-            Write::update("credentials", key, columns! { "sealed": (), "claimed_at": now })
-        };
-        Ok(used.map(gone).collect())
+        Ok(used.map(|row| rows::spend(&row, now)).collect())
     }
 
     /// A token for a member's password. The answer does not reveal whether the tenant, the member or the password is
@@ -123,11 +101,11 @@ impl Control {
         let tenant = found.as_ref().map_or("", |row| row.id.as_str());
         let mac = self.mac(EMAIL_MAC, &normal_email(email));
         let member = self.shared.store.member_by_email(tenant, &mac).await.map_err(Error::unavailable)?;
-        let given = format!("sha256:{}", fingerprint(password));
+        let given = rows::password_hash(password);
         let stored = member.as_ref().and_then(|member| member.password_hash.as_deref());
         let same = verify_slices_are_equal(given.as_bytes(), stored.unwrap_or(NO_HASH).as_bytes()).is_ok();
         match member {
-            Some(member) if same && member.state == "active" => {
+            Some(member) if same && member.state == rows::ACTIVE => {
                 self.admit_into(&member.tenant_id).await?;
                 self.token_for(member, None)
             }

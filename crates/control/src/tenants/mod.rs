@@ -1,5 +1,6 @@
 //! Reading tenants, and changing what a client may change of them directly.
 
+pub mod config;
 pub mod drift;
 mod fences;
 pub mod status;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use tenantry_builtin::config_builtin::ConfigBuiltin;
 use tenantry_control::Caller;
 use tenantry_control::objects::SignObject;
+use tenantry_control::tenants::config::ConfigBuiltin;
 use tenantry_provider::Registry;
 use tenantry_provider::objects::{Method, New};
 use tenantry_testkit::crash_ledger::Faults;
@@ -45,7 +45,7 @@ fn two_instances_of_one_name_are_rejected() {
     let mut registry = Registry::default().add(ConfigBuiltin::default());
     let rejected = registry.insert(Arc::new(ConfigBuiltin::default())).unwrap_err();
     assert_eq!(rejected.code.as_str(), "duplicate_provider");
-    registry.insert(Arc::new(ConfigBuiltin::default().named("second"))).unwrap();
+    registry.insert(Arc::new(ConfigBuiltin::named("second"))).unwrap();
     assert_eq!(
         registry.iter().map(|provider| provider.name()).collect::<Vec<_>>(),
         ["builtin_config", "second"]

@@ -15,10 +15,13 @@ use tempfile::TempDir;
 use tenantry_builtin::bucket_folder::{self, BucketFolder};
 use tenantry_builtin::certificate_local_ca::{self, CertificateLocalCa};
 use tenantry_builtin::dns_builtin::{self, DnsBuiltin};
+use tenantry_builtin::mail_outbox;
 use tenantry_builtin::namespace_manifests::{self, NamespaceManifests};
-use tenantry_builtin::{billing_builtin, config_builtin, identity_builtin, mail_outbox};
+use tenantry_control::billing::BillingBuiltin;
+use tenantry_control::members::IdentityBuiltin;
 use tenantry_control::objects::SignObject;
 use tenantry_control::resource::{ConcurrencyLimits as AtOnce, Regions, Resources};
+use tenantry_control::tenants::config::ConfigBuiltin;
 use tenantry_control::{Control, ControlConfig, Error, Front, Parts, WeakControl};
 use tenantry_databases::postgres::{self, Postgres};
 use tenantry_databases::postgres_database::DatabasePostgresDatabase;
@@ -294,9 +297,9 @@ impl World {
             .add(Faulty::over(NamespaceManifests::new(manifests), self))
             .add(Faulty::over(DnsBuiltin::new(dns)?, self))
             .add(Faulty::over(CertificateLocalCa::new(certificates)?, self))
-            .add(Faulty::over(identity_builtin::IdentityBuiltin::default(), self))
-            .add(Faulty::over(config_builtin::ConfigBuiltin::default(), self))
-            .add(Faulty::over(billing_builtin::BillingBuiltin::default(), self))
+            .add(Faulty::over(IdentityBuiltin::default(), self))
+            .add(Faulty::over(ConfigBuiltin::default(), self))
+            .add(Faulty::over(BillingBuiltin::default(), self))
             .add(Faulty::over(mail_outbox::MailOutbox::new(outbox)?, self))
             .add(Faulty::over(Shelf::new(folder("things")), self));
         if self.another_bucket {

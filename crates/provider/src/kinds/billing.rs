@@ -49,6 +49,14 @@ pub enum Cycle {
 }
 
 impl Cycle {
+    /// The word used in settings, outputs and rows.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Monthly => "monthly",
+            Self::Yearly => "yearly",
+        }
+    }
+
     /// Its length in calendar months.
     pub const fn months(self) -> u32 {
         match self {

@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::KindSettings;
 use crate::verbs::Kind;
 
+/// Name of the credential that is the token of the first administrator's invitation.
+pub const INVITATION_TOKEN: &str = "invitation_token";
+/// Name of the credential that is the first administrator's password.
+pub const ONE_TIME_PASSWORD: &str = "one_time_password";
+
 /// What a step says of a tenant's members.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

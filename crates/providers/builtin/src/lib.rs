@@ -2,14 +2,11 @@
 //! outbox, commands and signed HTTP calls. One folder per provider, with the same file names in each.
 
 pub mod answer;
-pub mod billing_builtin;
 pub mod bucket_folder;
 pub mod certificate_local_ca;
-pub mod config_builtin;
 pub mod dns_builtin;
 pub mod exec;
 pub mod http;
-pub mod identity_builtin;
 pub mod mail_outbox;
 pub mod namespace_manifests;
 pub mod redact;

@@ -1,4 +1,4 @@
-//! Flags and settings of tenants, kept by the built-in config provider.
+//! Flags and settings of tenants.
 
 use serde_json::Value as Json;
 

@@ -1,4 +1,4 @@
-//! Customers, kept by the built-in billing provider.
+//! Customers: who pays for a tenant.
 
 use crate::Stamp;
 use crate::table::table;

@@ -1,4 +1,4 @@
-//! Invoices, kept by the built-in billing provider. One per subscription and period.
+//! Invoices. One per subscription and period.
 
 use serde_json::Value as Json;
 

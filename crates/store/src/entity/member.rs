@@ -1,4 +1,4 @@
-//! Members: people of a tenant, kept by the built-in identity provider.
+//! Members: people of a tenant.
 
 use crate::Stamp;
 use crate::table::table;

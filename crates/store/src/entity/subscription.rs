@@ -1,4 +1,4 @@
-//! Subscriptions, kept by the built-in billing provider.
+//! Subscriptions of tenants.
 
 use crate::Stamp;
 use crate::table::table;

@@ -23,12 +23,12 @@ use tenantry_model::id::ResourceId;
 use tenantry_model::{Failure, TenantId};
 use uuid::Uuid;
 
-use crate::identity_builtin::INVITATION_TOKEN;
 use client::{Found, ResourceFolder};
 pub use config::Config;
 use message::{Facts, Letter};
 use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::files::Files;
+use tenantry_provider::kinds::identity::INVITATION_TOKEN;
 use tenantry_provider::kinds::mail::MailSettings as Settings;
 use tenantry_provider::resource_locks::ResourceLocks;
 use tenantry_provider::settings;

@@ -1,115 +1,20 @@
-//! The provider contract for the built-in providers on registry rows, the outbox on a folder, the name server on
-//! a socket and the certificate authority on a folder. Commands and HTTP have theirs beside their own tests.
+//! The provider contract for the outbox on a folder, the name server on a socket and the certificate authority on a
+//! folder. Commands and HTTP have theirs beside their own tests.
 
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tenantry_builtin::billing_builtin::BillingBuiltin;
 use tenantry_builtin::certificate_local_ca::{CertificateLocalCa, Config as CaConfig};
-use tenantry_builtin::config_builtin::ConfigBuiltin;
 use tenantry_builtin::dns_builtin::{Config as DnsConfig, DnsBuiltin};
-use tenantry_builtin::identity_builtin::IdentityBuiltin;
 use tenantry_builtin::mail_outbox::{Config as MailConfig, MailOutbox};
+use tenantry_model::{Write, columns};
+use tenantry_provider::kinds::identity::INVITATION_TOKEN;
 use tenantry_provider::{Observed, Provider, Spec};
 
 use crate::contract::{Environment, ensure, must_keep_contract, rival};
-use crate::world::{World, object};
-
-/// A provider whose resources are registry rows. `spoil` makes one incomplete.
-struct BuiltIn {
-    provider: Box<dyn Provider>,
-    settings: Value,
-    world: World,
-    /// Table of the resource.
-    table: &'static str,
-    spoil: fn(&World, &Spec),
-}
-
-#[async_trait]
-impl Environment for BuiltIn {
-    fn provider(&self) -> &dyn Provider {
-        &*self.provider
-    }
-    fn world(&self) -> &World {
-        &self.world
-    }
-    fn settings(&self) -> Value {
-        self.settings.clone()
-    }
-    async fn count(&self, spec: &Spec) -> usize {
-        self.world.registry.with(self.table, |rows| {
-            let living = rows.iter().filter(|row| row.get("state").is_none_or(|state| state != "cancelled"));
-            living.filter(|row| row.get("tenant_id") == Some(&json!(spec.tenant.id))).count()
-        })
-    }
-    async fn snapshot(&self) -> String {
-        self.world.registry.dump()
-    }
-    async fn plant_foreign(&self, spec: &Spec) {
-        let mut rival = rival(spec);
-        rival.resource = tenantry_model::id::ResourceId::new();
-        rival.operation = tenantry_model::id::OperationId::new();
-        ensure(self, &rival).await;
-    }
-    async fn leave_half(&self, spec: &Spec) {
-        ensure(self, spec).await;
-        (self.spoil)(&self.world, spec);
-    }
-    async fn unusable(&self) -> Option<Box<dyn Provider>> {
-        None
-    }
-}
-
-fn forget(world: &World, spec: &Spec, table: &'static str) {
-    world
-        .registry
-        .with(table, |rows| rows.retain(|row| row.get("tenant_id") != Some(&json!(spec.tenant.id))));
-}
-
-#[tokio::test]
-async fn builtin_identity() {
-    let environment = |first_admin: &str, spoil| BuiltIn {
-        provider: Box::new(IdentityBuiltin::default()),
-        settings: json!({ "first_admin": first_admin }),
-        world: World::default(),
-        table: "members",
-        spoil,
-    };
-    must_keep_contract(&environment("invitation", |world, spec| forget(world, spec, "invitations"))).await;
-    must_keep_contract(&environment("one_time_password", |_, _| {})).await;
-}
-
-#[tokio::test]
-async fn builtin_config() {
-    must_keep_contract(&BuiltIn {
-        provider: Box::new(ConfigBuiltin::default()),
-        settings: json!({ "flags": { "projects": true }, "settings": { "date_format": "iso" }, "quotas": { "seats": 5 } }),
-        world: World::default(),
-        table: "configs",
-        spoil: |world, _| {
-            world.registry.with("configs", |rows| rows.iter_mut().for_each(|row| drop(row.insert("flags".into(), json!({})))));
-        },
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn builtin_billing() {
-    for spoil in [(|world, spec| forget(world, spec, "invoices")) as fn(&World, &Spec), |world, spec| {
-        forget(world, spec, "customers")
-    }] {
-        must_keep_contract(&BuiltIn {
-            provider: Box::new(BillingBuiltin::default()),
-            settings: json!({ "billing_cycle": "yearly", "amount": 9000, "currency": "EUR" }),
-            world: World::default(),
-            table: "subscriptions",
-            spoil,
-        })
-        .await;
-    }
-}
+use crate::world::World;
 
 struct Outbox {
     dir: TempDir,
@@ -311,75 +216,26 @@ fn text_of(file: &Path) -> String {
 #[tokio::test]
 async fn the_welcome_message_has_the_link_until_its_token_is_claimed() {
     let outbox = outbox();
-    let invited = crate::world::spec(json!({}));
+    let mut mail = crate::world::spec(outbox.settings());
     let context = outbox.world.context();
-    let made = IdentityBuiltin::default().ensure(&context, &invited).await.unwrap();
-    outbox.world.registry.apply(&made.writes);
-    let token = outbox.world.secrets().pop().unwrap();
+    let sealed = context.sealer.seal(mail.tenant.id, "the-token").unwrap();
+    outbox.world.registry.apply(&[Write::insert(
+        "credentials",
+        columns! {
+            "operation_id": mail.operation, "name": INVITATION_TOKEN, "tenant_id": mail.tenant.id,
+            "sealed": sealed, "created_at": context.now, "claimed_at": (),
+        },
+    )]);
 
-    let mut mail = invited.clone();
-    mail.resource = tenantry_model::id::ResourceId::new();
-    mail.settings = outbox.settings();
     let outputs = outbox.outbox.ensure(&context, &mail).await.unwrap().outputs;
-    assert!(!outputs.to_string().contains(&token));
+    assert!(!outputs.to_string().contains("the-token"));
     assert_eq!(outputs["locale"], "de");
     let text = text_of(outbox.files().first().unwrap());
-    assert!(text.contains(&format!("join#{token}")), "{text}");
+    assert!(text.contains("join#the-token"), "{text}");
 
     outbox.world.registry.with("credentials", |rows| rows[0].insert("sealed".to_owned(), Value::Null));
     mail.resource = tenantry_model::id::ResourceId::new();
     outbox.outbox.ensure(&context, &mail).await.unwrap();
     let later = text_of(outbox.files().last().unwrap());
     assert!(!later.contains("join#"), "{later}");
-}
-
-#[tokio::test]
-async fn a_removed_administrator_is_not_recreated() {
-    let (world, provider) = (World::default(), IdentityBuiltin::default());
-    let spec = crate::world::spec(json!({ "first_admin": "one_time_password" }));
-    world.registry.apply(&provider.ensure(&world.context(), &spec).await.unwrap().writes);
-    world.registry.with("members", |rows| rows[0].insert("id".to_owned(), json!("usr_another")));
-    let again = provider.ensure(&world.context(), &spec).await.unwrap();
-    assert_eq!(again.writes, []);
-}
-
-#[tokio::test]
-async fn a_late_step_does_not_restart_a_subscription() {
-    let world = World::default();
-    let spec = crate::world::spec(json!({ "amount": 900 }));
-    let made = BillingBuiltin::default().ensure(&world.context(), &spec).await.unwrap();
-    world.registry.apply(&made.writes);
-    let gone = BillingBuiltin::default().remove(&world.context(), &spec).await.unwrap();
-    world.registry.apply(&gone.writes);
-    assert_eq!(
-        (&gone.receipt["subscriptions_cancelled"], &gone.receipt["invoices_voided"]),
-        (&json!(1), &json!(1))
-    );
-    assert_eq!(gone.receipt["kept_in_ledger"], json!({ "subscriptions": 1, "invoices": 1 }));
-    let late = BillingBuiltin::default().ensure(&world.context(), &spec).await.unwrap_err();
-    assert_eq!(late.code, "stale_generation");
-    let newer = Spec { generation: 2, ..spec.clone() };
-    let made = BillingBuiltin::default().ensure(&world.context(), &newer).await.unwrap();
-    world.registry.apply(&made.writes);
-    assert_eq!(
-        BillingBuiltin::default().ensure(&world.context(), &spec).await.unwrap_err().code,
-        "stale_generation"
-    );
-    let states = world
-        .registry
-        .with("subscriptions", |rows| rows.iter().map(|r| r["state"].clone()).collect::<Vec<_>>());
-    assert_eq!(states, [json!("cancelled"), json!("active")]);
-}
-
-#[tokio::test]
-async fn changes_of_the_tenant_are_kept() {
-    let world = World::default();
-    let spec = crate::world::spec(json!({ "flags": { "a": true }, "settings": { "x": 1 } }));
-    world.registry.apply(&ConfigBuiltin::default().ensure(&world.context(), &spec).await.unwrap().writes);
-    world.registry.with("configs", |rows| rows[0].insert("flags".to_owned(), json!({ "a": false })));
-    let more =
-        Spec { settings: json!({ "flags": { "a": true, "b": true }, "settings": { "x": 1 } }), ..spec };
-    world.registry.apply(&ConfigBuiltin::default().ensure(&world.context(), &more).await.unwrap().writes);
-    let flags = world.registry.with("configs", |rows| rows[0]["flags"].clone());
-    assert_eq!(object(flags), object(json!({ "a": false, "b": true })));
 }

@@ -1,13 +1,10 @@
 //! Settings as plans were stored before a step's `with`: in one object, whichever side they stand on today.
 
 use serde_json::{Value, json};
-use tenantry_builtin::billing_builtin::BillingBuiltin;
 use tenantry_builtin::bucket_folder::{BucketFolder, Config as BucketConfig};
 use tenantry_builtin::certificate_local_ca::{CertificateLocalCa, Config as CaConfig};
-use tenantry_builtin::config_builtin::ConfigBuiltin;
 use tenantry_builtin::dns_builtin::{Config as DnsConfig, DnsBuiltin};
 use tenantry_builtin::exec::Exec;
-use tenantry_builtin::identity_builtin::IdentityBuiltin;
 use tenantry_builtin::mail_outbox::{Config as MailConfig, MailOutbox};
 use tenantry_builtin::namespace_manifests::{Config as ManifestsConfig, NamespaceManifests};
 use tenantry_provider::Provider;
@@ -21,10 +18,6 @@ fn every_provider_still_understands_them() {
     let dir = tempfile::tempdir().unwrap();
     let folder = |name: &str| dir.path().join(name);
     understands(
-        BillingBuiltin::default(),
-        json!({ "billing_cycle": "yearly", "amount": 900, "currency": "EUR", "prorate": true }),
-    );
-    understands(
         BucketFolder::new(BucketConfig::new(folder("buckets"))),
         json!({ "quota_bytes": "10GiB", "encryption": "enhanced", "lifecycle": [{ "prefix": "tmp/", "expire_after": 7 }] }),
     );
@@ -33,15 +26,10 @@ fn every_provider_still_understands_them() {
         json!({ "names": ["a.example"], "lifetime_days": 30 }),
     );
     understands(
-        ConfigBuiltin::default(),
-        json!({ "flags": { "a": true }, "settings": {}, "quotas": { "seats": 5 } }),
-    );
-    understands(
         DnsBuiltin::new(DnsConfig::new(folder("dns"))).unwrap(),
         json!({ "custom_domain": "shop.example.com", "ttl": 30, "txt": { "_dmarc": ["v=DMARC1"] } }),
     );
     understands(Exec::default(), json!({ "command": ["true"], "parameters": { "tier": 2 } }));
-    understands(IdentityBuiltin::default(), json!({ "first_admin": "one_time_password" }));
     understands(
         MailOutbox::new(MailConfig::new(folder("outbox"))).unwrap(),
         json!({ "template": "welcome" }),

@@ -1,21 +1,25 @@
 //! Validation and merging of settings. The provider contract is tested in `tests/it`.
 
-use super::*;
+use serde_json::{Value, json};
+use tenantry_provider::Provider as _;
+use tenantry_provider::kinds::config::ConfigSettings;
+
+use super::{ConfigBuiltin, complete, defaults, map};
 
 #[test]
 fn merging_keeps_existing_values() {
-    let mut there = map(&json!({ "flags": { "a": false, "own": 1 } }), "flags");
-    assert!(complete(&mut there, map(&json!({ "f": { "a": true, "b": true } }), "f")));
+    let mut there = map(json!({ "a": false, "own": 1 }));
+    assert!(complete(&mut there, map(json!({ "a": true, "b": true }))));
     assert_eq!(Value::Object(there.clone()), json!({ "a": false, "b": true, "own": 1 }));
-    assert!(!complete(&mut there, map(&json!({ "f": { "a": true } }), "f")));
+    assert!(!complete(&mut there, map(json!({ "a": true }))));
 }
 
 #[test]
 fn quotas_come_only_from_the_plan() {
-    let settings = Settings {
-        settings: map(&json!({ "s": { "quotas": { "seats": 999 }, "date_format": "iso" } }), "s"),
-        quotas: map(&json!({ "q": { "seats": 5 } }), "q"),
-        ..Settings::default()
+    let settings = ConfigSettings {
+        settings: map(json!({ "quotas": { "seats": 999 }, "date_format": "iso" })),
+        quotas: map(json!({ "seats": 5 })),
+        ..ConfigSettings::default()
     };
     let (_, values) = defaults(settings);
     assert_eq!(Value::Object(values), json!({ "quotas": { "seats": 5 }, "date_format": "iso" }));

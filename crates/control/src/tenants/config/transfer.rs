@@ -5,11 +5,12 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tenantry_model::{Failure, Write, columns};
-use tokio::io::AsyncReadExt as _;
-
-use super::{ConfigBuiltin, QUOTAS, is_ours, map, row};
 use tenantry_provider::transfer::{Content, Sink, Source, Tally, Transfer, bad_archive, broken};
 use tenantry_provider::verbs::{Context, Spec};
+use tenantry_store::entity::config::Model;
+use tokio::io::AsyncReadExt as _;
+
+use super::{ConfigBuiltin, QUOTAS, map, row};
 
 const FILE: &str = "config.json";
 /// Largest document, in bytes.
@@ -30,7 +31,7 @@ impl Transfer for ConfigBuiltin {
 
     async fn export(&self, context: &Context, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
         let row = config_row(context, spec).await?;
-        let document = Document { flags: map(&row, "flags"), settings: map(&row, "settings") };
+        let document = Document { flags: map(row.flags), settings: map(row.settings) };
         let mut tally = Tally::default();
         for (set, values) in [("flags", &document.flags), ("settings", &document.settings)] {
             tally.open(set);
@@ -61,7 +62,7 @@ impl Transfer for ConfigBuiltin {
         let read = serde_json::from_slice(&text);
         let mut document: Document = read.map_err(|why| bad_archive(format!("`{FILE}`: {why}")))?;
         document.settings.remove(QUOTAS);
-        let quotas = map(&row, "settings").remove(QUOTAS);
+        let quotas = map(row.settings).remove(QUOTAS);
         document.settings.extend(quotas.map(|quotas| (QUOTAS.to_owned(), quotas)));
         let set = columns! {
             "flags": document.flags, "settings": document.settings, "updated_at": context.now,
@@ -70,8 +71,8 @@ impl Transfer for ConfigBuiltin {
     }
 }
 
-async fn config_row(context: &Context, spec: &Spec) -> Result<Value, Failure> {
-    let row = row(context, spec).await?.filter(|row| is_ours(row, spec));
+async fn config_row(context: &Context, spec: &Spec) -> Result<Model, Failure> {
+    let row = row(context, spec).await?.filter(|(_, own)| *own).map(|(row, _)| row);
     row.ok_or_else(|| {
         Failure::invalid("no_such_tenant", "the tenant has no settings; repair the tenant first")
     })

@@ -4,11 +4,11 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tenantry_model::{Failure, Write};
-
-use super::BillingBuiltin;
 use tenantry_provider::csv;
 use tenantry_provider::transfer::{Content, Sink, Source, Tally, Transfer};
 use tenantry_provider::verbs::{Context, Spec};
+
+use super::provider::BillingBuiltin;
 
 /// The exported tables and columns.
 const TABLES: [(&str, &[&str]); 2] = [

@@ -1,30 +1,26 @@
-//! Flags and settings of a tenant as one row of the registry. Does no I/O; returns the row to write.
-//! Overwrites nothing that the tenant has changed.
+//! The built-in configuration provider: feature flags and settings of a tenant, kept in the registry as one row under the
+//! namespace `tenant.{id}`. It performs no I/O: it returns rows, which are written in the transaction that records its step.
 //!
-#![doc = include_str!("docs.md")]
-
-mod config;
-mod transfer;
-
-#[cfg(test)]
-mod tests;
+//! - A new tenant gets the template's values, the plan's features as flags, and the plan's quotas as the setting `quotas`.
+//! - A repeated step adds missing values and keeps what the tenant has changed since.
+//! - **Archives**: `config.json` with flags and settings. Quotas are exported and not loaded.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Write, columns};
-
-pub use config::Config;
 use tenantry_provider::factory::{self, ProviderFactory};
-use tenantry_provider::kinds::config::ConfigSettings as Settings;
-use tenantry_provider::settings;
+use tenantry_provider::kinds::config::ConfigSettings;
+use tenantry_provider::settings::{self, NoSettings};
 use tenantry_provider::transfer::Transfer;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+use tenantry_store::entity::config::Model;
+use tenantry_store::table::{delete, insert_absent};
 
-/// The setting that holds the plan's limits; no template or request can set it.
-pub const QUOTAS: &str = "quotas";
+use super::{QUOTAS, complete, defaults, map, row};
+
 /// Longest name of a flag or a setting, in bytes.
 const MAX_KEY: usize = 128;
 
@@ -38,14 +34,10 @@ pub const FACTORY: ProviderFactory = ProviderFactory {
     about: "Flags and settings in the registry",
     parts: &[""],
     always: true,
-    schema: settings::schema::<Config>,
+    schema: settings::schema::<NoSettings>,
     defaults: factory::no_defaults,
     check: factory::no_check,
-    build: |context, config| {
-        Box::pin(async move {
-            Ok(factory::one(ConfigBuiltin::new(factory::config(config)?).named(&context.name)))
-        })
-    },
+    build: |context, _| Box::pin(async move { Ok(factory::one(ConfigBuiltin::named(&context.name))) }),
 };
 
 /// The provider.
@@ -55,50 +47,16 @@ pub struct ConfigBuiltin {
 }
 
 impl ConfigBuiltin {
-    /// With this configuration.
-    pub fn new(_: Config) -> Self {
-        Self { name: NAME.into() }
-    }
-
-    /// The same under another name.
-    pub fn named(mut self, name: &str) -> Self {
-        self.name = name.into();
-        self
+    /// With this name.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.into() }
     }
 }
 
 impl Default for ConfigBuiltin {
     fn default() -> Self {
-        Self::new(Config::default())
+        Self::named(NAME)
     }
-}
-
-/// What a new tenant begins with.
-fn defaults(settings: Settings) -> (Map<String, Value>, Map<String, Value>) {
-    let mut values = settings.settings;
-    values.insert(QUOTAS.to_owned(), Value::Object(settings.quotas));
-    (settings.flags, values)
-}
-
-/// Adds what is missing; false if nothing is.
-fn complete(there: &mut Map<String, Value>, defaults: Map<String, Value>) -> bool {
-    let before = there.len();
-    for (key, value) in defaults {
-        there.entry(key).or_insert(value);
-    }
-    there.len() > before
-}
-
-async fn row(context: &Context, spec: &Spec) -> Result<Option<Value>, Failure> {
-    Ok(context.rows.find("configs", &[("tenant_id", json!(spec.tenant.id))]).await?.into_iter().next())
-}
-
-fn is_ours(row: &Value, spec: &Spec) -> bool {
-    row.get("resource_id") == Some(&json!(spec.resource))
-}
-
-fn map(row: &Value, column: &str) -> Map<String, Value> {
-    row.get(column).and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
 #[async_trait]
@@ -116,11 +74,11 @@ impl Provider for ConfigBuiltin {
     }
 
     fn settings_schema(&self) -> Value {
-        settings::schema::<settings::NoSettings>()
+        settings::schema::<NoSettings>()
     }
 
     fn check(&self, given: &Value) -> Vec<Fault> {
-        let settings: Settings = match settings::check(given) {
+        let settings: ConfigSettings = match settings::check(given) {
             Ok(settings) => settings,
             Err(faults) => return faults,
         };
@@ -147,14 +105,14 @@ impl Provider for ConfigBuiltin {
         let (flags, values) = defaults(settings::of(spec)?);
         let outputs = json!({ "namespace": spec.name });
         let writes = match row(context, spec).await? {
-            Some(row) if !is_ours(&row, spec) => {
+            Some((_, false)) => {
                 return Err(Failure::fatal(
                     "name_taken",
                     "the namespace belongs to another resource; it was not touched",
                 ));
             }
-            Some(row) => {
-                let (mut has_flags, mut has_values) = (map(&row, "flags"), map(&row, "settings"));
+            Some((row, true)) => {
+                let (mut has_flags, mut has_values) = (map(row.flags), map(row.settings));
                 let more_flags = complete(&mut has_flags, flags);
                 if complete(&mut has_values, values) || more_flags {
                     let set = columns! {
@@ -165,23 +123,25 @@ impl Provider for ConfigBuiltin {
                     Vec::new()
                 }
             }
-            None => vec![Write::insert_absent(
-                "configs",
-                columns! {
-                "tenant_id": spec.tenant.id, "namespace": spec.name, "resource_id": spec.resource,
-                "flags": flags, "settings": values, "updated_at": context.now },
-            )],
+            None => vec![insert_absent(&Model {
+                tenant_id: spec.tenant.id.to_string(),
+                namespace: spec.name.clone(),
+                resource_id: spec.resource.to_string(),
+                flags: Value::Object(flags),
+                settings: Value::Object(values),
+                updated_at: context.now.into(),
+            })],
         };
         Ok(Ensured { outputs, writes })
     }
 
     async fn observe(&self, context: &Context, spec: &Spec) -> Result<Observed, Failure> {
-        let Some(row) = row(context, spec).await? else { return Ok(Observed::Absent) };
-        if !is_ours(&row, spec) {
+        let Some((row, own)) = row(context, spec).await? else { return Ok(Observed::Absent) };
+        if !own {
             return Ok(Observed::Foreign);
         }
         let (flags, values) = defaults(settings::of(spec)?);
-        let (has_flags, has_values) = (map(&row, "flags"), map(&row, "settings"));
+        let (has_flags, has_values) = (map(row.flags), map(row.settings));
         let healthy = flags.keys().all(|key| has_flags.contains_key(key))
             && values.keys().all(|key| has_values.contains_key(key));
         let seen = json!([has_flags, has_values]).to_string();
@@ -189,12 +149,11 @@ impl Provider for ConfigBuiltin {
     }
 
     async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure> {
-        let ours = row(context, spec).await?.filter(|row| is_ours(row, spec));
-        let count = |column| ours.as_ref().map_or(0, |row| map(row, column).len());
-        let receipt =
-            json!({ "namespace": spec.name, "flags": count("flags"), "settings": count("settings") });
-        let writes =
-            ours.iter().map(|_| Write::delete("configs", columns! { "tenant_id": spec.tenant.id })).collect();
+        let own = row(context, spec).await?.filter(|(_, own)| *own).map(|(row, _)| row);
+        let writes = own.iter().map(delete).collect();
+        let (flags, values) =
+            own.map(|row| (map(row.flags).len(), map(row.settings).len())).unwrap_or_default();
+        let receipt = json!({ "namespace": spec.name, "flags": flags, "settings": values });
         Ok(Removed { receipt, writes })
     }
 

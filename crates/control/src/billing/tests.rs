@@ -1,6 +1,13 @@
 //! Periods, invoice numbers and settings. The provider contract is tested in `tests/it`.
 
-use super::*;
+use serde_json::{Value, json};
+use tenantry_model::Timestamp;
+use tenantry_model::id::InvoiceId;
+use tenantry_provider::Provider as _;
+use tenantry_provider::kinds::billing::Cycle;
+
+use super::BillingBuiltin;
+use super::rows::{invoice_number, period_end, unused};
 
 fn end(start: &str, cycle: Cycle) -> String {
     period_end(start.parse().unwrap(), cycle).to_string()
