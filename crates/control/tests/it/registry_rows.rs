@@ -3,12 +3,14 @@
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tenantry_control::billing::BillingBuiltin;
 use tenantry_control::members::IdentityBuiltin;
 use tenantry_control::tenants::config::ConfigBuiltin;
 use tenantry_provider::conformance::transfer::ContentEnvironment;
 use tenantry_provider::conformance::world::{self, World, object};
 use tenantry_provider::conformance::{Environment, ensure, must_keep_contract, rival};
+use tenantry_provider::kinds::identity::INVITATION_TOKEN;
 use tenantry_provider::{Provider, Spec};
 
 /// A provider whose resources are registry rows. `spoil` makes one incomplete.
@@ -116,6 +118,30 @@ async fn a_removed_administrator_is_not_recreated() {
 }
 
 #[tokio::test]
+async fn a_lost_invitation_is_replaced_together_with_its_secret() {
+    let (world, provider) = (World::default(), IdentityBuiltin::default());
+    let spec = world::spec(json!({}));
+    world.registry.apply(&provider.ensure(&world.context(), &spec).await.unwrap().writes);
+    forget(&world, &spec, "invitations");
+    world.registry.apply(&provider.ensure(&world.context(), &spec).await.unwrap().writes);
+    let stored = world.registry.with("invitations", |rows| rows[0]["token_hash"].clone());
+    let token = world.secret(&spec, INVITATION_TOKEN);
+    assert_eq!(stored, json!(hex::encode(Sha256::digest(token))));
+}
+
+#[tokio::test]
+async fn a_removal_deletes_the_secret_that_waits() {
+    for first_admin in ["invitation", "one_time_password"] {
+        let (world, provider) = (World::default(), IdentityBuiltin::default());
+        let spec = world::spec(json!({ "first_admin": first_admin }));
+        world.registry.apply(&provider.ensure(&world.context(), &spec).await.unwrap().writes);
+        assert_eq!(world.secrets().len(), 1, "{first_admin}");
+        world.registry.apply(&provider.remove(&world.context(), &spec).await.unwrap().writes);
+        assert_eq!(world.secrets(), Vec::<String>::new(), "{first_admin}");
+    }
+}
+
+#[tokio::test]
 async fn a_late_step_does_not_restart_a_subscription() {
     let world = World::default();
     let spec = world::spec(json!({ "amount": 900 }));
@@ -141,6 +167,21 @@ async fn a_late_step_does_not_restart_a_subscription() {
         .registry
         .with("subscriptions", |rows| rows.iter().map(|r| r["state"].clone()).collect::<Vec<_>>());
     assert_eq!(states, [json!("cancelled"), json!("active")]);
+}
+
+#[tokio::test]
+async fn a_prorated_end_keeps_the_invoice_and_credits_the_rest() {
+    let (world, provider) = (World::default(), BillingBuiltin::default());
+    let spec = world::spec(json!({ "amount": 900, "prorate": true }));
+    world.registry.apply(&provider.ensure(&world.context(), &spec).await.unwrap().writes);
+    let removed = provider.remove(&world.context(), &spec).await.unwrap();
+    world.registry.apply(&removed.writes);
+    let receipt = &removed.receipt;
+    assert_eq!((&receipt["invoices_voided"], &receipt["credits_issued"]), (&json!(0), &json!(1)));
+    let invoices: Vec<Value> = world
+        .registry
+        .with("invoices", |rows| rows.iter().map(|row| json!([row["amount"], row["state"]])).collect());
+    assert_eq!(invoices, [json!([900, "open"]), json!([-900, "open"])]);
 }
 
 #[tokio::test]
