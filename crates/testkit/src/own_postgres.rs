@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tempfile::TempDir;
 
 use crate::database::admin;
@@ -84,18 +84,13 @@ impl OwnPostgres {
             &["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D", DATA],
         );
         for (name, content) in files {
-            let file = server.folder.path().join(name);
-            std::fs::write(&file, content).expect("writes");
-            std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("its own file");
-            if std::fs::metadata(&file).is_ok_and(|file| file.uid() != account.0) {
-                chown(&file, Some(account.0), Some(account.1)).expect("as root");
-            }
+            server.write(name, content);
         }
         server.up().await;
         Some(server)
     }
 
-    /// A hot standby of this server.
+    /// A hot standby of this server. Copies the files itself, because not every installation has pg_basebackup.
     pub async fn standby(&self) -> Self {
         let mut standby = Self {
             child: None,
@@ -105,10 +100,21 @@ impl OwnPostgres {
             account: self.account,
             settings: self.settings.clone(),
         };
-        standby.run(
-            "pg_basebackup",
-            &["-R", "-X", "stream", "-c", "fast", "--no-sync", "-D", DATA, "-d", &self.url()],
-        );
+        let mut backup = PgConnection::connect(&self.url()).await.expect("it answers");
+        backup.execute("SELECT pg_backup_start('standby', fast => true)").await.expect("a backup begins");
+        let data = self.folder.path().join(DATA);
+        standby.run("/bin/cp", &["-R", "-p", data.to_str().expect("a path in UTF-8"), DATA]);
+        let label = "SELECT labelfile FROM pg_backup_stop(wait_for_archive => false)";
+        let label: String = sqlx::query_scalar(label).fetch_one(&mut backup).await.expect("a backup ends");
+        backup.close().await.expect("closes");
+        std::fs::remove_file(standby.folder.path().join(DATA).join("postmaster.pid"))
+            .expect("the primary runs");
+        let primary = format!("primary_conninfo = 'host=127.0.0.1 port={} user=postgres'\n", self.port);
+        for (name, content) in
+            [("backup_label", &*label), ("standby.signal", ""), ("postgresql.auto.conf", &primary)]
+        {
+            standby.write(&format!("{DATA}/{name}"), content);
+        }
         standby.up().await;
         standby
     }
@@ -263,12 +269,23 @@ impl OwnPostgres {
         Pid::from_child(self.child.as_ref().expect("it runs"))
     }
 
+    /// Writes a file in the server's folder, which only the server can read.
+    fn write(&self, name: &str, content: &str) {
+        let file = self.folder.path().join(name);
+        std::fs::write(&file, content).expect("writes");
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("its own file");
+        let (user, group) = self.account;
+        if std::fs::metadata(&file).is_ok_and(|file| file.uid() != user) {
+            chown(&file, Some(user), Some(group)).expect("as root");
+        }
+    }
+
     fn run(&self, program: &str, arguments: &[&str]) {
-        let done = self.command(program).args(arguments).output().expect("a program of PostgreSQL's");
+        let done = self.command(program).args(arguments).output().expect("an installed program");
         assert!(done.status.success(), "{program}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// A program of PostgreSQL in the server's folder, with an empty environment and as the server's account.
+    /// A program of PostgreSQL, or one with its whole path, in the server's folder, with an empty environment and as the server's account.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
         command.current_dir(self.folder.path()).env_clear().env("LC_ALL", "C");
