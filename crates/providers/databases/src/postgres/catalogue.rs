@@ -24,7 +24,8 @@ pub async fn read(connection: &mut Session, schema: &str) -> Result<Catalogue, F
     Ok(Catalogue { tables, deletion_order, shape: shape(connection, schema).await? })
 }
 
-/// The definition of every column, constraint, index, policy, trigger and function of the schema.
+/// The definition of every column, constraint, index, policy, trigger and function of the schema. NOT NULL
+/// counts as part of its column: PostgreSQL 18 lists it as a constraint as well, earlier releases do not.
 pub async fn shape(connection: &mut Session, schema: &str) -> Result<Shape, Failure> {
     let rows = connection.rows(
         concat!("WITH own AS (SELECT pg_class.*, format('%s `%s`', CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
@@ -37,7 +38,7 @@ pub async fn shape(connection: &mut Session, schema: &str) -> Result<Shape, Fail
                    FROM own JOIN pg_attribute ON attrelid = own.oid AND attnum > 0 AND NOT attisdropped AND relkind <> 'S'
                    LEFT JOIN pg_attrdef ON adrelid = own.oid AND adnum = attnum
          UNION ALL SELECT owner, format('constraint `%s`', conname), concat_ws(' ', contype, convalidated, pg_get_constraintdef(c.oid))
-                   FROM own JOIN pg_constraint c ON conrelid = own.oid
+                   FROM own JOIN pg_constraint c ON conrelid = own.oid AND contype <> 'n'
          UNION ALL SELECT owner, format('index `%s`', i.relname), concat_ws(' ', indisvalid, pg_get_indexdef(indexrelid))
                    FROM own JOIN pg_index ON indrelid = own.oid JOIN pg_class i ON i.oid = indexrelid
          UNION ALL SELECT owner, format('policy `%s`', polname), concat_ws(' ', polcmd, polpermissive, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
