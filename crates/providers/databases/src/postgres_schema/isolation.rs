@@ -97,7 +97,8 @@ const RIGHTS: &str = "
     WHERE EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname::text = mine)
       AND (has_schema_privilege(mine, n.oid, 'USAGE, CREATE')
            OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE relnamespace = n.oid AND relkind IN ('r', 'p', 'v', 'm')
-                      AND (has_table_privilege(mine, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+                      AND (has_table_privilege(mine, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER'
+                               || CASE WHEN current_setting('server_version_num')::int < 170000 THEN '' ELSE ', MAINTAIN' END)
                            OR has_any_column_privilege(mine, c.oid, 'SELECT, INSERT, UPDATE, REFERENCES')))
            OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE relnamespace = n.oid AND relkind = 'S'
                       AND has_sequence_privilege(mine, c.oid, 'USAGE, SELECT, UPDATE')))

@@ -254,6 +254,23 @@ async fn planted_leaks_are_found_and_none_after_their_repair() {
         ),
         (
             Model::Schema,
+            // PostgreSQL 17 has a privilege to maintain tables.
+            "DO $$ BEGIN EXECUTE format('GRANT %s ON \"NAME\".tasks TO \"OTHER\"',
+                 CASE WHEN current_setting('server_version_num')::int < 170000 THEN 'TRIGGER' ELSE 'MAINTAIN' END); END $$",
+            &["rights_of_other_tenants"],
+            "REVOKE ALL ON \"NAME\".tasks FROM \"OTHER\"",
+        ),
+        (
+            Model::Schema,
+            // PostgreSQL 18 has default privileges on large objects.
+            "DO $$ BEGIN EXECUTE format('ALTER DEFAULT PRIVILEGES GRANT SELECT ON %s TO PUBLIC',
+                 CASE WHEN current_setting('server_version_num')::int < 180000 THEN 'TABLES' ELSE 'LARGE OBJECTS' END); END $$",
+            &["default_privileges"],
+            "DO $$ BEGIN EXECUTE format('ALTER DEFAULT PRIVILEGES REVOKE SELECT ON %s FROM PUBLIC',
+                 CASE WHEN current_setting('server_version_num')::int < 180000 THEN 'TABLES' ELSE 'LARGE OBJECTS' END); END $$",
+        ),
+        (
+            Model::Schema,
             "SELECT lo_from_bytea(424242, 'secret'); GRANT SELECT ON LARGE OBJECT 424242 TO PUBLIC",
             &["large_objects"],
             "SELECT lo_unlink(424242)",

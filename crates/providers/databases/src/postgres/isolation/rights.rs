@@ -51,18 +51,19 @@ pub async fn public_grants(
     Ok(())
 }
 
-/// Default privileges that give future tables, sequences or schemas to PUBLIC or to one of these roles.
+/// Default privileges that give future tables, sequences, schemas or large objects to PUBLIC or to one of these roles.
 pub async fn default_privileges(
     connection: &mut Session,
     findings: &mut Findings,
     roles: &[String],
 ) -> Result<(), Failure> {
     let found = connection.all(
-        "SELECT DISTINCT format('%s in %s to %s', CASE defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences' ELSE 'schemas' END,
+        "SELECT DISTINCT format('%s in %s to %s', CASE defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences'
+                                                                       WHEN 'L' THEN 'large objects' ELSE 'schemas' END,
                                 coalesce(nspname, 'every schema'), coalesce(rolname, 'PUBLIC'))
          FROM pg_catalog.pg_default_acl d LEFT JOIN pg_catalog.pg_namespace n ON n.oid = defaclnamespace,
               aclexplode(defaclacl) acl LEFT JOIN pg_catalog.pg_roles r ON r.oid = acl.grantee
-         WHERE defaclobjtype IN ('r', 'S', 'n') AND (acl.grantee = 0 OR rolname::text = ANY ($1)) ORDER BY 1",
+         WHERE defaclobjtype IN ('r', 'S', 'n', 'L') AND (acl.grantee = 0 OR rolname::text = ANY ($1)) ORDER BY 1",
         &[&roles],
     ).await;
     findings.read("default_privileges", found.map_err(failure)?);
