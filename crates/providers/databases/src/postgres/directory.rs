@@ -93,7 +93,7 @@ pub struct TenantState {
     pub role: Option<bool>,
     /// Whether the second login role may log in; none if it is missing.
     pub second: Option<bool>,
-    /// Whether the second login role is a member of the first.
+    /// Whether the second login role has the privileges of the first and may act as it.
     pub bound: bool,
     /// The last rotation of the password.
     pub rotation: Option<Rotation>,
@@ -159,7 +159,9 @@ impl Owner {
                     (SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = $3) AS role,
                     (SELECT rolcanlogin FROM pg_roles WHERE rolname = $3) AS login,
                     coalesce(shobj_description(other.oid, 'pg_authid'), '') AS second_mark, other.rolcanlogin AS second,
-                    (SELECT pg_has_role(other.oid, oid, 'USAGE') FROM pg_roles WHERE rolname = $3) AS bound,
+                    (SELECT pg_has_role(other.oid, oid, 'USAGE')
+                            AND pg_has_role(other.oid, oid, CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END)
+                     FROM pg_roles WHERE rolname = $3) AS bound,
                     h.tenant_id, h.name, h.claim, h.sealed, h.seed, s.parts, h.completed, h.access,
                     l.newest = l.name AS newest, l.former_stays, l.rotated_by, l.made_by
              FROM (VALUES (1)) one LEFT JOIN tenantry.homes h ON h.isolation = $1 AND (h.tenant_id = $2 OR h.name = $3)

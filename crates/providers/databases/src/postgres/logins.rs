@@ -11,7 +11,7 @@ use super::directory::{Owner, TenantState};
 use super::fence::shuts_out;
 use super::migrate;
 use super::name::Name;
-use super::role::{self, drop_owned, end_sessions, set_login, shut_out};
+use super::role::{self, Memberships, drop_owned, end_sessions, set_login, shut_out};
 use super::server::Server;
 use crate::tables::{literal, quoted};
 
@@ -108,12 +108,12 @@ impl Owner {
         limit: u16,
     ) -> Result<String, Failure> {
         let mut sql = String::new();
+        let memberships = server.memberships().await?;
         for login in self.logins(state) {
             let password = request.needed(self, state).filter(|_| login.is_newest);
             match (login.is, password) {
                 (None, password) => {
-                    let superuser = server.is_superuser().await?;
-                    sql.push_str(&role::create(&login.name, &self.tag, password, limit, superuser));
+                    sql.push_str(&role::create(&login.name, &self.tag, password, limit, memberships));
                 }
                 (Some(_), Some(password)) => sql.push_str(&role::renew(&login.name, password)),
                 (Some(_), None) => {}
@@ -122,7 +122,7 @@ impl Owner {
                 sql.push_str(&set_login(&login.name, login.may));
             }
             if login.name == self.second {
-                sql.push_str(&self.grant_second());
+                sql.push_str(&self.grant_second(memberships));
             }
             if shuts_out(state.fence) {
                 sql.push_str(&set_login(&login.name, false));
@@ -136,10 +136,11 @@ impl Owner {
 
     /// The statements that give the second login the first's privileges. Objects that it creates belong to
     /// the first as well.
-    pub fn grant_second(&self) -> String {
+    pub fn grant_second(&self, memberships: Memberships) -> String {
         let (first, second) = (&self.name, &self.second);
         let name = literal(first.as_str());
-        format!("GRANT {first} TO {second}; ALTER ROLE {second} SET role = {name};")
+        let grant = memberships.grant(first, second);
+        format!("{grant}ALTER ROLE {second} SET role = {name};")
     }
 
     /// The statements that set the logins' search path to this schema in this database.

@@ -74,6 +74,7 @@ pub(crate) use migrate::{Target, baseline, recipe, search_path};
 pub(crate) use name::Name;
 pub(crate) use per_server::PerServer;
 pub(crate) use rights::{grants, rights};
+pub(crate) use role::Memberships;
 use rotation::Tables;
 pub(crate) use rows::{LocateRows, PostgresRows, count_all, delete_all, no_such_tenant};
 pub(crate) use server::{Server, begin, create_objects, lift_timeout, run, with_keepalive};

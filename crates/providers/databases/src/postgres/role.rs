@@ -1,6 +1,7 @@
 //! SQL for tenants' login roles: created with their owner tag in one transaction, never with a password in
 //! clear text, which the server could log. Privileges on tables are in `rights.rs`.
 
+use std::fmt;
 use std::num::NonZeroU32;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -35,6 +36,29 @@ pub fn verifier(password: &str, salt: &[u8]) -> String {
 /// Large objects that are dropped at once, well below PostgreSQL's default of locks in a transaction.
 const LARGE_OBJECTS: i64 = 1_000;
 
+/// How the administrator and the logins of a server become members of roles.
+#[derive(Clone, Copy, Debug)]
+pub struct Memberships {
+    /// Whether the administrator is a superuser, who may act as any role without being its member.
+    pub superuser: bool,
+    /// Whether a membership has options of its own: PostgreSQL 16 and later.
+    pub options: bool,
+}
+
+impl Memberships {
+    /// The statement that makes `member` a member with the role's privileges, which may act as the role. An
+    /// existing membership keeps the options that a GRANT does not name.
+    pub fn grant(self, role: &Name, member: &impl fmt::Display) -> String {
+        let options = if self.options { " WITH INHERIT TRUE, SET TRUE" } else { "" };
+        format!("GRANT {role} TO {member}{options};")
+    }
+
+    /// The statement that lets the administrator act as this role; empty for a superuser.
+    pub fn join(self, role: &Name) -> String {
+        if self.superuser { String::new() } else { self.grant(role, &"CURRENT_USER") }
+    }
+}
+
 fn password_clause(password: &str) -> String {
     format!("PASSWORD {}", literal(&verifier(password, &rand::random::<[u8; 16]>())))
 }
@@ -44,14 +68,17 @@ fn login(password: &str, limit: u16) -> String {
 }
 
 /// The statements that create a role with its owner tag. Without a password it cannot log in.
-pub fn create(name: &Name, tag: &str, password: Option<&str>, limit: u16, superuser: bool) -> String {
+pub fn create(
+    name: &Name,
+    tag: &str,
+    password: Option<&str>,
+    limit: u16,
+    memberships: Memberships,
+) -> String {
     let login = password.map_or("NOLOGIN".to_owned(), |password| login(password, limit));
-    let mut sql = format!("CREATE ROLE {name} {login}; COMMENT ON ROLE {name} IS {};", literal(tag));
-    if !superuser {
-        // The data endpoint acts as the tenant's role.
-        sql.push_str(&format!("GRANT {name} TO CURRENT_USER;"));
-    }
-    sql
+    // The data endpoint acts as the tenant's role.
+    let join = memberships.join(name);
+    format!("CREATE ROLE {name} {login}; COMMENT ON ROLE {name} IS {};{join}", literal(tag))
 }
 
 /// The statements that lock a warm role into a tenant's: with this password, or with the one that it has.

@@ -54,11 +54,12 @@ pub async fn rotate(
         let rotation = Rotation { second, former_stays, by: by.clone(), made_by: by };
         let then = TenantState { rotation: Some(rotation), ..state.clone() };
         let there = if second { state.second } else { state.role };
+        let memberships = server.memberships().await?;
         let mut sql = match (request.password(), there) {
             (Some(password), Some(_)) => role::renew(newest, password),
-            (password, _) => role::create(newest, &owner.tag, password, limit, server.is_superuser().await?),
+            (password, _) => role::create(newest, &owner.tag, password, limit, memberships),
         };
-        sql.push_str(&owner.grant_second());
+        sql.push_str(&owner.grant_second(memberships));
         if let Some(schema) = tables {
             sql.push_str(&owner.search_paths(&then, server.database(), schema));
         }

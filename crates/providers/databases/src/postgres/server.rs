@@ -14,11 +14,14 @@ use tokio::time::timeout;
 use super::directory;
 use super::failure::{connecting, failure, is_duplicate};
 use super::name::Name;
+use super::role::Memberships;
 use tenantry_provider::isolation::Who;
 
 /// Oldest supported release: it copies databases by WAL_LOG and lets only the owner create objects in
 /// `public`.
 const OLDEST: i32 = 150_000;
+/// First release whose memberships in roles have options.
+const MEMBERSHIP_OPTIONS: i32 = 160_000;
 /// Time limit of a statement.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(120);
 /// Time that a session waits for a lock.
@@ -60,7 +63,7 @@ pub struct Server {
 /// Facts read from a server, valid for one timeline.
 #[derive(Clone, Copy, Debug)]
 struct Facts {
-    superuser: bool,
+    memberships: Memberships,
     timeline: i32,
 }
 
@@ -186,9 +189,9 @@ impl Server {
         address
     }
 
-    /// Whether the administrator is a superuser, who may act as any role without being its member.
-    pub async fn is_superuser(&self) -> Result<bool, Failure> {
-        Ok(self.facts().await?.superuser)
+    /// How roles become members of others on this server.
+    pub async fn memberships(&self) -> Result<Memberships, Failure> {
+        Ok(self.facts().await?.memberships)
     }
 
     /// Host and port.
@@ -255,7 +258,8 @@ impl Server {
         .and_then(|row| row.ok_or(Error::NoRow))
         .map_err(failure)?;
         let path = &self.path;
-        if row.get::<_, i32>("version") < OLDEST {
+        let version: i32 = row.get("version");
+        if version < OLDEST {
             return Err(Failure::fatal(
                 "too_old",
                 "the server is too old: upgrade it to PostgreSQL 15 or newer",
@@ -272,7 +276,8 @@ impl Server {
             return Err(Failure::fatal("not_allowed", why));
         }
         let timeline = connection.one(TIMELINE, &[]).await.map_err(failure)?;
-        Ok(Facts { superuser: row.get("rolsuper"), timeline })
+        let options = version >= MEMBERSHIP_OPTIONS;
+        Ok(Facts { memberships: Memberships { superuser: row.get("rolsuper"), options }, timeline })
     }
 }
 

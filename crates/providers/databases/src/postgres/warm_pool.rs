@@ -245,7 +245,7 @@ impl PoolOnServers {
         .await
         .map_err(failure)?;
         let password = Zeroizing::new(passwords::random());
-        let role = role::create(&name, tag, None, 0, server.is_superuser().await?);
+        let role = role::create(&name, tag, None, 0, server.memberships().await?);
         let limit = self.postgres.config.connection_limit;
         run(connection, format!("{role}{}", role::prepare(&name, &password, limit))).await?;
         let shape = self.factory.make(server, connection, &name, tag).await?;

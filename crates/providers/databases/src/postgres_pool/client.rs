@@ -47,7 +47,7 @@ impl Pool {
         guard::ensure_schema(&mut lock, SCHEMA, tag).await?;
         let parts = self.postgres.config.partitions;
         partitions::ensure_schema_of_partitions(&mut lock, parts).await?;
-        groups.ensure(&mut lock, server.is_superuser().await?).await?;
+        groups.ensure(&mut lock, server.memberships().await?).await?;
         let migrations = &self.postgres.content.migrations;
         Trial::new(ISOLATION, Some(guard::BYPASSES)).run(&mut lock, SCHEMA, migrations).await?;
         let protect = |catalogue: &Catalogue| groups.protect(catalogue);
@@ -92,7 +92,7 @@ impl Pool {
         }
         let issued = request.issue(owner, &state);
         let mut sql = owner.roles(server, &state, request, self.postgres.config.connection_limit).await?;
-        sql.push_str(&format!("GRANT {} TO {name};", self.groups()?.tenants));
+        sql.push_str(&server.memberships().await?.grant(&self.groups()?.tenants, name));
         sql.push_str(&owner.search_paths(&state, server.database(), SCHEMA));
         sql.push_str(&owner.enlist(issued.new_password(), false));
         let mut transaction = lock.begin().await.map_err(failure)?;

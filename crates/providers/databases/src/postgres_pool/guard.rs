@@ -4,7 +4,7 @@
 use tenantry_model::Failure;
 use tenantry_postgres::Session;
 
-use crate::postgres::{Name, failure, grants, run};
+use crate::postgres::{Memberships, Name, failure, grants, run};
 use crate::tables::{Catalogue, OWNER, literal, quoted};
 
 /// Schema of the shared tables.
@@ -50,9 +50,9 @@ impl Groups {
     }
 
     /// Creates missing roles and the function. The caller holds the lock `pool`.
-    pub async fn ensure(&self, connection: &mut Session, superuser: bool) -> Result<(), Failure> {
+    pub async fn ensure(&self, connection: &mut Session, memberships: Memberships) -> Result<(), Failure> {
         for role in [&self.app, &self.tenants] {
-            ensure_role(connection, role, superuser).await?;
+            ensure_role(connection, role, memberships).await?;
         }
         let Self { app, tenants } = self;
         let body = self.session_tenant();
@@ -160,7 +160,7 @@ pub async fn is_protected(connection: &mut Session) -> Result<bool, Failure> {
 }
 
 /// Creates a role that cannot log in, or checks the operator's own.
-async fn ensure_role(connection: &mut Session, role: &Name, superuser: bool) -> Result<(), Failure> {
+async fn ensure_role(connection: &mut Session, role: &Name, memberships: Memberships) -> Result<(), Failure> {
     let found = connection.row(
         "SELECT rolsuper OR rolbypassrls OR rolname = current_user AS unbound,
                 EXISTS (SELECT 1 FROM pg_class WHERE relowner = pg_roles.oid AND relnamespace = $2::regnamespace) AS owner
@@ -190,8 +190,5 @@ async fn ensure_role(connection: &mut Session, role: &Name, superuser: bool) -> 
             run(connection, sql).await?;
         }
     }
-    if !superuser {
-        run(connection, format!("GRANT {role} TO CURRENT_USER")).await?;
-    }
-    Ok(())
+    run(connection, memberships.join(role)).await
 }

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection, Row};
 use tenantry_databases::postgres::{Cluster, Config, Postgres};
 use tenantry_databases::postgres_database::DatabasePostgresDatabase;
 use tenantry_databases::postgres_pool::DatabasePostgresPool;
@@ -113,6 +113,12 @@ impl Fixture {
     pub async fn sql(&self, sql: &str) -> Vec<PgRow> {
         let mut connection = connect(self.url()).await;
         sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut connection).await.unwrap()
+    }
+
+    /// Whether memberships in roles have options, as in PostgreSQL 16 and later.
+    pub async fn has_membership_options(&self) -> bool {
+        let version = "SELECT current_setting('server_version_num')::int >= 160000";
+        self.sql(version).await[0].get(0)
     }
 
     pub async fn ensure(&self, spec: &Spec) {

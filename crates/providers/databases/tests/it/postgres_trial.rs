@@ -211,10 +211,7 @@ async fn objects_that_bypass_policies_are_rejected() {
         fixture.sql("DO $$ BEGIN CREATE ROLE other_role; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$").await;
         let failure = fixture.provider.probe().await.unwrap_err();
         is(&failure, Fatal, "bad_migration");
-        assert!(
-            failure.message.contains("2_b.sql: ") && failure.message.contains(why),
-            "{failure}"
-        );
+        assert!(failure.message.contains("2_b.sql: ") && failure.message.contains(why), "{failure}");
     }
 }
 
