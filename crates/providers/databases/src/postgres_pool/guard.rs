@@ -161,11 +161,13 @@ pub async fn is_protected(connection: &mut Session) -> Result<bool, Failure> {
 
 /// Creates a role that cannot log in, or checks the operator's own.
 async fn ensure_role(connection: &mut Session, role: &Name, memberships: Memberships) -> Result<(), Failure> {
+    let acting = if memberships.options { "SET" } else { "MEMBER" };
     let found = connection.row(
         "SELECT rolsuper OR rolbypassrls OR rolname = current_user AS unbound,
-                EXISTS (SELECT 1 FROM pg_class WHERE relowner = pg_roles.oid AND relnamespace = $2::regnamespace) AS owner
+                EXISTS (SELECT 1 FROM pg_class WHERE relowner = pg_roles.oid AND relnamespace = $2::regnamespace) AS owner,
+                pg_has_role(oid, $3) AS joined
          FROM pg_roles WHERE rolname = $1",
-        &[&role.as_str(), &SCHEMA],
+        &[&role.as_str(), &SCHEMA, &acting],
     )
     .await
     .map_err(failure)?;
@@ -179,6 +181,8 @@ async fn ensure_role(connection: &mut Session, role: &Name, memberships: Members
                 ),
             ));
         }
+        // The administrator may be a member without the right to make others members.
+        Some(row) if row.get("joined") => return Ok(()),
         Some(_) => {}
         None => {
             let tag = literal(OWNER_TAG);

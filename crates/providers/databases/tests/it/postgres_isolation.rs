@@ -5,6 +5,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection, Row};
 use tenantry_model::FailureClass;
 use tenantry_provider::Observed;
+use tenantry_testkit::database::admin;
 
 use crate::contract::Environment;
 use crate::postgres::{Fixture, MODELS, Model, connect, ensured, log_in, make, refused};
@@ -207,6 +208,18 @@ async fn an_application_role_that_bypasses_policies_is_rejected() {
     assert_eq!((failure.class, &*failure.code), (FailureClass::Fatal, "bad_role"), "{failure}");
     let mut connection = connect(fixture.url()).await;
     assert_eq!(count(&mut connection, "SELECT count(*) FROM pg_class WHERE relname = 'workspaces'").await, 0);
+}
+
+#[tokio::test]
+async fn an_operators_application_role_is_used_without_its_admin_option() {
+    let Some(fixture) = Fixture::with_plain_administrator(Model::Pool).await else { return };
+    let (app, options) = (fixture.app_role(), fixture.url().parse::<PgConnectOptions>().unwrap());
+    let mut superuser = connect(&admin().unwrap()).await;
+    let member = format!("CREATE ROLE {app}; GRANT {app} TO {}", options.get_username());
+    superuser.execute(AssertSqlSafe(member)).await.unwrap();
+    let (spec, _) = make(&fixture).await;
+    let rows = fixture.provider.data().unwrap().scoped(spec.tenant.id);
+    assert_eq!(rows.list("tasks", 10, None).await.unwrap().rows.len(), 3);
 }
 
 #[tokio::test]
