@@ -7,6 +7,7 @@ mod cargo;
 mod libtest;
 mod phase;
 mod postgres;
+mod releases;
 mod services;
 mod test;
 mod tidy;
@@ -19,11 +20,12 @@ cargo xtask COMMAND
 
   services [--print]                  show which servers the tests can use
   services install [--with-lint-tools]
-                                      install what is missing (apt, as root or by passwordless sudo)
-  test [--full] [--filter X] [-- ARG...]
-                                      fmt, tidy, clippy, deny, machete, then every test; --filter runs only
-                                      the tests whose name contains X and no checks; ARGs go to the test
-                                      binaries
+                                      install what is missing (apt, as root or by passwordless sudo; npm)
+  test [--full] [--filter X] [--postgres N] [-- ARG...]
+                                      fmt, tidy, clippy, deny, machete, then every test, and those that depend
+                                      on the release of PostgreSQL once more on the newest (--full: on each);
+                                      --filter runs only the tests whose name contains X and no checks;
+                                      --postgres runs all tests on release N only; ARGs go to the test binaries
   bench [NAME] [--full]               measure the release build against its limits, e.g. `bench onboard`
   tidy [--lower]                      check the rules that no compiler checks; --lower sets each allowance to
                                       the number of findings

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
+use crate::releases::{RELEASES, Release};
 use crate::{Error, cargo, phase, usage};
 
 /// The oldest PostgreSQL that the product supports.
@@ -46,6 +47,12 @@ fn print() {
         Ok(found) => println!("postgresql  {} in {}", found.version, found.programs.display()),
         Err(reason) => println!("postgresql  missing: {reason}; get it by `{INSTALL}`"),
     }
+    for release in RELEASES {
+        match release.find() {
+            Ok(found) => println!("  release   {} in {}", found.version, found.programs.display()),
+            Err(reason) => println!("  release   {reason}: tests on it are skipped; get it by `{INSTALL}`"),
+        }
+    }
     match pgbouncer_installed() {
         true => println!("pgbouncer   found"),
         false => println!("pgbouncer   missing: tests through a pooler are skipped; get it by `{INSTALL}`"),
@@ -64,6 +71,10 @@ fn install(with_lint_tools: bool) -> Result<ExitCode, Error> {
     let mut complete = true;
     if find_postgres().is_err() {
         complete &= phase::run("install postgresql", || apt_install("postgresql"));
+    }
+    for release in RELEASES.iter().filter(|release| release.find().is_err()) {
+        // Optional: without it the tests on it are skipped.
+        phase::run(&format!("install postgresql {}", release.version), || release.install());
     }
     if !pgbouncer_installed() {
         // Optional: without it some tests are skipped.
@@ -88,7 +99,7 @@ fn apt_install(package: &str) -> Result<bool, String> {
              (PostgreSQL {OLDEST_POSTGRES} or later, with its server programs)"
         ));
     }
-    if quiet(Command::new("sh").args(["-c", "test \"$(id -u)\" = 0"])) {
+    if is_root() {
         phase::succeeds(Command::new("sh").args([SCRIPT, package]))
     } else if quiet(Command::new("sudo").args(["-n", "true"])) {
         phase::succeeds(Command::new("sudo").args(["-n", "sh", SCRIPT, package]))
@@ -97,9 +108,27 @@ fn apt_install(package: &str) -> Result<bool, String> {
     }
 }
 
-/// A PostgreSQL that is new enough: first those on PATH, then those in the folders of packages, newest first.
-/// The error says why there is none.
+/// Whether this process runs as root.
+pub fn is_root() -> bool {
+    quiet(Command::new("sh").args(["-c", "test \"$(id -u)\" = 0"]))
+}
+
+/// A PostgreSQL that is new enough: the first of the installed ones, or else the oldest from npm. The error says
+/// why there is none.
 pub fn find_postgres() -> Result<Postgres, String> {
+    let mut found = installed_postgres();
+    found.extend(RELEASES.iter().filter_map(Release::downloaded));
+    let newest = found.iter().map(|postgres| postgres.version).max();
+    found.into_iter().find(|postgres| postgres.version >= OLDEST_POSTGRES).ok_or_else(|| match newest {
+        Some(version) => {
+            format!("PostgreSQL {OLDEST_POSTGRES} or later is needed, and the newest here is {version}")
+        }
+        None => "no PostgreSQL server programs (initdb, pg_ctl, postgres) on this machine".to_owned(),
+    })
+}
+
+/// Each PostgreSQL of this machine: first those on PATH, then those in the folders of packages, newest first.
+pub fn installed_postgres() -> Vec<Postgres> {
     let mut found = Vec::new();
     for folder in path_folders() {
         found.extend(postgres_in(&folder));
@@ -119,18 +148,12 @@ pub fn find_postgres() -> Result<Postgres, String> {
     }
     packaged.sort_by_key(|postgres| std::cmp::Reverse(postgres.version));
     found.extend(packaged);
-    let newest = found.iter().map(|postgres| postgres.version).max();
-    found.into_iter().find(|postgres| postgres.version >= OLDEST_POSTGRES).ok_or_else(|| match newest {
-        Some(version) => {
-            format!("PostgreSQL {OLDEST_POSTGRES} or later is needed, and the newest here is {version}")
-        }
-        None => "no PostgreSQL server programs (initdb, pg_ctl, postgres) on this machine".to_owned(),
-    })
+    found
 }
 
 /// The PostgreSQL whose programs are all in this folder. Follows links, because the server looks for its
 /// files beside its real path.
-fn postgres_in(folder: &Path) -> Option<Postgres> {
+pub fn postgres_in(folder: &Path) -> Option<Postgres> {
     let server = folder.join("postgres").canonicalize().ok()?;
     let programs = server.parent()?.to_path_buf();
     if !["initdb", "pg_ctl"].iter().all(|program| programs.join(program).is_file()) {
@@ -162,7 +185,7 @@ pub fn lint_tool_installed(tool: &str) -> bool {
     quiet(&mut cargo::command(&[tool, "--version"]))
 }
 
-fn on_path(program: &str) -> bool {
+pub fn on_path(program: &str) -> bool {
     path_folders().iter().any(|folder| folder.join(program).is_file())
 }
 

@@ -1,5 +1,5 @@
-//! `cargo xtask test`: every check and every test, and the sum of them. A test whose server is missing counts
-//! as skipped. Environment of the test processes: `TENANTRY_TEST_POSTGRES` (a URL; unset without a
+//! `cargo xtask test`: every check and every test, and the sum of them. All tests run on one PostgreSQL, and those
+//! that depend on its release once more on others. A test whose server is missing counts as skipped. Environment of the test processes: `TENANTRY_TEST_POSTGRES` (a URL; unset without a
 //! PostgreSQL), `TENANTRY_TEST_FULL=1` under `--full`, `TENANTRY_SKIP_FILE` (a test that skips itself appends
 //! one line `suite<TAB>reason<TAB>command` in one write), `TENANTRY_REPORT_FILE` (lines to show before the
 //! sum).
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::libtest::Tally;
 use crate::postgres::{Cluster, Durability};
-use crate::services::{self, INSTALL, INSTALL_LINT_TOOLS};
+use crate::releases::{RELEASES, Release};
+use crate::services::{self, INSTALL, INSTALL_LINT_TOOLS, Postgres};
 use crate::{Error, cargo, phase, tidy, usage};
 
 const POSTGRES: &str = "TENANTRY_TEST_POSTGRES";
@@ -20,10 +21,17 @@ const POSTGRES: &str = "TENANTRY_TEST_POSTGRES";
 /// Time without output after which a test process counts as hanging, without and with `--full`.
 const OUTPUT_TIMEOUT: [Duration; 2] = [Duration::from_secs(900), Duration::from_secs(4 * 3_600)];
 
+/// Test binaries that depend on the release of PostgreSQL, by the folder of their package, and a part of their
+/// tests' names.
+const RELEASE_SUITES: [(&str, &str); 3] =
+    [("crates/postgres", ""), ("crates/store", "postgres"), ("crates/providers/databases", "postgres")];
+
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Options {
     full: bool,
     filter: Option<String>,
+    /// The only release to run on.
+    postgres: Option<u32>,
     extra: Vec<String>,
 }
 
@@ -33,6 +41,24 @@ struct Sum {
     passed: u64,
     failed: u64,
     skipped: u64,
+}
+
+/// What checks and tests gave so far.
+#[derive(Default)]
+struct Results {
+    sum: Sum,
+    skips: Vec<Skip>,
+    failures: Vec<String>,
+    report: Vec<String>,
+    /// Number of tests that ran.
+    ran: u64,
+}
+
+/// Where tests run: a server that xtask has started, if any, and the files that they append to.
+struct Place {
+    cluster: Option<Cluster>,
+    notes: Notes,
+    full: bool,
 }
 
 /// Something that did not run, and the command that installs what it needs.
@@ -48,55 +74,76 @@ struct Skip {
 pub fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let options = parse(arguments)?;
     let started = Instant::now();
-    let notes = Notes::create()?;
-    let mut sum = Sum::default();
-    let mut skips = Vec::new();
-    let mut failures = Vec::new();
-
+    let mut results = Results::default();
     if options.filter.is_none() {
-        check_all(&mut sum, &mut skips, &mut failures);
+        results.check_all();
     }
-    let mut tally = Tally::default();
     // All targets, so that the tests and the programs that they start share one build of their dependencies.
     let build = ["build", "--workspace", "--all-targets"];
-    let built = phase::run("build", || phase::succeeds(&mut cargo::command(&build)));
-    if built {
-        let postgres = start_postgres();
-        if let Err(error) = &postgres {
-            println!("    {error}");
-            failures.push("postgresql: it is installed but does not start".to_owned());
-            sum.failed += 1;
-        }
-        let cluster = postgres.ok().flatten();
-        let passed = phase::run("tests", || cargo_test(&options, cluster.as_ref(), &notes, &mut tally));
-        drop(cluster);
-        if !passed && tally.failed + tally.died == 0 {
-            failures.push("cargo test: it ended with an error, shown above".to_owned());
-            sum.failed += 1;
-        }
+    if phase::run("build", || phase::succeeds(&mut cargo::command(&build))) {
+        test_all(&options, &mut results)?;
     } else {
-        failures.push("build: the workspace does not compile".to_owned());
-        sum.failed += 1;
+        results.fail("build: the workspace does not compile".to_owned());
     }
-    failures.append(&mut tally.failures);
-    if tally.died > 0 {
-        failures.push(format!("{} test processes died without a result", tally.died));
-    }
-
-    let skipped_tests = parse_skips(&notes.read_skips());
-    add(&mut sum, &tally, skipped_tests.iter().map(|skip| skip.times).sum());
-    sum.skipped += skips.len() as u64;
-    skips.extend(skipped_tests);
-
-    section("report", notes.read_report().lines().map(str::to_owned));
+    let Results { sum, skips, failures, report, ran } = results;
+    section("report", report.into_iter());
     section("skipped", skips.iter().map(Skip::to_string));
     section("failed", failures.into_iter());
     println!("\n    all phases took {}", phase::seconds(started.elapsed()));
-    if tally.ran() == 0 && sum.failed == 0 {
+    if ran == 0 && sum.failed == 0 {
         println!("    no test ran, which counts as a failure");
     }
     println!("{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
-    Ok(if sum.failed > 0 || tally.ran() == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if sum.failed > 0 || ran == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Runs all tests on one server, and those that depend on its release on others.
+fn test_all(options: &Options, results: &mut Results) -> Result<(), Error> {
+    if options.postgres.is_none() && std::env::var_os(POSTGRES).is_some() {
+        println!("\n==> postgresql: only the server in {POSTGRES}");
+        return results.test("", options, None, cargo_test);
+    }
+    println!("\n==> postgresql");
+    let chosen = RELEASES.iter().find(|release| Some(release.version) == options.postgres);
+    let found = match chosen.map_or_else(services::find_postgres, Release::find) {
+        Ok(found) => Some(found),
+        Err(reason) if options.postgres.is_some() => {
+            return Err(format!("{reason}; get it by `{INSTALL}`").into());
+        }
+        Err(reason) => {
+            println!("    none: {reason}; get it by `{INSTALL}`");
+            None
+        }
+    };
+    let main = found.as_ref().map(|found| found.version);
+    let cluster = found.and_then(|found| results.start(&found));
+    results.test("", options, cluster, cargo_test)?;
+    for release in further(options, main) {
+        let server = format!(" on PostgreSQL {}", release.version);
+        let found = match release.find() {
+            Ok(found) => found,
+            Err(reason) => {
+                let (suite, command) = (format!("tests{server}"), INSTALL.to_owned());
+                println!("\n==> {suite}: skipped, {reason}; get it by `{INSTALL}`");
+                results.skip(Skip { suite, reason, command, times: 1 });
+                continue;
+            }
+        };
+        println!("\n==> postgresql");
+        let Some(cluster) = results.start(&found) else { continue };
+        results.test(&server, options, Some(cluster), release_suites)?;
+    }
+    Ok(())
+}
+
+/// The releases to run on besides the main one: the newest, or all under `--full`; none if the caller has chosen
+/// tests or a release.
+fn further(options: &Options, main: Option<u32>) -> Vec<&'static Release> {
+    if options.filter.is_some() || options.postgres.is_some() {
+        return Vec::new();
+    }
+    let first = if options.full { 0 } else { RELEASES.len() - 1 };
+    RELEASES[first..].iter().filter(|release| Some(release.version) != main).collect()
 }
 
 fn parse(arguments: &[String]) -> Result<Options, Error> {
@@ -109,6 +156,12 @@ fn parse(arguments: &[String]) -> Result<Options, Error> {
                 let filter = arguments.next().ok_or_else(|| usage("--filter needs part of a name"))?;
                 options.filter = Some(filter.clone());
             }
+            "--postgres" => {
+                let release = arguments.next().and_then(|release| release.parse().ok());
+                let known = release.filter(|version| RELEASES.iter().any(|known| known.version == *version));
+                options.postgres =
+                    Some(known.ok_or_else(|| usage("--postgres needs a supported major release"))?);
+            }
             "--" => options.extra = arguments.by_ref().cloned().collect(),
             unknown => return Err(usage(&format!("test does not know `{unknown}`"))),
         }
@@ -116,87 +169,171 @@ fn parse(arguments: &[String]) -> Result<Options, Error> {
     Ok(options)
 }
 
-/// Each check counts as one test.
-fn check_all(sum: &mut Sum, skips: &mut Vec<Skip>, failures: &mut Vec<String>) {
-    let mut check = |name: &str, work: &dyn Fn() -> Result<bool, String>| {
+impl Results {
+    fn fail(&mut self, what: String) {
+        self.failures.push(what);
+        self.sum.failed += 1;
+    }
+
+    fn skip(&mut self, skip: Skip) {
+        self.sum.skipped += skip.times;
+        self.skips.push(skip);
+    }
+
+    /// Each check counts as one test.
+    fn check_all(&mut self) {
+        self.check("fmt", || phase::succeeds(&mut cargo::command(&["fmt", "--all", "--check"])));
+        self.check("tidy", tidy::check);
+        self.check("clippy", || {
+            let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+            phase::succeeds(&mut cargo::command(&clippy))
+        });
+        // Advisories need a database from the network, so the scheduled workflow checks them.
+        let deny = ["deny", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"];
+        for command in [&deny[..], &["machete"]] {
+            let tool = command[0];
+            if services::lint_tool_installed(tool) {
+                self.check(tool, || phase::succeeds(&mut cargo::command(command)));
+            } else {
+                self.skip(Skip {
+                    suite: tool.to_owned(),
+                    reason: format!("cargo-{tool} is not installed"),
+                    command: INSTALL_LINT_TOOLS.to_owned(),
+                    times: 1,
+                });
+            }
+        }
+    }
+
+    fn check(&mut self, name: &str, work: impl FnOnce() -> Result<bool, String>) {
         if phase::run(name, work) {
-            sum.passed += 1;
+            self.sum.passed += 1;
         } else {
-            sum.failed += 1;
-            failures.push(name.to_owned());
+            self.fail(name.to_owned());
         }
-    };
-    check("fmt", &|| phase::succeeds(&mut cargo::command(&["fmt", "--all", "--check"])));
-    check("tidy", &tidy::check);
-    check("clippy", &|| {
-        let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-        phase::succeeds(&mut cargo::command(&clippy))
-    });
-    // Advisories need a database from the network, so the scheduled workflow checks them.
-    let deny = ["deny", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"];
-    for command in [&deny[..], &["machete"]] {
-        let tool = command[0];
-        if services::lint_tool_installed(tool) {
-            check(tool, &|| phase::succeeds(&mut cargo::command(command)));
-        } else {
-            skips.push(Skip {
-                suite: tool.to_owned(),
-                reason: format!("cargo-{tool} is not installed"),
-                command: INSTALL_LINT_TOOLS.to_owned(),
-                times: 1,
-            });
+    }
+
+    /// Starts a server. None, counted as a failure, if it does not start.
+    fn start(&mut self, postgres: &Postgres) -> Option<Cluster> {
+        let started = Instant::now();
+        match Cluster::start(postgres, Durability::None) {
+            Ok(cluster) => {
+                let took = phase::seconds(started.elapsed());
+                println!("    PostgreSQL {} at {} in {took}", postgres.version, cluster.url());
+                Some(cluster)
+            }
+            Err(error) => {
+                println!("    {error}");
+                self.fail(format!("postgresql {}: it is installed but does not start", postgres.version));
+                None
+            }
+        }
+    }
+
+    /// Runs tests on a server, whose name follows theirs, and stops it.
+    fn test(
+        &mut self,
+        server: &str,
+        options: &Options,
+        cluster: Option<Cluster>,
+        work: fn(&Options, &Place, &mut Tally) -> Result<bool, String>,
+    ) -> Result<(), Error> {
+        let place = Place { cluster, notes: Notes::create()?, full: options.full };
+        let mut tally = Tally::default();
+        let passed = phase::run(&format!("tests{server}"), || work(options, &place, &mut tally));
+        if !passed && tally.failed + tally.died == 0 {
+            self.fail(format!("tests{server}: they ended with an error, shown above"));
+        }
+        self.report.extend(place.notes.read_report().lines().map(|line| format!("{line}{server}")));
+        self.add(server, &tally, parse_skips(&place.notes.read_skips()));
+        Ok(())
+    }
+
+    /// Adds the tests of a server. Test binaries count a test that skipped itself as passed.
+    fn add(&mut self, server: &str, tally: &Tally, skips: Vec<Skip>) {
+        let skipped: u64 = skips.iter().map(|skip| skip.times).sum();
+        self.ran += tally.ran();
+        self.sum.passed += tally.passed.saturating_sub(skipped);
+        self.sum.failed += tally.failed + tally.died;
+        self.sum.skipped += tally.ignored;
+        for skip in skips {
+            self.skip(Skip { suite: format!("{}{server}", skip.suite), ..skip });
+        }
+        self.failures.extend(tally.failures.iter().map(|name| format!("{name}{server}")));
+        if tally.died > 0 {
+            self.failures.push(format!("{} test processes died without a result{server}", tally.died));
         }
     }
 }
 
-/// The server for the tests; `None` when no PostgreSQL is installed or the caller named one.
-fn start_postgres() -> Result<Option<Cluster>, String> {
-    if std::env::var_os(POSTGRES).is_some() {
-        println!("\n==> postgresql: the server in {POSTGRES}");
-        return Ok(None);
-    }
-    println!("\n==> postgresql");
-    let started = Instant::now();
-    match services::find_postgres() {
-        Ok(found) => {
-            let cluster = Cluster::start(&found, Durability::None)?;
-            println!(
-                "    PostgreSQL {} at {} in {}",
-                found.version,
-                cluster.url(),
-                phase::seconds(started.elapsed())
-            );
-            Ok(Some(cluster))
+impl Place {
+    /// Gives a test process its environment.
+    fn describe(&self, command: &mut Command) {
+        let notes = &self.notes;
+        command.env("TENANTRY_SKIP_FILE", notes.skips()).env("TENANTRY_REPORT_FILE", notes.report());
+        if let Some(cluster) = &self.cluster {
+            command.env(POSTGRES, cluster.url());
         }
-        Err(reason) => {
-            println!("    none: {reason}; get it by `{INSTALL}`");
-            Ok(None)
+        if self.full {
+            command.env("TENANTRY_TEST_FULL", "1");
         }
     }
 }
 
-/// Runs the tests of every workspace member, and prints and reads their output.
-fn cargo_test(
-    options: &Options,
-    cluster: Option<&Cluster>,
-    notes: &Notes,
-    tally: &mut Tally,
-) -> Result<bool, String> {
+/// Runs the tests of every workspace member.
+fn cargo_test(options: &Options, place: &Place, tally: &mut Tally) -> Result<bool, String> {
     let mut command = cargo::command(&["test", "--workspace", "--no-fail-fast"]);
     command.args(&options.filter).arg("--").args(&options.extra);
-    command.env("TENANTRY_SKIP_FILE", notes.skips()).env("TENANTRY_REPORT_FILE", notes.report());
-    if let Some(cluster) = cluster {
-        command.env(POSTGRES, cluster.url());
+    place.describe(&mut command);
+    follow(&mut command, options.full, end_tests_of, tally)
+}
+
+/// Runs the tests that depend on the release of PostgreSQL. They are built already.
+fn release_suites(options: &Options, place: &Place, tally: &mut Tally) -> Result<bool, String> {
+    let mut list = cargo::command(&["test", "--workspace", "--no-run", "--message-format=json"]);
+    let built =
+        list.stderr(Stdio::inherit()).output().map_err(|error| format!("cannot run cargo: {error}"))?;
+    let built = String::from_utf8_lossy(&built.stdout).into_owned();
+    let mut passed = true;
+    for (folder, part) in RELEASE_SUITES {
+        let folder = Path::new(folder).canonicalize().map_err(|error| format!("{folder}: {error}"))?;
+        let binary =
+            test_binary(&built, &folder).ok_or_else(|| format!("no tests in {}", folder.display()))?;
+        println!("\n     Running {} {part}", binary.display());
+        let mut command = Command::new(binary);
+        command.current_dir(&folder).arg(part).args(&options.extra);
+        place.describe(&mut command);
+        let end = |process: &mut Child| process.kill().map_err(|error| format!("cannot end a test: {error}"));
+        let before = tally.ran();
+        passed &= follow(&mut command, options.full, end, tally)?;
+        if tally.ran() == before {
+            return Err(format!("no test in {} has `{part}` in its name", folder.display()));
+        }
     }
-    if options.full {
-        command.env("TENANTRY_TEST_FULL", "1");
-    }
+    Ok(passed)
+}
+
+/// The integration tests of the package in this folder, from cargo's messages: a JSON object in each line.
+fn test_binary(messages: &str, folder: &Path) -> Option<PathBuf> {
+    let package = format!("\"manifest_path\":\"{}\"", folder.join("Cargo.toml").display());
+    let mut tests =
+        messages.lines().filter(|line| line.contains(&package) && line.contains("\"kind\":[\"test\"]"));
+    tests.find_map(|line| Some(line.split_once("\"executable\":\"")?.1.split_once('"')?.0.into()))
+}
+
+/// Runs a command, and prints and reads the output of its tests. `end` kills a test process that hangs.
+fn follow(
+    command: &mut Command,
+    full: bool,
+    end: impl Fn(&mut Child) -> Result<(), String>,
+    tally: &mut Tally,
+) -> Result<bool, String> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("cannot run cargo: {error}"))?;
-    let mut reader = BufReader::new(child.stdout.take().ok_or("cargo has no output")?);
+        .map_err(|error| format!("cannot run {}: {error}", command.get_program().display()))?;
+    let mut reader = BufReader::new(child.stdout.take().ok_or("the tests have no output")?);
     let (read, lines) = channel();
     // Bytes: a test may print text that is not UTF-8.
     let reads = std::thread::spawn(move || {
@@ -206,32 +343,32 @@ fn cargo_test(
     });
     let mut shown = std::io::stdout().lock();
     let complete = loop {
-        match lines.recv_timeout(OUTPUT_TIMEOUT[usize::from(options.full)]) {
+        match lines.recv_timeout(OUTPUT_TIMEOUT[usize::from(full)]) {
             Ok(line) => {
                 let written = shown.write_all(&line).and_then(|()| shown.flush());
                 written.map_err(|error| format!("cannot print: {error}"))?;
                 tally.read(String::from_utf8_lossy(&line).trim_end());
             }
-            // cargo has ended, and a process that a killed test left behind keeps the pipe open.
+            // The command has ended, and a process that a killed test left behind keeps the pipe open.
             Err(RecvTimeoutError::Timeout) if !matches!(child.try_wait(), Ok(None)) => break false,
-            Err(RecvTimeoutError::Timeout) => end_tests_of(&mut child)?,
+            Err(RecvTimeoutError::Timeout) => {
+                println!("    no output for too long: the test process is killed");
+                end(&mut child)?;
+            }
             Err(RecvTimeoutError::Disconnected) => break true,
         }
     };
     if complete {
-        let read = reads.join().map_err(|_| "the reader of cargo's output ended")?;
-        read.map_err(|error| format!("cannot read cargo: {error}"))?;
+        let read = reads.join().map_err(|_| "the reader of the tests' output ended")?;
+        read.map_err(|error| format!("cannot read the tests' output: {error}"))?;
     }
     tally.close();
-    let status = child.wait().map_err(|error| format!("cannot wait for cargo: {error}"))?;
+    let status = child.wait().map_err(|error| format!("cannot wait for the tests: {error}"))?;
     Ok(status.success())
 }
 
 /// Kills the test process that hangs, which counts as one that died; cargo continues with the next.
 fn end_tests_of(cargo: &mut Child) -> Result<(), String> {
-    println!(
-        "    no output for too long: the test process is killed; cargo listed tests of over 60 seconds above"
-    );
     match Command::new("pkill").args(["-KILL", "-P", &cargo.id().to_string()]).status() {
         Ok(_) => Ok(()),
         Err(error) => {
@@ -239,13 +376,6 @@ fn end_tests_of(cargo: &mut Child) -> Result<(), String> {
             Err(format!("a test hangs and cannot be killed: pkill: {error}"))
         }
     }
-}
-
-/// Adds the tests to the checks. Test binaries count a test that skipped itself as passed.
-fn add(sum: &mut Sum, tally: &Tally, skipped_tests: u64) {
-    sum.passed += tally.passed.saturating_sub(skipped_tests);
-    sum.failed += tally.failed + tally.died;
-    sum.skipped += tally.ignored + skipped_tests;
 }
 
 /// One entry per different line, in the order of their first appearance.
@@ -327,7 +457,9 @@ fn read(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Options, Sum, add, parse, parse_skips};
+    use std::path::Path;
+
+    use super::{Options, Results, Sum, further, parse, parse_skips, test_binary};
     use crate::libtest::Tally;
 
     fn parsed(arguments: &[&str]) -> Result<Options, u8> {
@@ -339,7 +471,10 @@ mod tests {
     fn reads_its_arguments() {
         let all = parsed(&["--full", "--filter", "onboard", "--", "--test-threads", "1"]);
         let extra = vec!["--test-threads".to_owned(), "1".to_owned()];
-        assert_eq!(all, Ok(Options { full: true, filter: Some("onboard".to_owned()), extra }));
+        let filter = Some("onboard".to_owned());
+        assert_eq!(all, Ok(Options { full: true, filter, postgres: None, extra }));
+        assert_eq!(parsed(&["--postgres", "16"]), Ok(Options { postgres: Some(16), ..Options::default() }));
+        assert_eq!(parsed(&["--postgres", "9"]), Err(2));
         assert_eq!(parsed(&["--filter"]), Err(2));
         assert_eq!(parsed(&["--fast"]), Err(2));
     }
@@ -353,10 +488,41 @@ mod tests {
             skips.iter().map(ToString::to_string).collect::<Vec<_>>(),
             ["store on PostgreSQL (2): no server; get it by `install it`", "lone (1): no reason given"]
         );
-        let mut sum = Sum { passed: 3, failed: 1, skipped: 1 };
+        let sum = Sum { passed: 3, failed: 1, skipped: 1 };
+        let mut results = Results { sum, ..Results::default() };
         let mut tally = Tally::default();
+        tally.failures.push("a".to_owned());
         (tally.passed, tally.failed, tally.ignored, tally.died) = (10, 2, 1, 1);
-        add(&mut sum, &tally, 3);
-        assert_eq!(sum, Sum { passed: 10, failed: 4, skipped: 5 });
+        results.add(" on PostgreSQL 18", &tally, skips);
+        assert_eq!(results.sum, Sum { passed: 10, failed: 4, skipped: 5 });
+        assert_eq!(results.failures[0], "a on PostgreSQL 18");
+        assert!(results.skips[0].suite.ends_with("on PostgreSQL 18"), "{:?}", results.skips);
+    }
+
+    #[test]
+    fn finds_the_integration_tests_of_a_package() {
+        let line = |folder: &str, kind: &str, file: &str| {
+            format!(
+                "{{\"reason\":\"compiler-artifact\",\"manifest_path\":\"{folder}/Cargo.toml\",\
+                 \"target\":{{\"kind\":[\"{kind}\"],\"name\":\"it\"}},\"executable\":\"{file}\",\"fresh\":true}}\n"
+            )
+        };
+        let messages = line("/w/a", "lib", "/t/a-1")
+            + &line("/w/ab", "test", "/t/it-2")
+            + &line("/w/a", "test", "/t/it-3");
+        assert_eq!(test_binary(&messages, Path::new("/w/a")), Some("/t/it-3".into()));
+        assert_eq!(test_binary(&messages, Path::new("/w/b")), None);
+    }
+
+    #[test]
+    fn further_releases_are_those_beside_the_main_one() {
+        let versions = |options: &Options, main| -> Vec<u32> {
+            further(options, main).iter().map(|release| release.version).collect()
+        };
+        let (plain, full) = (Options::default(), Options { full: true, ..Options::default() });
+        assert_eq!(versions(&plain, Some(15)), [18]);
+        assert_eq!(versions(&plain, Some(18)), [0; 0]);
+        assert_eq!(versions(&full, Some(16)), [15, 17, 18]);
+        assert_eq!(versions(&parse(&["--filter".to_owned(), "x".to_owned()]).unwrap(), Some(15)), [0; 0]);
     }
 }
