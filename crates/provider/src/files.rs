@@ -66,6 +66,14 @@ impl Files {
 
     /// Reads a file; none if it does not exist. The parts of `path` are separated by `/`.
     pub fn read(&self, path: &str) -> Result<Option<String>, Failure> {
+        let bytes = self.bytes(path)?;
+        bytes.map(String::from_utf8).transpose().map_err(|_| {
+            Failure::fatal("unreadable", format!("`{path}` is not UTF-8: save it in that encoding"))
+        })
+    }
+
+    /// Reads a file whose encoding the caller checks; none if it does not exist.
+    pub fn bytes(&self, path: &str) -> Result<Option<Vec<u8>>, Failure> {
         if !path.split('/').all(is_plain) {
             return Err(Failure::invalid(
                 "bad_name",
@@ -74,10 +82,10 @@ impl Files {
         }
         match self {
             Self::Shipped(files) => {
-                Ok(files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned()))
+                Ok(files.iter().find(|(name, _)| *name == path).map(|(_, text)| text.as_bytes().to_owned()))
             }
-            Self::Folder(folder) => match std::fs::read_to_string(folder.join(path)) {
-                Ok(text) => Ok(Some(text)),
+            Self::Folder(folder) => match std::fs::read(folder.join(path)) {
+                Ok(bytes) => Ok(Some(bytes)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(unreadable(&folder.join(path), &error)),
             },
@@ -104,32 +112,52 @@ impl Files {
 
     /// Names of the files in a folder, in alphabetical order; empty if the folder does not exist.
     pub fn list(&self, folder: &str) -> Result<Vec<String>, Failure> {
-        let mut names: Vec<String> = match self {
-            Self::Shipped(files) => files
-                .iter()
-                .filter_map(|(name, _)| name.strip_prefix(folder)?.strip_prefix('/'))
-                .map(str::to_owned)
-                .collect(),
+        let entries = self.entries(folder)?;
+        Ok(entries.into_iter().filter(|entry| !entry.is_folder).map(|entry| entry.name).collect())
+    }
+
+    /// Files and folders in a folder, in alphabetical order; empty if it does not exist. `folder` is a path of
+    /// the program, not of a user.
+    pub fn entries(&self, folder: &str) -> Result<Vec<Entry>, Failure> {
+        let mut entries: Vec<Entry> = match self {
+            Self::Shipped(files) => {
+                let inside =
+                    files.iter().filter_map(|(name, _)| name.strip_prefix(folder)?.strip_prefix('/'));
+                let entry = |path: &str| match path.split_once('/') {
+                    Some((folder, _)) => Entry { name: folder.to_owned(), is_folder: true },
+                    None => Entry { name: path.to_owned(), is_folder: false },
+                };
+                inside.map(entry).collect()
+            }
             Self::Folder(root) => {
                 let path = root.join(folder);
-                let entries = match std::fs::read_dir(&path) {
-                    Ok(entries) => entries,
+                let found = match std::fs::read_dir(&path) {
+                    Ok(found) => found,
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
                     Err(error) => return Err(unreadable(&path, &error)),
                 };
-                let mut names = Vec::new();
-                for entry in entries {
+                let mut entries = Vec::new();
+                for entry in found {
                     let entry = entry.map_err(|error| unreadable(&path, &error))?;
-                    if entry.path().is_file() {
-                        names.push(entry.file_name().to_string_lossy().into_owned());
-                    }
+                    let name = entry.file_name().to_string_lossy().into_owned();
+                    entries.push(Entry { name, is_folder: entry.path().is_dir() });
                 }
-                names
+                entries
             }
         };
-        names.sort();
-        Ok(names)
+        entries.sort();
+        entries.dedup();
+        Ok(entries)
     }
+}
+
+/// A file or folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// Name without the path.
+    pub name: String,
+    /// Whether it is a folder.
+    pub is_folder: bool,
 }
 
 /// Whether a name is a plain file name: letters, digits, `.`, `_` and `-`, not starting with `.`.
