@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::content::app;
+use crate::migrations::PublicSchema;
 
 /// Servers, content of the tenants' tables, and limits. Has no `Debug`: the URLs hold passwords.
 #[derive(Clone, Deserialize, JsonSchema)]
@@ -25,6 +26,10 @@ pub struct Config {
     /// Name of the migration set: the folder `postgres/NAME` in `migrations`.
     #[serde(default = "app")]
     pub set: String,
+    /// What happens to names that migrations qualify with the schema `public`, such as `public.users`: `reject`
+    /// rejects the file; `rewrite` replaces `public` by the schema of the tenant's rows.
+    #[serde(default)]
+    pub public_schema: PublicSchema,
     /// Folder with migration sets. Default: the sets that ship with the program.
     #[serde(default)]
     #[schemars(extend("examples" = ["/etc/tenantry/migrations"]))]
@@ -97,6 +102,7 @@ impl Config {
             url: url.into(),
             pooler: None,
             set: app(),
+            public_schema: PublicSchema::default(),
             migrations: None,
             seeds: None,
             connections: connections(),

@@ -9,7 +9,7 @@ use super::catalogue;
 use super::failure::failure;
 use super::server::run;
 use super::trial::bypasses_in;
-use crate::migrations::{self, Applied, Dialect, Migration};
+use crate::migrations::{self, Applied, Migration};
 use crate::tables::{Catalogue, literal, quoted};
 
 /// Table of applied migrations in every tenant schema.
@@ -22,7 +22,7 @@ pub const POSITIONS: &str = "_migrations_position_seq";
 pub struct Target<'a> {
     /// Schema name.
     pub schema: &'a str,
-    /// Rewrites a file's SQL before it runs.
+    /// Rewrites a statement before it runs.
     pub prepare: &'a (dyn Fn(&str) -> String + Send + Sync),
     /// Statements that protect its tables, run after each migration in the same transaction.
     pub protect: &'a (dyn Fn(&Catalogue) -> String + Send + Sync),
@@ -57,7 +57,8 @@ impl<'a> Target<'a> {
         run(connection, own_table(self.schema)).await?;
         let mut applied = false;
         for migration in pending(connection, self.schema, migrations).await? {
-            let done = self.apply(connection, migration).await.map_err(|f| migrations::bad(migration, f));
+            let done =
+                self.apply(connection, migration).await.map_err(|f| migrations::bad(migration, None, f));
             // Undoes settings that a file made for the session.
             run(connection, "RESET ALL".to_owned()).await?;
             done?;
@@ -72,16 +73,13 @@ impl<'a> Target<'a> {
 
     async fn apply(&self, connection: &mut Session, migration: &Migration) -> Result<(), Failure> {
         let path = search_path(self.schema);
-        let migration = &Migration { sql: (self.prepare)(&migration.sql), ..migration.clone() };
         if !migration.transaction {
             run(connection, format!("SET {path}")).await?;
             // Left by an earlier attempt at this file: with IF NOT EXISTS, the next one would leave them as they are.
             for index in invalid_indexes(connection, self.schema).await? {
                 run(connection, format!("DROP INDEX {index}")).await?;
             }
-            for statement in migration.statements(Dialect::Postgres) {
-                run(connection, statement.to_owned()).await?;
-            }
+            self.run_statements(connection, migration).await?;
             if let Some(index) = invalid_indexes(connection, self.schema).await?.first() {
                 return Err(Failure::fatal(
                     "bad_schema",
@@ -94,7 +92,7 @@ impl<'a> Target<'a> {
         let mut transaction = connection.begin().await.map_err(failure)?;
         run(&mut transaction, format!("SET LOCAL {path}")).await?;
         if migration.transaction {
-            run(&mut transaction, migration.sql.clone()).await?;
+            self.run_statements(&mut transaction, migration).await?;
         }
         if let Some(bypasses) = self.bypasses {
             let found = bypasses_in(&mut transaction, bypasses, self.schema).await?;
@@ -107,6 +105,15 @@ impl<'a> Target<'a> {
         run(&mut transaction, format!("{};{evidence}", (self.protect)(&catalogue))).await?;
         transaction.commit().await.map_err(failure)
     }
+
+    /// Runs a file's statements one by one, so that a failure names the line.
+    async fn run_statements(&self, connection: &mut Session, migration: &Migration) -> Result<(), Failure> {
+        for statement in &migration.statements {
+            let ran = run(connection, (self.prepare)(&statement.sql(self.schema))).await;
+            ran.map_err(|failure| migrations::bad(migration, Some(statement.line), failure))?;
+        }
+        Ok(())
+    }
 }
 
 /// All statements that create a new schema's tables, as one text; none if a file cannot run in a transaction.
@@ -117,7 +124,12 @@ pub fn baseline(schema: &str, migrations: &[Migration]) -> Option<String> {
     let path = search_path(schema);
     let mut sql = format!("{};", own_table(schema));
     for migration in migrations {
-        sql.push_str(&format!("SET LOCAL {path};{}\n;{};", migration.sql, evidence(schema, migration)));
+        sql.push_str(&format!("SET LOCAL {path};"));
+        for statement in &migration.statements {
+            sql.push_str(&statement.sql(schema));
+            sql.push_str(";\n");
+        }
+        sql.push_str(&format!("{};", evidence(schema, migration)));
     }
     // Undoes settings that a file made for the session.
     sql.push_str("RESET ALL;");

@@ -103,8 +103,8 @@ impl Postgres {
     /// Reads migrations and seeds. Returns an error if they or the URLs are invalid. Does not connect.
     pub fn new(config: Config) -> Result<Arc<Self>, Failure> {
         let set = format!("postgres/{}", config.set);
-        let migrations =
-            migrations::load(&Files::migrations(config.migrations.as_deref()), &set, Dialect::Postgres)?;
+        let files = Files::migrations(config.migrations.as_deref());
+        let migrations = migrations::load(&files, &set, Dialect::Postgres, config.public_schema)?;
         let content =
             Content::load(&config.set, migrations, None, config.seeds.as_deref(), rows::insert_statement)?;
         Name::new(&config.app_role)

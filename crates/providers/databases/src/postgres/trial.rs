@@ -11,7 +11,7 @@ use super::catalogue;
 use super::failure::failure;
 use super::migrate::{pending, search_path};
 use super::server::run;
-use crate::migrations::{Dialect, Migration};
+use crate::migrations::{self, Migration};
 use crate::tables::quoted;
 
 /// Objects outside of a schema that the transaction has created or changed.
@@ -74,7 +74,7 @@ impl Trial {
                     FailureClass::Retryable | FailureClass::Unknown => return Err(failure),
                     // The files after it may depend on it.
                     FailureClass::Invalid | FailureClass::Fatal => {
-                        faults.push(format!("{file}: {}", failure.message));
+                        faults.push(migrations::bad(migration, None, failure).message);
                         break;
                     }
                 }
@@ -143,18 +143,15 @@ async fn rules(transaction: &mut Session, schema: &str) -> Result<Option<String>
 /// Runs a file; an error undoes it alone.
 async fn attempt(transaction: &mut Session, schema: &str, migration: &Migration) -> Result<(), Failure> {
     run(transaction, format!("SAVEPOINT file; SET LOCAL {}", search_path(schema))).await?;
-    let tried = match migration.transaction {
-        true => run(transaction, migration.sql.clone()).await,
-        false => {
-            let mut tried = Ok(());
-            for statement in migration.statements(Dialect::Postgres) {
-                if let (Ok(()), Some(statement)) = (&tried, in_transaction(statement)) {
-                    tried = run(transaction, statement).await;
-                }
-            }
-            tried
+    let mut tried = Ok(());
+    for statement in &migration.statements {
+        let sql = statement.sql(schema);
+        let sql = if migration.transaction { Some(sql.into_owned()) } else { in_transaction(&sql) };
+        if let (Ok(()), Some(sql)) = (&tried, sql) {
+            let ran = run(transaction, sql).await;
+            tried = ran.map_err(|failure| migrations::bad(migration, Some(statement.line), failure));
         }
-    };
+    }
     if tried.is_err() {
         run(transaction, "ROLLBACK TO file".to_owned()).await?;
     }

@@ -169,8 +169,11 @@ fn apply_next(connection: &Connection, migrations: &[Migration]) -> Result<bool,
         Ok(Applied { key: row.get(0)?, file: row.get(1)?, checksum: row.get(2)? })
     })?;
     let Some(migration) = migrations::pending(migrations, &applied)?.first() else { return Ok(false) };
-    let bad = |failure| migrations::bad(migration, failure);
-    batch(connection, &migration.sql).map_err(bad)?;
+    let bad = |failure| migrations::bad(migration, None, failure);
+    for statement in &migration.statements {
+        batch(connection, statement.text())
+            .map_err(|failure| migrations::bad(migration, Some(statement.line), failure))?;
+    }
     catalogue::read(connection).map_err(bad)?;
     let broken = first(connection, "PRAGMA foreign_key_check", [], |row| row.get::<_, String>(0))?;
     if let Some(table) = broken {

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tenantry_model::Failure;
 
 use crate::content::Content;
-use crate::migrations::{self, Dialect};
+use crate::migrations::{self, Dialect, PublicSchema};
 use crate::shape::Shape;
 use crate::tables::Catalogue;
 use tenantry_provider::connections::Connections;
@@ -34,7 +34,8 @@ pub(crate) async fn content(
 ) -> Result<Content, Failure> {
     let (set, migrations, seeds) = (set.to_owned(), migrations.clone(), seeds.clone());
     blocking(move || {
-        let migrations = migrations::load(&Files::migrations(migrations.as_deref()), &set, Dialect::Sqlite)?;
+        let files = Files::migrations(migrations.as_deref());
+        let migrations = migrations::load(&files, &set, Dialect::Sqlite, PublicSchema::default())?;
         let planned = client::rehearse(&migrations)?;
         Content::load(&set, migrations, Some(planned), seeds.as_deref(), writer::insert_statement)
     })

@@ -10,6 +10,7 @@ mod postgres_failures;
 mod postgres_fences;
 mod postgres_isolation;
 mod postgres_leaks;
+mod postgres_migrations;
 mod postgres_partitions;
 mod postgres_removal;
 mod postgres_rotation;

@@ -34,7 +34,7 @@ impl Folder {
         folder
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 
@@ -112,7 +112,7 @@ async fn a_role_may_use_all_objects_of_its_schema_except_migrations() {
     // Types of the same name in two schemas, and all kinds of arguments of routines.
     let more = "CREATE SEQUENCE \"Odd numbers\"; CREATE TYPE mood AS ENUM ('good');
         CREATE FUNCTION greet(m mood, n integer DEFAULT 1) RETURNS text LANGUAGE sql AS 'SELECT m::text';
-        CREATE FUNCTION greet(m public.mood, VARIADIC n mood[]) RETURNS text LANGUAGE sql AS 'SELECT m::text';
+        CREATE FUNCTION greet(m shared.mood, VARIADIC n mood[]) RETURNS text LANGUAGE sql AS 'SELECT m::text';
         CREATE FUNCTION \"Greet, (all)\"(OUT n integer, INOUT m text) LANGUAGE sql AS 'SELECT 1, m';
         CREATE AGGREGATE middle(ORDER BY integer) (SFUNC = pg_catalog.int4pl, STYPE = integer);
         CREATE PROCEDURE tidy() LANGUAGE sql AS 'SELECT 1';
@@ -121,7 +121,8 @@ async fn a_role_may_use_all_objects_of_its_schema_except_migrations() {
         CREATE VIEW seen WITH (security_invoker = true) AS SELECT * FROM t;";
     let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", more)]);
     let Some(fixture) = folder.fixture(Model::Schema).await else { return };
-    fixture.sql("CREATE TYPE public.mood AS ENUM ('bad')").await;
+    fixture.sql("CREATE SCHEMA shared").await;
+    fixture.sql("CREATE TYPE shared.mood AS ENUM ('bad')").await;
     let checks = "SELECT has_table_privilege($R, '$S.t', 'DELETE') AND has_table_privilege($R, '$S.seen', 'SELECT')
             AND has_sequence_privilege($R, '$S.\"Odd numbers\"', 'USAGE') AS may,
         has_table_privilege($R, '$S._migrations', 'SELECT') OR has_sequence_privilege($R, '$S._migrations_position_seq', 'USAGE')
@@ -154,11 +155,12 @@ async fn a_role_may_use_all_objects_of_its_schema_except_migrations() {
 async fn schemas_may_differ_after_the_same_migrations() {
     let unlike = "DO $$ BEGIN
         EXECUTE format('CREATE FUNCTION %I() RETURNS integer LANGUAGE sql AS ''SELECT 1''', 'of ' || current_schema());
-        IF nextval('public.made') > 3 THEN CREATE FUNCTION more() RETURNS integer LANGUAGE sql AS 'SELECT 1'; END IF;
+        IF nextval('shared.made') > 3 THEN CREATE FUNCTION more() RETURNS integer LANGUAGE sql AS 'SELECT 1'; END IF;
         END $$;";
     let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", unlike)]);
     let Some(fixture) = folder.fixture(Model::Schema).await else { return };
-    fixture.sql("CREATE SEQUENCE public.made").await;
+    fixture.sql("CREATE SCHEMA shared").await;
+    fixture.sql("CREATE SEQUENCE shared.made").await;
     // The trial of the files and the canary's schema were the first.
     for routines in [1, 2, 2] {
         let spec = bare();

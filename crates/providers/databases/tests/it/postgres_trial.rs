@@ -127,16 +127,16 @@ async fn partitions_of_migrations_show_no_other_tenants_rows() {
 #[tokio::test]
 async fn files_that_reach_outside_of_their_place_are_rejected() {
     const OUTSIDE: [(&str, &str); 9] = [
-        ("CREATE TABLE IF NOT EXISTS public.x (a int);", "table public.x"),
-        ("CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1';", "function public.f()"),
-        ("CREATE TYPE public.mood AS ENUM ('a');", "type public.mood"),
+        ("CREATE TABLE IF NOT EXISTS shared.x (a int);", "table shared.x"),
+        ("CREATE FUNCTION shared.f() RETURNS int LANGUAGE sql AS 'SELECT 1';", "function shared.f()"),
+        ("CREATE TYPE shared.mood AS ENUM ('a');", "type shared.mood"),
         ("CREATE SCHEMA beside;", "schema beside"),
-        ("CREATE INDEX by_a ON public.foreign_table (a);", "index public.by_a"),
-        ("CREATE VIEW public.v AS SELECT 1 AS a;", "view public.v"),
-        ("GRANT SELECT ON public.foreign_table TO PUBLIC;", "table public.foreign_table"),
+        ("CREATE INDEX by_a ON shared.foreign_table (a);", "index shared.by_a"),
+        ("CREATE VIEW shared.v AS SELECT 1 AS a;", "view shared.v"),
+        ("GRANT SELECT ON shared.foreign_table TO PUBLIC;", "table shared.foreign_table"),
         (
-            "DO $$ BEGIN BEGIN CREATE TABLE public.y (a int); EXCEPTION WHEN others THEN NULL; END; END $$;",
-            "table public.y",
+            "DO $$ BEGIN BEGIN CREATE TABLE shared.y (a int); EXCEPTION WHEN others THEN NULL; END; END $$;",
+            "table shared.y",
         ),
         ("SELECT lo_create(0);", "large object"),
     ];
@@ -144,7 +144,8 @@ async fn files_that_reach_outside_of_their_place_are_rejected() {
         for (sql, object) in OUTSIDE {
             let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", sql)]);
             let Some(fixture) = folder.fixture(model).await else { return };
-            fixture.sql("CREATE TABLE public.foreign_table (a int)").await;
+            fixture.sql("CREATE SCHEMA shared").await;
+            fixture.sql("CREATE TABLE shared.foreign_table (a int)").await;
             let failure = fixture.provider.ensure(&fixture.world.context(), &bare()).await.unwrap_err();
             is(&failure, Fatal, "bad_migration");
             assert!(
@@ -174,7 +175,7 @@ async fn files_that_reach_outside_of_their_place_are_rejected() {
 async fn all_faults_of_all_files_are_named_at_once() {
     let files = [
         ("1_a.sql", TABLE),
-        ("2_b.sql", "CREATE TABLE public.x (a int); CREATE VIEW v AS SELECT * FROM t;"),
+        ("2_b.sql", "CREATE TABLE shared.x (a int); CREATE VIEW v AS SELECT * FROM t;"),
         (
             "3_c.sql",
             "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM t';",
@@ -184,13 +185,14 @@ async fn all_faults_of_all_files_are_named_at_once() {
     ];
     let folder = Folder::new(&files);
     let Some(fixture) = folder.fixture(Model::Pool).await else { return };
+    fixture.sql("CREATE SCHEMA shared").await;
     let failure = fixture.provider.probe().await.unwrap_err();
     for fault in [
-        "2_b.sql: creates or changes table public.x",
+        "2_b.sql: creates or changes table shared.x",
         "2_b.sql: view `v` shows every tenant's rows",
         "3_c.sql: function `f` runs as its owner",
         "table `keyless`",
-        "5_e.sql: PostgreSQL rejected a statement (SQLSTATE 42601",
+        "5_e.sql:1: PostgreSQL rejected a statement (SQLSTATE 42601",
     ] {
         assert!(failure.message.contains(fault), "{fault} in {failure}");
     }
@@ -204,7 +206,7 @@ async fn objects_that_bypass_policies_are_rejected() {
         ("GRANT ALL ON t TO PUBLIC;", "TRUNCATE bypasses the policies"),
         ("CREATE SEQUENCE s; GRANT ALL ON SEQUENCE s TO PUBLIC;", "sequence `s`"),
         ("GRANT REFERENCES (id) ON t TO PUBLIC;", "column `id`"),
-        ("ALTER TABLE t OWNER TO other_role;", "belongs to the role `other_role`"),
+        ("DO $$ BEGIN ALTER TABLE t OWNER TO other_role; END $$;", "belongs to the role `other_role`"),
     ] {
         let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", sql)]);
         let Some(fixture) = folder.fixture(Model::Pool).await else { return };

@@ -1,0 +1,196 @@
+//! From a file's text to the statements that run: its Up part, split, without a `BEGIN … COMMIT` around all of
+//! it, and with every statement checked.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::Dialect;
+use super::faults::Faults;
+use super::folder::Source;
+use super::parts::{UpPart, up_part};
+use super::public::{self, PublicSchema};
+use super::rules::{self, Verdict};
+use super::statements::{Piece, Split, split_all};
+use super::tool::Tool;
+use super::{copy, public::Found};
+use crate::tables::quoted;
+
+/// One statement of a migration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statement {
+    /// Line of the file at which it begins.
+    pub line: usize,
+    /// Text without the semicolon.
+    text: String,
+    /// Where the text names `public` and means the tenant's schema.
+    public: Vec<Range<usize>>,
+}
+
+impl Statement {
+    /// The text, for tables in this schema.
+    pub fn sql(&self, schema: &str) -> Cow<'_, str> {
+        if self.public.is_empty() {
+            return Cow::Borrowed(&self.text);
+        }
+        let mut sql = self.text.clone();
+        for place in self.public.iter().rev() {
+            sql.replace_range(place.clone(), &quoted(schema));
+        }
+        Cow::Owned(sql)
+    }
+
+    /// The text as the file has it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// What runs of a file.
+#[derive(Debug)]
+pub struct Script {
+    pub statements: Vec<Statement>,
+    pub transaction: bool,
+    pub tool: Tool,
+}
+
+impl Script {
+    /// Of a file that cannot be read.
+    fn none(tool: Tool) -> Self {
+        Self { statements: Vec::new(), transaction: true, tool }
+    }
+}
+
+/// Reads a file's text; its faults are added to `faults`.
+pub fn read(source: &Source, dialect: Dialect, public: PublicSchema, faults: &mut Faults) -> Script {
+    let part = match up_part(&source.text) {
+        Ok(part) => part,
+        Err(found) => {
+            found.into_iter().for_each(|(line, tool, why)| faults.at(&source.file, line, tool, why));
+            return Script::none(source.tool);
+        }
+    };
+    let tool = match (source.tool, part.tool) {
+        (Tool::Plain, Some(tool)) => tool,
+        (tool, None) => tool,
+        (tool, Some(mark)) => {
+            let why =
+                format!("the file has marks of {}: keep the name and the marks of one tool", mark.name());
+            faults.at(&source.file, part.line.saturating_sub(1).max(1), tool, why);
+            return Script::none(tool);
+        }
+    };
+    let Split { statements, faults: unread } = split_all(part.text, dialect);
+    let is_dump = dialect == Dialect::Postgres && rules::is_dump(part.text, &statements);
+    let tool = if is_dump && tool == Tool::Plain { Tool::PgDump } else { tool };
+    let mut reader =
+        Reader { file: &source.file, before: part.line - 1, tool, dialect, public, is_dump, faults };
+    unread.into_iter().for_each(|(line, why)| reader.fault(line, why));
+    reader.read(statements, &part)
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    /// Number of lines before the Up part.
+    before: usize,
+    tool: Tool,
+    dialect: Dialect,
+    public: PublicSchema,
+    is_dump: bool,
+    faults: &'a mut Faults,
+}
+
+impl Reader<'_> {
+    fn fault(&mut self, line: usize, why: impl Into<String>) {
+        self.faults.at(self.file, self.before + line, self.tool, why);
+    }
+
+    fn read(&mut self, mut pieces: Vec<Piece<'_>>, part: &UpPart<'_>) -> Script {
+        let wrapped = matches!(pieces.as_slice(), [first, .., last] if rules::is_begin(first) && rules::is_commit(last));
+        if wrapped && (part.transaction || self.dialect == Dialect::Sqlite) {
+            pieces.pop();
+            pieces.remove(0);
+        }
+        if self.tool == Tool::Flyway {
+            self.placeholders(&pieces);
+        }
+        // No SQLite statement needs to run outside of a transaction.
+        let transaction = self.dialect == Dialect::Sqlite || self.transaction(&pieces, part.transaction);
+        let statements = pieces.iter().filter_map(|piece| self.statement(piece)).collect();
+        Script { statements, transaction, tool: self.tool }
+    }
+
+    /// Whether the file runs in a transaction; reports statements that cannot.
+    fn transaction(&mut self, pieces: &[Piece<'_>], marked: bool) -> bool {
+        let outside: Vec<_> =
+            pieces.iter().filter_map(|piece| Some((piece, rules::outside_transaction(piece)?))).collect();
+        if !marked || outside.is_empty() {
+            return marked;
+        }
+        // Flyway runs such files without a transaction and rejects a mixture.
+        if self.tool == Tool::Flyway && outside.len() == pieces.len()
+            || self.tool.sends_file_as_one_message() && pieces.len() == 1
+        {
+            return false;
+        }
+        for (piece, words) in outside {
+            let how = self.tool.without_transaction();
+            self.fault(piece.line, format!("{words} cannot run in a transaction: {how}"));
+        }
+        true
+    }
+
+    /// Reports texts that Flyway would replace.
+    fn placeholders(&mut self, pieces: &[Piece<'_>]) {
+        for piece in pieces {
+            for (at, _) in piece.text.match_indices("${") {
+                let name: String =
+                    piece.text.get(at..).unwrap_or_default().chars().take_while(|c| *c != '}').collect();
+                let why = format!("the placeholder `{name}}}` is not replaced here: write the value");
+                self.fault(piece.line_at(at), why);
+            }
+        }
+    }
+
+    /// The statement as it runs; none if it has no effect here or is at fault.
+    fn statement(&mut self, piece: &Piece<'_>) -> Option<Statement> {
+        match rules::verdict(piece, self.dialect, self.is_dump) {
+            Verdict::Run => {}
+            Verdict::Skip => return None,
+            Verdict::FindsPublic if self.public == PublicSchema::Rewrite => return None,
+            Verdict::FindsPublic => {
+                self.fault(piece.line, FINDS_PUBLIC);
+                return None;
+            }
+            Verdict::Refuse(why) => {
+                self.fault(piece.line, why);
+                return None;
+            }
+        }
+        let mut text = Cow::Borrowed(piece.text);
+        if let Some(data) = piece.data {
+            match copy::insert(piece.text, data) {
+                Ok(None) => return None,
+                Ok(Some(insert)) => text = Cow::Owned(insert),
+                Err(why) => {
+                    self.fault(piece.line, why);
+                    return None;
+                }
+            }
+        }
+        let mut places = Vec::new();
+        if self.dialect == Dialect::Postgres {
+            let piece = Piece { text: &text, data: None, ..piece.clone() };
+            let Found { places: found, faults, skip } = public::find(&piece, self.public);
+            if skip {
+                return None;
+            }
+            for (at, why) in faults {
+                self.fault(piece.line_at(at), why);
+            }
+            places = found;
+        }
+        Some(Statement { line: self.before + piece.line, text: text.into_owned(), public: places })
+    }
+}
+
+const FINDS_PUBLIC: &str = "sets the search path to public, but Tenantry sets it to the tenant's schema: remove the statement, or set `public_schema = \"rewrite\"`";
