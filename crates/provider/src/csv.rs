@@ -80,6 +80,7 @@ pub struct Table<'a> {
     sink: &'a mut dyn Sink,
     tally: &'a mut Tally,
     name: &'a str,
+    path: String,
     header: Vec<u8>,
     part: u32,
     bytes: Vec<u8>,
@@ -93,9 +94,34 @@ impl<'a> Table<'a> {
         name: &'a str,
         columns: impl IntoIterator<Item = &'b str>,
     ) -> Self {
+        Self::at(sink, tally, name, encode_name(name), columns)
+    }
+
+    /// The same in files whose paths begin with `path`, which no table's encoded name may equal.
+    pub fn at<'b>(
+        sink: &'a mut dyn Sink,
+        tally: &'a mut Tally,
+        name: &'a str,
+        path: String,
+        columns: impl IntoIterator<Item = &'b str>,
+    ) -> Self {
         let header = line(columns.into_iter().map(Some));
         tally.open(name);
-        Self { sink, tally, name, part: 0, bytes: header.clone(), header }
+        Self { sink, tally, name, path, part: 0, bytes: header.clone(), header }
+    }
+
+    /// Continues with other columns, in another file.
+    pub async fn continue_with<'b>(
+        &mut self,
+        columns: impl IntoIterator<Item = &'b str> + Send,
+    ) -> Result<(), Failure> {
+        let header = line(columns.into_iter().map(Some));
+        if self.bytes.len() > self.header.len() {
+            self.flush().await?;
+        }
+        self.bytes.clone_from(&header);
+        self.header = header;
+        Ok(())
     }
 
     /// Writes a row, given with its line feed.
@@ -129,7 +155,7 @@ impl<'a> Table<'a> {
 
     async fn flush(&mut self) -> Result<(), Failure> {
         self.part += 1;
-        let path = format!("{}.{:06}.csv", encode_name(self.name), self.part);
+        let path = format!("{}.{:06}.csv", self.path, self.part);
         self.sink.file(&path, self.bytes.len() as u64, &mut &*self.bytes).await?;
         self.bytes.clear();
         // Release the memory of an unusually long row.
@@ -225,10 +251,12 @@ fn field(bytes: Vec<u8>, quoted: bool) -> Result<Field, Failure> {
     })
 }
 
-/// Reads the names of the columns from the first line of a table's file.
+/// Reads the names of the columns from the first line of a table's file. The line of a table without columns is empty.
 pub async fn header(from: &mut (impl AsyncBufRead + Unpin)) -> Result<Vec<String>, Failure> {
-    let names: Option<Vec<String>> =
-        read(from).await?.and_then(|fields| fields.into_iter().map(Field::text).collect());
+    let names: Option<Vec<String>> = match read(from).await? {
+        Some(fields) if fields == [Field::Null] => Some(Vec::new()),
+        fields => fields.and_then(|fields| fields.into_iter().map(Field::text).collect()),
+    };
     names.ok_or_else(|| bad_archive("the first line of a table's file must name its columns"))
 }
 
@@ -262,6 +290,12 @@ mod tests {
         for buffer in [1, 2, 3, 4096] {
             assert_eq!(read_all(&file, buffer).await.unwrap(), expected, "{buffer} bytes at a time");
         }
+    }
+
+    #[tokio::test]
+    async fn a_table_may_have_no_columns() {
+        assert_eq!(header(&mut BufReader::new(&line([])[..])).await.unwrap(), Vec::<String>::new());
+        assert_eq!(header(&mut &b""[..]).await.unwrap_err().code, "bad_archive");
     }
 
     #[tokio::test]

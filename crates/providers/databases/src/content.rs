@@ -1,5 +1,5 @@
 //! What Tenantry writes into tenants' tables: migrations, the rows of seeds, and the canary row. Reads the
-//! product's files only; the caller passes the tables and the insert statement of its database.
+//! product's files only; the caller passes the tables of its database.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::tables::Catalogue;
 use tenantry_provider::data::Canary;
 use tenantry_provider::files::Files;
 pub use tenantry_provider::kinds::database::{DatabaseSettings as Settings, app};
-use tenantry_provider::seeds::{Languages, Seed};
+use tenantry_provider::seeds::{Block, Languages, Seed};
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Fault, Person, Spec, Tenant};
 
@@ -32,13 +32,19 @@ pub struct Ensure {
     pub seed: Option<String>,
     /// Time of the attempt, recorded as the time of completion.
     pub at: String,
-    /// Insert statements in their order, each with its rows as JSON arrays separated by commas.
-    pub rows: Vec<(Arc<str>, String)>,
+    /// What to insert, in this order, each with its rows: JSON arrays of the tenant's id and the columns' values,
+    /// separated by commas.
+    pub rows: Vec<(Arc<Insert>, String)>,
 }
 
-/// Returns the statement that inserts rows into a table with these columns. Its one parameter is a JSON array
-/// of rows, each an array of the tenant's id and the columns' values.
-pub type InsertStatement = fn(&str, &[String]) -> String;
+/// Table and columns of rows to insert.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Insert {
+    /// Table name.
+    pub table: String,
+    /// Column names, without `tenant_id`.
+    pub columns: Vec<String>,
+}
 
 /// A set of migrations with the seeds that fit it.
 pub struct Content {
@@ -46,40 +52,40 @@ pub struct Content {
     pub(crate) migrations: Vec<Migration>,
     /// The tables after all migrations, if they are known before a database is opened (SQLite).
     planned: Option<Catalogue>,
-    insert: InsertStatement,
     files: Files,
     seeds: Mutex<HashMap<String, Arc<Languages<Prepared>>>>,
     canary: Prepared,
     pub(crate) canary_row: Canary,
 }
 
-/// A seed with one insert statement for each of its blocks.
+/// A seed with the table and columns of each of its blocks.
 struct Prepared {
     seed: Seed,
-    statements: Vec<Arc<str>>,
+    inserts: Vec<Arc<Insert>>,
 }
 
 /// A seed's rows for one tenant, and the locale that was chosen.
 #[derive(Default)]
 struct Filled {
     locale: Option<String>,
-    rows: Vec<(Arc<str>, String)>,
+    rows: Vec<(Arc<Insert>, String)>,
 }
 
 impl Prepared {
-    fn new(seed: Seed, insert: InsertStatement) -> Self {
-        let statements =
-            seed.blocks.iter().map(|block| insert(&block.table, &block.columns).into()).collect();
-        Self { seed, statements }
+    fn new(seed: Seed) -> Self {
+        let insert =
+            |block: &Block| Arc::new(Insert { table: block.table.clone(), columns: block.columns.clone() });
+        let inserts = seed.blocks.iter().map(insert).collect();
+        Self { seed, inserts }
     }
 
-    fn rows(&self, tenant: &Tenant) -> Result<Vec<(Arc<str>, String)>, Failure> {
-        let blocks = self.statements.iter().zip(&self.seed.blocks);
+    fn rows(&self, tenant: &Tenant) -> Result<Vec<(Arc<Insert>, String)>, Failure> {
+        let blocks = self.inserts.iter().zip(&self.seed.blocks);
         blocks
-            .map(|(sql, block)| {
+            .map(|(insert, block)| {
                 let mut rows = String::new();
                 self.seed.render(block, tenant, &mut rows)?;
-                Ok((sql.clone(), rows))
+                Ok((insert.clone(), rows))
             })
             .collect()
     }
@@ -92,7 +98,6 @@ impl Content {
         migrations: Vec<Migration>,
         planned: Option<Catalogue>,
         seeds: Option<&Path>,
-        insert: InsertStatement,
     ) -> Result<Self, Failure> {
         let files = Files::seeds(seeds);
         // An operator's own folder of seeds replaces the shipped one as a whole, so it must bring a canary
@@ -107,12 +112,11 @@ impl Content {
         if let Some(fault) = faults.first() {
             return Err(Failure::fatal("bad_seed", format!("canary.yaml: {fault}")));
         }
-        let canary = Prepared::new(canary, insert);
+        let canary = Prepared::new(canary);
         Ok(Self {
             set: set.to_owned(),
             migrations,
             planned,
-            insert,
             files,
             seeds: Mutex::default(),
             canary,
@@ -218,7 +222,7 @@ impl Content {
         }) {
             return Err(Failure::invalid("bad_seed", fault));
         }
-        let prepared = Arc::new(languages.map(|seed| Prepared::new(seed, self.insert)));
+        let prepared = Arc::new(languages.map(Prepared::new));
         self.seeds.lock().insert(name.to_owned(), prepared.clone());
         Ok(prepared)
     }

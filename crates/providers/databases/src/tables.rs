@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
-use tenantry_model::Failure;
+use tenantry_model::{Failure, TenantId};
 use uuid::Uuid;
 
 use crate::shape::Shape;
@@ -12,14 +12,19 @@ use tenantry_provider::data::MAX_PAGE;
 
 /// The column that holds the tenant's id in every table.
 pub const OWNER: &str = "tenant_id";
+/// Maximum number of faults of a schema that are listed; the rest are counted.
+const MAX_FAULTS: usize = 50;
 
 /// The tenants' tables in one schema.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalogue {
-    /// By name, without Tenantry's own tables, whose names begin with an underscore.
+    /// By name, without Tenantry's own tables.
     pub tables: BTreeMap<String, Table>,
-    /// The same names, ordered so that a table comes before the tables that its rows refer to.
-    pub deletion_order: Vec<String>,
+    /// The same names, ordered so that a table comes before the tables that its rows refer to. Tables that refer to each
+    /// other in a cycle are one group.
+    pub deletion_order: Vec<Vec<String>>,
+    /// Whether every row belongs to one tenant, whatever its `tenant_id`. If not, `tenant_id` selects a tenant's rows.
+    pub is_whole: bool,
     /// The definition of the whole schema.
     pub shape: Shape,
 }
@@ -27,8 +32,48 @@ pub struct Catalogue {
 /// A table of tenants' rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    /// In the order of the table's definition, without `tenant_id`.
+    /// In the order of the table's definition, without a `tenant_id` that Tenantry fills.
     pub columns: Vec<Column>,
+    /// The type of a `tenant_id` that Tenantry fills with the tenant's id; none if the table has no such column.
+    pub owner: Option<OwnerType>,
+    /// Whether the table's rows are in its partitions.
+    pub is_partitioned: bool,
+}
+
+/// The types of a `tenant_id` that holds ids of Tenantry's tenants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnerType {
+    /// `ten_…`
+    Text,
+    /// The UUID that the id stands for.
+    Uuid,
+}
+
+impl OwnerType {
+    /// The type of this name, as PostgreSQL writes it.
+    pub fn of(kind: &str) -> Option<Self> {
+        match kind {
+            "text" => Some(Self::Text),
+            "uuid" => Some(Self::Uuid),
+            _ => None,
+        }
+    }
+
+    /// The type's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Uuid => "uuid",
+        }
+    }
+
+    /// The tenant's id as a value of this type.
+    pub fn value(self, tenant: TenantId) -> String {
+        match self {
+            Self::Text => tenant.to_string(),
+            Self::Uuid => tenant.uuid().to_string(),
+        }
+    }
 }
 
 /// A column.
@@ -38,8 +83,10 @@ pub struct Column {
     pub name: String,
     /// The declared type, as the server writes it.
     pub kind: String,
-    /// Computed by the database, so a caller cannot set it.
+    /// Filled by the database, so a caller cannot set it.
     pub generated: bool,
+    /// Computed from other columns, so an import cannot set it either.
+    pub computed: bool,
 }
 
 impl Table {
@@ -50,7 +97,7 @@ impl Table {
 
     /// The columns that a new row sets, in its order. `name` is this table's name.
     pub fn given(&self, name: &str, row: &Map<String, Value>) -> Result<Vec<&Column>, Failure> {
-        if row.contains_key(OWNER) {
+        if self.owner.is_some() && row.contains_key(OWNER) {
             return Err(Failure::invalid(
                 "not_allowed",
                 format!("`{OWNER}` cannot be set: it comes from the token; leave it out"),
@@ -82,19 +129,25 @@ impl Table {
 impl Catalogue {
     /// A catalogue without tables.
     pub const fn new() -> Self {
-        Self { tables: BTreeMap::new(), deletion_order: Vec::new(), shape: Shape::new() }
+        Self { tables: BTreeMap::new(), deletion_order: Vec::new(), is_whole: false, shape: Shape::new() }
     }
 
     /// The table of this name. Returns an error if there is none, or if it has no `id`, by which rows are
     /// addressed.
     pub fn addressable(&self, name: &str) -> Result<(&str, &Table), Failure> {
+        let has_id = |table: &Table| table.column("id").is_some();
         match self.tables.get_key_value(name) {
-            Some((name, table)) if table.column("id").is_some() => Ok((name, table)),
+            Some((name, table)) if has_id(table) => Ok((name, table)),
             _ => {
-                let names: Vec<&str> = self.tables.keys().map(String::as_str).collect();
+                let names: Vec<&str> = self
+                    .tables
+                    .iter()
+                    .filter(|(_, table)| has_id(table))
+                    .map(|(name, _)| name.as_str())
+                    .collect();
                 Err(Failure::invalid(
                     "unknown_table",
-                    format!("no such table; the tables are: {}", names.join(", ")),
+                    format!("no such table with a column `id`; these have one: {}", names.join(", ")),
                 ))
             }
         }
@@ -125,41 +178,75 @@ pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// A list of quoted column names in parentheses; empty without columns.
+pub fn in_parentheses(columns: &[String]) -> String {
+    if columns.is_empty() { String::new() } else { format!("({})", columns.join(", ")) }
+}
+
 /// Quotes a text for SQL.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Orders tables so that children come before their parents. Returns an error if foreign keys form a cycle.
+/// Groups tables so that children come before their parents. `parents` names the tables that each table refers to.
+/// Tables that refer to each other in a cycle are in one group, with the tables that they refer to.
 pub fn deletion_order(
     tables: &BTreeMap<String, Table>,
     mut parents: BTreeMap<String, BTreeSet<String>>,
-) -> Result<Vec<String>, Failure> {
-    let mut left: BTreeSet<&String> = tables.keys().filter(|name| !name.starts_with('_')).collect();
+) -> Vec<Vec<String>> {
+    let mut left: BTreeSet<&String> = tables.keys().collect();
     let mut ordered = Vec::with_capacity(left.len());
     while !left.is_empty() {
-        let free: Vec<&String> = left
-            .iter()
-            .filter(|name| {
-                !parents.values().any(|set| set.iter().any(|parent| parent.eq_ignore_ascii_case(name)))
-            })
-            .copied()
-            .collect();
+        let is_parent =
+            |name: &str| parents.values().flatten().any(|parent| parent.eq_ignore_ascii_case(name));
+        let free: Vec<&String> = left.iter().filter(|name| !is_parent(name)).copied().collect();
         if free.is_empty() {
-            let names: Vec<&str> = left.iter().map(|name| name.as_str()).collect();
-            return Err(Failure::fatal(
-                "bad_schema",
-                format!(
-                    "foreign keys form a cycle, so no tenant could be removed; drop one of those between: {}",
-                    names.join(", ")
-                ),
-            ));
+            ordered.push(left.into_iter().cloned().collect());
+            break;
         }
         for name in free {
             left.remove(name);
             parents.remove(name);
-            ordered.push(name.clone());
+            ordered.push(vec![name.clone()]);
         }
     }
-    Ok(ordered)
+    ordered
+}
+
+/// The failure of tables that break rules: all of them, up to a length that can be read.
+pub fn bad_schema(mut faults: Vec<String>) -> Failure {
+    let more = faults.len().saturating_sub(MAX_FAULTS);
+    faults.truncate(MAX_FAULTS);
+    if more > 0 {
+        faults.push(format!("and {more} more"));
+    }
+    Failure::fatal("bad_schema", faults.join("; "))
+}
+
+/// The fault of a group of tables that refer to each other in a cycle.
+pub fn cycle(group: &[String]) -> String {
+    format!(
+        "foreign keys form a cycle, so no tenant could be removed; drop one of those between: {}",
+        group.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_come_before_parents_and_cycles_are_groups() {
+        let tables = ["a", "b", "c", "d"].map(|name| (name.to_owned(), Table::default())).into();
+        let order = |pairs: &[(&str, &str)]| {
+            let mut parents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+            for (child, parent) in pairs {
+                parents.entry((*child).to_owned()).or_default().insert((*parent).to_owned());
+            }
+            deletion_order(&tables, parents).iter().map(|group| group.concat()).collect::<Vec<_>>()
+        };
+        assert_eq!(order(&[]), ["a", "b", "c", "d"]);
+        assert_eq!(order(&[("a", "b"), ("b", "c"), ("d", "b")]), ["a", "d", "b", "c"]);
+        assert_eq!(order(&[("a", "b"), ("b", "c"), ("c", "b"), ("c", "d")]), ["a", "bcd"]);
+    }
 }

@@ -1,27 +1,44 @@
-//! Reads a schema's tables, columns, keys and policies from the server. Rejects a schema in which a tenant
-//! could reach another tenant's rows if they shared it, so that the same migrations serve all three
-//! isolations.
+//! Reads a schema's tables, columns, keys and policies from the server. Rejects shared tables in which a tenant could
+//! reach another tenant's rows. A schema or database of a tenant's own may have any tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tenantry_model::Failure;
+use tenantry_model::{Failure, Isolation};
 use tenantry_postgres::{Error, Row, Session};
 
 use super::failure::failure;
 use crate::shape::Shape;
-use crate::tables::{Catalogue, Column, OWNER, Table, deletion_order, quoted};
+use crate::tables::{Catalogue, Column, OWNER, OwnerType, Table, bad_schema, cycle, deletion_order, quoted};
 
-/// Reads the schema and checks that it keeps tenants apart. The failure names the table and what to change.
-pub async fn read(connection: &mut Session, schema: &str) -> Result<Catalogue, Failure> {
+/// Reads a schema of this isolation. The failure names each table that breaks a rule, and what to change.
+pub async fn read(
+    connection: &mut Session,
+    schema: &str,
+    isolation: Isolation,
+) -> Result<Catalogue, Failure> {
     let mut faults = Vec::new();
-    let tables = columns(connection, schema, &mut faults).await?;
-    keys(connection, schema, &mut faults).await?;
-    let parents = references(connection, schema, &mut faults).await?;
-    if let Some(fault) = faults.into_iter().next() {
-        return Err(Failure::fatal("bad_schema", fault));
+    let tables = tables(connection, schema).await?;
+    let references = references(connection, schema).await?;
+    let mut parents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for Reference { child, parent, .. } in references.iter().filter(|it| it.child != it.parent) {
+        parents.entry(child.clone()).or_default().insert(parent.clone());
     }
-    let deletion_order = deletion_order(&tables, parents)?;
-    Ok(Catalogue { tables, deletion_order, shape: shape(connection, schema).await? })
+    let deletion_order = deletion_order(&tables, parents);
+    match isolation {
+        Isolation::Pool => {
+            faults.extend(unowned(&tables));
+            faults.extend(keys(connection, schema).await?);
+            faults.extend(references.iter().filter_map(Reference::fault));
+            faults.extend(deletion_order.iter().filter(|group| group.len() > 1).map(|group| cycle(group)));
+        }
+        Isolation::Schema => {}
+        Isolation::Database => faults = outside(connection, schema).await?,
+    }
+    let is_whole = isolation != Isolation::Pool;
+    if !faults.is_empty() {
+        return Err(bad_schema(faults));
+    }
+    Ok(Catalogue { tables, deletion_order, is_whole, shape: shape(connection, schema).await? })
 }
 
 /// The definition of every column, constraint, index, policy, trigger and function of the schema. NOT NULL
@@ -74,51 +91,49 @@ pub async fn holds(connection: &mut Session, schema: &str, tenant: &str) -> Resu
     connection.one(&format!("SELECT {}", any.join(" OR ")), &[&tenant]).await.map_err(failure)
 }
 
-async fn columns(
-    connection: &mut Session,
-    schema: &str,
-    faults: &mut Vec<String>,
-) -> Result<BTreeMap<String, Table>, Failure> {
+/// The tables of a schema, without partitions and without the table of applied migrations.
+pub async fn tables(connection: &mut Session, schema: &str) -> Result<BTreeMap<String, Table>, Failure> {
     let rows = connection.rows(
-        concat!("SELECT relname::text, attname::text, format_type(atttypid, atttypmod) AS kind, attnotnull, attgenerated <> '' OR attidentity = 'a' AS made
-         FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
-         WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND NOT relispartition
+        concat!("SELECT relname::text, relkind = 'p' AS partitioned, attname::text, format_type(atttypid, atttypmod) AS kind, attnotnull,
+                attgenerated <> '' AS computed, attgenerated <> '' OR attidentity = 'a' AS made
+         FROM pg_class LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
+         WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> $2
          ORDER BY relname, attnum"),
-        &[&schema],
+        &[&schema, &super::migrate::TABLE],
     )
     .await
     .map_err(failure)?;
     let mut tables: BTreeMap<String, Table> = BTreeMap::new();
-    let mut owned = BTreeSet::new();
     for row in rows {
-        let (name, column): (String, String) = (row.get("relname"), row.get("attname"));
-        if name == super::migrate::TABLE {
-            continue;
-        }
-        let table = tables.entry(name.clone()).or_default();
+        let table = tables.entry(row.get("relname")).or_default();
+        table.is_partitioned = row.get("partitioned");
+        let Some(name) = row.get::<_, Option<String>>("attname") else { continue };
         let kind: String = row.get("kind");
-        if column != OWNER {
-            table.columns.push(Column { name: column, kind, generated: row.get("made") });
-        } else if kind == "text" && row.get("attnotnull") {
-            owned.insert(name);
-        }
-    }
-    for name in tables.keys() {
-        if name.starts_with('_') {
-            faults
-                .push(format!("table `{name}`: names that begin with an underscore are reserved; rename it"));
-        } else if !owned.contains(name) {
-            faults.push(format!(
-                "table `{name}` cannot be shared by tenants: it needs a column `{OWNER} text NOT NULL` that its primary key begins with"
-            ));
+        // Any other column of this name means something else to the product.
+        table.owner = table.owner.or(OwnerType::of(&kind).filter(|_| name == OWNER));
+        if name != OWNER || table.owner.is_none() {
+            let (generated, computed) = (row.get("made"), row.get("computed"));
+            table.columns.push(Column { name, kind, generated, computed });
         }
     }
     Ok(tables)
 }
 
-/// Checks that keys begin with the tenant's id: a unique index without it would tell one tenant about
+/// Shared tables whose rows have no tenant, or a name that Tenantry reserves.
+fn unowned(tables: &BTreeMap<String, Table>) -> impl Iterator<Item = String> {
+    tables.iter().filter_map(|(name, table)| {
+        if name.starts_with('_') {
+            return Some(format!("table `{name}`: names that begin with an underscore are reserved; rename it"));
+        }
+        (table.owner != Some(OwnerType::Text)).then(|| {
+            format!("table `{name}` cannot be shared by tenants: it needs a column `{OWNER} text NOT NULL` that its primary key begins with")
+        })
+    })
+}
+
+/// Shared tables with keys that do not begin with the tenant's id: a unique index without it would tell one tenant about
 /// another's rows, and one that does not begin with it makes each tenant pay for the others' rows.
-async fn keys(connection: &mut Session, schema: &str, faults: &mut Vec<String>) -> Result<(), Failure> {
+async fn keys(connection: &mut Session, schema: &str) -> Result<Vec<String>, Failure> {
     let rows = connection.rows(
         concat!("SELECT relname::text, count(*) FILTER (WHERE indisprimary) AS primaries,
                 count(*) FILTER (WHERE (indisunique OR indisexclusion) AND attname IS DISTINCT FROM $2) AS strangers
@@ -130,6 +145,7 @@ async fn keys(connection: &mut Session, schema: &str, faults: &mut Vec<String>) 
     )
     .await
     .map_err(failure)?;
+    let mut faults = Vec::new();
     for row in rows {
         let table: String = row.get("relname");
         if row.get::<_, i64>("primaries") == 0 {
@@ -141,39 +157,66 @@ async fn keys(connection: &mut Session, schema: &str, faults: &mut Vec<String>) 
             ));
         }
     }
-    Ok(())
+    Ok(faults)
 }
 
-/// The tables that each table refers to. Checks that every foreign key carries `tenant_id`: otherwise a row
-/// could refer to another tenant's.
-async fn references(
-    connection: &mut Session,
-    schema: &str,
-    faults: &mut Vec<String>,
-) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
-    let rows = connection.rows(
-        concat!("SELECT child.relname::text AS child, parent.relname::text AS parent,
+/// A foreign key between two tables.
+struct Reference {
+    child: String,
+    parent: String,
+    /// Whether it includes both tables' `tenant_id`.
+    is_kept: bool,
+}
+
+impl Reference {
+    /// Without `tenant_id` in the key, a row could refer to another tenant's.
+    fn fault(&self) -> Option<String> {
+        let Self { child, parent, is_kept } = self;
+        (!is_kept).then(|| format!(
+            "table `{child}`: its foreign key to `{parent}` must carry `{OWNER}`, or a row could refer to another tenant's"
+        ))
+    }
+}
+
+/// The foreign keys of a schema's tables; those of partitions count as their table's.
+async fn references(connection: &mut Session, schema: &str) -> Result<Vec<Reference>, Failure> {
+    let rows = connection
+        .rows(
+            concat!(
+                "SELECT child.relname::text AS child, parent.relname::text AS parent,
                 EXISTS (SELECT 1 FROM unnest(conkey, confkey) AS pair(here, there)
                         JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = here
                         JOIN pg_attribute b ON b.attrelid = confrelid AND b.attnum = there
                         WHERE a.attname = $2 AND b.attname = $2) AS kept
-         FROM pg_constraint JOIN pg_class child ON child.oid = conrelid JOIN pg_class parent ON parent.oid = confrelid
-         WHERE contype = 'f' AND conparentid = 0 AND ", in_schema!(class "child")),
-        &[&schema, &OWNER],
-    )
-    .await
-    .map_err(failure)?;
-    let mut parents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for row in rows {
-        let (child, parent): (String, String) = (row.get("child"), row.get("parent"));
-        if !row.get::<_, bool>("kept") {
-            faults.push(format!(
-                "table `{child}`: its foreign key to `{parent}` must carry `{OWNER}`, or a row could refer to another tenant's"
-            ));
-        }
-        if child != parent {
-            parents.entry(child).or_default().insert(parent);
-        }
-    }
-    Ok(parents)
+         FROM pg_constraint JOIN pg_class child ON child.oid = coalesce(pg_partition_root(conrelid), conrelid)
+         JOIN pg_class parent ON parent.oid = coalesce(pg_partition_root(confrelid), confrelid)
+         WHERE contype = 'f' AND conparentid = 0 AND ",
+                in_schema!(class "child")
+            ),
+            &[&schema, &OWNER],
+        )
+        .await
+        .map_err(failure)?;
+    let one = |row: &Row| Reference {
+        child: row.get("child"),
+        parent: row.get("parent"),
+        is_kept: row.get("kept"),
+    };
+    Ok(rows.iter().map(one).collect())
+}
+
+/// Tables of a tenant's own database that are in another schema than the tables that are exported.
+async fn outside(connection: &mut Session, schema: &str) -> Result<Vec<String>, Failure> {
+    connection
+        .all(
+            "SELECT format('table `%s.%s` is outside the schema `%s`, which is all that an export contains: create it without a schema prefix',
+                           nspname, relname, $1)
+             FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+             WHERE relkind IN ('r', 'p') AND NOT relispartition AND nspname NOT IN ($1, 'information_schema') AND NOT nspname ^@ 'pg_'
+               AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
+             ORDER BY 1",
+            &[&schema],
+        )
+        .await
+        .map_err(failure)
 }

@@ -1,5 +1,5 @@
-//! Steps on a tenant's schema or database that are the same in all three isolations: migrating, seeding,
-//! observing and dropping.
+//! Steps on a tenant's schema or database that are the same in all three isolations: migrating, observing and
+//! dropping.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tenantry_model::suspension::SuspensionMode;
-use tenantry_model::{Failure, FailureClass, Isolation};
+use tenantry_model::{Failure, Isolation};
 use tenantry_postgres::Session;
 use tokio::time::timeout;
 
@@ -18,7 +18,7 @@ use super::failure::failure;
 use super::migrate::{self, Target};
 use super::name::Name;
 use super::server::{Server, run};
-use crate::content::{Content, Ensure};
+use crate::content::Content;
 use crate::shape::Shape;
 use tenantry_provider::verbs::Observed;
 
@@ -31,25 +31,6 @@ pub fn name_taken() -> Failure {
         "name_taken",
         "a schema, database, role or tenant of this name carries another owner tag and was not touched; remove it, or change `names` in the template",
     )
-}
-
-/// Writes a tenant's first rows into the tables of this schema. Existing rows stay.
-pub async fn seed(transaction: &mut Session, schema: &str, work: &Ensure) -> Result<(), Failure> {
-    if work.rows.is_empty() {
-        return Ok(());
-    }
-    run(transaction, format!("SET LOCAL {}", migrate::search_path(schema))).await?;
-    for (sql, rows) in &work.rows {
-        let inserted = transaction.execute(sql, &[&format!("[{rows}]")]).await;
-        inserted.map_err(|error| match failure(error) {
-            // The tables reject the rows because the seed does not fit them: a retry does not help.
-            wrong if matches!(wrong.class, FailureClass::Invalid | FailureClass::Fatal) => {
-                Failure::invalid("bad_seed", wrong.message)
-            }
-            other => other,
-        })?;
-    }
-    Ok(())
 }
 
 /// Applies missing migrations to an existing schema. Returns the definition to record if it changes: the

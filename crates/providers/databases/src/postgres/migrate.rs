@@ -2,7 +2,7 @@
 //! schema go to the server in one round trip. The caller holds the schema's lock.
 
 use sha2::{Digest, Sha256};
-use tenantry_model::Failure;
+use tenantry_model::{Failure, Isolation};
 use tenantry_postgres::{Row, Session};
 
 use super::catalogue;
@@ -22,6 +22,8 @@ pub const POSITIONS: &str = "_migrations_position_seq";
 pub struct Target<'a> {
     /// Schema name.
     pub schema: &'a str,
+    /// What the schema's tables hold.
+    pub isolation: Isolation,
     /// Rewrites a statement before it runs.
     pub prepare: &'a (dyn Fn(&str) -> String + Send + Sync),
     /// Statements that protect its tables, run after each migration in the same transaction.
@@ -44,8 +46,8 @@ pub struct Migrated {
 
 impl<'a> Target<'a> {
     /// A schema that belongs to one tenant: files run as they are, and tables need no protection.
-    pub fn of_one(schema: &'a str) -> Self {
-        Self { schema, prepare: &str::to_owned, protect: &no_protection, bypasses: None }
+    pub fn of_one(schema: &'a str, isolation: Isolation) -> Self {
+        Self { schema, isolation, prepare: &str::to_owned, protect: &no_protection, bypasses: None }
     }
 
     /// Applies the missing files and reads the resulting tables.
@@ -67,7 +69,7 @@ impl<'a> Target<'a> {
         }
         // Read again because protection changes the definition, and outside the transaction, whose search
         // path changes how types are written.
-        let catalogue = catalogue::read(connection, self.schema).await?;
+        let catalogue = catalogue::read(connection, self.schema, self.isolation).await?;
         Ok(Migrated { catalogue, applied })
     }
 
@@ -100,7 +102,7 @@ impl<'a> Target<'a> {
                 return Err(Failure::fatal("bad_schema", found.join("; ")));
             }
         }
-        let catalogue = catalogue::read(&mut transaction, self.schema).await?;
+        let catalogue = catalogue::read(&mut transaction, self.schema, self.isolation).await?;
         let evidence = evidence(self.schema, migration);
         run(&mut transaction, format!("{};{evidence}", (self.protect)(&catalogue))).await?;
         transaction.commit().await.map_err(failure)

@@ -42,11 +42,13 @@ mod location;
 mod logins;
 mod migrate;
 mod name;
+mod own_table;
 mod per_server;
 mod rights;
 mod role;
 mod rotation;
 mod rows;
+mod seed;
 mod server;
 pub(crate) mod transfer;
 mod trial;
@@ -68,15 +70,16 @@ pub(crate) use failure::{failure, is_duplicate};
 pub(crate) use fence::{denies, fence};
 pub(crate) use location::{
     ObservedSchema, RemovalCounts, drop_tables_in_batches, drop_unblocked, name_taken, observed,
-    privilege_differences, seed, update_schema,
+    privilege_differences, update_schema,
 };
-pub(crate) use migrate::{Target, baseline, recipe, search_path};
+pub(crate) use migrate::{TABLE as MIGRATIONS, Target, baseline, recipe, search_path};
 pub(crate) use name::Name;
 pub(crate) use per_server::PerServer;
 pub(crate) use rights::{grants, rights};
 pub(crate) use role::Memberships;
 use rotation::Tables;
 pub(crate) use rows::{LocateRows, PostgresRows, count_all, delete_all, no_such_tenant};
+pub(crate) use seed::seed;
 pub(crate) use server::{Server, begin, create_objects, lift_timeout, run, with_keepalive};
 pub(crate) use trial::Trial;
 pub(crate) use warm_pool::{WarmFactory, WarmPool, or_on_demand};
@@ -105,8 +108,8 @@ impl Postgres {
         let set = format!("postgres/{}", config.set);
         let files = Files::migrations(config.migrations.as_deref());
         let migrations = migrations::load(&files, &set, Dialect::Postgres, config.public_schema)?;
-        let content =
-            Content::load(&config.set, migrations, None, config.seeds.as_deref(), rows::insert_statement)?;
+        own_table::check(&migrations)?;
+        let content = Content::load(&config.set, migrations, None, config.seeds.as_deref())?;
         Name::new(&config.app_role)
             .map_err(|failure| Failure::invalid("bad_name", format!("`app_role`: {}", failure.message)))?;
         let server = |path: &str, url: &str, pooler: &Option<String>| {

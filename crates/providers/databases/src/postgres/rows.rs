@@ -1,5 +1,5 @@
-//! Access to one tenant's rows. Every statement runs in a transaction that acts as the tenant's role and has
-//! the tenant's id as a parameter; table and column names come from the catalogue, never from the request.
+//! Access to one tenant's rows. Every statement runs in a transaction that acts as the tenant's role and, in
+//! shared tables, has the tenant's id as a parameter; table and column names come from the catalogue, never from the request.
 
 use std::sync::Arc;
 
@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 use tenantry_model::{Failure, TenantId};
 use tenantry_postgres::{Pooled, Session, Transaction};
 
+use super::catalogue;
 use super::failure::failure;
-use crate::tables::{Catalogue, OWNER, Table, check_limit, literal, quoted, sample_in_use};
+use crate::tables::{Catalogue, Column, OWNER, Table, check_limit, in_parentheses, quoted, sample_in_use};
 use tenantry_provider::data::{Page, TenantRows};
 
 /// Locates tenants' rows.
@@ -35,22 +36,13 @@ pub fn no_such_tenant() -> Failure {
     )
 }
 
-/// The statement that inserts a block of a seed: its parameter is a JSON array of rows, whose values the
-/// table's types parse.
-pub fn insert_statement(table: &str, columns: &[String]) -> String {
-    let all: Vec<&str> = std::iter::once(OWNER).chain(columns.iter().map(String::as_str)).collect();
-    let names: Vec<String> = all.iter().map(|column| quoted(column)).collect();
-    let fields: Vec<String> =
-        all.iter().enumerate().map(|(i, column)| format!("{}, value -> {i}", literal(column))).collect();
-    let (table, names) = (quoted(table), names.join(", "));
-    format!(
-        "INSERT INTO {table} ({names}) SELECT {names} FROM jsonb_array_elements($1::jsonb) AS rows(value),
-         LATERAL jsonb_populate_record(NULL::{table}, jsonb_build_object({})) ON CONFLICT DO NOTHING",
-        fields.join(", "),
-    )
+/// A table of a tenant in FROM, without the rows of tables that inherit from it.
+pub fn relation(schema: &str, name: &str, table: &Table) -> String {
+    let only = if table.is_partitioned { "" } else { "ONLY " };
+    format!("{only}{}.{}", quoted(schema), quoted(name))
 }
 
-/// Deletes every row of the tenant, children before parents, and counts them by table.
+/// Deletes every row of the tenant from shared tables, children before parents, and counts them by table.
 pub async fn delete_all(
     connection: &mut Session,
     catalogue: &Catalogue,
@@ -58,7 +50,7 @@ pub async fn delete_all(
     tenant: &str,
 ) -> Result<Value, Failure> {
     let mut counts = Map::new();
-    for table in &catalogue.deletion_order {
+    for table in catalogue.deletion_order.iter().flatten() {
         let sql = format!("DELETE FROM {}.{} WHERE {OWNER} = $1", quoted(schema), quoted(table));
         let done = connection.execute(&sql, &[&tenant]).await;
         counts.insert(table.clone(), done.map_err(failure)?.into());
@@ -66,18 +58,27 @@ pub async fn delete_all(
     Ok(Value::Object(counts))
 }
 
-/// Counts the rows of each table in a tenant's own schema.
-pub async fn count_all(
-    connection: &mut Session,
-    catalogue: &Catalogue,
-    schema: &str,
-) -> Result<Value, Failure> {
+/// Counts all rows of each table in a tenant's own schema.
+pub async fn count_all(connection: &mut Session, schema: &str) -> Result<Value, Failure> {
     let mut counts = Map::new();
-    for table in catalogue.tables.keys() {
-        let sql = format!("SELECT count(*) FROM {}.{}", quoted(schema), quoted(table));
-        counts.insert(table.clone(), connection.one::<i64>(&sql, &[]).await.map_err(failure)?.into());
+    for (name, table) in catalogue::tables(connection, schema).await? {
+        let sql = format!("SELECT count(*) FROM {}", relation(schema, &name, &table));
+        counts.insert(name, connection.one::<i64>(&sql, &[]).await.map_err(failure)?.into());
     }
     Ok(Value::Object(counts))
+}
+
+/// SQL condition that a row is the tenant's, whose id is the text parameter `$1`.
+fn is_own(catalogue: &Catalogue, table: &Table) -> String {
+    match table.owner.filter(|_| !catalogue.is_whole) {
+        Some(owner) => format!("{OWNER} = ($1::text)::{}", owner.as_str()),
+        None => "true".to_owned(),
+    }
+}
+
+/// The tenant's id as this table stores it.
+fn owner_value(table: &Table, tenant: TenantId) -> String {
+    table.owner.map(|owner| owner.value(tenant)).unwrap_or_default()
 }
 
 /// SQL of a text parameter as the type of the table's ids.
@@ -86,8 +87,11 @@ fn id(table: &Table, parameter: u8) -> String {
     format!("(${parameter}::text)::{kind}")
 }
 
-fn as_json() -> String {
-    format!("to_jsonb(own) - '{OWNER}'")
+fn as_json(table: &Table) -> String {
+    match table.owner {
+        Some(_) => format!("to_jsonb(own.*) - '{OWNER}'"),
+        None => "to_jsonb(own.*)".to_owned(),
+    }
 }
 
 #[async_trait]
@@ -96,22 +100,23 @@ impl<H: LocateRows> TenantRows for PostgresRows<H> {
         let (mut transaction, catalogue) = self.location.enter(self.tenant).await?;
         let (name, table) = catalogue.addressable(name)?;
         table.name_row(&mut row);
-        let columns: Vec<String> =
-            table.given(name, &row)?.into_iter().map(|column| quoted(&column.name)).collect();
-        let (columns, table) = (columns.join(", "), quoted(name));
-        let comma = if columns.is_empty() { "" } else { ", " };
+        let own = table.owner.map(|owner| (OWNER, format!("($1::text)::{}", owner.as_str())));
+        let given = table.given(name, &row)?.into_iter().map(|column| (&*column.name, quoted(&column.name)));
+        let (columns, values): (Vec<String>, Vec<String>) =
+            own.into_iter().chain(given).map(|(column, value)| (quoted(column), value)).unzip();
+        let owner = owner_value(table, self.tenant);
+        let (columns, values, json, table) =
+            (in_parentheses(&columns), values.join(", "), as_json(table), quoted(name));
         let sql = format!(
-            "INSERT INTO {table} AS own ({OWNER}{comma}{columns}) SELECT $1{comma}{columns}
-             FROM jsonb_populate_record(NULL::{table}, $2) RETURNING {}",
-            as_json(),
+            "INSERT INTO {table} AS own {columns} SELECT {values} FROM jsonb_populate_record(NULL::{table}, $2) RETURNING {json}"
         );
-        let added = transaction.one(&sql, &[&self.tenant.to_string(), &Value::Object(row)]).await.map_err(
-            |error| match failure(error) {
+        let added = transaction.one(&sql, &[&owner, &Value::Object(row)]).await.map_err(|error| {
+            match failure(error) {
                 // A removed tenant must not get rows while its last tokens are valid.
                 refused if refused.code == "not_allowed" => no_such_tenant(),
                 other => other,
-            },
-        )?;
+            }
+        })?;
         transaction.commit().await.map_err(failure)?;
         Ok(added)
     }
@@ -121,13 +126,14 @@ impl<H: LocateRows> TenantRows for PostgresRows<H> {
         let (name, table) = catalogue.addressable(name)?;
         check_limit(limit)?;
         let sql = format!(
-            "SELECT own.id::text, {} FROM {} own WHERE {OWNER} = $1 AND ($2::text IS NULL OR id > {}) ORDER BY own.id LIMIT $3",
-            as_json(),
+            "SELECT own.id::text, {} FROM {} own WHERE {} AND ($2::text IS NULL OR id > {}) ORDER BY own.id LIMIT $3",
+            as_json(table),
             quoted(name),
+            is_own(&catalogue, table),
             id(table, 2),
         );
         let found: Vec<(String, Value)> = transaction
-            .pairs(&sql, &[&self.tenant.to_string(), &after, &(i64::from(limit) + 1)])
+            .pairs(&sql, &[&owner_value(table, self.tenant), &after, &(i64::from(limit) + 1)])
             .await
             .map_err(failure)?;
         transaction.commit().await.map_err(failure)?;
@@ -141,12 +147,14 @@ impl<H: LocateRows> TenantRows for PostgresRows<H> {
         let (mut transaction, catalogue) = self.location.enter(self.tenant).await?;
         let (name, table) = catalogue.addressable(name)?;
         let sql = format!(
-            "SELECT {} FROM {} own WHERE {OWNER} = $1 AND id = {}",
-            as_json(),
+            "SELECT {} FROM {} own WHERE {} AND id = {}",
+            as_json(table),
             quoted(name),
+            is_own(&catalogue, table),
             id(table, 2)
         );
-        let found = transaction.first(&sql, &[&self.tenant.to_string(), &id_text]).await.map_err(failure)?;
+        let found =
+            transaction.first(&sql, &[&owner_value(table, self.tenant), &id_text]).await.map_err(failure)?;
         transaction.commit().await.map_err(failure)?;
         Ok(found)
     }
@@ -154,8 +162,10 @@ impl<H: LocateRows> TenantRows for PostgresRows<H> {
     async fn delete(&self, name: &str, id_text: &str) -> Result<bool, Failure> {
         let (mut transaction, catalogue) = self.location.enter(self.tenant).await?;
         let (name, table) = catalogue.addressable(name)?;
-        let sql = format!("DELETE FROM {} WHERE {OWNER} = $1 AND id = {}", quoted(name), id(table, 2));
-        let done = transaction.execute(&sql, &[&self.tenant.to_string(), &id_text]).await.map_err(failure)?;
+        let own = is_own(&catalogue, table);
+        let sql = format!("DELETE FROM {} WHERE {own} AND id = {}", quoted(name), id(table, 2));
+        let owner = owner_value(table, self.tenant);
+        let done = transaction.execute(&sql, &[&owner, &id_text]).await.map_err(failure)?;
         transaction.commit().await.map_err(failure)?;
         Ok(done > 0)
     }
@@ -163,18 +173,17 @@ impl<H: LocateRows> TenantRows for PostgresRows<H> {
     async fn remove_samples(&self) -> Result<Value, Failure> {
         let (mut transaction, catalogue) = self.location.enter(self.tenant).await?;
         let mut counts = Map::new();
-        for name in &catalogue.deletion_order {
-            if catalogue.tables.get(name).is_some_and(|table| table.column("sample").is_some()) {
-                let sql = format!(
-                    "DELETE FROM {} WHERE {OWNER} = $1 AND sample::text IN ('true', '1')",
-                    quoted(name)
-                );
-                let done = transaction
-                    .execute(&sql, &[&self.tenant.to_string()])
-                    .await
-                    .map_err(|error| sample_in_use(failure(error)))?;
-                counts.insert(name.clone(), done.into());
+        for name in catalogue.deletion_order.iter().flatten() {
+            let Some(table) = catalogue.tables.get(name) else { continue };
+            // In a schema of the tenant's own, a column of this name and another type may mean anything.
+            let marks = |column: &Column| column.kind == "boolean" || !catalogue.is_whole;
+            if !table.column("sample").is_some_and(marks) {
+                continue;
             }
+            let own = is_own(&catalogue, table);
+            let sql = format!("DELETE FROM {} WHERE {own} AND sample::text IN ('true', '1')", quoted(name));
+            let done = transaction.execute(&sql, &[&owner_value(table, self.tenant)]).await;
+            counts.insert(name.clone(), done.map_err(|error| sample_in_use(failure(error)))?.into());
         }
         transaction.commit().await.map_err(failure)?;
         Ok(Value::Object(counts))

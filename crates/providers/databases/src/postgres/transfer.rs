@@ -1,21 +1,30 @@
 //! Exports one tenant's rows from a schema and loads them back, by COPY as CSV. An export reads one snapshot.
 //! A load fills temporary tables first and then replaces the tenant's rows in the same transaction. Both run
-//! as the administrator, filtered by the tenant's id, so they also work while the tenant is fenced.
+//! as the administrator, so they also work while the tenant is fenced.
+//!
+//! In shared tables `tenant_id` selects the rows. A schema or database of a tenant's own is exported as a whole: all
+//! rows of all tables, the positions of sequences and, from a database, large objects.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod large_objects;
+mod paused;
+mod sequences;
+
 use std::pin::pin;
 
 use bytes::BytesMut;
 use futures::{SinkExt as _, TryStreamExt as _};
-use tenantry_model::{Failure, FailureClass, Write};
+use tenantry_model::{Failure, FailureClass, Isolation, TenantId, Write};
 use tenantry_postgres::{Error, Session};
-use tokio::io::{AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt as _, BufReader};
 
+use self::paused::Paused;
 use super::catalogue;
 use super::failure::failure;
 use super::migrate::search_path;
+use super::name::Name;
+use super::rows::relation;
 use super::server::{lock_until_closed, run};
-use crate::tables::{Catalogue, OWNER, literal, quoted};
+use crate::tables::{Catalogue, OWNER, Table, in_parentheses, literal, quoted};
 use tenantry_provider::csv;
 use tenantry_provider::transfer::{Content, Sink, Source, Tally, bad_archive, broken};
 use tenantry_provider::verbs::Spec;
@@ -25,12 +34,12 @@ pub const FORM: &str = "postgres_tables";
 /// Size in bytes of the chunks sent to the server.
 const CHUNK: usize = 64 << 10;
 
-/// Settings of both transactions: no time limits, and one format for times and numbers.
+/// Settings of both transactions: no time limits, and one format for times, numbers, amounts and documents.
 fn settings(schema: &str) -> String {
     format!(
         "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL timezone = 'UTC';
          SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1;
-         SET LOCAL bytea_output = 'hex'; SET LOCAL {}",
+         SET LOCAL bytea_output = 'hex'; SET LOCAL lc_monetary = 'C'; SET LOCAL xmloption = 'content'; SET LOCAL {}",
         search_path(schema)
     )
 }
@@ -41,14 +50,15 @@ pub struct RowsConnection {
     pub connection: Session,
     /// Their schema.
     pub schema: String,
+    /// What is in this schema.
+    pub isolation: Isolation,
     /// In tables that tenants share: name of the advisory lock that a removal of this tenant takes.
     pub shared: Option<String>,
 }
 
 /// Exports the tenant's rows into `sink`.
 pub async fn export(mut rows: RowsConnection, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
-    let RowsConnection { connection, schema, .. } = &mut rows;
-    let content = export_rows(connection, schema, &spec.tenant.id.to_string(), sink).await?;
+    let content = export_rows(&mut rows, spec, sink).await?;
     rows.connection.close().await;
     Ok(content)
 }
@@ -59,114 +69,145 @@ pub async fn load(
     spec: &Spec,
     source: &mut dyn Source,
 ) -> Result<Vec<Write>, Failure> {
-    load_rows(&mut rows, &spec.tenant.id.to_string(), source).await?;
+    load_rows(&mut rows, spec, source).await?;
     rows.connection.close().await;
     Ok(Vec::new())
 }
 
 async fn export_rows(
-    connection: &mut Session,
-    schema: &str,
-    tenant: &str,
+    RowsConnection { connection, schema, isolation, .. }: &mut RowsConnection,
+    spec: &Spec,
     sink: &mut dyn Sink,
 ) -> Result<Content, Failure> {
     let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}", settings(schema));
     run(connection, begin).await?;
-    let catalogue = catalogue::read(connection, schema).await?;
-    let writable = WritableColumns::read(connection, schema, &catalogue).await?;
+    let catalogue = catalogue::read(connection, schema, *isolation).await?;
     let mut tally = Tally::default();
     // Parents before children.
-    for table in catalogue.deletion_order.iter().rev() {
-        let columns = writable.columns(table);
-        // A table with no column but the tenant's id has nothing to export.
-        if columns.is_empty() {
-            continue;
-        }
-        let mut out = csv::Table::new(sink, &mut tally, table, columns.iter().copied());
-        let copy = format!(
-            "COPY (SELECT {} FROM {}.{} WHERE {OWNER} = {}) TO STDOUT (FORMAT csv)",
-            listed(&columns),
-            quoted(schema),
-            quoted(table),
-            literal(tenant)
-        );
-        // PostgreSQL's protocol sends one row per message.
-        let rows = connection.copy_out(&copy).await.map_err(failure)?;
-        let mut rows = pin!(rows.map_err(Error::from));
-        while let Some(row) = rows.try_next().await.map_err(failure)? {
-            out.row(&row).await?;
-        }
-        out.end().await?;
+    for name in catalogue.deletion_order.iter().rev().flatten() {
+        let Some(table) = catalogue.tables.get(name) else { continue };
+        let export =
+            TableExport { name, table, from: relation(schema, name, table), is_whole: catalogue.is_whole };
+        export.run(connection, spec.tenant.id, sink, &mut tally).await?;
+    }
+    if catalogue.is_whole {
+        sequences::export(connection, schema, sink).await?;
+    }
+    let role = Name::new(&spec.name)?;
+    match isolation {
+        Isolation::Pool => {}
+        Isolation::Schema => large_objects::reject(connection, &role).await?,
+        Isolation::Database => large_objects::export(connection, &role, sink, &mut tally).await?,
     }
     run(connection, "COMMIT".to_owned()).await?;
     Ok(tally.content())
 }
 
-async fn load_rows(
-    RowsConnection { connection, schema, shared }: &mut RowsConnection,
-    tenant: &str,
-    source: &mut dyn Source,
-) -> Result<(), Failure> {
+/// One table to export.
+struct TableExport<'a> {
+    name: &'a str,
+    table: &'a Table,
+    /// The table in FROM.
+    from: String,
+    /// Whether rows with another `tenant_id` are exported too.
+    is_whole: bool,
+}
+
+impl TableExport<'_> {
+    /// Rows with the tenant's own `tenant_id` are written without it, so that another tenant can load them.
+    async fn run(
+        &self,
+        connection: &mut Session,
+        tenant: TenantId,
+        sink: &mut dyn Sink,
+        tally: &mut Tally,
+    ) -> Result<(), Failure> {
+        let (columns, from) = (exported(self.table), &self.from);
+        let own = self.table.owner.map(|owner| format!("{OWNER} = {}", literal(&owner.value(tenant))));
+        let some = own.as_ref().map(|own| format!("WHERE {own}")).unwrap_or_default();
+        // A table without such columns is in the export if it has rows.
+        if columns.is_empty() {
+            let all = if self.is_whole { "" } else { &*some };
+            let any = format!("SELECT EXISTS (SELECT FROM {from} {all})");
+            if !connection.one::<bool>(&any, &[]).await.map_err(failure)? {
+                return Ok(());
+            }
+        }
+        let mut out = csv::Table::new(sink, tally, self.name, columns.iter().copied());
+        let copy = format!("COPY (SELECT {} FROM {from} {some}) TO STDOUT (FORMAT csv)", listed(&columns));
+        {
+            // PostgreSQL's protocol sends one row per message.
+            let rows = connection.copy_out(&copy).await.map_err(failure)?;
+            let mut rows = pin!(rows.map_err(Error::from));
+            while let Some(row) = rows.try_next().await.map_err(failure)? {
+                out.row(&row).await?;
+            }
+        }
+        if let Some(own) = own.filter(|_| self.is_whole) {
+            let columns: Vec<&str> = std::iter::once(OWNER).chain(columns).collect();
+            let copy = format!(
+                "COPY (SELECT {} FROM {from} WHERE ({own}) IS NOT TRUE) TO STDOUT (FORMAT csv)",
+                listed(&columns)
+            );
+            let rows = connection.copy_out(&copy).await.map_err(failure)?;
+            let mut rows = pin!(rows.map_err(Error::from));
+            let mut first = true;
+            while let Some(row) = rows.try_next().await.map_err(failure)? {
+                if std::mem::take(&mut first) {
+                    out.continue_with(columns.iter().copied()).await?;
+                }
+                out.row(&row).await?;
+            }
+        }
+        out.end().await
+    }
+}
+
+async fn load_rows(rows: &mut RowsConnection, spec: &Spec, source: &mut dyn Source) -> Result<(), Failure> {
+    let RowsConnection { connection, schema, isolation, shared } = rows;
+    let (tenant, isolation) = (spec.tenant.id, *isolation);
     run(connection, format!("BEGIN; {}", settings(schema))).await?;
-    let catalogue = catalogue::read(connection, schema).await?;
-    let writable = WritableColumns::read(connection, schema, &catalogue).await?;
-    let mut staged = BTreeMap::new();
+    let catalogue = catalogue::read(connection, schema, isolation).await?;
+    let (mut staged, mut positions, mut objects) = (Vec::new(), Vec::new(), false);
     while let Some(mut file) = source.next().await? {
-        let table = csv::table_of(&file.path)?;
         let mut bytes = BufReader::with_capacity(CHUNK, &mut file.bytes);
-        let header = csv::header(&mut bytes).await?;
-        if !catalogue.tables.contains_key(&table) {
-            return Err(bad_archive(format!(
-                "the database has no table `{table}`: apply its migrations first"
-            )));
+        if file.path == sequences::FILE {
+            positions = sequences::read(&mut bytes).await?;
+            continue;
         }
-        let known = writable.columns(&table);
-        if let Some(unknown) = header.iter().find(|name| !known.contains(&name.as_str())) {
-            return Err(bad_archive(format!(
-                "table `{table}` has no column `{unknown}` in this database: apply its migrations first"
-            )));
-        }
-        let columns = listed(&header.iter().map(String::as_str).collect::<Vec<_>>());
-        match staged.get(&table) {
-            Some(before) if *before == columns => {}
-            Some(_) => {
-                return Err(bad_archive(format!(
-                    "the archive's files of table `{table}` differ in their columns"
-                )));
+        if large_objects::is_file(&file.path) {
+            if isolation != Isolation::Database {
+                return Err(bad_archive(
+                    "the archive has large objects, which only a database of the tenant's own can hold",
+                ));
             }
+            large_objects::stage(connection, &mut bytes, !objects).await.map_err(unfit)?;
+            objects = true;
+            continue;
+        }
+        let name = csv::table_of(&file.path)?;
+        let columns = csv::header(&mut bytes).await?;
+        let table = known(&catalogue, &name, &columns)?;
+        let same = |known: &&Staged| known.name == name && known.columns == columns;
+        let copy = match staged.iter().find(same) {
+            Some(known) => known.copy.clone(),
             None => {
-                let made = format!(
-                    "CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {columns} FROM {}.{} WITH NO DATA",
-                    quoted(&table),
-                    quoted(schema),
-                    quoted(&table)
-                );
-                run(connection, made).await?;
-                staged.insert(table.clone(), columns.clone());
+                let copy = format!("tenantry_load_{}", staged.len());
+                let new = Staged { name, columns: columns.clone(), copy: copy.clone(), table };
+                run(connection, new.create(schema)).await.map_err(unfit)?;
+                staged.push(new);
+                copy
             }
-        }
-        let copy = format!("COPY pg_temp.{} ({columns}) FROM STDIN (FORMAT csv)", quoted(&table));
-        let mut into = pin!(connection.copy_in(&copy).await.map_err(failure)?);
-        loop {
-            let mut chunk = BytesMut::with_capacity(CHUNK);
-            if bytes.read_buf(&mut chunk).await.map_err(|error| broken(&error))? == 0 {
-                break;
-            }
-            into.send(chunk.freeze()).await.map_err(|error| failure(error.into()))?;
-        }
-        into.finish().await.map_err(|error| unfit(failure(error.into())))?;
+        };
+        fill(connection, &copy, &columns, &mut bytes).await?;
     }
     replace(connection, &catalogue, &staged, schema, tenant).await.map_err(unfit)?;
-    // In shared tables all tenants use the same sequences, so one tenant's numbers must not exhaust them.
-    for (table, column) in writable.numbered.iter().filter(|_| shared.is_none()) {
-        let name = format!("{}.{}", quoted(schema), quoted(table));
-        let sequence = format!("pg_get_serial_sequence({}, {})", literal(&name), literal(column));
-        // The sequence must not return a number that a loaded row has.
-        let raise = format!(
-            "SELECT setval({sequence}, greatest((SELECT max({}) FROM {name}), nextval({sequence})))",
-            quoted(column)
-        );
-        run(connection, raise).await?;
+    if catalogue.is_whole {
+        sequences::set(connection, schema, &positions).await.map_err(unfit)?;
+        refresh_views(connection, schema).await.map_err(unfit)?;
+    }
+    if isolation == Isolation::Database {
+        large_objects::replace(connection, &Name::new(&spec.name)?, objects).await.map_err(unfit)?;
     }
     if let Some(word) = shared {
         // A removal does not see uncommitted rows, and shared tables outlive it. With the lock, a commit
@@ -176,76 +217,167 @@ async fn load_rows(
     run(connection, "COMMIT".to_owned()).await.map_err(unfit)
 }
 
+/// Rows of a table in a temporary table, with the columns that the archive has.
+struct Staged<'a> {
+    name: String,
+    table: &'a Table,
+    columns: Vec<String>,
+    /// Name of the temporary table.
+    copy: String,
+}
+
+impl Staged<'_> {
+    fn create(&self, schema: &str) -> String {
+        let Self { name, columns, copy, .. } = self;
+        let columns = listed(columns);
+        format!(
+            "CREATE TEMP TABLE {copy} ON COMMIT DROP AS SELECT {columns} FROM {}.{} WITH NO DATA",
+            quoted(schema),
+            quoted(name)
+        )
+    }
+
+    /// The statement that moves the rows into their table, as this tenant's.
+    fn insert(&self, schema: &str, tenant: TenantId) -> String {
+        let owner = self.table.owner.filter(|_| !self.columns.iter().any(|column| column == OWNER));
+        let owner = owner
+            .map(|owner| (quoted(OWNER), format!("{}::{}", literal(&owner.value(tenant)), owner.as_str())));
+        let same = self.columns.iter().map(|column| (quoted(column), quoted(column)));
+        let (columns, values): (Vec<String>, Vec<String>) = owner.into_iter().chain(same).unzip();
+        format!(
+            "INSERT INTO {}.{} {} OVERRIDING SYSTEM VALUE SELECT {} FROM pg_temp.{}",
+            quoted(schema),
+            quoted(&self.name),
+            in_parentheses(&columns),
+            values.join(", "),
+            self.copy
+        )
+    }
+}
+
+/// The table of a file with these columns. Returns an error if the database lacks the table or a column.
+fn known<'a>(catalogue: &'a Catalogue, name: &str, columns: &[String]) -> Result<&'a Table, Failure> {
+    let table = catalogue.tables.get(name).ok_or_else(|| {
+        bad_archive(format!("the database has no table `{name}`: apply its migrations first"))
+    })?;
+    let known = exported(table);
+    for column in columns.iter().filter(|column| !known.contains(&column.as_str())) {
+        return Err(bad_archive(match table.owner.filter(|_| column == OWNER) {
+            Some(_) if catalogue.is_whole => continue,
+            Some(_) => format!(
+                "table `{name}` has rows with another `{OWNER}` than the tenant's, which cannot be shared by tenants"
+            ),
+            None => format!(
+                "table `{name}` has no column `{column}` in this database: apply its migrations first"
+            ),
+        }));
+    }
+    Ok(table)
+}
+
+/// Sends the rest of a file into a temporary table.
+async fn fill(
+    connection: &mut Session,
+    table: &str,
+    columns: &[String],
+    bytes: &mut (impl AsyncRead + Unpin),
+) -> Result<(), Failure> {
+    let columns: Vec<String> = columns.iter().map(|column| quoted(column)).collect();
+    let copy = format!("COPY pg_temp.{table} {} FROM STDIN (FORMAT csv)", in_parentheses(&columns));
+    let mut into = pin!(connection.copy_in(&copy).await.map_err(failure)?);
+    loop {
+        let mut chunk = BytesMut::with_capacity(CHUNK);
+        if bytes.read_buf(&mut chunk).await.map_err(|error| broken(&error))? == 0 {
+            break;
+        }
+        into.send(chunk.freeze()).await.map_err(|error| failure(error.into()))?;
+    }
+    into.finish().await.map(drop).map_err(|error| unfit(failure(error.into())))
+}
+
+/// Replaces the tenant's rows. In a schema or database of the tenant's own, triggers and rules of its tables do not run,
+/// because the rows have been through them; keys and constraints are checked before this ends.
 async fn replace(
     connection: &mut Session,
     catalogue: &Catalogue,
-    staged: &BTreeMap<String, String>,
+    staged: &[Staged<'_>],
     schema: &str,
-    tenant: &str,
+    tenant: TenantId,
 ) -> Result<(), Failure> {
-    let (schema, tenant) = (quoted(schema), literal(tenant));
-    let mut all = String::new();
-    for table in &catalogue.deletion_order {
-        all.push_str(&format!("DELETE FROM {schema}.{} WHERE {OWNER} = {tenant};", quoted(table)));
+    let paused = match catalogue.is_whole {
+        true => Paused::read(connection, schema).await?,
+        false => Paused::default(),
+    };
+    let mut all = paused.pause;
+    for group in &catalogue.deletion_order {
+        let delete = |name: &String| {
+            let table = catalogue.tables.get(name)?;
+            let own = table.owner.filter(|_| !catalogue.is_whole);
+            let own = own.map(|owner| format!("WHERE {OWNER} = {}", literal(&owner.value(tenant))));
+            Some(format!("DELETE FROM {} {}", relation(schema, name, table), own.unwrap_or_default()))
+        };
+        all.push_str(&together(group.iter().filter_map(delete).collect()));
     }
-    for table in catalogue.deletion_order.iter().rev() {
-        let Some(columns) = staged.get(table) else { continue };
-        all.push_str(&format!(
-            "INSERT INTO {schema}.{} ({OWNER}, {columns}) OVERRIDING SYSTEM VALUE SELECT {tenant}, {columns} FROM pg_temp.{};",
-            quoted(table),
-            quoted(table)
-        ));
+    for group in catalogue.deletion_order.iter().rev() {
+        let of_group = staged.iter().filter(|staged| group.contains(&staged.name));
+        all.push_str(&together(of_group.map(|staged| staged.insert(schema, tenant)).collect()));
     }
+    if catalogue.is_whole {
+        // A table with deferred checks cannot be altered.
+        all.push_str("SET CONSTRAINTS ALL IMMEDIATE;");
+    }
+    all.push_str(&paused.restore);
     run(connection, all).await
 }
 
-fn listed(names: &[&str]) -> String {
-    names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
+/// Makes one statement of several, after which the foreign keys of all of them are checked at once.
+fn together(mut statements: Vec<String>) -> String {
+    match statements.len() {
+        0 => String::new(),
+        1 => format!("{};", statements.remove(0)),
+        _ => {
+            let parts =
+                statements.iter().enumerate().map(|(number, sql)| format!("part_{number} AS ({sql})"));
+            format!("WITH {} SELECT;", parts.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// Computes materialized views again from the loaded rows, in the order of their creation.
+async fn refresh_views(connection: &mut Session, schema: &str) -> Result<(), Failure> {
+    let views: Vec<String> = connection
+        .all(
+            concat!(
+                "SELECT format('REFRESH MATERIALIZED VIEW %I.%I', $1, relname) FROM pg_class
+                 WHERE ",
+                in_schema!(class "pg_class"),
+                " AND relkind = 'm' AND relispopulated ORDER BY oid"
+            ),
+            &[&schema],
+        )
+        .await
+        .map_err(failure)?;
+    for refresh in views {
+        run(connection, refresh).await?;
+    }
+    Ok(())
+}
+
+/// The columns that an archive has. Numbers from sequences are among them: rows keep theirs.
+fn exported(table: &Table) -> Vec<&str> {
+    table.columns.iter().filter(|column| !column.computed).map(|column| column.name.as_str()).collect()
+}
+
+fn listed<T: AsRef<str>>(names: &[T]) -> String {
+    names.iter().map(|name| quoted(name.as_ref())).collect::<Vec<_>>().join(", ")
 }
 
 fn unfit(failure: Failure) -> Failure {
     match failure.class {
+        _ if failure.code == "bad_archive" => failure,
         FailureClass::Invalid | FailureClass::Fatal => {
             bad_archive(format!("the archive's rows do not fit this database's tables: {}", failure.message))
         }
         _ => failure,
-    }
-}
-
-/// The columns that an archive can set. Numbers from sequences are among them: rows keep theirs.
-struct WritableColumns {
-    tables: BTreeMap<String, Vec<String>>,
-    /// Columns that a sequence fills, with their tables.
-    numbered: BTreeSet<(String, String)>,
-}
-
-impl WritableColumns {
-    async fn read(connection: &mut Session, schema: &str, catalogue: &Catalogue) -> Result<Self, Failure> {
-        let columns = concat!(
-            "SELECT relname::text AS name, attname::text AS col,
-                    pg_get_serial_sequence(format('%I.%I', $1, relname), attname) IS NOT NULL AS numbered
-             FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
-             WHERE ",
-            in_schema!(class "pg_class"),
-            " AND relkind IN ('r', 'p')
-               AND attgenerated = '' AND attname <> $2 ORDER BY relname, attnum"
-        );
-        let rows = connection.rows(columns, &[&schema, &OWNER]).await.map_err(failure)?;
-        let mut writable = Self { tables: BTreeMap::new(), numbered: BTreeSet::new() };
-        for row in rows {
-            let (table, column): (String, String) = (row.get("name"), row.get("col"));
-            if !catalogue.tables.contains_key(&table) {
-                continue;
-            }
-            if row.get("numbered") {
-                writable.numbered.insert((table.clone(), column.clone()));
-            }
-            writable.tables.entry(table).or_default().push(column);
-        }
-        Ok(writable)
-    }
-
-    fn columns(&self, table: &str) -> Vec<&str> {
-        self.tables.get(table).map(|columns| columns.iter().map(String::as_str).collect()).unwrap_or_default()
     }
 }

@@ -85,7 +85,7 @@ impl Trial {
                 }
             }
             // A later file may correct the tables that an earlier one has created.
-            broken = match rules(transaction, schema).await? {
+            broken = match rules(transaction, schema, self.isolation).await? {
                 None => None,
                 Some(fault) => match broken {
                     Some((file, known)) if known == fault => Some((file, known)),
@@ -130,8 +130,12 @@ pub async fn bypasses_in(
 }
 
 /// How the tables break the rules of their isolation.
-async fn rules(transaction: &mut Session, schema: &str) -> Result<Option<String>, Failure> {
-    match catalogue::read(transaction, schema).await {
+async fn rules(
+    transaction: &mut Session,
+    schema: &str,
+    isolation: Isolation,
+) -> Result<Option<String>, Failure> {
+    match catalogue::read(transaction, schema, isolation).await {
         Ok(_) => Ok(None),
         Err(failure) => match failure.class {
             FailureClass::Retryable | FailureClass::Unknown => Err(failure),

@@ -207,7 +207,7 @@ impl Databases {
         let shape = match fresh {
             Some(fresh) => Some(fresh.clone()),
             None => {
-                let target = Target::of_one(SCHEMA);
+                let target = Target::of_one(SCHEMA, ISOLATION);
                 let made = state.shape.as_ref().filter(|_| state.thing);
                 update_schema(&mut inside, target, &self.postgres, server, ISOLATION, made).await?
             }
@@ -273,7 +273,7 @@ impl Databases {
         let pool = server.pool_of(&role, CONNECTIONS);
         let catalogue = async {
             let mut transaction = begin(&pool, String::new()).await?;
-            read_catalogue(&mut transaction, SCHEMA).await
+            read_catalogue(&mut transaction, SCHEMA, ISOLATION).await
         };
         let catalogue = Arc::new(catalogue.await.map_err(|failure| server.named(failure))?);
         let opened = OpenTenantDatabase { server, role, pool, catalogue };
@@ -321,13 +321,17 @@ async fn seed_in(server: &Server, name: &Name, work: &Ensure) -> Result<(), Fail
     Ok(())
 }
 
-/// Counts the rows of a tenant's database, by table.
+/// Counts the rows of a tenant's database, by table, and its large objects.
 async fn rows_in(server: &Server, name: &Name) -> Result<Value, Failure> {
     let mut inside = server.connect_to(name).await?;
     let mut transaction = inside.begin().await.map_err(failure)?;
     lift_timeout(&mut transaction).await?;
-    let catalogue = read_catalogue(&mut transaction, SCHEMA).await.unwrap_or_default();
-    let rows = count_all(&mut transaction, &catalogue, SCHEMA).await?;
+    let mut rows = count_all(&mut transaction, SCHEMA).await?;
+    let objects = "SELECT count(*) FROM pg_largeobject_metadata";
+    let objects: i64 = transaction.one(objects, &[]).await.map_err(failure)?;
+    if let Some(rows) = rows.as_object_mut().filter(|_| objects > 0) {
+        rows.insert("large objects".to_owned(), objects.into());
+    }
     transaction.commit().await.map_err(failure)?;
     inside.close().await;
     Ok(rows)

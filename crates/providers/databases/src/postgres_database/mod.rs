@@ -66,7 +66,12 @@ impl DatabasePostgresDatabase {
             server.connect_to(&Name::new(&spec.name)?).await
         };
         let connection = connection.await.map_err(|failure| server.named(failure))?;
-        Ok(rows::RowsConnection { connection, schema: client::SCHEMA.to_owned(), shared: None })
+        Ok(rows::RowsConnection {
+            connection,
+            schema: client::SCHEMA.to_owned(),
+            isolation: ISOLATION,
+            shared: None,
+        })
     }
 
     async fn look(&self, server: &Server, owner: &Owner, draft: &Name) -> Result<Observed, Failure> {

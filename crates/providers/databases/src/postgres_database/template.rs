@@ -32,7 +32,7 @@ pub async fn ready(server: &Server, migrations: &[Migration]) -> Result<Name, Fa
     run(&mut inside, format!("REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC")).await?;
     let made = async {
         Trial::new(ISOLATION, None).run(&mut inside, SCHEMA, migrations).await?;
-        Target::of_one(SCHEMA).migrate(&mut inside, migrations).await
+        Target::of_one(SCHEMA, ISOLATION).migrate(&mut inside, migrations).await
     };
     with_keepalive(&mut lock, made).await?;
     inside.close().await;

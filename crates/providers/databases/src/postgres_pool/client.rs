@@ -53,14 +53,15 @@ impl Pool {
         let protect = |catalogue: &Catalogue| groups.protect(catalogue);
         let prepare = |sql: &str| partitions::partitioned(sql, parts);
         let bypasses = Some(guard::BYPASSES);
-        let target = Target { prepare: &prepare, protect: &protect, bypasses, ..Target::of_one(SCHEMA) };
+        let target =
+            Target { prepare: &prepare, protect: &protect, bypasses, ..Target::of_one(SCHEMA, ISOLATION) };
         let migrated = target.migrate(&mut lock, migrations).await?;
         if !guard::is_protected(&mut lock).await? {
-            let catalogue = read_catalogue(&mut lock, SCHEMA).await?;
+            let catalogue = read_catalogue(&mut lock, SCHEMA, ISOLATION).await?;
             run(&mut lock, groups.protect(&catalogue)).await?;
         }
         let (owner, work) = self.postgres.canary(server, ISOLATION)?;
-        let catalogue = read_catalogue(&mut lock, SCHEMA).await?;
+        let catalogue = read_catalogue(&mut lock, SCHEMA, ISOLATION).await?;
         let anew = migrated.applied || self.recorded_shape(&mut lock).await?.is_none();
         let mut transaction = lock.begin().await.map_err(failure)?;
         run(&mut transaction, owner.enlist(None, false)).await?;
@@ -123,7 +124,7 @@ impl Pool {
     /// Writes policies and privileges again.
     async fn repair_policies(&self) -> Result<(), Failure> {
         let mut lock = self.postgres.main().lock("pool").await?;
-        let catalogue = read_catalogue(&mut lock, SCHEMA).await?;
+        let catalogue = read_catalogue(&mut lock, SCHEMA, ISOLATION).await?;
         let mut transaction = lock.begin().await.map_err(failure)?;
         run(&mut transaction, self.groups()?.protect(&catalogue)).await?;
         transaction.commit().await.map_err(failure)
@@ -144,7 +145,7 @@ impl Pool {
         // Triggers of the tables name them unqualified, as the migrations do.
         run(&mut transaction, format!("SET LOCAL {}", search_path(SCHEMA))).await?;
         // Another process may have migrated the tables since this one read them.
-        let catalogue = read_catalogue(&mut transaction, SCHEMA).await?;
+        let catalogue = read_catalogue(&mut transaction, SCHEMA, ISOLATION).await?;
         let rows = delete_all(&mut transaction, &catalogue, SCHEMA, &owner.tenant).await?;
         run(&mut transaction, owner.drop_roles(&state)).await?;
         owner.unlist(&mut transaction).await?;

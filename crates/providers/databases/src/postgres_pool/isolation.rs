@@ -9,8 +9,8 @@ use super::client::Pool;
 use super::guard::{Groups, SCHEMA};
 use super::{DatabasePostgresPool, ISOLATION, partitions, tables};
 use crate::postgres::isolation::{
-    ProbeSession, ProbeTenant, application_roles, default_privileges, large_objects, public_grants,
-    tenant_roles,
+    ProbeSession, ProbeTenant, WrittenTable, application_roles, default_privileges, large_objects,
+    public_grants, tenant_roles,
 };
 use crate::postgres::{Name, failure, names_of, run};
 use crate::tables::{OWNER, literal, quoted};
@@ -129,7 +129,9 @@ async fn probe(
             }
             login.read(findings, what, SCHEMA, tables, &condition, before).await?;
         }
-        login.write(findings, SCHEMA, tables, &theirs, &name_it).await?;
+        let written = |name: &String| WrittenTable { name: name.clone(), column: Some(OWNER.to_owned()) };
+        let written: Vec<WrittenTable> = tables.iter().map(written).collect();
+        login.write(findings, SCHEMA, &written, Some(&theirs), &name_it).await?;
         login.become_role(findings, name.as_str()).await?;
     }
     for role in [groups.app.as_str(), pool.postgres.main().administrator()] {

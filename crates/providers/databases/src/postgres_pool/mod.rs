@@ -60,7 +60,12 @@ impl DatabasePostgresPool {
         self.pool.postgres.require_complete(server, spec, ISOLATION).await?;
         let connection = server.connect_to(&Name::new(server.database())?).await?;
         let lock = self.pool.postgres.owner(spec, ISOLATION)?.lock_name();
-        Ok(rows::RowsConnection { connection, schema: guard::SCHEMA.to_owned(), shared: Some(lock) })
+        Ok(rows::RowsConnection {
+            connection,
+            schema: guard::SCHEMA.to_owned(),
+            isolation: ISOLATION,
+            shared: Some(lock),
+        })
     }
 }
 

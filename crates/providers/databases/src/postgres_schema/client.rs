@@ -111,7 +111,7 @@ impl Schemas {
             }
         }
         create_objects(&mut lock, begin).await?;
-        let target = Target::of_one(name);
+        let target = Target::of_one(name, ISOLATION);
         let made = state.shape.as_ref().filter(|_| state.thing);
         let shape =
             update_schema(&mut lock, target, &self.postgres, self.postgres.main(), ISOLATION, made).await?;
@@ -170,7 +170,7 @@ impl Schemas {
         run(&mut transaction, begin).await?;
         let name = owner.name.as_str();
         let shape = self.fresh.get_or_try_init(|| async {
-            read_catalogue(&mut transaction, name).await.map(|catalogue| catalogue.shape)
+            read_catalogue(&mut transaction, name, ISOLATION).await.map(|catalogue| catalogue.shape)
         });
         let shape = shape.await?;
         seed(&mut transaction, name, work).await?;
@@ -213,8 +213,7 @@ impl Schemas {
         let logins = owner.shut_out(&mut lock, &state).await?;
         let mut transaction = lock.begin().await.map_err(failure)?;
         lift_timeout(&mut transaction).await?;
-        let catalogue = read_catalogue(&mut transaction, name.as_str()).await.unwrap_or_default();
-        let rows = count_all(&mut transaction, &catalogue, name.as_str()).await?;
+        let rows = count_all(&mut transaction, name.as_str()).await?;
         // Ends the locks on the counted tables.
         transaction.commit().await.map_err(failure)?;
         drop_tables_in_batches(self.postgres.main(), &mut lock, name.as_str()).await?;
@@ -242,7 +241,7 @@ impl Schemas {
             Some(name) => name,
             None => name_of(&mut connection, ISOLATION, tenant).await?.ok_or_else(no_such_tenant)?,
         };
-        let catalogue = Arc::new(read_catalogue(&mut connection, name.as_str()).await?);
+        let catalogue = Arc::new(read_catalogue(&mut connection, name.as_str(), ISOLATION).await?);
         self.places.insert(tenant, (name.clone(), catalogue.clone()));
         Ok((name, catalogue))
     }

@@ -8,10 +8,10 @@ use tenantry_postgres::Session;
 use super::client::Schemas;
 use super::{DatabasePostgresSchema, ISOLATION};
 use crate::postgres::isolation::{
-    ProbeSession, ProbeTenant, default_privileges, large_objects, privileges_on_others, public_grants,
-    tenant_roles,
+    ProbeSession, ProbeTenant, WrittenTable, default_privileges, large_objects, privileges_on_others,
+    public_grants, tenant_roles,
 };
-use crate::postgres::{Name, failure, names_of, search_path};
+use crate::postgres::{MIGRATIONS, Name, failure, names_of, search_path};
 use crate::tables::{literal, quoted};
 use tenantry_provider::isolation::{Checked, Findings, IsolationCheck};
 
@@ -131,10 +131,20 @@ async fn probe(
     for (what, before) in [("rows", ""), ("rows_after_set", &*path), ("rows_after_reset", again)] {
         login.read(findings, what, schema, &tables, "true", before).await?;
     }
-    let mut written = of_kind(&["r", "p"]);
-    // Tenantry's own tables have no `tenant_id`, and other privileges.
-    written.retain(|name| !name.starts_with('_'));
-    login.write(findings, schema, &written, &literal(schema), &path).await?;
+    let written: Vec<(String, Option<String>)> = connection.pairs(
+        "SELECT relname::text, (SELECT attname::text FROM pg_catalog.pg_attribute
+                                WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attidentity <> 'a'
+                                ORDER BY attnum LIMIT 1)
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+         WHERE nspname::text = $1 AND relkind IN ('r', 'p') AND relname <> $2 ORDER BY 1",
+        // It has other privileges.
+        &[&schema, &MIGRATIONS],
+    )
+    .await
+    .map_err(failure)?;
+    let written: Vec<WrittenTable> =
+        written.into_iter().map(|(name, column)| WrittenTable { name, column }).collect();
+    login.write(findings, schema, &written, None, &path).await?;
     for sequence in sequences {
         let sql = format!("SELECT last_value IS NOT NULL FROM {}.{}", quoted(schema), quoted(&sequence));
         login.probe(findings, "sequences", &format!("{schema}.{sequence}"), "", &sql).await?;

@@ -1,6 +1,5 @@
 //! Provider `postgres_schema`: a PostgreSQL schema for each tenant. This file implements the provider's
-//! verbs. It rejects a schema or role with another owner tag, and tables that shared use would not keep
-//! apart.
+//! verbs. It rejects a schema or role with another owner tag.
 //!
 #![doc = include_str!("docs.md")]
 
@@ -61,7 +60,7 @@ impl DatabasePostgresSchema {
         let server = self.schemas.postgres.main();
         self.schemas.postgres.require_complete(server, spec, ISOLATION).await?;
         let connection = server.connect_to(&Name::new(server.database())?).await?;
-        Ok(rows::RowsConnection { connection, schema: spec.name.clone(), shared: None })
+        Ok(rows::RowsConnection { connection, schema: spec.name.clone(), isolation: ISOLATION, shared: None })
     }
 }
 

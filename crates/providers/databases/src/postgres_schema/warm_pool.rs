@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use tenantry_model::Failure;
 use tenantry_postgres::Session;
 
+use super::ISOLATION;
 use crate::postgres::{Name, Postgres, Server, Target, WarmFactory, create_objects, rights, run};
 use crate::shape::Shape;
 use crate::tables::literal;
@@ -25,7 +26,7 @@ impl WarmFactory for WarmSchemas {
         let tag = literal(tag);
         create_objects(connection, format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS {tag};"))
             .await?;
-        let target = Target::of_one(name.as_str());
+        let target = Target::of_one(name.as_str(), ISOLATION);
         let migrated = target.migrate(connection, &self.0.content.migrations).await?;
         run(connection, rights(name.as_str(), name, None)).await?;
         Ok(migrated.catalogue.shape)

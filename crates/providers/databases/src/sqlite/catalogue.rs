@@ -8,7 +8,9 @@ use tenantry_model::Failure;
 
 use super::client::{first, query};
 use crate::shape::Shape;
-use crate::tables::{Catalogue, Column, OWNER, Table, deletion_order, literal, quoted};
+use crate::tables::{
+    Catalogue, Column, OWNER, OwnerType, Table, bad_schema, cycle, deletion_order, literal, quoted,
+};
 
 /// The expression that turns a row into a JSON object, without `tenant_id`.
 pub fn as_json(table: &Table) -> String {
@@ -30,12 +32,13 @@ pub fn read(connection: &Connection) -> Result<Catalogue, Failure> {
     let mut tables = columns(connection, &mut faults)?;
     let parents = references(connection, &mut faults)?;
     unique_indexes(connection, &mut faults)?;
-    if let Some(fault) = faults.into_iter().next() {
-        return Err(Failure::fatal("bad_schema", fault));
+    tables.retain(|name, _| !is_internal(name));
+    let deletion_order = deletion_order(&tables, parents);
+    faults.extend(deletion_order.iter().filter(|group| group.len() > 1).map(|group| cycle(group)));
+    if !faults.is_empty() {
+        return Err(bad_schema(faults));
     }
-    let deletion_order = deletion_order(&tables, parents)?;
-    tables.retain(|name, _| !name.starts_with('_'));
-    Ok(Catalogue { tables, deletion_order, shape: shape(connection)? })
+    Ok(Catalogue { tables, deletion_order, is_whole: false, shape: shape(connection)? })
 }
 
 /// The definition of every table, view, index and trigger.
@@ -79,7 +82,8 @@ fn columns(connection: &Connection, faults: &mut Vec<String>) -> Result<BTreeMap
          WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY t.name, c.cid",
         [],
         |row| {
-            let column = Column { name: row.get(2)?, kind: row.get(3)?, generated: row.get(5)? };
+            let computed = row.get(5)?;
+            let column = Column { name: row.get(2)?, kind: row.get(3)?, generated: computed, computed };
             Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, bool>(4)?, column))
         },
     )?;
@@ -88,6 +92,7 @@ fn columns(connection: &Connection, faults: &mut Vec<String>) -> Result<BTreeMap
             faults.push(format!("table `{name}` is virtual: its rows cannot be told apart by tenant"));
         }
         let table = tables.entry(name.clone()).or_default();
+        table.owner = Some(OwnerType::Text);
         if column.name != OWNER {
             table.columns.push(column);
         } else if key {

@@ -37,7 +37,7 @@ pub(crate) async fn content(
         let files = Files::migrations(migrations.as_deref());
         let migrations = migrations::load(&files, &set, Dialect::Sqlite, PublicSchema::default())?;
         let planned = client::rehearse(&migrations)?;
-        Content::load(&set, migrations, Some(planned), seeds.as_deref(), writer::insert_statement)
+        Content::load(&set, migrations, Some(planned), seeds.as_deref())
     })
     .await
 }

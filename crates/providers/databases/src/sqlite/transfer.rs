@@ -55,7 +55,7 @@ fn read(file: &Path, spec: &Spec, tables: &mpsc::Sender<Table<Vec<u8>>>) -> Resu
     require_tenant(&connection, spec)?;
     let catalogue = catalogue::read(&connection)?;
     // Parents before children.
-    for name in catalogue.deletion_order.iter().rev() {
+    for name in catalogue.deletion_order.iter().rev().flatten() {
         let columns = columns(&catalogue, name);
         // A table with no column but the tenant's id has nothing to export.
         if columns.is_empty() {
@@ -315,10 +315,10 @@ fn replace(
     spec: &Spec,
 ) -> Result<(), Failure> {
     let tenant = spec.tenant.id.to_string();
-    for table in &catalogue.deletion_order {
+    for table in catalogue.deletion_order.iter().flatten() {
         execute(connection, &format!("DELETE FROM main.{} WHERE {OWNER} = ?1", quoted(table)), [&tenant])?;
     }
-    for table in catalogue.deletion_order.iter().rev() {
+    for table in catalogue.deletion_order.iter().rev().flatten() {
         let Some(columns) = staged.get(table) else { continue };
         let (name, columns) = (quoted(table), listed(columns));
         let sql =

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::catalogue;
 use super::client::{self, batch, execute, failure, first, query};
 use super::rows::parsed;
-use crate::content::Ensure;
+use crate::content::{Ensure, Insert};
 use crate::tables::{Catalogue, quoted};
 use tenantry_provider::open_files::{Identity, identity};
 
@@ -259,23 +259,23 @@ fn insert(connection: &Connection, tenants: &[&Ensure]) -> Result<(), Failure> {
         [Value::from(owners).to_string()],
     )?;
     // Statements at the same place of different seeds are mostly equal.
-    let mut statements: BTreeMap<(usize, &Arc<str>), String> = BTreeMap::new();
+    let mut statements: BTreeMap<(usize, &Insert), String> = BTreeMap::new();
     for tenant in tenants {
-        for (place, (sql, rows)) in tenant.rows.iter().enumerate() {
-            let all = statements.entry((place, sql)).or_default();
+        for (place, (insert, rows)) in tenant.rows.iter().enumerate() {
+            let all = statements.entry((place, insert)).or_default();
             all.push(if all.is_empty() { '[' } else { ',' });
             all.push_str(rows);
         }
     }
-    for ((_, sql), mut rows) in statements {
+    for ((_, insert), mut rows) in statements {
         rows.push(']');
-        execute(connection, sql, [rows])?;
+        execute(connection, &insert_statement(insert), [rows])?;
     }
     Ok(())
 }
 
-/// The statement that inserts a block of a seed: its parameter is a JSON array of rows.
-pub fn insert_statement(table: &str, columns: &[String]) -> String {
+/// The statement that inserts rows of a seed: its parameter is a JSON array of them.
+fn insert_statement(Insert { table, columns }: &Insert) -> String {
     let names: Vec<String> = columns.iter().map(|column| quoted(column)).collect();
     let values: Vec<String> = (1..=columns.len()).map(|i| format!("value ->> {i}")).collect();
     format!(
@@ -292,7 +292,7 @@ fn one(connection: &Connection, catalogue: &Catalogue, work: &Work) -> Result<Va
         Work::Remove { tenant, tag } => remove(connection, tenant, tag),
         Work::RemoveSamples { tenant } => {
             let mut counts = Map::new();
-            for table in &catalogue.deletion_order {
+            for table in catalogue.deletion_order.iter().flatten() {
                 if catalogue.tables.get(table).is_some_and(|t| t.column("sample").is_some()) {
                     let rows = delete(connection, table, "tenant_id = ?1 AND sample = 1", [tenant])?;
                     counts.insert(table.clone(), rows.into());
@@ -346,7 +346,7 @@ fn remove(connection: &Connection, tenant: &str, tag: &str) -> Result<Value, Fai
     let mut counts = Map::new();
     if found.is_none_or(|found| found == tag) {
         // Another process may have migrated the file since this one opened it.
-        for table in catalogue::read(connection)?.deletion_order {
+        for table in catalogue::read(connection)?.deletion_order.into_iter().flatten() {
             let rows = delete(connection, &table, "tenant_id = ?1", [tenant])?;
             counts.insert(table, rows.into());
         }

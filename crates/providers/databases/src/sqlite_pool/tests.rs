@@ -11,8 +11,7 @@ use tempfile::TempDir;
 use tenantry_model::FailureClass;
 
 use super::*;
-use crate::content::Ensure;
-use crate::sqlite::writer;
+use crate::content::{Ensure, Insert};
 
 struct Folder {
     dir: TempDir,
@@ -60,7 +59,7 @@ async fn shipped(dir: &Path) -> DatabaseSqlitePool {
     DatabaseSqlitePool::new(Config::new(dir.join("pool.db"))).await.unwrap()
 }
 
-fn work(tenant: TenantId, claim: &str, rows: Vec<(Arc<str>, String)>) -> Work {
+fn work(tenant: TenantId, claim: &str, rows: Vec<(Arc<Insert>, String)>) -> Work {
     Work::Ensure(Box::new(Ensure {
         tenant: tenant.to_string(),
         name: format!("tenant_{}", tenant.suffix()),
@@ -173,11 +172,11 @@ async fn a_failed_job_is_rolled_back_alone() {
     let files = Folder::new(&[("1_a.sql", TABLE)]);
     let pool = files.open().await.unwrap();
     let writer = &pool.pool.open.get().unwrap().writer;
-    let sql: Arc<str> = writer::insert_statement("t", &["id".into(), "n".into()]).into();
+    let insert = Arc::new(Insert { table: "t".into(), columns: vec!["id".into(), "n".into()] });
     let tenants: Vec<TenantId> = (0..20).map(|_| TenantId::new()).collect();
     let jobs = tenants.iter().enumerate().map(|(i, tenant)| {
         let value = if i == 7 { "\"no number\"" } else { "1" };
-        writer.run(work(*tenant, "c", vec![(sql.clone(), format!("[\"{tenant}\",\"a\",{value}]"))]))
+        writer.run(work(*tenant, "c", vec![(insert.clone(), format!("[\"{tenant}\",\"a\",{value}]"))]))
     });
     let answers = futures::future::join_all(jobs).await;
     for (i, answer) in answers.iter().enumerate() {
@@ -213,9 +212,9 @@ async fn an_incomplete_tenant_is_completed() {
     let files = Folder::new(&[("1_a.sql", TABLE)]);
     let pool = files.open().await.unwrap();
     let writer = &pool.pool.open.get().unwrap().writer;
-    let sql: Arc<str> = writer::insert_statement("t", &["id".into()]).into();
+    let insert = Arc::new(Insert { table: "t".into(), columns: vec!["id".into()] });
     let tenant = TenantId::new();
-    let rows = || vec![(sql.clone(), format!("[\"{tenant}\",\"a\"],[\"{tenant}\",\"b\"]"))];
+    let rows = || vec![(insert.clone(), format!("[\"{tenant}\",\"a\"],[\"{tenant}\",\"b\"]"))];
     writer.run(work(tenant, "c", rows())).await.unwrap();
     let mut other =
         sqlx::sqlite::SqliteConnectOptions::new().filename(files.config().file).connect().await.unwrap();

@@ -2,6 +2,7 @@
 //! keep, and what each provider does beyond it.
 
 mod postgres;
+mod postgres_any_schema;
 mod postgres_clusters;
 mod postgres_disk;
 mod postgres_drift;

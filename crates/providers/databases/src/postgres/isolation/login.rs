@@ -31,6 +31,14 @@ enum Attempt {
     Inconclusive(String),
 }
 
+/// A table that the probe tenant tries to write to.
+pub struct WrittenTable {
+    /// Table name.
+    pub name: String,
+    /// A column that it tries to change, if there is one that can be changed.
+    pub column: Option<String>,
+}
+
 /// A session of the probe tenant's login.
 pub struct ProbeSession {
     who: Who,
@@ -171,23 +179,29 @@ impl ProbeSession {
         Ok(())
     }
 
-    /// Tries to insert a row for this tenant into a schema's tables, to reassign a row to it, and to delete a
-    /// row, after these statements. `owner` is an SQL literal.
+    /// Tries to insert a row into a schema's tables, to change a row, and to delete one, after these statements. In tables
+    /// with rows of an `owner`, an SQL literal, the row becomes this owner's.
     pub async fn write(
         &mut self,
         findings: &mut Findings,
         schema: &str,
-        tables: &[String],
-        owner: &str,
+        tables: &[WrittenTable],
+        owner: Option<&str>,
         before: &str,
     ) -> Result<(), Failure> {
-        for table in tables {
+        for WrittenTable { name: table, column } in tables {
             let place = format!("{}.{}", quoted(schema), quoted(table));
-            for (what, sql) in [
-                ("insert", format!("INSERT INTO {place} ({OWNER}) VALUES ({owner})")),
-                ("update", format!("UPDATE {place} SET {OWNER} = {owner} WHERE {FIRST}")),
-                ("delete", format!("DELETE FROM {place} WHERE {FIRST}")),
-            ] {
+            let insert = match owner {
+                Some(owner) => format!("INSERT INTO {place} ({OWNER}) VALUES ({owner})"),
+                None => format!("INSERT INTO {place} DEFAULT VALUES"),
+            };
+            let update = column.as_deref().map(|column| {
+                let column = quoted(column);
+                let value = owner.unwrap_or(&column);
+                ("update", format!("UPDATE {place} SET {column} = {value} WHERE {FIRST}"))
+            });
+            let delete = ("delete", format!("DELETE FROM {place} WHERE {FIRST}"));
+            for (what, sql) in [("insert", insert), delete].into_iter().chain(update) {
                 let tried = self.attempt_write(before, &sql).await?;
                 self.note(findings, what, &format!("{schema}.{table}"), tried);
             }

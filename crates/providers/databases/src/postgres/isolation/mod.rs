@@ -16,7 +16,7 @@ use super::server::Server;
 use crate::content::Ensure;
 use tenantry_provider::passwords;
 
-pub(crate) use login::{ProbeSession, large_objects, probe_connect};
+pub(crate) use login::{ProbeSession, WrittenTable, large_objects, probe_connect};
 pub(crate) use rights::{default_privileges, privileges_on_others, public_grants};
 pub(crate) use roles::{application_roles, tenant_roles};
 

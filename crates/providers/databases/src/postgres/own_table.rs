@@ -1,0 +1,60 @@
+//! Rejects migration files that create or change Tenantry's own table, which stands beside the tenant's.
+
+use tenantry_model::Failure;
+
+use super::migrate::TABLE;
+use crate::migrations::Migration;
+
+/// Returns an error that names the lines if a file creates, changes or drops the table of applied migrations.
+pub fn check(migrations: &[Migration]) -> Result<(), Failure> {
+    let statements = |migration: &Migration| {
+        let own = migration.statements.iter().filter(|statement| names_own_table(statement.text()));
+        own.map(|statement| format!("{}:{}", migration.file, statement.line)).collect::<Vec<_>>()
+    };
+    let found: Vec<String> = migrations.iter().flat_map(statements).collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::fatal(
+        "bad_migration",
+        format!(
+            "{}: `{TABLE}` is the table in which Tenantry records applied files: give your table another name",
+            found.join(", ")
+        ),
+    ))
+}
+
+fn names_own_table(sql: &str) -> bool {
+    let separates = |c: char| c.is_whitespace() || "\"(),;.".contains(c);
+    let words: Vec<&str> = sql.split(separates).filter(|word| !word.is_empty()).collect();
+    let is_named = |pair: &[&str]| match pair {
+        // TABLE, IF NOT EXISTS, ONLY, or a schema.
+        [before, name] => {
+            ["table", "exists", "only", "public"].iter().any(|word| before.eq_ignore_ascii_case(word))
+                && name.eq_ignore_ascii_case(TABLE)
+        }
+        _ => false,
+    };
+    words.windows(2).any(is_named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_on_the_own_table_are_found() {
+        for (sql, found) in [
+            ("create table\n_Migrations(id int)", true),
+            ("CREATE TABLE IF NOT EXISTS \"_migrations\" (id int)", true),
+            ("ALTER TABLE ONLY _migrations ADD a int; SELECT 1", true),
+            ("DROP TABLE _migrations;", true),
+            ("CREATE TABLE public._migrations (id int)", true),
+            ("CREATE TABLE schema_migrations (id int)", false),
+            ("CREATE TABLE _migrations_of_mine (id int)", false),
+            ("-- like _migrations\nCREATE TABLE a (id int)", false),
+        ] {
+            assert_eq!(names_own_table(sql), found, "{sql}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Writes a tenant's first rows into its tables.
+
+use std::collections::BTreeMap;
+
+use tenantry_model::{Failure, FailureClass, TenantId};
+use tenantry_postgres::Session;
+
+use super::failure::failure;
+use super::migrate::search_path;
+use super::server::run;
+use crate::content::{Ensure, Insert};
+use crate::tables::{OWNER, OwnerType, literal, quoted};
+
+/// Writes a tenant's first rows into the tables of this schema. Existing rows stay.
+pub async fn seed(transaction: &mut Session, schema: &str, work: &Ensure) -> Result<(), Failure> {
+    if work.rows.is_empty() {
+        return Ok(());
+    }
+    run(transaction, format!("SET LOCAL {}", search_path(schema))).await?;
+    let targets = targets(transaction, schema, work).await?;
+    let tenant: Result<TenantId, _> = work.tenant.parse();
+    let tenant = tenant.map_err(|why| Failure::invalid("bad_seed", format!("{}: {why}", work.tenant)))?;
+    for (insert, rows) in &work.rows {
+        let target = targets.get(&insert.table).copied().unwrap_or_default();
+        let inserted = transaction.execute(&target.statement(insert, tenant), &[&format!("[{rows}]")]).await;
+        inserted.map_err(|error| match failure(error) {
+            // The tables reject the rows because the seed does not fit them: a retry does not help.
+            wrong if matches!(wrong.class, FailureClass::Invalid | FailureClass::Fatal) => {
+                Failure::invalid("bad_seed", wrong.message)
+            }
+            other => other,
+        })?;
+    }
+    Ok(())
+}
+
+/// What decides how rows are inserted into a table.
+#[derive(Clone, Copy, Default)]
+struct Target {
+    /// The type of its `tenant_id`, if Tenantry fills it.
+    owner: Option<OwnerType>,
+    /// Whether it has a unique key, by which a row that exists is found.
+    is_unique: bool,
+}
+
+/// The tables that get rows, by name.
+async fn targets(
+    transaction: &mut Session,
+    schema: &str,
+    work: &Ensure,
+) -> Result<BTreeMap<String, Target>, Failure> {
+    let names: Vec<&str> = work.rows.iter().map(|(insert, _)| insert.table.as_str()).collect();
+    let rows = transaction
+        .rows(
+            "SELECT DISTINCT name, EXISTS (SELECT FROM pg_index WHERE indrelid = place AND indisunique) AS is_unique,
+                    (SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = place AND attname = $3 AND NOT attisdropped) AS owner
+             FROM unnest($2::text[]) name, to_regclass(format('%I.%I', $1, name)) place",
+            &[&schema, &names.as_slice(), &OWNER],
+        )
+        .await
+        .map_err(failure)?;
+    let targets = rows.iter().map(|row| {
+        let owner = row.get::<_, Option<&str>>("owner").and_then(OwnerType::of);
+        (row.get("name"), Target { owner, is_unique: row.get("is_unique") })
+    });
+    Ok(targets.collect())
+}
+
+impl Target {
+    /// The statement that inserts rows of a seed: its parameter is a JSON array of them, whose values the table's types
+    /// parse.
+    fn statement(self, Insert { table, columns }: &Insert, tenant: TenantId) -> String {
+        let all = self.owner.map(|_| OWNER).into_iter().chain(columns.iter().map(String::as_str));
+        let all: Vec<&str> = all.collect();
+        let names = all.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
+        let values = all.iter().map(|name| format!("given.{}", quoted(name))).collect::<Vec<_>>().join(", ");
+        let keys = columns.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ");
+        let owner = self.owner.map(|owner| {
+            format!(" || jsonb_build_object({}, {}::text)", literal(OWNER), literal(&owner.value(tenant)))
+        });
+        // A row without a key is there if a row with its values is.
+        let missing = match self.is_unique {
+            true => String::new(),
+            false => format!(
+                "WHERE NOT EXISTS (SELECT FROM {} present WHERE to_jsonb(present.*) @> jsonb_strip_nulls(to_jsonb(given.*)))",
+                quoted(table)
+            ),
+        };
+        format!(
+            "INSERT INTO {table} ({names}) SELECT {values} FROM jsonb_array_elements($1::jsonb) AS seed(cells),
+             LATERAL (SELECT jsonb_object_agg(name, cells -> place::int) FROM unnest(ARRAY[{keys}]::text[]) WITH ORDINALITY AS name(name, place)) AS cell(cells_by_name),
+             LATERAL jsonb_populate_record(NULL::{table}, coalesce(cells_by_name, '{{}}'){}) AS given
+             {missing} ON CONFLICT DO NOTHING",
+            owner.unwrap_or_default(),
+            table = quoted(table),
+        )
+    }
+}

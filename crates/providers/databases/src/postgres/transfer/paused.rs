@@ -1,0 +1,51 @@
+//! What a load pauses in a schema: triggers and rules, which would change or log rows that are loaded as they were, and
+//! constraints that are `NOT VALID`, which older rows need not keep.
+
+use tenantry_model::Failure;
+use tenantry_postgres::Session;
+
+use crate::postgres::failure::failure;
+
+/// Statements to pause all of this and to restore it as it was, in one transaction.
+#[derive(Default)]
+pub struct Paused {
+    /// Pauses it.
+    pub pause: String,
+    /// Restores it.
+    pub restore: String,
+}
+
+impl Paused {
+    /// Reads what there is to pause in a schema.
+    pub async fn read(connection: &mut Session, schema: &str) -> Result<Self, Failure> {
+        let mut paused = Self::default();
+        for find in [TRIGGERS, CONSTRAINTS] {
+            let found: Vec<(String, String)> = connection.pairs(find, &[&schema]).await.map_err(failure)?;
+            for (pause, restore) in found {
+                paused.pause.push_str(&pause);
+                paused.restore.push_str(&restore);
+            }
+        }
+        Ok(paused)
+    }
+}
+
+/// Triggers and rules that run in ordinary sessions. ONLY, because each partition has its own triggers, and one of them
+/// may be disabled.
+const TRIGGERS: &str = concat!(
+    "SELECT format('ALTER TABLE ONLY %I.%I DISABLE %s %I;', $1, relname, kind, name),
+            format('ALTER TABLE ONLY %I.%I ENABLE %s %s %I;', $1, relname, CASE state WHEN 'A' THEN 'ALWAYS' ELSE '' END, kind, name)
+     FROM pg_class JOIN (SELECT tgrelid AS oid, 'TRIGGER' AS kind, tgname AS name, tgenabled AS state FROM pg_trigger WHERE NOT tgisinternal
+                         UNION ALL SELECT ev_class, 'RULE', rulename, ev_enabled FROM pg_rewrite WHERE ev_type <> '1') own USING (oid)
+     WHERE relkind IN ('r', 'p') AND state IN ('O', 'A') AND ",
+    in_schema!(class "pg_class")
+);
+
+/// Constraints that are not valid. Those of children follow their table's.
+const CONSTRAINTS: &str = concat!(
+    "SELECT format('ALTER TABLE %I.%I DROP CONSTRAINT %I;', $1, relname, conname),
+            format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s;', $1, relname, conname, pg_get_constraintdef(c.oid))
+     FROM pg_class JOIN pg_constraint c ON conrelid = pg_class.oid
+     WHERE NOT convalidated AND contype IN ('c', 'f', 'n') AND coninhcount = 0 AND conparentid = 0 AND ",
+    in_schema!(class "pg_class")
+);
