@@ -1,5 +1,5 @@
-//! What a use case answers when it cannot do what was asked: no transport in it, public text and internal cause kept
-//! apart. The server maps a kind to a status in one place.
+//! Errors of use cases: independent of the transport, with the public message apart from the internal cause.
+//! The server maps each kind to an HTTP status in one place.
 
 use std::fmt;
 
@@ -23,42 +23,43 @@ impl FieldError {
     }
 }
 
-/// Which sort of failure, for the mapping to a status or an exit code.
+/// Kind of an error, for the mapping to an HTTP status or an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
-    /// Some fields are wrong; `errors` names all of them.
+    /// The request has invalid fields; `errors` names all of them.
     Invalid,
-    /// No or an unknown credential.
+    /// The credential is missing or unknown.
     Unauthenticated,
     /// The credential does not allow this.
     Forbidden,
-    /// It would be allowed once somebody has paid.
+    /// The tenant is suspended only because a payment is missing.
     PaymentRequired,
-    /// There is no such thing, or none that the caller may see.
+    /// The object does not exist, or the caller may not see it.
     NotFound,
-    /// It contradicts the present state: taken, busy, not possible in this status.
+    /// The request conflicts with the current state, such as a taken name, a busy tenant, or the tenant's status.
     Conflict,
-    /// The thing has changed since the caller read it.
+    /// The object has changed since the caller read it.
     PreconditionFailed,
-    /// It was there once and is not handed out again.
+    /// The object existed, and is no longer available.
     Gone,
-    /// Something that Tenantry needs does not answer; trying again is safe.
+    /// The registry or another service that Tenantry needs does not respond. A retry is safe.
     Unavailable,
-    /// A defect of ours.
+    /// A defect of Tenantry.
     Internal,
 }
 
 /// A failed use case.
 #[derive(Clone, Debug)]
 pub struct Error {
-    /// What it is, for programs.
+    /// Code of the error, for programs.
     pub code: ErrorCode,
-    /// One sentence for people: what is wrong, and the fix. Neither secrets nor somebody else's data.
+    /// Message for people, in one sentence: what is wrong, and the fix. Contains no secrets and no data of
+    /// other tenants.
     pub message: String,
     /// Faulty fields.
     pub errors: Vec<FieldError>,
-    /// For the log only.
+    /// Internal cause, for the log only.
     pub cause: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! The verbs, and what they take and give. The contract suite in `tests/it/contract.rs` holds every
-//! provider to the words written here.
+//! The trait [`Provider`]: the verbs that every provider implements, with their parameters and results. The
+//! suite in the module `conformance` checks providers against these rules. No I/O.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,29 +19,29 @@ use crate::objects::Objects;
 use crate::rotate::Rotate;
 use crate::transfer::Transfer;
 
-/// What a resource is.
+/// Kind of a resource.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Where the tenant's rows live.
+    /// Database for the tenant's rows.
     Database,
-    /// Where the tenant's files live.
+    /// Bucket for the tenant's files.
     Bucket,
-    /// Where the tenant's workload runs.
+    /// Namespace in which the tenant's workload runs.
     Namespace,
-    /// The names by which the tenant is reached.
+    /// DNS names of the tenant.
     Dns,
-    /// What proves those names.
+    /// TLS certificate for these names.
     Certificate,
-    /// Who may sign in.
+    /// Members of the tenant and their sign-in.
     Identity,
-    /// Flags and settings.
+    /// Feature flags and settings of the tenant.
     Config,
-    /// What the tenant pays.
+    /// Customer and subscription of the tenant.
     Billing,
-    /// A message to a person.
+    /// Mail to a person.
     Mail,
     /// Anything else, through a command or a signed call.
     Custom,
@@ -65,29 +65,29 @@ impl Kind {
     }
 }
 
-/// The tenant a resource belongs to. Built by the control plane from its own rows, never from a request.
+/// The tenant that owns a resource. The control plane builds it from its own rows, never from a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tenant {
-    /// Its id.
+    /// Id of the tenant.
     pub id: TenantId,
-    /// Its DNS label.
+    /// DNS label of the tenant.
     pub slug: String,
-    /// Its name, as people write it. Personal data: for the thing itself, never for logs, outputs or messages.
+    /// Display name. Personal data: only for the resource itself, never for logs, outputs or messages.
     pub name: String,
-    /// The plan's name.
+    /// Name of the plan.
     pub plan: String,
-    /// Where its resources are.
+    /// Region of its resources.
     pub region: String,
     /// BCP 47 language of seeds and mails; the provider falls back to `en`.
     pub locale: String,
-    /// Its first administrator. Personal data.
+    /// First administrator. Personal data.
     pub admin: Person,
 }
 
 /// A person. Personal data throughout.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Person {
-    /// Where mail reaches them; they sign in with it.
+    /// Mail address, also used to sign in.
     pub email: String,
     /// Given name.
     pub first_name: Option<String>,
@@ -97,18 +97,19 @@ pub struct Person {
     pub role: String,
 }
 
-/// One resource as it shall be. Everything but `tenant`'s personal fields was committed to the ledger before the call.
+/// Desired state of one resource. Everything but the personal fields of `tenant` was committed to the ledger
+/// before the call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     /// The resource.
     pub resource: ResourceId,
-    /// The operation that works on it.
+    /// The operation that calls the provider.
     pub operation: OperationId,
-    /// Raised whenever the resource is made anew; older generations must not act any more.
+    /// Increases each time the resource is created anew. A call of an older generation must change nothing.
     pub generation: i64,
-    /// Whose it is.
+    /// The tenant that owns the resource.
     pub tenant: Tenant,
-    /// The external name, planned and committed before the call.
+    /// External name of the resource, planned and committed before the call.
     pub name: String,
     /// The owner tag that the resource carries from its creation. A resource with this name and another tag is never
     /// changed: the call fails with the fatal `name_taken`.
@@ -118,37 +119,38 @@ pub struct Spec {
     pub settings: Value,
     /// Outputs of the steps that this one needs, by step key.
     pub inputs: BTreeMap<String, Value>,
-    /// What the attempt before this one noted of itself, if a crash cut it off.
+    /// Note of the previous attempt, if a crash interrupted it.
     pub note: Option<Value>,
 }
 
-/// What a provider may use while it works.
+/// Access to the control plane during one attempt.
 #[derive(Clone)]
 pub struct Context {
-    /// The instant of the attempt.
+    /// Time of the attempt.
     pub now: Timestamp,
-    /// Encrypts for the tenant.
+    /// Encrypts with the tenant's key.
     pub sealer: Arc<dyn Sealer>,
     /// Reads the registry's rows of this tenant.
     pub rows: Arc<dyn Rows>,
-    /// Commits a note of the running attempt (a process group …), so that the next attempt finds it after a crash.
+    /// Commits a note of the running attempt, such as a process group, for the next attempt after a crash.
     pub notes: Arc<dyn Notes>,
 }
 
 /// A key of 256 bits, wiped when dropped.
 pub type Key = Zeroizing<[u8; 32]>;
 
-/// Encrypts under the tenant's key, which dies with the tenant.
+/// Encrypts with the tenant's key, which is destroyed when the tenant is deleted.
 pub trait Sealer: Send + Sync {
-    /// Ciphertext as text. Fails when the tenant's key is not at hand.
+    /// Encrypts a text. Returns an error if the tenant's key is not available.
     fn seal(&self, tenant: TenantId, clear: &str) -> Result<String, Failure>;
-    /// The clear text again; fails when the key is destroyed or the text is not ours.
+    /// Decrypts the result of `seal`. Returns an error if the key is destroyed or the text was not sealed with it.
     fn open(&self, tenant: TenantId, sealed: &str) -> Result<String, Failure>;
-    /// A key that follows from the tenant's and dies with it, for what is too big to be sealed as a text. Other purposes
-    /// and other tenants have other keys; the same ones have the same key for ever. Fails as `seal` does.
+    /// Derives a key from the tenant's key, for content that is too large for `seal`. The same tenant and
+    /// purpose always give the same key, others give another. It is lost with the tenant's key. Returns the
+    /// errors of `seal`.
     fn derive(&self, tenant: TenantId, purpose: &str) -> Result<Key, Failure>;
-    /// A keyed digest of a text (HMAC-SHA-256 with the pepper, over the purpose and the text), in hexadecimal: by it a
-    /// text can be found again without being stored. Other purposes give other digests.
+    /// Keyed digest of a text, in hexadecimal: HMAC-SHA-256 with the pepper, over the purpose and the text.
+    /// Rows can be searched by it without storing the text. Each purpose gives other digests.
     fn mac(&self, purpose: &str, text: &str) -> String;
 }
 
@@ -161,54 +163,56 @@ pub trait Rows: Send + Sync {
     -> Result<Vec<Value>, Failure>;
 }
 
-/// Leaves a durable note of the running attempt.
+/// Stores a durable note of the running attempt.
 #[async_trait]
 pub trait Notes: Send + Sync {
     /// Returns once the note is committed.
     async fn note(&self, note: Value) -> Result<(), Failure>;
 }
 
-/// A resource that stands.
+/// Result of [`Provider::ensure`].
 #[derive(Clone, Debug, Default)]
 pub struct Ensured {
-    /// What other steps and people may know of it. Neither secrets nor personal data.
+    /// Outputs of the resource, which other steps and operators can read. Must contain no secrets and no
+    /// personal data.
     pub outputs: Value,
     /// Rows of the registry, written in the transaction that records the step's end.
     pub writes: Vec<Write>,
 }
 
-/// What is really there.
+/// Observed state of a resource.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Observed {
-    /// Nothing of this name.
+    /// No resource has the spec's name.
     Absent,
-    /// A thing of this name with our owner mark.
+    /// A resource has the spec's name and owner tag.
     Present {
-        /// What is not as it should be, a sentence each: names of parts, never values. None: it is complete and works.
+        /// Differences from the spec, one sentence each: names of parts, never values. Empty: it is complete
+        /// and works.
         differs: Vec<String>,
-        /// Version of what it holds, such as the last migration; a database without one holds nothing.
+        /// Version of its content, such as the last migration. A database without one has no content.
         version: Option<String>,
-        /// Changes when the thing is changed behind our back.
+        /// Changes when the resource was changed by other means than this provider.
         fingerprint: String,
     },
-    /// A thing of this name that belongs to somebody else.
+    /// A resource has the spec's name and another owner tag.
     Foreign,
 }
 
 impl Observed {
-    /// A thing of ours, of a provider that knows no more than whether it is as it should be.
+    /// A resource with the spec's owner tag, for a provider that cannot name the differences.
     pub fn present(healthy: bool, version: Option<String>, fingerprint: String) -> Self {
         let differs =
             if healthy { Vec::new() } else { vec!["it is not as it was made, or not complete".to_owned()] };
         Self::Present { differs, version, fingerprint }
     }
 
-    /// Whether it is there, complete, and works.
+    /// Whether the resource exists, is complete, and works.
     pub fn is_healthy(&self) -> bool {
         matches!(self, Self::Present { differs, .. } if differs.is_empty())
     }
 
-    /// What is seen where nothing has the name: absent, unless something is left of it that is to be removed.
+    /// State of a resource whose name is free: absent, unless `left` says that remains must be removed.
     pub fn absent_unless(left: bool) -> Self {
         if !left {
             return Self::Absent;
@@ -218,10 +222,10 @@ impl Observed {
     }
 }
 
-/// A resource that is gone.
+/// Result of [`Provider::remove`].
 #[derive(Clone, Debug, Default)]
 pub struct Removed {
-    /// What was removed, counted: the receipt. Neither secrets nor personal data.
+    /// Receipt: counts of the removed parts. Must contain no secrets and no personal data.
     pub receipt: Value,
     /// Rows of the registry, written in the transaction that records the step's end.
     pub writes: Vec<Write>,
@@ -232,37 +236,37 @@ pub struct Removed {
 pub struct Fault {
     /// Path from the step, such as `seed`.
     pub path: String,
-    /// What is wrong and what would be right.
+    /// The fault, and the fix.
     pub message: String,
 }
 
-/// Who makes resources of one kind.
+/// Creates, observes and removes resources of one kind.
 #[async_trait]
 pub trait Provider: Send + Sync + 'static {
-    /// The name in templates, configuration and ledger: that of the configured instance.
+    /// Name in templates, configuration and ledger: that of the configured instance.
     fn name(&self) -> &str;
 
-    /// The kind it serves.
+    /// Kind of its resources.
     fn kind(&self) -> Kind;
 
-    /// Whether tenants that it serves are kept apart in this way. Says something of databases alone.
+    /// Whether it isolates tenants in this way. Only used for databases.
     fn isolates(&self, _: Isolation) -> bool {
         true
     }
 
-    /// True if it touches nothing but registry rows, which it returns as writes. Its steps then share one
-    /// transaction with their own records.
+    /// True if it changes only registry rows, which it returns as writes. They are then committed in one
+    /// transaction with the records of its step.
     fn transactional(&self) -> bool {
         false
     }
 
-    /// How long after a lost answer the other side may still act.
+    /// Longest time for which a call can still take effect after its response was lost.
     fn in_flight(&self) -> Duration {
         Duration::ZERO
     }
 
-    /// Opens what it serves from, a port or a folder. Called before any other verb that acts, once per process that carries
-    /// steps out; a process that only reads templates does not call it.
+    /// Opens what it serves from, such as a port or a folder. Called once in each process that runs steps,
+    /// before any verb that acts. A process that only reads templates does not call it.
     async fn start(&self) -> Result<(), Failure> {
         Ok(())
     }
@@ -271,23 +275,23 @@ pub trait Provider: Send + Sync + 'static {
     /// properties, none of which is a setting of the kind. Settings of the kind are in [`kinds`](crate::kinds).
     fn settings_schema(&self) -> Value;
 
-    /// What the schemas cannot say about the settings: those of the kind and those under `with`, in one object. Called at
-    /// plan time.
+    /// Checks the settings beyond their schemas: those of the kind and those under `with`, in one object.
+    /// Called at plan time.
     fn check(&self, _settings: &Value) -> Vec<Fault> {
         Vec::new()
     }
 
-    /// Make it so. Safe to call again after any failure, at any point inside itself, and while another call with the
-    /// same spec runs. Existence is not completion: a thing that is half there is finished.
+    /// Creates or updates the resource, and completes one that an interrupted call left. Safe to call again
+    /// after a failure or an interruption at any point, and while another call with the same spec runs.
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure>;
 
-    /// What is there. Changes nothing.
+    /// Reads the state of the resource. Changes nothing.
     async fn observe(&self, context: &Context, spec: &Spec) -> Result<Observed, Failure>;
 
-    /// Make it not so. Absent is success. Touches only what carries this spec's owner mark.
+    /// Deletes the resource permanently. Succeeds if it is absent. Changes only what has this spec's owner tag.
     async fn remove(&self, context: &Context, spec: &Spec) -> Result<Removed, Failure>;
 
-    /// Is the provider itself reachable, and are its credentials sufficient?
+    /// Returns an error unless the provider's backend is reachable and its credentials are sufficient.
     async fn probe(&self) -> Result<(), Failure>;
 
     /// Access to the tenants' rows, if the provider keeps any.
@@ -295,17 +299,17 @@ pub trait Provider: Send + Sync + 'static {
         None
     }
 
-    /// The fences around what it serves past Tenantry, if it does.
+    /// Fences of its resources, if tenants' applications have direct access to them.
     fn fence(&self) -> Option<&dyn Fence> {
         None
     }
 
-    /// The way to new secrets for who logs in to it past Tenantry, if anybody does.
+    /// Rotation of its secrets, if tenants' applications have direct access with their own.
     fn rotate(&self) -> Option<&dyn Rotate> {
         None
     }
 
-    /// The check that its tenants are kept apart, if it has one.
+    /// Check of the isolation between its tenants, if it has one.
     fn isolation(&self) -> Option<&dyn IsolationCheck> {
         None
     }
@@ -315,7 +319,7 @@ pub trait Provider: Send + Sync + 'static {
         None
     }
 
-    /// The way out and back for what the tenant has in it, if it holds anything of theirs.
+    /// Export and import of a resource's content, if the provider stores any.
     fn transfer(&self) -> Option<&dyn Transfer> {
         None
     }

@@ -1,12 +1,16 @@
-//! What a process remembers of the registry's epochs. They only grow, so a registry with an earlier one than was read before
-//! is not the one that it was: a backup of it, or a standby that took over and lacked what was written last. There what
-//! keeps two processes from leading at once holds no more, so a process that knows that does not serve it.
+//! Detects that the registry was replaced by an older copy: remembers the highest epoch that this process has
+//! read, and rejects a registry with a lower one. Keeps its state in memory, and logs an error when it
+//! detects a lower epoch.
+//!
+//! The epoch of a registry only grows. It is lower after a backup was restored, or after a standby of the
+//! database took over without the last writes. Epochs no longer prevent two leaders then, so the process
+//! stops serving this registry.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 
 use super::Rejected;
 
-/// The epochs that were read.
+/// The highest epoch that this process has read, and whether it has read a lower one since.
 #[derive(Debug, Default)]
 pub struct Epochs {
     latest: AtomicI64,
@@ -14,12 +18,13 @@ pub struct Epochs {
 }
 
 impl Epochs {
-    /// The latest that was read by now; taken before the next one is read.
+    /// Highest epoch so far. The caller gets it before it reads the next one, and passes it to [`Self::saw`].
     pub fn latest(&self) -> i64 {
         self.latest.load(SeqCst)
     }
 
-    /// One that was read, and the latest from before that. Fails if the registry went back between them, and from then on.
+    /// Records an epoch that was read; `before` is [`Self::latest`] from before that read. Returns an error
+    /// if the epoch is lower than `before`, and for every later epoch too.
     pub fn saw(&self, epoch: i64, before: i64) -> Result<i64, Rejected> {
         self.latest.fetch_max(epoch, SeqCst);
         if epoch < before && !self.went_back.swap(true, SeqCst) {
@@ -28,7 +33,8 @@ impl Epochs {
         self.check().map(|()| epoch)
     }
 
-    /// Fails once the registry went back. Another process may have raised its epoch since: it is not the same one for that.
+    /// Returns an error once a lower epoch was read, even if another process has raised the epoch since: the
+    /// registry still lacks writes.
     pub fn check(&self) -> Result<(), Rejected> {
         if !self.went_back.load(SeqCst) {
             return Ok(());
@@ -37,7 +43,7 @@ impl Epochs {
     }
 }
 
-/// What the operator is told.
+/// Message to the operator, in the log and in responses.
 pub const WENT_BACK: &str = "the registry is older than one that this process has seen: a backup was restored, or a standby \
     without the last writes took over; point `store.url` to the current primary, or stop all processes and \
     start them again to continue with this registry";
@@ -52,7 +58,7 @@ mod tests {
         for epoch in [3, 3, 7] {
             assert_eq!(epochs.saw(epoch, epochs.latest()).unwrap(), epoch);
         }
-        // Read before another task has seen the one that is later.
+        // This read began before another task read 7, so 6 is no step back.
         assert_eq!(epochs.saw(6, 3).unwrap(), 6);
         epochs.check().unwrap();
         assert!(epochs.saw(6, epochs.latest()).is_err());

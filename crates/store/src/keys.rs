@@ -1,4 +1,5 @@
-//! Reads of API keys and answered idempotency keys; the one-time hand-out of credentials.
+//! Reads API keys, idempotency keys and encrypted credentials from the registry, and hands out an operation's
+//! credentials once.
 
 use std::collections::BTreeSet;
 
@@ -8,34 +9,35 @@ use super::entity::{api_key, credential, idempotency_key};
 use super::query::Query;
 use super::{ReadError, Rejected, Store, WriteBatch};
 
-/// Why a claim failed.
+/// Error of [`Store::claim_credentials`].
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ClaimError {
     /// The registry cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The claim cannot be written. The credentials may be lost if it was written and not answered.
+    /// The claim was not written, or its outcome is unknown: if it was written, these credentials can no
+    /// longer be handed out.
     #[error(transparent)]
     Write(Rejected),
 }
 
 impl Store {
-    /// The API key with this hash, whatever its state.
+    /// The API key with this hash, also if it is revoked or expired.
     pub async fn key_by_hash(&self, hash: &str) -> Result<Option<api_key::Model>, ReadError> {
         self.reads().one(Query::of::<api_key::Model>().filter("hash = ?", hash)).await
     }
 
-    /// An API key.
+    /// The API key with this id.
     pub async fn key(&self, id: &str) -> Result<Option<api_key::Model>, ReadError> {
         self.reads().one(Query::of::<api_key::Model>().filter("id = ?", id)).await
     }
 
-    /// API keys, newest first, from the one after this id on.
+    /// Up to `limit` API keys, newest first, starting after the key with the id `after`.
     pub async fn keys(&self, after: Option<&str>, limit: u64) -> Result<Vec<api_key::Model>, ReadError> {
         self.reads().all(Query::of::<api_key::Model>().newest(after, limit)).await
     }
 
-    /// What was answered for an idempotency key.
+    /// The stored response to a principal's idempotency key; none if the key is new.
     pub async fn idempotency_key(
         &self,
         principal: &str,
@@ -45,7 +47,7 @@ impl Store {
         self.reads().one(query.filter("key_hash = ?", key_hash)).await
     }
 
-    /// Those of these operations whose credentials wait to be handed out. At most one query.
+    /// Those of these operations whose credentials have not been handed out. Runs at most one query.
     pub async fn credentials_waiting(&self, operations: &[String]) -> Result<BTreeSet<String>, ReadError> {
         if operations.is_empty() {
             return Ok(BTreeSet::new());
@@ -57,14 +59,14 @@ impl Store {
         Ok(waiting.into_iter().collect())
     }
 
-    /// A tenant's credentials that wait to be handed out.
+    /// A tenant's credentials that have not been handed out.
     pub async fn sealed_credentials(&self, tenant: &str) -> Result<Vec<credential::Model>, ReadError> {
         let query = Query::of::<credential::Model>().filter("tenant_id = ?", tenant);
         self.reads().all(query.only("sealed IS NOT NULL")).await
     }
 
-    /// Hands an operation's credentials out, by name and still sealed, once: of several callers one gets them, the
-    /// others none. `audited` (the audit record) is written with it.
+    /// Hands out an operation's credentials once: returns their names and encrypted values to one of several
+    /// callers, and nothing to the others. Writes the audit record `audited` in the same transaction.
     pub async fn claim_credentials(
         &self,
         operation: &str,

@@ -1,5 +1,6 @@
-//! What the writer and generic reads know of a table: names, types, nullability, key. Each table says it once, as a
-//! struct with its columns (`table!`).
+//! Describes the registry's tables for the writer and for generic reads: names, types, nullability, primary
+//! key. The macro `table!` declares each table once, as a struct with one field per column. Reads rows, and
+//! builds writes without executing them.
 
 use std::collections::BTreeMap;
 
@@ -12,46 +13,46 @@ use super::query::{Parameter, Query};
 use super::reads::Reads;
 use super::row::{FromRow, Kind, Row};
 
-/// A column.
+/// A column of a table.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
-    /// Its name.
+    /// Name of the column.
     pub name: &'static str,
-    /// Its type.
+    /// Type of its values.
     pub kind: Kind,
-    /// Whether it may be null.
+    /// Whether it accepts NULL.
     pub nullable: bool,
 }
 
-/// A struct that is a row of a table, one field a column.
+/// A struct that holds one row of a table, with one field per column.
 pub trait Record: FromRow {
-    /// The table's name.
+    /// Name of the table.
     const TABLE: &'static str;
-    /// Its columns.
+    /// Columns of the table, in the order of the fields.
     const COLUMNS: &'static [Column];
-    /// The columns of its primary key, in key order.
+    /// Names of the primary key's columns, in key order.
     const KEY: &'static [&'static str];
 
-    /// The row, ready to be written.
+    /// Returns the row's values by column name, for a [`Write`].
     fn columns(&self) -> Columns;
 }
 
-/// A row's columns, ready to be written.
+/// Returns a row's values by column name, for a [`Write`].
 pub fn columns_of<R: Record>(row: &R) -> Columns {
     row.columns()
 }
 
-/// Inserts a row unless its key exists.
+/// Returns the write that inserts a row unless its key exists.
 pub fn insert_absent<R: Record>(row: &R) -> Write {
     Write::insert_absent(R::TABLE, row.columns())
 }
 
-/// Inserts a row or updates the existing one.
+/// Returns the write that inserts a row or updates the existing one.
 pub fn upsert<R: Record>(row: &R) -> Write {
     Write::upsert(R::TABLE, row.columns())
 }
 
-/// Deletes a row.
+/// Returns the write that deletes the row with this row's primary key.
 pub fn delete<R: Record>(row: &R) -> Write {
     let (row, mut key) = (row.columns(), Columns::default());
     for name in R::KEY {
@@ -60,8 +61,8 @@ pub fn delete<R: Record>(row: &R) -> Write {
     Write::delete(R::TABLE, key)
 }
 
-/// Declares a row and its table: `table! { /// Doc. Model = "name" (key, …) { /// Doc. field: Type, … } }`. A field that
-/// is no word of Rust's says its column: `kind as "type": String`.
+/// Declares a row and its table: `table! { /// Doc. Model = "name" (key, …) { /// Doc. field: Type, … } }`. A
+/// field whose column has a name that Rust reserves gives that name separately: `kind as "type": String`.
 macro_rules! table {
     (
         $(#[$doc:meta])*
@@ -77,7 +78,7 @@ macro_rules! table {
         impl $crate::row::FromRow for $model {
             fn from_row(row: &$crate::row::Row<'_>) -> Result<Self, $crate::failed::Failed> {
                 let mut columns = 0..;
-                // There is always a next number.
+                // `0..` never ends, so the default is never used.
                 let mut next = || columns.next().unwrap_or_default();
                 Ok(Self { $($field: row.get(next())?,)+ })
             }
@@ -109,36 +110,36 @@ macro_rules! table {
 }
 pub(crate) use table;
 
-/// A table. Its columns are known by their numbers.
+/// A table. A column's number is its index in `columns`.
 #[derive(Debug)]
 pub struct Table {
-    /// Its name.
+    /// Name of the table.
     pub name: &'static str,
-    /// Its columns.
+    /// Columns of the table.
     pub columns: &'static [Column],
-    /// The primary key, as numbers of columns, in key order.
+    /// Numbers of the primary key's columns, in key order.
     pub key: Vec<usize>,
 }
 
 /// The values of a primary key.
 pub type Key = Vec<Datum>;
-/// Rows, and the key of the last one.
+/// Rows, and the primary key of the last one; no key if there are no rows.
 pub type Page = (Vec<Columns>, Option<Key>);
 
 impl Table {
-    /// The table of a record.
+    /// The table that a record declares.
     pub fn of<R: Record>() -> Self {
         const { assert!(R::COLUMNS.len() <= ColumnSet::MOST, "a set of columns has no room for so many") }
         let number = |name: &&str| R::COLUMNS.iter().position(|column| column.name == *name);
         Self { name: R::TABLE, columns: R::COLUMNS, key: R::KEY.iter().filter_map(number).collect() }
     }
 
-    /// The number of a column.
+    /// Number of the column with this name; none if the table has no such column.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)
     }
 
-    /// The names of the primary key, quoted.
+    /// Names of the primary key's columns, quoted and separated by commas.
     pub fn key_names(&self) -> String {
         let names: Vec<String> = self.key.iter().map(|i| format!("\"{}\"", self.columns[*i].name)).collect();
         names.join(", ")
@@ -149,7 +150,8 @@ impl Table {
         Query::new(format!("SELECT {} FROM \"{}\"", columns.join(", "), self.name))
     }
 
-    /// Rows with these column values, in key order, as JSON objects.
+    /// Reads the rows with these column values, in key order, as JSON objects. Returns an error for an
+    /// unknown column, an array, an object, or a number that is no 64-bit integer.
     pub async fn find(
         &self,
         reads: &Reads,
@@ -172,7 +174,7 @@ impl Table {
         Ok(rows.into_iter().map(|row| Value::Object(row.to_json())).collect())
     }
 
-    /// Up to so many rows in key order, those after this key; with the key of the last one.
+    /// Reads up to `limit` rows in key order, starting after the row with the primary key `after`.
     pub async fn page(&self, reads: &Reads, after: Option<Key>, limit: u64) -> Result<Page, ReadError> {
         let names = self.key_names();
         let mut query = self.query();
@@ -204,7 +206,7 @@ fn read(columns: &'static [Column], row: &Row<'_>) -> Result<Columns, Failed> {
     Ok(read)
 }
 
-/// A set of a table's columns, by their numbers.
+/// A set of columns of one table, by number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ColumnSet(u128);
 
@@ -212,24 +214,24 @@ impl ColumnSet {
     /// Most columns of a table.
     pub const MOST: usize = 128;
 
-    /// The first so many.
+    /// The first `count` columns of a table.
     pub fn first(count: usize) -> Self {
         let mut set = Self::default();
         (0..count).for_each(|column| set.add(column));
         set
     }
 
-    /// Adds a column.
+    /// Adds the column with this number.
     pub fn add(&mut self, column: usize) {
         self.0 |= 1 << column;
     }
 
-    /// Whether there is none.
+    /// Whether the set has no columns.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The columns, in order.
+    /// Numbers of the columns, in ascending order.
     pub fn iter(self) -> impl Iterator<Item = usize> {
         (0..Self::MOST).filter(move |column| self.0 >> column & 1 == 1)
     }
@@ -240,17 +242,17 @@ impl ColumnSet {
 pub struct Schema(pub Vec<Table>);
 
 impl Schema {
-    /// The table of this name and its number.
+    /// The table with this name, and its number; none if the database has no such table.
     pub fn table(&self, name: &str) -> Option<(u8, &Table)> {
         (0u8..).zip(&self.0).find(|(_, table)| table.name == name)
     }
 
-    /// The table of this number.
+    /// The table with this number, which [`Self::table`] has returned.
     pub fn at(&self, number: u8) -> &Table {
         &self.0[usize::from(number)]
     }
 
-    /// The tables by name, each with its columns and whether they may be null.
+    /// Whether each column accepts NULL, by table and column name.
     pub fn describe(&self) -> BTreeMap<&'static str, BTreeMap<&'static str, bool>> {
         let columns =
             |table: &Table| table.columns.iter().map(|column| (column.name, column.nullable)).collect();

@@ -1,7 +1,9 @@
-//! A batch of work: rows that are written together or not at all, and how it is made ready for the writer.
+//! Write batches: rows that are written together or not at all, and their preparation for the writer. Pure,
+//! no I/O.
 //!
-//! Preparing (names to numbers, values to parameters, conflicts inside the batch) happens in the caller's task, so that
-//! the writer itself only passes them on. Names that no table has and values of another type are refused here.
+//! The caller's task prepares a batch: it checks names and types, replaces names by numbers, and orders
+//! writes to the same row. The writer then only sends the values. Unknown names and values of another type
+//! are rejected here.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -12,48 +14,48 @@ use super::row::Kind;
 use super::statement::{KEY_SEPARATOR, Shape, Verb};
 use super::table::{Column, ColumnSet, Schema, Table};
 
-/// Writes that become true together, or not at all.
+/// Writes that are committed together or not at all.
 ///
 /// Guards (`Write::is_guard`) see the rows as they were before this batch's effects, except where both name the same
 /// row: then the order of the writes holds.
 #[derive(Debug, Default)]
 pub struct WriteBatch {
-    /// What to write.
+    /// The writes, in order.
     pub writes: Vec<Write>,
-    /// The executor generation that asks; refused as stale when the registry has a newer one.
+    /// Epoch of the executor that commits; rejected as stale if the registry has a newer one. None: not checked.
     pub epoch: Option<i64>,
 }
 
 impl WriteBatch {
-    /// A batch of these writes, from no executor.
+    /// A batch of these writes without an epoch.
     pub fn new(writes: Vec<Write>) -> Self {
         Self { writes, epoch: None }
     }
 }
 
-/// Why a batch was not written. Nothing of it was, unless this says otherwise.
+/// Error of a commit. The batch was not written, except perhaps after [`Rejected::Unavailable`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
     /// A unique value is taken.
     #[error("conflict in {table}")]
     Conflict {
-        /// Where.
+        /// Table that has the value.
         table: &'static str,
     },
     /// A row is not as expected, or a newer executor has taken over (table `runner`).
     #[error("{table} {key} is not as expected any more")]
     Stale {
-        /// Where.
+        /// Table of the row.
         table: &'static str,
-        /// Which row.
+        /// Primary key of the row.
         key: String,
     },
-    /// The database refuses the values: a defect of the caller.
+    /// The batch or its values do not fit the schema: a defect of the caller.
     #[error("rows of {table} are refused")]
     Invalid {
-        /// Where.
+        /// Table of the rows.
         table: &'static str,
-        /// The database's reason. It may quote values and so is no part of the text.
+        /// Reason. It may quote values, so the error's text leaves it out.
         message: String,
     },
     /// The database does not answer, or cannot write (disk full …). The batch may or may not have been written.
@@ -61,36 +63,40 @@ pub enum Rejected {
     Unavailable(String),
 }
 
-/// One row's change, ready to be written with others of its shape.
+/// The prepared change of one row. The writer combines changes of the same shape into one statement.
 #[derive(Debug)]
 pub(super) struct Item {
     pub shape: Shape,
-    /// Comes after every item of the batch with a smaller wave: they touch the same row.
+    /// Order within the batch: items that may touch the same row have ascending waves, and are written in
+    /// this order.
     pub wave: u16,
-    /// The statement's values for this row: the key's columns, the compared ones, the written ones, each by number.
+    /// Values for the statement: those of the key, the compared and the written columns, each group by column
+    /// number.
     pub cells: Vec<Datum>,
-    /// Hash of table and key. Two that are equal by accident only make a batch wait.
+    /// Hash of table and key. A collision only delays a write.
     pub row: u64,
-    /// The key as the statement returns it; empty where it returns none.
+    /// The key as the statement returns it; empty if the statement returns no keys.
     pub key: String,
-    /// Whether the key names one row, and not all rows that begin with it.
+    /// Whether the key is complete. A deletion may give only the leading columns, and then deletes all rows
+    /// with them.
     pub one_row: bool,
 }
 
-/// A batch, ready.
+/// A prepared batch.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub items: Vec<Item>,
     pub epoch: Option<i64>,
+    /// Approximate size of the values, in bytes.
     pub bytes: usize,
-    /// Must be alone in its group: it touches rows that it does not name.
+    /// Whether it must be committed without other batches, because it deletes rows by an incomplete key.
     pub alone: bool,
-    /// Whether it adds rows that the sealer numbers.
+    /// Whether it inserts events or audit records, which the sealer numbers after the commit.
     pub facts: bool,
 }
 
 impl Prepared {
-    /// Checks names and types and renders the values.
+    /// Prepares a batch. Returns an error for unknown names, values of another type and incomplete keys.
     pub fn new(schema: &'static Schema, batch: WriteBatch) -> Result<Self, Rejected> {
         let items = Vec::with_capacity(batch.writes.len());
         let mut prepared = Self { items, epoch: batch.epoch, bytes: 0, alone: false, facts: false };
@@ -143,7 +149,7 @@ impl Prepared {
         Ok(())
     }
 
-    /// The first wave after all items that may touch the same row.
+    /// The lowest wave above those of all items that may touch the same row.
     fn wave(&self, table: u8, row: u64, one_row: bool) -> u16 {
         let before = self
             .items
@@ -175,7 +181,7 @@ fn key_text(table: &Table, row: &Columns) -> String {
     text
 }
 
-/// Collects the values of a row.
+/// The values of one row for a statement, and their approximate size in bytes.
 struct Cells {
     table: &'static Table,
     cells: Vec<Datum>,
@@ -183,7 +189,7 @@ struct Cells {
 }
 
 impl Cells {
-    /// Adds values in the order of the table's columns and returns these.
+    /// Adds values in the order of the table's columns; returns the set of their columns.
     fn add(&mut self, row: Columns) -> Result<ColumnSet, Rejected> {
         let mut set = ColumnSet::default();
         let mut found = Vec::with_capacity(row.len());
@@ -202,7 +208,7 @@ impl Cells {
     }
 }
 
-/// A value as its column takes it, or back if it is of another type.
+/// Converts a value to its column's type; returns the value as the error if the types differ.
 fn cell(column: &Column, datum: Datum) -> Result<Datum, Datum> {
     Ok(match (column.kind, datum) {
         // In a column that may not be NULL, JSON null is the JSON value null.
@@ -211,7 +217,7 @@ fn cell(column: &Column, datum: Datum) -> Result<Datum, Datum> {
         (Kind::Json, Datum::Json(text)) => Datum::Json(text),
         (Kind::Json, datum) => Datum::Json(datum.to_json().to_string().into()),
         (Kind::Text, Datum::Text(text)) => Datum::Text(text),
-        // The one form whose text order is time order.
+        // Only timestamps of this length sort as text in the order of time.
         (Kind::Time, Datum::Text(text)) if text.len() == 27 && text.ends_with('Z') => Datum::Text(text),
         (Kind::Int, Datum::Int(value)) if i32::try_from(value).is_ok() => Datum::Int(value),
         (Kind::BigInt, Datum::Int(value)) => Datum::Int(value),

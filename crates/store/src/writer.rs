@@ -397,7 +397,8 @@ impl Worker {
     }
 }
 
-/// What comes in time; without an answer the connection must not be used again.
+/// Runs work on the connection with a time limit. After an error without an answer the connection must not be
+/// used again.
 async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(Failed::no_answer()))
 }

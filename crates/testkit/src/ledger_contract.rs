@@ -1,4 +1,5 @@
-//! Contract suite of ledgers. It uses only the trait [`Ledger`] and the committed effects.
+//! Contract suite that every implementation of [`Ledger`] must pass. It uses the ledger only through this
+//! trait, and reads committed effects through [`Subject::events`].
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,7 @@ use tenantry_engine::{
 use tenantry_model::id::{EventId, OperationId, SignalId};
 use tenantry_model::{Failure, TenantId, Timestamp, Write, columns};
 
-/// A ledger under test.
+/// The ledger under test, and access to the rows that its commits write.
 #[allow(async_fn_in_trait)]
 pub trait Subject {
     /// The ledger.
@@ -314,6 +315,7 @@ async fn notes_need_a_running_step(subject: &impl Subject) {
     stale(ledger.note(OperationId::new(), epoch, &noted).await, "a note on nothing");
 }
 
+/// The commit that creates an operation with all of its steps.
 fn new(run: Run) -> Commit<Write> {
     let changed_steps = run.steps.iter().map(|step| step.key.clone()).collect();
     Commit {
@@ -327,6 +329,7 @@ fn new(run: Run) -> Commit<Write> {
     }
 }
 
+/// The commit that changes an operation and these of its steps.
 fn change(run: Run, changed: &[&str]) -> Commit<Write> {
     let changed_steps = changed.iter().map(|key| (*key).to_owned()).collect();
     Commit { changed_steps, ..new(run) }
@@ -344,6 +347,7 @@ fn event(tenant: &str) -> (String, Write) {
     (id, Write::insert("events", row))
 }
 
+/// The first step of a run, as if it were running.
 fn running(run: &Run) -> Step {
     Step { state: StepState::Running, ..run.steps[0].clone() }
 }
@@ -352,10 +356,12 @@ async fn load(ledger: &dyn Ledger<Write>, run: &Run) -> Run {
     ledger.load(run.operation.id).await.expect("an answer").expect("the run").0
 }
 
+/// Panics unless the commit was rejected as stale.
 fn stale(result: Result<(), CommitError>, what: &str) {
     assert!(matches!(result, Err(CommitError::Stale)), "{what}: {result:?} instead of Stale");
 }
 
+/// Panics unless the commit was rejected because a row of this table conflicts.
 fn conflict(result: Result<(), CommitError>, where_: &str) {
     match result {
         Err(CommitError::Conflict { table }) => assert_eq!(table, where_),
@@ -367,6 +373,7 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_micros(1_795_000_000_000_001 + seconds * 1_000_000)
 }
 
+/// A running operation with two pending steps; all optional fields are empty.
 fn bare_run(epoch: i64) -> Run {
     let step = |key: &str, position| Step {
         key: key.to_owned(),
@@ -412,6 +419,7 @@ fn bare_run(epoch: i64) -> Run {
     Run { operation, steps: vec![step("plain", 0), step("another", 1)] }
 }
 
+/// The same with a value in every field of the operation and of its first step.
 fn full_run(epoch: i64) -> Run {
     let odd = json!({
         "text": "Zoë “quotes” \\ / \t\n 🦀 \u{7f} ' ; -- '' $1 ?1",

@@ -1,4 +1,4 @@
-//! A PgBouncer in transaction mode in front of the tests' PostgreSQL.
+//! Runs PgBouncer in transaction mode in front of the tests' PostgreSQL, on a free port and in a temporary folder.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,9 +10,10 @@ use tempfile::TempDir;
 
 use crate::skip::skip;
 
+/// Time for PgBouncer to accept connections.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A running PgBouncer. Dropping it stops it.
+/// A running PgBouncer. It stops when this is dropped.
 pub struct Pooler {
     child: Child,
     port: u16,
@@ -20,10 +21,10 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// Starts one for every database of the server of this URL, which connects each client as the superuser.
-    /// None, reported as skipped, where PgBouncer is not installed.
+    /// Starts PgBouncer for all databases of the server with this URL. It connects each client as the superuser.
+    /// None, reported as skipped, if PgBouncer is not installed.
     pub fn start(server: &str) -> Option<Self> {
-        // `any` takes the user from the line of the database.
+        // With `any`, PgBouncer uses the `user` of the database's line.
         Self::with(server, |database, user| {
             format!(
                 "[databases]\n{database} user={user}\n[pgbouncer]\nauth_type = any\nignore_startup_parameters = extra_float_digits, options\n"
@@ -31,7 +32,8 @@ impl Pooler {
         })
     }
 
-    /// Starts one that authenticates each client by password and connects it as its own role.
+    /// Starts PgBouncer as `start` does, but it authenticates each client by password and connects it as the
+    /// client's role.
     pub fn for_all_roles(server: &str) -> Option<Self> {
         Self::with(server, |database, user| {
             format!(
@@ -41,7 +43,8 @@ impl Pooler {
         })
     }
 
-    /// `config` returns the configuration from the line of all databases and the name of the superuser.
+    /// Starts PgBouncer with the configuration that `config` makes from the line of all databases and the
+    /// superuser's name.
     fn with(server: &str, config: impl FnOnce(&str, &str) -> String) -> Option<Self> {
         let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
         let Some(program) = program.into_iter().find(|program| Path::new(program).is_file()) else {
@@ -86,12 +89,12 @@ impl Pooler {
         Some(pooler)
     }
 
-    /// Address and port.
+    /// Address and port that PgBouncer listens on.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The URL of a database through the pooler, from its direct URL.
+    /// URL of a database through PgBouncer, from the database's direct URL.
     pub fn url(&self, direct: &str) -> String {
         let (before, after) = direct.split_once('@').expect("a user in the URL");
         let (_, database) = after.split_once('/').expect("a database in the URL");

@@ -1,4 +1,5 @@
-//! A test's own connection to a database, past the product: SQL, and rows as text.
+//! Connects a test to a database without going through Tenantry: runs SQL and returns rows as text. Panics on
+//! every error.
 
 use sqlx::{
     AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, SqliteConnection, ValueRef as _,
@@ -11,18 +12,18 @@ enum Connection {
     Postgres(PgConnection),
 }
 
-/// A connection.
+/// A connection to SQLite or PostgreSQL.
 pub struct Raw {
     connection: Mutex<Connection>,
     is_postgres: bool,
 }
 
-/// A row: its columns as text.
+/// A row: the text of each column; none for NULL.
 #[derive(Clone, Debug)]
 pub struct Row(Vec<Option<String>>);
 
 impl Raw {
-    /// To the database of this URL.
+    /// Connects to the database with this URL: SQLite with `sqlite:…`, else PostgreSQL.
     pub async fn connect(url: &str) -> Self {
         let is_postgres = !url.starts_with("sqlite:");
         let connection = if is_postgres {
@@ -33,12 +34,12 @@ impl Raw {
         Self { connection: Mutex::new(connection), is_postgres }
     }
 
-    /// Whether it is PostgreSQL.
+    /// Whether the database is PostgreSQL.
     pub fn is_postgres(&self) -> bool {
         self.is_postgres
     }
 
-    /// Runs statements; says how many rows they changed.
+    /// Runs statements and returns the number of changed rows.
     pub async fn execute(&self, sql: &str) -> u64 {
         match &mut *self.connection.lock().await {
             Connection::Sqlite(c) => {
@@ -50,7 +51,7 @@ impl Raw {
         }
     }
 
-    /// The rows of a query.
+    /// Runs a query and returns its rows.
     pub async fn rows(&self, sql: &str) -> Vec<Row> {
         match &mut *self.connection.lock().await {
             Connection::Sqlite(c) => {
@@ -69,7 +70,7 @@ impl Raw {
         }
     }
 
-    /// Closes it in order.
+    /// Closes the connection.
     pub async fn close(self) {
         match self.connection.into_inner() {
             Connection::Sqlite(c) => c.close().await.expect("closes"),
@@ -79,15 +80,15 @@ impl Raw {
 }
 
 impl Row {
-    /// A column, which is not null.
+    /// Value of the column with this index. Panics if it is NULL.
     pub fn get<T: FromText>(&self, column: usize) -> T {
         T::from_text(self.0[column].as_deref().expect("a value"))
     }
 }
 
-/// What a column can be read as.
+/// A type that a column's text can be parsed as.
 pub trait FromText {
-    /// From the database's text.
+    /// Parses the text of a column. Panics if it has another form.
     fn from_text(text: &str) -> Self;
 }
 
@@ -111,7 +112,7 @@ impl FromText for bool {
 
 impl FromText for Timestamp {
     fn from_text(text: &str) -> Self {
-        // PostgreSQL writes a space, and hours without minutes.
+        // PostgreSQL separates date and time by a space, and writes the offset in hours.
         text.replacen(' ', "T", 1).replace("+00", "Z").parse().expect("an instant")
     }
 }

@@ -40,6 +40,7 @@ pub struct Replica {
     notifier: Notifier,
 }
 
+/// The task that takes part in the election, with what a change of the leader starts and stops.
 struct Election {
     store: Store,
     executor: Executor<ProviderSteps>,
@@ -99,6 +100,7 @@ impl Drop for Replica {
 }
 
 impl Election {
+    /// Runs until the process stops: sends heartbeats or tries to take over, and handles notifications.
     async fn take(mut self, mut notifications: mpsc::UnboundedReceiver<Notification>) {
         let mut leads = self.store.leads();
         let (mut beat, mut look) = (interval(HEARTBEAT), interval(READ_LEDGER));
@@ -120,6 +122,7 @@ impl Election {
         }
     }
 
+    /// Passes a notification of another process to the part of this process that it concerns.
     async fn receive(&mut self, notification: Notification) {
         let runs = *self.runs.borrow();
         match notification {
@@ -139,6 +142,7 @@ impl Election {
         }
     }
 
+    /// Reads the number of the last event, which event streams wait for.
     async fn read_head(&self) {
         match self.store.last_event_seq().await {
             Ok(head) => self.sealing.notice_head(head),
@@ -146,8 +150,8 @@ impl Election {
         }
     }
 
-    /// Reads what notifications may have been lost of. The leader reads the ledger in a task of its own, so that heartbeats
-    /// do not wait for it.
+    /// Reads the changes whose notifications may have been lost. The leader reads the ledger in a separate
+    /// task, so that heartbeats do not wait for it.
     async fn look(&mut self) {
         if !*self.runs.borrow() {
             self.executor.notice_all();
@@ -159,8 +163,9 @@ impl Election {
         }
     }
 
+    /// Takes the lock and becomes the leader, if the lock is free or its holder has been silent for too long.
     async fn try_to_run(&mut self) {
-        // A registry that was restored to an earlier state is left alone.
+        // This read fails if the registry was restored to an earlier state: then this process must not lead.
         if let Err(error) = Ledger::epoch(&self.store).await {
             return tracing::warn!(%error, "cannot read the leader lock");
         }
@@ -188,11 +193,12 @@ impl Election {
         }
     }
 
+    /// Starts the leader's work. `answered` is the time just before it took the lock.
     async fn run(&mut self, answered: Instant) {
         self.answered = answered;
         if let Err(error) = self.executor.take_over().await {
             tracing::warn!(%error, "cannot take over as leader");
-            // A standby may be able to.
+            // Another process may be able to.
             let _ = self.store.resign().await;
             return;
         }
@@ -202,6 +208,7 @@ impl Election {
         self.look().await;
     }
 
+    /// Sends a heartbeat, and stands by if the database does not confirm the lock in time.
     async fn beat(&mut self) {
         let asked = Instant::now();
         match timeout_at((self.answered + STEP_DOWN_AFTER).max(asked + LATE_ANSWER), self.store.beat()).await
@@ -216,6 +223,7 @@ impl Election {
         }
     }
 
+    /// Stops the leader's work and releases the lock.
     async fn stand_by(&mut self) {
         tracing::warn!("no longer leader: another process may have taken over; standing by");
         self.runs.send_replace(false);
@@ -223,7 +231,7 @@ impl Election {
         self.executor.stand_by().await;
         // A session that hangs is ended by the standby that takes over.
         let _ = tokio::time::timeout(STEP_DOWN_AFTER, self.store.resign()).await;
-        // Notifications that arrived meanwhile were taken for operations to run.
+        // The executor took notifications that arrived meanwhile for operations to run, and dropped them.
         self.look().await;
     }
 }

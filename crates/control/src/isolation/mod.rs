@@ -1,5 +1,6 @@
-//! The isolation check: has every provider of databases try to get from one tenant to another, and keeps a signed report
-//! of what came of it, with the difference to the one before. What is tried is the providers' affair.
+//! Runs the isolation check: calls the check of each database provider, and stores a signed report of the
+//! results with the changes since the previous report. The providers choose what they try; this module
+//! accesses no tenant's database.
 
 mod report;
 
@@ -25,9 +26,10 @@ use tenantry_store::record::{AuditRecord, audit, fleet_event};
 
 /// Name of the keyring's key that signs reports.
 const KEY: &str = "isolation_signing";
-/// Tenants of a provider that are checked when nobody names them: so many of the oldest, and of the newest.
+/// Number of the oldest and of the newest tenants of each provider that are checked if the request names no
+/// tenants.
 const EACH_END: u64 = 20;
-/// Reports that are kept.
+/// Number of reports that are kept.
 const KEPT: u64 = 100;
 
 /// What is checked.

@@ -20,7 +20,8 @@ use super::rotate_credentials::{Rotate, RotateOperation};
 use super::{Action, Operation};
 use crate::ledger::{Act, OperationKind, input_of};
 
-/// The actions of Tenantry's own. A step that acts on a resource has [`Ensure`], [`Remove`] or [`Rotate`].
+/// Actions of steps without a resource. A step with a resource has the action [`Ensure`], [`Remove`] or
+/// [`Rotate`].
 static ACTIONS: [&dyn Action; 15] = [
     &Reserve,
     &SmokeTest,
@@ -39,10 +40,11 @@ static ACTIONS: [&dyn Action; 15] = [
     &Certify,
 ];
 
+/// [`ACTIONS`] by kind.
 static BY_KIND: LazyLock<HashMap<&str, &dyn Action>> =
     LazyLock::new(|| ACTIONS.iter().map(|action| (action.kind(), *action)).collect());
 
-/// The unit of an operation kind.
+/// The [`Operation`] of an operation kind.
 pub(crate) fn operation(kind: &OperationKind) -> &'static dyn Operation {
     match kind {
         OperationKind::Onboard => &Onboard,
@@ -58,12 +60,12 @@ pub(crate) fn operation(kind: &OperationKind) -> &'static dyn Operation {
     }
 }
 
-/// The unit of a stored operation.
+/// The [`Operation`] of a stored operation.
 pub(crate) fn operation_of(row: &Row) -> &'static dyn Operation {
     operation(&OperationKind::of(row))
 }
 
-/// The action of a step. Fails on a step of a kind that this version does not know.
+/// The action of a step. Returns `unknown_action` if this version does not know the step's kind.
 pub(crate) fn action(step: &Step) -> Result<&'static dyn Action, Failure> {
     let input = input_of(step)?;
     match (input.resource, input.act) {
@@ -119,7 +121,7 @@ mod tests {
         assert!(may_skip(OperationKind::Onboard, &step("reserve", "reserve")));
         assert!(may_skip(OperationKind::Offboard, &step("keep", "wait")));
         assert!(!may_skip(OperationKind::Offboard, &step("settle", "wait")));
-        // The key of a detached step is the template's: here it is that of a step that a deletion cannot do without.
+        // The template chooses the key of a detached step: here, the key of a step that a deletion must not skip.
         let detached = OperationKind::Detached { step: "certify".to_owned() };
         let mut mail = step("certify", "mail");
         mail.input =
@@ -127,7 +129,7 @@ mod tests {
         assert!(may_skip(detached, &mail));
     }
 
-    /// Step kinds and inputs as every version so far has stored them.
+    /// Step kinds and inputs that earlier versions have stored.
     #[test]
     fn stored_steps_find_their_actions() {
         let step = |kind: &str, input| Step::new("any", kind, "any", Policy::default(), input);

@@ -1,4 +1,4 @@
-//! CEL expressions of templates, and JSON on its way in and out of them.
+//! Compiles the CEL expressions of templates, and converts between JSON and CEL values. Pure, no I/O.
 
 use cel::objects::Key;
 use cel::{Program, Value as Cel};
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 /// Longest expression, in bytes.
 const MAX: usize = 2_000;
 
-/// Reads an expression; says what is wrong with it.
+/// Compiles an expression. Returns the fault of an invalid one.
 pub fn compile(text: &str) -> Result<Program, String> {
     if text.len() > MAX {
         return Err(format!("must have at most {MAX} bytes"));
@@ -15,14 +15,15 @@ pub fn compile(text: &str) -> Result<Program, String> {
     Program::compile(text).map_err(|why| format!("is not a CEL expression: {why}"))
 }
 
-/// What an expression speaks of, in order.
+/// Names of the variables in an expression, sorted.
 pub fn names(program: &Program) -> Vec<String> {
     let mut names: Vec<String> = program.references().variables().into_iter().map(str::to_owned).collect();
     names.sort();
     names
 }
 
-/// JSON for an expression. Whole numbers are signed, so that they meet those in the expression's text.
+/// Converts JSON to CEL. Whole numbers become signed, like the literals in expressions, so that both can be
+/// compared.
 pub fn cel(value: &Value) -> Cel {
     match value {
         Value::Null => Cel::Null,
@@ -40,7 +41,7 @@ pub fn cel(value: &Value) -> Cel {
     }
 }
 
-/// What an expression gave, as JSON; none if JSON has no such thing.
+/// Converts the result of an expression to JSON; none if JSON has no such value.
 pub fn plain(value: &Cel) -> Option<Value> {
     Some(match value {
         Cel::Null => Value::Null,

@@ -1,8 +1,9 @@
-//! The conformance suite: the contract of [`Provider`](crate::Provider) as a function over any provider, for the tests of
-//! its author. It reports violations instead of panicking, so that a test can show that it notices them.
+//! The conformance suite: checks any provider against the contract of [`Provider`](crate::Provider). It
+//! returns violations instead of panicking, so that a test can show that the suite detects them. It calls the
+//! provider, and keeps the registry's rows in memory.
 //!
-//! An author implements [`Environment`] for the provider and what is outside of it, and a test that reads
-//! `must_keep_contract(&environment).await`. `examples/provider` is such a provider with its test.
+//! The author of a provider implements [`Environment`], and writes a test that calls
+//! `must_keep_contract(&environment).await`. `examples/provider` is a provider with such a test.
 
 pub mod folders;
 pub mod transfer;
@@ -20,7 +21,7 @@ use crate::kinds;
 use crate::{Ensured, Observed, Provider, Removed, Spec};
 use world::{World, object, personal, spec};
 
-/// A broken rule and how it was broken.
+/// A violation of one rule of the contract.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// The rule.
@@ -35,28 +36,28 @@ fn broken(rule: &'static str, how: impl std::fmt::Debug) -> Violation {
     Violation { rule, how: format!("{how:?}") }
 }
 
-/// A provider and its environment.
+/// A provider under test, and access to the system in which it creates resources.
 #[async_trait]
 pub trait Environment: Send + Sync {
     /// The provider under test.
     fn provider(&self) -> &dyn Provider;
     /// The registry, keys and notes that it gets.
     fn world(&self) -> &World;
-    /// Settings that work: those of the kind and the provider's own, in one object.
+    /// Valid settings: those of the kind and those of the provider, in one object.
     fn settings(&self) -> Value;
-    /// Number of resources of this spec.
+    /// Number of resources that exist for this spec.
     async fn count(&self, spec: &Spec) -> usize;
-    /// All resources as a text that changes with any of them.
+    /// A text that describes all resources, and differs after any of them has changed.
     async fn snapshot(&self) -> String;
-    /// Creates a resource of the spec's name with another owner tag.
+    /// Creates a resource with the spec's name and another owner tag.
     async fn plant_foreign(&self, spec: &Spec);
-    /// Leaves the resource as an attempt that dies half-way does.
+    /// Leaves the resource incomplete, as an interrupted attempt would.
     async fn leave_half(&self, spec: &Spec);
-    /// The same provider where nothing works; none if there is no such place.
+    /// The same provider with an environment in which its probe must fail; none if there is no such environment.
     async fn unusable(&self) -> Option<Box<dyn Provider>>;
 }
 
-/// Polls a future this many times, then drops it.
+/// Polls a future at most `left` times; returns none if it is not ready by then.
 struct Polls<F> {
     future: Pin<Box<F>>,
     left: usize,
@@ -73,7 +74,7 @@ impl<F: Future> Future for Polls<F> {
     }
 }
 
-/// More polls than any attempt needs.
+/// More polls than any attempt needs to finish.
 const MOST_POLLS: usize = 400;
 
 struct Suite<'a> {
@@ -81,7 +82,7 @@ struct Suite<'a> {
     leaks: Mutex<Vec<Violation>>,
 }
 
-/// Runs all rules. Empty: the provider keeps the contract.
+/// Checks all rules and returns the violations; none if the provider keeps the contract.
 pub async fn violations(environment: &dyn Environment) -> Vec<Violation> {
     let suite = Suite { environment, leaks: Mutex::default() };
     let verdicts = [
@@ -104,18 +105,18 @@ pub async fn violations(environment: &dyn Environment) -> Vec<Violation> {
     violations
 }
 
-/// Fails the test, with every violation, unless the provider keeps the contract.
+/// Panics with every violation unless the provider keeps the contract.
 pub async fn must_keep_contract(environment: &dyn Environment) {
     let violations = violations(environment).await;
     assert!(violations.is_empty(), "{violations:#?}");
 }
 
-/// The same resource for another owner.
+/// The same spec with the tag of another owner.
 pub fn rival(spec: &Spec) -> Spec {
     Spec { claim: "tenantry:another:owner".to_owned(), ..spec.clone() }
 }
 
-/// Makes the resource, and its rows in the registry; fails the test if that fails.
+/// Creates the resource and applies its rows to the registry in memory. Panics if the provider fails.
 pub async fn ensure(environment: &dyn Environment, spec: &Spec) {
     let ensured = environment.provider().ensure(&environment.world().context(), spec).await;
     environment.world().registry.apply(&ensured.expect("the resource is made").writes);
@@ -126,7 +127,7 @@ impl Suite<'_> {
         spec(self.environment.settings())
     }
 
-    /// Searches a text for personal data and secrets.
+    /// Searches a text for personal data and secrets; records the first one found as a violation.
     fn look_for_leaks(&self, spec: &Spec, place: &str, text: &str) {
         let secrets = self.environment.world().secrets();
         let found = personal(spec)

@@ -1,14 +1,15 @@
-//! Laying one source of configuration over another: a file over the defaults, the environment over both.
+//! Merges the sources of the configuration: the file overrides the defaults, environment variables override
+//! both. Reads only the files that variables `…_FILE` name.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use tenantry_control::FieldError;
 
-/// The environment variables' prefix.
+/// Prefix of the environment variables.
 const PREFIX: &str = "TENANTRY";
 
-/// Puts `over` over `under`, table by table.
+/// Overrides values of `under` by those of `over`, table by table.
 pub fn merge(under: &mut Value, over: Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
@@ -20,8 +21,8 @@ pub fn merge(under: &mut Value, over: Value) {
     }
 }
 
-/// Puts the environment's values over the document. Variables that name no key belong to somebody else: orchestrators
-/// set some that begin alike.
+/// Overrides values of the document by environment variables. Ignores variables that name no setting, because
+/// orchestrators set some with the same prefix.
 pub fn environment(
     value: &mut Value,
     schema: &Value,

@@ -1,4 +1,5 @@
-//! The tables `[providers.NAME]`: from what is configured to instances of the provider types, with every fault by its path.
+//! Reads the tables `[providers.NAME]` of the configuration, reports every fault with its path, and builds
+//! the providers of each instance.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,18 +14,19 @@ use tenantry_provider::{BuildContext, ProviderFactory, Registry};
 use super::Config;
 use crate::providers::FACTORIES;
 
-/// Settings that say where an instance keeps what it creates.
+/// Settings that give the location at which an instance creates its resources.
 const PLACES: [&str; 3] = ["folder", "file", "url"];
 
 /// One instance of a provider type.
 struct Instance<'a> {
     factory: &'a ProviderFactory,
     context: BuildContext,
-    /// The settings of its table, without the type.
+    /// Settings in the table of the instance, without the type.
     given: Map<String, Value>,
 }
 
 impl Instance<'_> {
+    /// The settings of the table, with defaults for those that it leaves out.
     fn config(&self) -> Value {
         let mut config = (self.factory.defaults)(&self.context);
         super::overlay::merge(&mut config, Value::Object(self.given.clone()));
@@ -41,13 +43,13 @@ impl Instance<'_> {
     }
 }
 
-/// Path of a setting of an instance; of its table, without a setting.
+/// Path of a setting of an instance; with an empty `path`, that of the instance's table.
 fn at(instance: &str, path: &str) -> String {
     let dot = if path.is_empty() { "" } else { "." };
     format!("providers.{instance}{dot}{path}")
 }
 
-/// What a process tells every instance; the name is the instance's.
+/// The part of [`BuildContext`] that all instances of a process share: everything but the name.
 fn shared(data_dir: PathBuf, url: &str, files: &Value) -> BuildContext {
     let folder = |key: &str| files.get(key).and_then(Value::as_str).map(PathBuf::from);
     BuildContext {
@@ -60,8 +62,8 @@ fn shared(data_dir: PathBuf, url: &str, files: &Value) -> BuildContext {
     }
 }
 
-/// The instances that a configuration has, in the order of the types, the default instance of each before the others; and
-/// what is wrong with the tables.
+/// The configured instances, in the order of their types, with each type's default instance first; and the
+/// faults of the tables.
 fn instances<'a>(
     factories: &'a [ProviderFactory],
     shared: &BuildContext,
@@ -142,7 +144,7 @@ fn instances<'a>(
     (all, faults)
 }
 
-/// Instances of one type that have the same place: each would take the other's resources for its own.
+/// Faults of instances of one type with the same location: each would treat the other's resources as its own.
 fn shared_places(instances: &[Instance<'_>]) -> Vec<FieldError> {
     let mut places = BTreeMap::new();
     let mut faults = Vec::new();
@@ -160,7 +162,8 @@ fn shared_places(instances: &[Instance<'_>]) -> Vec<FieldError> {
     faults
 }
 
-/// What is wrong with the types themselves, and with the tables of a whole configuration that may itself be faulty.
+/// Faults of the provider types; if they have none, those of the provider tables in a configuration that may
+/// be invalid.
 pub fn faults(config: &Value) -> Vec<FieldError> {
     faults_of(FACTORIES, config)
 }
@@ -179,7 +182,7 @@ fn faults_of(factories: &[ProviderFactory], config: &Value) -> Vec<FieldError> {
     faults
 }
 
-/// JSON Schema of the secret settings of all instances: those that can also come from the environment.
+/// JSON Schema of the secret settings of all instances, which can also be set by environment variables.
 pub fn secrets(config: &Value) -> Value {
     let tables = config.get("providers").and_then(Value::as_object).cloned().unwrap_or_default();
     let type_of = |name: &str, table: &Value| {
@@ -199,7 +202,8 @@ pub fn secrets(config: &Value) -> Value {
     json!({ "type": "object", "properties": Map::from_iter(secrets) })
 }
 
-/// The providers that the configuration asks for, in a server that clients reach at `url`.
+/// Builds the configured providers, for a server that clients reach at `url`. Returns an error with all
+/// faults of the tables, or with the first failure of a provider.
 pub async fn build(config: &Config, url: &str) -> Result<Registry> {
     let shared = shared(config.data_dir.clone(), url, &serde_json::to_value(&config.files)?);
     let (instances, faults) = instances(FACTORIES, &shared, &config.providers);

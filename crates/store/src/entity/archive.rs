@@ -1,4 +1,4 @@
-//! Archives of what tenants have. Their files lie on the shelf, under their ids.
+//! Rows of the table `archives`. The archive store has the file of each, under the archive's id.
 
 use serde_json::Value as Json;
 
@@ -8,25 +8,25 @@ use crate::table::table;
 table! {
     /// An archive.
     Model = "archives" ("id") {
-        /// Its id, `arc_…`.
+        /// Id, `arc_…`.
         id: String,
-        /// Its tenant.
+        /// The tenant.
         tenant_id: String,
-        /// The operation that made it.
+        /// The operation that created the archive.
         operation_id: String,
         /// `export`, `backup` or `import`.
         purpose: String,
-        /// Its length in bytes, clear.
+        /// Length of the unencrypted archive, in bytes.
         size: i64,
-        /// SHA-256 of those, in hexadecimal.
+        /// SHA-256 of the unencrypted archive, in hexadecimal.
         sha256: String,
-        /// What is in it and what is not, without its files.
+        /// Summary of the content and of what was left out, without the list of files.
         content: Json,
-        /// What was proven of it; null if nothing was.
+        /// Result of the verification; null if the archive was not verified.
         verified: Option<Json>,
-        /// When it was made.
+        /// Time of creation.
         created_at: Stamp,
-        /// When it goes.
+        /// Time of expiry, after which the archive is deleted.
         expires_at: Stamp,
     }
 }

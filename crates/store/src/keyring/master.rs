@@ -1,4 +1,5 @@
-//! The master key: 32 bytes in a file that only its owner may read. It wraps every other key and never leaves memory.
+//! Reads or creates the master key: 32 bytes in a file that only its owner may access. It encrypts every
+//! other key. Touches this file only; the key is kept in memory and overwritten when it is dropped.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -9,27 +10,28 @@ use zeroize::Zeroizing;
 
 use super::cipher::SecretBytes;
 
+/// Length of the key, in bytes.
 const LENGTH: usize = 32;
 
-/// The key that wraps all others.
+/// The key that encrypts all others.
 pub struct MasterKey(pub(super) SecretBytes);
 
-/// Why there is no master key.
+/// Error of reading or creating the master key.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterKeyError {
-    /// The file cannot be read or made.
+    /// The file cannot be read or created.
     #[error("the master key {0} cannot be read: {1}")]
     File(PathBuf, std::io::Error),
-    /// Others than its owner may read or change it.
+    /// The mode of the file lets other users access it.
     #[error("other users can read the master key {0}: run chmod 600 {0}")]
     Open(PathBuf),
-    /// It has not 32 bytes.
+    /// The file does not have exactly 32 bytes.
     #[error("the master key {0} must have exactly 32 bytes, such as: head -c 32 /dev/urandom > {0}")]
     Length(PathBuf),
 }
 
 impl MasterKey {
-    /// The key in this file.
+    /// Reads the key from this file. Rejects a file that other users may access, or that does not have 32 bytes.
     pub fn read(path: &Path) -> Result<Self, MasterKeyError> {
         let failed = |error| MasterKeyError::File(path.to_owned(), error);
         let file = File::open(path).map_err(failed)?;
@@ -41,7 +43,8 @@ impl MasterKey {
         if bytes.len() == LENGTH { Ok(Self(bytes)) } else { Err(MasterKeyError::Length(path.to_owned())) }
     }
 
-    /// The key in this file, made if there is none: for development, where losing the folder loses everything anyway.
+    /// Reads the key from this file; creates the file with a random key if it is missing. For development,
+    /// where key and data are in one folder and are lost together.
     pub fn read_or_create(path: &Path) -> Result<Self, MasterKeyError> {
         match Self::read(path) {
             Err(MasterKeyError::File(_, error)) if error.kind() == ErrorKind::NotFound => {
@@ -52,8 +55,8 @@ impl MasterKey {
         }
     }
 
-    /// Writes a fresh key aside and moves it into place, so that a half-written one is never found. A key that another
-    /// process has put there meanwhile stays.
+    /// Writes a random key to a temporary file and links it to `path`, so that a reader never sees an
+    /// incomplete key. Keeps a key that another process has created there meanwhile.
     fn create(path: &Path) -> std::io::Result<()> {
         let aside = path.with_extension(format!("{}.tmp", std::process::id()));
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
@@ -65,7 +68,7 @@ impl MasterKey {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        // The name must be durable before anything is wrapped by the key.
+        // The file's name must be durable before the key encrypts anything.
         path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     }
 }

@@ -1,5 +1,5 @@
-//! Creates tenants: from a request to an onboarding that has begun. Tenant, operation, steps and first administrator are
-//! written in one transaction; the tenant's key is committed before them.
+//! Creates tenants: checks a request and begins the onboarding. One transaction writes the tenant, the
+//! operation, its steps and the first administrator; the tenant's key is committed to the keyring before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use tenantry_model::ErrorCode;
@@ -42,7 +42,7 @@ pub struct Created {
     pub replayed: bool,
 }
 
-/// A valid request with what follows from it.
+/// A valid request, with the plan, template and values that it resolves to.
 struct Prepared<'a> {
     request: CreateTenant,
     plan: &'a Plan,
@@ -71,7 +71,8 @@ impl Control {
         self.create(caller, CreateTenant::read(document)?, once.as_ref()).await
     }
 
-    /// Begins the onboarding of a request.
+    /// Begins the onboarding of a request. Removes the tenant's new key again if the request is rejected or
+    /// was answered before.
     pub(crate) async fn create(
         &self,
         caller: &Caller,
@@ -82,12 +83,12 @@ impl Control {
         self.inherit(&mut prepared).await?;
         self.refuse_without_room(&prepared).await?;
         let tenant = TenantId::new();
-        // The key before anything that it encrypts.
+        // The key must be committed before anything that it encrypts.
         self.shared.keyring.create(tenant).await.map_err(Error::unavailable)?;
         let created = self.create_as(tenant, caller, &mut prepared, once).await;
         let unused = match &created {
             Ok(created) => created.replayed,
-            // Without an answer the tenant may be there all the same.
+            // The outcome is unknown: the tenant may exist, so its key must stay.
             Err(error) => !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Internal),
         };
         if unused && let Err(why) = self.shared.keyring.forget(tenant).await {
@@ -96,6 +97,8 @@ impl Control {
         created
     }
 
+    /// Submits the onboarding. Retries with other slots or another derived slug if concurrent requests take
+    /// them first.
     async fn create_as(
         &self,
         tenant: TenantId,
@@ -139,7 +142,7 @@ impl Control {
         Err(self.slug_taken(&first).await?)
     }
 
-    /// The plan of an onboarding, without beginning it.
+    /// Returns the plan of an onboarding without beginning it.
     pub async fn plan_tenant(&self, caller: &Caller, document: &Value) -> Result<PlannedView> {
         caller.require(Permission::CreateTenant)?;
         let mut prepared = self.prepare(CreateTenant::read(document)?)?;
@@ -218,7 +221,7 @@ impl Control {
         let mut prepared = self.prepare(request)?;
         let slug = row.slug.clone().unwrap_or_default();
         prepared.slug = Slug::parse(&slug).map_err(Error::internal)?;
-        // The region and locale of the first onboarding, also if the defaults have changed.
+        // The region and locale of the first onboarding, even if the defaults have changed.
         (prepared.region, prepared.locale) = (row.region.clone(), row.locale.clone());
         self.inherit(&mut prepared).await?;
         let _claim = self.claim_room(tenant, &prepared).await?;
@@ -252,6 +255,7 @@ impl Control {
         }
     }
 
+    /// Checks a request against catalogue, template and configuration. Reads nothing from the registry.
     fn prepare(&self, request: CreateTenant) -> Result<Prepared<'_>> {
         let (plan, mut faults) = request.check(&self.shared.catalogue);
         let slug = match request.slug.as_deref() {
@@ -317,7 +321,7 @@ impl Control {
         Onboarding { template, plan, request, subject, inherited, resources }.steps()
     }
 
-    /// Everything that a new tenant's transaction writes.
+    /// Returns the operation, the tenant's row and all writes of the transaction that creates the tenant.
     fn sign_up(
         &self,
         tenant: TenantId,
@@ -386,7 +390,7 @@ impl Control {
         Ok((run, row, effects))
     }
 
-    /// The operation, not yet in the ledger.
+    /// Builds the operation with its steps. The caller commits it to the ledger.
     fn onboarding(
         &self,
         caller: &Caller,
@@ -433,6 +437,7 @@ impl Control {
         Ok(Run { operation, steps })
     }
 
+    /// Returns the tenant that an earlier request created, from the stored response to its idempotency key.
     pub(crate) async fn created_before(&self, answer: &Value) -> Result<Created> {
         let text = |field: &str| answer.get(field).and_then(Value::as_str).unwrap_or_default();
         let (operation, tenant) = (text("operation_id"), text("tenant_id"));
@@ -447,7 +452,7 @@ impl Control {
         })
     }
 
-    /// Fails if the region is not configured here.
+    /// Returns an error if the region is not configured on this server.
     fn refuse_unknown_region(&self, field: &str, region: &str) -> Result<()> {
         let config = &self.shared.config;
         let known: BTreeSet<&str> =
@@ -461,7 +466,7 @@ impl Control {
         Err(Error::invalid(ErrorCode::RequestInvalid, vec![fault]))
     }
 
-    /// Fails if a provider of the template does not serve the tenant's region.
+    /// Returns an error if a provider of the template does not serve the tenant's region.
     fn refuse_across_borders(&self, field: &str, template: &Template, region: &str) -> Result<()> {
         let resources = &self.shared.resources;
         let providers = template
@@ -473,8 +478,8 @@ impl Control {
         if faults.is_empty() { Ok(()) } else { Err(Error::invalid(ErrorCode::RequestInvalid, faults)) }
     }
 
-    /// Holds the slots that the first commit will reserve, if the template reserves any. Fails if there are too few, so that
-    /// the client gets an error instead of an operation that fails.
+    /// Holds the slots that the first commit will reserve, if the template reserves any. Returns an error if
+    /// there are too few, so that the client gets it instead of an operation that fails.
     async fn claim_room(&self, tenant: TenantId, prepared: &Prepared<'_>) -> Result<Option<Claim<'_>>> {
         if !prepared.template.reserves() {
             return Ok(None);
@@ -487,7 +492,7 @@ impl Control {
         })
     }
 
-    /// Fails early if there are too few slots. The hold of [`Self::claim_room`] decides.
+    /// Returns an early error if there are too few slots. It holds none; [`Self::claim_room`] does.
     async fn refuse_without_room(&self, prepared: &Prepared<'_>) -> Result<()> {
         if !prepared.template.reserves() {
             return Ok(());
@@ -503,6 +508,7 @@ impl Control {
         }
     }
 
+    /// Returns an error if a tenant has this name, regardless of case and spaces.
     async fn refuse_taken_name(&self, name: &str) -> Result<()> {
         let mac = self.mac("name", &folded(name));
         if !self.shared.store.is_name_taken(&mac).await.map_err(Error::unavailable)? {
@@ -519,7 +525,7 @@ impl Control {
         Ok(!taken.map_err(Error::unavailable)?.is_empty())
     }
 
-    /// Free slugs like this one, with a number appended: a small one, or a large random one where those are taken.
+    /// Up to `count` free slugs like this one with a number appended: small numbers first, then large random ones.
     async fn free_slugs(&self, slug: &Slug, count: usize) -> Result<Vec<Slug>> {
         const NUMBERS: u32 = 50;
         let large = std::iter::repeat_with(|| rand::random_range(1_000..1_000_000)).take(count + 5);
@@ -540,7 +546,7 @@ impl Control {
     }
 }
 
-/// A name's form for comparison: lower case, single spaces.
+/// Normalizes a name for comparison: lower case, single spaces.
 fn folded(name: &str) -> String {
     name.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
 }

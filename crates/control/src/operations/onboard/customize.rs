@@ -1,5 +1,5 @@
-//! Applies a template's customizations to a request: what it asks for beyond the template, whether the template allows that
-//! and its rules hold, and the approvals that it needs.
+//! Checks the customizations of a request: whether the template allows each, whether the template's rules
+//! hold, and which approvals the request needs. Also computes the tenant's quotas. Pure, no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,14 +14,14 @@ use crate::templates::Template;
 use crate::templates::customize::{KEYS, Rule, UNITS};
 use crate::templates::expression::{cel, compile, names};
 
-/// What a request asks for beyond the template, by key: the field and the value.
+/// The customizations that a request asks for, by key: the request's field and its value.
 fn asked(request: &CreateTenant) -> BTreeMap<String, (String, Value)> {
     let configuration = request.configuration.clone().unwrap_or_default();
     let level = request.compliance.as_ref().and_then(|compliance| compliance.encryption_level);
     let given = [
         ("branding", configuration.branding.map(Value::Object)),
         ("custom_domain", configuration.custom_domain.map(Value::String)),
-        // The standard level is what everybody has.
+        // Every tenant has the standard level, so asking for it is no customization.
         ("encryption_level", level.filter(|level| *level == EncryptionLevel::Enhanced).map(|l| json!(l))),
         ("integrations", configuration.integrations.map(Value::Array)),
         ("settings", configuration.settings.map(Value::Object)),
@@ -35,7 +35,7 @@ fn asked(request: &CreateTenant) -> BTreeMap<String, (String, Value)> {
     keys.chain(quotas).collect()
 }
 
-/// What the tenant gets: the plan's quotas over the template's, and over those what the request may change.
+/// The tenant's quotas: the request's override the plan's, which override the template's.
 pub(super) fn quotas(template: &Template, plan: &Plan, request: &CreateTenant) -> Quotas {
     let mut quotas = template.quotas.clone();
     quotas.extend(plan.quotas.iter().map(|(name, quota)| (name.clone(), *quota)));
@@ -43,7 +43,7 @@ pub(super) fn quotas(template: &Template, plan: &Plan, request: &CreateTenant) -
     quotas
 }
 
-/// Customisations of the request that the template does not allow, by field.
+/// An error for each customization that the template does not allow, at the request's field.
 pub(super) fn refused(template: &Template, request: &CreateTenant) -> Vec<FieldError> {
     let not_allowed =
         asked(request).into_iter().filter(|(key, _)| !template.customizations.allowed.contains(key));
@@ -54,7 +54,8 @@ pub(super) fn refused(template: &Template, request: &CreateTenant) -> Vec<FieldE
         .collect()
 }
 
-/// The rules that do not hold, in their own words, at the first of the fields that they speak of.
+/// An error for each rule that does not hold: the rule's message, at the first customized field that the rule
+/// names.
 pub(super) fn broken_rules(
     template: &Template,
     plan: &Plan,
@@ -71,7 +72,7 @@ pub(super) fn broken_rules(
         let message = match program.execute(&context) {
             Ok(Cel::Bool(true)) => return None,
             Ok(Cel::Bool(false)) => message.clone(),
-            // A rule that cannot be told to hold does not.
+            // A rule without a boolean result counts as broken.
             Ok(_) | Err(_) => format!("{message} (the rule `{rule}` cannot be evaluated for this request)"),
         };
         let about = names(&program).iter().find_map(|name| asked.get(name)).map(|(at, _)| at.as_str());
@@ -80,8 +81,8 @@ pub(super) fn broken_rules(
     broken.collect()
 }
 
-/// The approvals that a request needs: the key, who may give them, and what they are asked to agree to. Texts may be
-/// about people, so they are not shown.
+/// The approvals that a request needs: the key, the scopes that may approve, and the requested value. Only
+/// numbers are shown, because other values may contain personal data.
 pub(super) fn approvals<'a>(
     template: &'a Template,
     request: &CreateTenant,
@@ -93,6 +94,7 @@ pub(super) fn approvals<'a>(
     needed.collect()
 }
 
+/// The variables of rules: values of the request and the plan, customizations, the tenant's quotas, and units.
 fn context(
     template: &Template,
     plan: &Plan,
@@ -207,7 +209,7 @@ mod tests {
             broken("storage_bytes <= 10 * TiB", &big),
             [FieldError::new("quotas.storage_bytes", "no")]
         );
-        // Neither true nor false: refused, and said why.
+        // No boolean result: the rule counts as broken, and the message says so.
         for unanswerable in ["branding.colour == 'red'", "seats", "retention_period > 3"] {
             let faults = broken(unanswerable, &plain);
             assert!(

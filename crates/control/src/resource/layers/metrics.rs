@@ -1,4 +1,4 @@
-//! Metrics layer: reports every call of a provider with its outcome and duration.
+//! Metrics layer: reports every call of a provider with its outcome and duration to a function. Changes no call.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,26 +16,26 @@ pub struct ProviderCall<'a> {
     pub verb: ProviderVerb,
     /// `ok`, the class of the failure, or `cancelled` if the caller gave up.
     pub outcome: &'static str,
-    /// Duration, with the wait for a permit.
+    /// Duration, including the wait for a permit.
     pub took: Duration,
 }
 
-/// Receives every call that has ended.
+/// Function that receives every call when it has ended.
 pub type OnCall = Arc<dyn Fn(ProviderCall<'_>) + Send + Sync>;
 
-/// Reports calls.
+/// The layer.
 pub struct Metrics {
     on_call: Option<OnCall>,
 }
 
 impl Metrics {
-    /// Reports to this function, if there is one.
+    /// Reports calls to this function; without one, the layer does nothing.
     pub fn new(on_call: Option<OnCall>) -> Self {
         Self { on_call }
     }
 }
 
-/// Reports its call when it is dropped, so that calls which are cut off count too.
+/// A call in progress. Reports the call when it is dropped, so that cancelled calls are counted too.
 struct Running<'a> {
     call: &'a Call<'a>,
     on_call: &'a OnCall,

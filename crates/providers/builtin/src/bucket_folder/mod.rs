@@ -1,5 +1,5 @@
-//! A folder for each tenant's files. This file is the provider's verbs and the way to the objects.
-//! Refuses a folder that is somebody else's, and a bucket that anybody could read.
+//! Stores each tenant's files in a folder of their own. This file has the provider's verbs and the access to
+//! objects. Changes no folder with another owner tag, and rejects buckets that are public.
 //!
 #![doc = include_str!("docs.md")]
 
@@ -62,7 +62,7 @@ pub struct BucketFolder {
     locks: Arc<ResourceLocks>,
 }
 
-/// What is there under a name.
+/// State of the folder with a bucket's name.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     Nothing,
@@ -101,7 +101,7 @@ fn write_policy(folder: &Path, policy: &Policy) -> std::io::Result<()> {
     resource_folder::write(&policy_file(folder), &text)
 }
 
-/// Whether all of a bucket is there.
+/// Whether a bucket has its index and its folder of objects.
 fn whole(folder: &Path) -> bool {
     index_file(folder).is_file() && objects_folder(folder).is_dir()
 }
@@ -111,12 +111,12 @@ fn name_taken(why: &str) -> Failure {
 }
 
 impl BucketFolder {
-    /// Touches no file.
+    /// Creates the provider. Accesses no file.
     pub fn new(config: Config) -> Self {
         Self { name: NAME.into(), buckets: Arc::new(Buckets::new(config)), locks: Arc::default() }
     }
 
-    /// The same under another name.
+    /// The same provider with another name.
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.into();
         self
@@ -126,7 +126,7 @@ impl BucketFolder {
         ResourceFolder::new(&self.buckets.config.folder, &spec.name, spec.resource)
     }
 
-    /// The objects of the spec's own bucket, which is the tenant's.
+    /// Access to the objects of the spec's bucket. Returns an error unless the bucket is linked as the tenant's.
     async fn ours(&self, context: &Context, spec: &Spec) -> Result<Arc<dyn TenantObjects>, Failure> {
         let (target, owned, root) = (self.folder_of(spec)?, spec.clone(), self.buckets.config.folder.clone());
         let ours = blocking(move || {
@@ -168,7 +168,7 @@ async fn ensure(
             if buckets.index(&folder).await?.holds(policy.encryption).await? {
                 return Err(keys::no_key());
             }
-            // Before the policy asks for it.
+            // The key must exist before the policy requires it.
             let (tenant, sealer) = (spec.tenant.id, sealer.clone());
             blocking(move || keys::make(&folder, tenant, &*sealer)).await?;
         }
@@ -181,7 +181,8 @@ async fn ensure(
     .await
 }
 
-/// All of a new bucket but its index, where nobody sees it yet.
+/// Creates a new bucket without its index in a draft folder, in which no reader looks for buckets. Returns
+/// the folder.
 fn draft(target: &ResourceFolder, policy: &Policy, sealer: &dyn Sealer) -> Result<PathBuf, Failure> {
     let folder = target.draft()?;
     let made = write_policy(&folder, policy).and_then(|()| std::fs::create_dir(objects_folder(&folder)));
@@ -192,10 +193,11 @@ fn draft(target: &ResourceFolder, policy: &Policy, sealer: &dyn Sealer) -> Resul
     Ok(folder)
 }
 
-/// Gives a bucket its name, if it is new, and brings the one that is there to its policy.
+/// Publishes a new bucket under its name, updates the policy of an existing one, and links the bucket to the
+/// tenant.
 fn settle(target: &ResourceFolder, spec: &Spec, policy: &Policy, new: bool) -> Result<(), Failure> {
     if new {
-        // False: somebody was faster. Who, is seen below.
+        // False: a concurrent call has published a folder under this name. The code below reads its owner.
         target.publish()?;
     }
     let there = match look(target, spec)? {
@@ -263,9 +265,9 @@ impl Objects for BucketFolder {
                     all.objects += expired.objects;
                     all.bytes += expired.bytes;
                 }
-                // Somebody else's folder, or a bucket that has just gone.
+                // The folder is no bucket, or the bucket was removed meanwhile.
                 Err(failure) if failure.code == "no_such_bucket" => {}
-                // One broken bucket does not keep the others' objects alive.
+                // A broken bucket does not stop the expiry in other buckets.
                 Err(failure) => tracing::warn!(%failure, "the objects of a bucket could not be expired"),
             }
         }

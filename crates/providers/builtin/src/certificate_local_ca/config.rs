@@ -1,4 +1,4 @@
-//! Configuration of the certificate authority, and its own settings of a step.
+//! Configuration of the certificate authority, and the provider's settings of a template's step. Pure, no I/O.
 
 use std::path::PathBuf;
 
@@ -47,7 +47,7 @@ impl Config {
     }
 }
 
-/// What a step says under `with`.
+/// Settings of the provider in a template's step, under `with`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -61,7 +61,7 @@ pub struct Settings {
     pub lifetime_days: Option<u32>,
 }
 
-/// What is wrong with a lifetime.
+/// Returns an error unless the lifetime is 1 to 825 days.
 pub fn check_days(days: u32) -> Result<(), String> {
     if (1..=MAX_DAYS).contains(&days) { Ok(()) } else { Err(format!("must be 1 to {MAX_DAYS} days")) }
 }

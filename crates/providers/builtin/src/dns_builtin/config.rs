@@ -57,7 +57,7 @@ impl Config {
     }
 }
 
-/// What a step says under `with`.
+/// Settings of the provider in a template's step, under `with`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {

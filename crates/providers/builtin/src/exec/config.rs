@@ -24,7 +24,7 @@ impl Default for Config {
     }
 }
 
-/// What a step says under `with`.
+/// Settings of the provider in a template's step, under `with`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {

@@ -46,7 +46,7 @@ fn timeout() -> u64 {
     60
 }
 
-/// What a step says under `with`.
+/// Settings of the provider in a template's step, under `with`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {

@@ -1,5 +1,5 @@
-//! Messages as files in a folder. This file is the provider's verbs.
-//! Sends nothing, writes no message twice, and touches no file without our mark.
+//! Writes messages to files in a folder. This file has the provider's verbs.
+//! Sends nothing, writes no message twice, and changes no file without the spec's owner tag.
 //!
 #![doc = include_str!("docs.md")]
 
@@ -118,7 +118,7 @@ impl MailOutbox {
         })
     }
 
-    /// The link of the tenant's invitation, as long as nobody has claimed its token.
+    /// Link of the tenant's invitation; none if its token was claimed or there is no invitation.
     async fn invitation(&self, context: &Context, spec: &Spec) -> Result<Option<String>, Failure> {
         let tenant = spec.tenant.id;
         let equal = [("tenant_id", json!(tenant)), ("name", json!(INVITATION_TOKEN))];

@@ -1,4 +1,4 @@
-//! Configuration of the manifests, and what a template's step may say to them.
+//! Configuration of the manifests, and the provider's settings of a template's step. Pure, no I/O.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::quantity::Quantity;
 
-/// Where manifests are written.
+/// Folder for manifests.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -22,7 +22,8 @@ impl Config {
     }
 }
 
-/// What a step says under `with`: how much all workloads of the tenant may take together.
+/// Settings of the provider in a template's step, under `with`: the limits of all workloads of the tenant
+/// together.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {

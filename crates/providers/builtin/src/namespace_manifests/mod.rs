@@ -1,5 +1,5 @@
-//! Kubernetes manifests in a folder for each namespace, for GitOps. This file is the provider's verbs.
-//! Talks to no cluster, and refuses a folder that is somebody else's.
+//! Writes Kubernetes manifests to a folder for each namespace, for GitOps. This file has the provider's verbs.
+//! Connects to no cluster, and changes no folder with another owner tag.
 //!
 #![doc = include_str!("docs.md")]
 

@@ -1,4 +1,5 @@
-//! Rejects migration files that create or change Tenantry's own table, which stands beside the tenant's.
+//! Rejects migration files that create, change or drop Tenantry's own table, which is in the same schema as
+//! the tenant's tables. Reads only the text of the files.
 
 use tenantry_model::Failure;
 
@@ -24,11 +25,12 @@ pub fn check(migrations: &[Migration]) -> Result<(), Failure> {
     ))
 }
 
+/// Whether the table's name follows one of the words with which a statement names a table that it changes.
 fn names_own_table(sql: &str) -> bool {
     let separates = |c: char| c.is_whitespace() || "\"(),;.".contains(c);
     let words: Vec<&str> = sql.split(separates).filter(|word| !word.is_empty()).collect();
     let is_named = |pair: &[&str]| match pair {
-        // TABLE, IF NOT EXISTS, ONLY, or a schema.
+        // `TABLE`, `IF [NOT] EXISTS`, `ONLY`, or the schema `public`.
         [before, name] => {
             ["table", "exists", "only", "public"].iter().any(|word| before.eq_ignore_ascii_case(word))
                 && name.eq_ignore_ascii_case(TABLE)

@@ -74,6 +74,7 @@ async fn on_server(
     removed.map(|_| names.len())
 }
 
+/// Probes other tenants' databases as the probe tenant, and reads the catalogue as the administrator.
 async fn check(
     server: &Server,
     connection: &mut Session,

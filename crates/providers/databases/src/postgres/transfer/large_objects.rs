@@ -1,5 +1,6 @@
-//! Large objects: exported from a tenant's own database in pieces, and created again with the same numbers, which rows
-//! refer to. In a database that tenants share they belong to no schema, so a tenant's export would not have them.
+//! Exports and imports the large objects of a tenant's own database, in pieces of 256 KiB. An import keeps
+//! their numbers, which rows refer to. In a shared database they belong to no schema, so a tenant that owns
+//! some cannot be exported.
 
 use std::pin::pin;
 
@@ -16,11 +17,11 @@ use crate::tables::literal;
 use tenantry_provider::csv;
 use tenantry_provider::transfer::{Sink, Tally, bad_archive};
 
-/// Beginning of the files' paths. No table's encoded name has a hyphen.
+/// Prefix of the files' paths. No table's encoded name has a hyphen, so the paths differ from those of tables.
 const PATH: &str = "large-objects";
-/// Their name among the counts of a content.
+/// Name of their count in the description of exported content.
 const SET: &str = "large objects";
-/// Temporary table of a load.
+/// Temporary table for the pieces of an import.
 const STAGED: &str = "tenantry_large_objects";
 const COLUMNS: [&str; 4] = ["id", "owner", "piece", "bytes"];
 
@@ -80,7 +81,8 @@ pub async fn export(
     out.end().await
 }
 
-/// Puts a file's pieces into a temporary table, which is created for the first file.
+/// Copies a file's pieces into a temporary table, which is created for the first file. The file must have the
+/// columns of this release.
 pub async fn stage(
     connection: &mut Session,
     bytes: &mut (impl AsyncBufRead + Unpin),
@@ -99,7 +101,8 @@ pub async fn stage(
     fill(connection, STAGED, &columns, bytes).await
 }
 
-/// Replaces the database's large objects by the staged ones. One that exists keeps its privileges.
+/// Replaces the database's large objects by the staged ones, or deletes all if none are staged. An existing
+/// large object keeps its privileges.
 pub async fn replace(connection: &mut Session, role: &Name, is_staged: bool) -> Result<(), Failure> {
     let all = "SELECT lo_unlink(oid) FROM pg_largeobject_metadata";
     if !is_staged {
