@@ -1,7 +1,7 @@
 //! The executor: runs operations in this process, one task per active operation. An idle operation has no
 //! task, only its row in the ledger and a timer. Of the executors on one ledger one is the leader. The others
 //! are standbys: they commit new operations and signals, and the server notifies the leader, which calls
-//! `heard`.
+//! `notice`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -206,7 +206,7 @@ impl<S: Steps> Executor<S> {
         });
     }
 
-    /// `heard` for every followed operation, when notifications may have been lost.
+    /// Calls [`Self::notice`] for every followed operation, when notifications may have been lost.
     pub fn notice_all(&self) {
         self.shared.followers.all().into_iter().for_each(|id| self.notice(id));
     }

@@ -304,7 +304,7 @@ pub trait Provider: Send + Sync + 'static {
         None
     }
 
-    /// Rotation of its secrets, if tenants' applications have direct access with their own.
+    /// Rotation of its resources' secrets, if tenants' applications use them for direct access.
     fn rotate(&self) -> Option<&dyn Rotate> {
         None
     }

@@ -1,7 +1,8 @@
-//! The audit: pages of it, and the proof that it is unchanged.
+//! Reads audit records, and verifies that the audit trail is unchanged. Writes nothing.
 //!
-//! The proof rests on the signed heads, whose key is not in the registry. What it cannot see: a tail that was removed
-//! together with its heads. An operator who wants that too keeps a head elsewhere.
+//! The verification relies on the signed heads of the chain; the signing key is not in the registry. It does
+//! not detect that the last records were deleted together with their heads. To detect that too, keep a copy
+//! of a head elsewhere.
 
 use serde::Serialize;
 
@@ -11,50 +12,52 @@ use super::query::Query;
 use super::{ReadError, Store};
 use crate::keyring::{from_base64url, verify};
 
+/// Records that are read at a time.
 const CHUNK: u64 = 1_000;
 
-/// What the verification found.
+/// Result of a verification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AuditReport {
-    /// Records that are as they were written.
+    /// Number of records that are unchanged.
     pub verified: i64,
-    /// Signed heads that cover them.
+    /// Number of valid signed heads.
     pub heads: u64,
-    /// Records at the tail that have no number yet, and so no proof.
+    /// Number of records that are not sealed yet, and so cannot be verified.
     pub unsealed: u64,
-    /// The first thing that is not as it was written; none: the audit is whole.
+    /// The first fault; none if the audit trail is unchanged.
     pub broken: Option<Broken>,
 }
 
-/// The first broken place.
+/// The first fault in the audit trail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Broken {
-    /// The number of the record.
+    /// Number of the record in the chain.
     pub seq: i64,
-    /// Its id, where a record stands there.
+    /// Id of the record; none if no record has this number.
     pub id: Option<String>,
-    /// What is wrong.
+    /// Kind of the fault.
     pub fault: Fault,
 }
 
-/// What can be wrong with a place of the chain.
+/// Kind of a fault in the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// There is no record of this number, but later ones, or a signed head: it was deleted.
+    /// No record has this number, but a later record or a signed head exists: the record was deleted.
     Missing,
-    /// Its hash is not that of its content after the record before it: it was edited, inserted or moved.
+    /// The hash does not match the previous hash and the content: the record was edited, inserted or moved.
     Changed,
-    /// The records up to the next head fit each other but not the head: all were written anew.
+    /// The hashes up to the next head match each other but not the head: all these records were rewritten.
     Rewritten,
-    /// The head here is not signed by the key.
+    /// The signature of the head at this record is not valid for the key.
     Forged,
     /// No head covers this record and the following ones: they were added without the key, or their head was deleted.
     Unsigned,
 }
 
 impl Store {
-    /// Audit records, newest first, from the one after this id on, of one tenant or of all.
+    /// Up to `limit` audit records of one tenant or of all, newest first, starting after the record with the
+    /// id `after`.
     pub async fn audit(
         &self,
         tenant: Option<&str>,
@@ -76,7 +79,7 @@ impl Store {
         })
     }
 
-    /// Walks the whole chain and checks it against its heads, signed by the owner of `public` (Ed25519).
+    /// Verifies the whole chain against its heads, whose signatures must be valid for the Ed25519 key `public`.
     pub async fn audit_verify(&self, public: &[u8]) -> Result<AuditReport, ReadError> {
         let mut walk = Walk { public, link: Link::start(), covered: 0, heads: 0 };
         let broken = loop {
@@ -97,12 +100,12 @@ impl Store {
         Ok(AuditReport { verified, heads: walk.heads, unsealed, broken })
     }
 
-    /// What is wrong after the last record.
+    /// The fault after the last record, if there is one: a head without its record, or records without a head.
     async fn tail_fault(&self, walk: &Walk<'_>) -> Result<Option<Broken>, ReadError> {
         let seq = walk.link.seq + 1;
         let beyond = Query::new("SELECT seq FROM audit_heads").filter("seq >= ?", seq);
         let beyond: Option<(i64,)> = self.reads().one(beyond).await?;
-        // Sealing may go on while this walks: only a head that is still beyond the last record counts.
+        // The sealer may run meanwhile: only a head that is still beyond the last record is a fault.
         if beyond.is_some() && self.last_link().await?.seq < seq {
             return Ok(Some(Broken { seq, id: None, fault: Fault::Missing }));
         }
@@ -126,11 +129,11 @@ impl Store {
     }
 }
 
-/// How far the verification has come.
+/// Progress of a verification.
 struct Walk<'a> {
     public: &'a [u8],
     link: Link,
-    /// The last record that a good head covers.
+    /// Number of the last record that a valid head covers.
     covered: i64,
     heads: u64,
 }

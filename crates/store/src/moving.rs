@@ -1,6 +1,9 @@
-//! Moving a whole database to another file or server, while it lives: the old one is frozen first, so that a process that
-//! still serves it can read and not write; then every row is copied in one transaction, read back, and compared. Of the two
-//! at most one takes writes at any time, also if this process dies in the middle: then it is run again.
+//! Moves a whole database to another file or server. It first freezes the source, which then rejects writes
+//! but can still be read; then it copies every row in one transaction, reads the rows back, and compares
+//! them.
+//!
+//! At most one of the two databases accepts writes at any time. After a crash of this process, the move is
+//! run again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,53 +24,53 @@ use super::sqlite;
 use super::statement::{Shape, Statements, Verb};
 use super::table::{ColumnSet, Key, Page, Schema, Table};
 
-/// What each table holds.
+/// Row count and checksum of each table.
 pub type Moved = BTreeMap<&'static str, Contents>;
 
-/// Rows that are held in memory at a time.
+/// Rows in memory at the same time.
 const PAGE: u64 = 1_000;
-/// What a frozen database answers to a write.
+/// Error message of a frozen database for a write.
 const FROZEN: &str = "this database has moved: use the new one";
 
-/// What changes a row.
+/// Kinds of statements that a frozen database rejects.
 const VERBS: [&str; 3] = ["insert", "update", "delete"];
 
-/// Why a database was not moved. Unless this says otherwise, it takes writes as before.
+/// Error of a move. The source accepts writes as before, except after [`MoveError::Frozen`].
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum MoveError {
-    /// One of the two cannot be opened.
+    /// The source or the target cannot be opened.
     #[error("{which}: {why}")]
     Open {
         /// `from` or `to`.
         which: &'static str,
-        /// Why.
+        /// Cause.
         why: OpenError,
     },
-    /// The old one is not there, or has been served by an older release last.
+    /// The source does not exist, has moved already, or was last served by an older release.
     #[error("from: {0}")]
     From(String),
-    /// The new one is in use, or is no empty database.
+    /// The target is in use, not empty, or cannot be written.
     #[error("to: {0}")]
     To(String),
-    /// A row was refused, or one of the two stopped answering.
+    /// The target rejected a row, or one of the databases does not respond.
     #[error("the rows of {table} cannot be copied: {why}")]
     Copy {
-        /// Of this table.
+        /// Table of the rows.
         table: &'static str,
-        /// Why.
+        /// Cause.
         why: String,
     },
-    /// What was read back is not what was copied.
+    /// The rows of the target differ from those of the source.
     #[error("the rows of {table} differ: {from} in the source, {to} in the target")]
     Differs {
-        /// Of this table.
+        /// Table of the rows.
         table: &'static str,
-        /// What the old one has.
+        /// Contents of the source.
         from: Contents,
-        /// What the new one has.
+        /// Contents of the target.
         to: Contents,
     },
-    /// The new one may have the rows already, so the old one takes writes no more.
+    /// The target may have the rows already, so the source stays read-only.
     #[error(
         "{0}; the source stays read-only: run the command again, with another empty target if the rows differ"
     )]
@@ -80,10 +83,10 @@ impl MoveError {
     }
 }
 
-/// What a table holds, whatever the order of its rows.
+/// Row count and checksum of a table, independent of the order of its rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// How many rows.
+    /// Number of rows.
     pub rows: u64,
     checksum: [u8; 32],
 }
@@ -95,7 +98,7 @@ impl std::fmt::Display for Contents {
 }
 
 impl Contents {
-    /// The SHA-256 of every row, added up bit by bit (XOR), in hexadecimal.
+    /// XOR of the SHA-256 of all rows, in hexadecimal.
     pub fn checksum(&self) -> String {
         hex::encode(self.checksum)
     }
@@ -117,8 +120,8 @@ impl Contents {
     }
 }
 
-/// Moves the database at `from` to `to`, which must be empty. Gives what each table holds. The old one loses its `retired`
-/// tables once the new one has their rows.
+/// Moves the database at `from` to `to`, which must be empty. Returns the contents of each table. Drops the
+/// `retired` tables of the source when the target has all rows.
 pub(super) async fn move_database(
     from: &str,
     to: &str,
@@ -158,7 +161,7 @@ async fn run(
     moved
 }
 
-/// The old database.
+/// Opens the source. Returns an error if it does not exist or lacks migrations of this release.
 async fn open_old(address: &Address, migrations: &Migrations) -> Result<Reads, MoveError> {
     if let Address::Sqlite(path) = address
         && !Path::exists(path)
@@ -181,13 +184,13 @@ async fn open_old(address: &Address, migrations: &Migrations) -> Result<Reads, M
     }
 }
 
-/// The new database, migrated and not in use.
+/// Opens the target, migrates it, and locks it. Returns an error if a server uses it.
 async fn open_new(address: &Address, migrations: &Migrations) -> Result<Connection, MoveError> {
     migrate(address, migrations).await.map_err(|why| MoveError::Open { which: "to", why })?;
     let failed = |failed: Failed| MoveError::To(failed.message);
     let in_use = match address {
         Address::Sqlite(path) => sqlite::is_open_elsewhere(path).map_err(failed)?,
-        // A server's database has a lock for that.
+        // On PostgreSQL, the lock below tells whether it is in use.
         Address::Postgres(_) => false,
     };
     let mut target = Connection::open(address).await.map_err(failed)?;
@@ -202,7 +205,7 @@ async fn readers(which: &'static str, address: &Address) -> Result<Reads, MoveEr
     opened.map_err(|failed| MoveError::Open { which, why: failed.into() })
 }
 
-/// Where an old database has moved, and whether it is over.
+/// Target of a move that has begun on the source, and whether the move is complete.
 async fn moved_to(source: &Reads, dialect: Dialect) -> Result<Option<(String, bool)>, MoveError> {
     let there = match dialect {
         Dialect::Sqlite => "SELECT count(*) FROM sqlite_schema WHERE name = 'moved_to'",
@@ -225,7 +228,7 @@ struct Moving<'a> {
 }
 
 impl Moving<'_> {
-    /// `begun`: an earlier process has frozen the old one, and may have copied it.
+    /// Moves the rows. `begun`: an earlier process has frozen the source, and may have copied its rows.
     async fn run(&self, target: &mut Connection, begun: bool) -> Result<Moved, MoveError> {
         match self.occupied().await? {
             Some(table) if !begun => {
@@ -238,17 +241,18 @@ impl Moving<'_> {
                     failed => failed,
                 };
                 if let Err(why) = copied {
-                    // Nothing was sent to be committed.
+                    // No commit was sent, so the target is empty and the source can accept writes again.
                     return Err(if self.thaw().await.is_ok() { why } else { why.frozen() });
                 }
-                // From here on the new one may have all of it, whatever is answered.
+                // From here on the target may have all rows, even if the commit returns an error.
                 target.commit().await.map_err(|failed| MoveError::To(failed.message).frozen())?;
             }
         }
         self.settle().await.map_err(MoveError::frozen)
     }
 
-    /// Ends it for good, if both hold the same.
+    /// Completes the move if both databases have the same rows: drops retired tables, and records the end in
+    /// the source.
     async fn settle(&self) -> Result<Moved, MoveError> {
         let moved = self.compare().await?;
         let retired = self.retired.iter().map(|table| format!("DROP TABLE \"{table}\""));
@@ -259,12 +263,12 @@ impl Moving<'_> {
         Ok(moved)
     }
 
-    /// A table of the new database that has rows.
+    /// Name of a table of the target that has rows.
     async fn occupied(&self) -> Result<Option<&'static str>, MoveError> {
         for table in &self.schema.0 {
             let page = table.page(self.reads, None, 2).await;
             let (rows, _) = page.map_err(|why| MoveError::To(why.to_string()))?;
-            // The runner's row is there from the beginning.
+            // A migration inserts the row of `runner`.
             if rows.len() > usize::from(table.name == "runner") {
                 return Ok(Some(table.name));
             }
@@ -272,7 +276,7 @@ impl Moving<'_> {
         Ok(None)
     }
 
-    /// Copies every row, in one transaction that is still to be committed.
+    /// Copies every row in one transaction, which the caller commits.
     async fn copy(&self, target: &mut Connection) -> Result<(), MoveError> {
         let mut statements = Statements::new(self.schema, self.to.dialect());
         let failed = |failed: Failed| MoveError::To(failed.message);
@@ -295,7 +299,7 @@ impl Moving<'_> {
         Ok(())
     }
 
-    /// Fails unless both hold the same.
+    /// Returns an error unless both databases have the same rows.
     async fn compare(&self) -> Result<Moved, MoveError> {
         let mut moved = BTreeMap::new();
         for table in &self.schema.0 {
@@ -309,7 +313,7 @@ impl Moving<'_> {
         Ok(moved)
     }
 
-    /// Lets no process write the old one any more, once the writes of this moment have ended.
+    /// Makes the source reject writes of all processes, after running writes have ended.
     async fn freeze(&self) -> Result<(), MoveError> {
         let place = self.to.place().replace('\'', "''");
         let mut sql = vec![

@@ -1,4 +1,5 @@
-//! PostgreSQL: sessions that can send statements before earlier ones are answered, and the pool that reads share.
+//! Sessions on PostgreSQL, which can send statements before earlier ones have returned, and the pool of
+//! sessions for reads. Knows no table of the registry.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -16,73 +17,77 @@ use tokio_postgres::{Client, Row, Statement};
 use super::failed::{Cause, Failed};
 use super::query::Parameter;
 
-/// How long a statement may run or wait for a lock before it is given up.
+/// Time after which the server cancels a statement, including its waits for locks.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a transaction may ask for nothing before it is ended.
+/// Time after which the server ends the session of an idle transaction.
 const STOPPED: Duration = Duration::from_secs(5);
-/// How long after its last use a session is taken to be there without asking, which costs as much as a look-up.
+/// Time after its last use for which a session counts as connected without a check, which takes one round trip.
 const BELIEVED: Duration = Duration::from_millis(100);
-/// How long a caller waits for a session of the read pool.
+/// Time for which a caller waits for a session of the read pool.
 const POOL_WAIT: Duration = Duration::from_secs(10);
-/// Statements that a session keeps prepared.
+/// Number of prepared statements that a session keeps.
 const PREPARED: usize = 512;
 
-/// The lock of the leader, one for each registry of a database: its first number is any that nothing else takes.
+/// Takes the leader's lock, one for each registry of a database. The first number distinguishes it from other
+/// locks.
 pub const LOCK: &str = "SELECT pg_try_advisory_lock(1952805492, hashtext(current_schema()))";
 
-/// Which history the database's server is in: its timeline, another one after a standby was promoted or a backup restored.
-/// None on a standby.
+/// Reads the server's timeline, which changes when a standby is promoted or a backup is restored. NULL on a
+/// standby.
 const TIMELINE: &str = "SELECT CASE WHEN NOT pg_is_in_recovery()
     THEN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END";
 
-/// What is answered for is not lost in a crash, whatever the server does for others. A setting that waits for more is left.
+/// Makes commits durable before they return, if the server's default does not. Keeps settings that wait for
+/// standbys too.
 const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') = 'off'";
 
-/// What a session is for.
+/// Purpose of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// To write.
+    /// Writes.
     Write,
-    /// To read.
+    /// Reads; the session rejects writes.
     Read,
-    /// To migrate or to ask about sessions: without limits, and with nothing that a pooler would not pass on.
+    /// Migrations and checks of sessions: without time limits, and without settings that a pooler would not
+    /// pass on.
     Plain,
 }
 
 impl Access {
-    /// The session's settings.
+    /// Options of the connection.
     fn options(self) -> Vec<String> {
         if self == Self::Plain {
             return Vec::new();
         }
         vec![
             format!("-c statement_timeout={}", PATIENCE.as_millis()),
-            // A process that was stopped in a transaction must not hold its locks against the others.
+            // A process that was stopped in a transaction must not block others by its locks.
             format!("-c idle_in_transaction_session_timeout={}", STOPPED.as_millis()),
-            // Statements are planned once, perhaps while the tables are still empty and reading them whole is cheapest.
-            // Nothing here wants that; and what plans are then thought to cost must not have them compiled.
+            // A statement may be planned while the tables are empty, when a sequential scan is cheapest; the
+            // plan stays in use when they have grown. Disabled scans raise the estimated costs, which must
+            // not trigger JIT compilation.
             "-c enable_seqscan=off -c jit=off".to_owned(),
         ]
     }
 }
 
-/// A session.
+/// A session on the server.
 pub struct Session {
     client: Client,
     statements: HashMap<String, Statement>,
-    /// When it was last known to be there.
+    /// Time at which the server last responded.
     used: Instant,
     driver: Driver,
 }
 
 impl Session {
-    /// Opens one.
+    /// Opens a session.
     pub async fn open(server: &Server, access: Access) -> Result<Self, Failed> {
         Self::open_and_hear(server, access, None).await
     }
 
-    /// The same; the payloads of notifications are sent on.
+    /// Opens a session, and sends the payloads of its notifications to `heard`.
     pub async fn open_and_hear(
         server: &Server,
         access: Access,
@@ -97,14 +102,14 @@ impl Session {
         let mut session = Self { client, statements: HashMap::new(), used: Instant::now(), driver };
         match access {
             Access::Write => session.execute(DURABLE).await?,
-            // Not an option of the connection: the driver would take it for a server that cannot write.
+            // As an option of the connection, the driver would take the server for one that cannot write.
             Access::Read => session.execute("SET default_transaction_read_only = on").await?,
             Access::Plain => {}
         }
         Ok(session)
     }
 
-    /// The timeline of the server. Fails on a standby, which cannot write.
+    /// Timeline of the server. Returns an error on a standby, which cannot write.
     pub async fn timeline(&mut self) -> Result<i32, Failed> {
         let rows = self.query(TIMELINE, &[]).await?;
         let timeline: Option<i32> = rows.first().map(|row| row.try_get(0)).transpose()?.flatten();
@@ -112,7 +117,7 @@ impl Session {
         timeline.ok_or_else(|| Failed { cause: Cause::Unavailable, message: standby.to_owned() })
     }
 
-    /// Takes the registry's lock, if no other session has it.
+    /// Takes the registry's lock; false if another session has it.
     pub async fn lock(&mut self) -> Result<bool, Failed> {
         let rows = self.query(LOCK, &[]).await?;
         Ok(rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default())
@@ -125,7 +130,7 @@ impl Session {
         Ok(())
     }
 
-    /// All rows of a statement.
+    /// Runs a statement and returns its rows.
     pub async fn query(&mut self, sql: &str, values: &[Parameter]) -> Result<Vec<Row>, Failed> {
         let statement = self.prepare(sql).await?;
         let rows = rows(&self.client, &statement, values).await?;
@@ -133,8 +138,9 @@ impl Session {
         Ok(rows)
     }
 
-    /// Sends all of these statements of a transaction, and its commit if wanted, before the first is answered. Each is
-    /// answered by itself, the commit last. After one that fails the others fail as well, and a commit does nothing.
+    /// Sends these statements of a transaction, and its commit if `commit` is set, without waiting for
+    /// results in between. Returns one result for each, that of the commit last. After a failed statement all
+    /// later ones fail, and nothing is committed.
     pub async fn pipeline<V: BorrowToSql>(
         &mut self,
         statements: Vec<(&str, Vec<V>)>,
@@ -171,7 +177,8 @@ impl Session {
         Ok(statement)
     }
 
-    /// The first column of the only row, asked in the simple protocol: a pooler may not know prepared statements.
+    /// First column of the first row. Uses the simple protocol, because a pooler may not support prepared
+    /// statements.
     pub async fn ask(&mut self, sql: &str) -> Result<Option<String>, Failed> {
         let messages = self.client.simple_query(sql).await?;
         Ok(messages.into_iter().find_map(|message| match message {
@@ -180,12 +187,12 @@ impl Session {
         }))
     }
 
-    /// Whether it is there, as far as it must be asked.
+    /// Whether the session is connected. Checks with the server only if the last use is too long ago.
     async fn is_there(&mut self) -> bool {
         !self.client.is_closed() && (self.used.elapsed() < BELIEVED || self.execute("").await.is_ok())
     }
 
-    /// Ends it in order.
+    /// Closes the session and waits until the connection has ended.
     pub async fn close(self) {
         let Self { client, statements, driver, .. } = self;
         drop((statements, client));
@@ -193,7 +200,7 @@ impl Session {
     }
 }
 
-/// All rows of a prepared statement.
+/// Runs a prepared statement and returns its rows.
 async fn rows<V: BorrowToSql>(
     client: &Client,
     statement: &Statement,
@@ -202,7 +209,8 @@ async fn rows<V: BorrowToSql>(
     client.query_raw(statement, values).await?.try_collect().await
 }
 
-/// Polls these in their order, so that they are sent in it, until all are ready. Gives what each gives, in that order.
+/// Polls the futures in their order, so that their statements are sent in it, until all are ready. Returns
+/// their results in the same order.
 async fn in_order<F: Future<Output = T>, L: Future<Output = T>, T>(
     futures: impl Iterator<Item = F>,
     last: L,
@@ -222,7 +230,7 @@ async fn in_order<F: Future<Output = T>, L: Future<Output = T>, T>(
     outputs.chain(last.as_mut().take_output()).collect()
 }
 
-/// Sessions that read.
+/// A pool of sessions for reads.
 pub struct Pool {
     server: Server,
     idle: Mutex<Vec<Session>>,
@@ -230,20 +238,21 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Up to so many sessions, of which one is opened now.
+    /// Opens a pool of up to `sessions` sessions (at least 1), and the first of them.
     pub async fn open(server: &Server, sessions: u32) -> Result<Self, Failed> {
         let first = Session::open(server, Access::Read).await?;
         let permits = Semaphore::new(usize::try_from(sessions.max(1)).unwrap_or(1));
         Ok(Self { server: server.clone(), idle: Mutex::new(vec![first]), permits })
     }
 
-    /// All rows of a query.
+    /// Runs a query on a session of the pool and returns its rows.
     pub async fn query(&self, sql: &str, values: &[Parameter]) -> Result<Vec<Row>, Failed> {
         let permit = tokio::time::timeout(POOL_WAIT, self.permits.acquire()).await;
         let _permit = permit.map_err(|_| Failed::no_answer())?.map_err(|_| Failed::closed())?;
         let session = tokio::time::timeout(POOL_WAIT, self.session()).await;
         let mut session = session.unwrap_or_else(|_| Err(Failed::no_answer()))?;
-        // The server ends a statement that is too slow; one whose server has gone would be waited for until TCP gives up.
+        // The server cancels a slow statement. Without this limit, a lost server is noticed only when TCP
+        // times out.
         let rows = tokio::time::timeout(PATIENCE + STOPPED, session.query(sql, values)).await;
         let rows = rows.unwrap_or_else(|_| Err(Failed::no_answer()));
         let is_lost = rows.as_ref().is_err_and(|failed| failed.cause == Cause::Lost);
@@ -263,7 +272,7 @@ impl Pool {
         }
     }
 
-    /// Ends all sessions; one that is in use ends with its query.
+    /// Closes all sessions; one in use is closed after its query.
     pub async fn close(&self) {
         self.permits.close();
         let idle = std::mem::take(&mut *self.idle.lock());

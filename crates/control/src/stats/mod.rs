@@ -1,5 +1,5 @@
-//! What onboarding has been like: how long it takes, how often and where it fails, which step holds the others up, and
-//! how full the regions are. Computed from the ledger for each request; the arithmetic is in `figures.rs`.
+//! Statistics of onboarding: durations, failures, bottlenecks, and the capacity of the regions. Reads the
+//! ledger for each request and changes nothing; the arithmetic is in `figures.rs`.
 
 mod figures;
 pub mod meter;
@@ -15,17 +15,17 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::templates::Span;
 
-/// From when on.
+/// Start of the period of the statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Since {
-    /// From this instant on.
+    /// A fixed time.
     At(Timestamp),
-    /// For so long.
+    /// A duration before the request.
     Last(Span),
 }
 
 impl Default for Since {
-    /// A week.
+    /// The last week.
     fn default() -> Self {
         Self::Last(Span::from_secs(7 * 86_400))
     }
@@ -54,132 +54,135 @@ impl Since {
     }
 }
 
-/// What onboarding has been like since some instant. Figures over all tenants: nothing in it tells of a single one.
+/// Statistics of onboarding since a point in time, over all tenants. Contains no data of a single tenant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StatsView {
-    /// Onboardings that began before this are left out.
+    /// Start of the period: onboardings that began before are left out.
     pub since: Timestamp,
-    /// When this was true.
+    /// Time of the statistics.
     pub at: Timestamp,
-    /// Onboardings that have ended or need a person: those that are looked at.
+    /// Number of evaluated onboardings: those that have ended or need attention.
     pub onboardings: u64,
-    /// Whether these are all of them. Of very many, the newest ones are looked at.
+    /// Whether all onboardings of the period were evaluated. If there are too many, only the newest are.
     pub complete: bool,
-    /// By plan, in the order of the names.
+    /// Statistics by plan, in the order of the names.
     pub plans: Vec<PlanStats>,
-    /// By template, in the order of the names.
+    /// Statistics by template, in the order of the names.
     pub templates: Vec<TemplateStats>,
-    /// By region and kind: every one that has a limit.
+    /// Capacity by region and resource kind, for kinds with a limit.
     pub capacity: Vec<CapacityStats>,
 }
 
-/// How the onboardings of a plan went.
+/// Statistics of a plan's onboardings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanStats {
-    /// The plan.
+    /// Name of the plan.
     pub plan: String,
-    /// All of them.
+    /// Number of onboardings.
     pub onboardings: u64,
-    /// Those whose tenant is active.
+    /// Number of onboardings that activated their tenant.
     pub succeeded: u64,
-    /// Those that are not: the sum of the next three.
+    /// Number of all others: the sum of the next three fields.
     pub failed: u64,
-    /// Failed, and undone.
+    /// Number of onboardings that failed and were rolled back.
     pub rolled_back: u64,
-    /// Ended by a person, and undone.
+    /// Number of onboardings that a caller cancelled.
     pub cancelled: u64,
-    /// Stopped; a person must act.
+    /// Number of onboardings that stopped and need an operator.
     pub needs_attention: u64,
-    /// Share of those that succeeded, from 0 to 1.
+    /// Share of onboardings that succeeded, from 0 to 1.
     pub success_rate: f64,
-    /// From the request to the active tenant, of those that succeeded.
+    /// Time from the request to the active tenant, over those that succeeded.
     pub duration: Option<Lengths>,
 }
 
-/// Lengths of time in milliseconds.
+/// Distribution of durations, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Lengths {
-    /// The mean.
+    /// Mean.
     pub mean_ms: f64,
-    /// Half of them are no longer than this.
+    /// Median.
     pub p50_ms: f64,
-    /// 95 of 100 are no longer than this.
+    /// 95th percentile.
     pub p95_ms: f64,
 }
 
-/// How a template's steps work together.
+/// Statistics of a template's steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TemplateStats {
-    /// The template; its versions are taken together.
+    /// Name of the template. All its versions are counted together.
     pub template: String,
-    /// Onboardings that succeeded: times are learned from these.
+    /// Number of onboardings that succeeded, from which the durations come.
     pub succeeded: u64,
-    /// How many steps ran side by side on average: the time of all steps over that of the onboardings.
+    /// Mean number of steps that ran at the same time: the duration of all steps divided by that of the
+    /// onboardings.
     pub overlap: Option<f64>,
-    /// Share of the onboardings' time in which a step of the critical path ran, from 0 to 1; in the rest they only waited.
+    /// Share of the onboardings' duration in which a step of the critical path ran, from 0 to 1. In the rest
+    /// they waited.
     pub critical_share: Option<f64>,
-    /// Its steps, in plan order.
+    /// The steps, in the order of the plan.
     pub steps: Vec<StepStats>,
 }
 
-/// How a step went.
+/// Statistics of a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepStats {
-    /// Its key in the template.
+    /// Key of the step in the template.
     pub step: String,
-    /// What it makes.
+    /// Resource kind or action.
     pub kind: String,
-    /// How often it got done in an onboarding that succeeded.
+    /// Number of successful onboardings in which the step was done.
     pub done: u64,
-    /// From its first start to its end, pauses between attempts included.
+    /// Time from the first start to the end, including pauses between attempts.
     pub duration: Option<Lengths>,
-    /// Attempts that it took.
+    /// Mean number of attempts.
     pub mean_attempts: Option<f64>,
-    /// How often it took more than one.
+    /// Number of times that the step needed more than one attempt.
     pub retried: u64,
-    /// How often it stopped an onboarding.
+    /// Number of onboardings that the step stopped.
     pub failures: u64,
-    /// Why, the commonest first.
+    /// Causes of these failures, the most frequent first.
     pub causes: Vec<FailureCause>,
-    /// How long it stood still on average although all that it needs was over.
+    /// Mean time for which the step had not started although all steps that it needs were over, in milliseconds.
     pub mean_waited_ms: Option<f64>,
-    /// The step that it most often waited for longest: of those that it needs, the one that was over last.
+    /// The needed step that was most often the last to be over.
     pub held_up_by: Option<String>,
-    /// How often it was on the critical path: the chain of steps by which the end came when it did.
+    /// Number of times that the step was on the critical path: the last step, the step that it waited for,
+    /// and so on.
     pub critical: u64,
-    /// Share of the onboardings' whole time that it took while on that path, from 0 to 1: what is gained at most by
-    /// making it faster.
+    /// Share of the onboardings' duration that the step took while on the critical path, from 0 to 1: the
+    /// most that a faster step can save.
     pub critical_share: Option<f64>,
 }
 
-/// Why a step stopped onboardings.
+/// A cause for which a step stopped onboardings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailureCause {
-    /// The failure's code.
+    /// Error code.
     pub code: String,
-    /// How often.
+    /// Number of failures with this code.
     pub count: u64,
 }
 
-/// How full a region is.
+/// Capacity of a region for one resource kind, in slots.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CapacityStats {
-    /// Where.
+    /// Region.
     pub region: String,
-    /// Of what.
+    /// Resource kind.
     pub kind: String,
-    /// How many there is room for.
+    /// Number of slots.
     pub capacity: u64,
-    /// How many tenants have.
+    /// Number of slots in use.
     pub used: u64,
-    /// How many are reserved by onboardings under way.
+    /// Number of slots that running onboardings have reserved.
     pub reserved: u64,
-    /// Share of the room that is used or reserved; above 1 if it was made smaller.
+    /// Share of the slots that are used or reserved; above 1 if the capacity was reduced.
     pub utilisation: f64,
 }
 
 impl Control {
-    /// What onboarding has been like since then.
+    /// Returns the statistics of onboarding since this time.
     pub async fn stats(&self, caller: &Caller, since: Since) -> Result<StatsView> {
         caller.require(Permission::ReadStats)?;
         let at = self.now();

@@ -1,5 +1,6 @@
-//! What a request may change of a template: the keys, the rules that hold between them, and the approvals that it needs.
-//! Rules are CEL over what the tenant would get; they are checked when the template is read.
+//! The block `customizations` of a template: the keys that a request may set, the rules that must hold, and
+//! the required approvals. Checks the block, and compiles its rules (CEL), when the template is read. Pure,
+//! no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,30 +12,31 @@ use super::expression::{compile, names};
 use crate::error::FieldError;
 use tenantry_model::{Permission, Scope};
 
-/// What a request may change, under which rules.
+/// The values that a request may set, with rules and approvals.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Customizations {
-    /// Keys that a request may give: `branding`, `custom_domain`, `encryption_level`, `integrations`, `settings`, or the
-    /// name of one of the template's quotas.
+    /// Keys that a request may set: `branding`, `custom_domain`, `encryption_level`, `integrations`,
+    /// `settings`, or the name of one of the template's quotas.
     pub allowed: BTreeSet<String>,
-    /// What must hold of every tenant.
+    /// Rules that must hold for every tenant.
     pub rules: Vec<Rule>,
-    /// Who must agree before anything is made, if a request gives the key: scopes of API keys. `admin` always may.
+    /// Approvals: if a request sets the key, a caller with one of these scopes must approve before any
+    /// resource is created. `admin` may always approve.
     pub approvals: BTreeMap<String, BTreeSet<Scope>>,
 }
 
-/// What must hold.
+/// A rule that must hold for a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// A CEL expression that is true when all is well, such as `storage_bytes <= 10 * TiB`.
+    /// CEL expression that must be true, such as `storage_bytes <= 10 * TiB`.
     pub rule: String,
-    /// What the customer is told when it is not.
+    /// Message to the customer if it is not true.
     pub message: String,
 }
 
-/// Keys that are no quotas, and where a request gives them.
+/// Keys that are no quotas, each with the request's field that sets it.
 pub(crate) const KEYS: [(&str, &str); 5] = [
     ("branding", "configuration.branding"),
     ("custom_domain", "configuration.custom_domain"),
@@ -43,15 +45,15 @@ pub(crate) const KEYS: [(&str, &str); 5] = [
     ("settings", "configuration.settings"),
 ];
 
-/// What rules may speak of beside keys and quotas.
+/// Variables of rules besides keys and quotas.
 const FACTS: [&str; 6] =
     ["billing_cycle", "data_residency", "features", "plan", "region", "retention_period"];
 
-/// Units of quotas.
+/// Units of quotas in rules, each with its factor.
 pub(crate) const UNITS: [(&str, i64); 4] =
     [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
-/// What is wrong with the block itself.
+/// Returns the faults of a template's block.
 pub(crate) fn faults(template: &Template) -> Vec<FieldError> {
     let Customizations { allowed, rules, approvals } = &template.customizations;
     let mut faults = Vec::new();
@@ -94,7 +96,7 @@ pub(crate) fn faults(template: &Template) -> Vec<FieldError> {
     faults
 }
 
-/// What is wrong with those who shall approve.
+/// Returns the fault of a set of approving scopes, if it has one.
 pub(super) fn approvers_fault(scopes: &BTreeSet<Scope>) -> Option<String> {
     let may = |scope: &Scope| scope.allows(Permission::SignalOperations);
     if scopes.is_empty() || !scopes.iter().all(may) {
@@ -104,12 +106,12 @@ pub(super) fn approvers_fault(scopes: &BTreeSet<Scope>) -> Option<String> {
     None
 }
 
-/// Key of the step that waits for the approval of a customised key.
+/// Key of the step that waits for the approval of a customized key.
 pub(crate) fn approval_step(key: &str) -> String {
     format!("approve_{key}")
 }
 
-/// Everything that a rule may speak of.
+/// Names of all variables that a rule may use.
 fn variables(template: &Template) -> BTreeSet<String> {
     let keys = KEYS.iter().map(|(key, _)| *key).chain(FACTS).chain(UNITS.iter().map(|(unit, _)| *unit));
     keys.map(str::to_owned).chain(template.quotas.keys().cloned()).collect()

@@ -1,5 +1,5 @@
-//! What another version of a template means for tenants: what is added, removed and changed. Pure. The order in which
-//! people read steps, needs and rules means nothing to tenants, so it is no difference.
+//! Compares two versions of a template: additions, removals and changes that affect tenants. The order of
+//! steps, needs and rules does not affect tenants, so it is no difference. Pure, no I/O.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,50 +7,51 @@ use serde_json::{Value, json};
 
 use super::Template;
 
-/// What changes from one template to another.
+/// Differences between two versions of a template.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TemplateDiff {
-    /// The template.
+    /// Name of the template.
     pub template: String,
-    /// The version that it changes from.
+    /// Version that is compared from.
     pub from: u32,
-    /// The version that it changes to.
+    /// Version that is compared to.
     pub to: u32,
-    /// What changes, in the order of the template.
+    /// Changes, in the order of the template.
     pub changes: Vec<TemplateChange>,
 }
 
-/// One change.
+/// One difference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TemplateChange {
-    /// Where, such as `steps.database.timeout`.
+    /// Path of the value, such as `steps.database.timeout`.
     pub path: String,
-    /// Which kind.
+    /// Kind of the change.
     pub change: ChangeKind,
-    /// What stood there.
+    /// Value in the first version; missing if it was added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old: Option<Value>,
-    /// What stands there now.
+    /// Value in the second version; missing if it was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new: Option<Value>,
 }
 
-/// Which kind of change.
+/// Kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
-    /// It was not there.
+    /// Only the second version has the value.
     Added,
-    /// It is not there any more.
+    /// Only the first version has the value.
     Removed,
-    /// It is another.
+    /// The values differ.
     Changed,
 }
 
-/// What is compared as it stands. Name and version are what tells the two apart; steps have an order for people.
+/// Parts that are compared directly. Name and version differ anyway; steps are compared by key, regardless of
+/// their order.
 const PARTS: [&str; 6] = ["isolation", "expected", "on_failure", "quotas", "names", "customizations"];
 
-/// What changes for tenants from one template to another.
+/// Returns the differences between two versions that affect tenants.
 pub fn diff(from: &Template, to: &Template) -> TemplateDiff {
     let (old, new) = (json!(from), json!(to));
     let mut changes = Vec::new();
@@ -96,7 +97,8 @@ fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, changes: &mut V
     });
 }
 
-/// Whether the order of a list means nothing. That of a provider's settings may: they are compared as they stand.
+/// Whether the order of a list is irrelevant. The order in a provider's settings may matter, so those are
+/// compared directly.
 fn is_set(path: &str) -> bool {
     let parts: Vec<&str> = path.split('.').collect();
     matches!(parts[..], ["customizations", ..] | ["steps", _, "needs" | "from"])
@@ -127,7 +129,7 @@ mod tests {
         yaml_serde::from_str(text).unwrap()
     }
 
-    /// Lines as people read them, of what these replacements change.
+    /// One line for each difference that these replacements in the template make.
     fn changes(replacements: &[(&str, &str)]) -> Vec<String> {
         let new = replacements.iter().fold(OLD.to_owned(), |text, (old, new)| {
             assert!(text.contains(old), "{old}");

@@ -1,8 +1,8 @@
-//! Buckets: where a tenant's files are.
+//! The resource kind `bucket`, for a tenant's files: settings, outputs, and the rules for its providers. No I/O.
 //!
-//! Every provider refuses to make a bucket that can be read without a signature or token, encrypts objects at rest under
-//! a key that is destroyed with the tenant's, rejects uploads over the quota, and deletes what the lifecycle rules say.
-//! Its [`Objects`] reach one tenant's objects and no other's.
+//! Every provider rejects a bucket that can be read without a signature or token, encrypts objects at rest
+//! with a key that is destroyed with the tenant's key, rejects uploads over the quota, and deletes objects by
+//! the lifecycle rules. A handle from [`Objects`] gives access to one tenant's objects only.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,17 +12,17 @@ use super::KindSettings;
 pub use crate::objects::{Objects, TenantObjects};
 use crate::verbs::Kind;
 
-/// What a step says of a bucket. The planner fills in the quota from the plan and the encryption from the request.
+/// Settings of a bucket. The planner sets the quota from the plan and the encryption from the request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BucketSettings {
-    /// Bytes that the bucket may hold, such as `10GiB`; without it, as many as the storage has.
+    /// Most bytes in the bucket, such as `10GiB`; without it, the storage is the only limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota_bytes: Option<Quota>,
-    /// How objects are encrypted at rest.
+    /// Encryption of objects at rest.
     #[serde(skip_serializing_if = "Encryption::is_standard")]
     pub encryption: Encryption,
-    /// What is deleted after a time.
+    /// Rules for the deletion of objects after a time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lifecycle: Vec<LifecycleRule>,
     /// Whether the bucket is readable without a signature or token. Must be false.
@@ -35,19 +35,19 @@ impl KindSettings for BucketSettings {
     const KEYS: &'static [&'static str] = &["quota_bytes", "encryption", "lifecycle", "public"];
 }
 
-/// How objects are encrypted at rest. A change holds for objects that are stored from then on.
+/// Encryption of objects at rest. A change affects only objects that are stored later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Encryption {
-    /// Under a key that is derived from the tenant's, which the master key wraps.
+    /// With a key that is derived from the tenant's key, which the master key encrypts.
     #[default]
     Standard,
-    /// Under a key of the bucket's own, which the tenant's key seals and which is deleted with the bucket.
+    /// With the bucket's own key, which the tenant's key encrypts and which is deleted with the bucket.
     Enhanced,
 }
 
 impl Encryption {
-    /// The word of templates, outputs and the index.
+    /// The word in templates, outputs and the index.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Standard => "standard",
@@ -60,25 +60,25 @@ impl Encryption {
     }
 }
 
-/// When objects are deleted.
+/// Rule for the deletion of objects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LifecycleRule {
-    /// How their keys begin; empty: all of them.
+    /// Prefix of the objects' keys; empty for all objects.
     #[serde(default)]
     pub prefix: String,
-    /// Days after they were stored.
+    /// Days after which a stored object is deleted.
     #[schemars(range(min = 1, max = 36500))]
     pub expire_after: u32,
 }
 
-/// What is known of a bucket.
+/// Outputs of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BucketOutputs {
-    /// Its name.
+    /// Name of the bucket.
     pub bucket: String,
-    /// How objects are encrypted.
+    /// Encryption of objects.
     pub encryption: Encryption,
-    /// Bytes that it may hold.
+    /// Most bytes in the bucket; none without a quota.
     pub quota_bytes: Option<u64>,
 }

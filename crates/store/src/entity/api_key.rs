@@ -1,4 +1,4 @@
-//! API keys, by hash: the key itself is shown once.
+//! Rows of the table `api_keys`. They contain the hash of each key, not the key, which is shown only once.
 
 use serde_json::Value as Json;
 
@@ -8,21 +8,21 @@ use crate::table::table;
 table! {
     /// An API key.
     Model = "api_keys" ("id") {
-        /// Its id, `key_…`.
+        /// Id, `key_…`.
         id: String,
         /// SHA-256 of the key.
         hash: String,
-        /// What people call it.
+        /// Display name.
         name: String,
-        /// What it may do.
+        /// Scopes of the key.
         scopes: Json,
-        /// The only tenant it sees, if it is a tenant key.
+        /// The only tenant that a tenant key may access; null for other keys.
         tenant_id: Option<String>,
-        /// When it was made.
+        /// Time of creation.
         created_at: Stamp,
-        /// When it ends.
+        /// Time of expiry.
         expires_at: Option<Stamp>,
-        /// When it was revoked.
+        /// Time of revocation; null if the key was not revoked.
         revoked_at: Option<Stamp>,
     }
 }

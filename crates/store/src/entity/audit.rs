@@ -1,4 +1,5 @@
-//! Audit records: who did what. Chained by hash and signed by the sealer; never changed afterwards.
+//! Rows of the table `audit`: records of an actor's actions. The sealer chains them by hash and signs the
+//! chain; after that they never change.
 
 use serde_json::Value as Json;
 
@@ -8,27 +9,27 @@ use crate::table::table;
 table! {
     /// An audit record.
     Model = "audit" ("id") {
-        /// Its id, `aud_…`.
+        /// Id, `aud_…`.
         id: String,
-        /// ResourceFolder in the chain; null until sealed.
+        /// Position in the chain; null until sealed.
         seq: Option<i64>,
-        /// The tenant that it concerns.
+        /// The tenant that was affected.
         tenant_id: Option<String>,
-        /// The actor: an id, never a name.
+        /// Id of the actor, never a name.
         actor: String,
-        /// What was done.
+        /// Action, such as `tenant.create`.
         action: String,
-        /// To what.
+        /// Id of the object of the action.
         target: String,
-        /// Particulars, without personal data.
+        /// Details, without personal data.
         data: Json,
-        /// Personal data under the tenant's key.
+        /// Personal data, encrypted with the tenant's key.
         sealed: Option<String>,
-        /// The request that caused it.
+        /// Id of the API request.
         request_id: Option<String>,
-        /// When it was made.
+        /// Time of creation.
         at: Stamp,
-        /// Hash of the record before and this one, hexadecimal.
+        /// Hash over the previous record's hash and this record, in hexadecimal.
         hash: Option<String>,
     }
 }

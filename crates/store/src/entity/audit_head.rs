@@ -1,4 +1,4 @@
-//! Signed heads of the audit chain.
+//! Rows of the table `audit_heads`: signatures of the audit chain up to a record.
 
 use crate::Stamp;
 use crate::table::table;
@@ -6,13 +6,13 @@ use crate::table::table;
 table! {
     /// A signed head.
     Model = "audit_heads" ("seq") {
-        /// The last record that it covers.
+        /// Number of the last record that the signature covers.
         seq: i64,
-        /// That record's hash.
+        /// Hash of this record.
         hash: String,
-        /// Ed25519 over number, hash and instant, base64url.
+        /// Ed25519 signature over number, hash and time, in base64url.
         signature: String,
-        /// When it was signed.
+        /// Time of the signature.
         at: Stamp,
     }
 }

@@ -1,4 +1,4 @@
-//! Certificates of deletion, each chained to the one before it.
+//! Rows of the table `certificates`: deletion certificates, each chained to the previous one.
 
 use crate::Stamp;
 use crate::table::table;
@@ -6,19 +6,19 @@ use crate::table::table;
 table! {
     /// A certificate.
     Model = "certificates" ("id") {
-        /// Its id, `cert_…`.
+        /// Id, `cert_…`.
         id: String,
-        /// Its place in the chain, from 1 on.
+        /// Position in the chain, from 1 on.
         seq: i64,
-        /// The tenant whose deletion it proves.
+        /// The deleted tenant.
         tenant_id: String,
-        /// The certificate as JSON, byte for byte as it was signed.
+        /// The certificate: exactly the JSON text that was signed.
         certificate: String,
-        /// Ed25519 over it, base64url.
+        /// Ed25519 signature of this text, in base64url.
         signature: String,
-        /// SHA-256 of it, hexadecimal: the next one names it.
+        /// SHA-256 of this text, in hexadecimal. The next certificate contains it.
         hash: String,
-        /// When it was issued.
+        /// Time of issue.
         at: Stamp,
     }
 }

@@ -1,4 +1,4 @@
-//! Flags and settings of tenants.
+//! Rows of the table `configs`: feature flags and settings of tenants.
 
 use serde_json::Value as Json;
 
@@ -8,7 +8,7 @@ use crate::table::table;
 table! {
     /// A tenant's configuration.
     Model = "configs" ("tenant_id") {
-        /// Its tenant.
+        /// The tenant.
         tenant_id: String,
         /// `tenant.{id}`.
         namespace: String,
@@ -18,7 +18,7 @@ table! {
         flags: Json,
         /// Settings.
         settings: Json,
-        /// When it last changed.
+        /// Time of the last change.
         updated_at: Stamp,
     }
 }

@@ -1,4 +1,4 @@
-//! Credentials that wait to be handed out once.
+//! Rows of the table `credentials`: secrets that an operation created, each handed out once.
 
 use crate::Stamp;
 use crate::table::table;
@@ -6,17 +6,17 @@ use crate::table::table;
 table! {
     /// A credential.
     Model = "credentials" ("operation_id", "name") {
-        /// The operation that made it.
+        /// The operation that created the credential.
         operation_id: String,
-        /// What it is.
+        /// Name of the credential in the operation.
         name: String,
-        /// Its tenant.
+        /// The tenant.
         tenant_id: String,
-        /// The secret under the tenant's key; null once claimed.
+        /// The secret, encrypted with the tenant's key; null after it was handed out.
         sealed: Option<String>,
-        /// When it was made.
+        /// Time of creation.
         created_at: Stamp,
-        /// When it was handed out.
+        /// Time at which it was handed out.
         claimed_at: Option<Stamp>,
     }
 }

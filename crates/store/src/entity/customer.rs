@@ -1,4 +1,4 @@
-//! Customers: who pays for a tenant.
+//! Rows of the table `customers`: the billing customer of each tenant.
 
 use crate::Stamp;
 use crate::table::table;
@@ -6,17 +6,17 @@ use crate::table::table;
 table! {
     /// A customer.
     Model = "customers" ("id") {
-        /// Its id, `cus_…`.
+        /// Id, `cus_…`.
         id: String,
-        /// The tenant that pays.
+        /// The tenant.
         tenant_id: String,
         /// The billing resource.
         resource_id: String,
-        /// Recipient of the invoices, under the tenant's key.
+        /// Recipient of the invoices, encrypted with the tenant's key.
         sealed: Option<String>,
-        /// ISO 4217.
+        /// Currency code (ISO 4217).
         currency: String,
-        /// When it was made.
+        /// Time of creation.
         created_at: Stamp,
     }
 }

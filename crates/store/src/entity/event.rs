@@ -1,4 +1,5 @@
-//! Events: facts, written in the transaction that made them true. The sealer numbers them afterwards.
+//! Rows of the table `events`, each written in the transaction of the change that it reports. The sealer
+//! numbers them after the commit.
 
 use serde_json::Value as Json;
 
@@ -8,21 +9,21 @@ use crate::table::table;
 table! {
     /// An event.
     Model = "events" ("id") {
-        /// Its id, `evt_…`.
+        /// Id, `evt_…`.
         id: String,
-        /// ResourceFolder in the order of facts; null until sealed.
+        /// Position in the order of events; null until sealed.
         seq: Option<i64>,
-        /// The tenant that it concerns.
+        /// The tenant that changed; null for an event without a tenant.
         tenant_id: Option<String>,
-        /// Dotted name, such as `tenant.provisioned`.
+        /// Type of the event, such as `tenant.provisioned`.
         kind as "type": String,
-        /// What happened, without personal data.
+        /// Details, without personal data.
         data: Json,
-        /// Personal data under the tenant's key.
+        /// Personal data, encrypted with the tenant's key.
         sealed: Option<String>,
-        /// The operation that caused it.
+        /// The operation that caused the event.
         operation_id: Option<String>,
-        /// When it was made.
+        /// Time of creation.
         at: Stamp,
     }
 }

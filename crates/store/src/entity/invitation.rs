@@ -1,4 +1,4 @@
-//! Invitations into a tenant, by hash of their token.
+//! Rows of the table `invitations`. They contain the hash of each token, not the token.
 
 use crate::Stamp;
 use crate::table::table;
@@ -6,21 +6,21 @@ use crate::table::table;
 table! {
     /// An invitation.
     Model = "invitations" ("id") {
-        /// Its id, `inv_…`.
+        /// Id, `inv_…`.
         id: String,
-        /// Its tenant.
+        /// The tenant.
         tenant_id: String,
         /// The invited member.
         member_id: String,
         /// SHA-256 of the token.
         token_hash: String,
-        /// The role offered.
+        /// Role that the member gets.
         role: String,
-        /// When it ends.
+        /// Time of expiry.
         expires_at: Stamp,
-        /// When it was accepted.
+        /// Time of acceptance.
         accepted_at: Option<Stamp>,
-        /// When it was made.
+        /// Time of creation.
         created_at: Stamp,
     }
 }

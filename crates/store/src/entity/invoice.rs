@@ -1,4 +1,4 @@
-//! Invoices. One per subscription and period.
+//! Rows of the table `invoices`: one per subscription and period.
 
 use serde_json::Value as Json;
 
@@ -8,19 +8,19 @@ use crate::table::table;
 table! {
     /// An invoice.
     Model = "invoices" ("id") {
-        /// Its id, `in_…`.
+        /// Id, `in_…`.
         id: String,
-        /// Its tenant.
+        /// The tenant.
         tenant_id: String,
-        /// Its subscription.
+        /// The subscription.
         subscription_id: String,
         /// Number on the invoice.
         number: String,
-        /// Total in the currency's minor batch.
+        /// Total in minor units of the currency, such as cents.
         amount: i64,
-        /// ISO 4217.
+        /// Currency code (ISO 4217).
         currency: String,
-        /// Its lines.
+        /// Lines of the invoice.
         lines: Json,
         /// Start of the period.
         period_start: Stamp,
@@ -28,7 +28,7 @@ table! {
         period_end: Stamp,
         /// `open`, `paid` or `void`.
         state: String,
-        /// When it was made.
+        /// Time of creation.
         issued_at: Stamp,
     }
 }

@@ -1,4 +1,4 @@
-//! Reports of the isolation check. The newest ones are kept.
+//! Rows of the table `isolation_reports`: signed reports of the isolation check. Only the newest are kept.
 
 use crate::Stamp;
 use crate::table::table;
@@ -6,13 +6,13 @@ use crate::table::table;
 table! {
     /// A report.
     Model = "isolation_reports" ("id") {
-        /// Its id, `iso_…`.
+        /// Id, `iso_…`.
         id: String,
-        /// The report as JSON, byte for byte as it was signed.
+        /// The report: exactly the JSON text that was signed.
         report: String,
-        /// Ed25519 over it, base64url.
+        /// Ed25519 signature of this text, in base64url.
         signature: String,
-        /// When it was made.
+        /// Time of creation.
         at: Stamp,
     }
 }

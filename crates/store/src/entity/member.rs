@@ -1,4 +1,4 @@
-//! Members: people of a tenant.
+//! Rows of the table `members`: the invited and active members of each tenant.
 
 use crate::Stamp;
 use crate::table::table;
@@ -6,15 +6,15 @@ use crate::table::table;
 table! {
     /// A member.
     Model = "members" ("id") {
-        /// Its id, `usr_…`.
+        /// Id, `usr_…`.
         id: String,
-        /// Its tenant.
+        /// The tenant.
         tenant_id: String,
         /// The identity resource.
         resource_id: String,
-        /// HMAC of the address: finds a person without knowing one.
+        /// HMAC of the mail address, to find a member without storing the address.
         email_mac: String,
-        /// Address and names under the tenant's key.
+        /// Mail address and names, encrypted with the tenant's key.
         sealed: String,
         /// Role in the tenant.
         role: String,
@@ -24,7 +24,7 @@ table! {
         password_hash: Option<String>,
         /// Whether the password is temporary.
         must_change_password: bool,
-        /// When it was made.
+        /// Time of creation.
         created_at: Stamp,
     }
 }

@@ -1,5 +1,6 @@
-//! The registry's tables as they are today, one file each. Columns, types, nullability and keys are said here once: reads
-//! and the writer derive their statements from them, and a test compares them with both databases after all migrations.
+//! The registry's current tables, one file each: columns, types, nullability and primary keys. Reads and the
+//! writer derive their statements from these declarations; a test compares them with both databases after all
+//! migrations.
 
 pub mod api_key;
 pub mod archive;

@@ -1,4 +1,4 @@
-//! Operations: the ledger's row for one long-running change of one tenant.
+//! Rows of the table `operations`: the ledger of long-running changes, each of one tenant.
 
 use serde_json::Value as Json;
 
@@ -8,41 +8,41 @@ use crate::table::table;
 table! {
     /// An operation.
     Model = "operations" ("id") {
-        /// Its id, `op_…`.
+        /// Id, `op_…`.
         id: String,
-        /// The tenant that it changes: the engine's subject.
+        /// The tenant that the operation changes: the engine's subject.
         tenant_id: String,
-        /// The use case, such as `onboard`.
+        /// Operation kind, such as `onboard`.
         kind: String,
-        /// The operation whose detached step this is.
+        /// The operation whose detached step created this one.
         parent_id: Option<String>,
-        /// A word of `OperationState`.
+        /// `OperationState` as text.
         state: String,
-        /// Raised by every commit; compare-and-set.
+        /// Incremented by every commit; checked by compare-and-set.
         version: i64,
-        /// The executor generation that owns it.
+        /// Epoch of the executor that owns the operation.
         epoch: i64,
-        /// What the use case needs again after a restart.
+        /// Input of the operation kind.
         input: Json,
-        /// What stopped it.
+        /// The error that stopped the operation or caused the rollback.
         error: Option<Json>,
-        /// The step that stopped it.
+        /// The step with this error.
         error_step: Option<String>,
-        /// Whether a caller asked to end it.
+        /// Whether a caller has cancelled the operation.
         cancelled: bool,
-        /// When it began.
+        /// Time of creation.
         created_at: Stamp,
-        /// When it last changed.
+        /// Time of the last change.
         updated_at: Stamp,
-        /// When it reached a final state.
+        /// Time at which it reached a final state.
         finished_at: Option<Stamp>,
-        /// Later than this it counts as stuck.
+        /// Time after which the operation counts as stuck.
         expected_by: Option<Stamp>,
-        /// Whether that alert was raised.
+        /// Whether the alert for a stuck operation was raised.
         stuck: bool,
-        /// Its next timer.
+        /// Time of the next timer.
         wake_at: Option<Stamp>,
-        /// Whether no attempt runs.
+        /// True while no attempt runs.
         idle: bool,
     }
 }

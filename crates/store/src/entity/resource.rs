@@ -1,4 +1,5 @@
-//! Resources: what tenants own outside the registry. The row is written before the external object is made.
+//! Rows of the table `resources`: objects of tenants at providers. Each row is committed before the provider
+//! creates the object.
 
 use serde_json::Value as Json;
 
@@ -8,31 +9,31 @@ use crate::table::table;
 table! {
     /// A resource.
     Model = "resources" ("id") {
-        /// Its id, `res_…`.
+        /// Id, `res_…`.
         id: String,
-        /// Its tenant.
+        /// The tenant.
         tenant_id: String,
-        /// What it is.
+        /// Resource kind.
         kind: String,
-        /// The provider that made it.
+        /// Name of the provider.
         provider: String,
-        /// The step that makes it.
+        /// Key of the step that creates the resource.
         step_key: String,
-        /// External name; one owner per provider while it stands.
+        /// External name, unique per provider while the resource exists.
         name: String,
         /// Owner tag of the external object.
         claim: String,
-        /// Raised whenever it is made anew.
+        /// Incremented each time the resource is created anew.
         generation: i64,
         /// `creating`, `present`, `removing` or `absent`.
         state: String,
-        /// Outputs that may be shown.
+        /// Outputs, without secrets and personal data.
         outputs: Json,
-        /// The operation that changed it last.
+        /// The operation that last changed the resource.
         operation_id: String,
-        /// When it was first intended.
+        /// Time of creation of the row.
         created_at: Stamp,
-        /// When it last changed.
+        /// Time of the last change.
         updated_at: Stamp,
     }
 }

@@ -1,4 +1,4 @@
-//! Former secrets that are still good, because a rotation has let them be for a while.
+//! Rows of the table `rotations`: former secrets that stay valid for a while after a rotation.
 
 use crate::Stamp;
 use crate::table::table;
@@ -6,13 +6,13 @@ use crate::table::table;
 table! {
     /// A former secret.
     Model = "rotations" ("operation_id", "resource_id") {
-        /// The operation that made the one after it.
+        /// The operation that replaced the secret.
         operation_id: String,
-        /// The resource that it leads to.
+        /// The resource that the secret gives access to.
         resource_id: String,
-        /// Its tenant.
+        /// The tenant.
         tenant_id: String,
-        /// When it ends.
+        /// Time until which the secret is valid.
         until: Stamp,
     }
 }

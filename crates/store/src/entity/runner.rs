@@ -1,4 +1,4 @@
-//! The leader's epoch, and the keyring that belongs to this registry.
+//! The row of the table `runner`: the leader's epoch, and the keyring that belongs to this registry.
 
 use crate::table::table;
 
@@ -7,9 +7,9 @@ table! {
     Model = "runner" ("id") {
         /// Always 1.
         id: i32,
-        /// Raised by each executor that takes over; commits of earlier ones are refused.
+        /// Incremented by each executor that takes over; commits with an earlier epoch are rejected.
         epoch: i64,
-        /// The fingerprint of the keyring that this registry was made with.
+        /// Fingerprint of the keyring that this registry was created with.
         keyring: Option<String>,
     }
 }

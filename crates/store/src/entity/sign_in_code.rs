@@ -1,4 +1,4 @@
-//! One-time sign-in codes, by hash.
+//! Rows of the table `sign_in_codes`: one-time codes. They contain the hash of each code, not the code.
 
 use crate::Stamp;
 use crate::table::table;
@@ -8,15 +8,15 @@ table! {
     Model = "sign_in_codes" ("hash") {
         /// SHA-256 of the code.
         hash: String,
-        /// Its tenant.
+        /// The tenant.
         tenant_id: String,
         /// The member that signs in with it.
         member_id: String,
-        /// What it is for, such as `smoke_test`.
+        /// Purpose, such as `smoke_test`.
         purpose: String,
-        /// When it ends.
+        /// Time of expiry.
         expires_at: Stamp,
-        /// When it was used.
+        /// Time of use; null if the code is unused.
         used_at: Option<Stamp>,
     }
 }

@@ -1,4 +1,4 @@
-//! Signals to operations, committed before they are applied.
+//! Rows of the table `signals`: signals to operations, committed before the executor applies them.
 
 use serde_json::Value as Json;
 
@@ -8,17 +8,17 @@ use crate::table::table;
 table! {
     /// A signal.
     Model = "signals" ("id") {
-        /// Its id, `sig_…`; the order in which it is applied.
+        /// Id, `sig_…`. Signals are applied in the order of their ids.
         id: String,
-        /// Its operation.
+        /// The operation.
         operation_id: String,
-        /// What is asked: the engine's `SignalKind`.
+        /// The engine's `SignalKind`, as JSON.
         signal: Json,
-        /// The caller that asked: an id.
+        /// Id of the caller that sent the signal.
         by: String,
-        /// When it was made.
+        /// Time of creation.
         at: Stamp,
-        /// Whether the operation has taken it up.
+        /// Whether the operation has applied the signal.
         applied: bool,
     }
 }

@@ -1,4 +1,4 @@
-//! Slots of capacity: how much of a kind a region has, one row for each slot that was ever taken.
+//! Rows of the table `slots`: the slots of each region and resource kind that were ever taken.
 
 use crate::Stamp;
 use crate::table::table;
@@ -12,9 +12,9 @@ table! {
         kind: String,
         /// Slot number, from 1 on.
         slot: i64,
-        /// The tenant that has it; null when it is free again.
+        /// The tenant that has the slot; null when the slot is free again.
         tenant_id: Option<String>,
-        /// End of the reservation; null once it is in use.
+        /// End of the reservation; null once the slot is in use.
         reserved_until: Option<Stamp>,
     }
 }

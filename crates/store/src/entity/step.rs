@@ -1,4 +1,4 @@
-//! Steps: the batches of an operation, the plan and how far each has come.
+//! Rows of the table `steps`: the plan of each operation, with the state of every step.
 
 use serde_json::Value as Json;
 
@@ -8,41 +8,41 @@ use crate::table::table;
 table! {
     /// A step.
     Model = "steps" ("operation_id", "key") {
-        /// Its operation.
+        /// The operation.
         operation_id: String,
-        /// Its name in the plan.
+        /// Name in the plan, unique in the operation.
         key: String,
-        /// ResourceFolder in the plan, for people.
+        /// Position in the plan, for display.
         position: i32,
-        /// What it works on.
+        /// Resource kind or action.
         kind: String,
-        /// The provider that does it.
+        /// Provider of the resource.
         provider: String,
-        /// Keys of the steps before it.
+        /// Keys of the steps that must be done or skipped before this one.
         needs: Json,
-        /// How it is tried.
+        /// Timeout, retries and the reaction to a failure.
         policy: Json,
-        /// What its code needs, frozen with the plan.
+        /// Input of the step, fixed when the plan was made.
         input: Json,
-        /// A word of `StepState`.
+        /// `StepState` as text.
         state: String,
-        /// Attempts begun in the current direction.
+        /// Attempts in the current direction, without interrupted ones.
         attempts: i32,
-        /// Attempts cut off by the end of a process.
+        /// Attempts that the end of a process interrupted.
         interruptions: i32,
-        /// Not before this.
+        /// Earliest next start.
         due_at: Option<Stamp>,
-        /// First start.
+        /// Time of the first start.
         started_at: Option<Stamp>,
-        /// End.
+        /// Time of the end.
         finished_at: Option<Stamp>,
-        /// What it gave.
+        /// Output, which later steps read.
         output: Json,
-        /// Its latest failure.
+        /// Latest failure; stays after a successful retry.
         error: Option<Json>,
-        /// Whether an attempt may have left something unseen.
+        /// Whether an attempt with unknown outcome may have created something.
         uncertain: bool,
-        /// What a running attempt noted of itself.
+        /// Note of the running attempt.
         note: Option<Json>,
         /// The operation that a detached step started.
         child_id: Option<String>,

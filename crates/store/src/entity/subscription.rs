@@ -1,4 +1,4 @@
-//! Subscriptions of tenants.
+//! Rows of the table `subscriptions`: the billing subscription of each tenant.
 
 use crate::Stamp;
 use crate::table::table;
@@ -6,31 +6,31 @@ use crate::table::table;
 table! {
     /// A subscription.
     Model = "subscriptions" ("id") {
-        /// Its id, `sub_…`.
+        /// Id, `sub_…`.
         id: String,
-        /// Its tenant.
+        /// The tenant.
         tenant_id: String,
         /// The customer that pays.
         customer_id: String,
-        /// The plan's name.
+        /// Name of the plan.
         plan: String,
         /// `monthly` or `yearly`.
         billing_cycle: String,
         /// `active` or `cancelled`.
         state: String,
-        /// The billing resource's generation: an older one must not bill.
+        /// Generation of the billing resource. A call of an older generation must not bill.
         generation: i64,
-        /// Price of a period in the currency's minor batch.
+        /// Price of a period in minor units of the currency, such as cents.
         amount: i64,
-        /// ISO 4217.
+        /// Currency code (ISO 4217).
         currency: String,
         /// Start of the current period.
         current_period_start: Stamp,
-        /// Its end.
+        /// End of the current period.
         current_period_end: Stamp,
-        /// When it was made.
+        /// Time of creation.
         created_at: Stamp,
-        /// When it was cancelled.
+        /// Time of cancellation.
         cancelled_at: Option<Stamp>,
     }
 }

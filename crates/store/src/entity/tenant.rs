@@ -1,4 +1,4 @@
-//! Tenants, living and gone. A tombstone keeps its row without personal data.
+//! Rows of the table `tenants`. A deleted tenant keeps its row without personal data.
 
 use serde_json::Value as Json;
 
@@ -8,87 +8,88 @@ use crate::table::table;
 table! {
     /// A tenant.
     Model = "tenants" ("id") {
-        /// Its id, `ten_…`.
+        /// Id, `ten_…`.
         id: String,
         /// DNS label; null after erasure.
         slug: Option<String>,
-        /// HMAC of the slug: unique for ever, also after erasure.
+        /// HMAC of the slug: unique permanently, also after erasure.
         slug_mac: String,
         /// Name; null after erasure.
         name: Option<String>,
-        /// HMAC of the name without regard to case: unique among living tenants.
+        /// HMAC of the name without regard to case: unique among tenants that are not deleted.
         name_mac: String,
-        /// The plan's name.
+        /// Name of the plan.
         plan: String,
-        /// The template that it was made from.
+        /// Template of the onboarding.
         template: String,
         /// Version of that template.
         template_version: i32,
-        /// A word of `TenantStatus`.
+        /// `TenantStatus` as text.
         status: String,
         /// Region of its resources.
         region: String,
         /// BCP 47 language.
         locale: String,
-        /// Raised by every change; compare-and-set and ETag.
+        /// Incremented by every change; used for compare-and-set and the ETag.
         version: i64,
-        /// Labels, an object of texts.
+        /// Labels: an object whose values are strings.
         labels: Json,
-        /// The first administrator, a sealed `Person`.
+        /// The request of the onboarding with the first administrator, encrypted with the tenant's key.
         admin_sealed: Option<String>,
-        /// Why the last operation failed.
+        /// Error of the last operation, if it failed.
         last_error: Option<Json>,
-        /// When it signed up.
+        /// Time of creation.
         created_at: Stamp,
-        /// When it became active first.
+        /// Time of the first activation.
         activated_at: Option<Stamp>,
-        /// Why it is suspended, or will be once it is active: `Suspensions`.
+        /// Reasons and modes of the suspension, which takes effect when the tenant is active: `Suspensions`.
         suspensions: Json,
-        /// The mode that fences are to deny, if any.
+        /// Desired fence: the denied access; null for none.
         denied: Option<String>,
-        /// The mode that every fence of its resources denies.
+        /// Applied fence: the access that every resource's fence denies; null for none.
         fenced: Option<String>,
-        /// When it was suspended, while it is.
+        /// Time of the suspension; null if the tenant is not suspended.
         suspended_at: Option<Stamp>,
-        /// When it was gone.
+        /// Time of the deletion.
         deprovisioned_at: Option<Stamp>,
-        /// The tenant that it is a clone of.
+        /// Source tenant, if this one is a clone.
         cloned_from: Option<String>,
     }
 }
 
 table! {
-    /// A tenant as lists show it: without what is sealed, hashed or for the engine alone, which is most of a row.
+    /// The columns of a tenant that lists show: without encrypted, hashed and internal ones, which are most
+    /// of a row.
     Listed = "tenants" ("id") {
-        /// Its id, `ten_…`.
+        /// Id, `ten_…`.
         id: String,
         /// DNS label; null after erasure.
         slug: Option<String>,
         /// Name; null after erasure.
         name: Option<String>,
-        /// The plan's name.
+        /// Name of the plan.
         plan: String,
-        /// A word of `TenantStatus`.
+        /// `TenantStatus` as text.
         status: String,
         /// Region of its resources.
         region: String,
-        /// Raised by every change; compare-and-set and ETag.
+        /// Incremented by every change; used for compare-and-set and the ETag.
         version: i64,
-        /// Labels, an object of texts.
+        /// Labels: an object whose values are strings.
         labels: Json,
-        /// Why the last operation failed.
+        /// Error of the last operation, if it failed.
         last_error: Option<Json>,
-        /// When it signed up.
+        /// Time of creation.
         created_at: Stamp,
-        /// When it became active first.
+        /// Time of the first activation.
         activated_at: Option<Stamp>,
-        /// Why it is suspended, or will be once it is active: `Suspensions`.
+        /// Reasons and modes of the suspension, which takes effect when the tenant is active: `Suspensions`.
         suspensions: Json,
-        /// When it was suspended, while it is.
+        /// Time of the suspension; null if the tenant is not suspended.
         suspended_at: Option<Stamp>,
-        /// When it was gone.
+        /// Time of the deletion.
         deprovisioned_at: Option<Stamp>,
-        /// The tenant that it is a clone of.
+        /// Source tenant, if this one is a clone.
         cloned_from: Option<String>,
     }
 }
