@@ -43,6 +43,59 @@ fn whole_statement(dialect: Dialect) -> BoxedStrategy<String> {
     }
 }
 
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..200)
+}
+
+/// Parts of files in any order.
+fn fragments() -> impl Strategy<Value = Vec<u8>> {
+    let parts = prop::sample::select(vec![
+        "-- +goose Up\n",
+        "-- +goose Down\n",
+        "-- migrate:up\n",
+        "-- +goose StatementBegin\n",
+        "\\restrict a\n",
+        "\\.\n",
+        "COPY ",
+        "a FROM stdin;\n",
+        "1\t\\N\\x",
+        "SET ",
+        "search_path ",
+        "SELECT set_config('search_path', '', false);",
+        "CREATE FUNCTION f() ",
+        "BEGIN ATOMIC ",
+        "BEGIN;",
+        "COMMIT;",
+        "END",
+        "CASE ",
+        "DO ",
+        "EXECUTE ",
+        "nextval(",
+        "::regclass ",
+        "SCHEMA ",
+        "public",
+        ".",
+        "\"public\"",
+        "'",
+        "E'",
+        "U&'",
+        "\"",
+        "$$",
+        "$é$",
+        "${",
+        "/*",
+        "*/",
+        "--",
+        "(",
+        ")",
+        ";",
+        "\n",
+        "é",
+        "x ",
+    ]);
+    prop::collection::vec(parts, 0..30).prop_map(|parts| parts.concat().into_bytes())
+}
+
 /// The tokens of a text except those between statements.
 fn words(text: &str) -> Vec<&str> {
     tokens(text).into_iter().filter(|token| token.kind != TokenKind::Semi).map(|token| token.text).collect()
@@ -92,9 +145,11 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), name in "(1_a|V1__a|1_a\\.up)\\.sql") {
+    fn no_file_panics(bytes in prop_oneof![bytes(), fragments()], name in "(1_a|V1__a|1_a\\.up)\\.sql") {
         for dialect in [Dialect::Postgres, Dialect::Sqlite] {
-            let _ = Set::new(&[(&name, &bytes)]).load(dialect, PublicSchema::Rewrite);
+            for public in [PublicSchema::Reject, PublicSchema::Rewrite] {
+                let _ = Set::new(&[(&name, &bytes)]).load(dialect, public);
+            }
         }
     }
 }
@@ -120,6 +175,7 @@ fn no_truncated_file_panics() {
         "-- +goose Up\nCREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN; END $$;\n-- +goose Down\nDROP FUNCTION f();",
         "\\restrict a\nSELECT pg_catalog.set_config('search_path', '', false);\nCOPY public.é (a) FROM stdin;\n1\\x4é\t\\N\n\\.\n\\unrestrict a\n",
         "DO $é$ BEGIN EXECUTE 'SELECT ''public.a'''; END $é$; SELECT 'public.a'::regclass, U&\"public\".b, E'\\'é';",
+        "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; SELECT nextval('public.s'), E'public.é'::regclass;",
         "CREATE OR REPLACE FUNCTION public.f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN é THEN 1 END; END;",
     ];
     for text in files {
