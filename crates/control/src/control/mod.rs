@@ -49,7 +49,7 @@ pub struct ControlConfig {
     pub locale: String,
     /// Capacity of each region. Tenants go to these regions and to `region`.
     pub capacity: Capacity,
-    /// Regions in which each provider may slot data.
+    /// Regions in which each provider may place data.
     pub regions: Regions,
     /// Calls of each provider that may be under way at the same time.
     pub at_once: ConcurrencyLimits,

@@ -1,12 +1,12 @@
-//! Rejects migration files that create, change or drop Tenantry's own table, which is in the same schema as
-//! the tenant's tables. Reads only the text of the files.
+//! Rejects migration files that name Tenantry's own table, which is in the same schema as the tenant's tables.
+//! Reads only the text of the files, without line comments.
 
 use tenantry_model::Failure;
 
 use super::migrate::TABLE;
 use crate::migrations::Migration;
 
-/// Returns an error that names the lines if a file creates, changes or drops the table of applied migrations.
+/// Returns an error that names the lines if a file names the table of applied migrations.
 pub fn check(migrations: &[Migration]) -> Result<(), Failure> {
     let statements = |migration: &Migration| {
         let own = migration.statements.iter().filter(|statement| names_own_table(statement.text()));
@@ -25,19 +25,11 @@ pub fn check(migrations: &[Migration]) -> Result<(), Failure> {
     ))
 }
 
-/// Whether the table's name follows one of the words with which a statement names a table that it changes.
+/// Whether the table's name is among the words of a statement.
 fn names_own_table(sql: &str) -> bool {
     let separates = |c: char| c.is_whitespace() || "\"(),;.".contains(c);
-    let words: Vec<&str> = sql.split(separates).filter(|word| !word.is_empty()).collect();
-    let is_named = |pair: &[&str]| match pair {
-        // `TABLE`, `IF [NOT] EXISTS`, `ONLY`, or the schema `public`.
-        [before, name] => {
-            ["table", "exists", "only", "public"].iter().any(|word| before.eq_ignore_ascii_case(word))
-                && name.eq_ignore_ascii_case(TABLE)
-        }
-        _ => false,
-    };
-    words.windows(2).any(is_named)
+    let lines = sql.lines().map(|line| line.split_once("--").map_or(line, |(code, _)| code));
+    lines.flat_map(|line| line.split(separates)).any(|word| word.eq_ignore_ascii_case(TABLE))
 }
 
 #[cfg(test)]
@@ -52,6 +44,10 @@ mod tests {
             ("ALTER TABLE ONLY _migrations ADD a int; SELECT 1", true),
             ("DROP TABLE _migrations;", true),
             ("CREATE TABLE public._migrations (id int)", true),
+            ("CREATE TABLE mine._migrations (id int)", true),
+            ("DROP TABLE IF EXISTS a, _migrations CASCADE", true),
+            ("ALTER TABLE a RENAME TO _migrations", true),
+            ("DELETE FROM _migrations -- all", true),
             ("CREATE TABLE schema_migrations (id int)", false),
             ("CREATE TABLE _migrations_of_mine (id int)", false),
             ("-- like _migrations\nCREATE TABLE a (id int)", false),
