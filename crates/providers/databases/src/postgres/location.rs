@@ -59,9 +59,9 @@ pub async fn update_schema(
     recorded_shape(&mut *server.connection().await?, isolation, &canary.tenant).await
 }
 
-/// Relations, indexes included, that one transaction drops: each takes a lock, and PostgreSQL has 6,400 by default for
-/// all its sessions.
-const RELATIONS_AT_ONCE: i64 = 2_000;
+/// Tables, views and sequences that one transaction drops. With its indexes and its TOAST table a table takes four locks
+/// or more, and PostgreSQL has 6,400 by default for all its sessions.
+const RELATIONS_AT_ONCE: i64 = 500;
 /// Tables that are dropped at once when a schema has more relations than that.
 const TABLES_AT_ONCE: i64 = 100;
 
