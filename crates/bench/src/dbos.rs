@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::place::Postgres;
 use crate::report::{self, Cpu, milliseconds, per_second};
+use crate::sandbox::Postgres;
 use crate::statistics::Spread;
 use crate::throughput::{Effort, IN_FLIGHT};
 

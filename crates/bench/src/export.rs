@@ -11,9 +11,9 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
 use crate::client::{Connection as Client, Wait};
-use crate::place::Place;
 use crate::process;
 use crate::report::{self, at_least, at_most};
+use crate::sandbox::Sandbox;
 use crate::server::Server;
 
 /// Rows per megabyte of the file. A title has 400 characters, which compress to about half.
@@ -28,12 +28,12 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Measures and prints it, with this number of megabytes of rows.
 pub async fn measure(megabytes: usize) -> Result<()> {
     report::section(&format!("Export of a tenant with {megabytes} MB in the SQLite pool"));
-    let place = Place::make(None).await?;
-    let server = Server::start(&place).await?;
+    let sandbox = Sandbox::create(None).await?;
+    let server = Server::start(&sandbox).await?;
     let mut client = server.connect(1).await?.pop().context("a connection")?;
     client.onboard("Big", "starter", Wait::Active).await?;
     server.drain().await?;
-    let file = place.file("tenants");
+    let file = sandbox.file("tenants");
     fill(&file, megabytes * ROWS).await?;
     // Reads the file into the page cache.
     let bytes = std::fs::read(&file)?.len() as f64;
@@ -57,7 +57,7 @@ pub async fn measure(megabytes: usize) -> Result<()> {
         None => report::skipped("tar | zstd of the same file", "tar or zstd is not installed"),
     }
     server.stop().await?;
-    place.remove().await
+    sandbox.remove().await
 }
 
 async fn fill(file: &Path, rows: usize) -> Result<()> {

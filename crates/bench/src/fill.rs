@@ -11,16 +11,16 @@ use anyhow::{Context, Result};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, SqliteConnection};
 
-use crate::place::{Place, Store};
 use crate::sample::{ALPHABET, Base, Cell, Column, Kind, Piece, Row, Sample};
+use crate::sandbox::{Sandbox, Store};
 
 /// Number of an id's last characters, of five bits each, that distinguish the copies.
 const OWN: usize = 5;
 
-/// Adds copies of the sample to the place that it was read from.
-pub async fn fill(place: &Place, sample: &Sample, copies: usize) -> Result<()> {
+/// Adds copies of the sample to the sandbox that it was read from.
+pub async fn fill(sandbox: &Sandbox, sample: &Sample, copies: usize) -> Result<()> {
     let first = free(sample, copies);
-    match (place.postgres(), place.databases()) {
+    match (sandbox.postgres(), sandbox.databases()) {
         (Some(server), Some([registry, keyring])) => {
             let (mut one, mut two) = (server.open(&registry).await?, server.open(&registry).await?);
             numbers_postgres(&mut one, copies, first).await?;
@@ -28,7 +28,7 @@ pub async fn fill(place: &Place, sample: &Sample, copies: usize) -> Result<()> {
             // Two connections, to use two cores.
             let all = statements(sample, Store::Postgres, Base::Registry);
             let (even, odd): (Vec<_>, Vec<_>) = all.into_iter().enumerate().partition(|(n, _)| n % 2 == 0);
-            let pool = file(place, sample, copies, Base::Pool);
+            let pool = file(sandbox, sample, copies, Base::Pool);
             let (a, b, c) = tokio::join!(postgres(&mut one, &even), postgres(&mut two, &odd), pool);
             (a.and(b).and(c))?;
             let mut keys = server.open(&keyring).await?;
@@ -47,9 +47,9 @@ pub async fn fill(place: &Place, sample: &Sample, copies: usize) -> Result<()> {
         }
         _ => {
             let (keys, registry, pool) = tokio::join!(
-                file(place, sample, copies, Base::Keyring),
-                file(place, sample, copies, Base::Registry),
-                file(place, sample, copies, Base::Pool),
+                file(sandbox, sample, copies, Base::Keyring),
+                file(sandbox, sample, copies, Base::Registry),
+                file(sandbox, sample, copies, Base::Pool),
             );
             keys.and(registry).and(pool)?;
         }
@@ -58,8 +58,8 @@ pub async fn fill(place: &Place, sample: &Sample, copies: usize) -> Result<()> {
 }
 
 /// Fills a SQLite file without a journal: a crash destroys the file, which is temporary.
-async fn file(place: &Place, sample: &Sample, copies: usize, base: Base) -> Result<()> {
-    let path = place.file(base.file());
+async fn file(sandbox: &Sandbox, sample: &Sample, copies: usize, base: Base) -> Result<()> {
+    let path = sandbox.file(base.file());
     let mut connection: SqliteConnection = SqliteConnectOptions::new()
         .filename(&path)
         .foreign_keys(false)
@@ -161,9 +161,9 @@ fn code(first: usize) -> String {
 /// A number after which `copies` consecutive codes are free: no id of the sample ends in one of them.
 fn free(sample: &Sample, copies: usize) -> usize {
     let ids = sample.holes.iter().filter(|hole| hole.len() == 26);
-    let place = |byte: u8| ALPHABET.iter().position(|known| *known == byte).unwrap_or(0);
+    let digit = |byte: u8| ALPHABET.iter().position(|known| *known == byte).unwrap_or(0);
     let mut taken: Vec<usize> =
-        ids.map(|id| id.bytes().skip(26 - OWN).fold(0, |code, byte| code << 5 | place(byte))).collect();
+        ids.map(|id| id.bytes().skip(26 - OWN).fold(0, |code, byte| code << 5 | digit(byte))).collect();
     taken.sort_unstable();
     let mut first = 0;
     for code in taken {

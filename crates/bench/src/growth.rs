@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 
 use crate::client::{self, Until, Wait};
 use crate::fill::fill;
-use crate::place::{Place, Postgres};
 use crate::report::{self, at_most, per_second, whole};
+use crate::sandbox::{Postgres, Sandbox};
 use crate::server::Server;
 use crate::statistics::Spread;
 use crate::throughput::{Effort, IN_FLIGHT, PLAN, sampled};
@@ -19,25 +19,25 @@ const FLAT: f64 = 1.2;
 /// A server with a filled registry.
 struct Filled {
     tenants: usize,
-    place: Place,
+    sandbox: Sandbox,
     server: Server,
     rates: Vec<f64>,
 }
 
 impl Filled {
     async fn make(postgres: Option<&Postgres>, tenants: usize) -> Result<Self> {
-        let (place, sample) = sampled(postgres).await?;
+        let (sandbox, sample) = sampled(postgres).await?;
         let started = Instant::now();
-        fill(&place, &sample, tenants - 1).await.context("filling the registry")?;
+        fill(&sandbox, &sample, tenants - 1).await.context("filling the registry")?;
         let filled = started.elapsed();
-        let server = Server::start(&place).await?;
+        let server = Server::start(&sandbox).await?;
         report::note(&format!(
             "filled with {} tenants in {:.1} s, ready {:.2} s after the start",
             whole(tenants as f64),
             filled.as_secs_f64(),
             server.started_in.as_secs_f64()
         ));
-        Ok(Self { tenants, place, server, rates: Vec::new() })
+        Ok(Self { tenants, sandbox, server, rates: Vec::new() })
     }
 
     async fn run(&self, name: &str, until: Until) -> Result<f64> {
@@ -75,9 +75,9 @@ pub async fn measure(postgres: Option<&Postgres>, effort: Effort, sizes: [usize;
         };
         report::line(&format!("among {}", whole(filled.tenants as f64)), &per_second(rates), &remark);
     }
-    for Filled { place, server, .. } in both {
+    for Filled { sandbox, server, .. } in both {
         server.stop().await?;
-        place.remove().await?;
+        sandbox.remove().await?;
     }
     Ok(())
 }

@@ -11,8 +11,8 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinSet;
 
 use crate::client::{Connection, Until, Wait, onboard};
-use crate::place::{Place, Postgres};
 use crate::report::{self, at_most, milliseconds, whole};
+use crate::sandbox::{Postgres, Sandbox};
 use crate::server::Server;
 use crate::statistics::percentile;
 
@@ -27,9 +27,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Measures and prints it with a number of tenants, on PostgreSQL if a server is given.
 pub async fn measure(postgres: Option<&Postgres>, tenants: usize) -> Result<()> {
-    let place = Place::make(postgres).await?;
-    report::section(&format!("Suspensions and erasures of {tenants} starter tenants on {}", place.store()));
-    let server = Server::start(&place).await?;
+    let sandbox = Sandbox::create(postgres).await?;
+    report::section(&format!("Suspensions and erasures of {tenants} starter tenants on {}", sandbox.store()));
+    let server = Server::start(&sandbox).await?;
     let until = Until { count: tenants, within: Duration::MAX };
     let made =
         onboard(server.connect(CONNECTIONS).await?, "Leaver", "starter", until, Wait::Committed).await?;
@@ -42,7 +42,7 @@ pub async fn measure(postgres: Option<&Postgres>, tenants: usize) -> Result<()> 
     let rest = server.drain().await?;
     show("erasures, until the last is certified", tenants, took + rest, &latencies);
     server.stop().await?;
-    place.remove().await
+    sandbox.remove().await
 }
 
 fn show(what: &str, count: usize, took: Duration, latencies: &[f64]) {
@@ -122,19 +122,19 @@ struct Tenant {
 /// Measures and prints the time until a suspension denies each kind of access; database logins only on
 /// PostgreSQL.
 pub async fn bound(postgres: Option<&Postgres>, samples: usize) -> Result<()> {
-    let place = Place::make(postgres).await?;
+    let sandbox = Sandbox::create(postgres).await?;
     report::section(&format!(
         "From a suspension's request to the last allowed access, {samples} times, on {}",
-        place.store()
+        sandbox.store()
     ));
-    let tables = match (place.postgres(), place.databases()) {
+    let tables = match (sandbox.postgres(), sandbox.databases()) {
         (Some(server), Some([registry, _])) => {
             // Tenants' schemas are in the registry's database.
             format!("[providers.postgres]\nurl = '{}'\n", server.database_url(&registry))
         }
         _ => String::new(),
     };
-    let server = Server::start_with(&place, &tables).await?;
+    let server = Server::start_with(&sandbox, &tables).await?;
     let mut admin = server.connect(1).await?.pop().context("a connection")?;
     let tenant = create(&mut admin).await?;
     let names = ["API, by a token", "file, by a signed address", "database, by the tenant's login"];
@@ -166,7 +166,7 @@ pub async fn bound(postgres: Option<&Postgres>, samples: usize) -> Result<()> {
         report::line(&format!("{name}: p99"), &milliseconds(p99), &remark);
     }
     server.stop().await?;
-    place.remove().await
+    sandbox.remove().await
 }
 
 /// A session of the tenant's login, after the fence is lifted.

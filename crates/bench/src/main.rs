@@ -8,12 +8,12 @@ mod fill;
 mod growth;
 mod leaving;
 mod limit;
-mod place;
 mod plans;
 mod process;
 mod registry;
 mod report;
 mod sample;
+mod sandbox;
 mod script;
 mod server;
 mod statistics;
@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use place::Postgres;
+use sandbox::Postgres;
 use tenants::Amount;
 use throughput::Effort;
 

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::client::Connection;
-use crate::place::Place;
 use crate::report::{self, at_least, milliseconds};
+use crate::sandbox::Sandbox;
 use crate::server::Server;
 use crate::throughput::Effort;
 
@@ -26,8 +26,9 @@ pub async fn measure(effort: Effort) -> Result<()> {
     let count = (effort.alone / FEWER).max(2);
     report::section(&format!("5. Growth and enterprise tenants on SQLite: {count} of each, in sequence"));
     for (warm, name) in [(0, "cold"), (count, "warm databases")] {
-        let place = Place::make(None).await?;
-        let server = Server::start_with(&place, &format!("[providers.sqlite_file]\nwarm = {warm}\n")).await?;
+        let sandbox = Sandbox::create(None).await?;
+        let server =
+            Server::start_with(&sandbox, &format!("[providers.sqlite_file]\nwarm = {warm}\n")).await?;
         let mut connection = server.connect(1).await?.pop().context("a connection")?;
         for (plan, approved) in PLANS {
             // Prepares the statements and fills the pool.
@@ -42,7 +43,7 @@ pub async fn measure(effort: Effort) -> Result<()> {
         let (_, stats) = connection.get("/v1/stats").await?;
         show(&serde_json::from_str(&stats)?, name, warm == 0)?;
         server.stop().await?;
-        place.remove().await?;
+        sandbox.remove().await?;
     }
     Ok(())
 }

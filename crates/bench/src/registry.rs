@@ -9,8 +9,8 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
 use crate::fill::fill;
-use crate::place::{Place, Postgres, Store};
 use crate::report::{self, at_most, milliseconds, whole};
+use crate::sandbox::{Postgres, Sandbox, Store};
 use crate::server::Server;
 use crate::statistics::percentile;
 use crate::throughput::sampled;
@@ -33,14 +33,14 @@ const fn aim(store: Store) -> f64 {
 
 /// Measures one store and prints it, with a number of tenants and of requests per kind.
 pub async fn measure(postgres: Option<&Postgres>, tenants: usize, requests: usize) -> Result<()> {
-    let (place, sample) = sampled(postgres).await?;
-    let store = place.store();
+    let (sandbox, sample) = sampled(postgres).await?;
+    let store = sandbox.store();
     report::section(&format!("The registry on {store} among {} tenants, over HTTP", whole(tenants as f64)));
     let started = Instant::now();
-    fill(&place, &sample, tenants - 1).await?;
-    let some = vary(&place).await?;
+    fill(&sandbox, &sample, tenants - 1).await?;
+    let some = vary(&sandbox).await?;
     ensure!(!some.is_empty(), "too few tenants to measure");
-    let server = Server::start(&place).await?;
+    let server = Server::start(&sandbox).await?;
     report::note(&format!(
         "filled in {:.1} s, ready {:.2} s after the start",
         started.elapsed().as_secs_f64(),
@@ -75,12 +75,12 @@ pub async fn measure(postgres: Option<&Postgres>, tenants: usize, requests: usiz
         report::line(&format!("{what}, p99"), &milliseconds(p99), &remark);
     }
     server.stop().await?;
-    place.remove().await
+    sandbox.remove().await
 }
 
 /// Changes some tenants while no server runs; returns ids of unchanged ones.
-async fn vary(place: &Place) -> Result<Vec<String>> {
-    if let (Some(server), Some([registry, _])) = (place.postgres(), place.databases()) {
+async fn vary(sandbox: &Sandbox) -> Result<Vec<String>> {
+    if let (Some(server), Some([registry, _])) = (sandbox.postgres(), sandbox.databases()) {
         let mut connection = server.open(&registry).await?;
         for sql in RARE.into_iter().chain(["VACUUM (ANALYZE) tenants"]) {
             connection.execute(AssertSqlSafe(sql)).await?;
@@ -89,7 +89,7 @@ async fn vary(place: &Place) -> Result<Vec<String>> {
         connection.close().await?;
         return Ok(some);
     }
-    let mut connection = SqliteConnectOptions::new().filename(place.file("registry")).connect().await?;
+    let mut connection = SqliteConnectOptions::new().filename(sandbox.file("registry")).connect().await?;
     for sql in RARE {
         connection.execute(AssertSqlSafe(sql)).await?;
     }

@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection};
 use uuid::Uuid;
 
-use crate::place::Place;
+use crate::sandbox::Sandbox;
 
 /// Database of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -147,16 +147,16 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Reads the tenant with this name from a place whose server has stopped.
-    pub async fn read(place: &Place, name: &str) -> Result<Self> {
+    /// Reads the tenant with this name from a sandbox whose server has stopped.
+    pub async fn read(sandbox: &Sandbox, name: &str) -> Result<Self> {
         let mut sample = Self { rows: Vec::new(), holes: Vec::new() };
         let mut tenant = None;
         for base in Base::ALL {
-            let mut source = Source::open(place, base).await?;
+            let mut source = Source::open(sandbox, base).await?;
             for (_, table, condition) in TABLES.iter().filter(|(its, ..)| *its == base) {
                 let tenant = match &tenant {
                     Some(tenant) => tenant,
-                    None => tenant.insert(Source::tenant(place, name).await?),
+                    None => tenant.insert(Source::tenant(sandbox, name).await?),
                 };
                 source.rows(base, table, &condition.replace("{}", tenant), &mut sample).await?;
             }
@@ -219,20 +219,20 @@ enum Source {
 }
 
 impl Source {
-    async fn open(place: &Place, base: Base) -> Result<Self> {
-        Ok(match (place.postgres(), place.databases(), base) {
+    async fn open(sandbox: &Sandbox, base: Base) -> Result<Self> {
+        Ok(match (sandbox.postgres(), sandbox.databases(), base) {
             (Some(server), Some([registry, _]), Base::Registry) => {
                 Self::Postgres(server.open(&registry).await?)
             }
             (Some(server), Some([_, keyring]), Base::Keyring) => Self::Postgres(server.open(&keyring).await?),
-            _ => Self::Sqlite(open_file(&place.file(base.file())).await?),
+            _ => Self::Sqlite(open_file(&sandbox.file(base.file())).await?),
         })
     }
 
     /// The id of the tenant with this name.
-    async fn tenant(place: &Place, name: &str) -> Result<String> {
+    async fn tenant(sandbox: &Sandbox, name: &str) -> Result<String> {
         let query = AssertSqlSafe(format!("SELECT id FROM tenants WHERE name = '{name}'"));
-        Ok(match Self::open(place, Base::Registry).await? {
+        Ok(match Self::open(sandbox, Base::Registry).await? {
             Self::Sqlite(mut c) => sqlx::query_scalar(query).fetch_one(&mut c).await?,
             Self::Postgres(mut c) => sqlx::query_scalar(query).fetch_one(&mut c).await?,
         })

@@ -1,4 +1,4 @@
-//! The measured server: the release binary as a child process, with a configuration in its place.
+//! The measured server: the release binary as a child process, with a configuration in its sandbox.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 use hyper::StatusCode;
 
 use crate::client::Connection;
-use crate::place::Place;
 use crate::process;
+use crate::sandbox::Sandbox;
 
 /// Longest start, drain or stop of a server.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -49,20 +49,20 @@ pub fn binary() -> Result<PathBuf> {
 }
 
 impl Server {
-    /// Starts a server on the data of a place.
-    pub async fn start(place: &Place) -> Result<Self> {
-        Self::start_with(place, "").await
+    /// Starts a server on the data of a sandbox.
+    pub async fn start(sandbox: &Sandbox) -> Result<Self> {
+        Self::start_with(sandbox, "").await
     }
 
     /// `start` with additional tables of configuration.
-    pub async fn start_with(place: &Place, tables: &str) -> Result<Self> {
-        configure(place, tables)?;
-        let log = fs::File::options().create(true).append(true).open(place.folder().join("server.log"))?;
+    pub async fn start_with(sandbox: &Sandbox, tables: &str) -> Result<Self> {
+        configure(sandbox, tables)?;
+        let log = fs::File::options().create(true).append(true).open(sandbox.folder().join("server.log"))?;
         let mut command = Command::new(binary()?);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TENANTRY_")) {
             command.env_remove(name);
         }
-        command.arg("serve").arg("--config").arg(place.folder().join("tenantry.toml"));
+        command.arg("serve").arg("--config").arg(sandbox.folder().join("tenantry.toml"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let started = Instant::now();
         let child = command.spawn().context("cannot start tenantry")?;
@@ -70,15 +70,15 @@ impl Server {
         let mut server = Self { child, address, key: String::new(), started_in: Duration::ZERO };
         loop {
             if let Some(status) = server.child.try_wait()? {
-                let log = fs::read_to_string(place.folder().join("server.log")).unwrap_or_default();
+                let log = fs::read_to_string(sandbox.folder().join("server.log")).unwrap_or_default();
                 bail!("the server ended with {status}:\n{log}");
             }
-            if let Some(address) = announced(place.folder(), server.pid())
+            if let Some(address) = announced(sandbox.folder(), server.pid())
                 && is_ready(address).await
             {
                 server.started_in = started.elapsed();
                 server.address = address;
-                server.key = fs::read_to_string(place.folder().join("admin.key"))?.trim().to_owned();
+                server.key = fs::read_to_string(sandbox.folder().join("admin.key"))?.trim().to_owned();
                 return Ok(server);
             }
             if started.elapsed() > TIMEOUT {
@@ -161,9 +161,9 @@ async fn is_ready(address: SocketAddr) -> bool {
     matches!(connection.get("/readyz").await, Ok((StatusCode::OK, _)))
 }
 
-/// Writes the configuration: defaults, the place's data, one more plan, and these tables.
-fn configure(place: &Place, tables: &str) -> Result<()> {
-    let folder = place.folder();
+/// Writes the configuration: defaults, the sandbox's data, one more plan, and these tables.
+fn configure(sandbox: &Sandbox, tables: &str) -> Result<()> {
+    let folder = sandbox.folder();
     let templates = folder.join("templates");
     fs::create_dir_all(&templates)?;
     fs::write(templates.join("gated.yaml"), GATED)?;
@@ -174,7 +174,7 @@ fn configure(place: &Place, tables: &str) -> Result<()> {
         templates.display(),
         folder.join("plans.yaml").display(),
     );
-    if let (Some(server), Some([registry, keyring])) = (place.postgres(), place.databases()) {
+    if let (Some(server), Some([registry, keyring])) = (sandbox.postgres(), sandbox.databases()) {
         config.push_str(&format!("[store]\nurl = '{}'\n", server.database_url(&registry)));
         config.push_str(&format!("[keyring]\nurl = '{}'\n", server.database_url(&keyring)));
     }

@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 
 use crate::client::{self, Until, Wait};
 use crate::limit::Limit;
-use crate::place::{Place, Postgres, Store};
 use crate::report::{self, Cpu, at_least, at_most, milliseconds, per_second};
 use crate::sample::{Base, Sample};
+use crate::sandbox::{Postgres, Sandbox, Store};
 use crate::server::Server;
 use crate::statistics::{Spread, percentile};
 
@@ -58,25 +58,25 @@ impl Effort {
     }
 }
 
-/// Creates a place with one tenant, whose server has stopped.
-pub async fn sampled(postgres: Option<&Postgres>) -> Result<(Place, Sample)> {
-    let place = Place::make(postgres).await?;
-    let server = Server::start(&place).await?;
+/// Creates a sandbox with one tenant, whose server has stopped.
+pub async fn sampled(postgres: Option<&Postgres>) -> Result<(Sandbox, Sample)> {
+    let sandbox = Sandbox::create(postgres).await?;
+    let server = Server::start(&sandbox).await?;
     let mut connections = server.connect(1).await?;
     connections[0].onboard(SAMPLE, PLAN, Wait::Active).await?;
     server.drain().await?;
     server.stop().await?;
-    let sample = Sample::read(&place, SAMPLE).await?;
-    Ok((place, sample))
+    let sample = Sample::read(&sandbox, SAMPLE).await?;
+    Ok((sandbox, sample))
 }
 
 /// Measures one store and prints it.
 pub async fn measure(postgres: Option<&Postgres>, effort: Effort) -> Result<()> {
-    let (place, sample) = sampled(postgres).await?;
-    let limit = Limit::new(place, sample)?;
-    let place = Place::make(postgres).await?;
-    let server = Server::start(&place).await?;
-    let store = place.store();
+    let (sandbox, sample) = sampled(postgres).await?;
+    let limit = Limit::new(sandbox, sample)?;
+    let sandbox = Sandbox::create(postgres).await?;
+    let server = Server::start(&sandbox).await?;
+    let store = sandbox.store();
     report::section(&format!(
         "1. Onboardings on {store}: {IN_FLIGHT} in flight, median of {} runs of {:.1} s (lowest..highest)",
         effort.runs,
@@ -152,17 +152,18 @@ pub async fn measure(postgres: Option<&Postgres>, effort: Effort) -> Result<()> 
         &format!("{:.2} times as long; {}", p50 / bare50, at_most(p50 / bare50, TIMES_BARE, "")),
     );
     if store == Store::Sqlite {
-        count(&server, &place, &limit).await?;
+        count(&server, &sandbox, &limit).await?;
     }
     server.stop().await?;
     limit.remove().await?;
-    place.remove().await
+    sandbox.remove().await
 }
 
 /// Counts the commits of one onboarding in SQLite's write-ahead logs, beside those of the limit.
-async fn count(server: &Server, place: &Place, limit: &Limit) -> Result<()> {
-    let logs =
-        || -> Result<Vec<usize>> { Base::ALL.iter().map(|base| commits(&place.file(base.file()))).collect() };
+async fn count(server: &Server, sandbox: &Sandbox, limit: &Limit) -> Result<()> {
+    let logs = || -> Result<Vec<usize>> {
+        Base::ALL.iter().map(|base| commits(&sandbox.file(base.file()))).collect()
+    };
     let mut connection = server.connect(1).await?;
     // A checkpoint may restart a log during one of the onboardings.
     let mut counted = None;

@@ -7,9 +7,9 @@ use anyhow::Result;
 use sqlx::{AssertSqlSafe, Connection};
 
 use crate::client::{self, Until, Wait};
-use crate::place::{Place, Postgres};
 use crate::process;
 use crate::report::{self, at_most, whole};
+use crate::sandbox::{Postgres, Sandbox};
 use crate::server::Server;
 use crate::throughput::IN_FLIGHT;
 
@@ -28,10 +28,10 @@ const WATCH: Duration = Duration::from_secs(5);
 pub async fn measure(postgres: Option<&Postgres>, waiting: usize) -> Result<()> {
     let store = if postgres.is_some() { "PostgreSQL" } else { "SQLite" };
     report::section(&format!("4. {} waiting operations on {store}", whole(waiting as f64)));
-    let place = Place::make(postgres).await?;
+    let sandbox = Sandbox::create(postgres).await?;
     // The first start creates the tables, so it is not compared.
-    Server::start(&place).await?.stop().await?;
-    let server = Server::start(&place).await?;
+    Server::start(&sandbox).await?.stop().await?;
+    let server = Server::start(&sandbox).await?;
     tokio::time::sleep(SETTLE_SQLITE).await;
     let (bare, bare_start) = (process::resident(server.pid())?, server.started_in);
     let connections = server.connect(IN_FLIGHT).await?;
@@ -41,11 +41,11 @@ pub async fn measure(postgres: Option<&Postgres>, waiting: usize) -> Result<()> 
     let grown = process::resident(server.pid())?;
     server.stop().await?;
 
-    let server = Server::start(&place).await?;
+    let server = Server::start(&sandbox).await?;
     tokio::time::sleep(if postgres.is_some() { SETTLE_POSTGRES } else { SETTLE_SQLITE }).await;
-    let (queries, cpu) = (queries(&place).await?, process::cpu(server.pid())?);
+    let (queries, cpu) = (queries(&sandbox).await?, process::cpu(server.pid())?);
     tokio::time::sleep(WATCH).await;
-    let (later, later_cpu) = (self::queries(&place).await?, process::cpu(server.pid())?);
+    let (later, later_cpu) = (self::queries(&sandbox).await?, process::cpu(server.pid())?);
     let resident = process::resident(server.pid())?;
     let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
     let growth = resident.saturating_sub(bare);
@@ -85,12 +85,12 @@ pub async fn measure(postgres: Option<&Postgres>, waiting: usize) -> Result<()> 
     );
     report::note(&format!("committed at {}/s", whole(waiting as f64 / run.took.as_secs_f64())));
     server.stop().await?;
-    place.remove().await
+    sandbox.remove().await
 }
 
-/// Transactions on the place's databases so far; none on SQLite.
-async fn queries(place: &Place) -> Result<Option<i64>> {
-    let (Some(server), Some([registry, keyring])) = (place.postgres(), place.databases()) else {
+/// Transactions on the sandbox's databases so far; none on SQLite.
+async fn queries(sandbox: &Sandbox) -> Result<Option<i64>> {
+    let (Some(server), Some([registry, keyring])) = (sandbox.postgres(), sandbox.databases()) else {
         return Ok(None);
     };
     // From another database, so that this query does not count.

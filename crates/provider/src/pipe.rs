@@ -12,18 +12,18 @@ use crate::transfer::{Arriving, Bytes, Sink, Source, broken};
 const BUFFER: usize = 256 << 10;
 
 /// Creates a pipe: its sink and its source.
-pub fn pipe() -> (Inlet, Outlet) {
+pub fn pipe() -> (PipeSink, PipeSource) {
     let (files, passing) = mpsc::channel(1);
-    (Inlet { files }, Outlet { passing, current: None, ended: false })
+    (PipeSink { files }, PipeSource { passing, current: None, ended: false })
 }
 
 /// The sink of a pipe.
-pub struct Inlet {
+pub struct PipeSink {
     files: mpsc::Sender<Option<PassingFile>>,
 }
 
 /// The source of a pipe.
-pub struct Outlet {
+pub struct PipeSource {
     passing: mpsc::Receiver<Option<PassingFile>>,
     current: Option<Take<DuplexStream>>,
     ended: bool,
@@ -35,7 +35,7 @@ struct PassingFile {
     bytes: DuplexStream,
 }
 
-impl Inlet {
+impl PipeSink {
     /// Marks the end of the files. If the sink is dropped without it, the source returns an error, so that a
     /// partial export is not imported.
     pub async fn end(self) -> Result<(), Failure> {
@@ -48,7 +48,7 @@ impl Inlet {
 }
 
 #[async_trait]
-impl Sink for Inlet {
+impl Sink for PipeSink {
     async fn file(&mut self, path: &str, size: u64, bytes: Bytes<'_>) -> Result<(), Failure> {
         let (mut into, from) = tokio::io::duplex(BUFFER);
         self.pass(Some(PassingFile { path: path.to_owned(), size, bytes: from })).await?;
@@ -61,7 +61,7 @@ impl Sink for Inlet {
 }
 
 #[async_trait]
-impl Source for Outlet {
+impl Source for PipeSource {
     async fn next(&mut self) -> Result<Option<Arriving<'_>>, Failure> {
         if let Some(mut previous) = self.current.take() {
             let passed = tokio::io::copy(&mut previous, &mut tokio::io::sink()).await;
@@ -91,26 +91,26 @@ mod tests {
     async fn files_pass_in_order_and_a_missing_end_is_an_error() {
         let big = vec![7; 3 * BUFFER];
         for whole in [true, false] {
-            let (mut inlet, mut outlet) = pipe();
+            let (mut sink, mut source) = pipe();
             let put = async {
                 for (path, bytes) in [("a", &b"one"[..]), ("big", &big), ("c", b"")] {
-                    inlet.file(path, bytes.len() as u64, &mut &*bytes).await?;
+                    sink.file(path, bytes.len() as u64, &mut &*bytes).await?;
                 }
                 if whole {
-                    return inlet.end().await;
+                    return sink.end().await;
                 }
-                drop(inlet);
+                drop(sink);
                 Ok(())
             };
             let take = async {
                 let mut found = Vec::new();
-                while let Some(file) = outlet.next().await? {
+                while let Some(file) = source.next().await? {
                     // Read only a part of the second file.
                     let (path, mut read) = (file.path, Vec::new());
                     file.bytes.take(5).read_to_end(&mut read).await.unwrap();
                     found.push((path, file.size, read));
                 }
-                assert!(outlet.next().await?.is_none(), "the end is permanent");
+                assert!(source.next().await?.is_none(), "the end is permanent");
                 Ok::<_, Failure>(found)
             };
             let (put, taken) = tokio::join!(put, take);
@@ -130,8 +130,8 @@ mod tests {
 
     #[tokio::test]
     async fn sending_without_a_receiver_is_an_error() {
-        let (mut inlet, outlet) = pipe();
-        drop(outlet);
-        assert_eq!(inlet.file("a", 1, &mut &b"x"[..]).await.unwrap_err().code, "cut_off");
+        let (mut sink, source) = pipe();
+        drop(source);
+        assert_eq!(sink.file("a", 1, &mut &b"x"[..]).await.unwrap_err().code, "cut_off");
     }
 }

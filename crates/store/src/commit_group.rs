@@ -51,7 +51,7 @@ pub(super) async fn attempt(
         committed = steps.is_empty() && !together.iter().any(Step::decides);
         let schema = statements.schema;
         let table = |step: &Step| match step {
-            Step::Epoch => "runner",
+            Step::Epoch => "leader",
             Step::Group(group) => schema.at(group.shape.table).name,
         };
         let requests: Vec<Request<'_>> = together.iter().map(|step| state.request(step)).collect();
@@ -144,7 +144,7 @@ impl<'a> State<'a> {
         for (batch, rejection) in self.batches.iter().zip(&mut self.rejected) {
             // A registry without an epoch is none that this executor runs on.
             if batch.epoch.is_some_and(|epoch| current.is_none_or(|current| epoch < current)) {
-                *rejection = Some(Rejected::Stale { table: "runner", key: "1".to_owned() });
+                *rejection = Some(Rejected::Stale { table: "leader", key: "1".to_owned() });
             }
         }
     }

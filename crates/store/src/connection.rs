@@ -17,8 +17,8 @@ use super::statement::{Shape, Statements};
 use super::table::Table;
 
 /// The registry's epoch; on PostgreSQL held against change until the transaction ends.
-const EPOCH: &str = "SELECT epoch FROM runner WHERE id = 1";
-const EPOCH_HELD: &str = "SELECT CAST(epoch AS text) FROM runner WHERE id = 1 FOR SHARE";
+const EPOCH: &str = "SELECT epoch FROM leader WHERE id = 1";
+const EPOCH_HELD: &str = "SELECT CAST(epoch AS text) FROM leader WHERE id = 1 FOR SHARE";
 
 /// The connection that writes.
 pub enum Connection {

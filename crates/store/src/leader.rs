@@ -1,5 +1,5 @@
 //! The leader of the processes on one registry: the one whose writer's session has the registry's lock. The others see
-//! in the database how long that session has been silent, by the database's own clock, and can end it.
+//! in the database for how long that session has been idle, by the database's own clock, and can end it.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ const HOLDER: &str = "SELECT a.pid, CAST(1000 * EXTRACT(EPOCH FROM
 pub struct Holder {
     /// Its process on the database server.
     pid: i32,
-    /// How long it has been silent.
-    pub silent: Duration,
+    /// Time since its last statement.
+    pub idle: Duration,
 }
 
 impl Store {
@@ -33,11 +33,11 @@ impl Store {
         self.database.writer().lead().await
     }
 
-    /// Shows that this process lives, and gives the registry's epoch. None: it is the leader no more.
-    pub async fn beat(&self) -> Result<Option<i64>, Rejected> {
+    /// Sends a heartbeat and returns the registry's epoch, or none if this process is no longer the leader.
+    pub async fn heartbeat(&self) -> Result<Option<i64>, Rejected> {
         let before = self.epochs.latest();
-        let beat = self.database.writer().beat().await?;
-        beat.map(|epoch| self.epochs.saw(epoch, before)).transpose()
+        let confirmed = self.database.writer().heartbeat().await?;
+        confirmed.map(|epoch| self.epochs.saw(epoch, before)).transpose()
     }
 
     /// Stops being the leader.
@@ -50,12 +50,12 @@ impl Store {
         self.database.writer().leads()
     }
 
-    /// The leader's session, if it is silent at the moment. None on SQLite, which has one process.
+    /// The leader's session, if it is idle at the moment. None on SQLite, which has one process.
     pub async fn holder(&self) -> Result<Option<Holder>, ReadError> {
         let Address::Postgres(_) = self.database.address() else { return Ok(None) };
         let row: Option<(i32, i64)> = self.reads().one(Query::new(HOLDER)).await?;
-        let silent = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or_default());
-        Ok(row.map(|(pid, ms)| Holder { pid, silent: silent(ms) }))
+        let idle = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or_default());
+        Ok(row.map(|(pid, ms)| Holder { pid, idle: idle(ms) }))
     }
 
     /// Ends its session, and whatever it has not committed.

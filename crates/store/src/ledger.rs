@@ -25,7 +25,7 @@ impl Ledger<Write> for Store {
         loop {
             let epoch = self.epoch().await?;
             let (old, new) = (columns! { "epoch": epoch }, columns! { "epoch": epoch + 1 });
-            let write = Write::update_if("runner", columns! { "id": 1 }, old, new);
+            let write = Write::update_if("leader", columns! { "id": 1 }, old, new);
             match Store::commit(self, WriteBatch::new(vec![write])).await {
                 Ok(()) => return self.epochs.saw(epoch + 1, epoch).map_err(commit_error),
                 // Another one took over in between: after it, then.
@@ -38,8 +38,9 @@ impl Ledger<Write> for Store {
     async fn epoch(&self) -> Result<i64, CommitError> {
         let before = self.epochs.latest();
         let row: Option<(i64,)> =
-            self.reads().one(Query::new("SELECT epoch FROM runner WHERE id = 1")).await?;
-        let (epoch,) = row.ok_or_else(|| CommitError::Unavailable("the runner row is missing".to_owned()))?;
+            self.reads().one(Query::new("SELECT epoch FROM leader WHERE id = 1")).await?;
+        let (epoch,) =
+            row.ok_or_else(|| CommitError::Unavailable("the row of `leader` is missing".to_owned()))?;
         self.epochs.saw(epoch, before).map_err(commit_error)
     }
 
@@ -64,7 +65,7 @@ impl Ledger<Write> for Store {
                 self.notify(Notification::Operations(changed));
                 result.map_err(commit_error)
             }
-            Err(Rejected::Stale { table: "operations" | "runner", .. }) => Err(CommitError::Stale),
+            Err(Rejected::Stale { table: "operations" | "leader", .. }) => Err(CommitError::Stale),
             Err(Rejected::Conflict { table: "operations" }) if new && self.run(id).await?.is_some() => {
                 Err(CommitError::Stale)
             }

@@ -91,7 +91,7 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         Table::of::<entity::idempotency_key::Model>(),
         Table::of::<entity::api_key::Model>(),
         Table::of::<entity::credential::Model>(),
-        Table::of::<entity::runner::Model>(),
+        Table::of::<entity::leader::Model>(),
         Table::of::<entity::member::Model>(),
         Table::of::<entity::invitation::Model>(),
         Table::of::<entity::sign_in_code::Model>(),
@@ -171,8 +171,8 @@ impl Store {
     /// Whether this registry was made with the keyring of this fingerprint. A new registry belongs to the first.
     pub async fn belongs_to(&self, keyring: &str) -> Result<bool, Rejected> {
         let (key, none) = (columns! { "id": 1 }, columns! { "keyring": () });
-        let first = Write::update_if("runner", key.clone(), none, columns! { "keyring": keyring });
-        let again = Write::update_if("runner", key, columns! { "keyring": keyring }, columns! {});
+        let first = Write::update_if("leader", key.clone(), none, columns! { "keyring": keyring });
+        let again = Write::update_if("leader", key, columns! { "keyring": keyring }, columns! {});
         for write in [first, again] {
             match self.commit(WriteBatch::new(vec![write])).await {
                 Ok(()) => return Ok(true),

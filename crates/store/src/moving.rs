@@ -268,8 +268,8 @@ impl Moving<'_> {
         for table in &self.schema.0 {
             let page = table.page(self.reads, None, 2).await;
             let (rows, _) = page.map_err(|why| MoveError::To(why.to_string()))?;
-            // A migration inserts the row of `runner`.
-            if rows.len() > usize::from(table.name == "runner") {
+            // A migration inserts the row of `leader`.
+            if rows.len() > usize::from(table.name == "leader") {
                 return Ok(Some(table.name));
             }
         }

@@ -42,7 +42,7 @@ pub enum Rejected {
         /// Table that has the value.
         table: &'static str,
     },
-    /// A row is not as expected, or a newer executor has taken over (table `runner`).
+    /// A row is not as expected, or a newer executor has taken over (table `leader`).
     #[error("{table} {key} is not as expected any more")]
     Stale {
         /// Table of the row.

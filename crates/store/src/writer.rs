@@ -111,7 +111,7 @@ impl Writer {
 
     /// Shows the database that the session lives, and gives the registry's epoch. None: the lock was lost with an earlier
     /// session.
-    pub async fn beat(&self) -> Result<Option<i64>, Rejected> {
+    pub async fn heartbeat(&self) -> Result<Option<i64>, Rejected> {
         self.ask(Ask::Beat).await?
     }
 
@@ -223,7 +223,7 @@ impl Worker {
                 let _ = answer.send(in_time(ASKED, self.lead()).await.map_err(unavailable));
             }
             Ask::Beat(answer) => {
-                let _ = answer.send(in_time(ASKED, self.beat()).await.map_err(unavailable));
+                let _ = answer.send(in_time(ASKED, self.heartbeat()).await.map_err(unavailable));
             }
             Ask::Resign(answer) => {
                 self.leads.send_replace(false);
@@ -250,7 +250,7 @@ impl Worker {
         Ok(locked)
     }
 
-    async fn beat(&mut self) -> Result<Option<i64>, Failed> {
+    async fn heartbeat(&mut self) -> Result<Option<i64>, Failed> {
         let mut connection = self.begin().await?;
         let epoch = connection.epoch().await?;
         connection.rollback().await?;

@@ -13,8 +13,8 @@ use sqlx::{
 };
 
 use super::text::{FEW, statement};
-use crate::place::{Place, Store};
 use crate::sample::{Base, Kind};
+use crate::sandbox::{Sandbox, Store};
 use crate::script::Shape;
 
 /// Most rows of one SQLite statement; more rows are not faster.
@@ -45,16 +45,16 @@ enum Link {
 }
 
 impl Connection {
-    /// Opens one of a place's databases with the durability of the product.
-    pub async fn open(place: &Place, base: Base) -> Result<Self> {
-        let link = match (place.postgres(), place.databases(), base) {
+    /// Opens one of a sandbox's databases with the durability of the product.
+    pub async fn open(sandbox: &Sandbox, base: Base) -> Result<Self> {
+        let link = match (sandbox.postgres(), sandbox.databases(), base) {
             (Some(server), Some([registry, _]), Base::Registry) => {
                 Link::Postgres(Box::new(server.open(&registry).await?))
             }
             (Some(server), Some([_, keyring]), Base::Keyring) => {
                 Link::Postgres(Box::new(server.open(&keyring).await?))
             }
-            _ => Link::Sqlite(Box::new(options(&place.file(base.file()), base).connect().await?)),
+            _ => Link::Sqlite(Box::new(options(&sandbox.file(base.file()), base).connect().await?)),
         };
         Ok(Self { link, texts: HashMap::new() })
     }

@@ -13,8 +13,8 @@ use anyhow::{Context, Result, anyhow};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::place::{Place, Store};
 use crate::sample::{Base, Cell, Piece, Sample};
+use crate::sandbox::{Sandbox, Store};
 use crate::script::Script;
 use base::{Connection, Value};
 
@@ -24,11 +24,11 @@ const MAX_GROUP: usize = 512;
 /// Rows of one onboarding, by commit and change.
 type Tenant = Vec<Vec<Vec<Vec<Value>>>>;
 
-/// Sample, script and place of the limit.
+/// Sample, script and sandbox of the limit.
 pub struct Limit {
     sample: Sample,
     script: Arc<Script>,
-    place: Place,
+    sandbox: Sandbox,
     /// Last sequence number of an event or audit record.
     number: AtomicI64,
 }
@@ -38,10 +38,10 @@ pub struct Limit {
 struct Shared(Arc<Mutex<Connection>>);
 
 impl Limit {
-    /// A limit on this place, whose server has created the sample's tenant and has stopped.
-    pub fn new(place: Place, mut sample: Sample) -> Result<Self> {
+    /// A limit on this sandbox, whose server has created the sample's tenant and has stopped.
+    pub fn new(sandbox: Sandbox, mut sample: Sample) -> Result<Self> {
         let script = Arc::new(Script::new(&mut sample)?);
-        Ok(Self { sample, script, place, number: AtomicI64::new(1_000_000) })
+        Ok(Self { sample, script, sandbox, number: AtomicI64::new(1_000_000) })
     }
 
     /// The commits and rows.
@@ -54,9 +54,9 @@ impl Limit {
         &self.sample
     }
 
-    /// Removes the place.
+    /// Removes the sandbox.
     pub async fn remove(self) -> Result<()> {
-        self.place.remove().await
+        self.sandbox.remove().await
     }
 
     /// Rows of a new tenant.
@@ -90,7 +90,7 @@ impl Limit {
     }
 
     async fn connect(&self, base: Base) -> Result<Shared> {
-        Ok(Shared(Arc::new(Mutex::new(Connection::open(&self.place, base).await?))))
+        Ok(Shared(Arc::new(Mutex::new(Connection::open(&self.sandbox, base).await?))))
     }
 
     async fn connections(&self) -> Result<[Shared; 3]> {
@@ -129,7 +129,7 @@ impl Limit {
         let shared = self.connections().await?;
         let mut workers = Vec::new();
         for _ in 0..in_flight {
-            workers.push(match self.place.store() {
+            workers.push(match self.sandbox.store() {
                 Store::Sqlite => shared.clone(),
                 Store::Postgres => [
                     self.connect(Base::Keyring).await?,
@@ -168,7 +168,7 @@ impl Limit {
         let mut queues = Vec::new();
         for base in Base::ALL {
             let (queue, jobs) = mpsc::channel(4096);
-            let connection = Connection::open(&self.place, base).await?;
+            let connection = Connection::open(&self.sandbox, base).await?;
             writers.spawn(write(connection, Arc::clone(&self.script), jobs));
             queues.push(queue);
         }

@@ -1,7 +1,7 @@
 //! SQL of the limit: plain VALUES for a few rows, and for many rows the fastest form of the database.
 
-use crate::place::Store;
 use crate::sample::{Column, Kind};
+use crate::sandbox::Store;
 use crate::script::{Shape, Verb};
 
 /// Most rows of a PostgreSQL statement with one parameter per value; more rows are sent as one array per

@@ -12,8 +12,8 @@ use tenantry_provider::Provider;
 
 use super::world::{context, spec};
 use super::{Amount, Fleet};
-use crate::place::Postgres;
 use crate::report::{self, at_most, milliseconds};
+use crate::sandbox::Postgres;
 use crate::statistics::percentile;
 
 /// Aim of the median claim of a schema, in milliseconds.

@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 
 use super::world::{context, spec};
 use super::{Fleet, limit};
-use crate::place::Postgres;
 use crate::report::{self, at_least, at_most, milliseconds, per_second, whole};
+use crate::sandbox::Postgres;
 use crate::statistics::{Spread, percentile};
 
 /// Lowest rate of the provider, as a share of the limit.

@@ -15,7 +15,7 @@ use anyhow::{Result, bail};
 use tempfile::TempDir;
 use tenantry_databases::postgres::{Config, Postgres as Servers};
 
-use crate::place::Postgres;
+use crate::sandbox::Postgres;
 pub use creation::Amount;
 
 /// A main database for tenants, with their migrations and seeds.

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::{Amount, baseline};
-use crate::place::Postgres;
 use crate::report::{self, at_least};
+use crate::sandbox::Postgres;
 
 /// Environment variable with the path of a Python that has django-tenants and psycopg.
 pub const PYTHON: &str = "TENANTRY_BENCH_DJANGO_PYTHON";

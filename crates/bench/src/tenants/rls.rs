@@ -10,8 +10,8 @@ use tenantry_provider::Provider;
 
 use super::world::{context, spec};
 use super::{Amount, Fleet, baseline};
-use crate::place::Postgres;
 use crate::report;
+use crate::sandbox::Postgres;
 use crate::statistics::percentile;
 
 /// Tenants in the shared tables.

@@ -50,12 +50,12 @@ struct Election {
     /// When the database last confirmed that this process holds the lock.
     answered: Instant,
     /// Task that reads the ledger.
-    looks: JoinHandle<()>,
+    ledger_reading: JoinHandle<()>,
 }
 
 impl Drop for Election {
     fn drop(&mut self) {
-        self.looks.abort();
+        self.ledger_reading.abort();
     }
 }
 
@@ -69,8 +69,9 @@ impl Replica {
     ) -> Result<Self, ReadError> {
         let (notifier, notifications) = store.notifier().await?;
         let (runs, watched) = watch::channel(false);
-        let (answered, looks) = (Instant::now(), tokio::spawn(async {}));
-        let election = Election { store: store.clone(), executor, sealing, keyring, runs, answered, looks };
+        let (answered, ledger_reading) = (Instant::now(), tokio::spawn(async {}));
+        let election =
+            Election { store: store.clone(), executor, sealing, keyring, runs, answered, ledger_reading };
         Ok(Self { runs: watched, task: tokio::spawn(election.take(notifications)), store, notifier })
     }
 
@@ -103,17 +104,17 @@ impl Election {
     /// Runs until the process stops: sends heartbeats or tries to take over, and handles notifications.
     async fn take(mut self, mut notifications: mpsc::UnboundedReceiver<Notification>) {
         let mut leads = self.store.leads();
-        let (mut beat, mut look) = (interval(HEARTBEAT), interval(READ_LEDGER));
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut heartbeats, mut readings) = (interval(HEARTBEAT), interval(READ_LEDGER));
+        heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.read_head().await;
         loop {
             let runs = *self.runs.borrow();
             tokio::select! {
-                _ = beat.tick() => if runs { self.beat().await } else { self.try_to_run().await },
+                _ = heartbeats.tick() => if runs { self.heartbeat().await } else { self.try_to_run().await },
                 // The session was lost, and another process had the lock before it was restored.
                 Ok(()) = leads.changed(), if runs => if !*leads.borrow() { self.stand_by().await },
-                _ = look.tick() => self.look().await,
+                _ = readings.tick() => self.read_ledger().await,
                 notification = notifications.recv() => match notification {
                     Some(notification) => self.receive(notification).await,
                     None => return,
@@ -137,7 +138,7 @@ impl Election {
             Notification::Vacant => {}
             Notification::Missed => {
                 self.keyring.evict_all();
-                self.look().await;
+                self.read_ledger().await;
             }
         }
     }
@@ -152,18 +153,18 @@ impl Election {
 
     /// Reads the changes whose notifications may have been lost. The leader reads the ledger in a separate
     /// task, so that heartbeats do not wait for it.
-    async fn look(&mut self) {
+    async fn read_ledger(&mut self) {
         if !*self.runs.borrow() {
             self.executor.notice_all();
             return self.read_head().await;
         }
         self.sealing.notice_unsealed();
-        if self.looks.is_finished() {
-            self.looks = tokio::spawn(look(self.executor.clone()));
+        if self.ledger_reading.is_finished() {
+            self.ledger_reading = tokio::spawn(read_ledger(self.executor.clone()));
         }
     }
 
-    /// Takes the lock and becomes the leader, if the lock is free or its holder has been silent for too long.
+    /// Takes the lock and becomes the leader, if the lock is free or its holder has sent no heartbeat for too long.
     async fn try_to_run(&mut self) {
         // This read fails if the registry was restored to an earlier state: then this process must not lead.
         if let Err(error) = Ledger::epoch(&self.store).await {
@@ -175,15 +176,12 @@ impl Election {
             Ok(false) => {}
             Err(error) => return tracing::warn!(%error, "cannot read the leader lock"),
         }
-        let silent = match self.store.holder().await {
-            Ok(holder) => holder.filter(|holder| holder.silent > LEASE_TIMEOUT),
+        let expired = match self.store.holder().await {
+            Ok(holder) => holder.filter(|holder| holder.idle > LEASE_TIMEOUT),
             Err(error) => return tracing::warn!(%error, "cannot read the leader lock"),
         };
-        let Some(holder) = silent else { return };
-        tracing::warn!(
-            silent_ms = holder.silent.as_millis(),
-            "no heartbeat from the leader; ending its session"
-        );
+        let Some(holder) = expired else { return };
+        tracing::warn!(idle_ms = holder.idle.as_millis(), "no heartbeat from the leader; ending its session");
         if let Err(error) = self.store.evict(holder).await {
             return tracing::warn!(%error, "cannot end the leader's session");
         }
@@ -205,13 +203,14 @@ impl Election {
         self.sealing.set(true);
         self.runs.send_replace(true);
         tracing::info!("leader: this process runs operations now");
-        self.look().await;
+        self.read_ledger().await;
     }
 
     /// Sends a heartbeat, and stands by if the database does not confirm the lock in time.
-    async fn beat(&mut self) {
+    async fn heartbeat(&mut self) {
         let asked = Instant::now();
-        match timeout_at((self.answered + STEP_DOWN_AFTER).max(asked + LATE_ANSWER), self.store.beat()).await
+        match timeout_at((self.answered + STEP_DOWN_AFTER).max(asked + LATE_ANSWER), self.store.heartbeat())
+            .await
         {
             // With another epoch another process has led in between: commits of this one are rejected, so it stands by.
             Ok(Ok(Some(epoch))) if epoch == self.executor.epoch() => self.answered = asked,
@@ -232,12 +231,12 @@ impl Election {
         // A session that hangs is ended by the standby that takes over.
         let _ = tokio::time::timeout(STEP_DOWN_AFTER, self.store.resign()).await;
         // The executor took notifications that arrived meanwhile for operations to run, and dropped them.
-        self.look().await;
+        self.read_ledger().await;
     }
 }
 
 /// Reads the ledger until that succeeds, or another process leads.
-async fn look(executor: Executor<ProviderSteps>) {
+async fn read_ledger(executor: Executor<ProviderSteps>) {
     while executor.is_running()
         && let Err(error) = executor.look().await
     {

@@ -11,7 +11,7 @@ use tenantry_store::{Store, StoreConfig};
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::own_postgres::OwnPostgres;
 
-use crate::replicas::{LONG, all_end, process, sign_up, stop, until_it_runs};
+use crate::replicas::{LONG, all_end, onboard, process, stop, until_it_runs};
 use crate::world::{Process, World};
 
 /// Commits do not wait for the standby, so it can lag behind.
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 async fn several(process: &Process, numbers: std::ops::Range<usize>) -> Vec<OperationId> {
     let mut made = Vec::new();
     for n in numbers {
-        made.push(sign_up(&process.control, n).await.unwrap());
+        made.push(onboard(&process.control, n).await.unwrap());
     }
     all_end(&process.control, &made).await;
     made
@@ -48,7 +48,7 @@ async fn the_leader_continues_with_the_standbys_content() {
     // The leader recovers without intervention.
     let mut tried = 0;
     let later = loop {
-        match sign_up(&first.control, 6).await {
+        match onboard(&first.control, 6).await {
             Ok(operation) => break operation,
             Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}"),
         }
@@ -112,7 +112,7 @@ async fn a_process_that_knows_a_later_epoch_does_not_serve() {
         assert_eq!((refused.kind(), refused.code.as_str()), (ErrorKind::Unavailable, "registry_went_back"));
         assert!(refused.message.contains("start them again"), "{refused}");
         assert!(!*process.control.runs().borrow());
-        assert_eq!(sign_up(&process.control, 3).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(onboard(&process.control, 3).await.unwrap_err().kind(), ErrorKind::Unavailable);
     }
     // A new process accepts the standby's content.
     let third = process(&world).await;

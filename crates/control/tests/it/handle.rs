@@ -61,9 +61,9 @@ async fn call(handle: &ResourceHandle, verb: ProviderVerb) -> Result<(), Failure
         ProviderVerb::Retire => rotate.retire(&Nothing, &retirement).await.map(drop),
         ProviderVerb::Export => transfer.export(&context, &spec, &mut Nowhere).await.map(drop),
         ProviderVerb::Load => {
-            let (inlet, mut outlet) = pipe();
-            let ending = inlet.end();
-            let (loaded, _) = tokio::join!(transfer.load(&context, &spec, &mut outlet), ending);
+            let (sink, mut source) = pipe();
+            let ending = sink.end();
+            let (loaded, _) = tokio::join!(transfer.load(&context, &spec, &mut source), ending);
             loaded.map(drop)
         }
         ProviderVerb::CheckIsolation => isolation.check(&[tenant]).await.map(drop),
@@ -174,13 +174,13 @@ async fn calls_that_wait_for_each_other_share_a_permit() {
     let handle = resources.get("slow").unwrap();
     let copy = async || {
         let (context, spec) = (context(), spec());
-        let (mut inlet, mut outlet) = pipe();
+        let (mut sink, mut source) = pipe();
         let export = async move {
-            handle.transfer().unwrap().export(&context, &spec, &mut inlet).await?;
-            inlet.end().await
+            handle.transfer().unwrap().export(&context, &spec, &mut sink).await?;
+            sink.end().await
         };
         let (context, spec) = (crate::slow::context(), crate::slow::spec());
-        let load = async { handle.transfer().unwrap().load(&context, &spec, &mut outlet).await.map(drop) };
+        let load = async { handle.transfer().unwrap().load(&context, &spec, &mut source).await.map(drop) };
         let (exported, loaded) = tokio::join!(export, load);
         exported.and(loaded)
     };

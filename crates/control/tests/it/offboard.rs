@@ -270,7 +270,7 @@ async fn illegal_requests_are_rejected_with_the_alternative(world: World) {
     assert!(why.contains("`reconsider` stops it during the hold, `erase` skips the hold"), "{why}");
     let refused = control.signal(&caller, begun.id, SignalKind::Cancel, None).await.unwrap_err();
     assert!(refused.message.contains("reconsider"), "{refused:?}");
-    conflict(control.provision_again(&caller, &tenant, None).await.unwrap_err());
+    conflict(control.retry_onboarding(&caller, &tenant, None).await.unwrap_err());
     conflict(control.repair(&caller, &tenant, &Default::default(), None).await.unwrap_err());
     world.plan.set(&world.clock, &[Fault::new("database", false, How::Fatal, u32::MAX)]);
     time.pass(DAY * 31).await;

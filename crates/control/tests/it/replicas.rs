@@ -46,7 +46,7 @@ pub async fn until_it_runs(process: &Process) {
         .unwrap();
 }
 
-pub async fn sign_up(control: &Control, n: usize) -> Result<OperationId, Error> {
+pub async fn onboard(control: &Control, n: usize) -> Result<OperationId, Error> {
     let document = request(&format!("Tenant {n}"), "starter");
     Ok(control.create_tenant(&Caller::system(), &document, None).await?.operation.id)
 }
@@ -87,7 +87,7 @@ async fn all_processes_serve_and_the_leader_runs() {
     let Some(world) = world().await else { return };
     let (first, second) = two(&world).await;
     let controls = [&first.control, &second.control];
-    let made = join_all((0..20).map(|n| sign_up(controls[n % 2], n))).await;
+    let made = join_all((0..20).map(|n| onboard(controls[n % 2], n))).await;
     let made: Vec<_> = made.into_iter().map(Result::unwrap).collect();
     // Each end is visible in the process that did not receive the request.
     for (n, id) in made.iter().enumerate() {
@@ -125,7 +125,7 @@ async fn a_tenant_can_be_erased_from_any_process() {
 async fn a_stopping_leader_hands_over_at_once() {
     let Some(world) = world().await else { return };
     let (first, second) = two(&world).await;
-    let made = join_all((0..10).map(|n| sign_up(&second.control, n))).await;
+    let made = join_all((0..10).map(|n| onboard(&second.control, n))).await;
     let made: Vec<_> = made.into_iter().map(Result::unwrap).collect();
     stop(&first).await;
     drop(first);
@@ -138,7 +138,7 @@ async fn a_stopping_leader_hands_over_at_once() {
 async fn a_dead_leader_is_replaced() {
     let Some(world) = world().await else { return };
     let (first, second) = two(&world).await;
-    let made = join_all((0..10).map(|n| sign_up(&first.control, n))).await;
+    let made = join_all((0..10).map(|n| onboard(&first.control, n))).await;
     let made: Vec<_> = made.into_iter().map(Result::unwrap).collect();
     drop(first);
     until_it_runs(&second).await;
@@ -155,7 +155,7 @@ async fn terminated_sessions_lose_no_request() {
     let mut cuts = 0;
     for round in 0..10 {
         let control = |n: usize| if n.is_multiple_of(2) { &first.control } else { &second.control };
-        let asked = join_all((0..2).map(|n| sign_up(control(n), 2 * round + n)));
+        let asked = join_all((0..2).map(|n| onboard(control(n), 2 * round + n)));
         let cut = async {
             if let Some(holder) = eye.holder().await.unwrap() {
                 eye.evict(holder).await.unwrap();
@@ -178,7 +178,7 @@ async fn the_leader_takes_over_again_after_a_foreign_epoch() {
     // As if another leader had run and stopped while the first process was suspended.
     let epoch = Ledger::begin_epoch(&eye).await.unwrap();
     for (n, control) in [&first.control, &second.control].into_iter().enumerate() {
-        sign_up(control, n).await.unwrap();
+        onboard(control, n).await.unwrap();
     }
     let caller = Caller::system();
     let all =

@@ -335,7 +335,7 @@ async fn update(call: Call, caller: Caller) -> Result {
 
 async fn provision(call: Call, caller: Caller) -> Result {
     let key = call.idempotency_key.clone();
-    let begun = call.control().provision_again(&caller, call.segment("id"), key).await?;
+    let begun = call.control().retry_onboarding(&caller, call.segment("id"), key).await?;
     replayed(accepted(&begun.value)?, begun.replayed)
 }
 

@@ -15,7 +15,7 @@ use super::Config;
 use crate::providers::FACTORIES;
 
 /// Settings that give the location at which an instance creates its resources.
-const PLACES: [&str; 3] = ["folder", "file", "url"];
+const LOCATION_KEYS: [&str; 3] = ["folder", "file", "url"];
 
 /// One instance of a provider type.
 struct Instance<'a> {
@@ -140,17 +140,17 @@ fn instances<'a>(
             }
         }
     }
-    faults.extend(shared_places(&all));
+    faults.extend(shared_locations(&all));
     (all, faults)
 }
 
 /// Faults of instances of one type with the same location: each would treat the other's resources as its own.
-fn shared_places(instances: &[Instance<'_>]) -> Vec<FieldError> {
+fn shared_locations(instances: &[Instance<'_>]) -> Vec<FieldError> {
     let mut places = BTreeMap::new();
     let mut faults = Vec::new();
     for instance in instances {
         let (config, name) = (instance.config(), &instance.context.name);
-        for key in PLACES {
+        for key in LOCATION_KEYS {
             let Some(place) = config.get(key).and_then(Value::as_str) else { continue };
             let place = (instance.factory.type_name, key, place.to_owned());
             if let Some(other) = places.insert(place, name) {

@@ -307,9 +307,9 @@ on_both! {
         }
         server.post("/v1/tenants/nobody/clones", &good).await.problem(404, "not_found");
         // A request for a tenant cannot declare itself a clone.
-        let mut sign_up = request("Cuckoo", "starter");
-        sign_up["cloning"] = json!({ "from": acme, "masks": [], "files": true });
-        assert_eq!(server.post("/v1/tenants", &sign_up).await.problem(422, "request_invalid"), ["cloning"]);
+        let mut onboarding = request("Cuckoo", "starter");
+        onboarding["cloning"] = json!({ "from": acme, "masks": [], "files": true });
+        assert_eq!(server.post("/v1/tenants", &onboarding).await.problem(422, "request_invalid"), ["cloning"]);
         server.done(server.post("/v1/tenants/acme/erase", &json!({ "reason": "over" })).await.expect(202).body["id"].as_str().unwrap()).await;
         server.post(&path, &good).await.problem(409, "illegal_transition");
     }

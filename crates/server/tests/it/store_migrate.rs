@@ -63,7 +63,7 @@ async fn a_live_registry_moves_to_postgres() {
 
     let tables = moved(&["--from", &registry, "--to", store.url()]);
     let rows = |name: &str| tables.iter().find(|table| table["table"] == name).unwrap()["rows"].clone();
-    assert_eq!((rows("tenants"), rows("runner")), (json!(2), json!(1)));
+    assert_eq!((rows("tenants"), rows("leader")), (json!(2), json!(1)));
     let keys = moved(&["--keyring", "--from", &file(&server, "keyring.db"), "--to", keyring.url()]);
     assert!(keys.iter().any(|table| table["table"] == "tenant_keys" && table["rows"] == 2));
 

@@ -49,6 +49,7 @@ pub static REGISTRY: Migrations = Migrations {
         "m0014_clones_of",
         "m0015_sweeps",
         "m0016_slots",
+        "m0017_leader",
     ],
 };
 

@@ -13,8 +13,8 @@ use tenantry_provider::{Context, Kind, Provider as _, Sealer, Spec, derived};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
-use super::pack::Packer;
-use super::unpack::Unpacker;
+use super::pack::ArchiveWriter;
+use super::unpack::ArchiveReader;
 use super::{ArchiveView, LeftOut, Manifest, Packed, Purpose, VERSION};
 use crate::operations::{ProviderSteps, no_provider};
 use crate::resource::{ArchiveStore, ResourceHandle};
@@ -135,7 +135,7 @@ impl Archives<'_> {
     ) -> Result<Written, Failure> {
         let key = self.key(tenant).await?;
         let fill = async |into| {
-            let mut packer = Packer::new(into, context.now);
+            let mut archive = ArchiveWriter::new(into, context.now);
             let (mut resources, mut left_out) = (Vec::new(), Vec::new());
             for PresentResource { step, provider, kind, spec } in present {
                 let provider = match provider {
@@ -150,7 +150,7 @@ impl Archives<'_> {
                     }
                     continue;
                 };
-                let content = transfer.export(context, spec, &mut packer.folder(step)).await?;
+                let content = transfer.export(context, spec, &mut archive.folder(step)).await?;
                 resources.push(Packed {
                     folder: step.clone(),
                     kind: kind.clone(),
@@ -161,7 +161,7 @@ impl Archives<'_> {
             }
             let made_at = context.now;
             let manifest = |pages| Manifest { version: VERSION, tenant, made_at, resources, left_out, pages };
-            packer.finish(manifest).await
+            archive.finish(manifest).await
         };
         let (stored, manifest) = self.store.put(&id.to_string(), &key, fill).await?;
         Ok(Written { id, size: stored.size, sha256: stored.etag, manifest })
@@ -201,8 +201,8 @@ impl Archives<'_> {
         id: ArchiveId,
         tenant: TenantId,
         size: u64,
-    ) -> Result<Unpacker, Failure> {
-        Ok(Unpacker::new(self.read(id, tenant, size, (0, size)).await?))
+    ) -> Result<ArchiveReader, Failure> {
+        Ok(ArchiveReader::new(self.read(id, tenant, size, (0, size)).await?))
     }
 
     /// Reads `part`, offset and length, of an archive of `size` bytes.

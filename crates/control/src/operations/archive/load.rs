@@ -81,10 +81,10 @@ impl Archives<'_> {
     ) -> Result<Done<Write>, Failure> {
         let LoadSettings { archive, size } = *settings;
         let manifest = self.unpack(archive, tenant, size).await?.verify().await?;
-        let mut unpacker = self.unpack(archive, tenant, size).await?;
+        let mut reader = self.unpack(archive, tenant, size).await?;
         let (mut effects, mut resources, mut left_out) = (Vec::new(), BTreeMap::new(), Vec::new());
-        while let Some(folder) = unpacker.folder().await? {
-            let mut files = unpacker.files(&folder);
+        while let Some(folder) = reader.folder().await? {
+            let mut files = reader.files(&folder);
             match target(&manifest, &folder, present)? {
                 Ok((packed, transfer, to)) => {
                     effects.extend(transfer.load(context, &to.spec, &mut files).await?);
@@ -121,7 +121,7 @@ fn target<'a>(
     let left_out = |why: &str| {
         Ok(Err(LeftOut { step: folder.to_owned(), provider: packed.provider.clone(), why: why.to_owned() }))
     };
-    match taker(folder, &packed.kind, &packed.form, present) {
+    match target_of(folder, &packed.kind, &packed.form, present) {
         Ok((transfer, to)) => Ok(Ok((packed, transfer, to))),
         Err(why) => left_out(why),
     }
@@ -129,7 +129,7 @@ fn target<'a>(
 
 /// The resource that takes the content of a step's resource: that of the same step or, if there is none, the only one of the
 /// same kind and form. Otherwise, the reason why there is none.
-pub(crate) fn taker<'a>(
+pub(crate) fn target_of<'a>(
     step: &str,
     kind: &str,
     form: &str,

@@ -27,7 +27,7 @@ use pages::Pages;
 
 pub use archives::{ArchiveSettings, Archives, PresentResource, Written, archive_id, forget, remember};
 pub(super) use create::Create;
-pub(super) use load::{Load, taker};
+pub(super) use load::{Load, target_of};
 pub use load::{LoadSettings, Loaded};
 pub use rehearse::Verified;
 pub(super) use requests::TIMEOUT_MS;

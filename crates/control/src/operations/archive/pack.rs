@@ -26,7 +26,7 @@ const SHORT: usize = 100;
 const LONG_NAME: &str = "././@LongLink";
 
 /// Writes an archive.
-pub struct Packer<W> {
+pub struct ArchiveWriter<W> {
     out: ZstdEncoder<W>,
     at: Timestamp,
     listing: Listing,
@@ -34,7 +34,7 @@ pub struct Packer<W> {
     page: usize,
 }
 
-impl<W: AsyncWrite + Send + Unpin> Packer<W> {
+impl<W: AsyncWrite + Send + Unpin> ArchiveWriter<W> {
     /// Writes an archive that was made at this time.
     pub fn new(out: W, at: Timestamp) -> Self {
         Self::with_pages(out, at, PAGE)
@@ -50,7 +50,7 @@ impl<W: AsyncWrite + Send + Unpin> Packer<W> {
 
     /// A sink that writes files into this folder.
     pub fn folder<'a>(&'a mut self, name: &'a str) -> Folder<'a, W> {
-        Folder { packer: self, name }
+        Folder { archive: self, name }
     }
 
     /// Ends the archive with the manifest, which is made from the summary of the pages.
@@ -133,7 +133,7 @@ impl<W: AsyncWrite + Send + Unpin> Packer<W> {
 
 /// Writes files into one folder of an archive.
 pub struct Folder<'a, W> {
-    packer: &'a mut Packer<W>,
+    archive: &'a mut ArchiveWriter<W>,
     name: &'a str,
 }
 
@@ -141,7 +141,7 @@ pub struct Folder<'a, W> {
 impl<W: AsyncWrite + Send + Unpin> Sink for Folder<'_, W> {
     async fn file(&mut self, path: &str, size: u64, bytes: Bytes<'_>) -> Result<(), Failure> {
         let path = format!("{}/{path}", self.name);
-        self.packer.file(path, size, bytes).await
+        self.archive.file(path, size, bytes).await
     }
 }
 

@@ -14,7 +14,7 @@ use tenantry_provider::{Context, Key, Observed, Person, Provider as _, Sealer, S
 use super::Packed;
 use super::archives::{Archives, PresentResource, Written};
 use super::load::compared;
-use super::unpack::Unpacker;
+use super::unpack::ArchiveReader;
 use crate::resource::{ResourceHandle, staying};
 
 /// Result of a backup's proof.
@@ -42,17 +42,17 @@ impl Archives<'_> {
         }
         let files = manifest.pages.files;
         let mut verified = Verified { files, restored: Vec::new(), read_only: Vec::new() };
-        let mut unpacker = self.unpack(*id, manifest.tenant, *size).await?;
-        while let Some(folder) = unpacker.folder().await? {
+        let mut reader = self.unpack(*id, manifest.tenant, *size).await?;
+        while let Some(folder) = reader.folder().await? {
             let from = present.iter().find(|from| from.step == folder);
             let packed = manifest.resources.iter().find(|packed| packed.folder == folder);
             match (from, packed) {
                 (Some(from), Some(packed)) if can_be_rehearsed(from) => {
-                    restore(context, *id, from, packed, &mut unpacker).await?;
+                    restore(context, *id, from, packed, &mut reader).await?;
                     verified.restored.push(folder);
                 }
                 _ => {
-                    unpacker.files(&folder).pass().await?;
+                    reader.files(&folder).pass().await?;
                     verified.read_only.push(folder);
                 }
             }
@@ -95,13 +95,13 @@ async fn restore(
     archive: ArchiveId,
     from: &PresentResource,
     packed: &Packed,
-    unpacker: &mut Unpacker,
+    reader: &mut ArchiveReader,
 ) -> Result<(), Failure> {
     let Ok(provider) = &from.provider else { return Ok(()) };
     let copy = temporary(archive, from);
     let sealer = Arc::new(SealAs { sealer: context.sealer.clone(), real: from.spec.tenant.id });
     let context = Context { sealer, ..context.clone() };
-    let tried = try_restore(&context, provider, &copy, packed, unpacker).await;
+    let tried = try_restore(&context, provider, &copy, packed, reader).await;
     let removed = provider.remove(&context, &copy.spec).await;
     tried?;
     removed.map(drop)
@@ -112,10 +112,10 @@ async fn try_restore(
     provider: &ResourceHandle,
     copy: &PresentResource,
     packed: &Packed,
-    unpacker: &mut Unpacker,
+    reader: &mut ArchiveReader,
 ) -> Result<(), Failure> {
     let Some(transfer) = provider.transfer() else { return Ok(()) };
-    let mut files = unpacker.files(&packed.folder);
+    let mut files = reader.files(&packed.folder);
     let restored = async {
         provider.ensure(context, &copy.spec).await?;
         transfer.load(context, &copy.spec, &mut files).await

@@ -10,9 +10,9 @@ use tenantry_provider::transfer::{Sink as _, Source as _};
 use tenantry_testkit::report;
 use tokio::io::AsyncReadExt as _;
 
-use super::pack::Packer;
+use super::pack::ArchiveWriter;
 use super::pages::{Pages, is_page};
-use super::unpack::Unpacker;
+use super::unpack::ArchiveReader;
 use super::{MANIFEST, Manifest, VERSION};
 
 /// Bytes of a page here: two files, or three.
@@ -37,18 +37,18 @@ fn files() -> Vec<(String, Vec<u8>)> {
 
 async fn packed() -> (Manifest, Vec<u8>) {
     let mut bytes = Vec::new();
-    let mut packer = Packer::with_pages(&mut bytes, at(), PAGE);
+    let mut archive = ArchiveWriter::with_pages(&mut bytes, at(), PAGE);
     for (path, content) in files() {
-        packer.folder("one").file(&path, content.len() as u64, &mut &*content).await.unwrap();
+        archive.folder("one").file(&path, content.len() as u64, &mut &*content).await.unwrap();
     }
-    packer.folder("two").file("only", 3, &mut &b"two"[..]).await.unwrap();
-    let manifest = packer.finish(manifest).await.unwrap();
+    archive.folder("two").file("only", 3, &mut &b"two"[..]).await.unwrap();
+    let manifest = archive.finish(manifest).await.unwrap();
     assert!(manifest.pages.count > 2 && manifest.pages.files == 7, "{manifest:?}");
     (manifest, bytes)
 }
 
-fn open(bytes: &[u8]) -> Unpacker {
-    Unpacker::new(Box::pin(std::io::Cursor::new(bytes.to_vec())))
+fn open(bytes: &[u8]) -> ArchiveReader {
+    ArchiveReader::new(Box::pin(std::io::Cursor::new(bytes.to_vec())))
 }
 
 async fn refused(bytes: &[u8]) -> String {
@@ -61,9 +61,9 @@ async fn refused(bytes: &[u8]) -> String {
 async fn what_was_packed_is_unpacked() {
     let (manifest, bytes) = packed().await;
     assert_eq!(open(&bytes).verify().await.unwrap(), manifest);
-    let mut unpacker = open(&bytes);
-    assert_eq!(unpacker.folder().await.unwrap().as_deref(), Some("one"));
-    let mut one = unpacker.files("one");
+    let mut archive = open(&bytes);
+    assert_eq!(archive.folder().await.unwrap().as_deref(), Some("one"));
+    let mut one = archive.files("one");
     // Some are read, some in part, some not at all.
     for (place, (path, content)) in files().into_iter().enumerate() {
         let mut file = one.next().await.unwrap().unwrap();
@@ -74,9 +74,9 @@ async fn what_was_packed_is_unpacked() {
         assert_eq!(read, content[..content.len().min(usize::try_from(wanted).unwrap_or(usize::MAX))]);
     }
     assert!(one.next().await.unwrap().is_none());
-    assert_eq!(unpacker.folder().await.unwrap().as_deref(), Some("two"));
-    unpacker.files("two").pass().await.unwrap();
-    assert_eq!(unpacker.folder().await.unwrap(), None);
+    assert_eq!(archive.folder().await.unwrap().as_deref(), Some("two"));
+    archive.files("two").pass().await.unwrap();
+    assert_eq!(archive.folder().await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -140,11 +140,11 @@ async fn entries(bytes: &[u8]) -> Vec<Entry> {
 
 async fn archive(entries: &[Entry]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut packer = Packer::new(&mut bytes, at());
+    let mut archive = ArchiveWriter::new(&mut bytes, at());
     for (path, content) in entries {
-        packer.write(path, content.len() as u64, &mut &**content).await.unwrap();
+        archive.write(path, content.len() as u64, &mut &**content).await.unwrap();
     }
-    packer.end().await.unwrap();
+    archive.end().await.unwrap();
     bytes
 }
 
@@ -293,14 +293,14 @@ async fn any_number_of_files_takes_a_page_of_memory() {
     let before = memory("VmRSS:");
     let (into, from) = tokio::io::duplex(64 << 10);
     let write = async {
-        let mut packer = Packer::new(into, at());
+        let mut archive = ArchiveWriter::new(into, at());
         for number in 0..files {
             let path = format!("{:06}/{:04}/{name}", number / 1_000, number % 1_000);
-            packer.folder("bucket").file(&path, 5, &mut &b"bytes"[..]).await.unwrap();
+            archive.folder("bucket").file(&path, 5, &mut &b"bytes"[..]).await.unwrap();
         }
-        packer.finish(manifest).await.unwrap()
+        archive.finish(manifest).await.unwrap()
     };
-    let (written, read) = tokio::join!(write, Unpacker::new(Box::pin(from)).verify());
+    let (written, read) = tokio::join!(write, ArchiveReader::new(Box::pin(from)).verify());
     assert_eq!((read.unwrap(), written.pages.files), (written.clone(), files));
     let grown = memory("VmHWM:").saturating_sub(before);
     println!("archive: {files} files written and read within {grown} MB, in {} pages", written.pages.count);

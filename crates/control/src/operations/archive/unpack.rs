@@ -21,7 +21,7 @@ const TAIL_MOST: u64 = 20 * BLOCK;
 const PATH_MOST: u64 = 4096;
 
 /// Reads an archive from its beginning.
-pub struct Unpacker {
+pub struct ArchiveReader {
     input: Take<BufReader<ZstdDecoder<BufReader<Body>>>>,
     /// The entry whose bytes come next; none before its header was read.
     next: Option<(String, u64)>,
@@ -29,7 +29,7 @@ pub struct Unpacker {
     padding: u64,
 }
 
-impl Unpacker {
+impl ArchiveReader {
     /// Reads these bytes.
     pub fn new(bytes: Body) -> Self {
         let input = BufReader::new(ZstdDecoder::new(BufReader::new(bytes)));
@@ -175,13 +175,13 @@ impl Unpacker {
 
     /// The files of the next folder.
     pub fn files<'a>(&'a mut self, folder: &'a str) -> Files<'a> {
-        Files { unpacker: self, folder }
+        Files { reader: self, folder }
     }
 }
 
 /// The files of one folder.
 pub struct Files<'a> {
-    unpacker: &'a mut Unpacker,
+    reader: &'a mut ArchiveReader,
     folder: &'a str,
 }
 
@@ -196,10 +196,10 @@ impl Files<'_> {
 #[async_trait]
 impl Source for Files<'_> {
     async fn next(&mut self) -> Result<Option<Arriving<'_>>, Failure> {
-        let Some((path, size)) = self.unpacker.past_pages().await? else { return Ok(None) };
+        let Some((path, size)) = self.reader.past_pages().await? else { return Ok(None) };
         let inside = path.strip_prefix(self.folder).and_then(|path| path.strip_prefix('/'));
         let Some(path) = inside.map(str::to_owned) else { return Ok(None) };
-        Ok(Some(Arriving { path, size, bytes: self.unpacker.enter(size) }))
+        Ok(Some(Arriving { path, size, bytes: self.reader.enter(size) }))
     }
 }
 

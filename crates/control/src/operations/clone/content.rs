@@ -15,7 +15,7 @@ use tenantry_provider::{Context, Kind, Provider as _, Sealer as _, Transfer};
 
 use super::{Cloned, Cloning};
 use crate::ledger::{OperationKind, input_of, read, tenant_id};
-use crate::operations::archive::{LeftOut, PresentResource, taker};
+use crate::operations::archive::{LeftOut, PresentResource, target_of};
 use crate::operations::view::ResponseView;
 use crate::operations::{Action, Compensation, ProviderSteps, no_provider};
 use crate::templates::built_in::CLONE;
@@ -36,19 +36,20 @@ impl Action for CloneContent {
     async fn run(&self, steps: &ProviderSteps, attempt: &Attempt) -> Result<Done<Write>, Failure> {
         let input = input_of(&attempt.step)?;
         let Cloning { from, masks, files } = read(&input.settings)?;
-        let theirs = of_source(steps, attempt, from).await?;
-        let ours = steps.present_resources(attempt).await?;
+        let sources = source_resources(steps, attempt, from).await?;
+        let targets = steps.present_resources(attempt).await?;
         let context = steps.context(attempt);
         let key = steps.keyring.derive(tenant_id(&attempt.operation)?, KEY)?;
         let mut masks = Masks::new(masks, &key);
         let mut cloned = Cloned { from, resources: BTreeMap::new(), left_out: Vec::new() };
-        for present in &theirs {
+        for present in &sources {
             let provider = present.provider.as_ref().map_err(|name| no_provider(name))?;
             let kind = provider.kind();
             let to = match (kind, provider.transfer()) {
                 (Kind::Bucket, _) if !files => Err("files are copied only if the request sets `files`"),
                 (Kind::Database | Kind::Bucket, Some(transfer)) => {
-                    taker(&present.step, &present.kind, transfer.form(), &ours).map(|to| (transfer, to))
+                    target_of(&present.step, &present.kind, transfer.form(), &targets)
+                        .map(|to| (transfer, to))
                 }
                 (Kind::Database | Kind::Bucket, None) => Err("its provider cannot export its content"),
                 _ => Err("not copied: a clone has its own"),
@@ -57,8 +58,8 @@ impl Action for CloneContent {
                 Ok((transfer, to)) => {
                     let masks = (kind == Kind::Database).then_some(&mut masks);
                     let calls = [provider.name(), to.1.provider.as_ref().map_or("", |it| it.name())];
-                    let bringing = bring(&context, (transfer, present), to, masks);
-                    let content = steps.resources.sharing(&calls, bringing).await??;
+                    let copying = copy_content(&context, (transfer, present), to, masks);
+                    let content = steps.resources.sharing(&calls, copying).await??;
                     cloned.resources.insert(to.1.step.clone(), content);
                 }
                 Err(why) => cloned.left_out.push(LeftOut {
@@ -84,7 +85,7 @@ impl Action for CloneContent {
 }
 
 /// Resources of the source tenant.
-async fn of_source(
+async fn source_resources(
     steps: &ProviderSteps,
     attempt: &Attempt,
     from: TenantId,
@@ -96,8 +97,9 @@ async fn of_source(
         .await;
     let made = made.map_err(|why| Failure::retryable("registry_unavailable", why))?;
     let made = made.ok_or_else(|| Failure::fatal("bad_ledger", "a tenant without its onboarding"))?;
-    let theirs = Attempt { operation: Arc::new(made.operation), outputs: Arc::default(), ..attempt.clone() };
-    steps.present_resources(&theirs).await
+    let onboarding =
+        Attempt { operation: Arc::new(made.operation), outputs: Arc::default(), ..attempt.clone() };
+    steps.present_resources(&onboarding).await
 }
 
 /// Fails unless the source is active or suspended.
@@ -114,38 +116,38 @@ async fn must_stand(steps: &ProviderSteps, from: TenantId) -> Result<(), Failure
 }
 
 /// Copies the content of one resource into another and compares the two.
-async fn bring(
+async fn copy_content(
     context: &Context,
-    (from, theirs): (&dyn Transfer, &PresentResource),
-    (to, ours): (&dyn Transfer, &PresentResource),
+    (from, source): (&dyn Transfer, &PresentResource),
+    (to, target): (&dyn Transfer, &PresentResource),
     masks: Option<&mut Masks>,
 ) -> Result<Content, Failure> {
     let masked = masks.is_some();
-    let (mut inlet, mut outlet) = pipe();
-    let give = async move {
-        let given = match masks {
-            Some(masks) => from.export(context, &theirs.spec, &mut masks.over(&mut inlet)).await?,
-            None => from.export(context, &theirs.spec, &mut inlet).await?,
+    let (mut sink, mut files) = pipe();
+    let export = async move {
+        let exported = match masks {
+            Some(masks) => from.export(context, &source.spec, &mut masks.over(&mut sink)).await?,
+            None => from.export(context, &source.spec, &mut sink).await?,
         };
-        inlet.end().await.map(|()| given)
+        sink.end().await.map(|()| exported)
     };
-    let take = async move {
-        let writes = to.load(context, &ours.spec, &mut outlet).await?;
-        while outlet.next().await?.is_some() {}
+    let load = async move {
+        let writes = to.load(context, &target.spec, &mut files).await?;
+        while files.next().await?.is_some() {}
         Ok(writes)
     };
-    let given = match tokio::join!(give, take) {
-        (Ok(given), Ok(writes)) if writes.is_empty() => given,
+    let exported = match tokio::join!(export, load) {
+        (Ok(exported), Ok(writes)) if writes.is_empty() => exported,
         (Ok(_), Ok(_)) => return Err(Failure::fatal("bad_plan", "rows of the registry are not cloned")),
         // The side that fails first cuts the other one off.
         (Err(failure), Ok(_)) | (Ok(_), Err(failure)) => return Err(failure),
-        (Err(given), Err(taken)) => return Err(if taken.code == "cut_off" { given } else { taken }),
+        (Err(export), Err(load)) => return Err(if load.code == "cut_off" { export } else { load }),
     };
-    let content = to.export(context, &ours.spec, &mut Nowhere).await?;
-    let same = if masked { content.counts == given.counts } else { content == given };
+    let content = to.export(context, &target.spec, &mut Nowhere).await?;
+    let same = if masked { content.counts == exported.counts } else { content == exported };
     if same {
         return Ok(content);
     }
-    let message = format!("the content of `{}` differs from what was copied", ours.step);
+    let message = format!("the content of `{}` differs from what was copied", target.step);
     Err(Failure::retryable("content_differs", message))
 }

@@ -32,10 +32,10 @@ impl Action for StandDown {
         let input = input_of(&attempt.step)?;
         let children = input.settings.get("children").is_some();
         let rows = steps.rows.find("operations", &[("tenant_id", json!(operation.subject))]).await?;
-        let ours = json!(operation.id);
-        for row in rows.iter().filter(|row| row["id"] != ours) {
+        let this = json!(operation.id);
+        for row in rows.iter().filter(|row| row["id"] != this) {
             let state: OperationState = read(&row["state"])?;
-            let waits = match row["parent_id"] == ours {
+            let waits = match row["parent_id"] == this {
                 true => children && state != OperationState::NeedsAttention,
                 false => true,
             };

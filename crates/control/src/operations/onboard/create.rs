@@ -81,7 +81,7 @@ impl Control {
     ) -> Result<Created> {
         let mut prepared = self.prepare(request)?;
         self.inherit(&mut prepared).await?;
-        self.refuse_without_room(&prepared).await?;
+        self.check_free_slots(&prepared).await?;
         let tenant = TenantId::new();
         // The key must be committed before anything that it encrypts.
         self.shared.keyring.create(tenant).await.map_err(Error::unavailable)?;
@@ -109,8 +109,8 @@ impl Control {
         let first = prepared.slug.clone();
         let mut tries = 0;
         while tries < SLUG_TRIES {
-            let _claim = self.claim_room(tenant, prepared).await?;
-            let (run, row, effects) = self.sign_up(tenant, caller, prepared, once)?;
+            let _claim = self.hold_slots(tenant, prepared).await?;
+            let (run, row, effects) = self.onboarding_batch(tenant, caller, prepared, once)?;
             let table = match self.submit(run, effects).await {
                 Ok(run) => {
                     let operation = self.operation_view(&run).await?;
@@ -151,7 +151,7 @@ impl Control {
         if self.is_taken(&prepared.slug).await? {
             return Err(self.slug_taken(&prepared.slug).await?);
         }
-        self.refuse_without_room(&prepared).await?;
+        self.check_free_slots(&prepared).await?;
         let subject = Subject {
             tenant: TenantId::new(),
             slug: prepared.slug.as_str(),
@@ -188,7 +188,7 @@ impl Control {
     }
 
     /// Retries the onboarding of a tenant after a rollback.
-    pub async fn provision_again(
+    pub async fn retry_onboarding(
         &self,
         caller: &Caller,
         id_or_slug: &str,
@@ -224,7 +224,7 @@ impl Control {
         // The region and locale of the first onboarding, even if the defaults have changed.
         (prepared.region, prepared.locale) = (row.region.clone(), row.locale.clone());
         self.inherit(&mut prepared).await?;
-        let _claim = self.claim_room(tenant, &prepared).await?;
+        let _claim = self.hold_slots(tenant, &prepared).await?;
         let generation = 1 + self.shared.store.operation_count(&row.id).await.map_err(Error::unavailable)?;
         let now = self.now();
         let run = self.onboarding(caller, tenant, &prepared, generation, now)?;
@@ -322,7 +322,7 @@ impl Control {
     }
 
     /// Returns the operation, the tenant's row and all writes of the transaction that creates the tenant.
-    fn sign_up(
+    fn onboarding_batch(
         &self,
         tenant: TenantId,
         caller: &Caller,
@@ -480,7 +480,7 @@ impl Control {
 
     /// Holds the slots that the first commit will reserve, if the template reserves any. Returns an error if
     /// there are too few, so that the client gets it instead of an operation that fails.
-    async fn claim_room(&self, tenant: TenantId, prepared: &Prepared<'_>) -> Result<Option<Claim<'_>>> {
+    async fn hold_slots(&self, tenant: TenantId, prepared: &Prepared<'_>) -> Result<Option<Claim<'_>>> {
         if !prepared.template.reserves() {
             return Ok(None);
         }
@@ -492,8 +492,8 @@ impl Control {
         })
     }
 
-    /// Returns an early error if there are too few slots. It holds none; [`Self::claim_room`] does.
-    async fn refuse_without_room(&self, prepared: &Prepared<'_>) -> Result<()> {
+    /// Returns an early error if there are too few slots. It holds none; [`Self::hold_slots`] does.
+    async fn check_free_slots(&self, prepared: &Prepared<'_>) -> Result<()> {
         if !prepared.template.reserves() {
             return Ok(());
         }

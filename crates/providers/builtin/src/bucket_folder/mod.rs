@@ -67,7 +67,7 @@ pub struct BucketFolder {
 enum Found {
     Nothing,
     Foreign,
-    Ours(Policy),
+    Owned(Policy),
 }
 
 fn look(target: &ResourceFolder, spec: &Spec) -> Result<Found, Failure> {
@@ -75,7 +75,7 @@ fn look(target: &ResourceFolder, spec: &Spec) -> Result<Found, Failure> {
         return Ok(Found::Nothing);
     }
     Ok(match client::policy(&target.path())? {
-        Some(policy) if policy.owner == spec.claim && policy.tenant == spec.tenant.id => Found::Ours(policy),
+        Some(policy) if policy.owner == spec.claim && policy.tenant == spec.tenant.id => Found::Owned(policy),
         _ => Found::Foreign,
     })
 }
@@ -131,7 +131,7 @@ impl BucketFolder {
         let (target, owned, root) = (self.folder_of(spec)?, spec.clone(), self.buckets.config.folder.clone());
         let ours = blocking(move || {
             let linked = resource_folder::linked(&root, owned.tenant.id).as_deref() == Some(&*owned.name);
-            Ok(linked && matches!(look(&target, &owned)?, Found::Ours(_)))
+            Ok(linked && matches!(look(&target, &owned)?, Found::Owned(_)))
         });
         match ours.await? {
             true => Ok(self.scoped(spec.tenant.id, context.sealer.clone())),
@@ -164,7 +164,7 @@ async fn ensure(
             let (target, policy, sealer) = (target.clone(), policy.clone(), sealer.clone());
             blocking(move || index::create(&index_file(&draft(&target, &policy, &*sealer)?))).await?;
         }
-        Found::Ours(_) if enhanced && !key_file(&folder).is_file() => {
+        Found::Owned(_) if enhanced && !key_file(&folder).is_file() => {
             if buckets.index(&folder).await?.holds(policy.encryption).await? {
                 return Err(keys::no_key());
             }
@@ -172,7 +172,7 @@ async fn ensure(
             let (tenant, sealer) = (spec.tenant.id, sealer.clone());
             blocking(move || keys::make(&folder, tenant, &*sealer)).await?;
         }
-        Found::Ours(_) | Found::Foreign => {}
+        Found::Owned(_) | Found::Foreign => {}
     }
     blocking(move || {
         settle(&target, &spec, &policy, found == Found::Nothing)?;
@@ -201,7 +201,7 @@ fn settle(target: &ResourceFolder, spec: &Spec, policy: &Policy, new: bool) -> R
         target.publish()?;
     }
     let there = match look(target, spec)? {
-        Found::Ours(policy) => policy,
+        Found::Owned(policy) => policy,
         Found::Foreign => {
             return Err(name_taken("a folder with another owner tag has this name"));
         }
@@ -227,7 +227,7 @@ fn settle(target: &ResourceFolder, spec: &Spec, policy: &Policy, new: bool) -> R
 }
 
 fn remove(target: &ResourceFolder, spec: &Spec) -> Result<Value, Failure> {
-    let ours = matches!(look(target, spec)?, Found::Ours(_));
+    let ours = matches!(look(target, spec)?, Found::Owned(_));
     let mut objects = resource_folder::Size::default();
     if ours {
         objects = client::stored(&objects_folder(&target.path()));
@@ -358,7 +358,7 @@ impl Provider for BucketFolder {
             let policy = match look(&target, &spec)? {
                 Found::Nothing => return Ok(Observed::absent_unless(target.has_remains()?)),
                 Found::Foreign => return Ok(Observed::Foreign),
-                Found::Ours(policy) => policy,
+                Found::Owned(policy) => policy,
             };
             let linked = resource_folder::linked(&root, spec.tenant.id);
             let opens = match keys::open(policy.encryption, &target.path(), spec.tenant.id, &*sealer) {

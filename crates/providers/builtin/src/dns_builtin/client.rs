@@ -18,7 +18,7 @@ pub enum Found {
     /// Nothing.
     Nothing,
     /// An entry with this owner tag.
-    Ours(Entry),
+    Owned(Entry),
     /// Anything else.
     Foreign,
 }
@@ -53,7 +53,7 @@ impl Folder {
     /// Reads the entry under a label and compares its owner tag.
     pub fn look(&self, label: &str, claim: &str) -> Result<Found, Failure> {
         match self.read(label) {
-            Ok(Some(entry)) if entry.claim == claim => Ok(Found::Ours(entry)),
+            Ok(Some(entry)) if entry.claim == claim => Ok(Found::Owned(entry)),
             // A damaged file has no readable owner tag, so it counts as foreign.
             Ok(_) => Ok(Found::Foreign),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Nothing),

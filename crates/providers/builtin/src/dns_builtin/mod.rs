@@ -185,7 +185,7 @@ impl Desk {
     async fn make(self: Arc<Self>, wanted: Entry, proof: String) -> Result<Value, Failure> {
         let there = match self.look(&wanted.label, &wanted.claim).await? {
             Found::Foreign => return Err(taken()),
-            Found::Ours(entry) => Some(entry),
+            Found::Owned(entry) => Some(entry),
             Found::Nothing => None,
         };
         if let Some(domain) = &wanted.custom_domain
@@ -254,7 +254,7 @@ impl Desk {
             return Ok(0);
         }
         let mut removed = 0;
-        if let Found::Ours(entry) = found {
+        if let Found::Owned(entry) = found {
             removed = entry.record_sets(self.zone())?.iter().map(RecordSet::records_count).sum();
             let desk = Arc::clone(&self);
             let label = label.clone();
@@ -274,7 +274,7 @@ impl Desk {
         let host = self.zone().host(&wanted.label)?;
         let (healthy, answers, stored) = match self.look(&wanted.label, &wanted.claim).await? {
             Found::Foreign => return Ok(Observed::Foreign),
-            Found::Ours(entry) => {
+            Found::Owned(entry) => {
                 let sets = entry.record_sets(self.zone())?;
                 let served = self.serves(&sets).await?;
                 (entry == wanted && served, self.answers(&host).await?, json!(entry).to_string())

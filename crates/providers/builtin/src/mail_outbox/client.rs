@@ -19,7 +19,7 @@ pub enum Found {
     /// Nothing.
     Nothing,
     /// A message with this owner tag.
-    Ours,
+    Owned,
     /// Anything else.
     Foreign,
 }
@@ -55,7 +55,7 @@ impl ResourceFolder {
         let mut lines =
             head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
         let owned = lines.by_ref().take_while(|line| !line.is_empty()).any(|found| found == line.as_bytes());
-        Ok(if owned { Found::Ours } else { Found::Foreign })
+        Ok(if owned { Found::Owned } else { Found::Foreign })
     }
 
     /// Reads the whole message.

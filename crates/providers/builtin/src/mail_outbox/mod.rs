@@ -87,7 +87,7 @@ impl MailOutbox {
             letters: Mutex::default(),
             locks: ResourceLocks::default(),
         };
-        outbox.link(&nobody(), "token").map_err(|_| {
+        outbox.link(&sample_tenant(), "token").map_err(|_| {
             bad("mail: `link` may use {{ token }}, {{ tenant.slug }} and {{ tenant.id }} only")
         })?;
         Ok(outbox)
@@ -136,10 +136,10 @@ impl MailOutbox {
 }
 
 /// A tenant that does not exist, to try templates with.
-fn nobody() -> Tenant {
+fn sample_tenant() -> Tenant {
     Tenant {
         id: TenantId::from_uuid(Uuid::nil()),
-        slug: "nobody".to_owned(),
+        slug: "sample".to_owned(),
         name: "Nobody".to_owned(),
         plan: "none".to_owned(),
         region: String::new(),
@@ -172,7 +172,7 @@ impl Provider for MailOutbox {
             Ok(settings) => settings,
             Err(faults) => return faults,
         };
-        let tenant = nobody();
+        let tenant = sample_tenant();
         let tried = self.letter(&settings.template).and_then(|letter| {
             let facts = [None, Some("https://example.com")].map(|link| Facts {
                 tenant: &tenant,
@@ -222,7 +222,7 @@ impl Provider for MailOutbox {
                     place.put(&message)?;
                 }
                 match place.look(&mark)? {
-                    Found::Ours => Ok(()),
+                    Found::Owned => Ok(()),
                     Found::Foreign => Err(Failure::fatal(
                         "name_taken",
                         "the outbox holds another message under this name; it was not touched",
@@ -245,7 +245,7 @@ impl Provider for MailOutbox {
                     Found::Nothing => Observed::Absent,
                     Found::Foreign => Observed::Foreign,
                     // A file under its own name is complete: it got the name when it was.
-                    Found::Ours => {
+                    Found::Owned => {
                         let fingerprint = hex::encode(Sha256::digest(place.read()?));
                         Observed::present(true, None, fingerprint)
                     }
@@ -260,7 +260,7 @@ impl Provider for MailOutbox {
             .locks
             .block(spec.resource, move || {
                 place.sweep().map_err(|error| place.failure(&error))?;
-                let ours = place.look(&mark)? == Found::Ours;
+                let ours = place.look(&mark)? == Found::Owned;
                 if ours {
                     place.remove()?;
                 }

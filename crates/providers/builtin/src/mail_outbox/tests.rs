@@ -19,7 +19,7 @@ fn tenant(name: &str, locale: &str) -> Tenant {
             last_name: Some("Müller\r\nBcc: x@example.com".to_owned()),
             role: "owner".to_owned(),
         },
-        ..nobody()
+        ..sample_tenant()
     }
 }
 
@@ -114,7 +114,7 @@ fn the_owner_tag_counts_in_headers_only() {
     let place = ResourceFolder::new(dir.path(), "a");
     assert_eq!(place.look("m").unwrap(), Found::Nothing);
     for (text, found) in [
-        ("From: x\r\nX-Tenantry-Owner: m\r\n\r\ntext", Found::Ours),
+        ("From: x\r\nX-Tenantry-Owner: m\r\n\r\ntext", Found::Owned),
         ("From: x\r\n\r\nX-Tenantry-Owner: m\r\n", Found::Foreign),
         ("X-Tenantry-Owner: mm\r\n\r\n", Found::Foreign),
         ("", Found::Foreign),

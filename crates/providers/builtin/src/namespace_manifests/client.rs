@@ -18,7 +18,7 @@ pub enum Found {
     /// An object with another owner tag.
     Foreign,
     /// A folder with this owner tag, and all files in it.
-    Ours(Files),
+    Owned(Files),
 }
 
 #[derive(Deserialize)]
@@ -54,7 +54,7 @@ pub fn look(target: &ResourceFolder, claim: &str) -> Result<Found, Failure> {
         }
         _ => return Ok(Found::Foreign),
     }
-    read(target).map(Found::Ours).map_err(|error| target.failure(&error))
+    read(target).map(Found::Owned).map_err(|error| target.failure(&error))
 }
 
 /// Reads everything in the folder. An entry that is not a file counts as an empty file, so that the drift is
@@ -81,8 +81,8 @@ pub fn put(target: &ResourceFolder, files: &Files, claim: &str) -> Result<(), Fa
     };
     match look(target, claim)? {
         Found::Foreign => return Err(foreign()),
-        Found::Ours(there) if there == *files => return target.sweep(),
-        Found::Ours(_) => {
+        Found::Owned(there) if there == *files => return target.sweep(),
+        Found::Owned(_) => {
             draft(target, files)?;
             return target.replace();
         }

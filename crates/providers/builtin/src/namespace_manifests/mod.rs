@@ -130,7 +130,7 @@ impl Provider for NamespaceManifests {
             Ok(match client::look(&target, &claim)? {
                 Found::Nothing => Observed::absent_unless(target.has_remains()?),
                 Found::Foreign => Observed::Foreign,
-                Found::Ours(files) => Observed::present(files == wanted, None, fingerprint(&files)),
+                Found::Owned(files) => Observed::present(files == wanted, None, fingerprint(&files)),
             })
         })
         .await
@@ -139,7 +139,7 @@ impl Provider for NamespaceManifests {
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
         let (target, claim) = (self.folder_of(spec)?, spec.claim.clone());
         let removed = self.locks.block(spec.resource, move || match client::look(&target, &claim)? {
-            Found::Ours(_) => target.remove(),
+            Found::Owned(_) => target.remove(),
             Found::Nothing | Found::Foreign => target.sweep().map(|()| resource_folder::Size::default()),
         });
         let receipt = json!({ "namespace": spec.name, "files": removed.await?.files });

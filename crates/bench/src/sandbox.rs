@@ -82,15 +82,15 @@ impl Postgres {
 }
 
 /// The data of one server.
-pub struct Place {
+pub struct Sandbox {
     folder: TempDir,
     /// Server and name of the registry's database; the keyring's has the suffix `_keyring`.
     postgres: Option<(Postgres, String)>,
 }
 
-impl Place {
-    /// Creates a place, on PostgreSQL if a server is given.
-    pub async fn make(postgres: Option<&Postgres>) -> Result<Self> {
+impl Sandbox {
+    /// Creates a sandbox, on PostgreSQL if a server is given.
+    pub async fn create(postgres: Option<&Postgres>) -> Result<Self> {
         // Commits must reach a disk, and the usual temporary folder may be in memory.
         let on_disk = Path::new("/var/tmp");
         let base = if on_disk.is_dir() { on_disk.to_owned() } else { std::env::temp_dir() };
@@ -113,7 +113,7 @@ impl Place {
         self.folder.path()
     }
 
-    /// The PostgreSQL server, if the place has one.
+    /// The PostgreSQL server, if the sandbox has one.
     pub fn postgres(&self) -> Option<&Postgres> {
         self.postgres.as_ref().map(|(server, _)| server)
     }

@@ -1,0 +1,2 @@
+-- The row of the leading process. Frozen.
+ALTER TABLE "runner" RENAME TO "leader";
