@@ -1,13 +1,14 @@
 //! The files of a set of migrations: which there are, which tool's layout they have, and their text. A file
 //! that would be a migration elsewhere and cannot be applied here is a fault.
 
-use serde::Deserialize;
 use tenantry_model::{Failure, FailureClass};
 use tenantry_provider::files::{Entry, Files};
 
 use super::Dialect;
 use super::encoding::decode;
 use super::faults::Faults;
+use super::flyway::{self, Naming};
+use super::journal::{self, Journal};
 use super::names::{self, Name, order};
 use super::tool::Tool;
 
@@ -17,8 +18,6 @@ const MIGRATION: &str = "migration.sql";
 const DOWN: &str = "down.sql";
 /// Prisma's record of the database that its migrations are for.
 const LOCK: &str = "migration_lock.toml";
-/// Drizzle's list of its files, up to 0.x.
-const JOURNAL: &str = "_journal.json";
 /// Depth to which folders are searched for SQL files that no tool explains.
 const DEPTH: usize = 8;
 
@@ -85,17 +84,20 @@ impl Folder<'_> {
     fn read_all(&mut self) -> Result<(), Failure> {
         let entries = self.entries("")?;
         let (folders, names): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.is_folder);
-        let journal = match self.entries("meta")?.iter().any(|entry| entry.name == JOURNAL) {
-            true => self.journal()?,
-            false => None,
-        };
+        let journal = self.journal()?;
+        let naming = self.naming(&names)?;
         let layout = self.layout(&folders)?;
         for Entry { name, .. } in names {
             if name == LOCK {
                 self.check_lock()?;
                 continue;
             }
-            match names::parse(&name) {
+            let listed = journal.as_ref().and_then(|journal| journal.numbered(&name));
+            if let Some((version, number)) = listed {
+                self.source(name, version, number, Tool::Drizzle)?;
+                continue;
+            }
+            match names::parse(&name, &naming) {
                 Ok(Name::Other) => {}
                 Ok(Name::Down { number, tool }) => self.downs.push((name, number, tool)),
                 Ok(Name::Up { version, number, tool }) => {
@@ -114,8 +116,8 @@ impl Folder<'_> {
         for Entry { name, .. } in &folders {
             self.subfolder(name, layout)?;
         }
-        if let Some(tags) = journal {
-            self.compare(&tags);
+        if let Some(journal) = journal {
+            journal.compare(&self.sources, self.faults);
         }
         Ok(())
     }
@@ -237,63 +239,25 @@ impl Folder<'_> {
         Ok(())
     }
 
-    /// The names that Drizzle's list has, in its order.
-    fn journal(&mut self) -> Result<Option<Vec<String>>, Failure> {
-        let path = format!("meta/{JOURNAL}");
-        let Some(bytes) = self.bytes(&path, Tool::Drizzle)? else { return Ok(None) };
-        let journal: Journal = match serde_json::from_slice(&bytes) {
-            Ok(journal) => journal,
-            Err(error) => {
-                let why = format!("cannot be read ({error}): restore it");
-                self.faults.at(&path, error.line().max(1), Tool::Drizzle, why);
-                return Ok(None);
-            }
-        };
-        let expected = if self.dialect == Dialect::Sqlite { "sqlite" } else { "postgresql" };
-        if let Some(dialect) = journal.dialect.filter(|it| it != expected) {
-            let why = format!(
-                "the files are for `{dialect}`: this set needs those for `{expected}`; put them into another set"
-            );
-            self.faults.of_file(&path, Tool::Drizzle, why);
+    /// Drizzle's list of its files, if there is one.
+    fn journal(&mut self) -> Result<Option<Journal>, Failure> {
+        if !self.entries(journal::FOLDER)?.iter().any(|entry| entry.name == journal::FILE) {
+            return Ok(None);
         }
-        Ok(Some(journal.entries.into_iter().map(|entry| entry.tag).collect()))
+        let bytes = self.bytes(journal::PATH, Tool::Drizzle)?;
+        Ok(bytes.and_then(|bytes| Journal::read(&bytes, self.dialect, self.faults)))
     }
 
-    /// Compares Drizzle's list with the files.
-    fn compare(&mut self, tags: &[String]) {
-        let path = format!("meta/{JOURNAL}");
-        let listed = |file: &str| tags.iter().any(|tag| file.strip_suffix(".sql") == Some(tag));
-        for source in &self.sources {
-            if !listed(&source.file) {
-                let why = format!("is missing in {path}, so Drizzle does not apply it: add or remove it");
-                self.faults.of_file(&source.file, Tool::Drizzle, why);
+    /// Flyway's prefixes.
+    fn naming(&mut self, names: &[Entry]) -> Result<Naming, Failure> {
+        let mut naming = Naming::default();
+        for file in flyway::CONFIGURATIONS.into_iter().filter(|file| names.iter().any(|it| it.name == *file))
+        {
+            let Some(bytes) = self.bytes(file, Tool::Flyway)? else { continue };
+            for (line, why) in naming.configure(&String::from_utf8_lossy(&bytes)) {
+                self.faults.at(file, line, Tool::Flyway, why);
             }
         }
-        let mut last: Option<(&str, Vec<u64>)> = None;
-        for tag in tags {
-            let Some((_, number)) = names::numbered(tag) else { continue };
-            if !self.sources.iter().any(|source| source.file.strip_suffix(".sql") == Some(tag)) {
-                let why = format!("lists {tag}.sql, which cannot be applied or is missing: restore the file");
-                self.faults.of_file(&path, Tool::Drizzle, why);
-            }
-            if let Some((before, _)) = last.as_ref().filter(|(_, it)| order(it, &number).is_gt()) {
-                let why = format!("lists {before} before {tag}, against their numbers: correct the numbers");
-                self.faults.of_file(&path, Tool::Drizzle, why);
-            }
-            last = Some((tag, number));
-        }
+        Ok(naming)
     }
-}
-
-/// `meta/_journal.json`.
-#[derive(Deserialize)]
-struct Journal {
-    dialect: Option<String>,
-    entries: Vec<JournalEntry>,
-}
-
-#[derive(Deserialize)]
-struct JournalEntry {
-    /// The file's name without `.sql`.
-    tag: String,
 }

@@ -6,7 +6,9 @@
 mod copy;
 mod encoding;
 mod faults;
+mod flyway;
 mod folder;
+mod journal;
 mod names;
 mod parts;
 mod postgres;

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use super::flyway::Naming;
 use super::tool::Tool;
 
 /// What a name means.
@@ -21,8 +22,11 @@ const PROGRAMS: [&str; 16] = [
     ".xml", ".yaml", ".yml",
 ];
 
-/// Reads the name of a file in a folder of migrations.
-pub fn parse(file: &str) -> Result<Name, (Tool, String)> {
+/// Rails' dump, which is applied before all numbered files.
+const STRUCTURE: &str = "structure";
+
+/// Reads the name of a file in a folder of migrations, in which Flyway names its files like this.
+pub fn parse(file: &str, flyway: &Naming) -> Result<Name, (Tool, String)> {
     let lower = file.to_lowercase();
     let Some(stem) = file.strip_suffix(".sql") else {
         return match other(file, &lower) {
@@ -34,8 +38,11 @@ pub fn parse(file: &str) -> Result<Name, (Tool, String)> {
         let (_, number) = numbered(rest).ok_or_else(|| no_number(rest))?;
         return Ok(Name::Down { number, tool: Tool::UpDown });
     }
-    if let Some(flyway) = flyway(stem) {
-        return flyway.map_err(|why| (Tool::Flyway, why));
+    if let Some(name) = flyway.read(stem) {
+        return name.map_err(|why| (Tool::Flyway, why));
+    }
+    if stem == STRUCTURE {
+        return Ok(Name::Up { version: "0".to_owned(), number: vec![0], tool: Tool::Plain });
     }
     let (stem, tool) = match stem.strip_suffix(".up") {
         Some(stem) => (stem, Tool::UpDown),
@@ -63,47 +70,10 @@ pub fn order(a: &[u64], b: &[u64]) -> Ordering {
         .unwrap_or(Ordering::Equal)
 }
 
-/// A name of Flyway: `V1.2__text`, `U1.2__text`, `R__text`, `B1__text` or a callback.
-fn flyway(stem: &str) -> Option<Result<Name, String>> {
-    let (prefix, rest) = (stem.get(..1)?, stem.get(1..)?);
-    let digit = rest.starts_with(|c: char| c.is_ascii_digit());
-    Some(match (prefix, digit) {
-        ("V" | "U", true) => {
-            let version = rest.split_once("__").map_or(rest, |(version, _)| version);
-            let number: Option<Vec<u64>> = version.split(['.', '_']).map(|part| part.parse().ok()).collect();
-            match number {
-                Some(number) if prefix == "U" => Ok(Name::Down { number, tool: Tool::Flyway }),
-                Some(number) => {
-                    Ok(Name::Up { version: version.replace('_', "."), number, tool: Tool::Flyway })
-                }
-                None => Err("has no number that orders it: name it like `V1__init.sql`".to_owned()),
-            }
-        }
-        ("B", true) if rest.contains("__") => {
-            Err("is a baseline, which replaces other files: keep the versioned files instead".to_owned())
-        }
-        ("R", false) if rest.starts_with("__") => {
-            Err("is repeatable, which is not supported: write a numbered migration".to_owned())
-        }
-        _ if is_callback(stem) => {
-            Err("is a callback, which does not run here: write a numbered migration".to_owned())
-        }
-        _ => return None,
-    })
-}
-
-/// Flyway's callbacks: an event, optionally with `__text`.
-fn is_callback(stem: &str) -> bool {
-    let event = stem.split("__").next().unwrap_or(stem);
-    let after =
-        |word: &str| event.strip_prefix(word).is_some_and(|rest| rest.starts_with(char::is_uppercase));
-    after("before") || after("after") || event == "createSchema"
-}
-
 fn no_number(stem: &str) -> (Tool, String) {
     let why = match stem {
-        "structure" | "schema" => {
-            "has no number that orders it: a migration is applied once, so name it `0001_structure.sql` and put later changes into files of their own"
+        "schema" => {
+            "has no number that orders it: a migration is applied once, so name it `0001_schema.sql` and put later changes into files of their own"
         }
         _ => "has no number that orders it: name it like `0001_init.sql`",
     };
@@ -141,7 +111,11 @@ mod tests {
     use super::*;
 
     fn version(file: &str) -> String {
-        match parse(file) {
+        version_of(file, &Naming::default())
+    }
+
+    fn version_of(file: &str, flyway: &Naming) -> String {
+        match parse(file, flyway) {
             Ok(Name::Up { version, tool, .. }) => format!("{version} {}", tool.name()).trim().to_owned(),
             Ok(Name::Down { number, .. }) => format!("down {number:?}"),
             Ok(Name::Other) => String::new(),
@@ -162,6 +136,7 @@ mod tests {
             ("V1_9__b.sql", "1.9 Flyway"),
             ("V1.10__c.sql", "1.10 Flyway"),
             ("U1.10__c.sql", "down [1, 10]"),
+            ("structure.sql", "0"),
             ("README.md", ""),
             ("docs.json", ""),
             ("00002_rename_test.go", ""),
@@ -178,7 +153,7 @@ mod tests {
             ("Users__a.sql", "no number"),
             ("1.2_a.sql", "no number"),
             ("99999999999999999999_a.sql", "no number"),
-            ("structure.sql", "later changes"),
+            ("schema.sql", "later changes"),
             ("R__views.sql", "Flyway: is repeatable"),
             ("B3__base.sql", "Flyway: is a baseline"),
             ("V1.x__a.sql", "Flyway: has no number"),
@@ -193,5 +168,36 @@ mod tests {
         ] {
             assert!(version(file).contains(expected), "{file}: {}", version(file));
         }
+    }
+    #[test]
+    fn names_with_configured_prefixes_are_read() {
+        let configured = |text: &str| {
+            let mut flyway = Naming::default();
+            assert_eq!(flyway.configure(text), [], "{text}");
+            flyway
+        };
+        let conf = "# names\nflyway.sqlMigrationPrefix=Change-\nflyway.undoSqlMigrationPrefix = Back-\nflyway.sqlMigrationSeparator=--\nflyway.sqlMigrationSuffixes=.sql";
+        let toml = "[flyway]\nsqlMigrationPrefix = \"Change-\" # names\nundoSqlMigrationPrefix = 'Back-'\nsqlMigrationSeparator = \"--\"\nsqlMigrationSuffixes = [\".sql\"]";
+        for text in [conf, toml] {
+            let flyway = configured(text);
+            for (file, expected) in [
+                ("Change-1_2--a__b.sql", "1.2 Flyway"),
+                ("Back-1.2--a.sql", "down [1, 2]"),
+                ("R--views.sql", "Flyway: is repeatable, which is not supported: write a numbered migration"),
+                ("Change-x--a.sql", "has no number"),
+                ("V1__a.sql", "has no number"),
+            ] {
+                assert!(
+                    version_of(file, &flyway).contains(expected),
+                    "{file}: {}",
+                    version_of(file, &flyway)
+                );
+            }
+        }
+        let bare = configured("flyway.sqlMigrationPrefix=");
+        assert_eq!(version_of("1.2__a.sql", &bare), "1.2 Flyway");
+        assert_eq!(version_of("0003_a.sql", &bare), "0003");
+        let suffixes = "\nflyway.sqlMigrationSuffixes=.sql,.pkg";
+        assert_eq!(Naming::default().configure(suffixes).first().map(|(line, _)| *line), Some(2));
     }
 }

@@ -1,18 +1,25 @@
-//! The Up part of a file that has marks of a tool: comments that say which lines go up and which go down.
-//! Only the Up part runs. A mark that its tool would reject, or that could be misread, is a fault.
+//! The Up parts of a file that has marks of a tool: comments that say which lines go up and which go down.
+//! Only the Up parts run. A mark that its tool would reject, or that could be misread, is a fault.
 
 use super::statements::{Dialect, split};
 use super::tool::Tool;
 
-/// The part of a file that is applied.
+/// What is applied of a file.
 #[derive(Debug, PartialEq, Eq)]
-pub struct UpPart<'a> {
-    pub text: &'a str,
-    /// Line of the file at which the text begins.
-    pub line: usize,
+pub struct Up<'a> {
+    /// In the order of the file; one if it has no marks.
+    pub parts: Vec<Part<'a>>,
     /// The tool whose marks the file has.
     pub tool: Option<Tool>,
     pub transaction: bool,
+}
+
+/// Lines of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part<'a> {
+    pub text: &'a str,
+    /// Line of the file at which the text begins.
+    pub line: usize,
 }
 
 /// What a line marks.
@@ -26,8 +33,8 @@ enum Mark {
     Refused(String),
 }
 
-/// The Up part; on failure the lines at fault.
-pub fn up_part(text: &str) -> Result<UpPart<'_>, Vec<(usize, Tool, String)>> {
+/// The Up parts; on failure the lines at fault.
+pub fn up(text: &str) -> Result<Up<'_>, Vec<(usize, Tool, String)>> {
     let transaction = in_transaction(text);
     let mut marks = marks(text);
     // Prose such as "down migration: none" is a mark of node-pg-migrate, so marks of another tool decide.
@@ -35,7 +42,7 @@ pub fn up_part(text: &str) -> Result<UpPart<'_>, Vec<(usize, Tool, String)>> {
         marks.retain(|found| found.tool != Tool::NodePgMigrate);
     }
     let Some(tool) = marks.first().map(|found| found.tool) else {
-        return Ok(UpPart { text, line: 1, tool: None, transaction });
+        return Ok(Up { parts: vec![Part { text, line: 1 }], tool: None, transaction });
     };
     let mut parts = Parts { tool, ..Parts::default() };
     for found in marks {
@@ -158,9 +165,12 @@ struct Parts {
     at: At,
     /// Line of the open `StatementBegin`.
     block: Option<usize>,
-    up: Option<(usize, usize)>,
-    up_mark: usize,
-    down: Option<usize>,
+    /// Where each Up part begins and ends, and its first line.
+    ups: Vec<(usize, usize, usize)>,
+    /// Where the first mark of an Up part begins.
+    first_mark: usize,
+    /// Option of the first Up part.
+    transaction: bool,
     no_transaction: bool,
     faults: Vec<(usize, Tool, String)>,
 }
@@ -171,9 +181,9 @@ impl Default for Parts {
             tool: Tool::Plain,
             at: At::Before,
             block: None,
-            up: None,
-            up_mark: 0,
-            down: None,
+            ups: Vec::new(),
+            first_mark: 0,
+            transaction: true,
             no_transaction: false,
             faults: Vec::new(),
         }
@@ -195,21 +205,35 @@ impl Parts {
                 self.block = None;
             }
             Mark::Up { transaction } => {
-                if self.at != At::Before {
+                if self.at != At::Before && !self.tool.has_several_ups(self.at == At::Up) {
                     return fault("a second Up part: a file has one, so split the file".to_owned());
                 }
+                if self.ups.is_empty() {
+                    (self.first_mark, self.transaction) = (begin, transaction);
+                } else if self.tool == Tool::Dbmate && transaction != self.transaction {
+                    // Tenantry applies a file as a whole.
+                    return fault(
+                        "an Up part with another `transaction` option than the first: split the file"
+                            .to_owned(),
+                    );
+                }
+                self.end_up(begin);
                 self.at = At::Up;
-                (self.up, self.up_mark) = (Some((end, line + 1)), begin);
+                self.ups.push((end, usize::MAX, line + 1));
                 self.no_transaction |= !transaction;
             }
             Mark::Down => match self.at {
-                At::Up => (self.at, self.down) = (At::Down, Some(begin)),
+                At::Up => {
+                    self.end_up(begin);
+                    self.at = At::Down;
+                }
                 At::Before => {
                     self.at = At::Down;
                     fault(
                         "a Down part without an Up part before it: mark the part that goes up, and put it first".to_owned(),
                     );
                 }
+                At::Down if self.tool == Tool::SqlMigrate => {}
                 At::Down => fault("a second Down part: a file has one, so split the file".to_owned()),
             },
             Mark::BlockBegin => {
@@ -229,12 +253,12 @@ impl Parts {
         }
     }
 
-    fn finish(mut self, text: &str, transaction: bool) -> Result<UpPart<'_>, Vec<(usize, Tool, String)>> {
+    fn finish(mut self, text: &str, transaction: bool) -> Result<Up<'_>, Vec<(usize, Tool, String)>> {
         if let Some(line) = self.block {
             let why = "`StatementBegin` without `StatementEnd`: add it after the statement".to_owned();
             self.faults.push((line, self.tool, why));
         }
-        let Some((begin, line)) = self.up else {
+        if self.ups.is_empty() {
             if self.faults.is_empty() {
                 self.faults.push((
                     1,
@@ -243,17 +267,27 @@ impl Parts {
                 ));
             }
             return Err(self.faults);
-        };
-        if let Some(line) = first_statement(text.get(..self.up_mark).unwrap_or_default()) {
+        }
+        if let Some(line) = first_statement(text.get(..self.first_mark).unwrap_or_default()) {
             let why = "a statement before the Up part, which would not run: move it into the part".to_owned();
             self.faults.push((line, self.tool, why));
         }
         if !self.faults.is_empty() {
             return Err(self.faults);
         }
-        let part = text.get(begin..self.down.unwrap_or(text.len())).unwrap_or_default();
-        let transaction = transaction && !self.no_transaction;
-        Ok(UpPart { text: part, line, tool: Some(self.tool), transaction })
+        let part = |(begin, end, line): &(usize, usize, usize)| {
+            let text = text.get(*begin..(*end).min(text.len())).unwrap_or_default();
+            Part { text, line: *line }
+        };
+        let parts = self.ups.iter().map(part).collect();
+        Ok(Up { parts, tool: Some(self.tool), transaction: transaction && !self.no_transaction })
+    }
+
+    /// Ends the current Up part.
+    fn end_up(&mut self, at: usize) {
+        if let (At::Up, Some((_, end, _))) = (self.at, self.ups.last_mut()) {
+            *end = at;
+        }
     }
 }
 

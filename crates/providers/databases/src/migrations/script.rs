@@ -1,4 +1,4 @@
-//! From a file's text to the statements that run: its Up part, split, without a `BEGIN … COMMIT` around all of
+//! From a file's text to the statements that run: its Up parts, split, without a `BEGIN … COMMIT` around all of
 //! it, and with every statement checked.
 
 use std::borrow::Cow;
@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::Dialect;
 use super::faults::Faults;
 use super::folder::Source;
-use super::parts::{UpPart, up_part};
+use super::parts::{Up, up};
 use super::public::{self, PublicSchema};
 use super::rules::{self, Verdict};
 use super::statements::{Piece, Split, split_all};
@@ -62,36 +62,53 @@ impl Script {
 
 /// Reads a file's text; its faults are added to `faults`.
 pub fn read(source: &Source, dialect: Dialect, public: PublicSchema, faults: &mut Faults) -> Script {
-    let part = match up_part(&source.text) {
-        Ok(part) => part,
+    let Up { parts, tool: marks, transaction } = match up(&source.text) {
+        Ok(up) => up,
         Err(found) => {
             found.into_iter().for_each(|(line, tool, why)| faults.at(&source.file, line, tool, why));
             return Script::none(source.tool);
         }
     };
-    let tool = match (source.tool, part.tool) {
+    let tool = match (source.tool, marks) {
         (Tool::Plain, Some(tool)) => tool,
         (tool, None) => tool,
         (tool, Some(mark)) => {
             let why =
                 format!("the file has marks of {}: keep the name and the marks of one tool", mark.name());
-            faults.at(&source.file, part.line.saturating_sub(1).max(1), tool, why);
+            let line = parts.first().map_or(1, |part| part.line.saturating_sub(1).max(1));
+            faults.at(&source.file, line, tool, why);
             return Script::none(tool);
         }
     };
-    let Split { statements, faults: unread } = split_all(part.text, dialect);
-    let is_dump = dialect == Dialect::Postgres && rules::is_dump(part.text, &statements);
+    let splits: Vec<Split<'_>> = parts.iter().map(|part| split_all(part.text, dialect)).collect();
+    let is_dump = dialect == Dialect::Postgres
+        && parts.iter().zip(&splits).any(|(part, split)| rules::is_dump(part.text, &split.statements));
     let tool = if is_dump && tool == Tool::Plain { Tool::PgDump } else { tool };
-    let mut reader =
-        Reader { file: &source.file, before: part.line - 1, tool, dialect, public, is_dump, faults };
-    unread.into_iter().for_each(|(line, why)| reader.fault(line, why));
-    reader.read(statements, &part)
+    let mut reader = Reader { file: &source.file, tool, dialect, public, is_dump, faults };
+    let mut pieces = Vec::new();
+    for (part, split) in parts.iter().zip(splits) {
+        let before = part.line - 1;
+        split.faults.into_iter().for_each(|(line, why)| reader.fault(before + line, why));
+        let mut of_part = split.statements;
+        of_part.iter_mut().for_each(|piece| piece.line += before);
+        if transaction || dialect == Dialect::Sqlite {
+            unwrap_transaction(&mut of_part);
+        }
+        pieces.append(&mut of_part);
+    }
+    reader.read(&pieces, transaction)
+}
+
+/// Removes a `BEGIN` and `COMMIT` around all statements.
+fn unwrap_transaction(pieces: &mut Vec<Piece<'_>>) {
+    if matches!(pieces.as_slice(), [first, .., last] if rules::is_begin(first) && rules::is_commit(last)) {
+        pieces.pop();
+        pieces.remove(0);
+    }
 }
 
 struct Reader<'a> {
     file: &'a str,
-    /// Number of lines before the Up part.
-    before: usize,
     tool: Tool,
     dialect: Dialect,
     public: PublicSchema,
@@ -101,20 +118,15 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn fault(&mut self, line: usize, why: impl Into<String>) {
-        self.faults.at(self.file, self.before + line, self.tool, why);
+        self.faults.at(self.file, line, self.tool, why);
     }
 
-    fn read(&mut self, mut pieces: Vec<Piece<'_>>, part: &UpPart<'_>) -> Script {
-        let wrapped = matches!(pieces.as_slice(), [first, .., last] if rules::is_begin(first) && rules::is_commit(last));
-        if wrapped && (part.transaction || self.dialect == Dialect::Sqlite) {
-            pieces.pop();
-            pieces.remove(0);
-        }
+    fn read(&mut self, pieces: &[Piece<'_>], marked: bool) -> Script {
         if self.tool == Tool::Flyway {
-            self.placeholders(&pieces);
+            self.placeholders(pieces);
         }
         // No SQLite statement needs to run outside of a transaction.
-        let transaction = self.dialect == Dialect::Sqlite || self.transaction(&pieces, part.transaction);
+        let transaction = self.dialect == Dialect::Sqlite || self.transaction(pieces, marked);
         let statements = pieces.iter().filter_map(|piece| self.statement(piece)).collect();
         Script { statements, transaction, tool: self.tool }
     }
@@ -189,7 +201,7 @@ impl Reader<'_> {
             }
             places = found;
         }
-        Some(Statement { line: self.before + piece.line, text: text.into_owned(), public: places })
+        Some(Statement { line: piece.line, text: text.into_owned(), public: places })
     }
 }
 

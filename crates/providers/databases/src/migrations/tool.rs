@@ -23,8 +23,8 @@ pub enum Tool {
     Prisma,
     /// [Drizzle](https://orm.drizzle.team/docs/drizzle-kit-generate).
     Drizzle,
-    /// Output of [`pg_dump`](https://www.postgresql.org/docs/current/app-pgdump.html), also inside of Rails'
-    /// `structure.sql`.
+    /// Output of [`pg_dump`](https://www.postgresql.org/docs/current/app-pgdump.html), also as Rails'
+    /// [`structure.sql`](https://guides.rubyonrails.org/active_record_migrations.html#types-of-schema-dumps).
     PgDump,
 }
 
@@ -56,6 +56,15 @@ impl Tool {
             Self::NodePgMigrate | Self::Drizzle => {
                 "move the statement to a file of its own that begins with `-- no-transaction`"
             }
+        }
+    }
+
+    /// Whether a file can have another Up part: after a Down part, or directly after another one (`adjacent`).
+    pub fn has_several_ups(self, adjacent: bool) -> bool {
+        match self {
+            Self::SqlMigrate => true,
+            Self::Dbmate => !adjacent,
+            _ => false,
         }
     }
 

@@ -35,7 +35,14 @@ fn marks_that_their_tool_rejects() {
         ),
         ("-- +migrate up\nSELECT 1;", "1_a.sql:1: sql-migrate: `up` is not a mark"),
         ("-- migrate:down\nDROP TABLE a;", "1_a.sql:1: dbmate: a Down part without"),
-        ("-- migrate:up\n-- migrate:down\n-- migrate:up\nSELECT 1;", "1_a.sql:3: dbmate: a second Up part"),
+        ("-- migrate:up\n-- migrate:up\nSELECT 1;\n-- migrate:down", "1_a.sql:2: dbmate: a second Up part"),
+        ("-- migrate:up\n-- migrate:down\n-- migrate:down\n", "1_a.sql:3: dbmate: a second Down part"),
+        (
+            "-- migrate:up\nSELECT 1;\n-- migrate:down\n-- migrate:up transaction:false\nVACUUM;",
+            "1_a.sql:4: dbmate: an Up part with another `transaction` option",
+        ),
+        ("-- +migrate Up\nSELECT 'a\n-- +migrate Down\n-- +migrate Up\n';", "1_a.sql:2: sql-migrate: a text"),
+        ("-- +migrate Down\n-- +migrate Up\nSELECT 1;", "1_a.sql:1: sql-migrate: a Down part without"),
         ("-- migrate:up\nSELECT 1;\n-- migrate:downwards\n", "1_a.sql:3: dbmate: dbmate does not see"),
         ("-- Down Migration\nDROP TABLE a;", "1_a.sql:1: node-pg-migrate: a Down part without"),
         ("SELECT 1;\n-- Up Migration\nSELECT 2;", "1_a.sql:1: node-pg-migrate: a statement before"),
@@ -193,6 +200,7 @@ fn folders_that_no_single_tool_explains() {
         format!("{{\"entries\": [{}]}}", entries.join(", "))
     };
     let (of_one, swapped, broken) = (journal(&["0000_a"]), journal(&["0001_b", "0000_a"]), "{");
+    let unnumbered = journal(&["b", "a"]);
     for (files, expected) in [
         (vec![("1_a.sql", one), ("old/2_b.sql", one)], "old/2_b.sql: is in a folder"),
         (vec![("1_a.sql", one), ("a/b/c.SQL", one)], "a/b/c.SQL: is in a folder"),
@@ -220,6 +228,20 @@ fn folders_that_no_single_tool_explains() {
             vec![("0000_a.sql", one), ("0001_b.sql", one), ("meta/_journal.json", &swapped)],
             "against their numbers",
         ),
+        (
+            vec![("b.sql", one), ("a.sql", one), ("meta/_journal.json", &unnumbered), ("c.sql", one)],
+            "c.sql: has no number",
+        ),
+        (vec![("b.sql", one), ("meta/_journal.json", &unnumbered)], "lists a.sql, which"),
+        (vec![("structure.sql", one), ("0_a.sql", one)], "structure.sql: has the number of 0_a.sql"),
+        (
+            vec![
+                ("V1__a.sql", one),
+                ("flyway.conf", "flyway.sqlMigrationPrefix=D\nsqlMigrationSuffixes=.pkg"),
+            ],
+            "flyway.conf:2: Flyway: only files that end in `.sql`",
+        ),
+        (vec![("V1__a.sql", one), ("flyway.toml", "sqlMigrationPrefix = 'D'")], "V1__a.sql: has no number"),
         (
             vec![("0000_a.sql", one), ("meta/_journal.json", broken)],
             "meta/_journal.json:1: Drizzle: cannot be read",

@@ -54,6 +54,31 @@ DROP TABLE people;
     assert_eq!(statements(&all[0]), ["4 CREATE TABLE people (id int)", "6 DO $$ BEGIN PERFORM 1; END $$"]);
 }
 
+/// As of dbmate 2.36 and sql-migrate 1.8.
+#[test]
+fn all_up_parts_of_a_file_run() {
+    let text = "-- migrate:up
+BEGIN; CREATE TABLE a (x int); COMMIT;
+-- migrate:down
+DROP TABLE a;
+-- migrate:up
+CREATE TABLE b (x int)
+-- migrate:down
+DROP TABLE b;
+";
+    let expected = ["2 CREATE TABLE a (x int)", "6 CREATE TABLE b (x int)"];
+    assert_eq!(statements(&postgres(&[("1_a.sql", text)]).unwrap()[0]), expected);
+    let text = text.replace("migrate:up", "+migrate Up").replace("migrate:down", "+migrate Down");
+    let all = postgres(&[("1_a.sql", &*text)]).unwrap();
+    assert_eq!((statements(&all[0]), all[0].transaction), (expected.map(str::to_owned).to_vec(), true));
+    let text = "-- +migrate Up\nSELECT 1;\n-- +migrate Up notransaction\nVACUUM;\n-- +migrate Down\n-- +migrate Down\n";
+    let all = postgres(&[("1_a.sql", text)]).unwrap();
+    assert_eq!(
+        (statements(&all[0]), all[0].transaction),
+        (vec!["2 SELECT 1".into(), "4 VACUUM".into()], false)
+    );
+}
+
 #[test]
 fn dbmate() {
     let text = "-- migrate:up transaction:false\nCREATE TABLE a (x int);\n\n-- migrate:down\nDROP TABLE a;\n";
@@ -101,6 +126,23 @@ fn flyway() {
     let read: Vec<_> =
         all.iter().map(|one| (&*one.version, statements(one).len(), one.transaction)).collect();
     assert_eq!(read, [("1", 1, true), ("1.1", 2, false)]);
+}
+
+#[test]
+fn flyway_with_its_own_prefixes() {
+    for (name, text) in [
+        ("flyway.conf", "flyway.sqlMigrationPrefix=D\nflyway.undoSqlMigrationPrefix=Z\n"),
+        ("flyway.toml", "[flyway]\nsqlMigrationPrefix = \"D\"\nundoSqlMigrationPrefix = \"Z\"\n"),
+    ] {
+        let all = postgres(&[
+            (name, text),
+            ("D2__b.sql", "CREATE TABLE b (x int);"),
+            ("D1_1__a.sql", "CREATE TABLE a (x int);"),
+            ("Z2__b.sql", "DROP TABLE b;"),
+        ]);
+        let read: Vec<_> = all.unwrap().into_iter().map(|one| (one.version, one.file)).collect();
+        assert_eq!(read, [("1.1", "D1_1__a.sql"), ("2", "D2__b.sql")].map(|(v, f)| (v.into(), f.into())));
+    }
 }
 
 #[test]
@@ -157,6 +199,28 @@ fn drizzle() {
     // Since 1.0 each migration has a folder.
     let files = [("20260101120000_a/migration.sql", DRIZZLE), ("20260101120000_a/snapshot.json", "{}")];
     assert_eq!(statements(&rewritten(&files).unwrap()[0]), expected);
+}
+
+/// With `prefix: "none"` only the journal orders the files.
+#[test]
+fn drizzle_without_numbers() {
+    let journal = |tags: &[&str]| {
+        let entries: Vec<String> = tags.iter().map(|tag| format!("{{\"tag\": \"{tag}\"}}")).collect();
+        format!("{{\"entries\": [{}]}}", entries.join(", "))
+    };
+    let tags = ["sour_starbolt", "2fa", "another"];
+    let mut files =
+        vec![("2fa.sql", "SELECT 2;"), ("another.sql", "SELECT 3;"), ("sour_starbolt.sql", "SELECT 1;")];
+    let written = journal(&tags);
+    files.push(("meta/_journal.json", &written));
+    let read: Vec<_> = postgres(&files).unwrap().into_iter().map(|one| (one.version, one.file)).collect();
+    let expected = [("0", "sour_starbolt.sql"), ("1", "2fa.sql"), ("2", "another.sql")];
+    assert_eq!(read, expected.map(|(version, file)| (version.into(), file.into())));
+    // A set that had the prefix `index` before.
+    let written = journal(&["0000_a", "later"]);
+    let files = [("0000_a.sql", "SELECT 1;"), ("later.sql", "SELECT 2;"), ("meta/_journal.json", &*written)];
+    let keys: Vec<_> = postgres(&files).unwrap().iter().map(Migration::key).collect();
+    assert_eq!(keys, ["0", "1"]);
 }
 
 /// In the style of `pg_dump` 15.18 and 17, with data.
@@ -248,7 +312,8 @@ SET search_path TO \"$user\", public;
 INSERT INTO \"schema_migrations\" (version) VALUES
 ('20260101120000');
 ";
-    let all = rewritten(&[("0001_structure.sql", text)]).unwrap();
+    let all = rewritten(&[("structure.sql", text), ("0001_later.sql", "SELECT 1;")]).unwrap();
+    assert_eq!((&*all[0].file, &*all[0].version, all.len()), ("structure.sql", "0", 2));
     assert_eq!(
         statements(&all[0]),
         [
