@@ -74,6 +74,11 @@ impl OwnerType {
             Self::Uuid => tenant.uuid().to_string(),
         }
     }
+
+    /// The tenant's id as SQL of this type for PostgreSQL.
+    pub fn literal(self, tenant: TenantId) -> String {
+        format!("{}::{}", literal(&self.value(tenant)), self.as_str())
+    }
 }
 
 /// A column.

@@ -7,7 +7,7 @@ use tenantry_model::Failure;
 use super::tool::Tool;
 
 /// Maximum number of faults that a message lists; the rest is counted.
-const LISTED: usize = 20;
+const LISTED: usize = 50;
 
 /// What is wrong with a set of migrations.
 #[derive(Debug, Default)]
@@ -24,12 +24,17 @@ struct Fault {
 impl Faults {
     /// Adds a fault of a file as a whole, such as its name.
     pub fn of_file(&mut self, file: &str, tool: Tool, text: impl Into<String>) {
-        self.0.push(Fault { file: file.to_owned(), line: None, text: with_tool(tool, text.into()) });
+        self.add(file, None, tool, text);
     }
 
     /// Adds a fault at a line; the first line is 1.
     pub fn at(&mut self, file: &str, line: usize, tool: Tool, text: impl Into<String>) {
-        self.0.push(Fault { file: file.to_owned(), line: Some(line), text: with_tool(tool, text.into()) });
+        self.add(file, Some(line), tool, text);
+    }
+
+    /// Adds a fault at a line, or of a file as a whole.
+    pub fn add(&mut self, file: &str, line: Option<usize>, tool: Tool, text: impl Into<String>) {
+        self.0.push(Fault { file: file.to_owned(), line, text: with_tool(tool, text.into()) });
     }
 
     /// Whether there are none.

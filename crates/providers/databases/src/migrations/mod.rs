@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, FailureClass};
 use tenantry_provider::files::Files;
 
-use faults::Faults;
+pub(crate) use faults::Faults;
 use folder::Source;
 pub use public::PublicSchema;
 use script::Script;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tenantry_model::{Failure, Isolation};
+use tenantry_model::{Failure, Isolation, TenantId};
 use tenantry_postgres::{Error, Row, Session};
 
 use super::failure::failure;
@@ -16,6 +16,18 @@ pub async fn read(
     schema: &str,
     isolation: Isolation,
 ) -> Result<Catalogue, Failure> {
+    match inspect(connection, schema, isolation).await? {
+        (catalogue, faults) if faults.is_empty() => Ok(catalogue),
+        (_, faults) => Err(bad_schema(faults)),
+    }
+}
+
+/// Reads a schema of this isolation, and how its tables break the rules: a sentence for each fault.
+pub async fn inspect(
+    connection: &mut Session,
+    schema: &str,
+    isolation: Isolation,
+) -> Result<(Catalogue, Vec<String>), Failure> {
     let mut faults = Vec::new();
     let tables = tables(connection, schema).await?;
     let references = references(connection, schema).await?;
@@ -35,10 +47,7 @@ pub async fn read(
         Isolation::Database => faults = outside(connection, schema).await?,
     }
     let is_whole = isolation != Isolation::Pool;
-    if !faults.is_empty() {
-        return Err(bad_schema(faults));
-    }
-    Ok(Catalogue { tables, deletion_order, is_whole, shape: shape(connection, schema).await? })
+    Ok((Catalogue { tables, deletion_order, is_whole, shape: shape(connection, schema).await? }, faults))
 }
 
 /// The definition of every column, constraint, index, policy, trigger and function of the schema. NOT NULL
@@ -78,17 +87,15 @@ pub async fn shape(connection: &mut Session, schema: &str) -> Result<Shape, Fail
 }
 
 /// Whether any table that the schema has now holds rows of this tenant.
-pub async fn holds(connection: &mut Session, schema: &str, tenant: &str) -> Result<bool, Failure> {
-    let tables = connection.all::<String>(
-        concat!("SELECT relname::text FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attname = $2 AND NOT attisdropped
-         WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND NOT relispartition"),
-        &[&schema, &OWNER],
-    ).await.map_err(failure)?;
-    let of = |table: &String| {
-        format!("EXISTS (SELECT FROM {}.{} WHERE {OWNER} = $1)", quoted(schema), quoted(table))
+pub async fn holds(connection: &mut Session, schema: &str, tenant: TenantId) -> Result<bool, Failure> {
+    let tables = tables(connection, schema).await?;
+    let of = |(name, table): (&String, &Table)| {
+        let owner = table.owner?;
+        let own = owner.literal(tenant);
+        Some(format!("EXISTS (SELECT FROM {}.{} WHERE {OWNER} = {own})", quoted(schema), quoted(name)))
     };
-    let any: Vec<String> = std::iter::once("false".to_owned()).chain(tables.iter().map(of)).collect();
-    connection.one(&format!("SELECT {}", any.join(" OR ")), &[&tenant]).await.map_err(failure)
+    let any: Vec<String> = std::iter::once("false".to_owned()).chain(tables.iter().filter_map(of)).collect();
+    connection.one(&format!("SELECT {}", any.join(" OR ")), &[]).await.map_err(failure)
 }
 
 /// The tables of a schema, without partitions and without the table of applied migrations.
@@ -110,9 +117,9 @@ pub async fn tables(connection: &mut Session, schema: &str) -> Result<BTreeMap<S
         let Some(name) = row.get::<_, Option<String>>("attname") else { continue };
         let kind: String = row.get("kind");
         // Any other column of this name means something else to the product.
-        table.owner = table.owner.or(OwnerType::of(&kind).filter(|_| name == OWNER));
+        let (generated, computed): (bool, bool) = (row.get("made"), row.get("computed"));
+        table.owner = table.owner.or(OwnerType::of(&kind).filter(|_| name == OWNER && !computed));
         if name != OWNER || table.owner.is_none() {
-            let (generated, computed) = (row.get("made"), row.get("computed"));
             table.columns.push(Column { name, kind, generated, computed });
         }
     }
@@ -125,9 +132,15 @@ fn unowned(tables: &BTreeMap<String, Table>) -> impl Iterator<Item = String> {
         if name.starts_with('_') {
             return Some(format!("table `{name}`: names that begin with an underscore are reserved; rename it"));
         }
-        (table.owner != Some(OwnerType::Text)).then(|| {
-            format!("table `{name}` cannot be shared by tenants: it needs a column `{OWNER} text NOT NULL` that its primary key begins with")
-        })
+        match (table.owner, table.column(OWNER)) {
+            (Some(_), _) => None,
+            (None, Some(Column { kind, .. })) => Some(format!(
+                "table `{name}` cannot be shared by tenants: the type of its `{OWNER}` is {kind}, but must be text or uuid"
+            )),
+            (None, None) => Some(format!(
+                "table `{name}` cannot be shared by tenants: it needs a column `{OWNER}` of type text or uuid that its primary key begins with"
+            )),
+        }
     })
 }
 

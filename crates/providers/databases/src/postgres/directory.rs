@@ -146,6 +146,12 @@ impl Owner {
         Self::new(isolation, work.tenant.clone(), name, &work.tag, work.resource.clone())
     }
 
+    /// The tenant's id.
+    pub fn tenant_id(&self) -> Result<TenantId, Failure> {
+        let id = self.tenant.parse();
+        id.map_err(|why| Failure::fatal("bad_name", format!("the tenant's id `{}` {why}", self.tenant)))
+    }
+
     /// Name of the advisory lock under which the tenant's objects change.
     pub fn lock_name(&self) -> String {
         format!("{} {}", self.isolation.as_str(), self.name.as_str())

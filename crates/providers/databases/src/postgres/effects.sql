@@ -54,4 +54,4 @@ WITH bounds AS (
       AND CASE WHEN id >= next THEN true ELSE pg_xact_status(id::text::xid8) = 'in progress' END
       AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = class AND objid = object AND deptype IN ('e', 'i'))
 )
-SELECT concat_ws(' ', type, identity) FROM own, pg_identify_object(class, object, 0) ORDER BY 1
+SELECT DISTINCT concat_ws(' ', type, CASE type WHEN 'large object' THEN NULL ELSE identity END) FROM own, pg_identify_object(class, object, 0) ORDER BY 1

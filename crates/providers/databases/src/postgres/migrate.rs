@@ -102,7 +102,8 @@ impl<'a> Target<'a> {
                 return Err(Failure::fatal("bad_schema", found.join("; ")));
             }
         }
-        let catalogue = catalogue::read(&mut transaction, self.schema, self.isolation).await?;
+        // A later file may correct tables that break a rule; the last one must leave none.
+        let (catalogue, _) = catalogue::inspect(&mut transaction, self.schema, self.isolation).await?;
         let evidence = evidence(self.schema, migration);
         run(&mut transaction, format!("{};{evidence}", (self.protect)(&catalogue))).await?;
         transaction.commit().await.map_err(failure)

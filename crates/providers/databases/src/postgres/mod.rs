@@ -105,7 +105,7 @@ pub struct Postgres {
 impl Postgres {
     /// Reads migrations and seeds. Returns an error if they or the URLs are invalid. Does not connect.
     pub fn new(config: Config) -> Result<Arc<Self>, Failure> {
-        let set = format!("postgres/{}", config.set);
+        let set = set_name(&config);
         let files = Files::migrations(config.migrations.as_deref());
         let migrations = migrations::load(&files, &set, Dialect::Postgres, config.public_schema)?;
         own_table::check(&migrations)?;
@@ -124,6 +124,11 @@ impl Postgres {
             })
             .collect::<Result<_, Failure>>()?;
         Ok(Arc::new(Self { config, content, locks: ResourceLocks::default(), main, clusters }))
+    }
+
+    /// Name of the set of migrations.
+    pub(crate) fn set(&self) -> String {
+        set_name(&self.config)
     }
 
     /// The main server, which holds shared tables and schemas.
@@ -231,6 +236,10 @@ impl Postgres {
         let name = format!("tenantry_canary_{}", digest.get(..16).unwrap_or_default());
         Ok((Owner::of(isolation, &name, &work)?, work))
     }
+}
+
+fn set_name(config: &Config) -> String {
+    format!("postgres/{}", config.set)
 }
 
 /// The output that names the login role with the newest password.

@@ -47,13 +47,15 @@ pub async fn delete_all(
     connection: &mut Session,
     catalogue: &Catalogue,
     schema: &str,
-    tenant: &str,
+    tenant: TenantId,
 ) -> Result<Value, Failure> {
     let mut counts = Map::new();
-    for table in catalogue.deletion_order.iter().flatten() {
-        let sql = format!("DELETE FROM {}.{} WHERE {OWNER} = $1", quoted(schema), quoted(table));
-        let done = connection.execute(&sql, &[&tenant]).await;
-        counts.insert(table.clone(), done.map_err(failure)?.into());
+    for name in catalogue.deletion_order.iter().flatten() {
+        let Some(owner) = catalogue.tables.get(name).and_then(|table| table.owner) else { continue };
+        let own = owner.literal(tenant);
+        let sql = format!("DELETE FROM {}.{} WHERE {OWNER} = {own}", quoted(schema), quoted(name));
+        let done = connection.execute(&sql, &[]).await;
+        counts.insert(name.clone(), done.map_err(failure)?.into());
     }
     Ok(Value::Object(counts))
 }

@@ -24,7 +24,7 @@ use super::migrate::search_path;
 use super::name::Name;
 use super::rows::relation;
 use super::server::{lock_until_closed, run};
-use crate::tables::{Catalogue, OWNER, Table, in_parentheses, literal, quoted};
+use crate::tables::{Catalogue, OWNER, Table, in_parentheses, quoted};
 use tenantry_provider::csv;
 use tenantry_provider::transfer::{Content, Sink, Source, Tally, bad_archive, broken};
 use tenantry_provider::verbs::Spec;
@@ -123,7 +123,7 @@ impl TableExport<'_> {
         tally: &mut Tally,
     ) -> Result<(), Failure> {
         let (columns, from) = (exported(self.table), &self.from);
-        let own = self.table.owner.map(|owner| format!("{OWNER} = {}", literal(&owner.value(tenant))));
+        let own = self.table.owner.map(|owner| format!("{OWNER} = {}", owner.literal(tenant)));
         let some = own.as_ref().map(|own| format!("WHERE {own}")).unwrap_or_default();
         // A table without such columns is in the export if it has rows.
         if columns.is_empty() {
@@ -240,8 +240,7 @@ impl Staged<'_> {
     /// The statement that moves the rows into their table, as this tenant's.
     fn insert(&self, schema: &str, tenant: TenantId) -> String {
         let owner = self.table.owner.filter(|_| !self.columns.iter().any(|column| column == OWNER));
-        let owner = owner
-            .map(|owner| (quoted(OWNER), format!("{}::{}", literal(&owner.value(tenant)), owner.as_str())));
+        let owner = owner.map(|owner| (quoted(OWNER), owner.literal(tenant)));
         let same = self.columns.iter().map(|column| (quoted(column), quoted(column)));
         let (columns, values): (Vec<String>, Vec<String>) = owner.into_iter().chain(same).unzip();
         format!(
@@ -313,7 +312,7 @@ async fn replace(
         let delete = |name: &String| {
             let table = catalogue.tables.get(name)?;
             let own = table.owner.filter(|_| !catalogue.is_whole);
-            let own = own.map(|owner| format!("WHERE {OWNER} = {}", literal(&owner.value(tenant))));
+            let own = own.map(|owner| format!("WHERE {OWNER} = {}", owner.literal(tenant)));
             Some(format!("DELETE FROM {} {}", relation(schema, name, table), own.unwrap_or_default()))
         };
         all.push_str(&together(group.iter().filter_map(delete).collect()));

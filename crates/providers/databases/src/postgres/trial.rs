@@ -1,8 +1,8 @@
 //! Tries migration files before any tenant sees them: runs all of them in one transaction, collects the faults of
 //! every file, and rolls back. A file must not create or change anything outside of the tenant's schema, and the
-//! tables must keep the rules of the isolation.
+//! tables must keep the rules of the isolation. Each fault is named with the file and the line that causes it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tenantry_model::{Failure, FailureClass, Isolation};
 use tenantry_postgres::Session;
@@ -11,7 +11,7 @@ use super::catalogue;
 use super::failure::failure;
 use super::migrate::{pending, search_path};
 use super::server::run;
-use crate::migrations::{self, Migration};
+use crate::migrations::{Faults, Migration, Tool};
 use crate::tables::quoted;
 
 /// Objects outside of a schema that the transaction has created or changed.
@@ -21,17 +21,29 @@ const SCRATCH: &str = "tenantry_trial";
 
 /// How the files of an isolation are tried.
 #[derive(Clone, Copy)]
-pub struct Trial {
+pub struct Trial<'a> {
     isolation: Isolation,
+    /// Name of the set, for messages.
+    set: &'a str,
     /// Finds objects that bypass the policies of shared tables, in the schema `$1`.
     bypasses: Option<&'static str>,
 }
 
-impl Trial {
+/// What a trial finds wrong after a statement.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Found {
+    /// Objects outside of the schema, and those that bypass policies. A later statement that removes them does not
+    /// excuse them.
+    objects: BTreeSet<String>,
+    /// Tables that break the rules of their isolation. A later file may correct them.
+    tables: BTreeSet<String>,
+}
+
+impl<'a> Trial<'a> {
     /// For shared tables, schemas or databases. `bypasses` is a query that returns a sentence for each object in the
     /// schema `$1` that bypasses the policies of shared tables.
-    pub const fn new(isolation: Isolation, bypasses: Option<&'static str>) -> Self {
-        Self { isolation, bypasses }
+    pub const fn new(isolation: Isolation, set: &'a str, bypasses: Option<&'static str>) -> Self {
+        Self { isolation, set, bypasses }
     }
 
     /// Tries all files if one of them is not applied to this schema yet. A failure of code `bad_migration` names every
@@ -48,10 +60,7 @@ impl Trial {
         let mut transaction = connection.begin().await.map_err(failure)?;
         let faults = self.faults(&mut transaction, schema, migrations).await;
         transaction.rollback().await.map_err(failure)?;
-        match faults? {
-            faults if faults.is_empty() => Ok(()),
-            faults => Err(Failure::fatal("bad_migration", faults.join("; "))),
-        }
+        faults?.into_result(self.set)
     }
 
     async fn faults(
@@ -59,53 +68,79 @@ impl Trial {
         transaction: &mut Session,
         schema: &str,
         migrations: &[Migration],
-    ) -> Result<Vec<String>, Failure> {
+    ) -> Result<Faults, Failure> {
         let whole = self.isolation == Isolation::Database;
         let schema = if whole { schema } else { SCRATCH };
         if !whole {
             run(transaction, format!("CREATE SCHEMA {}", quoted(schema))).await?;
         }
-        let mut known: BTreeSet<String> = self.found(transaction, schema, whole).await?.into_iter().collect();
-        let (mut faults, mut broken) = (Vec::new(), None::<(&str, String)>);
+        let mut faults = Faults::default();
+        let mut known = self.found(transaction, schema).await?;
+        // The place at which each table began to break the rules.
+        let mut broken: BTreeMap<String, (&str, Option<usize>)> = BTreeMap::new();
         for migration in migrations {
-            let file = &migration.file;
-            if let Err(failure) = attempt(transaction, schema, migration).await {
+            let file = &*migration.file;
+            if let Err((line, failure)) = attempt(transaction, schema, migration).await {
                 match failure.class {
                     FailureClass::Retryable | FailureClass::Unknown => return Err(failure),
                     // The files after it may depend on it.
                     FailureClass::Invalid | FailureClass::Fatal => {
-                        faults.push(migrations::bad(migration, None, failure).message);
+                        faults.add(file, Some(line), Tool::Plain, failure.message);
                         break;
                     }
                 }
             }
-            for fault in self.found(transaction, schema, whole).await? {
-                if known.insert(fault.clone()) {
-                    faults.push(format!("{file}: {fault}"));
-                }
-            }
-            // A later file may correct the tables that an earlier one has created.
-            broken = match rules(transaction, schema, self.isolation).await? {
-                None => None,
-                Some(fault) => match broken {
-                    Some((file, known)) if known == fault => Some((file, known)),
-                    _ => Some((file.as_str(), fault)),
-                },
+            let found = self.found(transaction, schema).await?;
+            let is_new = |fault: &&String| !known.objects.contains(*fault) && !known.tables.contains(*fault);
+            let any = found.objects.iter().chain(&found.tables).any(|fault| is_new(&fault));
+            let lines = match any {
+                true => self.lines(transaction, schema, migration, &known).await?,
+                false => BTreeMap::new(),
             };
+            for fault in found.objects.iter().filter(is_new) {
+                faults.add(file, lines.get(fault).copied(), Tool::Plain, fault.clone());
+            }
+            broken.retain(|fault, _| found.tables.contains(fault));
+            for fault in found.tables.iter().filter(is_new) {
+                broken.insert(fault.clone(), (file, lines.get(fault).copied()));
+            }
+            known.objects.extend(found.objects);
+            known.tables = found.tables;
         }
-        faults.extend(broken.map(|(file, fault)| format!("{file}: {fault}")));
+        for (fault, (file, line)) in broken {
+            faults.add(file, line, Tool::Plain, fault);
+        }
         Ok(faults)
     }
 
-    /// Sentences about objects outside of the schema, and about those that bypass policies.
-    async fn found(
+    /// Runs a file again, statement by statement, to find the line after which each fault is there. The file has just
+    /// run, and its savepoint exists.
+    async fn lines(
         self,
         transaction: &mut Session,
         schema: &str,
-        whole: bool,
-    ) -> Result<Vec<String>, Failure> {
+        migration: &Migration,
+        before: &Found,
+    ) -> Result<BTreeMap<String, usize>, Failure> {
+        let mut lines = BTreeMap::new();
+        let mut last: BTreeSet<String> = before.objects.union(&before.tables).cloned().collect();
+        run(transaction, format!("ROLLBACK TO file; SET LOCAL {}", search_path(schema))).await?;
+        for statement in &migration.statements {
+            if let Some(sql) = tried(migration, &statement.sql(schema)) {
+                run(transaction, sql).await?;
+            }
+            let found = self.found(transaction, schema).await?;
+            let now: BTreeSet<String> = found.objects.union(&found.tables).cloned().collect();
+            lines.extend(now.difference(&last).map(|fault| (fault.clone(), statement.line)));
+            last = now;
+        }
+        Ok(lines)
+    }
+
+    async fn found(self, transaction: &mut Session, schema: &str) -> Result<Found, Failure> {
+        let whole = self.isolation == Isolation::Database;
         let outside: Vec<String> = transaction.all(EFFECTS, &[&schema, &whole]).await.map_err(failure)?;
-        let mut found: Vec<String> = outside
+        let mut objects: BTreeSet<String> = outside
             .into_iter()
             .map(|object| {
                 format!(
@@ -114,9 +149,10 @@ impl Trial {
             })
             .collect();
         if let Some(bypasses) = self.bypasses {
-            found.extend(bypasses_in(transaction, bypasses, schema).await?);
+            objects.extend(bypasses_in(transaction, bypasses, schema).await?);
         }
-        Ok(found)
+        let (_, tables) = catalogue::inspect(transaction, schema, self.isolation).await?;
+        Ok(Found { objects, tables: tables.into_iter().collect() })
     }
 }
 
@@ -129,37 +165,27 @@ pub async fn bypasses_in(
     connection.all(bypasses, &[&schema]).await.map_err(failure)
 }
 
-/// How the tables break the rules of their isolation.
-async fn rules(
+/// Runs a file after a savepoint `file`; an error undoes the file alone and names the line.
+async fn attempt(
     transaction: &mut Session,
     schema: &str,
-    isolation: Isolation,
-) -> Result<Option<String>, Failure> {
-    match catalogue::read(transaction, schema, isolation).await {
-        Ok(_) => Ok(None),
-        Err(failure) => match failure.class {
-            FailureClass::Retryable | FailureClass::Unknown => Err(failure),
-            FailureClass::Invalid | FailureClass::Fatal => Ok(Some(failure.message)),
-        },
-    }
-}
-
-/// Runs a file; an error undoes it alone.
-async fn attempt(transaction: &mut Session, schema: &str, migration: &Migration) -> Result<(), Failure> {
-    run(transaction, format!("SAVEPOINT file; SET LOCAL {}", search_path(schema))).await?;
-    let mut tried = Ok(());
+    migration: &Migration,
+) -> Result<(), (usize, Failure)> {
+    let at = |line| move |failure| (line, failure);
+    run(transaction, format!("SAVEPOINT file; SET LOCAL {}", search_path(schema))).await.map_err(at(1))?;
     for statement in &migration.statements {
-        let sql = statement.sql(schema);
-        let sql = if migration.transaction { Some(sql.into_owned()) } else { in_transaction(&sql) };
-        if let (Ok(()), Some(sql)) = (&tried, sql) {
-            let ran = run(transaction, sql).await;
-            tried = ran.map_err(|failure| migrations::bad(migration, Some(statement.line), failure));
+        let Some(sql) = tried(migration, &statement.sql(schema)) else { continue };
+        if let Err(failure) = run(transaction, sql).await {
+            run(transaction, "ROLLBACK TO file".to_owned()).await.map_err(at(statement.line))?;
+            return Err((statement.line, failure));
         }
     }
-    if tried.is_err() {
-        run(transaction, "ROLLBACK TO file".to_owned()).await?;
-    }
-    tried
+    Ok(())
+}
+
+/// A statement of a file as it can run in a transaction, if it can.
+fn tried(migration: &Migration, sql: &str) -> Option<String> {
+    if migration.transaction { Some(sql.to_owned()) } else { in_transaction(sql) }
 }
 
 /// The statement in a form that can run in a transaction: without CONCURRENTLY; none for VACUUM.

@@ -224,7 +224,7 @@ impl Databases {
 
     async fn template(&self, server: &Server) -> Result<Arc<Template>, Failure> {
         let made = async {
-            let name = template::ready(server, &self.postgres.content.migrations).await?;
+            let name = template::ready(server, &self.postgres).await?;
             Ok(Arc::new(Template { name, fresh: OnceLock::new() }))
         };
         self.template.get_or_init(server, made).await

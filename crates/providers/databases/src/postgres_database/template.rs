@@ -8,15 +8,17 @@ use tenantry_postgres::Session;
 
 use super::ISOLATION;
 use super::client::{SCHEMA, drop_database};
-use crate::migrations::Migration;
-use crate::postgres::{Name, Server, Target, Trial, failure, is_duplicate, recipe, run, with_keepalive};
+use crate::postgres::{
+    Name, Postgres, Server, Target, Trial, failure, is_duplicate, recipe, run, with_keepalive,
+};
 use crate::tables::literal;
 
 /// Owner tag of every template.
 const OWNER_TAG: &str = "tenantry: a template of tenants' databases";
 
 /// The template on this server; creates it if it is missing.
-pub async fn ready(server: &Server, migrations: &[Migration]) -> Result<Name, Failure> {
+pub async fn ready(server: &Server, postgres: &Postgres) -> Result<Name, Failure> {
+    let migrations = &postgres.content.migrations;
     let digest = recipe(server.administrator(), migrations);
     let name = Name::new(&format!("tenantry_template_{digest}"))?;
     let mut lock = server.lock("template").await?;
@@ -31,7 +33,7 @@ pub async fn ready(server: &Server, migrations: &[Migration]) -> Result<Name, Fa
     let mut inside = server.connect_to(&draft).await?;
     run(&mut inside, format!("REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC")).await?;
     let made = async {
-        Trial::new(ISOLATION, None).run(&mut inside, SCHEMA, migrations).await?;
+        Trial::new(ISOLATION, &postgres.set(), None).run(&mut inside, SCHEMA, migrations).await?;
         Target::of_one(SCHEMA, ISOLATION).migrate(&mut inside, migrations).await
     };
     with_keepalive(&mut lock, made).await?;

@@ -23,8 +23,7 @@ impl WarmFactory for WarmDatabases {
         name: &Name,
         tag: &str,
     ) -> Result<Shape, Failure> {
-        let template =
-            with_keepalive(connection, template::ready(server, &self.0.content.migrations)).await?;
+        let template = with_keepalive(connection, template::ready(server, &self.0)).await?;
         copy(connection, &template, name).await?;
         run(connection, client::tag(name, name, tag)).await?;
         let mut inside = server.connect_to(name).await?;

@@ -49,20 +49,24 @@ impl Pool {
         partitions::ensure_schema_of_partitions(&mut lock, parts).await?;
         groups.ensure(&mut lock, server.memberships().await?).await?;
         let migrations = &self.postgres.content.migrations;
-        Trial::new(ISOLATION, Some(guard::BYPASSES)).run(&mut lock, SCHEMA, migrations).await?;
+        let set = self.postgres.set();
+        Trial::new(ISOLATION, &set, Some(guard::BYPASSES)).run(&mut lock, SCHEMA, migrations).await?;
         let protect = |catalogue: &Catalogue| groups.protect(catalogue);
         let prepare = |sql: &str| partitions::partitioned(sql, parts);
         let bypasses = Some(guard::BYPASSES);
         let target =
             Target { prepare: &prepare, protect: &protect, bypasses, ..Target::of_one(SCHEMA, ISOLATION) };
         let migrated = target.migrate(&mut lock, migrations).await?;
+        let recorded = self.recorded_shape(&mut lock).await?;
+        let mut anew = migrated.applied || recorded.is_none();
         if !guard::is_protected(&mut lock).await? {
-            let catalogue = read_catalogue(&mut lock, SCHEMA, ISOLATION).await?;
-            run(&mut lock, groups.protect(&catalogue)).await?;
+            let before = read_catalogue(&mut lock, SCHEMA, ISOLATION).await?;
+            run(&mut lock, groups.protect(&before)).await?;
+            // Tables as an earlier version has protected them; tables that were changed since keep their record.
+            anew |= recorded.as_ref() == Some(&before.shape);
         }
         let (owner, work) = self.postgres.canary(server, ISOLATION)?;
         let catalogue = read_catalogue(&mut lock, SCHEMA, ISOLATION).await?;
-        let anew = migrated.applied || self.recorded_shape(&mut lock).await?.is_none();
         let mut transaction = lock.begin().await.map_err(failure)?;
         run(&mut transaction, owner.enlist(None, false)).await?;
         // The canary row may have changed since the tables were created.
@@ -146,7 +150,7 @@ impl Pool {
         run(&mut transaction, format!("SET LOCAL {}", search_path(SCHEMA))).await?;
         // Another process may have migrated the tables since this one read them.
         let catalogue = read_catalogue(&mut transaction, SCHEMA, ISOLATION).await?;
-        let rows = delete_all(&mut transaction, &catalogue, SCHEMA, &owner.tenant).await?;
+        let rows = delete_all(&mut transaction, &catalogue, SCHEMA, owner.tenant_id()?).await?;
         run(&mut transaction, owner.drop_roles(&state)).await?;
         owner.unlist(&mut transaction).await?;
         transaction.commit().await.map_err(failure)?;

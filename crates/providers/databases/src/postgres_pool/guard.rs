@@ -5,7 +5,7 @@ use tenantry_model::Failure;
 use tenantry_postgres::Session;
 
 use crate::postgres::{Memberships, Name, failure, grants, run};
-use crate::tables::{Catalogue, OWNER, literal, quoted};
+use crate::tables::{Catalogue, OWNER, OwnerType, literal, quoted};
 
 /// Schema of the shared tables.
 pub const SCHEMA: &str = "tenantry_pool";
@@ -33,6 +33,35 @@ DO $$ DECLARE part text; BEGIN
     END LOOP;
 END $$;";
 
+/// Gives `tenant_id` the session's tenant as default in every table whose file gives it none, so that an INSERT need not
+/// name the tenant. ONLY, because a child by inheritance may have a default of its own.
+const SET_DEFAULTS: &str = "
+DO $$ DECLARE own record; BEGIN
+    FOR own IN SELECT oid::regclass AS name, atttypid FROM pg_class JOIN pg_attribute ON attrelid = oid AND attname = 'tenant_id' AND NOT attisdropped
+               WHERE relnamespace = 'tenantry_pool'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+                 AND NOT atthasdef AND atttypid IN ('text'::regtype, 'uuid'::regtype)
+    LOOP
+        EXECUTE format('ALTER TABLE ONLY %s ALTER COLUMN tenant_id SET DEFAULT tenantry.%I(true)', own.name,
+                       CASE own.atttypid WHEN 'uuid'::regtype THEN 'session_tenant_uuid' ELSE 'session_tenant' END);
+    END LOOP;
+END $$;";
+
+/// Body of the function that returns a session's tenant as a UUID: the 26 characters after the prefix of its id are 130
+/// bits in Crockford's base 32, of which the first two are zero.
+pub const SESSION_TENANT_UUID: &str = "
+SELECT string_agg(lpad(to_hex(substr(bits, 3 + 32 * word, 32)::bit(32)::bigint), 8, '0'), '' ORDER BY word)::uuid
+FROM generate_series(0, 3) word,
+     (SELECT string_agg((strpos('0123456789abcdefghjkmnpqrstvwxyz', digit) - 1)::bit(5)::text, '' ORDER BY place)
+      FROM unnest(string_to_array(right(tenantry.session_tenant(writing), 26), NULL)) WITH ORDINALITY digits (digit, place)) id (bits)";
+
+/// The function that returns a session's tenant as a value of this type.
+const fn session_tenant(owner: OwnerType) -> &'static str {
+    match owner {
+        OwnerType::Text => "session_tenant",
+        OwnerType::Uuid => "session_tenant_uuid",
+    }
+}
+
 /// The two roles with privileges on the tables: applications, which name their tenant themselves, and
 /// tenants' login roles.
 #[derive(Clone, Debug)]
@@ -49,7 +78,7 @@ impl Groups {
         Ok(Self { app: Name::new(app)?, tenants: Name::new(&format!("{app}_tenants"))? })
     }
 
-    /// Creates missing roles and the function. The caller holds the lock `pool`.
+    /// Creates missing roles and the functions. The caller holds the lock `pool`.
     pub async fn ensure(&self, connection: &mut Session, memberships: Memberships) -> Result<(), Failure> {
         for role in [&self.app, &self.tenants] {
             ensure_role(connection, role, memberships).await?;
@@ -61,10 +90,13 @@ impl Groups {
             format!(
                 "CREATE OR REPLACE FUNCTION tenantry.session_tenant(writing boolean) RETURNS text
                  LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {};
-                 REVOKE ALL ON FUNCTION tenantry.session_tenant(boolean) FROM PUBLIC;
+                 CREATE OR REPLACE FUNCTION tenantry.session_tenant_uuid(writing boolean) RETURNS uuid
+                 LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS {};
+                 REVOKE ALL ON FUNCTION tenantry.session_tenant(boolean), tenantry.session_tenant_uuid(boolean) FROM PUBLIC;
                  GRANT USAGE ON SCHEMA tenantry TO {app}, {tenants};
-                 GRANT EXECUTE ON FUNCTION tenantry.session_tenant(boolean) TO {app}, {tenants};",
-                literal(&body)
+                 GRANT EXECUTE ON FUNCTION tenantry.session_tenant(boolean), tenantry.session_tenant_uuid(boolean) TO {app}, {tenants};",
+                literal(&body),
+                literal(SESSION_TENANT_UUID),
             ),
         )
         .await
@@ -85,17 +117,18 @@ impl Groups {
         )
     }
 
-    /// The policies of every table as the server prints them: name, command, and the two expressions.
-    pub fn policies() -> impl Iterator<Item = [String; 4]> {
-        POLICIES.into_iter().map(|(command, policy, clause, writing)| {
+    /// The policies of a table with a `tenant_id` of this type as the server prints them: name, command, and the two
+    /// expressions.
+    pub fn policies(owner: OwnerType) -> impl Iterator<Item = [String; 4]> {
+        let function = session_tenant(owner);
+        POLICIES.into_iter().map(move |(command, policy, clause, writing)| {
             let letter = match command {
                 "SELECT" => "r",
                 "INSERT" => "a",
                 "UPDATE" => "w",
                 _ => "d",
             };
-            let is_tenant =
-                format!("({OWNER} = ( SELECT tenantry.session_tenant({writing}) AS session_tenant))");
+            let is_tenant = format!("({OWNER} = ( SELECT tenantry.{function}({writing}) AS {function}))");
             let (using, with_check) = match clause {
                 "USING" => (is_tenant, String::new()),
                 _ => (String::new(), is_tenant),
@@ -104,18 +137,22 @@ impl Groups {
         })
     }
 
-    /// The statements that protect every table: policies and privileges.
+    /// The statements that protect every table: policies, defaults and privileges. A table without a tenant's id, which
+    /// a later file may correct, admits no role until then.
     pub fn protect(&self, catalogue: &Catalogue) -> String {
         let mut sql = CLOSE_PARTITIONS.replace("ROLES", &format!("{}, {}", self.app, self.tenants));
-        for table in catalogue.tables.keys() {
-            let table = format!("{SCHEMA}.{}", quoted(table));
+        sql.push_str(SET_DEFAULTS);
+        for (name, table) in &catalogue.tables {
+            let owner = table.owner.map(session_tenant);
+            let table = format!("{SCHEMA}.{}", quoted(name));
             sql.push_str(&format!(
                 "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
             ));
+            let Some(function) = owner else { continue };
             for (command, policy, clause, writing) in POLICIES {
                 sql.push_str(&format!(
                     "DROP POLICY IF EXISTS {policy} ON {table};
-                     CREATE POLICY {policy} ON {table} FOR {command} {clause} ({OWNER} = (SELECT tenantry.session_tenant({writing})));"
+                     CREATE POLICY {policy} ON {table} FOR {command} {clause} ({OWNER} = (SELECT tenantry.{function}({writing})));"
                 ));
             }
         }
@@ -146,12 +183,13 @@ pub async fn ensure_schema(
     }
 }
 
-/// Whether every table has its policies, and no partition admits anyone.
+/// Whether every table has its policies and its default, and no partition admits any role.
 pub async fn is_protected(connection: &mut Session) -> Result<bool, Failure> {
     connection.one(
         "SELECT coalesce(bool_and(relrowsecurity AND relforcerowsecurity AND CASE WHEN relispartition
                     THEN NOT EXISTS (SELECT FROM aclexplode(relacl) WHERE grantee <> relowner)
-                    ELSE (SELECT count(*) FROM pg_policy WHERE polrelid = pg_class.oid AND polname ^@ 'tenantry_') = 4 END), true)
+                    ELSE (SELECT count(*) FROM pg_policy WHERE polrelid = pg_class.oid AND polname ^@ 'tenantry_') = 4
+                         AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = pg_class.oid AND attname = 'tenant_id' AND NOT attisdropped AND atthasdef) END), true)
          FROM pg_class WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND relname <> '_migrations'",
         &[&SCHEMA],
     )

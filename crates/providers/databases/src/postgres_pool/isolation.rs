@@ -13,7 +13,7 @@ use crate::postgres::isolation::{
     public_grants, tenant_roles,
 };
 use crate::postgres::{Name, failure, names_of, run};
-use crate::tables::{OWNER, literal, quoted};
+use crate::tables::{OWNER, OwnerType, literal, quoted};
 use tenantry_provider::isolation::{Checked, Findings, IsolationCheck};
 
 /// Attempts on shared tables, beside those that every check makes.
@@ -22,10 +22,10 @@ const TRIED: [&str; 7] =
 
 /// A tenant whose rows the check tries to reach.
 struct ProbedTenant {
-    tenant: String,
+    tenant: TenantId,
     name: Name,
-    /// Tables in which it has rows.
-    tables: Vec<String>,
+    /// Tables in which it has rows, each with the type of its `tenant_id`.
+    tables: Vec<(String, OwnerType)>,
 }
 
 #[async_trait]
@@ -83,10 +83,10 @@ async fn check(
 async fn targets(connection: &mut Session, tenants: &[TenantId]) -> Result<Vec<ProbedTenant>, Failure> {
     let ids: Vec<String> = tenants.iter().map(ToString::to_string).collect();
     // Every table and partition with rows of tenants, also those that a login should not be able to name.
-    let tables: Vec<String> = connection
-        .all(
-            "SELECT relname::text FROM pg_catalog.pg_class c WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p')
-               AND EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = c.oid AND attname = $2 AND NOT attisdropped)
+    let tables: Vec<(String, String)> = connection
+        .pairs(
+            "SELECT relname::text, format_type(atttypid, atttypmod) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute ON attrelid = c.oid
+             WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND attname = $2 AND NOT attisdropped
              ORDER BY 1",
             &[&SCHEMA, &OWNER],
         )
@@ -94,12 +94,16 @@ async fn targets(connection: &mut Session, tenants: &[TenantId]) -> Result<Vec<P
         .map_err(failure)?;
     let mut targets = Vec::new();
     for (tenant, name) in names_of(connection, ISOLATION, &ids).await? {
+        let Some(tenant) = tenants.iter().copied().find(|id| id.to_string() == tenant) else { continue };
         let mut target = ProbedTenant { tenant, name, tables: Vec::new() };
-        for table in &tables {
+        for (table, kind) in &tables {
+            // A row whose id has another type is compared as text.
+            let owner = OwnerType::of(kind).unwrap_or(OwnerType::Text);
+            let own = literal(&owner.value(tenant));
             let sql =
-                format!("SELECT EXISTS (SELECT FROM {SCHEMA}.{} WHERE {OWNER}::text = $1)", quoted(table));
-            if connection.one(&sql, &[&target.tenant]).await.map_err(failure)? {
-                target.tables.push(table.clone());
+                format!("SELECT EXISTS (SELECT FROM {SCHEMA}.{} WHERE {OWNER}::text = {own})", quoted(table));
+            if connection.one(&sql, &[]).await.map_err(failure)? {
+                target.tables.push((table.clone(), owner));
             }
         }
         targets.push(target);
@@ -117,21 +121,26 @@ async fn probe(
 ) -> Result<(), Failure> {
     let reset = "RESET ROLE; RESET SESSION AUTHORIZATION; RESET app.current_tenant_id";
     for ProbedTenant { tenant, name, tables } in targets {
-        let theirs = literal(tenant);
-        let condition = format!("{OWNER}::text = {theirs}");
-        let name_it = format!("SET LOCAL app.current_tenant_id = {theirs}");
-        let name_it_for_all = format!("SET app.current_tenant_id = {theirs}; {reset}; {name_it}");
+        let ids = [OwnerType::Text, OwnerType::Uuid].map(|owner| literal(&owner.value(*tenant)));
+        let condition = format!("{OWNER}::text IN ({})", ids.join(", "));
+        let name_it = format!("SET LOCAL app.current_tenant_id = {}", ids[0]);
+        let name_it_for_all = format!("SET app.current_tenant_id = {}; {reset}; {name_it}", ids[0]);
+        let names: Vec<String> = tables.iter().map(|(table, _)| table.clone()).collect();
         for (what, before) in
             [("rows", ""), ("rows_after_set", &*name_it), ("rows_after_reset", &*name_it_for_all)]
         {
             if tables.is_empty() {
                 findings.not_checked(login.who(), what, "a tenant has no rows to look for");
             }
-            login.read(findings, what, SCHEMA, tables, &condition, before).await?;
+            login.read(findings, what, SCHEMA, &names, &condition, before).await?;
         }
-        let written = |name: &String| WrittenTable { name: name.clone(), column: Some(OWNER.to_owned()) };
+        let written = |(name, owner): &(String, OwnerType)| WrittenTable {
+            name: name.clone(),
+            column: Some(OWNER.to_owned()),
+            owner: Some(owner.literal(*tenant)),
+        };
         let written: Vec<WrittenTable> = tables.iter().map(written).collect();
-        login.write(findings, SCHEMA, &written, Some(&theirs), &name_it).await?;
+        login.write(findings, SCHEMA, &written, &name_it).await?;
         login.become_role(findings, name.as_str()).await?;
     }
     for role in [groups.app.as_str(), pool.postgres.main().administrator()] {

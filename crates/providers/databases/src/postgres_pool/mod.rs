@@ -165,7 +165,7 @@ impl Provider for DatabasePostgresPool {
         let mut connection = postgres.main().connection().await?;
         Ok(match owner.inspect(&mut connection).await? {
             Ownership::Absent => {
-                Observed::absent_unless(holds(&mut connection, guard::SCHEMA, &owner.tenant).await?)
+                Observed::absent_unless(holds(&mut connection, guard::SCHEMA, spec.tenant.id).await?)
             }
             Ownership::Foreign => Observed::Foreign,
             Ownership::Own(mut state) => {

@@ -4,9 +4,9 @@
 use tenantry_model::Failure;
 use tenantry_postgres::Session;
 
-use super::guard::{Groups, SCHEMA};
+use super::guard::{Groups, SCHEMA, SESSION_TENANT_UUID};
 use crate::postgres::failure;
-use crate::tables::OWNER;
+use crate::tables::{OWNER, OwnerType};
 use tenantry_provider::isolation::Findings;
 
 /// Runs the checks.
@@ -24,15 +24,23 @@ pub async fn read(connection: &mut Session, findings: &mut Findings, groups: &Gr
         let found = connection.all(sql, &[&reach.as_slice()]).await;
         findings.read(what, found.map_err(failure)?);
     }
-    let same: Option<bool> = connection
-        .first(
-            "SELECT prosrc = $1 AND prosecdef AND proconfig = ARRAY['search_path=pg_catalog, pg_temp']
-         FROM pg_catalog.pg_proc WHERE oid = to_regprocedure('tenantry.session_tenant(boolean)')",
-            &[&groups.session_tenant()],
-        )
-        .await
-        .map_err(failure)?;
-    let changed = if same == Some(true) { Vec::new() } else { vec!["tenantry.session_tenant".to_owned()] };
+    let mut changed = Vec::new();
+    for (name, body, definer) in [
+        ("session_tenant", groups.session_tenant(), true),
+        ("session_tenant_uuid", SESSION_TENANT_UUID.to_owned(), false),
+    ] {
+        let same: Option<bool> = connection
+            .first(
+                "SELECT prosrc = $2 AND prosecdef = $3 AND proconfig = ARRAY['search_path=pg_catalog, pg_temp']
+                 FROM pg_catalog.pg_proc WHERE oid = to_regprocedure(format('tenantry.%s(boolean)', $1))",
+                &[&name, &body, &definer],
+            )
+            .await
+            .map_err(failure)?;
+        if same != Some(true) {
+            changed.push(format!("tenantry.{name}"));
+        }
+    }
     findings.read("who_the_tenant_is", changed);
     Ok(())
 }
@@ -89,14 +97,20 @@ const PARTITIONS: &str = "
                   OR has_table_privilege(role, c.oid, 'DELETE, TRUNCATE, TRIGGER'))
     ORDER BY 1";
 
-/// Privileges of tenants or applications on shared tables and their sequences that no policy bounds.
+/// Privileges of tenants or applications on shared tables, their columns and their sequences that no policy bounds,
+/// whether granted to PUBLIC, to a role that all of them have, or to one of them.
 const OTHER_RIGHTS: &str = "
-    SELECT format('%s.%s: %s', nspname, relname, word)
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace,
-         unnest(CASE relkind WHEN 'S' THEN ARRAY['UPDATE'] ELSE ARRAY['TRUNCATE', 'REFERENCES', 'TRIGGER'] END) word
-    WHERE nspname = 'tenantry_pool' AND relkind IN ('r', 'p', 'v', 'S')
-      AND EXISTS (SELECT FROM unnest($1::text[]) role
-                  WHERE NOT pg_has_role(role, relowner, 'MEMBER') AND CASE relkind WHEN 'S' THEN has_sequence_privilege(role, c.oid, word) ELSE has_table_privilege(role, c.oid, word) END)
+    SELECT DISTINCT format('%s.%s: %s', nspname, relname, privilege_type)
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attacl IS NOT NULL,
+    LATERAL (SELECT grantee, privilege_type FROM aclexplode(relacl)
+             UNION ALL SELECT grantee, privilege_type FROM aclexplode(attacl)) acl
+    LEFT JOIN pg_catalog.pg_roles r ON r.oid = grantee
+    WHERE nspname = 'tenantry_pool' AND relkind IN ('r', 'p', 'v', 'S') AND grantee <> relowner
+      AND CASE relkind WHEN 'S' THEN privilege_type = 'UPDATE' ELSE privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE') END
+      AND (grantee = 0 OR EXISTS (SELECT FROM unnest($1::text[]) role WHERE pg_has_role(role, grantee, 'MEMBER'))
+           OR EXISTS (SELECT FROM tenantry.homes WHERE isolation = 'pool' AND name = rolname::text COLLATE \"default\")
+           OR EXISTS (SELECT FROM tenantry.logins WHERE isolation = 'pool' AND name = rolname::text COLLATE \"default\"))
     ORDER BY 1";
 
 /// Checks that row level security is enabled and forced on every shared table, and on every other table with
@@ -127,14 +141,15 @@ async fn rows_of_tenants(
 async fn policies(connection: &mut Session, findings: &mut Findings) -> Result<(), Failure> {
     let rows = connection.rows(
         "SELECT relname::text AS name, polname::text AS policy, polcmd::text AS command, polpermissive,
+                (SELECT format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute
+                 WHERE attrelid = c.oid AND attname = $2 AND NOT attisdropped) AS owner,
                 polroles = ARRAY[0::oid] AS everybodys,
                 coalesce(pg_get_expr(polqual, polrelid), '') AS using,
                 coalesce(pg_get_expr(polwithcheck, polrelid), '') AS check
          FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_policy ON polrelid = c.oid
          WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND relname <> '_migrations' AND NOT relispartition ORDER BY 1, 2",
-        &[&SCHEMA],
+        &[&SCHEMA, &OWNER],
     ).await.map_err(failure)?;
-    let expected: Vec<[String; 4]> = Groups::policies().collect();
     let [mut missing, mut others] = [Vec::new(), Vec::new()];
     let mut names: Vec<&str> = rows.iter().map(|row| row.get("name")).collect();
     names.dedup();
@@ -148,6 +163,9 @@ async fn policies(connection: &mut Session, findings: &mut Findings) -> Result<(
                 (row.get("polpermissive"), row.get("everybodys"), words)
             })
             .collect();
+        let owner = rows.iter().find(|row| row.get::<_, &str>("name") == table);
+        let owner = owner.and_then(|row| OwnerType::of(row.get::<_, Option<&str>>("owner")?));
+        let expected: Vec<[String; 4]> = Groups::policies(owner.unwrap_or(OwnerType::Text)).collect();
         let is_own = |words: &[String; 4]| expected.contains(words);
         for own in &expected {
             if !found.iter().any(|(permissive, everybodys, words)| *permissive && *everybodys && words == own)

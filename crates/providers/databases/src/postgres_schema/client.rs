@@ -52,7 +52,9 @@ impl Schemas {
             let (owner, work) = self.postgres.canary(self.postgres.main(), ISOLATION)?;
             let migrations = &self.postgres.content.migrations;
             let mut lock = self.postgres.main().lock(&owner.lock_name()).await?;
-            Trial::new(ISOLATION, None).run(&mut lock, owner.name.as_str(), migrations).await?;
+            Trial::new(ISOLATION, &self.postgres.set(), None)
+                .run(&mut lock, owner.name.as_str(), migrations)
+                .await?;
             drop(lock);
             self.make(&owner, &work, &PasswordRequest::no_login()).await?;
             // The canary row may have changed since the schema was created.

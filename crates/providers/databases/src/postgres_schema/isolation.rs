@@ -143,8 +143,8 @@ async fn probe(
     .await
     .map_err(failure)?;
     let written: Vec<WrittenTable> =
-        written.into_iter().map(|(name, column)| WrittenTable { name, column }).collect();
-    login.write(findings, schema, &written, None, &path).await?;
+        written.into_iter().map(|(name, column)| WrittenTable { name, column, owner: None }).collect();
+    login.write(findings, schema, &written, &path).await?;
     for sequence in sequences {
         let sql = format!("SELECT last_value IS NOT NULL FROM {}.{}", quoted(schema), quoted(&sequence));
         login.probe(findings, "sequences", &format!("{schema}.{sequence}"), "", &sql).await?;

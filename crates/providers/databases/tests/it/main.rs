@@ -13,6 +13,7 @@ mod postgres_isolation;
 mod postgres_leaks;
 mod postgres_migrations;
 mod postgres_partitions;
+mod postgres_pool_tables;
 mod postgres_removal;
 mod postgres_rotation;
 mod postgres_trial;

@@ -158,6 +158,14 @@ async fn planted_leaks_are_found_and_none_after_their_repair() {
         ),
         (
             Model::Pool,
+            // PostgreSQL 17 has a privilege to maintain tables.
+            "DO $$ BEGIN EXECUTE format('GRANT %s ON tenantry_pool.tasks TO \"NAME\"',
+                 CASE WHEN current_setting('server_version_num')::int < 170000 THEN 'TRIGGER' ELSE 'MAINTAIN' END); END $$",
+            &["other_rights"],
+            "REVOKE ALL ON tenantry_pool.tasks FROM \"NAME\"",
+        ),
+        (
+            Model::Pool,
             "ALTER TABLE tenantry_pool.tasks OWNER TO \"APP\"",
             &["table_owner"],
             "ALTER TABLE tenantry_pool.tasks OWNER TO CURRENT_USER; GRANT SELECT, INSERT, UPDATE, DELETE ON tenantry_pool.tasks TO \"APP\"",

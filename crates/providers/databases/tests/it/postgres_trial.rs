@@ -149,7 +149,7 @@ async fn files_that_reach_outside_of_their_place_are_rejected() {
             let failure = fixture.provider.ensure(&fixture.world.context(), &bare()).await.unwrap_err();
             is(&failure, Fatal, "bad_migration");
             assert!(
-                failure.message.contains(&format!("2_b.sql: creates or changes {object}")),
+                failure.message.contains(&format!("2_b.sql:1: creates or changes {object}")),
                 "{model:?}: {failure}"
             );
             let left = fixture
@@ -175,27 +175,56 @@ async fn files_that_reach_outside_of_their_place_are_rejected() {
 async fn all_faults_of_all_files_are_named_at_once() {
     let files = [
         ("1_a.sql", TABLE),
-        ("2_b.sql", "CREATE TABLE shared.x (a int); CREATE VIEW v AS SELECT * FROM t;"),
+        ("2_b.sql", "CREATE TABLE shared.x (a int);\n\nCREATE VIEW v AS SELECT * FROM t;"),
         (
             "3_c.sql",
-            "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM t';",
+            "SELECT 1;\nCREATE FUNCTION f() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM t';",
         ),
-        ("4_d.sql", "CREATE TABLE keyless (a int);"),
-        ("5_e.sql", "SELEC 1;"),
+        (
+            "4_d.sql",
+            "CREATE TABLE keyless (a int); CREATE TABLE numbered (tenant_id bigint PRIMARY KEY);\n\
+             CREATE TABLE late (tenant_id text, id text PRIMARY KEY);\n\
+             ALTER TABLE late DROP CONSTRAINT late_pkey, ADD PRIMARY KEY (tenant_id, id);\n\
+             CREATE UNIQUE INDEX t_n ON t (n);",
+        ),
+        ("5_e.sql", "SELECT 1;\nSELEC 1;"),
     ];
     let folder = Folder::new(&files);
     let Some(fixture) = folder.fixture(Model::Pool).await else { return };
     fixture.sql("CREATE SCHEMA shared").await;
     let failure = fixture.provider.probe().await.unwrap_err();
     for fault in [
-        "2_b.sql: creates or changes table shared.x",
-        "2_b.sql: view `v` shows every tenant's rows",
-        "3_c.sql: function `f` runs as its owner",
-        "table `keyless`",
-        "5_e.sql:1: PostgreSQL rejected a statement (SQLSTATE 42601",
+        "the set `postgres/app` has 8 faults:",
+        "2_b.sql:1: creates or changes table shared.x",
+        "2_b.sql:3: view `v` shows every tenant's rows",
+        "3_c.sql:2: function `f` runs as its owner",
+        "4_d.sql:1: table `keyless` cannot be shared",
+        "4_d.sql:1: table `keyless` needs a primary key",
+        "4_d.sql:1: table `numbered` cannot be shared by tenants: the type of its `tenant_id` is bigint, but must be text or uuid",
+        "4_d.sql:4: table `t`: every unique index must begin",
+        "5_e.sql:2: PostgreSQL rejected a statement (SQLSTATE 42601",
     ] {
         assert!(failure.message.contains(fault), "{fault} in {failure}");
     }
+}
+
+/// A product that becomes one of many tenants adds `tenant_id` to its tables in a later file.
+#[tokio::test]
+async fn a_later_file_may_correct_the_tables_of_an_earlier_one() {
+    let folder = Folder::new(&[
+        ("1_a.sql", "CREATE TABLE t (id text PRIMARY KEY, n integer);"),
+        (
+            "2_b.sql",
+            "ALTER TABLE t ADD tenant_id text NOT NULL, DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (tenant_id, id);",
+        ),
+    ]);
+    let Some(fixture) = folder.fixture(Model::Pool).await else { return };
+    let [one, two] = [bare(), bare()];
+    let made = ensured(&fixture, &one).await;
+    ensured(&fixture, &two).await;
+    let mut session = log_in(&fixture, &one, &made.outputs).await.unwrap();
+    sqlx::raw_sql("INSERT INTO t (id) VALUES ('a')").execute(&mut session).await.unwrap();
+    assert_eq!(leaks(&fixture, &[&one, &two]).await, [""; 0]);
 }
 
 #[tokio::test]
@@ -213,7 +242,7 @@ async fn objects_that_bypass_policies_are_rejected() {
         fixture.sql("DO $$ BEGIN CREATE ROLE other_role; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$").await;
         let failure = fixture.provider.probe().await.unwrap_err();
         is(&failure, Fatal, "bad_migration");
-        assert!(failure.message.contains("2_b.sql: ") && failure.message.contains(why), "{failure}");
+        assert!(failure.message.contains("2_b.sql:1: ") && failure.message.contains(why), "{failure}");
     }
 }
 

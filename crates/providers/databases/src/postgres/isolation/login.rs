@@ -37,6 +37,8 @@ pub struct WrittenTable {
     pub name: String,
     /// A column that it tries to change, if there is one that can be changed.
     pub column: Option<String>,
+    /// An SQL literal, if rows have an owner: another tenant, whose the row is to become.
+    pub owner: Option<String>,
 }
 
 /// A session of the probe tenant's login.
@@ -179,17 +181,15 @@ impl ProbeSession {
         Ok(())
     }
 
-    /// Tries to insert a row into a schema's tables, to change a row, and to delete one, after these statements. In tables
-    /// with rows of an `owner`, an SQL literal, the row becomes this owner's.
+    /// Tries to insert a row into a schema's tables, to change a row, and to delete one, after these statements.
     pub async fn write(
         &mut self,
         findings: &mut Findings,
         schema: &str,
         tables: &[WrittenTable],
-        owner: Option<&str>,
         before: &str,
     ) -> Result<(), Failure> {
-        for WrittenTable { name: table, column } in tables {
+        for WrittenTable { name: table, column, owner } in tables {
             let place = format!("{}.{}", quoted(schema), quoted(table));
             let insert = match owner {
                 Some(owner) => format!("INSERT INTO {place} ({OWNER}) VALUES ({owner})"),
@@ -197,7 +197,7 @@ impl ProbeSession {
             };
             let update = column.as_deref().map(|column| {
                 let column = quoted(column);
-                let value = owner.unwrap_or(&column);
+                let value = owner.as_ref().unwrap_or(&column);
                 ("update", format!("UPDATE {place} SET {column} = {value} WHERE {FIRST}"))
             });
             let delete = ("delete", format!("DELETE FROM {place} WHERE {FIRST}"));

@@ -6,7 +6,8 @@ mod rights;
 mod roles;
 
 use sha2::{Digest, Sha256};
-use tenantry_model::{Failure, Isolation};
+use tenantry_model::{Failure, Isolation, TenantId};
+use uuid::Uuid;
 
 use super::Postgres;
 use super::credential::PasswordRequest;
@@ -20,6 +21,8 @@ pub(crate) use login::{ProbeSession, WrittenTable, large_objects, probe_connect}
 pub(crate) use rights::{default_privileges, privileges_on_others, public_grants};
 pub(crate) use roles::{application_roles, tenant_roles};
 
+/// The probe tenant's id. It lies before the id of any real tenant.
+const TENANT: TenantId = TenantId::from_uuid(Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001));
 /// Owner tag of the probe tenant.
 const OWNER_TAG: &str = "tenantry: the isolation check";
 
@@ -40,8 +43,8 @@ impl ProbeTenant {
         let digest = hex::encode(Sha256::digest(format!("{isolation:?} {}", server.database())));
         let name = format!("tenantry_prober_{}", digest.get(..16).unwrap_or_default());
         let canary = postgres.content.canary()?;
-        let tenant = "tenantry_prober".to_owned();
-        let work = Ensure { tenant, tag: OWNER_TAG.to_owned(), rows: Vec::new(), ..canary };
+        let work =
+            Ensure { tenant: TENANT.to_string(), tag: OWNER_TAG.to_owned(), rows: Vec::new(), ..canary };
         Ok(Self { owner: Owner::of(isolation, &name, &work)?, work, password: passwords::random() })
     }
 
