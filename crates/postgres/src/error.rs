@@ -3,7 +3,9 @@
 use std::error::Error as _;
 use std::{fmt, io};
 
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
+
+use crate::report::Report;
 
 /// Any error on the way to TLS.
 pub(crate) type Fault = Box<dyn std::error::Error + Send + Sync>;
@@ -21,8 +23,8 @@ pub enum Error {
     NoRow,
     /// TLS cannot be set up: a file of certificates or keys is missing or unreadable.
     Tls(Fault),
-    /// An error of the driver or the server.
-    Driver(tokio_postgres::Error),
+    /// An error of the driver or the server, and the text that was sent, if it is known.
+    Driver(tokio_postgres::Error, Option<Box<str>>),
 }
 
 /// What an error tells.
@@ -39,7 +41,7 @@ pub enum Kind {
     Credentials,
     /// The server takes no writes, and the URL asks for one that does.
     ReadOnly,
-    /// The server rejected it: see [`Error::database`].
+    /// The server rejected it: see [`Error::report`].
     Database,
     /// A statement contains a character that cannot be sent.
     Unsendable,
@@ -48,12 +50,31 @@ pub enum Kind {
 }
 
 impl Error {
-    /// What the server said.
-    pub fn database(&self) -> Option<&DbError> {
+    /// An error of a statement, with its text.
+    pub(crate) fn of(statement: &str) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        move |error| Self::Driver(error, Some(statement.into()))
+    }
+
+    /// What the server said, without values.
+    pub fn report(&self) -> Option<Report<'_>> {
         match self {
-            Self::Driver(error) => error.as_db_error(),
+            Self::Driver(error, statement) => Some(Report::new(error.as_db_error()?, statement.as_deref())),
             _ => None,
         }
+    }
+
+    /// What the server said, as it said it: it may quote values.
+    pub fn database(&self) -> Option<&DbError> {
+        match self {
+            Self::Driver(error, _) => error.as_db_error(),
+            _ => None,
+        }
+    }
+
+    /// Whether the server ended the session with this error.
+    pub fn ends_session(&self) -> bool {
+        let severity = self.database().and_then(DbError::parsed_severity);
+        matches!(severity, Some(Severity::Fatal | Severity::Panic))
     }
 
     /// The server's SQLSTATE.
@@ -69,7 +90,7 @@ impl Error {
             Self::TimedOut => return Kind::Lost(io::ErrorKind::TimedOut),
             Self::NoRow => return Kind::Other,
             Self::Tls(_) => return Kind::Tls,
-            Self::Driver(error) => error,
+            Self::Driver(error, _) => error,
         };
         if error.as_db_error().is_some() {
             return Kind::Database;
@@ -108,7 +129,7 @@ impl Error {
 
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::Driver(error)
+        Self::Driver(error, None)
     }
 }
 
@@ -120,7 +141,7 @@ impl fmt::Display for Error {
             Self::TimedOut => f.write_str("the server did not answer in time"),
             Self::NoRow => f.write_str("the query returned no row"),
             Self::Tls(why) => write!(f, "no TLS: {why}"),
-            Self::Driver(error) => error.fmt(f),
+            Self::Driver(error, _) => error.fmt(f),
         }
     }
 }
@@ -128,7 +149,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Driver(error) => error.source(),
+            Self::Driver(error, _) => error.source(),
             _ => None,
         }
     }

@@ -1,11 +1,15 @@
-//! How Tenantry connects to PostgreSQL: the URL, TLS, sessions, a pool, transactions. Knows no table.
+//! How Tenantry connects to PostgreSQL: the URL, TLS, sessions, a pool, transactions, and what the server's errors mean.
+//! Knows no table.
 
 mod connection;
 mod error;
 mod lock;
 mod pool;
+mod redact;
+mod report;
 mod server;
 mod session;
+pub mod sqlstate;
 mod tls;
 mod transaction;
 mod value;
@@ -14,6 +18,7 @@ pub use connection::{Driver, connect};
 pub use error::{Error, Kind};
 pub use lock::AdvisoryLock;
 pub use pool::{Limits, Pool, Pooled};
+pub use report::Report;
 pub use server::Server;
 pub use session::Session;
 pub use tls::{Tls, Verify};

@@ -37,7 +37,7 @@ impl Session {
 
     /// Runs statements without parameters in one round trip.
     pub async fn run(&mut self, sql: &str) -> Result<(), Error> {
-        whole(&mut self.unanswered, self.client.batch_execute(sql)).await?;
+        whole(&mut self.unanswered, self.client.batch_execute(sql)).await.map_err(Error::of(sql))?;
         self.used = Instant::now();
         Ok(())
     }
@@ -45,7 +45,8 @@ impl Session {
     /// All rows of a query.
     pub async fn rows(&mut self, sql: &str, values: &[&dyn Value]) -> Result<Vec<Row>, Error> {
         let values: Vec<_> = values.iter().map(|value| value.typed()).collect();
-        let rows = whole(&mut self.unanswered, self.client.query_typed(sql, &values)).await?;
+        let rows = whole(&mut self.unanswered, self.client.query_typed(sql, &values)).await;
+        let rows = rows.map_err(Error::of(sql))?;
         self.used = Instant::now();
         Ok(rows)
     }
@@ -87,20 +88,21 @@ impl Session {
     /// Runs a statement; returns the number of rows that it changed.
     pub async fn execute(&mut self, sql: &str, values: &[&dyn Value]) -> Result<u64, Error> {
         let values: Vec<_> = values.iter().map(|value| value.typed()).collect();
-        let changed = whole(&mut self.unanswered, self.client.execute_typed(sql, &values)).await?;
+        let changed = whole(&mut self.unanswered, self.client.execute_typed(sql, &values)).await;
+        let changed = changed.map_err(Error::of(sql))?;
         self.used = Instant::now();
         Ok(changed)
     }
 
     /// Runs `COPY … TO STDOUT`: a stream of rows, read from the server as fast as they are taken.
     pub async fn copy_out(&mut self, sql: &str) -> Result<CopyOutStream, Error> {
-        Ok(whole(&mut self.unanswered, self.client.copy_out(sql)).await?)
+        whole(&mut self.unanswered, self.client.copy_out(sql)).await.map_err(Error::of(sql))
     }
 
     /// Runs `COPY … FROM STDIN`: a sink for bytes, as fast as the server takes them. Dropping it before its end fails
     /// the statement.
     pub async fn copy_in(&mut self, sql: &str) -> Result<CopyInSink<Bytes>, Error> {
-        Ok(whole(&mut self.unanswered, self.client.copy_in(sql)).await?)
+        whole(&mut self.unanswered, self.client.copy_in(sql)).await.map_err(Error::of(sql))
     }
 
     /// Begins a transaction.

@@ -3,7 +3,8 @@
 
 use std::error::Error as _;
 
-use tokio_postgres::error::SqlState;
+use tenantry_model::FailureClass;
+use tenantry_postgres::sqlstate::meaning;
 
 /// Why a statement failed.
 #[derive(Debug)]
@@ -52,36 +53,34 @@ impl From<rusqlite::Error> for Failed {
 
 impl From<tenantry_postgres::Error> for Failed {
     fn from(error: tenantry_postgres::Error) -> Self {
-        match error {
-            tenantry_postgres::Error::Driver(error) => error.into(),
+        let cause = match (error.kind(), error.code()) {
+            (_, Some(_)) if error.ends_session() => Cause::Lost,
+            (_, Some(code)) => postgres_cause(code),
+            _ if is_unfit(&error) => Cause::Refused,
             // The server was not asked.
-            other => Self { cause: Cause::Unavailable, message: other.to_string() },
-        }
-    }
-}
-
-impl From<tokio_postgres::Error> for Failed {
-    fn from(error: tokio_postgres::Error) -> Self {
-        let cause = match error.as_db_error() {
-            Some(database) if *database.code() == SqlState::UNIQUE_VIOLATION => Cause::Conflict,
-            Some(database) => postgres_cause(database.code().code()),
-            None if unfit(&error) => Cause::Refused,
-            None => Cause::Lost,
+            _ if !matches!(error, tenantry_postgres::Error::Driver(..)) => Cause::Unavailable,
+            _ => Cause::Lost,
         };
         Self { cause, message: text(&error) }
     }
 }
 
+impl From<tokio_postgres::Error> for Failed {
+    fn from(error: tokio_postgres::Error) -> Self {
+        tenantry_postgres::Error::from(error).into()
+    }
+}
+
 /// Whether a value could not be sent or read. The driver has no other word for it than the beginning of its text.
-fn unfit(error: &tokio_postgres::Error) -> bool {
+fn is_unfit(error: &tenantry_postgres::Error) -> bool {
     let text = error.to_string();
     text.starts_with("error serializing") || text.starts_with("error deserializing")
 }
 
-/// An error and its reasons; the database's own text alone, if it has one.
-fn text(error: &tokio_postgres::Error) -> String {
-    if let Some(database) = error.as_db_error() {
-        return database.message().to_owned();
+/// An error and its reasons; what the server said alone, if it said something.
+fn text(error: &tenantry_postgres::Error) -> String {
+    if let Some(report) = error.report() {
+        return report.to_string();
     }
     let mut text = error.to_string();
     let mut source = error.source();
@@ -93,20 +92,20 @@ fn text(error: &tokio_postgres::Error) -> String {
     text
 }
 
-/// By SQLSTATE class (PostgreSQL's appendix A).
+/// By SQLSTATE: what it means for a session that is kept and has prepared statements.
 fn postgres_cause(code: &str) -> Cause {
-    match code.get(..2).unwrap_or_default() {
-        // Ended because it had asked for nothing in the middle of a transaction; or a session that was opened while the
-        // database was read-only, and stays so.
-        "25" if ["25P03", "25006"].contains(&code) => Cause::Lost,
-        // The session's prepared statements are gone, or a newer release has changed what they return.
-        "26" | "0A" => Cause::Lost,
-        // Connection; operator intervention (shutdown, crash; but a cancelled statement only failed itself).
-        "08" => Cause::Lost,
-        "57" if code != "57014" => Cause::Lost,
-        // Serialization and deadlock; resources (disk full …); timeout; locks; system errors; a standby.
-        "40" | "53" | "55" | "57" | "58" | "25" => Cause::Unavailable,
-        _ => Cause::Refused,
+    match (code, code.get(..2).unwrap_or_default()) {
+        ("23505", _) => Cause::Conflict,
+        // The trigger of a registry that has moved.
+        ("55000", _) => Cause::Unavailable,
+        // The session was opened while the database was read-only, or is in another state of a transaction than it seems; its
+        // prepared statements are gone, or a newer release has changed what they return.
+        (_, "25" | "26" | "0A") => Cause::Lost,
+        _ => match meaning(code).class {
+            FailureClass::Retryable => Cause::Unavailable,
+            FailureClass::Unknown => Cause::Lost,
+            FailureClass::Invalid | FailureClass::Fatal => Cause::Refused,
+        },
     }
 }
 

@@ -29,7 +29,7 @@ const ARROWS: [Arrow; 15] = [
     Arrow { folder: "crates/model", may_use: Some(&[]), refused: &[] },
     Arrow { folder: "crates/engine", may_use: Some(&[MODEL]), refused: NO_SQL },
     Arrow { folder: "crates/provider", may_use: Some(&[MODEL]), refused: NO_SQL },
-    Arrow { folder: "crates/postgres", may_use: Some(&[]), refused: &["sqlx*", "sea-orm*", "rusqlite"] },
+    Arrow { folder: "crates/postgres", may_use: Some(&[MODEL]), refused: &["sqlx*", "sea-orm*", "rusqlite"] },
     Arrow { folder: "crates/providers/builtin", may_use: Some(&[MODEL, PROVIDER]), refused: &[] },
     Arrow { folder: "crates/providers/databases", may_use: Some(&[MODEL, PROVIDER, POSTGRES]), refused: &[] },
     // A crate per SDK.
@@ -147,7 +147,7 @@ mod tests {
             ("crates/engine", "tenantry-model", "tenantry-provider"),
             ("crates/provider", "tenantry-model", "tenantry-engine"),
             ("crates/provider", "serde", "sqlx"),
-            ("crates/postgres", "tokio-postgres", "tenantry-model"),
+            ("crates/postgres", "tenantry-model", "tenantry-engine"),
             ("crates/providers/builtin", "tenantry-provider", "tenantry-databases"),
             ("crates/providers/databases", "sqlx", "tenantry-builtin"),
             ("crates/providers/aws", "tenantry-provider", "tenantry-store"),

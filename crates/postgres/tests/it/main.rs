@@ -1,5 +1,6 @@
 //! Sessions, transactions, locks and the pool against a real server: above all what a dropped future leaves.
 
+mod sqlstates;
 mod tls;
 
 use std::future::pending;

@@ -6,7 +6,7 @@ use tenantry_model::{Failure, Isolation};
 use tenantry_postgres::{Row, Session};
 
 use super::catalogue;
-use super::failure::failure;
+use super::failure::{failure, run_statement};
 use super::server::run;
 use super::trial::bypasses_in;
 use crate::migrations::{self, Applied, Migration};
@@ -112,8 +112,8 @@ impl<'a> Target<'a> {
     /// Runs a file's statements one by one, so that a failure names the line.
     async fn run_statements(&self, connection: &mut Session, migration: &Migration) -> Result<(), Failure> {
         for statement in &migration.statements {
-            let ran = run(connection, (self.prepare)(&statement.sql(self.schema))).await;
-            ran.map_err(|failure| migrations::bad(migration, Some(statement.line), failure))?;
+            let ran = run_statement(connection, &(self.prepare)(&statement.sql(self.schema))).await;
+            ran.map_err(|(failure, line)| migrations::bad(migration, Some(statement.line + line), failure))?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use tenantry_model::{Failure, FailureClass, Isolation};
 use tenantry_postgres::Session;
 
 use super::catalogue;
-use super::failure::failure;
+use super::failure::{failure, run_statement};
 use super::migrate::{pending, search_path};
 use super::server::run;
 use crate::migrations::{Faults, Migration, Tool};
@@ -175,9 +175,9 @@ async fn attempt(
     run(transaction, format!("SAVEPOINT file; SET LOCAL {}", search_path(schema))).await.map_err(at(1))?;
     for statement in &migration.statements {
         let Some(sql) = tried(migration, &statement.sql(schema)) else { continue };
-        if let Err(failure) = run(transaction, sql).await {
+        if let Err((failure, line)) = run_statement(transaction, &sql).await {
             run(transaction, "ROLLBACK TO file".to_owned()).await.map_err(at(statement.line))?;
-            return Err((statement.line, failure));
+            return Err((statement.line + line, failure));
         }
     }
     Ok(())

@@ -96,13 +96,37 @@ async fn qualified_names_are_rejected_or_refer_to_the_tenant() {
 }
 
 #[tokio::test]
-async fn a_failure_names_the_line_of_its_statement() {
-    let second = "-- +goose Up\nALTER TABLE t ADD COLUMN m integer;\n\n/* the\n   fault */ ALTER TABLE missing\n  ADD COLUMN m integer;\n";
-    for model in MODELS {
-        let folder = Folder::new(&[("00001_init.sql", GOOSE), ("00002_more.sql", second)]);
-        let Some(fixture) = folder.fixture(model).await else { return };
-        let failure = fixture.provider.ensure(&fixture.world.context(), &bare()).await.unwrap_err();
-        is(&failure, Fatal, "bad_migration");
-        assert!(failure.message.contains("00002_more.sql:5: PostgreSQL rejected"), "{failure}");
+async fn a_failure_names_the_line_and_the_statement_without_its_values() {
+    let late = "-- +goose Up\nALTER TABLE t ADD COLUMN m integer;\n\n/* the\n   fault */ ALTER TABLE missing\n  ADD COLUMN m text DEFAULT 'secret';\n";
+    // The server tells the place inside of the statement.
+    let inside = "-- +goose Up\nCREATE INDEX i ON t (tenant_id,\n  n)\n  WHERE missing = 'secret';\n";
+    for (second, words) in [
+        (
+            late,
+            [
+                "00002_more.sql:5: PostgreSQL rejected",
+                "SQLSTATE 42P01",
+                "statement: ALTER TABLE missing ADD COLUMN m text DEFAULT …",
+            ],
+        ),
+        (
+            inside,
+            [
+                "00002_more.sql:4: PostgreSQL rejected",
+                "SQLSTATE 42703",
+                "statement: CREATE INDEX i ON t (tenant_id, n) WHERE missing = …",
+            ],
+        ),
+    ] {
+        for model in MODELS {
+            let folder = Folder::new(&[("00001_init.sql", GOOSE), ("00002_more.sql", second)]);
+            let Some(fixture) = folder.fixture(model).await else { return };
+            let failure = fixture.provider.ensure(&fixture.world.context(), &bare()).await.unwrap_err();
+            is(&failure, Fatal, "bad_migration");
+            for word in words {
+                assert!(failure.message.contains(word), "{model:?}: {failure}");
+            }
+            assert!(!failure.message.contains("secret"), "{failure}");
+        }
     }
 }
