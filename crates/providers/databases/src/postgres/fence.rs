@@ -46,7 +46,7 @@ pub async fn fence(server: &Server, owner: &Owner, order: &Order) -> Result<(), 
         inside.close().await;
     }
     if shuts_out(order.mode) {
-        owner.end_sessions(&mut lock, &state).await?;
+        owner.end_sessions(server, &mut lock, &state).await?;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use super::directory::{Owner, TenantState, recorded_shape};
 use super::failure::failure;
 use super::migrate::{self, Target};
 use super::name::Name;
+use super::prepared::roll_back_blockers;
 use super::server::{Server, run};
 use crate::content::Content;
 use crate::shape::Shape;
@@ -123,25 +124,40 @@ pub async fn drop_tables_in_batches(
     }
 }
 
-/// Drops a tenant's objects. Another tenant's session may hold a temporary table that refers to one of them
-/// and block the drop for any time; such a session is terminated.
+/// Drops a tenant's objects, as [`unblocked`].
 pub async fn drop_unblocked(server: &Server, connection: &mut Session, sql: String) -> Result<(), Failure> {
-    let waiting: i32 = connection.one("SELECT pg_backend_pid()", &[]).await.map_err(failure)?;
-    let mut dropped = pin!(run(connection, sql));
+    let backend = backend(connection).await?;
+    unblocked(server, backend, run(connection, sql)).await
+}
+
+/// The process id of a session on the server.
+pub async fn backend(connection: &mut Session) -> Result<i32, Failure> {
+    connection.one("SELECT pg_backend_pid()", &[]).await.map_err(failure)
+}
+
+/// Does `work`, a part of a removal in the session `backend`. Another tenant may block it for any time: by a temporary
+/// table that refers to a dropped object, or by LOCK TABLE on a shared one. Its session is terminated, or its prepared
+/// transaction rolled back.
+pub async fn unblocked<T>(
+    server: &Server,
+    backend: i32,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut work = pin!(work);
     loop {
-        if let Ok(dropped) = timeout(BLOCKED_AFTER, &mut dropped).await {
-            return dropped;
+        if let Ok(done) = timeout(BLOCKED_AFTER, &mut work).await {
+            return done;
         }
-        let ended = async { terminate_blockers(&mut *server.connection().await?, waiting).await };
+        let ended = async { end_blockers(&mut *server.connection().await?, backend).await };
         // Without it the statement waits up to the lock timeout, as for any lock.
         if let Err(failure) = ended.await {
-            tracing::warn!(%failure, "blocking sessions cannot be looked up; the removal waits");
+            tracing::warn!(%failure, "what blocks a removal cannot be looked up; the removal waits");
         }
     }
 }
 
-/// Terminates the sessions of tenants' logins that block this backend.
-async fn terminate_blockers(connection: &mut Session, waiting: i32) -> Result<(), Failure> {
+/// Ends the sessions and prepared transactions of tenants' logins that block this backend.
+async fn end_blockers(connection: &mut Session, waiting: i32) -> Result<(), Failure> {
     connection
         .execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
@@ -150,8 +166,8 @@ async fn terminate_blockers(connection: &mut Session, waiting: i32) -> Result<()
             &[&waiting],
         )
         .await
-        .map(drop)
-        .map_err(failure)
+        .map_err(failure)?;
+    roll_back_blockers(connection, waiting).await
 }
 
 /// What a removal deleted.
@@ -160,11 +176,13 @@ pub struct RemovalCounts {
     pub rows: Value,
     /// Number of login roles.
     pub logins: usize,
+    /// Replication slots of a database's subscriptions that publishers still keep.
+    pub slots_left: Vec<String>,
 }
 
 impl Default for RemovalCounts {
     fn default() -> Self {
-        Self { rows: Value::Object(Map::new()), logins: 0 }
+        Self { rows: Value::Object(Map::new()), logins: 0, slots_left: Vec::new() }
     }
 }
 

@@ -3,7 +3,7 @@
 //! as the first. Rotations alternate between the two; the other one, the former, can log in until it is
 //! retired.
 
-use tenantry_model::Failure;
+use tenantry_model::{Failure, Isolation};
 use tenantry_postgres::Session;
 
 use super::credential::PasswordRequest;
@@ -11,7 +11,9 @@ use super::directory::{Owner, TenantState};
 use super::fence::shuts_out;
 use super::migrate;
 use super::name::Name;
-use super::role::{self, Memberships, drop_owned, end_sessions, set_login, shut_out};
+use super::owned::drop_owned;
+use super::prepared;
+use super::role::{self, Memberships, end_sessions, set_login, shut_out};
 use super::server::Server;
 use crate::tables::{literal, quoted};
 
@@ -150,20 +152,34 @@ impl Owner {
         self.logins(state).map(find).collect()
     }
 
-    /// Forbids all its logins and terminates their sessions. Returns the number of logins.
-    pub async fn shut_out(&self, connection: &mut Session, state: &TenantState) -> Result<usize, Failure> {
+    /// Forbids all its logins, terminates their sessions, rolls back what they have prepared, and drops what they own
+    /// beside the tenant's tables. Returns the number of logins.
+    pub async fn shut_out(
+        &self,
+        server: &Server,
+        connection: &mut Session,
+        state: &TenantState,
+    ) -> Result<usize, Failure> {
         let there: Vec<Login> = self.existing(state).collect();
+        let own = (self.isolation == Isolation::Database).then_some(&self.name);
         for login in &there {
             shut_out(connection, &login.name).await?;
-            drop_owned(connection, &login.name).await?;
+            prepared::roll_back_of(server, connection, &login.name).await?;
+            drop_owned(server, connection, &login.name, own).await?;
         }
         Ok(there.len())
     }
 
-    /// Terminates the sessions of all its logins.
-    pub async fn end_sessions(&self, connection: &mut Session, state: &TenantState) -> Result<(), Failure> {
+    /// Terminates the sessions of all its logins, and rolls back what they have prepared.
+    pub async fn end_sessions(
+        &self,
+        server: &Server,
+        connection: &mut Session,
+        state: &TenantState,
+    ) -> Result<(), Failure> {
         for login in self.existing(state) {
             end_sessions(connection, &login.name).await?;
+            prepared::roll_back_of(server, connection, &login.name).await?;
         }
         Ok(())
     }

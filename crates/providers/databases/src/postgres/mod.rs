@@ -43,7 +43,10 @@ mod logins;
 mod migrate;
 mod name;
 mod own_table;
+mod owned;
 mod per_server;
+mod prepared;
+mod relations;
 mod rights;
 mod role;
 mod rotation;
@@ -69,12 +72,13 @@ pub use factory::FACTORY;
 pub(crate) use failure::{failure, is_duplicate};
 pub(crate) use fence::{denies, fence};
 pub(crate) use location::{
-    ObservedSchema, RemovalCounts, drop_tables_in_batches, drop_unblocked, name_taken, observed,
-    privilege_differences, update_schema,
+    ObservedSchema, RemovalCounts, backend, drop_tables_in_batches, drop_unblocked, name_taken, observed,
+    privilege_differences, unblocked, update_schema,
 };
 pub(crate) use migrate::{TABLE as MIGRATIONS, Target, baseline, recipe, search_path};
 pub(crate) use name::Name;
 pub(crate) use per_server::PerServer;
+pub(crate) use prepared::roll_back_in;
 pub(crate) use rights::{grants, rights};
 pub(crate) use role::Memberships;
 use rotation::Tables;

@@ -21,6 +21,8 @@ use crate::tables::literal;
 const ROUNDS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
 /// Time for a terminated session to end, in milliseconds.
 const TERMINATION_TIMEOUT_MS: i32 = 5_000;
+/// How often a role's sessions are looked up and terminated.
+const TERMINATIONS: usize = 5;
 
 /// The SCRAM verifier that PostgreSQL stores for a password (RFC 5803). It does not allow a login.
 pub fn verifier(password: &str, salt: &[u8]) -> String {
@@ -32,9 +34,6 @@ pub fn verifier(password: &str, salt: &[u8]) -> String {
     let [salt, stored, server] = [salt, stored.as_ref(), server.as_ref()].map(|bytes| STANDARD.encode(bytes));
     format!("SCRAM-SHA-256${ROUNDS}:{salt}${stored}:{server}")
 }
-
-/// Large objects that are dropped at once, well below PostgreSQL's default of locks in a transaction.
-const LARGE_OBJECTS: i64 = 1_000;
 
 /// How the administrator and the logins of a server become members of roles.
 #[derive(Clone, Copy, Debug)]
@@ -114,35 +113,22 @@ pub async fn shut_out(connection: &mut Session, name: &Name) -> Result<(), Failu
     end_sessions(connection, name).await
 }
 
-/// Drops what the role owns in this database beside its tables, and its privileges: large objects that it created, and
-/// default privileges that it set. PostgreSQL drops no role that has any of them. The caller has checked the owner tag.
-pub async fn drop_owned(connection: &mut Session, name: &Name) -> Result<(), Failure> {
-    loop {
-        // Each large object takes a lock until the end of the statement.
-        let unlinked = connection
+/// Terminates the role's sessions. The caller has checked the owner tag.
+pub async fn end_sessions(connection: &mut Session, name: &Name) -> Result<(), Failure> {
+    for _ in 0..TERMINATIONS {
+        let ended = connection
             .execute(
-                "SELECT lo_unlink(oid) FROM (SELECT l.oid FROM pg_largeobject_metadata l JOIN pg_roles r ON r.oid = lomowner
-                 WHERE rolname = $1 LIMIT $2) own",
-                &[&name.as_str(), &LARGE_OBJECTS],
+                "SELECT pg_terminate_backend(pid, $2) FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid()",
+                &[&name.as_str(), &i64::from(TERMINATION_TIMEOUT_MS)],
             )
             .await
             .map_err(failure)?;
-        if i64::try_from(unlinked).is_ok_and(|unlinked| unlinked < LARGE_OBJECTS) {
-            break;
+        // A session that was logging in may be listed only now.
+        if ended == 0 {
+            return Ok(());
         }
     }
-    run(connection, format!("DROP OWNED BY {name}")).await
-}
-
-/// Terminates the role's sessions. The caller has checked the owner tag.
-pub async fn end_sessions(connection: &mut Session, name: &Name) -> Result<(), Failure> {
-    connection.execute(
-        "SELECT pg_terminate_backend(pid, $2) FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid()",
-        &[&name.as_str(), &i64::from(TERMINATION_TIMEOUT_MS)],
-    )
-        .await
-        .map(drop)
-        .map_err(failure)
+    Err(Failure::retryable("busy", format!("sessions of the login {name} do not end; try again")))
 }
 
 #[cfg(test)]

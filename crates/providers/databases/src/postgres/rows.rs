@@ -10,6 +10,8 @@ use tenantry_postgres::{Pooled, Session, Transaction};
 
 use super::catalogue;
 use super::failure::failure;
+use super::relations::{Relation, Relations};
+use super::server::run;
 use crate::tables::{Catalogue, Column, OWNER, Table, check_limit, in_parentheses, quoted, sample_in_use};
 use tenantry_provider::data::{Page, TenantRows};
 
@@ -36,12 +38,6 @@ pub fn no_such_tenant() -> Failure {
     )
 }
 
-/// A table of a tenant in FROM, without the rows of tables that inherit from it.
-pub fn relation(schema: &str, name: &str, table: &Table) -> String {
-    let only = if table.is_partitioned { "" } else { "ONLY " };
-    format!("{only}{}.{}", quoted(schema), quoted(name))
-}
-
 /// Deletes every row of the tenant from shared tables, children before parents, and counts them by table.
 pub async fn delete_all(
     connection: &mut Session,
@@ -60,14 +56,27 @@ pub async fn delete_all(
     Ok(Value::Object(counts))
 }
 
-/// Counts all rows of each table in a tenant's own schema.
-pub async fn count_all(connection: &mut Session, schema: &str) -> Result<Value, Failure> {
+/// Counts all rows of each table in a tenant's own schema, without a time limit. Not in a transaction, which would keep a
+/// lock on every table.
+pub async fn count_all(connection: &mut Session, schema: &str) -> Result<Map<String, Value>, Failure> {
+    run(connection, "SET statement_timeout = 0".to_owned()).await?;
+    let counted = count(connection, schema).await;
+    let restored = run(connection, "RESET statement_timeout".to_owned()).await;
+    counted.and_then(|counts| restored.map(|()| counts))
+}
+
+async fn count(connection: &mut Session, schema: &str) -> Result<Map<String, Value>, Failure> {
     let mut counts = Map::new();
+    let relations = Relations::read(connection, schema).await?;
     for (name, table) in catalogue::tables(connection, schema).await? {
-        let sql = format!("SELECT count(*) FROM {}", relation(schema, &name, &table));
-        counts.insert(name, connection.one::<i64>(&sql, &[]).await.map_err(failure)?.into());
+        let mut rows = 0;
+        for Relation { from, .. } in relations.of(&name, &table) {
+            let sql = format!("SELECT count(*) FROM {from}");
+            rows += connection.one::<i64>(&sql, &[]).await.map_err(failure)?;
+        }
+        counts.insert(name, rows.into());
     }
-    Ok(Value::Object(counts))
+    Ok(counts)
 }
 
 /// SQL condition that a row is the tenant's, whose id is the text parameter `$1`.

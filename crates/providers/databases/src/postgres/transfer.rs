@@ -1,32 +1,38 @@
-//! Exports one tenant's rows from a schema and loads them back, by COPY as CSV. An export reads one snapshot.
+//! Exports one tenant's rows from a schema and loads them back, by COPY as CSV. An export reads one snapshot, in
+//! transactions that each lock few tables.
 //! A load fills temporary tables first and then replaces the tenant's rows in the same transaction. Both run
 //! as the administrator, so they also work while the tenant is fenced.
 //!
 //! In shared tables `tenant_id` selects the rows. A schema or database of a tenant's own is exported as a whole: all
-//! rows of all tables, the positions of sequences and, from a database, large objects.
+//! rows of all tables and the positions of sequences. Large objects belong to no schema: those of the tenant's login are
+//! exported, and from a database all.
 
+mod export;
 mod large_objects;
 mod paused;
 mod sequences;
+mod snapshot;
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use bytes::BytesMut;
-use futures::{SinkExt as _, TryStreamExt as _};
+use futures::SinkExt as _;
 use tenantry_model::{Failure, FailureClass, Isolation, TenantId, Write};
-use tenantry_postgres::{Error, Session};
+use tenantry_postgres::Session;
 use tokio::io::{AsyncRead, AsyncReadExt as _, BufReader};
 
+use self::large_objects::Owners;
 use self::paused::Paused;
 use super::catalogue;
 use super::failure::failure;
 use super::migrate::search_path;
 use super::name::Name;
-use super::rows::relation;
-use super::server::{lock_until_closed, run};
+use super::relations::relation;
+use super::server::{Server, lock_until_closed, run};
 use crate::tables::{Catalogue, OWNER, Table, in_parentheses, quoted};
 use tenantry_provider::csv;
-use tenantry_provider::transfer::{Content, Sink, Source, Tally, bad_archive, broken};
+use tenantry_provider::transfer::{Content, Sink, Source, bad_archive, broken};
 use tenantry_provider::verbs::Spec;
 
 /// Archive format of rows from PostgreSQL tables.
@@ -48,6 +54,10 @@ fn settings(schema: &str) -> String {
 pub struct RowsConnection {
     /// A connection to their database, used for nothing else.
     pub connection: Session,
+    /// Its server.
+    pub server: Arc<Server>,
+    /// Their database.
+    pub database: Name,
     /// Their schema.
     pub schema: String,
     /// What is in this schema.
@@ -58,7 +68,7 @@ pub struct RowsConnection {
 
 /// Exports the tenant's rows into `sink`.
 pub async fn export(mut rows: RowsConnection, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
-    let content = export_rows(&mut rows, spec, sink).await?;
+    let content = export::rows(&mut rows, spec, sink).await?;
     rows.connection.close().await;
     Ok(content)
 }
@@ -74,97 +84,8 @@ pub async fn load(
     Ok(Vec::new())
 }
 
-async fn export_rows(
-    RowsConnection { connection, schema, isolation, .. }: &mut RowsConnection,
-    spec: &Spec,
-    sink: &mut dyn Sink,
-) -> Result<Content, Failure> {
-    let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}", settings(schema));
-    run(connection, begin).await?;
-    let catalogue = catalogue::read(connection, schema, *isolation).await?;
-    let mut tally = Tally::default();
-    // Parents before children.
-    for name in catalogue.deletion_order.iter().rev().flatten() {
-        let Some(table) = catalogue.tables.get(name) else { continue };
-        let export =
-            TableExport { name, table, from: relation(schema, name, table), is_whole: catalogue.is_whole };
-        export.run(connection, spec.tenant.id, sink, &mut tally).await?;
-    }
-    if catalogue.is_whole {
-        sequences::export(connection, schema, sink).await?;
-    }
-    let role = Name::new(&spec.name)?;
-    match isolation {
-        Isolation::Pool => {}
-        Isolation::Schema => large_objects::reject(connection, &role).await?,
-        Isolation::Database => large_objects::export(connection, &role, sink, &mut tally).await?,
-    }
-    run(connection, "COMMIT".to_owned()).await?;
-    Ok(tally.content())
-}
-
-/// One table to export.
-struct TableExport<'a> {
-    name: &'a str,
-    table: &'a Table,
-    /// The table in FROM.
-    from: String,
-    /// Whether rows with another `tenant_id` are exported too.
-    is_whole: bool,
-}
-
-impl TableExport<'_> {
-    /// Rows with the tenant's own `tenant_id` are written without it, so that another tenant can load them.
-    async fn run(
-        &self,
-        connection: &mut Session,
-        tenant: TenantId,
-        sink: &mut dyn Sink,
-        tally: &mut Tally,
-    ) -> Result<(), Failure> {
-        let (columns, from) = (exported(self.table), &self.from);
-        let own = self.table.owner.map(|owner| format!("{OWNER} = {}", owner.literal(tenant)));
-        let some = own.as_ref().map(|own| format!("WHERE {own}")).unwrap_or_default();
-        // A table without such columns is in the export if it has rows.
-        if columns.is_empty() {
-            let all = if self.is_whole { "" } else { &*some };
-            let any = format!("SELECT EXISTS (SELECT FROM {from} {all})");
-            if !connection.one::<bool>(&any, &[]).await.map_err(failure)? {
-                return Ok(());
-            }
-        }
-        let mut out = csv::Table::new(sink, tally, self.name, columns.iter().copied());
-        let copy = format!("COPY (SELECT {} FROM {from} {some}) TO STDOUT (FORMAT csv)", listed(&columns));
-        {
-            // PostgreSQL's protocol sends one row per message.
-            let rows = connection.copy_out(&copy).await.map_err(failure)?;
-            let mut rows = pin!(rows.map_err(Error::from));
-            while let Some(row) = rows.try_next().await.map_err(failure)? {
-                out.row(&row).await?;
-            }
-        }
-        if let Some(own) = own.filter(|_| self.is_whole) {
-            let columns: Vec<&str> = std::iter::once(OWNER).chain(columns).collect();
-            let copy = format!(
-                "COPY (SELECT {} FROM {from} WHERE ({own}) IS NOT TRUE) TO STDOUT (FORMAT csv)",
-                listed(&columns)
-            );
-            let rows = connection.copy_out(&copy).await.map_err(failure)?;
-            let mut rows = pin!(rows.map_err(Error::from));
-            let mut first = true;
-            while let Some(row) = rows.try_next().await.map_err(failure)? {
-                if std::mem::take(&mut first) {
-                    out.continue_with(columns.iter().copied()).await?;
-                }
-                out.row(&row).await?;
-            }
-        }
-        out.end().await
-    }
-}
-
 async fn load_rows(rows: &mut RowsConnection, spec: &Spec, source: &mut dyn Source) -> Result<(), Failure> {
-    let RowsConnection { connection, schema, isolation, shared } = rows;
+    let RowsConnection { connection, schema, isolation, shared, .. } = rows;
     let (tenant, isolation) = (spec.tenant.id, *isolation);
     run(connection, format!("BEGIN; {}", settings(schema))).await?;
     let catalogue = catalogue::read(connection, schema, isolation).await?;
@@ -176,11 +97,6 @@ async fn load_rows(rows: &mut RowsConnection, spec: &Spec, source: &mut dyn Sour
             continue;
         }
         if large_objects::is_file(&file.path) {
-            if isolation != Isolation::Database {
-                return Err(bad_archive(
-                    "the archive has large objects, which only a database of the tenant's own can hold",
-                ));
-            }
             large_objects::stage(connection, &mut bytes, !objects).await.map_err(unfit)?;
             objects = true;
             continue;
@@ -206,9 +122,8 @@ async fn load_rows(rows: &mut RowsConnection, spec: &Spec, source: &mut dyn Sour
         sequences::set(connection, schema, &positions).await.map_err(unfit)?;
         refresh_views(connection, schema).await.map_err(unfit)?;
     }
-    if isolation == Isolation::Database {
-        large_objects::replace(connection, &Name::new(&spec.name)?, objects).await.map_err(unfit)?;
-    }
+    let owners = Owners { role: &Name::new(&spec.name)?, all: isolation == Isolation::Database };
+    large_objects::replace(connection, owners, objects).await.map_err(unfit)?;
     if let Some(word) = shared {
         // A removal does not see uncommitted rows, and shared tables outlive it. With the lock, a commit
         // whose process died comes either before the removal or after a removal that found nothing to delete.

@@ -46,7 +46,7 @@ pub trait WarmFactory: Send + Sync + 'static {
     ) -> Result<Shape, Failure>;
 
     /// Drops it; absent is success.
-    async fn discard(&self, connection: &mut Session, name: &Name) -> Result<(), Failure>;
+    async fn discard(&self, server: &Server, connection: &mut Session, name: &Name) -> Result<(), Failure>;
 }
 
 /// A provider's warm pools and the task that fills them.
@@ -280,7 +280,7 @@ impl PoolOnServers {
         }
         // In a copied main database the row refers to objects of the original.
         if entry.tag.starts_with(&tag_prefix(server)) {
-            self.factory.discard(connection, &entry.name).await?;
+            self.factory.discard(server, connection, &entry.name).await?;
             run(connection, format!("DROP ROLE IF EXISTS {}", entry.name)).await?;
         }
         connection

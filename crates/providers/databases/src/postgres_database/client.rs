@@ -8,19 +8,20 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use moka::sync::Cache;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tenantry_model::id::ResourceId;
 use tenantry_model::{Failure, FailureClass, TenantId};
 use tenantry_postgres::{Pool, Pooled, Session, Transaction};
 use tokio::join;
 
+use super::dropping::{drop_database, remove_database};
 use super::warm_pool::WarmDatabases;
 use super::{ISOLATION, template};
 use crate::content::Ensure;
 use crate::postgres::{
     IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer, Postgres, RemovalCounts,
-    Server, Target, TenantState, WarmPool, begin, count_all, create_objects, failure, lift_timeout, name_of,
-    name_taken, no_such_tenant, or_on_demand, read_catalogue, rights, run, search_path, seed, update_schema,
+    Server, Target, TenantState, WarmPool, begin, create_objects, failure, name_of, name_taken,
+    no_such_tenant, or_on_demand, read_catalogue, rights, run, search_path, seed, update_schema,
     with_keepalive,
 };
 use crate::shape::Shape;
@@ -252,17 +253,17 @@ impl Databases {
         let Ownership::Own(state) = owner.inspect(&mut lock).await? else {
             return Ok(RemovalCounts::default());
         };
-        let logins = owner.shut_out(&mut lock, &state).await?;
-        let mut rows = Value::Object(Map::new());
+        let logins = owner.shut_out(server, &mut lock, &state).await?;
+        let mut removed = RemovalCounts { logins, ..Default::default() };
         if state.thing {
-            rows = with_keepalive(&mut lock, rows_in(server, name)).await?;
-            drop_database(&mut lock, name).await?;
+            let (rows, slots_left) = remove_database(server, &mut lock, name).await?;
+            removed = RemovalCounts { rows: Value::Object(rows), slots_left, ..removed };
         }
         let mut transaction = lock.begin().await.map_err(failure)?;
         run(&mut transaction, owner.drop_roles(&state)).await?;
         owner.unlist(&mut transaction).await?;
         transaction.commit().await.map_err(failure)?;
-        Ok(RemovalCounts { rows, logins })
+        Ok(removed)
     }
 
     async fn opened(&self, tenant: TenantId) -> Result<OpenTenantDatabase, Failure> {
@@ -321,22 +322,6 @@ async fn seed_in(server: &Server, name: &Name, work: &Ensure) -> Result<(), Fail
     Ok(())
 }
 
-/// Counts the rows of a tenant's database, by table, and its large objects.
-async fn rows_in(server: &Server, name: &Name) -> Result<Value, Failure> {
-    let mut inside = server.connect_to(name).await?;
-    let mut transaction = inside.begin().await.map_err(failure)?;
-    lift_timeout(&mut transaction).await?;
-    let mut rows = count_all(&mut transaction, SCHEMA).await?;
-    let objects = "SELECT count(*) FROM pg_largeobject_metadata";
-    let objects: i64 = transaction.one(objects, &[]).await.map_err(failure)?;
-    if let Some(rows) = rows.as_object_mut().filter(|_| objects > 0) {
-        rows.insert("large objects".to_owned(), objects.into());
-    }
-    transaction.commit().await.map_err(failure)?;
-    inside.close().await;
-    Ok(rows)
-}
-
 /// Name under which a resource's database is created.
 pub fn draft(resource: ResourceId) -> Result<Name, Failure> {
     Name::new(&format!("tenantry_draft_{}", resource.suffix()))
@@ -346,17 +331,6 @@ pub fn draft(resource: ResourceId) -> Result<Name, Failure> {
 pub async fn is_there(connection: &mut Session, name: &Name) -> Result<bool, Failure> {
     let there = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)";
     connection.one(there, &[&name.as_str()]).await.map_err(failure)
-}
-
-/// Drops a database and terminates its sessions; absent is success. The caller has checked the owner tag.
-pub async fn drop_database(connection: &mut Session, name: &Name) -> Result<(), Failure> {
-    match run(connection, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await {
-        // Only a superuser may terminate autovacuum; without FORCE the server asks it to stop, and waits.
-        Err(failure) if failure.code == "not_allowed" => {
-            run(connection, format!("DROP DATABASE IF EXISTS {name}")).await
-        }
-        dropped => dropped,
-    }
 }
 
 /// Copies the template under a temporary name: the copy has no owner tag yet.

@@ -6,6 +6,7 @@
 
 mod client;
 mod config;
+mod dropping;
 mod isolation;
 mod template;
 mod warm_pool;
@@ -61,13 +62,16 @@ impl DatabasePostgresDatabase {
     /// Opens a connection to the spec's database, outside the pool.
     async fn rows_connection(&self, spec: &Spec) -> Result<rows::RowsConnection, Failure> {
         let server = self.databases.postgres.of_region(&spec.tenant.region);
+        let database = Name::new(&spec.name)?;
         let connection = async {
             self.databases.postgres.require_complete(server, spec, ISOLATION).await?;
-            server.connect_to(&Name::new(&spec.name)?).await
+            server.connect_to(&database).await
         };
         let connection = connection.await.map_err(|failure| server.named(failure))?;
         Ok(rows::RowsConnection {
             connection,
+            server: server.clone(),
+            database,
             schema: client::SCHEMA.to_owned(),
             isolation: ISOLATION,
             shared: None,
@@ -230,9 +234,14 @@ impl Provider for DatabasePostgresDatabase {
             let removed = databases.remove(&server, &owner, tenant, &draft).await;
             removed.map_err(|failure| server.named(failure))
         };
-        let RemovalCounts { rows, logins: count } = postgres.locks.run(spec.resource, removed).await?;
+        let RemovalCounts { rows, logins: count, slots_left } =
+            postgres.locks.run(spec.resource, removed).await?;
         let writes = forget(&*context.rows, tenant, &logins.each_ref(), None).await?;
-        Ok(Removed { receipt: json!({ "database": spec.name, "rows": rows, "logins": count }), writes })
+        let mut receipt = json!({ "database": spec.name, "rows": rows, "logins": count });
+        if !slots_left.is_empty() {
+            receipt["replication_slots_left"] = json!(slots_left.len());
+        }
+        Ok(Removed { receipt, writes })
     }
 
     async fn probe(&self) -> Result<(), Failure> {

@@ -7,7 +7,8 @@ use tenantry_model::Failure;
 use tenantry_postgres::Session;
 
 use super::ISOLATION;
-use super::client::{SCHEMA, drop_database};
+use super::client::SCHEMA;
+use super::dropping::drop_database;
 use crate::postgres::{
     Name, Postgres, Server, Target, Trial, failure, is_duplicate, recipe, run, with_keepalive,
 };

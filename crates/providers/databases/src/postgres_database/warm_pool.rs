@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use tenantry_model::Failure;
 use tenantry_postgres::Session;
 
-use super::client::{self, SCHEMA, copy, drop_database};
+use super::client::{self, SCHEMA, copy};
+use super::dropping::drop_database;
 use super::template;
 use crate::postgres::{Name, Postgres, Server, WarmFactory, rights, run, shape, with_keepalive};
 use crate::shape::Shape;
@@ -33,7 +34,7 @@ impl WarmFactory for WarmDatabases {
         Ok(shape)
     }
 
-    async fn discard(&self, connection: &mut Session, name: &Name) -> Result<(), Failure> {
+    async fn discard(&self, _: &Server, connection: &mut Session, name: &Name) -> Result<(), Failure> {
         drop_database(connection, name).await
     }
 }

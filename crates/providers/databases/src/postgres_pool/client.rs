@@ -12,8 +12,9 @@ use super::{ISOLATION, partitions};
 use crate::content::Ensure;
 use crate::postgres::{
     IssuedPassword, LocateRows, ObservedSchema, Owner, Ownership, PasswordRequest, PerServer, Postgres,
-    RemovalCounts, Target, TenantState, Trial, create_objects, delete_all, failure, lift_timeout, name_taken,
-    privilege_differences, read_catalogue, recorded_shape, run, schema_tag, search_path, seed,
+    RemovalCounts, Target, TenantState, Trial, backend, create_objects, delete_all, failure, lift_timeout,
+    name_taken, privilege_differences, read_catalogue, recorded_shape, run, schema_tag, search_path, seed,
+    unblocked,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -143,18 +144,22 @@ impl Pool {
             Ownership::Absent => TenantState::default(),
             Ownership::Own(state) => state,
         };
-        let logins = owner.shut_out(&mut lock, &state).await?;
+        let logins = owner.shut_out(self.postgres.main(), &mut lock, &state).await?;
         let mut transaction = lock.begin().await.map_err(failure)?;
         lift_timeout(&mut transaction).await?;
-        // Triggers of the tables name them unqualified, as the migrations do.
-        run(&mut transaction, format!("SET LOCAL {}", search_path(SCHEMA))).await?;
-        // Another process may have migrated the tables since this one read them.
-        let catalogue = read_catalogue(&mut transaction, SCHEMA, ISOLATION).await?;
-        let rows = delete_all(&mut transaction, &catalogue, SCHEMA, owner.tenant_id()?).await?;
+        let (tenant, backend) = (owner.tenant_id()?, backend(&mut transaction).await?);
+        let deleted = async {
+            // Triggers of the tables name them unqualified, as the migrations do.
+            run(&mut transaction, format!("SET LOCAL {}", search_path(SCHEMA))).await?;
+            // Another process may have migrated the tables since this one read them.
+            let catalogue = read_catalogue(&mut transaction, SCHEMA, ISOLATION).await?;
+            delete_all(&mut transaction, &catalogue, SCHEMA, tenant).await
+        };
+        let rows = unblocked(self.postgres.main(), backend, deleted).await?;
         run(&mut transaction, owner.drop_roles(&state)).await?;
         owner.unlist(&mut transaction).await?;
         transaction.commit().await.map_err(failure)?;
-        Ok(RemovalCounts { rows, logins })
+        Ok(RemovalCounts { rows, logins, ..Default::default() })
     }
 }
 

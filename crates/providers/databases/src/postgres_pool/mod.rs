@@ -58,10 +58,13 @@ impl DatabasePostgresPool {
         self.pool.ready().await?;
         let server = self.pool.postgres.main();
         self.pool.postgres.require_complete(server, spec, ISOLATION).await?;
-        let connection = server.connect_to(&Name::new(server.database())?).await?;
+        let database = Name::new(server.database())?;
+        let connection = server.connect_to(&database).await?;
         let lock = self.pool.postgres.owner(spec, ISOLATION)?.lock_name();
         Ok(rows::RowsConnection {
             connection,
+            server: server.clone(),
+            database,
             schema: guard::SCHEMA.to_owned(),
             isolation: ISOLATION,
             shared: Some(lock),
@@ -184,7 +187,7 @@ impl Provider for DatabasePostgresPool {
         let pool = self.pool.clone();
         let logins = [owner.name.clone(), owner.second.clone()];
         let removed = async move { pool.remove(&owner).await };
-        let RemovalCounts { rows, logins: count } = postgres.locks.run(spec.resource, removed).await?;
+        let RemovalCounts { rows, logins: count, .. } = postgres.locks.run(spec.resource, removed).await?;
         let writes = forget(&*context.rows, spec.tenant.id, &logins.each_ref(), None).await?;
         Ok(Removed { receipt: json!({ "database": spec.name, "rows": rows, "logins": count }), writes })
     }

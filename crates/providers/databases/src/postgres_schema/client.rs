@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use moka::sync::Cache;
+use serde_json::Value;
 use tenantry_model::{Failure, FailureClass, TenantId};
 use tenantry_postgres::{Pooled, Session, Transaction};
 use tokio::sync::OnceCell;
@@ -212,12 +213,8 @@ impl Schemas {
         let Ownership::Own(state) = owner.inspect(&mut lock).await? else {
             return Ok(RemovalCounts::default());
         };
-        let logins = owner.shut_out(&mut lock, &state).await?;
-        let mut transaction = lock.begin().await.map_err(failure)?;
-        lift_timeout(&mut transaction).await?;
-        let rows = count_all(&mut transaction, name.as_str()).await?;
-        // Ends the locks on the counted tables.
-        transaction.commit().await.map_err(failure)?;
+        let logins = owner.shut_out(self.postgres.main(), &mut lock, &state).await?;
+        let rows = Value::Object(count_all(&mut lock, name.as_str()).await?);
         drop_tables_in_batches(self.postgres.main(), &mut lock, name.as_str()).await?;
         let mut transaction = lock.begin().await.map_err(failure)?;
         lift_timeout(&mut transaction).await?;
@@ -229,7 +226,7 @@ impl Schemas {
         drop_unblocked(self.postgres.main(), &mut transaction, sql).await?;
         owner.unlist(&mut transaction).await?;
         transaction.commit().await.map_err(failure)?;
-        Ok(RemovalCounts { rows, logins })
+        Ok(RemovalCounts { rows, logins, ..Default::default() })
     }
 
     async fn place(&self, tenant: TenantId) -> Result<(Name, Arc<Catalogue>), Failure> {

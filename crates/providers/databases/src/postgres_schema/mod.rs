@@ -59,8 +59,16 @@ impl DatabasePostgresSchema {
     async fn rows_connection(&self, spec: &Spec) -> Result<rows::RowsConnection, Failure> {
         let server = self.schemas.postgres.main();
         self.schemas.postgres.require_complete(server, spec, ISOLATION).await?;
-        let connection = server.connect_to(&Name::new(server.database())?).await?;
-        Ok(rows::RowsConnection { connection, schema: spec.name.clone(), isolation: ISOLATION, shared: None })
+        let database = Name::new(server.database())?;
+        let connection = server.connect_to(&database).await?;
+        Ok(rows::RowsConnection {
+            connection,
+            server: server.clone(),
+            database,
+            schema: spec.name.clone(),
+            isolation: ISOLATION,
+            shared: None,
+        })
     }
 }
 
@@ -188,7 +196,7 @@ impl Provider for DatabasePostgresSchema {
         let (schemas, tenant) = (self.schemas.clone(), spec.tenant.id);
         let logins = [owner.name.clone(), owner.second.clone()];
         let removed = async move { schemas.remove(&owner, tenant).await };
-        let RemovalCounts { rows, logins: count } = postgres.locks.run(spec.resource, removed).await?;
+        let RemovalCounts { rows, logins: count, .. } = postgres.locks.run(spec.resource, removed).await?;
         let writes = forget(&*context.rows, tenant, &logins.each_ref(), None).await?;
         Ok(Removed { receipt: json!({ "schema": spec.name, "rows": rows, "logins": count }), writes })
     }

@@ -7,7 +7,9 @@ use tenantry_model::Failure;
 use tenantry_postgres::Session;
 
 use super::ISOLATION;
-use crate::postgres::{Name, Postgres, Server, Target, WarmFactory, create_objects, rights, run};
+use crate::postgres::{
+    Name, Postgres, Server, Target, WarmFactory, create_objects, drop_tables_in_batches, rights, run,
+};
 use crate::shape::Shape;
 use crate::tables::literal;
 
@@ -32,7 +34,8 @@ impl WarmFactory for WarmSchemas {
         Ok(migrated.catalogue.shape)
     }
 
-    async fn discard(&self, connection: &mut Session, name: &Name) -> Result<(), Failure> {
+    async fn discard(&self, server: &Server, connection: &mut Session, name: &Name) -> Result<(), Failure> {
+        drop_tables_in_batches(server, connection, name.as_str()).await?;
         run(connection, format!("DROP SCHEMA IF EXISTS {name} CASCADE")).await
     }
 }

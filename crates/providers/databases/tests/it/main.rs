@@ -9,6 +9,7 @@ mod postgres_drift;
 mod postgres_failover;
 mod postgres_failures;
 mod postgres_fences;
+mod postgres_in_use;
 mod postgres_isolation;
 mod postgres_leaks;
 mod postgres_migrations;

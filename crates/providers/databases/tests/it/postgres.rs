@@ -65,7 +65,11 @@ impl Fixture {
 
     /// The same with an administrator that has only the privileges that the guide asks for.
     pub async fn with_plain_administrator(model: Model) -> Option<Self> {
-        let database = TestDatabase::postgres().await?;
+        Some(Self::with_plain_administrator_on(TestDatabase::postgres().await?, model).await)
+    }
+
+    /// The same on this main database.
+    pub async fn with_plain_administrator_on(database: TestDatabase, model: Model) -> Self {
         let mut config = config(&database);
         let options: PgConnectOptions = config.url.parse().unwrap();
         let (host, port, name) = (options.get_host(), options.get_port(), options.get_database().unwrap());
@@ -80,7 +84,7 @@ impl Fixture {
         config.url = format!("postgres://{admin}:x@{host}:{port}/{name}");
         let provider = provider(model, config.clone());
         let world = World::default();
-        Some(Self { provider, world, model, config, cluster: None, _database: database })
+        Self { provider, world, model, config, cluster: None, _database: database }
     }
 
     /// The role of applications.

@@ -89,7 +89,9 @@ impl AnySchema {
              UNION ALL SELECT '(SELECT tgname, tgenabled FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid AND relnamespace = current_schema()::regnamespace WHERE NOT tgisinternal)'
              UNION ALL SELECT '(SELECT rulename, ev_enabled FROM pg_rewrite JOIN pg_class c ON c.oid = ev_class AND relnamespace = current_schema()::regnamespace)'
              UNION ALL SELECT '(SELECT conname, convalidated, pg_get_constraintdef(k.oid) FROM pg_constraint k JOIN pg_class c ON c.oid = conrelid AND relnamespace = current_schema()::regnamespace)'
-             UNION ALL SELECT '(SELECT o.oid, md5(lo_get(o.oid)), rolsuper OR rolcreatedb AS administrators FROM pg_largeobject_metadata o JOIN pg_roles r ON r.oid = lomowner)'
+             UNION ALL SELECT '(SELECT o.oid, md5(lo_get(o.oid)), rolsuper OR rolcreatedb AS administrators,
+                                        (SELECT string_agg(concat_ws('' '', grantee = 0, privilege_type, is_grantable), '','' ORDER BY grantee, privilege_type) FROM aclexplode(lomacl) WHERE grantee <> lomowner)
+                                 FROM pg_largeobject_metadata o JOIN pg_roles r ON r.oid = lomowner)'
                WHERE current_schema() = 'public'";
         let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut connection).await.unwrap();
         let mut dump = BTreeMap::new();
@@ -126,8 +128,9 @@ impl ContentEnvironment for AnySchema {
         if self.fixture.model == Model::Database {
             let objects = format!(
                 "SET ROLE \"{}\"; SELECT lo_from_bytea(4711, decode(repeat('00ff', 400000), 'hex'));
-                 RESET ROLE; SELECT lo_from_bytea(4712, '{word}'), lo_from_bytea(4713, '')",
-                spec.name
+                 RESET ROLE; SELECT lo_from_bytea(4712, '{word}'), lo_from_bytea(4713, '');
+                 GRANT ALL ON LARGE OBJECT 4712 TO \"{}\" WITH GRANT OPTION; GRANT SELECT ON LARGE OBJECT 4713 TO PUBLIC",
+                spec.name, spec.name
             );
             self.run(spec, &objects).await;
         }
@@ -248,19 +251,48 @@ async fn rows_that_break_a_key_are_rejected() {
     }
 }
 
-/// In the main database, large objects belong to no schema.
+/// In the main database, large objects belong to no schema: a tenant's are those of its login.
 #[tokio::test]
-async fn a_schema_whose_tenant_owns_large_objects_is_not_exported_without_them() {
+async fn large_objects_of_a_shared_database_are_those_of_the_tenants_login() {
     for environment in AnySchema::all("CREATE TABLE notes (id text, value text);").await {
         if environment.fixture.model != Model::Schema {
             continue;
         }
-        let spec = environment.tenant().await;
-        environment.run(&spec, &format!("SET ROLE \"{}\"; SELECT lo_create(0)", spec.name)).await;
-        let transfer = environment.provider().transfer().unwrap();
-        let (context, mut sink) = (environment.world().context(), Export::default());
-        let refused = transfer.export(&context, &spec, &mut sink).await.unwrap_err();
-        assert!(refused.message.contains("owns 1 large objects"), "{refused}");
+        let [spec, other] = [environment.tenant().await, environment.tenant().await];
+        let object = format!(
+            "SELECT lo_from_bytea(0, 'administrator''s'); SET ROLE \"{0}\"; SELECT lo_from_bytea(4711, 'first'), lo_from_bytea(4712, 'second');
+             GRANT SELECT ON LARGE OBJECT 4711 TO PUBLIC; GRANT ALL ON LARGE OBJECT 4712 TO \"{1}\" WITH GRANT OPTION",
+            spec.name, other.name
+        );
+        environment.run(&spec, &object).await;
+        let objects = "SELECT concat_ws(' ', o.oid, encode(lo_get(o.oid), 'escape'), rolname, lomacl) FROM pg_largeobject_metadata o
+             JOIN pg_roles r ON r.oid = lomowner ORDER BY o.oid";
+        let before = environment.texts(&spec, objects).await;
+        assert_eq!(before.len(), 3);
+        let (export, content) = environment.export(&spec).await;
+        assert_eq!(content.counts["large objects"], 2);
+        assert_eq!(environment.content(&other).await.counts.get("large objects"), None);
+
+        let changes = format!(
+            "SELECT lo_unlink(4711), lo_put(4712, 0, 'xxxxxxxxxxx'); REVOKE ALL ON LARGE OBJECT 4712 FROM \"{}\" CASCADE;
+             SET ROLE \"{}\"; SELECT lo_from_bytea(0, 'new')",
+            other.name, spec.name
+        );
+        environment.run(&spec, &changes).await;
+        environment.load(&spec, &mut export.source()).await.unwrap();
+        assert_eq!(environment.texts(&spec, objects).await, before);
+        assert_eq!(environment.content(&spec).await, content);
+
+        let refused = environment.load(&other, &mut export.source()).await.unwrap_err();
+        assert_eq!(refused.code, "bad_archive", "{refused}");
+        assert!(refused.message.contains("4711, 4712 have the numbers"), "{refused}");
+        assert_eq!(environment.texts(&spec, objects).await, before);
+
+        let context = environment.world().context();
+        environment.provider().remove(&context, &spec).await.unwrap();
+        environment.load(&other, &mut export.source()).await.unwrap();
+        let owned = "SELECT rolname::text FROM pg_roles JOIN pg_largeobject_metadata m ON lomowner = pg_roles.oid WHERE m.oid = 4711";
+        assert_eq!(environment.texts(&other, owned).await.concat(), other.name);
     }
 }
 

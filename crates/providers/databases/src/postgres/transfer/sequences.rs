@@ -7,8 +7,10 @@ use tenantry_model::Failure;
 use tenantry_postgres::Session;
 use tokio::io::AsyncBufRead;
 
+use super::snapshot::Reader;
 use crate::postgres::failure::failure;
 use crate::postgres::migrate::POSITIONS;
+use crate::postgres::relations::AT_ONCE;
 use crate::postgres::server::run;
 use crate::tables::{literal, quoted};
 use tenantry_provider::csv::{self, Field};
@@ -16,8 +18,6 @@ use tenantry_provider::transfer::{Sink, bad_archive};
 
 /// Path of the file. No table's file has such a path.
 pub const FILE: &str = "sequences.csv";
-/// Number of sequences that are read at once.
-const AT_ONCE: usize = 500;
 const COLUMNS: [&str; 3] = ["sequence", "last_value", "is_called"];
 
 /// Position of a sequence.
@@ -27,9 +27,13 @@ pub struct Position {
     is_called: bool,
 }
 
-/// Exports the positions of all sequences of a schema, if it has any.
-pub async fn export(connection: &mut Session, schema: &str, sink: &mut dyn Sink) -> Result<(), Failure> {
-    let names = names(connection, schema).await?;
+/// Exports the positions of these sequences of a schema, if there are any.
+pub async fn export(
+    reader: &mut Reader<'_>,
+    schema: &str,
+    names: &[String],
+    sink: &mut dyn Sink,
+) -> Result<(), Failure> {
     if names.is_empty() {
         return Ok(());
     }
@@ -40,7 +44,8 @@ pub async fn export(connection: &mut Session, schema: &str, sink: &mut dyn Sink)
             format!("SELECT {} AS name, last_value, is_called FROM {from}", literal(name))
         };
         let all: Vec<String> = names.iter().map(read).collect();
-        for row in connection.rows(&all.join(" UNION ALL "), &[]).await.map_err(failure)? {
+        let session = reader.session(names.len()).await?;
+        for row in session.rows(&all.join(" UNION ALL "), &[]).await.map_err(failure)? {
             let (name, last): (String, i64) = (row.get("name"), row.get("last_value"));
             let is_called = if row.get("is_called") { "true" } else { "false" };
             file.extend(csv::line([Some(&*name), Some(&*last.to_string()), Some(is_called)]));
@@ -118,7 +123,7 @@ fn of(schema: &str, name: &str) -> String {
 }
 
 /// The sequences of a schema, without that of the table of applied migrations.
-async fn names(connection: &mut Session, schema: &str) -> Result<Vec<String>, Failure> {
+pub async fn names(connection: &mut Session, schema: &str) -> Result<Vec<String>, Failure> {
     let sql = concat!(
         "SELECT relname::text FROM pg_class WHERE ",
         in_schema!(class "pg_class"),
