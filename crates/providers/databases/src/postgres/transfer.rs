@@ -89,6 +89,11 @@ async fn load_rows(rows: &mut RowsConnection, spec: &Spec, source: &mut dyn Sour
     let (tenant, isolation) = (spec.tenant.id, *isolation);
     run(connection, format!("BEGIN; {}", settings(schema))).await?;
     let catalogue = catalogue::read(connection, schema, isolation).await?;
+    let types = match catalogue.is_whole {
+        true => Paused::in_types(connection, schema).await?,
+        false => Paused::default(),
+    };
+    run(connection, types.pause).await?;
     let (mut staged, mut positions, mut objects) = (Vec::new(), Vec::new(), false);
     while let Some(mut file) = source.next().await? {
         let mut bytes = BufReader::with_capacity(CHUNK, &mut file.bytes);
@@ -118,6 +123,7 @@ async fn load_rows(rows: &mut RowsConnection, spec: &Spec, source: &mut dyn Sour
         fill(connection, &copy, &columns, &mut bytes).await?;
     }
     replace(connection, &catalogue, &staged, schema, tenant).await.map_err(unfit)?;
+    run(connection, types.restore).await?;
     if catalogue.is_whole {
         sequences::set(connection, schema, &positions).await.map_err(unfit)?;
         refresh_views(connection, schema).await.map_err(unfit)?;
@@ -219,7 +225,7 @@ async fn replace(
     tenant: TenantId,
 ) -> Result<(), Failure> {
     let paused = match catalogue.is_whole {
-        true => Paused::read(connection, schema).await?,
+        true => Paused::in_tables(connection, schema).await?,
         false => Paused::default(),
     };
     let mut all = paused.pause;

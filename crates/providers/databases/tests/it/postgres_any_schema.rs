@@ -89,6 +89,7 @@ impl AnySchema {
              UNION ALL SELECT '(SELECT tgname, tgenabled FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid AND relnamespace = current_schema()::regnamespace WHERE NOT tgisinternal)'
              UNION ALL SELECT '(SELECT rulename, ev_enabled FROM pg_rewrite JOIN pg_class c ON c.oid = ev_class AND relnamespace = current_schema()::regnamespace)'
              UNION ALL SELECT '(SELECT conname, convalidated, pg_get_constraintdef(k.oid) FROM pg_constraint k JOIN pg_class c ON c.oid = conrelid AND relnamespace = current_schema()::regnamespace)'
+             UNION ALL SELECT '(SELECT conname, convalidated FROM pg_constraint WHERE contypid <> 0 AND connamespace = current_schema()::regnamespace)'
              UNION ALL SELECT '(SELECT o.oid, md5(lo_get(o.oid)), rolsuper OR rolcreatedb AS administrators,
                                         (SELECT string_agg(concat_ws('' '', grantee = 0, privilege_type, is_grantable), '','' ORDER BY grantee, privilege_type) FROM aclexplode(lomacl) WHERE grantee <> lomowner)
                                  FROM pg_largeobject_metadata o JOIN pg_roles r ON r.oid = lomowner)'

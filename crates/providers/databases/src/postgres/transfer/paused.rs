@@ -16,10 +16,19 @@ pub struct Paused {
 }
 
 impl Paused {
-    /// Reads what there is to pause in a schema.
-    pub async fn read(connection: &mut Session, schema: &str) -> Result<Self, Failure> {
+    /// Reads what there is to pause in the tables of a schema.
+    pub async fn in_tables(connection: &mut Session, schema: &str) -> Result<Self, Failure> {
+        Self::read(connection, schema, &[TRIGGERS, CONSTRAINTS]).await
+    }
+
+    /// Reads what there is to pause in the types of a schema: before rows are staged, which have them too.
+    pub async fn in_types(connection: &mut Session, schema: &str) -> Result<Self, Failure> {
+        Self::read(connection, schema, &[DOMAINS]).await
+    }
+
+    async fn read(connection: &mut Session, schema: &str, finders: &[&str]) -> Result<Self, Failure> {
         let mut paused = Self::default();
-        for find in [TRIGGERS, CONSTRAINTS] {
+        for find in finders {
             let found: Vec<(String, String)> = connection.pairs(find, &[&schema]).await.map_err(failure)?;
             for (pause, restore) in found {
                 paused.pause.push_str(&pause);
@@ -29,6 +38,13 @@ impl Paused {
         Ok(paused)
     }
 }
+
+/// Constraints of domains that are not valid.
+const DOMAINS: &str = "
+    SELECT format('ALTER DOMAIN %I.%I DROP CONSTRAINT %I;', $1, typname, conname),
+           format('ALTER DOMAIN %I.%I ADD CONSTRAINT %I %s;', $1, typname, conname, pg_get_constraintdef(c.oid))
+    FROM pg_constraint c JOIN pg_type t ON t.oid = contypid JOIN pg_namespace n ON n.oid = typnamespace
+    WHERE NOT convalidated AND contype = 'c' AND nspname = $1";
 
 /// Triggers and rules that run in ordinary sessions. ONLY, because each partition has its own triggers, and one of them
 /// may be disabled.

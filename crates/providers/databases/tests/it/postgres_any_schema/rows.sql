@@ -39,3 +39,10 @@ ALTER TABLE older DROP CONSTRAINT natural_number, DROP CONSTRAINT of_boss;
 INSERT INTO older VALUES (-1, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a00');
 ALTER TABLE older ADD CONSTRAINT natural_number CHECK (n > 0) NOT VALID,
     ADD CONSTRAINT of_boss FOREIGN KEY (boss) REFERENCES people DEFERRABLE INITIALLY DEFERRED NOT VALID;
+SELECT nextval('around_seq') FROM generate_series(1, 3);
+SELECT CASE WHEN 'WORD' = 'other' THEN nextval('fresh_seq') END;
+SELECT setval('reset_seq', 3, false);
+INSERT INTO counted SELECT FROM generate_series(1, 2);
+ALTER DOMAIN age DROP CONSTRAINT natural_age;
+INSERT INTO ages VALUES (-1, '{-2}');
+ALTER DOMAIN age ADD CONSTRAINT natural_age CHECK (VALUE > 0) NOT VALID;
