@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tenantry_model::{Failure, FailureClass, TenantId, Timestamp};
 use uuid::Uuid;
 
-use crate::migrations::Migration;
+use crate::migrations::{Applied, Migration};
 use crate::tables::Catalogue;
 use tenantry_provider::data::Canary;
 use tenantry_provider::files::Files;
@@ -209,6 +209,20 @@ impl Content {
         let (last, none) = (self.last_version(), "nothing");
         let at = version.unwrap_or(none);
         (at != last).then(|| format!("it is at migration {at}, the last one is {last}"))
+    }
+
+    /// A sentence for each file of which a database has an earlier text than the folder.
+    pub fn replaced(&self, applied: &[Applied]) -> Vec<String> {
+        let earlier =
+            self.migrations.iter().filter(|file| applied.iter().any(|applied| file.replaces(applied)));
+        let named = earlier.map(|migration| {
+            let (file, key, checksum) = (&migration.file, migration.key(), &migration.checksum);
+            format!(
+                "it has an earlier text of {file}, which the folder's replaces: make its tables equal to those of other tenants, and \
+                 then set `checksum` of the key `{key}` in its `_migrations` to {checksum}"
+            )
+        });
+        named.collect()
     }
 
     fn seed(&self, name: &str) -> Result<Arc<Languages<Prepared>>, Failure> {

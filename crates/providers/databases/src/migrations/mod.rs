@@ -36,6 +36,9 @@ pub use statements::Dialect;
 pub(crate) use statements::split;
 pub use tool::Tool;
 
+/// Beginning of a line that names the checksum of an earlier text of the file.
+const REPLACES: &str = "-- replaces: ";
+
 /// One migration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migration {
@@ -52,6 +55,8 @@ pub struct Migration {
     pub transaction: bool,
     /// SHA-256 of the file with line ends as `\n`, in hexadecimal.
     pub checksum: String,
+    /// Checksums of earlier texts of the file: where one of them was applied, the file counts as applied.
+    pub replaces: Vec<String>,
 }
 
 impl Migration {
@@ -67,6 +72,16 @@ impl Migration {
         }
         key
     }
+
+    /// Whether a database that has applied a text of this checksum has applied the file.
+    fn counts_as(&self, checksum: &str) -> bool {
+        self.checksum == checksum || self.replaces.iter().any(|replaced| replaced == checksum)
+    }
+
+    /// Whether this is the record of an earlier text of the file.
+    pub fn replaces(&self, applied: &Applied) -> bool {
+        self.key() == applied.key && self.replaces.contains(&applied.checksum)
+    }
 }
 
 /// A database's record of an applied file.
@@ -74,6 +89,8 @@ impl Migration {
 pub struct Applied {
     /// [`Migration::key`].
     pub key: String,
+    /// The number as written in its file name then.
+    pub version: String,
     /// File name when it was applied.
     pub file: String,
     /// Checksum when it was applied.
@@ -83,13 +100,15 @@ pub struct Applied {
 /// The migrations that a database lacks, in their order. Returns an error unless the applied files, oldest
 /// first, are the beginning of the set.
 pub fn pending<'a>(migrations: &'a [Migration], applied: &[Applied]) -> Result<&'a [Migration], Failure> {
-    for (index, Applied { key, file, checksum }) in applied.iter().enumerate() {
+    for (index, Applied { key, file, checksum, .. }) in applied.iter().enumerate() {
         let fault = |why: String| Err(Failure::fatal("migration_changed", why));
         match migrations.get(index) {
-            Some(expected) if expected.key() == *key && expected.checksum == *checksum => {}
+            Some(expected) if expected.key() == *key && expected.counts_as(checksum) => {}
             Some(expected) if expected.key() == *key => {
                 return fault(format!(
-                    "{} was changed after it was applied: restore its text, and put the change into a new file",
+                    "{0} was changed after it was applied: restore its text, whose SHA-256 is {checksum}, and put the change into a \
+                     new file. Or, if it corrects a text that other tenants reject, add the line `{REPLACES}{checksum}` to it: \
+                     tenants that have the earlier text keep what it made",
                     expected.file
                 ));
             }
@@ -158,7 +177,9 @@ pub fn load(
         }
         let Source { file, version, number, text, .. } = source;
         let checksum = hex::encode(Sha256::digest(text.as_bytes()));
-        all.push(Migration { number, version, file, statements, transaction, checksum });
+        let replaces = text.lines().filter_map(|line| line.trim().strip_prefix(REPLACES));
+        let replaces = replaces.map(|checksum| checksum.trim().to_owned()).collect();
+        all.push(Migration { number, version, file, statements, transaction, checksum, replaces });
     }
     faults.into_result(set)?;
     if all.is_empty() {

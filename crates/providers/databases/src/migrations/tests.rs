@@ -94,8 +94,12 @@ fn checksum_is_of_the_whole_text_without_line_ends() {
 fn applied_files_must_not_change() {
     let all = postgres(&[("1_a.sql", "SELECT 1;"), ("2_b.sql", "SELECT 2;")]).unwrap();
     let applied = |of: &[&Migration]| -> Vec<Applied> {
-        let one =
-            |m: &&Migration| Applied { key: m.key(), file: m.file.clone(), checksum: m.checksum.clone() };
+        let one = |m: &&Migration| Applied {
+            key: m.key(),
+            version: m.version.clone(),
+            file: m.file.clone(),
+            checksum: m.checksum.clone(),
+        };
         of.iter().map(one).collect()
     };
     assert_eq!(pending(&all, &[]).unwrap(), all);
@@ -112,4 +116,15 @@ fn applied_files_must_not_change() {
         assert_eq!(failure.code, "migration_changed");
         assert!(failure.message.contains(why), "{failure}");
     }
+    let sum = &all[0].checksum;
+    let corrected =
+        postgres(&[("1_a.sql", &format!("-- replaces: {sum}\nSELECT 3;")), ("2_b.sql", "SELECT 2;")])
+            .unwrap();
+    assert_eq!(
+        pending(&corrected, &applied(&[&all[0]])).unwrap(),
+        &corrected[1..],
+        "the earlier text counts"
+    );
+    assert_eq!(pending(&corrected, &applied(&[&corrected[0]])).unwrap(), &corrected[1..]);
+    assert_eq!(pending(&corrected, &applied(&[&changed])).unwrap_err().code, "migration_changed");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::content::app;
 use crate::migrations::PublicSchema;
@@ -30,6 +30,10 @@ pub struct Config {
     /// rejects the file; `rewrite` replaces `public` by the schema of the tenant's rows.
     #[serde(default)]
     pub public_schema: PublicSchema,
+    /// Whether functions of `postgres_pool` and `postgres_schema` may call `pg_notify`, which every login of the
+    /// database can listen to: `reject` rejects the file; `allow` takes it.
+    #[serde(default)]
+    pub pg_notify: PgNotify,
     /// Folder with migration sets. Default: the sets that ship with the program.
     #[serde(default)]
     #[schemars(extend("examples" = ["/etc/tenantry/migrations"]))]
@@ -76,6 +80,17 @@ pub struct Config {
     pub warm_databases: u16,
 }
 
+/// Whether migrations may create functions that call `pg_notify`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PgNotify {
+    /// The file is rejected.
+    #[default]
+    Reject,
+    /// The payload says nothing about a tenant.
+    Allow,
+}
+
 /// The server of a region. Has no `Debug`: the URL holds a password.
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -103,6 +118,7 @@ impl Config {
             pooler: None,
             set: app(),
             public_schema: PublicSchema::default(),
+            pg_notify: PgNotify::default(),
             migrations: None,
             seeds: None,
             connections: connections(),

@@ -20,6 +20,7 @@ use super::name::Name;
 use super::prepared::roll_back_blockers;
 use super::server::{Server, run};
 use crate::content::Content;
+use crate::migrations::Applied;
 use crate::shape::Shape;
 use tenantry_provider::verbs::Observed;
 
@@ -191,8 +192,8 @@ impl Default for RemovalCounts {
 pub struct ObservedSchema {
     /// The schema's definition.
     pub shape: Shape,
-    /// Version of the last applied migration.
-    pub version: Option<String>,
+    /// The applied migrations, oldest first.
+    pub applied: Vec<Applied>,
     /// Differences in the login role's privileges.
     pub rights: Vec<String>,
 }
@@ -211,7 +212,7 @@ impl ObservedSchema {
         };
         Ok(Self {
             shape: shape(connection, schema).await?,
-            version: migrate::version(connection, schema).await?,
+            applied: migrate::applied(connection, schema).await?,
             rights,
         })
     }
@@ -235,14 +236,16 @@ pub fn observed(
     if state.completed.is_none() {
         differs.push("it was never completed".to_owned());
     }
-    let ObservedSchema { shape, version, rights } = match seen {
+    let ObservedSchema { shape, applied, rights } = match seen {
         Some(seen) => {
-            differs.extend(content.behind(seen.version.as_deref()));
+            differs.extend(content.behind(seen.applied.last().map(|last| &*last.version)));
+            differs.extend(content.replaced(&seen.applied));
             differs.extend(state.shape.iter().flat_map(|made| made.differences(&seen.shape)));
             seen
         }
         None => ObservedSchema::default(),
     };
+    let version = applied.last().map(|last| last.version.clone());
     differs.extend(rights);
     let [seed, completed] = [&state.seed, &state.completed].map(|word| word.as_deref().unwrap_or_default());
     let (shape, role) = (shape.fingerprint(), owner.newest(state).is.unwrap_or_default());

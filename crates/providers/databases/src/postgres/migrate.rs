@@ -152,13 +152,31 @@ pub fn recipe(administrator: &str, migrations: &[Migration]) -> String {
     hex::encode(hash.finalize()).chars().take(16).collect()
 }
 
-/// Version of the last applied migration.
-pub async fn version(connection: &mut Session, schema: &str) -> Result<Option<String>, Failure> {
-    if !exists(connection, schema).await? {
-        return Ok(None);
+/// The applied files, oldest first; none if the schema has no table of them.
+pub async fn applied(connection: &mut Session, schema: &str) -> Result<Vec<Applied>, Failure> {
+    let there = "SELECT to_regclass($1) IS NOT NULL";
+    if !connection.one::<bool>(there, &[&table(schema)]).await.map_err(failure)? {
+        return Ok(Vec::new());
     }
-    let sql = format!("SELECT version FROM {} ORDER BY position DESC LIMIT 1", table(schema));
-    connection.first(&sql, &[]).await.map_err(failure)
+    let sql = format!("SELECT key, version, file, checksum FROM {} ORDER BY position", table(schema));
+    let rows = connection.rows(&sql, &[]).await.map_err(failure)?;
+    let one = |row: &Row| Applied {
+        key: row.get("key"),
+        version: row.get("version"),
+        file: row.get("file"),
+        checksum: row.get("checksum"),
+    };
+    Ok(rows.iter().map(one).collect())
+}
+
+/// Whether the schema has an earlier text of a file that replaces it.
+pub async fn keeps_replaced(
+    connection: &mut Session,
+    schema: &str,
+    migrations: &[Migration],
+) -> Result<bool, Failure> {
+    let applied = applied(connection, schema).await?;
+    Ok(migrations.iter().any(|migration| applied.iter().any(|applied| migration.replaces(applied))))
 }
 
 /// The setting that makes unqualified names refer to this schema.
@@ -182,10 +200,7 @@ pub async fn pending<'a>(
     schema: &str,
     migrations: &'a [Migration],
 ) -> Result<&'a [Migration], Failure> {
-    let before = match exists(connection, schema).await? {
-        true => applied(connection, schema).await?,
-        false => Vec::new(),
-    };
+    let before = applied(connection, schema).await?;
     migrations::pending(migrations, &before)
 }
 
@@ -201,18 +216,6 @@ async fn invalid_indexes(connection: &mut Session, schema: &str) -> Result<Vec<S
         )
         .await
         .map_err(failure)
-}
-
-async fn exists(connection: &mut Session, schema: &str) -> Result<bool, Failure> {
-    connection.one("SELECT to_regclass($1) IS NOT NULL", &[&table(schema)]).await.map_err(failure)
-}
-
-async fn applied(connection: &mut Session, schema: &str) -> Result<Vec<Applied>, Failure> {
-    let sql = format!("SELECT key, file, checksum FROM {} ORDER BY position", table(schema));
-    let rows = connection.rows(&sql, &[]).await;
-    let one =
-        |row: &Row| Applied { key: row.get("key"), file: row.get("file"), checksum: row.get("checksum") };
-    Ok(rows.map_err(failure)?.iter().map(one).collect())
 }
 
 fn own_table(schema: &str) -> String {

@@ -65,7 +65,7 @@ use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Isolation, Write};
 
 pub(crate) use catalogue::{holds, read as read_catalogue, shape};
-pub use config::{Cluster, Config};
+pub use config::{Cluster, Config, PgNotify};
 pub(crate) use credential::{IssuedPassword, PasswordRequest, forget};
 pub(crate) use directory::{Owner, Ownership, TenantState, name_of, names_of, recorded_shape, schema_tag};
 pub use factory::FACTORY;
@@ -75,7 +75,7 @@ pub(crate) use location::{
     ObservedSchema, RemovalCounts, backend, drop_tables_in_batches, drop_unblocked, name_taken, observed,
     privilege_differences, unblocked, update_schema,
 };
-pub(crate) use migrate::{TABLE as MIGRATIONS, Target, baseline, recipe, search_path};
+pub(crate) use migrate::{TABLE as MIGRATIONS, Target, baseline, keeps_replaced, recipe, search_path};
 pub(crate) use name::Name;
 pub(crate) use per_server::PerServer;
 pub(crate) use prepared::roll_back_in;

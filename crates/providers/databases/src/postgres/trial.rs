@@ -8,6 +8,7 @@ use tenantry_model::{Failure, FailureClass, Isolation};
 use tenantry_postgres::Session;
 
 use super::catalogue;
+use super::config::PgNotify;
 use super::failure::{failure, run_statement};
 use super::migrate::{pending, search_path};
 use super::server::run;
@@ -19,6 +20,13 @@ const EFFECTS: &str = include_str!("effects.sql");
 /// Schema in which files are tried; it exists in the transaction only.
 const SCRATCH: &str = "tenantry_trial";
 
+/// Functions of the schema `$1` that call `pg_notify`: LISTEN needs no privilege.
+const NOTIFIERS: &str = concat!(
+    "SELECT format('function `%s` calls pg_notify, which reaches the logins of all tenants of the database: remove the call, or set `pg_notify = \"allow\"` in the provider''s configuration if its payload says nothing about a tenant', proname)
+     FROM pg_proc WHERE prokind <> 'a' AND concat(prosrc, pg_get_function_sqlbody(oid)) ~* '\\mpg_notify\\M' AND ",
+    in_schema!(proc "pg_proc")
+);
+
 /// How the files of an isolation are tried.
 #[derive(Clone, Copy)]
 pub struct Trial<'a> {
@@ -27,6 +35,8 @@ pub struct Trial<'a> {
     set: &'a str,
     /// Finds objects that bypass the policies of shared tables, in the schema `$1`.
     bypasses: Option<&'static str>,
+    /// Whether functions that call `pg_notify` are faults.
+    rejects_notify: bool,
 }
 
 /// What a trial finds wrong after a statement.
@@ -43,7 +53,13 @@ impl<'a> Trial<'a> {
     /// For shared tables, schemas or databases. `bypasses` is a query that returns a sentence for each object in the
     /// schema `$1` that bypasses the policies of shared tables.
     pub const fn new(isolation: Isolation, set: &'a str, bypasses: Option<&'static str>) -> Self {
-        Self { isolation, set, bypasses }
+        Self { isolation, set, bypasses, rejects_notify: false }
+    }
+
+    /// With this rule for functions that call `pg_notify`. In a database of its own a tenant hears only itself.
+    pub fn with_pg_notify(self, rule: PgNotify) -> Self {
+        let shared = self.isolation != Isolation::Database;
+        Self { rejects_notify: shared && rule == PgNotify::Reject, ..self }
     }
 
     /// Tries all files if one of them is not applied to this schema yet. A failure of code `bad_migration` names every
@@ -150,6 +166,9 @@ impl<'a> Trial<'a> {
             .collect();
         if let Some(bypasses) = self.bypasses {
             objects.extend(bypasses_in(transaction, bypasses, schema).await?);
+        }
+        if self.rejects_notify {
+            objects.extend(bypasses_in(transaction, NOTIFIERS, schema).await?);
         }
         let (_, tables) = catalogue::inspect(transaction, schema, self.isolation).await?;
         Ok(Found { objects, tables: tables.into_iter().collect() })

@@ -20,8 +20,8 @@ use super::{ISOLATION, template};
 use crate::content::Ensure;
 use crate::postgres::{
     IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer, Postgres, RemovalCounts,
-    Server, Target, TenantState, WarmPool, begin, create_objects, failure, name_of, name_taken,
-    no_such_tenant, or_on_demand, read_catalogue, rights, run, search_path, seed, update_schema,
+    Server, Target, TenantState, WarmPool, begin, create_objects, failure, keeps_replaced, name_of,
+    name_taken, no_such_tenant, or_on_demand, read_catalogue, rights, run, search_path, seed, update_schema,
     with_keepalive,
 };
 use crate::shape::Shape;
@@ -82,12 +82,29 @@ impl Databases {
         let made = async {
             let (owner, work) = self.postgres.canary(server, ISOLATION)?;
             let draft = Name::new(&owner.name.as_str().replace("canary", "draft"))?;
+            if self.is_replaced(server, &owner).await? {
+                self.remove(server, &owner, self.postgres.content.canary_row.tenant, &draft).await?;
+            }
             self.make(server, &owner, &work, &PasswordRequest::no_login(), &draft).await?;
             // The canary row may have changed since the database was created.
             seed_in(server, &owner.name, &work).await?;
             Ok(owner.name)
         };
         self.canary.get_or_init(server, made).await
+    }
+
+    /// Whether this database exists and has an earlier text of a file that replaces it.
+    async fn is_replaced(&self, server: &Server, owner: &Owner) -> Result<bool, Failure> {
+        let migrations = &self.postgres.content.migrations;
+        if migrations.iter().all(|migration| migration.replaces.is_empty())
+            || !is_there(&mut *server.connection().await?, &owner.name).await?
+        {
+            return Ok(false);
+        }
+        let mut inside = server.connect_to(&owner.name).await?;
+        let is_replaced = keeps_replaced(&mut inside, SCHEMA, migrations).await?;
+        inside.close().await;
+        Ok(is_replaced)
     }
 
     /// Creates the tenant's database and role, or completes them.

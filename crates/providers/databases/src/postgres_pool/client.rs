@@ -51,7 +51,10 @@ impl Pool {
         groups.ensure(&mut lock, server.memberships().await?).await?;
         let migrations = &self.postgres.content.migrations;
         let set = self.postgres.set();
-        Trial::new(ISOLATION, &set, Some(guard::BYPASSES)).run(&mut lock, SCHEMA, migrations).await?;
+        Trial::new(ISOLATION, &set, Some(guard::BYPASSES))
+            .with_pg_notify(self.postgres.config.pg_notify)
+            .run(&mut lock, SCHEMA, migrations)
+            .await?;
         let protect = |catalogue: &Catalogue| groups.protect(catalogue);
         let prepare = |sql: &str| partitions::partitioned(sql, parts);
         let bypasses = Some(guard::BYPASSES);

@@ -17,8 +17,8 @@ use crate::content::Ensure;
 use crate::postgres::{
     IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer, Postgres, RemovalCounts,
     Target, TenantState, Trial, WarmPool, baseline, count_all, create_objects, drop_tables_in_batches,
-    drop_unblocked, failure, lift_timeout, name_of, name_taken, no_such_tenant, or_on_demand, read_catalogue,
-    rights, run, search_path, seed, update_schema,
+    drop_unblocked, failure, keeps_replaced, lift_timeout, name_of, name_taken, no_such_tenant, or_on_demand,
+    read_catalogue, rights, run, search_path, seed, update_schema,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -53,7 +53,14 @@ impl Schemas {
             let (owner, work) = self.postgres.canary(self.postgres.main(), ISOLATION)?;
             let migrations = &self.postgres.content.migrations;
             let mut lock = self.postgres.main().lock(&owner.lock_name()).await?;
+            if keeps_replaced(&mut lock, owner.name.as_str(), migrations).await? {
+                drop(lock);
+                // Made anew, so that the text which replaces the earlier one is tried.
+                self.remove(&owner, self.postgres.content.canary_row.tenant).await?;
+                lock = self.postgres.main().lock(&owner.lock_name()).await?;
+            }
             Trial::new(ISOLATION, &self.postgres.set(), None)
+                .with_pg_notify(self.postgres.config.pg_notify)
                 .run(&mut lock, owner.name.as_str(), migrations)
                 .await?;
             drop(lock);

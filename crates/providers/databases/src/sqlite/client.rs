@@ -164,9 +164,9 @@ pub fn migrate(connection: &Connection, migrations: &[Migration]) -> Result<Cata
 /// Applies the first missing file. False: there is none.
 fn apply_next(connection: &Connection, migrations: &[Migration]) -> Result<bool, Failure> {
     batch(connection, OWN_TABLES)?;
-    let applied = "SELECT key, file, checksum FROM _migrations ORDER BY position";
+    let applied = "SELECT key, version, file, checksum FROM _migrations ORDER BY position";
     let applied = query(connection, applied, [], |row| {
-        Ok(Applied { key: row.get(0)?, file: row.get(1)?, checksum: row.get(2)? })
+        Ok(Applied { key: row.get(0)?, version: row.get(1)?, file: row.get(2)?, checksum: row.get(3)? })
     })?;
     let Some(migration) = migrations::pending(migrations, &applied)?.first() else { return Ok(false) };
     let bad = |failure| migrations::bad(migration, None, failure);

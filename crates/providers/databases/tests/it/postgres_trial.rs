@@ -2,8 +2,10 @@
 //! them; what they leave nameable shows no other tenant's rows.
 
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+use tenantry_databases::postgres::PgNotify;
 use tenantry_model::FailureClass::Fatal;
-use tenantry_provider::{Outcome, Spec};
+use tenantry_provider::{Observed, Outcome, Spec};
+use tenantry_testkit::database::on_server;
 
 use crate::postgres::{Fixture, MODELS, Model, ensured, log_in};
 use crate::postgres_failures::{Folder, TABLE, bare, is};
@@ -278,5 +280,87 @@ async fn an_index_that_failed_is_never_recorded_as_made() {
         let rows = rows.data().unwrap().scoped(spec.tenant.id);
         let refused = rows.insert("t", duplicate.as_object().unwrap().clone()).await.unwrap_err();
         assert_eq!(refused.code, "constraint", "{model:?}");
+    }
+}
+
+/// What one tenant refuses, because of its rows, another may have accepted before.
+#[tokio::test]
+async fn a_corrected_file_replaces_the_text_that_some_tenants_refuse() {
+    for model in [Model::Schema, Model::Database] {
+        let folder = Folder::new(&[("1_a.sql", TABLE)]);
+        let Some(fixture) = folder.fixture(model).await else { return };
+        let [accepts, refuses, later] = [bare(), bare(), bare()];
+        ensured(&fixture, &accepts).await;
+        ensured(&fixture, &refuses).await;
+        let rows = fixture.provider.data().unwrap().scoped(refuses.tenant.id);
+        for id in ["a", "b"] {
+            let row = serde_json::json!({ "id": id, "n": 7 });
+            rows.insert("t", row.as_object().unwrap().clone()).await.unwrap();
+        }
+        folder.migration("2_b.sql", "CREATE UNIQUE INDEX first ON t (n);");
+        fixture.another().ensure(&fixture.world.context(), &accepts).await.unwrap();
+        let failure = fixture.another().ensure(&fixture.world.context(), &refuses).await.unwrap_err();
+        is(&failure, Fatal, "bad_migration");
+
+        let corrected = "CREATE UNIQUE INDEX second ON t (n, id);";
+        folder.migration("2_b.sql", corrected);
+        let failure = fixture.another().ensure(&fixture.world.context(), &refuses).await.unwrap_err();
+        is(&failure, Fatal, "migration_changed");
+        let line =
+            failure.message.split('`').find(|part| part.starts_with("-- replaces: ")).expect("the line");
+        folder.migration("2_b.sql", &format!("{line}\n{corrected}"));
+        folder.migration("3_c.sql", "ALTER TABLE t ADD COLUMN m int;");
+        let provider = fixture.another();
+        for spec in [&refuses, &accepts, &later] {
+            provider.ensure(&fixture.world.context(), spec).await.unwrap();
+        }
+        let differs =
+            async |spec: &Spec| match provider.observe(&fixture.world.context(), spec).await.unwrap() {
+                Observed::Present { differs, .. } => differs,
+                other => panic!("{model:?}: {other:?}"),
+            };
+        assert_eq!(differs(&refuses).await, [""; 0], "{model:?}");
+        assert_eq!(differs(&later).await, [""; 0], "{model:?}");
+        let named = differs(&accepts).await;
+        assert!(named.len() == 1 && named[0].contains("an earlier text of 2_b.sql"), "{model:?}: {named:?}");
+        for (spec, index) in [(&accepts, "first"), (&refuses, "second"), (&later, "second")] {
+            let (url, schema) = match model {
+                Model::Database => (on_server(fixture.url(), &spec.name), "public"),
+                _ => (fixture.url().to_owned(), &*spec.name),
+            };
+            let sql = format!(
+                "SELECT indexname::text FROM pg_indexes WHERE schemaname = '{schema}' AND tablename = 't' AND indexname <> 't_pkey'"
+            );
+            let mut session = crate::postgres::connect(&url).await;
+            let found: Vec<String> =
+                sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut session).await.unwrap();
+            assert_eq!(found, [index], "{model:?}");
+        }
+    }
+}
+
+/// Every login of a database can LISTEN to every channel, so a payload reaches other tenants.
+#[tokio::test]
+async fn functions_that_notify_are_rejected_where_tenants_share_a_database() {
+    let notifies = "CREATE TABLE u (tenant_id text NOT NULL, id text NOT NULL, PRIMARY KEY (tenant_id, id));
+        CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM PG_Notify('changes', NEW.id); RETURN NEW; END $$;
+        CREATE TRIGGER tell AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION tell();";
+    for model in MODELS {
+        let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", notifies)]);
+        let Some(mut fixture) = folder.fixture(model).await else { return };
+        let made = fixture.provider.ensure(&fixture.world.context(), &bare()).await;
+        if model == Model::Database {
+            made.unwrap();
+            continue;
+        }
+        let failure = made.unwrap_err();
+        is(&failure, Fatal, "bad_migration");
+        assert!(
+            failure.message.contains("2_b.sql:2: function `tell` calls pg_notify"),
+            "{model:?}: {failure}"
+        );
+        fixture.reconfigure(|config| config.pg_notify = PgNotify::Allow);
+        fixture.provider.ensure(&fixture.world.context(), &bare()).await.unwrap();
     }
 }
