@@ -1,5 +1,6 @@
-//! How a PostgreSQL database is reached: what its URL says, and what it leaves out. The rules are those of libpq
-//! (PostgreSQL manual, "Database Connection Control Functions"), with one host and the parameters that are listed here.
+//! Connection settings of a PostgreSQL database: parses its URL, and takes what the URL leaves out from environment
+//! variables, the system and the password file. The rules are those of libpq (PostgreSQL manual, "Database Connection
+//! Control Functions"), for one host and the parameters that are listed here.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,9 @@ use tokio_postgres::config::{ChannelBinding, Host, SslMode, TargetSessionAttrs};
 
 use crate::tls::{Tls, Verify};
 
-/// Folders in which a server's socket is looked for when the URL names no host.
+/// Folders that are searched for the server's Unix socket if the URL names no host.
 const SOCKETS: [&str; 3] = ["/var/run/postgresql", "/private/tmp", "/tmp"];
-/// Parameters of other clients that change nothing here.
+/// Parameters of other clients that are accepted and have no effect.
 const IGNORED: [&str; 10] = [
     "client_encoding",
     "fallback_application_name",
@@ -26,16 +27,16 @@ const IGNORED: [&str; 10] = [
     "statement-cache-capacity",
 ];
 
-/// How a PostgreSQL database is reached.
+/// Connection settings of a PostgreSQL database.
 #[derive(Clone, Debug)]
 pub struct Server {
     /// Host, port, user, password, database, options.
     pub config: Config,
-    /// How the server proves who it is.
+    /// Verification of the server's certificate, and the client's certificate.
     pub tls: Tls,
 }
 
-/// What the URL or a variable says, before the driver's own settings are made of it.
+/// Values that the URL sets, not yet checked; the driver's configuration is made from them.
 #[derive(Default)]
 struct Given {
     host: Option<String>,
@@ -51,11 +52,11 @@ struct Given {
 impl FromStr for Server {
     type Err = String;
 
-    /// Reads a URL. No error quotes a value: it may hold the password.
+    /// Parses a URL. Errors do not quote values, because a value may contain the password.
     fn from_str(url: &str) -> Result<Self, String> {
         let malformed = || "the postgres URL is malformed".to_owned();
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
-        // A `?` in the password, which must be encoded: nothing of it may be taken for a parameter's name.
+        // An unencoded `?` in the password: the rest of the password must not appear in an error as a parameter's name.
         if query.contains('@') {
             return Err(malformed());
         }
@@ -75,9 +76,9 @@ impl FromStr for Server {
 }
 
 impl Server {
-    /// A parameter of the query string.
+    /// Applies a parameter of the query string. Returns an error for an unknown parameter or an invalid value.
     fn set(&mut self, given: &mut Given, name: &str, value: String) -> Result<(), String> {
-        let wrong = || format!("the postgres URL has a value of `{name}` that cannot be used");
+        let wrong = || format!("the postgres URL has an invalid value for `{name}`");
         match name {
             "host" => given.host = Some(value),
             "hostaddr" => given.address = Some(value),
@@ -131,7 +132,8 @@ impl Server {
         Ok(())
     }
 
-    /// Takes what was given, and the rest from PostgreSQL's own variables, the system and the password file.
+    /// Applies the values of the URL, and takes missing ones from libpq's environment variables, the system and the
+    /// password file.
     fn complete(&mut self, given: Given) -> Result<(), String> {
         let port = given.port.or_else(|| variable("PGPORT")).unwrap_or_else(|| "5432".to_owned());
         let port = port.parse().map_err(|_| "the port of the postgres URL is not a number".to_owned())?;
@@ -139,16 +141,19 @@ impl Server {
         let address = given.address.or_else(|| variable("PGHOSTADDR"));
         let host = host.or_else(|| address.clone()).unwrap_or_else(|| default_host(port));
         if host.contains(',') {
-            return Err("the postgres URL names several hosts: name one that follows the primary".to_owned());
+            return Err("the postgres URL has several hosts: use one name that always leads to the primary"
+                .to_owned());
         }
         self.config.host(&host).port(port);
         if let Some(address) = address {
             let address = address.parse();
-            self.config
-                .hostaddr(address.map_err(|_| "`hostaddr` of the postgres URL is no IP address".to_owned())?);
+            self.config.hostaddr(
+                address.map_err(|_| "`hostaddr` of the postgres URL is not an IP address".to_owned())?,
+            );
         }
         let user = given.user.or_else(|| variable("PGUSER")).or_else(|| whoami::username().ok());
-        let user = user.ok_or("the postgres URL names no user, and this account has no name")?;
+        let user = user
+            .ok_or("the postgres URL has no user, and this process runs under an account without a name")?;
         self.config.user(&user);
         let database = given.database.filter(|name| !name.is_empty()).or_else(|| variable("PGDATABASE"));
         self.config.dbname(database.unwrap_or(user));
@@ -165,7 +170,7 @@ impl Server {
         let (ssl, verify) = match mode {
             Some("disable") => (SslMode::Disable, Verify::Nothing),
             None | Some("allow" | "prefer") => (SslMode::Prefer, Verify::Nothing),
-            // With a file of authorities, `require` checks as `verify-ca` does.
+            // As in libpq, `require` with a root file means `verify-ca`.
             Some("require") if self.tls.roots.is_some() => (SslMode::Require, Verify::Authority),
             Some("require") => (SslMode::Require, Verify::Nothing),
             Some("verify-ca") => (SslMode::Require, Verify::Authority),
@@ -177,7 +182,7 @@ impl Server {
         Ok(())
     }
 
-    /// Adds a setting of the session, such as `-c jit=off`.
+    /// Adds command-line options for the server's session, such as `-c jit=off`.
     pub fn add_option(&mut self, option: &str) {
         let options = match self.config.get_options() {
             Some(others) => format!("{others} {option}"),
@@ -186,7 +191,7 @@ impl Server {
         self.config.options(options);
     }
 
-    /// The same database, user and TLS at another host, such as a pooler's.
+    /// Returns the same settings for another host and port, such as a pooler's.
     pub fn at(&self, host: &str, port: u16) -> Self {
         let mut config = Config::new();
         config.host(host).port(port).ssl_mode(self.config.get_ssl_mode());
@@ -205,6 +210,7 @@ impl Server {
         Self { config, tls: self.tls.clone() }
     }
 
+    /// Looks the password up in the password file (`PGPASSFILE`, or else `~/.pgpass`).
     fn password_in_file(&self) -> Option<String> {
         let home = || variable("HOME").map(|home| Path::new(&home).join(".pgpass"));
         let file = private(&variable("PGPASSFILE").map(PathBuf::from).or_else(home)?)?;
@@ -219,7 +225,7 @@ impl Server {
         })
     }
 
-    /// The host's name or address, or the folder of its socket.
+    /// Returns the host's name or address, or the folder of its Unix socket.
     pub fn host(&self) -> String {
         match self.config.get_hosts().first() {
             Some(Host::Tcp(name)) => name.clone(),
@@ -245,7 +251,7 @@ impl Server {
     }
 }
 
-/// The part of a URL before its query: user, password, host, port and database.
+/// Parses the part of a URL before its query: user, password, host, port and database. None if it is malformed.
 fn authority(address: &str) -> Option<Given> {
     let (scheme, rest) = address.split_once("://")?;
     if !["postgres", "postgresql"].contains(&scheme) {
@@ -279,17 +285,18 @@ fn authority(address: &str) -> Option<Given> {
     })
 }
 
+/// Decodes percent-encoding; none if the result is not UTF-8.
 fn decoded(text: &str) -> Option<String> {
     percent_encoding::percent_decode_str(text).decode_utf8().ok().map(String::from)
 }
 
-/// The folder that has the server's socket, or else this machine.
+/// Returns the folder that has the server's Unix socket, or `localhost` if there is none.
 fn default_host(port: u16) -> String {
     let has_socket = |folder: &&str| Path::new(folder).join(format!(".s.PGSQL.{port}")).exists();
     SOCKETS.into_iter().find(has_socket).unwrap_or("localhost").to_owned()
 }
 
-/// The content of a file that only its owner can read; none for any other file.
+/// Reads a file that only its owner can access. None if others can access it, or if it cannot be read.
 fn private(path: &Path) -> Option<String> {
     let mut file = std::fs::File::open(path).ok()?;
     #[cfg(unix)]
@@ -308,7 +315,8 @@ fn private(path: &Path) -> Option<String> {
     Some(content)
 }
 
-/// The four fields and the password of a line of a password file, in which a backslash takes the next character as it is.
+/// Parses a line of a password file: host, port, database and user, and the password. A backslash escapes the next
+/// character.
 fn password_line(line: &str) -> Option<([String; 4], String)> {
     let mut fields = vec![String::new()];
     let mut characters = line.chars();
@@ -324,11 +332,12 @@ fn password_line(line: &str) -> Option<([String; 4], String)> {
     Some(([host, port, database, user], password))
 }
 
-/// A setting's value as the server splits it.
+/// Escapes backslashes and spaces in a setting's value, because the server splits options at spaces.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace(' ', "\\ ")
 }
 
+/// Value of an environment variable; none if it is unset or empty.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -338,7 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_says_everything_that_it_can() {
+    fn a_url_sets_every_part() {
         let url = "postgres://u%40x:p%3Aw@db.example:5433/name?sslmode=verify-full&sslrootcert=/ca.pem\
                    &options[search_path]=a%20b&options=-c%20jit%3Doff&application_name=x";
         let server: Server = url.parse().unwrap();
@@ -352,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn the_query_replaces_what_stands_before_it() {
+    fn parameters_override_the_authority() {
         let server: Server = "postgres://u@h:1/d?host=/run/pg&port=6432&user=v&dbname=e".parse().unwrap();
         assert_eq!((server.host().as_str(), server.port()), ("/run/pg", 6432));
         assert_eq!((server.user(), server.database()), ("v", "e"));

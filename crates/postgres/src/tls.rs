@@ -1,4 +1,5 @@
-//! TLS to PostgreSQL, by rustls with aws-lc: what the server's certificate must prove, and who the client says it is.
+//! TLS to PostgreSQL, with rustls and aws-lc: verifies the server's certificate as `sslmode` demands, sends the
+//! client's certificate, and binds a login to the TLS session (channel binding).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,33 +21,34 @@ use tokio_rustls::TlsConnector;
 
 use crate::error::Fault;
 
-/// What a server's certificate must prove.
+/// Verification of the server's certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verify {
-    /// Nothing: the connection is encrypted, and that is all.
+    /// Accept any certificate: the connection is encrypted, but the server is not authenticated.
     #[default]
     Nothing,
-    /// That a trusted authority signed it.
+    /// Require a certificate that a trusted authority signed, for any host (`verify-ca`).
     Authority,
-    /// That, and that it is this host's.
+    /// Require a certificate that a trusted authority signed for this host (`verify-full`).
     Host,
 }
 
-/// How a connection is encrypted, as the URL says it.
+/// TLS settings of a connection, from the URL.
 #[derive(Clone, Debug, Default)]
 pub struct Tls {
-    /// What is asked of the server's certificate.
+    /// Verification of the server's certificate.
     pub verify: Verify,
-    /// File of the authorities that are trusted; without it, those that browsers trust.
+    /// PEM file with the trusted authorities; none: the authorities that browsers trust.
     pub roots: Option<PathBuf>,
-    /// File of the client's certificate.
+    /// PEM file with the client's certificate.
     pub certificate: Option<PathBuf>,
-    /// File of the client's key.
+    /// PEM file with the client's private key.
     pub key: Option<PathBuf>,
 }
 
 impl Tls {
-    /// What makes connections.
+    /// Creates the connector of encrypted connections. Returns an error if a file cannot be read, or only one of
+    /// `certificate` and `key` is set.
     pub fn connector(&self) -> Result<Connector, Fault> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(Arc::clone(&provider));
@@ -57,7 +59,7 @@ impl Tls {
             (Some(certificate), Some(key)) => config
                 .with_client_auth_cert(certificates(certificate)?, PrivateKeyDer::from_pem_file(key)?)?,
             (None, None) => config.with_no_client_auth(),
-            _ => return Err("sslcert and sslkey go together".into()),
+            _ => return Err("`sslcert` and `sslkey` must both be set, or neither".into()),
         };
         Ok(Connector { tls: Arc::new(config).into(), host: None })
     }
@@ -80,10 +82,10 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
     Ok(CertificateDer::pem_file_iter(file)?.collect::<Result<_, _>>()?)
 }
 
-/// Checks a server's certificate as far as it is asked to.
+/// Verifies the server's certificate as [`Verify`] demands, and always the signatures of the handshake.
 #[derive(Debug)]
 struct Verifier {
-    /// None: any certificate will do.
+    /// None accepts any certificate.
     inner: Option<Arc<WebPkiServerVerifier>>,
     verify: Verify,
     provider: Arc<CryptoProvider>,
@@ -132,7 +134,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Makes encrypted connections.
+/// Creates encrypted connections, for the driver.
 #[derive(Clone)]
 pub struct Connector {
     tls: TlsConnector,
@@ -145,7 +147,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for C
     type Error = Fault;
 
     fn make_tls_connect(&mut self, host: &str) -> Result<Self, Fault> {
-        // A socket in the file system has no name, and is not encrypted either.
+        // A path of a Unix socket is not a server name; the driver does not encrypt such a connection.
         Ok(Self { tls: self.tls.clone(), host: ServerName::try_from(host.to_owned()).ok() })
     }
 }
@@ -157,14 +159,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for Conne
 
     fn connect(self, stream: S) -> Self::Future {
         Box::pin(async move {
-            let host = self.host.ok_or("the host's name is no name of a server")?;
+            let host = self.host.ok_or("the host is not a valid server name for TLS")?;
             Ok(Encrypted(Box::new(self.tls.connect(host, stream).await?)))
         })
     }
 }
 
-/// What binds a login to the server's certificate: its hash, by the hash function of its signature, but SHA-256 at least
-/// (RFC 5929, section 4.1). None for a signature that does not name one, such as Ed25519.
+/// Channel-binding data of type `tls-server-end-point` (RFC 5929, section 4.1): the hash of the certificate, by the
+/// hash function of its signature, with SHA-256 in place of MD5 and SHA-1. None if the signature algorithm is unknown
+/// or has no hash function of its own, such as Ed25519.
 fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let algorithm = match parsed.signature_algorithm.algorithm.to_id_string().as_str() {

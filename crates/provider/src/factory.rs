@@ -1,5 +1,5 @@
-//! How a process makes providers of a type: the schema and the defaults of their configuration, and the function that
-//! builds them. Each provider exports one `FACTORY`; a server lists them.
+//! Provider types: the schema and the defaults of a type's configuration, and the function that builds its providers.
+//! Each provider exports one `FACTORY`; the server has a list of them.
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -11,58 +11,61 @@ use tenantry_model::Failure;
 
 use crate::verbs::{Fault, Kind, Provider};
 
-/// The key of a configuration table that names the type. No type may have a setting of this name.
+/// Key that names the type in a configuration table. No type may have a setting with this name.
 pub const TYPE: &str = "type";
 
-/// The future of [`ProviderFactory::build`].
+/// Future that [`ProviderFactory::build`] returns.
 pub type Building = Pin<Box<dyn Future<Output = Result<Vec<Arc<dyn Provider>>, Failure>> + Send>>;
 
-/// A type of providers: what `[providers.NAME] type = "…"` names in the configuration.
+/// A provider type, which the configuration names in `[providers.NAME] type = "…"`.
 #[derive(Clone, Copy, Debug)]
 pub struct ProviderFactory {
-    /// Name of the type. A table without `type` that has this name is an instance of it: the default instance.
+    /// Name of the type. A table that has this name and no key `type` configures the type's default instance.
     pub type_name: &'static str,
-    /// Kind of all its providers.
+    /// Kind of resource that all providers of the type create.
     pub kind: Kind,
     /// One line for the commented default configuration: what a provider of this type does.
     pub about: &'static str,
-    /// Endings of the names of the providers that one instance makes, after the instance's own name. Most types make one
-    /// provider, named as its instance: `&[""]`.
+    /// Suffixes of the names of the providers that one instance creates, after the instance's name. Most types create
+    /// one provider with the name of its instance: `&[""]`.
     pub parts: &'static [&'static str],
-    /// Whether a server has the default instance without a table for it. Such a type needs no setting to be given.
+    /// Whether a server has the default instance even if the configuration has no table for it. No setting of such a
+    /// type is required.
     pub always: bool,
-    /// JSON Schema (2020-12) of the configuration: an object.
+    /// Returns the JSON Schema (2020-12) of the configuration, which is an object.
     pub schema: fn() -> Value,
-    /// Values of settings that a table leaves out and that depend on the process, such as folders.
+    /// Returns the defaults of settings that depend on the process, such as folders.
     pub defaults: fn(&BuildContext) -> Value,
-    /// What the schema cannot say about a configuration. Gets configurations that may not fit the schema.
+    /// Returns the faults of a configuration that a schema cannot describe. It is also called with configurations that
+    /// do not satisfy the schema.
     pub check: fn(&Value) -> Vec<Fault>,
-    /// Builds the providers of an instance, in the order of `parts`. The configuration has the defaults in it and fits
-    /// the schema.
+    /// Builds the providers of an instance, in the order of `parts`. The configuration includes the defaults and
+    /// satisfies the schema.
     pub build: fn(BuildContext, Value) -> Building,
 }
 
-/// What a process tells the providers of one instance.
+/// Properties of the server and the instance that providers are built with.
 #[derive(Clone, Debug)]
 pub struct BuildContext {
     /// Name of the instance.
     pub name: String,
-    /// Whether the instance is the default one of its type.
+    /// Whether the instance is the default instance of its type.
     pub is_default: bool,
-    /// Folder of everything that the process keeps.
+    /// Data folder of the server.
     pub data_dir: PathBuf,
-    /// How clients reach the server: `https://…`, without a slash at its end.
+    /// URL at which clients reach the server, such as `https://tenantry.example`, without a trailing slash.
     pub public_url: String,
-    /// The operator's folder of migrations; without it, those in the binary.
+    /// Folder with the operator's migrations; none: the migrations in the binary.
     pub migrations: Option<PathBuf>,
-    /// The operator's folder of seeds; without it, those in the binary.
+    /// Folder with the operator's seeds; none: the seeds in the binary.
     pub seeds: Option<PathBuf>,
-    /// The operator's folder of mail templates; without it, those in the binary.
+    /// Folder with the operator's mail templates; none: the templates in the binary.
     pub mail: Option<PathBuf>,
 }
 
 impl BuildContext {
-    /// The default instance of a type, in this folder, with the product files of the binary.
+    /// Context of a type's default instance in this data folder, with the migrations, seeds and mail templates of the
+    /// binary and the URL `http://localhost`.
     pub fn new(type_name: &str, data_dir: &Path) -> Self {
         Self {
             name: type_name.to_owned(),
@@ -75,8 +78,8 @@ impl BuildContext {
         }
     }
 
-    /// Where the instance keeps its files: `own` in the data folder, for the default instance; a path below the
-    /// instance's name for each other one, so that no two instances share a folder.
+    /// Folder for the instance's files: `own` in the data folder for the default instance, and
+    /// `providers/INSTANCE/own` for any other, so that no two instances share a folder.
     pub fn path(&self, own: &str) -> PathBuf {
         match self.is_default {
             true => self.data_dir.join(own),
@@ -91,7 +94,7 @@ impl ProviderFactory {
         self.parts.iter().map(|part| format!("{instance}{part}")).collect()
     }
 
-    /// What is wrong with the factory itself: a schema that is none, defaults that do not satisfy it.
+    /// Checks the factory itself and returns its faults, such as an invalid schema, or defaults that do not satisfy it.
     pub fn faults(&self) -> Vec<String> {
         let fault = |why: String| vec![format!("the provider type {}: {why}", self.type_name)];
         if !is_name(self.type_name) {
@@ -113,7 +116,7 @@ impl ProviderFactory {
         };
         let defaults = (self.defaults)(&BuildContext::new(self.type_name, Path::new("data")));
         let required = |error: &jsonschema::ValidationError<'_>| {
-            // Settings that the operator has to give are missing from the defaults of a type that needs a table.
+            // Required settings are missing from the defaults, unless every server has the default instance.
             !self.always
                 && error.instance_path().as_str().is_empty()
                 && matches!(error.kind(), jsonschema::error::ValidationErrorKind::Required { .. })
@@ -128,29 +131,29 @@ impl ProviderFactory {
     }
 }
 
-/// Whether a text can name a type or an instance: `a-z`, `0-9` and `_`, at most 40 bytes, beginning with a letter.
+/// Whether a text is a valid name of a type or an instance: `a-z`, `0-9` and `_`, a letter first, at most 40 bytes.
 pub fn is_name(name: &str) -> bool {
     name.len() <= 40
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }
 
-/// No defaults besides those of the schema.
+/// For [`ProviderFactory::defaults`] of a type whose schema has all defaults.
 pub fn no_defaults(_: &BuildContext) -> Value {
     Value::Object(Map::new())
 }
 
-/// Nothing to check besides the schema.
+/// For [`ProviderFactory::check`] of a type whose schema checks everything.
 pub fn no_check(_: &Value) -> Vec<Fault> {
     Vec::new()
 }
 
-/// The configuration as its type.
+/// Reads a configuration. The error `bad_config` says which setting is missing or wrong.
 pub fn config<T: DeserializeOwned>(config: Value) -> Result<T, Failure> {
     serde_json::from_value(config).map_err(|why| Failure::invalid("bad_config", why.to_string()))
 }
 
-/// The one provider of an instance.
+/// The result of [`ProviderFactory::build`] for an instance with one provider.
 pub fn one(provider: impl Provider) -> Vec<Arc<dyn Provider>> {
     vec![Arc::new(provider)]
 }

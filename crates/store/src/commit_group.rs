@@ -1,7 +1,9 @@
-//! One transaction of the writer: guards in bulk, then the effects of the batches that passed, in bulk.
+//! One transaction of the writer, with many batches: first the guards of all batches, then the other writes of the
+//! batches whose guards were met.
 //!
-//! Statements go wave by wave: two changes of one row of one batch are in different waves. In a wave conditions come
-//! first, then rows that may conflict, then effects; so a batch that fails has usually written nothing yet.
+//! Statements run wave by wave: two changes of the same row in one batch are in different waves. Within a wave,
+//! conditions run first, then inserts that may conflict, then the other writes, so that a rejected batch has usually
+//! written nothing yet.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -10,30 +12,30 @@ use super::failed::{Cause, Failed};
 use super::statement::{Shape, Statements, Verb};
 use super::write_batch::{Prepared, Rejected};
 
-/// What an error names instead of a table when the transaction as a whole may or may not have ended.
+/// Stands in place of a table's name in errors after which the transaction may or may not be committed.
 pub(super) const TRANSACTION: &str = "transaction";
 
-/// How a transaction ended, with one answer per batch (none: passed).
+/// Result of a transaction, with an entry per batch: why it was rejected, or none if it was accepted.
 pub(super) enum Attempt {
-    /// Committed what passed.
+    /// The accepted batches are committed.
     Committed(Vec<Option<Rejected>>),
-    /// Nothing passed, nothing is written.
+    /// All batches were rejected; nothing is written.
     Rejected(Vec<Option<Rejected>>),
-    /// Rolled back, although some passed: a rejected batch had already written something.
+    /// Rolled back although some batches were accepted, because a rejected batch had already written something.
     Mixed(Vec<Option<Rejected>>),
 }
 
-/// Items of one shape: (batch, item).
+/// Changes of one shape, as indexes: (batch, item of the batch).
 struct Group {
     shape: Shape,
     members: Vec<(usize, usize)>,
 }
 
-/// Writes the batches in the transaction that was begun, and ends it. On an error, which names the table, the caller must
-/// roll back.
+/// Writes the batches in the open transaction of this connection, and commits or rolls back. After an error, which
+/// names the table, the caller must roll back.
 ///
-/// Requests whose answers decide about nothing that follows them are sent together: conditions first, then, once these
-/// have been met, all effects up to the next conditions. The last effects take the commit with them.
+/// Statements that do not depend on each other's results are sent together: first conditions, then, for the batches
+/// that met them, all writes up to the next conditions. The commit is sent together with the last writes.
 pub(super) async fn attempt(
     connection: &mut Connection,
     statements: &mut Statements,
@@ -57,7 +59,7 @@ pub(super) async fn attempt(
         let requests: Vec<Request<'_>> = together.iter().map(|step| state.request(step)).collect();
         let answers = connection.run(statements, &requests, committed).await;
         let answers = answers.map_err(|(failed, step)| {
-            // A commit that was sent with it and is not answered may hold.
+            // The commit was sent with the statement; without a response it may have succeeded.
             let in_doubt = committed && failed.cause == Cause::Lost;
             let step = step.and_then(|step| together.get(step)).filter(|_| !in_doubt);
             (failed, step.map_or(TRANSACTION, table))
@@ -66,7 +68,7 @@ pub(super) async fn attempt(
             match step {
                 Step::Epoch => {
                     state.compare_epoch(&keys);
-                    // Another process leads: whatever else passed, nothing of this is written.
+                    // Another process is the leader: write nothing, whatever the other conditions are.
                     if state.rejected.iter().all(Option::is_some) {
                         connection.rollback().await.map_err(|failed| (failed, TRANSACTION))?;
                         return Ok(Attempt::Rejected(state.rejected));
@@ -88,14 +90,16 @@ pub(super) async fn attempt(
     Ok(Attempt::Committed(state.rejected))
 }
 
-/// What is asked of the database, in its order.
+/// A statement of the transaction.
 enum Step {
+    /// Reads the registry's epoch and locks it until the transaction ends.
     Epoch,
+    /// Changes or checks the rows of a group.
     Group(Group),
 }
 
 impl Step {
-    /// Whether its answer can reject a batch.
+    /// Whether the result of the statement can reject a batch.
     fn decides(&self) -> bool {
         match self {
             Self::Epoch => true,
@@ -104,7 +108,8 @@ impl Step {
     }
 }
 
-/// The next steps that can be sent before the first of them is answered: one alone, or effects and then conditions.
+/// Removes and returns the next steps that can be sent together: only one if the connection does not pipeline,
+/// otherwise writes and then the conditions that follow them.
 fn together(steps: &mut VecDeque<Step>, pipelines: bool) -> Vec<Step> {
     let mut together: Vec<Step> = steps.pop_front().into_iter().collect();
     while pipelines
@@ -116,7 +121,7 @@ fn together(steps: &mut VecDeque<Step>, pipelines: bool) -> Vec<Step> {
     together
 }
 
-/// How the batches stand.
+/// Progress of the transaction: for each batch, why it was rejected so far, and whether it has written something.
 struct State<'a> {
     batches: &'a [&'a Prepared],
     rejected: Vec<Option<Rejected>>,
@@ -124,7 +129,7 @@ struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    /// Whether any batch that is not rejected wants it.
+    /// Whether the step has rows of a batch that is not rejected.
     fn has_rows(&self, step: &Step) -> bool {
         match step {
             Step::Epoch => true,
@@ -132,6 +137,7 @@ impl<'a> State<'a> {
         }
     }
 
+    /// The statement's rows, without those of rejected batches.
     fn request(&self, step: &Step) -> Request<'a> {
         let Step::Group(group) = step else { return Request::Epoch };
         let members = group.members.iter().filter(|(batch, _)| self.rejected[*batch].is_none());
@@ -139,16 +145,18 @@ impl<'a> State<'a> {
         Request::Rows(group.shape, rows.collect())
     }
 
+    /// Rejects the batches whose executor has an earlier epoch than the registry.
     fn compare_epoch(&mut self, keys: &[String]) {
         let current = keys.first().and_then(|epoch| epoch.parse::<i64>().ok());
         for (batch, rejection) in self.batches.iter().zip(&mut self.rejected) {
-            // A registry without an epoch is none that this executor runs on.
+            // A registry without an epoch is not the one that the executor was started on.
             if batch.epoch.is_some_and(|epoch| current.is_none_or(|current| epoch < current)) {
                 *rejection = Some(Rejected::Stale { table: "leader", key: "1".to_owned() });
             }
         }
     }
 
+    /// Rejects the batches whose rows are not among the returned keys, and records which batches have written.
     fn note(&mut self, group: &Group, table: &'static str, keys: &[String]) {
         let passed: HashSet<&str> = keys.iter().map(String::as_str).collect();
         for (batch, item) in &group.members {
@@ -167,13 +175,13 @@ impl<'a> State<'a> {
         }
     }
 
-    /// Whether a batch that is rejected has written something.
+    /// Whether a rejected batch has written something, so that the transaction must be rolled back.
     fn left_something(&self) -> bool {
         self.rejected.iter().zip(&self.wrote).any(|(rejection, wrote)| rejection.is_some() && *wrote)
     }
 }
 
-/// The items of a wave by shape, in the order in which their statements must run.
+/// Groups the items of a wave by shape, in the order in which their statements must run.
 fn groups(batches: &[&Prepared], wave: u16) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for (u, batch) in batches.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! The writer's one connection to its database.
+//! The writer's connection to its database: transactions, and statements that change many rows. SQLite runs statements
+//! one after the other; PostgreSQL gets them pipelined.
 
 use std::error::Error;
 
@@ -16,13 +17,14 @@ use super::sqlite;
 use super::statement::{Shape, Statements};
 use super::table::Table;
 
-/// The registry's epoch; on PostgreSQL held against change until the transaction ends.
+/// Reads the registry's epoch.
 const EPOCH: &str = "SELECT epoch FROM leader WHERE id = 1";
-const EPOCH_HELD: &str = "SELECT CAST(epoch AS text) FROM leader WHERE id = 1 FOR SHARE";
+/// Reads the registry's epoch and locks it against changes until the transaction ends. PostgreSQL only.
+const EPOCH_LOCKED: &str = "SELECT CAST(epoch AS text) FROM leader WHERE id = 1 FOR SHARE";
 
-/// The connection that writes.
+/// A connection that can write.
 pub enum Connection {
-    /// To SQLite. Every call blocks until it is answered.
+    /// To SQLite. Every call blocks the thread until it has ended.
     Sqlite(Box<rusqlite::Connection>),
     /// To PostgreSQL.
     Postgres(Box<Session>),
@@ -30,17 +32,17 @@ pub enum Connection {
 
 /// A statement of a transaction.
 pub(super) enum Request<'a> {
-    /// The registry's epoch, held against change: its only key.
+    /// Reads and locks the registry's epoch, which is returned as the only key.
     Epoch,
-    /// A change of these rows.
+    /// Changes or checks these rows: the values of each.
     Rows(Shape, Vec<&'a [Datum]>),
 }
 
-/// The number of the request that failed; none: the commit.
+/// An error, and the index of the request that failed; none if the commit failed.
 pub(super) type Failure = (Failed, Option<usize>);
 
 impl Connection {
-    /// Opens it. Blocks while a SQLite file is opened.
+    /// Opens a connection. On SQLite, blocks the thread while it opens the file.
     pub async fn open(address: &Address) -> Result<Self, Failed> {
         Ok(match address {
             Address::Sqlite(path) => Self::Sqlite(Box::new(sqlite::open(path, sqlite::Access::Write)?)),
@@ -50,7 +52,7 @@ impl Connection {
         })
     }
 
-    /// The timeline of the server; a SQLite file has one.
+    /// Returns the timeline of the PostgreSQL server; 0 on SQLite.
     pub async fn timeline(&mut self) -> Result<i32, Failed> {
         match self {
             Self::Sqlite(_) => Ok(0),
@@ -62,22 +64,22 @@ impl Connection {
     pub async fn begin(&mut self) -> Result<(), Failed> {
         match self {
             Self::Sqlite(connection) => Ok(connection.execute_batch("BEGIN IMMEDIATE")?),
-            // By itself: without it, what follows would be committed one by one.
+            // Not pipelined: if BEGIN failed, each of the following statements would commit by itself.
             Self::Postgres(session) => session.execute("BEGIN").await,
         }
     }
 
-    /// Makes it durable.
+    /// Commits the transaction; it is durable afterwards.
     pub async fn commit(&mut self) -> Result<(), Failed> {
         self.execute("COMMIT").await
     }
 
-    /// Forgets it.
+    /// Rolls the transaction back.
     pub async fn rollback(&mut self) -> Result<(), Failed> {
         self.execute("ROLLBACK").await
     }
 
-    /// Runs statements without values.
+    /// Runs statements without parameters, separated by semicolons.
     pub async fn execute(&mut self, sql: &str) -> Result<(), Failed> {
         match self {
             Self::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
@@ -85,7 +87,7 @@ impl Connection {
         }
     }
 
-    /// The rows of a query without values, one text each.
+    /// Runs a query without parameters; returns the first column, a text, of each row.
     pub async fn texts(&mut self, sql: &str) -> Result<Vec<String>, Failed> {
         match self {
             Self::Sqlite(connection) => sqlite::query(connection, sql, &[], |row| row.get(0)),
@@ -95,12 +97,13 @@ impl Connection {
         }
     }
 
-    /// Whether requests are sent before earlier ones are answered.
+    /// Whether requests are sent before the responses to earlier ones have arrived.
     pub(super) const fn pipelines(&self) -> bool {
         matches!(self, Self::Postgres(_))
     }
 
-    /// Runs requests of one transaction in their order, and commits if wanted. Gives the keys that each returns.
+    /// Runs requests of one transaction in order, and then commits if `commit` is set. Returns the keys that each
+    /// request returned.
     pub(super) async fn run(
         &mut self,
         statements: &mut Statements,
@@ -123,7 +126,8 @@ impl Connection {
         }
     }
 
-    /// Takes the registry's lock for this session, if no other session has it. A SQLite file has one process anyway.
+    /// Takes the registry's lock for this session. Returns false if another session has it. Always true on SQLite,
+    /// where only one process has the file open.
     pub async fn lock(&mut self) -> Result<bool, Failed> {
         match self {
             Self::Sqlite(_) => Ok(true),
@@ -131,7 +135,7 @@ impl Connection {
         }
     }
 
-    /// Folds SQLite's log into its file and empties it.
+    /// Copies SQLite's write-ahead log into its file and truncates it. Does nothing on PostgreSQL.
     pub fn fold_log(&mut self) -> Result<(), Failed> {
         match self {
             Self::Sqlite(connection) => sqlite::fold_log(connection),
@@ -139,7 +143,7 @@ impl Connection {
         }
     }
 
-    /// The registry's epoch as it is.
+    /// Returns the registry's epoch. An error if the registry has none.
     pub async fn epoch(&mut self) -> Result<i64, Failed> {
         let epochs = match self {
             Self::Sqlite(connection) => sqlite::query(connection, EPOCH, &[], |row| row.get(0))?,
@@ -151,12 +155,12 @@ impl Connection {
         epochs.first().copied().ok_or_else(no_epoch)
     }
 
-    /// Closes it in order, so that SQLite can fold its log into the file.
+    /// Closes the connection. SQLite then copies its write-ahead log into the file.
     pub async fn close(self) {
         match self {
             Self::Sqlite(connection) => {
                 if let Err((_, error)) = connection.close() {
-                    tracing::debug!(%error, "the writer's connection did not close in order");
+                    tracing::debug!(%error, "closing the writer's connection failed");
                 }
             }
             Self::Postgres(session) => session.close().await,
@@ -197,8 +201,8 @@ fn run_on_sqlite(
     Ok(keys)
 }
 
-/// How many of `rows` rows with `columns` values each go into one SQLite statement: a power of two, so that there are
-/// few texts, and within SQLite's number of parameters.
+/// Number of rows in the next SQLite statement, of `rows` rows with `columns` values each. It is a power of two, so
+/// that there are few different texts, and keeps within SQLite's maximum number of parameters.
 fn sqlite_rows(rows: usize, columns: usize) -> usize {
     const MOST_ROWS: usize = 64;
     const MOST_PARAMETERS: usize = 32_766;
@@ -206,7 +210,7 @@ fn sqlite_rows(rows: usize, columns: usize) -> usize {
     1 << most.ilog2()
 }
 
-/// A value of a row, for SQLite.
+/// A value of a row, as a parameter for SQLite.
 struct Cell<'a>(&'a Datum);
 
 impl rusqlite::ToSql for Cell<'_> {
@@ -224,7 +228,7 @@ async fn run_on_postgres(
     let mut texts = Vec::with_capacity(requests.len());
     for request in requests {
         texts.push(match request {
-            Request::Epoch => (EPOCH_HELD.into(), Vec::new()),
+            Request::Epoch => (EPOCH_LOCKED.into(), Vec::new()),
             Request::Rows(shape, rows) => {
                 (statements.text(*shape, 0), arrays(statements.schema.at(shape.table), *shape, rows))
             }
@@ -243,13 +247,13 @@ async fn run_on_postgres(
     Ok(keys)
 }
 
-/// A column of many rows.
+/// The values of one column in many rows, as a parameter for PostgreSQL.
 struct Array<'a> {
     kind: Kind,
     cells: Vec<&'a Datum>,
 }
 
-/// One array per column.
+/// Turns rows into one array per column.
 fn arrays<'a>(table: &Table, shape: Shape, rows: &[&'a [Datum]]) -> Vec<Array<'a>> {
     let columns = shape.columns().enumerate();
     let array = |(n, i): (usize, usize)| Array {
@@ -259,7 +263,7 @@ fn arrays<'a>(table: &Table, shape: Shape, rows: &[&'a [Datum]]) -> Vec<Array<'a
     columns.map(array).collect()
 }
 
-/// The driver writes values into its log.
+/// Hides the values, because the driver logs parameters by their debug form.
 impl std::fmt::Debug for Array<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} rows", self.cells.len())
@@ -278,7 +282,7 @@ impl ToSql for Array<'_> {
         }
     }
 
-    /// The statement's text says the type, by the same column.
+    /// Accepts every type: the statement's text casts the parameter to the type of the same column.
     fn accepts(_: &Type) -> bool {
         true
     }
@@ -294,7 +298,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_commit_is_never_less_than_durable() {
+    async fn a_commit_is_at_least_locally_durable() {
         let Some(database) = TestDatabase::postgres().await else { return };
         let name = database.url().rsplit('/').next().unwrap().split('?').next().unwrap();
         for (set, wanted) in [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")] {

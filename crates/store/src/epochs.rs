@@ -53,12 +53,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_goes_back_is_refused_for_good() {
+    fn a_lower_epoch_is_rejected_permanently() {
         let epochs = Epochs::default();
         for epoch in [3, 3, 7] {
             assert_eq!(epochs.saw(epoch, epochs.latest()).unwrap(), epoch);
         }
-        // This read began before another task read 7, so 6 is no step back.
+        // This read began before another task read 7, so 6 does not count as lower.
         assert_eq!(epochs.saw(6, 3).unwrap(), 6);
         epochs.check().unwrap();
         assert!(epochs.saw(6, epochs.latest()).is_err());

@@ -1,4 +1,4 @@
-//! A query: its text, the same for both databases, and the values of its `?` in their order.
+//! A query: one SQL text for both databases, and a value for each `?` in it, in order.
 
 use std::error::Error;
 
@@ -20,13 +20,13 @@ pub struct Query {
 
 /// A value of a query.
 pub enum Parameter {
-    /// One value. An instant is its text.
+    /// One value. A timestamp is given as text.
     One(Datum),
     /// A list of texts, for `IN ?`.
     List(Vec<String>),
 }
 
-/// The driver writes values into its log.
+/// Hides the value, because the driver logs parameters by their debug form.
 impl std::fmt::Debug for Parameter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("…")
@@ -34,31 +34,31 @@ impl std::fmt::Debug for Parameter {
 }
 
 impl Query {
-    /// From its beginning, without conditions.
+    /// Starts a query with this text, which has no WHERE clause.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), values: Vec::new(), filtered: false }
     }
 
-    /// All columns of a table.
+    /// Starts a query that selects all columns of a table.
     pub fn of<R: Record>() -> Self {
         let columns: Vec<String> = R::COLUMNS.iter().map(|column| format!("\"{}\"", column.name)).collect();
         Self::new(format!("SELECT {} FROM \"{}\"", columns.join(", "), R::TABLE))
     }
 
-    /// Adds text after the conditions.
+    /// Appends text, separated by a space.
     pub fn sql(mut self, text: &str) -> Self {
         self.text.push(' ');
         self.text.push_str(text);
         self
     }
 
-    /// Adds a value for a `?` of the text.
+    /// Appends the value of the next `?` in the text.
     pub fn value(mut self, value: impl Into<Parameter>) -> Self {
         self.values.push(value.into());
         self
     }
 
-    /// Only rows that meet this condition, which has no values.
+    /// Adds a condition without a value to the WHERE clause.
     pub fn only(mut self, condition: &str) -> Self {
         self.text.push_str(if self.filtered { " AND " } else { " WHERE " });
         self.text.push_str(condition);
@@ -66,12 +66,12 @@ impl Query {
         self
     }
 
-    /// Only rows that meet this condition, which has one value.
+    /// Adds a condition with one value to the WHERE clause.
     pub fn filter(self, condition: &str, value: impl Into<Parameter>) -> Self {
         self.only(condition).value(value)
     }
 
-    /// The same, if there is a value.
+    /// Adds a condition with one value to the WHERE clause, unless the value is none.
     pub fn filter_if(self, condition: &str, value: Option<impl Into<Parameter>>) -> Self {
         match value {
             Some(value) => self.filter(condition, value),
@@ -79,18 +79,18 @@ impl Query {
         }
     }
 
-    /// Up to so many rows.
+    /// Limits the number of rows.
     pub fn limit(self, rows: u64) -> Self {
         self.sql("LIMIT ?").value(i64::try_from(rows).unwrap_or(i64::MAX))
     }
 
-    /// A page of a list by id, newest first, from the row after this id on. Ids are ordered by creation, so a page stays
-    /// right while rows are added.
+    /// Selects a page of a list, newest first: up to `limit` rows that are older than the row with the id `after`. Ids
+    /// are ordered by creation, so rows that are added later do not shift the pages.
     pub fn newest(self, after: Option<&str>, limit: u64) -> Self {
         self.filter_if("id < ?", after).sql("ORDER BY id DESC").limit(limit)
     }
 
-    /// Text and values.
+    /// Returns text and values.
     pub fn into_parts(self) -> (String, Vec<Parameter>) {
         (self.text, self.values)
     }
@@ -138,7 +138,7 @@ impl From<&[String]> for Parameter {
     }
 }
 
-/// A value as SQLite takes it.
+/// Converts a value to a parameter of a SQLite statement.
 pub fn to_sqlite(datum: &Datum) -> ToSqlOutput<'_> {
     ToSqlOutput::Borrowed(match datum {
         Datum::Null => ValueRef::Null,
@@ -172,12 +172,12 @@ impl ToSql for Parameter {
             (Datum::Bool(value), &Type::BOOL) => out.put_u8((*value).into()),
             (Datum::Text(text), &Type::TIMESTAMPTZ) => out.put_i64(Stamp(text.parse()?).to_postgres()),
             (Datum::Text(text), &Type::TEXT | &Type::VARCHAR | &Type::NAME) => out.put_slice(text.as_bytes()),
-            _ => return Err(format!("the value is none of {kind}").into()),
+            _ => return Err(format!("the value does not have the type {kind}").into()),
         }
         Ok(IsNull::No)
     }
 
-    /// Whether a value fits its column is known only when it is sent.
+    /// Accepts every type; `to_sql` returns an error if the value does not fit.
     fn accepts(_: &Type) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! Reads: a pool of connections that cannot write, to either database.
+//! Reads of the registry or the keyring: a pool of connections to either database that cannot write.
 
 use super::ReadError;
 use super::address::Address;
@@ -9,7 +9,7 @@ use super::query::Query;
 use super::row::{Field, FromRow, Row};
 use super::sqlite::Threads;
 
-/// The connections that all reads share.
+/// The connections that all queries share.
 pub enum Reads {
     /// To a SQLite file.
     Sqlite(Threads),
@@ -18,7 +18,7 @@ pub enum Reads {
 }
 
 impl Reads {
-    /// Opens up to so many. Blocks while a SQLite file is opened.
+    /// Opens a pool of up to `connections` connections. On SQLite, blocks the thread while it opens the file.
     pub async fn open(address: &Address, connections: u32) -> Result<Self, Failed> {
         Ok(match address {
             Address::Sqlite(path) => Self::Sqlite(Threads::start(path, connections)?),
@@ -26,23 +26,23 @@ impl Reads {
         })
     }
 
-    /// All rows of a query.
+    /// Returns all rows of a query.
     pub async fn all<T: FromRow>(&self, query: Query) -> Result<Vec<T>, ReadError> {
         self.map(query, T::from_row).await
     }
 
-    /// The first row of a query.
+    /// Returns the first row of a query, or none if there is no row.
     pub async fn one<T: FromRow>(&self, query: Query) -> Result<Option<T>, ReadError> {
         Ok(self.all(query.sql("LIMIT 1")).await?.into_iter().next())
     }
 
-    /// The first column of all rows of a query.
+    /// Returns the first column of all rows of a query.
     pub async fn column<T: Field>(&self, query: Query) -> Result<Vec<T>, ReadError> {
         let rows: Vec<(T,)> = self.all(query).await?;
         Ok(rows.into_iter().map(|(value,)| value).collect())
     }
 
-    /// All rows of a query, each as `read` has it.
+    /// Runs a query and converts each row with `read`.
     pub async fn map<T: Send + 'static>(
         &self,
         query: Query,
@@ -59,7 +59,7 @@ impl Reads {
         Ok(rows?)
     }
 
-    /// Closes all connections once they have answered.
+    /// Closes all connections after their current queries.
     pub async fn close(&self) {
         match self {
             Self::Sqlite(threads) => threads.close().await,

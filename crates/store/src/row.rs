@@ -1,4 +1,4 @@
-//! Rows as the two databases give them, and the types that their columns are read as.
+//! Rows of query results, the same for both databases, and the Rust types that columns are read as.
 
 use serde_json::Value;
 use tenantry_model::Datum;
@@ -6,7 +6,7 @@ use tenantry_model::Datum;
 use super::Stamp;
 use super::failed::Failed;
 
-/// How a column's values travel and are kept.
+/// Type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Text.
@@ -19,18 +19,18 @@ pub enum Kind {
     Bool,
     /// JSON of any shape.
     Json,
-    /// An instant.
+    /// Timestamp in UTC, with microseconds.
     Time,
 }
 
-/// A type that a column is read as.
+/// A Rust type that a column can be read as.
 pub trait Field: rusqlite::types::FromSql + tokio_postgres::types::FromSqlOwned + Send + 'static {
-    /// How its values are kept.
+    /// Type of the column.
     const KIND: Kind;
-    /// Whether the column may be null.
+    /// Whether the column may be NULL.
     const NULLABLE: bool = false;
 
-    /// The value as the writer takes it.
+    /// Converts the value to the form that the writer accepts.
     fn datum(&self) -> Datum;
 }
 
@@ -63,16 +63,17 @@ impl<T: Field> Field for Option<T> {
     }
 }
 
-/// A row of one of the databases.
+/// A row of a query result.
 pub enum Row<'a> {
-    /// Of SQLite.
+    /// From SQLite.
     Sqlite(&'a rusqlite::Row<'a>),
-    /// Of PostgreSQL.
+    /// From PostgreSQL.
     Postgres(&'a tokio_postgres::Row),
 }
 
 impl Row<'_> {
-    /// The value of a column, by its place in the query.
+    /// Returns the value of a column; `column` is its index in the query, from 0 on. Returns an error if the value has
+    /// another type.
     pub fn get<T: Field>(&self, column: usize) -> Result<T, Failed> {
         match self {
             Self::Sqlite(row) => Ok(row.get(column)?),
@@ -80,7 +81,7 @@ impl Row<'_> {
         }
     }
 
-    /// The same of a column of this kind, as the writer takes it.
+    /// Returns the value of a column of this type in the form that the writer accepts.
     pub fn datum(&self, column: usize, kind: Kind) -> Result<Datum, Failed> {
         Ok(match kind {
             Kind::Text => self.get::<Option<String>>(column)?.datum(),
@@ -93,9 +94,9 @@ impl Row<'_> {
     }
 }
 
-/// What a row is read as: its columns in the order of the query.
+/// A Rust type that a whole row can be read as, from its columns in the order of the query.
 pub trait FromRow: Sized + Send + 'static {
-    /// Reads it.
+    /// Reads a row. Returns an error if a column has another type.
     fn from_row(row: &Row<'_>) -> Result<Self, Failed>;
 }
 

@@ -1,4 +1,5 @@
-//! SQLite: how a file is opened, and the threads that read it. A query is handed over once, whatever it gives.
+//! SQLite: opens the file with the right settings, and runs queries on a fixed number of reading threads. A query is
+//! never repeated after an error.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -14,27 +15,27 @@ use super::failed::{Cause, Failed};
 use super::query::Parameter;
 use super::row::Row;
 
-/// How long a statement waits for a lock before it is given up.
-const BUSY: Duration = Duration::from_secs(30);
-/// How long the log waits for those who read in it, before it is left for another attempt.
-const READING: Duration = Duration::from_secs(5);
-/// How long a query waits for a thread.
-const WAIT: Duration = Duration::from_secs(10);
-/// Statements that a connection keeps prepared.
+/// Time for which a statement waits for another connection's lock before it fails.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for which a checkpoint waits for readers of the write-ahead log before it fails.
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for which a query waits for a free thread before it fails.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Number of statements that a connection keeps prepared.
 const PREPARED: usize = 1024;
 
-/// What a connection is for.
+/// Purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// To write, also into a file that is not there yet.
+    /// Reads and writes; creates the file if it is missing.
     Write,
-    /// To read.
+    /// Reads only; an error if the file is missing.
     Read,
-    /// To see whether another connection is open.
+    /// Fails at once if another connection has the file open.
     Exclusive,
 }
 
-/// Opens a connection.
+/// Opens a connection in WAL mode, with durable commits (`synchronous = FULL`).
 pub fn open(path: &Path, access: Access) -> Result<Connection, Failed> {
     let mode = match access {
         Access::Write | Access::Exclusive => {
@@ -43,12 +44,12 @@ pub fn open(path: &Path, access: Access) -> Result<Connection, Failed> {
         Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
     };
     let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(if access == Access::Exclusive { Duration::ZERO } else { BUSY })?;
+    connection.busy_timeout(if access == Access::Exclusive { Duration::ZERO } else { LOCK_TIMEOUT })?;
     connection.set_prepared_statement_cache_capacity(PREPARED);
     if access == Access::Exclusive {
         connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE")?;
     }
-    // Fewer, larger checkpoints: each one writes the same hot pages again.
+    // Few, large checkpoints, because each one writes the same frequently changed pages again.
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA foreign_keys = on; PRAGMA synchronous = FULL; PRAGMA secure_delete = on;
          PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -65536",
@@ -56,7 +57,7 @@ pub fn open(path: &Path, access: Access) -> Result<Connection, Failed> {
     Ok(connection)
 }
 
-/// Whether another connection has this file open.
+/// Whether another connection, of any process, has this file open.
 pub fn is_open_elsewhere(path: &Path) -> Result<bool, Failed> {
     let opened = open(path, Access::Exclusive).and_then(|connection| {
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
@@ -68,19 +69,20 @@ pub fn is_open_elsewhere(path: &Path) -> Result<bool, Failed> {
     }
 }
 
-/// Folds the log into the file and empties it.
+/// Copies the write-ahead log into the file and truncates it. Returns an error if readers prevent this for
+/// [`CHECKPOINT_TIMEOUT`].
 pub fn fold_log(connection: &Connection) -> Result<(), Failed> {
-    connection.busy_timeout(READING)?;
+    connection.busy_timeout(CHECKPOINT_TIMEOUT)?;
     let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     if !busy {
         return Ok(());
     }
-    let message =
-        "the log still holds old rows, because something reads the file all the time: end its transaction";
+    let message = "the write-ahead log still contains old rows, because another connection keeps a read transaction \
+                   open: end that transaction";
     Err(Failed { cause: Cause::Unavailable, message: message.to_owned() })
 }
 
-/// All rows of a query, each as `read` has it.
+/// Runs a query and converts each row with `read`.
 pub fn query<T>(
     connection: &Connection,
     text: &str,
@@ -111,7 +113,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// The next job; none once the queue is closed and empty.
+    /// Waits for the next job; returns none once the queue is closed and empty.
     fn next(&self) -> Option<Job> {
         let mut queue = self.queue.lock();
         loop {
@@ -124,14 +126,14 @@ impl Shared {
     }
 }
 
-/// Threads that read, each with a connection of its own.
+/// The reading threads, each with its own connection, and the queue that they share.
 pub struct Threads {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Threads {
-    /// Opens the connections and starts the threads.
+    /// Opens `count` connections (at least one) and starts a thread for each.
     pub fn start(path: &Path, count: u32) -> Result<Self, Failed> {
         let started = Self { shared: Arc::default(), threads: Mutex::default() };
         for _ in 0..count.max(1) {
@@ -142,14 +144,17 @@ impl Threads {
                 }
             };
             let thread = std::thread::Builder::new().name("sqlite-read".to_owned()).spawn(read);
-            let thread = thread
-                .map_err(|why| Failed { cause: Cause::Unavailable, message: format!("no thread: {why}") })?;
+            let thread = thread.map_err(|why| Failed {
+                cause: Cause::Unavailable,
+                message: format!("a thread cannot be started: {why}"),
+            })?;
             started.threads.lock().push(thread);
         }
         Ok(started)
     }
 
-    /// All rows of a query, each as `read` has it, by one of the threads. A query whose caller has gone is not run.
+    /// Runs a query on one of the threads and converts each row with `read`. If the caller drops the future before
+    /// the query starts, the query does not run. Returns an error if no thread is free within [`QUEUE_TIMEOUT`].
     pub async fn query<T: Send + 'static>(
         &self,
         text: String,
@@ -159,9 +164,8 @@ impl Threads {
         let (answer, answered) = oneshot::channel();
         let (start, started) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            // The caller may have given up.
+            // Sending fails if the caller has dropped the future, here or while the query runs.
             if start.send(()).is_ok() {
-                // The caller may go while it is read.
                 let _ = answer.send(query(connection, &text, &values, read));
             }
         });
@@ -173,24 +177,24 @@ impl Threads {
             queue.jobs.push_back(job);
         }
         self.shared.ready.notify_one();
-        match tokio::time::timeout(WAIT, started).await {
+        match tokio::time::timeout(QUEUE_TIMEOUT, started).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(Failed::closed()),
             Err(_) => {
-                let message = "all threads that read are busy; try again";
+                let message = "all reading threads are busy; try again";
                 return Err(Failed { cause: Cause::Unavailable, message: message.to_owned() });
             }
         }
         answered.await.unwrap_or_else(|_| Err(Failed::closed()))
     }
 
-    /// Reads what waits and closes all connections.
+    /// Runs the queries in the queue, then closes all connections.
     pub async fn close(&self) {
         self.stop();
         let threads = std::mem::take(&mut *self.threads.lock());
         let joined = tokio::task::spawn_blocking(move || threads.into_iter().try_for_each(JoinHandle::join));
         if !matches!(joined.await, Ok(Ok(()))) {
-            tracing::error!("a reading thread ended abnormally");
+            tracing::error!("a reading thread panicked");
         }
     }
 

@@ -1,8 +1,8 @@
-//! The text of the writer's statements. One statement changes many rows of one table, and stays prepared: on
-//! PostgreSQL the rows come as one array per column, so the text depends on the shape of the change alone; on SQLite
-//! they come one by one as parameters of a VALUES list, so it also depends on how many there are.
+//! SQL texts of the writer's statements. One statement changes many rows of one table, and stays prepared. On
+//! PostgreSQL the rows are sent as one array per column, so the text depends only on the shape of the change. On
+//! SQLite each value is a parameter of a VALUES list, so the text depends on the number of rows as well.
 //!
-//! Names come from the entities, never from input; they are quoted all the same.
+//! Table and column names come from the entities, never from input; they are quoted nevertheless.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -12,56 +12,56 @@ use super::dialect::Dialect;
 use super::row::Kind;
 use super::table::{ColumnSet, Schema, Table};
 
-/// What a statement does with its rows.
+/// The effect of a statement on its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
-    /// Inserts; a taken unique value is an error.
+    /// Inserts the rows; a duplicate unique value is an error.
     Insert,
-    /// Inserts those rows that conflict with nothing, and returns their keys.
+    /// Inserts the rows that violate no unique index, and returns their keys.
     InsertGuard,
-    /// Inserts rows whose key is free.
+    /// Inserts the rows whose primary key does not exist yet; ignores the others.
     InsertAbsent,
-    /// Inserts, or updates the row of that key.
+    /// Inserts each row, or updates the row with its primary key.
     Upsert,
-    /// Updates; with a condition, returns the keys of the rows that met it.
+    /// Updates rows. With compared columns, updates only the rows that match, and returns their keys.
     Update,
-    /// Changes nothing; returns the keys of the rows that meet the condition.
+    /// Changes nothing; returns the keys of the rows whose compared columns match.
     Check,
-    /// Deletes.
+    /// Deletes the rows with these key values.
     Delete,
 }
 
-/// The shape of a change: everything but the values.
+/// The shape of a change: everything except the values. Changes of one shape share a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// Number of the table in its schema.
     pub table: u8,
-    /// What to do.
+    /// Effect on the rows.
     pub verb: Verb,
-    /// Columns that choose the row.
+    /// Columns that select the row.
     pub key: ColumnSet,
-    /// Columns that are compared.
+    /// Columns whose present values must equal given ones.
     pub expect: ColumnSet,
     /// Columns that are written.
     pub set: ColumnSet,
-    /// Whether `version` is raised.
+    /// Whether the column `version` is increased by one.
     pub bump: bool,
 }
 
 impl Shape {
-    /// The columns of a row's parameters, in order.
+    /// Numbers of the columns that a row has parameters for, in the order of the parameters.
     pub fn columns(&self) -> impl Iterator<Item = usize> {
         self.key.iter().chain(self.expect.iter()).chain(self.set.iter())
     }
 
-    /// Whether the statement returns the keys of the rows that passed.
+    /// Whether the statement returns the keys of the rows that it inserted, updated or found.
     pub fn returns_keys(&self) -> bool {
         matches!(self.verb, Verb::InsertGuard | Verb::Check)
             || self.verb == Verb::Update && !self.expect.is_empty()
     }
 }
 
-/// Where a value stands among a row's parameters: it chooses the row, is compared, or is written.
+/// Use of a parameter: it selects the row (`Key`), is compared (`Expect`), or is written (`Set`).
 #[derive(Clone, Copy)]
 enum Role {
     Key,
@@ -70,7 +70,7 @@ enum Role {
 }
 
 impl Role {
-    /// The letter before the column's number.
+    /// First letter of the parameter's column name in `r`; the column's number follows.
     const fn letter(self) -> char {
         match self {
             Self::Key => 'k',
@@ -80,31 +80,31 @@ impl Role {
     }
 }
 
-/// Separates the columns of a composite key where it travels as one text.
+/// Separates the columns of a composite key in its text form.
 pub const KEY_SEPARATOR: char = '\u{1f}';
 
-/// The statements of one database, each text made once.
+/// The statements of one database. Each text is generated once.
 pub struct Statements {
-    /// Its tables.
+    /// Tables of the database.
     pub schema: &'static Schema,
     dialect: Dialect,
     texts: HashMap<(Shape, usize), Arc<str>>,
 }
 
 impl Statements {
-    /// None yet.
+    /// Creates an empty cache.
     pub fn new(schema: &'static Schema, dialect: Dialect) -> Self {
         Self { schema, dialect, texts: HashMap::new() }
     }
 
-    /// The statement of a shape; on SQLite, for this many rows.
+    /// Returns the statement of a shape. `rows` is the number of rows on SQLite, and 0 on PostgreSQL.
     pub fn text(&mut self, shape: Shape, rows: usize) -> Arc<str> {
         let make = || statement(self.schema, shape, self.dialect, rows).into();
         Arc::clone(self.texts.entry((shape, rows)).or_insert_with(make))
     }
 }
 
-/// The statement for a shape; on SQLite, for this many rows.
+/// Generates the statement of a shape. `rows` counts on SQLite only.
 fn statement(schema: &Schema, shape: Shape, dialect: Dialect, rows: usize) -> String {
     let text = Text { table: schema.at(shape.table), shape, dialect };
     let statement = match shape.verb {
@@ -122,6 +122,7 @@ fn statement(schema: &Schema, shape: Shape, dialect: Dialect, rows: usize) -> St
     }
 }
 
+/// Generates one statement. The statement's parameters form a table `r`, the changed table is `t`.
 struct Text<'a> {
     table: &'a Table,
     shape: Shape,
@@ -132,7 +133,7 @@ impl Text<'_> {
     fn insert(&self, conflict: &str) -> String {
         let columns = join(self.shape.set.iter().map(|i| self.name(i)));
         let values = join(self.shape.set.iter().map(|i| self.value(Role::Set, i)));
-        // SQLite reads `ON` after a bare FROM as a join's condition, hence the WHERE.
+        // Without the WHERE, SQLite parses `ON CONFLICT` as the condition of a join.
         format!(
             "INSERT INTO \"{}\" ({columns}) SELECT {values} FROM {} WHERE true{conflict}",
             self.table.name,
@@ -171,7 +172,7 @@ impl Text<'_> {
     }
 
     fn check(&self) -> String {
-        // The lock keeps the condition true until the transaction ends; SQLite has one writer anyway.
+        // The lock keeps the condition true until the transaction ends. SQLite needs none, as it has one writer.
         let lock = if self.dialect == Dialect::Postgres { " FOR SHARE OF t" } else { "" };
         format!(
             "SELECT {} FROM {} CROSS JOIN \"{}\" AS t WHERE {}{lock}",
@@ -192,7 +193,7 @@ impl Text<'_> {
         )
     }
 
-    /// The rows as a table `r`.
+    /// FROM item with the parameters as the table `r`, one row per changed row.
     fn rows(&self) -> String {
         match self.dialect {
             Dialect::Sqlite => "r".to_owned(),
@@ -207,13 +208,13 @@ impl Text<'_> {
         }
     }
 
-    /// SQLite's table `r`.
+    /// SQLite's common table expression `r`, which precedes the statement.
     fn values(&self, rows: usize) -> String {
         let row = format!("({})", join(self.shape.columns().map(|_| "?".to_owned())));
         format!("WITH r({}) AS (VALUES {}) ", self.names(), join((0..rows).map(|_| row.clone())))
     }
 
-    /// The names of `r`'s columns.
+    /// Column names of `r`, separated by commas.
     fn names(&self) -> String {
         let Shape { key, expect, set, .. } = self.shape;
         let roles = [(Role::Key, key), (Role::Expect, expect), (Role::Set, set)];
@@ -239,7 +240,7 @@ impl Text<'_> {
         let expect = self.shape.expect.iter().map(|i| {
             let (name, value) = (self.name(i), self.value(Role::Expect, i));
             match (self.dialect, self.table.columns[i].nullable) {
-                // The plus keeps SQLite from searching by this column instead of the key.
+                // The unary plus stops SQLite from using an index on this column instead of the key's.
                 (Dialect::Sqlite, false) => format!("+t.{name} = {value}"),
                 (Dialect::Sqlite, true) => format!("+t.{name} IS {value}"),
                 (Dialect::Postgres, false) => format!("t.{name} = {value}"),
@@ -249,7 +250,7 @@ impl Text<'_> {
         key.chain(expect).collect::<Vec<_>>().join(" AND ")
     }
 
-    /// The primary key as one text.
+    /// Expression for the primary key as one text, its columns joined by [`KEY_SEPARATOR`].
     fn key_text(&self, prefix: &str) -> String {
         let separator = match self.dialect {
             Dialect::Sqlite => format!(" || char({}) || ", u32::from(KEY_SEPARATOR)),

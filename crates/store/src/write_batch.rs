@@ -2,8 +2,7 @@
 //! no I/O.
 //!
 //! The caller's task prepares a batch: it checks names and types, replaces names by numbers, and orders
-//! writes to the same row. The writer then only sends the values. Unknown names and values of another type
-//! are rejected here.
+//! writes to the same row. The writer then only sends the values.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -43,7 +42,7 @@ pub enum Rejected {
         table: &'static str,
     },
     /// A row is not as expected, or a newer executor has taken over (table `leader`).
-    #[error("{table} {key} is not as expected any more")]
+    #[error("{table} {key} has changed since it was read")]
     Stale {
         /// Table of the row.
         table: &'static str,
@@ -51,7 +50,7 @@ pub enum Rejected {
         key: String,
     },
     /// The batch or its values do not fit the schema: a defect of the caller.
-    #[error("rows of {table} are refused")]
+    #[error("the rows for table {table} do not fit the schema")]
     Invalid {
         /// Table of the rows.
         table: &'static str,

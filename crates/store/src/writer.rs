@@ -1,9 +1,10 @@
-//! The writer: every change of a database goes through one task, which writes the batches that wait together in one
-//! transaction (group commit), each wholly or not at all, and answers each by itself. To SQLite it is a thread of its own
-//! that owns the connection.
+//! The writer: one task makes all changes of a database. It commits the waiting batches together in one transaction
+//! (group commit); each batch is written completely or not at all, and has its own result. For SQLite the task runs on
+//! its own thread, because the connection blocks.
 //!
-//! Batches that touch the same row are written in the order of their arrival, never in one group. A batch that has been handed
-//! over is written, even if its caller goes away. The leader's session holds the registry's lock, and loses it when it ends.
+//! Batches that change the same row are written in the order of their arrival, never in one group. A batch in the queue
+//! is written even if its caller drops the future. On the leader, the writer's session holds the registry's lock and
+//! loses it when the session ends.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -21,34 +22,35 @@ use super::statement::Statements;
 use super::table::Schema;
 use super::write_batch::{Prepared, Rejected, WriteBatch};
 
-/// Most batches in one transaction.
+/// Maximum number of batches in one transaction.
 const MAX_BATCHES: usize = 512;
-/// Most bytes of rows in one transaction (one batch may have more).
+/// Maximum size of the values in one transaction, in bytes. A larger batch is committed alone.
 const MAX_BYTES: usize = 4 << 20;
-/// Most batches that wait; further callers wait to hand theirs over.
+/// Maximum number of batches in the queue; further callers wait.
 const QUEUE: usize = 4096;
-/// How long batches wait for a lost connection to come back before they are refused.
-const RECONNECT: Duration = Duration::from_secs(5);
+/// Time for which batches wait for a new connection before they are rejected as unavailable.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the session has for an answer to what is no writing.
-const ASKED: Duration = Duration::from_secs(3);
-/// How long a transaction may take. The server ends its statements before; this is for one that is not there any more.
-const WRITTEN: Duration = Duration::from_secs(60);
+/// Time limit for a command, such as a heartbeat, and for a rollback.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time limit for a transaction. A reachable server cancels long statements earlier; this limit is for the others.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 type Answer = oneshot::Sender<Result<(), Rejected>>;
 
+/// A batch in the queue, and the channel for its result.
 struct Job {
     batch: Prepared,
     answer: Answer,
 }
 
-/// What the writer's session is asked for. It comes before what waits to be written.
-enum Ask {
-    /// Take the lock, if no other session has it.
+/// A command for the writer's session. Commands run before waiting batches.
+enum Command {
+    /// Take the lock. Result: false if another session has it.
     Lead(oneshot::Sender<Result<bool, Rejected>>),
-    /// Show that the session lives, and give the epoch if it has the lock.
-    Beat(oneshot::Sender<Result<Option<i64>, Rejected>>),
-    /// End the session, and the lock with it.
+    /// Send a heartbeat. Result: the registry's epoch, or none if the session does not have the lock.
+    Heartbeat(oneshot::Sender<Result<Option<i64>, Rejected>>),
+    /// Close the session, which releases the lock.
     Resign(oneshot::Sender<()>),
 }
 
@@ -56,14 +58,15 @@ enum Ask {
 pub struct Writer {
     schema: &'static Schema,
     queue: parking_lot::Mutex<Option<mpsc::Sender<Job>>>,
-    asks: mpsc::UnboundedSender<Ask>,
+    commands: mpsc::UnboundedSender<Command>,
     leads: watch::Receiver<bool>,
     ended: parking_lot::Mutex<Option<oneshot::Receiver<()>>>,
     facts: Arc<Notify>,
 }
 
 impl Writer {
-    /// Starts the writer on an open connection to a server on this timeline.
+    /// Starts the writer on an open connection. `timeline` is that of its server, a number that PostgreSQL changes when
+    /// a standby takes over. Returns an error if no thread can be started.
     pub fn start(
         schema: &'static Schema,
         address: Address,
@@ -71,7 +74,7 @@ impl Writer {
         timeline: i32,
     ) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let (asks, asked) = mpsc::unbounded_channel();
+        let (commands, received) = mpsc::unbounded_channel();
         let facts = Arc::new(Notify::new());
         let (leads, led) = watch::channel(false);
         let worker = Worker {
@@ -81,16 +84,16 @@ impl Writer {
             connection: Some(connection),
             timeline,
             jobs,
-            asked,
+            commands: received,
             waiting: VecDeque::new(),
             facts: Arc::clone(&facts),
             leads,
         };
         let ended = worker.start()?;
-        Ok(Self { schema, queue: Some(queue).into(), asks, leads: led, ended: Some(ended).into(), facts })
+        Ok(Self { schema, queue: Some(queue).into(), commands, leads: led, ended: Some(ended).into(), facts })
     }
 
-    /// Writes a batch; returns once it is durable or rejected.
+    /// Writes a batch. Returns once it is durable, or why it was rejected.
     pub async fn commit(&self, batch: WriteBatch) -> Result<(), Rejected> {
         let batch = Prepared::new(self.schema, batch)?;
         if batch.items.is_empty() {
@@ -104,75 +107,78 @@ impl Writer {
         answered.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    /// Takes the registry's lock for the writer's session. False: another session has it.
+    /// Takes the registry's lock for the writer's session. Returns false if another session has it.
     pub async fn lead(&self) -> Result<bool, Rejected> {
-        self.ask(Ask::Lead).await?
+        self.command(Command::Lead).await?
     }
 
-    /// Shows the database that the session lives, and gives the registry's epoch. None: the lock was lost with an earlier
-    /// session.
+    /// Sends a heartbeat: runs a statement, which resets the session's idle time. Returns the registry's epoch, or none
+    /// if the session does not have the lock.
     pub async fn heartbeat(&self) -> Result<Option<i64>, Rejected> {
-        self.ask(Ask::Beat).await?
+        self.command(Command::Heartbeat).await?
     }
 
-    /// Gives the lock back.
+    /// Releases the lock by closing the session; the next write opens another session.
     pub async fn resign(&self) -> Result<(), Rejected> {
-        self.ask(Ask::Resign).await
+        self.command(Command::Resign).await
     }
 
-    /// Whether the session has the lock, as it changes.
+    /// Watches whether the session has the lock.
     pub fn leads(&self) -> watch::Receiver<bool> {
         self.leads.clone()
     }
 
-    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Rejected> {
+    async fn command<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Rejected> {
         let closed = || Rejected::Unavailable("the store is closed".to_owned());
         let (answer, answered) = oneshot::channel();
-        self.asks.send(ask(answer)).map_err(|_| closed())?;
+        self.commands.send(command(answer)).map_err(|_| closed())?;
         answered.await.map_err(|_| closed())
     }
 
-    /// Woken after commits with rows that are to be numbered; several at once wake it once.
+    /// Notified after commits of events or audit records, which are then to be numbered. Several commits may cause one
+    /// notification.
     pub fn facts(&self) -> Arc<Notify> {
         Arc::clone(&self.facts)
     }
 
-    /// Takes no more batches, writes those that wait, and closes the connection.
+    /// Accepts no more batches, writes the waiting ones, and closes the connection.
     pub async fn close(&self) {
         self.queue.lock().take();
         let ended = self.ended.lock().take();
         if let Some(ended) = ended
             && ended.await.is_err()
         {
-            tracing::error!("the writer ended abnormally");
+            tracing::error!("the writer panicked");
         }
     }
 }
 
+/// The task behind a [`Writer`].
 struct Worker {
     statements: Statements,
     address: Address,
-    /// Whether its connection blocks, so that it needs a thread of its own.
+    /// Whether calls of the connection block, so that the task needs its own thread.
     blocks: bool,
+    /// None after the connection was lost or closed; the next use opens a new one.
     connection: Option<Connection>,
-    /// Of the server that the latest connection was to.
+    /// Timeline of the server that the latest connection was to.
     timeline: i32,
     jobs: mpsc::Receiver<Job>,
-    asked: mpsc::UnboundedReceiver<Ask>,
-    /// Handed over and not yet written, oldest first.
+    commands: mpsc::UnboundedReceiver<Command>,
+    /// Batches that were taken from the queue and are not written yet, oldest first.
     waiting: VecDeque<Job>,
     facts: Arc<Notify>,
     leads: watch::Sender<bool>,
 }
 
 impl Worker {
-    /// Starts it, and says by what it can be seen to have ended.
+    /// Starts the task. The returned channel has a message once the task has ended, and is closed if it panicked.
     fn start(self) -> std::io::Result<oneshot::Receiver<()>> {
         let (ends, ended) = oneshot::channel();
         let blocks = self.blocks;
         let run = async move {
             self.run().await;
-            // A database that is dropped without being closed does not wait.
+            // Sending fails if the writer was dropped without `close`.
             let _ = ends.send(());
         };
         if blocks {
@@ -190,15 +196,15 @@ impl Worker {
             if self.waiting.is_empty() {
                 tokio::select! {
                     biased;
-                    Some(ask) = self.asked.recv() => self.answer(ask).await,
+                    Some(command) = self.commands.recv() => self.obey(command).await,
                     job = self.jobs.recv() => match job {
                         Some(job) => self.waiting.push_back(job),
                         None => break,
                     },
                 }
             }
-            while let Ok(ask) = self.asked.try_recv() {
-                self.answer(ask).await;
+            while let Ok(command) = self.commands.try_recv() {
+                self.obey(command).await;
             }
             while self.waiting.len() < 2 * MAX_BATCHES
                 && let Ok(job) = self.jobs.try_recv()
@@ -215,17 +221,17 @@ impl Worker {
         }
     }
 
-    /// Answers; the caller may have gone.
-    async fn answer(&mut self, ask: Ask) {
+    /// Runs a command and sends its result, which is lost if the caller has dropped the future.
+    async fn obey(&mut self, command: Command) {
         let unavailable = |failed: Failed| Rejected::Unavailable(failed.message);
-        match ask {
-            Ask::Lead(answer) => {
-                let _ = answer.send(in_time(ASKED, self.lead()).await.map_err(unavailable));
+        match command {
+            Command::Lead(answer) => {
+                let _ = answer.send(in_time(COMMAND_TIMEOUT, self.lead()).await.map_err(unavailable));
             }
-            Ask::Beat(answer) => {
-                let _ = answer.send(in_time(ASKED, self.heartbeat()).await.map_err(unavailable));
+            Command::Heartbeat(answer) => {
+                let _ = answer.send(in_time(COMMAND_TIMEOUT, self.heartbeat()).await.map_err(unavailable));
             }
-            Ask::Resign(answer) => {
+            Command::Resign(answer) => {
                 self.leads.send_replace(false);
                 if let Some(connection) = self.connection.take() {
                     connection.close().await;
@@ -236,7 +242,7 @@ impl Worker {
     }
 
     async fn lead(&mut self) -> Result<bool, Failed> {
-        // The lock counts how often it is taken.
+        // PostgreSQL counts how often a session takes an advisory lock; taken twice, it must be released twice.
         if *self.leads.borrow() {
             return Ok(true);
         }
@@ -258,22 +264,28 @@ impl Worker {
         Ok(self.leads.borrow().then_some(epoch))
     }
 
-    /// A new connection. If another server has taken over from the one that was known, it may lack what this process has
-    /// seen there: then it leads no more, and the next leader begins with what the registry has.
+    /// Opens a connection. If its server has another timeline than the last one, a standby has taken over and may lack
+    /// commits that this process has seen. The process then stops being the leader, and the next leader starts from the
+    /// rows that the new server has.
     async fn open(&mut self) -> Result<Connection, Failed> {
         let mut connection = Connection::open(&self.address).await?;
         let timeline = connection.timeline().await?;
         if std::mem::replace(&mut self.timeline, timeline) != timeline {
-            tracing::warn!(database = self.address.place(), "another server has taken over");
+            tracing::warn!(
+                database = self.address.place(),
+                timeline,
+                "another database server has taken over; this process is no longer the leader"
+            );
             self.leads.send_replace(false);
         }
         Ok(connection)
     }
 
-    /// A connection that has begun a transaction. One that was lost before that is opened again: nothing is in doubt.
+    /// Returns a connection in a new transaction. If the connection is lost, opens another one, and retries for
+    /// [`RECONNECT_TIMEOUT`]; no commit is in doubt at this point.
     async fn begin(&mut self) -> Result<Connection, Failed> {
         if let Some(mut connection) = self.connection.take() {
-            match in_time(RECONNECT, connection.begin()).await {
+            match in_time(RECONNECT_TIMEOUT, connection.begin()).await {
                 Ok(()) => return Ok(connection),
                 Err(failed) if failed.cause == Cause::Lost => {}
                 Err(failed) => {
@@ -282,7 +294,7 @@ impl Worker {
                 }
             }
         }
-        let give_up = Instant::now() + RECONNECT;
+        let give_up = Instant::now() + RECONNECT_TIMEOUT;
         let mut pause = Duration::from_millis(20);
         loop {
             let opened = tokio::time::timeout_at(give_up, async {
@@ -302,8 +314,8 @@ impl Worker {
         }
     }
 
-    /// The oldest batches that may be in one transaction: no two touch the same row, and none overtakes another that
-    /// touches one of its rows.
+    /// Removes and returns the oldest waiting batches that may share a transaction: no two change the same row, and
+    /// none is written before an older batch that changes one of its rows.
     fn take_group(&mut self) -> Vec<Job> {
         let mut group = Vec::new();
         let mut later = VecDeque::new();
@@ -327,15 +339,15 @@ impl Worker {
         group
     }
 
-    /// Writes a group and answers each of its batches.
+    /// Writes a group and sends the result of each of its batches.
     async fn write(&mut self, group: Vec<Job>) {
-        // What is still to be written, as groups that go into one transaction each; the next one last.
+        // Groups that are still to be written, a transaction for each; the last entry is next.
         let mut groups = vec![group];
         let mut retried = false;
         while let Some(mut group) = groups.pop() {
-            // A group may fall into many groups, and signs of life must not wait for all of them.
-            while let Ok(ask) = self.asked.try_recv() {
-                self.answer(ask).await;
+            // A group may be split into many, and heartbeats must not wait for all of them.
+            while let Ok(command) = self.commands.try_recv() {
+                self.obey(command).await;
             }
             let mut connection = match self.begin().await {
                 Ok(connection) => connection,
@@ -348,7 +360,7 @@ impl Worker {
             };
             let batches: Vec<&Prepared> = group.iter().map(|job| &job.batch).collect();
             let attempted = attempt(&mut connection, &mut self.statements, &batches);
-            let attempted = tokio::time::timeout(WRITTEN, attempted).await;
+            let attempted = tokio::time::timeout(COMMIT_TIMEOUT, attempted).await;
             match attempted.unwrap_or_else(|_| Err((Failed::no_answer(), TRANSACTION))) {
                 Ok(Attempt::Committed(rejections)) => {
                     if group.iter().any(|job| job.batch.facts) {
@@ -357,7 +369,8 @@ impl Worker {
                     answer(group, rejections);
                 }
                 Ok(Attempt::Rejected(rejections)) => answer(group, rejections),
-                // Some were rejected after they had written something: the others again without them, and they alone.
+                // Rejected batches had already written something: write the others again without them, then each
+                // rejected one alone.
                 Ok(Attempt::Mixed(rejections)) => {
                     let (failed, passed): (Vec<_>, Vec<_>) =
                         group.into_iter().zip(rejections).partition(|(_, rejection)| rejection.is_some());
@@ -367,9 +380,9 @@ impl Worker {
                     }
                 }
                 Err((failed, table)) => {
-                    let lost =
-                        failed.cause == Cause::Lost || in_time(ASKED, connection.rollback()).await.is_err();
-                    // No commit was sent, so nothing is in doubt: once more, on a new connection.
+                    let lost = failed.cause == Cause::Lost
+                        || in_time(COMMAND_TIMEOUT, connection.rollback()).await.is_err();
+                    // No commit was sent, so nothing is in doubt: try once more on a new connection.
                     if lost && table != TRANSACTION && !std::mem::replace(&mut retried, true) {
                         groups.push(group);
                         continue;
@@ -380,7 +393,7 @@ impl Worker {
                         return unavailable(groups, failed);
                     }
                     if group.len() > 1 {
-                        // One of them is at fault: halve until it is alone.
+                        // A batch is invalid: halve the group until this batch is alone.
                         let second = group.split_off(group.len() / 2);
                         groups.extend([second, group]);
                     } else {
@@ -397,21 +410,23 @@ impl Worker {
     }
 }
 
-/// Runs work on the connection with a time limit. After an error without an answer the connection must not be
-/// used again.
+/// Runs work on the connection with a time limit. After the limit the error is [`Failed::no_answer`], and the
+/// connection must not be used again.
 async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(Failed::no_answer()))
 }
 
+/// Rejects all batches of these groups as unavailable.
 fn unavailable(groups: Vec<Vec<Job>>, failed: Failed) {
     tracing::warn!(error = failed.message, "the database is unavailable");
     let error = Rejected::Unavailable(failed.message);
     for job in groups.into_iter().flatten() {
-        // A caller that has gone away needs no answer.
+        // Sending fails if the caller has dropped the future.
         let _ = job.answer.send(Err(error.clone()));
     }
 }
 
+/// Sends each batch its result: why it was rejected, or none if it was committed.
 fn answer(group: Vec<Job>, rejections: Vec<Option<Rejected>>) {
     for (job, rejection) in group.into_iter().zip(rejections) {
         let _ = job.answer.send(rejection.map_or(Ok(()), Err));

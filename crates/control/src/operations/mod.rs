@@ -1,5 +1,5 @@
-//! Operations: what changes a tenant durably. An operation kind is a folder with its use case and its plan, and with one
-//! file for each action of that plan: run and compensation side by side. `registry.rs` lists them all.
+//! Operations: long-running changes of a tenant. An operation kind is a folder with its use case, its plan, and one
+//! file for each action of the plan: run and compensation side by side. `registry.rs` lists all kinds and actions.
 
 pub mod archive;
 pub mod clone;
@@ -27,40 +27,40 @@ use view::ResponseView;
 pub use manage::OperationQuery;
 pub(crate) use transitions::Transition;
 
-/// Provider name of steps that Tenantry does itself.
+/// Provider name of steps that run an action instead of calling a provider.
 pub(crate) const TENANTRY: &str = "tenantry";
 
-/// An operation kind. Each has its plan beside it: a pure function from what the use case read to steps.
+/// An operation kind. Its plan is a pure function beside it that turns the request and the registry's rows into steps.
 pub(crate) trait Operation: Send + Sync {
-    /// Its kind.
+    /// The kind, as stored.
     fn kind(&self) -> OperationKind;
 
-    /// What happens when a step has failed for good. [`Self::policy`] sets it on every step of the plan; an onboarding's
-    /// template decides step by step instead.
+    /// The reaction to a step that has failed and is not retried: compensate, or stop in `needs_attention`.
+    /// [`Self::policy`] sets it on every step of the plan; an onboarding's template sets it for each step instead.
     fn on_failure(&self) -> OnFailure;
 
-    /// This policy for a step of this kind of operation.
+    /// Adapts the retry policy of a step to this operation kind.
     fn policy(&self, policy: Policy) -> Policy {
         Policy { on_failure: self.on_failure(), ..policy }
     }
 
-    /// Whether its steps create the resources that they ensure. Then they record them, and compensation removes them. False:
-    /// the resources are the tenant's already.
+    /// Whether the steps create the resources that they ensure. If so, the steps record the resources, and compensation
+    /// removes them. If not, the tenant had the resources before the operation.
     fn creates_resources(&self) -> bool {
         true
     }
 
-    /// Whether it replaces the content of the tenant's resources. No offboarding begins while such an operation runs.
+    /// Whether the operation replaces the content of the tenant's resources. No offboarding starts while it runs.
     fn replaces_content(&self) -> bool {
         false
     }
 
-    /// Whether it ends its tenant.
+    /// Whether the operation ends the tenant, as an offboarding or an erasure does.
     fn ends_tenant(&self) -> bool {
         false
     }
 
-    /// Whether it has begun to delete its tenant, or has deleted it, so that an erasure need not begin again.
+    /// Whether this run has started to delete the tenant, or has deleted it, so that an erasure need not start again.
     fn deletes_tenant(&self, _: &Run) -> bool {
         false
     }
@@ -70,30 +70,31 @@ pub(crate) trait Operation: Send + Sync {
         Vec::new()
     }
 
-    /// Whether a client may skip this step, or why not.
+    /// Whether a client may skip this step. The error is the reason why not.
     fn may_skip(&self, step: &Step) -> Result<(), &'static str> {
         let action = registry::action(step).ok();
         action.and_then(Action::required_because).map_or(Ok(()), Err)
     }
 
-    /// Whether a client may cancel the operation, or why not.
+    /// Whether a client may cancel the operation. The error is the reason why not.
     fn may_cancel(&self) -> Result<(), &'static str> {
         Ok(())
     }
 }
 
-/// What the steps of one kind do. An attempt may be cut off at any point and made again.
+/// The work of a step kind, and its compensation. The process may die at any point of an attempt; the next process then
+/// calls the same method again.
 #[async_trait]
 pub(crate) trait Action: Send + Sync {
-    /// Kind of its steps.
+    /// Kind of the steps that run this action, as stored.
     fn kind(&self) -> &'static str;
 
-    /// Whether [`Self::run`] only computes writes. Its start, its end and the writes then share one transaction.
+    /// Whether [`Self::run`] only computes writes. Start and end of the step and the writes then share one transaction.
     fn transactional(&self, _: &ProviderSteps, _: &Step) -> bool {
         false
     }
 
-    /// Why a client may not skip its steps, if that is so.
+    /// The reason why a client must not skip steps of this kind; none if it may.
     fn required_because(&self) -> Option<&'static str> {
         None
     }
@@ -103,49 +104,50 @@ pub(crate) trait Action: Send + Sync {
         Vec::new()
     }
 
-    /// Does the step.
+    /// Runs the step. Returns its output and the writes that are committed with its end.
     async fn run(&self, steps: &ProviderSteps, attempt: &Attempt) -> Result<Done<Write>, Failure>;
 
-    /// Undoes the step, however far it came, or says why there is nothing to undo.
+    /// Reverses the step, even if it was interrupted, or returns the reason why there is nothing to reverse.
     async fn compensate(&self, steps: &ProviderSteps, attempt: &Attempt) -> Result<Compensation, Failure>;
 
-    /// Adds what a finished step gave to the response of its operation.
+    /// Adds the result of a finished step to the response of its operation.
     fn respond(&self, _: &Step, _: &mut ResponseView) {}
 }
 
 /// A step that is about to start.
 pub(crate) struct Start<'a> {
-    /// Its operation.
+    /// Operation of the step, with all its steps.
     pub run: &'a Run,
     /// The step.
     pub step: &'a Step,
-    /// Its input.
+    /// Input of the step.
     pub input: &'a StepInput,
-    /// Forward, or compensation.
+    /// Whether the step is to run or to be compensated.
     pub direction: Direction,
-    /// Now.
+    /// Time of the start.
     pub now: Timestamp,
 }
 
-/// A compensation that succeeded.
+/// Result of a successful compensation.
 pub(crate) enum Compensation {
-    /// What the step made is gone once these writes are committed.
+    /// The step is reversed once these writes are committed.
     Writes(Vec<Write>),
-    /// There is nothing to undo, for this reason.
+    /// There is nothing to reverse, for this reason.
     None(#[expect(dead_code, reason = "for the reader of the action")] &'static str),
 }
 
-/// An attempt that gave nothing but writes.
+/// Result of an attempt that has writes and no output.
 pub(crate) fn writes(effects: Vec<Write>) -> Done<Write> {
     Done { output: serde_json::Value::Null, effects }
 }
 
-/// The failure of a compensation that must never be asked for: nothing brings back what the step deleted.
+/// The failure of compensating a step that deletes something, which cannot be restored. No plan requests it.
 pub(crate) fn irreversible(step: &Step) -> Failure {
     Failure::fatal("irreversible", format!("step `{}` cannot be undone", step.key))
 }
 
-/// The failure of a step whose provider this process does not have.
+/// The failure of a step whose provider is not configured in this process.
 pub(crate) fn no_provider(name: &str) -> Failure {
-    Failure::fatal("no_provider", format!("provider `{name}` is not configured here"))
+    let why = format!("provider `{name}` is not configured on this server: add it to the configuration");
+    Failure::fatal("no_provider", why)
 }

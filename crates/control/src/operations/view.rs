@@ -1,5 +1,5 @@
-//! What the use cases of operations return: operations with their steps, plans of dry runs, results. Neither secrets nor
-//! sealed text stand in these types, except in those that reveal a secret once.
+//! Response types of the use cases of operations: operations with their steps, plans of dry runs, results. They contain
+//! neither secrets nor encrypted text, except [`CredentialView`], which reveals a secret once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,81 +18,81 @@ use crate::error::ErrorView;
 /// A long-running change of one tenant (AIP-151).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OperationView {
-    /// Its id.
+    /// Operation id.
     pub id: OperationId,
-    /// Tenant that it changes.
+    /// Tenant that the operation changes.
     pub tenant_id: TenantId,
     /// Kind, such as `onboard`; for a child operation, the key of its detached step.
     pub kind: String,
-    /// The operation that started it, for a detached step.
+    /// Operation that started this one, if this is the child operation of a detached step.
     pub parent_id: Option<OperationId>,
-    /// State.
+    /// State: `running`, `paused`, `rolling_back`, `needs_attention`, `succeeded`, `rolled_back` or `cancelled`.
     #[schemars(with = "String")]
     pub state: OperationState,
-    /// Whether it has ended.
+    /// Whether the operation has ended.
     pub done: bool,
-    /// Share of the steps that are over, from 0 to 1.
+    /// Fraction of the steps that have ended, from 0 to 1.
     pub progress: f64,
     /// Estimated end, from the durations of past operations.
     pub eta: Option<Timestamp>,
-    /// Template from which it was planned.
+    /// Name of the template that the plan was made from.
     pub template: String,
-    /// The version.
+    /// Version of the template.
     pub template_version: u32,
-    /// Raised by every change; the id of its progress messages.
+    /// Number that every change of the operation increases; also the id of its progress messages.
     pub version: i64,
-    /// Start.
+    /// Time of the request.
     pub created_at: Timestamp,
-    /// Last change.
+    /// Time of the last change.
     pub updated_at: Timestamp,
-    /// End.
+    /// Time of the end.
     pub finished_at: Option<Timestamp>,
-    /// True once it has taken longer than expected.
+    /// Whether the operation has taken longer than expected.
     pub stuck: bool,
-    /// Its steps, in plan order.
+    /// Steps, in plan order.
     pub steps: Vec<StepView>,
-    /// For an offboarding or erasure: tenants that were cloned from this one or its clones. They keep copies of its rows;
-    /// erase them separately if required.
+    /// For an offboarding or erasure: tenants that were cloned from this tenant or from its clones. They keep copies of
+    /// its rows; erase them separately if required.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clones: Vec<TenantId>,
-    /// Result, once it has succeeded.
+    /// Result, once the operation has succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<ResponseView>,
-    /// Error that stopped it.
+    /// Error that stopped the operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorView>,
 }
 
-/// One step.
+/// A step of an operation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepView {
-    /// Its name in the template.
+    /// Key of the step in the template.
     pub key: String,
     /// Kind of resource or action.
     pub kind: String,
-    /// Provider.
+    /// Provider name; `tenantry` for an action.
     pub provider: String,
-    /// Keys of the steps that must end before it starts.
+    /// Keys of the steps that must end before this one starts.
     pub needs: Vec<String>,
-    /// Whether the operation waits for it.
+    /// `inline` if the operation waits for the step, `detached` if the step is an operation of its own.
     #[schemars(with = "String")]
     pub mode: Mode,
     /// State.
     #[schemars(with = "String")]
     pub state: StepState,
-    /// Attempts in the present direction.
+    /// Number of attempts: to run the step or, during a rollback, to compensate it.
     pub attempts: i32,
-    /// Next attempt, or the end of its wait.
+    /// Time of the next attempt, or the end of the wait.
     pub due_at: Option<Timestamp>,
-    /// First start.
+    /// Start of the first attempt.
     pub started_at: Option<Timestamp>,
-    /// End.
+    /// End of the last attempt.
     pub finished_at: Option<Timestamp>,
-    /// Its latest failure.
+    /// Failure of the latest attempt that failed.
     pub error: Option<ErrorView>,
     /// Child operation of a detached step.
     pub operation_id: Option<OperationId>,
-    /// Approval that it waits for.
+    /// Approval that the step waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalView>,
 }
@@ -100,7 +100,7 @@ pub struct StepView {
 /// An approval that a step waits for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ApprovalView {
-    /// Scopes of the keys that may give it; `admin` always may.
+    /// Scopes of the API keys that may approve; keys with `admin` always may.
     pub from: BTreeSet<Scope>,
     /// Customisations of the request that need the approval; text values are hidden.
     #[serde(default)]
@@ -108,110 +108,110 @@ pub struct ApprovalView {
 }
 
 impl Default for ApprovalView {
-    /// The approval of an operator, as in plans of earlier versions, which name no scopes.
+    /// Approval by an operator: plans of earlier versions have no scopes.
     fn default() -> Self {
         Self { from: BTreeSet::from([Scope::Operator]), asked: BTreeMap::new() }
     }
 }
 
-/// Result of an onboarding.
+/// Result of an operation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResponseView {
-    /// The tenant.
+    /// Tenant id.
     pub tenant_id: TenantId,
-    /// `success`.
+    /// Always `success`.
     pub status: String,
-    /// Created resources by step key: kind, provider, external name and public outputs.
+    /// Created resources, by step key.
     pub resources: BTreeMap<String, ResourceView>,
     /// Created archives, by step key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub archives: BTreeMap<String, ArchiveView>,
-    /// Content that was loaded from an archive.
+    /// Amount of content that was loaded from an archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loaded: Option<Loaded>,
-    /// Content that was copied from the original of a clone.
+    /// Amount of content that was copied from the original tenant of a clone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloned: Option<Cloned>,
     /// Whether `POST /v1/operations/{id}/credentials` has secrets to reveal.
     pub credentials_waiting: bool,
 }
 
-/// A resource.
+/// A created resource.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResourceView {
-    /// Kind.
+    /// Resource kind.
     pub kind: String,
-    /// Provider.
+    /// Provider name.
     pub provider: String,
-    /// Its external name.
+    /// Name of the resource in the external system.
     pub name: String,
-    /// Public outputs.
+    /// Outputs of the resource, such as its host; never secrets.
     pub outputs: Value,
 }
 
 /// Result of a dry run: the plan that would be executed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedView {
-    /// The plan.
+    /// Name of the tenant's plan.
     pub plan: String,
-    /// The template.
+    /// Name of the template.
     pub template: String,
-    /// Its version.
+    /// Version of the template.
     pub template_version: u32,
-    /// The slug that the tenant would get.
+    /// Slug that the tenant would get.
     pub slug: String,
-    /// The region.
+    /// Region of the tenant's resources.
     pub region: String,
     /// Expected duration in milliseconds, from past operations; null if there are none.
     pub expected_ms: Option<u64>,
-    /// Price.
+    /// Price of the plan.
     pub price: PriceView,
-    /// Capacity slots that would be reserved, by kind; empty if the template reserves none.
+    /// Number of capacity slots that would be reserved, by resource kind; empty if the template reserves none.
     pub reserved: BTreeMap<String, u32>,
-    /// The steps.
+    /// Steps, in plan order.
     pub steps: Vec<PlannedStepView>,
 }
 
 /// Price of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PriceView {
-    /// For one period, in the currency's smallest unit.
+    /// Price of one billing cycle, in the currency's smallest unit.
     pub amount: u64,
-    /// ISO 4217.
+    /// ISO 4217 code.
     pub currency: String,
     /// `monthly` or `yearly`.
     #[schemars(with = "String")]
     pub billing_cycle: BillingCycle,
 }
 
-/// One step of a dry run.
+/// A step of a dry run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedStepView {
-    /// Its name.
+    /// Key of the step in the template.
     pub key: String,
     /// Kind of resource or action.
     pub kind: String,
-    /// Provider.
+    /// Provider name; `tenantry` for an action.
     pub provider: String,
-    /// Keys of the steps that must end before it starts.
+    /// Keys of the steps that must end before this one starts.
     pub needs: Vec<String>,
-    /// Whether the operation waits for it.
+    /// `inline` if the operation would wait for the step, `detached` if the step would be an operation of its own.
     #[schemars(with = "String")]
     pub mode: Mode,
-    /// The external name; empty for a built-in action.
+    /// Name that the resource would get in the external system; empty for an action.
     pub name: String,
-    /// The provider's settings.
+    /// Settings for the provider or the action.
     pub settings: Value,
-    /// Approval that it would wait for.
+    /// Approval that the step would wait for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalView>,
 }
 
-/// A secret, revealed once.
+/// A secret that is revealed only once.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct CredentialView {
-    /// `invitation_token`, `one_time_password` …
+    /// Name of the credential, such as `invitation_token` or `one_time_password`.
     pub name: String,
-    /// The secret.
+    /// The secret in clear.
     pub value: String,
 }

@@ -1,5 +1,5 @@
-//! Status of tenants: read from their providers at that moment, never from the registry, and compared with what was
-//! created. A provider that does not answer in time is reported as not responding.
+//! Status of tenants: asks their providers at the time of the request, not the registry, and compares the resources
+//! with what was created. A provider that does not answer in time is reported as not responding.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,87 +23,88 @@ use crate::ledger::{StepInput, id_of, read};
 use crate::resource::ResourceHandle;
 use tenantry_store::entity::{resource, tenant};
 
-/// Time that a provider has to report on a resource.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Tenants that are observed at the same time.
-const AT_ONCE: usize = 32;
+/// Time limit for a provider's report on one resource.
+const OBSERVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of tenants that are observed at the same time.
+const CONCURRENCY: usize = 32;
 
-/// A tenant as its providers see it now.
+/// A tenant and its resources, as its providers report them now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusView {
-    /// Its id.
+    /// Tenant id.
     pub id: TenantId,
-    /// Its DNS label; null once it is erased.
+    /// DNS label of the tenant; null once it is erased.
     pub slug: Option<String>,
-    /// Its lifecycle status.
+    /// Lifecycle status, from the registry.
     pub status: TenantStatus,
-    /// Whether all of its resources exist, respond, and do not differ from what was created.
+    /// Whether all resources of the tenant are healthy.
     pub healthy: bool,
     /// When the providers were asked.
     pub at: Timestamp,
-    /// Its database.
+    /// The tenant's database.
     pub database: DatabaseStatus,
-    /// Its members' organization.
+    /// The organization of the tenant's members.
     pub organization: OrganizationStatus,
-    /// Its settings.
+    /// The tenant's settings.
     pub settings: SettingsStatus,
-    /// All of its resources.
+    /// All resources of the tenant except mails.
     pub resources: Vec<ResourceStatus>,
 }
 
-/// The database of a tenant.
+/// Status of a tenant's first database.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DatabaseStatus {
-    /// Whether it exists.
+    /// Whether the database exists.
     pub provisioned: bool,
-    /// Whether it responds and does not differ from what was created.
+    /// Whether the database responds and does not differ from what was created.
     pub healthy: bool,
-    /// Version of the last migration in it.
+    /// Version of the last migration that was applied to the database.
     pub last_migration: Option<String>,
 }
 
-/// The organization of a tenant's members.
+/// Status of the organization of a tenant's members.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrganizationStatus {
-    /// Whether it exists.
+    /// Whether the organization exists.
     pub created: bool,
-    /// Its resource.
+    /// Id of the identity resource; null unless it exists.
     pub id: Option<String>,
 }
 
-/// The settings of a tenant.
+/// Status of a tenant's settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SettingsStatus {
     /// Whether some of them were inherited from a main tenant.
     pub inherited: bool,
 }
 
-/// A resource as its provider sees it now.
+/// A resource, as its provider reports it now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ResourceStatus {
-    /// The step that created it.
+    /// Key of the step that created the resource.
     pub step: String,
-    /// Its kind.
+    /// Resource kind.
     pub kind: String,
-    /// Its provider.
+    /// Provider name.
     pub provider: String,
-    /// Whether it exists; null if the provider did not answer.
+    /// Whether the resource exists; null if the provider did not answer.
     pub exists: Option<bool>,
     /// Whether the provider answered within 5 seconds.
     pub responding: bool,
-    /// Whether it exists and does not differ from what was created.
+    /// Whether the provider answered and `differs` is empty.
     pub healthy: bool,
-    /// Version of what it holds, such as the last migration.
+    /// Version of the resource's content, such as the last migration.
     pub version: Option<String>,
-    /// Changes when the resource is changed outside Tenantry.
+    /// Hash of the resource's state; another value means that the resource has changed.
     pub fingerprint: Option<String>,
-    /// Access that its fence denies to direct connections; null: none, or it has no fence.
+    /// Access that the resource's fence denies to direct connections; null if it denies nothing or there is no fence.
     pub fence: Option<SuspensionMode>,
-    /// How it differs from what was created, or why the provider did not answer, a sentence each.
+    /// Differences from what was created, or the reason why the provider did not answer; a sentence each.
     pub differs: Vec<String>,
 }
 
-/// What a provider needs to observe one resource.
+/// A resource that is to be observed, with the attempt and the fence order that its provider needs. The provider is
+/// none if this process does not have it.
 struct Observation {
     row: resource::Model,
     provider: Option<ResourceHandle>,
@@ -112,7 +113,7 @@ struct Observation {
 }
 
 impl Control {
-    /// The status of a tenant now.
+    /// Observes the resources of one tenant.
     pub async fn tenant_status(&self, caller: &Caller, id_or_slug: &str) -> Result<StatusView> {
         caller.require(Permission::ReadTenants)?;
         let row = self.tenant_row(caller, id_or_slug).await?;
@@ -120,7 +121,8 @@ impl Control {
         status.ok_or_else(|| Error::internal("an observed tenant has no status"))
     }
 
-    /// Observes all resources of these tenants, in their order. Reads the registry as often for many as for one.
+    /// Observes all resources of these tenants, and returns their status in the same order. The number of queries to
+    /// the registry does not depend on the number of tenants.
     pub(crate) async fn observe_tenants(&self, rows: Vec<tenant::Model>) -> Result<Vec<StatusView>> {
         let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
         let present = self.shared.store.present(&ids).await.map_err(Error::unavailable)?;
@@ -138,7 +140,7 @@ impl Control {
             let resources = of.remove(&row.id).unwrap_or_default();
             self.observe_tenant(row, resources, &runs)
         });
-        stream::iter(observed).buffered(AT_ONCE).collect::<Vec<_>>().await.into_iter().collect()
+        stream::iter(observed).buffered(CONCURRENCY).collect::<Vec<_>>().await.into_iter().collect()
     }
 
     async fn observe_tenant(
@@ -173,7 +175,7 @@ impl Control {
         })
     }
 
-    /// One for each resource except mails, which are sent and not kept.
+    /// Returns an observation for each resource except mails, which do not exist after they were sent.
     fn observations(
         &self,
         row: &tenant::Model,
@@ -182,7 +184,7 @@ impl Control {
     ) -> Result<Vec<Observation>> {
         let (tenant, denied) = (id_of(row)?, row.denied.as_deref().map(str::parse).transpose());
         let denied = denied.map_err(Error::internal)?;
-        // The present outputs of the resources, over those that their steps recorded.
+        // Outputs of a resource change after onboarding; the present ones replace those that the step recorded.
         let outputs = resources.iter().map(|resource| (resource.step_key.clone(), resource.outputs.clone()));
         let outputs: Map<String, Value> = outputs.collect();
         let observed = resources.into_iter().filter(|resource| resource.kind != Kind::Mail.as_str());
@@ -191,7 +193,10 @@ impl Control {
                 let run = runs.get(&resource.operation_id);
                 let step = run.and_then(|run| run.step(&resource.step_key));
                 let (Some(run), Some(step)) = (run, step) else {
-                    return Err(Error::internal("a resource without the step that created it"));
+                    return Err(Error::internal(format!(
+                        "resource {} has no step that created it",
+                        resource.id
+                    )));
                 };
                 let made = run.steps.iter().map(|step| (step.key.clone(), step.output.clone()));
                 let mut known: Map<String, Value> = made.collect();
@@ -220,6 +225,7 @@ impl Control {
             .collect()
     }
 
+    /// Asks the provider for one resource. Failures of the provider become part of the status.
     async fn observe(&self, observation: Observation) -> ResourceStatus {
         let Observation { row, provider, attempt, order } = observation;
         let mut status = ResourceStatus {
@@ -235,12 +241,14 @@ impl Control {
             differs: Vec::new(),
         };
         let Some(provider) = provider else {
-            status.differs.push(format!("the provider {} is not configured here", status.provider));
+            let why = format!("the provider {} is not configured on this server", status.provider);
+            status.differs.push(why);
             return status;
         };
-        match timeout(PATIENCE, self.observe_with_fence(&provider, &attempt, &order)).await {
+        match timeout(OBSERVE_TIMEOUT, self.observe_with_fence(&provider, &attempt, &order)).await {
             Err(_) => {
-                status.differs.push(format!("the provider did not respond within {} s", PATIENCE.as_secs()))
+                let seconds = OBSERVE_TIMEOUT.as_secs();
+                status.differs.push(format!("the provider did not respond within {seconds} s"))
             }
             Ok(Err(failure)) => status.differs.push(failure.message),
             Ok(Ok((seen, fence))) => {
@@ -249,13 +257,13 @@ impl Control {
                 match seen {
                     Observed::Absent => status.differs.push("the resource is missing".to_owned()),
                     Observed::Foreign => {
-                        status.differs.push("a resource with another owner tag has its name".to_owned());
+                        status.differs.push("a resource with another owner tag has this name".to_owned());
                     }
                     Observed::Present { differs, version, fingerprint } => {
                         (status.version, status.fingerprint) = (version, Some(fingerprint));
                         status.differs.extend(differs);
                         if provider.fence().is_some() && fence != order.mode {
-                            let [is, wanted] = [fence, order.mode].map(word);
+                            let [is, wanted] = [fence, order.mode].map(denied_access);
                             status.differs.push(format!("its fence denies {is} instead of {wanted}"));
                         }
                     }
@@ -266,6 +274,7 @@ impl Control {
         status
     }
 
+    /// Observes the resource and, if it exists and the provider has fences, the access that its fence denies.
     async fn observe_with_fence(
         &self,
         provider: &ResourceHandle,
@@ -282,7 +291,7 @@ impl Control {
         Ok((seen, fence))
     }
 
-    /// Whether the tenant inherited some of its settings.
+    /// Whether the tenant has settings that its template inherits from a main tenant.
     fn inherits(&self, row: &tenant::Model, observations: &[Observation]) -> bool {
         let version = u32::try_from(row.template_version).unwrap_or_default();
         let template = self.shared.templates.version(&row.template, version);
@@ -294,11 +303,12 @@ impl Control {
     }
 }
 
-fn word(mode: Option<SuspensionMode>) -> &'static str {
+/// The denied access as a word for messages.
+fn denied_access(mode: Option<SuspensionMode>) -> &'static str {
     mode.map_or("nothing", SuspensionMode::as_str)
 }
 
-/// An observation leaves no notes.
+/// Discards the notes of an attempt, because an observation is not recorded.
 struct NoNotes;
 
 #[async_trait::async_trait]

@@ -1,7 +1,7 @@
-//! Billing: what a tenant's customer pays.
+//! Billing resources: the subscription of a tenant's customer.
 //!
-//! Every provider begins one subscription per generation of the resource. A repeated `ensure` keeps the price that the
-//! subscription began with; `remove` ends it and keeps the books.
+//! Every provider starts one subscription per generation of the resource. A repeated `ensure` does not change the price
+//! of a subscription that has started; `remove` ends the subscription and keeps its invoices.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::KindSettings;
 use crate::verbs::Kind;
 
-/// What a step says of a subscription. The planner fills in cycle, amount and currency from plan and request.
+/// Settings of a billing step. The planner fills in cycle, amount and currency from the plan and the request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BillingSettings {
-    /// How often an invoice is due.
+    /// Period between two invoices.
     pub billing_cycle: Cycle,
     /// Price of one cycle in the currency's smallest unit.
     #[schemars(range(min = 0, max = 9_000_000_000_000_000_i64))]
@@ -21,8 +21,8 @@ pub struct BillingSettings {
     /// ISO 4217 code.
     #[schemars(regex(pattern = "^[A-Z]{3}$"))]
     pub currency: String,
-    /// Whether the rest of a period that has begun is credited when the subscription ends. Without it, open invoices are
-    /// void.
+    /// Whether the unused part of the current period is credited when the subscription ends. If not, open invoices
+    /// become void.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub prorate: bool,
 }
@@ -42,9 +42,9 @@ impl KindSettings for BillingSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cycle {
-    /// One month by the calendar.
+    /// One calendar month.
     Monthly,
-    /// Twelve of them.
+    /// Twelve calendar months.
     Yearly,
 }
 
@@ -57,7 +57,7 @@ impl Cycle {
         }
     }
 
-    /// Its length in calendar months.
+    /// Length of the cycle in calendar months.
     pub const fn months(self) -> u32 {
         match self {
             Self::Monthly => 1,
@@ -66,10 +66,10 @@ impl Cycle {
     }
 }
 
-/// What is known of a subscription.
+/// Outputs of a billing resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BillingOutputs {
-    /// How often an invoice is due.
+    /// Period between two invoices.
     pub billing_cycle: Cycle,
     /// Price of one cycle in the currency's smallest unit.
     pub amount: i64,

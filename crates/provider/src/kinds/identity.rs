@@ -1,7 +1,7 @@
-//! Identity: who may sign in.
+//! Identity resources: the organization of a tenant's members.
 //!
-//! Every provider creates the first administrator once, hands its secret out through the registry's credentials and never
-//! as an output, and overwrites no member that exists.
+//! Every provider creates the first administrator once, stores the secret as a credential in the registry and never in
+//! an output, and does not overwrite an existing member.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ pub const INVITATION_TOKEN: &str = "invitation_token";
 /// Name of the credential that is the first administrator's password.
 pub const ONE_TIME_PASSWORD: &str = "one_time_password";
 
-/// What a step says of a tenant's members.
+/// Settings of an identity step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdentitySettings {
@@ -35,11 +35,11 @@ pub enum FirstAdmin {
     /// With a link that works once.
     #[default]
     Invitation,
-    /// With a password that must be changed at the first sign-in.
+    /// With a generated password, which is marked `must_change_password`.
     OneTimePassword,
 }
 
-/// What is known of a tenant's members.
+/// Outputs of an identity resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IdentityOutputs {
     /// Role of the first administrator.

@@ -1,9 +1,9 @@
-//! The migrations of a database, in order, and which of them it has. A migration that has been released never changes: a
-//! later one corrects it.
+//! Migrations of Tenantry's own databases: their list, and how the missing ones are applied. A migration that was
+//! released never changes; a later one corrects it.
 //!
-//! They are SQL for both databases and describe tables as they were on their day. SQLite keeps `jsonb` and `timestamptz`
-//! columns as text (instants with six fractional digits and `Z`, so that text order is time order). There are no foreign
-//! keys: rows outlive what they name (tombstones, audit, history).
+//! A migration is one SQL text for both databases and describes the tables of its release. SQLite stores `jsonb` and
+//! `timestamptz` columns as text (timestamps with six fractional digits and `Z`, so that text order is time order).
+//! There are no foreign keys, because rows outlive the rows that they refer to (tombstones, audit records, history).
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::dialect::Dialect;
 use super::failed::Failed;
 
-/// A migration.
+/// A migration: its name, and its SQL.
 pub struct Migration {
     name: &'static str,
     sql: &'static str,
@@ -19,9 +19,9 @@ pub struct Migration {
 
 /// The migrations of a database.
 pub struct Migrations {
-    /// The table of those that were run. SeaORM has made it first, hence its columns.
+    /// Table that records the applied migrations. It has the columns of SeaORM's, which created it in early versions.
     pub table: &'static str,
-    /// All of them, in order.
+    /// All migrations that this release knows, in order.
     pub all: &'static [Migration],
 }
 
@@ -31,7 +31,7 @@ macro_rules! migrations {
     };
 }
 
-/// Those of the registry.
+/// The migrations of the registry.
 pub static REGISTRY: Migrations = Migrations {
     table: "seaql_migrations",
     all: migrations![
@@ -53,12 +53,13 @@ pub static REGISTRY: Migrations = Migrations {
     ],
 };
 
-/// Those of the keyring.
+/// The migrations of the keyring.
 pub static KEYRING: Migrations =
     Migrations { table: "keyring_migrations", all: migrations!["m0001_keyring", "m0002_journal"] };
 
 impl Migrations {
-    /// Runs those that are missing, in one transaction. Gives why it cannot.
+    /// Applies the missing migrations in one transaction. Returns an error, as a sentence for the operator, if the
+    /// database fails or a newer release has migrated it.
     pub async fn run(&self, connection: &mut Connection, dialect: Dialect) -> Result<(), String> {
         if self.missing(connection, dialect).await?.is_empty() {
             return Ok(());
@@ -74,7 +75,7 @@ impl Migrations {
              (\"version\" varchar NOT NULL PRIMARY KEY, \"applied_at\" bigint NOT NULL)"
         );
         connection.execute(&dialect.migration(&bookkeeping)).await?;
-        // Another process may have run some of them meanwhile.
+        // Another process may have applied some of them since `missing` was read.
         let done = self.done(connection).await?;
         for Migration { name, sql } in self.all.iter().filter(|migration| !done.contains(migration.name)) {
             connection.execute(&dialect.migration(sql)).await?;
@@ -85,7 +86,8 @@ impl Migrations {
         connection.commit().await
     }
 
-    /// Names of those that the database lacks. Fails if it has one that this program does not know.
+    /// Returns the names of the migrations that are not applied yet. An error if the database has a migration that this
+    /// release does not know.
     pub async fn missing(
         &self,
         connection: &mut Connection,
@@ -95,7 +97,7 @@ impl Migrations {
         let there = match dialect {
             Dialect::Sqlite => format!("SELECT name FROM sqlite_schema WHERE name = '{}'", self.table),
             Dialect::Postgres => {
-                // In its own schema alone: another one on the search path may have another application's table.
+                // Only in the current schema: another schema on the search path may have another application's table.
                 format!(
                     "SELECT relname FROM pg_class WHERE relname = '{}' AND relnamespace = to_regnamespace(quote_ident(current_schema()))",
                     self.table
@@ -117,6 +119,7 @@ impl Migrations {
         Ok(self.all.iter().map(|migration| migration.name).filter(|name| !done.contains(*name)).collect())
     }
 
+    /// Names of the applied migrations.
     async fn done(&self, connection: &mut Connection) -> Result<BTreeSet<String>, Failed> {
         let done = format!("SELECT version FROM \"{}\"", self.table);
         Ok(connection.texts(&done).await?.into_iter().collect())

@@ -1,5 +1,5 @@
-//! Names of tenants, answered by an authoritative server in this process. This file is the provider's verbs.
-//! Says that a name is there, or gone, only after the server has said so over the network.
+//! DNS records of tenants, served by an authoritative name server in this process. This file has the provider's verbs.
+//! `ensure` and `remove` succeed only after the server has confirmed the change in its answers over the network.
 //!
 #![doc = include_str!("docs.md")]
 
@@ -38,19 +38,19 @@ use tenantry_provider::settings;
 use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
 use wire::Answer;
 
-/// How long the server may take to say what it was told.
-const PROPAGATION: Duration = Duration::from_secs(10);
-/// Between two questions.
-const PAUSE: Duration = Duration::from_millis(50);
-/// A customer needs time to set a record.
-const PROOF_PAUSE: Duration = Duration::from_secs(60);
-/// What the proof's digest is for.
-const PROOF: &str = "dns-custom-domain";
+/// Time within which the server must answer with a changed record.
+const PROPAGATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between two queries for a changed record.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Delay before a step checks again whether the customer has set the record that proves the domain.
+const PROOF_RETRY: Duration = Duration::from_secs(60);
+/// Purpose of the keyed digest that proves a domain; digests for other purposes have other values.
+const PROOF_PURPOSE: &str = "dns-custom-domain";
 
-/// The type, and the name of its default instance.
+/// The provider type, and the name of its default instance.
 const NAME: &str = "builtin_dns";
 
-/// How a server makes these providers.
+/// The provider type, for the server's list.
 pub const FACTORY: ProviderFactory = ProviderFactory {
     type_name: NAME,
     kind: Kind::Dns,
@@ -67,46 +67,49 @@ pub const FACTORY: ProviderFactory = ProviderFactory {
     },
 };
 
-/// The provider.
+/// The provider. Its name server runs once the provider is started.
 pub struct DnsBuiltin {
     name: Arc<str>,
     config: Config,
     zone: Zone,
-    desk: OnceCell<Arc<Desk>>,
+    service: OnceCell<Arc<Service>>,
     locks: ResourceLocks,
 }
 
-/// What the work needs, also when the attempt that began it is gone.
-struct Desk {
+/// The running name server and its records. Shared with work that goes on after its attempt was cancelled.
+struct Service {
     config: Config,
     folder: Folder,
     server: NameServer,
-    /// Domains of customers' own that are proven, and the label of the host that each is for.
+    /// Proven custom domains, and the label of the host that each belongs to.
     domains: Mutex<BTreeMap<String, String>>,
 }
 
 impl DnsBuiltin {
-    /// Reads the names that are configured. Touches neither file nor port.
+    /// Creates a provider that is not started yet; opens neither files nor ports. Returns an error if the zone of the
+    /// configuration is not valid.
     pub fn new(config: Config) -> Result<Self, Failure> {
         let zone = Zone::new(&config)?;
-        Ok(Self { name: NAME.into(), config, zone, desk: OnceCell::new(), locks: ResourceLocks::default() })
+        let service = OnceCell::new();
+        Ok(Self { name: NAME.into(), config, zone, service, locks: ResourceLocks::default() })
     }
 
-    /// The same under another name.
+    /// Sets the provider's name.
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.into();
         self
     }
 
-    /// One that has started.
+    /// Creates and starts a provider.
     pub async fn started(config: Config) -> Result<Self, Failure> {
         let dns = Self::new(config)?;
         dns.start().await?;
         Ok(dns)
     }
 
-    /// Takes the port and serves what lies in the folder. A file that cannot be read concerns its own host alone.
-    async fn open(&self) -> Result<Arc<Desk>, Failure> {
+    /// Loads the entries from the folder and starts the name server with them. Entries that are damaged or do not fit
+    /// into the zone are logged and not served.
+    async fn open(&self) -> Result<Arc<Service>, Failure> {
         let (config, zone) = (self.config.clone(), self.zone.clone());
         let path = config.folder.clone();
         let (folder, entries, damaged) = blocking(move || {
@@ -133,21 +136,21 @@ impl DnsBuiltin {
         let domains = entries.into_iter().filter_map(|entry| Some((entry.custom_domain?, entry.label)));
         let domains = Mutex::new(domains.collect());
         let server = NameServer::start(&config, zone, sets).await?;
-        Ok(Arc::new(Desk { config, folder, server, domains }))
+        Ok(Arc::new(Service { config, folder, server, domains }))
     }
 
-    fn desk(&self) -> Result<&Arc<Desk>, Failure> {
+    fn service(&self) -> Result<&Arc<Service>, Failure> {
         let not_yet = || Failure::retryable("not_started", "the name server has not started yet");
-        self.desk.get().ok_or_else(not_yet)
+        self.service.get().ok_or_else(not_yet)
     }
 
-    /// Where the server listens, UDP and TCP, once it has started.
+    /// Address of the name server, UDP and TCP; none before the start.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.desk.get().map(|desk| desk.server.address())
+        self.service.get().map(|service| service.server.address())
     }
 
-    /// Runs work on a resource. It goes on to its end even if the caller gives up; what comes next for the same resource
-    /// waits for it, so a late record can never appear behind a removal.
+    /// Runs work on a resource to its end, even if the caller drops the future. Further work on the same resource waits
+    /// for it, so that a late `ensure` cannot create records after a `remove`.
     async fn work<T: Send + 'static>(
         &self,
         resource: ResourceId,
@@ -163,12 +166,12 @@ impl DnsBuiltin {
     }
 }
 
-impl Desk {
+impl Service {
     fn zone(&self) -> &Zone {
         self.server.zone()
     }
 
-    /// The entry that a spec asks for.
+    /// The entry that a spec describes. Returns an error with the path of a setting that is not valid.
     fn wanted(&self, spec: &Spec) -> Result<Entry, Failure> {
         let (kind, settings): (DnsSettings, Settings) = settings::both_of(spec)?;
         let label = self.zone().label(&spec.name)?;
@@ -177,34 +180,37 @@ impl Desk {
         entry.map_err(|(path, why)| Failure::invalid("bad_settings", format!("{path}: {why}")))
     }
 
+    /// Reads the stored entry under a label and compares its owner tag.
     async fn look(self: &Arc<Self>, label: &str, claim: &str) -> Result<Found, Failure> {
-        let (desk, label, claim) = (Arc::clone(self), label.to_owned(), claim.to_owned());
-        blocking(move || desk.folder.look(&label, &claim)).await
+        let (service, label, claim) = (Arc::clone(self), label.to_owned(), claim.to_owned());
+        blocking(move || service.folder.look(&label, &claim)).await
     }
 
-    async fn make(self: Arc<Self>, wanted: Entry, proof: String) -> Result<Value, Failure> {
-        let there = match self.look(&wanted.label, &wanted.claim).await? {
+    /// Creates or updates an entry, and returns the resource's outputs once the server answers with its records. A new
+    /// custom domain must be proven first; `proof` is the required value of its TXT record.
+    async fn ensure(self: Arc<Self>, wanted: Entry, proof: String) -> Result<Value, Failure> {
+        let stored = match self.look(&wanted.label, &wanted.claim).await? {
             Found::Foreign => return Err(taken()),
             Found::Owned(entry) => Some(entry),
             Found::Nothing => None,
         };
         if let Some(domain) = &wanted.custom_domain
-            && there.as_ref().and_then(|entry| entry.custom_domain.as_ref()) != Some(domain)
+            && stored.as_ref().and_then(|entry| entry.custom_domain.as_ref()) != Some(domain)
         {
             self.prove(domain, &proof).await?;
         }
         self.take_domain(&wanted)?;
         let sets = wanted.record_sets(self.zone())?;
         let host = self.zone().host(&wanted.label)?;
-        if there.as_ref() != Some(&wanted) {
-            let (desk, entry) = (Arc::clone(&self), wanted.clone());
-            let replace = there.is_some();
-            if !blocking(move || desk.folder.put(&entry, replace)).await? {
+        if stored.as_ref() != Some(&wanted) {
+            let (service, entry) = (Arc::clone(&self), wanted.clone());
+            let replace = stored.is_some();
+            if !blocking(move || service.folder.put(&entry, replace)).await? {
                 return Err(taken());
             }
         }
         self.server.publish(&host, sets.clone()).await;
-        let end = Instant::now() + PROPAGATION;
+        let end = Instant::now() + PROPAGATION_TIMEOUT;
         while !self.serves(&sets).await? {
             self.pause(end).await?;
         }
@@ -217,7 +223,8 @@ impl Desk {
         }))
     }
 
-    /// Makes the entry's domain this host's, and no other one. Fails if it is another host's, which proved it first.
+    /// Assigns the entry's custom domain to its host, and releases the host's other one. Returns an error if another
+    /// host has proven the domain before.
     fn take_domain(&self, entry: &Entry) -> Result<(), Failure> {
         let mut domains = self.domains.lock();
         let holder = entry.custom_domain.as_ref().and_then(|domain| domains.get(domain));
@@ -229,7 +236,8 @@ impl Desk {
         Ok(())
     }
 
-    /// Fails unless the domain's owner has set the record that proves it.
+    /// Checks that the domain's owner has set the TXT record that proves the domain. If not, the failure is retryable
+    /// and says which record to set.
     async fn prove(&self, domain: &str, proof: &str) -> Result<(), Failure> {
         let name = records::challenge(domain).map_err(|why| Failure::invalid("bad_settings", why))?;
         let resolver = match self.config.resolver {
@@ -244,10 +252,12 @@ impl Desk {
             "{domain} is not proven yet; its owner must set this record: {} TXT \"{proof}\"",
             records::text(&name)
         );
-        Err(Failure::retryable("domain_unproven", why).after(PROOF_PAUSE))
+        Err(Failure::retryable("domain_unproven", why).after(PROOF_RETRY))
     }
 
-    async fn unmake(self: Arc<Self>, label: String, claim: String) -> Result<usize, Failure> {
+    /// Deletes the entry under a label, unless it has another owner tag. Returns the number of deleted records, once
+    /// the server no longer answers for the host.
+    async fn remove(self: Arc<Self>, label: String, claim: String) -> Result<usize, Failure> {
         let host = self.zone().host(&label)?;
         let found = self.look(&label, &claim).await?;
         if found == Found::Foreign {
@@ -256,13 +266,13 @@ impl Desk {
         let mut removed = 0;
         if let Found::Owned(entry) = found {
             removed = entry.record_sets(self.zone())?.iter().map(RecordSet::records_count).sum();
-            let desk = Arc::clone(&self);
+            let service = Arc::clone(&self);
             let label = label.clone();
-            blocking(move || desk.folder.remove(&label)).await?;
+            blocking(move || service.folder.remove(&label)).await?;
         }
         self.domains.lock().retain(|_, held| *held != label);
         if self.server.withdraw(&host, &records::mark(&claim)).await? || removed > 0 {
-            let end = Instant::now() + PROPAGATION;
+            let end = Instant::now() + PROPAGATION_TIMEOUT;
             while !self.ask(&host, RecordType::TXT).await?.nothing() {
                 self.pause(end).await?;
             }
@@ -270,6 +280,7 @@ impl Desk {
         Ok(removed)
     }
 
+    /// Compares the stored entry and the server's answers with the wanted entry.
     async fn observe(self: Arc<Self>, wanted: Entry) -> Result<Observed, Failure> {
         let host = self.zone().host(&wanted.label)?;
         let (healthy, answers, stored) = match self.look(&wanted.label, &wanted.claim).await? {
@@ -284,18 +295,18 @@ impl Desk {
                 if answers.iter().all(Answer::nothing) {
                     return Ok(Observed::Absent);
                 }
-                // It is answered for, but a restart would forget it.
+                // The server still answers for the host, although the file is gone.
                 (false, answers, String::new())
             }
         };
-        let mut said: Vec<String> =
+        let mut state: Vec<String> =
             answers.iter().flat_map(|answer| answer.data.iter().map(|data| format!("{data:?}"))).collect();
-        said.sort();
-        said.push(stored);
-        Ok(Observed::present(healthy, None, hex::encode(Sha256::digest(said.join("\n")))))
+        state.sort();
+        state.push(stored);
+        Ok(Observed::present(healthy, None, hex::encode(Sha256::digest(state.join("\n")))))
     }
 
-    /// What the server says of every kind of record at the host, and of its owner mark.
+    /// The server's answers for the owner tag and for each record type at the host.
     async fn answers(&self, host: &Name) -> Result<Vec<Answer>, Failure> {
         let mut answers = vec![self.ask(&records::owner(host)?, RecordType::TXT).await?];
         for kind in records::KINDS {
@@ -304,6 +315,7 @@ impl Desk {
         Ok(answers)
     }
 
+    /// Whether the server answers with exactly these records.
     async fn serves(&self, sets: &[RecordSet]) -> Result<bool, Failure> {
         for set in sets {
             if !self.ask(set.name(), set.record_type()).await?.is(set) {
@@ -313,21 +325,24 @@ impl Desk {
         Ok(true)
     }
 
+    /// Queries this provider's name server over the network.
     async fn ask(&self, name: &Name, kind: RecordType) -> Result<Answer, Failure> {
         wire::ask(wire::reachable(self.server.address()), name, kind).await
     }
 
-    /// Waits a little before the next question; fails at the end of all patience.
+    /// Waits before the next query. Returns a retryable failure after `end`.
     async fn pause(&self, end: Instant) -> Result<(), Failure> {
         if Instant::now() > end {
-            let why = format!("{} does not answer with the new record yet", self.server.address());
+            let why =
+                format!("the name server at {} does not answer with the change yet", self.server.address());
             return Err(Failure::retryable("dns_not_propagated", why));
         }
-        sleep(PAUSE).await;
+        sleep(POLL_INTERVAL).await;
         Ok(())
     }
 }
 
+/// Runs file operations on a thread for blocking work.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
@@ -353,7 +368,7 @@ impl Provider for DnsBuiltin {
     }
 
     async fn start(&self) -> Result<(), Failure> {
-        self.desk.get_or_try_init(|| self.open()).await.map(drop)
+        self.service.get_or_try_init(|| self.open()).await.map(drop)
     }
 
     fn settings_schema(&self) -> Value {
@@ -371,27 +386,27 @@ impl Provider for DnsBuiltin {
     }
 
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
-        let desk = self.desk()?;
-        let wanted = desk.wanted(spec)?;
-        // The same for the same tenant and domain, so a customer who has set it need not set another one.
+        let service = self.service()?;
+        let wanted = service.wanted(spec)?;
+        // The same value at every attempt for this tenant and domain, so the customer sets the record only once.
         let domain = wanted.custom_domain.as_deref().unwrap_or_default();
-        let proof = context.sealer.mac(PROOF, &format!("{}\n{domain}", spec.claim));
-        let outputs = self.work(spec.resource, Arc::clone(desk).make(wanted, proof)).await?;
+        let proof = context.sealer.mac(PROOF_PURPOSE, &format!("{}\n{domain}", spec.claim));
+        let outputs = self.work(spec.resource, Arc::clone(service).ensure(wanted, proof)).await?;
         Ok(Ensured { outputs, writes: Vec::new() })
     }
 
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
-        let desk = self.desk()?;
-        let wanted = desk.wanted(spec)?;
-        self.work(spec.resource, Arc::clone(desk).observe(wanted)).await
+        let service = self.service()?;
+        let wanted = service.wanted(spec)?;
+        self.work(spec.resource, Arc::clone(service).observe(wanted)).await
     }
 
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
-        // A name that cannot be a host never became one.
+        // No host was created under a name that is not a valid label.
         let removed = match self.zone.label(&spec.name) {
             Ok(label) => {
-                let unmake = Arc::clone(self.desk()?).unmake(label, spec.claim.clone());
-                self.work(spec.resource, unmake).await?
+                let remove = Arc::clone(self.service()?).remove(label, spec.claim.clone());
+                self.work(spec.resource, remove).await?
             }
             Err(_) => 0,
         };
@@ -399,14 +414,15 @@ impl Provider for DnsBuiltin {
     }
 
     async fn probe(&self) -> Result<(), Failure> {
-        let desk = self.desk()?;
-        let probed = Arc::clone(desk);
+        let service = self.service()?;
+        let probed = Arc::clone(service);
         blocking(move || probed.folder.probe()).await?;
-        let said = desk.ask(&self.zone.origin, RecordType::SOA).await?;
-        if said.data.len() == 1 {
+        let answer = service.ask(&self.zone.origin, RecordType::SOA).await?;
+        if answer.data.len() == 1 {
             return Ok(());
         }
-        let why = format!("{} does not answer for {}", desk.server.address(), self.zone.text());
+        let (address, zone) = (service.server.address(), self.zone.text());
+        let why = format!("the name server at {address} does not answer for the zone {zone}");
         Err(Failure::retryable("dns_unreachable", why))
     }
 }

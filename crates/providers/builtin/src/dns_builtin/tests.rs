@@ -34,7 +34,7 @@ fn entry(label: &str, claim: &str) -> Entry {
 }
 
 async fn make(provider: &DnsBuiltin, entry: Entry) -> Result<Value, Failure> {
-    Arc::clone(provider.desk().unwrap()).make(entry, String::new()).await
+    Arc::clone(provider.service().unwrap()).ensure(entry, String::new()).await
 }
 
 fn name(text: &str) -> Name {
@@ -296,7 +296,7 @@ async fn the_serial_grows_and_long_texts_arrive_over_tcp() {
     let said = wire::ask(provider.address().unwrap(), &host, RecordType::TXT).await.unwrap().data;
     assert!(texts.iter().all(|text| said.contains(&records::text_data(text))));
     let removed =
-        Arc::clone(provider.desk().unwrap()).unmake("acme".to_owned(), "us".to_owned()).await.unwrap();
+        Arc::clone(provider.service().unwrap()).remove("acme".to_owned(), "us".to_owned()).await.unwrap();
     assert_eq!(removed, 20);
     assert!(serial().await > last);
     assert!(wire::ask(provider.address().unwrap(), &host, RecordType::TXT).await.unwrap().nothing());
@@ -309,7 +309,7 @@ async fn removing_a_host_keeps_hosts_with_similar_names() {
     for label in ["a", "aa", "b", "a-a", "0"] {
         make(&provider, entry(label, label)).await.unwrap();
     }
-    Arc::clone(provider.desk().unwrap()).unmake("a".to_owned(), "a".to_owned()).await.unwrap();
+    Arc::clone(provider.service().unwrap()).remove("a".to_owned(), "a".to_owned()).await.unwrap();
     for (label, there) in [("a", false), ("aa", true), ("b", true), ("a-a", true), ("0", true)] {
         let host = name(&format!("{label}.tenantry.test."));
         let nothing = wire::ask(provider.address().unwrap(), &host, RecordType::A).await.unwrap().nothing();
@@ -335,7 +335,7 @@ async fn a_restart_serves_the_stored_records() {
         if second.is_ok() {
             break;
         }
-        sleep(PAUSE).await;
+        sleep(POLL_INTERVAL).await;
         second = DnsBuiltin::started(config()).await;
     }
     let second = second.unwrap();
@@ -382,9 +382,9 @@ async fn concurrent_claims_of_one_host_have_one_winner() {
     let lost = [&a, &b].into_iter().filter_map(|done| done.as_ref().err()).collect::<Vec<_>>();
     assert_eq!(lost.iter().map(|failure| failure.code.as_str()).collect::<Vec<_>>(), ["name_taken"]);
     let (winner, loser) = if a.is_ok() { ("a", "b") } else { ("b", "a") };
-    let unmake = async |claim: &str| {
-        Arc::clone(provider.desk().unwrap()).unmake("acme".to_owned(), claim.to_owned()).await
+    let remove = async |claim: &str| {
+        Arc::clone(provider.service().unwrap()).remove("acme".to_owned(), claim.to_owned()).await
     };
-    assert_eq!(unmake(loser).await.unwrap(), 0);
-    assert_eq!(unmake(winner).await.unwrap(), 4);
+    assert_eq!(remove(loser).await.unwrap(), 0);
+    assert_eq!(remove(winner).await.unwrap(), 4);
 }
