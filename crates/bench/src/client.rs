@@ -24,12 +24,12 @@ pub struct Connection {
     authority: HeaderValue,
 }
 
-/// What a creation waits for.
+/// Event that the response to a tenant's creation waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// Until the tenant is active (201).
+    /// The tenant is active (201).
     Active,
-    /// Until the operation is committed (202).
+    /// The operation is committed (202).
     Committed,
 }
 

@@ -81,13 +81,13 @@ pub enum Kind {
 /// A column.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Column {
-    /// Its name.
+    /// Name of the column.
     pub name: String,
-    /// Its type.
+    /// Type of the values.
     pub kind: Kind,
 }
 
-/// A value, which may have holes.
+/// A value. Texts that differ between tenants are holes, to be filled for each tenant.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
     /// NULL.
@@ -114,13 +114,13 @@ pub enum Piece {
 /// A row.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Its database.
+    /// Database of the row.
     pub base: Base,
-    /// Its table.
+    /// Table of the row.
     pub table: String,
-    /// Its columns.
+    /// Columns that have values.
     pub columns: Vec<Column>,
-    /// Its values, one per column.
+    /// Values, one per column.
     pub cells: Vec<Cell>,
 }
 

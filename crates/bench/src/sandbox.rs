@@ -33,7 +33,7 @@ pub struct Postgres {
     url: String,
     /// Process id of the postmaster.
     pub postmaster: u32,
-    /// Its version.
+    /// Version of the server, such as `18.1`.
     pub version: String,
 }
 
@@ -118,7 +118,7 @@ impl Sandbox {
         self.postgres.as_ref().map(|(server, _)| server)
     }
 
-    /// Its store.
+    /// Kind of database that the sandbox stores registry and tenants in.
     pub fn store(&self) -> Store {
         if self.postgres.is_some() { Store::Postgres } else { Store::Sqlite }
     }

@@ -39,11 +39,11 @@ pub enum Verb {
 /// A statement without its values.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
-    /// Its kind.
+    /// Kind of the statement.
     pub verb: Verb,
-    /// Its table.
+    /// Table that it changes.
     pub table: String,
-    /// Columns of its values.
+    /// Columns that it has values for.
     pub columns: Vec<Column>,
     /// Number of key columns, which come first; 0 for an insert.
     pub keys: usize,
@@ -52,7 +52,7 @@ pub struct Shape {
 /// A statement with the values of one onboarding.
 #[derive(Debug)]
 pub struct Change {
-    /// Number of its shape.
+    /// Index of the statement in [`Script::shapes`].
     pub shape: usize,
     /// Values of each row.
     pub rows: Vec<Vec<Cell>>,
@@ -63,11 +63,11 @@ pub struct Change {
 /// One transaction.
 #[derive(Debug)]
 pub struct Commit {
-    /// Its database.
+    /// Database that is committed.
     pub base: Base,
-    /// True when the caller does not wait for it.
+    /// True when the caller does not wait for the commit.
     pub detached: bool,
-    /// Its changes in order.
+    /// Changes, in order.
     pub changes: Vec<Change>,
 }
 

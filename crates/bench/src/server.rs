@@ -88,7 +88,7 @@ impl Server {
         }
     }
 
-    /// Its process id.
+    /// Process id of the server.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -12,7 +12,7 @@ use tenantry_model::{ErrorCode, Failure, FailureClass};
 pub struct FieldError {
     /// Path of the field, `a.b[2].c`; empty for the whole document.
     pub path: String,
-    /// What is wrong, and the fix.
+    /// Description of the fault, and how to fix it.
     pub message: String,
 }
 
@@ -94,7 +94,7 @@ impl ErrorView {
     }
 }
 
-/// What use cases return.
+/// Result of a use case.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
@@ -102,7 +102,7 @@ impl Error {
     pub fn new(code: ErrorCode, message: impl fmt::Display) -> Self {
         Self { code, message: message.to_string(), errors: Vec::new(), cause: None }
     }
-    /// Which kind of error it is, by the status of its code.
+    /// Kind of the error, from the HTTP status of its code.
     pub const fn kind(&self) -> ErrorKind {
         match self.code.status() {
             Some(401) => ErrorKind::Unauthenticated,

@@ -84,7 +84,7 @@ impl OperationKind {
     }
 }
 
-/// What an operation keeps of its request. Stored: fields are only added, with a default.
+/// Input of an operation, from its request. It is stored, so fields may only be added, with a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OperationInput {
     /// Plan name.
@@ -120,13 +120,13 @@ pub struct Personal {
     pub admin: Person,
 }
 
-/// What a step's action needs, fixed when the plan is made. Stored: fields are only added, with a default.
+/// Input of a step, fixed when the plan is made. It is stored, so fields may only be added, with a default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepInput {
-    /// The resource that the step acts on; none for an action of Tenantry's own.
+    /// The resource that the step acts on; none for an action without a provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<ResourceId>,
-    /// Raised each time that a tenant is provisioned again.
+    /// Number of times that the tenant was provisioned, this one included.
     #[serde(default)]
     pub generation: i64,
     /// External name.
@@ -138,21 +138,21 @@ pub struct StepInput {
     /// Settings of the provider or of the action.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub settings: Value,
-    /// What the step does with its resource.
+    /// The verb that the step calls on its resource.
     #[serde(default, skip_serializing_if = "Act::is_ensure")]
     pub act: Act,
 }
 
-/// What a step does with its resource.
+/// The verb that a step calls on its resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Act {
     /// Creates or updates the resource.
     #[default]
     Ensure,
-    /// Deletes it permanently.
+    /// Deletes the resource permanently.
     Remove,
-    /// Replaces the secret of its logins.
+    /// Replaces the secret of the resource's logins.
     Rotate,
 }
 

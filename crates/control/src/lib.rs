@@ -1,5 +1,5 @@
-//! The use cases of the control plane: tenants and their operations, members, API keys, events, templates. No transport: the
-//! server maps these words to HTTP.
+//! The use cases of the control plane: tenants and their operations, members, API keys, events, templates. They do not
+//! depend on a transport; the server maps them to HTTP.
 
 pub mod access;
 pub mod background;
@@ -34,7 +34,7 @@ pub use templates::{self as template, shape};
 pub use tenants::TenantQuery;
 pub use tenants::{drift, status, suspension};
 
-/// What use cases return.
+/// Response types of the use cases.
 pub mod view {
     pub use crate::access::keys::{KeyView, NewKeyView};
     pub use crate::control::page::Page;

@@ -9,7 +9,7 @@ use crate::suspension::{Access, Reason, SuspensionMode, Suspensions};
 pub struct AccessStatus {
     /// Status in the lifecycle.
     pub status: TenantStatus,
-    /// Its suspensions; empty when it is not suspended.
+    /// Suspensions of the tenant; empty when it is not suspended.
     pub suspensions: Suspensions,
 }
 

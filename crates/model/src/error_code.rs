@@ -1,5 +1,5 @@
-//! Error codes: the stable words by which programs tell errors apart, each with its class, its HTTP status, its cause and
-//! its remedy. The only list of them; `docs/errors/` is generated from it.
+//! Error codes: stable identifiers of errors for programs, each with its class, HTTP status, cause and remedy. This is
+//! the only list of them; `docs/errors/` is generated from it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +17,7 @@ macro_rules! status {
 
 macro_rules! codes {
     ($($variant:ident $word:literal $class:ident $status:tt $cause:literal $remedy:literal)*) => {
-        /// A stable word for an error.
+        /// A stable identifier of an error.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum ErrorCode {
             $(#[doc = $cause] $variant,)*
@@ -27,12 +27,12 @@ macro_rules! codes {
             /// Every code.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The word in the API, in tables and in logs.
+            /// The code in the API, in tables and in logs.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
 
-            /// What the error says about trying again.
+            /// Class: whether the call may have had an effect, and whether a retry can help.
             pub const fn class(self) -> FailureClass {
                 match self { $(Self::$variant => FailureClass::$class,)* }
             }
@@ -42,12 +42,12 @@ macro_rules! codes {
                 match self { $(Self::$variant => status!($status),)* }
             }
 
-            /// What happened, in one sentence.
+            /// Cause of the error, as one sentence.
             pub const fn cause(self) -> &'static str {
                 match self { $(Self::$variant => $cause,)* }
             }
 
-            /// What to do about it, in one sentence.
+            /// Remedy: what the user should do, as one sentence.
             pub const fn remedy(self) -> &'static str {
                 match self { $(Self::$variant => $remedy,)* }
             }

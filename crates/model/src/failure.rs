@@ -24,7 +24,7 @@ pub enum FailureClass {
 /// A classified failure with a message, which contains neither secrets nor personal data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Its class.
+    /// Class of the failure.
     pub class: FailureClass,
     /// Stable code for programs, such as `timeout` or `name_taken`.
     pub code: String,

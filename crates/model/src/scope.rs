@@ -1,9 +1,9 @@
-//! Scopes of API keys and the permissions that use cases ask for. Deny by default: a scope allows what is listed here and
-//! nothing else.
+//! Scopes of API keys, and the permissions that use cases require. Deny by default: a scope has only the permissions that
+//! are listed here.
 
 use serde::{Deserialize, Serialize};
 
-/// What an API key is for.
+/// Scope of an API key: a set of permissions.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
 )]
@@ -24,7 +24,7 @@ pub enum Scope {
     Tenant,
 }
 
-/// What a use case needs.
+/// Permission that a use case requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Permission {
@@ -40,19 +40,19 @@ pub enum Permission {
     ReadOperations,
     /// Signal an operation.
     SignalOperations,
-    /// Take the secrets that an operation made.
+    /// Claim the secrets that an operation created.
     ClaimCredentials,
     /// Read plans and templates.
     ReadCatalogue,
-    /// Read figures over all tenants.
+    /// Read statistics over all tenants.
     ReadStats,
     /// Read the state of the process and its background tasks.
     ReadSystem,
-    /// Ask providers whether they can do their work.
+    /// Probe whether providers can work.
     ProbeProviders,
-    /// Try whether tenants are kept apart.
+    /// Run an isolation check.
     CheckIsolation,
-    /// Read what came of it.
+    /// Read reports of isolation checks.
     ReadIsolation,
     /// Read events.
     ReadEvents,

@@ -98,12 +98,12 @@ impl FromStr for SuspensionMode {
 /// A suspension for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Suspension {
-    /// Its mode; registries of earlier versions call it `grade`.
+    /// Denied access. Registries of earlier versions call it `grade`.
     #[serde(alias = "grade")]
     pub mode: SuspensionMode,
-    /// When it began.
+    /// Start of the suspension.
     pub since: Timestamp,
-    /// Id of the caller that suspended.
+    /// Id of the caller that suspended the tenant.
     pub by: String,
 }
 

@@ -1,4 +1,4 @@
-//! Errors of connections, sessions and pools, by what they tell about the server. Their texts may quote values.
+//! Errors of connections, sessions and pools, and their classification by cause. The texts may quote values.
 
 use std::error::Error as _;
 use std::{fmt, io};
@@ -7,10 +7,10 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::report::Report;
 
-/// Any error on the way to TLS.
+/// An error of the TLS setup.
 pub(crate) type Fault = Box<dyn std::error::Error + Send + Sync>;
 
-/// What failed.
+/// Error of a connection, a session or a pool.
 #[derive(Debug)]
 pub enum Error {
     /// No session of the pool became free in time.
@@ -27,7 +27,7 @@ pub enum Error {
     Driver(tokio_postgres::Error, Option<Box<str>>),
 }
 
-/// What an error tells.
+/// Cause of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// No session became free in time.
@@ -55,7 +55,7 @@ impl Error {
         move |error| Self::Driver(error, Some(statement.into()))
     }
 
-    /// What the server said, without values.
+    /// The server's error, without values; none if the error is not from the server.
     pub fn report(&self) -> Option<Report<'_>> {
         match self {
             Self::Driver(error, statement) => Some(Report::new(error.as_db_error()?, statement.as_deref())),
@@ -82,7 +82,7 @@ impl Error {
         self.database().map(|error| error.code().code())
     }
 
-    /// What the error tells.
+    /// Cause of the error.
     pub fn kind(&self) -> Kind {
         let error = match self {
             Self::Busy => return Kind::Busy,
@@ -98,7 +98,7 @@ impl Error {
         if error.is_closed() {
             return Kind::Lost(io::ErrorKind::UnexpectedEof);
         }
-        // The driver has no other word for these than the beginning of its text.
+        // The driver tells these apart only by the beginning of the text.
         let text = error.to_string();
         if text.starts_with("error performing TLS") {
             return Kind::Tls;

@@ -8,7 +8,7 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use crate::error::Error;
 use crate::session::Session;
 
-/// What separates these numbers from others that are derived from the same names.
+/// Context of the key derivation, so that the numbers differ from others that are derived from the same names.
 const CONTEXT: &[u8] = b"SQLx (Rust) Postgres advisory lock";
 
 /// A session that holds an advisory lock. Dropping it sends the release at once.

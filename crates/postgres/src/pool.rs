@@ -16,14 +16,14 @@ use crate::server::Server;
 use crate::session::Session;
 use crate::transaction::Transaction;
 
-/// Time after its latest statement for which a session is taken to be there without asking.
+/// Time after the latest statement of a session for which the pool hands it out without a check.
 const BELIEVED: Duration = Duration::from_millis(100);
 /// Time after which a session is replaced by a new one.
 const LIFE: Duration = Duration::from_secs(30 * 60);
 /// Longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// What runs on each new session.
+/// Function that runs on each new session, before its first use.
 type Hook = Box<dyn for<'a> Fn(&'a mut Session) -> BoxFuture<'a, Result<(), Error>> + Send + Sync>;
 
 /// Limits of a pool.

@@ -156,7 +156,7 @@ impl Files {
 pub struct Entry {
     /// Name without the path.
     pub name: String,
-    /// Whether it is a folder.
+    /// Whether the entry is a folder.
     pub is_folder: bool,
 }
 

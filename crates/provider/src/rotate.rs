@@ -8,7 +8,7 @@ use tenantry_model::{Failure, TenantId, Write};
 
 use crate::verbs::{Context, Rows, Spec};
 
-/// What happens to the current secret.
+/// Effect of a rotation on the current secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Former {
     /// Stays valid until it is retired.

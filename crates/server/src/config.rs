@@ -1,5 +1,5 @@
-//! What a process is told: the embedded defaults, then a file, then the environment. Checked as a whole before anything
-//! starts, with every fault named at once; unknown keys are faults.
+//! Configuration of a process: the embedded defaults, overridden by a file, overridden by environment variables. It is
+//! checked as a whole before anything starts, and all faults are reported at once; unknown keys are faults.
 
 #[cfg(test)]
 mod defaults;
@@ -184,14 +184,14 @@ impl Config {
         serde_json::from_value(value).map_err(|why| Faults(vec![FieldError::new("", why)]))
     }
 
-    /// What holds in the end, with passwords hidden.
+    /// The effective configuration, with passwords hidden.
     pub fn shown(&self) -> Value {
         let mut value = serde_json::to_value(self).unwrap_or_default();
         hide_passwords(&mut value);
         value
     }
 
-    /// Where clients reach the server that listens on `address`.
+    /// URL at which clients reach a server that listens on `address`.
     pub fn url(&self, address: SocketAddr) -> String {
         self.public_url.clone().unwrap_or_else(|| format!("http://{address}"))
     }
@@ -260,7 +260,8 @@ fn parse(text: &str) -> Result<Value, Faults> {
     serde_json::to_value(table).map_err(|why| fault(why.to_string()))
 }
 
-/// What the schema cannot say. Looks at the merged document, so that it finds its faults beside those of shape.
+/// Checks that the schema cannot express. They run on the merged document, so that their faults are reported together
+/// with those of the schema.
 fn meaning(value: &Value) -> Vec<FieldError> {
     let mut faults = Vec::new();
     let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);

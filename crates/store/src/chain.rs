@@ -8,17 +8,17 @@ use tenantry_model::Timestamp;
 use super::ReadError;
 use super::entity::audit;
 
-/// A place in the chain.
+/// Number and hash of a record in the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Link {
     /// The record's number; the first is 1.
     pub seq: i64,
-    /// Its hash, 64 hexadecimal digits.
+    /// The record's hash, 64 hexadecimal digits.
     pub hash: String,
 }
 
 impl Link {
-    /// Before the first record.
+    /// The link before the first record: number 0, and a hash of zeros.
     pub fn start() -> Self {
         Self { seq: 0, hash: "0".repeat(64) }
     }
@@ -37,7 +37,7 @@ impl Link {
     }
 }
 
-/// What is signed for a head.
+/// Text that is signed for the latest record of the chain, the head.
 pub(super) fn head_message(seq: i64, hash: &str, at: Timestamp) -> Vec<u8> {
     format!("tenantry audit head v1\n{seq}\n{hash}\n{at}").into_bytes()
 }

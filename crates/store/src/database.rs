@@ -23,10 +23,10 @@ pub enum OpenError {
     /// The address is wrong.
     #[error("{0}")]
     Address(String),
-    /// It does not answer, or its file cannot be opened.
+    /// The database does not answer, or its file cannot be opened.
     #[error("the database cannot be opened: {0}")]
     Unavailable(String),
-    /// Its tables cannot be brought up to date, or are newer than this program.
+    /// The tables cannot be migrated, or a newer release has migrated them.
     #[error("the database cannot be migrated: {0}")]
     Migration(String),
 }

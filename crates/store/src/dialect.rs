@@ -11,12 +11,12 @@ pub enum Dialect {
     Postgres,
 }
 
-/// What a column's type is called in a file of SQLite's, where instants and JSON are text.
+/// PostgreSQL's column types and their names in SQLite, which stores timestamps and JSON as text.
 const SQLITE_TYPES: [(&str, &str); 3] =
     [("jsonb", "jsonb_text"), ("timestamptz", "timestamp_with_timezone_text"), ("bigint", "integer")];
 
 impl Dialect {
-    /// A query as this database takes it. The text has no `?` of its own, not even in quotes.
+    /// Converts a query to this database's syntax. Every `?` in the text is a parameter, even between quotes.
     pub fn query(self, text: &str) -> String {
         let mut query = String::with_capacity(text.len() + 16);
         let mut pieces = text.split('?');

@@ -1,21 +1,21 @@
-//! Errors of both databases, sorted once: is the connection gone, can the database not write now, or does it refuse
-//! the rows?
+//! Errors of both databases, classified in one place: the connection is lost, the database cannot write now, or it
+//! rejects the rows.
 
 use std::error::Error as _;
 
 use tenantry_model::FailureClass;
 use tenantry_postgres::sqlstate::meaning;
 
-/// Why a statement failed.
+/// Error of a statement.
 #[derive(Debug)]
 pub struct Failed {
-    /// What kind of failure it is.
+    /// Class of the error.
     pub cause: Cause,
     /// The driver's or the database's text.
     pub message: String,
 }
 
-/// The kinds of failure that need different answers.
+/// Class of an error, which decides how the writer reacts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The connection must not be used again.
@@ -24,12 +24,12 @@ pub enum Cause {
     Unavailable,
     /// A unique value is taken.
     Conflict,
-    /// The database refuses the statement or its values.
+    /// The database rejects the statement or its values.
     Refused,
 }
 
 impl Failed {
-    /// The connection gave no answer in time.
+    /// The database did not answer in time.
     pub fn no_answer() -> Self {
         Self { cause: Cause::Lost, message: "no answer in time".to_owned() }
     }
@@ -44,7 +44,7 @@ impl From<rusqlite::Error> for Failed {
     fn from(error: rusqlite::Error) -> Self {
         let cause = match &error {
             rusqlite::Error::SqliteFailure(failure, _) => sqlite_cause(failure.extended_code),
-            // What it gave, or was given, does not fit: the connection is as good as before.
+            // A value has the wrong type; the connection can still be used.
             _ => Cause::Refused,
         };
         Self { cause, message: error.to_string() }
@@ -57,7 +57,7 @@ impl From<tenantry_postgres::Error> for Failed {
             (_, Some(_)) if error.ends_session() => Cause::Lost,
             (_, Some(code)) => postgres_cause(code),
             _ if is_unfit(&error) => Cause::Refused,
-            // The server was not asked.
+            // The statement did not reach the server.
             _ if !matches!(error, tenantry_postgres::Error::Driver(..)) => Cause::Unavailable,
             _ => Cause::Lost,
         };
@@ -71,13 +71,13 @@ impl From<tokio_postgres::Error> for Failed {
     }
 }
 
-/// Whether a value could not be sent or read. The driver has no other word for it than the beginning of its text.
+/// Whether a value could not be encoded or decoded. The driver shows this only by the beginning of its text.
 fn is_unfit(error: &tenantry_postgres::Error) -> bool {
     let text = error.to_string();
     text.starts_with("error serializing") || text.starts_with("error deserializing")
 }
 
-/// An error and its reasons; what the server said alone, if it said something.
+/// The server's error or, without one, the driver's message with its causes.
 fn text(error: &tenantry_postgres::Error) -> String {
     if let Some(report) = error.report() {
         return report.to_string();

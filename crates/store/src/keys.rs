@@ -47,7 +47,7 @@ impl Store {
         self.reads().one(query.filter("key_hash = ?", key_hash)).await
     }
 
-    /// Those of these operations whose credentials have not been handed out. Runs at most one query.
+    /// Selects the operations whose credentials have not been claimed yet. Runs at most one query.
     pub async fn credentials_waiting(&self, operations: &[String]) -> Result<BTreeSet<String>, ReadError> {
         if operations.is_empty() {
             return Ok(BTreeSet::new());
@@ -59,7 +59,7 @@ impl Store {
         Ok(waiting.into_iter().collect())
     }
 
-    /// A tenant's credentials that have not been handed out.
+    /// Returns a tenant's credentials that have not been claimed yet.
     pub async fn sealed_credentials(&self, tenant: &str) -> Result<Vec<credential::Model>, ReadError> {
         let query = Query::of::<credential::Model>().filter("tenant_id = ?", tenant);
         self.reads().all(query.only("sealed IS NOT NULL")).await

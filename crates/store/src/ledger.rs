@@ -1,8 +1,8 @@
 //! The engine's ledger on the registry: one commit is one batch of the writer.
 //!
-//! What refuses a commit: the operation's row must have the version and epoch that were read (a new one must be
-//! free), and the registry's epoch, read in the same transaction, must not be newer than the executor's. So an
-//! executor that was replaced cannot write, even an operation that its successor has not touched yet.
+//! Conditions of a commit: the operation's row must have the version and epoch that were read (the id of a new one must
+//! be free), and the registry's epoch, read in the same transaction, must not be newer than the executor's. So an
+//! executor that was replaced cannot write, not even to an operation that its successor has not touched yet.
 
 use std::collections::BTreeMap;
 

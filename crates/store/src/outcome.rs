@@ -1,4 +1,4 @@
-//! Onboardings that have ended, as the statistics read them, and how many slots are taken. Pure.
+//! Input of the statistics: onboardings that have ended, and the number of used slots. Pure.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ pub struct Outcome {
     pub template: String,
     /// State of the operation.
     pub state: OperationState,
-    /// The step that stopped it, and the failure's code.
+    /// Step that stopped the onboarding, and the code of its failure.
     pub stopped_by: Option<(String, String)>,
-    /// When it began.
+    /// Time of the request.
     pub began: Timestamp,
-    /// When it ended.
+    /// Time of the end.
     pub ended: Option<Timestamp>,
-    /// In plan order.
+    /// Steps, in plan order.
     pub steps: Vec<StepOutcome>,
 }
 
@@ -31,17 +31,17 @@ pub struct StepOutcome {
     pub key: String,
     /// Step kind.
     pub kind: String,
-    /// Keys of the steps that it waits for.
+    /// Keys of the steps that must end before this one starts.
     pub needs: Vec<String>,
-    /// Attempts so far.
+    /// Number of attempts so far.
     pub attempts: u32,
-    /// When its first attempt began.
+    /// Start of the first attempt.
     pub started: Option<Timestamp>,
-    /// When it ended.
+    /// End of the last attempt.
     pub ended: Option<Timestamp>,
-    /// Whether it is done or skipped.
+    /// Whether the step is done or skipped.
     pub over: bool,
-    /// Whether it is detached: an operation of its own.
+    /// Whether the step is detached, and runs as an operation of its own.
     pub detached: bool,
 }
 
@@ -52,9 +52,9 @@ pub struct Taken {
     pub region: String,
     /// Resource kind.
     pub kind: String,
-    /// Slots of tenants that are there.
+    /// Number of slots of existing tenants.
     pub used: u64,
-    /// Slots of onboardings under way.
+    /// Number of slots that running onboardings have reserved.
     pub reserved: u64,
 }
 

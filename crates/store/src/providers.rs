@@ -1,4 +1,5 @@
-//! What providers may read: rows of any table by equality. They write through the step's own batch.
+//! Read access of providers to the registry: rows of any table, selected by equality of columns. Providers write by
+//! returning rows, which are committed with the end of their step.
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;

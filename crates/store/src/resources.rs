@@ -14,32 +14,32 @@ const PAGE: u64 = 1_000;
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Store {
-    /// A resource, standing or gone.
+    /// Returns a resource, present or deleted.
     pub async fn resource(&self, id: &str) -> Result<Option<Model>, ReadError> {
         self.reads().one(Query::of::<Model>().filter("id = ?", id)).await
     }
 
-    /// All resources that a tenant has had, standing or gone.
+    /// Returns all resources that a tenant has or had.
     pub async fn resources_of(&self, tenant: &str) -> Result<Vec<Model>, ReadError> {
         self.reads().all(Query::of::<Model>().filter("tenant_id = ?", tenant).sql("ORDER BY id")).await
     }
 
-    /// What these tenants have by now, in the order in which it was intended. One query.
+    /// Returns the present resources of these tenants, in the order of their planning. Runs one query.
     pub async fn present(&self, tenants: &[String]) -> Result<Vec<Model>, ReadError> {
         let query = Query::of::<Model>().filter("tenant_id IN ?", tenants).only("state = 'present'");
         self.reads().all(query.sql("ORDER BY id")).await
     }
 
-    /// Resources that say of themselves that they are to be renewed by now (`renew_at` in their outputs): the tenant and the
-    /// step. In the order of their times, as they say them.
+    /// Returns tenant and step of each resource whose outputs have a `renew_at` that has passed, ordered by the text of
+    /// `renew_at`.
     pub async fn resources_due(&self, now: Timestamp) -> Result<Vec<(String, String)>, ReadError> {
-        // Texts are compared, and an offset of its own changes what one means by less than a day.
+        // The query compares texts. A UTC offset in a text shifts it by less than a day, so select a day more.
         let soon = (now + DAY).to_string();
         let mut due = Vec::new();
         let mut after = (String::new(), String::new());
         loop {
             let (at, id) = &after;
-            // The first condition is the index's own, so that it is used.
+            // The first condition is that of the partial index, so that the database uses it.
             let page = Query::new("SELECT outputs ->> 'renew_at', id, tenant_id, step_key FROM resources")
                 .only("kind = 'certificate' AND state = 'present'")
                 .filter("(outputs ->> 'renew_at') <= ?", soon.as_str())

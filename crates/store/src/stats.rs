@@ -10,16 +10,16 @@ use super::outcome::{Outcome, StepOutcome, Taken};
 use super::query::Query;
 use super::{ReadError, Stamp, Store};
 
-/// The kind of an operation that makes a tenant, as its rows name it.
+/// Stored kind of the operation that onboards a tenant.
 const ONBOARD: &str = "onboard";
 
-/// How many of the newest onboardings are looked at.
+/// Maximum number of onboardings in the statistics; the newest are read.
 const ONBOARDINGS: u64 = 1_000;
 
-/// Among how many of the newest operations of every sort.
+/// Number of the newest operations, of any kind, among which the onboardings are searched.
 const OPERATIONS: i64 = 20_000;
 
-/// What an onboarding can have become when it is looked at.
+/// States of the onboardings that the statistics include.
 const ENDS: [OperationState; 4] = [
     OperationState::Succeeded,
     OperationState::RolledBack,
@@ -33,8 +33,8 @@ type OperationRow = (String, String, Value, Option<Value>, Option<String>, Stamp
 type StepRow = (String, String, String, Value, String, i32, Option<Stamp>, Option<Stamp>, Option<String>);
 
 impl Store {
-    /// The newest onboardings that began since then and have ended or need a person, and whether these are all. A bounded
-    /// number of rows, by index, however long the history is.
+    /// Returns the newest onboardings that started after `since` and have ended or need attention, and whether these are
+    /// all of them. Reads a bounded number of rows, by an index.
     pub async fn onboardings(&self, since: Timestamp) -> Result<(Vec<Outcome>, bool), ReadError> {
         let oldest = Query::new("SELECT id FROM operations ORDER BY id DESC LIMIT 1 OFFSET ?");
         let oldest = self.reads().column::<String>(oldest.value(OPERATIONS)).await?.pop();

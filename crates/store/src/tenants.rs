@@ -102,18 +102,18 @@ impl Store {
         self.reads().all(query.newest(after, limit)).await
     }
 
-    /// Those of these tenants, by id, that have all that they are to have.
+    /// Selects, of the tenants with these ids, those that are active or suspended.
     pub async fn standing(&self, ids: &[String]) -> Result<Vec<Model>, ReadError> {
         self.reads().all(Query::of::<Model>().filter("id IN ?", ids).only(STANDING)).await
     }
 
-    /// Which of these tenants, by id, are not gone.
+    /// Selects, of these ids of tenants, those that are not deprovisioned.
     pub async fn living(&self, ids: &[String]) -> Result<HashSet<String>, ReadError> {
         let query = Query::new("SELECT id FROM tenants").filter("id IN ?", ids);
         Ok(self.reads().column(query.only("status <> 'deprovisioned'")).await?.into_iter().collect())
     }
 
-    /// How many tenants there are of each status.
+    /// Returns the number of tenants of each status.
     pub async fn tenant_counts(&self) -> Result<BTreeMap<String, i64>, ReadError> {
         let query = Query::new("SELECT status, count(*) FROM tenants GROUP BY status");
         let counts: Vec<(String, i64)> = self.reads().all(query).await?;

@@ -33,7 +33,7 @@ impl TestDatabase {
         Self::create(admin, "template0").await
     }
 
-    /// Its URL.
+    /// URL of the database.
     pub fn url(&self) -> &str {
         &self.url
     }

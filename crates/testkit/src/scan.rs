@@ -42,9 +42,9 @@ const WARM: &str = "warm";
 /// Data of one tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Name of its template.
+    /// Name of the tenant's template.
     pub template: String,
-    /// Its `TenantStatus`.
+    /// `TenantStatus` of the tenant.
     pub status: String,
     /// Counts: rows by table and state, files by folder.
     pub counts: BTreeMap<String, i64>,
@@ -55,7 +55,7 @@ pub struct Found {
 /// Result of a search.
 #[derive(Clone, Debug, Default)]
 pub struct Scan {
-    /// By id.
+    /// Data of each tenant, by its id.
     pub tenants: BTreeMap<String, Found>,
     /// Entries without a tenant.
     pub orphans: Vec<String>,
@@ -64,17 +64,17 @@ pub struct Scan {
 /// A step that is done or undone.
 #[derive(Clone, Debug)]
 pub struct Over {
-    /// Its resource.
+    /// Resource of the step.
     pub resource: String,
     /// `done` or `undone`.
     pub state: String,
-    /// When it ended, in microseconds since 1970.
+    /// Time at which the step ended, in microseconds since 1970.
     pub at: i64,
 }
 
 /// Histories, whose rows depend on the course of events.
 const HISTORIES: [&str; 4] = ["audit", "events operation.", "idempotency_keys", "sign_in_codes"];
-/// What may remain of a rolled-back tenant: histories, and records that law requires.
+/// Rows that may remain of a rolled-back tenant: histories, and records that law requires.
 const KEPT_AFTER_ROLLBACK: [&str; 10] = [
     "audit",
     "events operation.",
@@ -89,7 +89,7 @@ const KEPT_AFTER_ROLLBACK: [&str; 10] = [
     "subscriptions cancelled",
     "invoices void",
 ];
-/// What may remain of a deleted tenant: histories without names, records that law requires, and certificates.
+/// Rows that may remain of a deleted tenant: histories without names, records that law requires, and certificates.
 const KEPT_AFTER_DELETION: [&str; 9] = [
     "audit",
     "events ",

@@ -28,7 +28,7 @@ impl SmallDisk {
         Some(Self { folder })
     }
 
-    /// Its path.
+    /// Path at which the file system is mounted.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }

@@ -54,7 +54,7 @@ impl TestStore {
         Self { store, database }
     }
 
-    /// Its database.
+    /// Database of the registry.
     pub fn database(&self) -> &TestDatabase {
         &self.database
     }

@@ -17,10 +17,10 @@ use crate::templates::shape;
 use tenantry_store::record::{AuditRecord, audit};
 use tenantry_store::{WriteBatch, entity};
 
-/// What every key begins with, so that scanners find one that leaked.
+/// Prefix of every key, by which secret scanners recognise a leaked one.
 const PREFIX: &str = "tnt_";
 
-/// What a client sends to have a key made.
+/// Request to create an API key.
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
@@ -41,19 +41,19 @@ pub struct CreateKey {
 /// An API key, without its secret.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyView {
-    /// Its id.
+    /// Key id.
     pub id: KeyId,
     /// Display name.
     pub name: String,
     /// Scopes.
     pub scopes: Vec<Scope>,
-    /// The only tenant that it can read; null without the scope `tenant`.
+    /// The only tenant that the key can read; null without the scope `tenant`.
     pub tenant_id: Option<TenantId>,
-    /// Creation.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// Expiry.
+    /// Time of expiry; null: never.
     pub expires_at: Option<Timestamp>,
-    /// Revocation.
+    /// Time of revocation.
     pub revoked_at: Option<Timestamp>,
 }
 
@@ -179,7 +179,8 @@ impl Control {
         self.shared.store.commit(WriteBatch::new(writes)).await.map_err(Error::unavailable)
     }
 
-    /// Who bears this key.
+    /// Authenticates a request by its API key. Returns the error `unauthenticated` if the key is unknown, expired or
+    /// revoked, or belongs to a tenant that is being or was deleted.
     pub async fn authenticate(&self, bearer: &str) -> Result<Caller> {
         let refused =
             || Error::new(ErrorCode::Unauthenticated, "the API key is missing, unknown, expired or revoked");
@@ -193,7 +194,7 @@ impl Control {
         }
         let key = KeyView::try_from(row)?;
         if let Some(tenant) = key.tenant_id {
-            // A tenant's own keys end with its access.
+            // A tenant's own keys stop working when its deletion starts.
             let access_status = self.shared.store.access_status(&tenant.to_string()).await;
             let status = access_status.map_err(Error::unavailable)?.map(|access_status| access_status.status);
             if matches!(status, None | Some(TenantStatus::Deprovisioning | TenantStatus::Deprovisioned)) {
@@ -207,7 +208,7 @@ impl Control {
         })
     }
 
-    /// Makes sure that this secret is an admin key: the embedded server's own, kept in a file.
+    /// Stores this secret as an admin key if it is not one yet. It is the key that the server keeps in a file.
     pub async fn adopt_admin_key(&self, secret: &str) -> Result<()> {
         if self.shared.store.key_by_hash(&fingerprint(secret)).await.map_err(Error::unavailable)?.is_none() {
             let name = "admin.key".to_owned();

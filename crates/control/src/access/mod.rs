@@ -1,4 +1,4 @@
-//! Who calls a use case, and API keys and idempotency keys of requests.
+//! Access to use cases: the caller and its permissions, API keys, and idempotency keys of requests.
 
 pub mod idempotency;
 pub mod keys;
@@ -13,24 +13,24 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use tenantry_store::entity;
 
-/// Who calls.
+/// The authenticated caller of a use case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// An id for audit and idempotency: `key_…`.
+    /// Id of the API key, `key_…`, or `system`; for audit records and idempotency keys.
     pub principal: String,
-    /// What they may do.
+    /// Scopes of the API key.
     pub scopes: BTreeSet<Scope>,
-    /// The only tenant that they may see, for keys of a tenant.
+    /// The only tenant that the caller may see; none: all tenants.
     pub tenant: Option<TenantId>,
 }
 
 impl Caller {
-    /// The embedded process itself: scheduled work, the command line's offline commands.
+    /// The process itself, with all permissions: for background tasks and offline commands.
     pub fn system() -> Self {
         Self { principal: "system".to_owned(), scopes: BTreeSet::from([Scope::Admin]), tenant: None }
     }
 
-    /// Fails unless one of the caller's scopes allows this.
+    /// Returns the error `forbidden` unless one of the caller's scopes has this permission.
     pub fn require(&self, permission: Permission) -> Result<()> {
         if self.scopes.iter().any(|scope| scope.allows(permission)) {
             return Ok(());
@@ -45,7 +45,7 @@ impl Caller {
         Err(Error::new(ErrorCode::Forbidden, message))
     }
 
-    /// Fails for a tenant that the caller may not see, in the same words as for one that is not there.
+    /// Returns an error for a tenant that the caller may not see; the same one as for a tenant that does not exist.
     pub fn may_see(&self, tenant: TenantId) -> Result<()> {
         match self.tenant {
             Some(own) if own != tenant => Err(Error::not_found("tenant")),
@@ -53,12 +53,13 @@ impl Caller {
         }
     }
 
-    /// Fails for an operation that the caller may not see, in the same words as for one that is not there. `begun_by`
-    /// is who began it: what a caller may do for signing up alone, they may do to what they began themselves.
+    /// Returns an error for an operation that the caller may not see; the same one as for an operation that does not
+    /// exist. A caller whose permission comes from the scope `signup` alone may see only operations that it requested;
+    /// `begun_by` is the principal that requested the operation.
     pub fn may_see_operation(&self, permission: Permission, tenant: TenantId, begun_by: &str) -> Result<()> {
-        let everybodys = self.scopes.iter().any(|scope| *scope != Scope::Signup && scope.allows(permission));
+        let sees_all = self.scopes.iter().any(|scope| *scope != Scope::Signup && scope.allows(permission));
         match self.may_see(tenant) {
-            Ok(()) if everybodys || begun_by == self.principal => Ok(()),
+            Ok(()) if sees_all || begun_by == self.principal => Ok(()),
             _ => Err(Error::not_found("operation")),
         }
     }

@@ -11,7 +11,7 @@ pub fn generate(prefix: &str) -> String {
     format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// What is stored of a secret: SHA-256 in lower-case hex.
+/// The form in which a secret is stored: its SHA-256 in lower-case hexadecimal.
 pub fn fingerprint(secret: &str) -> String {
     hex::encode(Sha256::digest(secret.as_bytes()))
 }

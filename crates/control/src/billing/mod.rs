@@ -1,5 +1,5 @@
-//! What tenants pay: customers, subscriptions and invoices as rows of the registry. The billing resource of a tenant is
-//! these rows; `provider` serves it. Takes no payment.
+//! Billing: customers, subscriptions and invoices, as rows of the registry. These rows are a tenant's billing resource,
+//! which `provider` creates. Nothing here collects payments.
 
 mod provider;
 mod rows;

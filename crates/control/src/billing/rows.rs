@@ -28,12 +28,12 @@ impl Ids {
     }
 }
 
-/// What one billing resource bills a tenant.
+/// The stored rows of one billing resource.
 pub(super) struct Account {
     customer: Option<customer::Model>,
     pub subscriptions: Vec<subscription::Model>,
     pub invoices: Vec<invoice::Model>,
-    /// Whether another resource bills the tenant.
+    /// Whether another billing resource has an active subscription of the tenant.
     pub foreign: bool,
 }
 

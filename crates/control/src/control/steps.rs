@@ -1,4 +1,5 @@
-//! What the actions of steps work with. The actions themselves are in `operations`, and so is the engine's port to them.
+//! Shared state for the actions of steps. The actions are in `operations`, and so is the implementation of the engine's
+//! port.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -15,7 +16,8 @@ use crate::ledger::{OperationInput, OperationKind, Personal, StepInput, read, re
 use crate::resource::capacity::Slots;
 use crate::resource::{ArchiveStore, Resources};
 
-/// What actions work with. Implements the engine's port by the registry of actions.
+/// Shared state for actions: the providers, the stores and the keyring. It also implements the engine's port, in
+/// `operations/dispatch.rs`.
 pub struct ProviderSteps {
     pub(crate) resources: Arc<Resources>,
     pub(crate) keyring: Arc<Keyring>,
@@ -23,15 +25,15 @@ pub struct ProviderSteps {
     pub(crate) rows: Arc<dyn Rows>,
     pub(crate) slots: Arc<Slots>,
     pub(crate) archive_store: ArchiveStore,
-    /// Longest import, in bytes.
+    /// Maximum size of an import, in bytes.
     pub(crate) import_most: u64,
-    /// Lock of the certificate chain: each certificate names the one before it.
+    /// Held while a deletion certificate is issued, because each certificate contains the hash of the previous one.
     pub(crate) certifying: Arc<tokio::sync::Mutex<()>>,
     front: OnceLock<Arc<dyn Front>>,
 }
 
 impl ProviderSteps {
-    /// Actions over these providers.
+    /// Creates the state. The endpoints of the smoke test are set later, by [`Self::set_front`].
     pub fn new(
         resources: Arc<Resources>,
         keyring: Arc<Keyring>,
@@ -45,18 +47,18 @@ impl ProviderSteps {
         Self { resources, keyring, store, rows, slots, archive_store, import_most, certifying, front }
     }
 
-    /// Gives the smoke test its endpoints. Only the first call counts.
+    /// Sets the endpoints that the smoke test calls. Only the first call has an effect.
     pub fn set_front(&self, front: Arc<dyn Front>) {
         let _ = self.front.set(front);
     }
 
-    /// The smoke test's endpoints. Fails while the server starts.
+    /// Returns the endpoints that the smoke test calls; a retryable failure while the server starts.
     pub(crate) fn front(&self) -> Result<&dyn Front, Failure> {
         let front = self.front.get().map(|front| &**front);
         front.ok_or_else(|| Failure::retryable("not_ready", "the server is still starting"))
     }
 
-    /// What the provider of a step is told, with the tenant's personal data.
+    /// Builds the arguments of a provider call for a step. The spec contains the tenant's personal data, decrypted.
     pub(crate) async fn spec(
         &self,
         attempt: &Attempt,
@@ -96,7 +98,7 @@ impl ProviderSteps {
         Ok((self.context(attempt), spec))
     }
 
-    /// What a provider may use during an attempt.
+    /// Builds what a provider may use during an attempt: time, encryption, the tenant's rows and notes.
     pub(crate) fn context(&self, attempt: &Attempt) -> Context {
         let operation = &attempt.operation;
         // The tenant of an onboarding that is not in the ledger yet has no rows.

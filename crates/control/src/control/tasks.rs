@@ -11,21 +11,21 @@ use tenantry_model::Timestamp;
 /// A background task and its last run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskView {
-    /// Its name.
+    /// Name of the task.
     pub name: String,
     /// Seconds from the end of a run to the start of the next.
     pub interval_seconds: u64,
-    /// Whether it runs at this moment.
+    /// Whether the task is running now.
     pub running: bool,
-    /// Start of the last run, which may still go on; null if it has not run in this process.
+    /// Start of the last run, which may still be running; null if the task has not run in this process.
     pub last_run_at: Option<Timestamp>,
     /// Duration of the last run that has ended, in milliseconds.
     pub duration_ms: Option<u64>,
-    /// Number of things that the last run changed.
+    /// Number of objects that the last run changed.
     pub changed: Option<u64>,
-    /// Why the last run that has ended failed; null if it succeeded.
+    /// Error of the last run that has ended; null if it succeeded.
     pub error: Option<String>,
-    /// Start of the next run; null while it runs, and while this process is not the leader.
+    /// Start of the next run; null while the task is running, and while this process is not the leader.
     pub next_run_at: Option<Timestamp>,
 }
 
@@ -34,7 +34,7 @@ pub struct TaskView {
 pub struct Records(Mutex<BTreeMap<&'static str, TaskView>>);
 
 impl Records {
-    /// For tasks with these names and intervals.
+    /// Creates records without a run, for tasks with these names and intervals.
     pub fn new(tasks: impl Iterator<Item = (&'static str, Duration)>) -> Self {
         let views = tasks.map(|(name, interval)| {
             let view = TaskView { interval_seconds: interval.as_secs(), ..TaskView::default() };

@@ -25,21 +25,21 @@ pub(crate) const SMOKE_TEST: &str = "smoke_test";
 /// Most verified tokens in the cache, about 300 bytes each.
 const REMEMBERED: u64 = 10_000;
 
-/// The bearer of a verified token.
+/// The tenant and the member that a verified token was issued to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantSession {
     /// The tenant.
     pub tenant: TenantId,
     /// The member, `usr_…`.
     pub member: String,
-    /// Their role.
+    /// Role of the member.
     pub role: String,
     /// Purpose of the token, if it is a special one: `smoke_test` is accepted before the tenant is active.
     pub purpose: Option<String>,
 }
 
 impl TenantSession {
-    /// Whether it is that of an onboarding's smoke test.
+    /// Whether the token was issued for the smoke test of an onboarding.
     pub(crate) fn is_smoke_test(&self) -> bool {
         self.purpose.as_deref() == Some(SMOKE_TEST)
     }

@@ -16,20 +16,20 @@ use tenantry_store::entity;
 /// An event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
-    /// Its id.
+    /// Event id.
     pub id: EventId,
-    /// Its place in the order of all events; the id of the stream's messages.
+    /// Sequence number in the order of all events; also the id of the stream's messages.
     pub seq: i64,
-    /// `tenant.provisioned` …
+    /// Type, such as `tenant.provisioned`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Tenant.
+    /// Tenant that the event is about; null if it concerns the installation.
     pub tenant_id: Option<TenantId>,
-    /// Operation that caused it.
+    /// Operation that caused the event.
     pub operation_id: Option<OperationId>,
-    /// Time.
+    /// Time of the change.
     pub at: Timestamp,
-    /// Data; personal data only until the tenant's key is destroyed.
+    /// Data of the event. Personal data is left out once the tenant's key is destroyed.
     pub data: Value,
 }
 

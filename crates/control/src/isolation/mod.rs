@@ -32,7 +32,7 @@ const EACH_END: u64 = 20;
 /// Number of reports that are kept.
 const KEPT: u64 = 100;
 
-/// What is checked.
+/// Request for an isolation check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckIsolation {
@@ -100,10 +100,10 @@ impl Control {
         self.check_isolation(&Caller::system(), &CheckIsolation::default(), None).await.map(|_| true)
     }
 
-    /// What the last check of the fleet said, if its report is still kept.
+    /// Returns the report of the last check of all tenants, if it is still kept.
     pub async fn fleet_report(&self) -> Result<Option<Report>> {
         let key = self.report_key().await?;
-        // Nearly always it is the newest.
+        // It is nearly always the newest report, so read only that one first.
         for most in [1, KEPT] {
             let rows = self.shared.store.isolation_reports(None, most).await.map_err(Error::unavailable)?;
             for row in rows {

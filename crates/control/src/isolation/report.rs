@@ -1,4 +1,4 @@
-//! What an isolation check says: the matrix, what has changed since the one before, and the signature over both.
+//! Report of an isolation check: the matrix of attempts, the changes since the previous report, and the signature.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use crate::error::{Error, Result};
 use tenantry_store::entity;
 use tenantry_store::keyring::{SigningKey, base64url, from_base64url, verify};
 
-/// Everything that is signed.
+/// The signed content of a report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// Its id.
+    /// Report id.
     pub id: IsolationReportId,
-    /// When the check ended.
+    /// Time at which the check ended.
     pub at: Timestamp,
     /// Number of leaks.
     pub leaks: u64,
@@ -49,7 +49,7 @@ pub struct LeftOut {
     pub why: String,
 }
 
-/// A cell that came to another outcome.
+/// A cell of the matrix whose outcome differs from the previous report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// Isolation model.
@@ -64,7 +64,7 @@ pub struct Change {
     pub now: Option<Outcome>,
 }
 
-/// A report with its proof.
+/// A report with its signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IsolationReportView {
     /// The report.

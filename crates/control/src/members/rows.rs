@@ -175,7 +175,7 @@ impl NewMember<'_> {
     }
 }
 
-/// What is stored of a password. Only random ones exist, which are long enough for a fast hash.
+/// The stored form of a password. A fast hash suffices, because all passwords are generated and long.
 pub(super) fn password_hash(password: &str) -> String {
     format!("sha256:{}", fingerprint(password))
 }

@@ -13,7 +13,7 @@ impl Operation for Detached {
         OperationKind::Detached { step: String::new() }
     }
 
-    /// Its failure never undoes what works.
+    /// The operation stops in `needs_attention`: the tenant is active already, so nothing is compensated.
     fn on_failure(&self) -> OnFailure {
         OnFailure::Park
     }

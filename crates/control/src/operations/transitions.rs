@@ -11,13 +11,13 @@ use tenantry_store::record::{EventRecord, event};
 
 /// A change of an operation's state.
 pub(crate) struct Transition<'a> {
-    /// The operation before; none if it is new.
+    /// The operation before the change; none if it is new.
     before: Option<&'a Operation>,
-    /// The operation after.
+    /// The operation after the change.
     pub after: &'a Run,
-    /// Its tenant.
+    /// Tenant of the operation.
     pub tenant: TenantId,
-    /// Now.
+    /// Time of the change.
     pub now: Timestamp,
 }
 
@@ -27,8 +27,8 @@ impl Transition<'_> {
         self.after.operation.state == state && self.before.is_none_or(|before| before.state != state)
     }
 
-    /// Whether the operation was rolled back or cancelled by this change. An operation that took over from it decides
-    /// about the tenant itself.
+    /// Whether this change ended the operation as rolled back or cancelled. False if another operation has superseded
+    /// it, because that one decides the tenant's status.
     pub fn undoes(&self) -> bool {
         let error = self.after.operation.error.as_ref();
         let superseded = error.is_some_and(|error| error.code == SUPERSEDED);

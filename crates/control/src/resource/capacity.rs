@@ -159,7 +159,7 @@ impl Slots {
         Ok(back.collect())
     }
 
-    /// What of the needed has a limit: kind, number, limit.
+    /// Selects the needed kinds that have a limit in the region: kind, needed number, limit.
     fn limited<'a>(
         &'a self,
         region: &str,
@@ -171,7 +171,7 @@ impl Slots {
         })
     }
 
-    /// Finds something among the free slots that are known; if there is nothing, among those that are really free.
+    /// Applies `find` to the free slots in memory and, if it finds nothing, to the free slots in the registry.
     async fn look<T>(
         &self,
         region: &str,

@@ -12,24 +12,24 @@ use super::handle::ResourceHandle;
 use super::layers::{Layers, OnCall, refusal, sharing};
 use crate::error::{Error, FieldError, Result};
 
-/// By provider, the regions in which it may place data. A provider that is not named serves all regions.
+/// Regions in which a provider may place data, by provider name. A provider without an entry may use all regions.
 pub type Regions = BTreeMap<String, BTreeSet<String>>;
-/// By provider, how many calls may be under way at the same time. A provider that is not named has no limit.
+/// Maximum number of concurrent calls, by provider name. A provider without an entry has no limit.
 pub type ConcurrencyLimits = BTreeMap<String, u32>;
 
-/// What the operator allows providers.
+/// The operator's limits for providers.
 pub(super) struct Limits {
     pub regions: Regions,
     pub concurrency: BTreeMap<String, Permits>,
 }
 
-/// Permits of one provider.
+/// Concurrency permits of one provider: for work such as `ensure`, and for access control such as fences.
 pub(super) struct Permits {
     pub work: Semaphore,
     pub control: Semaphore,
 }
 
-/// The providers of this process. What calls one takes its [`ResourceHandle`] from here.
+/// The providers of this process, each behind a [`ResourceHandle`], which is the only way to call it.
 pub struct Resources {
     limits: Arc<Limits>,
     handles: BTreeMap<String, ResourceHandle>,
@@ -38,8 +38,8 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// The providers behind handles with these limits; `on_call` receives every call that has ended. Fails, naming every
-    /// fault, if a limit names a provider that does not exist.
+    /// Creates a handle with these limits for each provider; `on_call` receives every call that has ended. Returns an
+    /// error with all faults if a limit names a provider that does not exist.
     pub fn new(
         providers: Registry,
         regions: Regions,
@@ -56,7 +56,7 @@ impl Resources {
         let faults: Vec<FieldError> = unknown
             .map(|(table, name)| {
                 let known: Vec<_> = providers.iter().map(|provider| provider.name()).collect();
-                let message = format!("there is no such provider; there are {}", known.join(", "));
+                let message = format!("no provider has this name; the providers are {}", known.join(", "));
                 FieldError::new(format!("{table}.{name}"), message)
             })
             .collect();

@@ -11,7 +11,7 @@ use tenantry_store::outcome::{Outcome, Taken};
 use super::{CapacityStats, FailureCause, Lengths, PlanStats, StepStats, TemplateStats};
 use crate::resource::capacity::Capacity;
 
-/// How the onboardings of each plan went.
+/// Statistics of the onboardings of each plan: counts by result, success rate and duration.
 pub fn plans(outcomes: &[Outcome]) -> Vec<PlanStats> {
     let of_plan = |(plan, outcomes): (&str, Vec<&Outcome>)| {
         let count = |state| outcomes.iter().filter(|o| o.state == state).count() as u64;
@@ -32,7 +32,7 @@ pub fn plans(outcomes: &[Outcome]) -> Vec<PlanStats> {
     grouped(outcomes, |outcome| &outcome.plan).into_iter().map(of_plan).collect()
 }
 
-/// How the steps of each template work together.
+/// Statistics of the steps of each template, and how much they overlap.
 pub fn templates(outcomes: &[Outcome]) -> Vec<TemplateStats> {
     grouped(outcomes, |outcome| &outcome.template)
         .into_iter()
@@ -40,7 +40,7 @@ pub fn templates(outcomes: &[Outcome]) -> Vec<TemplateStats> {
         .collect()
 }
 
-/// How full each region is of what has a limit there.
+/// Utilisation of each limited resource kind in each region.
 pub fn capacity(limits: &Capacity, taken: &[Taken]) -> Vec<CapacityStats> {
     let each = limits
         .iter()
@@ -60,7 +60,7 @@ pub fn capacity(limits: &Capacity, taken: &[Taken]) -> Vec<CapacityStats> {
     .collect()
 }
 
-/// What is found out about one step on the way through the onboardings.
+/// Sums over all onboardings for one step.
 #[derive(Default)]
 struct Tally<'a> {
     kind: &'a str,
@@ -101,7 +101,7 @@ fn of_template(name: &str, outcomes: &[&Outcome]) -> TemplateStats {
     }
 }
 
-/// Takes the times of an onboarding that succeeded. What became an operation of its own took the onboarding no time.
+/// Adds the durations of a successful onboarding to the sums. Detached steps do not count, as it did not wait for them.
 fn learn<'a>(outcome: &'a Outcome, steps: &mut IndexMap<&'a str, Tally<'a>>) {
     for step in outcome.steps.iter().filter(|step| step.over && !step.detached) {
         let tally = steps.entry(&step.key).or_default();

@@ -1,4 +1,4 @@
-//! What a schema cannot say about a template: that its steps fit together.
+//! Checks of a template that its schema cannot express: providers exist, and the steps fit together.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::error::FieldError;
 
 const PLACEHOLDERS: [&str; 4] = ["id", "slug", "region", "step"];
 
-/// The provider that serves the step, if it is a resource of a known one.
+/// Returns the provider of a step; none if the step creates no resource or no provider fits.
 pub fn provider<'a>(
     step: &StepSpec,
     isolation: Isolation,
@@ -27,7 +27,7 @@ pub fn provider<'a>(
     }
 }
 
-/// Everything that does not fit.
+/// Returns all faults of the template.
 pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
     let mut faults = Vec::new();
     let mut fault = |path: String, message: String| faults.push(FieldError::new(path, message));

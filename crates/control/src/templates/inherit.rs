@@ -1,5 +1,5 @@
-//! Settings that new tenants take over from a main tenant: which ones, and what becomes of each on the way. What the
-//! request says wins over them, and they win over the template's own.
+//! Settings that new tenants inherit from a main tenant, each transformed by an expression. Settings of the request
+//! override inherited ones, and inherited ones override those of the template.
 
 use std::collections::BTreeMap;
 
@@ -11,22 +11,22 @@ use super::Template;
 use super::expression::{cel, compile, names, plain};
 use crate::error::FieldError;
 
-/// From whom, and what.
+/// The block `inherit` of a template: the main tenant and the inherited settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Inherit {
-    /// The main tenant's id or slug. As long as there is none, nothing is taken over: it may be the first one to be made.
+    /// Id or slug of the main tenant. Until it exists, nothing is inherited, so that it can be created from this template.
     #[schemars(length(min = 1, max = 63))]
     pub tenant: String,
-    /// By name of the setting, a CEL expression of what it becomes: `value` is the main tenant's, `settings` has all of its
-    /// settings. A setting that the main tenant has not is not taken over.
+    /// CEL expression for each inherited setting, by the setting's name. In it, `value` is the main tenant's value and
+    /// `settings` all of its settings. A setting that the main tenant does not have is not inherited.
     pub settings: BTreeMap<String, String>,
 }
 
-/// What an expression may speak of.
+/// Variables of an expression.
 const VARIABLES: [&str; 2] = ["settings", "value"];
 
-/// What is wrong with the block itself.
+/// Returns the faults of the block: expressions that do not compile or use unknown variables.
 pub(super) fn faults(template: &Template) -> Vec<FieldError> {
     let expressions = template.inherit.iter().flat_map(|inherit| &inherit.settings);
     let faults = expressions.filter_map(|(name, expression)| {
@@ -35,7 +35,10 @@ pub(super) fn faults(template: &Template) -> Vec<FieldError> {
             Err(why) => why,
             Ok(program) => {
                 let name = unknown(&program)?;
-                format!("there is no `{name}`; there are {}", VARIABLES.join(", "))
+                format!(
+                    "the variable `{name}` is not known; an expression may use {}",
+                    VARIABLES.join(" and ")
+                )
             }
         };
         Some(FieldError::new(format!("inherit.settings.{name}"), why))
@@ -44,7 +47,8 @@ pub(super) fn faults(template: &Template) -> Vec<FieldError> {
 }
 
 impl Inherit {
-    /// What is taken over of the main tenant's settings. Fails with every expression that has no answer for them.
+    /// Computes the inherited settings from those of the main tenant. Returns a fault for each expression that cannot be
+    /// evaluated.
     pub fn apply(&self, main: &Map<String, Value>) -> Result<Map<String, Value>, Vec<FieldError>> {
         let (mut taken, mut faults) = (Map::new(), Vec::new());
         for (name, expression) in &self.settings {

@@ -97,8 +97,8 @@ pub fn load(text: &str, providers: &Registry) -> Result<Loaded> {
     }
 }
 
-/// What is wrong with the settings of a step: those of its kind, beside the step's own keys, and its provider's, under
-/// `with`.
+/// Checks the settings of a step, and returns all faults. The settings of the kind stand beside the step's own keys,
+/// those of the provider under `with`.
 fn settings_faults(
     key: &str,
     step: &StepSpec,
@@ -131,13 +131,13 @@ fn settings_faults(
         return faults;
     };
     let Some(provider) = check::provider(step, isolation, providers) else {
-        // That there is no such provider is a fault already.
+        // `check::faults` has already reported that there is no such provider.
         return in_place("", shape::faults(&kinds::schema(kind), &settings)).collect();
     };
     let (keys, own) = (kinds::keys(kind), provider.settings_schema());
     let is_own = |key: &str| own.get("properties").is_some_and(|all| all.get(key).is_some());
     let mut faults = Vec::new();
-    // A setting on the wrong side is a fault; its value is checked on the right one, with all others.
+    // A setting in the wrong place is a fault; its value is checked as if it stood in the right place.
     let (mut beside, mut with) = (step.settings.clone(), step.with.clone());
     beside.retain(|key, value| {
         let misplaced = !keys.contains(&key.as_str()) && is_own(key);

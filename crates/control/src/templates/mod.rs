@@ -37,15 +37,15 @@ use tenantry_model::Scope;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
-    /// Its name; plans refer to it.
+    /// Name of the template; plans refer to it.
     #[schemars(regex(pattern = r"^[a-z][a-z0-9_]{0,62}$"))]
     pub template: String,
-    /// Raised with every change: an operation keeps the version that it began with.
+    /// Version number, to be increased with every change. An operation keeps the version that it started with.
     #[schemars(range(min = 1))]
     pub version: u32,
-    /// How tenants are kept apart. A database step that names no provider gets one that does so.
+    /// Isolation of tenants from each other. A database step without `provider` gets a provider with this isolation.
     pub isolation: Isolation,
-    /// Quotas of its tenants; the plan's win.
+    /// Quotas of the tenants; those of the plan override them.
     #[serde(default)]
     pub quotas: Quotas,
     /// External names by kind, with `{id}`, `{slug}`, `{region}` and `{step}` to be filled in.
@@ -76,10 +76,10 @@ pub struct Template {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SmokeSettings {
-    /// The table in which a row is written, read and deleted.
+    /// Table in which the smoke test writes, reads and deletes a row.
     #[serde(default)]
     pub table: Option<String>,
-    /// That row.
+    /// Values of the row, by column.
     #[serde(default)]
     pub row: Map<String, Value>,
     /// Key of an object that is stored, read and deleted, through signed addresses.
@@ -89,7 +89,7 @@ pub struct SmokeSettings {
 }
 
 impl Template {
-    /// Whether slots are reserved before anything is made.
+    /// Whether capacity slots are reserved before resources are created.
     pub fn reserves(&self) -> bool {
         self.steps.contains_key(built_in::RESERVE)
     }

@@ -137,7 +137,7 @@ impl Control {
     }
 }
 
-/// What is wrong with a label.
+/// Checks a label; returns the fault, or none if name and value are valid.
 pub(crate) fn label_fault(name: &str, value: &str) -> Option<FieldError> {
     let known = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
     if name.is_empty() || name.len() > 63 || !name.bytes().all(known) {

@@ -1,4 +1,4 @@
-//! What the use cases of tenants return.
+//! Response types of the use cases of tenants.
 
 use std::collections::BTreeMap;
 
@@ -12,35 +12,35 @@ use crate::error::ErrorView;
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TenantView {
-    /// Its id.
+    /// Tenant id.
     pub id: TenantId,
-    /// Its DNS label; null once it is erased.
+    /// DNS label of the tenant; null once it is erased.
     pub slug: Option<String>,
-    /// Its name; null once it is erased.
+    /// Name of the tenant; null once it is erased.
     pub name: Option<String>,
-    /// Plan.
+    /// Name of the tenant's plan.
     pub plan: String,
     /// Lifecycle status.
     pub status: TenantStatus,
-    /// Region of its resources.
+    /// Region of the tenant's resources.
     pub region: String,
-    /// Raised by every change; the ETag.
+    /// Number that every change increases; also the ETag.
     pub version: i64,
-    /// Registration.
+    /// Time of the request that created the tenant.
     pub created_at: Timestamp,
-    /// First activation.
+    /// Time of the first activation.
     pub activated_at: Option<Timestamp>,
-    /// Reasons and modes of its suspension; during an onboarding, of the suspension that follows it.
+    /// Suspensions, by reason. During an onboarding, they take effect after the activation.
     pub suspensions: Suspensions,
     /// Start of the present suspension.
     pub suspended_at: Option<Timestamp>,
-    /// End.
+    /// Time at which the tenant's deletion ended.
     pub deprovisioned_at: Option<Timestamp>,
-    /// The client's own labels.
+    /// Labels that clients have set.
     pub labels: BTreeMap<String, String>,
-    /// Why the last operation failed, if it did.
+    /// Error of the last operation; null if it succeeded.
     pub last_error: Option<ErrorView>,
-    /// The tenant that it is a clone of: a sandbox, with that one's content under masks.
+    /// For a clone: the tenant whose content was copied into it, with masks applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloned_from: Option<TenantId>,
 }
@@ -61,12 +61,12 @@ pub struct SuspensionView {
 pub struct FenceView {
     /// Key of the step that created the resource.
     pub resource: String,
-    /// Kind.
+    /// Resource kind.
     pub kind: String,
-    /// Provider.
+    /// Provider name.
     pub provider: String,
-    /// Access that it must deny; null: none.
+    /// Access that the fence must deny; null: none.
     pub mode: Option<SuspensionMode>,
-    /// Whether the provider has confirmed it; the server repeats the change until then.
+    /// Whether the provider has confirmed the change; the server repeats it until then.
     pub acknowledged: bool,
 }

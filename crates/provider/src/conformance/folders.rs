@@ -23,7 +23,7 @@ impl Default for Root {
 }
 
 impl Root {
-    /// Its path, where nothing is yet.
+    /// Path for the resources' folders; does not exist before the provider creates it.
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("root")
     }

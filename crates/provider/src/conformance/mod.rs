@@ -26,7 +26,7 @@ use world::{World, object, personal, spec};
 pub struct Violation {
     /// The rule.
     pub rule: &'static str,
-    /// What the provider did.
+    /// Description of the provider's behaviour.
     pub how: String,
 }
 

@@ -1,7 +1,7 @@
-//! Certificates: what proves a tenant's names.
+//! Certificate resources: TLS certificates for a tenant's host names.
 //!
-//! Every provider says in its outputs when the certificate is due for renewal: a background task repairs the resource
-//! from then on, and `ensure` makes a new certificate. Private keys are in no output, receipt or message.
+//! Every provider states in its outputs when the certificate is due for renewal. From then on a background task repairs
+//! the resource, and `ensure` issues a new certificate. Outputs, receipts and messages contain no private key.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,11 +10,11 @@ use tenantry_model::Timestamp;
 use super::KindSettings;
 use crate::verbs::Kind;
 
-/// What a step says of a certificate.
+/// Settings of a certificate step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CertificateSettings {
-    /// The names that the certificate proves. Without them, those that a step before this one has made.
+    /// Host names of the certificate; by default the names that an earlier step, such as the DNS step, has created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub names: Option<Vec<String>>,
 }
@@ -24,13 +24,13 @@ impl KindSettings for CertificateSettings {
     const KEYS: &'static [&'static str] = &["names"];
 }
 
-/// What is known of a certificate.
+/// Outputs of a certificate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CertificateOutputs {
-    /// The names that it proves.
+    /// Host names of the certificate.
     pub names: Vec<String>,
-    /// Its last instant.
+    /// End of the validity.
     pub not_after: Timestamp,
-    /// When it is due for renewal.
+    /// Time from which the certificate is due for renewal.
     pub renew_at: Timestamp,
 }

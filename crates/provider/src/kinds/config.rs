@@ -1,7 +1,7 @@
-//! Configuration: a tenant's flags and settings.
+//! Configuration resources: a tenant's feature flags, settings and quotas.
 //!
-//! Every provider gives the tenant the first values once and overwrites nothing that the tenant has changed; quotas are
-//! set from the plan alone.
+//! Every provider sets the initial values once and does not overwrite values that the tenant has changed. Quotas come
+//! only from the plan.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,16 +10,16 @@ use serde_json::{Map, Value};
 use super::KindSettings;
 use crate::verbs::Kind;
 
-/// What a step says of a tenant's configuration. The planner adds the plan's features to `flags` and the request's
-/// settings to `settings`, and fills in `quotas`.
+/// Settings of a configuration step. The planner adds the plan's features to `flags` and the request's settings to
+/// `settings`, and fills in `quotas`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConfigSettings {
-    /// Feature flags and their first values.
+    /// Feature flags with their initial values.
     pub flags: Map<String, Value>,
-    /// Settings and their first values.
+    /// Settings with their initial values.
     pub settings: Map<String, Value>,
-    /// The plan's hard limits.
+    /// Hard limits of the plan, by quota.
     pub quotas: Map<String, Value>,
 }
 
@@ -28,9 +28,9 @@ impl KindSettings for ConfigSettings {
     const KEYS: &'static [&'static str] = &["flags", "settings", "quotas"];
 }
 
-/// What is known of a tenant's configuration.
+/// Outputs of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigOutputs {
-    /// Its name.
+    /// Name of the configuration.
     pub namespace: String,
 }

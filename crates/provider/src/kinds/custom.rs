@@ -1,4 +1,5 @@
-//! Anything that has no kind of its own: all settings are the provider's, under `with`, and outputs are any object.
+//! Custom resources, which have no kind of their own: all settings belong to the provider, under `with`, and the outputs
+//! are any object.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use serde_json::{Map, Value};
 use super::KindSettings;
 use crate::verbs::Kind;
 
-/// What a step says of a resource without a kind of its own: nothing.
+/// Settings of the kind; it has none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CustomSettings {}
@@ -17,5 +18,5 @@ impl KindSettings for CustomSettings {
     const KEYS: &'static [&'static str] = &[];
 }
 
-/// What is known of it.
+/// Outputs of a custom resource.
 pub type CustomOutputs = Map<String, Value>;

@@ -1,8 +1,8 @@
-//! Databases: where a tenant's rows are.
+//! Database resources, for a tenant's rows.
 //!
-//! Every provider gives the tenant tables from a set of migrations, with the rows of a seed in them, and keeps tenants
-//! apart as it says with [`isolates`](crate::Provider::isolates). Its [`Data`] reaches one tenant's rows and no other's.
-//! A database with only some of its tables or seed rows is not complete: `ensure` finishes it.
+//! Every provider creates tables from a set of migrations, with the rows of a seed in them, and isolates tenants from
+//! each other as it declares with [`isolates`](crate::Provider::isolates). Its [`Data`] gives access to one tenant's
+//! rows only. A database with only some of its tables or seed rows is incomplete, and `ensure` completes it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,14 +11,14 @@ use super::KindSettings;
 pub use crate::data::{Data, TenantRows};
 use crate::verbs::Kind;
 
-/// What a step says of a database.
+/// Settings of a database step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DatabaseSettings {
-    /// Set of migrations that the tenant's tables come from.
+    /// Name of the set of migrations that creates the tenant's tables.
     #[serde(default = "app")]
     pub migrations: String,
-    /// Seed whose rows the tenant begins with; without it, the tables are empty.
+    /// Name of the seed whose rows are inserted first; without it, the tables are empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<String>,
 }
@@ -39,15 +39,15 @@ pub fn app() -> String {
     "app".to_owned()
 }
 
-/// What is known of a database.
+/// Outputs of a database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DatabaseOutputs {
-    /// Name of the database, schema or tenant that has the rows.
+    /// Name of the database or schema that has the rows or, in a shared database, the tenant's id.
     pub database: String,
-    /// How the tenant is kept apart from others.
+    /// Isolation of the tenant from the others.
     pub isolation: tenantry_model::Isolation,
-    /// Set of migrations.
+    /// Name of the set of migrations.
     pub migrations: String,
-    /// Seed whose rows the tenant began with.
+    /// Name of the seed; none if the tables were created empty.
     pub seed: Option<String>,
 }

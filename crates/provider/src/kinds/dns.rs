@@ -1,7 +1,7 @@
-//! DNS: the names by which a tenant is reached.
+//! DNS resources: the host names of a tenant.
 //!
-//! Every provider says that a name exists, or is gone, only after the name servers answer so. A custom domain is
-//! served only after its owner has proven it, and for one tenant alone.
+//! `ensure` and `remove` of every provider succeed only after the name servers answer with the change. A custom domain is
+//! served only after its owner has proven it, and only for one tenant.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::KindSettings;
 use crate::verbs::Kind;
 
-/// What a step says of a tenant's names. The planner fills in the custom domain from the request.
+/// Settings of a DNS step. The planner fills in the custom domain from the request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DnsSettings {
-    /// A domain of the customer's own. It is served once its owner has proven it.
+    /// Domain of the customer. It is served once its owner has proven it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub custom_domain: Option<String>,
 }
@@ -23,11 +23,11 @@ impl KindSettings for DnsSettings {
     const KEYS: &'static [&'static str] = &["custom_domain"];
 }
 
-/// What is known of a tenant's names.
+/// Outputs of a DNS resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DnsOutputs {
-    /// The host under the provider's zone.
+    /// Host name in the provider's zone.
     pub host: String,
-    /// All names, the host first. A certificate step proves these.
+    /// All host names, the one in the provider's zone first. A certificate step uses them.
     pub names: Vec<String>,
 }

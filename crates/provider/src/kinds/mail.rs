@@ -1,7 +1,7 @@
-//! Mail: one message to the tenant's first administrator.
+//! Mail resources: one message to the tenant's first administrator.
 //!
-//! Every provider delivers a message at most once per resource: a repeated `ensure` finds the first one. A message that
-//! was delivered is not taken back; `remove` deletes what the provider still keeps of it.
+//! Every provider delivers a message at most once per resource: a repeated `ensure` finds the first one. `remove`
+//! deletes the provider's copy; a delivered message cannot be recalled.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,17 @@ use serde::{Deserialize, Serialize};
 use super::KindSettings;
 use crate::verbs::Kind;
 
-/// What a step says of a message.
+/// Settings of a mail step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MailSettings {
-    /// The mail template.
+    /// Name of the mail template.
     pub template: String,
-    /// What else is filled in, as `values.NAME`. Nothing personal: it is in the ledger in clear.
+    /// Values for the template, which uses them as `values.NAME`. The ledger stores them unencrypted, so they must not
+    /// contain personal data.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, String>,
-    /// More values, as a JSON object that is sealed under the tenant's key: for what the ledger must not have in clear.
+    /// Further values that the ledger must not store unencrypted: a JSON object, encrypted with the tenant's key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sealed: Option<String>,
 }
@@ -36,10 +37,10 @@ impl KindSettings for MailSettings {
     const KEYS: &'static [&'static str] = &["template", "values", "sealed"];
 }
 
-/// What is known of a message.
+/// Outputs of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MailOutputs {
-    /// The mail template.
+    /// Name of the mail template.
     pub template: String,
     /// Language of the message.
     pub locale: String,

@@ -1,5 +1,5 @@
-//! What the kinds of resources are: a file per kind with the settings that template and planner say for it, the outputs
-//! that other steps and people read, and what every provider of the kind keeps.
+//! Resource kinds, a file for each: the settings that template and planner set, the outputs that other steps and clients
+//! read, and the rules for every provider of the kind.
 
 pub mod billing;
 pub mod bucket;
@@ -19,8 +19,9 @@ use serde_json::{Map, Value};
 
 use crate::verbs::Kind;
 
-/// The settings of a kind. In a template they stand beside the step's own keys; a provider's own settings stand under
-/// `with`. The ledger keeps both in one object, so no provider may have a setting that its kind has.
+/// Settings of a resource kind. In a template they stand beside the step's own keys, and the provider's own settings
+/// stand under `with`. The ledger stores both in one object, so a provider's setting must not have the name of one of
+/// its kind's.
 pub trait KindSettings: Serialize + DeserializeOwned + JsonSchema + Default + Send {
     /// The kind.
     const KIND: Kind;
@@ -86,13 +87,14 @@ pub fn schema(kind: Kind) -> Value {
     by_kind!(kind, T => schemars::schema_for!(T).to_value())
 }
 
-/// The settings of a kind among a step's settings, and the provider's own.
+/// Splits a step's settings into those of the kind and those of the provider.
 pub fn split(kind: Kind, settings: &Map<String, Value>) -> (Map<String, Value>, Map<String, Value>) {
     let keys = keys(kind);
     settings.clone().into_iter().partition(|(key, _)| keys.contains(&key.as_str()))
 }
 
-/// What is wrong with the outputs of a resource of a kind. Outputs may say more than the kind asks for.
+/// Checks the outputs of a resource; returns the fault, or none if they have all fields of the kind. More fields are
+/// allowed.
 pub fn outputs_fault(kind: Kind, outputs: &Value) -> Option<String> {
     fn fault<T: DeserializeOwned>(outputs: &Value) -> Option<String> {
         T::deserialize(outputs).err().map(|why| why.to_string())

@@ -1,7 +1,7 @@
-//! Namespaces: where a tenant's workload runs.
+//! Namespace resources, in which a tenant's workloads run.
 //!
-//! Every provider limits what all workloads of the tenant may take together, and lets none of them reach another
-//! tenant's. How the limits are expressed depends on the platform, so they are the provider's settings, under `with`.
+//! Every provider limits the total resources of the tenant's workloads and prevents them from reaching those of other
+//! tenants. The form of the limits depends on the platform, so they are settings of the provider, under `with`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::KindSettings;
 use crate::verbs::Kind;
 
-/// What a step says of a namespace: nothing that all platforms share.
+/// Settings of the kind; it has none, because the platforms have none in common.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NamespaceSettings {}
@@ -19,9 +19,9 @@ impl KindSettings for NamespaceSettings {
     const KEYS: &'static [&'static str] = &[];
 }
 
-/// What is known of a namespace.
+/// Outputs of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NamespaceOutputs {
-    /// Its name.
+    /// Name of the namespace.
     pub namespace: String,
 }

@@ -42,13 +42,13 @@ pub struct Cipher {
 pub struct Segment {
     /// Number of the segment.
     pub number: u32,
-    /// Whether it is the last segment.
+    /// Whether this is the last segment of the file.
     pub last: bool,
-    /// Offset of its first cleartext byte.
+    /// Offset of the segment's first cleartext byte in the object.
     pub first: u64,
-    /// Offset after its last cleartext byte.
+    /// Offset after the segment's last cleartext byte in the object.
     pub end: u64,
-    /// Offset on the disk.
+    /// Offset of the segment on the disk.
     pub offset: u64,
 }
 

@@ -70,7 +70,7 @@ fn table(factory: &ProviderFactory) -> String {
     text
 }
 
-/// What stands after the boundary.
+/// Generates the text after the boundary: the commented table of each provider type.
 fn tables() -> String {
     let tables = FACTORIES.iter().map(table);
     Vec::from_iter(std::iter::once(comment("#", INTRODUCTION)).chain(tables)).join("#\n")

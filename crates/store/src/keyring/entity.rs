@@ -8,13 +8,13 @@ pub mod tenant_key {
     table! {
         /// A tenant's key.
         Model = "tenant_keys" ("tenant_id") {
-            /// Its tenant.
+            /// Tenant of the key.
             tenant_id: String,
-            /// The key under the master key; null once destroyed.
+            /// The key, encrypted with the master key; null once destroyed.
             wrapped: Option<String>,
-            /// When it was made.
+            /// Time of creation.
             created_at: Stamp,
-            /// When it was destroyed.
+            /// Time of destruction.
             destroyed_at: Option<Stamp>,
         }
     }
@@ -28,15 +28,15 @@ pub mod erasure {
     table! {
         /// An erasure.
         Model = "erasures" ("tenant_id") {
-            /// The tenant.
+            /// The erased tenant.
             tenant_id: String,
-            /// The caller that asked for it: an id.
+            /// Id of the caller that requested the erasure.
             requested_by: String,
-            /// Why.
+            /// Reason, in the words of the request.
             reason: String,
-            /// When it was made.
+            /// Time of the erasure.
             at: Stamp,
-            /// Whether the key is not destroyed yet: its deletion has begun, and archives are kept that it opens.
+            /// Whether the key still exists, because archives that need it are retained.
             key_kept: bool,
         }
     }
@@ -50,11 +50,11 @@ pub mod secret {
     table! {
         /// A secret.
         Model = "secrets" ("name") {
-            /// Its name.
+            /// Name of the secret.
             name: String,
-            /// The secret under the master key.
+            /// The secret, encrypted with the master key.
             wrapped: String,
-            /// When it was made.
+            /// Time of creation.
             created_at: Stamp,
         }
     }

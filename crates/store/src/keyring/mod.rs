@@ -1,8 +1,9 @@
-//! The keyring: the keys whose loss is the erasure of a tenant, kept outside the registry and its backups.
+//! The keyring: the tenants' keys and the installation's secrets, stored outside the registry and its backups. Destroying
+//! a tenant's key erases all data that was encrypted with it.
 //!
-//! Every key is wrapped by the master key and bound to its name. A tenant's key is made before the registry knows the
-//! tenant, and destroyed for good by `destroy`: the journal of erasures is replayed at every start, so that a restored
-//! backup is erased again. Nothing here knows what the keys protect.
+//! Every key is encrypted with the master key and bound to its name. A tenant's key is created before the tenant's row,
+//! and `destroy` deletes it permanently: the journal of erasures is replayed at every start, so that keys from a
+//! restored backup are destroyed again.
 
 mod cipher;
 mod entity;
@@ -37,10 +38,11 @@ pub use signing::{SigningKey, verify};
 
 pub use cipher::{decode as from_base64url, encode as base64url};
 
-/// Keys that are kept in memory at most, some 200 bytes each.
+/// Maximum number of keys in memory, about 200 bytes each.
 const CACHED_KEYS: u64 = 100_000;
+/// Number of reading connections.
 const READERS: u32 = 2;
-/// Name of the secret behind `mac`. Never rotated: slugs are burnt for ever by it.
+/// Name of the secret that `mac` uses. It is never rotated, because HMACs of used slugs are kept permanently.
 const PEPPER: &str = "slug_pepper";
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
@@ -51,23 +53,25 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     ])
 });
 
-/// Why the keyring cannot do what it is asked.
+/// Error of the keyring.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum KeyringError {
-    /// Its database cannot be opened.
+    /// The keyring's database cannot be opened.
     #[error("the keyring cannot be opened: {0}")]
     Open(#[from] OpenError),
-    /// Its database does not answer.
+    /// The keyring's database does not answer.
     #[error("the keyring is unavailable: {0}")]
     Unavailable(String),
     /// The tenant has no key.
     #[error("there is no key for {0}")]
     Missing(TenantId),
-    /// The tenant's key was destroyed, and all that it sealed with it.
+    /// The tenant's key was destroyed, so data that was encrypted with it cannot be read.
     #[error("the key of {0} is destroyed")]
     Destroyed(TenantId),
-    /// A key does not open: another master key wrapped it, or it was changed.
-    #[error("the key {0} does not open: it was wrapped by another master key, or changed")]
+    /// A key cannot be decrypted: it was encrypted with another master key, or its row was changed.
+    #[error(
+        "the key {0} cannot be decrypted: it was encrypted with another master key, or its row was changed"
+    )]
     NotOurs(String),
 }
 
@@ -99,11 +103,11 @@ impl From<Rejected> for KeyringError {
 /// An entry of the journal of erasures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Erasure {
-    /// Who was erased.
+    /// The erased tenant.
     pub tenant: TenantId,
-    /// Who asked for it: an id.
+    /// Id of the caller that requested the erasure.
     pub requested_by: String,
-    /// Why.
+    /// Reason, in the words of the request.
     pub reason: String,
 }
 
@@ -113,9 +117,9 @@ pub struct Keyring {
     master: MasterKey,
     pepper: SecretBytes,
     cache: Cache<TenantId, Arc<SecretBytes>>,
-    /// Tenants erased by this process: a load that began before must not leave their key in memory.
+    /// Tenants that this process has erased. A load that started before the erasure must not put their key into the cache.
     erased: Mutex<HashSet<TenantId>>,
-    /// Tenants in the journal, as far as this process has written it.
+    /// Tenants that this process has written to the journal.
     journalled: Mutex<HashSet<TenantId>>,
 }
 

@@ -39,11 +39,11 @@ pub struct ArchiveSettings {
 pub struct PresentResource {
     /// Key of the step that created it.
     pub step: String,
-    /// Its provider, or the provider's name if it is not configured here any more.
+    /// Provider, or only its name if it is no longer configured on this server.
     pub provider: Result<ResourceHandle, String>,
     /// Resource kind.
     pub kind: String,
-    /// Its spec, as planned.
+    /// Spec of the resource, as planned.
     pub spec: Spec,
 }
 
@@ -51,19 +51,19 @@ pub struct PresentResource {
 pub struct Archives<'a> {
     pub(super) store: &'a ArchiveStore,
     pub(super) keyring: &'a Keyring,
-    /// Longest import, in bytes.
+    /// Maximum size of an import, in bytes.
     most: u64,
 }
 
 /// An archive that was written.
 pub struct Written {
-    /// Its id.
+    /// Archive id.
     pub id: ArchiveId,
-    /// Its length in bytes.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// SHA-256 of those, in hexadecimal.
+    /// SHA-256 of the file's bytes, in hexadecimal.
     pub sha256: String,
-    /// Manifest.
+    /// Manifest of the archive.
     pub manifest: Manifest,
 }
 
@@ -75,8 +75,8 @@ impl ProviderSteps {
 }
 
 impl Archives<'_> {
-    /// Writes an archive of these resources. The effect records it in the registry. A further attempt writes it again, under
-    /// the same id.
+    /// Writes an archive of these resources. The returned writes record it in the registry. A further attempt writes it
+    /// again, under the same id.
     pub async fn make(
         &self,
         attempt: &Attempt,

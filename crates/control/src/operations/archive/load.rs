@@ -55,7 +55,7 @@ impl Action for Load {
 pub struct LoadSettings {
     /// An archive of the same tenant.
     pub archive: ArchiveId,
-    /// Its length in bytes.
+    /// Size of the archive's file in bytes.
     pub size: u64,
 }
 
@@ -66,12 +66,12 @@ pub struct Loaded {
     pub archive: ArchiveId,
     /// Content of the tenant's resources, by the step that created them.
     pub resources: BTreeMap<String, Content>,
-    /// Folders of the archive that no resource takes.
+    /// Folders of the archive that fit no resource of the tenant, and were not loaded.
     pub left_out: Vec<LeftOut>,
 }
 
 impl Archives<'_> {
-    /// Loads each folder into the resource that takes it. The output says which folders were loaded where.
+    /// Loads each folder into the matching resource of the tenant. The output names the loaded folders and the others.
     pub async fn load(
         &self,
         settings: &LoadSettings,

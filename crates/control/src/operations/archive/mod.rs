@@ -125,25 +125,25 @@ pub struct Manifest {
 /// An archive in the API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ArchiveView {
-    /// Its id.
+    /// Archive id.
     pub id: ArchiveId,
-    /// Tenant.
+    /// Tenant whose content the archive has.
     pub tenant_id: TenantId,
-    /// Purpose.
+    /// Reason why the archive was created.
     pub purpose: Purpose,
     /// File name in the archive store.
     pub location: String,
-    /// Its length in bytes.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// SHA-256 of those, in hexadecimal.
+    /// SHA-256 of the file's bytes, in hexadecimal.
     pub sha256: String,
     /// Time of creation.
     pub created_at: Timestamp,
-    /// Time of its removal.
+    /// Time of removal.
     pub expires_at: Timestamp,
-    /// Resources in it.
+    /// Resources in the archive.
     pub resources: Vec<Packed>,
-    /// Resources with content that are not in it.
+    /// Resources with content that are not in the archive.
     pub left_out: Vec<LeftOut>,
     /// Result of the verification; only for a backup.
     pub verified: Option<Verified>,
@@ -158,7 +158,7 @@ pub struct Packed {
     pub kind: String,
     /// Provider.
     pub provider: String,
-    /// Format of its files. Providers of the same format can load them.
+    /// Format of the resource's files. Providers of the same format can load them.
     pub form: String,
     /// Content.
     pub content: Content,

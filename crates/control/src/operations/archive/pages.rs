@@ -30,11 +30,11 @@ pub struct Pages {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PackedFile {
-    /// Its path.
+    /// Path in the archive.
     pub path: String,
-    /// Its length in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// SHA-256 of its bytes in hexadecimal.
+    /// SHA-256 of the file's bytes, in hexadecimal.
     pub sha256: String,
 }
 

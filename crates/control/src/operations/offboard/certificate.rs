@@ -20,21 +20,21 @@ use tenantry_store::keyring::{SigningKey, base64url, from_base64url, verify};
 /// Name of the keyring's key that signs certificates.
 pub const KEY: &str = "certificate_signing";
 
-/// What precedes the certificate where it is signed.
+/// First line of the signed text; the certificate follows.
 const HEADING: &str = "tenantry deletion certificate v1";
 
-/// The public key of Ed25519 as DER (RFC 8410) is this and the key's 32 bytes.
+/// Prefix of an Ed25519 public key in DER (RFC 8410); the key's 32 bytes follow.
 const DER: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// Everything that is signed.
+/// The signed content of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
-    /// Its id.
+    /// Certificate id.
     pub id: CertificateId,
-    /// Its place in the chain of all certificates, from 1 on.
+    /// Number in the chain of all certificates, from 1 on.
     pub seq: i64,
-    /// SHA-256 of the certificate before it, as it was signed, hexadecimal; null in the first one.
+    /// SHA-256 of the previous certificate, as it was signed, in hexadecimal; null in the first certificate.
     pub previous: Option<String>,
     /// Deleted tenant.
     pub tenant_id: TenantId,
@@ -48,16 +48,16 @@ pub struct Certificate {
     pub reason: String,
     /// Time of the request, at which access ended.
     pub requested_at: Timestamp,
-    /// Time from which data that was sealed under the tenant's key cannot be read, from no backup either; null while archives
-    /// that it opens are retained. A final certificate follows when those expire.
+    /// Time from which data that was encrypted with the tenant's key cannot be read any more, not even from a backup;
+    /// null while archives that need the key are retained. A final certificate follows when these expire.
     pub key_destroyed_at: Option<Timestamp>,
     /// Time of issue.
     pub issued_at: Timestamp,
-    /// Issuing program.
+    /// Name and version of the program that issued the certificate.
     pub issued_by: String,
-    /// Resources of the tenant, each deleted and then looked for.
+    /// Resources of the tenant. Each was deleted, and its absence was then confirmed.
     pub resources: Vec<DeletedResource>,
-    /// Tables of the registry that were looked through, with the number of remaining rows: 0.
+    /// Tables of the registry that were searched for rows of the tenant, with the number of rows found, which is 0.
     pub registry: BTreeMap<String, u64>,
     /// Data that is kept, with the legal basis.
     pub retained: Vec<Retained>,
@@ -70,24 +70,24 @@ pub struct Certificate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeletedResource {
-    /// Its id.
+    /// Resource id.
     pub id: ResourceId,
     /// Resource kind.
     pub kind: String,
     /// Provider.
     pub provider: String,
-    /// HMAC of its external name.
+    /// HMAC of the resource's external name.
     pub name: String,
-    /// Generation.
+    /// Number of the tenant's provisioning that created the resource, from 1 on.
     pub generation: i64,
-    /// Step that deleted it; null if a rollback had deleted it before.
+    /// Step that deleted the resource; null if a rollback had deleted it before.
     pub step: Option<String>,
     /// Time of the deletion.
     pub deleted_at: Option<Timestamp>,
     /// The provider's receipt: counts as they are, texts as HMACs.
     #[schemars(with = "BTreeMap<String, Value>")]
     pub receipt: Value,
-    /// Time at which the provider confirmed its absence.
+    /// Time at which the provider confirmed that the resource is absent.
     pub absent_at: Timestamp,
 }
 
@@ -105,7 +105,7 @@ pub struct Retained {
     pub until: Option<Timestamp>,
 }
 
-/// A certificate with its proof.
+/// A certificate with its signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateView {
@@ -121,13 +121,13 @@ pub struct CertificateView {
 /// The public key of certificates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PublicKeyView {
-    /// Its 32 bytes, base64url.
+    /// The key's 32 bytes in base64url.
     pub public_key: String,
     /// The key as a PEM file (RFC 8410), for `--public-key` or OpenSSL.
     pub pem: String,
 }
 
-/// A signed certificate: its text, the signature of that, and its hash.
+/// A signed certificate: its text, the signature of the text, and the hash for the next certificate.
 pub(super) struct Sealed {
     pub text: String,
     pub signature: String,

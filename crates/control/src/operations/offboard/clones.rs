@@ -18,13 +18,13 @@ use crate::templates::built_in::CLONE;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LivingClone {
-    /// Its id.
+    /// Id of the clone.
     pub tenant_id: TenantId,
-    /// HMAC of its slug.
+    /// HMAC of the clone's slug.
     pub name: String,
-    /// The tenant that it was cloned from.
+    /// Tenant that it was cloned from.
     pub cloned_from: TenantId,
-    /// Time from which it has the rows.
+    /// Time at which the rows were copied.
     pub cloned_at: Timestamp,
     /// Columns that were masked, as `TABLE.COLUMN`; all others were copied unchanged.
     pub masked: BTreeSet<String>,

@@ -86,8 +86,8 @@ pub(super) struct Deleted {
 }
 
 impl ProviderSteps {
-    /// What a provider is told in order to delete or look for a resource. It names no person and needs no key of the tenant,
-    /// which may be destroyed already.
+    /// Builds the arguments of a provider call that deletes or observes a resource. They contain no personal data, so the
+    /// tenant's key, which may be destroyed already, is not needed.
     pub(super) fn nameless(&self, attempt: &Attempt, input: &StepInput) -> Result<(Context, Spec), Failure> {
         let operation = &attempt.operation;
         let start: OperationInput = read(&operation.input)?;
@@ -120,7 +120,7 @@ impl ProviderSteps {
         Ok((context, spec))
     }
 
-    /// A receipt that may be kept: whole numbers as they are, everything else as HMACs.
+    /// Anonymises a receipt so that it may be kept: integers stay, all other numbers and all texts become HMACs.
     pub(super) fn anonymous(&self, receipt: &Value) -> Value {
         match receipt {
             Value::Null | Value::Bool(_) => receipt.clone(),

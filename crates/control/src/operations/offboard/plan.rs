@@ -93,28 +93,29 @@ pub struct Target {
     pub ours: bool,
 }
 
-/// A resource, and what decides when it is deleted.
+/// A resource that is to be deleted, and what decides its place in the plan.
 struct Found<'a> {
     resource: ResourceId,
     policy: &'a Policy,
     target: Target,
     /// Resources that it was created from.
     needs: Vec<ResourceId>,
-    /// Time for which a lost call may still create it, in milliseconds.
+    /// Time for which a call without a response may still create the resource, in milliseconds.
     in_flight_ms: u64,
 }
 
-/// What an offboarding has in addition to an erasure.
+/// The waiting period of an offboarding, which an erasure does not have.
 pub struct Hold {
     /// Step that mails the administrators; none without a mail provider.
     pub notice: Option<Step>,
-    /// Time for which everything is held, in seconds.
+    /// Time before the deletion starts, in seconds.
     pub hold: u64,
     /// Time for which archives are kept after the deletion, in seconds.
     pub keep: u64,
 }
 
-/// The plan of an erasure: deletes all resources of these operations, oldest first. `recorded`: their rows in the registry.
+/// Plans an erasure, which deletes all resources of these operations. `runs` are the operations, oldest first, and
+/// `recorded` the rows of their resources in the registry.
 pub fn erasure(runs: &[Run], recorded: &[entity::resource::Model]) -> Result<Vec<Step>> {
     let found = found(runs, recorded)?;
     let mut plan = Plan::begin(&found)?;

@@ -26,7 +26,7 @@ use crate::templates::customize::approval_step;
 use crate::templates::{Span, StepSpec, Template};
 use tenantry_model::Scope;
 
-/// Longest identifier that every server of every kind takes: PostgreSQL's limit, below those of DNS and Kubernetes.
+/// Maximum length of an external name, in bytes: the limit of PostgreSQL, and of a DNS label and a Kubernetes name.
 const MAX_NAME: usize = 63;
 
 /// The quota of a tenant's files.
@@ -35,13 +35,13 @@ const STORAGE: &str = "storage_bytes";
 /// The tenant of a plan.
 #[derive(Clone, Debug)]
 pub struct Subject<'a> {
-    /// The tenant's id.
+    /// Tenant id.
     pub tenant: TenantId,
-    /// Its slug.
+    /// Slug of the tenant.
     pub slug: &'a str,
-    /// Its region.
+    /// Region of the tenant's resources.
     pub region: &'a str,
-    /// How often it was provisioned before, plus one.
+    /// Number of times that the tenant was provisioned, this one included.
     pub generation: i64,
 }
 

@@ -1,5 +1,5 @@
-//! What surrounds every call of a provider, as layers in one list. A layer sees which verb is called, of which provider
-//! and in which region, and wraps the call; it sees neither arguments nor answers.
+//! Layers around every call of a provider, in one list: tracing, metrics, region check, time limit, concurrency limit.
+//! A layer wraps the call and knows its verb, provider and region, but neither arguments nor results.
 
 mod concurrency;
 mod metrics;
@@ -34,18 +34,18 @@ pub struct Call<'a> {
     pub verb: ProviderVerb,
     /// Region of the resource; none for calls about the provider as a whole and for a tenant's own rows and objects.
     pub region: Option<&'a str>,
-    /// Resource, if the call is about one.
+    /// Resource; none for calls about the provider as a whole.
     pub resource: Option<ResourceId>,
-    /// Whether the provider only writes rows of the registry, so that nothing outside is called.
+    /// Whether the provider only writes rows of the registry and calls no external system.
     pub transactional: bool,
 }
 
-/// A call that is under way, with the layers inside of the present one around it.
+/// The future of a call, already wrapped in the inner layers.
 pub type Work<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>>;
 
 /// Wraps calls of providers.
 pub trait Layer: Send + Sync {
-    /// The call with this layer around it.
+    /// Returns the call wrapped in this layer.
     fn wrap<'a>(&'a self, call: &'a Call<'a>, work: Work<'a>) -> Work<'a>;
 }
 

@@ -195,7 +195,7 @@ impl Index {
         Ok(!self.query(sql, [encryption.as_str()], |_| Ok(())).await?.is_empty())
     }
 
-    /// Those of the given files that belong to no object.
+    /// Returns the names of the given files that belong to no object.
     pub async fn unknown(&self, files: &[String]) -> Result<Vec<String>, Failure> {
         let sql =
             "SELECT value FROM json_each(?1) WHERE NOT EXISTS (SELECT 1 FROM objects WHERE file = value)";

@@ -28,7 +28,7 @@ const MAX_COMMON_NAME: usize = 64;
 /// The authority's key and certificate.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// Its certificate in PEM.
+    /// The authority's certificate in PEM.
     pub pem: String,
     facts: Facts,
 }

@@ -40,7 +40,7 @@ pub struct Wanted {
     pub days: u32,
 }
 
-/// What exists under a name.
+/// Result of looking up a name: nothing, a folder with this owner tag, or anything else.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     Nothing,

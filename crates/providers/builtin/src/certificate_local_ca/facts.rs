@@ -63,8 +63,8 @@ impl Facts {
         self.public_key == key.der_bytes()
     }
 
-    /// When it is due for renewal: `renew_days` before its end, or at the start of the last third of its
-    /// lifetime.
+    /// Time from which the certificate is due for renewal: `renew_days` before its end, or by default the start of the
+    /// last third of its lifetime.
     pub fn renew_at(&self, renew_days: Option<u32>) -> OffsetDateTime {
         let window = match renew_days {
             Some(days) => time::Duration::days(days.into()),
@@ -73,7 +73,7 @@ impl Facts {
         self.not_after.saturating_sub(window)
     }
 
-    /// Whether it is due for renewal, or not valid yet.
+    /// Whether the certificate is due for renewal, or not valid yet.
     pub fn is_due(&self, now: OffsetDateTime, renew_days: Option<u32>) -> bool {
         now < self.not_before || now >= self.renew_at(renew_days)
     }

@@ -136,7 +136,7 @@ impl CertificateLocalCa {
     }
 }
 
-/// What is wrong with settings, whichever resource they are for.
+/// Checks settings. The error is the path of the faulty setting and a message.
 fn check(kind: &CertificateSettings, settings: &Settings) -> Result<(), (&'static str, String)> {
     if let Some(given) = &kind.names {
         names(given).map_err(|why| ("names", why))?;
@@ -147,7 +147,8 @@ fn check(kind: &CertificateSettings, settings: &Settings) -> Result<(), (&'stati
     settings.lifetime_days.map_or(Ok(()), check_days).map_err(|why| ("lifetime_days", why))
 }
 
-/// The names that a step before this one has made.
+/// Host names from the outputs of an earlier step: the step `from`, or by default the DNS step. Without a DNS step, the
+/// resource's own name.
 fn names_of(spec: &Spec, from: Option<&str>) -> Result<Vec<String>, Failure> {
     let step = from.unwrap_or(NAMING_STEP);
     let Some(outputs) = spec.inputs.get(step) else {

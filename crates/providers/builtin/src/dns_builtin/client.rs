@@ -12,7 +12,7 @@ use super::records::Entry;
 const DRAFT: &str = ".draft";
 const SUFFIX: &str = ".json";
 
-/// What exists under a label.
+/// Result of looking up a label.
 #[derive(Debug, PartialEq)]
 pub enum Found {
     /// Nothing.

@@ -108,7 +108,7 @@ impl Exec {
     }
 }
 
-/// What the end of a command means.
+/// Converts the exit status of a command to its output or a failure, with the last line of standard error.
 fn judged(ended: Ended, spec: &Spec) -> Result<Vec<u8>, Failure> {
     let said = || {
         let text = String::from_utf8_lossy(&ended.errors);

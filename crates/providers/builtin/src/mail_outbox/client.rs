@@ -13,7 +13,7 @@ pub const OWNER: &str = "X-Tenantry-Owner";
 /// Bytes at the start of a file in which the owner tag must be.
 const HEAD: u64 = 16 * 1024;
 
-/// What exists under a name.
+/// Result of looking up a name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
     /// Nothing.

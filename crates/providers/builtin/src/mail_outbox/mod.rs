@@ -148,7 +148,8 @@ fn sample_tenant() -> Tenant {
     }
 }
 
-/// What stands in the message for the owner mark: short, and the same alphabet whatever the mark holds.
+/// Digest of the owner tag in hexadecimal, for a header of the message; the tag itself may be long or contain characters
+/// that a header does not allow.
 fn mark(spec: &Spec) -> String {
     hex::encode(Sha256::digest(spec.claim.as_bytes()))
 }

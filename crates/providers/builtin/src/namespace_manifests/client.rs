@@ -10,7 +10,7 @@ use tenantry_model::Failure;
 use super::objects::{Files, NAMESPACE, OWNER};
 use tenantry_provider::resource_folder::ResourceFolder;
 
-/// What exists under a name.
+/// Result of looking up a name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
     /// Nothing.
