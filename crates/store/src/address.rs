@@ -1,4 +1,4 @@
-//! Where a database is: the URL of a SQLite file or of a PostgreSQL database.
+//! Address of a database, parsed from its URL: a SQLite file or a PostgreSQL database.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use tenantry_postgres::Server;
 
 use super::dialect::Dialect;
 
-/// Where a database is.
+/// Address of a database.
 #[derive(Clone, Debug)]
 pub enum Address {
     /// A SQLite file.
@@ -35,7 +35,7 @@ impl FromStr for Address {
 }
 
 impl Address {
-    /// Where it is, without its password.
+    /// Path of the file, or `host:port/database`; never the password.
     pub fn place(&self) -> String {
         match self {
             Self::Sqlite(path) => path.display().to_string(),
@@ -45,7 +45,7 @@ impl Address {
         }
     }
 
-    /// Which database it is.
+    /// SQL dialect of the database.
     pub const fn dialect(&self) -> Dialect {
         match self {
             Self::Sqlite(_) => Dialect::Sqlite,

@@ -1,5 +1,5 @@
-//! A database as the control plane uses it: migrated, read through a pool of read-only connections, written through
-//! one writer. The registry and the keyring are one each.
+//! A database of Tenantry, which is the registry or the keyring: its migrations, a pool of read-only connections, and one
+//! writer.
 
 use tokio::runtime::Handle;
 
@@ -14,10 +14,10 @@ use super::table::Schema;
 use super::write_batch::{Rejected, WriteBatch};
 use super::writer::Writer;
 
-/// Any number that no other use of the database takes; keeps two starting processes from migrating at once.
+/// Takes the lock that prevents two starting processes from migrating at the same time. The number is arbitrary.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_lock(7310579201443628911)";
 
-/// Why a database cannot be opened.
+/// Error when a database is opened.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OpenError {
     /// The address is wrong.
@@ -71,7 +71,7 @@ impl Database {
         self.writer.commit(batch).await
     }
 
-    /// Where it is.
+    /// Address of the database.
     pub(super) const fn address(&self) -> &Address {
         &self.address
     }
@@ -81,20 +81,20 @@ impl Database {
         &self.writer
     }
 
-    /// Removes from the files what changed and deleted rows have left there: see [`scrub`].
+    /// Removes the remains of changed and deleted rows from the files: see [`scrub`].
     pub(super) async fn scrub(&self) -> Result<(), Failed> {
         let address = self.address.clone();
         apart(async move { scrub(&address).await }).await?
     }
 
-    /// Writes what waits and closes all connections.
+    /// Writes the waiting batches and closes all connections.
     pub async fn close(&self) {
         self.writer.close().await;
         self.reads.close().await;
     }
 }
 
-/// Runs what may block, on a thread where that disturbs no other task.
+/// Runs work that may block on a thread for blocking work, so that other tasks are not delayed.
 pub(super) async fn apart<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Failed> {
@@ -103,9 +103,10 @@ pub(super) async fn apart<T: Send + 'static>(
     done.map_err(|why| Failed { cause: Cause::Unavailable, message: why.to_string() })
 }
 
-/// Removes from SQLite's files what changed and deleted rows have left there: pages are wiped as they are written
-/// (`secure_delete`), and this folds the log, which holds older copies, into them. Fails while another connection reads
-/// those. PostgreSQL does that in its own time (vacuum, log recycling). Blocks.
+/// Removes the remains of changed and deleted rows from SQLite's files. SQLite overwrites them in the database file
+/// (`secure_delete`); this truncates the write-ahead log, which has older copies of pages. Returns an error while another
+/// connection reads from the log. Does nothing on PostgreSQL, whose vacuum and log recycling remove them in time. Blocks
+/// the thread.
 pub(super) async fn scrub(address: &Address) -> Result<(), Failed> {
     if address.dialect() == Dialect::Postgres {
         return Ok(());
@@ -116,16 +117,16 @@ pub(super) async fn scrub(address: &Address) -> Result<(), Failed> {
     folded
 }
 
-/// Brings a database's tables up to date: all migrations that are missing, or none. Blocks.
+/// Applies all missing migrations in one transaction. Blocks the thread.
 pub(super) async fn migrate(address: &Address, migrations: &Migrations) -> Result<(), OpenError> {
     let mut connection = match address {
         Address::Postgres(server) => {
-            // Without limits: an index of many rows takes its time.
+            // A session without time limits, because creating an index on a large table may take long.
             let mut session = Session::open(server, Access::Plain).await?;
             session.timeline().await.map_err(|failed| {
                 OpenError::Address(format!("the database {}: {}", address.place(), failed.message))
             })?;
-            // Whatever limit the role or the database has.
+            // Overrides a limit that is set for the role or the database.
             session.execute("SET statement_timeout = 0").await?;
             // Held until this connection closes.
             session.query(MIGRATION_LOCK, &[]).await?;

@@ -1,15 +1,15 @@
-//! Deletes what has run out: answers to idempotency keys, and sign-in codes that have ended. In small batches, so that other
-//! writes do not wait for them.
+//! Deletes expired rows: stored responses to idempotency keys, and sign-in codes. Deletes in small batches, so that other
+//! writes do not wait long.
 
 use tenantry_model::{Timestamp, Write, columns};
 
 use super::query::Query;
 use super::{ReadError, Rejected, Store, WriteBatch};
 
-/// Rows of one batch.
+/// Maximum number of rows in a batch.
 const PIECE: u64 = 500;
 
-/// Why something stays.
+/// Error of a deletion; earlier batches stay deleted.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ExpiryError {
     /// The registry cannot be read.
@@ -21,7 +21,7 @@ pub enum ExpiryError {
 }
 
 impl Store {
-    /// Forgets answers to idempotency keys of before this instant; says how many.
+    /// Deletes responses to idempotency keys that were stored before this time. Returns their number.
     pub async fn forget_answers(&self, before: Timestamp) -> Result<usize, ExpiryError> {
         let mut forgotten = 0;
         loop {
@@ -41,7 +41,7 @@ impl Store {
         }
     }
 
-    /// Forgets one-time sign-in codes that ended before this instant; says how many.
+    /// Deletes one-time sign-in codes that expired before this time. Returns their number.
     pub async fn forget_codes(&self, before: Timestamp) -> Result<usize, ExpiryError> {
         let mut forgotten = 0;
         loop {

@@ -1,7 +1,8 @@
 //! The store: all SQL of the registry and the keyring, on SQLite and PostgreSQL alike.
 //!
-//! Writes are batches through one group-committing writer (`write_batch`, `commit_group`, `writer`); reads are queries of one text for both
-//! databases, one file per aggregate. Nothing above it sees a connection, a transaction or a statement.
+//! Writes are batches, which one writer commits in groups (`write_batch`, `commit_group`, `writer`). Reads are queries
+//! with one SQL text for both databases, in one file per aggregate. Other crates see no connections, transactions or
+//! statements.
 
 mod address;
 mod archives;
@@ -105,26 +106,26 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     ])
 });
 
-/// The tables by name, each with its columns and whether they may be null.
+/// Returns the columns of each table, by name, with whether they accept NULL.
 pub fn tables() -> BTreeMap<&'static str, BTreeMap<&'static str, bool>> {
     SCHEMA.describe()
 }
 
-/// Moves a live registry to another file or server: see [`moving`]. Gives what each table holds.
+/// Moves the registry to another file or server: see [`moving`]. Returns row count and checksum of each table.
 pub async fn move_registry(from: &str, to: &str) -> Result<Moved, MoveError> {
     moving::move_database(from, to, &SCHEMA, &migration::REGISTRY, &[]).await
 }
 
-/// Where the registry is and how it is opened.
+/// Address of the registry, and size of its read pool.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
     /// `sqlite:///path/to/file` or `postgres://…`.
     pub url: String,
-    /// Connections of the read pool.
+    /// Maximum number of connections of the read pool.
     pub readers: u32,
 }
 
-/// A read failed.
+/// Error of a read: the database failed, or a row has values that this release does not know.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the registry cannot be read: {0}")]
 pub struct ReadError(String);
@@ -145,30 +146,32 @@ impl From<serde_json::Error> for ReadError {
 #[derive(Clone)]
 pub struct Store {
     database: Arc<Database>,
-    /// Notifications to other processes on the registry, if there can be any.
+    /// Queue of notifications to the other processes on the registry; dropped on SQLite, which has one process.
     outbox: Outbox,
     epochs: Arc<Epochs>,
 }
 
 impl Store {
-    /// Opens the registry and brings its tables up to date.
+    /// Opens the registry and applies missing migrations.
     pub async fn open(config: &StoreConfig) -> Result<Self, OpenError> {
         let database = Database::open(&config.url, config.readers, &SCHEMA, &migration::REGISTRY).await?;
         Ok(Self { database: Arc::new(database), outbox: Outbox::default(), epochs: Arc::default() })
     }
 
-    /// Writes a batch; returns once it is durable or rejected. Dropping the future does not take the batch back.
+    /// Writes a batch. Returns once it is durable, or why it was rejected. The batch is written even if the caller drops
+    /// the future.
     pub async fn commit(&self, batch: WriteBatch) -> Result<(), Rejected> {
         self.epochs.check()?;
         self.database.commit(batch).await
     }
 
-    /// Whether the registry is an earlier one than this process has known: then it takes no writes from it.
+    /// Whether the registry was replaced by an older copy while this process runs; the process then writes no more.
     pub fn went_back(&self) -> bool {
         self.epochs.check().is_err()
     }
 
-    /// Whether this registry was made with the keyring of this fingerprint. A new registry belongs to the first.
+    /// Whether this registry belongs to the keyring with this fingerprint. A new registry is assigned to the first
+    /// keyring that calls this.
     pub async fn belongs_to(&self, keyring: &str) -> Result<bool, Rejected> {
         let (key, none) = (columns! { "id": 1 }, columns! { "keyring": () });
         let first = Write::update_if("leader", key.clone(), none, columns! { "keyring": keyring });
@@ -183,22 +186,22 @@ impl Store {
         Ok(false)
     }
 
-    /// Fails unless the registry answers now.
+    /// Returns an error unless the registry answers a query now.
     pub async fn ping(&self) -> Result<(), ReadError> {
         self.reads().column::<i32>(query::Query::new("SELECT 1")).await.map(drop)
     }
 
-    /// Writes what waits and closes all connections. Later calls fail as unavailable.
+    /// Writes the waiting batches and closes all connections. Later calls return an error.
     pub async fn close(&self) {
         self.database.close().await;
     }
 
-    /// Removes from the files what wiped rows have left there: see [`Database::scrub`].
+    /// Removes the remains of deleted rows from the database's files: see [`Database::scrub`].
     pub async fn scrub(&self) -> Result<(), ReadError> {
         Ok(self.database.scrub().await?)
     }
 
-    /// Woken after commits with new events or audit records.
+    /// Notified after commits of events or audit records.
     fn facts(&self) -> Arc<Notify> {
         self.database.writer().facts()
     }

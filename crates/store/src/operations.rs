@@ -11,20 +11,20 @@ use super::ledger::UNFINISHED;
 use super::query::Query;
 use super::{ReadError, Stamp, Store};
 
-/// How many of the latest operations the estimates look at.
+/// Number of the latest operations from which durations are estimated.
 const LATEST: u64 = 200;
 
 impl Store {
-    /// An operation with its steps.
+    /// Returns an operation with its steps.
     pub async fn run(&self, id: OperationId) -> Result<Option<Run>, ReadError> {
-        // The operation first: if it changes while its steps are read, its version gives that away at the commit.
+        // Read the operation first: if it changes while its steps are read, the commit is rejected by its version.
         let row = Query::of::<operation::Model>().filter("id = ?", id.to_string());
         let Some(row) = self.reads().one(row).await? else { return Ok(None) };
         Ok(self.with_steps(vec![row]).await?.pop())
     }
 
-    /// Operations with their steps, newest first, from the one after this id on, those that a detached step started
-    /// included; of one tenant, in one state. Two queries.
+    /// Returns a page of operations with their steps, newest first, after the id `after`; optionally only those of one
+    /// tenant or in one state. Includes child operations of detached steps. Runs two queries.
     pub async fn operations(
         &self,
         tenant: Option<&str>,
@@ -32,7 +32,7 @@ impl Store {
         after: Option<&str>,
         limit: u64,
     ) -> Result<Vec<Run>, ReadError> {
-        // The index's own condition, so that the few that are open are not looked for among all that ever were.
+        // The condition of a partial index, which has only the few operations that have not ended.
         let open = state.is_some_and(|state| !state.is_final());
         let query = Query::of::<operation::Model>();
         let query = if open { query.only(UNFINISHED) } else { query };
@@ -43,7 +43,7 @@ impl Store {
         self.with_steps(self.reads().all(query).await?).await
     }
 
-    /// The tenant's latest operation of this kind in this state.
+    /// Returns the tenant's latest operation of this kind in this state, with its steps.
     pub async fn latest_run(
         &self,
         tenant: &str,
@@ -60,19 +60,19 @@ impl Store {
         Ok(self.with_steps(row.into_iter().collect()).await?.pop())
     }
 
-    /// Operations with their steps, in no order. Two queries.
+    /// Returns operations with their steps, in any order. Runs two queries.
     pub async fn runs(&self, ids: BTreeSet<String>) -> Result<Vec<Run>, ReadError> {
         let query = Query::of::<operation::Model>().filter("id IN ?", Vec::from_iter(ids));
         self.with_steps(self.reads().all(query).await?).await
     }
 
-    /// All operations that a tenant has had, oldest first, those that a detached step started included. Two queries.
+    /// Returns all operations of a tenant, oldest first, child operations included. Runs two queries.
     pub async fn runs_of(&self, tenant: &str) -> Result<Vec<Run>, ReadError> {
         let query = Query::of::<operation::Model>().filter("tenant_id = ?", tenant).sql("ORDER BY id");
         self.with_steps(self.reads().all(query).await?).await
     }
 
-    /// How many operations a tenant has had, children not counted.
+    /// Returns the number of a tenant's operations, without child operations.
     pub async fn operation_count(&self, tenant: &str) -> Result<i64, ReadError> {
         let query = Query::new("SELECT count(*) FROM operations").filter("tenant_id = ?", tenant);
         let count = self.reads().column(query.only("parent_id IS NULL")).await?;
@@ -99,10 +99,10 @@ impl Store {
             .collect()
     }
 
-    /// How long the steps of operations on tenants of this template usually take, from first start to end (the median of
-    /// the latest ones), by step key: for the ETA. Steps that never got done are not in it.
+    /// Returns the usual duration of each step, by step key, for tenants of this template: the median of the latest
+    /// operations, from the first start to the end. Steps that were never done are missing.
     pub async fn step_lengths(&self, template: &str) -> Result<HashMap<String, Duration>, ReadError> {
-        // Bounded first, filtered afterwards: the estimate must not scan all history.
+        // Limit the operations first and filter them then, so that the query does not scan the whole history.
         let latest = Query::new("SELECT id, tenant_id FROM operations")
             .only("parent_id IS NULL")
             .sql("ORDER BY id DESC")

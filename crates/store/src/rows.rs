@@ -1,4 +1,5 @@
-//! The engine's types from their rows. A row that does not read back is a damaged registry, and said to be so.
+//! Converts rows to the engine's types. A row that cannot be converted is an error: the registry is damaged, or a newer
+//! release has written it.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -68,12 +69,12 @@ impl TryFrom<signal::Model> for Signal {
     }
 }
 
-/// A state from its word.
+/// Parses a state from its stored word.
 fn word<T: DeserializeOwned>(text: String) -> Result<T, ReadError> {
     Ok(serde_json::from_value(Value::String(text))?)
 }
 
-/// An id from its text.
+/// Parses an id.
 pub(super) fn parse<T: std::str::FromStr<Err = IdError>>(text: &str) -> Result<T, ReadError> {
     text.parse().map_err(|error| ReadError(format!("{text}: {error}")))
 }

@@ -1,8 +1,9 @@
-//! The sealer: numbers events and audit records after their commit, and chains and signs the audit.
+//! The sealer: numbers events and audit records after their commit, links the audit records into a hash chain, and signs
+//! the chain's head.
 //!
-//! A fact's own transaction gives it no number, so that writers never wait for each other. One task reads what is
-//! unnumbered, in id order, and numbers it in one batch; it sleeps until commits wake it. The batch is refused if
-//! another process has numbered one of its rows. Of several processes the leader seals; the others notify it.
+//! Events and audit records are written without a number, so that writers do not wait for each other. One task reads the
+//! rows without a number, in the order of their ids, and numbers them in one batch; commits wake it. The batch is rejected
+//! if another process has numbered one of its rows. Of several processes the leader seals; the others notify it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +19,11 @@ use super::query::Query;
 use super::{Notification, ReadError, Rejected, Store, WriteBatch};
 use crate::keyring::{Keyring, KeyringError, SigningKey, base64url};
 
-/// Most records of each kind in one batch.
+/// Maximum number of events and of audit records in one batch.
 const BATCH: usize = 1_000;
-/// How long facts wait for others after the first.
+/// Time after the first new row in which further ones are collected for the same batch.
 const TOGETHER: Duration = Duration::from_millis(10);
-/// How long to wait after a failure. Otherwise commits alone wake it.
+/// Time after an error before the next attempt.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Name of the keyring's key that signs the heads of the audit chain.
@@ -38,7 +39,8 @@ pub struct Sealing {
 }
 
 impl Sealing {
-    /// Starts sealing, what was left unsealed included; or, if another process seals, telling it of facts.
+    /// Starts the sealer, which also numbers rows of earlier processes. With `seals` false, it only notifies the leader of
+    /// new rows.
     pub async fn start(store: Store, keyring: &Keyring, seals: bool) -> Result<Self, KeyringError> {
         let key = keyring.signing_key(AUDIT_KEY).await?;
         let (stop, facts) = (Arc::new(Notify::new()), store.facts());
@@ -47,17 +49,17 @@ impl Sealing {
         Ok(Self { stop, facts, seals, heads, task: Mutex::new(Some(task)) })
     }
 
-    /// Whether this process seals, from now on.
+    /// Sets whether this process seals.
     pub fn set(&self, seals: bool) {
         self.seals.send_replace(seals);
     }
 
-    /// Another process has facts to be sealed.
+    /// Tells the sealer that another process has committed events or audit records.
     pub fn notice_unsealed(&self) {
         self.facts.notify_one();
     }
 
-    /// Another process has sealed events up to this number.
+    /// Tells the sealer that another process has numbered events up to this number.
     pub fn notice_head(&self, seq: i64) {
         self.heads.send_if_modified(|head| {
             let newer = seq > *head;
@@ -66,12 +68,12 @@ impl Sealing {
         });
     }
 
-    /// The number of the last sealed event, as it grows; 0 while there is none or it is not yet read.
+    /// Watches the number of the last numbered event; 0 while there is none or it has not been read yet.
     pub fn head(&self) -> watch::Receiver<i64> {
         self.heads.subscribe()
     }
 
-    /// Seals what is committed by now, and ends.
+    /// Seals the rows that are committed by now, and ends the task.
     pub async fn stop(&self) {
         self.stop.notify_one();
         let task = self.task.lock().take();
@@ -112,9 +114,9 @@ async fn run(
             Ok(())
         };
         if let Err(error) = &done {
-            // A commit without an answer may hold.
+            // A commit without a response may have succeeded, so read the last numbers again.
             last = None;
-            tracing::warn!(%error, "facts cannot be sealed now");
+            tracing::warn!(%error, "events and audit records cannot be numbered now; the next attempt follows");
         }
         if stopping {
             return;
@@ -122,7 +124,7 @@ async fn run(
         tokio::select! {
             () = stop.notified() => stopping = true,
             Ok(()) = seals.changed() => {}
-            // Facts of one operation come close together: they are sealed together.
+            // One operation writes several events within a short time; number them together.
             () = async { facts.notified().await; tokio::time::sleep(TOGETHER).await } => {}
             () = tokio::time::sleep(AFTER_FAILURE), if done.is_err() => {}
         }
@@ -137,13 +139,13 @@ enum SealError {
     Write(#[from] Rejected),
 }
 
-/// The last numbers given.
+/// The last assigned number of an event, and the last link of the audit chain.
 struct Last {
     event: i64,
     link: Link,
 }
 
-/// Seals until nothing is left. `last` is read if it is not known.
+/// Numbers rows until none without a number is left. If `last` is none, it is read first.
 async fn seal_all(
     store: &Store,
     key: &SigningKey,
@@ -177,7 +179,7 @@ async fn seal_all(
             writes.push(Write::insert_unique("audit_heads", head));
         }
         store.commit(WriteBatch::new(writes)).await?;
-        // What was committed since the read wakes us again; only what did not fit must be asked for.
+        // Later commits wake the task again; read on only if the batch was full.
         if events.len().max(records.len()) < BATCH {
             heads.send_replace(*event);
             return Ok(());
@@ -185,7 +187,7 @@ async fn seal_all(
     }
 }
 
-/// Numbers a row that has no number.
+/// Write that numbers a row; it is rejected if the row has a number already.
 fn number(table: &'static str, id: &str, set: Columns) -> Write {
     Write::update_if(table, columns! { "id": id }, columns! { "seq": () }, set)
 }

@@ -10,17 +10,17 @@ use super::entity::tenant::{Listed, Model};
 use super::query::Query;
 use super::{ReadError, Store};
 
-/// Tenants that have all that they are to have.
+/// Condition for completely onboarded tenants.
 const STANDING: &str = "status IN ('active', 'suspended')";
 
 impl Store {
-    /// A tenant, living or gone.
+    /// Returns a tenant, existing or deleted.
     pub async fn tenant(&self, id: &str) -> Result<Option<Model>, ReadError> {
         self.reads().one(Query::of::<Model>().filter("id = ?", id)).await
     }
 
-    /// How a tenant stands, and the provider of its resource of this kind, if it has one: asked at every call of the tenant's
-    /// people.
+    /// Returns a tenant's status and suspensions, and the provider of its resource of this kind, if it has one. Runs at
+    /// every request of the tenant's clients.
     pub async fn tenant_serving(
         &self,
         id: &str,
@@ -37,45 +37,46 @@ impl Store {
             .transpose()
     }
 
-    /// A tenant's status alone.
+    /// Returns a tenant's status and suspensions.
     pub async fn access_status(&self, id: &str) -> Result<Option<AccessStatus>, ReadError> {
         let query = Query::new("SELECT status, suspensions FROM tenants").filter("id = ?", id);
         let found: Option<(String, Json)> = self.reads().one(query).await?;
         found.map(|(status, suspensions)| access_status_of(&status, suspensions)).transpose()
     }
 
-    /// Tenants whose fences do not all deny what they are to, from the oldest.
+    /// Returns tenants of which a fence has not acknowledged the desired mode, oldest first, after the id `after`.
     pub async fn unfenced(&self, after: &str, limit: u64) -> Result<Vec<Model>, ReadError> {
         let query = Query::of::<Model>().only("denied IS DISTINCT FROM fenced").filter("id > ?", after);
         self.reads().all(query.sql("ORDER BY id").limit(limit)).await
     }
 
-    /// Tenants whose fences all deny what they are to, as far as they said, from the oldest.
+    /// Returns tenants whose fences have all acknowledged a mode that denies access, oldest first, after the id `after`.
     pub async fn fenced(&self, after: &str, limit: u64) -> Result<Vec<Model>, ReadError> {
         let query = Query::of::<Model>().only("denied = fenced").filter("id > ?", after);
         self.reads().all(query.sql("ORDER BY id").limit(limit)).await
     }
 
-    /// The tenant that has or had the slug of this MAC.
+    /// Returns the tenant, existing or deleted, whose slug has this MAC.
     pub async fn tenant_by_slug(&self, slug_mac: &str) -> Result<Option<Model>, ReadError> {
         self.reads().one(Query::of::<Model>().filter("slug_mac = ?", slug_mac)).await
     }
 
-    /// Which of these slugs, by MAC, some tenant has or had.
+    /// Selects, of these MACs, those of slugs that an existing or deleted tenant has.
     pub async fn taken_slugs(&self, slug_macs: &[String]) -> Result<HashSet<String>, ReadError> {
         let query = Query::new("SELECT slug_mac FROM tenants").filter("slug_mac IN ?", slug_macs);
         Ok(self.reads().column(query).await?.into_iter().collect())
     }
 
-    /// Whether a living tenant has the name of this MAC.
+    /// Whether an existing tenant's name has this MAC.
     pub async fn is_name_taken(&self, name_mac: &str) -> Result<bool, ReadError> {
-        // The second condition is the index's own, so that it is used.
+        // The second condition is that of the partial index, so that the database uses it.
         let living = Query::new("SELECT id FROM tenants").filter("name_mac = ?", name_mac);
         let living: Option<(String,)> = self.reads().one(living.only("status <> 'deprovisioned'")).await?;
         Ok(living.is_some())
     }
 
-    /// Tenants as lists show them, newest first, from the one after this id on: of one id, one status, one plan.
+    /// Returns a page of tenants for a list, newest first, after the id `after`; optionally only those with one id, one
+    /// status or one plan.
     pub async fn tenants(
         &self,
         only: Option<&str>,
@@ -91,7 +92,8 @@ impl Store {
         self.reads().all(query.newest(after, limit)).await
     }
 
-    /// Tenants that have all that they are to have, newest first, from the one after this id on: of one id, if one is given.
+    /// Returns a page of completely onboarded tenants, newest first, after the id `after`; optionally only the one with
+    /// the id `only`.
     pub async fn standing_tenants(
         &self,
         only: Option<&str>,
