@@ -8,6 +8,10 @@ use sha2::{Digest, Sha256};
 
 /// Most differences that are listed; the rest are counted.
 const NAMED: usize = 20;
+/// The newest form: what is compared, and how it is written. A recorded definition stays in its form.
+pub const FORM: u32 = 2;
+/// Place of the form among the parts: no object has an empty name.
+const NO_OBJECT: &str = "";
 
 /// Definitions by object (``table `tasks` ``) and part (``column `title` ``). The object's own definition has
 /// an empty part name.
@@ -19,6 +23,21 @@ impl Shape {
     /// An empty definition.
     pub const fn new() -> Self {
         Self(BTreeMap::new())
+    }
+
+    /// The form that it was recorded in. The first one has no mark.
+    pub fn form(&self) -> u32 {
+        let mark = self.0.get(NO_OBJECT).and_then(|parts| parts.get("form"));
+        mark.and_then(|form| form.parse().ok()).unwrap_or(1)
+    }
+
+    /// The same, marked as written in this form.
+    pub fn in_form(mut self, form: u32) -> Self {
+        if form > 1 {
+            let mark = BTreeMap::from([("form".to_owned(), form.to_string())]);
+            self.0.insert(NO_OBJECT.to_owned(), mark);
+        }
+        self
     }
 
     /// SHA-256 over all definitions, in hexadecimal.
@@ -84,6 +103,17 @@ impl<A: Into<String>> FromIterator<(A, A, A)> for Shape {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_form_is_recorded_with_the_definitions() {
+        let first = Shape::from_iter([("table `a`", "", "r")]);
+        let second = first.clone().in_form(2);
+        assert_eq!((first.form(), second.form(), first.clone().in_form(1)), (1, 2, first.clone()));
+        let stored = serde_json::to_string(&second).unwrap();
+        assert_eq!(serde_json::from_str::<Shape>(&stored).unwrap(), second);
+        assert_ne!(first.fingerprint(), second.fingerprint());
+        assert_eq!(second.differences(&second), [""; 0]);
+    }
 
     #[test]
     fn differences_are_named_once() {

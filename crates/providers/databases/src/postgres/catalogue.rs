@@ -4,14 +4,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tenantry_model::{Failure, Isolation, TenantId};
-use tenantry_postgres::{Error, Row, Session};
+use tenantry_postgres::{Row, Session};
 
 use super::failure::failure;
+use super::shape::shape;
 use crate::shape::Shape;
 use crate::tables::{Catalogue, Column, OWNER, OwnerType, Table, bad_schema, cycle, deletion_order, quoted};
 
-/// Reads a schema of this isolation. The failure names each table that breaks a rule, and what to change.
+/// Reads a schema of this isolation, with its definition. The failure names each table that breaks a rule, and what to
+/// change.
 pub async fn read(
+    connection: &mut Session,
+    schema: &str,
+    isolation: Isolation,
+) -> Result<Catalogue, Failure> {
+    let catalogue = read_tables(connection, schema, isolation).await?;
+    Ok(Catalogue { shape: shape(connection, schema, None).await?, ..catalogue })
+}
+
+/// The same without the definition.
+pub async fn read_tables(
     connection: &mut Session,
     schema: &str,
     isolation: Isolation,
@@ -22,7 +34,7 @@ pub async fn read(
     }
 }
 
-/// Reads a schema of this isolation, and how its tables break the rules: a sentence for each fault.
+/// Reads a schema of this isolation without its definition, and how its tables break the rules: a sentence for each fault.
 pub async fn inspect(
     connection: &mut Session,
     schema: &str,
@@ -43,47 +55,14 @@ pub async fn inspect(
             faults.extend(references.iter().filter_map(Reference::fault));
             faults.extend(deletion_order.iter().filter(|group| group.len() > 1).map(|group| cycle(group)));
         }
-        Isolation::Schema => {}
-        Isolation::Database => faults = outside(connection, schema).await?,
+        Isolation::Schema => faults = hidden(connection, schema).await?,
+        Isolation::Database => {
+            faults = outside(connection, schema).await?;
+            faults.extend(hidden(connection, schema).await?);
+        }
     }
     let is_whole = isolation != Isolation::Pool;
-    Ok((Catalogue { tables, deletion_order, is_whole, shape: shape(connection, schema).await? }, faults))
-}
-
-/// The definition of every column, constraint, index, policy, trigger and function of the schema. NOT NULL
-/// counts as part of its column: PostgreSQL 18 lists it as a constraint as well, earlier releases do not.
-pub async fn shape(connection: &mut Session, schema: &str) -> Result<Shape, Failure> {
-    let rows = connection.rows(
-        concat!("WITH own AS (SELECT pg_class.*, format('%s `%s`', CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
-                                                            WHEN 'f' THEN 'foreign table' ELSE 'table' END, relname) AS owner
-                      FROM pg_class WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f'))
-         SELECT owner, '', CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(oid) ELSE relkind::text END FROM own
-         UNION ALL SELECT owner, 'row level security', concat_ws(' ', relrowsecurity, relforcerowsecurity) FROM own WHERE relkind IN ('r', 'p')
-         UNION ALL SELECT owner, format('column `%s`', attname), concat_ws(' ', attnum, format_type(atttypid, atttypmod), attnotnull, attgenerated,
-                                                                           pg_get_expr(adbin, adrelid))
-                   FROM own JOIN pg_attribute ON attrelid = own.oid AND attnum > 0 AND NOT attisdropped AND relkind <> 'S'
-                   LEFT JOIN pg_attrdef ON adrelid = own.oid AND adnum = attnum
-         UNION ALL SELECT owner, format('constraint `%s`', conname), concat_ws(' ', contype, convalidated, pg_get_constraintdef(c.oid))
-                   FROM own JOIN pg_constraint c ON conrelid = own.oid AND contype <> 'n'
-         UNION ALL SELECT owner, format('index `%s`', i.relname), concat_ws(' ', indisvalid, pg_get_indexdef(indexrelid))
-                   FROM own JOIN pg_index ON indrelid = own.oid JOIN pg_class i ON i.oid = indexrelid
-         UNION ALL SELECT owner, format('policy `%s`', polname), concat_ws(' ', polcmd, polpermissive, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
-                   FROM own JOIN pg_policy ON polrelid = own.oid
-         UNION ALL SELECT owner, format('trigger `%s`', tgname), concat_ws(' ', tgenabled, tgtype)
-                   FROM own JOIN pg_trigger ON tgrelid = own.oid AND NOT tgisinternal
-         UNION ALL SELECT owner, 'partitions', count(*)::text FROM own JOIN pg_inherits ON inhparent = own.oid GROUP BY owner
-         UNION ALL SELECT format('function `%s(%s)`', proname, pg_get_function_identity_arguments(oid)), '', concat_ws(' ', prosecdef, md5(prosrc)) FROM pg_proc
-                   WHERE ", in_schema!(proc "pg_proc")),
-        &[&schema],
-    ).await.map_err(failure)?;
-    let (bare, quoted) = (format!("{schema}."), format!("{}.", quoted(schema)));
-    // Definitions name the schema or not, depending on the session's search path.
-    let unqualified = |row: &Row, column: usize| {
-        let text: &str = row.try_get(column)?;
-        Ok::<_, Error>(text.replace(&bare, "").replace(&quoted, ""))
-    };
-    let part = |row: &Row| Ok((unqualified(row, 0)?, unqualified(row, 1)?, unqualified(row, 2)?));
-    rows.iter().map(part).collect::<Result<_, Error>>().map_err(failure)
+    Ok((Catalogue { tables, deletion_order, is_whole, shape: Shape::new() }, faults))
 }
 
 /// Whether any table that the schema has now holds rows of this tenant.
@@ -228,6 +207,24 @@ async fn outside(connection: &mut Session, schema: &str) -> Result<Vec<String>, 
              WHERE relkind IN ('r', 'p') AND NOT relispartition AND nspname NOT IN ($1, 'information_schema') AND NOT nspname ^@ 'pg_'
                AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
              ORDER BY 1",
+            &[&schema],
+        )
+        .await
+        .map_err(failure)
+}
+
+/// Tables of a tenant's own whose rows the administrator does not see: they force row level security on their owner, who
+/// may not bypass it.
+async fn hidden(connection: &mut Session, schema: &str) -> Result<Vec<String>, Failure> {
+    connection
+        .all(
+            concat!(
+                "SELECT format('table `%s` forces row level security on its owner, so copies of the tenant would miss rows: remove FORCE ROW LEVEL SECURITY, or run ALTER ROLE %I BYPASSRLS',
+                        relname, current_user)
+                 FROM pg_class WHERE ",
+                in_schema!(class "pg_class"),
+                " AND relkind IN ('r', 'p') AND relrowsecurity AND row_security_active(pg_class.oid) ORDER BY 1"
+            ),
             &[&schema],
         )
         .await

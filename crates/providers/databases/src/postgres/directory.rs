@@ -62,6 +62,11 @@ pub async fn create(connection: &mut Session) -> Result<(), Failure> {
     }
 }
 
+/// Whether this main database has a list of tenants. Changes nothing.
+pub async fn exists(connection: &mut Session) -> Result<bool, Failure> {
+    Ok(schema_tag(connection, SCHEMA).await?.as_deref() == Some(OWNER_TAG))
+}
+
 /// The comment of a schema; empty if it has none, none if there is no such schema.
 pub async fn schema_tag(connection: &mut Session, name: &str) -> Result<Option<String>, Failure> {
     connection

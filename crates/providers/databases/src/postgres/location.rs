@@ -12,16 +12,16 @@ use tenantry_postgres::Session;
 use tokio::time::timeout;
 
 use super::Postgres;
-use super::catalogue::shape;
 use super::directory::{Owner, TenantState, recorded_shape};
 use super::failure::failure;
 use super::migrate::{self, Target};
 use super::name::Name;
 use super::prepared::roll_back_blockers;
 use super::server::{Server, run};
+use super::shape::shape;
 use crate::content::Content;
 use crate::migrations::Applied;
-use crate::shape::Shape;
+use crate::shape::{FORM, Shape};
 use tenantry_provider::verbs::Observed;
 
 /// Time that a drop waits before the sessions that block it are looked up.
@@ -37,7 +37,7 @@ pub fn name_taken() -> Failure {
 
 /// Applies missing migrations to an existing schema. Returns the definition to record if it changes: the
 /// definition found, or, if the schema had drifted before, the one that the migrations give an unchanged
-/// tenant.
+/// tenant. One that was recorded in an earlier form is recorded anew if the schema does not differ from it.
 pub async fn update_schema(
     connection: &mut Session,
     target: Target<'_>,
@@ -47,12 +47,14 @@ pub async fn update_schema(
     made: Option<&Shape>,
 ) -> Result<Option<Shape>, Failure> {
     let drifted = match made {
-        Some(made) => shape(connection, target.schema).await? != *made,
+        Some(made) => shape(connection, target.schema, Some(made)).await? != *made,
         None => false,
     };
     let migrated = target.migrate(connection, &postgres.content.migrations).await?;
-    if made.is_some() && !migrated.applied {
-        return Ok(None);
+    if let Some(made) = made
+        && !migrated.applied
+    {
+        return Ok((made.form() < FORM && !drifted).then_some(migrated.catalogue.shape));
     }
     if !drifted {
         return Ok(Some(migrated.catalogue.shape));
@@ -81,7 +83,11 @@ pub async fn privilege_differences(
                         -- Partitions of shared tables have no privileges.
                         AND NOT (relispartition AND $1 = 'tenantry_pool')
                         AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'i'
-                                        AND refobjid = to_regclass(format('%I.%I', $1, $4))))
+                                        AND refobjid = to_regclass(format('%I.%I', $1, $4)))),
+         routines AS (SELECT oid, proname, proowner, proacl FROM pg_proc
+                      WHERE ", in_schema!(proc "pg_proc"), "
+                        -- Those of an extension, and those that come with a range type.
+                        AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid AND deptype IN ('e', 'i')))
          SELECT format('its login role may not connect to the database') WHERE NOT has_database_privilege($2, current_database(), 'CONNECT')
          UNION ALL SELECT 'its login role may not use the schema' FROM pg_namespace WHERE nspname = $1 AND NOT has_schema_privilege($2, oid, 'USAGE')
          UNION ALL SELECT format('its login role has lost %s on table `%s`', string_agg(word, ', ' ORDER BY word), relname)
@@ -91,6 +97,10 @@ pub async fn privilege_differences(
                    WHERE CASE WHEN relkind = 'S' AND NOT $3 THEN NOT has_sequence_privilege($2, own.oid, 'USAGE') END
          UNION ALL SELECT format('its login role may write to table `%s` despite its fence', relname) FROM own
                    WHERE relkind <> 'S' AND $3 AND has_table_privilege($2, own.oid, 'INSERT, UPDATE, DELETE')
+         UNION ALL SELECT format('its login role has lost EXECUTE on the function `%s`', proname) FROM routines
+                   WHERE NOT $3 AND NOT has_function_privilege($2, oid, 'EXECUTE')
+         UNION ALL SELECT format('every role may execute the function `%s`', proname) FROM routines
+                   WHERE EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee = 0)
          LIMIT 20"),
         &[&schema, &role.as_str(), &mode.is_some(), &migrate::TABLE],
     )
@@ -199,19 +209,19 @@ pub struct ObservedSchema {
 }
 
 impl ObservedSchema {
-    /// Reads a tenant's schema. Without a role, privileges are not compared.
+    /// Reads a tenant's schema, to be compared with this state. Without a role, privileges are not compared.
     pub async fn read(
         connection: &mut Session,
         schema: &str,
         role: Option<&Name>,
-        mode: Option<SuspensionMode>,
+        state: &TenantState,
     ) -> Result<Self, Failure> {
         let rights = match role {
-            Some(role) => privilege_differences(connection, schema, role, mode).await?,
+            Some(role) => privilege_differences(connection, schema, role, state.fence).await?,
             None => Vec::new(),
         };
         Ok(Self {
-            shape: shape(connection, schema).await?,
+            shape: shape(connection, schema, state.shape.as_ref()).await?,
             applied: migrate::applied(connection, schema).await?,
             rights,
         })

@@ -30,6 +30,7 @@ macro_rules! in_schema {
     };
 }
 
+mod administrator;
 mod catalogue;
 mod config;
 mod credential;
@@ -53,6 +54,7 @@ mod rotation;
 mod rows;
 mod seed;
 mod server;
+mod shape;
 pub(crate) mod transfer;
 mod trial;
 mod warm_pool;
@@ -64,7 +66,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Isolation, Write};
 
-pub(crate) use catalogue::{holds, read as read_catalogue, shape};
+pub(crate) use catalogue::{holds, read as read_catalogue};
 pub use config::{Cluster, Config, PgNotify};
 pub(crate) use credential::{IssuedPassword, PasswordRequest, forget};
 pub(crate) use directory::{Owner, Ownership, TenantState, name_of, names_of, recorded_shape, schema_tag};
@@ -85,6 +87,7 @@ use rotation::Tables;
 pub(crate) use rows::{LocateRows, PostgresRows, count_all, delete_all, no_such_tenant};
 pub(crate) use seed::seed;
 pub(crate) use server::{Server, begin, create_objects, lift_timeout, run, with_keepalive};
+pub(crate) use shape::shape;
 pub(crate) use trial::Trial;
 pub(crate) use warm_pool::{WarmFactory, WarmPool, or_on_demand};
 

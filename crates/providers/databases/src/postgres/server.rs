@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use tenantry_model::{Failure, FailureClass};
+use tenantry_model::{Failure, FailureClass, Isolation};
 use tenantry_postgres::{AdvisoryLock, Error, Limits, Pool, Pooled, Server as Address, Session, Transaction};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::directory;
+use super::config::Config;
 use super::failure::{connecting, failure, is_duplicate};
 use super::name::Name;
 use super::role::Memberships;
+use super::{administrator, directory};
 use tenantry_provider::isolation::Who;
 
 /// Oldest supported release: it copies databases by WAL_LOG and lets only the owner create objects in
@@ -215,10 +216,44 @@ impl Server {
         self.address.database()
     }
 
-    /// Checks that the server answers, can write, and grants the administrator's role what it needs.
-    pub async fn probe(&self) -> Result<(), Failure> {
-        let mut connection = self.connection().await?;
-        self.check(&mut connection).await.map(drop)
+    /// Checks that the server answers, can write, and grants the administrator's role what tenants of this isolation
+    /// need, connections included. Changes nothing.
+    pub async fn probe(&self, isolation: Isolation, config: &Config) -> Result<(), Failure> {
+        self.require(isolation, &config.app_role, config.connections).await
+    }
+
+    /// The same without connections, on a server that has no tenants yet: an attempt that fails has created nothing.
+    pub async fn admit(&self, isolation: Isolation, config: &Config) -> Result<(), Failure> {
+        match self.is_set_up().await? {
+            true => Ok(()),
+            false => self.require(isolation, &config.app_role, 0).await,
+        }
+    }
+
+    /// Whether the main database has a list of tenants. If not, it has no tenants. Changes nothing.
+    pub async fn is_set_up(&self) -> Result<bool, Failure> {
+        if self.facts.lock().await.is_some() {
+            return Ok(true);
+        }
+        let mut connection = connect(&self.address).await?;
+        let found = directory::exists(&mut connection).await?;
+        connection.close().await;
+        Ok(found)
+    }
+
+    /// Returns an error that names every missing right, unless the server has room for this number of connections and
+    /// grants the administrator's role what the isolation needs.
+    pub async fn require(
+        &self,
+        isolation: Isolation,
+        app_role: &str,
+        connections: u32,
+    ) -> Result<(), Failure> {
+        let mut connection = connect(&self.address).await?;
+        self.check(&mut connection).await?;
+        administrator::check(&mut connection, isolation, app_role, connections).await?;
+        connection.close().await;
+        Ok(())
     }
 
     async fn facts(&self) -> Result<Facts, Failure> {
@@ -246,11 +281,12 @@ impl Server {
         Ok(found)
     }
 
-    /// Checks release, writability and the administrator's attributes.
+    /// Checks release and writability. The administrator's rights are checked where tenants are created: what exists can
+    /// be read and removed with fewer.
     async fn check(&self, connection: &mut Session) -> Result<Facts, Failure> {
         let row = connection.row(
             "SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS standby,
-                    rolsuper, rolsuper OR rolbypassrls AND rolcreaterole AND rolcreatedb AS able
+                    rolsuper
              FROM pg_roles WHERE rolname = current_user",
             &[],
         )
@@ -268,12 +304,6 @@ impl Server {
         if row.get("standby") {
             let why = format!("the server of `{path}url` is a standby and cannot write: name the primary");
             return Err(Failure::retryable("read_only", why));
-        }
-        if !row.get::<_, bool>("able") {
-            let why = format!(
-                "the role of `{path}url` lacks CREATEROLE, CREATEDB or BYPASSRLS: run ALTER ROLE … CREATEROLE CREATEDB BYPASSRLS"
-            );
-            return Err(Failure::fatal("not_allowed", why));
         }
         let timeline = connection.one(TIMELINE, &[]).await.map_err(failure)?;
         let options = version >= MEMBERSHIP_OPTIONS;

@@ -88,7 +88,7 @@ async fn load_rows(rows: &mut RowsConnection, spec: &Spec, source: &mut dyn Sour
     let RowsConnection { connection, schema, isolation, shared, .. } = rows;
     let (tenant, isolation) = (spec.tenant.id, *isolation);
     run(connection, format!("BEGIN; {}", settings(schema))).await?;
-    let catalogue = catalogue::read(connection, schema, isolation).await?;
+    let catalogue = catalogue::read_tables(connection, schema, isolation).await?;
     let types = match catalogue.is_whole {
         true => Paused::in_types(connection, schema).await?,
         false => Paused::default(),

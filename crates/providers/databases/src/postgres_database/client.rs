@@ -80,6 +80,7 @@ impl Databases {
     /// The database of the canary row on a server, set up once per process.
     pub async fn canary(&self, server: &Server) -> Result<Name, Failure> {
         let made = async {
+            server.require(ISOLATION, &self.postgres.config.app_role, 0).await?;
             let (owner, work) = self.postgres.canary(server, ISOLATION)?;
             let draft = Name::new(&owner.name.as_str().replace("canary", "draft"))?;
             if self.is_replaced(server, &owner).await? {
@@ -116,6 +117,7 @@ impl Databases {
         request: &PasswordRequest,
         draft: &Name,
     ) -> Result<IssuedPassword, Failure> {
+        server.admit(ISOLATION, &self.postgres.config).await?;
         server.alive().await?;
         self.canary(server).await?;
         let made = self.make(server, owner, work, request, draft).await;
@@ -263,6 +265,9 @@ impl Databases {
     ) -> Result<RemovalCounts, Failure> {
         if let Some(open) = self.open.remove(&tenant) {
             open.pool.close().await;
+        }
+        if !server.is_set_up().await? {
+            return Ok(RemovalCounts::default());
         }
         let name = &owner.name;
         let mut lock = server.lock(&owner.lock_name()).await?;

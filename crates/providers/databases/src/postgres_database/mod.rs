@@ -79,6 +79,9 @@ impl DatabasePostgresDatabase {
     }
 
     async fn look(&self, server: &Server, owner: &Owner, draft: &Name) -> Result<Observed, Failure> {
+        if !server.is_set_up().await? {
+            return Ok(Observed::Absent);
+        }
         let mut connection = server.connection().await?;
         let found = owner.inspect(&mut connection).await?;
         Ok(match found {
@@ -89,8 +92,7 @@ impl DatabasePostgresDatabase {
                     true => {
                         let mut inside = server.connect_to(&owner.name).await?;
                         let role = owner.right_holder(&state);
-                        let seen =
-                            ObservedSchema::read(&mut inside, client::SCHEMA, role, state.fence).await?;
+                        let seen = ObservedSchema::read(&mut inside, client::SCHEMA, role, &state).await?;
                         inside.close().await;
                         Some(seen)
                     }
@@ -103,7 +105,7 @@ impl DatabasePostgresDatabase {
 
     /// Checks that tenants can be created on this server.
     async fn serves(&self, server: &Server) -> Result<(), Failure> {
-        server.probe().await?;
+        server.probe(ISOLATION, &self.databases.postgres.config).await?;
         self.databases.canary(server).await.map(drop)
     }
 }

@@ -29,7 +29,7 @@ impl WarmFactory for WarmDatabases {
         run(connection, client::tag(name, name, tag)).await?;
         let mut inside = server.connect_to(name).await?;
         run(&mut inside, rights(SCHEMA, name, None)).await?;
-        let shape = shape(&mut inside, SCHEMA).await?;
+        let shape = shape(&mut inside, SCHEMA, None).await?;
         inside.close().await;
         Ok(shape)
     }

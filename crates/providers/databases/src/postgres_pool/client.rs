@@ -14,9 +14,9 @@ use crate::postgres::{
     IssuedPassword, LocateRows, ObservedSchema, Owner, Ownership, PasswordRequest, PerServer, Postgres,
     RemovalCounts, Target, TenantState, Trial, backend, create_objects, delete_all, failure, lift_timeout,
     name_taken, privilege_differences, read_catalogue, recorded_shape, run, schema_tag, search_path, seed,
-    unblocked,
+    shape, unblocked,
 };
-use crate::shape::Shape;
+use crate::shape::{FORM, Shape};
 use crate::tables::{Catalogue, literal};
 
 /// The shared tables.
@@ -43,6 +43,7 @@ impl Pool {
 
     async fn set_up(&self) -> Result<Arc<Catalogue>, Failure> {
         let (server, groups) = (self.postgres.main(), self.groups()?);
+        server.require(ISOLATION, groups.app.as_str(), 0).await?;
         let mut lock = server.lock("pool").await?;
         let tag = schema_tag(&mut lock, SCHEMA).await?;
         guard::ensure_schema(&mut lock, SCHEMA, tag).await?;
@@ -62,13 +63,19 @@ impl Pool {
             Target { prepare: &prepare, protect: &protect, bypasses, ..Target::of_one(SCHEMA, ISOLATION) };
         let migrated = target.migrate(&mut lock, migrations).await?;
         let recorded = self.recorded_shape(&mut lock).await?;
-        let mut anew = migrated.applied || recorded.is_none();
+        // Tables that were changed since they were recorded keep their record.
+        let is_recorded = match &recorded {
+            Some(made) => shape(&mut lock, SCHEMA, Some(made)).await? == *made,
+            None => true,
+        };
+        let mut is_outdated = recorded.as_ref().is_none_or(|made| made.form() < FORM);
         if !guard::is_protected(&mut lock).await? {
             let before = read_catalogue(&mut lock, SCHEMA, ISOLATION).await?;
             run(&mut lock, groups.protect(&before)).await?;
-            // Tables as an earlier version has protected them; tables that were changed since keep their record.
-            anew |= recorded.as_ref() == Some(&before.shape);
+            // An earlier version has protected them in another way.
+            is_outdated = true;
         }
+        let anew = migrated.applied || is_recorded && is_outdated;
         let (owner, work) = self.postgres.canary(server, ISOLATION)?;
         let catalogue = read_catalogue(&mut lock, SCHEMA, ISOLATION).await?;
         let mut transaction = lock.begin().await.map_err(failure)?;
@@ -88,6 +95,7 @@ impl Pool {
         request: &PasswordRequest,
     ) -> Result<IssuedPassword, Failure> {
         let (server, name) = (self.postgres.main(), &owner.name);
+        server.admit(ISOLATION, &self.postgres.config).await?;
         server.alive().await?;
         self.ready().await?;
         let mut lock = server.lock(&owner.lock_name()).await?;
@@ -123,10 +131,11 @@ impl Pool {
     /// Whether the tables, their policies or the privileges on them differ from what was recorded.
     async fn differs_from_recorded(&self, connection: &mut Session) -> Result<bool, Failure> {
         let (made, Groups { app, tenants }) = (self.recorded_shape(connection).await?, self.groups()?);
+        let state = TenantState { shape: made, ..TenantState::default() };
         let ObservedSchema { shape, rights, .. } =
-            ObservedSchema::read(connection, SCHEMA, Some(&tenants), None).await?;
+            ObservedSchema::read(connection, SCHEMA, Some(&tenants), &state).await?;
         let of_app = privilege_differences(connection, SCHEMA, &app, None).await?;
-        Ok(!rights.is_empty() || !of_app.is_empty() || made.is_some_and(|made| made != shape))
+        Ok(!rights.is_empty() || !of_app.is_empty() || state.shape.is_some_and(|made| made != shape))
     }
 
     /// Writes policies and privileges again.
@@ -141,6 +150,9 @@ impl Pool {
     /// Removes the tenant's rows, roles and row in the list, and counts rows and logins. Deletes rows of a
     /// tenant that is no longer listed, too.
     pub async fn remove(&self, owner: &Owner) -> Result<RemovalCounts, Failure> {
+        if !self.postgres.main().is_set_up().await? {
+            return Ok(RemovalCounts::default());
+        }
         let mut lock = self.postgres.main().lock(&owner.lock_name()).await?;
         let state = match owner.inspect(&mut lock).await? {
             Ownership::Foreign => return Ok(RemovalCounts::default()),

@@ -19,8 +19,8 @@ use tenantry_model::suspension::SuspensionMode;
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::postgres::{
-    Name, ObservedSchema, Ownership, PasswordRequest, Postgres, PostgresRows, RemovalCounts, denies, fence,
-    forget, holds, observed, outputs, transfer as rows,
+    Name, ObservedSchema, Ownership, PasswordRequest, Postgres, PostgresRows, RemovalCounts, TenantState,
+    denies, fence, forget, holds, observed, outputs, transfer as rows,
 };
 use client::Pool;
 pub use config::{Config, Settings};
@@ -165,6 +165,9 @@ impl Provider for DatabasePostgresPool {
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
         let postgres = &self.pool.postgres;
         let owner = postgres.owner(spec, ISOLATION)?;
+        if !postgres.main().is_set_up().await? {
+            return Ok(Observed::Absent);
+        }
         let mut connection = postgres.main().connection().await?;
         Ok(match owner.inspect(&mut connection).await? {
             Ownership::Absent => {
@@ -175,7 +178,8 @@ impl Provider for DatabasePostgresPool {
                 // The tables are shared, so policies fence a tenant, not privileges.
                 state.shape = self.pool.recorded_shape(&mut connection).await?;
                 let role = owner.right_holder(&state);
-                let seen = ObservedSchema::read(&mut connection, guard::SCHEMA, role, None).await?;
+                let shared = TenantState { shape: state.shape.clone(), ..TenantState::default() };
+                let seen = ObservedSchema::read(&mut connection, guard::SCHEMA, role, &shared).await?;
                 observed(&postgres.content, &owner, &state, Some(seen))
             }
         })
@@ -193,7 +197,8 @@ impl Provider for DatabasePostgresPool {
     }
 
     async fn probe(&self) -> Result<(), Failure> {
-        self.pool.postgres.main().probe().await?;
+        let postgres = &self.pool.postgres;
+        postgres.main().probe(ISOLATION, &postgres.config).await?;
         self.pool.ready().await.map(drop)
     }
 

@@ -50,6 +50,7 @@ impl Schemas {
     /// The schema of the canary row, set up once per process.
     pub async fn canary(&self) -> Result<Name, Failure> {
         let made = async {
+            self.postgres.main().require(ISOLATION, &self.postgres.config.app_role, 0).await?;
             let (owner, work) = self.postgres.canary(self.postgres.main(), ISOLATION)?;
             let migrations = &self.postgres.content.migrations;
             let mut lock = self.postgres.main().lock(&owner.lock_name()).await?;
@@ -81,6 +82,7 @@ impl Schemas {
         work: &Ensure,
         request: &PasswordRequest,
     ) -> Result<IssuedPassword, Failure> {
+        self.postgres.main().admit(ISOLATION, &self.postgres.config).await?;
         self.postgres.main().alive().await?;
         self.canary().await?;
         let made = self.make(owner, work, request).await;
@@ -215,6 +217,9 @@ impl Schemas {
     /// Removes schema and roles if they carry the owner tag; counts rows and logins.
     pub async fn remove(&self, owner: &Owner, tenant: TenantId) -> Result<RemovalCounts, Failure> {
         self.forget(tenant);
+        if !self.postgres.main().is_set_up().await? {
+            return Ok(RemovalCounts::default());
+        }
         let name = &owner.name;
         let mut lock = self.postgres.main().lock(&owner.lock_name()).await?;
         let Ownership::Own(state) = owner.inspect(&mut lock).await? else {

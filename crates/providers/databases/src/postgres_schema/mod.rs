@@ -173,6 +173,9 @@ impl Provider for DatabasePostgresSchema {
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
         let postgres = &self.schemas.postgres;
         let owner = postgres.owner(spec, ISOLATION)?;
+        if !postgres.main().is_set_up().await? {
+            return Ok(Observed::Absent);
+        }
         let mut connection = postgres.main().connection().await?;
         Ok(match owner.inspect(&mut connection).await? {
             Ownership::Absent => Observed::Absent,
@@ -181,7 +184,7 @@ impl Provider for DatabasePostgresSchema {
                 let seen = match state.thing {
                     true => {
                         let role = owner.right_holder(&state);
-                        Some(ObservedSchema::read(&mut connection, &spec.name, role, state.fence).await?)
+                        Some(ObservedSchema::read(&mut connection, &spec.name, role, &state).await?)
                     }
                     false => None,
                 };
@@ -202,7 +205,8 @@ impl Provider for DatabasePostgresSchema {
     }
 
     async fn probe(&self) -> Result<(), Failure> {
-        self.schemas.postgres.main().probe().await?;
+        let postgres = &self.schemas.postgres;
+        postgres.main().probe(ISOLATION, &postgres.config).await?;
         self.schemas.canary().await.map(drop)
     }
 

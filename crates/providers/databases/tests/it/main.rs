@@ -2,10 +2,12 @@
 //! keep, and what each provider does beyond it.
 
 mod postgres;
+mod postgres_administrator;
 mod postgres_any_schema;
 mod postgres_clusters;
 mod postgres_disk;
 mod postgres_drift;
+mod postgres_drift_shape;
 mod postgres_failover;
 mod postgres_failures;
 mod postgres_fences;

@@ -63,7 +63,7 @@ impl Fixture {
         Some(Self { cluster: Some(url), ..fixture })
     }
 
-    /// The same with an administrator that has only the privileges that the guide asks for.
+    /// The same with an administrator that has only the rights that the model needs.
     pub async fn with_plain_administrator(model: Model) -> Option<Self> {
         Some(Self::with_plain_administrator_on(TestDatabase::postgres().await?, model).await)
     }
@@ -75,9 +75,14 @@ impl Fixture {
         let (host, port, name) = (options.get_host(), options.get_port(), options.get_database().unwrap());
         let admin = format!("admin_{name}");
         let mut connection = connect(&config.url).await;
+        let besides = match model {
+            Model::Pool => "BYPASSRLS",
+            Model::Schema => "",
+            Model::Database => "CREATEDB",
+        };
         for sql in [
-            format!("CREATE ROLE {admin} LOGIN CREATEROLE CREATEDB BYPASSRLS PASSWORD 'x'"),
-            format!("ALTER DATABASE {name} OWNER TO {admin}"),
+            format!("CREATE ROLE {admin} LOGIN CREATEROLE {besides} PASSWORD 'x'"),
+            format!("GRANT CREATE ON DATABASE {name} TO {admin}"),
         ] {
             sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
         }

@@ -10,12 +10,12 @@ use sqlx::AssertSqlSafe;
 
 /// Where the change is made.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum At {
+pub enum At {
     Main,
     Tables,
 }
 
-async fn differs(provider: &dyn Provider, fixture: &Fixture, spec: &Spec) -> Vec<String> {
+pub async fn differs(provider: &dyn Provider, fixture: &Fixture, spec: &Spec) -> Vec<String> {
     match provider.observe(&fixture.world.context(), spec).await.unwrap() {
         Observed::Present { differs, .. } => differs,
         other => vec![format!("{other:?}")],
@@ -24,7 +24,7 @@ async fn differs(provider: &dyn Provider, fixture: &Fixture, spec: &Spec) -> Vec
 
 /// Runs statements as a superuser where the tenant's tables are; `NAME` stands for the tenant's name and
 /// `APP` for the application role.
-async fn harm(fixture: &Fixture, spec: &Spec, model: Model, at: At, sql: &str) {
+pub async fn harm(fixture: &Fixture, spec: &Spec, model: Model, at: At, sql: &str) {
     let mut url = fixture.url().to_owned();
     if (model, at) == (Model::Database, At::Tables) {
         url = format!("{}/{}", url.rsplit_once('/').unwrap().0, spec.name);

@@ -157,7 +157,7 @@ CREATE TABLE things (
 );
 CREATE TABLE owners (tenant_id text NOT NULL PRIMARY KEY);";
 
-struct Postgres(Fixture);
+pub struct Postgres(pub Fixture);
 
 #[async_trait]
 impl ContentEnvironment for Postgres {

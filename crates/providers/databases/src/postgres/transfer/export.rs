@@ -27,7 +27,7 @@ pub async fn rows(
 ) -> Result<Content, Failure> {
     let settings = settings(schema);
     let mut reader = Reader::begin(connection, &settings).await?;
-    let catalogue = catalogue::read(reader.main(), schema, *isolation).await?;
+    let catalogue = catalogue::read_tables(reader.main(), schema, *isolation).await?;
     let relations = Relations::read(reader.main(), schema).await?;
     let parts: BTreeMap<&String, Vec<Relation>> =
         catalogue.tables.iter().map(|(name, table)| (name, relations.of(name, table))).collect();
