@@ -29,6 +29,7 @@ use tenantry_provider::files::Files;
 
 pub(crate) use faults::Faults;
 use folder::Source;
+pub(crate) use postgres::tokens;
 pub use public::PublicSchema;
 use script::Script;
 pub use script::Statement;

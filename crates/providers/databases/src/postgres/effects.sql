@@ -1,5 +1,5 @@
--- What the current transaction has created or changed outside of the schema $1, one row for each object. If $2, the
--- database belongs to the schema's tenant: what stands in no schema is not outside, except large objects.
+-- What the current transaction has created, changed or dropped outside of the schema $1, one row for each object. If $2,
+-- the database belongs to the schema's tenant: what stands in no schema is not outside, except large objects and roles.
 --
 -- A row of a system catalogue is the transaction's own if its xmin is one of its own transaction ids: not before the
 -- transaction's first id, and either newer than the snapshot or still in progress (other transactions' visible rows
@@ -54,4 +54,14 @@ WITH bounds AS (
       AND CASE WHEN id >= next THEN true ELSE pg_xact_status(id::text::xid8) = 'in progress' END
       AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = class AND objid = object AND deptype IN ('e', 'i'))
 )
-SELECT DISTINCT concat_ws(' ', type, CASE type WHEN 'large object' THEN NULL ELSE identity END) FROM own, pg_identify_object(class, object, 0) ORDER BY 1
+SELECT DISTINCT concat_ws(' ', type, CASE type WHEN 'large object' THEN NULL ELSE identity END) FROM own, pg_identify_object(class, object, 0)
+-- A dropped object has no row any more, but the transaction holds its lock. Objects of the transaction itself have
+-- greater numbers than the schema, which it has created.
+UNION ALL SELECT DISTINCT 'an object that existed before, by dropping it' FROM pg_locks
+          WHERE pid = pg_backend_pid() AND mode = 'AccessExclusiveLock' AND NOT $2 AND coalesce(relation, objid)::bigint < to_regnamespace($1)::oid::bigint
+            AND CASE locktype WHEN 'relation' THEN NOT EXISTS (SELECT FROM pg_class WHERE oid = relation)
+                              WHEN 'object' THEN (pg_identify_object(classid, objid, 0)).identity IS NULL END
+-- CREATE, ALTER and DROP ROLE keep this lock. Only superusers may read the table itself.
+UNION ALL SELECT 'a role' FROM pg_locks
+          WHERE pid = pg_backend_pid() AND mode = 'RowExclusiveLock' AND locktype = 'relation' AND relation = 'pg_authid'::regclass
+ORDER BY 1

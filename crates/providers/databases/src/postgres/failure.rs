@@ -3,7 +3,7 @@
 
 use tenantry_model::Failure;
 use tenantry_postgres::sqlstate::{LOST, Meaning, meaning};
-use tenantry_postgres::{Error, Kind, Session};
+use tenantry_postgres::{Error, Kind, Report, Session};
 
 /// Maps an error of connecting: nothing was sent to the server.
 pub fn connecting(error: Error) -> Failure {
@@ -59,10 +59,21 @@ pub fn failure(error: Error) -> Failure {
 /// Runs a statement of a file; a failure comes with the line in the statement, from 0, if the server tells it.
 pub async fn run_statement(connection: &mut Session, sql: &str) -> Result<(), (Failure, usize)> {
     connection.run(sql).await.map_err(|error| {
-        let line = error.report().and_then(|report| report.line()).unwrap_or_default();
-        (failure(error), line)
+        let report = error.report();
+        let line = report.as_ref().and_then(Report::line).unwrap_or_default();
+        match report.filter(|_| error.code() == Some(IN_USE)) {
+            Some(report) => {
+                let why = "an earlier statement of the file still uses the object: end it before, or move this one to another file";
+                (Failure::fatal("database", format!("{why} ({report})")), line)
+            }
+            None => (failure(error), line),
+        }
     })
 }
+
+/// The object is in use. A statement of a file waits for other sessions, so its own session uses the object: by a cursor
+/// that is open, or by triggers and keys that are checked later.
+const IN_USE: &str = "55006";
 
 /// Whether the error says that an object to be created exists already.
 pub fn is_duplicate(error: &Error) -> bool {

@@ -17,6 +17,14 @@ pub const TABLE: &str = "_migrations";
 /// Sequence that numbers its rows; PostgreSQL gives it this name.
 pub const POSITIONS: &str = "_migrations_position_seq";
 
+/// Rewrites a statement for a schema.
+pub type Prepare<'a> = &'a (dyn Fn(&str, &str) -> String + Send + Sync);
+
+/// Leaves a statement as it is.
+pub fn as_it_is(sql: &str, _schema: &str) -> String {
+    sql.to_owned()
+}
+
 /// A schema to migrate.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
@@ -24,8 +32,8 @@ pub struct Target<'a> {
     pub schema: &'a str,
     /// What the schema's tables hold.
     pub isolation: Isolation,
-    /// Rewrites a statement before it runs.
-    pub prepare: &'a (dyn Fn(&str) -> String + Send + Sync),
+    /// Rewrites statements before they run.
+    pub prepare: Prepare<'a>,
     /// Statements that protect its tables, run after each migration in the same transaction.
     pub protect: &'a (dyn Fn(&Catalogue) -> String + Send + Sync),
     /// Query for objects that bypass this protection; what it finds after a migration rolls the migration back.
@@ -47,7 +55,7 @@ pub struct Migrated {
 impl<'a> Target<'a> {
     /// A schema that belongs to one tenant: files run as they are, and tables need no protection.
     pub fn of_one(schema: &'a str, isolation: Isolation) -> Self {
-        Self { schema, isolation, prepare: &str::to_owned, protect: &no_protection, bypasses: None }
+        Self { schema, isolation, prepare: &as_it_is, protect: &no_protection, bypasses: None }
     }
 
     /// Applies the missing files and reads the resulting tables.
@@ -112,7 +120,8 @@ impl<'a> Target<'a> {
     /// Runs a file's statements one by one, so that a failure names the line.
     async fn run_statements(&self, connection: &mut Session, migration: &Migration) -> Result<(), Failure> {
         for statement in &migration.statements {
-            let ran = run_statement(connection, &(self.prepare)(&statement.sql(self.schema))).await;
+            let sql = (self.prepare)(&statement.sql(self.schema), self.schema);
+            let ran = run_statement(connection, &sql).await;
             ran.map_err(|(failure, line)| migrations::bad(migration, Some(statement.line + line), failure))?;
         }
         Ok(())

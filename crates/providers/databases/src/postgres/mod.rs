@@ -88,7 +88,7 @@ pub(crate) use rows::{LocateRows, PostgresRows, count_all, delete_all, no_such_t
 pub(crate) use seed::seed;
 pub(crate) use server::{Server, begin, create_objects, lift_timeout, run, with_keepalive};
 pub(crate) use shape::shape;
-pub(crate) use trial::Trial;
+pub(crate) use trial::{RUNS_AS_ADMINISTRATOR, Trial};
 pub(crate) use warm_pool::{WarmFactory, WarmPool, or_on_demand};
 
 use crate::content::{Content, Ensure};

@@ -10,13 +10,24 @@ use tenantry_postgres::Session;
 use super::catalogue;
 use super::config::PgNotify;
 use super::failure::{failure, run_statement};
-use super::migrate::{pending, search_path};
+use super::migrate::{Prepare, as_it_is, pending, search_path};
 use super::server::run;
 use crate::migrations::{Faults, Migration, Tool};
 use crate::tables::quoted;
 
 /// Objects outside of a schema that the transaction has created or changed.
 const EFFECTS: &str = include_str!("effects.sql");
+/// Tables outside of the schema `$1` whose rows the transaction has changed, with the number of changes, which a rollback to
+/// a savepoint does not reduce.
+const CHANGED_ROWS: &str = "
+    SELECT format('rows of table %I.%I', schemaname, relname), (n_tup_ins + n_tup_upd + n_tup_del)::text FROM pg_stat_xact_all_tables
+    WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 AND schemaname NOT IN ($1, 'pg_catalog', 'pg_toast') AND NOT schemaname ^@ 'pg_temp_'";
+/// Functions in the schema `$1` that run as the administrator. A tenant's session chooses the search path and has temporary
+/// objects, so that the names in such a function can refer to objects of the tenant, whose code then runs as the
+/// administrator.
+pub const RUNS_AS_ADMINISTRATOR: &str = "
+    SELECT format('function `%s` runs as the administrator, and a tenant can put objects of its own before those that it names: leave SECURITY DEFINER out', proname)
+    FROM pg_proc WHERE pronamespace = to_regnamespace($1) AND prosecdef ORDER BY 1";
 /// Schema in which files are tried; it exists in the transaction only.
 const SCRATCH: &str = "tenantry_trial";
 
@@ -33,10 +44,12 @@ pub struct Trial<'a> {
     isolation: Isolation,
     /// Name of the set, for messages.
     set: &'a str,
-    /// Finds objects that bypass the policies of shared tables, in the schema `$1`.
+    /// Finds objects in the schema `$1` that bypass policies or privileges.
     bypasses: Option<&'static str>,
     /// Whether functions that call `pg_notify` are faults.
     rejects_notify: bool,
+    /// Rewrites statements before they run.
+    prepare: Prepare<'a>,
 }
 
 /// What a trial finds wrong after a statement.
@@ -51,15 +64,20 @@ struct Found {
 
 impl<'a> Trial<'a> {
     /// For shared tables, schemas or databases. `bypasses` is a query that returns a sentence for each object in the
-    /// schema `$1` that bypasses the policies of shared tables.
-    pub const fn new(isolation: Isolation, set: &'a str, bypasses: Option<&'static str>) -> Self {
-        Self { isolation, set, bypasses, rejects_notify: false }
+    /// schema `$1` that bypasses policies or privileges.
+    pub fn new(isolation: Isolation, set: &'a str, bypasses: Option<&'static str>) -> Self {
+        Self { isolation, set, bypasses, rejects_notify: false, prepare: &as_it_is }
     }
 
     /// With this rule for functions that call `pg_notify`. In a database of its own a tenant hears only itself.
     pub fn with_pg_notify(self, rule: PgNotify) -> Self {
         let shared = self.isolation != Isolation::Database;
         Self { rejects_notify: shared && rule == PgNotify::Reject, ..self }
+    }
+
+    /// With statements as they will be when they are applied.
+    pub fn prepared(self, prepare: Prepare<'a>) -> Self {
+        Self { prepare, ..self }
     }
 
     /// Tries all files if one of them is not applied to this schema yet. A failure of code `bad_migration` names every
@@ -73,6 +91,8 @@ impl<'a> Trial<'a> {
         if pending(connection, schema, migrations).await?.is_empty() {
             return Ok(());
         }
+        // Counts of earlier transactions of this session would count as the files' own.
+        run(connection, "SELECT pg_stat_force_next_flush()".to_owned()).await?;
         let mut transaction = connection.begin().await.map_err(failure)?;
         let faults = self.faults(&mut transaction, schema, migrations).await;
         transaction.rollback().await.map_err(failure)?;
@@ -96,7 +116,7 @@ impl<'a> Trial<'a> {
         let mut broken: BTreeMap<String, (&str, Option<usize>)> = BTreeMap::new();
         for migration in migrations {
             let file = &*migration.file;
-            if let Err((line, failure)) = attempt(transaction, schema, migration).await {
+            if let Err((line, failure)) = self.attempt(transaction, schema, migration).await {
                 match failure.class {
                     FailureClass::Retryable | FailureClass::Unknown => return Err(failure),
                     // The files after it may depend on it.
@@ -141,29 +161,58 @@ impl<'a> Trial<'a> {
         let mut lines = BTreeMap::new();
         let mut last: BTreeSet<String> = before.objects.union(&before.tables).cloned().collect();
         run(transaction, format!("ROLLBACK TO file; SET LOCAL {}", search_path(schema))).await?;
+        let mut rows = changed_rows(transaction, schema).await?;
+        last.extend(rows.keys().cloned());
         for statement in &migration.statements {
-            if let Some(sql) = tried(migration, &statement.sql(schema)) {
+            if let Some(sql) = self.tried(migration, &statement.sql(schema), schema) {
                 run(transaction, sql).await?;
             }
             let found = self.found(transaction, schema).await?;
             let now: BTreeSet<String> = found.objects.union(&found.tables).cloned().collect();
             lines.extend(now.difference(&last).map(|fault| (fault.clone(), statement.line)));
             last = now;
+            let changed = changed_rows(transaction, schema).await?;
+            let more = changed.iter().filter(|(fault, count)| rows.get(*fault) != Some(*count));
+            for (fault, _) in more {
+                lines.entry(fault.clone()).or_insert(statement.line);
+            }
+            rows = changed;
         }
         Ok(lines)
+    }
+
+    /// Runs a file after a savepoint `file`; an error undoes the file alone and names the line.
+    async fn attempt(
+        self,
+        transaction: &mut Session,
+        schema: &str,
+        migration: &Migration,
+    ) -> Result<(), (usize, Failure)> {
+        let at = |line| move |failure| (line, failure);
+        run(transaction, format!("SAVEPOINT file; SET LOCAL {}", search_path(schema)))
+            .await
+            .map_err(at(1))?;
+        for statement in &migration.statements {
+            let Some(sql) = self.tried(migration, &statement.sql(schema), schema) else { continue };
+            if let Err((failure, line)) = run_statement(transaction, &sql).await {
+                run(transaction, "ROLLBACK TO file".to_owned()).await.map_err(at(statement.line))?;
+                return Err((statement.line + line, failure));
+            }
+        }
+        Ok(())
+    }
+
+    /// A statement of a file as it can run in a transaction, if it can.
+    fn tried(self, migration: &Migration, sql: &str, schema: &str) -> Option<String> {
+        let sql = (self.prepare)(sql, schema);
+        if migration.transaction { Some(sql) } else { in_transaction(&sql) }
     }
 
     async fn found(self, transaction: &mut Session, schema: &str) -> Result<Found, Failure> {
         let whole = self.isolation == Isolation::Database;
         let outside: Vec<String> = transaction.all(EFFECTS, &[&schema, &whole]).await.map_err(failure)?;
-        let mut objects: BTreeSet<String> = outside
-            .into_iter()
-            .map(|object| {
-                format!(
-                    "creates or changes {object}, which is outside of the tenant's schema: leave the schema's name out, or remove the statement"
-                )
-            })
-            .collect();
+        let mut objects: BTreeSet<String> = outside.iter().map(|object| is_outside(object)).collect();
+        objects.extend(changed_rows(transaction, schema).await?.into_keys());
         if let Some(bypasses) = self.bypasses {
             objects.extend(bypasses_in(transaction, bypasses, schema).await?);
         }
@@ -175,6 +224,19 @@ impl<'a> Trial<'a> {
     }
 }
 
+fn is_outside(object: &str) -> String {
+    format!(
+        "creates or changes {object}, which is outside of the tenant's schema: leave the schema's name out, or remove the statement"
+    )
+}
+
+/// A sentence for each table outside of the schema whose rows the transaction has changed, with the number of changes.
+async fn changed_rows(transaction: &mut Session, schema: &str) -> Result<BTreeMap<String, String>, Failure> {
+    let changed: Vec<(String, String)> =
+        transaction.pairs(CHANGED_ROWS, &[&schema]).await.map_err(failure)?;
+    Ok(changed.into_iter().map(|(object, count)| (is_outside(&object), count)).collect())
+}
+
 /// A sentence for each object in the schema that bypasses the policies of shared tables.
 pub async fn bypasses_in(
     connection: &mut Session,
@@ -182,29 +244,6 @@ pub async fn bypasses_in(
     schema: &str,
 ) -> Result<Vec<String>, Failure> {
     connection.all(bypasses, &[&schema]).await.map_err(failure)
-}
-
-/// Runs a file after a savepoint `file`; an error undoes the file alone and names the line.
-async fn attempt(
-    transaction: &mut Session,
-    schema: &str,
-    migration: &Migration,
-) -> Result<(), (usize, Failure)> {
-    let at = |line| move |failure| (line, failure);
-    run(transaction, format!("SAVEPOINT file; SET LOCAL {}", search_path(schema))).await.map_err(at(1))?;
-    for statement in &migration.statements {
-        let Some(sql) = tried(migration, &statement.sql(schema)) else { continue };
-        if let Err((failure, line)) = run_statement(transaction, &sql).await {
-            run(transaction, "ROLLBACK TO file".to_owned()).await.map_err(at(statement.line))?;
-            return Err((statement.line + line, failure));
-        }
-    }
-    Ok(())
-}
-
-/// A statement of a file as it can run in a transaction, if it can.
-fn tried(migration: &Migration, sql: &str) -> Option<String> {
-    if migration.transaction { Some(sql.to_owned()) } else { in_transaction(sql) }
 }
 
 /// The statement in a form that can run in a transaction: without CONCURRENTLY; none for VACUUM.

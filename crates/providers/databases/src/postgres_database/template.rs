@@ -10,7 +10,8 @@ use super::ISOLATION;
 use super::client::SCHEMA;
 use super::dropping::drop_database;
 use crate::postgres::{
-    Name, Postgres, Server, Target, Trial, failure, is_duplicate, recipe, run, with_keepalive,
+    Name, Postgres, RUNS_AS_ADMINISTRATOR, Server, Target, Trial, failure, is_duplicate, recipe, run,
+    with_keepalive,
 };
 use crate::tables::literal;
 
@@ -34,11 +35,18 @@ pub async fn ready(server: &Server, postgres: &Postgres) -> Result<Name, Failure
     let mut inside = server.connect_to(&draft).await?;
     run(&mut inside, format!("REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC")).await?;
     let made = async {
-        Trial::new(ISOLATION, &postgres.set(), None).run(&mut inside, SCHEMA, migrations).await?;
+        Trial::new(ISOLATION, &postgres.set(), Some(RUNS_AS_ADMINISTRATOR))
+            .run(&mut inside, SCHEMA, migrations)
+            .await?;
         Target::of_one(SCHEMA, ISOLATION).migrate(&mut inside, migrations).await
     };
-    with_keepalive(&mut lock, made).await?;
+    let made = with_keepalive(&mut lock, made).await;
     inside.close().await;
+    if let Err(failure) = made {
+        // If this fails too, the next attempt with these files drops it.
+        let _ = drop_database(&mut lock, &draft).await;
+        return Err(failure);
+    }
     let tag = literal(OWNER_TAG);
     run(
         &mut lock,

@@ -52,12 +52,13 @@ impl Pool {
         groups.ensure(&mut lock, server.memberships().await?).await?;
         let migrations = &self.postgres.content.migrations;
         let set = self.postgres.set();
+        let prepare = |sql: &str, schema: &str| partitions::partitioned(sql, parts, schema);
         Trial::new(ISOLATION, &set, Some(guard::BYPASSES))
             .with_pg_notify(self.postgres.config.pg_notify)
+            .prepared(&prepare)
             .run(&mut lock, SCHEMA, migrations)
             .await?;
         let protect = |catalogue: &Catalogue| groups.protect(catalogue);
-        let prepare = |sql: &str| partitions::partitioned(sql, parts);
         let bypasses = Some(guard::BYPASSES);
         let target =
             Target { prepare: &prepare, protect: &protect, bypasses, ..Target::of_one(SCHEMA, ISOLATION) };

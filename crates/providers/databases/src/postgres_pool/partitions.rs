@@ -5,16 +5,16 @@
 use tenantry_model::Failure;
 use tenantry_postgres::Session;
 
-use super::guard::ensure_schema;
-use crate::migrations::{Dialect, split};
+use super::guard::{self, ensure_schema};
+use crate::migrations::{Dialect, split, tokens};
 use crate::postgres::schema_tag;
 
 /// Schema of the partitions.
 pub const SCHEMA: &str = "tenantry_pool_partitions";
 
-/// Rewrites a file so that its tables have this many partitions. Only plain `CREATE TABLE name (…)`
+/// Rewrites a file so that its tables in this schema have this many partitions. Only plain `CREATE TABLE name (…)`
 /// statements are rewritten; other tables are not partitioned.
-pub fn partitioned(sql: &str, parts: u16) -> String {
+pub fn partitioned(sql: &str, parts: u16, schema: &str) -> String {
     if parts == 0 {
         return sql.to_owned();
     }
@@ -22,28 +22,42 @@ pub fn partitioned(sql: &str, parts: u16) -> String {
     for statement in split(sql, Dialect::Postgres) {
         all.push_str(statement.text);
         let [first, second] = [0, 1].map(|n| statement.words.get(n).map_or("", String::as_str));
-        let is_plain =
-            statement.text.trim_end().ends_with(')') && !statement.words.iter().any(|word| word == "AS");
-        let is_own = statement.text.to_uppercase().contains("PARTITION BY");
-        if (first, second) == ("CREATE", "TABLE") && is_plain && !is_own {
-            all.push_str(&format!(" PARTITION BY HASH (tenant_id);{}", create_partitions(parts)));
+        if (first, second) == ("CREATE", "TABLE") && is_plain(statement.text) {
+            all.push_str(&format!(" PARTITION BY HASH (tenant_id);{}", create_partitions(parts, schema)));
         }
         all.push_str(";\n");
     }
     all
 }
 
+/// Whether a statement ends with the parenthesis that opens after the table's name.
+fn is_plain(statement: &str) -> bool {
+    let tokens = tokens(statement);
+    let mut open = 0;
+    for (index, token) in tokens.iter().enumerate() {
+        match token.text {
+            "(" => open += 1,
+            ")" if open == 1 => return index + 1 == tokens.len(),
+            ")" => open -= 1,
+            _ if open == 0 && token.is_any(&["as", "of"]) => return false,
+            _ => {}
+        }
+    }
+    false
+}
+
 /// The statement that gives every table without partitions this many. Each has row level security without a
-/// policy, so it admits no role by itself, whatever is granted.
-fn create_partitions(parts: u16) -> String {
+/// policy, so it admits no role by itself, whatever is granted. Those of a trial are in its schema.
+fn create_partitions(parts: u16, schema: &str) -> String {
+    let place = if schema == guard::SCHEMA { SCHEMA } else { schema };
     format!(
         "DO $$ DECLARE t record; part text; BEGIN
              FOR t IN SELECT oid, relname FROM pg_catalog.pg_class
-                      WHERE relnamespace = 'tenantry_pool'::regnamespace AND relkind = 'p'
+                      WHERE relnamespace = '{schema}'::regnamespace AND relkind = 'p'
                         AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhparent = pg_class.oid) LOOP
                  FOR n IN 0 .. {parts} - 1 LOOP
-                     part := format('{SCHEMA}.%I', format('%s_%s', t.oid, n));
-                     EXECUTE format('CREATE TABLE %s PARTITION OF tenantry_pool.%I FOR VALUES WITH (MODULUS {parts}, REMAINDER %s)', part, t.relname, n);
+                     part := format('{place}.%I', format('%s_%s', t.oid, n));
+                     EXECUTE format('CREATE TABLE %s PARTITION OF {schema}.%I FOR VALUES WITH (MODULUS {parts}, REMAINDER %s)', part, t.relname, n);
                      EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', part);
                  END LOOP;
              END LOOP;
@@ -70,9 +84,9 @@ mod tests {
                     CREATE INDEX i ON t (tenant_id, lower(n));\nCREATE TABLE c AS SELECT f();\n\
                     CREATE TABLE d (tenant_id text) WITH (fillfactor = 70) ;\nCREATE TABLE e (x int) PARTITION BY RANGE (x);\n\
                     DO $$ BEGIN CREATE TABLE f (y int); END $$;";
-        let parted = partitioned(file, 4);
-        assert_eq!(parted.matches("PARTITION BY HASH").count(), 2, "{parted}");
+        let parted = partitioned(file, 4, guard::SCHEMA);
+        assert_eq!(parted.matches("PARTITION BY HASH").count(), 1, "{parted}");
         assert!(parted.contains("PRIMARY KEY (tenant_id)) PARTITION BY HASH (tenant_id);DO $$"), "{parted}");
-        assert_eq!(partitioned(file, 0), file);
+        assert_eq!(partitioned(file, 0, guard::SCHEMA), file);
     }
 }

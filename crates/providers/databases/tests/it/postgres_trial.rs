@@ -128,7 +128,7 @@ async fn partitions_of_migrations_show_no_other_tenants_rows() {
 
 #[tokio::test]
 async fn files_that_reach_outside_of_their_place_are_rejected() {
-    const OUTSIDE: [(&str, &str); 9] = [
+    const OUTSIDE: [(&str, &str); 12] = [
         ("CREATE TABLE IF NOT EXISTS shared.x (a int);", "table shared.x"),
         ("CREATE FUNCTION shared.f() RETURNS int LANGUAGE sql AS 'SELECT 1';", "function shared.f()"),
         ("CREATE TYPE shared.mood AS ENUM ('a');", "type shared.mood"),
@@ -141,6 +141,9 @@ async fn files_that_reach_outside_of_their_place_are_rejected() {
             "table shared.y",
         ),
         ("SELECT lo_create(0);", "large object"),
+        ("INSERT INTO shared.foreign_table VALUES (1);", "rows of table shared.foreign_table"),
+        ("DROP TABLE shared.foreign_table;", "an object that existed before"),
+        ("DO $$ BEGIN CREATE ROLE role_of_a_file; END $$;", "a role"),
     ];
     for model in [Model::Pool, Model::Schema] {
         for (sql, object) in OUTSIDE {
