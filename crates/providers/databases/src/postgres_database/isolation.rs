@@ -8,14 +8,20 @@ use tenantry_postgres::Session;
 use super::client::Databases;
 use super::{DatabasePostgresDatabase, ISOLATION};
 use crate::postgres::isolation::{
-    ProbeSession, ProbeTenant, large_objects, privileges_on_others, probe_connect, tenant_roles,
+    ProbeSession, ProbeTenant, large_objects, other_objects, privileges_on_others, probe_connect,
+    tenant_roles,
 };
 use crate::postgres::{Name, Server, failure, names_of};
 use tenantry_provider::isolation::{Checked, Findings, IsolationCheck, Who};
 
 /// Catalogue checks on each server.
-const READ: [&str; 4] =
-    ["public_grant_database", "rights_of_other_tenants", "role_attributes", "role_membership"];
+const READ: [&str; 5] = [
+    "public_grant_database",
+    "rights_of_other_tenants",
+    "other_objects",
+    "role_attributes",
+    "role_membership",
+];
 
 #[async_trait]
 impl IsolationCheck for DatabasePostgresDatabase {
@@ -112,6 +118,7 @@ async fn check(
     findings.read("public_grant_database", public.map_err(failure)?);
     privileges_on_others(connection, findings, "rights_of_other_tenants", names, RIGHTS).await?;
     roles.push(probe_tenant.role().as_str().to_owned());
+    other_objects(connection, findings, &roles).await?;
     tenant_roles(connection, findings, &roles, &[]).await
 }
 

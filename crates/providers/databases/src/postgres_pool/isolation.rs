@@ -10,7 +10,7 @@ use super::guard::{Groups, SCHEMA};
 use super::{DatabasePostgresPool, ISOLATION, partitions, tables};
 use crate::postgres::isolation::{
     ProbeSession, ProbeTenant, WrittenTable, application_roles, default_privileges, large_objects,
-    public_grants, tenant_roles,
+    other_objects, public_grants, tenant_roles,
 };
 use crate::postgres::{Name, failure, names_of, run};
 use crate::tables::{OWNER, OwnerType, literal, quoted};
@@ -175,6 +175,7 @@ async fn catalogue(
     application_roles(connection, findings, &[app, group.clone()]).await?;
     roles.push(group);
     default_privileges(connection, findings, &roles).await?;
+    other_objects(connection, findings, &roles).await?;
     let schemas = [SCHEMA, partitions::SCHEMA, "tenantry"].map(str::to_owned);
     public_grants(connection, findings, &schemas).await
 }

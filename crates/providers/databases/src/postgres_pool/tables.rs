@@ -107,7 +107,7 @@ const OTHER_RIGHTS: &str = "
              UNION ALL SELECT grantee, privilege_type FROM aclexplode(attacl)) acl
     LEFT JOIN pg_catalog.pg_roles r ON r.oid = grantee
     WHERE nspname = 'tenantry_pool' AND relkind IN ('r', 'p', 'v', 'S') AND grantee <> relowner
-      AND CASE relkind WHEN 'S' THEN privilege_type = 'UPDATE' ELSE privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE') END
+      AND CASE relkind WHEN 'S' THEN privilege_type <> 'USAGE' ELSE privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE') END
       AND (grantee = 0 OR EXISTS (SELECT FROM unnest($1::text[]) role WHERE pg_has_role(role, grantee, 'MEMBER'))
            OR EXISTS (SELECT FROM tenantry.homes WHERE isolation = 'pool' AND name = rolname::text COLLATE \"default\")
            OR EXISTS (SELECT FROM tenantry.logins WHERE isolation = 'pool' AND name = rolname::text COLLATE \"default\"))

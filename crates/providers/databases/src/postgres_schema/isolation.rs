@@ -8,8 +8,8 @@ use tenantry_postgres::Session;
 use super::client::Schemas;
 use super::{DatabasePostgresSchema, ISOLATION};
 use crate::postgres::isolation::{
-    ProbeSession, ProbeTenant, WrittenTable, default_privileges, large_objects, privileges_on_others,
-    public_grants, tenant_roles,
+    ProbeSession, ProbeTenant, WrittenTable, default_privileges, large_objects, other_objects,
+    privileges_on_others, public_grants, tenant_roles,
 };
 use crate::postgres::{MIGRATIONS, Name, failure, names_of, search_path};
 use crate::tables::{literal, quoted};
@@ -68,6 +68,7 @@ async fn check(
     roles.push(probe_tenant.role().as_str().to_owned());
     tenant_roles(connection, &mut findings, &roles, &[]).await?;
     default_privileges(connection, &mut findings, &roles).await?;
+    other_objects(connection, &mut findings, &roles).await?;
     public_grants(connection, &mut findings, &places).await?;
     let trusted = vec![
         "every role that may connect to the main database can read the names of roles and schemas in it"

@@ -280,7 +280,7 @@ async fn planted_leaks_are_found_and_none_after_their_repair() {
         (
             Model::Schema,
             "SELECT lo_from_bytea(424242, 'secret'); GRANT SELECT ON LARGE OBJECT 424242 TO PUBLIC",
-            &["large_objects"],
+            &["large_objects", "other_objects"],
             "SELECT lo_unlink(424242)",
         ),
         (

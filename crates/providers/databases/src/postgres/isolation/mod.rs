@@ -18,7 +18,7 @@ use crate::content::Ensure;
 use tenantry_provider::passwords;
 
 pub(crate) use login::{ProbeSession, WrittenTable, large_objects, probe_connect};
-pub(crate) use rights::{default_privileges, privileges_on_others, public_grants};
+pub(crate) use rights::{default_privileges, other_objects, privileges_on_others, public_grants};
 pub(crate) use roles::{application_roles, tenant_roles};
 
 /// The probe tenant's id. It lies before the id of any real tenant.

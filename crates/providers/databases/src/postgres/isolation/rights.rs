@@ -70,6 +70,32 @@ pub async fn default_privileges(
     Ok(())
 }
 
+/// Privileges of PUBLIC or of one of these roles on objects that belong to the whole database or server: to create schemas
+/// or objects in them, to use foreign servers, to change parameters, and to reach large objects.
+pub async fn other_objects(
+    connection: &mut Session,
+    findings: &mut Findings,
+    roles: &[String],
+) -> Result<(), Failure> {
+    let found = connection.all(
+        "SELECT DISTINCT format('%s on %s to %s', privilege_type, object, coalesce(rolname, 'PUBLIC'))
+         FROM (SELECT format('database %s', datname) AS object, datacl AS acl, '{CREATE}'::text[] AS privileges
+               FROM pg_catalog.pg_database WHERE datname = current_database()
+               UNION ALL SELECT format('schema %s', nspname), nspacl, '{CREATE}' FROM pg_catalog.pg_namespace
+               UNION ALL SELECT format('foreign server %s', srvname), srvacl, '{USAGE}' FROM pg_catalog.pg_foreign_server
+               UNION ALL SELECT format('foreign data wrapper %s', fdwname), fdwacl, '{USAGE}' FROM pg_catalog.pg_foreign_data_wrapper
+               UNION ALL SELECT format('tablespace %s', spcname), spcacl, '{CREATE}' FROM pg_catalog.pg_tablespace
+               UNION ALL SELECT format('parameter %s', parname), paracl, '{SET,ALTER SYSTEM}' FROM pg_catalog.pg_parameter_acl
+               UNION ALL SELECT format('large object %s', oid), lomacl, '{SELECT,UPDATE}' FROM pg_catalog.pg_largeobject_metadata) objects,
+              aclexplode(acl) LEFT JOIN pg_catalog.pg_roles r ON r.oid = grantee
+         WHERE privilege_type = ANY (privileges) AND (grantee = 0 OR rolname::text = ANY ($1)) AND grantee <> grantor
+         ORDER BY 1",
+        &[&roles],
+    ).await;
+    findings.read("other_objects", found.map_err(failure)?);
+    Ok(())
+}
+
 /// Runs `sql` for pairs of tenants, `$1` and `$2`: it returns what the first may do with the second's
 /// objects. Each tenant is paired with the next one, the last with the first; second logins likewise.
 pub async fn privileges_on_others(
