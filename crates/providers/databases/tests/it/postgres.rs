@@ -9,12 +9,22 @@ use tenantry_databases::postgres::{Cluster, Config, Postgres};
 use tenantry_databases::postgres_database::DatabasePostgresDatabase;
 use tenantry_databases::postgres_pool::DatabasePostgresPool;
 use tenantry_databases::postgres_schema::DatabasePostgresSchema;
+use tenantry_model::Failure;
 use tenantry_provider::{Ensured, Provider, Spec};
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::database::on_server;
 
 use crate::contract::{Environment, ensure, must_keep_contract, rival};
 use crate::world::{World, spec};
+
+/// Attributes of an administrator with only the privileges that the guide asks for.
+pub fn plain(model: Model) -> &'static str {
+    match model {
+        Model::Pool => "CREATEROLE BYPASSRLS",
+        Model::Schema => "CREATEROLE",
+        Model::Database => "CREATEROLE CREATEDB",
+    }
+}
 
 /// What a tenant is on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,26 +80,33 @@ impl Fixture {
 
     /// The same on this main database.
     pub async fn with_plain_administrator_on(database: TestDatabase, model: Model) -> Self {
+        Self::with_administrator(database, model, plain(model), |_| {}).await.unwrap()
+    }
+
+    /// The same with an administrator of its own that has these attributes and may create schemas in the main database.
+    pub async fn with_administrator(
+        database: TestDatabase,
+        model: Model,
+        attributes: &str,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, Failure> {
         let mut config = config(&database);
         let options: PgConnectOptions = config.url.parse().unwrap();
         let (host, port, name) = (options.get_host(), options.get_port(), options.get_database().unwrap());
         let admin = format!("admin_{name}");
         let mut connection = connect(&config.url).await;
-        let besides = match model {
-            Model::Pool => "BYPASSRLS",
-            Model::Schema => "",
-            Model::Database => "CREATEDB",
-        };
         for sql in [
-            format!("CREATE ROLE {admin} LOGIN CREATEROLE {besides} PASSWORD 'x'"),
+            format!("CREATE ROLE {admin} LOGIN {attributes} PASSWORD 'x'"),
             format!("GRANT CREATE ON DATABASE {name} TO {admin}"),
         ] {
             sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
         }
         config.url = format!("postgres://{admin}:x@{host}:{port}/{name}");
-        let provider = provider(model, config.clone());
-        let world = World::default();
-        Self { provider, world, model, config, cluster: None, _database: database }
+        change(&mut config);
+        try_provider(model, config.clone()).map(|provider| {
+            let world = World::default();
+            Self { provider, world, model, config, cluster: None, _database: database }
+        })
     }
 
     /// The role of applications.
@@ -188,12 +205,17 @@ fn config(database: &TestDatabase) -> Config {
 }
 
 fn provider(model: Model, config: Config) -> Box<dyn Provider> {
-    let postgres = Postgres::new(config).unwrap();
-    match model {
+    try_provider(model, config).unwrap()
+}
+
+/// A provider, unless its migrations are rejected.
+pub fn try_provider(model: Model, config: Config) -> Result<Box<dyn Provider>, Failure> {
+    let postgres = Postgres::new(config)?;
+    Ok(match model {
         Model::Pool => Box::new(DatabasePostgresPool::new(postgres)),
         Model::Schema => Box::new(DatabasePostgresSchema::new(postgres)),
         Model::Database => Box::new(DatabasePostgresDatabase::new(postgres)),
-    }
+    })
 }
 
 /// All rows of all tables of a schema as one text.

@@ -1,0 +1,93 @@
+//! Cases that once failed, as small as the fuzzer made them.
+
+use super::case::{Case, File};
+use super::layout::Tool;
+use super::round_trip::{Ending, hold};
+use crate::postgres::{MODELS, Model};
+
+/// A set that must be refused, or must hold.
+struct Found {
+    /// What was wrong.
+    was: &'static str,
+    models: &'static [Model],
+    /// Statements of each file after that of the canary's table.
+    files: &'static [&'static [&'static str]],
+    /// Number of files that come when tenants have rows.
+    later: usize,
+    is_refused: bool,
+}
+
+const FOUND: &[Found] = &[
+    Found {
+        was: "a draft of the template database was left",
+        models: &[Model::Database],
+        files: &[&["CREATE TABLE broken (a no_such_type)"]],
+        later: 0,
+        is_refused: true,
+    },
+    Found {
+        was: "files could drop what is not theirs",
+        models: &[Model::Pool, Model::Schema],
+        files: &[&["DO $$ BEGIN EXECUTE 'DROP TABLE beside.beside'; END $$"]],
+        later: 1,
+        is_refused: true,
+    },
+    Found {
+        was: "a tenant's login became the administrator, by a temporary view `t` that calls a function of its own",
+        models: &[Model::Schema, Model::Database],
+        files: &[&[
+            "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM t'",
+        ]],
+        later: 0,
+        is_refused: true,
+    },
+    Found {
+        was: "a file whose own session uses the table was tried again for hours",
+        models: &[Model::Pool, Model::Schema, Model::Database],
+        files: &[&["DECLARE rows CURSOR FOR SELECT * FROM t", "ALTER TABLE t ADD COLUMN more text"]],
+        later: 0,
+        is_refused: true,
+    },
+];
+
+/// Storage parameters stand after PARTITION BY, and a partitioned table cannot have them.
+#[tokio::test]
+async fn postgres_tables_with_storage_parameters_are_created_in_partitioned_pools() {
+    if tenantry_testkit::database::admin().is_none() {
+        return;
+    }
+    let sql = "CREATE TABLE parameters (tenant_id text, id int, PRIMARY KEY (tenant_id, id)) WITH (fillfactor = 70)";
+    let case = Case { partitions: 2, ..of(Model::Pool, &[&[sql]], 0) };
+    let ending = hold(&case).await;
+    assert!(matches!(ending, Ok(Ending::Held(_))), "{ending:?}");
+}
+
+/// A case of these files, after that of the canary's table.
+fn of(model: Model, files: &[&[&str]], later: usize) -> Case {
+    let table =
+        ["CREATE TABLE t (tenant_id text NOT NULL, id text NOT NULL, n int, PRIMARY KEY (tenant_id, id))"];
+    let file = |statements: &[&str]| File {
+        statements: statements.iter().map(|sql| (*sql).to_owned()).collect(),
+        transaction: true,
+    };
+    let files = [&table[..]].into_iter().chain(files.iter().copied()).map(file).collect();
+    Case { seed: 0, model, superuser: false, tool: Tool::Plain, partitions: 0, files, later }
+}
+
+#[tokio::test]
+async fn postgres_cases_that_once_failed() {
+    if tenantry_testkit::database::admin().is_none() {
+        return;
+    }
+    for Found { was, models, files, later, is_refused } in FOUND {
+        for model in MODELS.into_iter().filter(|model| models.contains(model)) {
+            let case = of(model, files, *later);
+            let ending = hold(&case).await;
+            let as_expected = matches!(
+                (&ending, is_refused),
+                (Ok(Ending::Refused(_)), true) | (Ok(Ending::Held(_)), false)
+            );
+            assert!(as_expected, "{was}: {ending:?}\n{case}");
+        }
+    }
+}
