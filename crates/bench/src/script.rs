@@ -100,6 +100,7 @@ const STEP: &[&str] = &[
     "state",
     "attempts",
     "interruptions",
+    "failing_since",
     "due_at",
     "started_at",
     "finished_at",

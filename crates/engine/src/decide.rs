@@ -5,9 +5,10 @@
 use tenantry_model::{Failure, Timestamp, id::OperationId};
 
 use crate::operation::{Mode, OnFailure, Operation, OperationState as Op, Run, Step, StepState as S, Wait};
-use crate::retry::{MAX_INTERRUPTIONS, next_delay};
+use crate::retry::{MAX_INTERRUPTIONS, Patience, next_delay};
 use crate::run::Direction;
 use crate::signal::{Signal, SignalKind};
+use crate::waiting::waits_for;
 
 /// Error code of an operation that another operation has superseded.
 pub const SUPERSEDED: &str = "superseded";
@@ -48,14 +49,14 @@ pub fn decide(run: &mut Run, signals: &[Signal], now: Timestamp) -> Decision {
     decision
 }
 
-/// Records the result of an attempt. `jitter` is uniform in 0 to 1.
+/// Records the result of an attempt.
 pub fn settle(
     run: &mut Run,
     key: &str,
     direction: Direction,
     result: Result<serde_json::Value, Failure>,
     now: Timestamp,
-    jitter: f64,
+    patience: Patience,
 ) {
     let Some(step) = run.step_mut(key) else { return };
     step.note = None;
@@ -66,36 +67,52 @@ pub fn settle(
         (Direction::Run, Ok(output)) => {
             step.state = S::Done;
             step.output = output;
+            if let Some(error) = &mut step.error {
+                error.untouched = false;
+            }
+            step.failing_since = None;
             step.due_at = None;
             step.finished_at = Some(now);
         }
         (Direction::Run, Err(failure)) if step.state == S::Running => {
             step.uncertain |= failure.class == tenantry_model::FailureClass::Unknown;
-            step.due_at = next_delay(&step.policy, step.attempts, &failure, jitter).map(|d| now + d);
-            step.state = if step.due_at.is_some() { S::Retrying } else { S::Failed };
-            step.finished_at = (step.state == S::Failed).then_some(now);
-            step.error = Some(failure);
+            let retried = record_failure(step, failure, now, patience);
+            step.state = if retried { S::Retrying } else { S::Failed };
+            step.finished_at = (!retried).then_some(now);
         }
         (Direction::Compensate, Ok(_)) if step.state == S::Undoing => {
             if step.uncertain && step.policy.in_flight_ms > 0 {
                 // A call without an answer may still take effect: compensate again after the in-flight bound.
                 step.uncertain = false;
                 step.attempts = 0;
+                step.failing_since = None;
                 step.state = S::UndoPending;
                 step.due_at = Some(now + std::time::Duration::from_millis(step.policy.in_flight_ms));
             } else {
                 step.state = S::Undone;
+                step.failing_since = None;
                 step.due_at = None;
                 step.finished_at = Some(now);
             }
         }
         (Direction::Compensate, Err(failure)) if step.state == S::Undoing => {
-            step.due_at = next_delay(&step.policy, step.attempts, &failure, jitter).map(|d| now + d);
-            step.state = if step.due_at.is_some() { S::UndoPending } else { S::UndoFailed };
-            step.error = Some(failure);
+            let retried = record_failure(step, failure, now, patience);
+            step.state = if retried { S::UndoPending } else { S::UndoFailed };
         }
         (Direction::Run | Direction::Compensate, _) => {}
     }
+}
+
+/// Stores the failure of an attempt and sets the time of the next one; false when there is none.
+fn record_failure(step: &mut Step, mut failure: Failure, now: Timestamp, patience: Patience) -> bool {
+    if let (true, Some(before)) = (failure.answers > 0 && step.failing_since.is_some(), &step.error) {
+        failure.answers += before.answers;
+    }
+    failure.untouched &= step.error.as_ref().is_none_or(|before| before.untouched);
+    step.failing_since.get_or_insert(now);
+    step.due_at = next_delay(step, &failure, now, patience).map(|delay| now + delay);
+    step.error = Some(failure);
+    step.due_at.is_some()
 }
 
 /// Takes over a run whose executor has ended: running attempts are repeated, with unknown progress.
@@ -152,7 +169,7 @@ pub fn refuse(run: &Run, kind: &SignalKind) -> Result<(), String> {
             }
             _ => step_in(key, &[S::Waiting]),
         },
-        SignalKind::Supersede | SignalKind::ChildFinished => Ok(()),
+        SignalKind::Supersede | SignalKind::ChildFinished | SignalKind::Wake { .. } => Ok(()),
         SignalKind::Pause | SignalKind::Resume | SignalKind::Cancel | SignalKind::Retry => {
             Err(format!("the operation is {word}"))
         }
@@ -224,6 +241,12 @@ fn apply(run: &mut Run, signal: &Signal, decision: &mut Decision) {
             start_rollback(run);
         }
         SignalKind::Supersede => supersede(run, signal, decision),
+        SignalKind::Wake { provider } => {
+            let due = signal.at + spread(run.operation.id);
+            for step in run.steps.iter_mut().filter(|step| waits_for(step, provider)) {
+                step.due_at = step.due_at.map(|at| at.min(due));
+            }
+        }
         SignalKind::ChildFinished => {
             let sent = |s: &&mut Step| s.child.is_some_and(|child| child.to_string() == signal.by);
             for step in run.steps.iter_mut().filter(|s| s.state == S::Undoing).filter(sent) {
@@ -273,6 +296,7 @@ fn restart(step: &mut Step, state: S) {
     step.state = state;
     step.attempts = 0;
     step.interruptions = 0;
+    step.failing_since = None;
     step.due_at = None;
     step.finished_at = None;
 }
@@ -466,6 +490,12 @@ fn set_wake_up(run: &mut Run, now: Timestamp) {
     let deadline = operation.expected_by.filter(|_| busy && !operation.stuck);
     let timer = run.steps.iter().filter(|s| moving && timed(s)).filter_map(|s| s.due_at).min();
     operation.wake_at = deadline.into_iter().chain(timer).min();
+}
+
+/// Delay of a woken step: below a second, and evenly spread over the operations, which are all woken at once.
+fn spread(operation: OperationId) -> std::time::Duration {
+    let random = operation.uuid().as_u128() % 1_000;
+    std::time::Duration::from_millis(u64::try_from(random).unwrap_or(0))
 }
 
 /// The id of a detached step's child: derived from parent and step key, with the parent's time.

@@ -21,6 +21,7 @@ use crate::decide::{decide, recover, settle};
 use crate::executor::{Shared, Slot};
 use crate::ledger::{Commit, CommitError};
 use crate::operation::{Operation, Run, Step, StepState};
+use crate::retry::Patience;
 use crate::run::{Attempt, AttemptGuards, Direction, Done, Notes, Steps};
 use crate::signal::{Signal, SignalKind};
 
@@ -243,7 +244,7 @@ impl<S: Steps> Driver<S> {
                     results_hold = refused.is_none();
                     let what =
                         format!("the registry rejects the change, or has changed in the meantime ({table})");
-                    refused = Some(Failure::retryable("conflict", what).after(CONFLICT_DELAY));
+                    refused = Some(Failure::retryable("conflict", what).after(CONFLICT_DELAY).answered());
                     self.reset();
                 }
                 result => return result,
@@ -263,7 +264,8 @@ impl<S: Steps> Driver<S> {
             effects.extend(done.effects);
             done.output
         });
-        settle(&mut self.run, key, direction, result, self.shared.clock.now(), rand::random());
+        let patience = Patience { retry_for: self.shared.retry_for, jitter: rand::random() };
+        settle(&mut self.run, key, direction, result, self.shared.clock.now(), patience);
     }
 
     /// Decides, runs the transactional steps, commits, and starts the remaining attempts. With `refused`, no
@@ -391,6 +393,7 @@ impl<S: Steps> Driver<S> {
         self.woken.extend(woken);
         self.run.operation = next.operation.clone();
         self.committed = Some(next.clone());
+        self.shared.waiting.update(&next);
         self.shared.followers.tell(&next);
         Ok(())
     }
@@ -462,7 +465,7 @@ async fn try_once<S: Steps>(shared: &Shared<S>, attempt: Attempt) -> Result<Done
         biased;
         result = AssertUnwindSafe(shared.steps.attempt(attempt)).catch_unwind() => result.unwrap_or_else(|_| {
             let message = "the step's code panicked, which is a defect of the server; its log has the details";
-            Err(Failure::unknown("panic", message))
+            Err(Failure::unknown("panic", message).answered())
         }),
         () = deadline => Err(Failure::unknown("timeout", format!("no response within {timeout:?}"))),
     }

@@ -9,7 +9,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tenantry_model::{Timestamp, id::OperationId};
+use tenantry_model::Timestamp;
+use tenantry_model::id::{OperationId, SignalId};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::JoinSet;
 
@@ -18,8 +19,10 @@ use crate::driver::{Driver, Next, Woken};
 use crate::follow::{Changes, Followers};
 use crate::ledger::{CommitError, Ledger};
 use crate::operation::Run;
+use crate::retry::RETRY_FOR;
 use crate::run::Steps;
-use crate::signal::Signal;
+use crate::signal::{Signal, SignalKind};
+use crate::waiting::WaitingOperations;
 
 /// Limits of an executor.
 #[derive(Clone, Copy, Debug)]
@@ -28,11 +31,13 @@ pub struct ExecutorConfig {
     pub max_active: usize,
     /// Longest wait for running attempts when the executor stops.
     pub grace: Duration,
+    /// Time for which a dependency that does not work is waited for, where a step's policy names none.
+    pub retry_for: Duration,
 }
 
 impl Default for ExecutorConfig {
     fn default() -> Self {
-        Self { max_active: 256, grace: Duration::from_secs(10) }
+        Self { max_active: 256, grace: Duration::from_secs(10), retry_for: RETRY_FOR }
     }
 }
 
@@ -69,7 +74,11 @@ pub(crate) struct Shared<S: Steps> {
     unseen: Mutex<Vec<Busy>>,
     timer_set: Notify,
     permits: Semaphore,
+    pub waiting: WaitingOperations,
+    /// True from a failed call of the ledger to the next one that succeeds: an outage is logged once.
+    ledger_down: AtomicBool,
     grace: Duration,
+    pub retry_for: Duration,
 }
 
 /// Entry of one active operation.
@@ -135,8 +144,11 @@ impl<S: Steps> Executor<S> {
             timers: Mutex::default(),
             unseen: Mutex::default(),
             timer_set: Notify::new(),
+            waiting: WaitingOperations::default(),
+            ledger_down: AtomicBool::new(false),
             permits: Semaphore::new(config.max_active.max(1)),
             grace: config.grace,
+            retry_for: config.retry_for,
             clock,
         });
         let [tasks, background] = [(); 2].map(|()| Arc::new(Tasks(Mutex::default())));
@@ -181,6 +193,7 @@ impl<S: Steps> Executor<S> {
         tasks.shutdown().await;
         self.shared.timers.lock().clear();
         self.shared.unseen.lock().clear();
+        self.shared.waiting.clear();
     }
 
     /// True on the leader.
@@ -263,6 +276,26 @@ impl<S: Steps> Executor<S> {
             drop(busy);
         });
         answered.await.unwrap_or_else(|_| Err(cut_off()))
+    }
+
+    /// Wakes the operations that wait for this provider, which works again. Returns their number.
+    pub async fn wake(&self, provider: &str) -> Result<usize, CommitError> {
+        let waiting = self.shared.waiting.on(provider);
+        let (by, at) = (provider.to_owned(), self.shared.clock.now());
+        let kind = SignalKind::Wake { provider: provider.to_owned() };
+        let signals = waiting.iter().map(|id| {
+            let (kind, by) = (kind.clone(), by.clone());
+            self.signal(*id, Signal { id: SignalId::new(), kind, by, at }, Vec::new())
+        });
+        for woken in futures::future::join_all(signals).await {
+            woken?;
+        }
+        Ok(waiting.len())
+    }
+
+    /// Number of operations that wait for this provider.
+    pub fn waiting_for(&self, provider: &str) -> usize {
+        self.shared.waiting.on(provider).len()
     }
 
     /// Wakes an operation, which reads its signals and timers. Without any it becomes idle again.
@@ -457,12 +490,15 @@ async fn work<S: Steps>(guard: SlotGuard<S>, tasks: Weak<Tasks>, start: Start<S>
         };
         busy = shared.clock.busy();
         match next {
-            Next::Rest if guard.release() => return,
-            Next::Rest => backoff = Backoff::default(),
+            Next::Rest if guard.release() => return shared.ledger_works(),
+            Next::Rest => {
+                shared.ledger_works();
+                backoff = Backoff::default();
+            }
             Next::Reload(why) => {
                 driver = None;
                 in_doubt |= matches!(why, CommitError::Unavailable(_));
-                tracing::warn!(operation = %id, "reading the ledger again: {why}");
+                shared.ledger_failed(*id, &why);
                 drop(busy.take());
                 backoff.wait(&*shared.clock).await;
                 busy = shared.clock.busy();
@@ -488,6 +524,23 @@ impl Backoff {
 }
 
 impl<S: Steps> Shared<S> {
+    /// Logs a failed call of the ledger: an outage once, whatever the number of operations and attempts.
+    fn ledger_failed(&self, operation: OperationId, why: &CommitError) {
+        let outage = matches!(why, CommitError::Unavailable(_));
+        if outage && !self.ledger_down.swap(true, Ordering::SeqCst) {
+            tracing::warn!(%operation, "operations wait for the ledger: {why}");
+        } else {
+            tracing::debug!(%operation, "reading the ledger again: {why}");
+        }
+    }
+
+    fn ledger_works(&self) {
+        let stopping = self.stopping.load(Ordering::SeqCst);
+        if !stopping && self.ledger_down.swap(false, Ordering::SeqCst) {
+            tracing::info!("the ledger works again; operations continue");
+        }
+    }
+
     /// Wakes the operation at `at`.
     pub fn set_timer(&self, at: Timestamp, id: OperationId) {
         // The timer before its guard: `watch_timers` drops the guards that it takes.

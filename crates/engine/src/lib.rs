@@ -13,6 +13,7 @@ pub mod operation;
 pub mod retry;
 pub mod run;
 pub mod signal;
+mod waiting;
 
 pub use clock::{Clock, SystemClock};
 pub use executor::{Executor, ExecutorConfig};

@@ -138,6 +138,9 @@ pub struct Step {
     pub attempts: i32,
     /// Attempts that the end of a process cut off.
     pub interruptions: i32,
+    /// First failure of the present direction since the plan began or an operator retried the step; none
+    /// after a success.
+    pub failing_since: Option<Timestamp>,
     /// Earliest next start: the end of a retry's delay or of a timer.
     pub due_at: Option<Timestamp>,
     /// When it first started.
@@ -170,6 +173,7 @@ impl Step {
             state: StepState::Pending,
             attempts: 0,
             interruptions: 0,
+            failing_since: None,
             due_at: None,
             started_at: None,
             finished_at: None,
@@ -179,6 +183,11 @@ impl Step {
             note: None,
             child: None,
         }
+    }
+
+    /// True when the step has failed, and no attempt created or changed anything.
+    pub fn is_untouched(&self) -> bool {
+        !self.uncertain && self.error.as_ref().is_some_and(|error| error.untouched)
     }
 }
 
@@ -238,8 +247,12 @@ impl StepState {
 pub struct Policy {
     /// Timeout of one attempt, in milliseconds.
     pub timeout_ms: u64,
-    /// Attempts after the first.
+    /// Retries after wrong answers in a row of a dependency that works, such as a check that fails.
     pub max_retries: u32,
+    /// Time from the first failure for which a dependency that does not work is waited for, in milliseconds;
+    /// 0 retries nothing. None is the executor's time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_for_ms: Option<u64>,
     /// Longest first delay, in milliseconds; doubles with each retry.
     pub backoff_ms: u64,
     /// Longest computed delay, in milliseconds. A server's `Retry-After` may be longer.
@@ -261,6 +274,7 @@ impl Default for Policy {
         Self {
             timeout_ms: 60_000,
             max_retries: 3,
+            retry_for_ms: None,
             backoff_ms: 500,
             backoff_cap_ms: 60_000,
             on_failure: OnFailure::Rollback,

@@ -50,6 +50,11 @@ pub enum SignalKind {
     },
     /// End without compensation: the sending operation takes over every resource, partial ones included.
     Supersede,
+    /// A provider that did not work works again: steps that wait for it are due.
+    Wake {
+        /// The provider's name.
+        provider: String,
+    },
     /// A child operation has ended.
     ChildFinished,
 }

@@ -1,5 +1,5 @@
 //! Classified failures: the class says whether the call may have taken effect and whether a retry can help.
-//! The engine decides how often to retry.
+//! The engine decides how long to retry.
 
 use std::fmt;
 use std::time::Duration;
@@ -33,12 +33,29 @@ pub struct Failure {
     /// The server's `Retry-After`, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// Wrong answers in a row, this one included: the dependency works, so that only a few retries help. 0 is
+    /// a dependency that does not work, which is waited for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub answers: u32,
+    /// True when the attempt ended before it created or changed anything; in a step's record, when every attempt did. There
+    /// is nothing to undo.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untouched: bool,
+    /// The provider whose call failed, if a retry can help.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Failure {
     /// A failure of this class.
     pub fn new(class: FailureClass, code: &str, message: impl fmt::Display) -> Self {
-        Self { class, code: code.to_owned(), message: message.to_string(), retry_after_ms: None }
+        let (code, message) = (code.to_owned(), message.to_string());
+        Self { class, code, message, retry_after_ms: None, answers: 0, untouched: false, provider: None }
     }
     /// A failure without effect, to be retried.
     pub fn retryable(code: &str, message: impl fmt::Display) -> Self {
@@ -60,6 +77,14 @@ impl Failure {
     pub fn after(mut self, delay: Duration) -> Self {
         self.retry_after_ms = Some(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
         self
+    }
+    /// Marks a wrong answer of a dependency that works: a few retries decide, and it is not waited for.
+    pub fn answered(self) -> Self {
+        Self { answers: 1, ..self }
+    }
+    /// Marks an attempt that ended before it created or changed anything.
+    pub fn untouched(self) -> Self {
+        Self { untouched: true, ..self }
     }
     /// True when a retry can help.
     pub fn may_retry(&self) -> bool {

@@ -90,6 +90,7 @@ pub struct Files {
 pub struct Executor {
     #[schemars(range(min = 1, max = 100_000))]
     pub max_active: usize,
+    pub retry_for: Span,
     #[serde(default)]
     #[schemars(extend("additionalProperties" = { "type": "integer", "minimum": 1, "maximum": 100_000 }))]
     pub at_once: BTreeMap<String, u32>,

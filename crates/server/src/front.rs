@@ -93,7 +93,11 @@ fn unreadable(error: impl std::fmt::Display) -> Failure {
 /// data.
 fn unexpected(call: &str, status: StatusCode, problem: &Value) -> Failure {
     let code = problem.get("code").and_then(Value::as_str).unwrap_or("no problem document");
-    Failure::retryable("smoke_test_failed", format!("{call} returned status {} ({code})", status.as_u16()))
+    let message = format!("{call} returned status {} ({code})", status.as_u16());
+    let failure = Failure::retryable("smoke_test_failed", message);
+    // What is behind the endpoint does not work, or is too busy.
+    let down = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+    if down { failure } else { failure.answered() }
 }
 
 #[async_trait]
@@ -102,9 +106,9 @@ impl Front for InProcess {
         let grant = json!({ "grant_type": "code", "code": code });
         let token = self.expect(Method::POST, "/auth/token", None, Some(&grant)).await?;
         let token = token.get("access_token").and_then(Value::as_str);
-        token
-            .map(str::to_owned)
-            .ok_or_else(|| Failure::retryable("smoke_test_failed", "the sign-in returned no token"))
+        token.map(str::to_owned).ok_or_else(|| {
+            Failure::retryable("smoke_test_failed", "the sign-in returned no token").answered()
+        })
     }
 
     async fn me(&self, token: &str) -> Result<Value, Failure> {

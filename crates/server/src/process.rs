@@ -92,7 +92,11 @@ fn control_config(config: &Config, url: &str) -> Result<ControlConfig> {
         isolation_every: Some(config.isolation.every.duration()).filter(|every| !every.is_zero()),
         archives: config.archives(),
         import_most: config.import_max_bytes,
-        executor: ExecutorConfig { max_active: config.executor.max_active, grace: GRACE },
+        executor: ExecutorConfig {
+            max_active: config.executor.max_active,
+            grace: GRACE,
+            retry_for: config.executor.retry_for.duration(),
+        },
         replicas: !config.store_url().starts_with("sqlite:"),
     })
 }

@@ -210,6 +210,7 @@ fn step_state(step: &Step) -> Columns {
         "state": step.state,
         "attempts": step.attempts,
         "interruptions": step.interruptions,
+        "failing_since": step.failing_since,
         "due_at": step.due_at,
         "started_at": step.started_at,
         "finished_at": step.finished_at,

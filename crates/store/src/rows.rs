@@ -49,6 +49,7 @@ impl TryFrom<step::Model> for Step {
             state: word(row.state)?,
             attempts: row.attempts,
             interruptions: row.interruptions,
+            failing_since: row.failing_since.map(Into::into),
             due_at: row.due_at.map(Into::into),
             started_at: row.started_at.map(Into::into),
             finished_at: row.finished_at.map(Into::into),

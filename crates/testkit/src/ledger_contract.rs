@@ -2,6 +2,7 @@
 //! trait, and reads committed effects through [`Subject::events`].
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tenantry_engine::{
@@ -386,6 +387,7 @@ fn bare_run(epoch: i64) -> Run {
         state: StepState::Pending,
         attempts: 0,
         interruptions: 0,
+        failing_since: None,
         due_at: None,
         started_at: None,
         finished_at: None,
@@ -428,7 +430,7 @@ fn full_run(epoch: i64) -> Run {
         "no": false,
     });
     let failure =
-        Failure { retry_after_ms: Some(1_500), ..Failure::unknown("timeout", "no answer: „später“") };
+        Failure::unknown("timeout", "no answer: „später“").after(Duration::from_millis(1_500)).answered();
     let mut run = bare_run(epoch);
     let operation = &mut run.operation;
     operation.kind = "change plan".to_owned();
@@ -449,6 +451,7 @@ fn full_run(epoch: i64) -> Run {
     step.policy = Policy {
         timeout_ms: 1,
         max_retries: 7,
+        retry_for_ms: Some(8),
         backoff_ms: 2,
         backoff_cap_ms: 3,
         on_failure: OnFailure::Park,
@@ -460,6 +463,7 @@ fn full_run(epoch: i64) -> Run {
     step.state = StepState::UndoFailed;
     step.attempts = 3;
     step.interruptions = 2;
+    step.failing_since = Some(at(7));
     step.due_at = Some(at(4));
     step.started_at = Some(at(5));
     step.finished_at = Some(at(6));

@@ -7,6 +7,7 @@ mod expire_archives;
 mod expire_objects;
 mod forget_answers;
 mod forget_codes;
+mod probe_providers;
 mod reconcile_fences;
 mod renew_resources;
 mod retire_credentials;
@@ -52,6 +53,7 @@ pub(crate) trait Task: Send + Sync {
 /// All background tasks.
 pub(crate) fn tasks() -> Vec<Arc<dyn Task>> {
     vec![
+        Arc::new(probe_providers::ProbeProviders),
         Arc::new(expire_objects::ExpireObjects),
         Arc::new(apply_fences::ApplyFences),
         Arc::new(retire_credentials::RetireCredentials),
@@ -99,6 +101,7 @@ impl Control {
                 }
             };
             match task.name() {
+                probe_providers::NAME => swept.outages = changed,
                 expire_objects::NAME => swept.expired = changed,
                 apply_fences::NAME | reconcile_fences::NAME => swept.fenced += changed,
                 retire_credentials::NAME => swept.retired = changed,
@@ -133,4 +136,6 @@ pub struct Swept {
     pub answers: usize,
     /// Sign-in codes that were deleted.
     pub codes: usize,
+    /// Outages of providers that began or ended.
+    pub outages: usize,
 }

@@ -7,6 +7,8 @@ use super::TaskView;
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::Result;
+use crate::resource::OutageRecord;
+use tenantry_model::Timestamp;
 
 /// A process of Tenantry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,13 +17,41 @@ pub struct SystemView {
     pub leader: bool,
     /// All background tasks, by name.
     pub background_tasks: Vec<TaskView>,
+    /// Providers that are down, by name.
+    #[serde(default)]
+    pub outages: Vec<OutageView>,
+}
+
+/// An outage of a provider.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OutageView {
+    /// Name of the provider.
+    pub provider: String,
+    /// Time at which a probe confirmed it.
+    pub since: Timestamp,
+    /// A stable word for what is wrong.
+    pub code: String,
+    /// What is wrong.
+    pub message: String,
+    /// Number of operations that wait for it.
+    pub operations: u64,
 }
 
 impl Control {
     /// The state of this process.
     pub fn system(&self, caller: &Caller) -> Result<SystemView> {
         caller.require(Permission::ReadSystem)?;
-        Ok(SystemView { leader: *self.runs().borrow(), background_tasks: self.background_tasks() })
+        let (leader, background_tasks) = (*self.runs().borrow(), self.background_tasks());
+        Ok(SystemView { leader, background_tasks, outages: self.outages() })
+    }
+
+    fn outages(&self) -> Vec<OutageView> {
+        let down = self.shared.resources.outages().down().into_iter();
+        let view = |(provider, OutageRecord { since, failure }): (String, _)| {
+            let operations = self.shared.executor.waiting_for(&provider) as u64;
+            OutageView { provider, since, code: failure.code, message: failure.message, operations }
+        };
+        down.map(view).collect()
     }
 
     /// All background tasks with their last runs, by name.

@@ -371,6 +371,8 @@ fn step_view(step: &Step) -> StepView {
         mode: step.policy.mode,
         state: step.state,
         attempts: step.attempts,
+        failing_since: step.failing_since.filter(|_| step.waits()),
+        waits_for: step.waits_for().map(str::to_owned),
         due_at: step.due_at,
         started_at: step.started_at,
         finished_at: step.finished_at,

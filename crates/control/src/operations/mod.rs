@@ -149,5 +149,5 @@ pub(crate) fn irreversible(step: &Step) -> Failure {
 /// The failure of a step whose provider is not configured in this process.
 pub(crate) fn no_provider(name: &str) -> Failure {
     let why = format!("provider `{name}` is not configured on this server: add it to the configuration");
-    Failure::fatal("no_provider", why)
+    Failure::fatal("no_provider", why).untouched()
 }

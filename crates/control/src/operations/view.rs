@@ -82,6 +82,12 @@ pub struct StepView {
     pub state: StepState,
     /// Number of attempts: to run the step or, during a rollback, to compensate it.
     pub attempts: i32,
+    /// While it is retried: its first failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Timestamp>,
+    /// Provider that it waits for, because the provider does not work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     /// Time of the next attempt, or the end of the wait.
     pub due_at: Option<Timestamp>,
     /// Start of the first attempt.

@@ -1,5 +1,5 @@
 //! `ResourceHandle`: the only way to call a provider. Every verb of the provider and of its capabilities passes the layers
-//! in `layers/`: tracing, metrics, region check, timeout, concurrency limit.
+//! in `layers/`: tracing, metrics, region check, outages, concurrency limit, timeout.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,10 +5,12 @@ mod archive_store;
 pub mod capacity;
 mod handle;
 mod layers;
+mod outages;
 mod resources;
 
 pub use archive_store::ArchiveStore;
 pub use handle::ResourceHandle;
 pub(crate) use layers::staying;
 pub use layers::{OnCall, PermitClass, ProviderCall, ProviderVerb};
+pub(crate) use outages::{OutageChange, OutageRecord};
 pub use resources::{ConcurrencyLimits, Regions, Resources};

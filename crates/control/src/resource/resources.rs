@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::handle::ResourceHandle;
 use super::layers::{Layers, OnCall, refusal, sharing};
+use super::outages::Outages;
 use crate::error::{Error, FieldError, Result};
 
 /// Regions in which a provider may place data, by provider name. A provider without an entry may use all regions.
@@ -32,6 +33,7 @@ pub(super) struct Permits {
 /// The providers of this process, each behind a [`ResourceHandle`], which is the only way to call it.
 pub struct Resources {
     limits: Arc<Limits>,
+    outages: Arc<Outages>,
     handles: BTreeMap<String, ResourceHandle>,
     /// The same handles in the order of their configuration.
     registry: Registry,
@@ -69,14 +71,15 @@ impl Resources {
         };
         let concurrency = concurrency.iter().map(permits).collect();
         let limits = Arc::new(Limits { regions, concurrency });
-        let layers = Arc::new(Layers::new(&limits, on_call));
+        let outages = Arc::default();
+        let layers = Arc::new(Layers::new(&limits, &outages, on_call));
         let mut handles = BTreeMap::new();
         let registry = providers.map(|provider| {
             let handle = ResourceHandle::new(provider, layers.clone());
             handles.insert(handle.name().to_owned(), handle.clone());
             Arc::new(handle)
         });
-        Ok(Self { limits, handles, registry })
+        Ok(Self { limits, outages, handles, registry })
     }
 
     /// The provider of this name.
@@ -110,6 +113,11 @@ impl Resources {
         work: impl Future<Output = T>,
     ) -> std::result::Result<T, Failure> {
         sharing(&self.limits, providers, work).await
+    }
+
+    /// Which providers are down.
+    pub(crate) fn outages(&self) -> &Outages {
+        &self.outages
     }
 
     /// The handles as a `Registry`, against which templates are checked.

@@ -125,13 +125,17 @@ pub struct StepSpec {
     /// Timeout of an attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
-    /// Attempts after the first.
+    /// Time for which a dependency that does not work is waited for; by default the server's `executor.retry_for`. `0s`:
+    /// nothing is retried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_for: Option<Span>,
+    /// Retries after a wrong answer of a dependency that works, such as a check that fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
     /// Upper bound of the first delay; doubles with each retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Span>,
-    /// Action when the retries are used up.
+    /// Action when the step has failed for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
     /// `detached`: runs as a child operation, for which the activation does not wait.

@@ -11,13 +11,16 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, seq::IndexedRandom as _};
 use serde_json::Value;
-use tenantry_model::{Failure, Isolation, TenantId, Write};
+use tenantry_engine::{Clock as _, CommitError};
+use tenantry_model::{Failure, Isolation, TenantId, Timestamp, Write};
+use tenantry_provider::transfer::{self, Sink, Source};
 use tenantry_provider::{
     Cell, Checked, Context, Data, Ensured, Fault as SettingsFault, Fence, Former, IsolationCheck, Kind,
-    Observed, Provider, Registry, Removed, Retirement, Rotate, Rotated, Rows, Spec, objects::Objects,
+    Observed, Provider, Registry, Removed, Retirement, Rotate, Rotated, Rows, Spec, Transfer,
+    objects::Objects,
 };
 use tenantry_testkit::virtual_clock::VirtualClock;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::story::step_of;
 use crate::world::World;
@@ -49,6 +52,25 @@ impl How {
         Self::HangAfter,
     ];
 }
+
+/// A time in which no provider works, or the ledger does not. It begins when a step starts.
+#[derive(Clone, Debug)]
+pub struct Outage {
+    /// The step that it begins with.
+    pub at: Started,
+    /// Whether calls of providers fail without effect, or get no answer; none: the ledger fails instead.
+    pub providers: Option<How>,
+    /// Its end, once it has begun.
+    pub until: Option<Timestamp>,
+    /// Calls of providers or of the ledger that have failed.
+    pub failed: u32,
+}
+
+/// Length of an outage.
+pub const OUTAGE: Duration = Duration::from_secs(600);
+
+/// The start of a step: kind of the operation, key, and whether it runs forward.
+pub type Started = (String, String, bool);
 
 /// Selects calls that fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +121,12 @@ pub struct FaultPlan {
     pub silent: Mutex<Option<String>>,
     clock: Mutex<Option<VirtualClock>>,
     providers: Mutex<Option<Registry>>,
+    /// The outage to come or in progress.
+    pub outage: Mutex<Option<Outage>>,
+    /// Notified when the outage begins.
+    pub outage_began: Notify,
+    /// Every step that was started, in order.
+    pub started: Mutex<Vec<Started>>,
     /// Every running call holds a receiver.
     under_way: watch::Sender<()>,
     /// Running calls of each provider, and the highest number so far.
@@ -128,6 +156,9 @@ impl FaultPlan {
             liar: Mutex::default(),
             matrix: Mutex::default(),
             silent: Mutex::default(),
+            outage: Mutex::default(),
+            outage_began: Notify::new(),
+            started: Mutex::default(),
             clock,
             providers,
             under_way: watch::Sender::default(),
@@ -204,6 +235,61 @@ impl FaultPlan {
         Some(fault.how)
     }
 
+    /// Begins the outage if one of these steps is its beginning, and records the steps.
+    pub fn starts(&self, steps: impl Iterator<Item = Started>) {
+        for step in steps {
+            if let (Some(outage), Some(clock)) = (self.outage.lock().as_mut(), &*self.clock.lock())
+                && outage.at == step
+            {
+                outage.until.get_or_insert(clock.now() + OUTAGE);
+                self.outage_began.notify_one();
+            }
+            self.started.lock().push(step);
+        }
+    }
+
+    /// How calls of providers fail at this moment because of an outage.
+    fn outage_in_progress(&self) -> Option<How> {
+        let now = self.clock.lock().as_ref()?.now();
+        self.outage.lock().as_ref().filter(|outage| outage.until.is_some_and(|until| now < until))?.providers
+    }
+
+    /// How a call of the providers, or of the ledger, fails because of the outage; and the number of such calls.
+    fn down(&self, ledger: bool) -> Option<(How, u32)> {
+        let now = self.clock.lock().as_ref()?.now();
+        let mut outage = self.outage.lock();
+        let outage = outage.as_mut().filter(|outage| outage.until.is_some_and(|until| now < until))?;
+        if outage.providers.is_none() != ledger {
+            return None;
+        }
+        outage.failed += 1;
+        Some((outage.providers.unwrap_or(How::Retryable), outage.failed))
+    }
+
+    /// Fails while the providers are down, without an effect of the call.
+    fn works(&self) -> Result<(), Failure> {
+        self.down(false).map_or(Ok(()), |(how, _)| Err(Self::outage_failure(how)))
+    }
+
+    /// Fails while the ledger is down.
+    pub fn ledger_works(&self) -> Result<(), CommitError> {
+        let why = || Err(CommitError::Unavailable("injected outage".to_owned()));
+        self.down(true).map_or(Ok(()), |_| why())
+    }
+
+    fn outage_failure(how: How) -> Failure {
+        match how {
+            How::Retryable => Failure::retryable("unreachable", "injected outage"),
+            _ => Failure::unknown("connection_lost", "injected outage"),
+        }
+    }
+
+    /// True once the outage has begun and is over.
+    pub fn outage_is_over(&self, now: Timestamp) -> bool {
+        let until = self.outage.lock().as_ref().and_then(|outage| outage.until);
+        until.is_some_and(|until| now >= until)
+    }
+
     fn failure(how: How) -> Failure {
         match how {
             How::Retryable => Failure::retryable("test", "injected failure").after(Duration::from_millis(5)),
@@ -226,6 +312,10 @@ impl FaultPlan {
     /// Injects a fault into a step without a provider, at its start or, with `halfway`, after a part of its
     /// work, as the plan says.
     pub async fn strike(&self, step: &str, halfway: bool) -> Result<(), Failure> {
+        // Not a call of a provider.
+        if let Some(how) = self.outage_in_progress() {
+            return Err(Self::outage_failure(how));
+        }
         let wanted = |how: How| matches!(how, How::UnknownAfter | How::HangAfter) == halfway;
         if !self.faults.lock().iter().any(|f| f.step == step && wanted(f.how)) {
             return Ok(());
@@ -240,6 +330,12 @@ impl FaultPlan {
     /// Injects a fault before the work, and returns the fault to inject after it. A transactional call does
     /// not hang; its outcome is unknown instead.
     async fn before(&self, step: &str, forward: bool, in_place: bool) -> Result<Option<How>, Failure> {
+        match (!in_place).then(|| self.down(false)).flatten() {
+            None => {}
+            // The first of the calls without an answer takes effect.
+            Some((How::UnknownBefore, 1)) => return Ok(Some(How::UnknownAfter)),
+            Some((how, _)) => return Err(Self::outage_failure(how)),
+        }
         match self.take(step, forward) {
             Some(How::HangBefore) if in_place => Err(Self::failure(How::UnknownBefore)),
             Some(How::HangAfter) if in_place => Ok(Some(How::UnknownAfter)),
@@ -265,6 +361,11 @@ pub struct Faulty<P> {
 }
 
 impl<P: Provider> Faulty<P> {
+    /// Fails while the providers are down, if this one is outside of the registry.
+    fn moves(&self) -> Result<(), Failure> {
+        if self.inner.transactional() { Ok(()) } else { self.plan.works() }
+    }
+
     fn told(&self, spec: &Spec) -> String {
         format!("{} of operation {}", self.plan.step_of(spec), spec.operation)
     }
@@ -348,6 +449,34 @@ impl<P: Provider> Rotate for Faulty<P> {
 }
 
 #[async_trait]
+impl<P: Provider> Transfer for Faulty<P> {
+    fn form(&self) -> &'static str {
+        self.inner.transfer().map_or("", Transfer::form)
+    }
+    async fn export(
+        &self,
+        context: &Context,
+        spec: &Spec,
+        sink: &mut dyn Sink,
+    ) -> Result<transfer::Content, Failure> {
+        self.moves()?;
+        self.inner.transfer().expect("it was asked for").export(context, spec, sink).await
+    }
+    async fn load(
+        &self,
+        context: &Context,
+        spec: &Spec,
+        source: &mut dyn Source,
+    ) -> Result<Vec<Write>, Failure> {
+        self.moves()?;
+        self.inner.transfer().expect("it was asked for").load(context, spec, source).await
+    }
+    fn one_way(&self) -> Option<&'static str> {
+        self.inner.transfer().and_then(Transfer::one_way)
+    }
+}
+
+#[async_trait]
 impl<P: Provider> Provider for Faulty<P> {
     fn name(&self) -> &str {
         self.inner.name()
@@ -362,8 +491,8 @@ impl<P: Provider> Provider for Faulty<P> {
         self.inner.transactional()
     }
 
-    fn transfer(&self) -> Option<&dyn tenantry_provider::Transfer> {
-        self.inner.transfer()
+    fn transfer(&self) -> Option<&dyn Transfer> {
+        self.inner.transfer().map(|_| self as &dyn Transfer)
     }
     fn data(&self) -> Option<&dyn Data> {
         self.inner.data()
@@ -402,6 +531,7 @@ impl<P: Provider> Provider for Faulty<P> {
         Ok(ensured)
     }
     async fn observe(&self, context: &Context, spec: &Spec) -> Result<Observed, Failure> {
+        self.moves()?;
         if self.plan.silent.lock().as_deref() == Some(self.inner.name()) {
             std::future::pending::<()>().await;
         }
@@ -412,12 +542,13 @@ impl<P: Provider> Provider for Faulty<P> {
         if self.plan.liar.lock().as_deref() == Some(self.inner.name()) {
             return Ok(Removed::default());
         }
-        let after = self.plan.before(&self.plan.step_of(spec), false, false).await?;
+        let after = self.plan.before(&self.plan.step_of(spec), false, self.inner.transactional()).await?;
         let removed = self.call(context, spec, |inner, context, spec| inner.remove(context, spec)).await?;
         self.plan.after(after).await?;
         Ok(removed)
     }
     async fn probe(&self) -> Result<(), Failure> {
+        self.plan.works()?;
         self.inner.probe().await
     }
 }

@@ -18,6 +18,7 @@ mod leaving;
 mod mixed;
 mod offboard;
 mod onboard;
+mod outage;
 mod registry_rows;
 mod remains;
 mod repair;

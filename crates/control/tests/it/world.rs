@@ -46,7 +46,7 @@ use tenantry_testkit::virtual_clock::VirtualClock;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{OnceCell, watch};
 
-use crate::faulty::{FaultPlan, Faulty, made, removed};
+use crate::faulty::{FaultPlan, Faulty, Started, made, removed};
 use crate::handle::{Calls, counter};
 use crate::shelf::Shelf;
 use crate::stats::Book;
@@ -99,6 +99,9 @@ pub struct World {
     pub another_bucket: bool,
     /// Capacity of databases.
     pub room: u32,
+    /// Time for which a dependency that does not work is waited for. Short, so that a fault without end
+    /// becomes a failed step; the tests of outages have the default.
+    pub retry_for: Duration,
     /// Whether started processes share the registry.
     pub replicas: bool,
     /// Folder of the templates beside the shipped ones.
@@ -161,6 +164,7 @@ impl World {
             reached: Calls::default(),
             another_bucket: false,
             room: 1_000,
+            retry_for: Duration::from_secs(5),
             replicas: false,
             templates: story::folder(),
             plans: Vec::new(),
@@ -257,7 +261,7 @@ impl World {
             isolation_every: Some(Duration::from_secs(86_400)),
             archives: self.folder.path().join("archives"),
             import_most: 1 << 20,
-            executor: ExecutorConfig::default(),
+            executor: ExecutorConfig { retry_for: self.retry_for, ..ExecutorConfig::default() },
             replicas: self.replicas,
         }
     }
@@ -321,7 +325,7 @@ impl World {
         let providers = self.providers().await.map_err(failed)?;
         self.plan.providers(&providers);
         let (made, mut known) = watch::channel(None::<Arc<CrashLedger<Write>>>);
-        let (over, taken_over) = (self.over.clone(), self.taken_over.clone());
+        let (over, taken_over, plan) = (self.over.clone(), self.taken_over.clone(), self.plan.clone());
         let config = self.config(&providers);
         let counted = Some(counter(&self.reached));
         let counted = Resources::new(providers, Regions::new(), &AtOnce::new(), counted)?;
@@ -330,7 +334,8 @@ impl World {
         parts.meter = Some(self.book.clone());
         let wrapped = made.clone();
         parts.ledger = Some(Box::new(move |inner| {
-            let ledger = Arc::new(CrashLedger::new(Arc::new(Watched { inner, over, taken_over }), faults));
+            let ledger =
+                Arc::new(CrashLedger::new(Arc::new(Watched { inner, over, taken_over, plan }), faults));
             wrapped.send_replace(Some(ledger.clone()));
             ledger
         }));
@@ -370,6 +375,16 @@ struct Watched {
     over: Arc<Mutex<BTreeSet<String>>>,
     /// Resources that an operation which deletes their tenant has taken over.
     taken_over: Arc<Mutex<BTreeSet<String>>>,
+    plan: Arc<FaultPlan>,
+}
+
+/// The steps of a run that are under way.
+fn under_way(run: &Run) -> impl Iterator<Item = Started> {
+    let started = |step: &&Step| matches!(step.state, StepState::Running | StepState::Undoing);
+    run.steps
+        .iter()
+        .filter(started)
+        .map(|step| (run.operation.kind.clone(), step.key.clone(), step.state == StepState::Running))
 }
 
 /// The work that is finished with a step, if any. Resources in `taken_over` belong to the operation that
@@ -400,6 +415,7 @@ impl Ledger<Write> for Watched {
         self.inner.epoch().await
     }
     async fn load(&self, id: OperationId) -> Result<Option<(Run, Vec<Signal>)>, CommitError> {
+        self.plan.ledger_works()?;
         self.inner.load(id).await
     }
     async fn commit(&self, commit: Commit<Write>) -> Result<(), CommitError> {
@@ -412,7 +428,10 @@ impl Ledger<Write> for Watched {
             taken_over.extend(begun.iter().cloned());
             runs.flat_map(|run| run.steps.iter().filter_map(|step| over(run, step, &taken_over))).collect()
         };
+        self.plan.ledger_works()?;
+        let started: Vec<Started> = under_way(&commit.run).collect();
         self.inner.commit(commit).await?;
+        self.plan.starts(started.into_iter());
         let mut all = self.over.lock();
         // A deleting operation may delete a resource once more even if a rollback did; during a hold it may
         // be recreated.

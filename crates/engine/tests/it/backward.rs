@@ -2,8 +2,9 @@
 //! operations.
 
 use tenantry_engine::{OperationState as Op, SignalKind, StepState as S};
+use tenantry_model::Failure;
 
-use crate::plan::{Shape, busy, lost, never, run, signal_from, skip, step, unknown_id};
+use crate::plan::{Shape, busy, lost, never, run, signal_from, skip, step, unknown_id, wrong};
 use crate::story::Story;
 
 #[test]
@@ -88,15 +89,15 @@ fn a_pause_during_a_rollback() {
 
 #[test]
 fn a_failed_compensation_is_retried_and_then_needs_attention() {
-    let mut story = Story::of([step("a").retries(1), step("b").needs(&["a"]), step("c")]);
+    let mut story = Story::of([step("a"), step("b").needs(&["a"]), step("c")]);
     story.ok("a").ok("c").failed("b", never());
     assert_eq!(story.starts(), "undo b, undo c");
-    story.failed("b", busy()).failed("b", busy()).failed("b", busy()).failed("b", busy());
+    story.failed("b", wrong()).failed("b", wrong()).failed("b", wrong()).failed("b", wrong());
     // The other branch is still compensated.
     assert_eq!(story.line(), "rolling_back: a=undo_pending b=undo_failed c=undoing");
     assert_eq!(story.ok("c").line(), "needs_attention: a=undo_pending b=undo_failed c=undone");
     // The step has the compensation's error; the operation keeps the error that caused the rollback.
-    assert_eq!(story.step("b").error, Some(busy()));
+    assert_eq!(story.step("b").error, Some(Failure { answers: 4, ..wrong() }));
     assert_eq!(story.run.operation.error_step.as_deref(), Some("b"));
     assert_eq!(story.run.operation.error, Some(never()));
     story.asked(&[SignalKind::Retry]).ok("b").ok("a");
@@ -142,7 +143,7 @@ fn a_failed_compensation_can_be_retried_during_a_rollback() {
 
 #[test]
 fn a_compensation_repeats_after_an_unknown_outcome() {
-    let mut story = Story::of([step("a").in_flight(30).retries(0)]);
+    let mut story = Story::of([step("a").in_flight(30).retry_for(0)]);
     assert_eq!(story.failed("a", lost()).starts(), "undo a");
     story.ok("a");
     assert_eq!((story.line().as_str(), story.wakes()), ("rolling_back: a=undo_pending", Some(30.0)));

@@ -10,11 +10,13 @@ use tenantry_testkit::crash_ledger::{Fault, Faults, play};
 use tenantry_testkit::virtual_clock::VirtualClock;
 
 use crate::crash::Story;
-use crate::plan::{self, Shape, busy, lost, never, step};
+use crate::plan::{self, Shape, busy, lost, never, step, wrong};
 use crate::world::{Act, World};
 
 fn failure() -> impl Strategy<Value = Failure> {
-    prop_oneof![3 => Just(busy()), 1 => Just(busy().after(Duration::from_secs(30))), 3 => Just(lost()), 1 => Just(never())]
+    prop_oneof![
+        3 => Just(busy()), 2 => Just(wrong()), 1 => Just(busy().after(Duration::from_secs(30))), 3 => Just(lost()), 1 => Just(never())
+    ]
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -47,6 +49,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             let plain = step(&key(i))
                 .needs(&needs)
                 .retries(*retries)
+                .retry_for(u64::from(*retries) * 20)
                 .backoff(delay * 5_000)
                 .timeout(20)
                 .in_flight(20);

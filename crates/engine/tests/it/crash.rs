@@ -182,7 +182,7 @@ async fn crashes_with_pauses_and_waits() {
 
 #[tokio::test]
 async fn crashes_with_late_effects() {
-    let steps = vec![step("a"), step("b").needs(&["a"]).retries(0).in_flight(60)];
+    let steps = vec![step("a"), step("b").needs(&["a"]).retry_for(0).in_flight(60)];
     let script = vec![(
         "b",
         Direction::Run,

@@ -171,7 +171,7 @@ async fn a_hanging_compensation_times_out() {
 async fn a_late_effect_is_removed_by_the_repeated_compensation() {
     let scene = Scene::new().await;
     scene.world.script("a", Direction::Run, [Act::Late(seconds(20))]);
-    let id = scene.submit([step("a").retries(0).in_flight(30)]).await;
+    let id = scene.submit([step("a").retry_for(0).in_flight(30)]).await;
     scene.quiet().await;
     assert_eq!(scene.line(id), "rolled_back: a=undone");
     assert_eq!(scene.world.log(), ["do a at 0", "undo a at 0", "undo a at 30"]);

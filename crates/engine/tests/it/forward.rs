@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tenantry_engine::{OperationState as Op, SignalKind, StepState as S};
 
-use crate::plan::{Shape, approve, at, busy, lost, never, reject, run, skip, step};
+use crate::plan::{Shape, approve, at, busy, lost, never, reject, run, skip, step, wrong};
 use crate::story::Story;
 
 #[test]
@@ -34,7 +34,7 @@ fn a_plan_without_steps_succeeds() {
 
 #[test]
 fn a_failed_attempt_is_retried_after_its_delay() {
-    let mut story = Story::of([step("a").backoff(4_000).retries(2)]);
+    let mut story = Story::of([step("a").backoff(4_000)]);
     story.failed("a", busy());
     assert_eq!(
         (story.line().as_str(), story.starts(), story.wakes()),
@@ -49,6 +49,7 @@ fn a_failed_attempt_is_retried_after_its_delay() {
     assert_eq!(story.ok("a").line(), "succeeded: a=done");
     assert_eq!(story.step("a").attempts, 3);
     assert!(story.step("a").error.is_some(), "the error stays after the retry");
+    assert_eq!(story.step("a").failing_since, None, "and does not count any more");
 }
 
 #[test]
@@ -68,12 +69,45 @@ fn a_permanent_failure_is_not_retried() {
 }
 
 #[test]
-fn retries_are_limited() {
+fn wrong_answers_in_a_row_are_limited() {
     let mut story = Story::of([step("a").retries(2)]);
-    for _ in 0..3 {
+    for failure in [wrong(), lost(), wrong(), wrong()] {
         assert_eq!(story.starts(), "do a");
-        story.failed("a", lost());
+        story.failed("a", failure);
     }
+    assert_eq!(story.line(), "running: a=running", "an outage between them begins a new row");
+    story.failed("a", wrong());
+    assert_eq!(story.line(), "rolling_back: a=undoing");
+}
+
+#[test]
+fn an_outage_is_waited_for_by_time_whatever_the_number_of_attempts() {
+    for failure in [busy, lost] {
+        let mut story = Story::of([step("a").retries(0).retry_for(600)]);
+        for second in 0..600 {
+            assert_eq!(story.at(second).line(), "running: a=running");
+            story.failed("a", failure().after(Duration::from_millis(1)));
+            assert_eq!(story.step("a").failing_since, Some(at(0)));
+        }
+        assert_eq!(story.at(600).failed("a", failure()).line(), "rolling_back: a=undoing");
+    }
+}
+
+#[test]
+fn an_outage_during_a_compensation_is_waited_for_from_its_own_start() {
+    let mut story = Story::of([step("a").retry_for(600).backoff(1)]);
+    story.failed("a", busy()).at(590).failed("a", never());
+    assert_eq!(story.line(), "rolling_back: a=undoing");
+    story.failed("a", busy()).at(1_189).failed("a", busy());
+    assert_eq!(story.line(), "rolling_back: a=undo_pending");
+    assert_eq!(story.step("a").failing_since, Some(at(590)));
+    assert_eq!(story.at(1_190).failed("a", busy()).line(), "needs_attention: a=undo_failed");
+}
+
+#[test]
+fn the_time_of_an_outage_goes_on_after_a_crash() {
+    let mut story = Story::of([step("a").retry_for(600).backoff(1)]);
+    story.failed("a", busy()).at(300).crashed().at(600).failed("a", busy());
     assert_eq!(story.line(), "rolling_back: a=undoing");
 }
 
@@ -219,10 +253,10 @@ fn parking_does_not_cancel_other_attempts() {
 
 #[test]
 fn retry_resets_the_attempts_and_ends_the_delay() {
-    let mut story = Story::of([step("a").retries(1).backoff(60_000).park()]);
+    let mut story = Story::of([step("a").retry_for(60).backoff(60_000).park()]);
     story.failed("a", busy());
     assert_eq!(story.asked(&[SignalKind::Retry]).starts(), "do a");
-    assert_eq!(story.step("a").attempts, 1);
+    assert_eq!((story.step("a").attempts, story.step("a").failing_since), (1, None));
     story.failed("a", busy()).at(60).failed("a", busy());
     assert_eq!(story.line(), "needs_attention: a=failed");
     assert_eq!(story.asked(&[SignalKind::Retry]).starts(), "do a");

@@ -14,7 +14,7 @@ pub fn at(seconds: u64) -> Timestamp {
     Timestamp::from_micros(1_800_000_000_000_000) + Duration::from_secs(seconds)
 }
 
-/// A step that creates a thing outside the ledger, with three retries without delay.
+/// A step that creates a thing outside the ledger, retried without delay.
 pub fn step(key: &str) -> Step {
     Step {
         key: key.to_owned(),
@@ -27,6 +27,7 @@ pub fn step(key: &str) -> Step {
         state: StepState::Pending,
         attempts: 0,
         interruptions: 0,
+        failing_since: None,
         due_at: None,
         started_at: None,
         finished_at: None,
@@ -54,6 +55,10 @@ pub trait Shape: Sized {
     }
     fn retries(self, retries: u32) -> Self {
         self.with(|p| p.max_retries = retries)
+    }
+    /// Waits for a dependency for this number of seconds.
+    fn retry_for(self, seconds: u64) -> Self {
+        self.with(|p| p.retry_for_ms = Some(seconds * 1000))
     }
     fn backoff(self, ms: u64) -> Self {
         self.with(|p| p.backoff_ms = ms)
@@ -144,6 +149,10 @@ pub fn reject(step: &str) -> SignalKind {
 
 pub fn busy() -> Failure {
     Failure::retryable("busy", "try later")
+}
+/// A wrong answer of a dependency that works.
+pub fn wrong() -> Failure {
+    Failure::retryable("wrong", "a check failed").answered()
 }
 pub fn lost() -> Failure {
     Failure::unknown("lost", "connection lost")

@@ -13,8 +13,9 @@ use tenantry_model::id::OperationId;
 use tenantry_model::{Failure, Timestamp};
 
 use crate::plan::{
-    Shape, approve, at, busy, lost, never, reject, run, signal, signal_from, skip, step, unknown_id,
+    Shape, approve, at, busy, lost, never, reject, run, signal, signal_from, skip, step, unknown_id, wrong,
 };
+use crate::story::PATIENCE;
 
 /// An event of an operation. A number selects among the candidates, modulo their count.
 #[derive(Clone, Debug)]
@@ -43,6 +44,7 @@ enum Request {
 fn failures() -> impl Strategy<Value = Failure> {
     prop_oneof![
         4 => Just(busy()),
+        4 => Just(wrong()),
         2 => Just(busy().after(Duration::from_secs(20))),
         4 => Just(lost()),
         1 => Just(never()),
@@ -85,6 +87,7 @@ fn plans() -> impl Strategy<Value = Vec<Step>> {
             let plain = step(&key(i))
                 .needs(&needs)
                 .retries(*retries)
+                .retry_for(u64::from(*retries) * 20)
                 .backoff(delay * 5_000)
                 .in_flight(in_flight * 15);
             let shaped = match kind {
@@ -110,6 +113,8 @@ struct World {
     /// Running children by step.
     children: BTreeMap<String, OperationId>,
     done: BTreeSet<String>,
+    /// Latest failure of each step.
+    failed_at: BTreeMap<String, Timestamp>,
     /// Whether the parent has cancelled, and whether it has its answer.
     cancelled_by_parent: bool,
     answered: bool,
@@ -117,10 +122,20 @@ struct World {
 
 impl World {
     fn new(steps: Vec<Step>, parent: Option<OperationId>) -> Self {
-        let (in_flight, existing, children, done, cancelled_by_parent, answered) = Default::default();
+        let (in_flight, existing, children, done, failed_at) = Default::default();
+        let (cancelled_by_parent, answered) = Default::default();
         let run = run(steps);
-        let mut world =
-            Self { run, now: at(0), in_flight, existing, children, done, cancelled_by_parent, answered };
+        let mut world = Self {
+            run,
+            now: at(0),
+            in_flight,
+            existing,
+            children,
+            done,
+            failed_at,
+            cancelled_by_parent,
+            answered,
+        };
         world.run.operation.parent = parent;
         world.run.operation.expected_by = Some(at(100));
         world.decide(&[]);
@@ -199,8 +214,15 @@ impl World {
             assert_ne!(operation.state, Op::Succeeded);
         }
         for step in &self.run.steps {
-            let most = i32::try_from(step.policy.max_retries).unwrap() + 1;
-            assert!(step.attempts <= most, "{} has {} attempts", step.key, step.attempts);
+            let answers = step.error.as_ref().map_or(0, |error| error.answers);
+            assert!(answers <= step.policy.max_retries + 1, "{} has {answers} wrong answers", step.key);
+            if let (S::Retrying | S::UndoPending, Some(since), 0, Some(error)) =
+                (step.state, step.failing_since, answers, &step.error)
+            {
+                let policy = Duration::from_millis(step.policy.retry_for_ms.unwrap());
+                assert!(error.may_retry(), "{} retries {error}", step.key);
+                assert!(self.failed_at[&step.key].since(since) < policy, "{} is retried too long", step.key);
+            }
             assert!(step.interruptions <= MAX_INTERRUPTIONS + 1);
             if matches!(step.state, S::Running | S::Undoing) && step.child.is_none() {
                 let running = (step.key.clone(), step.state == S::Running);
@@ -253,7 +275,10 @@ impl World {
         }
         let direction = if forward { Direction::Run } else { Direction::Compensate };
         let result = failure.map_or_else(|| Ok(json!({ "made": key })), Err);
-        settle(&mut self.run, &key, direction, result, self.now, 1.0);
+        if result.is_err() {
+            self.failed_at.insert(key.clone(), self.now);
+        }
+        settle(&mut self.run, &key, direction, result, self.now, PATIENCE);
         self.decide(&[]);
     }
 

@@ -43,6 +43,7 @@ fn kinds() -> Vec<(&'static str, SignalKind)> {
         ("reject", reject("a")),
         ("supersede", SignalKind::Supersede),
         ("child_finished", SignalKind::ChildFinished),
+        ("wake", SignalKind::Wake { provider: "postgres".to_owned() }),
     ]
 }
 

@@ -76,6 +76,42 @@ async fn retry_ends_the_delay() {
     scene.world.check().unwrap();
 }
 
+/// Each operation that may wait for the provider is woken; a failed call of another one is not a reason.
+#[tokio::test]
+async fn operations_continue_when_their_provider_works_again() {
+    let scene = Scene::new().await;
+    let down = |provider: Option<&str>| {
+        let failure = busy().after(seconds(1000));
+        Act::Fail(tenantry_model::Failure { provider: provider.map(str::to_owned), ..failure })
+    };
+    scene.world.script("named", Direction::Run, [down(Some("postgres"))]);
+    scene.world.script("undone", Direction::Run, [Act::Fail(never())]);
+    scene.world.script("undone", Direction::Compensate, [down(Some("postgres"))]);
+    scene.world.script("unnamed", Direction::Run, [down(None)]);
+    scene.world.script("other", Direction::Run, [down(Some("dns"))]);
+    let mut ids = Vec::new();
+    for key in ["named", "undone", "unnamed", "other"] {
+        ids.push(scene.submit([step(key)]).await);
+    }
+    scene.until(5).await;
+    assert_eq!((scene.executor.waiting_for("postgres"), scene.executor.waiting_for("dns")), (3, 2));
+    assert_eq!(scene.executor.wake("postgres").await.unwrap(), 3);
+    scene.until(7).await;
+    let lines: Vec<String> = ids.iter().map(|id| scene.line(*id)).collect();
+    assert_eq!(
+        lines,
+        [
+            "succeeded: named=done",
+            "rolled_back: undone=undone",
+            "succeeded: unnamed=done",
+            "running: other=retrying"
+        ]
+    );
+    assert_eq!((scene.executor.waiting_for("postgres"), scene.executor.waiting_for("dns")), (0, 1));
+    scene.quiet().await;
+    scene.world.check().unwrap();
+}
+
 #[tokio::test]
 async fn a_parked_operation_waits_for_a_signal() {
     for (kind, end) in [
@@ -213,7 +249,7 @@ async fn a_failed_parent_cancels_its_child() {
         scene.world.script("a", Direction::Run, [Act::Take(seconds(10)), Act::Fail(never())]);
         let bill = step("bill").detached(&["charge"]);
         let bill = if park { bill.park() } else { bill };
-        let id = scene.submit([bill, step("a").timeout(5).retries(0).needs(&["bill"])]).await;
+        let id = scene.submit([bill, step("a").timeout(5).retry_for(0).needs(&["bill"])]).await;
         scene.quiet().await;
         assert_eq!(scene.line(id), "rolled_back: bill=undone a=undone", "{name}");
         assert!(scene.run(scene.child(id, "bill")).operation.state.is_final(), "{name}");
@@ -260,7 +296,7 @@ async fn a_step_with_a_lost_answer_is_compensated() {
     let scene = Scene::new().await;
     scene.world.script("a", Direction::Run, [Act::FailAfter(lost())]);
     scene.world.script("b", Direction::Run, [Act::Fail(never())]);
-    let id = scene.submit([step("a").in_flight(10).retries(0), step("b")]).await;
+    let id = scene.submit([step("a").in_flight(10).retry_for(0), step("b")]).await;
     scene.quiet().await;
     assert_eq!((scene.line(id).as_str(), scene.seconds()), ("rolled_back: a=undone b=undone", 10));
     scene.world.check().unwrap();

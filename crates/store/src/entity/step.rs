@@ -30,6 +30,8 @@ table! {
         attempts: i32,
         /// Attempts that the end of a process interrupted.
         interruptions: i32,
+        /// First failure since the step last succeeded or was retried by an operator.
+        failing_since: Option<Stamp>,
         /// Earliest next start.
         due_at: Option<Stamp>,
         /// Time of the first start.

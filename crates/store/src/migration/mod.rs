@@ -50,6 +50,7 @@ pub static REGISTRY: Migrations = Migrations {
         "m0015_sweeps",
         "m0016_slots",
         "m0017_leader",
+        "m0018_failing_since",
     ],
 };
 

@@ -31,7 +31,7 @@ fn step_row(operation: OperationId, key: &str, position: i32, state: &str, took:
     "operation_id": operation, "key": key, "position": position, "kind": "k", "provider": "p", "needs": json!([]),
     "policy": json!({ "timeout_ms": 1, "max_retries": 1, "backoff_ms": 1, "backoff_cap_ms": 1, "on_failure": "park", "mode": "inline",
         "in_flight_ms": 0 }),
-    "input": (), "state": state, "attempts": 1, "interruptions": 0, "due_at": (), "started_at": took.map(|_| start),
+    "input": (), "state": state, "attempts": 1, "interruptions": 0, "failing_since": (), "due_at": (), "started_at": took.map(|_| start),
     "finished_at": took.map(|took| start + took), "output": (), "error": (), "uncertain": false, "note": (),
     "child_id": () };
     Write::insert("steps", row)

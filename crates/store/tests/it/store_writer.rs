@@ -74,7 +74,7 @@ on_both_stores! {
             let row = columns! {
                 "operation_id": operation, "key": value.to_string(), "position": 1, "kind": "k", "provider": "p",
                 "needs": value, "policy": value, "input": value, "state": "pending", "attempts": 0, "interruptions": 0,
-                "due_at": (), "started_at": Timestamp::from_micros(-1), "finished_at": Timestamp::now(), "output": value,
+                "failing_since": (), "due_at": (), "started_at": Timestamp::from_micros(-1), "finished_at": Timestamp::now(), "output": value,
                 "error": value, "uncertain": true, "note": (), "child_id": () };
             let key = columns! { "operation_id": operation, "key": value.to_string() };
             store.commit(WriteBatch::new(vec![Write::insert("steps", row.clone())])).await.unwrap();

@@ -74,8 +74,6 @@ pub fn may_skip(step: &Step) -> std::result::Result<(), &'static str> {
 
 /// Prefix of the keys of steps that delete a resource.
 const REMOVE: &str = "remove_";
-/// Retries of a step that waits for other operations.
-const PATIENCE: u32 = 1_000;
 
 /// A resource that exists, or may exist.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -330,9 +328,7 @@ fn own(key: &str, kind: &str, settings: Value) -> Result<Step> {
     let input = serde_json::to_value(input).map_err(Error::internal)?;
     let policy = match kind {
         // These wait for another operation, or for another certificate.
-        STAND_DOWN | CERTIFY => {
-            Policy { max_retries: PATIENCE, backoff_ms: 100, backoff_cap_ms: 1_000, ..policy() }
-        }
+        STAND_DOWN | CERTIFY => Policy { backoff_ms: 100, backoff_cap_ms: 1_000, ..policy() },
         EXPORT | BACKUP => Policy { timeout_ms: TIMEOUT_MS, ..policy() },
         _ => policy(),
     };

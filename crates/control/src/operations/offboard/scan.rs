@@ -81,7 +81,7 @@ impl Action for ScanProviders {
             "resources still exist after the deletion: {}; no certificate was issued",
             left.join(", ")
         );
-        Err(Failure::retryable("not_gone", message))
+        Err(Failure::retryable("not_gone", message).answered())
     }
 
     async fn compensate(&self, _: &ProviderSteps, _: &Attempt) -> Result<Compensation, Failure> {

@@ -224,6 +224,7 @@ fn policy(template: &Template, spec: &StepSpec, in_flight_ms: u64) -> Result<Pol
     Ok(Policy {
         timeout_ms: spec.timeout.map_or(default.timeout_ms, Span::millis),
         max_retries: spec.retries.unwrap_or(default.max_retries),
+        retry_for_ms: spec.retry_for.map(Span::millis),
         backoff_ms: spec.backoff.map_or(default.backoff_ms, Span::millis),
         backoff_cap_ms: default.backoff_cap_ms,
         on_failure,

@@ -42,7 +42,8 @@ pub(crate) async fn reconcile(
             return Err(Failure::retryable(
                 "just_gone",
                 "the resource disappeared right after it was created",
-            ));
+            )
+            .answered());
         }
     }
     if lost {

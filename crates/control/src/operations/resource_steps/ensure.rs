@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tenantry_engine::{Attempt, Direction, Done, Step};
 use tenantry_model::{Failure, Write, columns};
-use tenantry_provider::Provider as _;
+use tenantry_provider::{Provider as _, Removed};
 
 use super::resource_row;
 use crate::ledger::input_of;
@@ -60,10 +60,16 @@ impl Action for Ensure {
         if !operation_of(&attempt.operation).creates_resources() {
             return Ok(Compensation::None("the tenant had the resource before the operation began"));
         }
-        let provider = steps.provider(&attempt.step.provider)?;
         let input = input_of(&attempt.step)?;
-        let (context, spec) = steps.spec(attempt, &input).await?;
-        let removed = steps.removed(provider, &context, &spec).await?;
+        // A provider that could not begin would refuse the removal for the same reason.
+        let removed = match attempt.step.is_untouched() {
+            true => Removed::default(),
+            false => {
+                let provider = steps.provider(&attempt.step.provider)?;
+                let (context, spec) = steps.spec(attempt, &input).await?;
+                steps.removed(provider, &context, &spec).await?
+            }
+        };
         let mut effects = removed.writes;
         let Attempt { operation, step, now, .. } = attempt;
         let row = resource_row(operation, step, &input, "absent", &removed.receipt, *now);

@@ -28,7 +28,8 @@ impl ProviderSteps {
         if !provider.transactional()
             && matches!(provider.observe(context, spec).await?, Observed::Present { .. })
         {
-            return Err(Failure::retryable("still_there", "the resource is still there after its removal"));
+            let message = "the resource is still there after its removal";
+            return Err(Failure::retryable("still_there", message).answered());
         }
         Ok(removed)
     }

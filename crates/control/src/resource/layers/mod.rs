@@ -3,6 +3,7 @@
 
 mod concurrency;
 mod metrics;
+mod outage;
 mod region;
 mod timeout;
 mod tracing;
@@ -23,6 +24,7 @@ pub(super) use region::refusal;
 pub(crate) use region::staying;
 pub use verb::{PermitClass, ProviderVerb};
 
+use super::outages::Outages;
 use super::resources::Limits;
 
 /// One call of a provider.
@@ -55,11 +57,12 @@ pub struct Layers(Vec<Box<dyn Layer>>);
 impl Layers {
     /// The list. A call that the region check rejects takes no permit; the wait for a permit, which the caller's own timeout
     /// bounds, does not count against the time limit of the verb.
-    pub fn new(limits: &Arc<Limits>, on_call: Option<OnCall>) -> Self {
+    pub fn new(limits: &Arc<Limits>, outages: &Arc<Outages>, on_call: Option<OnCall>) -> Self {
         Self(vec![
             Box::new(tracing::Tracing),
             Box::new(Metrics::new(on_call)),
             Box::new(Region::new(limits.clone())),
+            Box::new(outage::Outage::new(outages.clone())),
             Box::new(Concurrency::new(limits.clone())),
             Box::new(timeout::Timeout),
         ])

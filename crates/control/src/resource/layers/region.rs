@@ -47,7 +47,7 @@ impl Layer for Region {
             None => work,
             Some(why) => {
                 let message = format!("the data would leave its region: {why}");
-                Box::pin(std::future::ready(Err(Failure::fatal("cross_border", message))))
+                Box::pin(std::future::ready(Err(Failure::fatal("cross_border", message).untouched())))
             }
         }
     }

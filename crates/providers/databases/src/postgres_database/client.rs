@@ -117,9 +117,9 @@ impl Databases {
         request: &PasswordRequest,
         draft: &Name,
     ) -> Result<IssuedPassword, Failure> {
-        server.admit(ISOLATION, &self.postgres.config).await?;
-        server.alive().await?;
-        self.canary(server).await?;
+        server.admit(ISOLATION, &self.postgres.config).await.map_err(Failure::untouched)?;
+        server.alive().await.map_err(Failure::untouched)?;
+        self.canary(server).await.map_err(Failure::untouched)?;
         let made = self.make(server, owner, work, request, draft).await;
         // Only now, so that filling the warm pool does not delay this tenant.
         self.warm_pool.request_fill();

@@ -96,9 +96,9 @@ impl Pool {
         request: &PasswordRequest,
     ) -> Result<IssuedPassword, Failure> {
         let (server, name) = (self.postgres.main(), &owner.name);
-        server.admit(ISOLATION, &self.postgres.config).await?;
-        server.alive().await?;
-        self.ready().await?;
+        server.admit(ISOLATION, &self.postgres.config).await.map_err(Failure::untouched)?;
+        server.alive().await.map_err(Failure::untouched)?;
+        self.ready().await.map_err(Failure::untouched)?;
         let mut lock = server.lock(&owner.lock_name()).await?;
         let state = match owner.inspect(&mut lock).await? {
             Ownership::Foreign => return Err(name_taken()),

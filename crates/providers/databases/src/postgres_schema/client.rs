@@ -82,9 +82,9 @@ impl Schemas {
         work: &Ensure,
         request: &PasswordRequest,
     ) -> Result<IssuedPassword, Failure> {
-        self.postgres.main().admit(ISOLATION, &self.postgres.config).await?;
-        self.postgres.main().alive().await?;
-        self.canary().await?;
+        self.postgres.main().admit(ISOLATION, &self.postgres.config).await.map_err(Failure::untouched)?;
+        self.postgres.main().alive().await.map_err(Failure::untouched)?;
+        self.canary().await.map_err(Failure::untouched)?;
         let made = self.make(owner, work, request).await;
         // Only now, so that filling the warm pool does not delay this tenant.
         self.warm_pool.request_fill();
