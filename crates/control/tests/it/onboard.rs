@@ -10,6 +10,7 @@ use tenantry_model::{TenantStatus, Write, columns};
 use tenantry_provider::Rows;
 use tenantry_store::{Store, StoreConfig, WriteBatch};
 use tenantry_testkit::crash_ledger::Faults;
+use tenantry_testkit::database::execute;
 
 use crate::crash::{live, people};
 use crate::world::{World, in_both_worlds, request};
@@ -209,4 +210,28 @@ async fn credentials_can_be_claimed_once(world: World) {
     let view = serde_json::to_string(&process.control.operation(&caller, id).await.unwrap()).unwrap();
     assert!(!view.contains(&secret.value));
     process.control.stop().await;
+}
+
+/// Nothing was created, so nothing is removed with privileges that the provider does not have either.
+#[tokio::test]
+async fn an_onboarding_that_cannot_begin_ends_without_an_operator() {
+    for plan in ["starter", "growth", "enterprise"] {
+        let Some(mut world) = World::with_tenants_on_postgres().await else { return };
+        let url = world.tenants.as_ref().unwrap().url().to_owned();
+        let role = format!("weak_{}", url.rsplit('_').next().unwrap());
+        execute(&url, format!("CREATE ROLE {role} LOGIN")).await.unwrap();
+        world.weak_role = Some(role.clone());
+        let process = world.start(Faults::new()).await.unwrap();
+        let (control, caller) = (&process.control, Caller::system());
+        let made = control.create_tenant(&caller, &request("Acme", plan), None).await.unwrap();
+        crate::outage::approve(control).await;
+        world.quiet().await;
+        let ended = control.operation(&caller, made.operation.id).await.unwrap();
+        assert_eq!(ended.state, OperationState::RolledBack, "{plan}: {ended:?}");
+        let error = ended.error.unwrap();
+        assert_eq!((error.code.as_str(), error.step.as_deref()), ("not_allowed", Some("database")), "{plan}");
+        process.control.stop().await;
+        assert_eq!(scan::faults(&world).await, Vec::<String>::new(), "{plan}");
+        execute(&url, format!("DROP ROLE {role}")).await.unwrap();
+    }
 }

@@ -14,7 +14,7 @@ use tenantry_control::operations::offboard::OffboardTenant;
 use tenantry_control::operations::repair::RepairTenant;
 use tenantry_control::operations::rotate_credentials::RotateCredentials;
 use tenantry_control::view::{EventView, OperationView, StepView};
-use tenantry_control::{Caller, Control, OperationQuery, PageQuery};
+use tenantry_control::{Caller, Control, Error, OperationQuery, PageQuery};
 use tenantry_engine::retry::RETRY_FOR;
 use tenantry_engine::{Clock, OperationState, SignalKind, StepState};
 use tenantry_model::id::ArchiveId;
@@ -32,7 +32,7 @@ const ATTEMPTS: i32 = 40;
 
 /// An operation that meets the outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scenario {
+pub enum Scenario {
     /// An onboarding on this plan, with its detached children.
     Onboard(&'static str),
     /// The compensations of an onboarding whose smoke test fails.
@@ -49,7 +49,7 @@ enum Scenario {
 }
 
 /// An archive to load.
-struct Archive {
+pub struct Archive {
     id: ArchiveId,
     /// Its file, if it is to be uploaded.
     bytes: Vec<u8>,
@@ -57,7 +57,7 @@ struct Archive {
 
 impl Scenario {
     /// A world without a trace of an outage; none without PostgreSQL, where the scenario needs it.
-    async fn world(self) -> Option<World> {
+    pub async fn world(self) -> Option<World> {
         let mut world = match self {
             Self::Rotate => World::with_tenants_on_postgres().await?,
             _ => World::sqlite().await,
@@ -67,7 +67,7 @@ impl Scenario {
     }
 
     /// Makes what the operation needs: a tenant, an archive.
-    async fn prepare(self, world: &World, control: &Control) -> Option<Archive> {
+    pub async fn prepare(self, world: &World, control: &Control) -> Option<Archive> {
         let caller = Caller::system();
         match self {
             Self::Onboard(_) => return None,
@@ -100,7 +100,7 @@ impl Scenario {
         None
     }
 
-    async fn begin(self, control: &Control, prepared: Option<&Archive>) {
+    pub async fn begin(self, control: &Control, prepared: Option<&Archive>) {
         let (caller, reason) = (Caller::system(), "it leaves".to_owned());
         let archive = |purpose| {
             let caller = caller.clone();
@@ -146,8 +146,22 @@ impl Scenario {
         approve(control).await;
     }
 
+    /// Compares what is left with what an undisturbed operation leaves.
+    pub async fn left(self, world: &World, undisturbed: &Scan) -> Result<(), String> {
+        let found = world.stores().scan().await;
+        // A repair starts finished work again.
+        let mut faults = if self == Self::Repair { Vec::new() } else { world.plan.violations() };
+        faults.extend(found.orphans);
+        if found.tenants.len() != undisturbed.tenants.len() {
+            faults.push(format!("{} tenants", found.tenants.len()));
+        }
+        let pairs = found.tenants.values().zip(undisturbed.tenants.values());
+        faults.extend(pairs.flat_map(|(found, undisturbed)| found.faults(undisturbed)));
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+    }
+
     /// State in which an operation of this kind ends.
-    fn end(self, operation: &OperationView) -> OperationState {
+    pub fn end(self, operation: &OperationView) -> OperationState {
         match self {
             Self::RollBack(_) if operation.parent_id.is_some() => OperationState::Cancelled,
             Self::RollBack(_) => OperationState::RolledBack,
@@ -157,7 +171,7 @@ impl Scenario {
 }
 
 /// Gives the approvals that operations wait for: they belong to the plan, whose first step asks for them.
-async fn approve(control: &Control) {
+pub async fn approve(control: &Control) {
     for operation in operations(control).await {
         let asks = |step: &&StepView| step.state == StepState::Waiting && step.approval.is_some();
         if let Some(step) = operation.steps.iter().find(asks) {
@@ -168,12 +182,17 @@ async fn approve(control: &Control) {
 }
 
 async fn operations(control: &Control) -> Vec<OperationView> {
+    try_operations(control).await.unwrap()
+}
+
+/// All operations, if the registry answers.
+pub async fn try_operations(control: &Control) -> Result<Vec<OperationView>, Error> {
     let page = PageQuery::new(Some(100), None).unwrap();
-    control.operations(&Caller::system(), &OperationQuery::default(), &page).await.unwrap().data
+    Ok(control.operations(&Caller::system(), &OperationQuery::default(), &page).await?.data)
 }
 
 /// Waits until all operations have ended, without an operator.
-async fn ends(world: &World, control: &Control) -> Result<(), String> {
+pub async fn ends(world: &World, control: &Control) -> Result<(), String> {
     world.quiet().await;
     match operations(control).await.into_iter().find(|operation| !operation.done) {
         None => Ok(()),
@@ -182,7 +201,7 @@ async fn ends(world: &World, control: &Control) -> Result<(), String> {
 }
 
 /// The steps that the operation starts when nothing fails, each once, and what is left of its tenants afterwards.
-async fn undisturbed(scenario: Scenario) -> Option<(Vec<Started>, Scan)> {
+pub async fn undisturbed(scenario: Scenario) -> Option<(Vec<Started>, Scan)> {
     let world = scenario.world().await?;
     world.plan.set(&world.clock, &[]);
     let process = world.start(Faults::new()).await.unwrap();
@@ -245,16 +264,7 @@ async fn survives(
     }
     told(control, failed > 0 && providers.is_some()).await?;
     process.control.stop().await;
-    let found = world.stores().scan().await;
-    // A repair starts finished work again.
-    let mut faults = if scenario == Scenario::Repair { Vec::new() } else { world.plan.violations() };
-    faults.extend(found.orphans);
-    if found.tenants.len() != undisturbed.tenants.len() {
-        faults.push(format!("{} tenants", found.tenants.len()));
-    }
-    let pairs = found.tenants.values().zip(undisturbed.tenants.values());
-    faults.extend(pairs.flat_map(|(found, undisturbed)| found.faults(undisturbed)));
-    if faults.is_empty() { Ok(failed) } else { Err(faults.join("\n")) }
+    scenario.left(&world, undisturbed).await.map(|()| failed)
 }
 
 /// Each outage has one event for its beginning and one for its end, and none is left.

@@ -102,6 +102,8 @@ pub struct World {
     /// Time for which a dependency that does not work is waited for. Short, so that a fault without end
     /// becomes a failed step; the tests of outages have the default.
     pub retry_for: Duration,
+    /// Role without a privilege as which the providers connect, instead of as the administrator.
+    pub weak_role: Option<String>,
     /// Whether started processes share the registry.
     pub replicas: bool,
     /// Folder of the templates beside the shipped ones.
@@ -165,6 +167,7 @@ impl World {
             another_bucket: false,
             room: 1_000,
             retry_for: Duration::from_secs(5),
+            weak_role: None,
             replicas: false,
             templates: story::folder(),
             plans: Vec::new(),
@@ -270,7 +273,13 @@ impl World {
     async fn databases(&self) -> Result<Registry, Failure> {
         let registry = Registry::default();
         if let Some(tenants) = &self.tenants {
-            let config = postgres::Config::new(tenants.url());
+            let url = match &self.weak_role {
+                Some(role) => {
+                    tenants.url().replacen("postgres://postgres@", &format!("postgres://{role}@"), 1)
+                }
+                None => tenants.url().to_owned(),
+            };
+            let config = postgres::Config::new(url);
             let config = postgres::Config { app_role: tenants.app_role(), connections: 4, ..config };
             let postgres = Postgres::new(config)?;
             return Ok(registry
