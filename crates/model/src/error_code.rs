@@ -251,6 +251,8 @@ codes! {
         "Add the region to `[regions]`, or choose another provider."
     NameTaken "name_taken" Fatal _ "A resource with another owner tag has the planned name; it was not touched."
         "Remove or rename it, then retry."
+    RemovalBlocked "removal_blocked" Fatal _ "A trigger of shared tables stops the removal of a tenant's rows."
+        "Change or drop the trigger that the message names, then retry."
     DomainTaken "domain_taken" Fatal _ "Another tenant has this domain; it was not touched."
         "Choose another domain."
     DomainUnproven "domain_unproven" Retryable _ "The custom domain is not proven yet."

@@ -11,7 +11,7 @@ use tenantry_model::{Failure, FailureClass, TenantId, Timestamp};
 use uuid::Uuid;
 
 use crate::migrations::{Applied, Migration};
-use crate::tables::Catalogue;
+use crate::tables::{Catalogue, seed_of_lookup};
 use tenantry_provider::data::Canary;
 use tenantry_provider::files::Files;
 pub use tenantry_provider::kinds::database::{DatabaseSettings as Settings, app};
@@ -289,6 +289,9 @@ fn unknown_columns(catalogue: Option<&Catalogue>, seed: &Seed) -> Vec<String> {
             faults.push(format!("the migrations create no table `{}`", block.table));
             continue;
         };
+        if table.is_lookup {
+            faults.push(seed_of_lookup(&block.table).message);
+        }
         for column in &block.columns {
             if table.column(column).is_none_or(|column| column.generated) {
                 faults.push(format!("table `{}` has no writable column `{column}`", block.table));

@@ -18,13 +18,15 @@ const MAX_FAULTS: usize = 50;
 /// The tenants' tables in one schema.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalogue {
-    /// By name, without Tenantry's own tables.
+    /// By name, without Tenantry's own tables, with lookup tables.
     pub tables: BTreeMap<String, Table>,
     /// The same names, ordered so that a table comes before the tables that its rows refer to. Tables that refer to each
-    /// other in a cycle are one group.
+    /// other in a cycle are one group. Lookup tables, which have no tenant's rows, are not among them.
     pub deletion_order: Vec<Vec<String>>,
     /// Whether every row belongs to one tenant, whatever its `tenant_id`. If not, `tenant_id` selects a tenant's rows.
     pub is_whole: bool,
+    /// If every row belongs to one tenant: the tables that are lookup tables in a pool, and like all others here.
+    pub lookups: BTreeSet<String>,
     /// The definition of the whole schema.
     pub shape: Shape,
 }
@@ -38,6 +40,8 @@ pub struct Table {
     pub owner: Option<OwnerType>,
     /// Whether the table's rows are in its partitions.
     pub is_partitioned: bool,
+    /// Whether it is a lookup table: without `tenant_id`, with rows from migrations that all tenants read.
+    pub is_lookup: bool,
 }
 
 /// The types of a `tenant_id` that holds ids of Tenantry's tenants.
@@ -134,7 +138,13 @@ impl Table {
 impl Catalogue {
     /// A catalogue without tables.
     pub const fn new() -> Self {
-        Self { tables: BTreeMap::new(), deletion_order: Vec::new(), is_whole: false, shape: Shape::new() }
+        Self {
+            tables: BTreeMap::new(),
+            deletion_order: Vec::new(),
+            is_whole: false,
+            lookups: BTreeSet::new(),
+            shape: Shape::new(),
+        }
     }
 
     /// The table of this name. Returns an error if there is none, or if it has no `id`, by which rows are
@@ -157,6 +167,17 @@ impl Catalogue {
             }
         }
     }
+}
+
+/// Returns an error unless a table takes rows of tenants.
+pub fn check_writable(name: &str, table: &Table) -> Result<(), Failure> {
+    if !table.is_lookup {
+        return Ok(());
+    }
+    Err(Failure::invalid(
+        "not_allowed",
+        format!("`{name}` is shared by all tenants and read-only: its rows come from migrations"),
+    ))
 }
 
 /// Returns an error if a page's size is out of range.
@@ -199,7 +220,9 @@ pub fn deletion_order(
     tables: &BTreeMap<String, Table>,
     mut parents: BTreeMap<String, BTreeSet<String>>,
 ) -> Vec<Vec<String>> {
-    let mut left: BTreeSet<&String> = tables.keys().collect();
+    let is_lookup = |name: &str| tables.get(name).is_some_and(|table| table.is_lookup);
+    let mut left: BTreeSet<&String> = tables.keys().filter(|name| !is_lookup(name)).collect();
+    parents.retain(|child, _| !is_lookup(child));
     let mut ordered = Vec::with_capacity(left.len());
     while !left.is_empty() {
         let is_parent =
@@ -226,6 +249,36 @@ pub fn bad_schema(mut faults: Vec<String>) -> Failure {
         faults.push(format!("and {more} more"));
     }
     Failure::fatal("bad_schema", faults.join("; "))
+}
+
+/// The failure of a seed, which is a tenant's, with rows for a lookup table.
+pub fn seed_of_lookup(table: &str) -> Failure {
+    let why = format!(
+        "table `{table}` is marked `tenantry: shared`: insert its rows in a migration, not in a seed"
+    );
+    Failure::invalid("bad_seed", why)
+}
+
+/// The fault of a table without a tenant's id; `column` describes the column that it needs.
+pub fn unowned(name: &str, column: &str) -> String {
+    format!(
+        "table `{name}` cannot be shared by tenants: it needs a column {column}; or, if all tenants read the same rows, the line `-- tenantry: shared` \
+         before its CREATE TABLE"
+    )
+}
+
+/// The fault of a lookup table that has a tenant's id.
+pub fn owned_lookup(name: &str) -> String {
+    format!(
+        "table `{name}` is marked `tenantry: shared`, but has a column `{OWNER}`: remove the mark, or the column"
+    )
+}
+
+/// The fault of a lookup table that refers to a tenant's table.
+pub fn lookup_reference(child: &str, parent: &str) -> String {
+    format!(
+        "table `{child}` is marked `tenantry: shared`, but refers to `{parent}`, which has rows of tenants: remove the foreign key"
+    )
 }
 
 /// The fault of a group of tables that refer to each other in a cycle.

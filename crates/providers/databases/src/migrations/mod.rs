@@ -15,6 +15,7 @@ mod postgres;
 mod public;
 mod rules;
 mod script;
+mod shared;
 mod sqlite;
 mod statements;
 #[cfg(test)]
@@ -29,10 +30,12 @@ use tenantry_provider::files::Files;
 
 pub(crate) use faults::Faults;
 use folder::Source;
-pub(crate) use postgres::tokens;
+pub(crate) use postgres::{Token, tokens};
 pub use public::PublicSchema;
 use script::Script;
 pub use script::Statement;
+pub(crate) use shared::is_marked;
+pub(crate) use squawk_lexer::TokenKind;
 pub use statements::Dialect;
 pub(crate) use statements::split;
 pub use tool::Tool;

@@ -99,7 +99,7 @@ impl<'a> Splitter<'a> {
             match token.kind {
                 TokenKind::Whitespace => {}
                 TokenKind::LineComment if text.starts_with(BREAKPOINT) => self.end_statement(),
-                TokenKind::LineComment => {}
+                TokenKind::LineComment => self.collector.comment(begin, self.at),
                 TokenKind::BlockComment { terminated } => {
                     if !terminated {
                         self.collector.fault(begin, "a comment that begins here is not closed: add `*/`");

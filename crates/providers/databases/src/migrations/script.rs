@@ -10,6 +10,7 @@ use super::folder::Source;
 use super::parts::{Up, up};
 use super::public::{self, PublicSchema};
 use super::rules::{self, Verdict};
+use super::shared::{self, Marked};
 use super::statements::{Piece, Split, split_all};
 use super::tool::Tool;
 use super::{copy, public::Found};
@@ -24,6 +25,8 @@ pub struct Statement {
     text: String,
     /// Where the text names `public` and means the tenant's schema.
     public: Vec<Range<usize>>,
+    /// The table that it creates for all tenants to read, as it writes the name; none if it is not marked so.
+    shared: Option<String>,
 }
 
 impl Statement {
@@ -37,6 +40,11 @@ impl Statement {
             sql.replace_range(place.clone(), &quoted(schema));
         }
         Cow::Owned(sql)
+    }
+
+    /// The table that it creates for all tenants to read, as it writes the name.
+    pub fn shared(&self) -> Option<&str> {
+        self.shared.as_deref()
     }
 
     /// The text as the file has it.
@@ -90,7 +98,10 @@ pub fn read(source: &Source, dialect: Dialect, public: PublicSchema, faults: &mu
         let before = part.line - 1;
         split.faults.into_iter().for_each(|(line, why)| reader.fault(before + line, why));
         let mut of_part = split.statements;
-        of_part.iter_mut().for_each(|piece| piece.line += before);
+        for piece in &mut of_part {
+            piece.line += before;
+            piece.mark = piece.mark.map(|line| line + before);
+        }
         if transaction || dialect == Dialect::Sqlite {
             unwrap_transaction(&mut of_part);
         }
@@ -101,7 +112,10 @@ pub fn read(source: &Source, dialect: Dialect, public: PublicSchema, faults: &mu
 
 /// Removes a `BEGIN` and `COMMIT` around all statements.
 fn unwrap_transaction(pieces: &mut Vec<Piece<'_>>) {
-    if matches!(pieces.as_slice(), [first, .., last] if rules::is_begin(first) && rules::is_commit(last)) {
+    let is_around = |first: &Piece<'_>, last: &Piece<'_>| {
+        rules::is_begin(first) && rules::is_commit(last) && first.mark.or(last.mark).is_none()
+    };
+    if matches!(pieces.as_slice(), [first, .., last] if is_around(first, last)) {
         pieces.pop();
         pieces.remove(0);
     }
@@ -165,6 +179,14 @@ impl Reader<'_> {
 
     /// The statement as it runs; none if it has no effect here or is at fault.
     fn statement(&mut self, piece: &Piece<'_>) -> Option<Statement> {
+        let marked = match piece.mark.map(|line| (line, shared::table(piece, self.dialect))) {
+            Some((line, Err(why))) => {
+                self.fault(line, why);
+                return None;
+            }
+            Some((_, Ok(marked))) => Some(marked),
+            None => None,
+        };
         match rules::verdict(piece, self.dialect, self.is_dump) {
             Verdict::Run => {}
             Verdict::Skip => return None,
@@ -189,6 +211,10 @@ impl Reader<'_> {
                 }
             }
         }
+        let mut shared = None;
+        if let Some(Marked { name, sql }) = marked {
+            (shared, text) = (Some(name), sql);
+        }
         let mut places = Vec::new();
         if self.dialect == Dialect::Postgres {
             let piece = Piece { text: &text, data: None, ..piece.clone() };
@@ -201,7 +227,7 @@ impl Reader<'_> {
             }
             places = found;
         }
-        Some(Statement { line: piece.line, text: text.into_owned(), public: places })
+        Some(Statement { line: piece.line, text: text.into_owned(), public: places, shared })
     }
 }
 

@@ -12,6 +12,9 @@ pub fn split(sql: &str) -> Split<'_> {
         let end = at + length;
         let now = match token {
             Token::Space => {
+                if rest.starts_with("--") {
+                    collector.comment(at, end);
+                }
                 at = end;
                 continue;
             }
@@ -56,6 +59,20 @@ pub fn split(sql: &str) -> Split<'_> {
         collector.fault(begin, "the trigger's body is not closed: add `END;`");
     }
     collector.finish()
+}
+
+/// Offset of the parenthesis that opens the columns of a CREATE TABLE; none if it has `AS SELECT` instead.
+pub fn first_parenthesis(sql: &str) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let rest = sql.get(at..).filter(|rest| !rest.is_empty())?;
+        let (token, length) = token(rest);
+        match token {
+            Token::Sign if rest.starts_with('(') => return Some(at),
+            Token::Word if rest.get(..length)?.eq_ignore_ascii_case("as") => return None,
+            _ => at += length,
+        }
+    }
 }
 
 /// The tokens that decide about the end of a trigger.

@@ -1,6 +1,6 @@
 //! Splits a text into statements, each with its line.
 
-use super::{postgres, sqlite};
+use super::{postgres, shared, sqlite};
 
 /// SQL dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Piece<'a> {
     pub words: Vec<String>,
     /// The lines of data after `COPY … FROM stdin`.
     pub data: Option<&'a str>,
+    /// Line of the mark of tables that all tenants share, if one stands before the statement.
+    pub mark: Option<usize>,
 }
 
 impl Piece<'_> {
@@ -69,6 +71,8 @@ pub struct Collector<'a> {
     /// Where the current statement's first token begins and its last one ends.
     range: Option<(usize, usize)>,
     words: Vec<String>,
+    /// Line of a mark that no statement has followed yet.
+    mark: Option<usize>,
     split: Split<'a>,
 }
 
@@ -76,7 +80,7 @@ impl<'a> Collector<'a> {
     pub fn new(sql: &'a str) -> Self {
         let line_ends =
             sql.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
-        Self { sql, line_ends, range: None, words: Vec::new(), split: Split::default() }
+        Self { sql, line_ends, range: None, words: Vec::new(), mark: None, split: Split::default() }
     }
 
     /// Whether a statement has begun.
@@ -112,12 +116,27 @@ impl<'a> Collector<'a> {
         }
     }
 
+    /// Reads a line comment. A mark belongs to the statement after it.
+    pub fn comment(&mut self, begin: usize, end: usize) {
+        let Some(mark) = shared::mark(self.sql.get(begin..end).unwrap_or_default()) else { return };
+        let before = self.sql.get(..begin).unwrap_or_default();
+        let own_line = before.rsplit('\n').next().unwrap_or_default().trim().is_empty();
+        match mark {
+            Err(why) => self.fault(begin, why),
+            Ok(()) if self.is_inside() || self.mark.is_some() || !own_line => {
+                self.fault(begin, shared::WITHOUT_TABLE);
+            }
+            Ok(()) => self.mark = Some(self.line(begin)),
+        }
+    }
+
     /// Ends the current statement; an empty one is dropped.
     pub fn end(&mut self) {
         let words = std::mem::take(&mut self.words);
         let text = self.text();
         if let Some((begin, _)) = self.range.take() {
-            self.split.statements.push(Piece { line: self.line(begin), text, words, data: None });
+            let mark = self.mark.take();
+            self.split.statements.push(Piece { line: self.line(begin), text, words, data: None, mark });
         }
     }
 
@@ -135,6 +154,9 @@ impl<'a> Collector<'a> {
 
     pub fn finish(mut self) -> Split<'a> {
         self.end();
+        if let Some(line) = self.mark {
+            self.split.faults.push((line, shared::WITHOUT_TABLE.to_owned()));
+        }
         self.split
     }
 

@@ -9,7 +9,13 @@ use tenantry_postgres::{Row, Session};
 use super::failure::failure;
 use super::shape::shape;
 use crate::shape::Shape;
-use crate::tables::{Catalogue, Column, OWNER, OwnerType, Table, bad_schema, cycle, deletion_order, quoted};
+use crate::tables::{
+    self, Catalogue, Column, OWNER, OwnerType, Table, bad_schema, cycle, deletion_order, lookup_reference,
+    owned_lookup, quoted,
+};
+
+/// The policy that makes a shared table a lookup table. The table keeps it when it is renamed.
+pub const LOOKUP: &str = "tenantry_shared";
 
 /// Reads a schema of this isolation, with its definition. The failure names each table that breaks a rule, and what to
 /// change.
@@ -41,7 +47,13 @@ pub async fn inspect(
     isolation: Isolation,
 ) -> Result<(Catalogue, Vec<String>), Failure> {
     let mut faults = Vec::new();
-    let tables = tables(connection, schema).await?;
+    let mut tables = tables(connection, schema).await?;
+    let is_whole = isolation != Isolation::Pool;
+    let mut lookups = BTreeSet::new();
+    for (name, table) in tables.iter_mut().filter(|(_, table)| is_whole && table.is_lookup) {
+        table.is_lookup = false;
+        lookups.insert(name.clone());
+    }
     let references = references(connection, schema).await?;
     let mut parents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for Reference { child, parent, .. } in references.iter().filter(|it| it.child != it.parent) {
@@ -52,7 +64,8 @@ pub async fn inspect(
         Isolation::Pool => {
             faults.extend(unowned(&tables));
             faults.extend(keys(connection, schema).await?);
-            faults.extend(references.iter().filter_map(Reference::fault));
+            faults.extend(heirs(connection, schema).await?);
+            faults.extend(references.iter().filter_map(|reference| reference.fault(&tables)));
             faults.extend(deletion_order.iter().filter(|group| group.len() > 1).map(|group| cycle(group)));
         }
         Isolation::Schema => faults = hidden(connection, schema).await?,
@@ -61,8 +74,7 @@ pub async fn inspect(
             faults.extend(hidden(connection, schema).await?);
         }
     }
-    let is_whole = isolation != Isolation::Pool;
-    Ok((Catalogue { tables, deletion_order, is_whole, shape: Shape::new() }, faults))
+    Ok((Catalogue { tables, deletion_order, is_whole, lookups, shape: Shape::new() }, faults))
 }
 
 /// Whether any table that the schema has now holds rows of this tenant.
@@ -81,18 +93,19 @@ pub async fn holds(connection: &mut Session, schema: &str, tenant: TenantId) -> 
 pub async fn tables(connection: &mut Session, schema: &str) -> Result<BTreeMap<String, Table>, Failure> {
     let rows = connection.rows(
         concat!("SELECT relname::text, relkind = 'p' AS partitioned, attname::text, format_type(atttypid, atttypmod) AS kind, attnotnull,
-                attgenerated <> '' AS computed, attgenerated <> '' OR attidentity = 'a' AS made
+                attgenerated <> '' AS computed, attgenerated <> '' OR attidentity = 'a' AS made,
+                EXISTS (SELECT FROM pg_policy WHERE polrelid = pg_class.oid AND polname = $3) AS lookup
          FROM pg_class LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
          WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> $2
          ORDER BY relname, attnum"),
-        &[&schema, &super::migrate::TABLE],
+        &[&schema, &super::migrate::TABLE, &LOOKUP],
     )
     .await
     .map_err(failure)?;
     let mut tables: BTreeMap<String, Table> = BTreeMap::new();
     for row in rows {
         let table = tables.entry(row.get("relname")).or_default();
-        table.is_partitioned = row.get("partitioned");
+        (table.is_partitioned, table.is_lookup) = (row.get("partitioned"), row.get("lookup"));
         let Some(name) = row.get::<_, Option<String>>("attname") else { continue };
         let kind: String = row.get("kind");
         // Any other column of this name means something else to the product.
@@ -112,13 +125,15 @@ fn unowned(tables: &BTreeMap<String, Table>) -> impl Iterator<Item = String> {
             return Some(format!("table `{name}`: names that begin with an underscore are reserved; rename it"));
         }
         match (table.owner, table.column(OWNER)) {
+            (Some(_), _) | (None, Some(_)) if table.is_lookup => Some(owned_lookup(name)),
+            (None, None) if table.is_lookup => None,
             (Some(_), _) => None,
             (None, Some(Column { kind, .. })) => Some(format!(
                 "table `{name}` cannot be shared by tenants: the type of its `{OWNER}` is {kind}, but must be text or uuid"
             )),
-            (None, None) => Some(format!(
-                "table `{name}` cannot be shared by tenants: it needs a column `{OWNER}` of type text or uuid that its primary key begins with"
-            )),
+            (None, None) => {
+                Some(tables::unowned(name, "`tenant_id` of type text or uuid that its primary key begins with"))
+            }
         }
     })
 }
@@ -132,8 +147,9 @@ async fn keys(connection: &mut Session, schema: &str) -> Result<Vec<String>, Fai
          FROM pg_class LEFT JOIN pg_index ON indrelid = pg_class.oid
          LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum = indkey[0] AND attnum > 0
          WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND relname <> $3
+           AND NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = coalesce(pg_partition_root(pg_class.oid), pg_class.oid) AND polname = $4)
          GROUP BY 1 ORDER BY 1"),
-        &[&schema, &OWNER, &super::migrate::TABLE],
+        &[&schema, &OWNER, &super::migrate::TABLE, &LOOKUP],
     )
     .await
     .map_err(failure)?;
@@ -152,6 +168,25 @@ async fn keys(connection: &mut Session, schema: &str) -> Result<Vec<String>, Fai
     Ok(faults)
 }
 
+/// Tables that inherit from a lookup table: reading it would show their rows, which its policy admits.
+async fn heirs(connection: &mut Session, schema: &str) -> Result<Vec<String>, Failure> {
+    connection
+        .all(
+            concat!(
+                "SELECT format('table `%s` inherits from `%s`, which is marked `tenantry: shared`, and all tenants would read its rows: leave INHERITS out',
+                        child.relname, pg_class.relname)
+                 FROM pg_class JOIN pg_policy ON polrelid = pg_class.oid AND polname = $2
+                 JOIN pg_inherits ON inhparent = pg_class.oid JOIN pg_class child ON child.oid = inhrelid AND NOT child.relispartition
+                 WHERE ",
+                in_schema!(class "pg_class"),
+                " ORDER BY 1"
+            ),
+            &[&schema, &LOOKUP],
+        )
+        .await
+        .map_err(failure)
+}
+
 /// A foreign key between two tables.
 struct Reference {
     child: String,
@@ -161,9 +196,15 @@ struct Reference {
 }
 
 impl Reference {
-    /// Without `tenant_id` in the key, a row could refer to another tenant's.
-    fn fault(&self) -> Option<String> {
+    /// Without `tenant_id` in the key, a row could refer to another tenant's. Rows of lookup tables belong to none.
+    fn fault(&self, tables: &BTreeMap<String, Table>) -> Option<String> {
         let Self { child, parent, is_kept } = self;
+        let is_lookup = |name: &String| tables.get(name).is_some_and(|table| table.is_lookup);
+        match (is_lookup(child), is_lookup(parent)) {
+            (_, true) => return None,
+            (true, false) => return Some(lookup_reference(child, parent)),
+            (false, false) => {}
+        }
         (!is_kept).then(|| format!(
             "table `{child}`: its foreign key to `{parent}` must carry `{OWNER}`, or a row could refer to another tenant's"
         ))

@@ -12,6 +12,7 @@ use tenantry_postgres::Session;
 use tokio::time::timeout;
 
 use super::Postgres;
+use super::catalogue::LOOKUP;
 use super::directory::{Owner, TenantState, recorded_shape};
 use super::failure::failure;
 use super::migrate::{self, Target};
@@ -78,8 +79,12 @@ pub async fn privilege_differences(
     mode: Option<SuspensionMode>,
 ) -> Result<Vec<String>, Failure> {
     connection.all(
-        concat!("WITH own AS (SELECT oid, relname, relkind FROM pg_class
+        concat!("WITH own AS (SELECT oid, relname, relkind,
+                             $1 = 'tenantry_pool' AND EXISTS (SELECT FROM pg_policy WHERE polrelid = pg_class.oid AND polname = $5) AS is_lookup
+                      FROM pg_class
                       WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p', 'S') AND relname <> $4
+                        AND NOT EXISTS (SELECT FROM pg_policy JOIN pg_depend ON refobjid = polrelid AND refclassid = 'pg_class'::regclass
+                                        WHERE $1 = 'tenantry_pool' AND polname = $5 AND classid = 'pg_class'::regclass AND objid = pg_class.oid)
                         -- Partitions of shared tables have no privileges.
                         AND NOT (relispartition AND $1 = 'tenantry_pool')
                         AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'i'
@@ -91,10 +96,12 @@ pub async fn privilege_differences(
          SELECT format('its login role may not connect to the database') WHERE NOT has_database_privilege($2, current_database(), 'CONNECT')
          UNION ALL SELECT 'its login role may not use the schema' FROM pg_namespace WHERE nspname = $1 AND NOT has_schema_privilege($2, oid, 'USAGE')
          UNION ALL SELECT format('its login role has lost %s on table `%s`', string_agg(word, ', ' ORDER BY word), relname)
-                   FROM own, unnest(CASE WHEN $3 THEN ARRAY['SELECT'] ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'] END) word
+                   FROM own, unnest(CASE WHEN $3 OR is_lookup THEN ARRAY['SELECT'] ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'] END) word
                    WHERE relkind <> 'S' AND NOT has_table_privilege($2, own.oid, word) GROUP BY relname
          UNION ALL SELECT format('its login role has lost USAGE on sequence `%s`', relname) FROM own
                    WHERE CASE WHEN relkind = 'S' AND NOT $3 THEN NOT has_sequence_privilege($2, own.oid, 'USAGE') END
+         UNION ALL SELECT format('its login role may write to table `%s`, which is marked `tenantry: shared`', relname) FROM own
+                   WHERE is_lookup AND has_table_privilege($2, own.oid, 'INSERT, UPDATE, DELETE')
          UNION ALL SELECT format('its login role may write to table `%s` despite its fence', relname) FROM own
                    WHERE relkind <> 'S' AND $3 AND has_table_privilege($2, own.oid, 'INSERT, UPDATE, DELETE')
          UNION ALL SELECT format('its login role has lost EXECUTE on the function `%s`', proname) FROM routines
@@ -102,7 +109,7 @@ pub async fn privilege_differences(
          UNION ALL SELECT format('every role may execute the function `%s`', proname) FROM routines
                    WHERE EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee = 0)
          LIMIT 20"),
-        &[&schema, &role.as_str(), &mode.is_some(), &migrate::TABLE],
+        &[&schema, &role.as_str(), &mode.is_some(), &migrate::TABLE, &LOOKUP],
     )
     .await
     .map_err(failure)

@@ -5,10 +5,10 @@ use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Isolation};
 use tenantry_postgres::{Row, Session};
 
-use super::catalogue;
+use super::catalogue::{self, LOOKUP};
 use super::failure::{failure, run_statement};
+use super::protection::Protection;
 use super::server::run;
-use super::trial::bypasses_in;
 use crate::migrations::{self, Applied, Migration};
 use crate::tables::{Catalogue, literal, quoted};
 
@@ -17,14 +17,6 @@ pub const TABLE: &str = "_migrations";
 /// Sequence that numbers its rows; PostgreSQL gives it this name.
 pub const POSITIONS: &str = "_migrations_position_seq";
 
-/// Rewrites a statement for a schema.
-pub type Prepare<'a> = &'a (dyn Fn(&str, &str) -> String + Send + Sync);
-
-/// Leaves a statement as it is.
-pub fn as_it_is(sql: &str, _schema: &str) -> String {
-    sql.to_owned()
-}
-
 /// A schema to migrate.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
@@ -32,16 +24,8 @@ pub struct Target<'a> {
     pub schema: &'a str,
     /// What the schema's tables hold.
     pub isolation: Isolation,
-    /// Rewrites statements before they run.
-    pub prepare: Prepare<'a>,
-    /// Statements that protect its tables, run after each migration in the same transaction.
-    pub protect: &'a (dyn Fn(&Catalogue) -> String + Send + Sync),
-    /// Query for objects that bypass this protection; what it finds after a migration rolls the migration back.
-    pub bypasses: Option<&'static str>,
-}
-
-fn no_protection(_: &Catalogue) -> String {
-    String::new()
+    /// What keeps tenants apart in it; none if it belongs to one tenant.
+    pub protection: Option<&'a dyn Protection>,
 }
 
 /// The result of a migration run.
@@ -55,7 +39,7 @@ pub struct Migrated {
 impl<'a> Target<'a> {
     /// A schema that belongs to one tenant: files run as they are, and tables need no protection.
     pub fn of_one(schema: &'a str, isolation: Isolation) -> Self {
-        Self { schema, isolation, prepare: &as_it_is, protect: &no_protection, bypasses: None }
+        Self { schema, isolation, protection: None }
     }
 
     /// Applies the missing files and reads the resulting tables.
@@ -104,28 +88,42 @@ impl<'a> Target<'a> {
         if migration.transaction {
             self.run_statements(&mut transaction, migration).await?;
         }
-        if let Some(bypasses) = self.bypasses {
-            let found = bypasses_in(&mut transaction, bypasses, self.schema).await?;
+        if let Some(protection) = self.protection {
+            let found = protection.bypasses(&mut transaction, self.schema).await?;
             if !found.is_empty() {
                 return Err(Failure::fatal("bad_schema", found.join("; ")));
             }
         }
         // A later file may correct tables that break a rule; the last one must leave none.
         let (catalogue, _) = catalogue::inspect(&mut transaction, self.schema, self.isolation).await?;
+        let protect = self.protection.map(|protection| protection.protect(&catalogue)).unwrap_or_default();
         let evidence = evidence(self.schema, migration);
-        run(&mut transaction, format!("{};{evidence}", (self.protect)(&catalogue))).await?;
+        run(&mut transaction, format!("{protect};{evidence}")).await?;
         transaction.commit().await.map_err(failure)
     }
 
     /// Runs a file's statements one by one, so that a failure names the line.
     async fn run_statements(&self, connection: &mut Session, migration: &Migration) -> Result<(), Failure> {
         for statement in &migration.statements {
-            let sql = (self.prepare)(&statement.sql(self.schema), self.schema);
+            let sql = statement.sql(self.schema);
+            let sql = match (self.protection, statement.shared()) {
+                (_, Some(table)) => format!("{sql};{}", mark(table)),
+                (Some(protection), None) => protection.prepare(&sql, self.schema),
+                (None, None) => sql.into_owned(),
+            };
             let ran = run_statement(connection, &sql).await;
             ran.map_err(|(failure, line)| migrations::bad(migration, Some(statement.line + line), failure))?;
         }
         Ok(())
     }
+}
+
+/// The statements that make a table a lookup table. Where tables belong to one tenant, the policy has no effect, because
+/// row level security is off.
+pub fn mark(table: &str) -> String {
+    format!(
+        "DROP POLICY IF EXISTS {LOOKUP} ON {table}; CREATE POLICY {LOOKUP} ON {table} FOR SELECT USING (true)"
+    )
 }
 
 /// All statements that create a new schema's tables, as one text; none if a file cannot run in a transaction.
@@ -140,6 +138,9 @@ pub fn baseline(schema: &str, migrations: &[Migration]) -> Option<String> {
         for statement in &migration.statements {
             sql.push_str(&statement.sql(schema));
             sql.push_str(";\n");
+            if let Some(table) = statement.shared() {
+                sql.push_str(&format!("{};\n", mark(table)));
+            }
         }
         sql.push_str(&format!("{};", evidence(schema, migration)));
     }

@@ -47,7 +47,9 @@ mod own_table;
 mod owned;
 mod per_server;
 mod prepared;
+mod protection;
 mod relations;
+pub(crate) mod replica;
 mod rights;
 mod role;
 mod rotation;
@@ -66,7 +68,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Isolation, Write};
 
-pub(crate) use catalogue::{holds, read as read_catalogue};
+pub(crate) use catalogue::{LOOKUP, holds, inspect as inspect_catalogue, read as read_catalogue};
 pub use config::{Cluster, Config, PgNotify};
 pub(crate) use credential::{IssuedPassword, PasswordRequest, forget};
 pub(crate) use directory::{Owner, Ownership, TenantState, name_of, names_of, recorded_shape, schema_tag};
@@ -77,10 +79,11 @@ pub(crate) use location::{
     ObservedSchema, RemovalCounts, backend, drop_tables_in_batches, drop_unblocked, name_taken, observed,
     privilege_differences, unblocked, update_schema,
 };
-pub(crate) use migrate::{TABLE as MIGRATIONS, Target, baseline, keeps_replaced, recipe, search_path};
+pub(crate) use migrate::{TABLE as MIGRATIONS, Target, baseline, keeps_replaced, mark, recipe, search_path};
 pub(crate) use name::Name;
 pub(crate) use per_server::PerServer;
 pub(crate) use prepared::roll_back_in;
+pub(crate) use protection::Protection;
 pub(crate) use rights::{grants, rights};
 pub(crate) use role::Memberships;
 use rotation::Tables;
@@ -88,7 +91,7 @@ pub(crate) use rows::{LocateRows, PostgresRows, count_all, delete_all, no_such_t
 pub(crate) use seed::seed;
 pub(crate) use server::{Server, begin, create_objects, lift_timeout, run, with_keepalive};
 pub(crate) use shape::shape;
-pub(crate) use trial::{RUNS_AS_ADMINISTRATOR, Trial};
+pub(crate) use trial::Trial;
 pub(crate) use warm_pool::{WarmFactory, WarmPool, or_on_demand};
 
 use crate::content::{Content, Ensure};

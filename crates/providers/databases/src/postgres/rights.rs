@@ -46,11 +46,22 @@ const READ_ONLY: Statements = [
     "REVOKE EXECUTE ON ROUTINE %1$s FROM PUBLIC, %2$s",
 ];
 
-/// Lets roles read and write the rows of shared tables, which the policies of these tables admit, and nothing else in
-/// their schema: partitions have no policies of their own.
-pub fn grants(schema: &str, roles: &[&Name]) -> String {
+/// Not partitions, which have no policies of their own, and neither lookup tables nor their sequences.
+const SHARED: &str = "AND NOT relispartition AND pg_class.oid NOT IN (
+    SELECT polrelid FROM pg_policy WHERE polname = 'tenantry_shared'
+    UNION ALL SELECT part.objid FROM pg_policy JOIN pg_depend part ON part.refclassid = 'pg_class'::regclass AND part.refobjid = polrelid
+              WHERE polname = 'tenantry_shared' AND part.classid = 'pg_class'::regclass)";
+
+/// Lets roles read and write the rows of shared tables, which the policies of these tables admit, and read those of these
+/// lookup tables, and nothing else in their schema.
+pub fn grants<'a>(schema: &str, roles: &[&Name], lookups: impl Iterator<Item = &'a String>) -> String {
     let roles = roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    apply(schema, &roles, &READ_WRITE, "AND NOT relispartition")
+    let mut sql = apply(schema, &roles, &READ_WRITE, SHARED);
+    for table in lookups {
+        let table = format!("{}.{}", quoted(schema), quoted(table));
+        sql.push_str(&format!("REVOKE ALL ON {table} FROM {roles}; GRANT SELECT ON {table} TO {roles};"));
+    }
+    sql
 }
 
 /// A tenant role's privileges on tables of its own: read-only while a fence denies anything.

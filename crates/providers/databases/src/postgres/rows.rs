@@ -12,7 +12,9 @@ use super::catalogue;
 use super::failure::failure;
 use super::relations::{Relation, Relations};
 use super::server::run;
-use crate::tables::{Catalogue, Column, OWNER, Table, check_limit, in_parentheses, quoted, sample_in_use};
+use crate::tables::{
+    Catalogue, Column, OWNER, Table, check_limit, check_writable, in_parentheses, quoted, sample_in_use,
+};
 use tenantry_provider::data::{Page, TenantRows};
 
 /// Locates tenants' rows.
@@ -110,6 +112,7 @@ impl<H: LocateRows> TenantRows for PostgresRows<H> {
     async fn insert(&self, name: &str, mut row: Map<String, Value>) -> Result<Value, Failure> {
         let (mut transaction, catalogue) = self.location.enter(self.tenant).await?;
         let (name, table) = catalogue.addressable(name)?;
+        check_writable(name, table)?;
         table.name_row(&mut row);
         let own = table.owner.map(|owner| (OWNER, format!("($1::text)::{}", owner.as_str())));
         let given = table.given(name, &row)?.into_iter().map(|column| (&*column.name, quoted(&column.name)));
@@ -173,6 +176,7 @@ impl<H: LocateRows> TenantRows for PostgresRows<H> {
     async fn delete(&self, name: &str, id_text: &str) -> Result<bool, Failure> {
         let (mut transaction, catalogue) = self.location.enter(self.tenant).await?;
         let (name, table) = catalogue.addressable(name)?;
+        check_writable(name, table)?;
         let own = is_own(&catalogue, table);
         let sql = format!("DELETE FROM {} WHERE {own} AND id = {}", quoted(name), id(table, 2));
         let owner = owner_value(table, self.tenant);

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use tenantry_model::{Failure, FailureClass, TenantId};
 use tenantry_postgres::Session;
 
+use super::catalogue::LOOKUP;
 use super::failure::failure;
 use super::migrate::search_path;
 use super::server::run;
 use crate::content::{Ensure, Insert};
-use crate::tables::{OWNER, OwnerType, literal, quoted};
+use crate::tables::{OWNER, OwnerType, literal, quoted, seed_of_lookup};
 
 /// Writes a tenant's first rows into the tables of this schema. Existing rows stay.
 pub async fn seed(transaction: &mut Session, schema: &str, work: &Ensure) -> Result<(), Failure> {
@@ -22,6 +23,9 @@ pub async fn seed(transaction: &mut Session, schema: &str, work: &Ensure) -> Res
     let tenant = tenant.map_err(|why| Failure::invalid("bad_seed", format!("{}: {why}", work.tenant)))?;
     for (insert, rows) in &work.rows {
         let target = targets.get(&insert.table).copied().unwrap_or_default();
+        if target.is_lookup {
+            return Err(seed_of_lookup(&insert.table));
+        }
         let inserted = transaction.execute(&target.statement(insert, tenant), &[&format!("[{rows}]")]).await;
         inserted.map_err(|error| match failure(error) {
             // The tables reject the rows because the seed does not fit them: a retry does not help.
@@ -41,6 +45,8 @@ struct Target {
     owner: Option<OwnerType>,
     /// Whether it has a unique key, by which a row that exists is found.
     is_unique: bool,
+    /// Whether all tenants read its rows.
+    is_lookup: bool,
 }
 
 /// The tables that get rows, by name.
@@ -53,15 +59,16 @@ async fn targets(
     let rows = transaction
         .rows(
             "SELECT DISTINCT name, EXISTS (SELECT FROM pg_index WHERE indrelid = place AND indisunique) AS is_unique,
-                    (SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = place AND attname = $3 AND NOT attisdropped) AS owner
+                    (SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = place AND attname = $3 AND NOT attisdropped) AS owner,
+                    $1 = 'tenantry_pool' AND EXISTS (SELECT FROM pg_policy WHERE polrelid = place AND polname = $4) AS is_lookup
              FROM unnest($2::text[]) name, to_regclass(format('%I.%I', $1, name)) place",
-            &[&schema, &names.as_slice(), &OWNER],
+            &[&schema, &names.as_slice(), &OWNER, &LOOKUP],
         )
         .await
         .map_err(failure)?;
     let targets = rows.iter().map(|row| {
         let owner = row.get::<_, Option<&str>>("owner").and_then(OwnerType::of);
-        (row.get("name"), Target { owner, is_unique: row.get("is_unique") })
+        (row.get("name"), Target { owner, is_unique: row.get("is_unique"), is_lookup: row.get("is_lookup") })
     });
     Ok(targets.collect())
 }

@@ -10,6 +10,8 @@
 mod export;
 mod large_objects;
 mod paused;
+mod references;
+mod replace;
 mod sequences;
 mod snapshot;
 
@@ -18,17 +20,17 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use futures::SinkExt as _;
-use tenantry_model::{Failure, FailureClass, Isolation, TenantId, Write};
+use tenantry_model::{Failure, FailureClass, Isolation, Write};
 use tenantry_postgres::Session;
 use tokio::io::{AsyncRead, AsyncReadExt as _, BufReader};
 
 use self::large_objects::Owners;
 use self::paused::Paused;
+use self::replace::{Staged, replace};
 use super::catalogue;
 use super::failure::failure;
 use super::migrate::search_path;
 use super::name::Name;
-use super::relations::relation;
 use super::server::{Server, lock_until_closed, run};
 use crate::tables::{Catalogue, OWNER, Table, in_parentheses, quoted};
 use tenantry_provider::csv;
@@ -138,43 +140,6 @@ async fn load_rows(rows: &mut RowsConnection, spec: &Spec, source: &mut dyn Sour
     run(connection, "COMMIT".to_owned()).await.map_err(unfit)
 }
 
-/// Rows of a table in a temporary table, with the columns that the archive has.
-struct Staged<'a> {
-    name: String,
-    table: &'a Table,
-    columns: Vec<String>,
-    /// Name of the temporary table.
-    copy: String,
-}
-
-impl Staged<'_> {
-    fn create(&self, schema: &str) -> String {
-        let Self { name, columns, copy, .. } = self;
-        let columns = listed(columns);
-        format!(
-            "CREATE TEMP TABLE {copy} ON COMMIT DROP AS SELECT {columns} FROM {}.{} WITH NO DATA",
-            quoted(schema),
-            quoted(name)
-        )
-    }
-
-    /// The statement that moves the rows into their table, as this tenant's.
-    fn insert(&self, schema: &str, tenant: TenantId) -> String {
-        let owner = self.table.owner.filter(|_| !self.columns.iter().any(|column| column == OWNER));
-        let owner = owner.map(|owner| (quoted(OWNER), owner.literal(tenant)));
-        let same = self.columns.iter().map(|column| (quoted(column), quoted(column)));
-        let (columns, values): (Vec<String>, Vec<String>) = owner.into_iter().chain(same).unzip();
-        format!(
-            "INSERT INTO {}.{} {} OVERRIDING SYSTEM VALUE SELECT {} FROM pg_temp.{}",
-            quoted(schema),
-            quoted(&self.name),
-            in_parentheses(&columns),
-            values.join(", "),
-            self.copy
-        )
-    }
-}
-
 /// The table of a file with these columns. Returns an error if the database lacks the table or a column.
 fn known<'a>(catalogue: &'a Catalogue, name: &str, columns: &[String]) -> Result<&'a Table, Failure> {
     let table = catalogue.tables.get(name).ok_or_else(|| {
@@ -213,54 +178,6 @@ async fn fill(
         into.send(chunk.freeze()).await.map_err(|error| failure(error.into()))?;
     }
     into.finish().await.map(drop).map_err(|error| unfit(failure(error.into())))
-}
-
-/// Replaces the tenant's rows. In a schema or database of the tenant's own, triggers and rules of its tables do not run,
-/// because the rows have been through them; keys and constraints are checked before this ends.
-async fn replace(
-    connection: &mut Session,
-    catalogue: &Catalogue,
-    staged: &[Staged<'_>],
-    schema: &str,
-    tenant: TenantId,
-) -> Result<(), Failure> {
-    let paused = match catalogue.is_whole {
-        true => Paused::in_tables(connection, schema).await?,
-        false => Paused::default(),
-    };
-    let mut all = paused.pause;
-    for group in &catalogue.deletion_order {
-        let delete = |name: &String| {
-            let table = catalogue.tables.get(name)?;
-            let own = table.owner.filter(|_| !catalogue.is_whole);
-            let own = own.map(|owner| format!("WHERE {OWNER} = {}", owner.literal(tenant)));
-            Some(format!("DELETE FROM {} {}", relation(schema, name, table), own.unwrap_or_default()))
-        };
-        all.push_str(&together(group.iter().filter_map(delete).collect()));
-    }
-    for group in catalogue.deletion_order.iter().rev() {
-        let of_group = staged.iter().filter(|staged| group.contains(&staged.name));
-        all.push_str(&together(of_group.map(|staged| staged.insert(schema, tenant)).collect()));
-    }
-    if catalogue.is_whole {
-        // A table with deferred checks cannot be altered.
-        all.push_str("SET CONSTRAINTS ALL IMMEDIATE;");
-    }
-    all.push_str(&paused.restore);
-    run(connection, all).await
-}
-
-/// Makes one statement of several, after which the foreign keys of all of them are checked at once.
-fn together(mut statements: Vec<String>) -> String {
-    match statements.len() {
-        0 => String::new(),
-        1 => format!("{};", statements.remove(0)),
-        _ => {
-            let parts =
-                statements.iter().enumerate().map(|(number, sql)| format!("part_{number} AS ({sql})"));
-            format!("WITH {} SELECT;", parts.collect::<Vec<_>>().join(", "))
-        }
-    }
 }
 
 /// Computes materialized views again from the loaded rows, in the order of their creation.

@@ -10,9 +10,10 @@ use tenantry_postgres::Session;
 use super::catalogue;
 use super::config::PgNotify;
 use super::failure::{failure, run_statement};
-use super::migrate::{Prepare, as_it_is, pending, search_path};
+use super::migrate::{mark, pending, search_path};
+use super::protection::Protection;
 use super::server::run;
-use crate::migrations::{Faults, Migration, Tool};
+use crate::migrations::{Faults, Migration, Statement, Tool};
 use crate::tables::quoted;
 
 /// Objects outside of a schema that the transaction has created or changed.
@@ -25,7 +26,7 @@ const CHANGED_ROWS: &str = "
 /// Functions in the schema `$1` that run as the administrator. A tenant's session chooses the search path and has temporary
 /// objects, so that the names in such a function can refer to objects of the tenant, whose code then runs as the
 /// administrator.
-pub const RUNS_AS_ADMINISTRATOR: &str = "
+const RUNS_AS_ADMINISTRATOR: &str = "
     SELECT format('function `%s` runs as the administrator, and a tenant can put objects of its own before those that it names: leave SECURITY DEFINER out', proname)
     FROM pg_proc WHERE pronamespace = to_regnamespace($1) AND prosecdef ORDER BY 1";
 /// Schema in which files are tried; it exists in the transaction only.
@@ -44,12 +45,10 @@ pub struct Trial<'a> {
     isolation: Isolation,
     /// Name of the set, for messages.
     set: &'a str,
-    /// Finds objects in the schema `$1` that bypass policies or privileges.
-    bypasses: Option<&'static str>,
+    /// What keeps tenants apart in the tables; none if they belong to one tenant.
+    protection: Option<&'a dyn Protection>,
     /// Whether functions that call `pg_notify` are faults.
     rejects_notify: bool,
-    /// Rewrites statements before they run.
-    prepare: Prepare<'a>,
 }
 
 /// What a trial finds wrong after a statement.
@@ -58,26 +57,20 @@ struct Found {
     /// Objects outside of the schema, and those that bypass policies. A later statement that removes them does not
     /// excuse them.
     objects: BTreeSet<String>,
-    /// Tables that break the rules of their isolation. A later file may correct them.
+    /// Tables that break the rules of their isolation, and what could stop a removal. A later file may correct them.
     tables: BTreeSet<String>,
 }
 
 impl<'a> Trial<'a> {
-    /// For shared tables, schemas or databases. `bypasses` is a query that returns a sentence for each object in the
-    /// schema `$1` that bypasses policies or privileges.
-    pub fn new(isolation: Isolation, set: &'a str, bypasses: Option<&'static str>) -> Self {
-        Self { isolation, set, bypasses, rejects_notify: false, prepare: &as_it_is }
+    /// For shared tables, schemas or databases.
+    pub const fn new(isolation: Isolation, set: &'a str, protection: Option<&'a dyn Protection>) -> Self {
+        Self { isolation, set, protection, rejects_notify: false }
     }
 
     /// With this rule for functions that call `pg_notify`. In a database of its own a tenant hears only itself.
     pub fn with_pg_notify(self, rule: PgNotify) -> Self {
         let shared = self.isolation != Isolation::Database;
         Self { rejects_notify: shared && rule == PgNotify::Reject, ..self }
-    }
-
-    /// With statements as they will be when they are applied.
-    pub fn prepared(self, prepare: Prepare<'a>) -> Self {
-        Self { prepare, ..self }
     }
 
     /// Tries all files if one of them is not applied to this schema yet. A failure of code `bad_migration` names every
@@ -164,7 +157,7 @@ impl<'a> Trial<'a> {
         let mut rows = changed_rows(transaction, schema).await?;
         last.extend(rows.keys().cloned());
         for statement in &migration.statements {
-            if let Some(sql) = self.tried(migration, &statement.sql(schema), schema) {
+            if let Some(sql) = self.tried(migration, statement, schema) {
                 run(transaction, sql).await?;
             }
             let found = self.found(transaction, schema).await?;
@@ -193,7 +186,7 @@ impl<'a> Trial<'a> {
             .await
             .map_err(at(1))?;
         for statement in &migration.statements {
-            let Some(sql) = self.tried(migration, &statement.sql(schema), schema) else { continue };
+            let Some(sql) = self.tried(migration, statement, schema) else { continue };
             if let Err((failure, line)) = run_statement(transaction, &sql).await {
                 run(transaction, "ROLLBACK TO file".to_owned()).await.map_err(at(statement.line))?;
                 return Err((statement.line + line, failure));
@@ -203,8 +196,13 @@ impl<'a> Trial<'a> {
     }
 
     /// A statement of a file as it can run in a transaction, if it can.
-    fn tried(self, migration: &Migration, sql: &str, schema: &str) -> Option<String> {
-        let sql = (self.prepare)(sql, schema);
+    fn tried(self, migration: &Migration, statement: &Statement, schema: &str) -> Option<String> {
+        let sql = statement.sql(schema);
+        let sql = match (self.protection, statement.shared()) {
+            (_, Some(table)) => format!("{sql};{}", mark(table)),
+            (Some(protection), None) => protection.prepare(&sql, schema),
+            (None, None) => sql.into_owned(),
+        };
         if migration.transaction { Some(sql) } else { in_transaction(&sql) }
     }
 
@@ -213,13 +211,16 @@ impl<'a> Trial<'a> {
         let outside: Vec<String> = transaction.all(EFFECTS, &[&schema, &whole]).await.map_err(failure)?;
         let mut objects: BTreeSet<String> = outside.iter().map(|object| is_outside(object)).collect();
         objects.extend(changed_rows(transaction, schema).await?.into_keys());
-        if let Some(bypasses) = self.bypasses {
-            objects.extend(bypasses_in(transaction, bypasses, schema).await?);
+        let (_, mut tables) = catalogue::inspect(transaction, schema, self.isolation).await?;
+        if let Some(protection) = self.protection {
+            objects.extend(protection.bypasses(transaction, schema).await?);
+            tables.extend(protection.vetoes(transaction, schema).await?);
+        } else {
+            objects.extend(sentences(transaction, RUNS_AS_ADMINISTRATOR, schema).await?);
         }
         if self.rejects_notify {
-            objects.extend(bypasses_in(transaction, NOTIFIERS, schema).await?);
+            objects.extend(sentences(transaction, NOTIFIERS, schema).await?);
         }
-        let (_, tables) = catalogue::inspect(transaction, schema, self.isolation).await?;
         Ok(Found { objects, tables: tables.into_iter().collect() })
     }
 }
@@ -237,13 +238,9 @@ async fn changed_rows(transaction: &mut Session, schema: &str) -> Result<BTreeMa
     Ok(changed.into_iter().map(|(object, count)| (is_outside(&object), count)).collect())
 }
 
-/// A sentence for each object in the schema that bypasses the policies of shared tables.
-pub async fn bypasses_in(
-    connection: &mut Session,
-    bypasses: &str,
-    schema: &str,
-) -> Result<Vec<String>, Failure> {
-    connection.all(bypasses, &[&schema]).await.map_err(failure)
+/// The sentences that a query about a schema returns.
+async fn sentences(connection: &mut Session, query: &str, schema: &str) -> Result<Vec<String>, Failure> {
+    connection.all(query, &[&schema]).await.map_err(failure)
 }
 
 /// The statement in a form that can run in a transaction: without CONCURRENTLY; none for VACUUM.

@@ -10,8 +10,7 @@ use super::ISOLATION;
 use super::client::SCHEMA;
 use super::dropping::drop_database;
 use crate::postgres::{
-    Name, Postgres, RUNS_AS_ADMINISTRATOR, Server, Target, Trial, failure, is_duplicate, recipe, run,
-    with_keepalive,
+    Name, Postgres, Server, Target, Trial, failure, is_duplicate, recipe, run, with_keepalive,
 };
 use crate::tables::literal;
 
@@ -35,9 +34,7 @@ pub async fn ready(server: &Server, postgres: &Postgres) -> Result<Name, Failure
     let mut inside = server.connect_to(&draft).await?;
     run(&mut inside, format!("REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC")).await?;
     let made = async {
-        Trial::new(ISOLATION, &postgres.set(), Some(RUNS_AS_ADMINISTRATOR))
-            .run(&mut inside, SCHEMA, migrations)
-            .await?;
+        Trial::new(ISOLATION, &postgres.set(), None).run(&mut inside, SCHEMA, migrations).await?;
         Target::of_one(SCHEMA, ISOLATION).migrate(&mut inside, migrations).await
     };
     let made = with_keepalive(&mut lock, made).await;

@@ -4,17 +4,19 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde_json::Value;
 use tenantry_model::{Failure, TenantId};
 use tenantry_postgres::{Pooled, Session, Transaction};
 
 use super::guard::{self, Groups, SCHEMA};
-use super::{ISOLATION, partitions};
+use super::protection::SharedTables;
+use super::{ISOLATION, partitions, vetoes};
 use crate::content::Ensure;
 use crate::postgres::{
     IssuedPassword, LocateRows, ObservedSchema, Owner, Ownership, PasswordRequest, PerServer, Postgres,
-    RemovalCounts, Target, TenantState, Trial, backend, create_objects, delete_all, failure, lift_timeout,
-    name_taken, privilege_differences, read_catalogue, recorded_shape, run, schema_tag, search_path, seed,
-    shape, unblocked,
+    RemovalCounts, Target, TenantState, Trial, backend, create_objects, delete_all, failure, holds,
+    inspect_catalogue, lift_timeout, name_taken, privilege_differences, read_catalogue, recorded_shape,
+    replica, run, schema_tag, search_path, seed, shape, unblocked,
 };
 use crate::shape::{FORM, Shape};
 use crate::tables::{Catalogue, literal};
@@ -52,16 +54,12 @@ impl Pool {
         groups.ensure(&mut lock, server.memberships().await?).await?;
         let migrations = &self.postgres.content.migrations;
         let set = self.postgres.set();
-        let prepare = |sql: &str, schema: &str| partitions::partitioned(sql, parts, schema);
-        Trial::new(ISOLATION, &set, Some(guard::BYPASSES))
+        let shared = SharedTables { groups: &groups, partitions: parts };
+        Trial::new(ISOLATION, &set, Some(&shared))
             .with_pg_notify(self.postgres.config.pg_notify)
-            .prepared(&prepare)
             .run(&mut lock, SCHEMA, migrations)
             .await?;
-        let protect = |catalogue: &Catalogue| groups.protect(catalogue);
-        let bypasses = Some(guard::BYPASSES);
-        let target =
-            Target { prepare: &prepare, protect: &protect, bypasses, ..Target::of_one(SCHEMA, ISOLATION) };
+        let target = Target { schema: SCHEMA, isolation: ISOLATION, protection: Some(&shared) };
         let migrated = target.migrate(&mut lock, migrations).await?;
         let recorded = self.recorded_shape(&mut lock).await?;
         // Tables that were changed since they were recorded keep their record.
@@ -167,9 +165,7 @@ impl Pool {
         let deleted = async {
             // Triggers of the tables name them unqualified, as the migrations do.
             run(&mut transaction, format!("SET LOCAL {}", search_path(SCHEMA))).await?;
-            // Another process may have migrated the tables since this one read them.
-            let catalogue = read_catalogue(&mut transaction, SCHEMA, ISOLATION).await?;
-            delete_all(&mut transaction, &catalogue, SCHEMA, tenant).await
+            delete_rows(&mut transaction, tenant).await
         };
         let rows = unblocked(self.postgres.main(), backend, deleted).await?;
         run(&mut transaction, owner.drop_roles(&state)).await?;
@@ -177,6 +173,28 @@ impl Pool {
         transaction.commit().await.map_err(failure)?;
         Ok(RemovalCounts { rows, logins, ..Default::default() })
     }
+}
+
+/// Deletes the tenant's rows in every table, and counts them. Triggers are paused if there are some that run on DELETE and
+/// the administrator may do that.
+async fn delete_rows(transaction: &mut Session, tenant: TenantId) -> Result<Value, Failure> {
+    // Another process may have migrated the tables since this one read them.
+    let (catalogue, _) = inspect_catalogue(transaction, SCHEMA, ISOLATION).await?;
+    let triggers = vetoes::read(transaction, SCHEMA).await?;
+    let paused = !triggers.is_empty() && replica::pause(transaction).await?;
+    let blocked = |why| vetoes::blocked(&triggers, why);
+    let rows = delete_all(transaction, &catalogue, SCHEMA, tenant).await.map_err(blocked)?;
+    // A trigger may have kept a row, or written one into a table whose rows were deleted before.
+    if !triggers.is_empty() && holds(transaction, SCHEMA, tenant).await? {
+        delete_all(transaction, &catalogue, SCHEMA, tenant).await.map_err(blocked)?;
+        if holds(transaction, SCHEMA, tenant).await? {
+            return Err(blocked(Failure::fatal("removal_blocked", "rows are still there after a DELETE")));
+        }
+    }
+    if paused {
+        replica::resume(transaction).await?;
+    }
+    Ok(rows)
 }
 
 #[async_trait]

@@ -4,7 +4,7 @@
 use tenantry_model::Failure;
 use tenantry_postgres::Session;
 
-use crate::postgres::{Memberships, Name, failure, grants, run};
+use crate::postgres::{LOOKUP, Memberships, Name, failure, grants, mark, run};
 use crate::tables::{Catalogue, OWNER, OwnerType, literal, quoted};
 
 /// Schema of the shared tables.
@@ -137,17 +137,30 @@ impl Groups {
         })
     }
 
+    /// The policy of a lookup table as the server prints it.
+    pub fn lookup_policy() -> [String; 4] {
+        [LOOKUP, "r", "true", ""].map(str::to_owned)
+    }
+
     /// The statements that protect every table: policies, defaults and privileges. A table without a tenant's id, which
     /// a later file may correct, admits no role until then.
     pub fn protect(&self, catalogue: &Catalogue) -> String {
         let mut sql = CLOSE_PARTITIONS.replace("ROLES", &format!("{}, {}", self.app, self.tenants));
         sql.push_str(SET_DEFAULTS);
         for (name, table) in &catalogue.tables {
-            let owner = table.owner.map(session_tenant);
+            let (is_lookup, owner) = (table.is_lookup, table.owner.map(session_tenant));
             let table = format!("{SCHEMA}.{}", quoted(name));
             sql.push_str(&format!(
                 "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
             ));
+            if is_lookup {
+                let drop = |(_, policy, ..): (&str, &str, &str, bool)| {
+                    format!("DROP POLICY IF EXISTS {policy} ON {table};")
+                };
+                sql.extend(POLICIES.map(drop));
+                sql.push_str(&format!("{};", mark(&table)));
+                continue;
+            }
             let Some(function) = owner else { continue };
             for (command, policy, clause, writing) in POLICIES {
                 sql.push_str(&format!(
@@ -156,7 +169,8 @@ impl Groups {
                 ));
             }
         }
-        sql.push_str(&grants(SCHEMA, &[&self.app, &self.tenants]));
+        let lookups = catalogue.tables.iter().filter(|(_, table)| table.is_lookup).map(|(name, _)| name);
+        sql.push_str(&grants(SCHEMA, &[&self.app, &self.tenants], lookups));
         sql
     }
 }
@@ -186,12 +200,14 @@ pub async fn ensure_schema(
 /// Whether every table has its policies and its default, and no partition admits any role.
 pub async fn is_protected(connection: &mut Session) -> Result<bool, Failure> {
     connection.one(
-        "SELECT coalesce(bool_and(relrowsecurity AND relforcerowsecurity AND CASE WHEN relispartition
+        "SELECT coalesce(bool_and(relrowsecurity AND relforcerowsecurity AND CASE
+                    WHEN relispartition
                     THEN NOT EXISTS (SELECT FROM aclexplode(relacl) WHERE grantee <> relowner)
+                    WHEN EXISTS (SELECT FROM pg_policy WHERE polrelid = pg_class.oid AND polname = $2) THEN true
                     ELSE (SELECT count(*) FROM pg_policy WHERE polrelid = pg_class.oid AND polname ^@ 'tenantry_') = 4
                          AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = pg_class.oid AND attname = 'tenant_id' AND NOT attisdropped AND atthasdef) END), true)
          FROM pg_class WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND relname <> '_migrations'",
-        &[&SCHEMA],
+        &[&SCHEMA, &LOOKUP],
     )
     .await
     .map_err(failure)

@@ -12,7 +12,7 @@ use crate::postgres::isolation::{
     ProbeSession, ProbeTenant, WrittenTable, application_roles, default_privileges, large_objects,
     other_objects, public_grants, tenant_roles,
 };
-use crate::postgres::{Name, failure, names_of, run};
+use crate::postgres::{MIGRATIONS, Name, failure, names_of, run};
 use crate::tables::{OWNER, OwnerType, literal, quoted};
 use tenantry_provider::isolation::{Checked, Findings, IsolationCheck};
 
@@ -143,6 +143,8 @@ async fn probe(
         login.write(findings, SCHEMA, &written, &name_it).await?;
         login.become_role(findings, name.as_str()).await?;
     }
+    let lookups = lookups(pool).await?;
+    login.write(findings, SCHEMA, &lookups, "").await?;
     for role in [groups.app.as_str(), pool.postgres.main().administrator()] {
         login.become_role(findings, role).await?;
     }
@@ -157,6 +159,25 @@ async fn probe(
             "SELECT EXISTS (SELECT FROM tenantry.homes)",
         )
         .await
+}
+
+/// The tables without a tenant's id, which all tenants may read and none may write.
+async fn lookups(pool: &Pool) -> Result<Vec<WrittenTable>, Failure> {
+    let tables: Vec<(String, Option<String>)> = pool
+        .postgres
+        .main()
+        .connection()
+        .await?
+        .pairs(
+            "SELECT relname::text, (SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+                                      AND attgenerated = '' AND attidentity <> 'a' ORDER BY attnum LIMIT 1)
+             FROM pg_class c WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND relname <> $2
+               AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = $3 AND NOT attisdropped) ORDER BY 1",
+            &[&SCHEMA, &MIGRATIONS, &OWNER],
+        )
+        .await
+        .map_err(failure)?;
+    Ok(tables.into_iter().map(|(name, column)| WrittenTable { name, column, owner: None }).collect())
 }
 
 async fn catalogue(

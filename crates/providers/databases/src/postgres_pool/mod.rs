@@ -9,7 +9,9 @@ mod config;
 mod guard;
 mod isolation;
 mod partitions;
+mod protection;
 mod tables;
+mod vetoes;
 
 use std::sync::Arc;
 

@@ -97,8 +97,8 @@ const PARTITIONS: &str = "
                   OR has_table_privilege(role, c.oid, 'DELETE, TRUNCATE, TRIGGER'))
     ORDER BY 1";
 
-/// Privileges of tenants or applications on shared tables, their columns and their sequences that no policy bounds,
-/// whether granted to PUBLIC, to a role that all of them have, or to one of them.
+/// Privileges of tenants or applications on shared tables, their columns and their sequences that no policy bounds, and
+/// those to write lookup tables, whether granted to PUBLIC, to a role that all of them have, or to one of them.
 const OTHER_RIGHTS: &str = "
     SELECT DISTINCT format('%s.%s: %s', nspname, relname, privilege_type)
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
@@ -107,7 +107,9 @@ const OTHER_RIGHTS: &str = "
              UNION ALL SELECT grantee, privilege_type FROM aclexplode(attacl)) acl
     LEFT JOIN pg_catalog.pg_roles r ON r.oid = grantee
     WHERE nspname = 'tenantry_pool' AND relkind IN ('r', 'p', 'v', 'S') AND grantee <> relowner
-      AND CASE relkind WHEN 'S' THEN privilege_type <> 'USAGE' ELSE privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE') END
+      AND CASE WHEN relkind = 'S' THEN privilege_type <> 'USAGE'
+               WHEN EXISTS (SELECT FROM pg_catalog.pg_policy WHERE polrelid = c.oid AND polname = 'tenantry_shared') THEN privilege_type <> 'SELECT'
+               ELSE privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE') END
       AND (grantee = 0 OR EXISTS (SELECT FROM unnest($1::text[]) role WHERE pg_has_role(role, grantee, 'MEMBER'))
            OR EXISTS (SELECT FROM tenantry.homes WHERE isolation = 'pool' AND name = rolname::text COLLATE \"default\")
            OR EXISTS (SELECT FROM tenantry.logins WHERE isolation = 'pool' AND name = rolname::text COLLATE \"default\"))
@@ -165,7 +167,14 @@ async fn policies(connection: &mut Session, findings: &mut Findings) -> Result<(
             .collect();
         let owner = rows.iter().find(|row| row.get::<_, &str>("name") == table);
         let owner = owner.and_then(|row| OwnerType::of(row.get::<_, Option<&str>>("owner")?));
-        let expected: Vec<[String; 4]> = Groups::policies(owner.unwrap_or(OwnerType::Text)).collect();
+        // A shared table without a tenant's id is a lookup table.
+        let is_owned = rows
+            .iter()
+            .any(|row| row.get::<_, &str>("name") == table && row.get::<_, Option<&str>>("owner").is_some());
+        let expected: Vec<[String; 4]> = match is_owned {
+            true => Groups::policies(owner.unwrap_or(OwnerType::Text)).collect(),
+            false => vec![Groups::lookup_policy()],
+        };
         let is_own = |words: &[String; 4]| expected.contains(words);
         for own in &expected {
             if !found.iter().any(|(permissive, everybodys, words)| *permissive && *everybodys && words == own)

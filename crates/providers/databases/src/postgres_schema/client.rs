@@ -15,10 +15,10 @@ use super::ISOLATION;
 use super::warm_pool::WarmSchemas;
 use crate::content::Ensure;
 use crate::postgres::{
-    IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer, Postgres,
-    RUNS_AS_ADMINISTRATOR, RemovalCounts, Target, TenantState, Trial, WarmPool, baseline, count_all,
-    create_objects, drop_tables_in_batches, drop_unblocked, failure, keeps_replaced, lift_timeout, name_of,
-    name_taken, no_such_tenant, or_on_demand, read_catalogue, rights, run, search_path, seed, update_schema,
+    IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer, Postgres, RemovalCounts,
+    Target, TenantState, Trial, WarmPool, baseline, count_all, create_objects, drop_tables_in_batches,
+    drop_unblocked, failure, keeps_replaced, lift_timeout, name_of, name_taken, no_such_tenant, or_on_demand,
+    read_catalogue, rights, run, search_path, seed, update_schema,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -60,7 +60,7 @@ impl Schemas {
                 self.remove(&owner, self.postgres.content.canary_row.tenant).await?;
                 lock = self.postgres.main().lock(&owner.lock_name()).await?;
             }
-            Trial::new(ISOLATION, &self.postgres.set(), Some(RUNS_AS_ADMINISTRATOR))
+            Trial::new(ISOLATION, &self.postgres.set(), None)
                 .with_pg_notify(self.postgres.config.pg_notify)
                 .run(&mut lock, owner.name.as_str(), migrations)
                 .await?;

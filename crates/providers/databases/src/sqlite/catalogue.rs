@@ -7,9 +7,11 @@ use rusqlite::Connection;
 use tenantry_model::Failure;
 
 use super::client::{first, query};
+use crate::migrations::{is_marked, tokens};
 use crate::shape::Shape;
 use crate::tables::{
-    Catalogue, Column, OWNER, OwnerType, Table, bad_schema, cycle, deletion_order, literal, quoted,
+    Catalogue, Column, OWNER, OwnerType, Table, bad_schema, cycle, deletion_order, literal, lookup_reference,
+    owned_lookup, quoted, unowned,
 };
 
 /// The expression that turns a row into a JSON object, without `tenant_id`.
@@ -30,15 +32,16 @@ pub fn as_json(table: &Table) -> String {
 pub fn read(connection: &Connection) -> Result<Catalogue, Failure> {
     let mut faults = Vec::new();
     let mut tables = columns(connection, &mut faults)?;
-    let parents = references(connection, &mut faults)?;
-    unique_indexes(connection, &mut faults)?;
+    let parents = references(connection, &tables, &mut faults)?;
+    unique_indexes(connection, &tables, &mut faults)?;
+    triggers(connection, &tables, &mut faults)?;
     tables.retain(|name, _| !is_internal(name));
     let deletion_order = deletion_order(&tables, parents);
     faults.extend(deletion_order.iter().filter(|group| group.len() > 1).map(|group| cycle(group)));
     if !faults.is_empty() {
         return Err(bad_schema(faults));
     }
-    Ok(Catalogue { tables, deletion_order, is_whole: false, shape: shape(connection)? })
+    Ok(Catalogue { tables, deletion_order, shape: shape(connection)?, ..Catalogue::new() })
 }
 
 /// The definition of every table, view, index and trigger.
@@ -74,7 +77,7 @@ pub fn holds(connection: &Connection, tenant: &str) -> Result<bool, Failure> {
 
 fn columns(connection: &Connection, faults: &mut Vec<String>) -> Result<BTreeMap<String, Table>, Failure> {
     let mut tables: BTreeMap<String, Table> = BTreeMap::new();
-    let mut owned = BTreeSet::new();
+    let [mut owned, mut keyed] = [BTreeSet::new(), BTreeSet::new()];
     let rows = query(
         connection,
         "SELECT t.name, t.sql, c.name, upper(c.type), c.\"notnull\" = 1 AND c.pk > 0, c.hidden > 1
@@ -92,21 +95,25 @@ fn columns(connection: &Connection, faults: &mut Vec<String>) -> Result<BTreeMap
             faults.push(format!("table `{name}` is virtual: its rows cannot be told apart by tenant"));
         }
         let table = tables.entry(name.clone()).or_default();
-        table.owner = Some(OwnerType::Text);
+        table.is_lookup = is_marked(&sql);
+        table.owner = Some(OwnerType::Text).filter(|_| !table.is_lookup);
         if column.name != OWNER {
             table.columns.push(column);
-        } else if key {
-            owned.insert(name);
+            continue;
         }
+        if key {
+            keyed.insert(name.clone());
+        }
+        owned.insert(name);
     }
-    for name in tables.keys().filter(|name| !is_internal(name)) {
+    for (name, table) in tables.iter().filter(|(name, _)| !is_internal(name)) {
         if name.starts_with('_') {
             faults
                 .push(format!("table `{name}`: names that begin with an underscore are reserved; rename it"));
-        } else if !owned.contains(name) {
-            faults.push(format!(
-                "table `{name}` cannot be shared by tenants: it needs a column `{OWNER} TEXT NOT NULL` that is part of its primary key"
-            ));
+        } else if table.is_lookup && owned.contains(name) {
+            faults.push(owned_lookup(name));
+        } else if !table.is_lookup && !keyed.contains(name) {
+            faults.push(unowned(name, "`tenant_id TEXT NOT NULL` that is part of its primary key"));
         }
     }
     Ok(tables)
@@ -120,6 +127,7 @@ fn is_internal(table: &str) -> bool {
 /// could refer to another tenant's.
 fn references(
     connection: &Connection,
+    tables: &BTreeMap<String, Table>,
     faults: &mut Vec<String>,
 ) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
     let rows: Vec<(String, String, bool)> = query(
@@ -132,7 +140,10 @@ fn references(
     )?;
     let mut parents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (table, parent, kept) in rows {
-        if !kept {
+        let is_lookup = [&table, &parent].map(|name| is_lookup(tables, name));
+        if is_lookup == [true, false] {
+            faults.push(lookup_reference(&table, &parent));
+        } else if is_lookup == [false, false] && !kept {
             faults.push(format!(
                 "table `{table}`: its foreign key to `{parent}` must carry `{OWNER}`, or a row could refer to another tenant's"
             ));
@@ -144,9 +155,48 @@ fn references(
     Ok(parents)
 }
 
+/// Whether this is a lookup table; names in keys and triggers may differ in case.
+fn is_lookup(tables: &BTreeMap<String, Table>, name: &str) -> bool {
+    tables.iter().any(|(table, it)| it.is_lookup && table.eq_ignore_ascii_case(name))
+}
+
+/// Checks that no trigger writes to a lookup table: a tenant's write would change what all tenants read.
+fn triggers(
+    connection: &Connection,
+    tables: &BTreeMap<String, Table>,
+    faults: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let triggers: Vec<(String, String)> =
+        query(connection, "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    for (name, sql) in triggers {
+        let all = tokens(&sql);
+        let written = all.windows(3).filter_map(|three| match three {
+            [into, table, _] if into.is("into") => Some(table),
+            [delete, from, table] if delete.is("delete") && from.is("from") => Some(table),
+            [_, table, set] if set.is("set") => Some(table),
+            _ => None,
+        });
+        let mut written =
+            written.filter(|table| is_lookup(tables, table.text.trim_matches(['"', '`', '[', ']'])));
+        if let Some(table) = written.next() {
+            faults.push(format!(
+                "the trigger `{name}` writes to {}, which is marked `tenantry: shared`: remove the trigger",
+                table.text
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Checks that every unique index has `tenant_id`: without it, it would tell one tenant about another's rows.
-fn unique_indexes(connection: &Connection, faults: &mut Vec<String>) -> Result<(), Failure> {
-    let tables: Vec<String> = query(
+fn unique_indexes(
+    connection: &Connection,
+    tables: &BTreeMap<String, Table>,
+    faults: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let found: Vec<String> = query(
         connection,
         "SELECT t.name FROM sqlite_schema t JOIN pragma_index_list(t.name) i
          WHERE t.type = 'table' AND substr(t.name, 1, 1) <> '_' AND i.\"unique\" = 1
@@ -154,7 +204,7 @@ fn unique_indexes(connection: &Connection, faults: &mut Vec<String>) -> Result<(
         [],
         |row| row.get(0),
     )?;
-    faults.extend(tables.iter().map(|table| {
+    faults.extend(found.iter().filter(|name| !is_lookup(tables, name)).map(|table| {
         format!(
             "table `{table}`: every unique index must have `{OWNER}` among its columns, or one tenant could find out what another one has"
         )

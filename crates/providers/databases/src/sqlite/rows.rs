@@ -12,7 +12,7 @@ use super::OpenDatabase;
 use super::catalogue::as_json;
 use super::client::{first, query};
 use super::writer::Work;
-use crate::tables::{OWNER, check_limit, quoted, sample_in_use};
+use crate::tables::{OWNER, Table, check_limit, check_writable, quoted, sample_in_use};
 use tenantry_provider::data::{Page, TenantRows};
 
 /// Locates tenants' files.
@@ -35,6 +35,7 @@ impl<H: LocateFile> TenantRows for SqliteRows<H> {
     async fn insert(&self, name: &str, mut row: Map<String, Value>) -> Result<Value, Failure> {
         let open = self.location.open(self.tenant).await?;
         let (name, table) = open.catalogue.addressable(name)?;
+        check_writable(name, table)?;
         table.name_row(&mut row);
         let columns: Vec<String> =
             table.given(name, &row)?.into_iter().map(|column| quoted(&column.name)).collect();
@@ -56,9 +57,10 @@ impl<H: LocateFile> TenantRows for SqliteRows<H> {
         let (name, table) = open.catalogue.addressable(name)?;
         check_limit(limit)?;
         let sql = format!(
-            "SELECT id, {} FROM {} WHERE tenant_id = ?1 AND (?2 IS NULL OR id > ?2) ORDER BY id LIMIT ?3",
+            "SELECT id, {} FROM {} WHERE {} AND (?2 IS NULL OR id > ?2) ORDER BY id LIMIT ?3",
             as_json(table),
             quoted(name),
+            is_own(table),
         );
         let (tenant, after) = (self.tenant.to_string(), after.map(str::to_owned));
         let found: Vec<(String, String)> = open
@@ -76,7 +78,8 @@ impl<H: LocateFile> TenantRows for SqliteRows<H> {
     async fn get(&self, name: &str, id: &str) -> Result<Option<Value>, Failure> {
         let open = self.location.open(self.tenant).await?;
         let (name, table) = open.catalogue.addressable(name)?;
-        let sql = format!("SELECT {} FROM {} WHERE tenant_id = ?1 AND id = ?2", as_json(table), quoted(name));
+        let sql =
+            format!("SELECT {} FROM {} WHERE {} AND id = ?2", as_json(table), quoted(name), is_own(table));
         let values = [self.tenant.to_string(), id.to_owned()];
         let found: Option<String> =
             open.read(move |connection| first(connection, &sql, values, |row| row.get(0))).await?;
@@ -85,7 +88,8 @@ impl<H: LocateFile> TenantRows for SqliteRows<H> {
 
     async fn delete(&self, name: &str, id: &str) -> Result<bool, Failure> {
         let open = self.location.open(self.tenant).await?;
-        let (name, _) = open.catalogue.addressable(name)?;
+        let (name, table) = open.catalogue.addressable(name)?;
+        check_writable(name, table)?;
         let work =
             Work::Delete { tenant: self.tenant.to_string(), table: name.to_owned(), id: id.to_owned() };
         Ok(open.writer.run(work).await? == Value::Bool(true))
@@ -95,6 +99,11 @@ impl<H: LocateFile> TenantRows for SqliteRows<H> {
         let open = self.location.open(self.tenant).await?;
         open.writer.run(Work::RemoveSamples { tenant: self.tenant.to_string() }).await.map_err(sample_in_use)
     }
+}
+
+/// SQL condition that a row is the tenant's, whose id is the parameter `?1`, or one of all tenants.
+fn is_own(table: &Table) -> &'static str {
+    if table.is_lookup { "?1 IS NOT NULL" } else { "tenant_id = ?1" }
 }
 
 /// A row that SQLite wrote as JSON.

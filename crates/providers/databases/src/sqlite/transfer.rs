@@ -241,9 +241,10 @@ fn stage(
     while let Some(Table { name, columns: header, mut rows }) =
         tables.blocking_recv().ok_or_else(abandoned)?
     {
-        if !catalogue.tables.contains_key(&name) {
+        let table = catalogue.tables.get(&name).filter(|table| !table.is_lookup);
+        if table.is_none() {
             return Err(bad_archive(format!(
-                "the database has no table `{name}`: apply its migrations first"
+                "the database has no table `{name}` for rows of tenants: apply its migrations first"
             )));
         }
         let known = columns(catalogue, &name);

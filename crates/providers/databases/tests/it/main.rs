@@ -1,6 +1,7 @@
 //! Integration tests of the database providers, on real files and a real server: the contract that all providers
 //! keep, and what each provider does beyond it.
 
+mod lookup_tables;
 mod postgres;
 mod postgres_administrator;
 mod postgres_any_schema;
@@ -18,6 +19,7 @@ mod postgres_leaks;
 mod postgres_migrations;
 mod postgres_partitions;
 mod postgres_pool_tables;
+mod postgres_pool_triggers;
 mod postgres_probes;
 mod postgres_removal;
 mod postgres_rotation;

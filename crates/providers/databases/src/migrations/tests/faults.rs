@@ -57,6 +57,26 @@ fn marks_that_their_tool_rejects() {
 }
 
 #[test]
+fn marks_of_shared_tables_before_no_table() {
+    const NONE: &str = "the mark `tenantry: shared` stands before no CREATE TABLE";
+    for (text, line, why) in [
+        ("SELECT 1;\n-- tenantry: shared\nCREATE VIEW a AS SELECT 1;", 2, NONE),
+        ("CREATE TABLE a ();\n-- tenantry: shared\n", 2, NONE),
+        ("-- tenantry: shared\n-- tenantry: shared\nCREATE TABLE a ();", 2, NONE),
+        ("CREATE TABLE b (); -- tenantry: shared\nCREATE TABLE a ();", 1, NONE),
+        ("CREATE TABLE a (\n-- tenantry: shared\nx int);", 2, NONE),
+        ("-- tenantry: shared\nBEGIN;\nCREATE TABLE a ();\nCOMMIT;", 1, NONE),
+        ("-- tenantry: shared\n-- +goose Up\nCREATE TABLE a ();", 1, NONE),
+        ("-- tenantry: shared\nCREATE TEMP TABLE a ();", 1, "stands before a temporary table"),
+        ("-- tenantry: shared\nCREATE TABLE a PARTITION OF b DEFAULT;", 1, "stands before a partition"),
+        ("SELECT 1;\n-- tenantry: lookup\nCREATE TABLE a ();", 2, "`tenantry: lookup` is not a mark"),
+    ] {
+        let message = postgres(&[("1_a.sql", text)]).err().unwrap_or_else(|| panic!("accepted: {text}"));
+        assert!(message.contains(&format!("1_a.sql:{line}: ")) && message.contains(why), "{message}");
+    }
+}
+
+#[test]
 fn texts_that_cannot_be_read() {
     for (text, expected) in [
         ("SELECT 1;\nSELECT 'it;\nSELECT 2;", "1_a.sql:2: a text or name that begins here is not closed"),
@@ -303,8 +323,8 @@ fn all_faults_are_reported_at_once() {
     ]) {
         assert!(line.starts_with(begin), "{line}");
     }
-    let many = "COMMIT; SELECT 1;\n".repeat(30);
+    let many = "COMMIT; SELECT 1;\n".repeat(60);
     let message = postgres(&[("1_a.sql", &*many)]).unwrap_err();
-    assert_eq!(message.lines().count(), 22, "{message}");
-    assert!(message.contains("has 30 faults") && message.ends_with("and 10 more"), "{message}");
+    assert_eq!(message.lines().count(), 52, "{message}");
+    assert!(message.contains("has 60 faults") && message.ends_with("and 10 more"), "{message}");
 }
