@@ -5,6 +5,7 @@
 
 mod copy;
 mod encoding;
+mod enums;
 mod faults;
 mod flyway;
 mod folder;
@@ -28,6 +29,7 @@ use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, FailureClass};
 use tenantry_provider::files::Files;
 
+pub(crate) use enums::for_one_transaction;
 pub(crate) use faults::Faults;
 use folder::Source;
 pub(crate) use postgres::{Token, tokens};

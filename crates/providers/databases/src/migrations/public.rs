@@ -61,7 +61,9 @@ pub fn find(piece: &Piece<'_>, mode: PublicSchema) -> Found {
     }
     let tokens = tokens(piece.text);
     let mut search = Search { mode, found: Found::default() };
-    if is_only_the_schema(piece, &tokens) && mode == PublicSchema::Rewrite {
+    // Prisma's first file has the statement with IF NOT EXISTS, and no other name that is qualified.
+    let has_effect = mode == PublicSchema::Reject && !piece.begins(&["CREATE", "SCHEMA", "IF", "NOT"]);
+    if is_only_the_schema(piece, &tokens) && !has_effect {
         return Found { skip: true, ..Found::default() };
     }
     let body = match piece.words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {

@@ -51,6 +51,13 @@ impl Statement {
     pub fn text(&self) -> &str {
         &self.text
     }
+
+    /// Replaces the text from this offset on by one that does not name `public`.
+    pub fn replace_end(&mut self, from: usize, end: &str) {
+        self.text.truncate(from);
+        self.text.push_str(end);
+        self.public.retain(|place| place.end <= from);
+    }
 }
 
 /// What runs of a file.

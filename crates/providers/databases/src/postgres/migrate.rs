@@ -9,7 +9,7 @@ use super::catalogue::{self, LOOKUP};
 use super::failure::{failure, run_statement};
 use super::protection::Protection;
 use super::server::run;
-use crate::migrations::{self, Applied, Migration};
+use crate::migrations::{self, Applied, Migration, for_one_transaction};
 use crate::tables::{Catalogue, literal, quoted};
 
 /// Table of applied migrations in every tenant schema.
@@ -133,7 +133,7 @@ pub fn baseline(schema: &str, migrations: &[Migration]) -> Option<String> {
     }
     let path = search_path(schema);
     let mut sql = format!("{};", own_table(schema));
-    for migration in migrations {
+    for migration in &for_one_transaction(migrations) {
         sql.push_str(&format!("SET LOCAL {path};"));
         for statement in &migration.statements {
             sql.push_str(&statement.sql(schema));

@@ -13,7 +13,7 @@ use super::failure::{failure, run_statement};
 use super::migrate::{mark, pending, search_path};
 use super::protection::Protection;
 use super::server::run;
-use crate::migrations::{Faults, Migration, Statement, Tool};
+use crate::migrations::{Faults, Migration, Statement, Tool, for_one_transaction};
 use crate::tables::quoted;
 
 /// Objects outside of a schema that the transaction has created or changed.
@@ -87,7 +87,7 @@ impl<'a> Trial<'a> {
         // Counts of earlier transactions of this session would count as the files' own.
         run(connection, "SELECT pg_stat_force_next_flush()".to_owned()).await?;
         let mut transaction = connection.begin().await.map_err(failure)?;
-        let faults = self.faults(&mut transaction, schema, migrations).await;
+        let faults = self.faults(&mut transaction, schema, &for_one_transaction(migrations)).await;
         transaction.rollback().await.map_err(failure)?;
         faults?.into_result(self.set)
     }

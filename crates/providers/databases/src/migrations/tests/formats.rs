@@ -440,3 +440,40 @@ fn marks_of_shared_tables_belong_to_the_next_statement() {
     let set = sqlite(&[("1_a.sql", "-- tenantry: shared\nCREATE TABLE \"a(b\" (x int);")]).unwrap();
     assert_eq!(statements(&set[0]), ["2 CREATE TABLE \"a(b\" (/* tenantry: shared */x int)"]);
 }
+
+/// In one transaction PostgreSQL before 17 lets no statement use a value that was added in it.
+#[test]
+fn enums_have_all_values_from_the_beginning_where_files_share_a_transaction() {
+    let set = [
+        ("1_a.sql", "CREATE TYPE public.\"Mood\" AS ENUM ('a', 'b''; c');\nCREATE TABLE t (m \"Mood\");"),
+        ("2_b.sql", "ALTER TYPE \"public\".\"Mood\" ADD VALUE IF NOT EXISTS 'first' BEFORE 'a';"),
+        ("3_c.sql", "alter type \"Mood\" add value 'x' after 'a'; ALTER TYPE \"Mood\" ADD VALUE 'last'"),
+        ("4_d.sql", "ALTER TYPE \"Mood\" ADD VALUE 'z' AFTER 'unknown'; ALTER TYPE mood ADD VALUE 'z'"),
+        (
+            "5_e.sql",
+            "CREATE TYPE other AS (a int); ALTER TYPE other ADD ATTRIBUTE b int; CREATE VIEW v AS SELECT 1",
+        ),
+    ];
+    let folded = for_one_transaction(&rewritten(&set).unwrap());
+    assert_eq!(folded.len(), set.len());
+    assert_eq!(
+        folded.iter().flat_map(statements).collect::<Vec<_>>(),
+        [
+            "1 CREATE TYPE \"s\".\"Mood\" AS ENUM ('first', 'a', 'x', 'b''; c', 'last')",
+            "2 CREATE TABLE t (m \"Mood\")",
+            "1 ALTER TYPE \"Mood\" ADD VALUE 'z' AFTER 'unknown'",
+            "1 ALTER TYPE mood ADD VALUE 'z'",
+            "1 CREATE TYPE other AS (a int)",
+            "1 ALTER TYPE other ADD ATTRIBUTE b int",
+            "1 CREATE VIEW v AS SELECT 1",
+        ]
+    );
+}
+
+/// Prisma's first file creates the schema, which exists.
+#[test]
+fn the_schema_public_itself_is_never_created() {
+    let text = "CREATE SCHEMA IF NOT EXISTS \"public\";\nSELECT 1;";
+    assert_eq!(statements(&postgres(&[("1_a.sql", text)]).unwrap()[0]), ["2 SELECT 1"]);
+    assert!(postgres(&[("1_a.sql", "CREATE SCHEMA public;")]).unwrap_err().contains("names the schema"));
+}
