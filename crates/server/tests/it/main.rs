@@ -17,6 +17,7 @@ mod kills;
 mod offboarding;
 mod operations;
 mod plans;
+mod postgres_schemas;
 mod process;
 mod replicas;
 mod restarts;

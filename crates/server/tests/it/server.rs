@@ -123,7 +123,9 @@ impl Server {
         Some(Self::on(databases, &config, "").await)
     }
 
-    async fn on(databases: Vec<TestDatabase>, config: &str, files: &str) -> Self {
+    /// A server with this configuration, and the templates and plans of this folder below `files`. It keeps the
+    /// databases that its configuration names.
+    pub async fn on(databases: Vec<TestDatabase>, config: &str, files: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/files").join(files);
         let config = format!(

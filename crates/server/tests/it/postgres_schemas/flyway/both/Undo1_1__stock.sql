@@ -1,0 +1,2 @@
+DROP FUNCTION moved_amount;
+DROP TABLE movements, stock;

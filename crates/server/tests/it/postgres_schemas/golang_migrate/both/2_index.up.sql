@@ -1,0 +1,1 @@
+CREATE INDEX CONCURRENTLY devices_kind ON "Devices" (tenant_id, kind);

@@ -1,0 +1,1 @@
+DROP TABLE alarms; ALTER TABLE "Devices" DROP COLUMN last_alarm;

@@ -1,0 +1,17 @@
+import { PrismaPg } from '@prisma/adapter-pg';
+import { bindMigrationAwareSqlAdapterFactory } from '@prisma/driver-adapter-utils';
+import { readFileSync } from 'node:fs';
+import * as bg from '@prisma/schema-engine-wasm/schema_engine_bg';
+const wasm = readFileSync(new URL('./node_modules/@prisma/schema-engine-wasm/schema_engine_bg.wasm', import.meta.url));
+const { instance } = await WebAssembly.instantiate(wasm, { './schema_engine_bg.js': bg });
+bg.__wbg_set_wasm(instance.exports);
+instance.exports.__wbindgen_start();
+const { SchemaEngine } = bg;
+const [from, to] = process.argv.slice(2);
+const read = (f) => [[ 'schema.prisma', readFileSync(f, 'utf8') ]];
+const adapter = bindMigrationAwareSqlAdapterFactory(new PrismaPg({ connectionString: process.env.DATABASE_URL }));
+const files = (f) => ({ files: [{ path: f, content: readFileSync(f, 'utf8') }] });
+const engine = await SchemaEngine.new({ datamodels: read(to) }, () => {}, adapter);
+const target = (f) => f === 'empty' ? { tag: 'empty' } : { tag: 'schemaDatamodel', ...files(f), configDir: '.' };
+const out = await engine.diff({ from: target(from), to: target(to), script: true, exitCode: null, shadowDatabaseUrl: null, filters: { externalTables: [], externalEnums: [] } });
+process.stdout.write(out.stdout ?? JSON.stringify(out));
