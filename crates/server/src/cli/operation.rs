@@ -19,12 +19,14 @@ pub const COLUMNS: [Column; 6] = [
     ("PROGRESS", "/progress"),
     ("UPDATED", "/updated_at"),
 ];
-const STEPS: [Column; 6] = [
+const STEPS: [Column; 8] = [
     ("STEP", "/key"),
     ("KIND", "/kind"),
     ("PROVIDER", "/provider"),
     ("STATE", "/state"),
     ("ATTEMPTS", "/attempts"),
+    ("FAILING SINCE", "/failing_since"),
+    ("WAITS FOR", "/waits_for"),
     ("ERROR", "/error/message"),
 ];
 
