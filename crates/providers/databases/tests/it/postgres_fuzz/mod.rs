@@ -1,8 +1,9 @@
 //! A fuzzer of migrations: a grammar writes sets of files for each isolation and tool, and each set is either refused with
 //! file and line or keeps every promise to its tenants and their neighbours.
 //!
-//! `TENANTRY_TEST_SEED` is the first case's seed, `TENANTRY_FUZZ_CASES` their number. A failure prints its case, made as
-//! small as it gets; with its seed, the first case of a run is that case.
+//! `TENANTRY_TEST_SEED` is the first case's seed, `TENANTRY_FUZZ_CASES` their number. Without them a plain run tries the same
+//! cases each time, and a run with `--full` others each time. A failure prints its case, made as small as it gets; with its
+//! seed, the first case of a run is that case.
 
 mod case;
 mod code;
@@ -27,11 +28,15 @@ use round_trip::Ending;
 const BESIDE: &str = "beside";
 /// Number of cases that run at once.
 const AT_ONCE: usize = 4;
+/// Seed of the first case of a plain run.
+const PLAIN_SEED: u64 = 1000;
 
-fn count() -> u64 {
+/// Seed of the first case, and the number of cases.
+fn extent() -> (u64, u64) {
     let given = std::env::var("TENANTRY_FUZZ_CASES").ok().map(|text| text.parse().expect("a number"));
     let full = std::env::var_os("TENANTRY_TEST_FULL").is_some();
-    given.unwrap_or(if full { 300 } else { 25 })
+    let is_drawn = full || std::env::var_os("TENANTRY_TEST_SEED").is_some();
+    (if is_drawn { seed() } else { PLAIN_SEED }, given.unwrap_or(if full { 300 } else { 25 }))
 }
 
 /// Runs a case; a panic is a failure too.
@@ -45,7 +50,7 @@ async fn postgres_fuzz() {
     if tenantry_testkit::database::admin().is_none() {
         return;
     }
-    let (seed, count) = (seed(), count());
+    let (seed, count) = extent();
     println!("postgres_fuzz: {count} cases; repeat with TENANTRY_TEST_SEED={seed}");
     let cases = (0..count).map(|number| Case::new(seed.wrapping_add(number)));
     let ended: Vec<(Case, Result<Ending, String>)> = stream::iter(cases)
