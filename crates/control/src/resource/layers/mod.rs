@@ -1,4 +1,5 @@
-//! Layers around every call of a provider, in one list: tracing, metrics, region check, time limit, concurrency limit.
+//! Layers around every call of a provider, in one list: tracing, metrics, region check, outages, concurrency
+//! limit, time limit.
 //! A layer wraps the call and knows its verb, provider and region, but neither arguments nor results.
 
 mod concurrency;
