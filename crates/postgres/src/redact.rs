@@ -49,7 +49,7 @@ pub fn statements(sql: &str) -> Vec<std::ops::Range<usize>> {
 }
 
 /// A message whose quoted parts, numbers and addresses may be values: what stands between the first and the last
-/// quotation mark is removed, since a value may contain some itself, and so is every word with a digit or an `@`.
+/// quotation mark is removed, since a value may contain some itself, and so is every word that begins with a digit or has an `@`.
 pub fn values(message: &str) -> String {
     let quoted = message.find('"').zip(message.rfind('"')).filter(|(first, last)| first < last);
     let message = match quoted {

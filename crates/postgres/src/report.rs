@@ -5,7 +5,7 @@ use std::fmt;
 
 use tokio_postgres::error::{DbError, ErrorPosition};
 
-use crate::redact;
+use crate::{redact, sqlstate};
 
 /// Maximum length in characters of each text.
 const MAX_TEXT: usize = 500;
@@ -67,17 +67,23 @@ impl<'a> Report<'a> {
         self.code.get(..2).unwrap_or_default()
     }
 
+    /// Whether the author of a function wrote the message. A RAISE may use any SQLSTATE.
+    fn is_raised(&self) -> bool {
+        sqlstate::listed(self.code).is_none()
+            || self.function().is_some_and(|line| line.ends_with(" at RAISE"))
+    }
+
     fn safe_message(&self) -> Option<String> {
         match self.class() {
             class if FOREIGN.contains(&class) => None,
-            class if QUOTES_VALUES.contains(&class) => Some(redact::values(self.message)),
+            class if self.is_raised() || QUOTES_VALUES.contains(&class) => Some(redact::values(self.message)),
             _ if self.code == "42601" => Some(redact::token(self.message)),
             _ => Some(self.message.to_owned()),
         }
     }
 
     fn safe_detail(&self) -> Option<String> {
-        let detail = self.detail?;
+        let detail = self.detail.filter(|_| !self.is_raised())?;
         if VIOLATIONS.contains(&self.class())
             && let Some(detail) = redact::key_detail(detail)
         {
@@ -89,7 +95,7 @@ impl<'a> Report<'a> {
     }
 
     fn safe_hint(&self) -> Option<&str> {
-        self.hint.filter(|_| DETAIL_NAMES_OBJECTS.contains(&self.class()))
+        self.hint.filter(|_| !self.is_raised() && DETAIL_NAMES_OBJECTS.contains(&self.class()))
     }
 
     /// The innermost line of a function; its signature has no values.
@@ -207,6 +213,19 @@ mod tests {
                 ..error(code, message)
             };
             assert!(!shown.to_string().contains("secret"), "{shown}");
+        }
+        // A function chooses its SQLSTATE.
+        for code in ["23505", "42501", "MY001", "P0001"] {
+            let raised = Report {
+                detail: Some("secret"),
+                hint: Some("secret"),
+                context: Some("PL/pgSQL function f() line 3 at RAISE\nSQL statement"),
+                ..error(code, "the mail \"secret\" of secret@example.com is taken")
+            };
+            let expected = format!(
+                "SQLSTATE {code}: the mail \"…\" of … is taken; in: PL/pgSQL function f() line 3 at RAISE"
+            );
+            assert_eq!(raised.to_string(), expected);
         }
         let named =
             Report { detail: Some("Key (email)=(x@y) already exists."), ..error("23505", "duplicate key") };
