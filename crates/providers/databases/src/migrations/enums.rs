@@ -17,19 +17,27 @@ struct Enum {
     is_extended: bool,
 }
 
+/// The enums that files create.
+#[derive(Default)]
+struct Enums {
+    all: Vec<Enum>,
+    /// The index of the enum that has this name now.
+    named: BTreeMap<String, usize>,
+}
+
 /// The files with the same result, for one transaction.
 pub fn for_one_transaction(migrations: &[Migration]) -> Vec<Migration> {
     let mut all = migrations.to_vec();
-    let mut enums: BTreeMap<String, Enum> = BTreeMap::new();
+    let mut enums = Enums::default();
     for (file, migration) in all.iter_mut().enumerate() {
         let mut kept = 0;
         migration.statements.retain(|statement| {
-            let runs = !extends(statement.text(), (file, kept), &mut enums);
+            let runs = !enums.take(statement.text(), (file, kept));
             kept += usize::from(runs);
             runs
         });
     }
-    for Enum { place: (file, index), head, values, .. } in enums.into_values().filter(|it| it.is_extended) {
+    for Enum { place: (file, index), head, values, .. } in enums.all.into_iter().filter(|it| it.is_extended) {
         let statement = all.get_mut(file).and_then(|migration| migration.statements.get_mut(index));
         if let Some(statement) = statement {
             statement.replace_end(head.len(), &format!("{})", values.join(", ")));
@@ -38,33 +46,53 @@ pub fn for_one_transaction(migrations: &[Migration]) -> Vec<Migration> {
     all
 }
 
-/// Whether the statement adds a value to one of these enums. An enum that it creates is added to them.
-fn extends(statement: &str, place: (usize, usize), enums: &mut BTreeMap<String, Enum>) -> bool {
-    // Most statements are decided by their second word.
-    if !statement.split_whitespace().nth(1).is_some_and(|word| word.eq_ignore_ascii_case("type")) {
-        return false;
-    }
-    let tokens = tokens(statement);
-    let [first, _, rest @ ..] = tokens.as_slice() else { return false };
-    let end = rest.iter().position(|token| token.is_any(&["as", "add"])).unwrap_or(rest.len());
-    let (name, rest) = rest.split_at(end);
-    let Some(last) = name.last() else { return false };
-    let key = match last.text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+/// A name without its schema, as the server compares it.
+fn key(name: &Token<'_>) -> String {
+    match name.text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
         Some(quoted) => quoted.to_owned(),
-        None => last.text.to_lowercase(),
-    };
-    match rest {
-        [_, is_enum, open, values @ ..] if first.is("create") && is_enum.is("enum") => {
-            let head = statement.get(..=open.at).unwrap_or_default().to_owned();
-            let values = values.iter().filter(|token| token.plain_text().is_some());
-            let values = values.map(|token| token.text.to_owned()).collect();
-            enums.insert(key, Enum { place, head, values, is_extended: false });
-            false
+        None => name.text.to_lowercase(),
+    }
+}
+
+impl Enums {
+    /// Follows a statement. True if it adds a value to one of these enums, which is then created with the value.
+    fn take(&mut self, statement: &str, place: (usize, usize)) -> bool {
+        // Most statements are decided by their second word.
+        if !statement.split_whitespace().nth(1).is_some_and(|word| word.eq_ignore_ascii_case("type")) {
+            return false;
         }
-        [_, value, added @ ..] if first.is("alter") && value.is("value") => {
-            enums.get_mut(&key).is_some_and(|known| known.add(added))
+        let tokens = tokens(statement);
+        let [first, _, rest @ ..] = tokens.as_slice() else { return false };
+        if first.is("drop") {
+            rest.iter().for_each(|token| _ = self.named.remove(&key(token)));
+            return false;
         }
-        _ => false,
+        let end = rest.iter().position(|token| token.is_any(&["as", "add", "rename", "set"]));
+        let (name, rest) = rest.split_at(end.unwrap_or(rest.len()));
+        let Some(name) = name.last().map(key) else { return false };
+        match rest {
+            [_, is_enum, open, values @ ..] if first.is("create") && is_enum.is("enum") => {
+                let head = statement.get(..=open.at).unwrap_or_default().to_owned();
+                let values = values.iter().filter(|token| token.plain_text().is_some());
+                let values = values.map(|token| token.text.to_owned()).collect();
+                self.named.insert(name, self.all.len());
+                self.all.push(Enum { place, head, values, is_extended: false });
+                false
+            }
+            [add, value, added @ ..] if first.is("alter") && add.is("add") && value.is("value") => {
+                let known = self.named.get(&name).and_then(|index| self.all.get_mut(*index));
+                known.is_some_and(|known| known.add(added))
+            }
+            // Values that the server names otherwise, or a type in another schema, are left to the server.
+            [change, what, new @ ..] if first.is("alter") && !change.is("add") => {
+                let index = self.named.remove(&name);
+                if let (true, [new], Some(index)) = (what.is("to"), new, index) {
+                    self.named.insert(key(new), index);
+                }
+                false
+            }
+            _ => false,
+        }
     }
 }
 

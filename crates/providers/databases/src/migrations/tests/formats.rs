@@ -470,6 +470,37 @@ fn enums_have_all_values_from_the_beginning_where_files_share_a_transaction() {
     );
 }
 
+/// Prisma removes a value by a new type that takes the old one's name.
+#[test]
+fn values_are_added_to_the_enum_that_has_the_name_by_then() {
+    let set = [
+        ("1_a.sql", "CREATE TYPE mood AS ENUM ('a', 'b'); CREATE TYPE mood_new AS ENUM ('a');"),
+        (
+            "2_b.sql",
+            "ALTER TYPE mood RENAME TO mood_old; ALTER TYPE mood_new RENAME TO mood; DROP TYPE mood_old",
+        ),
+        ("3_c.sql", "ALTER TYPE mood ADD VALUE 'z'; ALTER TYPE mood_old ADD VALUE 'y'"),
+        ("4_d.sql", "DROP TYPE mood; CREATE TYPE mood AS ENUM ('c'); ALTER TYPE mood ADD VALUE 'd'"),
+        ("5_e.sql", "ALTER TYPE mood RENAME VALUE 'c' TO 'e'; ALTER TYPE mood ADD VALUE 'c'"),
+    ];
+    let folded = for_one_transaction(&rewritten(&set).unwrap());
+    assert_eq!(
+        folded.iter().flat_map(statements).collect::<Vec<_>>(),
+        [
+            "1 CREATE TYPE mood AS ENUM ('a', 'b')",
+            "1 CREATE TYPE mood_new AS ENUM ('a', 'z')",
+            "1 ALTER TYPE mood RENAME TO mood_old",
+            "1 ALTER TYPE mood_new RENAME TO mood",
+            "1 DROP TYPE mood_old",
+            "1 ALTER TYPE mood_old ADD VALUE 'y'",
+            "1 DROP TYPE mood",
+            "1 CREATE TYPE mood AS ENUM ('c', 'd')",
+            "1 ALTER TYPE mood RENAME VALUE 'c' TO 'e'",
+            "1 ALTER TYPE mood ADD VALUE 'c'",
+        ]
+    );
+}
+
 /// Prisma's first file creates the schema, which exists.
 #[test]
 fn the_schema_public_itself_is_never_created() {
