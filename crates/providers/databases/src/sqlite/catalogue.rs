@@ -2,12 +2,15 @@
 //! tenant's rows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use tenantry_model::Failure;
 
-use super::client::{first, query};
-use crate::migrations::{is_marked, tokens};
+use super::client::{failure, first, query};
+use crate::migrations::is_marked;
 use crate::shape::Shape;
 use crate::tables::{
     Catalogue, Column, OWNER, OwnerType, Table, bad_schema, cycle, deletion_order, literal, lookup_reference,
@@ -160,32 +163,54 @@ fn is_lookup(tables: &BTreeMap<String, Table>, name: &str) -> bool {
     tables.iter().any(|(table, it)| it.is_lookup && table.eq_ignore_ascii_case(name))
 }
 
-/// Checks that no trigger writes to a lookup table: a tenant's write would change what all tenants read.
+/// Checks that no trigger writes to a lookup table: a tenant's write would change what all tenants read. SQLite itself says
+/// which tables a statement writes, triggers included, when it prepares the statement.
 fn triggers(
     connection: &Connection,
     tables: &BTreeMap<String, Table>,
     faults: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    let triggers: Vec<(String, String)> =
-        query(connection, "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
-    for (name, sql) in triggers {
-        let all = tokens(&sql);
-        let written = all.windows(3).filter_map(|three| match three {
-            [into, table, _] if into.is("into") => Some(table),
-            [delete, from, table] if delete.is("delete") && from.is("from") => Some(table),
-            [_, table, set] if set.is("set") => Some(table),
-            _ => None,
-        });
-        let mut written =
-            written.filter(|table| is_lookup(tables, table.text.trim_matches(['"', '`', '[', ']'])));
-        if let Some(table) = written.next() {
-            faults.push(format!(
-                "the trigger `{name}` writes to {}, which is marked `tenantry: shared`: remove the trigger",
-                table.text
-            ));
+    let read = "SELECT DISTINCT tbl_name FROM sqlite_schema WHERE type = 'trigger'";
+    let owners: Vec<String> = query(connection, read, [], |row| row.get(0))?;
+    let written = Arc::new(Mutex::new(BTreeSet::new()));
+    let seen = Arc::clone(&written);
+    let record = move |context: AuthContext<'_>| {
+        use AuthAction::{Delete, Insert, Update};
+        if let (
+            Insert { table_name: table } | Delete { table_name: table } | Update { table_name: table, .. },
+            Some(trigger),
+        ) = (context.action, context.accessor)
+        {
+            seen.lock().insert((trigger.to_owned(), table.to_owned()));
         }
+        Authorization::Allow
+    };
+    connection.authorizer(Some(record)).map_err(failure)?;
+    let prepared = owners.iter().try_for_each(|owner| prepare_writes(connection, owner));
+    connection.authorizer(None::<fn(AuthContext<'_>) -> Authorization>).map_err(failure)?;
+    prepared?;
+    for (trigger, table) in written.lock().iter().filter(|(_, table)| is_lookup(tables, table)) {
+        faults.push(format!(
+            "the trigger `{trigger}` writes to {table}, which is marked `tenantry: shared`: remove the trigger"
+        ));
+    }
+    Ok(())
+}
+
+/// Prepares a statement for each kind of write of a table or view, all columns included.
+fn prepare_writes(connection: &Connection, table: &str) -> Result<(), Failure> {
+    let read = "SELECT name FROM pragma_table_info(?1)";
+    let columns: Vec<String> = query(connection, read, [table], |row| row.get(0))?;
+    let columns: Vec<String> = columns.iter().map(|column| quoted(column)).collect();
+    let same: Vec<String> = columns.iter().map(|column| format!("{column} = {column}")).collect();
+    let (table, list) = (quoted(table), columns.join(", "));
+    for sql in [
+        format!("INSERT INTO {table} ({list}) SELECT {list} FROM {table}"),
+        format!("UPDATE {table} SET {}", same.join(", ")),
+        format!("DELETE FROM {table}"),
+    ] {
+        // A view without a trigger for this kind of write is not written.
+        drop(connection.prepare(&sql));
     }
     Ok(())
 }

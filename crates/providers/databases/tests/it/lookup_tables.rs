@@ -340,7 +340,15 @@ async fn marks_of_sqlite_that_do_not_fit_are_rejected() {
         ),
         (
             "CREATE TRIGGER spy AFTER INSERT ON t BEGIN UPDATE OR IGNORE \"Countries\" SET name = NEW.id; END;",
-            "the trigger `spy` writes to \"Countries\"",
+            "the trigger `spy` writes to countries",
+        ),
+        (
+            "CREATE TRIGGER spy AFTER UPDATE ON t BEGIN DELETE FROM [countries]; END;",
+            "the trigger `spy` writes to countries",
+        ),
+        (
+            "CREATE TRIGGER spy AFTER DELETE ON t BEGIN INSERT INTO 'countries' (id) VALUES (OLD.id); END;",
+            "the trigger `spy` writes to countries",
         ),
         (
             "CREATE TRIGGER spy AFTER INSERT ON t BEGIN INSERT INTO countries (id) VALUES (NEW.id); END;",
