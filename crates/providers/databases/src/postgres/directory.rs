@@ -55,16 +55,27 @@ pub async fn create(connection: &mut Session) -> Result<(), Failure> {
             run(connection, sql).await
         }
         Some(tag) if tag == OWNER_TAG => run(connection, format!("{TABLE}; {}", logins::TABLE)).await,
-        Some(_) => Err(Failure::fatal(
-            "name_taken",
-            "the main database has a schema `tenantry` that Tenantry did not create; it was not touched: name another database in `url`",
-        )),
+        Some(_) => Err(not_own()),
     }
 }
 
-/// Whether this main database has a list of tenants. Changes nothing.
+fn not_own() -> Failure {
+    Failure::fatal(
+        "name_taken",
+        "the main database has a schema `tenantry` without Tenantry's comment; it was not touched: name another database in `url`, or, if \
+         the comment was lost, for instance by a restore, run COMMENT ON SCHEMA tenantry IS 'OWNER_TAG'"
+            .replace("OWNER_TAG", OWNER_TAG),
+    )
+}
+
+/// Whether this main database has a list of tenants. Changes nothing. Returns an error if a schema has its name but not its
+/// comment: an empty list would make every removal a success that removes nothing.
 pub async fn exists(connection: &mut Session) -> Result<bool, Failure> {
-    Ok(schema_tag(connection, SCHEMA).await?.as_deref() == Some(OWNER_TAG))
+    match schema_tag(connection, SCHEMA).await? {
+        None => Ok(false),
+        Some(tag) if tag == OWNER_TAG => Ok(true),
+        Some(_) => Err(not_own()),
+    }
 }
 
 /// The comment of a schema; empty if it has none, none if there is no such schema.

@@ -35,6 +35,27 @@ async fn objects_of_a_tenants_login_do_not_block_its_removal() {
     }
 }
 
+/// Restores without comments lose the mark of Tenantry's own schema.
+#[tokio::test]
+async fn a_removal_without_the_list_of_tenants_is_no_success() {
+    for model in MODELS {
+        let folder = Folder::new(&[("1_a.sql", TABLE)]);
+        let Some(fixture) = folder.fixture(model).await else { return };
+        let spec = bare();
+        ensured(&fixture, &spec).await;
+        fixture.sql("COMMENT ON SCHEMA tenantry IS NULL").await;
+        let context = fixture.world.context();
+        let restarted = fixture.another();
+        let removed = restarted.remove(&context, &spec).await.unwrap_err();
+        let seen = restarted.observe(&context, &spec).await.unwrap_err();
+        for failure in [removed, seen] {
+            assert_eq!(failure.code, "name_taken", "{model:?}: {failure}");
+        }
+        fixture.sql("COMMENT ON SCHEMA tenantry IS 'tenantry: the list of tenants'").await;
+        restarted.remove(&context, &spec).await.unwrap();
+    }
+}
+
 /// A table or partition takes two locks to be read and four to be dropped. The server has 2,688 locks and some in reserve.
 #[tokio::test]
 async fn a_schema_with_more_tables_than_locks_is_exported_and_removed() {
