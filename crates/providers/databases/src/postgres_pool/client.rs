@@ -182,7 +182,7 @@ async fn delete_rows(transaction: &mut Session, tenant: TenantId) -> Result<Valu
     let (catalogue, _) = inspect_catalogue(transaction, SCHEMA, ISOLATION).await?;
     let triggers = vetoes::read(transaction, SCHEMA).await?;
     let paused = !triggers.is_empty() && replica::pause(transaction).await?;
-    let blocked = |why| vetoes::blocked(&triggers, why);
+    let blocked = |why| vetoes::blocked(&triggers, paused, why);
     let rows = delete_all(transaction, &catalogue, SCHEMA, tenant).await.map_err(blocked)?;
     // A trigger may have kept a row, or written one into a table whose rows were deleted before.
     if !triggers.is_empty() && holds(transaction, SCHEMA, tenant).await? {

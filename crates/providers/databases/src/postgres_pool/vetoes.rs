@@ -8,6 +8,7 @@ use tenantry_postgres::Session;
 
 use crate::migrations::{Token, TokenKind, tokens};
 use crate::postgres::{failure, replica, run};
+use crate::tables::literal;
 
 /// Words of a condition that depends on the current role alone.
 const OF_ROLES: [&str; 6] =
@@ -37,6 +38,8 @@ const NEUTRAL: [&str; 18] = [
 /// A trigger that runs on DELETE.
 pub struct DeleteTrigger {
     table: String,
+    /// The table's name as SQL writes it.
+    relation: String,
     name: String,
     /// Whether it runs although triggers are paused.
     is_always: bool,
@@ -48,7 +51,7 @@ pub struct DeleteTrigger {
 pub async fn read(transaction: &mut Session, schema: &str) -> Result<Vec<DeleteTrigger>, Failure> {
     let rows = transaction
         .rows(
-            "SELECT relname::text, tgname::text, tgenabled IN ('A', 'R') AS always, pg_get_triggerdef(t.oid) AS definition
+            "SELECT relname::text, quote_ident(relname) AS relation, tgname::text, tgenabled IN ('A', 'R') AS always, pg_get_triggerdef(t.oid) AS definition
              FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid
              WHERE relnamespace = to_regnamespace(quote_ident($1)) AND relkind IN ('r', 'p') AND NOT tgisinternal AND tgparentid = 0
                AND tgtype & 8 <> 0 AND tgenabled <> 'D' ORDER BY 1, 2",
@@ -59,8 +62,8 @@ pub async fn read(transaction: &mut Session, schema: &str) -> Result<Vec<DeleteT
     let mut triggers = Vec::new();
     for row in rows {
         let is_exempt = exempts(transaction, row.get("definition")).await?;
-        let (table, name) = (row.get("relname"), row.get("tgname"));
-        triggers.push(DeleteTrigger { table, name, is_always: row.get("always"), is_exempt });
+        let [table, relation, name] = ["relname", "relation", "tgname"].map(|column| row.get(column));
+        triggers.push(DeleteTrigger { table, relation, name, is_always: row.get("always"), is_exempt });
     }
     Ok(triggers)
 }
@@ -75,24 +78,28 @@ pub async fn faults(transaction: &mut Session, schema: &str) -> Result<Vec<Strin
     let administrator: String =
         transaction.one("SELECT quote_ident(current_user)", &[]).await.map_err(failure)?;
     let can_veto = |trigger: &&DeleteTrigger| !trigger.is_exempt && (trigger.is_always || !may_pause);
-    let faults = triggers.iter().filter(can_veto).map(|DeleteTrigger { table, name, is_always, .. }| {
+    let faults = triggers.iter().filter(can_veto).map(|DeleteTrigger { table, relation, name, is_always, .. }| {
+        let relation = literal(relation);
         let or = match (is_always, may_pause) {
             (true, _) => "leave ENABLE ALWAYS and ENABLE REPLICA out".to_owned(),
             (false, _) => format!("run GRANT SET ON PARAMETER session_replication_role TO {administrator} as a superuser"),
         };
         format!(
             "table `{table}`: the DELETE trigger `{name}` could stop the removal of a tenant: exempt Tenantry's role by \
-             WHEN (NOT has_table_privilege('{table}'::regclass, 'TRUNCATE')), or {or}"
+             WHEN (NOT has_table_privilege({relation}::regclass, 'TRUNCATE')), or {or}"
         )
     });
     Ok(faults.collect())
 }
 
-/// The failure of a removal that triggers have stopped, `why`, or whose rows they keep.
-pub fn blocked(triggers: &[DeleteTrigger], why: Failure) -> Failure {
+/// The failure `why` of a removal. If triggers have run that could have stopped it, or have kept rows, it names them.
+pub fn blocked(triggers: &[DeleteTrigger], paused: bool, why: Failure) -> Failure {
     let stops = matches!(why.class, FailureClass::Invalid | FailureClass::Fatal);
-    let names: Vec<String> =
-        triggers.iter().map(|DeleteTrigger { table, name, .. }| format!("`{name}` of `{table}`")).collect();
+    let names: Vec<String> = triggers
+        .iter()
+        .filter(|it| !it.is_exempt && (it.is_always || !paused))
+        .map(|DeleteTrigger { table, name, .. }| format!("`{name}` of `{table}`"))
+        .collect();
     if names.is_empty() || !stops {
         return why;
     }
