@@ -28,6 +28,11 @@ impl Name {
         Err(Failure::invalid("bad_name", format!("{text} {fault}: change `names` in the template")))
     }
 
+    /// A name that the server's catalogue has, by whatever rule it was given.
+    pub fn existing(text: String) -> Self {
+        Self(text)
+    }
+
     /// The bare name.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -31,7 +31,7 @@ pub async fn drop_owned(
         .map_err(failure)?;
     for database in elsewhere {
         let dropped = async {
-            let mut inside = server.connect_to(&Name::new(&database)?).await?;
+            let mut inside = server.connect_to(&Name::existing(database.clone())).await?;
             drop_in(&mut inside, login).await?;
             inside.close().await;
             Ok(())

@@ -73,13 +73,15 @@ async fn read(
         "SELECT gid, owner::text, database::text FROM pg_prepared_xacts x WHERE {condition} ORDER BY prepared"
     );
     let rows = connection.rows(&sql, &[&value]).await.map_err(failure)?;
-    rows.iter()
+    let all = rows
+        .iter()
         .map(|row| {
             let [gid, owner, database]: [String; 3] =
                 ["gid", "owner", "database"].map(|column| row.get(column));
-            Ok(Prepared { gid, owner: Name::new(&owner)?, database: Name::new(&database)? })
+            Prepared { gid, owner: Name::existing(owner), database: Name::existing(database) }
         })
-        .collect()
+        .collect();
+    Ok(all)
 }
 
 /// Only the owner or a superuser may roll back, from a session in the transaction's database.
