@@ -1,10 +1,10 @@
 //! Rejects migration files that name Tenantry's own table, which is in the same schema as the tenant's tables.
-//! Reads only the text of the files, without line comments.
+//! Reads only the text of the files, without comments.
 
 use tenantry_model::Failure;
 
 use super::migrate::TABLE;
-use crate::migrations::Migration;
+use crate::migrations::{Migration, tokens};
 
 /// Returns an error that names the lines if a file names the table of applied migrations.
 pub fn check(migrations: &[Migration]) -> Result<(), Failure> {
@@ -27,9 +27,12 @@ pub fn check(migrations: &[Migration]) -> Result<(), Failure> {
 
 /// Whether the table's name is among the words of a statement.
 fn names_own_table(sql: &str) -> bool {
-    let separates = |c: char| c.is_whitespace() || "\"(),;.".contains(c);
-    let lines = sql.lines().map(|line| line.split_once("--").map_or(line, |(code, _)| code));
-    lines.flat_map(|line| line.split(separates)).any(|word| word.eq_ignore_ascii_case(TABLE))
+    let separates = |c: char| c.is_whitespace() || "\"'(),;.".contains(c);
+    // The body of a function is one token.
+    tokens(sql)
+        .iter()
+        .flat_map(|token| token.text.split(separates))
+        .any(|word| word.eq_ignore_ascii_case(TABLE))
 }
 
 #[cfg(test)]
@@ -48,6 +51,10 @@ mod tests {
             ("DROP TABLE IF EXISTS a, _migrations CASCADE", true),
             ("ALTER TABLE a RENAME TO _migrations", true),
             ("DELETE FROM _migrations -- all", true),
+            ("DROP TABLE /*--*/ _migrations", true),
+            ("DO $$ BEGIN PERFORM '--'; DROP TABLE _migrations; END $$", true),
+            ("DO $$ BEGIN EXECUTE 'DROP TABLE _migrations'; END $$", true),
+            ("/* _migrations */ SELECT 1", false),
             ("CREATE TABLE schema_migrations (id int)", false),
             ("CREATE TABLE _migrations_of_mine (id int)", false),
             ("-- like _migrations\nCREATE TABLE a (id int)", false),

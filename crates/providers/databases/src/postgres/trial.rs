@@ -23,19 +23,24 @@ const EFFECTS: &str = include_str!("effects.sql");
 const CHANGED_ROWS: &str = "
     SELECT format('rows of table %I.%I', schemaname, relname), (n_tup_ins + n_tup_upd + n_tup_del)::text FROM pg_stat_xact_all_tables
     WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 AND schemaname NOT IN ($1, 'pg_catalog', 'pg_toast') AND NOT schemaname ^@ 'pg_temp_'";
-/// Functions in the schema `$1` that run as the administrator. A tenant's session chooses the search path and has temporary
-/// objects, so that the names in such a function can refer to objects of the tenant, whose code then runs as the
-/// administrator.
-const RUNS_AS_ADMINISTRATOR: &str = "
+/// What opens the schema `$1` of one tenant to others. Functions that run as the administrator: a tenant's session chooses
+/// the search path and has temporary objects, so that the names in such a function can refer to objects of the tenant, whose
+/// code then runs as the administrator. Default privileges: objects of later files would be reached by the roles that they
+/// name.
+const OPENINGS: &str = "
     SELECT format('function `%s` runs as the administrator, and a tenant can put objects of its own before those that it names: leave SECURITY DEFINER out', proname)
-    FROM pg_proc WHERE pronamespace = to_regnamespace($1) AND prosecdef ORDER BY 1";
+    FROM pg_proc WHERE pronamespace = to_regnamespace($1) AND prosecdef
+    UNION SELECT format('default privileges for `%s` would reach objects of later migrations: leave ALTER DEFAULT PRIVILEGES out',
+                        CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END)
+    FROM pg_default_acl, aclexplode(defaclacl) WHERE defaclnamespace = to_regnamespace($1) AND grantee <> defaclrole
+    ORDER BY 1";
 /// Schema in which files are tried; it exists in the transaction only.
 const SCRATCH: &str = "tenantry_trial";
 
-/// Functions of the schema `$1` that call `pg_notify`: LISTEN needs no privilege.
+/// Functions of the schema `$1` that call `pg_notify` or NOTIFY: LISTEN needs no privilege.
 const NOTIFIERS: &str = concat!(
-    "SELECT format('function `%s` calls pg_notify, which reaches the logins of all tenants of the database: remove the call, or set `pg_notify = \"allow\"` in the provider''s configuration if its payload says nothing about a tenant', proname)
-     FROM pg_proc WHERE prokind <> 'a' AND concat(prosrc, pg_get_function_sqlbody(oid)) ~* '\\mpg_notify\\M' AND ",
+    "SELECT format('function `%s` calls pg_notify or NOTIFY, which reaches the logins of all tenants of the database: remove the call, or set `pg_notify = \"allow\"` in the provider''s configuration if its payload says nothing about a tenant', proname)
+     FROM pg_proc WHERE prokind <> 'a' AND concat(prosrc, pg_get_function_sqlbody(oid)) ~* '\\mpg_notify\\M|(^|[;''\"]|\\m(begin|then|else|loop|do))\\s*notify\\s' AND ",
     in_schema!(proc "pg_proc")
 );
 
@@ -216,7 +221,7 @@ impl<'a> Trial<'a> {
             objects.extend(protection.bypasses(transaction, schema).await?);
             tables.extend(protection.vetoes(transaction, schema).await?);
         } else {
-            objects.extend(sentences(transaction, RUNS_AS_ADMINISTRATOR, schema).await?);
+            objects.extend(sentences(transaction, OPENINGS, schema).await?);
         }
         if self.rejects_notify {
             objects.extend(sentences(transaction, NOTIFIERS, schema).await?);

@@ -345,12 +345,24 @@ async fn a_corrected_file_replaces_the_text_that_some_tenants_refuse() {
 /// Every login of a database can LISTEN to every channel, so a payload reaches other tenants.
 #[tokio::test]
 async fn functions_that_notify_are_rejected_where_tenants_share_a_database() {
-    let notifies = "CREATE TABLE u (tenant_id text NOT NULL, id text NOT NULL, PRIMARY KEY (tenant_id, id));
+    for body in [
+        "PERFORM PG_Notify('changes', NEW.id);",
+        "NOTIFY changes, 'changed';",
+        "EXECUTE format('NOTIFY changes, %L', NEW.id);",
+    ] {
+        rejected_where_tenants_share_a_database(body).await;
+    }
+}
+
+async fn rejected_where_tenants_share_a_database(body: &str) {
+    let notifies = format!(
+        "CREATE TABLE u (tenant_id text NOT NULL, id text NOT NULL, PRIMARY KEY (tenant_id, id));
         CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN PERFORM PG_Notify('changes', NEW.id); RETURN NEW; END $$;
-        CREATE TRIGGER tell AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION tell();";
+        BEGIN {body} RETURN NEW; END $$;
+        CREATE TRIGGER tell AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION tell();"
+    );
     for model in MODELS {
-        let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", notifies)]);
+        let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", &notifies)]);
         let Some(mut fixture) = folder.fixture(model).await else { return };
         let made = fixture.provider.ensure(&fixture.world.context(), &bare()).await;
         if model == Model::Database {
@@ -365,5 +377,29 @@ async fn functions_that_notify_are_rejected_where_tenants_share_a_database() {
         );
         fixture.reconfigure(|config| config.pg_notify = PgNotify::Allow);
         fixture.provider.ensure(&fixture.world.context(), &bare()).await.unwrap();
+    }
+}
+
+/// An extension that a file puts into `pg_catalog` belongs to the database, and so to its one tenant.
+#[tokio::test]
+async fn a_tenants_own_database_may_have_extensions() {
+    let file = "CREATE EXTENSION IF NOT EXISTS citext WITH SCHEMA pg_catalog;
+        CREATE TABLE u (id citext PRIMARY KEY);";
+    for plain in [false, true] {
+        let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", file)]);
+        let fixture = match plain {
+            false => Fixture::of(Model::Database).await,
+            true => Fixture::with_plain_administrator(Model::Database).await,
+        };
+        let Some(mut fixture) = fixture else { return };
+        fixture.reconfigure(|config| {
+            config.migrations = Some(folder.path().to_owned());
+            config.seeds = Some(folder.path().to_owned());
+        });
+        let spec = bare();
+        let context = fixture.world.context();
+        fixture.provider.ensure(&context, &spec).await.unwrap();
+        let seen = fixture.provider.observe(&context, &spec).await.unwrap();
+        assert!(matches!(&seen, Observed::Present { differs, .. } if differs.is_empty()), "{seen:?}");
     }
 }

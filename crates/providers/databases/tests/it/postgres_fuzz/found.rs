@@ -42,6 +42,15 @@ const FOUND: &[Found] = &[
         is_refused: true,
     },
     Found {
+        was: "default privileges that code grants opened tables of later files to every login",
+        models: &MODELS,
+        files: &[&[
+            "DO $$ BEGIN EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT ALL ON TABLES TO PUBLIC', current_schema()); END $$",
+        ]],
+        later: 0,
+        is_refused: true,
+    },
+    Found {
         was: "a file whose own session uses the table was tried again for hours",
         models: &[Model::Pool, Model::Schema, Model::Database],
         files: &[&["DECLARE rows CURSOR FOR SELECT * FROM t", "ALTER TABLE t ADD COLUMN more text"]],
