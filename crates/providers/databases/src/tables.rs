@@ -254,7 +254,7 @@ pub fn bad_schema(mut faults: Vec<String>) -> Failure {
 /// The failure of a seed, which is a tenant's, with rows for a lookup table.
 pub fn seed_of_lookup(table: &str) -> Failure {
     let why = format!(
-        "table `{table}` is marked `tenantry: shared`: insert its rows in a migration, not in a seed"
+        "table `{table}` is marked `tenantry: lookup`: insert its rows in a migration, not in a seed"
     );
     Failure::invalid("bad_seed", why)
 }
@@ -262,7 +262,7 @@ pub fn seed_of_lookup(table: &str) -> Failure {
 /// The fault of a table without a tenant's id; `column` describes the column that it needs.
 pub fn unowned(name: &str, column: &str) -> String {
     format!(
-        "table `{name}` cannot be shared by tenants: it needs a column {column}; or, if all tenants read the same rows, the line `-- tenantry: shared` \
+        "table `{name}` cannot be shared by tenants: it needs a column {column}; or, if all tenants read the same rows, the line `-- tenantry: lookup` \
          before its CREATE TABLE"
     )
 }
@@ -270,14 +270,14 @@ pub fn unowned(name: &str, column: &str) -> String {
 /// The fault of a lookup table that has a tenant's id.
 pub fn owned_lookup(name: &str) -> String {
     format!(
-        "table `{name}` is marked `tenantry: shared`, but has a column `{OWNER}`: remove the mark, or the column"
+        "table `{name}` is marked `tenantry: lookup`, but has a column `{OWNER}`: remove the mark, or the column"
     )
 }
 
 /// The fault of a lookup table that refers to a tenant's table.
 pub fn lookup_reference(child: &str, parent: &str) -> String {
     format!(
-        "table `{child}` is marked `tenantry: shared`, but refers to `{parent}`, which has rows of tenants: remove the foreign key"
+        "table `{child}` is marked `tenantry: lookup`, but refers to `{parent}`, which has rows of tenants: remove the foreign key"
     )
 }
 

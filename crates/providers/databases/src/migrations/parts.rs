@@ -1,7 +1,7 @@
 //! The Up parts of a file that has marks of a tool: comments that say which lines go up and which go down.
 //! Only the Up parts run. A mark that its tool would reject, or that could be misread, is a fault.
 
-use super::shared;
+use super::lookup;
 use super::statements::{Dialect, split};
 use super::tool::Tool;
 
@@ -269,8 +269,8 @@ impl Parts {
             }
             return Err(self.faults);
         }
-        if let Some(line) = shared::first_line(text.get(..self.first_mark).unwrap_or_default()) {
-            self.faults.push((line, self.tool, shared::WITHOUT_TABLE.to_owned()));
+        if let Some(line) = lookup::first_line(text.get(..self.first_mark).unwrap_or_default()) {
+            self.faults.push((line, self.tool, lookup::WITHOUT_TABLE.to_owned()));
         }
         if let Some(line) = first_statement(text.get(..self.first_mark).unwrap_or_default()) {
             let why = "a statement before the Up part, which would not run: move it into the part".to_owned();

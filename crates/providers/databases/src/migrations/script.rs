@@ -7,10 +7,10 @@ use std::ops::Range;
 use super::Dialect;
 use super::faults::Faults;
 use super::folder::Source;
+use super::lookup::{self, Marked};
 use super::parts::{Up, up};
 use super::public::{self, PublicSchema};
 use super::rules::{self, Verdict};
-use super::shared::{self, Marked};
 use super::statements::{Piece, Split, split_all};
 use super::tool::Tool;
 use super::{copy, public::Found};
@@ -26,7 +26,7 @@ pub struct Statement {
     /// Where the text names `public` and means the tenant's schema.
     public: Vec<Range<usize>>,
     /// The table that it creates for all tenants to read, as it writes the name; none if it is not marked so.
-    shared: Option<String>,
+    lookup: Option<String>,
 }
 
 impl Statement {
@@ -43,8 +43,8 @@ impl Statement {
     }
 
     /// The table that it creates for all tenants to read, as it writes the name.
-    pub fn shared(&self) -> Option<&str> {
-        self.shared.as_deref()
+    pub fn lookup_table(&self) -> Option<&str> {
+        self.lookup.as_deref()
     }
 
     /// The text as the file has it.
@@ -186,7 +186,7 @@ impl Reader<'_> {
 
     /// The statement as it runs; none if it has no effect here or is at fault.
     fn statement(&mut self, piece: &Piece<'_>) -> Option<Statement> {
-        let marked = match piece.mark.map(|line| (line, shared::table(piece, self.dialect))) {
+        let marked = match piece.mark.map(|line| (line, lookup::table(piece, self.dialect))) {
             Some((line, Err(why))) => {
                 self.fault(line, why);
                 return None;
@@ -218,9 +218,9 @@ impl Reader<'_> {
                 }
             }
         }
-        let mut shared = None;
+        let mut lookup = None;
         if let Some(Marked { name, sql }) = marked {
-            (shared, text) = (Some(name), sql);
+            (lookup, text) = (Some(name), sql);
         }
         let mut places = Vec::new();
         if self.dialect == Dialect::Postgres {
@@ -234,7 +234,7 @@ impl Reader<'_> {
             }
             places = found;
         }
-        Some(Statement { line: piece.line, text: text.into_owned(), public: places, shared })
+        Some(Statement { line: piece.line, text: text.into_owned(), public: places, lookup })
     }
 }
 

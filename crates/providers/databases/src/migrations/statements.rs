@@ -1,6 +1,6 @@
 //! Splits a text into statements, each with its line.
 
-use super::{postgres, shared, sqlite};
+use super::{lookup, postgres, sqlite};
 
 /// SQL dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,13 +118,13 @@ impl<'a> Collector<'a> {
 
     /// Reads a line comment. A mark belongs to the statement after it.
     pub fn comment(&mut self, begin: usize, end: usize) {
-        let Some(mark) = shared::mark(self.sql.get(begin..end).unwrap_or_default()) else { return };
+        let Some(mark) = lookup::mark(self.sql.get(begin..end).unwrap_or_default()) else { return };
         let before = self.sql.get(..begin).unwrap_or_default();
         let own_line = before.rsplit('\n').next().unwrap_or_default().trim().is_empty();
         match mark {
             Err(why) => self.fault(begin, why),
             Ok(()) if self.is_inside() || self.mark.is_some() || !own_line => {
-                self.fault(begin, shared::WITHOUT_TABLE);
+                self.fault(begin, lookup::WITHOUT_TABLE);
             }
             Ok(()) => self.mark = Some(self.line(begin)),
         }
@@ -155,7 +155,7 @@ impl<'a> Collector<'a> {
     pub fn finish(mut self) -> Split<'a> {
         self.end();
         if let Some(line) = self.mark {
-            self.split.faults.push((line, shared::WITHOUT_TABLE.to_owned()));
+            self.split.faults.push((line, lookup::WITHOUT_TABLE.to_owned()));
         }
         self.split
     }

@@ -15,7 +15,7 @@ use crate::tables::{
 };
 
 /// The policy that makes a shared table a lookup table. The table keeps it when it is renamed.
-pub const LOOKUP: &str = "tenantry_shared";
+pub const LOOKUP_POLICY: &str = "tenantry_lookup";
 
 /// Reads a schema of this isolation, with its definition. The failure names each table that breaks a rule, and what to
 /// change.
@@ -98,7 +98,7 @@ pub async fn tables(connection: &mut Session, schema: &str) -> Result<BTreeMap<S
          FROM pg_class LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
          WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> $2
          ORDER BY relname, attnum"),
-        &[&schema, &super::migrate::TABLE, &LOOKUP],
+        &[&schema, &super::migrate::TABLE, &LOOKUP_POLICY],
     )
     .await
     .map_err(failure)?;
@@ -149,7 +149,7 @@ async fn keys(connection: &mut Session, schema: &str) -> Result<Vec<String>, Fai
          WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND relname <> $3
            AND NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = coalesce(pg_partition_root(pg_class.oid), pg_class.oid) AND polname = $4)
          GROUP BY 1 ORDER BY 1"),
-        &[&schema, &OWNER, &super::migrate::TABLE, &LOOKUP],
+        &[&schema, &OWNER, &super::migrate::TABLE, &LOOKUP_POLICY],
     )
     .await
     .map_err(failure)?;
@@ -173,7 +173,7 @@ async fn heirs(connection: &mut Session, schema: &str) -> Result<Vec<String>, Fa
     connection
         .all(
             concat!(
-                "SELECT format('table `%s` inherits from `%s`, which is marked `tenantry: shared`, and all tenants would read its rows: leave INHERITS out',
+                "SELECT format('table `%s` inherits from `%s`, which is marked `tenantry: lookup`, and all tenants would read its rows: leave INHERITS out',
                         child.relname, pg_class.relname)
                  FROM pg_class JOIN pg_policy ON polrelid = pg_class.oid AND polname = $2
                  JOIN pg_inherits ON inhparent = pg_class.oid JOIN pg_class child ON child.oid = inhrelid AND NOT child.relispartition
@@ -181,7 +181,7 @@ async fn heirs(connection: &mut Session, schema: &str) -> Result<Vec<String>, Fa
                 in_schema!(class "pg_class"),
                 " ORDER BY 1"
             ),
-            &[&schema, &LOOKUP],
+            &[&schema, &LOOKUP_POLICY],
         )
         .await
         .map_err(failure)

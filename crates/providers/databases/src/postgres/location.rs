@@ -12,7 +12,7 @@ use tenantry_postgres::Session;
 use tokio::time::timeout;
 
 use super::Postgres;
-use super::catalogue::LOOKUP;
+use super::catalogue::LOOKUP_POLICY;
 use super::directory::{Owner, TenantState, recorded_shape};
 use super::failure::failure;
 use super::migrate::{self, Target};
@@ -100,7 +100,7 @@ pub async fn privilege_differences(
                    WHERE relkind <> 'S' AND NOT has_table_privilege($2, own.oid, word) GROUP BY relname
          UNION ALL SELECT format('its login role has lost USAGE on sequence `%s`', relname) FROM own
                    WHERE CASE WHEN relkind = 'S' AND NOT $3 THEN NOT has_sequence_privilege($2, own.oid, 'USAGE') END
-         UNION ALL SELECT format('its login role may write to table `%s`, which is marked `tenantry: shared`', relname) FROM own
+         UNION ALL SELECT format('its login role may write to table `%s`, which is marked `tenantry: lookup`', relname) FROM own
                    WHERE is_lookup AND has_table_privilege($2, own.oid, 'INSERT, UPDATE, DELETE')
          UNION ALL SELECT format('its login role may write to table `%s` despite its fence', relname) FROM own
                    WHERE relkind <> 'S' AND $3 AND has_table_privilege($2, own.oid, 'INSERT, UPDATE, DELETE')
@@ -109,7 +109,7 @@ pub async fn privilege_differences(
          UNION ALL SELECT format('every role may execute the function `%s`', proname) FROM routines
                    WHERE EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee = 0)
          LIMIT 20"),
-        &[&schema, &role.as_str(), &mode.is_some(), &migrate::TABLE, &LOOKUP],
+        &[&schema, &role.as_str(), &mode.is_some(), &migrate::TABLE, &LOOKUP_POLICY],
     )
     .await
     .map_err(failure)

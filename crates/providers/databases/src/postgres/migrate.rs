@@ -5,11 +5,11 @@ use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Isolation};
 use tenantry_postgres::{Row, Session};
 
-use super::catalogue::{self, LOOKUP};
+use super::catalogue::{self, LOOKUP_POLICY};
 use super::failure::{failure, run_statement};
 use super::protection::Protection;
 use super::server::run;
-use crate::migrations::{self, Applied, Migration, for_one_transaction};
+use crate::migrations::{self, Applied, Migration, Statement, for_one_transaction};
 use crate::tables::{Catalogue, literal, quoted};
 
 /// Table of applied migrations in every tenant schema.
@@ -105,12 +105,7 @@ impl<'a> Target<'a> {
     /// Runs a file's statements one by one, so that a failure names the line.
     async fn run_statements(&self, connection: &mut Session, migration: &Migration) -> Result<(), Failure> {
         for statement in &migration.statements {
-            let sql = statement.sql(self.schema);
-            let sql = match (self.protection, statement.shared()) {
-                (_, Some(table)) => format!("{sql};{}", mark(table)),
-                (Some(protection), None) => protection.prepare(&sql, self.schema),
-                (None, None) => sql.into_owned(),
-            };
+            let sql = runnable(statement, self.schema, self.protection);
             let ran = run_statement(connection, &sql).await;
             ran.map_err(|(failure, line)| migrations::bad(migration, Some(statement.line + line), failure))?;
         }
@@ -122,8 +117,18 @@ impl<'a> Target<'a> {
 /// row level security is off.
 pub fn mark(table: &str) -> String {
     format!(
-        "DROP POLICY IF EXISTS {LOOKUP} ON {table}; CREATE POLICY {LOOKUP} ON {table} FOR SELECT USING (true)"
+        "DROP POLICY IF EXISTS {LOOKUP_POLICY} ON {table}; CREATE POLICY {LOOKUP_POLICY} ON {table} FOR SELECT USING (true)"
     )
+}
+
+/// A statement of a file as it runs in a schema.
+pub fn runnable(statement: &Statement, schema: &str, protection: Option<&dyn Protection>) -> String {
+    let sql = statement.sql(schema);
+    match (protection, statement.lookup_table()) {
+        (_, Some(table)) => format!("{sql};{}", mark(table)),
+        (Some(protection), None) => protection.prepare(&sql, schema),
+        (None, None) => sql.into_owned(),
+    }
 }
 
 /// All statements that create a new schema's tables, as one text; none if a file cannot run in a transaction.
@@ -136,11 +141,8 @@ pub fn baseline(schema: &str, migrations: &[Migration]) -> Option<String> {
     for migration in &for_one_transaction(migrations) {
         sql.push_str(&format!("SET LOCAL {path};"));
         for statement in &migration.statements {
-            sql.push_str(&statement.sql(schema));
+            sql.push_str(&runnable(statement, schema, None));
             sql.push_str(";\n");
-            if let Some(table) = statement.shared() {
-                sql.push_str(&format!("{};\n", mark(table)));
-            }
         }
         sql.push_str(&format!("{};", evidence(schema, migration)));
     }

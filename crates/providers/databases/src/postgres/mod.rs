@@ -68,7 +68,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Isolation, Write};
 
-pub(crate) use catalogue::{LOOKUP, holds, inspect as inspect_catalogue, read as read_catalogue};
+pub(crate) use catalogue::{LOOKUP_POLICY, holds, inspect as inspect_catalogue, read as read_catalogue};
 pub use config::{Cluster, Config, PgNotify};
 pub(crate) use credential::{IssuedPassword, PasswordRequest, forget};
 pub(crate) use directory::{Owner, Ownership, TenantState, name_of, names_of, recorded_shape, schema_tag};

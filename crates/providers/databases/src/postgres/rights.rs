@@ -47,16 +47,16 @@ const READ_ONLY: Statements = [
 ];
 
 /// Not partitions, which have no policies of their own, and neither lookup tables nor their sequences.
-const SHARED: &str = "AND NOT relispartition AND pg_class.oid NOT IN (
-    SELECT polrelid FROM pg_policy WHERE polname = 'tenantry_shared'
+const TENANT_TABLES: &str = "AND NOT relispartition AND pg_class.oid NOT IN (
+    SELECT polrelid FROM pg_policy WHERE polname = 'tenantry_lookup'
     UNION ALL SELECT part.objid FROM pg_policy JOIN pg_depend part ON part.refclassid = 'pg_class'::regclass AND part.refobjid = polrelid
-              WHERE polname = 'tenantry_shared' AND part.classid = 'pg_class'::regclass)";
+              WHERE polname = 'tenantry_lookup' AND part.classid = 'pg_class'::regclass)";
 
 /// Lets roles read and write the rows of shared tables, which the policies of these tables admit, and read those of these
 /// lookup tables, and nothing else in their schema.
 pub fn grants<'a>(schema: &str, roles: &[&Name], lookups: impl Iterator<Item = &'a String>) -> String {
     let roles = roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let mut sql = apply(schema, &roles, &READ_WRITE, SHARED);
+    let mut sql = apply(schema, &roles, &READ_WRITE, TENANT_TABLES);
     for table in lookups {
         let table = format!("{}.{}", quoted(schema), quoted(table));
         sql.push_str(&format!("REVOKE ALL ON {table} FROM {roles}; GRANT SELECT ON {table} TO {roles};"));

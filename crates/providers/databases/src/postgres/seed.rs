@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tenantry_model::{Failure, FailureClass, TenantId};
 use tenantry_postgres::Session;
 
-use super::catalogue::LOOKUP;
+use super::catalogue::LOOKUP_POLICY;
 use super::failure::failure;
 use super::migrate::search_path;
 use super::server::run;
@@ -62,7 +62,7 @@ async fn targets(
                     (SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = place AND attname = $3 AND NOT attisdropped) AS owner,
                     $1 = 'tenantry_pool' AND EXISTS (SELECT FROM pg_policy WHERE polrelid = place AND polname = $4) AS is_lookup
              FROM unnest($2::text[]) name, to_regclass(format('%I.%I', $1, name)) place",
-            &[&schema, &names.as_slice(), &OWNER, &LOOKUP],
+            &[&schema, &names.as_slice(), &OWNER, &LOOKUP_POLICY],
         )
         .await
         .map_err(failure)?;

@@ -10,7 +10,7 @@ use tenantry_postgres::Session;
 use super::catalogue;
 use super::config::PgNotify;
 use super::failure::{failure, run_statement};
-use super::migrate::{mark, pending, search_path};
+use super::migrate::{pending, runnable, search_path};
 use super::protection::Protection;
 use super::server::run;
 use crate::migrations::{Faults, Migration, Statement, Tool, for_one_transaction};
@@ -202,12 +202,7 @@ impl<'a> Trial<'a> {
 
     /// A statement of a file as it can run in a transaction, if it can.
     fn tried(self, migration: &Migration, statement: &Statement, schema: &str) -> Option<String> {
-        let sql = statement.sql(schema);
-        let sql = match (self.protection, statement.shared()) {
-            (_, Some(table)) => format!("{sql};{}", mark(table)),
-            (Some(protection), None) => protection.prepare(&sql, schema),
-            (None, None) => sql.into_owned(),
-        };
+        let sql = runnable(statement, schema, self.protection);
         if migration.transaction { Some(sql) } else { in_transaction(&sql) }
     }
 

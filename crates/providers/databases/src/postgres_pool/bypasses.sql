@@ -1,6 +1,6 @@
 -- What in the schema $1 would show one tenant's rows to another, or let a tenant change other tenants' rows, past the
 -- policies of the shared tables: one sentence for each object. The owner of the objects is the administrator.
-WITH own AS (SELECT *, EXISTS (SELECT FROM pg_policy WHERE polrelid = pg_class.oid AND polname = 'tenantry_shared') AS is_lookup
+WITH own AS (SELECT *, EXISTS (SELECT FROM pg_policy WHERE polrelid = pg_class.oid AND polname = 'tenantry_lookup') AS is_lookup
              FROM pg_class WHERE relnamespace = to_regnamespace($1))
 SELECT format('view `%s` shows every tenant''s rows: create it WITH (security_invoker = true)', relname) FROM own
 WHERE relkind = 'v' AND NOT coalesce(reloptions, '{}') && ARRAY['security_invoker=true', 'security_invoker=on', 'security_invoker=1']
@@ -12,7 +12,7 @@ FROM own JOIN pg_rewrite ON ev_class = own.oid WHERE rulename <> '_RETURN'
 UNION ALL
 SELECT format('table `%s`: the policy `%s` admits more than the tenant''s rows: create it AS RESTRICTIVE', relname, polname)
 FROM own JOIN pg_policy ON polrelid = own.oid
-WHERE polpermissive AND polname NOT IN ('tenantry_select', 'tenantry_insert', 'tenantry_update', 'tenantry_delete', 'tenantry_shared')
+WHERE polpermissive AND polname NOT IN ('tenantry_select', 'tenantry_insert', 'tenantry_update', 'tenantry_delete', 'tenantry_lookup')
 UNION ALL
 SELECT format('function `%s` runs as its owner and sees every tenant''s rows: leave SECURITY DEFINER out', proname)
 FROM pg_proc WHERE pronamespace = to_regnamespace($1) AND prosecdef
@@ -26,7 +26,7 @@ UNION ALL
 SELECT format('table `%s`: %s bypasses the policies: leave its GRANT to `%s` out', relname, privilege_type, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END)
 FROM own, aclexplode(relacl) WHERE relkind <> 'S' AND grantee <> relowner AND privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
 UNION ALL
-SELECT format('table `%s` is marked `tenantry: shared`, so tenants only read it: leave its GRANT of %s to `%s` out', relname, privilege_type,
+SELECT format('table `%s` is marked `tenantry: lookup`, so tenants only read it: leave its GRANT of %s to `%s` out', relname, privilege_type,
               CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END)
 FROM own, LATERAL (SELECT grantee, privilege_type FROM aclexplode(relacl)
                    UNION ALL SELECT grantee, privilege_type FROM pg_attribute, aclexplode(attacl) WHERE attrelid = own.oid) acl

@@ -4,7 +4,7 @@
 use tenantry_model::Failure;
 use tenantry_postgres::Session;
 
-use crate::postgres::{LOOKUP, Memberships, Name, failure, grants, mark, run};
+use crate::postgres::{LOOKUP_POLICY, Memberships, Name, failure, grants, mark, run};
 use crate::tables::{Catalogue, OWNER, OwnerType, literal, quoted};
 
 /// Schema of the shared tables.
@@ -139,7 +139,7 @@ impl Groups {
 
     /// The policy of a lookup table as the server prints it.
     pub fn lookup_policy() -> [String; 4] {
-        [LOOKUP, "r", "true", ""].map(str::to_owned)
+        [LOOKUP_POLICY, "r", "true", ""].map(str::to_owned)
     }
 
     /// The statements that protect every table: policies, defaults and privileges. A table without a tenant's id, which
@@ -207,7 +207,7 @@ pub async fn is_protected(connection: &mut Session) -> Result<bool, Failure> {
                     ELSE (SELECT count(*) FROM pg_policy WHERE polrelid = pg_class.oid AND polname ^@ 'tenantry_') = 4
                          AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = pg_class.oid AND attname = 'tenant_id' AND NOT attisdropped AND atthasdef) END), true)
          FROM pg_class WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND relname <> '_migrations'",
-        &[&SCHEMA, &LOOKUP],
+        &[&SCHEMA, &LOOKUP_POLICY],
     )
     .await
     .map_err(failure)

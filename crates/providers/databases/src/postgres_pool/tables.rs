@@ -108,7 +108,7 @@ const OTHER_RIGHTS: &str = "
     LEFT JOIN pg_catalog.pg_roles r ON r.oid = grantee
     WHERE nspname = 'tenantry_pool' AND relkind IN ('r', 'p', 'v', 'S') AND grantee <> relowner
       AND CASE WHEN relkind = 'S' THEN privilege_type <> 'USAGE'
-               WHEN EXISTS (SELECT FROM pg_catalog.pg_policy WHERE polrelid = c.oid AND polname = 'tenantry_shared') THEN privilege_type <> 'SELECT'
+               WHEN EXISTS (SELECT FROM pg_catalog.pg_policy WHERE polrelid = c.oid AND polname = 'tenantry_lookup') THEN privilege_type <> 'SELECT'
                ELSE privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE') END
       AND (grantee = 0 OR EXISTS (SELECT FROM unnest($1::text[]) role WHERE pg_has_role(role, grantee, 'MEMBER'))
            OR EXISTS (SELECT FROM tenantry.homes WHERE isolation = 'pool' AND name = rolname::text COLLATE \"default\")

@@ -191,7 +191,7 @@ fn triggers(
     prepared?;
     for (trigger, table) in written.lock().iter().filter(|(_, table)| is_lookup(tables, table)) {
         faults.push(format!(
-            "the trigger `{trigger}` writes to {table}, which is marked `tenantry: shared`: remove the trigger"
+            "the trigger `{trigger}` writes to {table}, which is marked `tenantry: lookup`: remove the trigger"
         ));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Tables that a file marks `-- tenantry: shared`: all tenants of a pool read them, and none writes them.
+//! Tables that a file marks `-- tenantry: lookup`: all tenants of a pool read them, and none writes them.
 
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -13,10 +13,10 @@ use crate::postgres_failures::{Folder, TABLE, bare, is};
 use crate::world::{World, object};
 
 const LOOKUPS: &str = "-- CreateTable
--- tenantry: shared
+-- tenantry: lookup
 CREATE TABLE countries (id text PRIMARY KEY, name text NOT NULL, number serial);
 INSERT INTO countries (id, name) VALUES ('at', 'Austria'), ('de', 'Germany');
--- tenantry: shared
+-- tenantry: lookup
 
 CREATE TABLE IF NOT EXISTS \"Regions\" (id text PRIMARY KEY, country text REFERENCES countries);
 INSERT INTO \"Regions\" VALUES ('w', 'at');
@@ -127,10 +127,10 @@ async fn rights_to_write_a_lookup_table_are_found_and_revoked() {
             String::new(),
         ),
         (
-            "ALTER POLICY tenantry_shared ON tenantry_pool.areas USING (false)".to_owned(),
+            "ALTER POLICY tenantry_lookup ON tenantry_pool.areas USING (false)".to_owned(),
             &[
-                "other_policies tenantry_pool.areas: tenantry_shared",
-                "policies tenantry_pool.areas: tenantry_shared",
+                "other_policies tenantry_pool.areas: tenantry_lookup",
+                "policies tenantry_pool.areas: tenantry_lookup",
             ],
             String::new(),
         ),
@@ -153,26 +153,26 @@ async fn rights_to_write_a_lookup_table_are_found_and_revoked() {
 
 #[tokio::test]
 async fn marks_that_do_not_fit_are_rejected_with_their_line() {
-    let countries = "\n-- tenantry: shared\nCREATE TABLE countries (id text PRIMARY KEY);\n";
+    let countries = "\n-- tenantry: lookup\nCREATE TABLE countries (id text PRIMARY KEY);\n";
     let after = |sql: &str| format!("{countries}{sql}");
     for (sql, fault) in [
         (
-            "\n-- tenantry: shared\nCREATE TABLE x (tenant_id text, id text, PRIMARY KEY (tenant_id, id));"
+            "\n-- tenantry: lookup\nCREATE TABLE x (tenant_id text, id text, PRIMARY KEY (tenant_id, id));"
                 .to_owned(),
-            "2_b.sql:3: table `x` is marked `tenantry: shared`, but has a column `tenant_id`",
+            "2_b.sql:3: table `x` is marked `tenantry: lookup`, but has a column `tenant_id`",
         ),
         (
-            "-- tenantry: shared\nCREATE INDEX i ON t (tenant_id, n);".to_owned(),
-            "2_b.sql:1: the mark `tenantry: shared` stands before no CREATE TABLE",
+            "-- tenantry: lookup\nCREATE INDEX i ON t (tenant_id, n);".to_owned(),
+            "2_b.sql:1: the mark `tenantry: lookup` stands before no CREATE TABLE",
         ),
         (
             after("CREATE TABLE x (id text PRIMARY KEY);"),
             "2_b.sql:4: table `x` cannot be shared by tenants: it needs a column `tenant_id` of type text or uuid that its primary key begins with; or, if all \
-             tenants read the same rows, the line `-- tenantry: shared`",
+             tenants read the same rows, the line `-- tenantry: lookup`",
         ),
         (
             after("ALTER TABLE countries ADD a text, ADD b text, ADD FOREIGN KEY (a, b) REFERENCES t;"),
-            "2_b.sql:4: table `countries` is marked `tenantry: shared`, but refers to `t`",
+            "2_b.sql:4: table `countries` is marked `tenantry: lookup`, but refers to `t`",
         ),
         (
             after("CREATE TABLE x (tenant_id text, PRIMARY KEY (tenant_id, id)) INHERITS (countries);"),
@@ -180,11 +180,11 @@ async fn marks_that_do_not_fit_are_rejected_with_their_line() {
         ),
         (
             after("GRANT UPDATE ON countries TO PUBLIC;"),
-            "2_b.sql:4: table `countries` is marked `tenantry: shared`, so tenants only read it",
+            "2_b.sql:4: table `countries` is marked `tenantry: lookup`, so tenants only read it",
         ),
         (
             after("GRANT UPDATE (id) ON countries TO PUBLIC;"),
-            "2_b.sql:4: table `countries` is marked `tenantry: shared`, so tenants only read it",
+            "2_b.sql:4: table `countries` is marked `tenantry: lookup`, so tenants only read it",
         ),
         (
             after("CREATE POLICY tenantry_mine ON countries FOR INSERT WITH CHECK (true);"),
@@ -265,14 +265,14 @@ async fn a_mark_is_a_plain_table_in_a_schema_or_database() {
         let refused = into_pool.load(&pool.world.context(), &one, &mut own.source()).await.unwrap_err();
         assert_eq!(refused.code, "bad_archive", "{refused}");
         assert!(
-            refused.message.contains("`countries` is marked `tenantry: shared` and lacks rows"),
+            refused.message.contains("`countries` is marked `tenantry: lookup` and lacks rows"),
             "{refused}"
         );
     }
 }
 
 const SQLITE: &str = "CREATE TABLE t (tenant_id TEXT NOT NULL, id TEXT NOT NULL, n INTEGER, PRIMARY KEY (tenant_id, id));
--- tenantry: shared
+-- tenantry: lookup
 CREATE TABLE lands (id TEXT PRIMARY KEY, name TEXT UNIQUE);
 INSERT INTO lands VALUES ('at', 'Austria');
 ALTER TABLE lands RENAME TO countries;
@@ -323,20 +323,20 @@ async fn marks_of_sqlite_that_do_not_fit_are_rejected() {
     for (more, fault) in [
         ("CREATE TABLE plain (id TEXT PRIMARY KEY);", "table `plain` cannot be shared by tenants"),
         (
-            "-- tenantry: shared\nCREATE TABLE x (tenant_id TEXT);",
-            "table `x` is marked `tenantry: shared`, but has a column `tenant_id`",
+            "-- tenantry: lookup\nCREATE TABLE x (tenant_id TEXT);",
+            "table `x` is marked `tenantry: lookup`, but has a column `tenant_id`",
         ),
         (
-            "-- tenantry: shared\nCREATE TABLE x AS SELECT 1 AS a;",
+            "-- tenantry: lookup\nCREATE TABLE x AS SELECT 1 AS a;",
             "1_a.sql:8: a marked table needs its columns",
         ),
         (
-            "-- tenantry: shared\nCREATE VIEW x AS SELECT 1 AS a;",
-            "1_a.sql:8: the mark `tenantry: shared` stands before no CREATE TABLE",
+            "-- tenantry: lookup\nCREATE VIEW x AS SELECT 1 AS a;",
+            "1_a.sql:8: the mark `tenantry: lookup` stands before no CREATE TABLE",
         ),
         (
-            "-- tenantry: shared\nCREATE TABLE x (a TEXT, b TEXT, FOREIGN KEY (a, b) REFERENCES t (tenant_id, id));",
-            "table `x` is marked `tenantry: shared`, but refers to `t`",
+            "-- tenantry: lookup\nCREATE TABLE x (a TEXT, b TEXT, FOREIGN KEY (a, b) REFERENCES t (tenant_id, id));",
+            "table `x` is marked `tenantry: lookup`, but refers to `t`",
         ),
         (
             "CREATE TRIGGER spy AFTER INSERT ON t BEGIN UPDATE OR IGNORE \"Countries\" SET name = NEW.id; END;",

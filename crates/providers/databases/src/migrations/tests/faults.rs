@@ -58,18 +58,18 @@ fn marks_that_their_tool_rejects() {
 
 #[test]
 fn marks_of_shared_tables_before_no_table() {
-    const NONE: &str = "the mark `tenantry: shared` stands before no CREATE TABLE";
+    const NONE: &str = "the mark `tenantry: lookup` stands before no CREATE TABLE";
     for (text, line, why) in [
-        ("SELECT 1;\n-- tenantry: shared\nCREATE VIEW a AS SELECT 1;", 2, NONE),
-        ("CREATE TABLE a ();\n-- tenantry: shared\n", 2, NONE),
-        ("-- tenantry: shared\n-- tenantry: shared\nCREATE TABLE a ();", 2, NONE),
-        ("CREATE TABLE b (); -- tenantry: shared\nCREATE TABLE a ();", 1, NONE),
-        ("CREATE TABLE a (\n-- tenantry: shared\nx int);", 2, NONE),
-        ("-- tenantry: shared\nBEGIN;\nCREATE TABLE a ();\nCOMMIT;", 1, NONE),
-        ("-- tenantry: shared\n-- +goose Up\nCREATE TABLE a ();", 1, NONE),
-        ("-- tenantry: shared\nCREATE TEMP TABLE a ();", 1, "stands before a temporary table"),
-        ("-- tenantry: shared\nCREATE TABLE a PARTITION OF b DEFAULT;", 1, "stands before a partition"),
-        ("SELECT 1;\n-- tenantry: lookup\nCREATE TABLE a ();", 2, "`tenantry: lookup` is not a mark"),
+        ("SELECT 1;\n-- tenantry: lookup\nCREATE VIEW a AS SELECT 1;", 2, NONE),
+        ("CREATE TABLE a ();\n-- tenantry: lookup\n", 2, NONE),
+        ("-- tenantry: lookup\n-- tenantry: lookup\nCREATE TABLE a ();", 2, NONE),
+        ("CREATE TABLE b (); -- tenantry: lookup\nCREATE TABLE a ();", 1, NONE),
+        ("CREATE TABLE a (\n-- tenantry: lookup\nx int);", 2, NONE),
+        ("-- tenantry: lookup\nBEGIN;\nCREATE TABLE a ();\nCOMMIT;", 1, NONE),
+        ("-- tenantry: lookup\n-- +goose Up\nCREATE TABLE a ();", 1, NONE),
+        ("-- tenantry: lookup\nCREATE TEMP TABLE a ();", 1, "stands before a temporary table"),
+        ("-- tenantry: lookup\nCREATE TABLE a PARTITION OF b DEFAULT;", 1, "stands before a partition"),
+        ("SELECT 1;\n-- tenantry: shared\nCREATE TABLE a ();", 2, "`tenantry: shared` is not a mark"),
     ] {
         let message = postgres(&[("1_a.sql", text)]).err().unwrap_or_else(|| panic!("accepted: {text}"));
         assert!(message.contains(&format!("1_a.sql:{line}: ")) && message.contains(why), "{message}");

@@ -390,55 +390,56 @@ fn all_encodings_with_a_byte_order_mark_are_read() {
 fn marks_of_shared_tables_belong_to_the_next_statement() {
     let shared = |file: &str, text: &str| -> Vec<String> {
         let set = postgres(&[(file, text)]).unwrap();
-        let marked = |statement: &Statement| Some(format!("{} {}", statement.line, statement.shared()?));
+        let marked =
+            |statement: &Statement| Some(format!("{} {}", statement.line, statement.lookup_table()?));
         set[0].statements.iter().filter_map(marked).collect()
     };
     for (file, text, tables) in [
-        ("1_a.sql", "-- tenantry: shared\nCREATE TABLE a (x int);\nCREATE TABLE b (y int);", &["2 a"][..]),
+        ("1_a.sql", "-- tenantry: lookup\nCREATE TABLE a (x int);\nCREATE TABLE b (y int);", &["2 a"][..]),
         (
             "1_a.sql",
-            "CREATE TABLE b ();\r\n--Tenantry: Shared\r\n\r\n-- Countries\r\nCREATE UNLOGGED TABLE IF NOT EXISTS \"A\"\"b\" ();",
+            "CREATE TABLE b ();\r\n--Tenantry: Lookup\r\n\r\n-- Countries\r\nCREATE UNLOGGED TABLE IF NOT EXISTS \"A\"\"b\" ();",
             &["5 \"A\"\"b\""],
         ),
-        ("1_a.sql", "BEGIN;\n  -- tenantry: shared\nCREATE TABLE s.A AS SELECT 1;\nCOMMIT;", &["3 A"]),
+        ("1_a.sql", "BEGIN;\n  -- tenantry: lookup\nCREATE TABLE s.A AS SELECT 1;\nCOMMIT;", &["3 A"]),
         (
             "1_a.sql",
-            "-- +goose Up\n-- tenantry: shared\n-- +goose StatementBegin\nCREATE TABLE a ();\n-- +goose StatementEnd\n-- +goose Down\n-- tenantry: shared\nDROP TABLE a;",
+            "-- +goose Up\n-- tenantry: lookup\n-- +goose StatementBegin\nCREATE TABLE a ();\n-- +goose StatementEnd\n-- +goose Down\n-- tenantry: lookup\nDROP TABLE a;",
             &["4 a"],
         ),
         (
             "1_a.sql",
-            "-- migrate:up\n-- tenantry: shared\nCREATE TABLE a ();\n-- migrate:down\nDROP TABLE a;",
+            "-- migrate:up\n-- tenantry: lookup\nCREATE TABLE a ();\n-- migrate:down\nDROP TABLE a;",
             &["3 a"],
         ),
         (
             "1_a.sql",
-            "-- Up Migration\n-- tenantry: shared\nCREATE TABLE a ();\n-- Down Migration\nDROP TABLE a;",
+            "-- Up Migration\n-- tenantry: lookup\nCREATE TABLE a ();\n-- Down Migration\nDROP TABLE a;",
             &["3 a"],
         ),
         (
             "1_a.sql",
-            "-- +migrate Up\n-- tenantry: shared\nCREATE TABLE a ();\n-- +migrate Down\nDROP TABLE a;",
+            "-- +migrate Up\n-- tenantry: lookup\nCREATE TABLE a ();\n-- +migrate Down\nDROP TABLE a;",
             &["3 a"],
         ),
-        ("V1__a.sql", "-- tenantry: shared\nCREATE TABLE a ();", &["2 a"]),
-        ("1_a.up.sql", "-- tenantry: shared\nCREATE TABLE a ();", &["2 a"]),
+        ("V1__a.sql", "-- tenantry: lookup\nCREATE TABLE a ();", &["2 a"]),
+        ("1_a.up.sql", "-- tenantry: lookup\nCREATE TABLE a ();", &["2 a"]),
         (
             "20260101120000_a/migration.sql",
-            "-- CreateTable\n-- tenantry: shared\nCREATE TABLE \"Country\" ();",
+            "-- CreateTable\n-- tenantry: lookup\nCREATE TABLE \"Country\" ();",
             &["3 \"Country\""],
         ),
         (
             "0000_a.sql",
-            "CREATE TABLE b ();--> statement-breakpoint\n-- tenantry: shared\nCREATE TABLE a ();",
+            "CREATE TABLE b ();--> statement-breakpoint\n-- tenantry: lookup\nCREATE TABLE a ();",
             &["3 a"],
         ),
-        ("1_a.sql", "SELECT '\n-- tenantry: shared\n'; /* tenantry: shared */ CREATE TABLE a ();", &[]),
+        ("1_a.sql", "SELECT '\n-- tenantry: lookup\n'; /* tenantry: lookup */ CREATE TABLE a ();", &[]),
     ] {
         assert_eq!(shared(file, text), tables, "{text}");
     }
-    let set = sqlite(&[("1_a.sql", "-- tenantry: shared\nCREATE TABLE \"a(b\" (x int);")]).unwrap();
-    assert_eq!(statements(&set[0]), ["2 CREATE TABLE \"a(b\" (/* tenantry: shared */x int)"]);
+    let set = sqlite(&[("1_a.sql", "-- tenantry: lookup\nCREATE TABLE \"a(b\" (x int);")]).unwrap();
+    assert_eq!(statements(&set[0]), ["2 CREATE TABLE \"a(b\" (/* tenantry: lookup */x int)"]);
 }
 
 /// In one transaction PostgreSQL before 17 lets no statement use a value that was added in it.

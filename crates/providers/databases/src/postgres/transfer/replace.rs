@@ -46,7 +46,7 @@ impl Staged<'_> {
         match connection.one(&sql, &[]).await.map_err(failure)? {
             false => Ok(()),
             true => Err(bad_archive(format!(
-                "table `{}` is marked `tenantry: shared` and lacks rows of the archive: insert them in a migration",
+                "table `{}` is marked `tenantry: lookup` and lacks rows of the archive: insert them in a migration",
                 self.name
             ))),
         }

@@ -1,4 +1,4 @@
-//! The mark of lookup tables: the comment line `-- tenantry: shared` before CREATE TABLE. In a pool such a table has no
+//! The mark of lookup tables: the comment line `-- tenantry: lookup` before CREATE TABLE. In a pool such a table has no
 //! `tenant_id`, its rows come from migrations, and tenants read it only.
 
 use std::borrow::Cow;
@@ -10,7 +10,7 @@ use super::statements::Dialect;
 use super::{sqlite, statements::Piece};
 
 /// The mark as a SQLite table keeps it, at the beginning of its columns: SQLite stores the text of CREATE TABLE.
-const SQLITE_MARK: &str = "/* tenantry: shared */";
+const SQLITE_MARK: &str = "/* tenantry: lookup */";
 
 /// A table that a statement creates and a mark precedes.
 pub struct Marked<'a> {
@@ -29,8 +29,8 @@ pub fn mark(comment: &str) -> Option<Result<(), String>> {
     }
     let word = words.get(prefix.len()..)?.trim();
     let unknown =
-        || format!("`tenantry: {word}` is not a mark: write `-- tenantry: shared`, or remove the line");
-    Some(if word.eq_ignore_ascii_case("shared") { Ok(()) } else { Err(unknown()) })
+        || format!("`tenantry: {word}` is not a mark: write `-- tenantry: lookup`, or remove the line");
+    Some(if word.eq_ignore_ascii_case("lookup") { Ok(()) } else { Err(unknown()) })
 }
 
 /// Line of the first mark in a text that does not run.
@@ -43,7 +43,7 @@ pub fn first_line(text: &str) -> Option<usize> {
 
 /// Why a mark is at fault that no CREATE TABLE follows.
 pub const WITHOUT_TABLE: &str =
-    "the mark `tenantry: shared` stands before no CREATE TABLE: move it to the line before one, or remove it";
+    "the mark `tenantry: lookup` stands before no CREATE TABLE: move it to the line before one, or remove it";
 
 /// The table that a marked statement creates; on failure what to do.
 pub fn table<'a>(piece: &Piece<'a>, dialect: Dialect) -> Result<Marked<'a>, String> {
@@ -67,7 +67,7 @@ pub fn table<'a>(piece: &Piece<'a>, dialect: Dialect) -> Result<Marked<'a>, Stri
         return Err(WITHOUT_TABLE.to_owned());
     }
     if is_temporary {
-        return Err("the mark `tenantry: shared` stands before a temporary table: remove it".to_owned());
+        return Err("the mark `tenantry: lookup` stands before a temporary table: remove it".to_owned());
     }
     if skip(&["if"]) {
         skip(&["not"]);
@@ -76,7 +76,7 @@ pub fn table<'a>(piece: &Piece<'a>, dialect: Dialect) -> Result<Marked<'a>, Stri
     let (name, after) = last_name(rest).ok_or(WITHOUT_TABLE)?;
     match dialect {
         Dialect::Postgres if matches!(after, [partition, of, ..] if partition.is("partition") && of.is("of")) => {
-            Err("the mark `tenantry: shared` stands before a partition: mark its table".to_owned())
+            Err("the mark `tenantry: lookup` stands before a partition: mark its table".to_owned())
         }
         Dialect::Postgres => Ok(Marked { name: name.text.to_owned(), sql: Cow::Borrowed(sql) }),
         Dialect::Sqlite => {
