@@ -1,6 +1,8 @@
 //! Names of Flyway's files: `V1.2__text.sql`, what else Flyway reads, and the prefixes that a `flyway.conf` or
 //! `flyway.toml` beside the files sets.
 
+use serde::Deserialize;
+
 use super::names::Name;
 use super::tool::Tool;
 
@@ -30,29 +32,92 @@ impl Default for Naming {
     }
 }
 
-impl Naming {
-    /// Takes the names from a configuration file; returns the lines that name files which are not read.
-    pub fn configure(&mut self, text: &str) -> Vec<(usize, String)> {
-        let mut faults = Vec::new();
-        for (line, content) in (1..).zip(text.lines().map(str::trim)) {
-            let Some((key, value)) = content.split_once('=') else { continue };
-            let key = key.trim().trim_start_matches("flyway.");
+/// What a configuration file may set.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Settings {
+    sql_migration_prefix: Option<String>,
+    undo_sql_migration_prefix: Option<String>,
+    repeatable_sql_migration_prefix: Option<String>,
+    baseline_migration_prefix: Option<String>,
+    sql_migration_separator: Option<String>,
+    sql_migration_suffixes: Option<Vec<String>>,
+}
+
+/// A `flyway.toml`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Toml {
+    flyway: Settings,
+}
+
+impl Settings {
+    /// Reads one of [`CONFIGURATIONS`]; an error comes with the line, from 1.
+    fn read(file: &str, text: &str) -> Result<Self, (usize, String)> {
+        if file.ends_with(".conf") {
+            return Ok(Self::of_properties(text));
+        }
+        toml::from_str(text).map(|Toml { flyway }| flyway).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            (before.matches('\n').count() + 1, format!("cannot be read as TOML: {}", error.message()))
+        })
+    }
+
+    /// Reads lines such as `flyway.sqlMigrationPrefix=D`.
+    fn of_properties(text: &str) -> Self {
+        let mut settings = Self::default();
+        for (key, value) in text.lines().filter_map(|line| line.split_once('=')) {
             let value = value.trim();
-            match key {
-                "sqlMigrationPrefix" => self.versioned = unquoted(value),
-                "undoSqlMigrationPrefix" => self.undo = unquoted(value),
-                "repeatableSqlMigrationPrefix" => self.repeatable = unquoted(value),
-                "baselineMigrationPrefix" => self.baseline = unquoted(value),
-                "sqlMigrationSeparator" => self.separator = unquoted(value),
+            let text = Some(value.to_owned());
+            match key.trim().trim_start_matches("flyway.") {
+                "sqlMigrationPrefix" => settings.sql_migration_prefix = text,
+                "undoSqlMigrationPrefix" => settings.undo_sql_migration_prefix = text,
+                "repeatableSqlMigrationPrefix" => settings.repeatable_sql_migration_prefix = text,
+                "baselineMigrationPrefix" => settings.baseline_migration_prefix = text,
+                "sqlMigrationSeparator" => settings.sql_migration_separator = text,
                 "sqlMigrationSuffixes" => {
-                    let list = value.trim_start_matches('[').trim_end_matches(']');
-                    if list.split(',').map(|one| unquoted(one.trim())).any(|one| one != ".sql") {
-                        let why = "only files that end in `.sql` are read: rename them, and remove the line";
-                        faults.push((line, why.to_owned()));
-                    }
+                    let list = value.split(',').map(|suffix| suffix.trim().to_owned());
+                    settings.sql_migration_suffixes = Some(list.collect());
                 }
                 _ => {}
             }
+        }
+        settings
+    }
+}
+
+impl Naming {
+    /// Takes the names from a configuration file; returns its faults with their lines, from 1.
+    pub fn configure(&mut self, file: &str, text: &str) -> Vec<(usize, String)> {
+        let given = match Settings::read(file, text) {
+            Ok(given) => given,
+            Err(fault) => return vec![fault],
+        };
+        let mut faults = Vec::new();
+        let mut fault = |setting: &str, why: &str| {
+            let line = text.lines().position(|line| line.contains(setting)).unwrap_or_default() + 1;
+            faults.push((line, why.to_owned()));
+        };
+        if given.sql_migration_suffixes.iter().flatten().any(|suffix| suffix != ".sql") {
+            let why = "only files that end in `.sql` are read: rename them, and remove the line";
+            fault("sqlMigrationSuffixes", why);
+        }
+        for (setting, value) in [
+            ("undoSqlMigrationPrefix", &given.undo_sql_migration_prefix),
+            ("sqlMigrationSeparator", &given.sql_migration_separator),
+        ] {
+            if value.as_deref() == Some("") {
+                fault(setting, "must not be empty: Undo files and versions could not be told apart");
+            }
+        }
+        for (name, given) in [
+            (&mut self.versioned, given.sql_migration_prefix),
+            (&mut self.undo, given.undo_sql_migration_prefix),
+            (&mut self.repeatable, given.repeatable_sql_migration_prefix),
+            (&mut self.baseline, given.baseline_migration_prefix),
+            (&mut self.separator, given.sql_migration_separator),
+        ] {
+            *name = given.unwrap_or_else(|| std::mem::take(name));
         }
         faults
     }
@@ -94,13 +159,6 @@ impl Naming {
             || format!("has no number that orders it: name it like `{prefix}1{}init.sql`", self.separator);
         Some(number.map(|number| (version.replace('_', "."), number)).ok_or_else(why))
     }
-}
-
-/// A value of either format: `D`, or `"D" # a comment`.
-fn unquoted(value: &str) -> String {
-    let quote = value.chars().next().filter(|first| matches!(first, '"' | '\''));
-    let text = quote.and_then(|quote| value.get(1..)?.split(quote).next());
-    text.unwrap_or(value).to_owned()
 }
 
 /// Flyway's callbacks: an event, optionally with `__text`.

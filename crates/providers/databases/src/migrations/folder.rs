@@ -254,7 +254,7 @@ impl Folder<'_> {
         for file in flyway::CONFIGURATIONS.into_iter().filter(|file| names.iter().any(|it| it.name == *file))
         {
             let Some(bytes) = self.bytes(file, Tool::Flyway)? else { continue };
-            for (line, why) in naming.configure(&String::from_utf8_lossy(&bytes)) {
+            for (line, why) in naming.configure(file, &String::from_utf8_lossy(&bytes)) {
                 self.faults.at(file, line, Tool::Flyway, why);
             }
         }

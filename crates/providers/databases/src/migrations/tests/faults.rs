@@ -261,7 +261,22 @@ fn folders_that_no_single_tool_explains() {
             ],
             "flyway.conf:2: Flyway: only files that end in `.sql`",
         ),
-        (vec![("V1__a.sql", one), ("flyway.toml", "sqlMigrationPrefix = 'D'")], "V1__a.sql: has no number"),
+        (
+            vec![("V1__a.sql", one), ("flyway.toml", "[flyway]\nsqlMigrationPrefix = 'D'")],
+            "V1__a.sql: has no number",
+        ),
+        (
+            vec![("V1__a.sql", one), ("flyway.toml", "[flyway]\nsqlMigrationSuffixes = ['.sql', '.pkg']")],
+            "flyway.toml:2: Flyway: only files that end in `.sql`",
+        ),
+        (
+            vec![("V1__a.sql", one), ("flyway.toml", "[flyway]\nsqlMigrationPrefix = D")],
+            "flyway.toml:2: Flyway: cannot be read as TOML",
+        ),
+        (
+            vec![("V1__a.sql", one), ("flyway.conf", "flyway.sqlMigrationSeparator=")],
+            "flyway.conf:1: Flyway: must not be empty",
+        ),
         (
             vec![("0000_a.sql", one), ("meta/_journal.json", broken)],
             "meta/_journal.json:1: Drizzle: cannot be read",

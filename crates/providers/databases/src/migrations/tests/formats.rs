@@ -132,7 +132,10 @@ fn flyway() {
 fn flyway_with_its_own_prefixes() {
     for (name, text) in [
         ("flyway.conf", "flyway.sqlMigrationPrefix=D\nflyway.undoSqlMigrationPrefix=Z\n"),
-        ("flyway.toml", "[flyway]\nsqlMigrationPrefix = \"D\"\nundoSqlMigrationPrefix = \"Z\"\n"),
+        (
+            "flyway.toml",
+            "databaseType = 'PostgreSql'\n[flyway] # names\nsqlMigrationPrefix = \"D\" # not V\nundoSqlMigrationPrefix = 'Z'\n[environments.dev]\nurl = 'x'",
+        ),
     ] {
         let all = postgres(&[
             (name, text),
