@@ -14,7 +14,7 @@ use tenantry_model::{Failure, FailureClass, TenantId};
 use tenantry_postgres::{Pool, Pooled, Session, Transaction};
 use tokio::join;
 
-use super::dropping::{drop_database, remove_database};
+use super::dropping::{drop_database, open, remove_database};
 use super::warm_pool::WarmDatabases;
 use super::{ISOLATION, template};
 use crate::content::Ensure;
@@ -160,7 +160,8 @@ impl Databases {
             let fresh = if state.thing {
                 let roles = roles.await?;
                 // A role that was created again has lost this grant.
-                create_objects(&mut lock, format!("{roles}{list}{}", let_connect(name, name))).await?;
+                let connect = format!("{};{}", open(name), let_connect(name, name));
+                create_objects(&mut lock, format!("{roles}{list}{connect}")).await?;
                 None
             } else {
                 // Hashes the password while the server copies.
@@ -353,6 +354,12 @@ pub fn draft(resource: ResourceId) -> Result<Name, Failure> {
 pub async fn is_there(connection: &mut Session, name: &Name) -> Result<bool, Failure> {
     let there = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)";
     connection.one(there, &[&name.as_str()]).await.map_err(failure)
+}
+
+/// Whether a removal has closed this database to all sessions.
+pub async fn is_closed(connection: &mut Session, name: &Name) -> Result<bool, Failure> {
+    let closed = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1 AND NOT datallowconn)";
+    connection.one(closed, &[&name.as_str()]).await.map_err(failure)
 }
 
 /// Copies the template under a temporary name: the copy has no owner tag yet.

@@ -38,12 +38,21 @@ pub async fn remove_database(
     };
     match removed.await {
         Err(failure) if failure.class != FailureClass::Unknown => {
+            let obstacles = match &*failure.code {
+                "busy" | "not_allowed" => obstacles(lock, name).await?,
+                _ => None,
+            };
             // What stands in the way can be ended from a session in the database only.
-            run(lock, format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await?;
-            Err(obstacles(lock, name).await?.unwrap_or(failure))
+            run(lock, open(name)).await?;
+            Err(obstacles.unwrap_or(failure))
         }
         removed => removed,
     }
+}
+
+/// The statement that lets sessions connect to a database again, which an interrupted removal may have closed.
+pub fn open(name: &Name) -> String {
+    format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 }
 
 /// Drops a database and terminates its sessions; absent is success. The caller has checked the owner tag.
@@ -152,7 +161,8 @@ const OBSTACLES: &str = "
                    HAVING count(*) > 0),
                   CASE WHEN rolsuper OR usesysid IS NULL THEN format('run SELECT pg_terminate_backend(%s) as a superuser', pid)
                        ELSE format('end it, or run GRANT pg_signal_backend TO %I', current_user) END)
-    FROM pg_stat_activity LEFT JOIN pg_roles r ON r.oid = usesysid WHERE datname = $1
+    FROM pg_stat_activity LEFT JOIN pg_roles r ON r.oid = usesysid
+    WHERE datname = $1 AND usename IS DISTINCT FROM current_user
     UNION ALL
     SELECT format('the role `%s` has prepared a transaction in it: as that role or a superuser, run ROLLBACK PREPARED %L there', owner, gid)
     FROM pg_prepared_xacts WHERE database = $1

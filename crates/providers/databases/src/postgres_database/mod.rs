@@ -90,7 +90,12 @@ impl DatabasePostgresDatabase {
             Ownership::Own(state) => {
                 let seen = match state.thing {
                     true => {
-                        let mut inside = server.connect_to(&owner.name).await?;
+                        let mut inside = match server.connect_to(&owner.name).await {
+                            Err(_) if client::is_closed(&mut connection, &owner.name).await? => {
+                                return Ok(Observed::absent_unless(true));
+                            }
+                            inside => inside?,
+                        };
                         let role = owner.right_holder(&state);
                         let seen = ObservedSchema::read(&mut inside, client::SCHEMA, role, &state).await?;
                         inside.close().await;

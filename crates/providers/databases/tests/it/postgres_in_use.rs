@@ -179,6 +179,24 @@ async fn what_a_plain_administrator_may_not_end_is_named_with_the_command() {
     assert_eq!(count(&server.url(), "pg_replication_slots").await, 0, "an idle slot goes with its database");
 }
 
+/// A removal that was cut off leaves the database closed to all sessions.
+#[tokio::test]
+async fn a_closed_database_is_reported_repaired_and_removed() {
+    let Some(fixture) = Fixture::with(Model::Database, |_| {}).await else { return };
+    let (spec, _) = make(&fixture).await;
+    let context = fixture.world.context();
+    let close = format!("ALTER DATABASE \"{}\" ALLOW_CONNECTIONS false", spec.name);
+    for _ in 0..2 {
+        fixture.sql(&close).await;
+        let seen = fixture.provider.observe(&context, &spec).await.unwrap();
+        assert!(matches!(&seen, Observed::Present { differs, .. } if !differs.is_empty()), "{seen:?}");
+        fixture.provider.ensure(&context, &spec).await.unwrap();
+        assert!(fixture.provider.observe(&context, &spec).await.unwrap().is_healthy());
+    }
+    fixture.sql(&close).await;
+    is_removed(&fixture, &spec).await;
+}
+
 /// A login can prepare transactions, and make objects in every database that lets all roles connect.
 #[tokio::test]
 async fn prepared_transactions_and_objects_elsewhere_end_with_the_access() {
