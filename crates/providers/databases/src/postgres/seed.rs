@@ -22,7 +22,8 @@ pub async fn seed(transaction: &mut Session, schema: &str, work: &Ensure) -> Res
     let tenant: Result<TenantId, _> = work.tenant.parse();
     let tenant = tenant.map_err(|why| Failure::invalid("bad_seed", format!("{}: {why}", work.tenant)))?;
     for (insert, rows) in &work.rows {
-        let target = targets.get(&insert.table).copied().unwrap_or_default();
+        let default = Target::default();
+        let target = targets.get(&insert.table).unwrap_or(&default);
         if target.is_lookup {
             return Err(seed_of_lookup(&insert.table));
         }
@@ -39,14 +40,25 @@ pub async fn seed(transaction: &mut Session, schema: &str, work: &Ensure) -> Res
 }
 
 /// What decides how rows are inserted into a table.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Target {
     /// The type of its `tenant_id`, if Tenantry fills it.
     owner: Option<OwnerType>,
-    /// Whether it has a unique key, by which a row that exists is found.
-    is_unique: bool,
+    present: Present,
     /// Whether all tenants read its rows.
     is_lookup: bool,
+}
+
+/// How a row that exists already is found.
+#[derive(Default)]
+enum Present {
+    /// By any of the table's keys.
+    AnyKey,
+    /// By the key of this name, because ON CONFLICT does not take the table's deferrable keys.
+    Key(String),
+    /// By its values.
+    #[default]
+    Values,
 }
 
 /// The tables that get rows, by name.
@@ -58,7 +70,10 @@ async fn targets(
     let names: Vec<&str> = work.rows.iter().map(|(insert, _)| insert.table.as_str()).collect();
     let rows = transaction
         .rows(
-            "SELECT DISTINCT name, EXISTS (SELECT FROM pg_index WHERE indrelid = place AND indisunique) AS is_unique,
+            "SELECT DISTINCT name, EXISTS (SELECT FROM pg_index WHERE indrelid = place AND indisunique)
+                                   AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = place AND NOT indimmediate) AS any_key,
+                    (SELECT conname::text FROM pg_constraint WHERE conrelid = place AND contype IN ('p', 'u') AND NOT condeferrable
+                     ORDER BY contype, conname LIMIT 1) AS key,
                     (SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = place AND attname = $3 AND NOT attisdropped) AS owner,
                     $1 = 'tenantry_pool' AND EXISTS (SELECT FROM pg_policy WHERE polrelid = place AND polname = $4) AS is_lookup
              FROM unnest($2::text[]) name, to_regclass(format('%I.%I', $1, name)) place",
@@ -68,7 +83,12 @@ async fn targets(
         .map_err(failure)?;
     let targets = rows.iter().map(|row| {
         let owner = row.get::<_, Option<&str>>("owner").and_then(OwnerType::of);
-        (row.get("name"), Target { owner, is_unique: row.get("is_unique"), is_lookup: row.get("is_lookup") })
+        let present = match (row.get("any_key"), row.get("key")) {
+            (true, _) => Present::AnyKey,
+            (false, Some(key)) => Present::Key(key),
+            (false, None) => Present::Values,
+        };
+        (row.get("name"), Target { owner, present, is_lookup: row.get("is_lookup") })
     });
     Ok(targets.collect())
 }
@@ -76,7 +96,7 @@ async fn targets(
 impl Target {
     /// The statement that inserts rows of a seed: its parameter is a JSON array of them, whose values the table's types
     /// parse.
-    fn statement(self, Insert { table, columns }: &Insert, tenant: TenantId) -> String {
+    fn statement(&self, Insert { table, columns }: &Insert, tenant: TenantId) -> String {
         let all = self.owner.map(|_| OWNER).into_iter().chain(columns.iter().map(String::as_str));
         let all: Vec<&str> = all.collect();
         let names = all.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
@@ -85,10 +105,10 @@ impl Target {
         let owner = self.owner.map(|owner| {
             format!(" || jsonb_build_object({}, {}::text)", literal(OWNER), literal(&owner.value(tenant)))
         });
-        // A row without a key is there if a row with its values is.
-        let missing = match self.is_unique {
-            true => String::new(),
-            false => format!(
+        let unless_present = match &self.present {
+            Present::AnyKey => "ON CONFLICT DO NOTHING".to_owned(),
+            Present::Key(key) => format!("ON CONFLICT ON CONSTRAINT {} DO NOTHING", quoted(key)),
+            Present::Values => format!(
                 "WHERE NOT EXISTS (SELECT FROM {} present WHERE to_jsonb(present.*) @> jsonb_strip_nulls(to_jsonb(given.*)))",
                 quoted(table)
             ),
@@ -97,7 +117,7 @@ impl Target {
             "INSERT INTO {table} ({names}) SELECT {values} FROM jsonb_array_elements($1::jsonb) AS seed(cells),
              LATERAL (SELECT jsonb_object_agg(name, cells -> place::int) FROM unnest(ARRAY[{keys}]::text[]) WITH ORDINALITY AS name(name, place)) AS cell(cells_by_name),
              LATERAL jsonb_populate_record(NULL::{table}, coalesce(cells_by_name, '{{}}'){}) AS given
-             {missing} ON CONFLICT DO NOTHING",
+             {unless_present}",
             owner.unwrap_or_default(),
             table = quoted(table),
         )

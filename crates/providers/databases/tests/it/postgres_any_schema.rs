@@ -202,17 +202,37 @@ async fn the_data_api_needs_an_id_only() {
     }
 }
 
-/// A seed that is written again, because the attempt before died, adds nothing: also without a key.
+/// A seed that is written again, because the attempt before died, adds nothing: also without a key that ON CONFLICT takes.
 #[tokio::test]
 async fn seeds_are_written_once() {
-    for mut environment in AnySchema::all(TABLES).await {
-        let spec = environment.tenant().await;
-        let main =
-            format!("UPDATE tenantry.homes SET completed = NULL WHERE name = '{}' RETURNING 1", spec.name);
-        assert_eq!(environment.fixture.sql(&main).await.len(), 1);
-        environment.fixture.reconfigure(|_| {});
-        environment.fixture.ensure(&spec).await;
-        assert_eq!(environment.texts(&spec, "SELECT id FROM notes").await, ["first"]);
+    let written_again = async |keys: &str, change: Option<&str>| {
+        let mut found = Vec::new();
+        for mut environment in AnySchema::all(&format!("{TABLES}{keys}")).await {
+            let spec = environment.tenant().await;
+            if let Some(change) = change {
+                environment.texts(&spec, change).await;
+            }
+            let main = format!(
+                "UPDATE tenantry.homes SET completed = NULL WHERE name = '{}' RETURNING 1",
+                spec.name
+            );
+            assert_eq!(environment.fixture.sql(&main).await.len(), 1);
+            environment.fixture.reconfigure(|_| {});
+            environment.fixture.ensure(&spec).await;
+            found.push(environment.texts(&spec, "SELECT format('%s %s', id, value) FROM notes").await);
+        }
+        found
+    };
+    for keys in
+        ["", "ALTER TABLE notes ADD PRIMARY KEY (id) DEFERRABLE, ADD EXCLUDE (value WITH =) DEFERRABLE;"]
+    {
+        for found in written_again(keys, None).await {
+            assert_eq!(found, ["first Hello"], "{keys}");
+        }
+    }
+    let keys = "ALTER TABLE notes ADD PRIMARY KEY (id), ADD UNIQUE (value) DEFERRABLE INITIALLY DEFERRED;";
+    for found in written_again(keys, Some("UPDATE notes SET value = 'changed' RETURNING id")).await {
+        assert_eq!(found, ["first changed"]);
     }
 }
 

@@ -187,3 +187,25 @@ async fn a_trigger_that_stops_a_removal_is_named() {
         assert!(matches!(seen, Observed::Absent), "{seen:?}");
     }
 }
+
+/// A deferrable key is checked by a trigger, so an archive is loaded with the triggers on.
+#[tokio::test]
+async fn deferrable_keys_reject_an_archive_that_has_a_value_twice() {
+    let keys = "ALTER TABLE t ADD code text, ADD UNIQUE (tenant_id, code) DEFERRABLE INITIALLY DEFERRED;
+CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TRIGGER see BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION see();";
+    let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", keys)]);
+    let Some(fixture) = fixture(&folder, true).await else { return };
+    let spec = bare();
+    ensured(&fixture, &spec).await;
+    let (transfer, context) = (fixture.provider.transfer().unwrap(), fixture.world.context());
+    let archive = |rows: &str| {
+        Export(vec![("t.000001.csv".to_owned(), format!("\"id\",\"code\"\n{rows}").into_bytes())])
+    };
+    transfer.load(&context, &spec, &mut archive("\"a\",\"1\"\n\"b\",\"2\"\n").source()).await.unwrap();
+    let twice = archive("\"a\",\"1\"\n\"b\",\"1\"\n");
+    let rejected = transfer.load(&context, &spec, &mut twice.source()).await.unwrap_err();
+    assert_eq!(rejected.code, "bad_archive", "{rejected}");
+    let kept = fixture.sql("SELECT string_agg(id || code, ',' ORDER BY id) FROM tenantry_pool.t").await;
+    assert_eq!(kept[0].get::<String, _>(0), "a1,b2");
+}

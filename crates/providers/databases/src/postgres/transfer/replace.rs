@@ -107,8 +107,9 @@ pub async fn replace(
         all.push_str("SET CONSTRAINTS ALL IMMEDIATE;");
     }
     all.push_str(&paused.restore);
-    let is_replica =
-        !catalogue.is_whole && writes_fire(connection, schema).await? && replica::pause(connection).await?;
+    let is_replica = !catalogue.is_whole
+        && triggers_matter(connection, schema).await?
+        && replica::pause(connection).await?;
     run(connection, all).await?;
     if is_replica {
         replica::resume(connection).await?;
@@ -117,13 +118,16 @@ pub async fn replace(
     Ok(())
 }
 
-/// Whether tables have triggers that run on INSERT or DELETE.
-async fn writes_fire(connection: &mut Session, schema: &str) -> Result<bool, Failure> {
+/// Whether tables have triggers that run on INSERT or DELETE, and no deferrable key: such a key is checked by a trigger, too.
+async fn triggers_matter(connection: &mut Session, schema: &str) -> Result<bool, Failure> {
     connection
         .one(
             concat!(
                 "SELECT EXISTS (SELECT FROM pg_class JOIN pg_trigger ON tgrelid = pg_class.oid
                  WHERE NOT tgisinternal AND tgtype & 12 <> 0 AND tgenabled <> 'D' AND ",
+                in_schema!(class "pg_class"),
+                ") AND NOT EXISTS (SELECT FROM pg_class JOIN pg_constraint ON conrelid = pg_class.oid
+                 WHERE condeferrable AND contype IN ('p', 'u', 'x') AND ",
                 in_schema!(class "pg_class"),
                 ")"
             ),

@@ -117,7 +117,8 @@ pub fn table(g: &mut Grammar) -> Vec<String> {
     let mut more = Vec::new();
     if g.percent(20) {
         let columns = Table::list(&key);
-        more.push(format!("UNIQUE NULLS NOT DISTINCT ({columns})"));
+        let deferred = g.pick(&["", " DEFERRABLE", " DEFERRABLE INITIALLY DEFERRED"]);
+        more.push(format!("UNIQUE NULLS NOT DISTINCT ({columns}){deferred}"));
     }
     let end = g.pick(&["", "", "", " WITH (fillfactor = 70)"]);
     vec![g.created(key, rest, &more, end)]
