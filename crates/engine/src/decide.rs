@@ -84,6 +84,9 @@ pub fn settle(
             if step.uncertain && step.policy.in_flight_ms > 0 {
                 // A call without an answer may still take effect: compensate again after the in-flight bound.
                 step.uncertain = false;
+                if let Some(error) = &mut step.error {
+                    error.untouched = false;
+                }
                 step.attempts = 0;
                 step.failing_since = None;
                 step.state = S::UndoPending;
@@ -108,7 +111,11 @@ fn record_failure(step: &mut Step, mut failure: Failure, now: Timestamp, patienc
     if let (true, Some(before)) = (failure.answers > 0 && step.failing_since.is_some(), &step.error) {
         failure.answers += before.answers;
     }
-    failure.untouched &= step.error.as_ref().is_none_or(|before| before.untouched);
+    // A step that succeeded has no error of an earlier attempt: it has created what its compensation removes.
+    failure.untouched &= match &step.error {
+        Some(before) => before.untouched,
+        None => step.state == S::Running,
+    };
     step.failing_since.get_or_insert(now);
     step.due_at = next_delay(step, &failure, now, patience).map(|delay| now + delay);
     step.error = Some(failure);

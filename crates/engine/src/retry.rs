@@ -35,9 +35,9 @@ pub(crate) fn next_delay(
 ) -> Option<Duration> {
     let Policy { max_retries, retry_for_ms, backoff_ms, backoff_cap_ms, .. } = step.policy;
     let retry_for = retry_for_ms.map_or(patience.retry_for, Duration::from_millis);
-    let since = step.failing_since.unwrap_or(now);
+    let left = retry_for.saturating_sub(now.since(step.failing_since.unwrap_or(now)));
     let spent = match failure.answers {
-        0 => now.since(since) >= retry_for,
+        0 => left.is_zero(),
         answers => answers > max_retries,
     };
     if !failure.may_retry() || spent || retry_for.is_zero() {
@@ -48,7 +48,9 @@ pub(crate) fn next_delay(
         backoff_ms.saturating_mul(1u64.checked_shl(retries).unwrap_or(u64::MAX)).min(backoff_cap_ms);
     let drawn = Duration::from_millis(ceiling).mul_f64(patience.jitter.clamp(0.0, 1.0));
     let asked = Duration::from_millis(failure.retry_after_ms.unwrap_or(0));
-    Some(drawn.max(asked))
+    let delay = drawn.max(asked);
+    // The last attempt is at the end of the time, not after it.
+    Some(if failure.answers == 0 { delay.min(left) } else { delay })
 }
 
 #[cfg(test)]
@@ -76,9 +78,19 @@ mod tests {
     fn an_outage_is_waited_for_until_its_time_is_up() {
         for failure in [down(), Failure::unknown("timeout", "no answer")] {
             let delay = |seconds| next_delay(&failing(5_000), &failure, at(seconds), PATIENCE);
-            assert_eq!(delay(24 * 3600 - 1), Some(Duration::from_secs(60)));
+            assert_eq!(delay(24 * 3600 - 60), Some(Duration::from_secs(60)));
+            assert_eq!(delay(24 * 3600 - 1), Some(Duration::from_secs(1)));
             assert_eq!(delay(24 * 3600), None);
         }
+    }
+
+    #[test]
+    fn the_last_attempt_is_at_the_end_of_the_time() {
+        let limited = down().after(Duration::from_secs(48 * 3600));
+        let left = next_delay(&failing(1), &limited, at(3600), PATIENCE);
+        assert_eq!(left, Some(Duration::from_secs(23 * 3600)));
+        let wrong = next_delay(&failing(1), &limited.answered(), at(3600), PATIENCE);
+        assert_eq!(wrong, Some(Duration::from_secs(48 * 3600)), "its retries are counted, not timed");
     }
 
     #[test]

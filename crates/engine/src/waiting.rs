@@ -1,5 +1,5 @@
 //! Which operations wait for which provider: those with a step whose latest call of the provider failed and is
-//! to be retried. In memory only: after a take-over, the next attempts fill it again.
+//! to be retried, because the provider does not work. In memory only: after a take-over, the next attempts fill it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,9 +9,9 @@ use tenantry_model::id::OperationId;
 use crate::operation::{Run, Step, StepState};
 
 /// True when a failure may be over once this provider works again: it was a call of this provider, or of no
-/// provider that has a name.
+/// provider that has a name. After a wrong answer the step keeps its delay.
 pub(crate) fn waits_for(step: &Step, provider: &str) -> bool {
-    step.waits() && step.waits_for().is_none_or(|name| name == provider)
+    step.waits_out_an_outage() && step.waits_for().is_none_or(|name| name == provider)
 }
 
 /// The waiting operations, each with the providers it waits for; none is a dependency without a name.
@@ -22,7 +22,7 @@ impl WaitingOperations {
     /// Replaces what is known of one operation.
     pub fn update(&self, run: &Run) {
         let state = run.operation.state;
-        let waiting = run.steps.iter().filter(|step| !state.is_final() && step.waits());
+        let waiting = run.steps.iter().filter(|step| !state.is_final() && step.waits_out_an_outage());
         let providers: BTreeSet<_> = waiting.map(|step| step.waits_for().map(str::to_owned)).collect();
         let mut all = self.0.lock();
         match providers.is_empty() {
@@ -47,6 +47,11 @@ impl Step {
     /// True while the step waits for its next attempt after a failure.
     pub fn waits(&self) -> bool {
         matches!(self.state, StepState::Retrying | StepState::UndoPending) && self.failing_since.is_some()
+    }
+
+    /// True while the step waits because its dependency does not work; false after a wrong answer.
+    fn waits_out_an_outage(&self) -> bool {
+        self.waits() && self.error.as_ref().is_some_and(|error| error.answers == 0)
     }
 
     /// The provider whose failure the step waits out, if it has a name.

@@ -8,13 +8,13 @@ use futures::future::join_all;
 use serde_json::json;
 use tenantry_model::Failure;
 use tenantry_provider::Provider as _;
-use tenantry_store::WriteBatch;
 use tenantry_store::record::fleet_event;
+use tenantry_store::{Rejected, Store, WriteBatch};
 
 use super::Task;
 use crate::control::Control;
 use crate::error::Result;
-use crate::resource::{OutageChange, ResourceHandle};
+use crate::resource::{OutageChange, Outages, ResourceHandle};
 
 /// Name of the task.
 pub(super) const NAME: &str = "probe_providers";
@@ -58,7 +58,7 @@ impl Control {
                 self.tell_outage(name, change).await;
             }
         }
-        self.write_outages().await;
+        write_events(&self.shared.store, resources.outages()).await;
         changes
     }
 
@@ -85,17 +85,54 @@ impl Control {
             }
         }
     }
+}
 
-    /// Writes the events of outages. Those that the registry does not take, because it is down as well, are written by a later
-    /// run.
-    async fn write_outages(&self) {
-        let outages = self.shared.resources.outages();
-        let events = outages.untold();
-        if !events.is_empty()
-            && let Err(why) = self.shared.store.commit(WriteBatch::new(events.clone())).await
-        {
-            tracing::debug!(%why, "events of outages are not written yet");
-            events.into_iter().for_each(|event| outages.tell(event));
+/// Writes the events of outages, each alone, so that none keeps another from being written. Those that the registry does not
+/// take, because it is down as well, are written by a later run.
+async fn write_events(store: &Store, outages: &Outages) {
+    let mut events = outages.untold().into_iter();
+    while let Some(event) = events.next() {
+        match store.commit(WriteBatch::new(vec![event.clone()])).await {
+            // A conflict is with itself: an earlier commit had written it, and its answer was lost.
+            Ok(()) | Err(Rejected::Conflict { .. }) => {}
+            Err(Rejected::Unavailable(why)) => {
+                tracing::debug!(why, "events of outages are not written yet");
+                return outages.retell(std::iter::once(event).chain(events));
+            }
+            Err(why) => tracing::warn!(%why, "an event of an outage is not written"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tenantry_model::Timestamp;
+    use tenantry_store::StoreConfig;
+    use tenantry_testkit::Raw;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_event_is_written_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("registry.db").display());
+        let store = Store::open(&StoreConfig { url: url.clone(), readers: 1 }).await.unwrap();
+        let outages = Outages::default();
+        let [first, second, third] = ["provider.down", "provider.up", "provider.down"]
+            .map(|kind| fleet_event(kind, json!({}), Timestamp::from_micros(1)));
+        // Written by a commit whose answer was lost.
+        store.commit(WriteBatch::new(vec![first.clone()])).await.unwrap();
+        [first, second].into_iter().for_each(|event| outages.tell(event));
+        write_events(&store, &outages).await;
+        assert_eq!(outages.untold(), []);
+        store.close().await;
+        // The registry does not answer.
+        outages.tell(third.clone());
+        write_events(&store, &outages).await;
+        assert_eq!(outages.untold(), [third]);
+        let registry = Raw::connect(&url).await;
+        let written = registry.rows("SELECT type FROM events ORDER BY id").await;
+        assert_eq!(written.len(), 2, "{written:?}");
+        registry.close().await;
     }
 }

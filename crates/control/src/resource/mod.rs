@@ -12,5 +12,5 @@ pub use archive_store::ArchiveStore;
 pub use handle::ResourceHandle;
 pub(crate) use layers::staying;
 pub use layers::{OnCall, PermitClass, ProviderCall, ProviderVerb};
-pub(crate) use outages::{OutageChange, OutageRecord};
+pub(crate) use outages::{OutageChange, OutageRecord, Outages};
 pub use resources::{ConcurrencyLimits, Regions, Resources};

@@ -55,7 +55,7 @@ impl Outages {
         state.suspects.iter().chain(state.down.keys()).cloned().collect()
     }
 
-    /// Records a probe. A probe that is refused, for example for a missing privilege, is no outage.
+    /// Records a probe. A probe that is refused, for example for a missing privilege, neither begins an outage nor ends one.
     pub fn probed(
         &self,
         provider: &str,
@@ -65,7 +65,7 @@ impl Outages {
         let mut state = self.state.lock();
         state.suspects.remove(provider);
         match probed {
-            Err(failure) if failure.may_retry() => {
+            Err(failure) if failure.may_retry() || state.down.contains_key(provider) => {
                 if state.down.contains_key(provider) {
                     return None;
                 }
@@ -80,6 +80,11 @@ impl Outages {
     /// Adds an event that is to be written.
     pub fn tell(&self, event: Write) {
         self.untold.lock().push(event);
+    }
+
+    /// Puts back events that could not be written, before those that were added in the meantime.
+    pub fn retell(&self, events: impl IntoIterator<Item = Write>) {
+        self.untold.lock().splice(0..0, events);
     }
 
     /// Takes the events that are not written yet.
@@ -111,6 +116,9 @@ mod tests {
         assert_eq!(began, Some(OutageChange::Began(record.clone())));
         assert_eq!(outages.probed("postgres", Err(refused()), at(2)), None, "one outage, told once");
         assert!(outages.suspect("postgres"), "known to be down");
+        let rejected = Err(Failure::fatal("bad_credentials", "the password is wrong"));
+        assert_eq!(outages.probed("postgres", rejected, at(2)), None, "a refusal is no sign that it works");
+        assert_eq!(outages.down(), BTreeMap::from([("postgres".to_owned(), record.clone())]));
         assert_eq!(outages.probed("postgres", Ok(()), at(3)), Some(OutageChange::Ended(record)));
         assert_eq!((outages.to_probe(), outages.down()), Default::default());
     }

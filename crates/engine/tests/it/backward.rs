@@ -167,6 +167,38 @@ fn a_crash_is_an_unknown_outcome() {
     assert_eq!(undoing.at(30).ok("a").line(), "cancelled: a=undone b=undone");
 }
 
+/// The call that the crash cut off may take effect after the first compensation.
+#[test]
+fn a_repeated_compensation_looks_again() {
+    let mut story = Story::of([step("a").in_flight(30)]);
+    story.failed("a", busy().untouched()).crashed().asked(&[SignalKind::Cancel]);
+    assert!(!story.step("a").is_untouched(), "the attempt that the crash cut off may have changed something");
+    assert_eq!(story.ok("a").at(30).starts(), "undo a");
+    assert!(!story.step("a").is_untouched());
+}
+
+#[test]
+fn a_step_is_untouched_when_no_attempt_changed_anything() {
+    let mut story = Story::of([step("a")]);
+    story.failed("a", busy().untouched()).failed("a", never().untouched());
+    assert_eq!(story.starts(), "undo a");
+    assert!(story.step("a").is_untouched());
+
+    let mut story = Story::of([step("a")]);
+    story.failed("a", busy()).failed("a", never().untouched());
+    assert!(!story.step("a").is_untouched());
+}
+
+/// A compensation that could not begin says nothing about what the step has created.
+#[test]
+fn a_step_that_succeeded_stays_to_be_removed_when_its_compensation_cannot_begin() {
+    let mut story = Story::of([step("a"), step("b").needs(&["a"])]);
+    story.ok("a").failed("b", never()).ok("b").failed("a", never().untouched());
+    assert_eq!(story.line(), "needs_attention: a=undo_failed b=undone");
+    assert_eq!(story.asked(&[SignalKind::Retry]).starts(), "undo a");
+    assert!(!story.step("a").is_untouched());
+}
+
 #[test]
 fn a_compensation_does_not_repeat_after_a_known_outcome() {
     let mut story = Story::of([step("a").in_flight(30)]);

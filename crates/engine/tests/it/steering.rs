@@ -2,7 +2,7 @@
 
 use tenantry_engine::{Direction, SignalKind};
 
-use crate::plan::{Shape, approve, busy, lost, never, reject, skip, step};
+use crate::plan::{Shape, approve, busy, lost, never, reject, skip, step, wrong};
 use crate::scene::{Scene, seconds};
 use crate::world::Act;
 
@@ -76,7 +76,7 @@ async fn retry_ends_the_delay() {
     scene.world.check().unwrap();
 }
 
-/// Each operation that may wait for the provider is woken; a failed call of another one is not a reason.
+/// Each operation that may wait for the provider is woken; a failed call of another one, or a wrong answer, is not a reason.
 #[tokio::test]
 async fn operations_continue_when_their_provider_works_again() {
     let scene = Scene::new().await;
@@ -89,8 +89,9 @@ async fn operations_continue_when_their_provider_works_again() {
     scene.world.script("undone", Direction::Compensate, [down(Some("postgres"))]);
     scene.world.script("unnamed", Direction::Run, [down(None)]);
     scene.world.script("other", Direction::Run, [down(Some("dns"))]);
+    scene.world.script("wrong", Direction::Run, [Act::Fail(wrong().after(seconds(1000)))]);
     let mut ids = Vec::new();
-    for key in ["named", "undone", "unnamed", "other"] {
+    for key in ["named", "undone", "unnamed", "other", "wrong"] {
         ids.push(scene.submit([step(key)]).await);
     }
     scene.until(5).await;
@@ -104,7 +105,8 @@ async fn operations_continue_when_their_provider_works_again() {
             "succeeded: named=done",
             "rolled_back: undone=undone",
             "succeeded: unnamed=done",
-            "running: other=retrying"
+            "running: other=retrying",
+            "running: wrong=retrying"
         ]
     );
     assert_eq!((scene.executor.waiting_for("postgres"), scene.executor.waiting_for("dns")), (0, 1));
