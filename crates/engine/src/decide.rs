@@ -5,10 +5,10 @@
 use tenantry_model::{Failure, Timestamp, id::OperationId};
 
 use crate::operation::{Mode, OnFailure, Operation, OperationState as Op, Run, Step, StepState as S, Wait};
-use crate::retry::{MAX_INTERRUPTIONS, Patience, next_delay};
+use crate::retry::{MAX_INTERRUPTIONS, RetryInputs, next_delay};
 use crate::run::Direction;
 use crate::signal::{Signal, SignalKind};
-use crate::waiting::waits_for;
+use crate::waiting::may_continue_with;
 
 /// Error code of an operation that another operation has superseded.
 pub const SUPERSEDED: &str = "superseded";
@@ -56,7 +56,7 @@ pub fn settle(
     direction: Direction,
     result: Result<serde_json::Value, Failure>,
     now: Timestamp,
-    patience: Patience,
+    inputs: RetryInputs,
 ) {
     let Some(step) = run.step_mut(key) else { return };
     step.note = None;
@@ -76,7 +76,7 @@ pub fn settle(
         }
         (Direction::Run, Err(failure)) if step.state == S::Running => {
             step.uncertain |= failure.class == tenantry_model::FailureClass::Unknown;
-            let retried = record_failure(step, failure, now, patience);
+            let retried = record_failure(step, failure, now, inputs);
             step.state = if retried { S::Retrying } else { S::Failed };
             step.finished_at = (!retried).then_some(now);
         }
@@ -99,7 +99,7 @@ pub fn settle(
             }
         }
         (Direction::Compensate, Err(failure)) if step.state == S::Undoing => {
-            let retried = record_failure(step, failure, now, patience);
+            let retried = record_failure(step, failure, now, inputs);
             step.state = if retried { S::UndoPending } else { S::UndoFailed };
         }
         (Direction::Run | Direction::Compensate, _) => {}
@@ -107,9 +107,9 @@ pub fn settle(
 }
 
 /// Stores the failure of an attempt and sets the time of the next one; false when there is none.
-fn record_failure(step: &mut Step, mut failure: Failure, now: Timestamp, patience: Patience) -> bool {
-    if let (true, Some(before)) = (failure.answers > 0 && step.failing_since.is_some(), &step.error) {
-        failure.answers += before.answers;
+fn record_failure(step: &mut Step, mut failure: Failure, now: Timestamp, inputs: RetryInputs) -> bool {
+    if let (true, Some(before)) = (failure.wrong_answers > 0 && step.failing_since.is_some(), &step.error) {
+        failure.wrong_answers += before.wrong_answers;
     }
     // A step that succeeded has no error of an earlier attempt: it has created what its compensation removes.
     failure.untouched &= match &step.error {
@@ -117,13 +117,20 @@ fn record_failure(step: &mut Step, mut failure: Failure, now: Timestamp, patienc
         None => step.state == S::Running,
     };
     step.failing_since.get_or_insert(now);
-    step.due_at = next_delay(step, &failure, now, patience).map(|delay| now + delay);
+    step.due_at = next_delay(step, &failure, now, inputs).map(|delay| now + delay);
     step.error = Some(failure);
     step.due_at.is_some()
 }
 
-/// Takes over a run whose executor has ended: running attempts are repeated, with unknown progress.
+/// Takes over a run whose executor has ended: running attempts are repeated, with unknown progress, and what waits
+/// for a provider is due, because the new executor does not know whether the provider works again.
 pub fn recover(run: &mut Run, epoch: i64, now: Timestamp) {
+    if run.operation.epoch < epoch {
+        let due = now + spread(run.operation.id);
+        for step in run.steps.iter_mut().filter(|step| step.waits_out_an_outage()) {
+            step.due_at = step.due_at.map(|at| at.min(due));
+        }
+    }
     run.operation.epoch = epoch;
     for step in &mut run.steps {
         let forward = match step.state {
@@ -250,7 +257,7 @@ fn apply(run: &mut Run, signal: &Signal, decision: &mut Decision) {
         SignalKind::Supersede => supersede(run, signal, decision),
         SignalKind::Wake { provider } => {
             let due = signal.at + spread(run.operation.id);
-            for step in run.steps.iter_mut().filter(|step| waits_for(step, provider)) {
+            for step in run.steps.iter_mut().filter(|step| may_continue_with(step, provider)) {
                 step.due_at = step.due_at.map(|at| at.min(due));
             }
         }

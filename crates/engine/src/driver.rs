@@ -21,7 +21,7 @@ use crate::decide::{decide, recover, settle};
 use crate::executor::{Shared, Slot};
 use crate::ledger::{Commit, CommitError};
 use crate::operation::{Operation, Run, Step, StepState};
-use crate::retry::Patience;
+use crate::retry::RetryInputs;
 use crate::run::{Attempt, AttemptGuards, Direction, Done, Notes, Steps};
 use crate::signal::{Signal, SignalKind};
 
@@ -244,7 +244,7 @@ impl<S: Steps> Driver<S> {
                     results_hold = refused.is_none();
                     let what =
                         format!("the registry rejects the change, or has changed in the meantime ({table})");
-                    refused = Some(Failure::retryable("conflict", what).after(CONFLICT_DELAY).answered());
+                    refused = Some(Failure::retryable("conflict", what).after(CONFLICT_DELAY).wrong_answer());
                     self.reset();
                 }
                 result => return result,
@@ -264,8 +264,8 @@ impl<S: Steps> Driver<S> {
             effects.extend(done.effects);
             done.output
         });
-        let patience = Patience { retry_for: self.shared.retry_for, jitter: rand::random() };
-        settle(&mut self.run, key, direction, result, self.shared.clock.now(), patience);
+        let inputs = RetryInputs { retry_for: self.shared.retry_for, jitter: rand::random() };
+        settle(&mut self.run, key, direction, result, self.shared.clock.now(), inputs);
     }
 
     /// Decides, runs the transactional steps, commits, and starts the remaining attempts. With `refused`, no
@@ -393,7 +393,10 @@ impl<S: Steps> Driver<S> {
         self.woken.extend(woken);
         self.run.operation = next.operation.clone();
         self.committed = Some(next.clone());
-        self.shared.waiting.update(&next);
+        // What a standby knows gets old: the leader continues the operation.
+        if self.shared.running.load(Ordering::SeqCst) {
+            self.shared.waiting.update(&next);
+        }
         self.shared.followers.tell(&next);
         Ok(())
     }
@@ -465,7 +468,7 @@ async fn try_once<S: Steps>(shared: &Shared<S>, attempt: Attempt) -> Result<Done
         biased;
         result = AssertUnwindSafe(shared.steps.attempt(attempt)).catch_unwind() => result.unwrap_or_else(|_| {
             let message = "the step's code panicked, which is a defect of the server; its log has the details";
-            Err(Failure::unknown("panic", message).answered())
+            Err(Failure::unknown("panic", message).wrong_answer())
         }),
         () = deadline => Err(Failure::unknown("timeout", format!("no response within {timeout:?}"))),
     }

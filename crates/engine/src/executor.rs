@@ -24,6 +24,9 @@ use crate::run::Steps;
 use crate::signal::{Signal, SignalKind};
 use crate::waiting::WaitingOperations;
 
+/// Longest delay before a retry, unless the server asked for a longer one.
+const SOON: Duration = Duration::from_secs(60);
+
 /// Limits of an executor.
 #[derive(Clone, Copy, Debug)]
 pub struct ExecutorConfig {
@@ -75,6 +78,8 @@ pub(crate) struct Shared<S: Steps> {
     timer_set: Notify,
     permits: Semaphore,
     pub waiting: WaitingOperations,
+    /// True from a take-over to the first look at the ledger.
+    is_new: AtomicBool,
     /// True from a failed call of the ledger to the next one that succeeds: an outage is logged once.
     ledger_down: AtomicBool,
     grace: Duration,
@@ -145,6 +150,7 @@ impl<S: Steps> Executor<S> {
             unseen: Mutex::default(),
             timer_set: Notify::new(),
             waiting: WaitingOperations::default(),
+            is_new: AtomicBool::new(false),
             ledger_down: AtomicBool::new(false),
             permits: Semaphore::new(config.max_active.max(1)),
             grace: config.grace,
@@ -160,6 +166,7 @@ impl<S: Steps> Executor<S> {
     pub async fn take_over(&self) -> Result<(), CommitError> {
         let shared = &self.shared;
         shared.epoch.fetch_max(shared.ledger.begin_epoch().await?, Ordering::SeqCst);
+        shared.is_new.store(true, Ordering::SeqCst);
         shared.running.store(true, Ordering::SeqCst);
         self.tasks.spawn(watch_timers(shared.clone(), Arc::downgrade(&self.tasks)));
         Ok(())
@@ -174,11 +181,13 @@ impl<S: Steps> Executor<S> {
     /// lost.
     pub async fn look(&self) -> Result<(), CommitError> {
         let unfinished = self.shared.ledger.unfinished().await?;
-        let now = self.shared.clock.now();
+        // A new leader does not know which providers work: what would be retried soon is retried now (`recover`).
+        let soon = if self.shared.is_new.swap(false, Ordering::SeqCst) { SOON } else { Duration::ZERO };
+        let soon = self.shared.clock.now() + soon;
         for waiting in unfinished {
             match waiting.wake_at {
                 _ if !waiting.idle || waiting.signalled => self.hint(waiting.id),
-                Some(at) if at <= now => self.hint(waiting.id),
+                Some(at) if at <= soon => self.hint(waiting.id),
                 Some(at) => self.shared.set_timer(at, waiting.id),
                 None => {}
             }
@@ -526,17 +535,20 @@ impl Backoff {
 impl<S: Steps> Shared<S> {
     /// Logs a failed call of the ledger: an outage once, whatever the number of operations and attempts.
     fn ledger_failed(&self, operation: OperationId, why: &CommitError) {
-        let outage = matches!(why, CommitError::Unavailable(_));
-        if outage && !self.ledger_down.swap(true, Ordering::SeqCst) {
-            tracing::warn!(%operation, "operations wait for the ledger: {why}");
-        } else {
-            tracing::debug!(%operation, "reading the ledger again: {why}");
+        match why {
+            CommitError::Unavailable(_) if self.ledger_down.swap(true, Ordering::SeqCst) => {
+                tracing::debug!(%operation, "reading the ledger again: {why}");
+            }
+            CommitError::Unavailable(_) => {
+                tracing::warn!(%operation, "operations wait for the ledger: {why}");
+            }
+            _ => tracing::warn!(%operation, "reading the ledger again: {why}"),
         }
     }
 
     fn ledger_works(&self) {
-        let stopping = self.stopping.load(Ordering::SeqCst);
-        if !stopping && self.ledger_down.swap(false, Ordering::SeqCst) {
+        let continues = self.running.load(Ordering::SeqCst) && !self.stopping.load(Ordering::SeqCst);
+        if continues && self.ledger_down.swap(false, Ordering::SeqCst) {
             tracing::info!("the ledger works again; operations continue");
         }
     }

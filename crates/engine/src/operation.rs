@@ -138,8 +138,8 @@ pub struct Step {
     pub attempts: i32,
     /// Attempts that the end of a process cut off.
     pub interruptions: i32,
-    /// First failure of the present direction since the plan began or an operator retried the step; none
-    /// after a success.
+    /// First failure since the step, or its compensation, started, last succeeded, or was retried by an
+    /// operator.
     pub failing_since: Option<Timestamp>,
     /// Earliest next start: the end of a retry's delay or of a timer.
     pub due_at: Option<Timestamp>,

@@ -2,7 +2,7 @@
 //! jitter: the delay before retry n is uniform in 0 to base × 2ⁿ⁻¹, capped, and at least the server's
 //! `Retry-After`.
 //!
-//! A dependency that does not work is waited for, bounded by time: an outage of hours costs no operation.
+//! A dependency that does not work is waited for, bounded by time, so that an outage of hours fails no operation.
 //! A dependency that works and gives a wrong answer is asked again a few times only.
 
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub const RETRY_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// What the executor contributes to the decision about one retry.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct RetryInputs {
     /// Time for which a dependency is waited for, if the step's policy names none.
     pub retry_for: Duration,
     /// Uniform in 0 to 1.
@@ -31,12 +31,12 @@ pub(crate) fn next_delay(
     step: &Step,
     failure: &Failure,
     now: Timestamp,
-    patience: Patience,
+    inputs: RetryInputs,
 ) -> Option<Duration> {
     let Policy { max_retries, retry_for_ms, backoff_ms, backoff_cap_ms, .. } = step.policy;
-    let retry_for = retry_for_ms.map_or(patience.retry_for, Duration::from_millis);
+    let retry_for = retry_for_ms.map_or(inputs.retry_for, Duration::from_millis);
     let left = retry_for.saturating_sub(now.since(step.failing_since.unwrap_or(now)));
-    let spent = match failure.answers {
+    let spent = match failure.wrong_answers {
         0 => left.is_zero(),
         answers => answers > max_retries,
     };
@@ -46,11 +46,11 @@ pub(crate) fn next_delay(
     let retries = u32::try_from(step.attempts.saturating_sub(1)).unwrap_or(0);
     let ceiling =
         backoff_ms.saturating_mul(1u64.checked_shl(retries).unwrap_or(u64::MAX)).min(backoff_cap_ms);
-    let drawn = Duration::from_millis(ceiling).mul_f64(patience.jitter.clamp(0.0, 1.0));
+    let drawn = Duration::from_millis(ceiling).mul_f64(inputs.jitter.clamp(0.0, 1.0));
     let asked = Duration::from_millis(failure.retry_after_ms.unwrap_or(0));
     let delay = drawn.max(asked);
     // The last attempt is at the end of the time, not after it.
-    Some(if failure.answers == 0 { delay.min(left) } else { delay })
+    Some(if failure.wrong_answers == 0 { delay.min(left) } else { delay })
 }
 
 #[cfg(test)]
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
-    const PATIENCE: Patience = Patience { retry_for: RETRY_FOR, jitter: 1.0 };
+    const INPUTS: RetryInputs = RetryInputs { retry_for: RETRY_FOR, jitter: 1.0 };
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::from_micros(0) + Duration::from_secs(seconds)
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn an_outage_is_waited_for_until_its_time_is_up() {
         for failure in [down(), Failure::unknown("timeout", "no answer")] {
-            let delay = |seconds| next_delay(&failing(5_000), &failure, at(seconds), PATIENCE);
+            let delay = |seconds| next_delay(&failing(5_000), &failure, at(seconds), INPUTS);
             assert_eq!(delay(24 * 3600 - 60), Some(Duration::from_secs(60)));
             assert_eq!(delay(24 * 3600 - 1), Some(Duration::from_secs(1)));
             assert_eq!(delay(24 * 3600), None);
@@ -87,9 +87,9 @@ mod tests {
     #[test]
     fn the_last_attempt_is_at_the_end_of_the_time() {
         let limited = down().after(Duration::from_secs(48 * 3600));
-        let left = next_delay(&failing(1), &limited, at(3600), PATIENCE);
+        let left = next_delay(&failing(1), &limited, at(3600), INPUTS);
         assert_eq!(left, Some(Duration::from_secs(23 * 3600)));
-        let wrong = next_delay(&failing(1), &limited.answered(), at(3600), PATIENCE);
+        let wrong = next_delay(&failing(1), &limited.wrong_answer(), at(3600), INPUTS);
         assert_eq!(wrong, Some(Duration::from_secs(48 * 3600)), "its retries are counted, not timed");
     }
 
@@ -97,12 +97,12 @@ mod tests {
     fn a_policy_has_a_time_of_its_own() {
         let mut step = failing(2);
         step.policy.retry_for_ms = Some(10_000);
-        assert!(next_delay(&step, &down(), at(9), PATIENCE).is_some());
-        assert_eq!(next_delay(&step, &down(), at(10), PATIENCE), None);
+        assert!(next_delay(&step, &down(), at(9), INPUTS).is_some());
+        assert_eq!(next_delay(&step, &down(), at(10), INPUTS), None);
         step.policy.retry_for_ms = Some(0);
         step.failing_since = Some(at(10));
-        for failure in [down(), down().answered()] {
-            assert_eq!(next_delay(&step, &failure, at(10), PATIENCE), None);
+        for failure in [down(), down().wrong_answer()] {
+            assert_eq!(next_delay(&step, &failure, at(10), INPUTS), None);
         }
     }
 
@@ -110,8 +110,8 @@ mod tests {
     fn a_wrong_answer_is_retried_a_few_times() {
         let delays: Vec<_> = (1..=4)
             .map(|n| {
-                let failure = Failure { answers: n, ..down() };
-                next_delay(&failing(i32::try_from(n).unwrap()), &failure, at(1), PATIENCE)
+                let failure = Failure { wrong_answers: n, ..down() };
+                next_delay(&failing(i32::try_from(n).unwrap()), &failure, at(1), INPUTS)
             })
             .collect();
         let ms = |n| Some(Duration::from_millis(n));
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn caps_the_delay_and_respects_retry_after() {
         let delay = |attempts, failure: &Failure, jitter| {
-            next_delay(&failing(attempts), failure, at(1), Patience { jitter, ..PATIENCE })
+            next_delay(&failing(attempts), failure, at(1), RetryInputs { jitter, ..INPUTS })
         };
         assert_eq!(delay(99, &down(), 1.0), Some(Duration::from_secs(60)));
         assert_eq!(delay(i32::MAX, &down(), 1.0), Some(Duration::from_secs(60)));
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn permanent_failures_are_not_retried() {
         for failure in [Failure::invalid("x", ""), Failure::fatal("x", "")] {
-            assert_eq!(next_delay(&failing(1), &failure, at(0), PATIENCE), None);
+            assert_eq!(next_delay(&failing(1), &failure, at(0), INPUTS), None);
         }
     }
 }

@@ -11,7 +11,7 @@ pub struct Signal {
     /// The request.
     #[serde(flatten)]
     pub kind: SignalKind,
-    /// Id of the sender: a caller or another operation.
+    /// Id of the sender: a caller or another operation, or, for a wake, the provider's name.
     pub by: String,
     /// When it was sent.
     pub at: Timestamp,

@@ -1,5 +1,5 @@
 //! Which operations wait for which provider: those with a step whose latest call of the provider failed and is
-//! to be retried, because the provider does not work. In memory only: after a take-over, the next attempts fill it again.
+//! to be retried, because the provider does not work. In memory only: a new leader retries them at once, which fills it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::operation::{Run, Step, StepState};
 
 /// True when a failure may be over once this provider works again: it was a call of this provider, or of no
 /// provider that has a name. After a wrong answer the step keeps its delay.
-pub(crate) fn waits_for(step: &Step, provider: &str) -> bool {
+pub(crate) fn may_continue_with(step: &Step, provider: &str) -> bool {
     step.waits_out_an_outage() && step.waits_for().is_none_or(|name| name == provider)
 }
 
@@ -50,8 +50,8 @@ impl Step {
     }
 
     /// True while the step waits because its dependency does not work; false after a wrong answer.
-    fn waits_out_an_outage(&self) -> bool {
-        self.waits() && self.error.as_ref().is_some_and(|error| error.answers == 0)
+    pub(crate) fn waits_out_an_outage(&self) -> bool {
+        self.waits() && self.error.as_ref().is_some_and(|error| error.wrong_answers == 0)
     }
 
     /// The provider whose failure the step waits out, if it has a name.

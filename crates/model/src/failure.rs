@@ -36,7 +36,7 @@ pub struct Failure {
     /// Wrong answers in a row, this one included: the dependency works, so that only a few retries help. 0 is
     /// a dependency that does not work, which is waited for.
     #[serde(default, skip_serializing_if = "is_zero")]
-    pub answers: u32,
+    pub wrong_answers: u32,
     /// True when the attempt ended before it created or changed anything; in a step's record, when every attempt did. There
     /// is nothing to undo.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -55,7 +55,15 @@ impl Failure {
     /// A failure of this class.
     pub fn new(class: FailureClass, code: &str, message: impl fmt::Display) -> Self {
         let (code, message) = (code.to_owned(), message.to_string());
-        Self { class, code, message, retry_after_ms: None, answers: 0, untouched: false, provider: None }
+        Self {
+            class,
+            code,
+            message,
+            retry_after_ms: None,
+            wrong_answers: 0,
+            untouched: false,
+            provider: None,
+        }
     }
     /// A failure without effect, to be retried.
     pub fn retryable(code: &str, message: impl fmt::Display) -> Self {
@@ -79,8 +87,8 @@ impl Failure {
         self
     }
     /// Marks a wrong answer of a dependency that works: a few retries decide, and it is not waited for.
-    pub fn answered(self) -> Self {
-        Self { answers: 1, ..self }
+    pub fn wrong_answer(self) -> Self {
+        Self { wrong_answers: 1, ..self }
     }
     /// Marks an attempt that ended before it created or changed anything.
     pub fn untouched(self) -> Self {

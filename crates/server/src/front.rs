@@ -96,8 +96,9 @@ fn unexpected(call: &str, status: StatusCode, problem: &Value) -> Failure {
     let message = format!("{call} returned status {} ({code})", status.as_u16());
     let failure = Failure::retryable("smoke_test_failed", message);
     // What is behind the endpoint does not work, or is too busy.
-    let down = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-    if down { failure } else { failure.answered() }
+    let down = status.is_server_error()
+        || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+    if down { failure } else { failure.wrong_answer() }
 }
 
 #[async_trait]
@@ -107,7 +108,7 @@ impl Front for InProcess {
         let token = self.expect(Method::POST, "/auth/token", None, Some(&grant)).await?;
         let token = token.get("access_token").and_then(Value::as_str);
         token.map(str::to_owned).ok_or_else(|| {
-            Failure::retryable("smoke_test_failed", "the sign-in returned no token").answered()
+            Failure::retryable("smoke_test_failed", "the sign-in returned no token").wrong_answer()
         })
     }
 

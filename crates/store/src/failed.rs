@@ -53,13 +53,13 @@ impl From<rusqlite::Error> for Failed {
 
 impl From<tenantry_postgres::Error> for Failed {
     fn from(error: tenantry_postgres::Error) -> Self {
-        let cause = match (error.kind(), error.code()) {
-            (_, Some(_)) if error.ends_session() => Cause::Lost,
-            (_, Some(code)) => postgres_cause(code),
-            _ if is_unfit(&error) => Cause::Refused,
+        let cause = match error.code() {
+            Some(_) if error.ends_session() => Cause::Lost,
+            Some(code) => postgres_cause(code),
+            None if is_unfit(&error) => Cause::Refused,
             // The statement did not reach the server.
-            _ if !matches!(error, tenantry_postgres::Error::Driver(..)) => Cause::Unavailable,
-            _ => Cause::Lost,
+            None if !matches!(error, tenantry_postgres::Error::Driver(..)) => Cause::Unavailable,
+            None => Cause::Lost,
         };
         Self { cause, message: text(&error) }
     }
@@ -96,8 +96,10 @@ fn text(error: &tenantry_postgres::Error) -> String {
 fn postgres_cause(code: &str) -> Cause {
     match (code, code.get(..2).unwrap_or_default()) {
         ("23505", _) => Cause::Conflict,
-        // The trigger of a registry that has moved.
-        ("55000", _) => Cause::Unavailable,
+        // The trigger of a registry that has moved; and the files of the server, which no caller can have damaged.
+        ("55000", _) | (_, "58") => Cause::Unavailable,
+        // An internal error of the server: the same statement is likely to meet it again.
+        ("XX000", _) => Cause::Refused,
         // The session was opened while the database was read-only, or is in another state of a transaction than it seems; its
         // prepared statements are gone, or a newer release has changed what they return.
         (_, "25" | "26" | "0A") => Cause::Lost,
@@ -154,7 +156,12 @@ mod tests {
             ("53100", Cause::Unavailable),
             ("57014", Cause::Unavailable),
             ("55000", Cause::Unavailable),
-            // It cannot: a value too long for its index, a violated check, a wrong type.
+            // A damaged server: an I/O error, a missing file, a file in the way.
+            ("58030", Cause::Unavailable),
+            ("58P01", Cause::Unavailable),
+            ("58P02", Cause::Unavailable),
+            // It cannot: an internal error, a value too long for its index, a violated check, a wrong type.
+            ("XX000", Cause::Refused),
             ("54000", Cause::Refused),
             ("23514", Cause::Refused),
             ("42804", Cause::Refused),

@@ -430,7 +430,7 @@ fn full_run(epoch: i64) -> Run {
         "no": false,
     });
     let failure =
-        Failure::unknown("timeout", "no answer: „später“").after(Duration::from_millis(1_500)).answered();
+        Failure::unknown("timeout", "no answer: „später“").after(Duration::from_millis(1_500)).wrong_answer();
     let mut run = bare_run(epoch);
     let operation = &mut run.operation;
     operation.kind = "change plan".to_owned();

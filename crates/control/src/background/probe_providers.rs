@@ -19,8 +19,8 @@ use crate::resource::{OutageChange, Outages, ResourceHandle};
 /// Name of the task.
 pub(super) const NAME: &str = "probe_providers";
 
-/// Time that a provider has to answer, its wait for a permit included.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time that a provider has to answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Probes providers that may be down.
 pub(super) struct ProbeProviders;
@@ -40,8 +40,8 @@ impl Task for ProbeProviders {
 }
 
 async fn probe(provider: &ResourceHandle) -> (&str, std::result::Result<(), Failure>) {
-    let late = |_| Failure::retryable("timeout", format!("no response within {} s", PATIENCE.as_secs()));
-    let probed = tokio::time::timeout(PATIENCE, provider.probe()).await.map_err(late);
+    let late = |_| Failure::retryable("timeout", format!("no response within {} s", PROBE_TIMEOUT.as_secs()));
+    let probed = tokio::time::timeout(PROBE_TIMEOUT, provider.probe()).await.map_err(late);
     (provider.name(), probed.flatten())
 }
 
@@ -55,7 +55,7 @@ impl Control {
         for (name, probed) in join_all(suspects.map(probe)).await {
             if let Some(change) = resources.outages().probed(name, probed, self.now()) {
                 changes += 1;
-                self.tell_outage(name, change).await;
+                self.report_change(name, change).await;
             }
         }
         write_events(&self.shared.store, resources.outages()).await;
@@ -63,21 +63,21 @@ impl Control {
     }
 
     /// Logs that an outage began or ended, prepares its event, and at its end wakes the operations that wait.
-    async fn tell_outage(&self, provider: &str, change: OutageChange) {
+    async fn report_change(&self, provider: &str, change: OutageChange) {
         let (outages, now) = (self.shared.resources.outages(), self.now());
         match change {
             OutageChange::Began(outage) => {
                 let Failure { code, message, .. } = &outage.failure;
                 tracing::warn!(provider, code, message, "provider is down; operations wait for it");
                 let data = json!({ "provider": provider, "code": code, "message": message });
-                outages.tell(fleet_event("provider.down", data, now));
+                outages.queue_event(fleet_event("provider.down", data, now));
             }
             OutageChange::Ended(outage) => {
                 let operations = self.shared.executor.waiting_for(provider);
                 let seconds = now.since(outage.since).as_secs();
                 tracing::warn!(provider, seconds, operations, "provider works again; operations continue");
                 let data = json!({ "provider": provider, "since": outage.since, "operations": operations });
-                outages.tell(fleet_event("provider.up", data, now));
+                outages.queue_event(fleet_event("provider.up", data, now));
                 // If the registry does not take the signals, the operations continue at their own next attempt.
                 if let Err(why) = self.shared.executor.wake(provider).await {
                     tracing::debug!(provider, %why, "waiting operations are not woken");
@@ -90,14 +90,14 @@ impl Control {
 /// Writes the events of outages, each alone, so that none keeps another from being written. Those that the registry does not
 /// take, because it is down as well, are written by a later run.
 async fn write_events(store: &Store, outages: &Outages) {
-    let mut events = outages.untold().into_iter();
+    let mut events = outages.take_events().into_iter();
     while let Some(event) = events.next() {
         match store.commit(WriteBatch::new(vec![event.clone()])).await {
             // A conflict is with itself: an earlier commit had written it, and its answer was lost.
             Ok(()) | Err(Rejected::Conflict { .. }) => {}
             Err(Rejected::Unavailable(why)) => {
                 tracing::debug!(why, "events of outages are not written yet");
-                return outages.retell(std::iter::once(event).chain(events));
+                return outages.requeue_events(std::iter::once(event).chain(events));
             }
             Err(why) => tracing::warn!(%why, "an event of an outage is not written"),
         }
@@ -122,14 +122,14 @@ mod tests {
             .map(|kind| fleet_event(kind, json!({}), Timestamp::from_micros(1)));
         // Written by a commit whose answer was lost.
         store.commit(WriteBatch::new(vec![first.clone()])).await.unwrap();
-        [first, second].into_iter().for_each(|event| outages.tell(event));
+        [first, second].into_iter().for_each(|event| outages.queue_event(event));
         write_events(&store, &outages).await;
-        assert_eq!(outages.untold(), []);
+        assert_eq!(outages.take_events(), []);
         store.close().await;
         // The registry does not answer.
-        outages.tell(third.clone());
+        outages.queue_event(third.clone());
         write_events(&store, &outages).await;
-        assert_eq!(outages.untold(), [third]);
+        assert_eq!(outages.take_events(), [third]);
         let registry = Raw::connect(&url).await;
         let written = registry.rows("SELECT type FROM events ORDER BY id").await;
         assert_eq!(written.len(), 2, "{written:?}");

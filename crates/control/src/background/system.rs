@@ -17,7 +17,7 @@ pub struct SystemView {
     pub leader: bool,
     /// All background tasks, by name.
     pub background_tasks: Vec<TaskView>,
-    /// Providers that are down, by name.
+    /// Providers that are down, by name; only the leader knows them.
     #[serde(default)]
     pub outages: Vec<OutageView>,
 }
@@ -42,7 +42,8 @@ impl Control {
     pub fn system(&self, caller: &Caller) -> Result<SystemView> {
         caller.require(Permission::ReadSystem)?;
         let (leader, background_tasks) = (*self.runs().borrow(), self.background_tasks());
-        Ok(SystemView { leader, background_tasks, outages: self.outages() })
+        let outages = if leader { self.outages() } else { Vec::new() };
+        Ok(SystemView { leader, background_tasks, outages })
     }
 
     fn outages(&self) -> Vec<OutageView> {

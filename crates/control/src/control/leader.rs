@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::control::ProviderSteps;
+use crate::resource::Resources;
 use tenantry_store::keyring::Keyring;
 use tenantry_store::{Notification, Notifier, ReadError, Sealing, Store};
 
@@ -46,6 +47,7 @@ struct Election {
     executor: Executor<ProviderSteps>,
     sealing: Arc<Sealing>,
     keyring: Arc<Keyring>,
+    resources: Arc<Resources>,
     runs: watch::Sender<bool>,
     /// When the database last confirmed that this process holds the lock.
     answered: Instant,
@@ -66,12 +68,21 @@ impl Replica {
         executor: Executor<ProviderSteps>,
         sealing: Arc<Sealing>,
         keyring: Arc<Keyring>,
+        resources: Arc<Resources>,
     ) -> Result<Self, ReadError> {
         let (notifier, notifications) = store.notifier().await?;
         let (runs, watched) = watch::channel(false);
         let (answered, ledger_reading) = (Instant::now(), tokio::spawn(async {}));
-        let election =
-            Election { store: store.clone(), executor, sealing, keyring, runs, answered, ledger_reading };
+        let election = Election {
+            store: store.clone(),
+            executor,
+            sealing,
+            keyring,
+            resources,
+            runs,
+            answered,
+            ledger_reading,
+        };
         Ok(Self { runs: watched, task: tokio::spawn(election.take(notifications)), store, notifier })
     }
 
@@ -228,6 +239,7 @@ impl Election {
         self.runs.send_replace(false);
         self.sealing.set(false);
         self.executor.stand_by().await;
+        self.resources.outages().clear();
         // A session that hangs is ended by the standby that takes over.
         let _ = tokio::time::timeout(STEP_DOWN_AFTER, self.store.resign()).await;
         // The executor took notifications that arrived meanwhile for operations to run, and dropped them.

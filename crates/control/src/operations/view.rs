@@ -82,10 +82,10 @@ pub struct StepView {
     pub state: StepState,
     /// Number of attempts: to run the step or, during a rollback, to compensate it.
     pub attempts: i32,
-    /// While it is retried: its first failure.
+    /// Time of the first failure, while the step is retried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<Timestamp>,
-    /// Provider that it waits for, because the provider does not work.
+    /// Provider whose last call failed, while the step waits for its next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
     /// Time of the next attempt, or the end of the wait.

@@ -102,8 +102,8 @@ impl Control {
         };
         let executor = Executor::standing_by(ledger, steps.clone(), config.executor, clock.clone());
         let replica = if config.replicas {
-            let (store, executor) = (store.clone(), executor.clone());
-            let replica = Replica::start(store, executor, sealing.clone(), keyring.clone()).await;
+            let (store, executor, resources) = (store.clone(), executor.clone(), resources.clone());
+            let replica = Replica::start(store, executor, sealing.clone(), keyring.clone(), resources).await;
             Some(replica.map_err(Error::unavailable)?)
         } else {
             executor.take_over().await.map_err(Error::unavailable)?;

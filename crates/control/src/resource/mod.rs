@@ -11,6 +11,6 @@ mod resources;
 pub use archive_store::ArchiveStore;
 pub use handle::ResourceHandle;
 pub(crate) use layers::staying;
-pub use layers::{OnCall, PermitClass, ProviderCall, ProviderVerb};
+pub use layers::{OnCall, ProviderCall, ProviderVerb};
 pub(crate) use outages::{OutageChange, OutageRecord, Outages};
 pub use resources::{ConcurrencyLimits, Regions, Resources};

@@ -29,7 +29,7 @@ pub(crate) enum OutageChange {
 pub(crate) struct Outages {
     state: Mutex<State>,
     /// Events that are not written yet.
-    untold: Mutex<Vec<Write>>,
+    events: Mutex<Vec<Write>>,
 }
 
 #[derive(Default)]
@@ -78,18 +78,24 @@ impl Outages {
     }
 
     /// Adds an event that is to be written.
-    pub fn tell(&self, event: Write) {
-        self.untold.lock().push(event);
+    pub fn queue_event(&self, event: Write) {
+        self.events.lock().push(event);
     }
 
     /// Puts back events that could not be written, before those that were added in the meantime.
-    pub fn retell(&self, events: impl IntoIterator<Item = Write>) {
-        self.untold.lock().splice(0..0, events);
+    pub fn requeue_events(&self, events: impl IntoIterator<Item = Write>) {
+        self.events.lock().splice(0..0, events);
     }
 
     /// Takes the events that are not written yet.
-    pub fn untold(&self) -> Vec<Write> {
-        std::mem::take(&mut *self.untold.lock())
+    pub fn take_events(&self) -> Vec<Write> {
+        std::mem::take(&mut *self.events.lock())
+    }
+
+    /// Forgets everything, because another process becomes the leader: it finds the outages that last.
+    pub fn clear(&self) {
+        *self.state.lock() = State::default();
+        self.events.lock().clear();
     }
 
     /// The providers that are down.

@@ -58,7 +58,7 @@ impl How {
 pub struct Outage {
     /// The step that it begins with.
     pub at: Started,
-    /// Whether calls of providers fail without effect, or get no answer; none: the ledger fails instead.
+    /// Whether calls of providers fail without effect, fail without an answer, or hang; none: the ledger fails instead.
     pub providers: Option<How>,
     /// Its end, once it has begun.
     pub until: Option<Timestamp>,
@@ -266,9 +266,13 @@ impl FaultPlan {
         Some((outage.providers.unwrap_or(How::Retryable), outage.failed))
     }
 
-    /// Fails while the providers are down, without an effect of the call.
-    fn works(&self) -> Result<(), Failure> {
-        self.down(false).map_or(Ok(()), |(how, _)| Err(Self::outage_failure(how)))
+    /// Fails, or hangs, while the providers are down, without an effect of the call.
+    async fn works(&self) -> Result<(), Failure> {
+        match self.down(false) {
+            None => Ok(()),
+            Some((How::HangBefore, _)) => self.hang().await,
+            Some((how, _)) => Err(Self::outage_failure(how)),
+        }
     }
 
     /// Fails while the ledger is down.
@@ -334,6 +338,7 @@ impl FaultPlan {
             None => {}
             // The first of the calls without an answer takes effect.
             Some((How::UnknownBefore, 1)) => return Ok(Some(How::UnknownAfter)),
+            Some((How::HangBefore, _)) => return self.hang().await,
             Some((how, _)) => return Err(Self::outage_failure(how)),
         }
         match self.take(step, forward) {
@@ -362,8 +367,8 @@ pub struct Faulty<P> {
 
 impl<P: Provider> Faulty<P> {
     /// Fails while the providers are down, if this one is outside of the registry.
-    fn moves(&self) -> Result<(), Failure> {
-        if self.inner.transactional() { Ok(()) } else { self.plan.works() }
+    async fn moves(&self) -> Result<(), Failure> {
+        if self.inner.transactional() { Ok(()) } else { self.plan.works().await }
     }
 
     fn told(&self, spec: &Spec) -> String {
@@ -459,7 +464,7 @@ impl<P: Provider> Transfer for Faulty<P> {
         spec: &Spec,
         sink: &mut dyn Sink,
     ) -> Result<transfer::Content, Failure> {
-        self.moves()?;
+        self.moves().await?;
         self.inner.transfer().expect("it was asked for").export(context, spec, sink).await
     }
     async fn load(
@@ -468,7 +473,7 @@ impl<P: Provider> Transfer for Faulty<P> {
         spec: &Spec,
         source: &mut dyn Source,
     ) -> Result<Vec<Write>, Failure> {
-        self.moves()?;
+        self.moves().await?;
         self.inner.transfer().expect("it was asked for").load(context, spec, source).await
     }
     fn one_way(&self) -> Option<&'static str> {
@@ -531,7 +536,7 @@ impl<P: Provider> Provider for Faulty<P> {
         Ok(ensured)
     }
     async fn observe(&self, context: &Context, spec: &Spec) -> Result<Observed, Failure> {
-        self.moves()?;
+        self.moves().await?;
         if self.plan.silent.lock().as_deref() == Some(self.inner.name()) {
             std::future::pending::<()>().await;
         }
@@ -548,7 +553,8 @@ impl<P: Provider> Provider for Faulty<P> {
         Ok(removed)
     }
     async fn probe(&self) -> Result<(), Failure> {
-        self.plan.works()?;
+        // A probe has a limit of the machine's time, which a virtual clock does not reach.
+        self.plan.down(false).map_or(Ok(()), |(how, _)| Err(FaultPlan::outage_failure(how)))?;
         self.inner.probe().await
     }
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, json};
 use tenantry_control::objects::SignObject;
 use tenantry_control::operations::archive::{ArchiveSettings, Purpose};
-use tenantry_control::resource::{PermitClass, ProviderVerb, Regions, ResourceHandle, Resources};
+use tenantry_control::resource::{ProviderVerb, Regions, ResourceHandle, Resources};
 use tenantry_control::suspension::SuspendTenant;
 use tenantry_control::{Caller, Control, TenantSession};
 use tenantry_engine::{Clock, OperationState};
@@ -102,6 +102,21 @@ pub fn counter(calls: &Calls) -> tenantry_control::resource::OnCall {
     })
 }
 
+/// Verbs that need a permit for work.
+const WORK: [ProviderVerb; 8] = [
+    ProviderVerb::Ensure,
+    ProviderVerb::Remove,
+    ProviderVerb::Rotate,
+    ProviderVerb::Retire,
+    ProviderVerb::Export,
+    ProviderVerb::Load,
+    ProviderVerb::CheckIsolation,
+    ProviderVerb::ExpireObjects,
+];
+/// Verbs that need a permit for access control.
+const CONTROL: [ProviderVerb; 3] =
+    [ProviderVerb::Observe, ProviderVerb::ApplyFence, ProviderVerb::ObserveFence];
+
 #[tokio::test]
 async fn every_verb_takes_its_permit_and_is_reported() {
     let slow = Slow::default();
@@ -112,8 +127,8 @@ async fn every_verb_takes_its_permit_and_is_reported() {
             done.unwrap_or_else(|failure| panic!("{verb:?}: {failure:?}"));
         }
         let load = slow.take();
-        // Calls of clients' requests take no permit.
-        let most = if verb.permit_class() == PermitClass::Request { 5 } else { 2 };
+        // Calls of clients' requests take no permit, and neither does a probe.
+        let most = if WORK.contains(&verb) || CONTROL.contains(&verb) { 2 } else { 5 };
         assert_eq!((load.most, load.calls, load.now), (most, 5, 0), "{verb:?}");
         let reported = std::mem::take(&mut *calls.lock());
         assert_eq!(reported, BTreeMap::from([(("slow".to_owned(), verb.as_str()), 5)]), "{verb:?}");
@@ -128,19 +143,9 @@ async fn no_work_delays_access_control_or_requests() {
     let handle = resources.get("slow").unwrap();
     let mut held = join_all((0..2).map(|_| resources.sharing(&["slow"], std::future::pending::<()>())));
     assert!(futures::poll!(&mut held).is_pending());
-    let work = [
-        ProviderVerb::Ensure,
-        ProviderVerb::Remove,
-        ProviderVerb::Rotate,
-        ProviderVerb::Retire,
-        ProviderVerb::Export,
-        ProviderVerb::Load,
-        ProviderVerb::CheckIsolation,
-        ProviderVerb::ExpireObjects,
-    ];
     for verb in ProviderVerb::ALL {
         let mut called = Box::pin(call(handle, verb));
-        if work.contains(&verb) {
+        if WORK.contains(&verb) {
             assert!(futures::poll!(&mut called).is_pending(), "{verb:?}");
             assert_eq!(slow.take().calls, 0, "{verb:?} waits for a permit");
         } else {

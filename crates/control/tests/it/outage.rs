@@ -289,7 +289,7 @@ async fn told(control: &Control, begun: bool) -> Result<(), String> {
 
 /// The ways in which the step with this number fails.
 fn ways(number: usize) -> Vec<Option<How>> {
-    let all = [Some(How::Retryable), Some(How::UnknownBefore), None];
+    let all = [Some(How::Retryable), Some(How::UnknownBefore), Some(How::HangBefore), None];
     if full() { all.to_vec() } else { vec![all[number % all.len()]] }
 }
 

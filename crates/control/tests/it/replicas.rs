@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use tenantry_control::operations::erase::EraseTenant;
 use tenantry_control::{Caller, Control, Error, OperationQuery, PageQuery};
-use tenantry_engine::Ledger;
+use tenantry_engine::retry::RETRY_FOR;
+use tenantry_engine::{Clock as _, Ledger};
 use tenantry_model::TenantStatus;
 use tenantry_model::id::OperationId;
 use tenantry_store::{Store, StoreConfig};
@@ -15,6 +16,7 @@ use tenantry_testkit::TestDatabase;
 use tenantry_testkit::crash_ledger::Faults;
 use tenantry_testkit::pooler::Pooler;
 
+use crate::faulty::{How, Outage};
 use crate::scan;
 use crate::world::{Process, World, request};
 
@@ -187,6 +189,39 @@ async fn the_leader_takes_over_again_after_a_foreign_epoch() {
     assert!(Ledger::epoch(&eye).await.unwrap() > epoch);
     eye.close().await;
     clean(&world, [second, first], 2).await;
+}
+
+/// The outage may end while another process leads. An outage that lasts is found again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_stands_by_forgets_outages() {
+    let Some(mut world) = world().await else { return };
+    world.retry_for = RETRY_FOR;
+    let first = process(&world).await;
+    until_it_runs(&first).await;
+    let caller = Caller::system();
+    let outages = || first.control.system(&caller).unwrap().outages.len();
+    world.plan.set(&world.clock, &[]);
+    let at = ("onboard".to_owned(), "database".to_owned(), true);
+    let outage = Outage { at, providers: Some(How::Retryable), until: None, failed: 0 };
+    *world.plan.outage.lock() = Some(outage);
+    // The outage lasts for as long as the clock stands still.
+    let busy = world.clock.busy();
+    let made = onboard(&first.control, 0).await.unwrap();
+    while outages() == 0 {
+        first.control.probe_providers().await;
+        tokio::task::yield_now().await;
+    }
+    let eye = Store::open(&StoreConfig { url: world.registry_url(), readers: 1 }).await.unwrap();
+    let epoch = Ledger::begin_epoch(&eye).await.unwrap();
+    while Ledger::epoch(&eye).await.unwrap() <= epoch {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    until_it_runs(&first).await;
+    assert_eq!(outages(), 0);
+    eye.close().await;
+    drop(busy);
+    all_end(&first.control, &[made]).await;
+    clean(&world, [first], 1).await;
 }
 
 #[tokio::test]

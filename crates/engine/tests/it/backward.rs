@@ -97,7 +97,7 @@ fn a_failed_compensation_is_retried_and_then_needs_attention() {
     assert_eq!(story.line(), "rolling_back: a=undo_pending b=undo_failed c=undoing");
     assert_eq!(story.ok("c").line(), "needs_attention: a=undo_pending b=undo_failed c=undone");
     // The step has the compensation's error; the operation keeps the error that caused the rollback.
-    assert_eq!(story.step("b").error, Some(Failure { answers: 4, ..wrong() }));
+    assert_eq!(story.step("b").error, Some(Failure { wrong_answers: 4, ..wrong() }));
     assert_eq!(story.run.operation.error_step.as_deref(), Some("b"));
     assert_eq!(story.run.operation.error, Some(never()));
     story.asked(&[SignalKind::Retry]).ok("b").ok("a");

@@ -313,7 +313,7 @@ fn a_crash_does_not_count_as_an_attempt() {
 #[test]
 fn a_crash_does_not_change_waits_and_delays() {
     let mut story = Story::of([step("ask").approval(), step("hold").timer(60), step("a").backoff(5_000)]);
-    story.failed("a", busy());
+    story.failed("a", wrong());
     let before = story.run.steps.clone();
     story.crashed();
     assert_eq!(story.run.steps, before);

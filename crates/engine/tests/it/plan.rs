@@ -152,7 +152,7 @@ pub fn busy() -> Failure {
 }
 /// A wrong answer of a dependency that works.
 pub fn wrong() -> Failure {
-    Failure::retryable("wrong", "a check failed").answered()
+    Failure::retryable("wrong", "a check failed").wrong_answer()
 }
 pub fn lost() -> Failure {
     Failure::unknown("lost", "connection lost")

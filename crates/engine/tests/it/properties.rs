@@ -15,7 +15,7 @@ use tenantry_model::{Failure, Timestamp};
 use crate::plan::{
     Shape, approve, at, busy, lost, never, reject, run, signal, signal_from, skip, step, unknown_id, wrong,
 };
-use crate::story::PATIENCE;
+use crate::story::INPUTS;
 
 /// An event of an operation. A number selects among the candidates, modulo their count.
 #[derive(Clone, Debug)]
@@ -214,7 +214,7 @@ impl World {
             assert_ne!(operation.state, Op::Succeeded);
         }
         for step in &self.run.steps {
-            let answers = step.error.as_ref().map_or(0, |error| error.answers);
+            let answers = step.error.as_ref().map_or(0, |error| error.wrong_answers);
             assert!(answers <= step.policy.max_retries + 1, "{} has {answers} wrong answers", step.key);
             if let (S::Retrying | S::UndoPending, Some(since), 0, Some(error)) =
                 (step.state, step.failing_since, answers, &step.error)
@@ -278,7 +278,7 @@ impl World {
         if result.is_err() {
             self.failed_at.insert(key.clone(), self.now);
         }
-        settle(&mut self.run, &key, direction, result, self.now, PATIENCE);
+        settle(&mut self.run, &key, direction, result, self.now, INPUTS);
         self.decide(&[]);
     }
 

@@ -3,7 +3,7 @@
 
 use tenantry_engine::{CommitError, Direction, SignalKind};
 
-use crate::plan::{self, Shape, approve, step};
+use crate::plan::{self, Shape, approve, busy, step, wrong};
 use crate::scene::{Scene, seconds};
 use crate::world::Act;
 
@@ -131,4 +131,50 @@ async fn the_leader_rolls_back_what_a_standby_cancels() {
         scene.line(id)
     );
     assert_eq!(scene.world.things(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_standby_does_not_know_which_operations_wait() {
+    let scene = Scene::new().await;
+    let other = scene.standing_by();
+    scene.world.script("r", Direction::Run, [Act::Fail(busy().after(seconds(1000)))]);
+    let id = other.submit(plan()).await;
+    assert_eq!(other.line(id), "running: r=retrying a=pending b=pending");
+    assert_eq!(other.executor.waiting_for("postgres"), 0);
+}
+
+/// It does not know which providers work again. After a wrong answer, and when the server asks for a long delay, a step
+/// keeps its time.
+#[tokio::test]
+async fn a_new_leader_retries_at_once_what_waits_for_a_provider() {
+    let scene = Scene::new().await;
+    let fails = |failure: tenantry_model::Failure, delay| Act::Fail(failure.after(seconds(delay)));
+    scene.world.script("works", Direction::Run, [fails(busy(), 60)]);
+    scene.world.script("down", Direction::Run, [fails(busy(), 60), fails(busy(), 60)]);
+    scene.world.script("wrong", Direction::Run, [fails(wrong(), 60)]);
+    scene.world.script("later", Direction::Run, [fails(busy(), 1_000)]);
+    let mut ids = Vec::new();
+    for key in ["works", "down", "wrong", "later"] {
+        ids.push(scene.submit([step(key)]).await);
+    }
+    scene.until(5).await;
+    let other = scene.standing_by();
+    scene.executor.stand_by().await;
+    lead(&other).await;
+    scene.until(7).await;
+    let lines: Vec<String> = ids.iter().map(|id| other.line(*id)).collect();
+    assert_eq!(
+        lines,
+        [
+            "succeeded: works=done",
+            "running: down=retrying",
+            "running: wrong=retrying",
+            "running: later=retrying"
+        ]
+    );
+    let attempts = ids.iter().map(|id| other.run(*id).steps[0].attempts);
+    assert_eq!(attempts.collect::<Vec<_>>(), [2, 2, 1, 1]);
+    assert_eq!(other.executor.waiting_for("postgres"), 1);
+    scene.quiet().await;
+    scene.world.check().unwrap();
 }

@@ -2,14 +2,14 @@
 
 use serde_json::json;
 use tenantry_engine::decide::{Decision, decide, recover, settle};
-use tenantry_engine::retry::{Patience, RETRY_FOR};
+use tenantry_engine::retry::{RETRY_FOR, RetryInputs};
 use tenantry_engine::{Direction, Run, Signal, SignalKind, Step};
 use tenantry_model::{Failure, Timestamp};
 
 use crate::plan::{at, run, signal};
 
 /// The executor's part in retries: the full delay.
-pub const PATIENCE: Patience = Patience { retry_for: RETRY_FOR, jitter: 1.0 };
+pub const INPUTS: RetryInputs = RetryInputs { retry_for: RETRY_FOR, jitter: 1.0 };
 
 /// The operation, the time, and the latest decision.
 pub struct Story {
@@ -57,7 +57,7 @@ impl Story {
     fn ended(&mut self, key: &str, result: Result<serde_json::Value, Failure>) -> &mut Self {
         let undoing = self.run.step(key).is_some_and(|s| s.state == tenantry_engine::StepState::Undoing);
         let direction = if undoing { Direction::Compensate } else { Direction::Run };
-        settle(&mut self.run, key, direction, result, self.now, PATIENCE);
+        settle(&mut self.run, key, direction, result, self.now, INPUTS);
         self.decide(&[])
     }
     /// The process ends and another process takes over.

@@ -72,12 +72,15 @@ struct RemoveResponse {
     receipt: Map<String, Value>,
 }
 
+fn bad_answer(shape: &str) -> Failure {
+    Failure::unknown("bad_answer", format!("the response does not match {shape}")).wrong_answer()
+}
+
 fn parse<T: DeserializeOwned>(answer: &[u8], shape: &str) -> Result<T, Failure> {
     // Through a map, because serde would also read the struct from a list. The parser's error is dropped: it
     // may quote the response.
     let map: Result<Map<String, Value>, _> = serde_json::from_slice(answer);
-    let bad = |_| Failure::unknown("bad_answer", format!("the response does not match {shape}"));
-    map.and_then(|map| T::deserialize(Value::Object(map))).map_err(bad)
+    map.and_then(|map| T::deserialize(Value::Object(map))).map_err(|_| bad_answer(shape))
 }
 
 /// Parses a response to `ensure`. An empty response means no outputs.
@@ -101,7 +104,7 @@ pub fn observed(answer: &[u8]) -> Result<Observed, Failure> {
         _ if seen.foreign => Ok(Observed::Foreign),
         Some(true) => Ok(Observed::present(seen.healthy, seen.version, seen.fingerprint)),
         Some(false) => Ok(Observed::Absent),
-        None => Err(Failure::unknown("bad_answer", format!("the response does not match {shape}"))),
+        None => Err(bad_answer(shape)),
     }
 }
 

@@ -30,7 +30,7 @@ table! {
         attempts: i32,
         /// Attempts that the end of a process interrupted.
         interruptions: i32,
-        /// First failure since the step last succeeded or was retried by an operator.
+        /// First failure since the step, or its compensation, started, last succeeded, or was retried by an operator.
         failing_since: Option<Stamp>,
         /// Earliest next start.
         due_at: Option<Stamp>,

@@ -164,5 +164,5 @@ pub(super) async fn compared(
         return Ok(content);
     }
     let message = format!("the content of `{}` differs from the archive's", to.step);
-    Err(Failure::retryable("content_differs", message).answered())
+    Err(Failure::retryable("content_differs", message).wrong_answer())
 }

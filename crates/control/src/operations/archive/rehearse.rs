@@ -73,7 +73,7 @@ impl Archives<'_> {
                 provider.remove(context, &spec).await?;
                 if matches!(provider.observe(context, &spec).await?, Observed::Present { .. }) {
                     let message = format!("the restored copy of `{}` is still there", from.step);
-                    return Err(Failure::retryable("still_there", message).answered());
+                    return Err(Failure::retryable("still_there", message).wrong_answer());
                 }
             }
         }

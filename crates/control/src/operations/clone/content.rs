@@ -149,5 +149,5 @@ async fn copy_content(
         return Ok(content);
     }
     let message = format!("the content of `{}` differs from what was copied", target.step);
-    Err(Failure::retryable("content_differs", message).answered())
+    Err(Failure::retryable("content_differs", message).wrong_answer())
 }

@@ -327,8 +327,10 @@ fn own(key: &str, kind: &str, settings: Value) -> Result<Step> {
     let input = StepInput { settings, ..StepInput::default() };
     let input = serde_json::to_value(input).map_err(Error::internal)?;
     let policy = match kind {
-        // These wait for another operation, or for another certificate.
-        STAND_DOWN | CERTIFY => Policy { backoff_ms: 100, backoff_cap_ms: 1_000, ..policy() },
+        // These wait for another operation, or for another certificate, however long the executor waits for what is down.
+        STAND_DOWN | CERTIFY => {
+            Policy { backoff_ms: 100, backoff_cap_ms: 1_000, retry_for_ms: Some(86_400_000), ..policy() }
+        }
         EXPORT | BACKUP => Policy { timeout_ms: TIMEOUT_MS, ..policy() },
         _ => policy(),
     };
@@ -337,4 +339,17 @@ fn own(key: &str, kind: &str, settings: Value) -> Result<Step> {
 
 fn policy() -> Policy {
     Offboard.policy(Policy { mode: Mode::Inline, max_retries: 5, ..Policy::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Another operation that takes its time is no outage.
+    #[test]
+    fn waits_for_other_operations_have_a_time_of_their_own() {
+        let steps = erasure(&[], &[]).unwrap();
+        let waits: Vec<_> = steps.iter().filter(|step| step.policy.retry_for_ms.is_some()).collect();
+        assert_eq!(waits.iter().map(|step| &*step.key).collect::<Vec<_>>(), [STAND_DOWN, CERTIFY]);
+    }
 }

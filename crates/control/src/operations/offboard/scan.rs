@@ -81,7 +81,7 @@ impl Action for ScanProviders {
             "resources still exist after the deletion: {}; no certificate was issued",
             left.join(", ")
         );
-        Err(Failure::retryable("not_gone", message).answered())
+        Err(Failure::retryable("not_gone", message).wrong_answer())
     }
 
     async fn compensate(&self, _: &ProviderSteps, _: &Attempt) -> Result<Compensation, Failure> {

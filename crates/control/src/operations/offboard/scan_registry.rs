@@ -35,13 +35,13 @@ impl Action for ScanRegistry {
         if !left.is_empty() {
             let message =
                 format!("the registry still has rows in {}; no certificate was issued", left.join(", "));
-            return Err(Failure::retryable("not_gone", message).answered());
+            return Err(Failure::retryable("not_gone", message).wrong_answer());
         }
         if keeps || steps.keyring.is_destroyed(tenant).await? {
             return Ok(Done { output: json!(found), effects: Vec::new() });
         }
         let message = "the tenant's key still exists; no certificate was issued";
-        Err(Failure::retryable("not_gone", message).answered())
+        Err(Failure::retryable("not_gone", message).wrong_answer())
     }
 
     async fn compensate(&self, _: &ProviderSteps, _: &Attempt) -> Result<Compensation, Failure> {

@@ -97,7 +97,7 @@ async fn test(
     settings: &SmokeSettings,
     canary: Option<&Canary>,
 ) -> Result<Value, Failure> {
-    let broken = |what: &str| Failure::retryable("smoke_test_failed", what).answered();
+    let broken = |what: &str| Failure::retryable("smoke_test_failed", what).wrong_answer();
     let token = front.sign_in(code).await?;
     let me = front.me(&token).await?;
     if me.get("tenant_id") != Some(&json!(tenant)) {

@@ -43,7 +43,7 @@ pub(crate) async fn reconcile(
                 "just_gone",
                 "the resource disappeared right after it was created",
             )
-            .answered());
+            .wrong_answer());
         }
     }
     if lost {

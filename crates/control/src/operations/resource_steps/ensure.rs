@@ -61,7 +61,7 @@ impl Action for Ensure {
             return Ok(Compensation::None("the tenant had the resource before the operation began"));
         }
         let input = input_of(&attempt.step)?;
-        // A provider that could not begin would refuse the removal for the same reason.
+        // No attempt changed anything, so there is nothing to remove; the provider may even be missing.
         let removed = match attempt.step.is_untouched() {
             true => Removed::default(),
             false => {

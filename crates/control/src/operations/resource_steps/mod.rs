@@ -29,7 +29,7 @@ impl ProviderSteps {
             && matches!(provider.observe(context, spec).await?, Observed::Present { .. })
         {
             let message = "the resource is still there after its removal";
-            return Err(Failure::retryable("still_there", message).answered());
+            return Err(Failure::retryable("still_there", message).wrong_answer());
         }
         Ok(removed)
     }

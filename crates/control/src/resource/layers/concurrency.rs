@@ -31,10 +31,10 @@ impl Layer for Concurrency {
     fn wrap<'a>(&'a self, call: &'a Call<'a>, work: Work<'a>) -> Work<'a> {
         let permitted = || PERMITTED.try_with(|all| all.contains(call.provider)).unwrap_or(false);
         Box::pin(async move {
-            let class = call.verb.permit_class();
-            let _permit = match call.transactional || class == PermitClass::Work && permitted() {
-                true => None,
-                false => permit(&self.limits, call.provider, class).await?,
+            let _permit = match call.verb.permit_class().filter(|_| !call.transactional) {
+                None => None,
+                Some(PermitClass::Work) if permitted() => None,
+                Some(class) => permit(&self.limits, call.provider, class).await?,
             };
             work.await
         })
@@ -68,7 +68,6 @@ async fn permit<'a>(
     let permits = match class {
         PermitClass::Work => &permits.work,
         PermitClass::Control => &permits.control,
-        PermitClass::Request => return Ok(None),
     };
     let permit = permits.acquire().await;
     permit.map(Some).map_err(|closed| Failure::retryable("shutting_down", closed))

@@ -23,7 +23,8 @@ pub use metrics::{OnCall, ProviderCall};
 use region::Region;
 pub(super) use region::refusal;
 pub(crate) use region::staying;
-pub use verb::{PermitClass, ProviderVerb};
+use verb::PermitClass;
+pub use verb::ProviderVerb;
 
 use super::outages::Outages;
 use super::resources::Limits;

@@ -69,9 +69,6 @@ pub enum PermitClass {
     /// Access control and state. Apart from the work, so that no export or upload, however long, delays the fence of a
     /// suspended tenant or the observations of an erasure.
     Control,
-    /// Rows and objects that a client's request reads or writes: none, so that no slow upload holds a permit that an onboarding
-    /// needs. A provider's own pool of connections still limits them, together with its other calls.
-    Request,
 }
 
 impl ProviderVerb {
@@ -135,8 +132,10 @@ impl ProviderVerb {
         }
     }
 
-    /// Which permits a call takes.
-    pub const fn permit_class(self) -> PermitClass {
+    /// Which permits a call takes. Rows and objects that a client's request reads or writes take none, so that no slow upload
+    /// holds a permit that an onboarding needs; a provider's own pool of connections still limits them, together with its other
+    /// calls. Neither does a probe, so that a provider whose permits are all taken does not count as down.
+    pub const fn permit_class(self) -> Option<PermitClass> {
         match self {
             Self::Ensure
             | Self::Remove
@@ -145,9 +144,10 @@ impl ProviderVerb {
             | Self::Export
             | Self::Load
             | Self::CheckIsolation
-            | Self::ExpireObjects => PermitClass::Work,
-            Self::Observe | Self::Probe | Self::ApplyFence | Self::ObserveFence => PermitClass::Control,
-            Self::VerifyUrl
+            | Self::ExpireObjects => Some(PermitClass::Work),
+            Self::Observe | Self::ApplyFence | Self::ObserveFence => Some(PermitClass::Control),
+            Self::Probe
+            | Self::VerifyUrl
             | Self::SignUrl
             | Self::PutObject
             | Self::GetObject
@@ -159,7 +159,7 @@ impl ProviderVerb {
             | Self::ListRows
             | Self::GetRow
             | Self::DeleteRow
-            | Self::RemoveSamples => PermitClass::Request,
+            | Self::RemoveSamples => None,
         }
     }
 

@@ -98,7 +98,7 @@ impl Caller {
         let status = response.status();
         match status.as_u16() {
             200..=299 => body(&host, response).await,
-            429 | 500..=599 => {
+            408 | 429 | 500..=599 => {
                 let failure = Failure::retryable("try_again", format!("{host} answered {}", status.as_u16()));
                 Err(match retry_after(response.headers(), now) {
                     Some(delay) => failure.after(delay),
@@ -125,7 +125,8 @@ async fn body(host: &str, mut response: Response) -> Result<Vec<u8>, Failure> {
             return Err(Failure::unknown(
                 "bad_answer",
                 format!("{host} answered with more than {} bytes", answer::MAX),
-            ));
+            )
+            .wrong_answer());
         }
     }
     Ok(body)

@@ -126,6 +126,7 @@ async fn what_an_exit_code_means() {
         let failure = Exec::default().ensure(&world.context(), &shell(script, dir.path())).await.unwrap_err();
         assert_eq!((failure.class, failure.code.as_str()), (class, code), "{script}: {failure}");
         assert!(failure.message.contains(word), "{script}: {failure}");
+        assert_eq!(failure.wrong_answers > 0, code == "bad_answer", "{script}");
     }
     let silent = Exec::default().ensure(&world.context(), &shell(":", dir.path())).await.unwrap();
     assert_eq!(silent.outputs, json!({}));

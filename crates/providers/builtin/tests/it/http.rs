@@ -87,6 +87,7 @@ async fn what_an_outcome_means() {
         (Trick::CutAfterActing, Unknown, "cut", None),
         (Trick::CutInAnswer, Unknown, "cut", None),
         (Trick::Status(500, ""), Retryable, "try_again", None),
+        (Trick::Status(408, ""), Retryable, "try_again", None),
         (Trick::Status(503, "retry-after: 7"), Retryable, "try_again", Some(7_000)),
         (Trick::Status(429, "retry-after: 120"), Retryable, "try_again", Some(120_000)),
         (Trick::Status(429, "retry-after: nonsense"), Retryable, "try_again", None),
@@ -102,6 +103,7 @@ async fn what_an_outcome_means() {
         let failure = calls.ensure(&spec).await.unwrap_err();
         assert_eq!((failure.class, failure.code.as_str()), (class, code), "{trick:?}: {failure}");
         assert_eq!(failure.retry_after_ms, after, "{trick:?}");
+        assert_eq!(failure.wrong_answers > 0, code == "bad_answer", "{trick:?}: the others may be an outage");
         calls.ensure(&spec).await.unwrap();
         assert_eq!(calls.count(&spec).await, 1, "{trick:?}");
     }
@@ -126,7 +128,8 @@ async fn an_answer_without_end() {
         Box::leak(format!("{{\"outputs\": {{\"x\": \"{}\"}}}}", "x".repeat(1024 * 1024)).into_boxed_str());
     calls.service.trick(Trick::Say(long));
     let failure = calls.ensure(&spec(calls.settings())).await.unwrap_err();
-    assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Unknown, "bad_answer"));
+    let (class, code) = (failure.class, failure.code.as_str());
+    assert_eq!((class, code, failure.wrong_answers), (FailureClass::Unknown, "bad_answer", 1));
 }
 
 #[tokio::test]

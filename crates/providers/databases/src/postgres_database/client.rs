@@ -222,7 +222,7 @@ impl Databases {
     ) -> Result<Option<Shape>, Failure> {
         let mut inside = server.connect_to(&owner.name).await.map_err(|failure| match &*failure.code {
             // The database was just renamed: a promoted server does not have it.
-            "no_database" if !state.thing => Failure::retryable("just_gone", failure.message),
+            "no_database" if !state.thing => Failure::retryable("just_gone", failure.message).wrong_answer(),
             _ => failure,
         })?;
         let shape = match fresh {

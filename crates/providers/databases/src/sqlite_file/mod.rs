@@ -179,7 +179,8 @@ impl Inner {
             FileOwnership::Absent => Err(Failure::retryable(
                 "cannot_open",
                 "the tenant's file was removed while it was created; try again",
-            )),
+            )
+            .wrong_answer()),
             FileOwnership::Foreign => Err(name_taken("a database with another owner tag has this name")),
             FileOwnership::Own(_) => {
                 self.link(target, spec).await?;
