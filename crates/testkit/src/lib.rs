@@ -6,6 +6,7 @@ pub mod children;
 pub mod crash_ledger;
 #[cfg(feature = "database")]
 pub mod database;
+pub mod gate;
 pub mod ledger_contract;
 #[cfg(feature = "database")]
 pub mod markers;

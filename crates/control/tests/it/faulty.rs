@@ -72,6 +72,9 @@ pub const OUTAGE: Duration = Duration::from_secs(600);
 /// The start of a step: kind of the operation, key, and whether it runs forward.
 pub type Started = (String, String, bool);
 
+/// Receives the start of a step.
+pub type AtStart = Box<dyn FnMut(&Started) + Send>;
+
 /// Selects calls that fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -125,6 +128,8 @@ pub struct FaultPlan {
     pub outage: Mutex<Option<Outage>>,
     /// Notified when the outage begins.
     pub outage_began: Notify,
+    /// Called with each step that starts, before its attempt.
+    pub at_start: Mutex<Option<AtStart>>,
     /// Every step that was started, in order.
     pub started: Mutex<Vec<Started>>,
     /// Every running call holds a receiver.
@@ -158,6 +163,7 @@ impl FaultPlan {
             silent: Mutex::default(),
             outage: Mutex::default(),
             outage_began: Notify::new(),
+            at_start: Mutex::default(),
             started: Mutex::default(),
             clock,
             providers,
@@ -243,6 +249,9 @@ impl FaultPlan {
             {
                 outage.until.get_or_insert(clock.now() + OUTAGE);
                 self.outage_began.notify_one();
+            }
+            if let Some(at_start) = self.at_start.lock().as_mut() {
+                at_start(&step);
             }
             self.started.lock().push(step);
         }

@@ -19,6 +19,7 @@ mod mixed;
 mod offboard;
 mod onboard;
 mod outage;
+mod real_outage;
 mod registry_rows;
 mod remains;
 mod repair;

@@ -41,6 +41,7 @@ use tenantry_store::keyring::MasterKey;
 use tenantry_testkit::Raw;
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::crash_ledger::{CrashLedger, Faults};
+use tenantry_testkit::gate::Gate;
 use tenantry_testkit::scan::Stores;
 use tenantry_testkit::virtual_clock::VirtualClock;
 use tokio::io::AsyncReadExt;
@@ -104,6 +105,8 @@ pub struct World {
     pub retry_for: Duration,
     /// Role without a privilege as which the providers connect, instead of as the administrator.
     pub weak_role: Option<String>,
+    /// Gate in front of PostgreSQL. The processes of a world with a gate have the machine's clock.
+    pub gate: Option<Arc<Gate>>,
     /// Whether started processes share the registry.
     pub replicas: bool,
     /// Folder of the templates beside the shipped ones.
@@ -148,6 +151,16 @@ impl World {
         Some(Self { tenants: Some(tenants), ..Self::empty(None).filled().await })
     }
 
+    /// A world with the tenants' databases, and with `registry` the registry too, on PostgreSQL behind a gate; none, reported
+    /// as skipped, if no server is available.
+    pub async fn behind_a_gate(registry: bool) -> Option<Self> {
+        let tenants = TestDatabase::postgres().await?;
+        let gate = Some(Arc::new(Gate::new(tenants.url())));
+        let registry = if registry { TestDatabase::postgres_registry().await } else { None };
+        let replicas = registry.is_some();
+        Some(Self { tenants: Some(tenants), gate, replicas, ..Self::empty(registry).filled().await })
+    }
+
     fn empty(registry: Option<TestDatabase>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let over = Arc::default();
@@ -168,6 +181,7 @@ impl World {
             room: 1_000,
             retry_for: Duration::from_secs(5),
             weak_role: None,
+            gate: None,
             replicas: false,
             templates: story::folder(),
             plans: Vec::new(),
@@ -248,7 +262,7 @@ impl World {
         let mut catalogue = story::catalogue(providers).clone();
         catalogue.plans.extend(self.plans.iter().cloned());
         ControlConfig {
-            store: StoreConfig { url: self.registry_url(), readers: 4 },
+            store: StoreConfig { url: self.reached(&self.registry_url()), readers: 4 },
             keyring_url: format!("sqlite://{}", self.folder.path().join("keyring.db").display()),
             templates: Some(self.templates.clone()),
             catalogue: Some(json!(catalogue).to_string()),
@@ -269,6 +283,14 @@ impl World {
         }
     }
 
+    /// The URL by which processes reach a database.
+    fn reached(&self, url: &str) -> String {
+        match &self.gate {
+            Some(gate) if url.starts_with("postgres:") => gate.url(url),
+            _ => url.to_owned(),
+        }
+    }
+
     /// Database providers of this world.
     async fn databases(&self) -> Result<Registry, Failure> {
         let registry = Registry::default();
@@ -277,7 +299,7 @@ impl World {
                 Some(role) => {
                     tenants.url().replacen("postgres://postgres@", &format!("postgres://{role}@"), 1)
                 }
-                None => tenants.url().to_owned(),
+                None => self.reached(tenants.url()),
             };
             let config = postgres::Config::new(url);
             let config = postgres::Config { app_role: tenants.app_role(), connections: 4, ..config };
@@ -339,7 +361,9 @@ impl World {
         let counted = Some(counter(&self.reached));
         let counted = Resources::new(providers, Regions::new(), &AtOnce::new(), counted)?;
         let mut parts = Parts::new(master, counted.registry().clone());
-        parts.clock = Arc::new(self.clock.clone());
+        if self.gate.is_none() {
+            parts.clock = Arc::new(self.clock.clone());
+        }
         parts.meter = Some(self.book.clone());
         let wrapped = made.clone();
         parts.ledger = Some(Box::new(move |inner| {
