@@ -18,7 +18,7 @@ pub struct Paused {
 impl Paused {
     /// Reads what there is to pause in the tables of a schema.
     pub async fn in_tables(connection: &mut Session, schema: &str) -> Result<Self, Failure> {
-        Self::read(connection, schema, &[TRIGGERS, CONSTRAINTS]).await
+        Self::read(connection, schema, &[TRIGGERS, CONSTRAINTS, HEIRS]).await
     }
 
     /// Reads what there is to pause in the types of a schema: before rows are staged, which have them too.
@@ -63,5 +63,15 @@ const CONSTRAINTS: &str = concat!(
             format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s;', $1, relname, conname, pg_get_constraintdef(c.oid))
      FROM pg_class JOIN pg_constraint c ON conrelid = pg_class.oid
      WHERE NOT convalidated AND contype IN ('c', 'f', 'n') AND coninhcount = 0 AND conparentid = 0 AND ",
+    in_schema!(class "pg_class")
+);
+
+/// Valid constraints of tables that inherit one that is not valid: when that is restored, theirs are not valid either.
+const HEIRS: &str = concat!(
+    "SELECT '', format('ALTER TABLE %I.%I VALIDATE CONSTRAINT %I;', $1, relname, c.conname)
+     FROM pg_class JOIN pg_constraint c ON conrelid = pg_class.oid
+     WHERE convalidated AND contype IN ('c', 'n') AND coninhcount > 0
+       AND EXISTS (SELECT FROM pg_inherits JOIN pg_constraint p ON p.conrelid = inhparent
+                   WHERE inhrelid = pg_class.oid AND p.conname = c.conname AND NOT p.convalidated) AND ",
     in_schema!(class "pg_class")
 );

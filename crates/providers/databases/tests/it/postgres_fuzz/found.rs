@@ -51,6 +51,18 @@ const FOUND: &[Found] = &[
         is_refused: true,
     },
     Found {
+        was: "an import left the valid constraints of a child not valid, as that of its parent",
+        models: &[Model::Schema, Model::Database],
+        files: &[&[
+            "CREATE TABLE parent (a int)",
+            "ALTER TABLE parent ADD CHECK (a > 0) NOT VALID",
+            "CREATE TABLE child (b int) INHERITS (parent)",
+            "CREATE TABLE grandchild (c int) INHERITS (child)",
+        ]],
+        later: 0,
+        is_refused: false,
+    },
+    Found {
         was: "a file whose own session uses the table was tried again for hours",
         models: &[Model::Pool, Model::Schema, Model::Database],
         files: &[&["DECLARE rows CURSOR FOR SELECT * FROM t", "ALTER TABLE t ADD COLUMN more text"]],
