@@ -23,13 +23,19 @@ const EFFECTS: &str = include_str!("effects.sql");
 const CHANGED_ROWS: &str = "
     SELECT format('rows of table %I.%I', schemaname, relname), (n_tup_ins + n_tup_upd + n_tup_del)::text FROM pg_stat_xact_all_tables
     WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 AND schemaname NOT IN ($1, 'pg_catalog', 'pg_toast') AND NOT schemaname ^@ 'pg_temp_'";
-/// What opens the schema `$1` of one tenant to others. Functions that run as the administrator: a tenant's session chooses
-/// the search path and has temporary objects, so that the names in such a function can refer to objects of the tenant, whose
-/// code then runs as the administrator. Default privileges: objects of later files would be reached by the roles that they
+/// What opens the schema `$1` of one tenant to others, or others to the tenant. Functions that run as the administrator: a
+/// tenant's session chooses the search path and has temporary objects, so that the names in such a function can refer to
+/// objects of the tenant, whose code then runs as the administrator. Views and rules on what the tenant's login may not read
+/// itself: they use it as the administrator, also to write. Default privileges: objects of later files would be reached by the roles that they
 /// name.
 const OPENINGS: &str = "
     SELECT format('function `%s` runs as the administrator, and a tenant can put objects of its own before those that it names: leave SECURITY DEFINER out', proname)
     FROM pg_proc WHERE pronamespace = to_regnamespace($1) AND prosecdef
+    UNION SELECT format('`%s` reaches `%s` as the administrator, outside of the tenant''s schema: leave it out', own.relname, used.oid::regclass)
+    FROM pg_class own JOIN pg_rewrite ON ev_class = own.oid
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = pg_rewrite.oid AND d.refclassid = 'pg_class'::regclass
+    JOIN pg_class used ON used.oid = d.refobjid AND used.relnamespace <> own.relnamespace
+    WHERE own.relnamespace = to_regnamespace($1) AND NOT has_table_privilege('public', used.oid, 'SELECT')
     UNION SELECT format('default privileges for `%s` would reach objects of later migrations: leave ALTER DEFAULT PRIVILEGES out',
                         CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END)
     FROM pg_default_acl, aclexplode(defaclacl) WHERE defaclnamespace = to_regnamespace($1) AND grantee <> defaclrole

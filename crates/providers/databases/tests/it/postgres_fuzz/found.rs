@@ -63,6 +63,20 @@ const FOUND: &[Found] = &[
         is_refused: false,
     },
     Found {
+        was: "a tenant's login deleted the list of tenants by a view, which reads and writes as the administrator",
+        models: &MODELS,
+        files: &[&["CREATE VIEW listed AS SELECT * FROM tenantry.homes"]],
+        later: 0,
+        is_refused: true,
+    },
+    Found {
+        was: "a rule wrote as the administrator what belongs to others",
+        models: &[Model::Pool, Model::Schema],
+        files: &[&["CREATE RULE noted AS ON INSERT TO t DO ALSO INSERT INTO beside.beside VALUES (1)"]],
+        later: 0,
+        is_refused: true,
+    },
+    Found {
         was: "a file whose own session uses the table was tried again for hours",
         models: &[Model::Pool, Model::Schema, Model::Database],
         files: &[&["DECLARE rows CURSOR FOR SELECT * FROM t", "ALTER TABLE t ADD COLUMN more text"]],
