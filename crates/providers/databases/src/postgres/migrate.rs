@@ -17,6 +17,9 @@ pub const TABLE: &str = "_migrations";
 /// Sequence that numbers its rows; PostgreSQL gives it this name.
 pub const POSITIONS: &str = "_migrations_position_seq";
 
+/// Removes cursors and temporary objects that a file leaves in the session, which goes on with the next file or tenant.
+pub const LEAVE: &str = "CLOSE ALL; DISCARD TEMP";
+
 /// A schema to migrate.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
@@ -53,8 +56,7 @@ impl<'a> Target<'a> {
         for migration in pending(connection, self.schema, migrations).await? {
             let done =
                 self.apply(connection, migration).await.map_err(|f| migrations::bad(migration, None, f));
-            // Undoes settings that a file made for the session.
-            run(connection, "RESET ALL".to_owned()).await?;
+            run(connection, format!("RESET ALL; {LEAVE}")).await?;
             done?;
             applied = true;
             tracing::info!(file = migration.file, "migration applied");
@@ -144,10 +146,8 @@ pub fn baseline(schema: &str, migrations: &[Migration]) -> Option<String> {
             sql.push_str(&runnable(statement, schema, None));
             sql.push_str(";\n");
         }
-        sql.push_str(&format!("{};", evidence(schema, migration)));
+        sql.push_str(&format!("{}; RESET ALL; {LEAVE};", evidence(schema, migration)));
     }
-    // Undoes settings that a file made for the session.
-    sql.push_str("RESET ALL;");
     Some(sql)
 }
 

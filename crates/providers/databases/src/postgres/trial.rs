@@ -10,7 +10,7 @@ use tenantry_postgres::Session;
 use super::catalogue;
 use super::config::PgNotify;
 use super::failure::{failure, run_statement};
-use super::migrate::{pending, runnable, search_path};
+use super::migrate::{LEAVE, pending, runnable, search_path};
 use super::protection::Protection;
 use super::server::run;
 use crate::migrations::{Faults, Migration, Statement, Tool, for_one_transaction};
@@ -203,7 +203,7 @@ impl<'a> Trial<'a> {
                 return Err((statement.line + line, failure));
             }
         }
-        Ok(())
+        run(transaction, LEAVE.to_owned()).await.map_err(at(1))
     }
 
     /// A statement of a file as it can run in a transaction, if it can.

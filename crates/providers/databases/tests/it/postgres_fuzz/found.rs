@@ -77,6 +77,16 @@ const FOUND: &[Found] = &[
         is_refused: true,
     },
     Found {
+        was: "temporary tables and cursors were left in the session, where the next tenant's file found them",
+        models: &[Model::Schema, Model::Database],
+        files: &[
+            &["CREATE TEMP TABLE step (a int)", "DECLARE rows CURSOR WITH HOLD FOR SELECT * FROM t"],
+            &["CREATE TEMP TABLE step (b int)"],
+        ],
+        later: 1,
+        is_refused: false,
+    },
+    Found {
         was: "a file whose own session uses the table was tried again for hours",
         models: &[Model::Pool, Model::Schema, Model::Database],
         files: &[&["DECLARE rows CURSOR FOR SELECT * FROM t", "ALTER TABLE t ADD COLUMN more text"]],
