@@ -253,6 +253,8 @@ codes! {
         "Remove or rename it, then retry."
     RemovalBlocked "removal_blocked" Fatal _ "A trigger of shared tables stops the removal of a tenant's rows."
         "Change or drop the trigger that the message names, then retry."
+    HasDependents "has_dependents" Fatal _ "A removal would also delete objects outside of the tenant's schema; nothing was removed."
+        "Drop or change the objects that the message names, then retry."
     DomainTaken "domain_taken" Fatal _ "Another tenant has this domain; it was not touched."
         "Choose another domain."
     DomainUnproven "domain_unproven" Retryable _ "The custom domain is not proven yet."

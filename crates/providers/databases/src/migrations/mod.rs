@@ -6,6 +6,7 @@
 mod copy;
 mod encoding;
 mod enums;
+mod extensions;
 mod faults;
 mod flyway;
 mod folder;
@@ -30,11 +31,12 @@ use tenantry_model::{Failure, FailureClass};
 use tenantry_provider::files::Files;
 
 pub(crate) use enums::for_one_transaction;
+pub use extensions::{Allowed, DEFAULT as DEFAULT_EXTENSIONS, Extension, SCHEMA as EXTENSIONS, shared_fault};
 pub(crate) use faults::Faults;
 use folder::Source;
 pub(crate) use lookup::is_marked;
 pub(crate) use postgres::{Token, tokens};
-pub use public::PublicSchema;
+pub use public::{Members, PublicSchema};
 use script::Script;
 pub use script::Statement;
 pub(crate) use squawk_lexer::TokenKind;
@@ -56,6 +58,8 @@ pub struct Migration {
     pub file: String,
     /// What runs, in this order.
     pub statements: Vec<Statement>,
+    /// The extensions that it needs in its database.
+    pub extensions: Vec<Extension>,
     /// Whether the file is applied in one transaction. If not, each statement takes effect alone, and all of
     /// them may run again after a crash.
     pub transaction: bool,
@@ -160,19 +164,24 @@ pub fn bad(migration: &Migration, line: Option<usize>, failure: Failure) -> Fail
     }
 }
 
+/// What an operator decides about the names in files.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// What happens to names that are qualified with `public`.
+    pub public: PublicSchema,
+    /// The extensions that files may name.
+    pub extensions: Allowed,
+}
+
 /// All migrations of a set, in the order of application. A set with a fault is rejected, with all its faults.
-pub fn load(
-    files: &Files,
-    set: &str,
-    dialect: Dialect,
-    public: PublicSchema,
-) -> Result<Vec<Migration>, Failure> {
+pub fn load(files: &Files, set: &str, dialect: Dialect, policy: &Policy) -> Result<Vec<Migration>, Failure> {
     let mut faults = Faults::default();
     let sources = folder::read(files, set, dialect, &mut faults)?;
     let mut all = Vec::new();
     let mut of_set: Option<Tool> = None;
     for source in sources {
-        let Script { statements, transaction, tool } = script::read(&source, dialect, public, &mut faults);
+        let Script { statements, extensions, transaction, tool } =
+            script::read(&source, dialect, policy, &mut faults);
         // Files without marks fit every tool.
         if !matches!(tool, Tool::Plain | Tool::PgDump) {
             let first = *of_set.get_or_insert(tool);
@@ -185,7 +194,16 @@ pub fn load(
         let checksum = hex::encode(Sha256::digest(text.as_bytes()));
         let replaces = text.lines().filter_map(|line| line.trim().strip_prefix(REPLACES));
         let replaces = replaces.map(|checksum| checksum.trim().to_owned()).collect();
-        all.push(Migration { number, version, file, statements, transaction, checksum, replaces });
+        all.push(Migration {
+            number,
+            version,
+            file,
+            statements,
+            extensions,
+            transaction,
+            checksum,
+            replaces,
+        });
     }
     faults.into_result(set)?;
     if all.is_empty() {

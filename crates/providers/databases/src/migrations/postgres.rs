@@ -41,6 +41,18 @@ impl Token<'_> {
         }
     }
 
+    /// The name of an object: folded to lower case, or without its quotes.
+    pub fn name(&self) -> Option<String> {
+        match self.kind {
+            TokenKind::Ident => Some(self.text.to_lowercase()),
+            TokenKind::QuotedIdent { uescape: false, .. } => {
+                let name = self.text.strip_prefix('"')?.strip_suffix('"')?;
+                Some(name.replace("\"\"", "\""))
+            }
+            _ => None,
+        }
+    }
+
     /// The content of a text in single quotes without escapes, as written.
     pub fn plain_text(&self) -> Option<&str> {
         match self.kind {

@@ -1,8 +1,10 @@
 //! Names that are qualified with the schema `public`, as Drizzle and `pg_dump` write them. A tenant's tables
 //! are in another schema, so `CREATE TABLE IF NOT EXISTS public.t` would create one table for all tenants. By
-//! default such a name is a fault; by `public_schema = "rewrite"` it gets the tenant's schema instead. Names
-//! are found by PostgreSQL's tokens, never by searching the text.
+//! default such a name is a fault; by `public_schema = "rewrite"` it gets the tenant's schema instead, or the schema
+//! of the extension that has an object of this name. Names are found by PostgreSQL's tokens, never by searching the
+//! text.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use schemars::JsonSchema;
@@ -23,11 +25,23 @@ pub enum PublicSchema {
     Rewrite,
 }
 
+/// The objects of extensions by name or operator, each with its schema.
+pub type Members = BTreeMap<String, String>;
+
+/// A name that is qualified with `public`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where `public` stands.
+    pub range: Range<usize>,
+    /// The name or operator, if it may be an extension's: the statement does not create it.
+    pub name: Option<String>,
+}
+
 /// The result for one statement.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Where `public` stands for the tenant's schema.
-    pub places: Vec<Range<usize>>,
+    /// Where `public` stands for the tenant's schema, or that of an extension; in the order of the text.
+    pub places: Vec<Place>,
     /// Offsets at fault, and why.
     pub faults: Vec<(usize, String)>,
     /// Whether the statement has no effect here, because the tenant's schema exists.
@@ -79,6 +93,7 @@ pub fn find(piece: &Piece<'_>, mode: PublicSchema) -> Found {
             search.text(&tokens, index, body);
         }
     }
+    search.found.places.sort_by_key(|place| place.range.start);
     search.found
 }
 
@@ -109,11 +124,14 @@ impl Search {
             let is_dot = |token: Option<&Token<'_>>| token.is_some_and(|it| it.kind == TokenKind::Dot);
             let at = offset + token.at;
             if is_dot(tokens.get(index + 1)) {
-                let name = tokens.get(index + 2).map_or("", |name| name.text);
+                let named = tokens.get(index + 2..).unwrap_or_default();
+                let name = named.first().map_or("", |name| name.text);
                 if is_dot(before(1)) {
                     self.fault(at, format!("`…public.{name}` names a database: write the name without it"));
                 } else {
-                    self.place(at..at + token.text.len(), name);
+                    let may_be_member = !is_created(tokens.get(..index).unwrap_or_default());
+                    let member = may_be_member.then(|| name_or_operator(named)).flatten();
+                    self.place(Place { range: at..at + token.text.len(), name: member }, name);
                 }
             } else if is_schema_name(&before) || in_search_path(tokens, index) {
                 self.fault(
@@ -162,17 +180,18 @@ impl Search {
             (Some(_), [public, dot, name])
                 if public.names("public") && public.at == 0 && dot.kind == TokenKind::Dot =>
             {
-                self.place(token.at + 1..token.at + 1 + public.text.len(), name.text);
+                let range = token.at + 1..token.at + 1 + public.text.len();
+                self.place(Place { range, name: name.name() }, name.text);
             }
             _ => self.fault(token.at, IN_TEXT.to_owned()),
         }
     }
 
-    fn place(&mut self, place: Range<usize>, name: &str) {
+    fn place(&mut self, place: Place, name: &str) {
         match self.mode {
             PublicSchema::Rewrite => self.found.places.push(place),
             PublicSchema::Reject => self.fault(
-                place.start,
+                place.range.start,
                 format!("`public.{name}` is not in the tenant's schema: remove `public.`, {SETTING}"),
             ),
         }
@@ -185,6 +204,23 @@ impl Search {
 
 const IN_TEXT: &str =
     "names the schema public in a text or function body, which is not rewritten: remove `public.` there";
+
+/// Whether a name after these tokens is the one of the object that the statement creates.
+fn is_created(before: &[Token<'_>]) -> bool {
+    before.first().is_some_and(|first| first.is("create"))
+        && before
+            .iter()
+            .all(|it| it.kind == TokenKind::Ident && !it.is_any(&["as", "for", "from", "of", "on", "using"]))
+}
+
+/// The name or the operator that these tokens begin with, such as `citext` or, in `OPERATOR(public.<->)`, `<->`.
+fn name_or_operator(tokens: &[Token<'_>]) -> Option<String> {
+    let first = tokens.first()?;
+    first.name().or_else(|| {
+        let of_operator = tokens.iter().take_while(|it| it.kind != TokenKind::CloseParen);
+        Some(of_operator.map(|it| it.text).collect())
+    })
+}
 
 /// `CREATE SCHEMA public` and `COMMENT ON SCHEMA public IS …`.
 fn is_only_the_schema(piece: &Piece<'_>, tokens: &[Token<'_>]) -> bool {

@@ -2,6 +2,7 @@
 //! database, and statements that cannot run in a transaction.
 
 use super::Dialect;
+use super::extensions::{self, Extension};
 use super::postgres::{Token, tokens};
 use super::statements::Piece;
 
@@ -13,6 +14,8 @@ pub enum Verdict {
     Skip,
     /// Names the schema `public` as the place of later names.
     FindsPublic,
+    /// The statement names an extension, which the administrator installs.
+    Installs(Extension),
     Refuse(String),
 }
 
@@ -75,7 +78,12 @@ pub fn verdict(piece: &Piece<'_>, dialect: Dialect, is_dump: bool) -> Verdict {
         "GRANT" | "REVOKE" if is_dump => Verdict::Refuse(
             "changes privileges, which Tenantry grants: remove the statement, or dump with `--no-privileges`".to_owned(),
         ),
-        "CREATE" if piece.begins(&["CREATE", "EXTENSION"]) => extension(&tokens),
+        "CREATE" if piece.begins(&["CREATE", "EXTENSION"]) => extensions::create(&tokens, piece.line),
+        "ALTER" | "DROP" if piece.begins(&[first, "EXTENSION"]) => Verdict::Refuse(format!(
+            "contains {first} EXTENSION: all tenants of a database share its extensions, which the administrator changes; remove the statement"
+        )),
+        "COMMENT" if piece.begins(&["COMMENT", "ON", "EXTENSION"]) => Verdict::Skip,
+        "CREATE" | "COMMENT" if extensions::is_only_the_schema(&tokens) => Verdict::Skip,
         _ => Verdict::Run,
     }
 }
@@ -94,12 +102,12 @@ fn setting(tokens: &[Token<'_>], is_dump: bool) -> Verdict {
             .any(|it| it.is(word) || it.plain_text().is_some_and(|text| text.eq_ignore_ascii_case(word)))
     };
     if name.is("search_path") || name.is("schema") || reset && name.is("all") {
+        let word = |it: &Token<'_>| it.plain_text().unwrap_or(it.text).trim_matches('"').to_lowercase();
+        let words: Vec<String> =
+            values.iter().map(word).filter(|word| !matches!(&**word, "to" | "=" | ",")).collect();
         let only_public = !reset
-            && !values.is_empty()
-            && values.iter().all(|it| {
-                let word = it.plain_text().unwrap_or(it.text).trim_matches('"').to_lowercase();
-                matches!(&*word, "to" | "=" | "," | "$user" | "public")
-            });
+            && words.iter().all(|word| matches!(&**word, "$user" | "public" | extensions::SCHEMA))
+            && words.iter().any(|word| word != extensions::SCHEMA);
         return match only_public {
             true => Verdict::FindsPublic,
             false => Verdict::Refuse(OWN_PATH.to_owned()),
@@ -152,20 +160,6 @@ fn changes_owner(tokens: &[Token<'_>]) -> bool {
         matches!(three, [owner, to, role] if owner.is("owner") && to.is("to")
             && !role.is_any(&["current_user", "current_role", "session_user"]))
     })
-}
-
-/// An extension exists once in a database: in a tenant's schema other tenants could not use it, and it would
-/// be dropped with that tenant, with all columns of its types.
-fn extension(tokens: &[Token<'_>]) -> Verdict {
-    let schema = tokens.iter().skip_while(|token| !token.is("schema")).nth(1);
-    match schema {
-        Some(schema) if !schema.names("public") => Verdict::Run,
-        _ => Verdict::Refuse(
-            "would put an extension, which a database has once, into one tenant's schema: create it once in `pg_catalog` or a schema of its own, and write \
-             `CREATE EXTENSION IF NOT EXISTS … WITH SCHEMA` with that schema"
-                .to_owned(),
-        ),
-    }
 }
 
 /// The words of a statement that PostgreSQL does not run in a transaction.

@@ -2,18 +2,17 @@
 //! it, and with every statement checked.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
-use super::Dialect;
+use super::extensions::Extension;
 use super::faults::Faults;
 use super::folder::Source;
 use super::lookup::{self, Marked};
 use super::parts::{Up, up};
-use super::public::{self, PublicSchema};
+use super::public::{self, Members, Place, PublicSchema};
 use super::rules::{self, Verdict};
 use super::statements::{Piece, Split, split_all};
 use super::tool::Tool;
-use super::{copy, public::Found};
+use super::{Dialect, Policy, copy, public::Found};
 use crate::tables::quoted;
 
 /// One statement of a migration.
@@ -23,21 +22,22 @@ pub struct Statement {
     pub line: usize,
     /// Text without the semicolon.
     text: String,
-    /// Where the text names `public` and means the tenant's schema.
-    public: Vec<Range<usize>>,
+    /// Where the text names `public` and means the tenant's schema, or that of an extension.
+    public: Vec<Place>,
     /// The table that it creates for all tenants to read, as it writes the name; none if it is not marked so.
     lookup: Option<String>,
 }
 
 impl Statement {
-    /// The text, for tables in this schema.
-    pub fn sql(&self, schema: &str) -> Cow<'_, str> {
+    /// The text, for tables in this schema, in a database with these objects of extensions.
+    pub fn sql(&self, schema: &str, members: &Members) -> Cow<'_, str> {
         if self.public.is_empty() {
             return Cow::Borrowed(&self.text);
         }
         let mut sql = self.text.clone();
         for place in self.public.iter().rev() {
-            sql.replace_range(place.clone(), &quoted(schema));
+            let member = place.name.as_ref().and_then(|name| members.get(name));
+            sql.replace_range(place.range.clone(), &quoted(member.map_or(schema, String::as_str)));
         }
         Cow::Owned(sql)
     }
@@ -45,6 +45,11 @@ impl Statement {
     /// The table that it creates for all tenants to read, as it writes the name.
     pub fn lookup_table(&self) -> Option<&str> {
         self.lookup.as_deref()
+    }
+
+    /// Whether the text may name an object of an extension as one in `public`.
+    pub fn may_name_members(&self) -> bool {
+        self.public.iter().any(|place| place.name.is_some())
     }
 
     /// The text as the file has it.
@@ -56,7 +61,7 @@ impl Statement {
     pub fn replace_end(&mut self, from: usize, end: &str) {
         self.text.truncate(from);
         self.text.push_str(end);
-        self.public.retain(|place| place.end <= from);
+        self.public.retain(|place| place.range.end <= from);
     }
 }
 
@@ -64,6 +69,7 @@ impl Statement {
 #[derive(Debug)]
 pub struct Script {
     pub statements: Vec<Statement>,
+    pub extensions: Vec<Extension>,
     pub transaction: bool,
     pub tool: Tool,
 }
@@ -71,12 +77,12 @@ pub struct Script {
 impl Script {
     /// Of a file that cannot be read.
     fn none(tool: Tool) -> Self {
-        Self { statements: Vec::new(), transaction: true, tool }
+        Self { statements: Vec::new(), extensions: Vec::new(), transaction: true, tool }
     }
 }
 
 /// Reads a file's text; its faults are added to `faults`.
-pub fn read(source: &Source, dialect: Dialect, public: PublicSchema, faults: &mut Faults) -> Script {
+pub fn read(source: &Source, dialect: Dialect, policy: &Policy, faults: &mut Faults) -> Script {
     let Up { parts, tool: marks, transaction } = match up(&source.text) {
         Ok(up) => up,
         Err(found) => {
@@ -99,7 +105,8 @@ pub fn read(source: &Source, dialect: Dialect, public: PublicSchema, faults: &mu
     let is_dump = dialect == Dialect::Postgres
         && parts.iter().zip(&splits).any(|(part, split)| rules::is_dump(part.text, &split.statements));
     let tool = if is_dump && tool == Tool::Plain { Tool::PgDump } else { tool };
-    let mut reader = Reader { file: &source.file, tool, dialect, public, is_dump, faults };
+    let (file, extensions) = (&source.file, Vec::new());
+    let mut reader = Reader { file, tool, dialect, policy, is_dump, extensions, faults };
     let mut pieces = Vec::new();
     for (part, split) in parts.iter().zip(splits) {
         let before = part.line - 1;
@@ -132,8 +139,10 @@ struct Reader<'a> {
     file: &'a str,
     tool: Tool,
     dialect: Dialect,
-    public: PublicSchema,
+    policy: &'a Policy,
     is_dump: bool,
+    /// The extensions that the file names.
+    extensions: Vec<Extension>,
     faults: &'a mut Faults,
 }
 
@@ -149,7 +158,8 @@ impl Reader<'_> {
         // No SQLite statement needs to run outside of a transaction.
         let transaction = self.dialect == Dialect::Sqlite || self.transaction(pieces, marked);
         let statements = pieces.iter().filter_map(|piece| self.statement(piece)).collect();
-        Script { statements, transaction, tool: self.tool }
+        let extensions = std::mem::take(&mut self.extensions);
+        Script { statements, extensions, transaction, tool: self.tool }
     }
 
     /// Whether the file runs in a transaction; reports statements that cannot.
@@ -197,7 +207,14 @@ impl Reader<'_> {
         match rules::verdict(piece, self.dialect, self.is_dump) {
             Verdict::Run => {}
             Verdict::Skip => return None,
-            Verdict::FindsPublic if self.public == PublicSchema::Rewrite => return None,
+            Verdict::FindsPublic if self.policy.public == PublicSchema::Rewrite => return None,
+            Verdict::Installs(extension) => {
+                if let Some(why) = self.policy.extensions.fault(&extension.name) {
+                    self.fault(piece.line, why);
+                }
+                self.extensions.push(extension);
+                return None;
+            }
             Verdict::FindsPublic => {
                 self.fault(piece.line, FINDS_PUBLIC);
                 return None;
@@ -225,7 +242,7 @@ impl Reader<'_> {
         let mut places = Vec::new();
         if self.dialect == Dialect::Postgres {
             let piece = Piece { text: &text, data: None, ..piece.clone() };
-            let Found { places: found, faults, skip } = public::find(&piece, self.public);
+            let Found { places: found, faults, skip } = public::find(&piece, self.policy.public);
             if skip {
                 return None;
             }

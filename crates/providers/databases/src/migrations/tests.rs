@@ -32,7 +32,8 @@ impl Set {
     }
 
     fn load(&self, dialect: Dialect, public: PublicSchema) -> Result<Vec<Migration>, Failure> {
-        load(&self.files, "app", dialect, public)
+        let extensions = Allowed::new(&DEFAULT_EXTENSIONS.map(str::to_owned)).unwrap();
+        load(&self.files, "app", dialect, &Policy { public, extensions })
     }
 }
 
@@ -50,7 +51,9 @@ fn sqlite(files: &[(&str, &str)]) -> Result<Vec<Migration>, String> {
 
 /// The statements that run, each as `LINE TEXT`, in the schema `s`.
 fn statements(migration: &Migration) -> Vec<String> {
-    let one = |statement: &Statement| format!("{} {}", statement.line, statement.sql("s"));
+    let members = [("citext", "x"), ("similarity", "x"), ("<->", "x"), ("gin_trgm_ops", "x")];
+    let members = members.map(|(name, schema)| (name.to_owned(), schema.to_owned())).into();
+    let one = |statement: &Statement| format!("{} {}", statement.line, statement.sql("s", &members));
     migration.statements.iter().map(one).collect()
 }
 

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::content::app;
-use crate::migrations::PublicSchema;
+use crate::migrations::{DEFAULT_EXTENSIONS, PublicSchema};
 
 /// Servers, content of the tenants' tables, and limits. Has no `Debug`: the URLs hold passwords.
 #[derive(Clone, Deserialize, JsonSchema)]
@@ -34,6 +34,11 @@ pub struct Config {
     /// database can listen to: `reject` rejects the file; `allow` takes it.
     #[serde(default)]
     pub pg_notify: PgNotify,
+    /// The extensions that migrations may create. Each is installed once in a database, in the schema `extensions`, for
+    /// all tenants in it. Default: modules of PostgreSQL's contrib that only add types, functions and index methods.
+    #[serde(default = "extensions")]
+    #[schemars(extend("examples" = [["citext", "vector"]]))]
+    pub extensions: Vec<String>,
     /// Folder with migration sets. Default: the sets that ship with the program.
     #[serde(default)]
     #[schemars(extend("examples" = ["/etc/tenantry/migrations"]))]
@@ -119,6 +124,7 @@ impl Config {
             set: app(),
             public_schema: PublicSchema::default(),
             pg_notify: PgNotify::default(),
+            extensions: extensions(),
             migrations: None,
             seeds: None,
             connections: connections(),
@@ -131,6 +137,10 @@ impl Config {
             warm_databases: 0,
         }
     }
+}
+
+fn extensions() -> Vec<String> {
+    DEFAULT_EXTENSIONS.map(str::to_owned).to_vec()
 }
 
 fn connections() -> u32 {

@@ -1,5 +1,6 @@
 -- What the current transaction has created, changed or dropped outside of the schema $1, one row for each object. If $2,
--- the database belongs to the schema's tenant: what stands in no schema is not outside, except large objects and roles.
+-- the database belongs to the schema's tenant: what stands in no schema is not outside, except large objects, roles and
+-- extensions.
 --
 -- A row of a system catalogue is the transaction's own if its xmin is one of its own transaction ids: not before the
 -- transaction's first id, and either newer than the snapshot or still in progress (other transactions' visible rows
@@ -49,18 +50,27 @@ WITH bounds AS (
            LATERAL (SELECT (mine & ~4294967295) | created::text::bigint AS id) whole
     WHERE place IS DISTINCT FROM to_regnamespace($1)
       AND NOT ($2 AND place IS NULL AND class NOT IN ('pg_database'::regclass, 'pg_tablespace'::regclass,
-                                                       'pg_authid'::regclass, 'pg_largeobject'::regclass))
+                                                       'pg_authid'::regclass, 'pg_largeobject'::regclass,
+                                                       'pg_extension'::regclass))
       AND id >= mine
       AND CASE WHEN id >= next THEN true ELSE pg_xact_status(id::text::xid8) = 'in progress' END
-      AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = class AND objid = object AND deptype IN ('e', 'i'))
+      AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = class AND objid = object AND deptype = 'i')
+      -- The objects of an extension come with it.
+      AND NOT EXISTS (SELECT FROM pg_depend JOIN pg_extension e ON e.oid = refobjid
+                      WHERE refclassid = 'pg_extension'::regclass AND classid = class AND objid = object AND deptype = 'e' AND e.xmin::text = created::text)
 )
 SELECT DISTINCT concat_ws(' ', type, CASE type WHEN 'large object' THEN NULL ELSE identity END) FROM own, pg_identify_object(class, object, 0)
 -- A dropped object has no row any more, but the transaction holds its lock. Objects of the transaction itself have
 -- greater numbers than the schema, which it has created.
 UNION ALL SELECT DISTINCT 'an object that existed before, by dropping it' FROM pg_locks
-          WHERE pid = pg_backend_pid() AND mode = 'AccessExclusiveLock' AND NOT $2 AND coalesce(relation, objid)::bigint < to_regnamespace($1)::oid::bigint
+          WHERE pid = pg_backend_pid() AND mode = 'AccessExclusiveLock'
+            AND (NOT $2 AND coalesce(relation, objid)::bigint < to_regnamespace($1)::oid::bigint OR classid = 'pg_extension'::regclass)
             AND CASE locktype WHEN 'relation' THEN NOT EXISTS (SELECT FROM pg_class WHERE oid = relation)
                               WHEN 'object' THEN (pg_identify_object(classid, objid, 0)).identity IS NULL END
+-- ALTER EXTENSION … ADD leaves the extension's row as it is.
+UNION ALL SELECT DISTINCT format('extension %I', extname) FROM pg_extension e
+          JOIN pg_depend member ON member.refclassid = 'pg_extension'::regclass AND member.refobjid = e.oid AND member.deptype = 'e'
+          JOIN pg_depend home USING (classid, objid) WHERE home.refclassid = 'pg_namespace'::regclass AND home.refobjid = to_regnamespace($1)::oid
 -- CREATE, ALTER and DROP ROLE keep this lock. Only superusers may read the table itself.
 UNION ALL SELECT 'a role' FROM pg_locks
           WHERE pid = pg_backend_pid() AND mode = 'RowExclusiveLock' AND locktype = 'relation' AND relation = 'pg_authid'::regclass

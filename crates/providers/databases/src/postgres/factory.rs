@@ -8,6 +8,7 @@ use tenantry_provider::settings;
 use tenantry_provider::verbs::{Fault, Kind, Provider};
 
 use super::{Config, Postgres};
+use crate::migrations::Allowed;
 use crate::postgres_database::DatabasePostgresDatabase;
 use crate::postgres_pool::DatabasePostgresPool;
 use crate::postgres_schema::DatabasePostgresSchema;
@@ -41,14 +42,19 @@ pub const FACTORY: ProviderFactory = ProviderFactory {
     },
 };
 
-/// The URLs, whose passwords no message may quote.
+/// The extensions, and the URLs, whose passwords no message may quote.
 fn check(config: &Value) -> Vec<Fault> {
+    let extensions = config.get("extensions").and_then(Value::as_array).into_iter().flatten();
+    let extensions: Vec<String> = extensions.filter_map(Value::as_str).map(str::to_owned).collect();
+    let refused = Allowed::new(&extensions).err();
+    let refused = refused.map(|message| Fault { path: "extensions".to_owned(), message });
+
     let clusters = config.get("clusters").and_then(Value::as_object).into_iter().flatten();
     let clusters = clusters.map(|(region, cluster)| (format!("clusters.{region}."), cluster));
     let servers = std::iter::once((String::new(), config)).chain(clusters);
     let wrong = |url: &str| !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
-    servers
+    let urls = servers
         .filter(|(_, server)| server.get("url").and_then(Value::as_str).is_some_and(wrong))
-        .map(|(at, _)| Fault { path: format!("{at}url"), message: "must begin with postgres://".to_owned() })
-        .collect()
+        .map(|(at, _)| Fault { path: format!("{at}url"), message: "must begin with postgres://".to_owned() });
+    urls.chain(refused).collect()
 }

@@ -9,7 +9,6 @@ use tenantry_postgres::Session;
 use super::credential::PasswordRequest;
 use super::directory::{Owner, TenantState};
 use super::fence::shuts_out;
-use super::migrate;
 use super::name::Name;
 use super::owned::drop_owned;
 use super::prepared;
@@ -91,7 +90,8 @@ impl Owner {
         (login(&self.name, state.role, !second_is_newest), second)
     }
 
-    fn existing(&self, state: &TenantState) -> impl Iterator<Item = Login> {
+    /// The logins that exist.
+    pub fn existing(&self, state: &TenantState) -> impl Iterator<Item = Login> {
         self.logins(state).filter(|login| login.is.is_some())
     }
 
@@ -145,9 +145,9 @@ impl Owner {
         format!("{grant}ALTER ROLE {second} SET role = {name};")
     }
 
-    /// The statements that set the logins' search path to this schema in this database.
-    pub fn search_paths(&self, state: &TenantState, database: &str, schema: &str) -> String {
-        let (database, path) = (quoted(database), migrate::search_path(schema));
+    /// The statements that give the logins this search path in this database.
+    pub fn search_paths(&self, state: &TenantState, database: &str, path: &str) -> String {
+        let database = quoted(database);
         let find = |login: Login| format!("ALTER ROLE {} IN DATABASE {database} SET {path};", login.name);
         self.logins(state).map(find).collect()
     }

@@ -6,6 +6,7 @@ use tenantry_model::{Failure, Isolation};
 use tenantry_postgres::{Row, Session};
 
 use super::catalogue::{self, LOOKUP_POLICY};
+use super::extensions::Extensions;
 use super::failure::{failure, run_statement};
 use super::protection::Protection;
 use super::server::run;
@@ -27,6 +28,8 @@ pub struct Target<'a> {
     pub schema: &'a str,
     /// What the schema's tables hold.
     pub isolation: Isolation,
+    /// The extensions of its database.
+    pub extensions: &'a Extensions,
     /// What keeps tenants apart in it; none if it belongs to one tenant.
     pub protection: Option<&'a dyn Protection>,
 }
@@ -41,8 +44,8 @@ pub struct Migrated {
 
 impl<'a> Target<'a> {
     /// A schema that belongs to one tenant: files run as they are, and tables need no protection.
-    pub fn of_one(schema: &'a str, isolation: Isolation) -> Self {
-        Self { schema, isolation, protection: None }
+    pub fn of_one(schema: &'a str, isolation: Isolation, extensions: &'a Extensions) -> Self {
+        Self { schema, isolation, extensions, protection: None }
     }
 
     /// Applies the missing files and reads the resulting tables.
@@ -68,7 +71,7 @@ impl<'a> Target<'a> {
     }
 
     async fn apply(&self, connection: &mut Session, migration: &Migration) -> Result<(), Failure> {
-        let path = search_path(self.schema);
+        let path = self.extensions.search_path(self.schema);
         if !migration.transaction {
             run(connection, format!("SET {path}")).await?;
             // Left by an earlier attempt at this file: with IF NOT EXISTS, the next one would leave them as they are.
@@ -107,7 +110,7 @@ impl<'a> Target<'a> {
     /// Runs a file's statements one by one, so that a failure names the line.
     async fn run_statements(&self, connection: &mut Session, migration: &Migration) -> Result<(), Failure> {
         for statement in &migration.statements {
-            let sql = runnable(statement, self.schema, self.protection);
+            let sql = runnable(statement, self.schema, self.extensions, self.protection);
             let ran = run_statement(connection, &sql).await;
             ran.map_err(|(failure, line)| migrations::bad(migration, Some(statement.line + line), failure))?;
         }
@@ -124,8 +127,13 @@ pub fn mark(table: &str) -> String {
 }
 
 /// A statement of a file as it runs in a schema.
-pub fn runnable(statement: &Statement, schema: &str, protection: Option<&dyn Protection>) -> String {
-    let sql = statement.sql(schema);
+pub fn runnable(
+    statement: &Statement,
+    schema: &str,
+    extensions: &Extensions,
+    protection: Option<&dyn Protection>,
+) -> String {
+    let sql = statement.sql(schema, &extensions.members);
     match (protection, statement.lookup_table()) {
         (_, Some(table)) => format!("{sql};{}", mark(table)),
         (Some(protection), None) => protection.prepare(&sql, schema),
@@ -134,16 +142,16 @@ pub fn runnable(statement: &Statement, schema: &str, protection: Option<&dyn Pro
 }
 
 /// All statements that create a new schema's tables, as one text; none if a file cannot run in a transaction.
-pub fn baseline(schema: &str, migrations: &[Migration]) -> Option<String> {
+pub fn baseline(schema: &str, extensions: &Extensions, migrations: &[Migration]) -> Option<String> {
     if !migrations.iter().all(|migration| migration.transaction) {
         return None;
     }
-    let path = search_path(schema);
+    let path = extensions.search_path(schema);
     let mut sql = format!("{};", own_table(schema));
     for migration in &for_one_transaction(migrations) {
         sql.push_str(&format!("SET LOCAL {path};"));
         for statement in &migration.statements {
-            sql.push_str(&runnable(statement, schema, None));
+            sql.push_str(&runnable(statement, schema, extensions, None));
             sql.push_str(";\n");
         }
         sql.push_str(&format!("{}; RESET ALL; {LEAVE};", evidence(schema, migration)));
@@ -189,11 +197,6 @@ pub async fn keeps_replaced(
 ) -> Result<bool, Failure> {
     let applied = applied(connection, schema).await?;
     Ok(migrations.iter().any(|migration| applied.iter().any(|applied| migration.replaces(applied))))
-}
-
-/// The setting that makes unqualified names refer to this schema.
-pub fn search_path(schema: &str) -> String {
-    format!("search_path = {}, pg_temp", quoted(schema))
 }
 
 /// The qualified name of the table of applied migrations.

@@ -5,7 +5,7 @@
 /// SQL condition that an object of `pg_class` or `pg_proc`, under this alias, is in the schema `$1`. It goes
 /// through the dependencies on the schema, because neither catalogue has an index by schema and both are long
 /// on a server with many of them. Dependencies alone are not enough: a tenant's temporary function whose
-/// default names another schema depends on that schema without being in it.
+/// default names another schema depends on that schema without being in it. Objects of extensions are left out.
 macro_rules! in_schema {
     (class $alias:literal) => {
         in_schema!("pg_class", $alias, "relnamespace")
@@ -15,7 +15,7 @@ macro_rules! in_schema {
     };
     ($catalogue:literal, $alias:literal, $namespace:literal) => {
         concat!(
-            "(",
+            "((",
             $alias,
             ".oid, ",
             $alias,
@@ -25,7 +25,12 @@ macro_rules! in_schema {
                  WHERE refclassid = 'pg_namespace'::regclass AND classid = '",
             $catalogue,
             "'::regclass
-                   AND refobjid = (SELECT oid FROM pg_namespace WHERE nspname = $1))"
+                   AND refobjid = (SELECT oid FROM pg_namespace WHERE nspname = $1))
+              AND NOT EXISTS (SELECT FROM pg_depend WHERE deptype = 'e' AND classid = '",
+            $catalogue,
+            "'::regclass AND objid = ",
+            $alias,
+            ".oid))"
         )
     };
 }
@@ -34,7 +39,9 @@ mod administrator;
 mod catalogue;
 mod config;
 mod credential;
+mod dependents;
 mod directory;
+mod extensions;
 mod factory;
 mod failure;
 mod fence;
@@ -67,11 +74,14 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Isolation, Write};
+use tenantry_postgres::Session;
 
 pub(crate) use catalogue::{LOOKUP_POLICY, holds, inspect as inspect_catalogue, read as read_catalogue};
 pub use config::{Cluster, Config, PgNotify};
 pub(crate) use credential::{IssuedPassword, PasswordRequest, forget};
+pub(crate) use dependents::require_none as require_no_dependents;
 pub(crate) use directory::{Owner, Ownership, TenantState, name_of, names_of, recorded_shape, schema_tag};
+pub(crate) use extensions::{Extensions, Place, extend_paths, install as install_extensions};
 pub use factory::FACTORY;
 pub(crate) use failure::{failure, is_duplicate};
 pub(crate) use fence::{denies, fence};
@@ -79,14 +89,14 @@ pub(crate) use location::{
     ObservedSchema, RemovalCounts, backend, drop_tables_in_batches, drop_unblocked, name_taken, observed,
     privilege_differences, unblocked, update_schema,
 };
-pub(crate) use migrate::{TABLE as MIGRATIONS, Target, baseline, keeps_replaced, mark, recipe, search_path};
+pub(crate) use migrate::{TABLE as MIGRATIONS, Target, baseline, keeps_replaced, mark, recipe};
 pub(crate) use name::Name;
 pub(crate) use per_server::PerServer;
 pub(crate) use prepared::roll_back_in;
 pub(crate) use protection::Protection;
 pub(crate) use rights::{grants, rights};
 pub(crate) use role::Memberships;
-use rotation::Tables;
+use rotation::Path;
 pub(crate) use rows::{LocateRows, PostgresRows, count_all, delete_all, no_such_tenant};
 pub(crate) use seed::seed;
 pub(crate) use server::{Server, begin, create_objects, lift_timeout, run, with_keepalive};
@@ -95,7 +105,7 @@ pub(crate) use trial::Trial;
 pub(crate) use warm_pool::{WarmFactory, WarmPool, or_on_demand};
 
 use crate::content::{Content, Ensure};
-use crate::migrations::{self, Dialect};
+use crate::migrations::{self, Allowed, Dialect, Policy};
 use tenantry_provider::fence::Order;
 use tenantry_provider::files::Files;
 use tenantry_provider::resource_locks::ResourceLocks;
@@ -108,6 +118,7 @@ pub struct Postgres {
     pub(crate) config: Config,
     pub(crate) content: Content,
     pub(crate) locks: ResourceLocks,
+    extensions: PerServer<Arc<Extensions>>,
     main: Arc<Server>,
     clusters: BTreeMap<String, Arc<Server>>,
 }
@@ -117,7 +128,10 @@ impl Postgres {
     pub fn new(config: Config) -> Result<Arc<Self>, Failure> {
         let set = set_name(&config);
         let files = Files::migrations(config.migrations.as_deref());
-        let migrations = migrations::load(&files, &set, Dialect::Postgres, config.public_schema)?;
+        let extensions = Allowed::new(&config.extensions)
+            .map_err(|why| Failure::invalid("bad_settings", format!("`extensions`: {why}")))?;
+        let policy = Policy { public: config.public_schema, extensions };
+        let migrations = migrations::load(&files, &set, Dialect::Postgres, &policy)?;
         own_table::check(&migrations)?;
         let content = Content::load(&config.set, migrations, None, config.seeds.as_deref())?;
         Name::new(&config.app_role)
@@ -133,7 +147,8 @@ impl Postgres {
                 Ok((region.clone(), server(&format!("clusters.{region}."), &it.url, &it.pooler)?))
             })
             .collect::<Result<_, Failure>>()?;
-        Ok(Arc::new(Self { config, content, locks: ResourceLocks::default(), main, clusters }))
+        let (locks, extensions) = (ResourceLocks::default(), PerServer::default());
+        Ok(Arc::new(Self { config, content, locks, extensions, main, clusters }))
     }
 
     /// Name of the set of migrations.
@@ -156,6 +171,37 @@ impl Postgres {
         let mut seen = BTreeSet::new();
         let all = std::iter::once(&self.main).chain(self.clusters.values());
         all.filter(move |server| seen.insert(server.id()))
+    }
+
+    /// The extensions of the main database; installs those that the migrations name when first called. Takes a connection,
+    /// so call it without holding one.
+    pub(crate) async fn extensions(&self) -> Result<Arc<Extensions>, Failure> {
+        let migrations = &self.content.migrations;
+        if migrations.iter().all(|migration| migration.extensions.is_empty()) {
+            return Ok(Arc::default());
+        }
+        let installed = async {
+            let mut lock = self.main.lock(extensions::LOCK).await?;
+            install_extensions(&mut lock, migrations, Place::Main).await.map(Arc::new)
+        };
+        self.extensions.get_or_init(&self.main, installed).await
+    }
+
+    /// Which of a tenant's logins do not find the extensions of the main database, a sentence for each.
+    pub(crate) async fn paths_of(
+        &self,
+        connection: &mut Session,
+        owner: &Owner,
+        state: &TenantState,
+    ) -> Result<Vec<String>, Failure> {
+        let extensions = Extensions::of_main(connection, &self.content.migrations).await?;
+        extensions.not_found_by(connection, self.main.database(), owner.existing(state)).await
+    }
+
+    /// The search path of what exists in this schema of the main database. Installs nothing.
+    pub(crate) async fn main_path(&self, connection: &mut Session, schema: &str) -> Result<String, Failure> {
+        let extensions = Extensions::of_main(connection, &self.content.migrations).await?;
+        Ok(extensions.search_path(schema))
     }
 
     /// The owner that a spec describes, the rows to write, and the planned outputs.
@@ -181,21 +227,20 @@ impl Postgres {
         Owner::new(isolation, tenant, &order.name, &order.claim, resource)
     }
 
-    /// Gives a spec's tenant a new database password. `tables` is the schema that the logins' search path
-    /// names, if it has to be set.
+    /// Gives a spec's tenant a new database password. `path` is the logins' search path in a database, if they have one.
     pub(crate) async fn rotate(
         &self,
         server: &Server,
         (context, spec): (&Context, &Spec),
         isolation: Isolation,
-        tables: Tables<'_>,
+        path: Path<'_>,
         former: Former,
     ) -> Result<Rotated, Failure> {
         let (owner, request) =
             (self.owner(spec, isolation)?, PasswordRequest::for_spec(context, spec).await?);
         let _lock = self.locks.lock(spec.resource).await;
         let limit = self.config.connection_limit;
-        let issued = rotation::rotate(server, &owner, &request, limit, tables, former).await?;
+        let issued = rotation::rotate(server, &owner, &request, limit, path, former).await?;
         let older: &[&Name] = match former {
             Former::Stays => &[&issued.login],
             Former::Ends => &[&owner.name, &owner.second],

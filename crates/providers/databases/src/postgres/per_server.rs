@@ -36,7 +36,8 @@ impl<T: Clone> PerServer<T> {
         match &*made {
             Some((of, thing)) if *of == timeline => Ok(thing.clone()),
             _ => {
-                let thing = make.await?;
+                // Setting up is rare and its futures are large.
+                let thing = Box::pin(make).await?;
                 *made = Some((timeline, thing.clone()));
                 Ok(thing)
             }

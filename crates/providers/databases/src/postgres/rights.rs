@@ -9,7 +9,7 @@ use super::name::Name;
 use crate::tables::{literal, quoted};
 
 /// Finds the tables, sequences and routines in the schema `home`, without the table of applied migrations and
-/// its sequence. Names are qualified, so that they mean the same under any search path; routines have their
+/// its sequence, and without objects of extensions. Names are qualified, so that they mean the same under any search path; routines have their
 /// argument types. Most schemas have no routine, and planning that query takes as long as finding all tables,
 /// so existence is checked first.
 const FIND_OBJECTS: &str = "
@@ -18,7 +18,8 @@ const FIND_OBJECTS: &str = "
     FROM (SELECT relkind, format('%s.%I', home::regnamespace, relname) AS name
           FROM pg_depend JOIN pg_class ON pg_class.oid = objid AND relnamespace = refobjid
           WHERE refclassid = 'pg_namespace'::regclass AND refobjid = home AND classid = 'pg_class'::regclass
-            AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relname NOT IN (EVIDENCE) PARTITIONS) own;
+            AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relname NOT IN (EVIDENCE) PARTITIONS
+            AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e')) own;
     IF EXISTS (SELECT FROM pg_depend
                WHERE refclassid = 'pg_namespace'::regclass AND refobjid = home AND classid = 'pg_proc'::regclass) THEN
         SELECT string_agg(format('%s.%I(%s)', home::regnamespace, proname, arguments), ', ') INTO routines
@@ -26,7 +27,8 @@ const FIND_OBJECTS: &str = "
             SELECT string_agg(format('IN %I.%I', nspname, typname), ', ' ORDER BY place) AS arguments
             FROM unnest(proargtypes) WITH ORDINALITY AS argument (kind, place)
             JOIN pg_type ON pg_type.oid = kind JOIN pg_namespace ON pg_namespace.oid = typnamespace) own
-        WHERE refclassid = 'pg_namespace'::regclass AND refobjid = home AND classid = 'pg_proc'::regclass;
+        WHERE refclassid = 'pg_namespace'::regclass AND refobjid = home AND classid = 'pg_proc'::regclass
+          AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid AND deptype = 'e');
     END IF;";
 
 /// Statements for tables, sequences and routines (`%1$s`) and roles (`%2$s`).

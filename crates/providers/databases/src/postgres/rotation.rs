@@ -18,9 +18,8 @@ use super::server::{Server, create_objects, run};
 use crate::tables::literal;
 use tenantry_provider::rotate::Former;
 
-/// The schema of the main database that the logins' search path has to name; none in a database of the
-/// tenant's own.
-pub type Tables<'a> = Option<&'a str>;
+/// The logins' database and their search path in it; none if they have the server's default.
+pub type Path<'a> = Option<(&'a str, &'a str)>;
 
 /// Gives the tenant a new password, once per operation.
 pub async fn rotate(
@@ -28,7 +27,7 @@ pub async fn rotate(
     owner: &Owner,
     request: &PasswordRequest,
     limit: u16,
-    tables: Tables<'_>,
+    path: Path<'_>,
     former: Former,
 ) -> Result<IssuedPassword, Failure> {
     let mut lock = server.lock(&owner.lock_name()).await?;
@@ -60,8 +59,8 @@ pub async fn rotate(
             (password, _) => role::create(newest, &owner.tag, password, limit, memberships),
         };
         sql.push_str(&owner.grant_second(memberships));
-        if let Some(schema) = tables {
-            sql.push_str(&owner.search_paths(&then, server.database(), schema));
+        if let Some((database, path)) = path {
+            sql.push_str(&owner.search_paths(&then, database, path));
         }
         if shuts_out(state.fence) {
             sql.push_str(&set_login(newest, false));

@@ -7,17 +7,16 @@ use tenantry_postgres::Session;
 
 use super::catalogue::LOOKUP_POLICY;
 use super::failure::failure;
-use super::migrate::search_path;
 use super::server::run;
 use crate::content::{Ensure, Insert};
 use crate::tables::{OWNER, OwnerType, literal, quoted, seed_of_lookup};
 
-/// Writes a tenant's first rows into the tables of this schema. Existing rows stay.
-pub async fn seed(transaction: &mut Session, schema: &str, work: &Ensure) -> Result<(), Failure> {
+/// Writes a tenant's first rows into the tables of this schema, with this search path. Existing rows stay.
+pub async fn seed(transaction: &mut Session, schema: &str, path: &str, work: &Ensure) -> Result<(), Failure> {
     if work.rows.is_empty() {
         return Ok(());
     }
-    run(transaction, format!("SET LOCAL {}", search_path(schema))).await?;
+    run(transaction, format!("SET LOCAL {path}")).await?;
     let targets = targets(transaction, schema, work).await?;
     let tenant: Result<TenantId, _> = work.tenant.parse();
     let tenant = tenant.map_err(|why| Failure::invalid("bad_seed", format!("{}: {why}", work.tenant)))?;

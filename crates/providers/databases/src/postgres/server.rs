@@ -15,7 +15,7 @@ use super::config::Config;
 use super::failure::{connecting, failure, is_duplicate};
 use super::name::Name;
 use super::role::Memberships;
-use super::{administrator, directory};
+use super::{administrator, directory, extensions};
 use tenantry_provider::isolation::Who;
 
 /// Oldest supported release: it copies databases by WAL_LOG and lets only the owner create objects in
@@ -216,10 +216,14 @@ impl Server {
         self.address.database()
     }
 
-    /// Checks that the server answers, can write, and grants the administrator's role what tenants of this isolation
-    /// need, connections included. Changes nothing.
+    /// Checks that the server answers, can write, has the listed extensions, and grants the administrator's role what
+    /// tenants of this isolation need, connections included. Changes nothing.
     pub async fn probe(&self, isolation: Isolation, config: &Config) -> Result<(), Failure> {
-        self.require(isolation, &config.app_role, config.connections).await
+        self.require(isolation, &config.app_role, config.connections).await?;
+        let mut connection = connect(&self.address).await?;
+        extensions::require_listed(&mut connection, &config.extensions).await?;
+        connection.close().await;
+        Ok(())
     }
 
     /// The same without connections, on a server that has no tenants yet: an attempt that fails has created nothing.

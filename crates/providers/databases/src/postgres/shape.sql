@@ -140,5 +140,6 @@ UNION ALL SELECT format('publication `%s`', pubname), '', NULL, concat_ws(' ', p
        (SELECT string_agg(pnnspid::regnamespace::text, ', ') FROM pg_publication_namespace WHERE pnpubid = pub.oid))
 FROM home JOIN pg_publication pub ON database IS NOT NULL
 UNION ALL SELECT format('schema `%s`', nspname), '', NULL, '' FROM home JOIN pg_namespace n ON database IS NOT NULL AND n.oid <> home.oid
-WHERE NOT nspname ^@ 'pg_' AND nspname <> 'information_schema' AND ('pg_namespace'::regclass, n.oid) NOT IN (SELECT classid, objid FROM members)
+-- That of extensions is there from the first file on that names one.
+WHERE NOT nspname ^@ 'pg_' AND nspname NOT IN ('information_schema', 'extensions') AND ('pg_namespace'::regclass, n.oid) NOT IN (SELECT classid, objid FROM members)
 UNION ALL SELECT 'database', 'settings', NULL, setconfig::text FROM home JOIN pg_db_role_setting ON setdatabase = database AND setrole = 0

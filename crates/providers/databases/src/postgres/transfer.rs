@@ -29,7 +29,6 @@ use self::paused::Paused;
 use self::replace::{Staged, replace};
 use super::catalogue;
 use super::failure::failure;
-use super::migrate::search_path;
 use super::name::Name;
 use super::server::{Server, lock_until_closed, run};
 use crate::tables::{Catalogue, OWNER, Table, in_parentheses, quoted};
@@ -43,12 +42,11 @@ pub const FORM: &str = "postgres_tables";
 const CHUNK: usize = 64 << 10;
 
 /// Settings of both transactions: no time limits, and one format for times, numbers, amounts and documents.
-fn settings(schema: &str) -> String {
+fn settings(path: &str) -> String {
     format!(
         "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL timezone = 'UTC';
          SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1;
-         SET LOCAL bytea_output = 'hex'; SET LOCAL lc_monetary = 'C'; SET LOCAL xmloption = 'content'; SET LOCAL {}",
-        search_path(schema)
+         SET LOCAL bytea_output = 'hex'; SET LOCAL lc_monetary = 'C'; SET LOCAL xmloption = 'content'; SET LOCAL {path}"
     )
 }
 
@@ -62,6 +60,8 @@ pub struct RowsConnection {
     pub database: Name,
     /// Their schema.
     pub schema: String,
+    /// The search path with which statements find them.
+    pub path: String,
     /// What is in this schema.
     pub isolation: Isolation,
     /// In tables that tenants share: name of the advisory lock that a removal of this tenant takes.
@@ -87,9 +87,9 @@ pub async fn load(
 }
 
 async fn load_rows(rows: &mut RowsConnection, spec: &Spec, source: &mut dyn Source) -> Result<(), Failure> {
-    let RowsConnection { connection, schema, isolation, shared, .. } = rows;
+    let RowsConnection { connection, schema, path, isolation, shared, .. } = rows;
     let (tenant, isolation) = (spec.tenant.id, *isolation);
-    run(connection, format!("BEGIN; {}", settings(schema))).await?;
+    run(connection, format!("BEGIN; {}", settings(path))).await?;
     let catalogue = catalogue::read_tables(connection, schema, isolation).await?;
     let types = match catalogue.is_whole {
         true => Paused::in_types(connection, schema).await?,

@@ -9,8 +9,9 @@ use tenantry_postgres::Session;
 
 use super::catalogue;
 use super::config::PgNotify;
+use super::extensions::Extensions;
 use super::failure::{failure, run_statement};
-use super::migrate::{LEAVE, pending, runnable, search_path};
+use super::migrate::{LEAVE, pending, runnable};
 use super::protection::Protection;
 use super::server::run;
 use crate::migrations::{Faults, Migration, Statement, Tool, for_one_transaction};
@@ -56,6 +57,8 @@ pub struct Trial<'a> {
     isolation: Isolation,
     /// Name of the set, for messages.
     set: &'a str,
+    /// The extensions of the database.
+    extensions: &'a Extensions,
     /// What keeps tenants apart in the tables; none if they belong to one tenant.
     protection: Option<&'a dyn Protection>,
     /// Whether functions that call `pg_notify` are faults.
@@ -74,8 +77,13 @@ struct Found {
 
 impl<'a> Trial<'a> {
     /// For shared tables, schemas or databases.
-    pub const fn new(isolation: Isolation, set: &'a str, protection: Option<&'a dyn Protection>) -> Self {
-        Self { isolation, set, protection, rejects_notify: false }
+    pub const fn new(
+        isolation: Isolation,
+        set: &'a str,
+        extensions: &'a Extensions,
+        protection: Option<&'a dyn Protection>,
+    ) -> Self {
+        Self { isolation, set, extensions, protection, rejects_notify: false }
     }
 
     /// With this rule for functions that call `pg_notify`. In a database of its own a tenant hears only itself.
@@ -164,7 +172,8 @@ impl<'a> Trial<'a> {
     ) -> Result<BTreeMap<String, usize>, Failure> {
         let mut lines = BTreeMap::new();
         let mut last: BTreeSet<String> = before.objects.union(&before.tables).cloned().collect();
-        run(transaction, format!("ROLLBACK TO file; SET LOCAL {}", search_path(schema))).await?;
+        let path = self.extensions.search_path(schema);
+        run(transaction, format!("ROLLBACK TO file; SET LOCAL {path}")).await?;
         let mut rows = changed_rows(transaction, schema).await?;
         last.extend(rows.keys().cloned());
         for statement in &migration.statements {
@@ -193,9 +202,8 @@ impl<'a> Trial<'a> {
         migration: &Migration,
     ) -> Result<(), (usize, Failure)> {
         let at = |line| move |failure| (line, failure);
-        run(transaction, format!("SAVEPOINT file; SET LOCAL {}", search_path(schema)))
-            .await
-            .map_err(at(1))?;
+        let path = self.extensions.search_path(schema);
+        run(transaction, format!("SAVEPOINT file; SET LOCAL {path}")).await.map_err(at(1))?;
         for statement in &migration.statements {
             let Some(sql) = self.tried(migration, statement, schema) else { continue };
             if let Err((failure, line)) = run_statement(transaction, &sql).await {
@@ -208,7 +216,7 @@ impl<'a> Trial<'a> {
 
     /// A statement of a file as it can run in a transaction, if it can.
     fn tried(self, migration: &Migration, statement: &Statement, schema: &str) -> Option<String> {
-        let sql = runnable(statement, schema, self.protection);
+        let sql = runnable(statement, schema, self.extensions, self.protection);
         if migration.transaction { Some(sql) } else { in_transaction(&sql) }
     }
 

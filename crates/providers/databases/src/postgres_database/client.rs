@@ -19,10 +19,10 @@ use super::warm_pool::WarmDatabases;
 use super::{ISOLATION, template};
 use crate::content::Ensure;
 use crate::postgres::{
-    IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer, Postgres, RemovalCounts,
-    Server, Target, TenantState, WarmPool, begin, create_objects, failure, keeps_replaced, name_of,
-    name_taken, no_such_tenant, or_on_demand, read_catalogue, rights, run, search_path, seed, update_schema,
-    with_keepalive,
+    Extensions, IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer, Place,
+    Postgres, RemovalCounts, Server, Target, TenantState, WarmPool, begin, create_objects, failure,
+    install_extensions, keeps_replaced, name_of, name_taken, no_such_tenant, or_on_demand, read_catalogue,
+    rights, run, seed, update_schema, with_keepalive,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -60,6 +60,8 @@ pub struct Databases {
     canary: PerServer<Name>,
     open: Cache<TenantId, OpenTenantDatabase>,
     pub warm_pool: WarmPool,
+    /// Those of every tenant's database.
+    pub extensions: Extensions,
 }
 
 impl Databases {
@@ -68,12 +70,22 @@ impl Databases {
         let open = Cache::builder().max_capacity(postgres.config.open_databases).time_to_live(BELIEVED);
         let size = postgres.config.warm_databases;
         let warm_pool = WarmPool::new(postgres.clone(), ISOLATION, size, WarmDatabases(postgres.clone()));
+        let extensions = Extensions::of_tenant(&postgres.content.migrations);
         Self {
             postgres,
             template: PerServer::default(),
             canary: PerServer::default(),
             open: open.build(),
             warm_pool,
+            extensions,
+        }
+    }
+
+    /// The statements that let a tenant's logins find the extensions of its database.
+    fn paths(&self, owner: &Owner, state: &TenantState, database: &Name) -> String {
+        match self.extensions.is_empty() {
+            true => String::new(),
+            false => owner.search_paths(state, database.as_str(), &self.extensions.search_path(SCHEMA)),
         }
     }
 
@@ -88,7 +100,7 @@ impl Databases {
             }
             self.make(server, &owner, &work, &PasswordRequest::no_login(), &draft).await?;
             // The canary row may have changed since the database was created.
-            seed_in(server, &owner.name, &work).await?;
+            self.seed_in(server, &owner.name, &work).await?;
             Ok(owner.name)
         };
         self.canary.get_or_init(server, made).await
@@ -151,7 +163,7 @@ impl Databases {
         let is_claimed = claim.is_some();
         let issued = claim.unwrap_or_else(|| request.issue(owner, &state));
         let shape = if is_claimed {
-            with_keepalive(&mut lock, seed_in(server, name, work)).await?;
+            with_keepalive(&mut lock, self.seed_in(server, name, work)).await?;
             None
         } else {
             let roles = owner.roles(server, &state, request, self.postgres.config.connection_limit);
@@ -160,15 +172,17 @@ impl Databases {
             let fresh = if state.thing {
                 let roles = roles.await?;
                 // A role that was created again has lost this grant.
-                let connect = format!("{};{}", open(name), let_connect(name, name));
-                create_objects(&mut lock, format!("{roles}{list}{connect}")).await?;
+                let (connect, paths) = (let_connect(name, name), self.paths(owner, &state, name));
+                create_objects(&mut lock, format!("{roles}{list}{};{connect}{paths}", open(name))).await?;
                 None
             } else {
                 // Hashes the password while the server copies.
                 let (copied, roles) = join!(copy(&mut lock, &template.name, draft), roles);
                 let named = async {
                     let (roles, tag) = (copied.and(roles)?, tag(draft, name, &owner.tag));
-                    let rename = format!("{LATER}{roles}{list}{tag}ALTER DATABASE {draft} RENAME TO {name};");
+                    let paths = self.paths(owner, &state, draft);
+                    let rename =
+                        format!("{LATER}{roles}{list}{tag}{paths}ALTER DATABASE {draft} RENAME TO {name};");
                     create_objects(&mut lock, rename).await
                 };
                 if let Err(failure) = named.await {
@@ -204,7 +218,9 @@ impl Databases {
         let mut transaction = connection.begin().await.map_err(failure)?;
         let claimed = self.warm_pool.claim(&mut transaction, server, owner, request).await?;
         let Some((warm, issued)) = claimed else { return Ok(None) };
-        let rename = format!("ALTER DATABASE {warm} RENAME TO {name}; COMMENT ON DATABASE {name} IS {tag};");
+        let paths = self.paths(owner, &TenantState::default(), name);
+        let rename =
+            format!("ALTER DATABASE {warm} RENAME TO {name}; COMMENT ON DATABASE {name} IS {tag}; {paths}");
         create_objects(&mut transaction, rename).await?;
         transaction.commit().await.map_err(failure)?;
         Ok(Some(issued))
@@ -228,19 +244,34 @@ impl Databases {
         let shape = match fresh {
             Some(fresh) => Some(fresh.clone()),
             None => {
-                let target = Target::of_one(SCHEMA, ISOLATION);
+                let migrations = &self.postgres.content.migrations;
+                let extensions = install_extensions(&mut inside, migrations, Place::OfTenant).await?;
+                let target = Target::of_one(SCHEMA, ISOLATION, &extensions);
                 let made = state.shape.as_ref().filter(|_| state.thing);
                 update_schema(&mut inside, target, &self.postgres, server, ISOLATION, made).await?
             }
         };
         let mut transaction = inside.begin().await.map_err(failure)?;
         if state.completed.is_none() || !state.thing {
-            seed(&mut transaction, SCHEMA, work).await?;
+            seed(&mut transaction, SCHEMA, &self.extensions.search_path(SCHEMA), work).await?;
         }
         run(&mut transaction, format!("{LATER}{}", rights(SCHEMA, &owner.name, state.fence))).await?;
         transaction.commit().await.map_err(failure)?;
         inside.close().await;
         Ok(shape)
+    }
+
+    /// Writes a tenant's first rows into its database.
+    async fn seed_in(&self, server: &Server, name: &Name, work: &Ensure) -> Result<(), Failure> {
+        if work.rows.is_empty() {
+            return Ok(());
+        }
+        let mut inside = server.connect_to(name).await?;
+        let mut transaction = inside.begin().await.map_err(failure)?;
+        seed(&mut transaction, SCHEMA, &self.extensions.search_path(SCHEMA), work).await?;
+        transaction.commit().await.map_err(failure)?;
+        inside.close().await;
+        Ok(())
     }
 
     async fn template(&self, server: &Server) -> Result<Arc<Template>, Failure> {
@@ -332,19 +363,6 @@ impl Databases {
     }
 }
 
-/// Writes a tenant's first rows into its database.
-async fn seed_in(server: &Server, name: &Name, work: &Ensure) -> Result<(), Failure> {
-    if work.rows.is_empty() {
-        return Ok(());
-    }
-    let mut inside = server.connect_to(name).await?;
-    let mut transaction = inside.begin().await.map_err(failure)?;
-    seed(&mut transaction, SCHEMA, work).await?;
-    transaction.commit().await.map_err(failure)?;
-    inside.close().await;
-    Ok(())
-}
-
 /// Name under which a resource's database is created.
 pub fn draft(resource: ResourceId) -> Result<Name, Failure> {
     Name::new(&format!("tenantry_draft_{}", resource.suffix()))
@@ -384,7 +402,7 @@ fn let_connect(database: &Name, role: &Name) -> String {
 impl LocateRows for Databases {
     async fn enter(&self, tenant: TenantId) -> Result<(Transaction<Pooled>, Arc<Catalogue>), Failure> {
         let OpenTenantDatabase { server, role, pool, catalogue } = self.opened(tenant).await?;
-        let become_it = format!("SET LOCAL ROLE {role}; SET LOCAL {}", search_path(SCHEMA));
+        let become_it = format!("SET LOCAL ROLE {role}; SET LOCAL {}", self.extensions.search_path(SCHEMA));
         match begin(&pool, become_it).await {
             Ok(transaction) => Ok((transaction, catalogue)),
             // The role or the database is gone.

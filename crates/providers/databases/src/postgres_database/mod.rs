@@ -73,6 +73,7 @@ impl DatabasePostgresDatabase {
             server: server.clone(),
             database,
             schema: client::SCHEMA.to_owned(),
+            path: self.databases.extensions.search_path(client::SCHEMA),
             isolation: ISOLATION,
             shared: None,
         })
@@ -97,8 +98,12 @@ impl DatabasePostgresDatabase {
                             inside => inside?,
                         };
                         let role = owner.right_holder(&state);
-                        let seen = ObservedSchema::read(&mut inside, client::SCHEMA, role, &state).await?;
+                        let mut seen =
+                            ObservedSchema::read(&mut inside, client::SCHEMA, role, &state).await?;
                         inside.close().await;
+                        let (database, logins) = (owner.name.as_str(), owner.existing(&state));
+                        let lost = self.databases.extensions.not_found_by(&mut connection, database, logins);
+                        seen.rights.extend(lost.await?);
                         Some(seen)
                     }
                     false => None,
@@ -149,7 +154,10 @@ impl Rotate for DatabasePostgresDatabase {
     async fn rotate(&self, context: &Context, spec: &Spec, former: Former) -> Result<Rotated, Failure> {
         let postgres = &self.databases.postgres;
         let server = postgres.of_region(&spec.tenant.region);
-        postgres.rotate(server, (context, spec), ISOLATION, None, former).await
+        let extensions = &self.databases.extensions;
+        let path = extensions.search_path(client::SCHEMA);
+        let path = (!extensions.is_empty()).then_some((&*spec.name, &*path));
+        postgres.rotate(server, (context, spec), ISOLATION, path, former).await
     }
 
     async fn retire(&self, rows: &dyn Rows, retirement: &Retirement) -> Result<Vec<Write>, Failure> {

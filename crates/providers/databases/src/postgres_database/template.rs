@@ -10,7 +10,8 @@ use super::ISOLATION;
 use super::client::SCHEMA;
 use super::dropping::drop_database;
 use crate::postgres::{
-    Name, Postgres, Server, Target, Trial, failure, is_duplicate, recipe, run, with_keepalive,
+    Name, Place, Postgres, Server, Target, Trial, failure, install_extensions, is_duplicate, recipe, run,
+    with_keepalive,
 };
 use crate::tables::literal;
 
@@ -34,8 +35,11 @@ pub async fn ready(server: &Server, postgres: &Postgres) -> Result<Name, Failure
     let mut inside = server.connect_to(&draft).await?;
     run(&mut inside, format!("REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC")).await?;
     let made = async {
-        Trial::new(ISOLATION, &postgres.set(), None).run(&mut inside, SCHEMA, migrations).await?;
-        Target::of_one(SCHEMA, ISOLATION).migrate(&mut inside, migrations).await
+        let extensions = install_extensions(&mut inside, migrations, Place::OfTenant).await?;
+        Trial::new(ISOLATION, &postgres.set(), &extensions, None)
+            .run(&mut inside, SCHEMA, migrations)
+            .await?;
+        Target::of_one(SCHEMA, ISOLATION, &extensions).migrate(&mut inside, migrations).await
     };
     let made = with_keepalive(&mut lock, made).await;
     inside.close().await;

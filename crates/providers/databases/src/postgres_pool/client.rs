@@ -14,9 +14,9 @@ use super::{ISOLATION, partitions, vetoes};
 use crate::content::Ensure;
 use crate::postgres::{
     IssuedPassword, LocateRows, ObservedSchema, Owner, Ownership, PasswordRequest, PerServer, Postgres,
-    RemovalCounts, Target, TenantState, Trial, backend, create_objects, delete_all, failure, holds,
-    inspect_catalogue, lift_timeout, name_taken, privilege_differences, read_catalogue, recorded_shape,
-    replica, run, schema_tag, search_path, seed, shape, unblocked,
+    RemovalCounts, Target, TenantState, Trial, backend, create_objects, delete_all, extend_paths, failure,
+    holds, inspect_catalogue, lift_timeout, name_taken, privilege_differences, read_catalogue,
+    recorded_shape, replica, run, schema_tag, seed, shape, unblocked,
 };
 use crate::shape::{FORM, Shape};
 use crate::tables::{Catalogue, literal};
@@ -46,6 +46,7 @@ impl Pool {
     async fn set_up(&self) -> Result<Arc<Catalogue>, Failure> {
         let (server, groups) = (self.postgres.main(), self.groups()?);
         server.require(ISOLATION, groups.app.as_str(), 0).await?;
+        let extensions = self.postgres.extensions().await?;
         let mut lock = server.lock("pool").await?;
         let tag = schema_tag(&mut lock, SCHEMA).await?;
         guard::ensure_schema(&mut lock, SCHEMA, tag).await?;
@@ -55,12 +56,13 @@ impl Pool {
         let migrations = &self.postgres.content.migrations;
         let set = self.postgres.set();
         let shared = SharedTables { groups: &groups, partitions: parts };
-        Trial::new(ISOLATION, &set, Some(&shared))
+        Trial::new(ISOLATION, &set, &extensions, Some(&shared))
             .with_pg_notify(self.postgres.config.pg_notify)
             .run(&mut lock, SCHEMA, migrations)
             .await?;
-        let target = Target { schema: SCHEMA, isolation: ISOLATION, protection: Some(&shared) };
+        let target = Target { protection: Some(&shared), ..Target::of_one(SCHEMA, ISOLATION, &extensions) };
         let migrated = target.migrate(&mut lock, migrations).await?;
+        extend_paths(&mut lock, &extensions, SCHEMA).await?;
         let recorded = self.recorded_shape(&mut lock).await?;
         // Tables that were changed since they were recorded keep their record.
         let is_recorded = match &recorded {
@@ -80,7 +82,7 @@ impl Pool {
         let mut transaction = lock.begin().await.map_err(failure)?;
         run(&mut transaction, owner.enlist(None, false)).await?;
         // The canary row may have changed since the tables were created.
-        seed(&mut transaction, SCHEMA, &work).await?;
+        seed(&mut transaction, SCHEMA, &extensions.search_path(SCHEMA), &work).await?;
         run(&mut transaction, owner.complete(&work, anew.then_some(&catalogue.shape), true)).await?;
         transaction.commit().await.map_err(failure)?;
         Ok(Arc::new(catalogue))
@@ -97,6 +99,7 @@ impl Pool {
         server.admit(ISOLATION, &self.postgres.config).await.map_err(Failure::untouched)?;
         server.alive().await.map_err(Failure::untouched)?;
         self.ready().await.map_err(Failure::untouched)?;
+        let path = self.postgres.extensions().await.map_err(Failure::untouched)?.search_path(SCHEMA);
         let mut lock = server.lock(&owner.lock_name()).await?;
         let state = match owner.inspect(&mut lock).await? {
             Ownership::Foreign => return Err(name_taken()),
@@ -109,12 +112,12 @@ impl Pool {
         let issued = request.issue(owner, &state);
         let mut sql = owner.roles(server, &state, request, self.postgres.config.connection_limit).await?;
         sql.push_str(&server.memberships().await?.grant(&self.groups()?.tenants, name));
-        sql.push_str(&owner.search_paths(&state, server.database(), SCHEMA));
+        sql.push_str(&owner.search_paths(&state, server.database(), &path));
         sql.push_str(&owner.enlist(issued.new_password(), false));
         let mut transaction = lock.begin().await.map_err(failure)?;
         create_objects(&mut transaction, sql).await?;
         if state.completed.is_none() {
-            seed(&mut transaction, SCHEMA, work).await?;
+            seed(&mut transaction, SCHEMA, &path, work).await?;
         }
         run(&mut transaction, owner.complete(work, None, issued.is_stored())).await?;
         transaction.commit().await.map_err(failure)?;
@@ -153,6 +156,7 @@ impl Pool {
             return Ok(RemovalCounts::default());
         }
         let mut lock = self.postgres.main().lock(&owner.lock_name()).await?;
+        let path = self.postgres.main_path(&mut lock, SCHEMA).await?;
         let state = match owner.inspect(&mut lock).await? {
             Ownership::Foreign => return Ok(RemovalCounts::default()),
             Ownership::Absent => TenantState::default(),
@@ -164,7 +168,7 @@ impl Pool {
         let (tenant, backend) = (owner.tenant_id()?, backend(&mut transaction).await?);
         let deleted = async {
             // Triggers of the tables name them unqualified, as the migrations do.
-            run(&mut transaction, format!("SET LOCAL {}", search_path(SCHEMA))).await?;
+            run(&mut transaction, format!("SET LOCAL {path}")).await?;
             delete_rows(&mut transaction, tenant).await
         };
         let rows = unblocked(self.postgres.main(), backend, deleted).await?;
@@ -204,7 +208,7 @@ impl LocateRows for Pool {
         let become_it = format!(
             "SET LOCAL ROLE {}; SET LOCAL {}; SET LOCAL app.current_tenant_id = {}",
             self.groups()?.app,
-            search_path(SCHEMA),
+            self.postgres.extensions().await?.search_path(SCHEMA),
             literal(&tenant.to_string()),
         );
         Ok((self.postgres.main().begin(become_it).await?, ready))

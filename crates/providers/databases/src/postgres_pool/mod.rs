@@ -61,13 +61,15 @@ impl DatabasePostgresPool {
         let server = self.pool.postgres.main();
         self.pool.postgres.require_complete(server, spec, ISOLATION).await?;
         let database = Name::new(server.database())?;
-        let connection = server.connect_to(&database).await?;
+        let mut connection = server.connect_to(&database).await?;
+        let path = self.pool.postgres.main_path(&mut connection, guard::SCHEMA).await?;
         let lock = self.pool.postgres.owner(spec, ISOLATION)?.lock_name();
         Ok(rows::RowsConnection {
             connection,
             server: server.clone(),
             database,
             schema: guard::SCHEMA.to_owned(),
+            path,
             isolation: ISOLATION,
             shared: Some(lock),
         })
@@ -103,8 +105,9 @@ impl Fence for DatabasePostgresPool {
 impl Rotate for DatabasePostgresPool {
     async fn rotate(&self, context: &Context, spec: &Spec, former: Former) -> Result<Rotated, Failure> {
         let postgres = &self.pool.postgres;
-        let server = postgres.main();
-        postgres.rotate(server, (context, spec), ISOLATION, Some(guard::SCHEMA), former).await
+        let main = postgres.main();
+        let path = postgres.main_path(&mut *main.connection().await?, guard::SCHEMA).await?;
+        postgres.rotate(main, (context, spec), ISOLATION, Some((main.database(), &path)), former).await
     }
 
     async fn retire(&self, rows: &dyn Rows, retirement: &Retirement) -> Result<Vec<Write>, Failure> {
@@ -181,7 +184,8 @@ impl Provider for DatabasePostgresPool {
                 state.shape = self.pool.recorded_shape(&mut connection).await?;
                 let role = owner.right_holder(&state);
                 let shared = TenantState { shape: state.shape.clone(), ..TenantState::default() };
-                let seen = ObservedSchema::read(&mut connection, guard::SCHEMA, role, &shared).await?;
+                let mut seen = ObservedSchema::read(&mut connection, guard::SCHEMA, role, &shared).await?;
+                seen.rights.extend(postgres.paths_of(&mut connection, &owner, &state).await?);
                 observed(&postgres.content, &owner, &state, Some(seen))
             }
         })

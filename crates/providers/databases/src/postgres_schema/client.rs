@@ -15,18 +15,26 @@ use super::ISOLATION;
 use super::warm_pool::WarmSchemas;
 use crate::content::Ensure;
 use crate::postgres::{
-    IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer, Postgres, RemovalCounts,
-    Target, TenantState, Trial, WarmPool, baseline, count_all, create_objects, drop_tables_in_batches,
-    drop_unblocked, failure, keeps_replaced, lift_timeout, name_of, name_taken, no_such_tenant, or_on_demand,
-    read_catalogue, rights, run, search_path, seed, update_schema,
+    Extensions, IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer, Postgres,
+    RemovalCounts, Target, TenantState, Trial, WarmPool, baseline, count_all, create_objects,
+    drop_tables_in_batches, drop_unblocked, failure, keeps_replaced, lift_timeout, name_of, name_taken,
+    no_such_tenant, or_on_demand, read_catalogue, require_no_dependents, rights, run, seed, update_schema,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
 
-/// Time for which a tenant's schema name and tables are cached.
+/// Time for which a tenant's place is cached.
 const BELIEVED: Duration = Duration::from_secs(60);
 /// Maximum number of cached tenants.
 const KNOWN: u64 = 1_000;
+
+/// How a tenant's rows are reached.
+#[derive(Clone)]
+struct Place {
+    /// Statements that begin a transaction of its role in its schema.
+    become_it: String,
+    catalogue: Arc<Catalogue>,
+}
 
 /// The schemas of all tenants.
 pub struct Schemas {
@@ -34,7 +42,7 @@ pub struct Schemas {
     /// Definition of a newly created schema; all are alike.
     fresh: OnceCell<Shape>,
     canary: PerServer<Name>,
-    places: Cache<TenantId, (Name, Arc<Catalogue>)>,
+    places: Cache<TenantId, Place>,
     pub warm_pool: WarmPool,
 }
 
@@ -52,7 +60,8 @@ impl Schemas {
         let made = async {
             self.postgres.main().require(ISOLATION, &self.postgres.config.app_role, 0).await?;
             let (owner, work) = self.postgres.canary(self.postgres.main(), ISOLATION)?;
-            let migrations = &self.postgres.content.migrations;
+            let (migrations, extensions) =
+                (&self.postgres.content.migrations, self.postgres.extensions().await?);
             let mut lock = self.postgres.main().lock(&owner.lock_name()).await?;
             if keeps_replaced(&mut lock, owner.name.as_str(), migrations).await? {
                 drop(lock);
@@ -60,7 +69,7 @@ impl Schemas {
                 self.remove(&owner, self.postgres.content.canary_row.tenant).await?;
                 lock = self.postgres.main().lock(&owner.lock_name()).await?;
             }
-            Trial::new(ISOLATION, &self.postgres.set(), None)
+            Trial::new(ISOLATION, &self.postgres.set(), &extensions, None)
                 .with_pg_notify(self.postgres.config.pg_notify)
                 .run(&mut lock, owner.name.as_str(), migrations)
                 .await?;
@@ -68,7 +77,8 @@ impl Schemas {
             self.make(&owner, &work, &PasswordRequest::no_login()).await?;
             // The canary row may have changed since the schema was created.
             let mut transaction = self.postgres.main().begin(String::new()).await?;
-            seed(&mut transaction, owner.name.as_str(), &work).await?;
+            let name = owner.name.as_str();
+            seed(&mut transaction, name, &extensions.search_path(name), &work).await?;
             transaction.commit().await.map_err(failure)?;
             Ok(owner.name)
         };
@@ -98,6 +108,7 @@ impl Schemas {
         request: &PasswordRequest,
     ) -> Result<IssuedPassword, Failure> {
         let name = owner.name.as_str();
+        let extensions = self.postgres.extensions().await?;
         let mut lock = self.postgres.main().lock(&owner.lock_name()).await?;
         let found = owner.inspect(&mut lock).await?;
         let is_new = found == Ownership::Absent;
@@ -106,15 +117,19 @@ impl Schemas {
             Ownership::Absent => TenantState::default(),
             Ownership::Own(state) => state,
         };
-        if is_new && let Some(issued) = or_on_demand(self.claim(&mut lock, owner, work, request).await)? {
+        if is_new
+            && let Some(issued) =
+                or_on_demand(self.claim(&mut lock, owner, &extensions, work, request).await)?
+        {
             return Ok(issued);
         }
         let issued = request.issue(owner, &state);
-        let begin = self.begin(owner, request, &state, &issued).await?;
+        let begin = self.begin(owner, &extensions, request, &state, &issued).await?;
         let migrations = &self.postgres.content.migrations;
-        let whole = if state.thing { None } else { baseline(name, migrations) };
+        let whole = if state.thing { None } else { baseline(name, &extensions, migrations) };
         if let Some(tables) = whole {
-            match self.at_once(&mut lock, owner, work, request, &state, format!("{begin}{tables}")).await {
+            let all = format!("{begin}{tables}");
+            match self.at_once(&mut lock, (owner, &extensions), work, request, &state, all).await {
                 // File by file, the failure names the file at fault.
                 Err(failure) if matches!(failure.class, FailureClass::Fatal | FailureClass::Invalid) => {
                     tracing::warn!(%failure, "a schema could not be created in one transaction; it is created file by file");
@@ -123,13 +138,13 @@ impl Schemas {
             }
         }
         create_objects(&mut lock, begin).await?;
-        let target = Target::of_one(name, ISOLATION);
+        let target = Target::of_one(name, ISOLATION, &extensions);
         let made = state.shape.as_ref().filter(|_| state.thing);
         let shape =
             update_schema(&mut lock, target, &self.postgres, self.postgres.main(), ISOLATION, made).await?;
         let mut transaction = lock.begin().await.map_err(failure)?;
         if state.completed.is_none() || !state.thing {
-            seed(&mut transaction, name, work).await?;
+            seed(&mut transaction, name, &extensions.search_path(name), work).await?;
         }
         run(&mut transaction, end(owner, work, request, &state, shape.as_ref())).await?;
         transaction.commit().await.map_err(failure)?;
@@ -141,6 +156,7 @@ impl Schemas {
         &self,
         connection: &mut Session,
         owner: &Owner,
+        extensions: &Extensions,
         work: &Ensure,
         request: &PasswordRequest,
     ) -> Result<Option<IssuedPassword>, Failure> {
@@ -151,12 +167,13 @@ impl Schemas {
         let mut transaction = connection.begin().await.map_err(failure)?;
         let claimed = self.warm_pool.claim(&mut transaction, server, owner, request).await?;
         let Some((warm, issued)) = claimed else { return Ok(None) };
-        let finds = owner.search_paths(&TenantState::default(), server.database(), name.as_str());
+        let path = extensions.search_path(name.as_str());
+        let finds = owner.search_paths(&TenantState::default(), server.database(), &path);
         let tag = literal(&owner.tag);
         let rename =
             format!("{finds}ALTER SCHEMA {warm} RENAME TO {name}; COMMENT ON SCHEMA {name} IS {tag};");
         create_objects(&mut transaction, rename).await?;
-        seed(&mut transaction, name.as_str(), work).await?;
+        seed(&mut transaction, name.as_str(), &path, work).await?;
         run(&mut transaction, owner.complete(work, None, false)).await?;
         transaction.commit().await.map_err(failure)?;
         Ok(Some(issued))
@@ -167,7 +184,7 @@ impl Schemas {
     async fn at_once(
         &self,
         connection: &mut Session,
-        owner: &Owner,
+        (owner, extensions): (&Owner, &Extensions),
         work: &Ensure,
         request: &PasswordRequest,
         state: &TenantState,
@@ -185,7 +202,7 @@ impl Schemas {
             read_catalogue(&mut transaction, name, ISOLATION).await.map(|catalogue| catalogue.shape)
         });
         let shape = shape.await?;
-        seed(&mut transaction, name, work).await?;
+        seed(&mut transaction, name, &extensions.search_path(name), work).await?;
         run(&mut transaction, end(owner, work, request, state, Some(shape))).await?;
         transaction.commit().await.map_err(failure)
     }
@@ -194,13 +211,14 @@ impl Schemas {
     async fn begin(
         &self,
         owner: &Owner,
+        extensions: &Extensions,
         request: &PasswordRequest,
         state: &TenantState,
         issued: &IssuedPassword,
     ) -> Result<String, Failure> {
         let (server, name) = (self.postgres.main(), &owner.name);
         let mut sql = owner.roles(server, state, request, self.postgres.config.connection_limit).await?;
-        sql.push_str(&owner.search_paths(state, server.database(), name.as_str()));
+        sql.push_str(&owner.search_paths(state, server.database(), &extensions.search_path(name.as_str())));
         if !state.thing {
             let tag = literal(&owner.tag);
             sql.push_str(&format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS {tag};"));
@@ -225,6 +243,7 @@ impl Schemas {
         let Ownership::Own(state) = owner.inspect(&mut lock).await? else {
             return Ok(RemovalCounts::default());
         };
+        require_no_dependents(&mut lock, name.as_str()).await?;
         let logins = owner.shut_out(self.postgres.main(), &mut lock, &state).await?;
         let rows = Value::Object(count_all(&mut lock, name.as_str()).await?);
         drop_tables_in_batches(self.postgres.main(), &mut lock, name.as_str()).await?;
@@ -241,7 +260,7 @@ impl Schemas {
         Ok(RemovalCounts { rows, logins, ..Default::default() })
     }
 
-    async fn place(&self, tenant: TenantId) -> Result<(Name, Arc<Catalogue>), Failure> {
+    async fn place(&self, tenant: TenantId) -> Result<Place, Failure> {
         if let Some(place) = self.places.get(&tenant) {
             return Ok(place);
         }
@@ -253,8 +272,10 @@ impl Schemas {
             None => name_of(&mut connection, ISOLATION, tenant).await?.ok_or_else(no_such_tenant)?,
         };
         let catalogue = Arc::new(read_catalogue(&mut connection, name.as_str(), ISOLATION).await?);
-        self.places.insert(tenant, (name.clone(), catalogue.clone()));
-        Ok((name, catalogue))
+        let path = self.postgres.main_path(&mut connection, name.as_str()).await?;
+        let place = Place { become_it: format!("SET LOCAL ROLE {name}; SET LOCAL {path}"), catalogue };
+        self.places.insert(tenant, place.clone());
+        Ok(place)
     }
 }
 
@@ -273,8 +294,7 @@ fn end(
 #[async_trait]
 impl LocateRows for Schemas {
     async fn enter(&self, tenant: TenantId) -> Result<(Transaction<Pooled>, Arc<Catalogue>), Failure> {
-        let (name, catalogue) = self.place(tenant).await?;
-        let become_it = format!("SET LOCAL ROLE {name}; SET LOCAL {}", search_path(name.as_str()));
+        let Place { become_it, catalogue } = self.place(tenant).await?;
         match self.postgres.main().begin(become_it).await {
             Ok(transaction) => Ok((transaction, catalogue)),
             Err(failure) if failure.class == FailureClass::Invalid => {

@@ -11,7 +11,7 @@ use crate::postgres::isolation::{
     ProbeSession, ProbeTenant, WrittenTable, default_privileges, large_objects, other_objects,
     privileges_on_others, public_grants, tenant_roles,
 };
-use crate::postgres::{MIGRATIONS, Name, failure, names_of, search_path};
+use crate::postgres::{Extensions, MIGRATIONS, Name, failure, names_of};
 use crate::tables::{literal, quoted};
 use tenantry_provider::isolation::{Checked, Findings, IsolationCheck};
 
@@ -127,7 +127,7 @@ async fn probe(
     let (tables, sequences) = (of_kind(&["r", "p", "v", "m"]), of_kind(&["S"]));
     let usage = format!("SELECT has_schema_privilege({}, 'USAGE')", literal(schema));
     login.probe(findings, "schema", schema, "", &usage).await?;
-    let path = format!("SET LOCAL {}", search_path(schema));
+    let path = format!("SET LOCAL {}", Extensions::default().search_path(schema));
     let again = "RESET ROLE; RESET SESSION AUTHORIZATION; RESET ALL";
     for (what, before) in [("rows", ""), ("rows_after_set", &*path), ("rows_after_reset", again)] {
         login.read(findings, what, schema, &tables, "true", before).await?;

@@ -60,12 +60,14 @@ impl DatabasePostgresSchema {
         let server = self.schemas.postgres.main();
         self.schemas.postgres.require_complete(server, spec, ISOLATION).await?;
         let database = Name::new(server.database())?;
-        let connection = server.connect_to(&database).await?;
+        let mut connection = server.connect_to(&database).await?;
+        let path = self.schemas.postgres.main_path(&mut connection, &spec.name).await?;
         Ok(rows::RowsConnection {
             connection,
             server: server.clone(),
             database,
             schema: spec.name.clone(),
+            path,
             isolation: ISOLATION,
             shared: None,
         })
@@ -102,8 +104,9 @@ impl Fence for DatabasePostgresSchema {
 impl Rotate for DatabasePostgresSchema {
     async fn rotate(&self, context: &Context, spec: &Spec, former: Former) -> Result<Rotated, Failure> {
         let postgres = &self.schemas.postgres;
-        let server = postgres.main();
-        postgres.rotate(server, (context, spec), ISOLATION, Some(&spec.name), former).await
+        let main = postgres.main();
+        let path = postgres.main_path(&mut *main.connection().await?, &spec.name).await?;
+        postgres.rotate(main, (context, spec), ISOLATION, Some((main.database(), &path)), former).await
     }
 
     async fn retire(&self, rows: &dyn Rows, retirement: &Retirement) -> Result<Vec<Write>, Failure> {
@@ -184,7 +187,10 @@ impl Provider for DatabasePostgresSchema {
                 let seen = match state.thing {
                     true => {
                         let role = owner.right_holder(&state);
-                        Some(ObservedSchema::read(&mut connection, &spec.name, role, &state).await?)
+                        let mut seen =
+                            ObservedSchema::read(&mut connection, &spec.name, role, &state).await?;
+                        seen.rights.extend(postgres.paths_of(&mut connection, &owner, &state).await?);
+                        Some(seen)
                     }
                     false => None,
                 };

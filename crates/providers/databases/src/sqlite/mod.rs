@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tenantry_model::Failure;
 
 use crate::content::Content;
-use crate::migrations::{self, Dialect, PublicSchema};
+use crate::migrations::{self, Dialect, Policy};
 use crate::shape::Shape;
 use crate::tables::Catalogue;
 use tenantry_provider::connections::Connections;
@@ -35,7 +35,7 @@ pub(crate) async fn content(
     let (set, migrations, seeds) = (set.to_owned(), migrations.clone(), seeds.clone());
     blocking(move || {
         let files = Files::migrations(migrations.as_deref());
-        let migrations = migrations::load(&files, &set, Dialect::Sqlite, PublicSchema::default())?;
+        let migrations = migrations::load(&files, &set, Dialect::Sqlite, &Policy::default())?;
         let planned = client::rehearse(&migrations)?;
         Content::load(&set, migrations, Some(planned), seeds.as_deref())
     })

@@ -9,6 +9,7 @@ mod postgres_clusters;
 mod postgres_disk;
 mod postgres_drift;
 mod postgres_drift_shape;
+mod postgres_extensions;
 mod postgres_failover;
 mod postgres_failures;
 mod postgres_fences;

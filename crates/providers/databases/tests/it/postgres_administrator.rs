@@ -19,7 +19,7 @@ use crate::transfer::Postgres;
 use crate::world::{object, spec};
 
 /// Runs SQL as a superuser; `ADMIN` stands for the administrator's role and `MAIN` for the main database.
-async fn as_superuser(fixture: &Fixture, sql: &str) {
+pub async fn as_superuser(fixture: &Fixture, sql: &str) {
     let options: PgConnectOptions = fixture.url().parse().unwrap();
     let url = tenantry_testkit::database::on_server(&admin().unwrap(), options.get_database().unwrap());
     // Not the word of a grant.

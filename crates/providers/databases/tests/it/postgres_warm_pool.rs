@@ -22,7 +22,7 @@ fn warm(config: &mut Config, size: u16) {
 }
 
 /// A process with a warm pool of this size, which has filled it.
-async fn filled(fixture: &Fixture, size: u16) -> Box<dyn Provider> {
+pub async fn filled(fixture: &Fixture, size: u16) -> Box<dyn Provider> {
     let mut config = fixture.config();
     warm(&mut config, size);
     let postgres = Postgres::new(config).unwrap();

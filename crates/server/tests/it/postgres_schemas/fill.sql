@@ -111,7 +111,7 @@ BEGIN
                     ELSE
                         IF is_plain AND NOT (edges ? ('plain ' || base.typname)) AND base.typtype <> 'e' THEN
                             value := CASE
-                                WHEN base.typname IN ('text', 'varchar', 'bpchar', 'name') THEN
+                                WHEN base.typname IN ('text', 'citext', 'varchar', 'bpchar', 'name') THEN
                                     CASE WHEN own.atttypmod BETWEEN 0 AND 30 THEN n::text ELSE lpad(n::text, 4, '0') || '@example.com' END
                                 WHEN base.typcategory = 'N' THEN n::text
                                 WHEN base.typcategory = 'B' THEN (n % 2 = 0)::text

@@ -116,8 +116,18 @@ fn statements_that_leave_the_transaction_or_the_schema() {
         ("SET standard_conforming_strings = off;", "1_a.sql:1: changes how texts are read"),
         ("SET client_encoding = 'LATIN1';", "1_a.sql:1: changes the encoding"),
         ("ALTER TABLE a OWNER TO app;", "1_a.sql:1: changes the owner"),
-        ("CREATE EXTENSION citext;", "1_a.sql:1: would put an extension"),
-        ("CREATE EXTENSION citext WITH SCHEMA public;", "1_a.sql:1: would put an extension"),
+        (
+            "SELECT 1;\nCREATE EXTENSION postgis;",
+            "1_a.sql:2: the extension `postgis` is not allowed: add it to",
+        ),
+        (
+            "CREATE EXTENSION dblink;",
+            "1_a.sql:1: the extension `dblink` is not allowed: it opens connections",
+        ),
+        ("CREATE EXTENSION citext FROM '1.0';", "1_a.sql:1: is not a CREATE EXTENSION that can be read"),
+        ("ALTER EXTENSION citext UPDATE;", "1_a.sql:1: contains ALTER EXTENSION"),
+        ("DROP EXTENSION IF EXISTS citext;", "1_a.sql:1: contains DROP EXTENSION"),
+        ("SET search_path = extensions;", "1_a.sql:1: changes the search path"),
         (
             "SELECT 1;\nVACUUM;",
             "1_a.sql:2: VACUUM cannot run in a transaction: begin the file with `-- no-transaction`",

@@ -289,7 +289,6 @@ fn pg_dump() {
         statements(&all[0]),
         [
             "14 SET check_function_bodies = false",
-            "16 CREATE EXTENSION IF NOT EXISTS plpgsql WITH SCHEMA pg_catalog",
             "18 CREATE TABLE \"s\".users (\n    id bigint NOT NULL,\n    m \"s\".mood DEFAULT 'a'::\"s\".mood\n)",
             "23 CREATE SEQUENCE \"s\".users_id_seq",
             "25 ALTER TABLE ONLY \"s\".users ALTER COLUMN id SET DEFAULT nextval('\"s\".users_id_seq'::regclass)",
@@ -298,6 +297,39 @@ fn pg_dump() {
             "37 CREATE FUNCTION \"s\".f() RETURNS integer\n    LANGUAGE sql\n    BEGIN ATOMIC\n SELECT\n        CASE\n            WHEN true THEN 1\n            ELSE 2\n        END AS \"case\"\n   FROM \"s\".users;\n SELECT 2;\nEND",
         ]
     );
+}
+
+/// `x` has the extensions' objects.
+#[test]
+fn extensions_of_a_dump() {
+    let text = "SELECT pg_catalog.set_config('search_path', '', false);
+CREATE SCHEMA IF NOT EXISTS extensions;
+COMMENT ON SCHEMA extensions IS 'of Supabase';
+CREATE EXTENSION IF NOT EXISTS citext WITH SCHEMA public;
+
+
+COMMENT ON EXTENSION citext IS 'data type for case-insensitive character strings';
+CREATE TABLE public.users (email public.citext DEFAULT ''::public.citext, name text);
+CREATE DOMAIN public.email AS public.citext;
+CREATE INDEX users_name ON public.users USING gin (name public.gin_trgm_ops);
+SELECT email OPERATOR(public.<->) name, public.\"similarity\"(name, 'x'), 'public.citext'::regtype FROM public.users;
+CREATE FUNCTION public.similarity(a integer, b public.citext) RETURNS integer LANGUAGE sql AS 'SELECT 1';
+CREATE EXTENSION IF NOT EXISTS \"uuid-ossp\" WITH SCHEMA extensions;
+SET search_path = \"$user\", public, extensions;
+";
+    let all = rewritten(&[("0001_structure.sql", text)]).unwrap();
+    assert_eq!(
+        statements(&all[0]),
+        [
+            "8 CREATE TABLE \"s\".users (email \"x\".citext DEFAULT ''::\"x\".citext, name text)",
+            "9 CREATE DOMAIN \"s\".email AS \"x\".citext",
+            "10 CREATE INDEX users_name ON \"s\".users USING gin (name \"x\".gin_trgm_ops)",
+            "11 SELECT email OPERATOR(\"x\".<->) name, \"x\".\"similarity\"(name, 'x'), '\"x\".citext'::regtype FROM \"s\".users",
+            "12 CREATE FUNCTION \"s\".similarity(a integer, b \"x\".citext) RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+        ]
+    );
+    let named: Vec<_> = all[0].extensions.iter().map(|it| (it.line, it.name.as_str())).collect();
+    assert_eq!(named, [(4, "citext"), (13, "uuid-ossp")]);
 }
 
 #[test]

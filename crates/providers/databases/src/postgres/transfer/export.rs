@@ -21,11 +21,11 @@ use tenantry_provider::verbs::Spec;
 
 /// Exports the tenant's rows, sequences and large objects.
 pub async fn rows(
-    RowsConnection { connection, server, database, schema, isolation, .. }: &mut RowsConnection,
+    RowsConnection { connection, server, database, schema, path, isolation, .. }: &mut RowsConnection,
     spec: &Spec,
     sink: &mut dyn Sink,
 ) -> Result<Content, Failure> {
-    let settings = settings(schema);
+    let settings = settings(path);
     let mut reader = Reader::begin(connection, &settings).await?;
     let catalogue = catalogue::read_tables(reader.main(), schema, *isolation).await?;
     let relations = Relations::read(reader.main(), schema).await?;

@@ -7,7 +7,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::known::{Grammar, Table};
 use super::layout::Tool;
-use super::{code, hostile, known::Column, tables};
+use super::{code, extensions, hostile, known::Column, tables};
 use crate::postgres::{MODELS, Model};
 
 /// A migration file before its tool's marks.
@@ -40,7 +40,7 @@ const PARTITIONS: u16 = 2;
 type Production = fn(&mut Grammar) -> Vec<String>;
 
 /// Productions that most schemas have, with their weights.
-const ORDINARY: [(usize, Production); 18] = [
+const ORDINARY: [(usize, Production); 19] = [
     (12, tables::table),
     (8, tables::odd_table),
     (10, tables::child),
@@ -50,6 +50,7 @@ const ORDINARY: [(usize, Production); 18] = [
     (12, tables::altered),
     (8, tables::index),
     (6, tables::kind),
+    (6, extensions::extension),
     (5, tables::sequence),
     (3, tables::rows),
     (3, tables::dropped),

@@ -88,6 +88,11 @@ impl Rows<'_> {
             (_, "inet") => format!("10.0.0.{n}"),
             (_, "point") => format!("({n},-{n})"),
             (_, "tsvector") => format!("{word} {n}"),
+            // Types of extensions, which have the prefix of their schema or none.
+            (_, kind) if kind.ends_with("hstore") => format!("word=>\"{word} {n}\""),
+            (_, kind) if kind.ends_with("ltree") => format!("{word}.n{n}"),
+            (_, kind) if kind.ends_with("ltree[]") => format!("{{{word}.n{n},a.b}}"),
+            (_, kind) if kind.ends_with("citext") => format!("{word} {n}\\."),
             (_, "text" | "character varying" | "character" | "name") => format!("{word} {n}\\."),
             _ => n.to_string(),
         };

@@ -84,8 +84,19 @@ const STATEMENTS: &[&str] = &[
     // Objects of the database or the server.
     "SELECT lo_create(0)",
     "DO $$ BEGIN PERFORM lo_from_bytea(0, 'x'); END $$",
-    "CREATE EXTENSION citext",
-    "CREATE EXTENSION IF NOT EXISTS hstore SCHEMA S",
+    "CREATE EXTENSION dblink",
+    "CREATE EXTENSION IF NOT EXISTS file_fdw SCHEMA S",
+    "CREATE EXTENSION citext; ALTER EXTENSION citext SET SCHEMA S",
+    "CREATE EXTENSION citext; DROP EXTENSION citext CASCADE",
+    "CREATE EXTENSION citext VERSION '0'",
+    "DO $$ BEGIN CREATE EXTENSION cube; END $$",
+    "CREATE EXTENSION seg; DO $$ BEGIN EXECUTE format('ALTER EXTENSION seg SET SCHEMA %I', current_schema()); END $$",
+    "CREATE EXTENSION seg; DO $$ BEGIN DROP EXTENSION seg CASCADE; END $$",
+    "CREATE EXTENSION seg; DO $$ BEGIN ALTER EXTENSION seg ADD TABLE T; END $$",
+    "CREATE EXTENSION seg; CREATE FUNCTION extensions.N() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "CREATE EXTENSION seg; CREATE TYPE extensions.N AS ENUM ('a')",
+    "CREATE EXTENSION seg; DO $$ BEGIN GRANT CREATE ON SCHEMA extensions TO PUBLIC; END $$",
+    "CREATE EXTENSION pgcrypto; CREATE OR REPLACE FUNCTION extensions.digest(text, text) RETURNS bytea LANGUAGE sql AS 'SELECT NULL::bytea'",
     "CREATE SERVER N FOREIGN DATA WRAPPER none",
     "CREATE FOREIGN DATA WRAPPER N",
     "CREATE PUBLICATION N FOR ALL TABLES",
@@ -165,5 +176,9 @@ pub fn statement(g: &mut Grammar) -> Vec<String> {
         out.trim_end().to_owned()
     };
     let noise = g.noise();
-    vec![format!("{noise}{}", placed(sql))]
+    // An extension that a second statement changes.
+    match sql.split_once("; ").filter(|(first, _)| first.starts_with("CREATE EXTENSION")) {
+        Some((first, second)) => vec![placed(first), format!("{noise}{}", placed(second))],
+        None => vec![format!("{noise}{}", placed(sql))],
+    }
 }

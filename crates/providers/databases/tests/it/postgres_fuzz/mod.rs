@@ -7,6 +7,7 @@
 
 mod case;
 mod code;
+mod extensions;
 mod fill;
 mod found;
 mod hostile;

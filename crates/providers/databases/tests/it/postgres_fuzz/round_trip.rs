@@ -443,5 +443,5 @@ async fn refresh(administrator: &mut PgConnection) -> Result<(), String> {
 
 /// Whether an object is there before the first tenant.
 fn is_beginning(object: &str) -> bool {
-    object.starts_with("beside (1)") || object == "extension plpgsql"
+    object.starts_with("beside (1)") || object == "extension plpgsql in pg_catalog"
 }

@@ -6,8 +6,8 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use super::fill::{literal, quoted};
 
-/// Schemas of the server, and of Tenantry's list.
-const OWN: &str = "'pg_catalog', 'information_schema', 'pg_toast', 'tenantry', 'beside'";
+/// Schemas of the server, of Tenantry's list, and of extensions, which stay when a tenant is removed or a set is refused.
+const OWN: &str = "'pg_catalog', 'information_schema', 'pg_toast', 'tenantry', 'beside', 'extensions'";
 
 /// All rows of a schema by table; with `tenant`, of shared tables its own only. The tenant's id reads `OWN`, so that two
 /// tenants' rows can be compared.
@@ -86,7 +86,8 @@ pub async fn objects(
                    WHERE nspname NOT IN ({OWN}) AND nspname !~ '^pg_(toast_)?temp_'
          UNION ALL SELECT format('large object %s', oid) FROM pg_largeobject_metadata
          UNION ALL SELECT format('default privileges %s %s', defaclrole::regrole, defaclacl) FROM pg_default_acl
-         UNION ALL SELECT format('extension %s', extname) FROM pg_extension
+         UNION ALL SELECT format('extension %s in %s', extname, extnamespace::regnamespace) FROM pg_extension
+                   WHERE extnamespace IS DISTINCT FROM to_regnamespace('extensions')
          UNION ALL SELECT format('event trigger %s', evtname) FROM pg_event_trigger
          UNION ALL SELECT format('publication %s', pubname) FROM pg_publication
          UNION ALL SELECT format('server %s', srvname) FROM pg_foreign_server

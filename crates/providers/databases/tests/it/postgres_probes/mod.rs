@@ -15,6 +15,7 @@ use probes::{Own, Probes, Reached};
 
 /// Objects of every kind that all isolations accept.
 const OBJECTS: &str = "
+    CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE EXTENSION pgcrypto; CREATE EXTENSION tablefunc;
     CREATE TYPE mood AS ENUM ('good');
     CREATE DOMAIN positive AS int CHECK (VALUE > 0);
     CREATE SEQUENCE tickets;

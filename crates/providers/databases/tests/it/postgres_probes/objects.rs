@@ -29,23 +29,24 @@ const SEQUENCES: &str = "
           FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE relkind = 'S' AND NOT nspname ^@ 'pg_temp') s
     WHERE NOT own OR '$shared' <> '' ORDER BY 1";
 
-/// Functions of the tenant's schema it may call, but not change.
+/// Functions of the tenant's schema and of extensions it may call, but not change.
 const FUNCTIONS: &str = "
     SELECT name, ARRAY['change'] || CASE WHEN own THEN '{}'::text[] ELSE '{call}' END,
            ARRAY[format('ALTER ROUTINE %s RENAME TO probed', name)]
            || CASE WHEN own THEN '{}'::text[] ELSE ARRAY[format('%s %s(%s)', CASE kind WHEN 'p' THEN 'CALL' ELSE 'WITH x AS (SELECT' END, called, arguments)
                                                           || CASE kind WHEN 'p' THEN '' ELSE ') TABLE x' END] END
     FROM (SELECT p.oid::regprocedure::text AS name, format('%I.%I', nspname, proname) AS called, prokind AS kind,
-                 nspname = '$schema' OR nspname = 'tenantry' AND proname ^@ 'session_tenant' AND '$shared' <> '' AS own,
+                 nspname IN ('$schema', 'extensions') OR nspname = 'tenantry' AND proname ^@ 'session_tenant' AND '$shared' <> '' AS own,
                  (SELECT string_agg(format('NULL::%s', format_type(argument, NULL)), ', ' ORDER BY place)
                   FROM unnest(proargtypes) WITH ORDINALITY a (argument, place)) AS arguments
           FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
-          WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND NOT nspname ^@ 'pg_temp'
-            AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'e')) f ORDER BY 1";
+          WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND NOT nspname ^@ 'pg_temp') f ORDER BY 1";
 
-/// Schemas other than `public` have no use for a tenant, and so have their types.
+/// Schemas other than `public` and that of extensions have no use for a tenant, and so have their types.
 const TYPES: &str = "
-    SELECT format_type(t.oid, NULL), ARRAY['use', 'change'], ARRAY[format('WITH x AS (SELECT NULL::%s) TABLE x', format_type(t.oid, NULL)), format('DROP TYPE %s', format_type(t.oid, NULL))]
+    SELECT format_type(t.oid, NULL), ARRAY['change'] || CASE nspname WHEN 'extensions' THEN '{}'::text[] ELSE '{use}' END,
+           ARRAY[format('DROP TYPE %s', format_type(t.oid, NULL))]
+           || CASE nspname WHEN 'extensions' THEN '{}'::text[] ELSE ARRAY[format('WITH x AS (SELECT NULL::%s) TABLE x', format_type(t.oid, NULL))] END
     FROM pg_type t JOIN pg_namespace n ON n.oid = typnamespace
     WHERE nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'public', 'tenantry', '$schema') AND NOT nspname ^@ 'pg_temp' ORDER BY 1";
 
@@ -56,12 +57,12 @@ const LARGE_OBJECTS: &str = "
                  format('COMMENT ON LARGE OBJECT %s IS ''x''', oid)]
     FROM pg_largeobject_metadata WHERE lomowner <> (SELECT oid FROM pg_roles WHERE rolname = '$role') ORDER BY oid LIMIT 50";
 
-/// `public` and, for shared tables, `tenantry` may be used: they hold nothing that a tenant can read.
+/// `public`, `extensions` and, for shared tables, `tenantry` may be used: they hold nothing that a tenant can read.
 const SCHEMAS: &str = "
     SELECT nspname::text, ARRAY['create', 'change'] || CASE WHEN used THEN '{}'::text[] ELSE '{use}' END,
            ARRAY[format('CREATE TABLE %I.probed (a int)', nspname), format('ALTER SCHEMA %I RENAME TO probed', nspname)]
            || CASE WHEN used THEN '{}'::text[] ELSE ARRAY[format('SELECT has_schema_privilege(%L, ''USAGE'')', nspname)] END
-    FROM (SELECT nspname, nspname IN ('$schema', 'public') OR nspname = 'tenantry' AND '$shared' <> '' AS used FROM pg_namespace
+    FROM (SELECT nspname, nspname IN ('$schema', 'public', 'extensions') OR nspname = 'tenantry' AND '$shared' <> '' AS used FROM pg_namespace
           WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND NOT nspname ^@ 'pg_') s ORDER BY 1";
 
 const SESSIONS: &str = "
@@ -92,7 +93,7 @@ pub fn of_role(name: &str) -> Vec<(String, String)> {
 pub const STATEMENTS: &[(&str, &str)] = &[
     ("create a schema", "CREATE SCHEMA probed"),
     ("create a role", "CREATE ROLE probed"),
-    ("create an extension", "CREATE EXTENSION hstore"),
+    ("create an extension", "CREATE EXTENSION seg"),
     (
         "create an event trigger",
         "CREATE EVENT TRIGGER probed ON ddl_command_end EXECUTE FUNCTION suppress_redundant_updates_trigger()",
