@@ -77,8 +77,10 @@ impl Pool {
         }))
     }
 
-    /// A session that answers. While the server refuses connections for now, tries again up to the time limit.
+    /// A session that answers. While the server refuses connections for now, tries again up to the time limit, and then
+    /// returns the server's last refusal.
     pub async fn get(&self) -> Result<Pooled, Error> {
+        let mut refusal = None;
         let found = async {
             let permit = self.0.permits.clone().acquire_owned().await.map_err(|_| Error::Closed)?;
             if self.0.closed.load(Ordering::Relaxed) {
@@ -86,11 +88,12 @@ impl Pool {
             }
             let session = match self.0.idle_session().await {
                 Some(session) => session,
-                None => self.0.connect().await?,
+                None => self.0.connect(&mut refusal).await?,
             };
             Ok(Pooled { session: Some(session), pool: self.0.clone(), _permit: permit })
         };
-        timeout(self.0.limits.wait, found).await.unwrap_or(Err(Error::Busy))
+        let found = timeout(self.0.limits.wait, found).await;
+        found.unwrap_or_else(|_| Err(refusal.unwrap_or(Error::Busy)))
     }
 
     /// Begins a transaction on a session of its own.
@@ -120,7 +123,7 @@ impl Shared {
         }
     }
 
-    async fn connect(self: &Arc<Self>) -> Result<Session, Error> {
+    async fn connect(self: &Arc<Self>, refusal: &mut Option<Error>) -> Result<Session, Error> {
         self.reaper.call_once(|| drop(tokio::spawn(close_expired(Arc::downgrade(self)))));
         let mut pause = Duration::from_millis(10);
         loop {
@@ -130,7 +133,7 @@ impl Shared {
                 Ok::<_, Error>(session)
             };
             match opened.await {
-                Err(error) if error.is_transient() => {}
+                Err(error) if error.is_transient() => *refusal = Some(error),
                 opened => return opened,
             }
             sleep(pause).await;

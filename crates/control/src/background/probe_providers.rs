@@ -19,8 +19,8 @@ use crate::resource::{OutageChange, Outages, ResourceHandle};
 /// Name of the task.
 pub(super) const NAME: &str = "probe_providers";
 
-/// Time that a provider has to answer.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time that a provider has to answer. PostgreSQL's providers try to connect for ten seconds before they say what is wrong.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Probes providers that may be down.
 pub(super) struct ProbeProviders;

@@ -4,6 +4,7 @@ mod sqlstates;
 mod tls;
 
 use std::future::pending;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use tenantry_postgres::{AdvisoryLock, Error, Kind, Limits, Pool, Server, Session, Transaction};
@@ -117,6 +118,8 @@ async fn a_server_that_does_not_answer_is_given_up() {
     assert_eq!(pool(&url, 1, SOON).get().await.err().unwrap().kind(), Kind::Busy);
     assert!(asked.elapsed() < Duration::from_secs(5));
     drop(listener);
+    let refused = pool(&url, 1, SOON).get().await.err().unwrap();
+    assert_eq!(refused.kind(), Kind::Lost(ErrorKind::ConnectionRefused), "not that it is busy");
     let refused = Session::open(&url.parse().unwrap()).await.err().unwrap();
     assert!(matches!(refused.kind(), Kind::Lost(_)), "{refused:?}");
 }
