@@ -60,6 +60,7 @@ const REFUSED: [Refused; 4] = [
     (
         &[
             "amcheck",
+            "pageinspect",
             "pg_buffercache",
             "pg_cron",
             "pg_freespacemap",
@@ -69,7 +70,6 @@ const REFUSED: [Refused; 4] = [
             "pg_surgery",
             "pg_visibility",
             "pg_walinspect",
-            "pageinspect",
             "pgrowlocks",
             "pgstattuple",
         ],

@@ -262,7 +262,8 @@ fn is_object_name(tokens: &[Token<'_>], index: usize) -> bool {
             && before(2).is_some_and(|token| token.is_any(&OBJECT_FUNCTIONS))
 }
 
-fn is_text(token: &Token<'_>) -> bool {
+/// Whether a token is a text in quotes.
+pub fn is_text(token: &Token<'_>) -> bool {
     match token.kind {
         TokenKind::Literal { kind } => !matches!(kind, LiteralKind::Int { .. } | LiteralKind::Numeric { .. }),
         _ => false,
@@ -276,7 +277,7 @@ fn dollar_quote(token: &Token<'_>) -> Option<usize> {
 }
 
 /// A text without its quotes.
-fn content<'a>(token: &Token<'a>) -> &'a str {
+pub fn content<'a>(token: &Token<'a>) -> &'a str {
     let quotes = match dollar_quote(token) {
         Some(length) => (length, length),
         None => (token.text.find('\'').map_or(0, |at| at + 1), 1),

@@ -4,6 +4,7 @@
 use super::Dialect;
 use super::extensions::{self, Extension};
 use super::postgres::{Token, tokens};
+use super::public::{content, is_text};
 use super::statements::Piece;
 
 /// What is done with a statement.
@@ -24,6 +25,10 @@ const SQLITE: [&str; 10] =
     ["BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE", "ATTACH", "DETACH", "VACUUM", "PRAGMA"];
 const POSTGRES: [&str; 9] =
     ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE", "DISCARD", "LOAD"];
+
+/// Functions that take a lock until the session ends.
+const SESSION_LOCKS: [&str; 4] =
+    ["pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared"];
 
 /// Settings in the head of a dump for which Tenantry's session has its own values, or which a server of
 /// another version does not know.
@@ -70,6 +75,10 @@ pub fn verdict(piece: &Piece<'_>, dialect: Dialect, is_dump: bool) -> Verdict {
     let tokens = tokens(piece.text);
     match first {
         "SET" | "RESET" => setting(&tokens, is_dump),
+        "SELECT" | "WITH" | "DO" if takes_session_lock(&tokens, first == "DO") => Verdict::Refuse(
+            "takes a lock that lasts until the session ends, which other files and tenants use next: call pg_advisory_xact_lock"
+                .to_owned(),
+        ),
         "SELECT" => set_config(&tokens),
         "ALTER" if changes_owner(&tokens) => Verdict::Refuse(
             "changes the owner, which is the administrator's role: remove the statement, or dump with `--no-owner`"
@@ -142,6 +151,12 @@ fn set_config(tokens: &[Token<'_>]) -> Verdict {
         },
         _ => Verdict::Run,
     }
+}
+
+/// Whether a statement calls one of the [`SESSION_LOCKS`]; `is_code`: its texts do.
+fn takes_session_lock(tokens: &[Token<'_>], is_code: bool) -> bool {
+    let in_text = |it: &Token<'_>| is_code && takes_session_lock(&self::tokens(content(it)), false);
+    tokens.iter().any(|it| it.is_any(&SESSION_LOCKS) || is_text(it) && in_text(it))
 }
 
 /// Whether a file is output of `pg_dump`, with or without its comments.

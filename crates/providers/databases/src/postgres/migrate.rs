@@ -18,7 +18,8 @@ pub const TABLE: &str = "_migrations";
 /// Sequence that numbers its rows; PostgreSQL gives it this name.
 pub const POSITIONS: &str = "_migrations_position_seq";
 
-/// Removes cursors and temporary objects that a file leaves in the session, which goes on with the next file or tenant.
+/// Removes cursors and temporary objects that a file leaves in the session, which goes on with the next file or tenant;
+/// `RESET ALL` before it undoes settings.
 pub const LEAVE: &str = "CLOSE ALL; DISCARD TEMP";
 
 /// A schema to migrate.

@@ -9,9 +9,9 @@ use super::name::Name;
 use crate::tables::{literal, quoted};
 
 /// Finds the tables, sequences and routines in the schema `home`, without the table of applied migrations and
-/// its sequence, and without objects of extensions. Names are qualified, so that they mean the same under any search path; routines have their
-/// argument types. Most schemas have no routine, and planning that query takes as long as finding all tables,
-/// so existence is checked first.
+/// its sequence, and without objects of extensions. Names are qualified, so that they mean the same under any
+/// search path; routines have their argument types. Most schemas have no routine, and planning that query takes
+/// as long as finding all tables, so existence is checked first.
 const FIND_OBJECTS: &str = "
     SELECT string_agg(name, ', ') FILTER (WHERE relkind <> 'S'), string_agg(name, ', ') FILTER (WHERE relkind = 'S')
     INTO tables, sequences

@@ -129,6 +129,14 @@ fn statements_that_leave_the_transaction_or_the_schema() {
         ("DROP EXTENSION IF EXISTS citext;", "1_a.sql:1: contains DROP EXTENSION"),
         ("SET search_path = extensions;", "1_a.sql:1: changes the search path"),
         (
+            "SELECT 1;\nSELECT pg_advisory_lock(1);",
+            "1_a.sql:2: takes a lock that lasts until the session ends",
+        ),
+        (
+            "DO $$ BEGIN PERFORM pg_catalog.pg_try_advisory_lock_shared(1); END $$;",
+            "1_a.sql:1: takes a lock that lasts until the session ends",
+        ),
+        (
             "SELECT 1;\nVACUUM;",
             "1_a.sql:2: VACUUM cannot run in a transaction: begin the file with `-- no-transaction`",
         ),

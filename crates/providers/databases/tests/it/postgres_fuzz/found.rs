@@ -87,6 +87,13 @@ const FOUND: &[Found] = &[
         is_refused: false,
     },
     Found {
+        was: "a lock of the session kept other processes from applying the file for hours",
+        models: &MODELS,
+        files: &[&["SELECT pg_advisory_lock(4711)"]],
+        later: 1,
+        is_refused: true,
+    },
+    Found {
         was: "a file whose own session uses the table was tried again for hours",
         models: &[Model::Pool, Model::Schema, Model::Database],
         files: &[&["DECLARE rows CURSOR FOR SELECT * FROM t", "ALTER TABLE t ADD COLUMN more text"]],
