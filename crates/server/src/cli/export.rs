@@ -47,6 +47,9 @@ pub struct Restore {
     /// Archive id: an export, backup or import of the same tenant
     #[arg(long, value_name = "ID")]
     archive: String,
+    /// Skip the confirmation
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -65,6 +68,9 @@ pub struct Import {
     /// E-mail address of the new tenant's first administrator
     #[arg(long, value_name = "EMAIL")]
     admin: Option<String>,
+    /// Skip the confirmation that `--into` needs
+    #[arg(long)]
+    yes: bool,
 }
 
 /// Exports a tenant, and downloads the export if `--to` is given.
@@ -87,17 +93,21 @@ pub async fn backup(command: Backup, session: &Session) -> Result<()> {
 
 /// Restores an archive into its tenant.
 pub async fn restore(command: Restore, session: &Session) -> Result<()> {
-    let (client, path) =
-        (session.client()?, format!("/v1/tenants/{}/restores", path_segment(&command.tenant)));
-    let begun = client.post(&path, Some(&json!({ "archive": command.archive }))).await?;
+    let Restore { tenant, archive, yes } = command;
+    session.confirm(&format!("Replace all data of {tenant} by that of {archive}?"), yes)?;
+    let (client, path) = (session.client()?, format!("/v1/tenants/{}/restores", path_segment(&tenant)));
+    let begun = client.post(&path, Some(&json!({ "archive": archive }))).await?;
     let view = follow(&client, &begun).await?;
     session.output.one(&json!(view.response.and_then(|response| response.loaded)))
 }
 
 /// Imports an export into an existing tenant, or a new one that is onboarded first.
 pub async fn import(command: Import, session: &Session) -> Result<()> {
+    let Import { file, into, name, plan, admin, yes } = command;
+    if let Some(tenant) = &into {
+        session.confirm(&format!("Replace all data of {tenant} by that of {}?", file.display()), yes)?;
+    }
     let client = session.client()?;
-    let Import { file, into, name, plan, admin } = command;
     // Fail before a tenant is onboarded.
     std::fs::File::open(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let tenant = match into {

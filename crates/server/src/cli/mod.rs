@@ -179,12 +179,16 @@ impl Session {
         self.data.clone().unwrap_or_else(|| PathBuf::from("tenantry-data"))
     }
 
-    /// Asks for confirmation of an irreversible action, if stdin and stderr are terminals and prompts are
-    /// enabled.
+    /// Asks for confirmation of an irreversible action. Without a terminal to ask, or with prompts disabled, only `--yes`
+    /// confirms.
     pub fn confirm(&self, question: &str, yes: bool) -> Result<()> {
         use std::io::IsTerminal;
-        if yes || self.no_input || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        if yes {
             return Ok(());
+        }
+        if self.no_input || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            let why = format!("{question} Nothing was changed: without a terminal to ask, add `--yes`");
+            return Err(Exit::Usage.with(why));
         }
         eprint!("{question} [y/N] ");
         let mut answer = String::new();

@@ -156,6 +156,41 @@ async fn operations_are_followed_and_controlled() {
     assert_eq!(again["kind"], "onboard");
 }
 
+/// What cannot be undone is done only with `--yes`, or with the consent of a person at a terminal.
+#[tokio::test]
+async fn without_a_terminal_nothing_is_destroyed() {
+    let server = Server::sqlite().await;
+    server.onboard("Acme").await;
+    let id = json_of(&server, &["operation", "list"])[0]["id"].as_str().unwrap().to_owned();
+    let key = json_of(&server, &["key", "create", "--name", "ci", "--scope", "viewer"])["id"].clone();
+    let file = file(&server, "a.tar.zst", "");
+    let before = json_of(&server, &["tenant", "get", "acme"]);
+    for command in [
+        &["tenant", "erase", "acme", "--reason", "x"][..],
+        &["tenant", "offboard", "acme", "--reason", "x"],
+        &["tenant", "restore", "acme", "--archive", "arc_1"],
+        &["tenant", "import", &file, "--into", "acme"],
+        &["operation", "cancel", &id],
+        &["key", "revoke", key.as_str().unwrap()],
+    ] {
+        for answer in ["", "n\n", "y\n"] {
+            let mut child = server.cli(command);
+            let mut child =
+                child.stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            // The command may have ended before it reads.
+            let _ = child.stdin.take().unwrap().write_all(answer.as_bytes());
+            let output = child.wait_with_output().unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{command:?}: {text}");
+            assert!(text.contains("add `--yes`"), "{command:?}: {text}");
+        }
+        fails(&server, &[command, &["--no-input"]].concat(), 2, &["add `--yes`"]);
+    }
+    assert_eq!(json_of(&server, &["tenant", "get", "acme"]), before);
+    let keys = json_of(&server, &["key", "list"]);
+    assert!(keys.as_array().unwrap().iter().all(|key| key["revoked_at"].is_null()), "{keys}");
+}
+
 #[tokio::test]
 async fn every_resource_can_be_read() {
     let server = Server::sqlite().await;
