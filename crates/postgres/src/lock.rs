@@ -5,7 +5,6 @@ use std::ops::{Deref, DerefMut};
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 
-use crate::error::Error;
 use crate::session::Session;
 
 /// Context of the key derivation, so that the numbers differ from others that are derived from the same names.
@@ -18,10 +17,9 @@ pub struct AdvisoryLock<S: DerefMut<Target = Session>> {
 }
 
 impl<S: DerefMut<Target = Session>> AdvisoryLock<S> {
-    /// Takes the lock of this name; waits for it up to the session's lock timeout.
-    pub async fn take(name: &str, mut session: S) -> Result<Self, Error> {
-        session.lock(name).await?;
-        Ok(Self { session, key: key(name) })
+    /// The lock of this name, which the session has taken by [`Session::lock`] or [`Session::try_lock`].
+    pub fn held(name: &str, session: S) -> Self {
+        Self { session, key: key(name) }
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Session {
     unanswered: bool,
     /// Whether statements were queued without awaiting their replies.
     queued: bool,
+    /// Process id on the server, once it was asked for.
+    backend: Option<i32>,
     opened: Instant,
     used: Instant,
 }
@@ -32,7 +34,7 @@ impl Session {
     pub async fn open(server: &Server) -> Result<Self, Error> {
         let (client, driver) = connect(server, None).await?;
         let now = Instant::now();
-        Ok(Self { client, driver, unanswered: false, queued: false, opened: now, used: now })
+        Ok(Self { client, driver, unanswered: false, queued: false, backend: None, opened: now, used: now })
     }
 
     /// Runs statements without parameters in one round trip.
@@ -110,9 +112,24 @@ impl Session {
         Transaction::begin(self).await
     }
 
+    /// The session's process id on the server.
+    pub async fn backend(&mut self) -> Result<i32, Error> {
+        if let Some(known) = self.backend {
+            return Ok(known);
+        }
+        let backend = self.one("SELECT pg_backend_pid()", &[]).await?;
+        self.backend = Some(backend);
+        Ok(backend)
+    }
+
     /// Takes the advisory lock of this name, which is held until the session ends.
     pub async fn lock(&mut self, name: &str) -> Result<(), Error> {
         self.run(&format!("SELECT pg_advisory_lock({})", lock::key(name))).await
+    }
+
+    /// Takes the advisory lock of this name if it is free, until the session ends. False: another session has it.
+    pub async fn try_lock(&mut self, name: &str) -> Result<bool, Error> {
+        self.one(&format!("SELECT pg_try_advisory_lock({})", lock::key(name)), &[]).await
     }
 
     /// Sends statements at once, without awaiting the reply: for `drop`.

@@ -86,8 +86,11 @@ async fn a_session_that_the_server_ended_is_replaced() {
 async fn an_advisory_lock_is_held_by_one_session() {
     let Some(database) = TestDatabase::postgres().await else { return };
     let pool = pool(database.url(), 2, Duration::from_secs(10));
-    let lock = AdvisoryLock::take("tenantry one", pool.get().await.unwrap()).await.unwrap();
+    let mut session = pool.get().await.unwrap();
+    assert!(session.try_lock("tenantry one").await.unwrap());
+    let lock = AdvisoryLock::held("tenantry one", session);
     let mut other = pool.get().await.unwrap();
+    assert!(!other.try_lock("tenantry one").await.unwrap());
     other.run("SET lock_timeout = 100").await.unwrap();
     let error = other.lock("tenantry one").await.unwrap_err();
     assert_eq!(error.code(), Some("55P03"));

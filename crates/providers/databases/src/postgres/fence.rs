@@ -5,11 +5,13 @@ use tenantry_model::suspension::SuspensionMode;
 use tenantry_model::{Failure, Isolation};
 use tenantry_postgres::Session;
 
+use super::blockers::change_logins;
 use super::directory::{Owner, Ownership};
 use super::failure::failure;
 use super::location::name_taken;
 use super::rights::rights;
 use super::server::{Server, run};
+use crate::tables::literal;
 use tenantry_provider::fence::Order;
 
 /// Schema of the tables in a tenant's own database.
@@ -30,16 +32,15 @@ pub async fn fence(server: &Server, owner: &Owner, order: &Order) -> Result<(), 
         // A tenant that is not listed yet has no clients.
         Ownership::Own(_) | Ownership::Absent => return Ok(()),
     };
-    let mut transaction = lock.begin().await.map_err(failure)?;
-    if !owner.record_access(&mut transaction, order.mode, order.version).await? {
+    if owner.has_newer_access(&mut lock, order.version).await? {
         return Ok(());
     }
-    let mut sql = owner.set_logins(&state, !shuts_out(order.mode));
+    let mut sql = owner.record_access(order.mode, order.version);
+    sql.push_str(&owner.set_logins(&state, !shuts_out(order.mode)));
     if owner.isolation == Isolation::Schema && state.thing {
         sql.push_str(&rights(name.as_str(), name, order.mode));
     }
-    run(&mut transaction, sql).await?;
-    transaction.commit().await.map_err(failure)?;
+    change_logins(server, &mut lock, &[name, &owner.second], sql).await?;
     if owner.isolation == Isolation::Database && state.thing {
         let mut inside = server.connect_to(name).await?;
         run(&mut inside, rights(PUBLIC, name, order.mode)).await?;
@@ -61,27 +62,26 @@ pub async fn denies(server: &Server, owner: &Owner) -> Result<Option<SuspensionM
 }
 
 impl Owner {
-    /// Records the mode in the tenant's row. False: a newer order was applied before.
-    async fn record_access(
-        &self,
-        connection: &mut Session,
-        mode: Option<SuspensionMode>,
-        version: i64,
-    ) -> Result<bool, Failure> {
-        let done = connection
-            .execute(
-                "UPDATE tenantry.homes SET access = $4, access_version = $5
-             WHERE isolation = $1 AND tenant_id = $2 AND claim = $3 AND access_version <= $5",
-                &[
-                    &self.isolation.as_str(),
-                    &self.tenant,
-                    &self.tag,
-                    &mode.map_or("full", SuspensionMode::as_str),
-                    &version,
-                ],
+    /// Whether a newer order was applied before. The caller holds the lock of the tenant's objects.
+    async fn has_newer_access(&self, connection: &mut Session, version: i64) -> Result<bool, Failure> {
+        connection
+            .one(
+                "SELECT EXISTS (SELECT FROM tenantry.homes
+                 WHERE isolation = $1 AND tenant_id = $2 AND claim = $3 AND access_version > $4)",
+                &[&self.isolation.as_str(), &self.tenant, &self.tag, &version],
             )
             .await
-            .map_err(failure)?;
-        Ok(done > 0)
+            .map_err(failure)
+    }
+
+    /// The statement that records the mode in the tenant's row.
+    fn record_access(&self, mode: Option<SuspensionMode>, version: i64) -> String {
+        let [isolation, tenant, claim, access] =
+            [self.isolation.as_str(), &self.tenant, &self.tag, mode.map_or("full", SuspensionMode::as_str)]
+                .map(literal);
+        format!(
+            "UPDATE tenantry.homes SET access = {access}, access_version = {version}
+             WHERE isolation = {isolation} AND tenant_id = {tenant} AND claim = {claim};"
+        )
     }
 }

@@ -1,32 +1,25 @@
 //! Steps on a tenant's schema or database that are the same in all three isolations: migrating, observing and
 //! dropping.
 
-use std::pin::pin;
-use std::time::Duration;
-
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tenantry_model::suspension::SuspensionMode;
 use tenantry_model::{Failure, Isolation};
 use tenantry_postgres::Session;
-use tokio::time::timeout;
 
 use super::Postgres;
+use super::blockers::drop_unblocked;
 use super::catalogue::LOOKUP_POLICY;
 use super::directory::{Owner, TenantState, recorded_shape};
 use super::failure::failure;
 use super::migrate::{self, Target};
 use super::name::Name;
-use super::prepared::roll_back_blockers;
-use super::server::{Server, run};
+use super::server::Server;
 use super::shape::shape;
 use crate::content::Content;
 use crate::migrations::Applied;
 use crate::shape::{FORM, Shape};
 use tenantry_provider::verbs::Observed;
-
-/// Time that a drop waits before the sessions that block it are looked up.
-const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 
 /// An object of this name carries another owner tag, or none.
 pub fn name_taken() -> Failure {
@@ -140,52 +133,6 @@ pub async fn drop_tables_in_batches(
         tracing::debug!(schema, relations = count, "tables are dropped in batches");
         drop_unblocked(server, connection, format!("DROP TABLE {tables} CASCADE")).await?;
     }
-}
-
-/// Drops a tenant's objects, as [`unblocked`].
-pub async fn drop_unblocked(server: &Server, connection: &mut Session, sql: String) -> Result<(), Failure> {
-    let backend = backend(connection).await?;
-    unblocked(server, backend, run(connection, sql)).await
-}
-
-/// The process id of a session on the server.
-pub async fn backend(connection: &mut Session) -> Result<i32, Failure> {
-    connection.one("SELECT pg_backend_pid()", &[]).await.map_err(failure)
-}
-
-/// Does `work`, a part of a removal in the session `backend`. Another tenant may block it for any time: by a temporary
-/// table that refers to a dropped object, or by LOCK TABLE on a shared one. Its session is terminated, or its prepared
-/// transaction rolled back.
-pub async fn unblocked<T>(
-    server: &Server,
-    backend: i32,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    let mut work = pin!(work);
-    loop {
-        if let Ok(done) = timeout(BLOCKED_AFTER, &mut work).await {
-            return done;
-        }
-        let ended = async { end_blockers(&mut *server.connection().await?, backend).await };
-        // Without it the statement waits up to the lock timeout, as for any lock.
-        if let Err(failure) = ended.await {
-            tracing::warn!(%failure, "what blocks a removal cannot be looked up; the removal waits");
-        }
-    }
-}
-
-/// Ends the sessions and prepared transactions of tenants' logins that block this backend.
-async fn end_blockers(connection: &mut Session, waiting: i32) -> Result<(), Failure> {
-    connection
-        .execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
-         WHERE pid = ANY (pg_blocking_pids($1)) AND NOT rolsuper AND EXISTS (
-             SELECT FROM tenantry.homes WHERE claim = shobj_description(usesysid, 'pg_authid'))",
-            &[&waiting],
-        )
-        .await
-        .map_err(failure)?;
-    roll_back_blockers(connection, waiting).await
 }
 
 /// What a removal deleted.

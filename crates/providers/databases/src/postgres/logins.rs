@@ -6,13 +6,14 @@
 use tenantry_model::{Failure, Isolation};
 use tenantry_postgres::Session;
 
+use super::blockers::change_logins;
 use super::credential::PasswordRequest;
 use super::directory::{Owner, TenantState};
 use super::fence::shuts_out;
 use super::name::Name;
 use super::owned::drop_owned;
 use super::prepared;
-use super::role::{self, Memberships, end_sessions, set_login, shut_out};
+use super::role::{self, Memberships, end_sessions, set_login};
 use super::server::Server;
 use crate::tables::{literal, quoted};
 
@@ -163,7 +164,8 @@ impl Owner {
         let there: Vec<Login> = self.existing(state).collect();
         let own = (self.isolation == Isolation::Database).then_some(&self.name);
         for login in &there {
-            shut_out(connection, &login.name).await?;
+            change_logins(server, connection, &[&login.name], set_login(&login.name, false)).await?;
+            end_sessions(connection, &login.name).await?;
             prepared::roll_back_of(server, connection, &login.name).await?;
             drop_owned(server, connection, &login.name, own).await?;
         }

@@ -36,6 +36,7 @@ macro_rules! in_schema {
 }
 
 mod administrator;
+mod blockers;
 mod catalogue;
 mod config;
 mod credential;
@@ -76,6 +77,7 @@ use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Isolation, Write};
 use tenantry_postgres::Session;
 
+pub(crate) use blockers::{drop_unblocked, unblocked, watch};
 pub(crate) use catalogue::{LOOKUP_POLICY, holds, inspect as inspect_catalogue, read as read_catalogue};
 pub use config::{Cluster, Config, PgNotify};
 pub(crate) use credential::{IssuedPassword, PasswordRequest, forget};
@@ -86,8 +88,8 @@ pub use factory::FACTORY;
 pub(crate) use failure::{failure, is_duplicate};
 pub(crate) use fence::{denies, fence};
 pub(crate) use location::{
-    ObservedSchema, RemovalCounts, backend, drop_tables_in_batches, drop_unblocked, name_taken, observed,
-    privilege_differences, unblocked, update_schema,
+    ObservedSchema, RemovalCounts, drop_tables_in_batches, name_taken, observed, privilege_differences,
+    update_schema,
 };
 pub(crate) use migrate::{TABLE as MIGRATIONS, Target, baseline, keeps_replaced, mark, recipe};
 pub(crate) use name::Name;

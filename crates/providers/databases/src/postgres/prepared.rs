@@ -47,14 +47,16 @@ pub async fn roll_back_in(inside: &mut Session, database: &Name) -> Result<(), F
 }
 
 /// Rolls back what tenants' logins have prepared in this session's database and what keeps this backend waiting for a
-/// table: nothing else ends such a lock.
+/// lock, or for a row that it has changed: nothing else ends it.
 pub async fn roll_back_blockers(connection: &mut Session, waiting: i32) -> Result<(), Failure> {
     let condition = "EXISTS (
-        SELECT FROM pg_locks w JOIN pg_locks h USING (locktype, database, relation) JOIN pg_locks own ON own.virtualtransaction = h.virtualtransaction
-        WHERE w.pid::text = $1 AND NOT w.granted AND w.locktype = 'relation' AND h.granted AND h.pid IS NULL
-          AND own.locktype = 'transactionid' AND own.transactionid = x.transaction AND own.pid IS NULL
-          -- All other modes are those of reads and writes.
-          AND (w.mode = 'AccessExclusiveLock' OR h.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock'))
+        SELECT FROM pg_locks w WHERE w.pid::text = $1 AND NOT w.granted AND (w.transactionid = x.transaction OR EXISTS (
+            SELECT FROM pg_locks h JOIN pg_locks own ON own.virtualtransaction = h.virtualtransaction
+            WHERE (h.locktype, h.database) = (w.locktype, w.database) AND h.granted AND h.pid IS NULL
+              AND (h.relation, h.classid, h.objid, h.objsubid) IS NOT DISTINCT FROM (w.relation, w.classid, w.objid, w.objsubid)
+              AND own.locktype = 'transactionid' AND own.transactionid = x.transaction AND own.pid IS NULL
+              -- All other modes are those of reads and writes.
+              AND (w.mode IN ('AccessExclusiveLock', 'ExclusiveLock') OR h.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock'))))
     ) AND x.database = current_database() AND EXISTS (
         SELECT FROM tenantry.homes JOIN pg_roles r ON claim = shobj_description(r.oid, 'pg_authid') WHERE rolname = x.owner)";
     for Prepared { gid, owner, .. } in read(connection, condition, &waiting.to_string()).await? {

@@ -14,7 +14,6 @@ use tenantry_postgres::Session;
 
 use super::failure::failure;
 use super::name::Name;
-use super::server::run;
 use crate::tables::literal;
 
 /// Rounds of PBKDF2, PostgreSQL's default. The passwords are random, so more rounds would add nothing.
@@ -105,12 +104,6 @@ pub fn revoke(name: &Name) -> String {
 /// The statement that allows or forbids logins.
 pub fn set_login(name: &Name, allowed: bool) -> String {
     format!("ALTER ROLE {name} {};", if allowed { "LOGIN" } else { "NOLOGIN" })
-}
-
-/// Forbids logins and terminates the role's sessions. The caller has checked the owner tag.
-pub async fn shut_out(connection: &mut Session, name: &Name) -> Result<(), Failure> {
-    run(connection, set_login(name, false)).await?;
-    end_sessions(connection, name).await
 }
 
 /// Terminates the role's sessions. The caller has checked the owner tag.

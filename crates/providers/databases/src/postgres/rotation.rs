@@ -6,15 +6,15 @@ use tenantry_model::Failure;
 use tenantry_model::id::OperationId;
 use tenantry_postgres::Session;
 
+use super::blockers::change_logins;
 use super::credential::{IssuedPassword, PasswordRequest};
 use super::directory::{Owner, Ownership, TenantState};
-use super::failure::failure;
 use super::fence::shuts_out;
 use super::location::name_taken;
 use super::logins::Rotation;
 use super::name::Name;
 use super::role::{self, end_sessions, set_login};
-use super::server::{Server, create_objects, run};
+use super::server::Server;
 use crate::tables::literal;
 use tenantry_provider::rotate::Former;
 
@@ -69,9 +69,7 @@ pub async fn rotate(
             sql.push_str(&role::revoke(other));
         }
         sql.push_str(&owner.record_rotation(&then, issued.new_password()));
-        let mut transaction = lock.begin().await.map_err(failure)?;
-        create_objects(&mut transaction, sql).await?;
-        transaction.commit().await.map_err(failure)?;
+        change_logins(server, &mut lock, &[newest, other], sql).await?;
     }
     // The new password is not handed out yet, so existing sessions of this login used an older one.
     end_sessions(&mut lock, newest).await?;
@@ -97,19 +95,23 @@ pub async fn retire(server: &Server, owner: &Owner, operation: OperationId) -> R
         false => (&owner.second, state.second),
     };
     if there.is_some() {
-        retire_login(&mut lock, owner, former).await?;
+        retire_login(server, &mut lock, owner, former).await?;
     }
     Ok(Some(former.clone()))
 }
 
-async fn retire_login(connection: &mut Session, owner: &Owner, former: &Name) -> Result<(), Failure> {
+async fn retire_login(
+    server: &Server,
+    connection: &mut Session,
+    owner: &Owner,
+    former: &Name,
+) -> Result<(), Failure> {
     let retired = format!(
         "{}UPDATE tenantry.logins SET former_stays = false WHERE name = {};",
         role::revoke(former),
         literal(owner.second.as_str())
     );
-    // One message is one transaction.
-    run(connection, retired).await?;
+    change_logins(server, connection, &[former], retired).await?;
     end_sessions(connection, former).await
 }
 

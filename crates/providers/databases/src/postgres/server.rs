@@ -11,6 +11,7 @@ use tenantry_postgres::{AdvisoryLock, Error, Limits, Pool, Pooled, Server as Add
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::blockers::unblocked;
 use super::config::Config;
 use super::failure::{connecting, failure, is_duplicate};
 use super::name::Name;
@@ -140,10 +141,28 @@ impl Server {
         begin(&self.main, prelude).await
     }
 
-    /// Takes the advisory lock of this name in the main database; waits for it up to the lock timeout.
+    /// Takes the advisory lock of this name in the main database; waits for it up to the lock timeout. A tenant's login
+    /// that has it loses it.
     pub async fn lock(&self, name: &str) -> Result<ServerLock, Failure> {
-        let connection = self.connection().await?;
-        AdvisoryLock::take(&lock_name(name), connection).await.map_err(failure)
+        let mut connection = self.connection().await?;
+        self.lock_until_closed(&mut connection, name).await?;
+        Ok(AdvisoryLock::held(&lock_name(name), connection))
+    }
+
+    /// The same in a session of the main database, which holds the lock until it is closed.
+    pub async fn lock_until_closed(&self, connection: &mut Session, name: &str) -> Result<(), Failure> {
+        let name = lock_name(name);
+        if connection.try_lock(&name).await.map_err(failure)? {
+            return Ok(());
+        }
+        let backend = connection.backend().await.map_err(failure)?;
+        let locked = async { connection.lock(&name).await.map_err(failure) };
+        Box::pin(unblocked(self, backend, locked)).await
+    }
+
+    /// Opens a connection to the main database outside the pool; the database need not be set up.
+    pub async fn connect(&self) -> Result<Session, Failure> {
+        connect(&self.address).await
     }
 
     /// Opens a connection to another database on the server, outside the pool.
@@ -175,7 +194,7 @@ impl Server {
     pub async fn connect_with_lock(&self, name: &str) -> Result<Session, Failure> {
         self.facts().await?;
         let mut connection = connect(&self.address).await?;
-        lock_until_closed(&mut connection, name).await?;
+        self.lock_until_closed(&mut connection, name).await?;
         Ok(connection)
     }
 
@@ -277,7 +296,7 @@ impl Server {
         let mut connection = connect(&self.address).await?;
         let found = self.check(&mut connection).await?;
         // The lock is released with the session.
-        lock_until_closed(&mut connection, "directory").await?;
+        self.lock_until_closed(&mut connection, "directory").await?;
         directory::create(&mut connection).await?;
         connection.close().await;
         self.timeline.store(found.timeline, Ordering::Relaxed);
@@ -356,11 +375,6 @@ pub async fn begin(pool: &Pool, prelude: String) -> Result<Transaction<Pooled>, 
     let mut transaction = pool.begin().await.map_err(connecting)?;
     run(&mut transaction, prelude).await?;
     Ok(transaction)
-}
-
-/// Takes the advisory lock of this name, which is held until the connection closes.
-pub async fn lock_until_closed(connection: &mut Session, name: &str) -> Result<(), Failure> {
-    connection.lock(&lock_name(name)).await.map_err(failure)
 }
 
 /// Separates these locks from those of other programs in the same database.

@@ -30,7 +30,7 @@ use self::replace::{Staged, replace};
 use super::catalogue;
 use super::failure::failure;
 use super::name::Name;
-use super::server::{Server, lock_until_closed, run};
+use super::server::{Server, run};
 use crate::tables::{Catalogue, OWNER, Table, in_parentheses, quoted};
 use tenantry_provider::csv;
 use tenantry_provider::transfer::{Content, Sink, Source, bad_archive, broken};
@@ -87,7 +87,7 @@ pub async fn load(
 }
 
 async fn load_rows(rows: &mut RowsConnection, spec: &Spec, source: &mut dyn Source) -> Result<(), Failure> {
-    let RowsConnection { connection, schema, path, isolation, shared, .. } = rows;
+    let RowsConnection { connection, server, schema, path, isolation, shared, .. } = rows;
     let (tenant, isolation) = (spec.tenant.id, *isolation);
     run(connection, format!("BEGIN; {}", settings(path))).await?;
     let catalogue = catalogue::read_tables(connection, schema, isolation).await?;
@@ -135,7 +135,7 @@ async fn load_rows(rows: &mut RowsConnection, spec: &Spec, source: &mut dyn Sour
     if let Some(word) = shared {
         // A removal does not see uncommitted rows, and shared tables outlive it. With the lock, a commit
         // whose process died comes either before the removal or after a removal that found nothing to delete.
-        lock_until_closed(connection, word).await?;
+        server.lock_until_closed(connection, word).await?;
     }
     run(connection, "COMMIT".to_owned()).await.map_err(unfit)
 }

@@ -14,9 +14,9 @@ use super::{ISOLATION, partitions, vetoes};
 use crate::content::Ensure;
 use crate::postgres::{
     IssuedPassword, LocateRows, ObservedSchema, Owner, Ownership, PasswordRequest, PerServer, Postgres,
-    RemovalCounts, Target, TenantState, Trial, backend, create_objects, delete_all, extend_paths, failure,
-    holds, inspect_catalogue, lift_timeout, name_taken, privilege_differences, read_catalogue,
-    recorded_shape, replica, run, schema_tag, seed, shape, unblocked,
+    RemovalCounts, Target, TenantState, Trial, create_objects, delete_all, extend_paths, failure, holds,
+    inspect_catalogue, lift_timeout, name_taken, privilege_differences, read_catalogue, recorded_shape,
+    replica, run, schema_tag, seed, shape, unblocked,
 };
 use crate::shape::{FORM, Shape};
 use crate::tables::{Catalogue, literal};
@@ -114,13 +114,17 @@ impl Pool {
         sql.push_str(&server.memberships().await?.grant(&self.groups()?.tenants, name));
         sql.push_str(&owner.search_paths(&state, server.database(), &path));
         sql.push_str(&owner.enlist(issued.new_password(), false));
-        let mut transaction = lock.begin().await.map_err(failure)?;
-        create_objects(&mut transaction, sql).await?;
-        if state.completed.is_none() {
-            seed(&mut transaction, SCHEMA, &path, work).await?;
-        }
-        run(&mut transaction, owner.complete(work, None, issued.is_stored())).await?;
-        transaction.commit().await.map_err(failure)?;
+        let backend = lock.backend().await.map_err(failure)?;
+        let made = async {
+            let mut transaction = lock.begin().await.map_err(failure)?;
+            create_objects(&mut transaction, sql).await?;
+            if state.completed.is_none() {
+                seed(&mut transaction, SCHEMA, &path, work).await?;
+            }
+            run(&mut transaction, owner.complete(work, None, issued.is_stored())).await?;
+            transaction.commit().await.map_err(failure)
+        };
+        unblocked(server, backend, made).await?;
         Ok(issued)
     }
 
@@ -165,7 +169,7 @@ impl Pool {
         let logins = owner.shut_out(self.postgres.main(), &mut lock, &state).await?;
         let mut transaction = lock.begin().await.map_err(failure)?;
         lift_timeout(&mut transaction).await?;
-        let (tenant, backend) = (owner.tenant_id()?, backend(&mut transaction).await?);
+        let (tenant, backend) = (owner.tenant_id()?, transaction.backend().await.map_err(failure)?);
         let deleted = async {
             // Triggers of the tables name them unqualified, as the migrations do.
             run(&mut transaction, format!("SET LOCAL {path}")).await?;

@@ -22,7 +22,7 @@ use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::postgres::{
     Name, ObservedSchema, Ownership, PasswordRequest, Postgres, PostgresRows, RemovalCounts, TenantState,
-    denies, fence, forget, holds, observed, outputs, transfer as rows,
+    denies, fence, forget, holds, observed, outputs, transfer as rows, watch,
 };
 use client::Pool;
 pub use config::{Config, Settings};
@@ -145,6 +145,11 @@ impl Provider for DatabasePostgresPool {
 
     fn isolates(&self, isolation: Isolation) -> bool {
         isolation == ISOLATION
+    }
+
+    async fn start(&self) -> Result<(), Failure> {
+        tokio::spawn(watch(Arc::downgrade(self.pool.postgres.main())));
+        Ok(())
     }
 
     fn settings_schema(&self) -> Value {

@@ -18,6 +18,7 @@ mod postgres_in_use;
 mod postgres_isolation;
 mod postgres_leaks;
 mod postgres_migrations;
+mod postgres_obstruction;
 mod postgres_partitions;
 mod postgres_pool_tables;
 mod postgres_pool_triggers;

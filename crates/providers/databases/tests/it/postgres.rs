@@ -171,6 +171,11 @@ pub async fn ensured(fixture: &Fixture, spec: &Spec) -> Ensured {
 
 /// Connects as the tenant's application does: with the outputs and the password that was handed out.
 pub async fn log_in(fixture: &Fixture, spec: &Spec, outputs: &Value) -> sqlx::Result<PgConnection> {
+    login(fixture, spec, outputs).connect().await
+}
+
+/// A tenant's login as its application uses it.
+pub fn login(fixture: &Fixture, spec: &Spec, outputs: &Value) -> PgConnectOptions {
     let password = fixture.world.secret(spec, &format!("postgres_password:{}", spec.name));
     let options: PgConnectOptions = fixture.url().parse().unwrap();
     let text = |key: &str| outputs[key].as_str().unwrap().to_owned();
@@ -181,8 +186,6 @@ pub async fn log_in(fixture: &Fixture, spec: &Spec, outputs: &Value) -> sqlx::Re
         .password(&password)
         .database(&text("database"))
         .disable_statement_logging()
-        .connect()
-        .await
 }
 
 /// Expects the statement to fail with this SQLSTATE.

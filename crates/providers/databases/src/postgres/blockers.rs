@@ -1,0 +1,135 @@
+//! Ends what keeps the administrator or other tenants waiting. Every login may take advisory locks, lock the tables that it
+//! writes, and change its own role in a transaction that it leaves open. A session that blocks is terminated, and a
+//! prepared transaction rolled back, if they are a tenant's login's.
+
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tenantry_model::Failure;
+use tenantry_postgres::Session;
+use tokio::time::{interval, timeout};
+
+use super::failure::failure;
+use super::name::Name;
+use super::prepared::roll_back_blockers;
+use super::server::{Server, create_objects, run};
+use crate::tables::literal;
+
+/// Time that the administrator waits before it looks up what blocks it; each time twice as long, up to [`LONGEST`].
+const FIRST: Duration = Duration::from_millis(200);
+/// Longest time between two such looks.
+const LONGEST: Duration = Duration::from_secs(1);
+/// How often a change of logins is repeated.
+const REPETITIONS: usize = 8;
+/// How often the sessions that others wait for are looked up.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs statements that drop a tenant's objects, as [`unblocked`].
+pub async fn drop_unblocked(server: &Server, connection: &mut Session, sql: String) -> Result<(), Failure> {
+    let backend = connection.backend().await.map_err(failure)?;
+    unblocked(server, backend, run(connection, sql)).await
+}
+
+/// Runs statements that change a tenant's logins, in one transaction. A login may change itself at the same moment: its
+/// sessions are ended if they block the statements or make them fail.
+pub async fn change_logins(
+    server: &Server,
+    connection: &mut Session,
+    logins: &[&Name],
+    sql: String,
+) -> Result<(), Failure> {
+    let backend = connection.backend().await.map_err(failure)?;
+    let mut changed = unblocked(server, backend, create_objects(connection, sql.clone())).await;
+    // In one message with the change, so that a login that connects again comes too late.
+    let end = |login: &&Name| {
+        let login = literal(login.as_str());
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {login};")
+    };
+    let alone = logins.iter().map(end).collect::<String>() + &sql;
+    for _ in 0..REPETITIONS {
+        match changed {
+            Err(failure) if failure.code == "rolled_back" => {}
+            done => return done,
+        }
+        changed = unblocked(server, backend, create_objects(connection, alone.clone())).await;
+    }
+    changed
+}
+
+/// Does `work` in the administrator's session `backend`, and ends what tenants' logins block it with.
+pub async fn unblocked<T>(
+    server: &Server,
+    backend: i32,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut work = pin!(work);
+    let mut patience = FIRST;
+    loop {
+        if let Ok(done) = timeout(patience, &mut work).await {
+            return done;
+        }
+        patience = LONGEST.min(patience * 2);
+        // On the heap, because few waits need it and every wait would have its size.
+        let ended = Box::pin(async {
+            let mut aside = server.connect().await?;
+            end_blockers(&mut aside, backend).await?;
+            aside.close().await;
+            Ok::<_, Failure>(())
+        });
+        // Without it the statement waits up to the lock timeout, as for any lock.
+        if let Err(failure) = ended.await {
+            tracing::warn!(%failure, "what blocks the administrator cannot be looked up; it waits");
+        }
+    }
+}
+
+/// Ends the sessions and prepared transactions of tenants' logins that block this backend.
+async fn end_blockers(connection: &mut Session, waiting: i32) -> Result<(), Failure> {
+    connection
+        .execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
+         WHERE pid = ANY (pg_blocking_pids($1)) AND NOT rolsuper AND EXISTS (
+             SELECT FROM tenantry.homes WHERE claim = shobj_description(usesysid, 'pg_authid'))",
+            &[&waiting],
+        )
+        .await
+        .map_err(failure)?;
+    roll_back_blockers(connection, waiting).await
+}
+
+/// Sessions that have waited for 5 seconds for a table or an advisory lock which a session of another role has.
+const WAITING: &str = "
+    SELECT pid FROM pg_locks JOIN pg_stat_activity waiting USING (pid)
+    WHERE NOT granted AND locktype IN ('relation', 'advisory') AND pg_locks.waitstart < clock_timestamp() - interval '5 s'
+      AND EXISTS (SELECT FROM unnest(pg_blocking_pids(pid)) blocking LEFT JOIN pg_stat_activity b ON b.pid = blocking
+                  WHERE b.usesysid IS DISTINCT FROM waiting.usesysid)";
+
+/// Looks every second for sessions that wait for a tenant's login in the main database, and ends what they wait for: a lock
+/// on a table that tenants share stops all of them. Ends when the server is dropped.
+pub async fn watch(server: Weak<Server>) {
+    let mut every = interval(WATCH_EVERY);
+    loop {
+        every.tick().await;
+        let Some(server) = server.upgrade() else { return };
+        if let Err(failure) = end_long_waits(&server).await {
+            tracing::debug!(%failure, "sessions that wait for tenants' logins cannot be looked up");
+        }
+    }
+}
+
+async fn end_long_waits(server: &Arc<Server>) -> Result<(), Failure> {
+    if !server.is_set_up().await? {
+        return Ok(());
+    }
+    let mut connection = server.connection().await?;
+    let waiting: Vec<i32> = connection.all(WAITING, &[]).await.map_err(failure)?;
+    for backend in waiting {
+        tracing::warn!(
+            server = server.id(),
+            "a tenant's login has kept others waiting: its session is ended"
+        );
+        end_blockers(&mut connection, backend).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! What every login may hold, such as advisory locks, locks on the tables that it writes, and changes of its own role that it
+//! does not commit, keeps neither Tenantry nor other tenants from their work.
+
+use sqlx::postgres::{PgAdvisoryLock, PgAdvisoryLockKey, PgConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+use tenantry_model::suspension::SuspensionMode;
+use tenantry_provider::{Ensured, Observed, Spec};
+use tenantry_testkit::TestDatabase;
+use tenantry_testkit::own_postgres::OwnPostgres;
+use tokio::sync::mpsc;
+
+use crate::contract::Environment as _;
+use crate::postgres::{Fixture, MODELS, Model, connect, ensured, log_in, login, make};
+use crate::postgres_fences::fence;
+
+/// A session of the tenant's login in the main database, where Tenantry takes its locks.
+async fn in_main(fixture: &Fixture, spec: &Spec, made: &Ensured) -> PgConnection {
+    let main: PgConnectOptions = fixture.url().parse().unwrap();
+    let options = login(fixture, spec, &made.outputs).database(main.get_database().unwrap());
+    options.connect().await.unwrap()
+}
+
+/// The advisory lock under which Tenantry changes what the tenant has.
+fn lock_of(fixture: &Fixture, spec: &Spec) -> PgAdvisoryLock {
+    let isolation = match fixture.model {
+        Model::Pool => "pool",
+        Model::Schema => "schema",
+        Model::Database => "database",
+    };
+    PgAdvisoryLock::new(format!("tenantry {isolation} {}", spec.name))
+}
+
+/// Sessions of the tenant's login: one has this advisory lock, the others have changed their role and not committed.
+async fn obstruct(fixture: &Fixture, spec: &Spec, made: &Ensured, lock: PgAdvisoryLock) -> [PgConnection; 3] {
+    let PgAdvisoryLockKey::BigInt(key) = *lock.key() else { unreachable!() };
+    let hold = format!("SELECT pg_advisory_lock({key})");
+    let mut sessions = [
+        in_main(fixture, spec, made).await,
+        in_main(fixture, spec, made).await,
+        log_in(fixture, spec, &made.outputs).await.unwrap(),
+    ];
+    for (session, sql) in sessions.iter_mut().zip([
+        &*hold,
+        "BEGIN; ALTER ROLE CURRENT_USER PASSWORD 'x'",
+        "BEGIN; ALTER ROLE CURRENT_USER SET work_mem = '1MB'",
+    ]) {
+        session.execute(AssertSqlSafe(sql)).await.expect(sql);
+    }
+    sessions
+}
+
+async fn is_removed(fixture: &Fixture, spec: &Spec) {
+    let context = fixture.world.context();
+    fixture.provider.remove(&context, spec).await.unwrap();
+    let seen = fixture.provider.observe(&context, spec).await.unwrap();
+    assert!(matches!(seen, Observed::Absent), "{:?}: {seen:?}", fixture.model);
+}
+
+#[tokio::test]
+async fn a_tenant_cannot_hold_up_its_suspension_or_removal() {
+    for model in MODELS {
+        let Some(fixture) = Fixture::with_plain_administrator(model).await else { return };
+        let (spec, made) = make(&fixture).await;
+        let held = obstruct(&fixture, &spec, &made, lock_of(&fixture, &spec)).await;
+        fence(&fixture, &spec, Some(SuspensionMode::NoLogin), 1).await;
+        for mut session in held {
+            assert!(session.ping().await.is_err(), "{model:?}: a session is still open");
+        }
+        assert!(log_in(&fixture, &spec, &made.outputs).await.is_err(), "{model:?}");
+        fence(&fixture, &spec, None, 2).await;
+        let _held = obstruct(&fixture, &spec, &made, lock_of(&fixture, &spec)).await;
+        is_removed(&fixture, &spec).await;
+    }
+}
+
+/// Changes its own role again and again, and leaves each change open for a while, until it may not log in any more.
+async fn change_itself(options: PgConnectOptions, change: String, begun: mpsc::Sender<()>) {
+    while let Ok(mut session) = options.connect().await {
+        while session.execute(AssertSqlSafe(change.clone())).await.is_ok() {
+            let _ = begun.try_send(());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_that_changes_itself_again_and_again_is_suspended() {
+    for model in MODELS {
+        let Some(fixture) = Fixture::with_plain_administrator(model).await else { return };
+        let (spec, made) = make(&fixture).await;
+        // The password stays, so that it can log in again.
+        let password = fixture.world.secret(&spec, &format!("postgres_password:{}", spec.name));
+        let change =
+            format!("BEGIN; ALTER ROLE CURRENT_USER PASSWORD '{password}'; SELECT pg_sleep(0.05); COMMIT");
+        let options = login(&fixture, &spec, &made.outputs);
+        let (begun, mut begins) = mpsc::channel(1);
+        let loops: Vec<_> = (0..2)
+            .map(|_| tokio::spawn(change_itself(options.clone(), change.clone(), begun.clone())))
+            .collect();
+        begins.recv().await.unwrap();
+        fence(&fixture, &spec, Some(SuspensionMode::NoLogin), 1).await;
+        for task in loops {
+            task.await.unwrap();
+        }
+        is_removed(&fixture, &spec).await;
+    }
+}
+
+/// Every login may connect to the main database and knows the names of Tenantry's locks.
+#[tokio::test]
+async fn a_new_process_starts_while_a_tenant_has_its_locks() {
+    for model in MODELS {
+        let Some(fixture) = Fixture::with_plain_administrator(model).await else { return };
+        let (spec, made) = make(&fixture).await;
+        for name in ["directory", "pool", "template"] {
+            let lock = PgAdvisoryLock::new(format!("tenantry {name}"));
+            let _held = obstruct(&fixture, &spec, &made, lock).await;
+            fixture.another().probe().await.unwrap();
+        }
+        is_removed(&fixture, &spec).await;
+    }
+}
+
+#[tokio::test]
+async fn a_lock_on_shared_tables_stops_no_other_tenant() {
+    let Some(fixture) = Fixture::with_plain_administrator(Model::Pool).await else { return };
+    fixture.provider.start().await.unwrap();
+    let ((spec, made), (other, others)) = (make(&fixture).await, make(&fixture).await);
+    let mut neighbour = log_in(&fixture, &other, &others.outputs).await.unwrap();
+    let lock = async || {
+        let mut hostile = log_in(&fixture, &spec, &made.outputs).await.unwrap();
+        hostile.execute("BEGIN; LOCK TABLE workspaces, projects, tasks").await.unwrap();
+        hostile
+    };
+    let mut hostile = lock().await;
+    // Sign-ups go on.
+    let signed_up = crate::world::spec(fixture.settings());
+    ensured(&fixture, &signed_up).await;
+    assert!(hostile.ping().await.is_err());
+    let mut hostile = lock().await;
+    neighbour.execute("UPDATE workspaces SET name = 'x'").await.unwrap();
+    assert!(hostile.ping().await.is_err());
+    // Its own sessions may wait for each other.
+    let mut hostile = lock().await;
+    let mut second = log_in(&fixture, &spec, &made.outputs).await.unwrap();
+    second.execute("SET lock_timeout = '7s'").await.unwrap();
+    assert!(second.execute("UPDATE workspaces SET name = 'x'").await.is_err());
+    hostile.ping().await.unwrap();
+}
+
+/// A prepared transaction keeps its locks after its session has ended.
+#[tokio::test]
+async fn prepared_transactions_hold_up_nothing() {
+    let Some(server) = OwnPostgres::start(&["max_prepared_transactions=20", "fsync=off"]).await else {
+        return;
+    };
+    for model in MODELS {
+        let database = TestDatabase::on(&server.url()).await;
+        let fixture = Fixture::with_plain_administrator_on(database, model).await;
+        let (spec, made) = make(&fixture).await;
+        let PgAdvisoryLockKey::BigInt(key) = *lock_of(&fixture, &spec).key() else { unreachable!() };
+        let mut session = in_main(&fixture, &spec, &made).await;
+        for (number, sql) in
+            [&*format!("SELECT pg_advisory_xact_lock({key})"), "ALTER ROLE CURRENT_USER PASSWORD 'x'"]
+                .into_iter()
+                .enumerate()
+        {
+            let prepare = format!("BEGIN; {sql}; PREPARE TRANSACTION '{} {number}'", spec.name);
+            session.execute(AssertSqlSafe(prepare)).await.unwrap();
+        }
+        fence(&fixture, &spec, Some(SuspensionMode::NoLogin), 1).await;
+        let left = "SELECT count(*) FROM pg_prepared_xacts";
+        let left: i64 = sqlx::query_scalar(left).fetch_one(&mut connect(&server.url()).await).await.unwrap();
+        assert_eq!(left, 0, "{model:?}");
+        is_removed(&fixture, &spec).await;
+    }
+}
