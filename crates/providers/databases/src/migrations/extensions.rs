@@ -97,8 +97,6 @@ pub struct Extension {
     pub name: String,
     /// The version that the statement asks for.
     pub version: Option<String>,
-    /// Whether extensions that it needs are installed as well.
-    pub cascade: bool,
     /// Line of the file at which the statement begins.
     pub line: usize,
 }
@@ -162,15 +160,13 @@ pub fn create(tokens: &[Token<'_>], line: usize) -> Verdict {
     }
     let Some((name, mut rest)) = rest.split_first() else { return unreadable() };
     let Some(name) = name.name() else { return unreadable() };
-    let mut extension = Extension { name, version: None, cascade: false, line };
+    let mut extension = Extension { name, version: None, line };
     loop {
         rest = match rest {
             [] => break,
             [word, after @ ..] if word.is("with") => after,
-            [word, after @ ..] if word.is("cascade") => {
-                extension.cascade = true;
-                after
-            }
+            // What the extension needs is named by a statement of its own.
+            [word, after @ ..] if word.is("cascade") => after,
             [word, schema, after @ ..] if word.is("schema") && schema.name().is_some() => after,
             [word, version, after @ ..] if word.is("version") => {
                 extension.version = version.plain_text().map(str::to_owned).or_else(|| version.name());
@@ -202,21 +198,15 @@ mod tests {
 
     #[test]
     fn every_form_of_the_statement_is_read() {
-        let extension = |name: &str, version: Option<&str>, cascade| {
+        let extension = |name: &str, version: Option<&str>| {
             let version = version.map(str::to_owned);
-            Verdict::Installs(Extension { name: name.to_owned(), version, cascade, line: 7 })
+            Verdict::Installs(Extension { name: name.to_owned(), version, line: 7 })
         };
         for (sql, expected) in [
-            ("CREATE EXTENSION Citext", extension("citext", None, false)),
-            (
-                "create extension if not exists \"uuid-ossp\" with schema public",
-                extension("uuid-ossp", None, false),
-            ),
-            ("CREATE EXTENSION hstore WITH VERSION '1.8' CASCADE", extension("hstore", Some("1.8"), true)),
-            (
-                "CREATE EXTENSION hstore SCHEMA \"Own\" VERSION \"1.8\"",
-                extension("hstore", Some("1.8"), false),
-            ),
+            ("CREATE EXTENSION Citext", extension("citext", None)),
+            ("create extension if not exists \"uuid-ossp\" with schema public", extension("uuid-ossp", None)),
+            ("CREATE EXTENSION hstore WITH VERSION '1.8' CASCADE", extension("hstore", Some("1.8"))),
+            ("CREATE EXTENSION hstore SCHEMA \"Own\" VERSION \"1.8\"", extension("hstore", Some("1.8"))),
             ("CREATE EXTENSION IF NOT EXISTS plpgsql WITH SCHEMA pg_catalog", Verdict::Skip),
         ] {
             assert_eq!(create(&tokens(sql), 7), expected, "{sql}");

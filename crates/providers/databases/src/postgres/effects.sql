@@ -67,10 +67,9 @@ UNION ALL SELECT DISTINCT 'an object that existed before, by dropping it' FROM p
             AND (NOT $2 AND coalesce(relation, objid)::bigint < to_regnamespace($1)::oid::bigint OR classid = 'pg_extension'::regclass)
             AND CASE locktype WHEN 'relation' THEN NOT EXISTS (SELECT FROM pg_class WHERE oid = relation)
                               WHEN 'object' THEN (pg_identify_object(classid, objid, 0)).identity IS NULL END
--- ALTER EXTENSION … ADD leaves the extension's row as it is.
+-- ALTER EXTENSION … ADD and DROP leave the extension's row as it is, but the transaction holds its lock.
 UNION ALL SELECT DISTINCT format('extension %I', extname) FROM pg_extension e
-          JOIN pg_depend member ON member.refclassid = 'pg_extension'::regclass AND member.refobjid = e.oid AND member.deptype = 'e'
-          JOIN pg_depend home USING (classid, objid) WHERE home.refclassid = 'pg_namespace'::regclass AND home.refobjid = to_regnamespace($1)::oid
+          JOIN pg_locks ON pid = pg_backend_pid() AND locktype = 'object' AND classid = 'pg_extension'::regclass AND objid = e.oid
 -- CREATE, ALTER and DROP ROLE keep this lock. Only superusers may read the table itself.
 UNION ALL SELECT 'a role' FROM pg_locks
           WHERE pid = pg_backend_pid() AND mode = 'RowExclusiveLock' AND locktype = 'relation' AND relation = 'pg_authid'::regclass

@@ -83,7 +83,7 @@ pub use config::{Cluster, Config, PgNotify};
 pub(crate) use credential::{IssuedPassword, PasswordRequest, forget};
 pub(crate) use dependents::require_none as require_no_dependents;
 pub(crate) use directory::{Owner, Ownership, TenantState, name_of, names_of, recorded_shape, schema_tag};
-pub(crate) use extensions::{Extensions, Place, extend_paths, install as install_extensions};
+pub(crate) use extensions::{Extensions, InstallIn, extend_paths, install as install_extensions};
 pub use factory::FACTORY;
 pub(crate) use failure::{failure, is_duplicate};
 pub(crate) use fence::{denies, fence};
@@ -184,7 +184,7 @@ impl Postgres {
         }
         let installed = async {
             let mut lock = self.main.lock(extensions::LOCK).await?;
-            install_extensions(&mut lock, migrations, Place::Main).await.map(Arc::new)
+            install_extensions(&mut lock, migrations, InstallIn::Main).await.map(Arc::new)
         };
         self.extensions.get_or_init(&self.main, installed).await
     }

@@ -10,7 +10,7 @@ use super::ISOLATION;
 use super::client::SCHEMA;
 use super::dropping::drop_database;
 use crate::postgres::{
-    Name, Place, Postgres, Server, Target, Trial, failure, install_extensions, is_duplicate, recipe, run,
+    InstallIn, Name, Postgres, Server, Target, Trial, failure, install_extensions, is_duplicate, recipe, run,
     with_keepalive,
 };
 use crate::tables::literal;
@@ -35,7 +35,7 @@ pub async fn ready(server: &Server, postgres: &Postgres) -> Result<Name, Failure
     let mut inside = server.connect_to(&draft).await?;
     run(&mut inside, format!("REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC")).await?;
     let made = async {
-        let extensions = install_extensions(&mut inside, migrations, Place::OfTenant).await?;
+        let extensions = install_extensions(&mut inside, migrations, InstallIn::OfTenant).await?;
         Trial::new(ISOLATION, &postgres.set(), &extensions, None)
             .run(&mut inside, SCHEMA, migrations)
             .await?;

@@ -407,6 +407,11 @@ async fn extensions_that_code_changes_are_rejected() {
                 "extension seg",
             ),
             (
+                "CREATE EXTENSION seg;\nDO $$ BEGIN ALTER EXTENSION seg DROP FUNCTION extensions.seg_center(extensions.seg); END $$;",
+                2,
+                "extension seg",
+            ),
+            (
                 "CREATE EXTENSION seg;\nDO $$ BEGIN DROP EXTENSION seg; END $$;",
                 2,
                 "an object that existed before, by dropping it",
@@ -448,11 +453,11 @@ async fn a_missing_right_is_named() {
         ),
         ("CREATE EXTENSION citext VERSION '0.1';", "bad_migration", "`citext` in the version 0.1".to_owned()),
         (
-            "SELECT 1;\nCREATE EXTENSION earthdistance CASCADE;",
+            "CREATE EXTENSION cube;\nCREATE EXTENSION earthdistance CASCADE;",
             "not_allowed",
             format!(
                 "2_b.sql:2: the administrator may not create the extension `earthdistance`: a superuser must run \
-                     `CREATE EXTENSION IF NOT EXISTS \"earthdistance\" SCHEMA extensions CASCADE` in the database {database}"
+                     `CREATE EXTENSION IF NOT EXISTS \"earthdistance\" SCHEMA extensions` in the database {database}"
             ),
         ),
         (

@@ -13,7 +13,7 @@ const MEMBERS: &str = include_str!("members.sql");
 
 /// The database in which extensions are installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum InstallIn {
     /// The main database, with the rows of many tenants.
     Main,
     /// A database of one tenant, whose tables are in `public`.
@@ -25,7 +25,7 @@ pub enum Place {
 pub async fn install(
     connection: &mut Session,
     migrations: &[Migration],
-    place: Place,
+    target: InstallIn,
 ) -> Result<Extensions, Failure> {
     let wanted = wanted(migrations);
     let names: Vec<&str> = wanted.iter().map(|(_, extension)| &*extension.name).collect();
@@ -36,16 +36,16 @@ pub async fn install(
     let installed: Vec<String> = connection.all(installed, &[&names]).await.map_err(failure)?;
     for (migration, extension) in wanted {
         let missing = !installed.contains(&extension.name);
-        let done = match shared_fault(&extension.name).filter(|_| place == Place::Main) {
+        let done = match shared_fault(&extension.name).filter(|_| target == InstallIn::Main) {
             Some(why) => Err(Failure::fatal("bad_migration", why)),
-            None if missing => create(connection, extension, place).await,
+            None if missing => create(connection, extension, target).await,
             None => Ok(()),
         };
         done.map_err(|failure| at(migration, extension, failure))?;
     }
-    let mut extensions = match place {
-        Place::Main => Extensions::in_schemas(closed(schemas(connection, &names).await?)?),
-        Place::OfTenant => Extensions::of_tenant(migrations),
+    let mut extensions = match target {
+        InstallIn::Main => Extensions::in_schemas(require_closed(schemas(connection, &names).await?)?),
+        InstallIn::OfTenant => Extensions::of_tenant(migrations),
     };
     if migrations.iter().flat_map(|it| &it.statements).any(|statement| statement.may_name_members()) {
         let members = connection.pairs(MEMBERS, &[&names]).await.map_err(failure)?;
@@ -63,11 +63,12 @@ fn at(migration: &Migration, extension: &Extension, failure: Failure) -> Failure
     }
 }
 
-async fn create(connection: &mut Session, extension: &Extension, place: Place) -> Result<(), Failure> {
-    let Extension { name, version, cascade, .. } = extension;
+async fn create(connection: &mut Session, extension: &Extension, target: InstallIn) -> Result<(), Failure> {
+    let Extension { name, version, .. } = extension;
     let available = connection
         .row(
-            "SELECT schema IS NULL AS movable, trusted, current_database()::text AS database, current_user::text AS administrator
+            "SELECT schema IS NULL AS movable, trusted, current_database()::text AS database, current_user::text AS administrator,
+                    (SELECT string_agg(format('`%s`', needs), ', ') FROM unnest(requires) needs WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = needs)) AS needs
              FROM pg_available_extension_versions v JOIN pg_available_extensions e USING (name)
              WHERE name = $1 AND v.version = coalesce($2, e.default_version)",
             &[&name.as_str(), &version.as_deref()],
@@ -84,6 +85,13 @@ async fn create(connection: &mut Session, extension: &Extension, place: Place) -
             ),
         ));
     };
+    // CASCADE would install extensions that no list allows.
+    if let Some(needs) = available.get::<_, Option<&str>>("needs") {
+        let why = format!(
+            "the extension `{name}` needs {needs}: create what it needs by statements before this one"
+        );
+        return Err(Failure::fatal("bad_migration", why));
+    }
     let mut sql = format!("CREATE EXTENSION IF NOT EXISTS {}", quoted(name));
     if available.get("movable") {
         sql.push_str(&format!(" SCHEMA {EXTENSIONS}"));
@@ -91,17 +99,30 @@ async fn create(connection: &mut Session, extension: &Extension, place: Place) -
     if let Some(version) = version {
         sql.push_str(&format!(" VERSION {}", literal(version)));
     }
-    if *cascade {
-        sql.push_str(" CASCADE");
-    }
+    require_own_schema(connection).await?;
     let created = match create_schema(connection).await {
         Ok(()) => connection.run(&sql).await,
         Err(error) => Err(error),
     };
     created.map_err(|error| match error.code() {
-        Some("42501") => not_allowed(name, &sql, &available, place),
+        Some("42501") => not_allowed(name, &sql, &available, target),
         _ => failure(error),
     })
+}
+
+/// Returns an error if the schema of extensions belongs to a tenant, whose login has the same comment.
+async fn require_own_schema(connection: &mut Session) -> Result<(), Failure> {
+    let of_tenant = "SELECT EXISTS (SELECT FROM pg_roles
+        WHERE shobj_description(oid, 'pg_authid') = obj_description(to_regnamespace($1), 'pg_namespace'))";
+    match connection.one(of_tenant, &[&EXTENSIONS]).await.map_err(failure)? {
+        false => Ok(()),
+        true => Err(Failure::fatal(
+            "name_taken",
+            format!(
+                "extensions cannot be installed: the schema `{EXTENSIONS}` belongs to a tenant; remove that tenant, or the statement"
+            ),
+        )),
+    }
 }
 
 /// Creates the schema of extensions if it is missing.
@@ -118,12 +139,12 @@ async fn create_schema(connection: &mut Session) -> Result<(), Error> {
     Ok(())
 }
 
-fn not_allowed(name: &str, sql: &str, available: &Row, place: Place) -> Failure {
+fn not_allowed(name: &str, sql: &str, available: &Row, target: InstallIn) -> Failure {
     let (database, administrator): (&str, &str) = (available.get("database"), available.get("administrator"));
-    let how = match (available.get("trusted"), place) {
+    let how = match (available.get("trusted"), target) {
         (true, _) => format!("run GRANT CREATE ON DATABASE {} TO {}", quoted(database), quoted(administrator)),
-        (false, Place::Main) => format!("a superuser must run `{sql}` in the database {database}"),
-        (false, Place::OfTenant) => {
+        (false, InstallIn::Main) => format!("a superuser must run `{sql}` in the database {database}"),
+        (false, InstallIn::OfTenant) => {
             "only a superuser may create it, and every tenant's database needs it: let Tenantry connect as a superuser, or \
              use another isolation"
                 .to_owned()
@@ -134,7 +155,7 @@ fn not_allowed(name: &str, sql: &str, available: &Row, place: Place) -> Failure 
 
 /// The names of these schemas. Returns an error if tenants cannot use one of them, or could put objects into it that others
 /// would use unknowingly, or if a tenant's removal would drop it.
-fn closed(schemas: Vec<Schema>) -> Result<Vec<String>, Failure> {
+fn require_closed(schemas: Vec<Schema>) -> Result<Vec<String>, Failure> {
     for Schema { name: schema, extension, is_usable, is_open, is_taken } in &schemas {
         let name = quoted(schema);
         if *is_taken {

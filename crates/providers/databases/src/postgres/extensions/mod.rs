@@ -13,7 +13,7 @@ use super::logins::Login;
 use super::server::run;
 use crate::migrations::{EXTENSIONS, Extension, Members, Migration};
 use crate::tables::{literal, quoted};
-pub use install::{Place, install, require_listed};
+pub use install::{InstallIn, install, require_listed};
 
 /// Name of the advisory lock under which the extensions of a main database change.
 pub const LOCK: &str = "extensions";
