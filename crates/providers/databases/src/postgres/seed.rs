@@ -30,7 +30,8 @@ pub async fn seed(transaction: &mut Session, schema: &str, path: &str, work: &En
         inserted.map_err(|error| match failure(error) {
             // The tables reject the rows because the seed does not fit them: a retry does not help.
             wrong if matches!(wrong.class, FailureClass::Invalid | FailureClass::Fatal) => {
-                Failure::invalid("bad_seed", wrong.message)
+                let seed = work.seed.as_deref().unwrap_or("canary.yaml");
+                Failure::invalid("bad_seed", format!("{seed}: table `{}`: {}", insert.table, wrong.message))
             }
             other => other,
         })?;

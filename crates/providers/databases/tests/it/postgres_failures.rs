@@ -192,6 +192,7 @@ async fn a_recreated_schema_is_incomplete_without_its_seed() {
         folder.seed("no number");
         let failed = fixture.another().ensure(&context, &spec).await.unwrap_err();
         is(&failed, Invalid, "bad_seed");
+        assert!(failed.message.contains("start: table `t`: "), "{failed}");
         assert!(!is_healthy(&*fixture.another(), &fixture, &spec).await, "{model:?}");
         let too_early = fixture.another().data().unwrap().scoped(spec.tenant.id).get("t", "first").await;
         is(&too_early.unwrap_err(), Invalid, "no_such_tenant");
