@@ -1,6 +1,6 @@
 //! Decides whether and when a failed attempt is retried; no other code does. Exponential backoff with full
 //! jitter: the delay before retry n is uniform in 0 to base × 2ⁿ⁻¹, capped, and at least the server's
-//! `Retry-After`.
+//! `Retry-After`, but never later than the end of the time for retries.
 //!
 //! A dependency that does not work is waited for, bounded by time, so that an outage of hours fails no operation.
 //! A dependency that works and gives a wrong answer is asked again a few times only.

@@ -79,7 +79,7 @@ struct Global {
     /// Output format
     #[arg(long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
     output: Format,
-    /// Never prompt
+    /// Never prompt; what needs a confirmation then needs `--yes`
     #[arg(long, global = true)]
     no_input: bool,
 }

@@ -16,16 +16,16 @@ use super::prepared::roll_back_blockers;
 use super::server::{Server, create_objects, run};
 use crate::tables::literal;
 
-/// Time that the administrator waits before it looks up what blocks it; each time twice as long, up to [`LONGEST`].
-const FIRST: Duration = Duration::from_millis(200);
+/// Time that the administrator waits before it looks up what blocks it; each time twice as long, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest time between two such looks.
-const LONGEST: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often a change of logins is repeated.
 const REPETITIONS: usize = 8;
 /// How often the sessions that others wait for are looked up.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-/// Runs statements that drop a tenant's objects, as [`unblocked`].
+/// Runs statements that drop a tenant's objects, and ends what tenants' logins block them with.
 pub async fn drop_unblocked(server: &Server, connection: &mut Session, sql: String) -> Result<(), Failure> {
     let backend = connection.backend().await.map_err(failure)?;
     unblocked(server, backend, run(connection, sql)).await
@@ -64,28 +64,38 @@ pub async fn unblocked<T>(
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let mut work = pin!(work);
-    let mut patience = FIRST;
+    let mut pause = FIRST_PAUSE;
+    let mut aside = None;
     loop {
-        if let Ok(done) = timeout(patience, &mut work).await {
+        if let Ok(done) = timeout(pause, &mut work).await {
             return done;
         }
-        patience = LONGEST.min(patience * 2);
+        pause = LONGEST_PAUSE.min(pause * 2);
         // On the heap, because few waits need it and every wait would have its size.
-        let ended = Box::pin(async {
-            let mut aside = server.connect().await?;
-            end_blockers(&mut aside, backend).await?;
-            aside.close().await;
-            Ok::<_, Failure>(())
-        });
+        let ended = Box::pin(end_blockers_aside(server, &mut aside, backend)).await;
         // Without it the statement waits up to the lock timeout, as for any lock.
-        if let Err(failure) = ended.await {
+        if let Err(failure) = ended {
+            aside = None;
             tracing::warn!(%failure, "what blocks the administrator cannot be looked up; it waits");
         }
     }
 }
 
+/// The same in a session beside that of the work, which is kept for the next look.
+async fn end_blockers_aside(
+    server: &Server,
+    aside: &mut Option<Session>,
+    waiting: i32,
+) -> Result<(), Failure> {
+    let session = match aside {
+        Some(session) => session,
+        None => aside.insert(server.connect().await?),
+    };
+    end_blockers(server, session, waiting).await
+}
+
 /// Ends the sessions and prepared transactions of tenants' logins that block this backend.
-async fn end_blockers(connection: &mut Session, waiting: i32) -> Result<(), Failure> {
+async fn end_blockers(server: &Server, connection: &mut Session, waiting: i32) -> Result<(), Failure> {
     connection
         .execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
@@ -95,15 +105,22 @@ async fn end_blockers(connection: &mut Session, waiting: i32) -> Result<(), Fail
         )
         .await
         .map_err(failure)?;
-    roll_back_blockers(connection, waiting).await
+    roll_back_blockers(server, connection, waiting).await
 }
 
-/// Sessions that have waited for 5 seconds for a table or an advisory lock which a session of another role has.
+/// Sessions that have waited in this database for 5 seconds for what another role has: a table, or an advisory lock. A
+/// tenant's login counts only while it waits to read or write a table: it could wait for other locks to have their holders
+/// ended. The two logins of a tenant have the same comment and may wait for each other.
 const WAITING: &str = "
-    SELECT pid FROM pg_locks JOIN pg_stat_activity waiting USING (pid)
-    WHERE NOT granted AND locktype IN ('relation', 'advisory') AND pg_locks.waitstart < clock_timestamp() - interval '5 s'
-      AND EXISTS (SELECT FROM unnest(pg_blocking_pids(pid)) blocking LEFT JOIN pg_stat_activity b ON b.pid = blocking
-                  WHERE b.usesysid IS DISTINCT FROM waiting.usesysid)";
+    WITH sessions AS (SELECT pid, shobj_description(usesysid, 'pg_authid') AS claim FROM pg_stat_activity)
+    SELECT pid FROM pg_locks JOIN sessions waiting USING (pid)
+    WHERE NOT granted AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND pg_locks.waitstart < clock_timestamp() - interval '5 s'
+      AND CASE WHEN EXISTS (SELECT FROM tenantry.homes WHERE homes.claim = waiting.claim)
+               THEN locktype = 'relation' AND mode IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
+               ELSE locktype IN ('relation', 'advisory') END
+      AND EXISTS (SELECT FROM unnest(pg_blocking_pids(pid)) blocking LEFT JOIN sessions b ON b.pid = blocking
+                  WHERE b.pid IS NULL OR b.claim IS DISTINCT FROM waiting.claim)";
 
 /// Looks every second for sessions that wait for a tenant's login in the main database, and ends what they wait for: a lock
 /// on a table that tenants share stops all of them. Ends when the server is dropped.
@@ -129,7 +146,7 @@ async fn end_long_waits(server: &Arc<Server>) -> Result<(), Failure> {
             server = server.id(),
             "a tenant's login has kept others waiting: its session is ended"
         );
-        end_blockers(&mut connection, backend).await?;
+        end_blockers(server, &mut connection, backend).await?;
     }
     Ok(())
 }

@@ -4,12 +4,16 @@
 use tenantry_model::Failure;
 use tenantry_postgres::Session;
 
+use super::blockers::drop_unblocked;
 use super::failure::failure;
 use super::name::Name;
-use super::server::{Server, run, with_keepalive};
+use super::server::{Server, with_keepalive};
 
 /// Large objects that are dropped at once, well below PostgreSQL's default of locks in a transaction.
 const LARGE_OBJECTS: i64 = 1_000;
+
+/// How often a drop is repeated that met the end of another session.
+const REPETITIONS: usize = 5;
 
 /// Drops what the login owns and revokes its privileges, in all databases except `own`, which is dropped as a whole. The
 /// caller has checked the owner tag.
@@ -19,7 +23,7 @@ pub async fn drop_owned(
     login: &Name,
     own: Option<&Name>,
 ) -> Result<(), Failure> {
-    drop_in(connection, login).await?;
+    drop_in(server, connection, login).await?;
     let elsewhere: Vec<String> = connection
         .all(
             "SELECT DISTINCT datname::text FROM pg_database b JOIN pg_shdepend d ON d.dbid = b.oid
@@ -32,7 +36,7 @@ pub async fn drop_owned(
     for database in elsewhere {
         let dropped = async {
             let mut inside = server.connect_to(&Name::existing(database.clone())).await?;
-            drop_in(&mut inside, login).await?;
+            drop_in(server, &mut inside, login).await?;
             inside.close().await;
             Ok(())
         };
@@ -48,7 +52,7 @@ pub async fn drop_owned(
     Ok(())
 }
 
-async fn drop_in(connection: &mut Session, login: &Name) -> Result<(), Failure> {
+async fn drop_in(server: &Server, connection: &mut Session, login: &Name) -> Result<(), Failure> {
     loop {
         // Each large object takes a lock until the end of the statement.
         let unlinked = connection
@@ -63,5 +67,15 @@ async fn drop_in(connection: &mut Session, login: &Name) -> Result<(), Failure> 
             break;
         }
     }
-    run(connection, format!("DROP OWNED BY {login}")).await
+    let sql = format!("DROP OWNED BY {login}");
+    for _ in 0..REPETITIONS {
+        match drop_unblocked(server, connection, sql.clone()).await {
+            // The end of a session that granted the login something drops its temporary objects at the same moment.
+            Err(failure) if failure.code == "rolled_back" => {
+                tracing::debug!(%failure, "the drop is repeated")
+            }
+            dropped => return dropped,
+        }
+    }
+    drop_unblocked(server, connection, sql).await
 }

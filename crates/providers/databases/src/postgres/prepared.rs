@@ -20,7 +20,13 @@ struct Prepared {
 /// Rolls back what this login has prepared, in whichever database. The caller has checked the owner tag and ended the
 /// login's sessions.
 pub async fn roll_back_of(server: &Server, connection: &mut Session, login: &Name) -> Result<(), Failure> {
-    for Prepared { gid, owner, database } in read(connection, "owner = $1", login.as_str()).await? {
+    let own = read(connection, "owner = $1", login.as_str()).await?;
+    roll_back_all(server, connection, own).await
+}
+
+/// Rolls back prepared transactions, each from its database.
+async fn roll_back_all(server: &Server, connection: &mut Session, all: Vec<Prepared>) -> Result<(), Failure> {
+    for Prepared { gid, owner, database } in all {
         if database.as_str() == server.database() {
             roll_back(connection, &owner, &gid).await?;
             continue;
@@ -46,9 +52,13 @@ pub async fn roll_back_in(inside: &mut Session, database: &Name) -> Result<(), F
     done
 }
 
-/// Rolls back what tenants' logins have prepared in this session's database and what keeps this backend waiting for a
-/// lock, or for a row that it has changed: nothing else ends it.
-pub async fn roll_back_blockers(connection: &mut Session, waiting: i32) -> Result<(), Failure> {
+/// Rolls back what tenants' logins have prepared, in whichever database, and what keeps this backend waiting for a lock, or for
+/// a row that it has changed: nothing else ends it.
+pub async fn roll_back_blockers(
+    server: &Server,
+    connection: &mut Session,
+    waiting: i32,
+) -> Result<(), Failure> {
     let condition = "EXISTS (
         SELECT FROM pg_locks w WHERE w.pid::text = $1 AND NOT w.granted AND (w.transactionid = x.transaction OR EXISTS (
             SELECT FROM pg_locks h JOIN pg_locks own ON own.virtualtransaction = h.virtualtransaction
@@ -57,12 +67,10 @@ pub async fn roll_back_blockers(connection: &mut Session, waiting: i32) -> Resul
               AND own.locktype = 'transactionid' AND own.transactionid = x.transaction AND own.pid IS NULL
               -- All other modes are those of reads and writes.
               AND (w.mode IN ('AccessExclusiveLock', 'ExclusiveLock') OR h.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock'))))
-    ) AND x.database = current_database() AND EXISTS (
+    ) AND EXISTS (
         SELECT FROM tenantry.homes JOIN pg_roles r ON claim = shobj_description(r.oid, 'pg_authid') WHERE rolname = x.owner)";
-    for Prepared { gid, owner, .. } in read(connection, condition, &waiting.to_string()).await? {
-        roll_back(connection, &owner, &gid).await?;
-    }
-    Ok(())
+    let blocking = read(connection, condition, &waiting.to_string()).await?;
+    roll_back_all(server, connection, blocking).await
 }
 
 /// The prepared transactions `x` that meet this condition on the text `$1`.

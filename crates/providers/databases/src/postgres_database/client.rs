@@ -14,15 +14,15 @@ use tenantry_model::{Failure, FailureClass, TenantId};
 use tenantry_postgres::{Pool, Pooled, Session, Transaction};
 use tokio::join;
 
-use super::dropping::{drop_database, open, remove_database};
+use super::dropping::{allow_connections, drop_database, remove_database};
 use super::warm_pool::WarmDatabases;
 use super::{ISOLATION, template};
 use crate::content::Ensure;
 use crate::postgres::{
-    Extensions, IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer, Place,
-    Postgres, RemovalCounts, Server, Target, TenantState, WarmPool, begin, create_objects, failure,
-    install_extensions, keeps_replaced, name_of, name_taken, no_such_tenant, or_on_demand, read_catalogue,
-    rights, run, seed, update_schema, with_keepalive,
+    Extensions, InstallIn, IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer,
+    Postgres, RemovalCounts, Server, Target, TenantState, WarmPool, begin, create_objects, drop_unblocked,
+    failure, install_extensions, keeps_replaced, name_of, name_taken, no_such_tenant, or_on_demand,
+    read_catalogue, rights, run, seed, update_schema, with_keepalive,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
@@ -173,7 +173,11 @@ impl Databases {
                 let roles = roles.await?;
                 // A role that was created again has lost this grant.
                 let (connect, paths) = (let_connect(name, name), self.paths(owner, &state, name));
-                create_objects(&mut lock, format!("{roles}{list}{};{connect}{paths}", open(name))).await?;
+                create_objects(
+                    &mut lock,
+                    format!("{roles}{list}{};{connect}{paths}", allow_connections(name)),
+                )
+                .await?;
                 None
             } else {
                 // Hashes the password while the server copies.
@@ -245,7 +249,7 @@ impl Databases {
             Some(fresh) => Some(fresh.clone()),
             None => {
                 let migrations = &self.postgres.content.migrations;
-                let extensions = install_extensions(&mut inside, migrations, Place::OfTenant).await?;
+                let extensions = install_extensions(&mut inside, migrations, InstallIn::OfTenant).await?;
                 let target = Target::of_one(SCHEMA, ISOLATION, &extensions);
                 let made = state.shape.as_ref().filter(|_| state.thing);
                 update_schema(&mut inside, target, &self.postgres, server, ISOLATION, made).await?
@@ -314,7 +318,7 @@ impl Databases {
             removed = RemovalCounts { rows: Value::Object(rows), slots_left, ..removed };
         }
         let mut transaction = lock.begin().await.map_err(failure)?;
-        run(&mut transaction, owner.drop_roles(&state)).await?;
+        drop_unblocked(server, &mut transaction, owner.drop_roles(&state)).await?;
         owner.unlist(&mut transaction).await?;
         transaction.commit().await.map_err(failure)?;
         Ok(removed)

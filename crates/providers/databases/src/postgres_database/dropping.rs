@@ -43,7 +43,7 @@ pub async fn remove_database(
                 _ => None,
             };
             // What stands in the way can be ended from a session in the database only.
-            run(lock, open(name)).await?;
+            run(lock, allow_connections(name)).await?;
             Err(obstacles.unwrap_or(failure))
         }
         removed => removed,
@@ -51,7 +51,7 @@ pub async fn remove_database(
 }
 
 /// The statement that lets sessions connect to a database again, which an interrupted removal may have closed.
-pub fn open(name: &Name) -> String {
+pub fn allow_connections(name: &Name) -> String {
     format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 }
 
@@ -154,7 +154,8 @@ async fn obstacles(connection: &mut Session, name: &Name) -> Result<Option<Failu
     Ok(Some(Failure::fatal("not_allowed", why)))
 }
 
-/// A sentence for each session, prepared transaction and subscription of the database `$1`.
+/// A sentence for each session, prepared transaction and subscription of the database `$1`, without the administrator's own
+/// sessions, which end by themselves.
 const OBSTACLES: &str = "
     SELECT format('session %s of %s%s uses it: %s', pid, coalesce(format('the role `%s`', usename), backend_type),
                   (SELECT format(', which reads the replication slot `%s`,', min(slot_name)) FROM pg_replication_slots WHERE active_pid = pid

@@ -2,7 +2,7 @@
 //! does not commit, keeps neither Tenantry nor other tenants from their work.
 
 use sqlx::postgres::{PgAdvisoryLock, PgAdvisoryLockKey, PgConnectOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
 use tenantry_model::suspension::SuspensionMode;
 use tenantry_provider::{Ensured, Observed, Spec};
 use tenantry_testkit::TestDatabase;
@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::contract::Environment as _;
 use crate::postgres::{Fixture, MODELS, Model, connect, ensured, log_in, login, make};
+use crate::postgres_failures::{Folder, TABLE, bare};
 use crate::postgres_fences::fence;
 
 /// A session of the tenant's login in the main database, where Tenantry takes its locks.
@@ -147,6 +148,77 @@ async fn a_lock_on_shared_tables_stops_no_other_tenant() {
     hostile.ping().await.unwrap();
 }
 
+/// To wait for a lock is no right to have its holder ended.
+#[tokio::test]
+async fn a_tenant_that_waits_for_a_lock_ends_no_other_tenants_session() {
+    let Some(fixture) = Fixture::with_plain_administrator(Model::Pool).await else { return };
+    fixture.provider.start().await.unwrap();
+    let [(one, ones), (two, twos), (hostile, hostiles)] =
+        [make(&fixture).await, make(&fixture).await, make(&fixture).await];
+    let mut reader = log_in(&fixture, &one, &ones.outputs).await.unwrap();
+    reader.execute("BEGIN; SELECT FROM workspaces; SELECT pg_advisory_lock(7)").await.unwrap();
+    let options = login(&fixture, &hostile, &hostiles.outputs);
+    let wait = |sql: &'static str| {
+        let options = options.clone();
+        tokio::spawn(async move { options.connect().await.unwrap().execute(sql).await.map(drop) })
+    };
+    let waiting = [wait("BEGIN; LOCK TABLE workspaces"), wait("SELECT pg_advisory_lock(7)")];
+    let all = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype IN ('relation', 'advisory')
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while fixture.sql(all).await[0].get::<i64, _>(0) < 2 {
+        tokio::task::yield_now().await;
+    }
+    // This one waits behind the hostile tenant, whose session is ended for it.
+    let mut writer = log_in(&fixture, &two, &twos.outputs).await.unwrap();
+    writer.execute("UPDATE workspaces SET name = 'x'").await.unwrap();
+    reader.ping().await.unwrap();
+    let [lock, advisory] = waiting;
+    assert!(lock.await.unwrap().is_err());
+    reader.execute("SELECT pg_advisory_unlock_all()").await.unwrap();
+    advisory.await.unwrap().unwrap();
+}
+
+/// A tenant can grant other roles what it owns, and leave the grant uncommitted.
+#[tokio::test]
+async fn grants_of_another_tenant_hold_up_no_removal() {
+    for model in MODELS {
+        let Some(fixture) = Fixture::with_plain_administrator(model).await else { return };
+        let (hostile, made) = make(&fixture).await;
+        for open in [
+            "BEGIN; CREATE TEMP TABLE mine (); GRANT SELECT ON mine TO VICTIM",
+            "CREATE TEMP TABLE mine (); GRANT SELECT ON mine TO VICTIM; BEGIN; GRANT INSERT ON mine TO VICTIM",
+            "SELECT lo_create(7); GRANT SELECT ON LARGE OBJECT 7 TO VICTIM; BEGIN; GRANT UPDATE ON LARGE OBJECT 7 TO VICTIM",
+        ] {
+            let (victim, _) = make(&fixture).await;
+            let mut session = in_main(&fixture, &hostile, &made).await;
+            let open = open.replace("VICTIM", &format!("\"{}\"", victim.name));
+            for sql in open.split("; ") {
+                session.execute(AssertSqlSafe(sql)).await.expect(sql);
+            }
+            is_removed(&fixture, &victim).await;
+        }
+        is_removed(&fixture, &hostile).await;
+    }
+}
+
+/// With a search path from before there were extensions, a login gets another one when a process starts.
+#[tokio::test]
+async fn a_changed_search_path_holds_up_no_new_process() {
+    let files = [("1_a.sql", "CREATE EXTENSION citext;"), ("2_b.sql", TABLE)];
+    let folder = Folder::new(&files);
+    let Some(fixture) = folder.fixture(Model::Pool).await else { return };
+    let spec = bare();
+    let made = ensured(&fixture, &spec).await;
+    let mut session = in_main(&fixture, &spec, &made).await;
+    let main = fixture.url().parse::<PgConnectOptions>().unwrap().get_database().unwrap().to_owned();
+    let set = format!("ALTER ROLE CURRENT_USER IN DATABASE {main} SET search_path");
+    for sql in [&*format!("{set} = tenantry_pool, pg_temp"), "BEGIN", &*format!("{set} = pg_temp")] {
+        session.execute(AssertSqlSafe(sql)).await.expect(sql);
+    }
+    fixture.another().probe().await.unwrap();
+    assert!(session.ping().await.is_err());
+}
+
 /// A prepared transaction keeps its locks after its session has ended.
 #[tokio::test]
 async fn prepared_transactions_hold_up_nothing() {
@@ -158,13 +230,14 @@ async fn prepared_transactions_hold_up_nothing() {
         let fixture = Fixture::with_plain_administrator_on(database, model).await;
         let (spec, made) = make(&fixture).await;
         let PgAdvisoryLockKey::BigInt(key) = *lock_of(&fixture, &spec).key() else { unreachable!() };
-        let mut session = in_main(&fixture, &spec, &made).await;
-        for (number, sql) in
-            [&*format!("SELECT pg_advisory_xact_lock({key})"), "ALTER ROLE CURRENT_USER PASSWORD 'x'"]
-                .into_iter()
-                .enumerate()
-        {
-            let prepare = format!("BEGIN; {sql}; PREPARE TRANSACTION '{} {number}'", spec.name);
+        let mut elsewhere = made.outputs.clone();
+        elsewhere["database"] = "postgres".into();
+        let elsewhere = log_in(&fixture, &spec, &elsewhere).await.unwrap();
+        for (mut session, sql) in [
+            (in_main(&fixture, &spec, &made).await, &*format!("SELECT pg_advisory_xact_lock({key})")),
+            (elsewhere, "ALTER ROLE CURRENT_USER PASSWORD 'x'"),
+        ] {
+            let prepare = format!("BEGIN; {sql}; PREPARE TRANSACTION '{} {}'", spec.name, sql.len());
             session.execute(AssertSqlSafe(prepare)).await.unwrap();
         }
         fence(&fixture, &spec, Some(SuspensionMode::NoLogin), 1).await;

@@ -70,8 +70,9 @@ impl Staged<'_> {
 }
 
 /// Replaces the tenant's rows. Triggers and rules of the tables do not run, because the rows have been through them; in
-/// shared tables, they run if the server does not let the administrator pause them. Keys and constraints are checked
-/// before this ends. A table that archives of shared tables do not have keeps its rows if this one does not have it.
+/// shared tables, they run if the server does not let the administrator pause them, or a table has a deferrable key.
+/// Keys and constraints are checked before this ends. A table that archives of shared tables do not have keeps its rows if
+/// this one does not have it.
 pub async fn replace(
     connection: &mut Session,
     catalogue: &Catalogue,
@@ -108,7 +109,7 @@ pub async fn replace(
     }
     all.push_str(&paused.restore);
     let is_replica = !catalogue.is_whole
-        && triggers_matter(connection, schema).await?
+        && should_pause_triggers(connection, schema).await?
         && replica::pause(connection).await?;
     run(connection, all).await?;
     if is_replica {
@@ -118,8 +119,8 @@ pub async fn replace(
     Ok(())
 }
 
-/// Whether tables have triggers that run on INSERT or DELETE, and no deferrable key: such a key is checked by a trigger, too.
-async fn triggers_matter(connection: &mut Session, schema: &str) -> Result<bool, Failure> {
+/// Whether tables have triggers that run on INSERT or DELETE, and no deferrable key: a trigger checks such a key.
+async fn should_pause_triggers(connection: &mut Session, schema: &str) -> Result<bool, Failure> {
     connection
         .one(
             concat!(
