@@ -51,6 +51,6 @@ pub use registry::Registry;
 pub use rotate::{Former, Retirement, Rotate, Rotated};
 pub use transfer::Transfer;
 pub use verbs::{
-    Context, Ensured, Fault, Key, Kind, Notes, Observed, Person, Provider, Removed, Rows, Sealer, Spec,
-    Tenant,
+    Context, Ensured, Fault, Key, Kind, Notes, Observed, Ownership, Person, Provider, Removed, Rows, Sealer,
+    Spec, Tenant,
 };

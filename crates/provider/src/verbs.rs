@@ -222,6 +222,17 @@ impl Observed {
     }
 }
 
+/// What has the name of a resource, by its owner tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ownership<T = ()> {
+    /// Nothing.
+    Absent,
+    /// Something with another owner tag, or without one.
+    Foreign,
+    /// The resource, and what was read of it.
+    Own(T),
+}
+
 /// Result of [`Provider::remove`].
 #[derive(Clone, Debug, Default)]
 pub struct Removed {

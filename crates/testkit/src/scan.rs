@@ -41,7 +41,7 @@ const WARM: &str = "warm";
 
 /// Data of one tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct Remains {
     /// Name of the tenant's template.
     pub template: String,
     /// `TenantStatus` of the tenant.
@@ -56,7 +56,7 @@ pub struct Found {
 #[derive(Clone, Debug, Default)]
 pub struct Scan {
     /// Data of each tenant, by its id.
-    pub tenants: BTreeMap<String, Found>,
+    pub tenants: BTreeMap<String, Remains>,
     /// Entries without a tenant.
     pub orphans: Vec<String>,
 }
@@ -119,7 +119,7 @@ impl Stores {
         let registry = Raw::connect(&self.registry).await;
         let mut scan = Scan::default();
         for row in rows(&registry, "SELECT id, template, status FROM tenants").await {
-            let found = Found { template: get(&row, 1), status: get(&row, 2), ..Found::default() };
+            let found = Remains { template: get(&row, 1), status: get(&row, 2), ..Remains::default() };
             scan.tenants.insert(get(&row, 0), found);
         }
         count_tables(&registry, schema_of(&registry), "", &mut scan).await;
@@ -249,7 +249,7 @@ impl Scan {
     }
 }
 
-impl Found {
+impl Remains {
     /// Differences from the expected final state: active with the same counts as `undisturbed`, pending
     /// without data, or deleted with only what must remain.
     pub fn faults(&self, undisturbed: &Self) -> Vec<String> {

@@ -142,19 +142,19 @@ impl Slots {
 
     /// Writes that turn the reservations of a tenant into slots in use. They fail if another tenant has taken one.
     pub fn keep(tenant: TenantId, slots: &[Slot]) -> Vec<Write> {
-        let ours = || columns! { "tenant_id": tenant };
+        let own = || columns! { "tenant_id": tenant };
         let keep =
-            |slot: &Slot| Write::update_if("slots", slot.key(), ours(), columns! { "reserved_until": () });
+            |slot: &Slot| Write::update_if("slots", slot.key(), own(), columns! { "reserved_until": () });
         slots.iter().map(keep).collect()
     }
 
     /// Writes that free the slots of a tenant.
     pub async fn release(&self, tenant: TenantId) -> Result<Vec<Write>, Failure> {
         let rows = self.store.slots_of(&tenant.to_string()).await.map_err(unreadable)?;
-        let ours = columns! { "tenant_id": tenant };
+        let own = columns! { "tenant_id": tenant };
         let free = columns! { "tenant_id": (), "reserved_until": () };
         let back = rows.into_iter().map(|slot::Model { region, kind, slot, .. }| {
-            Write::update_if("slots", Slot { region, kind, slot }.key(), ours.clone(), free.clone())
+            Write::update_if("slots", Slot { region, kind, slot }.key(), own.clone(), free.clone())
         });
         Ok(back.collect())
     }

@@ -17,7 +17,7 @@ use tenantry_model::TenantStatus;
 use tenantry_model::id::ArchiveId;
 use tenantry_model::suspension::{Reason, SuspensionMode};
 use tenantry_testkit::crash_ledger::Faults;
-use tenantry_testkit::scan::Found;
+use tenantry_testkit::scan::Remains;
 use tokio::io::AsyncReadExt as _;
 
 use crate::crash::people;
@@ -84,11 +84,11 @@ impl<'a> Stopped<'a> {
     }
 }
 
-async fn standing(world: &World, tenant: &str) -> Found {
+async fn standing(world: &World, tenant: &str) -> Remains {
     world.stores().scan().await.tenants[tenant].clone()
 }
 
-fn count(found: &Found, what: &str) -> i64 {
+fn count(found: &Remains, what: &str) -> i64 {
     found.counts.get(what).copied().unwrap_or(0)
 }
 

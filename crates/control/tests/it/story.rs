@@ -12,7 +12,7 @@ use tenantry_engine::{Mode, OnFailure};
 use tenantry_model::{Catalogue, Plan};
 use tenantry_provider::{Kind, Registry, Spec};
 use tenantry_testkit::crash_ledger::Faults;
-use tenantry_testkit::scan::Found;
+use tenantry_testkit::scan::Remains;
 use tokio::sync::OnceCell;
 
 use crate::crash::live;
@@ -108,9 +108,9 @@ impl Story {
 
     /// What the scan finds for a tenant of this template that was onboarded without faults, in a world of the
     /// same type.
-    pub async fn undisturbed(name: &str, world: &World) -> &'static Found {
-        static FOUND: OnceCell<BTreeMap<String, Found>> = OnceCell::const_new();
-        static ON_POSTGRES: OnceCell<BTreeMap<String, Found>> = OnceCell::const_new();
+    pub async fn undisturbed(name: &str, world: &World) -> &'static Remains {
+        static FOUND: OnceCell<BTreeMap<String, Remains>> = OnceCell::const_new();
+        static ON_POSTGRES: OnceCell<BTreeMap<String, Remains>> = OnceCell::const_new();
         let found = if world.tenants.is_some() { &ON_POSTGRES } else { &FOUND };
         let found = found.get_or_init(async || {
             let mut found = BTreeMap::new();
@@ -127,7 +127,7 @@ impl Story {
         &found.await[name]
     }
 
-    async fn play_undisturbed(&self, world: &World) -> Found {
+    async fn play_undisturbed(&self, world: &World) -> Remains {
         world.plan.set(&world.clock, &[]);
         let process = world.start(Faults::new()).await.expect("a process");
         let document = request("Calm", &self.plan);

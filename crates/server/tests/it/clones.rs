@@ -305,7 +305,7 @@ on_both! {
             let refused = server.post(&path, &options).await.problem(422, "request_invalid");
             assert!(refused.iter().any(|path| path == field), "{options}: {refused:?}");
         }
-        server.post("/v1/tenants/nobody/clones", &good).await.problem(404, "not_found");
+        server.post("/v1/tenants/absent/clones", &good).await.problem(404, "not_found");
         // A request for a tenant cannot declare itself a clone.
         let mut onboarding = request("Cuckoo", "starter");
         onboarding["cloning"] = json!({ "from": acme, "masks": [], "files": true });

@@ -265,7 +265,7 @@ on_both! {
         let before = server.counts().await;
         let path = format!("/v1/tenants/{acme}/imports");
         // More than the buffers of a connection hold.
-        for (path, status) in [(&*path, "413 "), ("/v1/tenants/nobody/imports", "404 ")] {
+        for (path, status) in [(&*path, "413 "), ("/v1/tenants/absent/imports", "404 ")] {
             for chunked in [false, true] {
                 let answer = sent_blindly(&server, path, 32 << 20, chunked);
                 assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");

@@ -35,15 +35,15 @@ async fn kill_repeatedly(on: On) {
     let Some(mut server) = Server::start_with(on, "kills").await else { return };
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/files/kills");
     std::fs::copy(files.join("thing.sh"), server.folder().join("thing.sh")).expect("the script");
-    let mended = server.folder().join("mended");
-    std::fs::write(&mended, "").expect("a file");
+    let repaired = server.folder().join("repaired");
+    std::fs::write(&repaired, "").expect("a file");
     let client = RetryingClient::new(&server);
     let mut undisturbed = BTreeMap::new();
     for plan in PLANS {
         let operation = client.settled(&client.create_tenant(&format!("Calm {plan}"), plan).await).await;
         undisturbed.insert(operation["tenant_id"].as_str().expect("an id").to_owned(), plan);
     }
-    std::fs::remove_file(&mended).expect("it was there");
+    std::fs::remove_file(&repaired).expect("it was there");
 
     let (next, closing) = (AtomicUsize::new(0), AtomicBool::new(false));
     let stuck = Mutex::new(Vec::new());
@@ -84,7 +84,7 @@ async fn kill_repeatedly(on: On) {
     };
     let mut server = server;
     // Repair the cause, then retry or cancel every operation that needs attention.
-    std::fs::write(&mended, "").expect("a file");
+    std::fs::write(&repaired, "").expect("a file");
     let parked = std::mem::take(&mut *stuck.lock());
     for (n, id) in parked.iter().enumerate() {
         let verb = if n % 2 == 0 { "retry" } else { "cancel" };

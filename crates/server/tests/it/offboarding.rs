@@ -156,7 +156,7 @@ on_both! {
         ] {
             assert_eq!(server.post(&path, &body).await.problem(422, "request_invalid"), [field], "{body}");
         }
-        server.post("/v1/tenants/nobody/erase", &json!({ "reason": "ok" })).await.problem(404, "not_found");
+        server.post("/v1/tenants/absent/erase", &json!({ "reason": "ok" })).await.problem(404, "not_found");
         assert_eq!(server.get("/v1/tenants/acme").await.expect(200).body["status"], "active", "no request had an effect");
     }
 

@@ -108,7 +108,7 @@ on_both! {
             let refused = server.post(path, &bad).await;
             refused.problem(422, "request_invalid");
         }
-        server.post("/v1/tenants/nobody/rotate-credentials", &json!({})).await.problem(404, "not_found");
+        server.post("/v1/tenants/absent/rotate-credentials", &json!({})).await.problem(404, "not_found");
         assert_eq!(cli(&server, &["tenant", "rotate-credentials", "acme"]).0, Some(4));
         assert_eq!(cli(&server, &["tenant", "rotate-credentials", "acme", "--now", "--grace-hours", "3"]).0, Some(2));
     }

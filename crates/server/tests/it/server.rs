@@ -314,8 +314,8 @@ impl Server {
 
     /// Number of audit records with this action.
     pub async fn audited(&self, action: &str) -> i64 {
-        let deeds = format!("audit WHERE action = '{action}'");
-        tenantry_testkit::store::count_rows(&self.stores().registry, &deeds).await
+        let records = format!("audit WHERE action = '{action}'");
+        tenantry_testkit::store::count_rows(&self.stores().registry, &records).await
     }
 
     /// All tenants.

@@ -35,7 +35,7 @@ on_both! {
         assert_eq!((&drift["checked"], &drift["data"], &drift["has_more"]), (&json!(1), &json!([]), &json!(false)));
         assert_eq!(cli(&server, &["drift"]), (Some(0), String::new()));
         assert_eq!(cli(&server, &["tenant", "status", "acme"]).0, Some(0));
-        server.get("/v1/tenants/nobody/status").await.problem(404, "not_found");
+        server.get("/v1/tenants/absent/status").await.problem(404, "not_found");
         let tenant = status["id"].as_str().unwrap();
         let own = server.key("tenant", tenant).await;
         let path = format!("/v1/tenants/{tenant}/status");

@@ -23,7 +23,7 @@ on_both! {
             assert_eq!(read.body[field], value, "{:#}", read.body);
         }
         assert_eq!(read.body, server.get("/v1/tenants/acme-gmbh").await.body, "by id or slug");
-        server.get("/v1/tenants/nobody").await.problem(404, "not_found");
+        server.get("/v1/tenants/absent").await.problem(404, "not_found");
         server.get("/v1/tenants/ten_01h2xcejqtf2nbrexx3vqjhp41").await.problem(404, "not_found");
     }
 

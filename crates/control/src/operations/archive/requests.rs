@@ -219,15 +219,15 @@ impl Control {
         actor: &str,
         exports: &[&ArchiveView],
     ) -> Result<()> {
-        let deeds = exports.iter().map(|export| {
+        let records = exports.iter().map(|export| {
             let (target, tenant) = (&export.tenant_id.to_string(), Some(export.tenant_id));
             audit(
                 AuditRecord { actor, action, target, tenant, data: json!({ "export": export.id }) },
                 self.now(),
             )
         });
-        let records = WriteBatch::new(deeds.collect());
-        self.shared.store.commit(records).await.map_err(Error::unavailable)
+        let batch = WriteBatch::new(records.collect());
+        self.shared.store.commit(batch).await.map_err(Error::unavailable)
     }
 
     /// Begins an export for a member who administers the tenant, by the member's own token.

@@ -264,14 +264,14 @@ mod tests {
 
     #[test]
     fn only_the_key_owner_can_issue_one() {
-        let (ours, other) = (key(), key());
-        let pem = public_key(&ours).pem;
+        let (signer, other) = (key(), key());
+        let pem = public_key(&signer).pem;
         let why = check(&issued(&other).to_string(), &pem).unwrap_err();
         assert_eq!(why, "the certificate was signed with another key than the given one");
         let mut lied = issued(&other);
-        lied["public_key"] = json!(ours.x());
+        lied["public_key"] = json!(signer.x());
         assert!(check(&lied.to_string(), &pem).unwrap_err().starts_with("the signature does not match"));
-        assert!(check(&issued(&ours).to_string(), "no key").is_err());
+        assert!(check(&issued(&signer).to_string(), "no key").is_err());
         assert!(check("[]", &pem).is_err() && check("", &pem).is_err());
     }
 }

@@ -92,7 +92,7 @@ pub struct Target {
 }
 
 /// A resource that is to be deleted, and what decides its place in the plan.
-struct Found<'a> {
+struct Removable<'a> {
     resource: ResourceId,
     policy: &'a Policy,
     target: Target,
@@ -145,7 +145,7 @@ pub fn offboarding(runs: &[Run], recorded: &[entity::resource::Model], with: Hol
         plan.push(notice, vec![plan.gate.clone()]);
     }
     // The customer does not pay for the hold, in which the tenant has no access.
-    let (billing, others): (Vec<&Found<'_>>, Vec<&Found<'_>>) =
+    let (billing, others): (Vec<&Removable<'_>>, Vec<&Removable<'_>>) =
         found.iter().partition(|found| found.target.kind == Kind::Billing.as_str());
     for this in billing.into_iter().rev() {
         // At once, without waiting for resources that were created from it.
@@ -174,13 +174,13 @@ pub fn offboarding(runs: &[Run], recorded: &[entity::resource::Model], with: Hol
 /// A plan that grows.
 struct Plan<'a> {
     steps: Vec<Step>,
-    found: &'a [Found<'a>],
+    found: &'a [Removable<'a>],
     /// Key of the step before which nothing is deleted.
     gate: String,
 }
 
 impl<'a> Plan<'a> {
-    fn begin(found: &'a [Found<'a>]) -> Result<Self> {
+    fn begin(found: &'a [Removable<'a>]) -> Result<Self> {
         let mut plan = Self { steps: Vec::new(), found, gate: STAND_DOWN.to_owned() };
         plan.push(own(STAND_DOWN, STAND_DOWN, Value::Null)?, Vec::new());
         let in_flight_ms = found.iter().map(|found| found.in_flight_ms).max().unwrap_or(0);
@@ -200,13 +200,13 @@ impl<'a> Plan<'a> {
     }
 
     /// Deletes a resource after those that were created from it. Returns the step's key, unless the resource is deleted already.
-    fn delete(&mut self, this: &Found<'_>) -> Result<Option<String>> {
+    fn delete(&mut self, this: &Removable<'_>) -> Result<Option<String>> {
         let made_from_it = self.found.iter().filter(|other| other.needs.contains(&this.resource));
         let needs = made_from_it.filter_map(|other| other.target.step.clone()).collect();
         self.delete_after(this, needs)
     }
 
-    fn delete_after(&mut self, this: &Found<'_>, mut needs: Vec<String>) -> Result<Option<String>> {
+    fn delete_after(&mut self, this: &Removable<'_>, mut needs: Vec<String>) -> Result<Option<String>> {
         let Some(key) = &this.target.step else { return Ok(None) };
         needs.push(self.gate.clone());
         let Target { kind, provider, input, .. } = &this.target;
@@ -243,10 +243,10 @@ impl<'a> Plan<'a> {
 }
 
 /// Resources of these operations, in the order of their creation.
-fn found<'a>(runs: &'a [Run], recorded: &[entity::resource::Model]) -> Result<Vec<Found<'a>>> {
+fn found<'a>(runs: &'a [Run], recorded: &[entity::resource::Model]) -> Result<Vec<Removable<'a>>> {
     let recorded: HashMap<&str, &entity::resource::Model> =
         recorded.iter().map(|row| (row.id.as_str(), row)).collect();
-    let mut all: Vec<Found<'a>> = Vec::new();
+    let mut all: Vec<Removable<'a>> = Vec::new();
     // A parent's plan has its children's steps.
     for run in runs.iter().filter(|run| run.operation.parent.is_none()) {
         let mut made: Vec<(&Step, StepInput, ResourceId)> = Vec::new();
@@ -286,16 +286,16 @@ fn found<'a>(runs: &'a [Run], recorded: &[entity::resource::Model]) -> Result<Ve
                 target.step = None;
             }
             target.ours = state == Some("present");
-            all.push(Found { resource, policy, target, needs, in_flight_ms });
+            all.push(Removable { resource, policy, target, needs, in_flight_ms });
         }
     }
     Ok(all)
 }
 
 /// The resource that a step of the offboarding itself creates.
-fn found_in<'a>(step: &'a Step, others: &[Found<'a>]) -> Result<Option<Found<'a>>> {
+fn found_in<'a>(step: &'a Step, others: &[Removable<'a>]) -> Result<Option<Removable<'a>>> {
     let input: StepInput = serde_json::from_value(step.input.clone()).map_err(Error::internal)?;
-    Ok(input.resource.map(|resource| Found {
+    Ok(input.resource.map(|resource| Removable {
         resource,
         policy: &step.policy,
         target: target(step, input, others),
@@ -306,7 +306,7 @@ fn found_in<'a>(step: &'a Step, others: &[Found<'a>]) -> Result<Option<Found<'a>
 
 /// The target of a resource, with a step key that is unique in the plan: a tenant that was provisioned again has several
 /// resources of one step.
-fn target(made_by: &Step, mut input: StepInput, others: &[Found<'_>]) -> Target {
+fn target(made_by: &Step, mut input: StepInput, others: &[Removable<'_>]) -> Target {
     let first = format!("{REMOVE}{}", made_by.key);
     let taken = |key: &String| others.iter().any(|found| found.target.step.as_ref() == Some(key));
     let numbered = (2..).map(|n| format!("{first}.{n}"));

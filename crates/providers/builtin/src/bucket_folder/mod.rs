@@ -32,7 +32,9 @@ use tenantry_provider::resource_folder::{self, ResourceFolder};
 use tenantry_provider::resource_locks::{ResourceLocks, blocking};
 use tenantry_provider::settings;
 use tenantry_provider::transfer::{Content, Sink, Source, Transfer};
-use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Sealer, Spec};
+use tenantry_provider::verbs::{
+    Context, Ensured, Fault, Kind, Observed, Ownership, Provider, Removed, Sealer, Spec,
+};
 
 /// The type, and the name of its default instance.
 const NAME: &str = "folder_bucket";
@@ -62,21 +64,15 @@ pub struct BucketFolder {
     locks: Arc<ResourceLocks>,
 }
 
-/// State of the folder with a bucket's name.
-#[derive(Debug, PartialEq, Eq)]
-enum Found {
-    Nothing,
-    Foreign,
-    Owned(Policy),
-}
-
-fn look(target: &ResourceFolder, spec: &Spec) -> Result<Found, Failure> {
+fn look(target: &ResourceFolder, spec: &Spec) -> Result<Ownership<Policy>, Failure> {
     if !target.exists()? {
-        return Ok(Found::Nothing);
+        return Ok(Ownership::Absent);
     }
     Ok(match client::policy(&target.path())? {
-        Some(policy) if policy.owner == spec.claim && policy.tenant == spec.tenant.id => Found::Owned(policy),
-        _ => Found::Foreign,
+        Some(policy) if policy.owner == spec.claim && policy.tenant == spec.tenant.id => {
+            Ownership::Own(policy)
+        }
+        _ => Ownership::Foreign,
     })
 }
 
@@ -127,13 +123,13 @@ impl BucketFolder {
     }
 
     /// Access to the objects of the spec's bucket. Returns an error unless the bucket is linked as the tenant's.
-    async fn ours(&self, context: &Context, spec: &Spec) -> Result<Arc<dyn TenantObjects>, Failure> {
+    async fn own_objects(&self, context: &Context, spec: &Spec) -> Result<Arc<dyn TenantObjects>, Failure> {
         let (target, owned, root) = (self.folder_of(spec)?, spec.clone(), self.buckets.config.folder.clone());
-        let ours = blocking(move || {
+        let own_objects = blocking(move || {
             let linked = resource_folder::linked(&root, owned.tenant.id).as_deref() == Some(&*owned.name);
-            Ok(linked && matches!(look(&target, &owned)?, Found::Owned(_)))
+            Ok(linked && matches!(look(&target, &owned)?, Ownership::Own(_)))
         });
-        match ours.await? {
+        match own_objects.await? {
             true => Ok(self.scoped(spec.tenant.id, context.sealer.clone())),
             false => Err(client::no_such_bucket()),
         }
@@ -160,11 +156,11 @@ async fn ensure(
     let enhanced = policy.encryption == Encryption::Enhanced;
     let folder = target.path();
     match found {
-        Found::Nothing => {
+        Ownership::Absent => {
             let (target, policy, sealer) = (target.clone(), policy.clone(), sealer.clone());
             blocking(move || index::create(&index_file(&draft(&target, &policy, &*sealer)?))).await?;
         }
-        Found::Owned(_) if enhanced && !key_file(&folder).is_file() => {
+        Ownership::Own(_) if enhanced && !key_file(&folder).is_file() => {
             if buckets.index(&folder).await?.holds(policy.encryption).await? {
                 return Err(keys::no_key());
             }
@@ -172,10 +168,10 @@ async fn ensure(
             let (tenant, sealer) = (spec.tenant.id, sealer.clone());
             blocking(move || keys::make(&folder, tenant, &*sealer)).await?;
         }
-        Found::Owned(_) | Found::Foreign => {}
+        Ownership::Own(_) | Ownership::Foreign => {}
     }
     blocking(move || {
-        settle(&target, &spec, &policy, found == Found::Nothing)?;
+        settle(&target, &spec, &policy, found == Ownership::Absent)?;
         keys::open(policy.encryption, &target.path(), spec.tenant.id, &*sealer).map(drop)
     })
     .await
@@ -201,11 +197,11 @@ fn settle(target: &ResourceFolder, spec: &Spec, policy: &Policy, new: bool) -> R
         target.publish()?;
     }
     let there = match look(target, spec)? {
-        Found::Owned(policy) => policy,
-        Found::Foreign => {
+        Ownership::Own(policy) => policy,
+        Ownership::Foreign => {
             return Err(name_taken("a folder with another owner tag has this name"));
         }
-        Found::Nothing => {
+        Ownership::Absent => {
             return Err(Failure::retryable(
                 "cannot_open",
                 "the bucket was removed right after it was created",
@@ -227,9 +223,9 @@ fn settle(target: &ResourceFolder, spec: &Spec, policy: &Policy, new: bool) -> R
 }
 
 fn remove(target: &ResourceFolder, spec: &Spec) -> Result<Value, Failure> {
-    let ours = matches!(look(target, spec)?, Found::Owned(_));
+    let is_own = matches!(look(target, spec)?, Ownership::Own(_));
     let mut objects = resource_folder::Size::default();
-    if ours {
+    if is_own {
         objects = client::stored(&objects_folder(&target.path()));
         target.unlink(spec.tenant.id)?;
         target.remove()?;
@@ -282,7 +278,7 @@ impl Transfer for BucketFolder {
     }
 
     async fn export(&self, context: &Context, spec: &Spec, sink: &mut dyn Sink) -> Result<Content, Failure> {
-        transfer::export(&*self.ours(context, spec).await?, sink).await
+        transfer::export(&*self.own_objects(context, spec).await?, sink).await
     }
 
     async fn load(
@@ -292,7 +288,7 @@ impl Transfer for BucketFolder {
         source: &mut dyn Source,
     ) -> Result<Vec<Write>, Failure> {
         let _lock = self.locks.lock(spec.resource).await;
-        transfer::load(&*self.ours(context, spec).await?, source).await?;
+        transfer::load(&*self.own_objects(context, spec).await?, source).await?;
         Ok(Vec::new())
     }
 }
@@ -356,9 +352,9 @@ impl Provider for BucketFolder {
         let root = self.buckets.config.folder.clone();
         blocking(move || {
             let policy = match look(&target, &spec)? {
-                Found::Nothing => return Ok(Observed::absent_unless(target.has_remains()?)),
-                Found::Foreign => return Ok(Observed::Foreign),
-                Found::Owned(policy) => policy,
+                Ownership::Absent => return Ok(Observed::absent_unless(target.has_remains()?)),
+                Ownership::Foreign => return Ok(Observed::Foreign),
+                Ownership::Own(policy) => policy,
             };
             let linked = resource_folder::linked(&root, spec.tenant.id);
             let opens = match keys::open(policy.encryption, &target.path(), spec.tenant.id, &*sealer) {

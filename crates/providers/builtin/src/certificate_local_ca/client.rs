@@ -12,6 +12,7 @@ use tenantry_model::{Failure, Timestamp};
 
 use super::authority::{Authority, clock, is_there};
 use super::facts::Facts;
+use tenantry_provider::verbs::Ownership;
 
 /// File of the certificate.
 pub const CERTIFICATE: &str = "cert.pem";
@@ -38,14 +39,6 @@ pub struct Wanted {
     pub names: Vec<String>,
     /// Lifetime in days.
     pub days: u32,
-}
-
-/// Result of looking up a name: nothing, a folder with this owner tag, or anything else.
-#[derive(Debug, PartialEq, Eq)]
-enum Found {
-    Nothing,
-    Owned,
-    Foreign,
 }
 
 /// Observed state of a certificate.
@@ -90,13 +83,13 @@ impl Cabinet {
     pub fn make(&self, wanted: &Wanted, now: Timestamp) -> Result<Facts, Failure> {
         let folder = self.folder_of(&wanted.name);
         let fails = |error: io::Error| failure(&folder, &error);
-        if self.look(wanted).map_err(fails)? == Found::Nothing {
+        if self.look(wanted).map_err(fails)? == Ownership::Absent {
             match make_folder(&self.folder, &folder, &[(OWNER, wanted.claim.clone())]) {
                 Err(error) if is_there(&error) => {}
                 done => done.map_err(fails)?,
             }
         }
-        if self.look(wanted).map_err(fails)? != Found::Owned {
+        if self.look(wanted).map_err(fails)? != Ownership::Own(()) {
             let why = "the name is taken by a certificate with another owner tag; nothing was changed";
             return Err(Failure::fatal("name_taken", why));
         }
@@ -116,9 +109,9 @@ impl Cabinet {
         let folder = self.folder_of(&wanted.name);
         let fails = |error: io::Error| failure(&folder, &error);
         match self.look(wanted).map_err(fails)? {
-            Found::Nothing => Ok(Seen::Absent),
-            Found::Foreign => Ok(Seen::Foreign),
-            Found::Owned => {
+            Ownership::Absent => Ok(Seen::Absent),
+            Ownership::Foreign => Ok(Seen::Foreign),
+            Ownership::Own(()) => {
                 let key = read(&folder, KEY).map_err(fails)?.and_then(|pem| KeyPair::from_pem(&pem).ok());
                 let healthy = match &key {
                     Some(key) => self.current(&folder, wanted, key, now).map_err(fails)?.is_some(),
@@ -136,7 +129,7 @@ impl Cabinet {
     pub fn remove(&self, wanted: &Wanted) -> Result<Option<Option<Facts>>, Failure> {
         let folder = self.folder_of(&wanted.name);
         let fails = |error: io::Error| failure(&folder, &error);
-        if self.look(wanted).map_err(fails)? != Found::Owned {
+        if self.look(wanted).map_err(fails)? != Ownership::Own(()) {
             return Ok(None);
         }
         let facts = read(&folder, CERTIFICATE).map_err(fails)?.and_then(|pem| Facts::read(&pem));
@@ -171,19 +164,21 @@ impl Cabinet {
 
     /// Finds the folder and compares its owner tag. An empty folder counts as nothing: an interrupted removal
     /// leaves one.
-    fn look(&self, wanted: &Wanted) -> io::Result<Found> {
+    fn look(&self, wanted: &Wanted) -> io::Result<Ownership> {
         let folder = self.folder_of(&wanted.name);
         match read(&folder, OWNER) {
-            Ok(Some(claim)) if claim == wanted.claim => Ok(Found::Owned),
-            Ok(Some(_)) => Ok(Found::Foreign),
+            Ok(Some(claim)) if claim == wanted.claim => Ok(Ownership::Own(())),
+            Ok(Some(_)) => Ok(Ownership::Foreign),
             Ok(None) => match fs::read_dir(&folder) {
-                Ok(mut entries) => Ok(if entries.next().is_none() { Found::Nothing } else { Found::Foreign }),
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Nothing),
+                Ok(mut entries) => {
+                    Ok(if entries.next().is_none() { Ownership::Absent } else { Ownership::Foreign })
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(Ownership::Absent),
                 Err(error) => Err(error),
             },
             // A file has the name of the folder.
             Err(error) if error.kind() == ErrorKind::NotADirectory => {
-                self.folder.metadata().map(|_| Found::Foreign)
+                self.folder.metadata().map(|_| Ownership::Foreign)
             }
             Err(error) => Err(error),
         }

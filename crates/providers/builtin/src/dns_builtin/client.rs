@@ -8,20 +8,10 @@ use tempfile::Builder;
 use tenantry_model::Failure;
 
 use super::records::Entry;
+use tenantry_provider::verbs::Ownership;
 
 const DRAFT: &str = ".draft";
 const SUFFIX: &str = ".json";
-
-/// Result of looking up a label.
-#[derive(Debug, PartialEq)]
-pub enum Found {
-    /// Nothing.
-    Nothing,
-    /// An entry with this owner tag.
-    Owned(Entry),
-    /// Anything else.
-    Foreign,
-}
 
 /// The folder of the record files.
 #[derive(Clone, Debug)]
@@ -51,12 +41,12 @@ impl Folder {
     }
 
     /// Reads the entry under a label and compares its owner tag.
-    pub fn look(&self, label: &str, claim: &str) -> Result<Found, Failure> {
+    pub fn look(&self, label: &str, claim: &str) -> Result<Ownership<Entry>, Failure> {
         match self.read(label) {
-            Ok(Some(entry)) if entry.claim == claim => Ok(Found::Owned(entry)),
+            Ok(Some(entry)) if entry.claim == claim => Ok(Ownership::Own(entry)),
             // A damaged file has no readable owner tag, so it counts as foreign.
-            Ok(_) => Ok(Found::Foreign),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Nothing),
+            Ok(_) => Ok(Ownership::Foreign),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Ownership::Absent),
             Err(error) => Err(self.failure(&error)),
         }
     }

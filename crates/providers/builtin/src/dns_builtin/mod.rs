@@ -27,7 +27,7 @@ use tenantry_model::id::ResourceId;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
-use client::{Folder, Found};
+use client::Folder;
 pub use config::{Config, Settings};
 use records::{Entry, Zone};
 use server::NameServer;
@@ -35,7 +35,7 @@ use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::kinds::dns::DnsSettings;
 use tenantry_provider::resource_locks::ResourceLocks;
 use tenantry_provider::settings;
-use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Ownership, Provider, Removed, Spec};
 use wire::Answer;
 
 /// Time within which the server must answer with a changed record.
@@ -181,7 +181,7 @@ impl Service {
     }
 
     /// Reads the stored entry under a label and compares its owner tag.
-    async fn look(self: &Arc<Self>, label: &str, claim: &str) -> Result<Found, Failure> {
+    async fn look(self: &Arc<Self>, label: &str, claim: &str) -> Result<Ownership<Entry>, Failure> {
         let (service, label, claim) = (Arc::clone(self), label.to_owned(), claim.to_owned());
         blocking(move || service.folder.look(&label, &claim)).await
     }
@@ -190,9 +190,9 @@ impl Service {
     /// custom domain must be proven first; `proof` is the required value of its TXT record.
     async fn ensure(self: Arc<Self>, wanted: Entry, proof: String) -> Result<Value, Failure> {
         let stored = match self.look(&wanted.label, &wanted.claim).await? {
-            Found::Foreign => return Err(taken()),
-            Found::Owned(entry) => Some(entry),
-            Found::Nothing => None,
+            Ownership::Foreign => return Err(taken()),
+            Ownership::Own(entry) => Some(entry),
+            Ownership::Absent => None,
         };
         if let Some(domain) = &wanted.custom_domain
             && stored.as_ref().and_then(|entry| entry.custom_domain.as_ref()) != Some(domain)
@@ -260,11 +260,11 @@ impl Service {
     async fn remove(self: Arc<Self>, label: String, claim: String) -> Result<usize, Failure> {
         let host = self.zone().host(&label)?;
         let found = self.look(&label, &claim).await?;
-        if found == Found::Foreign {
+        if found == Ownership::Foreign {
             return Ok(0);
         }
         let mut removed = 0;
-        if let Found::Owned(entry) = found {
+        if let Ownership::Own(entry) = found {
             removed = entry.record_sets(self.zone())?.iter().map(RecordSet::records_count).sum();
             let service = Arc::clone(&self);
             let label = label.clone();
@@ -284,13 +284,13 @@ impl Service {
     async fn observe(self: Arc<Self>, wanted: Entry) -> Result<Observed, Failure> {
         let host = self.zone().host(&wanted.label)?;
         let (healthy, answers, stored) = match self.look(&wanted.label, &wanted.claim).await? {
-            Found::Foreign => return Ok(Observed::Foreign),
-            Found::Owned(entry) => {
+            Ownership::Foreign => return Ok(Observed::Foreign),
+            Ownership::Own(entry) => {
                 let sets = entry.record_sets(self.zone())?;
                 let served = self.serves(&sets).await?;
                 (entry == wanted && served, self.answers(&host).await?, json!(entry).to_string())
             }
-            Found::Nothing => {
+            Ownership::Absent => {
                 let answers = self.answers(&host).await?;
                 if answers.iter().all(Answer::nothing) {
                     return Ok(Observed::Absent);

@@ -7,22 +7,12 @@ use std::path::{Path, PathBuf};
 
 use tempfile::Builder;
 use tenantry_model::Failure;
+use tenantry_provider::verbs::Ownership;
 
 /// Header that holds the digest of the owner tag.
 pub const OWNER: &str = "X-Tenantry-Owner";
 /// Bytes at the start of a file in which the owner tag must be.
 const HEAD: u64 = 16 * 1024;
-
-/// Result of looking up a name.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Found {
-    /// Nothing.
-    Nothing,
-    /// A message with this owner tag.
-    Owned,
-    /// Anything else.
-    Foreign,
-}
 
 /// Path of a message in the folder.
 #[derive(Clone, Debug)]
@@ -43,11 +33,11 @@ impl ResourceFolder {
     }
 
     /// Reads the message's headers and compares the owner tag.
-    pub fn look(&self, mark: &str) -> Result<Found, Failure> {
+    pub fn look(&self, mark: &str) -> Result<Ownership, Failure> {
         let mut head = Vec::new();
         match File::open(self.file()) {
             Ok(file) => file.take(HEAD).read_to_end(&mut head).map_err(|error| self.failure(&error))?,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Ownership::Absent),
             Err(error) => return Err(self.failure(&error)),
         };
         let line = format!("{OWNER}: {mark}");
@@ -55,7 +45,7 @@ impl ResourceFolder {
         let mut lines =
             head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
         let owned = lines.by_ref().take_while(|line| !line.is_empty()).any(|found| found == line.as_bytes());
-        Ok(if owned { Found::Owned } else { Found::Foreign })
+        Ok(if owned { Ownership::Own(()) } else { Ownership::Foreign })
     }
 
     /// Reads the whole message.

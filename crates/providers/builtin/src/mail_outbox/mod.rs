@@ -23,7 +23,7 @@ use tenantry_model::id::ResourceId;
 use tenantry_model::{Failure, TenantId};
 use uuid::Uuid;
 
-use client::{Found, ResourceFolder};
+use client::ResourceFolder;
 pub use config::Config;
 use message::{Facts, Letter};
 use tenantry_provider::factory::{self, ProviderFactory};
@@ -33,7 +33,7 @@ use tenantry_provider::kinds::mail::MailSettings as Settings;
 use tenantry_provider::resource_locks::ResourceLocks;
 use tenantry_provider::settings;
 use tenantry_provider::verbs::{
-    Context, Ensured, Fault, Kind, Observed, Person, Provider, Removed, Spec, Tenant,
+    Context, Ensured, Fault, Kind, Observed, Ownership, Person, Provider, Removed, Spec, Tenant,
 };
 
 /// The type, and the name of its default instance.
@@ -219,16 +219,16 @@ impl Provider for MailOutbox {
             message::compose(&self.from, &spec.tenant, filled, &mark, &spec.resource.suffix(), context.now)?;
         self.locks
             .block(spec.resource, move || {
-                if place.look(&mark)? == Found::Nothing {
+                if place.look(&mark)? == Ownership::Absent {
                     place.put(&message)?;
                 }
                 match place.look(&mark)? {
-                    Found::Owned => Ok(()),
-                    Found::Foreign => Err(Failure::fatal(
+                    Ownership::Own(()) => Ok(()),
+                    Ownership::Foreign => Err(Failure::fatal(
                         "name_taken",
                         "the outbox holds another message under this name; it was not touched",
                     )),
-                    Found::Nothing => Err(Failure::retryable(
+                    Ownership::Absent => Err(Failure::retryable(
                         "outbox",
                         "the message was removed right after it was created",
                     )),
@@ -243,10 +243,10 @@ impl Provider for MailOutbox {
         self.locks
             .block(spec.resource, move || {
                 Ok(match place.look(&mark)? {
-                    Found::Nothing => Observed::Absent,
-                    Found::Foreign => Observed::Foreign,
+                    Ownership::Absent => Observed::Absent,
+                    Ownership::Foreign => Observed::Foreign,
                     // A file under its own name is complete: it got the name when it was.
-                    Found::Owned => {
+                    Ownership::Own(()) => {
                         let fingerprint = hex::encode(Sha256::digest(place.read()?));
                         Observed::present(true, None, fingerprint)
                     }
@@ -261,11 +261,11 @@ impl Provider for MailOutbox {
             .locks
             .block(spec.resource, move || {
                 place.sweep().map_err(|error| place.failure(&error))?;
-                let ours = place.look(&mark)? == Found::Owned;
-                if ours {
+                let is_own = place.look(&mark)? == Ownership::Own(());
+                if is_own {
                     place.remove()?;
                 }
-                Ok(u8::from(ours))
+                Ok(u8::from(is_own))
             })
             .await?;
         Ok(Removed { receipt: json!({ "messages": removed }), writes: Vec::new() })

@@ -112,12 +112,12 @@ fn a_message_is_written_once_and_drafts_are_removed() {
 fn the_owner_tag_counts_in_headers_only() {
     let dir = tempfile::tempdir().unwrap();
     let place = ResourceFolder::new(dir.path(), "a");
-    assert_eq!(place.look("m").unwrap(), Found::Nothing);
+    assert_eq!(place.look("m").unwrap(), Ownership::Absent);
     for (text, found) in [
-        ("From: x\r\nX-Tenantry-Owner: m\r\n\r\ntext", Found::Owned),
-        ("From: x\r\n\r\nX-Tenantry-Owner: m\r\n", Found::Foreign),
-        ("X-Tenantry-Owner: mm\r\n\r\n", Found::Foreign),
-        ("", Found::Foreign),
+        ("From: x\r\nX-Tenantry-Owner: m\r\n\r\ntext", Ownership::Own(())),
+        ("From: x\r\n\r\nX-Tenantry-Owner: m\r\n", Ownership::Foreign),
+        ("X-Tenantry-Owner: mm\r\n\r\n", Ownership::Foreign),
+        ("", Ownership::Foreign),
     ] {
         std::fs::write(place.file(), text).unwrap();
         assert_eq!(place.look("m").unwrap(), found, "{text:?}");

@@ -9,17 +9,7 @@ use tenantry_model::Failure;
 
 use super::objects::{Files, NAMESPACE, OWNER};
 use tenantry_provider::resource_folder::ResourceFolder;
-
-/// Result of looking up a name.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Found {
-    /// Nothing.
-    Nothing,
-    /// An object with another owner tag.
-    Foreign,
-    /// A folder with this owner tag, and all files in it.
-    Owned(Files),
-}
+use tenantry_provider::verbs::Ownership;
 
 #[derive(Deserialize)]
 struct Namespace {
@@ -38,9 +28,9 @@ fn owner(text: &str) -> Option<String> {
 }
 
 /// Reads the folder and compares its owner tag.
-pub fn look(target: &ResourceFolder, claim: &str) -> Result<Found, Failure> {
+pub fn look(target: &ResourceFolder, claim: &str) -> Result<Ownership<Files>, Failure> {
     if !target.exists()? {
-        return Ok(Found::Nothing);
+        return Ok(Ownership::Absent);
     }
     match fs::read(target.path().join(NAMESPACE)) {
         Ok(text) if owner(&String::from_utf8_lossy(&text)).as_deref() == Some(claim) => {}
@@ -52,9 +42,9 @@ pub fn look(target: &ResourceFolder, claim: &str) -> Result<Found, Failure> {
         {
             return Err(target.failure(&error));
         }
-        _ => return Ok(Found::Foreign),
+        _ => return Ok(Ownership::Foreign),
     }
-    read(target).map(Found::Owned).map_err(|error| target.failure(&error))
+    read(target).map(Ownership::Own).map_err(|error| target.failure(&error))
 }
 
 /// Reads everything in the folder. An entry that is not a file counts as an empty file, so that the drift is
@@ -80,19 +70,19 @@ pub fn put(target: &ResourceFolder, files: &Files, claim: &str) -> Result<(), Fa
         )
     };
     match look(target, claim)? {
-        Found::Foreign => return Err(foreign()),
-        Found::Owned(there) if there == *files => return target.sweep(),
-        Found::Owned(_) => {
+        Ownership::Foreign => return Err(foreign()),
+        Ownership::Own(there) if there == *files => return target.sweep(),
+        Ownership::Own(_) => {
             draft(target, files)?;
             return target.replace();
         }
-        Found::Nothing => draft(target, files)?,
+        Ownership::Absent => draft(target, files)?,
     }
     if target.publish()? {
         return Ok(());
     }
     match look(target, claim)? {
-        Found::Foreign => Err(foreign()),
+        Ownership::Foreign => Err(foreign()),
         // Another attempt changes the folder at the same time; the next attempt sees its result.
         _ => Err(Failure::retryable("cannot_open", "another attempt changed the manifests at the same time")),
     }

@@ -18,7 +18,6 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::Failure;
 
-use client::Found;
 pub use config::{Config, Settings};
 use objects::Files;
 pub use quantity::Quantity;
@@ -26,7 +25,7 @@ use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::resource_folder::{self, ResourceFolder};
 use tenantry_provider::resource_locks::{ResourceLocks, blocking};
 use tenantry_provider::settings;
-use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Ownership, Provider, Removed, Spec};
 
 /// The type, and the name of its default instance.
 const NAME: &str = "manifests";
@@ -128,9 +127,9 @@ impl Provider for NamespaceManifests {
         let (target, claim) = (self.folder_of(spec)?, spec.claim.clone());
         blocking(move || {
             Ok(match client::look(&target, &claim)? {
-                Found::Nothing => Observed::absent_unless(target.has_remains()?),
-                Found::Foreign => Observed::Foreign,
-                Found::Owned(files) => Observed::present(files == wanted, None, fingerprint(&files)),
+                Ownership::Absent => Observed::absent_unless(target.has_remains()?),
+                Ownership::Foreign => Observed::Foreign,
+                Ownership::Own(files) => Observed::present(files == wanted, None, fingerprint(&files)),
             })
         })
         .await
@@ -139,8 +138,10 @@ impl Provider for NamespaceManifests {
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
         let (target, claim) = (self.folder_of(spec)?, spec.claim.clone());
         let removed = self.locks.block(spec.resource, move || match client::look(&target, &claim)? {
-            Found::Owned(_) => target.remove(),
-            Found::Nothing | Found::Foreign => target.sweep().map(|()| resource_folder::Size::default()),
+            Ownership::Own(_) => target.remove(),
+            Ownership::Absent | Ownership::Foreign => {
+                target.sweep().map(|()| resource_folder::Size::default())
+            }
         });
         let receipt = json!({ "namespace": spec.name, "files": removed.await?.files });
         Ok(Removed { receipt, writes: Vec::new() })

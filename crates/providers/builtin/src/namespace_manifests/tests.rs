@@ -154,7 +154,7 @@ fn a_change_replaces_the_whole_folder_and_repairs_drift() {
     std::fs::create_dir(folder.join("folder")).unwrap();
     put(&root, &more).unwrap();
     let target = ResourceFolder::new(&root, &more.name, more.resource).unwrap();
-    assert_eq!(client::look(&target, &more.claim).unwrap(), Found::Owned(written(&more)));
+    assert_eq!(client::look(&target, &more.claim).unwrap(), Ownership::Own(written(&more)));
     assert_eq!(std::fs::read_dir(root.join(".tenantry")).unwrap().count(), 0);
 }
 

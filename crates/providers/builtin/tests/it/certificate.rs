@@ -35,7 +35,7 @@ fn certificates(file: &Path) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_file_iter(file).unwrap().map(Result::unwrap).collect()
 }
 
-/// A handshake under this name with whoever trusts the root.
+/// A handshake under this name with a client that trusts the root.
 async fn shake_hands(root: &Path, folder: &Path, name: &str) -> Result<(), String> {
     let chain = [certificates(&folder.join("cert.pem")), certificates(&folder.join("chain.pem"))].concat();
     let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).unwrap();

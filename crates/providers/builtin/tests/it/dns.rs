@@ -98,7 +98,7 @@ async fn a_custom_domain_counts_once_it_is_proven() {
     let failure = dns.ensure(&world.context(), &other).await.unwrap_err();
     assert_eq!(failure.code, "domain_unproven");
 
-    // Whoever proved it first has it, whatever its owner says of others, and until it is given back.
+    // The tenant that proved it first has it, whatever its owner says of others, and until it is given back.
     let (_, theirs) = asked_for(&failure.message);
     let both = Spec { settings: json!({ "txt": { "_tenantry-challenge": [value, theirs] } }), ..set.clone() };
     customer.ensure(&world.context(), &both).await.unwrap();

@@ -82,7 +82,7 @@ impl Environment for Commands {
             .collect()
     }
     async fn plant_foreign(&self, spec: &Spec) {
-        std::fs::write(self.dir.path().join("things").join(&spec.name), "somebody else\n").unwrap();
+        std::fs::write(self.dir.path().join("things").join(&spec.name), "another tenant\n").unwrap();
     }
     async fn leave_half(&self, spec: &Spec) {
         std::fs::write(self.dir.path().join("things").join(&spec.name), format!("{}\n", spec.claim)).unwrap();
@@ -230,7 +230,7 @@ fn a_command_dies_with_the_process_that_started_it() {
     until("the command and its descendant have ended", || (!pids.iter().any(|pid| runs(pid))).then_some(()));
 }
 
-/// A process group that nobody watches: what is left when a crash took the watcher too.
+/// A process group without a watcher: what is left when a crash took the watcher too.
 fn survivor(folder: &Path) -> (std::process::Child, Value) {
     use std::os::unix::process::CommandExt;
     let mut command = std::process::Command::new("sh");
@@ -251,7 +251,7 @@ async fn what_survived_a_crash_is_killed_before_the_command_runs_again() {
     again.note = Some(note.clone());
     again.note.as_mut().unwrap()["start_time"] = json!(note["start_time"].as_u64().unwrap() + 1);
     Exec::default().ensure(&world.context(), &again).await.unwrap();
-    assert!(pids.iter().all(|pid| runs(pid)), "a process with another start is somebody else's");
+    assert!(pids.iter().all(|pid| runs(pid)), "a process with another start is another program's");
 
     again.note = Some(note);
     Exec::default().ensure(&world.context(), &again).await.unwrap();

@@ -58,7 +58,7 @@ impl Environment for Calls {
         format!("{:?}", self.service.state.lock().things)
     }
     async fn plant_foreign(&self, spec: &Spec) {
-        let thing = Thing { claim: "somebody else".to_owned(), complete: true };
+        let thing = Thing { claim: "another tenant".to_owned(), complete: true };
         self.service.state.lock().things.insert(spec.name.clone(), thing);
     }
     async fn leave_half(&self, spec: &Spec) {

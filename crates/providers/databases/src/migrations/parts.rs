@@ -53,7 +53,7 @@ pub fn up(text: &str) -> Result<Up<'_>, Vec<(usize, Tool, String)>> {
 }
 
 /// A mark in the text.
-struct Found {
+struct MarkedLine {
     tool: Tool,
     mark: Mark,
     line: usize,
@@ -62,13 +62,13 @@ struct Found {
     end: usize,
 }
 
-fn marks(text: &str) -> Vec<Found> {
+fn marks(text: &str) -> Vec<MarkedLine> {
     let mut all = Vec::new();
     let mut begin = 0;
     for (line, content) in (1..).zip(text.split_inclusive('\n')) {
         let end = begin + content.len();
         if let Some((tool, mark)) = mark(content.trim_end()) {
-            all.push(Found { tool, mark, line, begin, end });
+            all.push(MarkedLine { tool, mark, line, begin, end });
         }
         begin = end;
     }
@@ -192,7 +192,7 @@ impl Default for Parts {
 }
 
 impl Parts {
-    fn read(&mut self, Found { tool, mark, line, begin, end }: Found) {
+    fn read(&mut self, MarkedLine { tool, mark, line, begin, end }: MarkedLine) {
         let mut fault = |text: String| self.faults.push((line, tool, text));
         if tool != self.tool {
             let first = self.tool.name();

@@ -30,7 +30,7 @@ pub type Members = BTreeMap<String, String>;
 
 /// A name that is qualified with `public`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct PublicName {
     /// Where `public` stands.
     pub range: Range<usize>,
     /// The name or operator, if it may be an extension's: the statement does not create it.
@@ -39,9 +39,9 @@ pub struct Place {
 
 /// The result for one statement.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct PublicNames {
     /// Where `public` stands for the tenant's schema, or that of an extension; in the order of the text.
-    pub places: Vec<Place>,
+    pub names: Vec<PublicName>,
     /// Offsets at fault, and why.
     pub faults: Vec<(usize, String)>,
     /// Whether the statement has no effect here, because the tenant's schema exists.
@@ -68,17 +68,17 @@ const DEPTH: usize = 4;
 const SETTING: &str = "or set `public_schema = \"rewrite\"` in the provider's configuration";
 
 /// Finds the names of a statement.
-pub fn find(piece: &Piece<'_>, mode: PublicSchema) -> Found {
+pub fn find(piece: &Piece<'_>, mode: PublicSchema) -> PublicNames {
     // Most statements do not have the word.
     if !piece.text.to_ascii_lowercase().contains("public") {
-        return Found::default();
+        return PublicNames::default();
     }
     let tokens = tokens(piece.text);
-    let mut search = Search { mode, found: Found::default() };
+    let mut search = Search { mode, found: PublicNames::default() };
     // Prisma's first file has the statement with IF NOT EXISTS, and no other name that is qualified.
     let has_effect = mode == PublicSchema::Reject && !piece.begins(&["CREATE", "SCHEMA", "IF", "NOT"]);
     if is_only_the_schema(piece, &tokens) && !has_effect {
-        return Found { skip: true, ..Found::default() };
+        return PublicNames { skip: true, ..PublicNames::default() };
     }
     let body = match piece.words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["DO", ..] => Body::RunsNow,
@@ -93,7 +93,7 @@ pub fn find(piece: &Piece<'_>, mode: PublicSchema) -> Found {
             search.text(&tokens, index, body);
         }
     }
-    search.found.places.sort_by_key(|place| place.range.start);
+    search.found.names.sort_by_key(|name| name.range.start);
     search.found
 }
 
@@ -110,7 +110,7 @@ enum Body {
 
 struct Search {
     mode: PublicSchema,
-    found: Found,
+    found: PublicNames,
 }
 
 impl Search {
@@ -131,7 +131,7 @@ impl Search {
                 } else {
                     let may_be_member = !is_created(tokens.get(..index).unwrap_or_default());
                     let member = may_be_member.then(|| name_or_operator(named)).flatten();
-                    self.place(Place { range: at..at + token.text.len(), name: member }, name);
+                    self.found(PublicName { range: at..at + token.text.len(), name: member }, name);
                 }
             } else if is_schema_name(&before) || in_search_path(tokens, index) {
                 self.fault(
@@ -181,17 +181,17 @@ impl Search {
                 if public.names("public") && public.at == 0 && dot.kind == TokenKind::Dot =>
             {
                 let range = token.at + 1..token.at + 1 + public.text.len();
-                self.place(Place { range, name: name.name() }, name.text);
+                self.found(PublicName { range, name: name.name() }, name.text);
             }
             _ => self.fault(token.at, IN_TEXT.to_owned()),
         }
     }
 
-    fn place(&mut self, place: Place, name: &str) {
+    fn found(&mut self, found: PublicName, name: &str) {
         match self.mode {
-            PublicSchema::Rewrite => self.found.places.push(place),
+            PublicSchema::Rewrite => self.found.names.push(found),
             PublicSchema::Reject => self.fault(
-                place.range.start,
+                found.range.start,
                 format!("`public.{name}` is not in the tenant's schema: remove `public.`, {SETTING}"),
             ),
         }

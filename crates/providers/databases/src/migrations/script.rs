@@ -8,11 +8,11 @@ use super::faults::Faults;
 use super::folder::Source;
 use super::lookup::{self, Marked};
 use super::parts::{Up, up};
-use super::public::{self, Members, Place, PublicSchema};
+use super::public::{self, Members, PublicName, PublicSchema};
 use super::rules::{self, Verdict};
 use super::statements::{Piece, Split, split_all};
 use super::tool::Tool;
-use super::{Dialect, Policy, copy, public::Found};
+use super::{Dialect, Policy, copy, public::PublicNames};
 use crate::tables::quoted;
 
 /// One statement of a migration.
@@ -23,7 +23,7 @@ pub struct Statement {
     /// Text without the semicolon.
     text: String,
     /// Where the text names `public` and means the tenant's schema, or that of an extension.
-    public: Vec<Place>,
+    public: Vec<PublicName>,
     /// The table that it creates for all tenants to read, as it writes the name; none if it is not marked so.
     lookup: Option<String>,
 }
@@ -242,7 +242,7 @@ impl Reader<'_> {
         let mut places = Vec::new();
         if self.dialect == Dialect::Postgres {
             let piece = Piece { text: &text, data: None, ..piece.clone() };
-            let Found { places: found, faults, skip } = public::find(&piece, self.policy.public);
+            let PublicNames { names: found, faults, skip } = public::find(&piece, self.policy.public);
             if skip {
                 return None;
             }

@@ -13,6 +13,7 @@ use super::server::run;
 use crate::content::Ensure;
 use crate::shape::Shape;
 use crate::tables::literal;
+use tenantry_provider::verbs::Ownership;
 
 /// Tenantry's schema and the comment that identifies it.
 const SCHEMA: &str = "tenantry";
@@ -89,17 +90,6 @@ pub async fn schema_tag(connection: &mut Session, name: &str) -> Result<Option<S
         .map_err(failure)
 }
 
-/// Owner of the objects under a tenant's names.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Ownership {
-    /// There are none.
-    Absent,
-    /// An object with another owner tag, or without one.
-    Foreign,
-    /// The tenant.
-    Own(TenantState),
-}
-
 /// Which of a tenant's objects exist, and their recorded state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TenantState {
@@ -174,7 +164,7 @@ impl Owner {
     }
 
     /// Reads the owner tags of the objects under the tenant's names, and their state. Changes nothing.
-    pub async fn inspect(&self, connection: &mut Session) -> Result<Ownership, Failure> {
+    pub async fn inspect(&self, connection: &mut Session) -> Result<Ownership<TenantState>, Failure> {
         let rows = connection.rows(
             "SELECT CASE $1 WHEN 'schema' THEN (SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = $3)
                             WHEN 'database' THEN (SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $3) END AS thing,

@@ -6,13 +6,14 @@ use tenantry_model::{Failure, Isolation};
 use tenantry_postgres::Session;
 
 use super::blockers::change_logins;
-use super::directory::{Owner, Ownership};
+use super::directory::Owner;
 use super::failure::failure;
 use super::location::name_taken;
 use super::rights::rights;
 use super::server::{Server, run};
 use crate::tables::literal;
 use tenantry_provider::fence::Order;
+use tenantry_provider::verbs::Ownership;
 
 /// Schema of the tables in a tenant's own database.
 const PUBLIC: &str = "public";

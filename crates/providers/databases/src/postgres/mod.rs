@@ -82,7 +82,7 @@ pub(crate) use catalogue::{LOOKUP_POLICY, holds, inspect as inspect_catalogue, r
 pub use config::{Cluster, Config, PgNotify};
 pub(crate) use credential::{IssuedPassword, PasswordRequest, forget};
 pub(crate) use dependents::require_none as require_no_dependents;
-pub(crate) use directory::{Owner, Ownership, TenantState, name_of, names_of, recorded_shape, schema_tag};
+pub(crate) use directory::{Owner, TenantState, name_of, names_of, recorded_shape, schema_tag};
 pub(crate) use extensions::{Extensions, InstallIn, extend_paths, install as install_extensions};
 pub use factory::FACTORY;
 pub(crate) use failure::{failure, is_duplicate};
@@ -112,7 +112,7 @@ use tenantry_provider::fence::Order;
 use tenantry_provider::files::Files;
 use tenantry_provider::resource_locks::ResourceLocks;
 use tenantry_provider::rotate::{Former, Retirement, Rotated};
-use tenantry_provider::verbs::{Context, Rows, Spec};
+use tenantry_provider::verbs::{Context, Ownership, Rows, Spec};
 
 /// The configured servers, and the content of tenants' tables. All PostgreSQL providers of a process share
 /// it.

@@ -8,7 +8,7 @@ use tenantry_postgres::Session;
 
 use super::blockers::change_logins;
 use super::credential::{IssuedPassword, PasswordRequest};
-use super::directory::{Owner, Ownership, TenantState};
+use super::directory::{Owner, TenantState};
 use super::fence::shuts_out;
 use super::location::name_taken;
 use super::logins::Rotation;
@@ -17,6 +17,7 @@ use super::role::{self, end_sessions, set_login};
 use super::server::Server;
 use crate::tables::literal;
 use tenantry_provider::rotate::Former;
+use tenantry_provider::verbs::Ownership;
 
 /// The logins' database and their search path in it; none if they have the server's default.
 pub type Path<'a> = Option<(&'a str, &'a str)>;

@@ -65,9 +65,9 @@ pub struct Trial<'a> {
     rejects_notify: bool,
 }
 
-/// What a trial finds wrong after a statement.
+/// Rules that the statements so far violate, a sentence each.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Found {
+struct Violations {
     /// Objects outside of the schema, and those that bypass policies. A later statement that removes them does not
     /// excuse them.
     objects: BTreeSet<String>,
@@ -168,7 +168,7 @@ impl<'a> Trial<'a> {
         transaction: &mut Session,
         schema: &str,
         migration: &Migration,
-        before: &Found,
+        before: &Violations,
     ) -> Result<BTreeMap<String, usize>, Failure> {
         let mut lines = BTreeMap::new();
         let mut last: BTreeSet<String> = before.objects.union(&before.tables).cloned().collect();
@@ -220,7 +220,7 @@ impl<'a> Trial<'a> {
         if migration.transaction { Some(sql) } else { in_transaction(&sql) }
     }
 
-    async fn found(self, transaction: &mut Session, schema: &str) -> Result<Found, Failure> {
+    async fn found(self, transaction: &mut Session, schema: &str) -> Result<Violations, Failure> {
         let whole = self.isolation == Isolation::Database;
         let outside: Vec<String> = transaction.all(EFFECTS, &[&schema, &whole]).await.map_err(failure)?;
         let mut objects: BTreeSet<String> = outside.iter().map(|object| is_outside(object)).collect();
@@ -235,7 +235,7 @@ impl<'a> Trial<'a> {
         if self.rejects_notify {
             objects.extend(sentences(transaction, NOTIFIERS, schema).await?);
         }
-        Ok(Found { objects, tables: tables.into_iter().collect() })
+        Ok(Violations { objects, tables: tables.into_iter().collect() })
     }
 }
 

@@ -19,13 +19,14 @@ use super::warm_pool::WarmDatabases;
 use super::{ISOLATION, template};
 use crate::content::Ensure;
 use crate::postgres::{
-    Extensions, InstallIn, IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer,
-    Postgres, RemovalCounts, Server, Target, TenantState, WarmPool, begin, create_objects, drop_unblocked,
-    failure, install_extensions, keeps_replaced, name_of, name_taken, no_such_tenant, or_on_demand,
-    read_catalogue, rights, run, seed, update_schema, with_keepalive,
+    Extensions, InstallIn, IssuedPassword, LocateRows, Name, Owner, PasswordRequest, PerServer, Postgres,
+    RemovalCounts, Server, Target, TenantState, WarmPool, begin, create_objects, drop_unblocked, failure,
+    install_extensions, keeps_replaced, name_of, name_taken, no_such_tenant, or_on_demand, read_catalogue,
+    rights, run, seed, update_schema, with_keepalive,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
+use tenantry_provider::verbs::Ownership;
 
 /// Schema of the tables in a tenant's database.
 pub const SCHEMA: &str = "public";

@@ -13,13 +13,14 @@ use super::protection::SharedTables;
 use super::{ISOLATION, partitions, vetoes};
 use crate::content::Ensure;
 use crate::postgres::{
-    IssuedPassword, LocateRows, ObservedSchema, Owner, Ownership, PasswordRequest, PerServer, Postgres,
-    RemovalCounts, Target, TenantState, Trial, create_objects, delete_all, drop_unblocked, extend_paths,
-    failure, holds, inspect_catalogue, lift_timeout, name_taken, privilege_differences, read_catalogue,
-    recorded_shape, replica, run, schema_tag, seed, shape, unblocked,
+    IssuedPassword, LocateRows, ObservedSchema, Owner, PasswordRequest, PerServer, Postgres, RemovalCounts,
+    Target, TenantState, Trial, create_objects, delete_all, drop_unblocked, extend_paths, failure, holds,
+    inspect_catalogue, lift_timeout, name_taken, privilege_differences, read_catalogue, recorded_shape,
+    replica, run, schema_tag, seed, shape, unblocked,
 };
 use crate::shape::{FORM, Shape};
 use crate::tables::{Catalogue, literal};
+use tenantry_provider::verbs::Ownership;
 
 /// The shared tables.
 pub struct Pool {

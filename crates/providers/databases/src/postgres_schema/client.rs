@@ -15,22 +15,23 @@ use super::ISOLATION;
 use super::warm_pool::WarmSchemas;
 use crate::content::Ensure;
 use crate::postgres::{
-    Extensions, IssuedPassword, LocateRows, Name, Owner, Ownership, PasswordRequest, PerServer, Postgres,
-    RemovalCounts, Target, TenantState, Trial, WarmPool, baseline, count_all, create_objects,
-    drop_tables_in_batches, drop_unblocked, failure, keeps_replaced, lift_timeout, name_of, name_taken,
-    no_such_tenant, or_on_demand, read_catalogue, require_no_dependents, rights, run, seed, update_schema,
+    Extensions, IssuedPassword, LocateRows, Name, Owner, PasswordRequest, PerServer, Postgres, RemovalCounts,
+    Target, TenantState, Trial, WarmPool, baseline, count_all, create_objects, drop_tables_in_batches,
+    drop_unblocked, failure, keeps_replaced, lift_timeout, name_of, name_taken, no_such_tenant, or_on_demand,
+    read_catalogue, require_no_dependents, rights, run, seed, update_schema,
 };
 use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
+use tenantry_provider::verbs::Ownership;
 
-/// Time for which a tenant's place is cached.
+/// Time for which a tenant's location is cached.
 const BELIEVED: Duration = Duration::from_secs(60);
 /// Maximum number of cached tenants.
 const KNOWN: u64 = 1_000;
 
 /// How a tenant's rows are reached.
 #[derive(Clone)]
-struct Place {
+struct TenantLocation {
     /// Statements that begin a transaction of its role in its schema.
     become_it: String,
     catalogue: Arc<Catalogue>,
@@ -42,17 +43,17 @@ pub struct Schemas {
     /// Definition of a newly created schema; all are alike.
     fresh: OnceCell<Shape>,
     canary: PerServer<Name>,
-    places: Cache<TenantId, Place>,
+    locations: Cache<TenantId, TenantLocation>,
     pub warm_pool: WarmPool,
 }
 
 impl Schemas {
     /// Does not connect.
     pub fn new(postgres: Arc<Postgres>) -> Self {
-        let places = Cache::builder().max_capacity(KNOWN).time_to_live(BELIEVED).build();
+        let locations = Cache::builder().max_capacity(KNOWN).time_to_live(BELIEVED).build();
         let size = postgres.config.warm_schemas;
         let warm_pool = WarmPool::new(postgres.clone(), ISOLATION, size, WarmSchemas(postgres.clone()));
-        Self { postgres, fresh: OnceCell::new(), canary: PerServer::default(), places, warm_pool }
+        Self { postgres, fresh: OnceCell::new(), canary: PerServer::default(), locations, warm_pool }
     }
 
     /// The schema of the canary row, set up once per process.
@@ -229,7 +230,7 @@ impl Schemas {
 
     /// Drops the tenant's cache entry.
     pub fn forget(&self, tenant: TenantId) {
-        self.places.invalidate(&tenant);
+        self.locations.invalidate(&tenant);
     }
 
     /// Removes schema and roles if they carry the owner tag; counts rows and logins.
@@ -260,9 +261,9 @@ impl Schemas {
         Ok(RemovalCounts { rows, logins, ..Default::default() })
     }
 
-    async fn place(&self, tenant: TenantId) -> Result<Place, Failure> {
-        if let Some(place) = self.places.get(&tenant) {
-            return Ok(place);
+    async fn location(&self, tenant: TenantId) -> Result<TenantLocation, Failure> {
+        if let Some(location) = self.locations.get(&tenant) {
+            return Ok(location);
         }
         let canary = tenant == self.postgres.content.canary_row.tenant;
         let canary = if canary { Some(self.canary().await?) } else { None };
@@ -273,9 +274,10 @@ impl Schemas {
         };
         let catalogue = Arc::new(read_catalogue(&mut connection, name.as_str(), ISOLATION).await?);
         let path = self.postgres.main_path(&mut connection, name.as_str()).await?;
-        let place = Place { become_it: format!("SET LOCAL ROLE {name}; SET LOCAL {path}"), catalogue };
-        self.places.insert(tenant, place.clone());
-        Ok(place)
+        let location =
+            TenantLocation { become_it: format!("SET LOCAL ROLE {name}; SET LOCAL {path}"), catalogue };
+        self.locations.insert(tenant, location.clone());
+        Ok(location)
     }
 }
 
@@ -294,11 +296,11 @@ fn end(
 #[async_trait]
 impl LocateRows for Schemas {
     async fn enter(&self, tenant: TenantId) -> Result<(Transaction<Pooled>, Arc<Catalogue>), Failure> {
-        let Place { become_it, catalogue } = self.place(tenant).await?;
+        let TenantLocation { become_it, catalogue } = self.location(tenant).await?;
         match self.postgres.main().begin(become_it).await {
             Ok(transaction) => Ok((transaction, catalogue)),
             Err(failure) if failure.class == FailureClass::Invalid => {
-                self.places.invalidate(&tenant);
+                self.locations.invalidate(&tenant);
                 Err(no_such_tenant())
             }
             Err(failure) => Err(failure),

@@ -16,8 +16,8 @@ use tenantry_model::suspension::SuspensionMode;
 use tenantry_model::{Failure, Isolation, TenantId, Write};
 
 use crate::postgres::{
-    Name, ObservedSchema, Ownership, PasswordRequest, Postgres, PostgresRows, RemovalCounts, denies, fence,
-    forget, observed, outputs, transfer as rows,
+    Name, ObservedSchema, PasswordRequest, Postgres, PostgresRows, RemovalCounts, denies, fence, forget,
+    observed, outputs, transfer as rows,
 };
 use client::Schemas;
 pub use config::{Config, Settings};
@@ -27,7 +27,9 @@ use tenantry_provider::isolation::IsolationCheck;
 use tenantry_provider::rotate::{Former, Retirement, Rotate, Rotated};
 use tenantry_provider::settings;
 use tenantry_provider::transfer::{Content, Sink, Source, Transfer};
-use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Rows, Spec};
+use tenantry_provider::verbs::{
+    Context, Ensured, Fault, Kind, Observed, Ownership, Provider, Removed, Rows, Spec,
+};
 
 const ISOLATION: Isolation = Isolation::Schema;
 

@@ -19,23 +19,12 @@ use crate::sqlite::writer::{self, Work};
 use crate::tables::quoted;
 use tenantry_provider::resource_folder::ResourceFolder;
 use tenantry_provider::resource_locks::blocking;
-use tenantry_provider::verbs::Spec;
+use tenantry_provider::verbs::{Ownership, Spec};
 
 /// Name of the file in the tenant's folder.
 pub const FILE: &str = "tenant.db";
 /// First bytes of every SQLite file.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-
-/// Owner of the file under a tenant's name.
-#[derive(Debug, PartialEq, Eq)]
-pub enum FileOwnership {
-    /// There is none.
-    Absent,
-    /// A file with another owner tag, or another kind of file.
-    Foreign,
-    /// The spec's tenant.
-    Own(RecordedTenant),
-}
 
 /// Path of the file in a folder.
 pub fn file(folder: &Path) -> PathBuf {
@@ -43,19 +32,19 @@ pub fn file(folder: &Path) -> PathBuf {
 }
 
 /// Reads the owner tag of the tenant's file, and its state. Changes nothing.
-pub async fn inspect(target: &ResourceFolder, spec: &Spec) -> Result<FileOwnership, Failure> {
+pub async fn inspect(target: &ResourceFolder, spec: &Spec) -> Result<Ownership<RecordedTenant>, Failure> {
     let (target, spec) = (target.clone(), spec.clone());
     blocking(move || {
         if !target.exists()? {
-            return Ok(FileOwnership::Absent);
+            return Ok(Ownership::Absent);
         }
         let (file, mut head) = (file(&target.path()), [0; MAGIC.len()]);
         match File::open(&file).and_then(|mut file| file.read_exact(&mut head)) {
             Ok(()) if &head == MAGIC => read(&client::open_to_read(&file)?, &spec),
-            Ok(()) => Ok(FileOwnership::Foreign),
+            Ok(()) => Ok(Ownership::Foreign),
             Err(error) => match error.kind() {
                 ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::NotADirectory => {
-                    Ok(FileOwnership::Foreign)
+                    Ok(Ownership::Foreign)
                 }
                 _ => Err(target.failure(&error)),
             },
@@ -64,10 +53,10 @@ pub async fn inspect(target: &ResourceFolder, spec: &Spec) -> Result<FileOwnersh
     .await
 }
 
-fn read(connection: &Connection, spec: &Spec) -> Result<FileOwnership, Failure> {
+fn read(connection: &Connection, spec: &Spec) -> Result<Ownership<RecordedTenant>, Failure> {
     let internal = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name IN ('_tenants', '_migrations')";
     if query(connection, internal, [], |_| Ok(()))?.len() != 2 {
-        return Ok(FileOwnership::Foreign);
+        return Ok(Ownership::Foreign);
     }
     let tenants: Vec<(bool, _)> = query(
         connection,
@@ -76,10 +65,10 @@ fn read(connection: &Connection, spec: &Spec) -> Result<FileOwnership, Failure> 
         [&spec.tenant.id.to_string(), &spec.name, &spec.claim],
         |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?, row.get(3)?))),
     )?;
-    let [(true, recorded)] = tenants.as_slice() else { return Ok(FileOwnership::Foreign) };
+    let [(true, recorded)] = tenants.as_slice() else { return Ok(Ownership::Foreign) };
     let (completed, seed, version) = recorded.clone();
     let shape = catalogue::shape(connection)?;
-    Ok(FileOwnership::Own(RecordedTenant { completed, seed, version, shape }))
+    Ok(Ownership::Own(RecordedTenant { completed, seed, version, shape }))
 }
 
 /// Creates the file under a draft name, from a warm database if there is one, and publishes it. False: the

@@ -22,7 +22,6 @@ use crate::content::{Content, Ensure, seed_failure};
 use crate::sqlite::rows::{LocateFile, SqliteRows};
 use crate::sqlite::writer::Work;
 use crate::sqlite::{self, OpenDatabase};
-use client::FileOwnership;
 pub use config::Config;
 use tenantry_provider::data::{Canary, Data, TenantRows};
 use tenantry_provider::factory::{self, ProviderFactory};
@@ -31,7 +30,7 @@ use tenantry_provider::resource_folder::{self, ResourceFolder};
 use tenantry_provider::resource_locks::{ResourceLocks, blocking};
 use tenantry_provider::settings;
 use tenantry_provider::transfer::{self, Sink, Source, Transfer};
-use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Ownership, Provider, Removed, Spec};
 use warm_pool::WarmPool;
 
 /// Number of connections to a file that read.
@@ -113,8 +112,8 @@ impl DatabaseSqliteFile {
     async fn own_file(&self, spec: &Spec) -> Result<PathBuf, Failure> {
         let target = self.folder_of(spec)?;
         match client::inspect(&target, spec).await? {
-            FileOwnership::Own(_) => Ok(client::file(&target.path())),
-            FileOwnership::Absent | FileOwnership::Foreign => Err(no_such_tenant()),
+            Ownership::Own(_) => Ok(client::file(&target.path())),
+            Ownership::Absent | Ownership::Foreign => Err(no_such_tenant()),
         }
     }
 }
@@ -167,7 +166,7 @@ impl Inner {
             return Err(name_taken("the tenant has a database of another name in this folder"));
         }
         let mut found = client::inspect(target, spec).await?;
-        if found == FileOwnership::Absent {
+        if found == Ownership::Absent {
             if client::make(target, self.config.max_bytes, &self.content, &self.warm_pool, work.clone())
                 .await?
             {
@@ -176,13 +175,13 @@ impl Inner {
             found = client::inspect(target, spec).await?;
         }
         match found {
-            FileOwnership::Absent => Err(Failure::retryable(
+            Ownership::Absent => Err(Failure::retryable(
                 "cannot_open",
                 "the tenant's file was removed while it was created; try again",
             )
             .wrong_answer()),
-            FileOwnership::Foreign => Err(name_taken("a database with another owner tag has this name")),
-            FileOwnership::Own(_) => {
+            Ownership::Foreign => Err(name_taken("a database with another owner tag has this name")),
+            Ownership::Own(_) => {
                 self.link(target, spec).await?;
                 let open = self.open(spec.tenant.id).await?;
                 open.writer.run(Work::Ensure(Box::new(work))).await.map(drop).map_err(seed_failure)
@@ -199,7 +198,7 @@ impl Inner {
     }
 
     async fn remove(&self, target: &ResourceFolder, spec: &Spec) -> Result<Value, Failure> {
-        let is_own = matches!(client::inspect(target, spec).await?, FileOwnership::Own(_));
+        let is_own = matches!(client::inspect(target, spec).await?, Ownership::Own(_));
         let file = client::file(&target.path());
         let counted = file.clone();
         let rows = match is_own {
@@ -309,11 +308,11 @@ impl Provider for DatabaseSqliteFile {
     async fn observe(&self, _: &Context, spec: &Spec) -> Result<Observed, Failure> {
         let target = self.folder_of(spec)?;
         let seen = match client::inspect(&target, spec).await? {
-            FileOwnership::Absent => {
+            Ownership::Absent => {
                 return blocking(move || target.has_remains()).await.map(Observed::absent_unless);
             }
-            FileOwnership::Foreign => return Ok(Observed::Foreign),
-            FileOwnership::Own(seen) => seen,
+            Ownership::Foreign => return Ok(Observed::Foreign),
+            Ownership::Own(seen) => seen,
         };
         let linked = resource_folder::linked(&self.files.config.folder, spec.tenant.id);
         let lost =

@@ -12,6 +12,7 @@ use tenantry_model::id::{OperationId, ResourceId};
 
 use super::*;
 use crate::content::Settings;
+use crate::sqlite::RecordedTenant;
 use tenantry_provider::verbs::{Person, Tenant};
 
 fn spec(settings: Value) -> Spec {
@@ -222,8 +223,8 @@ async fn a_file_is_migrated_when_it_is_opened() {
     std::fs::write(dir.path().join("app/2_b.sql"), "ALTER TABLE t ADD COLUMN n INTEGER;").unwrap();
     let newer = DatabaseSqliteFile::new(config.clone()).await.unwrap();
     let look = async || client::inspect(&newer.folder_of(&spec).unwrap(), &spec).await.unwrap();
-    let version = |found: FileOwnership| match found {
-        FileOwnership::Own(state) => state.version,
+    let version = |found: Ownership<RecordedTenant>| match found {
+        Ownership::Own(state) => state.version,
         other => panic!("{other:?}"),
     };
     assert_eq!(version(look().await).as_deref(), Some("1"), "looking changes nothing");

@@ -74,8 +74,7 @@ async fn migrated(file: &Path) -> String {
 
 async fn assert_complete(dir: &Path, files: &DatabaseSqliteFile, spec: &Spec) {
     assert_eq!(owners(&path(dir, spec)).await, [spec.tenant.id.to_string()]);
-    let FileOwnership::Own(state) = client::inspect(&files.folder_of(spec).unwrap(), spec).await.unwrap()
-    else {
+    let Ownership::Own(state) = client::inspect(&files.folder_of(spec).unwrap(), spec).await.unwrap() else {
         panic!()
     };
     assert!(state.completed.is_some());

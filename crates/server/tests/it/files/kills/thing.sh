@@ -1,6 +1,6 @@
 # The command that the steps of these templates run. It creates or removes a file in `things`, slowly, and records the
 # start and the end of each call. With the argument `broken` the creation always fails, with `breakable` until a file
-# `mended` exists.
+# `repaired` exists.
 read -r request
 verb=${request#*\"verb\":\"}
 verb=${verb%%\"*}
@@ -13,7 +13,7 @@ case $verb in
 ensure)
     say begin
     sleep 0.05
-    if [ "$1" = broken ] || { [ "$1" = breakable ] && [ ! -e mended ]; }; then
+    if [ "$1" = broken ] || { [ "$1" = breakable ] && [ ! -e repaired ]; }; then
         echo 'it is broken' >&2
         exit 1
     fi
