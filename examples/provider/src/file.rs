@@ -11,24 +11,10 @@ use tenantry_model::Failure;
 
 use tenantry_provider::files::is_plain;
 use tenantry_provider::resource_folder;
-use tenantry_provider::verbs::Spec;
+use tenantry_provider::verbs::{Ownership, Spec};
 
 /// Longest name in bytes, the ending not counted.
 const MAX_NAME: usize = 200;
-
-/// What is there under the name.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// Nothing.
-    Nothing,
-    /// A file with this resource's owner tag.
-    Owned {
-        /// Whether its content is as the spec asks.
-        whole: bool,
-    },
-    /// Anything else.
-    Foreign,
-}
 
 /// The file of a resource, with the content that its spec asks for.
 pub(crate) struct Note {
@@ -63,17 +49,17 @@ impl Note {
         &self.file
     }
 
-    /// What is on the disk under its name.
-    pub fn look(&self) -> Result<Found, Failure> {
+    /// What is on the disk under its name; of an own file, whether its content is as the spec asks.
+    pub fn look(&self) -> Result<Ownership<bool>, Failure> {
         let text = match fs::read(&self.file) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Ownership::Absent),
             text => text.map_err(|error| resource_folder::failure(&self.folder, &error))?,
         };
         let there: Value = serde_json::from_slice(&text).unwrap_or_default();
         Ok(match there.get("owner").and_then(Value::as_str) {
-            Some(owner) if owner == self.owner => Found::Owned { whole: there == self.content },
+            Some(owner) if owner == self.owner => Ownership::Own(there == self.content),
             // A file without a readable owner tag belongs to something else.
-            _ => Found::Foreign,
+            _ => Ownership::Foreign,
         })
     }
 

@@ -24,14 +24,14 @@ mod tests;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use file::{Found, Note};
+use file::Note;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tenantry_model::Failure;
 use tenantry_provider::factory::{self, ProviderFactory};
 use tenantry_provider::resource_locks::{ResourceLocks, blocking};
-use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Provider, Removed, Spec};
+use tenantry_provider::verbs::{Context, Ensured, Fault, Kind, Observed, Ownership, Provider, Removed, Spec};
 use tenantry_provider::{resource_folder, settings};
 
 /// The type, and the name of its default instance.
@@ -120,9 +120,9 @@ impl Provider for Handoff {
         let note = self.note(spec)?;
         let outputs = json!({ "file": note.file() });
         let write = move || match note.look()? {
-            Found::Foreign => Err(name_taken()),
-            Found::Owned { whole: true } => Ok(()),
-            Found::Nothing | Found::Owned { whole: false } => note.write(),
+            Ownership::Foreign => Err(name_taken()),
+            Ownership::Own(true) => Ok(()),
+            Ownership::Absent | Ownership::Own(false) => note.write(),
         };
         self.resource_locks.block(spec.resource, write).await?;
         Ok(Ensured { outputs, writes: Vec::new() })
@@ -133,9 +133,9 @@ impl Provider for Handoff {
         self.resource_locks
             .block(spec.resource, move || {
                 Ok(match note.look()? {
-                    Found::Nothing => Observed::Absent,
-                    Found::Foreign => Observed::Foreign,
-                    Found::Owned { whole } => Observed::present(whole, None, note.fingerprint()?),
+                    Ownership::Absent => Observed::Absent,
+                    Ownership::Foreign => Observed::Foreign,
+                    Ownership::Own(whole) => Observed::present(whole, None, note.fingerprint()?),
                 })
             })
             .await
@@ -144,8 +144,8 @@ impl Provider for Handoff {
     async fn remove(&self, _: &Context, spec: &Spec) -> Result<Removed, Failure> {
         let note = self.note(spec)?;
         let remove = move || match note.look()? {
-            Found::Owned { .. } => note.remove().map(|()| 1),
-            Found::Nothing | Found::Foreign => Ok(0),
+            Ownership::Own(_) => note.remove().map(|()| 1),
+            Ownership::Absent | Ownership::Foreign => Ok(0),
         };
         let files = self.resource_locks.block(spec.resource, remove).await?;
         Ok(Removed { receipt: json!({ "files": files }), writes: Vec::new() })

@@ -4,8 +4,8 @@ use serde_json::Map;
 use tenantry_model::TenantId;
 use tenantry_model::id::{OperationId, ResourceId};
 
-use super::file::{Found, Note};
-use tenantry_provider::verbs::{Person, Spec, Tenant};
+use super::file::Note;
+use tenantry_provider::verbs::{Ownership, Person, Spec, Tenant};
 
 fn spec(name: &str, claim: &str) -> Spec {
     let text = str::to_owned;
@@ -45,14 +45,14 @@ fn what_is_there() {
     let spec_of_acme = spec("acme", "us");
     let note = |data| Note::new(dir.path(), &spec_of_acme, data).unwrap();
     let more = Map::from_iter([("more".to_owned(), true.into())]);
-    assert_eq!(note(Map::new()).look().unwrap(), Found::Nothing);
+    assert_eq!(note(Map::new()).look().unwrap(), Ownership::Absent);
     note(Map::new()).write().unwrap();
-    assert_eq!(note(Map::new()).look().unwrap(), Found::Owned { whole: true });
-    assert_eq!(note(more).look().unwrap(), Found::Owned { whole: false });
+    assert_eq!(note(Map::new()).look().unwrap(), Ownership::Own(true));
+    assert_eq!(note(more).look().unwrap(), Ownership::Own(false));
     let theirs = Note::new(dir.path(), &spec("acme", "them"), Map::new()).unwrap();
-    assert_eq!(theirs.look().unwrap(), Found::Foreign);
+    assert_eq!(theirs.look().unwrap(), Ownership::Foreign);
     for garbage in ["", "{", "[1]", "{\"owner\": 1}"] {
         std::fs::write(note(Map::new()).file(), garbage).unwrap();
-        assert_eq!(note(Map::new()).look().unwrap(), Found::Foreign, "{garbage}");
+        assert_eq!(note(Map::new()).look().unwrap(), Ownership::Foreign, "{garbage}");
     }
 }
