@@ -163,11 +163,14 @@ async fn a_tenant_that_waits_for_a_lock_ends_no_other_tenants_session() {
         tokio::spawn(async move { options.connect().await.unwrap().execute(sql).await.map(drop) })
     };
     let waiting = [wait("BEGIN; LOCK TABLE workspaces"), wait("SELECT pg_advisory_lock(7)")];
-    let all = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype IN ('relation', 'advisory')
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    while fixture.sql(all).await[0].get::<i64, _>(0) < 2 {
-        tokio::task::yield_now().await;
+    // Longer than a session may keep others waiting.
+    let long = "SELECT count(*) FROM pg_sleep(0.2), pg_locks WHERE NOT granted AND locktype IN ('relation', 'advisory')
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND waitstart < clock_timestamp() - interval '7 s'";
+    while fixture.sql(long).await[0].get::<i64, _>(0) < 2 {
+        assert!(waiting.iter().all(|task| !task.is_finished()));
     }
+    reader.ping().await.unwrap();
     // This one waits behind the hostile tenant, whose session is ended for it.
     let mut writer = log_in(&fixture, &two, &twos.outputs).await.unwrap();
     writer.execute("UPDATE workspaces SET name = 'x'").await.unwrap();
