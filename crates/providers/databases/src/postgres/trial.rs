@@ -37,9 +37,20 @@ const OPENINGS: &str = "
     JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = pg_rewrite.oid AND d.refclassid = 'pg_class'::regclass
     JOIN pg_class used ON used.oid = d.refobjid AND used.relnamespace <> own.relnamespace
     WHERE own.relnamespace = to_regnamespace($1) AND NOT has_table_privilege('public', used.oid, 'SELECT')
+    UNION SELECT format('`%s` reaches the catalogue `%s` as the administrator, also to write: add WITH (security_invoker = true), or leave it out', own.relname, used.relname)
+    FROM pg_class own JOIN pg_rewrite ON ev_class = own.oid, LATERAL regexp_matches(ev_action::text, ':relid ([0-9]+)', 'g') relation
+    JOIN pg_class used ON used.oid = relation[1]::oid AND used.relnamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+    WHERE own.relnamespace = to_regnamespace($1) AND own.relkind = 'v'
+      AND NOT coalesce(own.reloptions, '{}') && ARRAY['security_invoker=true', 'security_invoker=on', 'security_invoker=1', 'security_invoker=yes']
     UNION SELECT format('default privileges for `%s` would reach objects of later migrations: leave ALTER DEFAULT PRIVILEGES out',
                         CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END)
     FROM pg_default_acl, aclexplode(defaclacl) WHERE defaclnamespace = to_regnamespace($1) AND grantee <> defaclrole
+    UNION SELECT format('%s on %s is granted to PUBLIC, which no suspension revokes: leave GRANT out, because Tenantry grants what the tenant''s login needs',
+                        string_agg(DISTINCT privilege_type, ', ' ORDER BY privilege_type), object)
+    FROM (SELECT format('`%s`', relname), relacl FROM pg_class WHERE relnamespace = to_regnamespace($1)
+          UNION ALL SELECT format('`%s`', relname), attacl FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE relnamespace = to_regnamespace($1)
+          UNION ALL SELECT 'the schema', nspacl FROM pg_namespace WHERE oid = to_regnamespace($1)) granted (object, acl), aclexplode(acl)
+    WHERE grantee = 0 GROUP BY object
     ORDER BY 1";
 /// Schema in which files are tried; it exists in the transaction only.
 const SCRATCH: &str = "tenantry_trial";

@@ -51,6 +51,31 @@ const FOUND: &[Found] = &[
         is_refused: true,
     },
     Found {
+        was: "tables that code grants to every login stayed open to a suspended tenant",
+        models: &MODELS,
+        files: &[&[
+            "DO $$ BEGIN EXECUTE format('GRANT ALL ON ALL TABLES IN SCHEMA %I TO PUBLIC', current_schema()); END $$",
+        ]],
+        later: 0,
+        is_refused: true,
+    },
+    Found {
+        was: "a column that a file grants to every login stayed open to a suspended tenant",
+        models: &[Model::Schema, Model::Database],
+        files: &[&["GRANT UPDATE (n) ON t TO PUBLIC"]],
+        later: 0,
+        is_refused: true,
+    },
+    Found {
+        was: "every login could create objects in the schema of a tenant",
+        models: &MODELS,
+        files: &[&[
+            "DO $$ BEGIN EXECUTE format('GRANT ALL ON SCHEMA %I TO PUBLIC', current_schema()); END $$",
+        ]],
+        later: 0,
+        is_refused: true,
+    },
+    Found {
         was: "an import left the valid constraints of a child not valid, as that of its parent",
         models: &[Model::Schema, Model::Database],
         files: &[&[
@@ -68,6 +93,27 @@ const FOUND: &[Found] = &[
         files: &[&["CREATE VIEW listed AS SELECT * FROM tenantry.homes"]],
         later: 0,
         is_refused: true,
+    },
+    Found {
+        was: "a tenant's login deleted the roles of the server by a view of a superuser on a catalogue",
+        models: &[Model::Schema, Model::Database],
+        files: &[&["CREATE VIEW roles AS SELECT * FROM pg_authid"]],
+        later: 0,
+        is_refused: true,
+    },
+    Found {
+        was: "a view on a catalogue that every login may read can be written as well",
+        models: &[Model::Schema, Model::Database],
+        files: &[&["CREATE VIEW relations AS SELECT relname FROM pg_class"]],
+        later: 0,
+        is_refused: true,
+    },
+    Found {
+        was: "a view on a catalogue that reads as the tenant is accepted",
+        models: &[Model::Schema, Model::Database],
+        files: &[&["CREATE VIEW relations WITH (security_invoker = true) AS SELECT relname FROM pg_class"]],
+        later: 0,
+        is_refused: false,
     },
     Found {
         was: "a rule wrote as the administrator what belongs to others",
