@@ -2,6 +2,7 @@
 //! server.
 
 use std::ops::Deref;
+use std::time::{Duration, Instant};
 
 use tenantry_store::{Store, StoreConfig};
 use tokio::sync::OnceCell;
@@ -10,6 +11,8 @@ use crate::database::{TestDatabase, admin, on_server};
 use crate::raw::Raw;
 
 const TEMPLATE: &str = "tenantry_template";
+/// Longest time for the leader to number events, sufficient on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Advisory lock, so that only one test process at a time creates the template.
 const LOCK: &str = "SELECT pg_advisory_lock(7310579201443628912)";
 
@@ -29,6 +32,17 @@ pub async fn count_rows(url: &str, table: &str) -> i64 {
     let rows = connection.rows(&format!("SELECT count(*) FROM {table}")).await;
     connection.close().await;
     rows[0].get(0)
+}
+
+/// Waits until the leader has numbered every event of this registry: until then a list of events lacks them.
+pub async fn events_are_numbered(url: &str) {
+    let started = Instant::now();
+    let connection = Raw::connect(url).await;
+    while !connection.rows("SELECT 1 FROM events WHERE seq IS NULL").await.is_empty() {
+        assert!(started.elapsed() < PATIENCE, "events stay without a number");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    connection.close().await;
 }
 
 /// A temporary registry, migrated and open.

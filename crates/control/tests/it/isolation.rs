@@ -8,6 +8,7 @@ use tenantry_engine::Clock;
 use tenantry_model::Isolation;
 use tenantry_provider::{Cell, Outcome, Who};
 use tenantry_testkit::crash_ledger::Faults;
+use tenantry_testkit::store::events_are_numbered;
 
 use crate::crash::people;
 use crate::world::{World, in_both_worlds, request};
@@ -71,10 +72,10 @@ async fn all_tenants_are_checked_once_a_day(world: World) {
         (second.changes[0].before, second.changes[0].now),
         (Some(Outcome::Denied), Some(Outcome::Leak))
     );
-    // The sealer numbers events shortly after their commit.
+    events_are_numbered(&world.registry_url()).await;
+    assert_eq!(alarms(control).await, 1);
     control.stop().await;
     let process = world.start(Faults::new()).await.unwrap();
-    assert_eq!(alarms(&process.control).await, 1);
     assert_eq!(checks(&process.control).await, 0, "another process sees the last report");
     process.control.stop().await;
 }

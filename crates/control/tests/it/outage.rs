@@ -21,6 +21,7 @@ use tenantry_model::id::ArchiveId;
 use tenantry_testkit::crash_ledger::Faults;
 use tenantry_testkit::report;
 use tenantry_testkit::scan::Scan;
+use tenantry_testkit::store::events_are_numbered;
 use tokio::io::AsyncReadExt as _;
 
 use crate::crash::full;
@@ -266,6 +267,7 @@ async fn survives(
             return Err(format!("{} was attempted {} times", step.key, step.attempts));
         }
     }
+    events_are_numbered(&world.registry_url()).await;
     told(control, failed > 0 && providers.is_some()).await?;
     process.control.stop().await;
     scenario.left(&world, undisturbed).await.map(|()| failed)

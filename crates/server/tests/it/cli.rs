@@ -205,6 +205,7 @@ async fn every_resource_can_be_read() {
     let figures = String::from_utf8(run(&server, &["stats"]).stdout).unwrap();
     assert!(figures.contains("1 (100 %)") && figures.contains("HELD UP BY"), "{figures}");
     fails(&server, &["stats", "--since", "yesterday"], 1, &["since", "30d"]);
+    server.events_are_numbered().await;
     let events = json_of(&server, &["event", "list"]);
     assert_eq!(events[0]["type"], "tenant.created");
     let key = json_of(&server, &["key", "create", "--name", "ci", "--scope", "viewer", "--scope", "signup"]);

@@ -244,6 +244,7 @@ on_both! {
         let files = unpacked(&bytes(&server, address).await);
         assert!(files["database/projects.000001.csv"].contains("Zoë"));
         assert_eq!(ask(Method::GET, &stranger).await.expect(200).body["data"], json!([]));
+        server.events_are_numbered().await;
         let events = server.get("/v1/events?limit=100").await.expect(200).text;
         assert!(events.contains("tenant.exported"), "{events}");
         server.post(&format!("/v1/tenants/{acme}/suspend"), &json!({ "reason": "policy" })).await.expect(200);

@@ -68,6 +68,7 @@ async fn a_leak_is_found_and_reported() {
         "{text}"
     );
     assert!(!text.contains("tenantry_isolation_last_check_timestamp_seconds 0"), "{text}");
+    server.events_are_numbered().await;
     let events = server.cli(&["event", "list", "--output", "json"]).stdin(Stdio::null()).output().unwrap();
     let events: Value = serde_json::from_slice(&events.stdout).unwrap();
     let told = events.as_array().unwrap().iter().filter(|event| event["type"] == "isolation.leak_found");

@@ -121,6 +121,7 @@ on_both! {
         assert_eq!(waiting.map(|o| &o["id"]).collect::<Vec<_>>(), [&other["id"]], "each operation has its own secrets");
         // Operation, events and log contain no secret and no personal data.
         let operation = server.get(&format!("/v1/operations/{}", operation["id"].as_str().unwrap())).await;
+        server.events_are_numbered().await;
         let events = server.get("/v1/events").await;
         for text in [operation.text, events.text, server.log()] {
             assert!(!text.contains(&secret));

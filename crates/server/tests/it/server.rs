@@ -312,6 +312,11 @@ impl Server {
         tenantry_testkit::store::count_rows(url, "tenant_keys").await
     }
 
+    /// Waits until lists of events hold everything that has happened so far.
+    pub async fn events_are_numbered(&self) {
+        tenantry_testkit::store::events_are_numbered(&self.stores().registry).await;
+    }
+
     /// Number of audit records with this action.
     pub async fn audited(&self, action: &str) -> i64 {
         let records = format!("audit WHERE action = '{action}'");

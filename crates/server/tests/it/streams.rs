@@ -86,7 +86,7 @@ on_both! {
         assert_eq!(all, (1..=all.len() as i64).collect::<Vec<_>>());
         let listed = server.get("/v1/events?limit=100").await.expect(200).body;
         let listed: Vec<i64> = listed["data"].as_array().unwrap().iter().map(|e| e["seq"].as_i64().unwrap()).collect();
-        assert_eq!(listed, all);
+        assert!(listed.starts_with(&all), "{listed:?}");
         let rest = server.get(&format!("/v1/events?cursor={last}")).await.expect(200).body;
         assert_eq!(rest["data"][0]["seq"], last + 1);
     }

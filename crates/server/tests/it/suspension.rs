@@ -1,14 +1,12 @@
 //! Suspension: access is denied from the next request on and restored with the last reason, the tenant's data
 //! is untouched, and invalid requests are rejected.
 
-use std::time::{Duration, Instant};
-
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::on_both;
-use crate::server::{Answer, PATIENCE, Server, read, request};
+use crate::server::{Answer, Server, read, request};
 
 async fn suspend(server: &Server, tenant: &str, reason: &str, mode: &str) -> Answer {
     let body = json!({ "reason": reason, "mode": mode });
@@ -74,17 +72,9 @@ on_both! {
         assert_eq!((&view["status"], &view["suspensions"], &view["suspended_at"]), (&json!("active"), &json!({}), &Value::Null));
         read(server.bare(Method::GET, &row).bearer_auth(&token)).await.expect(200);
         write(&server, &token).await.expect(201);
-        // Events are numbered after their commit.
-        let started = Instant::now();
-        let kinds = loop {
-            let events = server.get("/v1/events?limit=100").await.expect(200).body;
-            let kinds: Vec<_> = events["data"].as_array().unwrap().iter().map(|event| event["type"].clone()).collect();
-            if kinds.last() == Some(&json!("tenant.resumed")) {
-                break kinds;
-            }
-            assert!(started.elapsed() < PATIENCE, "{kinds:?}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
+        server.events_are_numbered().await;
+        let events = server.get("/v1/events?limit=100").await.expect(200).body;
+        let kinds: Vec<_> = events["data"].as_array().unwrap().iter().map(|event| event["type"].clone()).collect();
         let of = |kind: &str| kinds.iter().filter(|k| **k == kind).count();
         assert_eq!((of("tenant.suspended"), of("tenant.resumed")), (3, 1), "{kinds:?}");
     }
