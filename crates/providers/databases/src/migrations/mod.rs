@@ -3,6 +3,7 @@
 //! that names file, line and tool, and a set with a fault is rejected as a whole, with all its faults. The
 //! providers apply the files, each in one transaction unless it is marked otherwise.
 
+mod concurrent;
 mod copy;
 mod encoding;
 mod enums;
@@ -30,6 +31,7 @@ use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, FailureClass};
 use tenantry_provider::files::Files;
 
+pub use concurrent::{in_transaction, is_concurrent};
 pub(crate) use enums::for_one_transaction;
 pub use extensions::{Allowed, DEFAULT as DEFAULT_EXTENSIONS, Extension, SCHEMA as EXTENSIONS, shared_fault};
 pub(crate) use faults::Faults;
@@ -70,6 +72,11 @@ pub struct Migration {
 }
 
 impl Migration {
+    /// Line of the last statement.
+    pub fn last_line(&self) -> usize {
+        self.statements.last().map_or(1, |statement| statement.line)
+    }
+
     /// The number without leading zeros, so a file renamed from `1_x.sql` to `0001_x.sql` stays the same
     /// migration.
     pub fn key(&self) -> String {
@@ -147,20 +154,19 @@ pub fn pending<'a>(migrations: &'a [Migration], applied: &[Applied]) -> Result<&
 /// Code of a failure that names a file.
 const BAD: &str = "bad_migration";
 
-/// Adds the file's name, and the line if it is known, to a failure that only a change of the file can fix and that
-/// does not name it yet.
+/// Adds the file's name, and the line if it is known, to a failure that does not name it yet. One that a retry cannot heal is
+/// the file's fault.
 pub fn bad(migration: &Migration, line: Option<usize>, failure: Failure) -> Failure {
-    if failure.code == BAD {
+    if failure.code == BAD || failure.message.starts_with(&format!("{}:", migration.file)) {
         return failure;
     }
-    match (failure.class, line) {
-        (FailureClass::Retryable | FailureClass::Unknown, _) => failure,
-        (FailureClass::Invalid | FailureClass::Fatal, Some(line)) => {
-            Failure::fatal(BAD, format!("{}:{line}: {}", migration.file, failure.message))
-        }
-        (FailureClass::Invalid | FailureClass::Fatal, None) => {
-            Failure::fatal(BAD, format!("{}: {}", migration.file, failure.message))
-        }
+    let message = match line {
+        Some(line) => format!("{}:{line}: {}", migration.file, failure.message),
+        None => format!("{}: {}", migration.file, failure.message),
+    };
+    match failure.class {
+        FailureClass::Retryable | FailureClass::Unknown => Failure { message, ..failure },
+        FailureClass::Invalid | FailureClass::Fatal => Failure::fatal(BAD, message),
     }
 }
 

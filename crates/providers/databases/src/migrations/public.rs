@@ -33,8 +33,10 @@ pub type Members = BTreeMap<String, String>;
 pub struct PublicName {
     /// Where `public` stands.
     pub range: Range<usize>,
-    /// The name or operator, if it may be an extension's: the statement does not create it.
+    /// The name or operator.
     pub name: Option<String>,
+    /// Whether the statement creates the object.
+    pub is_created: bool,
 }
 
 /// The result for one statement.
@@ -129,9 +131,9 @@ impl Search {
                 if is_dot(before(1)) {
                     self.fault(at, format!("`…public.{name}` names a database: write the name without it"));
                 } else {
-                    let may_be_member = !is_created(tokens.get(..index).unwrap_or_default());
-                    let member = may_be_member.then(|| name_or_operator(named)).flatten();
-                    self.found(PublicName { range: at..at + token.text.len(), name: member }, name);
+                    let range = at..at + token.text.len();
+                    let is_created = is_created(tokens.get(..index).unwrap_or_default());
+                    self.found(PublicName { range, name: name_or_operator(named), is_created }, name);
                 }
             } else if is_schema_name(&before) || in_search_path(tokens, index) {
                 self.fault(
@@ -181,7 +183,7 @@ impl Search {
                 if public.names("public") && public.at == 0 && dot.kind == TokenKind::Dot =>
             {
                 let range = token.at + 1..token.at + 1 + public.text.len();
-                self.found(PublicName { range, name: name.name() }, name.text);
+                self.found(PublicName { range, name: name.name(), is_created: false }, name.text);
             }
             _ => self.fault(token.at, IN_TEXT.to_owned()),
         }

@@ -105,6 +105,13 @@ fn setting(tokens: &[Token<'_>], is_dump: bool) -> Verdict {
         rest = rest.get(1..).unwrap_or_default();
     }
     let Some((name, values)) = rest.split_first() else { return Verdict::Run };
+    let is_own_role = reset || values.iter().any(|it| it.is_any(&["none", "default"]));
+    // `SET SESSION AUTHORIZATION`, without its second word, and `SET LOCAL SESSION AUTHORIZATION`.
+    let is_role = name.is_any(&["role", "session_authorization", "authorization"])
+        || name.is("session") && values.first().is_some_and(|it| it.is("authorization"));
+    if is_role && !is_own_role {
+        return Verdict::Refuse(OWN_ROLE.to_owned());
+    }
     let is_value = |word: &str| {
         values
             .iter()
@@ -137,6 +144,8 @@ fn setting(tokens: &[Token<'_>], is_dump: bool) -> Verdict {
     if is_dump && name.is_any(&OF_DUMPS) { Verdict::Skip } else { Verdict::Run }
 }
 
+const OWN_ROLE: &str =
+    "changes the role, which is the administrator's while migrations run: remove the statement";
 const OWN_PATH: &str =
     "changes the search path, which Tenantry sets to the tenant's schema: remove the statement";
 

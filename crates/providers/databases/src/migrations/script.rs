@@ -36,7 +36,7 @@ impl Statement {
         }
         let mut sql = self.text.clone();
         for place in self.public.iter().rev() {
-            let member = place.name.as_ref().and_then(|name| members.get(name));
+            let member = place.name.as_ref().filter(|_| !place.is_created).and_then(|name| members.get(name));
             sql.replace_range(place.range.clone(), &quoted(member.map_or(schema, String::as_str)));
         }
         Cow::Owned(sql)
@@ -49,7 +49,12 @@ impl Statement {
 
     /// Whether the text may name an object of an extension as one in `public`.
     pub fn may_name_members(&self) -> bool {
-        self.public.iter().any(|place| place.name.is_some())
+        self.public.iter().any(|place| !place.is_created && place.name.is_some())
+    }
+
+    /// The object that the text creates as one in `public`.
+    pub fn created_in_public(&self) -> impl Iterator<Item = &String> {
+        self.public.iter().filter(|place| place.is_created).filter_map(|place| place.name.as_ref())
     }
 
     /// The text as the file has it.

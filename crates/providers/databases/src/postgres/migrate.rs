@@ -18,9 +18,17 @@ pub const TABLE: &str = "_migrations";
 /// Sequence that numbers its rows; PostgreSQL gives it this name.
 pub const POSITIONS: &str = "_migrations_position_seq";
 
-/// Removes cursors and temporary objects that a file leaves in the session, which goes on with the next file or tenant;
-/// `RESET ALL` before it undoes settings.
-pub const LEAVE: &str = "CLOSE ALL; DISCARD TEMP";
+/// Ends a file: checks its deferred constraints, as the end of its transaction does, and removes the role, the cursors and the
+/// temporary objects that it leaves in the session, which goes on with the next file or tenant. In a transaction of several
+/// files, the constraints are deferred again for the next one. `RESET ALL` undoes settings besides.
+pub const LEAVE: &str = "RESET SESSION AUTHORIZATION; RESET ROLE;
+    DO $$ DECLARE deferred text; BEGIN
+        SELECT string_agg(format('%I.%I', current_schema(), conname), ', ') INTO deferred
+        FROM (SELECT conname FROM pg_catalog.pg_constraint WHERE connamespace = current_schema()::regnamespace GROUP BY 1 HAVING bool_and(condeferred)) named;
+        SET CONSTRAINTS ALL IMMEDIATE;
+        IF deferred IS NOT NULL THEN EXECUTE concat('SET CONSTRAINTS ', deferred, ' DEFERRED'); END IF;
+    END $$;
+    CLOSE ALL; DISCARD TEMP";
 
 /// A schema to migrate.
 #[derive(Clone, Copy)]
@@ -93,6 +101,9 @@ impl<'a> Target<'a> {
         run(&mut transaction, format!("SET LOCAL {path}")).await?;
         if migration.transaction {
             self.run_statements(&mut transaction, migration).await?;
+            // Tables that the file still uses cannot be protected.
+            let left = run(&mut transaction, LEAVE.to_owned()).await;
+            left.map_err(|failure| migrations::bad(migration, Some(migration.last_line()), failure))?;
         }
         if let Some(protection) = self.protection {
             let found = protection.bypasses(&mut transaction, self.schema).await?;
@@ -155,7 +166,7 @@ pub fn baseline(schema: &str, extensions: &Extensions, migrations: &[Migration])
             sql.push_str(&runnable(statement, schema, extensions, None));
             sql.push_str(";\n");
         }
-        sql.push_str(&format!("{}; RESET ALL; {LEAVE};", evidence(schema, migration)));
+        sql.push_str(&format!("{LEAVE}; {}; RESET ALL;", evidence(schema, migration)));
     }
     Some(sql)
 }

@@ -10,7 +10,7 @@ use tenantry_postgres::{Pooled, Session, Transaction};
 
 use super::catalogue;
 use super::failure::failure;
-use super::relations::{Relation, Relations};
+use super::relations::{Relation, Relations, relation};
 use super::server::run;
 use crate::tables::{
     Catalogue, Column, OWNER, Table, check_limit, check_writable, in_parentheses, quoted, sample_in_use,
@@ -49,9 +49,10 @@ pub async fn delete_all(
 ) -> Result<Value, Failure> {
     let mut counts = Map::new();
     for name in catalogue.deletion_order.iter().flatten() {
-        let Some(owner) = catalogue.tables.get(name).and_then(|table| table.owner) else { continue };
+        let Some(table) = catalogue.tables.get(name) else { continue };
+        let Some(owner) = table.owner else { continue };
         let own = owner.literal(tenant);
-        let sql = format!("DELETE FROM {}.{} WHERE {OWNER} = {own}", quoted(schema), quoted(name));
+        let sql = format!("DELETE FROM {} WHERE {OWNER} = {own}", relation(schema, name, table));
         let done = connection.execute(&sql, &[]).await;
         counts.insert(name.clone(), done.map_err(failure)?.into());
     }

@@ -14,7 +14,9 @@ use super::failure::{failure, run_statement};
 use super::migrate::{LEAVE, pending, runnable};
 use super::protection::Protection;
 use super::server::run;
-use crate::migrations::{Faults, Migration, Statement, Tool, for_one_transaction};
+use crate::migrations::{
+    self, Faults, Migration, Statement, Tool, for_one_transaction, in_transaction, is_concurrent,
+};
 use crate::tables::quoted;
 
 /// Objects outside of a schema that the transaction has created or changed.
@@ -52,6 +54,7 @@ const OPENINGS: &str = "
           UNION ALL SELECT 'the schema', nspacl FROM pg_namespace WHERE oid = to_regnamespace($1)) granted (object, acl), aclexplode(acl)
     WHERE grantee = 0 GROUP BY object
     ORDER BY 1";
+const NOT_CONCURRENTLY: &str = "PostgreSQL does not create or drop an index of a partitioned table concurrently: leave CONCURRENTLY out; shared tables are partitioned where the provider's setting `partitions` says so";
 /// Schema in which files are tried; it exists in the transaction only.
 const SCRATCH: &str = "tenantry_trial";
 
@@ -141,7 +144,9 @@ impl<'a> Trial<'a> {
             let file = &*migration.file;
             if let Err((line, failure)) = self.attempt(transaction, schema, migration).await {
                 match failure.class {
-                    FailureClass::Retryable | FailureClass::Unknown => return Err(failure),
+                    FailureClass::Retryable | FailureClass::Unknown => {
+                        return Err(migrations::bad(migration, Some(line), failure));
+                    }
                     // The files after it may depend on it.
                     FailureClass::Invalid | FailureClass::Fatal => {
                         faults.add(file, Some(line), Tool::Plain, failure.message);
@@ -202,6 +207,7 @@ impl<'a> Trial<'a> {
             }
             rows = changed;
         }
+        run(transaction, LEAVE.to_owned()).await?;
         Ok(lines)
     }
 
@@ -217,12 +223,23 @@ impl<'a> Trial<'a> {
         run(transaction, format!("SAVEPOINT file; SET LOCAL {path}")).await.map_err(at(1))?;
         for statement in &migration.statements {
             let Some(sql) = self.tried(migration, statement, schema) else { continue };
+            let here = at(statement.line);
+            let is_concurrent = !migration.transaction && is_concurrent(statement.text());
+            let before = partitioned_indexes(transaction, schema, is_concurrent).await.map_err(here)?;
             if let Err((failure, line)) = run_statement(transaction, &sql).await {
-                run(transaction, "ROLLBACK TO file".to_owned()).await.map_err(at(statement.line))?;
+                run(transaction, "ROLLBACK TO file".to_owned()).await.map_err(here)?;
                 return Err((statement.line + line, failure));
             }
+            if before != partitioned_indexes(transaction, schema, is_concurrent).await.map_err(here)? {
+                run(transaction, "ROLLBACK TO file".to_owned()).await.map_err(here)?;
+                return Err(here(Failure::fatal("bad_schema", NOT_CONCURRENTLY)));
+            }
         }
-        run(transaction, LEAVE.to_owned()).await.map_err(at(1))
+        if let Err(failure) = run(transaction, LEAVE.to_owned()).await {
+            run(transaction, "ROLLBACK TO file".to_owned()).await.map_err(at(1))?;
+            return Err((migration.last_line(), failure));
+        }
+        Ok(())
     }
 
     /// A statement of a file as it can run in a transaction, if it can.
@@ -268,34 +285,9 @@ async fn sentences(connection: &mut Session, query: &str, schema: &str) -> Resul
     connection.all(query, &[&schema]).await.map_err(failure)
 }
 
-/// The statement in a form that can run in a transaction: without CONCURRENTLY; none for VACUUM.
-fn in_transaction(statement: &str) -> Option<String> {
-    let mut words: Vec<&str> = statement.split_inclusive(char::is_whitespace).collect();
-    if words.first().is_some_and(|word| word.trim().eq_ignore_ascii_case("vacuum")) {
-        return None;
-    }
-    if let Some(at) = words.iter().take(6).position(|word| word.trim().eq_ignore_ascii_case("concurrently")) {
-        words.remove(at);
-    }
-    Some(words.concat())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn statements_run_in_a_transaction() {
-        for (statement, tried) in [
-            ("CREATE INDEX CONCURRENTLY i ON t (a)", Some("CREATE INDEX i ON t (a)")),
-            (
-                "create unique index\nconcurrently if not exists i ON t (a)",
-                Some("create unique index\nif not exists i ON t (a)"),
-            ),
-            ("ALTER TABLE t DETACH PARTITION p", Some("ALTER TABLE t DETACH PARTITION p")),
-            ("VACUUM t", None),
-        ] {
-            assert_eq!(in_transaction(statement).as_deref(), tried);
-        }
-    }
+/// The number of indexes of partitioned tables; 0 unless `is_asked`.
+async fn partitioned_indexes(connection: &mut Session, schema: &str, is_asked: bool) -> Result<i64, Failure> {
+    let count =
+        "SELECT count(*) FROM pg_class WHERE relkind = 'I' AND relnamespace = to_regnamespace($1) AND $2";
+    connection.one(count, &[&schema, &is_asked]).await.map_err(failure)
 }

@@ -53,6 +53,8 @@ const DUMPED: &str = "SELECT pg_catalog.set_config('search_path', '', false);
     ALTER TABLE ONLY public.bookings ADD CONSTRAINT bookings_pkey PRIMARY KEY (tenant_id, id);
     ALTER TABLE ONLY public.bookings ADD CONSTRAINT no_overlap EXCLUDE USING gist (tenant_id WITH =, room WITH =, during WITH &&);
     CREATE INDEX bookings_email ON public.bookings USING gin (email public.gin_trgm_ops);
+    CREATE TABLE public.similarity (tenant_id text NOT NULL, id integer NOT NULL);
+    ALTER TABLE ONLY public.similarity ADD CONSTRAINT similarity_pkey PRIMARY KEY (tenant_id, id);
     CREATE VIEW public.found WITH (security_invoker='true') AS SELECT bookings.email FROM public.bookings
         WHERE ((bookings.email OPERATOR(public.=) 'zoe@EXAMPLE.com'::public.citext) AND (bookings.tags OPERATOR(public.?) 'a'::text));
     SET search_path TO \"$user\", public, extensions;";

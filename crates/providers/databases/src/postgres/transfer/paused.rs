@@ -1,5 +1,5 @@
-//! What a load pauses in a schema: triggers and rules, which would change or log rows that are loaded as they were, and
-//! constraints that are `NOT VALID`, which older rows need not keep.
+//! What a load pauses in a schema: triggers and rules, which would change or log rows that are loaded as they were,
+//! constraints that are `NOT VALID`, which older rows need not keep, and replica identities that allow no DELETE.
 
 use tenantry_model::Failure;
 use tenantry_postgres::Session;
@@ -18,7 +18,7 @@ pub struct Paused {
 impl Paused {
     /// Reads what there is to pause in the tables of a schema.
     pub async fn in_tables(connection: &mut Session, schema: &str) -> Result<Self, Failure> {
-        Self::read(connection, schema, &[TRIGGERS, CONSTRAINTS, HEIRS]).await
+        Self::read(connection, schema, &[TRIGGERS, CONSTRAINTS, HEIRS, REPLICA_IDENTITIES]).await
     }
 
     /// Reads what there is to pause in the types of a schema: before rows are staged, which have them too.
@@ -73,5 +73,14 @@ const HEIRS: &str = concat!(
      WHERE convalidated AND contype IN ('c', 'n') AND coninhcount > 0
        AND EXISTS (SELECT FROM pg_inherits JOIN pg_constraint p ON p.conrelid = inhparent
                    WHERE inhrelid = pg_class.oid AND p.conname = c.conname AND NOT p.convalidated) AND ",
+    in_schema!(class "pg_class")
+);
+
+/// Tables without a replica identity: while a publication has them and publishes deletes, their rows cannot be deleted.
+const REPLICA_IDENTITIES: &str = concat!(
+    "SELECT format('ALTER TABLE ONLY %I.%I REPLICA IDENTITY FULL;', $1, relname),
+            format('ALTER TABLE ONLY %I.%I REPLICA IDENTITY %s;', $1, relname, CASE relreplident WHEN 'n' THEN 'NOTHING' ELSE 'DEFAULT' END)
+     FROM pg_class WHERE relkind IN ('r', 'p') AND EXISTS (SELECT FROM pg_publication WHERE pubdelete)
+       AND (relreplident = 'n' OR relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisprimary)) AND ",
     in_schema!(class "pg_class")
 );

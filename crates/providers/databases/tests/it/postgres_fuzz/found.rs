@@ -146,6 +146,63 @@ const FOUND: &[Found] = &[
         later: 0,
         is_refused: true,
     },
+    Found {
+        was: "a table that a cursor of its file still read could not be protected",
+        models: &MODELS,
+        files: &[&[
+            "CREATE TABLE more (tenant_id text NOT NULL, id text NOT NULL, PRIMARY KEY (tenant_id, id))",
+            "DECLARE held CURSOR WITH HOLD FOR SELECT * FROM more",
+        ]],
+        later: 0,
+        is_refused: false,
+    },
+    Found {
+        was: "a file that alters what the one before it filled was refused, for constraints that had been checked by then",
+        models: &[Model::Schema, Model::Database],
+        files: &[
+            &[
+                "CREATE TABLE people (id int PRIMARY KEY, boss int REFERENCES people DEFERRABLE INITIALLY DEFERRED)",
+                "INSERT INTO people VALUES (1000001, 1000002), (1000002, 1000001)",
+            ],
+            &["ALTER TABLE people ADD COLUMN name text"],
+            &["INSERT INTO people VALUES (1000003, 1000004), (1000004, 1000003)"],
+        ],
+        later: 0,
+        is_refused: false,
+    },
+    Found {
+        was: "a deferred constraint that a file violates was found when the first tenant was there, without a line",
+        models: &[Model::Schema, Model::Database],
+        files: &[&[
+            "CREATE TABLE people (id int PRIMARY KEY, boss int REFERENCES people DEFERRABLE INITIALLY DEFERRED)",
+            "INSERT INTO people VALUES (1, 2)",
+        ]],
+        later: 0,
+        is_refused: true,
+    },
+    Found {
+        was: "a removal stopped at rows that refer to rows of a table that inherits from another",
+        models: &[Model::Pool],
+        files: &[&[
+            "CREATE TABLE a (tenant_id text NOT NULL, id text NOT NULL, PRIMARY KEY (tenant_id, id))",
+            "CREATE TABLE heir (PRIMARY KEY (tenant_id, id)) INHERITS (a)",
+            "CREATE TABLE b (tenant_id text NOT NULL, id text NOT NULL, heir text, PRIMARY KEY (tenant_id, id), FOREIGN KEY (tenant_id, heir) REFERENCES heir (tenant_id, id))",
+        ]],
+        later: 0,
+        is_refused: false,
+    },
+    Found {
+        was: "rows of a published table without a replica identity could not be replaced",
+        models: &[Model::Database],
+        files: &[&[
+            "CREATE TABLE keyless (a int)",
+            "CREATE TABLE nothing (a int PRIMARY KEY)",
+            "ALTER TABLE nothing REPLICA IDENTITY NOTHING",
+            "CREATE PUBLICATION published FOR TABLE keyless, nothing",
+        ]],
+        later: 0,
+        is_refused: false,
+    },
 ];
 
 /// Storage parameters stand after PARTITION BY, and a partitioned table cannot have them.
@@ -158,6 +215,39 @@ async fn postgres_tables_with_storage_parameters_are_created_in_partitioned_pool
     let case = Case { partitions: 2, ..of(Model::Pool, &[&[sql]], 0) };
     let ending = hold(&case).await;
     assert!(matches!(ending, Ok(Ending::Held(_))), "{ending:?}");
+}
+
+#[tokio::test]
+async fn postgres_indexes_of_partitioned_tables_are_not_created_concurrently() {
+    if tenantry_testkit::database::admin().is_none() {
+        return;
+    }
+    let index = &["CREATE INDEX CONCURRENTLY late ON t (n)"][..];
+    for (partitions, is_refused) in [(2, true), (0, false)] {
+        let mut case = Case { partitions, ..of(Model::Pool, &[index], 0) };
+        case.files[1].transaction = false;
+        let ending = hold(&case).await.unwrap_or_else(|why| panic!("{why}\n{case}"));
+        match ending {
+            Ending::Refused(why) => assert!(is_refused && why.contains("leave CONCURRENTLY out"), "{why}"),
+            Ending::Held(_) => assert!(!is_refused, "{case}"),
+        }
+    }
+}
+
+/// The role is the next file's as well, unless it is reset.
+#[tokio::test]
+async fn postgres_roles_that_code_sets_end_with_their_file() {
+    if tenantry_testkit::database::admin().is_none() {
+        return;
+    }
+    let role = &["DO $$ BEGIN SET ROLE pg_monitor; END $$"][..];
+    let table =
+        &["CREATE TABLE later (tenant_id text NOT NULL, id text NOT NULL, PRIMARY KEY (tenant_id, id))"][..];
+    for model in MODELS {
+        let case = Case { superuser: true, ..of(model, &[role, table], 0) };
+        let ending = hold(&case).await;
+        assert!(matches!(ending, Ok(Ending::Held(_))), "{ending:?}\n{case}");
+    }
 }
 
 /// A case of these files, after that of the canary's table.

@@ -93,7 +93,7 @@ pub fn of_role(name: &str) -> Vec<(String, String)> {
 pub const STATEMENTS: &[(&str, &str)] = &[
     ("create a schema", "CREATE SCHEMA probed"),
     ("create a role", "CREATE ROLE probed"),
-    ("create an extension", "CREATE EXTENSION seg"),
+    ("create an extension", "CREATE EXTENSION tsm_system_rows"),
     (
         "create an event trigger",
         "CREATE EVENT TRIGGER probed ON ddl_command_end EXECUTE FUNCTION suppress_redundant_updates_trigger()",
