@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tenantry_control::{Control, ControlConfig, Parts};
 use tenantry_engine::ExecutorConfig;
-use tenantry_store::keyring::{Keyring, MasterKey};
-use tenantry_store::{AUDIT_KEY, AuditReport, Store, StoreConfig};
+use tenantry_store::keyring::{Cut, Keyring, MasterKey};
+use tenantry_store::{AuditReport, Store, StoreConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -189,6 +189,24 @@ async fn shutdown_requested() -> Result<()> {
 
 /// Verifies the audit trail of the configured registry. A server may run on the same registry meanwhile.
 pub async fn verify_audit(config: &Config) -> Result<AuditReport> {
+    let (store, keyring) = open_existing(config).await?;
+    let report = store.audit_verify(&keyring).await;
+    store.close().await;
+    keyring.close().await;
+    Ok(report?)
+}
+
+/// Accepts the cuts of the audit trail. A server may run on the same registry meanwhile.
+pub async fn accept_cuts(config: &Config, reason: &str) -> Result<Vec<Cut>> {
+    let (store, keyring) = open_existing(config).await?;
+    let accepted = store.accept_cuts(&keyring, reason).await;
+    store.close().await;
+    keyring.close().await;
+    Ok(accepted?)
+}
+
+/// Opens the configured registry and keyring, which must exist.
+async fn open_existing(config: &Config) -> Result<(Store, Keyring)> {
     for url in [config.store_url(), config.keyring_url()] {
         // Opening a database that does not exist would create it.
         if let Some(file) = url.strip_prefix("sqlite://").filter(|file| !Path::new(file).is_file()) {
@@ -196,12 +214,7 @@ pub async fn verify_audit(config: &Config) -> Result<AuditReport> {
         }
     }
     let keyring = Keyring::open(&config.keyring_url(), master_key(config)?).await?;
-    let store = Store::open(&store_config(config)).await?;
-    let key = keyring.signing_key(AUDIT_KEY).await?;
-    let report = store.audit_verify(key.public()).await;
-    store.close().await;
-    keyring.close().await;
-    Ok(report?)
+    Ok((Store::open(&store_config(config)).await?, keyring))
 }
 
 fn store_config(config: &Config) -> StoreConfig {

@@ -1,8 +1,7 @@
 //! Reads audit records, and verifies that the audit trail is unchanged. Writes nothing.
 //!
-//! The verification relies on the signed heads of the chain; the signing key is not in the registry. It does
-//! not detect that the last records were deleted together with their heads. To detect that too, keep a copy
-//! of a head elsewhere.
+//! The verification relies on the signed heads of the chain, whose key is not in the registry, and on the anchor in the
+//! keyring, which counts the records: without it, the last records could be deleted together with their heads.
 
 use serde::Serialize;
 
@@ -10,7 +9,9 @@ use super::chain::{Link, head_message};
 use super::entity::{audit, audit_head};
 use super::query::Query;
 use super::{ReadError, Store};
-use crate::keyring::{from_base64url, verify};
+use crate::anchoring::{Anchored, AuditError};
+use crate::keyring::{Cut, Keyring, from_base64url, verify};
+use crate::sealing::AUDIT_KEY;
 
 /// Records that are read at a time.
 const CHUNK: u64 = 1_000;
@@ -24,6 +25,10 @@ pub struct AuditReport {
     pub heads: u64,
     /// Number of records that are not sealed yet, and so cannot be verified.
     pub unsealed: u64,
+    /// Number of records by the anchor in the keyring; none before the first batch that was sealed with an anchor.
+    pub anchored: Option<i64>,
+    /// The cuts that were found, oldest first, accepted ones included.
+    pub cuts: Vec<Cut>,
     /// The first fault; none if the audit trail is unchanged.
     pub broken: Option<Broken>,
 }
@@ -53,6 +58,9 @@ pub enum Fault {
     Forged,
     /// No head covers this record and the following ones: they were added without the key, or their head was deleted.
     Unsigned,
+    /// By the anchor in the keyring there were more records, or another one with this number: the last records were deleted
+    /// together with their heads, or the registry was restored from a backup.
+    Cut,
 }
 
 impl Store {
@@ -79,25 +87,52 @@ impl Store {
         })
     }
 
-    /// Verifies the whole chain against its heads, whose signatures must be valid for the Ed25519 key `public`.
-    pub async fn audit_verify(&self, public: &[u8]) -> Result<AuditReport, ReadError> {
-        let mut walk = Walk { public, link: Link::start(), covered: 0, heads: 0 };
-        let broken = loop {
-            let from = walk.link.seq;
-            let records = self.records_after(from).await?;
-            let Some(last) = records.last().and_then(|record| record.seq) else {
-                break self.tail_fault(&walk).await?;
-            };
-            let heads = self.heads_between(from, last).await?;
-            if let Some(broken) = walk.check(&records, heads)? {
-                break Some(broken);
-            }
-        };
+    /// Verifies the whole chain against its heads, which the keyring's key must have signed, and against the anchor.
+    pub async fn audit_verify(&self, keyring: &Keyring) -> Result<AuditReport, AuditError> {
+        let key = keyring.signing_key(AUDIT_KEY).await?;
+        // Before the chain: a sealer that runs meanwhile makes both longer.
+        let (anchor, mut cuts) = (keyring.anchor().await?, keyring.cuts().await?);
+        let mut walk = Walk { public: key.public(), link: Link::start(), covered: 0, heads: 0 };
+        let mut broken = self.walk(&mut walk).await?;
+        if let Some(anchor) = &anchor
+            && let (link, Anchored::Cut) = self.compare(anchor).await?
+        {
+            cuts.push(anchor.cut(&link));
+        }
+        if broken.is_none() {
+            broken = self.open_cut(&cuts).await?;
+        }
         let unsealed = Query::new("SELECT count(*) FROM audit").only("seq IS NULL");
         let unsealed = self.reads().column::<i64>(unsealed).await?.first().copied().unwrap_or_default();
         let unsealed = u64::try_from(unsealed).unwrap_or_default();
         let verified = if broken.is_some() { walk.covered.min(walk.link.seq) } else { walk.link.seq };
-        Ok(AuditReport { verified, heads: walk.heads, unsealed, broken })
+        let anchored = anchor.map(|anchor| anchor.seq);
+        Ok(AuditReport { verified, heads: walk.heads, unsealed, anchored, cuts, broken })
+    }
+
+    /// Walks the chain to its end or its first fault.
+    async fn walk(&self, walk: &mut Walk<'_>) -> Result<Option<Broken>, ReadError> {
+        loop {
+            let from = walk.link.seq;
+            let records = self.records_after(from).await?;
+            let Some(last) = records.last().and_then(|record| record.seq) else {
+                return self.tail_fault(walk).await;
+            };
+            let heads = self.heads_between(from, last).await?;
+            if let Some(broken) = walk.check(&records, heads)? {
+                return Ok(Some(broken));
+            }
+        }
+    }
+
+    /// The fault of the first cut that no operator has accepted, unless its records are in the chain again.
+    async fn open_cut(&self, cuts: &[Cut]) -> Result<Option<Broken>, ReadError> {
+        for cut in cuts.iter().filter(|cut| cut.accepted_at.is_none()) {
+            if !self.has_link(cut.anchored_seq, &cut.anchored_hash).await? {
+                return Ok(Some(Broken { seq: cut.first_missing(), id: None, fault: Fault::Cut }));
+            }
+        }
+        Ok(None)
     }
 
     /// The fault after the last record, if there is one: a head without its record, or records without a head.

@@ -5,6 +5,7 @@
 //! statements.
 
 mod address;
+mod anchoring;
 mod archives;
 mod audit;
 mod certificates;
@@ -55,6 +56,7 @@ use std::sync::{Arc, LazyLock};
 use tenantry_model::{Write, columns};
 use tokio::sync::Notify;
 
+pub use anchoring::AuditError;
 pub use audit::{AuditReport, Broken, Fault};
 pub use database::OpenError;
 pub use epochs::WENT_BACK;
@@ -63,7 +65,7 @@ pub use keys::ClaimError;
 pub use moving::{Contents, MoveError, Moved};
 pub use notifier::{Notification, Notifier};
 pub use providers::rows_of;
-pub use sealing::{AUDIT_KEY, Sealing};
+pub use sealing::Sealing;
 pub use stamp::Stamp;
 pub use write_batch::{Rejected, WriteBatch};
 

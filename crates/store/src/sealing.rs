@@ -1,9 +1,13 @@
-//! The sealer: numbers events and audit records after their commit, links the audit records into a hash chain, and signs
-//! the chain's head.
+//! The sealer: numbers events and audit records after their commit, links the audit records into a hash chain, signs the
+//! chain's head, and anchors it in the keyring.
 //!
 //! Events and audit records are written without a number, so that writers do not wait for each other. One task reads the
 //! rows without a number, in the order of their ids, and numbers them in one batch; commits wake it. The batch is rejected
 //! if another process has numbered one of its rows. Of several processes the leader seals; the others notify it.
+//!
+//! The anchor is moved before the batch is committed, so a crash between the two leaves records that the anchor counts and
+//! the chain lacks; the next sealer seals exactly these first (`anchoring`). While the keyring does not answer, events are
+//! numbered and audit records wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +17,12 @@ use tenantry_model::{Columns, Timestamp, Write, columns};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::anchoring::Anchored;
 use super::chain::{Link, head_message};
 use super::entity::audit;
 use super::query::Query;
-use super::{Notification, ReadError, Rejected, Store, WriteBatch};
-use crate::keyring::{Keyring, KeyringError, SigningKey, base64url};
+use super::{AuditError, Notification, ReadError, Rejected, Store, WriteBatch};
+use crate::keyring::{Anchor, Keyring, KeyringError, SigningKey, base64url};
 
 /// Maximum number of events and of audit records in one batch.
 const BATCH: usize = 1_000;
@@ -27,7 +32,7 @@ const TOGETHER: Duration = Duration::from_millis(10);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Name of the keyring's key that signs the heads of the audit chain.
-pub const AUDIT_KEY: &str = "audit_signing";
+pub(super) const AUDIT_KEY: &str = "audit_signing";
 
 /// The running sealer.
 pub struct Sealing {
@@ -41,11 +46,12 @@ pub struct Sealing {
 impl Sealing {
     /// Starts the sealer, which also numbers rows of earlier processes. With `seals` false, it only notifies the leader of
     /// new rows.
-    pub async fn start(store: Store, keyring: &Keyring, seals: bool) -> Result<Self, KeyringError> {
+    pub async fn start(store: Store, keyring: Arc<Keyring>, seals: bool) -> Result<Self, KeyringError> {
         let key = keyring.signing_key(AUDIT_KEY).await?;
         let (stop, facts) = (Arc::new(Notify::new()), store.facts());
         let (heads, seals) = (watch::Sender::new(0), watch::Sender::new(seals));
-        let task = tokio::spawn(run(store, key, heads.clone(), seals.subscribe(), Arc::clone(&stop)));
+        let sealer = Sealer { store, keyring, key, heads: heads.clone(), event: None, chain: None };
+        let task = tokio::spawn(run(sealer, seals.subscribe(), Arc::clone(&stop)));
         Ok(Self { stop, facts, seals, heads, task: Mutex::new(Some(task)) })
     }
 
@@ -93,29 +99,22 @@ impl Drop for Sealing {
     }
 }
 
-async fn run(
-    store: Store,
-    key: SigningKey,
-    heads: watch::Sender<i64>,
-    mut seals: watch::Receiver<bool>,
-    stop: Arc<Notify>,
-) {
-    let facts = store.facts();
+async fn run(mut sealer: Sealer, mut seals: watch::Receiver<bool>, stop: Arc<Notify>) {
+    let facts = sealer.store.facts();
     let mut stopping = false;
-    let mut last = None;
     loop {
         let done = if *seals.borrow_and_update() {
-            let sealed = seal_all(&store, &key, &heads, &mut last).await;
-            store.notify(Notification::Sealed(*heads.borrow()));
+            let sealed = sealer.seal_all().await;
+            sealer.store.notify(Notification::Sealed(*sealer.heads.borrow()));
             sealed
         } else {
-            last = None;
-            store.notify(Notification::Unsealed);
+            sealer.forget();
+            sealer.store.notify(Notification::Unsealed);
             Ok(())
         };
         if let Err(error) = &done {
             // A commit without a response may have succeeded, so read the last numbers again.
-            last = None;
+            sealer.forget();
             tracing::warn!(%error, "events and audit records cannot be numbered now; the next attempt follows");
         }
         if stopping {
@@ -136,54 +135,130 @@ enum SealError {
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
+    Audit(#[from] AuditError),
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    #[error(transparent)]
     Write(#[from] Rejected),
 }
 
-/// The last assigned number of an event, and the last link of the audit chain.
-struct Last {
-    event: i64,
-    link: Link,
+/// What the task works with.
+struct Sealer {
+    store: Store,
+    keyring: Arc<Keyring>,
+    key: SigningKey,
+    heads: watch::Sender<i64>,
+    /// The last assigned number of an event; none until it is read.
+    event: Option<i64>,
+    /// The end of the audit chain; none until it is read.
+    chain: Option<Chain>,
 }
 
-/// Numbers rows until none without a number is left. If `last` is none, it is read first.
-async fn seal_all(
-    store: &Store,
-    key: &SigningKey,
-    heads: &watch::Sender<i64>,
-    last: &mut Option<Last>,
-) -> Result<(), SealError> {
-    let Last { event, link } = match last {
-        Some(last) => last,
-        None => last.insert(Last { event: store.last_event_seq().await?, link: store.last_link().await? }),
-    };
-    loop {
-        heads.send_replace(*event);
-        let mut writes = Vec::new();
-        let events = unsealed_events(store).await?;
-        for id in &events {
-            *event += 1;
-            writes.push(number("events", id, columns! { "seq": *event }));
+/// The last link of the audit chain, and the anchor, which is none before the first record.
+struct Chain {
+    link: Link,
+    anchor: Option<Anchor>,
+}
+
+impl Sealer {
+    /// Drops the last numbers, so that they are read again.
+    fn forget(&mut self) {
+        (self.event, self.chain) = (None, None);
+    }
+
+    /// Numbers rows until none without a number is left.
+    async fn seal_all(&mut self) -> Result<(), SealError> {
+        loop {
+            let mut event = match self.event {
+                Some(event) => event,
+                None => self.store.last_event_seq().await?,
+            };
+            self.heads.send_replace(event);
+            let events = unsealed_events(&self.store).await?;
+            let mut writes = Vec::new();
+            for id in &events {
+                event += 1;
+                writes.push(number("events", id, columns! { "seq": event }));
+            }
+            let records = self.link_records(&mut writes).await;
+            if !writes.is_empty() {
+                self.store.commit(WriteBatch::new(writes)).await?;
+            }
+            self.event = Some(event);
+            self.heads.send_replace(event);
+            // Later commits wake the task again; read on only if the batch was full.
+            if records?.max(events.len()) < BATCH {
+                return Ok(());
+            }
         }
-        let records = unsealed_audit(store).await?;
-        for record in &records {
-            *link = link.next(record)?;
+    }
+
+    /// Anchors the next audit records, and adds the writes that seal them. Returns their number.
+    async fn link_records(&mut self, writes: &mut Vec<Write>) -> Result<usize, SealError> {
+        let mut chain = match self.chain.take() {
+            Some(chain) => chain,
+            None => self.read_chain().await?,
+        };
+        let records = unsealed_audit(&self.store).await?;
+        if !records.is_empty() {
+            let (at, ids) = (Timestamp::now(), Vec::from_iter(records.iter().map(|record| &*record.id)));
+            let (link, sealed) = self.seal(chain.link, &records, at)?;
+            let anchor = Anchor::at(&link, &ids, at);
+            self.keyring.move_anchor(chain.anchor.as_ref(), &anchor).await?;
+            chain = Chain { link, anchor: Some(anchor) };
+            writes.extend(sealed);
+        }
+        self.chain = Some(chain);
+        Ok(records.len())
+    }
+
+    /// Reads the end of the chain. Seals what an earlier process has anchored and not sealed, and records a cut.
+    async fn read_chain(&self) -> Result<Chain, SealError> {
+        let Some(anchor) = self.keyring.anchor().await? else {
+            let link = self.store.last_link().await?;
+            let anchor = (link.seq > 0).then(|| Anchor::at(&link, &[], Timestamp::now()));
+            if let Some(anchor) = &anchor {
+                self.keyring.move_anchor(None, anchor).await?;
+            }
+            return Ok(Chain { link, anchor });
+        };
+        let (link, anchored) = self.store.compare(&anchor).await?;
+        let (link, anchor) = match anchored {
+            Anchored::Complete => (link, anchor),
+            Anchored::Unsealed(records) => {
+                let (link, writes) = self.seal(link, &records, Timestamp::now())?;
+                self.store.commit(WriteBatch::new(writes)).await?;
+                (link, anchor)
+            }
+            Anchored::Cut => {
+                tracing::error!(
+                    anchored = anchor.seq,
+                    found = link.seq,
+                    "the audit trail was cut: the keyring counts more records than the registry has; verify it"
+                );
+                let moved = self.keyring.record_cut(&anchor, &link).await?;
+                (link, moved)
+            }
+        };
+        Ok(Chain { link, anchor: Some(anchor) })
+    }
+
+    /// The writes that link records to the chain and sign the new head, and the new end of the chain.
+    fn seal(
+        &self,
+        mut link: Link,
+        records: &[audit::Model],
+        at: Timestamp,
+    ) -> Result<(Link, Vec<Write>), SealError> {
+        let mut writes = Vec::with_capacity(records.len() + 1);
+        for record in records {
+            link = link.next(record)?;
             writes.push(number("audit", &record.id, columns! { "seq": link.seq, "hash": link.hash }));
         }
-        if writes.is_empty() {
-            return Ok(());
-        }
-        if !records.is_empty() {
-            let at = Timestamp::now();
-            let signature = base64url(&key.sign(&head_message(link.seq, &link.hash, at)));
-            let head = columns! { "seq": link.seq, "hash": link.hash, "signature": signature, "at": at };
-            writes.push(Write::insert_unique("audit_heads", head));
-        }
-        store.commit(WriteBatch::new(writes)).await?;
-        // Later commits wake the task again; read on only if the batch was full.
-        if events.len().max(records.len()) < BATCH {
-            heads.send_replace(*event);
-            return Ok(());
-        }
+        let signature = base64url(&self.key.sign(&head_message(link.seq, &link.hash, at)));
+        let head = columns! { "seq": link.seq, "hash": link.hash, "signature": signature, "at": at };
+        writes.push(Write::insert_unique("audit_heads", head));
+        Ok((link, writes))
     }
 }
 

@@ -26,7 +26,7 @@ use eta::Pace;
 use leader::Replica;
 use tasks::Records;
 use tenantry_store::keyring::Keyring;
-use tenantry_store::{AUDIT_KEY, AuditReport, Sealing, Store, StoreConfig};
+use tenantry_store::{AuditReport, Sealing, Store, StoreConfig};
 use token::Tokens;
 
 pub(crate) use steps::ProviderNotes;
@@ -126,8 +126,7 @@ impl Control {
 
     /// Verifies the audit chain.
     pub async fn verify_audit(&self) -> Result<AuditReport> {
-        let key = self.shared.keyring.signing_key(AUDIT_KEY).await.map_err(Error::unavailable)?;
-        self.shared.store.audit_verify(key.public()).await.map_err(Error::unavailable)
+        self.shared.store.audit_verify(&self.shared.keyring).await.map_err(Error::unavailable)
     }
 
     /// Whether this process is the leader, as it changes.

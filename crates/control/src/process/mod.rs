@@ -88,7 +88,7 @@ impl Control {
             ArchiveStore::new(config.archives.clone()),
             config.import_most,
         ));
-        let sealing = Sealing::start(store.clone(), &keyring, !config.replicas).await;
+        let sealing = Sealing::start(store.clone(), keyring.clone(), !config.replicas).await;
         let sealing = Arc::new(sealing.map_err(Error::unavailable)?);
         let tokens = Tokens::load(&keyring, &config.public_url).await?;
         let ledger: Arc<dyn Ledger<Write>> = Arc::new(store.clone());

@@ -5,6 +5,8 @@ use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
 
+use tenantry_testkit::Raw;
+
 use crate::server::{Server, TENANTRY, clean};
 
 fn run(server: &Server, arguments: &[&str]) -> Output {
@@ -291,8 +293,25 @@ async fn the_audit_trail_is_verified_offline() {
     for by in [["--config", &config], ["--data", &folder]] {
         let report = json_of(&server, &["audit", "verify", by[0], by[1]]);
         assert!(report["verified"].as_i64().unwrap() >= 3, "{report}");
-        assert_eq!(report["broken"], Value::Null);
+        assert_eq!((&report["broken"], &report["anchored"]), (&Value::Null, &report["verified"]));
     }
+    // The last signed head is deleted with its records: only the keyring still counts them.
+    let by = ["--data", &folder];
+    let records = json_of(&server, &["audit", "verify", by[0], by[1]])["verified"].as_i64().unwrap();
+    let registry = Raw::connect(&format!("sqlite://{folder}/registry.db")).await;
+    let before = format!("SELECT coalesce(max(seq), 0) FROM audit_heads WHERE seq < {records}");
+    let left: i64 = registry.rows(&before).await[0].get(0);
+    registry
+        .execute(&format!("DELETE FROM audit_heads WHERE seq > {left}; DELETE FROM audit WHERE seq > {left}"))
+        .await;
+    registry.close().await;
+    let counts = format!("counts {records} records, and the registry had {left} of them");
+    fails(&server, &["audit", "verify", by[0], by[1]], 1, &["was cut", &counts, "tenantry audit accept"]);
+    let accepted = json_of(&server, &["audit", "accept", "--reason", "restored a backup", by[0], by[1]]);
+    assert_eq!(accepted["accepted"][0]["accepted_reason"], "restored a backup");
+    let report = json_of(&server, &["audit", "verify", by[0], by[1]]);
+    assert_eq!((&report["broken"], &report["verified"]), (&Value::Null, &json!(left)));
+    fails(&server, &["audit", "accept", "--reason", "again", by[0], by[1]], 4, &["no cut"]);
     let none = tempfile::tempdir().unwrap();
     fails(&server, &["audit", "verify", "--data", none.path().to_str().unwrap()], 3, &["no registry"]);
     assert_eq!(std::fs::read_dir(none.path()).unwrap().count(), 0, "looking makes nothing");

@@ -59,3 +59,53 @@ pub mod secret {
         }
     }
 }
+
+/// The anchor of the audit chain.
+pub mod audit_anchor {
+    use serde_json::Value as Json;
+
+    use crate::Stamp;
+    use crate::table::table;
+
+    table! {
+        /// The only row: the last record that the audit chain has once the pending records are sealed.
+        Model = "audit_anchor" ("id") {
+            /// Always 1.
+            id: i32,
+            /// Number of the record.
+            seq: i64,
+            /// Hash of the record.
+            hash: String,
+            /// Ids of the records of the last batch, in the order of their numbers. The commit that seals them follows.
+            pending: Json,
+            /// Time of the batch.
+            at: Stamp,
+        }
+    }
+}
+
+/// Cuts of the audit chain.
+pub mod audit_cut {
+    use crate::Stamp;
+    use crate::table::table;
+
+    table! {
+        /// A cut: the anchor counted records that the registry did not have.
+        Model = "audit_cuts" ("anchored_seq", "anchored_hash") {
+            /// Number of the last record by the anchor.
+            anchored_seq: i64,
+            /// Hash of the last record by the anchor.
+            anchored_hash: String,
+            /// Time of the anchor.
+            anchored_at: Stamp,
+            /// Number of the last record in the registry.
+            found_seq: i64,
+            /// Time at which the cut was found.
+            found_at: Stamp,
+            /// Time at which an operator accepted the cut.
+            accepted_at: Option<Stamp>,
+            /// Reason, in the operator's words.
+            accepted_reason: Option<String>,
+        }
+    }
+}

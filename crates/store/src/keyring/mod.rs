@@ -5,6 +5,7 @@
 //! and `destroy` deletes it permanently: the journal of erasures is replayed at every start, so that keys from a
 //! restored backup are destroyed again.
 
+mod anchor;
 mod cipher;
 mod entity;
 mod master;
@@ -31,8 +32,10 @@ use crate::query::Query;
 use crate::table::{Schema, Table};
 use crate::{MoveError, Moved, OpenError, ReadError, Rejected, WriteBatch};
 use cipher::{SecretBytes, open, seal};
-use entity::{erasure, secret, tenant_key};
+use entity::{audit_anchor, audit_cut, erasure, secret, tenant_key};
 
+pub(crate) use anchor::Anchor;
+pub use anchor::Cut;
 pub use master::{MasterKey, MasterKeyError};
 pub use signing::{SigningKey, verify};
 
@@ -50,6 +53,8 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         Table::of::<tenant_key::Model>(),
         Table::of::<erasure::Model>(),
         Table::of::<secret::Model>(),
+        Table::of::<audit_anchor::Model>(),
+        Table::of::<audit_cut::Model>(),
     ])
 });
 

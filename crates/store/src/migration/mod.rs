@@ -55,8 +55,10 @@ pub static REGISTRY: Migrations = Migrations {
 };
 
 /// The migrations of the keyring.
-pub static KEYRING: Migrations =
-    Migrations { table: "keyring_migrations", all: migrations!["m0001_keyring", "m0002_journal"] };
+pub static KEYRING: Migrations = Migrations {
+    table: "keyring_migrations",
+    all: migrations!["m0001_keyring", "m0002_journal", "m0003_audit_anchor"],
+};
 
 impl Migrations {
     /// Applies the missing migrations in one transaction. Returns an error, as a sentence for the operator, if the

@@ -3,6 +3,7 @@
 mod keyring;
 mod ledger;
 mod moving;
+mod store_anchoring;
 mod store_faults;
 mod store_reads;
 mod store_schema;
